@@ -1,0 +1,112 @@
+//! What an agent is to the runtime that hosts it: tools that answer requests, and what it may ask of its host.
+//!
+//! An agent knows neither processes nor sockets: `runtime` calls [`Agent::call`] on a thread of its own for each
+//! request, wherever the agent is hosted (child process, daemon in development mode, or the command line itself).
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+use std::time::SystemTime;
+
+pub use ipc::manifest::AgentManifest;
+use serde::{Deserialize, Serialize};
+
+/// A program that answers tools.
+pub trait Agent: Send + Sync {
+    /// What it says of itself; its `tools` are the names that [`Agent::call`] understands.
+    fn manifest(&self) -> AgentManifest;
+
+    /// Called once before the first request: make whole what an earlier life left unfinished.
+    fn recover(&self) -> Result<(), ToolError>;
+
+    /// Answers one request. Runs on a thread of its own; may block. The payload is CBOR both ways.
+    fn call(&self, request: Request, conversation: &dyn Conversation)
+    -> Result<Vec<u8>, ToolError>;
+}
+
+/// One request to one tool.
+pub struct Request {
+    /// The tool's name, one of the manifest's.
+    pub tool: String,
+    /// Its arguments in CBOR.
+    pub payload: Vec<u8>,
+    /// The directory that the request is about, opened by the caller, where it names one.
+    pub directory: Option<OwnedFd>,
+    /// Who asks, as the kernel and the router say.
+    pub caller: Caller,
+    /// After this moment nobody wants the answer.
+    pub deadline: Option<SystemTime>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The agent's name on the bus, or `cli` where there is no bus.
+    pub name: String,
+    /// Its user.
+    pub uid: u32,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// What an agent may do while it answers.
+pub trait Conversation: Send + Sync {
+    /// Sends an intermediate answer (CBOR). Lost if the caller is gone; never blocks for long.
+    fn progress(&self, payload: &[u8]);
+    /// Whether the caller is gone or has cancelled; asked between steps that can still be abandoned.
+    fn is_cancelled(&self) -> bool;
+    /// Publishes an event on the bus, where there is one.
+    fn publish(&self, subject: &str, payload: &[u8]);
+}
+
+/// The kinds of work that are placed and admitted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Solving; latency matters, one thread.
+    Resolve,
+    /// Waiting for a network.
+    Download,
+    /// Hashing, inflating and writing files.
+    Unpack,
+    /// Nobody waits for it.
+    Background,
+}
+
+/// What an agent may ask of its host. The runtime fills it in from the scheduler.
+pub trait Host: Send + Sync {
+    /// Waits until one more piece of such work may run; dropping the permit gives the place back.
+    fn permit(&self, work: Work) -> Permit;
+    /// How many pieces of such work may run at once at the moment; at least 1.
+    fn parallelism(&self, work: Work) -> usize;
+    /// Places the calling thread where such work belongs, as far as the machine allows.
+    fn place_current_thread(&self, work: Work);
+    /// The time of day.
+    fn now(&self) -> SystemTime;
+}
+
+/// The right to run one piece of work.
+pub struct Permit {
+    _held: Box<dyn Send>,
+}
+
+impl Permit {
+    /// A permit that drops `held` when it is given back.
+    pub fn new(held: impl Send + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+}
+
+/// How a tool refuses or fails, on the wire as CBOR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ToolError {
+    /// The exit code that a command line would end with (CONTRACT.md).
+    pub exit_code: u8,
+    /// A stable name in kebab-case.
+    pub code: String,
+    /// One sentence for people.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// Whether the same call may succeed later.
+    pub retry: bool,
+}

@@ -1,0 +1,35 @@
+//! The package ecosystems by name, and how each one spells a package's name.
+
+use serde::{Deserialize, Serialize};
+
+/// A family of packages with one registry protocol, one version order and one way of installing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ecosystem {
+    /// Packages of Node.js.
+    Npm,
+    /// Packages of Python.
+    Pypi,
+    /// Crates of Rust.
+    Cargo,
+}
+
+impl Ecosystem {
+    /// All ecosystems that the Packager can resolve and install.
+    pub const ALL: [Ecosystem; 3] = [Ecosystem::Npm, Ecosystem::Pypi, Ecosystem::Cargo];
+
+    /// The name in short specs (`npm:express`), in purls (`pkg:npm/express`) and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ecosystem::Npm => "npm",
+            Ecosystem::Pypi => "pypi",
+            Ecosystem::Cargo => "cargo",
+        }
+    }
+}
+
+impl std::fmt::Display for Ecosystem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

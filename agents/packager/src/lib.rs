@@ -1,0 +1,14 @@
+//! The Packager: plans, installs and undoes packages of several ecosystems as one transaction.
+//!
+//! Reading order: what people write ([`ecosystem`], [`spec`], [`manifest`]), what registries answer
+//! ([`metadata`], fetched by [`io`]), what follows from both ([`resolve`], [`resolution`], [`plan`]),
+//! and how it reaches the disk ([`store`], [`install`], [`transaction`]). [`service`] offers all of it
+//! as the tools of an agent.
+#![forbid(unsafe_code)]
+
+pub mod ecosystem;
+pub mod error;
+pub mod limits;
+pub mod metadata;
+pub mod resolution;
+pub mod spec;

@@ -1,0 +1,36 @@
+//! What registries say about packages, parsed and bounded, and the traits through which resolvers ask.
+//!
+//! A resolver never talks to a network: it blocks on one of these traits, and announces early what it will
+//! probably ask next. `crate::io` implements them over HTTP; tests implement them over a small universe.
+
+pub mod cargo;
+pub mod npm;
+pub mod pypi;
+
+use std::fmt;
+
+/// One or several digests of one artefact; only the strong ones count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Hashes {
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: Option<String>,
+    /// SHA-512 in lower-case hexadecimal.
+    pub sha512: Option<String>,
+}
+
+impl Hashes {
+    /// Whether there is a digest that an artefact can be verified with.
+    pub fn is_empty(&self) -> bool {
+        self.sha256.is_none() && self.sha512.is_none()
+    }
+}
+
+impl fmt::Display for Hashes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.sha512, &self.sha256) {
+            (Some(digest), _) => write!(formatter, "sha512:{digest}"),
+            (None, Some(digest)) => write!(formatter, "sha256:{digest}"),
+            (None, None) => formatter.write_str("none"),
+        }
+    }
+}

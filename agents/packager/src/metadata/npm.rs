@@ -1,0 +1,70 @@
+//! npm packuments, reduced to what resolution and planning need.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Hashes;
+use crate::error::Error;
+
+/// All versions of one npm package.
+#[derive(Clone, Debug, Default)]
+pub struct Packument {
+    /// The package's name as the registry spells it.
+    pub name: String,
+    /// `latest`, `next`, ... to the version text that each points to.
+    pub dist_tags: BTreeMap<String, String>,
+    /// Every published version by its text.
+    pub versions: BTreeMap<String, Arc<Version>>,
+}
+
+/// A dependency table: the name in the tree to the range (or alias, tag, URL) as written.
+pub type Dependencies = BTreeMap<String, String>;
+
+/// One published version.
+#[derive(Clone, Debug, Default)]
+pub struct Version {
+    /// The version text.
+    pub version: String,
+    /// `dependencies`, without those that also stand in `optional_dependencies`.
+    pub dependencies: Dependencies,
+    /// `optionalDependencies`: a failure to satisfy one is not a failure.
+    pub optional_dependencies: Dependencies,
+    /// `peerDependencies`.
+    pub peer_dependencies: Dependencies,
+    /// Names in `peerDependenciesMeta` with `optional: true`.
+    pub optional_peers: Vec<String>,
+    /// `bundleDependencies`: names that come inside the tarball (`true` in the registry means all).
+    pub bundled: Vec<String>,
+    /// `bin`: command name to path inside the package.
+    pub bin: BTreeMap<String, String>,
+    /// `engines.node`, where given.
+    pub engines_node: Option<String>,
+    /// `os`, `cpu`, `libc` lists as written (entries may start with `!`).
+    pub os: Vec<String>,
+    /// See `os`.
+    pub cpu: Vec<String>,
+    /// See `os`.
+    pub libc: Vec<String>,
+    /// The deprecation text, where the version is deprecated.
+    pub deprecated: Option<String>,
+    /// Whether `preinstall`, `install` or `postinstall` would run (or a `binding.gyp` was published).
+    pub install_scripts: Vec<String>,
+    /// `license`, where it is a plain text.
+    pub license: Option<String>,
+    /// Publication time as the registry writes it (RFC 3339), where `time` was served.
+    pub published: Option<String>,
+    /// `dist.tarball`.
+    pub tarball: String,
+    /// From `dist.integrity`.
+    pub hashes: Hashes,
+    /// `dist.unpackedSize`, in bytes.
+    pub unpacked_size: Option<u64>,
+}
+
+/// Where a resolver gets packuments from.
+pub trait Metadata: Send + Sync {
+    /// The packument of `name`; `unknown-package` where the registry has none. Blocks.
+    fn packument(&self, name: &str) -> Result<Arc<Packument>, Error>;
+    /// Announces that `name` will probably be asked for. Returns at once.
+    fn prefetch(&self, name: &str);
+}

@@ -1,0 +1,69 @@
+//! What a resolver found: exact artefacts, who needs whom, and where each one goes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ecosystem::Ecosystem;
+use crate::metadata::Hashes;
+
+/// The outcome of resolving one ecosystem of one project. Packages are in a canonical order (by name, then
+/// version, then place), so that equal outcomes are equal bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
+    /// Every package, the direct ones included.
+    pub packages: Vec<Package>,
+    /// What people should know: deprecated versions, unmet optional peers, skipped optional packages.
+    pub warnings: Vec<String>,
+}
+
+/// One exact package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
+    /// The normalised name (for an npm alias: the real package's name).
+    pub name: String,
+    /// The exact version, in the ecosystem's canonical text.
+    pub version: String,
+    /// Whether the project itself asks for it.
+    pub direct: bool,
+    /// The one file to fetch.
+    pub artifact: Artifact,
+    /// Indices into [`Resolution::packages`] of what it uses at run time, ascending, without repetition.
+    pub dependencies: Vec<usize>,
+    /// npm: places in the tree, relative to the project (`node_modules/a/node_modules/b`). Others: empty.
+    pub place: String,
+    /// npm: commands to link, name to path inside the package. Others: empty.
+    pub bin: BTreeMap<String, String>,
+    /// PyPI: extras asked for. cargo: features switched on. Sorted.
+    pub extras: Vec<String>,
+    /// The licence as the registry says.
+    pub license: Option<String>,
+    /// Publication time (RFC 3339) as the registry says.
+    pub published: Option<String>,
+    /// Names of install scripts that the ecosystem's own client would run; Bolide does not.
+    pub scripts: Vec<String>,
+}
+
+/// One file of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The file's name.
+    pub file_name: String,
+    /// Where it is fetched from; never carries a credential.
+    pub url: String,
+    /// What it must hash to. Never empty in a resolution.
+    pub hashes: Hashes,
+    /// Its size in bytes, where the registry says (npm: the unpacked size is not it, so `None`).
+    pub size: Option<u64>,
+}
+
+impl Package {
+    /// The package URL, `pkg:npm/%40scope/name@1.0.0`.
+    pub fn purl(&self) -> String {
+        crate::spec::purl(self.ecosystem, &self.name, &self.version)
+    }
+}

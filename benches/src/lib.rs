@@ -1,0 +1,1 @@
+//! Comparisons with other projects; the figures of the product itself are `bolide bench`.

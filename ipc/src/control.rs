@@ -1,0 +1,219 @@
+//! The control plane: what a client and the router say to each other over the SEQPACKET socket.
+//!
+//! One packet is one message: a fixed frame header, then fields. Descriptors travel beside the packet in the
+//! order in which the variant's documentation names them. The codec is in this module too; it never allocates
+//! more than `limits` allow and never panics on foreign bytes.
+
+use crate::header::{AgentId, GrantId, LaneId};
+use crate::manifest::AgentManifest;
+
+/// What a topic does with a reader that is slower than the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TopicPolicy {
+    /// The writer is held back by the slowest reader.
+    Lossless = 1,
+    /// The writer goes on; a reader that was lapped counts the gap.
+    Lossy = 2,
+}
+
+/// One agent as discovery shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// Its id on this router.
+    pub id: AgentId,
+    /// Its process, as the kernel says.
+    pub pid: u32,
+    /// The user it runs as, as the kernel says.
+    pub uid: u32,
+    /// What it says of itself.
+    pub manifest: AgentManifest,
+}
+
+/// From a client to the router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToRouter {
+    /// First message. Carries protocol version, manifest and token (empty where none is needed).
+    Hello {
+        /// The highest protocol version that the client speaks, major and minor.
+        version: (u16, u16),
+        /// Who it is.
+        manifest: AgentManifest,
+        /// A JWT, or empty.
+        token: Vec<u8>,
+    },
+    /// Asks for the live agents whose name, tool, capability or tag equals `filter`; empty means all.
+    ListAgents {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+        /// The word to look for.
+        filter: String,
+    },
+    /// Opens a link to `target` (an agent's name, or a tool that some agent answers). Descriptors: the slots
+    /// segment that the client writes, the cursor segment that it writes, its region, its doorbell.
+    OpenLink {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+        /// An agent's name or a tool's.
+        target: String,
+    },
+    /// Accepts an offered link. Descriptors as in `OpenLink`, from the accepting side.
+    AcceptLink {
+        /// The offered link.
+        lane: LaneId,
+    },
+    /// Declines an offered link, or closes an open one.
+    CloseLink {
+        /// Which one.
+        lane: LaneId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Hands one descriptor to the peer of a link; messages refer to it by `grant`. Descriptors: the granted one.
+    Grant {
+        /// The link over which the messages will travel.
+        lane: LaneId,
+        /// Chosen by the sender, unique on this link.
+        grant: GrantId,
+    },
+    /// Declares a topic lane. Descriptors: slots segment, region.
+    Publish {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+        /// Dot-separated words, no wildcards.
+        subject: String,
+        /// What happens to slow readers.
+        policy: TopicPolicy,
+    },
+    /// Wants every topic lane, present and future, whose subject matches. Descriptors: none.
+    Subscribe {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+        /// Dot-separated words; `*` matches one, a final `>` the rest.
+        pattern: String,
+    },
+    /// Takes up a topic lane that was announced with `TopicFound`. Descriptors: cursor segment, doorbell.
+    JoinTopic {
+        /// The announced lane.
+        lane: LaneId,
+    },
+    /// The answer to `Ping`.
+    Pong {
+        /// From the ping.
+        nonce: u64,
+    },
+    /// Takes its leave; the router frees everything and closes.
+    Bye,
+}
+
+/// From the router to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromRouter {
+    /// The handshake succeeded.
+    Welcome {
+        /// The protocol version that both will speak.
+        version: (u16, u16),
+        /// The client's own id.
+        agent: AgentId,
+        /// The router's instance, random per start; ids are unique within it.
+        instance: u64,
+    },
+    /// A request was refused, or the connection is (request 0, then the router closes).
+    Refused {
+        /// The request it answers.
+        request: u32,
+        /// A stable code: `version`, `name-taken`, `unauthorized`, `no-such-target`, `limit`, `malformed`, `draining`,
+        /// `bad-segment`, `peer-gone`.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// The answer to `ListAgents`. Long lists come in several packets.
+    Agents {
+        /// The request it answers.
+        request: u32,
+        /// Whether more follow.
+        more: bool,
+        /// Some agents.
+        agents: Vec<AgentInfo>,
+    },
+    /// Somebody wants a link. Descriptors: the opener's slots, cursor, region, doorbell, then the control page.
+    LinkOffered {
+        /// The link.
+        lane: LaneId,
+        /// Who opened it.
+        from: AgentInfo,
+    },
+    /// An opened link is ready. Descriptors: the peer's slots, cursor, region, doorbell, then the control page.
+    LinkReady {
+        /// The request it answers.
+        request: u32,
+        /// The link.
+        lane: LaneId,
+        /// Who is at the other end.
+        peer: AgentInfo,
+    },
+    /// A link ended: the peer closed it, died, or was revoked. The code is one of `closed`, `peer-gone`, `revoked`,
+    /// `quarantined`.
+    LinkClosed {
+        /// Which one.
+        lane: LaneId,
+        /// Why, as a code.
+        code: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The peer handed over a descriptor. Descriptors: the granted one.
+    Granted {
+        /// The link it belongs to.
+        lane: LaneId,
+        /// The name that messages use.
+        grant: GrantId,
+    },
+    /// The topic lane that the client declared exists. Descriptors: the control page.
+    Published {
+        /// The request it answers.
+        request: u32,
+        /// The lane.
+        lane: LaneId,
+    },
+    /// The subscription stands. `TopicFound` follows for each matching lane.
+    Subscribed {
+        /// The request it answers.
+        request: u32,
+    },
+    /// A topic lane matches a subscription. Descriptors: the writer's slots, its region, the control page.
+    TopicFound {
+        /// The request of the subscription.
+        request: u32,
+        /// The lane.
+        lane: LaneId,
+        /// Its subject.
+        subject: String,
+        /// What happens to slow readers.
+        policy: TopicPolicy,
+        /// Who writes it.
+        from: AgentInfo,
+    },
+    /// A reader joined the client's own topic lane. Descriptors: the reader's cursor, its doorbell.
+    ReaderJoined {
+        /// The topic lane.
+        lane: LaneId,
+        /// The reader.
+        reader: AgentId,
+    },
+    /// A reader left or died; its cursor no longer holds the writer back.
+    ReaderLeft {
+        /// The topic lane.
+        lane: LaneId,
+        /// The reader.
+        reader: AgentId,
+    },
+    /// A sign of life is wanted (health only; death is learnt from the kernel).
+    Ping {
+        /// To be returned.
+        nonce: u64,
+    },
+    /// The router stops; finish and leave.
+    Draining,
+}

@@ -1,0 +1,1 @@
+//! Every bound of the bus, with its unit and its reason.

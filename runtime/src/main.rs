@@ -1,0 +1,4 @@
+//! The `bolide` program: one binary for the daemon, the hosted agents and the command line.
+#![forbid(unsafe_code)]
+
+fn main() {}
