@@ -1,1 +1,9 @@
-//! Who may run how much, where: pure decisions about slots, and the pools that carry them out.
+//! Who may run how much, and where: pure decisions about placement and slots, and the admission that enforces them.
+//!
+//! Knows kinds of work and classes of cores, never packages or messages. Reading order: [`limits`], [`placement`],
+//! [`admission`].
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod limits;
+pub mod placement;
