@@ -6,6 +6,7 @@
 //! as the tools of an agent.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod ecosystem;
 pub mod error;
 pub mod limits;

@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make run` and `make test`. Everything else is for people who work on Bolide.
+
+CARGO ?= cargo
+
+.PHONY: run test build needs check loom tsan miri peers clean
+
+## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
+run: needs build
+	deploy/demo
+
+## Installs what is missing and runs every test. Tests that use a registry say so and need `BOLIDE_TEST_REGISTRY=1`.
+test: needs
+	$(CARGO) test --workspace --locked
+	$(MAKE) loom
+
+build:
+	$(CARGO) build --release --locked -p runtime
+	$(CARGO) build --release --locked -p ipc --example sibling
+
+needs:
+	deploy/needs
+
+## What CI checks before the tests.
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+## The rings and the wait protocol under every interleaving (reduced sizes).
+loom:
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p ipc --release --lib loom_
+
+## For toolchains that have miri.
+miri:
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) miri test -p ipc --lib ring
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,381 @@
+//! What the tools of the Packager take and answer: CBOR on the bus, the same structures as JSON on the command line.
+//!
+//! A request about a project comes with an open descriptor of its directory. Every answer names its schema;
+//! fields may be added within a version of it, never renamed or removed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ecosystem::Ecosystem;
+use crate::error::Error;
+
+/// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Setting {
+    /// Registry per ecosystem in the place of the configured one.
+    pub registry: BTreeMap<Ecosystem, String>,
+    /// Use only what is cached.
+    pub offline: bool,
+    /// The Python interpreter to make an environment for.
+    pub python: Option<String>,
+    /// Variables of the caller that configure registry clients; see [`Setting::VARIABLES`]. Others are ignored.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Setting {
+    /// The variables that a caller may hand over: those that the ecosystems' own clients read.
+    pub const VARIABLES: [&'static str; 27] = [
+        "ALL_PROXY",
+        "CARGO_HOME",
+        "HOME",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NETRC",
+        "NO_PROXY",
+        "NPM_CONFIG_REGISTRY",
+        "NPM_CONFIG_USERCONFIG",
+        "PATH",
+        "PIP_CERT",
+        "PIP_CONFIG_FILE",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_INDEX_URL",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX_URL",
+        "VIRTUAL_ENV",
+        "XDG_CONFIG_HOME",
+        "all_proxy",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "npm_config_registry",
+        "npm_config_userconfig",
+        "NODE_EXTRA_CA_CERTS",
+    ];
+
+    /// The setting of the calling process: its variables, no overrides.
+    pub fn of_this_process() -> Self {
+        let variables = Self::VARIABLES
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .collect();
+        Self { variables, ..Self::default() }
+    }
+}
+
+/// `pkg.plan`: what would have to change. Changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// Packages to add, as purls or short specs.
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// Packages to remove, as short specs or purls without versions.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// The caller's configuration.
+    #[serde(default)]
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.plan`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanAnswer {
+    /// `bolide.plan/1`.
+    pub schema: String,
+    /// What an approval names; `None` where there is a conflict.
+    pub digest: Option<String>,
+    /// The project's directory.
+    pub project: String,
+    /// Every package of the affected environments after the change.
+    pub packages: Vec<PlannedPackage>,
+    /// Packages that the change takes away, as purls.
+    pub removed: Vec<String>,
+    /// Files of the project that will be written, relative.
+    pub files: Vec<String>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+    /// Until when the plan may be applied (seconds since the Unix epoch); `None` where there is a conflict.
+    pub expires_at: Option<u64>,
+    /// Why there is no plan.
+    pub conflict: Option<Conflict>,
+    /// Milliseconds that resolution took.
+    pub resolve_ms: f64,
+}
+
+/// What a plan does with one package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It was not there in any version.
+    Add,
+    /// It was there in another version.
+    Change,
+    /// It stays as it is.
+    Keep,
+}
+
+/// One package of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedPackage {
+    /// The package URL with the exact version.
+    pub purl: String,
+    /// What happens to it.
+    pub action: Action,
+    /// Whether the project itself asks for it.
+    pub direct: bool,
+    /// `sha512:...` or `sha256:...` of its artefact.
+    pub hash: String,
+    /// The logical name of the registry it comes from.
+    pub source: String,
+    /// Bytes to download, where known.
+    pub size: Option<u64>,
+    /// The licence as the registry says.
+    pub license: Option<String>,
+    /// Publication time as the registry says.
+    pub published: Option<String>,
+    /// Install scripts that the ecosystem's own client would run; Bolide does not.
+    pub scripts: Vec<String>,
+    /// Where it goes, for npm.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub place: String,
+    /// The packages it uses, as purls.
+    pub dependencies: Vec<String>,
+}
+
+/// Why no set of versions works, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// For people: who wants what, why it cannot be.
+    pub explanation: String,
+    /// Changes that were checked to resolve, the smallest first.
+    pub repairs: Vec<Repair>,
+}
+
+/// One change that makes a conflict go away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// For people.
+    pub description: String,
+    /// The specs to ask for instead.
+    pub specs: Vec<String>,
+}
+
+/// `pkg.apply`: carries out a plan that was approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The plan's digest.
+    pub digest: String,
+    /// The caller approves the plan itself, if it was not approved before.
+    #[serde(default)]
+    pub approve: bool,
+    /// The caller's configuration.
+    #[serde(default)]
+    pub setting: Setting,
+}
+
+/// `pkg.install` and `pkg.remove`: plan, approve and apply in one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeRequest {
+    /// The packages to add or to remove.
+    pub packages: Vec<String>,
+    /// The caller approves whatever the plan will be. Without it the answer is `approval-needed` with the digest.
+    #[serde(default)]
+    pub approve: bool,
+    /// The caller's configuration.
+    #[serde(default)]
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.apply`, `pkg.install` and `pkg.remove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyAnswer {
+    /// `bolide.apply/1`.
+    pub schema: String,
+    /// The transaction that was committed; `None` where there was nothing to do.
+    pub transaction: Option<String>,
+    /// The plan that was carried out.
+    pub digest: Option<String>,
+    /// The project's directory.
+    pub project: String,
+    /// Packages that are new or changed, as purls.
+    pub installed: Vec<String>,
+    /// Packages that are gone, as purls.
+    pub removed: Vec<String>,
+    /// Files of the project that were written.
+    pub files: Vec<String>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+    /// Milliseconds by step: `resolve`, `fetch`, `stage`, `commit`.
+    pub times_ms: BTreeMap<String, f64>,
+    /// Bytes that were downloaded.
+    pub downloaded_bytes: u64,
+}
+
+/// `pkg.list`: what is installed in the environments that the Packager keeps in a project.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListRequest {
+    /// The caller's configuration.
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListAnswer {
+    /// `bolide.list/1`.
+    pub schema: String,
+    /// The project's directory.
+    pub project: String,
+    /// Everything installed.
+    pub packages: Vec<InstalledPackage>,
+}
+
+/// One installed package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledPackage {
+    /// The package URL.
+    pub purl: String,
+    /// Whether the project itself asks for it.
+    pub direct: bool,
+    /// Where it is, for npm.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub place: String,
+    /// The licence as the registry said.
+    pub license: Option<String>,
+    /// The packages it uses, as purls.
+    pub dependencies: Vec<String>,
+}
+
+/// `pkg.info`: what the registry says about one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InfoRequest {
+    /// A purl or short spec; with a version or range, the best version in it is described.
+    pub package: String,
+    /// The caller's configuration.
+    #[serde(default)]
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfoAnswer {
+    /// `bolide.info/1`.
+    pub schema: String,
+    /// The package URL of the described version.
+    pub purl: String,
+    /// The described version.
+    pub version: String,
+    /// The newest version, where it is another one.
+    pub latest: String,
+    /// How many versions the registry has.
+    pub versions_count: usize,
+    /// The licence as the registry says.
+    pub license: Option<String>,
+    /// Publication time as the registry says.
+    pub published: Option<String>,
+    /// Digest of the artefact.
+    pub hash: String,
+    /// Direct requirements as written by its author.
+    pub requires: Vec<String>,
+    /// Why it should not be used: deprecated, yanked.
+    pub withdrawn: Option<String>,
+    /// Install scripts that the ecosystem's own client would run.
+    pub scripts: Vec<String>,
+}
+
+/// `pkg.history`: the transactions of a project, or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistoryRequest {
+    /// All projects instead of the given directory.
+    pub all: bool,
+}
+
+/// The answer to `pkg.history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryAnswer {
+    /// `bolide.history/1`.
+    pub schema: String,
+    /// Newest first.
+    pub transactions: Vec<HistoryEntry>,
+}
+
+/// One transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// Its id.
+    pub transaction: String,
+    /// `committed`, `rolled-back`, `failed` or `running`.
+    pub state: String,
+    /// `add`, `remove`, `rollback`.
+    pub operation: String,
+    /// The project's directory.
+    pub project: String,
+    /// When it began, seconds since the Unix epoch.
+    pub started_at: u64,
+    /// Who asked.
+    pub actor: String,
+    /// The plan's digest, where there was a plan.
+    pub digest: Option<String>,
+    /// What it did, in one line.
+    pub summary: String,
+}
+
+/// `pkg.rollback`: brings back the state before a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The transaction to undo, with all later ones of the project; the newest committed one where it is absent.
+    pub transaction: Option<String>,
+    /// Go on over files that a person edited; they are kept aside first.
+    pub force: bool,
+}
+
+/// The answer to `pkg.rollback`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackAnswer {
+    /// `bolide.rollback/1`.
+    pub schema: String,
+    /// The transaction that this rollback is in the history.
+    pub transaction: String,
+    /// The transactions that were undone, newest first.
+    pub undone: Vec<String>,
+    /// The project's directory.
+    pub project: String,
+    /// Where edited files were kept, where there were any and `force` was given.
+    pub kept: Option<String>,
+    /// Milliseconds until the old state was visible.
+    pub visible_ms: f64,
+}
+
+/// An intermediate answer: what the Packager is doing now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// `resolve`, `fetch`, `stage`, `commit`.
+    pub step: String,
+    /// What it is about, for people.
+    pub message: String,
+    /// How much of it is done, where that is known.
+    pub done: u64,
+    /// How much there is in all; 0 where unknown.
+    pub total: u64,
+}
+
+impl From<Error> for agents_contract::ToolError {
+    fn from(error: Error) -> Self {
+        Self {
+            exit_code: error.kind.exit_code(),
+            code: error.code,
+            message: error.message,
+            hint: error.hint,
+            retry: error.retry,
+        }
+    }
+}
