@@ -82,7 +82,7 @@ pub struct PlanRequest {
 }
 
 /// The answer to `pkg.plan`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanAnswer {
     /// `bolide.plan/1`.
     pub schema: String,
@@ -193,7 +193,7 @@ pub struct ChangeRequest {
 }
 
 /// The answer to `pkg.apply`, `pkg.install` and `pkg.remove`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApplyAnswer {
     /// `bolide.apply/1`.
     pub schema: String,
@@ -339,7 +339,7 @@ pub struct RollbackRequest {
 }
 
 /// The answer to `pkg.rollback`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollbackAnswer {
     /// `bolide.rollback/1`.
     pub schema: String,
