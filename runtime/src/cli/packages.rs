@@ -1,0 +1,308 @@
+//! The commands about packages: each one is a request to the Packager, asked over the bus where a daemon runs and
+//! in this process where none does, and its answer as text or JSON.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use agents_contract::ToolError;
+use agents_packager::api::{
+    ApplyAnswer, ApplyRequest, HistoryAnswer, HistoryRequest, InfoAnswer, InfoRequest, ListAnswer,
+    ListRequest, PlanAnswer, PlanRequest, RollbackAnswer, RollbackRequest, Setting,
+};
+use agents_packager::ecosystem::Ecosystem;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::backend::Backend;
+use super::{Places, render};
+
+/// Where to work, and how to answer; common to every command about packages.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// The project's directory.
+    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
+    dir: PathBuf,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Work in this process even where a daemon runs.
+    #[arg(long)]
+    standalone: bool,
+}
+
+/// How registries are reached; for the commands that ask them.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Registries {
+    /// Use this registry instead of the configured one, as `npm=URL`, `pypi=URL` or `cargo=URL`.
+    #[arg(long = "registry", value_name = "ECOSYSTEM=URL", value_parser = registry)]
+    registries: Vec<(Ecosystem, String)>,
+    /// Use only what is cached.
+    #[arg(long)]
+    offline: bool,
+    /// The Python interpreter to make an environment for.
+    #[arg(long, value_name = "PATH")]
+    python: Option<String>,
+}
+
+/// `bolide plan`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Plan {
+    /// Packages to add: `npm:express@^4`, `pypi:requests>=2.31`, `cargo:serde@1`, or purls.
+    packages: Vec<String>,
+    /// Packages to remove.
+    #[arg(long, value_name = "PACKAGE")]
+    remove: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    registries: Registries,
+}
+
+/// `bolide apply`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Apply {
+    /// The digest of a plan made before.
+    digest: String,
+    /// Approve the plan, if it was not approved before.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    registries: Registries,
+}
+
+/// `bolide add` and `bolide remove`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Change {
+    /// The packages.
+    #[arg(required = true)]
+    packages: Vec<String>,
+    /// Approve whatever the plan will be.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    registries: Registries,
+}
+
+/// `bolide list`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct List {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `bolide info`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Info {
+    /// The package, with or without a version.
+    package: String,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    registries: Registries,
+}
+
+/// `bolide history`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct History {
+    /// The transactions of all projects.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `bolide rollback`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Rollback {
+    /// The transaction to undo together with all later ones; the newest one where none is named.
+    transaction: Option<String>,
+    /// Do not ask where later transactions are undone too.
+    #[arg(long)]
+    yes: bool,
+    /// Go on over files that were edited since; they are kept aside first.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Registries {
+    fn setting(&self) -> Setting {
+        let mut setting = Setting::of_this_process();
+        setting.registry.extend(self.registries.iter().cloned());
+        setting.offline = self.offline;
+        setting.python.clone_from(&self.python);
+        setting
+    }
+}
+
+fn registry(text: &str) -> Result<(Ecosystem, String), String> {
+    let (name, url) = text.split_once('=').ok_or("write it as `npm=URL`")?;
+    let ecosystem = Ecosystem::ALL.into_iter().find(|ecosystem| ecosystem.as_str() == name);
+    let ecosystem = ecosystem.ok_or_else(|| format!("no registry is known for `{name}`"))?;
+    Ok((ecosystem, url.to_owned()))
+}
+
+pub(crate) fn plan(arguments: Plan, places: &Places) -> Result<u8, ToolError> {
+    let common = &arguments.common;
+    let request = PlanRequest {
+        add: arguments.packages,
+        remove: arguments.remove,
+        setting: arguments.registries.setting(),
+    };
+    let mut asker = Asker::open(common, places)?;
+    let answer: PlanAnswer = asker.ask("pkg.plan", &request)?;
+    asker.print(&answer, render::plan);
+    Ok(if answer.conflict.is_some() { 5 } else { 0 })
+}
+
+pub(crate) fn apply(arguments: Apply, places: &Places) -> Result<u8, ToolError> {
+    let request = ApplyRequest {
+        digest: arguments.digest,
+        approve: arguments.yes,
+        setting: arguments.registries.setting(),
+    };
+    let mut asker = Asker::open(&arguments.common, places)?;
+    let answer: ApplyAnswer = asker.ask("pkg.apply", &request)?;
+    asker.print(&answer, render::apply);
+    Ok(0)
+}
+
+pub(crate) fn add(arguments: Change, places: &Places) -> Result<u8, ToolError> {
+    change(arguments, places, |packages, setting| PlanRequest { add: packages, remove: Vec::new(), setting })
+}
+
+pub(crate) fn remove(arguments: Change, places: &Places) -> Result<u8, ToolError> {
+    change(arguments, places, |packages, setting| PlanRequest { add: Vec::new(), remove: packages, setting })
+}
+
+/// Plans, asks a person at a terminal or takes `--yes`, and applies.
+fn change(
+    arguments: Change,
+    places: &Places,
+    request: impl FnOnce(Vec<String>, Setting) -> PlanRequest,
+) -> Result<u8, ToolError> {
+    let setting = arguments.registries.setting();
+    let mut asker = Asker::open(&arguments.common, places)?;
+    let plan: PlanAnswer = asker.ask("pkg.plan", &request(arguments.packages, setting.clone()))?;
+    let Some(digest) = plan.digest.clone() else {
+        asker.print(&plan, render::plan);
+        return Ok(5);
+    };
+    let changes_nothing = plan.files.is_empty()
+        && plan.removed.is_empty()
+        && plan.packages.iter().all(|p| p.action == agents_packager::api::Action::Keep);
+    let approved = arguments.yes || changes_nothing || asker.confirm(&render::plan(&plan));
+    if !approved {
+        asker.print(&plan, render::plan);
+        let hint = format!("look at the plan, then run `bolide apply {digest} --yes`");
+        return Err(tool_error(4, "approval-needed", "the plan is not approved", &hint));
+    }
+    let answer: ApplyAnswer = asker.ask("pkg.apply", &ApplyRequest { digest, approve: true, setting })?;
+    asker.print(&answer, render::apply);
+    Ok(0)
+}
+
+pub(crate) fn list(arguments: List, places: &Places) -> Result<u8, ToolError> {
+    let mut asker = Asker::open(&arguments.common, places)?;
+    let request = ListRequest { setting: Setting::of_this_process() };
+    let answer: ListAnswer = asker.ask("pkg.list", &request)?;
+    asker.print(&answer, render::list);
+    Ok(0)
+}
+
+pub(crate) fn info(arguments: Info, places: &Places) -> Result<u8, ToolError> {
+    let setting = arguments.registries.setting();
+    let mut asker = Asker::open(&arguments.common, places)?;
+    let request = InfoRequest { package: arguments.package, setting };
+    let answer: InfoAnswer = asker.ask("pkg.info", &request)?;
+    asker.print(&answer, render::info);
+    Ok(0)
+}
+
+pub(crate) fn history(arguments: History, places: &Places) -> Result<u8, ToolError> {
+    let mut asker = Asker::open(&arguments.common, places)?;
+    let answer: HistoryAnswer = asker.ask("pkg.history", &HistoryRequest { all: arguments.all })?;
+    asker.print(&answer, render::history);
+    Ok(0)
+}
+
+pub(crate) fn rollback(arguments: Rollback, places: &Places) -> Result<u8, ToolError> {
+    let mut asker = Asker::open(&arguments.common, places)?;
+    if let Some(wanted) = arguments.transaction.as_ref().filter(|_| !arguments.yes) {
+        let request = HistoryRequest { all: false };
+        let history: HistoryAnswer = asker.ask("pkg.history", &request)?;
+        let later: Vec<String> = history
+            .transactions
+            .iter()
+            .take_while(|entry| entry.transaction != *wanted)
+            .filter(|entry| entry.state == "committed" && entry.operation != "rollback")
+            .map(|entry| format!("{}  {}", entry.transaction, entry.summary))
+            .collect();
+        let question = format!("these later transactions are undone too:\n{}\n", later.join("\n"));
+        if !later.is_empty() && !asker.confirm(&question) {
+            let hint = "run the command again with `--yes`";
+            return Err(tool_error(4, "approval-needed", question.trim_end(), hint));
+        }
+    }
+    let request =
+        RollbackRequest { transaction: arguments.transaction, force: arguments.force };
+    let answer: RollbackAnswer = asker.ask("pkg.rollback", &request)?;
+    asker.print(&answer, render::rollback);
+    Ok(0)
+}
+
+/// One conversation with the Packager on behalf of one command.
+struct Asker {
+    backend: Backend,
+    json: bool,
+}
+
+impl Asker {
+    fn open(common: &Common, places: &Places) -> Result<Self, ToolError> {
+        let backend = Backend::open(places, &common.dir, common.standalone)?;
+        Ok(Self { backend, json: common.json })
+    }
+
+    fn ask<Answer: DeserializeOwned>(
+        &mut self,
+        tool: &str,
+        request: &impl Serialize,
+    ) -> Result<Answer, ToolError> {
+        let mut payload = Vec::new();
+        ciborium::into_writer(request, &mut payload).map_err(|error| nonsense(&error))?;
+        let answer = self.backend.call(tool, payload)?;
+        ciborium::from_reader(answer.as_slice()).map_err(|error| nonsense(&error))
+    }
+
+    /// Whether the person at the terminal says yes; always no where there is none.
+    fn confirm(&self, question: &str) -> bool {
+        if self.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return false;
+        }
+        let mut stderr = std::io::stderr().lock();
+        let _ = write!(stderr, "{question}go on? [y/N] ");
+        let _ = stderr.flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    fn print<Answer: Serialize>(&self, answer: &Answer, text: impl FnOnce(&Answer) -> String) {
+        super::print(&if self.json { super::json(answer) } else { text(answer) });
+    }
+}
+
+fn nonsense(error: &dyn std::fmt::Display) -> ToolError {
+    let message = format!("the packager's answer cannot be read: {error}");
+    tool_error(1, "protocol", &message, "the daemon may be of another version: restart it")
+}
+
+pub(super) fn tool_error(exit_code: u8, code: &str, message: &str, hint: &str) -> ToolError {
+    let (code, message) = (code.to_owned(), message.to_owned());
+    ToolError { exit_code, code, message, hint: Some(hint.to_owned()), retry: false }
+}
