@@ -33,5 +33,9 @@ loom:
 miri:
 	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) miri test -p ipc --lib ring
 
+## Installs what the benchmarks compare with into `.peers`.
+peers: needs
+	deploy/peers
+
 clean:
 	$(CARGO) clean

@@ -1,1 +1,7 @@
-//! Behaviour of the whole program, seen from outside.
+//! Behaviour of the whole program, seen from outside: the real binary against registries on loopback.
+
+mod adding;
+mod mishaps;
+mod packages;
+mod registry;
+mod world;

@@ -1,0 +1,169 @@
+//! A registry on loopback that speaks enough of npm, PyPI and cargo's sparse index over HTTP/1.1 for the tests, and can be
+//! told to misbehave.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use serde_json::json;
+use sha2::{Digest, Sha256, Sha512};
+
+use super::packages::{self, Npm, Python, RustCrate};
+
+/// The server; it ends with the process of the test.
+pub(crate) struct Registry {
+    pub(crate) address: String,
+    pages: Arc<Mutex<BTreeMap<String, Page>>>,
+}
+
+/// What a path answers.
+#[derive(Clone)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) kind: &'static str,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Registry {
+    /// Starts an empty one.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let pages = Arc::new(Mutex::new(BTreeMap::new()));
+        let served = Arc::clone(&pages);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let pages = Arc::clone(&served);
+                std::thread::spawn(move || serve(&stream, &pages));
+            }
+        });
+        let registry = Self { address, pages };
+        registry.page(
+            "/index/config.json",
+            "application/json",
+            json!({"dl": format!("{}/crates", registry.base()), "api": registry.base()})
+                .to_string()
+                .into_bytes(),
+        );
+        registry
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Puts a page, replacing what was there.
+    pub(crate) fn page(&self, path: &str, kind: &'static str, body: Vec<u8>) {
+        let page = Page { status: 200, kind, body };
+        self.pages.lock().unwrap().insert(path.to_owned(), page);
+    }
+
+    /// Changes a page that exists.
+    pub(crate) fn spoil(&self, path: &str, change: impl FnOnce(&mut Page)) {
+        change(self.pages.lock().unwrap().get_mut(path).expect("the page exists"));
+    }
+
+    /// The paths that begin with `prefix`.
+    pub(crate) fn paths(&self, prefix: &str) -> Vec<String> {
+        let pages = self.pages.lock().unwrap();
+        pages.keys().filter(|path| path.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Publishes all versions of one npm package.
+    pub(crate) fn npm(&self, versions: &[Npm]) {
+        let name = versions[0].name;
+        let mut entries = serde_json::Map::new();
+        for package in versions {
+            let tarball = packages::npm_tarball(package);
+            let file = format!("/npm/{name}/-/{}-{}.tgz", name.replace('/', "-"), package.version);
+            let digest = base64::engine::general_purpose::STANDARD.encode(Sha512::digest(&tarball));
+            let mut entry = packages::package_json(package);
+            entry["dist"] = json!({
+                "tarball": format!("{}{file}", self.base()),
+                "integrity": format!("sha512-{digest}"),
+            });
+            entries.insert(package.version.to_owned(), entry);
+            self.page(&file, "application/octet-stream", tarball);
+        }
+        let latest = versions.last().unwrap().version;
+        let packument = json!({"name": name, "dist-tags": {"latest": latest}, "versions": entries});
+        let path = format!("/npm/{}", name.replace('/', "%2f"));
+        self.page(&path, "application/json", packument.to_string().into_bytes());
+    }
+
+    /// Publishes all versions of one Python project, as an HTML index with metadata files beside the wheels.
+    pub(crate) fn pypi(&self, versions: &[Python]) {
+        let name = versions[0].name;
+        let mut html = String::from("<!DOCTYPE html><html><body>\n");
+        for package in versions {
+            let wheel = packages::wheel(package);
+            let file = packages::wheel_name(package);
+            let digest = hex(&Sha256::digest(&wheel));
+            html += &format!("<a href=\"/files/{file}#sha256={digest}\">{file}</a><br/>\n");
+            self.page(&format!("/files/{file}"), "application/octet-stream", wheel);
+            let metadata = packages::metadata(package).into_bytes();
+            self.page(&format!("/files/{file}.metadata"), "application/octet-stream", metadata);
+        }
+        html += "</body></html>\n";
+        self.page(&format!("/simple/{name}/"), "text/html", html.into_bytes());
+    }
+
+    /// Publishes all versions of one crate.
+    pub(crate) fn cargo(&self, versions: &[RustCrate]) {
+        let name = versions[0].name;
+        let mut lines = String::new();
+        for package in versions {
+            let archive = packages::crate_archive(package);
+            let mut entry = packages::index_entry(package);
+            entry["cksum"] = json!(hex(&Sha256::digest(&archive)));
+            lines += &format!("{entry}\n");
+            let path = format!("/crates/{name}/{}/download", package.version);
+            self.page(&path, "application/octet-stream", archive);
+        }
+        let place = match name.len() {
+            1 | 2 => format!("{}/{name}", name.len()),
+            3 => format!("3/{}/{name}", &name[..1]),
+            _ => format!("{}/{}/{name}", &name[..2], &name[2..4]),
+        };
+        self.page(&format!("/index/{place}"), "text/plain", lines.into_bytes());
+    }
+}
+
+fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        loop {
+            let mut header = String::new();
+            if reader.read_line(&mut header).unwrap_or(0) == 0 {
+                return;
+            }
+            if header == "\r\n" {
+                break;
+            }
+        }
+        let path = first.split(' ').nth(1).unwrap_or_default().replace("%2F", "%2f");
+        let page = pages.lock().unwrap().get(&path).cloned();
+        let page = page.unwrap_or(Page { status: 404, kind: "text/plain", body: b"no".to_vec() });
+        let head = format!(
+            "HTTP/1.1 {} Status\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+            page.status,
+            page.kind,
+            page.body.len()
+        );
+        let mut writer = stream;
+        if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&page.body)).is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
