@@ -120,9 +120,9 @@ pub struct Message<'a> {
     /// The first word of its slot.
     pub meta: Meta,
     /// The second line, where there was one.
-    pub timing: Option<Timing>,
+    pub timing: Option<&'a Timing>,
     /// The header, where there was one; `source` is the lane's writer, whatever the bytes said.
-    pub header: Option<Header>,
+    pub header: Option<&'a Header>,
     /// The payload.
     pub payload: &'a [u8],
 }

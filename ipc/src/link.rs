@@ -432,6 +432,7 @@ impl CallError {
 /// What a message means. A request whose tool cannot be read is given on as it is; the server refuses it.
 fn read(message: Message<'_>) -> Incoming {
     let Message { meta, header, payload, .. } = message;
+    let header = header.copied();
     if meta.has(FLAG_CANCEL) {
         return Incoming::Cancelled { request: meta.correlation };
     }

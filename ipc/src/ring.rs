@@ -14,8 +14,8 @@
 //! 4. The writer stores the seven words (Relaxed), then the stamp `p + 1` (Release, partner: the Acquire load of 5).
 //! 5. A reader at `p` loads the stamp (Acquire, partner: 4). `p + 1`: the line is there, it copies the words (Relaxed) once
 //!    and checks the copy. The stamp of the lap before, or less: empty. Anything else: rules 8 and 9.
-//! 6. A reader that has copied up to `c` stores its cursor `c` (Release, partner: 3); it may store late, but before it
-//!    sleeps or reports that the ring is empty.
+//! 6. A reader that has copied up to `c` stores its cursor `c` (Release, partner: 3); it may store late, but four times per lap, and before it
+//!    sleeps.
 //! 7. A message of two lines takes `p` and `p + 1`. The second line is written and stamped first, its first word has
 //!    `SECOND_LINE`; so whoever sees the first line finds the second one there.
 //! 8. *Ungated* (topics): before 4 the writer stores the stamp `WRITING | (p + 1)` (Relaxed), then a Release fence. A reader
@@ -96,13 +96,16 @@ pub struct Timing {
     pub trace: u128,
 }
 
+/// What a second line holds: time, deadline, trace.
+const TIMING_BYTES: usize = 32;
+
 /// One line as a private copy: first word and payload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The first word.
     pub meta: Meta,
-    /// Six words of payload, little-endian.
-    pub payload: [u64; 6],
+    /// The payload; only the first `meta.length` bytes mean anything.
+    pub payload: [u8; INLINE_BYTES_MAX],
 }
 
 /// How foreign memory broke the protocol. The lane is given up when one is seen.
@@ -183,17 +186,32 @@ impl Slot {
         word.store(value, Ordering::Relaxed);
     }
 
+    /// Writes the first word and as many words as the payload has, without a copy in between.
     #[inline]
-    fn store(&self, words: [u64; 7]) {
-        for (word, value) in self.words.iter().zip(words).take(WORDS) {
-            word.store(value, Ordering::Relaxed);
+    fn store(&self, meta: Meta, payload: &[u8]) {
+        debug_assert!(
+            payload.len() <= INLINE_BYTES_MAX && payload.len() == usize::from(meta.length)
+        );
+        let (chunks, rest) = payload.as_chunks::<8>();
+        for (word, chunk) in self.words[1..].iter().zip(chunks) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
         }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.words[1 + chunks.len()].store(u64::from_le_bytes(last), Ordering::Relaxed);
+        }
+        self.words[0].store(meta.to_word(), Ordering::Relaxed);
     }
 
+    /// Copies all words once, straight to where they stay: wide copies of what was just written in narrow pieces would cost
+    /// more than the whole rest.
     #[inline]
-    fn copy(&self) -> [u64; 7] {
-        let word = |index: usize| self.words[index].load(Ordering::Relaxed);
-        std::array::from_fn(|index| if index < WORDS { word(index) } else { 0 })
+    fn copy_to(&self, line: &mut Line) {
+        line.meta = Meta::from_word(self.words[0].load(Ordering::Relaxed));
+        for index in 0..WORDS - 1 {
+            line.set_word(index, self.words[1 + index].load(Ordering::Relaxed));
+        }
     }
 }
 
@@ -230,38 +248,22 @@ impl Meta {
 }
 
 impl Line {
-    /// A line with this payload, or nothing when it is longer than 48 bytes.
+    /// One of the six words of the payload, little-endian.
     #[inline]
-    pub fn new(mut meta: Meta, payload: &[u8]) -> Option<Self> {
-        let mut bytes = [0u8; INLINE_BYTES_MAX];
-        bytes.get_mut(..payload.len())?.copy_from_slice(payload);
-        meta.length = payload.len() as u16;
-        let (words, _) = bytes.as_chunks::<8>();
-        let payload = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
-        Some(Self { meta, payload })
+    pub fn word(&self, index: usize) -> u64 {
+        u64::from_le_bytes(self.payload.as_chunks::<8>().0[index])
     }
 
-    /// The payload's bytes; only the first `meta.length` mean anything.
+    /// Sets one of the six words of the payload.
     #[inline]
-    pub fn bytes(&self) -> [u8; INLINE_BYTES_MAX] {
-        let mut bytes = [0u8; INLINE_BYTES_MAX];
-        let (chunks, _) = bytes.as_chunks_mut::<8>();
-        for (chunk, word) in chunks.iter_mut().zip(self.payload) {
-            *chunk = word.to_le_bytes();
-        }
-        bytes
+    pub fn set_word(&mut self, index: usize, word: u64) {
+        self.payload.as_chunks_mut::<8>().0[index] = word.to_le_bytes();
     }
+}
 
-    #[inline]
-    fn to_words(self) -> [u64; 7] {
-        let [a, b, c, d, e, f] = self.payload;
-        [self.meta.to_word(), a, b, c, d, e, f]
-    }
-
-    #[inline]
-    fn from_words(words: [u64; 7]) -> Self {
-        let [meta, payload @ ..] = words;
-        Self { meta: Meta::from_word(meta), payload }
+impl Default for Line {
+    fn default() -> Self {
+        Self { meta: Meta::default(), payload: [0; INLINE_BYTES_MAX] }
     }
 }
 
@@ -308,32 +310,32 @@ impl Producer {
         self.limit = limit;
     }
 
-    /// Writes one line. The caller has made sure that there is room for it.
+    /// Writes one line with at most 48 bytes of payload. The caller has made sure that there is room for it.
     #[inline]
-    pub fn write(&mut self, slots: &[Slot], line: Line) {
-        debug_assert!(self.has_room(1) && line.meta.flags & FLAG_TWO_LINES == 0);
-        self.write_at(slots, self.position, line);
+    pub fn write(&mut self, slots: &[Slot], meta: Meta, payload: &[u8]) {
+        debug_assert!(self.has_room(1) && meta.flags & FLAG_TWO_LINES == 0);
+        self.write_at(slots, self.position, meta, payload);
         self.position += 1;
     }
 
     /// Writes a message of two lines. The caller has made sure that there is room for both.
     #[inline]
-    pub fn write_two(&mut self, slots: &[Slot], mut line: Line, timing: Timing) {
+    pub fn write_two(&mut self, slots: &[Slot], mut meta: Meta, payload: &[u8], timing: Timing) {
         debug_assert!(self.has_room(2));
-        line.meta.flags |= FLAG_TWO_LINES;
-        let mut second = Line::default();
-        second.meta.flags = FLAG_SECOND_LINE;
-        second.payload[0] = timing.time_ns;
-        second.payload[1] = timing.deadline_ns;
-        second.payload[2] = timing.trace as u64;
-        second.payload[3] = (timing.trace >> 64) as u64;
-        self.write_at(slots, self.position + 1, second);
-        self.write_at(slots, self.position, line);
+        let mut second = [0; TIMING_BYTES];
+        second[0..8].copy_from_slice(&timing.time_ns.to_le_bytes());
+        second[8..16].copy_from_slice(&timing.deadline_ns.to_le_bytes());
+        second[16..32].copy_from_slice(&timing.trace.to_le_bytes());
+        let second_meta = Meta { flags: FLAG_SECOND_LINE, ..Meta::default() };
+        self.write_at(slots, self.position + 1, second_meta, &second);
+        meta.flags |= FLAG_TWO_LINES;
+        self.write_at(slots, self.position, meta, payload);
         self.position += 2;
     }
 
     #[inline]
-    fn write_at(&self, slots: &[Slot], position: u64, line: Line) {
+    fn write_at(&self, slots: &[Slot], position: u64, mut meta: Meta, payload: &[u8]) {
+        meta.length = payload.len() as u16;
         let slot = slot_of(slots, position);
         let stamp = position + 1;
         if self.ungated {
@@ -341,7 +343,7 @@ impl Producer {
             // Partner: the Acquire fence in `Consumer::still_there`.
             fence(Ordering::Release);
         }
-        slot.store(line.to_words());
+        slot.store(meta, payload);
         // Partner: the Acquire load in `Consumer::look`.
         slot.stamp.store(stamp, Ordering::Release);
     }
@@ -362,14 +364,20 @@ pub(crate) fn slot_at(slots: &[Slot], position: u64) -> &Slot {
 pub enum Found {
     /// Nothing yet.
     Empty,
-    /// A message.
-    Message {
-        /// Its line.
-        line: Line,
-        /// What the second line said, where there was one.
-        timing: Option<Timing>,
-    },
+    /// A message of one line.
+    One,
+    /// A message of two lines.
+    Two,
     /// So many positions were overwritten before they were read; the next look finds what is left.
+    Lapped(u64),
+}
+
+/// What a reader found, in one value.
+#[cfg(test)]
+#[derive(Debug, PartialEq)]
+enum Owned {
+    Empty,
+    Message { line: Line, timing: Option<Timing> },
     Lapped(u64),
 }
 
@@ -419,33 +427,43 @@ impl Consumer {
         matches!(self.look(slots, self.position), Ok(Look::Empty))
     }
 
-    /// Takes what is there. Everything in the returned value is a private copy, and its length and flags were checked.
+    /// Takes what is there: a private copy in `line`, and in `timing` where there is a second line. Lengths and flags were
+    /// checked.
     #[inline]
-    pub fn take(&mut self, slots: &[Slot]) -> Result<Found, Violation> {
+    pub fn take(
+        &mut self,
+        slots: &[Slot],
+        line: &mut Line,
+        timing: &mut Timing,
+    ) -> Result<Found, Violation> {
         let position = self.position;
         match self.look(slots, position)? {
             Look::Empty => return Ok(Found::Empty),
             Look::Lapped { writer } => return Ok(self.skip(writer)),
             Look::There => {}
         }
-        let line = Line::from_words(slot_of(slots, position).copy());
+        slot_of(slots, position).copy_to(line);
         if self.ungated && !still_there(slots, position) {
             return self.lapped(slots, position);
         }
-        let meta = line.meta;
-        if usize::from(meta.length) > INLINE_BYTES_MAX {
-            return Err(Violation::Length { position, got: meta.length });
+        if usize::from(line.meta.length) > INLINE_BYTES_MAX {
+            return Err(Violation::Length { position, got: line.meta.length });
         }
-        if meta.flags & (FLAG_TWO_LINES | FLAG_SECOND_LINE) == 0 {
+        if line.meta.flags & (FLAG_TWO_LINES | FLAG_SECOND_LINE) == 0 {
             self.position = position + 1;
-            return Ok(Found::Message { line, timing: None });
+            return Ok(Found::One);
         }
-        self.take_second(slots, line)
+        self.take_second(slots, line.meta.flags, timing)
     }
 
-    /// The rare rest of [`Consumer::take`]: messages of two lines, and broken ones.
-    fn take_second(&mut self, slots: &[Slot], line: Line) -> Result<Found, Violation> {
-        let (position, flags) = (self.position, line.meta.flags);
+    /// The rarer rest of [`Consumer::take`]: messages of two lines.
+    fn take_second(
+        &mut self,
+        slots: &[Slot],
+        flags: u8,
+        timing: &mut Timing,
+    ) -> Result<Found, Violation> {
+        let position = self.position;
         if flags & FLAG_SECOND_LINE != 0 {
             // After a lap a reader may land in the middle of a message; that message is lost too.
             if !self.ungated || flags != FLAG_SECOND_LINE {
@@ -462,7 +480,8 @@ impl Consumer {
                 return Err(Violation::Stamp { position: position + 1, got });
             }
         }
-        let second = Line::from_words(slot_of(slots, position + 1).copy());
+        let mut second = Line::default();
+        slot_of(slots, position + 1).copy_to(&mut second);
         if self.ungated && !still_there(slots, position + 1) {
             return self.lapped(slots, position + 1);
         }
@@ -470,9 +489,21 @@ impl Consumer {
             return Err(Violation::Flags { position: position + 1, got: second.meta.flags });
         }
         self.position = position + 2;
-        let [time_ns, deadline_ns, low, high, ..] = second.payload;
-        let trace = u128::from(low) | u128::from(high) << 64;
-        Ok(Found::Message { line, timing: Some(Timing { time_ns, deadline_ns, trace }) })
+        let trace = u128::from(second.word(2)) | u128::from(second.word(3)) << 64;
+        *timing = Timing { time_ns: second.word(0), deadline_ns: second.word(1), trace };
+        Ok(Found::Two)
+    }
+
+    /// [`Consumer::take`] as one value, for tests.
+    #[cfg(test)]
+    fn take_owned(&mut self, slots: &[Slot]) -> Result<Owned, Violation> {
+        let (mut line, mut timing) = (Line::default(), Timing::default());
+        Ok(match self.take(slots, &mut line, &mut timing)? {
+            Found::Empty => Owned::Empty,
+            Found::One => Owned::Message { line, timing: None },
+            Found::Two => Owned::Message { line, timing: Some(timing) },
+            Found::Lapped(lost) => Owned::Lapped(lost),
+        })
     }
 
     /// Rules 5 and 9 for the slot of one position.

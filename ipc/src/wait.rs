@@ -118,7 +118,8 @@ const POLLS_BOUNDED: u32 = 32;
 #[cfg(not(loom))]
 impl Spinner {
     pub(crate) fn new(spin: Spin) -> Self {
-        let spin = if spin == Spin::Adaptive && processors() < 2 { Spin::None } else { spin };
+        let alone = spin == Spin::Adaptive && !has_several_processors();
+        let spin = if alone { Spin::None } else { spin };
         Self { polls: 0, until: None, spin }
     }
 
@@ -145,9 +146,15 @@ impl Spinner {
     }
 }
 
+/// Whether another processor can move things on while this one spins. The machine's, not those that this thread may use: a
+/// thread that is pinned waits for one that is pinned elsewhere.
 #[cfg(not(loom))]
-fn processors() -> usize {
+fn has_several_processors() -> bool {
     use std::sync::OnceLock;
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        // A list of ranges: `0`, `0-3`, `0,2`.
+        Ok(online) => online.contains(['-', ',']),
+        Err(_) => std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+    })
 }

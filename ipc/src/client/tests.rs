@@ -216,9 +216,10 @@ fn topic_reaches_readers_that_come_and_go() {
         publisher.publish(b"short", WhenFull::Reject).unwrap();
         publisher.publish(&long, WhenFull::Reject).unwrap();
         assert_eq!(subscriber.raw().receive(Some(later())).unwrap().payload, b"short");
+        let from = subscriber.from().id;
         let message = subscriber.raw().receive(Some(later())).unwrap();
         assert_eq!(message.payload, long);
-        assert_eq!(message.header.unwrap().source, subscriber.from().id);
+        assert_eq!(message.header.unwrap().source, from);
     }
     drop((reader, subscriber));
     assert!(writer.next_event(later()).unwrap().is_some());

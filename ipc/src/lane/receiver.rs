@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use super::lender::copy_out;
 use super::{Ended, Message, ReceiveError};
 use crate::futex;
-use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header};
-use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
+use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header, Kind};
+use crate::limits::{MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
 use crate::ring::{
-    self, Consumer, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Found, Line, Meta, Timing, Violation,
+    self, Consumer, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, FLAG_TWO_LINES, Found, Line, Timing,
+    Violation,
 };
 use crate::segment::{Control, Cursor, Region, SegmentError, Slots};
 use crate::sync::{Ordering, fence};
@@ -20,6 +21,9 @@ use crate::wait::{self, Next, Sleeper, Spin, Spinner};
 
 /// The buffer for large messages is given back beyond this, in bytes.
 const BUFFER_KEPT_BYTES: usize = 1_024 * 1_024;
+
+/// After so many empty looks the cursor is brought up to date: about a microsecond of waiting.
+const IDLE_POLLS: u32 = 32;
 
 /// Reads a lane.
 #[derive(Debug)]
@@ -32,10 +36,16 @@ pub struct Receiver {
     source: AgentId,
     /// The cursor as it was stored last.
     published: u64,
+    /// How often in a row nothing was there while the cursor was not up to date.
+    idle_polls: u32,
     sleeper: Sleeper,
     spin: Spin,
     quarantined: Option<Violation>,
-    inline: [u8; INLINE_BYTES_MAX],
+    /// The line that was taken last.
+    line: Line,
+    /// Its second line, where it had one.
+    timing: Timing,
+    header: Header,
     assembly: Assembly,
     messages: u64,
     lost: u64,
@@ -45,6 +55,8 @@ pub struct Receiver {
 #[derive(Debug, Default)]
 struct Assembly {
     bytes: Vec<u8>,
+    /// Of the message that is complete.
+    header_bytes: usize,
     /// Of the first chunk, while more are expected.
     open: Option<Open>,
 }
@@ -68,8 +80,8 @@ struct Lent {
 #[derive(Clone, Copy, Debug)]
 enum Taken {
     Nothing,
-    Inline(Meta, Option<Timing>),
-    Large(Meta, Option<Timing>, Open),
+    Inline,
+    Large,
 }
 
 impl Receiver {
@@ -129,10 +141,13 @@ impl Receiver {
             consumer,
             source,
             published,
+            idle_polls: 0,
             sleeper: Sleeper::default(),
             spin,
             quarantined: None,
-            inline: [0; INLINE_BYTES_MAX],
+            line: Line::default(),
+            timing: Timing::default(),
+            header: Header::new(Kind::Event),
             assembly: Assembly::default(),
             messages: 0,
             lost: 0,
@@ -237,25 +252,24 @@ impl Receiver {
             return Err(ReceiveError::Quarantined(violation));
         }
         loop {
-            match self.consumer.take(self.slots.slots()) {
-                Ok(Found::Message { line, timing }) => {
-                    if line.meta.flags & (FLAG_REGION | FLAG_CHUNK | FLAG_ABORT) == 0
+            let taken = self.consumer.take(self.slots.slots(), &mut self.line, &mut self.timing);
+            match taken {
+                Ok(Found::One | Found::Two) => {
+                    let flags = self.line.meta.flags;
+                    if flags & (FLAG_REGION | FLAG_CHUNK | FLAG_ABORT) == 0
                         && self.assembly.open.is_none()
                     {
-                        self.inline = line.bytes();
                         self.passed();
-                        return Ok(Taken::Inline(line.meta, timing));
+                        return Ok(Taken::Inline);
                     }
-                    let taken = self.take_large(line, timing)?;
+                    let taken = self.take_large()?;
                     // A message that was given up ends this look, so that a stream of them cannot hold the reader.
-                    if !matches!(taken, Taken::Nothing) || line.meta.has(FLAG_ABORT) {
+                    if !matches!(taken, Taken::Nothing) || flags & FLAG_ABORT != 0 {
                         return Ok(taken);
                     }
                 }
                 Ok(Found::Empty) => {
-                    if self.published != self.consumer.position() {
-                        self.publish();
-                    }
+                    self.publish_when_idle();
                     return Ok(Taken::Nothing);
                 }
                 Ok(Found::Lapped(lost)) => return Err(self.lapped(lost)),
@@ -264,10 +278,23 @@ impl Receiver {
         }
     }
 
+    /// A reader that found everything read is at most a quarter of the ring ahead of its cursor, so nobody waits for it; and a
+    /// fence at once would stand in the way of the next message.
+    #[inline]
+    fn publish_when_idle(&mut self) {
+        if self.published != self.consumer.position() {
+            self.idle_polls += 1;
+            if self.idle_polls >= IDLE_POLLS {
+                self.publish();
+            }
+        }
+    }
+
     /// Counts a message, and stores the cursor four times per lap.
     #[inline]
     fn passed(&mut self) {
         self.messages += 1;
+        self.idle_polls = 0;
         let unpublished = self.consumer.position() - self.published;
         if unpublished >= self.slots.slots().len() as u64 / 4 {
             self.publish();
@@ -275,7 +302,10 @@ impl Receiver {
     }
 
     /// Rule 6 of the ring, and the waking of a writer that waits for room.
+    #[cold]
+    #[inline(never)]
     fn publish(&mut self) {
+        self.idle_polls = 0;
         self.published = self.consumer.position();
         let header = self.cursor.header();
         header.counters.messages.store(self.messages, Ordering::Relaxed);
@@ -289,47 +319,51 @@ impl Receiver {
 
     #[inline]
     fn message(&mut self, taken: Taken) -> Result<Message<'_>, ReceiveError> {
-        match taken {
-            Taken::Inline(meta, timing) => {
-                let payload = &self.inline[..usize::from(meta.length)];
-                Ok(Message { meta, timing, header: None, payload })
+        let header_bytes = match taken {
+            Taken::Inline => None,
+            Taken::Large => Some(self.read_header()?),
+            Taken::Nothing => return Err(ReceiveError::Deadline),
+        };
+        let meta = self.line.meta;
+        let timing = meta.has(FLAG_TWO_LINES).then_some(&self.timing);
+        Ok(match header_bytes {
+            None => {
+                let payload = &self.line.payload[..usize::from(meta.length)];
+                Message { meta, timing, header: None, payload }
             }
-            Taken::Large(meta, timing, open) => self.large_message(meta, timing, open),
-            Taken::Nothing => Err(ReceiveError::Deadline),
-        }
+            Some(size) => {
+                let header = (size > 0).then_some(&self.header);
+                Message { meta, timing, header, payload: &self.assembly.bytes[size..] }
+            }
+        })
     }
 
-    fn large_message(
-        &mut self,
-        meta: Meta,
-        timing: Option<Timing>,
-        open: Open,
-    ) -> Result<Message<'_>, ReceiveError> {
-        if open.header_bytes == 0 {
-            return Ok(Message { meta, timing, header: None, payload: &self.assembly.bytes });
+    /// Checks the header at the start of a large message; gives its length, 0 where there is none.
+    fn read_header(&mut self) -> Result<usize, ReceiveError> {
+        let expected = self.assembly.header_bytes;
+        if expected == 0 {
+            return Ok(0);
         }
         match Header::decode(&self.assembly.bytes) {
-            Ok((mut header, size)) if size == open.header_bytes => {
-                header.source = self.source;
-                let payload = &self.assembly.bytes[size..];
-                Ok(Message { meta, timing, header: Some(header), payload })
+            Ok((header, size)) if size == expected => {
+                self.header = Header { source: self.source, ..header };
+                Ok(size)
             }
             Ok((_, got)) => {
-                let error = crate::header::HeaderError::Size { got };
-                Err(self.quarantine(Violation::Header(error)))
+                Err(self.quarantine(Violation::Header(crate::header::HeaderError::Size { got })))
             }
             Err(error) => Err(self.quarantine(Violation::Header(error))),
         }
     }
 
     /// Takes in a line that names lent bytes or belongs to several. `Nothing` while more is to come.
-    fn take_large(&mut self, line: Line, timing: Option<Timing>) -> Result<Taken, ReceiveError> {
-        let meta = line.meta;
+    fn take_large(&mut self) -> Result<Taken, ReceiveError> {
+        let meta = self.line.meta;
         if meta.has(FLAG_ABORT) {
             self.assembly.open = None;
             return Ok(Taken::Nothing);
         }
-        let lent = self.lent(line).map_err(|violation| self.quarantine(violation))?;
+        let lent = self.lent().map_err(|violation| self.quarantine(violation))?;
         if self.assembly.open.is_none() {
             self.assembly.bytes.clear();
             self.assembly.bytes.shrink_to(BUFFER_KEPT_BYTES);
@@ -340,6 +374,8 @@ impl Receiver {
         self.assembly.open = Some(lent.open);
         let (have, total) = (self.assembly.bytes.len(), lent.open.total);
         if meta.has(FLAG_CHUNK) {
+            // The writer may be waiting for this space.
+            self.publish();
             return Ok(Taken::Nothing);
         }
         if have != total {
@@ -349,13 +385,14 @@ impl Receiver {
         self.assembly.open = None;
         self.messages += 1;
         self.publish();
-        Ok(Taken::Large(meta, timing, lent.open))
+        self.assembly.header_bytes = lent.open.header_bytes;
+        Ok(Taken::Large)
     }
 
     /// Checks what a line says of lent bytes, against the region and against the chunks before.
-    fn lent(&self, line: Line) -> Result<Lent, Violation> {
-        let position = self.consumer.position();
-        let [start, lengths, total, ..] = line.payload;
+    fn lent(&self) -> Result<Lent, Violation> {
+        let (position, line) = (self.consumer.position(), &self.line);
+        let (start, lengths, total) = (line.word(0), line.word(1), line.word(2));
         let (length, header_bytes) = (lengths & u64::from(u32::MAX), (lengths >> 32) as usize);
         if !line.meta.has(FLAG_REGION) || line.meta.length != 24 {
             return Err(Violation::Chunks { position });
@@ -460,6 +497,9 @@ impl Receiver {
 
     /// Rules 2, 4 and 6 of `wait`, on the stamp of the next slot.
     fn sleep(&mut self, deadline: Option<Instant>) {
+        if self.published != self.consumer.position() {
+            self.publish();
+        }
         let word = &self.cursor.header().sleeping.0;
         self.sleeper.arm(word, wait::ON_FUTEX);
         let stamp = self.consumer.next_slot(self.slots.slots()).stamp();

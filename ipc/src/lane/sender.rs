@@ -15,7 +15,7 @@ use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
 use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
 use crate::ring::{
-    self, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Line, Meta, Producer, Timing, Violation,
+    self, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Meta, Producer, Timing, Violation,
 };
 use crate::segment::{Control, Cursor, Region, SegmentError, Slots};
 use crate::sync::{Ordering, fence};
@@ -205,12 +205,13 @@ impl Sender {
     #[inline]
     pub fn push(&mut self, meta: Meta, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
         debug_assert!(meta.flags & (FLAG_REGION | FLAG_CHUNK) == 0, "those are set by the lane");
-        let line = Line::new(meta, payload)
-            .ok_or(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX })?;
+        if payload.len() > INLINE_BYTES_MAX {
+            return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
+        }
         if !self.producer.has_room(1) || self.abort_due.is_some() {
             self.make_room(1, None, when)?;
         }
-        self.producer.write(self.slots.slots(), line);
+        self.producer.write(self.slots.slots(), meta, payload);
         self.count(1);
         Ok(())
     }
@@ -224,12 +225,13 @@ impl Sender {
         timing: Timing,
         when: WhenFull,
     ) -> Result<(), SendError> {
-        let line = Line::new(meta, payload)
-            .ok_or(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX })?;
+        if payload.len() > INLINE_BYTES_MAX {
+            return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
+        }
         if !self.producer.has_room(2) || self.abort_due.is_some() {
             self.make_room(2, None, when)?;
         }
-        self.producer.write_two(self.slots.slots(), line, timing);
+        self.producer.write_two(self.slots.slots(), meta, payload, timing);
         self.count(1);
         self.flush();
         Ok(())
@@ -267,15 +269,16 @@ impl Sender {
             left -= now;
             self.reserve(place);
             parts.copy_chunk(&self.region, place, now);
-            let mut line = Line { meta: message.meta, payload: [0; 6] };
-            line.meta.length = 24;
-            line.meta.flags |= FLAG_REGION | if left > 0 { FLAG_CHUNK } else { 0 };
-            line.payload[0] = place.start;
-            line.payload[1] = now as u64 | (header.len() as u64) << 32;
-            line.payload[2] = total as u64;
+            let mut meta = message.meta;
+            meta.flags |= FLAG_REGION | if left > 0 { FLAG_CHUNK } else { 0 };
+            let line = [place.start, now as u64 | (header.len() as u64) << 32, total as u64];
             let lossy = self.policy == Policy::Lossy;
             self.lender.take(place, self.producer.position(), lossy);
-            self.producer.write(self.slots.slots(), line);
+            self.producer.write(
+                self.slots.slots(),
+                meta,
+                line.map(u64::to_le_bytes).as_flattened(),
+            );
             self.flush();
             self.bytes_lent += now as u64;
             if left == 0 {
@@ -367,8 +370,7 @@ impl Sender {
         }
         if let Some(mut meta) = self.abort_due.take() {
             meta.flags = FLAG_ABORT;
-            meta.length = 0;
-            self.producer.write(self.slots.slots(), Line { meta, payload: [0; 6] });
+            self.producer.write(self.slots.slots(), meta, &[]);
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ fn timed_message_arrives_with_its_second_line() {
     for lap in 0..20u32 {
         sender.send_timed(meta(lap), b"timed", timing, WhenFull::Reject).unwrap();
         let message = receiver.try_receive().unwrap().unwrap();
-        assert_eq!((message.payload, message.timing), (&b"timed"[..], Some(timing)));
+        assert_eq!((message.payload, message.timing), (&b"timed"[..], Some(&timing)));
         assert_eq!(message.meta.correlation, lap);
     }
 }
@@ -150,7 +150,7 @@ fn large_message_arrives_with_its_header_and_the_true_source() {
         sender.send_large(message, WhenFull::Reject).unwrap();
         let received = receiver.try_receive().unwrap().unwrap();
         assert_eq!(received.payload, parts.concat());
-        assert_eq!(received.header, Some(Header { source: WRITER, ..header }));
+        assert_eq!(received.header, Some(&Header { source: WRITER, ..header }));
         assert_eq!(received.meta.correlation, lap);
         assert!(!received.meta.has(FLAG_CHUNK));
     }

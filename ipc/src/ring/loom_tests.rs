@@ -20,14 +20,13 @@ fn shared() -> Arc<Shared> {
 }
 
 /// First word and payload say the same number, so a torn copy shows.
-fn line(number: u64) -> Line {
-    let meta = Meta { correlation: number as u32, ..Meta::default() };
-    Line { meta, payload: [number, 0, 0, 0, 0, 0] }
+fn meta(number: u64) -> Meta {
+    Meta { correlation: number as u32, ..Meta::default() }
 }
 
 fn number(line: Line) -> u64 {
-    assert_eq!(u64::from(line.meta.correlation), line.payload[0], "torn");
-    line.payload[0]
+    assert_eq!(u64::from(line.meta.correlation), line.word(0), "torn");
+    line.word(0)
 }
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
@@ -43,7 +42,7 @@ fn loom_gated_ring_reuses_slots_only_after_they_were_read() {
         let shared = shared();
         let mut producer = Producer::new(&shared.slots, false);
         for value in 0..CAPACITY {
-            producer.write(&shared.slots, line(value));
+            producer.write(&shared.slots, meta(value), &value.to_le_bytes());
         }
         let writer = thread::spawn({
             let shared = shared.clone();
@@ -57,21 +56,21 @@ fn loom_gated_ring_reuses_slots_only_after_they_were_read() {
                             thread::yield_now();
                         }
                     }
-                    producer.write(&shared.slots, line(value));
+                    producer.write(&shared.slots, meta(value), &value.to_le_bytes());
                 }
             }
         });
         let mut consumer = Consumer::new(&shared.slots);
         let mut expected = 0;
         while expected < CAPACITY + 2 {
-            match consumer.take(&shared.slots).unwrap() {
-                Found::Message { line, .. } => {
+            match consumer.take_owned(&shared.slots).unwrap() {
+                Owned::Message { line, .. } => {
                     assert_eq!(number(line), expected);
                     expected += 1;
                     shared.cursor.store(consumer.position(), Ordering::Release);
                 }
-                Found::Empty => thread::yield_now(),
-                Found::Lapped(_) => panic!("a gated ring never laps"),
+                Owned::Empty => thread::yield_now(),
+                Owned::Lapped(_) => panic!("a gated ring never laps"),
             }
         }
         writer.join().unwrap();
@@ -87,19 +86,19 @@ fn loom_second_line_is_there_when_the_first_is() {
             move || {
                 let mut producer = Producer::new(&shared.slots, false);
                 let timing = Timing { time_ns: 9, ..Timing::default() };
-                producer.write_two(&shared.slots, line(1), timing);
+                producer.write_two(&shared.slots, meta(1), &1u64.to_le_bytes(), timing);
             }
         });
         let mut consumer = Consumer::new(&shared.slots);
         loop {
-            match consumer.take(&shared.slots).unwrap() {
-                Found::Message { line, timing } => {
+            match consumer.take_owned(&shared.slots).unwrap() {
+                Owned::Message { line, timing } => {
                     assert_eq!(number(line), 1);
                     assert_eq!(timing.unwrap().time_ns, 9);
                     break;
                 }
-                Found::Empty => thread::yield_now(),
-                Found::Lapped(_) => panic!("a gated ring never laps"),
+                Owned::Empty => thread::yield_now(),
+                Owned::Lapped(_) => panic!("a gated ring never laps"),
             }
         }
         writer.join().unwrap();
@@ -112,9 +111,9 @@ fn loom_ungated_ring_gives_whole_lines_and_exact_gaps() {
     model(|| {
         let shared = shared();
         let mut producer = Producer::new(&shared.slots, true);
-        let mut write = move |shared: &Shared, value| {
+        let mut write = move |shared: &Shared, value: u64| {
             producer.set_limit(producer.position() + CAPACITY);
-            producer.write(&shared.slots, line(value));
+            producer.write(&shared.slots, meta(value), &value.to_le_bytes());
         };
         let mut consumer = Consumer::join(&shared.slots);
         for value in 0..CAPACITY {
@@ -129,24 +128,24 @@ fn loom_ungated_ring_gives_whole_lines_and_exact_gaps() {
         });
         let mut next = 0;
         for _ in 0..2 {
-            match consumer.take(&shared.slots).unwrap() {
-                Found::Message { line, .. } => {
+            match consumer.take_owned(&shared.slots).unwrap() {
+                Owned::Message { line, .. } => {
                     assert_eq!(number(line), next);
                     next += 1;
                 }
-                Found::Lapped(lost) => next += lost,
-                Found::Empty => thread::yield_now(),
+                Owned::Lapped(lost) => next += lost,
+                Owned::Empty => thread::yield_now(),
             }
         }
         writer.join().unwrap();
         loop {
-            match consumer.take(&shared.slots).unwrap() {
-                Found::Message { line, .. } => {
+            match consumer.take_owned(&shared.slots).unwrap() {
+                Owned::Message { line, .. } => {
                     assert_eq!(number(line), next);
                     next += 1;
                 }
-                Found::Lapped(lost) => next += lost,
-                Found::Empty => break,
+                Owned::Lapped(lost) => next += lost,
+                Owned::Empty => break,
             }
         }
         assert_eq!(next, CAPACITY + 2);

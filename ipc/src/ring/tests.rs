@@ -10,16 +10,15 @@ fn slots(count: usize) -> Vec<Slot> {
     (0..count).map(|_| Slot::new()).collect()
 }
 
-fn line(number: u64) -> Line {
-    let meta = Meta { length: 8, correlation: number as u32, ..Meta::default() };
-    Line { meta, payload: [number; 6] }
+fn meta(number: u64) -> Meta {
+    Meta { correlation: number as u32, ..Meta::default() }
 }
 
 fn taken(consumer: &mut Consumer, slots: &[Slot]) -> Option<u64> {
-    match consumer.take(slots).unwrap() {
-        Found::Message { line, .. } => Some(line.payload[0]),
-        Found::Empty => None,
-        Found::Lapped(count) => panic!("lapped by {count}"),
+    match consumer.take_owned(slots).unwrap() {
+        Owned::Message { line, .. } => Some(line.word(0)),
+        Owned::Empty => None,
+        Owned::Lapped(count) => panic!("lapped by {count}"),
     }
 }
 
@@ -31,15 +30,16 @@ fn first_word_keeps_every_field() {
 }
 
 #[test]
-fn line_takes_up_to_48_bytes() {
+fn line_carries_up_to_48_bytes() {
     for length in 0..=48 {
+        let slots = slots(4);
         let bytes: Vec<u8> = (1..=length).collect();
-        let line = Line::new(Meta::default(), &bytes).unwrap();
-        assert_eq!(usize::from(line.meta.length), bytes.len());
-        assert_eq!(&line.bytes()[..bytes.len()], bytes);
-        assert!(line.bytes()[bytes.len()..].iter().all(|byte| *byte == 0));
+        Producer::new(&slots, false).write(&slots, Meta::default(), &bytes);
+        let Ok(Owned::Message { line, .. }) = Consumer::new(&slots).take_owned(&slots) else {
+            panic!("nothing arrived");
+        };
+        assert_eq!(&line.payload[..usize::from(line.meta.length)], bytes);
     }
-    assert_eq!(Line::new(Meta::default(), &[0; 49]), None);
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn writer_needs_a_cursor_after_one_lap() {
     let slots = slots(4);
     let (mut producer, mut consumer) = (Producer::new(&slots, false), Consumer::new(&slots));
     let (cursor, mut gate) = (AtomicU64::new(0), Gate::from_start());
-    for number in 0..4 {
+    for number in 0..4u64 {
         assert!(producer.has_room(1));
-        producer.write(&slots, line(number));
+        producer.write(&slots, meta(number), &number.to_le_bytes());
     }
     assert!(!producer.has_room(1));
     gate.update(&cursor, &producer).unwrap();
@@ -66,8 +66,8 @@ fn writer_needs_a_cursor_after_one_lap() {
 fn cursors_that_lie_are_violations() {
     let slots = slots(4);
     let mut producer = Producer::new(&slots, false);
-    for number in 0..4 {
-        producer.write(&slots, line(number));
+    for number in 0..4u64 {
+        producer.write(&slots, meta(number), &number.to_le_bytes());
     }
     let mut gate = Gate::from_start();
     let mut update = |cursor| gate.update(&AtomicU64::new(cursor), &producer);
@@ -77,7 +77,7 @@ fn cursors_that_lie_are_violations() {
     assert_eq!(update(u64::MAX), Err(Violation::Cursor { position: 4, got: u64::MAX }));
     let mut joining = Gate::joining();
     producer.set_limit(8);
-    producer.write(&slots, line(4));
+    producer.write(&slots, meta(4), &4u64.to_le_bytes());
     assert_eq!(joining.update(&AtomicU64::new(0), &producer), Ok(()));
     assert_eq!(joining.cursor(), None, "still outside");
     assert_eq!(joining.update(&AtomicU64::new(1), &producer), Ok(()));
@@ -93,7 +93,7 @@ fn stamps_that_lie_are_violations() {
         slots[0].stamp.store(stamp, Ordering::Relaxed);
         let mut consumer = Consumer { position: 0, capacity: 4, ungated };
         let expected = Violation::Stamp { position: 0, got: stamp };
-        assert_eq!(consumer.take(&slots), Err(expected), "{stamp:#x}");
+        assert_eq!(consumer.take_owned(&slots), Err(expected), "{stamp:#x}");
     }
 }
 
@@ -103,7 +103,7 @@ fn lengths_and_flags_that_lie_are_violations() {
         let slots = slots(4);
         slots[0].words[0].store(meta.to_word(), Ordering::Relaxed);
         slots[0].stamp.store(1, Ordering::Relaxed);
-        assert_eq!(Consumer::new(&slots).take(&slots), Err(expected));
+        assert_eq!(Consumer::new(&slots).take_owned(&slots), Err(expected));
     };
     let (position, meta) = (0, Meta::default());
     check(Meta { length: 49, ..meta }, Violation::Length { position, got: 49 });
@@ -119,14 +119,14 @@ fn lapped_reader_goes_on_a_quarter_after_the_oldest() {
     let slots = slots(8);
     let mut producer = Producer::new(&slots, true);
     let mut consumer = Consumer::join(&slots);
-    for number in 0..20 {
+    for number in 0..20u64 {
         producer.set_limit(producer.position() + 8);
-        producer.write(&slots, line(number));
+        producer.write(&slots, meta(number), &number.to_le_bytes());
     }
     // Its slot holds 16, so 9 is the oldest that it knows to be there; a quarter of 8 is given up beside. There it finds 19
     // and knows better.
-    assert_eq!(consumer.take(&slots), Ok(Found::Lapped(11)));
-    assert_eq!(consumer.take(&slots), Ok(Found::Lapped(3)));
+    assert_eq!(consumer.take_owned(&slots), Ok(Owned::Lapped(11)));
+    assert_eq!(consumer.take_owned(&slots), Ok(Owned::Lapped(3)));
     let rest: Vec<_> = std::iter::from_fn(|| taken(&mut consumer, &slots)).collect();
     assert_eq!(rest, [14, 15, 16, 17, 18, 19]);
 }
@@ -135,15 +135,15 @@ fn lapped_reader_goes_on_a_quarter_after_the_oldest() {
 fn reader_joins_where_the_writer_is() {
     let slots = slots(8);
     let mut producer = Producer::new(&slots, true);
-    for number in 0..20 {
+    for number in 0..20u64 {
         producer.set_limit(producer.position() + 8);
-        producer.write(&slots, line(number));
+        producer.write(&slots, meta(number), &number.to_le_bytes());
     }
     let mut consumer = Consumer::join(&slots);
     assert_eq!(consumer.position(), 20);
     assert_eq!(taken(&mut consumer, &slots), None);
     producer.set_limit(28);
-    producer.write(&slots, line(20));
+    producer.write(&slots, meta(20), &20u64.to_le_bytes());
     assert_eq!(taken(&mut consumer, &slots), Some(20));
 }
 
@@ -168,18 +168,19 @@ proptest! {
                     prop_assert_eq!(room, used + u64::from(two) < 8);
                     if room && two {
                         let timing = Timing { trace: number.into(), ..Timing::default() };
-                        producer.write_two(&slots, line(number), timing);
+                        let payload = u64::to_le_bytes(number);
+                        producer.write_two(&slots, meta(number), &payload, timing);
                         model.push_back((number, true));
                     } else if room {
-                        producer.write(&slots, line(number));
+                        producer.write(&slots, meta(number), &number.to_le_bytes());
                         model.push_back((number, false));
                     }
                     number += 1;
                 }
-                _ => match (consumer.take(&slots).unwrap(), model.pop_front()) {
-                    (Found::Empty, None) => {}
-                    (Found::Message { line, timing }, Some((number, two))) => {
-                        prop_assert_eq!(line.payload[0], number);
+                _ => match (consumer.take_owned(&slots).unwrap(), model.pop_front()) {
+                    (Owned::Empty, None) => {}
+                    (Owned::Message { line, timing }, Some((number, two))) => {
+                        prop_assert_eq!(line.word(0), number);
                         prop_assert_eq!(timing.map(|timing| timing.trace), two.then_some(number.into()));
                         cursor.store(consumer.position(), Ordering::Release);
                     }
@@ -205,7 +206,7 @@ proptest! {
         let mut consumer =
             if ungated { Consumer::join(&slots) } else { Consumer::new(&slots) };
         for _ in 0..40 {
-            if consumer.take(&slots).is_err() {
+            if consumer.take_owned(&slots).is_err() {
                 break;
             }
         }
