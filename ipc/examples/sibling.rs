@@ -4,7 +4,7 @@
 //!
 //! Arguments are JSON and travel as CBOR. The directory is opened here and handed over as a descriptor; the agent resolves
 //! beneath it and nowhere else. Progress goes to stderr, the answer to stdout, each as one line of JSON. The exit code is 0,
-//! or that of the tool's error; 2 for wrong use, 8 where there is no daemon, 1 for other failures.
+//! or that of the tool's error; 2 for wrong use, 3 where the router refuses the token, 8 where there is no daemon, 1 for other failures.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -42,10 +42,12 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let no_daemon = error
-                .downcast_ref::<ClientError>()
-                .is_some_and(|error| matches!(error, ClientError::Connect(_)));
-            end(if no_daemon { 8 } else { 1 }, &format!("{error:#}"))
+            let code = match error.downcast_ref::<ClientError>() {
+                Some(ClientError::Connect(_)) => 8,
+                Some(ClientError::Refused { code, .. }) if code == "unauthorized" => 3,
+                _ => 1,
+            };
+            end(code, &format!("{error:#}"))
         }
     }
 }

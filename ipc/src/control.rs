@@ -9,6 +9,7 @@ use crate::manifest::AgentManifest;
 
 mod codec;
 mod fields;
+mod structures;
 #[cfg(test)]
 mod tests;
 

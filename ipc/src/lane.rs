@@ -3,6 +3,29 @@
 //! A lane is a ring of slots, a region for larger payloads, one cursor per reader, and the router's control page. The
 //! [`Sender`] owns slots and region, each [`Receiver`] its cursor. Nothing here talks to the router; `client` does.
 //!
+//! ```
+//! use std::os::fd::AsFd;
+//! use ipc::header::AgentId;
+//! use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
+//! use ipc::{ring::Meta, segment::ControlWriter, wait::Spin};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In life the descriptors go through the router; here both ends are in one process.
+//! let copy = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
+//! let control = ControlWriter::create()?;
+//! let mut sender = Sender::for_link(LaneOptions::default())?;
+//! let cursor = Receiver::new_cursor(Spin::Adaptive)?;
+//! sender.attach(AgentId(2), copy(cursor.as_fd())?, None)?;
+//! let (slots, region) = (copy(sender.slots_fd())?, copy(sender.region_fd())?);
+//! let mut receiver =
+//!     Receiver::for_link(AgentId(1), slots, region, copy(control.as_fd())?, cursor)?;
+//!
+//! sender.send(Meta::default(), b"hello", WhenFull::Reject)?;
+//! assert_eq!(receiver.receive(None)?.payload, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! After the start nothing allocates (a receiver's buffer for large messages grows to the largest one seen), no lock is
 //! taken, and no system call is made unless somebody sleeps.
 
@@ -15,13 +38,15 @@ use crate::ring::{Meta, Timing, Violation};
 use crate::segment::LaneState;
 
 mod lender;
+mod parts;
 mod receiver;
 mod sender;
 #[cfg(test)]
 mod tests;
 
+pub use parts::PARTS_MAX;
 pub use receiver::Receiver;
-pub use sender::{AttachError, DetachedReader, Large, PARTS_MAX, Sender};
+pub use sender::{AttachError, DetachedReader, Large, Sender};
 
 /// What happens when a lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,29 +27,21 @@
 
 use thiserror::Error;
 
-use crate::limits::INLINE_BYTES_MAX;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 
+mod consumer;
 #[cfg(test)]
 #[cfg(loom)]
 mod loom_tests;
+mod producer;
+mod slot;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
 
-/// One slot, one cache line.
-#[repr(C, align(64))]
-#[derive(Debug)]
-pub struct Slot {
-    stamp: AtomicU64,
-    words: [AtomicU64; 7],
-}
-
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Slot>() == crate::limits::SLOT_BYTES);
-
-/// How many words of a slot are moved: all, or two where a model would take hours with more.
-const WORDS: usize = if cfg!(loom) { 2 } else { 7 };
+pub use consumer::{Consumer, Found};
+pub use producer::{Gate, Producer};
+pub use slot::{Line, Slot};
 
 /// In a stamp: the line of this position is being written.
 const WRITING: u64 = 1 << 63;
@@ -94,18 +86,6 @@ pub struct Timing {
     pub deadline_ns: u64,
     /// Joins everything that follows from one cause.
     pub trace: u128,
-}
-
-/// What a second line holds: time, deadline, trace.
-const TIMING_BYTES: usize = 32;
-
-/// One line as a private copy: first word and payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// The first word.
-    pub meta: Meta,
-    /// The payload; only the first `meta.length` bytes mean anything.
-    pub payload: [u8; INLINE_BYTES_MAX],
 }
 
 /// How foreign memory broke the protocol. The lane is given up when one is seen.
@@ -168,59 +148,6 @@ pub enum Violation {
     Header(crate::header::HeaderError),
 }
 
-impl Slot {
-    /// A slot that was never written: for rings on the heap; a fresh segment is all zero and so is this.
-    pub fn new() -> Self {
-        Self { stamp: AtomicU64::new(0), words: std::array::from_fn(|_| AtomicU64::new(0)) }
-    }
-
-    /// The word that changes when the line of a position arrives; what a sleeper waits on.
-    pub(crate) fn stamp(&self) -> &AtomicU64 {
-        &self.stamp
-    }
-
-    /// Overwrites one of the eight words, as a hostile writer would.
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn scribble(&self, index: usize, value: u64) {
-        let word = if index == 0 { &self.stamp } else { &self.words[index - 1] };
-        word.store(value, Ordering::Relaxed);
-    }
-
-    /// Writes the first word and as many words as the payload has, without a copy in between.
-    #[inline]
-    fn store(&self, meta: Meta, payload: &[u8]) {
-        debug_assert!(
-            payload.len() <= INLINE_BYTES_MAX && payload.len() == usize::from(meta.length)
-        );
-        let (chunks, rest) = payload.as_chunks::<8>();
-        for (word, chunk) in self.words[1..].iter().zip(chunks) {
-            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-        }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            self.words[1 + chunks.len()].store(u64::from_le_bytes(last), Ordering::Relaxed);
-        }
-        self.words[0].store(meta.to_word(), Ordering::Relaxed);
-    }
-
-    /// Copies all words once, straight to where they stay: wide copies of what was just written in narrow pieces would cost
-    /// more than the whole rest.
-    #[inline]
-    fn copy_to(&self, line: &mut Line) {
-        line.meta = Meta::from_word(self.words[0].load(Ordering::Relaxed));
-        for index in 0..WORDS - 1 {
-            line.set_word(index, self.words[1 + index].load(Ordering::Relaxed));
-        }
-    }
-}
-
-impl Default for Slot {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Meta {
     #[inline]
     fn to_word(self) -> u64 {
@@ -247,108 +174,6 @@ impl Meta {
     }
 }
 
-impl Line {
-    /// One of the six words of the payload, little-endian.
-    #[inline]
-    pub fn word(&self, index: usize) -> u64 {
-        u64::from_le_bytes(self.payload.as_chunks::<8>().0[index])
-    }
-
-    /// Sets one of the six words of the payload.
-    #[inline]
-    pub fn set_word(&mut self, index: usize, word: u64) {
-        self.payload.as_chunks_mut::<8>().0[index] = word.to_le_bytes();
-    }
-}
-
-impl Default for Line {
-    fn default() -> Self {
-        Self { meta: Meta::default(), payload: [0; INLINE_BYTES_MAX] }
-    }
-}
-
-/// The writing side's private state.
-#[derive(Debug)]
-pub struct Producer {
-    position: u64,
-    /// Positions below this may be written without looking at any cursor.
-    limit: u64,
-    capacity: u64,
-    /// Rule 8.
-    ungated: bool,
-}
-
-impl Producer {
-    /// The state at the start of fresh slots. `ungated` when a reader may be lapped or may join later (topics).
-    ///
-    /// # Panics
-    /// When the number of slots is no power of two or less than 4.
-    pub fn new(slots: &[Slot], ungated: bool) -> Self {
-        let capacity = capacity_of(slots);
-        Self { position: 0, limit: capacity, capacity, ungated }
-    }
-
-    /// The next position to be written.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// How many slots there are.
-    pub fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    /// Whether so many lines can be written without looking at any cursor.
-    #[inline]
-    pub fn has_room(&self, lines: u64) -> bool {
-        self.position + lines <= self.limit
-    }
-
-    /// Sets how far the writer may go: the smallest cursor of gating readers plus the capacity, or any lesser bound.
-    pub fn set_limit(&mut self, limit: u64) {
-        debug_assert!(limit <= self.position + self.capacity, "rule 3");
-        self.limit = limit;
-    }
-
-    /// Writes one line with at most 48 bytes of payload. The caller has made sure that there is room for it.
-    #[inline]
-    pub fn write(&mut self, slots: &[Slot], meta: Meta, payload: &[u8]) {
-        debug_assert!(self.has_room(1) && meta.flags & FLAG_TWO_LINES == 0);
-        self.write_at(slots, self.position, meta, payload);
-        self.position += 1;
-    }
-
-    /// Writes a message of two lines. The caller has made sure that there is room for both.
-    #[inline]
-    pub fn write_two(&mut self, slots: &[Slot], mut meta: Meta, payload: &[u8], timing: Timing) {
-        debug_assert!(self.has_room(2));
-        let mut second = [0; TIMING_BYTES];
-        second[0..8].copy_from_slice(&timing.time_ns.to_le_bytes());
-        second[8..16].copy_from_slice(&timing.deadline_ns.to_le_bytes());
-        second[16..32].copy_from_slice(&timing.trace.to_le_bytes());
-        let second_meta = Meta { flags: FLAG_SECOND_LINE, ..Meta::default() };
-        self.write_at(slots, self.position + 1, second_meta, &second);
-        meta.flags |= FLAG_TWO_LINES;
-        self.write_at(slots, self.position, meta, payload);
-        self.position += 2;
-    }
-
-    #[inline]
-    fn write_at(&self, slots: &[Slot], position: u64, mut meta: Meta, payload: &[u8]) {
-        meta.length = payload.len() as u16;
-        let slot = slot_of(slots, position);
-        let stamp = position + 1;
-        if self.ungated {
-            slot.stamp.store(WRITING | stamp, Ordering::Relaxed);
-            // Partner: the Acquire fence in `Consumer::still_there`.
-            fence(Ordering::Release);
-        }
-        slot.store(meta, payload);
-        // Partner: the Acquire load in `Consumer::look`.
-        slot.stamp.store(stamp, Ordering::Release);
-    }
-}
-
 /// Whether a stamp says that its line is just being written.
 pub(crate) fn is_writing(stamp: &AtomicU64) -> bool {
     stamp.load(Ordering::Acquire) & WRITING != 0
@@ -357,213 +182,6 @@ pub(crate) fn is_writing(stamp: &AtomicU64) -> bool {
 /// The slot of a position that came from anywhere: the mask makes it one of ours.
 pub(crate) fn slot_at(slots: &[Slot], position: u64) -> &Slot {
     slot_of(slots, position)
-}
-
-/// What a reader finds at its position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing yet.
-    Empty,
-    /// A message of one line.
-    One,
-    /// A message of two lines.
-    Two,
-    /// So many positions were overwritten before they were read; the next look finds what is left.
-    Lapped(u64),
-}
-
-/// What a reader found, in one value.
-#[cfg(test)]
-#[derive(Debug, PartialEq)]
-enum Owned {
-    Empty,
-    Message { line: Line, timing: Option<Timing> },
-    Lapped(u64),
-}
-
-/// What one look at one slot gives.
-enum Look {
-    Empty,
-    There,
-    Lapped { writer: u64 },
-}
-
-/// The reading side's private state.
-#[derive(Debug)]
-pub struct Consumer {
-    position: u64,
-    capacity: u64,
-    ungated: bool,
-}
-
-impl Consumer {
-    /// A reader that is there from the start, gated (links).
-    ///
-    /// # Panics
-    /// When the number of slots is no power of two or less than 4.
-    pub fn new(slots: &[Slot]) -> Self {
-        Self { position: 0, capacity: capacity_of(slots), ungated: false }
-    }
-
-    /// A reader that joins where the writer is now and may be lapped (topics). One pass over all stamps.
-    pub fn join(slots: &[Slot]) -> Self {
-        let newest = slots.iter().map(|slot| slot.stamp.load(Ordering::Acquire));
-        let position = newest.filter(|stamp| stamp & WRITING == 0).max().unwrap_or(0);
-        Self { position, capacity: capacity_of(slots), ungated: true }
-    }
-
-    /// The position that is read next: what the cursor says, when it is stored.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// The slot whose stamp changes when the next message arrives.
-    pub(crate) fn next_slot<'a>(&self, slots: &'a [Slot]) -> &'a Slot {
-        slot_of(slots, self.position)
-    }
-
-    /// Whether there is nothing new: what a reader asks again before it sleeps. Broken memory counts as news.
-    pub(crate) fn is_empty(&self, slots: &[Slot]) -> bool {
-        matches!(self.look(slots, self.position), Ok(Look::Empty))
-    }
-
-    /// Takes what is there: a private copy in `line`, and in `timing` where there is a second line. Lengths and flags were
-    /// checked.
-    #[inline]
-    pub fn take(
-        &mut self,
-        slots: &[Slot],
-        line: &mut Line,
-        timing: &mut Timing,
-    ) -> Result<Found, Violation> {
-        let position = self.position;
-        match self.look(slots, position)? {
-            Look::Empty => return Ok(Found::Empty),
-            Look::Lapped { writer } => return Ok(self.skip(writer)),
-            Look::There => {}
-        }
-        slot_of(slots, position).copy_to(line);
-        if self.ungated && !still_there(slots, position) {
-            return self.lapped(slots, position);
-        }
-        if usize::from(line.meta.length) > INLINE_BYTES_MAX {
-            return Err(Violation::Length { position, got: line.meta.length });
-        }
-        if line.meta.flags & (FLAG_TWO_LINES | FLAG_SECOND_LINE) == 0 {
-            self.position = position + 1;
-            return Ok(Found::One);
-        }
-        self.take_second(slots, line.meta.flags, timing)
-    }
-
-    /// The rarer rest of [`Consumer::take`]: messages of two lines.
-    fn take_second(
-        &mut self,
-        slots: &[Slot],
-        flags: u8,
-        timing: &mut Timing,
-    ) -> Result<Found, Violation> {
-        let position = self.position;
-        if flags & FLAG_SECOND_LINE != 0 {
-            // After a lap a reader may land in the middle of a message; that message is lost too.
-            if !self.ungated || flags != FLAG_SECOND_LINE {
-                return Err(Violation::Flags { position, got: flags });
-            }
-            self.position = position + 1;
-            return Ok(Found::Lapped(1));
-        }
-        match self.look(slots, position + 1)? {
-            Look::There => {}
-            Look::Lapped { writer } => return Ok(self.skip(writer)),
-            Look::Empty => {
-                let got = slot_of(slots, position + 1).stamp.load(Ordering::Relaxed);
-                return Err(Violation::Stamp { position: position + 1, got });
-            }
-        }
-        let mut second = Line::default();
-        slot_of(slots, position + 1).copy_to(&mut second);
-        if self.ungated && !still_there(slots, position + 1) {
-            return self.lapped(slots, position + 1);
-        }
-        if second.meta.flags != FLAG_SECOND_LINE {
-            return Err(Violation::Flags { position: position + 1, got: second.meta.flags });
-        }
-        self.position = position + 2;
-        let trace = u128::from(second.word(2)) | u128::from(second.word(3)) << 64;
-        *timing = Timing { time_ns: second.word(0), deadline_ns: second.word(1), trace };
-        Ok(Found::Two)
-    }
-
-    /// [`Consumer::take`] as one value, for tests.
-    #[cfg(test)]
-    fn take_owned(&mut self, slots: &[Slot]) -> Result<Owned, Violation> {
-        let (mut line, mut timing) = (Line::default(), Timing::default());
-        Ok(match self.take(slots, &mut line, &mut timing)? {
-            Found::Empty => Owned::Empty,
-            Found::One => Owned::Message { line, timing: None },
-            Found::Two => Owned::Message { line, timing: Some(timing) },
-            Found::Lapped(lost) => Owned::Lapped(lost),
-        })
-    }
-
-    /// Rules 5 and 9 for the slot of one position.
-    #[inline]
-    fn look(&self, slots: &[Slot], position: u64) -> Result<Look, Violation> {
-        // Partner: the Release store of the stamp in `Producer::write_at`.
-        let stamp = slot_of(slots, position).stamp.load(Ordering::Acquire);
-        if stamp == position + 1 {
-            return Ok(Look::There);
-        }
-        self.classify(stamp, position)
-    }
-
-    fn classify(&self, stamp: u64, position: u64) -> Result<Look, Violation> {
-        let before = (position + 1).saturating_sub(self.capacity);
-        if stamp == before {
-            return Ok(Look::Empty);
-        }
-        if !self.ungated {
-            return Err(Violation::Stamp { position, got: stamp });
-        }
-        let written = stamp & !WRITING;
-        let ours = (position + 1) & (self.capacity - 1);
-        if written & (self.capacity - 1) != ours && written != 0 {
-            return Err(Violation::Stamp { position, got: stamp });
-        }
-        if written <= position + 1 {
-            // An older lap, or this very line on its way.
-            return Ok(Look::Empty);
-        }
-        Ok(Look::Lapped { writer: written - 1 })
-    }
-
-    /// After a copy turned out to be torn: the slot says where the writer is by now.
-    fn lapped(&mut self, slots: &[Slot], position: u64) -> Result<Found, Violation> {
-        match self.look(slots, position)? {
-            Look::Lapped { writer } => Ok(self.skip(writer)),
-            Look::Empty | Look::There => {
-                let got = slot_of(slots, position).stamp.load(Ordering::Relaxed);
-                Err(Violation::Stamp { position, got })
-            }
-        }
-    }
-
-    /// Rule 9: the writer is at `writer` in the slot that was to be read, so all that is at least one lap older is gone.
-    fn skip(&mut self, writer: u64) -> Found {
-        let target = writer + 1 - self.capacity + self.capacity / 4;
-        let target = target.max(self.position + 1);
-        let lost = target - self.position;
-        self.position = target;
-        Found::Lapped(lost)
-    }
-}
-
-/// Rule 8: whether the line of a position was whole when it was copied.
-#[inline]
-fn still_there(slots: &[Slot], position: u64) -> bool {
-    // Partner: the Release fence in `Producer::write_at`, seen through any word that was already overwritten.
-    fence(Ordering::Acquire);
-    slot_of(slots, position).stamp.load(Ordering::Relaxed) == position + 1
 }
 
 #[inline]
@@ -578,51 +196,4 @@ fn capacity_of(slots: &[Slot]) -> u64 {
         "slots are a power of two, at least 4"
     );
     slots.len() as u64
-}
-
-/// The writer's copy of one gating reader's cursor, and its check (rules 3 and 10).
-#[derive(Debug)]
-pub struct Gate {
-    cursor: u64,
-    settled: bool,
-}
-
-impl Gate {
-    /// A reader from the start of the ring (links): it must always be within the ring.
-    pub fn from_start() -> Self {
-        Self { cursor: 0, settled: true }
-    }
-
-    /// A reader that joins while the writer goes on (topics): it holds the writer back from the first time that its cursor
-    /// is found within the ring.
-    pub fn joining() -> Self {
-        Self { cursor: 0, settled: false }
-    }
-
-    /// The last cursor that was seen, when it holds the writer back.
-    pub fn cursor(&self) -> Option<u64> {
-        self.settled.then_some(self.cursor)
-    }
-
-    /// Whether the reader holds the writer back by now.
-    pub fn is_settled(&self) -> bool {
-        self.settled
-    }
-
-    /// Takes in what the reader's cursor says.
-    pub fn update(&mut self, cursor: &AtomicU64, producer: &Producer) -> Result<(), Violation> {
-        // Partner: the reader's Release store of its cursor; its copies of the lines are done.
-        let got = cursor.load(Ordering::Acquire);
-        let position = producer.position;
-        let within = got <= position && position - got <= producer.capacity;
-        if within && (!self.settled || got >= self.cursor) {
-            self.cursor = got;
-            self.settled = true;
-            return Ok(());
-        }
-        if !self.settled && got <= position {
-            return Ok(());
-        }
-        Err(Violation::Cursor { position, got })
-    }
 }

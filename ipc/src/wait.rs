@@ -19,7 +19,9 @@
 //!    because a wake-up that finds nobody there leaves no trace.
 //! 6. Beside the moving word a sleeper waits for the control page's state, so death and revocation wake it.
 
-use std::time::{Duration, Instant};
+#[cfg(not(loom))]
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 

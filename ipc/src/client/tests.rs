@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use super::*;
 use crate::lane::{Ended, WhenFull};

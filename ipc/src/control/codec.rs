@@ -8,13 +8,12 @@
 use thiserror::Error;
 
 use super::fields::{Reader, Writer};
+use super::structures::{read_agent, read_manifest, write_agent, write_manifest};
 use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::limits::{
-    AGENTS_PER_PACKET_MAX, FRAME_BYTES, MANIFEST_BYTES_MAX, PACKET_BYTES_MAX, TEXT_BYTES_MAX,
-    TOKEN_BYTES_MAX,
+    AGENTS_PER_PACKET_MAX, FRAME_BYTES, PACKET_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
-use crate::manifest::AgentManifest;
 
 /// The first four bytes of every packet: `BLDC`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
@@ -434,51 +433,6 @@ fn policy(fields: &mut Reader<'_>) -> Result<TopicPolicy, DecodeError> {
         2 => Ok(TopicPolicy::Lossy),
         other => Err(DecodeError::Value { field: "policy", got: other.into() }),
     }
-}
-
-fn write_manifest(out: &mut Writer, manifest: &AgentManifest) -> Result<(), EncodeError> {
-    out.word("name", &manifest.name)?;
-    out.word("version", &manifest.version)?;
-    out.word("category", &manifest.category)?;
-    out.u8(manifest.priority);
-    out.list("capabilities", &manifest.capabilities)?;
-    out.list("tools", &manifest.tools)?;
-    out.list("subscriptions", &manifest.subscriptions)?;
-    out.list("tags", &manifest.tags)?;
-    debug_assert!(out.len() <= MANIFEST_BYTES_MAX);
-    Ok(())
-}
-
-fn read_manifest(fields: &mut Reader<'_>) -> Result<AgentManifest, DecodeError> {
-    Ok(AgentManifest {
-        name: fields.word("name")?,
-        version: fields.word("version")?,
-        category: fields.word("category")?,
-        priority: fields.u8("priority")?,
-        capabilities: fields.list("capabilities")?,
-        tools: fields.list("tools")?,
-        subscriptions: fields.list("subscriptions")?,
-        tags: fields.list("tags")?,
-    })
-}
-
-fn write_agent(out: &mut Writer, agent: &AgentInfo) -> Result<(), EncodeError> {
-    out.extensible("agent", |out| {
-        out.u32(agent.id.0);
-        out.u32(agent.pid);
-        out.u32(agent.uid);
-        out.extensible("manifest", |out| write_manifest(out, &agent.manifest))
-    })
-}
-
-fn read_agent(fields: &mut Reader<'_>) -> Result<AgentInfo, DecodeError> {
-    let mut fields = fields.extensible("agent")?;
-    Ok(AgentInfo {
-        id: AgentId(fields.u32("agent")?),
-        pid: fields.u32("pid")?,
-        uid: fields.u32("uid")?,
-        manifest: read_manifest(&mut fields.extensible("manifest")?)?,
-    })
 }
 
 fn write_agents(

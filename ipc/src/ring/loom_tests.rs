@@ -5,6 +5,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use super::consumer::Owned;
 use super::*;
 
 const CAPACITY: u64 = 4;

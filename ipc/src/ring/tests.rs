@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::consumer::Owned;
 use super::*;
 
 fn slots(count: usize) -> Vec<Slot> {

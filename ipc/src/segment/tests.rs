@@ -1,7 +1,8 @@
 //! Seals and checks: what a peer can do to a segment, and what is refused from it.
 
-use rustix::fs::{FallocateFlags, ftruncate, memfd_create};
-use rustix::mm::mmap;
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, mmap};
 
 use super::*;
 use crate::limits::SLOTS_DEFAULT;
