@@ -7,14 +7,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy, VERSION};
 use crate::doorbell::Doorbell;
 use crate::header::{AgentId, GrantId, LaneId};
-use crate::lane::{LaneOptions, Receiver, Sender};
+use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
+use crate::limits::PUBLISH_SLICE_MS;
 use crate::link::Link;
 use crate::manifest::AgentManifest;
 use crate::segment::Cursor;
@@ -216,8 +217,9 @@ impl Client {
         let own = self.own_side()?;
         let request = self.request_number();
         let message = ToRouter::OpenLink { request, target: target.to_owned() };
-        let (sender, bell) = (&own.sender, self.doorbell.ringer());
-        self.send(&message, &[sender.slots_fd(), own.cursor.as_fd(), sender.region_fd(), bell])?;
+        let (sender, bell) = (&own.sender, self.doorbell.ringer_for_peer()?);
+        let (cursor, bell) = (own.cursor.as_fd(), bell.as_fd());
+        self.send(&message, &[sender.slots_fd(), cursor, sender.region_fd(), bell])?;
         match self.answer(request)? {
             (FromRouter::LinkReady { lane, peer, .. }, descriptors) => {
                 own.meet(lane, peer, PeerSide::from_descriptors(descriptors)?)
@@ -239,7 +241,8 @@ impl Client {
         };
         let (sender, receiver) = link.raw_halves();
         let packet = ToRouter::AcceptLink { lane }.encode()?;
-        let (cursor, bell) = (receiver.cursor_fd(), self.doorbell.ringer());
+        let (cursor, bell) = (receiver.cursor_fd(), self.doorbell.ringer_for_peer()?);
+        let bell = bell.as_fd();
         self.send_packet(&packet, &[sender.slots_fd(), cursor, sender.region_fd(), bell])?;
         Ok(link)
     }
@@ -307,6 +310,26 @@ impl Client {
         }
     }
 
+    /// Publishes, and waits for room until the deadline; a reader that dies meanwhile is forgotten, so it cannot hold the
+    /// writer back. Looks at the socket each time: where speed matters, `Publisher::publish` and [`Client::update`] now and
+    /// then.
+    pub fn publish(
+        &mut self,
+        publisher: &mut Publisher,
+        payload: &[u8],
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        loop {
+            self.update(publisher)?;
+            let slice = Instant::now() + Duration::from_millis(PUBLISH_SLICE_MS);
+            let when = WhenFull::WaitUntil(slice.min(deadline));
+            match publisher.publish(payload, when) {
+                Err(SendError::Full) if Instant::now() < deadline => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
     /// Wants every topic whose subject matches, present and future: they come as [`Event::TopicFound`] with the number that
     /// this returns.
     pub fn subscribe(&mut self, pattern: &str) -> Result<u32, ClientError> {
@@ -323,7 +346,8 @@ impl Client {
         let TopicOffer { lane, subject, policy, from, slots, region, control, .. } = offer;
         let receiver = Receiver::for_topic(from.id, slots, region, Some(control), spin)?;
         let packet = ToRouter::JoinTopic { lane }.encode()?;
-        self.send_packet(&packet, &[receiver.cursor_fd(), self.doorbell.ringer()])?;
+        let bell = self.doorbell.ringer_for_peer()?;
+        self.send_packet(&packet, &[receiver.cursor_fd(), bell.as_fd()])?;
         Ok(Subscriber { lane, subject, policy, from, receiver })
     }
 
@@ -350,7 +374,6 @@ impl Client {
         if !self.events.is_empty() {
             return Ok(Woken::News);
         }
-        self.doorbell.clear();
         let ready = lanes.iter_mut().position(|lane| !lane.arm());
         let armed = ready.unwrap_or(lanes.len());
         let woken = if ready.is_some() {
@@ -362,6 +385,8 @@ impl Client {
         for lane in &mut lanes[..armed] {
             lane.disarm();
         }
+        // Afterwards, never before: what was rung since the program last looked must still wake it.
+        self.doorbell.clear();
         woken
     }
 

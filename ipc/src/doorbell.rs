@@ -4,17 +4,34 @@
 //! of an eventfd is shared by both sides: a hostile peer could make it blocking, fill it up and so stop whoever rings, or
 //! empty it and so stop whoever listens. A socket takes `MSG_DONTWAIT` per call, and each side has its own description.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+//! Each peer gets a pair of its own: one that shuts its pair down silences itself and nobody else. The listening sides are
+//! gathered in one epoll descriptor, so that a program waits for one thing however many peers it has.
 
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+
+use crate::limits::BELLS_MAX;
 
 /// The listening side: put its descriptor into `poll` or `epoll`.
 #[derive(Debug)]
 pub struct Doorbell {
-    listen: OwnedFd,
-    ring: OwnedFd,
+    epoll: OwnedFd,
+    /// For threads of this process; never handed to a peer.
+    own: OwnedFd,
+    listening: Mutex<Listening>,
+}
+
+#[derive(Debug, Default)]
+struct Listening {
+    next: u64,
+    sockets: HashMap<u64, OwnedFd>,
 }
 
 /// The ringing side, in another process.
@@ -26,33 +43,88 @@ pub struct Bell {
 impl Doorbell {
     /// A new bell.
     pub fn new() -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (listen, ring) =
-            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok(Self { listen, ring })
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut listening = Listening::default();
+        let own = listening.add(&epoll)?;
+        Ok(Self { epoll, own, listening: Mutex::new(listening) })
     }
 
-    /// The descriptor to hand to whoever is to ring. One bell may serve many lanes.
+    /// The descriptor by which threads of this process ring.
     pub fn ringer(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.own.as_fd()
+    }
+
+    /// A descriptor to hand to one peer; it may serve several lanes with this peer. When the peer and everybody who passed
+    /// it on have closed it, it is forgotten.
+    pub fn ringer_for_peer(&self) -> io::Result<OwnedFd> {
+        self.lock().add(&self.epoll)
     }
 
     /// Silences the bell; whoever rings afterwards is heard.
     pub fn clear(&self) {
-        let mut byte = [0u8; 8];
-        // Bounded by the socket's buffer; a peer that rings without end is noticed by the next wait instead.
-        for _ in 0..1_024 {
-            match net::recv(&self.listen, &mut byte, RecvFlags::DONTWAIT) {
-                Ok((_, 1..)) | Err(Errno::INTR) => {}
-                Ok((_, 0)) | Err(_) => return,
+        let mut listening = self.lock();
+        // Bounded: what is left over makes the next wait short.
+        for _ in 0..BELLS_MAX / EVENTS_AT_ONCE {
+            let mut space = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_AT_ONCE];
+            let Ok((rung, _)) = epoll::wait(&self.epoll, &mut space, Some(&Timespec::default()))
+            else {
+                return;
+            };
+            if rung.is_empty() {
+                return;
+            }
+            for event in rung {
+                let key = event.data.u64();
+                if listening.sockets.get(&key).is_some_and(|socket| !drain(socket)) {
+                    // Closing the socket takes it out of the set as well.
+                    listening.sockets.remove(&key);
+                }
             }
         }
     }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listening> {
+        // A panic while it was held cannot have left it half changed.
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bells that are looked at in one go.
+const EVENTS_AT_ONCE: usize = 64;
+
+impl Listening {
+    fn add(&mut self, epoll: &OwnedFd) -> io::Result<OwnedFd> {
+        if self.sockets.len() >= BELLS_MAX {
+            return Err(io::Error::other(format!("more than {BELLS_MAX} doorbells")));
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (listen, ring) =
+            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let key = self.next;
+        self.next += 1;
+        epoll::add(epoll, &listen, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        self.sockets.insert(key, listen);
+        Ok(ring)
+    }
+}
+
+/// Takes what was rung. False when nobody can ring any more.
+fn drain(socket: &OwnedFd) -> bool {
+    let mut byte = [0u8; 8];
+    // Bounded, so that a peer that rings without end does not hold the listener.
+    for _ in 0..1_024 {
+        match net::recv(socket, &mut byte, RecvFlags::DONTWAIT) {
+            Ok((_, 1..)) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return true,
+            Ok((_, 0)) | Err(_) => return false,
+        }
+    }
+    true
 }
 
 impl AsFd for Doorbell {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listen.as_fd()
+        self.epoll.as_fd()
     }
 }
 
@@ -78,7 +150,7 @@ impl Bell {
 
 #[cfg(test)]
 mod tests {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
 
@@ -108,6 +180,24 @@ mod tests {
             bell.ring();
         }
         assert!(is_rung(&doorbell));
+    }
+
+    #[test]
+    fn peer_that_shuts_its_bell_down_silences_only_itself() {
+        let doorbell = Doorbell::new().unwrap();
+        let hostile = doorbell.ringer_for_peer().unwrap();
+        let honest = Bell::from_peer(doorbell.ringer_for_peer().unwrap()).unwrap();
+        net::shutdown(&hostile, net::Shutdown::Both).unwrap();
+        doorbell.clear();
+        assert!(!is_rung(&doorbell), "forgotten");
+        Bell::from_peer(hostile).unwrap().ring();
+        assert!(!is_rung(&doorbell));
+        honest.ring();
+        assert!(is_rung(&doorbell));
+        drop(honest);
+        doorbell.clear();
+        assert!(!is_rung(&doorbell));
+        assert_eq!(doorbell.lock().sockets.len(), 1, "only the own one is left");
     }
 
     #[test]

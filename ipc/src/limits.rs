@@ -84,6 +84,11 @@ const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize, "lengths are u32 i
 /// How long a router may take to answer a handshake or a request, in milliseconds. It answers from memory; this only ends
 /// the wait for one that hangs.
 pub const ROUTER_ANSWER_MS: u64 = 5_000;
+/// Doorbells of one program, one per link or topic that it reads; what a process may have of descriptors (1,024 by default)
+/// is reached first.
+pub const BELLS_MAX: usize = 4_096;
+/// How long `Client::publish` waits for room before it looks whether a reader has left, in milliseconds.
+pub const PUBLISH_SLICE_MS: u64 = 100;
 /// Events that wait for the program to ask for them. A router that sends more to one that never asks is cut off.
 pub const EVENTS_MAX: usize = 1_024;
 /// Descriptors that were granted and not yet taken, all links together; a peer that sends more is not believed.

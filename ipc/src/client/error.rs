@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::control::{DecodeError, EncodeError};
 use crate::header::{GrantId, LaneId};
-use crate::lane::AttachError;
+use crate::lane::{AttachError, SendError};
 use crate::segment::SegmentError;
 use crate::socket::{ConnectError, ReceiveError};
 
@@ -56,6 +56,9 @@ pub enum ClientError {
     /// The peer's cursor or bell was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The message was not sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
     /// The socket failed.
     #[error("the connection to the router failed")]
     Receive(#[from] ReceiveError),

@@ -2,10 +2,9 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use super::*;
-use crate::lane::{Ended, WhenFull};
+use crate::lane::Ended;
 use crate::link::{Answer, CallError, Incoming, Outcome, Request};
 use router::Router;
 
@@ -222,10 +221,26 @@ fn topic_reaches_readers_that_come_and_go() {
         assert_eq!(message.payload, long);
         assert_eq!(message.header.unwrap().source, from);
     }
+    // The reader's ring fills up; it dies while the writer waits for it.
+    while publisher.publish(b"short", WhenFull::Reject).is_ok() {}
     drop((reader, subscriber));
+    writer.publish(&mut publisher, b"nobody reads", later()).unwrap();
     assert!(writer.next_event(later()).unwrap().is_some());
     writer.update(&mut publisher).unwrap();
     assert_eq!(publisher.readers(), 0);
+}
+
+#[test]
+fn bell_that_rang_before_the_wait_ends_it() {
+    let router = Router::start();
+    let mut client = connect(router.path(), "client", &[]);
+    while client.wait(&mut [], Some(Instant::now())).unwrap() == Woken::News {
+        while client.next_event(Instant::now()).unwrap().is_some() {}
+    }
+    let own = client.doorbell().ringer().try_clone_to_owned().unwrap();
+    crate::doorbell::Bell::from_peer(own).unwrap().ring();
+    assert_eq!(client.wait(&mut [], Some(later())).unwrap(), Woken::News);
+    assert_eq!(client.wait(&mut [], Some(Instant::now())).unwrap(), Woken::Deadline);
 }
 
 #[test]
