@@ -1,1 +1,99 @@
 //! Every bound of the bus, with its unit and its reason.
+//!
+//! Not here: what a router allows one agent (links, topics, messages a second); that is policy and lives in `runtime`.
+
+// --- the control plane
+
+/// One packet of the control plane, in bytes, frame included. Stays under the default send buffer of a Unix socket
+/// (212,992 bytes), so that one packet can always be queued.
+pub const PACKET_BYTES_MAX: usize = 65_536;
+/// The frame before the fields of a packet, in bytes.
+pub const FRAME_BYTES: usize = 16;
+/// Descriptors beside one packet. The largest message carries five; the rest is room for later minor versions.
+pub const DESCRIPTORS_PER_PACKET_MAX: usize = 8;
+/// A name, version, category, tag, capability, tool, subject, pattern, filter or code, in bytes of UTF-8.
+pub const WORD_BYTES_MAX: usize = 128;
+/// Entries of one list in a manifest. A tool server with more than this names groups instead.
+pub const LIST_ENTRIES_MAX: usize = 64;
+/// Lists in a manifest: capabilities, tools, subscriptions, tags.
+pub const MANIFEST_LISTS: usize = 4;
+/// An encoded manifest without its own length field, in bytes.
+pub const MANIFEST_BYTES_MAX: usize =
+    3 * (2 + WORD_BYTES_MAX) + 2 + MANIFEST_LISTS * (2 + LIST_ENTRIES_MAX * (2 + WORD_BYTES_MAX));
+/// A token, in bytes. A JWT with a dozen claims and an RS256 signature is under 1.5 KiB.
+pub const TOKEN_BYTES_MAX: usize = 8_192;
+/// A text for people (`reason`, `message`), in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 1_024;
+/// Agents in one `Agents` packet; the encoder also stops at [`PACKET_BYTES_MAX`].
+pub const AGENTS_PER_PACKET_MAX: usize = 64;
+/// Connections that wait to be accepted.
+pub const SOCKET_BACKLOG: i32 = 128;
+
+const _: () = assert!(
+    FRAME_BYTES + 8 + 2 + MANIFEST_BYTES_MAX + 2 + TOKEN_BYTES_MAX <= PACKET_BYTES_MAX,
+    "the largest Hello fits in one packet"
+);
+const _: () =
+    assert!(MANIFEST_BYTES_MAX + 64 <= u16::MAX as usize, "an agent's block has a u16 length");
+
+// --- the data plane
+
+/// The part of a segment before its slots, and the whole of a cursor segment and of a control page, in bytes. A fixed
+/// number of the format, not the machine's page size.
+pub const SEGMENT_HEADER_BYTES: usize = 4_096;
+/// One slot, in bytes: the cache line that every supported processor moves between cores.
+pub const SLOT_BYTES: usize = 64;
+/// Payload inside a slot, in bytes: the line without stamp and first word.
+pub const INLINE_BYTES_MAX: usize = SLOT_BYTES - 16;
+/// Fewest slots of a lane: room for a message of two lines and for one quarter of the ring as a whole number.
+pub const SLOTS_MIN: usize = 8;
+/// Most slots of a lane: 4 MiB, beyond which the ring outgrows a second-level cache and nothing is won.
+pub const SLOTS_MAX: usize = 65_536;
+/// Slots of a lane when nobody says otherwise: 64 KiB, what first-level caches and small memories bear.
+pub const SLOTS_DEFAULT: usize = 1_024;
+/// Smallest region from which payloads are lent, in bytes.
+pub const REGION_BYTES_MIN: usize = 4_096;
+/// Largest region, in bytes; larger payloads travel as chunks or as a granted descriptor.
+pub const REGION_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Region when nobody says otherwise, in bytes: most plans in one chunk, and 50 links cost 25 MiB.
+pub const REGION_BYTES_DEFAULT: usize = 256 * 1_024;
+/// Alignment of what is lent, in bytes: no two messages share a cache line.
+pub const REGION_ALIGNMENT: usize = 64;
+/// One message with its header, all chunks together, in bytes. A plan of 10,000 packages is under 8 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Readers of one topic; what a directory of agents on one machine needs, with room.
+pub const READERS_MAX: usize = 256;
+/// How long a waiting reader or writer spins before it parks, in nanoseconds: what a wake-up across processors costs on a
+/// virtual machine (30 us), so that waiting costs at most twice the best choice.
+pub const SPIN_NS: u64 = 40_000;
+/// Polls between two looks at clock and control page while spinning without end.
+pub const POLLS_PER_LOOK: u32 = 1_024;
+/// How long a parked thread sleeps at a time where the kernel cannot wait for two words (before 5.16), in milliseconds;
+/// bounds how late it learns of a dead peer.
+pub const PARK_SLICE_MS: u64 = 10;
+
+const _: () = assert!(SLOTS_MIN.is_power_of_two() && SLOTS_MAX.is_power_of_two());
+const _: () = assert!(SLOTS_DEFAULT.is_power_of_two() && REGION_BYTES_DEFAULT.is_power_of_two());
+const _: () = assert!(REGION_BYTES_MIN.is_power_of_two() && REGION_BYTES_MAX.is_power_of_two());
+const _: () =
+    assert!(REGION_BYTES_MIN / 2 > crate::header::HEADER_BYTES_MAX, "a chunk holds a header");
+const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize, "lengths are u32 in a slot");
+
+// --- the client library
+
+/// How long a router may take to answer a handshake or a request, in milliseconds. It answers from memory; this only ends
+/// the wait for one that hangs.
+pub const ROUTER_ANSWER_MS: u64 = 5_000;
+/// Doorbells of one program, one per link or topic that it reads; what a process may have of descriptors (1,024 by default)
+/// is reached first.
+pub const BELLS_MAX: usize = 4_096;
+/// How long `Client::publish` waits for room before it looks whether a reader has left, in milliseconds.
+pub const PUBLISH_SLICE_MS: u64 = 100;
+/// Events that wait for the program to ask for them. A router that sends more to one that never asks is cut off.
+pub const EVENTS_MAX: usize = 1_024;
+/// Descriptors that were granted and not yet taken, all links together; a peer that sends more is not believed.
+pub const GRANTS_HELD_MAX: usize = 256;
+/// Grants that one request can name: those that its header has room for.
+pub const GRANTS_PER_REQUEST_MAX: usize = 2;
+/// Messages that arrived during a call and are not its answers, kept for the program.
+pub const SET_ASIDE_MAX: usize = 256;

@@ -1,0 +1,222 @@
+//! The client's exchange with the router: packets out, packets in, and what was not asked for kept for later.
+//!
+//! Not here: what programs call (`client`).
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Client, ClientError, Event, Offer, PeerSide, TopicOffer};
+use crate::control::{DecodeError, FromRouter, ToRouter};
+use crate::header::LaneId;
+use crate::limits::{EVENTS_MAX, GRANTS_HELD_MAX, ROUTER_ANSWER_MS};
+use crate::socket::ReceiveError;
+use crate::topic::ReaderChange;
+
+impl Client {
+    pub(super) fn request_number(&mut self) -> u32 {
+        let number = self.next_request;
+        // 0 is the connection itself.
+        self.next_request = self.next_request.checked_add(1).unwrap_or(1);
+        number
+    }
+
+    pub(super) fn send(
+        &self,
+        message: &ToRouter,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ClientError> {
+        debug_assert_eq!(message.descriptors(), descriptors.len());
+        self.send_packet(&message.encode()?, descriptors)
+    }
+
+    /// Sends a packet; waits for a router that is slow to read, but not without end.
+    pub(super) fn send_packet(
+        &self,
+        packet: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ClientError> {
+        let deadline = answer_deadline();
+        loop {
+            match self.connection.send(packet, fds) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Err(ClientError::RouterGone);
+                }
+                Err(error) => return Err(error.into()),
+            }
+            let mut polled = [PollFd::new(&self.connection, PollFlags::OUT)];
+            if !sleep(&mut polled, Some(deadline))? {
+                return Err(ClientError::NoAnswer);
+            }
+        }
+    }
+
+    /// The router's answer to a request; everything else is kept.
+    pub(super) fn answer(
+        &mut self,
+        request: u32,
+    ) -> Result<(FromRouter, Vec<OwnedFd>), ClientError> {
+        let deadline = answer_deadline();
+        loop {
+            let (message, descriptors) = self.receive(deadline).map_err(|error| match error {
+                ClientError::Deadline => ClientError::NoAnswer,
+                other => other,
+            })?;
+            match message {
+                FromRouter::Refused { request: of, code, message } if of == request => {
+                    return Err(ClientError::Refused { code, message });
+                }
+                FromRouter::Agents { request: of, .. }
+                | FromRouter::LinkReady { request: of, .. }
+                | FromRouter::Published { request: of, .. }
+                | FromRouter::Subscribed { request: of }
+                    if of == request =>
+                {
+                    return Ok((message, descriptors));
+                }
+                other => self.keep(other, descriptors)?,
+            }
+        }
+    }
+
+    /// One message from the router, with the right number of descriptors. Pings are answered on the way.
+    pub(super) fn receive(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<(FromRouter, Vec<OwnedFd>), ClientError> {
+        loop {
+            let packet = match self.connection.receive() {
+                Ok(packet) => packet,
+                Err(ReceiveError::WouldBlock) => {
+                    let mut polled = [PollFd::new(&self.connection, PollFlags::IN)];
+                    if !sleep(&mut polled, Some(deadline))? {
+                        return Err(ClientError::Deadline);
+                    }
+                    continue;
+                }
+                Err(ReceiveError::Closed) => return Err(ClientError::RouterGone),
+                Err(error) => return Err(error.into()),
+            };
+            let message = match FromRouter::decode(&packet.bytes) {
+                Ok(message) => message,
+                Err(DecodeError::UnknownType { optional: true, .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if message.descriptors() != packet.descriptors.len() {
+                return Err(ClientError::Protocol("a wrong number of descriptors"));
+            }
+            match message {
+                FromRouter::Ping { nonce } => self.send(&ToRouter::Pong { nonce }, &[])?,
+                message => return Ok((message, packet.descriptors)),
+            }
+        }
+    }
+
+    pub(super) fn take_in_all(&mut self) -> Result<(), ClientError> {
+        loop {
+            match self.receive(Instant::now()) {
+                Ok((message, descriptors)) => self.keep(message, descriptors)?,
+                Err(ClientError::Deadline) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Keeps what was not asked for.
+    pub(super) fn keep(
+        &mut self,
+        message: FromRouter,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), ClientError> {
+        let event = match message {
+            FromRouter::LinkOffered { lane, from } => {
+                Event::LinkOffered(Offer { lane, from, side: PeerSide::from_descriptors(fds)? })
+            }
+            FromRouter::LinkClosed { lane, code, reason } => {
+                self.grants.retain(|(of, _), _| *of != lane);
+                self.changes.remove(&lane);
+                Event::LinkClosed { lane, code, reason }
+            }
+            FromRouter::Granted { lane, grant } => {
+                let [file] = exactly(fds)?;
+                if self.grants.len() >= GRANTS_HELD_MAX {
+                    return self.decline(lane, "too many grants that nobody took");
+                }
+                self.grants.insert((lane, grant), file);
+                return Ok(());
+            }
+            FromRouter::TopicFound { request, lane, subject, policy, from } => {
+                let [slots, region, control] = exactly(fds)?;
+                let subscription = request;
+                Event::TopicFound(TopicOffer {
+                    subscription,
+                    lane,
+                    subject,
+                    policy,
+                    from,
+                    slots,
+                    region,
+                    control,
+                })
+            }
+            FromRouter::ReaderJoined { lane, reader } => {
+                let [cursor, bell] = exactly(fds)?;
+                self.change(lane, ReaderChange::Joined { reader, cursor, bell })
+            }
+            FromRouter::ReaderLeft { lane, reader } => {
+                self.change(lane, ReaderChange::Left { reader })
+            }
+            FromRouter::Draining => Event::Draining,
+            FromRouter::Refused { request: 0, code, message } => {
+                return Err(ClientError::Refused { code, message });
+            }
+            // A late answer to a request that was given up.
+            _ => return Ok(()),
+        };
+        if self.events.len() >= EVENTS_MAX {
+            return Err(ClientError::Protocol("more events than can be kept"));
+        }
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    fn change(&mut self, lane: LaneId, change: ReaderChange) -> Event {
+        self.changes.entry(lane).or_default().push_back(change);
+        Event::ReadersChanged { lane }
+    }
+}
+
+pub(super) fn exactly<const N: usize>(
+    descriptors: Vec<OwnedFd>,
+) -> Result<[OwnedFd; N], ClientError> {
+    let wrong = ClientError::Protocol("a wrong number of descriptors");
+    descriptors.try_into().map_err(|_| wrong)
+}
+
+pub(super) fn answer_deadline() -> Instant {
+    Instant::now() + Duration::from_millis(ROUTER_ANSWER_MS)
+}
+
+/// Whether one of the descriptors is ready before the deadline.
+pub(super) fn sleep(
+    polled: &mut [PollFd<'_>],
+    deadline: Option<Instant>,
+) -> Result<bool, ClientError> {
+    loop {
+        let timeout = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        match poll(polled, timeout.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(std::io::Error::from(errno).into()),
+        }
+    }
+}

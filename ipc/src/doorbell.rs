@@ -1,0 +1,208 @@
+//! The bell of a reader that sleeps in an event loop: readable when some lane of its process has news.
+//!
+//! Not here: when to ring (`wait`). A bell is a pair of connected sockets and not an eventfd, because the file description
+//! of an eventfd is shared by both sides: a hostile peer could make it blocking, fill it up and so stop whoever rings, or
+//! empty it and so stop whoever listens. A socket takes `MSG_DONTWAIT` per call, and each side has its own description.
+
+//! Each peer gets a pair of its own: one that shuts its pair down silences itself and nobody else. The listening sides are
+//! gathered in one epoll descriptor, so that a program waits for one thing however many peers it has.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+
+use crate::limits::BELLS_MAX;
+
+/// The listening side: put its descriptor into `poll` or `epoll`.
+#[derive(Debug)]
+pub struct Doorbell {
+    epoll: OwnedFd,
+    /// For threads of this process; never handed to a peer.
+    own: OwnedFd,
+    listening: Mutex<Listening>,
+}
+
+#[derive(Debug, Default)]
+struct Listening {
+    next: u64,
+    sockets: HashMap<u64, OwnedFd>,
+}
+
+/// The ringing side, in another process.
+#[derive(Debug)]
+pub struct Bell {
+    ring: OwnedFd,
+}
+
+impl Doorbell {
+    /// A new bell.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut listening = Listening::default();
+        let own = listening.add(&epoll)?;
+        Ok(Self { epoll, own, listening: Mutex::new(listening) })
+    }
+
+    /// The descriptor by which threads of this process ring.
+    pub fn ringer(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+
+    /// A descriptor to hand to one peer; it may serve several lanes with this peer. When the peer and everybody who passed
+    /// it on have closed it, it is forgotten.
+    pub fn ringer_for_peer(&self) -> io::Result<OwnedFd> {
+        self.lock().add(&self.epoll)
+    }
+
+    /// Silences the bell; whoever rings afterwards is heard.
+    pub fn clear(&self) {
+        let mut listening = self.lock();
+        // Bounded: what is left over makes the next wait short.
+        for _ in 0..BELLS_MAX / EVENTS_AT_ONCE {
+            let mut space = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_AT_ONCE];
+            let Ok((rung, _)) = epoll::wait(&self.epoll, &mut space, Some(&Timespec::default()))
+            else {
+                return;
+            };
+            if rung.is_empty() {
+                return;
+            }
+            for event in rung {
+                let key = event.data.u64();
+                if listening.sockets.get(&key).is_some_and(|socket| !drain(socket)) {
+                    // Closing the socket takes it out of the set as well.
+                    listening.sockets.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listening> {
+        // A panic while it was held cannot have left it half changed.
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bells that are looked at in one go.
+const EVENTS_AT_ONCE: usize = 64;
+
+impl Listening {
+    fn add(&mut self, epoll: &OwnedFd) -> io::Result<OwnedFd> {
+        if self.sockets.len() >= BELLS_MAX {
+            return Err(io::Error::other(format!("more than {BELLS_MAX} doorbells")));
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (listen, ring) =
+            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let key = self.next;
+        self.next += 1;
+        epoll::add(epoll, &listen, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        self.sockets.insert(key, listen);
+        Ok(ring)
+    }
+}
+
+/// Takes what was rung. False when nobody can ring any more.
+fn drain(socket: &OwnedFd) -> bool {
+    let mut byte = [0u8; 8];
+    // Bounded, so that a peer that rings without end does not hold the listener.
+    for _ in 0..1_024 {
+        match net::recv(socket, &mut byte, RecvFlags::DONTWAIT) {
+            Ok((_, 1..)) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return true,
+            Ok((_, 0)) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Bell {
+    /// Takes over a descriptor from a peer, which must be a Unix socket for packets.
+    pub fn from_peer(ring: OwnedFd) -> io::Result<Self> {
+        let is_bell = sockopt::socket_domain(&ring)? == AddressFamily::UNIX
+            && sockopt::socket_type(&ring)? == SocketType::SEQPACKET;
+        if !is_bell {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor is no doorbell",
+            ));
+        }
+        Ok(Self { ring })
+    }
+
+    /// Rings. Never waits: a bell that cannot take more is already rung, and one that is gone needs no ringing.
+    pub fn ring(&self) {
+        let _ = net::send(&self.ring, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    fn is_rung(doorbell: &Doorbell) -> bool {
+        let mut polled = [PollFd::new(doorbell, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).unwrap() == 1
+    }
+
+    #[test]
+    fn bell_stays_rung_until_cleared() {
+        let doorbell = Doorbell::new().unwrap();
+        let bell = Bell::from_peer(doorbell.ringer().try_clone_to_owned().unwrap()).unwrap();
+        assert!(!is_rung(&doorbell));
+        bell.ring();
+        bell.ring();
+        assert!(is_rung(&doorbell));
+        doorbell.clear();
+        assert!(!is_rung(&doorbell));
+    }
+
+    #[test]
+    fn ringing_never_waits_even_when_the_peer_made_it_blocking() {
+        let doorbell = Doorbell::new().unwrap();
+        rustix::io::ioctl_fionbio(doorbell.ringer(), false).unwrap();
+        let bell = Bell::from_peer(doorbell.ringer().try_clone_to_owned().unwrap()).unwrap();
+        for _ in 0..10_000 {
+            bell.ring();
+        }
+        assert!(is_rung(&doorbell));
+    }
+
+    #[test]
+    fn peer_that_shuts_its_bell_down_silences_only_itself() {
+        let doorbell = Doorbell::new().unwrap();
+        let hostile = doorbell.ringer_for_peer().unwrap();
+        let honest = Bell::from_peer(doorbell.ringer_for_peer().unwrap()).unwrap();
+        net::shutdown(&hostile, net::Shutdown::Both).unwrap();
+        doorbell.clear();
+        assert!(!is_rung(&doorbell), "forgotten");
+        Bell::from_peer(hostile).unwrap().ring();
+        assert!(!is_rung(&doorbell));
+        honest.ring();
+        assert!(is_rung(&doorbell));
+        drop(honest);
+        doorbell.clear();
+        assert!(!is_rung(&doorbell));
+        assert_eq!(doorbell.lock().sockets.len(), 1, "only the own one is left");
+    }
+
+    #[test]
+    fn other_descriptors_are_no_bells() {
+        let (reading, _writing) = std::io::pipe().unwrap();
+        assert!(Bell::from_peer(reading.into()).is_err());
+    }
+}

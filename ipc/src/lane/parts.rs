@@ -1,0 +1,60 @@
+//! A large message on its way into chunks: header and parts as one row of bytes.
+//!
+//! Not here: room for them (`lender`) and the lines that name them (`sender`).
+
+use super::lender::{Place, copy_in};
+use crate::segment::Region;
+
+/// A message's bytes on their way into chunks.
+pub(super) struct Parts<'a> {
+    header: &'a [u8],
+    rest: &'a [&'a [u8]],
+    /// How much of the first of `rest` is gone.
+    offset: usize,
+}
+
+/// Parts of one large message: what a prefix, a body and a few attachments need.
+pub const PARTS_MAX: usize = 7;
+/// The same with the header.
+const PARTS_AT_ONCE: usize = PARTS_MAX + 1;
+
+impl<'a> Parts<'a> {
+    pub(super) fn new(header: &'a [u8], parts: &'a [&'a [u8]]) -> Self {
+        Self { header, rest: parts, offset: 0 }
+    }
+
+    /// Copies the next `length` bytes to a place.
+    pub(super) fn copy_chunk(&mut self, region: &Region, place: Place, length: usize) {
+        let offset = place.start as usize & (region.bytes() - 1);
+        let mut slices: [&[u8]; PARTS_AT_ONCE] = [&[]; PARTS_AT_ONCE];
+        let mut left = length;
+        let mut count = 0;
+        while left > 0 && count < PARTS_AT_ONCE {
+            let next = self.next(left);
+            left -= next.len();
+            slices[count] = next;
+            count += 1;
+        }
+        debug_assert_eq!(left, 0, "senders give few parts");
+        copy_in(region.words(), offset, &slices[..count]);
+    }
+
+    fn next(&mut self, max: usize) -> &'a [u8] {
+        if !self.header.is_empty() {
+            let (now, later) = self.header.split_at(self.header.len().min(max));
+            self.header = later;
+            return now;
+        }
+        while let [first, rest @ ..] = self.rest {
+            let left = &first[self.offset..];
+            if left.is_empty() {
+                (self.rest, self.offset) = (rest, 0);
+                continue;
+            }
+            let now = &left[..left.len().min(max)];
+            self.offset += now.len();
+            return now;
+        }
+        &[]
+    }
+}

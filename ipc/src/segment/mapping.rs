@@ -1,0 +1,157 @@
+//! Memory files: making, sealing, checking, mapping. All foreign memory gets its address here.
+//!
+//! Not here: what the segments hold (`segment`).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::SegmentError;
+
+/// What every segment of the bus is sealed with.
+pub(super) const SEALS: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
+/// The file system of memfds without huge pages.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// A mapped range; unmapped when dropped.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    pub(super) start: NonNull<u8>,
+    pub(super) length: usize,
+}
+
+// SAFETY: a mapping is plain memory that does not belong to a thread; all accesses go through atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `Mapping::new` and every view of it borrows from this value.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, length: usize, protection: ProtFlags) -> io::Result<Self> {
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: the kernel chooses the address, so no existing mapping is touched.
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, fd, 0) }?;
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mapping = Self { start, length };
+        // SAFETY: the range is ours. A child after fork does not get it: two writers would break the ring.
+        unsafe { rustix::mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontFork) }?;
+        Ok(mapping)
+    }
+
+    /// A view of `count` values at `offset`.
+    ///
+    /// # Safety
+    /// `T` consists of atomics only and has no invalid values. Where the mapping is for reading only, the caller never
+    /// stores through the view.
+    pub(super) unsafe fn view<T>(&self, offset: usize, count: usize) -> &[T] {
+        let end = size_of::<T>().checked_mul(count).and_then(|bytes| bytes.checked_add(offset));
+        assert!(end.is_some_and(|end| end <= self.length), "view outside of the mapping");
+        assert!(offset.is_multiple_of(align_of::<T>()), "view is not aligned");
+        // SAFETY: the offset is within the mapping, as was just checked.
+        let start = unsafe { self.start.as_ptr().add(offset) };
+        debug_assert!(start.cast::<T>().is_aligned(), "mappings start at a page");
+        // SAFETY: inside the mapping and aligned; mapped for as long as `self` lives; any bytes are a value of `T`, and
+        // atomics allow that others write at the same time.
+        unsafe { std::slice::from_raw_parts(start.cast(), count) }
+    }
+}
+
+/// A memory file with its mapping.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) mapping: Mapping,
+    pub(super) descriptor: OwnedFd,
+}
+
+impl Segment {
+    /// Creates, allocates and maps for writing. Not sealed yet.
+    pub(super) fn create(role: &'static str, length: usize) -> Result<Self, SegmentError> {
+        let failed = |action: &'static str| {
+            move |errno: Errno| SegmentError::System { action, role, source: errno.into() }
+        };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let descriptor = match rustix::fs::memfd_create(role, flags | MemfdFlags::NOEXEC_SEAL) {
+            // Before Linux 6.3.
+            Err(Errno::INVAL) => rustix::fs::memfd_create(role, flags),
+            result => result,
+        }
+        .map_err(failed("create"))?;
+        rustix::fs::fallocate(&descriptor, FallocateFlags::empty(), 0, length as u64)
+            .map_err(failed("allocate"))?;
+        let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ | ProtFlags::WRITE)
+            .map_err(|source| SegmentError::System { action: "map", role, source })?;
+        Ok(Self { mapping, descriptor })
+    }
+
+    pub(super) fn seal(&self, role: &'static str) -> Result<(), SegmentError> {
+        rustix::fs::fcntl_add_seals(&self.descriptor, SEALS).map_err(|errno| SegmentError::System {
+            action: "seal",
+            role,
+            source: errno.into(),
+        })
+    }
+
+    /// Checks a received descriptor and maps it for reading; `accepts` judges the size.
+    pub(super) fn open(
+        role: &'static str,
+        descriptor: OwnedFd,
+        accepts: impl FnOnce(u64) -> bool,
+    ) -> Result<Self, SegmentError> {
+        let length = check(role, descriptor.as_fd(), accepts)?;
+        let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ)
+            .map_err(|source| SegmentError::System { action: "map", role, source })?;
+        Ok(Self { mapping, descriptor })
+    }
+
+    /// # Safety
+    /// As [`Mapping::view`].
+    pub(super) unsafe fn header<T>(&self) -> &T {
+        // SAFETY: the caller's duty.
+        let view = unsafe { self.mapping.view::<T>(0, 1) };
+        &view[0]
+    }
+}
+
+/// Everything that can be checked without mapping; gives the size.
+pub(super) fn check(
+    role: &'static str,
+    descriptor: BorrowedFd<'_>,
+    accepts: impl FnOnce(u64) -> bool,
+) -> Result<usize, SegmentError> {
+    let failed =
+        |errno: Errno| SegmentError::System { action: "inspect", role, source: errno.into() };
+    let status = rustix::fs::fstat(descriptor).map_err(failed)?;
+    let filesystem = rustix::fs::fstatfs(descriptor).map_err(failed)?;
+    // Huge pages come from another file system; only memfds have seals other than the one against seals.
+    let plain = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+        && filesystem.f_type as u64 == TMPFS_MAGIC;
+    if !plain {
+        return Err(SegmentError::NotMemory { role });
+    }
+    let seals = rustix::fs::fcntl_get_seals(descriptor).map_err(failed)?;
+    if !seals.contains(SEALS) {
+        return Err(SegmentError::Seals { role, got: seals.bits() });
+    }
+    // The seals hold, so from here on the size and the blocks stay as they are.
+    let status = rustix::fs::fstat(descriptor).map_err(failed)?;
+    let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+    let length = usize::try_from(size).ok().filter(|_| accepts(size));
+    let length = length.ok_or(SegmentError::Size { role, got: size })?;
+    let allocated = u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512);
+    if allocated < size {
+        return Err(SegmentError::NotAllocated { role, allocated, size });
+    }
+    Ok(length)
+}
