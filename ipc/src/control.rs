@@ -7,6 +7,13 @@
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::manifest::AgentManifest;
 
+mod codec;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+pub use codec::{DecodeError, EncodeError, FLAG_OPTIONAL, MAGIC, VERSION, negotiate};
+
 /// What a topic does with a reader that is slower than the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

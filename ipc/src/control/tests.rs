@@ -1,0 +1,251 @@
+//! The codec: back and forth, broken, truncated, from a later version.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::{FRAME_BYTES, LIST_ENTRIES_MAX, PACKET_BYTES_MAX, WORD_BYTES_MAX};
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-zA-Zäß€.*>]{0,30}"
+}
+
+fn words() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(word(), 0..4)
+}
+
+fn manifest() -> impl Strategy<Value = AgentManifest> {
+    ((word(), word(), word(), any::<u8>()), (words(), words(), words(), words())).prop_map(
+        |((name, version, category, priority), (capabilities, tools, subscriptions, tags))| {
+            AgentManifest {
+                name,
+                version,
+                category,
+                priority,
+                capabilities,
+                tools,
+                subscriptions,
+                tags,
+            }
+        },
+    )
+}
+
+fn agent() -> impl Strategy<Value = AgentInfo> {
+    (any::<[u32; 3]>(), manifest()).prop_map(|([id, pid, uid], manifest)| AgentInfo {
+        id: AgentId(id),
+        pid,
+        uid,
+        manifest,
+    })
+}
+
+fn policy() -> impl Strategy<Value = TopicPolicy> {
+    prop_oneof![Just(TopicPolicy::Lossless), Just(TopicPolicy::Lossy)]
+}
+
+fn to_router() -> impl Strategy<Value = ToRouter> {
+    let lane = any::<u32>().prop_map(LaneId);
+    prop_oneof![
+        (any::<(u16, u16)>(), manifest(), prop::collection::vec(any::<u8>(), 0..200))
+            .prop_map(|(version, manifest, token)| ToRouter::Hello { version, manifest, token }),
+        (any::<u32>(), word())
+            .prop_map(|(request, filter)| ToRouter::ListAgents { request, filter }),
+        (any::<u32>(), word()).prop_map(|(request, target)| ToRouter::OpenLink { request, target }),
+        lane.clone().prop_map(|lane| ToRouter::AcceptLink { lane }),
+        (lane.clone(), word()).prop_map(|(lane, reason)| ToRouter::CloseLink { lane, reason }),
+        (lane.clone(), any::<u64>())
+            .prop_map(|(lane, grant)| ToRouter::Grant { lane, grant: GrantId(grant) }),
+        (any::<u32>(), word(), policy()).prop_map(|(request, subject, policy)| ToRouter::Publish {
+            request,
+            subject,
+            policy
+        }),
+        (any::<u32>(), word())
+            .prop_map(|(request, pattern)| ToRouter::Subscribe { request, pattern }),
+        lane.prop_map(|lane| ToRouter::JoinTopic { lane }),
+        any::<u64>().prop_map(|nonce| ToRouter::Pong { nonce }),
+        Just(ToRouter::Bye),
+    ]
+}
+
+fn from_router() -> impl Strategy<Value = FromRouter> {
+    let lane = any::<u32>().prop_map(LaneId);
+    let id = any::<u32>().prop_map(AgentId);
+    prop_oneof![
+        (any::<(u16, u16)>(), id.clone(), any::<u64>()).prop_map(|(version, agent, instance)| {
+            FromRouter::Welcome { version, agent, instance }
+        }),
+        (any::<u32>(), word(), word()).prop_map(|(request, code, message)| FromRouter::Refused {
+            request,
+            code,
+            message
+        }),
+        (any::<u32>(), any::<bool>(), prop::collection::vec(agent(), 0..4))
+            .prop_map(|(request, more, agents)| FromRouter::Agents { request, more, agents }),
+        (lane.clone(), agent()).prop_map(|(lane, from)| FromRouter::LinkOffered { lane, from }),
+        (any::<u32>(), lane.clone(), agent())
+            .prop_map(|(request, lane, peer)| FromRouter::LinkReady { request, lane, peer }),
+        (lane.clone(), word(), word()).prop_map(|(lane, code, reason)| FromRouter::LinkClosed {
+            lane,
+            code,
+            reason
+        }),
+        (lane.clone(), any::<u64>())
+            .prop_map(|(lane, grant)| FromRouter::Granted { lane, grant: GrantId(grant) }),
+        (any::<u32>(), lane.clone())
+            .prop_map(|(request, lane)| FromRouter::Published { request, lane }),
+        any::<u32>().prop_map(|request| FromRouter::Subscribed { request }),
+        (any::<u32>(), lane.clone(), word(), policy(), agent()).prop_map(
+            |(request, lane, subject, policy, from)| FromRouter::TopicFound {
+                request,
+                lane,
+                subject,
+                policy,
+                from
+            }
+        ),
+        (lane.clone(), id.clone())
+            .prop_map(|(lane, reader)| FromRouter::ReaderJoined { lane, reader }),
+        (lane, id).prop_map(|(lane, reader)| FromRouter::ReaderLeft { lane, reader }),
+        any::<u64>().prop_map(|nonce| FromRouter::Ping { nonce }),
+        Just(FromRouter::Draining),
+    ]
+}
+
+/// A packet with a correct frame around any bytes, so that the fields are reached.
+fn framed() -> impl Strategy<Value = Vec<u8>> {
+    (0u16..150, prop::collection::vec(any::<u8>(), 0..600)).prop_map(|(number, body)| {
+        let mut packet = Vec::new();
+        packet.extend(MAGIC.to_le_bytes());
+        packet.extend(VERSION.0.to_le_bytes());
+        packet.extend(VERSION.1.to_le_bytes());
+        packet.extend(number.to_le_bytes());
+        packet.extend([0, 0]);
+        packet.extend((body.len() as u32).to_le_bytes());
+        packet.extend(body);
+        packet
+    })
+}
+
+fn with_length(mut packet: Vec<u8>) -> Vec<u8> {
+    let length = (packet.len() - FRAME_BYTES) as u32;
+    packet[12..16].copy_from_slice(&length.to_le_bytes());
+    packet
+}
+
+proptest! {
+    #[test]
+    fn messages_to_the_router_come_back_equal(message in to_router()) {
+        prop_assert_eq!(ToRouter::decode(&message.encode().unwrap()), Ok(message));
+    }
+
+    #[test]
+    fn messages_from_the_router_come_back_equal(message in from_router()) {
+        prop_assert_eq!(FromRouter::decode(&message.encode().unwrap()), Ok(message));
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(ToRouter::decode(&bytes).is_err());
+        prop_assert!(FromRouter::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn random_fields_never_panic(packet in framed()) {
+        let _ = ToRouter::decode(&packet);
+        let _ = FromRouter::decode(&packet);
+    }
+
+    #[test]
+    fn truncated_fields_are_an_error(message in to_router(), cut in any::<prop::sample::Index>()) {
+        let packet = message.encode().unwrap();
+        let length = cut.index(packet.len());
+        prop_assert!(ToRouter::decode(&packet[..length]).is_err());
+        if (FRAME_BYTES..packet.len()).contains(&length) {
+            let result = ToRouter::decode(&with_length(packet[..length].to_vec()));
+            prop_assert!(matches!(result, Err(DecodeError::Truncated { .. })), "{:?}", result);
+        }
+    }
+
+    #[test]
+    fn unknown_trailing_bytes_are_skipped(message in from_router(), tail in any::<[u8; 5]>()) {
+        let mut packet = message.encode().unwrap();
+        packet.extend(tail);
+        prop_assert_eq!(FromRouter::decode(&with_length(packet)), Ok(message));
+    }
+}
+
+#[test]
+fn version_is_the_lower_minor_of_equal_majors() {
+    assert_eq!(negotiate((VERSION.0, u16::MAX)), Some(VERSION));
+    assert_eq!(negotiate((VERSION.0, 0)), Some((VERSION.0, 0)));
+    assert_eq!(negotiate((VERSION.0 + 1, 0)), None);
+}
+
+#[test]
+fn other_major_is_named_in_the_error() {
+    let mut packet = ToRouter::Bye.encode().unwrap();
+    packet[4] = 9;
+    assert_eq!(ToRouter::decode(&packet), Err(DecodeError::Version { got: (9, VERSION.1) }));
+}
+
+#[test]
+fn unknown_type_says_whether_it_may_be_skipped() {
+    let mut packet = ToRouter::Bye.encode().unwrap();
+    packet[8] = 99;
+    packet[10] = 1;
+    assert_eq!(
+        ToRouter::decode(&packet),
+        Err(DecodeError::UnknownType { number: 99, optional: true })
+    );
+}
+
+#[test]
+fn too_long_word_is_refused_on_both_sides() {
+    let filter = "x".repeat(WORD_BYTES_MAX + 1);
+    let message = ToRouter::ListAgents { request: 1, filter };
+    assert!(matches!(message.encode(), Err(EncodeError::TooLong { field: "filter", .. })));
+
+    let mut packet = ToRouter::ListAgents { request: 1, filter: String::new() }.encode().unwrap();
+    packet[FRAME_BYTES + 4..].copy_from_slice(&200u16.to_le_bytes());
+    packet.extend([b'x'; 200]);
+    let result = ToRouter::decode(&with_length(packet));
+    assert!(matches!(result, Err(DecodeError::TooLong { field: "filter", got: 200, .. })));
+}
+
+#[test]
+fn control_characters_are_refused() {
+    let message = ToRouter::OpenLink { request: 1, target: "a\u{1b}[2J".into() };
+    assert_eq!(
+        ToRouter::decode(&message.encode().unwrap()),
+        Err(DecodeError::Text { field: "target" })
+    );
+}
+
+#[test]
+fn long_lists_of_agents_come_in_several_packets() {
+    let words = vec!["w".repeat(WORD_BYTES_MAX); LIST_ENTRIES_MAX];
+    let manifest = AgentManifest {
+        name: "n".repeat(WORD_BYTES_MAX),
+        capabilities: words.clone(),
+        tools: words,
+        ..AgentManifest::default()
+    };
+    let agents: Vec<_> = (0..9)
+        .map(|id| AgentInfo { id: AgentId(id), pid: 1, uid: 2, manifest: manifest.clone() })
+        .collect();
+    let packets = FromRouter::encode_agents(7, &agents).unwrap();
+    assert!(packets.len() > 1);
+    let mut seen = Vec::new();
+    for (index, packet) in packets.iter().enumerate() {
+        assert!(packet.len() <= PACKET_BYTES_MAX);
+        let FromRouter::Agents { request: 7, more, agents } = FromRouter::decode(packet).unwrap()
+        else {
+            panic!("another message");
+        };
+        assert_eq!(more, index + 1 < packets.len());
+        seen.extend(agents);
+    }
+    assert_eq!(seen, agents);
+    assert_eq!(FromRouter::encode_agents(7, &[]).unwrap().len(), 1);
+}

@@ -1,0 +1,142 @@
+//! Who is at the other end of a Unix socket, as the kernel says: user, process, and a descriptor of that process.
+//!
+//! Not here: what the peer says of itself (`manifest`), and what it may do (`runtime`).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// The identity of a peer at the moment when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its process id.
+    pub pid: u32,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its effective group id.
+    pub gid: u32,
+}
+
+/// Reads the credentials of the peer of a connected Unix socket (`SO_PEERCRED`).
+pub fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).map_err(|_| {
+        io::Error::other("the peer lives in a process namespace that we cannot see")
+    })?;
+    Ok(Credentials { pid, uid: peer.uid.as_raw(), gid: peer.gid.as_raw() })
+}
+
+/// A descriptor of the peer's process: readable when it has ended, and never another process.
+///
+/// Linux 6.5 and later give it from the socket (`SO_PEERPIDFD`). Before that it is opened by process id, which may have
+/// passed to another process; so the start time of what was opened must lie before `connected_ticks`, taken with
+/// [`ticks_now`] when the connection was accepted, and the socket must not have hung up meanwhile.
+pub fn process(socket: BorrowedFd<'_>, connected_ticks: u64) -> io::Result<OwnedFd> {
+    match system_call::peer_pidfd(socket) {
+        Ok(pidfd) => Ok(pidfd),
+        Err(error) if not_offered(&error) => by_process_id(socket, connected_ticks),
+        Err(error) => Err(error),
+    }
+}
+
+/// Time since the machine started, in the unit of `/proc/PID/stat`.
+pub fn ticks_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    let whole = now.tv_sec.unsigned_abs() * ticks_per_second;
+    whole + now.tv_nsec.unsigned_abs() * ticks_per_second / 1_000_000_000
+}
+
+fn not_offered(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    errno == Some(rustix::io::Errno::NOPROTOOPT) || errno == Some(rustix::io::Errno::INVAL)
+}
+
+fn by_process_id(socket: BorrowedFd<'_>, connected_ticks: u64) -> io::Result<OwnedFd> {
+    let pid = credentials(socket)?.pid;
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let raw = raw.ok_or_else(|| io::Error::other("the peer's process id is out of range"))?;
+    let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
+    // The descriptor is held from here on, so the id cannot pass on while its start time is read.
+    let started = started_ticks(pid)?;
+    if started > connected_ticks || hung_up(socket)? {
+        return Err(io::Error::new(
+            io::ErrorKind::NotConnected,
+            format!("process {pid} is no longer the one that connected"),
+        ));
+    }
+    Ok(pidfd)
+}
+
+/// Field 22 of `/proc/PID/stat`; the second field may hold spaces and brackets, so counting starts after the last one.
+fn started_ticks(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    after_name
+        .split_ascii_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("`/proc/{pid}/stat` has no start time")))
+}
+
+fn hung_up(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::RDHUP)];
+    poll(&mut polled, Some(&Timespec::default()))?;
+    Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP))
+}
+
+/// The one call that rustix does not offer.
+#[allow(unsafe_code, reason = "getsockopt with an option that rustix does not know")]
+mod system_call {
+    use std::io;
+    use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+    pub(super) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        let mut pidfd: libc::c_int = -1;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the pointers are to live locals, and `length` is the size of what the first points to.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERPIDFD,
+                (&raw mut pidfd).cast(),
+                &raw mut length,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if pidfd < 0 {
+            return Err(io::Error::other("the kernel returned no process descriptor"));
+        }
+        // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::Connection;
+
+    #[test]
+    fn peer_of_a_pair_is_this_process() {
+        let (here, _there) = Connection::pair().unwrap();
+        let peer = credentials(here.as_fd()).unwrap();
+        assert_eq!(peer.pid, std::process::id());
+        assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+    }
+
+    #[test]
+    fn process_descriptor_by_id_is_checked_against_the_connection() {
+        let (here, there) = Connection::pair().unwrap();
+        assert!(process(here.as_fd(), ticks_now()).is_ok());
+        assert!(by_process_id(here.as_fd(), ticks_now()).is_ok());
+        assert!(by_process_id(here.as_fd(), 0).is_err(), "started after the connection");
+        drop(there);
+        assert!(by_process_id(here.as_fd(), ticks_now()).is_err(), "hung up");
+    }
+}
