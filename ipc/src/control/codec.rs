@@ -8,11 +8,11 @@
 use thiserror::Error;
 
 use super::fields::{Reader, Writer};
-use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use super::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::limits::{
-    AGENTS_PER_PACKET_MAX, FRAME_BYTES, MANIFEST_BYTES_MAX, PACKET_BYTES_MAX, TEXT_BYTES_MAX,
-    TOKEN_BYTES_MAX,
+    AGENTS_PER_PACKET_MAX, FRAME_BYTES, LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PACKET_BYTES_MAX,
+    STATUS_PIECE_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::manifest::AgentManifest;
 
@@ -141,6 +141,8 @@ impl ToRouter {
             Self::JoinTopic { .. } => 9,
             Self::Pong { .. } => 10,
             Self::Bye => 11,
+            Self::Status { .. } => 12,
+            Self::Report(_) => 13,
         }
     }
 
@@ -178,6 +180,11 @@ impl ToRouter {
                 Ok(())
             }
             Self::Bye => Ok(()),
+            Self::Status { request } => {
+                out.u32(*request);
+                Ok(())
+            }
+            Self::Report(report) => write_report(out, report),
         }
     }
 
@@ -206,6 +213,8 @@ impl ToRouter {
             9 => Self::JoinTopic { lane: lane(fields)? },
             10 => Self::Pong { nonce: fields.u64("nonce")? },
             11 => Self::Bye,
+            12 => Self::Status { request: request(fields)? },
+            13 => Self::Report(read_report(fields)?),
             _ => return Ok(None),
         }))
     }
@@ -265,6 +274,7 @@ impl FromRouter {
             Self::ReaderLeft { .. } => 140,
             Self::Ping { .. } => 141,
             Self::Draining => 142,
+            Self::Status { .. } => 143,
         }
     }
 
@@ -317,6 +327,11 @@ impl FromRouter {
             }
             Self::Ping { nonce } => out.u64(*nonce),
             Self::Draining => {}
+            Self::Status { request, more, piece } => {
+                out.u32(*request);
+                out.u8((*more).into());
+                out.block("piece", piece, STATUS_PIECE_BYTES_MAX)?;
+            }
         }
         Ok(())
     }
@@ -359,6 +374,11 @@ impl FromRouter {
             140 => Self::ReaderLeft { lane: lane(fields)?, reader: reader(fields)? },
             141 => Self::Ping { nonce: fields.u64("nonce")? },
             142 => Self::Draining,
+            143 => Self::Status {
+                request: request(fields)?,
+                more: fields.u8("more")? != 0,
+                piece: fields.block("piece", STATUS_PIECE_BYTES_MAX)?.to_vec(),
+            },
             _ => return Ok(None),
         }))
     }
@@ -460,6 +480,42 @@ fn read_manifest(fields: &mut Reader<'_>) -> Result<AgentManifest, DecodeError> 
         subscriptions: fields.list("subscriptions")?,
         tags: fields.list("tags")?,
     })
+}
+
+fn write_report(out: &mut Writer, report: &Report) -> Result<(), EncodeError> {
+    let (got, max) = (report.errors.len(), LIST_ENTRIES_MAX);
+    if got > max {
+        return Err(EncodeError::TooLong { field: "errors", got, max });
+    }
+    let Report { started, done, failed, cancelled, panicked, errors } = report;
+    for count in [started, done, failed, cancelled, panicked] {
+        out.u64(*count);
+    }
+    out.u16(got as u16);
+    errors.iter().try_for_each(|(kind, count)| {
+        out.u64(*count);
+        out.word("errors", kind)
+    })
+}
+
+fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError> {
+    let mut report = Report {
+        started: fields.u64("started")?,
+        done: fields.u64("done")?,
+        failed: fields.u64("failed")?,
+        cancelled: fields.u64("cancelled")?,
+        panicked: fields.u64("panicked")?,
+        errors: Vec::new(),
+    };
+    let (got, max) = (usize::from(fields.u16("errors")?), LIST_ENTRIES_MAX);
+    if got > max {
+        return Err(DecodeError::TooLong { field: "errors", got, max });
+    }
+    for _ in 0..got {
+        let count = fields.u64("errors")?;
+        report.errors.push((fields.word("errors")?, count));
+    }
+    Ok(report)
 }
 
 fn write_agent(out: &mut Writer, agent: &AgentInfo) -> Result<(), EncodeError> {
