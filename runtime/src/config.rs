@@ -247,7 +247,7 @@ fn defaults(
         state_dir: unless_given("state_dir", paths::state_directory)?,
         cache_dir: unless_given("cache_dir", paths::cache_directory)?,
         metrics_addr: Some(SocketAddr::from(([127, 0, 0, 1], 8001))),
-        hosted: vec!["packager".to_owned()],
+        hosted: crate::host::default_agents().map(str::to_owned).collect(),
         drain: DRAIN_TIMEOUT,
         log: "info".to_owned(),
         log_format: LogFormat::Text,

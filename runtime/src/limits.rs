@@ -20,8 +20,8 @@ pub(crate) const TOPICS_MAX: usize = 1024;
 pub(crate) const READERS_PER_TOPIC_MAX: usize = 256;
 /// Patterns of one agent, those of its manifest included.
 pub(crate) const SUBSCRIPTIONS_PER_AGENT_MAX: usize = 64;
-/// Bytes of a subject or pattern.
-pub(crate) const SUBJECT_BYTES_MAX: usize = 255;
+/// Bytes of a subject or pattern: what the wire lets through.
+pub(crate) const SUBJECT_BYTES_MAX: usize = ipc::limits::WORD_BYTES_MAX;
 /// Words of a subject or pattern; matching walks them.
 pub(crate) const SUBJECT_WORDS_MAX: usize = 16;
 /// Bytes of a `reason` that one peer gives and the other is shown.
@@ -104,6 +104,12 @@ pub(crate) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 const _: () =
     assert!(DESCRIPTORS_PER_AGENT_MAX <= 256, "one agent must not exhaust a soft limit of 1,024");
+const _: () =
+    assert!(REASON_BYTES_MAX + 512 <= ipc::limits::TEXT_BYTES_MAX, "a reason and our words fit");
+const _: () = assert!(
+    AGENTS_PACKET_BYTES_MAX + ipc::limits::MANIFEST_BYTES_MAX <= ipc::limits::PACKET_BYTES_MAX
+);
+const _: () = assert!(ERROR_KINDS_MAX <= ipc::limits::LIST_ENTRIES_MAX);
 const _: () = assert!(OFFERS_PER_AGENT_MAX <= LINKS_PER_AGENT_MAX);
 const _: () = assert!(RESTART_DELAY_MIN.as_millis() < RESTART_DELAY_MAX.as_millis());
 const _: () = assert!(PACKETS_BURST_MAX <= PACKETS_PER_SECOND_MAX);

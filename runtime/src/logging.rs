@@ -13,7 +13,8 @@ use crate::config::{LogFormat, Settings};
 /// Starts logging for this process. A second call changes nothing.
 pub(crate) fn start(settings: &Settings) {
     // The filter was checked when the settings were read; a default keeps a mistake visible.
-    let filter: Targets = settings.log.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
+    let filter: Targets =
+        settings.log.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colours = !plain && std::io::stderr().is_terminal();
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

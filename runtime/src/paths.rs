@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 
 /// The name of the control socket in the runtime directory.
 pub(crate) const SOCKET_NAME: &str = "bolide.sock";
-/// The file whose lock says that a daemon owns the runtime directory; it holds the daemon's pid.
-pub(crate) const LOCK_NAME: &str = "bolide.pid";
 
 const OURS: &str = "bolide";
 
@@ -17,7 +15,9 @@ const OURS: &str = "bolide";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PathsError {
     /// Neither the XDG variable nor `HOME` is usable.
-    #[error("no place for {what}: neither `{variable}` nor `HOME` is an absolute path (hint: set one of them, or `{flag}`)")]
+    #[error(
+        "no place for {what}: neither `{variable}` nor `HOME` is an absolute path (hint: set one of them, or `{flag}`)"
+    )]
     NoHome {
         /// What the directory would hold.
         what: &'static str,
@@ -165,9 +165,7 @@ mod tests {
             temporary.path().join("bolide")
         );
         let absent = format!("{given}/absent");
-        assert!(
-            !runtime_directory(&with(&[("XDG_RUNTIME_DIR", &absent)])).starts_with(&absent)
-        );
+        assert!(!runtime_directory(&with(&[("XDG_RUNTIME_DIR", &absent)])).starts_with(&absent));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "hosted",
         environment: "BOLIDE_HOSTED",
-        summary: "agents that the daemon hosts, separated by commas; default packager",
+        summary: "agents that the daemon hosts, separated by commas; default: all that are meant for it",
         set: |settings, text| {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
             let mut hosted: Vec<String> = words.map(str::to_owned).collect();
@@ -94,7 +94,8 @@ pub(crate) const KEYS: &[Key] = &[
         environment: "BOLIDE_LOG",
         summary: "what is logged: off, error, warn, info, debug, trace, or per part; default info",
         set: |settings, text| {
-            text.parse::<tracing_subscriber::filter::Targets>().map_err(|error| error.to_string())?;
+            text.parse::<tracing_subscriber::filter::Targets>()
+                .map_err(|error| error.to_string())?;
             settings.log = text.to_owned();
             Ok(())
         },

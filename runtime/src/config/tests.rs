@@ -66,7 +66,7 @@ fn wrong_values_say_what_is_wanted_and_where_they_stand() {
         ("BOLIDE_METRICS_ADDR", "8001"),
         ("BOLIDE_DRAIN_SECONDS", "-1"),
         ("BOLIDE_DRAIN_SECONDS", "3601"),
-        ("BOLIDE_HOSTED", "packager,nobody"),
+        ("BOLIDE_HOSTED", "echo,nobody"),
         ("BOLIDE_LOG_FORMAT", "xml"),
         ("BOLIDE_STATE_DIR", ""),
     ] {
@@ -78,9 +78,9 @@ fn wrong_values_say_what_is_wanted_and_where_they_stand() {
 
 #[test]
 fn lists_may_be_toml_lists_and_doubles_count_once() {
-    let home = Home::with("hosted = [\"echo\", \"packager\", \"echo\"]");
+    let home = Home::with("hosted = [\"echo\", \"echo\"]");
     let config = home.load(&Flags::default(), &[]).unwrap();
-    assert_eq!(config.settings.hosted, ["echo", "packager"]);
+    assert_eq!(config.settings.hosted, ["echo"]);
 }
 
 #[test]

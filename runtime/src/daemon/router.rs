@@ -24,7 +24,7 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use ipc::control::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy};
 use ipc::header::{AgentId, LaneId};
 use ipc::manifest::AgentManifest;
 
@@ -120,6 +120,22 @@ pub(crate) enum Effect<D> {
     LaneEnded {
         /// Which.
         lane: LaneId,
+        /// What its control page is to say.
+        ending: Ending,
+    },
+    /// Answer `Status`.
+    TellStatus {
+        /// Who asks.
+        to: AgentId,
+        /// Which request.
+        request: u32,
+    },
+    /// A hosted agent's counters.
+    Reported {
+        /// Whose.
+        name: String,
+        /// What it counted in this life.
+        report: Report,
     },
     /// An agent is on the bus.
     Arrived {
@@ -134,9 +150,32 @@ pub(crate) enum Effect<D> {
         agent: AgentId,
         /// Its name.
         name: String,
+        /// Whether the supervisor started it.
+        hosted: bool,
         /// Why, for people.
         reason: String,
     },
+}
+
+/// Why a lane ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// One side wanted it.
+    Closed,
+    /// One side is dead or lost its connection.
+    PeerGone,
+    /// The router took it away.
+    Revoked,
+}
+
+impl Ending {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::PeerGone => "peer-gone",
+            Self::Revoked => "revoked",
+        }
+    }
 }
 
 /// The descriptors of a message, by the part they play; the order on the wire stands in `ipc::control`.
@@ -279,7 +318,7 @@ impl<D: Clone> Router<D> {
                 }
             }
             Event::Malformed { agent, reason } => self.expel(agent, "malformed", reason, out),
-            Event::Gone { agent, reason } => self.leave(agent, "peer-gone", &reason, out),
+            Event::Gone { agent, reason } => self.leave(agent, Ending::PeerGone, &reason, out),
             Event::Tick => {}
             Event::Drain => self.drain(out),
         }
@@ -351,9 +390,19 @@ impl<D: Clone> Router<D> {
             (ToRouter::JoinTopic { lane }, Some(segments)) => {
                 self.join_topic(agent, lane, segments, out);
             }
+            (ToRouter::Status { request }, None) if asks(&request) => {
+                out.push(Effect::TellStatus { to: agent, request });
+            }
+            (ToRouter::Report(report), None) => {
+                let reporter = self.agents.get(&agent).filter(|agent| agent.hosted);
+                if let Some(reporter) = reporter {
+                    let name = reporter.info.manifest.name.clone();
+                    out.push(Effect::Reported { name, report });
+                }
+            }
             (ToRouter::Pong { .. }, None) => {}
             (ToRouter::Bye, None) => {
-                self.leave(agent, "closed", "it said goodbye", out);
+                self.leave(agent, Ending::Closed, "it said goodbye", out);
                 out.push(Effect::Close { agent });
             }
             (ToRouter::Hello { .. }, _) => {
@@ -381,7 +430,7 @@ impl<D: Clone> Router<D> {
             }
             ToRouter::AcceptLink { lane } => self.accept_failed(agent, lane, &reason, out),
             ToRouter::JoinTopic { lane } => {
-                send(out, agent, lane_closed(lane, "revoked", &reason));
+                send(out, agent, lane_closed(lane, Ending::Revoked, &reason));
             }
             _ => self.expel(agent, "malformed", reason, out),
         }
@@ -399,26 +448,27 @@ impl<D: Clone> Router<D> {
     /// Throws an agent (or a connection that never became one) out.
     fn expel(&mut self, agent: AgentId, code: &'static str, message: String, out: &mut Effects<D>) {
         self.refuse(agent, 0, code, message.clone(), out);
-        self.leave(agent, "peer-gone", &message, out);
+        self.leave(agent, Ending::PeerGone, &message, out);
         out.push(Effect::Close { agent });
     }
 
     /// Frees everything of an agent at once; rule 2. Nothing happens to one that is unknown.
-    fn leave(&mut self, agent: AgentId, code: &str, reason: &str, out: &mut Effects<D>) {
+    fn leave(&mut self, agent: AgentId, ending: Ending, reason: &str, out: &mut Effects<D>) {
         let Some(left) = self.agents.remove(&agent) else { return };
         let name = left.info.manifest.name;
         self.names.remove(&name);
         let told = format!("agent `{name}` (process {}) is gone: {reason}", left.info.pid);
         for lane in left.links {
-            self.end_link(lane, agent, code, &told, out);
+            self.end_link(lane, agent, ending, &told, out);
         }
         for lane in left.topics {
-            self.end_topic(lane, code, &told, out);
+            self.end_topic(lane, ending, &told, out);
         }
         for lane in left.announced {
             self.forget_reader(lane, agent, out);
         }
-        out.push(Effect::Left { agent, name, reason: reason.to_owned() });
+        let hosted = left.hosted;
+        out.push(Effect::Left { agent, name, hosted, reason: reason.to_owned() });
     }
 
     fn refuse(
@@ -444,8 +494,9 @@ fn send<D>(out: &mut Effects<D>, to: AgentId, message: FromRouter) {
     out.push(Effect::Send { to, message, carry: Carry::Nothing });
 }
 
-fn lane_closed(lane: LaneId, code: &str, reason: &str) -> FromRouter {
-    FromRouter::LinkClosed { lane, code: code.to_owned(), reason: reason.to_owned() }
+fn lane_closed(lane: LaneId, ending: Ending, reason: &str) -> FromRouter {
+    let code = ending.code().to_owned();
+    FromRouter::LinkClosed { lane, code, reason: reason.to_owned() }
 }
 
 /// A peer's words, cut to what others are shown.

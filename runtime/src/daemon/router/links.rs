@@ -6,7 +6,7 @@ use ipc::control::FromRouter;
 use ipc::header::{AgentId, GrantId, LaneId};
 
 use super::agents::Found;
-use super::{Carry, Effect, Effects, Lane, Offer, Router, lane_closed, send};
+use super::{Carry, Effect, Effects, Ending, Lane, Offer, Router, lane_closed, send};
 use crate::limits::{LINKS_PER_AGENT_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX};
 
 impl<D: Clone> Router<D> {
@@ -115,7 +115,7 @@ impl<D: Clone> Router<D> {
         self.unlist(lane, &offer);
         let text = format!("the other side answered with an unfit segment: {reason}");
         self.refuse(offer.opener, offer.request, "bad-segment", text, out);
-        send(out, acceptor, lane_closed(lane, "revoked", reason));
+        send(out, acceptor, lane_closed(lane, Ending::Revoked, reason));
     }
 
     pub(super) fn grant(
@@ -153,10 +153,10 @@ impl<D: Clone> Router<D> {
                 self.refuse(offer.opener, offer.request, "declined", text, out);
             }
             Some(Lane::Link { opener, acceptor }) if [*opener, *acceptor].contains(&agent) => {
-                self.end_link(lane, agent, "closed", &reason, out);
+                self.end_link(lane, agent, Ending::Closed, &reason, out);
             }
             Some(Lane::Topic(topic)) if topic.writer == agent => {
-                self.end_topic(lane, "closed", &reason, out);
+                self.end_topic(lane, Ending::Closed, &reason, out);
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.topics.remove(&lane);
                 }
@@ -172,7 +172,7 @@ impl<D: Clone> Router<D> {
         &mut self,
         lane: LaneId,
         by: AgentId,
-        code: &str,
+        ending: Ending,
         reason: &str,
         out: &mut Effects<D>,
     ) {
@@ -184,14 +184,14 @@ impl<D: Clone> Router<D> {
                     }
                 }
                 let other = if by == opener { acceptor } else { opener };
-                send(out, other, lane_closed(lane, code, reason));
-                out.push(Effect::LaneEnded { lane });
+                send(out, other, lane_closed(lane, ending, reason));
+                out.push(Effect::LaneEnded { lane, ending });
             }
             Some(Lane::Offer(offer)) => {
                 self.lapses.remove(&(offer.lapses_at, lane));
                 self.unlist(lane, &offer);
                 if by == offer.opener {
-                    send(out, offer.target, lane_closed(lane, code, reason));
+                    send(out, offer.target, lane_closed(lane, ending, reason));
                 } else {
                     let text = reason.to_owned();
                     self.refuse(offer.opener, offer.request, "peer-gone", text, out);
@@ -215,7 +215,7 @@ impl<D: Clone> Router<D> {
             let name = self.agents.get(&offer.target).map(|agent| &agent.info.manifest.name);
             let name = name.map_or("", String::as_str);
             let text = format!("agent `{name}` did not answer the offer within {seconds} s");
-            send(&mut out, offer.target, lane_closed(lane, "closed", &text));
+            send(&mut out, offer.target, lane_closed(lane, Ending::Closed, &text));
             self.refuse(offer.opener, offer.request, "no-answer", text, &mut out);
         }
         out

@@ -149,9 +149,9 @@ impl World {
             match effect {
                 Effect::Send { to, message, .. } => self.answered(to, &message),
                 Effect::LaneOpened { lane, .. } => assert!(self.held_lanes.insert(lane)),
-                Effect::LaneEnded { lane } => assert!(self.held_lanes.remove(&lane)),
+                Effect::LaneEnded { lane, .. } => assert!(self.held_lanes.remove(&lane)),
                 Effect::Left { agent, .. } => self.asked.retain(|(asker, _)| *asker != agent),
-                Effect::Close { .. } | Effect::Arrived { .. } => {}
+                _ => {}
             }
         }
         self.books_agree();

@@ -7,7 +7,7 @@ use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
-use super::{Carry, Effect, Event, Newcomer, Router};
+use super::{Carry, Effect, Ending, Event, Newcomer, Router};
 use crate::limits::{
     AGENTS_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX, READERS_PER_TOPIC_MAX, REASON_BYTES_MAX,
     SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_PER_AGENT_MAX,
@@ -374,7 +374,7 @@ fn closing_a_link_tells_the_other_side_why_within_bounds() {
     let (closed, code, reason) = closing(&effects, 2);
     assert_eq!((closed, code.as_str()), (lane, "closed"));
     assert!(reason.len() <= REASON_BYTES_MAX);
-    assert!(effects.contains(&Effect::LaneEnded { lane }));
+    assert!(effects.contains(&Effect::LaneEnded { lane, ending: Ending::Closed }));
     assert!(bus.says(2, close(lane, ""), None).is_empty());
 }
 
@@ -386,7 +386,7 @@ fn a_death_closes_links_as_peer_gone_and_says_who_died() {
     let (closed, code, reason) = closing(&effects, 1);
     assert_eq!((closed, code.as_str()), (lane, "peer-gone"));
     assert!(reason.contains("`two`") && reason.contains("process 1002"), "{reason}");
-    assert!(effects.contains(&Effect::LaneEnded { lane }));
+    assert!(effects.contains(&Effect::LaneEnded { lane, ending: Ending::PeerGone }));
     assert!(bus.does(gone(2)).is_empty());
 }
 

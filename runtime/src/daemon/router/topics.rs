@@ -6,7 +6,7 @@ use ipc::control::{FromRouter, TopicPolicy};
 use ipc::header::{AgentId, LaneId};
 
 use super::subject::{check_pattern, check_subject, matches};
-use super::{Carry, Effect, Effects, Lane, Router, Subscription, Topic, lane_closed, send};
+use super::{Carry, Effect, Effects, Ending, Lane, Router, Subscription, Topic, lane_closed, send};
 use crate::limits::{
     READERS_PER_TOPIC_MAX, SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_MAX, TOPICS_PER_AGENT_MAX,
 };
@@ -143,7 +143,7 @@ impl<D: Clone> Router<D> {
         }
         if topic.readers.len() >= READERS_PER_TOPIC_MAX {
             let text = format!("the topic already has {READERS_PER_TOPIC_MAX} readers");
-            return send(out, reader, lane_closed(lane, "revoked", &text));
+            return send(out, reader, lane_closed(lane, Ending::Revoked, &text));
         }
         topic.readers.insert(reader);
         let message = FromRouter::ReaderJoined { lane, reader };
@@ -170,7 +170,7 @@ impl<D: Clone> Router<D> {
     pub(super) fn end_topic(
         &mut self,
         lane: LaneId,
-        code: &str,
+        ending: Ending,
         reason: &str,
         out: &mut Effects<D>,
     ) {
@@ -180,8 +180,8 @@ impl<D: Clone> Router<D> {
             if let Some(agent) = self.agents.get_mut(&reader) {
                 agent.announced.remove(&lane);
             }
-            send(out, reader, lane_closed(lane, code, reason));
+            send(out, reader, lane_closed(lane, ending, reason));
         }
-        out.push(Effect::LaneEnded { lane });
+        out.push(Effect::LaneEnded { lane, ending });
     }
 }

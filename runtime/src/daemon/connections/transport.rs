@@ -1,0 +1,90 @@
+//! One client's socket and process under tokio: waiting for readiness, nothing else.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use ipc::peer::Credentials;
+use ipc::socket::{Connection, Packet, ReceiveError};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A connection that tokio can wait for.
+pub(super) struct Transport {
+    wire: AsyncFd<Wire>,
+}
+
+struct Wire(Connection);
+
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// The end of the peer's process.
+pub(super) struct Death {
+    /// None for a thread of this very process: it cannot outlive us.
+    process: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Transport {
+    pub(super) fn new(connection: Connection) -> io::Result<Self> {
+        connection.set_nonblocking(true)?;
+        Ok(Self { wire: AsyncFd::new(Wire(connection))? })
+    }
+
+    /// The next packet.
+    pub(super) async fn receive(&self) -> Result<Packet, ReceiveError> {
+        loop {
+            let mut ready = self.wire.readable().await?;
+            match ready.get_inner().0.receive() {
+                Err(ReceiveError::WouldBlock) => ready.clear_ready(),
+                received => return received,
+            }
+        }
+    }
+
+    /// A packet that is there already, or `WouldBlock`.
+    pub(super) fn try_receive(&self) -> Result<Packet, ReceiveError> {
+        self.wire.get_ref().0.receive()
+    }
+
+    /// Sends one packet, waiting for room.
+    pub(super) async fn send(
+        &self,
+        packet: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.wire.async_io(Interest::WRITABLE, |wire| wire.0.send(packet, descriptors)).await
+    }
+
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> io::Result<Credentials> {
+        self.wire.get_ref().0.peer_credentials()
+    }
+
+    /// The end of the peer's process, to be waited for.
+    pub(super) fn death(&self, own_process: bool) -> io::Result<Death> {
+        if own_process {
+            return Ok(Death { process: None });
+        }
+        let process = self.wire.get_ref().0.peer_process()?;
+        Ok(Death { process: Some(AsyncFd::with_interest(process, Interest::READABLE)?) })
+    }
+
+    /// Says why, if the socket takes it at once, and hangs up.
+    pub(super) fn turn_away(self, code: &str, message: &str) {
+        super::turn_away(&self.wire.get_ref().0, code, message);
+    }
+}
+
+impl Death {
+    /// Returns when the process has ended.
+    pub(super) async fn wait(&self) {
+        match &self.process {
+            // Waiting fails only while the runtime shuts down, and then nobody is interested any more.
+            Some(process) if process.readable().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
+    }
+}
