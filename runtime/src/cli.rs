@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::exit::{Exit, Failure};
+use self::exit::Failure;
 use crate::config::{Config, Flags};
 use crate::paths::process_environment;
 

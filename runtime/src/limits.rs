@@ -77,6 +77,18 @@ pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Calls that one hosted agent runs at once; each has a thread. More wait in their lanes, which are bounded.
 pub(crate) const CALLS_AT_ONCE_MAX: usize = 32;
+/// Requests that wait for a place or for a granted descriptor; one more is answered with `busy`.
+pub(crate) const CALLS_QUEUED_MAX: usize = 256;
+/// Requests that are taken from one link before the others have their turn.
+pub(crate) const REQUESTS_PER_TURN_MAX: usize = 64;
+/// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for events.
+pub(crate) const NOTICES_MAX: usize = 2 * CALLS_AT_ONCE_MAX + 64;
+/// How long a request waits for the descriptor that it names.
+pub(crate) const GRANT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long an intermediate answer may wait for room in its lane before it is dropped.
+pub(crate) const PROGRESS_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a last answer may wait for room in its lane before the link is closed.
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Stack of a call's thread. Explanations and solvers are built without recursion.
 pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 /// The least time between two reports of a host's counters to the daemon.
@@ -106,9 +118,7 @@ const _: () =
     assert!(DESCRIPTORS_PER_AGENT_MAX <= 256, "one agent must not exhaust a soft limit of 1,024");
 const _: () =
     assert!(REASON_BYTES_MAX + 512 <= ipc::limits::TEXT_BYTES_MAX, "a reason and our words fit");
-const _: () = assert!(
-    AGENTS_PACKET_BYTES_MAX + ipc::limits::MANIFEST_BYTES_MAX <= ipc::limits::PACKET_BYTES_MAX
-);
+const _: () = assert!(AGENTS_PACKET_BYTES_MAX < ipc::limits::PACKET_BYTES_MAX);
 const _: () = assert!(ERROR_KINDS_MAX <= ipc::limits::LIST_ENTRIES_MAX);
 const _: () = assert!(OFFERS_PER_AGENT_MAX <= LINKS_PER_AGENT_MAX);
 const _: () = assert!(RESTART_DELAY_MIN.as_millis() < RESTART_DELAY_MAX.as_millis());

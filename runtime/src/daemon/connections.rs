@@ -16,12 +16,12 @@ use std::time::Instant;
 use ipc::control::{DecodeError, FromRouter, ToRouter, negotiate};
 use ipc::header::AgentId;
 use ipc::socket::{Connection, Listener, Packet, ReceiveError};
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use self::segments::Segments;
-use self::transport::Transport;
+use self::transport::{Transport, watched};
 use super::hosted::HostedTable;
 use super::hub::{Outbox, Outgoing, ToHub};
 use super::router::rate::PacketBudget;
@@ -68,7 +68,7 @@ impl Reception {
 
     /// Accepts clients for as long as it is polled.
     pub(crate) async fn accept(self: Arc<Self>, listener: Listener) -> io::Result<()> {
-        let door = AsyncFd::new(Door(listener))?;
+        let door = watched(Door(listener), Interest::READABLE)?;
         loop {
             let mut ready = door.readable().await?;
             match ready.get_inner().0.accept() {

@@ -27,10 +27,16 @@ pub(super) struct Death {
     process: Option<AsyncFd<OwnedFd>>,
 }
 
+/// Lets tokio wait for a descriptor. The value owns it, so it stays open and the same for as long as tokio looks.
+#[expect(deprecated, reason = "what replaces it is unsafe, and this crate has no unsafe code")]
+pub(super) fn watched<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(inner, interest)
+}
+
 impl Transport {
     pub(super) fn new(connection: Connection) -> io::Result<Self> {
         connection.set_nonblocking(true)?;
-        Ok(Self { wire: AsyncFd::new(Wire(connection))? })
+        Ok(Self { wire: watched(Wire(connection), Interest::READABLE | Interest::WRITABLE)? })
     }
 
     /// The next packet.
@@ -69,7 +75,7 @@ impl Transport {
             return Ok(Death { process: None });
         }
         let process = self.wire.get_ref().0.peer_process()?;
-        Ok(Death { process: Some(AsyncFd::with_interest(process, Interest::READABLE)?) })
+        Ok(Death { process: Some(watched(process, Interest::READABLE)?) })
     }
 
     /// Says why, if the socket takes it at once, and hangs up.

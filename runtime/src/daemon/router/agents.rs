@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ipc::control::{AgentInfo, FromRouter};
 use ipc::header::AgentId;
+use ipc::limits::AGENTS_PER_PACKET_MAX;
 use ipc::manifest::AgentManifest;
 
 use super::subject::{check_pattern, check_subject};
@@ -105,7 +106,9 @@ impl<D: Clone> Router<D> {
         let mut batch_bytes = 0;
         for agent in self.agents.values().filter(|agent| is_called(&agent.info, filter)) {
             let bytes = encoded_bytes(&agent.info);
-            if batch_bytes + bytes > AGENTS_PACKET_BYTES_MAX && !batch.is_empty() {
+            let full = batch_bytes + bytes > AGENTS_PACKET_BYTES_MAX
+                || batch.len() >= AGENTS_PER_PACKET_MAX;
+            if full && !batch.is_empty() {
                 let agents = std::mem::take(&mut batch);
                 send(out, asker, FromRouter::Agents { request, more: true, agents });
                 batch_bytes = 0;
