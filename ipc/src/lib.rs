@@ -1,7 +1,8 @@
 //! The bus: wire structures, sealed segments, rings, lanes, and the client library.
 //!
 //! `ipc/PROTOCOL.md` gives the bytes and who writes what. Reading order: [`limits`], [`header`], [`manifest`],
-//! [`control`], [`socket`], [`peer`].
+//! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
+//! data plane; [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
 
 #[cfg(not(all(
@@ -17,9 +18,34 @@ pub mod limits;
 pub mod header;
 pub mod manifest;
 
+mod sync;
+
+pub mod ring;
+pub mod wait;
+
+// A model checker replaces the atomics, and those cannot be laid over mapped memory; so models are of the modules above.
+
+// A model checker replaces the atomics, and those cannot be laid over mapped memory.
+#[cfg(not(loom))]
+#[cfg(not(loom))]
+pub mod client;
 #[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
+pub mod doorbell;
+#[cfg(not(loom))]
+mod futex;
+#[cfg(not(loom))]
+pub mod lane;
+#[cfg(not(loom))]
+mod layout;
+#[cfg(not(loom))]
+pub mod link;
+#[cfg(not(loom))]
 pub mod peer;
 #[cfg(not(loom))]
+pub mod segment;
+#[cfg(not(loom))]
 pub mod socket;
+#[cfg(not(loom))]
+pub mod topic;

@@ -37,3 +37,60 @@ const _: () = assert!(
 );
 const _: () =
     assert!(MANIFEST_BYTES_MAX + 64 <= u16::MAX as usize, "an agent's block has a u16 length");
+
+// --- the data plane
+
+/// The part of a segment before its slots, and the whole of a cursor segment and of a control page, in bytes. A fixed
+/// number of the format, not the machine's page size.
+pub const SEGMENT_HEADER_BYTES: usize = 4_096;
+/// One slot, in bytes: the cache line that every supported processor moves between cores.
+pub const SLOT_BYTES: usize = 64;
+/// Payload inside a slot, in bytes: the line without stamp and first word.
+pub const INLINE_BYTES_MAX: usize = SLOT_BYTES - 16;
+/// Fewest slots of a lane: room for a message of two lines and for one quarter of the ring as a whole number.
+pub const SLOTS_MIN: usize = 8;
+/// Most slots of a lane: 4 MiB, beyond which the ring outgrows a second-level cache and nothing is won.
+pub const SLOTS_MAX: usize = 65_536;
+/// Slots of a lane when nobody says otherwise: 64 KiB, what first-level caches and small memories bear.
+pub const SLOTS_DEFAULT: usize = 1_024;
+/// Smallest region from which payloads are lent, in bytes.
+pub const REGION_BYTES_MIN: usize = 4_096;
+/// Largest region, in bytes; larger payloads travel as chunks or as a granted descriptor.
+pub const REGION_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Region when nobody says otherwise, in bytes: most plans in one chunk, and 50 links cost 25 MiB.
+pub const REGION_BYTES_DEFAULT: usize = 256 * 1_024;
+/// Alignment of what is lent, in bytes: no two messages share a cache line.
+pub const REGION_ALIGNMENT: usize = 64;
+/// One message with its header, all chunks together, in bytes. A plan of 10,000 packages is under 8 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Readers of one topic; what a directory of agents on one machine needs, with room.
+pub const READERS_MAX: usize = 256;
+/// How long a waiting reader or writer spins before it parks, in nanoseconds: what a wake-up across processors costs on a
+/// virtual machine (30 us), so that waiting costs at most twice the best choice.
+pub const SPIN_NS: u64 = 40_000;
+/// Polls between two looks at clock and control page while spinning without end.
+pub const POLLS_PER_LOOK: u32 = 1_024;
+/// How long a parked thread sleeps at a time where the kernel cannot wait for two words (before 5.16), in milliseconds;
+/// bounds how late it learns of a dead peer.
+pub const PARK_SLICE_MS: u64 = 10;
+
+const _: () = assert!(SLOTS_MIN.is_power_of_two() && SLOTS_MAX.is_power_of_two());
+const _: () = assert!(SLOTS_DEFAULT.is_power_of_two() && REGION_BYTES_DEFAULT.is_power_of_two());
+const _: () = assert!(REGION_BYTES_MIN.is_power_of_two() && REGION_BYTES_MAX.is_power_of_two());
+const _: () =
+    assert!(REGION_BYTES_MIN / 2 > crate::header::HEADER_BYTES_MAX, "a chunk holds a header");
+const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize, "lengths are u32 in a slot");
+
+// --- the client library
+
+/// How long a router may take to answer a handshake or a request, in milliseconds. It answers from memory; this only ends
+/// the wait for one that hangs.
+pub const ROUTER_ANSWER_MS: u64 = 5_000;
+/// Events that wait for the program to ask for them. A router that sends more to one that never asks is cut off.
+pub const EVENTS_MAX: usize = 1_024;
+/// Descriptors that were granted and not yet taken, all links together; a peer that sends more is not believed.
+pub const GRANTS_HELD_MAX: usize = 256;
+/// Grants that one request can name: those that its header has room for.
+pub const GRANTS_PER_REQUEST_MAX: usize = 2;
+/// Messages that arrived during a call and are not its answers, kept for the program.
+pub const SET_ASIDE_MAX: usize = 256;

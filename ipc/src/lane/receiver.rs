@@ -1,0 +1,473 @@
+//! The reading side of a lane: taking, checking, reassembling, and sleeping when there is nothing.
+//!
+//! Not here: the ring's protocol (`ring`) and that of sleeping (`wait`). Everything that the writer wrote is copied once and
+//! checked before it is used; what breaks the protocol quarantines the lane for good.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::lender::copy_out;
+use super::{Ended, Message, ReceiveError};
+use crate::futex;
+use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header};
+use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
+use crate::ring::{
+    self, Consumer, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Found, Line, Meta, Timing, Violation,
+};
+use crate::segment::{Control, Cursor, Region, SegmentError, Slots};
+use crate::sync::{Ordering, fence};
+use crate::wait::{self, Next, Sleeper, Spin, Spinner};
+
+/// The buffer for large messages is given back beyond this, in bytes.
+const BUFFER_KEPT_BYTES: usize = 1_024 * 1_024;
+
+/// Reads a lane.
+#[derive(Debug)]
+pub struct Receiver {
+    slots: Slots,
+    region: Region,
+    cursor: Cursor,
+    control: Option<Control>,
+    consumer: Consumer,
+    source: AgentId,
+    /// The cursor as it was stored last.
+    published: u64,
+    sleeper: Sleeper,
+    spin: Spin,
+    quarantined: Option<Violation>,
+    inline: [u8; INLINE_BYTES_MAX],
+    assembly: Assembly,
+    messages: u64,
+    lost: u64,
+}
+
+/// A message of several chunks on its way.
+#[derive(Debug, Default)]
+struct Assembly {
+    bytes: Vec<u8>,
+    /// Of the first chunk, while more are expected.
+    open: Option<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    correlation: u32,
+    header_bytes: usize,
+    total: usize,
+}
+
+/// What the slot says of lent bytes.
+#[derive(Clone, Copy, Debug)]
+struct Lent {
+    start: u64,
+    length: usize,
+    open: Open,
+}
+
+/// What was taken; the bytes lie in the receiver.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    Nothing,
+    Inline(Meta, Option<Timing>),
+    Large(Meta, Option<Timing>, Open),
+}
+
+impl Receiver {
+    /// The cursor for a new link's reader, to be handed to the writer before the lane itself arrives.
+    pub fn new_cursor(spin: Spin) -> Result<Cursor, SegmentError> {
+        Cursor::create(0, spin == Spin::Forever)
+    }
+
+    /// The reading side of a link: segments that were received from `source`, and the own cursor.
+    pub fn for_link(
+        source: AgentId,
+        slots: OwnedFd,
+        region: OwnedFd,
+        control: OwnedFd,
+        cursor: Cursor,
+    ) -> Result<Self, SegmentError> {
+        let slots = Slots::open(slots)?;
+        let consumer = Consumer::new(slots.slots());
+        let region = Region::open(region)?;
+        let control = Some(Control::open(control)?);
+        Ok(Self::new(source, slots, region, control, cursor, consumer))
+    }
+
+    /// The reading side of a topic: joins where the writer is now.
+    pub fn for_topic(
+        source: AgentId,
+        slots: OwnedFd,
+        region: OwnedFd,
+        control: Option<OwnedFd>,
+        spin: Spin,
+    ) -> Result<Self, SegmentError> {
+        let slots = Slots::open(slots)?;
+        let consumer = Consumer::join(slots.slots());
+        let region = Region::open(region)?;
+        let control = control.map(Control::open).transpose()?;
+        let cursor = Cursor::create(consumer.position(), spin == Spin::Forever)?;
+        let mut receiver = Self::new(source, slots, region, control, cursor, consumer);
+        receiver.spin = spin;
+        Ok(receiver)
+    }
+
+    fn new(
+        source: AgentId,
+        slots: Slots,
+        region: Region,
+        control: Option<Control>,
+        cursor: Cursor,
+        consumer: Consumer,
+    ) -> Self {
+        let spin = if cursor.polls() { Spin::Forever } else { Spin::Adaptive };
+        let published = consumer.position();
+        Self {
+            slots,
+            region,
+            cursor,
+            control,
+            consumer,
+            source,
+            published,
+            sleeper: Sleeper::default(),
+            spin,
+            quarantined: None,
+            inline: [0; INLINE_BYTES_MAX],
+            assembly: Assembly::default(),
+            messages: 0,
+            lost: 0,
+        }
+    }
+
+    /// The cursor segment, to be handed on.
+    pub fn cursor_fd(&self) -> BorrowedFd<'_> {
+        self.cursor.as_fd()
+    }
+
+    /// Who writes this lane.
+    pub fn source(&self) -> AgentId {
+        self.source
+    }
+
+    /// How to wait. A receiver whose cursor says that it never sleeps never does, whatever is set.
+    pub fn set_spin(&mut self, spin: Spin) {
+        if !self.cursor.polls() {
+            self.spin = if spin == Spin::Forever { Spin::Adaptive } else { spin };
+        }
+    }
+
+    /// The next message, if it is there. The lane's end is reported when everything was read.
+    #[inline]
+    pub fn try_receive(&mut self) -> Result<Option<Message<'_>>, ReceiveError> {
+        match self.poll()? {
+            Taken::Nothing => {
+                self.ended()?;
+                Ok(None)
+            }
+            taken => self.message(taken).map(Some),
+        }
+    }
+
+    /// The next message; waits until `deadline`, or without end.
+    #[inline]
+    pub fn receive(&mut self, deadline: Option<Instant>) -> Result<Message<'_>, ReceiveError> {
+        let taken = match self.poll()? {
+            Taken::Nothing => self.wait(deadline)?,
+            taken => taken,
+        };
+        self.message(taken)
+    }
+
+    /// Takes up to `max` messages that are there, and stores the cursor once. Gives how many were taken.
+    pub fn receive_batch(
+        &mut self,
+        max: usize,
+        mut take: impl FnMut(Message<'_>),
+    ) -> Result<usize, ReceiveError> {
+        for count in 0..max {
+            match self.poll()? {
+                Taken::Nothing if count == 0 => {
+                    self.ended()?;
+                    return Ok(0);
+                }
+                Taken::Nothing => return Ok(count),
+                taken => take(self.message(taken)?),
+            }
+        }
+        Ok(max)
+    }
+
+    /// Gets ready to sleep in an event loop: the doorbell rings for the next message. False when something is there
+    /// already; then the receiver stays awake. After the bell, [`Receiver::disarm`].
+    ///
+    /// # Panics
+    /// When the cursor says that the reader never sleeps: then nobody would ring.
+    pub fn arm(&mut self) -> bool {
+        assert!(!self.cursor.polls(), "a reader that polls has no bell");
+        self.publish();
+        self.sleeper.arm(&self.cursor.header().sleeping.0, wait::ON_BELL);
+        let ready = !self.consumer.is_empty(self.slots.slots())
+            || self.quarantined.is_some()
+            || self.ended().is_err();
+        if ready {
+            self.disarm();
+        }
+        !ready
+    }
+
+    /// Awake again after [`Receiver::arm`].
+    pub fn disarm(&mut self) {
+        self.sleeper.disarm(&self.cursor.header().sleeping.0);
+    }
+
+    /// What the writer has counted.
+    pub fn counters(&self) -> crate::segment::LaneCounters {
+        self.slots.counters()
+    }
+
+    #[inline]
+    fn poll(&mut self) -> Result<Taken, ReceiveError> {
+        if let Some(violation) = self.quarantined {
+            return Err(ReceiveError::Quarantined(violation));
+        }
+        loop {
+            match self.consumer.take(self.slots.slots()) {
+                Ok(Found::Message { line, timing }) => {
+                    if line.meta.flags & (FLAG_REGION | FLAG_CHUNK | FLAG_ABORT) == 0
+                        && self.assembly.open.is_none()
+                    {
+                        self.inline = line.bytes();
+                        self.passed();
+                        return Ok(Taken::Inline(line.meta, timing));
+                    }
+                    let taken = self.take_large(line, timing)?;
+                    // A message that was given up ends this look, so that a stream of them cannot hold the reader.
+                    if !matches!(taken, Taken::Nothing) || line.meta.has(FLAG_ABORT) {
+                        return Ok(taken);
+                    }
+                }
+                Ok(Found::Empty) => {
+                    if self.published != self.consumer.position() {
+                        self.publish();
+                    }
+                    return Ok(Taken::Nothing);
+                }
+                Ok(Found::Lapped(lost)) => return Err(self.lapped(lost)),
+                Err(violation) => return Err(self.quarantine(violation)),
+            }
+        }
+    }
+
+    /// Counts a message, and stores the cursor four times per lap.
+    #[inline]
+    fn passed(&mut self) {
+        self.messages += 1;
+        let unpublished = self.consumer.position() - self.published;
+        if unpublished >= self.slots.slots().len() as u64 / 4 {
+            self.publish();
+        }
+    }
+
+    /// Rule 6 of the ring, and the waking of a writer that waits for room.
+    fn publish(&mut self) {
+        self.published = self.consumer.position();
+        let header = self.cursor.header();
+        header.counters.messages.store(self.messages, Ordering::Relaxed);
+        header.counters.lost.store(self.lost, Ordering::Relaxed);
+        // Partner: the Acquire load in `Gate::update`.
+        header.position.0.store(self.published, Ordering::Release);
+        if wait::must_wake(&self.slots.header().writer_sleeping.0).is_some() {
+            futex::wake(&header.position.0);
+        }
+    }
+
+    #[inline]
+    fn message(&mut self, taken: Taken) -> Result<Message<'_>, ReceiveError> {
+        match taken {
+            Taken::Inline(meta, timing) => {
+                let payload = &self.inline[..usize::from(meta.length)];
+                Ok(Message { meta, timing, header: None, payload })
+            }
+            Taken::Large(meta, timing, open) => self.large_message(meta, timing, open),
+            Taken::Nothing => Err(ReceiveError::Deadline),
+        }
+    }
+
+    fn large_message(
+        &mut self,
+        meta: Meta,
+        timing: Option<Timing>,
+        open: Open,
+    ) -> Result<Message<'_>, ReceiveError> {
+        if open.header_bytes == 0 {
+            return Ok(Message { meta, timing, header: None, payload: &self.assembly.bytes });
+        }
+        match Header::decode(&self.assembly.bytes) {
+            Ok((mut header, size)) if size == open.header_bytes => {
+                header.source = self.source;
+                let payload = &self.assembly.bytes[size..];
+                Ok(Message { meta, timing, header: Some(header), payload })
+            }
+            Ok((_, got)) => {
+                let error = crate::header::HeaderError::Size { got };
+                Err(self.quarantine(Violation::Header(error)))
+            }
+            Err(error) => Err(self.quarantine(Violation::Header(error))),
+        }
+    }
+
+    /// Takes in a line that names lent bytes or belongs to several. `Nothing` while more is to come.
+    fn take_large(&mut self, line: Line, timing: Option<Timing>) -> Result<Taken, ReceiveError> {
+        let meta = line.meta;
+        if meta.has(FLAG_ABORT) {
+            self.assembly.open = None;
+            return Ok(Taken::Nothing);
+        }
+        let lent = self.lent(line).map_err(|violation| self.quarantine(violation))?;
+        if self.assembly.open.is_none() {
+            self.assembly.bytes.clear();
+            self.assembly.bytes.shrink_to(BUFFER_KEPT_BYTES);
+        }
+        if !self.copy_lent(lent) {
+            return Err(self.lapped(1));
+        }
+        self.assembly.open = Some(lent.open);
+        let (have, total) = (self.assembly.bytes.len(), lent.open.total);
+        if meta.has(FLAG_CHUNK) {
+            return Ok(Taken::Nothing);
+        }
+        if have != total {
+            let position = self.consumer.position();
+            return Err(self.quarantine(Violation::Chunks { position }));
+        }
+        self.assembly.open = None;
+        self.messages += 1;
+        self.publish();
+        Ok(Taken::Large(meta, timing, lent.open))
+    }
+
+    /// Checks what a line says of lent bytes, against the region and against the chunks before.
+    fn lent(&self, line: Line) -> Result<Lent, Violation> {
+        let position = self.consumer.position();
+        let [start, lengths, total, ..] = line.payload;
+        let (length, header_bytes) = (lengths & u64::from(u32::MAX), (lengths >> 32) as usize);
+        if !line.meta.has(FLAG_REGION) || line.meta.length != 24 {
+            return Err(Violation::Chunks { position });
+        }
+        let size = self.region.bytes() as u64;
+        let offset = start & (size - 1);
+        if length > size
+            || offset + length > size
+            || !offset.is_multiple_of(REGION_ALIGNMENT as u64)
+        {
+            return Err(Violation::Region { offset, length });
+        }
+        if total > (MESSAGE_BYTES_MAX + HEADER_BYTES) as u64 {
+            return Err(Violation::TooLong { got: total });
+        }
+        let total = total as usize;
+        let fits = header_bytes == 0 || (HEADER_BYTES..=HEADER_BYTES_MAX).contains(&header_bytes);
+        if !fits || header_bytes > total {
+            return Err(Violation::Chunks { position });
+        }
+        let open = Open { correlation: line.meta.correlation, header_bytes, total };
+        let before = match self.assembly.open {
+            None => 0,
+            Some(first) => {
+                let same = first.correlation == open.correlation
+                    && first.header_bytes == header_bytes
+                    && first.total == total;
+                if !same {
+                    return Err(Violation::Chunks { position });
+                }
+                self.assembly.bytes.len()
+            }
+        };
+        let length = length as usize;
+        // A chunk of nothing that announces more would let a writer keep its reader busy without end.
+        if before + length > total || (line.meta.has(FLAG_CHUNK) && length == 0) {
+            return Err(Violation::Chunks { position });
+        }
+        Ok(Lent { start, length, open })
+    }
+
+    /// Copies lent bytes once. False when they were overwritten meanwhile (topics).
+    fn copy_lent(&mut self, lent: Lent) -> bool {
+        let size = self.region.bytes() as u64;
+        let offset = (lent.start & (size - 1)) as usize;
+        copy_out(self.region.words(), offset, lent.length, &mut self.assembly.bytes);
+        if !self.slots.ungated() {
+            return true;
+        }
+        // Partner: the Release fence in `Sender::reserve`.
+        fence(Ordering::Acquire);
+        let reserved_until = self.slots.header().reserved_until.0.load(Ordering::Relaxed);
+        reserved_until <= lent.start.saturating_add(size)
+    }
+
+    #[cold]
+    fn lapped(&mut self, lost: u64) -> ReceiveError {
+        self.assembly.open = None;
+        self.lost += lost;
+        ReceiveError::Lost(lost)
+    }
+
+    #[cold]
+    fn quarantine(&mut self, violation: Violation) -> ReceiveError {
+        self.quarantined = Some(violation);
+        ReceiveError::Quarantined(violation)
+    }
+
+    /// The lane's end, when everything was read: looked at after the state was seen, so nothing that was sent before the
+    /// end is missed.
+    fn ended(&self) -> Result<(), ReceiveError> {
+        let state = self.control.as_ref().map(Control::state);
+        match state.and_then(Ended::from_state) {
+            Some(ended) if self.consumer.is_empty(self.slots.slots()) => {
+                Err(ReceiveError::Ended(ended))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Taken, ReceiveError> {
+        let mut spinner = Spinner::new(self.spin);
+        loop {
+            let next = spinner.next();
+            if next != Next::Poll {
+                self.ended()?;
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Err(ReceiveError::Deadline);
+                }
+            }
+            if next == Next::Sleep {
+                self.sleep(deadline);
+            }
+            match self.poll()? {
+                Taken::Nothing => {}
+                taken => return Ok(taken),
+            }
+        }
+    }
+
+    /// Rules 2, 4 and 6 of `wait`, on the stamp of the next slot.
+    fn sleep(&mut self, deadline: Option<Instant>) {
+        let word = &self.cursor.header().sleeping.0;
+        self.sleeper.arm(word, wait::ON_FUTEX);
+        let stamp = self.consumer.next_slot(self.slots.slots()).stamp();
+        let seen = wait::low_half(stamp);
+        let state = self.control.as_ref().map(|control| {
+            let word = control.state_word();
+            (word, word.load(Ordering::Acquire))
+        });
+        if self.consumer.is_empty(self.slots.slots()) && self.ended().is_ok() {
+            // A line that is being written has the low half of the finished one, so its arrival could be missed.
+            let soon = || Instant::now() + Duration::from_millis(1);
+            let until = if ring::is_writing(stamp) { Some(soon()) } else { deadline };
+            futex::sleep(stamp, seen, state, until);
+        }
+        self.sleeper.disarm(word);
+    }
+}

@@ -1,0 +1,103 @@
+//! The fixed structures at the start of each segment, byte for byte (PROTOCOL.md has the same as a table).
+//!
+//! Not here: mapping (`segment`) and meaning (`ring`, `wait`, `lane`). Words of different writers or different rhythm lie
+//! in cache lines of their own. Each structure fills `SEGMENT_HEADER_BYTES`.
+
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::limits::SEGMENT_HEADER_BYTES;
+
+/// The version of all segments, major and minor.
+pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 0);
+
+/// The first line of every segment but a region, written before it is handed on and never again.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) magic: AtomicU32,
+    /// Major in the low half, minor in the high half.
+    pub(crate) version: AtomicU32,
+    /// Slots: how many. Cursor: 1 when the reader never sleeps.
+    pub(crate) number: AtomicU32,
+    /// Slots: 1 when a reader may be lapped (rule 8 of the ring).
+    pub(crate) flags: AtomicU32,
+}
+
+/// One word alone in its line.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Alone<T>(pub(crate) T);
+
+/// The header of a slots segment. The writer of the lane writes it.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub(crate) struct SlotsHeader {
+    pub(crate) identity: Identity,
+    /// The sleep word of a writer that waits for room.
+    pub(crate) writer_sleeping: Alone<AtomicU32>,
+    /// Region bytes before this position (minus the region's size) may be overwritten.
+    pub(crate) reserved_until: Alone<AtomicU64>,
+    pub(crate) counters: WriterCounters,
+}
+
+/// Counters that the writer keeps for whoever looks.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct WriterCounters {
+    pub(crate) messages: AtomicU64,
+    pub(crate) bytes_lent: AtomicU64,
+    pub(crate) waits: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+}
+
+/// A cursor segment. The reader of the lane writes it.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub(crate) struct CursorHeader {
+    pub(crate) identity: Identity,
+    /// The position that the reader reads next.
+    pub(crate) position: Alone<AtomicU64>,
+    /// The reader's sleep word.
+    pub(crate) sleeping: Alone<AtomicU32>,
+    pub(crate) counters: ReaderCounters,
+}
+
+/// Counters that the reader keeps for whoever looks.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct ReaderCounters {
+    pub(crate) messages: AtomicU64,
+    pub(crate) lost: AtomicU64,
+}
+
+/// A control page. The router writes it.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub(crate) struct ControlHeader {
+    pub(crate) identity: Identity,
+    /// One of `LaneState`; a futex.
+    pub(crate) state: Alone<AtomicU32>,
+    /// Grows when the writer restarts with new slots.
+    pub(crate) epoch: Alone<AtomicU32>,
+}
+
+pub(crate) const SLOTS_MAGIC: u32 = u32::from_le_bytes(*b"BLSL");
+pub(crate) const CURSOR_MAGIC: u32 = u32::from_le_bytes(*b"BLCU");
+pub(crate) const CONTROL_MAGIC: u32 = u32::from_le_bytes(*b"BLCP");
+/// In a cursor's `number`: the reader never sleeps, so nobody needs to look whether it does.
+pub(crate) const READER_POLLS: u32 = 1;
+/// In the slots' `flags`.
+pub(crate) const FLAG_UNGATED: u32 = 1;
+
+const _: () = assert!(size_of::<SlotsHeader>() == SEGMENT_HEADER_BYTES);
+const _: () = assert!(size_of::<CursorHeader>() == SEGMENT_HEADER_BYTES);
+const _: () = assert!(size_of::<ControlHeader>() == SEGMENT_HEADER_BYTES);
+const _: () = assert!(offset_of!(SlotsHeader, writer_sleeping) == 64);
+const _: () = assert!(offset_of!(SlotsHeader, reserved_until) == 128);
+const _: () = assert!(offset_of!(SlotsHeader, counters) == 192);
+const _: () = assert!(offset_of!(CursorHeader, position) == 64);
+const _: () = assert!(offset_of!(CursorHeader, sleeping) == 128);
+const _: () = assert!(offset_of!(CursorHeader, counters) == 192);
+const _: () = assert!(offset_of!(ControlHeader, state) == 64);
+const _: () = assert!(offset_of!(ControlHeader, epoch) == 128);

@@ -1,0 +1,479 @@
+//! Links: a pair of opposite lanes with requests and answers on them.
+//!
+//! A request is a message with a [`Header`] of kind `Query` or `Task`, whose payload is u16 length of the tool's name, the
+//! name, the arguments. Its answers have kind `Result` and the request's id as correlation: any number of intermediate ones
+//! (flag MORE), then the last one, which is an error where flag ERROR is set. Not here: how a link comes to be (`client`),
+//! and what arguments mean.
+//!
+//! A link can be split, so that one thread receives requests and others answer them (behind a lock of their own).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+
+use crate::control::AgentInfo;
+use crate::header::{GrantId, Header, Kind, LaneId};
+use crate::lane::{Ended, Large, Message, ReceiveError, Receiver, SendError, Sender, WhenFull};
+use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
+use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
+
+/// How payloads are to be read: CBOR.
+pub const SCHEMA_CBOR: u32 = 1;
+
+/// Two lanes with a peer.
+#[derive(Debug)]
+pub struct Link {
+    sender: LinkSender,
+    receiver: LinkReceiver,
+    set_aside: VecDeque<Incoming>,
+}
+
+/// The sending half of a link.
+#[derive(Debug)]
+pub struct LinkSender {
+    lane: LaneId,
+    sender: Sender,
+    next_request: u64,
+}
+
+/// The receiving half of a link.
+#[derive(Debug)]
+pub struct LinkReceiver {
+    lane: LaneId,
+    peer: AgentInfo,
+    receiver: Receiver,
+}
+
+/// Names a request on its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What came over a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// The peer asks.
+    Request(Request),
+    /// The peer no longer waits for the answer of a request.
+    Cancelled {
+        /// The low half of the request's id.
+        request: u32,
+    },
+    /// The peer answers.
+    Answer {
+        /// Which request.
+        request: RequestId,
+        /// What it says.
+        answer: Answer,
+    },
+    /// Anything else: kind and payload.
+    Other {
+        /// What it is, where it had a header.
+        header: Option<Header>,
+        /// Its payload.
+        payload: Vec<u8>,
+    },
+}
+
+/// One request, as the server sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Names it in answers.
+    pub id: RequestId,
+    /// `Query` or `Task`.
+    pub kind: Kind,
+    /// Which tool.
+    pub tool: String,
+    /// Its arguments.
+    pub payload: Vec<u8>,
+    /// Descriptors that were granted for it; `Client::take_grant` gives them.
+    pub grants: Vec<GrantId>,
+    /// After this moment nobody wants the answer.
+    pub deadline: Option<SystemTime>,
+    /// Joins everything that follows from one cause.
+    pub trace: u128,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// More follows.
+    Progress(Vec<u8>),
+    /// The last one.
+    Done(Vec<u8>),
+    /// The last one: the tool refused or failed.
+    Failed(Vec<u8>),
+}
+
+/// How a call ended that the tool answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The tool's result.
+    Done(Vec<u8>),
+    /// The tool's error.
+    Failed(Vec<u8>),
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// The peer died, closed the link, or lost the permission, before it answered.
+    #[error("no answer from `{peer}`: {ended}")]
+    Ended {
+        /// The peer's name.
+        peer: String,
+        /// What happened.
+        ended: Ended,
+    },
+    /// The deadline passed.
+    #[error("no answer from `{peer}` until the deadline")]
+    Deadline {
+        /// The peer's name.
+        peer: String,
+    },
+    /// The request did not fit into the lane until the deadline.
+    #[error("the lane to `{peer}` is full")]
+    Full {
+        /// The peer's name.
+        peer: String,
+    },
+    /// The peer broke the protocol; the link is given up.
+    #[error("the link to `{peer}` is quarantined: {violation}")]
+    Quarantined {
+        /// The peer's name.
+        peer: String,
+        /// How.
+        violation: Violation,
+    },
+    /// The request is longer than the bus carries, or its tool's name is.
+    #[error("the request is too long: got {got} bytes, at most {max}")]
+    TooLong {
+        /// Its length.
+        got: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// More grants than a request has room for.
+    #[error("too many grants for one request: got {got}, at most {max}", max = GRANTS_PER_REQUEST_MAX)]
+    TooManyGrants {
+        /// How many.
+        got: usize,
+    },
+    /// The peer sends so much beside the answers that it cannot be kept.
+    #[error("`{peer}` sent more than {max} other messages during a call", max = SET_ASIDE_MAX)]
+    Flooded {
+        /// The peer's name.
+        peer: String,
+    },
+}
+
+impl Link {
+    pub(crate) fn new(lane: LaneId, peer: AgentInfo, sender: Sender, receiver: Receiver) -> Self {
+        let sender = LinkSender { lane, sender, next_request: 1 };
+        let receiver = LinkReceiver { lane, peer, receiver };
+        Self { sender, receiver, set_aside: VecDeque::new() }
+    }
+
+    pub(crate) fn raw_halves(&self) -> (&Sender, &Receiver) {
+        (&self.sender.sender, &self.receiver.receiver)
+    }
+
+    /// Which link this is.
+    pub fn lane(&self) -> LaneId {
+        self.receiver.lane
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &AgentInfo {
+        &self.receiver.peer
+    }
+
+    /// Two halves for different threads. Answers to calls that were given up are lost with the halves.
+    pub fn split(self) -> (LinkSender, LinkReceiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// The sending half.
+    pub fn sender(&mut self) -> &mut LinkSender {
+        &mut self.sender
+    }
+
+    /// The receiving half.
+    pub fn receiver(&mut self) -> &mut LinkReceiver {
+        &mut self.receiver
+    }
+
+    /// Calls a tool and waits for its last answer; `progress` sees the others. A call that ends without an answer is
+    /// cancelled at the peer.
+    pub fn call(
+        &mut self,
+        tool: &str,
+        payload: &[u8],
+        grants: &[GrantId],
+        deadline: Instant,
+        mut progress: impl FnMut(&[u8]),
+    ) -> Result<Outcome, CallError> {
+        let request = self.request(tool, payload, grants, deadline)?;
+        loop {
+            match self.answer(request, deadline) {
+                Ok(Answer::Progress(bytes)) => progress(&bytes),
+                Ok(Answer::Done(bytes)) => return Ok(Outcome::Done(bytes)),
+                Ok(Answer::Failed(bytes)) => return Ok(Outcome::Failed(bytes)),
+                Err(error) => {
+                    // The peer may be gone or its lane full; then there is nobody to tell.
+                    let _ = self.sender.cancel(request);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Sends a request; its answers are fetched with [`Link::answer`].
+    pub fn request(
+        &mut self,
+        tool: &str,
+        payload: &[u8],
+        grants: &[GrantId],
+        deadline: Instant,
+    ) -> Result<RequestId, CallError> {
+        let peer = &self.receiver.peer.manifest.name;
+        self.sender.request(tool, payload, grants, deadline, peer)
+    }
+
+    /// The next answer to a request; waits until the deadline. Answers to requests that were given up are skipped, all other
+    /// messages are kept for [`Link::next`].
+    pub fn answer(&mut self, request: RequestId, deadline: Instant) -> Result<Answer, CallError> {
+        loop {
+            match self.receiver.receive(Some(deadline))? {
+                Incoming::Answer { request: of, answer } if of == request => return Ok(answer),
+                Incoming::Answer { .. } => {}
+                other if self.set_aside.len() < SET_ASIDE_MAX => self.set_aside.push_back(other),
+                _ => return Err(CallError::Flooded { peer: self.receiver.name() }),
+            }
+        }
+    }
+
+    /// The next message of any sort; waits until the deadline.
+    pub fn next(&mut self, deadline: Instant) -> Result<Incoming, CallError> {
+        match self.set_aside.pop_front() {
+            Some(first) => Ok(first),
+            None => self.receiver.receive(Some(deadline)),
+        }
+    }
+}
+
+impl LinkSender {
+    /// Which link this is.
+    pub fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    /// The lane itself, for messages without requests.
+    pub fn raw(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+
+    /// Sends a request. `peer` is named in errors.
+    pub fn request(
+        &mut self,
+        tool: &str,
+        payload: &[u8],
+        grants: &[GrantId],
+        deadline: Instant,
+        peer: &str,
+    ) -> Result<RequestId, CallError> {
+        if tool.len() > WORD_BYTES_MAX {
+            return Err(CallError::TooLong { got: tool.len(), max: WORD_BYTES_MAX });
+        }
+        if grants.len() > GRANTS_PER_REQUEST_MAX {
+            return Err(CallError::TooManyGrants { got: grants.len() });
+        }
+        let id = self.next_request;
+        self.next_request += 1;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let now = SystemTime::now();
+        let mut header = Header::new(Kind::Task);
+        header.id = id;
+        header.time_ns = since_epoch_ns(now);
+        header.deadline_ns = now.checked_add(left).map_or(0, since_epoch_ns);
+        header.schema = SCHEMA_CBOR;
+        for (place, grant) in header.context.iter_mut().zip(grants) {
+            *place = grant.0;
+        }
+        let length = (tool.len() as u16).to_le_bytes();
+        let meta = Meta { priority: header.priority, correlation: id as u32, ..Meta::default() };
+        let parts = [&length[..], tool.as_bytes(), payload];
+        let message = Large { header: Some(&header), meta, parts: &parts };
+        match self.sender.send_large(message, WhenFull::WaitUntil(deadline)) {
+            Ok(()) => Ok(RequestId(id)),
+            Err(error) => Err(CallError::from_send(error, peer)),
+        }
+    }
+
+    /// Tells the peer that nobody waits for an answer any more. Never waits.
+    pub fn cancel(&mut self, request: RequestId) -> Result<(), SendError> {
+        let correlation = request.0 as u32;
+        let meta = Meta { flags: FLAG_CANCEL, correlation, ..Meta::default() };
+        self.sender.send(meta, &[], WhenFull::Reject)
+    }
+
+    /// Sends an intermediate answer. With [`WhenFull::Reject`] it is refused rather than waited for.
+    pub fn progress(
+        &mut self,
+        request: RequestId,
+        payload: &[u8],
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.reply(request, FLAG_MORE, payload, when)
+    }
+
+    /// Sends the last answer.
+    pub fn answer(
+        &mut self,
+        request: RequestId,
+        payload: &[u8],
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.reply(request, 0, payload, when)
+    }
+
+    /// Sends the last answer: the tool's error.
+    pub fn fail(
+        &mut self,
+        request: RequestId,
+        error: &[u8],
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.reply(request, FLAG_ERROR, error, when)
+    }
+
+    fn reply(
+        &mut self,
+        request: RequestId,
+        flags: u8,
+        payload: &[u8],
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        let mut header = Header::new(Kind::Result);
+        header.id = self.next_request;
+        self.next_request += 1;
+        header.time_ns = since_epoch_ns(SystemTime::now());
+        header.correlation = request.0;
+        header.schema = SCHEMA_CBOR;
+        let correlation = request.0 as u32;
+        let meta = Meta { flags, priority: header.priority, correlation, ..Meta::default() };
+        let message = Large { header: Some(&header), meta, parts: &[payload] };
+        self.sender.send_large(message, when)
+    }
+}
+
+impl LinkReceiver {
+    /// Which link this is.
+    pub fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &AgentInfo {
+        &self.peer
+    }
+
+    /// The lane itself: for messages without requests, and for sleeping in an event loop.
+    pub fn raw(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+
+    /// The next message, if it is there.
+    pub fn try_receive(&mut self) -> Result<Option<Incoming>, CallError> {
+        let message = match self.receiver.try_receive() {
+            Ok(None) => return Ok(None),
+            Ok(Some(message)) => message,
+            Err(error) => return Err(CallError::from_receive(error, &self.peer.manifest.name)),
+        };
+        Ok(Some(read(message)))
+    }
+
+    /// The next message; waits until the deadline, or without end.
+    pub fn receive(&mut self, deadline: Option<Instant>) -> Result<Incoming, CallError> {
+        match self.receiver.receive(deadline) {
+            Ok(message) => Ok(read(message)),
+            Err(error) => Err(CallError::from_receive(error, &self.peer.manifest.name)),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.peer.manifest.name.clone()
+    }
+}
+
+impl CallError {
+    fn from_send(error: SendError, peer: &str) -> Self {
+        let peer = peer.to_owned();
+        match error {
+            SendError::Full => Self::Full { peer },
+            SendError::TooLong { got, max } => Self::TooLong { got, max },
+            SendError::Ended(ended) => Self::Ended { peer, ended },
+            SendError::Quarantined(violation) => Self::Quarantined { peer, violation },
+        }
+    }
+
+    fn from_receive(error: ReceiveError, peer: &str) -> Self {
+        let peer = peer.to_owned();
+        match error {
+            ReceiveError::Deadline => Self::Deadline { peer },
+            ReceiveError::Ended(ended) => Self::Ended { peer, ended },
+            ReceiveError::Quarantined(violation) => Self::Quarantined { peer, violation },
+            // A link is gated from the start; its receiver never reports a lap.
+            ReceiveError::Lost(_) => Self::Ended { peer, ended: Ended::Closed },
+        }
+    }
+}
+
+/// What a message means. A request whose tool cannot be read is given on as it is; the server refuses it.
+fn read(message: Message<'_>) -> Incoming {
+    let Message { meta, header, payload, .. } = message;
+    if meta.has(FLAG_CANCEL) {
+        return Incoming::Cancelled { request: meta.correlation };
+    }
+    let other = || Incoming::Other { header, payload: payload.to_vec() };
+    let Some(header) = header else { return other() };
+    match header.kind {
+        Kind::Result => {
+            let bytes = payload.to_vec();
+            let answer = match (meta.has(FLAG_MORE), meta.has(FLAG_ERROR)) {
+                (true, _) => Answer::Progress(bytes),
+                (false, true) => Answer::Failed(bytes),
+                (false, false) => Answer::Done(bytes),
+            };
+            Incoming::Answer { request: RequestId(header.correlation), answer }
+        }
+        Kind::Query | Kind::Task => match split_tool(payload) {
+            Some((tool, arguments)) => Incoming::Request(Request {
+                id: RequestId(header.id),
+                kind: header.kind,
+                tool: tool.to_owned(),
+                payload: arguments.to_vec(),
+                grants: header.context.into_iter().filter(|id| *id != 0).map(GrantId).collect(),
+                deadline: (header.deadline_ns != 0)
+                    .then(|| UNIX_EPOCH + Duration::from_nanos(header.deadline_ns)),
+                trace: header.trace,
+            }),
+            None => other(),
+        },
+        _ => other(),
+    }
+}
+
+fn split_tool(payload: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = payload.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_le_bytes(*length));
+    let (tool, arguments) = rest.split_at_checked(length)?;
+    let tool = std::str::from_utf8(tool).ok()?;
+    let plain = length <= WORD_BYTES_MAX && !tool.chars().any(char::is_control);
+    plain.then_some((tool, arguments))
+}
+
+fn since_epoch_ns(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,566 @@
+//! Segments: sealed memfds, mapped once; the only place where foreign memory gets an address.
+//!
+//! Whoever writes a segment creates it: memfd, all blocks allocated, mapped for writing, then sealed against shrinking,
+//! growing, future writing and more seals, then handed on. Whoever receives one believes nothing: seals, file system, size
+//! and blocks are checked before it is mapped, for reading only. What then stands in the memory may still be any bytes at
+//! any time, so everything is read through atomics, and readers check what they copied.
+//!
+//! Not here: what the words mean (`ring`, `wait`, `lane`).
+#![allow(unsafe_code, reason = "the one module that maps memory and gives typed views of it")]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use thiserror::Error;
+
+use crate::layout::{
+    CONTROL_MAGIC, CURSOR_MAGIC, ControlHeader, CursorHeader, FLAG_UNGATED, Identity, READER_POLLS,
+    SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader,
+};
+use crate::limits::{
+    REGION_BYTES_MAX, REGION_BYTES_MIN, SEGMENT_HEADER_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN,
+};
+use crate::ring::Slot;
+
+#[cfg(test)]
+mod tests;
+
+/// What every segment of the bus is sealed with.
+const SEALS: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
+/// The file system of memfds without huge pages.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// Why a segment cannot be made, or a received one is refused.
+#[derive(Debug, Error)]
+pub enum SegmentError {
+    /// A size that no segment of this role has.
+    #[error("impossible size of the {role} segment: {got} bytes")]
+    Size {
+        /// Which of the segments.
+        role: &'static str,
+        /// Its size.
+        got: u64,
+    },
+    /// The peer could still shrink, grow or newly write it.
+    #[error("the {role} segment is not sealed: expected at least {SEALS:?}, got {got:#x}")]
+    Seals {
+        /// Which of the segments.
+        role: &'static str,
+        /// Its seals.
+        got: u32,
+    },
+    /// Not a memfd of small pages.
+    #[error("the {role} segment is no plain memory file")]
+    NotMemory {
+        /// Which of the segments.
+        role: &'static str,
+    },
+    /// Its memory is not there yet, and might not be when it is touched.
+    #[error("the {role} segment is not allocated: {allocated} of {size} bytes")]
+    NotAllocated {
+        /// Which of the segments.
+        role: &'static str,
+        /// What is there.
+        allocated: u64,
+        /// Its size.
+        size: u64,
+    },
+    /// Another structure, or another version of it.
+    #[error("the {role} segment has another identity: magic {magic:#010x}, version {major}")]
+    Identity {
+        /// Which of the segments.
+        role: &'static str,
+        /// Its magic.
+        magic: u32,
+        /// Its major version.
+        major: u16,
+    },
+    /// The system refused.
+    #[error("cannot {action} the {role} segment")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Which of the segments.
+        role: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A mapped range; unmapped when dropped.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping is plain memory that does not belong to a thread; all accesses go through atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by `Mapping::new` and every view of it borrows from this value.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, length: usize, protection: ProtFlags) -> io::Result<Self> {
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: the kernel chooses the address, so no existing mapping is touched.
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, fd, 0) }?;
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mapping = Self { start, length };
+        // SAFETY: the range is ours. A child after fork does not get it: two writers would break the ring.
+        unsafe { rustix::mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontFork) }?;
+        Ok(mapping)
+    }
+
+    /// A view of `count` values at `offset`.
+    ///
+    /// # Safety
+    /// `T` consists of atomics only and has no invalid values. Where the mapping is for reading only, the caller never
+    /// stores through the view.
+    unsafe fn view<T>(&self, offset: usize, count: usize) -> &[T] {
+        let end = size_of::<T>().checked_mul(count).and_then(|bytes| bytes.checked_add(offset));
+        assert!(end.is_some_and(|end| end <= self.length), "view outside of the mapping");
+        assert!(offset.is_multiple_of(align_of::<T>()), "view is not aligned");
+        // SAFETY: the offset is within the mapping, as was just checked.
+        let start = unsafe { self.start.as_ptr().add(offset) };
+        debug_assert!(start.cast::<T>().is_aligned(), "mappings start at a page");
+        // SAFETY: inside the mapping and aligned; mapped for as long as `self` lives; any bytes are a value of `T`, and
+        // atomics allow that others write at the same time.
+        unsafe { std::slice::from_raw_parts(start.cast(), count) }
+    }
+}
+
+/// A memory file with its mapping.
+#[derive(Debug)]
+struct Segment {
+    mapping: Mapping,
+    descriptor: OwnedFd,
+}
+
+impl Segment {
+    /// Creates, allocates and maps for writing. Not sealed yet.
+    fn create(role: &'static str, length: usize) -> Result<Self, SegmentError> {
+        let failed = |action: &'static str| {
+            move |errno: Errno| SegmentError::System { action, role, source: errno.into() }
+        };
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let descriptor = match rustix::fs::memfd_create(role, flags | MemfdFlags::NOEXEC_SEAL) {
+            // Before Linux 6.3.
+            Err(Errno::INVAL) => rustix::fs::memfd_create(role, flags),
+            result => result,
+        }
+        .map_err(failed("create"))?;
+        rustix::fs::fallocate(&descriptor, FallocateFlags::empty(), 0, length as u64)
+            .map_err(failed("allocate"))?;
+        let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ | ProtFlags::WRITE)
+            .map_err(|source| SegmentError::System { action: "map", role, source })?;
+        Ok(Self { mapping, descriptor })
+    }
+
+    fn seal(&self, role: &'static str) -> Result<(), SegmentError> {
+        rustix::fs::fcntl_add_seals(&self.descriptor, SEALS).map_err(|errno| SegmentError::System {
+            action: "seal",
+            role,
+            source: errno.into(),
+        })
+    }
+
+    /// Checks a received descriptor and maps it for reading; `accepts` judges the size.
+    fn open(
+        role: &'static str,
+        descriptor: OwnedFd,
+        accepts: impl FnOnce(u64) -> bool,
+    ) -> Result<Self, SegmentError> {
+        let length = check(role, descriptor.as_fd(), accepts)?;
+        let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ)
+            .map_err(|source| SegmentError::System { action: "map", role, source })?;
+        Ok(Self { mapping, descriptor })
+    }
+
+    /// # Safety
+    /// As [`Mapping::view`].
+    unsafe fn header<T>(&self) -> &T {
+        // SAFETY: the caller's duty.
+        let view = unsafe { self.mapping.view::<T>(0, 1) };
+        &view[0]
+    }
+}
+
+/// Everything that can be checked without mapping; gives the size.
+fn check(
+    role: &'static str,
+    descriptor: BorrowedFd<'_>,
+    accepts: impl FnOnce(u64) -> bool,
+) -> Result<usize, SegmentError> {
+    let failed =
+        |errno: Errno| SegmentError::System { action: "inspect", role, source: errno.into() };
+    let status = rustix::fs::fstat(descriptor).map_err(failed)?;
+    let filesystem = rustix::fs::fstatfs(descriptor).map_err(failed)?;
+    // Huge pages come from another file system; only memfds have seals other than the one against seals.
+    let plain = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+        && filesystem.f_type as u64 == TMPFS_MAGIC;
+    if !plain {
+        return Err(SegmentError::NotMemory { role });
+    }
+    let seals = rustix::fs::fcntl_get_seals(descriptor).map_err(failed)?;
+    if !seals.contains(SEALS) {
+        return Err(SegmentError::Seals { role, got: seals.bits() });
+    }
+    // The seals hold, so from here on the size and the blocks stay as they are.
+    let status = rustix::fs::fstat(descriptor).map_err(failed)?;
+    let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+    let length = usize::try_from(size).ok().filter(|_| accepts(size));
+    let length = length.ok_or(SegmentError::Size { role, got: size })?;
+    let allocated = u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512);
+    if allocated < size {
+        return Err(SegmentError::NotAllocated { role, allocated, size });
+    }
+    Ok(length)
+}
+
+fn identify(identity: &Identity, magic: u32, number: u32, flags: u32) {
+    let (major, minor) = SEGMENT_VERSION;
+    identity.number.store(number, Ordering::Relaxed);
+    identity.flags.store(flags, Ordering::Relaxed);
+    identity.version.store(u32::from(major) | u32::from(minor) << 16, Ordering::Relaxed);
+    // Handing the descriptor on through the kernel orders this before anything that the receiver reads.
+    identity.magic.store(magic, Ordering::Relaxed);
+}
+
+fn check_identity(role: &'static str, identity: &Identity, magic: u32) -> Result<(), SegmentError> {
+    let got = identity.magic.load(Ordering::Relaxed);
+    let major = identity.version.load(Ordering::Relaxed) as u16;
+    if got != magic || major != SEGMENT_VERSION.0 {
+        return Err(SegmentError::Identity { role, magic: got, major });
+    }
+    Ok(())
+}
+
+/// A slots segment: the header and the ring. Its writer made it; everybody else reads it.
+#[derive(Debug)]
+pub struct Slots {
+    segment: Segment,
+    count: usize,
+    ungated: bool,
+}
+
+impl Slots {
+    const ROLE: &str = "slots";
+
+    /// A fresh ring of `count` slots, a power of two within the limits. `ungated` for topics.
+    pub fn create(count: usize, ungated: bool) -> Result<Self, SegmentError> {
+        let length = SEGMENT_HEADER_BYTES + count.min(SLOTS_MAX + 1) * SLOT_BYTES;
+        if slot_count(length as u64) != Some(count) {
+            return Err(SegmentError::Size { role: Self::ROLE, got: length as u64 });
+        }
+        let segment = Segment::create(Self::ROLE, length)?;
+        let slots = Self { segment, count, ungated };
+        let flags = if ungated { FLAG_UNGATED } else { 0 };
+        identify(&slots.header().identity, SLOTS_MAGIC, count as u32, flags);
+        slots.segment.seal(Self::ROLE)?;
+        Ok(slots)
+    }
+
+    /// Checks and maps the slots of a peer.
+    pub fn open(descriptor: OwnedFd) -> Result<Self, SegmentError> {
+        let accepts = |size| slot_count(size).is_some();
+        let segment = Segment::open(Self::ROLE, descriptor, accepts)?;
+        let length = segment.mapping.length;
+        let refused = SegmentError::Size { role: Self::ROLE, got: length as u64 };
+        let Some(count) = slot_count(length as u64) else { return Err(refused) };
+        let mut slots = Self { segment, count, ungated: false };
+        let identity = &slots.header().identity;
+        check_identity(Self::ROLE, identity, SLOTS_MAGIC)?;
+        if identity.number.load(Ordering::Relaxed) as usize != count {
+            return Err(refused);
+        }
+        slots.ungated = identity.flags.load(Ordering::Relaxed) & FLAG_UNGATED != 0;
+        Ok(slots)
+    }
+
+    /// Whether readers may be lapped.
+    pub fn ungated(&self) -> bool {
+        self.ungated
+    }
+
+    /// What the writer has counted.
+    pub fn counters(&self) -> LaneCounters {
+        let counters = &self.header().counters;
+        LaneCounters {
+            messages: counters.messages.load(Ordering::Relaxed),
+            bytes_lent: counters.bytes_lent.load(Ordering::Relaxed),
+            waits: counters.waits.load(Ordering::Relaxed),
+            rejected: counters.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn header(&self) -> &SlotsHeader {
+        // SAFETY: atomics and padding only; `lane::Receiver` only loads.
+        unsafe { self.segment.header() }
+    }
+
+    #[inline]
+    pub(crate) fn slots(&self) -> &[Slot] {
+        // SAFETY: atomics only; readers only load. The bounds were checked when the segment was made or opened.
+        unsafe { self.segment.mapping.view(SEGMENT_HEADER_BYTES, self.count) }
+    }
+}
+
+/// What a lane has carried, by the writer's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounters {
+    /// Messages, chunks counted once.
+    pub messages: u64,
+    /// Bytes that went through the region.
+    pub bytes_lent: u64,
+    /// How often the writer had to wait for room.
+    pub waits: u64,
+    /// How many messages were refused because the lane was full.
+    pub rejected: u64,
+}
+
+/// The power of two of slots in a segment of this size, within the limits.
+fn slot_count(size: u64) -> Option<usize> {
+    let bytes = usize::try_from(size).ok()?.checked_sub(SEGMENT_HEADER_BYTES)?;
+    let count = bytes / SLOT_BYTES;
+    let fits = bytes.is_multiple_of(SLOT_BYTES)
+        && count.is_power_of_two()
+        && (SLOTS_MIN..=SLOTS_MAX).contains(&count);
+    fits.then_some(count)
+}
+
+/// A cursor segment. Its reader made it; the writer reads it.
+#[derive(Debug)]
+pub struct Cursor {
+    segment: Segment,
+    polls: bool,
+}
+
+impl Cursor {
+    const ROLE: &str = "cursor";
+
+    /// A fresh cursor at `position`. `polls` when the reader will never sleep.
+    pub fn create(position: u64, polls: bool) -> Result<Self, SegmentError> {
+        let segment = Segment::create(Self::ROLE, SEGMENT_HEADER_BYTES)?;
+        let cursor = Self { segment, polls };
+        let number = if polls { READER_POLLS } else { 0 };
+        cursor.header().position.0.store(position, Ordering::Relaxed);
+        identify(&cursor.header().identity, CURSOR_MAGIC, number, 0);
+        cursor.segment.seal(Self::ROLE)?;
+        Ok(cursor)
+    }
+
+    /// Checks and maps the cursor of a peer.
+    pub fn open(descriptor: OwnedFd) -> Result<Self, SegmentError> {
+        let accepts = |size| size == SEGMENT_HEADER_BYTES as u64;
+        let segment = Segment::open(Self::ROLE, descriptor, accepts)?;
+        let mut cursor = Self { segment, polls: false };
+        let identity = &cursor.header().identity;
+        check_identity(Self::ROLE, identity, CURSOR_MAGIC)?;
+        cursor.polls = identity.number.load(Ordering::Relaxed) == READER_POLLS;
+        Ok(cursor)
+    }
+
+    /// Whether the reader said that it never sleeps.
+    pub fn polls(&self) -> bool {
+        self.polls
+    }
+
+    /// What the reader has counted: messages, and positions that it lost.
+    pub fn counters(&self) -> (u64, u64) {
+        let counters = &self.header().counters;
+        (counters.messages.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn header(&self) -> &CursorHeader {
+        // SAFETY: atomics and padding only; `lane::Sender` only loads.
+        unsafe { self.segment.header() }
+    }
+}
+
+/// The ring of bytes from which a writer lends payloads; nothing but bytes.
+#[derive(Debug)]
+pub struct Region {
+    segment: Segment,
+}
+
+impl Region {
+    const ROLE: &str = "region";
+
+    /// A fresh region of `bytes`, a power of two within the limits.
+    pub fn create(bytes: usize) -> Result<Self, SegmentError> {
+        if !region_size(bytes as u64) {
+            return Err(SegmentError::Size { role: Self::ROLE, got: bytes as u64 });
+        }
+        let segment = Segment::create(Self::ROLE, bytes)?;
+        segment.seal(Self::ROLE)?;
+        Ok(Self { segment })
+    }
+
+    /// Checks and maps the region of a peer.
+    pub fn open(descriptor: OwnedFd) -> Result<Self, SegmentError> {
+        Ok(Self { segment: Segment::open(Self::ROLE, descriptor, region_size)? })
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.segment.mapping.length
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: atomics only; readers only load.
+        unsafe { self.segment.mapping.view(0, self.bytes() / 8) }
+    }
+}
+
+fn region_size(bytes: u64) -> bool {
+    bytes.is_power_of_two() && (REGION_BYTES_MIN as u64..=REGION_BYTES_MAX as u64).contains(&bytes)
+}
+
+/// What the router says about a link or topic lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LaneState {
+    /// Both sides live.
+    Open = 1,
+    /// No new requests; what is under way is finished.
+    Draining = 2,
+    /// The peer is dead.
+    PeerGone = 3,
+    /// The router took the permission back.
+    Revoked = 4,
+    /// The peer closed it.
+    Closed = 5,
+}
+
+impl LaneState {
+    /// Whether messages still pass.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Open | Self::Draining)
+    }
+
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Open,
+            2 => Self::Draining,
+            3 => Self::PeerGone,
+            5 => Self::Closed,
+            // The router is trusted; a number of a later version means that something was taken away.
+            _ => Self::Revoked,
+        }
+    }
+}
+
+/// A control page. The router made it; both sides of the lane read it.
+#[derive(Debug)]
+pub struct Control {
+    segment: Segment,
+}
+
+impl Control {
+    const ROLE: &str = "control";
+
+    fn create() -> Result<Self, SegmentError> {
+        let segment = Segment::create(Self::ROLE, SEGMENT_HEADER_BYTES)?;
+        let control = Self { segment };
+        control.header().state.0.store(LaneState::Open as u32, Ordering::Relaxed);
+        identify(&control.header().identity, CONTROL_MAGIC, 0, 0);
+        control.segment.seal(Self::ROLE)?;
+        Ok(control)
+    }
+
+    /// Checks and maps the page of the router.
+    pub fn open(descriptor: OwnedFd) -> Result<Self, SegmentError> {
+        let accepts = |size| size == SEGMENT_HEADER_BYTES as u64;
+        let segment = Segment::open(Self::ROLE, descriptor, accepts)?;
+        let control = Self { segment };
+        check_identity(Self::ROLE, &control.header().identity, CONTROL_MAGIC)?;
+        Ok(control)
+    }
+
+    /// The state at the moment.
+    pub fn state(&self) -> LaneState {
+        // Partner: the Release store in `ControlWriter::set`.
+        LaneState::from_number(self.header().state.0.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn state_word(&self) -> &std::sync::atomic::AtomicU32 {
+        &self.header().state.0
+    }
+
+    fn header(&self) -> &ControlHeader {
+        // SAFETY: atomics and padding only; only `ControlWriter` stores.
+        unsafe { self.segment.header() }
+    }
+}
+
+/// The router's own side of a control page: the right to change it.
+#[derive(Debug)]
+pub struct ControlWriter {
+    page: Control,
+}
+
+impl ControlWriter {
+    /// A fresh page, open.
+    pub fn create() -> Result<Self, SegmentError> {
+        Control::create().map(|page| Self { page })
+    }
+
+    /// Changes the state and wakes everybody who sleeps on the lane.
+    pub fn set(&self, state: LaneState) {
+        // Partner: the Acquire load in `Control::state`.
+        self.page.header().state.0.store(state as u32, Ordering::Release);
+        crate::futex::wake_half(self.page.state_word());
+    }
+
+    /// The state at the moment.
+    pub fn state(&self) -> LaneState {
+        self.page.state()
+    }
+}
+
+impl AsFd for ControlWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.page.as_fd()
+    }
+}
+
+macro_rules! give_descriptor {
+    ($($name:ty),*) => {$(
+        impl AsFd for $name {
+            /// What is handed to the peer; it can only be mapped for reading.
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.segment.descriptor.as_fd()
+            }
+        }
+    )*};
+}
+give_descriptor!(Slots, Cursor, Region, Control);
+
+/// Checks descriptors that are passed on without being mapped (the router's duty): a region's.
+pub fn check_region(descriptor: BorrowedFd<'_>) -> Result<(), SegmentError> {
+    check(Region::ROLE, descriptor, region_size).map(drop)
+}
+
+/// Checks descriptors that are passed on without being mapped (the router's duty): a cursor's.
+pub fn check_cursor(descriptor: BorrowedFd<'_>) -> Result<(), SegmentError> {
+    check(Cursor::ROLE, descriptor, |size| size == SEGMENT_HEADER_BYTES as u64).map(drop)
+}
+
+/// Checks descriptors that are passed on without being mapped (the router's duty): slots'.
+pub fn check_slots(descriptor: BorrowedFd<'_>) -> Result<(), SegmentError> {
+    check(Slots::ROLE, descriptor, |size| slot_count(size).is_some()).map(drop)
+}

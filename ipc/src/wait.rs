@@ -1,0 +1,152 @@
+//! Waiting: spin for as long as a wake-up costs, then sleep; whoever moves things on pays for a wake-up only when somebody
+//! sleeps.
+//!
+//! Not here: the system calls (`futex`), the bell for event loops (`doorbell`), and what is waited for (`lane`).
+//!
+//! # Protocol
+//! A *sleeper* (reader of an empty ring, writer of a full one) has a sleep word in memory that only it writes; the *mover*
+//! (the other side) has the word that changes: the stamp of the awaited slot, or the reader's cursor.
+//! 1. The sleep word is `generation << 2 | mode`: 0 awake, 1 sleeps on a futex, 2 is to be woken by its doorbell. The
+//!    generation grows each time the sleeper gets ready to sleep.
+//! 2. The sleeper stores its sleep word (Release), makes a SeqCst fence, and looks again. Only if there is still nothing
+//!    does it sleep.
+//! 3. The mover stores the moving word (Release), makes a SeqCst fence, and loads the sleep word (Acquire). In the single
+//!    order of the two fences one comes first: if the sleeper's, the mover sees the sleep word and wakes; if the mover's,
+//!    the sleeper sees the moved word when it looks again. So no wake-up is lost.
+//! 4. A sleeper on a futex waits for the low half of the moving word to differ from what it saw (the kernel compares under
+//!    its lock), so a mover that wakes between 2 and the system call is noticed as well.
+//! 5. A bell rings at most once per generation: it stays rung until its reader clears it. A futex is woken each time,
+//!    because a wake-up that finds nobody there leaves no trace.
+//! 6. Beside the moving word a sleeper waits for the control page's state, so death and revocation wake it.
+
+use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+
+/// Awake: nobody needs to be woken.
+pub(crate) const AWAKE: u32 = 0;
+/// Sleeps on the futex of the moving word.
+pub(crate) const ON_FUTEX: u32 = 1;
+/// Sleeps in an event loop; its bell is to be rung.
+pub(crate) const ON_BELL: u32 = 2;
+const MODE_BITS: u32 = 2;
+const MODE_MASK: u32 = (1 << MODE_BITS) - 1;
+
+/// The sleeper's private state beside its sleep word.
+#[derive(Debug, Default)]
+pub(crate) struct Sleeper {
+    generation: u32,
+}
+
+impl Sleeper {
+    /// Rule 2, first half. The caller looks again afterwards.
+    pub(crate) fn arm(&mut self, word: &AtomicU32, mode: u32) {
+        self.generation = self.generation.wrapping_add(1);
+        // Release, partner: the Acquire load in `asleep`; whoever sees the word sees the cursor that was stored before.
+        word.store(self.generation << MODE_BITS | mode, Ordering::Release);
+        // Partner: the fence in `must_wake`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Awake again. Nobody is misled by a late store: a wake-up too many does no harm.
+    pub(crate) fn disarm(&mut self, word: &AtomicU32) {
+        word.store(self.generation << MODE_BITS | AWAKE, Ordering::Relaxed);
+    }
+}
+
+/// Rule 3 after the moving word was stored: what the sleep word says, when somebody is to be woken.
+#[inline]
+pub(crate) fn must_wake(word: &AtomicU32) -> Option<u32> {
+    // Partner: the fence in `Sleeper::arm`.
+    fence(Ordering::SeqCst);
+    asleep(word)
+}
+
+/// The second half of [`must_wake`], for several sleepers after one fence.
+#[inline]
+pub(crate) fn asleep(word: &AtomicU32) -> Option<u32> {
+    // Partner: the Release store in `Sleeper::arm`.
+    let seen = word.load(Ordering::Acquire);
+    (seen & MODE_MASK != AWAKE).then_some(seen)
+}
+
+/// Whether a sleep word asks for the bell.
+pub(crate) fn wants_bell(seen: u32) -> bool {
+    seen & MODE_MASK == ON_BELL
+}
+
+/// The half of a moving word that the kernel compares.
+pub(crate) fn low_half(value: &AtomicU64) -> u32 {
+    value.load(Ordering::Acquire) as u32
+}
+
+/// How long to spin before sleeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spin {
+    /// Sleep at once: for a thread that shares its processor.
+    None,
+    /// For as long as a wake-up costs; not at all on a machine with one processor.
+    Adaptive,
+    /// Never sleep. For a thread that owns its processor.
+    Forever,
+}
+
+/// Counts polls; tells when to look at clock and control page, and when to sleep.
+#[derive(Debug)]
+pub(crate) struct Spinner {
+    polls: u32,
+    until: Option<Instant>,
+    spin: Spin,
+}
+
+/// What a waiting thread does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Poll,
+    Look,
+    Sleep,
+}
+
+/// Polls between two looks while spinning for a bounded time: about a microsecond, so the bound is kept.
+#[cfg(not(loom))]
+const POLLS_BOUNDED: u32 = 32;
+
+#[cfg(not(loom))]
+impl Spinner {
+    pub(crate) fn new(spin: Spin) -> Self {
+        let spin = if spin == Spin::Adaptive && processors() < 2 { Spin::None } else { spin };
+        Self { polls: 0, until: None, spin }
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) -> Next {
+        if self.spin == Spin::None {
+            return Next::Sleep;
+        }
+        std::hint::spin_loop();
+        self.polls = self.polls.wrapping_add(1);
+        let between = match self.spin {
+            Spin::Forever => crate::limits::POLLS_PER_LOOK,
+            _ => POLLS_BOUNDED,
+        };
+        if self.polls % between != 0 {
+            return Next::Poll;
+        }
+        if self.spin == Spin::Forever {
+            return Next::Look;
+        }
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + Duration::from_nanos(crate::limits::SPIN_NS));
+        if now >= until { Next::Sleep } else { Next::Poll }
+    }
+}
+
+#[cfg(not(loom))]
+fn processors() -> usize {
+    use std::sync::OnceLock;
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
