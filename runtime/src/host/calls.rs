@@ -80,11 +80,26 @@ impl Answering {
         error: &ToolError,
         patience: Duration,
     ) -> Result<(), SendError> {
-        let mut payload = Vec::new();
-        if let Err(error) = ciborium::into_writer(error, &mut payload) {
-            error!(%error, "an error has no CBOR form");
-        }
+        let payload = encoded(error);
         self.lock().fail(request, &payload, WhenFull::WaitUntil(Instant::now() + patience))
+    }
+
+    /// Answers with an error from the serving thread, which nobody may hold up: a link whose sender is busy or whose lane
+    /// is full for longer than `PROGRESS_PATIENCE` is not answered.
+    pub(super) fn fail_soon(&self, request: RequestId, error: &ToolError) -> Result<(), SendError> {
+        let until = Instant::now() + PROGRESS_PATIENCE;
+        loop {
+            match self.sender.try_lock() {
+                Ok(mut sender) => {
+                    let payload = encoded(error);
+                    return sender.fail(request, &payload, WhenFull::WaitUntil(until));
+                }
+                Err(_held) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(_held) => return Err(SendError::Full),
+            }
+        }
     }
 
     /// A call that panicked while it held the sender left it between two messages at worst.
@@ -103,7 +118,7 @@ impl Call {
         let own = Arc::clone(shared);
         if let Err(error) = builder.spawn(move || self.run(&own)) {
             let refusal = tool_error("busy", format!("no thread for the call: {error}"), true);
-            let sent = link.fail(request, &refusal, PROGRESS_PATIENCE);
+            let sent = link.fail_soon(request, &refusal);
             debug!(?sent, "a call was refused for want of a thread");
             shared.counters.ended(&Outcome::Failed { kind: refusal.code });
             shared.tell(Notice::Ended { lane, request });
@@ -209,6 +224,14 @@ impl Conversation for Talk<'_> {
 /// An error of the host's own.
 pub(super) fn tool_error(code: &str, message: String, retry: bool) -> ToolError {
     ToolError { exit_code: 1, code: code.to_owned(), message, hint: None, retry }
+}
+
+fn encoded(error: &ToolError) -> Vec<u8> {
+    let mut payload = Vec::new();
+    if let Err(error) = ciborium::into_writer(error, &mut payload) {
+        error!(%error, "an error has no CBOR form");
+    }
+    payload
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
-use agents_contract::{Agent, Caller};
+use agents_contract::{Agent, Caller, ToolError};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::doorbell::Bell;
 use ipc::header::LaneId;
+use ipc::lane::SendError;
 use ipc::link::{CallError, Incoming, LinkReceiver, Request, RequestId};
 use tracing::{debug, info, warn};
 
@@ -21,8 +22,7 @@ use super::calls::{Answering, Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use crate::limits::{
-    CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX, GRANT_PATIENCE, NOTICES_MAX, PROGRESS_PATIENCE,
-    REQUESTS_PER_TURN_MAX,
+    CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX, GRANT_PATIENCE, NOTICES_MAX, REQUESTS_PER_TURN_MAX,
 };
 
 /// Why serving ended.
@@ -75,30 +75,33 @@ impl Server {
 
     /// Serves until the daemon stops or is gone.
     pub(super) fn run(mut self) -> Result<Ended, ClientError> {
-        loop {
+        let served = loop {
             match self.turn() {
-                Ok(None) => {}
-                Ok(Some(ended)) => return Ok(ended),
-                Err(error) if is_hangup(&error) => return Ok(Ended::DaemonGone),
-                Err(error) => return Err(error),
+                Ok(false) => {}
+                Ok(true) => break self.leave(),
+                Err(error) => break Err(error),
             }
+        };
+        match served {
+            Err(error) if is_hangup(&error) => Ok(Ended::DaemonGone),
+            served => served,
         }
     }
 
-    /// Everything that is there to do, then sleep until there is more.
-    fn turn(&mut self) -> Result<Option<Ended>, ClientError> {
-        let mut more = self.take_events()?;
+    /// Everything that is there to do, then sleep until there is more. True when all is done for good.
+    fn turn(&mut self) -> Result<bool, ClientError> {
+        self.take_events()?;
         self.take_notices()?;
-        more |= self.take_messages()?;
+        let more = self.take_messages()?;
         self.take_grants()?;
-        self.start_calls();
+        self.start_calls()?;
         let now = Instant::now();
         if let Some(report) = self.reporter.due(&self.shared.counters, now) {
             self.client.report(report)?;
         }
         let idle = self.running.is_empty() && self.queued.is_empty() && self.ungranted.is_empty();
         if self.draining && idle && !more {
-            return self.leave().map(Some);
+            return Ok(true);
         }
         if !more {
             let grants = self.ungranted.iter().map(|(_, until)| *until);
@@ -107,19 +110,19 @@ impl Server {
                 self.links.values_mut().map(|served| served.receiver.raw()).collect();
             self.client.wait(&mut lanes, deadline)?;
         }
-        Ok(None)
+        Ok(false)
     }
 
-    fn leave(&mut self) -> Result<Ended, ClientError> {
+    fn leave(mut self) -> Result<Ended, ClientError> {
         if let Some(report) = self.reporter.last_report(&self.shared.counters) {
             self.client.report(report)?;
         }
-        self.client.leave()?;
+        self.client.bye()?;
         Ok(Ended::Drained)
     }
 
-    /// What the router told. True where there may be more.
-    fn take_events(&mut self) -> Result<bool, ClientError> {
+    /// What the router told.
+    fn take_events(&mut self) -> Result<(), ClientError> {
         while let Some(event) = self.client.next_event(Instant::now())? {
             match event {
                 Event::LinkOffered(offer) => self.offered(offer)?,
@@ -137,7 +140,7 @@ impl Server {
                 Event::TopicFound(_) => {}
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn offered(&mut self, offer: Offer) -> Result<(), ClientError> {
@@ -175,7 +178,7 @@ impl Server {
                 let link = Arc::clone(&served.link);
                 match served.receiver.try_receive() {
                     Ok(None) => break,
-                    Ok(Some(message)) => self.received(&link, message),
+                    Ok(Some(message)) => self.received(&link, message)?,
                     Err(CallError::Ended { .. }) => self.forget(lane),
                     Err(error) => {
                         warn!(%error, lane = lane.0, "a link is given up");
@@ -188,15 +191,16 @@ impl Server {
         Ok(more)
     }
 
-    fn received(&mut self, link: &Arc<Answering>, message: Incoming) {
+    fn received(&mut self, link: &Arc<Answering>, message: Incoming) -> Result<(), ClientError> {
         match message {
-            Incoming::Request(request) => self.requested(link, request),
+            Incoming::Request(request) => self.requested(link, request)?,
             Incoming::Cancelled { request } => self.cancelled(link, request),
             other => debug!(?other, "a message that a hosted agent has no use for"),
         }
+        Ok(())
     }
 
-    fn requested(&mut self, link: &Arc<Answering>, request: Request) {
+    fn requested(&mut self, link: &Arc<Answering>, request: Request) -> Result<(), ClientError> {
         let waiting = self.queued.len() + self.ungranted.len();
         let tool = &request.tool;
         let refusal = if !self.shared.agent.manifest().tools.contains(tool) {
@@ -210,8 +214,7 @@ impl Server {
             None
         };
         if let Some(refusal) = refusal {
-            let sent = link.fail(request.id, &refusal, PROGRESS_PATIENCE);
-            return debug!(?sent, code = refusal.code, "a request was refused");
+            return self.refuse(link, request.id, &refusal);
         }
         let link = Arc::clone(link);
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -220,6 +223,26 @@ impl Server {
             self.queued.push_back(call);
         } else {
             self.ungranted.push((call, Instant::now() + GRANT_PATIENCE));
+        }
+        Ok(())
+    }
+
+    /// Answers with an error; a link that does not even take that is closed.
+    fn refuse(
+        &mut self,
+        link: &Answering,
+        request: RequestId,
+        refusal: &ToolError,
+    ) -> Result<(), ClientError> {
+        debug!(code = refusal.code, caller = link.caller.name, "a request was refused");
+        match link.fail_soon(request, refusal) {
+            Ok(()) | Err(SendError::Ended(_)) => Ok(()),
+            Err(error) => {
+                warn!(%error, lane = link.lane.0, "a caller does not take answers; its link is closed");
+                self.client.decline(link.lane, "answers were not taken")?;
+                self.forget(link.lane);
+                Ok(())
+            }
         }
     }
 
@@ -251,8 +274,7 @@ impl Server {
                 }
                 Err(error @ ClientError::NoGrant { .. }) => {
                     let refusal = tool_error("no-grant", error.to_string(), true);
-                    let sent = call.link.fail(call.request.id, &refusal, PROGRESS_PATIENCE);
-                    debug!(?sent, "a request named a descriptor that did not come");
+                    self.refuse(&call.link, call.request.id, &refusal)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -260,21 +282,21 @@ impl Server {
         Ok(())
     }
 
-    fn start_calls(&mut self) {
+    fn start_calls(&mut self) -> Result<(), ClientError> {
         while self.running.len() < CALLS_AT_ONCE_MAX {
-            let Some(call) = self.queued.pop_front() else { return };
+            let Some(call) = self.queued.pop_front() else { return Ok(()) };
             let key = (call.link.lane, call.request.id);
             if self.running.contains_key(&key) {
                 // The ids are the caller's own; one that runs already cannot be answered apart.
                 let text = "a request with this id is running already".to_owned();
                 let refusal = tool_error("duplicate", text, false);
-                let sent = call.link.fail(key.1, &refusal, PROGRESS_PATIENCE);
-                debug!(?sent, "a request came twice");
+                self.refuse(&call.link, key.1, &refusal)?;
                 continue;
             }
             self.running.insert(key, Arc::clone(&call.cancelled));
             call.start(&self.shared);
         }
+        Ok(())
     }
 
     fn take_notices(&mut self) -> Result<(), ClientError> {
