@@ -61,6 +61,9 @@ pub(crate) fn serve(options: Options) -> anyhow::Result<Ended> {
     paths::make_runtime_directory(directory)?;
     let listener = Listener::bind(directory, SOCKET_NAME).map_err(explained)?;
     raise_descriptor_limit();
+    if !options.in_process {
+        close_to_others();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("daemon")
@@ -185,6 +188,14 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         debug!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+/// Other processes of this user may not read the daemon's memory or take its descriptors.
+fn close_to_others() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        debug!(%error, "other processes of this user may look into this one");
     }
 }
 

@@ -1,9 +1,10 @@
 //! A tiny agent that gives back what it gets: shows that the bus and the supervision work, on any machine, without
 //! a network. Hosted only where the configuration says so.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use agents_contract::{Agent, AgentManifest, Conversation, Request, ToolError};
+use agents_contract::{Agent, AgentManifest, Conversation, Host, Request, ToolError};
 
 /// How long `echo.wait` sleeps between two looks at whether its caller is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -11,8 +12,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// The agent `echo`.
-#[derive(Debug)]
-pub(crate) struct Echo;
+pub(crate) struct Echo {
+    host: Arc<dyn Host>,
+}
+
+impl Echo {
+    /// One that goes by the host's clock.
+    pub(crate) fn new(host: Arc<dyn Host>) -> Self {
+        Self { host }
+    }
+}
 
 impl Agent for Echo {
     fn manifest(&self) -> AgentManifest {
@@ -40,7 +49,7 @@ impl Agent for Echo {
     ) -> Result<Vec<u8>, ToolError> {
         match request.tool.as_str() {
             "echo.echo" => Ok(request.payload),
-            "echo.wait" => wait(&request, conversation),
+            "echo.wait" => wait(&request, conversation, self.host.as_ref()),
             "echo.directory" => count_entries(request),
             "echo.fail" => Err(refusal("echo-failed", "this tool always fails")),
             "echo.panic" => panic!("this tool always panics"),
@@ -52,12 +61,16 @@ impl Agent for Echo {
 
 /// Waits for as many milliseconds as the payload says, or until nobody wants the answer any more. Says that it has
 /// begun by sending its payload back as progress.
-fn wait(request: &Request, conversation: &dyn Conversation) -> Result<Vec<u8>, ToolError> {
+fn wait(
+    request: &Request,
+    conversation: &dyn Conversation,
+    host: &dyn Host,
+) -> Result<Vec<u8>, ToolError> {
     let milliseconds: u64 = ciborium::from_reader(request.payload.as_slice())
         .map_err(|_| refusal("bad-argument", "wanted is a number of milliseconds, in CBOR"))?;
     conversation.progress(&request.payload);
-    let until = Instant::now() + Duration::from_millis(milliseconds).min(WAIT_MAX);
-    while Instant::now() < until {
+    let until = host.now() + Duration::from_millis(milliseconds).min(WAIT_MAX);
+    while host.now() < until {
         if conversation.is_cancelled() {
             return Err(refusal("cancelled", "nobody waits for the answer any more"));
         }

@@ -23,6 +23,7 @@ use crate::paths::SOCKET_NAME;
 /// What an agent is made from.
 pub(crate) struct Dependencies<'a> {
     /// Everything that can be set.
+    #[expect(dead_code, reason = "for agents that keep state; `echo` keeps none")]
     pub(crate) settings: &'a Settings,
     /// Permits, places, time.
     pub(crate) host: Arc<dyn Host>,
@@ -37,8 +38,11 @@ struct Known {
 }
 
 /// All of them. A new agent is one more row.
-const KNOWN: &[Known] =
-    &[Known { name: "echo", by_default: false, make: |_dependencies| Ok(Arc::new(Echo)) }];
+const KNOWN: &[Known] = &[Known {
+    name: "echo",
+    by_default: false,
+    make: |dependencies| Ok(Arc::new(Echo::new(Arc::clone(&dependencies.host)))),
+}];
 
 /// Whether there is such an agent.
 pub(crate) fn is_known_agent(name: &str) -> bool {
@@ -74,8 +78,8 @@ pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
     let socket = settings.runtime_dir.join(SOCKET_NAME);
     let client = Client::connect(&socket, &agent.manifest(), &[])
         .with_context(|| format!("`{name}` cannot come to the bus"))?;
-    info!(agent = name, id = client.agent().0, "ready");
+    info!(id = client.agent().0, "ready");
     let ended = Server::new(agent, client)?.run()?;
-    info!(agent = name, ?ended, "ends");
+    info!(?ended, "ends");
     Ok(())
 }

