@@ -34,6 +34,8 @@ pub mod control;
 #[cfg(not(loom))]
 pub mod doorbell;
 #[cfg(not(loom))]
+pub mod floor;
+#[cfg(not(loom))]
 mod futex;
 #[cfg(not(loom))]
 pub mod lane;

@@ -182,6 +182,13 @@ impl Slot {
         &self.stamp
     }
 
+    /// Overwrites one of the eight words, as a hostile writer would.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn scribble(&self, index: usize, value: u64) {
+        let word = if index == 0 { &self.stamp } else { &self.words[index - 1] };
+        word.store(value, Ordering::Relaxed);
+    }
+
     #[inline]
     fn store(&self, words: [u64; 7]) {
         for (word, value) in self.words.iter().zip(words).take(WORDS) {

@@ -225,6 +225,12 @@ impl Receiver {
         self.slots.counters()
     }
 
+    /// The memory that a hostile reader would scribble in.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> &Cursor {
+        &self.cursor
+    }
+
     #[inline]
     fn poll(&mut self) -> Result<Taken, ReceiveError> {
         if let Some(violation) = self.quarantined {

@@ -302,6 +302,12 @@ impl Sender {
         Ok(self.readers.iter().all(|reader| reader.gate.cursor() == Some(position)))
     }
 
+    /// The memory that a hostile writer would scribble in.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> (&Slots, &Region) {
+        (&self.slots, &self.region)
+    }
+
     fn count(&mut self, messages: u64) {
         self.messages += messages;
         self.slots.header().counters.messages.store(self.messages, Ordering::Relaxed);

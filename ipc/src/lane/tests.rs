@@ -14,6 +14,8 @@ use crate::ring::{FLAG_CHUNK, FLAG_ERROR, FLAG_REGION};
 use crate::segment::ControlWriter;
 use crate::wait::Spin;
 
+mod hostile;
+
 const WRITER: AgentId = AgentId(7);
 const READER: AgentId = AgentId(9);
 

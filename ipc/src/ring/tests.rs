@@ -1,1 +1,213 @@
-//! Tests.
+//! The ring on the heap, one step at a time, and against a model; hostile slots.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn slots(count: usize) -> Vec<Slot> {
+    (0..count).map(|_| Slot::new()).collect()
+}
+
+fn line(number: u64) -> Line {
+    let meta = Meta { length: 8, correlation: number as u32, ..Meta::default() };
+    Line { meta, payload: [number; 6] }
+}
+
+fn taken(consumer: &mut Consumer, slots: &[Slot]) -> Option<u64> {
+    match consumer.take(slots).unwrap() {
+        Found::Message { line, .. } => Some(line.payload[0]),
+        Found::Empty => None,
+        Found::Lapped(count) => panic!("lapped by {count}"),
+    }
+}
+
+#[test]
+fn first_word_keeps_every_field() {
+    let meta = Meta { length: 0x1234, priority: 0x56, flags: 0x78, correlation: 0x9ABC_DEF0 };
+    assert_eq!(meta.to_word(), 0x9ABC_DEF0_7856_1234);
+    assert_eq!(Meta::from_word(meta.to_word()), meta);
+}
+
+#[test]
+fn line_takes_up_to_48_bytes() {
+    for length in 0..=48 {
+        let bytes: Vec<u8> = (1..=length).collect();
+        let line = Line::new(Meta::default(), &bytes).unwrap();
+        assert_eq!(usize::from(line.meta.length), bytes.len());
+        assert_eq!(&line.bytes()[..bytes.len()], bytes);
+        assert!(line.bytes()[bytes.len()..].iter().all(|byte| *byte == 0));
+    }
+    assert_eq!(Line::new(Meta::default(), &[0; 49]), None);
+}
+
+#[test]
+fn writer_needs_a_cursor_after_one_lap() {
+    let slots = slots(4);
+    let (mut producer, mut consumer) = (Producer::new(&slots, false), Consumer::new(&slots));
+    let (cursor, mut gate) = (AtomicU64::new(0), Gate::from_start());
+    for number in 0..4 {
+        assert!(producer.has_room(1));
+        producer.write(&slots, line(number));
+    }
+    assert!(!producer.has_room(1));
+    gate.update(&cursor, &producer).unwrap();
+    assert_eq!(gate.cursor(), Some(0));
+    assert_eq!(taken(&mut consumer, &slots), Some(0));
+    assert_eq!(taken(&mut consumer, &slots), Some(1));
+    cursor.store(consumer.position(), Ordering::Release);
+    gate.update(&cursor, &producer).unwrap();
+    producer.set_limit(gate.cursor().unwrap() + 4);
+    assert!(producer.has_room(2) && !producer.has_room(3));
+}
+
+#[test]
+fn cursors_that_lie_are_violations() {
+    let slots = slots(4);
+    let mut producer = Producer::new(&slots, false);
+    for number in 0..4 {
+        producer.write(&slots, line(number));
+    }
+    let mut gate = Gate::from_start();
+    let mut update = |cursor| gate.update(&AtomicU64::new(cursor), &producer);
+    assert_eq!(update(5), Err(Violation::Cursor { position: 4, got: 5 }), "beyond the writer");
+    assert_eq!(update(3), Ok(()));
+    assert_eq!(update(2), Err(Violation::Cursor { position: 4, got: 2 }), "back");
+    assert_eq!(update(u64::MAX), Err(Violation::Cursor { position: 4, got: u64::MAX }));
+    let mut joining = Gate::joining();
+    producer.set_limit(8);
+    producer.write(&slots, line(4));
+    assert_eq!(joining.update(&AtomicU64::new(0), &producer), Ok(()));
+    assert_eq!(joining.cursor(), None, "still outside");
+    assert_eq!(joining.update(&AtomicU64::new(1), &producer), Ok(()));
+    assert_eq!(joining.cursor(), Some(1));
+}
+
+#[test]
+fn stamps_that_lie_are_violations() {
+    for (stamp, ungated) in
+        [(2, false), (5, false), (u64::MAX, false), (2, true), (WRITING | 3, true)]
+    {
+        let slots = slots(4);
+        slots[0].stamp.store(stamp, Ordering::Relaxed);
+        let mut consumer = Consumer { position: 0, capacity: 4, ungated };
+        let expected = Violation::Stamp { position: 0, got: stamp };
+        assert_eq!(consumer.take(&slots), Err(expected), "{stamp:#x}");
+    }
+}
+
+#[test]
+fn lengths_and_flags_that_lie_are_violations() {
+    let check = |meta: Meta, expected: Violation| {
+        let slots = slots(4);
+        slots[0].words[0].store(meta.to_word(), Ordering::Relaxed);
+        slots[0].stamp.store(1, Ordering::Relaxed);
+        assert_eq!(Consumer::new(&slots).take(&slots), Err(expected));
+    };
+    let (position, meta) = (0, Meta::default());
+    check(Meta { length: 49, ..meta }, Violation::Length { position, got: 49 });
+    let got = FLAG_SECOND_LINE;
+    check(Meta { flags: got, ..meta }, Violation::Flags { position, got });
+    // The second line of a message must be there when the first is.
+    let stamp = Violation::Stamp { position: 1, got: 0 };
+    check(Meta { flags: FLAG_TWO_LINES, ..meta }, stamp);
+}
+
+#[test]
+fn lapped_reader_goes_on_a_quarter_after_the_oldest() {
+    let slots = slots(8);
+    let mut producer = Producer::new(&slots, true);
+    let mut consumer = Consumer::join(&slots);
+    for number in 0..20 {
+        producer.set_limit(producer.position() + 8);
+        producer.write(&slots, line(number));
+    }
+    // Its slot holds 16, so 9 is the oldest that it knows to be there; a quarter of 8 is given up beside. There it finds 19
+    // and knows better.
+    assert_eq!(consumer.take(&slots), Ok(Found::Lapped(11)));
+    assert_eq!(consumer.take(&slots), Ok(Found::Lapped(3)));
+    let rest: Vec<_> = std::iter::from_fn(|| taken(&mut consumer, &slots)).collect();
+    assert_eq!(rest, [14, 15, 16, 17, 18, 19]);
+}
+
+#[test]
+fn reader_joins_where_the_writer_is() {
+    let slots = slots(8);
+    let mut producer = Producer::new(&slots, true);
+    for number in 0..20 {
+        producer.set_limit(producer.position() + 8);
+        producer.write(&slots, line(number));
+    }
+    let mut consumer = Consumer::join(&slots);
+    assert_eq!(consumer.position(), 20);
+    assert_eq!(taken(&mut consumer, &slots), None);
+    producer.set_limit(28);
+    producer.write(&slots, line(20));
+    assert_eq!(taken(&mut consumer, &slots), Some(20));
+}
+
+proptest! {
+    #[test]
+    fn ring_behaves_like_a_bounded_queue(steps in prop::collection::vec(0u8..4, 1..400)) {
+        let slots = slots(8);
+        let (mut producer, mut consumer) = (Producer::new(&slots, false), Consumer::new(&slots));
+        let (cursor, mut gate) = (AtomicU64::new(0), Gate::from_start());
+        let mut model: VecDeque<(u64, bool)> = VecDeque::new();
+        let mut number = 0;
+        for step in steps {
+            let two = step == 1;
+            match step {
+                0 | 1 => {
+                    if !producer.has_room(1 + u64::from(two)) {
+                        gate.update(&cursor, &producer).unwrap();
+                        producer.set_limit(gate.cursor().unwrap() + 8);
+                    }
+                    let used: u64 = model.iter().map(|(_, two)| 1 + u64::from(*two)).sum();
+                    let room = producer.has_room(1 + u64::from(two));
+                    prop_assert_eq!(room, used + u64::from(two) < 8);
+                    if room && two {
+                        let timing = Timing { trace: number.into(), ..Timing::default() };
+                        producer.write_two(&slots, line(number), timing);
+                        model.push_back((number, true));
+                    } else if room {
+                        producer.write(&slots, line(number));
+                        model.push_back((number, false));
+                    }
+                    number += 1;
+                }
+                _ => match (consumer.take(&slots).unwrap(), model.pop_front()) {
+                    (Found::Empty, None) => {}
+                    (Found::Message { line, timing }, Some((number, two))) => {
+                        prop_assert_eq!(line.payload[0], number);
+                        prop_assert_eq!(timing.map(|timing| timing.trace), two.then_some(number.into()));
+                        cursor.store(consumer.position(), Ordering::Release);
+                    }
+                    other => prop_assert!(false, "{:?}", other),
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_in_slots_give_a_value_or_a_violation(
+        words in prop::collection::vec(prop::array::uniform8(any::<u64>()), 8),
+        small in any::<bool>(), ungated in any::<bool>(),
+    ) {
+        let slots = slots(8);
+        for (slot, words) in slots.iter().zip(&words) {
+            let stamp = if small { words[7] % 20 } else { words[7] };
+            slot.stamp.store(stamp, Ordering::Relaxed);
+            for (word, value) in slot.words.iter().zip(words) {
+                word.store(*value, Ordering::Relaxed);
+            }
+        }
+        let mut consumer =
+            if ungated { Consumer::join(&slots) } else { Consumer::new(&slots) };
+        for _ in 0..40 {
+            if consumer.take(&slots).is_err() {
+                break;
+            }
+        }
+    }
+}

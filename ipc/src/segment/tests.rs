@@ -1,1 +1,144 @@
-//! Tests.
+//! Seals and checks: what a peer can do to a segment, and what is refused from it.
+
+use rustix::fs::{FallocateFlags, ftruncate, memfd_create};
+use rustix::mm::mmap;
+
+use super::*;
+use crate::limits::SLOTS_DEFAULT;
+
+fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
+    fd.try_clone_to_owned().unwrap()
+}
+
+/// A memfd of any size and seals, as a hostile peer would make it.
+fn forged(bytes: u64, seals: SealFlags, allocate: bool) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("forged", flags).unwrap();
+    ftruncate(&fd, bytes).unwrap();
+    if allocate && bytes > 0 {
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes).unwrap();
+    }
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+fn try_map_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the kernel chooses the address; the mapping, if there were one, would be leaked and never used.
+    let result = unsafe {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        mmap(std::ptr::null_mut(), SEGMENT_HEADER_BYTES, protection, MapFlags::SHARED, fd, 0)
+    };
+    Ok(result.map(drop)?)
+}
+
+#[test]
+fn receiver_can_neither_map_for_writing_nor_change_the_size() {
+    let slots = Slots::create(SLOTS_DEFAULT, false).unwrap();
+    let cursor = Cursor::create(0, false).unwrap();
+    let region = Region::create(REGION_BYTES_MIN).unwrap();
+    let control = ControlWriter::create().unwrap();
+    for fd in [slots.as_fd(), cursor.as_fd(), region.as_fd(), control.as_fd()] {
+        let fd = copy(fd);
+        assert!(try_map_writable(fd.as_fd()).is_err());
+        assert_eq!(ftruncate(&fd, 0), Err(Errno::PERM), "shrink");
+        assert_eq!(ftruncate(&fd, 1 << 30), Err(Errno::PERM), "grow");
+        assert_eq!(rustix::io::pwrite(&fd, b"x", 0), Err(Errno::PERM), "write");
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        assert_eq!(rustix::fs::fallocate(&fd, punch, 0, 4096), Err(Errno::PERM), "punch a hole");
+        assert_eq!(rustix::fs::fcntl_add_seals(&fd, SealFlags::WRITE), Err(Errno::PERM));
+        let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+}
+
+#[test]
+fn writer_itself_cannot_shrink_or_free_what_it_handed_on() {
+    let region = Region::create(REGION_BYTES_MIN).unwrap();
+    assert_eq!(ftruncate(region.as_fd(), 0), Err(Errno::PERM));
+    let mapping = &region.segment.mapping;
+    // SAFETY: the range is the mapping's; if the pages were dropped they would read as zero.
+    let removed = unsafe {
+        let start = mapping.start.as_ptr().cast();
+        rustix::mm::madvise(start, mapping.length, Advice::LinuxRemove)
+    };
+    assert_eq!(removed, Err(Errno::PERM));
+}
+
+#[test]
+fn writer_is_read_through_the_other_mapping() {
+    let slots = Slots::create(SLOTS_DEFAULT, true).unwrap();
+    let opened = Slots::open(copy(slots.as_fd())).unwrap();
+    assert!(opened.ungated());
+    assert_eq!(opened.slots().len(), SLOTS_DEFAULT);
+    slots.header().counters.messages.store(5, Ordering::Relaxed);
+    assert_eq!(opened.counters().messages, 5);
+
+    let cursor = Cursor::create(77, true).unwrap();
+    let opened = Cursor::open(copy(cursor.as_fd())).unwrap();
+    assert!(opened.polls());
+    assert_eq!(opened.header().position.0.load(Ordering::Relaxed), 77);
+
+    let control = ControlWriter::create().unwrap();
+    let opened = Control::open(copy(control.as_fd())).unwrap();
+    for state in [LaneState::Draining, LaneState::PeerGone, LaneState::Revoked, LaneState::Closed] {
+        control.set(state);
+        assert_eq!(opened.state(), state);
+    }
+}
+
+#[test]
+fn unsealed_segments_are_refused() {
+    let size = SEGMENT_HEADER_BYTES as u64;
+    for missing in [SealFlags::SHRINK, SealFlags::GROW, SealFlags::FUTURE_WRITE, SealFlags::SEAL] {
+        let fd = forged(size, SEALS.difference(missing), true);
+        assert!(matches!(Cursor::open(copy(fd.as_fd())), Err(SegmentError::Seals { .. })));
+        assert!(matches!(check_cursor(fd.as_fd()), Err(SegmentError::Seals { .. })));
+    }
+}
+
+#[test]
+fn segments_of_impossible_sizes_are_refused() {
+    let header = SEGMENT_HEADER_BYTES as u64;
+    for size in [0, 1, header - 1, header, header + 64, header + 64 * 9, header + 64 * 24] {
+        let fd = forged(size, SEALS, true);
+        assert!(matches!(Slots::open(fd), Err(SegmentError::Size { .. })), "{size}");
+    }
+    for size in [0, header - 1, header * 3] {
+        assert!(matches!(Region::open(forged(size, SEALS, true)), Err(SegmentError::Size { .. })));
+    }
+    assert!(Slots::create(usize::MAX, false).is_err());
+    assert!(Slots::create(12, false).is_err());
+    assert!(Region::create(REGION_BYTES_MAX * 2).is_err());
+}
+
+#[test]
+fn segments_without_memory_are_refused() {
+    let fd = forged(REGION_BYTES_MIN as u64, SEALS, false);
+    assert!(matches!(check_region(fd.as_fd()), Err(SegmentError::NotAllocated { .. })));
+    assert!(matches!(Region::open(fd), Err(SegmentError::NotAllocated { .. })));
+}
+
+#[test]
+fn other_files_are_refused() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(SEGMENT_HEADER_BYTES as u64).unwrap();
+    let result = Cursor::open(file.into());
+    assert!(matches!(result, Err(SegmentError::NotMemory { .. } | SegmentError::Seals { .. })));
+    let (reading, _writing) = io::pipe().unwrap();
+    assert!(matches!(Cursor::open(reading.into()), Err(SegmentError::NotMemory { .. })));
+}
+
+#[test]
+fn segments_of_another_role_or_version_are_refused() {
+    let cursor = Cursor::create(0, false).unwrap();
+    let result = Control::open(copy(cursor.as_fd()));
+    assert!(matches!(result, Err(SegmentError::Identity { .. })));
+    cursor.header().identity.version.store(2, Ordering::Relaxed);
+    let result = Cursor::open(copy(cursor.as_fd()));
+    assert!(matches!(result, Err(SegmentError::Identity { major: 2, .. })));
+
+    let slots = Slots::create(16, false).unwrap();
+    slots.header().identity.number.store(32, Ordering::Relaxed);
+    let result = Slots::open(copy(slots.as_fd()));
+    assert!(matches!(result, Err(SegmentError::Size { .. })), "the count is that of the file");
+}
