@@ -1,5 +1,5 @@
-//! The command line: what can be said, and which file answers it. One file per group of commands; nothing here
-//! does anything itself.
+//! The command line: what can be said, and which file answers it. One file per group of commands;
+//! nothing here does anything itself.
 
 mod agent;
 mod ask;

@@ -1,5 +1,5 @@
-//! The configuration: flags before `BOLIDE_*` variables before the user's file before the machine's before
-//! defaults, each value with the place it came from. Every key stands once, in [`keys`].
+//! The configuration: flags before `BOLIDE_*` variables before the user's file before the machine's
+//! before defaults, each value with the place it came from. Every key stands once, in [`keys`].
 
 mod keys;
 
@@ -233,7 +233,8 @@ fn text_of(value: &toml::Value) -> String {
     }
 }
 
-/// Places are looked up only where nobody gave them, so that a daemon without a home can be told all of them.
+/// Places are looked up only where nobody gave them, so that a daemon without a home can be told
+/// all of them.
 fn defaults(
     given: &BTreeMap<&'static str, (String, Origin)>,
     environment: Environment<'_>,

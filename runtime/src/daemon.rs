@@ -1,8 +1,8 @@
 //! The daemon: owns the bus, hosts agents, serves metrics and health, and stops in good order.
 //!
-//! Parts, from pure to effect: [`router`] decides, [`hub`] carries out, [`connections`] speaks with clients,
-//! [`supervisor`] keeps hosted agents alive, [`http`] shows. They share two things only: the hub's bounded inbox,
-//! and the table of [`hosted`] agents.
+//! Parts, from pure to effect: [`router`] decides, [`hub`] carries out, [`connections`] speaks with
+//! clients, [`supervisor`] keeps hosted agents alive, [`http`] shows. They share two things only:
+//! the hub's bounded inbox, and the table of [`hosted`] agents.
 
 mod connections;
 mod health;
@@ -76,7 +76,8 @@ pub(crate) fn serve(options: Options) -> anyhow::Result<Ended> {
     ended
 }
 
-/// The daemon moves control packets and answers scrapes; two threads keep one slow step from delaying the rest.
+/// The daemon moves control packets and answers scrapes; two threads keep one slow step from
+/// delaying the rest.
 const WORKERS: usize = 2;
 
 async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::Result<Ended> {
@@ -133,7 +134,7 @@ async fn drain(
 ) -> Ended {
     info!(patience = ?settings.drain, "stopping: finishing work in flight");
     stop.send_replace(Stopping::Drain);
-    if hub.send(ToHub::Event(Event::Drain)).await.is_err() {
+    if hub.send(ToHub::Event(Box::new(Event::Drain))).await.is_err() {
         warn!("the router is gone; nobody can be told that the daemon stops");
     }
     let why = tokio::select! {
@@ -181,7 +182,8 @@ fn explained(error: BindError) -> anyhow::Error {
     }
 }
 
-/// Every link holds a few descriptors here; the usual soft limit of 1,024 is for programs that use select(2).
+/// Every link holds a few descriptors here; the usual soft limit of 1,024 is for programs that use
+/// select(2).
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,5 +1,5 @@
-//! A tiny agent that gives back what it gets: shows that the bus and the supervision work, on any machine, without
-//! a network. Hosted only where the configuration says so.
+//! A tiny agent that gives back what it gets: shows that the bus and the supervision work, on any
+//! machine, without a network. Hosted only where the configuration says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +59,8 @@ impl Agent for Echo {
     }
 }
 
-/// Waits for as many milliseconds as the payload says, or until nobody wants the answer any more. Says that it has
-/// begun by sending its payload back as progress.
+/// Waits for as many milliseconds as the payload says, or until nobody wants the answer any more.
+/// Says that it has begun by sending its payload back as progress.
 fn wait(
     request: &Request,
     conversation: &dyn Conversation,

@@ -1,5 +1,5 @@
-//! Hosted agents, seen from inside: which there are, and what runs one, as a process of its own or as a thread of
-//! the daemon. An agent sees neither bus nor process; [`server`] does.
+//! Hosted agents, seen from inside: which there are, and what runs one, as a process of its own or
+//! as a thread of the daemon. An agent sees neither bus nor process; [`server`] does.
 
 mod calls;
 mod counters;
@@ -69,8 +69,8 @@ pub(crate) fn agent_by_name(
     (known.make)(dependencies).with_context(|| format!("cannot make the agent `{name}`"))
 }
 
-/// Runs one agent until the daemon goes away or has drained it. What an earlier life left unfinished is made whole
-/// before anybody can reach it.
+/// Runs one agent until the daemon goes away or has drained it. What an earlier life left
+/// unfinished is made whole before anybody can reach it.
 pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
     let dependencies = Dependencies { settings, host: Arc::new(PlainHost::new()) };
     let agent = agent_by_name(name, &dependencies)?;

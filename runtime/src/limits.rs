@@ -1,16 +1,20 @@
-//! Every bound of the runtime, with its unit and its reason. What bounds the wire itself stands in `ipc::limits`.
+//! Every bound of the runtime, with its unit and its reason. What bounds the wire itself stands in
+//! `ipc::limits`.
 
 use std::time::Duration;
 
 // --- agents and their share of the bus
 
-/// Agents at once, handshakes included. Two hundred is what the benchmarks promise; the rest is room.
+/// Agents at once, handshakes included. Two hundred is what the benchmarks promise; the rest is
+/// room.
 pub(crate) const AGENTS_MAX: usize = 512;
 /// Connections that have not said `Hello` yet; each holds one descriptor and nothing else.
 pub(crate) const HANDSHAKES_MAX: usize = 64;
-/// Links of one agent, open or offered. A hosted agent talks to every client once, so it is the agents' count.
+/// Links of one agent, open or offered. A hosted agent talks to every client once, so it is the
+/// agents' count.
 pub(crate) const LINKS_PER_AGENT_MAX: usize = AGENTS_MAX;
-/// Offers that one agent may have unanswered; each holds `DESCRIPTORS_PER_OFFER` descriptors in the daemon.
+/// Offers that one agent may have unanswered; each holds `DESCRIPTORS_PER_OFFER` descriptors in the
+/// daemon.
 pub(crate) const OFFERS_PER_AGENT_MAX: usize = 16;
 /// Topics that one agent writes.
 pub(crate) const TOPICS_PER_AGENT_MAX: usize = 32;
@@ -27,7 +31,8 @@ pub(crate) const SUBJECT_WORDS_MAX: usize = 16;
 /// Bytes of a `reason` that one peer gives and the other is shown.
 pub(crate) const REASON_BYTES_MAX: usize = 256;
 
-/// Descriptors that an unanswered offer keeps open here: slots, cursor, region, doorbell, control page.
+/// Descriptors that an unanswered offer keeps open here: slots, cursor, region, doorbell, control
+/// page.
 pub(crate) const DESCRIPTORS_PER_OFFER: usize = 5;
 /// Descriptors that a topic keeps open here for readers to come: slots, region, control page.
 pub(crate) const DESCRIPTORS_PER_TOPIC: usize = 3;
@@ -53,12 +58,14 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const PACKETS_PER_SECOND_MAX: u32 = 2_000;
 /// Control packets that one client may send at once after a pause.
 pub(crate) const PACKETS_BURST_MAX: u32 = 1_000;
-/// Packets that wait for a client to read its socket. The sum of what one step may send to one client:
-/// every topic of an answer to `Subscribe`, the end of all its links, and room for grants and lists.
+/// Packets that wait for a client to read its socket. The sum of what one step may send to one
+/// client: every topic of an answer to `Subscribe`, the end of all its links, and room for grants
+/// and lists.
 pub(crate) const OUTBOX_PACKETS_MAX: usize = TOPICS_MAX + LINKS_PER_AGENT_MAX + 512;
 /// How long the last packets to a client that is being closed may take.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Events that wait for the router; a client whose event does not fit waits, which pauses its socket.
+/// Events that wait for the router; a client whose event does not fit waits, which pauses its
+/// socket.
 pub(crate) const HUB_EVENTS_MAX: usize = 1024;
 /// Encoded bytes of agents in one `Agents` packet, kept well under the packet's own bound.
 pub(crate) const AGENTS_PACKET_BYTES_MAX: usize = 32 * 1024;
@@ -81,13 +88,15 @@ pub(crate) const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a hosted agent that was told to end may take before it is killed.
 pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Calls that one hosted agent runs at once; each has a thread. More wait in their lanes, which are bounded.
+/// Calls that one hosted agent runs at once; each has a thread. More wait in their lanes, which are
+/// bounded.
 pub(crate) const CALLS_AT_ONCE_MAX: usize = 32;
 /// Requests that wait for a place or for a granted descriptor; one more is answered with `busy`.
 pub(crate) const CALLS_QUEUED_MAX: usize = 256;
 /// Requests that are taken from one link before the others have their turn.
 pub(crate) const REQUESTS_PER_TURN_MAX: usize = 64;
-/// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for events.
+/// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for
+/// events.
 pub(crate) const NOTICES_MAX: usize = 2 * CALLS_AT_ONCE_MAX + 64;
 /// How long a request waits for the descriptor that it names.
 pub(crate) const GRANT_PATIENCE: Duration = Duration::from_secs(2);
@@ -108,7 +117,8 @@ pub(crate) const ERROR_KINDS_MAX: usize = 32;
 pub(crate) const HTTP_CONNECTIONS_MAX: usize = 32;
 /// For the head of a request to arrive; also bounds an idle kept-alive connection.
 pub(crate) const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For one connection altogether: an endpoint that is scraped every few seconds needs no longer ones.
+/// For one connection altogether: an endpoint that is scraped every few seconds needs no longer
+/// ones.
 pub(crate) const HTTP_CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of the read buffer, and so of a request's head.
 pub(crate) const HTTP_BUFFER_BYTES: usize = 16 * 1024;

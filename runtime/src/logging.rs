@@ -1,4 +1,5 @@
-//! Log lines: to stderr, for people, as JSON, or from a hosted agent to the daemon that logs them on.
+//! Log lines: to stderr, for people, as JSON, or from a hosted agent to the daemon that logs them
+//! on.
 
 use std::io::IsTerminal;
 

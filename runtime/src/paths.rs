@@ -1,5 +1,5 @@
-//! Where things live: runtime, state and cache directories, by flag, environment and XDG, and how the runtime
-//! directory is made so that nobody else can have prepared it.
+//! Where things live: runtime, state and cache directories, by flag, environment and XDG, and how
+//! the runtime directory is made so that nobody else can have prepared it.
 
 use std::ffi::OsString;
 use std::io;
@@ -52,8 +52,8 @@ pub(crate) fn process_environment(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// The runtime directory: `$XDG_RUNTIME_DIR/bolide`, else `/run/user/UID/bolide`, else one in the temporary
-/// directory. A parent counts only if it exists and is this user's own.
+/// The runtime directory: `$XDG_RUNTIME_DIR/bolide`, else `/run/user/UID/bolide`, else one in the
+/// temporary directory. A parent counts only if it exists and is this user's own.
 pub(crate) fn runtime_directory(environment: Environment<'_>) -> PathBuf {
     let uid = rustix::process::getuid().as_raw();
     let named = absolute(environment, "XDG_RUNTIME_DIR");
@@ -95,9 +95,10 @@ pub(crate) fn machine_configuration() -> PathBuf {
     PathBuf::from("/etc/bolide/config.toml")
 }
 
-/// Makes the runtime directory (0700, parents included) where it is missing, and refuses one that is not a
-/// directory of this user's own or that others may enter (an empty one is made private first): whoever can put a
-/// socket there can pose as the daemon. It is the link itself that is looked at, never what it points to.
+/// Makes the runtime directory (0700, parents included) where it is missing, and refuses one that
+/// is not a directory of this user's own or that others may enter (an empty one is made private
+/// first): whoever can put a socket there can pose as the daemon. It is the link itself that is
+/// looked at, never what it points to.
 pub(crate) fn make_runtime_directory(path: &Path) -> Result<(), PathsError> {
     let failed = |source| PathsError::Io { path: path.to_owned(), source };
     if let Some(parent) = path.parent() {

@@ -1,5 +1,6 @@
-//! The daemon as a program: started for real, asked over its socket, its shared memory and its HTTP endpoint, killed
-//! at bad moments. Nothing here sleeps for order; everything is polled until a deadline that only a hang reaches.
+//! The daemon as a program: started for real, asked over its socket, its shared memory and its HTTP
+//! endpoint, killed at bad moments. Nothing here sleeps for order; everything is polled until a
+//! deadline that only a hang reaches.
 
 #![allow(clippy::unwrap_used, reason = "a test that does not get what it needs has failed")]
 

@@ -1,4 +1,5 @@
-//! Asks the daemon for its status over its socket: connect, say hello, ask, put the pieces together.
+//! Asks the daemon for its status over its socket: connect, say hello, ask, put the pieces
+//! together.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

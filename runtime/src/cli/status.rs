@@ -1,4 +1,5 @@
-//! `bolide status` and `bolide agents`: the daemon's own picture, as JSON or as a few lines for people.
+//! `bolide status` and `bolide agents`: the daemon's own picture, as JSON or as a few lines for
+//! people.
 
 use clap::Args;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Every key of the configuration: its name, its variable, what it means, how text becomes its value.
+//! Every key of the configuration: its name, its variable, what it means, how text becomes its
+//! value.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,21 +26,21 @@ pub(crate) const KEYS: &[Key] = &[
         name: "runtime_dir",
         environment: "BOLIDE_RUNTIME_DIR",
         summary: "directory of the control socket; default $XDG_RUNTIME_DIR/bolide",
-        set: |settings, text| Ok(settings.runtime_dir = directory(text)?),
+        set: |settings, text| directory(text).map(|path| settings.runtime_dir = path),
         show: |settings| settings.runtime_dir.display().to_string(),
     },
     Key {
         name: "state_dir",
         environment: "BOLIDE_STATE_DIR",
         summary: "directory of what must survive; default $XDG_STATE_HOME/bolide",
-        set: |settings, text| Ok(settings.state_dir = directory(text)?),
+        set: |settings, text| directory(text).map(|path| settings.state_dir = path),
         show: |settings| settings.state_dir.display().to_string(),
     },
     Key {
         name: "cache_dir",
         environment: "BOLIDE_CACHE_DIR",
         summary: "directory of what can be fetched again; default $XDG_CACHE_HOME/bolide",
-        set: |settings, text| Ok(settings.cache_dir = directory(text)?),
+        set: |settings, text| directory(text).map(|path| settings.cache_dir = path),
         show: |settings| settings.cache_dir.display().to_string(),
     },
     Key {
@@ -63,7 +64,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "hosted",
         environment: "BOLIDE_HOSTED",
-        summary: "agents that the daemon hosts, separated by commas; default: all that are meant for it",
+        summary: "agents that the daemon hosts, separated by commas; default: the usual ones",
         set: |settings, text| {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
             let mut hosted: Vec<String> = words.map(str::to_owned).collect();

@@ -1,8 +1,9 @@
-//! Clients: accepted, checked, listened to and written to, one task each. Every message goes to the hub; nothing is
-//! decided here but whether a peer may speak at all, whether its bytes are messages, and how fast it may send them.
+//! Clients: accepted, checked, listened to and written to, one task each. Every message goes to the
+//! hub; nothing is decided here but whether a peer may speak at all, whether its bytes are
+//! messages, and how fast it may send them.
 //!
-//! Death is learnt from the kernel: the peer's process descriptor becomes readable, or its socket hangs up. No timer
-//! has a part in it.
+//! Death is learnt from the kernel: the peer's process descriptor becomes readable, or its socket
+//! hangs up. No timer has a part in it.
 
 pub(crate) mod segments;
 mod transport;
@@ -190,7 +191,7 @@ impl Client {
         let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let (hangup, mut hung_up) = oneshot::channel();
         let connected = ToHub::Connected { agent, outbox: Outbox { packets, hangup } };
-        let hello = ToHub::Event(Event::Hello(newcomer));
+        let hello = ToHub::Event(Box::new(Event::Hello(newcomer)));
         if hub.send(connected).await.is_err() || hub.send(hello).await.is_err() {
             return;
         }
@@ -209,7 +210,7 @@ impl Client {
             None => "its connection was closed".to_owned(),
         };
         // A hub that is gone has forgotten everybody.
-        let _ = hub.send(ToHub::Event(Event::Gone { agent, reason })).await;
+        let _ = hub.send(ToHub::Event(Box::new(Event::Gone { agent, reason }))).await;
     }
 
     /// Takes packets, no faster than allowed, until there are no more.
@@ -251,7 +252,7 @@ impl Client {
             }
             Err(error) => return Err(Some(error.to_string())),
         };
-        let sent = self.reception.hub.send(ToHub::Event(event)).await;
+        let sent = self.reception.hub.send(ToHub::Event(Box::new(event))).await;
         sent.map_err(|_gone| None)
     }
 }

@@ -1,4 +1,5 @@
-//! Whether the daemon lives, and whether it is ready: named parts, each with its reason. Pure over a snapshot.
+//! Whether the daemon lives, and whether it is ready: named parts, each with its reason. Pure over
+//! a snapshot.
 
 use serde_json::{Map, Value, json};
 

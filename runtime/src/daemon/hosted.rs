@@ -1,8 +1,8 @@
-//! The hosted agents as all parts of the daemon know them: the supervisor writes their processes and ends, the hub
-//! their presence and reports, the handshake asks whose process somebody is.
+//! The hosted agents as all parts of the daemon know them: the supervisor writes their processes
+//! and ends, the hub their presence and reports, the handshake asks whose process somebody is.
 //!
-//! One short lock; nobody waits for anything while holding it, except that the supervisor holds it over the start
-//! of a process, so that a child cannot ask to come in before its id is known here.
+//! One short lock; nobody waits for anything while holding it, except that the supervisor holds it
+//! over the start of a process, so that a child cannot ask to come in before its id is known here.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,8 @@ impl HostedTable {
         Self { entries, own_process: in_process.then(std::process::id) }
     }
 
-    /// The hosted agent whose process `pid` is. `claimed` decides between the threads of development mode.
+    /// The hosted agent whose process `pid` is. `claimed` decides between the threads of
+    /// development mode.
     pub(crate) fn name_of(&self, pid: u32, claimed: &str) -> Option<String> {
         let entries = self.lock();
         let by_process = |entry: &&Entry| match self.own_process {

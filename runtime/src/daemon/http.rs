@@ -1,5 +1,5 @@
-//! `/metrics` and `/health` over HTTP/1: bounded connections, bounded heads, bounded time. Shows the snapshot and
-//! knows nothing of its own.
+//! `/metrics` and `/health` over HTTP/1: bounded connections, bounded heads, bounded time. Shows
+//! the snapshot and knows nothing of its own.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

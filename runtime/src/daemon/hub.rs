@@ -1,7 +1,8 @@
 //! The router's hands: one task that owns the router, feeds it events, and carries its effects out.
 //!
-//! It never waits for a client: packets go into bounded outboxes, and a client whose outbox is full is
-//! disconnected. It never waits for memory: segments were checked by the connection that received them.
+//! It never waits for a client: packets go into bounded outboxes, and a client whose outbox is full
+//! is disconnected. It never waits for memory: segments were checked by the connection that
+//! received them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -31,7 +32,7 @@ pub(crate) enum ToHub {
         outbox: Outbox,
     },
     /// Something for the router.
-    Event(Event<Arc<Segments>>),
+    Event(Box<Event<Arc<Segments>>>),
     /// A picture is wanted.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -103,7 +104,7 @@ impl Hub {
                     let wait = deadline.saturating_sub(self.now());
                     match tokio::time::timeout(wait, inbox.recv()).await {
                         Ok(next) => next,
-                        Err(_elapsed) => Some(ToHub::Event(Event::Tick)),
+                        Err(_elapsed) => Some(ToHub::Event(Box::new(Event::Tick))),
                     }
                 }
             };
@@ -118,14 +119,14 @@ impl Hub {
                 self.outboxes.insert(agent, outbox);
             }
             ToHub::Event(event) => {
-                if let Event::Gone { agent, .. } = &event {
+                if let Event::Gone { agent, .. } = event.as_ref() {
                     self.outboxes.remove(agent);
                 }
-                if matches!(event, Event::Drain) {
+                if matches!(*event, Event::Drain) {
                     self.draining = true;
                     self.lanes.values().for_each(HeldLane::drain);
                 }
-                self.feed(event);
+                self.feed(*event);
             }
             ToHub::Snapshot(answer) => {
                 // Whoever asked may have given up waiting.

@@ -1,6 +1,8 @@
-//! The snapshot in Prometheus' text form. A collector over plain values, so that another library is one file away.
+//! The snapshot in Prometheus' text form. A collector over plain values, so that another library is
+//! one file away.
 //!
-//! Label sets that can occur are there from the start, with 0. What has no source yet is not there at all.
+//! Label sets that can occur are there from the start, with 0. What has no source yet is not there
+//! at all.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! What the daemon says of itself: one picture, taken by the hub, that status, metrics and health are all made of.
+//! What the daemon says of itself: one picture, taken by the hub, that status, metrics and health
+//! are all made of.
 
 use std::collections::BTreeMap;
 

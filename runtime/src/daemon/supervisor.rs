@@ -1,9 +1,10 @@
-//! Hosted agents: started, watched, started again, stopped. One task each; what it decides is in [`backoff`].
+//! Hosted agents: started, watched, started again, stopped. One task each; what it decides is in
+//! [`backoff`].
 //!
-//! A hosted agent is a child process, `bolide agent run NAME`, in a process group of its own, so that a Ctrl-C in a
-//! terminal reaches the daemon only and work in flight can be finished. It ends by itself when its connection to
-//! the daemon does, however the daemon ended. In development mode it is a thread of the daemon that uses the very
-//! same socket.
+//! A hosted agent is a child process, `bolide agent run NAME`, in a process group of its own, so
+//! that a Ctrl-C in a terminal reaches the daemon only and work in flight can be finished. It ends
+//! by itself when its connection to the daemon does, however the daemon ended. In development mode
+//! it is a thread of the daemon that uses the very same socket.
 
 pub(crate) mod backoff;
 mod child;

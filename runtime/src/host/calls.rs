@@ -1,4 +1,5 @@
-//! Calls: one thread each, from a request to its last answer. A panic ends the call with an error, not the agent.
+//! Calls: one thread each, from a request to its last answer. A panic ends the call with an error,
+//! not the agent.
 
 use std::any::Any;
 use std::os::fd::OwnedFd;
@@ -84,8 +85,8 @@ impl Answering {
         self.lock().fail(request, &payload, WhenFull::WaitUntil(Instant::now() + patience))
     }
 
-    /// Answers with an error from the serving thread, which nobody may hold up: a link whose sender is busy or whose lane
-    /// is full for longer than `PROGRESS_PATIENCE` is not answered.
+    /// Answers with an error from the serving thread, which nobody may hold up: a link whose sender
+    /// is busy or whose lane is full for longer than `PROGRESS_PATIENCE` is not answered.
     pub(super) fn fail_soon(&self, request: RequestId, error: &ToolError) -> Result<(), SendError> {
         let until = Instant::now() + PROGRESS_PATIENCE;
         loop {

@@ -1,6 +1,7 @@
 //! What a host counts, and when it tells the daemon: at once after a pause, otherwise at most every
-//! `REPORT_INTERVAL_MIN`. A report is a message on the control socket and not a shared page: tasks last milliseconds,
-//! so a few messages a second are enough, and the daemon needs no memory of each agent's to be mapped and checked.
+//! `REPORT_INTERVAL_MIN`. A report is a message on the control socket and not a shared page: tasks
+//! last milliseconds, so a few messages a second are enough, and the daemon needs no memory of each
+//! agent's to be mapped and checked.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,6 @@
-//! What an agent publishes: one topic per subject, made at the first event, lossy, so that no slow reader holds an
-//! agent up. Belongs to the serving thread; calls hand their events over in a bounded channel.
+//! What an agent publishes: one topic per subject, made at the first event, lossy, so that no slow
+//! reader holds an agent up. Belongs to the serving thread; calls hand their events over in a
+//! bounded channel.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! A host that counts: bounded permits for each kind of work, no opinion about cores. The scheduler's host takes its
-//! place where there is one.
+//! A host that counts: bounded permits for each kind of work, no opinion about cores. The
+//! scheduler's host takes its place where there is one.
 
 use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

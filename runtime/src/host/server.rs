@@ -1,8 +1,9 @@
-//! The serving thread of one hosted agent: owns the client and the receiving half of every link, takes requests off
-//! the links, starts calls, and sleeps whenever there is nothing to do.
+//! The serving thread of one hosted agent: owns the client and the receiving half of every link,
+//! takes requests off the links, starts calls, and sleeps whenever there is nothing to do.
 //!
-//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait; one more is answered with `busy`. A request whose
-//! granted directory has not come yet (it travels over the socket, the request over shared memory) waits aside.
+//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait; one more is answered with
+//! `busy`. A request whose granted directory has not come yet (it travels over the socket, the
+//! request over shared memory) waits aside.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -88,7 +89,8 @@ impl Server {
         }
     }
 
-    /// Everything that is there to do, then sleep until there is more. True when all is done for good.
+    /// Everything that is there to do, then sleep until there is more. True when all is done for
+    /// good.
     fn turn(&mut self) -> Result<bool, ClientError> {
         self.take_events()?;
         self.take_notices()?;
@@ -238,7 +240,7 @@ impl Server {
         match link.fail_soon(request, refusal) {
             Ok(()) | Err(SendError::Ended(_)) => Ok(()),
             Err(error) => {
-                warn!(%error, lane = link.lane.0, "a caller does not take answers; its link is closed");
+                warn!(%error, caller = link.caller.name, "answers are not taken; the link is closed");
                 self.client.decline(link.lane, "answers were not taken")?;
                 self.forget(link.lane);
                 Ok(())

@@ -1,8 +1,8 @@
-//! The descriptors that came with a message: checked before anybody else sees them, passed on by the part they
-//! play, and of open lanes only what counting and closing need.
+//! The descriptors that came with a message: checked before anybody else sees them, passed on by
+//! the part they play, and of open lanes only what counting and closing need.
 //!
-//! The daemon writes control pages and nothing else that it shares. Of the slots it maps the header for reading, to
-//! count; rings, cursors, regions and bells pass through unmapped.
+//! The daemon writes control pages and nothing else that it shares. Of the slots it maps the header
+//! for reading, to count; rings, cursors, regions and bells pass through unmapped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -48,7 +48,8 @@ pub(crate) struct HeldLane {
     writers: Vec<Counted>,
 }
 
-/// One writer's slots and the most it has ever shown: its memory is its own, a counter of ours never sinks.
+/// One writer's slots and the most it has ever shown: its memory is its own, a counter of ours
+/// never sinks.
 #[derive(Debug)]
 struct Counted {
     slots: Arc<SlotsWatch>,
@@ -65,7 +66,8 @@ pub(crate) struct Carried {
 }
 
 impl Segments {
-    /// Checks what came with `message`; nothing for kinds that carry nothing. The number was compared before.
+    /// Checks what came with `message`; nothing for kinds that carry nothing. The number was
+    /// compared before.
     pub(crate) fn check(
         message: &ToRouter,
         descriptors: Vec<OwnedFd>,

@@ -28,7 +28,8 @@ pub(super) struct Death {
     process: Option<AsyncFd<OwnedFd>>,
 }
 
-/// Lets tokio wait for a descriptor. The value owns it, so it stays open and the same for as long as tokio looks.
+/// Lets tokio wait for a descriptor. The value owns it, so it stays open and the same for as long
+/// as tokio looks.
 #[expect(deprecated, reason = "what replaces it is unsafe, and this crate has no unsafe code")]
 pub(super) fn watched<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(inner, interest)
@@ -89,20 +90,22 @@ impl Death {
     /// Returns when the process has ended.
     pub(super) async fn wait(&self) {
         match &self.process {
-            // Waiting fails only while the runtime shuts down, and then nobody is interested any more.
+            // Waiting fails only while the runtime shuts down, and then nobody is interested any
+            // more.
             Some(process) if process.readable().await.is_ok() => {}
             _ => std::future::pending().await,
         }
     }
 
-    /// Whether a connection that ended did so because its process is ending: the kernel closes its descriptors a
-    /// moment before the process has ended. Only the words of a message depend on it.
+    /// Whether a connection that ended did so because its process is ending: the kernel closes its
+    /// descriptors a moment before the process has ended. Only the words of a message depend on it.
     pub(super) fn is_near(&self) -> bool {
         const EXITING: u64 = 0x4;
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
             return true;
         };
-        // The name before the last bracket may hold anything; the flags are the seventh field after it.
+        // The name before the last bracket may hold anything; the flags are the seventh field after
+        // it.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         let flags = fields.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse().ok());
         flags.is_some_and(|flags: u64| flags & EXITING != 0)

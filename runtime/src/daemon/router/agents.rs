@@ -119,8 +119,8 @@ impl<D: Clone> Router<D> {
         send(out, asker, FromRouter::Agents { request, more: false, agents: batch });
     }
 
-    /// Who answers to `target`: the agent of that name, else among those with such a tool a hosted one, else
-    /// the one with the highest priority, else the one that came first.
+    /// Who answers to `target`: the agent of that name, else among those with such a tool a hosted
+    /// one, else the one with the highest priority, else the one that came first.
     pub(super) fn find(&self, asker: AgentId, target: &str) -> Found {
         if let Some(id) = self.names.get(target) {
             return Found::Agent(*id);
@@ -157,7 +157,8 @@ fn is_called(info: &AgentInfo, filter: &str) -> bool {
         || manifest.tags.iter().any(|tag| tag == filter)
 }
 
-/// An upper bound of what an agent takes in a packet: eight bytes of frame for each string and list.
+/// An upper bound of what an agent takes in a packet: eight bytes of frame for each string and
+/// list.
 fn encoded_bytes(info: &AgentInfo) -> usize {
     let manifest = &info.manifest;
     let lists = [&manifest.capabilities, &manifest.tools, &manifest.subscriptions, &manifest.tags];

@@ -88,8 +88,8 @@ impl<D: Clone> Router<D> {
         segments: D,
         out: &mut Effects<D>,
     ) {
-        // Nothing to answer where the offer is not there: it was not its own, or it lapsed, and then
-        // `LinkClosed` is on its way already.
+        // Nothing to answer where the offer is not there: it was not its own, or it lapsed, and
+        // then `LinkClosed` is on its way already.
         let Some(offer) = self.take_offer(lane, acceptor) else { return };
         let Some(peer) = self.agents.get(&acceptor).map(|agent| agent.info.clone()) else { return };
         self.offer_answered(offer.opener);

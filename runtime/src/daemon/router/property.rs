@@ -1,4 +1,5 @@
-//! Any order of events: nothing leaks, every request gets one answer, the books agree after every step.
+//! Any order of events: nothing leaks, every request gets one answer, the books agree after every
+//! step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};

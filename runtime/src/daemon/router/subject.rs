@@ -1,4 +1,5 @@
-//! Subjects of topics and the patterns that match them: dot-separated words, `*` for one, a final `>` for the rest.
+//! Subjects of topics and the patterns that match them: dot-separated words, `*` for one, a final
+//! `>` for the rest.
 
 use crate::limits::{SUBJECT_BYTES_MAX, SUBJECT_WORDS_MAX};
 

@@ -131,8 +131,8 @@ impl<D: Clone> Router<D> {
         segments: D,
         out: &mut Effects<D>,
     ) {
-        // A topic that ended a moment ago was ended towards this reader too; one that was never announced
-        // to it does not exist as far as it may know.
+        // A topic that ended a moment ago was ended towards this reader too; one that was never
+        // announced to it does not exist as far as it may know.
         let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
         if !topic.announced_to.contains(&reader) {
             return;
@@ -166,7 +166,8 @@ impl<D: Clone> Router<D> {
         }
     }
 
-    /// Ends a topic towards everybody who knows of it. The writer's own set is the caller's to keep.
+    /// Ends a topic towards everybody who knows of it. The writer's own set is the caller's to
+    /// keep.
     pub(super) fn end_topic(
         &mut self,
         lane: LaneId,

@@ -43,7 +43,8 @@ pub(super) fn spawn(
     Ok((child.id(), child))
 }
 
-/// Waits for the end of a child, logs what it says meanwhile, and ends it when the daemon's patience does.
+/// Waits for the end of a child, logs what it says meanwhile, and ends it when the daemon's
+/// patience does.
 pub(super) async fn watch(
     mut child: Child,
     name: &str,
@@ -57,8 +58,8 @@ pub(super) async fn watch(
         () = stops_now(stopping) => stop(&mut child, name).await,
     };
     if let Some(lines) = lines {
-        // What it said last belongs before the news of its end; a grandchild that keeps stderr open does not
-        // hold us up.
+        // What it said last belongs before the news of its end; a grandchild that keeps stderr open
+        // does not hold us up.
         let _ = tokio::time::timeout(CHILD_STOP_TIMEOUT, lines).await;
     }
     let stopping = *stopping.borrow() != Stopping::No;
