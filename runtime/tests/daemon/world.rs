@@ -121,12 +121,16 @@ impl Daemon {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    /// Open descriptors, by the daemon's own count without the connection that asks.
-    pub(crate) fn descriptors(&self) -> usize {
-        match std::fs::read_dir(format!("/proc/{}/fd", self.pid())) {
-            Ok(entries) => entries.count(),
-            Err(_) => self.metric("process_open_fds") as usize,
-        }
+    /// Open descriptors of the daemon: those of shared memory (where `/proc` lets us see), and all. The second
+    /// may be larger for a moment, while the connection of somebody who just asked is being closed.
+    pub(crate) fn descriptors(&self) -> (usize, usize) {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", self.pid())) else {
+            return (0, self.metric("process_open_fds") as usize);
+        };
+        let targets: Vec<_> =
+            entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect();
+        let memory = targets.iter().filter(|target| target.starts_with("/memfd:control"));
+        (memory.count(), targets.len())
     }
 
     /// A client in a process of its own, to be killed.
