@@ -156,18 +156,19 @@ impl Client {
         };
         let (manifest, token) = (manifest.clone(), token.to_vec());
         client.send(&ToRouter::Hello { version: VERSION, manifest, token }, &[])?;
-        let deadline = answer_deadline();
-        loop {
-            match client.receive(deadline)?.0 {
-                FromRouter::Welcome { version, agent, instance } => {
-                    (client.version, client.agent, client.instance) = (version, agent, instance);
-                    return Ok(client);
-                }
-                FromRouter::Refused { code, message, .. } => {
-                    return Err(ClientError::Refused { code, message });
-                }
-                _ => return Err(ClientError::Protocol("a message before the welcome")),
+        let first = client.receive(answer_deadline()).map_err(|error| match error {
+            ClientError::Deadline => ClientError::NoAnswer,
+            other => other,
+        })?;
+        match first.0 {
+            FromRouter::Welcome { version, agent, instance } => {
+                (client.version, client.agent, client.instance) = (version, agent, instance);
+                Ok(client)
             }
+            FromRouter::Refused { code, message, .. } => {
+                Err(ClientError::Refused { code, message })
+            }
+            _ => Err(ClientError::Protocol("a message before the welcome")),
         }
     }
 

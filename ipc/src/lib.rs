@@ -4,6 +4,7 @@
 //! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
 //! data plane; [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
+#![cfg_attr(loom, allow(dead_code, reason = "a model uses part of what it checks"))]
 
 #[cfg(not(all(
     target_os = "linux",

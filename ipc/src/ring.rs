@@ -30,9 +30,11 @@ use thiserror::Error;
 use crate::limits::INLINE_BYTES_MAX;
 use crate::sync::{AtomicU64, Ordering, fence};
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 /// One slot, one cache line.
@@ -68,15 +70,7 @@ pub const FLAG_ABORT: u8 = 1 << 5;
 pub const FLAG_CANCEL: u8 = 1 << 6;
 /// This is the second line of a message.
 pub const FLAG_SECOND_LINE: u8 = 1 << 7;
-/// Flags with a meaning; others are refused, so that they can get one.
-const FLAGS_KNOWN: u8 = FLAG_REGION
-    | FLAG_TWO_LINES
-    | FLAG_CHUNK
-    | FLAG_MORE
-    | FLAG_ERROR
-    | FLAG_ABORT
-    | FLAG_CANCEL
-    | FLAG_SECOND_LINE;
+// All eight bits have a meaning, so there are no unknown flags to refuse.
 
 /// What stands in the first word of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +124,7 @@ pub enum Violation {
         /// The length.
         got: u16,
     },
-    /// Flags that mean nothing, or not together.
+    /// Flags that cannot stand together or here.
     #[error("impossible flags at position {position}: {got:#04x}")]
     Flags {
         /// Where the reader was.
@@ -442,7 +436,7 @@ impl Consumer {
         if usize::from(meta.length) > INLINE_BYTES_MAX {
             return Err(Violation::Length { position, got: meta.length });
         }
-        if meta.flags & (FLAG_TWO_LINES | FLAG_SECOND_LINE) == 0 && meta.flags & !FLAGS_KNOWN == 0 {
+        if meta.flags & (FLAG_TWO_LINES | FLAG_SECOND_LINE) == 0 {
             self.position = position + 1;
             return Ok(Found::Message { line, timing: None });
         }
@@ -452,9 +446,6 @@ impl Consumer {
     /// The rare rest of [`Consumer::take`]: messages of two lines, and broken ones.
     fn take_second(&mut self, slots: &[Slot], line: Line) -> Result<Found, Violation> {
         let (position, flags) = (self.position, line.meta.flags);
-        if flags & !FLAGS_KNOWN != 0 {
-            return Err(Violation::Flags { position, got: flags });
-        }
         if flags & FLAG_SECOND_LINE != 0 {
             // After a lap a reader may land in the middle of a message; that message is lost too.
             if !self.ungated || flags != FLAG_SECOND_LINE {
@@ -496,7 +487,7 @@ impl Consumer {
     }
 
     fn classify(&self, stamp: u64, position: u64) -> Result<Look, Violation> {
-        let before = (position + 1).checked_sub(self.capacity).unwrap_or(0);
+        let before = (position + 1).saturating_sub(self.capacity);
         if stamp == before {
             return Ok(Look::Empty);
         }

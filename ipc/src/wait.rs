@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
 
 /// Awake: nobody needs to be woken.
@@ -132,7 +133,7 @@ impl Spinner {
             Spin::Forever => crate::limits::POLLS_PER_LOOK,
             _ => POLLS_BOUNDED,
         };
-        if self.polls % between != 0 {
+        if !self.polls.is_multiple_of(between) {
             return Next::Poll;
         }
         if self.spin == Spin::Forever {
