@@ -106,8 +106,9 @@ pub(crate) const PROGRESS_PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Stack of a call's thread. Explanations and solvers are built without recursion.
 pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
-/// The least time between two reports of a host's counters to the daemon.
-pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// The least time between two reports of a host's counters to the daemon: a tenth of the packets
+/// that a client may send.
+pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// Different kinds of errors that are counted apart for one agent; the rest count as `other`.
 pub(crate) const ERROR_KINDS_MAX: usize = 32;
 

@@ -171,6 +171,7 @@ fn an_agent_that_crashes_by_itself_comes_back_too() {
         assert!(matches!(error, CallError::Ended { ended: Ended::PeerGone, .. }), "{error}");
     }
     reopened(&mut client);
+    assert_eq!(daemon.metric("bolide_agent_restarts_total{agent=\"echo\"}"), 2.0);
 }
 
 #[test]

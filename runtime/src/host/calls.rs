@@ -110,12 +110,11 @@ impl Answering {
 }
 
 impl Call {
-    /// Runs on a thread of its own. A thread that cannot be had is an error answer.
+    /// Runs on a thread of its own, after it was counted as started. A thread that cannot be had is an error answer.
     pub(super) fn start(self, shared: &Arc<Shared>) {
         let name = self.request.tool.chars().take(15).collect();
         let builder = std::thread::Builder::new().name(name).stack_size(CALL_STACK_BYTES);
         let (lane, request, link) = (self.link.lane, self.request.id, Arc::clone(&self.link));
-        shared.counters.started();
         let own = Arc::clone(shared);
         if let Err(error) = builder.spawn(move || self.run(&own)) {
             let refusal = tool_error("busy", format!("no thread for the call: {error}"), true);
@@ -130,6 +129,7 @@ impl Call {
         let Self { request, directory, link, cancelled } = self;
         let id = request.id;
         let conversation = Talk { shared, link: &link, id, cancelled, deadline: request.deadline };
+        let tool = request.tool.clone();
         let asked = Request {
             tool: request.tool,
             payload: request.payload,
@@ -150,7 +150,7 @@ impl Call {
             }
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
-                error!(tool = "call", text, "a call panicked");
+                error!(tool, text, "a call panicked");
                 let refusal =
                     tool_error("panic", format!("the agent failed inside: {text}"), false);
                 (link.fail(id, &refusal, ANSWER_PATIENCE), Outcome::Panicked)

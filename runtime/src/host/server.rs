@@ -97,10 +97,7 @@ impl Server {
         let more = self.take_messages()?;
         self.take_grants()?;
         self.start_calls()?;
-        let now = Instant::now();
-        if let Some(report) = self.reporter.due(&self.shared.counters, now) {
-            self.client.report(report)?;
-        }
+        self.report()?;
         let idle = self.running.is_empty() && self.queued.is_empty() && self.ungranted.is_empty();
         if self.draining && idle && !more {
             return Ok(true);
@@ -113,6 +110,14 @@ impl Server {
             self.client.wait(&mut lanes, deadline)?;
         }
         Ok(false)
+    }
+
+    /// Tells the daemon what was counted, when that is due.
+    fn report(&mut self) -> Result<(), ClientError> {
+        match self.reporter.due(&self.shared.counters, Instant::now()) {
+            Some(report) => self.client.report(report),
+            None => Ok(()),
+        }
     }
 
     fn leave(mut self) -> Result<Ended, ClientError> {
@@ -296,6 +301,9 @@ impl Server {
                 continue;
             }
             self.running.insert(key, Arc::clone(&call.cancelled));
+            self.shared.counters.started();
+            // Before it runs: should it take the process down, the daemon knows that it was lost.
+            self.report()?;
             call.start(&self.shared);
         }
         Ok(())
