@@ -18,7 +18,9 @@ pub(crate) fn start(settings: &Settings) {
         settings.log.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colours = !plain && std::io::stderr().is_terminal();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A stderr that nobody reads any more (the daemon was killed) must not turn into panics here.
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let layer = match settings.log_format {
         LogFormat::Text => layer.with_ansi(colours).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
