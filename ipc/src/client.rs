@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy, VERSION};
+use crate::control::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy, VERSION};
 use crate::doorbell::Doorbell;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
@@ -393,6 +393,11 @@ impl Client {
     /// The bell that rings for armed lanes of this client, for an event loop of the program's own.
     pub fn doorbell(&self) -> &Doorbell {
         &self.doorbell
+    }
+
+    /// Tells the router what this agent counted since it connected.
+    pub fn report(&mut self, report: Report) -> Result<(), ClientError> {
+        self.send(&ToRouter::Report(report), &[])
     }
 
     /// Takes leave.

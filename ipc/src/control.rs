@@ -38,6 +38,23 @@ pub struct AgentInfo {
     pub manifest: AgentManifest,
 }
 
+/// What an agent counted since it connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Tasks that were begun; those that are in none of the next four are running.
+    pub started: u64,
+    /// Tasks that ended with a result.
+    pub done: u64,
+    /// Tasks that ended with an error.
+    pub failed: u64,
+    /// Tasks whose caller went away before they ended.
+    pub cancelled: u64,
+    /// Tasks that ended in a panic.
+    pub panicked: u64,
+    /// Errors by kind; at most `LIST_ENTRIES_MAX` kinds.
+    pub errors: Vec<(String, u64)>,
+}
+
 /// From a client to the router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToRouter {
@@ -105,6 +122,13 @@ pub enum ToRouter {
         /// The announced lane.
         lane: LaneId,
     },
+    /// Asks what the router knows of itself and its agents. Descriptors: none.
+    Status {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+    },
+    /// What an agent counted since it connected, for the router's metrics; each report replaces the one before.
+    Report(Report),
     /// The answer to `Ping`.
     Pong {
         /// From the ping.
@@ -131,7 +155,7 @@ pub enum FromRouter {
         /// The request it answers.
         request: u32,
         /// A stable code: `version`, `name-taken`, `unauthorized`, `no-such-target`, `limit`, `malformed`, `draining`,
-        /// `bad-segment`, `peer-gone`.
+        /// `bad-segment`, `peer-gone`, `starting` (a hosted agent is not up yet: try again), `declined`, `no-answer`.
         code: String,
         /// For people.
         message: String,
@@ -170,6 +194,15 @@ pub enum FromRouter {
         code: String,
         /// Why, for people.
         reason: String,
+    },
+    /// The answer to `Status`, one JSON object in pieces. Descriptors: none.
+    Status {
+        /// The request it answers.
+        request: u32,
+        /// Whether more follow.
+        more: bool,
+        /// The next bytes of the text; a piece may end within a character.
+        piece: Vec<u8>,
     },
     /// The peer handed over a descriptor. Descriptors: the granted one.
     Granted {

@@ -26,6 +26,8 @@ pub const TOKEN_BYTES_MAX: usize = 8_192;
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Agents in one `Agents` packet; the encoder also stops at [`PACKET_BYTES_MAX`].
 pub const AGENTS_PER_PACKET_MAX: usize = 64;
+/// One piece of the answer to `Status`, in bytes: half a packet.
+pub const STATUS_PIECE_BYTES_MAX: usize = 32_768;
 /// Connections that wait to be accepted.
 pub const SOCKET_BACKLOG: i32 = 128;
 

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::layout::{
     CONTROL_MAGIC, CURSOR_MAGIC, ControlHeader, CursorHeader, FLAG_UNGATED, Identity, READER_POLLS,
-    SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader,
+    SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader, WriterCounters,
 };
 use crate::limits::{
     REGION_BYTES_MAX, REGION_BYTES_MIN, SEGMENT_HEADER_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN,
@@ -153,13 +153,7 @@ impl Slots {
 
     /// What the writer has counted.
     pub fn counters(&self) -> LaneCounters {
-        let counters = &self.header().counters;
-        LaneCounters {
-            messages: counters.messages.load(Ordering::Relaxed),
-            bytes_lent: counters.bytes_lent.load(Ordering::Relaxed),
-            waits: counters.waits.load(Ordering::Relaxed),
-            rejected: counters.rejected.load(Ordering::Relaxed),
-        }
+        self.header().counters.read()
     }
 
     pub(crate) fn header(&self) -> &SlotsHeader {
@@ -174,6 +168,41 @@ impl Slots {
     }
 }
 
+/// What a router keeps of a peer's slots: the header, mapped for reading, without a descriptor and without the ring.
+#[derive(Debug)]
+pub struct SlotsWatch {
+    mapping: Mapping,
+}
+
+impl SlotsWatch {
+    /// Checks the slots of a peer as [`Slots::open`] does, and maps their header.
+    pub fn open(descriptor: BorrowedFd<'_>) -> Result<Self, SegmentError> {
+        let role = Slots::ROLE;
+        let length = check(role, descriptor, |size| slot_count(size).is_some())?;
+        let mapping = Mapping::new(descriptor, SEGMENT_HEADER_BYTES, ProtFlags::READ)
+            .map_err(|source| SegmentError::System { action: "map", role, source })?;
+        let watch = Self { mapping };
+        let identity = &watch.header().identity;
+        check_identity(role, identity, SLOTS_MAGIC)?;
+        let count = identity.number.load(Ordering::Relaxed) as usize;
+        if slot_count(length as u64) != Some(count) {
+            return Err(SegmentError::Size { role, got: length as u64 });
+        }
+        Ok(watch)
+    }
+
+    /// What the writer has counted.
+    pub fn counters(&self) -> LaneCounters {
+        self.header().counters.read()
+    }
+
+    fn header(&self) -> &SlotsHeader {
+        // SAFETY: atomics and padding only, and this type only loads.
+        let view = unsafe { self.mapping.view::<SlotsHeader>(0, 1) };
+        &view[0]
+    }
+}
+
 /// What a lane has carried, by the writer's own count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCounters {
@@ -185,6 +214,17 @@ pub struct LaneCounters {
     pub waits: u64,
     /// How many messages were refused because the lane was full.
     pub rejected: u64,
+}
+
+impl WriterCounters {
+    fn read(&self) -> LaneCounters {
+        LaneCounters {
+            messages: self.messages.load(Ordering::Relaxed),
+            bytes_lent: self.bytes_lent.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// The power of two of slots in a segment of this size, within the limits.

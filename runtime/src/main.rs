@@ -1,4 +1,15 @@
 //! The `bolide` program: one binary for the daemon, the hosted agents and the command line.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod config;
+mod daemon;
+mod echo;
+mod host;
+mod limits;
+mod logging;
+mod paths;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

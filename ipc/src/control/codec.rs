@@ -8,11 +8,14 @@
 use thiserror::Error;
 
 use super::fields::{Reader, Writer};
-use super::structures::{read_agent, read_manifest, write_agent, write_manifest};
+use super::structures::{
+    read_agent, read_manifest, read_report, write_agent, write_manifest, write_report,
+};
 use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::limits::{
-    AGENTS_PER_PACKET_MAX, FRAME_BYTES, PACKET_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
+    AGENTS_PER_PACKET_MAX, FRAME_BYTES, PACKET_BYTES_MAX, STATUS_PIECE_BYTES_MAX, TEXT_BYTES_MAX,
+    TOKEN_BYTES_MAX,
 };
 
 /// The first four bytes of every packet: `BLDC`.
@@ -140,6 +143,8 @@ impl ToRouter {
             Self::JoinTopic { .. } => 9,
             Self::Pong { .. } => 10,
             Self::Bye => 11,
+            Self::Status { .. } => 12,
+            Self::Report(_) => 13,
         }
     }
 
@@ -177,6 +182,11 @@ impl ToRouter {
                 Ok(())
             }
             Self::Bye => Ok(()),
+            Self::Status { request } => {
+                out.u32(*request);
+                Ok(())
+            }
+            Self::Report(report) => write_report(out, report),
         }
     }
 
@@ -205,6 +215,8 @@ impl ToRouter {
             9 => Self::JoinTopic { lane: lane(fields)? },
             10 => Self::Pong { nonce: fields.u64("nonce")? },
             11 => Self::Bye,
+            12 => Self::Status { request: request(fields)? },
+            13 => Self::Report(read_report(fields)?),
             _ => return Ok(None),
         }))
     }
@@ -264,6 +276,7 @@ impl FromRouter {
             Self::ReaderLeft { .. } => 140,
             Self::Ping { .. } => 141,
             Self::Draining => 142,
+            Self::Status { .. } => 143,
         }
     }
 
@@ -316,6 +329,11 @@ impl FromRouter {
             }
             Self::Ping { nonce } => out.u64(*nonce),
             Self::Draining => {}
+            Self::Status { request, more, piece } => {
+                out.u32(*request);
+                out.u8((*more).into());
+                out.block("piece", piece, STATUS_PIECE_BYTES_MAX)?;
+            }
         }
         Ok(())
     }
@@ -358,6 +376,11 @@ impl FromRouter {
             140 => Self::ReaderLeft { lane: lane(fields)?, reader: reader(fields)? },
             141 => Self::Ping { nonce: fields.u64("nonce")? },
             142 => Self::Draining,
+            143 => Self::Status {
+                request: request(fields)?,
+                more: fields.u8("more")? != 0,
+                piece: fields.block("piece", STATUS_PIECE_BYTES_MAX)?.to_vec(),
+            },
             _ => return Ok(None),
         }))
     }

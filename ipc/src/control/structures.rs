@@ -1,10 +1,10 @@
-//! Manifests and agents as fields: blocks that a later minor version may extend.
+//! Manifests, agents and reports as fields: blocks that a later minor version may extend.
 
-use super::AgentInfo;
 use super::codec::{DecodeError, EncodeError};
 use super::fields::{Reader, Writer};
+use super::{AgentInfo, Report};
 use crate::header::AgentId;
-use crate::limits::MANIFEST_BYTES_MAX;
+use crate::limits::{LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX};
 use crate::manifest::AgentManifest;
 
 pub(super) fn write_manifest(
@@ -53,4 +53,40 @@ pub(super) fn read_agent(fields: &mut Reader<'_>) -> Result<AgentInfo, DecodeErr
         uid: fields.u32("uid")?,
         manifest: read_manifest(&mut fields.extensible("manifest")?)?,
     })
+}
+
+pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), EncodeError> {
+    let (got, max) = (report.errors.len(), LIST_ENTRIES_MAX);
+    if got > max {
+        return Err(EncodeError::TooLong { field: "errors", got, max });
+    }
+    let Report { started, done, failed, cancelled, panicked, errors } = report;
+    for count in [started, done, failed, cancelled, panicked] {
+        out.u64(*count);
+    }
+    out.u16(got as u16);
+    errors.iter().try_for_each(|(kind, count)| {
+        out.u64(*count);
+        out.word("errors", kind)
+    })
+}
+
+pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError> {
+    let mut report = Report {
+        started: fields.u64("started")?,
+        done: fields.u64("done")?,
+        failed: fields.u64("failed")?,
+        cancelled: fields.u64("cancelled")?,
+        panicked: fields.u64("panicked")?,
+        errors: Vec::new(),
+    };
+    let (got, max) = (usize::from(fields.u16("errors")?), LIST_ENTRIES_MAX);
+    if got > max {
+        return Err(DecodeError::TooLong { field: "errors", got, max });
+    }
+    for _ in 0..got {
+        let count = fields.u64("errors")?;
+        report.errors.push((fields.word("errors")?, count));
+    }
+    Ok(report)
 }

@@ -65,6 +65,12 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         lane.prop_map(|lane| ToRouter::JoinTopic { lane }),
         any::<u64>().prop_map(|nonce| ToRouter::Pong { nonce }),
         Just(ToRouter::Bye),
+        any::<u32>().prop_map(|request| ToRouter::Status { request }),
+        (any::<[u64; 5]>(), prop::collection::vec((word(), any::<u64>()), 0..4)).prop_map(
+            |([started, done, failed, cancelled, panicked], errors)| {
+                ToRouter::Report(Report { started, done, failed, cancelled, panicked, errors })
+            }
+        ),
     ]
 }
 
@@ -109,6 +115,8 @@ fn from_router() -> impl Strategy<Value = FromRouter> {
         (lane, id).prop_map(|(lane, reader)| FromRouter::ReaderLeft { lane, reader }),
         any::<u64>().prop_map(|nonce| FromRouter::Ping { nonce }),
         Just(FromRouter::Draining),
+        (any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..200))
+            .prop_map(|(request, more, piece)| FromRouter::Status { request, more, piece }),
     ]
 }
 

@@ -143,3 +143,20 @@ fn segments_of_another_role_or_version_are_refused() {
     let result = Slots::open(copy(slots.as_fd()));
     assert!(matches!(result, Err(SegmentError::Size { .. })), "the count is that of the file");
 }
+
+#[test]
+fn router_watches_the_counters_of_slots_and_refuses_what_is_none() {
+    let slots = Slots::create(SLOTS_DEFAULT, false).unwrap();
+    let watch = SlotsWatch::open(slots.as_fd()).unwrap();
+    slots.header().counters.messages.store(7, Ordering::Relaxed);
+    slots.header().counters.rejected.store(2, Ordering::Relaxed);
+    let expected = LaneCounters { messages: 7, rejected: 2, ..LaneCounters::default() };
+    assert_eq!(watch.counters(), expected);
+    drop(slots);
+    assert_eq!(watch.counters(), expected, "the memory outlives its writer");
+    let bytes = (SEGMENT_HEADER_BYTES + SLOTS_DEFAULT * SLOT_BYTES) as u64;
+    for (bytes, seals) in [(bytes, SealFlags::empty()), (bytes + 64, SEALS), (bytes, SEALS)] {
+        // The last one is sound but for its identity.
+        assert!(SlotsWatch::open(forged(bytes, seals, true).as_fd()).is_err());
+    }
+}

@@ -207,7 +207,11 @@ impl State {
                 self.tell(writer, &joined, &fds(&descriptors));
             }
             ToRouter::Pong { nonce } => assert_eq!(nonce, 5),
-            ToRouter::Bye => {}
+            ToRouter::Bye | ToRouter::Report(_) => {}
+            ToRouter::Status { request } => {
+                let piece = b"{}".to_vec();
+                self.tell(me, &FromRouter::Status { request, more: false, piece }, &[]);
+            }
         }
     }
 

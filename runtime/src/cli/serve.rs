@@ -1,0 +1,33 @@
+//! `bolide serve`: the daemon in the foreground.
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Context;
+use super::exit::{Exit, Failure};
+use crate::daemon::{self, Ended, Options};
+use crate::logging;
+
+/// `bolide serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Run hosted agents as threads of the daemon, for debugging
+    #[arg(long)]
+    dev: bool,
+    /// Where to serve /metrics and /health, or `off`
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_addr: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.load(self.metrics_addr.map(|address| ("metrics_addr", address)))?;
+        logging::start(&config.settings);
+        let program = std::env::current_exe().context("cannot find the program itself")?;
+        let options = Options { config, in_process: self.dev, program };
+        match daemon::serve(options)? {
+            Ended::Drained => Ok(Exit::Done),
+            Ended::Cut => Ok(Exit::Failed),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `bolide status` and `bolide agents`: the daemon's own picture, as JSON or as a few lines for
+//! people.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure};
+use super::{Context, ask, output};
+
+/// `bolide status`
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// `bolide agents`
+#[derive(Debug, Args)]
+pub(super) struct Agents {
+    /// Only agents with this name, tool, capability or tag
+    filter: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.load([])?;
+        let status = ask::status(&config.settings.runtime_dir)?;
+        if self.json {
+            output::print_json(&status)?;
+        } else {
+            output::print(&text_of(&status))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Agents {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.load([])?;
+        let status = ask::status(&config.settings.runtime_dir)?;
+        let own = u64::from(std::process::id());
+        let filter = self.filter.as_deref().unwrap_or_default();
+        let wanted = |agent: &&Value| agent["pid"] != own && is_called(agent, filter);
+        let agents: Vec<&Value> = list(&status["agents"]).iter().filter(wanted).collect();
+        if self.json {
+            output::print_json(&json!({ "schema": "bolide-agents/1", "agents": agents }))?;
+        } else {
+            output::print(&agents_table(&agents))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn is_called(agent: &Value, filter: &str) -> bool {
+    let has = |field: &str| list(&agent[field]).iter().any(|word| word == filter);
+    filter.is_empty()
+        || agent["name"] == filter
+        || has("tools")
+        || has("capabilities")
+        || has("tags")
+}
+
+fn text_of(status: &Value) -> String {
+    let uptime = status["uptime_seconds"].as_f64().unwrap_or_default();
+    let metrics = status["metrics_addr"].as_str().unwrap_or("off");
+    let mut text = format!(
+        "bolide {} is {} · process {} · up {:.0} s · metrics {metrics}\n\
+         socket in {} · {} agents · {} lanes · {} messages over shared memory\n",
+        word(&status["version"]),
+        word(&status["phase"]),
+        status["pid"],
+        uptime,
+        word(&status["runtime_dir"]),
+        list(&status["agents"]).len(),
+        status["lanes"],
+        status["messages"]["critical"],
+    );
+    let hosted = list(&status["hosted"]);
+    if hosted.is_empty() {
+        return text;
+    }
+    let mut rows = vec![header([
+        "hosted", "state", "process", "restarts", "running", "done", "failed", "last end",
+    ])];
+    for agent in hosted {
+        let tasks = &agent["tasks"];
+        let failed = ["failed", "panicked", "died"].iter().filter_map(|name| tasks[name].as_u64());
+        let failed = failed.fold(0u64, u64::saturating_add).to_string();
+        rows.push(vec![
+            word(&agent["name"]),
+            word(&agent["state"]),
+            word(&agent["pid"]),
+            word(&agent["restarts"]),
+            word(&tasks["running"]),
+            word(&tasks["done"]),
+            failed,
+            word(&agent["last_end"]),
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&output::table(&rows));
+    text
+}
+
+fn agents_table(agents: &[&Value]) -> String {
+    let mut rows = vec![header(["id", "name", "version", "process", "links", "topics", "tools"])];
+    for agent in agents {
+        let tools: Vec<String> = list(&agent["tools"]).iter().map(word).collect();
+        rows.push(vec![
+            word(&agent["id"]),
+            word(&agent["name"]),
+            word(&agent["version"]),
+            word(&agent["pid"]),
+            word(&agent["links"]),
+            word(&agent["topics"]),
+            tools.join(" "),
+        ]);
+    }
+    output::table(&rows)
+}
+
+fn header<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_uppercase).to_vec()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}

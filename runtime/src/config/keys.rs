@@ -1,0 +1,135 @@
+//! Every key of the configuration: its name, its variable, what it means, how text becomes its
+//! value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{LogFormat, Settings};
+
+/// One key.
+pub(crate) struct Key {
+    /// Its name in files; dots are tables.
+    pub(crate) name: &'static str,
+    /// Its variable.
+    pub(crate) environment: &'static str,
+    /// What it means, and what it is when nobody sets it.
+    pub(crate) summary: &'static str,
+    /// Takes a value over, or says what is wanted.
+    pub(crate) set: fn(&mut Settings, &str) -> Result<(), String>,
+    /// The value as a file would give it.
+    pub(crate) show: fn(&Settings) -> String,
+}
+
+/// All of them.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        name: "runtime_dir",
+        environment: "BOLIDE_RUNTIME_DIR",
+        summary: "directory of the control socket; default $XDG_RUNTIME_DIR/bolide",
+        set: |settings, text| directory(text).map(|path| settings.runtime_dir = path),
+        show: |settings| settings.runtime_dir.display().to_string(),
+    },
+    Key {
+        name: "state_dir",
+        environment: "BOLIDE_STATE_DIR",
+        summary: "directory of what must survive; default $XDG_STATE_HOME/bolide",
+        set: |settings, text| directory(text).map(|path| settings.state_dir = path),
+        show: |settings| settings.state_dir.display().to_string(),
+    },
+    Key {
+        name: "cache_dir",
+        environment: "BOLIDE_CACHE_DIR",
+        summary: "directory of what can be fetched again; default $XDG_CACHE_HOME/bolide",
+        set: |settings, text| directory(text).map(|path| settings.cache_dir = path),
+        show: |settings| settings.cache_dir.display().to_string(),
+    },
+    Key {
+        name: "metrics_addr",
+        environment: "BOLIDE_METRICS_ADDR",
+        summary: "address of /metrics and /health, or `off`; default 127.0.0.1:8001",
+        set: |settings, text| {
+            settings.metrics_addr = match text {
+                "off" => None,
+                text => {
+                    let wanted = |_| "wanted is an address with a port, or `off`".to_owned();
+                    Some(text.parse().map_err(wanted)?)
+                }
+            };
+            Ok(())
+        },
+        show: |settings| {
+            settings.metrics_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())
+        },
+    },
+    Key {
+        name: "hosted",
+        environment: "BOLIDE_HOSTED",
+        summary: "agents that the daemon hosts, separated by commas; default: the usual ones",
+        set: |settings, text| {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let mut hosted: Vec<String> = words.map(str::to_owned).collect();
+            if let Some(unknown) = hosted.iter().find(|name| !crate::host::is_known_agent(name)) {
+                return Err(format!("there is no agent `{unknown}`"));
+            }
+            let mut seen = std::collections::BTreeSet::new();
+            hosted.retain(|name| seen.insert(name.clone()));
+            settings.hosted = hosted;
+            Ok(())
+        },
+        show: |settings| settings.hosted.join(","),
+    },
+    Key {
+        name: "drain_seconds",
+        environment: "BOLIDE_DRAIN_SECONDS",
+        summary: "how long stopping waits for work in flight, 0 to 3600; default 10",
+        set: |settings, text| {
+            let seconds = text.parse().ok().filter(|seconds| *seconds <= 3600);
+            let seconds = seconds.ok_or("wanted is a whole number of seconds up to 3600")?;
+            settings.drain = Duration::from_secs(seconds);
+            Ok(())
+        },
+        show: |settings| settings.drain.as_secs().to_string(),
+    },
+    Key {
+        name: "log.level",
+        environment: "BOLIDE_LOG",
+        summary: "what is logged: off, error, warn, info, debug, trace, or per part; default info",
+        set: |settings, text| {
+            text.parse::<tracing_subscriber::filter::Targets>()
+                .map_err(|error| error.to_string())?;
+            settings.log = text.to_owned();
+            Ok(())
+        },
+        show: |settings| settings.log.clone(),
+    },
+    Key {
+        name: "log.format",
+        environment: "BOLIDE_LOG_FORMAT",
+        summary: "`text` or `json`; default text",
+        set: |settings, text| {
+            settings.log_format = match text {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                "hosted" => LogFormat::Hosted,
+                _ => return Err("wanted is `text` or `json`".to_owned()),
+            };
+            Ok(())
+        },
+        show: |settings| {
+            match settings.log_format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+                LogFormat::Hosted => "hosted",
+            }
+            .to_owned()
+        },
+    },
+];
+
+/// Relative directories are taken from where the process was started, once.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("wanted is a directory".to_owned());
+    }
+    std::path::absolute(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,211 @@
+//! The daemon: owns the bus, hosts agents, serves metrics and health, and stops in good order.
+//!
+//! Parts, from pure to effect: [`router`] decides, [`hub`] carries out, [`connections`] speaks with
+//! clients, [`supervisor`] keeps hosted agents alive, [`http`] shows. They share two things only:
+//! the hub's bounded inbox, and the table of [`hosted`] agents.
+
+mod connections;
+mod health;
+mod hosted;
+mod http;
+mod hub;
+mod metrics;
+mod router;
+mod snapshot;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use ipc::socket::{BindError, Listener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
+
+use self::connections::Reception;
+use self::hosted::HostedTable;
+use self::hub::{Facts, Hub, ToHub};
+use self::router::Event;
+use self::supervisor::{Stopping, Supervisor};
+use crate::config::Config;
+use crate::limits::{CHILD_STOP_TIMEOUT, HUB_EVENTS_MAX};
+use crate::paths::{self, SOCKET_NAME};
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Everything that can be set.
+    pub(crate) config: Config,
+    /// Hosted agents are threads of the daemon.
+    pub(crate) in_process: bool,
+    /// What hosted agents' processes run.
+    pub(crate) program: PathBuf,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All work in flight was finished.
+    Drained,
+    /// Some was not.
+    Cut,
+}
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn serve(options: Options) -> anyhow::Result<Ended> {
+    let started = Instant::now();
+    let directory = &options.config.settings.runtime_dir;
+    paths::make_runtime_directory(directory)?;
+    let listener = Listener::bind(directory, SOCKET_NAME).map_err(explained)?;
+    raise_descriptor_limit();
+    if !options.in_process {
+        close_to_others();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("daemon")
+        .enable_all()
+        .build()
+        .context("cannot start the daemon's threads")?;
+    let ended = runtime.block_on(run(options, listener, started));
+    // Threads of in-process agents that did not finish are left to the end of the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The daemon moves control packets and answers scrapes; two threads keep one slow step from
+/// delaying the rest.
+const WORKERS: usize = 2;
+
+async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::Result<Ended> {
+    let settings = options.config.settings.clone();
+    let mut signals = Signals::new()?;
+    let (hub_inbox, inbox) = mpsc::channel(HUB_EVENTS_MAX);
+    let metrics_addr = match settings.metrics_addr {
+        None => None,
+        Some(address) => {
+            let http = http::bind(address).await?;
+            let address = http.local_addr().context("the metrics endpoint has no address")?;
+            tokio::spawn(http::serve(http, hub_inbox.clone()));
+            Some(address.to_string())
+        }
+    };
+    let hosted = Arc::new(HostedTable::new(&settings.hosted, options.in_process));
+    let facts = Facts {
+        instance: random_number()?,
+        runtime_dir: settings.runtime_dir.display().to_string(),
+        metrics_addr: metrics_addr.clone(),
+        hosted: Arc::clone(&hosted),
+        started,
+    };
+    tokio::spawn(Hub::new(facts, settings.hosted.clone()).run(inbox));
+    let reception = Arc::new(Reception::new(hub_inbox.clone(), Arc::clone(&hosted)));
+    let mut accepting = tokio::spawn(reception.accept(listener));
+    let (stop, stopping) = watch::channel(Stopping::No);
+    let Options { config, in_process, program } = options;
+    let supervisor = Supervisor::new(config, hosted, stopping, program, in_process);
+    let supervision = tokio::spawn(supervisor.run());
+    let socket = settings.runtime_dir.join(SOCKET_NAME);
+    info!(socket = %socket.display(), metrics = metrics_addr, "the daemon serves");
+    tokio::select! {
+        () = signals.next() => {}
+        ended = &mut accepting => {
+            ended.context("the accepting task ended")?.context("cannot accept clients")?;
+        }
+    }
+    let ended = drain(&settings, &hub_inbox, &stop, supervision, &mut signals).await;
+    // The listener goes with its task, and the socket with the listener.
+    accepting.abort();
+    let _ = accepting.await;
+    info!(?ended, "the daemon stops");
+    Ok(ended)
+}
+
+/// Tells everybody, lets work in flight finish for a bounded time, and ends who still runs.
+async fn drain(
+    settings: &crate::config::Settings,
+    hub: &mpsc::Sender<ToHub>,
+    stop: &watch::Sender<Stopping>,
+    mut supervision: JoinHandle<()>,
+    signals: &mut Signals,
+) -> Ended {
+    info!(patience = ?settings.drain, "stopping: finishing work in flight");
+    stop.send_replace(Stopping::Drain);
+    if hub.send(ToHub::Event(Box::new(Event::Drain))).await.is_err() {
+        warn!("the router is gone; nobody can be told that the daemon stops");
+    }
+    let why = tokio::select! {
+        _ = &mut supervision => return Ended::Drained,
+        () = tokio::time::sleep(settings.drain) => "patience is over",
+        () = signals.next() => "told again",
+    };
+    warn!(why, "stopping at once; work in flight is cut off and recovered at the next start");
+    stop.send_replace(Stopping::Now);
+    // Each child is given CHILD_STOP_TIMEOUT to end, then killed, then its last lines are read.
+    if tokio::time::timeout(CHILD_STOP_TIMEOUT * 3, supervision).await.is_err() {
+        warn!("a hosted agent did not end");
+    }
+    Ended::Cut
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let terminate = listen(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn explained(error: BindError) -> anyhow::Error {
+    match error {
+        error @ BindError::InUse { .. } => anyhow::Error::new(error).context(
+            "another daemon serves this runtime directory \
+             (hint: `bolide status` shows it; `--runtime-dir` chooses another directory)",
+        ),
+        error => error.into(),
+    }
+}
+
+/// Every link holds a few descriptors here; the usual soft limit of 1,024 is for programs that use
+/// select(2).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        debug!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+/// Other processes of this user may not read the daemon's memory or take its descriptors.
+fn close_to_others() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        debug!(%error, "other processes of this user may look into this one");
+    }
+}
+
+/// Sixty-four bits from the kernel.
+fn random_number() -> anyhow::Result<u64> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    let mut source = std::fs::File::open("/dev/urandom").context("cannot open `/dev/urandom`")?;
+    source.read_exact(&mut bytes).context("cannot read `/dev/urandom`")?;
+    Ok(u64::from_le_bytes(bytes))
+}

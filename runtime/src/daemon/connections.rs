@@ -1,0 +1,294 @@
+//! Clients: accepted, checked, listened to and written to, one task each. Every message goes to the
+//! hub; nothing is decided here but whether a peer may speak at all, whether its bytes are
+//! messages, and how fast it may send them.
+//!
+//! Death is learnt from the kernel: the peer's process descriptor becomes readable, or its socket
+//! hangs up. No timer has a part in it.
+
+pub(crate) mod segments;
+mod transport;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use ipc::control::{DecodeError, FromRouter, ToRouter, negotiate};
+use ipc::header::AgentId;
+use ipc::socket::{Connection, Listener, Packet, ReceiveError};
+use tokio::io::Interest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{debug, warn};
+
+use self::segments::Segments;
+use self::transport::{Transport, watched};
+use super::hosted::HostedTable;
+use super::hub::{Outbox, Outgoing, ToHub};
+use super::router::rate::PacketBudget;
+use super::router::{Event, Newcomer};
+use crate::limits::{
+    ACCEPT_PAUSE, AGENTS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX,
+};
+
+/// Packets that are still taken from the socket of a process that has ended: its last words.
+const LAST_WORDS_MAX: usize = 256;
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    hub: mpsc::Sender<ToHub>,
+    hosted: Arc<HostedTable>,
+    last_agent: AtomicU32,
+    seats: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+    uid: u32,
+}
+
+/// A listener that tokio can wait for.
+struct Door(Listener);
+
+impl AsRawFd for Door {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Reception {
+    /// Clients that are told to `hub`; processes in `hosted` are the daemon's own children.
+    pub(crate) fn new(hub: mpsc::Sender<ToHub>, hosted: Arc<HostedTable>) -> Self {
+        Self {
+            hub,
+            hosted,
+            last_agent: AtomicU32::new(0),
+            seats: Arc::new(Semaphore::new(AGENTS_MAX + HANDSHAKES_MAX)),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            uid: rustix::process::geteuid().as_raw(),
+        }
+    }
+
+    /// Accepts clients for as long as it is polled.
+    pub(crate) async fn accept(self: Arc<Self>, listener: Listener) -> io::Result<()> {
+        let door = watched(Door(listener), Interest::READABLE)?;
+        loop {
+            let mut ready = door.readable().await?;
+            match ready.get_inner().0.accept() {
+                Ok(Some(connection)) => self.receive(connection),
+                Ok(None) => ready.clear_ready(),
+                Err(error) => {
+                    // Out of descriptors or memory: the waiting client stays in the backlog.
+                    warn!(%error, "a client cannot be accepted at the moment");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn receive(self: &Arc<Self>, connection: Connection) {
+        let seats = Arc::clone(&self.seats).try_acquire_owned();
+        let handshake = Arc::clone(&self.handshakes).try_acquire_owned();
+        let (Ok(seat), Ok(handshake)) = (seats, handshake) else {
+            return turn_away(&connection, "limit", "the daemon has as many clients as it takes");
+        };
+        match connection.peer_credentials() {
+            Ok(peer) if peer.uid == self.uid => {}
+            Ok(peer) => {
+                warn!(uid = peer.uid, pid = peer.pid, "another user's process was turned away");
+                let text = format!("this daemon serves uid {} only", self.uid);
+                return turn_away(&connection, "unauthorized", &text);
+            }
+            Err(error) => return debug!(%error, "a client without credentials was turned away"),
+        }
+        let spent = |last: u32| last.checked_add(1);
+        let order = Ordering::Relaxed;
+        let Ok(last) = self.last_agent.fetch_update(order, order, spent) else {
+            return turn_away(&connection, "limit", "every agent number of this daemon is spent");
+        };
+        let client = Client { reception: Arc::clone(self), agent: AgentId(last + 1), _seat: seat };
+        tokio::spawn(client.serve(connection, handshake));
+    }
+}
+
+/// Says why, if the socket takes it at once, and hangs up.
+fn turn_away(connection: &Connection, code: &str, message: &str) {
+    let (code, message) = (code.to_owned(), message.to_owned());
+    if let Ok(packet) = (FromRouter::Refused { request: 0, code, message }).encode() {
+        // It is being turned away; whether it hears why is its own affair.
+        let _ = connection.send(&packet, &[]);
+    }
+}
+
+/// One client's task.
+struct Client {
+    reception: Arc<Reception>,
+    agent: AgentId,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Client {
+    async fn serve(self, connection: Connection, handshake: OwnedSemaphorePermit) {
+        let agent = self.agent;
+        let transport = match Transport::new(connection) {
+            Ok(transport) => transport,
+            Err(error) => return debug!(%error, agent = agent.0, "a client cannot be served"),
+        };
+        let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, transport.receive()).await;
+        let newcomer = match first {
+            Ok(Ok(packet)) => self.newcomer(&transport, &packet.bytes, packet.descriptors.len()),
+            Ok(Err(error)) => return debug!(%error, agent = agent.0, "a client left unheard"),
+            Err(_elapsed) => Err(("malformed", "no `Hello` within the time for it".to_owned())),
+        };
+        let newcomer = match newcomer {
+            Ok(newcomer) => newcomer,
+            Err((code, message)) => return transport.turn_away(code, &message),
+        };
+        drop(handshake);
+        self.stay(transport, newcomer).await;
+    }
+
+    fn newcomer(
+        &self,
+        transport: &Transport,
+        packet: &[u8],
+        descriptors_count: usize,
+    ) -> Result<Newcomer, (&'static str, String)> {
+        let (version, manifest) = match ToRouter::decode(packet) {
+            Ok(ToRouter::Hello { version, manifest, .. }) if descriptors_count == 0 => {
+                (version, manifest)
+            }
+            Ok(_) => {
+                let text = "the first message must be `Hello`, without descriptors".to_owned();
+                return Err(("malformed", text));
+            }
+            Err(error @ DecodeError::Version { .. }) => return Err(("version", error.to_string())),
+            Err(error) => return Err(("malformed", error.to_string())),
+        };
+        let Some(version) = negotiate(version) else {
+            let error = DecodeError::Version { got: version };
+            return Err(("version", error.to_string()));
+        };
+        let peer = transport.peer().map_err(|error| ("unauthorized", error.to_string()))?;
+        Ok(Newcomer {
+            agent: self.agent,
+            pid: peer.pid,
+            uid: peer.uid,
+            hosted_as: self.reception.hosted.name_of(peer.pid, &manifest.name),
+            version,
+            manifest,
+        })
+    }
+
+    /// From `Hello` to the end of the process, the connection or the hub's patience.
+    async fn stay(&self, transport: Transport, newcomer: Newcomer) {
+        let (agent, hub) = (self.agent, &self.reception.hub);
+        let death = match transport.death(newcomer.pid) {
+            Ok(death) => death,
+            Err(error) => {
+                let text = format!("its process cannot be watched: {error}");
+                return transport.turn_away("unauthorized", &text);
+            }
+        };
+        let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
+        let (hangup, mut hung_up) = oneshot::channel();
+        let connected = ToHub::Connected { agent, outbox: Outbox { packets, hangup } };
+        let hello = ToHub::Event(Box::new(Event::Hello(newcomer)));
+        if hub.send(connected).await.is_err() || hub.send(hello).await.is_err() {
+            return;
+        }
+        let reason = tokio::select! {
+            reason = self.listen(&transport) => reason,
+            reason = speak(&transport, outgoing) => reason,
+            () = death.wait() => {
+                self.last_words(&transport).await;
+                Some("its process ended".to_owned())
+            }
+            _ = &mut hung_up => None,
+        };
+        let reason = match reason {
+            Some(_) if death.is_near() => "its process ended".to_owned(),
+            Some(reason) => reason,
+            None => "its connection was closed".to_owned(),
+        };
+        // A hub that is gone has forgotten everybody.
+        let _ = hub.send(ToHub::Event(Box::new(Event::Gone { agent, reason }))).await;
+    }
+
+    /// Takes packets, no faster than allowed, until there are no more.
+    async fn listen(&self, transport: &Transport) -> Option<String> {
+        let started = Instant::now();
+        let mut budget = PacketBudget::new(started.elapsed());
+        loop {
+            while let Err(wait) = budget.try_take(started.elapsed()) {
+                tokio::time::sleep(wait).await;
+            }
+            let received = transport.receive().await;
+            if let Err(reason) = self.pass_on(received).await {
+                return reason;
+            }
+        }
+    }
+
+    /// What a process had sent before it ended still counts: a goodbye is a goodbye.
+    async fn last_words(&self, transport: &Transport) {
+        for _ in 0..LAST_WORDS_MAX {
+            let received = transport.try_receive();
+            if self.pass_on(received).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives one packet to the hub; an error, with its reason, is the end of the connection.
+    async fn pass_on(&self, received: Result<Packet, ReceiveError>) -> Result<(), Option<String>> {
+        let agent = self.agent;
+        let event = match received {
+            Ok(packet) => match event_of(agent, packet) {
+                Some(event) => event,
+                None => return Ok(()),
+            },
+            Err(ReceiveError::Closed) => return Err(Some("its connection ended".to_owned())),
+            Err(error @ (ReceiveError::TooLong | ReceiveError::TooManyDescriptors)) => {
+                Event::Malformed { agent, reason: error.to_string() }
+            }
+            Err(error) => return Err(Some(error.to_string())),
+        };
+        let sent = self.reception.hub.send(ToHub::Event(Box::new(event))).await;
+        sent.map_err(|_gone| None)
+    }
+}
+
+/// What a packet means to the router; nothing for one that may be skipped.
+fn event_of(agent: AgentId, packet: Packet) -> Option<Event<Arc<Segments>>> {
+    let message = match ToRouter::decode(&packet.bytes) {
+        Ok(message) => message,
+        Err(DecodeError::UnknownType { optional: true, .. }) => return None,
+        Err(error) => return Some(Event::Malformed { agent, reason: error.to_string() }),
+    };
+    let (got, expected) = (packet.descriptors.len(), message.descriptors());
+    if got != expected {
+        let reason = format!("descriptors beside a message: expected {expected}, got {got}");
+        return Some(Event::Malformed { agent, reason });
+    }
+    Some(match Segments::check(&message, packet.descriptors) {
+        Ok(segments) => Event::Message { agent, message, segments: segments.map(Arc::new) },
+        Err(error) => Event::BadSegment { agent, message, reason: error.to_string() },
+    })
+}
+
+/// Writes packets until the hub has no more, which it means by dropping its end.
+async fn speak(transport: &Transport, mut outgoing: mpsc::Receiver<Outgoing>) -> Option<String> {
+    while let Some(Outgoing { message, carry }) = outgoing.recv().await {
+        let packet = match message.encode() {
+            Ok(packet) => packet,
+            Err(error) => {
+                // Everything that peers contribute is bounded before; this is a mistake of ours.
+                warn!(%error, "a message to a client has no packet");
+                return Some("a message to it could not be written".to_owned());
+            }
+        };
+        if let Err(error) = transport.send(&packet, &segments::descriptors(&carry)).await {
+            return Some(format!("its socket failed: {error}"));
+        }
+    }
+    None
+}

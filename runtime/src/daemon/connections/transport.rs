@@ -1,0 +1,113 @@
+//! One client's socket and process under tokio: waiting for readiness, nothing else.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use ipc::peer::Credentials;
+use ipc::socket::{Connection, Packet, ReceiveError};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A connection that tokio can wait for.
+pub(super) struct Transport {
+    wire: AsyncFd<Wire>,
+}
+
+struct Wire(Connection);
+
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// The end of the peer's process.
+pub(super) struct Death {
+    pid: u32,
+    /// None for a thread of this very process: it cannot outlive us.
+    process: Option<AsyncFd<OwnedFd>>,
+}
+
+/// Lets tokio wait for a descriptor. The value owns it, so it stays open and the same for as long
+/// as tokio looks.
+#[expect(deprecated, reason = "what replaces it is unsafe, and this crate has no unsafe code")]
+pub(super) fn watched<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(inner, interest)
+}
+
+impl Transport {
+    pub(super) fn new(connection: Connection) -> io::Result<Self> {
+        connection.set_nonblocking(true)?;
+        Ok(Self { wire: watched(Wire(connection), Interest::READABLE | Interest::WRITABLE)? })
+    }
+
+    /// The next packet.
+    pub(super) async fn receive(&self) -> Result<Packet, ReceiveError> {
+        loop {
+            let mut ready = self.wire.readable().await?;
+            match ready.get_inner().0.receive() {
+                Err(ReceiveError::WouldBlock) => ready.clear_ready(),
+                received => return received,
+            }
+        }
+    }
+
+    /// A packet that is there already, or `WouldBlock`.
+    pub(super) fn try_receive(&self) -> Result<Packet, ReceiveError> {
+        self.wire.get_ref().0.receive()
+    }
+
+    /// Sends one packet, waiting for room.
+    pub(super) async fn send(
+        &self,
+        packet: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.wire.async_io(Interest::WRITABLE, |wire| wire.0.send(packet, descriptors)).await
+    }
+
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> io::Result<Credentials> {
+        self.wire.get_ref().0.peer_credentials()
+    }
+
+    /// The end of the peer's process, to be waited for.
+    pub(super) fn death(&self, pid: u32) -> io::Result<Death> {
+        if pid == std::process::id() {
+            return Ok(Death { pid, process: None });
+        }
+        let process = self.wire.get_ref().0.peer_process()?;
+        Ok(Death { pid, process: Some(watched(process, Interest::READABLE)?) })
+    }
+
+    /// Says why, if the socket takes it at once, and hangs up.
+    pub(super) fn turn_away(self, code: &str, message: &str) {
+        super::turn_away(&self.wire.get_ref().0, code, message);
+    }
+}
+
+impl Death {
+    /// Returns when the process has ended.
+    pub(super) async fn wait(&self) {
+        match &self.process {
+            // Waiting fails only while the runtime shuts down, and then nobody is interested any
+            // more.
+            Some(process) if process.readable().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether a connection that ended did so because its process is ending: the kernel closes its
+    /// descriptors a moment before the process has ended. Only the words of a message depend on it.
+    pub(super) fn is_near(&self) -> bool {
+        const EXITING: u64 = 0x4;
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return true;
+        };
+        // The name before the last bracket may hold anything; the flags are the seventh field after
+        // it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let flags = fields.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse().ok());
+        flags.is_some_and(|flags: u64| flags & EXITING != 0)
+    }
+}

@@ -1,0 +1,86 @@
+//! Whether the daemon lives, and whether it is ready: named parts, each with its reason. Pure over
+//! a snapshot.
+
+use serde_json::{Map, Value, json};
+
+use super::snapshot::{HostedState, Phase, Snapshot};
+
+/// An HTTP status and a JSON body.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Health {
+    /// 200 or 503.
+    pub(crate) status: u16,
+    /// What to show.
+    pub(crate) body: Value,
+}
+
+/// Liveness looks at nothing but that somebody answers.
+pub(crate) fn live() -> Health {
+    Health { status: 200, body: json!({ "status": "live" }) }
+}
+
+/// Readiness: the router answers, the daemon is not stopping, every hosted agent is on the bus.
+pub(crate) fn ready(snapshot: Option<&Snapshot>) -> Health {
+    let mut parts = Map::new();
+    let mut part = |name: String, reason: Option<String>| {
+        let ready = reason.is_none();
+        let value = match reason {
+            None => json!({ "ready": true }),
+            Some(reason) => json!({ "ready": false, "reason": reason }),
+        };
+        parts.insert(name, value);
+        ready
+    };
+    let mut ready = true;
+    match snapshot {
+        None => ready &= part("router".to_owned(), Some("it does not answer".to_owned())),
+        Some(snapshot) => {
+            ready &= part("router".to_owned(), None);
+            let draining = snapshot.phase == Phase::Draining;
+            ready &= part("daemon".to_owned(), draining.then(|| "it is stopping".to_owned()));
+            for hosted in &snapshot.hosted {
+                let down = hosted.state != HostedState::Up;
+                let reason = down.then(|| match &hosted.last_end {
+                    Some(how) => format!("{}: {how}", hosted.state.name()),
+                    None => hosted.state.name().to_owned(),
+                });
+                ready &= part(format!("agent.{}", hosted.name), reason);
+            }
+        }
+    }
+    let (status, word) = if ready { (200, "ready") } else { (503, "not ready") };
+    Health { status, body: json!({ "status": word, "parts": parts }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::metrics::tests::snapshot;
+
+    #[test]
+    fn a_daemon_with_all_its_agents_is_ready() {
+        let health = ready(Some(&snapshot()));
+        assert_eq!(health.status, 200, "{}", health.body);
+        assert_eq!(health.body["parts"]["agent.echo"]["ready"], true);
+    }
+
+    #[test]
+    fn an_agent_that_is_down_is_named_with_the_reason() {
+        let mut down = snapshot();
+        down.hosted[0].state = HostedState::Waiting;
+        down.hosted[0].last_end = Some("it was ended by signal 9".to_owned());
+        let health = ready(Some(&down));
+        assert_eq!(health.status, 503);
+        let reason = &health.body["parts"]["agent.echo"]["reason"];
+        assert_eq!(reason, "waiting: it was ended by signal 9");
+    }
+
+    #[test]
+    fn stopping_and_a_silent_router_are_not_ready_but_alive() {
+        let mut stopping = snapshot();
+        stopping.phase = Phase::Draining;
+        assert_eq!(ready(Some(&stopping)).status, 503);
+        assert_eq!(ready(None).status, 503);
+        assert_eq!(live().status, 200);
+    }
+}

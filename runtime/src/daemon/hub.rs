@@ -1,0 +1,287 @@
+//! The router's hands: one task that owns the router, feeds it events, and carries its effects out.
+//!
+//! It never waits for a client: packets go into bounded outboxes, and a client whose outbox is full
+//! is disconnected. It never waits for memory: segments were checked by the connection that
+//! received them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipc::control::FromRouter;
+use ipc::header::{AgentId, LaneId};
+use ipc::limits::STATUS_PIECE_BYTES_MAX;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use super::connections::segments::{Carried, HeldLane, Segments};
+use super::hosted::HostedTable;
+use super::router::{AgentView, Carry, Effect, Event, Router};
+use super::snapshot::{AgentStatus, Phase, SCHEMA, Snapshot};
+use crate::limits::FAREWELL_TIMEOUT;
+
+/// What the hub is told.
+#[derive(Debug)]
+pub(crate) enum ToHub {
+    /// A connection exists; its packets go here. Comes before every event of the same agent.
+    Connected {
+        /// The id it was given.
+        agent: AgentId,
+        /// Its way out.
+        outbox: Outbox,
+    },
+    /// Something for the router.
+    Event(Box<Event<Arc<Segments>>>),
+    /// A picture is wanted.
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// One client's way out.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// Packets, in order; bounded.
+    pub(crate) packets: mpsc::Sender<Outgoing>,
+    /// Dropped, it ends the connection at once.
+    pub(crate) hangup: oneshot::Sender<Infallible>,
+}
+
+/// One packet for a client.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// What it says.
+    pub(crate) message: FromRouter,
+    /// What travels beside it.
+    pub(crate) carry: Carry<Arc<Segments>>,
+}
+
+/// What the hub knows besides the bus.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Random per start.
+    pub(crate) instance: u64,
+    /// Where the socket is.
+    pub(crate) runtime_dir: String,
+    /// Where metrics are served.
+    pub(crate) metrics_addr: Option<String>,
+    /// The hosted agents.
+    pub(crate) hosted: Arc<HostedTable>,
+    /// When the daemon started.
+    pub(crate) started: Instant,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    router: Router<Arc<Segments>>,
+    facts: Facts,
+    outboxes: BTreeMap<AgentId, Outbox>,
+    lanes: BTreeMap<LaneId, HeldLane>,
+    /// What lanes that ended have carried.
+    ended: Carried,
+    draining: bool,
+}
+
+impl Hub {
+    /// An empty bus that keeps `reserved` names for hosted agents.
+    pub(crate) fn new(facts: Facts, reserved: Vec<String>) -> Self {
+        Self {
+            router: Router::new(facts.instance, reserved),
+            facts,
+            outboxes: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            ended: Carried::default(),
+            draining: false,
+        }
+    }
+
+    /// Works until every sender is gone.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<ToHub>) {
+        loop {
+            let next = match self.router.next_deadline() {
+                None => inbox.recv().await,
+                Some(deadline) => {
+                    let wait = deadline.saturating_sub(self.now());
+                    match tokio::time::timeout(wait, inbox.recv()).await {
+                        Ok(next) => next,
+                        Err(_elapsed) => Some(ToHub::Event(Box::new(Event::Tick))),
+                    }
+                }
+            };
+            let Some(message) = next else { return };
+            self.handle(message);
+        }
+    }
+
+    fn handle(&mut self, message: ToHub) {
+        match message {
+            ToHub::Connected { agent, outbox } => {
+                self.outboxes.insert(agent, outbox);
+            }
+            ToHub::Event(event) => {
+                if let Event::Gone { agent, .. } = event.as_ref() {
+                    self.outboxes.remove(agent);
+                }
+                if matches!(*event, Event::Drain) {
+                    self.draining = true;
+                    self.lanes.values().for_each(HeldLane::drain);
+                }
+                self.feed(*event);
+            }
+            ToHub::Snapshot(answer) => {
+                // Whoever asked may have given up waiting.
+                let _ = answer.send(self.snapshot());
+            }
+        }
+    }
+
+    /// One event and all that follows from it, disconnections of full outboxes included.
+    fn feed(&mut self, event: Event<Arc<Segments>>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = self.now();
+            for effect in self.router.step(event, now) {
+                if let Some(overfull) = self.carry_out(effect) {
+                    let reason = "it does not read its socket".to_owned();
+                    events.push_back(Event::Gone { agent: overfull, reason });
+                }
+            }
+        }
+    }
+
+    /// Carries one effect out. Gives the agent back whose outbox is full, after disconnecting it.
+    fn carry_out(&mut self, effect: Effect<Arc<Segments>>) -> Option<AgentId> {
+        match effect {
+            Effect::Send { to, message, carry } => return self.send(to, message, carry),
+            Effect::Close { agent } => self.close(agent),
+            Effect::LaneOpened { lane, first, second } => {
+                self.lanes.insert(lane, HeldLane::new(&first, second.as_deref()));
+            }
+            Effect::LaneEnded { lane, ending } => {
+                if let Some(mut held) = self.lanes.remove(&lane) {
+                    self.ended = self.ended.plus(held.carried());
+                    held.end(ending);
+                }
+            }
+            Effect::TellStatus { to, request } => return self.tell_status(to, request),
+            Effect::Reported { name, report } => self.facts.hosted.reported(&name, report),
+            Effect::Arrived { info, hosted } => {
+                let (name, pid) = (info.manifest.name, info.pid);
+                if hosted {
+                    info!(agent = name, pid, "hosted agent is on the bus");
+                    self.facts.hosted.arrived(&name);
+                } else {
+                    debug!(agent = name, pid, "agent is on the bus");
+                }
+            }
+            Effect::Left { name, hosted, reason, .. } => {
+                if hosted {
+                    info!(agent = name, reason, "hosted agent left the bus");
+                    self.facts.hosted.left(&name);
+                } else {
+                    debug!(agent = name, reason, "agent left the bus");
+                }
+            }
+        }
+        None
+    }
+
+    fn send(
+        &mut self,
+        to: AgentId,
+        message: FromRouter,
+        carry: Carry<Arc<Segments>>,
+    ) -> Option<AgentId> {
+        let outbox = self.outboxes.get(&to)?;
+        match outbox.packets.try_send(Outgoing { message, carry }) {
+            Ok(()) => None,
+            // Its task ended; `Gone` is on its way.
+            Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                warn!(agent = to.0, "a client does not read its socket and is disconnected");
+                self.outboxes.remove(&to);
+                Some(to)
+            }
+        }
+    }
+
+    /// Lets the last packets go out, for a bounded time.
+    fn close(&mut self, agent: AgentId) {
+        let Some(outbox) = self.outboxes.remove(&agent) else { return };
+        drop(outbox.packets);
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL_TIMEOUT).await;
+            drop(outbox.hangup);
+        });
+    }
+
+    fn tell_status(&mut self, to: AgentId, request: u32) -> Option<AgentId> {
+        let text = match serde_json::to_vec(&self.snapshot()) {
+            Ok(text) => text,
+            Err(error) => {
+                debug!(%error, "a snapshot has no JSON form");
+                Vec::new()
+            }
+        };
+        let mut pieces = text.chunks(STATUS_PIECE_BYTES_MAX).peekable();
+        while let Some(piece) = pieces.next() {
+            let more = pieces.peek().is_some();
+            let message = FromRouter::Status { request, more, piece: piece.to_vec() };
+            let overfull = self.send(to, message, Carry::Nothing);
+            if overfull.is_some() {
+                return overfull;
+            }
+        }
+        None
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        let live = self.lanes.values_mut().map(HeldLane::carried);
+        let carried = live.fold(self.ended, Carried::plus);
+        let facts = &self.facts;
+        let phase = match (self.draining, facts.hosted.all_came_up()) {
+            (true, _) => Phase::Draining,
+            (false, true) => Phase::Ready,
+            (false, false) => Phase::Starting,
+        };
+        Snapshot {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            instance: format!("{:016x}", facts.instance),
+            uptime_seconds: facts.started.elapsed().as_secs_f64(),
+            phase,
+            runtime_dir: facts.runtime_dir.clone(),
+            metrics_addr: facts.metrics_addr.clone(),
+            agents: self.router.agents().map(status_of).collect(),
+            hosted: facts.hosted.statuses(),
+            lanes: self.router.lanes_count(),
+            messages: BTreeMap::from([("critical", carried.messages)]),
+            rejected: BTreeMap::from([("critical", carried.rejected)]),
+            refused: self.router.refused().clone(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.facts.started.elapsed()
+    }
+}
+
+fn status_of(view: AgentView) -> AgentStatus {
+    let manifest = view.info.manifest;
+    AgentStatus {
+        id: view.info.id.0,
+        name: manifest.name,
+        version: manifest.version,
+        category: manifest.category,
+        pid: view.info.pid,
+        uid: view.info.uid,
+        hosted: view.hosted,
+        tools: manifest.tools,
+        capabilities: manifest.capabilities,
+        tags: manifest.tags,
+        links: view.links_count,
+        topics: view.topics_count,
+        subscriptions: view.subscriptions_count,
+    }
+}

@@ -1,0 +1,224 @@
+//! The snapshot in Prometheus' text form. A collector over plain values, so that another library is
+//! one file away.
+//!
+//! Label sets that can occur are there from the start, with 0. What has no source yet is not there
+//! at all.
+
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, Registry, TextEncoder};
+
+use super::snapshot::{HostedState, Snapshot};
+
+/// What the daemon's own process uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessUse {
+    /// Open descriptors.
+    pub(crate) descriptors: Option<u64>,
+    /// Resident memory.
+    pub(crate) resident_bytes: Option<u64>,
+}
+
+/// The media type of [`encode`]'s text.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The exposition of a snapshot.
+pub(crate) fn encode(
+    snapshot: Snapshot,
+    process: ProcessUse,
+) -> Result<Vec<u8>, prometheus::Error> {
+    let registry = Registry::new();
+    registry.register(Box::new(SnapshotCollector { snapshot, process }))?;
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(text)
+}
+
+/// Reads what this process uses, where `/proc` says it.
+pub(crate) fn process_use() -> ProcessUse {
+    let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| {
+        // One of them is the directory that is being read.
+        (entries.count() as u64).saturating_sub(1)
+    });
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = status.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let resident_bytes = pages.map(|pages| pages * rustix::param::page_size() as u64);
+    ProcessUse { descriptors, resident_bytes }
+}
+
+struct SnapshotCollector {
+    snapshot: Snapshot,
+    process: ProcessUse,
+}
+
+impl Collector for SnapshotCollector {
+    /// None: the registry lives for one scrape, so nothing can be registered twice.
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.bus();
+        families.extend(self.agents());
+        families.extend(self.errors());
+        families.extend(self.process());
+        families
+    }
+}
+
+impl SnapshotCollector {
+    fn bus(&self) -> Vec<MetricFamily> {
+        let snapshot = &self.snapshot;
+        let build = [("version", snapshot.version), ("arch", std::env::consts::ARCH)];
+        let messages =
+            snapshot.messages.iter().map(|(class, count)| sample(&[("class", class)], *count));
+        let dropped = snapshot.rejected.iter();
+        let dropped =
+            dropped.map(|(class, count)| sample(&[("class", class), ("reason", "full")], *count));
+        vec![
+            gauge("bolide_build_info", "The program that runs; always 1.", [sample(&build, 1)]),
+            counter(
+                "bolide_bus_messages_total",
+                "Messages that went over the bus, by class.",
+                messages,
+            ),
+            counter(
+                "bolide_bus_dropped_total",
+                "Messages that the bus did not take; their senders were told.",
+                dropped,
+            ),
+            gauge(
+                "bolide_bus_lanes",
+                "Lanes that carry messages; a link has two, a topic one.",
+                [sample(&[], snapshot.lanes as u64)],
+            ),
+        ]
+    }
+
+    fn agents(&self) -> Vec<MetricFamily> {
+        let snapshot = &self.snapshot;
+        let states = [
+            HostedState::Starting,
+            HostedState::Up,
+            HostedState::Waiting,
+            HostedState::Failed,
+            HostedState::Stopped,
+        ];
+        let in_state = |state: HostedState| {
+            let count = snapshot.hosted.iter().filter(|hosted| hosted.state == state).count();
+            sample(&[("state", state.name())], count as u64)
+        };
+        let guests = snapshot.agents.iter().filter(|agent| !agent.hosted).count();
+        let agents = states.into_iter().map(in_state);
+        let agents = agents.chain([sample(&[("state", "guest")], guests as u64)]);
+        let hosted = || snapshot.hosted.iter();
+        let restarts = hosted().map(|one| sample(&[("agent", &one.name)], one.restarts));
+        let running = hosted().map(|one| sample(&[("agent", &one.name)], one.tasks.running));
+        let tasks = hosted().flat_map(|one| {
+            let outcomes = one.tasks.outcomes().into_iter();
+            outcomes.map(|(outcome, count)| {
+                sample(&[("agent", &one.name), ("outcome", outcome)], count)
+            })
+        });
+        vec![
+            gauge(
+                "bolide_agents",
+                "Agents, by state: guests on the bus, and those that the daemon hosts.",
+                agents,
+            ),
+            counter(
+                "bolide_agent_restarts_total",
+                "How often a hosted agent was started again.",
+                restarts,
+            ),
+            gauge("bolide_tasks_running", "Tasks under way in a hosted agent.", running),
+            counter("bolide_tasks_total", "Tasks that ended in a hosted agent, by outcome.", tasks),
+        ]
+    }
+
+    fn errors(&self) -> Vec<MetricFamily> {
+        let snapshot = &self.snapshot;
+        let refused = snapshot.refused.iter();
+        let refused =
+            refused.map(|(code, count)| sample(&[("agent", "router"), ("kind", code)], *count));
+        let failed = snapshot.hosted.iter().flat_map(|one| {
+            let errors = one.errors.iter();
+            errors.map(|(kind, count)| sample(&[("agent", &one.name), ("kind", kind)], *count))
+        });
+        vec![counter(
+            "bolide_errors_total",
+            "Errors that agents answered with, and requests that the router refused, by kind.",
+            refused.chain(failed),
+        )]
+    }
+
+    fn process(&self) -> Vec<MetricFamily> {
+        let descriptors = self.process.descriptors.map(|count| sample(&[], count));
+        let resident = self.process.resident_bytes.map(|bytes| sample(&[], bytes));
+        vec![
+            gauge("process_open_fds", "Open file descriptors of the daemon.", descriptors),
+            gauge("process_resident_memory_bytes", "Resident memory of the daemon.", resident),
+        ]
+    }
+}
+
+type Sample = (Vec<LabelPair>, f64);
+
+fn sample(labels: &[(&str, &str)], value: u64) -> Sample {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    (labels.iter().map(pair).collect(), value as f64)
+}
+
+fn counter(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
+    family(name, help, MetricType::COUNTER, samples, |metric, value| {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    })
+}
+
+fn gauge(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, samples, |metric, value| {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    })
+}
+
+fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    samples: impl IntoIterator<Item = Sample>,
+    set: impl Fn(&mut Metric, f64),
+) -> MetricFamily {
+    let mut merged: HashMap<Vec<(String, String)>, usize> = HashMap::new();
+    let mut metrics: Vec<Metric> = Vec::new();
+    for (labels, value) in samples {
+        let key = labels.iter().map(|pair| (pair.name().to_owned(), pair.value().to_owned()));
+        // One series per label set, whatever the sources hold.
+        let fresh = metrics.len();
+        if *merged.entry(key.collect()).or_insert(fresh) != fresh {
+            continue;
+        }
+        let mut metric = Metric::from_label(labels);
+        set(&mut metric, value);
+        metrics.push(metric);
+    }
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,343 @@
+//! The router's mind: who is on the bus, which links and topics exist, and what follows from each
+//! event.
+//!
+//! A pure state machine: [`Router::step`] takes an event and the time and returns effects; sockets,
+//! memory and processes are [`super::connections`]'. `D` stands for the checked descriptors that
+//! came with a message; the machine passes them on and drops them, and never looks inside, so tests
+//! use plain values in their place.
+//!
+//! Rules that hold after every step:
+//! 1. Every lane in `lanes` names living agents only, and stands in the sets of all of them.
+//! 2. An agent that leaves takes its name, lanes, offers, readerships and subscriptions with it, in
+//!    one step.
+//! 3. Every request gets exactly one answer: its positive one or `Refused`, an `OpenLink` at the
+//!    latest `OFFER_TIMEOUT` later. Only a requester that is itself gone gets none.
+//! 4. `LaneOpened` and `LaneEnded` come in pairs: whoever holds memory for a lane can rely on it.
+
+mod agents;
+mod event;
+mod links;
+#[cfg(test)]
+mod property;
+pub(crate) mod rate;
+pub(crate) mod subject;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use ipc::header::{AgentId, LaneId};
+
+pub(crate) use self::event::{Carry, Effect, Ending, Event, Newcomer};
+use crate::limits::REASON_BYTES_MAX;
+
+/// Everything that the router knows.
+#[derive(Debug)]
+pub(crate) struct Router<D> {
+    agents: BTreeMap<AgentId, Agent>,
+    names: BTreeMap<String, AgentId>,
+    lanes: BTreeMap<LaneId, Lane<D>>,
+    /// Offers by the time they lapse.
+    lapses: BTreeSet<(Duration, LaneId)>,
+    topics_count: usize,
+    last_lane: u32,
+    instance: u64,
+    draining: bool,
+    /// Names that only the supervisor's processes may bear, with the tools they were last seen to
+    /// answer.
+    reserved: BTreeMap<String, Vec<String>>,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+struct Agent {
+    info: AgentInfo,
+    hosted: bool,
+    /// Links, offered and open.
+    links: BTreeSet<LaneId>,
+    /// Of these, offers it made that nobody answered yet.
+    offers_count: usize,
+    /// Topics it writes.
+    topics: BTreeSet<LaneId>,
+    /// Topics of others that it was told of, whether it reads them or not.
+    announced: BTreeSet<LaneId>,
+    subscriptions: Vec<Subscription>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    /// 0 for the patterns of a manifest.
+    request: u32,
+    pattern: String,
+}
+
+#[derive(Debug)]
+enum Lane<D> {
+    Offer(Offer<D>),
+    Link { opener: AgentId, acceptor: AgentId },
+    Topic(Topic<D>),
+}
+
+#[derive(Debug)]
+struct Offer<D> {
+    opener: AgentId,
+    target: AgentId,
+    request: u32,
+    segments: D,
+    lapses_at: Duration,
+}
+
+#[derive(Debug)]
+struct Topic<D> {
+    writer: AgentId,
+    subject: String,
+    policy: TopicPolicy,
+    segments: D,
+    announced_to: BTreeSet<AgentId>,
+    readers: BTreeSet<AgentId>,
+}
+
+/// One agent as `status` shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentView {
+    /// Who.
+    pub(crate) info: AgentInfo,
+    /// Whether the supervisor started it.
+    pub(crate) hosted: bool,
+    /// Its links.
+    pub(crate) links_count: usize,
+    /// Topics it writes.
+    pub(crate) topics_count: usize,
+    /// Its patterns.
+    pub(crate) subscriptions_count: usize,
+}
+
+type Effects<D> = Vec<Effect<D>>;
+
+impl<D: Clone> Router<D> {
+    /// An empty bus. `instance` is random per start; `reserved` are the names of hosted agents.
+    pub(crate) fn new(instance: u64, reserved: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            agents: BTreeMap::new(),
+            names: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            lapses: BTreeSet::new(),
+            topics_count: 0,
+            last_lane: 0,
+            instance,
+            draining: false,
+            reserved: reserved.into_iter().map(|name| (name, Vec::new())).collect(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// What follows from `event` at `now` (any clock that never runs backwards).
+    pub(crate) fn step(&mut self, event: Event<D>, now: Duration) -> Effects<D> {
+        let mut effects = self.lapse_offers(now);
+        let out = &mut effects;
+        match event {
+            Event::Hello(newcomer) => self.hello(newcomer, out),
+            Event::Message { agent, message, segments } => {
+                if self.agents.contains_key(&agent) {
+                    self.message(agent, message, segments, now, out);
+                }
+            }
+            Event::BadSegment { agent, message, reason } => {
+                if self.agents.contains_key(&agent) {
+                    self.bad_segment(agent, message, reason, out);
+                }
+            }
+            Event::Malformed { agent, reason } => self.expel(agent, "malformed", reason, out),
+            Event::Gone { agent, reason } => self.leave(agent, Ending::PeerGone, &reason, out),
+            Event::Tick => {}
+            Event::Drain => self.drain(out),
+        }
+        effects
+    }
+
+    /// When [`Event::Tick`] is wanted next, if ever.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.lapses.first().map(|(at, _)| *at)
+    }
+
+    /// Every agent, for `status` and metrics.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = AgentView> {
+        self.agents.values().map(|agent| AgentView {
+            info: agent.info.clone(),
+            hosted: agent.hosted,
+            links_count: agent.links.len(),
+            topics_count: agent.topics.len(),
+            subscriptions_count: agent.subscriptions.len(),
+        })
+    }
+
+    /// Links and topics that exist: the lanes that carry messages (a link has two).
+    pub(crate) fn lanes_count(&self) -> usize {
+        let lanes = |lane: &Lane<D>| match lane {
+            Lane::Offer(_) => 0,
+            Lane::Link { .. } => 2,
+            Lane::Topic(_) => 1,
+        };
+        self.lanes.values().map(lanes).sum()
+    }
+
+    /// Requests and connections refused since the start, by code.
+    pub(crate) fn refused(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refused
+    }
+
+    fn message(
+        &mut self,
+        agent: AgentId,
+        message: ToRouter,
+        segments: Option<D>,
+        now: Duration,
+        out: &mut Effects<D>,
+    ) {
+        let asks = |request: &u32| *request != 0;
+        match (message, segments) {
+            (ToRouter::ListAgents { request, filter }, None) if asks(&request) => {
+                self.list_agents(agent, request, &filter, out);
+            }
+            (ToRouter::OpenLink { request, target }, Some(segments)) if asks(&request) => {
+                self.open_link(agent, request, &target, segments, now, out);
+            }
+            (ToRouter::AcceptLink { lane }, Some(segments)) => {
+                self.accept_link(agent, lane, segments, out);
+            }
+            (ToRouter::CloseLink { lane, reason }, None) => {
+                self.close_lane(agent, lane, shortened(reason), out);
+            }
+            (ToRouter::Grant { lane, grant }, Some(granted)) => {
+                self.grant(agent, lane, grant, granted, out);
+            }
+            (ToRouter::Publish { request, subject, policy }, Some(segments)) if asks(&request) => {
+                self.publish(agent, request, subject, policy, segments, out);
+            }
+            (ToRouter::Subscribe { request, pattern }, None) if asks(&request) => {
+                self.subscribe(agent, request, pattern, out);
+            }
+            (ToRouter::JoinTopic { lane }, Some(segments)) => {
+                self.join_topic(agent, lane, segments, out);
+            }
+            (ToRouter::Status { request }, None) if asks(&request) => {
+                out.push(Effect::TellStatus { to: agent, request });
+            }
+            (ToRouter::Report(report), None) => {
+                let reporter = self.agents.get(&agent).filter(|agent| agent.hosted);
+                if let Some(reporter) = reporter {
+                    let name = reporter.info.manifest.name.clone();
+                    out.push(Effect::Reported { name, report });
+                }
+            }
+            (ToRouter::Pong { .. }, None) => {}
+            (ToRouter::Bye, None) => {
+                self.leave(agent, Ending::Closed, "it said goodbye", out);
+                out.push(Effect::Close { agent });
+            }
+            (ToRouter::Hello { .. }, _) => {
+                let reason = "a second `Hello` on one connection".to_owned();
+                self.expel(agent, "malformed", reason, out);
+            }
+            _ => {
+                let reason = "a message with request 0 or with the wrong descriptors".to_owned();
+                self.expel(agent, "malformed", reason, out);
+            }
+        }
+    }
+
+    fn bad_segment(
+        &mut self,
+        agent: AgentId,
+        message: ToRouter,
+        reason: String,
+        out: &mut Effects<D>,
+    ) {
+        let reason = shortened(reason);
+        match message {
+            ToRouter::OpenLink { request, .. } | ToRouter::Publish { request, .. } => {
+                self.refuse(agent, request, "bad-segment", reason, out);
+            }
+            ToRouter::AcceptLink { lane } => self.accept_failed(agent, lane, &reason, out),
+            ToRouter::JoinTopic { lane } => {
+                send(out, agent, lane_closed(lane, Ending::Revoked, &reason));
+            }
+            _ => self.expel(agent, "malformed", reason, out),
+        }
+    }
+
+    fn drain(&mut self, out: &mut Effects<D>) {
+        if std::mem::replace(&mut self.draining, true) {
+            return;
+        }
+        for agent in self.agents.keys() {
+            send(out, *agent, FromRouter::Draining);
+        }
+    }
+
+    /// Throws an agent (or a connection that never became one) out.
+    fn expel(&mut self, agent: AgentId, code: &'static str, message: String, out: &mut Effects<D>) {
+        self.refuse(agent, 0, code, message.clone(), out);
+        self.leave(agent, Ending::PeerGone, &message, out);
+        out.push(Effect::Close { agent });
+    }
+
+    /// Frees everything of an agent at once; rule 2. Nothing happens to one that is unknown.
+    fn leave(&mut self, agent: AgentId, ending: Ending, reason: &str, out: &mut Effects<D>) {
+        let Some(left) = self.agents.remove(&agent) else { return };
+        let name = left.info.manifest.name;
+        self.names.remove(&name);
+        let told = format!("agent `{name}` (process {}) is gone: {reason}", left.info.pid);
+        for lane in left.links {
+            self.end_link(lane, agent, ending, &told, out);
+        }
+        for lane in left.topics {
+            self.end_topic(lane, ending, &told, out);
+        }
+        for lane in left.announced {
+            self.forget_reader(lane, agent, out);
+        }
+        let hosted = left.hosted;
+        out.push(Effect::Left { agent, name, hosted, reason: reason.to_owned() });
+    }
+
+    fn refuse(
+        &mut self,
+        to: AgentId,
+        request: u32,
+        code: &'static str,
+        message: String,
+        out: &mut Effects<D>,
+    ) {
+        *self.refused.entry(code).or_default() += 1;
+        send(out, to, FromRouter::Refused { request, code: code.to_owned(), message });
+    }
+
+    /// A lane id that was never used, or `None` when all are spent.
+    fn new_lane(&mut self) -> Option<LaneId> {
+        self.last_lane = self.last_lane.checked_add(1)?;
+        Some(LaneId(self.last_lane))
+    }
+}
+
+fn send<D>(out: &mut Effects<D>, to: AgentId, message: FromRouter) {
+    out.push(Effect::Send { to, message, carry: Carry::Nothing });
+}
+
+fn lane_closed(lane: LaneId, ending: Ending, reason: &str) -> FromRouter {
+    let code = ending.code().to_owned();
+    FromRouter::LinkClosed { lane, code, reason: reason.to_owned() }
+}
+
+/// A peer's words, cut to what others are shown.
+fn shortened(mut text: String) -> String {
+    let mut end = text.len().min(REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}

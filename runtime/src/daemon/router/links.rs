@@ -1,0 +1,253 @@
+//! Links: open, offer, accept or decline, grant, close; and what lapses.
+
+use std::time::Duration;
+
+use ipc::control::FromRouter;
+use ipc::header::{AgentId, GrantId, LaneId};
+
+use super::agents::Found;
+use super::{Carry, Effect, Effects, Ending, Lane, Offer, Router, lane_closed, send};
+use crate::limits::{LINKS_PER_AGENT_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX};
+
+impl<D: Clone> Router<D> {
+    pub(super) fn open_link(
+        &mut self,
+        opener: AgentId,
+        request: u32,
+        target: &str,
+        segments: D,
+        now: Duration,
+        out: &mut Effects<D>,
+    ) {
+        let target = match self.may_open(opener, target) {
+            Ok(target) => target,
+            Err((code, message)) => return self.refuse(opener, request, code, message, out),
+        };
+        let Some(lane) = self.new_lane() else {
+            let text = "every lane number of this daemon is spent; restart it".to_owned();
+            return self.refuse(opener, request, "limit", text, out);
+        };
+        for agent in [opener, target] {
+            if let Some(agent) = self.agents.get_mut(&agent) {
+                agent.links.insert(lane);
+            }
+        }
+        let Some(agent) = self.agents.get_mut(&opener) else { return };
+        agent.offers_count += 1;
+        let from = agent.info.clone();
+        let lapses_at = now.saturating_add(OFFER_TIMEOUT);
+        self.lapses.insert((lapses_at, lane));
+        let carry = Carry::Offer(segments.clone());
+        let offer = Offer { opener, target, request, segments, lapses_at };
+        self.lanes.insert(lane, Lane::Offer(offer));
+        out.push(Effect::Send {
+            to: target,
+            message: FromRouter::LinkOffered { lane, from },
+            carry,
+        });
+    }
+
+    fn may_open(&self, opener: AgentId, target: &str) -> Result<AgentId, (&'static str, String)> {
+        if self.draining {
+            let text = "the daemon is stopping and opens no new links".to_owned();
+            return Err(("draining", text));
+        }
+        let found = match self.find(opener, target) {
+            Found::Agent(found) => found,
+            Found::Starting(name) => {
+                let text = format!("the hosted agent `{name}` is not up; it is being started");
+                return Err(("starting", text));
+            }
+            Found::Nobody => {
+                let text = format!("no agent is named `{target}` or answers a tool `{target}`");
+                return Err(("no-such-target", text));
+            }
+        };
+        if found == opener {
+            return Err(("no-such-target", "an agent cannot open a link to itself".to_owned()));
+        }
+        let full = |agent: &AgentId| {
+            self.agents.get(agent).is_none_or(|agent| agent.links.len() >= LINKS_PER_AGENT_MAX)
+        };
+        if full(&opener) || full(&found) {
+            let text = format!("one of the two already has {LINKS_PER_AGENT_MAX} links");
+            return Err(("limit", text));
+        }
+        let offers = self.agents.get(&opener).map_or(0, |agent| agent.offers_count);
+        if offers >= OFFERS_PER_AGENT_MAX {
+            let text = format!("{OFFERS_PER_AGENT_MAX} links are waiting to be accepted already");
+            return Err(("limit", text));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn accept_link(
+        &mut self,
+        acceptor: AgentId,
+        lane: LaneId,
+        segments: D,
+        out: &mut Effects<D>,
+    ) {
+        // Nothing to answer where the offer is not there: it was not its own, or it lapsed, and
+        // then `LinkClosed` is on its way already.
+        let Some(offer) = self.take_offer(lane, acceptor) else { return };
+        let Some(peer) = self.agents.get(&acceptor).map(|agent| agent.info.clone()) else { return };
+        self.offer_answered(offer.opener);
+        self.lanes.insert(lane, Lane::Link { opener: offer.opener, acceptor });
+        let ready = Carry::Ready { peer: segments.clone(), own: offer.segments.clone() };
+        out.push(Effect::LaneOpened { lane, first: offer.segments, second: Some(segments) });
+        out.push(Effect::Send {
+            to: offer.opener,
+            message: FromRouter::LinkReady { request: offer.request, lane, peer },
+            carry: ready,
+        });
+    }
+
+    /// The acceptor's descriptors were no good: neither side gets the link.
+    pub(super) fn accept_failed(
+        &mut self,
+        acceptor: AgentId,
+        lane: LaneId,
+        reason: &str,
+        out: &mut Effects<D>,
+    ) {
+        let Some(offer) = self.take_offer(lane, acceptor) else { return };
+        self.unlist(lane, &offer);
+        let text = format!("the other side answered with an unfit segment: {reason}");
+        self.refuse(offer.opener, offer.request, "bad-segment", text, out);
+        send(out, acceptor, lane_closed(lane, Ending::Revoked, reason));
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        from: AgentId,
+        lane: LaneId,
+        grant: GrantId,
+        granted: D,
+        out: &mut Effects<D>,
+    ) {
+        // A grant for a link that just ended is dropped with the link: its sender has been told.
+        let Some(Lane::Link { opener, acceptor }) = self.lanes.get(&lane) else { return };
+        let to = match from {
+            from if from == *opener => *acceptor,
+            from if from == *acceptor => *opener,
+            _ => return,
+        };
+        let message = FromRouter::Granted { lane, grant };
+        out.push(Effect::Send { to, message, carry: Carry::Grant(granted) });
+    }
+
+    /// `CloseLink`: declines an offer, closes a link, ends a topic or leaves one.
+    pub(super) fn close_lane(
+        &mut self,
+        agent: AgentId,
+        lane: LaneId,
+        reason: String,
+        out: &mut Effects<D>,
+    ) {
+        match self.lanes.get(&lane) {
+            Some(Lane::Offer(offer)) if offer.target == agent => {
+                let Some(offer) = self.take_offer(lane, agent) else { return };
+                self.unlist(lane, &offer);
+                let text = format!("the other side declined: {reason}");
+                self.refuse(offer.opener, offer.request, "declined", text, out);
+            }
+            Some(Lane::Link { opener, acceptor }) if [*opener, *acceptor].contains(&agent) => {
+                self.end_link(lane, agent, Ending::Closed, &reason, out);
+            }
+            Some(Lane::Topic(topic)) if topic.writer == agent => {
+                self.end_topic(lane, Ending::Closed, &reason, out);
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.topics.remove(&lane);
+                }
+            }
+            Some(Lane::Topic(_)) => self.leave_topic(lane, agent, out),
+            // Not its own, or it ended a moment ago; then `LinkClosed` is on its way.
+            _ => {}
+        }
+    }
+
+    /// Ends an offer or a link because of `by`, and tells the other side.
+    pub(super) fn end_link(
+        &mut self,
+        lane: LaneId,
+        by: AgentId,
+        ending: Ending,
+        reason: &str,
+        out: &mut Effects<D>,
+    ) {
+        match self.lanes.remove(&lane) {
+            Some(Lane::Link { opener, acceptor }) => {
+                for side in [opener, acceptor] {
+                    if let Some(agent) = self.agents.get_mut(&side) {
+                        agent.links.remove(&lane);
+                    }
+                }
+                let other = if by == opener { acceptor } else { opener };
+                send(out, other, lane_closed(lane, ending, reason));
+                out.push(Effect::LaneEnded { lane, ending });
+            }
+            Some(Lane::Offer(offer)) => {
+                self.lapses.remove(&(offer.lapses_at, lane));
+                self.unlist(lane, &offer);
+                if by == offer.opener {
+                    send(out, offer.target, lane_closed(lane, ending, reason));
+                } else {
+                    let text = reason.to_owned();
+                    self.refuse(offer.opener, offer.request, "peer-gone", text, out);
+                }
+            }
+            Some(topic @ Lane::Topic(_)) => {
+                self.lanes.insert(lane, topic);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends every offer whose time is over.
+    pub(super) fn lapse_offers(&mut self, now: Duration) -> Effects<D> {
+        let mut out = Vec::new();
+        while let Some((at, lane)) = self.lapses.first().copied().filter(|(at, _)| *at <= now) {
+            self.lapses.remove(&(at, lane));
+            let Some(Lane::Offer(offer)) = self.lanes.remove(&lane) else { continue };
+            self.unlist(lane, &offer);
+            let seconds = OFFER_TIMEOUT.as_secs();
+            let name = self.agents.get(&offer.target).map(|agent| &agent.info.manifest.name);
+            let name = name.map_or("", String::as_str);
+            let text = format!("agent `{name}` did not answer the offer within {seconds} s");
+            send(&mut out, offer.target, lane_closed(lane, Ending::Closed, &text));
+            self.refuse(offer.opener, offer.request, "no-answer", text, &mut out);
+        }
+        out
+    }
+
+    /// Takes the offer out of `lanes` and its timer away, if it was made to `target`.
+    fn take_offer(&mut self, lane: LaneId, target: AgentId) -> Option<Offer<D>> {
+        match self.lanes.remove(&lane)? {
+            Lane::Offer(offer) if offer.target == target => {
+                self.lapses.remove(&(offer.lapses_at, lane));
+                Some(offer)
+            }
+            other => {
+                self.lanes.insert(lane, other);
+                None
+            }
+        }
+    }
+
+    /// Takes an ended offer out of the sets of both sides.
+    fn unlist(&mut self, lane: LaneId, offer: &Offer<D>) {
+        self.offer_answered(offer.opener);
+        for side in [offer.opener, offer.target] {
+            if let Some(agent) = self.agents.get_mut(&side) {
+                agent.links.remove(&lane);
+            }
+        }
+    }
+
+    fn offer_answered(&mut self, opener: AgentId) {
+        if let Some(agent) = self.agents.get_mut(&opener) {
+            agent.offers_count = agent.offers_count.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Any order of events: nothing leaks, every request gets one answer, the books agree after every
+//! step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use ipc::control::{FromRouter, ToRouter, TopicPolicy};
+use ipc::header::{AgentId, GrantId, LaneId};
+use proptest::prelude::*;
+
+use super::tests::{Segments, hello, manifest};
+use super::{Effect, Event, Lane, Router};
+use crate::limits::OFFER_TIMEOUT;
+
+const SUBJECTS: [&str; 4] = ["a", "a.b", "a.b.c", "wrong subject"];
+const PATTERNS: [&str; 5] = ["a", "a.*", ">", "a.>", "*.*.c"];
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Hello,
+    Gone,
+    Bye,
+    List,
+    Open(u8),
+    Accept(u8),
+    BadAccept(u8),
+    Close(u8),
+    Grant(u8),
+    Publish(u8),
+    Subscribe(u8),
+    Join(u8),
+    Malformed,
+    Wait(u16),
+    Drain,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => Just(Op::Hello),
+        2 => Just(Op::Gone),
+        1 => Just(Op::Bye),
+        1 => Just(Op::List),
+        6 => any::<u8>().prop_map(Op::Open),
+        6 => any::<u8>().prop_map(Op::Accept),
+        1 => any::<u8>().prop_map(Op::BadAccept),
+        3 => any::<u8>().prop_map(Op::Close),
+        2 => any::<u8>().prop_map(Op::Grant),
+        4 => any::<u8>().prop_map(Op::Publish),
+        3 => any::<u8>().prop_map(Op::Subscribe),
+        4 => any::<u8>().prop_map(Op::Join),
+        1 => Just(Op::Malformed),
+        2 => any::<u16>().prop_map(Op::Wait),
+    ]
+}
+
+/// The world around the router, as far as the properties need it.
+struct World {
+    router: Router<Segments>,
+    now: Duration,
+    next_request: u32,
+    /// Unanswered requests of living agents.
+    asked: BTreeSet<(AgentId, u32)>,
+    held_lanes: BTreeSet<LaneId>,
+    handed_out: Vec<Weak<u32>>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            router: Router::new(1, []),
+            now: Duration::ZERO,
+            next_request: 0,
+            asked: BTreeSet::new(),
+            held_lanes: BTreeSet::new(),
+            handed_out: Vec::new(),
+        }
+    }
+
+    fn segments(&mut self) -> Option<Segments> {
+        let segments = Rc::new(0);
+        self.handed_out.push(Rc::downgrade(&segments));
+        Some(segments)
+    }
+
+    fn does(&mut self, agent: u32, op: Op) {
+        let id = AgentId(agent);
+        let lane = |index: u8| LaneId(1 + u32::from(index) % (self.router.last_lane + 1));
+        self.next_request += 1;
+        let request = self.next_request;
+        let pick = |list: &[&str], index: u8| list[usize::from(index) % list.len()].to_owned();
+        let (message, carries) = match op {
+            Op::Hello => {
+                let event = hello(agent, manifest(&format!("agent-{agent}"), &["tool"]));
+                return self.step(event);
+            }
+            Op::Gone => return self.step(Event::Gone { agent: id, reason: String::new() }),
+            Op::Malformed => {
+                return self.step(Event::Malformed { agent: id, reason: String::new() });
+            }
+            Op::Wait(milliseconds) => {
+                self.now += Duration::from_millis(milliseconds.into()) / 16;
+                return self.step(Event::Tick);
+            }
+            Op::Drain => return self.step(Event::Drain),
+            Op::BadAccept(index) => {
+                let message = ToRouter::AcceptLink { lane: lane(index) };
+                let reason = String::new();
+                return self.step(Event::BadSegment { agent: id, message, reason });
+            }
+            Op::Bye => (ToRouter::Bye, false),
+            Op::List => (ToRouter::ListAgents { request, filter: String::new() }, false),
+            Op::Open(target) => {
+                let target = match target % 8 {
+                    7 => "tool".to_owned(),
+                    other => format!("agent-{other}"),
+                };
+                (ToRouter::OpenLink { request, target }, true)
+            }
+            Op::Accept(index) => (ToRouter::AcceptLink { lane: lane(index) }, true),
+            Op::Close(index) => {
+                (ToRouter::CloseLink { lane: lane(index), reason: String::new() }, false)
+            }
+            Op::Grant(index) => (ToRouter::Grant { lane: lane(index), grant: GrantId(1) }, true),
+            Op::Publish(index) => {
+                let (subject, policy) = (pick(&SUBJECTS, index), TopicPolicy::Lossy);
+                (ToRouter::Publish { request, subject, policy }, true)
+            }
+            Op::Subscribe(index) => {
+                (ToRouter::Subscribe { request, pattern: pick(&PATTERNS, index) }, false)
+            }
+            Op::Join(index) => (ToRouter::JoinTopic { lane: lane(index) }, true),
+        };
+        let asks = matches!(
+            message,
+            ToRouter::ListAgents { .. }
+                | ToRouter::OpenLink { .. }
+                | ToRouter::Publish { .. }
+                | ToRouter::Subscribe { .. }
+        );
+        if asks && self.router.agents.contains_key(&id) {
+            self.asked.insert((id, request));
+        }
+        let segments = if carries { self.segments() } else { None };
+        self.step(Event::Message { agent: id, message, segments });
+    }
+
+    fn step(&mut self, event: Event<Segments>) {
+        for effect in self.router.step(event, self.now) {
+            match effect {
+                Effect::Send { to, message, .. } => self.answered(to, &message),
+                Effect::LaneOpened { lane, .. } => assert!(self.held_lanes.insert(lane)),
+                Effect::LaneEnded { lane, .. } => assert!(self.held_lanes.remove(&lane)),
+                Effect::Left { agent, .. } => self.asked.retain(|(asker, _)| *asker != agent),
+                _ => {}
+            }
+        }
+        self.books_agree();
+    }
+
+    fn answered(&mut self, to: AgentId, message: &FromRouter) {
+        let request = match message {
+            FromRouter::Refused { request, .. } if *request != 0 => *request,
+            FromRouter::Agents { request, more: false, .. }
+            | FromRouter::LinkReady { request, .. }
+            | FromRouter::Published { request, .. }
+            | FromRouter::Subscribed { request } => *request,
+            _ => return,
+        };
+        assert!(self.asked.remove(&(to, request)), "answered twice or unasked: {message:?}");
+    }
+
+    /// Rule 1 and the bookkeeping that is derived from `lanes`.
+    fn books_agree(&self) {
+        let router = &self.router;
+        let mut links: BTreeMap<AgentId, BTreeSet<LaneId>> = BTreeMap::new();
+        let (mut topics, mut announced) = (links.clone(), links.clone());
+        let mut offers: BTreeMap<AgentId, usize> = BTreeMap::new();
+        let mut lapses = BTreeSet::new();
+        let mut topics_count = 0;
+        for (lane, kind) in &router.lanes {
+            match kind {
+                Lane::Offer(offer) => {
+                    links.entry(offer.opener).or_default().insert(*lane);
+                    links.entry(offer.target).or_default().insert(*lane);
+                    *offers.entry(offer.opener).or_default() += 1;
+                    lapses.insert((offer.lapses_at, *lane));
+                }
+                Lane::Link { opener, acceptor } => {
+                    links.entry(*opener).or_default().insert(*lane);
+                    links.entry(*acceptor).or_default().insert(*lane);
+                    assert!(self.held_lanes.contains(lane));
+                }
+                Lane::Topic(topic) => {
+                    topics_count += 1;
+                    topics.entry(topic.writer).or_default().insert(*lane);
+                    assert!(topic.readers.is_subset(&topic.announced_to));
+                    for reader in &topic.announced_to {
+                        announced.entry(*reader).or_default().insert(*lane);
+                    }
+                    assert!(self.held_lanes.contains(lane));
+                }
+            }
+        }
+        assert_eq!(router.lapses, lapses);
+        assert_eq!(router.topics_count, topics_count);
+        assert_eq!(router.names.len(), router.agents.len());
+        for (id, agent) in &router.agents {
+            assert_eq!(router.names.get(&agent.info.manifest.name), Some(id));
+            assert_eq!(agent.links, links.remove(id).unwrap_or_default());
+            assert_eq!(agent.topics, topics.remove(id).unwrap_or_default());
+            assert_eq!(agent.announced, announced.remove(id).unwrap_or_default());
+            assert_eq!(agent.offers_count, offers.remove(id).unwrap_or_default());
+        }
+        assert!(links.is_empty() && topics.is_empty() && announced.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_leaks_and_every_request_is_answered_once(
+        ops in prop::collection::vec((0u32..7, op()), 1..200),
+        drain_at in prop::option::of(0usize..200),
+    ) {
+        let mut world = World::new();
+        for agent in 0..7 {
+            world.does(agent, Op::Hello);
+        }
+        for (index, (agent, op)) in ops.into_iter().enumerate() {
+            if Some(index) == drain_at {
+                world.does(0, Op::Drain);
+            }
+            world.does(agent, op);
+        }
+        world.now += OFFER_TIMEOUT;
+        world.step(Event::Tick);
+        prop_assert!(world.asked.is_empty(), "unanswered: {:?}", world.asked);
+        for agent in 0..7 {
+            world.does(agent, Op::Gone);
+        }
+        prop_assert!(world.router.lanes.is_empty() && world.router.agents.is_empty());
+        prop_assert!(world.held_lanes.is_empty());
+        prop_assert!(world.handed_out.iter().all(|segments| segments.upgrade().is_none()));
+    }
+}

@@ -1,0 +1,580 @@
+//! The router's rules, one by one, without any IO.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use ipc::header::{AgentId, GrantId, LaneId};
+use ipc::manifest::AgentManifest;
+
+use super::{Carry, Effect, Ending, Event, Newcomer, Router};
+use crate::limits::{
+    AGENTS_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX, READERS_PER_TOPIC_MAX, REASON_BYTES_MAX,
+    SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_PER_AGENT_MAX,
+};
+
+pub(super) type Segments = Rc<u32>;
+
+const NOW: Duration = Duration::from_secs(1);
+
+pub(super) fn manifest(name: &str, tools: &[&str]) -> AgentManifest {
+    AgentManifest {
+        name: name.to_owned(),
+        version: "1.0.0".to_owned(),
+        category: "test".to_owned(),
+        priority: 5,
+        tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
+        ..AgentManifest::default()
+    }
+}
+
+pub(super) fn hello(agent: u32, manifest: AgentManifest) -> Event<Segments> {
+    Event::Hello(Newcomer {
+        agent: AgentId(agent),
+        pid: 1000 + agent,
+        uid: 7,
+        hosted_as: None,
+        version: (1, 0),
+        manifest,
+    })
+}
+
+pub(super) fn says(agent: u32, message: ToRouter, segments: Option<u32>) -> Event<Segments> {
+    Event::Message { agent: AgentId(agent), message, segments: segments.map(Rc::new) }
+}
+
+struct Bus(Router<Segments>);
+
+impl Bus {
+    fn with(agents: &[(u32, &str, &[&str])]) -> Self {
+        let mut bus = Self(Router::new(99, ["packager".to_owned()]));
+        for (id, name, tools) in agents {
+            let effects = bus.does(hello(*id, manifest(name, tools)));
+            assert!(matches!(
+                sent_to(&effects, *id).as_slice(),
+                [FromRouter::Welcome { version: (1, 0), instance: 99, .. }]
+            ));
+        }
+        bus
+    }
+
+    fn does(&mut self, event: Event<Segments>) -> Vec<Effect<Segments>> {
+        self.0.step(event, NOW)
+    }
+
+    fn says(
+        &mut self,
+        agent: u32,
+        message: ToRouter,
+        segments: Option<u32>,
+    ) -> Vec<Effect<Segments>> {
+        self.does(says(agent, message, segments))
+    }
+
+    /// Links `from` and `to`, whose name is given.
+    fn link(&mut self, from: u32, to: u32, name: &str) -> LaneId {
+        let effects = self.says(from, open(1, name), Some(10));
+        let lane = lane_of(&effects, to);
+        let effects = self.says(to, ToRouter::AcceptLink { lane }, Some(20));
+        assert_eq!(lane_of(&effects, from), lane);
+        lane
+    }
+
+    fn topic(&mut self, writer: u32, subject: &str) -> LaneId {
+        let effects = self.says(writer, publish(2, subject), Some(30));
+        lane_of(&effects, writer)
+    }
+
+    fn is_empty(&self) -> bool {
+        let router = &self.0;
+        router.agents.is_empty()
+            && router.names.is_empty()
+            && router.lanes.is_empty()
+            && router.lapses.is_empty()
+            && router.topics_count == 0
+    }
+}
+
+fn open(request: u32, target: &str) -> ToRouter {
+    ToRouter::OpenLink { request, target: target.to_owned() }
+}
+
+fn publish(request: u32, subject: &str) -> ToRouter {
+    ToRouter::Publish { request, subject: subject.to_owned(), policy: TopicPolicy::Lossless }
+}
+
+fn subscribe(request: u32, pattern: &str) -> ToRouter {
+    ToRouter::Subscribe { request, pattern: pattern.to_owned() }
+}
+
+fn close(lane: LaneId, reason: &str) -> ToRouter {
+    ToRouter::CloseLink { lane, reason: reason.to_owned() }
+}
+
+fn gone(agent: u32) -> Event<Segments> {
+    Event::Gone { agent: AgentId(agent), reason: "its process ended".to_owned() }
+}
+
+fn sent_to(effects: &[Effect<Segments>], agent: u32) -> Vec<FromRouter> {
+    let sent = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, message, .. } if *to == AgentId(agent) => Some(message.clone()),
+        _ => None,
+    });
+    sent.collect()
+}
+
+/// The code of the only `Refused` to `agent`, which must name `request`.
+#[track_caller]
+fn refusal(effects: &[Effect<Segments>], agent: u32, expected: u32) -> (String, String) {
+    let refused = sent_to(effects, agent).into_iter().filter_map(|message| match message {
+        FromRouter::Refused { request, code, message } => Some((request, code, message)),
+        _ => None,
+    });
+    let refused: Vec<_> = refused.collect();
+    let [(request, code, message)] = refused.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(*request, expected);
+    (code.clone(), message.clone())
+}
+
+#[track_caller]
+fn refused_code(effects: &[Effect<Segments>], agent: u32, expected: u32) -> String {
+    refusal(effects, agent, expected).0
+}
+
+#[track_caller]
+fn lane_of(effects: &[Effect<Segments>], agent: u32) -> LaneId {
+    for message in sent_to(effects, agent) {
+        match message {
+            FromRouter::LinkOffered { lane, .. }
+            | FromRouter::LinkReady { lane, .. }
+            | FromRouter::Published { lane, .. }
+            | FromRouter::TopicFound { lane, .. }
+            | FromRouter::LinkClosed { lane, .. } => return lane,
+            _ => {}
+        }
+    }
+    panic!("no lane for {agent} in {effects:?}");
+}
+
+#[track_caller]
+fn closing(effects: &[Effect<Segments>], agent: u32) -> (LaneId, String, String) {
+    let closed = sent_to(effects, agent).into_iter().filter_map(|message| match message {
+        FromRouter::LinkClosed { lane, code, reason } => Some((lane, code, reason)),
+        _ => None,
+    });
+    let closed: Vec<_> = closed.collect();
+    let [only] = closed.as_slice() else { panic!("{effects:?}") };
+    only.clone()
+}
+
+fn listed(bus: &mut Bus, filter: &str) -> Vec<u32> {
+    let message = ToRouter::ListAgents { request: 5, filter: filter.to_owned() };
+    let effects = bus.says(1, message, None);
+    let mut ids = Vec::new();
+    for message in sent_to(&effects, 1) {
+        let FromRouter::Agents { request: 5, agents, .. } = message else { panic!("{message:?}") };
+        ids.extend(agents.iter().map(|agent: &AgentInfo| agent.id.0));
+    }
+    ids
+}
+
+#[test]
+fn a_taken_name_is_refused_and_the_connection_closed() {
+    let mut bus = Bus::with(&[(1, "one", &[])]);
+    let effects = bus.does(hello(2, manifest("one", &[])));
+    let (code, message) = refusal(&effects, 2, 0);
+    assert_eq!(code, "name-taken");
+    assert!(message.contains("process 1001"), "{message}");
+    assert!(effects.contains(&Effect::Close { agent: AgentId(2) }));
+}
+
+#[test]
+fn a_name_is_free_again_when_its_bearer_is_gone() {
+    let mut bus = Bus::with(&[(1, "one", &[])]);
+    bus.does(gone(1));
+    let effects = bus.does(hello(2, manifest("one", &[])));
+    assert!(matches!(sent_to(&effects, 2).as_slice(), [FromRouter::Welcome { .. }]));
+}
+
+#[test]
+fn a_hosted_name_is_kept_for_the_process_that_was_started_for_it() {
+    let mut bus = Bus::with(&[]);
+    let effects = bus.does(hello(1, manifest("packager", &[])));
+    assert_eq!(refused_code(&effects, 1, 0), "unauthorized");
+    let newcomer = |agent, name, hosted: &str| {
+        Event::Hello(Newcomer {
+            agent: AgentId(agent),
+            pid: 1,
+            uid: 7,
+            hosted_as: Some(hosted.to_owned()),
+            version: (1, 0),
+            manifest: manifest(name, &[]),
+        })
+    };
+    let effects = bus.does(newcomer(2, "other", "packager"));
+    assert_eq!(refused_code(&effects, 2, 0), "unauthorized");
+    let effects = bus.does(newcomer(3, "packager", "packager"));
+    assert!(matches!(sent_to(&effects, 3).as_slice(), [FromRouter::Welcome { .. }]));
+}
+
+#[test]
+fn improper_names_and_patterns_are_malformed() {
+    let mut bus = Bus::with(&[]);
+    for (id, name) in [(1, ""), (2, "a b"), (3, "a..b"), (4, "*")] {
+        let effects = bus.does(hello(id, manifest(name, &[])));
+        assert_eq!(refused_code(&effects, id, 0), "malformed");
+    }
+    let mut greedy = manifest("greedy", &[]);
+    greedy.subscriptions = vec!["a.>.b".to_owned()];
+    assert_eq!(refused_code(&bus.does(hello(5, greedy)), 5, 0), "malformed");
+    assert!(bus.is_empty());
+}
+
+#[test]
+fn agents_are_found_by_name_tool_capability_and_tag() {
+    let mut bus = Bus::with(&[(1, "one", &["a.tool"])]);
+    let mut two = manifest("two", &["b.tool"]);
+    two.capabilities = vec!["packages".to_owned()];
+    two.tags = vec!["fast".to_owned()];
+    bus.does(hello(2, two));
+    assert_eq!(listed(&mut bus, ""), [1, 2]);
+    assert_eq!(listed(&mut bus, "one"), [1]);
+    assert_eq!(listed(&mut bus, "b.tool"), [2]);
+    assert_eq!(listed(&mut bus, "packages"), [2]);
+    assert_eq!(listed(&mut bus, "fast"), [2]);
+    assert!(listed(&mut bus, "nobody").is_empty());
+}
+
+#[test]
+fn a_long_list_comes_in_several_packets_of_which_the_last_says_so() {
+    let mut bus = Bus::with(&[]);
+    for id in 1..=200 {
+        let mut wordy = manifest(&format!("agent-{id}"), &[]);
+        wordy.tags = vec!["x".repeat(1000)];
+        bus.does(hello(id, wordy));
+    }
+    let message = ToRouter::ListAgents { request: 5, filter: String::new() };
+    let packets = sent_to(&bus.says(1, message, None), 1);
+    assert!(packets.len() > 1);
+    let (last, before) = packets.split_last().unwrap();
+    assert!(matches!(last, FromRouter::Agents { more: false, .. }));
+    assert!(before.iter().all(|one| matches!(one, FromRouter::Agents { more: true, .. })));
+    assert_eq!(listed(&mut bus, "").len(), 200);
+}
+
+#[test]
+fn a_link_hands_each_side_the_others_segments_and_the_control_page() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let effects = bus.says(1, open(7, "two"), Some(10));
+    let [Effect::Send { to: AgentId(2), message, carry }] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    let FromRouter::LinkOffered { lane, from } = message else { panic!("{message:?}") };
+    assert_eq!((from.id, from.pid, from.uid), (AgentId(1), 1001, 7));
+    assert_eq!(*carry, Carry::Offer(Rc::new(10)));
+    let effects = bus.says(2, ToRouter::AcceptLink { lane: *lane }, Some(20));
+    let [opened, Effect::Send { to: AgentId(1), message, carry }] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    let (first, second) = (Rc::new(10), Some(Rc::new(20)));
+    assert_eq!(*opened, Effect::LaneOpened { lane: *lane, first, second });
+    assert!(matches!(message, FromRouter::LinkReady { request: 7, .. }));
+    assert_eq!(*carry, Carry::Ready { peer: Rc::new(20), own: Rc::new(10) });
+    assert_eq!(bus.0.lanes_count(), 2);
+    assert_eq!(bus.0.next_deadline(), None);
+}
+
+#[test]
+fn a_tool_leads_to_the_hosted_agent_then_the_urgent_then_the_elder() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &["t"]), (3, "three", &["t"])]);
+    assert_eq!(lane_of(&bus.says(1, open(1, "t"), Some(0)), 2), LaneId(1));
+    let mut urgent = manifest("four", &["t"]);
+    urgent.priority = 9;
+    bus.does(hello(4, urgent));
+    lane_of(&bus.says(1, open(2, "t"), Some(0)), 4);
+    let hosted = Newcomer {
+        agent: AgentId(5),
+        pid: 5,
+        uid: 7,
+        hosted_as: Some("packager".to_owned()),
+        version: (1, 0),
+        manifest: manifest("packager", &["t"]),
+    };
+    bus.does(Event::Hello(hosted));
+    lane_of(&bus.says(1, open(3, "t"), Some(0)), 5);
+}
+
+#[test]
+fn a_hosted_agent_that_is_down_is_said_to_be_starting() {
+    let mut bus = Bus::with(&[(1, "one", &[])]);
+    assert_eq!(refused_code(&bus.says(1, open(3, "packager"), Some(0)), 1, 3), "starting");
+}
+
+#[test]
+fn links_to_nobody_and_to_oneself_are_refused() {
+    let mut bus = Bus::with(&[(1, "one", &["own.tool"])]);
+    for target in ["nobody", "one", "own.tool"] {
+        let code = refused_code(&bus.says(1, open(3, target), Some(0)), 1, 3);
+        assert_eq!(code, "no-such-target");
+    }
+}
+
+#[test]
+fn a_declined_offer_gives_the_reason() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = lane_of(&bus.says(1, open(3, "two"), Some(0)), 2);
+    let (code, message) = refusal(&bus.says(2, close(lane, "too busy"), None), 1, 3);
+    assert_eq!(code, "declined");
+    assert!(message.ends_with("too busy"));
+    assert!(bus.0.lanes.is_empty());
+}
+
+#[test]
+fn an_unanswered_offer_lapses_for_both_sides() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    bus.says(1, open(3, "two"), Some(0));
+    let at = bus.0.next_deadline().unwrap();
+    assert_eq!(at, NOW + OFFER_TIMEOUT);
+    assert!(bus.0.step(Event::Tick, at - Duration::from_nanos(1)).is_empty());
+    let effects = bus.0.step(Event::Tick, at);
+    let (code, message) = refusal(&effects, 1, 3);
+    assert_eq!(code, "no-answer");
+    assert!(message.contains("`two` did not answer"), "{message}");
+    let (lane, code, _) = closing(&effects, 2);
+    assert_eq!(code, "closed");
+    assert!(bus.says(2, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
+}
+
+#[test]
+fn only_the_target_may_accept() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    let lane = lane_of(&bus.says(1, open(3, "two"), Some(0)), 2);
+    assert!(bus.says(3, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
+    assert!(bus.says(1, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
+    assert!(!bus.says(2, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
+}
+
+#[test]
+fn a_bad_segment_of_the_acceptor_is_told_to_both() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = lane_of(&bus.says(1, open(3, "two"), Some(0)), 2);
+    let message = ToRouter::AcceptLink { lane };
+    let reason = "no seals".to_owned();
+    let effects = bus.does(Event::BadSegment { agent: AgentId(2), message, reason });
+    assert_eq!(refused_code(&effects, 1, 3), "bad-segment");
+    assert_eq!(closing(&effects, 2).1, "revoked");
+    assert!(bus.0.lanes.is_empty());
+}
+
+#[test]
+fn closing_a_link_tells_the_other_side_why_within_bounds() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = bus.link(1, 2, "two");
+    let effects = bus.says(1, close(lane, &"é".repeat(REASON_BYTES_MAX)), None);
+    let (closed, code, reason) = closing(&effects, 2);
+    assert_eq!((closed, code.as_str()), (lane, "closed"));
+    assert!(reason.len() <= REASON_BYTES_MAX);
+    assert!(effects.contains(&Effect::LaneEnded { lane, ending: Ending::Closed }));
+    assert!(bus.says(2, close(lane, ""), None).is_empty());
+}
+
+#[test]
+fn a_death_closes_links_as_peer_gone_and_says_who_died() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = bus.link(1, 2, "two");
+    let effects = bus.does(gone(2));
+    let (closed, code, reason) = closing(&effects, 1);
+    assert_eq!((closed, code.as_str()), (lane, "peer-gone"));
+    assert!(reason.contains("`two`") && reason.contains("process 1002"), "{reason}");
+    assert!(effects.contains(&Effect::LaneEnded { lane, ending: Ending::PeerGone }));
+    assert!(bus.does(gone(2)).is_empty());
+}
+
+#[test]
+fn a_death_answers_open_offers_on_both_sides() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    bus.says(1, open(3, "two"), Some(0));
+    let lane = lane_of(&bus.says(2, open(4, "three"), Some(0)), 3);
+    let effects = bus.does(gone(2));
+    assert_eq!(refused_code(&effects, 1, 3), "peer-gone");
+    assert_eq!(closing(&effects, 3).0, lane);
+    assert_eq!(bus.0.next_deadline(), None);
+}
+
+#[test]
+fn grants_go_to_the_other_end_of_a_link_only() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    let lane = bus.link(1, 2, "two");
+    let grant = ToRouter::Grant { lane, grant: GrantId(8) };
+    for (from, to) in [(1, 2), (2, 1)] {
+        let effects = bus.says(from, grant.clone(), Some(40));
+        let message = FromRouter::Granted { lane, grant: GrantId(8) };
+        let carry = Carry::Grant(Rc::new(40));
+        assert_eq!(effects, [Effect::Send { to: AgentId(to), message, carry }]);
+    }
+    assert!(bus.says(3, grant, Some(40)).is_empty());
+}
+
+#[test]
+fn topics_are_announced_to_present_and_future_subscribers_once() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    assert!(matches!(
+        sent_to(&bus.says(2, subscribe(4, "event.*"), None), 2).as_slice(),
+        [FromRouter::Subscribed { request: 4 }]
+    ));
+    let effects = bus.says(1, publish(2, "event.up"), Some(30));
+    let found = sent_to(&effects, 2);
+    assert!(matches!(found.as_slice(), [FromRouter::TopicFound { request: 4, .. }]), "{found:?}");
+    assert!(sent_to(&effects, 3).is_empty());
+    let later = sent_to(&bus.says(3, subscribe(5, ">"), None), 3);
+    assert!(matches!(
+        later.as_slice(),
+        [FromRouter::Subscribed { request: 5 }, FromRouter::TopicFound { request: 5, .. }]
+    ));
+    let again = sent_to(&bus.says(2, subscribe(6, ">"), None), 2);
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(sent_to(&bus.says(1, subscribe(6, ">"), None), 1).len(), 1);
+}
+
+#[test]
+fn patterns_of_a_manifest_count_from_the_start() {
+    let mut bus = Bus::with(&[(1, "one", &[])]);
+    bus.topic(1, "event.up");
+    let mut two = manifest("two", &[]);
+    two.subscriptions = vec!["event.>".to_owned()];
+    let sent = sent_to(&bus.does(hello(2, two)), 2);
+    assert!(matches!(
+        sent.as_slice(),
+        [FromRouter::Welcome { .. }, FromRouter::TopicFound { request: 0, .. }]
+    ));
+}
+
+#[test]
+fn readers_join_leave_and_are_forgotten_when_they_die() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = bus.topic(1, "t");
+    assert!(bus.says(2, ToRouter::JoinTopic { lane }, Some(0)).is_empty(), "not announced");
+    bus.says(2, subscribe(1, "t"), None);
+    let join = || ToRouter::JoinTopic { lane };
+    let reader = AgentId(2);
+    let joined = [FromRouter::ReaderJoined { lane, reader }];
+    let left = [FromRouter::ReaderLeft { lane, reader }];
+    assert_eq!(sent_to(&bus.says(2, join(), Some(0)), 1), joined);
+    assert_eq!(sent_to(&bus.says(2, close(lane, ""), None), 1), left);
+    assert_eq!(sent_to(&bus.says(2, join(), Some(0)), 1), joined);
+    assert_eq!(sent_to(&bus.does(gone(2)), 1), left);
+    assert!(sent_to(&bus.says(1, close(lane, ""), None), 2).is_empty());
+}
+
+#[test]
+fn a_topic_ends_with_its_writer_for_everyone_who_knew_it() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    for reader in [2, 3] {
+        bus.says(reader, subscribe(1, "t"), None);
+    }
+    let lane = bus.topic(1, "t");
+    bus.says(2, ToRouter::JoinTopic { lane }, Some(0));
+    let effects = bus.does(gone(1));
+    for reader in [2, 3] {
+        let (closed, code, _) = closing(&effects, reader);
+        assert_eq!((closed, code.as_str()), (lane, "peer-gone"));
+    }
+    assert_eq!(bus.0.topics_count, 0);
+    assert_eq!(bus.0.lanes_count(), 0);
+}
+
+#[test]
+fn too_many_readers_are_turned_away_without_harm_to_the_others() {
+    let mut bus = Bus::with(&[(1, "one", &[])]);
+    let lane = bus.topic(1, "t");
+    for id in 2..=READERS_PER_TOPIC_MAX as u32 + 2 {
+        let mut reader = manifest(&format!("reader-{id}"), &[]);
+        reader.subscriptions = vec!["t".to_owned()];
+        bus.does(hello(id, reader));
+        let effects = bus.says(id, ToRouter::JoinTopic { lane }, Some(0));
+        if id as usize > READERS_PER_TOPIC_MAX + 1 {
+            assert_eq!(closing(&effects, id).1, "revoked");
+        } else {
+            assert_eq!(sent_to(&effects, 1).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn every_limit_of_an_agent_is_held() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    for request in 1..=OFFERS_PER_AGENT_MAX as u32 {
+        lane_of(&bus.says(1, open(request, "two"), Some(0)), 2);
+    }
+    assert_eq!(refused_code(&bus.says(1, open(99, "two"), Some(0)), 1, 99), "limit");
+    for request in 1..=TOPICS_PER_AGENT_MAX as u32 {
+        lane_of(&bus.says(1, publish(request, "t"), Some(0)), 1);
+    }
+    assert_eq!(refused_code(&bus.says(1, publish(99, "t"), Some(0)), 1, 99), "limit");
+    for request in 1..=SUBSCRIPTIONS_PER_AGENT_MAX as u32 {
+        bus.says(1, subscribe(request, "x"), None);
+    }
+    assert_eq!(refused_code(&bus.says(1, subscribe(99, "x"), None), 1, 99), "limit");
+}
+
+#[test]
+fn answered_offers_make_room_for_new_ones() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    for _ in 0..OFFERS_PER_AGENT_MAX * 3 {
+        bus.link(1, 2, "two");
+        let lane = lane_of(&bus.says(1, open(3, "two"), Some(0)), 2);
+        bus.says(2, close(lane, "no"), None);
+    }
+}
+
+#[test]
+fn the_bus_has_room_for_so_many_agents_and_no_more() {
+    let mut bus = Bus::with(&[]);
+    for id in 1..=AGENTS_MAX as u32 {
+        bus.does(hello(id, manifest(&format!("agent-{id}"), &[])));
+    }
+    assert_eq!(refused_code(&bus.does(hello(9999, manifest("late", &[]))), 9999, 0), "limit");
+}
+
+#[test]
+fn draining_tells_everybody_and_refuses_what_is_new() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = bus.link(1, 2, "two");
+    let effects = bus.does(Event::Drain);
+    assert_eq!(sent_to(&effects, 1), [FromRouter::Draining]);
+    assert_eq!(sent_to(&effects, 2), [FromRouter::Draining]);
+    assert!(bus.does(Event::Drain).is_empty());
+    assert_eq!(refused_code(&bus.does(hello(3, manifest("three", &[]))), 3, 0), "draining");
+    assert_eq!(refused_code(&bus.says(1, open(4, "two"), Some(0)), 1, 4), "draining");
+    assert_eq!(refused_code(&bus.says(1, publish(5, "t"), Some(0)), 1, 5), "draining");
+    let grant = ToRouter::Grant { lane, grant: GrantId(1) };
+    assert_eq!(sent_to(&bus.says(1, grant, Some(0)), 2).len(), 1);
+}
+
+#[test]
+fn breaking_the_protocol_ends_the_connection_and_frees_everything() {
+    for message in [
+        ToRouter::ListAgents { request: 0, filter: String::new() },
+        ToRouter::Hello { version: (1, 0), manifest: manifest("x", &[]), token: Vec::new() },
+        ToRouter::AcceptLink { lane: LaneId(1) },
+    ] {
+        let mut bus = Bus::with(&[(1, "one", &[])]);
+        bus.topic(1, "t");
+        let effects = bus.says(1, message, None);
+        assert_eq!(refused_code(&effects, 1, 0), "malformed");
+        assert!(effects.contains(&Effect::Close { agent: AgentId(1) }));
+        assert!(bus.is_empty());
+    }
+}
+
+#[test]
+fn goodbye_frees_everything_and_peers_see_an_orderly_close() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    bus.link(1, 2, "two");
+    let effects = bus.says(1, ToRouter::Bye, None);
+    assert_eq!(closing(&effects, 2).1, "closed");
+    assert!(effects.contains(&Effect::Close { agent: AgentId(1) }));
+    bus.does(gone(1));
+    bus.does(gone(2));
+    assert!(bus.is_empty());
+}

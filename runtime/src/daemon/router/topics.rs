@@ -1,0 +1,188 @@
+//! Topics: published by one writer, announced to whoever subscribed, joined and left by readers.
+
+use std::collections::BTreeSet;
+
+use ipc::control::{FromRouter, TopicPolicy};
+use ipc::header::{AgentId, LaneId};
+
+use super::subject::{check_pattern, check_subject, matches};
+use super::{Carry, Effect, Effects, Ending, Lane, Router, Subscription, Topic, lane_closed, send};
+use crate::limits::{
+    READERS_PER_TOPIC_MAX, SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_MAX, TOPICS_PER_AGENT_MAX,
+};
+
+impl<D: Clone> Router<D> {
+    pub(super) fn publish(
+        &mut self,
+        writer: AgentId,
+        request: u32,
+        subject: String,
+        policy: TopicPolicy,
+        segments: D,
+        out: &mut Effects<D>,
+    ) {
+        if let Err((code, message)) = self.may_publish(writer, &subject) {
+            return self.refuse(writer, request, code, message, out);
+        }
+        let Some(lane) = self.new_lane() else {
+            let text = "every lane number of this daemon is spent; restart it".to_owned();
+            return self.refuse(writer, request, "limit", text, out);
+        };
+        if let Some(agent) = self.agents.get_mut(&writer) {
+            agent.topics.insert(lane);
+        }
+        self.topics_count += 1;
+        let first = segments.clone();
+        let carry = Carry::Control(segments.clone());
+        let (announced_to, readers) = (BTreeSet::new(), BTreeSet::new());
+        let topic = Topic { writer, subject, policy, segments, announced_to, readers };
+        self.lanes.insert(lane, Lane::Topic(topic));
+        out.push(Effect::LaneOpened { lane, first, second: None });
+        let message = FromRouter::Published { request, lane };
+        out.push(Effect::Send { to: writer, message, carry });
+        let agents: Vec<AgentId> = self.agents.keys().copied().collect();
+        for agent in agents {
+            self.announce(agent, lane, out);
+        }
+    }
+
+    fn may_publish(&self, writer: AgentId, subject: &str) -> Result<(), (&'static str, String)> {
+        if self.draining {
+            return Err(("draining", "the daemon is stopping; no new topics".to_owned()));
+        }
+        if let Err(error) = check_subject(subject) {
+            return Err(("malformed", format!("`{subject}` cannot be a subject: {error}")));
+        }
+        let own = self.agents.get(&writer).map_or(0, |agent| agent.topics.len());
+        if own >= TOPICS_PER_AGENT_MAX || self.topics_count >= TOPICS_MAX {
+            let text = format!(
+                "an agent writes at most {TOPICS_PER_AGENT_MAX} topics and the bus has at most \
+                 {TOPICS_MAX}"
+            );
+            return Err(("limit", text));
+        }
+        Ok(())
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        reader: AgentId,
+        request: u32,
+        pattern: String,
+        out: &mut Effects<D>,
+    ) {
+        if let Err(error) = check_pattern(&pattern) {
+            let text = format!("`{pattern}` cannot be subscribed to: {error}");
+            return self.refuse(reader, request, "malformed", text, out);
+        }
+        let held = self.agents.get(&reader).map_or(0, |agent| agent.subscriptions.len());
+        if held >= SUBSCRIPTIONS_PER_AGENT_MAX {
+            let text = format!("an agent has at most {SUBSCRIPTIONS_PER_AGENT_MAX} subscriptions");
+            return self.refuse(reader, request, "limit", text, out);
+        }
+        send(out, reader, FromRouter::Subscribed { request });
+        self.add_subscription(reader, Subscription { request, pattern }, out);
+    }
+
+    pub(super) fn add_subscription(
+        &mut self,
+        reader: AgentId,
+        subscription: Subscription,
+        out: &mut Effects<D>,
+    ) {
+        if let Some(agent) = self.agents.get_mut(&reader) {
+            agent.subscriptions.push(subscription);
+        }
+        let topic =
+            |(lane, kind): (&LaneId, &Lane<D>)| matches!(kind, Lane::Topic(_)).then_some(*lane);
+        let topics: Vec<LaneId> = self.lanes.iter().filter_map(topic).collect();
+        for lane in topics {
+            self.announce(reader, lane, out);
+        }
+    }
+
+    /// Tells `reader` of a topic, once, if a pattern of its own matches and the topic is another's.
+    fn announce(&mut self, reader: AgentId, lane: LaneId, out: &mut Effects<D>) {
+        let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
+        let Some(from) = self.agents.get(&topic.writer).map(|agent| agent.info.clone()) else {
+            return;
+        };
+        let Some(agent) = self.agents.get_mut(&reader) else { return };
+        if topic.writer == reader || topic.announced_to.contains(&reader) {
+            return;
+        }
+        let wanted = |one: &&Subscription| matches(&one.pattern, &topic.subject);
+        let Some(subscription) = agent.subscriptions.iter().find(wanted) else { return };
+        let request = subscription.request;
+        agent.announced.insert(lane);
+        topic.announced_to.insert(reader);
+        let (subject, policy) = (topic.subject.clone(), topic.policy);
+        out.push(Effect::Send {
+            to: reader,
+            message: FromRouter::TopicFound { request, lane, subject, policy, from },
+            carry: Carry::Topic(topic.segments.clone()),
+        });
+    }
+
+    pub(super) fn join_topic(
+        &mut self,
+        reader: AgentId,
+        lane: LaneId,
+        segments: D,
+        out: &mut Effects<D>,
+    ) {
+        // A topic that ended a moment ago was ended towards this reader too; one that was never
+        // announced to it does not exist as far as it may know.
+        let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
+        if !topic.announced_to.contains(&reader) {
+            return;
+        }
+        if topic.readers.contains(&reader) {
+            let text = "joined one topic twice without leaving it".to_owned();
+            return self.expel(reader, "malformed", text, out);
+        }
+        if topic.readers.len() >= READERS_PER_TOPIC_MAX {
+            let text = format!("the topic already has {READERS_PER_TOPIC_MAX} readers");
+            return send(out, reader, lane_closed(lane, Ending::Revoked, &text));
+        }
+        topic.readers.insert(reader);
+        let message = FromRouter::ReaderJoined { lane, reader };
+        out.push(Effect::Send { to: topic.writer, message, carry: Carry::Reader(segments) });
+    }
+
+    /// A living reader stops reading; it stays informed of the topic's end and may join again.
+    pub(super) fn leave_topic(&mut self, lane: LaneId, reader: AgentId, out: &mut Effects<D>) {
+        let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
+        if topic.readers.remove(&reader) {
+            send(out, topic.writer, FromRouter::ReaderLeft { lane, reader });
+        }
+    }
+
+    /// A reader that is gone.
+    pub(super) fn forget_reader(&mut self, lane: LaneId, reader: AgentId, out: &mut Effects<D>) {
+        self.leave_topic(lane, reader, out);
+        if let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) {
+            topic.announced_to.remove(&reader);
+        }
+    }
+
+    /// Ends a topic towards everybody who knows of it. The writer's own set is the caller's to
+    /// keep.
+    pub(super) fn end_topic(
+        &mut self,
+        lane: LaneId,
+        ending: Ending,
+        reason: &str,
+        out: &mut Effects<D>,
+    ) {
+        let Some(Lane::Topic(topic)) = self.lanes.remove(&lane) else { return };
+        self.topics_count = self.topics_count.saturating_sub(1);
+        for reader in topic.announced_to {
+            if let Some(agent) = self.agents.get_mut(&reader) {
+                agent.announced.remove(&lane);
+            }
+            send(out, reader, lane_closed(lane, ending, reason));
+        }
+        out.push(Effect::LaneEnded { lane, ending });
+    }
+}

@@ -1,0 +1,85 @@
+//! Hosted agents, seen from inside: which there are, and what runs one, as a process of its own or
+//! as a thread of the daemon. An agent sees neither bus nor process; [`server`] does.
+
+mod calls;
+mod counters;
+mod events;
+mod plain;
+mod server;
+
+use std::sync::Arc;
+
+use agents_contract::{Agent, Host};
+use anyhow::{Context, anyhow};
+use ipc::client::Client;
+use tracing::info;
+
+use self::plain::PlainHost;
+use self::server::Server;
+use crate::config::Settings;
+use crate::echo::Echo;
+use crate::paths::SOCKET_NAME;
+
+/// What an agent is made from.
+pub(crate) struct Dependencies<'a> {
+    /// Everything that can be set.
+    #[expect(dead_code, reason = "for agents that keep state; `echo` keeps none")]
+    pub(crate) settings: &'a Settings,
+    /// Permits, places, time.
+    pub(crate) host: Arc<dyn Host>,
+}
+
+/// One agent that this program contains.
+struct Known {
+    name: &'static str,
+    /// Whether the daemon hosts it unless told otherwise.
+    by_default: bool,
+    make: fn(&Dependencies<'_>) -> anyhow::Result<Arc<dyn Agent>>,
+}
+
+/// All of them. A new agent is one more row.
+const KNOWN: &[Known] = &[Known {
+    name: "echo",
+    by_default: false,
+    make: |dependencies| Ok(Arc::new(Echo::new(Arc::clone(&dependencies.host)))),
+}];
+
+/// Whether there is such an agent.
+pub(crate) fn is_known_agent(name: &str) -> bool {
+    known_agents().any(|known| known == name)
+}
+
+/// The names of all agents.
+pub(crate) fn known_agents() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|known| known.name)
+}
+
+/// The agents that the daemon hosts unless told otherwise.
+pub(crate) fn default_agents() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().filter(|known| known.by_default).map(|known| known.name)
+}
+
+/// Makes an agent.
+pub(crate) fn agent_by_name(
+    name: &str,
+    dependencies: &Dependencies<'_>,
+) -> anyhow::Result<Arc<dyn Agent>> {
+    let known = KNOWN.iter().find(|known| known.name == name);
+    let known = known.ok_or_else(|| anyhow!("there is no agent `{name}`"))?;
+    (known.make)(dependencies).with_context(|| format!("cannot make the agent `{name}`"))
+}
+
+/// Runs one agent until the daemon goes away or has drained it. What an earlier life left
+/// unfinished is made whole before anybody can reach it.
+pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
+    let dependencies = Dependencies { settings, host: Arc::new(PlainHost::new()) };
+    let agent = agent_by_name(name, &dependencies)?;
+    agent.recover().with_context(|| format!("`{name}` cannot recover from its earlier life"))?;
+    let socket = settings.runtime_dir.join(SOCKET_NAME);
+    let client = Client::connect(&socket, &agent.manifest(), &[])
+        .with_context(|| format!("`{name}` cannot come to the bus"))?;
+    info!(id = client.agent().0, "ready");
+    let ended = Server::new(agent, client)?.run()?;
+    info!(?ended, "ends");
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What a host counts, and when it tells the daemon: at once after a pause, otherwise at most every
+//! `REPORT_INTERVAL_MIN`. A report is a message on the control socket and not a shared page: tasks
+//! last milliseconds, so a few messages a second are enough, and the daemon needs no memory of each
+//! agent's to be mapped and checked.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ipc::control::Report;
+
+use crate::limits::{ERROR_KINDS_MAX, REPORT_INTERVAL_MIN};
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed { kind: String },
+    Cancelled,
+    Panicked,
+}
+
+/// Shared by the calls of one host.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    totals: Report,
+    errors: BTreeMap<String, u64>,
+    changed: bool,
+}
+
+/// When to report; the serving thread's own.
+#[derive(Debug, Default)]
+pub(super) struct Reporter {
+    last: Option<Instant>,
+}
+
+impl Counters {
+    pub(super) fn started(&self) {
+        let mut counted = self.lock();
+        counted.totals.started += 1;
+        counted.changed = true;
+    }
+
+    pub(super) fn ended(&self, outcome: &Outcome) {
+        let mut counted = self.lock();
+        counted.changed = true;
+        match outcome {
+            Outcome::Done => counted.totals.done += 1,
+            Outcome::Cancelled => counted.totals.cancelled += 1,
+            Outcome::Panicked => counted.totals.panicked += 1,
+            Outcome::Failed { kind } => {
+                counted.totals.failed += 1;
+                counted.count_error(kind);
+            }
+        }
+    }
+
+    /// The counts, if they changed since they were last taken.
+    fn take(&self) -> Option<Report> {
+        let mut counted = self.lock();
+        let changed = std::mem::replace(&mut counted.changed, false);
+        changed.then(|| Report {
+            errors: counted.errors.clone().into_iter().collect(),
+            ..counted.totals.clone()
+        })
+    }
+
+    fn has_changed(&self) -> bool {
+        self.lock().changed
+    }
+
+    /// A panic elsewhere leaves plain numbers behind.
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn count_error(&mut self, kind: &str) {
+        let named = |kind: &str| !kind.is_empty() && kind.len() <= ipc::limits::WORD_BYTES_MAX;
+        // One place is kept for the rest.
+        let room = self.errors.contains_key(kind) || self.errors.len() + 1 < ERROR_KINDS_MAX;
+        let kind = if named(kind) && room { kind } else { "other" };
+        *self.errors.entry(kind.to_owned()).or_default() += 1;
+    }
+}
+
+impl Reporter {
+    /// The report that is due at `now`.
+    pub(super) fn due(&mut self, counters: &Counters, now: Instant) -> Option<Report> {
+        if self.last.is_some_and(|last| now < last + REPORT_INTERVAL_MIN) {
+            return None;
+        }
+        let report = counters.take()?;
+        self.last = Some(now);
+        Some(report)
+    }
+
+    /// What was not reported yet, whenever.
+    pub(super) fn last_report(&self, counters: &Counters) -> Option<Report> {
+        counters.take()
+    }
+
+    /// When to look again; never where nothing has changed.
+    pub(super) fn next(&self, counters: &Counters) -> Option<Instant> {
+        let last = self.last.filter(|_| counters.has_changed())?;
+        Some(last + REPORT_INTERVAL_MIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_change_is_told_at_once_and_the_next_after_a_while() {
+        let (counters, mut reporter, now) =
+            (Counters::default(), Reporter::default(), Instant::now());
+        assert_eq!(reporter.due(&counters, now), None);
+        assert_eq!(reporter.next(&counters), None);
+        counters.started();
+        assert_eq!(reporter.due(&counters, now).unwrap().started, 1);
+        counters.ended(&Outcome::Done);
+        assert_eq!(reporter.due(&counters, now), None);
+        assert_eq!(reporter.next(&counters), Some(now + REPORT_INTERVAL_MIN));
+        let report = reporter.due(&counters, now + REPORT_INTERVAL_MIN).unwrap();
+        assert_eq!((report.started, report.done), (1, 1));
+        assert_eq!(reporter.last_report(&counters), None);
+    }
+
+    #[test]
+    fn errors_are_counted_by_a_bounded_number_of_kinds() {
+        let counters = Counters::default();
+        for index in 0..100 {
+            counters.ended(&Outcome::Failed { kind: format!("kind-{index}") });
+        }
+        counters.ended(&Outcome::Failed { kind: "x".repeat(1000) });
+        let report = counters.take().unwrap();
+        assert_eq!(report.failed, 101);
+        assert_eq!(report.errors.len(), ERROR_KINDS_MAX);
+        assert_eq!(report.errors.iter().map(|(_, count)| count).sum::<u64>(), 101);
+    }
+}

@@ -1,0 +1,348 @@
+//! The serving thread of one hosted agent: owns the client and the receiving half of every link,
+//! takes requests off the links, starts calls, and sleeps whenever there is nothing to do.
+//!
+//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait; one more is answered with
+//! `busy`. A request whose granted directory has not come yet (it travels over the socket, the
+//! request over shared memory) waits aside.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
+
+use agents_contract::{Agent, Caller, ToolError};
+use ipc::client::{Client, ClientError, Event, Offer};
+use ipc::doorbell::Bell;
+use ipc::header::LaneId;
+use ipc::lane::SendError;
+use ipc::link::{CallError, Incoming, LinkReceiver, Request, RequestId};
+use tracing::{debug, info, warn};
+
+use super::calls::{Answering, Call, Notice, Shared, tool_error};
+use super::counters::{Counters, Reporter};
+use super::events::Topics;
+use crate::limits::{
+    CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX, GRANT_PATIENCE, NOTICES_MAX, REQUESTS_PER_TURN_MAX,
+};
+
+/// Why serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The daemon stops, and everything in flight was finished.
+    Drained,
+    /// The daemon is gone; whatever runs is cut off.
+    DaemonGone,
+}
+
+/// One hosted agent on the bus.
+pub(super) struct Server {
+    client: Client,
+    shared: Arc<Shared>,
+    notices: Receiver<Notice>,
+    links: BTreeMap<LaneId, Served>,
+    running: BTreeMap<(LaneId, RequestId), Arc<AtomicBool>>,
+    queued: VecDeque<Call>,
+    /// Calls whose directory has not come, until when it must have.
+    ungranted: Vec<(Call, Instant)>,
+    topics: Topics,
+    reporter: Reporter,
+    draining: bool,
+}
+
+struct Served {
+    receiver: LinkReceiver,
+    link: Arc<Answering>,
+}
+
+impl Server {
+    pub(super) fn new(agent: Arc<dyn Agent>, client: Client) -> std::io::Result<Self> {
+        let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
+        let (tell, notices) = sync_channel(NOTICES_MAX);
+        let counters = Counters::default();
+        Ok(Self {
+            client,
+            shared: Arc::new(Shared { agent, counters, notices: tell, bell }),
+            notices,
+            links: BTreeMap::new(),
+            running: BTreeMap::new(),
+            queued: VecDeque::new(),
+            ungranted: Vec::new(),
+            topics: Topics::default(),
+            reporter: Reporter::default(),
+            draining: false,
+        })
+    }
+
+    /// Serves until the daemon stops or is gone.
+    pub(super) fn run(mut self) -> Result<Ended, ClientError> {
+        let served = loop {
+            match self.turn() {
+                Ok(false) => {}
+                Ok(true) => break self.leave(),
+                Err(error) => break Err(error),
+            }
+        };
+        match served {
+            Err(error) if is_hangup(&error) => Ok(Ended::DaemonGone),
+            served => served,
+        }
+    }
+
+    /// Everything that is there to do, then sleep until there is more. True when all is done for
+    /// good.
+    fn turn(&mut self) -> Result<bool, ClientError> {
+        self.take_events()?;
+        self.take_notices()?;
+        let more = self.take_messages()?;
+        self.take_grants()?;
+        self.start_calls()?;
+        self.report()?;
+        let idle = self.running.is_empty() && self.queued.is_empty() && self.ungranted.is_empty();
+        if self.draining && idle && !more {
+            return Ok(true);
+        }
+        if !more {
+            let grants = self.ungranted.iter().map(|(_, until)| *until);
+            let deadline = grants.chain(self.reporter.next(&self.shared.counters)).min();
+            let mut lanes: Vec<_> =
+                self.links.values_mut().map(|served| served.receiver.raw()).collect();
+            self.client.wait(&mut lanes, deadline)?;
+        }
+        Ok(false)
+    }
+
+    /// Tells the daemon what was counted, when that is due.
+    fn report(&mut self) -> Result<(), ClientError> {
+        match self.reporter.due(&self.shared.counters, Instant::now()) {
+            Some(report) => self.client.report(report),
+            None => Ok(()),
+        }
+    }
+
+    fn leave(mut self) -> Result<Ended, ClientError> {
+        if let Some(report) = self.reporter.last_report(&self.shared.counters) {
+            self.client.report(report)?;
+        }
+        self.client.bye()?;
+        Ok(Ended::Drained)
+    }
+
+    /// What the router told.
+    fn take_events(&mut self) -> Result<(), ClientError> {
+        while let Some(event) = self.client.next_event(Instant::now())? {
+            match event {
+                Event::LinkOffered(offer) => self.offered(offer)?,
+                Event::LinkClosed { lane, code, reason } => {
+                    debug!(lane = lane.0, code, reason, "a link ended");
+                    self.forget(lane);
+                    self.topics.forget(lane);
+                }
+                Event::ReadersChanged { lane } => self.topics.update(&mut self.client, lane)?,
+                Event::Draining => {
+                    info!(running = self.running.len(), "finishing what is in flight");
+                    self.draining = true;
+                }
+                // Hosted agents subscribe to nothing yet.
+                Event::TopicFound(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn offered(&mut self, offer: Offer) -> Result<(), ClientError> {
+        let (lane, from) = (offer.lane, offer.from.clone());
+        if self.draining {
+            return self.client.decline(lane, "the agent is stopping");
+        }
+        let link = match self.client.accept(offer) {
+            Ok(link) => link,
+            Err(error) if is_hangup(&error) => return Err(error),
+            Err(error) => {
+                warn!(%error, peer = from.manifest.name, "a link was not accepted");
+                return Ok(());
+            }
+        };
+        let caller = Caller { name: from.manifest.name, uid: from.uid, pid: from.pid };
+        let (sender, receiver) = link.split();
+        let link = Answering::new(lane, caller, sender);
+        self.links.insert(lane, Served { receiver, link });
+        Ok(())
+    }
+
+    /// What came over the links, a bounded number from each. True where there may be more.
+    fn take_messages(&mut self) -> Result<bool, ClientError> {
+        let mut more = false;
+        let lanes: Vec<LaneId> = self.links.keys().copied().collect();
+        for lane in lanes {
+            let mut taken = 0;
+            while let Some(served) = self.links.get_mut(&lane) {
+                if taken == REQUESTS_PER_TURN_MAX {
+                    more = true;
+                    break;
+                }
+                taken += 1;
+                let link = Arc::clone(&served.link);
+                match served.receiver.try_receive() {
+                    Ok(None) => break,
+                    Ok(Some(message)) => self.received(&link, message)?,
+                    Err(CallError::Ended { .. }) => self.forget(lane),
+                    Err(error) => {
+                        warn!(%error, lane = lane.0, "a link is given up");
+                        self.client.decline(lane, &error.to_string())?;
+                        self.forget(lane);
+                    }
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    fn received(&mut self, link: &Arc<Answering>, message: Incoming) -> Result<(), ClientError> {
+        match message {
+            Incoming::Request(request) => self.requested(link, request)?,
+            Incoming::Cancelled { request } => self.cancelled(link, request),
+            other => debug!(?other, "a message that a hosted agent has no use for"),
+        }
+        Ok(())
+    }
+
+    fn requested(&mut self, link: &Arc<Answering>, request: Request) -> Result<(), ClientError> {
+        let waiting = self.queued.len() + self.ungranted.len();
+        let tool = &request.tool;
+        let refusal = if !self.shared.agent.manifest().tools.contains(tool) {
+            Some(tool_error("no-such-tool", format!("there is no tool `{tool}`"), false))
+        } else if self.draining {
+            Some(tool_error("draining", "the daemon is stopping".to_owned(), true))
+        } else if waiting >= CALLS_QUEUED_MAX {
+            let text = format!("{waiting} requests are waiting already");
+            Some(tool_error("busy", text, true))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(link, request.id, &refusal);
+        }
+        let link = Arc::clone(link);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let call = Call { request, directory: None, link, cancelled };
+        if call.request.grants.is_empty() {
+            self.queued.push_back(call);
+        } else {
+            self.ungranted.push((call, Instant::now() + GRANT_PATIENCE));
+        }
+        Ok(())
+    }
+
+    /// Answers with an error; a link that does not even take that is closed.
+    fn refuse(
+        &mut self,
+        link: &Answering,
+        request: RequestId,
+        refusal: &ToolError,
+    ) -> Result<(), ClientError> {
+        debug!(code = refusal.code, caller = link.caller.name, "a request was refused");
+        match link.fail_soon(request, refusal) {
+            Ok(()) | Err(SendError::Ended(_)) => Ok(()),
+            Err(error) => {
+                warn!(%error, caller = link.caller.name, "answers are not taken; the link is closed");
+                self.client.decline(link.lane, "answers were not taken")?;
+                self.forget(link.lane);
+                Ok(())
+            }
+        }
+    }
+
+    fn cancelled(&mut self, link: &Arc<Answering>, request: u32) {
+        let lane = link.lane;
+        // Only the low half travels; on one link it does not come round while a call lasts.
+        let is_it = |of: LaneId, id: RequestId| of == lane && id.0 as u32 == request;
+        for ((of, id), flag) in &self.running {
+            if is_it(*of, *id) {
+                flag.store(true, Ordering::Relaxed);
+            }
+        }
+        self.queued.retain(|call| !is_it(call.link.lane, call.request.id));
+        self.ungranted.retain(|(call, _)| !is_it(call.link.lane, call.request.id));
+    }
+
+    /// Fetches the directories of calls that wait for them.
+    fn take_grants(&mut self) -> Result<(), ClientError> {
+        for (mut call, until) in std::mem::take(&mut self.ungranted) {
+            let (lane, now) = (call.link.lane, Instant::now());
+            let Some(grant) = call.request.grants.first().copied() else { continue };
+            match self.client.take_grant(lane, grant, now) {
+                Ok(directory) => {
+                    call.directory = Some(directory);
+                    self.queued.push_back(call);
+                }
+                Err(ClientError::NoGrant { .. }) if now < until => {
+                    self.ungranted.push((call, until));
+                }
+                Err(error @ ClientError::NoGrant { .. }) => {
+                    let refusal = tool_error("no-grant", error.to_string(), true);
+                    self.refuse(&call.link, call.request.id, &refusal)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn start_calls(&mut self) -> Result<(), ClientError> {
+        while self.running.len() < CALLS_AT_ONCE_MAX {
+            let Some(call) = self.queued.pop_front() else { return Ok(()) };
+            let key = (call.link.lane, call.request.id);
+            if self.running.contains_key(&key) {
+                // The ids are the caller's own; one that runs already cannot be answered apart.
+                let text = "a request with this id is running already".to_owned();
+                let refusal = tool_error("duplicate", text, false);
+                self.refuse(&call.link, key.1, &refusal)?;
+                continue;
+            }
+            self.running.insert(key, Arc::clone(&call.cancelled));
+            self.shared.counters.started();
+            // Before it runs: should it take the process down, the daemon knows that it was lost.
+            self.report()?;
+            call.start(&self.shared);
+        }
+        Ok(())
+    }
+
+    fn take_notices(&mut self) -> Result<(), ClientError> {
+        while let Ok(notice) = self.notices.try_recv() {
+            match notice {
+                Notice::Ended { lane, request } => {
+                    self.running.remove(&(lane, request));
+                }
+                Notice::Publish { subject, payload } => {
+                    self.topics.publish(&mut self.client, &subject, &payload)?;
+                }
+                Notice::Stuck { lane } => {
+                    warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
+                    self.client.decline(lane, "answers were not taken")?;
+                    self.forget(lane);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A link is over: nothing more is read from it, and nobody wants what runs for it.
+    fn forget(&mut self, lane: LaneId) {
+        if let Some(served) = self.links.remove(&lane) {
+            served.link.close();
+        }
+        self.queued.retain(|call| call.link.lane != lane);
+        self.ungranted.retain(|(call, _)| call.link.lane != lane);
+    }
+}
+
+fn is_hangup(error: &ClientError) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    match error {
+        ClientError::RouterGone => true,
+        ClientError::Io(error) => [BrokenPipe, ConnectionReset].contains(&error.kind()),
+        _ => false,
+    }
+}

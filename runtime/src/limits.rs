@@ -1,0 +1,142 @@
+//! Every bound of the runtime, with its unit and its reason. What bounds the wire itself stands in
+//! `ipc::limits`.
+
+use std::time::Duration;
+
+// --- agents and their share of the bus
+
+/// Agents at once, handshakes included. Two hundred is what the benchmarks promise; the rest is
+/// room.
+pub(crate) const AGENTS_MAX: usize = 512;
+/// Connections that have not said `Hello` yet; each holds one descriptor and nothing else.
+pub(crate) const HANDSHAKES_MAX: usize = 64;
+/// Links of one agent, open or offered. A hosted agent talks to every client once, so it is the
+/// agents' count.
+pub(crate) const LINKS_PER_AGENT_MAX: usize = AGENTS_MAX;
+/// Offers that one agent may have unanswered; each holds `DESCRIPTORS_PER_OFFER` descriptors in the
+/// daemon.
+pub(crate) const OFFERS_PER_AGENT_MAX: usize = 16;
+/// Topics that one agent writes.
+pub(crate) const TOPICS_PER_AGENT_MAX: usize = 32;
+/// Topics on the bus: the length of the longest answer to one `Subscribe`.
+pub(crate) const TOPICS_MAX: usize = 1024;
+/// Readers of one topic; fan-out is promised up to 200.
+pub(crate) const READERS_PER_TOPIC_MAX: usize = 256;
+/// Patterns of one agent, those of its manifest included.
+pub(crate) const SUBSCRIPTIONS_PER_AGENT_MAX: usize = 64;
+/// Bytes of a subject or pattern: what the wire lets through.
+pub(crate) const SUBJECT_BYTES_MAX: usize = ipc::limits::WORD_BYTES_MAX;
+/// Words of a subject or pattern; matching walks them.
+pub(crate) const SUBJECT_WORDS_MAX: usize = 16;
+/// Bytes of a `reason` that one peer gives and the other is shown.
+pub(crate) const REASON_BYTES_MAX: usize = 256;
+
+/// Descriptors that an unanswered offer keeps open here: slots, cursor, region, doorbell, control
+/// page.
+pub(crate) const DESCRIPTORS_PER_OFFER: usize = 5;
+/// Descriptors that a topic keeps open here for readers to come: slots, region, control page.
+pub(crate) const DESCRIPTORS_PER_TOPIC: usize = 3;
+/// Descriptors that an open link keeps open here: its control page.
+pub(crate) const DESCRIPTORS_PER_LINK: usize = 1;
+/// Descriptors that an agent itself keeps open here: its socket, its process.
+pub(crate) const DESCRIPTORS_PER_CONNECTION: usize = 2;
+/// Descriptors that the daemon keeps open on behalf of one agent: the limits above hold it.
+pub(crate) const DESCRIPTORS_PER_AGENT_MAX: usize = DESCRIPTORS_PER_CONNECTION
+    + LINKS_PER_AGENT_MAX * DESCRIPTORS_PER_LINK
+    + OFFERS_PER_AGENT_MAX * DESCRIPTORS_PER_OFFER
+    + TOPICS_PER_AGENT_MAX * DESCRIPTORS_PER_TOPIC;
+
+/// How long an offered link may stay unanswered. An agent answers from its control thread, in
+/// microseconds; seconds mean that it is stopped or broken.
+pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
+
+// --- one connection
+
+/// From `accept` to a complete `Hello`.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Control packets that one client may send per second on average; beyond it, reading pauses.
+pub(crate) const PACKETS_PER_SECOND_MAX: u32 = 2_000;
+/// Control packets that one client may send at once after a pause.
+pub(crate) const PACKETS_BURST_MAX: u32 = 1_000;
+/// Packets that wait for a client to read its socket. The sum of what one step may send to one
+/// client: every topic of an answer to `Subscribe`, the end of all its links, and room for grants
+/// and lists.
+pub(crate) const OUTBOX_PACKETS_MAX: usize = TOPICS_MAX + LINKS_PER_AGENT_MAX + 512;
+/// How long the last packets to a client that is being closed may take.
+pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Events that wait for the router; a client whose event does not fit waits, which pauses its
+/// socket.
+pub(crate) const HUB_EVENTS_MAX: usize = 1024;
+/// Encoded bytes of agents in one `Agents` packet, kept well under the packet's own bound.
+pub(crate) const AGENTS_PACKET_BYTES_MAX: usize = 32 * 1024;
+/// How long the daemon waits after `accept` failed for want of descriptors before it tries again.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// --- hosted agents
+
+/// First wait before a hosted agent that ended is started again.
+pub(crate) const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
+/// Longest wait before it is started again.
+pub(crate) const RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
+/// An agent that lived this long starts with a clean record.
+pub(crate) const RESTART_FORGET_AFTER: Duration = Duration::from_secs(60);
+/// Restarts in a row, without such a life between them, after which the agent counts as failed.
+pub(crate) const RESTARTS_IN_A_ROW_MAX: u32 = 20;
+/// Bytes of one line of a hosted agent's stderr; longer lines are cut.
+pub(crate) const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+/// How long the daemon waits for work in flight when it is told to stop.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a hosted agent that was told to end may take before it is killed.
+pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls that one hosted agent runs at once; each has a thread. More wait in their lanes, which are
+/// bounded.
+pub(crate) const CALLS_AT_ONCE_MAX: usize = 32;
+/// Requests that wait for a place or for a granted descriptor; one more is answered with `busy`.
+pub(crate) const CALLS_QUEUED_MAX: usize = 256;
+/// Requests that are taken from one link before the others have their turn.
+pub(crate) const REQUESTS_PER_TURN_MAX: usize = 64;
+/// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for
+/// events.
+pub(crate) const NOTICES_MAX: usize = 2 * CALLS_AT_ONCE_MAX + 64;
+/// How long a request waits for the descriptor that it names.
+pub(crate) const GRANT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long an intermediate answer may wait for room in its lane before it is dropped.
+pub(crate) const PROGRESS_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a last answer may wait for room in its lane before the link is closed.
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Stack of a call's thread. Explanations and solvers are built without recursion.
+pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
+/// The least time between two reports of a host's counters to the daemon: a tenth of the packets
+/// that a client may send.
+pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Different kinds of errors that are counted apart for one agent; the rest count as `other`.
+pub(crate) const ERROR_KINDS_MAX: usize = 32;
+
+// --- the metrics and health endpoint
+
+/// HTTP connections at once; a scraper and a few probes need fewer than ten.
+pub(crate) const HTTP_CONNECTIONS_MAX: usize = 32;
+/// For the head of a request to arrive; also bounds an idle kept-alive connection.
+pub(crate) const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one connection altogether: an endpoint that is scraped every few seconds needs no longer
+/// ones.
+pub(crate) const HTTP_CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of the read buffer, and so of a request's head.
+pub(crate) const HTTP_BUFFER_BYTES: usize = 16 * 1024;
+/// For the router to answer with a snapshot before a scrape or probe gives up.
+pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+// --- files
+
+/// Bytes of a configuration file.
+pub(crate) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+const _: () =
+    assert!(DESCRIPTORS_PER_AGENT_MAX < 1024, "one agent cannot exhaust even the usual soft limit");
+const _: () =
+    assert!(REASON_BYTES_MAX + 512 <= ipc::limits::TEXT_BYTES_MAX, "a reason and our words fit");
+const _: () = assert!(AGENTS_PACKET_BYTES_MAX < ipc::limits::PACKET_BYTES_MAX);
+const _: () = assert!(ERROR_KINDS_MAX <= ipc::limits::LIST_ENTRIES_MAX);
+const _: () = assert!(OFFERS_PER_AGENT_MAX <= LINKS_PER_AGENT_MAX);
+const _: () = assert!(RESTART_DELAY_MIN.as_millis() < RESTART_DELAY_MAX.as_millis());
+const _: () = assert!(PACKETS_BURST_MAX <= PACKETS_PER_SECOND_MAX);

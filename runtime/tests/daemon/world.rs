@@ -1,0 +1,243 @@
+//! A daemon in a directory of its own, and the ways to look at it from outside.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ipc::client::Client;
+use ipc::manifest::AgentManifest;
+use ipc::socket::Connection;
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+/// Names the socket to the process that is to be killed.
+pub(crate) const VICTIM: &str = "BOLIDE_TEST_VICTIM_SOCKET";
+/// Only a hang takes longer.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// How a daemon is started.
+pub(crate) struct Options {
+    pub(crate) hosted: &'static str,
+    pub(crate) dev: bool,
+    pub(crate) drain_seconds: u32,
+}
+
+pub(crate) struct Daemon {
+    directory: tempfile::TempDir,
+    process: Child,
+    metrics: String,
+}
+
+impl Daemon {
+    /// Starts one and waits until it is ready.
+    pub(crate) fn start(options: &Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let process = spawn(directory.path(), options);
+        let mut daemon = Self { directory, process, metrics: String::new() };
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Starts another one in the same place.
+    pub(crate) fn restart(&mut self, options: &Options) {
+        self.process = spawn(self.directory.path(), options);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        let directory = self.directory.path().to_owned();
+        let mut status = Value::Null;
+        eventually("the daemon is ready", || {
+            if let Some(exit) = self.process.try_wait().unwrap() {
+                let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
+                panic!("the daemon ended with {exit}: {log}");
+            }
+            let (code, stdout, _) = run(&directory, &["status", "--json"]);
+            status = serde_json::from_str(&stdout).unwrap_or_default();
+            code == Some(0) && status["phase"] == "ready"
+        });
+        self.metrics = status["metrics_addr"].as_str().unwrap().to_owned();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/bolide.sock")
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Client {
+        Client::connect(&self.socket(), &client_manifest(name), &[]).unwrap()
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        Connection::connect(&self.socket()).unwrap()
+    }
+
+    /// Runs another command beside the daemon: exit code, stdout, stderr.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        run(self.directory.path(), arguments)
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let (code, stdout, stderr) = self.run(&["status", "--json"]);
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    }
+
+    pub(crate) fn agent(&self, name: &str) -> Option<Value> {
+        let status = self.status();
+        status["agents"].as_array().unwrap().iter().find(|agent| agent["name"] == name).cloned()
+    }
+
+    pub(crate) fn agent_pid(&self, name: &str) -> u32 {
+        let mut pid = None;
+        eventually("the agent is on the bus", || {
+            let found = self.agent(name).and_then(|agent| agent["pid"].as_u64());
+            pid = found.and_then(|pid| u32::try_from(pid).ok());
+            pid.is_some()
+        });
+        pid.unwrap()
+    }
+
+    /// One sample of `/metrics`, by its whole name with labels.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let (status, text) = self.get("/metrics");
+        assert_eq!(status, 200);
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no `{series}` in\n{text}")).parse().unwrap()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.metrics).unwrap();
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Open descriptors of the daemon: those of shared memory (where `/proc` lets us see), and all. The second
+    /// may be larger for a moment, while the connection of somebody who just asked is being closed.
+    pub(crate) fn descriptors(&self) -> (usize, usize) {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", self.pid())) else {
+            return (0, self.metric("process_open_fds") as usize);
+        };
+        let targets: Vec<_> =
+            entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect();
+        let memory = targets.iter().filter(|target| target.starts_with("/memfd:control"));
+        (memory.count(), targets.len())
+    }
+
+    /// A client in a process of its own, to be killed.
+    pub(crate) fn victim(&self) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "victim", "--nocapture"])
+            .env(VICTIM, self.socket())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// The exit code, or none after a signal.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let mut exit = None;
+        eventually("the daemon ends", || {
+            exit = self.process.try_wait().unwrap();
+            exit.is_some()
+        });
+        exit.unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.directory.path().join("log"));
+            eprintln!("--- the daemon's log\n{}", log.unwrap_or_default());
+        }
+    }
+}
+
+fn spawn(directory: &std::path::Path, options: &Options) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("log"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bolide"));
+    command.args(["serve", "--metrics-addr", "127.0.0.1:0"]);
+    if options.dev {
+        command.arg("--dev");
+    }
+    places(&mut command, directory)
+        .env("BOLIDE_HOSTED", options.hosted)
+        .env("BOLIDE_DRAIN_SECONDS", options.drain_seconds.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.unwrap())
+        .spawn()
+        .unwrap()
+}
+
+fn run(directory: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bolide"));
+    let output = places(command.args(arguments), directory).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Everything in one directory, nothing of the person who runs the tests.
+fn places<'a>(command: &'a mut Command, directory: &std::path::Path) -> &'a mut Command {
+    command
+        .env("HOME", directory)
+        .env("BOLIDE_LOG", "debug")
+        .env_remove("XDG_CONFIG_HOME")
+        .arg("--runtime-dir")
+        .arg(directory.join("run"))
+        .arg("--state-dir")
+        .arg(directory.join("state"))
+}
+
+pub(crate) fn client_manifest(name: &str) -> AgentManifest {
+    AgentManifest {
+        name: name.to_owned(),
+        version: "1.0.0".to_owned(),
+        category: "test".to_owned(),
+        priority: 5,
+        ..AgentManifest::default()
+    }
+}
+
+pub(crate) fn cbor(value: impl serde::Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&value, &mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn patience() -> Instant {
+    Instant::now() + WATCHDOG
+}
+
+/// Asks again and again until it is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = patience();
+    while !is_so() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z")
+}
