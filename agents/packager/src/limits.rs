@@ -35,6 +35,9 @@ pub const SUMMARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const DRIFT_PATHS_SHOWN_MAX: usize = 20;
 /// Milliseconds between two tries to take the lock of a project: short for a person, nothing for a CPU.
 pub const LOCK_RETRY_MS: u64 = 20;
+/// Milliseconds that the recovery of all projects waits for one that is locked: a lock is also held for an
+/// instant by a child process that is just being started, a command that works holds it for longer.
+pub const RECOVERY_WAIT_MS: u64 = 500;
 /// Milliseconds that SQLite waits for another process that writes: many times its longest write.
 pub const DATABASE_BUSY_MS: u64 = 10_000;
 

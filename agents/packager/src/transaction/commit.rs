@@ -162,7 +162,7 @@ impl Session {
         journal.append(disk, &Record::Intent(intent.clone()))?;
         journal.sync(disk)?;
         let workshop = Workshop::ensure(disk, &self.project)?;
-        let site = self.site(&workshop);
+        let site = self.site(Some(&workshop));
         site.make_directories(&intent.directories)?;
         for (index, item) in intent.items.iter().enumerate() {
             site.settle(item, Direction::Forward)?;

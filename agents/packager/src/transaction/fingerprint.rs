@@ -18,6 +18,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Stat;
+
 use super::directory::{Directory, ObjectKind, nanoseconds};
 use super::tree::{self, Digest, Visit};
 use crate::error::{Error, Kind, Result};
@@ -174,8 +176,8 @@ impl Entry {
             kind: visit.kind(),
             mode: status.st_mode & 0o7777,
             size: if is_file { status.st_size as u64 } else { 0 },
-            modified_ns: nanoseconds(status.st_mtime as i64, status.st_mtime_nsec as i64),
-            changed_ns: nanoseconds(status.st_ctime as i64, status.st_ctime_nsec as i64),
+            modified_ns: modified_ns(status),
+            changed_ns: changed_ns(status),
             inode: status.st_ino,
             digest,
         })
@@ -187,19 +189,31 @@ impl Entry {
 
     /// Whether the entry is still what it was.
     fn holds(&self, visit: &Visit<'_>) -> Result<bool> {
-        let Ok(now) = Entry::of(visit, self.digest) else { return Ok(false) };
-        if now.kind != self.kind || now.mode != self.mode || now.size != self.size {
+        let status = visit.status;
+        let is_file = self.kind == ObjectKind::File;
+        if visit.kind() != self.kind
+            || status.st_mode & 0o7777 != self.mode
+            || is_file && status.st_size as u64 != self.size
+        {
             return Ok(false);
         }
-        let untouched = now.modified_ns == self.modified_ns
-            && now.changed_ns == self.changed_ns
-            && now.inode == self.inode;
+        let untouched = modified_ns(status) == self.modified_ns
+            && changed_ns(status) == self.changed_ns
+            && status.st_ino == self.inode;
         // The times of a directory change with what is in it, and that is looked at by itself.
         if self.kind == ObjectKind::Directory || untouched {
             return Ok(true);
         }
         Ok(visit.content_digest()? == self.digest)
     }
+}
+
+fn modified_ns(status: &Stat) -> i64 {
+    nanoseconds(status.st_mtime, status.st_mtime_nsec as i64)
+}
+
+fn changed_ns(status: &Stat) -> i64 {
+    nanoseconds(status.st_ctime, status.st_ctime_nsec as i64)
 }
 
 fn decode(bytes: &[u8]) -> Option<Vec<Entry>> {

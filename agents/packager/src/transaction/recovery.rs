@@ -19,6 +19,7 @@ use super::settle::{Direction, Settled, Site};
 use super::tree;
 use super::{Inner, Session, Transactions};
 use crate::error::{Error, Kind, Result};
+use crate::limits::RECOVERY_WAIT_MS;
 
 /// What became of a transaction that a crash had stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +83,8 @@ impl Transactions {
             return Err(Error::new(Kind::Failed, "project-moved", message)
                 .hint("run a command in the place that the project has now"));
         }
-        Ok(self.lock(project, Duration::ZERO)?.recovered)
+        let wait = Duration::from_millis(RECOVERY_WAIT_MS);
+        Ok(self.lock(project, wait)?.recovered)
     }
 }
 
@@ -129,19 +131,15 @@ impl Session {
         intent: Option<&Intent>,
         reason: &str,
     ) -> Result<()> {
-        // Without `.bolide` there is nothing to undo with; made anew, each name is at least checked.
-        let workshop = match intent {
-            Some(_) => Some(Workshop::ensure(&self.inner.disk, &self.project)?),
-            None => Workshop::existing(&self.project)?,
-        };
-        if let Some(workshop) = workshop {
-            let site = self.site(&workshop);
-            if let Some(intent) = intent {
-                self.undo(&site, begin, intent)?;
-            }
+        let workshop = Workshop::existing(&self.project)?;
+        if let Some(intent) = intent {
+            self.undo(&self.site(workshop.as_ref()), begin, intent)?;
+        }
+        if let Some(workshop) = &workshop {
             if let Some(staging) = workshop.find(&[STAGING])? {
                 tree::remove_tree(&self.inner.disk, &staging, OsStr::new(&begin.id))?;
             }
+            workshop.remove_empty_areas(&self.inner.disk)?;
         }
         self.inner.forget_fingerprints(&begin.id)?;
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
@@ -159,10 +157,10 @@ impl Session {
             site.sync(item)?;
         }
         site.remove_directories(intent.directories.iter().rev())?;
-        if matches!(intent.finish, Finish::Keep) {
+        if let (Finish::Keep, Some(workshop)) = (&intent.finish, site.workshop) {
             // The new content was live for a while; what a person wrote into it then is theirs.
             for (position, item) in intent.items.iter().enumerate() {
-                let Some(slot) = site.workshop.find(&[STAGING, &begin.id])? else { continue };
+                let Some(slot) = workshop.find(&[STAGING, &begin.id])? else { continue };
                 let name = fingerprint_name(&begin.id, position);
                 if let Some(print) = self.inner.load_fingerprint(&name)? {
                     let slot = (&slot, OsStr::new(&item.slot));
@@ -173,40 +171,49 @@ impl Session {
         Ok(())
     }
 
-    /// Does what follows a commit record.
+    /// Does what follows a commit record. Where a crash came late there may be no `.bolide` any more.
     pub(super) fn finish(&self, begin: &Begin, intent: &Intent) -> Result<()> {
         let disk = &self.inner.disk;
-        let workshop = Workshop::ensure(disk, &self.project)?;
+        let database = &self.inner.database;
+        let workshop = Workshop::existing(&self.project)?;
         match &intent.finish {
             Finish::Keep => {
-                self.move_between(&workshop, STAGING, GENERATIONS, &begin.id)?;
-                self.inner.database.commit(begin, intent, self.inner.now_ms())?;
+                if let Some(workshop) = &workshop {
+                    self.move_between(workshop, STAGING, GENERATIONS, &begin.id)?;
+                }
+                database.commit(begin, intent, self.inner.now_ms())?;
             }
             Finish::Discard { taken, directories, leftovers } => {
-                for id in taken {
-                    self.move_between(&workshop, GENERATIONS, TRASH, id)?;
+                if let Some(workshop) = &workshop {
+                    for id in taken {
+                        self.move_between(workshop, GENERATIONS, TRASH, id)?;
+                    }
+                    for leftover in leftovers {
+                        self.look_through(workshop, begin, leftover)?;
+                    }
                 }
-                for leftover in leftovers {
-                    self.look_through(&workshop, begin, leftover)?;
-                }
-                self.inner.database.commit(begin, intent, self.inner.now_ms())?;
-                if let Some(trash) = workshop.find(&[TRASH])? {
+                database.commit(begin, intent, self.inner.now_ms())?;
+                if let Some(workshop) = &workshop
+                    && let Some(trash) = workshop.find(&[TRASH])?
+                {
                     for id in taken {
                         tree::remove_tree(disk, &trash, OsStr::new(id))?;
                     }
                 }
-                self.site(&workshop).remove_directories(directories.iter())?;
+                self.site(workshop.as_ref()).remove_directories(directories.iter())?;
                 for id in taken {
                     self.inner.forget_fingerprints(id)?;
                 }
             }
         }
-        workshop.remove_empty_areas(disk)?;
+        if let Some(workshop) = &workshop {
+            workshop.remove_empty_areas(disk)?;
+        }
         self.dismantle()?;
         journal::remove(disk, &self.inner.journals, begin)
     }
 
-    pub(super) fn site<'a>(&'a self, workshop: &'a Workshop) -> Site<'a> {
+    pub(super) fn site<'a>(&'a self, workshop: Option<&'a Workshop>) -> Site<'a> {
         Site { disk: &self.inner.disk, project: &self.project, workshop }
     }
 

@@ -41,7 +41,8 @@ pub(super) enum Settled {
 pub(super) struct Site<'a> {
     pub(super) disk: &'a Disk,
     pub(super) project: &'a Project,
-    pub(super) workshop: &'a Workshop,
+    /// `None`: gone, by a person's hand or because all was done already.
+    pub(super) workshop: Option<&'a Workshop>,
 }
 
 struct Places {
@@ -156,7 +157,10 @@ impl Site<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("open the directory of", &full, &error)),
         };
-        let slot = self.workshop.find(&[&item.area, &item.owner])?;
+        let slot = match self.workshop {
+            Some(workshop) => workshop.find(&[&item.area, &item.owner])?,
+            None => None,
+        };
         Ok(Some(Places {
             live: (parent, item.live.name().to_owned()),
             slot: slot.map(|directory| (directory, OsString::from(&item.slot))),

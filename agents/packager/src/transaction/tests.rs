@@ -88,7 +88,8 @@ impl World {
     }
 
     fn lock(&self, transactions: &Transactions) -> Result<Session> {
-        transactions.lock(Project::open(&self.project)?, Duration::ZERO)
+        // Tests start processes, and between fork and exec a child holds all locks of its parent.
+        transactions.lock(Project::open(&self.project)?, Duration::from_secs(20))
     }
 
     /// The hash of the project as its owner sees it.

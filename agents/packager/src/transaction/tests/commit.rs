@@ -101,7 +101,8 @@ fn a_second_session_waits_and_then_names_the_holder() {
     let world = World::new();
     let transactions = world.open();
     let session = world.lock(&transactions).unwrap();
-    let error = world.lock(&transactions).err().unwrap();
+    let project = Project::open(&world.project).unwrap();
+    let error = transactions.lock(project, Duration::from_millis(50)).err().unwrap();
     assert_eq!(error.code, "locked");
     assert!(error.retry && error.message.contains(&std::process::id().to_string()));
     // The lock belongs to the directory, not to its name.
@@ -114,7 +115,7 @@ fn a_second_session_waits_and_then_names_the_holder() {
     let again = other.lock(Project::open(&moved).unwrap(), Duration::ZERO);
     assert_eq!(again.err().unwrap().code, "locked");
     drop(session);
-    transactions.lock(Project::open(&moved).unwrap(), Duration::ZERO).unwrap();
+    transactions.lock(Project::open(&moved).unwrap(), Duration::from_secs(20)).unwrap();
 }
 
 #[test]
