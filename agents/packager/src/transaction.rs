@@ -158,8 +158,9 @@ impl Transactions {
         let plan = Plan::from_json(&body)?;
         if plan.digest()? != digest {
             let message = format!("the stored plan `{digest}` is damaged: it has another digest");
-            return Err(Error::new(Kind::Verification, "plan-damaged", message)
-                .hint("make a new plan"));
+            return Err(
+                Error::new(Kind::Verification, "plan-damaged", message).hint("make a new plan")
+            );
         }
         Ok(plan)
     }

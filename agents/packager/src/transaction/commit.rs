@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::fingerprint::{self, Drift, Fingerprint, KnownDigests};
 use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
 use super::project::{Content, STAGING, Workshop, is_link, linked};
-use super::settle::Direction;
+use super::settle::{CANNOT_MOVE, Direction};
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -78,6 +79,14 @@ pub struct Committed {
     pub kept: Option<PathBuf>,
     /// Why cleaning up after the commit was not finished; the next command does it. The new state stands.
     pub unfinished: Option<Error>,
+    /// Microseconds from the call until the new state was visible.
+    pub visible_us: u64,
+}
+
+/// A transaction after its commit record.
+pub(super) struct Done {
+    pub(super) unfinished: Option<Error>,
+    pub(super) visible: Instant,
 }
 
 /// A transaction that is being prepared. Dropping it gives it up and leaves the project as it was.
@@ -156,18 +165,27 @@ impl Session {
         &self,
         journal: &mut Journal,
         begin: &Begin,
-        intent: &Intent,
-    ) -> Result<Option<Error>> {
+        intent: &mut Intent,
+    ) -> Result<Done> {
         let disk = &self.inner.disk;
         journal.append(disk, &Record::Intent(intent.clone()))?;
         journal.sync(disk)?;
         let workshop = Workshop::ensure(disk, &self.project)?;
         let site = self.site(Some(&workshop));
         site.make_directories(&intent.directories)?;
-        for (index, item) in intent.items.iter().enumerate() {
-            site.settle(item, Direction::Forward)?;
+        for (index, item) in intent.items.iter_mut().enumerate() {
+            if let Err(error) = site.settle(item, Direction::Forward) {
+                let copy =
+                    (error.code == CANNOT_MOVE).then(|| site.copy_aside(item)).transpose()?;
+                let Some(copy) = copy.flatten() else { return Err(error) };
+                journal.append(disk, &Record::Copied { index, copy })?;
+                journal.sync(disk)?;
+                item.copied(copy);
+                site.settle(item, Direction::Forward)?;
+            }
             journal.append(disk, &Record::Done(index))?;
         }
+        let visible = Instant::now();
         for item in &intent.items {
             site.sync(item)?;
             self.check_old_content(&workshop, item)?;
@@ -184,7 +202,7 @@ impl Session {
             });
         }
         drop(workshop);
-        Ok(self.finish(begin, intent).err())
+        Ok(Done { unfinished: self.finish(begin, intent).err(), visible })
     }
 
     /// The old file is in the slot now, where nobody replaces it any more: was it what the plan saw?
@@ -223,7 +241,9 @@ impl Open<'_> {
         let disk = &session.inner.disk;
         let full = session.project.path().join(live.as_str());
         let status = match session.project.root().descend(live.parent().as_ref()) {
-            Ok(parent) => parent.status(live.name()).map_err(|error| Error::io("read", &full, &error))?,
+            Ok(parent) => {
+                parent.status(live.name()).map_err(|error| Error::io("read", &full, &error))?
+            }
             Err(_) => None,
         };
         let staged = format!("file-{}", self.files);
@@ -231,7 +251,8 @@ impl Open<'_> {
         let path = self.staging.path().join(&staged);
         let failed = |error: io::Error| Error::io("write", &path, &error);
         let name = OsStr::new(&staged);
-        let file = disk.perform("create", || self.staging.create_file(name, 0o666)).map_err(failed)?;
+        let file =
+            disk.perform("create", || self.staging.create_file(name, 0o666)).map_err(failed)?;
         disk.append(&file, bytes).map_err(failed)?;
         if let Some(status) = status {
             let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
@@ -249,16 +270,18 @@ impl Open<'_> {
     /// Makes all changes, or none.
     pub fn commit(mut self, changes: &[Change], options: CommitOptions<'_>) -> Result<Committed> {
         self.ended = true;
+        let start = Instant::now();
         let session = self.session;
-        let (intent, kept) = match self.prepare(changes, options) {
+        let (mut intent, kept) = match self.prepare(changes, options) {
             Ok(prepared) => prepared,
             Err(error) => return Err(session.abandon(&self.begin, None, error)),
         };
-        match session.carry_out(&mut self.journal, &self.begin, &intent) {
-            Ok(unfinished) => {
+        match session.carry_out(&mut self.journal, &self.begin, &mut intent) {
+            Ok(Done { unfinished, visible }) => {
                 let transaction = self.begin.id.clone();
                 let kept = kept.then(|| session.inner.kept(&transaction));
-                Ok(Committed { transaction, kept, unfinished })
+                let visible_us = microseconds(start, visible);
+                Ok(Committed { transaction, kept, unfinished, visible_us })
             }
             Err(error) => Err(session.abandon(&self.begin, Some(&intent), error)),
         }
@@ -324,13 +347,11 @@ impl Open<'_> {
         }
         let mut fingerprint = None;
         if new.is_some() {
-            let known = |path: &Path| {
-                options.known_digests.and_then(|known| known(&change.live, path))
-            };
+            let known =
+                |path: &Path| options.known_digests.and_then(|known| known(&change.live, path));
             let known: KnownDigests<'_> = &known;
             let place = change.live.name();
-            let print =
-                Fingerprint::record(&self.staging, OsStr::new(&slot), place, Some(known))?;
+            let print = Fingerprint::record(&self.staging, OsStr::new(&slot), place, Some(known))?;
             tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
             let name = fingerprint_name(&self.begin.id, position);
             self.session.inner.save_fingerprint(&name, &print)?;
@@ -343,6 +364,7 @@ impl Open<'_> {
             slot,
             old,
             new,
+            doomed: None,
             old_sha256,
             environment: change.environment,
             fingerprint,
@@ -356,7 +378,8 @@ impl Open<'_> {
             return Err(Error::new(Kind::Usage, "bad-path", message));
         }
         let found = self.staging.identity(OsStr::new(name));
-        found.and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        found
+            .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
             .map_err(|error| Error::io("find", &path, &error))
     }
 
@@ -444,6 +467,10 @@ impl Session {
             Ok((parent, live.name().to_owned()))
         })
     }
+}
+
+pub(super) fn microseconds(start: Instant, end: Instant) -> u64 {
+    u64::try_from(end.duration_since(start).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What a live name stands for; links are refused.

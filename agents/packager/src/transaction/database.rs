@@ -18,7 +18,6 @@ pub use self::plans::Approval;
 use super::directory::RelativePath;
 use super::disk::Disk;
 use super::journal::{Begin, Finish, Intent, Item};
-use super::project::key_of;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::CHANGES_MAX;
@@ -89,10 +88,7 @@ impl Database {
         query(&self.lock()).map_err(|error| describe(&self.path, error))
     }
 
-    fn write<T>(
-        &self,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T> {
+    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let failed = |error: rusqlite::Error| describe(&self.path, error);
         let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
         self.disk.perform("database", || Ok(())).map_err(interrupted)?;
@@ -147,7 +143,7 @@ impl Database {
 
     /// Tells that a transaction is committed, with all that follows for environments and other transactions.
     pub(super) fn commit(&self, begin: &Begin, intent: &Intent, now_ms: u64) -> Result<()> {
-        let key = key_of(&begin.identity);
+        let key = begin.key();
         self.write(|connection| {
             upsert(connection, begin)?;
             let done = connection.execute(
@@ -271,7 +267,8 @@ impl Database {
     /// Tells that `.bolide` is gone.
     pub(super) fn dismantled(&self, project: &str) -> Result<()> {
         self.write(|connection| {
-            connection.execute("UPDATE projects SET owns_workshop = 0 WHERE key = ?1", [project])?;
+            connection
+                .execute("UPDATE projects SET owns_workshop = 0 WHERE key = ?1", [project])?;
             Ok(())
         })
     }
@@ -279,7 +276,7 @@ impl Database {
 
 /// Makes sure that the rows of a transaction and its project exist.
 fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
-    let key = key_of(&begin.identity);
+    let key = begin.key();
     connection.execute(
         "INSERT INTO projects (key, path, owns_workshop) VALUES (?1, ?2, ?3)
          ON CONFLICT (key) DO UPDATE SET path = excluded.path",

@@ -60,7 +60,8 @@ impl RelativePath {
 
     /// Whether one is the other or lies in it.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let (short, long) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
+        let (short, long) =
+            if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
         long.0.strip_prefix(&short.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
@@ -117,7 +118,8 @@ pub struct Identity {
     pub device: u64,
     /// `st_ino`.
     pub inode: u64,
-    /// Birth time in nanoseconds since 1970, where the file system keeps one: inode numbers are used again.
+    /// Birth time in nanoseconds since 1970, where the file system keeps one: inode numbers are used again. Not
+    /// on an overlay, where an object is born again when it is first written to.
     pub born_ns: Option<i64>,
     /// Its kind.
     pub kind: ObjectKind,
@@ -137,8 +139,10 @@ impl Identity {
         let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::BTIME;
         match rustix::fs::statx(&at, name, flags | AtFlags::SYMLINK_NOFOLLOW, mask) {
             Ok(found) => {
-                let born = (found.stx_mask & StatxFlags::BTIME.bits() != 0)
-                    .then(|| nanoseconds(found.stx_btime.tv_sec, i64::from(found.stx_btime.tv_nsec)));
+                let keeps = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+                let born = (keeps && !is_overlay(&at)?).then(|| {
+                    nanoseconds(found.stx_btime.tv_sec, i64::from(found.stx_btime.tv_nsec))
+                });
                 Ok(Self {
                     device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
                     inode: found.stx_ino,
@@ -157,6 +161,12 @@ impl Identity {
     }
 }
 
+/// Whether a directory is on an overlay of several layers, as in a container.
+pub(super) fn is_overlay(at: impl AsFd) -> io::Result<bool> {
+    const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+    Ok(rustix::fs::fstatfs(at)?.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
+}
+
 /// Seconds and nanoseconds in one number; saturates in the year 2262.
 pub(super) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
@@ -169,10 +179,8 @@ pub(super) struct Directory {
     path: PathBuf,
 }
 
-const OPEN: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const OPEN: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Directory {
     /// Opens a directory by its path, which the caller trusts.
@@ -255,7 +263,8 @@ impl Directory {
 
     /// Creates a new file for writing.
     pub(super) fn create_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode);
         Ok(File::from(rustix::fs::openat(&self.fd, name, flags, mode)?))
     }

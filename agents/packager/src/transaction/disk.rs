@@ -64,12 +64,7 @@ impl Disk {
     }
 
     /// Makes a directory.
-    pub(super) fn make_directory(
-        &self,
-        at: impl AsFd,
-        name: &OsStr,
-        mode: u32,
-    ) -> io::Result<()> {
+    pub(super) fn make_directory(&self, at: impl AsFd, name: &OsStr, mode: u32) -> io::Result<()> {
         self.perform("mkdir", || Ok(rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode))?))
     }
 
@@ -154,9 +149,6 @@ impl Disk {
 /// Ends the process as `kill -9` does: no destructor runs, nothing is flushed.
 #[cfg(test)]
 fn die() -> ! {
-    let _ = rustix::process::kill_process(
-        rustix::process::getpid(),
-        rustix::process::Signal::KILL,
-    );
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     std::process::abort()
 }

@@ -86,16 +86,35 @@ impl Fingerprint {
         Ok(Self { entries })
     }
 
+    /// The same with caches.
+    pub(super) fn record_all(parent: &Directory, name: &OsStr) -> Result<Self> {
+        let mut entries = Vec::new();
+        tree::walk(parent, name, &|_| false, &mut |visit| {
+            entries.push(Entry::of(visit, visit.content_digest()?)?);
+            Ok(())
+        })?;
+        Ok(Self { entries })
+    }
+
+    /// What differs now from what [`Self::record_all`] saw.
+    pub(super) fn compare_all(&self, parent: &Directory, name: &OsStr) -> Result<Drift> {
+        self.compare_without(parent, name, &|_| false)
+    }
+
     /// What differs now from what was recorded. Content is only read where the status differs.
-    pub(super) fn compare(
+    pub(super) fn compare(&self, parent: &Directory, name: &OsStr, place: &OsStr) -> Result<Drift> {
+        self.compare_without(parent, name, &|path| is_cache(place, path))
+    }
+
+    fn compare_without(
         &self,
         parent: &Directory,
         name: &OsStr,
-        place: &OsStr,
+        skip: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Drift> {
         let mut drift = Drift::new();
         let mut expected = self.entries.iter().peekable();
-        tree::walk(parent, name, &|path| is_cache(place, path), &mut |visit| {
+        tree::walk(parent, name, skip, &mut |visit| {
             while let Some(entry) = expected.next_if(|entry| before(&entry.path, visit.path)) {
                 drift.push((entry.path(), DriftKind::Removed));
             }

@@ -52,6 +52,13 @@ pub(super) struct Begin {
     pub(super) started_at_ms: u64,
 }
 
+impl Begin {
+    /// The key of its project.
+    pub(super) fn key(&self) -> String {
+        key_of(&self.identity, &self.project)
+    }
+}
+
 /// One name that changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Item {
@@ -67,12 +74,22 @@ pub(super) struct Item {
     pub(super) old: Option<Identity>,
     /// What it stands for after.
     pub(super) new: Option<Identity>,
+    /// What lies at the live name still although a whole copy of it is the old object now. Goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) doomed: Option<Identity>,
     /// The SHA-256 of the old content, where it is a file.
     pub(super) old_sha256: Option<String>,
     /// The ecosystem, where the name is an environment.
     pub(super) environment: Option<Ecosystem>,
     /// The digest of the fingerprint of the new object.
     pub(super) fingerprint: Option<String>,
+}
+
+impl Item {
+    /// From now on the old object is its copy.
+    pub(super) fn copied(&mut self, copy: Identity) {
+        self.doomed = self.old.replace(copy);
+    }
 }
 
 /// Something that is deleted after a rollback, and what it should have been.
@@ -124,6 +141,13 @@ pub(super) enum Record {
     Begin(Begin),
     /// From here on the project may be between old and new.
     Intent(Intent),
+    /// The old object of an item could not be moved; a copy at its spare name takes its part.
+    Copied {
+        /// The item.
+        index: usize,
+        /// The copy.
+        copy: Identity,
+    },
     /// This item is done. For people who look at a journal: the identities tell it too.
     Done(usize),
     /// From here on there is no way back.
@@ -236,7 +260,7 @@ pub(super) struct Unfinished {
 }
 
 fn stem(begin: &Begin) -> String {
-    format!("{}@{}", begin.id, key_of(&begin.identity))
+    format!("{}@{}", begin.id, begin.key())
 }
 
 /// The transactions that have a journal, in the order of their names. Torn beginnings are removed.
@@ -245,8 +269,7 @@ pub(super) fn unfinished(directory: &Directory) -> Result<Vec<Unfinished>> {
     let mut found = Vec::new();
     for name in directory.names().map_err(failed)? {
         let Some(text) = name.to_str() else { continue };
-        if let Some((id, project)) =
-            text.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('@'))
+        if let Some((id, project)) = text.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('@'))
         {
             found.push(Unfinished { id: id.to_owned(), project: project.to_owned() });
         } else if text.ends_with(SUFFIX_NEW)
@@ -279,6 +302,10 @@ pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<S
     for record in records {
         match record {
             Record::Intent(intent) if story.intent.is_none() => story.intent = Some(intent),
+            Record::Copied { index, copy } => {
+                let item = story.intent.as_mut().and_then(|intent| intent.items.get_mut(index));
+                item.ok_or_else(|| damaged(&path))?.copied(copy);
+            }
             Record::Done(_) if story.intent.is_some() => {}
             Record::Commit if story.intent.is_some() => story.committed = true,
             _ => return Err(damaged(&path)),

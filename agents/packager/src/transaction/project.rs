@@ -86,9 +86,11 @@ impl Project {
         }
         let Some(path) = root.path().to_str().map(str::to_owned) else {
             let shown = root.path().display();
-            let message = format!("the path `{shown}` is not UTF-8, which the ecosystems' tools need");
-            return Err(Error::new(Kind::Usage, "path-not-utf8", message)
-                .hint("rename the directory"));
+            let message =
+                format!("the path `{shown}` is not UTF-8, which the ecosystems' tools need");
+            return Err(
+                Error::new(Kind::Usage, "path-not-utf8", message).hint("rename the directory")
+            );
         };
         Ok(Self { root, identity, path })
     }
@@ -124,7 +126,7 @@ impl Project {
     /// The name of the project in the database. Survives renames, and a new directory that got the inode of a
     /// deleted one is another project.
     pub(super) fn key(&self) -> String {
-        key_of(&self.identity)
+        key_of(&self.identity, &self.path)
     }
 
     pub(super) fn root(&self) -> &Directory {
@@ -139,10 +141,14 @@ impl AsFd for Project {
 }
 
 /// See [`Project::key`].
-pub(super) fn key_of(identity: &Identity) -> String {
+pub(super) fn key_of(identity: &Identity, path: &str) -> String {
     match identity.born_ns {
         Some(born) => format!("{:x}-{born:x}", identity.inode),
-        None => format!("{:x}-on-{:x}", identity.inode, identity.device),
+        // Device numbers of overlays change with every mount; the path has to do.
+        None => {
+            let path = tree::digest_of(path.as_bytes());
+            format!("{:x}-at-{}", identity.inode, tree::hex(&path[..8]))
+        }
     }
 }
 
@@ -181,9 +187,8 @@ impl Workshop {
         let path = project.path().join(DOT_BOLIDE);
         ensure_directory(disk, project.root(), OsStr::new(DOT_BOLIDE))
             .map_err(|error| Error::io("create", &path, &error))?;
-        let workshop = Self::existing(project)?.ok_or_else(|| {
-            Error::io("create", &path, &io::Error::from(io::ErrorKind::NotFound))
-        })?;
+        let workshop = Self::existing(project)?
+            .ok_or_else(|| Error::io("create", &path, &io::Error::from(io::ErrorKind::NotFound)))?;
         let name = OsStr::new(IGNORE_FILE);
         let failed = |error: io::Error| Error::io("write", &path.join(IGNORE_FILE), &error);
         if workshop.root.status(name).map_err(failed)?.is_none() {
@@ -366,7 +371,5 @@ fn locked(project: &Project, file: &mut File, wait: Duration) -> Error {
         project.path().display(),
         wait.as_millis()
     );
-    Error::new(Kind::Failed, "locked", message)
-        .hint("wait until it is done, or end it")
-        .retryable()
+    Error::new(Kind::Failed, "locked", message).hint("wait until it is done, or end it").retryable()
 }

@@ -193,11 +193,11 @@ impl Session {
                     }
                 }
                 database.commit(begin, intent, self.inner.now_ms())?;
-                if let Some(workshop) = &workshop
-                    && let Some(trash) = workshop.find(&[TRASH])?
-                {
+                for area in [TRASH, GENERATIONS] {
+                    let Some(workshop) = &workshop else { break };
+                    let Some(area) = workshop.find(&[area])? else { continue };
                     for id in taken {
-                        tree::remove_tree(disk, &trash, OsStr::new(id))?;
+                        tree::remove_tree(disk, &area, OsStr::new(id))?;
                     }
                 }
                 self.site(workshop.as_ref()).remove_directories(directories.iter())?;
@@ -226,19 +226,27 @@ impl Session {
             return Ok(());
         }
         let target = workshop.ensure_area(disk, to)?;
-        disk.rename_to_free((&source, name), (&target, name)).map_err(failed)?;
+        match disk.rename_to_free((&source, name), (&target, name)) {
+            // A lower layer of an overlay: it stays where it is.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(()),
+            done => done.map_err(failed)?,
+        }
         disk.sync(&target).map_err(failed)?;
         disk.sync(&source).map_err(failed)
     }
 
     /// Copies aside what a person changed in something that is about to be deleted.
     fn look_through(&self, workshop: &Workshop, begin: &Begin, leftover: &Leftover) -> Result<()> {
-        let Some(directory) = workshop.find(&[TRASH, &leftover.owner])? else { return Ok(()) };
         let Some(print) = self.inner.load_fingerprint(&leftover.fingerprint)? else {
             return Ok(());
         };
-        let slot = (&directory, OsStr::new(&leftover.slot));
-        self.inner.keep_edits(&begin.id, leftover.live.as_str(), slot, &print)
+        for area in [TRASH, GENERATIONS] {
+            if let Some(directory) = workshop.find(&[area, &leftover.owner])? {
+                let slot = (&directory, OsStr::new(&leftover.slot));
+                self.inner.keep_edits(&begin.id, leftover.live.as_str(), slot, &print)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes `.bolide` if it is ours and nothing needs it.
@@ -342,11 +350,8 @@ impl Inner {
                 if !wanted.contains(path) {
                     return Ok(());
                 }
-                let target = if path.as_os_str().is_empty() {
-                    target.clone()
-                } else {
-                    target.join(path)
-                };
+                let target =
+                    if path.as_os_str().is_empty() { target.clone() } else { target.join(path) };
                 self.disk
                     .perform("keep", || Ok(()))
                     .map_err(|error| Error::io("keep a copy as", &target, &error))?;

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::Session;
-use super::commit::{Purpose, live_identity};
+use super::commit::{Done, Purpose, live_identity, microseconds};
 use super::database::{Standing, Step};
 use super::directory::RelativePath;
 use super::fingerprint::{self, Drift, DriftKind};
@@ -43,6 +44,8 @@ pub struct RolledBack {
     pub kept: Option<PathBuf>,
     /// Why cleaning up was not finished; the next command does it. The old state stands.
     pub unfinished: Option<Error>,
+    /// Microseconds from the call until the old state was visible.
+    pub visible_us: u64,
 }
 
 struct Prepared {
@@ -74,7 +77,8 @@ impl Session {
         actor: &str,
         force: bool,
     ) -> Result<RolledBack> {
-        let Prepared { taken, intent, drift } = self.prepare_rollback(transaction)?;
+        let start = Instant::now();
+        let Prepared { taken, mut intent, drift } = self.prepare_rollback(transaction)?;
         if !drift.is_empty() && !force {
             return Err(fingerprint::refusal("the rollback", &drift));
         }
@@ -88,9 +92,9 @@ impl Session {
         let done = self
             .keep_live(&begin.id, &drift)
             .and_then(|()| self.ensure_generations(&intent))
-            .and_then(|()| self.carry_out(&mut journal, &begin, &intent));
+            .and_then(|()| self.carry_out(&mut journal, &begin, &mut intent));
         match done {
-            Ok(unfinished) => {
+            Ok(Done { unfinished, visible }) => {
                 let kept = self.inner.kept(&begin.id);
                 Ok(RolledBack {
                     transaction: begin.id,
@@ -98,6 +102,7 @@ impl Session {
                     restored: restored(&intent),
                     kept: kept.is_dir().then_some(kept),
                     unfinished,
+                    visible_us: microseconds(start, visible),
                 })
             }
             Err(error) => Err(self.abandon(&begin, Some(&intent), error)),
@@ -156,6 +161,7 @@ impl Session {
             slot: item.slot.clone(),
             old: live_identity(&self.project, live)?,
             new: item.old,
+            doomed: None,
             old_sha256: None,
             environment: item.environment,
             fingerprint: restored.and_then(|step| step.item.fingerprint.clone()),
@@ -174,11 +180,11 @@ impl Session {
                 .hint("restore it from your version control or backup")
         };
         let workshop = Workshop::existing(&self.project)?.ok_or_else(|| missing("is gone"))?;
-        let directory = workshop
-            .find(&[GENERATIONS, &step.transaction])?
-            .ok_or_else(|| missing("is gone"))?;
+        let directory =
+            workshop.find(&[GENERATIONS, &step.transaction])?.ok_or_else(|| missing("is gone"))?;
         let name = OsStr::new(&item.slot);
-        let failed = |error: std::io::Error| Error::io("read", &directory.path().join(name), &error);
+        let failed =
+            |error: std::io::Error| Error::io("read", &directory.path().join(name), &error);
         let found = directory.identity(name).map_err(failed)?.ok_or_else(|| missing("is gone"))?;
         if !found.same_object(&wanted) {
             return Err(missing("was replaced"));
@@ -206,12 +212,12 @@ impl Session {
         let path = self.project.path().display();
         let message = match transaction {
             None => format!("nothing of Bolide stands in `{path}` that could be rolled back"),
-            Some(id) => format!(
-                "`{}` is not a transaction that stands in `{path}`",
-                id.escape_debug()
-            ),
+            Some(id) => {
+                format!("`{}` is not a transaction that stands in `{path}`", id.escape_debug())
+            }
         };
-        let code = if transaction.is_some() { "unknown-transaction" } else { "nothing-to-roll-back" };
+        let code =
+            if transaction.is_some() { "unknown-transaction" } else { "nothing-to-roll-back" };
         Error::new(Kind::Usage, code, message)
             .hint("`bolide history` lists the transactions and what became of them")
     }

@@ -5,7 +5,8 @@
 //! and repeats either of them after a crash at any point.
 //!
 //! One exchange of names does it. Where the file system cannot exchange, it takes three renames: live to spare,
-//! slot to live, spare to slot.
+//! slot to live, spare to slot. A directory of a lower layer of an overlay cannot be renamed at all: then a copy
+//! at the spare name becomes the old object (said in the journal), and what is at the live name is removed.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,11 +14,16 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::directory::{Directory, Identity, RelativePath};
+use super::directory::{Directory, Identity, ObjectKind, RelativePath, is_overlay};
 use super::disk::Disk;
+use super::fingerprint::Fingerprint;
 use super::journal::Item;
 use super::project::{Project, Workshop, remove_empty};
+use super::tree;
 use crate::error::{Error, Kind, Result};
+
+/// The error of a name that cannot be renamed away.
+pub(super) const CANNOT_MOVE: &str = "cannot-move";
 
 /// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +74,11 @@ impl Site<'_> {
             };
         };
         let (live, live_name) = &places.live;
-        let now = live.identity(live_name).map_err(failed)?;
+        let mut now = live.identity(live_name).map_err(failed)?;
+        if item.doomed.is_some() && is(now, item.doomed) {
+            tree::remove_tree(self.disk, live, live_name)?;
+            now = None;
+        }
         if !is(now, wanted) {
             let Some((slot, slot_name)) = &places.slot else {
                 return self.without_slot(now, other, direction, live_path);
@@ -100,6 +110,36 @@ impl Site<'_> {
         }
         self.tidy(&places).map_err(failed)?;
         Ok(Settled::Right)
+    }
+
+    /// Copies the old object of an item to its spare name, where it cannot be moved: a directory of a lower layer
+    /// of an overlay. Answers the copy, or `None` where that is not the reason. The copy is on the device.
+    pub(super) fn copy_aside(&self, item: &Item) -> Result<Option<Identity>> {
+        let path = self.project.path().join(item.live.as_str());
+        let failed = |error: io::Error| Error::io("copy", &path, &error);
+        let Some(places) = self.places(item)? else { return Ok(None) };
+        let (live, live_name) = &places.live;
+        let Some((slot, _)) = &places.slot else { return Ok(None) };
+        let found = live.identity(live_name).map_err(failed)?;
+        let movable = found.is_none_or(|found| {
+            found.kind != ObjectKind::Directory
+                || slot.own_identity().is_ok_and(|slot| slot.device != found.device)
+        });
+        if movable || !is_overlay(slot).map_err(failed)? || !is(found, item.old) {
+            return Ok(None);
+        }
+        let print = Fingerprint::record_all(live, live_name)?;
+        let target = slot.path().join(&places.spare);
+        tree::walk(live, live_name, &|_| false, &mut |visit| {
+            self.disk.perform("copy", || Ok(())).map_err(failed)?;
+            tree::copy_exactly(visit, &target)
+        })?;
+        tree::restore_directory_times(live, live_name, &target)?;
+        if !print.compare_all(live, live_name)?.is_empty() {
+            return Err(meanwhile(path, "it was edited while it was copied"));
+        }
+        self.disk.sync_file_system(slot).map_err(failed)?;
+        slot.identity(&places.spare).map_err(failed)
     }
 
     /// Makes sure that what has changed names is on the device.
@@ -236,7 +276,7 @@ fn cannot_move(live: PathBuf, error: &io::Error) -> Error {
             "`{}` cannot be replaced as a whole: {error}; it is a mount point, or lies on another file system",
             live.display()
         );
-        return Error::new(Kind::Failed, "cannot-move", message)
+        return Error::new(Kind::Failed, CANNOT_MOVE, message)
             .hint("unmount it, or use a project whose environment is an ordinary directory");
     }
     Error::io("replace", &live, error)

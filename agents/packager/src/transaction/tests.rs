@@ -56,7 +56,8 @@ impl World {
     fn furnish(&self) {
         self.write("package.json", "{}\n");
         self.write("run.sh", "#!/bin/sh\n");
-        fs::set_permissions(self.project.join("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(self.project.join("run.sh"), fs::Permissions::from_mode(0o755))
+            .unwrap();
         std::os::unix::fs::symlink("run.sh", self.project.join("link")).unwrap();
         self.write("old.txt", "old\n");
     }

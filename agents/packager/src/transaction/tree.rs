@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest;
 use rustix::fd::AsRawFd;
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::directory::{Directory, ObjectKind};
@@ -40,11 +40,10 @@ impl Visit<'_> {
 
     /// The digest of a file's bytes or of a link's target; zero for others.
     pub(super) fn content_digest(&self) -> Result<Digest> {
-        let failed = |error: io::Error| Error::io("read", &self.directory.path().join(self.name), &error);
+        let failed =
+            |error: io::Error| Error::io("read", &self.directory.path().join(self.name), &error);
         match self.kind() {
-            ObjectKind::File => {
-                file_digest(self.directory, self.name).map_err(failed)
-            }
+            ObjectKind::File => file_digest(self.directory, self.name).map_err(failed),
             ObjectKind::Link => {
                 let target = rustix::fs::readlinkat(self.directory, self.name, Vec::new())
                     .map_err(|errno| failed(errno.into()))?;
@@ -289,6 +288,82 @@ pub(super) fn copy_entry(entry: &Visit<'_>, target: &Path) -> Result<()> {
         ObjectKind::Directory => std::fs::create_dir_all(target).map_err(failed),
         // A pipe, a socket or a device has no content to lose.
         ObjectKind::Special => Ok(()),
+    }
+}
+
+/// Copies one entry of a walk to its place below `root`, with mode, times and, as far as we may, owner.
+pub(super) fn copy_exactly(entry: &Visit<'_>, root: &Path) -> Result<()> {
+    let target = below(root, entry.path);
+    let failed = |error: io::Error| Error::io("copy to", &target, &error);
+    let failed_errno = |errno: Errno| failed(errno.into());
+    let mode = Mode::from_raw_mode(entry.status.st_mode & 0o7777);
+    match entry.kind() {
+        ObjectKind::File => {
+            let mut source = entry.directory.open_file(entry.name).map_err(failed)?;
+            let mut copy = std::fs::File::create_new(&target).map_err(failed)?;
+            io::copy(&mut source, &mut copy).map_err(failed)?;
+            own(&target, entry.status);
+            rustix::fs::fchmod(&copy, mode).map_err(failed_errno)?;
+            rustix::fs::futimens(&copy, &times(entry.status)).map_err(failed_errno)
+        }
+        ObjectKind::Directory => {
+            std::fs::create_dir(&target).map_err(failed)?;
+            own(&target, entry.status);
+            // Children come after it; a mode that forbids them is set with the times.
+            rustix::fs::chmod(&target, mode | Mode::RWXU).map_err(failed_errno)
+        }
+        ObjectKind::Link => {
+            let link = rustix::fs::readlinkat(entry.directory, entry.name, Vec::new())
+                .map_err(failed_errno)?;
+            std::os::unix::fs::symlink(OsStr::from_bytes(link.to_bytes()), &target)
+                .map_err(failed)?;
+            own(&target, entry.status);
+            set_times(&target, entry.status).map_err(failed_errno)
+        }
+        ObjectKind::Special => {
+            Err(failed(io::Error::new(io::ErrorKind::Unsupported, "not a file")))
+        }
+    }
+}
+
+/// Gives the directories of a copy the modes and times of the originals, which writing into them has changed.
+pub(super) fn restore_directory_times(parent: &Directory, name: &OsStr, root: &Path) -> Result<()> {
+    let mut directories = Vec::new();
+    walk(parent, name, &|_| false, &mut |entry| {
+        if entry.kind() == ObjectKind::Directory {
+            directories.push((below(root, entry.path), *entry.status));
+        }
+        Ok(())
+    })?;
+    for (target, status) in directories.iter().rev() {
+        let failed = |errno: Errno| Error::io("copy to", target, &errno.into());
+        rustix::fs::chmod(target, Mode::from_raw_mode(status.st_mode & 0o7777)).map_err(failed)?;
+        set_times(target, status).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn below(root: &Path, path: &[u8]) -> PathBuf {
+    match path {
+        b"" => root.to_owned(),
+        path => root.join(OsStr::from_bytes(path)),
+    }
+}
+
+/// Only root may give files away; for everybody else the owner is right already.
+fn own(target: &Path, status: &Stat) {
+    let _ = std::os::unix::fs::lchown(target, Some(status.st_uid), Some(status.st_gid));
+}
+
+fn set_times(target: &Path, status: &Stat) -> rustix::io::Result<()> {
+    rustix::fs::utimensat(rustix::fs::CWD, target, &times(status), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(status: &Stat) -> Timestamps {
+    let time = |seconds, nanoseconds: i64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    Timestamps {
+        last_access: time(status.st_atime, status.st_atime_nsec as i64),
+        last_modification: time(status.st_mtime, status.st_mtime_nsec as i64),
     }
 }
 

@@ -60,12 +60,7 @@ impl Database {
         self.write(|connection| {
             connection.execute(
                 "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
-                params![
-                    approval.digest,
-                    approval.who,
-                    approval.how,
-                    approval.granted_at_ms as i64
-                ],
+                params![approval.digest, approval.who, approval.how, approval.granted_at_ms as i64],
             )?;
             Ok(())
         })

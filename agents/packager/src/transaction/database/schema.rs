@@ -116,6 +116,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<usize> {
-    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+    let version =
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }

@@ -128,9 +128,9 @@ fn check(world: &World, deed: Deed, survey: &Survey, what: &str) -> bool {
     world.assert_clean();
     let history = transactions.history(None, 10).unwrap();
     assert!(history.iter().all(|entry| entry.state != State::Preparing), "{what}");
-    let done = history
-        .first()
-        .is_some_and(|entry| entry.operation == deed.operation() && entry.state == State::Committed);
+    let done = history.first().is_some_and(|entry| {
+        entry.operation == deed.operation() && entry.state == State::Committed
+    });
     let done = match deed {
         Deed::SecondInstall => done && history.len() == 2 && history[1].state == State::Committed,
         _ => done,
@@ -183,8 +183,7 @@ fn the_child_that_is_killed() {
         .chain([Deed::Recovery])
         .find(|deed| format!("{deed:?}") == orders[1])
         .unwrap();
-    let verdict =
-        if orders[3] == "before" { Verdict::CrashBefore } else { Verdict::CrashAfter };
+    let verdict = if orders[3] == "before" { Verdict::CrashBefore } else { Verdict::CrashAfter };
     let script = Script::new(orders[2].parse().unwrap(), verdict, false);
     let _ = deed.run(&world, script.disk());
 }
@@ -275,8 +274,9 @@ fn an_error_anywhere_changes_nothing_or_everything() {
                     let script = Script::new(at, Verdict::Fail(errno), onwards);
                     let result = deed.run(&world, script.disk());
                     let seen = world.visible();
-                    let what =
-                        format!("{deed:?}, {errno:?} at {at} ({name}), onwards: {onwards}: {result:?}");
+                    let what = format!(
+                        "{deed:?}, {errno:?} at {at} ({name}), onwards: {onwards}: {result:?}"
+                    );
                     let new = check(&world, deed, &survey, &what);
                     count += 1;
                     match &result {
@@ -346,4 +346,31 @@ fn a_crash_between_the_three_renames_is_recovered() {
         check(&world, deed, &survey, &format!("three renames, point {at} ({name})"));
     }
     println!("three renames: {} points", names.len());
+}
+
+#[test]
+fn a_crash_while_a_lower_layer_is_copied_leaves_the_old_or_the_new() {
+    let Some(first) = super::machine::overlay() else { return };
+    let old = first.world.visible();
+    let count = Script::new(usize::MAX, Verdict::Proceed, false);
+    Deed::FirstInstall.run(&first.world, count.disk()).unwrap();
+    let new = first.world.visible();
+    let names = count.names.lock().unwrap().clone();
+    assert!(names.contains(&"copy"));
+    for (at, name) in names.iter().enumerate() {
+        let Some(overlay) = super::machine::overlay() else { return };
+        let world = &overlay.world;
+        let script = Script::new(at, Verdict::Fail(Errno::IO), true);
+        let _ = Deed::FirstInstall.run(world, script.disk());
+        let session = world.session();
+        let now = world.visible();
+        assert!(now == old || now == new, "point {at} ({name})");
+        let stands = world.open().history(None, 1).unwrap();
+        let stands = stands.first().is_some_and(|entry| entry.state == State::Committed);
+        assert_eq!(stands, now == new, "point {at} ({name})");
+        assert_eq!(world.has(".bolide"), stands, "point {at} ({name})");
+        world.assert_clean();
+        drop(session);
+    }
+    println!("a lower layer: {} points", names.len());
 }

@@ -25,8 +25,7 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let directory = Directory::open(&world.state.join("journal")).unwrap();
     let disk = Disk::default();
     let mut journal = Journal::create(&disk, &directory, begin(&world)).unwrap();
-    let intent =
-        Intent { directories: vec![path("src")], items: Vec::new(), finish: Finish::Keep };
+    let intent = Intent { directories: vec![path("src")], items: Vec::new(), finish: Finish::Keep };
     journal.append(&disk, &Record::Intent(intent)).unwrap();
     let mark = journal.mark();
     journal.append(&disk, &Record::Commit).unwrap();
@@ -39,7 +38,9 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
         let stage = match journal::read(&directory, &which) {
             Err(_) => 0,
             Ok(None) => panic!("the journal is there"),
-            Ok(Some(story)) => 1 + usize::from(story.intent.is_some()) + usize::from(story.committed),
+            Ok(Some(story)) => {
+                1 + usize::from(story.intent.is_some()) + usize::from(story.committed)
+            }
         };
         seen.push(stage);
     }

@@ -100,7 +100,8 @@ impl Mount {
             return None;
         }
         fs::create_dir_all(at).unwrap();
-        let output = Command::new("mount").args(["-t", kind, "-o", options, "none"]).arg(at).output();
+        let output =
+            Command::new("mount").args(["-t", kind, "-o", options, "none"]).arg(at).output();
         match output {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
             other => {
@@ -198,5 +199,62 @@ fn an_environment_that_is_a_mount_point_is_said_and_left_alone() {
     let error = install(&mut session, "1.0.0", false).unwrap_err();
     assert_eq!(error.code, "cannot-move", "{error:?}");
     assert_eq!(world.everything(), before);
+    world.assert_clean();
+}
+
+/// A project whose files all lie in the lower layer of an overlay, as in an image of a container.
+pub(super) struct Overlay {
+    pub(super) world: World,
+    _mounts: [Mount; 2],
+    _scratch: tempfile::TempDir,
+}
+
+pub(super) fn overlay() -> Option<Overlay> {
+    let scratch = tempfile::tempdir().unwrap();
+    // An overlay cannot lie on an overlay, so the layers are in memory.
+    let memory = scratch.path().join("memory");
+    let first = Mount::new(&memory, "tmpfs", "size=64m")?;
+    for part in ["lower/x", "upper", "work", "merged"] {
+        fs::create_dir_all(memory.join(part)).unwrap();
+    }
+    let lower = World { _scratch: None, ..World::at(&memory.join("lower")) };
+    lower.furnish();
+    lower.write("node_modules/a/index.js", "lower");
+    lower.write("node_modules/deep/er/x.js", "x");
+    std::os::unix::fs::symlink("a", lower.project.join("node_modules/link")).unwrap();
+    let read_only = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(lower.project.join("node_modules/deep"), read_only).unwrap();
+    let at = |part: &str| memory.join(part).display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=off",
+        at("lower"),
+        at("upper"),
+        at("work")
+    );
+    let second = Mount::new(&memory.join("merged"), "overlay", &options)?;
+    let world =
+        World { _scratch: None, project: memory.join("merged/x"), state: memory.join("state") };
+    // Dropped in this order: the overlay first.
+    Some(Overlay { world, _mounts: [second, first], _scratch: scratch })
+}
+
+#[test]
+fn an_environment_in_a_lower_layer_of_an_overlay_is_replaced_and_restored() {
+    let Some(overlay) = overlay() else { return };
+    let world = &overlay.world;
+    let before = world.everything();
+    let time = |world: &World| {
+        fs::metadata(world.project.join("node_modules/deep/er")).unwrap().modified().unwrap()
+    };
+    let modified = time(world);
+    let mut session = world.session();
+    let committed = install(&mut session, "1.0.0", false).unwrap();
+    assert!(committed.unfinished.is_none(), "{committed:?}");
+    assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
+    assert!(!world.has("node_modules/deep"));
+    install(&mut session, "2.0.0", false).unwrap();
+    session.rollback(Some(&committed.transaction), "uid 0", false).unwrap();
+    assert_eq!(world.everything(), before);
+    assert_eq!(time(world), modified);
     world.assert_clean();
 }

@@ -77,17 +77,11 @@ fn a_replaced_generation_is_not_restored() {
     let slot = world.project.join(".bolide/generations").join(id).join("file-0");
     let text = fs::read(&slot).unwrap();
     fs::write(&slot, "evil").unwrap();
-    assert_eq!(
-        session.rollback(None, "uid 0", false).unwrap_err().code,
-        "generation-damaged"
-    );
+    assert_eq!(session.rollback(None, "uid 0", false).unwrap_err().code, "generation-damaged");
     fs::remove_file(&slot).unwrap();
     fs::write(&slot, text).unwrap();
     let before = world.everything();
-    assert_eq!(
-        session.rollback(None, "uid 0", false).unwrap_err().code,
-        "generation-damaged"
-    );
+    assert_eq!(session.rollback(None, "uid 0", false).unwrap_err().code, "generation-damaged");
     assert_eq!(world.everything(), before);
 }
 
