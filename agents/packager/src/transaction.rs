@@ -17,7 +17,9 @@
 //!    identities (inode, birth time, kind) of the old object at the live name and of the new one in the slot.
 //! 5. Each item is *settled*: live name and slot exchange their objects, either of which may be none. One atomic
 //!    step each (`RENAME_EXCHANGE`, or one rename where one side is empty); where the file system cannot, three
-//!    renames over a spare name. After it the slot holds the old object. A mark follows, for people.
+//!    renames over a spare name. After it the slot holds the old object. A mark follows, for people. What cannot
+//!    be renamed at all (a directory of an overlay's lower layer) is copied to the spare name; the record *copied*
+//!    makes that copy the old object, and only then the original is removed.
 //! 6. The directories that names changed in are synced, old files in their slots are compared with what the plan
 //!    saw, then the *commit* record is written and synced. This is the moment of the commit.
 //! 7. Then `staging/TX` becomes `generations/TX` with one rename, the database learns of it, and the journal goes.
@@ -29,14 +31,15 @@
 //!    commit record the generations are moved to `X/.bolide/trash`, looked through for a person's edits (rule 10),
 //!    and deleted; directories made for a change go if they are empty; `.bolide` goes when nothing needs it.
 //! 10. A person's edit is never destroyed. What differs from the fingerprint refuses the change; when forced it is
-//!    copied to `S/kept/TX` first. What is deleted is compared once more when nobody can reach it by its name.
+//!     copied to `S/kept/TX` first. What is deleted is compared once more when nobody can reach it by its name.
 //! 11. If it cannot be known whether the commit record is on the device, nothing is undone: the next recovery
-//!    reads the journal and decides.
+//!     reads the journal and decides.
 
 mod commit;
 mod database;
 mod directory;
 mod disk;
+mod edits;
 mod fingerprint;
 mod journal;
 mod project;
@@ -51,10 +54,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
+pub use self::commit::{Change, CommitOptions, Committed, Expected, KnownFiles, Open, Purpose};
 pub use self::database::{Approval, EnvironmentState, HistoryEntry, State};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
-pub use self::fingerprint::{DriftKind, KnownDigests};
+pub use self::fingerprint::DriftKind;
 pub use self::project::{Content, Project};
 pub use self::recovery::{Outcome, Recovered};
 pub use self::rollback::{RollbackPreview, RolledBack};
@@ -150,11 +153,7 @@ impl Transactions {
 
     /// The plan with this digest.
     pub fn plan(&self, digest: &str) -> Result<Plan> {
-        let body = self.inner.database.plan(digest)?.ok_or_else(|| {
-            let shown = digest.escape_debug();
-            Error::new(Kind::Usage, "unknown-plan", format!("no plan has the digest `{shown}`"))
-                .hint("`bolide plan` makes one and prints its digest")
-        })?;
+        let body = self.inner.database.plan(digest)?.ok_or_else(|| unknown_plan(digest))?;
         let plan = Plan::from_json(&body)?;
         if plan.digest()? != digest {
             let message = format!("the stored plan `{digest}` is damaged: it has another digest");
@@ -167,6 +166,9 @@ impl Transactions {
 
     /// Records that somebody agreed to a plan.
     pub fn approve(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
+        if self.inner.database.plan(digest)?.is_none() {
+            return Err(unknown_plan(digest));
+        }
         let approval = Approval {
             digest: digest.to_owned(),
             who: who.to_owned(),
@@ -236,6 +238,12 @@ impl Inner {
             hex(&random)
         ))
     }
+}
+
+fn unknown_plan(digest: &str) -> Error {
+    let shown = digest.escape_debug();
+    Error::new(Kind::Usage, "unknown-plan", format!("no plan has the digest `{shown}`"))
+        .hint("`bolide plan` makes one and prints its digest")
 }
 
 /// Year, month and day of a day counted from 1970-01-01.

@@ -107,6 +107,8 @@ fn every_field_is_in_the_digest() {
 fn a_stored_plan_is_not_an_approved_one() {
     let world = world();
     let plan = plan(&world);
+    let early = plan.digest().unwrap();
+    assert_eq!(world.transactions.approve(&early, "x", "y").unwrap_err().code, "unknown-plan");
     let digest = world.transactions.store_plan(&plan).unwrap();
     assert_eq!(world.transactions.plan(&digest).unwrap(), plan);
     let error = world.transactions.require_approval(&digest).unwrap_err();

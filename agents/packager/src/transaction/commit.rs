@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rustix::fs::Mode;
+use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
@@ -61,13 +61,16 @@ pub struct Change {
     pub expected: Expected,
 }
 
+/// Answers the SHA-256 of a staged file by the live name and the path in it.
+pub type KnownFiles<'a> = &'a dyn Fn(&RelativePath, &Path) -> Option<[u8; 32]>;
+
 /// How to commit.
 #[derive(Clone, Copy, Default)]
 pub struct CommitOptions<'a> {
     /// Replace an environment that a person edited; what was edited is copied aside first.
     pub force: bool,
     /// Digests of files that were verified just now, by live name and path in it: saves reading them again.
-    pub known_digests: Option<&'a dyn Fn(&RelativePath, &Path) -> Option<[u8; 32]>>,
+    pub known_digests: Option<KnownFiles<'a>>,
 }
 
 /// A committed transaction.
@@ -230,7 +233,7 @@ impl Open<'_> {
         self.staging.path()
     }
 
-    /// Prepares the new content of a file. It gets the mode of the file that it replaces.
+    /// Prepares the new content of a file. It gets the mode and owner of the file that it replaces.
     pub fn stage_file(
         &mut self,
         live: RelativePath,
@@ -255,6 +258,9 @@ impl Open<'_> {
             disk.perform("create", || self.staging.create_file(name, 0o666)).map_err(failed)?;
         disk.append(&file, bytes).map_err(failed)?;
         if let Some(status) = status {
+            // A project of somebody else, changed by root, stays theirs.
+            let owner = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
+            let _ = rustix::fs::fchown(&file, Some(owner.0), Some(owner.1));
             let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
             rustix::fs::fchmod(&file, mode).map_err(|errno| failed(errno.into()))?;
         }
@@ -427,45 +433,6 @@ impl Drop for Open<'_> {
         {
             tracing::warn!(transaction = %self.begin.id, %error, "left for recovery");
         }
-    }
-}
-
-impl Session {
-    /// Adds how `live` differs from what we installed there last, if it does.
-    pub(super) fn drift_at(
-        &self,
-        live: &RelativePath,
-        drift: &mut BTreeMap<String, Drift>,
-    ) -> Result<()> {
-        let steps = self.inner.database.steps_at(&self.project.key(), live)?;
-        let Some(step) = steps.first() else { return Ok(()) };
-        let print = self.inner.load_fingerprint(&step.fingerprint_name())?.unwrap_or_default();
-        if step.item.new.is_some() && print.count() == 0 {
-            let message = format!("the record of what was installed as `{live}` is gone");
-            return Err(Error::new(Kind::Verification, "fingerprint-missing", message)
-                .hint("look yourself what you changed there, move it away, then try again"));
-        }
-        let parent = match self.project.root().descend(live.parent().as_ref()) {
-            Ok(parent) => parent,
-            Err(_) if print.count() == 0 => return Ok(()),
-            Err(error) => {
-                return Err(Error::io("open", &self.project.path().join(live.as_str()), &error));
-            }
-        };
-        let found = print.compare(&parent, live.name(), live.name())?;
-        if !found.is_empty() {
-            drift.insert(live.as_str().to_owned(), found);
-        }
-        Ok(())
-    }
-
-    /// Copies what was edited at these live names.
-    pub(super) fn keep_live(&self, id: &str, drift: &BTreeMap<String, Drift>) -> Result<()> {
-        self.inner.keep(id, drift, &|live| {
-            let live = RelativePath::new(live).map_err(io::Error::other)?;
-            let parent = self.project.root().descend(live.parent().as_ref())?;
-            Ok((parent, live.name().to_owned()))
-        })
     }
 }
 

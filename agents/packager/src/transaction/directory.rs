@@ -31,8 +31,8 @@ impl RelativePath {
         if path.is_empty() || path.len() > PATH_BYTES_MAX {
             return refuse("not a path inside a project");
         }
-        if path.contains('\0') {
-            return refuse("a path with a zero byte");
+        if path.contains(char::is_control) {
+            return refuse("a path with control characters");
         }
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return refuse("not a plain path relative to the project");

@@ -28,7 +28,7 @@ use crate::limits::PATH_BYTES_MAX;
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 
 /// Answers the digest of a file that is known already, by its path in the tree.
-pub type KnownDigests<'a> = &'a dyn Fn(&Path) -> Option<[u8; 32]>;
+pub(super) type KnownDigests<'a> = &'a dyn Fn(&Path) -> Option<[u8; 32]>;
 
 /// One installed tree or file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,11 @@ impl Project {
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         let link = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         let path = std::fs::read_link(&link).map_err(|error| Error::io("read", &link, &error))?;
-        Self::from_directory(Directory::from_fd(fd, path))
+        // Opened anew: the sender's may not be for reading, and it shares its position with the sender.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = rustix::fs::openat(&fd, ".", flags, Mode::empty())
+            .map_err(|errno| Error::io("open", &path, &errno.into()))?;
+        Self::from_directory(Directory::from_fd(own, path))
     }
 
     fn from_directory(root: Directory) -> Result<Self> {

@@ -2,22 +2,19 @@
 //!
 //! Every function here can be repeated: a crash while recovering is recovered like any other.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::database::fingerprint_name;
-use super::directory::Directory;
-use super::fingerprint::{Drift, DriftKind, Fingerprint};
 use super::journal::{self, Begin, Finish, Intent, Leftover, Story};
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::tree;
-use super::{Inner, Session, Transactions};
+use super::{Session, Transactions};
 use crate::error::{Error, Kind, Result};
 use crate::limits::RECOVERY_WAIT_MS;
 
@@ -257,106 +254,6 @@ impl Session {
                 workshop.dismantle(&self.inner.disk, &self.project)?;
             }
             self.inner.database.dismantled(&key)?;
-        }
-        Ok(())
-    }
-}
-
-impl Inner {
-    /// Reads a fingerprint, `None` where there is none.
-    pub(super) fn load_fingerprint(&self, name: &str) -> Result<Option<Fingerprint>> {
-        let path = self.fingerprints.path().join(name);
-        let bytes = self
-            .fingerprints
-            .read_file(OsStr::new(name), crate::limits::FINGERPRINT_BYTES_MAX)
-            .map_err(|error| Error::io("read", &path, &error))?;
-        bytes.map(|bytes| Fingerprint::decode(&bytes, &path)).transpose()
-    }
-
-    /// Writes a fingerprint; on the device when this returns.
-    pub(super) fn save_fingerprint(&self, name: &str, print: &Fingerprint) -> Result<()> {
-        let path = self.fingerprints.path().join(name);
-        let failed = |error: io::Error| Error::io("write", &path, &error);
-        let fresh = OsString::from(name);
-        let file = self
-            .disk
-            .perform("create", || self.fingerprints.create_file(&fresh, 0o600))
-            .map_err(failed)?;
-        self.disk.append(&file, &print.encode()).map_err(failed)?;
-        self.disk.sync(&file).map_err(failed)
-    }
-
-    /// Removes all fingerprints of a transaction.
-    pub(super) fn forget_fingerprints(&self, transaction: &str) -> Result<()> {
-        let directory = &self.fingerprints;
-        let failed = |name: &OsStr, error: io::Error| {
-            Error::io("remove", &directory.path().join(name), &error)
-        };
-        let prefix = format!("{transaction}.");
-        for name in directory.names().map_err(|error| failed(OsStr::new(""), error))? {
-            if name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
-                match self.disk.unlink(directory, &name) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed(&name, error));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Where copies of a person's changes go that a transaction takes away.
-    pub(super) fn kept(&self, transaction: &str) -> PathBuf {
-        self.state.join("kept").join(transaction)
-    }
-
-    /// Compares what lies at `slot` with what was installed as `live`, and copies what was edited or added.
-    pub(super) fn keep_edits(
-        &self,
-        transaction: &str,
-        live: &str,
-        (directory, name): (&Directory, &OsStr),
-        print: &Fingerprint,
-    ) -> Result<()> {
-        let place = Path::new(live).file_name().unwrap_or_default();
-        let drift = print.compare(directory, name, place)?;
-        let drift = BTreeMap::from([(live.to_owned(), drift)]);
-        self.keep(transaction, &drift, &|_| Ok((directory.again()?, name.to_owned())))
-    }
-
-    /// Copies what was edited or added to the state directory.
-    pub(super) fn keep(
-        &self,
-        transaction: &str,
-        drift: &BTreeMap<String, Drift>,
-        locate: &dyn Fn(&str) -> io::Result<(Directory, OsString)>,
-    ) -> Result<()> {
-        for (live, drift) in drift {
-            let wanted: std::collections::BTreeSet<&Path> = drift
-                .iter()
-                .filter(|(_, kind)| *kind != DriftKind::Removed)
-                .map(|(path, _)| path.as_path())
-                .collect();
-            if wanted.is_empty() {
-                continue;
-            }
-            let target = self.kept(transaction).join(live);
-            let failed = |error: io::Error| Error::io("open", Path::new(live), &error);
-            let (directory, name) = locate(live).map_err(failed)?;
-            tree::walk(&directory, &name, &|_| false, &mut |visit| {
-                use std::os::unix::ffi::OsStrExt;
-                let path = Path::new(OsStr::from_bytes(visit.path));
-                if !wanted.contains(path) {
-                    return Ok(());
-                }
-                let target =
-                    if path.as_os_str().is_empty() { target.clone() } else { target.join(path) };
-                self.disk
-                    .perform("keep", || Ok(()))
-                    .map_err(|error| Error::io("keep a copy as", &target, &error))?;
-                tree::copy_entry(visit, &target)
-            })?;
         }
         Ok(())
     }

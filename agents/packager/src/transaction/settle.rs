@@ -121,11 +121,11 @@ impl Site<'_> {
         let (live, live_name) = &places.live;
         let Some((slot, _)) = &places.slot else { return Ok(None) };
         let found = live.identity(live_name).map_err(failed)?;
-        let movable = found.is_none_or(|found| {
-            found.kind != ObjectKind::Directory
-                || slot.own_identity().is_ok_and(|slot| slot.device != found.device)
-        });
-        if movable || !is_overlay(slot).map_err(failed)? || !is(found, item.old) {
+        let is_directory = found.is_some_and(|found| found.kind == ObjectKind::Directory);
+        let here = slot.own_identity().map_err(failed)?.device;
+        let same_device = found.is_some_and(|found| found.device == here);
+        let overlay = is_overlay(slot).map_err(failed)?;
+        if !is_directory || !same_device || !overlay || !is(found, item.old) {
             return Ok(None);
         }
         let print = Fingerprint::record_all(live, live_name)?;

@@ -5,6 +5,7 @@ mod crash;
 mod drift;
 mod format;
 mod machine;
+mod recovery;
 mod rollback;
 mod sequence;
 mod untrusted;

@@ -136,3 +136,17 @@ fn history_tells_commits_and_rollbacks() {
     assert_eq!(history[1].summary["packages"][0], "pkg:npm/left-pad@1.0.0");
     assert!(serde_json::to_value(&history).is_ok());
 }
+
+#[test]
+fn a_project_can_be_named_by_a_descriptor() {
+    use rustix::fs::{Mode, OFlags};
+    let world = World::quick();
+    let open = |path: &Path, flags| rustix::fs::open(path, flags, Mode::empty()).unwrap();
+    let fd = open(&world.project, OFlags::PATH | OFlags::DIRECTORY);
+    let project = Project::from_fd(fd).unwrap();
+    assert_eq!(project.path(), world.project);
+    assert_eq!(project.identity(), Project::open(&world.project).unwrap().identity());
+    assert!(project.read_file(&path("package.json")).unwrap().is_some());
+    assert!(project.read_file(&path("no/such/file")).unwrap().is_none());
+    assert!(Project::from_fd(open(&world.project.join("run.sh"), OFlags::RDONLY)).is_err());
+}

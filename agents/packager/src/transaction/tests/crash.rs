@@ -14,7 +14,8 @@ use super::*;
 
 const CHILD: &str = "BOLIDE_TEST_CRASH";
 
-/// Does one thing at one point, or from there on.
+/// Does one thing at one point, or from there on. Children are started from `/proc/self/exe`: a build that runs
+/// at the same time may have replaced the file.
 struct Script {
     reached: AtomicUsize,
     at: usize,
@@ -161,7 +162,7 @@ fn check(world: &World, deed: Deed, survey: &Survey, what: &str) -> bool {
 
 fn crash_in_child(world: &World, deed: Deed, at: usize, verdict: &str) {
     let place = world.project.parent().unwrap().display();
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = Command::new("/proc/self/exe")
         .args(["--exact", "transaction::tests::crash::the_child_that_is_killed", "--nocapture"])
         .env(CHILD, format!("{place}\n{deed:?}\n{at}\n{verdict}"))
         .output()

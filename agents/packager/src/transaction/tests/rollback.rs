@@ -112,3 +112,26 @@ fn a_person_s_own_workshop_directory_stays() {
     fs::remove_dir(world.project.join(".bolide/generations")).ok();
     assert_eq!(world.everything(), before);
 }
+
+#[test]
+fn an_undo_of_ten_thousand_files_is_seen_before_they_are_deleted() {
+    let world = World::new();
+    let before = world.everything();
+    let mut session = world.session();
+    let open = session.begin(purpose("add")).unwrap();
+    for directory in 0..100 {
+        let directory = open.staging().join(format!("modules/{directory}"));
+        fs::create_dir_all(&directory).unwrap();
+        for file in 0..100 {
+            fs::write(directory.join(format!("{file}.js")), "x").unwrap();
+        }
+    }
+    let change = environment("node_modules", "modules", Ecosystem::Npm);
+    let committed = open.commit(&[change], CommitOptions::default()).unwrap();
+    let undone = session.rollback(None, "uid 0", false).unwrap();
+    assert_eq!(world.everything(), before);
+    println!(
+        "10,000 files: committed and seen after {} us, undone and seen after {} us",
+        committed.visible_us, undone.visible_us
+    );
+}

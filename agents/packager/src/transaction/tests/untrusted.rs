@@ -62,7 +62,19 @@ fn a_live_name_that_is_a_link_is_neither_followed_nor_replaced() {
 
 #[test]
 fn paths_that_leave_the_project_do_not_exist() {
-    for bad in ["", "/etc", "..", "a/../b", "a//b", "./a", "a/", ".bolide", ".bolide/x", "a\0b"] {
+    for bad in [
+        "",
+        "/etc",
+        "..",
+        "a/../b",
+        "a//b",
+        "./a",
+        "a/",
+        ".bolide",
+        ".bolide/x",
+        "a\0b",
+        "a\u{1b}[2J",
+    ] {
         assert!(RelativePath::new(bad).is_err(), "{bad:?}");
     }
     assert_eq!(path("a/b").parent(), Some(path("a")));
