@@ -11,5 +11,7 @@ pub mod ecosystem;
 pub mod error;
 pub mod limits;
 pub mod metadata;
+pub mod plan;
 pub mod resolution;
 pub mod spec;
+pub mod transaction;

@@ -2,3 +2,44 @@
 //!
 //! Whatever a registry, an archive, a manifest or a peer sends is written by an attacker until proven
 //! otherwise; nothing here may be exceeded silently: the operation fails and names the bound.
+
+/// Bytes of one manifest or lock file that a plan reads or writes: ten times the largest lock files seen.
+pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of the canonical form of one plan; a plan of 10,000 packages needs about 10 MiB.
+pub const PLAN_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Milliseconds that a plan may be applied after it was made: long enough for a person to approve it, short
+/// enough that the registry it was made from still looks the same.
+pub const PLAN_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
+/// Changes in one transaction: a workspace of some hundred members with a manifest each.
+pub const CHANGES_MAX: usize = 4096;
+/// Bytes of a path inside a project; the kernel's own `PATH_MAX`.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Directories inside each other that a tree walk follows. Every level costs an open descriptor, and the usual
+/// limit of a process is 1,024 of them.
+pub const TREE_DEPTH_MAX: usize = 400;
+/// Entries in one environment that a fingerprint describes; ten times the largest `node_modules` seen.
+pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+/// Bytes of one fingerprint file; 100 bytes for each of [`TREE_ENTRIES_MAX`] entries and their paths.
+pub const FINGERPRINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of one journal record: an intent with [`CHANGES_MAX`] items of two long paths each.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one journal: one intent, its marks and its end.
+pub const JOURNAL_BYTES_MAX: u64 = 2 * JOURNAL_RECORD_BYTES_MAX as u64;
+/// Journals of unfinished transactions that one recovery looks at; each is left behind by a crash of its own.
+pub const JOURNALS_MAX: usize = 10_000;
+/// Transactions in one answer to a question about history.
+pub const HISTORY_ENTRIES_MAX: u32 = 10_000;
+/// Bytes of the summary that is kept with a transaction.
+pub const SUMMARY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Paths named in a refusal because of a person's changes; more would hide the message itself.
+pub const DRIFT_PATHS_SHOWN_MAX: usize = 20;
+/// Milliseconds between two tries to take the lock of a project: short for a person, nothing for a CPU.
+pub const LOCK_RETRY_MS: u64 = 20;
+/// Milliseconds that the recovery of all projects waits for one that is locked: a lock is also held for an
+/// instant by a child process that is just being started, a command that works holds it for longer.
+pub const RECOVERY_WAIT_MS: u64 = 500;
+/// Milliseconds that SQLite waits for another process that writes: many times its longest write.
+pub const DATABASE_BUSY_MS: u64 = 10_000;
+
+const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
+const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);

@@ -1,0 +1,247 @@
+//! A plan: everything that an operation would do, decided and nothing done yet.
+//!
+//! Its canonical bytes have a digest, and that is what an approval names. The digest covers all fields: equal
+//! digests are equal plans. A plan holds what it was made from (the content of manifests and locks, the
+//! generations of environments), so that one which no longer fits is refused instead of half right.
+
+mod canonical;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::PLAN_BYTES_MAX;
+use crate::resolution::Resolution;
+use crate::spec::Spec;
+use crate::transaction::{
+    Content, EnvironmentState, Identity, Project, RelativePath, Transactions,
+};
+
+/// The version of the canonical form. It is part of the digest.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The project.
+    pub project: ProjectId,
+    /// `add`, `remove`, `install`, `update`.
+    pub operation: String,
+    /// What was asked for, sorted.
+    pub requested: Vec<Spec>,
+    /// What was found, one for each ecosystem, sorted by it.
+    pub resolutions: Vec<Resolution>,
+    /// Files that change: manifests and lock files, sorted by path.
+    pub edits: Vec<FileEdit>,
+    /// Environments that are built anew, sorted by place.
+    pub environments: Vec<Rebuild>,
+    /// What it was made from.
+    pub preconditions: Vec<Precondition>,
+    /// Milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// From then on it is refused.
+    pub expires_at_ms: u64,
+}
+
+/// Which project a plan is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectId {
+    /// Its canonical path.
+    pub path: String,
+    /// Which directory that was.
+    pub identity: Identity,
+}
+
+impl ProjectId {
+    /// Names an open project.
+    pub fn of(project: &Project) -> Self {
+        Self { path: project.path().to_string_lossy().into_owned(), identity: project.identity() }
+    }
+}
+
+/// One file that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEdit {
+    /// Relative to the project.
+    pub path: RelativePath,
+    /// What it held; `None`: there was none.
+    pub before: Option<Content>,
+    /// All of its new bytes; `None`: it is removed.
+    #[serde(with = "canonical::base64_bytes")]
+    pub after: Option<Vec<u8>>,
+}
+
+/// One environment that is built anew.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebuild {
+    /// `node_modules`, `.venv`; relative to the project.
+    pub place: RelativePath,
+    /// Whose it is.
+    pub ecosystem: Ecosystem,
+}
+
+/// One thing that has to be as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Precondition {
+    /// A file that was read, or looked for in vain.
+    File {
+        /// Relative to the project.
+        path: RelativePath,
+        /// What it held; `None`: there was none.
+        content: Option<Content>,
+    },
+    /// An environment.
+    Environment {
+        /// Relative to the project.
+        place: RelativePath,
+        /// How many changes it has seen; 0 before the first.
+        generation: u64,
+        /// What we installed there last.
+        fingerprint: Option<String>,
+    },
+}
+
+impl Precondition {
+    /// That a file stays as it is now.
+    pub fn file(project: &Project, path: RelativePath) -> Result<Self> {
+        let content = project.content(&path)?;
+        Ok(Self::File { path, content })
+    }
+
+    /// That an environment stays as it is now.
+    pub fn environment(
+        transactions: &Transactions,
+        project: &Project,
+        place: RelativePath,
+    ) -> Result<Self> {
+        let EnvironmentState { generation, fingerprint, .. } =
+            transactions.environment(project, &place)?;
+        Ok(Self::Environment { place, generation, fingerprint })
+    }
+}
+
+impl Plan {
+    /// Brings all lists into their canonical order. Packages of a resolution keep theirs.
+    pub fn normalise(&mut self) {
+        self.requested.sort();
+        self.requested.dedup();
+        self.resolutions.sort_by_key(|resolution| resolution.ecosystem);
+        self.edits.sort_by(|left, right| left.path.cmp(&right.path));
+        self.environments.sort();
+        self.preconditions.sort_by(|left, right| left.name().cmp(&right.name()));
+        self.preconditions.dedup();
+    }
+
+    /// The bytes that the digest covers: a version line, then JSON with sorted keys and no spaces.
+    pub fn canonical_bytes(&self) -> Result<Vec<u8>> {
+        canonical::bytes(self)
+    }
+
+    /// `sha256:...` over [`Self::canonical_bytes`].
+    pub fn digest(&self) -> Result<String> {
+        let bytes = self.canonical_bytes()?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        Ok(format!("sha256:{}", crate::transaction::hex(digest.as_ref())))
+    }
+
+    /// The form that is stored.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| malformed(&error))
+    }
+
+    /// Reads the stored form.
+    pub(crate) fn from_json(text: &str) -> Result<Self> {
+        let plan: Self = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        if plan.schema_version != SCHEMA_VERSION {
+            let message = format!(
+                "the plan is of version {}; this program knows {SCHEMA_VERSION}",
+                plan.schema_version
+            );
+            return Err(Error::new(Kind::Stale, "plan-version", message).hint("make a new plan"));
+        }
+        Ok(plan)
+    }
+
+    /// Refuses a plan that has expired, is for another project, or was made from something that has changed.
+    /// To be asked under the project's lock. Names all that changed.
+    pub fn check_preconditions(
+        &self,
+        transactions: &Transactions,
+        project: &Project,
+    ) -> Result<()> {
+        let mut changed = Vec::new();
+        if transactions.now_ms() >= self.expires_at_ms {
+            changed.push("it has expired".to_owned());
+        }
+        if !project.identity().same_object(&self.project.identity) {
+            changed.push(format!(
+                "`{}` is not the directory `{}` that it was made for",
+                project.path().display(),
+                self.project.path
+            ));
+        }
+        for precondition in &self.preconditions {
+            if let Some(what) = precondition.broken(transactions, project)? {
+                changed.push(what);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the plan no longer holds: {}", changed.join(", "));
+        Err(Error::new(Kind::Stale, "plan-stale", message)
+            .hint("make a new plan from what is there now")
+            .retryable())
+    }
+}
+
+impl Precondition {
+    fn name(&self) -> (u8, &RelativePath) {
+        match self {
+            Self::File { path, .. } => (0, path),
+            Self::Environment { place, .. } => (1, place),
+        }
+    }
+
+    fn broken(&self, transactions: &Transactions, project: &Project) -> Result<Option<String>> {
+        match self {
+            Self::File { path, content } => {
+                let now = project.content(path)?;
+                Ok(match (content, &now) {
+                    (before, now) if before == now => None,
+                    (None, _) => Some(format!("`{path}` exists now")),
+                    (Some(_), None) => Some(format!("`{path}` is gone")),
+                    (Some(_), Some(_)) => Some(format!("`{path}` was edited")),
+                })
+            }
+            Self::Environment { place, generation, fingerprint } => {
+                let now = transactions.environment(project, place)?;
+                let same = now.generation == *generation && now.fingerprint == *fingerprint;
+                Ok((!same).then(|| {
+                    let now = now.generation;
+                    format!("`{place}` was changed by another transaction (generation {generation}, now {now})")
+                }))
+            }
+        }
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Error {
+    let message = format!("the plan is not one: {error}");
+    Error::new(Kind::Verification, "plan-damaged", message).hint("make a new plan")
+}
+
+/// The refusal of a plan that would not fit anywhere.
+fn too_large(bytes: usize) -> Error {
+    let message = format!("the plan has {bytes} bytes; the limit is {PLAN_BYTES_MAX}");
+    Error::new(Kind::Failed, "plan-too-large", message)
+}

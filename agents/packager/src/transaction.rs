@@ -1,0 +1,279 @@
+//! Changes of a project that happen as a whole or not at all, survive crashes, and can be taken back.
+//!
+//! It is not an installer: what the new content is, others prepare in the staging directory. It does not talk
+//! to registries and decides nothing about versions.
+//!
+//! # The protocol
+//! X is a project, S the state directory, TX a transaction.
+//!
+//! 1. Whoever changes X, recovers X, or reads its environments to change them holds the lock of X
+//!    ([`Transactions::lock`]). Taking it recovers first: no command sees what a crash left.
+//! 2. The journal of TX is in S and exists before anything of TX does; its first record names X. It is removed
+//!    last. A journal that is found under the lock is a crash.
+//! 3. New content is written below `X/.bolide/staging/TX`, each item under one *slot* name. Nothing else of X
+//!    changes before rule 5. A crash or failure up to here: staging and journal are removed.
+//! 4. When all of it is written: what it consists of is recorded in S (a fingerprint per item), the file system
+//!    is synced, and the *intent* record is written and synced. It names each item: live name, slot, the
+//!    identities (inode, birth time, kind) of the old object at the live name and of the new one in the slot.
+//! 5. Each item is *settled*: live name and slot exchange their objects, either of which may be none. One atomic
+//!    step each (`RENAME_EXCHANGE`, or one rename where one side is empty); where the file system cannot, three
+//!    renames over a spare name. After it the slot holds the old object. A mark follows, for people. What cannot
+//!    be renamed at all (a directory of an overlay's lower layer) is copied to the spare name; the record *copied*
+//!    makes that copy the old object, and only then the original is removed.
+//! 6. The directories that names changed in are synced, old files in their slots are compared with what the plan
+//!    saw, then the *commit* record is written and synced. This is the moment of the commit.
+//! 7. Then `staging/TX` becomes `generations/TX` with one rename, the database learns of it, and the journal goes.
+//! 8. Before the commit record, a failure or crash settles every item back. Where an object is is read from the
+//!    disk by its identity and never remembered, so settling can be interrupted and repeated at any point. After
+//!    the commit record, rule 7 is repeated; X itself is not touched any more.
+//! 9. A rollback of TX is a transaction whose slots are those in `generations/TX`: rule 5 brings the old objects
+//!    back. Several transactions are taken back at once, the earliest generation of each name directly. After its
+//!    commit record the generations are moved to `X/.bolide/trash`, looked through for a person's edits (rule 10),
+//!    and deleted; directories made for a change go if they are empty; `.bolide` goes when nothing needs it.
+//! 10. A person's edit is never destroyed. What differs from the fingerprint refuses the change; when forced it is
+//!     copied to `S/kept/TX` first. What is deleted is compared once more when nobody can reach it by its name.
+//! 11. If it cannot be known whether the commit record is on the device, nothing is undone: the next recovery
+//!     reads the journal and decides.
+
+mod commit;
+mod database;
+mod directory;
+mod disk;
+mod edits;
+mod fingerprint;
+mod journal;
+mod project;
+mod recovery;
+mod rollback;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::commit::{Change, CommitOptions, Committed, Expected, KnownFiles, Open, Purpose};
+pub use self::database::{Approval, EnvironmentState, HistoryEntry, State};
+pub use self::directory::{Identity, ObjectKind, RelativePath};
+pub use self::fingerprint::DriftKind;
+pub use self::project::{Content, Project};
+pub use self::recovery::{Outcome, Recovered};
+pub use self::rollback::{RollbackPreview, RolledBack};
+pub(crate) use self::tree::hex;
+pub use self::tree::{tree_hash, tree_hash_without};
+
+use self::database::Database;
+use self::directory::Directory;
+use self::disk::Disk;
+use self::project::Lock;
+use crate::error::{Error, Kind, Result};
+use crate::plan::Plan;
+
+/// Answers the time in milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The transactions of one state directory. Cheap to clone.
+#[derive(Clone)]
+pub struct Transactions {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: PathBuf,
+    journals: Directory,
+    locks: Directory,
+    fingerprints: Directory,
+    database: Database,
+    disk: Disk,
+    clock: Clock,
+}
+
+/// A locked project. Dropping it gives the lock up.
+pub struct Session {
+    inner: Arc<Inner>,
+    project: Project,
+    _lock: Lock,
+    recovered: Vec<Recovered>,
+}
+
+impl Transactions {
+    /// Opens the state directory `state`, which is made where it does not exist.
+    pub fn open(state: &Path, clock: Clock) -> Result<Self> {
+        Self::open_on(state, clock, Disk::default())
+    }
+
+    fn open_on(state: &Path, clock: Clock, disk: Disk) -> Result<Self> {
+        make_private(state)?;
+        let part = |name: &str| {
+            let path = state.join(name);
+            make_private(&path)?;
+            Directory::open(&path).map_err(|error| Error::io("open", &path, &error))
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                journals: part("journal")?,
+                locks: part("locks")?,
+                fingerprints: part("fingerprints")?,
+                database: Database::open(state, disk.clone())?,
+                state: state.to_owned(),
+                disk,
+                clock,
+            }),
+        })
+    }
+
+    /// Locks a project, waiting at most `wait` for who has it, and recovers it.
+    pub fn lock(&self, project: Project, wait: Duration) -> Result<Session> {
+        let inner = self.inner.clone();
+        let lock = Lock::acquire(&inner.locks, &project, wait)?;
+        let mut session = Session { inner, project, _lock: lock, recovered: Vec::new() };
+        session.recovered = session.recover()?;
+        Ok(session)
+    }
+
+    /// Transactions of one project, or of all, the latest first.
+    pub fn history(&self, project: Option<&Project>, count: u32) -> Result<Vec<HistoryEntry>> {
+        self.inner.database.history(project.map(Project::key).as_deref(), count)
+    }
+
+    /// What is known of an environment.
+    pub fn environment(&self, project: &Project, place: &RelativePath) -> Result<EnvironmentState> {
+        self.inner.database.environment(&project.key(), place)
+    }
+
+    /// Keeps a plan and answers its digest.
+    pub fn store_plan(&self, plan: &Plan) -> Result<String> {
+        let digest = plan.digest()?;
+        let body = plan.to_json()?;
+        self.inner.database.store_plan(&digest, &body, plan.created_at_ms, plan.expires_at_ms)?;
+        Ok(digest)
+    }
+
+    /// The plan with this digest.
+    pub fn plan(&self, digest: &str) -> Result<Plan> {
+        let body = self.inner.database.plan(digest)?.ok_or_else(|| unknown_plan(digest))?;
+        let plan = Plan::from_json(&body)?;
+        if plan.digest()? != digest {
+            let message = format!("the stored plan `{digest}` is damaged: it has another digest");
+            return Err(
+                Error::new(Kind::Verification, "plan-damaged", message).hint("make a new plan")
+            );
+        }
+        Ok(plan)
+    }
+
+    /// Records that somebody agreed to a plan.
+    pub fn approve(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
+        if self.inner.database.plan(digest)?.is_none() {
+            return Err(unknown_plan(digest));
+        }
+        let approval = Approval {
+            digest: digest.to_owned(),
+            who: who.to_owned(),
+            how: how.to_owned(),
+            granted_at_ms: self.inner.now_ms(),
+        };
+        self.inner.database.approve(&approval)?;
+        Ok(approval)
+    }
+
+    /// Takes back all approvals of a plan; answers how many there were.
+    pub fn withdraw_approvals(&self, digest: &str) -> Result<usize> {
+        self.inner.database.withdraw(digest, self.inner.now_ms())
+    }
+
+    /// The approval that lets a plan be applied, or the refusal `approval-needed`.
+    pub fn require_approval(&self, digest: &str) -> Result<Approval> {
+        let approvals = self.inner.database.approvals(digest)?;
+        approvals.into_iter().next().ok_or_else(|| {
+            let shown = digest.escape_debug();
+            let message = format!("nobody has approved the plan `{shown}`");
+            Error::new(Kind::Stale, "approval-needed", message).hint(format!(
+                "look at it, then approve it with `bolide approvals grant {shown}`, or use --yes"
+            ))
+        })
+    }
+
+    /// The time as this state directory's owner sees it.
+    pub fn now_ms(&self) -> u64 {
+        self.inner.now_ms()
+    }
+}
+
+impl Session {
+    /// The project.
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// What taking the lock had to recover.
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+}
+
+impl Inner {
+    fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// A name that sorts by time: `tx-20261121-012614-123-7f3a`.
+    fn new_id(&self) -> Result<String> {
+        use ring::rand::{SecureRandom, SystemRandom};
+        let mut random = [0_u8; 2];
+        SystemRandom::new().fill(&mut random).map_err(|_| {
+            Error::new(Kind::Failed, "no-randomness", "the kernel gives no random numbers")
+        })?;
+        let now = self.now_ms();
+        let (year, month, day) = civil_date(now / 86_400_000);
+        let seconds = now / 1000 % 86_400;
+        Ok(format!(
+            "tx-{year:04}{month:02}{day:02}-{:02}{:02}{:02}-{:03}-{}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60,
+            now % 1000,
+            hex(&random)
+        ))
+    }
+}
+
+fn unknown_plan(digest: &str) -> Error {
+    let shown = digest.escape_debug();
+    Error::new(Kind::Usage, "unknown-plan", format!("no plan has the digest `{shown}`"))
+        .hint("`bolide plan` makes one and prints its digest")
+}
+
+/// Year, month and day of a day counted from 1970-01-01.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    // The era of 400 years begins on a first of March, so that leap days come last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Makes a directory that only we may read.
+fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let failed = |error: std::io::Error| Error::io("create", path, &error);
+    if !path.is_dir() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    }
+    let owner = std::fs::metadata(path).map_err(failed)?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    if owner != own {
+        let message = format!("`{}` belongs to uid {owner}, not to {own}", path.display());
+        return Err(Error::new(Kind::Failed, "foreign-state", message)
+            .hint("name another state directory with --state-dir, or run as its owner"));
+    }
+    Ok(())
+}

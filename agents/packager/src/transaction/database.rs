@@ -1,0 +1,377 @@
+//! The database of transactions, environments, plans and approvals, in the state directory.
+//!
+//! It is derived from the journals, not the other way round: a transaction is committed when its journal says
+//! so, and recovery writes here what is missing. Every write is one SQLite transaction and can be repeated.
+
+mod history;
+mod plans;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+pub use self::history::{HistoryEntry, State};
+pub use self::plans::Approval;
+
+use super::directory::RelativePath;
+use super::disk::Disk;
+use super::journal::{Begin, Finish, Intent, Item};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::CHANGES_MAX;
+
+/// Transactions that one rollback looks back over.
+const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;
+
+/// The database, shared by all threads of a process.
+pub(super) struct Database {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+    disk: Disk,
+}
+
+/// What is known of an environment. Generation 0 without a fingerprint: nothing of ours yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvironmentState {
+    /// Counts every change of the environment, rollbacks included.
+    pub generation: u64,
+    /// The digest of what we installed there last, if that still stands.
+    pub fingerprint: Option<String>,
+    /// The transaction that installed it.
+    pub transaction: Option<String>,
+}
+
+/// One item of a committed transaction.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) transaction: String,
+    pub(super) position: usize,
+    pub(super) item: Item,
+}
+
+impl Step {
+    /// The name of the fingerprint file of what the step installed.
+    pub(super) fn fingerprint_name(&self) -> String {
+        fingerprint_name(&self.transaction, self.position)
+    }
+}
+
+/// The name of a fingerprint file.
+pub(super) fn fingerprint_name(transaction: &str, position: usize) -> String {
+    format!("{transaction}.{position}")
+}
+
+/// A committed transaction that was not undone.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) id: String,
+    pub(super) directories: Vec<RelativePath>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Database {
+    /// Opens or makes the database in `directory`.
+    pub(super) fn open(directory: &Path, disk: Disk) -> Result<Self> {
+        let path = directory.join("state.sqlite3");
+        let connection = schema::open(&path).map_err(|error| describe(&path, error))??;
+        Ok(Self { connection: Mutex::new(connection), path, disk })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic between two statements leaves an open transaction, which rusqlite has rolled back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        query(&self.lock()).map_err(|error| describe(&self.path, error))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let failed = |error: rusqlite::Error| describe(&self.path, error);
+        let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
+        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
+        let mut connection = self.lock();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let answer = change(&transaction).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        drop(connection);
+        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
+        Ok(answer)
+    }
+
+    /// Tells that a transaction begins.
+    pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
+        self.write(|connection| upsert(connection, begin))
+    }
+
+    /// Tells that a transaction gave up before its commit record.
+    pub(super) fn abort(&self, begin: &Begin, error: &str, now_ms: u64) -> Result<()> {
+        self.write(|connection| {
+            upsert(connection, begin)?;
+            connection.execute(
+                "UPDATE transactions SET state = 'aborted', error = ?2, finished_at_ms = ?3 WHERE id = ?1",
+                params![begin.id, error, now_ms as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Tells that whatever is still said to be prepared in a project has given up: it left no journal.
+    pub(super) fn abandon(&self, project: &str, now_ms: u64) -> Result<()> {
+        let found = self.read(|connection| {
+            connection.query_row(
+                "SELECT EXISTS (SELECT 1 FROM transactions WHERE project = ?1 AND state = 'preparing')",
+                [project],
+                |row| row.get::<_, bool>(0),
+            )
+        })?;
+        if !found {
+            return Ok(());
+        }
+        self.write(|connection| {
+            connection.execute(
+                "UPDATE transactions SET state = 'aborted', error = 'left no journal', finished_at_ms = ?2
+                 WHERE project = ?1 AND state = 'preparing'",
+                params![project, now_ms as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Tells that a transaction is committed, with all that follows for environments and other transactions.
+    pub(super) fn commit(&self, begin: &Begin, intent: &Intent, now_ms: u64) -> Result<()> {
+        let key = begin.key();
+        self.write(|connection| {
+            upsert(connection, begin)?;
+            let done = connection.execute(
+                "UPDATE transactions SET state = 'committed', finished_at_ms = ?2, directories = ?3
+                 WHERE id = ?1 AND state = 'preparing'",
+                params![begin.id, now_ms as i64, json(&intent.directories)?],
+            )?;
+            if done == 0 {
+                // A crash came after this was written the first time.
+                return Ok(());
+            }
+            match &intent.finish {
+                Finish::Keep => {
+                    for (position, item) in intent.items.iter().enumerate() {
+                        connection.execute(
+                            "INSERT INTO steps (transaction_id, position, live, item) VALUES (?1, ?2, ?3, ?4)",
+                            params![begin.id, position as i64, item.live.as_str(), json(item)?],
+                        )?;
+                    }
+                }
+                Finish::Discard { taken, .. } => {
+                    for id in taken {
+                        connection.execute(
+                            "UPDATE transactions SET state = 'rolled-back', undone_by = ?2 WHERE id = ?1",
+                            params![id, begin.id],
+                        )?;
+                    }
+                }
+            }
+            for item in &intent.items {
+                if let Some(ecosystem) = item.environment {
+                    advance(connection, &key, begin, item, ecosystem, now_ms)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The state of one environment.
+    pub(super) fn environment(
+        &self,
+        project: &str,
+        place: &RelativePath,
+    ) -> Result<EnvironmentState> {
+        let state = self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT generation, fingerprint, transaction_id FROM environments
+                 WHERE project = ?1 AND place = ?2",
+            )?;
+            query
+                .query_row(params![project, place.as_str()], |row| {
+                    Ok(EnvironmentState {
+                        generation: row.get::<_, i64>(0)?.unsigned_abs(),
+                        fingerprint: row.get(1)?,
+                        transaction: row.get(2)?,
+                    })
+                })
+                .optional()
+        })?;
+        Ok(state.unwrap_or_default())
+    }
+
+    /// Every step at `live` that stands, the latest first.
+    pub(super) fn steps_at(&self, project: &str, live: &RelativePath) -> Result<Vec<Step>> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT s.transaction_id, s.position, s.item FROM steps s
+                 JOIN transactions t ON t.id = s.transaction_id
+                 WHERE t.project = ?1 AND s.live = ?2 AND t.state = 'committed'
+                 ORDER BY t.sequence DESC LIMIT ?3",
+            )?;
+            query
+                .query_map(params![project, live.as_str(), LOOK_BACK_MAX], step)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })
+    }
+
+    /// The project's transactions that stand, rollbacks left out, the latest first.
+    pub(super) fn standing(&self, project: &str) -> Result<Vec<Standing>> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT id, directories FROM transactions
+                 WHERE project = ?1 AND state = 'committed' AND operation <> 'rollback'
+                 ORDER BY sequence DESC LIMIT ?2",
+            )?;
+            let mut found = query
+                .query_map(params![project, LOOK_BACK_MAX], |row| {
+                    Ok(Standing {
+                        id: row.get(0)?,
+                        directories: parse(&row.get::<_, String>(1)?)?,
+                        steps: Vec::new(),
+                    })
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let mut query = connection.prepare_cached(
+                "SELECT transaction_id, position, item FROM steps WHERE transaction_id = ?1
+                 ORDER BY position LIMIT ?2",
+            )?;
+            for standing in &mut found {
+                standing.steps = query
+                    .query_map(params![standing.id, CHANGES_MAX as i64], step)?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Whether `.bolide` was made by us and nothing in it is needed any more.
+    pub(super) fn may_dismantle(&self, project: &str) -> Result<bool> {
+        self.read(|connection| {
+            connection.query_row(
+                "SELECT coalesce((SELECT owns_workshop FROM projects WHERE key = ?1), 0)
+                 AND NOT EXISTS (SELECT 1 FROM transactions WHERE project = ?1
+                                 AND state = 'committed' AND operation <> 'rollback')",
+                params![project],
+                |row| row.get(0),
+            )
+        })
+    }
+
+    /// Tells that `.bolide` is gone.
+    pub(super) fn dismantled(&self, project: &str) -> Result<()> {
+        self.write(|connection| {
+            connection
+                .execute("UPDATE projects SET owns_workshop = 0 WHERE key = ?1", [project])?;
+            Ok(())
+        })
+    }
+}
+
+/// Makes sure that the rows of a transaction and its project exist.
+fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
+    let key = begin.key();
+    connection.execute(
+        "INSERT INTO projects (key, path, owns_workshop) VALUES (?1, ?2, ?3)
+         ON CONFLICT (key) DO UPDATE SET path = excluded.path",
+        params![key, begin.project, !begin.had_workshop],
+    )?;
+    let new = connection.execute(
+        "INSERT INTO transactions
+           (id, sequence, project, operation, digest, actor, state, started_at_ms, summary, directories)
+         SELECT ?1, 1 + coalesce(max(sequence), 0), ?2, ?3, ?4, ?5, 'preparing', ?6, ?7, '[]'
+         FROM transactions WHERE true ON CONFLICT (id) DO NOTHING",
+        params![
+            begin.id,
+            key,
+            begin.operation,
+            begin.digest,
+            begin.actor,
+            begin.started_at_ms as i64,
+            begin.summary.to_string(),
+        ],
+    )?;
+    if new > 0 && !begin.had_workshop {
+        connection.execute("UPDATE projects SET owns_workshop = 1 WHERE key = ?1", [key])?;
+    }
+    Ok(())
+}
+
+/// Counts one more generation of an environment.
+fn advance(
+    connection: &Transaction<'_>,
+    project: &str,
+    begin: &Begin,
+    item: &Item,
+    ecosystem: Ecosystem,
+    now_ms: u64,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO environments (project, place, ecosystem, generation, fingerprint, transaction_id)
+         VALUES (?1, ?2, ?3, 1, ?4, ?5)
+         ON CONFLICT (project, place) DO UPDATE SET ecosystem = excluded.ecosystem,
+           generation = generation + 1, fingerprint = excluded.fingerprint,
+           transaction_id = excluded.transaction_id",
+        params![project, item.live.as_str(), ecosystem.as_str(), item.fingerprint, begin.id],
+    )?;
+    connection.execute(
+        "INSERT INTO generations (project, place, number, transaction_id, fingerprint, created_at_ms)
+         SELECT project, place, generation, transaction_id, fingerprint, ?3 FROM environments
+         WHERE project = ?1 AND place = ?2",
+        params![project, item.live.as_str(), now_ms as i64],
+    )?;
+    Ok(())
+}
+
+fn step(row: &rusqlite::Row<'_>) -> rusqlite::Result<Step> {
+    Ok(Step {
+        transaction: row.get(0)?,
+        position: usize::try_from(row.get::<_, i64>(1)?).unwrap_or(usize::MAX),
+        item: parse(&row.get::<_, String>(2)?)?,
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(0, kind, Box::new(error))
+    })
+}
+
+/// An error of SQLite as people read it.
+fn describe(path: &Path, error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let shown = path.display();
+    let message = format!("the database `{shown}` cannot be used: {error}");
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            Error::io("write", path, &std::io::Error::from(std::io::ErrorKind::StorageFull))
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::new(Kind::Failed, "state-busy", message)
+                .hint("another process writes it; try again")
+                .retryable()
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            Error::new(Kind::Failed, "permission-denied", message)
+                .hint("make the state directory yours and writable, or name another with --state-dir")
+        }
+        Some(ErrorCode::SystemIoFailure) => Error::new(Kind::Failed, "io", message)
+            .hint("look at the disk that the state directory is on, then run the command again"),
+        _ => Error::new(Kind::Failed, "state-damaged", message).hint(format!(
+            "restore `{shown}` from a backup, or move it away with its `-wal` and `-shm`: what is installed \
+             stays as it is, history and rollbacks are lost"
+        )),
+    }
+}

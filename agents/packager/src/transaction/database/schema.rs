@@ -1,0 +1,122 @@
+//! The tables, and how an older database becomes a newer one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{Error, Kind, Result};
+use crate::limits::DATABASE_BUSY_MS;
+
+/// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
+/// was released: add another.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE projects (
+        key TEXT PRIMARY KEY,
+        path TEXT NOT NULL,
+        owns_workshop INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE transactions (
+        id TEXT PRIMARY KEY,
+        sequence INTEGER NOT NULL UNIQUE,
+        project TEXT NOT NULL REFERENCES projects (key),
+        operation TEXT NOT NULL,
+        digest TEXT,
+        actor TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('preparing', 'committed', 'aborted', 'rolled-back')),
+        started_at_ms INTEGER NOT NULL,
+        finished_at_ms INTEGER,
+        undone_by TEXT,
+        error TEXT,
+        summary TEXT NOT NULL,
+        directories TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX transactions_of_project ON transactions (project, sequence);
+    CREATE TABLE steps (
+        transaction_id TEXT NOT NULL REFERENCES transactions (id),
+        position INTEGER NOT NULL,
+        live TEXT NOT NULL,
+        item TEXT NOT NULL,
+        PRIMARY KEY (transaction_id, position)
+    ) STRICT;
+    CREATE INDEX steps_at ON steps (live);
+    CREATE TABLE environments (
+        project TEXT NOT NULL REFERENCES projects (key),
+        place TEXT NOT NULL,
+        ecosystem TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        fingerprint TEXT,
+        transaction_id TEXT NOT NULL,
+        PRIMARY KEY (project, place)
+    ) STRICT;
+    CREATE TABLE generations (
+        project TEXT NOT NULL,
+        place TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        transaction_id TEXT NOT NULL,
+        fingerprint TEXT,
+        created_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (project, place, number)
+    ) STRICT;
+    CREATE TABLE plans (
+        digest TEXT PRIMARY KEY,
+        body TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE approvals (
+        number INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL,
+        who TEXT NOT NULL,
+        how TEXT NOT NULL,
+        granted_at_ms INTEGER NOT NULL,
+        withdrawn_at_ms INTEGER
+    ) STRICT;
+    CREATE INDEX approvals_of ON approvals (digest);
+"];
+
+/// Opens the database and brings it to this version.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    // SQLite refuses any link in the path with that flag, so the directory's own links are resolved first.
+    let real = match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    };
+    let mut connection = Connection::open_with_flags(real, flags)?;
+    connection.busy_timeout(Duration::from_millis(DATABASE_BUSY_MS))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.set_prepared_statement_cache_capacity(32);
+    if version(&connection)? != MIGRATIONS.len() {
+        let behaviour = rusqlite::TransactionBehavior::Immediate;
+        let transaction = connection.transaction_with_behavior(behaviour)?;
+        let done = version(&transaction)?;
+        let Some(missing) = MIGRATIONS.get(done..) else {
+            let message = format!(
+                "the database `{}` is of version {done}; this program knows up to {}",
+                path.display(),
+                MIGRATIONS.len()
+            );
+            return Ok(Err(Error::new(Kind::Failed, "state-newer", message)
+                .hint("use the newer program that wrote it, or another --state-dir")));
+        };
+        for migration in missing {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+        transaction.commit()?;
+    }
+    Ok(Ok(connection))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    let version =
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}

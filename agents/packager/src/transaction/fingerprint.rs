@@ -1,0 +1,336 @@
+//! What was installed, file by file, so that a person's later changes are seen and never destroyed.
+//!
+//! A fingerprint is a file in the state directory, not in the project, whose content is a stranger's. Checking
+//! one costs a `stat` per file; only a file whose status differs is read. The directory listing shows what was
+//! added.
+//!
+//! # Format (little-endian)
+//! `BOLIDEF1`, u64 number of entries, entries, SHA-256 of all before it. An entry: u16 length of the path, path,
+//! u8 kind (`f`, `d`, `l`), u32 mode, u64 size, i64 mtime, i64 ctime (nanoseconds), u64 inode, SHA-256 of the
+//! bytes or of the link's target. Entries stand in the order of a walk.
+//!
+//! # Not drift
+//! What tools write into environments by themselves: `__pycache__` and `*.pyc`; directly in `node_modules`
+//! `.cache`, `.vite`, `.vite-temp` and `.package-lock.json` (npm's own cache of the tree).
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Stat;
+
+use super::directory::{Directory, ObjectKind, nanoseconds};
+use super::tree::{self, Digest, Visit};
+use crate::error::{Error, Kind, Result};
+use crate::limits::PATH_BYTES_MAX;
+
+const MAGIC: &[u8; 8] = b"BOLIDEF1";
+
+/// Answers the digest of a file that is known already, by its path in the tree.
+pub(super) type KnownDigests<'a> = &'a dyn Fn(&Path) -> Option<[u8; 32]>;
+
+/// One installed tree or file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    path: Vec<u8>,
+    kind: ObjectKind,
+    mode: u32,
+    size: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+    inode: u64,
+    digest: Digest,
+}
+
+/// How one path differs from what was installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftKind {
+    /// Other content, mode or kind.
+    Modified,
+    /// Was not installed.
+    Added,
+    /// Is gone.
+    Removed,
+}
+
+/// Every path that differs, in the order of a walk. An empty path is the tree itself.
+pub(super) type Drift = Vec<(PathBuf, DriftKind)>;
+
+impl Fingerprint {
+    /// Describes what lies at `name` in `parent`; empty where nothing does.
+    pub(super) fn record(
+        parent: &Directory,
+        name: &OsStr,
+        place: &OsStr,
+        known: Option<KnownDigests<'_>>,
+    ) -> Result<Self> {
+        let mut entries = Vec::new();
+        tree::walk(parent, name, &|path| is_cache(place, path), &mut |visit| {
+            let known = known
+                .filter(|_| visit.kind() == ObjectKind::File)
+                .and_then(|known| known(Path::new(OsStr::from_bytes(visit.path))));
+            let digest = match known {
+                Some(digest) => digest,
+                None => visit.content_digest()?,
+            };
+            entries.push(Entry::of(visit, digest)?);
+            Ok(())
+        })?;
+        Ok(Self { entries })
+    }
+
+    /// The same with caches.
+    pub(super) fn record_all(parent: &Directory, name: &OsStr) -> Result<Self> {
+        let mut entries = Vec::new();
+        tree::walk(parent, name, &|_| false, &mut |visit| {
+            entries.push(Entry::of(visit, visit.content_digest()?)?);
+            Ok(())
+        })?;
+        Ok(Self { entries })
+    }
+
+    /// What differs now from what [`Self::record_all`] saw.
+    pub(super) fn compare_all(&self, parent: &Directory, name: &OsStr) -> Result<Drift> {
+        self.compare_without(parent, name, &|_| false)
+    }
+
+    /// What differs now from what was recorded. Content is only read where the status differs.
+    pub(super) fn compare(&self, parent: &Directory, name: &OsStr, place: &OsStr) -> Result<Drift> {
+        self.compare_without(parent, name, &|path| is_cache(place, path))
+    }
+
+    fn compare_without(
+        &self,
+        parent: &Directory,
+        name: &OsStr,
+        skip: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Drift> {
+        let mut drift = Drift::new();
+        let mut expected = self.entries.iter().peekable();
+        tree::walk(parent, name, skip, &mut |visit| {
+            while let Some(entry) = expected.next_if(|entry| before(&entry.path, visit.path)) {
+                drift.push((entry.path(), DriftKind::Removed));
+            }
+            match expected.next_if(|entry| entry.path == visit.path) {
+                Some(entry) if entry.holds(visit)? => {}
+                Some(entry) => drift.push((entry.path(), DriftKind::Modified)),
+                None => drift.push((path_of(visit.path), DriftKind::Added)),
+            }
+            Ok(())
+        })?;
+        drift.extend(expected.map(|entry| (entry.path(), DriftKind::Removed)));
+        Ok(drift)
+    }
+
+    /// The number of entries.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// A digest of what was installed, without times and inodes: equal for equal content.
+    pub(super) fn digest(&self) -> String {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        for entry in &self.entries {
+            context.update(&(entry.path.len() as u64).to_le_bytes());
+            context.update(&entry.path);
+            context.update(&[letter(entry.kind)]);
+            context.update(&entry.mode.to_le_bytes());
+            context.update(&entry.size.to_le_bytes());
+            context.update(&entry.digest);
+        }
+        format!("sha256:{}", tree::hex(context.finish().as_ref()))
+    }
+
+    /// The form that is stored.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(48 + self.entries.len() * 128);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(self.entries.len() as u64).to_le_bytes());
+        for entry in &self.entries {
+            let length = u16::try_from(entry.path.len()).unwrap_or(u16::MAX);
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(&entry.path);
+            bytes.push(letter(entry.kind));
+            bytes.extend_from_slice(&entry.mode.to_le_bytes());
+            bytes.extend_from_slice(&entry.size.to_le_bytes());
+            bytes.extend_from_slice(&entry.modified_ns.to_le_bytes());
+            bytes.extend_from_slice(&entry.changed_ns.to_le_bytes());
+            bytes.extend_from_slice(&entry.inode.to_le_bytes());
+            bytes.extend_from_slice(&entry.digest);
+        }
+        let digest = tree::digest_of(&bytes);
+        bytes.extend_from_slice(&digest);
+        bytes
+    }
+
+    /// Reads the stored form.
+    pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
+        decode(bytes).map(|entries| Self { entries }).ok_or_else(|| {
+            let message = format!("the record `{}` of installed files is damaged", path.display());
+            Error::new(Kind::Verification, "fingerprint-damaged", message).hint(
+                "Bolide cannot tell any more which files you changed; look yourself, then use --force",
+            )
+        })
+    }
+}
+
+impl Entry {
+    fn of(visit: &Visit<'_>, digest: Digest) -> Result<Self> {
+        if visit.kind() == ObjectKind::Special || visit.path.len() > PATH_BYTES_MAX {
+            let path = visit.directory.path().join(visit.name);
+            let message = format!("`{}` is not a file that can be installed", path.display());
+            return Err(Error::new(Kind::Verification, "special-file", message));
+        }
+        let status = visit.status;
+        let is_file = visit.kind() == ObjectKind::File;
+        Ok(Self {
+            path: visit.path.to_owned(),
+            kind: visit.kind(),
+            mode: status.st_mode & 0o7777,
+            size: if is_file { status.st_size as u64 } else { 0 },
+            modified_ns: modified_ns(status),
+            changed_ns: changed_ns(status),
+            inode: status.st_ino,
+            digest,
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        path_of(&self.path)
+    }
+
+    /// Whether the entry is still what it was.
+    fn holds(&self, visit: &Visit<'_>) -> Result<bool> {
+        let status = visit.status;
+        let is_file = self.kind == ObjectKind::File;
+        if visit.kind() != self.kind
+            || status.st_mode & 0o7777 != self.mode
+            || is_file && status.st_size as u64 != self.size
+        {
+            return Ok(false);
+        }
+        let untouched = modified_ns(status) == self.modified_ns
+            && changed_ns(status) == self.changed_ns
+            && status.st_ino == self.inode;
+        // The times of a directory change with what is in it, and that is looked at by itself.
+        if self.kind == ObjectKind::Directory || untouched {
+            return Ok(true);
+        }
+        Ok(visit.content_digest()? == self.digest)
+    }
+}
+
+fn modified_ns(status: &Stat) -> i64 {
+    nanoseconds(status.st_mtime, status.st_mtime_nsec as i64)
+}
+
+fn changed_ns(status: &Stat) -> i64 {
+    nanoseconds(status.st_ctime, status.st_ctime_nsec as i64)
+}
+
+fn decode(bytes: &[u8]) -> Option<Vec<Entry>> {
+    let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if tree::digest_of(body) != digest {
+        return None;
+    }
+    let mut rest = body;
+    if take(&mut rest, 8)? != MAGIC {
+        return None;
+    }
+    let count = u64::from_le_bytes(array(&mut rest)?);
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let length = u16::from_le_bytes(array(&mut rest)?);
+        let path = take(&mut rest, usize::from(length))?.to_owned();
+        let kind = match take(&mut rest, 1)? {
+            b"f" => ObjectKind::File,
+            b"d" => ObjectKind::Directory,
+            b"l" => ObjectKind::Link,
+            _ => return None,
+        };
+        entries.push(Entry {
+            path,
+            kind,
+            mode: u32::from_le_bytes(array(&mut rest)?),
+            size: u64::from_le_bytes(array(&mut rest)?),
+            modified_ns: i64::from_le_bytes(array(&mut rest)?),
+            changed_ns: i64::from_le_bytes(array(&mut rest)?),
+            inode: u64::from_le_bytes(array(&mut rest)?),
+            digest: array(&mut rest)?,
+        });
+    }
+    rest.is_empty().then_some(entries)
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (head, tail) = rest.split_at_checked(count)?;
+    *rest = tail;
+    Some(head)
+}
+
+fn array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    take(rest, N)?.try_into().ok()
+}
+
+fn letter(kind: ObjectKind) -> u8 {
+    match kind {
+        ObjectKind::File => b'f',
+        ObjectKind::Directory => b'd',
+        ObjectKind::Link => b'l',
+        ObjectKind::Special => b'?',
+    }
+}
+
+fn path_of(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
+}
+
+/// The order of a walk: by parts, a directory before what is in it.
+fn before(left: &[u8], right: &[u8]) -> bool {
+    left.split(|byte| *byte == b'/').lt(right.split(|byte| *byte == b'/'))
+}
+
+/// Whether tools write it by themselves. `place` is the name of the environment.
+fn is_cache(place: &OsStr, path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    if name == b"__pycache__" || name.ends_with(b".pyc") {
+        return true;
+    }
+    place == "node_modules"
+        && matches!(path, b".cache" | b".vite" | b".vite-temp" | b".package-lock.json")
+}
+
+/// Drift of several places in one refusal.
+pub(super) fn refusal(what: &str, drift: &BTreeMap<String, Drift>) -> Error {
+    use crate::limits::DRIFT_PATHS_SHOWN_MAX;
+    let all: Vec<String> = drift
+        .iter()
+        .flat_map(|(place, drift)| {
+            drift.iter().map(move |(path, change)| {
+                let path = Path::new(place).join(path);
+                let path = path.to_string_lossy();
+                let word = match change {
+                    DriftKind::Modified => "modified",
+                    DriftKind::Added => "added",
+                    DriftKind::Removed => "removed",
+                };
+                format!("{word} `{}`", path.trim_end_matches('/').escape_debug())
+            })
+        })
+        .collect();
+    let mut shown = all.iter().take(DRIFT_PATHS_SHOWN_MAX).cloned().collect::<Vec<_>>().join(", ");
+    if let Some(more) = all.len().checked_sub(DRIFT_PATHS_SHOWN_MAX + 1) {
+        shown = format!("{shown} and {} more", more + 1);
+    }
+    let message = format!("{what} would lose what was edited since: {shown}");
+    Error::new(Kind::Verification, "edited-since", message).hint(
+        "keep your changes elsewhere, or use --force: edited and added files are then copied aside first",
+    )
+}

@@ -1,0 +1,362 @@
+//! The journal: what a transaction is about to do to a project, told before it does it.
+//!
+//! One append-only file per unfinished transaction, in the state directory, named after the transaction and the
+//! project's key. Who finds one under the project's lock has found a crash.
+//!
+//! # Format (little-endian)
+//! `BOLIDEJ1`, records. A record: u32 length of the payload, u32 number of the record from 0, payload (JSON),
+//! first 16 bytes of the SHA-256 of all that. The first record that is short or does not check ends the journal:
+//! that is a write which a crash tore. The file comes into being under another name and is renamed when its
+//! first record is on the device, so one without a first record does not exist.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::directory::{Directory, Identity, RelativePath};
+use super::disk::Disk;
+use super::project::key_of;
+use super::tree;
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNALS_MAX};
+
+const MAGIC: &[u8; 8] = b"BOLIDEJ1";
+const SUFFIX: &str = ".journal";
+const SUFFIX_NEW: &str = ".journal-new";
+
+/// Who does what to which project.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Begin {
+    /// The transaction.
+    pub(super) id: String,
+    /// The project's path then.
+    pub(super) project: String,
+    /// The project.
+    pub(super) identity: Identity,
+    /// Whether `.bolide` was there before.
+    pub(super) had_workshop: bool,
+    /// `add`, `remove`, `install`, `rollback`.
+    pub(super) operation: String,
+    /// The plan, where there is one.
+    pub(super) digest: Option<String>,
+    /// On whose behalf.
+    pub(super) actor: String,
+    /// What people want to know of it.
+    pub(super) summary: serde_json::Value,
+    /// Milliseconds since 1970.
+    pub(super) started_at_ms: u64,
+}
+
+impl Begin {
+    /// The key of its project.
+    pub(super) fn key(&self) -> String {
+        key_of(&self.identity, &self.project)
+    }
+}
+
+/// One name that changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Item {
+    /// The name, in the project.
+    pub(super) live: RelativePath,
+    /// The part of `.bolide` that its counterpart lies in: `staging` or `generations`.
+    pub(super) area: String,
+    /// The directory there: the name of a transaction.
+    pub(super) owner: String,
+    /// The counterpart's name there. It holds the new object before and the old one after.
+    pub(super) slot: String,
+    /// What the name stood for before, `None`: nothing.
+    pub(super) old: Option<Identity>,
+    /// What it stands for after.
+    pub(super) new: Option<Identity>,
+    /// What lies at the live name still although a whole copy of it is the old object now. Goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) doomed: Option<Identity>,
+    /// The SHA-256 of the old content, where it is a file.
+    pub(super) old_sha256: Option<String>,
+    /// The ecosystem, where the name is an environment.
+    pub(super) environment: Option<Ecosystem>,
+    /// The digest of the fingerprint of the new object.
+    pub(super) fingerprint: Option<String>,
+}
+
+impl Item {
+    /// From now on the old object is its copy.
+    pub(super) fn copied(&mut self, copy: Identity) {
+        self.doomed = self.old.replace(copy);
+    }
+}
+
+/// Something that is deleted after a rollback, and what it should have been.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Leftover {
+    /// The name it was installed under.
+    pub(super) live: RelativePath,
+    /// The directory in the trash.
+    pub(super) owner: String,
+    /// Its name there.
+    pub(super) slot: String,
+    /// The name of its fingerprint in the state directory.
+    pub(super) fingerprint: String,
+}
+
+/// What follows a commit record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Finish {
+    /// Staging becomes a generation.
+    Keep,
+    /// The generations of these transactions go.
+    Discard {
+        /// The transactions that are undone, the latest first.
+        taken: Vec<String>,
+        /// Directories that they made, the deepest first.
+        directories: Vec<RelativePath>,
+        /// What to look through for a person's changes before it is deleted.
+        leftovers: Vec<Leftover>,
+    },
+}
+
+/// All that will be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Intent {
+    /// Directories that are made first, parents before children.
+    pub(super) directories: Vec<RelativePath>,
+    /// Names that change, in this order.
+    pub(super) items: Vec<Item>,
+    /// What follows.
+    pub(super) finish: Finish,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Record {
+    /// The first one.
+    Begin(Begin),
+    /// From here on the project may be between old and new.
+    Intent(Intent),
+    /// The old object of an item could not be moved; a copy at its spare name takes its part.
+    Copied {
+        /// The item.
+        index: usize,
+        /// The copy.
+        copy: Identity,
+    },
+    /// This item is done. For people who look at a journal: the identities tell it too.
+    Done(usize),
+    /// From here on there is no way back.
+    Commit,
+}
+
+/// What a journal says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Story {
+    pub(super) begin: Begin,
+    pub(super) intent: Option<Intent>,
+    pub(super) committed: bool,
+}
+
+/// A journal that is being written.
+pub(super) struct Journal {
+    file: File,
+    path: PathBuf,
+    records: u32,
+    bytes: u64,
+}
+
+impl Journal {
+    /// Starts one; it is on the device when this returns.
+    pub(super) fn create(disk: &Disk, directory: &Directory, begin: Begin) -> Result<Self> {
+        let stem = stem(&begin);
+        let fresh = OsString::from(format!("{stem}{SUFFIX_NEW}"));
+        let name = OsString::from(format!("{stem}{SUFFIX}"));
+        let path = directory.path().join(&name);
+        let failed = |error: io::Error| Error::io("write", &path, &error);
+        let file = disk.perform("create", || directory.create_file(&fresh, 0o600));
+        let mut journal = Self { file: file.map_err(failed)?, path, records: 0, bytes: 0 };
+        let written = journal.start(disk, directory, begin, (&fresh, &name));
+        if written.is_err() {
+            let _ = rustix::fs::unlinkat(directory, &fresh, rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::unlinkat(directory, &name, rustix::fs::AtFlags::empty());
+        }
+        written.map(|()| journal)
+    }
+
+    fn start(
+        &mut self,
+        disk: &Disk,
+        directory: &Directory,
+        begin: Begin,
+        (fresh, name): (&OsStr, &OsStr),
+    ) -> Result<()> {
+        let path = self.path.clone();
+        let failed = |error: io::Error| Error::io("write", &path, &error);
+        rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|errno| failed(errno.into()))?;
+        disk.append(&self.file, MAGIC).map_err(failed)?;
+        self.bytes = MAGIC.len() as u64;
+        self.append(disk, &Record::Begin(begin))?;
+        self.sync(disk)?;
+        disk.rename_to_free((directory, fresh), (directory, name)).map_err(failed)?;
+        disk.sync(directory).map_err(failed)
+    }
+
+    /// Writes one record. Not on the device before [`Self::sync`].
+    pub(super) fn append(&mut self, disk: &Disk, record: &Record) -> Result<()> {
+        let failed = |error: io::Error| Error::io("write", &self.path, &error);
+        let payload = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+        if payload.len() > JOURNAL_RECORD_BYTES_MAX {
+            let message = format!(
+                "the transaction needs a journal record of {} bytes; the limit is {JOURNAL_RECORD_BYTES_MAX}",
+                payload.len()
+            );
+            return Err(Error::new(Kind::Failed, "transaction-too-large", message));
+        }
+        let mut bytes = Vec::with_capacity(payload.len() + 24);
+        bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.records.to_le_bytes());
+        bytes.extend_from_slice(&payload);
+        let digest = tree::digest_of(&bytes);
+        bytes.extend_from_slice(&digest[..16]);
+        disk.append(&self.file, &bytes).map_err(failed)?;
+        self.records += 1;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Waits until all records are on the device.
+    pub(super) fn sync(&self, disk: &Disk) -> Result<()> {
+        disk.sync(&self.file).map_err(|error| Error::io("write", &self.path, &error))
+    }
+
+    /// The length up to here.
+    pub(super) fn mark(&self) -> (u32, u64) {
+        (self.records, self.bytes)
+    }
+
+    /// Takes back what was written after `mark`. On the device when this returns.
+    pub(super) fn take_back(&mut self, disk: &Disk, mark: (u32, u64)) -> Result<()> {
+        let failed = |error: io::Error| Error::io("write", &self.path, &error);
+        disk.perform("truncate", || self.file.set_len(mark.1)).map_err(failed)?;
+        disk.sync(&self.file).map_err(failed)?;
+        (self.records, self.bytes) = mark;
+        Ok(())
+    }
+}
+
+/// An unfinished transaction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Unfinished {
+    /// The transaction.
+    pub(super) id: String,
+    /// The key of its project.
+    pub(super) project: String,
+}
+
+fn stem(begin: &Begin) -> String {
+    format!("{}@{}", begin.id, begin.key())
+}
+
+/// The transactions that have a journal, in the order of their names. Torn beginnings are removed.
+pub(super) fn unfinished(directory: &Directory) -> Result<Vec<Unfinished>> {
+    let failed = |error: io::Error| Error::io("read", directory.path(), &error);
+    let mut found = Vec::new();
+    for name in directory.names().map_err(failed)? {
+        let Some(text) = name.to_str() else { continue };
+        if let Some((id, project)) = text.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('@'))
+        {
+            found.push(Unfinished { id: id.to_owned(), project: project.to_owned() });
+        } else if text.ends_with(SUFFIX_NEW)
+            && let Ok(file) = directory.open_file(&name)
+            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            // Nobody writes it any more, and nothing was done before it had its real name.
+            let _ = rustix::fs::unlinkat(directory, &name, rustix::fs::AtFlags::empty());
+        }
+        if found.len() > JOURNALS_MAX {
+            let path = directory.path().display();
+            let message = format!("`{path}` has more than {JOURNALS_MAX} unfinished transactions");
+            return Err(Error::new(Kind::Failed, "too-many-journals", message));
+        }
+    }
+    Ok(found)
+}
+
+/// Reads one journal, `None` where it is gone by now.
+pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<Story>> {
+    let name = OsString::from(format!("{}@{}{SUFFIX}", which.id, which.project));
+    let path = directory.path().join(&name);
+    let bytes = directory.read_file(&name, JOURNAL_BYTES_MAX);
+    let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, &error))? else {
+        return Ok(None);
+    };
+    let mut records = decode(&bytes).into_iter();
+    let Some(Record::Begin(begin)) = records.next() else { return Err(damaged(&path)) };
+    let mut story = Story { begin, intent: None, committed: false };
+    for record in records {
+        match record {
+            Record::Intent(intent) if story.intent.is_none() => story.intent = Some(intent),
+            Record::Copied { index, copy } => {
+                let item = story.intent.as_mut().and_then(|intent| intent.items.get_mut(index));
+                item.ok_or_else(|| damaged(&path))?.copied(copy);
+            }
+            Record::Done(_) if story.intent.is_some() => {}
+            Record::Commit if story.intent.is_some() => story.committed = true,
+            _ => return Err(damaged(&path)),
+        }
+    }
+    Ok(Some(story))
+}
+
+/// Removes the journal of a transaction that has ended. Not on the device yet when this returns: a journal that
+/// comes back is recovered again, which changes nothing.
+pub(super) fn remove(disk: &Disk, directory: &Directory, begin: &Begin) -> Result<()> {
+    let name = OsString::from(format!("{}{SUFFIX}", stem(begin)));
+    match disk.unlink(directory, &name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", &directory.path().join(&name), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All records before the first one that does not check.
+fn decode(bytes: &[u8]) -> Vec<Record> {
+    let mut records = Vec::new();
+    let Some(mut rest) = bytes.strip_prefix(MAGIC.as_slice()) else { return records };
+    while let Some((record, tail)) = decode_one(rest, records.len()) {
+        records.push(record);
+        rest = tail;
+    }
+    records
+}
+
+fn decode_one(bytes: &[u8], index: usize) -> Option<(Record, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<8>()?;
+    let [l0, l1, l2, l3, n0, n1, n2, n3] = *head;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let number = u32::from_le_bytes([n0, n1, n2, n3]) as usize;
+    if length > JOURNAL_RECORD_BYTES_MAX || number != index {
+        return None;
+    }
+    let (payload, rest) = rest.split_at_checked(length)?;
+    let (check, rest) = rest.split_at_checked(16)?;
+    let digest = tree::digest_of(bytes.get(..8 + length)?);
+    if digest.get(..16)? != check {
+        return None;
+    }
+    Some((serde_json::from_slice(payload).ok()?, rest))
+}
+
+fn damaged(path: &Path) -> Error {
+    let message = format!("the journal `{}` is damaged", path.display());
+    Error::new(Kind::Failed, "journal-damaged", message).hint(
+        "its project may be between two states; compare it with your version control, then move the journal away",
+    )
+}

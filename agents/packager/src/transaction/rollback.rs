@@ -1,0 +1,254 @@
+//! Restores the state before a transaction.
+//!
+//! The old objects themselves come back, with their modes, times and links. A rollback is a transaction like
+//! any other: in the journal, safe against a crash at any point, and in history.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::Session;
+use super::commit::{Done, Purpose, live_identity, microseconds};
+use super::database::{Standing, Step};
+use super::directory::RelativePath;
+use super::fingerprint::{self, Drift, DriftKind};
+use super::journal::{Finish, Intent, Item, Leftover};
+use super::project::{GENERATIONS, Workshop};
+use super::tree;
+use crate::error::{Error, Kind, Result};
+
+/// What a rollback would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackPreview {
+    /// The transactions that it undoes, the latest first.
+    pub taken: Vec<String>,
+    /// The names that it restores.
+    pub restores: Vec<String>,
+    /// What a person changed since; only `force` goes on then.
+    pub edited: Vec<(String, DriftKind)>,
+}
+
+/// A rollback that was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The name of the rollback itself.
+    pub transaction: String,
+    /// The transactions that it undid, the latest first.
+    pub taken: Vec<String>,
+    /// The names that it restored.
+    pub restored: Vec<String>,
+    /// Where copies of a person's changes lie, where there were any.
+    pub kept: Option<PathBuf>,
+    /// Why cleaning up was not finished; the next command does it. The old state stands.
+    pub unfinished: Option<Error>,
+    /// Microseconds from the call until the old state was visible.
+    pub visible_us: u64,
+}
+
+struct Prepared {
+    taken: Vec<Standing>,
+    intent: Intent,
+    drift: BTreeMap<String, Drift>,
+}
+
+impl Session {
+    /// Says what [`Self::rollback`] would do.
+    pub fn preview_rollback(&self, transaction: Option<&str>) -> Result<RollbackPreview> {
+        let prepared = self.prepare_rollback(transaction)?;
+        let edited = prepared.drift.iter().flat_map(|(live, drift)| {
+            drift.iter().map(move |(path, kind)| {
+                (std::path::Path::new(live).join(path).to_string_lossy().into_owned(), *kind)
+            })
+        });
+        Ok(RollbackPreview {
+            taken: prepared.taken.iter().map(|standing| standing.id.clone()).collect(),
+            restores: restored(&prepared.intent),
+            edited: edited.collect(),
+        })
+    }
+
+    /// Restores the state before `transaction` (the latest where `None`), taking along all later ones.
+    pub fn rollback(
+        &mut self,
+        transaction: Option<&str>,
+        actor: &str,
+        force: bool,
+    ) -> Result<RolledBack> {
+        let start = Instant::now();
+        let Prepared { taken, mut intent, drift } = self.prepare_rollback(transaction)?;
+        if !drift.is_empty() && !force {
+            return Err(fingerprint::refusal("the rollback", &drift));
+        }
+        let taken: Vec<String> = taken.into_iter().map(|standing| standing.id).collect();
+        let (begin, mut journal) = self.start(Purpose {
+            operation: "rollback".to_owned(),
+            digest: None,
+            actor: actor.to_owned(),
+            summary: serde_json::json!({ "undone": taken, "restored": restored(&intent) }),
+        })?;
+        let done = self
+            .keep_live(&begin.id, &drift)
+            .and_then(|()| self.ensure_generations(&intent))
+            .and_then(|()| self.carry_out(&mut journal, &begin, &mut intent));
+        match done {
+            Ok(Done { unfinished, visible }) => {
+                let kept = self.inner.kept(&begin.id);
+                Ok(RolledBack {
+                    transaction: begin.id,
+                    taken,
+                    restored: restored(&intent),
+                    kept: kept.is_dir().then_some(kept),
+                    unfinished,
+                    visible_us: microseconds(start, visible),
+                })
+            }
+            Err(error) => Err(self.abandon(&begin, Some(&intent), error)),
+        }
+    }
+
+    fn prepare_rollback(&self, transaction: Option<&str>) -> Result<Prepared> {
+        let mut taken = self.inner.database.standing(&self.project.key())?;
+        let found = match transaction {
+            None => (!taken.is_empty()).then_some(0),
+            Some(id) => taken.iter().position(|standing| standing.id == id),
+        };
+        let Some(last) = found else { return Err(self.nothing_to_undo(transaction)) };
+        taken.truncate(last + 1);
+        // By live name: the steps at it, the latest first.
+        let mut steps: BTreeMap<&RelativePath, Vec<&Step>> = BTreeMap::new();
+        for step in taken.iter().flat_map(|standing| &standing.steps) {
+            steps.entry(&step.item.live).or_default().push(step);
+        }
+        let mut items = Vec::new();
+        let mut leftovers = Vec::new();
+        let mut drift = BTreeMap::new();
+        for (live, steps) in &steps {
+            self.drift_at(live, &mut drift)?;
+            items.push(self.restoring(live, steps)?);
+            leftovers.extend(leave(steps));
+        }
+        items.retain(|item| item.old.is_some() || item.new.is_some());
+        let mut directories: Vec<RelativePath> =
+            taken.iter().flat_map(|standing| standing.directories.clone()).collect();
+        directories.sort();
+        directories.reverse();
+        directories.dedup();
+        let finish = Finish::Discard {
+            taken: taken.iter().map(|standing| standing.id.clone()).collect(),
+            directories,
+            leftovers,
+        };
+        let directories = Vec::new();
+        Ok(Prepared { taken, intent: Intent { directories, items, finish }, drift })
+    }
+
+    /// The item that brings back what lay at `live` before the earliest of `steps`.
+    fn restoring(&self, live: &RelativePath, steps: &[&Step]) -> Result<Item> {
+        let earliest = steps.last().expect("a live name is only listed with a step");
+        let item = &earliest.item;
+        if let Some(wanted) = item.old {
+            self.check_generation(earliest, wanted)?;
+        }
+        let standing = self.inner.database.steps_at(&self.project.key(), live)?;
+        let restored = standing.get(steps.len());
+        Ok(Item {
+            live: live.clone(),
+            area: GENERATIONS.to_owned(),
+            owner: earliest.transaction.clone(),
+            slot: item.slot.clone(),
+            old: live_identity(&self.project, live)?,
+            new: item.old,
+            doomed: None,
+            old_sha256: None,
+            environment: item.environment,
+            fingerprint: restored.and_then(|step| step.item.fingerprint.clone()),
+        })
+    }
+
+    /// Whether the old object is still there and, where it is a file, what it was.
+    fn check_generation(&self, step: &Step, wanted: super::directory::Identity) -> Result<()> {
+        let item = &step.item;
+        let missing = |what: &str| {
+            let message = format!(
+                "what `{}` was before `{}` cannot be restored: its copy in `.bolide` {what}",
+                item.live, step.transaction
+            );
+            Error::new(Kind::Verification, "generation-damaged", message)
+                .hint("restore it from your version control or backup")
+        };
+        let workshop = Workshop::existing(&self.project)?.ok_or_else(|| missing("is gone"))?;
+        let directory =
+            workshop.find(&[GENERATIONS, &step.transaction])?.ok_or_else(|| missing("is gone"))?;
+        let name = OsStr::new(&item.slot);
+        let failed =
+            |error: std::io::Error| Error::io("read", &directory.path().join(name), &error);
+        let found = directory.identity(name).map_err(failed)?.ok_or_else(|| missing("is gone"))?;
+        if !found.same_object(&wanted) {
+            return Err(missing("was replaced"));
+        }
+        if let Some(expected) = &item.old_sha256
+            && tree::hex(&tree::file_digest(&directory, name).map_err(failed)?) != *expected
+        {
+            return Err(missing("was edited"));
+        }
+        Ok(())
+    }
+
+    /// A person may have removed `.bolide` after a transaction that had only created names.
+    fn ensure_generations(&self, intent: &Intent) -> Result<()> {
+        let disk = &self.inner.disk;
+        let workshop = Workshop::ensure(disk, &self.project)?;
+        let area = workshop.ensure_area(disk, GENERATIONS)?;
+        for item in &intent.items {
+            workshop.ensure_in(disk, &area, &item.owner)?;
+        }
+        Ok(())
+    }
+
+    fn nothing_to_undo(&self, transaction: Option<&str>) -> Error {
+        let path = self.project.path().display();
+        let message = match transaction {
+            None => format!("nothing of Bolide stands in `{path}` that could be rolled back"),
+            Some(id) => {
+                format!("`{}` is not a transaction that stands in `{path}`", id.escape_debug())
+            }
+        };
+        let code =
+            if transaction.is_some() { "unknown-transaction" } else { "nothing-to-roll-back" };
+        Error::new(Kind::Usage, code, message)
+            .hint("`bolide history` lists the transactions and what became of them")
+    }
+}
+
+/// What is deleted in the end at one live name, and the fingerprint that each should match.
+fn leave(steps: &[&Step]) -> Vec<Leftover> {
+    let mut leftovers = Vec::new();
+    let mut add = |place: &Step, content: &Step| {
+        if content.item.new.is_some() {
+            leftovers.push(Leftover {
+                live: content.item.live.clone(),
+                owner: place.transaction.clone(),
+                slot: place.item.slot.clone(),
+                fingerprint: content.fingerprint_name(),
+            });
+        }
+    };
+    // What was live goes to where the old object lay; each later generation holds what the step before it had
+    // installed.
+    if let (Some(latest), Some(earliest)) = (steps.first(), steps.last()) {
+        add(earliest, latest);
+    }
+    for pair in steps.windows(2) {
+        if let [later, before] = pair {
+            add(later, before);
+        }
+    }
+    leftovers
+}
+
+fn restored(intent: &Intent) -> Vec<String> {
+    intent.items.iter().map(|item| item.live.as_str().to_owned()).collect()
+}

@@ -1,0 +1,158 @@
+//! A person's edits: seen, refused, and copied aside when forced.
+
+use super::super::directory::Directory;
+use super::super::fingerprint::Fingerprint;
+use super::*;
+use std::ffi::OsStr;
+
+#[test]
+fn an_edited_file_refuses_the_rollback_until_forced() {
+    let world = World::new();
+    let before = world.everything();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    world.write("node_modules/a/index.js", "patched\n");
+    world.write("node_modules/mine/new.js", "mine\n");
+    fs::remove_file(world.project.join(".venv/lib/site.py")).unwrap();
+    world.write("package.json", "{\"mine\":1}\n");
+    let edited = world.everything();
+    let error = session.rollback(None, "uid 0", false).unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Verification, "edited-since"));
+    for path in [
+        "modified `node_modules/a/index.js`",
+        "added `node_modules/mine/new.js`",
+        "removed `.venv/lib/site.py`",
+        "modified `package.json`",
+    ] {
+        assert!(error.message.contains(path), "{}", error.message);
+    }
+    assert!(error.hint.unwrap().contains("--force"));
+    assert_eq!(world.everything(), edited);
+    let undone = session.rollback(None, "uid 0", true).unwrap();
+    assert_eq!(world.everything(), before);
+    let kept = undone.kept.unwrap();
+    let read = |path: &str| fs::read_to_string(kept.join(path)).unwrap();
+    assert_eq!(read("node_modules/a/index.js"), "patched\n");
+    assert_eq!(read("node_modules/mine/new.js"), "mine\n");
+    assert_eq!(read("package.json"), "{\"mine\":1}\n");
+}
+
+#[test]
+fn an_edited_environment_refuses_the_next_change_but_an_edited_manifest_does_not() {
+    let world = World::new();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    world.write("package.json", "{\"mine\":1}\n");
+    install(&mut session, "2.0.0", false).unwrap();
+    world.write("node_modules/a/index.js", "patched\n");
+    let error = install(&mut session, "3.0.0", false).unwrap_err();
+    assert_eq!(error.code, "edited-since");
+    assert!(world.read("node_modules/a/index.js").contains("patched"));
+    let committed = install(&mut session, "3.0.0", true).unwrap();
+    let kept = committed.kept.unwrap().join("node_modules/a/index.js");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "patched\n");
+    // The edited manifest comes back with the generation that replaced it.
+    session.rollback(None, "uid 0", true).unwrap();
+    session.rollback(None, "uid 0", true).unwrap();
+    assert_eq!(world.read("package.json"), "{\"mine\":1}\n");
+}
+
+#[test]
+fn caches_and_touched_times_are_not_edits() {
+    let world = World::new();
+    let before = world.everything();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    world.write(".venv/lib/__pycache__/site.pyc", "bytecode");
+    world.write("node_modules/.cache/babel/x", "cache");
+    world.write("node_modules/.package-lock.json", "{}");
+    let same = world.read("node_modules/a/index.js");
+    world.write("node_modules/a/index.js", &same);
+    session.rollback(None, "uid 0", false).unwrap();
+    assert_eq!(world.everything(), before);
+}
+
+#[test]
+fn a_vanished_or_foreign_environment_is_an_edit() {
+    let world = World::new();
+    let before = world.everything();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    fs::remove_dir_all(world.project.join("node_modules")).unwrap();
+    assert_eq!(session.rollback(None, "uid 0", false).unwrap_err().code, "edited-since");
+    world.write("node_modules/by/another/tool.js", "1");
+    world.write("old.txt", "mine again");
+    let error = session.rollback(None, "uid 0", false).unwrap_err();
+    assert!(error.message.contains("added `old.txt`"), "{}", error.message);
+    let undone = session.rollback(None, "uid 0", true).unwrap();
+    assert_eq!(world.everything(), before);
+    let kept = undone.kept.unwrap();
+    assert_eq!(fs::read_to_string(kept.join("old.txt")).unwrap(), "mine again");
+    assert!(kept.join("node_modules/by/another/tool.js").is_file());
+}
+
+#[test]
+fn a_damaged_record_refuses_instead_of_guessing() {
+    let world = World::new();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    for entry in fs::read_dir(world.state.join("fingerprints")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    let before = world.everything();
+    let error = session.rollback(None, "uid 0", false).unwrap_err();
+    assert_eq!(error.code, "fingerprint-damaged");
+    assert_eq!(world.everything(), before);
+}
+
+#[test]
+fn many_edits_are_counted_and_not_all_listed() {
+    let world = World::quick();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    for index in 0..25 {
+        world.write(&format!("node_modules/mine-{index:02}"), "1");
+    }
+    let error = session.rollback(None, "uid 0", false).unwrap_err();
+    assert!(error.message.ends_with("and 5 more"), "{}", error.message);
+}
+
+#[test]
+fn a_fingerprint_survives_being_stored() {
+    let world = World::quick();
+    let parent = Directory::open(world.project.parent().unwrap()).unwrap();
+    let name = OsStr::new("x");
+    let print = Fingerprint::record(&parent, name, name, None).unwrap();
+    let bytes = print.encode();
+    assert_eq!(Fingerprint::decode(&bytes, Path::new("f")).unwrap(), print);
+    for end in 0..bytes.len() {
+        assert!(Fingerprint::decode(&bytes[..end], Path::new("f")).is_err());
+    }
+    assert!(print.compare(&parent, name, name).unwrap().is_empty());
+}
+
+#[test]
+fn checking_ten_thousand_files_costs_a_status_each() {
+    let world = World::empty(&std::env::temp_dir());
+    for directory in 0..100 {
+        for file in 0..100 {
+            world.write(&format!("{directory}/{file}"), "x");
+        }
+    }
+    let parent = Directory::open(world.project.parent().unwrap()).unwrap();
+    let name = OsStr::new("x");
+    let print = Fingerprint::record(&parent, name, name, None).unwrap();
+    let encoded = print.encode();
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let print = Fingerprint::decode(&encoded, Path::new("f")).unwrap();
+        assert!(print.compare(&parent, name, name).unwrap().is_empty());
+        best = best.min(start.elapsed());
+    }
+    println!("10,000 files compared in {best:?} ({} bytes of record)", encoded.len());
+}

@@ -1,0 +1,136 @@
+//! What is on the disk: the journal, the database, the tree hash, the names.
+
+use super::super::directory::Directory;
+use super::super::journal::{self, Begin, Finish, Intent, Journal, Record};
+use super::*;
+
+fn begin(world: &World) -> Begin {
+    Begin {
+        id: "tx-1".to_owned(),
+        project: "/x".to_owned(),
+        identity: Project::open(&world.project).unwrap().identity(),
+        had_workshop: false,
+        operation: "add".to_owned(),
+        digest: None,
+        actor: "uid 0".to_owned(),
+        summary: serde_json::Value::Null,
+        started_at_ms: 1,
+    }
+}
+
+#[test]
+fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
+    let world = World::quick();
+    let _ = world.open();
+    let directory = Directory::open(&world.state.join("journal")).unwrap();
+    let disk = Disk::default();
+    let mut journal = Journal::create(&disk, &directory, begin(&world)).unwrap();
+    let intent = Intent { directories: vec![path("src")], items: Vec::new(), finish: Finish::Keep };
+    journal.append(&disk, &Record::Intent(intent)).unwrap();
+    let mark = journal.mark();
+    journal.append(&disk, &Record::Commit).unwrap();
+    let which = journal::unfinished(&directory).unwrap().remove(0);
+    let file = directory.path().join(format!("{}@{}.journal", which.id, which.project));
+    let bytes = fs::read(&file).unwrap();
+    let mut seen = Vec::new();
+    for end in 8..=bytes.len() {
+        fs::write(&file, &bytes[..end]).unwrap();
+        let stage = match journal::read(&directory, &which) {
+            Err(_) => 0,
+            Ok(None) => panic!("the journal is there"),
+            Ok(Some(story)) => {
+                1 + usize::from(story.intent.is_some()) + usize::from(story.committed)
+            }
+        };
+        seen.push(stage);
+    }
+    assert!(seen.is_sorted() && seen.contains(&1) && seen.last() == Some(&3));
+    // A damaged byte anywhere never makes a commit out of none, nor another story.
+    for index in 8..bytes.len() {
+        let mut other = bytes.clone();
+        other[index] ^= 0x10;
+        fs::write(&file, &other).unwrap();
+        assert!(!matches!(journal::read(&directory, &which), Ok(Some(story)) if story.committed));
+    }
+    fs::write(&file, &bytes).unwrap();
+    journal.take_back(&disk, mark).unwrap();
+    assert!(!journal::read(&directory, &which).unwrap().unwrap().committed);
+}
+
+#[test]
+fn a_torn_beginning_is_removed_and_one_in_use_is_not() {
+    let world = World::quick();
+    let _ = world.open();
+    let journals = world.state.join("journal");
+    let directory = Directory::open(&journals).unwrap();
+    fs::write(journals.join("tx-2@k.journal-new"), "torn").unwrap();
+    let used = fs::File::create(journals.join("tx-3@k.journal-new")).unwrap();
+    rustix::fs::flock(&used, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert!(journal::unfinished(&directory).unwrap().is_empty());
+    assert_eq!(fs::read_dir(&journals).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_database_says_what_to_do() {
+    let world = World::quick();
+    drop(world.open());
+    let database = world.state.join("state.sqlite3");
+    fs::write(&database, vec![7_u8; 8192]).unwrap();
+    let error = world.open_on(Disk::default()).err().unwrap();
+    assert_eq!(error.code, "state-damaged");
+    assert!(error.hint.unwrap().contains("move it away"));
+}
+
+#[test]
+fn a_database_of_a_newer_program_is_refused() {
+    let world = World::quick();
+    drop(world.open());
+    let connection = rusqlite::Connection::open(world.state.join("state.sqlite3")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    assert_eq!(world.open_on(Disk::default()).err().unwrap().code, "state-newer");
+}
+
+#[test]
+fn a_lost_database_is_written_anew_by_recovery() {
+    let world = World::quick();
+    let mut session = world.session();
+    std::mem::forget(session.begin(purpose("add")).unwrap());
+    drop(session);
+    for name in ["state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm"] {
+        let _ = fs::remove_file(world.state.join(name));
+    }
+    let session = world.session();
+    assert_eq!(session.recovered().len(), 1);
+    assert_eq!(world.open().history(None, 10).unwrap()[0].state, State::Aborted);
+    world.assert_clean();
+}
+
+#[test]
+fn the_tree_hash_sees_modes_links_and_names() {
+    let world = World::quick();
+    let mut seen = vec![world.everything()];
+    let mut changed = |what: &str| {
+        let now = world.everything();
+        assert!(!seen.contains(&now), "{what}");
+        seen.push(now);
+    };
+    fs::set_permissions(world.project.join("run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+    changed("mode");
+    fs::remove_file(world.project.join("link")).unwrap();
+    changed("removed");
+    std::os::unix::fs::symlink("old.txt", world.project.join("link")).unwrap();
+    changed("link");
+    fs::rename(world.project.join("old.txt"), world.project.join("older.txt")).unwrap();
+    changed("name");
+    fs::create_dir(world.project.join("empty")).unwrap();
+    changed("empty directory");
+}
+
+#[test]
+fn names_of_transactions_are_dates() {
+    assert_eq!(civil_date(0), (1970, 1, 1));
+    assert_eq!(civil_date(11_016), (2000, 2, 29));
+    assert_eq!(civil_date(20_778), (2026, 11, 21));
+    assert_eq!(civil_date(47_541), (2100, 3, 1));
+}
