@@ -8,6 +8,7 @@
 
 pub mod ecosystem;
 pub mod error;
+pub mod io;
 pub mod limits;
 pub mod metadata;
 pub mod resolution;
