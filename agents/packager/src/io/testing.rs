@@ -45,6 +45,10 @@ impl Reply {
         Self { status, ..Self::default() }
     }
 
+    pub(crate) fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     pub(crate) fn redirect(target: &str) -> Self {
         Self::status(302).header("location", target)
     }

@@ -135,21 +135,33 @@ pub(crate) fn requirement(text: &str) -> Result<Requirement, String> {
     if text.contains("${") {
         return refused("refers to an environment variable");
     }
-    match Requirement::from_str(&text) {
-        Ok(requirement) => Ok(requirement),
-        Err(error) => {
-            let (head, marker) =
-                text.split_once(';').map_or((&*text, None), |(head, marker)| (head, Some(marker)));
-            let mut repaired = repair(head);
-            if let Some(marker) = marker {
-                repaired.push_str(" ;");
-                repaired.push_str(marker);
-            }
-            let first = error.message.to_string();
-            Requirement::from_str(&repaired)
-                .or_else(|_| refused(&format!("cannot be read: {first}")))
+    parse_requirement(&text).or_else(|first| {
+        let (head, marker) =
+            text.split_once(';').map_or((&*text, None), |(head, marker)| (head, Some(marker)));
+        let mut repaired = repair(head);
+        if let Some(marker) = marker {
+            repaired.push_str(" ;");
+            repaired.push_str(marker);
         }
+        parse_requirement(&repaired).or_else(|_| refused(&format!("cannot be read: {first}")))
+    })
+}
+
+fn parse_requirement(text: &str) -> Result<Requirement, String> {
+    if !has_whole_names(text) {
+        return Err("a name ends in the middle".to_owned());
     }
+    Requirement::from_str(text).map_err(|error| error.message.to_string())
+}
+
+/// Whether the names of the package and its extras end as names do; the parser panics where they do not.
+fn has_whole_names(text: &str) -> bool {
+    let is_whole = |name: &str| !name.trim_end().ends_with(['.', '-', '_']);
+    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let text = text.trim_start();
+    let (name, rest) = text.split_at(text.find(|c| !in_name(c)).unwrap_or(text.len()));
+    let extras = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next());
+    is_whole(name) && extras.unwrap_or_default().split([',', ' ', '\t']).all(is_whole)
 }
 
 /// Version specifiers, with the same repairs; `None` where that does not help.

@@ -289,4 +289,4 @@ fn unpack(part: &Part, place: &Place) -> Result<Bytes, &'static str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
