@@ -3,10 +3,9 @@
 //! A file appears under its destination only when every digest that is known of it was right. Until then it is
 //! `DESTINATION.part`, which is removed on failure. What is in a file is somebody else's matter.
 
+mod sink;
+
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +14,11 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use ring::digest::{Context, SHA256, SHA512};
 use tokio::sync::{Semaphore, watch};
 use url::Url;
 
+use self::sink::{Sink, finish};
 use super::Client;
-use super::cache::hex;
 use super::http::{Failure, Transport, pause_before_retry, retry_after, send};
 use super::limits::{
     ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
@@ -166,9 +164,9 @@ impl Waiting<'_> {
                     results[index] = Some(downloaded);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    for index in 0..self.requests.len() {
+                    for (index, result) in results.iter().enumerate() {
                         let bytes = self.counters[index].load(Ordering::Relaxed);
-                        if results[index].is_none() && bytes != self.told[index] {
+                        if result.is_none() && bytes != self.told[index] {
                             self.tell(index, bytes, false);
                         }
                     }
@@ -250,47 +248,6 @@ fn check(
         });
     }
     Ok(jobs)
-}
-
-/// The file being written, and its digests so far.
-struct Sink {
-    file: File,
-    sha256: Option<Context>,
-    sha512: Option<Context>,
-    bytes: u64,
-}
-
-impl Sink {
-    fn create(job: &Job) -> std::io::Result<Self> {
-        // A part left by a crash; ours alone, as the directory is.
-        let _ = std::fs::remove_file(&job.part);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&job.part)?;
-        let mut sink = Self { file, sha256: None, sha512: None, bytes: 0 };
-        sink.start_digests(&job.hashes);
-        Ok(sink)
-    }
-
-    fn start_digests(&mut self, hashes: &Hashes) {
-        self.sha256 = hashes.sha256.as_ref().map(|_| Context::new(&SHA256));
-        self.sha512 = hashes.sha512.as_ref().map(|_| Context::new(&SHA512));
-    }
-
-    fn restart(&mut self, hashes: &Hashes) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.bytes = 0;
-        self.start_digests(hashes);
-        Ok(())
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
-        for context in [&mut self.sha256, &mut self.sha512].into_iter().flatten() {
-            context.update(chunk);
-        }
-        self.file.write_all(chunk)?;
-        self.bytes += chunk.len() as u64;
-        Ok(())
-    }
 }
 
 async fn fetch(
@@ -502,36 +459,6 @@ async fn with_sink<T: Send + 'static>(
     let (taken, result) = worked.await.map_err(|error| interrupted(&error))?;
     *sink = Some(taken);
     result.map_err(|error| Error::io("write", &job.part, &error).into())
-}
-
-/// Verifies, syncs where wanted, and gives the file its name.
-fn finish(job: &Job, sink: Sink) -> Result<Downloaded> {
-    let Sink { file, sha256, sha512, bytes } = sink;
-    let digest = |context: Option<Context>| context.map(|context| hex(context.finish().as_ref()));
-    let got = Hashes { sha256: digest(sha256), sha512: digest(sha512) };
-    let pairs =
-        [(&job.hashes.sha512, &got.sha512, "sha512"), (&job.hashes.sha256, &got.sha256, "sha256")];
-    for (expected, got, algorithm) in pairs {
-        if let Some(expected) = expected
-            && got.as_deref() != Some(expected.to_ascii_lowercase().as_str())
-        {
-            let got = got.as_deref().unwrap_or("nothing");
-            let message = format!(
-                "`{}` does not match its hash: expected {algorithm}:{expected}, got {algorithm}:{got}",
-                shown(&job.url)
-            );
-            return Err(Error::new(Kind::Verification, "hash-mismatch", message).hint(
-                "the file was changed after it was published, or on its way; nothing was installed. Try \
-                 another mirror, and tell the registry if it stays so",
-            ));
-        }
-    }
-    if job.durability == Durability::Synced {
-        file.sync_all().map_err(|error| Error::io("sync", &job.part, &error))?;
-    }
-    std::fs::rename(&job.part, &job.destination)
-        .map_err(|error| Error::io("rename", &job.destination, &error))?;
-    Ok(Downloaded { bytes, hashes: got })
 }
 
 fn too_large(job: &Job) -> Error {

@@ -1,6 +1,7 @@
 //! The npm registry: packuments by name.
 
 pub(crate) mod packument;
+mod reduced;
 
 use std::sync::{Arc, OnceLock};
 
@@ -152,7 +153,7 @@ impl Resource for PackumentResource {
                 packument.name.chars().take(80).flat_map(char::escape_debug).collect();
             return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
         }
-        let stored = packument::reduced(&packument).into();
+        let stored = reduced::reduced(&packument).into();
         Ok(Parsed { value: Value::Packument(Arc::new(packument)), stored })
     }
 

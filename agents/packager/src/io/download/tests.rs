@@ -2,7 +2,10 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use ring::digest::{SHA256, SHA512};
+
 use super::*;
+use crate::io::cache::hex;
 use crate::io::testing::{Reply, Server, World};
 
 struct Case {

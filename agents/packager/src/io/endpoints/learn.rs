@@ -59,8 +59,13 @@ impl Learner {
 
     /// npm's own default registry.
     pub(crate) fn npm_registry(&self, environment: &Environment) -> Option<String> {
-        let arguments =
-            &["config", "get", "registry", "--userconfig=/dev/null", "--globalconfig=/dev/null"];
+        let arguments = &[
+            "config",
+            "get",
+            "registry",
+            "--userconfig=/dev/null",
+            "--globalconfig=/dev/null/npmrc",
+        ];
         self.learn(
             "npm-registry",
             environment,

@@ -151,6 +151,9 @@ fn parse_requirement(text: &str) -> Result<Requirement, String> {
     if !has_whole_names(text) {
         return Err("a name ends in the middle".to_owned());
     }
+    if !has_meaningful_comparisons(text) {
+        return Err("`~=` compares versions only".to_owned());
+    }
     Requirement::from_str(text).map_err(|error| error.message.to_string())
 }
 
@@ -162,6 +165,15 @@ fn has_whole_names(text: &str) -> bool {
     let (name, rest) = text.split_at(text.find(|c| !in_name(c)).unwrap_or(text.len()));
     let extras = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next());
     is_whole(name) && extras.unwrap_or_default().split([',', ' ', '\t']).all(is_whole)
+}
+
+/// Whether `~=` in the marker stands behind a version. Elsewhere the parser may panic, and worse, do so while it
+/// holds the lock of the table of all markers, after which no marker can be parsed in this process any more.
+fn has_meaningful_comparisons(text: &str) -> bool {
+    let versions = ["python_version", "python_full_version", "implementation_version"];
+    let Some((_, marker)) = text.split_once(';') else { return true };
+    let mut before = marker.match_indices("~=").map(|(index, _)| marker[..index].trim_end());
+    before.all(|before| versions.iter().any(|version| before.ends_with(version)))
 }
 
 /// Version specifiers, with the same repairs; `None` where that does not help.

@@ -74,17 +74,17 @@ impl Reader<'_> {
                 let (start, total) = content_range(reply.header(&CONTENT_RANGE))
                     .ok_or_else(|| nonsense(&reply.url, "a part without saying which"))?;
                 let tail = Part { start, bytes: reply.body.clone() };
-                self.from_tail(tail, total).await?
+                self.metadata_of_tail(tail, total).await?
             }
             // The server ignored the range and sent everything.
-            StatusCode::OK => self.from_whole(reply.body.clone())?,
+            StatusCode::OK => self.metadata_of_whole(reply.body.clone())?,
             _ if reply.is_missing() => return Ok(None),
             // It understood and refused, or did not understand: a file shorter than the tail, or no ranges.
             StatusCode::RANGE_NOT_SATISFIABLE
             | StatusCode::BAD_REQUEST
             | StatusCode::NOT_IMPLEMENTED
             | StatusCode::METHOD_NOT_ALLOWED => match self.whole().await? {
-                Some(bytes) => self.from_whole(bytes)?,
+                Some(bytes) => self.metadata_of_whole(bytes)?,
                 None => return Ok(None),
             },
             _ => return Err(reply.unexpected()),
@@ -106,7 +106,7 @@ impl Reader<'_> {
         }
     }
 
-    fn from_whole(&self, bytes: Bytes) -> Result<Bytes> {
+    fn metadata_of_whole(&self, bytes: Bytes) -> Result<Bytes> {
         let total = bytes.len() as u64;
         let part = Part { start: 0, bytes };
         let read = || {
@@ -118,7 +118,7 @@ impl Reader<'_> {
         read().map_err(|why| self.damaged(why))
     }
 
-    async fn from_tail(&self, tail: Part, total: u64) -> Result<Bytes> {
+    async fn metadata_of_tail(&self, tail: Part, total: u64) -> Result<Bytes> {
         let (offset, length) = directory(&tail, total).map_err(|why| self.damaged(why))?;
         let fetched;
         let entries = match tail.get(offset, length) {

