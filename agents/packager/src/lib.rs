@@ -9,6 +9,7 @@
 pub mod api;
 pub mod ecosystem;
 pub mod error;
+pub mod io;
 pub mod limits;
 pub mod metadata;
 pub mod plan;

@@ -54,6 +54,8 @@ pub struct File {
     pub published: Option<String>,
     /// Whether the page advertises a PEP 658 metadata file; `None` where it says nothing.
     pub core_metadata: Option<bool>,
+    /// Digests of that metadata file, where the page gives them.
+    pub core_metadata_hashes: Hashes,
 }
 
 /// The part of a distribution's METADATA that resolution and planning need.

@@ -1,0 +1,239 @@
+//! Everything of the Packager that talks to registries: where they are, what they say, and their files.
+//!
+//! Callers block; inside, a small runtime of its own moves the bytes. A [`Client`] is one request's view (its
+//! configuration, offline or not) of what the process shares: connections, caches, and questions under way.
+//! Nothing here decides which version to take, and nothing here unpacks an artefact.
+
+pub(crate) mod cache;
+pub(crate) mod cargo;
+pub mod download;
+pub(crate) mod endpoints;
+pub mod environment;
+pub(crate) mod flight;
+pub(crate) mod http;
+pub(crate) mod lenient;
+pub mod limits;
+pub(crate) mod npm;
+pub(crate) mod pypi;
+pub(crate) mod resource;
+pub(crate) mod secret;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use url::Url;
+
+pub use self::download::{DownloadRequest, Downloaded, Durability, Progress};
+pub use self::endpoints::Overrides;
+pub use self::environment::Environment;
+
+use self::cache::Disk;
+use self::cache::memory::Memory;
+use self::endpoints::learn::Learner;
+use self::flight::Flights;
+use self::http::{Gates, Transports};
+use self::limits::{
+    BLOCKING_THREADS_MAX, DOWNLOADS_MAX, FRESH_FOR, MEMORY_BYTES_MAX, RUNTIME_THREADS,
+};
+use self::resource::Session;
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+
+/// What one request brings along.
+#[derive(Clone, Debug)]
+pub struct RequestSettings {
+    /// The surroundings whose configuration counts.
+    pub environment: Environment,
+    /// Registries that are stronger than any configuration.
+    pub overrides: Overrides,
+    /// Whether only what is on this machine may be used, however old.
+    pub offline: bool,
+    /// How old an index answer may be before it is asked for again.
+    pub max_age: Duration,
+}
+
+impl RequestSettings {
+    /// Online, with the usual freshness.
+    pub fn new(environment: Environment) -> Self {
+        Self { environment, overrides: Overrides::default(), offline: false, max_age: FRESH_FOR }
+    }
+}
+
+/// What a process needs to start talking to registries.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where metadata is cached; a directory `metadata` is made in it.
+    pub cache_dir: PathBuf,
+    /// Where learnt endpoints are kept, in `endpoints.json`.
+    pub state_dir: PathBuf,
+    /// The first request's view.
+    pub request: RequestSettings,
+}
+
+/// What all clients of a process share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Present until the end.
+    runtime: Option<tokio::runtime::Runtime>,
+    pub(crate) disk: Disk,
+    pub(crate) memory: Memory,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) transports: Transports,
+    pub(crate) gates: Arc<Gates>,
+    pub(crate) downloads: Arc<tokio::sync::Semaphore>,
+    pub(crate) learner: Learner,
+    /// Per host: whether it serves PEP 658 files.
+    pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
+}
+
+impl Shared {
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
+        self.runtime
+            .as_ref()
+            .expect("the runtime is taken only when the last user drops this")
+            .handle()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Waiting for it would panic where the last client is dropped on another runtime's thread.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Registries as one request sees them. Cheap to make from another one, and to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    session: Session,
+    npm: Arc<npm::NpmClient>,
+    pypi: Arc<pypi::PypiClient>,
+    cargo: Arc<cargo::CargoClient>,
+}
+
+impl Client {
+    /// The first client of a process. Starts threads; reads no configuration yet and sends nothing.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("registry-io")
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                Error::new(
+                    Kind::Failed,
+                    "io",
+                    format!("cannot start the registry threads: {error}"),
+                )
+            })?;
+        let shared = Shared {
+            runtime: Some(runtime),
+            disk: Disk::new(&settings.cache_dir),
+            memory: Memory::new(MEMORY_BYTES_MAX),
+            flights: Arc::default(),
+            transports: Transports::default(),
+            gates: Arc::default(),
+            downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS_MAX)),
+            learner: Learner::new(&settings.state_dir),
+            metadata_files: Mutex::default(),
+        };
+        Ok(Self::of(Arc::new(shared), settings.request))
+    }
+
+    /// Another request's view of the same connections and caches.
+    pub fn with_request(&self, request: RequestSettings) -> Self {
+        Self::of(Arc::clone(&self.session.shared), request)
+    }
+
+    fn of(shared: Arc<Shared>, request: RequestSettings) -> Self {
+        let session = Session { shared, request: Arc::new(request) };
+        Self {
+            npm: Arc::new(npm::NpmClient::new(session.clone())),
+            pypi: Arc::new(pypi::PypiClient::new(session.clone())),
+            cargo: Arc::new(cargo::CargoClient::new(session.clone())),
+            session,
+        }
+    }
+
+    /// npm packuments.
+    pub fn npm(&self) -> &dyn crate::metadata::npm::Metadata {
+        &*self.npm
+    }
+
+    /// Python index pages and core metadata.
+    pub fn pypi(&self) -> &dyn crate::metadata::pypi::Metadata {
+        &*self.pypi
+    }
+
+    /// Crates of the sparse index.
+    pub fn cargo(&self) -> &dyn crate::metadata::cargo::Metadata {
+        &*self.cargo
+    }
+
+    /// The registry that is asked, without credentials and with a slash at the end. For npm the one of names
+    /// without a scope of their own, for cargo the sparse index without `sparse+`.
+    pub fn registry(&self, ecosystem: Ecosystem) -> Result<Url> {
+        match ecosystem {
+            Ecosystem::Npm => Ok(self.npm.resolved()?.endpoint.default.clone()),
+            Ecosystem::Pypi => Ok(self.pypi.resolved()?.endpoint.index.clone()),
+            Ecosystem::Cargo => Ok(self.cargo.resolved()?.endpoint.index.clone()),
+        }
+    }
+
+    /// Configuration that is there and not followed, in words; empty for most people.
+    pub fn not_followed(&self) -> Result<Vec<String>> {
+        Ok(self.pypi.resolved()?.endpoint.not_followed.clone())
+    }
+
+    /// The address of a crate's file, as the registry's `config.json` says. Blocks.
+    pub fn cargo_artifact_url(&self, name: &str, version: &semver::Version) -> Result<String> {
+        self.cargo.artifact_url(name, version)
+    }
+
+    /// The `config.json` of the cargo registry as it was received. Blocks.
+    pub fn cargo_registry_config(&self) -> Result<Arc<[u8]>> {
+        Ok(Arc::clone(&self.cargo.registry_config()?.raw))
+    }
+
+    /// Fetches files, in parallel, each verified. Blocks; `progress` is called on this thread.
+    ///
+    /// All or nothing: the first failure stops the others and removes everything that this call has fetched.
+    pub fn download(
+        &self,
+        requests: &[DownloadRequest],
+        durability: Durability,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Vec<Downloaded>> {
+        download::run(self, requests, durability, progress)
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The connections and credentials for files of `ecosystem`.
+    pub(crate) fn files_of(&self, ecosystem: Ecosystem) -> Result<download::FileAccess> {
+        let (http, credentials) = match ecosystem {
+            Ecosystem::Npm => {
+                let resolved = self.npm.resolved()?;
+                (resolved.http.clone(), resolved.endpoint.credentials.clone())
+            }
+            Ecosystem::Pypi => {
+                let resolved = self.pypi.resolved()?;
+                (resolved.http.clone(), resolved.endpoint.credentials.clone())
+            }
+            Ecosystem::Cargo => {
+                let resolved = self.cargo.resolved()?;
+                (resolved.http.clone(), resolved.credentials.clone())
+            }
+        };
+        Ok(download::FileAccess { transport: http.transport, credentials: Arc::new(credentials) })
+    }
+}

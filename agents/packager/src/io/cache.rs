@@ -1,0 +1,237 @@
+//! What registries answered, kept on disk: one file per answer, written atomically, never trusted to be whole.
+//!
+//! A file holds a magic line, the length of a header, the header (JSON), and the body. Its time of modification
+//! is when the answer was last confirmed. The directory is ours alone (0700), since answers may be private; the
+//! file's name is a hash of what was asked, of whom, and with which credential.
+
+pub(crate) mod memory;
+
+use std::fs::{File, FileTimes};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::http::Validators;
+use super::limits::{DISK_BYTES_MAX, DISK_WRITES_PER_SWEEP, PACKUMENT_BYTES_MAX};
+use super::secret::Credentials;
+
+const MAGIC: &[u8] = b"bolide metadata 1\n";
+/// Header: a few validators; servers that send more get no revalidation.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// What was asked, of whom, with which credential: a SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Key([u8; 32]);
+
+impl Key {
+    /// The key of `what` (a name, a file's hash) of kind `kind` at `endpoint`.
+    pub(crate) fn new(
+        kind: &str,
+        endpoint: &Url,
+        credentials: Option<&Credentials>,
+        what: &str,
+    ) -> Self {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let credential = credentials.and_then(|credentials| credentials.for_url(endpoint));
+        let credential = credential.map_or(&b""[..], |(_, credential)| credential.key_bytes());
+        for part in [kind.as_bytes(), endpoint.as_str().as_bytes(), credential, what.as_bytes()] {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self(bytes)
+    }
+}
+
+/// What stands before a body.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Header {
+    #[serde(flatten)]
+    pub(crate) validators: Validators,
+    body_bytes: u64,
+    body_crc: u32,
+}
+
+/// One stored answer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) validators: Validators,
+    pub(crate) body: Vec<u8>,
+    confirmed: SystemTime,
+}
+
+impl Entry {
+    /// How old it is; an entry from the future (the clock was set back) is infinitely old.
+    pub(crate) fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.confirmed).unwrap_or(Duration::MAX)
+    }
+}
+
+/// The directory with the answers.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    directory: PathBuf,
+    bytes_max: u64,
+    writes: AtomicU64,
+}
+
+impl Disk {
+    pub(crate) fn new(cache_dir: &Path) -> Self {
+        Self::with_limit(cache_dir, DISK_BYTES_MAX)
+    }
+
+    fn with_limit(cache_dir: &Path, bytes_max: u64) -> Self {
+        Self { directory: cache_dir.join("metadata"), bytes_max, writes: AtomicU64::new(0) }
+    }
+
+    fn path(&self, key: Key) -> PathBuf {
+        let name = hex(&key.0);
+        self.directory.join(&name[..2]).join(&name[2..])
+    }
+
+    /// The stored answer; whatever is damaged does not exist.
+    pub(crate) fn read(&self, key: Key) -> Option<Entry> {
+        let mut file = File::open(self.path(key)).ok()?;
+        let metadata = file.metadata().ok()?;
+        if metadata.len() > (PACKUMENT_BYTES_MAX + HEADER_BYTES_MAX) as u64 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
+        file.read_to_end(&mut bytes).ok()?;
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let header: Header =
+            serde_json::from_slice(rest.get(..length.min(HEADER_BYTES_MAX))?).ok()?;
+        let body = &rest[length..];
+        let whole = body.len() as u64 == header.body_bytes && crc(body) == header.body_crc;
+        let start = bytes.len() - body.len();
+        whole.then(|| {
+            bytes.drain(..start);
+            Entry {
+                validators: header.validators,
+                body: bytes,
+                confirmed: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            }
+        })
+    }
+
+    /// Keeps an answer. Failing to costs only time later, so it is logged and not reported.
+    pub(crate) fn write(&self, key: Key, validators: &Validators, body: &[u8]) {
+        let header = Header {
+            validators: validators.clone(),
+            body_bytes: body.len() as u64,
+            body_crc: crc(body),
+        };
+        let Ok(mut header) = serde_json::to_vec(&header) else { return };
+        if header.len() > HEADER_BYTES_MAX {
+            let header_without = Header {
+                validators: Validators::default(),
+                body_bytes: body.len() as u64,
+                body_crc: crc(body),
+            };
+            header = serde_json::to_vec(&header_without).unwrap_or_default();
+        }
+        let length = (header.len() as u32).to_le_bytes();
+        let path = self.path(key);
+        if let Err(error) = write_atomically(&path, &[MAGIC, &length, &header, body]) {
+            tracing::debug!(path = %path.display(), %error, "cannot keep metadata");
+        }
+        if self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
+            == DISK_WRITES_PER_SWEEP - 1
+        {
+            self.sweep();
+        }
+    }
+
+    /// Marks an answer as confirmed now.
+    pub(crate) fn confirm(&self, key: Key, now: SystemTime) {
+        let file = File::options().write(true).open(self.path(key));
+        let result = file.and_then(|file| file.set_times(FileTimes::new().set_modified(now)));
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot mark metadata as confirmed");
+        }
+    }
+
+    /// Forgets an answer.
+    pub(crate) fn remove(&self, key: Key) {
+        // Mostly it was not there.
+        let _ = std::fs::remove_file(self.path(key));
+    }
+
+    /// Removes the oldest answers until nine tenths of the limit are left.
+    pub(crate) fn sweep(&self) {
+        let mut files = Vec::new();
+        let Ok(directories) = std::fs::read_dir(&self.directory) else { return };
+        for directory in directories.flatten() {
+            let Ok(entries) = std::fs::read_dir(directory.path()) else { continue };
+            for entry in entries.flatten() {
+                if let Ok(metadata) = entry.metadata() {
+                    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    files.push((modified, metadata.len(), entry.path()));
+                }
+            }
+        }
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        if total <= self.bytes_max {
+            return;
+        }
+        files.sort();
+        for (_, size, path) in files {
+            if total <= self.bytes_max / 10 * 9 {
+                break;
+            }
+            if std::fs::remove_file(&path).is_ok() {
+                total -= size;
+            }
+        }
+    }
+}
+
+/// Writes a private file so that readers see the old one or the new one, never a part. Not synced to the disk:
+/// after a power loss it may be damaged, which readers notice.
+pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if !directory.is_dir() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    // Unique among the processes that share the directory, and among our threads.
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let temporary = directory.join(format!(".{}-{count}.new", std::process::id()));
+    let write = || {
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        std::fs::rename(&temporary, path)
+    };
+    let result = write();
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+#[cfg(test)]
+mod tests;

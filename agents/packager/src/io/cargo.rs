@@ -1,0 +1,278 @@
+//! cargo's sparse index: crates by name, the registry's `config.json`, and the addresses of crates' files.
+
+pub(crate) mod index;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use url::Url;
+
+use super::cache::memory::Value;
+use super::cache::{Entry, Key};
+use super::endpoints::{self, CargoEndpoint};
+use super::http::{Http, Request, Urgency, Validators, nonsense};
+use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
+use super::secret::{Credentials, Scope};
+use crate::error::{Error, Kind, Result};
+use crate::metadata::cargo::{Crate, Metadata};
+
+pub(crate) use self::index::RegistryConfig;
+
+/// The endpoint with its connections.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) endpoint: CargoEndpoint,
+    /// The token, for addresses of the index's own host.
+    pub(crate) credentials: Credentials,
+    pub(crate) http: Http,
+}
+
+/// The index as one request sees it.
+#[derive(Debug)]
+pub(crate) struct CargoClient {
+    session: Session,
+    resolved: OnceLock<Result<Arc<Resolved>>>,
+}
+
+impl CargoClient {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session, resolved: OnceLock::new() }
+    }
+
+    /// Finds the endpoint on first use.
+    pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
+        let resolved = self.resolved.get_or_init(|| {
+            let endpoint = endpoints::cargo(&self.session.finder())?;
+            let http = self.session.http(&endpoint.transport)?;
+            let mut credentials = Credentials::default();
+            if let (Some(token), Some(scope)) = (&endpoint.token, Scope::host_of(&endpoint.index)) {
+                credentials.add(scope, token.clone());
+            }
+            Ok(Arc::new(Resolved { endpoint, credentials, http }))
+        });
+        resolved.as_ref().map_err(Clone::clone)
+    }
+
+    /// What the registry says about itself. Blocks.
+    pub(crate) fn registry_config(&self) -> Result<Arc<RegistryConfig>> {
+        match self.session.ask(config_resource(self.resolved()?)?)? {
+            Value::RegistryConfig(config) => Ok(config),
+            _ => Err(wrong_kind()),
+        }
+    }
+
+    /// Where the file of one version is. Blocks.
+    pub(crate) fn artifact_url(&self, name: &str, version: &semver::Version) -> Result<String> {
+        index::check_name(name)?;
+        let config = self.registry_config()?;
+        // The digest stands in the index, which is asked only where the address needs it.
+        let checksum = if config.needs_checksum() {
+            let found = self.krate(name)?;
+            let version = found.versions.iter().find(|known| known.version == *version);
+            version.and_then(|version| version.hashes.sha256.clone())
+        } else {
+            None
+        };
+        let text = config.artifact_url(name, &version.to_string(), checksum.as_deref());
+        let url = text.as_deref().and_then(|text| Url::parse(text).ok());
+        let url = url.filter(|url| matches!(url.scheme(), "https" | "http"));
+        let mut url = url.ok_or_else(|| {
+            let index = &self
+                .resolved
+                .get()
+                .and_then(|resolved| resolved.as_ref().ok())
+                .map(|resolved| &resolved.endpoint.index);
+            let place = index.map(super::secret::shown).unwrap_or_default();
+            let message = format!(
+                "the `dl` of the registry at `{place}` gives no address for `{name}` {version}"
+            );
+            Error::new(Kind::Network, "registry-nonsense", message)
+        })?;
+        let _ = super::secret::take_userinfo(&mut url);
+        Ok(url.into())
+    }
+
+    fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
+        index::check_name(name)?;
+        let resolved = Arc::clone(self.resolved()?);
+        let index = &resolved.endpoint.index;
+        let lower = name.to_ascii_lowercase();
+        let key = Key::new("cargo", index, Some(&resolved.credentials), &lower);
+        let url = url_of(index, &lower)?;
+        let session = self.session.clone();
+        Ok(Arc::new(CrateResource { key, url, name: name.to_owned(), resolved, session }))
+    }
+}
+
+impl Metadata for CargoClient {
+    fn krate(&self, name: &str) -> Result<Arc<Crate>> {
+        match self.session.ask(self.resource(name)?)? {
+            Value::Crate(found) => Ok(found),
+            _ => Err(wrong_kind()),
+        }
+    }
+
+    fn prefetch(&self, name: &str) {
+        // A wrong name is reported when it is really asked for.
+        if let Ok(resource) = self.resource(name) {
+            self.session.announce(resource);
+        }
+    }
+}
+
+fn url_of(index: &Url, lower: &str) -> Result<Url> {
+    let text = format!("{index}{}", index::relative_path(lower));
+    Url::parse(&text).map_err(|error| nonsense(index, error))
+}
+
+fn config_resource(resolved: &Arc<Resolved>) -> Result<Arc<dyn Resource>> {
+    let index = &resolved.endpoint.index;
+    let key = Key::new("cargo-config", index, Some(&resolved.credentials), "config.json");
+    let url = index.join("config.json").map_err(|error| nonsense(index, error))?;
+    Ok(Arc::new(ConfigResource { key, url, resolved: Arc::clone(resolved) }))
+}
+
+struct ConfigResource {
+    key: Key,
+    url: Url,
+    resolved: Arc<Resolved>,
+}
+
+impl Resource for ConfigResource {
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    fn title(&self) -> String {
+        "cargo-config:config.json".to_owned()
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        validators: Option<&'a Validators>,
+        urgency: &'a Urgency,
+    ) -> BoxFuture<'a, Result<Fetched>> {
+        Box::pin(async move {
+            let mut request = Request::new(self.url.clone(), None, REGISTRY_CONFIG_BYTES_MAX);
+            request.validators = validators;
+            let reply = self.resolved.http.get(&request, urgency).await?;
+            // A private registry answers so until it sees the token; a public one never gets to see it.
+            let refused = matches!(reply.status.as_u16(), 401 | 403);
+            if !refused || self.resolved.endpoint.token.is_none() {
+                return Fetched::of(reply);
+            }
+            request.credentials = Some(&self.resolved.credentials);
+            Fetched::of(self.resolved.http.get(&request, urgency).await?)
+        })
+    }
+
+    fn parse(&self, answer: &Answer) -> Result<Parsed> {
+        let config =
+            RegistryConfig::parse(&answer.body).map_err(|error| nonsense(&answer.url, error))?;
+        Ok(Parsed { value: Value::RegistryConfig(Arc::new(config)), stored: answer.body.clone() })
+    }
+
+    fn restore(&self, entry: &Entry) -> Result<Value> {
+        let config =
+            RegistryConfig::parse(&entry.body).map_err(|error| nonsense(&self.url, error))?;
+        Ok(Value::RegistryConfig(Arc::new(config)))
+    }
+
+    fn missing(&self, _near: &[String]) -> Error {
+        nonsense(&self.url, "a cargo registry must have this file")
+    }
+}
+
+struct CrateResource {
+    key: Key,
+    url: Url,
+    name: String,
+    resolved: Arc<Resolved>,
+    session: Session,
+}
+
+impl CrateResource {
+    /// The token, where the registry says that everything needs it.
+    async fn credentials(&self) -> Result<Option<&Credentials>> {
+        if self.resolved.endpoint.token.is_none() {
+            return Ok(None);
+        }
+        match self.session.ask_in_task(config_resource(&self.resolved)?).await? {
+            Value::RegistryConfig(config) if config.auth_required => {
+                Ok(Some(&self.resolved.credentials))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A crate of the same name with hyphens and underscores exchanged, which is the most frequent mistake.
+    async fn sibling(
+        &self,
+        credentials: Option<&Credentials>,
+        urgency: &Urgency,
+    ) -> Option<String> {
+        let lower = self.name.to_ascii_lowercase();
+        for sibling in [lower.replace('_', "-"), lower.replace('-', "_")] {
+            if sibling == lower {
+                continue;
+            }
+            let url = url_of(&self.resolved.endpoint.index, &sibling).ok()?;
+            let request = Request::new(url, credentials, CRATE_BYTES_MAX);
+            let reply = self.resolved.http.get(&request, urgency).await.ok()?;
+            if reply.status == reqwest::StatusCode::OK {
+                return Some(sibling);
+            }
+        }
+        None
+    }
+}
+
+impl Resource for CrateResource {
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    fn title(&self) -> String {
+        format!("cargo:{}", self.name)
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        validators: Option<&'a Validators>,
+        urgency: &'a Urgency,
+    ) -> BoxFuture<'a, Result<Fetched>> {
+        Box::pin(async move {
+            let credentials = self.credentials().await?;
+            let mut request = Request::new(self.url.clone(), credentials, CRATE_BYTES_MAX);
+            request.validators = validators;
+            let reply = self.resolved.http.get(&request, urgency).await?;
+            // 451 is one of the answers that cargo's protocol names for "no such crate".
+            if reply.is_missing() || reply.status.as_u16() == 451 {
+                return Ok(Fetched::Missing { near: self.sibling(credentials, urgency).await });
+            }
+            Fetched::of(reply)
+        })
+    }
+
+    fn parse(&self, answer: &Answer) -> Result<Parsed> {
+        let found = index::parse(&answer.body, &self.name, &answer.validators)
+            .map_err(|why| nonsense(&answer.url, why))?;
+        let stored = Bytes::clone(&answer.body);
+        Ok(Parsed { value: Value::Crate(Arc::new(found)), stored })
+    }
+
+    fn restore(&self, entry: &Entry) -> Result<Value> {
+        let found = index::parse(&entry.body, &self.name, &entry.validators)
+            .map_err(|why| nonsense(&self.url, why))?;
+        Ok(Value::Crate(Arc::new(found)))
+    }
+
+    fn missing(&self, near: &[String]) -> Error {
+        unknown_package("cargo", &self.name, &self.resolved.endpoint.index, near)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! Downloads from servers that misbehave.
+
+use std::sync::atomic::AtomicUsize;
+
+use ring::digest::{SHA256, SHA512};
+
+use super::*;
+use crate::io::cache::hex;
+use crate::io::testing::{Reply, Server, World};
+
+struct Case {
+    world: World,
+    client: Client,
+}
+
+impl Case {
+    fn new() -> Self {
+        let world =
+            World::with("pypi", &Url::parse("http://i.example.invalid/").expect("an address"));
+        let client = world.client();
+        Self { world, client }
+    }
+
+    fn request(&self, url: &Url, name: &str, content: &[u8]) -> DownloadRequest {
+        let digest = |algorithm| Some(hex(ring::digest::digest(algorithm, content).as_ref()));
+        DownloadRequest {
+            ecosystem: Ecosystem::Pypi,
+            url: url.to_string(),
+            hashes: Hashes { sha256: digest(&SHA256), sha512: digest(&SHA512) },
+            destination: self.world.directory.path().join(name),
+            bytes_max: None,
+        }
+    }
+
+    fn download(&self, requests: &[DownloadRequest]) -> Result<Vec<Downloaded>> {
+        self.client.download(requests, Durability::Buffered, &mut |_| {})
+    }
+
+    /// The files that are there, without those of the world.
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.world.directory.path()).expect("a directory");
+        let files = entries.flatten().filter(|entry| entry.path().is_file());
+        files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn fails(&self, request: &DownloadRequest) -> Error {
+        let error = self.download(std::slice::from_ref(request)).expect_err("a failure");
+        assert!(self.files().is_empty(), "{:?}", self.files());
+        error
+    }
+}
+
+fn content() -> Vec<u8> {
+    (0..700_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+#[test]
+fn many_files_arrive_verified_and_are_told_of() {
+    let server = Server::start(|seen| Reply::ok(seen.path.repeat(1000)));
+    let case = Case::new();
+    let requests: Vec<DownloadRequest> = (0..50)
+        .map(|index| {
+            case.request(
+                &server.at(&format!("/{index}")),
+                &format!("f{index}"),
+                format!("/{index}").repeat(1000).as_bytes(),
+            )
+        })
+        .collect();
+    let mut done = 0;
+    let results = case.client.download(&requests, Durability::Synced, &mut |progress| {
+        assert_eq!(progress.file_name, format!("f{}", progress.index));
+        done += usize::from(progress.done);
+    });
+    let results = results.expect("all of them");
+    assert_eq!((results.len(), done, case.files().len()), (50, 50, 50));
+    assert_eq!(results[7].bytes, 2000);
+    assert_eq!(results[7].hashes, requests[7].hashes);
+    assert_eq!(
+        std::fs::read(&requests[7].destination).expect("a file"),
+        "/7".repeat(1000).into_bytes()
+    );
+}
+
+#[test]
+fn a_wrong_hash_of_either_kind_leaves_nothing() {
+    let server = Server::start(|_| Reply::ok("evil"));
+    let case = Case::new();
+    let url = Url::parse(&format!("{}?token=hush", server.at("/x"))).expect("an address");
+    for strip in [0, 1, 2] {
+        let mut request = case.request(&url, "f", b"good");
+        match strip {
+            0 => request.hashes.sha256 = None,
+            1 => request.hashes.sha512 = None,
+            // One right, one wrong.
+            _ => request.hashes.sha256 = case.request(&url, "f", b"evil").hashes.sha256,
+        }
+        let error = case.fails(&request);
+        assert_eq!((error.kind, error.code.as_str()), (Kind::Verification, "hash-mismatch"));
+        assert!(
+            error.message.contains("expected sha")
+                && error.message.contains("/x")
+                && !error.message.contains("hush"),
+            "{error}"
+        );
+    }
+    assert_eq!(server.paths().len(), 3);
+}
+
+#[test]
+fn a_file_without_a_strong_hash_is_not_fetched() {
+    let server = Server::start(|_| Reply::ok("x"));
+    let case = Case::new();
+    let mut request = case.request(&server.url(), "f", b"x");
+    request.hashes = Hashes::default();
+    assert_eq!(case.fails(&request).code, "hash-missing");
+    assert!(server.paths().is_empty());
+}
+
+/// Breaks off twice; serves the rest where the range fits.
+fn breaking(content: Vec<u8>, ranges: bool, etag: Option<&'static str>) -> Server {
+    let count = AtomicUsize::new(0);
+    Server::start(move |seen| {
+        let count = count.fetch_add(1, Ordering::Relaxed);
+        let from = seen.header("range").and_then(|range| {
+            range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
+        });
+        let mut reply = match from.filter(|_| ranges) {
+            Some(from) => Reply::ok(&content[from..]).with_status(206).header(
+                "content-range",
+                &format!("bytes {from}-{}/{}", content.len() - 1, content.len()),
+            ),
+            None => Reply::ok(content.clone()),
+        };
+        if let Some(etag) = etag {
+            reply = reply.header("etag", etag);
+        }
+        if count < 2 { reply.truncated(300_000 / (count + 1)) } else { reply }
+    })
+}
+
+#[test]
+fn a_broken_connection_is_resumed() {
+    for (ranges, etag) in
+        [(true, None), (true, Some("\"x\"")), (true, Some("W/\"x\"")), (false, None)]
+    {
+        let server = breaking(content(), ranges, etag);
+        let case = Case::new();
+        let request = case.request(&server.url(), "f", &content());
+        let results = case.download(&[request]).expect("in the end");
+        assert_eq!(results[0].bytes, 700_000);
+        let seen = server.seen();
+        assert_eq!(seen.len(), 3);
+        assert_eq!(seen[1].header("range"), Some("bytes=300000-"));
+        assert_eq!(seen[1].header("if-range"), etag.filter(|etag| !etag.starts_with('W')));
+    }
+}
+
+#[test]
+fn a_wrong_part_is_refused() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::ok(content()).truncated(300_000),
+        _ => Reply::ok("x").with_status(206).header("content-range", "bytes 5-5/700000"),
+    });
+    let case = Case::new();
+    assert_eq!(case.fails(&case.request(&server.url(), "f", &content())).code, "registry-nonsense");
+}
+
+#[test]
+fn passing_failures_are_ridden_out_and_lasting_ones_end() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::status(500),
+        1 => Reply::raw("garbage"),
+        _ => Reply::ok("good"),
+    });
+    let case = Case::new();
+    case.download(&[case.request(&server.url(), "f", b"good")]).expect("in the end");
+    let case = Case::new();
+    for (status, code) in
+        [(404, "registry-error"), (403, "registry-error"), (500, "registry-error")]
+    {
+        let server = Server::start(move |_| Reply::status(status));
+        assert_eq!(case.fails(&case.request(&server.url(), "f", b"good")).code, code);
+    }
+    let gone = Server::start(|_| Reply::status(404)).url();
+    assert_eq!(case.fails(&case.request(&gone, "f", b"good")).code, "registry-unreachable");
+}
+
+#[test]
+fn a_larger_file_than_allowed_is_refused() {
+    let case = Case::new();
+    let announced = Server::start(|_| Reply::ok(content()));
+    let endless = Server::start(|_| {
+        let mut bytes = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+        bytes.extend(content());
+        Reply::raw(bytes)
+    });
+    for server in [announced, endless] {
+        let mut request = case.request(&server.url(), "f", &content());
+        request.bytes_max = Some(1000);
+        assert_eq!(case.fails(&request).code, "registry-nonsense");
+        assert_eq!(server.paths().len(), 1);
+    }
+}
+
+#[test]
+fn one_failure_takes_all_of_the_call_along_and_nothing_else() {
+    let server = Server::start(|seen| match seen.path.as_str() {
+        "/bad" => Reply::ok("bad").slow(Duration::from_millis(300)),
+        "/slow" => Reply::ok(content()).slow(Duration::from_millis(50)),
+        _ => Reply::ok("good"),
+    });
+    let case = Case::new();
+    let before = case.request(&server.at("/other"), "before", b"good");
+    case.download(std::slice::from_ref(&before)).expect("an earlier call");
+    let requests = [
+        case.request(&server.at("/good"), "good", b"good"),
+        case.request(&server.at("/bad"), "bad", b"good"),
+        case.request(&server.at("/slow"), "slow", &content()),
+    ];
+    let error = case.download(&requests).expect_err("one is bad");
+    assert_eq!(error.code, "hash-mismatch");
+    assert_eq!(case.files(), ["before"]);
+}
+
+#[test]
+fn two_downloads_to_one_place_are_refused() {
+    let case = Case::new();
+    let request =
+        case.request(&Url::parse("http://x.example.invalid/").expect("an address"), "f", b"x");
+    assert!(case.download(&[request.clone(), request]).is_err());
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_told() {
+    let server = Server::start(|_| Reply::ok("good"));
+    let case = Case::new();
+    let request = case.request(&server.url(), "missing/f", b"good");
+    let error = case.fails(&request);
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Failed, "io"));
+}
+
+#[test]
+fn a_planted_link_is_not_followed() {
+    let server = Server::start(|_| Reply::ok("good"));
+    let case = Case::new();
+    let victim = case.world.request.environment.home.join("victim");
+    std::fs::write(&victim, "precious").expect("a file");
+    std::os::unix::fs::symlink(&victim, case.world.directory.path().join("f.part"))
+        .expect("a link");
+    case.download(&[case.request(&server.url(), "f", b"good")]).expect("a file");
+    assert_eq!(std::fs::read_to_string(&victim).expect("a file"), "precious");
+}
+
+#[test]
+fn credentials_go_to_the_files_of_their_host_only() {
+    let other = Server::start(|_| Reply::ok("good"));
+    let target = other.url().to_string();
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/moved" => Reply::redirect(&target),
+        _ => Reply::ok("good"),
+    });
+    let mut world = World::new();
+    let index = format!("http://me:hush@{}/simple", server.url().authority());
+    world.set("PIP_INDEX_URL", &index);
+    let client = world.client();
+    let case = Case { world, client };
+    let requests = [
+        case.request(&server.at("/here"), "a", b"good"),
+        case.request(&server.at("/moved"), "b", b"good"),
+        case.request(&other.at("/other"), "c", b"good"),
+    ];
+    case.download(&requests).expect("all of them");
+    assert!(server.seen().iter().all(|seen| seen.header("authorization").is_some()));
+    assert!(other.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    assert_eq!(other.seen().len(), 2);
+}

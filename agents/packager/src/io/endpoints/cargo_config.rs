@@ -1,0 +1,256 @@
+//! cargo's configuration, as far as it says where crates come from instead of the public registry.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{Finder, ProxyAddress, TransportSettings, registry_url};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::io::environment::Environment;
+use crate::io::limits::SOURCE_REPLACEMENTS_MAX;
+use crate::io::secret::{Credential, take_userinfo};
+
+/// Where crates come from.
+#[derive(Clone, Debug)]
+pub(crate) struct CargoEndpoint {
+    /// The sparse index.
+    pub(crate) index: Url,
+    /// What its private form (`auth-required`) wants to see.
+    pub(crate) token: Option<Credential>,
+    pub(crate) transport: TransportSettings,
+}
+
+/// The part of a `config.toml` that is read; everything else passes.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct File {
+    source: BTreeMap<String, Source>,
+    registries: BTreeMap<String, Registry>,
+    http: Http,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Source {
+    replace_with: Option<String>,
+    registry: Option<String>,
+    directory: Option<String>,
+    local_registry: Option<String>,
+    git: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Registry {
+    index: Option<String>,
+    token: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Http {
+    cainfo: Option<String>,
+    proxy: Option<String>,
+}
+
+struct Layer {
+    file: File,
+    path: PathBuf,
+    /// Whether it is the person's own and not a project's.
+    trusted: bool,
+}
+
+/// Finds the crates' index.
+pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
+    let environment = finder.environment;
+    let home =
+        environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
+    let layers = layers(finder, &home)?;
+    let transport = transport(environment, &layers, &home);
+    if let Some(url) = finder.overrides.get(Ecosystem::Cargo) {
+        let mut index = url.clone();
+        let token = take_userinfo(&mut index);
+        return Ok(CargoEndpoint { index, token, transport });
+    }
+    let Some(replacement) = follow_replacements(environment, &layers)? else {
+        // The constant that the people who track cargo keep; what `cargo` itself has compiled in.
+        let index = registry_url(tame_index::CRATES_IO_HTTP_INDEX, "cargo's own default")?;
+        return Ok(CargoEndpoint { index, token: None, transport });
+    };
+    let mut index = sparse_url(&replacement.index, &replacement.from)?;
+    let token = take_userinfo(&mut index);
+    let token = match (token, replacement.trusted_name) {
+        (Some(token), _) => Some(token),
+        (None, Some(name)) => token_of(finder, &layers, &home, &name)?,
+        (None, None) => None,
+    };
+    Ok(CargoEndpoint { index, token, transport })
+}
+
+/// What stands for the public registry.
+struct Replacement {
+    index: String,
+    from: String,
+    /// The name of the registry where the person's own files define its index, so that its token is its.
+    trusted_name: Option<String>,
+}
+
+fn layers(finder: &Finder<'_>, home: &std::path::Path) -> Result<Vec<Layer>> {
+    let mut layers = Vec::new();
+    let above = finder.environment.project.ancestors().map(|directory| directory.join(".cargo"));
+    let own = std::iter::once(home.to_owned());
+    for directory in above.filter(|directory| directory != home).chain(own) {
+        let trusted = directory == home;
+        for name in ["config", "config.toml"] {
+            let path = directory.join(name);
+            let Some(text) = finder.configuration(&path)? else { continue };
+            let file = toml::from_str(&text).map_err(|error| {
+                let message = format!("`{}` is not valid: {}", path.display(), error.message());
+                Error::new(Kind::Failed, "bad-configuration", message)
+                    .hint("correct the file; cargo itself refuses it too")
+            })?;
+            layers.push(Layer { file, path, trusted });
+            break;
+        }
+    }
+    Ok(layers)
+}
+
+fn follow_replacements(environment: &Environment, layers: &[Layer]) -> Result<Option<Replacement>> {
+    let source =
+        |name: &str| layers.iter().find_map(|layer| Some((layer.file.source.get(name)?, layer)));
+    let mut name = "crates-io".to_owned();
+    for _ in 0..SOURCE_REPLACEMENTS_MAX {
+        let found = source(&name);
+        let next = found.and_then(|(source, _)| source.replace_with.clone());
+        if let Some(next) = next {
+            name = next;
+            continue;
+        }
+        if name == "crates-io" {
+            return Ok(None);
+        }
+        if let Some((source, layer)) = found {
+            let from = format!("`{}`", layer.path.display());
+            if let Some(index) = &source.registry {
+                return Ok(Some(Replacement { index: index.clone(), from, trusted_name: None }));
+            }
+            let other =
+                [("directory", &source.directory), ("local-registry", &source.local_registry)];
+            let other =
+                other.into_iter().chain([("git", &source.git)]).find(|(_, value)| value.is_some());
+            if let Some((kind, _)) = other {
+                return Err(unsupported(&format!(
+                    "{from} replaces the registry by a `{kind}` source"
+                )));
+            }
+        }
+        return registry_by_name(environment, layers, &name).map(Some);
+    }
+    Err(unsupported("the chain of `replace-with` in cargo's configuration has no end"))
+}
+
+fn registry_by_name(
+    environment: &Environment,
+    layers: &[Layer],
+    name: &str,
+) -> Result<Replacement> {
+    let variable = format!("CARGO_REGISTRIES_{}_INDEX", variable_part(name));
+    if let Some(index) = environment.variable(&variable) {
+        let from = format!("the environment variable `{variable}`");
+        return Ok(Replacement {
+            index: index.to_owned(),
+            from,
+            trusted_name: Some(name.to_owned()),
+        });
+    }
+    for layer in layers {
+        if let Some(index) =
+            layer.file.registries.get(name).and_then(|registry| registry.index.clone())
+        {
+            let from = format!("`{}`", layer.path.display());
+            return Ok(Replacement {
+                index,
+                from,
+                trusted_name: layer.trusted.then(|| name.to_owned()),
+            });
+        }
+    }
+    let message = format!(
+        "cargo's configuration replaces the registry by `{name}`, which it does not define"
+    );
+    Err(Error::new(Kind::Failed, "bad-configuration", message)
+        .hint(format!("add `[registries.{name}]` with `index = \"sparse+https://...\"`")))
+}
+
+fn sparse_url(index: &str, from: &str) -> Result<Url> {
+    if !index.starts_with("sparse+") {
+        return Err(unsupported(&format!("{from} names a registry with a git index")));
+    }
+    registry_url(index, from)
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::new(Kind::Failed, "unsupported-registry", what.to_owned())
+        .hint("name a sparse registry with `--registry cargo=sparse+URL`")
+}
+
+fn token_of(
+    finder: &Finder<'_>,
+    layers: &[Layer],
+    home: &std::path::Path,
+    name: &str,
+) -> Result<Option<Credential>> {
+    let variable = format!("CARGO_REGISTRIES_{}_TOKEN", variable_part(name));
+    if let Some(token) = finder.environment.variable(&variable) {
+        return Ok(Some(Credential::raw(token)));
+    }
+    for file in ["credentials.toml", "credentials"] {
+        let path = home.join(file);
+        if let Some(text) = finder.configuration(&path)? {
+            // What a damaged file says is not repeated: it holds tokens.
+            let file: File = toml::from_str(&text).map_err(|_| {
+                let message = format!("`{}` is not valid TOML", path.display());
+                Error::new(Kind::Failed, "bad-configuration", message)
+            })?;
+            if let Some(token) =
+                file.registries.get(name).and_then(|registry| registry.token.as_deref())
+            {
+                return Ok(Some(Credential::raw(token)));
+            }
+        }
+    }
+    let trusted = layers.iter().filter(|layer| layer.trusted);
+    let token =
+        trusted.filter_map(|layer| layer.file.registries.get(name)?.token.as_deref()).next();
+    Ok(token.map(Credential::raw))
+}
+
+fn variable_part(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
+}
+
+fn transport(
+    environment: &Environment,
+    layers: &[Layer],
+    home: &std::path::Path,
+) -> TransportSettings {
+    let mut settings = TransportSettings::from_variables(environment);
+    settings.trust(environment.path_variable("CARGO_HTTP_CAINFO"));
+    for layer in layers.iter().filter(|layer| layer.trusted) {
+        // A relative path is relative to the directory above the one with the file.
+        let base = home.parent().unwrap_or(home);
+        settings.trust(layer.file.http.cainfo.as_ref().map(|path| base.join(path)));
+    }
+    let configured =
+        layers.iter().filter(|layer| layer.trusted).find_map(|layer| layer.file.http.proxy.clone());
+    let proxy = environment.variable("CARGO_HTTP_PROXY").map(str::to_owned).or(configured);
+    if let Some(proxy) = proxy.filter(|proxy| !proxy.is_empty()) {
+        settings.http_proxy = Some(ProxyAddress(proxy.clone()));
+        settings.https_proxy = Some(ProxyAddress(proxy));
+    }
+    settings
+}

@@ -1,0 +1,281 @@
+//! What the installed package managers know by themselves: their default registries, asked for once.
+//!
+//! A fact is kept in the state directory together with the program that told it, and asked for again when that
+//! program changed. Programs run outside the project, without anybody's registry configuration, and are only
+//! taken from absolute places of `PATH` that are not in the project.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::io::environment::{Environment, read_small};
+use crate::io::limits::{CONFIGURATION_BYTES_MAX, LEARN_OUTPUT_BYTES_MAX, LEARN_TIMEOUT};
+
+/// The file in the state directory.
+const FILE_NAME: &str = "endpoints.json";
+const SCHEMA: &str = "bolide.endpoints/1";
+
+/// One thing that a program told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Fact {
+    value: String,
+    /// The command, for people.
+    learnt_from: String,
+    program: PathBuf,
+    modified_seconds: i64,
+    size: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Facts {
+    schema: String,
+    facts: BTreeMap<String, Fact>,
+}
+
+/// Remembers and asks.
+#[derive(Debug)]
+pub(crate) struct Learner {
+    file: PathBuf,
+    facts: Mutex<Option<Facts>>,
+}
+
+/// One way to learn a fact.
+struct Question {
+    program: &'static str,
+    arguments: &'static [&'static str],
+    read: fn(&str) -> Option<String>,
+}
+
+impl Learner {
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self { file: state_dir.join(FILE_NAME), facts: Mutex::new(None) }
+    }
+
+    /// npm's own default registry.
+    pub(crate) fn npm_registry(&self, environment: &Environment) -> Option<String> {
+        let arguments = &[
+            "config",
+            "get",
+            "registry",
+            "--userconfig=/dev/null",
+            "--globalconfig=/dev/null/npmrc",
+        ];
+        self.learn(
+            "npm-registry",
+            environment,
+            &[Question { program: "npm", arguments, read: address_line }],
+        )
+    }
+
+    /// Where npm's machine-wide configuration is.
+    pub(crate) fn npm_global_config(&self, environment: &Environment) -> Option<String> {
+        let arguments = &["config", "get", "globalconfig", "--userconfig=/dev/null"];
+        let question = Question { program: "npm", arguments, read: path_line };
+        self.learn("npm-global-config", environment, &[question])
+    }
+
+    /// pip's default index; uv's where there is no pip.
+    pub(crate) fn pypi_index(&self, environment: &Environment) -> Option<String> {
+        let pip = &["install", "--help"];
+        let questions = [
+            Question {
+                program: "python3",
+                arguments: &["-m", "pip", "install", "--help"],
+                read: pip_default,
+            },
+            Question { program: "pip3", arguments: pip, read: pip_default },
+            Question { program: "pip", arguments: pip, read: pip_default },
+            Question { program: "uv", arguments: &["pip", "install", "--help"], read: uv_default },
+        ];
+        self.learn("pypi-index", environment, &questions)
+    }
+
+    fn learn(
+        &self,
+        name: &str,
+        environment: &Environment,
+        questions: &[Question],
+    ) -> Option<String> {
+        // Held while a program runs: others would only ask it the same.
+        let mut guard = self.facts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let facts = guard.get_or_insert_with(|| self.load());
+        for question in questions {
+            let Some(program) = find_program(environment, question.program) else { continue };
+            let Ok(metadata) = std::fs::metadata(&program) else { continue };
+            let (modified_seconds, size) = (metadata.mtime(), metadata.size());
+            let known = facts.facts.get(name).filter(|fact| {
+                fact.program == program
+                    && fact.modified_seconds == modified_seconds
+                    && fact.size == size
+            });
+            if let Some(fact) = known {
+                return Some(fact.value.clone());
+            }
+            let Some(value) = ask(environment, &program, question) else { continue };
+            let learnt_from = format!("{} {}", program.display(), question.arguments.join(" "));
+            let fact = Fact { value: value.clone(), learnt_from, program, modified_seconds, size };
+            facts.facts.insert(name.to_owned(), fact);
+            self.save(facts);
+            return Some(value);
+        }
+        None
+    }
+
+    fn load(&self) -> Facts {
+        let bytes = read_small(&self.file, CONFIGURATION_BYTES_MAX).ok().flatten();
+        let facts = bytes.and_then(|bytes| serde_json::from_slice::<Facts>(&bytes).ok());
+        facts
+            .filter(|facts| facts.schema == SCHEMA)
+            .unwrap_or_else(|| Facts { schema: SCHEMA.to_owned(), facts: BTreeMap::new() })
+    }
+
+    /// Failing to remember only means asking again.
+    fn save(&self, facts: &Facts) {
+        let Ok(text) = serde_json::to_vec_pretty(facts) else { return };
+        if let Err(error) = crate::io::cache::write_atomically(&self.file, &[&text]) {
+            tracing::debug!(path = %self.file.display(), %error, "cannot keep learnt endpoints");
+        }
+    }
+}
+
+/// The first program of that name in `PATH`, leaving out places that a project controls.
+fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
+    let path = environment.variable("PATH")?;
+    path.split(':')
+        .map(Path::new)
+        .filter(|directory| directory.is_absolute())
+        .filter(|directory| {
+            !directory.starts_with(&environment.project) || environment.project == Path::new("/")
+        })
+        .map(|directory| directory.join(name))
+        .find(|candidate| {
+            let metadata = std::fs::metadata(candidate);
+            metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+        })
+}
+
+/// Runs the program without registry configuration; `None` when it fails, hangs, or says nothing usable.
+fn ask(environment: &Environment, program: &Path, question: &Question) -> Option<String> {
+    let configures = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["npm_config_", "pip_", "uv_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    let mut command = Command::new(program);
+    command.args(question.arguments).current_dir("/").env_clear();
+    command.envs(environment.variables.iter().filter(|(name, _)| !configures(name)));
+    // Wide, so that help texts are not wrapped inside an address.
+    command.env("PIP_CONFIG_FILE", "/dev/null").env("COLUMNS", "500").env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let output = child.stdout.take()?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let result = output.take(LEARN_OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
+        // The receiver is gone only when the time is over.
+        let _ = sender.send(result.is_ok().then_some(bytes));
+    });
+    let bytes = receiver.recv_timeout(LEARN_TIMEOUT).ok().flatten();
+    if bytes.is_none() {
+        // It may have ended by itself in between; then there is nothing to kill.
+        let _ = child.kill();
+    }
+    let status = child.wait().ok()?;
+    let bytes = bytes.filter(|_| status.success())?;
+    (question.read)(&String::from_utf8_lossy(&bytes))
+}
+
+fn address_line(output: &str) -> Option<String> {
+    output.lines().map(str::trim).find(|line| is_address(line)).map(str::to_owned)
+}
+
+fn path_line(output: &str) -> Option<String> {
+    output.lines().map(str::trim).find(|line| line.starts_with('/')).map(str::to_owned)
+}
+
+/// `--index-url <url>  Base URL of the Python Package Index (default https://...). This should ...`
+fn pip_default(output: &str) -> Option<String> {
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let option = words.iter().position(|word| *word == "--index-url")?;
+    let default = option + words[option..].iter().position(|word| *word == "(default")?;
+    let address = words.get(default + 1)?.trim_end_matches(['.', ',', ')']);
+    is_address(address).then(|| address.to_owned())
+}
+
+/// `--default-index <DEFAULT_INDEX>  The URL of the default package index (by default: <https://...>)`
+fn uv_default(output: &str) -> Option<String> {
+    let (_, rest) = output.split_once("--default-index")?;
+    let (_, rest) = rest.split_once("default: <")?;
+    let address = rest.split('>').next()?;
+    is_address(address).then(|| address.to_owned())
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_read_from_the_help_text_of_pip() {
+        let help = "  -i, --index-url <url>       Base URL of the Python Package Index (default\n      \
+                    https://index.example.invalid/simple). This should point to";
+        assert_eq!(pip_default(help).as_deref(), Some("https://index.example.invalid/simple"));
+        assert_eq!(pip_default("--index-url <url> (default"), None);
+        assert_eq!(pip_default(""), None);
+    }
+
+    #[test]
+    fn the_default_is_read_from_the_help_text_of_uv() {
+        let help = "--default-index <DEFAULT_INDEX>\n  The URL of the default package index (by default: <https://index.example.invalid/simple>).";
+        assert_eq!(uv_default(help).as_deref(), Some("https://index.example.invalid/simple"));
+    }
+
+    #[test]
+    fn a_program_tells_once_and_again_when_it_changed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let programs = directory.path().join("bin");
+        std::fs::create_dir(&programs).expect("a directory");
+        let npm = programs.join("npm");
+        let write = |address: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let log = directory.path().join("log");
+            let text =
+                format!("#!/bin/sh\necho run >> {}\necho warning\necho {address}\n", log.display());
+            std::fs::write(&npm, text).expect("a program");
+            std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+        };
+        let mut environment = Environment { project: "/nowhere".into(), ..Environment::default() };
+        let path = format!("{}:/bin:/usr/bin", programs.display());
+        environment.variables.insert("PATH".to_owned(), path);
+        write("https://one.example.invalid/");
+        let ask = || Learner::new(directory.path()).npm_registry(&environment);
+        assert_eq!(ask().as_deref(), Some("https://one.example.invalid/"));
+        assert_eq!(ask().as_deref(), Some("https://one.example.invalid/"));
+        let runs = std::fs::read_to_string(directory.path().join("log")).expect("a log");
+        assert_eq!(runs.lines().count(), 1);
+        write("https://another.example.invalid/");
+        assert_eq!(ask().as_deref(), Some("https://another.example.invalid/"));
+    }
+
+    #[test]
+    fn a_program_of_the_project_is_not_run() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut environment =
+            Environment { project: directory.path().into(), ..Environment::default() };
+        let planted = directory.path().join("npm");
+        std::fs::write(&planted, "#!/bin/sh\n").expect("a program");
+        environment
+            .variables
+            .insert("PATH".to_owned(), format!("{}:.", directory.path().display()));
+        assert_eq!(find_program(&environment, "npm"), None);
+    }
+}

@@ -1,0 +1,317 @@
+//! Configurations as people have them.
+
+use super::learn::Learner;
+use super::*;
+use crate::io::secret::Credential;
+use crate::io::testing::World;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).expect("an address")
+}
+
+/// What each ecosystem finds in `world`.
+struct Found {
+    world: World,
+    learner: Learner,
+}
+
+impl Found {
+    fn new(world: World) -> Self {
+        let learner = Learner::new(&world.directory.path().join("state"));
+        Self { world, learner }
+    }
+
+    fn finder(&self) -> Finder<'_> {
+        Finder {
+            environment: &self.world.request.environment,
+            overrides: &self.world.request.overrides,
+            learner: &self.learner,
+        }
+    }
+
+    fn npm(&self) -> NpmEndpoint {
+        npm(&self.finder()).expect("an endpoint")
+    }
+
+    fn pypi(&self) -> PypiEndpoint {
+        pypi(&self.finder()).expect("an endpoint")
+    }
+
+    fn cargo(&self) -> CargoEndpoint {
+        cargo(&self.finder()).expect("an endpoint")
+    }
+}
+
+fn credential_of(endpoint: &NpmEndpoint, place: &str) -> Option<Credential> {
+    endpoint.credentials.for_url(&url(place)).map(|(_, credential)| credential.clone())
+}
+
+#[test]
+fn the_project_is_stronger_than_the_user_and_a_variable_than_both() {
+    let mut world = World::new();
+    world.write("home/.npmrc", "registry=https://user.example.invalid\n");
+    assert_eq!(Found::new(world).npm().default, url("https://user.example.invalid/"));
+    world = World::new();
+    world.write("home/.npmrc", "registry=https://user.example.invalid\n");
+    world.write(
+        "project/.npmrc",
+        "; a comment\nregistry = https://project.example.invalid/npm # why\n",
+    );
+    let mut found = Found::new(world);
+    assert_eq!(found.npm().default, url("https://project.example.invalid/npm/"));
+    found.world.set("NPM_CONFIG_REGISTRY", "https://variable.example.invalid/");
+    assert_eq!(found.npm().default, url("https://variable.example.invalid/"));
+    found.world.request.overrides.add("npm=https://override.example.invalid").expect("valid");
+    assert_eq!(found.npm().default, url("https://override.example.invalid/"));
+}
+
+#[test]
+fn tokens_of_npm_in_all_forms_go_to_their_places() {
+    let mut world = World::new();
+    world.set("NPM_TOKEN", "from-variable");
+    world.set("PATH", "/nowhere");
+    world.write(
+        "home/.npmrc",
+        "registry=https://r.example.invalid/npm/\n\
+         //r.example.invalid/npm/:_authToken=${NPM_TOKEN}\n\
+         //s.example.invalid:8443/:_auth=bWU6aHVzaA==\n\
+         //t.example.invalid/:username=me\n//t.example.invalid/:_password=aHVzaA==\n\
+         //u.example.invalid/:_authToken=${UNSET}\n",
+    );
+    let npm = Found::new(world).npm();
+    let basic = Some(Credential::basic("me", "hush"));
+    assert_eq!(
+        credential_of(&npm, "https://r.example.invalid/npm/a"),
+        Some(Credential::bearer("from-variable"))
+    );
+    assert_eq!(credential_of(&npm, "https://r.example.invalid/other"), None);
+    assert_eq!(credential_of(&npm, "https://s.example.invalid:8443/a"), basic);
+    assert_eq!(credential_of(&npm, "https://s.example.invalid/a"), None);
+    assert_eq!(credential_of(&npm, "https://t.example.invalid/a"), basic);
+    assert_eq!(credential_of(&npm, "https://u.example.invalid/a"), None);
+}
+
+#[test]
+fn a_project_cannot_read_variables_nor_redirect_a_credential() {
+    let mut world = World::new();
+    world.set("SECRET", "hush");
+    world.set("PATH", "/nowhere");
+    world.write(
+        "home/.npmrc",
+        "registry=https://r.example.invalid/\n_authToken=legacy\n//r.example.invalid/:_authToken=token\n",
+    );
+    world.write(
+        "project/.npmrc",
+        "registry=http://r.example.invalid/\n//evil.example.invalid/:_authToken=${SECRET}\n\
+         cafile=/evil.pem\nproxy=http://evil.example.invalid/\nhttps-proxy=http://evil.example.invalid/\n",
+    );
+    let npm = Found::new(world).npm();
+    assert_eq!(npm.default, url("http://r.example.invalid/"));
+    assert_eq!(credential_of(&npm, "http://r.example.invalid/a"), None);
+    assert_eq!(
+        credential_of(&npm, "https://r.example.invalid/a"),
+        Some(Credential::bearer("token"))
+    );
+    assert_eq!(credential_of(&npm, "https://evil.example.invalid/a"), None);
+    assert_eq!(npm.transport, TransportSettings::default());
+}
+
+#[test]
+fn an_old_token_belongs_to_the_persons_registry() {
+    let mut world = World::new();
+    world.set("PATH", "/nowhere");
+    world.write("home/.npmrc", "registry=https://r.example.invalid/\n_authToken=legacy\n");
+    world.write("project/.npmrc", "registry=https://evil.example.invalid/\n");
+    let npm = Found::new(world).npm();
+    assert_eq!(credential_of(&npm, "https://evil.example.invalid/a"), None);
+    assert_eq!(
+        credential_of(&npm, "https://r.example.invalid/a"),
+        Some(Credential::bearer("legacy"))
+    );
+}
+
+#[test]
+fn a_registry_that_the_person_runs_without_encryption_gets_its_token() {
+    let mut world = World::new();
+    world.set("PATH", "/nowhere");
+    world.write(
+        "home/.npmrc",
+        "registry=http://r.example.invalid:4873/\n//r.example.invalid:4873/:_authToken=token\n",
+    );
+    let npm = Found::new(world).npm();
+    assert_eq!(
+        credential_of(&npm, "http://r.example.invalid:4873/a"),
+        Some(Credential::bearer("token"))
+    );
+}
+
+#[test]
+fn without_npm_and_configuration_the_error_says_what_to_do() {
+    let mut world = World::new();
+    world.set("PATH", "/nowhere");
+    let found = Found::new(world);
+    let error = npm(&found.finder()).expect_err("nothing known");
+    assert_eq!(error.code, "registry-unknown");
+    assert!(error.hint.expect("advice").contains("--registry npm="));
+    let error = pypi(&found.finder()).expect_err("nothing known");
+    assert_eq!(error.code, "registry-unknown");
+}
+
+#[test]
+fn the_index_of_python_comes_from_variables_and_files() {
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.write(
+        "home/.config/pip/pip.conf",
+        "[global]\nindex-url = https://global.example.invalid/simple\ncert = ~/ca.pem\n\
+         extra-index-url =\n    https://a.example.invalid/\n    https://b.example.invalid/\n\
+         [install]\nindex_url: https://install.example.invalid/simple/\n",
+    );
+    let mut found = Found::new(world);
+    let pypi = found.pypi();
+    assert_eq!(pypi.index, url("https://install.example.invalid/simple/"));
+    assert_eq!(pypi.transport.authorities, [found.world.request.environment.home.join("ca.pem")]);
+    assert_eq!(pypi.not_followed.len(), 1);
+    found.world.set("UV_INDEX_URL", "https://uv.example.invalid/simple");
+    assert_eq!(found.pypi().index, url("https://uv.example.invalid/simple/"));
+    found.world.set("UV_DEFAULT_INDEX", "mine=https://default.example.invalid/simple?a=b");
+    assert_eq!(found.pypi().index.host_str(), Some("default.example.invalid"));
+    found.world.set("PIP_INDEX_URL", "https://me:p%40ss@pip.example.invalid/simple");
+    let pypi = found.pypi();
+    assert_eq!(pypi.index, url("https://pip.example.invalid/simple/"));
+    let credential = pypi.credentials.for_url(&url("https://pip.example.invalid/files/x.whl"));
+    assert_eq!(
+        credential.map(|(_, credential)| credential.clone()),
+        Some(Credential::basic("me", "p@ss"))
+    );
+    assert!(!format!("{pypi:?}").contains("p@ss"));
+}
+
+#[test]
+fn netrc_names_hosts() {
+    let mut world = World::new();
+    world.set("PIP_INDEX_URL", "https://index.example.invalid:8443/simple");
+    world.write(
+        "home/.netrc",
+        "# mine\nmachine index.example.invalid\n  login me\n  password \"hush\"\n\
+         macdef init\nmachine evil.example.invalid login x password y\n\n\
+         machine files.example.invalid login you password you\ndefault login any password any\n",
+    );
+    let pypi = Found::new(world).pypi();
+    let of = |place: &str| {
+        pypi.credentials.for_url(&url(place)).map(|(_, credential)| credential.clone())
+    };
+    assert_eq!(
+        of("https://index.example.invalid:8443/simple/a/"),
+        Some(Credential::basic("me", "hush"))
+    );
+    assert_eq!(of("https://files.example.invalid/a"), Some(Credential::basic("you", "you")));
+    assert_eq!(of("https://evil.example.invalid/a"), None);
+    assert_eq!(of("https://other.example.invalid/a"), None);
+}
+
+#[test]
+fn cargo_has_a_default_and_follows_replacements() {
+    let default = Found::new(World::new()).cargo();
+    assert!(tame_index::CRATES_IO_HTTP_INDEX.ends_with(default.index.as_str()));
+    let world = World::new();
+    world.write("home/.cargo/config.toml", "[source.crates-io]\nreplace-with = 'a'\n[source.a]\nreplace-with = 'b'\n[registries.b]\nindex = 'sparse+https://b.example.invalid/index/'\n");
+    world.write(
+        "home/.cargo/credentials.toml",
+        "[registries.b]\ntoken = 'hush'\n[registry]\ntoken = 'publish'\n",
+    );
+    let cargo = Found::new(world).cargo();
+    assert_eq!(cargo.index, url("https://b.example.invalid/index/"));
+    assert_eq!(cargo.token, Some(Credential::raw("hush")));
+}
+
+#[test]
+fn a_project_cannot_point_the_name_of_a_token_elsewhere() {
+    let mut world = World::new();
+    world.set("CARGO_REGISTRIES_B_TOKEN", "hush");
+    world.write(
+        "home/.cargo/config.toml",
+        "[registries.b]\nindex = 'sparse+https://b.example.invalid/'\n",
+    );
+    world.write("project/.cargo/config.toml", "[source.crates-io]\nreplace-with = 'b'\n[registries.b]\nindex = 'sparse+https://evil.example.invalid/'\n[http]\ncainfo = '/evil.pem'\nproxy = 'http://evil.example.invalid'\n");
+    let cargo = Found::new(world).cargo();
+    assert_eq!(cargo.index, url("https://evil.example.invalid/"));
+    assert_eq!(cargo.token, None);
+    assert_eq!(cargo.transport, TransportSettings::default());
+}
+
+#[test]
+fn cargo_sources_that_are_no_sparse_registry_are_refused() {
+    for config in [
+        "[source.crates-io]\nreplace-with = 'v'\n[source.v]\ndirectory = 'vendor'\n",
+        "[source.crates-io]\nreplace-with = 'v'\n[source.v]\nregistry = 'https://git.example.invalid/index'\n",
+        "[source.crates-io]\nreplace-with = 'v'\n",
+        "[source.crates-io]\nreplace-with = 'v'\n[source.v]\nreplace-with = 'crates-io'\n",
+        "[source.crates-io\n",
+    ] {
+        let world = World::new();
+        world.write("home/.cargo/config.toml", config);
+        let found = Found::new(world);
+        let error = cargo(&found.finder()).expect_err("refused");
+        assert!(
+            ["unsupported-registry", "bad-configuration"].contains(&error.code.as_str()),
+            "{config}"
+        );
+    }
+}
+
+#[test]
+fn overrides_are_checked() {
+    let mut overrides = Overrides::default();
+    for text in
+        ["npm", "npm=", "npm=ftp://x/", "npm=https://", "apt=https://r.example.invalid/", "=x"]
+    {
+        assert!(overrides.add(text).is_err(), "{text}");
+    }
+    overrides.add("cargo=sparse+https://r.example.invalid/index").expect("valid");
+    assert_eq!(overrides.get(Ecosystem::Cargo), Some(&url("https://r.example.invalid/index/")));
+}
+
+#[test]
+fn a_pipe_or_a_huge_file_in_the_project_does_not_harm() {
+    let mut world = World::new();
+    world.set("PATH", "/nowhere");
+    world.write("home/.npmrc", "registry=https://r.example.invalid/\n");
+    let pipe = world.request.environment.project.join(".npmrc");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o600))
+        .expect("a pipe");
+    let found = Found::new(world);
+    assert_eq!(found.npm().default, url("https://r.example.invalid/"));
+    std::fs::remove_file(&pipe).expect("removed");
+    std::fs::write(&pipe, vec![b'\n'; 2 << 20]).expect("a huge file");
+    assert!(npm(&found.finder()).is_err());
+}
+
+#[test]
+fn nothing_found_prints_a_secret() {
+    let mut world = World::new();
+    world.set("PATH", "/nowhere");
+    world.set("https_proxy", "http://me:hush@proxy.example.invalid:3128");
+    world.write(
+        "home/.npmrc",
+        "registry=https://me:hush@r.example.invalid/\n//s.example.invalid/:_authToken=hush\n",
+    );
+    world.write("home/.cargo/config.toml", "[source.crates-io]\nreplace-with = 'b'\n[registries.b]\nindex = 'sparse+https://b.example.invalid/'\ntoken = 'hush'\n");
+    let found = Found::new(world);
+    let text = format!("{:?} {:?} {:?}", found.npm(), found.cargo(), found.world.request);
+    assert!(!text.contains("hush"), "{text}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_configuration_makes_a_parser_panic(text in "\\PC{0,200}|([a-z:/@=\\[\\] \"'$\\{\\}\n#;\\\\]{0,80})") {
+        let mut world = World::new();
+        world.set("PATH", "/nowhere");
+        world.set("XDG_CONFIG_DIRS", "/nowhere");
+        for file in ["home/.npmrc", "project/.npmrc", "home/.netrc", "home/.pip/pip.conf", "home/.cargo/config.toml"] {
+            world.write(file, &text);
+        }
+        let found = Found::new(world);
+        let _ = (npm(&found.finder()), pypi(&found.finder()), cargo(&found.finder()));
+    }
+}

@@ -1,0 +1,126 @@
+//! One question at a time: whoever asks what is already being asked waits for that answer.
+//!
+//! Protocol of a [`Flight`]: it is created by the first asker, completed exactly once by the task that works on
+//! it (or by that task's guard, should it panic or be cancelled), and left in the table until then. Waiters block
+//! on the condition variable (threads) or on the notification (tasks); both look at the outcome under the lock
+//! first, so none misses it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::cache::Key;
+use super::cache::memory::Value;
+use super::http::Urgency;
+use super::limits::ANNOUNCEMENTS_MAX;
+use crate::error::{Error, Kind};
+
+/// What a flight brings.
+pub(crate) type Outcome = Result<Value, Error>;
+
+/// A question under way. Askers of different modes (offline or not) do not share one.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    outcome: Mutex<Option<Outcome>>,
+    landed: Condvar,
+    landed_for_tasks: Notify,
+    pub(crate) urgency: Urgency,
+}
+
+impl Flight {
+    /// Blocks this thread until the outcome is there. Never called on a thread of the runtime.
+    pub(crate) fn wait(&self) -> Outcome {
+        self.urgency.demand();
+        let mut outcome = lock(&self.outcome);
+        loop {
+            if let Some(outcome) = &*outcome {
+                return outcome.clone();
+            }
+            outcome = self.landed.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The same for a task.
+    pub(crate) async fn wait_in_task(&self) -> Outcome {
+        self.urgency.demand();
+        loop {
+            let landed = self.landed_for_tasks.notified();
+            tokio::pin!(landed);
+            landed.as_mut().enable();
+            if let Some(outcome) = &*lock(&self.outcome) {
+                return outcome.clone();
+            }
+            landed.await;
+        }
+    }
+
+    fn complete(&self, outcome: Outcome) {
+        lock(&self.outcome).get_or_insert(outcome);
+        self.landed.notify_all();
+        self.landed_for_tasks.notify_waiters();
+    }
+}
+
+/// Everything under way.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    table: Mutex<HashMap<(Key, bool), Arc<Flight>>>,
+}
+
+/// What an asker is to do.
+pub(crate) enum Boarding {
+    /// Work on it; the guard completes it.
+    First(Pilot),
+    /// Somebody works on it.
+    Passenger(Arc<Flight>),
+    /// It was only an announcement, and there are too many.
+    Full,
+}
+
+impl Flights {
+    /// Joins the question or starts it. Announcements are refused when there are too many questions.
+    pub(crate) fn board(self: &Arc<Self>, key: Key, offline: bool, announced: bool) -> Boarding {
+        let mut table = lock(&self.table);
+        if let Some(flight) = table.get(&(key, offline)) {
+            return Boarding::Passenger(Arc::clone(flight));
+        }
+        if announced && table.len() >= ANNOUNCEMENTS_MAX {
+            return Boarding::Full;
+        }
+        let flight = Arc::new(Flight::default());
+        table.insert((key, offline), Arc::clone(&flight));
+        Boarding::First(Pilot { flights: Arc::clone(self), key: (key, offline), flight })
+    }
+}
+
+/// The duty to complete a flight.
+pub(crate) struct Pilot {
+    flights: Arc<Flights>,
+    key: (Key, bool),
+    pub(crate) flight: Arc<Flight>,
+}
+
+impl Pilot {
+    /// Tells everybody. The caller has put the value into the memory cache before, so that nobody asks again.
+    pub(crate) fn land(self, outcome: Outcome) {
+        self.flight.complete(outcome);
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        // Does nothing after `land`; otherwise the work was cancelled or panicked.
+        self.flight.complete(Err(Error::new(
+            Kind::Failed,
+            "internal",
+            "the work on a registry's answer was interrupted",
+        )
+        .retryable()));
+        lock(&self.flights.table).remove(&self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

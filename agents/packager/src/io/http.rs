@@ -1,0 +1,327 @@
+//! Requests to registries: bounded in number, time, size, redirects and tries; credentials only where they
+//! belong. What an answer means is up to the ecosystem's module.
+
+mod failure;
+mod transport;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE};
+use reqwest::header::{CONTENT_TYPE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use url::Url;
+
+pub(crate) use self::failure::{Failure, nonsense};
+pub(crate) use self::transport::{Transport, Transports};
+use super::limits::{
+    ANNOUNCED_REQUESTS_MAX, ATTEMPTS_MAX, BACKOFF_FIRST, DEMANDED_REQUESTS_MAX, METADATA_TIMEOUT,
+    READ_TIMEOUT, REDIRECTS_MAX, RETRY_AFTER_MAX,
+};
+use super::secret::Credentials;
+use crate::error::{Error, Result};
+
+/// What a server gave to ask later whether something changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Validators {
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+}
+
+impl Validators {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+}
+
+/// One GET.
+#[derive(Clone, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) url: Url,
+    pub(crate) accept: Option<&'static str>,
+    /// `bytes=...`; the answer is then taken as it is, without content coding.
+    pub(crate) range: Option<String>,
+    pub(crate) validators: Option<&'a Validators>,
+    /// Where credentials are looked up; `None` asks without.
+    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) bytes_max: usize,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(url: Url, credentials: Option<&'a Credentials>, bytes_max: usize) -> Self {
+        Self { url, accept: None, range: None, validators: None, credentials, bytes_max }
+    }
+}
+
+/// An answer with its body, whatever its status; never 429 or 5xx.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    /// Where it finally came from.
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    /// A header as text.
+    pub(crate) fn header(&self, name: &reqwest::header::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// `text/html`, in lower case and without parameters.
+    pub(crate) fn media_type(&self) -> String {
+        let value = self.header(&CONTENT_TYPE).unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    pub(crate) fn validators(&self) -> Validators {
+        Validators {
+            etag: self.header(&ETAG).map(str::to_owned),
+            last_modified: self.header(&LAST_MODIFIED).map(str::to_owned),
+        }
+    }
+
+    /// Whether the registry says that there is no such thing.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GONE)
+    }
+
+    /// The error for a status that nobody expected.
+    pub(crate) fn unexpected(&self) -> Error {
+        Failure::Status { url: self.url.clone(), status: self.status }.into()
+    }
+}
+
+/// Whether somebody waits for a request, or it was only announced. Shared by the asker and the request.
+#[derive(Debug, Default)]
+pub(crate) struct Urgency {
+    demanded: AtomicBool,
+    changed: Notify,
+}
+
+impl Urgency {
+    /// From now on somebody waits.
+    pub(crate) fn demand(&self) {
+        // Release pairs with the acquire in `is_demanded`; the notification wakes a request in the queue.
+        self.demanded.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    fn is_demanded(&self) -> bool {
+        self.demanded.load(Ordering::Acquire)
+    }
+}
+
+/// The two queues: what somebody waits for never stands behind what was only announced.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    demanded: Semaphore,
+    announced: Semaphore,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            demanded: Semaphore::new(DEMANDED_REQUESTS_MAX),
+            announced: Semaphore::new(ANNOUNCED_REQUESTS_MAX),
+        }
+    }
+}
+
+impl Gates {
+    async fn enter(&self, urgency: &Urgency) -> Option<SemaphorePermit<'_>> {
+        let changed = urgency.changed.notified();
+        tokio::pin!(changed);
+        // Registered before the flag is read, so that a demand in between is not missed.
+        changed.as_mut().enable();
+        if !urgency.is_demanded() {
+            tokio::select! {
+                permit = self.announced.acquire() => return permit.ok(),
+                () = &mut changed => {}
+            }
+        }
+        tokio::select! {
+            permit = self.demanded.acquire() => permit.ok(),
+            permit = self.announced.acquire() => permit.ok(),
+        }
+    }
+}
+
+/// Sends requests of one ecosystem.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) gates: Arc<Gates>,
+}
+
+impl Http {
+    /// Sends a request until it is answered or the tries are used up.
+    pub(crate) async fn get(&self, request: &Request<'_>, urgency: &Urgency) -> Result<Reply> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let result = {
+                // Closed only when the process ends; then going on without a permit harms nobody.
+                let _permit = self.gates.enter(urgency).await;
+                match tokio::time::timeout(METADATA_TIMEOUT, self.attempt(request)).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        Err(Failure::TooSlow { url: request.url.clone(), limit: METADATA_TIMEOUT })
+                    }
+                }
+            };
+            let (failure, wanted) = match result {
+                Ok(reply) if !is_transient(reply.status) => return Ok(reply),
+                Ok(reply) => {
+                    let wanted = retry_after(&reply.headers);
+                    (Failure::Status { url: reply.url, status: reply.status }, wanted)
+                }
+                Err(failure) => (failure, None),
+            };
+            match pause_before_retry(&failure, attempt, wanted) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(failure.into()),
+            }
+        }
+    }
+
+    async fn attempt(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        let client =
+            if request.range.is_some() { &self.transport.files } else { &self.transport.metadata };
+        let headers = headers_of(request);
+        let response = send(client, request.url.clone(), &headers, request.credentials).await?;
+        let (status, url, headers) =
+            (response.status(), response.url().clone(), response.headers().clone());
+        let body = read_body(response, request.bytes_max).await?;
+        Ok(Reply { status, url, headers, body })
+    }
+}
+
+fn headers_of(request: &Request<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut insert = |name, value: Option<&str>| {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    insert(ACCEPT, request.accept);
+    insert(RANGE, request.range.as_deref());
+    if let Some(validators) = request.validators {
+        insert(IF_NONE_MATCH, validators.etag.as_deref());
+        // A server that knows both must look at the tag; sending one keeps it unambiguous.
+        let date = validators.last_modified.as_deref();
+        insert(IF_MODIFIED_SINCE, date.filter(|_| validators.etag.is_none()));
+    }
+    headers
+}
+
+/// One GET with its redirects, up to the headers of the last answer.
+///
+/// The credential belongs to the first address. It travels along only while the address stays in its place, and
+/// never comes back once dropped. Redirects from `https:` to `http:` are refused.
+pub(crate) async fn send(
+    client: &reqwest::Client,
+    mut url: Url,
+    headers: &HeaderMap,
+    credentials: Option<&Credentials>,
+) -> Result<Response, Failure> {
+    let mut credential = credentials.and_then(|credentials| credentials.for_url(&url));
+    for _ in 0..=REDIRECTS_MAX {
+        let mut builder = client.get(url.clone()).headers(headers.clone());
+        if let Some(value) = credential.and_then(|(_, credential)| credential.header()) {
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        let response = builder.send().await.map_err(|error| Failure::from_reqwest(&url, error))?;
+        if !is_redirect(response.status()) {
+            return Ok(response);
+        }
+        let next = redirect_target(&url, response.headers())?;
+        credential = credential.filter(|entry| Credentials::survives(entry, &next));
+        url = next;
+    }
+    Err(Failure::BadRedirect { url, why: format!("more than {REDIRECTS_MAX} redirects") })
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn redirect_target(url: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
+    let bad = |why: &str| Failure::BadRedirect { url: url.clone(), why: why.to_owned() };
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = location.ok_or_else(|| bad("a redirect without a target"))?;
+    let mut next =
+        url.join(location).map_err(|_| bad("a redirect to something that is no address"))?;
+    if url.scheme() == "https" && next.scheme() != "https" {
+        return Err(bad("a redirect away from https"));
+    }
+    if !matches!(next.scheme(), "https" | "http") {
+        return Err(bad("a redirect to something that is not on the web"));
+    }
+    // User information in a redirect would become a header that nobody configured.
+    let _ = super::secret::take_userinfo(&mut next);
+    Ok(next)
+}
+
+async fn read_body(mut response: Response, bytes_max: usize) -> Result<Bytes, Failure> {
+    let url = response.url().clone();
+    let too_large = |url| Failure::TooLarge { url, bytes_max };
+    let announced = response.content_length().unwrap_or(0);
+    if announced > bytes_max as u64 {
+        return Err(too_large(url));
+    }
+    // An announced size is a hint to be believed only as far as a first allocation goes.
+    let mut body = Vec::with_capacity((announced as usize).min(1 << 20));
+    loop {
+        let chunk = tokio::time::timeout(READ_TIMEOUT, response.chunk()).await;
+        let chunk =
+            chunk.map_err(|_| Failure::TooSlow { url: url.clone(), limit: READ_TIMEOUT })?;
+        match chunk.map_err(|error| Failure::from_reqwest(&url, error))? {
+            None => return Ok(body.into()),
+            Some(chunk) if body.len() + chunk.len() > bytes_max => return Err(too_large(url)),
+            Some(chunk) => body.extend_from_slice(&chunk),
+        }
+    }
+}
+
+/// Whether the same request may get another answer soon.
+pub(crate) fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// `Retry-After` in seconds; the form with a date is not used by registries.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// How long to wait before the next try; `None` when there should be none.
+pub(crate) fn pause_before_retry(
+    failure: &Failure,
+    attempt: u32,
+    wanted: Option<Duration>,
+) -> Option<Duration> {
+    if attempt >= ATTEMPTS_MAX || !failure.is_transient() {
+        return None;
+    }
+    if wanted.is_some_and(|wanted| wanted > RETRY_AFTER_MAX) {
+        return None;
+    }
+    let backoff = BACKOFF_FIRST * 2_u32.pow(attempt - 1);
+    let pause = backoff.mul_f64(0.5 + jitter());
+    Some(pause.max(wanted.unwrap_or_default()))
+}
+
+/// Between 0 and 1, different for every call: spreads the tries of many clients.
+fn jitter() -> f64 {
+    use std::hash::BuildHasher;
+    let random = std::hash::RandomState::new().hash_one(0_u8);
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! JSON as registries really write it: a field of an unexpected type is as good as absent, and never spoils the
+//! rest. Streaming, so that the megabytes of a packument that nobody needs are skipped and not stored.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use super::limits::TABLE_ENTRIES_MAX;
+
+/// Something that takes the JSON types that it understands and ignores the others.
+pub(crate) trait Accept: Default {
+    /// A string.
+    fn accept_text(&mut self, _text: &str) {}
+    /// `true` or `false`.
+    fn accept_flag(&mut self, _flag: bool) {}
+    /// A whole number that is not negative.
+    fn accept_number(&mut self, _number: u64) {}
+    /// A list; must be read to its end.
+    fn accept_list<'de, A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+    /// An object; must be read to its end.
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Lets a type be read with [`Accept`].
+#[derive(Default)]
+pub(crate) struct Lenient<T>(pub(crate) T);
+
+impl<'de, T: Accept> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = T::default();
+        Fill(&mut value).deserialize(deserializer)?;
+        Ok(Self(value))
+    }
+}
+
+/// Reads into a value that already exists and may borrow from elsewhere.
+pub(crate) struct Fill<'a, T>(pub(crate) &'a mut T);
+
+impl<'de, T: Accept> DeserializeSeed<'de> for Fill<'_, T> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Accept> Visitor<'de> for Fill<'_, T> {
+    type Value = ();
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+    fn visit_bool<E>(self, flag: bool) -> Result<(), E> {
+        self.0.accept_flag(flag);
+        Ok(())
+    }
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.0.accept_number(number);
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.accept_text(text);
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
+        self.0.accept_list(list)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<(), A::Error> {
+        self.0.accept_object(object)
+    }
+}
+
+/// The name of a field, borrowed where it has no escapes.
+pub(crate) struct Name<'de>(pub(crate) Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor<'de>(PhantomData<&'de ()>);
+        impl<'de> Visitor<'de> for NameVisitor<'de> {
+            type Value = Name<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a name")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(NameVisitor(PhantomData))
+    }
+}
+
+/// A string, or nothing.
+impl Accept for Option<String> {
+    fn accept_text(&mut self, text: &str) {
+        *self = Some(text.to_owned());
+    }
+}
+
+/// A flag, or nothing.
+impl Accept for Option<bool> {
+    fn accept_flag(&mut self, flag: bool) {
+        *self = Some(flag);
+    }
+}
+
+/// A number, or nothing.
+impl Accept for Option<u64> {
+    fn accept_number(&mut self, number: u64) {
+        *self = Some(number);
+    }
+}
+
+/// The strings of a list; a single string is a list of one.
+impl Accept for Vec<String> {
+    fn accept_text(&mut self, text: &str) {
+        self.push(text.to_owned());
+    }
+    fn accept_list<'de, A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(Lenient(text)) = list.next_element::<Lenient<Option<String>>>()? {
+            if self.len() < TABLE_ENTRIES_MAX {
+                self.extend(text);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries of an object that `T` understands something of.
+impl<T: Accept> Accept for BTreeMap<String, T> {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = object.next_key()? {
+            let Lenient(value) = object.next_value::<Lenient<T>>()?;
+            if self.len() < TABLE_ENTRIES_MAX {
+                self.insert(name.into_owned(), value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries with a value, of a table read with [`Accept`].
+pub(crate) fn present<T>(table: BTreeMap<String, Option<T>>) -> BTreeMap<String, T> {
+    table.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_another_type_is_absent() {
+        let table: Lenient<BTreeMap<String, Option<String>>> = serde_json::from_str(
+            r#"{"a":"x","b":1,"c":null,"d":[{"e":"y"}],"f":-1.5,"g":{"h":[]}}"#,
+        )
+        .expect("valid JSON");
+        assert_eq!(present(table.0), BTreeMap::from([("a".to_owned(), "x".to_owned())]));
+    }
+
+    #[test]
+    fn a_text_with_escapes_is_read_and_an_unneeded_broken_one_is_skipped() {
+        let table: Lenient<BTreeMap<String, Vec<String>>> =
+            serde_json::from_str(r#"{"\u0061":["\n",7,"b"],"c":"d"}"#).expect("valid JSON");
+        assert_eq!(table.0["a"], ["\n", "b"]);
+        assert_eq!(table.0["c"], ["d"]);
+    }
+}

@@ -1,0 +1,101 @@
+//! Every bound of the registry clients, with its unit and its reason.
+//!
+//! A registry is a stranger: each of these is what a hostile or broken one can cost us at most. Exceeding one
+//! fails the operation and names the bound.
+
+use std::time::Duration;
+
+/// Redirects followed for one request; browsers take 20, registries need one or two.
+pub const REDIRECTS_MAX: usize = 8;
+/// Tries of one request, the first included: rides out a restarting mirror, ends in seconds when it is down.
+pub const ATTEMPTS_MAX: u32 = 4;
+/// The first pause between two tries; doubles each time.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause that a registry may ask for with `Retry-After`; a longer one is an answer, not a pause.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(15);
+/// Time to get a connection with TLS; covers a slow proxy on a bad line.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest silence while an answer is awaited or read. Shorter in tests of this crate, which wait for it.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
+/// The longest time for one metadata answer as a whole, so that a trickle of bytes ends too.
+pub const METADATA_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 120 });
+/// The longest time for one try at one artefact: 2 GiB at 1.2 MB/s.
+pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Broken connections that one download survives, each resumed where it stopped.
+pub const DOWNLOAD_RESUMES_MAX: u32 = 6;
+
+/// Metadata requests under way that somebody waits for. More only wait in the server's queue.
+pub const DEMANDED_REQUESTS_MAX: usize = 16;
+/// Metadata requests under way that were only announced.
+pub const ANNOUNCED_REQUESTS_MAX: usize = 48;
+/// Announcements accepted and not yet answered; further ones are dropped, they are only hints.
+pub const ANNOUNCEMENTS_MAX: usize = 1024;
+/// Downloads under way at once: one stream does not fill a line, sixteen do.
+pub const DOWNLOADS_MAX: usize = 16;
+/// Requests of one call to `download`; a tree of 10,000 packages is beyond what npm manages.
+pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
+/// Threads of the runtime that move bytes.
+pub const RUNTIME_THREADS: usize = 2;
+/// Threads that parse, hash and write; more than cores only adds memory.
+pub const BLOCKING_THREADS_MAX: usize = 8;
+/// Pools of connections kept, one per set of CA files and proxies; a machine has one or two.
+pub const TRANSPORTS_MAX: usize = 16;
+
+/// A packument: the biggest known are about 60 MB in the full form.
+pub const PACKUMENT_BYTES_MAX: usize = 160 << 20;
+/// A page of a Python index: the biggest known are about 30 MB.
+pub const PROJECT_BYTES_MAX: usize = 96 << 20;
+/// The file of one crate in the index: the biggest known are about 6 MB.
+pub const CRATE_BYTES_MAX: usize = 48 << 20;
+/// `config.json` of a cargo index: a handful of lines.
+pub const REGISTRY_CONFIG_BYTES_MAX: usize = 64 << 10;
+/// A METADATA file: headers plus a description; the biggest known are below 2 MB.
+pub const CORE_METADATA_BYTES_MAX: usize = 8 << 20;
+/// A wheel that is read whole because its server cannot read ranges; it passes through memory.
+pub const WHEEL_IN_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// The first read of a wheel's end: holds the directory of nearly all wheels and often METADATA too.
+pub const WHEEL_TAIL_BYTES: u64 = 48 << 10;
+/// The directory of a wheel: 100,000 files with long names.
+pub const WHEEL_DIRECTORY_BYTES_MAX: u64 = 16 << 20;
+/// An artefact, unless the request says otherwise: the biggest wheels are just above 2 GB.
+pub const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
+/// Bytes gathered before they are hashed and written: one system call per 256 KiB.
+pub const WRITE_CHUNK_BYTES: usize = 256 << 10;
+
+/// Versions of one package that are kept; the most published package has below 20,000.
+pub const VERSIONS_MAX: usize = 50_000;
+/// Files of one Python project that are kept; the most known have about 60,000.
+pub const FILES_MAX: usize = 200_000;
+/// Entries of one table (dependencies, features, tags) of one version.
+pub const TABLE_ENTRIES_MAX: usize = 4_096;
+/// Compatibility tags that one wheel's name expands to: 3 x 3 x 20 is the most seen.
+pub const WHEEL_TAGS_MAX: usize = 512;
+/// A package's name: npm allows 214 characters, PyPI and cargo less.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// A configuration file of a package manager.
+pub const CONFIGURATION_BYTES_MAX: u64 = 1 << 20;
+/// A file of CA certificates: the public ones are about 220 KiB.
+pub const CERTIFICATES_BYTES_MAX: u64 = 8 << 20;
+/// Time for an installed client to tell its defaults; a cold Python start on a busy disk takes seconds.
+pub const LEARN_TIMEOUT: Duration = Duration::from_secs(30);
+/// What an installed client may print while telling.
+pub const LEARN_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// Steps of `replace-with` in cargo's configuration.
+pub const SOURCE_REPLACEMENTS_MAX: usize = 8;
+
+/// How long an index answer counts as fresh where nobody says otherwise: registries give no better rule.
+pub const FRESH_FOR: Duration = Duration::from_secs(600);
+/// How long "no such package" is believed.
+pub const MISSING_FRESH_FOR: Duration = Duration::from_secs(60);
+/// Parsed metadata in memory, in bytes of its disk form; about three times that in real memory.
+pub const MEMORY_BYTES_MAX: usize = 32 << 20;
+/// Metadata on disk, in bytes.
+pub const DISK_BYTES_MAX: u64 = 512 << 20;
+/// Entries written between two looks at the size of the cache on disk.
+pub const DISK_WRITES_PER_SWEEP: u64 = 2_048;
+
+const _: () = assert!(READ_TIMEOUT.as_secs() < METADATA_TIMEOUT.as_secs());
+const _: () = assert!(ANNOUNCED_REQUESTS_MAX < ANNOUNCEMENTS_MAX);
+const _: () = assert!(WHEEL_TAIL_BYTES < WHEEL_DIRECTORY_BYTES_MAX);
+const _: () = assert!((WHEEL_DIRECTORY_BYTES_MAX as usize) < WHEEL_IN_MEMORY_BYTES_MAX);

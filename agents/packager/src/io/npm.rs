@@ -1,0 +1,172 @@
+//! The npm registry: packuments by name.
+
+pub(crate) mod packument;
+mod reduced;
+
+use std::sync::{Arc, OnceLock};
+
+use futures::future::BoxFuture;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+use super::cache::memory::Value;
+use super::cache::{Entry, Key};
+use super::endpoints::{self, NpmEndpoint};
+use super::http::{Http, Request, Urgency, Validators, nonsense};
+use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
+use crate::error::{Error, Kind, Result};
+use crate::metadata::npm::{Metadata, Packument};
+
+/// The abbreviated form has all that resolution needs; a registry that does not know it sends the full one.
+const ACCEPT: &str =
+    "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*; q=0.1";
+
+/// What `encodeURIComponent` leaves alone, which is what npm sends.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'@');
+
+/// The endpoint with its connections.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) endpoint: NpmEndpoint,
+    pub(crate) http: Http,
+}
+
+/// npm as one request sees it.
+#[derive(Debug)]
+pub(crate) struct NpmClient {
+    session: Session,
+    resolved: OnceLock<Result<Arc<Resolved>>>,
+}
+
+impl NpmClient {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session, resolved: OnceLock::new() }
+    }
+
+    /// Finds the endpoint on first use.
+    pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
+        let resolved = self.resolved.get_or_init(|| {
+            let endpoint = endpoints::npm(&self.session.finder())?;
+            let http = self.session.http(&endpoint.transport)?;
+            Ok(Arc::new(Resolved { endpoint, http }))
+        });
+        resolved.as_ref().map_err(Clone::clone)
+    }
+
+    fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
+        check_name(name)?;
+        let resolved = Arc::clone(self.resolved()?);
+        let registry = resolved.endpoint.registry_of(name);
+        let key = Key::new("npm", registry, Some(&resolved.endpoint.credentials), name);
+        let url = format!("{registry}{}", utf8_percent_encode(name, ENCODED));
+        let url = Url::parse(&url).map_err(|_| bad_name(name))?;
+        Ok(Arc::new(PackumentResource { key, url, name: name.to_owned(), resolved }))
+    }
+}
+
+impl Metadata for NpmClient {
+    fn packument(&self, name: &str) -> Result<Arc<Packument>> {
+        match self.session.ask(self.resource(name)?)? {
+            Value::Packument(packument) => Ok(packument),
+            _ => Err(super::resource::wrong_kind()),
+        }
+    }
+
+    fn prefetch(&self, name: &str) {
+        // A wrong name is reported when it is really asked for.
+        if let Ok(resource) = self.resource(name) {
+            self.session.announce(resource);
+        }
+    }
+}
+
+/// Names are less than what npm once accepted, but nothing that changes the meaning of an address or a path.
+fn check_name(name: &str) -> Result<()> {
+    let parts: Vec<&str> = match name.strip_prefix('@') {
+        Some(rest) => rest.split('/').collect(),
+        None => vec![name],
+    };
+    let expected = if name.starts_with('@') { 2 } else { 1 };
+    let forbidden = |character: char| {
+        character.is_control()
+            || character.is_whitespace()
+            || r#"/\?#%:@<>"'`|"#.contains(character)
+    };
+    let usable =
+        |part: &&str| !part.is_empty() && !part.starts_with('.') && !part.contains(forbidden);
+    if name.len() <= NAME_BYTES_MAX && parts.len() == expected && parts.iter().all(usable) {
+        return Ok(());
+    }
+    Err(bad_name(name))
+}
+
+fn bad_name(name: &str) -> Error {
+    let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    Error::new(Kind::Usage, "bad-name", format!("`{shown}` cannot be the name of an npm package"))
+        .hint("names look like `express` or `@scope/name`")
+}
+
+struct PackumentResource {
+    key: Key,
+    url: Url,
+    name: String,
+    resolved: Arc<Resolved>,
+}
+
+impl PackumentResource {
+    fn registry(&self) -> &Url {
+        self.resolved.endpoint.registry_of(&self.name)
+    }
+}
+
+impl Resource for PackumentResource {
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    fn title(&self) -> String {
+        format!("npm:{}", self.name)
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        validators: Option<&'a Validators>,
+        urgency: &'a Urgency,
+    ) -> BoxFuture<'a, Result<Fetched>> {
+        Box::pin(async move {
+            let credentials = &self.resolved.endpoint.credentials;
+            let mut request =
+                Request::new(self.url.clone(), Some(credentials), PACKUMENT_BYTES_MAX);
+            request.accept = Some(ACCEPT);
+            request.validators = validators;
+            Fetched::of(self.resolved.http.get(&request, urgency).await?)
+        })
+    }
+
+    fn parse(&self, answer: &Answer) -> Result<Parsed> {
+        let packument = packument::parse(&answer.body, &self.name, self.registry())
+            .map_err(|error| nonsense(&answer.url, error))?;
+        if packument.name != self.name {
+            let shown: String =
+                packument.name.chars().take(80).flat_map(char::escape_debug).collect();
+            return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
+        }
+        let stored = reduced::reduced(&packument).into();
+        Ok(Parsed { value: Value::Packument(Arc::new(packument)), stored })
+    }
+
+    fn restore(&self, entry: &Entry) -> Result<Value> {
+        let packument = packument::parse(&entry.body, &self.name, self.registry())
+            .map_err(|error| nonsense(&self.url, error))?;
+        Ok(Value::Packument(Arc::new(packument)))
+    }
+
+    fn missing(&self, near: &[String]) -> Error {
+        unknown_package("npm", &self.name, self.registry(), near)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+//! Reading packuments, full or abbreviated, down to what is needed of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
+use url::Url;
+
+use crate::io::cache::hex;
+use crate::io::lenient::{Accept, Fill, Lenient, Name, present};
+use crate::io::limits::VERSIONS_MAX;
+use crate::metadata::Hashes;
+use crate::metadata::npm::{Dependencies, Packument, Version};
+
+/// Reads a packument. Versions without a tarball address are left out; relative ones are beneath `registry`.
+pub(crate) fn parse(
+    bytes: &[u8],
+    name: &str,
+    registry: &Url,
+) -> Result<Packument, serde_json::Error> {
+    let mut raw = RawPackument::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    Fill(&mut raw).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    if !raw.is_object {
+        return Err(serde::de::Error::custom("not an object"));
+    }
+    let mut versions = BTreeMap::new();
+    for (text, version) in raw.versions.0 {
+        let published = raw.time.0.remove(&text);
+        if let Some(version) = version.finish(&text, name, registry, published) {
+            versions.insert(text, Arc::new(version));
+        }
+    }
+    let name = raw.name.filter(|name| !name.is_empty()).unwrap_or_else(|| name.to_owned());
+    Ok(Packument { name, dist_tags: present(raw.dist_tags), versions })
+}
+
+#[derive(Default)]
+struct RawPackument {
+    is_object: bool,
+    name: Option<String>,
+    dist_tags: BTreeMap<String, Option<String>>,
+    versions: Versions,
+    time: Times,
+}
+
+#[derive(Default)]
+struct Versions(BTreeMap<String, RawVersion>);
+
+/// Publication times; as many as versions, so beyond the bound of ordinary tables.
+#[derive(Default)]
+struct Times(BTreeMap<String, String>);
+
+/// Reads one field into where it belongs.
+macro_rules! read {
+    ($object:ident, $place:expr) => {
+        $object.next_value_seed(Fill(&mut $place))?
+    };
+}
+
+impl Accept for RawPackument {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        self.is_object = true;
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "name" => read!(object, self.name),
+                "dist-tags" => read!(object, self.dist_tags),
+                "versions" => read!(object, self.versions),
+                "time" => read!(object, self.time),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Accept for Versions {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(text)) = object.next_key()? {
+            let Lenient(version) = object.next_value::<Lenient<RawVersion>>()?;
+            if self.0.len() < VERSIONS_MAX {
+                self.0.insert(text.into_owned(), version);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Accept for Times {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(text)) = object.next_key()? {
+            let Lenient(time) = object.next_value::<Lenient<Option<String>>>()?;
+            if let Some(time) = time.filter(|_| self.0.len() < VERSIONS_MAX) {
+                self.0.insert(text.into_owned(), time);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct RawVersion {
+    dependencies: BTreeMap<String, Option<String>>,
+    optional_dependencies: BTreeMap<String, Option<String>>,
+    peer_dependencies: BTreeMap<String, Option<String>>,
+    peer_dependencies_meta: BTreeMap<String, PeerMeta>,
+    bundled: Bundled,
+    bin: Bin,
+    engines: Engines,
+    os: Vec<String>,
+    cpu: Vec<String>,
+    libc: Vec<String>,
+    deprecated: Deprecated,
+    has_install_script: Option<bool>,
+    gypfile: Option<bool>,
+    scripts: Scripts,
+    license: License,
+    dist: Dist,
+}
+
+impl Accept for RawVersion {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "dependencies" => read!(object, self.dependencies),
+                "optionalDependencies" => read!(object, self.optional_dependencies),
+                "peerDependencies" => read!(object, self.peer_dependencies),
+                "peerDependenciesMeta" => read!(object, self.peer_dependencies_meta),
+                "bundleDependencies" | "bundledDependencies" => read!(object, self.bundled),
+                "bin" => read!(object, self.bin),
+                "engines" => read!(object, self.engines),
+                "os" => read!(object, self.os),
+                "cpu" => read!(object, self.cpu),
+                "libc" => read!(object, self.libc),
+                "deprecated" => read!(object, self.deprecated),
+                "hasInstallScript" => read!(object, self.has_install_script),
+                "gypfile" => read!(object, self.gypfile),
+                "scripts" => read!(object, self.scripts),
+                "license" => read!(object, self.license),
+                "dist" => read!(object, self.dist),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct PeerMeta(bool);
+
+impl Accept for PeerMeta {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        let mut optional = None;
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "optional" => read!(object, optional),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        self.0 = optional == Some(true);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Bundled {
+    all: bool,
+    names: Vec<String>,
+}
+
+impl Accept for Bundled {
+    fn accept_flag(&mut self, flag: bool) {
+        self.all = flag;
+    }
+    fn accept_list<'de, A: serde::de::SeqAccess<'de>>(&mut self, list: A) -> Result<(), A::Error> {
+        self.names.accept_list(list)
+    }
+    // Old packages give the table with ranges.
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some((Name(name), IgnoredAny)) = object.next_entry()? {
+            if self.names.len() < crate::io::limits::TABLE_ENTRIES_MAX {
+                self.names.push(name.into_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Bin {
+    single: Option<String>,
+    table: BTreeMap<String, Option<String>>,
+}
+
+impl Accept for Bin {
+    fn accept_text(&mut self, text: &str) {
+        self.single = Some(text.to_owned());
+    }
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, object: A) -> Result<(), A::Error> {
+        self.table.accept_object(object)
+    }
+}
+
+#[derive(Default)]
+struct Engines {
+    node: Option<String>,
+}
+
+impl Accept for Engines {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "node" => read!(object, self.node),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Deprecated(Option<String>);
+
+impl Accept for Deprecated {
+    // An empty text takes a deprecation back.
+    fn accept_text(&mut self, text: &str) {
+        self.0 = Some(text.to_owned()).filter(|text| !text.is_empty());
+    }
+    fn accept_flag(&mut self, flag: bool) {
+        self.0 = flag.then(|| "deprecated by its publisher".to_owned());
+    }
+}
+
+/// The scripts that an installation runs, in the order in which it does.
+#[derive(Default)]
+struct Scripts([bool; 3]);
+
+const INSTALL_SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
+
+impl Accept for Scripts {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(field)) = object.next_key()? {
+            match INSTALL_SCRIPTS.iter().position(|name| *name == field) {
+                Some(index) => {
+                    let mut script: Option<String> = None;
+                    read!(object, script);
+                    self.0[index] = script.is_some_and(|script| !script.trim().is_empty());
+                }
+                None => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct License(Option<String>);
+
+impl Accept for License {
+    fn accept_text(&mut self, text: &str) {
+        self.0 = Some(text.to_owned());
+    }
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "type" => read!(object, self.0),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Dist {
+    tarball: Option<String>,
+    integrity: Option<String>,
+    unpacked_size: Option<u64>,
+}
+
+impl Accept for Dist {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "tarball" => read!(object, self.tarball),
+                "integrity" => read!(object, self.integrity),
+                "unpackedSize" => read!(object, self.unpacked_size),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RawVersion {
+    fn finish(
+        self,
+        text: &str,
+        name: &str,
+        registry: &Url,
+        published: Option<String>,
+    ) -> Option<Version> {
+        let tarball = tarball_url(self.dist.tarball.as_deref()?, registry)?;
+        let optional_dependencies: Dependencies = present(self.optional_dependencies);
+        let mut dependencies: Dependencies = present(self.dependencies);
+        let bundled = match self.bundled.all {
+            true => dependencies.keys().chain(optional_dependencies.keys()).cloned().collect(),
+            false => self.bundled.names,
+        };
+        dependencies.retain(|name, _| !optional_dependencies.contains_key(name));
+        let optional_peers = self.peer_dependencies_meta.into_iter().filter(|(_, meta)| meta.0);
+        let named = INSTALL_SCRIPTS.iter().zip(self.scripts.0).filter(|(_, present)| *present);
+        let mut install_scripts: Vec<String> = named.map(|(name, _)| (*name).to_owned()).collect();
+        // The abbreviated form says only that there is one; a `binding.gyp` is built by a default `install`.
+        let builds = self.gypfile == Some(true) && !self.scripts.0[0] && !self.scripts.0[1];
+        if builds || (install_scripts.is_empty() && self.has_install_script == Some(true)) {
+            install_scripts.insert(0, "install".to_owned());
+        }
+        Some(Version {
+            version: text.to_owned(),
+            dependencies,
+            optional_dependencies,
+            peer_dependencies: present(self.peer_dependencies),
+            optional_peers: optional_peers.map(|(name, _)| name).collect(),
+            bundled,
+            bin: commands(self.bin, name),
+            engines_node: self.engines.node,
+            os: self.os,
+            cpu: self.cpu,
+            libc: self.libc,
+            deprecated: self.deprecated.0,
+            install_scripts,
+            license: self.license.0,
+            published,
+            tarball,
+            hashes: integrity(self.dist.integrity.as_deref().unwrap_or_default()),
+            unpacked_size: self.dist.unpacked_size,
+        })
+    }
+}
+
+/// An absolute address. Old packuments say `http:` for what is served over `https:` by the same host.
+fn tarball_url(text: &str, registry: &Url) -> Option<String> {
+    if text.starts_with("https://") && !text.contains(['@', '#']) {
+        // By far the most frequent case, checked when it is fetched; parsing thousands takes milliseconds.
+        return Some(text.to_owned());
+    }
+    let mut url = registry.join(text).ok()?;
+    url.set_fragment(None);
+    // Addresses reach plans and lock files, so they must not hold credentials; those come from configuration.
+    let _ = crate::io::secret::take_userinfo(&mut url);
+    if url.scheme() == "http"
+        && registry.scheme() == "https"
+        && url.host_str() == registry.host_str()
+    {
+        url.set_scheme("https").ok()?;
+    }
+    matches!(url.scheme(), "https" | "http").then(|| url.into())
+}
+
+/// Commands as npm links them: the name is the last part of what is written, the path cannot leave the package.
+fn commands(bin: Bin, package: &str) -> BTreeMap<String, String> {
+    let own_name = package.rsplit('/').next().unwrap_or(package).to_owned();
+    let single = bin.single.map(|path| (own_name, path));
+    let written = single.into_iter().chain(present(bin.table));
+    let mut commands = BTreeMap::new();
+    for (name, path) in written {
+        let name = name.replace(['\\', ':'], "/");
+        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut parts: Vec<&str> = Vec::new();
+        let path = path.replace('\\', "/");
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        let usable =
+            !matches!(name.as_str(), "" | "." | "..") && !name.chars().any(char::is_control);
+        if usable && !parts.is_empty() && !path.contains('\0') {
+            commands.insert(name, parts.join("/"));
+        }
+    }
+    commands
+}
+
+/// The strong digests of a Subresource Integrity text; `sha1` alone gives none.
+pub(crate) fn integrity(text: &str) -> Hashes {
+    let mut hashes = Hashes::default();
+    for word in text.split_ascii_whitespace() {
+        let Some((algorithm, digest)) = word.split_once('-') else { continue };
+        let digest = digest.split('?').next().unwrap_or_default();
+        let Ok(digest) = STANDARD.decode(digest) else { continue };
+        let place = match (algorithm, digest.len()) {
+            ("sha512", 64) => &mut hashes.sha512,
+            ("sha256", 32) => &mut hashes.sha256,
+            _ => continue,
+        };
+        place.get_or_insert_with(|| hex(&digest));
+    }
+    hashes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The client against a server.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::io::testing::{Reply, Server, World};
+
+const EXPRESS: &str = r#"{"name":"express","dist-tags":{"latest":"4.0.0"},"versions":{"4.0.0":{"dist":{"tarball":"express-4.0.0.tgz"}}}}"#;
+
+#[test]
+fn a_packument_is_fetched_once_and_then_known() {
+    let server = Server::start(|_| Reply::ok(EXPRESS).json());
+    let world = World::with("npm", &server.url());
+    let client = world.client();
+    let packument = client.npm().packument("express").expect("a packument");
+    assert_eq!(packument.versions["4.0.0"].tarball, server.at("/express-4.0.0.tgz").as_str());
+    client.npm().packument("express").expect("from memory");
+    world.client().npm().packument("express").expect("from disk");
+    world.offline().npm().packument("express").expect("offline");
+    assert_eq!(server.paths(), ["/express"]);
+    assert!(
+        server.seen()[0]
+            .header("accept")
+            .expect("sent")
+            .starts_with("application/vnd.npm.install-v1+json")
+    );
+    assert!(server.seen()[0].header("user-agent").expect("sent").starts_with("bolide/"));
+}
+
+#[test]
+fn a_scoped_name_is_one_path_segment() {
+    let server = Server::start(|_| Reply::ok(r#"{"name":"@types/node","versions":{}}"#).json());
+    let world = World::with("npm", &server.url());
+    world.client().npm().packument("@types/node").expect("a packument");
+    assert_eq!(server.paths(), ["/@types%2Fnode"]);
+}
+
+#[test]
+fn an_unknown_package_is_told_with_near_names() {
+    let server = Server::start(|seen| match seen.path.as_str() {
+        "/express" => Reply::ok(EXPRESS).json(),
+        _ => Reply::status(404),
+    });
+    let client = World::with("npm", &server.url()).client();
+    client.npm().packument("express").expect("a packument");
+    let error = client.npm().packument("expres").expect_err("unknown");
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Failed, "unknown-package"));
+    assert!(error.message.contains("`expres`"), "{error}");
+    assert_eq!(error.hint.as_deref(), Some("did you mean `express`?"));
+    client.npm().packument("expres").expect_err("still unknown");
+    assert_eq!(server.paths().len(), 2);
+}
+
+#[test]
+fn many_askers_share_one_question() {
+    let server = Server::start(|_| Reply::ok(EXPRESS).json().slow(Duration::from_millis(200)));
+    let client = World::with("npm", &server.url()).client();
+    std::thread::scope(|scope| {
+        client.npm().prefetch("express");
+        for _ in 0..8 {
+            scope.spawn(|| client.npm().packument("express").expect("a packument"));
+        }
+    });
+    assert_eq!(server.paths().len(), 1);
+}
+
+#[test]
+fn many_announcements_are_answered_and_none_is_asked_twice() {
+    let server = Server::start(|seen| {
+        Reply::ok(format!(r#"{{"name":"{}","versions":{{}}}}"#, &seen.path[1..])).json()
+    });
+    let client = World::with("npm", &server.url()).client();
+    let names: Vec<String> = (0..200).map(|index| format!("package-{index}")).collect();
+    names.iter().for_each(|name| client.npm().prefetch(name));
+    for name in names.iter().rev() {
+        assert_eq!(client.npm().packument(name).expect("a packument").name, *name);
+    }
+    assert_eq!(server.paths().len(), 200);
+}
+
+#[test]
+fn names_that_mean_something_else_are_refused() {
+    let client =
+        World::with("npm", &Url::parse("http://r.example.invalid/").expect("an address")).client();
+    for name in [
+        "", ".", "..", "../x", "a/b", "@a", "@a/", "@/b", "@a/b/c", "@a/../b", "a b", "a?b", "a#b",
+        "a%2fb", "a\nb",
+    ] {
+        let error = client.npm().packument(name).expect_err("refused");
+        assert_eq!((error.kind, error.code.as_str()), (Kind::Usage, "bad-name"), "{name}");
+        client.npm().prefetch(name);
+    }
+}
+
+#[test]
+fn nonsense_is_called_so() {
+    for reply in [
+        Reply::ok("<html>log in</html>").html(),
+        Reply::ok("").json(),
+        Reply::ok(r#"{"name":"other","versions":{}}"#).json(),
+        Reply::ok(&EXPRESS.as_bytes()[..50]).json(),
+    ] {
+        let server = Server::start(move |_| reply.clone());
+        let error = World::with("npm", &server.url())
+            .client()
+            .npm()
+            .packument("express")
+            .expect_err("nonsense");
+        assert_eq!(
+            (error.kind, error.code.as_str()),
+            (Kind::Network, "registry-nonsense"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn stale_answers_are_confirmed_by_their_validators() {
+    let server = Server::start(|seen| match seen.header("if-none-match") {
+        Some("\"one\"") => Reply::status(304),
+        _ => Reply::ok(EXPRESS).json().header("etag", "\"one\""),
+    });
+    let mut world = World::with("npm", &server.url());
+    world.client().npm().packument("express").expect("new");
+    world.request.max_age = Duration::ZERO;
+    let client = world.client();
+    assert_eq!(client.npm().packument("express").expect("confirmed").versions.len(), 1);
+    assert_eq!(client.npm().packument("express").expect("confirmed").versions.len(), 1);
+    let tags: Vec<bool> =
+        server.seen().iter().map(|seen| seen.header("if-none-match").is_some()).collect();
+    assert_eq!(tags, [false, true, true]);
+}
+
+#[test]
+fn offline_says_what_is_missing() {
+    let world = World::with("npm", &Url::parse("http://r.example.invalid/").expect("an address"));
+    let error = world.offline().npm().packument("express").expect_err("nothing there");
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Network, "offline-missing"));
+    assert!(error.message.contains("npm:express"));
+}
+
+#[test]
+fn each_credential_has_its_own_cache() {
+    let server = Server::start(|seen| match seen.header("authorization") {
+        Some("Bearer one") => Reply::ok(EXPRESS).json(),
+        _ => Reply::status(404),
+    });
+    let mut world = World::new();
+    world.set("npm_config_registry", server.url().as_str());
+    let place = server.url().as_str().trim_start_matches("http:").to_owned();
+    world.write("home/.npmrc", &format!("{place}:_authToken=one\n"));
+    let client = world.client();
+    client.npm().packument("express").expect("with the token");
+    world.write("home/.npmrc", &format!("{place}:_authToken=two\n"));
+    client
+        .with_request(world.request.clone())
+        .npm()
+        .packument("express")
+        .expect_err("with another");
+    world.write("home/.npmrc", "");
+    client.with_request(world.request.clone()).npm().packument("express").expect_err("without");
+}
+
+#[test]
+fn a_scope_has_its_own_registry() {
+    let other = Server::start(|_| Reply::ok(r#"{"name":"@work/tool","versions":{}}"#).json());
+    let server = Server::start(|_| Reply::ok(EXPRESS).json());
+    let mut world = World::new();
+    world.write(
+        "home/.npmrc",
+        &format!("registry = {}\n@work:registry = \"{}\"\n", server.url(), other.url()),
+    );
+    world.set("PATH", "/nowhere");
+    let client = world.client();
+    client.npm().packument("@work/tool").expect("there");
+    client.npm().packument("express").expect("here");
+    assert_eq!((server.paths().len(), other.paths().len()), (1, 1));
+}
+
+#[test]
+fn a_damaged_cache_is_as_good_as_none() {
+    let count = std::sync::Arc::new(AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&count);
+    let server = Server::start(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Reply::ok(EXPRESS).json()
+    });
+    let world = World::with("npm", &server.url());
+    world.client().npm().packument("express").expect("new");
+    for directory in
+        std::fs::read_dir(world.directory.path().join("cache/metadata")).expect("a cache")
+    {
+        for file in std::fs::read_dir(directory.expect("an entry").path()).expect("a directory") {
+            let path = file.expect("an entry").path();
+            let mut bytes = std::fs::read(&path).expect("an answer");
+            let last = bytes.len() - 9;
+            bytes[last] ^= 1;
+            std::fs::write(&path, bytes).expect("damage");
+        }
+    }
+    world.client().npm().packument("express").expect("fetched again");
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+}

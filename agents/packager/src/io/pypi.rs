@@ -1,0 +1,338 @@
+//! The Python index: project pages in both forms, and the core metadata of wheels.
+
+pub(crate) mod core_metadata;
+pub(crate) mod file_name;
+pub(crate) mod page;
+mod page_html;
+mod wheel;
+
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use futures::future::BoxFuture;
+use pep508_rs::PackageName;
+use url::Url;
+
+use super::cache::memory::Value;
+use super::cache::{Entry, Key};
+use super::endpoints::{self, PypiEndpoint};
+use super::http::{Http, Request, Urgency, Validators, nonsense};
+use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
+use crate::error::{Error, Kind, Result};
+use crate::metadata::Hashes;
+use crate::metadata::pypi::{CoreMetadata, File, FileKind, Metadata, Project};
+
+/// JSON where the index has it; some indexes answer HTML whatever is asked for.
+const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.2, text/html; q=0.1";
+/// How many absent metadata files, with none present, mean that a host has none.
+const ABSENT_METADATA_FILES_MAX: u32 = 3;
+
+/// Whether a host serves PEP 658 files that it does not advertise.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MetadataFiles {
+    present: bool,
+    absent: u32,
+}
+
+/// The endpoint with its connections.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) endpoint: PypiEndpoint,
+    pub(crate) http: Http,
+}
+
+/// The Python index as one request sees it.
+#[derive(Debug)]
+pub(crate) struct PypiClient {
+    session: Session,
+    resolved: OnceLock<Result<Arc<Resolved>>>,
+}
+
+impl PypiClient {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session, resolved: OnceLock::new() }
+    }
+
+    /// Finds the endpoint on first use.
+    pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
+        let resolved = self.resolved.get_or_init(|| {
+            let endpoint = endpoints::pypi(&self.session.finder())?;
+            for what in &endpoint.not_followed {
+                tracing::warn!("not followed: {what}");
+            }
+            let http = self.session.http(&endpoint.transport)?;
+            Ok(Arc::new(Resolved { endpoint, http }))
+        });
+        resolved.as_ref().map_err(Clone::clone)
+    }
+
+    fn project_resource(&self, name: &PackageName) -> Result<Arc<dyn Resource>> {
+        let resolved = Arc::clone(self.resolved()?);
+        let endpoint = &resolved.endpoint;
+        let key = Key::new("pypi", &endpoint.index, Some(&endpoint.credentials), name.as_ref());
+        let url = format!("{}{name}/", endpoint.index);
+        let url = Url::parse(&url).map_err(|error| nonsense(&endpoint.index, error))?;
+        Ok(Arc::new(ProjectResource { key, url, name: name.clone(), resolved }))
+    }
+
+    fn core_resource(&self, name: &PackageName, file: &Arc<File>) -> Result<Arc<dyn Resource>> {
+        if !matches!(file.kind, FileKind::Wheel { .. }) {
+            let message =
+                format!("`{}` has to be built before its dependencies are known", file.name);
+            return Err(Error::new(Kind::Failed, "needs-build", message)
+                .hint("choose a version that has a wheel for this platform"));
+        }
+        let resolved = Arc::clone(self.resolved()?);
+        let endpoint = &resolved.endpoint;
+        // The index is part of the key: another one must not decide what this one's files depend on.
+        let digest = file.hashes.sha256.as_deref().or(file.hashes.sha512.as_deref());
+        let what = format!("{}\n{}", file.name, digest.unwrap_or(&file.url));
+        let key = Key::new("pypi-core", &endpoint.index, Some(&endpoint.credentials), &what);
+        let url = Url::parse(&file.url).map_err(|error| nonsense(&endpoint.index, error))?;
+        Ok(Arc::new(CoreResource {
+            key,
+            url,
+            name: name.clone(),
+            file: Arc::clone(file),
+            resolved,
+            session: self.session.clone(),
+        }))
+    }
+}
+
+impl Metadata for PypiClient {
+    fn project(&self, name: &PackageName) -> Result<Arc<Project>> {
+        match self.session.ask(self.project_resource(name)?)? {
+            Value::Project(project) => Ok(project),
+            _ => Err(super::resource::wrong_kind()),
+        }
+    }
+
+    fn core_metadata(&self, project: &Project, file: &Arc<File>) -> Result<Arc<CoreMetadata>> {
+        match self.session.ask(self.core_resource(&project.name, file)?)? {
+            Value::CoreMetadata(metadata) => Ok(metadata),
+            _ => Err(super::resource::wrong_kind()),
+        }
+    }
+
+    fn prefetch_project(&self, name: &PackageName) {
+        // What is wrong is reported when it is really asked for; the same below.
+        if let Ok(resource) = self.project_resource(name) {
+            self.session.announce(resource);
+        }
+    }
+
+    fn prefetch_core_metadata(&self, project: &Arc<Project>, file: &Arc<File>) {
+        if let Ok(resource) = self.core_resource(&project.name, file) {
+            self.session.announce(resource);
+        }
+    }
+}
+
+struct ProjectResource {
+    key: Key,
+    url: Url,
+    name: PackageName,
+    resolved: Arc<Resolved>,
+}
+
+impl Resource for ProjectResource {
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    fn title(&self) -> String {
+        format!("pypi:{}", self.name)
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        validators: Option<&'a Validators>,
+        urgency: &'a Urgency,
+    ) -> BoxFuture<'a, Result<Fetched>> {
+        Box::pin(async move {
+            let credentials = &self.resolved.endpoint.credentials;
+            let mut request = Request::new(self.url.clone(), Some(credentials), PROJECT_BYTES_MAX);
+            request.accept = Some(ACCEPT);
+            request.validators = validators;
+            Fetched::of(self.resolved.http.get(&request, urgency).await?)
+        })
+    }
+
+    fn parse(&self, answer: &Answer) -> Result<Parsed> {
+        let project = page::parse(&answer.body, &answer.media_type, &self.name, &answer.url)
+            .map_err(|why| nonsense(&answer.url, why))?;
+        let stored = page::reduced(&project).into();
+        Ok(Parsed { value: Value::Project(Arc::new(project)), stored })
+    }
+
+    fn restore(&self, entry: &Entry) -> Result<Value> {
+        let project = page::parse(&entry.body, page::JSON, &self.name, &self.url)
+            .map_err(|why| nonsense(&self.url, why))?;
+        Ok(Value::Project(Arc::new(project)))
+    }
+
+    fn missing(&self, near: &[String]) -> Error {
+        let endpoint = &self.resolved.endpoint;
+        let error = unknown_package("Python", self.name.as_ref(), &endpoint.index, near);
+        if near.is_empty() && !endpoint.not_followed.is_empty() {
+            let others = endpoint.not_followed.join(", ");
+            return error.hint(format!(
+                "check the spelling; one index is asked, these are not followed: {others}"
+            ));
+        }
+        error
+    }
+}
+
+struct CoreResource {
+    key: Key,
+    /// The wheel.
+    url: Url,
+    name: PackageName,
+    file: Arc<File>,
+    resolved: Arc<Resolved>,
+    session: Session,
+}
+
+impl CoreResource {
+    /// Whether to ask for a PEP 658 file.
+    fn may_have_metadata_file(&self) -> bool {
+        match self.file.core_metadata {
+            Some(advertised) => advertised,
+            None => {
+                let table = self
+                    .session
+                    .shared
+                    .metadata_files
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let seen = table.get(self.host()).copied().unwrap_or_default();
+                seen.present || seen.absent < ABSENT_METADATA_FILES_MAX
+            }
+        }
+    }
+
+    fn host(&self) -> &str {
+        &self.url[..url::Position::BeforePath]
+    }
+
+    fn saw_metadata_file(&self, present: bool) {
+        let mut table =
+            self.session.shared.metadata_files.lock().unwrap_or_else(PoisonError::into_inner);
+        // A page can name any number of hosts.
+        if table.len() > 1024 {
+            table.clear();
+        }
+        let seen = table.entry(self.host().to_owned()).or_default();
+        seen.present |= present;
+        seen.absent = seen.absent.saturating_add(u32::from(!present));
+    }
+
+    async fn metadata_file(&self, urgency: &Urgency) -> Result<Option<Answer>> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}.metadata", self.url.path()));
+        let credentials = &self.resolved.endpoint.credentials;
+        let request = Request::new(url, Some(credentials), CORE_METADATA_BYTES_MAX);
+        let reply = self.resolved.http.get(&request, urgency).await?;
+        // Servers of static files answer 403 for what does not exist.
+        if reply.is_missing() || reply.status == reqwest::StatusCode::FORBIDDEN {
+            self.saw_metadata_file(false);
+            return Ok(None);
+        }
+        if reply.status != reqwest::StatusCode::OK {
+            return Err(reply.unexpected());
+        }
+        verify(&reply.body, &self.file.core_metadata_hashes, &reply.url)?;
+        // A server that answers everything with a page has no such file either.
+        if self.file.core_metadata.is_none() && !core_metadata::looks_right(&reply.body) {
+            self.saw_metadata_file(false);
+            return Ok(None);
+        }
+        self.saw_metadata_file(true);
+        Ok(Some(reply.into()))
+    }
+}
+
+fn verify(bytes: &[u8], expected: &Hashes, url: &Url) -> Result<()> {
+    let digest = |algorithm| super::cache::hex(ring::digest::digest(algorithm, bytes).as_ref());
+    let pairs =
+        [(&expected.sha256, &ring::digest::SHA256), (&expected.sha512, &ring::digest::SHA512)];
+    for (expected, algorithm) in pairs {
+        let Some(expected) = expected else { continue };
+        let got = digest(algorithm);
+        if got != *expected {
+            let shown = super::secret::shown(url);
+            let message =
+                format!("`{shown}` does not match its hash: expected {expected}, got {got}");
+            return Err(Error::new(Kind::Verification, "hash-mismatch", message).hint(
+                "the index or something between is damaged or hostile; nothing was changed",
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Resource for CoreResource {
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    fn title(&self) -> String {
+        format!("pypi-file:{}", self.file.name)
+    }
+
+    fn is_immutable(&self) -> bool {
+        !self.file.hashes.is_empty()
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        _validators: Option<&'a Validators>,
+        urgency: &'a Urgency,
+    ) -> BoxFuture<'a, Result<Fetched>> {
+        Box::pin(async move {
+            if self.may_have_metadata_file()
+                && let Some(answer) = self.metadata_file(urgency).await?
+            {
+                return Ok(Fetched::New(answer));
+            }
+            let reader = wheel::Reader {
+                http: &self.resolved.http,
+                credentials: &self.resolved.endpoint.credentials,
+                url: &self.url,
+                file_name: &self.file.name,
+                urgency,
+            };
+            Ok(match reader.metadata().await? {
+                Some(answer) => Fetched::New(answer),
+                None => Fetched::Missing { near: None },
+            })
+        })
+    }
+
+    fn parse(&self, answer: &Answer) -> Result<Parsed> {
+        let headers = core_metadata::headers(&answer.body);
+        let metadata = core_metadata::parse(headers, &self.name, &self.file.version)
+            .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
+        let stored = answer.body.slice(..headers.len());
+        Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored })
+    }
+
+    fn restore(&self, entry: &Entry) -> Result<Value> {
+        let metadata = core_metadata::parse(&entry.body, &self.name, &self.file.version)
+            .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
+        Ok(Value::CoreMetadata(Arc::new(metadata)))
+    }
+
+    fn missing(&self, _near: &[String]) -> Error {
+        let shown = super::secret::shown(&self.url);
+        let message =
+            format!("the index lists `{}`, but there is no such file at `{shown}`", self.file.name);
+        Error::new(Kind::Network, "registry-error", message)
+            .hint("the mirror is incomplete; try again later or use another index")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Pages as indexes really serve them.
+
+use std::str::FromStr;
+
+use super::*;
+use crate::metadata::pypi::FileKind;
+use proptest::prelude::*;
+
+fn name() -> PackageName {
+    PackageName::from_str("a-b").expect("a name")
+}
+
+fn address() -> Url {
+    Url::parse("https://i.example.invalid/simple/a-b/").expect("an address")
+}
+
+fn html(text: &str) -> Vec<Arc<File>> {
+    parse(text.as_bytes(), "text/html", &name(), &address()).expect("a page").files
+}
+
+fn json(text: &str) -> Vec<Arc<File>> {
+    parse(text.as_bytes(), JSON, &name(), &address()).expect("a page").files
+}
+
+const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn a_page_in_html_gives_everything() {
+    let files = html(&format!(
+        r#"<!DOCTYPE html><html><body><h1>Links</h1>
+        <a href="../../files/a_b-1.0-py3-none-any.whl#sha256={DIGEST}" data-requires-python="&gt;=3.8"
+           data-core-metadata="sha256={DIGEST}" data-upload-time="2020-01-01T00:00:00Z">a_b</a><br>
+        <A HREF='https://f.example.invalid/a%5Fb-1.1.tar.gz?x=1&amp;y=2#md5=abc' data-yanked="broken &amp; bad" data-dist-info-metadata="false">x</A>
+        <a href=a_b-1.2-py3-none-any.whl data-yanked data-dist-info-metadata=true>x</a>
+        <!-- <a href="a_b-9.0-py3-none-any.whl">no</a> -->
+        <a href="other-1.0-py3-none-any.whl">x</a><a>x</a><a href="mailto:x">x</a>
+        <a href="http://[broken/a_b-2.0.zip">x</a></body>"#
+    ));
+    assert_eq!(files.len(), 3);
+    assert_eq!(files[0].url, "https://i.example.invalid/files/a_b-1.0-py3-none-any.whl");
+    assert_eq!(files[0].hashes.sha256.as_deref(), Some(DIGEST));
+    assert_eq!(files[0].requires_python, VersionSpecifiers::from_str(">=3.8").ok());
+    assert_eq!(
+        (files[0].core_metadata, files[0].core_metadata_hashes.sha256.as_deref()),
+        (Some(true), Some(DIGEST))
+    );
+    assert_eq!(files[0].published.as_deref(), Some("2020-01-01T00:00:00Z"));
+    assert_eq!(files[1].name, "a_b-1.1.tar.gz");
+    assert_eq!(files[1].url, "https://f.example.invalid/a%5Fb-1.1.tar.gz?x=1&y=2");
+    assert_eq!(files[1].kind, FileKind::Source);
+    assert_eq!(files[1].yanked.as_deref(), Some("broken & bad"));
+    assert_eq!(files[1].core_metadata, Some(false));
+    assert!(files[1].hashes.is_empty());
+    assert_eq!((files[2].yanked.as_deref(), files[2].core_metadata), (Some(""), Some(true)));
+}
+
+#[test]
+fn a_base_changes_where_links_lead() {
+    let files = html(
+        r#"<base href="https://f.example.invalid/x/"><base href="/no/"><a href="a_b-1.0.zip">x</a>"#,
+    );
+    assert_eq!(files[0].url, "https://f.example.invalid/x/a_b-1.0.zip");
+}
+
+#[test]
+fn a_page_in_json_gives_the_same_things() {
+    let files = json(&format!(
+        r#"{{"meta":{{"api-version":"1.1"}},"name":"A.B","files":[
+        {{"filename":"a_b-1.0-py3-none-any.whl","url":"../../files/a.whl","hashes":{{"sha256":"{DIGEST}","md5":"x"}},
+          "requires-python":">=3.8","size":7,"upload-time":"2020","yanked":false,"core-metadata":{{"sha256":"{DIGEST}"}}}},
+        {{"filename":"a_b-1.1.tar.gz","url":"https://me:hush@f.example.invalid/b","yanked":"bad","dist-info-metadata":false,"gpg-sig":true}},
+        {{"filename":"a_b-1.2.zip","url":"c","yanked":true,"requires-python":null,"hashes":[],"size":"7","core-metadata":true}},
+        null, 7, {{}}, {{"filename":"a_b-1.3.zip","url":"file:///x"}}, {{"filename":["a_b-1.4.zip"],"url":"x"}}]}}"#
+    ));
+    assert_eq!(files.len(), 3);
+    assert_eq!(files[0].url, "https://i.example.invalid/files/a.whl");
+    assert_eq!(
+        (files[0].size, files[0].yanked.clone(), files[0].core_metadata),
+        (Some(7), None, Some(true))
+    );
+    assert_eq!(files[0].core_metadata_hashes.sha256.as_deref(), Some(DIGEST));
+    assert_eq!(files[1].url, "https://f.example.invalid/b");
+    assert_eq!((files[1].yanked.as_deref(), files[1].core_metadata), (Some("bad"), Some(false)));
+    assert_eq!((files[2].yanked.as_deref(), files[2].core_metadata), (Some(""), Some(true)));
+    assert_eq!((files[2].size, files[2].requires_python.clone()), (None, None));
+}
+
+#[test]
+fn the_form_is_found_whatever_the_server_calls_it() {
+    let page = br#" {"files":[{"filename":"a_b-1.0.zip","url":"x"}]}"#;
+    for media_type in ["application/json", JSON, "", "text/plain", "application/octet-stream"] {
+        let project = parse(page, media_type, &name(), &address()).expect("a page");
+        assert_eq!(project.files.len(), 1, "{media_type}");
+    }
+    let page = br#"<a href="a_b-1.0.zip">x</a>"#;
+    for media_type in ["text/html", "application/vnd.pypi.simple.v1+html", "", "text/plain"] {
+        let project = parse(page, media_type, &name(), &address()).expect("a page");
+        assert_eq!(project.files.len(), 1, "{media_type}");
+    }
+}
+
+#[test]
+fn what_is_no_page_is_refused_and_an_empty_page_is_not() {
+    for (text, media_type) in [
+        ("{}", JSON),
+        ("[]", JSON),
+        (r#"{"files":{}}"#, JSON),
+        ("<html>", JSON),
+        ("", "text/html"),
+        ("plain words", "text/html"),
+        (r#"<html><a href="/login">log in</a></html>"#, "text/html"),
+    ] {
+        assert!(parse(text.as_bytes(), media_type, &name(), &address()).is_err(), "{text}");
+    }
+    assert!(html("<html><body></body></html>").is_empty());
+    assert!(html(r#"<html><a href="other-1.0-py3-none-any.whl">x</a>"#).is_empty());
+    assert!(json(r#"{"files":[]}"#).is_empty());
+}
+
+#[test]
+fn the_same_file_counts_once() {
+    assert_eq!(html(r#"<a href="1/a_b-1.0.zip">x</a><a href="2/a_b-1.0.zip">x</a>"#).len(), 1);
+}
+
+#[test]
+fn the_reduced_form_says_the_same() {
+    let files = html(&format!(
+        r#"<a href="a_b-1.0-py3-none-any.whl#sha256={DIGEST}" data-requires-python="!=3.9,&gt;=3.8" data-yanked=""
+        data-core-metadata="sha256={DIGEST}" data-upload-time="2020">x</a><a href="a_b-1.1.tar.gz">x</a>"#
+    ));
+    let project = Project { name: name(), files };
+    let again = parse(&reduced(&project), JSON, &name(), &address()).expect("our own form");
+    assert_eq!(format!("{project:?}"), format!("{again:?}"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512), json in any::<bool>()) {
+        let _ = parse(&bytes, if json { JSON } else { "text/html" }, &name(), &address());
+    }
+
+    #[test]
+    fn no_link_makes_the_parser_panic(href in "[a-z0-9_.:/%#?&;= -]{0,60}", attribute in "[a-z-]{1,20}", value in "\\PC{0,30}") {
+        let page = format!("<base href=\"{value}\"><a href=\"{href}\" {attribute}=\"{value}\" data-requires-python=\"{value}\">x</a>");
+        let _ = parse(page.as_bytes(), "text/html", &name(), &address());
+    }
+
+    #[test]
+    fn no_file_name_makes_the_parser_panic(file in "\\PC{0,60}|a_b-[a-z0-9.+!_-]{0,30}(\\.whl|\\.tar\\.gz)") {
+        let _ = file_name::parse(&file, &name());
+    }
+}
