@@ -10,5 +10,7 @@ pub mod ecosystem;
 pub mod error;
 pub mod limits;
 pub mod metadata;
+pub mod python;
 pub mod resolution;
+pub mod resolve;
 pub mod spec;

@@ -1,0 +1,1 @@
+//! Tags by hand, finding by made-up directories; the machine's own interpreter is not needed.
