@@ -12,7 +12,7 @@ mod words;
 use std::collections::HashMap;
 
 use graph::{Graph, Node};
-use words::{external, statement};
+use words::{external, statement, unusable};
 
 use super::indexed::{Id, Set, Tree};
 use crate::limits::EXPLANATION_LINES_MAX;
@@ -107,8 +107,8 @@ impl Writer<'_> {
             self.lines.push("The requirements cannot be met.".to_owned());
             return;
         }
-        if let Node::External(fact) = self.graph.node(end) {
-            let fact = external(fact, self.vocabulary);
+        if !self.is_derived(end) {
+            let fact = self.said(end);
             self.lines.push(format!("Because {fact}, the requirements cannot be met."));
             return;
         }
@@ -224,6 +224,7 @@ impl Writer<'_> {
         match self.graph.node(step) {
             Node::External(fact) => external(fact, self.vocabulary),
             Node::Derived { terms, .. } => statement(terms, self.vocabulary),
+            Node::Unusable { id, set, reasons } => unusable(*id, set, reasons, self.vocabulary),
             Node::Trivial => "nothing else fits".to_owned(),
         }
     }

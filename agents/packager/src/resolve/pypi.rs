@@ -13,7 +13,7 @@ mod specifiers;
 mod tests;
 mod vocabulary;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use pep440_rs::Version;
@@ -99,53 +99,35 @@ fn solve(
     }
 }
 
-/// Puts the solver's choice into canonical order, with files and edges.
+/// Puts what is reached from the direct requirements into canonical order, with files and edges.
 fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolution, Error> {
-    let mut chosen: BTreeMap<PackageName, (u32, BTreeSet<ExtraName>)> = BTreeMap::new();
+    let mut positions: BTreeMap<PackageName, u32> = BTreeMap::new();
     for (key, position) in selected {
-        match key {
-            Key::Root => {}
-            Key::Base(name) => {
-                chosen.entry(name).or_default().0 = position;
-            }
-            Key::Extra(name, extra) => {
-                chosen.entry(name).or_default().1.insert(extra);
-            }
+        if let Key::Base(name) = key {
+            positions.insert(name, position);
         }
     }
-    let direct: BTreeSet<_> = provider.direct().map(|requirement| &requirement.name).collect();
-    let index_of: BTreeMap<_, _> =
-        chosen.keys().enumerate().map(|(index, name)| (name.clone(), index)).collect();
-    let mut packages = Vec::with_capacity(chosen.len());
+    let direct: BTreeSet<&PackageName> =
+        provider.direct().map(|requirement| &requirement.name).collect();
+    let reached = reach(provider, &positions)?;
+    let index_of: BTreeMap<&PackageName, usize> =
+        reached.keys().enumerate().map(|(index, name)| (name, index)).collect();
+    let mut packages = Vec::with_capacity(reached.len());
     let mut warnings = Vec::new();
-    for (name, (position, extras)) in &chosen {
-        let candidates = provider.candidates(name)?;
-        let candidate = &candidates.list[*position as usize];
-        let core = provider.core(name, *position)?;
+    for (name, used) in &reached {
+        let position = positions[name];
+        let candidate = &provider.candidates(name)?.list[position as usize];
+        let core = provider.core(name, position)?;
         let file = candidate.file.as_ref().map_err(|reason| {
             Error::new(Kind::Failed, "no-file", format!("`{name}` {} {reason}", candidate.version))
         })?;
-        let mut dependencies = BTreeSet::new();
-        let keys = std::iter::once(Key::Base(name.clone()))
-            .chain(extras.iter().map(|extra| Key::Extra(name.clone(), extra.clone())));
-        for key in keys {
-            for requirement in provider.wants(&core, &key) {
-                dependencies.extend(index_of.get(&requirement.name));
-            }
-        }
-        dependencies.remove(&index_of[name]);
-        for extra in extras {
-            let is_known = core.extras.iter().any(|known| {
-                known.parse::<ExtraName>().is_ok_and(|known| known == *extra)
-            });
-            if !is_known {
-                warnings.push(format!("`{name}` {} has no extra `{extra}`", candidate.version));
-            }
-        }
-        if let Some(reason) = &file.yanked {
-            let reason = if reason.is_empty() { "no reason given" } else { reason };
-            warnings.push(format!("`{name}` {} was yanked: {reason}", candidate.version));
-        }
+        warn(provider, name, position, used, &mut warnings)?;
+        let dependencies: BTreeSet<usize> = used
+            .needs
+            .iter()
+            .filter(|needed| *needed != name)
+            .filter_map(|needed| index_of.get(needed).copied())
+            .collect();
         packages.push(Package {
             ecosystem: Ecosystem::Pypi,
             name: name.to_string(),
@@ -160,11 +142,86 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolu
             dependencies: dependencies.into_iter().collect(),
             place: String::new(),
             bin: BTreeMap::new(),
-            extras: extras.iter().map(ToString::to_string).collect(),
+            extras: used.extras.iter().map(ToString::to_string).collect(),
             license: core.license.clone(),
             published: file.published.clone(),
             scripts: Vec::new(),
         });
     }
     Ok(Resolution { ecosystem: Ecosystem::Pypi, packages, warnings })
+}
+
+/// How a package is used.
+#[derive(Default)]
+struct Used {
+    extras: BTreeSet<ExtraName>,
+    needs: BTreeSet<PackageName>,
+}
+
+/// Follows the requirements over the versions chosen.
+fn reach(
+    provider: &Provider<'_>,
+    positions: &BTreeMap<PackageName, u32>,
+) -> Result<BTreeMap<PackageName, Used>, Error> {
+    let mut reached: BTreeMap<PackageName, Used> = BTreeMap::new();
+    let mut queue: Vec<Key> = Vec::new();
+    let enqueue = |requirement: &Requirement, queue: &mut Vec<Key>| {
+        queue.push(Key::Base(requirement.name.clone()));
+        let extras = requirement.extras.iter();
+        queue.extend(extras.map(|extra| Key::Extra(requirement.name.clone(), extra.clone())));
+    };
+    for requirement in provider.direct() {
+        enqueue(requirement, &mut queue);
+    }
+    let mut seen: HashSet<Key> = HashSet::new();
+    while let Some(key) = queue.pop() {
+        let Some(name) = key.package() else { continue };
+        if !seen.insert(key.clone()) {
+            continue;
+        }
+        let used = reached.entry(name.clone()).or_default();
+        if let Key::Extra(_, extra) = &key {
+            used.extras.insert(extra.clone());
+        }
+        let Some(&position) = positions.get(name) else {
+            let message = format!("the resolution does not hold together: `{name}` was not chosen");
+            return Err(Error::new(Kind::Failed, "inconsistent", message));
+        };
+        let core = provider.core(name, position)?;
+        for requirement in provider.wants(&core, &key) {
+            used.needs.insert(requirement.name.clone());
+            enqueue(requirement, &mut queue);
+        }
+    }
+    Ok(reached)
+}
+
+/// What people should know about one package of a resolution.
+fn warn(
+    provider: &Provider<'_>,
+    name: &PackageName,
+    position: u32,
+    used: &Used,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let candidates = provider.candidates(name)?;
+    let candidate = &candidates.list[position as usize];
+    let core = provider.core(name, position)?;
+    let known: BTreeSet<ExtraName> =
+        core.extras.iter().filter_map(|known| known.parse().ok()).collect();
+    for extra in used.extras.difference(&known) {
+        warnings.push(format!("`{name}` {} has no extra `{extra}`", candidate.version));
+    }
+    if let Ok(file) = &candidate.file
+        && let Some(reason) = &file.yanked
+    {
+        let reason = if reason.is_empty() { "no reason given" } else { reason };
+        warnings.push(format!("`{name}` {} was yanked: {reason}", candidate.version));
+    }
+    for (version, reason) in provider.broken(name) {
+        if version > candidate.version {
+            warnings.push(format!("`{name}` {version} was passed over: {reason}"));
+        }
+    }
+    Ok(())
 }

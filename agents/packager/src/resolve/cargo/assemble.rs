@@ -254,7 +254,7 @@ impl Walk<'_, '_> {
                 dependencies: dependencies.into_iter().collect(),
             });
         }
-        Ok(Lock { packages })
+        Ok(Lock { format: lock::format_for(request.rust_versions), packages })
     }
 }
 

@@ -317,6 +317,16 @@ impl<'a> Provider<'a> {
         })
     }
 
+    fn count(&self, name: &str, bucket: Bucket, set: &Set) -> usize {
+        self.crates.borrow().get(name).map_or(0, |crates| set.size(crates.list(bucket).len()))
+    }
+
+    fn count_choice(&self, name: &str, requirement: &VersionReq, set: &Set) -> usize {
+        let Ok(matching) = self.matching(name, requirement) else { return 0 };
+        let positions = set.members(matching.len());
+        positions.map(|position| self.count(name, matching[position].0, &matching[position].1)).sum()
+    }
+
     /// Prunes what the solver cannot take: a package that needs itself.
     fn checked(&self, id: Id, position: u32, found: Found) -> Result<Found, Reason> {
         let mut kept: Found = Vec::with_capacity(found.len());
@@ -350,9 +360,9 @@ fn foreign(dependency: &Dependency) -> Option<Reason> {
         .then(|| format!("it needs `{name}` from another registry").into())
 }
 
-/// Virtual packages that cost nothing first, then pins, then what caused many conflicts, then in the order of
-/// discovery, which is breadth-first. Features follow their crate, which was discovered before them.
-type Priority = (u8, Reverse<u32>);
+/// What caused many conflicts first; then, as cargo does, what has the fewest candidates; then in the order of
+/// discovery. A feature never precedes its crate: its set is no smaller, and it was discovered later.
+type Priority = (u8, Reverse<usize>, Reverse<u32>);
 
 impl DependencyProvider for Provider<'_> {
     type P = Id;
@@ -363,22 +373,23 @@ impl DependencyProvider for Provider<'_> {
     type Err = Error;
 
     fn prioritize(&self, id: &Id, set: &Set, statistics: &PackageResolutionStatistics) -> Priority {
-        let class = match self.key(*id) {
-            Key::Root | Key::Member(_) => u8::MAX,
-            Key::Feature(..) | Key::ChoiceFeature(..) => 0,
-            Key::Links(_) => 2,
-            Key::Choice(..) => 1,
+        let (class, count) = match self.key(*id) {
+            Key::Root | Key::Member(_) => (2, 0),
+            Key::Links(_) => (0, 0),
             Key::Crate(name, bucket) => {
-                let crates = self.crates.borrow();
-                let count = crates.get(&name).map_or(0, |crates| crates.list(bucket).len());
-                match set.size(count) {
-                    0 | 1 => 2,
-                    _ if statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY => 1,
-                    _ => 0,
-                }
+                let is_culprit = statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY;
+                (u8::from(is_culprit), self.count(&name, bucket, set))
             }
+            Key::Feature(name, bucket, _) => (0, self.count(&name, bucket, set)),
+            Key::Choice(_, name, requirement) => (0, self.count_choice(&name, &requirement, set)),
+            Key::ChoiceFeature(choice, _) => match self.key(choice) {
+                Key::Choice(_, name, requirement) => {
+                    (0, self.count_choice(&name, &requirement, set))
+                }
+                _ => (0, 0),
+            },
         };
-        (class, Reverse(id.0))
+        (class, Reverse(count), Reverse(id.0))
     }
 
     fn choose_version(&self, id: &Id, set: &Set) -> Result<Option<u32>, Error> {

@@ -17,6 +17,8 @@ pub(super) enum Node {
     External(Fact),
     /// What follows from two other steps. The terms are in the order of their packages.
     Derived { terms: Vec<(Id, Term<Set>)>, causes: [usize; 2] },
+    /// That several versions of one package cannot be used, each for its own reason: one step for a person.
+    Unusable { id: Id, set: Set, reasons: Vec<Fact> },
     /// A step that tells a person nothing, such as that an extra belongs to its package.
     Trivial,
 }
@@ -38,6 +40,7 @@ impl Graph {
             let mut target = index;
             let is_trivial = match &mut nodes[index] {
                 Node::External(fact) => is_trivial(fact, vocabulary),
+                Node::Unusable { .. } => false,
                 Node::Trivial => true,
                 Node::Derived { causes, .. } => {
                     *causes = causes.map(|cause| alias[cause]);
@@ -54,6 +57,10 @@ impl Graph {
             };
             if is_trivial {
                 nodes[index] = Node::Trivial;
+            } else if target == index
+                && let Some(unusable) = unusable(&nodes, index)
+            {
+                nodes[index] = unusable;
             }
             alias.push(target);
         }
@@ -86,7 +93,8 @@ impl Graph {
                 }
                 Node::External(
                     External::NoVersions(id, _) | External::Custom(id, _, _) | External::NotRoot(id, _),
-                ) => {
+                )
+                | Node::Unusable { id, .. } => {
                     packages.insert(*id);
                 }
                 Node::Derived { terms, .. } => packages.extend(terms.iter().map(|(id, _)| *id)),
@@ -112,6 +120,32 @@ impl Graph {
             }
         }
     }
+}
+
+/// Reasons kept of a step that stands for many: a few examples say what is wrong with the others.
+const REASONS_MAX: usize = 3;
+
+/// A derived step about one package that rests on nothing but facts about single versions of it.
+fn unusable(nodes: &[Node], index: usize) -> Option<Node> {
+    let Node::Derived { terms, causes } = &nodes[index] else { return None };
+    let [(id, Term::Positive(set))] = terms.as_slice() else { return None };
+    let mut reasons = Vec::new();
+    // The newest versions are in the cause found last; their reasons matter most.
+    for &cause in causes {
+        match &nodes[cause] {
+            Node::External(fact @ (External::NoVersions(about, _) | External::Custom(about, _, _)))
+                if about == id =>
+            {
+                reasons.push(fact.clone());
+            }
+            Node::Unusable { id: about, reasons: known, .. } if about == id => {
+                reasons.extend(known.iter().cloned());
+            }
+            _ => return None,
+        }
+    }
+    reasons.truncate(REASONS_MAX);
+    Some(Node::Unusable { id: *id, set: set.clone(), reasons })
 }
 
 /// Facts that follow from what an extra, a feature or a gap between two versions is.

@@ -34,6 +34,12 @@ pub(super) fn external(fact: &Fact, vocabulary: &dyn Vocabulary) -> String {
     }
 }
 
+/// Many versions with a few of the reasons: `` `a` >=1.2 cannot be used (`a` 1.3 ...; ...) ``.
+pub(super) fn unusable(id: Id, set: &Set, reasons: &[Fact], vocabulary: &dyn Vocabulary) -> String {
+    let reasons: Vec<_> = reasons.iter().map(|reason| external(reason, vocabulary)).collect();
+    format!("{} cannot be used ({})", some(id, set, vocabulary), reasons.join("; "))
+}
+
 /// A conclusion as a clause. An incompatibility says that its terms cannot all hold.
 pub(super) fn statement(terms: &[(Id, Term<Set>)], vocabulary: &dyn Vocabulary) -> String {
     let mut holding = Vec::new();

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -49,6 +49,9 @@ impl Key {
     }
 }
 
+/// The code of an error that says that a file is there but its metadata is not what it should be.
+pub(super) const BAD_METADATA: &str = "bad-metadata";
+
 /// One resolution under way.
 pub(super) struct Provider<'a> {
     pub(super) request: &'a Request<'a>,
@@ -63,6 +66,8 @@ pub(super) struct Provider<'a> {
     chosen: RefCell<HashMap<PackageName, u32>>,
     announced: RefCell<HashSet<(PackageName, u32)>>,
     tried: RefCell<HashMap<PackageName, usize>>,
+    /// Versions whose metadata is not what it should be.
+    broken: RefCell<BTreeMap<(PackageName, u32), Reason>>,
     no_allowance: Allowance,
     calls: Cell<u32>,
 }
@@ -97,6 +102,7 @@ impl<'a> Provider<'a> {
             chosen: RefCell::default(),
             announced: RefCell::default(),
             tried: RefCell::default(),
+            broken: RefCell::default(),
             no_allowance: Allowance::default(),
             calls: Cell::new(0),
         }
@@ -178,6 +184,18 @@ impl<'a> Provider<'a> {
         Ok(core)
     }
 
+    /// The versions of a package that were ruled out by broken metadata, with the reason.
+    pub(super) fn broken(&self, name: &PackageName) -> Vec<(Version, Reason)> {
+        let Ok(candidates) = self.candidates(name) else { return Vec::new() };
+        let broken = self.broken.borrow();
+        let of_name = broken.iter().filter(|((of, _), _)| of == name);
+        of_name
+            .map(|((_, position), reason)| {
+                (candidates.list[*position as usize].version.clone(), Arc::clone(reason))
+            })
+            .collect()
+    }
+
     /// What a package or an extra of it needs, beyond the package itself.
     pub(super) fn wants<'core>(
         &self,
@@ -250,9 +268,12 @@ impl<'a> Provider<'a> {
     ) -> Result<Result<Vec<(Id, Set)>, Reason>, Error> {
         let core = match self.core(name, position) {
             Ok(core) => core,
-            // A file that is broken by itself rules out its version; a registry that is down ends everything.
-            Err(error) if !error.retry && error.kind != Kind::Network => {
-                return Ok(Err(format!("its metadata cannot be read ({error})").into()));
+            // A file that is broken by itself rules out its version. Anything else ends the resolution: an older
+            // version must not be chosen because the newest one could not be looked at today.
+            Err(error) if error.code == BAD_METADATA => {
+                let reason: Reason = format!("its metadata cannot be read ({error})").into();
+                self.broken.borrow_mut().insert((name.clone(), position), Arc::clone(&reason));
+                return Ok(Err(reason));
             }
             Err(error) => return Err(error),
         };
