@@ -74,9 +74,13 @@ impl ResolveError {
 
 /// What a solver says when its time is up.
 fn deadline_exceeded() -> Error {
-    Error::new(Kind::Failed, "deadline", "no answer was found within the time allowed for resolving")
-        .hint("pin the packages that have many versions more tightly, or allow more time")
-        .retryable()
+    Error::new(
+        Kind::Failed,
+        "deadline",
+        "no answer was found within the time allowed for resolving",
+    )
+    .hint("pin the packages that have many versions more tightly, or allow more time")
+    .retryable()
 }
 
 /// Whether a deadline has passed.

@@ -99,9 +99,8 @@ fn base_of(venv: &Path) -> Result<Option<PathBuf>> {
 
 /// Refuses a program that came with the project: running it would be running a stranger's code.
 fn trusted(base: PathBuf, project_dir: &Path, venv: &Path) -> Result<PathBuf> {
-    let canonical = |path: &Path| {
-        path.canonicalize().map_err(|error| Error::io("resolve", path, &error))
-    };
+    let canonical =
+        |path: &Path| path.canonicalize().map_err(|error| Error::io("resolve", path, &error));
     let is_inside = canonical(&base)?.starts_with(canonical(project_dir)?);
     if !base.is_absolute() || is_inside {
         let message = format!(

@@ -84,7 +84,8 @@ fn ask(executable: &Path) -> Result<Vec<u8>> {
     if !status? {
         let stderr = String::from_utf8_lossy(&stderr);
         let last = stderr.lines().last().unwrap_or("it failed without a word");
-        let last: String = last.chars().filter(|character| !character.is_control()).take(200).collect();
+        let last: String =
+            last.chars().filter(|character| !character.is_control()).take(200).collect();
         return Err(bad(executable, &last));
     }
     Ok(stdout)

@@ -81,9 +81,12 @@ pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolve
         for dependency in &root.dependencies {
             if dependency.registry.is_some() {
                 let (name, root) = (&dependency.package, &root.name);
-                let message = format!("`{root}` wants `{name}` from another registry than the default one");
+                let message =
+                    format!("`{root}` wants `{name}` from another registry than the default one");
                 return Err(Error::new(Kind::Usage, "other-registry", message)
-                    .hint("only one registry per project can be resolved; use cargo for this project")
+                    .hint(
+                        "only one registry per project can be resolved; use cargo for this project",
+                    )
                     .into());
             }
         }
@@ -115,8 +118,9 @@ fn solve(
         Ok(selected) => Ok(Ok(assemble::assemble(&provider, selected)?)),
         Err(PubGrubError::NoSolution(tree)) => {
             let Explanation { text, packages } = explain(tree, &provider);
-            let suspects =
-                packages.into_iter().filter_map(|id| provider.crate_name(id).map(|it| it.to_string()));
+            let suspects = packages
+                .into_iter()
+                .filter_map(|id| provider.crate_name(id).map(|it| it.to_string()));
             Ok(Err(Failure { text, suspects: suspects.collect() }))
         }
         Err(

@@ -199,7 +199,8 @@ impl Writer<'_> {
                 format!("Because {first} and {second}, {conclusion}.")
             }
             Opening::AndBecause(reasons) => {
-                let reasons: Vec<_> = reasons.into_iter().map(|reason| self.named(reason)).collect();
+                let reasons: Vec<_> =
+                    reasons.into_iter().map(|reason| self.named(reason)).collect();
                 format!("And because {}, {conclusion}.", reasons.join(" and "))
             }
             Opening::Thus => format!("Thus, {conclusion}."),

@@ -219,7 +219,9 @@ pub(crate) fn describe(versions: &[(String, bool)]) -> Option<String> {
     match runs.as_slice() {
         [] => Some("(no version)".to_owned()),
         [(0, last)] if *last == last_position && versions.len() > 1 => None,
-        runs if runs.len() <= RUNS_MAX => Some(runs.iter().map(text).collect::<Vec<_>>().join(" or ")),
+        runs if runs.len() <= RUNS_MAX => {
+            Some(runs.iter().map(text).collect::<Vec<_>>().join(" or "))
+        }
         runs => {
             let shown: Vec<_> = runs.iter().rev().take(RUNS_MAX - 1).rev().map(text).collect();
             let hidden = runs.len() - shown.len();

@@ -52,7 +52,9 @@ pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolut
     for requirement in request.requirements {
         if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
             let name = &requirement.name;
-            let message = format!("`{name}` is asked for by URL, and only packages of an index can be resolved");
+            let message = format!(
+                "`{name}` is asked for by URL, and only packages of an index can be resolved"
+            );
             return Err(Error::new(Kind::Usage, "url-requirement", message)
                 .hint(format!("ask for `{name}` by version, or install it with pip"))
                 .into());
@@ -88,7 +90,8 @@ fn solve(
         }
         Err(PubGrubError::NoSolution(tree)) => {
             let Explanation { text, packages } = explain(tree, &provider);
-            let suspects = packages.into_iter().filter_map(|id| provider.key(id).package().cloned());
+            let suspects =
+                packages.into_iter().filter_map(|id| provider.key(id).package().cloned());
             Ok(Err(Failure { text, suspects: suspects.collect() }))
         }
         Err(

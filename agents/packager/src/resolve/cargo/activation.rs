@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::metadata::cargo::{Dependency, DependencyKind};
+use crate::metadata::cargo::{Dependency, DependencyKind, Version};
 
 /// One entry of a feature's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,11 @@ impl<'a> Manifest<'a> {
         }
         active
     }
+}
+
+/// A published version's features and dependencies.
+pub(super) fn of(version: &Version) -> Manifest<'_> {
+    Manifest { dependencies: &version.dependencies, features: &version.features, is_member: false }
 }
 
 /// The features that a dependency itself asks for.

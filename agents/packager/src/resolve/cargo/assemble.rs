@@ -8,10 +8,10 @@ use std::sync::Arc;
 use pubgrub::SelectedDependencies;
 
 use super::Resolved;
-use super::activation::Manifest;
+use super::activation::{Manifest, of};
 use super::crates::Bucket;
 use super::lock::{self, Lock};
-use super::provider::{Key, Provider, of};
+use super::provider::{Key, Provider};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::cargo::{self as metadata, Dependency};
@@ -93,7 +93,8 @@ impl Walk<'_, '_> {
                 let parent = self.provider.id(Key::Crate(name.as_str().into(), *bucket));
                 let wanted = self.features.get(node).cloned().unwrap_or_default();
                 let wanted = wanted.iter().map(String::as_str);
-                let exists = |feature: &&str| *feature != "default" || manifest.feature(feature).is_some();
+                let exists =
+                    |feature: &&str| *feature != "default" || manifest.feature(feature).is_some();
                 self.follow(node, parent, manifest, &wanted.filter(exists).collect())
             }
         }
@@ -106,9 +107,9 @@ impl Walk<'_, '_> {
         manifest: Manifest<'_>,
         wanted: &BTreeSet<&str>,
     ) -> Result<(), Error> {
-        let activation = manifest.activate(wanted.iter().copied()).map_err(|feature| {
-            inconsistent(&format!("{node:?} has no feature `{feature}`"))
-        })?;
+        let activation = manifest
+            .activate(wanted.iter().copied())
+            .map_err(|feature| inconsistent(&format!("{node:?} has no feature `{feature}`")))?;
         let implied: BTreeSet<&str> = activation.features.iter().copied().collect();
         if let Some(known) = self.features.get_mut(node) {
             known.extend(implied.iter().map(|feature| (*feature).to_owned()));
@@ -130,7 +131,8 @@ impl Walk<'_, '_> {
             _ => {
                 let key = Key::Choice(parent, name.into(), dependency.requirement.clone());
                 let choice = self.choices.get(&self.provider.id(key));
-                *choice.ok_or_else(|| inconsistent(&format!("nothing was chosen for `{name}`")))? as usize
+                *choice.ok_or_else(|| inconsistent(&format!("nothing was chosen for `{name}`")))?
+                    as usize
             }
         };
         let bucket = matching.get(position).map_or(Bucket::Nothing, |(bucket, _)| *bucket);
@@ -181,8 +183,7 @@ impl Walk<'_, '_> {
             packages.push(self.package(node, direct.contains(node), dependencies)?);
         }
         let lock = self.lock(&nodes)?;
-        let resolution =
-            Resolution { ecosystem: Ecosystem::Cargo, packages, warnings: Vec::new() };
+        let resolution = Resolution { ecosystem: Ecosystem::Cargo, packages, warnings: Vec::new() };
         Ok(Resolved { resolution, lock })
     }
 
@@ -238,7 +239,8 @@ impl Walk<'_, '_> {
                     for local in &request.roots[*position].local {
                         let target = request.roots.iter().position(|root| root.name == *local);
                         let target = target.ok_or_else(|| {
-                            let message = format!("`{name}` depends on `{local}`, which is not a member");
+                            let message =
+                                format!("`{name}` depends on `{local}`, which is not a member");
                             Error::new(Kind::Usage, "unknown-member", message)
                         })?;
                         dependencies.extend(index_of.get(&Node::Member(target)));
@@ -260,6 +262,10 @@ impl Walk<'_, '_> {
 
 /// A choice that does not hold together: a mistake of this program, reported rather than written to a lock.
 fn inconsistent(what: &str) -> Error {
-    Error::new(Kind::Failed, "inconsistent", format!("the resolution does not hold together: {what}"))
-        .hint("report this with your Cargo.toml; nothing was changed")
+    Error::new(
+        Kind::Failed,
+        "inconsistent",
+        format!("the resolution does not hold together: {what}"),
+    )
+    .hint("report this with your Cargo.toml; nothing was changed")
 }

@@ -89,7 +89,8 @@ impl Crates {
         }
         for bucket in buckets.values_mut() {
             bucket.sort_by(|one, other| {
-                (one.is_usable, &one.version.version).cmp(&(other.is_usable, &other.version.version))
+                (one.is_usable, &one.version.version)
+                    .cmp(&(other.is_usable, &other.version.version))
             });
             bucket.dedup_by(|one, other| one.version.version == other.version.version);
         }
@@ -139,8 +140,9 @@ impl Crates {
     pub(super) fn describe(&self, bucket: Bucket, set: &Set) -> String {
         let list = self.list(bucket);
         let is_meant = |position: usize| pubgrub::VersionSet::contains(set, &(position as u32));
-        let mut shown: Vec<_> =
-            (0..list.len()).filter(|&position| list[position].is_usable || is_meant(position)).collect();
+        let mut shown: Vec<_> = (0..list.len())
+            .filter(|&position| list[position].is_usable || is_meant(position))
+            .collect();
         shown.sort_by_key(|&position| &list[position].version.version);
         let texts: Vec<_> = shown
             .into_iter()
@@ -163,9 +165,10 @@ impl Crates {
                 1 => Some(format!("`{name}` {} was yanked", newest.version)),
                 count => Some(format!("all {count} versions of `{name}` that match were yanked")),
             },
-            Some(newest) => {
-                Some(format!("`{name}` {} is published without a hash to verify it by", newest.version))
-            }
+            Some(newest) => Some(format!(
+                "`{name}` {} is published without a hash to verify it by",
+                newest.version
+            )),
             None => {
                 let usable = krate.versions.iter().filter(|version| !version.yanked);
                 let newest = usable.map(|version| &version.version).max()?;

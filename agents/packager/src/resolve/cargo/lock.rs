@@ -151,10 +151,7 @@ struct Entry {
 ///
 /// # Errors
 /// `bad-lock` where the text is not a lock.
-pub fn preferences(
-    text: &str,
-    source: &str,
-) -> Result<BTreeMap<String, BTreeSet<Version>>, Error> {
+pub fn preferences(text: &str, source: &str) -> Result<BTreeMap<String, BTreeSet<Version>>, Error> {
     let file: File = toml::from_str(text).map_err(|error| {
         let message = format!("the existing Cargo.lock does not parse: {}", error.message());
         Error::new(Kind::Failed, "bad-lock", message)

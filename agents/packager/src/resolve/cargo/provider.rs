@@ -13,7 +13,7 @@ use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, Ver
 use semver::{Version, VersionReq};
 
 use super::Request;
-use super::activation::{Manifest, Value, features_of};
+use super::activation::{Manifest, Value, features_of, of};
 use super::crates::{Bucket, Crates, Matching};
 use crate::error::{Error, Kind};
 use crate::limits::CONFLICTS_UNTIL_EARLY;
@@ -47,13 +47,16 @@ pub(super) struct Provider<'a> {
     crates: RefCell<HashMap<Rc<str>, Rc<Crates>>>,
     matching: RefCell<HashMap<Rc<str>, HashMap<VersionReq, Matching>>>,
     /// Who links a native library.
-    holders: RefCell<HashMap<Rc<str>, Vec<(Rc<str>, Version)>>>,
+    holders: RefCell<HashMap<Rc<str>, Vec<Holder>>>,
     /// The position last chosen for a crate: its features follow it.
     chosen: RefCell<HashMap<(Rc<str>, Bucket), u32>>,
     /// The position last chosen for a choice, likewise.
     fallen: RefCell<HashMap<Id, u32>>,
     calls: Cell<u32>,
 }
+
+/// A version that links a native library.
+type Holder = (Rc<str>, Version);
 
 /// What one dependency, with the features asked of it, means to the solver.
 type Found = Vec<(Id, Set)>;
@@ -112,7 +115,8 @@ impl<'a> Provider<'a> {
         for (position, root) in self.request.roots.iter().enumerate() {
             let manifest = self.member(position);
             if let Err(feature) = manifest.activate(manifest.all_features()) {
-                let message = format!("a feature of `{}` lists `{feature}`, which does not exist", root.name);
+                let message =
+                    format!("a feature of `{}` lists `{feature}`, which does not exist", root.name);
                 return Err(Error::new(Kind::Usage, "unknown-feature", message)
                     .hint("name a feature, or an optional dependency as `dep:NAME`"));
             }
@@ -205,7 +209,13 @@ impl<'a> Provider<'a> {
     }
 
     /// Whether a feature cannot matter: `default` where no version in the set has it.
-    fn may_skip(&self, name: &str, bucket: Bucket, set: &Set, feature: &str) -> Result<bool, Error> {
+    fn may_skip(
+        &self,
+        name: &str,
+        bucket: Bucket,
+        set: &Set,
+        feature: &str,
+    ) -> Result<bool, Error> {
         if feature != "default" {
             return Ok(false);
         }
@@ -310,10 +320,19 @@ impl<'a> Provider<'a> {
     }
 
     /// What a choice falls on at a position.
-    fn choice(&self, name: &str, requirement: &VersionReq, position: u32) -> Result<(Bucket, Set), Error> {
+    fn choice(
+        &self,
+        name: &str,
+        requirement: &VersionReq,
+        position: u32,
+    ) -> Result<(Bucket, Set), Error> {
         let matching = self.matching(name, requirement)?;
         matching.get(position as usize).cloned().ok_or_else(|| {
-            Error::new(Kind::Failed, "no-version", format!("`{name}` has no version for {requirement}"))
+            Error::new(
+                Kind::Failed,
+                "no-version",
+                format!("`{name}` has no version for {requirement}"),
+            )
         })
     }
 
@@ -324,7 +343,9 @@ impl<'a> Provider<'a> {
     fn count_choice(&self, name: &str, requirement: &VersionReq, set: &Set) -> usize {
         let Ok(matching) = self.matching(name, requirement) else { return 0 };
         let positions = set.members(matching.len());
-        positions.map(|position| self.count(name, matching[position].0, &matching[position].1)).sum()
+        positions
+            .map(|position| self.count(name, matching[position].0, &matching[position].1))
+            .sum()
     }
 
     /// Prunes what the solver cannot take: a package that needs itself.
@@ -346,18 +367,10 @@ impl<'a> Provider<'a> {
     }
 }
 
-/// A published version's features and dependencies.
-pub(super) fn of(version: &metadata::Version) -> Manifest<'_> {
-    Manifest { dependencies: &version.dependencies, features: &version.features, is_member: false }
-}
-
 /// Why a dependency rules out its version: it comes from another registry.
 fn foreign(dependency: &Dependency) -> Option<Reason> {
     let name = &dependency.package;
-    dependency
-        .registry
-        .is_some()
-        .then(|| format!("it needs `{name}` from another registry").into())
+    dependency.registry.is_some().then(|| format!("it needs `{name}` from another registry").into())
 }
 
 /// What caused many conflicts first; then, as cargo does, what has the fewest candidates; then in the order of

@@ -24,7 +24,8 @@ pub(super) fn find(
         }
     }
     let loosen = wanted.iter().filter(|(_, requirement)| **requirement != VersionReq::STAR);
-    let attempts = loosen.map(|entry| (*entry, false)).chain(wanted.iter().map(|entry| (*entry, true)));
+    let attempts =
+        loosen.map(|entry| (*entry, false)).chain(wanted.iter().map(|entry| (*entry, true)));
     let mut repairs: Vec<Repair> = Vec::new();
     let mut repaired = BTreeSet::new();
     for ((name, requirement), drops) in attempts.take(REPAIR_ATTEMPTS_MAX) {
@@ -55,8 +56,7 @@ fn attempt(
     let changed = |dependencies: &[Dependency]| -> Vec<Dependency> {
         let kept = dependencies.iter().filter(|it| !(drops && is_meant(it)));
         kept.map(|it| {
-            let requirement =
-                if is_meant(it) { VersionReq::STAR } else { it.requirement.clone() };
+            let requirement = if is_meant(it) { VersionReq::STAR } else { it.requirement.clone() };
             Dependency { requirement, ..it.clone() }
         })
         .collect()

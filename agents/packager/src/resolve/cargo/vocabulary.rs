@@ -3,8 +3,8 @@
 use pubgrub::VersionSet;
 use semver::VersionReq;
 
-use super::activation::Manifest;
-use super::provider::{Key, Provider, of};
+use super::activation::{Manifest, of};
+use super::provider::{Key, Provider};
 use crate::metadata::cargo::Dependency;
 use crate::resolve::conflict::Vocabulary;
 use crate::resolve::indexed::{Id, Set};
@@ -89,7 +89,9 @@ impl Vocabulary for Provider<'_> {
             Key::Crate(name, bucket) | Key::Feature(name, bucket, _) => {
                 Some(self.crates(&name).map_or(String::new(), |it| it.describe(bucket, set)))
             }
-            Key::Choice(_, name, requirement) => Some(self.describe_choice(&name, &requirement, set)),
+            Key::Choice(_, name, requirement) => {
+                Some(self.describe_choice(&name, &requirement, set))
+            }
             Key::ChoiceFeature(choice, _) => match self.key(choice) {
                 Key::Choice(_, name, requirement) => {
                     Some(self.describe_choice(&name, &requirement, set))

@@ -92,7 +92,9 @@ impl Graph {
                     packages.extend([*from, *to]);
                 }
                 Node::External(
-                    External::NoVersions(id, _) | External::Custom(id, _, _) | External::NotRoot(id, _),
+                    External::NoVersions(id, _)
+                    | External::Custom(id, _, _)
+                    | External::NotRoot(id, _),
                 )
                 | Node::Unusable { id, .. } => {
                     packages.insert(*id);
@@ -133,9 +135,9 @@ fn unusable(nodes: &[Node], index: usize) -> Option<Node> {
     // The newest versions are in the cause found last; their reasons matter most.
     for &cause in causes {
         match &nodes[cause] {
-            Node::External(fact @ (External::NoVersions(about, _) | External::Custom(about, _, _)))
-                if about == id =>
-            {
+            Node::External(
+                fact @ (External::NoVersions(about, _) | External::Custom(about, _, _)),
+            ) if about == id => {
                 reasons.push(fact.clone());
             }
             Node::Unusable { id: about, reasons: known, .. } if about == id => {
@@ -154,9 +156,9 @@ fn is_trivial(fact: &Fact, vocabulary: &dyn Vocabulary) -> bool {
         External::NotRoot(..) => true,
         External::NoVersions(id, set) => vocabulary.why_unusable(*id, set).is_none(),
         External::FromDependencyOf(from, _, to, wanted) => {
-            let is_own = vocabulary.base(*from).is_some_and(|base| {
-                base == *to || vocabulary.base(*to) == Some(base)
-            });
+            let is_own = vocabulary
+                .base(*from)
+                .is_some_and(|base| base == *to || vocabulary.base(*to) == Some(base));
             (is_own && !wanted.is_empty())
                 || (vocabulary.is_project(*from) && vocabulary.is_project(*to))
         }

@@ -10,9 +10,9 @@ use crate::resolve::indexed::{Id, Set};
 pub(super) fn external(fact: &Fact, vocabulary: &dyn Vocabulary) -> String {
     match fact {
         External::NotRoot(id, _) => format!("{} is what is being resolved", vocabulary.name(*id)),
-        External::NoVersions(id, set) => vocabulary
-            .why_unusable(*id, set)
-            .unwrap_or_else(|| format!("there is no version of {} in between", vocabulary.name(*id))),
+        External::NoVersions(id, set) => vocabulary.why_unusable(*id, set).unwrap_or_else(|| {
+            format!("there is no version of {} in between", vocabulary.name(*id))
+        }),
         External::Custom(id, set, reason) => {
             format!("{} cannot be used: {reason}", some(*id, set, vocabulary))
         }

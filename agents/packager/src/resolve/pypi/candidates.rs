@@ -219,8 +219,8 @@ fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<s
         return Ok(Arc::clone(file));
     }
     let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
-    let unmet_python =
-        unmet_python.or_else(|| source_python.into_iter().find(|it| !admits_python(it, judge.python)));
+    let unmet_python = unmet_python
+        .or_else(|| source_python.into_iter().find(|it| !admits_python(it, judge.python)));
     Err(match unmet_python {
         Some(requires) if !has_fitting_wheel => needs_python(requires, judge.python),
         _ if has_fitting_wheel && !has_hash => "is published without a hash to verify it by".into(),

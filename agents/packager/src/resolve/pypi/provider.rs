@@ -19,7 +19,7 @@ use super::specifiers::{admits_python, mentions_prerelease, pins};
 use crate::error::{Error, Kind};
 use crate::limits::{CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX};
 use crate::metadata::pypi::{CoreMetadata, Metadata};
-use crate::resolve::indexed::{Id, Interner, ROOT, Reason, Set};
+use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -168,13 +168,18 @@ impl<'a> Provider<'a> {
     }
 
     /// The core metadata of a version that has a file.
-    pub(super) fn core(&self, name: &PackageName, position: u32) -> Result<Arc<CoreMetadata>, Error> {
+    pub(super) fn core(
+        &self,
+        name: &PackageName,
+        position: u32,
+    ) -> Result<Arc<CoreMetadata>, Error> {
         let key = (name.clone(), position);
         if let Some(core) = self.core.borrow().get(&key) {
             return Ok(Arc::clone(core));
         }
         let candidates = self.candidates(name)?;
-        let (Some(project), Ok(file)) = (&candidates.project, &candidates.list[position as usize].file)
+        let (Some(project), Ok(file)) =
+            (&candidates.project, &candidates.list[position as usize].file)
         else {
             let message = format!("no file of `{name}` can be used");
             return Err(Error::new(Kind::Failed, "no-file", message));
@@ -211,7 +216,8 @@ impl<'a> Provider<'a> {
     }
 
     fn announce(&self, name: &PackageName, candidates: &Candidates, position: usize) {
-        let (Some(project), Ok(file)) = (&candidates.project, &candidates.list[position].file) else {
+        let (Some(project), Ok(file)) = (&candidates.project, &candidates.list[position].file)
+        else {
             return;
         };
         if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
@@ -278,7 +284,8 @@ impl<'a> Provider<'a> {
             Err(error) => return Err(error),
         };
         let candidates = self.candidates(name)?;
-        if let Some(reason) = self.misfit(&core, name, &candidates.list[position as usize].version) {
+        if let Some(reason) = self.misfit(&core, name, &candidates.list[position as usize].version)
+        {
             return Ok(Err(reason));
         }
         let mut found = Vec::new();
@@ -288,7 +295,8 @@ impl<'a> Provider<'a> {
         let wants: Vec<_> = self.wants(&core, key).collect();
         for requirement in &wants {
             if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
-                let reason = format!("it needs `{}` from a URL, not from an index", requirement.name);
+                let reason =
+                    format!("it needs `{}` from a URL, not from an index", requirement.name);
                 return Ok(Err(reason.into()));
             }
             self.metadata.prefetch_project(&requirement.name);
@@ -303,7 +311,9 @@ impl<'a> Provider<'a> {
             // A package that wants itself: either it is the same version, which says nothing, or it never fits.
             let fits = found[before..].iter().all(|(_, set)| set.contains(&position));
             if !fits {
-                return Ok(Err(format!("it needs another version of itself ({requirement})").into()));
+                return Ok(Err(
+                    format!("it needs another version of itself ({requirement})").into()
+                ));
             }
             let own: Vec<_> = found.drain(before..).map(|(id, _)| id).collect();
             for id in own.into_iter().filter(|id| *id != itself) {
@@ -430,7 +440,6 @@ impl DependencyProvider for Provider<'_> {
         if calls % 16 == 1 && super::super::is_past(self.request.deadline) {
             return Err(super::super::deadline_exceeded());
         }
-        debug_assert_eq!(ROOT, Id(0), "the interner gives the root its number");
         Ok(())
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn find(
     attempts.extend(loosenable.iter().map(|&position| (vec![position], false)));
     attempts.extend(positions.iter().map(|&position| (vec![position], true)));
     for (offset, &first) in loosenable.iter().enumerate() {
-        attempts.extend(loosenable[offset + 1..].iter().map(|&second| (vec![first, second], false)));
+        attempts
+            .extend(loosenable[offset + 1..].iter().map(|&second| (vec![first, second], false)));
     }
     let mut repairs: Vec<Repair> = Vec::new();
     let mut repaired = BTreeSet::new();
@@ -95,7 +96,10 @@ fn change(requirement: &Requirement, drops: bool, resolution: &Resolution) -> Ch
     let found = resolution.packages.iter().find(|package| package.name == name);
     let replacement = found.and_then(|package| {
         let was_pin = specifiers(requirement).iter().any(|specifier| {
-            matches!(specifier.operator(), pep440_rs::Operator::Equal | pep440_rs::Operator::ExactEqual)
+            matches!(
+                specifier.operator(),
+                pep440_rs::Operator::Equal | pep440_rs::Operator::ExactEqual
+            )
         });
         let operator = if was_pin || package.version.contains('+') { "==" } else { ">=" };
         format!("{operator}{}", package.version).parse::<VersionSpecifiers>().ok()

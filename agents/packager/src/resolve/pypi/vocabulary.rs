@@ -66,9 +66,9 @@ impl Vocabulary for Provider<'_> {
     fn requirement(&self, from: Id, versions: &Set, to: Id, wanted: &Set) -> String {
         let requirements = self.wanted_by(from, versions, to);
         // Where a package wants another one several times, the one that made this set is meant.
-        let exact = requirements.iter().find(|requirement| {
-            self.matching(requirement).is_ok_and(|set| set == *wanted)
-        });
+        let exact = requirements
+            .iter()
+            .find(|requirement| self.matching(requirement).is_ok_and(|set| set == *wanted));
         match exact.or(requirements.first()) {
             Some(requirement) => text(specifiers(requirement)),
             None => self.versions(to, wanted).unwrap_or_default(),
@@ -102,5 +102,6 @@ impl Vocabulary for Provider<'_> {
 
 /// Whether the newest version is not below everything that is wanted, so that naming it would not explain anything.
 fn requirement_reaches(requirement: &Requirement, newest: &pep440_rs::Version) -> bool {
-    specifiers(requirement).iter().all(|specifier| specifier.version() <= newest)
+    let mut bounds = specifiers(requirement).iter().filter(|it| it.has_lower_bound());
+    bounds.all(|specifier| specifier.version() < newest)
 }
