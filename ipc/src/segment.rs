@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::mm::ProtFlags;
 use thiserror::Error;
 
 use crate::layout::{
@@ -27,7 +28,7 @@ mod mapping;
 #[cfg(test)]
 mod tests;
 
-use mapping::{SEALS, Segment, check};
+use mapping::{Mapping, SEALS, Segment, check};
 
 /// Why a segment cannot be made, or a received one is refused.
 #[derive(Debug, Error)]

@@ -13,6 +13,8 @@ pub mod io;
 pub mod limits;
 pub mod metadata;
 pub mod plan;
+pub mod python;
 pub mod resolution;
+pub mod resolve;
 pub mod spec;
 pub mod transaction;

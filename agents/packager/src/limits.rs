@@ -43,3 +43,30 @@ pub const DATABASE_BUSY_MS: u64 = 10_000;
 
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
 const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);
+
+/// Lines of the explanation of a conflict: a longer proof is not read by anybody, and is cut in the middle.
+pub const EXPLANATION_LINES_MAX: usize = 60;
+
+/// Repairs offered with a conflict: enough to choose from on one screen.
+pub const REPAIRS_MAX: usize = 3;
+
+/// Resolutions tried while looking for repairs; each may cost as much as the one that failed.
+pub const REPAIR_ATTEMPTS_MAX: usize = 16;
+
+/// Conflicts after which a package is decided before others: deciding the culprit early ends most long searches.
+pub const CONFLICTS_UNTIL_EARLY: u32 = 5;
+
+/// Versions of one package whose metadata is announced at once while a solver walks down its list.
+pub const PREFETCH_VERSIONS_MAX: usize = 32;
+
+/// Seconds that an interpreter may take to describe itself; a cold start from a slow disk takes about two.
+pub const INTERPRETER_SECONDS_MAX: u64 = 20;
+
+/// Bytes of an interpreter's description of itself; a real one has about 2 KiB.
+pub const INTERPRETER_ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a `pyvenv.cfg`; a real one has about 200.
+pub const PYVENV_BYTES_MAX: u64 = 1 << 16;
+
+/// Compatibility tags of one interpreter; a current CPython on a current glibc has about 1,000.
+pub const TAGS_MAX: usize = 20_000;

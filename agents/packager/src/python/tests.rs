@@ -1,0 +1,148 @@
+//! Tags by hand, finding by made-up directories; the machine's own interpreter is not needed.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Abi, Libc, Platform, compatible_tags, find};
+use crate::error::Kind;
+
+fn cpython(version: (u64, u64)) -> Abi {
+    Abi {
+        implementation: "cpython".to_owned(),
+        version,
+        is_debug: false,
+        is_free_threaded: false,
+        extension_suffix: None,
+    }
+}
+
+fn linux(machine: &str, libc: Libc) -> Platform {
+    Platform {
+        name: format!("linux-{machine}"),
+        is_32bit: false,
+        libc: Some(libc),
+        elf: None,
+        overrides: None,
+    }
+}
+
+#[test]
+fn the_best_tag_is_the_own_abi_on_the_newest_platform() {
+    let tags = compatible_tags(&cpython((3, 12)), &linux("x86_64", Libc::Glibc(2, 36)));
+    assert_eq!(tags[0], "cp312-cp312-manylinux_2_36_x86_64");
+    assert_eq!(tags.last().map(String::as_str), Some("py30-none-any"));
+    let place = |tag: &str| tags.iter().position(|it| it == tag).expect(tag);
+    let order = [
+        "cp312-cp312-manylinux_2_17_x86_64",
+        "cp312-cp312-manylinux2014_x86_64",
+        "cp312-cp312-manylinux1_x86_64",
+        "cp312-cp312-linux_x86_64",
+        "cp312-abi3-manylinux_2_36_x86_64",
+        "cp312-none-linux_x86_64",
+        "cp311-abi3-manylinux_2_36_x86_64",
+        "cp32-abi3-linux_x86_64",
+        "py312-none-manylinux_2_36_x86_64",
+        "py3-none-linux_x86_64",
+        "cp312-none-any",
+        "py312-none-any",
+        "py3-none-any",
+        "py311-none-any",
+    ];
+    assert!(order.map(place).is_sorted(), "{:?}", order.map(place));
+}
+
+#[test]
+fn arm_has_no_manylinux_older_than_2014() {
+    let tags = compatible_tags(&cpython((3, 12)), &linux("aarch64", Libc::Glibc(2, 31)));
+    assert!(tags.iter().any(|tag| tag == "cp312-cp312-manylinux2014_aarch64"));
+    assert!(!tags.iter().any(|tag| tag.contains("manylinux_2_16") || tag.contains("manylinux1_")));
+}
+
+#[test]
+fn musl_counts_down_its_minor_versions() {
+    let tags = compatible_tags(&cpython((3, 10)), &linux("x86_64", Libc::Musl(1, 2)));
+    let expected = ["1_2", "1_1", "1_0"].map(|it| format!("cp310-cp310-musllinux_{it}_x86_64"));
+    assert_eq!(tags[..3], expected);
+    assert_eq!(tags[3], "cp310-cp310-linux_x86_64");
+}
+
+#[test]
+fn free_threaded_python_has_no_stable_abi() {
+    let abi = Abi { is_free_threaded: true, ..cpython((3, 13)) };
+    let tags = compatible_tags(&abi, &linux("x86_64", Libc::Glibc(2, 36)));
+    assert_eq!(tags[0], "cp313-cp313t-manylinux_2_36_x86_64");
+    assert!(!tags.iter().any(|tag| tag.contains("abi3")));
+}
+
+#[test]
+fn debug_python_prefers_its_own_abi_and_takes_the_normal_one() {
+    let abi = Abi { is_debug: true, ..cpython((3, 12)) };
+    let tags = compatible_tags(&abi, &linux("x86_64", Libc::Glibc(2, 5)));
+    assert_eq!(tags[0], "cp312-cp312d-manylinux_2_5_x86_64");
+    assert!(tags.iter().any(|tag| tag == "cp312-cp312-linux_x86_64"));
+}
+
+#[test]
+fn pypy_reads_its_abi_from_the_suffix_of_extensions() {
+    let abi = Abi {
+        implementation: "pypy".to_owned(),
+        extension_suffix: Some(".pypy310-pp73-x86_64-linux-gnu.so".to_owned()),
+        ..cpython((3, 10))
+    };
+    let tags = compatible_tags(&abi, &linux("x86_64", Libc::Glibc(2, 36)));
+    assert_eq!(tags[0], "pp310-pypy310_pp73-manylinux_2_36_x86_64");
+    assert!(tags.iter().any(|tag| tag == "pp3-none-any"));
+}
+
+fn program(path: &Path) {
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+    std::fs::write(path, "#!/bin/sh\n").expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+#[test]
+fn the_base_of_the_projects_environment_comes_before_the_search_path() {
+    let (system, project) =
+        (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+    let base = system.path().join("bin/python3.12");
+    program(&base);
+    program(&system.path().join("path/python3"));
+    let search_path = system.path().join("path").into_os_string();
+    let found = || find(None, project.path(), Some(&search_path)).expect("found");
+    assert_eq!(found(), system.path().join("path/python3"));
+    std::fs::create_dir(project.path().join("venv")).expect("made");
+    let config = format!("home = {}\nversion = 3.12.4\n", system.path().join("bin").display());
+    std::fs::write(project.path().join("venv/pyvenv.cfg"), config).expect("written");
+    assert_eq!(found(), base);
+}
+
+#[test]
+fn a_program_inside_the_project_is_not_run_unasked() {
+    let project = tempfile::tempdir().expect("made");
+    let trap = project.path().join("tools/python3");
+    program(&trap);
+    std::fs::create_dir(project.path().join(".venv")).expect("made");
+    let config = format!("home = {}\n", project.path().join("tools").display());
+    std::fs::write(project.path().join(".venv/pyvenv.cfg"), config).expect("written");
+    let error = find(None, project.path(), None).expect_err("refused");
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "untrusted-python"));
+    assert_eq!(find(Some(&trap), project.path(), None).expect("named"), trap);
+}
+
+#[test]
+fn relative_entries_of_the_search_path_are_skipped() {
+    let project = tempfile::tempdir().expect("made");
+    let error = find(None, project.path(), Some(".::bin".as_ref())).expect_err("nothing found");
+    assert_eq!(error.code, "no-python");
+}
+
+#[test]
+fn a_program_that_is_no_python_is_named_in_the_error() {
+    let directory = tempfile::tempdir().expect("made");
+    let path = directory.path().join("python3");
+    std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let error = super::Interpreter::inspect(&path).expect_err("not a Python");
+    assert_eq!(error.code, "bad-python");
+    assert!(error.message.contains(&path.display().to_string()), "{error}");
+}

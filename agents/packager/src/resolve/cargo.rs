@@ -1,0 +1,132 @@
+//! Crates for a cargo workspace: what `cargo generate-lockfile` would choose, as exact packages and a lock file.
+//!
+//! As cargo does for its lock: every feature of every member is on, dependencies for all targets count, dev
+//! dependencies count for members only, one version per crate and range of compatible versions. A version that is already locked
+//! is kept where it fits; else versions that the compiler can build come first; else the newest.
+
+mod activation;
+mod assemble;
+mod crates;
+pub mod lock;
+mod provider;
+mod repair;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use pubgrub::PubGrubError;
+use semver::Version;
+
+use self::lock::Lock;
+use self::provider::Provider;
+use super::conflict::{Explanation, explain};
+use super::indexed::ROOT;
+use super::{Conflict, ResolveError};
+use crate::error::{Error, Kind};
+use crate::metadata::Hashes;
+use crate::metadata::cargo::{Dependency, Metadata};
+use crate::resolution::Resolution;
+
+/// One member of the workspace.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// Its dependencies on crates of the registry, of all kinds.
+    pub dependencies: Vec<Dependency>,
+    /// Names of other members that it depends on by path.
+    pub local: Vec<String>,
+    /// Its `[features]`.
+    pub features: BTreeMap<String, Vec<String>>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The members.
+    pub roots: &'a [Root],
+    /// Versions in an existing lock, kept wherever they still fit, even if they were yanked since.
+    pub preferred: &'a BTreeMap<String, BTreeSet<Version>>,
+    /// The `rust-version`s of the members, or the compiler's where none has one; empty to ignore compilers.
+    pub rust_versions: &'a [Version],
+    /// The registry as the lock names it: [`lock::default_source`] or `sparse+https://...`.
+    pub source: &'a str,
+    /// Where the registry keeps the `.crate` file of a name, version and checksum (its `dl`).
+    pub download: &'a dyn Fn(&str, &Version, &Hashes) -> String,
+    /// When to give up.
+    pub deadline: Option<Instant>,
+}
+
+/// The answer in two forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The crates to fetch; members are not among them.
+    pub resolution: Resolution,
+    /// Everything that `Cargo.lock` says.
+    pub lock: Lock,
+}
+
+/// Finds one version for each crate that the members need.
+///
+/// # Errors
+/// [`ResolveError::Conflict`] where no set of versions does, with repairs that were checked; otherwise what the
+/// index said, `other-registry` for a direct dependency from another registry, `unknown-feature`, `deadline`.
+pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolved, ResolveError> {
+    for root in request.roots {
+        for dependency in &root.dependencies {
+            if dependency.registry.is_some() {
+                let (name, root) = (&dependency.package, &root.name);
+                let message =
+                    format!("`{root}` wants `{name}` from another registry than the default one");
+                return Err(Error::new(Kind::Usage, "other-registry", message)
+                    .hint(
+                        "only one registry per project can be resolved; use cargo for this project",
+                    )
+                    .into());
+            }
+        }
+    }
+    match solve(request, metadata)? {
+        Ok(resolved) => Ok(resolved),
+        Err(failure) => Err(ResolveError::Conflict(Conflict {
+            explanation: failure.text,
+            repairs: repair::find(request, metadata, &failure.suspects),
+        })),
+    }
+}
+
+/// A failure as [`repair`] needs it.
+struct Failure {
+    text: String,
+    /// Crates that the proof mentions.
+    suspects: BTreeSet<String>,
+}
+
+/// One run of the solver: a resolution, or the proof that there is none.
+fn solve(
+    request: &Request<'_>,
+    metadata: &dyn Metadata,
+) -> Result<Result<Resolved, Failure>, Error> {
+    let provider = Provider::new(request, metadata);
+    provider.check_roots()?;
+    match pubgrub::resolve(&provider, ROOT, 0u32) {
+        Ok(selected) => Ok(Ok(assemble::assemble(&provider, selected)?)),
+        Err(PubGrubError::NoSolution(tree)) => {
+            let Explanation { text, packages } = explain(tree, &provider);
+            let suspects = packages
+                .into_iter()
+                .filter_map(|id| provider.crate_name(id).map(|it| it.to_string()));
+            Ok(Err(Failure { text, suspects: suspects.collect() }))
+        }
+        Err(
+            PubGrubError::ErrorRetrievingDependencies { source, .. }
+            | PubGrubError::ErrorChoosingVersion { source, .. }
+            | PubGrubError::ErrorInShouldCancel(source),
+        ) => Err(source),
+    }
+}

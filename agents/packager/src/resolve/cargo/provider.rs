@@ -1,0 +1,496 @@
+//! The registry's index as `pubgrub` asks for it.
+//!
+//! Cargo's rules become packages: a crate in one range of compatible versions; each of its features, which needs
+//! the crate at the same version and what the feature lists; for a requirement that spans several ranges, a choice
+//! whose versions are the ranges; and for each native library, the right to link it, which one version has.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
+use semver::{Version, VersionReq};
+
+use super::Request;
+use super::activation::{Manifest, Value, features_of, of};
+use super::crates::{Bucket, Crates, Matching};
+use crate::error::{Error, Kind};
+use crate::limits::CONFLICTS_UNTIL_EARLY;
+use crate::metadata::cargo::{self as metadata, Dependency, Metadata};
+use crate::resolve::indexed::{Id, Interner, Reason, Set};
+
+/// What an [`Id`] stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// The workspace.
+    Root,
+    /// A member, by position.
+    Member(usize),
+    /// A crate in one range of compatible versions.
+    Crate(Rc<str>, Bucket),
+    /// A feature of one.
+    Feature(Rc<str>, Bucket, Rc<str>),
+    /// Which range a dependent's requirement is met in. The positions are those of [`Matching`].
+    Choice(Id, Rc<str>, VersionReq),
+    /// A feature of whatever the choice (given as package) falls on.
+    ChoiceFeature(Id, Rc<str>),
+    /// The right to link a native library. The positions are those of the holders.
+    Links(Rc<str>),
+}
+
+/// One resolution under way.
+pub(super) struct Provider<'a> {
+    pub(super) request: &'a Request<'a>,
+    metadata: &'a dyn Metadata,
+    pub(super) ids: RefCell<Interner<Key>>,
+    crates: RefCell<HashMap<Rc<str>, Rc<Crates>>>,
+    matching: RefCell<HashMap<Rc<str>, HashMap<VersionReq, Matching>>>,
+    /// Who links a native library.
+    holders: RefCell<HashMap<Rc<str>, Vec<Holder>>>,
+    /// The position last chosen for a crate: its features follow it.
+    chosen: RefCell<HashMap<(Rc<str>, Bucket), u32>>,
+    /// The position last chosen for a choice, likewise.
+    fallen: RefCell<HashMap<Id, u32>>,
+    calls: Cell<u32>,
+}
+
+/// A version that links a native library.
+type Holder = (Rc<str>, Version);
+
+/// What one dependency, with the features asked of it, means to the solver.
+type Found = Vec<(Id, Set)>;
+
+impl<'a> Provider<'a> {
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
+        Self {
+            request,
+            metadata,
+            ids: RefCell::new(Interner::new(Key::Root)),
+            crates: RefCell::default(),
+            matching: RefCell::default(),
+            holders: RefCell::default(),
+            chosen: RefCell::default(),
+            fallen: RefCell::default(),
+            calls: Cell::new(0),
+        }
+    }
+
+    pub(super) fn key(&self, id: Id) -> Key {
+        self.ids.borrow().key(id).clone()
+    }
+
+    pub(super) fn id(&self, key: Key) -> Id {
+        self.ids.borrow_mut().id(key)
+    }
+
+    /// The crate that a package belongs to.
+    pub(super) fn crate_name(&self, id: Id) -> Option<Rc<str>> {
+        match self.key(id) {
+            Key::Crate(name, _) | Key::Feature(name, ..) | Key::Choice(_, name, _) => Some(name),
+            Key::ChoiceFeature(choice, _) => self.crate_name_of_choice(choice),
+            Key::Root | Key::Member(_) | Key::Links(_) => None,
+        }
+    }
+
+    fn crate_name_of_choice(&self, choice: Id) -> Option<Rc<str>> {
+        match self.key(choice) {
+            Key::Choice(_, name, _) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Fails with the registry's own words where a direct dependency does not exist, and where members' features
+    /// mention what does not exist.
+    pub(super) fn check_roots(&self) -> Result<(), Error> {
+        let dependencies = || self.request.roots.iter().flat_map(|root| &root.dependencies);
+        for dependency in dependencies() {
+            self.metadata.prefetch(&dependency.package);
+        }
+        for dependency in dependencies() {
+            if self.crates(&dependency.package)?.krate.is_none() {
+                self.metadata.krate(&dependency.package)?;
+            }
+        }
+        for (position, root) in self.request.roots.iter().enumerate() {
+            let manifest = self.member(position);
+            if let Err(feature) = manifest.activate(manifest.all_features()) {
+                let message =
+                    format!("a feature of `{}` lists `{feature}`, which does not exist", root.name);
+                return Err(Error::new(Kind::Usage, "unknown-feature", message)
+                    .hint("name a feature, or an optional dependency as `dep:NAME`"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn member(&self, position: usize) -> Manifest<'a> {
+        let root = &self.request.roots[position];
+        Manifest { dependencies: &root.dependencies, features: &root.features, is_member: true }
+    }
+
+    /// The versions of a crate; none where the registry does not know it.
+    pub(super) fn crates(&self, name: &str) -> Result<Rc<Crates>, Error> {
+        if let Some(crates) = self.crates.borrow().get(name) {
+            return Ok(Rc::clone(crates));
+        }
+        let crates = match self.metadata.krate(name) {
+            Ok(krate) => {
+                let locked = self.request.preferred.get(name);
+                Crates::new(krate, locked, self.request.rust_versions)
+            }
+            Err(error) if error.code == "unknown-package" => Crates::none(),
+            Err(error) => return Err(error),
+        };
+        let crates = Rc::new(crates);
+        self.crates.borrow_mut().insert(Rc::from(name), Rc::clone(&crates));
+        Ok(crates)
+    }
+
+    /// Where a requirement can be met.
+    pub(super) fn matching(&self, name: &str, requirement: &VersionReq) -> Result<Matching, Error> {
+        let mut matching = self.matching.borrow_mut();
+        if let Some(found) = matching.get(name).and_then(|found| found.get(requirement)) {
+            return Ok(Rc::clone(found));
+        }
+        let found = self.crates(name)?.matching(requirement);
+        let of_name = matching.entry(Rc::from(name)).or_default();
+        of_name.insert(requirement.clone(), Rc::clone(&found));
+        Ok(found)
+    }
+
+    /// The version at a position.
+    pub(super) fn version(
+        &self,
+        name: &str,
+        bucket: Bucket,
+        position: u32,
+    ) -> Result<std::sync::Arc<metadata::Version>, Error> {
+        let crates = self.crates(name)?;
+        let candidate = crates.list(bucket).get(position as usize).ok_or_else(|| {
+            Error::new(Kind::Failed, "no-version", format!("`{name}` has no version in {bucket}"))
+        })?;
+        Ok(std::sync::Arc::clone(&candidate.version))
+    }
+
+    /// Adds what one dependency asks for, in a range of compatible versions or a choice between several.
+    fn require<'f>(
+        &self,
+        parent: Id,
+        dependency: &Dependency,
+        features: impl IntoIterator<Item = &'f str>,
+        found: &mut Found,
+    ) -> Result<(), Error> {
+        let name: Rc<str> = Rc::from(dependency.package.as_str());
+        let matching = self.matching(&name, &dependency.requirement)?;
+        match matching.as_slice() {
+            [] => found.push((self.id(Key::Crate(name, Bucket::Nothing)), Set::empty())),
+            [(bucket, set)] => {
+                found.push((self.id(Key::Crate(Rc::clone(&name), *bucket)), set.clone()));
+                for feature in features {
+                    if self.may_skip(&name, *bucket, set, feature)? {
+                        continue;
+                    }
+                    let key = Key::Feature(Rc::clone(&name), *bucket, Rc::from(feature));
+                    found.push((self.id(key), set.clone()));
+                }
+            }
+            several => {
+                let all = Set::of(several.len(), |_| true);
+                let choice = self.id(Key::Choice(parent, name, dependency.requirement.clone()));
+                found.push((choice, all.clone()));
+                for feature in features {
+                    let key = Key::ChoiceFeature(choice, Rc::from(feature));
+                    found.push((self.id(key), all.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a feature cannot matter: `default` where no version in the set has it.
+    fn may_skip(
+        &self,
+        name: &str,
+        bucket: Bucket,
+        set: &Set,
+        feature: &str,
+    ) -> Result<bool, Error> {
+        if feature != "default" {
+            return Ok(false);
+        }
+        let crates = self.crates(name)?;
+        let list = crates.list(bucket);
+        let has_default = |position: usize| list[position].version.features.contains_key("default");
+        Ok(!set.members(list.len()).any(has_default))
+    }
+
+    fn member_dependencies(&self, id: Id, position: usize) -> Result<Found, Error> {
+        let manifest = self.member(position);
+        let mut found = Vec::new();
+        // Checked before: `check_roots` followed all features.
+        let activation = manifest.activate(manifest.all_features()).unwrap_or_default();
+        for (dependency, features) in manifest.active(&activation) {
+            self.require(id, dependency, features, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn crate_dependencies(
+        &self,
+        id: Id,
+        name: &Rc<str>,
+        bucket: Bucket,
+        position: u32,
+    ) -> Result<Result<Found, Reason>, Error> {
+        let version = self.version(name, bucket, position)?;
+        let manifest = of(&version);
+        let needed = || manifest.dependencies().map(|(_, it)| it).filter(|it| !it.optional);
+        if let Some(reason) = needed().find_map(foreign) {
+            return Ok(Err(reason));
+        }
+        for dependency in needed() {
+            self.metadata.prefetch(&dependency.package);
+        }
+        let mut found = Vec::new();
+        for dependency in needed() {
+            self.require(id, dependency, features_of(dependency), &mut found)?;
+        }
+        if let Some(links) = &version.links {
+            let links: Rc<str> = Rc::from(links.as_str());
+            let mut holders = self.holders.borrow_mut();
+            let holders = holders.entry(Rc::clone(&links)).or_default();
+            let holder = (Rc::clone(name), version.version.clone());
+            let token = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
+                holders.push(holder);
+                holders.len() - 1
+            });
+            found.push((self.id(Key::Links(links)), Set::singleton(token as u32)));
+        }
+        Ok(Ok(found))
+    }
+
+    fn feature_dependencies(
+        &self,
+        name: &Rc<str>,
+        bucket: Bucket,
+        feature: &str,
+        position: u32,
+    ) -> Result<Result<Found, Reason>, Error> {
+        let version = self.version(name, bucket, position)?;
+        let manifest = of(&version);
+        let base = self.id(Key::Crate(Rc::clone(name), bucket));
+        let same = Set::singleton(position);
+        let mut found = vec![(base, same.clone())];
+        let values = match manifest.feature(feature) {
+            Some(values) => values,
+            None if feature == "default" => Vec::new(),
+            None => return Ok(Err(format!("it has no feature `{feature}`").into())),
+        };
+        let own = |feature: &str| {
+            let key = Key::Feature(Rc::clone(name), bucket, Rc::from(feature));
+            (self.id(key), same.clone())
+        };
+        for value in values {
+            let (alias, asked) = match value {
+                Value::Feature(other) if other == feature => continue,
+                Value::Feature(other) => {
+                    found.push(own(other));
+                    continue;
+                }
+                Value::Dependency(alias) => (alias, None),
+                Value::DependencyFeature { alias, feature: asked, is_weak } => {
+                    if !is_weak && alias != feature && manifest.switches_on_alias(alias) {
+                        found.push(own(alias));
+                    }
+                    (alias, Some(asked))
+                }
+            };
+            for (_, dependency) in manifest.named(alias) {
+                if let Some(reason) = foreign(dependency) {
+                    return Ok(Err(reason));
+                }
+                self.metadata.prefetch(&dependency.package);
+                let mut features = features_of(dependency);
+                features.extend(asked);
+                self.require(base, dependency, features, &mut found)?;
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    /// What a choice falls on at a position.
+    fn choice(
+        &self,
+        name: &str,
+        requirement: &VersionReq,
+        position: u32,
+    ) -> Result<(Bucket, Set), Error> {
+        let matching = self.matching(name, requirement)?;
+        matching.get(position as usize).cloned().ok_or_else(|| {
+            Error::new(
+                Kind::Failed,
+                "no-version",
+                format!("`{name}` has no version for {requirement}"),
+            )
+        })
+    }
+
+    fn count(&self, name: &str, bucket: Bucket, set: &Set) -> usize {
+        self.crates.borrow().get(name).map_or(0, |crates| set.size(crates.list(bucket).len()))
+    }
+
+    fn count_choice(&self, name: &str, requirement: &VersionReq, set: &Set) -> usize {
+        let Ok(matching) = self.matching(name, requirement) else { return 0 };
+        let positions = set.members(matching.len());
+        positions
+            .map(|position| self.count(name, matching[position].0, &matching[position].1))
+            .sum()
+    }
+
+    /// Prunes what the solver cannot take: a package that needs itself.
+    fn checked(&self, id: Id, position: u32, found: Found) -> Result<Found, Reason> {
+        let mut kept: Found = Vec::with_capacity(found.len());
+        let mut seen: BTreeSet<(Id, String)> = BTreeSet::new();
+        for (to, set) in found {
+            if to == id {
+                if !set.contains(&position) {
+                    return Err("it needs another version of itself".into());
+                }
+                continue;
+            }
+            if seen.insert((to, set.to_string())) {
+                kept.push((to, set));
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// Why a dependency rules out its version: it comes from another registry.
+fn foreign(dependency: &Dependency) -> Option<Reason> {
+    let name = &dependency.package;
+    dependency.registry.is_some().then(|| format!("it needs `{name}` from another registry").into())
+}
+
+/// What caused many conflicts first; then, as cargo does, what has the fewest candidates; then in the order of
+/// discovery. A feature never precedes its crate: its set is no smaller, and it was discovered later.
+type Priority = (u8, Reverse<usize>, Reverse<u32>);
+
+impl DependencyProvider for Provider<'_> {
+    type P = Id;
+    type V = u32;
+    type VS = Set;
+    type Priority = Priority;
+    type M = Reason;
+    type Err = Error;
+
+    fn prioritize(&self, id: &Id, set: &Set, statistics: &PackageResolutionStatistics) -> Priority {
+        let (class, count) = match self.key(*id) {
+            Key::Root | Key::Member(_) => (2, 0),
+            Key::Links(_) => (0, 0),
+            Key::Crate(name, bucket) => {
+                let is_culprit = statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY;
+                (u8::from(is_culprit), self.count(&name, bucket, set))
+            }
+            Key::Feature(name, bucket, _) => (0, self.count(&name, bucket, set)),
+            Key::Choice(_, name, requirement) => (0, self.count_choice(&name, &requirement, set)),
+            Key::ChoiceFeature(choice, _) => match self.key(choice) {
+                Key::Choice(_, name, requirement) => {
+                    (0, self.count_choice(&name, &requirement, set))
+                }
+                _ => (0, 0),
+            },
+        };
+        (class, Reverse(count), Reverse(id.0))
+    }
+
+    fn choose_version(&self, id: &Id, set: &Set) -> Result<Option<u32>, Error> {
+        let found = match self.key(*id) {
+            Key::Root | Key::Member(_) => Some(0),
+            Key::Crate(name, bucket) => {
+                let best = self.crates(&name)?.best(bucket, set);
+                if let Some(position) = best {
+                    self.chosen.borrow_mut().insert((name, bucket), position as u32);
+                }
+                best
+            }
+            Key::Feature(name, bucket, _) => {
+                let chosen = self.chosen.borrow().get(&(Rc::clone(&name), bucket)).copied();
+                match chosen {
+                    Some(position) if set.contains(&position) => Some(position as usize),
+                    _ => self.crates(&name)?.best(bucket, set),
+                }
+            }
+            Key::Choice(_, name, requirement) => {
+                let count = self.matching(&name, &requirement)?.len();
+                let last = set.members(count).next_back();
+                if let Some(position) = last {
+                    self.fallen.borrow_mut().insert(*id, position as u32);
+                }
+                last
+            }
+            Key::ChoiceFeature(choice, _) => {
+                let Key::Choice(_, name, requirement) = self.key(choice) else { return Ok(None) };
+                let fallen = self.fallen.borrow().get(&choice).copied();
+                match fallen {
+                    Some(position) if set.contains(&position) => Some(position as usize),
+                    _ => set.members(self.matching(&name, &requirement)?.len()).next_back(),
+                }
+            }
+            Key::Links(name) => {
+                let count = self.holders.borrow().get(&name).map_or(0, Vec::len);
+                set.members(count).next()
+            }
+        };
+        Ok(found.map(|position| position as u32))
+    }
+
+    fn get_dependencies(
+        &self,
+        id: &Id,
+        position: &u32,
+    ) -> Result<Dependencies<Id, Set, Reason>, Error> {
+        let found = match self.key(*id) {
+            Key::Root => {
+                let member = |position| (self.id(Key::Member(position)), Set::singleton(0));
+                Ok((0..self.request.roots.len()).map(member).collect())
+            }
+            Key::Member(member) => Ok(self.member_dependencies(*id, member)?),
+            Key::Crate(name, bucket) => self.crate_dependencies(*id, &name, bucket, *position)?,
+            Key::Feature(name, bucket, feature) => {
+                self.feature_dependencies(&name, bucket, &feature, *position)?
+            }
+            Key::Choice(_, name, requirement) => {
+                let (bucket, set) = self.choice(&name, &requirement, *position)?;
+                Ok(vec![(self.id(Key::Crate(name, bucket)), set)])
+            }
+            Key::ChoiceFeature(choice, feature) => match self.key(choice) {
+                Key::Choice(_, name, requirement) => {
+                    let (bucket, set) = self.choice(&name, &requirement, *position)?;
+                    let mut found = vec![(choice, Set::singleton(*position))];
+                    if !self.may_skip(&name, bucket, &set, &feature)? {
+                        found.push((self.id(Key::Feature(name, bucket, feature)), set));
+                    }
+                    Ok(found)
+                }
+                _ => Ok(Vec::new()),
+            },
+            Key::Links(_) => Ok(Vec::new()),
+        };
+        Ok(match found.and_then(|found| self.checked(*id, *position, found)) {
+            Ok(found) => Dependencies::Available(found.into_iter().collect()),
+            Err(reason) => Dependencies::Unavailable(reason),
+        })
+    }
+
+    fn should_cancel(&self) -> Result<(), Error> {
+        // Asking the clock costs as much as a step, so it is asked at every 16th.
+        let calls = self.calls.get().wrapping_add(1);
+        self.calls.set(calls);
+        if calls % 16 == 1 && super::super::is_past(self.request.deadline) {
+            return Err(super::super::deadline_exceeded());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! The versions of one project as the solver sees them: which file each would be installed from, or why none.
+//!
+//! Positions are grouped: yanked versions first, then pre-releases, then final releases, each group ascending.
+//! A requirement that may use final releases only is then one run of positions however many release candidates were
+//! published in between.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pep440_rs::{Version, VersionSpecifiers};
+
+use super::specifiers::{admits_python, matches, mentions_prerelease, pins, text};
+use crate::metadata::pypi::{File, FileKind, Project};
+use crate::resolve::indexed::{Set, describe};
+
+/// How a version counts before anybody looked at what it depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// Withdrawn; only for those who pin it.
+    Yanked,
+    /// A pre-release; only for those who ask for it, or where there is nothing else.
+    Prerelease,
+    /// A final release.
+    Final,
+}
+
+/// One version of a project.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) version: Version,
+    pub(super) class: Class,
+    /// The best file, or the reason why there is none.
+    pub(super) file: Result<Arc<File>, Arc<str>>,
+}
+
+/// All versions of a project.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) project: Option<Arc<Project>>,
+    pub(super) list: Vec<Candidate>,
+}
+
+/// What the versions are judged by.
+pub(super) struct Judge<'a> {
+    pub(super) python: &'a Version,
+    /// Position of each compatibility tag, 0 the best.
+    pub(super) tags: HashMap<&'a str, usize>,
+}
+
+/// What direct requirements and installed versions allow of one project beyond the rules for everybody.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    pub(super) prereleases: bool,
+    pub(super) yanked: Vec<Version>,
+}
+
+impl Candidates {
+    /// Groups the files by version and judges each group.
+    pub(super) fn new(project: Arc<Project>, judge: &Judge<'_>) -> Self {
+        let mut groups: HashMap<&Version, Vec<&Arc<File>>> = HashMap::new();
+        for file in &project.files {
+            groups.entry(&file.version).or_default().push(file);
+        }
+        let mut list: Vec<Candidate> = groups
+            .into_iter()
+            .map(|(version, files)| {
+                let is_yanked = files.iter().all(|file| file.yanked.is_some());
+                let class = match (is_yanked, version.any_prerelease()) {
+                    (true, _) => Class::Yanked,
+                    (false, true) => Class::Prerelease,
+                    (false, false) => Class::Final,
+                };
+                Candidate { version: version.clone(), class, file: best_file(&files, judge) }
+            })
+            .collect();
+        list.sort_by(|one, other| (one.class, &one.version).cmp(&(other.class, &other.version)));
+        Self { project: Some(project), list }
+    }
+
+    /// A project that the index does not have.
+    pub(super) fn none() -> Self {
+        Self { project: None, list: Vec::new() }
+    }
+
+    /// The positions that a requirement may use.
+    pub(super) fn matching(&self, specifiers: &VersionSpecifiers, allowance: &Allowance) -> Set {
+        let is_match: Vec<bool> = self
+            .list
+            .iter()
+            .map(|candidate| {
+                matches(specifiers, &candidate.version)
+                    && (candidate.class != Class::Yanked
+                        || pins(specifiers, &candidate.version)
+                        || allowance.yanked.contains(&candidate.version))
+            })
+            .collect();
+        let has_final = self.list.iter().zip(&is_match).any(|(candidate, &is_match)| {
+            is_match && candidate.class == Class::Final && candidate.file.is_ok()
+        });
+        let takes_prereleases =
+            allowance.prereleases || mentions_prerelease(specifiers) || !has_final;
+        Set::of(self.list.len(), |position| {
+            is_match[position]
+                && (takes_prereleases || self.list[position].class != Class::Prerelease)
+        })
+    }
+
+    /// The newest usable version in a set.
+    pub(super) fn newest(&self, set: &Set) -> Option<usize> {
+        set.members(self.list.len())
+            .filter(|&position| self.list[position].file.is_ok())
+            .max_by(|&one, &other| self.list[one].version.cmp(&self.list[other].version))
+    }
+
+    /// Which versions a set means, for people; `None` for all.
+    pub(super) fn describe(&self, set: &Set) -> Option<String> {
+        let is_meant = |position: usize| pubgrub::VersionSet::contains(set, &(position as u32));
+        // Where only final releases are meant, the others are not worth a gap in the text.
+        let meant = || (0..self.list.len()).filter(|&position| is_meant(position));
+        let only_final = meant().all(|position| self.list[position].class == Class::Final);
+        let mut shown: Vec<usize> = (0..self.list.len())
+            .filter(|&position| !only_final || self.list[position].class == Class::Final)
+            .collect();
+        shown.sort_by(|&one, &other| self.list[one].version.cmp(&self.list[other].version));
+        let texts: Vec<_> = shown
+            .into_iter()
+            .map(|position| (self.list[position].version.to_string(), is_meant(position)))
+            .collect();
+        describe(&texts)
+    }
+
+    /// Why no version in a set can be used, grouped by reason; `None` where the set has no version.
+    pub(super) fn why_unusable(&self, set: &Set) -> Option<String> {
+        let positions: Vec<_> = set.members(self.list.len()).collect();
+        self.why(&positions)
+    }
+
+    /// Why nothing that the specifiers match can be used.
+    pub(super) fn why_nothing(&self, specifiers: &VersionSpecifiers) -> Option<String> {
+        let matching: Vec<_> = (0..self.list.len())
+            .filter(|&position| matches(specifiers, &self.list[position].version))
+            .collect();
+        self.why(&matching)
+    }
+
+    fn why(&self, positions: &[usize]) -> Option<String> {
+        let name = &self.project.as_ref()?.name;
+        let mut reasons: Vec<(&str, Vec<usize>)> = Vec::new();
+        for &position in positions {
+            let candidate = &self.list[position];
+            let reason = match (&candidate.file, candidate.class) {
+                (Err(reason), _) => &**reason,
+                (Ok(_), Class::Yanked) => "was yanked, and nothing pins it exactly",
+                (Ok(_), Class::Prerelease) => "is a pre-release, and nothing asks for one",
+                (Ok(_), Class::Final) => continue,
+            };
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, positions)) => positions.push(position),
+                None => reasons.push((reason, vec![position])),
+            }
+        }
+        if reasons.is_empty() {
+            return None;
+        }
+        // The reason that holds for most versions first; the rest rarely helps.
+        reasons.sort_by_key(|(_, positions)| std::cmp::Reverse(positions.len()));
+        let clauses: Vec<_> = reasons
+            .iter()
+            .take(3)
+            .map(|(reason, positions)| {
+                let count = self.list.len();
+                let set = Set::of(count, |position| positions.contains(&position));
+                match self.describe(&set) {
+                    Some(versions) => format!("`{name}` {versions} {reason}"),
+                    None => format!("every version of `{name}` {reason}"),
+                }
+            })
+            .collect();
+        Some(clauses.join(" and "))
+    }
+}
+
+/// The file to install a version from.
+fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<str>> {
+    let mut best: Option<(usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
+    let (mut has_wheel, mut has_fitting_wheel, mut has_hash) = (false, false, false);
+    let mut unmet_python = None;
+    let all_yanked = files.iter().all(|file| file.yanked.is_some());
+    for &file in files {
+        let FileKind::Wheel { build, tags } = &file.kind else { continue };
+        // One yanked file of a version that was not yanked as a whole is passed over.
+        if file.yanked.is_some() && !all_yanked {
+            continue;
+        }
+        has_wheel = true;
+        if let Some(requires) = &file.requires_python
+            && !admits_python(requires, judge.python)
+        {
+            unmet_python = Some(requires);
+            continue;
+        }
+        let Some(rank) = tags.iter().filter_map(|tag| judge.tags.get(tag.as_str())).min() else {
+            continue;
+        };
+        has_fitting_wheel = true;
+        if file.hashes.is_empty() {
+            continue;
+        }
+        has_hash = true;
+        let key = (*rank, std::cmp::Reverse(BuildNumber::new(build.as_deref())));
+        let is_better = best.as_ref().is_none_or(|(rank, build, held)| {
+            (&key.0, &key.1, &file.name) < (rank, build, &held.name)
+        });
+        if is_better {
+            best = Some((key.0, key.1, file));
+        }
+    }
+    if let Some((_, _, file)) = best {
+        return Ok(Arc::clone(file));
+    }
+    let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
+    let unmet_python = unmet_python
+        .or_else(|| source_python.into_iter().find(|it| !admits_python(it, judge.python)));
+    Err(match unmet_python {
+        Some(requires) if !has_fitting_wheel => needs_python(requires, judge.python),
+        _ if has_fitting_wheel && !has_hash => "is published without a hash to verify it by".into(),
+        _ if has_wheel => "has no wheel for this platform and Python".into(),
+        _ => "is published as source only, and building is not done".into(),
+    })
+}
+
+/// The reason for a version that another Python is needed for; follows the name of a version.
+pub(super) fn needs_python(requires: &VersionSpecifiers, python: &Version) -> Arc<str> {
+    format!("needs Python {} (this is {python})", text(requires)).into()
+}
+
+/// Build numbers order by their leading digits, then by the rest; none is the lowest.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct BuildNumber<'a>(Option<(u64, &'a str)>);
+
+impl<'a> BuildNumber<'a> {
+    fn new(text: Option<&'a str>) -> Self {
+        Self(text.map(|text| {
+            let end = text.find(|character: char| !character.is_ascii_digit());
+            let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
+            (digits.parse().unwrap_or(0), rest)
+        }))
+    }
+}

@@ -1,0 +1,445 @@
+//! PyPI's metadata as `pubgrub` asks for it.
+//!
+//! An extra is a package of its own that needs its base at the same version: `a[x]` at position 3 needs `a` at
+//! position 3 and what the extra adds. Both share one list of candidates.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{ExtraName, PackageName, Requirement, VersionOrUrl};
+use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
+
+use super::Request;
+use super::candidates::{Allowance, Candidates, Judge, needs_python};
+use super::specifiers::{admits_python, mentions_prerelease, pins};
+use crate::error::{Error, Kind};
+use crate::limits::{CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX};
+use crate::metadata::pypi::{CoreMetadata, Metadata};
+use crate::resolve::indexed::{Id, Interner, Reason, Set};
+
+/// What an [`Id`] stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// The project being resolved.
+    Root,
+    /// A package.
+    Base(PackageName),
+    /// An extra of a package.
+    Extra(PackageName, ExtraName),
+}
+
+impl Key {
+    pub(super) fn package(&self) -> Option<&PackageName> {
+        match self {
+            Key::Root => None,
+            Key::Base(name) | Key::Extra(name, _) => Some(name),
+        }
+    }
+
+    /// The extras under which markers are evaluated.
+    pub(super) fn extras(&self) -> &[ExtraName] {
+        match self {
+            Key::Extra(_, extra) => std::slice::from_ref(extra),
+            _ => &[],
+        }
+    }
+}
+
+/// The code of an error that says that a file is there but its metadata is not what it should be.
+pub(super) const BAD_METADATA: &str = "bad-metadata";
+
+/// One resolution under way.
+pub(super) struct Provider<'a> {
+    pub(super) request: &'a Request<'a>,
+    metadata: &'a dyn Metadata,
+    judge: Judge<'a>,
+    allowances: HashMap<PackageName, Allowance>,
+    pub(super) ids: RefCell<Interner<Key>>,
+    candidates: RefCell<HashMap<PackageName, Rc<Candidates>>>,
+    matching: RefCell<HashMap<PackageName, HashMap<VersionSpecifiers, Set>>>,
+    core: RefCell<HashMap<(PackageName, u32), Arc<CoreMetadata>>>,
+    /// The position last chosen for a package: its extras follow it.
+    chosen: RefCell<HashMap<PackageName, u32>>,
+    announced: RefCell<HashSet<(PackageName, u32)>>,
+    tried: RefCell<HashMap<PackageName, usize>>,
+    /// Versions whose metadata is not what it should be.
+    broken: RefCell<BTreeMap<(PackageName, u32), Reason>>,
+    no_allowance: Allowance,
+    calls: Cell<u32>,
+}
+
+/// No specifiers: any version.
+static ANY: std::sync::LazyLock<VersionSpecifiers> =
+    std::sync::LazyLock::new(VersionSpecifiers::empty);
+
+/// The specifiers of a requirement that was checked not to name a URL.
+pub(super) fn specifiers(requirement: &Requirement) -> &VersionSpecifiers {
+    match &requirement.version_or_url {
+        Some(VersionOrUrl::VersionSpecifier(specifiers)) => specifiers,
+        _ => &ANY,
+    }
+}
+
+impl<'a> Provider<'a> {
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
+        let mut tags = HashMap::with_capacity(request.target.tags.len());
+        for (rank, tag) in request.target.tags.iter().enumerate() {
+            tags.entry(tag.as_str()).or_insert(rank);
+        }
+        Self {
+            request,
+            metadata,
+            judge: Judge { python: &request.target.python, tags },
+            allowances: allowances(request),
+            ids: RefCell::new(Interner::new(Key::Root)),
+            candidates: RefCell::default(),
+            matching: RefCell::default(),
+            core: RefCell::default(),
+            chosen: RefCell::default(),
+            announced: RefCell::default(),
+            tried: RefCell::default(),
+            broken: RefCell::default(),
+            no_allowance: Allowance::default(),
+            calls: Cell::new(0),
+        }
+    }
+
+    pub(super) fn key(&self, id: Id) -> Key {
+        self.ids.borrow().key(id).clone()
+    }
+
+    pub(super) fn id(&self, key: Key) -> Id {
+        self.ids.borrow_mut().id(key)
+    }
+
+    /// The requirements that apply to this target.
+    pub(super) fn direct(&self) -> impl Iterator<Item = &'a Requirement> + '_ {
+        let markers = &self.request.target.markers;
+        self.request
+            .requirements
+            .iter()
+            .filter(move |requirement| requirement.evaluate_markers(markers, &[]))
+    }
+
+    /// The versions of a project; none where the index does not know it.
+    pub(super) fn candidates(&self, name: &PackageName) -> Result<Rc<Candidates>, Error> {
+        if let Some(candidates) = self.candidates.borrow().get(name) {
+            return Ok(Rc::clone(candidates));
+        }
+        let candidates = match self.metadata.project(name) {
+            Ok(project) => Candidates::new(project, &self.judge),
+            Err(error) if error.code == "unknown-package" => Candidates::none(),
+            Err(error) => return Err(error),
+        };
+        let candidates = Rc::new(candidates);
+        self.candidates.borrow_mut().insert(name.clone(), Rc::clone(&candidates));
+        Ok(candidates)
+    }
+
+    /// Fails with the index's own words where a direct requirement does not exist.
+    pub(super) fn check_direct(&self) -> Result<(), Error> {
+        for requirement in self.direct() {
+            self.metadata.prefetch_project(&requirement.name);
+        }
+        for requirement in self.direct() {
+            if self.candidates(&requirement.name)?.project.is_none() {
+                self.metadata.project(&requirement.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The positions that a requirement may use.
+    pub(super) fn matching(&self, requirement: &Requirement) -> Result<Set, Error> {
+        let specifiers = specifiers(requirement);
+        let mut matching = self.matching.borrow_mut();
+        if let Some(set) = matching.get(&requirement.name).and_then(|sets| sets.get(specifiers)) {
+            return Ok(set.clone());
+        }
+        let allowance = self.allowances.get(&requirement.name).unwrap_or(&self.no_allowance);
+        let set = self.candidates(&requirement.name)?.matching(specifiers, allowance);
+        let sets = matching.entry(requirement.name.clone()).or_default();
+        sets.insert(specifiers.clone(), set.clone());
+        Ok(set)
+    }
+
+    /// The core metadata of a version that has a file.
+    pub(super) fn core(
+        &self,
+        name: &PackageName,
+        position: u32,
+    ) -> Result<Arc<CoreMetadata>, Error> {
+        let key = (name.clone(), position);
+        if let Some(core) = self.core.borrow().get(&key) {
+            return Ok(Arc::clone(core));
+        }
+        let candidates = self.candidates(name)?;
+        let (Some(project), Ok(file)) =
+            (&candidates.project, &candidates.list[position as usize].file)
+        else {
+            let message = format!("no file of `{name}` can be used");
+            return Err(Error::new(Kind::Failed, "no-file", message));
+        };
+        let core = self.metadata.core_metadata(project, file)?;
+        self.core.borrow_mut().insert(key, Arc::clone(&core));
+        Ok(core)
+    }
+
+    /// The versions of a package that were ruled out by broken metadata, with the reason.
+    pub(super) fn broken(&self, name: &PackageName) -> Vec<(Version, Reason)> {
+        let Ok(candidates) = self.candidates(name) else { return Vec::new() };
+        let broken = self.broken.borrow();
+        let of_name = broken.iter().filter(|((of, _), _)| of == name);
+        of_name
+            .map(|((_, position), reason)| {
+                (candidates.list[*position as usize].version.clone(), Arc::clone(reason))
+            })
+            .collect()
+    }
+
+    /// What a package or an extra of it needs, beyond the package itself.
+    pub(super) fn wants<'core>(
+        &self,
+        core: &'core CoreMetadata,
+        key: &Key,
+    ) -> impl Iterator<Item = &'core Requirement> {
+        let markers = &self.request.target.markers;
+        let extras = key.extras().to_vec();
+        core.requires_dist.iter().filter(move |requirement| {
+            requirement.evaluate_markers(markers, &extras)
+                && (extras.is_empty() || !requirement.evaluate_markers(markers, &[]))
+        })
+    }
+
+    fn announce(&self, name: &PackageName, candidates: &Candidates, position: usize) {
+        let (Some(project), Ok(file)) = (&candidates.project, &candidates.list[position].file)
+        else {
+            return;
+        };
+        if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
+            self.metadata.prefetch_core_metadata(project, file);
+        }
+    }
+
+    /// While a solver walks down the versions of a package, announces a growing number of those to come.
+    fn announce_next(&self, name: &PackageName, candidates: &Candidates, set: &Set, chosen: usize) {
+        let tried = {
+            let mut tried = self.tried.borrow_mut();
+            let tried = tried.entry(name.clone()).or_insert(0);
+            *tried += 1;
+            *tried
+        };
+        if tried < 3 {
+            return;
+        }
+        let chosen = &candidates.list[chosen].version;
+        let mut older: Vec<_> = set
+            .members(candidates.list.len())
+            .filter(|&position| candidates.list[position].version < *chosen)
+            .collect();
+        older.sort_by(|&one, &other| {
+            candidates.list[other].version.cmp(&candidates.list[one].version)
+        });
+        for &position in older.iter().take((tried * 2).min(PREFETCH_VERSIONS_MAX)) {
+            self.announce(name, candidates, position);
+        }
+    }
+
+    /// Adds what one requirement asks for: its package, and each extra at the same version.
+    fn require(&self, requirement: &Requirement, found: &mut Vec<(Id, Set)>) -> Result<(), Error> {
+        let set = self.matching(requirement)?;
+        let candidates = self.candidates(&requirement.name)?;
+        if let Some(newest) = candidates.newest(&set) {
+            self.announce(&requirement.name, &candidates, newest);
+        }
+        let mut ids = self.ids.borrow_mut();
+        found.push((ids.id(Key::Base(requirement.name.clone())), set.clone()));
+        for extra in &requirement.extras {
+            let id = ids.id(Key::Extra(requirement.name.clone(), extra.clone()));
+            found.push((id, set.clone()));
+        }
+        Ok(())
+    }
+
+    /// Everything that a package or extra needs, as the solver wants it.
+    fn dependencies(
+        &self,
+        key: &Key,
+        name: &PackageName,
+        position: u32,
+    ) -> Result<Result<Vec<(Id, Set)>, Reason>, Error> {
+        let core = match self.core(name, position) {
+            Ok(core) => core,
+            // A file that is broken by itself rules out its version. Anything else ends the resolution: an older
+            // version must not be chosen because the newest one could not be looked at today.
+            Err(error) if error.code == BAD_METADATA => {
+                let reason: Reason = format!("its metadata cannot be read ({error})").into();
+                self.broken.borrow_mut().insert((name.clone(), position), Arc::clone(&reason));
+                return Ok(Err(reason));
+            }
+            Err(error) => return Err(error),
+        };
+        let candidates = self.candidates(name)?;
+        if let Some(reason) = self.misfit(&core, name, &candidates.list[position as usize].version)
+        {
+            return Ok(Err(reason));
+        }
+        let mut found = Vec::new();
+        if let Key::Extra(..) = key {
+            found.push((self.id(Key::Base(name.clone())), Set::singleton(position)));
+        }
+        let wants: Vec<_> = self.wants(&core, key).collect();
+        for requirement in &wants {
+            if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
+                let reason =
+                    format!("it needs `{}` from a URL, not from an index", requirement.name);
+                return Ok(Err(reason.into()));
+            }
+            self.metadata.prefetch_project(&requirement.name);
+        }
+        let itself = self.id(key.clone());
+        for requirement in wants {
+            let before = found.len();
+            self.require(requirement, &mut found)?;
+            if requirement.name != *name {
+                continue;
+            }
+            // A package that wants itself: either it is the same version, which says nothing, or it never fits.
+            let fits = found[before..].iter().all(|(_, set)| set.contains(&position));
+            if !fits {
+                return Ok(Err(
+                    format!("it needs another version of itself ({requirement})").into()
+                ));
+            }
+            let own: Vec<_> = found.drain(before..).map(|(id, _)| id).collect();
+            for id in own.into_iter().filter(|id| *id != itself) {
+                found.push((id, Set::singleton(position)));
+            }
+        }
+        found.dedup();
+        Ok(Ok(found))
+    }
+
+    /// Why metadata cannot stand for the version that its file's name promises.
+    fn misfit(&self, core: &CoreMetadata, name: &PackageName, version: &Version) -> Option<Reason> {
+        if core.name != *name || core.version != *version {
+            let (name, version) = (&core.name, &core.version);
+            return Some(format!("its metadata is that of `{name}` {version}").into());
+        }
+        let requires = core.requires_python.as_ref()?;
+        if admits_python(requires, &self.request.target.python) {
+            return None;
+        }
+        Some(format!("it {}", needs_python(requires, &self.request.target.python)).into())
+    }
+}
+
+/// What the direct requirements and what is installed already allow.
+fn allowances(request: &Request<'_>) -> HashMap<PackageName, Allowance> {
+    let mut allowances: HashMap<PackageName, Allowance> = HashMap::new();
+    for requirement in request.requirements {
+        let specifiers = specifiers(requirement);
+        let allowance = allowances.entry(requirement.name.clone()).or_default();
+        allowance.prereleases |= mentions_prerelease(specifiers);
+        for specifier in specifiers.iter() {
+            let version = specifier.version();
+            if pins(specifiers, version) {
+                allowance.yanked.push(version.clone());
+            }
+        }
+    }
+    for (name, version) in request.preferred {
+        allowances.entry(name.clone()).or_default().yanked.push(version.clone());
+    }
+    allowances
+}
+
+/// Decide pins first, then what caused many conflicts, then in the order of discovery, which is breadth-first.
+type Priority = (u8, Reverse<u32>);
+
+impl DependencyProvider for Provider<'_> {
+    type P = Id;
+    type V = u32;
+    type VS = Set;
+    type Priority = Priority;
+    type M = Reason;
+    type Err = Error;
+
+    fn prioritize(&self, id: &Id, set: &Set, statistics: &PackageResolutionStatistics) -> Priority {
+        let order = Reverse(id.0);
+        match self.key(*id) {
+            Key::Root => (u8::MAX, order),
+            // An extra follows its base, whatever made the base urgent.
+            Key::Extra(..) => (0, order),
+            Key::Base(name) => {
+                let count = self.candidates.borrow().get(&name).map_or(0, |it| it.list.len());
+                match set.size(count) {
+                    0 | 1 => (2, order),
+                    _ if statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY => (1, order),
+                    _ => (0, order),
+                }
+            }
+        }
+    }
+
+    fn choose_version(&self, id: &Id, set: &Set) -> Result<Option<u32>, Error> {
+        let key = self.key(*id);
+        let Some(name) = key.package() else { return Ok(Some(0)) };
+        let candidates = self.candidates(name)?;
+        if let Key::Extra(..) = key
+            && let Some(position) = self.chosen.borrow().get(name)
+            && set.contains(position)
+        {
+            return Ok(Some(*position));
+        }
+        let preferred = self.request.preferred.get(name).and_then(|version| {
+            set.members(candidates.list.len()).find(|&position| {
+                let candidate = &candidates.list[position];
+                candidate.version == *version && candidate.file.is_ok()
+            })
+        });
+        let Some(position) = preferred.or_else(|| candidates.newest(set)) else { return Ok(None) };
+        if let Key::Base(_) = key {
+            self.chosen.borrow_mut().insert(name.clone(), position as u32);
+            self.announce(name, &candidates, position);
+            self.announce_next(name, &candidates, set, position);
+        }
+        Ok(Some(position as u32))
+    }
+
+    fn get_dependencies(
+        &self,
+        id: &Id,
+        position: &u32,
+    ) -> Result<Dependencies<Id, Set, Reason>, Error> {
+        let key = self.key(*id);
+        let found = match key.package() {
+            Some(name) => self.dependencies(&key, name, *position)?,
+            None => {
+                let mut found = Vec::new();
+                for requirement in self.direct() {
+                    self.require(requirement, &mut found)?;
+                }
+                Ok(found)
+            }
+        };
+        Ok(match found {
+            Ok(found) => Dependencies::Available(found.into_iter().collect()),
+            Err(reason) => Dependencies::Unavailable(reason),
+        })
+    }
+
+    fn should_cancel(&self) -> Result<(), Error> {
+        // Asking the clock costs as much as a step, so it is asked at every 16th.
+        let calls = self.calls.get().wrapping_add(1);
+        self.calls.set(calls);
+        if calls % 16 == 1 && super::super::is_past(self.request.deadline) {
+            return Err(super::super::deadline_exceeded());
+        }
+        Ok(())
+    }
+}
