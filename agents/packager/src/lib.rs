@@ -12,3 +12,5 @@ pub mod limits;
 pub mod metadata;
 pub mod resolution;
 pub mod spec;
+pub mod store;
+pub mod unpack;
