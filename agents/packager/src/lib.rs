@@ -8,6 +8,7 @@
 
 pub mod ecosystem;
 pub mod error;
+pub mod install;
 pub mod limits;
 pub mod metadata;
 pub mod resolution;

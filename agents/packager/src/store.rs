@@ -51,7 +51,6 @@ pub use collect::Freed;
 pub use entry::{Entry, Form, StoredFile};
 pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub use object::Object;
-pub(crate) use object::hex;
 pub use tree::{clone_tree, sync_tree};
 
 /// Whether a caller waits until its data would survive a loss of power.

@@ -209,6 +209,16 @@ impl Store {
         self.root.join("files").join(object.name())
     }
 
+    /// Whether a stored file begins with some bytes.
+    pub(crate) fn object_begins_with(&self, object: &Object, mark: &[u8]) -> Result<bool> {
+        let mut head = Vec::with_capacity(mark.len());
+        let file = File::from(self.open_object(object)?);
+        file.take(mark.len() as u64)
+            .read_to_end(&mut head)
+            .map_err(|error| Error::io("read", &self.object_path(object), &error))?;
+        Ok(head == mark)
+    }
+
     /// The whole content of a stored file of at most `bytes_max`, with its digest verified.
     pub fn read_object(&self, object: &Object, bytes_max: u64) -> Result<Vec<u8>> {
         if object.size > bytes_max {
