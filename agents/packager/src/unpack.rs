@@ -23,7 +23,7 @@ use crate::error::{Error, Kind};
 use crate::limits;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// One regular file of an archive, before its content is read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &str) -> rustix::io::Resu
     let path = if path.is_empty() { "." } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+    // Without `NOFOLLOW`, which would turn a link at the end into `ENOTDIR`; no link is followed anyway.
+    match rustix::fs::openat2(root, path, flags - OFlags::NOFOLLOW, Mode::empty(), resolve) {
         // Kernels before 5.6, and filters that do not know the call.
         Err(Errno::NOSYS | Errno::PERM) => walk(root, path, flags),
         other => other,

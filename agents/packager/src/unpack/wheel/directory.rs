@@ -410,10 +410,10 @@ fn check_descriptor(
 ) -> Result<(), Refusal> {
     const DESCRIPTOR_BYTES_MAX: usize = 24;
     let disagree = || Refusal::Disagree { name: member.name.clone(), what: "the size" };
-    let length = usize::try_from(end - start)
-        .ok()
-        .filter(|length| *length <= DESCRIPTOR_BYTES_MAX)
-        .ok_or_else(disagree)?;
+    let length = match end - start {
+        length @ (12 | 16 | 20 | 24) => length as usize,
+        _ => return Err(disagree()),
+    };
     let mut bytes = [0; DESCRIPTOR_BYTES_MAX];
     read_exact(source, &mut bytes[..length], start)?;
     let mut fields = Fields(&bytes[..length]);
@@ -423,8 +423,7 @@ fn check_descriptor(
     let crc = fields.u32()?;
     let sizes = match length {
         12 | 16 => (u64::from(fields.u32()?), u64::from(fields.u32()?)),
-        20 | 24 => (fields.u64()?, fields.u64()?),
-        _ => return Err(disagree()),
+        _ => (fields.u64()?, fields.u64()?),
     };
     match (crc, sizes) == (member.crc, (member.packed_size, member.size)) {
         true => Ok(()),
