@@ -1,0 +1,77 @@
+//! How stored packages become environments, one file per ecosystem. Everything is built in a staging place that nobody
+//! uses yet; making it visible is the business of the transaction, not of this module.
+
+pub mod cargo;
+pub mod npm;
+pub mod pypi;
+
+use std::path::Path;
+
+use crate::error::{Error, Kind, Result};
+use crate::resolution::Package;
+use crate::store::{self, Durability, Existing, File, FillOptions, Filled, Form, Store, sync_tree};
+
+/// How to write an environment.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many workers copy files; at least one.
+    pub parallelism: usize,
+    /// Whether every stored file's digest is compared again.
+    pub verify: bool,
+    /// Whether the call returns only after everything is on the disk. A transaction of several environments says `Later` and
+    /// calls [`sync_tree`] once.
+    pub durability: Durability,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { parallelism: 1, verify: false, durability: Durability::Later }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files, bytes, and how many of the files are clones.
+    pub filled: Filled,
+    /// Commands that can be run now.
+    pub commands: Vec<String>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// Fills a staging directory. If the store turns out to be damaged, the packages that are concerned are forgotten, so that
+/// the caller's next attempt fetches them.
+fn fill(
+    store: &Store,
+    root: &Path,
+    files: Vec<File>,
+    packages: &[&Package],
+    options: Options,
+    existing: Existing,
+) -> Result<Filled> {
+    let filled = store.fill(
+        root,
+        files,
+        FillOptions { parallelism: options.parallelism, verify: options.verify, existing },
+    );
+    if filled.as_ref().is_err_and(|error| error.code == store::DAMAGED) {
+        for package in packages {
+            store.check(&package.artifact.hashes, Form::of(package.ecosystem), options.verify);
+        }
+    }
+    let filled = filled?;
+    if options.durability == Durability::Now {
+        sync_tree(root)?;
+    }
+    Ok(filled)
+}
+
+fn identity_mismatch(package: &Package, found: &str) -> Error {
+    let message = format!(
+        "`{}` should be {} {}, but says that it is {found}",
+        package.artifact.file_name, package.name, package.version
+    );
+    Error::new(Kind::Verification, "identity-mismatch", message)
+        .hint("the registry and the package disagree about what it is; choose another version")
+}

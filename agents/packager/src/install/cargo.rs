@@ -1,0 +1,247 @@
+//! Puts verified crates and their index entries where cargo's own offline build looks for them. Cargo unpacks and builds
+//! them itself; nothing is built here, and no project file is written here.
+//!
+//! Everything below `CARGO_HOME` belongs to cargo and to all projects of the user, so each file appears by an atomic
+//! rename under cargo's own lock, right files are left alone, and nothing else is touched. A rollback leaves
+//! the files where they are: they are a cache.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ring::digest;
+use rustix::fs::FlockOperation;
+
+use super::Options;
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::metadata::cargo::Crate;
+use crate::resolution::Package;
+use crate::store::{Durability, Existing, File, FillOptions, Object, Store, sync_tree};
+
+mod index;
+
+#[cfg(test)]
+mod tests;
+
+pub use index::{cache_entry, directory_name};
+
+/// The registry that crates come from, as cargo knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Registry<'a> {
+    /// The URL of its index as it stands in cargo's sources (`sparse+https://.../` or that of a git index).
+    pub index_url: &'a str,
+    /// The index's own `config.json`, as it was served. Written where cargo has none yet.
+    pub config: &'a [u8],
+}
+
+/// What was done for one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// `.crate` files that were not there.
+    pub crates_written: usize,
+    /// `.crate` files that were there with a wrong content.
+    pub crates_replaced: usize,
+    /// `.crate` files that were right.
+    pub crates_kept: usize,
+    /// Index entries that were written.
+    pub entries_written: usize,
+    /// Index entries that were right, or newer than ours.
+    pub entries_kept: usize,
+}
+
+/// Makes everything that `crates` need available offline. `index` holds the index file of every crate that the lock file
+/// names; `cargo_version` is the version of the installed cargo, which decides about directory names.
+pub fn populate(
+    store: &Store,
+    cargo_home: &Path,
+    cargo_version: &semver::Version,
+    registry: Registry<'_>,
+    crates: &[&Package],
+    index: &[Arc<Crate>],
+    options: Options,
+) -> Result<Report> {
+    let name = directory_name(registry.index_url, cargo_version)?;
+    let cache = cargo_home.join("registry/cache").join(&name);
+    let index_directory = cargo_home.join("registry/index").join(&name);
+    for directory in [&cache, &index_directory] {
+        fs::create_dir_all(directory)
+            .map_err(|error| Error::io("create the directory", directory, &error))?;
+    }
+    let _lock = lock(cargo_home)?;
+    let mut report = Report::default();
+    write_crates(store, &cache, crates, options, &mut report)?;
+    let config = index_directory.join("config.json");
+    if !config.exists() {
+        write_atomically(&config, registry.config)?;
+    }
+    for krate in index {
+        write_index_entry(&index_directory, krate, &mut report)?;
+    }
+    if options.durability == Durability::Now {
+        sync_tree(cargo_home)?;
+    }
+    Ok(report)
+}
+
+/// Cargo's lock on its package cache. Taken the way cargo takes it, so that a running cargo waits for us and we for it.
+fn lock(cargo_home: &Path) -> Result<fs::File> {
+    let path = cargo_home.join(".package-cache");
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| Error::io("open", &path, &error))?;
+    let deadline = Instant::now() + Duration::from_secs(limits::CARGO_LOCK_WAIT_SECONDS_MAX);
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR)
+                if Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(Error::new(
+                    Kind::Failed,
+                    "cargo-busy",
+                    "another cargo holds the lock of the package cache",
+                )
+                .hint("wait until it is done, then run the command again")
+                .retryable());
+            }
+            // Cargo, too, goes on without a lock where the file system has none.
+            Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => return Ok(file),
+            Err(error) => return Err(Error::io("lock", &path, &error.into())),
+        }
+    }
+}
+
+/// Writes the missing `.crate` files into a folder of their own first, then moves each to its name.
+fn write_crates(
+    store: &Store,
+    cache: &Path,
+    crates: &[&Package],
+    options: Options,
+    report: &mut Report,
+) -> Result<()> {
+    let mut missing: HashMap<String, (Object, bool)> = HashMap::new();
+    for package in crates {
+        let object = store.crate_object(package)?;
+        let name = format!("{}-{}.crate", package.name, package.version);
+        crate::unpack::names::check(&name).map_err(|refusal| refusal.of(&name))?;
+        match is_right(&cache.join(&name), &object)? {
+            Some(true) => report.crates_kept += 1,
+            found => {
+                missing.insert(name, (object, found.is_some()));
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let staging = Staging::create(cache)?;
+    let files = missing.iter().map(|(name, (object, _))| File {
+        path: name.clone(),
+        content: crate::store::Content::Object(*object),
+        executable: false,
+    });
+    let fill = FillOptions {
+        parallelism: options.parallelism,
+        verify: options.verify,
+        existing: Existing::Refuse,
+    };
+    let filled = store.fill(&staging.0, files.collect(), fill);
+    if filled.as_ref().is_err_and(|error| error.code == crate::store::DAMAGED) {
+        for package in crates {
+            store.check(&package.artifact.hashes, crate::store::Form::Crate, options.verify);
+        }
+    }
+    filled?;
+    for (name, (_, replaced)) in missing {
+        let to = cache.join(&name);
+        fs::rename(staging.0.join(&name), &to).map_err(|error| Error::io("create", &to, &error))?;
+        match replaced {
+            true => report.crates_replaced += 1,
+            false => report.crates_written += 1,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the file has the content; `None` if it is missing.
+fn is_right(path: &Path, object: &Object) -> Result<Option<bool>> {
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", path, &error)),
+    };
+    let read_error = |error| Error::io("read", path, &error);
+    let metadata = file.metadata().map_err(read_error)?;
+    if !metadata.is_file() || metadata.len() != object.size {
+        return Ok(Some(false));
+    }
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer).map_err(read_error)? {
+            0 => return Ok(Some(hash.finish().as_ref() == object.digest)),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+fn write_index_entry(directory: &Path, krate: &Crate, report: &mut Report) -> Result<()> {
+    let path = directory.join(".cache").join(index::entry_path(&krate.name)?);
+    if let Ok(present) = fs::read(&path)
+        && index::is_at_least(&present, krate)
+    {
+        report.entries_kept += 1;
+        return Ok(());
+    }
+    let bytes = cache_entry(&krate.raw, krate.index_version.as_deref())?;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)
+            .map_err(|error| Error::io("create the directory", parent, &error))?;
+    }
+    write_atomically(&path, &bytes)?;
+    report.entries_written += 1;
+    Ok(())
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Unique, because everybody who writes here holds cargo's lock; the process number covers those without locks.
+    let temporary = path.with_file_name(format!(".{name}.bolide-{}", std::process::id()));
+    let written = fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+    written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
+        // The failure that is reported matters; the rest is only an attempt to leave nothing behind.
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, &error)
+    })
+}
+
+/// A folder beside the final files, so that renames stay on one file system; removed when done.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn create(cache: &Path) -> Result<Self> {
+        let path = cache.join(format!(".bolide-{}", std::process::id()));
+        // One of the same number can only be left over from a process that died: the lock is held.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).map_err(|error| Error::io("create the directory", &path, &error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // A folder that stays behind is harmless: cargo does not look at it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

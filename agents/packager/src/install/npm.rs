@@ -1,0 +1,211 @@
+//! A complete `node_modules` in a staging directory, as npm itself would have unpacked and linked it.
+//!
+//! The hidden lock file `node_modules/.package-lock.json` is left out on purpose. npm believes it instead of reading the
+//! tree, provided that no directory is newer than it, and it repeats fields of every package that a resolution does not
+//! carry; a tree without it is read package by package, which is always right.
+//!
+//! Install scripts are never run here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use super::{Options, Report, fill, identity_mismatch};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::resolution::{Package, Resolution};
+use crate::store::{Content, Entry, Existing, File, Store, StoredFile};
+use crate::unpack::names;
+
+mod bin;
+
+#[cfg(test)]
+mod tests;
+
+const ROOT: &str = "node_modules";
+
+/// Builds the tree of `resolution` in `staging`, which becomes (or already is, empty) the `node_modules` directory itself.
+pub fn stage(
+    store: &Store,
+    resolution: &Resolution,
+    staging: &Path,
+    options: Options,
+) -> Result<Report> {
+    let packages: Vec<&Package> =
+        resolution.packages.iter().filter(|package| package.ecosystem == Ecosystem::Npm).collect();
+    std::fs::create_dir_all(staging)
+        .map_err(|error| Error::io("create the directory", staging, &error))?;
+    let places = check_places(&packages)?;
+    let mut warnings = Vec::new();
+    let mut entries = HashMap::new();
+    for package in &packages {
+        let entry = store.require(package)?;
+        check_identity(package, &entry)?;
+        warnings.extend(entry.warnings.iter().map(|text| format!("`{}`: {text}", package.name)));
+        entries.insert(package.place.as_str(), entry);
+    }
+    let links = bin::links(&packages, &entries, &mut warnings)?;
+    let mut files = Vec::new();
+    for package in &packages {
+        place_files(
+            store,
+            package,
+            &entries[package.place.as_str()],
+            &places,
+            &links,
+            &mut files,
+            &mut warnings,
+        )?;
+    }
+    let filled = fill(
+        store,
+        staging,
+        files,
+        &packages,
+        Options { durability: Default::default(), ..options },
+        Existing::Refuse,
+    )?;
+    let commands = bin::create(staging, &links)?;
+    if options.durability == crate::store::Durability::Now {
+        crate::store::sync_tree(staging)?;
+    }
+    Ok(Report { filled, commands, warnings })
+}
+
+/// Every place once, well formed, and inside of a package that is there.
+fn check_places<'p>(packages: &[&'p Package]) -> Result<HashSet<&'p str>> {
+    let mut places = HashSet::new();
+    for package in packages {
+        if !is_place(&package.place) {
+            return Err(bad_place(package, "is not a place in a tree of npm"));
+        }
+        if !places.insert(package.place.as_str()) {
+            return Err(bad_place(package, "is used twice"));
+        }
+    }
+    for package in packages {
+        if let Some((parent, _)) = package.place.rsplit_once("/node_modules/")
+            && !places.contains(parent)
+        {
+            return Err(bad_place(package, "is inside of a package that is not installed"));
+        }
+    }
+    Ok(places)
+}
+
+fn bad_place(package: &Package, why: &str) -> Error {
+    Error::new(
+        Kind::Failed,
+        "bad-place",
+        format!("the place `{}` of `{}` {why}", package.place, package.name),
+    )
+    .hint("the plan is damaged; make a new one")
+}
+
+/// `node_modules/NAME`, repeated, where NAME is `name` or `@scope/name`.
+fn is_place(place: &str) -> bool {
+    if names::check(place).is_err() {
+        return false;
+    }
+    let mut components = place.split('/');
+    let mut any = false;
+    while let Some(folder) = components.next() {
+        let named = match components.next() {
+            Some(scope) if scope.starts_with('@') => {
+                scope.len() > 1 && components.next().is_some_and(is_name)
+            }
+            Some(name) => is_name(name),
+            None => false,
+        };
+        if folder != ROOT || !named {
+            return false;
+        }
+        any = true;
+    }
+    any
+}
+
+/// A name never begins with a dot, which keeps `.bin` and npm's own files out of reach.
+fn is_name(name: &str) -> bool {
+    !name.starts_with('.') && !name.starts_with('@') && name != ROOT
+}
+
+/// The package must say that it is what was planned; otherwise other tools would read another tree than the lock file.
+fn check_identity(package: &Package, entry: &Entry) -> Result<()> {
+    match entry.name == package.name && same_version(&entry.version, &package.version) {
+        true => Ok(()),
+        false => Err(identity_mismatch(package, &format!("{} {}", entry.name, entry.version))),
+    }
+}
+
+/// Registries publish `v1.0.0` and `1.0.0+build` under the bare version.
+fn same_version(written: &str, planned: &str) -> bool {
+    let clean = |text: &str| {
+        let text = text.trim().trim_start_matches(['=', 'v', ' ']);
+        text.split('+').next().unwrap_or(text).to_owned()
+    };
+    clean(written) == clean(planned)
+}
+
+fn place_files(
+    store: &Store,
+    package: &Package,
+    entry: &Entry,
+    places: &HashSet<&str>,
+    links: &BTreeMap<String, bin::Link>,
+    files: &mut Vec<File>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let commands: HashSet<&str> =
+        package.bin.values().filter_map(|path| bin::target(path)).collect();
+    let mut left_out = false;
+    for file in &entry.files {
+        let path = format!("{}/{}", package.place, file.path);
+        // A copy of a package inside of the tarball gives way to the planned one, as npm replaces it.
+        if file.path.contains("node_modules/")
+            && is_inside_of_another(&path, &package.place, places)
+        {
+            left_out = true;
+            continue;
+        }
+        let command = commands.contains(&*file.path);
+        let linked = command && links.values().any(|link| link.target == path);
+        let path = path.trim_start_matches("node_modules/").to_owned();
+        names::check(&path).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
+        let content = match linked && file.windows_shebang {
+            true => Content::Bytes(unix_shebang(store, file)?),
+            false => Content::Object(file.object),
+        };
+        files.push(File { path, content, executable: file.executable || command });
+    }
+    if left_out {
+        warnings.push(format!(
+            "a copy of another package inside of `{}` was replaced by the planned one",
+            package.name
+        ));
+    }
+    Ok(())
+}
+
+fn is_inside_of_another(path: &str, own: &str, places: &HashSet<&str>) -> bool {
+    let mut rest = path;
+    while let Some((parent, _)) = rest.rsplit_once('/') {
+        if parent.len() <= own.len() {
+            return false;
+        }
+        if places.contains(parent) {
+            return true;
+        }
+        rest = parent;
+    }
+    false
+}
+
+/// The file with its first line ending as Unix wants it.
+fn unix_shebang(store: &Store, file: &StoredFile) -> Result<Vec<u8>> {
+    let mut bytes = store.read_object(&file.object, limits::PACKAGE_DESCRIPTION_BYTES_MAX)?;
+    if let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        bytes.remove(end);
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,193 @@
+//! The content-addressed store: every file of every verified artefact once, named by its SHA-256.
+//!
+//! Layout below the store's directory:
+//!
+//! ```text
+//! files/<2 hex>/<62 hex>          one file's content, mode 0444; a `.crate` as it was downloaded is such a file, too
+//! index/<2 hex>/<hash>.<form>     the list of files of one artefact, named by the artefact's own digest
+//! tmp/<process>-<number>          files that are being written
+//! lock                            locked shared by every user, exclusively by a collection of garbage
+//! ```
+//!
+//! Rules:
+//! 1. A file appears under its final name by `rename` only, complete. Two processes that store the same content
+//!    replace equal bytes by equal bytes.
+//! 2. An index entry is written after all of its files, and carries a digest of itself; what cannot be read or fails
+//!    the digest counts as absent, and the caller fetches the artefact again.
+//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify); a file that fails is an
+//!    error with the code `store-damaged`, and the index entry that led to it is removed, which makes rule 2 apply.
+//! 4. Nothing leaves the store as a hard link: an edit in an environment must not change the store.
+//!
+//! The store is not a place for unverified things: an artefact is hashed before it is opened.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, RwLock};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::metadata::Hashes;
+use crate::resolution::Package;
+
+mod add;
+mod beneath;
+mod collect;
+mod copy;
+mod entry;
+mod fill;
+mod object;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use beneath::open_beneath;
+pub use collect::Freed;
+pub use entry::{Entry, Form, StoredFile};
+pub use fill::{Content, Existing, File, FillOptions, Filled};
+pub use object::Object;
+pub use tree::{clone_tree, sync_tree};
+
+/// Whether a caller waits until its data would survive a loss of power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The kernel writes when it likes. Whoever commits later calls [`sync_tree`] once for everything.
+    #[default]
+    Later,
+    /// Everything is on the disk when the call returns.
+    Now,
+}
+
+/// An opened store. Shared by threads; several processes may have the same one open.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    files: OwnedFd,
+    index: OwnedFd,
+    temporary: OwnedFd,
+    lock: fs::File,
+    /// Held for reading by whoever adds or reads files, for writing by a collection in this process.
+    in_use: RwLock<()>,
+    /// Whether files can be cloned to a file system, by its device number; learnt from the first attempt.
+    clones: Mutex<HashMap<u64, bool>>,
+    next_temporary: AtomicU64,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is made if it is missing.
+    pub fn open(directory: &Path) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        for name in ["files", "index", "tmp"] {
+            let path = directory.join(name);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .map_err(|error| Error::io("create the directory", &path, &error))?;
+        }
+        let lock_path = directory.join("lock");
+        let lock = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|error| Error::io("open", &lock_path, &error))?;
+        rustix::fs::flock(&lock, FlockOperation::LockShared)
+            .map_err(|error| Error::io("lock", &lock_path, &error.into()))?;
+        let open = |name: &str| open_directory(&directory.join(name));
+        Ok(Self {
+            files: open("files")?,
+            index: open("index")?,
+            temporary: open("tmp")?,
+            root: directory.to_owned(),
+            lock,
+            in_use: RwLock::new(()),
+            clones: Mutex::new(HashMap::new()),
+            next_temporary: AtomicU64::new(0),
+        })
+    }
+
+    /// The directory that was opened.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the artefact is here. Looks at the index entry only; that its files are there shows when they are used.
+    pub fn has(&self, hashes: &Hashes, form: Form) -> bool {
+        self.entry(hashes, form).is_some()
+    }
+
+    /// The list of an artefact's files, or `None` if it has to be fetched (again).
+    pub fn entry(&self, hashes: &Hashes, form: Form) -> Option<Entry> {
+        let names = entry::names(hashes, form);
+        names.iter().find_map(|name| entry::read(&self.index, name, form))
+    }
+
+    /// The same for a package of a resolution.
+    pub fn package(&self, package: &Package) -> Option<Entry> {
+        self.entry(&package.artifact.hashes, Form::of(package.ecosystem))
+    }
+
+    /// The same, as an error where it is missing.
+    pub fn require(&self, package: &Package) -> Result<Entry> {
+        self.package(package).ok_or_else(|| {
+            let message = format!("`{}` is not in the store", package.artifact.file_name);
+            Error::new(Kind::Failed, "not-in-store", message)
+                .hint("it has to be fetched first; run the command again")
+                .retryable()
+        })
+    }
+
+    /// Makes everything that was added survive a loss of power.
+    pub fn sync(&self) -> Result<()> {
+        sync_tree(&self.root)
+    }
+
+    /// Removes the index entry of an artefact, so that it is fetched again.
+    pub fn forget(&self, hashes: &Hashes, form: Form) {
+        for name in entry::names(hashes, form) {
+            // If it cannot be removed, the next use finds the same damage and says so again.
+            let _ = rustix::fs::unlinkat(&self.index, name.as_str(), rustix::fs::AtFlags::empty());
+        }
+    }
+
+    /// Checks the files of an artefact: their sizes, and their digests too if `verify`. What is damaged is forgotten.
+    pub fn check(&self, hashes: &Hashes, form: Form, verify: bool) -> Option<Entry> {
+        let entry = self.entry(hashes, form)?;
+        let good = entry.files.iter().all(|file| self.object_is_good(&file.object, verify));
+        if !good {
+            self.forget(hashes, form);
+        }
+        good.then_some(entry)
+    }
+}
+
+impl Form {
+    /// How the artefacts of an ecosystem are packed.
+    pub fn of(ecosystem: Ecosystem) -> Self {
+        match ecosystem {
+            Ecosystem::Npm => Form::Npm,
+            Ecosystem::Pypi => Form::Wheel,
+            Ecosystem::Cargo => Form::Crate,
+        }
+    }
+}
+
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io("open the directory", path, &error.into()))
+}
+
+/// The code of the error that says that the store lost something; the caller fetches the artefact again.
+pub const DAMAGED: &str = "store-damaged";
+
+pub(crate) fn damaged(object: &Object, what: &str) -> Error {
+    Error::new(Kind::Failed, DAMAGED, format!("the stored file `{}` {what}", object.name()))
+        .hint("run the command again: the package is fetched anew")
+        .retryable()
+}

@@ -1,0 +1,252 @@
+//! One stored file: its name, how it is written, and how it is read with its size or digest checked.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use ring::digest;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::{Store, damaged};
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// The name and size of one stored content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Object {
+    /// What these bytes are called.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { digest: finish(digest_of(bytes)), size: bytes.len() as u64 }
+    }
+
+    /// The digest in lower-case hexadecimal.
+    pub fn hex(&self) -> String {
+        hex(&self.digest)
+    }
+
+    /// The path below `files`.
+    pub(super) fn name(&self) -> String {
+        let hex = self.hex();
+        format!("{}/{}", &hex[..2], &hex[2..])
+    }
+}
+
+/// Bytes as lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let pairs = bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    pairs.map(char::from).collect()
+}
+
+fn digest_of(bytes: &[u8]) -> digest::Digest {
+    digest::digest(&digest::SHA256, bytes)
+}
+
+fn finish(digest: digest::Digest) -> [u8; 32] {
+    digest.as_ref().try_into().expect("a SHA-256 has 32 bytes")
+}
+
+/// A file that is being written into `tmp`; removed again unless it was moved to its name.
+struct Temporary<'s> {
+    store: &'s Store,
+    name: String,
+    file: File,
+    kept: bool,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What stays behind is removed by the next collection of garbage.
+            let _ =
+                rustix::fs::unlinkat(&self.store.temporary, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+impl Temporary<'_> {
+    fn path(&self) -> PathBuf {
+        self.store.root.join("tmp").join(&self.name)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| Error::io("write", &self.path(), &error))
+    }
+
+    /// Moves it to `name` below `directory`, whose folder of two digits is made on demand.
+    fn keep(mut self, directory: &OwnedFd, folder: &str, name: &str) -> Result<()> {
+        let rename = |temporary: &Self| {
+            rustix::fs::renameat(
+                &temporary.store.temporary,
+                temporary.name.as_str(),
+                directory,
+                name,
+            )
+        };
+        let moved = match rename(&self) {
+            Err(rustix::io::Errno::NOENT) => {
+                match rustix::fs::mkdirat(directory, &name[..2], Mode::from_raw_mode(0o700)) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => rename(&self),
+                    Err(error) => Err(error),
+                }
+            }
+            other => other,
+        };
+        let path = self.store.root.join(folder).join(name);
+        moved.map_err(|error| Error::io("create", &path, &error.into()))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Store {
+    fn temporary(&self, mode: u32) -> Result<Temporary<'_>> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        // The address of the store tells two stores of one process apart.
+        let name =
+            format!("{}-{:x}-{number}", std::process::id(), std::ptr::from_ref(self) as usize);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let open =
+            || rustix::fs::openat(&self.temporary, name.as_str(), flags, Mode::from_raw_mode(mode));
+        let opened = match open() {
+            // Left behind by a process that had the same number and died.
+            Err(rustix::io::Errno::EXIST) => {
+                rustix::fs::unlinkat(&self.temporary, name.as_str(), AtFlags::empty())
+                    .and_then(|()| open())
+            }
+            other => other,
+        };
+        let file = opened.map_err(|error| {
+            Error::io("create", &self.root.join("tmp").join(&name), &error.into())
+        })?;
+        Ok(Temporary { store: self, name, file: file.into(), kept: false })
+    }
+
+    /// Stores bytes under their digest.
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<Object> {
+        let object = Object::of(bytes);
+        if self.object_is_good(&object, false) {
+            return Ok(object);
+        }
+        let mut temporary = self.temporary(0o444)?;
+        temporary.write(bytes)?;
+        temporary.keep(&self.files, "files", &object.name())?;
+        Ok(object)
+    }
+
+    /// Stores what a reader yields, in pieces if it is large. `first` receives the beginning of the content. `refuse`
+    /// turns a failed read into an error.
+    pub(super) fn put_reader(
+        &self,
+        reader: &mut dyn Read,
+        size: u64,
+        buffer: &mut Vec<u8>,
+        refuse: impl Fn(io::Error) -> Error,
+    ) -> Result<Object> {
+        buffer.clear();
+        if size <= limits::COPY_WHOLE_BYTES_MAX {
+            reader.take(size + 1).read_to_end(buffer).map_err(refuse)?;
+            return self.put(buffer);
+        }
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut temporary = self.temporary(0o444)?;
+        let mut written = 0;
+        buffer.resize(limits::COPY_WHOLE_BYTES_MAX as usize, 0);
+        loop {
+            let count = reader.read(buffer).map_err(&refuse)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            temporary.write(&buffer[..count])?;
+            written += count as u64;
+        }
+        let object = Object { digest: finish(hash.finish()), size: written };
+        temporary.keep(&self.files, "files", &object.name())?;
+        Ok(object)
+    }
+
+    /// Writes an index entry under its name.
+    pub(super) fn put_index(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut temporary = self.temporary(0o600)?;
+        temporary.write(bytes)?;
+        temporary.keep(&self.index, "index", name)
+    }
+
+    pub(super) fn object_is_good(&self, object: &Object, verify: bool) -> bool {
+        let name = object.name();
+        match rustix::fs::statat(&self.files, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_size as u64 != object.size => false,
+            Ok(_) if verify => self.open_object(object).is_ok_and(|file| digest_is(file, object)),
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Opens a stored file for reading. Its size is not checked yet.
+    pub(super) fn open_object(&self, object: &Object) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::openat(&self.files, object.name(), flags, Mode::empty()) {
+            Ok(file) => Ok(file),
+            Err(rustix::io::Errno::NOENT) => Err(damaged(object, "is missing")),
+            Err(error) => Err(Error::io("open", &self.object_path(object), &error.into())),
+        }
+    }
+
+    /// The path of a stored file, for messages and for tools that read it.
+    pub fn object_path(&self, object: &Object) -> PathBuf {
+        self.root.join("files").join(object.name())
+    }
+
+    /// Whether a stored file begins with some bytes.
+    pub(crate) fn object_begins_with(&self, object: &Object, mark: &[u8]) -> Result<bool> {
+        let mut head = Vec::with_capacity(mark.len());
+        let file = File::from(self.open_object(object)?);
+        file.take(mark.len() as u64)
+            .read_to_end(&mut head)
+            .map_err(|error| Error::io("read", &self.object_path(object), &error))?;
+        Ok(head == mark)
+    }
+
+    /// The whole content of a stored file of at most `bytes_max`, with its digest verified.
+    pub fn read_object(&self, object: &Object, bytes_max: u64) -> Result<Vec<u8>> {
+        if object.size > bytes_max {
+            let message =
+                format!("the stored file `{}` has more than {bytes_max} bytes", object.name());
+            return Err(Error::new(crate::error::Kind::Verification, "unsafe-archive", message));
+        }
+        let mut bytes = Vec::with_capacity(object.size as usize + 1);
+        File::from(self.open_object(object)?)
+            .take(object.size + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io("read", &self.object_path(object), &error))?;
+        match Object::of(&bytes) == *object {
+            true => Ok(bytes),
+            false => Err(damaged(object, "is damaged")),
+        }
+    }
+}
+
+pub(super) fn digest_is(file: OwnedFd, object: &Object) -> bool {
+    let mut file = File::from(file);
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return hash.finish().as_ref() == object.digest,
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(_) => return false,
+        }
+    }
+}
