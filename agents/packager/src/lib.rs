@@ -9,6 +9,9 @@
 pub mod ecosystem;
 pub mod error;
 pub mod limits;
+pub mod manifest;
 pub mod metadata;
 pub mod resolution;
+pub mod resolve;
 pub mod spec;
+pub mod versions;
