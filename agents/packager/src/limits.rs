@@ -4,7 +4,7 @@
 //! otherwise; nothing here may be exceeded silently: the operation fails and names the bound.
 
 /// Bytes of one manifest or lock file that a plan reads or writes: ten times the largest lock files seen.
-pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub const PROJECT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of the canonical form of one plan; a plan of 10,000 packages needs about 10 MiB.
 pub const PLAN_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Milliseconds that a plan may be applied after it was made: long enough for a person to approve it, short
@@ -112,9 +112,60 @@ pub const STORE_TEMPORARY_AGE_SECONDS_MAX: u64 = 24 * 60 * 60;
 pub const CARGO_LOCK_WAIT_SECONDS_MAX: u64 = 120;
 /// Bytes of a first line (`#!...`) that the kernel reads, its end included.
 pub const SHEBANG_BYTES_MAX: usize = 127;
-/// Levels of directories that a copy or a walk of an existing environment follows.
-pub const TREE_DEPTH_MAX: usize = 200;
 
 const _: () = assert!(ARCHIVE_FILE_BYTES_MAX <= ARCHIVE_UNPACKED_BYTES_MAX);
 const _: () = assert!(ARCHIVE_COMPONENT_BYTES_MAX <= ARCHIVE_PATH_BYTES_MAX);
 const _: () = assert!(ARCHIVE_PATH_BYTES_MAX < 4_096);
+
+/// Bytes of one npm version. npm's own library refuses longer ones, so nothing real is lost.
+pub const NPM_VERSION_BYTES_MAX: usize = 256;
+
+/// The largest number in an npm version: what a JavaScript number holds exactly. Same bound as npm's library.
+pub const NPM_VERSION_NUMBER_MAX: u64 = 9_007_199_254_740_991;
+
+/// Bytes of one npm range. The longest in use (peer ranges with many alternatives) stay below 1 KiB.
+pub const NPM_RANGE_BYTES_MAX: usize = 8 * 1024;
+
+/// Comparators of one npm range; bounds the work of a membership test.
+pub const NPM_RANGE_COMPARATORS_MAX: usize = 1024;
+
+/// Nodes that one npm resolution may make, those of peer stages included. The largest real trees place about 5,000
+/// packages and need some 50,000 nodes.
+pub const NPM_NODES_MAX: usize = 1_000_000;
+
+/// Packages in one npm tree; five times the largest that are known.
+pub const NPM_PACKAGES_MAX: usize = 50_000;
+
+/// Levels of folders in one npm tree. Each level is a directory in a path, and paths end at 4,096 bytes.
+pub const NPM_TREE_DEPTH_MAX: u32 = 64;
+
+/// Steps of one npm resolution: how often a package's dependencies are looked at. Ends what would go in circles.
+pub const NPM_STEPS_MAX: usize = 500_000;
+
+/// Links of a chain of peers that have to be placed together; the longest real ones have about ten. Bounds the stack.
+pub const NPM_PEER_DEPTH_MAX: usize = 64;
+
+/// Nodes that one change of a dependency may bring under another override rule.
+pub const NPM_OVERRIDE_STEPS_MAX: usize = 100_000;
+
+/// Repairs of a conflict that are tried; each is a whole resolution.
+pub const NPM_REPAIRS_TRIED_MAX: usize = 4;
+
+/// Bytes of one package name of npm: the registry's own rule.
+pub const NPM_NAME_BYTES_MAX: usize = 214;
+
+/// Bytes of one project name of PyPI; the longest published is below 120.
+pub const PYPI_NAME_BYTES_MAX: usize = 200;
+
+/// Bytes of one crate name: crates.io's own rule.
+pub const CRATE_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of one spec that a caller writes; leaves room for a long list of extras and a long range.
+pub const SPEC_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of one manifest (package.json, requirements.txt, pyproject.toml, Cargo.toml). People write kilobytes;
+/// generated monsters stay below 1 MiB.
+pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Levels of nesting in a manifest; bounds the stack of its parsers.
+pub const MANIFEST_DEPTH_MAX: usize = 64;

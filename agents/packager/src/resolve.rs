@@ -6,6 +6,7 @@
 pub mod cargo;
 pub mod conflict;
 mod indexed;
+pub mod npm;
 pub mod pypi;
 
 use serde::{Deserialize, Serialize};

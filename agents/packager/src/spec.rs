@@ -1,11 +1,25 @@
 //! What a caller asks for: one package and the versions that would do.
 //!
 //! Written as a purl (`pkg:npm/express@4.19.2`) or short (`npm:express@^4`, `pypi:requests[socks]>=2.31`,
-//! `cargo:serde@1`). The requirement stays the ecosystem's own text; its resolver gives it meaning.
+//! `cargo:serde[derive]@1`). The requirement stays the ecosystem's own text; its resolver gives it meaning.
+//! Names are judged by each ecosystem's own rules.
 
+mod name;
+mod read;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
+use crate::error::Error;
+
+pub use name::{check_name, normalize_name};
 
 /// One wanted package.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,9 +34,46 @@ pub struct Spec {
     pub requirement: String,
 }
 
+impl Spec {
+    /// Reads a purl or a short spec. Every error says which form would have been understood.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        read::read(text)
+    }
+}
+
+impl FromStr for Spec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Spec {
+    /// The short form; reads back as the same spec.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.ecosystem, self.name)?;
+        if !self.extras.is_empty() {
+            write!(formatter, "[{}]", self.extras.join(","))?;
+        }
+        match self.ecosystem {
+            _ if self.requirement.is_empty() => Ok(()),
+            Ecosystem::Npm | Ecosystem::Cargo => write!(formatter, "@{}", self.requirement),
+            Ecosystem::Pypi => formatter.write_str(&self.requirement),
+        }
+    }
+}
+
+/// What a purl leaves as it is: letters, digits, and `.-_~:`.
+const KEPT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
+
 /// The package URL of one exact version. The scope of an npm package is the purl's namespace, `@` percent-encoded.
+///
+/// Letters keep their case: an old npm package may differ from another in case only, and a purl names one of them.
 pub fn purl(ecosystem: Ecosystem, name: &str, version: &str) -> String {
-    let name = name.replace('@', "%40");
-    let version = version.replace('+', "%2B").replace('!', "%21");
-    format!("pkg:{}/{name}@{version}", ecosystem.as_str())
+    let segments: Vec<String> =
+        name.split('/').map(|segment| utf8_percent_encode(segment, KEPT).to_string()).collect();
+    let version = utf8_percent_encode(version, KEPT);
+    format!("pkg:{}/{}@{version}", ecosystem.as_str(), segments.join("/"))
 }

@@ -38,7 +38,11 @@ impl Drop for Mapping {
 }
 
 impl Mapping {
-    pub(super) fn new(fd: BorrowedFd<'_>, length: usize, protection: ProtFlags) -> io::Result<Self> {
+    pub(super) fn new(
+        fd: BorrowedFd<'_>,
+        length: usize,
+        protection: ProtFlags,
+    ) -> io::Result<Self> {
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: the kernel chooses the address, so no existing mapping is touched.
         let start =

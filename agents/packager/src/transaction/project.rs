@@ -24,7 +24,7 @@ use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::disk::Disk;
 use super::tree;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{LOCK_RETRY_MS, MANIFEST_BYTES_MAX};
+use crate::limits::{LOCK_RETRY_MS, PROJECT_FILE_BYTES_MAX};
 
 /// The name of our directory in a project.
 pub(super) const DOT_BOLIDE: &str = ".bolide";
@@ -116,7 +116,7 @@ impl Project {
             if is_link(&error) { linked(&full) } else { Error::io("read", &full, &error) }
         };
         match self.root.descend(path.parent().as_ref()) {
-            Ok(parent) => parent.read_file(path.name(), MANIFEST_BYTES_MAX).map_err(failed),
+            Ok(parent) => parent.read_file(path.name(), PROJECT_FILE_BYTES_MAX).map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }

@@ -82,6 +82,7 @@ impl Universe {
             yanked: release.yanked.then(|| "a mistake".to_owned()),
             published: None,
             core_metadata: Some(true),
+            core_metadata_hashes: Hashes::default(),
         };
         self.projects.entry(package).or_default().push(Arc::new(file));
         self.core.insert(file_name, Arc::new(core));

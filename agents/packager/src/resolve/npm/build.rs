@@ -1,0 +1,283 @@
+//! The whole resolution: a queue of packages whose dependencies have to be looked at, shallow ones first.
+//!
+//! Each visited package gets what it lacks placed; what was placed, and whoever lost something by that, is queued.
+//! The order (depth, then path) is npm's, because it decides who gets the higher folder.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::Request;
+use super::catalogue::{Catalogue, Role};
+use super::check::Mode;
+use super::finish;
+use super::names::sort_key;
+use super::overrides::Rules;
+use super::place::place;
+use super::report::{Failure, Stop};
+use super::tree::{Content, EdgeId, NodeId, Tree};
+use crate::error::{Error, Kind};
+use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_MAX};
+use crate::manifest::package_json::RootManifest;
+use crate::metadata::npm::Metadata;
+use crate::resolution::Resolution;
+use crate::versions::npm::{Version, shorten};
+
+pub(super) struct Builder<'a> {
+    pub(super) tree: Tree<'a>,
+    pub(super) top: NodeId,
+    pub(super) stages: HashMap<NodeId, NodeId>,
+    request: &'a Request<'a>,
+    queue: BTreeSet<(u32, Rc<[u8]>, NodeId)>,
+    seen: HashSet<NodeId>,
+    explicit: HashSet<EdgeId>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(
+        request: &'a Request<'a>,
+        root: &RootManifest,
+        metadata: &'a dyn Metadata,
+    ) -> Self {
+        let node = request.node_version.as_deref().and_then(|text| Version::parse_loose(text).ok());
+        let mut catalogue = Catalogue::new(metadata, node);
+        let optional: HashSet<&str> = root.optional_peers.iter().map(String::as_str).collect();
+        let (optional_peers, peers) = root
+            .peer_dependencies
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| optional.contains(name.as_str()));
+        let shape = catalogue.shape(
+            &[
+                (Role::Peer, &peers),
+                (Role::OptionalPeer, &optional_peers),
+                (Role::Required, &root.dependencies),
+                (Role::Optional, &root.optional_dependencies),
+                (Role::Development, &root.dev_dependencies),
+            ],
+            &HashSet::new(),
+        );
+        let mut tree = Tree::new(catalogue, Rules::new(root));
+        let top = tree.add_top(Rc::new(shape), None);
+        Self {
+            tree,
+            top,
+            stages: HashMap::new(),
+            request,
+            queue: BTreeSet::new(),
+            seen: HashSet::new(),
+            explicit: HashSet::new(),
+        }
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(mut self) -> Result<Resolution, Failure> {
+        match self.build() {
+            Ok(()) => finish::finish(&self, self.request),
+            Err(stop) => Err(self.explain(stop)),
+        }
+    }
+
+    fn build(&mut self) -> Result<(), Stop> {
+        self.check_overrides()?;
+        self.explicit = self
+            .tree
+            .edges_out(self.top)
+            .filter(|&edge| {
+                let name = self.tree.catalogue.names.text(self.tree.edge(edge).name);
+                self.request.explicit.contains(&*name)
+            })
+            .collect();
+        self.place_preferred();
+        self.enqueue(self.top);
+        let mut steps = 0;
+        while let Some((_, _, node)) = self.queue.pop_first() {
+            if !self.tree.node(node).placed || !self.seen.insert(node) {
+                continue;
+            }
+            steps += 1;
+            if steps > NPM_STEPS_MAX {
+                return Err(Stop::Bound(format!("it takes more than {NPM_STEPS_MAX} steps")));
+            }
+            self.visit(node)?;
+        }
+        Ok(())
+    }
+
+    fn check_overrides(&self) -> Result<(), Stop> {
+        for edge in self.tree.edges_out(self.top) {
+            let one = self.tree.edge(edge);
+            let (declared, want) = (
+                self.tree.catalogue.want_text(one.declared),
+                self.tree.catalogue.want_text(one.want),
+            );
+            if declared != want {
+                let name = self.tree.catalogue.names.text(one.name);
+                let message = format!(
+                    "the project's override of `{name}` to `{}` contradicts its own dependency `{name}@{}`",
+                    shorten(&want),
+                    shorten(&declared)
+                );
+                let error = Error::new(Kind::Usage, "override-conflict", message);
+                return Err(Stop::Other(error.hint(format!(
+                    "write the same version in both, or `\"{name}\": \"${name}\"` in `overrides`"
+                ))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what is already there into the tree, parents first; what the registry does not know is left out.
+    fn place_preferred(&mut self) {
+        let mut places: Vec<(Vec<&str>, &super::Preferred)> = self
+            .request
+            .preferred
+            .iter()
+            .take(NPM_PACKAGES_MAX)
+            .filter_map(|(place, one)| Some((names_of_place(place)?, one)))
+            .collect();
+        places.sort_by_key(|(names, _)| names.len());
+        for (names, one) in places {
+            let Some((name, above)) = names.split_last() else { continue };
+            let mut parent = Some(self.top);
+            for step in above {
+                let id = self.tree.catalogue.names.intern(step);
+                let folder = self.tree.catalogue.names.folder(id);
+                parent = parent.and_then(|at| self.tree.node(at).children.get(&folder).copied());
+            }
+            let Some(parent) = parent else { continue };
+            if let Some(package) = self.tree.catalogue.exact(&one.name, &one.version) {
+                let name = self.tree.catalogue.names.intern(name);
+                self.tree.add(name, Content::Package(package), parent);
+            }
+        }
+        let incomplete: Vec<NodeId> = self
+            .tree
+            .placed()
+            .filter(|&node| {
+                let lacks = |edge: EdgeId| {
+                    self.tree.edge(edge).to.is_none() || !self.tree.edge(edge).valid()
+                };
+                self.tree.edges_out(node).any(lacks)
+            })
+            .collect();
+        for node in incomplete {
+            self.enqueue(node);
+        }
+    }
+
+    fn enqueue(&mut self, node: NodeId) {
+        let one = self.tree.node(node);
+        if one.placed {
+            self.queue.insert((one.depth, Rc::clone(&one.place_key), node));
+        }
+    }
+
+    fn revisit(&mut self, node: NodeId) {
+        self.seen.remove(&node);
+        self.enqueue(node);
+    }
+
+    fn visit(&mut self, node: NodeId) -> Result<(), Stop> {
+        let mut tasks: Vec<(EdgeId, NodeId)> = Vec::new();
+        for edge in self.problems(node) {
+            if (self.request.out_of_time)() {
+                return Err(Stop::Deadline);
+            }
+            if !self.tree.edge(edge).overruled {
+                tasks.push((edge, self.dep_for(node, edge)?));
+            }
+        }
+        tasks.sort_by_cached_key(|(edge, _)| {
+            sort_key(&self.tree.catalogue.names.text(self.tree.edge(*edge).name))
+        });
+        for (edge, dep) in tasks {
+            // Placing one dependency may have removed the node that the next one is for.
+            if !self.tree.node(node).placed {
+                break;
+            }
+            self.place_task(edge, dep)?;
+        }
+        Ok(())
+    }
+
+    fn dep_for(&mut self, node: NodeId, edge: EdgeId) -> Result<NodeId, Stop> {
+        let stage = self.stage(node, true);
+        let one = self.tree.edge(edge);
+        let (role, folder, name, from) = (one.role, one.folder, one.name, one.from);
+        let staged = self.tree.edge_named(stage, folder).and_then(|staged| {
+            self.tree.edge(staged).to.filter(|_| self.tree.edge(staged).valid())
+        });
+        if let Some(staged) = staged.filter(|&staged| self.tree.satisfies(staged, edge)) {
+            return Ok(staged);
+        }
+        if role == Role::OptionalPeer && !self.explicit.contains(&edge) {
+            let above = self.tree.node(from).parent.unwrap_or(from);
+            let nearest = self
+                .tree
+                .placed_named(name)
+                .into_iter()
+                .filter(|&one| one != above && self.tree.is_below(one, above))
+                .filter(|&one| self.tree.satisfies(one, edge))
+                .min_by_key(|&one| {
+                    (self.tree.node(one).depth, Rc::clone(&self.tree.node(one).place_key))
+                });
+            if let Some(found) = nearest {
+                return Ok(found);
+            }
+        }
+        let mut needed = HashSet::from([from]);
+        let stage = role.is_peer().then_some(stage);
+        self.stage_edge(edge, stage, None, &mut needed, 0)
+    }
+
+    fn place_task(&mut self, edge: EdgeId, dep: NodeId) -> Result<(), Stop> {
+        let mode = Mode { explicit: self.explicit.contains(&edge) };
+        let outcome = place(&mut self.tree, dep, edge, mode)?;
+        for (placed, edge) in outcome.placed {
+            for other in self.tree.node(placed).edges_in.clone() {
+                let one = self.tree.edge(other);
+                if other != edge && !one.overruled && !one.valid() {
+                    let from = one.from;
+                    self.revisit(from);
+                }
+            }
+            self.enqueue(placed);
+        }
+        for node in outcome.reopened {
+            self.revisit(node);
+        }
+        if self.tree.node(self.top).children.len() > NPM_PACKAGES_MAX {
+            return Err(Stop::Bound(format!("the tree has more than {NPM_PACKAGES_MAX} packages")));
+        }
+        Ok(())
+    }
+
+    /// The dependencies of a node that need work.
+    fn problems(&self, node: NodeId) -> Vec<EdgeId> {
+        let bundled = &self.tree.node(node).shape.bundled;
+        self.tree
+            .edges_out(node)
+            .filter(|&edge| {
+                let one = self.tree.edge(edge);
+                if bundled.contains(&one.folder) {
+                    return false;
+                }
+                match one.to {
+                    Some(to) if self.tree.failed(to) => false,
+                    Some(_) => !one.valid() || self.explicit.contains(&edge),
+                    None => one.role != Role::OptionalPeer || self.explicit.contains(&edge),
+                }
+            })
+            .collect()
+    }
+}
+
+/// The names of a place, outermost first; `None` where it is not one.
+fn names_of_place(place: &str) -> Option<Vec<&str>> {
+    let rest = place.strip_prefix("node_modules/")?;
+    let names: Vec<&str> = rest.split("/node_modules/").collect();
+    let depth = u32::try_from(names.len()).ok()?;
+    let valid =
+        |name: &&str| crate::spec::check_name(crate::ecosystem::Ecosystem::Npm, name).is_ok();
+    (depth <= crate::limits::NPM_TREE_DEPTH_MAX && names.iter().all(valid)).then_some(names)
+}

@@ -1,0 +1,340 @@
+//! The packages that a resolution has seen: packuments on demand, the choice of a version, and its dependencies.
+//!
+//! The choice follows npm's `npm-pick-manifest`: `latest` where it fits and is sound, else versions that are not
+//! deprecated and fit the engine first, then the highest. Placing is not done here.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::names::{Folder, NameId, Names};
+use super::want::Want;
+use crate::error::{Error, Kind};
+use crate::metadata::npm::{Dependencies, Metadata, Packument, Version as Entry};
+use crate::versions::npm::{Options, Range, Version};
+
+/// One chosen version of one package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PackageId(u32);
+
+/// A dependency's text, interned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WantId(u32);
+
+/// The table that a dependency stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Required,
+    Development,
+    Optional,
+    Peer,
+    OptionalPeer,
+}
+
+impl Role {
+    pub(super) fn is_peer(self) -> bool {
+        matches!(self, Role::Peer | Role::OptionalPeer)
+    }
+
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Role::Optional | Role::OptionalPeer)
+    }
+}
+
+/// One dependency as the package declares it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Declared {
+    pub(super) name: NameId,
+    pub(super) folder: Folder,
+    pub(super) role: Role,
+    pub(super) want: WantId,
+}
+
+/// All dependencies of one package: the same for each place where it stands.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    pub(super) declared: Vec<Declared>,
+    pub(super) index: HashMap<Folder, u32>,
+    /// Names that come inside the archive.
+    pub(super) bundled: HashSet<Folder>,
+}
+
+/// A chosen version with all that placing needs.
+pub(super) struct Chosen {
+    pub(super) name: NameId,
+    pub(super) version: Version,
+    pub(super) entry: Arc<Entry>,
+    pub(super) shape: Rc<Shape>,
+    pub(super) engine_fits: bool,
+}
+
+/// Why no version was chosen.
+#[derive(Clone, Debug)]
+pub(super) enum NoChoice {
+    /// The package exists, but not in a wanted version. Carries what `latest` points to.
+    NoMatch { package: String, latest: Option<String> },
+    /// The package could not be asked for.
+    Failed(Error),
+}
+
+struct Loaded {
+    packument: Arc<Packument>,
+    /// Highest first.
+    versions: Vec<(Version, Arc<Entry>)>,
+}
+
+pub(super) struct Catalogue<'a> {
+    source: &'a dyn Metadata,
+    node: Option<Version>,
+    pub(super) names: Names,
+    wants: Vec<(Rc<str>, Rc<Want>)>,
+    want_ids: HashMap<Rc<str>, WantId>,
+    loaded: HashMap<String, Result<Rc<Loaded>, Error>>,
+    chosen: Vec<Rc<Chosen>>,
+    chosen_ids: HashMap<(NameId, String), PackageId>,
+    choices: HashMap<(NameId, WantId), Result<PackageId, NoChoice>>,
+    announced: HashSet<NameId>,
+    engines: HashMap<String, bool>,
+}
+
+impl<'a> Catalogue<'a> {
+    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>) -> Self {
+        Self {
+            source,
+            node,
+            names: Names::default(),
+            wants: Vec::new(),
+            want_ids: HashMap::new(),
+            loaded: HashMap::new(),
+            chosen: Vec::new(),
+            chosen_ids: HashMap::new(),
+            choices: HashMap::new(),
+            announced: HashSet::new(),
+            engines: HashMap::new(),
+        }
+    }
+
+    pub(super) fn want_id(&mut self, text: &str) -> WantId {
+        if let Some(&id) = self.want_ids.get(text) {
+            return id;
+        }
+        let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
+        let shared: Rc<str> = text.into();
+        self.want_ids.insert(Rc::clone(&shared), id);
+        self.wants.push((shared, Rc::new(Want::parse(text))));
+        id
+    }
+
+    pub(super) fn want(&self, id: WantId) -> Rc<Want> {
+        Rc::clone(&self.wants[id.0 as usize].1)
+    }
+
+    pub(super) fn want_text(&self, id: WantId) -> Rc<str> {
+        Rc::clone(&self.wants[id.0 as usize].0)
+    }
+
+    pub(super) fn accepts(&self, id: WantId, version: Option<&Version>) -> bool {
+        self.wants[id.0 as usize].1.accepts(version)
+    }
+
+    pub(super) fn package(&self, id: PackageId) -> &Rc<Chosen> {
+        &self.chosen[id.0 as usize]
+    }
+
+    /// The version that npm would take for `name` wanted as `want`. Blocks when the packument is not there yet.
+    pub(super) fn choose(&mut self, name: NameId, want: WantId) -> Result<PackageId, NoChoice> {
+        if let Some(choice) = self.choices.get(&(name, want)) {
+            return choice.clone();
+        }
+        let wanted = self.want(want);
+        let package = wanted.package(&self.names.text(name)).to_owned();
+        let choice = self.choose_uncached(&package, wanted.target());
+        self.choices.insert((name, want), choice.clone());
+        choice
+    }
+
+    fn choose_uncached(&mut self, package: &str, want: &Want) -> Result<PackageId, NoChoice> {
+        let loaded = self.load(package).map_err(NoChoice::Failed)?;
+        let no_match = || NoChoice::NoMatch {
+            package: package.to_owned(),
+            latest: loaded.packument.dist_tags.get("latest").cloned(),
+        };
+        let entry = match want {
+            Want::Tag(tag) => loaded
+                .packument
+                .dist_tags
+                .get(tag)
+                .and_then(|text| loaded.packument.versions.get(text)),
+            Want::Exact { text, .. } => loaded.packument.versions.get(text),
+            Want::Range { range, any } => self.best(&loaded, range, *any),
+            Want::Alias { .. } | Want::Unsupported(_) => None,
+        };
+        let entry = Arc::clone(entry.ok_or_else(no_match)?);
+        self.take(package, &entry).ok_or_else(no_match)
+    }
+
+    fn best<'l>(&mut self, loaded: &'l Loaded, range: &Range, any: bool) -> Option<&'l Arc<Entry>> {
+        if let Some(text) = loaded.packument.dist_tags.get("latest")
+            && let Some(entry) = loaded.packument.versions.get(text)
+            && (any || Version::parse_loose(text).is_ok_and(|version| range.satisfies(&version)))
+            && entry.deprecated.is_none()
+            && self.engine_fits(entry)
+        {
+            return Some(entry);
+        }
+        let mut inside: Vec<&Arc<Entry>> = Vec::new();
+        for (version, entry) in &loaded.versions {
+            if range.satisfies(version) {
+                if entry.deprecated.is_none() && self.engine_fits(entry) {
+                    return Some(entry);
+                }
+                inside.push(entry);
+            }
+        }
+        // The stable sort keeps the highest first among equals.
+        inside.sort_by_key(|entry| Reverse((self.engine_fits(entry), entry.deprecated.is_none())));
+        inside.first().copied()
+    }
+
+    fn engine_fits(&mut self, entry: &Entry) -> bool {
+        let (Some(node), Some(engines)) = (&self.node, &entry.engines_node) else { return true };
+        if engines.is_empty() {
+            return true;
+        }
+        if let Some(&fits) = self.engines.get(engines) {
+            return fits;
+        }
+        let options = Options { loose: false, include_prerelease: true };
+        let fits = Range::parse_with(engines, options).is_ok_and(|range| range.satisfies(node));
+        self.engines.insert(engines.clone(), fits);
+        fits
+    }
+
+    /// A version that is known by its text (from a lock), where the registry still has it.
+    pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
+        let loaded = self.load(package).ok()?;
+        let entry = loaded.packument.versions.get(version)?;
+        self.take(package, entry)
+    }
+
+    /// The versions of a package, highest first, for repairs.
+    pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
+        self.load(package).map(|loaded| loaded.versions.clone()).unwrap_or_default()
+    }
+
+    fn load(&mut self, package: &str) -> Result<Rc<Loaded>, Error> {
+        if let Some(loaded) = self.loaded.get(package) {
+            return loaded.clone();
+        }
+        let loaded = self.source.packument(package).map(|packument| {
+            let mut versions: Vec<(Version, Arc<Entry>)> = packument
+                .versions
+                .iter()
+                .filter_map(|(text, entry)| {
+                    Some((Version::parse_loose(text).ok()?, Arc::clone(entry)))
+                })
+                .collect();
+            versions.sort_by(|(left, _), (right, _)| right.cmp(left));
+            Rc::new(Loaded { packument, versions })
+        });
+        self.loaded.insert(package.to_owned(), loaded.clone());
+        loaded
+    }
+
+    fn take(&mut self, package: &str, entry: &Arc<Entry>) -> Option<PackageId> {
+        let name = self.names.intern(package);
+        let key = (name, entry.version.clone());
+        if let Some(&id) = self.chosen_ids.get(&key) {
+            return Some(id);
+        }
+        let version = Version::parse_loose(&entry.version).ok()?;
+        let shape = self.shape_of_package(entry);
+        let engine_fits = self.engine_fits(entry);
+        let id = PackageId(u32::try_from(self.chosen.len()).ok()?);
+        self.chosen.push(Rc::new(Chosen {
+            name,
+            version,
+            entry: Arc::clone(entry),
+            shape: Rc::new(shape),
+            engine_fits,
+        }));
+        self.chosen_ids.insert(key, id);
+        Some(id)
+    }
+
+    fn shape_of_package(&mut self, entry: &Entry) -> Shape {
+        let optional: HashSet<&str> = entry.optional_peers.iter().map(String::as_str).collect();
+        let is_optional = |name: &str| optional.contains(name);
+        let (optional_peers, peers): (Dependencies, Dependencies) =
+            entry.peer_dependencies.clone().into_iter().partition(|(name, _)| is_optional(name));
+        let bundled: HashSet<&str> = entry.bundled.iter().map(String::as_str).collect();
+        self.shape(
+            &[
+                (Role::Peer, &peers),
+                (Role::OptionalPeer, &optional_peers),
+                (Role::Required, &entry.dependencies),
+                (Role::Optional, &entry.optional_dependencies),
+            ],
+            &bundled,
+        )
+    }
+
+    /// Interns tables into edges; of a name in several tables the last counts. Announces what will be needed.
+    pub(super) fn shape(
+        &mut self,
+        tables: &[(Role, &Dependencies)],
+        bundled: &HashSet<&str>,
+    ) -> Shape {
+        let mut declared: Vec<Declared> = Vec::new();
+        let mut known: HashSet<Folder> = HashSet::new();
+        for (role, table) in tables {
+            for (name, text) in *table {
+                let id = self.names.intern(name);
+                let folder = self.names.folder(id);
+                let want = self.want_id(text);
+                if !known.insert(folder) {
+                    declared.retain(|earlier| earlier.folder != folder);
+                }
+                declared.push(Declared { name: id, folder, role: *role, want });
+                if !bundled.contains(name.as_str()) {
+                    self.announce(name, want);
+                }
+            }
+        }
+        let index = declared
+            .iter()
+            .enumerate()
+            .map(|(at, one)| (one.folder, u32::try_from(at).unwrap_or(u32::MAX)))
+            .collect();
+        let bundled = bundled
+            .iter()
+            .map(|name| {
+                let id = self.names.intern(name);
+                self.names.folder(id)
+            })
+            .collect();
+        Shape { declared, index, bundled }
+    }
+
+    fn announce(&mut self, name: &str, want: WantId) {
+        let want = self.want(want);
+        if matches!(*want, Want::Unsupported(_)) {
+            return;
+        }
+        let package = want.package(name);
+        let id = self.names.intern(package);
+        if self.announced.insert(id) {
+            self.source.prefetch(package);
+        }
+    }
+}
+
+/// The error for a required package of which no version will do, for callers that need one without a tree.
+pub(super) fn no_match_error(package: &str, want: &str) -> Error {
+    Error::new(
+        Kind::Conflict,
+        "no-matching-version",
+        format!("no version of `{package}` matches `{}`", crate::versions::npm::shorten(want)),
+    )
+}

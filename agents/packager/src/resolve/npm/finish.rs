@@ -1,0 +1,314 @@
+//! From the finished tree to a resolution: what this machine cannot use is taken out, the rest is written down.
+//!
+//! A package that failed to load or does not run here is dropped, with all that only it needs, where everything that
+//! leads to it is optional; else it is an error.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Request;
+use super::build::Builder;
+use super::catalogue::Role;
+use super::check::gather;
+use super::report::Failure;
+use super::tree::{Content, EdgeId, NodeId};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind};
+use crate::metadata::npm::Version as Entry;
+use crate::resolution::{Artifact, Package, Resolution};
+use crate::versions::npm::shorten;
+
+pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
+    let mut warnings = Vec::new();
+    let required = reachable(builder, &HashSet::new(), |role| !role.is_optional());
+    let mut dropped: HashSet<NodeId> = HashSet::new();
+    for node in builder.tree.placed() {
+        let Some(why) = unusable(builder, request, node) else { continue };
+        if !required.contains(&node) {
+            drop_optional(builder, node, &mut dropped);
+            warnings.push(format!(
+                "optional {} is left out: {}",
+                builder.describe(node),
+                why.text()
+            ));
+        } else {
+            match why {
+                Unusable::Failed => return Err(failed(builder, node)),
+                Unusable::Platform(text) => {
+                    return Err(Failure::Other(wrong_platform(builder, node, &text)));
+                }
+                Unusable::Engine(text) => {
+                    warnings.push(format!("{} {text}", builder.describe(node)));
+                }
+            }
+        }
+    }
+    let kept = kept_nodes(builder, &dropped);
+    warn_of_edges(builder, &kept, &mut warnings);
+    write_down(builder, &kept, warnings)
+}
+
+enum Unusable {
+    Failed,
+    Platform(String),
+    Engine(String),
+}
+
+impl Unusable {
+    fn text(&self) -> String {
+        match self {
+            Unusable::Failed => "it could not be loaded".to_owned(),
+            Unusable::Platform(text) | Unusable::Engine(text) => format!("it {text}"),
+        }
+    }
+}
+
+fn unusable(builder: &Builder<'_>, request: &Request<'_>, node: NodeId) -> Option<Unusable> {
+    let package = match &builder.tree.node(node).content {
+        Content::Top => return None,
+        Content::Failed(_) => return Some(Unusable::Failed),
+        Content::Package(package) => builder.tree.catalogue.package(*package),
+    };
+    let entry = &package.entry;
+    let lists = [
+        ("os", &entry.os, Some(request.os.as_str())),
+        ("cpu", &entry.cpu, Some(request.cpu.as_str())),
+        ("libc", &entry.libc, request.libc.as_deref()),
+    ];
+    for (what, list, here) in lists {
+        if !list.is_empty() && !here.is_some_and(|here| allowed(list, here)) {
+            let here = here.unwrap_or("none");
+            let list = shorten(&list.join(", "));
+            return Some(Unusable::Platform(format!(
+                "is for {what} `{list}`, and here it is `{here}`"
+            )));
+        }
+    }
+    if !package.engine_fits {
+        let engine = entry.engines_node.as_deref().map(shorten).unwrap_or_default();
+        return Some(Unusable::Engine(format!("asks for node `{engine}`")));
+    }
+    None
+}
+
+/// None of the names with `!`, and one of the others where there are others.
+fn allowed(list: &[String], here: &str) -> bool {
+    if let [only] = list
+        && only == "any"
+    {
+        return true;
+    }
+    let mut listed = false;
+    let mut others = false;
+    for entry in list {
+        match entry.strip_prefix('!') {
+            Some(not) if not == here => return false,
+            Some(_) => {}
+            None => {
+                others = true;
+                listed |= entry == here;
+            }
+        }
+    }
+    listed || !others
+}
+
+/// The nodes that the project leads to, over edges of some roles and not through `without`.
+fn reachable(
+    builder: &Builder<'_>,
+    without: &HashSet<NodeId>,
+    follow: impl Fn(Role) -> bool,
+) -> HashSet<NodeId> {
+    let mut found = HashSet::from([builder.top]);
+    let mut open = vec![builder.top];
+    while let Some(node) = open.pop() {
+        for edge in builder.tree.edges_out(node) {
+            let one = builder.tree.edge(edge);
+            if let Some(to) = one.to
+                && follow(one.role)
+                && !without.contains(&to)
+                && found.insert(to)
+            {
+                open.push(to);
+            }
+        }
+    }
+    found
+}
+
+/// Drops an optional package: who needs it, up to where it is optional, and all that only those need.
+fn drop_optional(builder: &Builder<'_>, node: NodeId, dropped: &mut HashSet<NodeId>) {
+    let mut set = vec![node];
+    let mut known = HashSet::from([node]);
+    let mut at = 0;
+    while at < set.len() {
+        for &edge in &builder.tree.node(set[at]).edges_in {
+            let one = builder.tree.edge(edge);
+            if !one.role.is_optional() && one.from != builder.top && known.insert(one.from) {
+                set.push(one.from);
+            }
+        }
+        at += 1;
+    }
+    let counts = |edge: EdgeId| {
+        let one = builder.tree.edge(edge);
+        one.to.is_some_and(|to| !known.contains(&to)) && !dropped.contains(&one.from)
+    };
+    let gone = gather(&builder.tree, &set, counts);
+    dropped.extend(gone);
+}
+
+/// What is installed: reachable and not dropped, with the folders around it.
+fn kept_nodes(builder: &Builder<'_>, dropped: &HashSet<NodeId>) -> HashSet<NodeId> {
+    let mut kept = reachable(builder, dropped, |_| true);
+    let inner: Vec<NodeId> = kept.iter().copied().collect();
+    for node in inner {
+        kept.extend(builder.tree.ancestry(node));
+    }
+    kept.remove(&builder.top);
+    kept
+}
+
+fn failed(builder: &Builder<'_>, node: NodeId) -> Failure {
+    let Content::Failed(failure) = &builder.tree.node(node).content else {
+        return Failure::Other(Error::new(Kind::Failed, "internal", "a failure without a reason"));
+    };
+    let edge = builder
+        .tree
+        .node(node)
+        .edges_in
+        .iter()
+        .copied()
+        .find(|&edge| !builder.tree.edge(edge).role.is_optional());
+    match (edge, &failure.no_match) {
+        (Some(edge), Some((package, latest))) => builder.no_match(edge, package, latest.as_deref()),
+        (Some(edge), None) => {
+            let from = builder.tree.edge(edge).from;
+            let mut error = failure.error.clone();
+            if from != builder.top && error.kind != Kind::Usage {
+                error.message = format!("{}; {} needs it", error.message, builder.describe(from));
+            }
+            Failure::Other(error)
+        }
+        (None, _) => Failure::Other(failure.error.clone()),
+    }
+}
+
+fn wrong_platform(builder: &Builder<'_>, node: NodeId, text: &str) -> Error {
+    let dependent = builder
+        .tree
+        .node(node)
+        .edges_in
+        .first()
+        .map(|&edge| format!("; {} needs it", builder.describe(builder.tree.edge(edge).from)));
+    let message = format!("{} {text}{}", builder.describe(node), dependent.unwrap_or_default());
+    Error::new(Kind::Conflict, "unsupported-platform", message)
+        .hint("ask for another version of it, or put it under `optionalDependencies`")
+}
+
+fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut Vec<String>) {
+    let mut nodes: Vec<NodeId> = kept.iter().copied().collect();
+    nodes.sort_by(|&left, &right| {
+        builder.tree.node(left).place_key.cmp(&builder.tree.node(right).place_key)
+    });
+    for node in nodes {
+        if let Some(package) = builder.tree.package_of(node) {
+            let entry = &builder.tree.catalogue.package(package).entry;
+            if let Some(text) = &entry.deprecated {
+                warnings.push(format!(
+                    "{} is deprecated: {}",
+                    builder.describe(node),
+                    shorten(text)
+                ));
+            }
+        }
+        for edge in builder.tree.edges_out(node) {
+            let one = builder.tree.edge(edge);
+            if one.valid() || builder.tree.node(node).shape.bundled.contains(&one.folder) {
+                continue;
+            }
+            let name = builder.tree.catalogue.names.text(one.name);
+            let want = shorten(&builder.tree.catalogue.want_text(one.want));
+            let found = match one.to {
+                Some(to) => format!("finds {}", builder.describe(to)),
+                None => "finds none".to_owned(),
+            };
+            warnings.push(format!(
+                "{} wants the peer `{name}@{want}` but {found}, because others need that",
+                builder.describe(node)
+            ));
+        }
+    }
+}
+
+fn write_down(
+    builder: &Builder<'_>,
+    kept: &HashSet<NodeId>,
+    mut warnings: Vec<String>,
+) -> Result<Resolution, Failure> {
+    let mut nodes: Vec<(String, String, String, NodeId)> = Vec::with_capacity(kept.len());
+    for &node in kept {
+        let Some(package) = builder.tree.package_of(node) else { continue };
+        let package = builder.tree.catalogue.package(package);
+        nodes.push((
+            builder.tree.catalogue.names.text(package.name).to_string(),
+            package.entry.version.clone(),
+            builder.tree.node(node).place.to_string(),
+            node,
+        ));
+    }
+    nodes.sort();
+    let index: HashMap<NodeId, usize> =
+        nodes.iter().enumerate().map(|(at, (_, _, _, node))| (*node, at)).collect();
+    let direct: HashSet<NodeId> =
+        builder.tree.edges_out(builder.top).filter_map(|edge| builder.tree.edge(edge).to).collect();
+    let mut packages = Vec::with_capacity(nodes.len());
+    for (name, version, place, node) in nodes {
+        let Some(id) = builder.tree.package_of(node) else { continue };
+        let entry = &builder.tree.catalogue.package(id).entry;
+        let mut dependencies: Vec<usize> = builder
+            .tree
+            .edges_out(node)
+            .filter_map(|edge| index.get(&builder.tree.edge(edge).to?).copied())
+            .collect();
+        dependencies.sort_unstable();
+        dependencies.dedup();
+        packages.push(Package {
+            ecosystem: Ecosystem::Npm,
+            artifact: artifact(&name, entry).map_err(Failure::Other)?,
+            name,
+            version,
+            direct: direct.contains(&node),
+            dependencies,
+            place,
+            bin: entry.bin.clone().into_iter().collect::<BTreeMap<_, _>>(),
+            extras: Vec::new(),
+            license: entry.license.clone(),
+            published: entry.published.clone(),
+            scripts: entry.install_scripts.clone(),
+        });
+    }
+    warnings.sort();
+    warnings.dedup();
+    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, warnings })
+}
+
+fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
+    let what = format!("`{name}@{}`", entry.version);
+    if entry.tarball.is_empty() {
+        let message = format!("the registry names no archive for {what}");
+        return Err(Error::new(Kind::Verification, "no-archive", message));
+    }
+    if entry.hashes.is_empty() {
+        let message =
+            format!("the registry gives no sha512 or sha256 for {what}, so it cannot be verified");
+        return Err(Error::new(Kind::Verification, "no-integrity", message)
+            .hint("ask for a version that was published with an integrity"));
+    }
+    let path = entry.tarball.split(['?', '#']).next().unwrap_or_default();
+    Ok(Artifact {
+        file_name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+        url: entry.tarball.clone(),
+        hashes: entry.hashes.clone(),
+        size: None,
+    })
+}

@@ -1,0 +1,297 @@
+//! What ends a resolution early, told so that a person can act on it, with changes that would help.
+
+use super::build::Builder;
+use super::tree::{Content, EdgeId, NodeId};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind};
+use crate::limits::NPM_REPAIRS_TRIED_MAX;
+use crate::manifest::package_json::RootManifest;
+use crate::resolve::{Change, Repair};
+use crate::spec::Spec;
+use crate::versions::npm::{Range, shorten};
+
+/// A peer set that fits nowhere.
+#[derive(Debug)]
+pub(super) struct Clash {
+    /// The edge that brought the set in.
+    pub(super) entry: EdgeId,
+    /// The edge that cannot be satisfied.
+    pub(super) edge: EdgeId,
+    /// What it finds instead.
+    pub(super) current: Option<NodeId>,
+    /// An edge that wants what is there.
+    pub(super) rival: Option<EdgeId>,
+}
+
+/// Why building stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Clash(Clash),
+    /// The same package would have to be nested in itself for ever.
+    Endless {
+        edge: EdgeId,
+        above: NodeId,
+    },
+    TooDeep {
+        edge: EdgeId,
+    },
+    /// A bound was reached; the text says which.
+    Bound(String),
+    Deadline,
+    Other(Error),
+}
+
+/// The same, explained.
+pub(super) enum Failure {
+    Conflict { explanation: String, candidates: Vec<Candidate> },
+    Other(Error),
+}
+
+/// Hops of a chain of dependents that an explanation shows.
+const CHAIN_SHOWN: usize = 6;
+
+impl Builder<'_> {
+    /// A node as people call it.
+    pub(super) fn describe(&self, node: NodeId) -> String {
+        let mut node = node;
+        while let Some(real) = self.tree.node(node).stands_for {
+            node = real;
+        }
+        if node == self.top {
+            return "the project".to_owned();
+        }
+        let name = self.tree.catalogue.names.text(self.tree.node(node).name);
+        match self.tree.version_of(node) {
+            Some(version) => format!("`{name}@{version}`"),
+            None => format!("`{name}`"),
+        }
+    }
+
+    /// Who needs a node, up to the project: " (needed by `a@1.0.0`, needed by the project)".
+    fn chain(&self, node: NodeId) -> String {
+        let mut texts = Vec::new();
+        let mut known = vec![node];
+        let mut at = node;
+        while texts.len() < CHAIN_SHOWN {
+            let Some(&edge) =
+                self.tree.node(at).edges_in.iter().find(|&&edge| self.tree.edge(edge).valid())
+            else {
+                // A staged package is needed by the node that its stage stands for.
+                let stage = self.tree.node(at).parent;
+                if let Some(real) = stage.and_then(|stage| self.tree.node(stage).stands_for) {
+                    texts.push(format!("needed by {}", self.describe(real)));
+                }
+                break;
+            };
+            let mut from = self.tree.edge(edge).from;
+            while let Some(real) = self.tree.node(from).stands_for {
+                from = real;
+            }
+            if known.contains(&from) {
+                break;
+            }
+            known.push(from);
+            texts.push(format!("needed by {}", self.describe(from)));
+            at = from;
+        }
+        if texts.is_empty() { String::new() } else { format!(" ({})", texts.join(", ")) }
+    }
+
+    fn wish(&self, edge: EdgeId) -> String {
+        let one = self.tree.edge(edge);
+        let name = self.tree.catalogue.names.text(one.name);
+        let want = self.tree.catalogue.want_text(one.want);
+        let want = if want.is_empty() { "*".to_owned() } else { shorten(&want) };
+        format!("`{name}@{want}`")
+    }
+
+    pub(super) fn explain(&mut self, stop: Stop) -> Failure {
+        match stop {
+            Stop::Clash(clash) => self.explain_clash(&clash),
+            Stop::Endless { edge, above } => Failure::Conflict {
+                explanation: format!(
+                    "{} needs {}, which itself ends up needing {} again without end; no finite tree of folders holds them",
+                    self.describe(self.tree.edge(edge).from),
+                    self.wish(edge),
+                    self.describe(above)
+                ),
+                candidates: Vec::new(),
+            },
+            Stop::TooDeep { edge } => Failure::Other(bound(format!(
+                "{} would have to stand deeper than {} folders",
+                self.wish(edge),
+                crate::limits::NPM_TREE_DEPTH_MAX
+            ))),
+            Stop::Bound(text) => Failure::Other(bound(text)),
+            Stop::Deadline => Failure::Other(
+                Error::new(
+                    Kind::Failed,
+                    "deadline",
+                    "the resolution took longer than it was given",
+                )
+                .retryable(),
+            ),
+            Stop::Other(error) => Failure::Other(error),
+        }
+    }
+
+    fn explain_clash(&mut self, clash: &Clash) -> Failure {
+        let edge = self.tree.edge(clash.edge);
+        let (from, role) = (edge.from, edge.role);
+        let kind = if role.is_peer() { "has the peer dependency" } else { "needs" };
+        let mut text =
+            format!("{}{} {kind} {}", self.describe(from), self.chain(from), self.wish(clash.edge));
+        match clash.rival {
+            Some(rival) => {
+                let by = self.tree.edge(rival).from;
+                text.push_str(&format!(
+                    ", but {}{} needs {}",
+                    self.describe(by),
+                    self.chain(by),
+                    self.wish(rival)
+                ));
+                if let Some(current) = clash.current {
+                    text.push_str(&format!(", here {}", self.describe(current)));
+                }
+            }
+            None => match clash.current {
+                Some(current) => {
+                    text.push_str(&format!(", but {} is in its place", self.describe(current)));
+                }
+                None => text.push_str(", which has no place in the tree"),
+            },
+        }
+        Failure::Conflict { explanation: text, candidates: self.candidates(clash) }
+    }
+
+    fn candidates(&mut self, clash: &Clash) -> Vec<Candidate> {
+        let mut repairs = Vec::new();
+        let edge = self.tree.edge(clash.edge);
+        let (from, name) = (edge.from, self.tree.catalogue.names.text(edge.name));
+        let want = self.tree.catalogue.want_text(edge.want);
+        if self.is_direct(&name) && self.tree.catalogue.want(edge.want).range().is_some() {
+            repairs.push(repair(&name, &want, format!("use `{name}@{}`", shorten(&want))));
+        }
+        // Another version of who has the peer, as long as the project asks for it by itself.
+        let current = clash.current.and_then(|current| self.tree.version_of(current)).cloned();
+        if let (Some(current), Content::Package(package)) = (current, &self.tree.node(from).content)
+        {
+            let dependent =
+                self.tree.catalogue.names.text(self.tree.catalogue.package(*package).name);
+            if self.is_direct(&dependent) {
+                let fits =
+                    |text: &String| Range::parse(text).is_ok_and(|range| range.satisfies(&current));
+                let entries = self.tree.catalogue.entries(&dependent);
+                let found = entries.iter().find(|(version, entry)| {
+                    !version.is_prerelease() && entry.peer_dependencies.get(&*name).is_none_or(fits)
+                });
+                if let Some((version, _)) = found {
+                    let range = format!("^{version}");
+                    let text =
+                        format!("use `{dependent}@{range}`, which accepts `{name}@{current}`");
+                    repairs.push(repair(&dependent, &range, text));
+                }
+            }
+        }
+        // The other side: whoever wants what is there, in a version that wants what the peer wants.
+        let entry_name = self.tree.catalogue.names.text(self.tree.edge(clash.entry).name);
+        if entry_name != name && self.is_direct(&entry_name) {
+            for (version, _) in self.tree.catalogue.entries(&entry_name).iter().take(2) {
+                let range = format!("^{version}");
+                repairs.push(repair(&entry_name, &range, format!("use `{entry_name}@{range}`")));
+            }
+        }
+        repairs
+    }
+
+    fn is_direct(&self, name: &str) -> bool {
+        self.tree
+            .edges_out(self.top)
+            .any(|edge| *self.tree.catalogue.names.text(self.tree.edge(edge).name) == *name)
+    }
+
+    /// A required package of which no version will do.
+    pub(super) fn no_match(&self, edge: EdgeId, package: &str, latest: Option<&str>) -> Failure {
+        let one = self.tree.edge(edge);
+        let want = self.tree.catalogue.want_text(one.want);
+        let newest = latest.map(|latest| format!("; the newest is `{latest}`")).unwrap_or_default();
+        let explanation = format!(
+            "no version of `{package}` matches `{}`, which {}{} asks for{newest}",
+            shorten(&want),
+            self.describe(one.from),
+            self.chain(one.from)
+        );
+        let name = self.tree.catalogue.names.text(one.name);
+        let candidates = match latest.filter(|_| one.from == self.top && *name == *package) {
+            Some(latest) => {
+                let range = format!("^{latest}");
+                vec![repair(package, &range, format!("use `{package}@{range}`"))]
+            }
+            None => Vec::new(),
+        };
+        Failure::Conflict { explanation, candidates }
+    }
+}
+
+fn bound(text: String) -> Error {
+    Error::new(Kind::Failed, "tree-too-large", format!("the npm tree was given up: {text}"))
+}
+
+/// A change that might help; [`tried`] finds out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    description: String,
+    change: Spec,
+}
+
+fn repair(name: &str, requirement: &str, description: String) -> Candidate {
+    let change = Spec {
+        ecosystem: Ecosystem::Npm,
+        name: name.to_owned(),
+        extras: Vec::new(),
+        requirement: requirement.to_owned(),
+    };
+    Candidate { description, change }
+}
+
+/// The candidates that lead to a solution, without repetition.
+pub(super) fn tried(candidates: Vec<Candidate>, works: impl Fn(&Spec) -> bool) -> Vec<Repair> {
+    let mut kept: Vec<Candidate> = Vec::new();
+    for candidate in candidates.into_iter().take(NPM_REPAIRS_TRIED_MAX) {
+        let known = kept.iter().any(|one| one.change == candidate.change);
+        if !known && works(&candidate.change) {
+            kept.push(candidate);
+        }
+    }
+    kept.into_iter().map(Candidate::into_repair).collect()
+}
+
+impl Candidate {
+    fn into_repair(self) -> Repair {
+        let Spec { name, requirement, .. } = self.change;
+        let to = Some(format!("{name}@{requirement}"));
+        Repair { description: self.description, changes: vec![Change { from: name, to }] }
+    }
+}
+
+/// The project with one other requirement: in the tables where the name stands, else as a dependency.
+pub(super) fn with_change(root: &RootManifest, change: &Spec) -> RootManifest {
+    let mut root = root.clone();
+    let tables = [
+        &mut root.dependencies,
+        &mut root.dev_dependencies,
+        &mut root.optional_dependencies,
+        &mut root.peer_dependencies,
+    ];
+    let mut known = false;
+    for table in tables {
+        if let Some(text) = table.get_mut(&change.name) {
+            text.clone_from(&change.requirement);
+            known = true;
+        }
+    }
+    if !known {
+        root.dependencies.insert(change.name.clone(), change.requirement.clone());
+    }
+    root
+}

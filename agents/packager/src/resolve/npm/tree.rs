@@ -1,0 +1,508 @@
+//! The tree of folders, and for each dependency of each package in it the package that node would find.
+//!
+//! Nodes live in an arena and are never reused. Besides the project's tree there are *stages*: small flat trees in
+//! which a package is put together with its peers before all of them are placed. A stage copies the dependencies of
+//! the node that it stands for, so a peer set is built in the company that it will live in.
+//!
+//! Invariant after each method: an edge's `to` is what walking up from its node finds. Nothing here decides anything.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
+use super::names::{Folder, NameId, sort_key};
+use super::overrides::{RuleId, Rules};
+use crate::error::Error;
+use crate::versions::npm::Version;
+
+/// A node of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct NodeId(u32);
+
+/// A dependency of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct EdgeId(u32);
+
+/// What stands at a node.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// The project, or the top of a stage.
+    Top,
+    /// A package.
+    Package(PackageId),
+    /// A package that could not be loaded; fatal unless everything that needs it is optional.
+    Failed(Rc<Failure>),
+}
+
+/// Why a package could not be loaded, and the text that asked for it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// The package exists in other versions; carries what `latest` points to.
+    pub(super) no_match: Option<(String, Option<String>)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: NameId,
+    pub(super) folder: Folder,
+    pub(super) content: Content,
+    pub(super) shape: Rc<Shape>,
+    first_edge: u32,
+    pub(super) parent: Option<NodeId>,
+    pub(super) children: HashMap<Folder, NodeId>,
+    pub(super) edges_in: Vec<EdgeId>,
+    /// For the top of a stage: the node that it stands for.
+    pub(super) stands_for: Option<NodeId>,
+    pub(super) depth: u32,
+    pub(super) rule: Option<RuleId>,
+    /// Where it is, relative to the project; empty for tops and in stages.
+    pub(super) place: Rc<str>,
+    pub(super) place_key: Rc<[u8]>,
+    /// Whether it is part of the project's tree now.
+    pub(super) placed: bool,
+}
+
+/// What is wrong with an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Missing,
+    /// A peer inside its dependent is not a peer.
+    PeerLocal,
+    Invalid,
+}
+
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) from: NodeId,
+    pub(super) name: NameId,
+    pub(super) folder: Folder,
+    pub(super) role: Role,
+    /// What the package declares.
+    pub(super) declared: WantId,
+    /// What counts, after the project's overrides.
+    pub(super) want: WantId,
+    pub(super) rule: Option<RuleId>,
+    pub(super) to: Option<NodeId>,
+    pub(super) fault: Option<Fault>,
+    /// Accepted as it is, with a warning: nothing better exists.
+    pub(super) overruled: bool,
+}
+
+impl Edge {
+    pub(super) fn valid(&self) -> bool {
+        self.fault.is_none()
+    }
+}
+
+pub(super) struct Tree<'a> {
+    pub(super) catalogue: Catalogue<'a>,
+    pub(super) rules: Rules,
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    /// Edges of placed nodes by the name that they look for.
+    seekers: HashMap<Folder, Vec<EdgeId>>,
+    /// Placed nodes by name, in the order of placing.
+    bearers: HashMap<NameId, Vec<NodeId>>,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(catalogue: Catalogue<'a>, rules: Rules) -> Self {
+        Self {
+            catalogue,
+            rules,
+            nodes: Vec::new(),
+            edges: Vec::new(),
+            seekers: HashMap::new(),
+            bearers: HashMap::new(),
+        }
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    pub(super) fn edge(&self, id: EdgeId) -> &Edge {
+        &self.edges[id.0 as usize]
+    }
+
+    pub(super) fn edge_mut(&mut self, id: EdgeId) -> &mut Edge {
+        &mut self.edges[id.0 as usize]
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.0 as usize]
+    }
+
+    pub(super) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The edges of a node, in declared order.
+    pub(super) fn edges_out(&self, id: NodeId) -> impl DoubleEndedIterator<Item = EdgeId> + use<> {
+        let node = self.node(id);
+        let count = u32::try_from(node.shape.declared.len()).unwrap_or(0);
+        (node.first_edge..node.first_edge + count).map(EdgeId)
+    }
+
+    pub(super) fn edge_named(&self, id: NodeId, folder: Folder) -> Option<EdgeId> {
+        let node = self.node(id);
+        node.shape.index.get(&folder).map(|at| EdgeId(node.first_edge + at))
+    }
+
+    pub(super) fn package_of(&self, id: NodeId) -> Option<PackageId> {
+        match self.node(id).content {
+            Content::Package(package) => Some(package),
+            Content::Top | Content::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn version_of(&self, id: NodeId) -> Option<&Version> {
+        self.package_of(id).map(|package| &self.catalogue.package(package).version)
+    }
+
+    pub(super) fn failed(&self, id: NodeId) -> bool {
+        matches!(self.node(id).content, Content::Failed(_))
+    }
+
+    pub(super) fn is_top(&self, id: NodeId) -> bool {
+        self.node(id).parent.is_none()
+    }
+
+    /// The node, its parent, and so on to the top.
+    pub(super) fn ancestry(&self, id: NodeId) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
+        std::iter::successors(Some(id), |&id| self.node(id).parent)
+    }
+
+    pub(super) fn is_below(&self, id: NodeId, ancestor: NodeId) -> bool {
+        self.ancestry(id).any(|one| one == ancestor)
+    }
+
+    /// What node's lookup finds for a name from inside a package. A name that an archive on the way brings along
+    /// hides everything above, and what it hides is unknown: nothing is found then.
+    pub(super) fn resolve(&self, from: NodeId, folder: Folder) -> Option<NodeId> {
+        for id in self.ancestry(from) {
+            let node = self.node(id);
+            if let Some(&found) = node.children.get(&folder) {
+                return Some(found);
+            }
+            if node.parent.is_some() && node.shape.bundled.contains(&folder) {
+                return None;
+            }
+        }
+        None
+    }
+
+    pub(super) fn placed_named(&self, name: NameId) -> Vec<NodeId> {
+        let bearers = self.bearers.get(&name).map(Vec::as_slice).unwrap_or_default();
+        bearers.iter().copied().filter(|&id| self.node(id).placed).collect()
+    }
+
+    /// All nodes of the project's tree, the top first, in the order of placing.
+    pub(super) fn placed(&self) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
+        (0..self.nodes.len())
+            .filter(|&at| self.nodes[at].placed)
+            .map(|at| NodeId(u32::try_from(at).unwrap_or(u32::MAX)))
+    }
+
+    /// Whether both are the same package under the same name.
+    pub(super) fn matches(&self, left: NodeId, right: NodeId) -> bool {
+        left == right
+            || (self.node(left).name == self.node(right).name
+                && self.package_of(left).is_some()
+                && self.package_of(left) == self.package_of(right))
+    }
+
+    /// Whether a node would do for an edge if the edge found it.
+    pub(super) fn satisfies(&self, node: NodeId, edge: EdgeId) -> bool {
+        let edge = self.edge(edge);
+        if self.node(node).name != edge.name {
+            return false;
+        }
+        let version = self.version_of(node);
+        if self.catalogue.accepts(edge.want, version) {
+            return true;
+        }
+        // An override replaces only the versions that it names; others may still be what the package declares.
+        edge.rule.and_then(|rule| self.rules.replaced_range(rule)).is_some_and(|replaced| {
+            self.catalogue.accepts(edge.declared, version)
+                && !version.is_some_and(|version| replaced.satisfies(version))
+        })
+    }
+
+    /// Makes a top: the project's, or that of a stage when it stands for another node.
+    pub(super) fn add_top(&mut self, shape: Rc<Shape>, stands_for: Option<NodeId>) -> NodeId {
+        let (name, rule) = match stands_for {
+            Some(node) => (self.node(node).name, self.node(node).rule),
+            None => (self.catalogue.names.intern(""), self.rules.root()),
+        };
+        let id = self.push_node(name, Content::Top, shape);
+        let node = self.node_mut(id);
+        node.stands_for = stands_for;
+        node.rule = rule;
+        node.placed = stands_for.is_none();
+        self.open_edges(id);
+        id
+    }
+
+    /// Makes a node and puts it under a parent, in the place of whatever is there.
+    pub(super) fn add(&mut self, name: NameId, content: Content, parent: NodeId) -> NodeId {
+        let id = self.make(name, content);
+        self.attach(id, parent);
+        id
+    }
+
+    /// Makes a node that is nowhere yet.
+    pub(super) fn make(&mut self, name: NameId, content: Content) -> NodeId {
+        let shape = match &content {
+            Content::Package(package) => Rc::clone(&self.catalogue.package(*package).shape),
+            Content::Top | Content::Failed(_) => Rc::default(),
+        };
+        self.push_node(name, content, shape)
+    }
+
+    fn push_node(&mut self, name: NameId, content: Content, shape: Rc<Shape>) -> NodeId {
+        let id = NodeId(u32::try_from(self.nodes.len()).expect("nodes are bounded"));
+        let first_edge = u32::try_from(self.edges.len()).expect("edges are bounded");
+        for declared in &shape.declared {
+            self.edges.push(Edge {
+                from: id,
+                name: declared.name,
+                folder: declared.folder,
+                role: declared.role,
+                declared: declared.want,
+                want: declared.want,
+                rule: None,
+                to: None,
+                fault: None,
+                overruled: false,
+            });
+        }
+        self.nodes.push(Node {
+            name,
+            folder: self.catalogue.names.folder(name),
+            content,
+            shape,
+            first_edge,
+            parent: None,
+            children: HashMap::new(),
+            edges_in: Vec::new(),
+            stands_for: None,
+            depth: 0,
+            rule: None,
+            place: "".into(),
+            place_key: Rc::from([]),
+            placed: false,
+        });
+        id
+    }
+
+    /// Puts a node under a parent, in the place of whatever is there. A no-op where it already is there.
+    pub(super) fn attach(&mut self, id: NodeId, parent: NodeId) {
+        let folder = self.node(id).folder;
+        if self.node(parent).children.get(&folder) == Some(&id) {
+            return;
+        }
+        if let Some(&old) = self.node(parent).children.get(&folder) {
+            self.detach(old);
+        }
+        let placed = self.node(parent).placed;
+        let depth = self.node(parent).depth + 1;
+        if placed {
+            let name = self.catalogue.names.text(self.node(id).name);
+            let above = Rc::clone(&self.node(parent).place);
+            let slash = if above.is_empty() { "" } else { "/" };
+            let place = format!("{above}{slash}node_modules/{name}");
+            let node = self.node_mut(id);
+            node.place_key = Rc::from(sort_key(&place));
+            node.place = place.into();
+        }
+        let node = self.node_mut(id);
+        node.parent = Some(parent);
+        node.placed = placed;
+        node.depth = depth;
+        let name = node.name;
+        self.node_mut(parent).children.insert(folder, id);
+        if placed {
+            self.bearers.entry(name).or_default().push(id);
+        }
+        self.reload_seekers(parent, folder);
+        self.open_edges(id);
+    }
+
+    /// Puts a new node in the place of an old one, whose own folder of packages it inherits.
+    pub(super) fn replace(&mut self, old: NodeId, new: NodeId) {
+        let Some(parent) = self.node(old).parent else { return };
+        let children = std::mem::take(&mut self.node_mut(old).children);
+        for child in children.values() {
+            self.node_mut(*child).parent = Some(new);
+        }
+        self.node_mut(new).children = children;
+        self.detach(old);
+        self.attach(new, parent);
+        let children: Vec<NodeId> = self.node(new).children.values().copied().collect();
+        for child in children {
+            for edge in self.node(child).edges_in.clone() {
+                self.reload(edge, true);
+            }
+        }
+    }
+
+    /// Takes a node, and all below it, out of its tree.
+    pub(super) fn detach(&mut self, id: NodeId) {
+        let Some(parent) = self.node_mut(id).parent.take() else { return };
+        let folder = self.node(id).folder;
+        if self.node(parent).children.get(&folder) == Some(&id) {
+            self.node_mut(parent).children.remove(&folder);
+        }
+        let mut gone = vec![id];
+        let mut at = 0;
+        while at < gone.len() {
+            gone.extend(self.node(gone[at]).children.values().copied());
+            at += 1;
+        }
+        for &one in &gone {
+            let name = self.node(one).name;
+            if self.node(one).placed {
+                self.node_mut(one).placed = false;
+                if let Some(bearers) = self.bearers.get_mut(&name) {
+                    bearers.retain(|&bearer| bearer != one);
+                }
+            }
+        }
+        for &one in &gone {
+            for edge in self.edges_out(one) {
+                self.point(edge, None);
+            }
+        }
+        for &one in &gone {
+            for edge in std::mem::take(&mut self.node_mut(one).edges_in) {
+                // Not lost: the edge is asked to look again, and finds another node or none.
+                self.edge_mut(edge).to = None;
+                self.reload(edge, true);
+            }
+        }
+    }
+
+    /// Resolves the edges of a node that has just got its place.
+    fn open_edges(&mut self, id: NodeId) {
+        let placed = self.node(id).placed;
+        for edge in self.edges_out(id) {
+            if placed {
+                let folder = self.edge(edge).folder;
+                self.seekers.entry(folder).or_default().push(edge);
+            }
+            self.reload(edge, true);
+        }
+    }
+
+    /// A folder below `parent` changed: everybody who might look there looks again.
+    fn reload_seekers(&mut self, parent: NodeId, folder: Folder) {
+        if !self.node(parent).placed {
+            let mut around: Vec<EdgeId> = self.edge_named(parent, folder).into_iter().collect();
+            let children: Vec<NodeId> = self.node(parent).children.values().copied().collect();
+            around.extend(children.into_iter().filter_map(|child| self.edge_named(child, folder)));
+            around.sort_unstable();
+            for edge in around {
+                self.reload(edge, false);
+            }
+            return;
+        }
+        let mut seekers = self.seekers.remove(&folder).unwrap_or_default();
+        seekers.retain(|&edge| self.node(self.edge(edge).from).placed);
+        for &edge in &seekers {
+            self.reload(edge, false);
+        }
+        // Reloading never adds a seeker, so nothing was put under this key meanwhile.
+        self.seekers.insert(folder, seekers);
+    }
+
+    /// Looks up where an edge leads; `hard` judges it again even if that did not change.
+    pub(super) fn reload(&mut self, id: EdgeId, hard: bool) {
+        let (from, folder) = (self.edge(id).from, self.edge(id).folder);
+        if self.rules.root().is_some() {
+            self.refresh_rule(id);
+        }
+        let attached =
+            self.node(from).placed || !self.is_top(from) || self.node(from).stands_for.is_some();
+        let found = if attached { self.resolve(from, folder) } else { None };
+        if found != self.edge(id).to {
+            self.point(id, found);
+        } else if hard {
+            self.judge(id);
+        }
+    }
+
+    fn point(&mut self, id: EdgeId, to: Option<NodeId>) {
+        let before = std::mem::replace(&mut self.edge_mut(id).to, to);
+        if let Some(old) = before {
+            self.node_mut(old).edges_in.retain(|&edge| edge != id);
+        }
+        if let Some(new) = to {
+            self.node_mut(new).edges_in.push(id);
+        }
+        self.judge(id);
+        if self.rules.root().is_some() {
+            self.spread_rules(before, to);
+        }
+    }
+
+    pub(super) fn judge(&mut self, id: EdgeId) {
+        let edge = self.edge(id);
+        let fault = match edge.to {
+            None if edge.role.is_optional() => None,
+            None => Some(Fault::Missing),
+            Some(to) => {
+                let inside = self.node(to).parent == Some(edge.from);
+                if edge.role.is_peer() && inside && !self.is_top(edge.from) {
+                    Some(Fault::PeerLocal)
+                } else if self.satisfies(to, id) {
+                    None
+                } else {
+                    Some(Fault::Invalid)
+                }
+            }
+        };
+        self.edge_mut(id).fault = fault;
+    }
+
+    fn refresh_rule(&mut self, id: EdgeId) {
+        let edge = self.edge(id);
+        let (declared, name) = (edge.declared, edge.name);
+        let Some(of_node) = self.node(edge.from).rule else { return };
+        let text = self.catalogue.names.text(name);
+        let range = self.catalogue.want(declared);
+        let rule = self.rules.for_edge(of_node, &text, range.range());
+        let want = match self.rules.replacement(rule, &text) {
+            Some(replacement) => self.catalogue.want_id(&replacement),
+            None => declared,
+        };
+        let edge = self.edge_mut(id);
+        edge.rule = Some(rule);
+        edge.want = want;
+    }
+
+    /// After an edge moved, the rules in force at its old and new ends follow from the edges that lead there.
+    fn spread_rules(&mut self, before: Option<NodeId>, after: Option<NodeId>) {
+        let mut open: Vec<NodeId> = before.into_iter().chain(after).collect();
+        // Each step makes a rule more specific or follows a new edge; the bound cuts cycles of both.
+        let mut steps = crate::limits::NPM_OVERRIDE_STEPS_MAX;
+        while let Some(id) = open.pop() {
+            if self.node(id).parent.is_none() || steps == 0 {
+                continue;
+            }
+            steps -= 1;
+            let leading = self.node(id).edges_in.iter().filter_map(|&edge| self.edge(edge).rule);
+            let Some(rule) = self.rules.most_specific(leading) else { continue };
+            if self.node(id).rule == Some(rule) {
+                continue;
+            }
+            self.node_mut(id).rule = Some(rule);
+            for edge in self.edges_out(id) {
+                self.refresh_rule(edge);
+                self.judge(edge);
+                open.extend(self.edge(edge).to);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What stands on the right of a dependency: a range, a version, a tag, an alias, or something not from a registry.
+
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind};
+use crate::versions::npm::{Range, Version, shorten};
+
+/// A dependency's text, understood.
+#[derive(Clone, Debug)]
+pub(super) enum Want {
+    /// Versions inside a range.
+    Range {
+        /// The range.
+        range: Range,
+        /// `*` or nothing: even a pre-release that `latest` points to is welcome.
+        any: bool,
+    },
+    /// One version.
+    Exact {
+        /// The version in its canonical text, as registries key it.
+        text: String,
+        /// The range of that version.
+        range: Range,
+    },
+    /// Whatever a dist-tag points to.
+    Tag(String),
+    /// Another package under this name: `npm:real@range`.
+    Alias {
+        /// The real package's name.
+        package: String,
+        /// What is wanted of it; never another alias.
+        want: Box<Want>,
+    },
+    /// Not from a registry, or not readable.
+    Unsupported(&'static str),
+}
+
+impl Want {
+    /// Reads the right side of a dependency as npm does.
+    pub(super) fn parse(text: &str) -> Self {
+        let lower = text.get(..5).map(str::to_ascii_lowercase).unwrap_or_default();
+        if lower.starts_with("file:") || is_path(text) {
+            return Want::Unsupported("a path on this machine");
+        }
+        if text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("npm:")) {
+            return Self::parse_alias(&text[4..]);
+        }
+        if is_address(text) {
+            return Want::Unsupported(match text.starts_with("http") {
+                true => "an archive at an address of its own",
+                false => "a git repository",
+            });
+        }
+        if text.contains('/') {
+            return Want::Unsupported("a git repository");
+        }
+        if [".tgz", ".tar.gz", ".tar"].iter().any(|end| text.to_ascii_lowercase().ends_with(end)) {
+            return Want::Unsupported("a path on this machine");
+        }
+        Self::parse_registry(text.trim())
+    }
+
+    fn parse_registry(text: &str) -> Self {
+        if let Ok(version) = Version::parse_loose(text)
+            && let Ok(range) = Range::parse(text)
+        {
+            return Want::Exact { text: version.to_string(), range };
+        }
+        if let Ok(range) = Range::parse(text) {
+            return Want::Range { any: matches!(text, "" | "*"), range };
+        }
+        let url_safe = |c: char| c.is_ascii_alphanumeric() || "-_.!~*'()".contains(c);
+        if text.is_empty() || !text.chars().all(url_safe) {
+            return Want::Unsupported("neither a version range nor a tag");
+        }
+        Want::Tag(text.to_owned())
+    }
+
+    fn parse_alias(text: &str) -> Self {
+        let (package, rest) = match text.get(1..).and_then(|rest| rest.find('@')) {
+            Some(at) => (&text[..=at], &text[at + 2..]),
+            None => (text, ""),
+        };
+        if crate::spec::check_name(Ecosystem::Npm, package).is_err() {
+            return Want::Unsupported("an alias without a valid package name");
+        }
+        match Self::parse(if rest.is_empty() { "*" } else { rest }) {
+            Want::Alias { .. } => Want::Unsupported("an alias of an alias"),
+            unsupported @ Want::Unsupported(_) => unsupported,
+            want => Want::Alias { package: package.to_owned(), want: Box::new(want) },
+        }
+    }
+
+    /// The registry's name of the package that is wanted under `name`.
+    pub(super) fn package<'a>(&'a self, name: &'a str) -> &'a str {
+        match self {
+            Want::Alias { package, .. } => package,
+            _ => name,
+        }
+    }
+
+    /// Without the alias around it.
+    pub(super) fn target(&self) -> &Want {
+        match self {
+            Want::Alias { want, .. } => want,
+            want => want,
+        }
+    }
+
+    /// Whether a package of this version does; `None` is a package that could not be loaded.
+    pub(super) fn accepts(&self, version: Option<&Version>) -> bool {
+        match self.target() {
+            Want::Range { any: true, .. } => true,
+            Want::Range { range, .. } | Want::Exact { range, .. } => {
+                version.is_some_and(|version| range.satisfies(version))
+            }
+            // A tag is settled when the package is chosen; what a registry gave under it stays good.
+            Want::Tag(_) => version.is_some(),
+            Want::Alias { .. } | Want::Unsupported(_) => false,
+        }
+    }
+
+    /// The range, where there is one.
+    pub(super) fn range(&self) -> Option<&Range> {
+        match self.target() {
+            Want::Range { range, .. } | Want::Exact { range, .. } => Some(range),
+            _ => None,
+        }
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    matches!(bytes, [b'.' | b'/', ..] | [b'~', b'/', ..])
+        || matches!(bytes, [drive, b':', ..] if drive.is_ascii_alphabetic())
+}
+
+fn is_address(text: &str) -> bool {
+    let text = text.strip_prefix("git+").unwrap_or(text);
+    let scheme = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    scheme > 0 && text[scheme..].starts_with(':')
+        || text.split_once('@').is_some_and(|(user, rest)| !user.is_empty() && rest.contains(':'))
+}
+
+/// The error for a dependency that Bolide does not install.
+pub(super) fn unsupported(name: &str, text: &str, why: &str, dependent: &str) -> Error {
+    Error::new(
+        Kind::Usage,
+        "unsupported-dependency",
+        format!(
+            "{dependent} needs `{name}` from `{}`, which is {why}",
+            shorten(&without_secret(text))
+        ),
+    )
+    .hint("only packages of a registry are installed; ask for a published version instead")
+}
+
+/// An address may carry a password; it must not reach a message.
+fn without_secret(text: &str) -> String {
+    match (text.find("://"), text.find('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}{}", &text[..scheme + 3], &text[at + 1..])
+        }
+        _ => text.to_owned(),
+    }
+}
