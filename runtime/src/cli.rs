@@ -3,18 +3,24 @@
 
 mod agent;
 mod ask;
+pub(crate) mod backend;
+mod bench;
 mod config;
+mod doctor;
 mod exit;
 mod output;
+mod packages;
+mod progress;
+mod render;
 mod serve;
 mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use self::exit::Failure;
+use self::exit::{Exit, Failure};
 use crate::config::{Config, Flags};
 use crate::paths::process_environment;
 
@@ -50,6 +56,32 @@ enum Command {
     Status(status::Status),
     /// List the agents on the bus
     Agents(status::Agents),
+    /// Explain what this machine is and what Bolide makes of it
+    Doctor(doctor::Doctor),
+    /// Print what adding or removing packages would do, and the digest that an approval names
+    Plan(packages::Plan),
+    /// Carry out an approved plan
+    Apply(packages::Apply),
+    /// Plan, approve and apply: the packages are installed and the manifests updated
+    Add(packages::Change),
+    /// The same for packages that are no longer wanted
+    Remove(packages::Change),
+    /// List what is installed
+    List(packages::List),
+    /// Show what the registry says about a package
+    Info(packages::Info),
+    /// List the transactions
+    History(packages::History),
+    /// Bring back the state before a transaction
+    Rollback(packages::Rollback),
+    /// Measure this machine: the figures of the README
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
     /// Run one agent by itself; the daemon does this for those that it hosts
     #[command(subcommand)]
     Agent(agent::Agent),
@@ -83,6 +115,17 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Agents(command) => command.run(&context),
+        Command::Doctor(command) => command.run(),
+        Command::Plan(command) => packages::plan(command, &context),
+        Command::Apply(command) => packages::apply(command, &context),
+        Command::Add(command) => packages::add(command, &context),
+        Command::Remove(command) => packages::remove(command, &context),
+        Command::List(command) => packages::list(command, &context),
+        Command::Info(command) => packages::info(command, &context),
+        Command::History(command) => packages::history(command, &context),
+        Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Bench(command) => command.run(),
+        Command::Completions { shell } => completions(shell),
         Command::Agent(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
     };
@@ -93,6 +136,13 @@ pub(crate) fn run() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bolide", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
 }
 
 fn flags_of(places: Places) -> Flags {

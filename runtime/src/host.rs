@@ -4,17 +4,18 @@
 mod calls;
 mod counters;
 mod events;
-mod plain;
+mod scheduled;
 mod server;
 
 use std::sync::Arc;
 
 use agents_contract::{Agent, Host};
+use agents_packager::service::{Packager, Places};
 use anyhow::{Context, anyhow};
 use ipc::client::Client;
 use tracing::info;
 
-use self::plain::PlainHost;
+use self::scheduled::ScheduledHost;
 use self::server::Server;
 use crate::config::Settings;
 use crate::echo::Echo;
@@ -23,7 +24,6 @@ use crate::paths::SOCKET_NAME;
 /// What an agent is made from.
 pub(crate) struct Dependencies<'a> {
     /// Everything that can be set.
-    #[expect(dead_code, reason = "for agents that keep state; `echo` keeps none")]
     pub(crate) settings: &'a Settings,
     /// Permits, places, time.
     pub(crate) host: Arc<dyn Host>,
@@ -38,11 +38,22 @@ struct Known {
 }
 
 /// All of them. A new agent is one more row.
-const KNOWN: &[Known] = &[Known {
-    name: "echo",
-    by_default: false,
-    make: |dependencies| Ok(Arc::new(Echo::new(Arc::clone(&dependencies.host)))),
-}];
+const KNOWN: &[Known] = &[
+    Known {
+        name: "packager",
+        by_default: true,
+        make: |dependencies| {
+            let Dependencies { settings, host } = dependencies;
+            let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
+            Ok(Arc::new(Packager::new(&Places { state, cache }, Arc::clone(host))?))
+        },
+    },
+    Known {
+        name: "echo",
+        by_default: false,
+        make: |dependencies| Ok(Arc::new(Echo::new(Arc::clone(&dependencies.host)))),
+    },
+];
 
 /// Whether there is such an agent.
 pub(crate) fn is_known_agent(name: &str) -> bool {
@@ -69,10 +80,15 @@ pub(crate) fn agent_by_name(
     (known.make)(dependencies).with_context(|| format!("cannot make the agent `{name}`"))
 }
 
+/// An agent for this very process, without a bus.
+pub(crate) fn standalone(name: &str, settings: &Settings) -> anyhow::Result<Arc<dyn Agent>> {
+    agent_by_name(name, &Dependencies { settings, host: Arc::new(ScheduledHost::new()) })
+}
+
 /// Runs one agent until the daemon goes away or has drained it. What an earlier life left
 /// unfinished is made whole before anybody can reach it.
 pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
-    let dependencies = Dependencies { settings, host: Arc::new(PlainHost::new()) };
+    let dependencies = Dependencies { settings, host: Arc::new(ScheduledHost::new()) };
     let agent = agent_by_name(name, &dependencies)?;
     agent.recover().with_context(|| format!("`{name}` cannot recover from its earlier life"))?;
     let socket = settings.runtime_dir.join(SOCKET_NAME);

@@ -1,6 +1,7 @@
 //! The `bolide` program: one binary for the daemon, the hosted agents and the command line.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod config;
 mod daemon;

@@ -169,3 +169,16 @@ pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Levels of nesting in a manifest; bounds the stack of its parsers.
 pub const MANIFEST_DEPTH_MAX: usize = 64;
+
+/// Packages that one request may name; a person names a few, a program some hundreds.
+pub const SPECS_MAX: usize = 1024;
+/// Seconds after which a resolution gives up: ordinary sets take under two, the hardest seen a minute.
+pub const RESOLVE_SECONDS_MAX: u64 = 300;
+/// Seconds to wait for another transaction on the same project.
+pub const LOCK_WAIT_SECONDS: u64 = 60;
+/// Tools and interpreters whose answers are remembered.
+pub const TOOLS_REMEMBERED_MAX: usize = 64;
+/// Bytes of a tool's `--version` that are looked at.
+pub const TOOL_OUTPUT_BYTES_MAX: usize = 4096;
+/// Directories of a cargo workspace that are looked at.
+pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;

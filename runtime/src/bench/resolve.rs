@@ -15,10 +15,10 @@ use agents_packager::ecosystem::Ecosystem;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::cli::Places;
+use super::median;
 use crate::cli::backend::Backend;
 
-/// Arguments of `bolide bench resolve`.
+/// `bolide bench resolve`
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// Rounds of each measurement; the median counts.
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     peers: PathBuf,
     /// One JSON object.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Longest time that one run of one tool may take before the benchmark gives up on it.
@@ -83,7 +83,7 @@ struct Measured {
     why: Option<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments, _places: &Places) -> anyhow::Result<String> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let wanted =
         |set: &&Set| arguments.only.as_ref().is_none_or(|only| set.name.contains(only.as_str()));
     let peers = std::path::absolute(&arguments.peers)?;
@@ -91,12 +91,11 @@ pub(crate) fn run(arguments: &Arguments, _places: &Places) -> anyhow::Result<Str
     for set in SETS.iter().filter(wanted) {
         sets.push(measure(set, arguments.rounds.max(1), &peers)?);
     }
-    let report = json!({
+    Ok(json!({
         "schema": "bolide.bench.resolve/1",
         "rounds": arguments.rounds.max(1),
         "sets": sets,
-    });
-    Ok(if arguments.json { format!("{report:#}\n") } else { text(&report) })
+    }))
 }
 
 fn measure(set: &Set, rounds: usize, peers: &Path) -> anyhow::Result<Value> {
@@ -433,19 +432,19 @@ struct Daemon {
 impl Daemon {
     fn start(directory: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory.join("project"))?;
-        let places = Places::within(directory);
+        let runtime_dir = directory.join("run");
         let child = Command::new(std::env::current_exe()?)
             .args(["serve", "--metrics-addr", "127.0.0.1:0", "--runtime-dir"])
-            .arg(&places.runtime)
+            .arg(&runtime_dir)
             .arg("--state-dir")
-            .arg(&places.state)
+            .arg(directory.join("state"))
             .env("XDG_CACHE_HOME", directory.join("cache"))
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
         let began = Instant::now();
         loop {
-            if let Ok(backend) = Backend::connect(&places, &directory.join("project")) {
+            if let Ok(Some(backend)) = Backend::connect(&runtime_dir, &directory.join("project")) {
                 let pid = backend.peer_pid();
                 return Ok(Self { child, backend, pid });
             }
@@ -472,7 +471,7 @@ impl Daemon {
         let mut payload = Vec::new();
         ciborium::into_writer(&request, &mut payload)?;
         let began = Instant::now();
-        let answer = self.backend.call("pkg.plan", payload);
+        let answer = self.backend.call("pkg.plan", &payload);
         let elapsed_ms = began.elapsed().as_secs_f64() * 1000.0;
         let answer: PlanAnswer = ciborium::from_reader(answer?.as_slice())?;
         ensure!(answer.digest.is_some(), "the daemon found no solution");
@@ -493,12 +492,8 @@ impl Drop for Daemon {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-fn text(report: &Value) -> String {
+/// The report for people.
+pub(crate) fn text(report: &Value) -> String {
     let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), |ms| format!("{ms:.1}"));
     let mut lines = vec![format!(
         "{:<10} {:<8} {:>10} {:>10} {:>10}  ms",

@@ -9,9 +9,12 @@ use hw::thermal::Sensor;
 use scheduler::placement::{Work, place, slots};
 use serde_json::{Value, json};
 
-/// Arguments of `bolide doctor`.
+use super::exit::{Exit, Failure};
+use super::output;
+
+/// `bolide doctor`
 #[derive(clap::Args, Debug)]
-pub(crate) struct Arguments {
+pub(super) struct Doctor {
     /// Read a recorded or generated tree in the place of `/`.
     #[arg(long, value_name = "DIRECTORY")]
     sysfs_root: Option<PathBuf>,
@@ -23,13 +26,17 @@ pub(crate) struct Arguments {
 /// The tools of the ecosystems that an installed environment is used with.
 const TOOLS: [&str; 5] = ["node", "npm", "python3", "cargo", "git"];
 
-pub(crate) fn run(arguments: &Arguments) -> String {
-    let root = arguments.sysfs_root.clone().map_or_else(Root::machine, Root::at);
-    let report = report(&root);
-    if arguments.json {
-        return format!("{report:#}\n");
+impl Doctor {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let root = self.sysfs_root.map_or_else(Root::machine, Root::at);
+        let report = report(&root);
+        if self.json {
+            output::print_json(&report)?;
+        } else {
+            output::print(&output::harmless(&text(&report)))?;
+        }
+        Ok(Exit::Done)
     }
-    text(&report)
 }
 
 fn report(root: &Root) -> Value {
@@ -108,7 +115,8 @@ fn text(report: &Value) -> String {
         plain(&cpu["source"])
     ));
     for work in report["work"].as_array().into_iter().flatten() {
-        let (kind, cpus, slots) = (plain(&work["kind"]), plain(&work["cpus"]), plain(&work["slots"]));
+        let (kind, cpus, slots) =
+            (plain(&work["kind"]), plain(&work["cpus"]), plain(&work["slots"]));
         lines.push(format!("           {kind}: {slots} at once on {cpus}"));
     }
     let thermal = &report["thermal"];

@@ -26,7 +26,24 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Says why a command failed.
 pub(crate) fn complain(failure: &Failure) {
     // Nothing is left to be told where stderr is closed.
-    let _ = writeln!(io::stderr(), "error: {:#}", failure.error);
+    let mut text = format!("error: {:#}\n", failure.error);
+    if let Some(hint) = &failure.hint {
+        text += &format!("hint: {hint}\n");
+    }
+    let _ = io::stderr().write_all(harmless(&text).as_bytes());
+}
+
+/// The text without what would steer a terminal: names and messages may come from a registry.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\n' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Rows as columns of equal width, two spaces between them.
@@ -47,7 +64,12 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{harmless, table};
+
+    #[test]
+    fn nothing_from_a_registry_steers_the_terminal() {
+        assert_eq!(harmless("evil\u{1b}[2Jname\n"), "evil\\u{1b}[2Jname\n");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::backend::Backend;
-use super::{Places, render};
+use super::exit::{Exit, Failure};
+use super::{Context, output, render};
 
 /// Where to work, and how to answer; common to every command about packages.
 #[derive(clap::Args, Clone, Debug)]
@@ -147,92 +148,101 @@ fn registry(text: &str) -> Result<(Ecosystem, String), String> {
     Ok((ecosystem, url.to_owned()))
 }
 
-pub(crate) fn plan(arguments: Plan, places: &Places) -> Result<u8, ToolError> {
+pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> {
     let common = &arguments.common;
     let request = PlanRequest {
         add: arguments.packages,
         remove: arguments.remove,
         setting: arguments.registries.setting(),
     };
-    let mut asker = Asker::open(common, places)?;
+    let mut asker = Asker::open(common, context)?;
     let answer: PlanAnswer = asker.ask("pkg.plan", &request)?;
-    asker.print(&answer, render::plan);
-    Ok(if answer.conflict.is_some() { 5 } else { 0 })
+    asker.print(&answer, render::plan)?;
+    Ok(if answer.conflict.is_some() { Exit::Conflict } else { Exit::Done })
 }
 
-pub(crate) fn apply(arguments: Apply, places: &Places) -> Result<u8, ToolError> {
+pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure> {
     let request = ApplyRequest {
         digest: arguments.digest,
         approve: arguments.yes,
         setting: arguments.registries.setting(),
     };
-    let mut asker = Asker::open(&arguments.common, places)?;
+    let mut asker = Asker::open(&arguments.common, context)?;
     let answer: ApplyAnswer = asker.ask("pkg.apply", &request)?;
-    asker.print(&answer, render::apply);
-    Ok(0)
+    asker.print(&answer, render::apply)?;
+    Ok(Exit::Done)
 }
 
-pub(crate) fn add(arguments: Change, places: &Places) -> Result<u8, ToolError> {
-    change(arguments, places, |packages, setting| PlanRequest { add: packages, remove: Vec::new(), setting })
+pub(crate) fn add(arguments: Change, context: &Context) -> Result<Exit, Failure> {
+    change(arguments, context, |packages, setting| PlanRequest {
+        add: packages,
+        remove: Vec::new(),
+        setting,
+    })
 }
 
-pub(crate) fn remove(arguments: Change, places: &Places) -> Result<u8, ToolError> {
-    change(arguments, places, |packages, setting| PlanRequest { add: Vec::new(), remove: packages, setting })
+pub(crate) fn remove(arguments: Change, context: &Context) -> Result<Exit, Failure> {
+    change(arguments, context, |packages, setting| PlanRequest {
+        add: Vec::new(),
+        remove: packages,
+        setting,
+    })
 }
 
 /// Plans, asks a person at a terminal or takes `--yes`, and applies.
 fn change(
     arguments: Change,
-    places: &Places,
+    context: &Context,
     request: impl FnOnce(Vec<String>, Setting) -> PlanRequest,
-) -> Result<u8, ToolError> {
+) -> Result<Exit, Failure> {
     let setting = arguments.registries.setting();
-    let mut asker = Asker::open(&arguments.common, places)?;
+    let mut asker = Asker::open(&arguments.common, context)?;
     let plan: PlanAnswer = asker.ask("pkg.plan", &request(arguments.packages, setting.clone()))?;
     let Some(digest) = plan.digest.clone() else {
-        asker.print(&plan, render::plan);
-        return Ok(5);
+        asker.print(&plan, render::plan)?;
+        return Ok(Exit::Conflict);
     };
     let changes_nothing = plan.files.is_empty()
         && plan.removed.is_empty()
         && plan.packages.iter().all(|p| p.action == agents_packager::api::Action::Keep);
     let approved = arguments.yes || changes_nothing || asker.confirm(&render::plan(&plan));
     if !approved {
-        asker.print(&plan, render::plan);
+        asker.print(&plan, render::plan)?;
         let hint = format!("look at the plan, then run `bolide apply {digest} --yes`");
-        return Err(tool_error(4, "approval-needed", "the plan is not approved", &hint));
+        return Err(tool_error(4, "approval-needed", "the plan is not approved", &hint).into());
     }
-    let answer: ApplyAnswer = asker.ask("pkg.apply", &ApplyRequest { digest, approve: true, setting })?;
-    asker.print(&answer, render::apply);
-    Ok(0)
+    let answer: ApplyAnswer =
+        asker.ask("pkg.apply", &ApplyRequest { digest, approve: true, setting })?;
+    asker.print(&answer, render::apply)?;
+    Ok(Exit::Done)
 }
 
-pub(crate) fn list(arguments: List, places: &Places) -> Result<u8, ToolError> {
-    let mut asker = Asker::open(&arguments.common, places)?;
+pub(crate) fn list(arguments: List, context: &Context) -> Result<Exit, Failure> {
+    let mut asker = Asker::open(&arguments.common, context)?;
     let request = ListRequest { setting: Setting::of_this_process() };
     let answer: ListAnswer = asker.ask("pkg.list", &request)?;
-    asker.print(&answer, render::list);
-    Ok(0)
+    asker.print(&answer, render::list)?;
+    Ok(Exit::Done)
 }
 
-pub(crate) fn info(arguments: Info, places: &Places) -> Result<u8, ToolError> {
+pub(crate) fn info(arguments: Info, context: &Context) -> Result<Exit, Failure> {
     let setting = arguments.registries.setting();
-    let mut asker = Asker::open(&arguments.common, places)?;
+    let mut asker = Asker::open(&arguments.common, context)?;
     let request = InfoRequest { package: arguments.package, setting };
     let answer: InfoAnswer = asker.ask("pkg.info", &request)?;
-    asker.print(&answer, render::info);
-    Ok(0)
+    asker.print(&answer, render::info)?;
+    Ok(Exit::Done)
 }
 
-pub(crate) fn history(arguments: History, places: &Places) -> Result<u8, ToolError> {
-    let mut asker = Asker::open(&arguments.common, places)?;
+pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Failure> {
+    let mut asker = Asker::open(&arguments.common, context)?;
     let answer: HistoryAnswer = asker.ask("pkg.history", &HistoryRequest { all: arguments.all })?;
-    asker.print(&answer, render::history);
-    Ok(0)
+    asker.print(&answer, render::history)?;
+    Ok(Exit::Done)
 }
 
-pub(crate) fn rollback(arguments: Rollback, places: &Places) -> Result<u8, ToolError> {
-    let mut asker = Asker::open(&arguments.common, places)?;
+pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, Failure> {
+    let mut asker = Asker::open(&arguments.common, context)?;
     if let Some(wanted) = arguments.transaction.as_ref().filter(|_| !arguments.yes) {
         let request = HistoryRequest { all: false };
         let history: HistoryAnswer = asker.ask("pkg.history", &request)?;
@@ -246,14 +256,13 @@ pub(crate) fn rollback(arguments: Rollback, places: &Places) -> Result<u8, ToolE
         let question = format!("these later transactions are undone too:\n{}\n", later.join("\n"));
         if !later.is_empty() && !asker.confirm(&question) {
             let hint = "run the command again with `--yes`";
-            return Err(tool_error(4, "approval-needed", question.trim_end(), hint));
+            return Err(tool_error(4, "approval-needed", question.trim_end(), hint).into());
         }
     }
-    let request =
-        RollbackRequest { transaction: arguments.transaction, force: arguments.force };
+    let request = RollbackRequest { transaction: arguments.transaction, force: arguments.force };
     let answer: RollbackAnswer = asker.ask("pkg.rollback", &request)?;
-    asker.print(&answer, render::rollback);
-    Ok(0)
+    asker.print(&answer, render::rollback)?;
+    Ok(Exit::Done)
 }
 
 /// One conversation with the Packager on behalf of one command.
@@ -263,8 +272,8 @@ struct Asker {
 }
 
 impl Asker {
-    fn open(common: &Common, places: &Places) -> Result<Self, ToolError> {
-        let backend = Backend::open(places, &common.dir, common.standalone)?;
+    fn open(common: &Common, context: &Context) -> Result<Self, Failure> {
+        let backend = Backend::open(&context.load([])?.settings, &common.dir, common.standalone)?;
         Ok(Self { backend, json: common.json })
     }
 
@@ -275,7 +284,7 @@ impl Asker {
     ) -> Result<Answer, ToolError> {
         let mut payload = Vec::new();
         ciborium::into_writer(request, &mut payload).map_err(|error| nonsense(&error))?;
-        let answer = self.backend.call(tool, payload)?;
+        let answer = self.backend.call(tool, &payload)?;
         ciborium::from_reader(answer.as_slice()).map_err(|error| nonsense(&error))
     }
 
@@ -284,6 +293,7 @@ impl Asker {
         if self.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return false;
         }
+        let question = output::harmless(question);
         let mut stderr = std::io::stderr().lock();
         let _ = write!(stderr, "{question}go on? [y/N] ");
         let _ = stderr.flush();
@@ -292,8 +302,17 @@ impl Asker {
         read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
-    fn print<Answer: Serialize>(&self, answer: &Answer, text: impl FnOnce(&Answer) -> String) {
-        super::print(&if self.json { super::json(answer) } else { text(answer) });
+    fn print<Answer: Serialize>(
+        &self,
+        answer: &Answer,
+        text: impl FnOnce(&Answer) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            output::print_json(answer)?;
+        } else {
+            output::print(&output::harmless(&text(answer)))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,201 @@
+//! The operations that callers ask for, each made of the modules below: read the project, resolve, plan, fetch, stage, commit.
+//!
+//! One file per operation, and one per ecosystem for what only that ecosystem knows ([`npm`], [`pypi`], [`cargo`]). What they share
+//! stands here: the process-wide [`Shop`] and the [`Task`] of one request.
+
+pub(crate) mod apply;
+mod cargo;
+mod npm;
+pub(crate) mod plan;
+mod pypi;
+pub(crate) mod read;
+pub(crate) mod rollback;
+pub(crate) mod tools;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agents_contract::{Conversation, Host};
+
+use crate::api::{Progress, Setting};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::io;
+use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::plan::{FileEdit, Precondition, Rebuild};
+use crate::resolution::Resolution;
+use crate::resolve::ResolveError;
+use crate::store::Store;
+use crate::transaction::{Content, Project, RelativePath, State, Transactions};
+
+/// What all requests of a process share.
+pub(crate) struct Shop {
+    pub(crate) transactions: Transactions,
+    pub(crate) store: Store,
+    pub(crate) registries: io::Client,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) tools: tools::Tools,
+    /// Where downloads lie until they are in the store; on the store's file system.
+    pub(crate) incoming: PathBuf,
+}
+
+/// One request at work.
+pub(crate) struct Task<'a> {
+    pub(crate) shop: &'a Shop,
+    pub(crate) conversation: &'a dyn Conversation,
+    pub(crate) actor: String,
+    pub(crate) setting: Setting,
+    /// The registries as this caller's configuration names them.
+    pub(crate) registries: io::Client,
+    deadline: Instant,
+}
+
+/// What an ecosystem decided about its part of a plan.
+pub(crate) struct Decided {
+    pub(crate) resolution: Resolution,
+    pub(crate) edits: Vec<FileEdit>,
+    /// The environment that holds the packages, where the ecosystem has one in the project.
+    pub(crate) environment: Option<RelativePath>,
+    pub(crate) preconditions: Vec<Precondition>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl<'a> Task<'a> {
+    /// Prepares a request of `actor` about a project at `place`.
+    pub(crate) fn new(
+        shop: &'a Shop,
+        conversation: &'a dyn Conversation,
+        actor: String,
+        setting: Setting,
+        place: PathBuf,
+    ) -> Result<Self> {
+        let mut overrides = io::Overrides::default();
+        for (ecosystem, url) in &setting.registry {
+            overrides.add(&format!("{ecosystem}={url}"))?;
+        }
+        let home = setting.variables.get("HOME").map(PathBuf::from);
+        let environment = if setting.variables.is_empty() {
+            io::Environment::of_this_process(&place)
+        } else {
+            let home = home.or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
+            let known = |name: &str| Setting::VARIABLES.contains(&name);
+            let mut variables = setting.variables.clone();
+            variables.retain(|name, _| known(name));
+            io::Environment { variables, home, project: place }
+        };
+        let mut request = io::RequestSettings::new(environment);
+        request.overrides = overrides;
+        request.offline = setting.offline;
+        let registries = shop.registries.with_request(request);
+        let deadline = Instant::now() + Duration::from_secs(RESOLVE_SECONDS_MAX);
+        Ok(Self { shop, conversation, actor, setting, registries, deadline })
+    }
+
+    /// When resolution gives up.
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// A variable of the caller, or of this process where the caller sent none at all.
+    fn variable(&self, name: &str) -> Option<String> {
+        if self.setting.variables.is_empty() {
+            return std::env::var(name).ok();
+        }
+        self.setting.variables.get(name).cloned()
+    }
+
+    /// Tells the caller what is being done.
+    fn say(&self, step: &str, message: impl Into<String>, done: u64, total: u64) {
+        let progress = Progress { step: step.to_owned(), message: message.into(), done, total };
+        let mut payload = Vec::new();
+        if ciborium::into_writer(&progress, &mut payload).is_ok() {
+            self.conversation.progress(&payload);
+        }
+    }
+
+    /// Ends the request early where nobody wants its answer any more and nothing has been changed yet.
+    fn check_wanted(&self) -> Result<()> {
+        if self.conversation.is_cancelled() {
+            let message = "the request was cancelled before anything was changed";
+            return Err(Error::new(Kind::Failed, "cancelled", message));
+        }
+        Ok(())
+    }
+
+    /// Opens the project of a request, and makes whole what a crash left there.
+    pub(crate) fn open(&self, directory: OwnedFd) -> Result<Project> {
+        let again = directory.try_clone().map_err(|error| {
+            Error::io("use the descriptor of", std::path::Path::new("."), &error)
+        })?;
+        self.lock(Project::from_fd(directory)?)?;
+        Project::from_fd(again)
+    }
+
+    fn lock(&self, project: Project) -> Result<crate::transaction::Session> {
+        self.shop.transactions.lock(project, Duration::from_secs(LOCK_WAIT_SECONDS))
+    }
+
+    /// What the standing transactions of a project installed, by ecosystem: the newest word on each.
+    pub(crate) fn installed(&self, project: &Project) -> Result<BTreeMap<Ecosystem, Resolution>> {
+        let mut found = BTreeMap::new();
+        for entry in self.shop.transactions.history(Some(project), HISTORY_ENTRIES_MAX)? {
+            let Some(digest) = entry.digest.filter(|_| entry.state == State::Committed) else {
+                continue;
+            };
+            for resolution in self.shop.transactions.plan(&digest)?.resolutions {
+                found.entry(resolution.ecosystem).or_insert(resolution);
+            }
+            if found.len() == Ecosystem::ALL.len() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A path in the project that this program spells itself.
+fn fixed(path: &str) -> Result<RelativePath> {
+    RelativePath::new(path)
+}
+
+/// A text file of a project; `None` where there is none.
+fn read_text(project: &Project, path: &str) -> Result<Option<String>> {
+    let Some(bytes) = project.read_file(&fixed(path)?)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let message = format!("`{path}` is not UTF-8 text: byte {place}");
+        Error::new(Kind::Failed, "manifest-syntax", message)
+            .hint(format!("save `{path}` as UTF-8, then run the command again"))
+    })
+}
+
+/// The edit from one text to another; `None` where they are the same.
+fn edit(path: &str, before: Option<&str>, after: &str) -> Result<Option<FileEdit>> {
+    if before == Some(after) {
+        return Ok(None);
+    }
+    Ok(Some(FileEdit {
+        path: fixed(path)?,
+        before: before.map(|text| Content::of(text.as_bytes())),
+        after: Some(after.as_bytes().to_vec()),
+    }))
+}
+
+/// The refusal to remove what is not asked for.
+fn not_direct(ecosystem: Ecosystem, name: &str, manifest: &str) -> Error {
+    let message = format!("`{name}` is not a direct dependency in `{manifest}`");
+    Error::new(Kind::Usage, "not-a-dependency", message).hint(format!(
+        "`bolide list` shows which packages of {ecosystem} are; others go when nothing needs them"
+    ))
+}
+
+/// Which environments a plan builds anew.
+fn rebuild(place: &RelativePath, ecosystem: Ecosystem) -> Rebuild {
+    Rebuild { place: place.clone(), ecosystem }
+}
+
+/// The decision of one ecosystem.
+type Decision = std::result::Result<Decided, ResolveError>;

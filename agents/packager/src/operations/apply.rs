@@ -1,0 +1,324 @@
+//! `pkg.apply`: an approved plan carried out. Everything is fetched, verified and staged before the one moment in which it
+//! becomes visible; before that moment any failure leaves the project as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use agents_contract::Work;
+
+use super::{Task, cargo, npm, pypi};
+use crate::api::ApplyAnswer;
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::install::Options;
+use crate::io::{DownloadRequest, Durability};
+use crate::plan::{Plan, Rebuild};
+use crate::resolution::{Package, Resolution};
+use crate::store;
+use crate::transaction::{
+    Change, CommitOptions, Expected, Open, Project, Purpose, RelativePath, Session,
+};
+use crate::unpack::Source;
+
+/// Packages named in the summary of a transaction; the rest is counted.
+const SUMMARY_PACKAGES_MAX: usize = 20;
+
+impl Task<'_> {
+    /// Carries out the plan with this digest. With `approve` the caller's own approval is recorded first.
+    pub(crate) fn apply(
+        &self,
+        directory: OwnedFd,
+        digest: &str,
+        approve: bool,
+    ) -> Result<ApplyAnswer> {
+        let plan = self.shop.transactions.plan(digest)?;
+        let again = directory
+            .try_clone()
+            .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
+        let project = Project::from_fd(again)?;
+        let mut session = self.lock(Project::from_fd(directory)?)?;
+        plan.check_preconditions(&self.shop.transactions, session.project())?;
+        if approve {
+            self.shop.transactions.approve(digest, &self.actor, "by the caller of apply")?;
+        }
+        self.shop.transactions.require_approval(digest)?;
+        let installed = self.installed(session.project())?;
+        let mut answer = described(&plan, digest, &installed);
+        if plan.edits.is_empty() && plan.environments.is_empty() {
+            return Ok(answer);
+        }
+        let began = Instant::now();
+        answer.downloaded_bytes = self.fetch(&plan)?;
+        lap(&mut answer, "fetch", began);
+        self.check_wanted()?;
+        self.change(&mut session, &project, &plan, &installed, &mut answer)?;
+        self.publish(&answer);
+        Ok(answer)
+    }
+
+    /// Brings every artefact that the plan needs into the store; the bytes that were downloaded for it.
+    fn fetch(&self, plan: &Plan) -> Result<u64> {
+        let mut seen = BTreeSet::new();
+        let needed =
+            plan.resolutions.iter().filter(|resolution| is_built(plan, resolution.ecosystem));
+        let missing: Vec<&Package> = needed
+            .flat_map(|resolution| &resolution.packages)
+            .filter(|package| seen.insert((package.ecosystem, package.artifact.hashes.to_string())))
+            .filter(|package| self.shop.store.package(package).is_none())
+            .collect();
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        let incoming = Incoming::new(&self.shop.incoming)?;
+        let requests: Vec<DownloadRequest> = missing
+            .iter()
+            .enumerate()
+            .map(|(index, package)| DownloadRequest {
+                ecosystem: package.ecosystem,
+                url: package.artifact.url.clone(),
+                hashes: package.artifact.hashes.clone(),
+                destination: incoming.path.join(index.to_string()),
+                bytes_max: None,
+            })
+            .collect();
+        let total = requests.len() as u64;
+        self.say("fetch", format!("fetching {total} packages"), 0, total);
+        let downloaded = {
+            let _permit = self.shop.host.permit(Work::Download);
+            let mut done = 0;
+            let mut progress = |progress: crate::io::Progress<'_>| {
+                if progress.done {
+                    done += 1;
+                    self.say("fetch", missing[progress.index].purl(), done, total);
+                }
+            };
+            self.registries.download(&requests, Durability::Buffered, &mut progress)?
+        };
+        self.check_wanted()?;
+        self.unpack(&missing, &incoming.path)?;
+        Ok(downloaded.iter().map(|file| file.bytes).sum())
+    }
+
+    /// Unpacks the fetched artefacts into the store, as many at once as the host allows.
+    fn unpack(&self, packages: &[&Package], incoming: &Path) -> Result<()> {
+        let total = packages.len() as u64;
+        self.say("unpack", format!("unpacking {total} packages"), 0, total);
+        let next = AtomicUsize::new(0);
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let failed = || failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let work = || {
+            let _permit = self.shop.host.permit(Work::Unpack);
+            self.shop.host.place_current_thread(Work::Unpack);
+            while failed().is_none() {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(package) = packages.get(index) else { return };
+                let path = incoming.join(index.to_string());
+                let added = File::open(&path)
+                    .map_err(|error| Error::io("open", &path, &error))
+                    .and_then(|file| self.shop.store.add_package(package, Source::File(&file)));
+                if let Err(error) = added {
+                    failed().get_or_insert(error);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.parallelism().min(packages.len()) {
+                scope.spawn(work);
+            }
+        });
+        failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn parallelism(&self) -> usize {
+        self.shop.host.parallelism(Work::Unpack).max(1)
+    }
+
+    /// Stages everything beside the project and commits it.
+    fn change(
+        &self,
+        session: &mut Session,
+        project: &Project,
+        plan: &Plan,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+        answer: &mut ApplyAnswer,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let options = Options {
+            parallelism: self.parallelism(),
+            verify: false,
+            durability: store::Durability::Later,
+        };
+        let mut open = session.begin(Purpose {
+            operation: plan.operation.clone(),
+            digest: answer.digest.clone(),
+            actor: self.actor.clone(),
+            summary: summary(plan, answer),
+        })?;
+        let mut changes = Vec::new();
+        for rebuild in &plan.environments {
+            self.say("stage", format!("building `{}`", rebuild.place), 0, 0);
+            changes.push(self.stage(&open, project, plan, rebuild, installed, options, answer)?);
+        }
+        if let Some(resolution) = resolution(plan, Ecosystem::Cargo) {
+            answer.warnings.extend(cargo::populate(self, resolution, options)?);
+        }
+        for edit in &plan.edits {
+            let expected = edit.before.clone().map_or(Expected::Absent, Expected::File);
+            let live = edit.path.clone();
+            changes.push(match &edit.after {
+                Some(bytes) => open.stage_file(live, bytes, expected)?,
+                None => Change { live, staged: None, environment: None, expected },
+            });
+        }
+        lap(answer, "stage", began);
+        self.check_wanted()?;
+        let began = Instant::now();
+        self.say("commit", "making it visible", 0, 0);
+        let committed = open.commit(&changes, CommitOptions::default())?;
+        lap(answer, "commit", began);
+        if let Some(unfinished) = committed.unfinished {
+            answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));
+        }
+        answer.transaction = Some(committed.transaction);
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of them are what staging one environment needs"
+    )]
+    fn stage(
+        &self,
+        open: &Open<'_>,
+        project: &Project,
+        plan: &Plan,
+        rebuild: &Rebuild,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+        options: Options,
+        answer: &mut ApplyAnswer,
+    ) -> Result<Change> {
+        let Rebuild { place, ecosystem } = rebuild;
+        let change = |staged| Change {
+            live: place.clone(),
+            staged,
+            environment: Some(*ecosystem),
+            expected: Expected::Anything,
+        };
+        let Some(resolution) = resolution(plan, *ecosystem) else { return Err(damaged(place)) };
+        if resolution.packages.is_empty() && *ecosystem == Ecosystem::Npm {
+            return Ok(change(None));
+        }
+        let name = format!("environment-{ecosystem}");
+        let staging = open.staging().join(&name);
+        let _permit = self.shop.host.permit(Work::Unpack);
+        let warnings = match ecosystem {
+            Ecosystem::Npm => npm::stage(self, resolution, &staging, options)?,
+            Ecosystem::Pypi => {
+                let before = installed.get(ecosystem);
+                pypi::stage(self, project, place, resolution, before, &staging, options)?
+            }
+            Ecosystem::Cargo => return Err(damaged(place)),
+        };
+        answer.warnings.extend(warnings);
+        Ok(change(Some(name)))
+    }
+
+    /// Tells the bus what was committed.
+    fn publish(&self, answer: &ApplyAnswer) {
+        let mut payload = Vec::new();
+        if ciborium::into_writer(answer, &mut payload).is_ok() {
+            self.conversation.publish("event.pkg.committed", &payload);
+        }
+    }
+}
+
+/// Where downloads of one request lie; removed with everything in it when the request ends.
+struct Incoming {
+    path: PathBuf,
+}
+
+impl Incoming {
+    fn new(parent: &Path) -> Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{}-{count}", std::process::id()));
+        // What a killed process of the same number left behind is of no use to anybody.
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, &error))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn resolution(plan: &Plan, ecosystem: Ecosystem) -> Option<&Resolution> {
+    plan.resolutions.iter().find(|resolution| resolution.ecosystem == ecosystem)
+}
+
+/// Whether the packages of an ecosystem are needed on the disk. Crates always are: cargo's cache may have lost them.
+fn is_built(plan: &Plan, ecosystem: Ecosystem) -> bool {
+    ecosystem == Ecosystem::Cargo
+        || plan.environments.iter().any(|environment| environment.ecosystem == ecosystem)
+}
+
+fn damaged(place: &RelativePath) -> Error {
+    let message = format!("the plan builds `{place}` from nothing");
+    Error::new(Kind::Verification, "plan-damaged", message).hint("make a new plan")
+}
+
+fn lap(answer: &mut ApplyAnswer, step: &str, began: Instant) {
+    answer.times_ms.insert(step.to_owned(), began.elapsed().as_secs_f64() * 1000.0);
+}
+
+/// The answer before anything is done: what the plan adds and takes away.
+fn described(
+    plan: &Plan,
+    digest: &str,
+    installed: &BTreeMap<Ecosystem, Resolution>,
+) -> ApplyAnswer {
+    let mut fresh = BTreeSet::new();
+    let mut gone = BTreeSet::new();
+    for resolution in &plan.resolutions {
+        let purls =
+            |packages: &[Package]| packages.iter().map(Package::purl).collect::<BTreeSet<_>>();
+        let before = installed.get(&resolution.ecosystem);
+        let before = before.map_or_else(BTreeSet::new, |before| purls(&before.packages));
+        let after = purls(&resolution.packages);
+        fresh.extend(after.difference(&before).cloned());
+        gone.extend(before.difference(&after).cloned());
+    }
+    let edits = plan.edits.iter().map(|edit| edit.path.to_string());
+    let environments = plan.environments.iter().map(|environment| environment.place.to_string());
+    ApplyAnswer {
+        schema: "bolide.apply/1".to_owned(),
+        transaction: None,
+        digest: Some(digest.to_owned()),
+        project: plan.project.path.clone(),
+        installed: fresh.into_iter().collect(),
+        removed: gone.into_iter().collect(),
+        files: edits.chain(environments).collect(),
+        warnings: Vec::new(),
+        times_ms: BTreeMap::new(),
+        downloaded_bytes: 0,
+    }
+}
+
+/// What history shows of it.
+fn summary(plan: &Plan, answer: &ApplyAnswer) -> serde_json::Value {
+    let requested: Vec<String> =
+        plan.requested.iter().take(SUMMARY_PACKAGES_MAX).map(ToString::to_string).collect();
+    serde_json::json!({
+        "requested": requested,
+        "installed": answer.installed.len(),
+        "removed": answer.removed.len(),
+    })
+}

@@ -1,0 +1,168 @@
+//! npm's part of an operation: package.json and `node_modules`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{Decided, Decision, Task, edit, fixed, not_direct, read_text};
+use crate::ecosystem::Ecosystem;
+use crate::error::Result;
+use crate::install::{self, Options};
+use crate::manifest::package_json::{self, RootManifest};
+use crate::plan::Precondition;
+use crate::resolution::Resolution;
+use crate::resolve::npm::{self, Preferred};
+use crate::spec::Spec;
+use crate::transaction::Project;
+
+const MANIFEST: &str = "package.json";
+const ENVIRONMENT: &str = "node_modules";
+/// Locks of other tools: read where that is possible, never rewritten.
+const FOREIGN_LOCKS: [&str; 4] = ["package-lock.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock"];
+
+pub(super) fn decide(
+    task: &Task<'_>,
+    project: &Project,
+    add: &[Spec],
+    remove: &[Spec],
+    installed: Option<&Resolution>,
+) -> Decision {
+    let before = read_text(project, MANIFEST)?;
+    let mut root = match &before {
+        Some(text) => package_json::read(MANIFEST, text)?,
+        None => RootManifest::default(),
+    };
+    for spec in remove {
+        if !take(&mut root, &spec.name) {
+            return Err(not_direct(Ecosystem::Npm, &spec.name, MANIFEST).into());
+        }
+    }
+    for spec in add {
+        let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
+        want(&mut root, &spec.name, wanted);
+    }
+    let search_path = task.variable("PATH");
+    let node = task.shop.tools.version("node", search_path.as_deref());
+    let deadline = task.deadline();
+    let request = npm::Request {
+        root,
+        node_version: node.map(|version| version.to_string()),
+        os: "linux".to_owned(),
+        cpu: architecture().to_owned(),
+        libc: Some(if cfg!(target_env = "musl") { "musl" } else { "glibc" }.to_owned()),
+        preferred: preferred(project, installed)?,
+        explicit: add.iter().map(|spec| spec.name.clone()).collect::<BTreeSet<_>>(),
+        out_of_time: &|| Instant::now() >= deadline,
+    };
+    let resolution = npm::resolve(&request, task.registries.npm())?;
+    let after = edited(before.as_deref(), add, remove, &resolution)?;
+    let mut warnings = resolution.warnings.clone();
+    for lock in FOREIGN_LOCKS {
+        if project.content(&fixed(lock)?)?.is_some() {
+            warnings.push(format!("`{lock}` belongs to another tool and is not rewritten"));
+        }
+    }
+    let environment = fixed(ENVIRONMENT)?;
+    Ok(Decided {
+        resolution,
+        edits: edit(MANIFEST, before.as_deref(), &after)?.into_iter().collect(),
+        preconditions: vec![
+            Precondition::file(project, fixed(MANIFEST)?)?,
+            Precondition::environment(&task.shop.transactions, project, environment.clone())?,
+        ],
+        environment: Some(environment),
+        warnings,
+    })
+}
+
+/// The manifest after the change: ranges as they were asked, else the caret range of what was chosen.
+fn edited(
+    before: Option<&str>,
+    add: &[Spec],
+    remove: &[Spec],
+    resolution: &Resolution,
+) -> Result<String> {
+    let names: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
+    let mut text = before.map(str::to_owned);
+    if let (Some(present), false) = (&text, names.is_empty()) {
+        text = Some(package_json::remove(MANIFEST, present, &names)?);
+    }
+    let mut wanted = Vec::new();
+    for spec in add {
+        let place = format!("{ENVIRONMENT}/{}", spec.name);
+        let chosen = resolution.packages.iter().find(|package| package.place == place);
+        let version = chosen.map_or("", |package| package.version.as_str());
+        let requirement = package_json::saved_requirement(&spec.requirement, version);
+        wanted.push((spec.name.as_str(), requirement));
+    }
+    let wanted: Vec<(&str, &str)> =
+        wanted.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    match (text, wanted.is_empty()) {
+        (Some(text), true) => Ok(text),
+        (text, _) => package_json::add(MANIFEST, text.as_deref(), &wanted),
+    }
+}
+
+fn take(root: &mut RootManifest, name: &str) -> bool {
+    let tables =
+        [&mut root.dependencies, &mut root.dev_dependencies, &mut root.optional_dependencies];
+    let taken: Vec<bool> = tables.into_iter().map(|table| table.remove(name).is_some()).collect();
+    taken.contains(&true)
+}
+
+fn want(root: &mut RootManifest, name: &str, requirement: &str) {
+    let tables = [&mut root.dev_dependencies, &mut root.optional_dependencies];
+    for table in tables {
+        if let Some(text) = table.get_mut(name) {
+            requirement.clone_into(text);
+            return;
+        }
+    }
+    root.dependencies.insert(name.to_owned(), requirement.to_owned());
+}
+
+/// What is installed by us, else what npm's own lock says.
+fn preferred(
+    project: &Project,
+    installed: Option<&Resolution>,
+) -> Result<BTreeMap<String, Preferred>> {
+    if let Some(resolution) = installed {
+        let known = resolution.packages.iter().map(|package| {
+            let (name, version) = (package.name.clone(), package.version.clone());
+            (package.place.clone(), Preferred { name, version })
+        });
+        return Ok(known.collect());
+    }
+    let Some(text) = read_text(project, FOREIGN_LOCKS[0])? else { return Ok(BTreeMap::new()) };
+    let Ok(lock) = serde_json::from_str::<Value>(&text) else { return Ok(BTreeMap::new()) };
+    let entries = lock["packages"].as_object().into_iter().flatten();
+    Ok(entries.filter_map(locked).collect())
+}
+
+fn locked((place, entry): (&String, &Value)) -> Option<(String, Preferred)> {
+    let folder = place.rsplit_once("node_modules/")?.1;
+    let name = entry["name"].as_str().unwrap_or(folder).to_owned();
+    let version = entry["version"].as_str()?.to_owned();
+    Some((place.clone(), Preferred { name, version }))
+}
+
+/// `process.arch` of this machine.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Builds the tree in `staging`; its warnings.
+pub(super) fn stage(
+    task: &Task<'_>,
+    resolution: &Resolution,
+    staging: &Path,
+    options: Options,
+) -> Result<Vec<String>> {
+    Ok(install::npm::stage(&task.shop.store, resolution, staging, options)?.warnings)
+}

@@ -1,0 +1,266 @@
+//! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use agents_contract::Work;
+
+use super::{Decided, Decision, Task, cargo, npm, pypi, rebuild};
+use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
+use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
+use crate::resolution::{Package, Resolution};
+use crate::resolve::ResolveError;
+use crate::spec::Spec;
+use crate::transaction::Project;
+
+/// A plan, and how it is shown.
+pub(crate) struct Planned {
+    /// The digest, where there is a plan.
+    pub(crate) digest: Option<String>,
+    pub(crate) answer: PlanAnswer,
+}
+
+impl Task<'_> {
+    /// Makes a plan and keeps it.
+    pub(crate) fn plan(&self, directory: OwnedFd, request: &PlanRequest) -> Result<Planned> {
+        let began = Instant::now();
+        let add = specs(&request.add)?;
+        let remove = specs(&request.remove)?;
+        if let Some(spec) = add.iter().find(|spec| remove.iter().any(|gone| is_same(gone, spec))) {
+            let message = format!("`{}:{}` is both added and removed", spec.ecosystem, spec.name);
+            return Err(Error::new(Kind::Usage, "contradiction", message));
+        }
+        if add.is_empty() && remove.is_empty() {
+            return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
+                .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
+        }
+        let project = self.open(directory)?;
+        let installed = self.installed(&project)?;
+        let decisions = self.decide(&project, &add, &remove, &installed);
+        let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
+        let mut decided = Vec::new();
+        let mut conflict: Option<Conflict> = None;
+        for (ecosystem, decision) in decisions {
+            match decision {
+                Ok(done) => decided.push(done),
+                Err(ResolveError::Other(error)) => return Err(error),
+                Err(ResolveError::Conflict(found)) => join(&mut conflict, ecosystem, found),
+            }
+        }
+        if conflict.is_some() {
+            let answer = PlanAnswer { conflict, ..answer(&project, resolve_ms) };
+            return Ok(Planned { digest: None, answer });
+        }
+        let warnings = decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
+        let plan = self.write_down(&project, add, remove, decided, &installed)?;
+        let digest = self.shop.transactions.store_plan(&plan)?;
+        let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
+        describe(&plan, &installed, &mut answer);
+        answer.digest = Some(digest.clone());
+        Ok(Planned { digest: Some(digest), answer })
+    }
+
+    /// Every concerned ecosystem decides, each on a thread of its own where resolution belongs.
+    fn decide(
+        &self,
+        project: &Project,
+        add: &[Spec],
+        remove: &[Spec],
+        installed: &BTreeMap<Ecosystem, Resolution>,
+    ) -> Vec<(Ecosystem, Decision)> {
+        let concerned: BTreeSet<Ecosystem> =
+            add.iter().chain(remove).map(|spec| spec.ecosystem).collect();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = concerned
+                .into_iter()
+                .map(|ecosystem| {
+                    let of = |specs: &[Spec]| -> Vec<Spec> {
+                        specs.iter().filter(|spec| spec.ecosystem == ecosystem).cloned().collect()
+                    };
+                    let (add, remove) = (of(add), of(remove));
+                    let installed = installed.get(&ecosystem);
+                    let work = move || {
+                        let _permit = self.shop.host.permit(Work::Resolve);
+                        self.shop.host.place_current_thread(Work::Resolve);
+                        self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
+                        match ecosystem {
+                            Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
+                            Ecosystem::Pypi => {
+                                pypi::decide(self, project, &add, &remove, installed)
+                            }
+                            Ecosystem::Cargo => {
+                                cargo::decide(self, project, &add, &remove, installed)
+                            }
+                        }
+                    };
+                    (ecosystem, scope.spawn(work))
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|(ecosystem, thread)| {
+                    (ecosystem, thread.join().unwrap_or_else(|_| Err(broken(ecosystem))))
+                })
+                .collect()
+        })
+    }
+
+    fn write_down(
+        &self,
+        project: &Project,
+        add: Vec<Spec>,
+        remove: Vec<Spec>,
+        decided: Vec<Decided>,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+    ) -> Result<Plan> {
+        let now_ms = self.shop.transactions.now_ms();
+        let operation = match (add.is_empty(), remove.is_empty()) {
+            (false, true) => "add",
+            (true, false) => "remove",
+            _ => "change",
+        };
+        let mut plan = Plan {
+            schema_version: SCHEMA_VERSION,
+            project: ProjectId::of(project),
+            operation: operation.to_owned(),
+            requested: add.into_iter().chain(remove).collect(),
+            resolutions: Vec::new(),
+            edits: Vec::new(),
+            environments: Vec::new(),
+            preconditions: Vec::new(),
+            created_at_ms: now_ms,
+            expires_at_ms: now_ms + PLAN_LIFETIME_MS,
+        };
+        for decided in decided {
+            let Decided { resolution, edits, environment, preconditions, .. } = decided;
+            if let Some(place) = environment {
+                let is_there = project.path().join(place.as_str()).exists();
+                let is_right = installed.get(&resolution.ecosystem) == Some(&resolution)
+                    && is_there == !resolution.packages.is_empty();
+                if !is_right {
+                    plan.environments.push(rebuild(&place, resolution.ecosystem));
+                }
+            }
+            plan.resolutions.push(resolution);
+            plan.edits.extend(edits);
+            plan.preconditions.extend(preconditions);
+        }
+        plan.normalise();
+        Ok(plan)
+    }
+}
+
+fn specs(texts: &[String]) -> Result<Vec<Spec>> {
+    if texts.len() > SPECS_MAX {
+        let message = format!("{} packages are named; the limit is {SPECS_MAX}", texts.len());
+        return Err(Error::new(Kind::Usage, "too-many-packages", message));
+    }
+    let specs: Vec<Spec> = texts.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
+    for (index, spec) in specs.iter().enumerate() {
+        if specs[..index].iter().any(|earlier| is_same(earlier, spec)) {
+            let message = format!("`{}:{}` is named twice", spec.ecosystem, spec.name);
+            return Err(Error::new(Kind::Usage, "named-twice", message));
+        }
+    }
+    Ok(specs)
+}
+
+fn is_same(left: &Spec, right: &Spec) -> bool {
+    left.ecosystem == right.ecosystem && left.name == right.name
+}
+
+fn broken(ecosystem: Ecosystem) -> ResolveError {
+    let message =
+        format!("the resolver of {ecosystem} packages failed; this is a defect of bolide");
+    Error::new(Kind::Failed, "internal", message).hint("please report what was asked for").into()
+}
+
+fn join(all: &mut Option<Conflict>, ecosystem: Ecosystem, found: crate::resolve::Conflict) {
+    let repairs = found.repairs.into_iter().map(|repair| Repair {
+        description: repair.description,
+        specs: repair
+            .changes
+            .into_iter()
+            .filter_map(|change| Some(format!("{ecosystem}:{}", change.to?)))
+            .collect(),
+    });
+    match all {
+        Some(conflict) => {
+            conflict.explanation += "\n";
+            conflict.explanation += &found.explanation;
+            conflict.repairs.extend(repairs);
+        }
+        None => {
+            let repairs = repairs.collect();
+            *all = Some(Conflict { explanation: found.explanation, repairs });
+        }
+    }
+}
+
+fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
+    PlanAnswer {
+        schema: "bolide.plan/1".to_owned(),
+        digest: None,
+        project: project.path().to_string_lossy().into_owned(),
+        packages: Vec::new(),
+        removed: Vec::new(),
+        files: Vec::new(),
+        warnings: Vec::new(),
+        expires_at: None,
+        conflict: None,
+        resolve_ms,
+    }
+}
+
+/// Fills in what the plan does, compared with what is installed.
+fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &mut PlanAnswer) {
+    for resolution in &plan.resolutions {
+        let before = installed.get(&resolution.ecosystem);
+        let before: &[Package] = before.map_or(&[], |resolution| &resolution.packages);
+        for package in &resolution.packages {
+            answer.packages.push(planned(package, resolution, before));
+        }
+        let purls: BTreeSet<String> = resolution.packages.iter().map(Package::purl).collect();
+        answer
+            .removed
+            .extend(before.iter().map(Package::purl).filter(|purl| !purls.contains(purl)));
+    }
+    answer.removed.sort();
+    answer.removed.dedup();
+    let edits = plan.edits.iter().map(|edit| edit.path.to_string());
+    let environments = plan.environments.iter().map(|environment| environment.place.to_string());
+    answer.files = edits.chain(environments).collect();
+    answer.expires_at = Some(plan.expires_at_ms / 1000);
+}
+
+fn planned(package: &Package, resolution: &Resolution, before: &[Package]) -> PlannedPackage {
+    let here = |other: &&Package| other.name == package.name && other.place == package.place;
+    let action = match before.iter().filter(here).any(|other| other.version == package.version) {
+        true => Action::Keep,
+        false if before.iter().any(|other| here(&other)) => Action::Change,
+        false => Action::Add,
+    };
+    PlannedPackage {
+        purl: package.purl(),
+        action,
+        direct: package.direct,
+        hash: package.artifact.hashes.to_string(),
+        source: package.ecosystem.as_str().to_owned(),
+        size: package.artifact.size,
+        license: package.license.clone(),
+        published: package.published.clone(),
+        scripts: package.scripts.clone(),
+        place: package.place.clone(),
+        dependencies: purls_of(package, resolution),
+    }
+}
+
+/// What a package uses, as purls.
+pub(super) fn purls_of(package: &Package, resolution: &Resolution) -> Vec<String> {
+    let used = package.dependencies.iter().filter_map(|index| resolution.packages.get(*index));
+    used.map(Package::purl).collect()
+}

@@ -1,0 +1,236 @@
+//! `pkg.list`, `pkg.info`, `pkg.history`: operations that only look.
+
+use std::os::fd::OwnedFd;
+
+use super::Task;
+use super::plan::purls_of;
+use crate::api::{
+    HistoryAnswer, HistoryEntry, HistoryRequest, InfoAnswer, InstalledPackage, ListAnswer,
+};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::HISTORY_ENTRIES_MAX;
+use crate::metadata::npm::Packument;
+use crate::spec::Spec;
+use crate::transaction::State;
+use crate::versions;
+
+impl Task<'_> {
+    /// What the standing transactions installed.
+    pub(crate) fn list(&self, directory: OwnedFd) -> Result<ListAnswer> {
+        let project = self.open(directory)?;
+        let mut packages = Vec::new();
+        for resolution in self.installed(&project)?.values() {
+            for package in &resolution.packages {
+                packages.push(InstalledPackage {
+                    purl: package.purl(),
+                    direct: package.direct,
+                    place: package.place.clone(),
+                    license: package.license.clone(),
+                    dependencies: purls_of(package, resolution),
+                });
+            }
+        }
+        Ok(ListAnswer {
+            schema: "bolide.list/1".to_owned(),
+            project: project.path().to_string_lossy().into_owned(),
+            packages,
+        })
+    }
+
+    /// The transactions of a project or of all.
+    pub(crate) fn history(
+        &self,
+        directory: Option<OwnedFd>,
+        request: &HistoryRequest,
+    ) -> Result<HistoryAnswer> {
+        let project = match directory {
+            Some(directory) if !request.all => Some(self.open(directory)?),
+            _ => None,
+        };
+        let entries = self.shop.transactions.history(project.as_ref(), HISTORY_ENTRIES_MAX)?;
+        let transactions = entries.into_iter().map(|entry| HistoryEntry {
+            state: match entry.state {
+                State::Preparing => "running",
+                State::Committed => "committed",
+                State::Aborted => "failed",
+                State::RolledBack => "rolled-back",
+            }
+            .to_owned(),
+            summary: summary(&entry.summary, &entry.undid, entry.error.as_deref()),
+            transaction: entry.id,
+            operation: entry.operation,
+            project: entry.project,
+            started_at: entry.started_at_ms / 1000,
+            actor: entry.actor,
+            digest: entry.digest,
+        });
+        Ok(HistoryAnswer {
+            schema: "bolide.history/1".to_owned(),
+            transactions: transactions.collect(),
+        })
+    }
+
+    /// What the registry says about one package.
+    pub(crate) fn info(&self, text: &str) -> Result<InfoAnswer> {
+        let spec = Spec::parse(text)?;
+        match spec.ecosystem {
+            Ecosystem::Npm => self.npm_info(&spec),
+            Ecosystem::Pypi => self.pypi_info(&spec),
+            Ecosystem::Cargo => self.cargo_info(&spec),
+        }
+    }
+
+    fn npm_info(&self, spec: &Spec) -> Result<InfoAnswer> {
+        let packument = self.registries.npm().packument(&spec.name)?;
+        let latest = packument.dist_tags.get("latest").cloned().unwrap_or_default();
+        let text = npm_version(&packument, &spec.requirement, &latest).ok_or_else(|| none(spec))?;
+        let version = packument.versions.get(&text).ok_or_else(|| none(spec))?;
+        let tables = [
+            ("", &version.dependencies),
+            (" (optional)", &version.optional_dependencies),
+            (" (peer)", &version.peer_dependencies),
+        ];
+        let requires = tables.into_iter().flat_map(|(kind, table)| {
+            table.iter().map(move |(name, range)| format!("{name}@{range}{kind}"))
+        });
+        Ok(InfoAnswer {
+            purl: crate::spec::purl(Ecosystem::Npm, &spec.name, &text),
+            latest,
+            versions_count: packument.versions.len(),
+            license: version.license.clone(),
+            published: version.published.clone(),
+            hash: version.hashes.to_string(),
+            requires: requires.collect(),
+            withdrawn: version.deprecated.clone().map(|why| format!("deprecated: {why}")),
+            scripts: version.install_scripts.clone(),
+            version: text,
+            schema: schema(),
+        })
+    }
+
+    fn pypi_info(&self, spec: &Spec) -> Result<InfoAnswer> {
+        let wanted = format!("{}{}", spec.name, spec.requirement);
+        let wanted = crate::io::pypi::core_metadata::requirement(&wanted)
+            .map_err(|problem| Error::new(Kind::Usage, "bad-requirement", problem))?;
+        let project = self.registries.pypi().project(&wanted.name)?;
+        let fits = |version: &pep440_rs::Version| match &wanted.version_or_url {
+            Some(pep508_rs::VersionOrUrl::VersionSpecifier(specifiers)) => {
+                specifiers.contains(version)
+            }
+            _ => true,
+        };
+        // Final releases before pre-releases, then the newest; wheels before source, because they tell more.
+        let rank = |file: &std::sync::Arc<crate::metadata::pypi::File>| {
+            let is_wheel = file.kind != crate::metadata::pypi::FileKind::Source;
+            (file.yanked.is_none(), !file.version.any_prerelease(), file.version.clone(), is_wheel)
+        };
+        let best =
+            project.files.iter().filter(|file| fits(&file.version)).max_by_key(|file| rank(file));
+        let best = best.ok_or_else(|| none(spec))?;
+        let latest = project.files.iter().max_by_key(|file| rank(file)).unwrap_or(best);
+        let described = match best.kind {
+            crate::metadata::pypi::FileKind::Source => None,
+            _ => Some(self.registries.pypi().core_metadata(&project, best)?),
+        };
+        let mut versions: Vec<_> = project.files.iter().map(|file| &file.version).collect();
+        versions.sort();
+        versions.dedup();
+        let version = best.version.to_string();
+        Ok(InfoAnswer {
+            purl: crate::spec::purl(Ecosystem::Pypi, &spec.name, &version),
+            latest: latest.version.to_string(),
+            versions_count: versions.len(),
+            license: described.as_ref().and_then(|metadata| metadata.license.clone()),
+            published: best.published.clone(),
+            hash: best.hashes.to_string(),
+            requires: described
+                .iter()
+                .flat_map(|metadata| metadata.requires_dist.iter().map(ToString::to_string))
+                .collect(),
+            withdrawn: best.yanked.clone().map(|why| format!("yanked: {why}")),
+            scripts: Vec::new(),
+            version,
+            schema: schema(),
+        })
+    }
+
+    fn cargo_info(&self, spec: &Spec) -> Result<InfoAnswer> {
+        let wanted = match spec.requirement.as_str() {
+            "" => semver::VersionReq::STAR,
+            text => semver::VersionReq::parse(text)
+                .map_err(|error| Error::new(Kind::Usage, "bad-requirement", error.to_string()))?,
+        };
+        let krate = self.registries.cargo().krate(&spec.name)?;
+        let rank = |version: &&std::sync::Arc<crate::metadata::cargo::Version>| {
+            (!version.yanked, version.version.pre.is_empty(), version.version.clone())
+        };
+        let fitting = krate.versions.iter().filter(|version| wanted.matches(&version.version));
+        let best = fitting.max_by_key(rank).ok_or_else(|| none(spec))?;
+        let latest = krate.versions.iter().max_by_key(rank).unwrap_or(best);
+        let requires = best.dependencies.iter().map(|dependency| {
+            let optional = if dependency.optional { " (optional)" } else { "" };
+            format!("{} {}{optional}", dependency.package, dependency.requirement)
+        });
+        Ok(InfoAnswer {
+            purl: crate::spec::purl(Ecosystem::Cargo, &krate.name, &best.version.to_string()),
+            version: best.version.to_string(),
+            latest: latest.version.to_string(),
+            versions_count: krate.versions.len(),
+            license: None,
+            published: best.published.clone(),
+            hash: best.hashes.to_string(),
+            requires: requires.collect(),
+            withdrawn: best.yanked.then(|| "yanked".to_owned()),
+            scripts: Vec::new(),
+            schema: schema(),
+        })
+    }
+}
+
+fn schema() -> String {
+    "bolide.info/1".to_owned()
+}
+
+/// The version that a tag, an exact version or a range means; the latest where nothing is said.
+fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> Option<String> {
+    if wanted.is_empty() {
+        return Some(latest.to_owned());
+    }
+    if let Some(tagged) = packument.dist_tags.get(wanted) {
+        return Some(tagged.clone());
+    }
+    let range = versions::npm::Range::parse(wanted).ok()?;
+    let parsed = packument
+        .versions
+        .keys()
+        .filter_map(|text| Some((versions::npm::Version::parse(text).ok()?, text)))
+        .filter(|(version, _)| range.satisfies(version));
+    parsed.max_by(|left, right| left.0.cmp(&right.0)).map(|(_, text)| text.clone())
+}
+
+fn none(spec: &Spec) -> Error {
+    let message =
+        format!("no version of `{}:{}` is in `{}`", spec.ecosystem, spec.name, spec.requirement);
+    Error::new(Kind::Failed, "unknown-version", message)
+        .hint("leave the range out to see the latest version")
+}
+
+/// One line for people.
+fn summary(summary: &serde_json::Value, undid: &[String], error: Option<&str>) -> String {
+    if let Some(error) = error {
+        return format!("failed: {error}");
+    }
+    if !undid.is_empty() {
+        return format!("undid {}", undid.join(", "));
+    }
+    let requested = summary["requested"].as_array().into_iter().flatten();
+    let requested: Vec<&str> = requested.filter_map(serde_json::Value::as_str).collect();
+    let count = |what: &str| summary[what].as_u64().unwrap_or(0);
+    format!(
+        "{} ({} installed, {} removed)",
+        requested.join(" "),
+        count("installed"),
+        count("removed")
+    )
+}

@@ -1,0 +1,209 @@
+//! The Packager as an agent: its tools, each an operation, with CBOR in and out.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use agents_contract::{Agent, AgentManifest, Conversation, Host, Request, ToolError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{
+    ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, PlanRequest,
+    RollbackRequest, Setting,
+};
+use crate::error::{Error, Kind, Result};
+use crate::io;
+use crate::operations::{Shop, Task, tools::Tools};
+use crate::store::Store;
+use crate::transaction::Transactions;
+
+/// The tools that it answers.
+const TOOLS: [&str; 8] = [
+    "pkg.plan",
+    "pkg.apply",
+    "pkg.install",
+    "pkg.remove",
+    "pkg.list",
+    "pkg.info",
+    "pkg.history",
+    "pkg.rollback",
+];
+
+/// Where the Packager keeps what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Transactions, journals, learnt endpoints: must survive.
+    pub state: PathBuf,
+    /// The store and the metadata cache: can be fetched again.
+    pub cache: PathBuf,
+}
+
+/// The agent.
+pub struct Packager {
+    shop: Shop,
+}
+
+impl Packager {
+    /// Opens state, store and caches. Asks no registry.
+    pub fn new(places: &Places, host: Arc<dyn Host>) -> Result<Self> {
+        for place in [&places.state, &places.cache] {
+            std::fs::create_dir_all(place).map_err(|error| Error::io("create", place, &error))?;
+        }
+        let clock_host = Arc::clone(&host);
+        let clock = Arc::new(move || {
+            let since = clock_host.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+        let environment = io::Environment::of_this_process(Path::new("/"));
+        let registries = io::Client::new(io::Settings {
+            cache_dir: places.cache.clone(),
+            state_dir: places.state.clone(),
+            request: io::RequestSettings::new(environment),
+        })?;
+        Ok(Self {
+            shop: Shop {
+                transactions: Transactions::open(&places.state, clock)?,
+                store: Store::open(&places.cache.join("store"))?,
+                registries,
+                host,
+                tools: Tools::default(),
+                incoming: places.cache.join("incoming"),
+            },
+        })
+    }
+
+    fn answer(&self, request: Request, conversation: &dyn Conversation) -> Result<Vec<u8>> {
+        let Request { tool, payload, directory, caller, .. } = request;
+        let actor = format!("{} (uid {}, pid {})", caller.name, caller.uid, caller.pid);
+        let task = |setting: Setting, directory: Option<&OwnedFd>| {
+            let place = directory.map_or_else(|| Ok(PathBuf::from("/")), place_of)?;
+            Task::new(&self.shop, conversation, actor.clone(), setting, place)
+        };
+        let place = directory.as_ref();
+        match tool.as_str() {
+            "pkg.plan" => {
+                let request: PlanRequest = read(&payload)?;
+                let task = task(request.setting.clone(), place)?;
+                write(&task.plan(needed(directory)?, &request)?.answer)
+            }
+            "pkg.apply" => {
+                let request: ApplyRequest = read(&payload)?;
+                let task = task(request.setting, place)?;
+                write(&task.apply(needed(directory)?, &request.digest, request.approve)?)
+            }
+            "pkg.install" | "pkg.remove" => {
+                let request: ChangeRequest = read(&payload)?;
+                let task = task(request.setting.clone(), place)?;
+                let (add, remove) = match tool.as_str() {
+                    "pkg.install" => (request.packages, Vec::new()),
+                    _ => (Vec::new(), request.packages),
+                };
+                let plan = PlanRequest { add, remove, setting: request.setting };
+                write(&change(&task, needed(directory)?, &plan, request.approve)?)
+            }
+            "pkg.list" => {
+                let request: ListRequest = read(&payload)?;
+                write(&task(request.setting, place)?.list(needed(directory)?)?)
+            }
+            "pkg.info" => {
+                let request: InfoRequest = read(&payload)?;
+                write(&task(request.setting, place)?.info(&request.package)?)
+            }
+            "pkg.history" => {
+                let request: HistoryRequest = read(&payload)?;
+                write(&task(Setting::default(), place)?.history(directory, &request)?)
+            }
+            "pkg.rollback" => {
+                let request: RollbackRequest = read(&payload)?;
+                write(&task(Setting::default(), place)?.rollback(needed(directory)?, &request)?)
+            }
+            _ => {
+                let message = format!("there is no tool `{}`", tool.escape_debug());
+                Err(Error::new(Kind::Usage, "unknown-tool", message).hint(TOOLS.join(" ")))
+            }
+        }
+    }
+}
+
+impl Agent for Packager {
+    fn manifest(&self) -> AgentManifest {
+        AgentManifest {
+            name: "packager".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            category: "packages".to_owned(),
+            priority: 5,
+            capabilities: vec!["packages".to_owned()],
+            tools: TOOLS.map(str::to_owned).to_vec(),
+            subscriptions: Vec::new(),
+            tags: ["npm", "pypi", "cargo"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn recover(&self) -> std::result::Result<(), ToolError> {
+        for recovered in self.shop.transactions.recover_all()? {
+            tracing::info!(?recovered, "made whole what an earlier life left unfinished");
+        }
+        Ok(())
+    }
+
+    fn call(
+        &self,
+        request: Request,
+        conversation: &dyn Conversation,
+    ) -> std::result::Result<Vec<u8>, ToolError> {
+        self.answer(request, conversation).map_err(ToolError::from)
+    }
+}
+
+/// Plans, and applies the plan with the caller's approval.
+fn change(
+    task: &Task<'_>,
+    directory: OwnedFd,
+    request: &PlanRequest,
+    approve: bool,
+) -> Result<crate::api::ApplyAnswer> {
+    let again = directory
+        .try_clone()
+        .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
+    let planned = task.plan(directory, request)?;
+    let Some(digest) = planned.digest else {
+        let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
+        let error = Error::new(Kind::Conflict, "conflict", explanation.unwrap_or_default());
+        return Err(error.hint("ask `pkg.plan` for repairs that were checked"));
+    };
+    let mut answer = task.apply(again, &digest, approve)?;
+    answer.times_ms.insert("resolve".to_owned(), planned.answer.resolve_ms);
+    answer.warnings.splice(0..0, planned.answer.warnings);
+    Ok(answer)
+}
+
+/// The path of an open directory, for messages and for what has to name it in a file.
+fn place_of(directory: &OwnedFd) -> Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    std::fs::read_link(&link).map_err(|error| Error::io("find the place of", &link, &error))
+}
+
+fn needed(directory: Option<OwnedFd>) -> Result<OwnedFd> {
+    directory.ok_or_else(|| {
+        Error::new(Kind::Usage, "directory-missing", "the request names no directory")
+            .hint("grant an open descriptor of the project's directory with the request")
+    })
+}
+
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
+    ciborium::from_reader(payload).map_err(|error| {
+        let message = format!("the request cannot be read: {error}");
+        Error::new(Kind::Usage, "bad-request", message).hint("see the structures in `api`")
+    })
+}
+
+fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
+    let mut payload = Vec::new();
+    ciborium::into_writer(answer, &mut payload).map_err(|error| {
+        Error::new(Kind::Failed, "internal", format!("the answer cannot be written: {error}"))
+    })?;
+    Ok(payload)
+}

@@ -1,0 +1,10 @@
+//! The figures of the README, measured on this machine beside a peer or the machine's own limit in the same run.
+
+pub(crate) mod bus;
+pub(crate) mod resolve;
+
+/// The middle of some values; `None` of none.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}

@@ -1,0 +1,209 @@
+//! Who answers a command about packages: the Packager behind the bus where a daemon runs, the same Packager in this process
+//! where none does.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use agents_contract::{Agent, Caller, Conversation, Request, ToolError};
+use ipc::client::{Client, ClientError};
+use ipc::header::GrantId;
+use ipc::link::{CallError, Link, Outcome};
+use ipc::manifest::AgentManifest;
+use ipc::socket::ConnectError;
+use rustix::fs::{Mode, OFlags};
+
+use super::progress::Line;
+use crate::config::Settings;
+use crate::host;
+use crate::paths::SOCKET_NAME;
+
+/// Longest time that one command waits for its answer; the largest installations take minutes.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3600);
+/// Longest time to wait for a hosted Packager that is just being started.
+const START_TIME_MAX: Duration = Duration::from_secs(10);
+/// Pause between two tries in that time.
+const START_PAUSE: Duration = Duration::from_millis(20);
+
+/// A way to the Packager, for one directory.
+pub(crate) struct Backend {
+    way: Way,
+    directory: OwnedFd,
+}
+
+enum Way {
+    Daemon { client: Client, link: Box<Link>, grant: Option<GrantId> },
+    Here(Arc<dyn Agent>),
+}
+
+impl Backend {
+    /// Opens a way: over the bus if a daemon runs and `standalone` does not forbid it.
+    pub(crate) fn open(
+        settings: &Settings,
+        directory: &Path,
+        standalone: bool,
+    ) -> Result<Self, ToolError> {
+        let opened = open_directory(directory)?;
+        if !standalone && let Some(way) = connect(&settings.runtime_dir)? {
+            return Ok(Self { way, directory: opened });
+        }
+        let agent = host::standalone("packager", settings).map_err(|error| {
+            match error.downcast::<agents_packager::error::Error>() {
+                Ok(known) => known.into(),
+                Err(error) => plain(&format!("the packager cannot start: {error:#}")),
+            }
+        })?;
+        agent.recover()?;
+        Ok(Self { way: Way::Here(agent), directory: opened })
+    }
+
+    /// Opens a way to a running daemon, or says that there is none.
+    pub(crate) fn connect(runtime_dir: &Path, directory: &Path) -> Result<Option<Self>, ToolError> {
+        let directory = open_directory(directory)?;
+        Ok(connect(runtime_dir)?.map(|way| Self { way, directory }))
+    }
+
+    /// The process of the Packager behind the bus.
+    pub(crate) fn peer_pid(&self) -> Option<u32> {
+        match &self.way {
+            Way::Daemon { link, .. } => Some(link.peer().pid),
+            Way::Here(_) => None,
+        }
+    }
+
+    /// Asks one tool and waits for its answer.
+    pub(crate) fn call(&mut self, tool: &str, payload: &[u8]) -> Result<Vec<u8>, ToolError> {
+        let line = Line::new();
+        match &mut self.way {
+            Way::Daemon { client, link, grant } => {
+                let granted = match *grant {
+                    Some(granted) => granted,
+                    None => client
+                        .grant(link.lane(), self.directory.as_fd())
+                        .map_err(|error| lost(&error))?,
+                };
+                // A grant is for one request.
+                *grant = None;
+                let deadline = Instant::now() + ANSWER_TIME_MAX;
+                let show = |progress: &[u8]| line.show(progress);
+                match link.call(tool, payload, &[granted], deadline, show) {
+                    Ok(Outcome::Done(answer)) => Ok(answer),
+                    Ok(Outcome::Failed(error)) => Err(ciborium::from_reader(error.as_slice())
+                        .unwrap_or_else(|_| plain("the packager failed and did not say why"))),
+                    Err(error) => Err(unanswered(&error)),
+                }
+            }
+            Way::Here(agent) => {
+                let directory = self
+                    .directory
+                    .try_clone()
+                    .map_err(|error| plain(&format!("cannot duplicate a descriptor: {error}")))?;
+                let caller = Caller {
+                    name: "cli".to_owned(),
+                    uid: rustix::process::getuid().as_raw(),
+                    pid: std::process::id(),
+                };
+                let request = Request {
+                    tool: tool.to_owned(),
+                    payload: payload.to_vec(),
+                    directory: Some(directory),
+                    caller,
+                    deadline: None,
+                };
+                agent.call(request, &Alone { line: Mutex::new(line) })
+            }
+        }
+    }
+}
+
+/// A conversation without a bus.
+struct Alone {
+    line: Mutex<Line>,
+}
+
+impl Conversation for Alone {
+    fn progress(&self, payload: &[u8]) {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).show(payload);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
+    /// There is nobody who could listen.
+    fn publish(&self, _subject: &str, _payload: &[u8]) {}
+}
+
+/// Connects to the daemon and to its Packager; `None` where no daemon runs.
+fn connect(runtime_dir: &Path) -> Result<Option<Way>, ToolError> {
+    let manifest = AgentManifest {
+        name: format!("cli.{}", std::process::id()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        category: "cli".to_owned(),
+        priority: 5,
+        ..AgentManifest::default()
+    };
+    let mut client = match Client::connect(&runtime_dir.join(SOCKET_NAME), &manifest, &[]) {
+        Ok(client) => client,
+        Err(error) if is_nobody(&error) => return Ok(None),
+        Err(error) => return Err(lost(&error)),
+    };
+    let began = Instant::now();
+    loop {
+        match client.open("packager") {
+            Ok(link) => {
+                return Ok(Some(Way::Daemon { client, link: Box::new(link), grant: None }));
+            }
+            Err(error) if is_starting(&error) && began.elapsed() < START_TIME_MAX => {
+                std::thread::sleep(START_PAUSE);
+            }
+            Err(error) => return Err(lost(&error)),
+        }
+    }
+}
+
+fn open_directory(directory: &Path) -> Result<OwnedFd, ToolError> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(directory, flags, Mode::empty()).map_err(|errno| {
+        agents_packager::error::Error::io("open the directory", directory, &errno.into()).into()
+    })
+}
+
+fn lost(error: &dyn std::fmt::Display) -> ToolError {
+    let message = format!("the daemon cannot be asked: {error}");
+    super::packages::tool_error(
+        1,
+        "daemon-lost",
+        &message,
+        "run the command again, or with `--standalone` to do without the daemon",
+    )
+}
+
+fn unanswered(error: &CallError) -> ToolError {
+    let message = format!("{error}; the project is either as it was or as it was asked for");
+    super::packages::tool_error(
+        1,
+        "no-answer",
+        &message,
+        "the next command makes whole what was left unfinished; `bolide history` tells which it is",
+    )
+}
+
+fn plain(message: &str) -> ToolError {
+    super::packages::tool_error(1, "failed", message, "`bolide doctor` tells more")
+}
+
+/// Whether nobody listens at the socket, so that there is no daemon.
+fn is_nobody(error: &ClientError) -> bool {
+    matches!(error, ClientError::Connect(ConnectError::Nobody { .. }))
+}
+
+/// Whether the hosted Packager is about to come up: just started, or started again.
+fn is_starting(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused { code, .. } => code == "starting" || code == "peer-gone",
+        _ => false,
+    }
+}
