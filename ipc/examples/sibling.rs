@@ -72,12 +72,13 @@ fn run(options: &Options) -> Result<u8> {
     let mut payload = Vec::new();
     ciborium::into_writer(&options.arguments, &mut payload).context("cannot encode arguments")?;
     let deadline = Instant::now() + options.timeout;
-    let outcome = link.call(&options.tool, &payload, &grants, deadline, |progress| {
-        // A step that cannot be shown is no reason to give up the work.
-        if let Ok(json) = to_json(progress) {
-            let _ = writeln!(std::io::stderr(), "{json}");
-        }
-    })?;
+    let outcome =
+        client.call(&mut link, &options.tool, &payload, &grants, deadline, |progress| {
+            // A step that cannot be shown is no reason to give up the work.
+            if let Ok(json) = to_json(progress) {
+                let _ = writeln!(std::io::stderr(), "{json}");
+            }
+        })?;
     let (bytes, failed) = match &outcome {
         Outcome::Done(bytes) => (bytes, false),
         Outcome::Failed(bytes) => (bytes, true),

@@ -23,6 +23,7 @@ use crate::socket::Connection;
 use crate::topic::{Publisher, ReaderChange, Subscriber};
 use crate::wait::Spin;
 
+mod call;
 mod error;
 mod exchange;
 #[cfg(test)]

@@ -125,6 +125,9 @@ pub enum Ended {
     /// The peer closed it.
     #[error("the peer closed it")]
     Closed,
+    /// The router is gone, and with it the word on whether the peer lives.
+    #[error("the router is gone")]
+    RouterGone,
 }
 
 impl Ended {

@@ -253,6 +253,23 @@ impl Link {
         }
     }
 
+    /// The next answer to a request, if it is there; as [`Link::answer`] otherwise.
+    pub fn try_answer(&mut self, request: RequestId) -> Result<Option<Answer>, CallError> {
+        loop {
+            match self.receiver.try_receive()? {
+                None => return Ok(None),
+                Some(Incoming::Answer { request: of, answer }) if of == request => {
+                    return Ok(Some(answer));
+                }
+                Some(Incoming::Answer { .. }) => {}
+                Some(other) if self.set_aside.len() < SET_ASIDE_MAX => {
+                    self.set_aside.push_back(other);
+                }
+                Some(_) => return Err(CallError::Flooded { peer: self.receiver.name() }),
+            }
+        }
+    }
+
     /// The next message of any sort; waits until the deadline.
     pub fn next(&mut self, deadline: Instant) -> Result<Incoming, CallError> {
         match self.set_aside.pop_front() {

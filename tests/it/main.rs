@@ -1,4 +1,5 @@
 //! Behaviour of the whole program, seen from outside: the real binary against registries on loopback.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 
 mod adding;
 mod mishaps;

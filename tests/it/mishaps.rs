@@ -1,5 +1,6 @@
 //! What goes wrong in the world: each mishap says what and what next, with its exit code, and leaves the project alone.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use super::world::{World, bolide_program, wait_until};
@@ -126,7 +127,7 @@ fn a_directory_without_permission_is_named() {
     std::fs::create_dir(&sealed).unwrap();
     if rustix::process::getuid().is_root() {
         // Root may write anywhere: somebody else tries.
-        let all = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let all = std::fs::Permissions::from_mode(0o777);
         let program = world.place("bolide");
         std::fs::copy(bolide_program(), &program).unwrap();
         command = world.command(&program);
@@ -135,7 +136,7 @@ fn a_directory_without_permission_is_named() {
             std::fs::set_permissions(world.place(place), all.clone()).unwrap();
         }
     } else {
-        let none = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o555));
+        let none = std::fs::Permissions::from_mode(0o555);
         std::fs::set_permissions(&sealed, none).unwrap();
     }
     command.current_dir("/").args(["add", "npm:leaf", "--yes", "--dir"]).arg(&sealed);

@@ -161,12 +161,13 @@ impl Outcome {
         Self { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
     }
 
-    /// Asserts the exit code and that standard error mentions each of `words`.
+    /// Asserts the exit code and that what was said mentions each of `words`.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:#?}");
         for word in words {
-            assert!(self.stderr.contains(word), "`{word}` is not in {self:#?}");
+            let said = self.stderr.contains(word) || self.stdout.contains(word);
+            assert!(said, "`{word}` is not in {self:#?}");
         }
     }
 

@@ -1,4 +1,5 @@
 //! The rules of the house, as tests: who may use whom, what every file says of itself, where `unsafe` may stand.
+#![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 
 use std::path::{Path, PathBuf};
 

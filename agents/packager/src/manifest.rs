@@ -18,7 +18,7 @@ const BOM: char = '\u{feff}';
 fn without_bom<'a>(file: &str, text: &'a str) -> Result<(&'a str, bool), Error> {
     if text.len() > MANIFEST_BYTES_MAX {
         let message = format!("`{file}` is longer than {MANIFEST_BYTES_MAX} bytes");
-        return Err(Error::new(Kind::Usage, "manifest-too-large", message));
+        return Err(Error::new(Kind::Failed, "manifest-too-large", message));
     }
     Ok(match text.strip_prefix(BOM) {
         Some(rest) => (rest, true),
@@ -33,7 +33,7 @@ fn with_bom(text: String, bom: bool) -> String {
 /// A manifest that does not read, with the place and what is wrong there.
 fn syntax_error(file: &str, line: usize, column: usize, problem: &str) -> Error {
     Error::new(
-        Kind::Usage,
+        Kind::Failed,
         "manifest-syntax",
         format!("`{file}` line {line} column {column}: {problem}"),
     )
@@ -42,7 +42,7 @@ fn syntax_error(file: &str, line: usize, column: usize, problem: &str) -> Error 
 
 /// A manifest that reads but does not mean anything.
 fn invalid(file: &str, problem: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Usage, "manifest-invalid", format!("`{file}`: {problem}"))
+    Error::new(Kind::Failed, "manifest-invalid", format!("`{file}`: {problem}"))
         .hint(format!("correct `{file}`, then run the command again; nothing was changed"))
 }
 

@@ -230,6 +230,11 @@ impl Receiver {
         !ready
     }
 
+    /// Whether a message is there.
+    pub fn has_message(&self) -> bool {
+        !self.consumer.is_empty(self.slots.slots())
+    }
+
     /// Awake again after [`Receiver::arm`].
     pub fn disarm(&mut self) {
         self.sleeper.disarm(&self.cursor.header().sleeping.0);

@@ -88,7 +88,7 @@ impl Backend {
                 *grant = None;
                 let deadline = Instant::now() + ANSWER_TIME_MAX;
                 let show = |progress: &[u8]| line.show(progress);
-                match link.call(tool, payload, &[granted], deadline, show) {
+                match client.call(link, tool, payload, &[granted], deadline, show) {
                     Ok(Outcome::Done(answer)) => Ok(answer),
                     Ok(Outcome::Failed(error)) => Err(ciborium::from_reader(error.as_slice())
                         .unwrap_or_else(|_| plain("the packager failed and did not say why"))),

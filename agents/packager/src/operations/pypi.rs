@@ -31,6 +31,8 @@ struct Manifest {
     path: &'static str,
     text: Option<String>,
     wanted: Vec<Requirement>,
+    /// By name, the digests that the manifest allows (`sha256:...`), where it names any.
+    allowed: BTreeMap<String, Vec<String>>,
 }
 
 impl Manifest {
@@ -39,15 +41,37 @@ impl Manifest {
         if let Some(text) = read_text(project, PYPROJECT)?
             && let Some(described) = pyproject::read(PYPROJECT, &text)?
         {
-            return Ok(Self { path: PYPROJECT, text: Some(text), wanted: described.dependencies });
+            let (path, wanted) = (PYPROJECT, described.dependencies);
+            return Ok(Self { path, text: Some(text), wanted, allowed: BTreeMap::new() });
         }
         let text = read_text(project, REQUIREMENTS)?;
         let wanted = match &text {
             Some(text) => requirements::read(REQUIREMENTS, text)?.wanted,
             None => Vec::new(),
         };
+        let pinned = wanted.iter().filter(|wanted| !wanted.hashes.is_empty());
+        let allowed =
+            pinned.map(|wanted| (wanted.requirement.name.to_string(), wanted.hashes.clone()));
+        let allowed = allowed.collect();
         let wanted = wanted.into_iter().map(|wanted| wanted.requirement).collect();
-        Ok(Self { path: REQUIREMENTS, text, wanted })
+        Ok(Self { path: REQUIREMENTS, text, wanted, allowed })
+    }
+
+    /// Refuses artefacts that the manifest's own digests do not allow.
+    fn check_digests(&self, resolution: &Resolution) -> Result<()> {
+        for package in &resolution.packages {
+            let Some(allowed) = self.allowed.get(&package.name) else { continue };
+            let digest = package.artifact.hashes.sha256.as_deref().unwrap_or_default();
+            if !allowed.iter().any(|one| one.strip_prefix("sha256:") == Some(digest)) {
+                let message = format!(
+                    "the hash of `{}` is not one of those that `{}` allows for `{}`",
+                    package.artifact.file_name, self.path, package.name
+                );
+                return Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                    .hint("find out which of the two is right; nothing was changed"));
+            }
+        }
+        Ok(())
     }
 
     fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
@@ -97,6 +121,7 @@ pub(super) fn decide(
         deadline: Some(task.deadline()),
     };
     let resolution = pypi::resolve(&request, task.registries.pypi())?;
+    manifest.check_digests(&resolution)?;
     let lines: Vec<String> = add.iter().map(|spec| saved(spec, &resolution)).collect();
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;

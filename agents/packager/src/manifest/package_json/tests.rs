@@ -43,6 +43,22 @@ fn indentation_line_ends_and_a_missing_last_line_end_stay() {
 }
 
 #[test]
+fn a_table_in_one_line_stays_in_one_line() {
+    check_add(
+        "{\"dependencies\":{\"a\":\"1\"}}",
+        &[("b", "2")],
+        "{\"dependencies\":{\"a\":\"1\", \"b\":\"2\"}}",
+    );
+    let text = "{ \"dependencies\": { \"b\": \"1\", \"c\": \"1\" } }\n";
+    let expected = "{ \"dependencies\": { \"a\": \"2\", \"b\": \"1\", \"c\": \"1\" } }\n";
+    check_add(text, &[("a", "2")], expected);
+    for name in ["a", "bb", "d"] {
+        let added = add("package.json", Some(text), &[(name, "^2")]).expect("added");
+        assert_eq!(remove("package.json", &added, &[name]).expect("removed"), text, "{name}");
+    }
+}
+
+#[test]
 fn the_byte_order_mark_stays() {
     let text = "\u{feff}{\"dependencies\":{\"a\":\"1\"}}\n";
     let out = add("package.json", Some(text), &[("a", "2")]).expect("text");

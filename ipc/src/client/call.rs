@@ -1,0 +1,81 @@
+//! A call that also hears of the router's end: the page that tells of a peer's death is the router's to write, so when router
+//! and peer die together only the socket tells.
+
+use std::time::{Duration, Instant};
+
+use super::{AsFd, Client, sleep_on};
+use crate::header::GrantId;
+use crate::lane::Ended;
+use crate::limits::SPIN_NS;
+use crate::link::{Answer, CallError, Link, Outcome, RequestId};
+
+impl Client {
+    /// Calls a tool over a link of this client and waits for its last answer, as [`Link::call`] does; `progress` sees the
+    /// intermediate ones. Polls for a moment, then sleeps. A call whose router goes away ends with
+    /// [`Ended::RouterGone`], because nobody could tell any more whether the peer still lives.
+    pub fn call(
+        &mut self,
+        link: &mut Link,
+        tool: &str,
+        payload: &[u8],
+        grants: &[GrantId],
+        deadline: Instant,
+        mut progress: impl FnMut(&[u8]),
+    ) -> Result<Outcome, CallError> {
+        let request = link.request(tool, payload, grants, deadline)?;
+        loop {
+            match self.answer_over(link, request, deadline) {
+                Ok(Answer::Progress(bytes)) => progress(&bytes),
+                Ok(Answer::Done(bytes)) => return Ok(Outcome::Done(bytes)),
+                Ok(Answer::Failed(bytes)) => return Ok(Outcome::Failed(bytes)),
+                Err(error) => {
+                    // The peer may be gone or its lane full; then there is nobody to tell.
+                    let _ = link.sender().cancel(request);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The next answer to a request.
+    fn answer_over(
+        &mut self,
+        link: &mut Link,
+        request: RequestId,
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
+        loop {
+            let polled = deadline.min(Instant::now() + Duration::from_nanos(SPIN_NS));
+            while Instant::now() < polled {
+                if let Some(answer) = link.try_answer(request)? {
+                    return Ok(answer);
+                }
+                std::hint::spin_loop();
+            }
+            if Instant::now() >= deadline {
+                return Err(CallError::Deadline { peer: link.peer().manifest.name.clone() });
+            }
+            self.sleep_for(link, deadline)?;
+        }
+    }
+
+    /// Sleeps until the link or the socket has news, and takes in what the router says.
+    fn sleep_for(&mut self, link: &mut Link, deadline: Instant) -> Result<(), CallError> {
+        let peer = link.peer().manifest.name.clone();
+        let receiver = link.receiver().raw();
+        if !receiver.arm() {
+            return Ok(());
+        }
+        let fds = [self.connection.as_fd(), self.doorbell.as_fd()];
+        let slept = sleep_on(&fds, Some(deadline));
+        receiver.disarm();
+        self.doorbell.clear();
+        let heard = slept.and_then(|_| self.take_in_all());
+        // An answer that is already in the lane counts more than the end of the router.
+        match heard {
+            Ok(()) => Ok(()),
+            Err(_) if link.receiver().raw().has_message() => Ok(()),
+            Err(_) => Err(CallError::Ended { peer, ended: Ended::RouterGone }),
+        }
+    }
+}
