@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use agents_contract::{Agent, Caller, Conversation, Request, ToolError};
 use ipc::client::{Client, ClientError};
-use ipc::header::GrantId;
 use ipc::link::{CallError, Link, Outcome};
 use ipc::manifest::AgentManifest;
 use ipc::socket::ConnectError;
@@ -34,8 +33,14 @@ pub(crate) struct Backend {
 }
 
 enum Way {
-    Daemon { client: Client, link: Box<Link>, grant: Option<GrantId> },
+    Daemon(Box<Bus>),
     Here(Arc<dyn Agent>),
+}
+
+/// A connection to the daemon and a link to its Packager.
+struct Bus {
+    client: Client,
+    link: Link,
 }
 
 impl Backend {
@@ -68,7 +73,7 @@ impl Backend {
     /// The process of the Packager behind the bus.
     pub(crate) fn peer_pid(&self) -> Option<u32> {
         match &self.way {
-            Way::Daemon { link, .. } => Some(link.peer().pid),
+            Way::Daemon(bus) => Some(bus.link.peer().pid),
             Way::Here(_) => None,
         }
     }
@@ -77,15 +82,12 @@ impl Backend {
     pub(crate) fn call(&mut self, tool: &str, payload: &[u8]) -> Result<Vec<u8>, ToolError> {
         let line = Line::new();
         match &mut self.way {
-            Way::Daemon { client, link, grant } => {
-                let granted = match *grant {
-                    Some(granted) => granted,
-                    None => client
-                        .grant(link.lane(), self.directory.as_fd())
-                        .map_err(|error| lost(&error))?,
-                };
+            Way::Daemon(bus) => {
+                let Bus { client, link } = bus.as_mut();
                 // A grant is for one request.
-                *grant = None;
+                let granted = client
+                    .grant(link.lane(), self.directory.as_fd())
+                    .map_err(|error| lost(&error))?;
                 let deadline = Instant::now() + ANSWER_TIME_MAX;
                 let show = |progress: &[u8]| line.show(progress);
                 match client.call(link, tool, payload, &[granted], deadline, show) {
@@ -154,7 +156,7 @@ fn connect(runtime_dir: &Path) -> Result<Option<Way>, ToolError> {
     loop {
         match client.open("packager") {
             Ok(link) => {
-                return Ok(Some(Way::Daemon { client, link: Box::new(link), grant: None }));
+                return Ok(Some(Way::Daemon(Box::new(Bus { client, link }))));
             }
             Err(error) if is_starting(&error) && began.elapsed() < START_TIME_MAX => {
                 std::thread::sleep(START_PAUSE);

@@ -140,7 +140,7 @@ impl Task<'_> {
             if let Some(place) = environment {
                 let is_there = project.path().join(place.as_str()).exists();
                 let is_right = installed.get(&resolution.ecosystem) == Some(&resolution)
-                    && is_there == !resolution.packages.is_empty();
+                    && is_there != resolution.packages.is_empty();
                 if !is_right {
                     plan.environments.push(rebuild(&place, resolution.ecosystem));
                 }
