@@ -13,7 +13,8 @@ fn hashes(bytes: &[u8]) -> Hashes {
 }
 
 fn npm_package(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut entries = vec![file("package/package.json", b"{\"name\":\"demo\",\"version\":\"1.0.0\"}")];
+    let mut entries =
+        vec![file("package/package.json", b"{\"name\":\"demo\",\"version\":\"1.0.0\"}")];
     entries.extend(files.iter().map(|(name, content)| file(&format!("package/{name}"), content)));
     tarball(&entries)
 }
@@ -55,7 +56,11 @@ fn a_tarball_goes_in_and_comes_out() {
     assert!(!store.has(&hashes, Form::Npm));
     let entry = store.add_tarball(Source::Bytes(&bytes), &hashes, "demo.tgz").expect("honest");
     assert_eq!((entry.name.as_str(), entry.version.as_str()), ("demo", "1.0.0"));
-    for known in [hashes.clone(), Hashes { sha256: None, ..hashes.clone() }, Hashes { sha512: None, ..hashes.clone() }] {
+    for known in [
+        hashes.clone(),
+        Hashes { sha256: None, ..hashes.clone() },
+        Hashes { sha512: None, ..hashes.clone() },
+    ] {
         assert_eq!(store.entry(&known, Form::Npm).as_ref(), Some(&entry));
         assert!(!store.has(&known, Form::Wheel));
     }
@@ -65,7 +70,8 @@ fn a_tarball_goes_in_and_comes_out() {
         let filled = store.fill(&to, files_of(&entry), options).expect("space");
         assert_eq!((filled.files, filled.bytes), (4, 1_000_046));
         assert_eq!(fs::read(to.join("a/b/big")).expect("written"), big);
-        let mode = |path: &str| fs::metadata(to.join(path)).expect("written").permissions().mode() & 0o111;
+        let mode =
+            |path: &str| fs::metadata(to.join(path)).expect("written").permissions().mode() & 0o111;
         assert_eq!((mode("run"), mode("a-b/empty")), (0o111, 0));
         assert_eq!(fs::metadata(to.join("run")).expect("written").nlink(), 1);
     }
@@ -79,11 +85,14 @@ fn a_wrong_hash_stores_nothing() {
         Hashes { sha256: Some("00".repeat(32)), sha512: None },
         Hashes { sha512: Some("00".repeat(64)), ..hashes(&bytes) },
     ] {
-        let error = store.add_tarball(Source::Bytes(&bytes), &wrong, "demo.tgz").expect_err("wrong");
+        let error =
+            store.add_tarball(Source::Bytes(&bytes), &wrong, "demo.tgz").expect_err("wrong");
         assert_eq!((error.kind, error.code.as_str()), (Kind::Verification, "hash-mismatch"));
         assert!(!store.has(&wrong, Form::Npm));
     }
-    let error = store.add_tarball(Source::Bytes(&bytes), &Hashes::default(), "demo.tgz").expect_err("unknown");
+    let error = store
+        .add_tarball(Source::Bytes(&bytes), &Hashes::default(), "demo.tgz")
+        .expect_err("unknown");
     assert_eq!(error.code, "hash-missing");
     assert_eq!(fs::read_dir(store.root().join("files")).expect("there").count(), 0);
 }
@@ -92,9 +101,18 @@ fn a_wrong_hash_stores_nothing() {
 fn repeated_files_pass_only_if_they_are_equal() {
     let (_place, store) = open();
     let equal = npm_package(&[("a", b"1"), ("a", b"1")]);
-    assert_eq!(store.add_tarball(Source::Bytes(&equal), &hashes(&equal), "demo.tgz").expect("harmless").files.len(), 2);
+    assert_eq!(
+        store
+            .add_tarball(Source::Bytes(&equal), &hashes(&equal), "demo.tgz")
+            .expect("harmless")
+            .files
+            .len(),
+        2
+    );
     let different = npm_package(&[("a", b"1"), ("a", b"2")]);
-    let error = store.add_tarball(Source::Bytes(&different), &hashes(&different), "demo.tgz").expect_err("hostile");
+    let error = store
+        .add_tarball(Source::Bytes(&different), &hashes(&different), "demo.tgz")
+        .expect_err("hostile");
     assert_eq!(error.code, "unsafe-archive");
     assert!(!store.has(&hashes(&different), Form::Npm));
 }
@@ -102,8 +120,10 @@ fn repeated_files_pass_only_if_they_are_equal() {
 #[test]
 fn ignore_files_get_the_name_that_npm_gives_them() {
     let (_place, store) = open();
-    let bytes = npm_package(&[(".gitignore", b"git"), ("x/.gitignore", b"git"), ("x/.npmignore", b"npm")]);
-    let entry = store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
+    let bytes =
+        npm_package(&[(".gitignore", b"git"), ("x/.gitignore", b"git"), ("x/.npmignore", b"npm")]);
+    let entry =
+        store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
     let names: Vec<_> = entry.files.iter().map(|file| &*file.path).collect();
     assert_eq!(names, [".npmignore", "package.json", "x/.npmignore"]);
     assert_eq!(entry.file("x/.npmignore").expect("kept").object, Object::of(b"npm"));
@@ -113,25 +133,33 @@ fn ignore_files_get_the_name_that_npm_gives_them() {
 fn a_crate_is_kept_as_it_is() {
     let (_place, store) = open();
     let bytes = tarball(&[file("demo-1.0.0/Cargo.toml", b"[package]\n")]);
-    let entry = store.add_crate(Source::Bytes(&bytes), &hashes(&bytes), "demo-1.0.0").expect("honest");
+    let entry =
+        store.add_crate(Source::Bytes(&bytes), &hashes(&bytes), "demo-1.0.0").expect("honest");
     assert_eq!(store.read_object(&entry.files[0].object, 1 << 20).expect("there"), bytes);
-    let error = store.add_crate(Source::Bytes(&bytes), &hashes(&bytes), "other-1.0.0").expect_err("another one");
+    let error = store
+        .add_crate(Source::Bytes(&bytes), &hashes(&bytes), "other-1.0.0")
+        .expect_err("another one");
     assert_eq!(error.code, "unsafe-archive");
 }
 
 #[test]
 fn a_source_distribution_is_refused() {
     let (_place, store) = open();
-    let error = store.add_wheel(Source::Bytes(b"x"), &hashes(b"x"), "demo-1.0.tar.gz").expect_err("no wheel");
+    let error = store
+        .add_wheel(Source::Bytes(b"x"), &hashes(b"x"), "demo-1.0.tar.gz")
+        .expect_err("no wheel");
     assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "source-distribution"));
 }
 
 #[test]
 fn a_damaged_file_is_noticed_and_forgotten() {
-    for (damage, verify) in [("missing", false), ("short", false), ("long", false), ("changed", true)] {
+    for (damage, verify) in
+        [("missing", false), ("short", false), ("long", false), ("changed", true)]
+    {
         let (place, store) = open();
         let bytes = npm_package(&[("a", b"content")]);
-        let entry = store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
+        let entry =
+            store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
         let path = store.object_path(&Object::of(b"content"));
         fs::remove_file(&path).expect("there");
         match damage {
@@ -141,7 +169,8 @@ fn a_damaged_file_is_noticed_and_forgotten() {
             _ => {}
         }
         let options = FillOptions { parallelism: 2, verify, existing: Existing::Refuse };
-        let error = store.fill(&fresh(&place, "to"), files_of(&entry), options).expect_err("damaged");
+        let error =
+            store.fill(&fresh(&place, "to"), files_of(&entry), options).expect_err("damaged");
         assert_eq!(error.code, DAMAGED, "{damage}");
         assert!(error.retry);
         assert_eq!(store.check(&hashes(&bytes), Form::Npm, verify), None);
@@ -155,7 +184,8 @@ fn a_damaged_file_is_noticed_and_forgotten() {
 fn a_damaged_index_entry_is_absent() {
     let (_place, store) = open();
     let bytes = npm_package(&[("a", b"1")]);
-    let entry = store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
+    let entry =
+        store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
     let encoded = entry::encode(&entry);
     assert_eq!(entry::decode(&encoded), Some(entry));
     for index in 0..encoded.len() {
@@ -171,7 +201,11 @@ fn a_file_that_is_there_is_a_conflict_unless_it_is_equal() {
     let (place, store) = open();
     let to = fresh(&place, "to");
     let new = |content: &[u8]| {
-        vec![File { path: "d/a".to_owned(), content: Content::Bytes(content.to_vec()), executable: false }]
+        vec![File {
+            path: "d/a".to_owned(),
+            content: Content::Bytes(content.to_vec()),
+            executable: false,
+        }]
     };
     let accept = FillOptions { existing: Existing::AcceptEqual, ..FillOptions::default() };
     store.fill(&to, new(b"1"), accept).expect("space");
@@ -191,7 +225,11 @@ fn links_in_the_way_lead_nowhere() {
     std::os::unix::fs::symlink(outside.join("file"), to.join("dangling")).expect("a link");
     let accept = FillOptions { existing: Existing::AcceptEqual, ..FillOptions::default() };
     for path in ["link/a", "link/b/c", "dangling"] {
-        let new = vec![File { path: path.to_owned(), content: Content::Bytes(vec![1]), executable: false }];
+        let new = vec![File {
+            path: path.to_owned(),
+            content: Content::Bytes(vec![1]),
+            executable: false,
+        }];
         assert_eq!(store.fill(&to, new, accept).expect_err("a link").code, "file-conflict");
     }
     assert_eq!(fs::read_dir(&outside).expect("there").count(), 0);
@@ -206,7 +244,9 @@ fn many_writers_of_the_same_artefact_agree() {
         for store in [&store, &again, &store, &again] {
             scope.spawn(|| {
                 for _ in 0..5 {
-                    store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
+                    store
+                        .add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz")
+                        .expect("honest");
                     assert!(store.check(&hashes(&bytes), Form::Npm, true).is_some());
                 }
             });
@@ -248,7 +288,12 @@ fn a_copied_tree_is_the_same() {
     for path in ["", "a", "a/b", "a/b/file", "script", "twin", "a/link"] {
         let facts = |root: &Path| {
             let metadata = root.join(path).symlink_metadata().expect("there");
-            (metadata.mode(), metadata.mtime(), metadata.mtime_nsec(), metadata.is_dir() || metadata.len() > 0)
+            (
+                metadata.mode(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.is_dir() || metadata.len() > 0,
+            )
         };
         assert_eq!(facts(&from), facts(&to), "{path}");
     }
@@ -294,7 +339,8 @@ fn a_shebang_of_windows_is_remarked() {
         ("unix", b"#!/usr/bin/env node\nx\r\n"),
         ("none", b"x\r\n"),
     ]);
-    let entry = store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
+    let entry =
+        store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
     let marked = |path: &str| entry.file(path).expect("there").windows_shebang;
     assert_eq!((marked("cli"), marked("unix"), marked("none")), (true, false, false));
 }
@@ -304,7 +350,9 @@ fn a_package_without_identity_is_refused() {
     let (_place, store) = open();
     for manifest in [&b"{}"[..], b"[]", b"nonsense", b"{\"name\":1,\"version\":\"1\"}"] {
         let bytes = tarball(&[file("package/package.json", manifest)]);
-        let error = store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect_err("useless");
+        let error = store
+            .add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz")
+            .expect_err("useless");
         assert_eq!(error.code, "unsafe-archive");
     }
     let bytes = forge::tarball(&[file("package/index.js", b"")]);

@@ -1,7 +1,9 @@
-//! Gzipped tar archives as npm and cargo publish them: USTAR, with pax and GNU headers for long names only.
+//! Gzipped tar archives as npm and cargo publish them: USTAR, with pax and GNU headers for long
+//! names only.
 //!
-//! Written here instead of taken from a library because the point is what it does *not* accept: a tar library has to read
-//! everything, and each one resolves contradictions (a size in two headers, a name in two headers) in its own way.
+//! Written here instead of taken from a library because the point is what it does *not* accept: a
+//! tar library has to read everything, and each one resolves contradictions (a size in two headers,
+//! a name in two headers) in its own way.
 
 use std::io::{self, BufRead, Read};
 
@@ -19,7 +21,8 @@ use header::{Extension, Header, Type};
 /// The layout that a tarball must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout<'a> {
-    /// npm: the first component of each path is dropped, whatever it is called; links are left out with a warning.
+    /// npm: the first component of each path is dropped, whatever it is called; links are left out
+    /// with a warning.
     Npm,
     /// cargo: everything lies in the folder `name-version`, which is dropped; links are refused.
     Crate {
@@ -30,7 +33,8 @@ pub enum Layout<'a> {
 
 const BLOCK_BYTES: usize = 512;
 
-/// Reads a tarball to its end and hands each file to `take`, in the archive's order. Returns the warnings.
+/// Reads a tarball to its end and hands each file to `take`, in the archive's order. Returns the
+/// warnings.
 ///
 /// What `take` does not read of a file is skipped.
 pub fn read<E: From<Refusal>>(
@@ -187,7 +191,8 @@ impl Tar<'_> {
         Content { stream: &mut self.stream, remaining: padding }.skip()
     }
 
-    /// After the first block of zeros there is nothing but zeros: whatever else would be seen by some readers only.
+    /// After the first block of zeros there is nothing but zeros: whatever else would be seen by
+    /// some readers only.
     fn end(&mut self) -> Result<(), Refusal> {
         loop {
             let rest = self.stream.fill_buf().map_err(Refusal::from_read)?;
@@ -202,7 +207,8 @@ impl Tar<'_> {
         }
     }
 
-    /// Nothing but zeros may follow the compressed stream, for the same reason. (Its checksum was verified when it ended.)
+    /// Nothing but zeros may follow the compressed stream, for the same reason. (Its checksum was
+    /// verified when it ended.)
     fn finish(self) -> Result<Vec<String>, Refusal> {
         let mut packed = self.stream.into_inner().into_inner().into_inner();
         loop {

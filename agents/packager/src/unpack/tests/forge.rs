@@ -138,7 +138,8 @@ pub(crate) fn zip(members: &[ZipEntry], end: &ZipEnd) -> Vec<u8> {
         let start = bytes.len() as u32;
         let packed = match member.method {
             8 => {
-                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+                let mut encoder =
+                    flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
                 encoder.write_all(&member.content).expect("memory");
                 encoder.finish().expect("memory")
             }
@@ -192,13 +193,20 @@ pub(crate) fn zip(members: &[ZipEntry], end: &ZipEnd) -> Vec<u8> {
 pub(crate) fn wheel_members(members: &[ZipEntry]) -> Vec<ZipEntry> {
     let mut all = members.to_vec();
     all.push(member("demo-1.0.dist-info/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"));
-    all.push(member("demo-1.0.dist-info/METADATA", b"Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"));
+    all.push(member(
+        "demo-1.0.dist-info/METADATA",
+        b"Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n",
+    ));
     let mut record = String::new();
     for member in all.iter().filter(|member| !member.name.ends_with(b"/")) {
         let digest = ring::digest::digest(&ring::digest::SHA256, &member.content);
         let digest: [u8; 32] = digest.as_ref().try_into().expect("32 bytes");
         let name = String::from_utf8_lossy(&member.name);
-        crate::unpack::record::push_line(&mut record, &name, Some((&digest, member.content.len() as u64)));
+        crate::unpack::record::push_line(
+            &mut record,
+            &name,
+            Some((&digest, member.content.len() as u64)),
+        );
     }
     crate::unpack::record::push_line(&mut record, "demo-1.0.dist-info/RECORD", None);
     all.push(member("demo-1.0.dist-info/RECORD", record.as_bytes()));

@@ -29,7 +29,11 @@ fn read_all(bytes: &[u8]) {
 }
 
 fn honest_tarball() -> Vec<u8> {
-    tarball(&[pax(b'x', &[("path", "demo-1.0.0/long")]), file("x", b"abc"), file("demo-1.0.0/b", &[7; 2_000])])
+    tarball(&[
+        pax(b'x', &[("path", "demo-1.0.0/long")]),
+        file("x", b"abc"),
+        file("demo-1.0.0/b", &[7; 2_000]),
+    ])
 }
 
 /// The stream inside, so that mutations reach the tar reader and not only the decompressor.
@@ -39,7 +43,11 @@ fn unpacked() -> Vec<u8> {
     bytes
 }
 
-fn mutate(mut bytes: Vec<u8>, edits: &[(prop::sample::Index, u8)], cut: prop::sample::Index) -> Vec<u8> {
+fn mutate(
+    mut bytes: Vec<u8>,
+    edits: &[(prop::sample::Index, u8)],
+    cut: prop::sample::Index,
+) -> Vec<u8> {
     for (index, value) in edits {
         let position = index.index(bytes.len());
         bytes[position] = *value;

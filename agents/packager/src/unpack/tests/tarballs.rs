@@ -10,13 +10,17 @@ type Files = Vec<(String, Vec<u8>, bool)>;
 
 fn read(bytes: &[u8], layout: Layout<'_>) -> Result<(Files, Vec<String>), Refusal> {
     let mut files = Vec::new();
-    let warnings = tarball::read(Source::Bytes(bytes), layout, |entry: Entry, content| -> Result<(), Refusal> {
-        let mut bytes = Vec::new();
-        content.read_to_end(&mut bytes).map_err(Refusal::from_read)?;
-        assert_eq!(bytes.len() as u64, entry.size);
-        files.push((entry.path, bytes, entry.executable));
-        Ok(())
-    })?;
+    let warnings = tarball::read(
+        Source::Bytes(bytes),
+        layout,
+        |entry: Entry, content| -> Result<(), Refusal> {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).map_err(Refusal::from_read)?;
+            assert_eq!(bytes.len() as u64, entry.size);
+            files.push((entry.path, bytes, entry.executable));
+            Ok(())
+        },
+    )?;
     Ok((files, warnings))
 }
 
@@ -42,10 +46,16 @@ fn an_honest_tarball_is_read_with_its_first_folder_dropped() {
     directory.mode = 0o755;
     let mut script = file("demo-1.0.0/bin/run", b"#!/bin/sh\n");
     script.mode = 0o755;
-    let bytes = tarball(&[directory, file("demo-1.0.0/lib/a", b"A"), script, file("demo-1.0.0/empty", b"")]);
+    let bytes = tarball(&[
+        directory,
+        file("demo-1.0.0/lib/a", b"A"),
+        script,
+        file("demo-1.0.0/empty", b""),
+    ]);
     for layout in [Layout::Npm, CRATE] {
         let (files, warnings) = read(&bytes, layout).expect("honest");
-        let names: Vec<_> = files.iter().map(|(name, bytes, exec)| (name.as_str(), bytes.len(), *exec)).collect();
+        let names: Vec<_> =
+            files.iter().map(|(name, bytes, exec)| (name.as_str(), bytes.len(), *exec)).collect();
         assert_eq!(names, [("lib/a", 1, false), ("bin/run", 10, true), ("empty", 0, false)]);
         assert!(warnings.is_empty());
     }
@@ -70,7 +80,11 @@ fn a_tarball_of_an_independent_writer_is_read() {
 #[test]
 fn long_names_of_pax_are_used() {
     let path = format!("package/{}", "n".repeat(150));
-    let bytes = tarball(&[pax(b'g', &[("comment", "abc")]), pax(b'x', &[("path", &path), ("mtime", "1.5"), ("size", "1")]), file("cut", b"A")]);
+    let bytes = tarball(&[
+        pax(b'g', &[("comment", "abc")]),
+        pax(b'x', &[("path", &path), ("mtime", "1.5"), ("size", "1")]),
+        file("cut", b"A"),
+    ]);
     assert_eq!(read(&bytes, Layout::Npm).expect("honest").0[0].0, "n".repeat(150));
 }
 
@@ -117,8 +131,14 @@ fn names_beyond_the_bounds_are_refused() {
 
 #[test]
 fn a_nul_in_a_long_name_is_refused() {
-    check_refused(&[pax(b'x', &[("path", "demo-1.0.0/a\0b")]), file("x", b"")], "a control character");
-    check_refused(&[entry(b'L', "././@LongLink", b"demo-1.0.0/a\0b\0"), file("x", b"")], "a control character");
+    check_refused(
+        &[pax(b'x', &[("path", "demo-1.0.0/a\0b")]), file("x", b"")],
+        "a control character",
+    );
+    check_refused(
+        &[entry(b'L', "././@LongLink", b"demo-1.0.0/a\0b\0"), file("x", b"")],
+        "a control character",
+    );
 }
 
 #[test]
@@ -131,9 +151,18 @@ fn a_file_outside_of_any_folder_is_refused() {
 
 #[test]
 fn a_path_that_is_a_file_and_a_directory_is_refused() {
-    check_refused(&[file("demo-1.0.0/a", b""), file("demo-1.0.0/a/b", b"")], "as a file and as a directory");
-    check_refused(&[file("demo-1.0.0/a/b", b""), file("demo-1.0.0/a", b"")], "as a file and as a directory");
-    check_refused(&[file("demo-1.0.0/a", b""), entry(b'5', "demo-1.0.0/a/", b"")], "as a file and as a directory");
+    check_refused(
+        &[file("demo-1.0.0/a", b""), file("demo-1.0.0/a/b", b"")],
+        "as a file and as a directory",
+    );
+    check_refused(
+        &[file("demo-1.0.0/a/b", b""), file("demo-1.0.0/a", b"")],
+        "as a file and as a directory",
+    );
+    check_refused(
+        &[file("demo-1.0.0/a", b""), entry(b'5', "demo-1.0.0/a/", b"")],
+        "as a file and as a directory",
+    );
 }
 
 #[test]
@@ -151,8 +180,14 @@ fn a_repeated_file_is_refused_for_crates_and_marked_for_npm() {
 
 #[test]
 fn a_twin_of_the_manifest_in_other_case_is_refused() {
-    check_refused(&[file("demo-1.0.0/Cargo.toml", b""), file("demo-1.0.0/cargo.toml", b"")], "twice");
-    check_refused(&[file("demo-1.0.0/package.json", b""), file("demo-1.0.0/Package.JSON", b"")], "twice");
+    check_refused(
+        &[file("demo-1.0.0/Cargo.toml", b""), file("demo-1.0.0/cargo.toml", b"")],
+        "twice",
+    );
+    check_refused(
+        &[file("demo-1.0.0/package.json", b""), file("demo-1.0.0/Package.JSON", b"")],
+        "twice",
+    );
     let bytes = tarball(&[file("demo-1.0.0/README", b""), file("demo-1.0.0/readme", b"")]);
     let (_, warnings) = read(&bytes, CRATE).expect("honest, if unfortunate");
     assert_eq!(warnings.len(), 1);
@@ -185,13 +220,22 @@ fn everything_else_is_refused() {
         check_refused(&[entry(kind, "demo-1.0.0/x", b"")], expected);
     }
     check_refused(&[pax(b'x', &[("GNU.sparse.major", "1")]), file("demo-1.0.0/x", b"")], "sparse");
-    check_refused(&[pax(b'g', &[("GNU.sparse.name", "y")]), file("demo-1.0.0/x", b"")], "all entries");
+    check_refused(
+        &[pax(b'g', &[("GNU.sparse.name", "y")]), file("demo-1.0.0/x", b"")],
+        "all entries",
+    );
 }
 
 #[test]
 fn sizes_that_disagree_are_refused() {
-    check_refused(&[pax(b'x', &[("size", "2000")]), file("demo-1.0.0/x", b"abc")], "disagree about the size");
-    check_refused(&[pax(b'x', &[("size", "0")]), file("demo-1.0.0/x", b"abc")], "disagree about the size");
+    check_refused(
+        &[pax(b'x', &[("size", "2000")]), file("demo-1.0.0/x", b"abc")],
+        "disagree about the size",
+    );
+    check_refused(
+        &[pax(b'x', &[("size", "0")]), file("demo-1.0.0/x", b"abc")],
+        "disagree about the size",
+    );
     check_refused(&[entry(b'5', "demo-1.0.0/d/", b"smuggled")], "disagree about the size");
     check_refused(&[entry(b'2', "demo-1.0.0/l", b"smuggled")], "disagree about the size");
     check_refused(&[pax(b'g', &[("size", "9")]), file("demo-1.0.0/x", b"abc")], "all entries");
@@ -212,16 +256,35 @@ fn names_that_disagree_are_refused() {
         file("demo-1.0.0/c", b""),
     ];
     check_refused(&both, "disagree about the name");
-    check_refused(&[pax(b'x', &[("path", "demo-1.0.0/a"), ("path", "demo-1.0.0/b")]), file("x", b"")], "twice");
-    check_refused(&[pax(b'x', &[("path", "demo-1.0.0/a")]), pax(b'x', &[]), file("x", b"")], "two extended headers");
-    check_refused(&[pax(b'x', &[("path", "demo-1.0.0/a/")]), file("x", b"")], "named like a directory");
+    check_refused(
+        &[pax(b'x', &[("path", "demo-1.0.0/a"), ("path", "demo-1.0.0/b")]), file("x", b"")],
+        "twice",
+    );
+    check_refused(
+        &[pax(b'x', &[("path", "demo-1.0.0/a")]), pax(b'x', &[]), file("x", b"")],
+        "two extended headers",
+    );
+    check_refused(
+        &[pax(b'x', &[("path", "demo-1.0.0/a/")]), file("x", b"")],
+        "named like a directory",
+    );
     check_refused(&[pax(b'x', &[("path", "demo-1.0.0/a")])], "has no entry");
-    check_refused(&[pax(b'x', &[("hdrcharset", "BINARY")]), file("demo-1.0.0/x", b"")], "character set");
+    check_refused(
+        &[pax(b'x', &[("hdrcharset", "BINARY")]), file("demo-1.0.0/x", b"")],
+        "character set",
+    );
 }
 
 #[test]
 fn broken_extended_headers_are_refused() {
-    for body in [&b"x"[..], b"5 a=b", b"99 path=x\n", b"0 path=x\n", b"9 pathx\n\n\n", b"99999999999999999999 a=b\n"] {
+    for body in [
+        &b"x"[..],
+        b"5 a=b",
+        b"99 path=x\n",
+        b"0 path=x\n",
+        b"9 pathx\n\n\n",
+        b"99999999999999999999 a=b\n",
+    ] {
         check_refused(&[entry(b'x', "p", body), file("demo-1.0.0/x", b"")], "cannot be read");
     }
     let huge = entry(b'x', "p", &vec![b'a'; 70_000]);
@@ -277,16 +340,20 @@ fn a_bomb_is_stopped_before_it_fills_anything() {
     std::io::copy(&mut std::io::repeat(0).take(100 << 20), &mut encoder).expect("memory");
     let bytes = encoder.finish().expect("memory");
     let mut seen = 0;
-    let outcome = tarball::read(Source::Bytes(&bytes), Layout::Npm, |_, content| -> Result<(), Refusal> {
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match content.read(&mut buffer).map_err(Refusal::from_read)? {
-                0 => return Ok(()),
-                count => seen += count,
+    let outcome =
+        tarball::read(Source::Bytes(&bytes), Layout::Npm, |_, content| -> Result<(), Refusal> {
+            let mut buffer = vec![0; 1 << 20];
+            loop {
+                match content.read(&mut buffer).map_err(Refusal::from_read)? {
+                    0 => return Ok(()),
+                    count => seen += count,
+                }
             }
-        }
-    });
-    assert!(matches!(outcome, Err(Refusal::TooMuch { what: "unpacked bytes per packed byte", .. })), "{outcome:?}");
+        });
+    assert!(
+        matches!(outcome, Err(Refusal::TooMuch { what: "unpacked bytes per packed byte", .. })),
+        "{outcome:?}"
+    );
     assert!(seen < 70 << 20);
 }
 

@@ -36,8 +36,10 @@ fn end_refused(end: &ZipEnd, expected: &str) {
 fn an_honest_wheel_is_read() {
     let stored = ZipEntry { method: 0, mode: 0o100_755, ..member("demo/run.sh", b"#!/bin/sh") };
     let directory = ZipEntry { method: 0, mode: 0o040_755, ..member("demo/", b"") };
-    let files = read(&wheel(&[directory, member("demo/__init__.py", &[b'a'; 100_000]), stored])).expect("honest");
-    let names: Vec<_> = files.iter().map(|(name, bytes, exec)| (name.as_str(), bytes.len(), *exec)).collect();
+    let files = read(&wheel(&[directory, member("demo/__init__.py", &[b'a'; 100_000]), stored]))
+        .expect("honest");
+    let names: Vec<_> =
+        files.iter().map(|(name, bytes, exec)| (name.as_str(), bytes.len(), *exec)).collect();
     assert_eq!(names[..2], [("demo/__init__.py", 100_000, false), ("demo/run.sh", 9, true)]);
     assert_eq!(names.len(), 5);
 }
@@ -46,7 +48,8 @@ fn an_honest_wheel_is_read() {
 fn a_wheel_of_an_independent_writer_is_read() {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for member in wheel_members(&[member("demo.py", b"x = 1\n")]) {
-        let options = zip::write::SimpleFileOptions::default().large_file(true).unix_permissions(0o644);
+        let options =
+            zip::write::SimpleFileOptions::default().large_file(true).unix_permissions(0o644);
         writer.start_file(String::from_utf8_lossy(&member.name), options).expect("memory");
         writer.write_all(&member.content).expect("memory");
     }
@@ -88,15 +91,22 @@ fn names_without_a_known_encoding_are_refused() {
     let mut broken = ZipEntry { flags: 1 << 11, ..member("x", b"") };
     broken.name = vec![b'a', 0xff];
     check_member_refused(broken, "is not UTF-8");
-    let second = ZipEntry { extra: b"\x75\x70\x05\x00\x01\0\0\0\0".to_vec(), ..member("demo.py", b"") };
+    let second =
+        ZipEntry { extra: b"\x75\x70\x05\x00\x01\0\0\0\0".to_vec(), ..member("demo.py", b"") };
     check_member_refused(second, "a second name");
 }
 
 #[test]
 fn repeated_and_conflicting_names_are_refused() {
     check_refused(&wheel(&[member("a", b"1"), member("a", b"1")]), "twice");
-    check_refused(&wheel(&[member("a", b"1"), member("a/b", b"1")]), "as a file and as a directory");
-    check_refused(&wheel(&[member("a/b", b"1"), member("a", b"1")]), "as a file and as a directory");
+    check_refused(
+        &wheel(&[member("a", b"1"), member("a/b", b"1")]),
+        "as a file and as a directory",
+    );
+    check_refused(
+        &wheel(&[member("a/b", b"1"), member("a", b"1")]),
+        "as a file and as a directory",
+    );
 }
 
 #[test]
@@ -104,7 +114,10 @@ fn links_and_devices_are_refused() {
     check_member_refused(ZipEntry { mode: 0o120_777, ..member("link", b"/etc") }, "symbolic link");
     check_member_refused(ZipEntry { mode: 0o020_644, ..member("tty", b"") }, "device or pipe");
     check_member_refused(ZipEntry { mode: 0o010_644, ..member("fifo", b"") }, "device or pipe");
-    check_member_refused(ZipEntry { mode: 0o040_755, ..member("directory", b"") }, "named like a file");
+    check_member_refused(
+        ZipEntry { mode: 0o040_755, ..member("directory", b"") },
+        "named like a file",
+    );
 }
 
 #[test]
@@ -138,17 +151,29 @@ fn features_that_wheels_do_not_have_are_refused() {
         check_member_refused(ZipEntry { flags, ..member("demo.py", b"abc") }, "encryption");
     }
     for method in [12, 14, 93, 99] {
-        check_member_refused(ZipEntry { method, ..member("demo.py", b"abc") }, "compression method");
+        check_member_refused(
+            ZipEntry { method, ..member("demo.py", b"abc") },
+            "compression method",
+        );
     }
-    check_member_refused(ZipEntry { extra: b"\x01\x99\x00\x00".to_vec(), ..member("demo.py", b"") }, "encryption");
+    check_member_refused(
+        ZipEntry { extra: b"\x01\x99\x00\x00".to_vec(), ..member("demo.py", b"") },
+        "encryption",
+    );
 }
 
 #[test]
 fn bytes_that_belong_to_nothing_are_refused() {
-    end_refused(&ZipEnd { before: b"#!/bin/sh\n".to_vec(), ..ZipEnd::default() }, "belongs to nothing");
+    end_refused(
+        &ZipEnd { before: b"#!/bin/sh\n".to_vec(), ..ZipEnd::default() },
+        "belongs to nothing",
+    );
     end_refused(&ZipEnd { between: b"hidden".to_vec(), ..ZipEnd::default() }, "belongs to nothing");
     end_refused(&ZipEnd { after: b"tail".to_vec(), ..ZipEnd::default() }, "data after the end");
-    check_member_refused(ZipEntry { gap: b"gap".to_vec(), ..member("demo.py", b"x") }, "belongs to nothing");
+    check_member_refused(
+        ZipEntry { gap: b"gap".to_vec(), ..member("demo.py", b"x") },
+        "belongs to nothing",
+    );
     let described = ZipEntry { flags: 1 << 3, gap: b"gap".to_vec(), ..member("demo.py", b"x") };
     check_member_refused(described, "disagree");
 }
@@ -176,7 +201,10 @@ fn overlapping_members_are_refused() {
     let members = wheel_members(&[member("demo.py", b"1"), member("demo2.py", b"1")]);
     let mut bytes = zip(&members, &ZipEnd::default());
     let central = bytes.windows(4).position(|window| window == b"PK\x01\x02").expect("a directory");
-    let second = bytes[central + 4..].windows(4).position(|window| window == b"PK\x01\x02").expect("two") + central + 4;
+    let second =
+        bytes[central + 4..].windows(4).position(|window| window == b"PK\x01\x02").expect("two")
+            + central
+            + 4;
     bytes[second + 42..second + 46].fill(0);
     check_refused(&bytes, "");
 }
@@ -198,7 +226,9 @@ fn a_record_that_is_wrong_is_refused() {
     check_refused(&unlisted, "the presence of `evil.py`");
     let none = with(&|members| drop(members.pop()));
     check_refused(&none, "no `RECORD`");
-    let weak = with(&|members| members.last_mut().expect("RECORD").content = b"demo.py,md5=abc,3\n".to_vec());
+    let weak = with(&|members| {
+        members.last_mut().expect("RECORD").content = b"demo.py,md5=abc,3\n".to_vec()
+    });
     check_refused(&weak, "cannot be read");
 }
 
@@ -214,7 +244,9 @@ fn a_second_description_is_refused() {
 fn a_bomb_is_refused_by_what_it_promises() {
     let mut bomb = member("demo.py", b"");
     bomb.sizes = (Some(u32::MAX - 1), Some(u32::MAX - 1));
-    let others: Vec<_> = (0..4).map(|index| ZipEntry { name: format!("{index}").into_bytes(), ..bomb.clone() }).collect();
+    let others: Vec<_> = (0..4)
+        .map(|index| ZipEntry { name: format!("{index}").into_bytes(), ..bomb.clone() })
+        .collect();
     check_refused(&wheel(&others), "it has more than");
 }
 
