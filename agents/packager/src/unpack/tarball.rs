@@ -5,6 +5,7 @@
 //! tar library has to read everything, and each one resolves contradictions (a size in two headers,
 //! a name in two headers) in its own way.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
@@ -104,7 +105,11 @@ impl Tar<'_> {
             Type::Directory => path.strip_suffix(b"/").unwrap_or(path),
             _ => path,
         };
-        let whole = names::check_bytes(trimmed)?;
+        let plain = match layout {
+            Layout::Npm => without_dots(trimmed),
+            Layout::Crate { .. } => Cow::Borrowed(trimmed),
+        };
+        let whole = names::check_bytes(&plain)?;
         let inner = strip(whole, layout)?;
         match header.kind {
             Type::Directory => {
@@ -225,6 +230,27 @@ impl Tar<'_> {
             packed.consume(count);
         }
     }
+}
+
+/// The path without `.` components behind the first one: some bundlers list files as
+/// `package/./dist/index.js`, and npm unpacks them as it should. In the first place npm would take
+/// the `.` for the package's folder, so it stays there and is refused.
+fn without_dots(path: &[u8]) -> Cow<'_, [u8]> {
+    if !path.windows(3).any(|window| window == b"/./") {
+        return Cow::Borrowed(path);
+    }
+    let mut plain = Vec::with_capacity(path.len());
+    for (index, component) in path.split(|byte| *byte == b'/').enumerate() {
+        match component {
+            b"." if index > 0 => {}
+            _ if index == 0 => plain.extend_from_slice(component),
+            _ => {
+                plain.push(b'/');
+                plain.extend_from_slice(component);
+            }
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// Drops the first component. `None` if nothing remains.

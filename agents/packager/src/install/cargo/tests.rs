@@ -133,7 +133,6 @@ fn a_newer_index_entry_is_left_alone() {
     for broken in [&b""[..], b"garbage", &newer[..newer.len() - 5], &[&[2], &newer[1..]].concat()] {
         fs::write(&entry, broken).expect("space");
         let report = run(&store, &home, &demo).expect("space");
-        // What was cut off lies behind our own lines only if they are still whole.
         assert_eq!(report.entries_written, 1);
     }
 }
