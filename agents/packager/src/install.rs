@@ -1,9 +1,13 @@
-//! How stored packages become environments, one file per ecosystem. Everything is built in a staging place that nobody
-//! uses yet; making it visible is the business of the transaction, not of this module.
+//! How stored packages become environments, one file per ecosystem. Everything is built in a
+//! staging place that nobody uses yet; making it visible is the business of the transaction, not of
+//! this module.
 
 pub mod cargo;
 pub mod npm;
 pub mod pypi;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -18,8 +22,8 @@ pub struct Options {
     pub parallelism: usize,
     /// Whether every stored file's digest is compared again.
     pub verify: bool,
-    /// Whether the call returns only after everything is on the disk. A transaction of several environments says `Later` and
-    /// calls [`sync_tree`] once.
+    /// Whether the call returns only after everything is on the disk. A transaction of several
+    /// environments says `Later` and calls [`sync_tree`] once.
     pub durability: Durability,
 }
 
@@ -40,8 +44,8 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Fills a staging directory. If the store turns out to be damaged, the packages that are concerned are forgotten, so that
-/// the caller's next attempt fetches them.
+/// Fills a staging directory. If the store turns out to be damaged, the packages that are concerned
+/// are forgotten, so that the caller's next attempt fetches them.
 fn fill(
     store: &Store,
     root: &Path,

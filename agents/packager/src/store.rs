@@ -10,12 +10,13 @@
 //! ```
 //!
 //! Rules:
-//! 1. A file appears under its final name by `rename` only, complete. Two processes that store the same content
-//!    replace equal bytes by equal bytes.
-//! 2. An index entry is written after all of its files, and carries a digest of itself; what cannot be read or fails
-//!    the digest counts as absent, and the caller fetches the artefact again.
-//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify); a file that fails is an
-//!    error with the code `store-damaged`, and the index entry that led to it is removed, which makes rule 2 apply.
+//! 1. A file appears under its final name by `rename` only, complete. Two processes that store the
+//!    same content replace equal bytes by equal bytes.
+//! 2. An index entry is written after all of its files, and carries a digest of itself; what cannot
+//!    be read or fails the digest counts as absent, and the caller fetches the artefact again.
+//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify); a file
+//!    that fails is an error with the code `store-damaged`, and the index entry that led to it is
+//!    removed, which makes rule 2 apply.
 //! 4. Nothing leaves the store as a hard link: an edit in an environment must not change the store.
 //!
 //! The store is not a place for unverified things: an artefact is hashed before it is opened.
@@ -56,7 +57,8 @@ pub use tree::{clone_tree, sync_tree};
 /// Whether a caller waits until its data would survive a loss of power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The kernel writes when it likes. Whoever commits later calls [`sync_tree`] once for everything.
+    /// The kernel writes when it likes. Whoever commits later calls [`sync_tree`] once for
+    /// everything.
     #[default]
     Later,
     /// Everything is on the disk when the call returns.
@@ -71,9 +73,11 @@ pub struct Store {
     index: OwnedFd,
     temporary: OwnedFd,
     lock: fs::File,
-    /// Held for reading by whoever adds or reads files, for writing by a collection in this process.
+    /// Held for reading by whoever adds or reads files, for writing by a collection in this
+    /// process.
     in_use: RwLock<()>,
-    /// Whether files can be cloned to a file system, by its device number; learnt from the first attempt.
+    /// Whether files can be cloned to a file system, by its device number; learnt from the first
+    /// attempt.
     clones: Mutex<HashMap<u64, bool>>,
     next_temporary: AtomicU64,
 }
@@ -117,7 +121,8 @@ impl Store {
         &self.root
     }
 
-    /// Whether the artefact is here. Looks at the index entry only; that its files are there shows when they are used.
+    /// Whether the artefact is here. Looks at the index entry only; that its files are there shows
+    /// when they are used.
     pub fn has(&self, hashes: &Hashes, form: Form) -> bool {
         self.entry(hashes, form).is_some()
     }
@@ -156,7 +161,8 @@ impl Store {
         }
     }
 
-    /// Checks the files of an artefact: their sizes, and their digests too if `verify`. What is damaged is forgotten.
+    /// Checks the files of an artefact: their sizes, and their digests too if `verify`. What is
+    /// damaged is forgotten.
     pub fn check(&self, hashes: &Hashes, form: Form, verify: bool) -> Option<Entry> {
         let entry = self.entry(hashes, form)?;
         let good = entry.files.iter().all(|file| self.object_is_good(&file.object, verify));
@@ -183,7 +189,8 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
         .map_err(|error| Error::io("open the directory", path, &error.into()))
 }
 
-/// The code of the error that says that the store lost something; the caller fetches the artefact again.
+/// The code of the error that says that the store lost something; the caller fetches the artefact
+/// again.
 pub const DAMAGED: &str = "store-damaged";
 
 pub(crate) fn damaged(object: &Object, what: &str) -> Error {

@@ -1,13 +1,15 @@
 //! Readers for the archives of registries that yield nothing but plain files with safe names.
 //!
-//! What an honest packager never makes is refused, not repaired: a path that leaves the archive, a name that two
-//! readers could understand differently, a link, a device, sizes that disagree, data that only one of two common
-//! parsers would see, and more output than anybody needs. The readers hash nothing and write nothing; the
-//! [`store`](crate::store) does, with an artefact whose hash was checked before it is opened here.
+//! What an honest packager never makes is refused, not repaired: a path that leaves the archive, a
+//! name that two readers could understand differently, a link, a device, sizes that disagree, data
+//! that only one of two common parsers would see, and more output than anybody needs. The readers
+//! hash nothing and write nothing; the [`store`](crate::store) does, with an artefact whose hash
+//! was checked before it is opened here.
 //!
-//! Two paths that differ in case only are allowed with a warning: honest packages have them, and files are always created
-//! exclusively, so that on a file system which confuses them the second one is an error and never an overwrite.
-//! Only for the files that say what a package *is* the case-insensitive twin is refused.
+//! Two paths that differ in case only are allowed with a warning: honest packages have them, and
+//! files are always created exclusively, so that on a file system which confuses them the second
+//! one is an error and never an overwrite. Only for the files that say what a package *is* the
+//! case-insensitive twin is refused.
 
 pub mod names;
 pub mod record;
@@ -34,7 +36,8 @@ pub struct Entry {
     pub size: u64,
     /// Whether any execute permission is set.
     pub executable: bool,
-    /// Whether the same path came before; only npm tarballs get this far with it, and only equal content may pass.
+    /// Whether the same path came before; only npm tarballs get this far with it, and only equal
+    /// content may pass.
     pub repeated: bool,
 }
 
@@ -63,7 +66,8 @@ pub enum Refusal {
         /// What it is.
         what: &'static str,
     },
-    /// Two places of the archive say different things, so that two programs would unpack different files.
+    /// Two places of the archive say different things, so that two programs would unpack different
+    /// files.
     #[error("its parts disagree about {what} of `{name}`")]
     Disagree {
         /// The name of the entry.
@@ -90,7 +94,8 @@ pub enum Refusal {
         /// The bound.
         max: u64,
     },
-    /// A file that every package of the kind has is missing, or the package is not what it should be.
+    /// A file that every package of the kind has is missing, or the package is not what it should
+    /// be.
     #[error("{0}")]
     Layout(String),
     /// The compressed data is broken.
@@ -122,7 +127,8 @@ impl Refusal {
         Refusal::Malformed(what.into())
     }
 
-    /// What a failed read of the unpacked stream means; the bounds below travel through `io::Error`.
+    /// What a failed read of the unpacked stream means; the bounds below travel through
+    /// `io::Error`.
     pub(crate) fn from_read(error: io::Error) -> Self {
         if error.raw_os_error().is_some() {
             return Refusal::Read(error.to_string());
@@ -135,7 +141,8 @@ impl Refusal {
     }
 }
 
-/// A name for a message: what a terminal could misunderstand is escaped, and it is cut to a bearable length.
+/// A name for a message: what a terminal could misunderstand is escaped, and it is cut to a
+/// bearable length.
 pub(crate) fn printable(name: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 200;
     let shown = &name[..name.len().min(SHOWN_BYTES_MAX)];

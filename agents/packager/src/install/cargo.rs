@@ -1,9 +1,10 @@
-//! Puts verified crates and their index entries where cargo's own offline build looks for them. Cargo unpacks and builds
-//! them itself; nothing is built here, and no project file is written here.
+//! Puts verified crates and their index entries where cargo's own offline build looks for them.
+//! Cargo unpacks and builds them itself; nothing is built here, and no project file is written
+//! here.
 //!
-//! Everything below `CARGO_HOME` belongs to cargo and to all projects of the user, so each file appears by an atomic
-//! rename under cargo's own lock, right files are left alone, and nothing else is touched. A rollback leaves
-//! the files where they are: they are a cache.
+//! Everything below `CARGO_HOME` belongs to cargo and to all projects of the user, so each file
+//! appears by an atomic rename under cargo's own lock, right files are left alone, and nothing else
+//! is touched. A rollback leaves the files where they are: they are a cache.
 
 use std::collections::HashMap;
 use std::fs;
@@ -32,7 +33,8 @@ pub use index::{cache_entry, directory_name};
 /// The registry that crates come from, as cargo knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Registry<'a> {
-    /// The URL of its index as it stands in cargo's sources (`sparse+https://.../` or that of a git index).
+    /// The URL of its index as it stands in cargo's sources (`sparse+https://.../` or that of a git
+    /// index).
     pub index_url: &'a str,
     /// The index's own `config.json`, as it was served. Written where cargo has none yet.
     pub config: &'a [u8],
@@ -53,8 +55,9 @@ pub struct Report {
     pub entries_kept: usize,
 }
 
-/// Makes everything that `crates` need available offline. `index` holds the index file of every crate that the lock file
-/// names; `cargo_version` is the version of the installed cargo, which decides about directory names.
+/// Makes everything that `crates` need available offline. `index` holds the index file of every
+/// crate that the lock file names; `cargo_version` is the version of the installed cargo, which
+/// decides about directory names.
 pub fn populate(
     store: &Store,
     cargo_home: &Path,
@@ -87,7 +90,8 @@ pub fn populate(
     Ok(report)
 }
 
-/// Cargo's lock on its package cache. Taken the way cargo takes it, so that a running cargo waits for us and we for it.
+/// Cargo's lock on its package cache. Taken the way cargo takes it, so that a running cargo waits
+/// for us and we for it.
 fn lock(cargo_home: &Path) -> Result<fs::File> {
     let path = cargo_home.join(".package-cache");
     let file = fs::OpenOptions::new()
@@ -216,11 +220,13 @@ fn write_index_entry(directory: &Path, krate: &Crate, report: &mut Report) -> Re
 
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Unique, because everybody who writes here holds cargo's lock; the process number covers those without locks.
+    // Unique, because everybody who writes here holds cargo's lock; the process number covers those
+    // without locks.
     let temporary = path.with_file_name(format!(".{name}.bolide-{}", std::process::id()));
     let written = fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
     written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
-        // The failure that is reported matters; the rest is only an attempt to leave nothing behind.
+        // The failure that is reported matters; the rest is only an attempt to leave nothing
+        // behind.
         let _ = fs::remove_file(&temporary);
         Error::io("write", path, &error)
     })

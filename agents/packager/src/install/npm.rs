@@ -1,8 +1,10 @@
-//! A complete `node_modules` in a staging directory, as npm itself would have unpacked and linked it.
+//! A complete `node_modules` in a staging directory, as npm itself would have unpacked and linked
+//! it.
 //!
-//! The hidden lock file `node_modules/.package-lock.json` is left out on purpose. npm believes it instead of reading the
-//! tree, provided that no directory is newer than it, and it repeats fields of every package that a resolution does not
-//! carry; a tree without it is read package by package, which is always right.
+//! The hidden lock file `node_modules/.package-lock.json` is left out on purpose. npm believes it
+//! instead of reading the tree, provided that no directory is newer than it, and it repeats fields
+//! of every package that a resolution does not carry; a tree without it is read package by package,
+//! which is always right.
 //!
 //! Install scripts are never run here.
 
@@ -24,7 +26,8 @@ mod tests;
 
 const ROOT: &str = "node_modules";
 
-/// Builds the tree of `resolution` in `staging`, which becomes (or already is, empty) the `node_modules` directory itself.
+/// Builds the tree of `resolution` in `staging`, which becomes (or already is, empty) the
+/// `node_modules` directory itself.
 pub fn stage(
     store: &Store,
     resolution: &Resolution,
@@ -130,7 +133,8 @@ fn is_name(name: &str) -> bool {
     !name.starts_with('.') && !name.starts_with('@') && name != ROOT
 }
 
-/// The package must say that it is what was planned; otherwise other tools would read another tree than the lock file.
+/// The package must say that it is what was planned; otherwise other tools would read another tree
+/// than the lock file.
 fn check_identity(package: &Package, entry: &Entry) -> Result<()> {
     match entry.name == package.name && same_version(&entry.version, &package.version) {
         true => Ok(()),
@@ -161,7 +165,8 @@ fn place_files(
     let mut left_out = false;
     for file in &entry.files {
         let path = format!("{}/{}", package.place, file.path);
-        // A copy of a package inside of the tarball gives way to the planned one, as npm replaces it.
+        // A copy of a package inside of the tarball gives way to the planned one, as npm replaces
+        // it.
         if file.path.contains("node_modules/")
             && is_inside_of_another(&path, &package.place, places)
         {

@@ -1,8 +1,8 @@
-//! Virtual environments: made at a staged path for their final path, filled from wheels, and changed by removing and
-//! adding packages in a private copy.
+//! Virtual environments: made at a staged path for their final path, filled from wheels, and
+//! changed by removing and adding packages in a private copy.
 //!
-//! Nothing here starts an interpreter; the facts about one come in as [`BaseInterpreter`]. No byte code is compiled: the
-//! interpreter does that when it first imports a module.
+//! Nothing here starts an interpreter; the facts about one come in as [`BaseInterpreter`]. No byte
+//! code is compiled: the interpreter does that when it first imports a module.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ pub use venv::create;
 /// What has to be known about the interpreter that an environment is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseInterpreter {
-    /// The program itself, absolute (`sys._base_executable`); the environment's `python` links to it.
+    /// The program itself, absolute (`sys._base_executable`); the environment's `python` links to
+    /// it.
     pub executable: PathBuf,
     /// Major, minor and micro version.
     pub version: (u32, u32, u32),
@@ -34,8 +35,8 @@ pub struct BaseInterpreter {
     pub version_text: String,
     /// The name of the library's directory: `python3.11`, `python3.13t`, `pypy3.10`.
     pub library_name: String,
-    /// The directory of the standard library (`sysconfig.get_path("stdlib")`), where the templates of `venv` and the
-    /// bundled wheels of `ensurepip` are.
+    /// The directory of the standard library (`sysconfig.get_path("stdlib")`), where the templates
+    /// of `venv` and the bundled wheels of `ensurepip` are.
     pub stdlib: PathBuf,
 }
 
@@ -60,8 +61,8 @@ pub struct Environment<'a> {
 /// Who installed a package, as `INSTALLER` says.
 pub const INSTALLER: &str = "bolide";
 
-/// Installs the wheels of `packages` into an environment that exists in staging. Whoever replaces a version removes the
-/// old one first ([`remove`]).
+/// Installs the wheels of `packages` into an environment that exists in staging. Whoever replaces a
+/// version removes the old one first ([`remove`]).
 pub fn install(
     store: &Store,
     environment: Environment<'_>,
@@ -164,7 +165,8 @@ fn same_version(left: &str, right: &str) -> bool {
 }
 
 impl Environment<'_> {
-    /// The final path is written into scripts of shells and into first lines, which cannot quote everything.
+    /// The final path is written into scripts of shells and into first lines, which cannot quote
+    /// everything.
     fn check_path(&self) -> Result<&str> {
         let path = self.final_path;
         let usable = path.to_str().filter(|text| {

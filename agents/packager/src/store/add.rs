@@ -1,4 +1,5 @@
-//! Adding artefacts: verified first, then unpacked file by file, and listed in the index at the very end.
+//! Adding artefacts: verified first, then unpacked file by file, and listed in the index at the
+//! very end.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -19,7 +20,8 @@ use crate::unpack::wheel::Wheel;
 use crate::unpack::{Refusal, Source};
 
 impl Store {
-    /// Adds the artefact of a package from a downloaded file. The hashes are checked (again) before anything is unpacked.
+    /// Adds the artefact of a package from a downloaded file. The hashes are checked (again) before
+    /// anything is unpacked.
     pub fn add_package(&self, package: &Package, source: Source<'_>) -> Result<Entry> {
         let artifact = &package.artifact;
         match package.ecosystem {
@@ -110,7 +112,8 @@ impl Store {
         )
     }
 
-    /// Adds a `.crate` whose only folder must be `folder` (`name-version`). It is examined, but kept as it is.
+    /// Adds a `.crate` whose only folder must be `folder` (`name-version`). It is examined, but
+    /// kept as it is.
     pub fn add_crate(&self, source: Source<'_>, hashes: &Hashes, folder: &str) -> Result<Entry> {
         let _in_use = self.in_use.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let file_name = format!("{folder}.crate");
@@ -313,7 +316,8 @@ pub(super) fn hash(source: Source<'_>, sha256: bool, sha512: bool) -> std::io::R
 }
 
 impl Store {
-    /// Adds a wheel that came with the machine (the interpreter's own pip) and so has no published hash.
+    /// Adds a wheel that came with the machine (the interpreter's own pip) and so has no published
+    /// hash.
     pub fn add_local_wheel(&self, path: &Path) -> Result<Entry> {
         let file = std::fs::File::open(path).map_err(|error| Error::io("open", path, &error))?;
         let hashes = hash(Source::File(&file), true, false)

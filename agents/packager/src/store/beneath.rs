@@ -1,17 +1,19 @@
-//! Opening directories without ever following a symbolic link, so that nothing in an existing environment can lead a
-//! writer or a remover out of it.
+//! Opening directories without ever following a symbolic link, so that nothing in an existing
+//! environment can lead a writer or a remover out of it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Opens the directory at a relative path (empty: `root` itself). Any symbolic link on the way is an error (`ELOOP`).
+/// Opens the directory at a relative path (empty: `root` itself). Any symbolic link on the way is
+/// an error (`ELOOP`).
 pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { "." } else { path };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // Without `NOFOLLOW`, which would turn a link at the end into `ENOTDIR`; no link is followed anyway.
+    // Without `NOFOLLOW`, which would turn a link at the end into `ENOTDIR`; no link is followed
+    // anyway.
     match rustix::fs::openat2(root, path, flags - OFlags::NOFOLLOW, Mode::empty(), resolve) {
         // Kernels before 5.6, and filters that do not know the call.
         Err(Errno::NOSYS | Errno::PERM) => walk(root, path, flags),

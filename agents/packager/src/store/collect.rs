@@ -1,4 +1,5 @@
-//! Removing from the store what nobody needs any more. Runs only when nobody else has the store open.
+//! Removing from the store what nobody needs any more. Runs only when nobody else has the store
+//! open.
 
 use std::collections::HashSet;
 use std::fs;
@@ -23,8 +24,8 @@ pub struct Freed {
 }
 
 impl Store {
-    /// Removes every artefact that is not in `keep`, and unfinished files of processes that died. Refused with `store-busy`
-    /// while another process has the store open.
+    /// Removes every artefact that is not in `keep`, and unfinished files of processes that died.
+    /// Refused with `store-busy` while another process has the store open.
     pub fn collect(&self, keep: &[(Hashes, Form)]) -> Result<Freed> {
         let _alone = self.in_use.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -54,7 +55,8 @@ impl Store {
                 .extend(entry.iter().flat_map(|entry| &entry.files).map(|file| file.object.name()));
         }
         let mut freed = Freed::default();
-        // Entries first: an entry whose files are gone would be damage, files without an entry are only garbage.
+        // Entries first: an entry whose files are gone would be damage, files without an entry are
+        // only garbage.
         remove_unlisted(&self.root.join("index"), &entries, &mut freed)?;
         remove_unlisted(&self.root.join("files"), &objects, &mut freed)?;
         self.remove_unfinished(&mut freed)?;

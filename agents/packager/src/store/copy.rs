@@ -1,12 +1,13 @@
-//! Getting the content of one open file into another one: by a clone where the file system can, otherwise by the kernel
-//! or through memory. Knows no names.
+//! Getting the content of one open file into another one: by a clone where the file system can,
+//! otherwise by the kernel or through memory. Knows no names.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::io::Errno;
 
-/// Whether files can be cloned between two places; learnt from the first attempt, shared by all workers of a job.
+/// Whether files can be cloned between two places; learnt from the first attempt, shared by all
+/// workers of a job.
 #[derive(Debug)]
 pub(super) struct Cloning(AtomicU8);
 
@@ -40,8 +41,8 @@ impl Cloning {
         let outcome = rustix::fs::ioctl_ficlone(to, from);
         match outcome {
             Ok(()) => self.0.store(POSSIBLE, Ordering::Relaxed),
-            // The file system cannot at all. Other failures (a full disk, a file with other attributes) concern this
-            // file only, and the ordinary copy tells what is the matter.
+            // The file system cannot at all. Other failures (a full disk, a file with other
+            // attributes) concern this file only, and the ordinary copy tells what is the matter.
             Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY | Errno::NOSYS | Errno::PERM) => {
                 self.0.store(IMPOSSIBLE, Ordering::Relaxed);
             }
@@ -51,7 +52,8 @@ impl Cloning {
     }
 }
 
-/// Copies everything up to the end of `from`, which is expected to have `size` bytes. Returns how many there were.
+/// Copies everything up to the end of `from`, which is expected to have `size` bytes. Returns how
+/// many there were.
 pub(super) fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -59,7 +61,8 @@ pub(super) fn copy(
     buffer: &mut Vec<u8>,
 ) -> rustix::io::Result<u64> {
     let mut copied = 0;
-    // One byte more than expected, so that a file that grew shows, and one that did not needs no second call.
+    // One byte more than expected, so that a file that grew shows, and one that did not needs no
+    // second call.
     while copied <= size {
         let wanted = usize::try_from(size - copied + 1).unwrap_or(usize::MAX).min(1 << 30);
         match rustix::fs::copy_file_range(from, None, to, None, wanted) {
@@ -127,7 +130,8 @@ pub(super) fn read_expected(
             Ok(0) => break,
             Ok(count) => {
                 filled += count;
-                // A short read of a regular file is its end, which spares the call that would return nothing.
+                // A short read of a regular file is its end, which spares the call that would
+                // return nothing.
                 if filled == size as usize {
                     break;
                 }

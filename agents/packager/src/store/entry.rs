@@ -1,5 +1,6 @@
-//! An entry of the store's index: which files an artefact unpacked to. A compact binary file that ends with a digest of
-//! itself, because it is read for every package of every installation and must never be believed when it is damaged.
+//! An entry of the store's index: which files an artefact unpacked to. A compact binary file that
+//! ends with a digest of itself, because it is read for every package of every installation and
+//! must never be believed when it is damaged.
 //!
 //! ```text
 //! 8 bytes   "BOLIDEIX"
@@ -57,7 +58,8 @@ impl Form {
 pub struct Entry {
     /// The kind of archive.
     pub form: Form,
-    /// The name that the package gives itself (npm: `package.json`; wheel: `.dist-info`; crate: its folder).
+    /// The name that the package gives itself (npm: `package.json`; wheel: `.dist-info`; crate: its
+    /// folder).
     pub name: String,
     /// The version that the package gives itself. Empty for a crate, whose name holds both.
     pub version: String,

@@ -1,8 +1,9 @@
 //! Filling a directory with stored and generated files, by several workers.
 //!
-//! All directories are made first, in order, through descriptors of their parents; then workers take groups of files of
-//! one directory each and create them exclusively, relative to that directory. No symbolic link is followed on the way,
-//! nothing is overwritten, and a stored file whose size is wrong (or whose digest, if asked) stops the whole job.
+//! All directories are made first, in order, through descriptors of their parents; then workers
+//! take groups of files of one directory each and create them exclusively, relative to that
+//! directory. No symbolic link is followed on the way, nothing is overwritten, and a stored file
+//! whose size is wrong (or whose digest, if asked) stops the whole job.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -22,7 +23,8 @@ use crate::limits;
 /// One file to create.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The path below the directory that is filled; checked by whoever made it with [`crate::unpack::names::check`].
+    /// The path below the directory that is filled; checked by whoever made it with
+    /// [`crate::unpack::names::check`].
     pub path: String,
     /// What it holds.
     pub content: Content,
@@ -141,7 +143,8 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-/// Makes every directory, each through the descriptor of its parent. `files` are sorted by directory.
+/// Makes every directory, each through the descriptor of its parent. `files` are sorted by
+/// directory.
 fn make_directories(root: &Path, directory: &OwnedFd, files: &[File]) -> Result<()> {
     let mut wanted: Vec<&str> = Vec::new();
     let mut seen: HashSet<&str> = HashSet::new();
@@ -152,8 +155,9 @@ fn make_directories(root: &Path, directory: &OwnedFd, files: &[File]) -> Result<
             rest = split(rest).0;
         }
     }
-    // Byte order puts a parent in front of its children; between them may stand siblings like `a-b`, so that the stack
-    // below is popped by prefix and a parent is opened again if it was popped.
+    // Byte order puts a parent in front of its children; between them may stand siblings like
+    // `a-b`, so that the stack below is popped by prefix and a parent is opened again if it was
+    // popped.
     wanted.sort_unstable();
     let mut stack: Vec<(&str, OwnedFd)> = Vec::new();
     for path in wanted {
@@ -185,7 +189,8 @@ fn is_below(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A directory that cannot be opened because something else has its name is a conflict, not a failure of the machine.
+/// A directory that cannot be opened because something else has its name is a conflict, not a
+/// failure of the machine.
 fn blocked(root: &Path, path: &str, error: Errno) -> Error {
     match error {
         Errno::LOOP | Errno::NOTDIR => {
@@ -246,8 +251,8 @@ impl Job<'_> {
         });
     }
 
-    /// Takes groups until there are none or somebody failed. The counters are read after all threads were joined, which
-    /// orders them.
+    /// Takes groups until there are none or somebody failed. The counters are read after all
+    /// threads were joined, which orders them.
     fn work(&self) {
         let mut buffer = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! One stored file: its name, how it is written, and how it is read with its size or digest checked.
+//! One stored file: its name, how it is written, and how it is read with its size or digest
+//! checked.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -145,8 +146,8 @@ impl Store {
         Ok(object)
     }
 
-    /// Stores what a reader yields, in pieces if it is large. `first` receives the beginning of the content. `refuse`
-    /// turns a failed read into an error.
+    /// Stores what a reader yields, in pieces if it is large. `first` receives the beginning of the
+    /// content. `refuse` turns a failed read into an error.
     pub(super) fn put_reader(
         &self,
         reader: &mut dyn Read,

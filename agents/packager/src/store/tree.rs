@@ -1,5 +1,5 @@
-//! Copies of whole directory trees, and their way to the disk. For environments that somebody else made: an exact copy is
-//! changed in private and then exchanged with the original.
+//! Copies of whole directory trees, and their way to the disk. For environments that somebody else
+//! made: an exact copy is changed in private and then exchanged with the original.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -17,16 +17,17 @@ use super::{Filled, open_directory};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 
-/// Writes everything that changed on the file system of `directory` to the disk: one call at the end of a transaction
-/// instead of one for each file.
+/// Writes everything that changed on the file system of `directory` to the disk: one call at the
+/// end of a transaction instead of one for each file.
 pub fn sync_tree(directory: &Path) -> Result<()> {
     let opened = open_directory(directory)?;
     rustix::fs::syncfs(&opened)
         .map_err(|error| Error::io("write to the disk", directory, &error.into()))
 }
 
-/// Copies `source` to `destination`, which must not exist: files (cloned where possible), symbolic links as they are, modes
-/// and times. Hard links become separate files. A device, a pipe or a socket is refused.
+/// Copies `source` to `destination`, which must not exist: files (cloned where possible), symbolic
+/// links as they are, modes and times. Hard links become separate files. A device, a pipe or a
+/// socket is refused.
 pub fn clone_tree(source: &Path, destination: &Path, parallelism: usize) -> Result<Filled> {
     let from = open_directory(source)?;
     let stat =
@@ -37,7 +38,8 @@ pub fn clone_tree(source: &Path, destination: &Path, parallelism: usize) -> Resu
     let walk = Walk { source, destination, from: from.as_fd(), to: to.as_fd() };
     let tree = walk.list(stat)?;
     let filled = walk.copy_files(&tree.files, parallelism)?;
-    // Deepest first: a directory's time must not change again after it was set, and it may be read-only.
+    // Deepest first: a directory's time must not change again after it was set, and it may be
+    // read-only.
     for (path, stat) in tree.directories.iter().rev() {
         walk.finish_directory(path, stat)?;
     }
@@ -215,7 +217,8 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("a path that the kernel returned has no NUL")
 }
 
-/// Set-id bits are not carried over: a copy must never grant more than a person gave to the original.
+/// Set-id bits are not carried over: a copy must never grant more than a person gave to the
+/// original.
 fn permissions(stat: &Stat) -> Mode {
     Mode::from_raw_mode(stat.st_mode & 0o777)
 }

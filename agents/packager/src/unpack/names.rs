@@ -7,8 +7,8 @@ use crate::limits;
 
 /// Checks one relative path with `/` between its components.
 ///
-/// Refused are absolute paths, empty, `.` and `..` components, backslashes (separators elsewhere), control characters,
-/// and whatever exceeds the bounds on length and depth.
+/// Refused are absolute paths, empty, `.` and `..` components, backslashes (separators elsewhere),
+/// control characters, and whatever exceeds the bounds on length and depth.
 pub fn check(path: &str) -> Result<(), Refusal> {
     let refuse = |why| Err(Refusal::name(path, why));
     if path.is_empty() {

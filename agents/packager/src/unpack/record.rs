@@ -1,4 +1,5 @@
-//! `RECORD`, the list of a wheel's files with their digests: read from a wheel, written into an environment.
+//! `RECORD`, the list of a wheel's files with their digests: read from a wheel, written into an
+//! environment.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -48,8 +49,8 @@ impl Algorithm {
     }
 }
 
-/// Reads the whole list. Paths are not checked here: in a wheel they must equal checked names, in an environment the
-/// one who removes checks where they lead.
+/// Reads the whole list. Paths are not checked here: in a wheel they must equal checked names, in
+/// an environment the one who removes checks where they lead.
 pub fn parse(text: &str) -> Result<Vec<Line>, Refusal> {
     let mut lines = Vec::new();
     let mut rest = text;

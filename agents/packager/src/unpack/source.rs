@@ -1,5 +1,6 @@
-//! An artefact as the readers take it: in memory, or an open file read at positions. Not a path: what was hashed
-//! and what is unpacked must be the same file even if somebody renames another one over it.
+//! An artefact as the readers take it: in memory, or an open file read at positions. Not a path:
+//! what was hashed and what is unpacked must be the same file even if somebody renames another one
+//! over it.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,8 +1,11 @@
-//! Gzipped tar archives as npm and cargo publish them: USTAR, with pax and GNU headers for long names only.
+//! Gzipped tar archives as npm and cargo publish them: USTAR, with pax and GNU headers for long
+//! names only.
 //!
-//! Written here instead of taken from a library because the point is what it does *not* accept: a tar library has to read
-//! everything, and each one resolves contradictions (a size in two headers, a name in two headers) in its own way.
+//! Written here instead of taken from a library because the point is what it does *not* accept: a
+//! tar library has to read everything, and each one resolves contradictions (a size in two headers,
+//! a name in two headers) in its own way.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
@@ -19,7 +22,8 @@ use header::{Extension, Header, Type};
 /// The layout that a tarball must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout<'a> {
-    /// npm: the first component of each path is dropped, whatever it is called; links are left out with a warning.
+    /// npm: the first component of each path is dropped, whatever it is called; links are left out
+    /// with a warning.
     Npm,
     /// cargo: everything lies in the folder `name-version`, which is dropped; links are refused.
     Crate {
@@ -30,7 +34,8 @@ pub enum Layout<'a> {
 
 const BLOCK_BYTES: usize = 512;
 
-/// Reads a tarball to its end and hands each file to `take`, in the archive's order. Returns the warnings.
+/// Reads a tarball to its end and hands each file to `take`, in the archive's order. Returns the
+/// warnings.
 ///
 /// What `take` does not read of a file is skipped.
 pub fn read<E: From<Refusal>>(
@@ -100,7 +105,11 @@ impl Tar<'_> {
             Type::Directory => path.strip_suffix(b"/").unwrap_or(path),
             _ => path,
         };
-        let whole = names::check_bytes(trimmed)?;
+        let plain = match layout {
+            Layout::Npm => without_dots(trimmed),
+            Layout::Crate { .. } => Cow::Borrowed(trimmed),
+        };
+        let whole = names::check_bytes(&plain)?;
         let inner = strip(whole, layout)?;
         match header.kind {
             Type::Directory => {
@@ -187,7 +196,8 @@ impl Tar<'_> {
         Content { stream: &mut self.stream, remaining: padding }.skip()
     }
 
-    /// After the first block of zeros there is nothing but zeros: whatever else would be seen by some readers only.
+    /// After the first block of zeros there is nothing but zeros: whatever else would be seen by
+    /// some readers only.
     fn end(&mut self) -> Result<(), Refusal> {
         loop {
             let rest = self.stream.fill_buf().map_err(Refusal::from_read)?;
@@ -202,7 +212,8 @@ impl Tar<'_> {
         }
     }
 
-    /// Nothing but zeros may follow the compressed stream, for the same reason. (Its checksum was verified when it ended.)
+    /// Nothing but zeros may follow the compressed stream, for the same reason. (Its checksum was
+    /// verified when it ended.)
     fn finish(self) -> Result<Vec<String>, Refusal> {
         let mut packed = self.stream.into_inner().into_inner().into_inner();
         loop {
@@ -219,6 +230,27 @@ impl Tar<'_> {
             packed.consume(count);
         }
     }
+}
+
+/// The path without `.` components behind the first one: some bundlers list files as
+/// `package/./dist/index.js`, and npm unpacks them as it should. In the first place npm would take
+/// the `.` for the package's folder, so it stays there and is refused.
+fn without_dots(path: &[u8]) -> Cow<'_, [u8]> {
+    if !path.windows(3).any(|window| window == b"/./") {
+        return Cow::Borrowed(path);
+    }
+    let mut plain = Vec::with_capacity(path.len());
+    for (index, component) in path.split(|byte| *byte == b'/').enumerate() {
+        match component {
+            b"." if index > 0 => {}
+            _ if index == 0 => plain.extend_from_slice(component),
+            _ => {
+                plain.push(b'/');
+                plain.extend_from_slice(component);
+            }
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// Drops the first component. `None` if nothing remains.

@@ -1,4 +1,5 @@
-//! Every class of hostile archive, made by hand; honest ones, made by independent writers; and damage at random.
+//! Every class of hostile archive, made by hand; honest ones, made by independent writers; and
+//! damage at random.
 
 pub(crate) mod forge;
 mod random;

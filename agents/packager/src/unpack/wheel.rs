@@ -1,9 +1,11 @@
-//! Wheels: zip archives in which every byte belongs to exactly one file, whichever end one starts to read from.
+//! Wheels: zip archives in which every byte belongs to exactly one file, whichever end one starts
+//! to read from.
 //!
-//! A zip archive says everything twice, in front of each file and in a directory at the end. Programs that believe
-//! different copies unpack different files, so here both must agree, the files must follow each other without a gap from the
-//! first byte on, and the directory must end exactly where the end record begins. Digests are compared with `RECORD`
-//! while the content passes by; every file must be listed there, as the specification of wheels demands.
+//! A zip archive says everything twice, in front of each file and in a directory at the end.
+//! Programs that believe different copies unpack different files, so here both must agree, the
+//! files must follow each other without a gap from the first byte on, and the directory must end
+//! exactly where the end record begins. Digests are compared with `RECORD` while the content passes
+//! by; every file must be listed there, as the specification of wheels demands.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read};
@@ -60,8 +62,8 @@ impl<'a> Wheel<'a> {
         &self.identity
     }
 
-    /// Hands each file to `take`, in the archive's order. Returns the warnings. What `take` does not read of a file is read
-    /// and verified nevertheless.
+    /// Hands each file to `take`, in the archive's order. Returns the warnings. What `take` does
+    /// not read of a file is read and verified nevertheless.
     pub fn read<E: From<Refusal>>(
         mut self,
         mut take: impl FnMut(Entry, &mut dyn Read) -> Result<(), E>,
@@ -278,7 +280,8 @@ impl Read for Content<'_> {
     }
 }
 
-/// A deflate stream that knows whether its last block came, which the readers of `flate2` do not tell.
+/// A deflate stream that knows whether its last block came, which the readers of `flate2` do not
+/// tell.
 struct Inflate<'a> {
     packed: io::BufReader<Section<'a>>,
     state: Decompress,

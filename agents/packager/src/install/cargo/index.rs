@@ -1,8 +1,9 @@
 //! The names and the format of cargo's local copy of a registry's index. Pure.
 //!
-//! A cache entry is `3` (format, one byte), `2` (index version, u32 little-endian), the revision and a NUL, then for
-//! each version its number, a NUL, the line of JSON as it was served, a NUL. The line is copied and not written anew: fields that
-//! this program does not know may matter to cargo.
+//! A cache entry is `3` (format, one byte), `2` (index version, u32 little-endian), the revision
+//! and a NUL, then for each version its number, a NUL, the line of JSON as it was served, a NUL.
+//! The line is copied and not written anew: fields that this program does not know may matter to
+//! cargo.
 
 use tame_index::KrateName;
 
@@ -14,8 +15,8 @@ const INDEX_VERSION: u32 = 2;
 /// What cargo writes when a server sent neither an entity tag nor a date.
 const UNKNOWN_REVISION: &str = "Unknown";
 
-/// The name of the registry's directories below `CARGO_HOME/registry/{cache,index,src}`. Cargo 1.85 changed how it is
-/// computed.
+/// The name of the registry's directories below `CARGO_HOME/registry/{cache,index,src}`. Cargo 1.85
+/// changed how it is computed.
 pub fn directory_name(index_url: &str, cargo_version: &semver::Version) -> Result<String> {
     let stable = *cargo_version >= semver::Version::new(1, 85, 0);
     let directory = tame_index::utils::url_to_local_dir(index_url, stable).map_err(|error| {
@@ -83,8 +84,9 @@ pub fn cache_entry(raw: &[u8], revision: Option<&str>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a present entry has every line of ours. Cargo (or another project) may have fetched a newer one, which must
-/// not be replaced by an older one; a changed line (a withdrawal, say) makes it differ, and then ours is written.
+/// Whether a present entry has every line of ours. Cargo (or another project) may have fetched a
+/// newer one, which must not be replaced by an older one; a changed line (a withdrawal, say) makes
+/// it differ, and then ours is written.
 pub(super) fn is_at_least(present: &[u8], krate: &Crate) -> bool {
     let Some(header) = present.get(..5) else { return false };
     if header[0] != FORMAT || header[1..] != INDEX_VERSION.to_le_bytes() {

@@ -1,4 +1,5 @@
-//! The commands of npm packages: which ones exist, which package wins a name, and the links in `.bin`.
+//! The commands of npm packages: which ones exist, which package wins a name, and the links in
+//! `.bin`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,7 +18,8 @@ pub(super) struct Link {
     pub(super) text: String,
 }
 
-/// All links. Of two packages that offer the same command in one `.bin` the first wins, in npm's order.
+/// All links. Of two packages that offer the same command in one `.bin` the first wins, in npm's
+/// order.
 pub(super) fn links(
     packages: &[&Package],
     entries: &HashMap<&str, Entry>,
@@ -46,7 +48,8 @@ pub(super) fn links(
     Ok(links)
 }
 
-/// Creates the links below the staging directory and returns the names of those that the project itself sees.
+/// Creates the links below the staging directory and returns the names of those that the project
+/// itself sees.
 pub(super) fn create(staging: &Path, links: &BTreeMap<String, Link>) -> Result<Vec<String>> {
     let mut commands = Vec::new();
     let mut made: Option<&str> = None;
@@ -87,7 +90,8 @@ fn depth(place: &str) -> usize {
     place.split('/').filter(|component| *component == "node_modules").count()
 }
 
-/// npm takes the last component of a name (`@scope/x` is the command `x`); whatever else could leave `.bin` is refused.
+/// npm takes the last component of a name (`@scope/x` is the command `x`); whatever else could
+/// leave `.bin` is refused.
 fn command_name<'n>(package: &Package, written: &'n str) -> Result<&'n str> {
     let name = match written.split_once('/') {
         Some((scope, name)) if scope.starts_with('@') => name,
@@ -99,7 +103,8 @@ fn command_name<'n>(package: &Package, written: &'n str) -> Result<&'n str> {
     }
 }
 
-/// The path of a command inside its package, without a leading `./` or `/`; `None` if it leaves the package.
+/// The path of a command inside its package, without a leading `./` or `/`; `None` if it leaves the
+/// package.
 pub(super) fn target(written: &str) -> Option<&str> {
     let mut path = written;
     while let Some(rest) = path.strip_prefix("./").or_else(|| path.strip_prefix('/')) {
@@ -118,8 +123,9 @@ fn bad_command(package: &Package, written: &str) -> Error {
         .hint("choose another version of the package")
 }
 
-/// An order that agrees with the one by which npm sorts paths (English collation) for the characters that names of
-/// packages have: punctuation before digits before letters, and case only between otherwise equal texts.
+/// An order that agrees with the one by which npm sorts paths (English collation) for the
+/// characters that names of packages have: punctuation before digits before letters, and case only
+/// between otherwise equal texts.
 fn collation_key(place: &str) -> (Vec<u8>, Vec<bool>) {
     const PUNCTUATION: &[u8] = b"_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
     let rank = |byte: u8| match byte {

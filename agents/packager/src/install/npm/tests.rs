@@ -1,1 +1,228 @@
-//! Tests.
+//! Trees of small packages made here; that npm itself accepts such trees is judged with real
+//! packages elsewhere.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::install::tests::{npm_artifact, package, store};
+use crate::unpack::tests::forge::TarEntry;
+
+fn stored(
+    store: &Store,
+    place: &str,
+    name: &str,
+    version: &str,
+    files: &[(&str, &str)],
+    bin: &[(&str, &str)],
+) -> Package {
+    let bytes = npm_artifact(name, version, files);
+    let mut package = package(store, Ecosystem::Npm, name, version, &bytes);
+    package.place = place.to_owned();
+    package.bin = bin.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
+    package
+}
+
+fn resolution(packages: Vec<Package>) -> Resolution {
+    Resolution { ecosystem: Ecosystem::Npm, packages, warnings: Vec::new() }
+}
+
+#[track_caller]
+fn check_refused(store: &Store, packages: Vec<Package>, code: &str) {
+    let place = tempfile::tempdir().expect("a directory");
+    let staging = place.path().join("staging");
+    let error =
+        stage(store, &resolution(packages), &staging, Options::default()).expect_err("hostile");
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.hint.is_some());
+}
+
+#[test]
+fn a_tree_with_commands_is_built() {
+    let (place, store) = store();
+    let packages = vec![
+        stored(
+            &store,
+            "node_modules/a",
+            "a",
+            "1.0.0",
+            &[("cli.js", "#!/usr/bin/env node\r\nx\r\n")],
+            &[("a", "./cli.js")],
+        ),
+        stored(
+            &store,
+            "node_modules/a/node_modules/b",
+            "b",
+            "2.0.0",
+            &[("b.js", "x")],
+            &[("b", "b.js")],
+        ),
+        stored(
+            &store,
+            "node_modules/@s/c",
+            "@s/c",
+            "1.0.0",
+            &[("bin/c", "x")],
+            &[("c", "bin/c"), ("gone", "gone.js")],
+        ),
+        stored(&store, "node_modules/b", "real-b", "1.0.0", &[], &[]),
+    ];
+    let staging = place.path().join("node_modules");
+    let report = stage(
+        &store,
+        &resolution(packages),
+        &staging,
+        Options { parallelism: 3, ..Options::default() },
+    )
+    .expect("honest");
+    assert_eq!(report.commands, ["a", "c"]);
+    assert_eq!(report.warnings.len(), 1);
+    let link = |path: &str| {
+        fs::read_link(staging.join(path)).expect("a link").to_string_lossy().into_owned()
+    };
+    assert_eq!(link(".bin/a"), "../a/cli.js");
+    assert_eq!(link(".bin/c"), "../@s/c/bin/c");
+    assert_eq!(link("a/node_modules/.bin/b"), "../b/b.js");
+    assert_eq!(
+        fs::read_to_string(staging.join(".bin/a")).expect("linked"),
+        "#!/usr/bin/env node\nx\r\n"
+    );
+    let mode =
+        |path: &str| fs::metadata(staging.join(path)).expect("there").permissions().mode() & 0o111;
+    assert_eq!((mode(".bin/a"), mode("a/package.json")), (0o111, 0));
+    assert!(!staging.join(".bin/gone").exists());
+}
+
+#[test]
+fn the_first_package_keeps_a_contended_command() {
+    let (place, store) = store();
+    let packages = ["b", "a", "@z/c"].map(|name| {
+        stored(&store, &format!("node_modules/{name}"), name, "1.0.0", &[("x", "")], &[("x", "x")])
+    });
+    let staging = place.path().join("node_modules");
+    stage(&store, &resolution(packages.to_vec()), &staging, Options::default()).expect("honest");
+    assert_eq!(
+        fs::read_link(staging.join(".bin/x")).expect("a link").to_string_lossy(),
+        "../@z/c/x"
+    );
+}
+
+#[test]
+fn a_copy_inside_of_a_tarball_gives_way_to_the_plan() {
+    let (place, store) = store();
+    let inside = [
+        ("node_modules/b/package.json", "{}"),
+        ("node_modules/b/old.js", ""),
+        ("node_modules/k/x", ""),
+    ];
+    let packages = vec![
+        stored(&store, "node_modules/a", "a", "1.0.0", &inside, &[]),
+        stored(&store, "node_modules/a/node_modules/b", "b", "1.0.0", &[], &[]),
+    ];
+    let staging = place.path().join("node_modules");
+    let report =
+        stage(&store, &resolution(packages), &staging, Options::default()).expect("honest");
+    assert_eq!(report.warnings.len(), 1);
+    assert!(!staging.join("a/node_modules/b/old.js").exists());
+    assert!(staging.join("a/node_modules/k/x").exists());
+}
+
+#[test]
+fn a_package_that_says_it_is_another_is_refused() {
+    let (_place, store) = store();
+    for (name, version) in [("b", "1.0.0"), ("a", "1.0.1")] {
+        let mut package = stored(&store, "node_modules/a", name, version, &[], &[]);
+        (package.name, package.version) = ("a".to_owned(), "1.0.0".to_owned());
+        check_refused(&store, vec![package], "identity-mismatch");
+    }
+    assert!(
+        same_version("v1.0.0", "1.0.0")
+            && same_version("1.0.0+build", "1.0.0")
+            && !same_version("1.0", "1.0.0")
+    );
+}
+
+#[test]
+fn places_outside_of_the_tree_are_refused() {
+    let (_place, store) = store();
+    for place in [
+        "",
+        "node_modules",
+        "node_modules/..",
+        "node_modules/../a",
+        "/node_modules/a",
+        "a",
+        "node_modules/a/b",
+        "node_modules/.bin",
+        "node_modules/@s",
+        "node_modules/@s/.c",
+        "node_modules/a/node_modules",
+        "node_modules/node_modules",
+        "node_modules/a/../../../b",
+    ] {
+        check_refused(&store, vec![stored(&store, place, "a", "1.0.0", &[], &[])], "bad-place");
+    }
+    let orphan = stored(&store, "node_modules/x/node_modules/a", "a", "1.0.0", &[], &[]);
+    check_refused(&store, vec![orphan], "bad-place");
+    let twin = stored(&store, "node_modules/a", "a", "1.0.0", &[], &[]);
+    check_refused(&store, vec![twin.clone(), twin], "bad-place");
+}
+
+#[test]
+fn commands_that_leave_their_directory_are_refused() {
+    let (_place, store) = store();
+    for bin in [
+        ("../x", "a"),
+        ("..", "a"),
+        ("a/b", "a"),
+        ("", "a"),
+        ("a\\b", "a"),
+        ("c:x", "a"),
+        ("x", "../a"),
+        ("x", "b/../../a"),
+        ("x", ""),
+    ] {
+        let package = stored(&store, "node_modules/a", "a", "1.0.0", &[("a", "")], &[bin]);
+        check_refused(&store, vec![package], "unsafe-command");
+    }
+}
+
+#[test]
+fn a_package_that_was_not_fetched_is_an_error_worth_a_retry() {
+    let (_place, store) = store();
+    let mut package = stored(&store, "node_modules/a", "a", "1.0.0", &[], &[]);
+    package.artifact.hashes.sha512 = None;
+    package.artifact.hashes.sha256 = Some("ab".repeat(32));
+    check_refused(&store, vec![package], "not-in-store");
+}
+
+#[test]
+fn damage_in_the_store_makes_the_package_fetched_again() {
+    let (place, store) = store();
+    let package = stored(&store, "node_modules/a", "a", "1.0.0", &[("x", "content")], &[]);
+    let entry = store.require(&package).expect("there");
+    fs::remove_file(store.object_path(&entry.file("x").expect("there").object)).expect("there");
+    let error = stage(
+        &store,
+        &resolution(vec![package.clone()]),
+        &place.path().join("n"),
+        Options::default(),
+    )
+    .expect_err("damaged");
+    assert_eq!(error.code, crate::store::DAMAGED);
+    assert!(store.package(&package).is_none());
+}
+
+#[test]
+fn a_link_in_a_tarball_is_told() {
+    let (place, store) = store();
+    let mut entries = crate::install::tests::npm_entries("a", "1.0.0", &[]);
+    entries.push(TarEntry { kind: b'2', ..crate::unpack::tests::forge::file("package/link", b"") });
+    let bytes = crate::unpack::tests::forge::tarball(&entries);
+    let mut package = package(&store, Ecosystem::Npm, "a", "1.0.0", &bytes);
+    package.place = "node_modules/a".to_owned();
+    let report =
+        stage(&store, &resolution(vec![package]), &place.path().join("n"), Options::default())
+            .expect("as npm");
+    assert!(report.warnings[0].contains("`package/link` was left out"), "{:?}", report.warnings);
+}

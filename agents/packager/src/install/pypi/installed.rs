@@ -1,5 +1,5 @@
-//! What an environment holds, and how a package leaves it: by its own `RECORD`, and never by a path that leads out of the
-//! environment.
+//! What an environment holds, and how a package leaves it: by its own `RECORD`, and never by a path
+//! that leads out of the environment.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -40,7 +40,8 @@ pub struct Removed {
     pub shared: usize,
 }
 
-/// The directory for packages of an existing environment, relative to it, whatever its interpreter is called.
+/// The directory for packages of an existing environment, relative to it, whatever its interpreter
+/// is called.
 pub fn site_packages_of(environment: &Path) -> Option<String> {
     let libraries = fs::read_dir(environment.join("lib")).ok()?;
     let mut names: Vec<String> =
@@ -75,8 +76,9 @@ pub fn installed(site_packages: &Path) -> Result<Vec<Installed>> {
     Ok(found)
 }
 
-/// Removes a package from an environment in staging: every file of its `RECORD` and the byte code made from them.
-/// Files that another package lists, too, stay. Nothing is removed if a single path leads out of the environment.
+/// Removes a package from an environment in staging: every file of its `RECORD` and the byte code
+/// made from them. Files that another package lists, too, stay. Nothing is removed if a single path
+/// leads out of the environment.
 pub fn remove(environment: Environment<'_>, name: &str) -> Result<Removed> {
     let site = environment.interpreter.site_packages();
     let site_path = environment.staging.join(&site);
@@ -100,7 +102,8 @@ pub fn remove(environment: Environment<'_>, name: &str) -> Result<Removed> {
     let root = open_directory(environment.staging)?;
     let mut remover =
         Remover { environment, root, emptied: BTreeSet::new(), removed: Removed::default() };
-    // Looked at as a whole before the first file goes: a link on the way to any of them stops everything.
+    // Looked at as a whole before the first file goes: a link on the way to any of them stops
+    // everything.
     for path in &wanted {
         remover.parent(path)?;
     }

@@ -1,4 +1,5 @@
-//! The commands of Python packages: which ones `entry_points.txt` declares, and the small programs that start them.
+//! The commands of Python packages: which ones `entry_points.txt` declares, and the small programs
+//! that start them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -61,8 +62,8 @@ fn check_name(name: &str) -> Result<&str, Refusal> {
     }
 }
 
-/// `module.sub:attribute.sub`, with extras behind it that mean nothing any more. Both become code, so that nothing but
-/// identifiers may pass.
+/// `module.sub:attribute.sub`, with extras behind it that mean nothing any more. Both become code,
+/// so that nothing but identifiers may pass.
 fn parse_target(value: &str) -> Option<Target> {
     let value = value.split_once('[').map_or(value, |(value, _)| value);
     let (module, attribute) = value.split_once(':')?;
@@ -89,15 +90,17 @@ pub(super) fn program(python: &Path, target: &Target) -> Vec<u8> {
     program
 }
 
-/// A script of a wheel with its first line naming the environment's interpreter, if it asked for that.
+/// A script of a wheel with its first line naming the environment's interpreter, if it asked for
+/// that.
 pub(super) fn rewrite(python: &Path, script: &[u8]) -> Vec<u8> {
     let rest =
         script.iter().position(|byte| *byte == b'\n').map_or(&[][..], |end| &script[end + 1..]);
     [first_line(python).as_slice(), rest].concat()
 }
 
-/// `#!` and the interpreter. Where the kernel could not read that (blanks, or too long), a shell starts it: the lines
-/// are a command for the shell and a text without effect for Python, the trick that pip uses.
+/// `#!` and the interpreter. Where the kernel could not read that (blanks, or too long), a shell
+/// starts it: the lines are a command for the shell and a text without effect for Python, the trick
+/// that pip uses.
 fn first_line(python: &Path) -> Vec<u8> {
     let path = python.to_string_lossy();
     let length = "#!".len() + path.len() + 1;

@@ -1,4 +1,5 @@
-//! Makes an empty environment like `python -m venv` does, but for another path than the one it is made at.
+//! Makes an empty environment like `python -m venv` does, but for another path than the one it is
+//! made at.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::install::{Options, Report};
 use crate::store::Store;
 
-/// Makes the environment in its staging directory, which must be missing or empty. With `seed`, pip is installed from the wheel that
-/// the interpreter brings along, where it does.
+/// Makes the environment in its staging directory, which must be missing or empty. With `seed`, pip
+/// is installed from the wheel that the interpreter brings along, where it does.
 pub fn create(
     store: &Store,
     environment: Environment<'_>,
@@ -54,9 +55,9 @@ fn configuration(environment: Environment<'_>, final_path: &str) -> String {
     )
 }
 
-/// Fills in the interpreter's own templates. Two generations of them exist: the older ones put quotes around the
-/// placeholders, the newer ones expect values that are quoted already. The path needs no escaping in
-/// either ([`Environment::check_path`]).
+/// Fills in the interpreter's own templates. Two generations of them exist: the older ones put
+/// quotes around the placeholders, the newer ones expect values that are quoted already. The path
+/// needs no escaping in either ([`Environment::check_path`]).
 fn write_activation(environment: Environment<'_>, final_path: &str) -> Result<()> {
     let templates = environment.interpreter.stdlib.join("venv/scripts");
     let name = environment
@@ -113,7 +114,8 @@ fn install_seeds(store: &Store, environment: Environment<'_>, options: Options) 
             entry: &entry,
             file_name: &path.file_name().unwrap_or_default().to_string_lossy(),
             identity: None,
-            // As `ensurepip` leaves it: whoever cleans up what Bolide installed must not take the tool away.
+            // As `ensurepip` leaves it: whoever cleans up what Bolide installed must not take the
+            // tool away.
             installer: "pip",
             requested: false,
             commands: match name {

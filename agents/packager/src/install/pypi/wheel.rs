@@ -87,7 +87,8 @@ pub(super) fn layout(
     Ok(Laid { name: entry.name.clone(), files, commands, warnings })
 }
 
-/// `WHEEL` must have a version that is understood, and `METADATA` must say what the directory's name says.
+/// `WHEEL` must have a version that is understood, and `METADATA` must say what the directory's
+/// name says.
 fn check_descriptions(store: &Store, source: &Source<'_>, stem: &str) -> Result<()> {
     let refuse = |text: String| Refusal::Layout(text).of(source.file_name);
     let wheel = description(store, source, stem, "WHEEL")?;
@@ -192,7 +193,8 @@ fn destination(
     }
 }
 
-/// Scripts that begin with `#!python` get the environment's interpreter; all others (programs, too) stay as they are.
+/// Scripts that begin with `#!python` get the environment's interpreter; all others (programs, too)
+/// stay as they are.
 fn content(
     store: &Store,
     environment: Environment<'_>,

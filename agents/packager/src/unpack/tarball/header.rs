@@ -1,4 +1,5 @@
-//! One tar header and the extension headers before it, with every contradiction between them refused. Pure.
+//! One tar header and the extension headers before it, with every contradiction between them
+//! refused. Pure.
 
 use super::BLOCK_BYTES;
 use crate::unpack::{Refusal, printable};
@@ -140,7 +141,8 @@ impl Extension {
         if self.pax_size.is_some_and(|size| size != header.size) {
             return Err(Refusal::Disagree { name: printable(&path), what: "the size" });
         }
-        // The type was decided by the short name; a long one that ends otherwise would be read in two ways.
+        // The type was decided by the short name; a long one that ends otherwise would be read in
+        // two ways.
         if header.kind == Type::File && path.ends_with(b"/") {
             return Err(Refusal::name(&path, "is a file that is named like a directory"));
         }
@@ -148,7 +150,8 @@ impl Extension {
     }
 }
 
-/// A global header may carry a comment (git writes the commit there), but nothing that changes entries.
+/// A global header may carry a comment (git writes the commit there), but nothing that changes
+/// entries.
 pub(super) fn global(body: &[u8]) -> Result<(), Refusal> {
     for record in records(body) {
         let (key, _) = record?;
@@ -207,8 +210,8 @@ fn verify_checksum(block: &[u8; BLOCK_BYTES]) -> Result<(), Refusal> {
     }
 }
 
-/// An octal number with blanks before and blanks or NULs behind. The binary form is refused: it exists for files of more
-/// than 8 GiB.
+/// An octal number with blanks before and blanks or NULs behind. The binary form is refused: it
+/// exists for files of more than 8 GiB.
 fn octal(field: &[u8]) -> Option<u64> {
     let start = field.iter().position(|byte| *byte != b' ')?;
     let digits = &field[start..];

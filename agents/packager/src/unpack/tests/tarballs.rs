@@ -106,7 +106,8 @@ fn names_that_leave_the_folder_are_refused() {
         ("demo-1.0.0/..", "component `..`"),
         ("../x", "component `..`"),
         ("demo-1.0.0//x", "an empty component"),
-        ("demo-1.0.0/./x", "component `.`"),
+        ("./demo-1.0.0/x", "component `.`"),
+        ("demo-1.0.0/.", "component `.`"),
         ("demo-1.0.0/a\\b", "a backslash"),
         ("demo-1.0.0/a\nb", "a control character"),
         ("demo-1.0.0/\u{1b}[31m", "a control character"),
@@ -117,6 +118,15 @@ fn names_that_leave_the_folder_are_refused() {
     let mut not_utf8 = file("demo-1.0.0/x", b"");
     not_utf8.name.push(0xff);
     check_refused(&[not_utf8], "is not UTF-8");
+}
+
+#[test]
+fn superfluous_dots_are_dropped_for_npm_only() {
+    let bytes = tarball(&[file("package/./dist/./a", b"1"), file("package/dist/a", b"1")]);
+    let (files, _) = read(&bytes, Layout::Npm).expect("real packages have it");
+    assert_eq!((files[0].0.as_str(), files[1].0.as_str()), ("dist/a", "dist/a"));
+    assert!(read(&tarball(&[file("demo-1.0.0/./a", b"1")]), CRATE).is_err());
+    assert!(read(&tarball(&[file("package/./../a", b"1")]), Layout::Npm).is_err());
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The directory of a zip archive, checked against the headers in front of the files. Knows no wheels.
+//! The directory of a zip archive, checked against the headers in front of the files. Knows no
+//! wheels.
 
 use crate::limits;
 use crate::unpack::source::Source;
@@ -47,7 +48,8 @@ const LOCATOR64_BYTES: u64 = 20;
 const FLAG_DESCRIPTOR: u16 = 1 << 3;
 /// The name is UTF-8.
 const FLAG_UTF8: u16 = 1 << 11;
-/// Compression level hints, the descriptor, and the name's encoding; every other flag is a feature that no wheel uses.
+/// Compression level hints, the descriptor, and the name's encoding; every other flag is a feature
+/// that no wheel uses.
 const FLAGS_ALLOWED: u16 = 0b110 | FLAG_DESCRIPTOR | FLAG_UTF8;
 
 const EXTRA_ZIP64: u16 = 0x0001;
@@ -55,7 +57,8 @@ const EXTRA_UNICODE_PATH: u16 = 0x7075;
 const EXTRA_UNICODE_COMMENT: u16 = 0x6375;
 const EXTRA_AES: u16 = 0x9901;
 
-/// Reads the directory and every local header, and checks that they cover the archive without gap or overlap.
+/// Reads the directory and every local header, and checks that they cover the archive without gap
+/// or overlap.
 pub(super) fn read(source: Source<'_>, size: u64) -> Result<Vec<Member>, Refusal> {
     let end = find_end(source, size)?;
     let length = usize::try_from(end.directory_size)
@@ -88,7 +91,8 @@ struct End {
     directory_size: u64,
 }
 
-/// Finds the one end record. A second signature in the tail would let another program find another directory.
+/// Finds the one end record. A second signature in the tail would let another program find another
+/// directory.
 fn find_end(source: Source<'_>, size: u64) -> Result<End, Refusal> {
     let tail_size = size.min(END_BYTES + u64::from(u16::MAX));
     let mut tail = vec![0; tail_size as usize];
@@ -143,7 +147,8 @@ fn find_end(source: Source<'_>, size: u64) -> Result<End, Refusal> {
     Ok(end)
 }
 
-/// In the part that programs search for the end record, only the real one may stand outside of the files' content.
+/// In the part that programs search for the end record, only the real one may stand outside of the
+/// files' content.
 fn check_single_end(
     source: Source<'_>,
     end: &End,
@@ -247,7 +252,8 @@ fn central(fields: &mut Fields<'_>) -> Result<Member, Refusal> {
     })
 }
 
-/// Whether the file is executable. Like pip, this does not ask which system the archive claims to come from.
+/// Whether the file is executable. Like pip, this does not ask which system the archive claims to
+/// come from.
 fn unix_type(name: &str, external: u32) -> Result<bool, Refusal> {
     let mode = external >> 16;
     let what = match mode & 0o170_000 {
@@ -294,7 +300,8 @@ impl Long<'_> {
                 .values
                 .next()
                 .ok_or_else(|| Refusal::Disagree { name: self.name.to_owned(), what: "the size" }),
-            // Writers that cannot know the size in advance fill the field in even if it is not asked for.
+            // Writers that cannot know the size in advance fill the field in even if it is not
+            // asked for.
             short => Ok(u64::from(short)),
         }
     }
@@ -330,7 +337,8 @@ fn zip64<'a>(name: &'a str, extra: &[u8]) -> Result<Long<'a>, Refusal> {
     Ok(Long { name, values: long.unwrap_or_default().into_iter(), present })
 }
 
-/// Compares every local header, and checks that headers, contents and descriptors follow each other without a gap.
+/// Compares every local header, and checks that headers, contents and descriptors follow each other
+/// without a gap.
 fn check_locals(
     source: Source<'_>,
     members: &mut [Member],
@@ -401,7 +409,8 @@ fn check_local(source: Source<'_>, member: &Member) -> Result<u64, Refusal> {
     Ok(member.header_start + LOCAL_BYTES + lengths.0 + lengths.1)
 }
 
-/// The descriptor after the content repeats checksum and sizes, with or without a signature, in 32 or 64 bits.
+/// The descriptor after the content repeats checksum and sizes, with or without a signature, in 32
+/// or 64 bits.
 fn check_descriptor(
     source: Source<'_>,
     member: &Member,
