@@ -32,8 +32,12 @@ fn with_bom(text: String, bom: bool) -> String {
 
 /// A manifest that does not read, with the place and what is wrong there.
 fn syntax_error(file: &str, line: usize, column: usize, problem: &str) -> Error {
-    Error::new(Kind::Usage, "manifest-syntax", format!("`{file}` line {line} column {column}: {problem}"))
-        .hint(format!("correct `{file}`, then run the command again; nothing was changed"))
+    Error::new(
+        Kind::Usage,
+        "manifest-syntax",
+        format!("`{file}` line {line} column {column}: {problem}"),
+    )
+    .hint(format!("correct `{file}`, then run the command again; nothing was changed"))
 }
 
 /// A manifest that reads but does not mean anything.
@@ -64,5 +68,9 @@ fn read_toml(file: &str, text: &str) -> Result<toml_edit::DocumentMut, Error> {
 
 /// TOML keeps line ends as written, but what is added has `\n`: brings all to what the file uses.
 fn with_line_ends_of(original: &str, edited: String) -> String {
-    if original.contains("\r\n") { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited }
+    if original.contains("\r\n") {
+        edited.replace("\r\n", "\n").replace('\n', "\r\n")
+    } else {
+        edited
+    }
 }

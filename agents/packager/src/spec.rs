@@ -65,7 +65,8 @@ impl fmt::Display for Spec {
 }
 
 /// What a purl leaves as it is: letters, digits, and `.-_~:`.
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
+const KEPT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
 
 /// The package URL of one exact version. The scope of an npm package is the purl's namespace, `@` percent-encoded.
 ///

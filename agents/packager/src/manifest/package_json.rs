@@ -2,8 +2,9 @@
 //!
 //! Strict JSON as npm reads it (no comments, no trailing commas). Scripts, exports and the rest are not looked at.
 
-use jsonc_parser::ParseOptions;
+use jsonc_parser::common::Ranged;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
+use jsonc_parser::{CollectOptions, ParseOptions};
 use serde_json::{Map, Value};
 
 use super::{invalid, syntax_error, with_bom, without_bom};
@@ -132,7 +133,10 @@ fn table(file: &str, object: &Map<String, Value>, key: &str) -> Result<Dependenc
 
 fn overrides(file: &str, rules: &Map<String, Value>, depth: usize) -> Result<Vec<Override>, Error> {
     if depth > MANIFEST_DEPTH_MAX {
-        return Err(invalid(file, format!("`overrides` is nested deeper than {MANIFEST_DEPTH_MAX}")));
+        return Err(invalid(
+            file,
+            format!("`overrides` is nested deeper than {MANIFEST_DEPTH_MAX}"),
+        ));
     }
     let mut list = Vec::new();
     for (key, value) in rules {
@@ -163,7 +167,8 @@ fn workspaces(file: &str, object: &Map<String, Value>) -> Result<Vec<String>, Er
         Some(Value::Object(inner)) => inner.get("packages").and_then(Value::as_array),
         Some(value) => value.as_array(),
     };
-    let patterns = list.map(|list| list.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+    let patterns =
+        list.map(|list| list.iter().map(|one| one.as_str().map(str::to_owned)).collect());
     patterns.flatten().ok_or_else(|| invalid(file, "`workspaces` is not a list of patterns"))
 }
 
@@ -189,27 +194,62 @@ pub fn add(file: &str, text: Option<&str>, wanted: &[(&str, &str)]) -> Result<St
         return add(file, Some("{}\n"), wanted);
     };
     let (text, bom) = without_bom(file, text)?;
-    let (root, object) = open(file, text)?;
+    let mut text = text.to_owned();
     for (name, want) in wanted {
         check_name(Ecosystem::Npm, name)?;
-        let value = || CstInputValue::String((*want).to_owned());
-        let existing = ["devDependencies", "optionalDependencies", "dependencies"]
-            .into_iter()
-            .find_map(|table| object.object_value(table)?.get(name));
-        match existing {
-            Some(property) => {
-                let same = property.to_serde_value().is_some_and(|old| old == **want);
-                if !same {
-                    property.set_value(value());
-                }
-            }
-            None => {
-                let table = object.object_value_or_set("dependencies");
-                table.insert(position(&table, name), name, value());
+        text = add_one(file, &text, name, want)?;
+    }
+    Ok(with_bom(text, bom))
+}
+
+fn add_one(file: &str, text: &str, name: &str, want: &str) -> Result<String, Error> {
+    let (root, object) = open(file, text)?;
+    let value = CstInputValue::String(want.to_owned());
+    let existing = ["devDependencies", "optionalDependencies", "dependencies"]
+        .into_iter()
+        .find_map(|table| object.object_value(table)?.get(name));
+    match existing {
+        Some(property) => {
+            let same = property.value().and_then(|value| value.to_serde_value());
+            if same.is_none_or(|old| old != *want) {
+                property.set_value(value);
             }
         }
+        None => {
+            if let Some(text) = insert_in_line(text, name, want) {
+                return Ok(text);
+            }
+            let table = object.object_value_or_set("dependencies");
+            let names = table.properties().iter().filter_map(|one| one.decoded_name()).collect();
+            table.insert(position(names, name), name, value);
+        }
     }
-    Ok(with_bom(root.to_string(), bom))
+    Ok(root.to_string())
+}
+
+/// Adds to a table that stands in one line, in one line; the tree editor would break it into several.
+fn insert_in_line(text: &str, name: &str, want: &str) -> Option<String> {
+    let options = ParseOptions::default();
+    let parsed = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &options).ok()?;
+    let table = parsed.value.as_ref()?.as_object()?.get_object("dependencies")?;
+    let properties = &table.properties;
+    let first = properties.first()?;
+    if text.get(table.range.start..table.range.end)?.contains('\n') {
+        return None;
+    }
+    let comma = match properties.get(1) {
+        Some(second) => text.get(first.range.end..second.range.start)?,
+        None => ", ",
+    };
+    let head = text.get(first.range.start..first.value.range().start)?;
+    let colon = &head[head.rfind('"')? + 1..];
+    let entry = format!("{}{colon}{}", Value::from(name), Value::from(want));
+    let names = properties.iter().map(|one| one.name.as_str().to_owned()).collect();
+    let (at, entry) = match properties.get(position(names, name)) {
+        Some(next) => (next.range.start, format!("{entry}{comma}")),
+        None => (properties.last()?.range.end, format!("{comma}{entry}")),
+    };
+    Some(format!("{}{entry}{}", text.get(..at)?, text.get(at..)?))
 }
 
 /// The text without dependencies of these names, in whichever table they stand; an empty table goes too.
@@ -259,12 +299,8 @@ fn open(file: &str, text: &str) -> Result<(CstRootNode, CstObject), Error> {
 }
 
 /// Where a new name goes: in order where the names are in order, else last.
-fn position(table: &CstObject, name: &str) -> usize {
-    let keys: Vec<Box<[u8]>> = table
-        .properties()
-        .iter()
-        .map(|property| sort_key(&property.decoded_name().unwrap_or_default()))
-        .collect();
+fn position(names: Vec<String>, name: &str) -> usize {
+    let keys: Vec<Box<[u8]>> = names.iter().map(|name| sort_key(name)).collect();
     if !keys.is_sorted() {
         return keys.len();
     }

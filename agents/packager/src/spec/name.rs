@@ -37,7 +37,8 @@ pub fn check_name(ecosystem: Ecosystem, name: &str) -> Result<(), Error> {
     match problem {
         None => Ok(()),
         Some(problem) => {
-            let message = format!("`{}` is not a name of a {ecosystem} package: {problem}", shorten(name));
+            let message =
+                format!("`{}` is not a name of a {ecosystem} package: {problem}", shorten(name));
             Err(Error::new(Kind::Usage, "invalid-name", message))
         }
     }
@@ -115,7 +116,9 @@ pub(super) fn check_extra(ecosystem: Ecosystem, extra: &str) -> Result<String, E
         Ecosystem::Cargo => {
             extra.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
                 && extra.len() <= CRATE_NAME_BYTES_MAX * 2
-                && extra.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+./".contains(&byte))
+                && extra
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_+./".contains(&byte))
         }
     };
     if valid {
@@ -125,7 +128,9 @@ pub(super) fn check_extra(ecosystem: Ecosystem, extra: &str) -> Result<String, E
         });
     }
     let message = match ecosystem {
-        Ecosystem::Npm => "packages of npm have no extras, so `[...]` means nothing here".to_owned(),
+        Ecosystem::Npm => {
+            "packages of npm have no extras, so `[...]` means nothing here".to_owned()
+        }
         Ecosystem::Pypi => format!("`{}` is not a name of an extra", shorten(extra)),
         Ecosystem::Cargo => format!("`{}` is not a name of a feature", shorten(extra)),
     };

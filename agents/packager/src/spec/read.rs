@@ -26,7 +26,9 @@ pub(super) fn read(text: &str) -> Result<Spec, Error> {
     let Some((scheme, rest)) = text.split_once(':') else {
         let problem = if text.is_empty() { "it is empty" } else { "it does not name an ecosystem" };
         let hint = match normalize_name(Ecosystem::Npm, text) {
-            Ok(name) => format!("write `npm:{name}`, `pypi:{name}`, `cargo:{name}`, or a purl such as `pkg:npm/{name}`"),
+            Ok(name) => format!(
+                "write `npm:{name}`, `pypi:{name}`, `cargo:{name}`, or a purl such as `pkg:npm/{name}`"
+            ),
             Err(_) => FORMS.to_owned(),
         };
         return Err(Error { hint: Some(hint), ..invalid(text, problem) });
@@ -54,7 +56,8 @@ fn ecosystem(text: &str, name: &str) -> Result<Ecosystem, Error> {
         return Ok(found);
     }
     if KNOWN_ONLY.contains(&lower.as_str()) {
-        let message = format!("packages of `{lower}` are known but cannot be installed by this version");
+        let message =
+            format!("packages of `{lower}` are known but cannot be installed by this version");
         return Err(Error::new(Kind::Usage, "unsupported-ecosystem", message)
             .hint("npm, pypi and cargo can be installed"));
     }
@@ -198,9 +201,9 @@ fn exact(text: &str, ecosystem: Ecosystem, version: &str) -> Result<String, Erro
     };
     match ecosystem {
         _ if version.is_empty() => Ok(String::new()),
-        Ecosystem::Npm => {
-            Version::parse(version).map(|version| format!("={version}")).map_err(|_| not_a_version())
-        }
+        Ecosystem::Npm => Version::parse(version)
+            .map(|version| format!("={version}"))
+            .map_err(|_| not_a_version()),
         Ecosystem::Pypi => version
             .parse::<pep440_rs::Version>()
             .map(|version| format!("=={version}"))
@@ -224,7 +227,10 @@ fn extras_of(text: &str, ecosystem: Ecosystem, qualifiers: &str) -> Result<Vec<S
             continue;
         }
         if wanted.is_empty() || !key.eq_ignore_ascii_case(wanted) {
-            return Err(invalid(text, &format!("the qualifier `{}` is not supported", shorten(key))));
+            return Err(invalid(
+                text,
+                &format!("the qualifier `{}` is not supported", shorten(key)),
+            ));
         }
         let value = decoded(text, value)?;
         extras.extend(value.split(',').map(str::trim).filter(|e| !e.is_empty()).map(str::to_owned));

@@ -10,7 +10,8 @@ fn check(text: &str, expected: &str) {
     match Spec::parse(text) {
         Ok(spec) => {
             let extras = spec.extras.join(",");
-            let shown = format!("{} {} [{extras}] {:?}", spec.ecosystem, spec.name, spec.requirement);
+            let shown =
+                format!("{} {} [{extras}] {:?}", spec.ecosystem, spec.name, spec.requirement);
             assert_eq!(shown, expected, "{text}");
             assert_eq!(Spec::parse(&spec.to_string()).expect("its own text"), spec, "{text}");
         }
@@ -33,7 +34,10 @@ fn short_specs_are_read() {
     check("NPM:express", "npm express [] \"\"");
     check("pypi:requests", "pypi requests [] \"\"");
     check("pypi:Foo.Bar__baz", "pypi foo-bar-baz [] \"\"");
-    check("pypi:requests[socks,Use_Chardet]>=2.31,<3", "pypi requests [socks,use-chardet] \">=2.31,<3\"");
+    check(
+        "pypi:requests[socks,Use_Chardet]>=2.31,<3",
+        "pypi requests [socks,use-chardet] \">=2.31,<3\"",
+    );
     check("pypi:requests==2.31.0", "pypi requests [] \"==2.31.0\"");
     check("pypi:requests ~= 2.31", "pypi requests [] \"~= 2.31\"");
     check("cargo:serde@1", "cargo serde [] \"1\"");

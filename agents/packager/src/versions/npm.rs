@@ -1,7 +1,7 @@
 //! npm's versions and ranges, read exactly as npm's own library reads them.
 //!
 //! Strict text is semver 2.0.0 with an optional `v`; loose text also allows `=1.2.3`, leading zeros and
-//! `1.2.3beta`, which registries still serve. Ranges are in [`range`]. Nothing here knows packages or tags.
+//! `1.2.3beta`, which registries still serve. Ranges are in `range`. Nothing here knows packages or tags.
 
 mod range;
 mod scan;
@@ -154,7 +154,10 @@ impl Version {
             major: number(parts.major)?,
             minor: number(parts.minor)?,
             patch: number(parts.patch)?,
-            pre: parts.pre.map(|pre| pre.split('.').map(Identifier::new).collect()).unwrap_or_default(),
+            pre: parts
+                .pre
+                .map(|pre| pre.split('.').map(Identifier::new).collect())
+                .unwrap_or_default(),
         })
     }
 

@@ -16,8 +16,7 @@ fn a_new_file_is_as_npm_writes_it() {
 #[test]
 fn names_go_in_order_where_they_were_in_order() {
     let text = "{\n  \"dependencies\": {\n    \"a\": \"1\",\n    \"c\": \"1\"\n  }\n}\n";
-    let expected =
-        "{\n  \"dependencies\": {\n    \"a\": \"1\",\n    \"b\": \"^2\",\n    \"c\": \"1\"\n  }\n}\n";
+    let expected = "{\n  \"dependencies\": {\n    \"a\": \"1\",\n    \"b\": \"^2\",\n    \"c\": \"1\"\n  }\n}\n";
     check_add(text, &[("b", "^2")], expected);
     let expected = "{\n  \"dependencies\": {\n    \"@s/x\": \"^2\",\n    \"a\": \"1\",\n    \"c\": \"1\"\n  }\n}\n";
     check_add(text, &[("@s/x", "^2")], expected);
@@ -26,19 +25,37 @@ fn names_go_in_order_where_they_were_in_order() {
 #[test]
 fn names_go_last_where_there_was_no_order() {
     let text = "{\"dependencies\": {\"z\": \"1\", \"c\": \"1\"}}";
-    check_add(text, &[("d", "^2")], "{\"dependencies\": {\"z\": \"1\", \"c\": \"1\", \"d\": \"^2\"}}");
+    check_add(
+        text,
+        &[("d", "^2")],
+        "{\"dependencies\": {\"z\": \"1\", \"c\": \"1\", \"d\": \"^2\"}}",
+    );
 }
 
 #[test]
 fn indentation_line_ends_and_a_missing_last_line_end_stay() {
     let text = "{\r\n\t\"name\": \"x\",\r\n\t\"dependencies\": {\r\n\t\t\"a\": \"1\"\r\n\t}\r\n}";
-    let expected =
-        "{\r\n\t\"name\": \"x\",\r\n\t\"dependencies\": {\r\n\t\t\"a\": \"1\",\r\n\t\t\"b\": \"2\"\r\n\t}\r\n}";
+    let expected = "{\r\n\t\"name\": \"x\",\r\n\t\"dependencies\": {\r\n\t\t\"a\": \"1\",\r\n\t\t\"b\": \"2\"\r\n\t}\r\n}";
     check_add(text, &[("b", "2")], expected);
     let text = "{\r\n    \"name\": \"x\"\r\n}\r\n";
-    let expected =
-        "{\r\n    \"name\": \"x\",\r\n    \"dependencies\": {\r\n        \"b\": \"2\"\r\n    }\r\n}\r\n";
+    let expected = "{\r\n    \"name\": \"x\",\r\n    \"dependencies\": {\r\n        \"b\": \"2\"\r\n    }\r\n}\r\n";
     check_add(text, &[("b", "2")], expected);
+}
+
+#[test]
+fn a_table_in_one_line_stays_in_one_line() {
+    check_add(
+        "{\"dependencies\":{\"a\":\"1\"}}",
+        &[("b", "2")],
+        "{\"dependencies\":{\"a\":\"1\", \"b\":\"2\"}}",
+    );
+    let text = "{ \"dependencies\": { \"b\": \"1\", \"c\": \"1\" } }\n";
+    let expected = "{ \"dependencies\": { \"a\": \"2\", \"b\": \"1\", \"c\": \"1\" } }\n";
+    check_add(text, &[("a", "2")], expected);
+    for name in ["a", "bb", "d"] {
+        let added = add("package.json", Some(text), &[(name, "^2")]).expect("added");
+        assert_eq!(remove("package.json", &added, &[name]).expect("removed"), text, "{name}");
+    }
 }
 
 #[test]

@@ -161,9 +161,11 @@ impl<'a> Catalogue<'a> {
             latest: loaded.packument.dist_tags.get("latest").cloned(),
         };
         let entry = match want {
-            Want::Tag(tag) => {
-                loaded.packument.dist_tags.get(tag).and_then(|text| loaded.packument.versions.get(text))
-            }
+            Want::Tag(tag) => loaded
+                .packument
+                .dist_tags
+                .get(tag)
+                .and_then(|text| loaded.packument.versions.get(text)),
             Want::Exact { text, .. } => loaded.packument.versions.get(text),
             Want::Range { range, any } => self.best(&loaded, range, *any),
             Want::Alias { .. } | Want::Unsupported(_) => None,
@@ -229,7 +231,9 @@ impl<'a> Catalogue<'a> {
             let mut versions: Vec<(Version, Arc<Entry>)> = packument
                 .versions
                 .iter()
-                .filter_map(|(text, entry)| Some((Version::parse_loose(text).ok()?, Arc::clone(entry))))
+                .filter_map(|(text, entry)| {
+                    Some((Version::parse_loose(text).ok()?, Arc::clone(entry)))
+                })
                 .collect();
             versions.sort_by(|(left, _), (right, _)| right.cmp(left));
             Rc::new(Loaded { packument, versions })

@@ -104,7 +104,9 @@ pub(super) fn deepest_target(tree: &Tree<'_>, start: NodeId, folder: Folder) -> 
     tree.ancestry(start)
         .find(|&target| {
             tree.is_top(target)
-                || tree.edge_named(target, folder).is_none_or(|edge| !tree.edge(edge).role.is_peer())
+                || tree
+                    .edge_named(target, folder)
+                    .is_none_or(|edge| !tree.edge(edge).role.is_peer())
         })
         .unwrap_or(start)
 }
@@ -198,8 +200,7 @@ impl Check {
                 None => {}
             }
             for member in members {
-                let deepest =
-                    deepest_target(tree, tree.edge(entry).from, tree.node(member).folder);
+                let deepest = deepest_target(tree, tree.edge(entry).from, tree.node(member).folder);
                 if deepest == self.target || tree.is_below(self.target, deepest) {
                     return false;
                 }
@@ -343,7 +344,10 @@ pub(super) fn gather(
     }
     // Each node that leaves makes those behind it needed from outside.
     let needed = |set: &HashSet<NodeId>, id: NodeId| {
-        tree.node(id).edges_in.iter().any(|&edge| !set.contains(&tree.edge(edge).from) && counts(edge))
+        tree.node(id)
+            .edges_in
+            .iter()
+            .any(|&edge| !set.contains(&tree.edge(edge).from) && counts(edge))
     };
     let mut open: Vec<NodeId> = order.iter().copied().filter(|&id| needed(&set, id)).collect();
     while let Some(id) = open.pop() {

@@ -21,20 +21,33 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
     let mut warnings = Vec::new();
     let required = reachable(builder, &HashSet::new(), |role| !role.is_optional());
     let mut dropped: HashSet<NodeId> = HashSet::new();
+    let mut elsewhere = 0;
     for node in builder.tree.placed() {
         let Some(why) = unusable(builder, request, node) else { continue };
         if !required.contains(&node) {
             drop_optional(builder, node, &mut dropped);
-            warnings.push(format!("optional {} is left out: {}", builder.describe(node), why.text()));
+            match why {
+                Unusable::Platform(_) => elsewhere += 1,
+                Unusable::Failed | Unusable::Engine(_) => {
+                    let text = why.text();
+                    warnings
+                        .push(format!("optional {} is left out: {text}", builder.describe(node)));
+                }
+            }
         } else {
             match why {
                 Unusable::Failed => return Err(failed(builder, node)),
-                Unusable::Platform(text) => return Err(Failure::Other(wrong_platform(builder, node, &text))),
+                Unusable::Platform(text) => {
+                    return Err(Failure::Other(wrong_platform(builder, node, &text)));
+                }
                 Unusable::Engine(text) => {
                     warnings.push(format!("{} {text}", builder.describe(node)));
                 }
             }
         }
+    }
+    if elsewhere > 0 {
+        warnings.push(format!("optional packages for other platforms are left out: {elsewhere}"));
     }
     let kept = kept_nodes(builder, &dropped);
     warn_of_edges(builder, &kept, &mut warnings);
@@ -72,7 +85,9 @@ fn unusable(builder: &Builder<'_>, request: &Request<'_>, node: NodeId) -> Optio
         if !list.is_empty() && !here.is_some_and(|here| allowed(list, here)) {
             let here = here.unwrap_or("none");
             let list = shorten(&list.join(", "));
-            return Some(Unusable::Platform(format!("is for {what} `{list}`, and here it is `{here}`")));
+            return Some(Unusable::Platform(format!(
+                "is for {what} `{list}`, and here it is `{here}`"
+            )));
         }
     }
     if !package.engine_fits {
@@ -164,15 +179,19 @@ fn failed(builder: &Builder<'_>, node: NodeId) -> Failure {
     let Content::Failed(failure) = &builder.tree.node(node).content else {
         return Failure::Other(Error::new(Kind::Failed, "internal", "a failure without a reason"));
     };
-    let edge = builder.tree.node(node).edges_in.iter().copied().find(|&edge| {
-        !builder.tree.edge(edge).role.is_optional()
-    });
+    let edge = builder
+        .tree
+        .node(node)
+        .edges_in
+        .iter()
+        .copied()
+        .find(|&edge| !builder.tree.edge(edge).role.is_optional());
     match (edge, &failure.no_match) {
         (Some(edge), Some((package, latest))) => builder.no_match(edge, package, latest.as_deref()),
         (Some(edge), None) => {
             let from = builder.tree.edge(edge).from;
             let mut error = failure.error.clone();
-            if from != builder.top && error.kind != Kind::Usage {
+            if from != builder.top && error.code != "unsupported-dependency" {
                 error.message = format!("{}; {} needs it", error.message, builder.describe(from));
             }
             Failure::Other(error)
@@ -182,11 +201,13 @@ fn failed(builder: &Builder<'_>, node: NodeId) -> Failure {
 }
 
 fn wrong_platform(builder: &Builder<'_>, node: NodeId, text: &str) -> Error {
-    let dependent = builder.tree.node(node).edges_in.first().map(|&edge| {
-        format!("; {} needs it", builder.describe(builder.tree.edge(edge).from))
-    });
-    let message =
-        format!("{} {text}{}", builder.describe(node), dependent.unwrap_or_default());
+    let dependent = builder
+        .tree
+        .node(node)
+        .edges_in
+        .first()
+        .map(|&edge| format!("; {} needs it", builder.describe(builder.tree.edge(edge).from)));
+    let message = format!("{} {text}{}", builder.describe(node), dependent.unwrap_or_default());
     Error::new(Kind::Conflict, "unsupported-platform", message)
         .hint("ask for another version of it, or put it under `optionalDependencies`")
 }
@@ -200,22 +221,37 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
         if let Some(package) = builder.tree.package_of(node) {
             let entry = &builder.tree.catalogue.package(package).entry;
             if let Some(text) = &entry.deprecated {
-                warnings.push(format!("{} is deprecated: {}", builder.describe(node), shorten(text)));
+                warnings.push(format!(
+                    "{} is deprecated: {}",
+                    builder.describe(node),
+                    shorten(text)
+                ));
             }
         }
         for edge in builder.tree.edges_out(node) {
             let one = builder.tree.edge(edge);
-            if one.valid() || builder.tree.node(node).shape.bundled.contains(&one.folder) {
+            if builder.tree.node(node).shape.bundled.contains(&one.folder) {
+                continue;
+            }
+            // What was left out may have hidden something further up.
+            let found = builder.tree.ancestry(node).find_map(|above| {
+                let child = builder.tree.node(above).children.get(&one.folder).copied();
+                child.filter(|child| kept.contains(child))
+            });
+            if found.map_or(one.role.is_optional(), |found| {
+                builder.tree.satisfies(found, edge) && one.valid()
+            }) {
                 continue;
             }
             let name = builder.tree.catalogue.names.text(one.name);
             let want = shorten(&builder.tree.catalogue.want_text(one.want));
-            let found = match one.to {
+            let kind = if one.role.is_peer() { "wants the peer" } else { "needs" };
+            let found = match found {
                 Some(to) => format!("finds {}", builder.describe(to)),
                 None => "finds none".to_owned(),
             };
             warnings.push(format!(
-                "{} wants the peer `{name}@{want}` but {found}, because others need that",
+                "{} {kind} `{name}@{want}` but {found}, because others need that",
                 builder.describe(node)
             ));
         }
@@ -241,11 +277,8 @@ fn write_down(
     nodes.sort();
     let index: HashMap<NodeId, usize> =
         nodes.iter().enumerate().map(|(at, (_, _, _, node))| (*node, at)).collect();
-    let direct: HashSet<NodeId> = builder
-        .tree
-        .edges_out(builder.top)
-        .filter_map(|edge| builder.tree.edge(edge).to)
-        .collect();
+    let direct: HashSet<NodeId> =
+        builder.tree.edges_out(builder.top).filter_map(|edge| builder.tree.edge(edge).to).collect();
     let mut packages = Vec::with_capacity(nodes.len());
     for (name, version, place, node) in nodes {
         let Some(id) = builder.tree.package_of(node) else { continue };
@@ -284,7 +317,8 @@ fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
         return Err(Error::new(Kind::Verification, "no-archive", message));
     }
     if entry.hashes.is_empty() {
-        let message = format!("the registry gives no sha512 or sha256 for {what}, so it cannot be verified");
+        let message =
+            format!("the registry gives no sha512 or sha256 for {what}, so it cannot be verified");
         return Err(Error::new(Kind::Verification, "no-integrity", message)
             .hint("ask for a version that was published with an integrity"));
     }

@@ -65,7 +65,8 @@ impl Rules {
             let referred = text.strip_prefix('$').and_then(|name| root.declared(name));
             Rc::from(referred.unwrap_or(text))
         });
-        let id = RuleId(u32::try_from(self.rules.len()).expect("rules are bounded by the manifest"));
+        let id =
+            RuleId(u32::try_from(self.rules.len()).expect("rules are bounded by the manifest"));
         self.rules.push(Rule {
             parent: Some(parent),
             name: name.into(),

@@ -1,9 +1,9 @@
 //! Puts a package and those of its peers that the tree lacks into the highest folder that takes all of them.
 //!
-//! Follows npm's Arborist step by step; see [`super::check`] for the question, here is the deed: replacing, removing
+//! Follows npm's Arborist step by step; see `check` for the question, here is the deed: replacing, removing
 //! what nobody needs any more, and telling the builder whose dependencies have to be looked at again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::check::{
     Check, Mode, Verdict, can_replace, check, deepest_target, gather, peer_entry_sets,
@@ -168,9 +168,9 @@ fn clash(tree: &Tree<'_>, entry: EdgeId, dep: NodeId, check: Option<Check>) -> C
         check = Some(*inner);
     }
     let (edge, dep) = check.as_ref().map_or((entry, dep), |check| (check.edge, check.dep));
-    let current = check
-        .as_ref()
-        .and_then(|check| check.current.or_else(|| tree.resolve(check.target, tree.edge(edge).folder)));
+    let current = check.as_ref().and_then(|check| {
+        check.current.or_else(|| tree.resolve(check.target, tree.edge(edge).folder))
+    });
     let rival = current.and_then(|current| {
         let objects = |edge: &&EdgeId| tree.edge(**edge).valid() && !tree.satisfies(dep, **edge);
         tree.node(current).edges_in.iter().find(objects).copied()
@@ -194,10 +194,13 @@ fn is_projects_own(tree: &Tree<'_>, entry: EdgeId) -> bool {
         return false;
     }
     let edges_in = &tree.node(from).edges_in;
-    let direct = |&edge: &EdgeId| !tree.edge(edge).role.is_peer() && is_project(tree.edge(edge).from);
+    let direct =
+        |&edge: &EdgeId| !tree.edge(edge).role.is_peer() && is_project(tree.edge(edge).from);
     edges_in.iter().any(direct)
         || (edges_in.iter().any(|&edge| tree.edge(edge).role.is_peer())
-            && peer_entry_sets(tree, from).iter().any(|(edge, _)| is_project(tree.edge(*edge).from)))
+            && peer_entry_sets(tree, from)
+                .iter()
+                .any(|(edge, _)| is_project(tree.edge(*edge).from)))
 }
 
 fn overrule(tree: &mut Tree<'_>, edge: EdgeId, outcome: &mut Outcome) {
@@ -276,7 +279,10 @@ fn prune_after_replacement(tree: &mut Tree<'_>, placed: NodeId, idle: &[NodeId])
         one.from != placed && one.to != Some(placed) && one.valid()
     });
     for node in gone {
-        tree.detach(node);
+        // The new one itself is reached through its dependencies where they go in a circle.
+        if node != placed {
+            tree.detach(node);
+        }
     }
 }
 
@@ -311,9 +317,9 @@ fn sorted_children(tree: &Tree<'_>, node: NodeId) -> Vec<NodeId> {
 fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
     let mut open = vec![node];
     // Whoever was asked once and stayed need not be asked again in this walk.
-    let mut asked: HashMap<NodeId, ()> = HashMap::new();
+    let mut asked: HashSet<NodeId> = HashSet::new();
     while let Some(node) = open.pop() {
-        if !tree.node(node).placed || asked.insert(node, ()).is_some() {
+        if !tree.node(node).placed || !asked.insert(node) {
             continue;
         }
         if is_needless(tree, node) {

@@ -28,8 +28,21 @@ pub(super) struct Clash {
 pub(super) enum Stop {
     Clash(Clash),
     /// The same package would have to be nested in itself for ever.
-    Endless { edge: EdgeId, above: NodeId },
-    TooDeep { edge: EdgeId },
+    Endless {
+        edge: EdgeId,
+        above: NodeId,
+    },
+    TooDeep {
+        edge: EdgeId,
+    },
+    /// Packages push each other out of their places for ever; one of them.
+    Restless {
+        node: NodeId,
+    },
+    /// A chain of peers longer than the limit, or one that comes back with another version each time.
+    PeerChain {
+        edge: EdgeId,
+    },
     /// A bound was reached; the text says which.
     Bound(String),
     Deadline,
@@ -68,7 +81,8 @@ impl Builder<'_> {
         let mut known = vec![node];
         let mut at = node;
         while texts.len() < CHAIN_SHOWN {
-            let Some(&edge) = self.tree.node(at).edges_in.iter().find(|&&edge| self.tree.edge(edge).valid())
+            let Some(&edge) =
+                self.tree.node(at).edges_in.iter().find(|&&edge| self.tree.edge(edge).valid())
             else {
                 // A staged package is needed by the node that its stage stands for.
                 let stage = self.tree.node(at).parent;
@@ -111,6 +125,24 @@ impl Builder<'_> {
                 ),
                 candidates: Vec::new(),
             },
+            Stop::Restless { node } => Failure::Conflict {
+                explanation: format!(
+                    "the dependencies of {}{} and of others push each other out of their places without end; no tree of folders satisfies all of them",
+                    self.describe(node),
+                    self.chain(node)
+                ),
+                candidates: Vec::new(),
+            },
+            Stop::PeerChain { edge } => Failure::Conflict {
+                explanation: format!(
+                    "{}{} has the peer dependency {}, at the end of a chain of peers that is longer than {} or never ends",
+                    self.describe(self.tree.edge(edge).from),
+                    self.chain(self.tree.edge(edge).from),
+                    self.wish(edge),
+                    crate::limits::NPM_PEER_DEPTH_MAX
+                ),
+                candidates: Vec::new(),
+            },
             Stop::TooDeep { edge } => Failure::Other(bound(format!(
                 "{} would have to stand deeper than {} folders",
                 self.wish(edge),
@@ -118,8 +150,12 @@ impl Builder<'_> {
             ))),
             Stop::Bound(text) => Failure::Other(bound(text)),
             Stop::Deadline => Failure::Other(
-                Error::new(Kind::Failed, "deadline", "the resolution took longer than it was given")
-                    .retryable(),
+                Error::new(
+                    Kind::Failed,
+                    "deadline",
+                    "the resolution took longer than it was given",
+                )
+                .retryable(),
             ),
             Stop::Other(error) => Failure::Other(error),
         }
@@ -164,19 +200,21 @@ impl Builder<'_> {
         }
         // Another version of who has the peer, as long as the project asks for it by itself.
         let current = clash.current.and_then(|current| self.tree.version_of(current)).cloned();
-        if let (Some(current), Content::Package(package)) =
-            (current, &self.tree.node(from).content)
+        if let (Some(current), Content::Package(package)) = (current, &self.tree.node(from).content)
         {
-            let dependent = self.tree.catalogue.names.text(self.tree.catalogue.package(*package).name);
+            let dependent =
+                self.tree.catalogue.names.text(self.tree.catalogue.package(*package).name);
             if self.is_direct(&dependent) {
-                let fits = |text: &String| Range::parse(text).is_ok_and(|range| range.satisfies(&current));
+                let fits =
+                    |text: &String| Range::parse(text).is_ok_and(|range| range.satisfies(&current));
                 let entries = self.tree.catalogue.entries(&dependent);
                 let found = entries.iter().find(|(version, entry)| {
                     !version.is_prerelease() && entry.peer_dependencies.get(&*name).is_none_or(fits)
                 });
                 if let Some((version, _)) = found {
                     let range = format!("^{version}");
-                    let text = format!("use `{dependent}@{range}`, which accepts `{name}@{current}`");
+                    let text =
+                        format!("use `{dependent}@{range}`, which accepts `{name}@{current}`");
                     repairs.push(repair(&dependent, &range, text));
                 }
             }
@@ -193,9 +231,9 @@ impl Builder<'_> {
     }
 
     fn is_direct(&self, name: &str) -> bool {
-        self.tree.edges_out(self.top).any(|edge| {
-            *self.tree.catalogue.names.text(self.tree.edge(edge).name) == *name
-        })
+        self.tree
+            .edges_out(self.top)
+            .any(|edge| *self.tree.catalogue.names.text(self.tree.edge(edge).name) == *name)
     }
 
     /// A required package of which no version will do.

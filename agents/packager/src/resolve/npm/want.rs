@@ -146,7 +146,10 @@ pub(super) fn unsupported(name: &str, text: &str, why: &str, dependent: &str) ->
     Error::new(
         Kind::Usage,
         "unsupported-dependency",
-        format!("{dependent} needs `{name}` from `{}`, which is {why}", shorten(&without_secret(text))),
+        format!(
+            "{dependent} needs `{name}` from `{}`, which is {why}",
+            shorten(&without_secret(text))
+        ),
     )
     .hint("only packages of a registry are installed; ask for a published version instead")
 }

@@ -43,7 +43,12 @@ pub(super) fn partial(text: &str, loose: bool) -> Option<PartialParts<'_>> {
     let text = skip_prefix(text);
     let (major, rest) = wildcard_or_number(text, loose)?;
     let Some(rest) = rest.strip_prefix('.') else {
-        return rest.is_empty().then_some(PartialParts { major, minor: None, patch: None, pre: None });
+        return rest.is_empty().then_some(PartialParts {
+            major,
+            minor: None,
+            patch: None,
+            pre: None,
+        });
     };
     let (minor, rest) = wildcard_or_number(rest, loose)?;
     let minor = Some(minor);
@@ -100,7 +105,10 @@ fn patch_and_end(text: &str, loose: bool) -> Option<(&str, Option<&str>)> {
 }
 
 /// What follows a patch number: `[-pre][+build]` and nothing else. The outer option is failure.
-#[expect(clippy::option_option, reason = "outer: does it read at all; inner: is there a pre-release")]
+#[expect(
+    clippy::option_option,
+    reason = "outer: does it read at all; inner: is there a pre-release"
+)]
 fn end(text: &str, loose: bool) -> Option<Option<&str>> {
     let (body, build) = match text.split_once('+') {
         Some((body, build)) => (body, Some(build)),

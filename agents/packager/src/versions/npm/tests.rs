@@ -17,7 +17,8 @@ fn range(text: &str) -> Range {
 #[test]
 fn versions_read_as_the_table_says() {
     for (text, strict, loose) in table::VERSIONS {
-        let read = |result: Result<Version, ParseError>| result.map_or("!".into(), |v| v.to_string());
+        let read =
+            |result: Result<Version, ParseError>| result.map_or("!".into(), |v| v.to_string());
         assert_eq!(read(Version::parse(text)), *strict, "strict {text:?}");
         assert_eq!(read(Version::parse_loose(text)), *loose, "loose {text:?}");
     }
@@ -27,7 +28,11 @@ fn versions_read_as_the_table_says() {
 fn ranges_read_as_the_table_says() {
     for (text, loose, strict, with_pre) in table::RANGES {
         let read = |options| Range::parse_with(text, options).map_or("!".into(), |r| r.to_string());
-        assert_eq!(read(Options { loose: true, include_prerelease: false }), *loose, "loose {text:?}");
+        assert_eq!(
+            read(Options { loose: true, include_prerelease: false }),
+            *loose,
+            "loose {text:?}"
+        );
         assert_eq!(read(Options::default()), *strict, "strict {text:?}");
         let options = Options { loose: false, include_prerelease: true };
         assert_eq!(read(options), *with_pre, "with pre-releases {text:?}");
@@ -65,12 +70,30 @@ fn intersections_are_as_the_table_says() {
 #[test]
 fn prereleases_sort_below_their_release_and_by_their_identifiers() {
     let sorted = [
-        "0.0.0-0", "0.0.0", "0.0.1-a", "0.0.1", "1.0.0-0", "1.0.0-5", "1.0.0-10", "1.0.0-10a",
-        "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
-        "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0",
+        "0.0.0-0",
+        "0.0.0",
+        "0.0.1-a",
+        "0.0.1",
+        "1.0.0-0",
+        "1.0.0-5",
+        "1.0.0-10",
+        "1.0.0-10a",
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+        "1.0.0",
+        "1.0.1",
+        "1.2.0",
+        "1.10.0",
+        "2.0.0",
     ];
     for pair in sorted.windows(2) {
-        let (low, high) = (Version::parse(pair[0]).expect("low"), Version::parse(pair[1]).expect("high"));
+        let (low, high) =
+            (Version::parse(pair[0]).expect("low"), Version::parse(pair[1]).expect("high"));
         assert!(low < high, "{low} < {high}");
     }
 }
@@ -87,7 +110,10 @@ fn max_satisfying_takes_the_highest_inside() {
         .map(|text| Version::parse(text).expect("version"))
         .collect();
     assert_eq!(max_satisfying(&versions, &range("^1")).expect("one").to_string(), "1.2.9");
-    assert_eq!(max_satisfying(&versions, &range("~1.3.0-0")).expect("one").to_string(), "1.3.0-rc.1");
+    assert_eq!(
+        max_satisfying(&versions, &range("~1.3.0-0")).expect("one").to_string(),
+        "1.3.0-rc.1"
+    );
     assert!(max_satisfying(&versions, &range(">2")).is_none());
 }
 

@@ -1,0 +1,188 @@
+//! Reading follows cargo's rules of inheritance; editing leaves the rest as it was.
+
+use super::*;
+
+fn wanted(name: &str, requirement: &str, features: &[&str]) -> Wanted {
+    Wanted {
+        name: name.to_owned(),
+        requirement: requirement.to_owned(),
+        features: features.iter().map(|one| (*one).to_owned()).collect(),
+    }
+}
+
+#[track_caller]
+fn check_add(text: &str, one: Wanted, expected: &str) {
+    assert_eq!(add("Cargo.toml", Some(text), "x", &[one]).expect("added"), expected);
+}
+
+const PACKAGE: &str = "[package]\nname = \"x\"\nversion = \"0.1.0\"\n";
+
+#[test]
+fn a_new_file_is_a_minimal_package() {
+    let text =
+        add("Cargo.toml", None, "My Project!", &[wanted("serde", "1", &["derive"])]).expect("new");
+    assert_eq!(
+        text,
+        "[package]\nname = \"my-project\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\nserde = { version = \"1\", features = [\"derive\"] }\n"
+    );
+    read("Cargo.toml", "", &text, None).expect("read");
+}
+
+#[test]
+fn directories_become_valid_names() {
+    for (directory, name) in [
+        ("a", "a"),
+        ("", "project"),
+        ("1x", "app-1x"),
+        ("test", "app-test"),
+        ("fn", "fn-app"),
+        ("Ünï", "n"),
+        ("..", "project"),
+        ("a b", "a-b"),
+    ] {
+        assert_eq!(new_package_name(directory), name, "{directory}");
+    }
+}
+
+#[test]
+fn crates_are_added_in_order_and_the_rest_stays() {
+    let text = format!(
+        "# top\n{PACKAGE}\n[dependencies]\n# why a\na = \"1\" # one\nc = {{ version = \"1\" }}\n\n[dev-dependencies]\nz = \"1\"\n"
+    );
+    let expected = text.replace("c = {", "b = \"2\"\nc = {");
+    check_add(&text, wanted("b", "2", &[]), &expected);
+    assert_eq!(remove("Cargo.toml", &expected, &["b"]).expect("removed"), text);
+    let unsorted = format!("{PACKAGE}\n[dependencies]\nz = \"1\"\na = \"1\"\n");
+    check_add(&unsorted, wanted("b", "2", &[]), &format!("{unsorted}b = \"2\"\n"));
+    check_add(PACKAGE, wanted("b", "2", &[]), &format!("{PACKAGE}\n[dependencies]\nb = \"2\"\n"));
+}
+
+#[test]
+fn an_entry_that_is_there_is_changed_where_it_is() {
+    let text = format!(
+        "{PACKAGE}\n[dependencies]\na = \"1\" # one\nr = {{ package = \"b\", version = \"1\", features = [\"x\"] }}\nw.workspace = true\n"
+    );
+    check_add(&text, wanted("a", "2", &[]), &text.replace("\"1\" # one", "\"2\" # one"));
+    check_add(&text, wanted("a", "1", &[]), &text);
+    let expected = text.replace(
+        "version = \"1\", features = [\"x\"]",
+        "version = \"2\", features = [\"x\", \"y\"]",
+    );
+    check_add(&text, wanted("b", "2", &["x", "y"]), &expected);
+    check_add(&text, wanted("w", "2", &[]), &text);
+    check_add(
+        &text,
+        wanted("a", "2", &["f"]),
+        &text.replace("a = \"1\"", "a = { version = \"2\", features = [\"f\"] }"),
+    );
+}
+
+#[test]
+fn windows_line_ends_stay() {
+    let text = format!("{PACKAGE}\n[dependencies]\na = \"1\"\n").replace('\n', "\r\n");
+    check_add(&text, wanted("b", "2", &[]), &format!("{text}b = \"2\"\r\n"));
+}
+
+#[test]
+fn all_tables_are_read() {
+    let text = format!(
+        "{PACKAGE}links = \"l\"\n[features]\ndefault = [\"a\"]\n[dependencies]\na = {{ version = \"1\", optional = true, default-features = false, features = [\"f\"] }}\nrenamed = {{ package = \"real\", version = \"=2.0.1\" }}\nown = {{ path = \"../own\", version = \"0.1\" }}\n[build-dependencies]\ncc = \"1\"\n[dev-dependencies]\nd = \"*\"\n[target.'cfg(unix)'.dependencies]\nlibc = \"0.2\"\n"
+    );
+    let read = read("Cargo.toml", "crates/x", &text, None).expect("read");
+    let seen: Vec<String> = read
+        .dependencies
+        .iter()
+        .map(|one| {
+            format!(
+                "{} {} {} {:?} {}{}",
+                one.alias,
+                one.package,
+                one.requirement,
+                one.kind,
+                one.target.as_deref().unwrap_or("-"),
+                if one.optional { " optional" } else { "" }
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "a a ^1 Normal - optional",
+            "renamed real =2.0.1 Normal -",
+            "cc cc ^1 Build -",
+            "d d * Dev -",
+            "libc libc ^0.2 Normal cfg(unix)"
+        ]
+    );
+    assert_eq!(read.path_dependencies[0].directory, "crates/own");
+    assert_eq!(read.features["default"], ["a"]);
+}
+
+#[test]
+fn members_inherit_from_the_workspace() {
+    let root = "[workspace]\nmembers = [\"crates/*\"]\nexclude = [\"crates/old\"]\n[workspace.package]\nversion = \"2.0.0\"\nedition = \"2024\"\n[workspace.dependencies]\nserde = { version = \"1\", default-features = false, features = [\"a\"] }\nown = { path = \"crates/own\" }\n";
+    let workspace = read("Cargo.toml", "", root, None).expect("root").workspace.expect("workspace");
+    assert!(
+        workspace.is_member("crates/x")
+            && !workspace.is_member("crates/old")
+            && !workspace.is_member("crates/x/y")
+    );
+    let text = "[package]\nname = \"x\"\nversion.workspace = true\nedition = { workspace = true }\n[dependencies]\nserde = { workspace = true, features = [\"b\"], optional = true }\nown.workspace = true\n";
+    let member = read("crates/x/Cargo.toml", "crates/x", text, Some(&workspace)).expect("member");
+    assert_eq!(member.package.expect("package").version, "2.0.0");
+    assert_eq!(member.dependencies[0].features, ["a", "b"]);
+    assert!(member.dependencies[0].optional && !member.dependencies[0].default_features);
+    assert_eq!(member.path_dependencies[0].directory, "crates/own");
+    let error = read("c", "crates/x", text, None).expect_err("no workspace");
+    assert!(error.message.contains("inherited"), "{}", error.message);
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (table, part) in [
+        ("[dependencies]\na = { git = \"https://example.invalid/a\" }", "git repository"),
+        ("[dependencies]\na = { path = \"../../outside\" }", "outside of the workspace"),
+        ("[dependencies]\na = { path = \"/abs\" }", "outside of the workspace"),
+        ("[dependencies]\na = { version = \"1\", registry = \"other\" }", "registry `other`"),
+        ("[dependencies]\na = {}", "no version"),
+        ("[dependencies]\na = 1", "neither a version nor a table"),
+        ("[dependencies]\na = \"x.y\"", "does not read"),
+        ("[dependencies]\n\"a b\" = \"1\"", "not a name"),
+        ("[patch.crates-io]\na = { path = \"a\" }", "`[patch]`"),
+        ("dependencies = 1", "not a table"),
+    ] {
+        let text = format!("{table}\n");
+        let text = if table.starts_with('[') {
+            format!("{PACKAGE}{text}")
+        } else {
+            format!("{text}{PACKAGE}")
+        };
+        let error = read("Cargo.toml", "x", &text, None).expect_err(table);
+        assert!(error.message.contains(part), "{table}: {}", error.message);
+    }
+    let error = read("Cargo.toml", "", "[package\nname", None).expect_err("syntax");
+    assert!(error.message.contains("line 1 column"), "{}", error.message);
+    add("Cargo.toml", Some("[workspace]\n"), "x", &[wanted("a", "1", &[])]).expect_err("virtual");
+}
+
+#[test]
+fn patterns_name_directories() {
+    for (pattern, directory, expected) in [
+        ("a", "a", true),
+        ("./a/", "a", true),
+        ("a/*", "a/b", true),
+        ("a/*", "a/b/c", false),
+        ("**", "a/b/c", true),
+        ("a/**/z", "a/z", true),
+        ("a/**/z", "a/b/c/z", true),
+        ("a/x-*", "a/x-1", true),
+        ("a/?", "a/bc", false),
+        ("a/[b-d]", "a/c", true),
+        ("a/[!b-d]", "a/c", false),
+        ("a/[", "a/[", true),
+        ("", "", true),
+    ] {
+        assert_eq!(matches(pattern, directory), expected, "{pattern} {directory}");
+    }
+    assert!(!matches(&"*a".repeat(2_000), &"a".repeat(1_999)));
+}
