@@ -254,24 +254,35 @@ fn alternative(text: &str, options: Options) -> Result<Vec<Comparator>, ParseErr
     let text = hyphen_range(&text, options).unwrap_or(text);
     let text = join_operators(&text);
     let text = join_marks(&text);
+    let rewritten: Vec<String> = text.split(' ').map(|token| rewrite(token, options)).collect();
+    let rewritten = rewritten.join(" ");
     let mut set: Vec<Comparator> = Vec::new();
-    for token in text.split(' ') {
-        let rewritten = rewrite(token, options);
-        for piece in rewritten.split(scan::is_space) {
-            let piece = if is_lowest(piece, options) { "" } else { piece };
-            let Some(comparator) = comparator(piece, options)? else { continue };
-            if comparator.is_null() {
-                return Ok(vec![comparator]);
-            }
-            if !set.contains(&comparator) {
-                set.push(comparator);
-            }
+    for piece in pieces(&rewritten) {
+        let piece = if is_lowest(piece, options) { "" } else { piece };
+        if let Some(comparator) = comparator(piece, options)?
+            && !set.contains(&comparator)
+        {
+            set.push(comparator);
         }
+    }
+    if let Some(at) = set.iter().position(Comparator::is_null) {
+        return Ok(vec![set.swap_remove(at)]);
     }
     if set.len() > 1 {
         set.retain(|comparator| comparator.0.is_some());
     }
     Ok(set)
+}
+
+/// The words of a text; an "any" between others leaves no trace, one at either end is an empty word, as when npm's
+/// library joins the comparators and splits them again.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let edge = |is: bool| is.then_some("");
+    let words = text.split(scan::is_space).filter(|word| !word.is_empty());
+    edge(text.is_empty() || text.starts_with(scan::is_space))
+        .into_iter()
+        .chain(words)
+        .chain(edge(text.ends_with(scan::is_space)))
 }
 
 fn is_lowest(piece: &str, options: Options) -> bool {
