@@ -139,8 +139,12 @@ pub const NPM_PACKAGES_MAX: usize = 50_000;
 /// Levels of folders in one npm tree. Each level is a directory in a path, and paths end at 4,096 bytes.
 pub const NPM_TREE_DEPTH_MAX: u32 = 64;
 
-/// Steps of one npm resolution: how often a package's dependencies are looked at. Ends what would go in circles.
-pub const NPM_STEPS_MAX: usize = 500_000;
+/// Steps of one npm resolution (looks at one package's dependencies) for each package in the tree, beside a fixed
+/// part. Real trees take between one and two; ends packages that push each other out of their places for ever.
+pub const NPM_STEPS_PER_PACKAGE_MAX: usize = 32;
+
+/// The fixed part of the above, for small trees.
+pub const NPM_STEPS_FIXED_MAX: usize = 1_000;
 
 /// Links of a chain of peers that have to be placed together; the longest real ones have about ten. Bounds the stack.
 pub const NPM_PEER_DEPTH_MAX: usize = 64;

@@ -1,7 +1,7 @@
 //! `Cargo.toml`: read into what the resolver needs, and edited in place as `cargo add` does.
 //!
 //! All dependency tables are read (normal, build, dev, for targets, renamed, inherited from the workspace). Git and
-//! other registries are refused by name. [`edit`] writes; nothing here looks for files.
+//! other registries are refused by name. `edit` writes; nothing here looks for files.
 
 mod edit;
 mod glob;

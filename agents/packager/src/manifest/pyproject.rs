@@ -2,6 +2,8 @@
 //!
 //! Dependency groups, optional dependencies and tools' own tables are left alone.
 
+use std::str::FromStr;
+
 use pep508_rs::Requirement;
 use toml_edit::{Array, DocumentMut, Formatted, Item, Value};
 
@@ -62,7 +64,8 @@ fn requirement(file: &str, line: &str) -> Result<Requirement, Error> {
         let problem = format!("`{}` is not from an index, which is not supported", shorten(line));
         return Err(invalid(file, problem));
     }
-    crate::io::pypi::core_metadata::requirement(line).map_err(|text| {
+    Requirement::from_str(line).map_err(|error| {
+        let text = error.to_string();
         let problem = text.lines().next().unwrap_or("not a requirement").to_owned();
         invalid(file, format!("in `project.dependencies`, {problem} in `{}`", shorten(line)))
     })

@@ -4,8 +4,8 @@
 //! wrong version: the procedure of npm's Arborist, because `npm ls` and people's expectations judge by it. The pure
 //! outcome is a [`Resolution`]; fetching, unpacking and linking are others' work.
 //!
-//! Reading order: [`catalogue`] chooses versions, [`tree`] knows who finds whom, [`check`] and [`place`] put one
-//! package, [`build`] runs the whole, [`finish`] takes out what this machine cannot use, [`report`] explains.
+//! Reading order: `catalogue` chooses versions, `tree` knows who finds whom, `check` and `place` put one
+//! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
 
 mod build;
 mod catalogue;

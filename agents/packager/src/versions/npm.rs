@@ -1,7 +1,7 @@
 //! npm's versions and ranges, read exactly as npm's own library reads them.
 //!
 //! Strict text is semver 2.0.0 with an optional `v`; loose text also allows `=1.2.3`, leading zeros and
-//! `1.2.3beta`, which registries still serve. Ranges are in [`range`]. Nothing here knows packages or tags.
+//! `1.2.3beta`, which registries still serve. Ranges are in `range`. Nothing here knows packages or tags.
 
 mod range;
 mod scan;

@@ -16,11 +16,14 @@ use super::place::place;
 use super::report::{Failure, Stop};
 use super::tree::{Content, EdgeId, NodeId, Tree};
 use crate::error::{Error, Kind};
-use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_MAX};
+use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_FIXED_MAX, NPM_STEPS_PER_PACKAGE_MAX};
 use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::Metadata;
 use crate::resolution::Resolution;
 use crate::versions::npm::{Version, shorten};
+
+/// How often the finished tree is looked over for gaps; one look nearly always finds none.
+const SWEEPS_MAX: usize = 16;
 
 pub(super) struct Builder<'a> {
     pub(super) tree: Tree<'a>,
@@ -90,13 +93,37 @@ impl<'a> Builder<'a> {
         self.place_preferred();
         self.enqueue(self.top);
         let mut steps = 0;
+        for _ in 0..SWEEPS_MAX {
+            self.drain(&mut steps)?;
+            self.explicit.clear();
+            if !self.requeue_problems() {
+                return Ok(());
+            }
+        }
+        Err(Stop::Restless { node: self.top })
+    }
+
+    /// Queues whoever still lacks something; removing a duplicate may have taken more than was seen then.
+    fn requeue_problems(&mut self) -> bool {
+        let placed: Vec<NodeId> = self.tree.placed().collect();
+        for node in placed {
+            if self.problems(node).iter().any(|&edge| !self.tree.edge(edge).overruled) {
+                self.revisit(node);
+            }
+        }
+        !self.queue.is_empty()
+    }
+
+    fn drain(&mut self, steps: &mut usize) -> Result<(), Stop> {
         while let Some((_, _, node)) = self.queue.pop_first() {
             if !self.tree.node(node).placed || !self.seen.insert(node) {
                 continue;
             }
-            steps += 1;
-            if steps > NPM_STEPS_MAX {
-                return Err(Stop::Bound(format!("it takes more than {NPM_STEPS_MAX} steps")));
+            *steps += 1;
+            let allowed =
+                NPM_STEPS_FIXED_MAX + NPM_STEPS_PER_PACKAGE_MAX * self.tree.placed_count();
+            if *steps > allowed {
+                return Err(Stop::Restless { node });
             }
             self.visit(node)?;
         }
@@ -180,7 +207,7 @@ impl<'a> Builder<'a> {
     fn visit(&mut self, node: NodeId) -> Result<(), Stop> {
         let mut tasks: Vec<(EdgeId, NodeId)> = Vec::new();
         for edge in self.problems(node) {
-            if (self.request.out_of_time)() {
+            if self.out_of_time() {
                 return Err(Stop::Deadline);
             }
             if !self.tree.edge(edge).overruled {
@@ -198,6 +225,10 @@ impl<'a> Builder<'a> {
             self.place_task(edge, dep)?;
         }
         Ok(())
+    }
+
+    pub(super) fn out_of_time(&self) -> bool {
+        (self.request.out_of_time)()
     }
 
     fn dep_for(&mut self, node: NodeId, edge: EdgeId) -> Result<NodeId, Stop> {
@@ -246,7 +277,7 @@ impl<'a> Builder<'a> {
         for node in outcome.reopened {
             self.revisit(node);
         }
-        if self.tree.node(self.top).children.len() > NPM_PACKAGES_MAX {
+        if self.tree.placed_count() > NPM_PACKAGES_MAX {
             return Err(Stop::Bound(format!("the tree has more than {NPM_PACKAGES_MAX} packages")));
         }
         Ok(())

@@ -21,15 +21,19 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
     let mut warnings = Vec::new();
     let required = reachable(builder, &HashSet::new(), |role| !role.is_optional());
     let mut dropped: HashSet<NodeId> = HashSet::new();
+    let mut elsewhere = 0;
     for node in builder.tree.placed() {
         let Some(why) = unusable(builder, request, node) else { continue };
         if !required.contains(&node) {
             drop_optional(builder, node, &mut dropped);
-            warnings.push(format!(
-                "optional {} is left out: {}",
-                builder.describe(node),
-                why.text()
-            ));
+            match why {
+                Unusable::Platform(_) => elsewhere += 1,
+                Unusable::Failed | Unusable::Engine(_) => {
+                    let text = why.text();
+                    warnings
+                        .push(format!("optional {} is left out: {text}", builder.describe(node)));
+                }
+            }
         } else {
             match why {
                 Unusable::Failed => return Err(failed(builder, node)),
@@ -41,6 +45,9 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
                 }
             }
         }
+    }
+    if elsewhere > 0 {
+        warnings.push(format!("optional packages for other platforms are left out: {elsewhere}"));
     }
     let kept = kept_nodes(builder, &dropped);
     warn_of_edges(builder, &kept, &mut warnings);
@@ -184,7 +191,7 @@ fn failed(builder: &Builder<'_>, node: NodeId) -> Failure {
         (Some(edge), None) => {
             let from = builder.tree.edge(edge).from;
             let mut error = failure.error.clone();
-            if from != builder.top && error.kind != Kind::Usage {
+            if from != builder.top && error.code != "unsupported-dependency" {
                 error.message = format!("{}; {} needs it", error.message, builder.describe(from));
             }
             Failure::Other(error)
@@ -223,17 +230,28 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
         }
         for edge in builder.tree.edges_out(node) {
             let one = builder.tree.edge(edge);
-            if one.valid() || builder.tree.node(node).shape.bundled.contains(&one.folder) {
+            if builder.tree.node(node).shape.bundled.contains(&one.folder) {
+                continue;
+            }
+            // What was left out may have hidden something further up.
+            let found = builder.tree.ancestry(node).find_map(|above| {
+                let child = builder.tree.node(above).children.get(&one.folder).copied();
+                child.filter(|child| kept.contains(child))
+            });
+            if found.map_or(one.role.is_optional(), |found| {
+                builder.tree.satisfies(found, edge) && one.valid()
+            }) {
                 continue;
             }
             let name = builder.tree.catalogue.names.text(one.name);
             let want = shorten(&builder.tree.catalogue.want_text(one.want));
-            let found = match one.to {
+            let kind = if one.role.is_peer() { "wants the peer" } else { "needs" };
+            let found = match found {
                 Some(to) => format!("finds {}", builder.describe(to)),
                 None => "finds none".to_owned(),
             };
             warnings.push(format!(
-                "{} wants the peer `{name}@{want}` but {found}, because others need that",
+                "{} {kind} `{name}@{want}` but {found}, because others need that",
                 builder.describe(node)
             ));
         }

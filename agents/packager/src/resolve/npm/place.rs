@@ -1,9 +1,9 @@
 //! Puts a package and those of its peers that the tree lacks into the highest folder that takes all of them.
 //!
-//! Follows npm's Arborist step by step; see [`super::check`] for the question, here is the deed: replacing, removing
+//! Follows npm's Arborist step by step; see `check` for the question, here is the deed: replacing, removing
 //! what nobody needs any more, and telling the builder whose dependencies have to be looked at again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::check::{
     Check, Mode, Verdict, can_replace, check, deepest_target, gather, peer_entry_sets,
@@ -279,7 +279,10 @@ fn prune_after_replacement(tree: &mut Tree<'_>, placed: NodeId, idle: &[NodeId])
         one.from != placed && one.to != Some(placed) && one.valid()
     });
     for node in gone {
-        tree.detach(node);
+        // The new one itself is reached through its dependencies where they go in a circle.
+        if node != placed {
+            tree.detach(node);
+        }
     }
 }
 
@@ -314,9 +317,9 @@ fn sorted_children(tree: &Tree<'_>, node: NodeId) -> Vec<NodeId> {
 fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
     let mut open = vec![node];
     // Whoever was asked once and stayed need not be asked again in this walk.
-    let mut asked: HashMap<NodeId, ()> = HashMap::new();
+    let mut asked: HashSet<NodeId> = HashSet::new();
     while let Some(node) = open.pop() {
-        if !tree.node(node).placed || asked.insert(node, ()).is_some() {
+        if !tree.node(node).placed || !asked.insert(node) {
             continue;
         }
         if is_needless(tree, node) {

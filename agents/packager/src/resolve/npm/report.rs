@@ -35,6 +35,14 @@ pub(super) enum Stop {
     TooDeep {
         edge: EdgeId,
     },
+    /// Packages push each other out of their places for ever; one of them.
+    Restless {
+        node: NodeId,
+    },
+    /// A chain of peers longer than the limit, or one that comes back with another version each time.
+    PeerChain {
+        edge: EdgeId,
+    },
     /// A bound was reached; the text says which.
     Bound(String),
     Deadline,
@@ -114,6 +122,24 @@ impl Builder<'_> {
                     self.describe(self.tree.edge(edge).from),
                     self.wish(edge),
                     self.describe(above)
+                ),
+                candidates: Vec::new(),
+            },
+            Stop::Restless { node } => Failure::Conflict {
+                explanation: format!(
+                    "the dependencies of {}{} and of others push each other out of their places without end; no tree of folders satisfies all of them",
+                    self.describe(node),
+                    self.chain(node)
+                ),
+                candidates: Vec::new(),
+            },
+            Stop::PeerChain { edge } => Failure::Conflict {
+                explanation: format!(
+                    "{}{} has the peer dependency {}, at the end of a chain of peers that is longer than {} or never ends",
+                    self.describe(self.tree.edge(edge).from),
+                    self.chain(self.tree.edge(edge).from),
+                    self.wish(edge),
+                    crate::limits::NPM_PEER_DEPTH_MAX
                 ),
                 candidates: Vec::new(),
             },

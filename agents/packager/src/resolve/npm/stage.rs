@@ -37,9 +37,10 @@ impl Builder<'_> {
         depth: usize,
     ) -> Result<NodeId, Stop> {
         if depth > NPM_PEER_DEPTH_MAX {
-            return Err(Stop::Bound(format!(
-                "a chain of peer dependencies is longer than {NPM_PEER_DEPTH_MAX}"
-            )));
+            return Err(Stop::PeerChain { edge });
+        }
+        if self.out_of_time() {
+            return Err(Stop::Deadline);
         }
         if self.tree.node_count() > NPM_NODES_MAX {
             return Err(Stop::Bound(format!("the tree needs more than {NPM_NODES_MAX} nodes")));

@@ -1,1 +1,294 @@
-//! x
+//! Trees of small universes: the shapes that npm builds, conflicts, and laws that hold for every tree.
+
+mod laws;
+mod universe;
+
+use universe::{Universe, request, request_with, root};
+
+use crate::error::Kind;
+use crate::resolve::ResolveError;
+use crate::resolve::npm::{Preferred, resolve};
+
+/// Resolves and compares the places, one `place name@version` a line, in the order of places.
+#[track_caller]
+fn check(universe: &str, wanted: &str, expected: &[&str]) {
+    let universe = Universe::parse(universe);
+    let resolution = resolve(&request(root(wanted)), &universe).expect("a tree");
+    assert_eq!(universe::places(&resolution), expected, "{wanted}");
+}
+
+#[track_caller]
+fn conflict(universe: &str, wanted: &str) -> crate::resolve::Conflict {
+    match resolve(&request(root(wanted)), &Universe::parse(universe)) {
+        Err(ResolveError::Conflict(conflict)) => conflict,
+        other => panic!("expected a conflict, got {other:?}"),
+    }
+}
+
+#[track_caller]
+fn error(universe: &str, wanted: &str) -> crate::error::Error {
+    match resolve(&request(root(wanted)), &Universe::parse(universe)) {
+        Err(ResolveError::Other(error)) => error,
+        other => panic!("expected an error, got {other:?}"),
+    }
+}
+
+#[test]
+fn what_does_not_conflict_is_hoisted() {
+    check("a@1.0.0: b@1\nb@1.2.0: c@1\nc@1.0.0", "a@1", &["a a@1.0.0", "b b@1.2.0", "c c@1.0.0"]);
+}
+
+#[test]
+fn several_versions_stand_side_by_side() {
+    check(
+        "a@1.0.0: x@1\nb@1.0.0: x@2\nc@1.0.0: x@2\nx@1.0.0\nx@2.0.0",
+        "a@1 b@1 c@1",
+        &["a a@1.0.0", "b b@1.0.0", "b/x x@2.0.0", "c c@1.0.0", "c/x x@2.0.0", "x x@1.0.0"],
+    );
+}
+
+#[test]
+fn a_direct_dependency_keeps_the_top() {
+    check("a@1.0.0: x@1\nx@1.0.0\nx@2.0.0", "a@1 x@2", &["a a@1.0.0", "a/x x@1.0.0", "x x@2.0.0"]);
+}
+
+#[test]
+fn cycles_end() {
+    check("a@1.0.0: b@1\nb@1.0.0: a@1", "a@1", &["a a@1.0.0", "b b@1.0.0"]);
+}
+
+#[test]
+fn latest_is_preferred_over_higher_and_prereleases_are_not_taken() {
+    let universe =
+        "a@1.0.0\na@1.1.0\na@1.2.0\na@2.0.0-rc.1\ntag a latest 1.1.0\ntag a next 2.0.0-rc.1";
+    check(universe, "a@^1", &["a a@1.1.0"]);
+    check(universe, "a@^1.2", &["a a@1.2.0"]);
+    check(universe, "a@*", &["a a@1.1.0"]);
+    check(universe, "a@next", &["a a@2.0.0-rc.1"]);
+    check(universe, "a@>=2.0.0-0", &["a a@2.0.0-rc.1"]);
+    check(universe, "a@1.0.0", &["a a@1.0.0"]);
+}
+
+#[test]
+fn sound_versions_are_preferred() {
+    check("a@1.0.0\na@1.1.0 deprecated\ntag a latest 1.1.0", "a@1", &["a a@1.0.0"]);
+    check("a@1.0.0\na@1.1.0 node=>=99", "a@1", &["a a@1.0.0"]);
+    check("a@1.0.0 deprecated\na@1.1.0 deprecated", "a@1", &["a a@1.1.0"]);
+}
+
+#[test]
+fn an_alias_is_the_real_package_under_another_name() {
+    let universe = Universe::parse("real@1.0.0\nreal@2.0.0\nb@1.0.0: x@npm:real@1");
+    let resolution = resolve(&request(root("b@1 x@npm:real@2")), &universe).expect("a tree");
+    assert_eq!(universe::places(&resolution), ["b b@1.0.0", "b/x real@1.0.0", "x real@2.0.0"]);
+}
+
+#[test]
+fn peers_come_along_and_stand_beside() {
+    check("a@1.0.0: peer p@1\np@1.0.0\np@2.0.0", "a@1", &["a a@1.0.0", "p p@1.0.0"]);
+    // The project's wider wish bends to the peer.
+    check("a@1.0.0: peer p@1\np@1.0.0\np@2.0.0", "a@1 p@*", &["a a@1.0.0", "p p@1.0.0"]);
+    // Somebody else's set goes where it has its own peer.
+    check(
+        "m@1.0.0: a@1 p@1\na@1.0.0: peer p@1\np@1.0.0\np@2.0.0",
+        "m@1 p@2",
+        &["m m@1.0.0", "m/a a@1.0.0", "m/p p@1.0.0", "p p@2.0.0"],
+    );
+}
+
+#[test]
+fn optional_peers_are_only_used_if_present() {
+    let universe = "a@1.0.0: optpeer p@1\np@1.0.0\np@2.0.0";
+    check(universe, "a@1", &["a a@1.0.0"]);
+    check(universe, "a@1 p@1", &["a a@1.0.0", "p p@1.0.0"]);
+}
+
+#[test]
+fn a_peer_conflict_of_the_project_is_explained_with_repairs_that_work() {
+    let universe = "a@1.0.0: peer p@1\na@2.0.0: peer p@2\np@1.0.0\np@2.0.0";
+    let conflict = conflict(universe, "a@1 p@2");
+    assert!(conflict.explanation.contains("`a@1.0.0`"), "{}", conflict.explanation);
+    assert!(conflict.explanation.contains("`p@1`"), "{}", conflict.explanation);
+    let changes: Vec<String> =
+        conflict.repairs.iter().map(|repair| repair.changes[0].to_string()).collect();
+    assert_eq!(changes, ["npm:p@1", "npm:a@^2.0.0"]);
+    for change in changes {
+        let (name, want) = change.trim_start_matches("npm:").split_once('@').expect("range");
+        let wanted = match name {
+            "a" => format!("a@{want} p@2"),
+            _ => format!("a@1 p@{want}"),
+        };
+        resolve(&request(root(&wanted)), &Universe::parse(universe)).expect("the repair works");
+    }
+}
+
+#[test]
+fn an_impossible_range_is_a_conflict_that_names_the_newest() {
+    let conflict = conflict("a@1.0.0\na@5.1.0\ntag a latest 5.1.0", "a@^99");
+    assert!(conflict.explanation.contains("`^99`") && conflict.explanation.contains("`5.1.0`"));
+    assert_eq!(conflict.repairs[0].changes[0].to_string(), "npm:a@^5.1.0");
+    let conflict = self::conflict("a@1.0.0: b@^99\nb@1.0.0", "a@1");
+    assert!(conflict.explanation.contains("`a@1.0.0`"), "{}", conflict.explanation);
+}
+
+#[test]
+fn optional_failures_are_left_out_with_what_only_they_need() {
+    check("a@1.0.0: opt b@^99 opt gone@1\nb@1.0.0", "a@1", &["a a@1.0.0"]);
+    check(
+        "a@1.0.0: opt b@1 c@1\nb@1.0.0 os=darwin: c@1 d@1\nc@1.0.0\nd@1.0.0",
+        "a@1",
+        &["a a@1.0.0", "c c@1.0.0"],
+    );
+    check("a@1.0.0: opt b@1\nb@1.0.0: c@1\nc@1.0.0 cpu=arm64", "a@1", &["a a@1.0.0"]);
+    check("a@1.0.0: opt b@1\nb@1.0.0 libc=musl", "a@1", &["a a@1.0.0"]);
+    check("a@1.0.0: opt b@1\nb@1.0.0 os=!darwin", "a@1", &["a a@1.0.0", "b b@1.0.0"]);
+    check("a@1.0.0: opt b@1\nb@1.0.0 node=>=99", "a@1", &["a a@1.0.0"]);
+}
+
+#[test]
+fn a_required_package_for_another_platform_is_an_error() {
+    let error = error("a@1.0.0: b@1\nb@1.0.0 os=darwin", "a@1");
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Conflict, "unsupported-platform"));
+    assert!(error.message.contains("`b@1.0.0`") && error.message.contains("`a@1.0.0`"));
+}
+
+#[test]
+fn dependencies_outside_of_registries_are_refused_by_dependent() {
+    for address in [
+        "git+ssh://git@example.invalid/x.git",
+        "user/repo",
+        "file:../x",
+        "https://example.invalid/x.tgz",
+    ] {
+        let error = error(&format!("a@1.0.0: x@{address}"), "a@1");
+        assert_eq!((error.kind, error.code.as_str()), (Kind::Usage, "unsupported-dependency"));
+        assert!(error.message.contains("`a@1.0.0`"), "{}", error.message);
+    }
+    check("a@1.0.0: opt x@user/repo", "a@1", &["a a@1.0.0"]);
+    let secret = error("a@1.0.0: x@https://name:secret@example.invalid/x.tgz", "a@1");
+    assert!(!secret.message.contains("secret"), "{}", secret.message);
+}
+
+#[test]
+fn an_unknown_package_is_told_with_its_dependent() {
+    let error = error("a@1.0.0: nope@1", "a@1");
+    assert_eq!(error.code, "unknown-package");
+    assert!(error.message.contains("`a@1.0.0`"), "{}", error.message);
+}
+
+#[test]
+fn bundled_packages_are_not_fetched_and_hide_what_is_above() {
+    check(
+        "a@1.0.0: x@1 y@1 bundle=x\nx@1.0.0\ny@1.0.0: x@1",
+        "a@1",
+        &["a a@1.0.0", "x x@1.0.0", "y y@1.0.0"],
+    );
+    // `y` has to stand inside `a`, where the bundled `x` would be found: it gets its own.
+    check(
+        "a@1.0.0: x@1 y@1 bundle=x\nx@1.0.0\ny@1.0.0: x@1\ny@2.0.0",
+        "a@1 y@2",
+        &["a a@1.0.0", "a/y y@1.0.0", "a/y/x x@1.0.0", "y y@2.0.0"],
+    );
+}
+
+#[test]
+fn overrides_replace_versions_everywhere_or_below() {
+    let universe = Universe::parse("a@1.0.0: x@1\nb@1.0.0: x@1\nx@1.0.0\nx@1.5.0\nx@2.0.0");
+    let tree = |overrides: &str| {
+        let mut root = root("a@1 b@1");
+        let text = format!("{{\"overrides\": {overrides}}}");
+        root.overrides = crate::manifest::package_json::read("package.json", &text)
+            .expect("overrides")
+            .overrides;
+        resolve(&request(root), &universe).map(|tree| universe::places(&tree))
+    };
+    assert_eq!(tree("{\"x\": \"2\"}").expect("flat"), ["a a@1.0.0", "b b@1.0.0", "x x@2.0.0"]);
+    assert_eq!(
+        tree("{\"b\": {\"x\": \"2\"}}").expect("nested"),
+        ["a a@1.0.0", "b b@1.0.0", "b/x x@2.0.0", "x x@1.5.0"]
+    );
+    assert_eq!(
+        tree("{\"x@1\": \"1.0.0\"}").expect("by range"),
+        ["a a@1.0.0", "b b@1.0.0", "x x@1.0.0"]
+    );
+    assert!(
+        matches!(tree("{\"a\": \"2\"}"), Err(ResolveError::Other(error)) if error.code == "override-conflict")
+    );
+}
+
+#[test]
+fn what_is_locked_stays_unless_asked_for_by_name() {
+    let universe = Universe::parse("a@1.0.0: x@1\na@1.1.0: x@1\nx@1.0.0\nx@1.5.0\ny@1.0.0");
+    let mut request = request(root("a@1"));
+    for (place, name, version) in [
+        ("node_modules/a", "a", "1.0.0"),
+        ("node_modules/x", "x", "1.0.0"),
+        ("node_modules/y", "y", "1.0.0"),
+    ] {
+        let one = Preferred { name: name.to_owned(), version: version.to_owned() };
+        request.preferred.insert(place.to_owned(), one);
+    }
+    let tree = resolve(&request, &universe).expect("kept");
+    assert_eq!(universe::places(&tree), ["a a@1.0.0", "x x@1.0.0"]);
+    request.explicit.insert("a".to_owned());
+    let tree = resolve(&request, &universe).expect("updated");
+    assert_eq!(universe::places(&tree), ["a a@1.1.0", "x x@1.0.0"]);
+    request.root = root("a@1.1");
+    request.explicit.clear();
+    let tree = resolve(&request, &universe).expect("bent");
+    assert_eq!(universe::places(&tree), ["a a@1.1.0", "x x@1.0.0"]);
+}
+
+#[test]
+fn an_endless_nesting_is_a_conflict() {
+    let universe = "a@1.0.0: b@1\na@2.0.0: b@2\nb@1.0.0: a@2\nb@2.0.0: a@1";
+    assert!(conflict(universe, "a@1").explanation.contains("without end"));
+}
+
+#[test]
+fn a_long_chain_needs_no_stack() {
+    let length = 5_000;
+    let text: String = (0..length).map(|at| format!("p{at}@1.0.0: p{}@1\n", at + 1)).collect();
+    let universe = Universe::parse(&format!("{text}p{length}@1.0.0"));
+    let tree = resolve(&request(root("p0@1")), &universe).expect("a tree");
+    assert_eq!(tree.packages.len(), length + 1);
+}
+
+#[test]
+fn a_long_chain_of_peers_ends_at_its_bound() {
+    let text: String = (0..1_000).map(|at| format!("p{at}@1.0.0: peer p{}@1\n", at + 1)).collect();
+    let conflict = conflict(&format!("{text}p1000@1.0.0"), "p0@1");
+    assert!(conflict.explanation.contains("chain of peers"), "{}", conflict.explanation);
+}
+
+#[test]
+fn a_dense_peer_set_is_checked_in_reasonable_time() {
+    let names: Vec<String> = (0..40).map(|at| format!("p{at}")).collect();
+    let peers: String = names.iter().map(|name| format!(" peer {name}@1")).collect();
+    let text: String = names.iter().map(|name| format!("{name}@1.0.0:{peers}\n")).collect();
+    let tree = resolve(&request(root("p0@1")), &Universe::parse(&text)).expect("a tree");
+    assert_eq!(tree.packages.len(), 40);
+}
+
+#[test]
+fn the_deadline_ends_a_resolution() {
+    let request = request_with(root("a@1"), &|| true);
+    let universe = Universe::parse("a@1.0.0");
+    assert!(
+        matches!(resolve(&request, &universe), Err(ResolveError::Other(error)) if error.code == "deadline")
+    );
+}
+
+#[test]
+fn all_dependencies_of_a_choice_are_announced_before_any_is_asked_for() {
+    let universe =
+        Universe::parse("a@1.0.0: x@1 y@1 peer z@1 opt w@1\nx@1.0.0\ny@1.0.0\nz@1.0.0\nw@1.0.0");
+    resolve(&request(root("a@1")), &universe).expect("a tree");
+    let log = universe.log.lock().expect("log").clone();
+    let asked = log.iter().position(|line| line == "ask a").expect("asked");
+    let next =
+        log[asked + 1..].iter().position(|line| line.starts_with("ask")).expect("next") + asked + 1;
+    let mut announced = log[asked + 1..next].to_vec();
+    announced.sort();
+    assert_eq!(announced, ["announce w", "announce x", "announce y", "announce z"]);
+}

@@ -6,6 +6,8 @@
 //!
 //! Invariant after each method: an edge's `to` is what walking up from its node finds. Nothing here decides anything.
 
+mod rules;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -104,6 +106,7 @@ pub(super) struct Tree<'a> {
     seekers: HashMap<Folder, Vec<EdgeId>>,
     /// Placed nodes by name, in the order of placing.
     bearers: HashMap<NameId, Vec<NodeId>>,
+    placed_count: usize,
 }
 
 impl<'a> Tree<'a> {
@@ -115,6 +118,7 @@ impl<'a> Tree<'a> {
             edges: Vec::new(),
             seekers: HashMap::new(),
             bearers: HashMap::new(),
+            placed_count: 0,
         }
     }
 
@@ -132,6 +136,11 @@ impl<'a> Tree<'a> {
 
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0 as usize]
+    }
+
+    /// Packages in the project's tree now.
+    pub(super) fn placed_count(&self) -> usize {
+        self.placed_count
     }
 
     pub(super) fn node_count(&self) -> usize {
@@ -324,6 +333,7 @@ impl<'a> Tree<'a> {
         let name = node.name;
         self.node_mut(parent).children.insert(folder, id);
         if placed {
+            self.placed_count += 1;
             self.bearers.entry(name).or_default().push(id);
         }
         self.reload_seekers(parent, folder);
@@ -365,6 +375,7 @@ impl<'a> Tree<'a> {
             let name = self.node(one).name;
             if self.node(one).placed {
                 self.node_mut(one).placed = false;
+                self.placed_count -= 1;
                 if let Some(bearers) = self.bearers.get_mut(&name) {
                     bearers.retain(|&bearer| bearer != one);
                 }
@@ -464,45 +475,5 @@ impl<'a> Tree<'a> {
             }
         };
         self.edge_mut(id).fault = fault;
-    }
-
-    fn refresh_rule(&mut self, id: EdgeId) {
-        let edge = self.edge(id);
-        let (declared, name) = (edge.declared, edge.name);
-        let Some(of_node) = self.node(edge.from).rule else { return };
-        let text = self.catalogue.names.text(name);
-        let range = self.catalogue.want(declared);
-        let rule = self.rules.for_edge(of_node, &text, range.range());
-        let want = match self.rules.replacement(rule, &text) {
-            Some(replacement) => self.catalogue.want_id(&replacement),
-            None => declared,
-        };
-        let edge = self.edge_mut(id);
-        edge.rule = Some(rule);
-        edge.want = want;
-    }
-
-    /// After an edge moved, the rules in force at its old and new ends follow from the edges that lead there.
-    fn spread_rules(&mut self, before: Option<NodeId>, after: Option<NodeId>) {
-        let mut open: Vec<NodeId> = before.into_iter().chain(after).collect();
-        // Each step makes a rule more specific or follows a new edge; the bound cuts cycles of both.
-        let mut steps = crate::limits::NPM_OVERRIDE_STEPS_MAX;
-        while let Some(id) = open.pop() {
-            if self.node(id).parent.is_none() || steps == 0 {
-                continue;
-            }
-            steps -= 1;
-            let leading = self.node(id).edges_in.iter().filter_map(|&edge| self.edge(edge).rule);
-            let Some(rule) = self.rules.most_specific(leading) else { continue };
-            if self.node(id).rule == Some(rule) {
-                continue;
-            }
-            self.node_mut(id).rule = Some(rule);
-            for edge in self.edges_out(id) {
-                self.refresh_rule(edge);
-                self.judge(edge);
-                open.extend(self.edge(edge).to);
-            }
-        }
     }
 }

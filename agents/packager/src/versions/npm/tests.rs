@@ -125,6 +125,20 @@ fn tags_are_not_ranges() {
 }
 
 #[test]
+fn text_that_only_the_order_of_steps_explains_reads_as_npm_reads_it() {
+    for (text, loose, expected) in [
+        ("<0 - <2.0 ~12", false, "!"),
+        (">0, * x.1.12", true, "!"),
+        ("<x <-~x", false, "!"),
+        ("* x.1.12", true, ""),
+        ("<x 1", false, "<0.0.0-0"),
+    ] {
+        let read = Range::parse_with(text, Options { loose, include_prerelease: false });
+        assert_eq!(read.map_or("!".into(), |range| range.to_string()), expected, "{text}");
+    }
+}
+
+#[test]
 fn overlong_text_is_refused_with_its_bound() {
     let long = format!("1.2.3-{}", "a".repeat(300));
     assert_eq!(Version::parse(&long), Err(ParseError::TooLong { limit: 256 }));

@@ -1,0 +1,141 @@
+//! A registry in a few lines of text: `a@1.0.0 os=linux: b@^1 peer c@1 opt d@1 optpeer e@1 bundle=b`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Kind};
+use crate::manifest::package_json::RootManifest;
+use crate::metadata::Hashes;
+use crate::metadata::npm::{Metadata, Packument, Version};
+use crate::resolution::Resolution;
+use crate::resolve::npm::{Preferred, Request};
+
+#[derive(Default)]
+pub(super) struct Universe {
+    pub(super) packages: BTreeMap<String, Packument>,
+    pub(super) log: Mutex<Vec<String>>,
+}
+
+impl Metadata for Universe {
+    fn packument(&self, name: &str) -> Result<Arc<Packument>, Error> {
+        self.log.lock().expect("log").push(format!("ask {name}"));
+        self.packages.get(name).cloned().map(Arc::new).ok_or_else(|| {
+            Error::new(Kind::Usage, "unknown-package", format!("there is no package `{name}`"))
+        })
+    }
+
+    fn prefetch(&self, name: &str) {
+        self.log.lock().expect("log").push(format!("announce {name}"));
+    }
+}
+
+impl Universe {
+    pub(super) fn parse(text: &str) -> Self {
+        let mut universe = Self::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["tag", name, tag, version] => {
+                    let package = universe.packages.get_mut(*name).expect("tag after versions");
+                    package.dist_tags.insert((*tag).to_owned(), (*version).to_owned());
+                }
+                [id, rest @ ..] => universe.insert(id.trim_end_matches(':'), rest),
+                [] => {}
+            }
+        }
+        universe
+    }
+
+    fn insert(&mut self, id: &str, words: &[&str]) {
+        let (name, text) = id.rsplit_once('@').expect("name@version");
+        let mut version = Version {
+            version: text.to_owned(),
+            tarball: format!("https://example.invalid/{name}/-/{name}-{text}.tgz"),
+            hashes: Hashes { sha256: None, sha512: Some("00".repeat(64)) },
+            ..Version::default()
+        };
+        let mut table = "";
+        for word in words {
+            let word = word.trim_end_matches(':');
+            let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+            if let Some(os) = word.strip_prefix("os=") {
+                version.os = list(os);
+            } else if let Some(cpu) = word.strip_prefix("cpu=") {
+                version.cpu = list(cpu);
+            } else if let Some(libc) = word.strip_prefix("libc=") {
+                version.libc = list(libc);
+            } else if let Some(node) = word.strip_prefix("node=") {
+                version.engines_node = Some(node.to_owned());
+            } else if let Some(names) = word.strip_prefix("bundle=") {
+                version.bundled = list(names);
+            } else if word == "deprecated" {
+                version.deprecated = Some("old".to_owned());
+            } else if let Some((name, want)) = split_wish(word) {
+                let target = match table {
+                    "peer" | "optpeer" => &mut version.peer_dependencies,
+                    "opt" => &mut version.optional_dependencies,
+                    _ => &mut version.dependencies,
+                };
+                target.insert(name.clone(), want);
+                if table == "optpeer" {
+                    version.optional_peers.push(name);
+                }
+                table = "";
+            } else {
+                table = word;
+            }
+        }
+        // As the metadata promises: what is optional stands in one table only.
+        let optional = &version.optional_dependencies;
+        version.dependencies.retain(|name, _| !optional.contains_key(name));
+        let package = self.packages.entry(name.to_owned()).or_default();
+        package.name = name.to_owned();
+        package.versions.insert(text.to_owned(), Arc::new(version));
+    }
+}
+
+fn split_wish(word: &str) -> Option<(String, String)> {
+    let at = word.get(1..)?.find('@')? + 1;
+    Some((word[..at].to_owned(), word[at + 1..].to_owned()))
+}
+
+/// A project with dependencies as in `a@1 b@^2`.
+pub(super) fn root(wanted: &str) -> RootManifest {
+    let dependencies = wanted.split_whitespace().filter_map(split_wish).collect();
+    RootManifest { dependencies, ..RootManifest::default() }
+}
+
+pub(super) fn request(root: RootManifest) -> Request<'static> {
+    request_with(root, &|| false)
+}
+
+pub(super) fn request_with(
+    root: RootManifest,
+    out_of_time: &'static (dyn Fn() -> bool + Sync),
+) -> Request<'static> {
+    Request {
+        root,
+        node_version: Some("20.0.0".to_owned()),
+        os: "linux".to_owned(),
+        cpu: "x64".to_owned(),
+        libc: Some("glibc".to_owned()),
+        preferred: BTreeMap::<String, Preferred>::new(),
+        explicit: std::collections::BTreeSet::new(),
+        out_of_time,
+    }
+}
+
+/// `a/b name@version`, in the order of places; `a/b` stands for `node_modules/a/node_modules/b`.
+pub(super) fn places(resolution: &Resolution) -> Vec<String> {
+    let mut lines: Vec<String> = resolution
+        .packages
+        .iter()
+        .map(|one| {
+            let place =
+                one.place.trim_start_matches("node_modules/").replace("/node_modules/", "/");
+            format!("{place} {}@{}", one.name, one.version)
+        })
+        .collect();
+    lines.sort();
+    lines
+}
