@@ -33,7 +33,7 @@ fn with_bom(text: String, bom: bool) -> String {
 /// A manifest that does not read, with the place and what is wrong there.
 fn syntax_error(file: &str, line: usize, column: usize, problem: &str) -> Error {
     Error::new(
-        Kind::Usage,
+        Kind::Failed,
         "manifest-syntax",
         format!("`{file}` line {line} column {column}: {problem}"),
     )

@@ -2,8 +2,6 @@
 //!
 //! Dependency groups, optional dependencies and tools' own tables are left alone.
 
-use std::str::FromStr;
-
 use pep508_rs::Requirement;
 use toml_edit::{Array, DocumentMut, Formatted, Item, Value};
 
@@ -64,8 +62,7 @@ fn requirement(file: &str, line: &str) -> Result<Requirement, Error> {
         let problem = format!("`{}` is not from an index, which is not supported", shorten(line));
         return Err(invalid(file, problem));
     }
-    Requirement::from_str(line).map_err(|error| {
-        let text = error.to_string();
+    crate::io::pypi::core_metadata::requirement(line).map_err(|text| {
         let problem = text.lines().next().unwrap_or("not a requirement").to_owned();
         invalid(file, format!("in `project.dependencies`, {problem} in `{}`", shorten(line)))
     })

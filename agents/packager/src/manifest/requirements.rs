@@ -4,7 +4,6 @@
 //! saved for a bare name is `name>=VERSION`, as uv does: it installs what was tested or newer, and never blocks.
 
 use std::ops::Range;
-use std::str::FromStr;
 
 use pep508_rs::Requirement;
 
@@ -142,8 +141,7 @@ fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
             ),
         ));
     }
-    let requirement = Requirement::from_str(body).map_err(|error| {
-        let text = error.to_string();
+    let requirement = crate::io::pypi::core_metadata::requirement(body).map_err(|text| {
         let problem = text.lines().next().unwrap_or("not a requirement");
         syntax_error(file, line, 1, &format!("{problem} in `{}`", shorten(body)))
     })?;
