@@ -5,4 +5,5 @@ mod adding;
 mod mishaps;
 mod packages;
 mod registry;
+mod sibling;
 mod world;

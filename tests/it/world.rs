@@ -155,7 +155,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn of(command: &mut Command) -> Self {
+    /// Runs a command to its end, without input.
+    pub(crate) fn of(command: &mut Command) -> Self {
         let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
@@ -207,10 +208,15 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The program under test, built beside the tests.
+/// The program under test.
 pub(crate) fn bolide_program() -> PathBuf {
+    program_beside_tests("bolide")
+}
+
+/// A program that `cargo test --workspace` builds beside the tests.
+pub(crate) fn program_beside_tests(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().parent().unwrap().join("bolide");
-    assert!(program.exists(), "{} is not built: cargo build -p runtime", program.display());
+    let program = tests.parent().unwrap().parent().unwrap().join(name);
+    assert!(program.exists(), "{} is not built: run `cargo test --workspace`", program.display());
     program
 }
