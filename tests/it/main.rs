@@ -4,6 +4,7 @@
 mod adding;
 mod mishaps;
 mod packages;
+mod projects;
 mod registry;
 mod sibling;
 mod world;

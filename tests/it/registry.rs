@@ -72,6 +72,13 @@ impl Registry {
         pages.keys().filter(|path| path.starts_with(prefix)).cloned().collect()
     }
 
+    /// The bodies of the pages that begin with `prefix`, in the order of their paths.
+    pub(crate) fn pages_under(&self, prefix: &str) -> Vec<Vec<u8>> {
+        let pages = self.pages.lock().unwrap();
+        let found = pages.iter().filter(|(path, _)| path.starts_with(prefix));
+        found.map(|(_, page)| page.body.clone()).collect()
+    }
+
     /// Publishes all versions of one npm package.
     pub(crate) fn npm(&self, versions: &[Npm]) {
         let name = versions[0].name;

@@ -20,6 +20,8 @@ pub struct Setting {
     pub offline: bool,
     /// The Python interpreter to make an environment for.
     pub python: Option<String>,
+    /// Change the project even where the lock of another tool shows that it is that tool's.
+    pub take_over: bool,
     /// Variables of the caller that configure registry clients; see [`Setting::VARIABLES`]. Others are ignored.
     pub variables: BTreeMap<String, String>,
 }
@@ -173,6 +175,9 @@ pub struct ApplyRequest {
     /// The caller approves the plan itself, if it was not approved before.
     #[serde(default)]
     pub approve: bool,
+    /// Go on over environments that a person edited; what was edited is kept aside first.
+    #[serde(default)]
+    pub force: bool,
     /// The caller's configuration.
     #[serde(default)]
     pub setting: Setting,
@@ -187,6 +192,9 @@ pub struct ChangeRequest {
     /// The caller approves whatever the plan will be. Without it the answer is `approval-needed` with the digest.
     #[serde(default)]
     pub approve: bool,
+    /// Go on over environments that a person edited; what was edited is kept aside first.
+    #[serde(default)]
+    pub force: bool,
     /// The caller's configuration.
     #[serde(default)]
     pub setting: Setting,
@@ -211,6 +219,8 @@ pub struct ApplyAnswer {
     pub files: Vec<String>,
     /// What people should know.
     pub warnings: Vec<String>,
+    /// Where edited files were kept, where there were any and `force` was given.
+    pub kept: Option<String>,
     /// Milliseconds by step: `resolve`, `fetch`, `stage`, `commit`.
     pub times_ms: BTreeMap<String, f64>,
     /// Bytes that were downloaded.

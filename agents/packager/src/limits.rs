@@ -186,3 +186,6 @@ pub const TOOLS_REMEMBERED_MAX: usize = 64;
 pub const TOOL_OUTPUT_BYTES_MAX: usize = 4096;
 /// Directories of a cargo workspace that are looked at.
 pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
+
+/// How often a caller who approved any plan gets a new one because somebody else was quicker.
+pub const REPLANS_MAX: usize = 8;

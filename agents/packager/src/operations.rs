@@ -145,7 +145,13 @@ impl<'a> Task<'a> {
             let Some(digest) = entry.digest.filter(|_| entry.state == State::Committed) else {
                 continue;
             };
-            for resolution in self.shop.transactions.plan(&digest)?.resolutions {
+            let plan = match self.shop.transactions.plan(&digest) {
+                Ok(plan) => plan,
+                // An older plan must not stand in for one that is gone.
+                Err(error) if error.code == "unknown-plan" => break,
+                Err(error) => return Err(error),
+            };
+            for resolution in plan.resolutions {
                 found.entry(resolution.ecosystem).or_insert(resolution);
             }
             if found.len() == Ecosystem::ALL.len() {
@@ -190,6 +196,19 @@ fn not_direct(ecosystem: Ecosystem, name: &str, manifest: &str) -> Error {
     Error::new(Kind::Usage, "not-a-dependency", message).hint(format!(
         "`bolide list` shows which packages of {ecosystem} are; others go when nothing needs them"
     ))
+}
+
+/// Refuses a project that one of these locks shows to be another tool's, unless the caller takes it over.
+fn check_foreign(task: &Task<'_>, project: &Project, locks: &[&str]) -> Result<()> {
+    for lock in locks.iter().filter(|_| !task.setting.take_over) {
+        if project.content(&fixed(lock)?)?.is_some() {
+            let message = format!("`{lock}` shows that another tool keeps this project");
+            return Err(Error::new(Kind::Refused, "foreign-lock", message).hint(
+                "use that tool, or `--take-over` to change the project and leave its lock behind",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Which environments a plan builds anew.

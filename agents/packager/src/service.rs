@@ -15,6 +15,7 @@ use crate::api::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
+use crate::limits::REPLANS_MAX;
 use crate::operations::{Shop, Task, tools::Tools};
 use crate::store::Store;
 use crate::transaction::Transactions;
@@ -77,7 +78,13 @@ impl Packager {
     fn answer(&self, request: Request, conversation: &dyn Conversation) -> Result<Vec<u8>> {
         let Request { tool, payload, directory, caller, .. } = request;
         let actor = format!("{} (uid {}, pid {})", caller.name, caller.uid, caller.pid);
-        let task = |setting: Setting, directory: Option<&OwnedFd>| {
+        let is_own = caller.uid == rustix::process::geteuid().as_raw();
+        let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
+            if !is_own {
+                // Somebody else may not choose which programs run here, nor whose home counts.
+                setting.variables.clear();
+                setting.python = None;
+            }
             let place = directory.map_or_else(|| Ok(PathBuf::from("/")), place_of)?;
             Task::new(&self.shop, conversation, actor.clone(), setting, place)
         };
@@ -91,7 +98,11 @@ impl Packager {
             "pkg.apply" => {
                 let request: ApplyRequest = read(&payload)?;
                 let task = task(request.setting, place)?;
-                write(&task.apply(needed(directory)?, &request.digest, request.approve)?)
+                write(&task.apply(
+                    needed(directory)?,
+                    &request.digest,
+                    (request.approve, request.force),
+                )?)
             }
             "pkg.install" | "pkg.remove" => {
                 let request: ChangeRequest = read(&payload)?;
@@ -101,7 +112,8 @@ impl Packager {
                     _ => (Vec::new(), request.packages),
                 };
                 let plan = PlanRequest { add, remove, setting: request.setting };
-                write(&change(&task, needed(directory)?, &plan, request.approve)?)
+                let how = (request.approve, request.force);
+                write(&change(&task, needed(directory)?, &plan, how)?)
             }
             "pkg.list" => {
                 let request: ListRequest = read(&payload)?;
@@ -157,26 +169,37 @@ impl Agent for Packager {
     }
 }
 
-/// Plans, and applies the plan with the caller's approval.
+/// Plans, and applies the plan with the caller's approval. A caller who approves whatever the plan will be gets a new one
+/// where somebody else changed the project in between.
 fn change(
     task: &Task<'_>,
     directory: OwnedFd,
     request: &PlanRequest,
-    approve: bool,
+    how: (bool, bool),
 ) -> Result<crate::api::ApplyAnswer> {
-    let again = directory
-        .try_clone()
-        .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
-    let planned = task.plan(directory, request)?;
-    let Some(digest) = planned.digest else {
-        let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
-        let error = Error::new(Kind::Conflict, "conflict", explanation.unwrap_or_default());
-        return Err(error.hint("ask `pkg.plan` for repairs that were checked"));
+    let again = || {
+        let copy = directory.try_clone();
+        copy.map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))
     };
-    let mut answer = task.apply(again, &digest, approve)?;
-    answer.times_ms.insert("resolve".to_owned(), planned.answer.resolve_ms);
-    answer.warnings.splice(0..0, planned.answer.warnings);
-    Ok(answer)
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let planned = task.plan(again()?, request)?;
+        let Some(digest) = planned.digest else {
+            let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
+            let error = Error::new(Kind::Conflict, "conflict", explanation.unwrap_or_default());
+            return Err(error.hint("ask `pkg.plan` for repairs that were checked"));
+        };
+        match task.apply(again()?, &digest, how) {
+            Ok(mut answer) => {
+                answer.times_ms.insert("resolve".to_owned(), planned.answer.resolve_ms);
+                answer.warnings.splice(0..0, planned.answer.warnings);
+                return Ok(answer);
+            }
+            Err(error) if error.code == "plan-stale" && how.0 && tries < REPLANS_MAX => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The path of an open directory, for messages and for what has to name it in a file.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use agents_contract::ToolError;
 use agents_packager::api::{
-    ApplyAnswer, ApplyRequest, HistoryAnswer, HistoryRequest, InfoAnswer, InfoRequest, ListAnswer,
-    ListRequest, PlanAnswer, PlanRequest, RollbackAnswer, RollbackRequest, Setting,
+    Action, ApplyAnswer, ApplyRequest, HistoryAnswer, HistoryRequest, InfoAnswer, InfoRequest,
+    ListAnswer, ListRequest, PlanAnswer, PlanRequest, PlannedPackage, RollbackAnswer,
+    RollbackRequest, Setting,
 };
 use agents_packager::ecosystem::Ecosystem;
 use serde::Serialize;
@@ -43,6 +44,9 @@ pub(crate) struct Registries {
     /// The Python interpreter to make an environment for.
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
+    /// Change the project even where the lock of another tool shows that it is that tool's.
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// `bolide plan`.
@@ -67,6 +71,9 @@ pub(crate) struct Apply {
     /// Approve the plan, if it was not approved before.
     #[arg(long)]
     yes: bool,
+    /// Go on over environments that were edited since; what was edited is kept aside first.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -82,6 +89,9 @@ pub(crate) struct Change {
     /// Approve whatever the plan will be.
     #[arg(long)]
     yes: bool,
+    /// Go on over environments that were edited since; what was edited is kept aside first.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -136,7 +146,13 @@ impl Registries {
         let mut setting = Setting::of_this_process();
         setting.registry.extend(self.registries.iter().cloned());
         setting.offline = self.offline;
-        setting.python.clone_from(&self.python);
+        // The daemon has another working directory.
+        setting.python = self.python.as_deref().map(|python| match python.contains('/') {
+            true => std::path::absolute(python)
+                .map_or_else(|_| python.to_owned(), |path| path.to_string_lossy().into_owned()),
+            false => python.to_owned(),
+        });
+        setting.take_over = self.take_over;
         setting
     }
 }
@@ -165,6 +181,7 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
     let request = ApplyRequest {
         digest: arguments.digest,
         approve: arguments.yes,
+        force: arguments.force,
         setting: arguments.registries.setting(),
     };
     let mut asker = Asker::open(&arguments.common, context)?;
@@ -189,6 +206,9 @@ pub(crate) fn remove(arguments: Change, context: &Context) -> Result<Exit, Failu
     })
 }
 
+/// Times that `--yes` plans anew because somebody else changed the project in between.
+const REPLANS_MAX: usize = 8;
+
 /// Plans, asks a person at a terminal or takes `--yes`, and applies.
 fn change(
     arguments: Change,
@@ -197,24 +217,36 @@ fn change(
 ) -> Result<Exit, Failure> {
     let setting = arguments.registries.setting();
     let mut asker = Asker::open(&arguments.common, context)?;
-    let plan: PlanAnswer = asker.ask("pkg.plan", &request(arguments.packages, setting.clone()))?;
-    let Some(digest) = plan.digest.clone() else {
-        asker.print(&plan, render::plan)?;
-        return Ok(Exit::Conflict);
-    };
-    let changes_nothing = plan.files.is_empty()
-        && plan.removed.is_empty()
-        && plan.packages.iter().all(|p| p.action == agents_packager::api::Action::Keep);
-    let approved = arguments.yes || changes_nothing || asker.confirm(&render::plan(&plan));
-    if !approved {
-        asker.print(&plan, render::plan)?;
-        let hint = format!("look at the plan, then run `bolide apply {digest} --yes`");
-        return Err(tool_error(4, "approval-needed", "the plan is not approved", &hint).into());
+    let request = request(arguments.packages, setting.clone());
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let plan: PlanAnswer = asker.ask("pkg.plan", &request)?;
+        let Some(digest) = plan.digest.clone() else {
+            asker.print(&plan, render::plan)?;
+            return Ok(Exit::Conflict);
+        };
+        let is_new = |package: &PlannedPackage| package.action != Action::Keep;
+        let changes_nothing =
+            plan.files.is_empty() && plan.removed.is_empty() && !plan.packages.iter().any(is_new);
+        let approved = arguments.yes || changes_nothing || asker.confirm(&render::plan(&plan));
+        if !approved {
+            asker.print(&plan, render::plan)?;
+            let hint = format!("look at the plan, then run `bolide apply {digest} --yes`");
+            return Err(tool_error(4, "approval-needed", "the plan is not approved", &hint).into());
+        }
+        let (setting, force) = (setting.clone(), arguments.force);
+        let apply = ApplyRequest { digest, approve: true, force, setting };
+        match asker.ask::<ApplyAnswer>("pkg.apply", &apply) {
+            Ok(mut answer) => {
+                answer.warnings.splice(0..0, plan.warnings);
+                asker.print(&answer, render::apply)?;
+                return Ok(Exit::Done);
+            }
+            Err(error) if error.code == "plan-stale" && arguments.yes && tries < REPLANS_MAX => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let answer: ApplyAnswer =
-        asker.ask("pkg.apply", &ApplyRequest { digest, approve: true, setting })?;
-    asker.print(&answer, render::apply)?;
-    Ok(Exit::Done)
 }
 
 pub(crate) fn list(arguments: List, context: &Context) -> Result<Exit, Failure> {
@@ -246,10 +278,10 @@ pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, F
     if let Some(wanted) = arguments.transaction.as_ref().filter(|_| !arguments.yes) {
         let request = HistoryRequest { all: false };
         let history: HistoryAnswer = asker.ask("pkg.history", &request)?;
-        let later: Vec<String> = history
-            .transactions
+        // A name that is not there is refused by the rollback itself.
+        let at = history.transactions.iter().position(|entry| entry.transaction == *wanted);
+        let later: Vec<String> = history.transactions[..at.unwrap_or(0)]
             .iter()
-            .take_while(|entry| entry.transaction != *wanted)
             .filter(|entry| entry.state == "committed" && entry.operation != "rollback")
             .map(|entry| format!("{}  {}", entry.transaction, entry.summary))
             .collect();

@@ -58,6 +58,9 @@ pub(super) fn apply(answer: &ApplyAnswer) -> String {
     for purl in &answer.removed {
         line(&mut text, format_args!("- {purl}"));
     }
+    if let Some(kept) = &answer.kept {
+        line(&mut text, format_args!("edited files were kept in `{kept}`"));
+    }
     let times: Vec<String> =
         answer.times_ms.iter().map(|(step, ms)| format!("{step} {ms:.0} ms")).collect();
     line(

@@ -34,7 +34,7 @@ impl Task<'_> {
         &self,
         directory: OwnedFd,
         digest: &str,
-        approve: bool,
+        (approve, force): (bool, bool),
     ) -> Result<ApplyAnswer> {
         let plan = self.shop.transactions.plan(digest)?;
         let again = directory
@@ -56,7 +56,7 @@ impl Task<'_> {
         answer.downloaded_bytes = self.fetch(&plan)?;
         lap(&mut answer, "fetch", began);
         self.check_wanted()?;
-        self.change(&mut session, &project, &plan, &installed, &mut answer)?;
+        self.change(&mut session, &project, &plan, &installed, force, &mut answer)?;
         self.publish(&answer);
         Ok(answer)
     }
@@ -145,24 +145,55 @@ impl Task<'_> {
         project: &Project,
         plan: &Plan,
         installed: &BTreeMap<Ecosystem, Resolution>,
+        force: bool,
         answer: &mut ApplyAnswer,
     ) -> Result<()> {
         let began = Instant::now();
-        let options = Options {
-            parallelism: self.parallelism(),
-            verify: false,
-            durability: store::Durability::Later,
-        };
         let mut open = session.begin(Purpose {
             operation: plan.operation.clone(),
             digest: answer.digest.clone(),
             actor: self.actor.clone(),
             summary: summary(plan, answer),
         })?;
+        let changes = match self.stage_all(&mut open, project, plan, installed, answer) {
+            Ok(changes) => changes,
+            Err(error) => {
+                open.abort(&error.message)?;
+                return Err(error);
+            }
+        };
+        lap(answer, "stage", began);
+        let began = Instant::now();
+        self.say("commit", "making it visible", 0, 0);
+        let committed =
+            open.commit(&changes, CommitOptions { force, ..CommitOptions::default() })?;
+        lap(answer, "commit", began);
+        if let Some(unfinished) = committed.unfinished {
+            answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));
+        }
+        answer.kept = committed.kept.map(|path| path.to_string_lossy().into_owned());
+        answer.transaction = Some(committed.transaction);
+        Ok(())
+    }
+
+    /// Everything that the plan changes, ready in staging.
+    fn stage_all(
+        &self,
+        open: &mut Open<'_>,
+        project: &Project,
+        plan: &Plan,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+        answer: &mut ApplyAnswer,
+    ) -> Result<Vec<Change>> {
+        let options = Options {
+            parallelism: self.parallelism(),
+            verify: false,
+            durability: store::Durability::Later,
+        };
         let mut changes = Vec::new();
         for rebuild in &plan.environments {
             self.say("stage", format!("building `{}`", rebuild.place), 0, 0);
-            changes.push(self.stage(&open, project, plan, rebuild, installed, options, answer)?);
+            changes.push(self.stage(open, project, plan, rebuild, installed, options, answer)?);
         }
         if let Some(resolution) = resolution(plan, Ecosystem::Cargo) {
             answer.warnings.extend(cargo::populate(self, resolution, options)?);
@@ -175,17 +206,8 @@ impl Task<'_> {
                 None => Change { live, staged: None, environment: None, expected },
             });
         }
-        lap(answer, "stage", began);
         self.check_wanted()?;
-        let began = Instant::now();
-        self.say("commit", "making it visible", 0, 0);
-        let committed = open.commit(&changes, CommitOptions::default())?;
-        lap(answer, "commit", began);
-        if let Some(unfinished) = committed.unfinished {
-            answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));
-        }
-        answer.transaction = Some(committed.transaction);
-        Ok(())
+        Ok(changes)
     }
 
     #[expect(
@@ -307,6 +329,7 @@ fn described(
         removed: gone.into_iter().collect(),
         files: edits.chain(environments).collect(),
         warnings: Vec::new(),
+        kept: None,
         times_ms: BTreeMap::new(),
         downloaded_bytes: 0,
     }

@@ -39,11 +39,13 @@ pub(super) fn decide(
     remove: &[Spec],
     _installed: Option<&Resolution>,
 ) -> Decision {
+    refuse_member(project.path())?;
     let before = read_text(project, MANIFEST)?;
     let asked = change(project, before.as_deref(), add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
-            ("", Some(declared)) => declared,
-            ("", None) => "*".to_owned(),
+            // Nothing asked and something there: what stands there stays.
+            ("", true) => String::new(),
+            ("", false) => "*".to_owned(),
             (requirement, _) => requirement.to_owned(),
         }
     })?;
@@ -78,7 +80,7 @@ pub(super) fn decide(
     }
     let after = change(project, before.as_deref(), add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
-            ("", Some(declared)) => declared,
+            ("", true) => String::new(),
             (requirement, _) => {
                 cargo_toml::saved_requirement(requirement, direct_version(&resolution, spec))
             }
@@ -126,7 +128,7 @@ fn change(
     before: Option<&str>,
     add: &[Spec],
     remove: &[Spec],
-    requirement: impl Fn(&Spec, Option<String>) -> String,
+    requirement: impl Fn(&Spec, bool) -> String,
 ) -> Result<String> {
     let mut text = before.map(str::to_owned);
     let declared = match before {
@@ -134,11 +136,10 @@ fn change(
         None => Manifest::default(),
     };
     let direct = |spec: &Spec| {
-        let mut normal = declared
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.kind == DependencyKind::Normal);
-        normal.find(|dependency| dependency.package == spec.name)
+        declared.dependencies.iter().any(|dependency| {
+            let is_plain = dependency.kind == DependencyKind::Normal && dependency.target.is_none();
+            is_plain && dependency.package == spec.name
+        })
     };
     for spec in remove {
         let known = declared.dependencies.iter().any(|dependency| dependency.package == spec.name);
@@ -153,7 +154,7 @@ fn change(
     let wanted: Vec<Wanted> = add
         .iter()
         .map(|spec| {
-            let present = direct(spec).map(|dependency| dependency.requirement.to_string());
+            let present = direct(spec);
             let (name, features) = (spec.name.clone(), spec.extras.clone());
             Wanted { name, requirement: requirement(spec, present), features }
         })
@@ -206,6 +207,28 @@ fn members(project: &Project, text: &str) -> Result<Vec<Member>> {
     }
     members.sort_by(|left, right| left.path.cmp(&right.path));
     Ok(members)
+}
+
+/// Refuses a member of a workspace whose root lies above: its lock is there.
+fn refuse_member(project: &Path) -> Result<()> {
+    for root in project.ancestors().skip(1) {
+        let Ok(text) = std::fs::read_to_string(root.join(MANIFEST)) else { continue };
+        // Somebody else's broken manifest is no reason to refuse this project.
+        let Ok(manifest) = cargo_toml::read(MANIFEST, "", &text, None) else { continue };
+        let directory = project.strip_prefix(root).unwrap_or(project).to_string_lossy();
+        let is_member = manifest.workspace.is_some_and(|workspace| workspace.is_member(&directory));
+        if is_member {
+            let message = format!(
+                "`{}` is a member of the workspace at `{}`, and changing members is not done yet",
+                project.display(),
+                root.display()
+            );
+            return Err(Error::new(Kind::Usage, "workspace-member", message).hint(
+                "use `cargo add` in the member; `bolide` changes the package at a workspace's root",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Directories below the project that hold a Cargo.toml, without those that hold products or hidden files.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Decided, Decision, Task, edit, fixed, not_direct, read_text};
+use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::install::{self, Options};
@@ -19,8 +19,12 @@ use crate::transaction::Project;
 
 const MANIFEST: &str = "package.json";
 const ENVIRONMENT: &str = "node_modules";
-/// Locks of other tools: read where that is possible, never rewritten.
-const FOREIGN_LOCKS: [&str; 4] = ["package-lock.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock"];
+/// npm's own lock: read, never rewritten.
+const NPM_LOCK: &str = "package-lock.json";
+/// Locks of tools that lay `node_modules` out in another way.
+const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb"];
+/// Names in a warning; the rest is counted.
+const NAMES_SHOWN_MAX: usize = 5;
 
 pub(super) fn decide(
     task: &Task<'_>,
@@ -29,6 +33,7 @@ pub(super) fn decide(
     remove: &[Spec],
     installed: Option<&Resolution>,
 ) -> Decision {
+    check_foreign(task, project, &FOREIGN_LOCKS)?;
     let before = read_text(project, MANIFEST)?;
     let mut root = match &before {
         Some(text) => package_json::read(MANIFEST, text)?,
@@ -59,10 +64,11 @@ pub(super) fn decide(
     let resolution = npm::resolve(&request, task.registries.npm())?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
     let mut warnings = resolution.warnings.clone();
-    for lock in FOREIGN_LOCKS {
-        if project.content(&fixed(lock)?)?.is_some() {
-            warnings.push(format!("`{lock}` belongs to another tool and is not rewritten"));
-        }
+    if project.content(&fixed(NPM_LOCK)?)?.is_some() {
+        warnings.push(format!("`{NPM_LOCK}` is npm's and is not rewritten"));
+    }
+    if installed.is_none() {
+        warnings.extend(strangers(project, &resolution));
     }
     let environment = fixed(ENVIRONMENT)?;
     Ok(Decided {
@@ -135,7 +141,7 @@ fn preferred(
         });
         return Ok(known.collect());
     }
-    let Some(text) = read_text(project, FOREIGN_LOCKS[0])? else { return Ok(BTreeMap::new()) };
+    let Some(text) = read_text(project, NPM_LOCK)? else { return Ok(BTreeMap::new()) };
     let Ok(lock) = serde_json::from_str::<Value>(&text) else { return Ok(BTreeMap::new()) };
     let entries = lock["packages"].as_object().into_iter().flatten();
     Ok(entries.filter_map(locked).collect())
@@ -146,6 +152,28 @@ fn locked((place, entry): (&String, &Value)) -> Option<(String, Preferred)> {
     let name = entry["name"].as_str().unwrap_or(folder).to_owned();
     let version = entry["version"].as_str()?.to_owned();
     Some((place.clone(), Preferred { name, version }))
+}
+
+/// Says which packages of a `node_modules` that others made are not asked for by anybody, so that they go, as with npm.
+fn strangers(project: &Project, resolution: &Resolution) -> Option<String> {
+    let entries = std::fs::read_dir(project.path().join(ENVIRONMENT)).ok()?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let known = |name: &String| {
+        let place = format!("{ENVIRONMENT}/{name}");
+        let below = format!("{place}/");
+        let mut packages = resolution.packages.iter();
+        packages.any(|package| package.place == place || package.place.starts_with(&below))
+    };
+    let mut gone: Vec<String> =
+        names.filter(|name| !name.starts_with('.') && !known(name)).collect();
+    gone.sort();
+    let shown = gone.iter().take(NAMES_SHOWN_MAX).cloned().collect::<Vec<_>>().join("`, `");
+    let count = gone.len();
+    (count > 0).then(|| {
+        format!(
+            "{count} packages in `{ENVIRONMENT}` are not asked for and go, as with npm: `{shown}`"
+        )
+    })
 }
 
 /// `process.arch` of this machine.

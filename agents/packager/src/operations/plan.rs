@@ -15,7 +15,7 @@ use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
-use crate::transaction::Project;
+use crate::transaction::{Project, Session};
 
 /// A plan, and how it is shown.
 pub(crate) struct Planned {
@@ -38,6 +38,9 @@ impl Task<'_> {
             return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
                 .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
         }
+        let again = directory.try_clone().map_err(|error| {
+            Error::io("use the descriptor of", std::path::Path::new("."), &error)
+        })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
         let decisions = self.decide(&project, &add, &remove, &installed);
@@ -55,8 +58,11 @@ impl Task<'_> {
             let answer = PlanAnswer { conflict, ..answer(&project, resolve_ms) };
             return Ok(Planned { digest: None, answer });
         }
-        let warnings = decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
-        let plan = self.write_down(&project, add, remove, decided, &installed)?;
+        let mut warnings: Vec<String> =
+            decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
+        let session = self.lock(Project::from_fd(again)?)?;
+        let plan = self.write_down(&session, (add, remove), decided, &installed, &mut warnings)?;
+        drop(session);
         let digest = self.shop.transactions.store_plan(&plan)?;
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
         describe(&plan, &installed, &mut answer);
@@ -111,12 +117,13 @@ impl Task<'_> {
 
     fn write_down(
         &self,
-        project: &Project,
-        add: Vec<Spec>,
-        remove: Vec<Spec>,
+        session: &Session,
+        (add, remove): (Vec<Spec>, Vec<Spec>),
         decided: Vec<Decided>,
         installed: &BTreeMap<Ecosystem, Resolution>,
+        warnings: &mut Vec<String>,
     ) -> Result<Plan> {
+        let project = session.project();
         let now_ms = self.shop.transactions.now_ms();
         let operation = match (add.is_empty(), remove.is_empty()) {
             (false, true) => "add",
@@ -138,9 +145,17 @@ impl Task<'_> {
         for decided in decided {
             let Decided { resolution, edits, environment, preconditions, .. } = decided;
             if let Some(place) = environment {
+                let state = self.shop.transactions.environment(project, &place)?;
                 let is_there = project.path().join(place.as_str()).exists();
-                let is_right = installed.get(&resolution.ecosystem) == Some(&resolution)
+                let is_edited = state.fingerprint.is_some() && session.is_edited(&place)?;
+                let is_ours = state.fingerprint.is_some() || !is_there;
+                let is_right = is_ours
+                    && !is_edited
+                    && installed.get(&resolution.ecosystem) == Some(&resolution)
                     && is_there != resolution.packages.is_empty();
+                if is_edited {
+                    warnings.push(format!("`{place}` was edited since; applying needs `--force`"));
+                }
                 if !is_right {
                     plan.environments.push(rebuild(&place, resolution.ecosystem));
                 }

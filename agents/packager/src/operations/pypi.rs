@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use pep440_rs::Version;
-use pep508_rs::{PackageName, Requirement};
+use pep508_rs::{MarkerTree, PackageName, Requirement};
 
-use super::{Decided, Decision, Task, edit, fixed, not_direct, read_text};
+use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
+use crate::manifest::requirements::{Requirements, Wanted};
 use crate::manifest::{pyproject, requirements};
 use crate::plan::Precondition;
-use crate::python::{self, Interpreter};
+use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::pypi;
 use crate::spec::Spec;
@@ -26,13 +27,18 @@ const REQUIREMENTS: &str = "requirements.txt";
 /// Where an environment is looked for, in this order; the first is where one is made.
 const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];
 
+/// Locks of tools that keep the environment themselves.
+const FOREIGN_LOCKS: [&str; 4] = ["uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"];
+/// Options of a requirements file that change nothing here: every artefact is verified, and only wheels are installed.
+const HARMLESS_OPTIONS: [&str; 3] = ["--require-hashes", "--prefer-binary", "--only-binary"];
+
 /// The file that says what the project wants.
 struct Manifest {
     path: &'static str,
     text: Option<String>,
     wanted: Vec<Requirement>,
-    /// By name, the digests that the manifest allows (`sha256:...`), where it names any.
-    allowed: BTreeMap<String, Vec<String>>,
+    /// The lines that name digests (`sha256:...`).
+    pinned: Vec<Wanted>,
 }
 
 impl Manifest {
@@ -42,27 +48,52 @@ impl Manifest {
             && let Some(described) = pyproject::read(PYPROJECT, &text)?
         {
             let (path, wanted) = (PYPROJECT, described.dependencies);
-            return Ok(Self { path, text: Some(text), wanted, allowed: BTreeMap::new() });
+            return Ok(Self { path, text: Some(text), wanted, pinned: Vec::new() });
         }
         let text = read_text(project, REQUIREMENTS)?;
-        let wanted = match &text {
-            Some(text) => requirements::read(REQUIREMENTS, text)?.wanted,
-            None => Vec::new(),
+        let read = match &text {
+            Some(text) => requirements::read(REQUIREMENTS, text)?,
+            None => Requirements::default(),
         };
-        let pinned = wanted.iter().filter(|wanted| !wanted.hashes.is_empty());
-        let allowed =
-            pinned.map(|wanted| (wanted.requirement.name.to_string(), wanted.hashes.clone()));
-        let allowed = allowed.collect();
-        let wanted = wanted.into_iter().map(|wanted| wanted.requirement).collect();
-        Ok(Self { path: REQUIREMENTS, text, wanted, allowed })
+        let followed =
+            |option: &str| HARMLESS_OPTIONS.iter().any(|known| option.starts_with(known));
+        if let Some((line, option)) = read.options.iter().find(|(_, option)| !followed(option)) {
+            let option = option.split(['=', ' ']).next().unwrap_or_default();
+            let message = format!("`{REQUIREMENTS}` line {line}: `{option}` is not followed");
+            return Err(Error::new(Kind::Failed, "manifest-option", message).hint(
+                "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
+            ));
+        }
+        let pinned =
+            read.wanted.iter().filter(|wanted| !wanted.hashes.is_empty()).cloned().collect();
+        let wanted = read.wanted.into_iter().map(|wanted| wanted.requirement).collect();
+        Ok(Self { path: REQUIREMENTS, text, wanted, pinned })
     }
 
     /// Refuses artefacts that the manifest's own digests do not allow.
-    fn check_digests(&self, resolution: &Resolution) -> Result<()> {
+    fn check_digests(&self, resolution: &Resolution, target: &PythonTarget) -> Result<()> {
         for package in &resolution.packages {
-            let Some(allowed) = self.allowed.get(&package.name) else { continue };
+            let lines = self.pinned.iter().filter(|line| {
+                line.requirement.name.as_ref() == package.name
+                    && line.requirement.evaluate_markers(&target.markers, &[])
+            });
+            let allowed: Vec<&str> =
+                lines.flat_map(|line| line.hashes.iter().map(String::as_str)).collect();
+            if allowed.is_empty() {
+                continue;
+            }
+            let known: Vec<&str> =
+                allowed.iter().filter_map(|one| one.strip_prefix("sha256:")).collect();
+            if known.is_empty() {
+                let message = format!(
+                    "`{}` has only hashes of `{}` that the index does not give",
+                    self.path, package.name
+                );
+                return Err(Error::new(Kind::Failed, "unsupported-hash", message)
+                    .hint("add its SHA-256 to the file"));
+            }
             let digest = package.artifact.hashes.sha256.as_deref().unwrap_or_default();
-            if !allowed.iter().any(|one| one.strip_prefix("sha256:") == Some(digest)) {
+            if !known.contains(&digest) {
                 let message = format!(
                     "the hash of `{}` is not one of those that `{}` allows for `{}`",
                     package.artifact.file_name, self.path, package.name
@@ -98,6 +129,7 @@ pub(super) fn decide(
     remove: &[Spec],
     installed: Option<&Resolution>,
 ) -> Decision {
+    check_foreign(task, project, &FOREIGN_LOCKS)?;
     let manifest = Manifest::read(project)?;
     let mut wanted = manifest.wanted.clone();
     for spec in remove {
@@ -107,12 +139,18 @@ pub(super) fn decide(
             return Err(not_direct(Ecosystem::Pypi, &spec.name, manifest.path).into());
         }
     }
+    let mut lines = Vec::new();
     for spec in add {
+        let old = wanted.iter().find(|requirement| requirement.name.as_ref() == spec.name).cloned();
         wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
-        wanted.push(requirement(spec)?);
+        let changed = merged(requirement(spec)?, old.as_ref());
+        // What stood there already is kept; what is new gets the bound that was chosen.
+        lines.push(old.is_some().then(|| unmarked(&changed)));
+        wanted.push(changed);
     }
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
+    check_environment(project, &environment, &base(&interpreter)?)?;
     let preferred = preferred(project, &environment, add, installed)?;
     let request = pypi::Request {
         requirements: &wanted,
@@ -121,8 +159,12 @@ pub(super) fn decide(
         deadline: Some(task.deadline()),
     };
     let resolution = pypi::resolve(&request, task.registries.pypi())?;
-    manifest.check_digests(&resolution)?;
-    let lines: Vec<String> = add.iter().map(|spec| saved(spec, &resolution)).collect();
+    manifest.check_digests(&resolution, &interpreter.target)?;
+    let lines: Vec<String> = add
+        .iter()
+        .zip(lines)
+        .map(|(spec, line)| line.unwrap_or_else(|| saved(spec, &resolution)))
+        .collect();
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
     Ok(Decided {
@@ -132,10 +174,60 @@ pub(super) fn decide(
             Precondition::file(project, fixed(REQUIREMENTS)?)?,
             Precondition::environment(&task.shop.transactions, project, environment.clone())?,
         ],
-        warnings: resolution.warnings.clone(),
+        warnings: resolution
+            .warnings
+            .iter()
+            .cloned()
+            .chain(task.registries.not_followed()?)
+            .collect(),
         resolution,
         environment: Some(environment),
     })
+}
+
+/// What is asked for now, with what stood in the manifest where the caller did not say otherwise.
+fn merged(mut new: Requirement, old: Option<&Requirement>) -> Requirement {
+    let Some(old) = old else { return new };
+    new.extras.extend(old.extras.iter().cloned());
+    new.extras.sort();
+    new.extras.dedup();
+    new.marker = old.marker.clone();
+    if new.version_or_url.is_none() {
+        new.version_or_url.clone_from(&old.version_or_url);
+    }
+    new
+}
+
+/// The line of a requirement without its marker, which stays where it stands.
+fn unmarked(requirement: &Requirement) -> String {
+    let mut plain = requirement.clone();
+    plain.marker = MarkerTree::TRUE;
+    plain.to_string()
+}
+
+/// Refuses what stands at the place of the environment and is none, or is one of another Python.
+fn check_environment(
+    project: &Project,
+    place: &RelativePath,
+    base: &BaseInterpreter,
+) -> Result<()> {
+    let live = project.path().join(place.as_str());
+    if live.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if !live.join("pyvenv.cfg").is_file() {
+        let message = format!("`{place}` is there and is not a virtual environment");
+        return Err(Error::new(Kind::Refused, "not-an-environment", message)
+            .hint("move it away, or unset VIRTUAL_ENV"));
+    }
+    if !live.join(base.site_packages()).is_dir() {
+        let message =
+            format!("`{place}` is an environment of another Python than `{}`", base.library_name);
+        return Err(Error::new(Kind::Refused, "other-python", message).hint(
+            "choose its own interpreter with `--python`, or move it away to have a new one made",
+        ));
+    }
+    Ok(())
 }
 
 fn requirement(spec: &Spec) -> Result<Requirement> {
@@ -162,7 +254,10 @@ fn environment(task: &Task<'_>, project: &Project) -> Result<RelativePath> {
         let inside = path.strip_prefix(project.path()).ok()?.to_str()?.to_owned();
         RelativePath::new(&inside).ok()
     }) {
-        return Ok(inside);
+        let place = project.path().join(inside.as_str());
+        if !place.exists() || place.join("pyvenv.cfg").is_file() {
+            return Ok(inside);
+        }
     }
     let present = ENVIRONMENTS
         .into_iter()
@@ -217,8 +312,8 @@ pub(super) fn stage(
     let live = project.path().join(place.as_str());
     let environment = Environment { staging, final_path: &live, interpreter: &base };
     let mut warnings = Vec::new();
-    let library = live.join(base.site_packages());
-    if live.join("pyvenv.cfg").is_file() && library.is_dir() {
+    check_environment(project, place, &base)?;
+    if live.is_dir() {
         clone_tree(&live, staging, options.parallelism)?;
     } else {
         let made = install::pypi::create(&task.shop.store, environment, true, options)?;

@@ -13,6 +13,13 @@ use super::{Inner, Session};
 use crate::error::{Error, Kind, Result};
 
 impl Session {
+    /// Whether a person changed what we installed last as `live`; false where nothing of ours stands there.
+    pub fn is_edited(&self, live: &RelativePath) -> Result<bool> {
+        let mut drift = BTreeMap::new();
+        self.drift_at(live, &mut drift)?;
+        Ok(!drift.is_empty())
+    }
+
     /// Adds how `live` differs from what we installed there last, if it does.
     pub(super) fn drift_at(
         &self,
