@@ -40,6 +40,8 @@ pub const LOCK_RETRY_MS: u64 = 20;
 pub const RECOVERY_WAIT_MS: u64 = 500;
 /// Milliseconds that SQLite waits for another process that writes: many times its longest write.
 pub const DATABASE_BUSY_MS: u64 = 10_000;
+/// Milliseconds between two tries of what SQLite does not wait for itself.
+pub const DATABASE_BUSY_PAUSE_MS: u64 = 5;
 
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
 const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);

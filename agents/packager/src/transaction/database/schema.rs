@@ -1,12 +1,12 @@
 //! The tables, and how an older database becomes a newer one.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Kind, Result};
-use crate::limits::DATABASE_BUSY_MS;
+use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS};
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
@@ -88,7 +88,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
     };
     let mut connection = Connection::open_with_flags(real, flags)?;
     connection.busy_timeout(Duration::from_millis(DATABASE_BUSY_MS))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    use_write_ahead_log(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
@@ -113,6 +113,23 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
         transaction.commit()?;
     }
     Ok(Ok(connection))
+}
+
+/// Switches the journal mode. While another process makes the same first switch, SQLite answers "busy" at once, without
+/// the busy timeout: a handler could deadlock there.
+fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(DATABASE_BUSY_MS);
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(DATABASE_BUSY_PAUSE_MS));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<usize> {
