@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod metadata;
 mod operations;
 pub mod plan;
+mod process;
 pub mod python;
 pub mod resolution;
 pub mod resolve;

@@ -289,13 +289,24 @@ fn open(file: &str, text: &str) -> Result<(CstRootNode, CstObject), Error> {
     let object = root
         .object_value()
         .ok_or_else(|| invalid(file, "a package.json is an object, `{ ... }`"))?;
-    let mut names: Vec<String> =
-        object.properties().iter().filter_map(|property| property.decoded_name()).collect();
-    names.sort();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(invalid(file, format!("`{}` stands twice", pair[0])));
+    if let Some(name) = twice(&object) {
+        return Err(invalid(file, format!("`{name}` stands twice")));
+    }
+    for key in ["dependencies", "devDependencies", "optionalDependencies"] {
+        if let Some(name) = object.object_value(key).and_then(|table| twice(&table)) {
+            return Err(invalid(file, format!("`{name}` stands twice in `{key}`")));
+        }
     }
     Ok((root, object))
+}
+
+/// A key that an object has more than once: npm would take the last one, the editor the first.
+fn twice(object: &CstObject) -> Option<String> {
+    let properties = object.properties();
+    let mut names: Vec<String> =
+        properties.iter().filter_map(|property| property.decoded_name()).collect();
+    names.sort();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
 }
 
 /// Where a new name goes: in order where the names are in order, else last.

@@ -185,6 +185,7 @@ pub fn saved_requirement(spec: &Spec, resolved: &str) -> String {
 /// The text with requirements added or changed; `None` is a file that does not exist yet.
 ///
 /// A changed line keeps its marker and its comment. A line with hashes is refused: the file is another tool's output.
+/// So is a new line in a file with hashes: pip wants them on every line as soon as one has them.
 pub fn add(file: &str, text: Option<&str>, wanted: &[&str]) -> Result<String, Error> {
     let (text, bom) = without_bom(file, text.unwrap_or_default())?;
     let mut text = text.to_owned();
@@ -201,7 +202,10 @@ fn add_one(file: &str, text: &str, name: &str, wanted: &str) -> Result<String, E
     let same: Vec<&Logical> =
         lines.iter().filter(|logical| name_of(&logical.body).as_deref() == Some(name)).collect();
     match same.as_slice() {
-        [] => Ok(append(text, wanted)),
+        [] => match lines.iter().find(|logical| has_hash(logical)) {
+            Some(logical) => Err(generated(file, logical)),
+            None => Ok(append(text, wanted)),
+        },
         [logical] => replace(file, text, logical, wanted),
         [first, second, ..] => Err(invalid(
             file,
@@ -211,6 +215,24 @@ fn add_one(file: &str, text: &str, name: &str, wanted: &str) -> Result<String, E
             ),
         )),
     }
+}
+
+/// Whether the line puts pip into its mode of hashes.
+fn has_hash(logical: &Logical) -> bool {
+    let word = |word: &str| word == "--hash" || word.starts_with("--hash=");
+    split_options(&logical.body).1.split_whitespace().any(word)
+}
+
+fn generated(file: &str, logical: &Logical) -> Error {
+    let (body, options) = split_options(&logical.body);
+    let message = format!(
+        "`{file}` line {}: `{}` has `{}`, so the file is made by another tool",
+        logical.line,
+        shorten(body.split(';').next().unwrap_or(body).trim_end()),
+        shorten(options.split(['=', ' ', '\t']).next().unwrap_or(options))
+    );
+    Error::new(Kind::Usage, "generated-manifest", message)
+        .hint("change the file that it is made from, and make it again")
 }
 
 fn line_end(text: &str) -> &'static str {
@@ -236,14 +258,7 @@ fn replace(file: &str, text: &str, logical: &Logical, wanted: &str) -> Result<St
         return Ok(text.to_owned());
     }
     if !options.is_empty() {
-        let message = format!(
-            "`{file}` line {}: `{}` has `{}`, so the file is made by another tool",
-            logical.line,
-            shorten(old),
-            shorten(options.split(['=', ' ']).next().unwrap_or(options))
-        );
-        return Err(Error::new(Kind::Usage, "generated-manifest", message)
-            .hint("change the file that it is made from, and make it again"));
+        return Err(generated(file, logical));
     }
     let written = &text[logical.span.clone()];
     let content = written.trim_end_matches(['\n', '\r']);

@@ -1,13 +1,15 @@
 //! What the ecosystems' own tools on this machine are, asked once and remembered as long as their file stays the same.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::error::Result;
-use crate::limits::{TOOL_OUTPUT_BYTES_MAX, TOOLS_REMEMBERED_MAX};
+use crate::limits::{INTERPRETER_SECONDS_MAX, TOOL_OUTPUT_BYTES_MAX, TOOLS_REMEMBERED_MAX};
+use crate::process;
 use crate::python::Interpreter;
 
 /// The memory of what was asked. Bounded: it starts anew when it is full.
@@ -39,11 +41,15 @@ impl Tools {
         let path = find(name, search_path?)?;
         // The path as found, not resolved: a version manager's shim decides by the name it is called by.
         let program = Program { path: path.clone(), ..Program::at(&path)? };
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(version) = versions.get(&program) {
-            return version.clone();
+        let memory = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memory().get(&program).cloned();
+        if let Some(version) = known {
+            return version;
         }
-        let version = ask(&path, search_path?);
+        // Nothing is locked while the program runs: a slow one must not hold up those who ask for another.
+        // No answer is not remembered either; the next one may come in time.
+        let version = ask(&path, search_path?).ok()?;
+        let mut versions = memory();
         if versions.len() >= TOOLS_REMEMBERED_MAX {
             versions.clear();
         }
@@ -80,17 +86,49 @@ fn find(name: &str, search_path: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Runs `program --version` and takes the first word that is a version (`v20.1.0`, `cargo 1.95.0 (...)`).
-fn ask(program: &Path, search_path: &str) -> Option<semver::Version> {
-    let output = Command::new(program)
-        .arg("--version")
-        .env("PATH", search_path)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    let text = &output.stdout[..output.stdout.len().min(TOOL_OUTPUT_BYTES_MAX)];
-    let text = std::str::from_utf8(text).ok()?;
-    text.split_whitespace()
-        .find_map(|word| semver::Version::parse(word.trim_start_matches('v')).ok())
+/// Runs `program --version` and takes the first word that is a version (`v20.1.0`, `cargo 1.95.0 (...)`). An error is no
+/// answer at all: the program did not start, or not end in time.
+fn ask(program: &Path, search_path: &str) -> io::Result<Option<semver::Version>> {
+    let limit = Duration::from_secs(INTERPRETER_SECONDS_MAX);
+    let mut command = Command::new(program);
+    command.arg("--version").env("PATH", search_path).current_dir("/");
+    let output = process::run(&mut command, limit, TOOL_OUTPUT_BYTES_MAX as u64)?
+        .ok_or(io::ErrorKind::TimedOut)?;
+    // A text that was cut within a character is still read.
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .split_whitespace()
+        .find_map(|word| semver::Version::parse(word.trim_start_matches('v')).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by another process: a program that this one holds open for writing could not be started.
+    fn program(path: &Path, script: &str) {
+        let write = "printf '%s' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+        let status = Command::new("/bin/sh").args(["-c", write]).arg(path).arg(script).status();
+        assert!(status.expect("run").success());
+    }
+
+    #[test]
+    fn a_slow_tool_does_not_hold_up_the_others() {
+        let directory = tempfile::tempdir().expect("made");
+        let flag = directory.path().join("flag");
+        let wait = format!("while ! [ -e '{}' ]; do sleep 0.02; done", flag.display());
+        program(&directory.path().join("slow"), &format!("#!/bin/sh\n{wait}\necho v2.0.0\n"));
+        program(&directory.path().join("fast"), "#!/bin/sh\necho fast 1.0.0 '(x)'\n");
+        let search_path = format!("{}:/usr/bin:/bin", directory.path().display());
+        let tools = Tools::default();
+        std::thread::scope(|scope| {
+            let slow = scope.spawn(|| tools.version("slow", Some(&search_path)));
+            std::thread::sleep(Duration::from_millis(100));
+            let fast = tools.version("fast", Some(&search_path));
+            assert!(!slow.is_finished(), "the fast one waited for the slow one");
+            std::fs::write(&flag, "").expect("written");
+            assert_eq!(fast, Some(semver::Version::new(1, 0, 0)));
+            assert_eq!(slow.join().expect("ended"), Some(semver::Version::new(2, 0, 0)));
+        });
+    }
 }

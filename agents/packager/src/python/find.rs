@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::PYVENV_BYTES_MAX;
@@ -11,8 +11,8 @@ use crate::limits::PYVENV_BYTES_MAX;
 /// else `python3` on the search path (the value of `PATH`).
 ///
 /// # Errors
-/// `no-python` where there is none, `untrusted-python` where the project's virtual environment was made from a program
-/// inside the project.
+/// `no-python` where there is none, `untrusted-python` where the project's virtual environment names a program that may have
+/// come with the project.
 pub fn find(
     explicit: Option<&Path>,
     project_dir: &Path,
@@ -24,7 +24,7 @@ pub fn find(
     for name in [".venv", "venv"] {
         let venv = project_dir.join(name);
         if let Some(base) = base_of(&venv)? {
-            return trusted(base, project_dir, &venv);
+            return trusted(&base, project_dir, &venv);
         }
     }
     on_path("python3", search_path)
@@ -97,19 +97,48 @@ fn base_of(venv: &Path) -> Result<Option<PathBuf>> {
     Ok(names.map(|name| home.join(name)).find(|candidate| is_executable(candidate)))
 }
 
-/// Refuses a program that came with the project: running it would be running a stranger's code.
-fn trusted(base: PathBuf, project_dir: &Path, venv: &Path) -> Result<PathBuf> {
+/// Where paths mean something else for every process, such as its current directory, or hold no installed programs.
+const MOVING: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// The program behind `base`, without links: what is run is what was judged.
+///
+/// Refuses one that may have come with the project: running it would be running a stranger's code. What came with it is
+/// all of its repository, of which the project may be one directory.
+fn trusted(base: &Path, project_dir: &Path, venv: &Path) -> Result<PathBuf> {
+    let is_moving = |path: &Path| MOVING.iter().any(|root| path.starts_with(root));
+    let is_plain = base.is_absolute() && !base.components().any(|one| one == Component::ParentDir);
+    if !is_plain || is_moving(base) {
+        return Err(untrusted(base, venv, "which is not the plain path of an installed program"));
+    }
     let canonical =
         |path: &Path| path.canonicalize().map_err(|error| Error::io("resolve", path, &error));
-    let is_inside = canonical(&base)?.starts_with(canonical(project_dir)?);
-    if !base.is_absolute() || is_inside {
-        let message = format!(
-            "`{}` was made from `{}`, which is inside the project and is not run unasked",
-            venv.display(),
-            base.display(),
-        );
-        return Err(Error::new(Kind::Refused, "untrusted-python", message)
-            .hint(format!("name it with `--python {}` if you trust it", base.display())));
+    let program = canonical(base)?;
+    let project = canonical(project_dir)?;
+    if program.starts_with(&project) {
+        return Err(untrusted(base, venv, "which is inside the project"));
     }
-    Ok(base)
+    if program.starts_with(repository_of(&project)) {
+        return Err(untrusted(base, venv, "which is inside the repository of the project"));
+    }
+    if is_moving(&program) {
+        return Err(untrusted(base, venv, "which is not an installed program"));
+    }
+    Ok(program)
+}
+
+/// The outermost directory around the project that is a repository; the project itself without one. The outermost,
+/// because a stranger's repository can hold further ones.
+fn repository_of(project: &Path) -> &Path {
+    let is_repository = |directory: &&Path| directory.join(".git").symlink_metadata().is_ok();
+    project.ancestors().filter(is_repository).last().unwrap_or(project)
+}
+
+fn untrusted(base: &Path, venv: &Path, why: &str) -> Error {
+    let message = format!(
+        "`{}` was made from `{}`, {why} and is not run unasked",
+        venv.display(),
+        base.display(),
+    );
+    Error::new(Kind::Refused, "untrusted-python", message)
+        .hint(format!("name it with `--python {}` if you trust it", base.display()))
 }

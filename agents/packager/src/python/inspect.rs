@@ -1,11 +1,10 @@
 //! Runs an interpreter once and reads its description of itself, within bounds of time and size.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pep440_rs::Version;
 use pep508_rs::MarkerEnvironment;
@@ -15,6 +14,7 @@ use super::tags::{Abi, Elf, Libc, Overrides, Platform, compatible_tags};
 use super::{Interpreter, PythonTarget};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{INTERPRETER_ANSWER_BYTES_MAX, INTERPRETER_SECONDS_MAX};
+use crate::process;
 
 /// Prints the description as JSON.
 const SCRIPT: &str = include_str!("inspect.py");
@@ -62,65 +62,23 @@ fn bad(executable: &Path, why: &str) -> Error {
 }
 
 fn ask(executable: &Path) -> Result<Vec<u8>> {
-    let mut child = Command::new(executable)
-        .args(["-I", "-c", SCRIPT])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+    let limit = Duration::from_secs(INTERPRETER_SECONDS_MAX);
+    let mut command = Command::new(executable);
+    command.args(["-I", "-c", SCRIPT]);
+    let output = process::run(&mut command, limit, INTERPRETER_ANSWER_BYTES_MAX)
         .map_err(|error| Error::io("run", executable, &error))?;
-    // Both pipes are drained by threads: a program that fills one of them must not stall the other.
-    let stdout = child.stdout.take().map(|pipe| std::thread::spawn(move || drain(pipe)));
-    let stderr = child.stderr.take().map(|pipe| std::thread::spawn(move || drain(pipe)));
-    let status = wait(&mut child, executable);
-    if status.is_err() {
-        // A reader would go on for as long as a grandchild holds the pipe; nobody needs its answer.
-        return Err(status.err().unwrap_or_else(|| bad(executable, "it does not end")));
-    }
-    let collect = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
-        reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
+    let Some(output) = output else {
+        let why = format!("it did not answer within {INTERPRETER_SECONDS_MAX} seconds");
+        return Err(bad(executable, &why));
     };
-    let (stdout, stderr) = (collect(stdout), collect(stderr));
-    if !status? {
-        let stderr = String::from_utf8_lossy(&stderr);
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
         let last = stderr.lines().last().unwrap_or("it failed without a word");
         let last: String =
             last.chars().filter(|character| !character.is_control()).take(200).collect();
         return Err(bad(executable, &last));
     }
-    Ok(stdout)
-}
-
-fn drain(pipe: impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // A broken pipe ends the answer like its end does; the answer is then judged as it is.
-    let _ = pipe.take(INTERPRETER_ANSWER_BYTES_MAX).read_to_end(&mut bytes);
-    bytes
-}
-
-/// Waits for the end; whether it was a success.
-fn wait(child: &mut Child, executable: &Path) -> Result<bool> {
-    let start = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status.success()),
-            Ok(None) if start.elapsed() < Duration::from_secs(INTERPRETER_SECONDS_MAX) => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            outcome => {
-                // Failing to kill it means that it is gone.
-                let _ = child.kill();
-                let _ = child.wait();
-                return match outcome {
-                    Err(error) => Err(Error::io("wait for", executable, &error)),
-                    _ => Err(bad(
-                        executable,
-                        &format!("it did not answer within {INTERPRETER_SECONDS_MAX} seconds"),
-                    )),
-                };
-            }
-        }
-    }
+    Ok(output.stdout)
 }
 
 impl Answer {

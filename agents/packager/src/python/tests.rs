@@ -129,6 +129,56 @@ fn a_program_inside_the_project_is_not_run_unasked() {
     assert_eq!(find(Some(&trap), project.path(), None).expect("named"), trap);
 }
 
+/// What `find` says of a project whose environment was made from `home`.
+fn found_by_home(project: &Path, home: &str) -> crate::error::Result<std::path::PathBuf> {
+    std::fs::create_dir_all(project.join(".venv")).expect("made");
+    std::fs::write(project.join(".venv/pyvenv.cfg"), format!("home = {home}\n")).expect("written");
+    find(None, project, None)
+}
+
+#[test]
+fn a_program_of_the_projects_repository_is_not_run_unasked() {
+    let repository = tempfile::tempdir().expect("made");
+    let tools = repository.path().join("tools");
+    program(&tools.join("python3"));
+    let project = repository.path().join("deep/project");
+    std::fs::create_dir_all(project.join(".git")).expect("made");
+    std::fs::create_dir(repository.path().join(".git")).expect("made");
+    let elsewhere = tempfile::tempdir().expect("made");
+    let link = elsewhere.path().join("bin");
+    std::os::unix::fs::symlink(&tools, &link).expect("linked");
+    for home in [&tools, &link] {
+        let error = found_by_home(&project, &home.display().to_string()).expect_err("refused");
+        assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "untrusted-python"));
+        assert!(error.hint.is_some_and(|hint| hint.contains("--python")));
+    }
+}
+
+#[test]
+fn a_path_that_depends_on_who_looks_is_not_run_unasked() {
+    let system = tempfile::tempdir().expect("made");
+    program(&system.path().join("bin/python3"));
+    std::fs::create_dir(system.path().join("lib")).expect("made");
+    let project = tempfile::tempdir().expect("made");
+    let home = system.path().display();
+    for home in [format!("/proc/self/root{home}/bin"), format!("{home}/lib/../bin")] {
+        let error = found_by_home(project.path(), &home).expect_err("refused");
+        assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "untrusted-python"));
+    }
+}
+
+#[test]
+fn the_program_that_was_judged_is_the_one_to_run() {
+    let system = tempfile::tempdir().expect("made");
+    let real = system.path().join("real/python3");
+    program(&real);
+    let link = system.path().join("bin");
+    std::os::unix::fs::symlink(system.path().join("real"), &link).expect("linked");
+    let project = tempfile::tempdir().expect("made");
+    let found = found_by_home(project.path(), &link.display().to_string()).expect("found");
+    assert_eq!(found, real.canonicalize().expect("there"));
+}
+
 #[test]
 fn relative_entries_of_the_search_path_are_skipped() {
     let project = tempfile::tempdir().expect("made");

@@ -1,18 +1,31 @@
-//! Adds to and removes from `[dependencies]` of a Cargo.toml as `cargo add` and `cargo remove` do.
+//! Adds to `[dependencies]` of a Cargo.toml as `cargo add` does, and removes from all of its tables.
 
-use toml_edit::{Array, InlineTable, Item, Table, TableLike, Value};
+use std::collections::BTreeSet;
+
+use semver::VersionReq;
+use toml_edit::{Array, InlineTable, Item, RawString, Table, TableLike, Value};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::Error;
 use crate::manifest::{invalid, read_toml, with_bom, with_line_ends_of, without_bom};
 use crate::spec::check_name;
 
+/// The tables that declare dependencies, in both spellings that cargo reads.
+const DEPENDENCY_TABLES: [&str; 5] = [
+    "dependencies",
+    "dev-dependencies",
+    "dev_dependencies",
+    "build-dependencies",
+    "build_dependencies",
+];
+
 /// One crate to add.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The crate.
     pub name: String,
-    /// The requirement as it is to be written; see [`saved_requirement`].
+    /// The requirement as it is to be written; see [`saved_requirement`]. An empty one, or one that means the same
+    /// as what stands there, leaves the text that stands there.
     pub requirement: String,
     /// Features, added to those that are there.
     pub features: Vec<String>,
@@ -107,9 +120,13 @@ fn add_one(file: &str, table: &mut dyn TableLike, wanted: &Wanted) -> Result<(),
     let key = key_of(table, &wanted.name);
     match key.as_deref().and_then(|key| table.get_mut(key)) {
         Some(item) => change(file, item, wanted),
+        None if wanted.requirement.is_empty() => Err(invalid(
+            file,
+            format!("`{}` is not there and has no version to write", wanted.name),
+        )),
         None => {
             let sorted = table.iter().map(|(key, _)| key.to_owned()).is_sorted();
-            table.insert(&wanted.name, new_item(wanted));
+            table.insert(&wanted.name, new_item(&wanted.requirement, &wanted.features));
             if sorted {
                 table.sort_values();
             }
@@ -127,13 +144,13 @@ fn key_of(table: &dyn TableLike, name: &str) -> Option<String> {
         .map(|(key, _)| key.to_owned())
 }
 
-fn new_item(wanted: &Wanted) -> Item {
-    if wanted.features.is_empty() {
-        return toml_edit::value(wanted.requirement.as_str());
+fn new_item(requirement: &str, features: &[String]) -> Item {
+    if features.is_empty() {
+        return toml_edit::value(requirement);
     }
     let mut inline = InlineTable::new();
-    inline.insert("version", wanted.requirement.as_str().into());
-    inline.insert("features", Value::Array(wanted.features.iter().collect::<Array>()));
+    inline.insert("version", requirement.into());
+    inline.insert("features", Value::Array(features.iter().collect::<Array>()));
     toml_edit::value(inline)
 }
 
@@ -141,11 +158,11 @@ fn change(file: &str, item: &mut Item, wanted: &Wanted) -> Result<(), Error> {
     if let Some(value) = item.as_value_mut()
         && value.is_str()
     {
-        if wanted.features.is_empty() {
-            set_text(value, &wanted.requirement);
-        } else {
+        set_requirement(value, &wanted.requirement);
+        if !wanted.features.is_empty() {
             let decor = value.decor().clone();
-            *item = new_item(wanted);
+            let requirement = value.as_str().unwrap_or_default().to_owned();
+            *item = new_item(&requirement, &wanted.features);
             if let Some(value) = item.as_value_mut() {
                 *value.decor_mut() = decor;
             }
@@ -159,7 +176,8 @@ fn change(file: &str, item: &mut Item, wanted: &Wanted) -> Result<(), Error> {
     let inherited = entry.get("workspace").and_then(Item::as_bool) == Some(true);
     if !inherited {
         match entry.get_mut("version").and_then(Item::as_value_mut) {
-            Some(version) => set_text(version, &wanted.requirement),
+            Some(version) => set_requirement(version, &wanted.requirement),
+            None if wanted.requirement.is_empty() => {}
             None => {
                 entry.insert("version", toml_edit::value(wanted.requirement.as_str()));
             }
@@ -180,27 +198,121 @@ fn change(file: &str, item: &mut Item, wanted: &Wanted) -> Result<(), Error> {
     Ok(())
 }
 
-/// Changes a text and keeps the spaces and the comment around it.
-fn set_text(value: &mut Value, text: &str) {
-    if value.as_str() == Some(text) {
+/// Changes a requirement and keeps the spaces and the comment around it. One that means the same stays as it is
+/// written: `1` is not made `^1`.
+fn set_requirement(value: &mut Value, requirement: &str) {
+    let parsed = |text: &str| VersionReq::parse(text).ok();
+    let same = |old: &str| {
+        old == requirement || parsed(old).is_some_and(|old| Some(old) == parsed(requirement))
+    };
+    if requirement.is_empty() || value.as_str().is_some_and(same) {
         return;
     }
     let decor = value.decor().clone();
-    *value = text.into();
+    *value = requirement.into();
     *value.decor_mut() = decor;
 }
 
-/// The text without crates of these names in `[dependencies]`; features that named them are left to the person.
+/// The text without crates of these names, in whichever table of dependencies they stand, and without what features said
+/// of them. Names that stand nowhere change nothing.
 pub fn remove(file: &str, text: &str, names: &[&str]) -> Result<String, Error> {
     let (text, bom) = without_bom(file, text)?;
     let mut document = read_toml(file, text)?;
-    let Some(table) = document.get_mut("dependencies").and_then(Item::as_table_like_mut) else {
-        return Ok(with_bom(text.to_owned(), bom));
-    };
-    for name in names {
-        if let Some(key) = key_of(table, name) {
-            table.remove(&key);
+    let shared = document.get("workspace").and_then(|workspace| workspace.get("dependencies"));
+    let shared = shared.cloned().unwrap_or_default();
+    let (mut gone, mut left) = (BTreeSet::new(), BTreeSet::new());
+    for table in dependency_tables(document.as_table_mut()) {
+        let is_meant = |key: &str, item: &Item| names.contains(&package_of(key, item, &shared));
+        let (matching, others): (Vec<_>, Vec<_>) =
+            table.iter().partition(|(key, item)| is_meant(key, item));
+        left.extend(others.into_iter().map(|(key, _)| key.to_owned()));
+        let matching: Vec<String> = matching.into_iter().map(|(key, _)| key.to_owned()).collect();
+        for key in &matching {
+            table.remove(key);
+        }
+        gone.extend(matching);
+    }
+    if let Some(features) = document.get_mut("features").and_then(Item::as_table_like_mut) {
+        for alias in gone.difference(&left) {
+            forget(features, alias);
         }
     }
     Ok(with_bom(with_line_ends_of(text, document.to_string()), bom))
+}
+
+/// The tables of dependencies: those of the package and those of its targets.
+fn dependency_tables(root: &mut Table) -> Vec<&mut dyn TableLike> {
+    let mut tables: Vec<&mut dyn TableLike> = Vec::new();
+    for (key, item) in root.iter_mut() {
+        if DEPENDENCY_TABLES.contains(&key.get()) {
+            tables.extend(item.as_table_like_mut());
+        } else if key.get() == "target" {
+            let targets = item.as_table_like_mut().into_iter().flat_map(TableLike::iter_mut);
+            for (_, target) in targets {
+                let inner = target.as_table_like_mut().into_iter().flat_map(TableLike::iter_mut);
+                tables.extend(
+                    inner
+                        .filter(|(key, _)| DEPENDENCY_TABLES.contains(&key.get()))
+                        .filter_map(|(_, item)| item.as_table_like_mut()),
+                );
+            }
+        }
+    }
+    tables
+}
+
+/// The package behind an entry; `shared` is `[workspace.dependencies]`, from which it may inherit.
+fn package_of<'i>(key: &'i str, item: &'i Item, shared: &'i Item) -> &'i str {
+    let inherits = item.get("workspace").and_then(Item::as_bool) == Some(true);
+    let entry = if inherits { shared.get(key).unwrap_or(item) } else { item };
+    entry.get("package").and_then(Item::as_str).unwrap_or(key)
+}
+
+/// Takes a dependency that is declared no more out of every list of features; cargo refuses one that names it.
+fn forget(features: &mut dyn TableLike, alias: &str) {
+    // A bare name means the feature of that name where there is one.
+    let is_feature = features.contains_key(alias);
+    let names_it = |value: &Value| {
+        let Some(text) = value.as_str() else { return false };
+        if text.strip_prefix("dep:") == Some(alias) {
+            return true;
+        }
+        match text.strip_prefix(alias) {
+            Some("") => !is_feature,
+            Some(rest) => rest.starts_with('/') || rest.starts_with("?/"),
+            None => false,
+        }
+    };
+    for (_, list) in features.iter_mut() {
+        let Some(list) = list.as_array_mut() else { continue };
+        loop {
+            let at = list.iter().position(names_it);
+            let Some(at) = at else { break };
+            let was_last = at + 1 == list.len();
+            let removed = list.remove(at);
+            let neighbour =
+                if was_last { at.checked_sub(1) } else { Some(at).filter(|at| *at == 0) };
+            if let Some(next) = neighbour.and_then(|at| list.get_mut(at)) {
+                inherit_spaces(next, &removed, was_last);
+            }
+        }
+    }
+}
+
+/// Gives a value the spaces of the one that stood at the edge of the list before it.
+fn inherit_spaces(value: &mut Value, removed: &Value, at_end: bool) {
+    let text = |raw: Option<&RawString>| raw.and_then(RawString::as_str).map(str::to_owned);
+    let (own, edge) = match at_end {
+        true => (value.decor().suffix(), removed.decor().suffix()),
+        false => (value.decor().prefix(), removed.decor().prefix()),
+    };
+    // A comment among the spaces stays.
+    if text(own).is_some_and(|own| !own.trim().is_empty()) {
+        return;
+    }
+    let edge = text(edge).filter(|edge| edge.trim().is_empty()).unwrap_or_default();
+    match at_end {
+        true => value.decor_mut().set_suffix(edge),
+        false => value.decor_mut().set_prefix(edge),
+    }
 }

@@ -78,6 +78,81 @@ fn an_entry_that_is_there_is_changed_where_it_is() {
 }
 
 #[test]
+fn a_version_that_means_the_same_stays_as_it_is_written() {
+    let text = format!(
+        "{PACKAGE}\n[dependencies]\na = \"1\" # one\nb = {{ version = \"1\" }}\nc = {{ git = \"x\" }}\n"
+    );
+    for one in [wanted("a", "", &[]), wanted("b", "", &[]), wanted("c", "", &[])] {
+        check_add(&text, one, &text);
+    }
+    check_add(&text, wanted("a", "^1", &[]), &text);
+    check_add(&text, wanted("b", "^1", &[]), &text);
+    for requirement in ["", "^1"] {
+        let expected = text.replace("\"1\" #", "{ version = \"1\", features = [\"f\"] } #");
+        check_add(&text, wanted("a", requirement, &["f"]), &expected);
+    }
+    check_add(&text, wanted("a", "=1", &[]), &text.replace("\"1\" #", "\"=1\" #"));
+    let error = add("Cargo.toml", Some(&text), "x", &[wanted("new", "", &[])]).expect_err("none");
+    assert!(error.message.contains("no version to write"), "{}", error.message);
+}
+
+#[track_caller]
+fn check_remove(text: &str, names: &[&str], expected: &str) {
+    let text = format!("{PACKAGE}\n{text}");
+    let removed = remove("Cargo.toml", &text, names).expect("removed");
+    assert_eq!(removed, format!("{PACKAGE}\n{expected}"));
+    read("Cargo.toml", "", &removed, None).expect("still reads");
+}
+
+#[test]
+fn crates_are_removed_from_every_table() {
+    for table in [
+        "dependencies",
+        "dev-dependencies",
+        "dev_dependencies",
+        "build-dependencies",
+        "build_dependencies",
+        "target.'cfg(unix)'.dependencies",
+        "target.x86_64-unknown-linux-gnu.dev-dependencies",
+    ] {
+        let left = format!("[{table}]\nz = \"1\"\n");
+        check_remove(&format!("{left}a = \"1\"\n"), &["a"], &left);
+        let renamed = format!("{left}a = \"1\"\nr = {{ package = \"p\", version = \"1\" }}\n");
+        check_remove(&renamed, &["p", "a"], &left);
+        check_remove(&renamed, &["r", "nowhere"], &renamed);
+    }
+    let both = "[dependencies]\na = \"1\"\nb = { package = \"a\", version = \"2\" }\n[target.'cfg(unix)'.dependencies]\na = \"1\"\n";
+    check_remove(both, &["a"], "[dependencies]\n[target.'cfg(unix)'.dependencies]\n");
+}
+
+#[test]
+fn a_removed_crate_leaves_the_features() {
+    let dependencies = "[dependencies]\nz = { version = \"1\", optional = true }\n";
+    let alias = "a = { package = \"real\", version = \"1\", optional = true }\n";
+    check_remove(
+        &format!(
+            "{dependencies}{alias}[features]\none = [\"a\", \"z\"]\ntwo = [ \"z/x\", \"dep:a\" ]\nthree = [\n    \"a/x\",\n    \"ab\",\n    \"a?/y\"\n]\nall = [\"dep:a\"]\nab = []\n"
+        ),
+        &["real"],
+        &format!(
+            "{dependencies}[features]\none = [\"z\"]\ntwo = [ \"z/x\" ]\nthree = [\n    \"ab\"\n]\nall = []\nab = []\n"
+        ),
+    );
+    let own = format!("[features]\ndefault = [\"a\"]\na = [\"dep:a\", \"z\"]\n{dependencies}");
+    check_remove(&format!("{own}{alias}"), &["real"], &own.replace("\"dep:a\", ", ""));
+    let elsewhere = "[dependencies]\n[dev-dependencies]\na = \"1\"\n[features]\nf = [\"a/x\"]\n";
+    let text = elsewhere.replace("[dev", &format!("{alias}[dev"));
+    check_remove(&text, &["real"], elsewhere);
+}
+
+#[test]
+fn a_crate_renamed_by_the_workspace_is_removed_by_its_package() {
+    let text =
+        "[workspace.dependencies]\nr = { package = \"p\", version = \"1\" }\n[dependencies]\n";
+    check_remove(&format!("{text}r.workspace = true\n"), &["p"], text);
+}
+
+#[test]
 fn windows_line_ends_stay() {
     let text = format!("{PACKAGE}\n[dependencies]\na = \"1\"\n").replace('\n', "\r\n");
     check_add(&text, wanted("b", "2", &[]), &format!("{text}b = \"2\"\r\n"));

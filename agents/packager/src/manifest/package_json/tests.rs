@@ -118,6 +118,20 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn a_name_that_stands_twice_in_a_table_is_not_edited() {
+    for table in ["dependencies", "devDependencies", "optionalDependencies"] {
+        let text = format!("{{\"{table}\": {{\"a\": \"1\", \"b\": \"1\", \"\\u0061\": \"2\"}}}}");
+        let added = add("package.json", Some(&text), &[("c", "1")]).expect_err("twice");
+        let removed = remove("package.json", &text, &["a"]).expect_err("twice");
+        for error in [added, removed] {
+            assert_eq!(error.code, "manifest-invalid");
+            let part = format!("`a` stands twice in `{table}`");
+            assert!(error.message.contains(&part), "{}", error.message);
+        }
+    }
+}
+
+#[test]
 fn all_tables_are_read() {
     let text = r#"{"name": "x", "version": "1.0.0", "dependencies": {"a": "1", "o": "1"},
         "devDependencies": {"d": "1"}, "optionalDependencies": {"o": "2"}, "peerDependencies": {"p": "1", "q": "1"},

@@ -28,6 +28,17 @@ fn hashes_are_read() {
 }
 
 #[test]
+fn a_file_with_hashes_takes_no_new_name() {
+    for text in ["a==1 --hash=sha256:aa\n", "b==1\na==1 ; x \\\n\t--hash sha256:aa\n"] {
+        let error = add("r.txt", Some(text), &["new>=1"]).expect_err(text);
+        assert_eq!(error.code, "generated-manifest");
+        assert!(error.message.contains("`a==1` has `--hash`"), "{}", error.message);
+    }
+    let comment = "a==1  # no --hash=sha256:aa\n";
+    assert_eq!(add("r.txt", Some(comment), &["b"]).expect("added"), format!("{comment}b\n"));
+}
+
+#[test]
 fn includes_and_addresses_are_refused_by_name() {
     for (text, code) in [
         ("-r other.txt\n", "manifest-include"),

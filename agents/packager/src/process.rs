@@ -1,0 +1,115 @@
+//! Runs a program to its end within bounds of time and size. Not a sandbox: who calls has decided to run it.
+
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Runs a command without input and collects at most `bytes_max` of each of its outputs; `None` where it did not end
+/// within `limit`, or something that it started still holds its outputs then.
+///
+/// # Errors
+/// Where it cannot be started or waited for.
+pub(crate) fn run(
+    command: &mut Command,
+    limit: Duration,
+    bytes_max: u64,
+) -> io::Result<Option<Output>> {
+    let deadline = Instant::now() + limit;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own, so that what a wrapper started ends with it.
+        .process_group(0)
+        .spawn()?;
+    // Both pipes are drained by threads: a program that fills one of them must not stall the other.
+    let stdout = child.stdout.take().map(|pipe| drain(pipe, bytes_max));
+    let stderr = child.stderr.take().map(|pipe| drain(pipe, bytes_max));
+    let Some(status) = wait(&mut child, deadline)? else { return Ok(None) };
+    // Not joined: a reader goes on for as long as a grandchild holds the pipe.
+    let collect = |reader: Option<Receiver<Vec<u8>>>| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        reader.and_then(|reader| reader.recv_timeout(left).ok())
+    };
+    let (Some(stdout), Some(stderr)) = (collect(stdout), collect(stderr)) else { return Ok(None) };
+    Ok(Some(Output { status, stdout, stderr }))
+}
+
+fn drain(pipe: impl Read + Send + 'static, bytes_max: u64) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A broken pipe ends the answer like its end does; the answer is then judged as it is.
+        let _ = pipe.take(bytes_max).read_to_end(&mut bytes);
+        // Nobody listens any more after the deadline.
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// Waits for the end, or ends it.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            outcome => {
+                // Failing to kill it means that it is gone. It is not waited for yet, so its number is still its own.
+                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+                let _ = child.kill();
+                let _ = child.wait();
+                return outcome.map(|_| None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration, bytes_max: u64) -> Option<Output> {
+        let mut command = Command::new("/bin/sh");
+        run(command.args(["-c", script]), limit, bytes_max).expect("run")
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn both_outputs_and_the_status_are_collected() {
+        let output = shell("echo out; echo err >&2; exit 3", LONG, 100).expect("ended");
+        assert_eq!(
+            (output.stdout.as_slice(), output.stderr.as_slice()),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+        assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_long_answer_is_cut() {
+        let output = shell("yes 2>&1", LONG, 10).expect("ended by the closed pipe");
+        assert_eq!(output.stdout.len(), 10);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        let start = Instant::now();
+        assert!(shell("sleep 60; echo never", SHORT, 100).is_none());
+        assert!(start.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
+        let start = Instant::now();
+        assert!(shell("sleep 5 & echo started", SHORT, 100).is_none());
+        assert!(start.elapsed() < Duration::from_secs(4));
+    }
+}
