@@ -22,8 +22,10 @@ const LICENSE_BYTES_MAX: usize = 200;
 pub(crate) fn headers(bytes: &[u8]) -> &[u8] {
     let mut start = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        // A byte order mark or blank lines at the start do not end anything.
-        if start > 0 && line.trim_ascii().is_empty() {
+        // Blank lines at the start do not end anything, and a line of spaces continues the field above it: licences
+        // that are written out in full have such lines.
+        let is_blank = matches!(line, b"\n" | b"\r\n");
+        if is_blank && !bytes[..start].trim_ascii().is_empty() {
             break;
         }
         start += line.len();
@@ -112,7 +114,7 @@ fn fields(text: &str) -> Vec<(&str, String)> {
             }
         } else if let Some((name, value)) = line.split_once(':') {
             fields.push((name.trim_end(), value.trim().to_owned()));
-        } else if line.trim().is_empty() && !fields.is_empty() {
+        } else if line.is_empty() && !fields.is_empty() {
             break;
         }
     }

@@ -42,6 +42,16 @@ fn a_licence_text_is_no_licence_name() {
 }
 
 #[test]
+fn a_licence_written_out_with_blank_looking_lines_hides_no_requirement() {
+    for blank in ["        ", "\t", " \r"] {
+        let lines =
+            format!("License: BSD\n{blank}\n        All rights reserved.\nRequires-Dist: c>=1\n");
+        let metadata = with(&lines).expect("good metadata");
+        assert_eq!(metadata.requires_dist.len(), 1, "{blank:?}");
+    }
+}
+
+#[test]
 fn line_ends_and_marks_do_not_matter() {
     let text = "\u{feff}Metadata-Version: 2.1\r\nName: a_b\r\nVersion: 1.0\r\nRequires-Dist: c\r\n\r\nbody";
     assert_eq!(check(text).expect("good metadata").requires_dist.len(), 1);
