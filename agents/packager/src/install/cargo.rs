@@ -38,6 +38,9 @@ pub struct Registry<'a> {
     pub index_url: &'a str,
     /// The index's own `config.json`, as it was served. Written where cargo has none yet.
     pub config: &'a [u8],
+    /// Whether the files come from a mirror that the caller named for this request, while `index_url` is the
+    /// registry that cargo knows. What is present is then never replaced: all projects of the user trust it.
+    pub is_override: bool,
 }
 
 /// What was done for one call.
@@ -70,11 +73,20 @@ pub fn populate(
     let name = directory_name(registry.index_url, cargo_version)?;
     let cache = cargo_home.join("registry/cache").join(&name);
     let index_directory = cargo_home.join("registry/index").join(&name);
-    for directory in [&cache, &index_directory] {
+    let make = |directory: &Path| {
         fs::create_dir_all(directory)
-            .map_err(|error| Error::io("create the directory", directory, &error))?;
-    }
+            .map_err(|error| Error::io("create the directory", directory, &error))
+    };
+    make(cargo_home)?;
     let _lock = lock(cargo_home)?;
+    if registry.is_override {
+        check_crates(store, &cache, crates)?;
+        for krate in index {
+            check_index_entry(store, &index_directory, krate, crates)?;
+        }
+    }
+    make(&cache)?;
+    make(&index_directory)?;
     let mut report = Report::default();
     write_crates(store, &cache, crates, options, &mut report)?;
     let config = index_directory.join("config.json");
@@ -82,7 +94,7 @@ pub fn populate(
         write_atomically(&config, registry.config)?;
     }
     for krate in index {
-        write_index_entry(&index_directory, krate, &mut report)?;
+        write_index_entry(&index_directory, krate, registry.is_override, &mut report)?;
     }
     if options.durability == Durability::Now {
         sync_tree(cargo_home)?;
@@ -200,10 +212,76 @@ fn is_right(path: &Path, object: &Object) -> Result<Option<bool>> {
     }
 }
 
-fn write_index_entry(directory: &Path, krate: &Crate, report: &mut Report) -> Result<()> {
+/// Refuses to go on where a present `.crate` is another one.
+fn check_crates(store: &Store, cache: &Path, crates: &[&Package]) -> Result<()> {
+    for package in crates {
+        let object = store.crate_object(package)?;
+        let name = format!("{}-{}.crate", package.name, package.version);
+        crate::unpack::names::check(&name).map_err(|refusal| refusal.of(&name))?;
+        let path = cache.join(&name);
+        if is_right(&path, &object)? == Some(false) {
+            return Err(mismatch(package, &path));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to go on where a present index entry says something else of a crate, or nothing.
+fn check_index_entry(
+    store: &Store,
+    directory: &Path,
+    krate: &Crate,
+    crates: &[&Package],
+) -> Result<()> {
+    let path = directory.join(".cache").join(index::entry_path(&krate.name)?);
+    let present = match fs::read(&path) {
+        Ok(present) => present,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return cache_entry(&krate.raw, krate.index_version.as_deref()).map(drop);
+        }
+        Err(error) => return Err(Error::io("read", &path, &error)),
+    };
+    for package in crates.iter().filter(|package| package.name == krate.name) {
+        let expected = crate::transaction::hex(&store.crate_object(package)?.digest);
+        let known = index::checksums(&present, &package.version).unwrap_or_default();
+        if known.is_empty() {
+            let message = format!(
+                "`{}` does not know `{}@{}`, and it is not replaced by what a mirror says",
+                path.display(),
+                package.name,
+                package.version
+            );
+            return Err(Error::new(Kind::Verification, "index-entry-differs", message)
+                .hint("let cargo update its index first, or leave `--registry` out"));
+        }
+        if known.iter().any(|one| !one.eq_ignore_ascii_case(&expected)) {
+            return Err(mismatch(package, &path));
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(package: &Package, path: &Path) -> Error {
+    let message = format!(
+        "`{}@{}` of the mirror is not the one that cargo has in `{}`",
+        package.name,
+        package.version,
+        path.display()
+    );
+    Error::new(Kind::Verification, "hash-mismatch", message).hint(
+        "find out which of the two is right: leave `--registry` out, or remove the file if it is damaged",
+    )
+}
+
+fn write_index_entry(
+    directory: &Path,
+    krate: &Crate,
+    is_override: bool,
+    report: &mut Report,
+) -> Result<()> {
     let path = directory.join(".cache").join(index::entry_path(&krate.name)?);
     if let Ok(present) = fs::read(&path)
-        && index::is_at_least(&present, krate)
+        && (is_override || index::is_at_least(&present, krate))
     {
         report.entries_kept += 1;
         return Ok(());

@@ -337,12 +337,13 @@ pub(super) fn populate(
         names.iter().map(|name| task.registries.cargo().krate(name)).collect::<Result<_>>()?;
     let config = task.registries.cargo_registry_config()?;
     // A registry that the caller named for this request is a mirror: cargo itself does not know it.
-    let index_url = if task.setting.registry.contains_key(&Ecosystem::Cargo) {
+    let is_override = task.setting.registry.contains_key(&Ecosystem::Cargo);
+    let index_url = if is_override {
         tame_index::index::sparse::CRATES_IO_HTTP_INDEX.to_owned()
     } else {
         format!("sparse+{}", task.registries.registry(Ecosystem::Cargo)?)
     };
-    let registry = install::cargo::Registry { index_url: &index_url, config: &config };
+    let registry = install::cargo::Registry { index_url: &index_url, config: &config, is_override };
     let packages: Vec<&Package> = resolution.packages.iter().collect();
     install::cargo::populate(
         &task.shop.store,

@@ -109,6 +109,7 @@ impl Session {
             let message = format!("the summary is larger than {SUMMARY_BYTES_MAX} bytes");
             return Err(Error::new(Kind::Usage, "summary-too-large", message));
         }
+        self.project.require_owner()?;
         let (begin, journal) = self.start(purpose)?;
         match self.make_staging(&begin) {
             Ok(staging) => {

@@ -127,6 +127,21 @@ impl Project {
         Ok(self.read_file(path)?.map(|bytes| Content::of(&bytes)))
     }
 
+    /// Refuses a project of somebody else: what we make in it would be ours, and its owner could neither change
+    /// nor remove it.
+    pub(super) fn require_owner(&self) -> Result<()> {
+        let owner = rustix::fs::fstat(&self.root)
+            .map_err(|errno| Error::io("look at", self.path(), &errno.into()))?
+            .st_uid;
+        let own = rustix::process::geteuid().as_raw();
+        if owner == own {
+            return Ok(());
+        }
+        let message = format!("`{}` belongs to uid {owner}, not to {own}", self.path);
+        Err(Error::new(Kind::Refused, "other-owner", message)
+            .hint("run the command as the owner of the directory"))
+    }
+
     /// The name of the project in the database. Survives renames, and a new directory that got the inode of a
     /// deleted one is another project.
     pub(super) fn key(&self) -> String {

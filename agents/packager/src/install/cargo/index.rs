@@ -47,6 +47,12 @@ struct Line {
     vers: String,
 }
 
+#[derive(serde::Deserialize)]
+struct Checked {
+    vers: String,
+    cksum: String,
+}
+
 /// The cache entry for an index file as it was served.
 pub fn cache_entry(raw: &[u8], revision: Option<&str>) -> Result<Vec<u8>> {
     let revision = revision
@@ -98,4 +104,26 @@ pub(super) fn is_at_least(present: &[u8], krate: &Crate) -> bool {
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.iter().all(u8::is_ascii_whitespace));
     present.ends_with(&[0]) && lines.all(|line| parts.contains(line))
+}
+
+/// Every checksum that a present entry has for a version; `None` if the entry cannot be read.
+pub(super) fn checksums(present: &[u8], version: &str) -> Option<Vec<String>> {
+    let (header, rest) = present.split_at_checked(5)?;
+    if header[0] != FORMAT || header[1..] != INDEX_VERSION.to_le_bytes() {
+        return None;
+    }
+    let mut parts = rest.strip_suffix(&[0])?.split(|byte| *byte == 0).skip(1);
+    let mut found = Vec::new();
+    while let Some(number) = parts.next() {
+        let line = parts.next()?;
+        // Cargo goes by the number before the line, so either of the two counts.
+        let checked = serde_json::from_slice::<Checked>(line);
+        let is_meant = number == version.as_bytes();
+        match checked {
+            Ok(checked) if is_meant || checked.vers == version => found.push(checked.cksum),
+            Err(_) if is_meant => return None,
+            _ => {}
+        }
+    }
+    Some(found)
 }

@@ -38,7 +38,16 @@ fn demo(store: &Store) -> (Package, Arc<Crate>) {
 }
 
 fn run(store: &Store, home: &Path, demo: &(Package, Arc<Crate>)) -> Result<Report> {
-    let registry = Registry { index_url: URL, config: CONFIG };
+    run_as(store, home, demo, false)
+}
+
+fn run_as(
+    store: &Store,
+    home: &Path,
+    demo: &(Package, Arc<Crate>),
+    is_override: bool,
+) -> Result<Report> {
+    let registry = Registry { index_url: URL, config: CONFIG, is_override };
     populate(
         store,
         home,
@@ -135,6 +144,57 @@ fn a_newer_index_entry_is_left_alone() {
         let report = run(&store, &home, &demo).expect("space");
         assert_eq!(report.entries_written, 1);
     }
+}
+
+#[test]
+fn an_override_adds_and_never_replaces() {
+    let (place, store) = store();
+    let demo = demo(&store);
+    let name = directory_name(URL, &version()).expect("a URL");
+    let raw = String::from_utf8(demo.1.raw.to_vec()).expect("text");
+    let sum = demo.0.artifact.hashes.sha256.clone().expect("known");
+    let newer = format!("{raw}{{\"name\":\"demo\",\"vers\":\"2.0.0\",\"cksum\":\"00\"}}\n");
+    let entry = |text: &str| cache_entry(text.as_bytes(), None).expect("fine");
+    let only_old = raw.lines().next().expect("a line");
+    let crate_path = PathBuf::from("registry/cache").join(&name).join("demo-1.0.0.crate");
+    let entry_path = PathBuf::from("registry/index").join(&name).join(".cache/de/mo/demo");
+    let config_path = PathBuf::from("registry/index").join(&name).join("config.json");
+    let cases: [(&Path, Vec<u8>, Option<&str>); 7] = [
+        (&crate_path, b"another".to_vec(), Some("hash-mismatch")),
+        (&entry_path, entry(&raw.replace(&sum, &"0".repeat(64))), Some("hash-mismatch")),
+        (&entry_path, entry(only_old), Some("index-entry-differs")),
+        (&entry_path, b"garbage".to_vec(), Some("index-entry-differs")),
+        (&entry_path, entry(&newer), None),
+        (&entry_path, entry(raw.lines().nth(1).expect("a line")), None),
+        (&config_path, b"{}".to_vec(), None),
+    ];
+    for (number, (path, content, code)) in cases.into_iter().enumerate() {
+        let home = place.path().join(format!("home-{number}"));
+        let path = home.join(path);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("space");
+        fs::write(&path, &content).expect("space");
+        let result = run_as(&store, &home, &demo, true);
+        assert_eq!(fs::read(&path).expect("there"), content, "{number}");
+        match (result, code) {
+            (Ok(report), None) => {
+                assert_eq!((report.crates_written, report.crates_replaced), (1, 0))
+            }
+            (Err(error), Some(code)) => {
+                assert_eq!((error.kind, error.code.as_str()), (Kind::Verification, code));
+                assert!(error.message.contains("demo@1.0.0") && error.hint.is_some(), "{error}");
+                // Nothing else was written either.
+                for other in [&crate_path, &entry_path, &config_path] {
+                    assert!(home.join(other) == path || !home.join(other).exists(), "{number}");
+                }
+            }
+            (result, code) => panic!("{number}: expected {code:?}, got {result:?}"),
+        }
+    }
+    let home = place.path().join("empty");
+    let report = run_as(&store, &home, &demo, true).expect("space");
+    assert_eq!((report.crates_written, report.entries_written), (1, 1));
+    let report = run_as(&store, &home, &demo, true).expect("nothing to do");
+    assert_eq!((report.crates_kept, report.entries_kept), (1, 1));
 }
 
 #[test]

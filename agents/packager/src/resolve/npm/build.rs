@@ -74,9 +74,20 @@ impl<'a> Builder<'a> {
 
     /// Runs to the end.
     pub(super) fn run(mut self) -> Result<Resolution, Failure> {
-        match self.build() {
+        let built = self.build();
+        // Taken before an explanation looks for repairs: that those could not be asked for changes no answer.
+        let unreachable = self.tree.catalogue.network_failure().cloned();
+        let outcome = match built {
             Ok(()) => finish::finish(&self, self.request),
             Err(stop) => Err(self.explain(stop)),
+        };
+        match (outcome, unreachable) {
+            // It says more: who needs the package.
+            (Err(Failure::Other(error)), _) if error.kind == Kind::Network => {
+                Err(Failure::Other(error))
+            }
+            (_, Some(error)) => Err(Failure::Other(error)),
+            (outcome, None) => outcome,
         }
     }
 

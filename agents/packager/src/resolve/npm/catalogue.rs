@@ -96,6 +96,7 @@ pub(super) struct Catalogue<'a> {
     choices: HashMap<(NameId, WantId), Result<PackageId, NoChoice>>,
     announced: HashSet<NameId>,
     engines: HashMap<String, bool>,
+    network_failure: Option<Error>,
 }
 
 impl<'a> Catalogue<'a> {
@@ -112,7 +113,14 @@ impl<'a> Catalogue<'a> {
             choices: HashMap::new(),
             announced: HashSet::new(),
             engines: HashMap::new(),
+            network_failure: None,
         }
+    }
+
+    /// The first failure of the network, if there was one. What was built without the packages that could not be
+    /// asked for is not the answer, even where all of them are optional.
+    pub(super) fn network_failure(&self) -> Option<&Error> {
+        self.network_failure.as_ref()
     }
 
     pub(super) fn want_id(&mut self, text: &str) -> WantId {
@@ -238,6 +246,11 @@ impl<'a> Catalogue<'a> {
             versions.sort_by(|(left, _), (right, _)| right.cmp(left));
             Rc::new(Loaded { packument, versions })
         });
+        if let Err(error) = &loaded
+            && error.kind == Kind::Network
+        {
+            self.network_failure.get_or_insert_with(|| error.clone());
+        }
         self.loaded.insert(package.to_owned(), loaded.clone());
         loaded
     }

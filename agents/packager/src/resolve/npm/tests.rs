@@ -146,6 +146,22 @@ fn optional_failures_are_left_out_with_what_only_they_need() {
 }
 
 #[test]
+fn a_failing_network_is_an_error_also_for_optional_packages() {
+    let text = "a@1.0.0: opt b@1 opt gone@1\nb@1.0.0\nc@1.0.0: opt d@1\nd@1.0.0: b@1";
+    for wanted in ["a@1", "c@1", "b@1"] {
+        let universe = Universe { unreachable: vec!["b".to_owned()], ..Universe::parse(text) };
+        match resolve(&request(root(wanted)), &universe) {
+            Err(ResolveError::Other(error)) => {
+                assert_eq!((error.kind, error.code.as_str()), (Kind::Network, "connection-lost"));
+                assert!(error.message.contains("`b`"), "{}", error.message);
+            }
+            other => panic!("expected an error, got {other:?}"),
+        }
+    }
+    check(text, "a@1", &["a a@1.0.0", "b b@1.0.0"]);
+}
+
+#[test]
 fn a_required_package_for_another_platform_is_an_error() {
     let error = error("a@1.0.0: b@1\nb@1.0.0 os=darwin", "a@1");
     assert_eq!((error.kind, error.code.as_str()), (Kind::Conflict, "unsupported-platform"));

@@ -32,9 +32,12 @@ impl Database {
         expires_at_ms: u64,
     ) -> Result<()> {
         self.write(|connection| {
-            // Plans that expired long ago only take space; history keeps what became of them.
+            // Plans that expired long ago only take space, unless what they describe stands or is under way:
+            // it has to be possible to look up what a transaction was agreed to do.
             connection.execute(
-                "DELETE FROM plans WHERE expires_at_ms < ?1",
+                "DELETE FROM plans WHERE expires_at_ms < ?1 AND digest NOT IN
+                     (SELECT digest FROM transactions
+                      WHERE digest IS NOT NULL AND state IN ('committed', 'preparing'))",
                 [created_at_ms.saturating_sub(crate::limits::PLAN_LIFETIME_MS) as i64],
             )?;
             connection.execute(

@@ -19,6 +19,28 @@ fn begin(world: &World) -> Begin {
 }
 
 #[test]
+fn expired_plans_of_standing_transactions_are_kept() {
+    let world = World::quick();
+    let transactions = world.open();
+    let database = &transactions.inner.database;
+    for digest in ["sha256:committed", "sha256:preparing", "sha256:aborted", "sha256:unused"] {
+        database.store_plan(digest, "{}", 1, 2).unwrap();
+    }
+    let mut session = world.lock(&transactions).unwrap();
+    let purpose = |digest: &str| Purpose { digest: Some(digest.to_owned()), ..purpose("add") };
+    let mut open = session.begin(purpose("sha256:committed")).unwrap();
+    let change = open.stage_file(path("new.txt"), b"new", Expected::Anything).unwrap();
+    open.commit(&[change], CommitOptions::default()).unwrap();
+    drop(session.begin(purpose("sha256:aborted")).unwrap());
+    let _open = session.begin(purpose("sha256:preparing")).unwrap();
+    let now_ms = transactions.now_ms();
+    database.store_plan("sha256:new", "{}", now_ms, now_ms + 1).unwrap();
+    let kept = |digest: &str| database.plan(digest).unwrap().is_some();
+    assert!(kept("sha256:committed") && kept("sha256:preparing") && kept("sha256:new"));
+    assert!(!kept("sha256:aborted") && !kept("sha256:unused"));
+}
+
+#[test]
 fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let world = World::quick();
     let _ = world.open();

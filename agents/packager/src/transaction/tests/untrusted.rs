@@ -22,6 +22,25 @@ fn a_link_in_place_of_the_workshop_is_refused() {
 }
 
 #[test]
+fn a_directory_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give a directory away");
+        return;
+    }
+    let world = World::new();
+    std::os::unix::fs::chown(&world.project, Some(12_345), None).unwrap();
+    let before = world.everything();
+    let mut session = world.session();
+    let error = install(&mut session, "1.0.0", false).unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "other-owner"));
+    assert!(error.message.contains("uid 12345") && error.hint.is_some(), "{error}");
+    assert_eq!(world.everything(), before);
+    world.assert_clean();
+    std::os::unix::fs::chown(&world.project, Some(0), None).unwrap();
+    install(&mut session, "1.0.0", false).unwrap();
+}
+
+#[test]
 fn links_inside_the_workshop_are_refused() {
     for part in ["staging", "generations"] {
         let world = World::new();

@@ -14,11 +14,17 @@ use crate::resolve::npm::{Preferred, Request};
 pub(super) struct Universe {
     pub(super) packages: BTreeMap<String, Packument>,
     pub(super) log: Mutex<Vec<String>>,
+    /// Packages that the network fails for.
+    pub(super) unreachable: Vec<String>,
 }
 
 impl Metadata for Universe {
     fn packument(&self, name: &str) -> Result<Arc<Packument>, Error> {
         self.log.lock().expect("log").push(format!("ask {name}"));
+        if self.unreachable.iter().any(|one| one == name) {
+            let message = format!("`{name}` could not be fetched");
+            return Err(Error::new(Kind::Network, "connection-lost", message));
+        }
         self.packages.get(name).cloned().map(Arc::new).ok_or_else(|| {
             Error::new(Kind::Usage, "unknown-package", format!("there is no package `{name}`"))
         })
