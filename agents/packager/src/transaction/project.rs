@@ -127,17 +127,19 @@ impl Project {
         Ok(self.read_file(path)?.map(|bytes| Content::of(&bytes)))
     }
 
-    /// Refuses a project of somebody else: what we make in it would be ours, and its owner could neither change
-    /// nor remove it.
+    /// Refuses root a project of somebody else: what root makes in it would be root's, and its owner could neither
+    /// change nor remove it. Everybody else is told by the kernel what they may do there.
     pub(super) fn require_owner(&self) -> Result<()> {
         let owner = rustix::fs::fstat(&self.root)
             .map_err(|errno| Error::io("look at", self.path(), &errno.into()))?
             .st_uid;
-        let own = rustix::process::geteuid().as_raw();
-        if owner == own {
+        if owner == 0 || !rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        let message = format!("`{}` belongs to uid {owner}, not to {own}", self.path);
+        let message = format!(
+            "`{}` belongs to uid {owner}, and its owner could not undo what root does",
+            self.path
+        );
         Err(Error::new(Kind::Refused, "other-owner", message)
             .hint("run the command as the owner of the directory"))
     }
