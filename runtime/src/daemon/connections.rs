@@ -71,10 +71,20 @@ impl Reception {
     pub(crate) async fn accept(self: Arc<Self>, listener: Listener) -> io::Result<()> {
         let door = watched(Door(listener), Interest::READABLE)?;
         loop {
-            let mut ready = door.readable().await?;
-            match ready.get_inner().0.accept() {
-                Ok(Some(connection)) => self.receive(connection),
-                Ok(None) => ready.clear_ready(),
+            // Before anybody is accepted: a burst of clients waits in the backlog, and none is turned
+            // away for want of a handshake. Nobody ever closes the semaphore.
+            let permit = Arc::clone(&self.handshakes).acquire_owned().await;
+            let handshake = permit.map_err(io::Error::other)?;
+            let connection = loop {
+                let mut ready = door.readable().await?;
+                match ready.get_inner().0.accept() {
+                    Ok(None) => ready.clear_ready(),
+                    accepted => break accepted,
+                }
+            };
+            match connection {
+                Ok(Some(connection)) => self.receive(connection, handshake),
+                Ok(None) => {}
                 Err(error) => {
                     // Out of descriptors or memory: the waiting client stays in the backlog.
                     warn!(%error, "a client cannot be accepted at the moment");
@@ -84,10 +94,8 @@ impl Reception {
         }
     }
 
-    fn receive(self: &Arc<Self>, connection: Connection) {
-        let seats = Arc::clone(&self.seats).try_acquire_owned();
-        let handshake = Arc::clone(&self.handshakes).try_acquire_owned();
-        let (Ok(seat), Ok(handshake)) = (seats, handshake) else {
+    fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
+        let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
             return turn_away(&connection, "limit", "the daemon has as many clients as it takes");
         };
         match connection.peer_credentials() {
@@ -113,8 +121,15 @@ impl Reception {
 fn turn_away(connection: &Connection, code: &str, message: &str) {
     let (code, message) = (code.to_owned(), message.to_owned());
     if let Ok(packet) = (FromRouter::Refused { request: 0, code, message }).encode() {
-        // It is being turned away; whether it hears why is its own affair.
+        // It is being turned away; whether it hears why is its own affair, and nobody waits for it.
+        let _ = connection.set_nonblocking(true);
         let _ = connection.send(&packet, &[]);
+        // What is closed unread resets the connection, and the reset comes before the reason.
+        for _ in 0..LAST_WORDS_MAX {
+            if connection.receive().is_err() {
+                return;
+            }
+        }
     }
 }
 
