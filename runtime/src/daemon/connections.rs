@@ -96,24 +96,36 @@ impl Reception {
 
     fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
-            return turn_away(&connection, "limit", "the daemon has as many clients as it takes");
+            let text = "the daemon has as many clients as it takes";
+            return self.turn_away(&connection, "limit", text);
         };
         match connection.peer_credentials() {
             Ok(peer) if peer.uid == self.uid => {}
             Ok(peer) => {
                 warn!(uid = peer.uid, pid = peer.pid, "another user's process was turned away");
                 let text = format!("this daemon serves uid {} only", self.uid);
-                return turn_away(&connection, "unauthorized", &text);
+                return self.turn_away(&connection, "unauthorized", &text);
             }
             Err(error) => return debug!(%error, "a client without credentials was turned away"),
         }
         let spent = |last: u32| last.checked_add(1);
         let order = Ordering::Relaxed;
         let Ok(last) = self.last_agent.fetch_update(order, order, spent) else {
-            return turn_away(&connection, "limit", "every agent number of this daemon is spent");
+            let text = "every agent number of this daemon is spent";
+            return self.turn_away(&connection, "limit", text);
         };
         let client = Client { reception: Arc::clone(self), agent: AgentId(last + 1), _seat: seat };
         tokio::spawn(client.serve(connection, handshake));
+    }
+
+    fn turn_away(&self, connection: &Connection, code: &'static str, message: &str) {
+        self.count_refusal(code);
+        turn_away(connection, code, message);
+    }
+
+    /// For the metrics; a hub that is busy misses one rather than hold up the door.
+    fn count_refusal(&self, code: &'static str) {
+        let _ = self.hub.try_send(ToHub::TurnedAway { code });
     }
 }
 
@@ -155,7 +167,10 @@ impl Client {
         };
         let newcomer = match newcomer {
             Ok(newcomer) => newcomer,
-            Err((code, message)) => return transport.turn_away(code, &message),
+            Err((code, message)) => {
+                self.reception.count_refusal(code);
+                return transport.turn_away(code, &message);
+            }
         };
         drop(handshake);
         self.stay(transport, newcomer).await;
@@ -200,6 +215,7 @@ impl Client {
             Ok(death) => death,
             Err(error) => {
                 let text = format!("its process cannot be watched: {error}");
+                self.reception.count_refusal("unauthorized");
                 return transport.turn_away("unauthorized", &text);
             }
         };
