@@ -4,7 +4,7 @@
 //! Links and topics live on without the client being asked, except that descriptors travel over its socket.
 //! Not here: the messages on a link (`link`), and the router (`runtime`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ pub struct Client {
     next_request: u32,
     next_grant: u64,
     events: VecDeque<Event>,
-    grants: HashMap<(LaneId, GrantId), OwnedFd>,
+    /// In the order in which each peer granted them.
+    grants: BTreeMap<(LaneId, GrantId), OwnedFd>,
     /// For publishers that have not asked yet.
     changes: HashMap<LaneId, VecDeque<ReaderChange>>,
 }
@@ -154,7 +155,7 @@ impl Client {
             next_request: 1,
             next_grant: 1,
             events: VecDeque::new(),
-            grants: HashMap::new(),
+            grants: BTreeMap::new(),
             changes: HashMap::new(),
         };
         let (manifest, token) = (manifest.clone(), token.to_vec());
@@ -231,15 +232,21 @@ impl Client {
 
     /// Accepts a link that was offered.
     pub fn accept(&mut self, offer: Offer) -> Result<Link, ClientError> {
+        let lane = offer.lane;
+        let accepted = self.try_accept(offer);
+        if let Err(error) = &accepted
+            && !matches!(error, ClientError::RouterGone)
+        {
+            // Whoever wants the link would wait for it otherwise.
+            self.decline(lane, "the link could not be set up")?;
+        }
+        accepted
+    }
+
+    fn try_accept(&mut self, offer: Offer) -> Result<Link, ClientError> {
         let Offer { lane, from, side } = offer;
         // The peer's segments are checked before anybody hears of an acceptance.
-        let link = match self.own_side()?.meet(lane, from, side) {
-            Ok(link) => link,
-            Err(error) => {
-                self.decline(lane, "the segments were refused")?;
-                return Err(error);
-            }
-        };
+        let link = self.own_side()?.meet(lane, from, side)?;
         let (sender, receiver) = link.raw_halves();
         let packet = ToRouter::AcceptLink { lane }.encode()?;
         let (cursor, bell) = (receiver.cursor_fd(), self.doorbell.ringer_for_peer()?);
@@ -279,6 +286,13 @@ impl Client {
                 Err(ClientError::Deadline) => return Err(ClientError::NoGrant { lane, grant }),
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Closes descriptors that were granted for a request that nobody will serve.
+    pub fn discard_grants(&mut self, lane: LaneId, grants: &[GrantId]) {
+        for grant in grants {
+            self.grants.remove(&(lane, *grant));
         }
     }
 

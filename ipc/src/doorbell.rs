@@ -57,7 +57,9 @@ impl Doorbell {
     /// A descriptor to hand to one peer; it may serve several lanes with this peer. When the peer and everybody who passed
     /// it on have closed it, it is forgotten.
     pub fn ringer_for_peer(&self) -> io::Result<OwnedFd> {
-        self.lock().add(&self.epoll)
+        let mut listening = self.lock();
+        listening.forget_dead(&self.epoll, &self.own);
+        listening.add(&self.epoll)
     }
 
     /// Silences the bell; whoever rings afterwards is heard.
@@ -93,6 +95,26 @@ impl Doorbell {
 const EVENTS_AT_ONCE: usize = 64;
 
 impl Listening {
+    /// Closes bells that nobody can ring any more, some at each new one, so that links that never came to be leave none.
+    fn forget_dead(&mut self, epoll: &OwnedFd, own: &OwnedFd) {
+        let mut space = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_AT_ONCE];
+        let Ok((rung, _)) = epoll::wait(epoll, &mut space, Some(&Timespec::default())) else {
+            return;
+        };
+        for event in rung {
+            // A copy: the kernel's structure is packed.
+            let flags = event.flags;
+            if !flags.contains(epoll::EventFlags::HUP) {
+                continue;
+            }
+            let Some(socket) = self.sockets.remove(&event.data.u64()) else { continue };
+            if matches!(net::recv(&socket, &mut [0u8; 8], RecvFlags::DONTWAIT), Ok((_, 1..))) {
+                // What was rung before the end still wakes whoever listens.
+                let _ = net::send(own, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            }
+        }
+    }
+
     fn add(&mut self, epoll: &OwnedFd) -> io::Result<OwnedFd> {
         if self.sockets.len() >= BELLS_MAX {
             return Err(io::Error::other(format!("more than {BELLS_MAX} doorbells")));
@@ -198,6 +220,20 @@ mod tests {
         doorbell.clear();
         assert!(!is_rung(&doorbell));
         assert_eq!(doorbell.lock().sockets.len(), 1, "only the own one is left");
+    }
+
+    #[test]
+    fn bells_that_nobody_holds_make_room_without_being_cleared() {
+        let doorbell = Doorbell::new().unwrap();
+        for _ in 0..200 {
+            drop(doorbell.ringer_for_peer().unwrap());
+        }
+        assert!(doorbell.lock().sockets.len() <= 2, "the own one and the last one");
+        let last = Bell::from_peer(doorbell.ringer_for_peer().unwrap()).unwrap();
+        last.ring();
+        drop(last);
+        let _kept = doorbell.ringer_for_peer().unwrap();
+        assert!(is_rung(&doorbell), "what was rung before the end is heard");
     }
 
     #[test]

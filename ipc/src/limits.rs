@@ -95,6 +95,11 @@ pub const PUBLISH_SLICE_MS: u64 = 100;
 pub const EVENTS_MAX: usize = 1_024;
 /// Descriptors that were granted and not yet taken, all links together; a peer that sends more is not believed.
 pub const GRANTS_HELD_MAX: usize = 256;
+/// Of these, those of one link: as many as a server lets wait on one link, with room for what was refused. Beyond it the
+/// oldest is closed: no call has taken it, and none will.
+pub const GRANTS_PER_LINK_MAX: usize = 64;
+/// Packets that are looked at for the router's last word after its connection broke.
+pub const LAST_WORDS_MAX: usize = 64;
 /// Grants that one request can name: those that its header has room for.
 pub const GRANTS_PER_REQUEST_MAX: usize = 2;
 /// Messages that arrived during a call and are not its answers, kept for the program.

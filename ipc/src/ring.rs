@@ -27,8 +27,6 @@
 
 use thiserror::Error;
 
-use crate::sync::{AtomicU64, Ordering};
-
 mod consumer;
 #[cfg(test)]
 #[cfg(loom)]
@@ -175,8 +173,8 @@ impl Meta {
 }
 
 /// Whether a stamp says that its line is just being written.
-pub(crate) fn is_writing(stamp: &AtomicU64) -> bool {
-    stamp.load(Ordering::Acquire) & WRITING != 0
+pub(crate) fn is_writing_value(stamp: u64) -> bool {
+    stamp & WRITING != 0
 }
 
 /// The slot of a position that came from anywhere: the mask makes it one of ours.

@@ -23,7 +23,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering, fence};
 
 #[cfg(test)]
 #[cfg(loom)]
@@ -79,11 +79,6 @@ pub(crate) fn asleep(word: &AtomicU32) -> Option<u32> {
 /// Whether a sleep word asks for the bell.
 pub(crate) fn wants_bell(seen: u32) -> bool {
     seen & MODE_MASK == ON_BELL
-}
-
-/// The half of a moving word that the kernel compares.
-pub(crate) fn low_half(value: &AtomicU64) -> u32 {
-    value.load(Ordering::Acquire) as u32
 }
 
 /// How long to spin before sleeping.

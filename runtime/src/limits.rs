@@ -93,6 +93,13 @@ pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const CALLS_AT_ONCE_MAX: usize = 32;
 /// Requests that wait for a place or for a granted descriptor; one more is answered with `busy`.
 pub(crate) const CALLS_QUEUED_MAX: usize = 256;
+/// Of these, calls that run for one link: one caller that does not take its answers holds up a quarter
+/// of the agent, and nobody else.
+pub(crate) const CALLS_PER_LINK_MAX: usize = 8;
+/// Requests of one link that wait: an eighth of all, so that one caller cannot fill the queue.
+pub(crate) const CALLS_QUEUED_PER_LINK_MAX: usize = 32;
+/// Bytes of payload in all requests that wait: four of the longest messages that the bus carries.
+pub(crate) const QUEUED_BYTES_MAX: usize = 4 * ipc::limits::MESSAGE_BYTES_MAX;
 /// Requests that are taken from one link before the others have their turn.
 pub(crate) const REQUESTS_PER_TURN_MAX: usize = 64;
 /// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for
@@ -139,4 +146,9 @@ const _: () = assert!(AGENTS_PACKET_BYTES_MAX < ipc::limits::PACKET_BYTES_MAX);
 const _: () = assert!(ERROR_KINDS_MAX <= ipc::limits::LIST_ENTRIES_MAX);
 const _: () = assert!(OFFERS_PER_AGENT_MAX <= LINKS_PER_AGENT_MAX);
 const _: () = assert!(RESTART_DELAY_MIN.as_millis() < RESTART_DELAY_MAX.as_millis());
+const _: () = assert!(CALLS_PER_LINK_MAX < CALLS_AT_ONCE_MAX);
+const _: () = assert!(
+    CALLS_QUEUED_PER_LINK_MAX + CALLS_PER_LINK_MAX <= ipc::limits::GRANTS_PER_LINK_MAX,
+    "the client library keeps a grant of every request that waits"
+);
 const _: () = assert!(PACKETS_BURST_MAX <= PACKETS_PER_SECOND_MAX);

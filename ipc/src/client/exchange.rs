@@ -9,8 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Client, ClientError, Event, Offer, PeerSide, TopicOffer};
 use crate::control::{DecodeError, FromRouter, ToRouter};
-use crate::header::LaneId;
-use crate::limits::{EVENTS_MAX, GRANTS_HELD_MAX, ROUTER_ANSWER_MS};
+use crate::header::{GrantId, LaneId};
+use crate::limits::{
+    EVENTS_MAX, GRANTS_HELD_MAX, GRANTS_PER_LINK_MAX, LAST_WORDS_MAX, ROUTER_ANSWER_MS,
+};
 use crate::socket::ReceiveError;
 use crate::topic::ReaderChange;
 
@@ -42,9 +44,7 @@ impl Client {
             match self.connection.send(packet, fds) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                    return Err(ClientError::RouterGone);
-                }
+                Err(error) if is_hangup(&error) => return Err(self.last_word()),
                 Err(error) => return Err(error.into()),
             }
             let mut polled = [PollFd::new(&self.connection, PollFlags::OUT)];
@@ -97,7 +97,8 @@ impl Client {
                     }
                     continue;
                 }
-                Err(ReceiveError::Closed) => return Err(ClientError::RouterGone),
+                Err(ReceiveError::Closed) => return Err(self.last_word()),
+                Err(ReceiveError::Io(error)) if is_hangup(&error) => return Err(self.last_word()),
                 Err(error) => return Err(error.into()),
             };
             let message = match FromRouter::decode(&packet.bytes) {
@@ -113,6 +114,26 @@ impl Client {
                 message => return Ok((message, packet.descriptors)),
             }
         }
+    }
+
+    /// Why the router hung up, if it said so: its last packets outlive the connection.
+    fn last_word(&self) -> ClientError {
+        let mut closed = false;
+        for _ in 0..LAST_WORDS_MAX {
+            match self.connection.receive() {
+                Ok(packet) => {
+                    if let Ok(FromRouter::Refused { request: 0, code, message }) =
+                        FromRouter::decode(&packet.bytes)
+                    {
+                        return ClientError::Refused { code, message };
+                    }
+                }
+                // A reset is told once, before what is queued.
+                Err(_) if !closed => closed = true,
+                Err(_) => break,
+            }
+        }
+        ClientError::RouterGone
     }
 
     pub(super) fn take_in_all(&mut self) -> Result<(), ClientError> {
@@ -142,7 +163,7 @@ impl Client {
             }
             FromRouter::Granted { lane, grant } => {
                 let [file] = exactly(fds)?;
-                if self.grants.len() >= GRANTS_HELD_MAX {
+                if !self.make_room_for_grant(lane) {
                     return self.decline(lane, "too many grants that nobody took");
                 }
                 self.grants.insert((lane, grant), file);
@@ -183,10 +204,48 @@ impl Client {
         Ok(())
     }
 
+    /// Closes what a link granted longest ago where it, or all together, hold too much: numbers grow with every grant.
+    fn make_room_for_grant(&mut self, lane: LaneId) -> bool {
+        if self.grants_of(lane) >= GRANTS_PER_LINK_MAX {
+            self.drop_oldest_grant(lane);
+        }
+        if self.grants.len() < GRANTS_HELD_MAX {
+            return true;
+        }
+        let largest = self.grants.keys().map(|(of, _)| *of).max_by_key(|of| self.grants_of(*of));
+        match largest {
+            Some(largest) if self.grants_of(largest) > 1 => {
+                self.drop_oldest_grant(largest);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn grants_of(&self, lane: LaneId) -> usize {
+        self.grants.range(grants_range(lane)).count()
+    }
+
+    fn drop_oldest_grant(&mut self, lane: LaneId) {
+        let oldest = self.grants.range(grants_range(lane)).next().map(|(key, _)| *key);
+        if let Some(oldest) = oldest {
+            self.grants.remove(&oldest);
+        }
+    }
+
     fn change(&mut self, lane: LaneId, change: ReaderChange) -> Event {
         self.changes.entry(lane).or_default().push_back(change);
         Event::ReadersChanged { lane }
     }
+}
+
+fn grants_range(lane: LaneId) -> std::ops::RangeInclusive<(LaneId, GrantId)> {
+    (lane, GrantId(0))..=(lane, GrantId(u64::MAX))
+}
+
+fn is_hangup(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 pub(super) fn exactly<const N: usize>(

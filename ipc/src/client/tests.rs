@@ -114,6 +114,49 @@ fn call_returns_the_answer() {
 }
 
 #[test]
+fn grants_that_nobody_takes_are_closed_and_the_link_goes_on() {
+    with_server(|router| {
+        let mut client = connect(router, "client", &[]);
+        let mut link = client.open("server").unwrap();
+        let (reading, mut writing) = std::io::pipe().unwrap();
+        for _ in 0..crate::limits::GRANTS_HELD_MAX + 10 {
+            client.grant(link.lane(), reading.as_fd()).unwrap();
+        }
+        writing.write_all(b"still here").unwrap();
+        drop(writing);
+        let granted = client.grant(link.lane(), reading.as_fd()).unwrap();
+        let outcome = link.call("read", b"", &[granted], later(), |_| {}).unwrap();
+        assert_eq!(outcome, Outcome::Done(b"still here".to_vec()));
+    });
+}
+
+#[test]
+fn reason_of_a_refusal_is_heard_over_the_hangup() {
+    let (own, router) = Connection::pair().unwrap();
+    let (code, message) = ("limit".to_owned(), "full".to_owned());
+    let refused = FromRouter::Refused { request: 0, code, message };
+    router.send(&refused.encode().unwrap(), &[]).unwrap();
+    drop(router);
+    let result = Client::introduce(own, &manifest("client", &[]), b"");
+    assert!(matches!(result, Err(ClientError::Refused { code, .. }) if code == "limit"));
+    // A message that stays unread resets the connection, and the reset comes before the reason.
+    let (own, router) = Connection::pair().unwrap();
+    let mut client = std::thread::scope(|scope| {
+        let client = scope.spawn(|| Client::introduce(own, &manifest("client", &[]), b""));
+        router.receive().unwrap();
+        let (version, agent) = (VERSION, AgentId(1));
+        let welcome = FromRouter::Welcome { version, agent, instance: 1 };
+        router.send(&welcome.encode().unwrap(), &[]).unwrap();
+        client.join().unwrap().unwrap()
+    });
+    client.report(Report::default()).unwrap();
+    router.send(&refused.encode().unwrap(), &[]).unwrap();
+    drop(router);
+    let heard = client.next_event(later());
+    assert!(matches!(heard, Err(ClientError::Refused { code, .. }) if code == "limit"));
+}
+
+#[test]
 fn progress_comes_before_the_last_answer() {
     with_server(|router| {
         let mut client = connect(router, "client", &[]);

@@ -263,7 +263,10 @@ impl Sender {
             let now = left.min(chunk_max);
             let place = self.lender.place(now);
             if let Err(error) = self.make_room(1, Some(now), when) {
-                self.abort_due = (left < total).then_some(message.meta);
+                // An abort that an earlier message still owes stays due.
+                if left < total {
+                    self.abort_due = Some(message.meta);
+                }
                 return Err(error);
             }
             debug_assert_eq!(place, self.lender.place(now), "waiting for room moves nothing");

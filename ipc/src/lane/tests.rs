@@ -192,6 +192,46 @@ fn message_that_was_given_up_between_chunks_leaves_no_trace() {
 }
 
 #[test]
+fn abort_stays_due_when_the_next_message_fails_as_well() {
+    let (mut sender, mut receiver, _control) = small();
+    let payload = vec![1; 10_000];
+    for correlation in 1..3 {
+        let message = Large { header: None, meta: meta(correlation), parts: &[&payload] };
+        assert_eq!(sender.send_large(message, WhenFull::Reject), Err(SendError::Full));
+    }
+    assert_eq!(receiver.try_receive(), Ok(None), "chunks without an end");
+    let whole = Large { header: None, meta: meta(3), parts: &[b"whole"] };
+    sender.send_large(whole, WhenFull::Reject).unwrap();
+    let deadline = Some(Instant::now() + Duration::from_secs(20));
+    assert_eq!(receiver.receive(deadline).unwrap().payload, b"whole");
+}
+
+#[test]
+fn reader_that_joins_between_chunks_loses_one_message_and_goes_on() {
+    let mut sender = topic(TopicPolicy::Lossless);
+    let mut first = join(&mut sender, AgentId(1));
+    let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
+    let payload = vec![1; 5_000];
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let message = Large { header: None, meta: meta(1), parts: &[&payload] };
+            sender.send_large(message, soon()).unwrap();
+            sender.send(meta(2), b"next", soon()).unwrap();
+        });
+        while !first.has_message() {
+            std::thread::yield_now();
+        }
+        // The region holds two of the three chunks, so the writer waits for the first reader.
+        let late = Receiver::for_topic(WRITER, slots, region, None, Spin::Adaptive);
+        let mut late = late.unwrap();
+        assert_eq!(first.receive(None).unwrap().payload, payload);
+        writer.join().unwrap();
+        assert_eq!(late.receive(None), Err(ReceiveError::Lost(1)));
+        assert_eq!(late.receive(None).unwrap().payload, b"next");
+    });
+}
+
+#[test]
 fn sleeping_sides_wake_each_other() {
     let (mut sender, mut receiver, _control) = small();
     sender.set_spin(Spin::None);

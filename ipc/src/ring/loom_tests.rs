@@ -7,6 +7,7 @@ use loom::thread;
 
 use super::consumer::Owned;
 use super::*;
+use crate::sync::{AtomicU64, Ordering};
 
 const CAPACITY: u64 = 4;
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::consumer::Owned;
 use super::*;
+use crate::sync::{AtomicU64, Ordering};
 
 fn slots(count: usize) -> Vec<Slot> {
     (0..count).map(|_| Slot::new()).collect()

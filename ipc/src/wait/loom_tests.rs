@@ -6,6 +6,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use super::*;
+use crate::sync::AtomicU64;
 
 struct Futex {
     queue: Mutex<u32>,
@@ -61,7 +62,7 @@ fn sleep_until(shared: &Shared, target: u64) {
     let mut sleeper = Sleeper::default();
     while shared.moving.load(Ordering::Acquire) < target {
         sleeper.arm(&shared.sleeping, ON_FUTEX);
-        let seen = low_half(&shared.moving);
+        let seen = shared.moving.load(Ordering::Acquire) as u32;
         if u64::from(seen) < target {
             shared.futex.sleep(&shared.moving, seen);
         }
@@ -87,6 +88,42 @@ fn loom_sleeper_on_a_futex_always_wakes() {
         });
         sleep_until(&shared, 2);
         mover.join().unwrap();
+    });
+}
+
+/// A writer that goes on while readers copy marks a line before it writes it, and the mark is not in the half that the
+/// kernel compares: whether to sleep and on what is one load's decision.
+#[test]
+fn loom_sleeper_on_a_marked_line_always_wakes() {
+    const WRITING: u64 = 1 << 63;
+    model(|| {
+        let shared = shared();
+        let writer = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                shared.moving.store(WRITING | 1, Ordering::Relaxed);
+                fence(Ordering::Release);
+                shared.moving.store(1, Ordering::Release);
+                if must_wake(&shared.sleeping).is_some() {
+                    shared.futex.wake();
+                }
+            }
+        });
+        let mut sleeper = Sleeper::default();
+        while shared.moving.load(Ordering::Acquire) != 1 {
+            sleeper.arm(&shared.sleeping, ON_FUTEX);
+            let first = shared.moving.load(Ordering::Acquire);
+            if shared.moving.load(Ordering::Acquire) != 1 {
+                if first & WRITING != 0 {
+                    // In the lane a sleep that ends by itself.
+                    thread::yield_now();
+                } else {
+                    shared.futex.sleep(&shared.moving, first as u32);
+                }
+            }
+            sleeper.disarm(&shared.sleeping);
+        }
+        writer.join().unwrap();
     });
 }
 

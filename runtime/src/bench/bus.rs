@@ -1,12 +1,15 @@
 //! `bolide bench bus`: latency of the bus between two processes, beside the least that two cores can do.
 //!
 //! A second process is started from this same program and answers every message; half of a round trip is one way. Both sides
-//! touch the whole payload. The floor (one cache line there and back, nothing else) and every class are measured in
+//! touch the whole payload. Both spin without end, so a thread beside each watches the socket and ends a process whose
+//! partner is gone. The floor (one cache line there and back, nothing else) and every class are measured in
 //! turn in the same run, several rounds, and the median round counts: machines drift, ratios less so.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -20,6 +23,7 @@ use ipc::ring::{Meta, Timing};
 use ipc::segment::ControlWriter;
 use ipc::socket::Connection;
 use ipc::wait::Spin;
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
 use super::median;
@@ -46,6 +50,8 @@ pub(crate) struct Peer {
     cpu: Option<usize>,
 }
 
+/// Said when every answer has arrived.
+const DONE: &[u8] = b"done";
 /// Bytes of payload in a message of one line.
 const PAYLOAD_BYTES: usize = 48;
 /// Messages before the first round that are not counted: caches, branch predictors, frequency.
@@ -64,6 +70,14 @@ enum Measure {
 }
 
 const MEASURES: [Measure; 3] = [Measure::Floor, Measure::OneLine, Measure::TwoLines];
+
+/// The second process; killed where the first one gives up.
+struct PeerProcess(Child);
+
+/// Watches for the partner's end until it is expected.
+struct Watch {
+    is_over: Arc<AtomicBool>,
+}
 
 /// One side's ends of everything.
 struct Ends {
@@ -89,10 +103,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let allowed: Vec<usize> = affinity::allowed(&Root::machine()).iter().collect();
     let cpus = (allowed.len() > 1).then(|| (allowed[0], allowed[allowed.len() - 1]));
     let (ours, theirs) = Connection::pair()?;
-    let mut peer =
-        start_peer(arguments, theirs.as_fd().try_clone_to_owned()?, cpus.map(|cpus| cpus.1))?;
+    let second = theirs.as_fd().try_clone_to_owned()?;
+    let mut peer = PeerProcess(start_peer(arguments, second, cpus.map(|cpus| cpus.1))?);
     // Ours must go, or the end of the second process would not be seen.
     drop(theirs);
+    let watch = Watch::start(&ours)?;
     let control = ControlWriter::create()?;
     let mut ends = Ends::offer(&ours, &control)?;
     if let Some((cpu, _)) = cpus {
@@ -108,7 +123,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
             }
         }
     }
-    let status = peer.wait()?;
+    watch.expect_the_end();
+    ours.send(DONE, &[])?;
+    // The socket stays open until then, or the second process would take this one for dead.
+    let status = peer.0.wait()?;
+    drop(ours);
     ensure!(status.success(), "the second process failed: {status}");
     Ok(report(&rounds, cpus, arguments))
 }
@@ -124,6 +143,7 @@ fn start_peer(arguments: &Arguments, socket: OwnedFd, cpu: Option<usize>) -> any
 /// The second process.
 pub(crate) fn answer(peer: &Peer) -> anyhow::Result<()> {
     let socket = Connection::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let watch = Watch::start(&socket)?;
     let mut ends = Ends::take(&socket)?;
     if let Some(cpu) = peer.cpu {
         ensure!(affinity::pin_polling_thread(cpu), "cannot pin to CPU {cpu}");
@@ -134,7 +154,40 @@ pub(crate) fn answer(peer: &Peer) -> anyhow::Result<()> {
             ends.answer(measure, messages)?;
         }
     }
+    // Whoever left before the other side has all its answers would look dead.
+    ensure!(socket.receive()?.bytes == DONE, "the first process did not say that it is done");
+    watch.expect_the_end();
     Ok(())
+}
+
+impl Drop for PeerProcess {
+    fn drop(&mut self) {
+        // Both fail where it has ended and was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Watch {
+    /// Ends this process when the other side hangs up before [`Watch::expect_the_end`].
+    fn start(socket: &Connection) -> anyhow::Result<Self> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_over);
+        std::thread::Builder::new().name("partner".to_owned()).spawn(move || {
+            let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
+            while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+            if !seen.load(Ordering::Acquire) {
+                eprintln!("bolide: the other process of the benchmark ended early");
+                std::process::exit(1);
+            }
+        })?;
+        Ok(Self { is_over })
+    }
+
+    fn expect_the_end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
 }
 
 impl Ends {

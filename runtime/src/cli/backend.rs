@@ -23,8 +23,10 @@ use crate::paths::SOCKET_NAME;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Longest time to wait for a hosted Packager that is just being started.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
-/// Pause between two tries in that time.
-const START_PAUSE: Duration = Duration::from_millis(20);
+/// First pause between two tries in that time; each is twice as long as the one before.
+const START_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Longest pause between two tries.
+const START_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// A way to the Packager, for one directory.
 pub(crate) struct Backend {
@@ -153,13 +155,15 @@ fn connect(runtime_dir: &Path) -> Result<Option<Way>, ToolError> {
         Err(error) => return Err(lost(&error)),
     };
     let began = Instant::now();
+    let mut pause = START_PAUSE_MIN;
     loop {
         match client.open("packager") {
             Ok(link) => {
                 return Ok(Some(Way::Daemon(Box::new(Bus { client, link }))));
             }
             Err(error) if is_starting(&error) && began.elapsed() < START_TIME_MAX => {
-                std::thread::sleep(START_PAUSE);
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(START_PAUSE_MAX);
             }
             Err(error) => return Err(lost(&error)),
         }

@@ -71,10 +71,20 @@ impl Reception {
     pub(crate) async fn accept(self: Arc<Self>, listener: Listener) -> io::Result<()> {
         let door = watched(Door(listener), Interest::READABLE)?;
         loop {
-            let mut ready = door.readable().await?;
-            match ready.get_inner().0.accept() {
-                Ok(Some(connection)) => self.receive(connection),
-                Ok(None) => ready.clear_ready(),
+            // Before anybody is accepted: a burst of clients waits in the backlog, and none is turned
+            // away for want of a handshake. Nobody ever closes the semaphore.
+            let permit = Arc::clone(&self.handshakes).acquire_owned().await;
+            let handshake = permit.map_err(io::Error::other)?;
+            let connection = loop {
+                let mut ready = door.readable().await?;
+                match ready.get_inner().0.accept() {
+                    Ok(None) => ready.clear_ready(),
+                    accepted => break accepted,
+                }
+            };
+            match connection {
+                Ok(Some(connection)) => self.receive(connection, handshake),
+                Ok(None) => {}
                 Err(error) => {
                     // Out of descriptors or memory: the waiting client stays in the backlog.
                     warn!(%error, "a client cannot be accepted at the moment");
@@ -84,28 +94,38 @@ impl Reception {
         }
     }
 
-    fn receive(self: &Arc<Self>, connection: Connection) {
-        let seats = Arc::clone(&self.seats).try_acquire_owned();
-        let handshake = Arc::clone(&self.handshakes).try_acquire_owned();
-        let (Ok(seat), Ok(handshake)) = (seats, handshake) else {
-            return turn_away(&connection, "limit", "the daemon has as many clients as it takes");
+    fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
+        let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+            let text = "the daemon has as many clients as it takes";
+            return self.turn_away(&connection, "limit", text);
         };
         match connection.peer_credentials() {
             Ok(peer) if peer.uid == self.uid => {}
             Ok(peer) => {
                 warn!(uid = peer.uid, pid = peer.pid, "another user's process was turned away");
                 let text = format!("this daemon serves uid {} only", self.uid);
-                return turn_away(&connection, "unauthorized", &text);
+                return self.turn_away(&connection, "unauthorized", &text);
             }
             Err(error) => return debug!(%error, "a client without credentials was turned away"),
         }
         let spent = |last: u32| last.checked_add(1);
         let order = Ordering::Relaxed;
         let Ok(last) = self.last_agent.fetch_update(order, order, spent) else {
-            return turn_away(&connection, "limit", "every agent number of this daemon is spent");
+            let text = "every agent number of this daemon is spent";
+            return self.turn_away(&connection, "limit", text);
         };
         let client = Client { reception: Arc::clone(self), agent: AgentId(last + 1), _seat: seat };
         tokio::spawn(client.serve(connection, handshake));
+    }
+
+    fn turn_away(&self, connection: &Connection, code: &'static str, message: &str) {
+        self.count_refusal(code);
+        turn_away(connection, code, message);
+    }
+
+    /// For the metrics; a hub that is busy misses one rather than hold up the door.
+    fn count_refusal(&self, code: &'static str) {
+        let _ = self.hub.try_send(ToHub::TurnedAway { code });
     }
 }
 
@@ -113,8 +133,15 @@ impl Reception {
 fn turn_away(connection: &Connection, code: &str, message: &str) {
     let (code, message) = (code.to_owned(), message.to_owned());
     if let Ok(packet) = (FromRouter::Refused { request: 0, code, message }).encode() {
-        // It is being turned away; whether it hears why is its own affair.
+        // It is being turned away; whether it hears why is its own affair, and nobody waits for it.
+        let _ = connection.set_nonblocking(true);
         let _ = connection.send(&packet, &[]);
+        // What is closed unread resets the connection, and the reset comes before the reason.
+        for _ in 0..LAST_WORDS_MAX {
+            if connection.receive().is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -140,7 +167,10 @@ impl Client {
         };
         let newcomer = match newcomer {
             Ok(newcomer) => newcomer,
-            Err((code, message)) => return transport.turn_away(code, &message),
+            Err((code, message)) => {
+                self.reception.count_refusal(code);
+                return transport.turn_away(code, &message);
+            }
         };
         drop(handshake);
         self.stay(transport, newcomer).await;
@@ -185,6 +215,7 @@ impl Client {
             Ok(death) => death,
             Err(error) => {
                 let text = format!("its process cannot be watched: {error}");
+                self.reception.count_refusal("unauthorized");
                 return transport.turn_away("unauthorized", &text);
             }
         };

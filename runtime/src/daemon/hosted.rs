@@ -123,6 +123,14 @@ impl HostedTable {
         self.lock().iter().all(|entry| entry.came_up_once)
     }
 
+    /// Those that are not started again, each with how it ended last.
+    pub(crate) fn failed(&self) -> BTreeMap<String, String> {
+        let entries = self.lock();
+        let failed = entries.iter().filter(|entry| entry.state == HostedState::Failed);
+        let how = |entry: &Entry| entry.last_end.clone().unwrap_or_default();
+        failed.map(|entry| (entry.name.clone(), how(entry))).collect()
+    }
+
     /// Everything, for a snapshot.
     pub(crate) fn statuses(&self) -> Vec<HostedStatus> {
         self.lock().iter().map(Entry::status).collect()

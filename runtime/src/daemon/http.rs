@@ -70,6 +70,8 @@ async fn serve_connection(stream: TcpStream, hub: mpsc::Sender<ToHub>) {
         async move { Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &hub).await) }
     });
     let connection = http1::Builder::new()
+        // Idle connections would keep the few seats.
+        .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_buf_size(HTTP_BUFFER_BYTES)

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipc::control::FromRouter;
+use ipc::control::{FromRouter, ToRouter};
 use ipc::header::{AgentId, LaneId};
 use ipc::limits::STATUS_PIECE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +33,11 @@ pub(crate) enum ToHub {
     },
     /// Something for the router.
     Event(Box<Event<Arc<Segments>>>),
+    /// Somebody was turned away before the router knew of it.
+    TurnedAway {
+        /// Why.
+        code: &'static str,
+    },
     /// A picture is wanted.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -128,6 +133,7 @@ impl Hub {
                 }
                 self.feed(*event);
             }
+            ToHub::TurnedAway { code } => self.router.count_refusal(code),
             ToHub::Snapshot(answer) => {
                 // Whoever asked may have given up waiting.
                 let _ = answer.send(self.snapshot());
@@ -139,6 +145,9 @@ impl Hub {
     fn feed(&mut self, event: Event<Arc<Segments>>) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
+            if matches!(&event, Event::Message { message: ToRouter::OpenLink { .. }, .. }) {
+                self.router.set_failed(self.facts.hosted.failed());
+            }
             let now = self.now();
             for effect in self.router.step(event, now) {
                 if let Some(overfull) = self.carry_out(effect) {

@@ -49,6 +49,8 @@ pub(crate) struct Router<D> {
     /// Names that only the supervisor's processes may bear, with the tools they were last seen to
     /// answer.
     reserved: BTreeMap<String, Vec<String>>,
+    /// Of these, those that are not started again, and why.
+    failed: BTreeMap<String, String>,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -130,6 +132,7 @@ impl<D: Clone> Router<D> {
             instance,
             draining: false,
             reserved: reserved.into_iter().map(|name| (name, Vec::new())).collect(),
+            failed: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -187,6 +190,16 @@ impl<D: Clone> Router<D> {
     /// Requests and connections refused since the start, by code.
     pub(crate) fn refused(&self) -> &BTreeMap<&'static str, u64> {
         &self.refused
+    }
+
+    /// Counts somebody who was refused at the door.
+    pub(crate) fn count_refusal(&mut self, code: &'static str) {
+        *self.refused.entry(code).or_default() += 1;
+    }
+
+    /// The hosted agents that are not started again, each with how it ended last.
+    pub(crate) fn set_failed(&mut self, failed: BTreeMap<String, String>) {
+        self.failed = failed;
     }
 
     fn message(
@@ -312,7 +325,7 @@ impl<D: Clone> Router<D> {
         message: String,
         out: &mut Effects<D>,
     ) {
-        *self.refused.entry(code).or_default() += 1;
+        self.count_refusal(code);
         send(out, to, FromRouter::Refused { request, code: code.to_owned(), message });
     }
 

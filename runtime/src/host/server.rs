@@ -1,8 +1,8 @@
 //! The serving thread of one hosted agent: owns the client and the receiving half of every link,
 //! takes requests off the links, starts calls, and sleeps whenever there is nothing to do.
 //!
-//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait; one more is answered with
-//! `busy`. A request whose granted directory has not come yet (it travels over the socket, the
+//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait, of one link `CALLS_PER_LINK_MAX`
+//! and `CALLS_QUEUED_PER_LINK_MAX`; one more is answered with `busy`. A request whose granted directory has not come yet (it travels over the socket, the
 //! request over shared memory) waits aside.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +14,7 @@ use std::time::Instant;
 use agents_contract::{Agent, Caller, ToolError};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::doorbell::Bell;
-use ipc::header::LaneId;
+use ipc::header::{GrantId, LaneId};
 use ipc::lane::SendError;
 use ipc::link::{CallError, Incoming, LinkReceiver, Request, RequestId};
 use tracing::{debug, info, warn};
@@ -23,7 +23,8 @@ use super::calls::{Answering, Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use crate::limits::{
-    CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX, GRANT_PATIENCE, NOTICES_MAX, REQUESTS_PER_TURN_MAX,
+    CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX, CALLS_QUEUED_PER_LINK_MAX,
+    GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX, REQUESTS_PER_TURN_MAX,
 };
 
 /// Why serving ended.
@@ -159,6 +160,7 @@ impl Server {
             Ok(link) => link,
             Err(error) if is_hangup(&error) => return Err(error),
             Err(error) => {
+                // The client has declined it already.
                 warn!(%error, peer = from.manifest.name, "a link was not accepted");
                 return Ok(());
             }
@@ -208,19 +210,17 @@ impl Server {
     }
 
     fn requested(&mut self, link: &Arc<Answering>, request: Request) -> Result<(), ClientError> {
-        let waiting = self.queued.len() + self.ungranted.len();
         let tool = &request.tool;
         let refusal = if !self.shared.agent.manifest().tools.contains(tool) {
             Some(tool_error("no-such-tool", format!("there is no tool `{tool}`"), false))
         } else if self.draining {
             Some(tool_error("draining", "the daemon is stopping".to_owned(), true))
-        } else if waiting >= CALLS_QUEUED_MAX {
-            let text = format!("{waiting} requests are waiting already");
-            Some(tool_error("busy", text, true))
         } else {
-            None
+            self.is_full_for(link.lane, request.payload.len())
+                .map(|text| tool_error("busy", text, true))
         };
         if let Some(refusal) = refusal {
+            self.client.discard_grants(link.lane, &request.grants);
             return self.refuse(link, request.id, &refusal);
         }
         let link = Arc::clone(link);
@@ -232,6 +232,25 @@ impl Server {
             self.ungranted.push((call, Instant::now() + GRANT_PATIENCE));
         }
         Ok(())
+    }
+
+    /// Why a request with so much payload cannot wait its turn, if it cannot.
+    fn is_full_for(&self, lane: LaneId, bytes: usize) -> Option<String> {
+        let (mut waiting, mut of_link, mut waiting_bytes) = (0, 0, bytes);
+        for call in self.queued.iter().chain(self.ungranted.iter().map(|(call, _)| call)) {
+            waiting += 1;
+            of_link += usize::from(call.link.lane == lane);
+            waiting_bytes += call.request.payload.len();
+        }
+        if waiting >= CALLS_QUEUED_MAX {
+            Some(format!("{waiting} requests are waiting already"))
+        } else if of_link >= CALLS_QUEUED_PER_LINK_MAX {
+            Some(format!("{of_link} requests of this caller are waiting already"))
+        } else if waiting_bytes > QUEUED_BYTES_MAX {
+            Some(format!("the requests that wait would have {waiting_bytes} bytes"))
+        } else {
+            None
+        }
     }
 
     /// Answers with an error; a link that does not even take that is closed.
@@ -262,8 +281,15 @@ impl Server {
                 flag.store(true, Ordering::Relaxed);
             }
         }
+        let client = &mut self.client;
         self.queued.retain(|call| !is_it(call.link.lane, call.request.id));
-        self.ungranted.retain(|(call, _)| !is_it(call.link.lane, call.request.id));
+        self.ungranted.retain(|(call, _)| {
+            let keep = !is_it(call.link.lane, call.request.id);
+            if !keep {
+                client.discard_grants(lane, &call.request.grants);
+            }
+            keep
+        });
     }
 
     /// Fetches the directories of calls that wait for them.
@@ -271,6 +297,9 @@ impl Server {
         for (mut call, until) in std::mem::take(&mut self.ungranted) {
             let (lane, now) = (call.link.lane, Instant::now());
             let Some(grant) = call.request.grants.first().copied() else { continue };
+            // A tool works in one directory; what else was granted serves nothing.
+            let surplus: Vec<GrantId> = call.request.grants.drain(1..).collect();
+            self.client.discard_grants(lane, &surplus);
             match self.client.take_grant(lane, grant, now) {
                 Ok(directory) => {
                     call.directory = Some(directory);
@@ -291,7 +320,7 @@ impl Server {
 
     fn start_calls(&mut self) -> Result<(), ClientError> {
         while self.running.len() < CALLS_AT_ONCE_MAX {
-            let Some(call) = self.queued.pop_front() else { return Ok(()) };
+            let Some(call) = self.next_call() else { return Ok(()) };
             let key = (call.link.lane, call.request.id);
             if self.running.contains_key(&key) {
                 // The ids are the caller's own; one that runs already cannot be answered apart.
@@ -307,6 +336,16 @@ impl Server {
             call.start(&self.shared);
         }
         Ok(())
+    }
+
+    /// The first call that waits and whose link has a place; the others keep their order.
+    fn next_call(&mut self) -> Option<Call> {
+        let place = self.queued.iter().position(|call| {
+            let lane = call.link.lane;
+            let of_link = (lane, RequestId(0))..=(lane, RequestId(u64::MAX));
+            self.running.range(of_link).count() < CALLS_PER_LINK_MAX
+        })?;
+        self.queued.remove(place)
     }
 
     fn take_notices(&mut self) -> Result<(), ClientError> {

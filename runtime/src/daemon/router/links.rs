@@ -6,7 +6,7 @@ use ipc::control::FromRouter;
 use ipc::header::{AgentId, GrantId, LaneId};
 
 use super::agents::Found;
-use super::{Carry, Effect, Effects, Ending, Lane, Offer, Router, lane_closed, send};
+use super::{Carry, Effect, Effects, Ending, Lane, Offer, Router, lane_closed, send, shortened};
 use crate::limits::{LINKS_PER_AGENT_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX};
 
 impl<D: Clone> Router<D> {
@@ -54,6 +54,14 @@ impl<D: Clone> Router<D> {
         }
         let found = match self.find(opener, target) {
             Found::Agent(found) => found,
+            Found::Starting(name) if self.failed.contains_key(&name) => {
+                let how = shortened(self.failed.get(&name).cloned().unwrap_or_default());
+                let text = format!(
+                    "the hosted agent `{name}` failed too often and is not started again; \
+                     its last end: {how}"
+                );
+                return Err(("agent-failed", text));
+            }
             Found::Starting(name) => {
                 let text = format!("the hosted agent `{name}` is not up; it is being started");
                 return Err(("starting", text));

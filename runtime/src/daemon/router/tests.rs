@@ -311,6 +311,16 @@ fn a_hosted_agent_that_is_down_is_said_to_be_starting() {
 }
 
 #[test]
+fn a_hosted_agent_that_is_given_up_is_said_to_have_failed() {
+    let mut bus = Bus::with(&[(1, "one", &[])]);
+    let failed = [("packager".to_owned(), "exit status 3".to_owned())];
+    bus.0.set_failed(failed.into_iter().collect());
+    let (code, text) = refusal(&bus.says(1, open(3, "packager"), Some(0)), 1, 3);
+    assert_eq!(code, "agent-failed");
+    assert!(text.contains("exit status 3"), "{text}");
+}
+
+#[test]
 fn links_to_nobody_and_to_oneself_are_refused() {
     let mut bus = Bus::with(&[(1, "one", &["own.tool"])]);
     for target in ["nobody", "one", "own.tool"] {
