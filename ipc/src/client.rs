@@ -4,7 +4,7 @@
 //! Links and topics live on without the client being asked, except that descriptors travel over its socket.
 //! Not here: the messages on a link (`link`), and the router (`runtime`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::control::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy, VERSI
 use crate::doorbell::Doorbell;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
-use crate::limits::PUBLISH_SLICE_MS;
+use crate::limits::{GRANTS_HELD_MAX, PUBLISH_SLICE_MS};
 use crate::link::Link;
 use crate::manifest::AgentManifest;
 use crate::segment::Cursor;
@@ -46,6 +46,8 @@ pub struct Client {
     events: VecDeque<Event>,
     /// In the order in which each peer granted them.
     grants: BTreeMap<(LaneId, GrantId), OwnedFd>,
+    /// Grants that are closed when they come: requests travel faster.
+    unwanted: BTreeSet<(LaneId, GrantId)>,
     /// For publishers that have not asked yet.
     changes: HashMap<LaneId, VecDeque<ReaderChange>>,
 }
@@ -156,6 +158,7 @@ impl Client {
             next_grant: 1,
             events: VecDeque::new(),
             grants: BTreeMap::new(),
+            unwanted: BTreeSet::new(),
             changes: HashMap::new(),
         };
         let (manifest, token) = (manifest.clone(), token.to_vec());
@@ -258,6 +261,7 @@ impl Client {
     /// Declines an offered link, or closes an open one or a topic.
     pub fn decline(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.grants.retain(|(of, _), _| *of != lane);
+        self.unwanted.retain(|(of, _)| *of != lane);
         self.send(&ToRouter::CloseLink { lane, reason: reason.to_owned() }, &[])
     }
 
@@ -292,7 +296,10 @@ impl Client {
     /// Closes descriptors that were granted for a request that nobody will serve.
     pub fn discard_grants(&mut self, lane: LaneId, grants: &[GrantId]) {
         for grant in grants {
-            self.grants.remove(&(lane, *grant));
+            let is_here = self.grants.remove(&(lane, *grant)).is_some();
+            if !is_here && self.unwanted.len() < GRANTS_HELD_MAX {
+                self.unwanted.insert((lane, *grant));
+            }
         }
     }
 

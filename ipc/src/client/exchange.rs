@@ -158,11 +158,15 @@ impl Client {
             }
             FromRouter::LinkClosed { lane, code, reason } => {
                 self.grants.retain(|(of, _), _| *of != lane);
+                self.unwanted.retain(|(of, _)| *of != lane);
                 self.changes.remove(&lane);
                 Event::LinkClosed { lane, code, reason }
             }
             FromRouter::Granted { lane, grant } => {
                 let [file] = exactly(fds)?;
+                if self.unwanted.remove(&(lane, grant)) {
+                    return Ok(());
+                }
                 if !self.make_room_for_grant(lane) {
                     return self.decline(lane, "too many grants that nobody took");
                 }
