@@ -191,7 +191,7 @@ impl Transactions {
             let shown = digest.escape_debug();
             let message = format!("nobody has approved the plan `{shown}`");
             Error::new(Kind::Stale, "approval-needed", message).hint(format!(
-                "look at it, then approve it with `bolide approvals grant {shown}`, or use --yes"
+                "look at it, then run `bolide apply {shown} --yes`, or send `approve` with the request"
             ))
         })
     }
