@@ -71,7 +71,7 @@ fn wait(
     conversation.progress(&request.payload);
     let until = host.now() + Duration::from_millis(milliseconds).min(WAIT_MAX);
     while host.now() < until {
-        if conversation.is_cancelled() {
+        if conversation.cancellation().is_cancelled() {
             return Err(refusal("cancelled", "nobody waits for the answer any more"));
         }
         std::thread::sleep(LOOK_EVERY);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
@@ -16,6 +17,14 @@ use super::packages::{self, Npm, Python, RustCrate};
 pub(crate) struct Registry {
     pub(crate) address: String,
     pages: Arc<Mutex<BTreeMap<String, Page>>>,
+    silence: Arc<Silence>,
+}
+
+/// Paths that are asked for and not answered until the test ends.
+#[derive(Default)]
+struct Silence {
+    prefix: Mutex<Option<String>>,
+    asked: AtomicUsize,
 }
 
 /// What a path answers.
@@ -32,14 +41,15 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let pages = Arc::new(Mutex::new(BTreeMap::new()));
-        let served = Arc::clone(&pages);
+        let silence = Arc::new(Silence::default());
+        let (served, silent) = (Arc::clone(&pages), Arc::clone(&silence));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let pages = Arc::clone(&served);
-                std::thread::spawn(move || serve(&stream, &pages));
+                let (pages, silence) = (Arc::clone(&served), Arc::clone(&silent));
+                std::thread::spawn(move || serve(&stream, &pages, &silence));
             }
         });
-        let registry = Self { address, pages };
+        let registry = Self { address, pages, silence };
         registry.page(
             "/index/config.json",
             "application/json",
@@ -59,6 +69,16 @@ impl Registry {
     pub(crate) fn page(&self, path: &str, kind: &'static str, body: Vec<u8>) {
         let page = Page { status: 200, kind, body };
         self.pages.lock().unwrap().insert(path.to_owned(), page);
+    }
+
+    /// Lets every question for a path that begins with `prefix` wait for ever.
+    pub(crate) fn fall_silent(&self, prefix: &str) {
+        *self.silence.prefix.lock().unwrap() = Some(prefix.to_owned());
+    }
+
+    /// How many questions wait for ever.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.silence.asked.load(Ordering::Relaxed)
     }
 
     /// Changes a page that exists.
@@ -139,7 +159,7 @@ impl Registry {
     }
 }
 
-fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>) {
+fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>, silence: &Silence) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
         let mut first = String::new();
@@ -156,6 +176,13 @@ fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>) {
             }
         }
         let path = first.split(' ').nth(1).unwrap_or_default().replace("%2F", "%2f");
+        let silent = silence.prefix.lock().unwrap().clone();
+        if silent.is_some_and(|prefix| path.starts_with(&prefix)) {
+            silence.asked.fetch_add(1, Ordering::Relaxed);
+            // Until the other side hangs up.
+            let _ = reader.read_line(&mut String::new());
+            return;
+        }
         let page = pages.lock().unwrap().get(&path).cloned();
         let page = page.unwrap_or(Page { status: 404, kind: "text/plain", body: b"no".to_vec() });
         let head = format!(

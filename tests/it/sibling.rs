@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -50,6 +51,61 @@ fn a_sibling_plans_installs_and_undoes_over_shared_memory() {
     assert!(metric(&world, CRITICAL) >= messages + 6.0, "requests and answers cross shared memory");
     ask(&world, "pkg.rollback", &json!({})).succeeds();
     assert_eq!(world.tree(), before);
+}
+
+/// Descriptors of the hosted Packager that belong to callers: shared memory, doorbells, and the project's directories.
+fn held_for_callers(world: &World) -> Vec<String> {
+    let status = world.bolide(&["status", "--json"]).succeeds().json();
+    let packager = status["hosted"][0]["pid"].as_u64().unwrap();
+    let unix = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let inodes: Vec<&str> =
+        unix.lines().skip(1).filter_map(|line| line.split_whitespace().nth(6)).collect();
+    let project = world.project();
+    let descriptors = std::fs::read_dir(format!("/proc/{packager}/fd")).unwrap();
+    let targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let is_of_callers = |target: &PathBuf| {
+        let text = target.to_string_lossy();
+        let inode = text.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+        text.starts_with("/memfd:")
+            || target.starts_with(&project)
+            || inode.is_some_and(|inode| inodes.contains(&inode))
+    };
+    let mut held: Vec<String> =
+        targets.filter(is_of_callers).map(|target| target.display().to_string()).collect();
+    held.sort();
+    held
+}
+
+/// The registry never answers, so only the caller's death can end the work.
+#[test]
+fn the_packager_lets_go_of_a_sibling_that_was_killed_while_it_resolves() {
+    for silent in ["/npm/", "/simple/", "/index/", "/files/"] {
+        let world = World::new();
+        let before = world.tree();
+        let _daemon = world.daemon();
+        let held = held_for_callers(&world);
+        let lanes = metric(&world, "bolide_bus_lanes");
+        world.registry.fall_silent(silent);
+        let socket = world.place("run/bolide/bolide.sock");
+        let packages = json!(["npm:tree", "pypi:wall", "cargo:bread"]);
+        let request = json!({"packages": packages, "approve": true}).to_string();
+        let mut sibling = world
+            .command(program_beside_tests("examples/sibling"))
+            .arg("--socket")
+            .arg(socket)
+            .args(["--tool", "pkg.install", "--json", &request, "--dir"])
+            .arg(world.project())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the registry is asked", || world.registry.unanswered() > 0);
+        assert!(held_for_callers(&world).len() > held.len(), "the call holds descriptors");
+        sibling.kill().unwrap();
+        sibling.wait().unwrap();
+        wait_until("its descriptors are gone", || held_for_callers(&world) == held);
+        assert!(metric(&world, "bolide_bus_lanes") <= lanes);
+        assert_eq!(world.tree(), before);
+    }
 }
 
 #[test]

@@ -4,9 +4,12 @@
 //! request, wherever the agent is hosted (child process, daemon in development mode, or the command line itself).
 #![forbid(unsafe_code)]
 
+mod cancellation;
+
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
+pub use self::cancellation::Cancellation;
 pub use ipc::manifest::AgentManifest;
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +55,9 @@ pub struct Caller {
 pub trait Conversation: Send + Sync {
     /// Sends an intermediate answer (CBOR). Lost if the caller is gone; never blocks for long.
     fn progress(&self, payload: &[u8]);
-    /// Whether the caller is gone or has cancelled; asked between steps that can still be abandoned.
-    fn is_cancelled(&self) -> bool;
+    /// Says when the caller is gone, has cancelled, or would hear too late; asked between steps that can still be
+    /// abandoned, and while something blocks. Work stops within 100 ms of it unless it is changing what others see.
+    fn cancellation(&self) -> &Cancellation;
     /// Publishes an event on the bus, where there is one.
     fn publish(&self, subject: &str, payload: &[u8]);
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in an operation of the Packager, as callers branch on it and people read it.
 
+use agents_contract::Cancellation;
 use serde::{Deserialize, Serialize};
 
 /// The class of a failure; decides the exit code of the command line and whether a retry makes sense.
@@ -69,6 +70,18 @@ impl Error {
     pub fn retryable(mut self) -> Self {
         self.retry = true;
         self
+    }
+
+    /// The end of a request whose answer nobody wants any more, as long as it has changed nothing.
+    ///
+    /// # Errors
+    /// `cancelled` once the cancellation says so.
+    pub fn if_cancelled(cancellation: &Cancellation) -> Result<()> {
+        if cancellation.is_cancelled() {
+            let message = "the request was cancelled before anything was changed";
+            return Err(Self::new(Kind::Failed, "cancelled", message));
+        }
+        Ok(())
     }
 
     /// An error of the file system, with the operation and the path that it happened to.

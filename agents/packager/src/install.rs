@@ -11,13 +11,15 @@ mod tests;
 
 use std::path::Path;
 
+use agents_contract::Cancellation;
+
 use crate::error::{Error, Kind, Result};
 use crate::resolution::Package;
 use crate::store::{self, Durability, Existing, File, FillOptions, Filled, Form, Store, sync_tree};
 
 /// How to write an environment.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// How many workers copy files; at least one.
     pub parallelism: usize,
     /// Whether every stored file's digest is compared again.
@@ -25,11 +27,14 @@ pub struct Options {
     /// Whether the call returns only after everything is on the disk. A transaction of several
     /// environments says `Later` and calls [`sync_tree`] once.
     pub durability: Durability,
+    /// Ends it between two files; whoever asked removes the staging directory.
+    pub cancellation: &'a Cancellation,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Self { parallelism: 1, verify: false, durability: Durability::Later }
+        let (durability, cancellation) = (Durability::Later, Cancellation::NEVER);
+        Self { parallelism: 1, verify: false, durability, cancellation }
     }
 }
 
@@ -51,14 +56,12 @@ fn fill(
     root: &Path,
     files: Vec<File>,
     packages: &[&Package],
-    options: Options,
+    options: Options<'_>,
     existing: Existing,
 ) -> Result<Filled> {
-    let filled = store.fill(
-        root,
-        files,
-        FillOptions { parallelism: options.parallelism, verify: options.verify, existing },
-    );
+    let Options { parallelism, verify, cancellation, .. } = options;
+    let how = FillOptions { parallelism, verify, existing, cancellation };
+    let filled = store.fill(root, files, how);
     if filled.as_ref().is_err_and(|error| error.code == store::DAMAGED) {
         for package in packages {
             store.check(&package.artifact.hashes, Form::of(package.ecosystem), options.verify);

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agents_contract::Cancellation;
 use url::Url;
 
 pub use self::download::{DownloadRequest, Downloaded, Durability, Progress};
@@ -54,12 +55,20 @@ pub struct RequestSettings {
     pub offline: bool,
     /// How old an index answer may be before it is asked for again.
     pub max_age: Duration,
+    /// Ends what blocks for this request; what others wait for too goes on.
+    pub cancellation: Cancellation,
 }
 
 impl RequestSettings {
     /// Online, with the usual freshness.
     pub fn new(environment: Environment) -> Self {
-        Self { environment, overrides: Overrides::default(), offline: false, max_age: FRESH_FOR }
+        Self {
+            environment,
+            overrides: Overrides::default(),
+            offline: false,
+            max_age: FRESH_FOR,
+            cancellation: Cancellation::NEVER.clone(),
+        }
     }
 }
 

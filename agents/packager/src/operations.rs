@@ -27,7 +27,7 @@ use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
-use crate::resolve::ResolveError;
+use crate::resolve::{self, ResolveError};
 use crate::store::Store;
 use crate::transaction::{Content, Project, RelativePath, State, Transactions};
 
@@ -89,14 +89,19 @@ impl<'a> Task<'a> {
         let mut request = io::RequestSettings::new(environment);
         request.overrides = overrides;
         request.offline = setting.offline;
+        request.cancellation = conversation.cancellation().clone();
         let registries = shop.registries.with_request(request);
         let deadline = Instant::now() + Duration::from_secs(RESOLVE_SECONDS_MAX);
         Ok(Self { shop, conversation, actor, setting, registries, deadline })
     }
 
-    /// When resolution gives up.
-    fn deadline(&self) -> Instant {
-        self.deadline
+    /// Ends a resolution that takes too long or that nobody waits for.
+    fn check_resolving(&self) -> Result<()> {
+        self.check_wanted()?;
+        if Instant::now() >= self.deadline {
+            return Err(resolve::deadline_exceeded());
+        }
+        Ok(())
     }
 
     /// A variable of the caller, or of this process where the caller sent none at all.
@@ -105,6 +110,12 @@ impl<'a> Task<'a> {
             return std::env::var(name).ok();
         }
         self.setting.variables.get(name).cloned()
+    }
+
+    /// The version that a tool on the caller's path says of itself.
+    fn version(&self, tool: &str) -> Option<semver::Version> {
+        let path = self.variable("PATH");
+        self.shop.tools.version(tool, path.as_deref(), self.conversation.cancellation())
     }
 
     /// Tells the caller what is being done.
@@ -118,11 +129,7 @@ impl<'a> Task<'a> {
 
     /// Ends the request early where nobody wants its answer any more and nothing has been changed yet.
     fn check_wanted(&self) -> Result<()> {
-        if self.conversation.is_cancelled() {
-            let message = "the request was cancelled before anything was changed";
-            return Err(Error::new(Kind::Failed, "cancelled", message));
-        }
-        Ok(())
+        Error::if_cancelled(self.conversation.cancellation())
     }
 
     /// Opens the project of a request, and makes whole what a crash left there.
@@ -135,7 +142,8 @@ impl<'a> Task<'a> {
     }
 
     fn lock(&self, project: Project) -> Result<crate::transaction::Session> {
-        self.shop.transactions.lock(project, Duration::from_secs(LOCK_WAIT_SECONDS))
+        let wait = Duration::from_secs(LOCK_WAIT_SECONDS);
+        self.shop.transactions.lock(project, wait, self.conversation.cancellation())
     }
 
     /// What the standing transactions of a project installed, by ecosystem: the newest word on each.

@@ -6,10 +6,11 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use agents_contract::Cancellation;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Runs a command without input and collects at most `bytes_max` of each of its outputs; `None` where it did not end
-/// within `limit`, or something that it started still holds its outputs then.
+/// within `limit` or before it was cancelled, or something that it started still holds its outputs then.
 ///
 /// # Errors
 /// Where it cannot be started or waited for.
@@ -17,6 +18,7 @@ pub(crate) fn run(
     command: &mut Command,
     limit: Duration,
     bytes_max: u64,
+    cancellation: &Cancellation,
 ) -> io::Result<Option<Output>> {
     let deadline = Instant::now() + limit;
     let mut child = command
@@ -29,7 +31,7 @@ pub(crate) fn run(
     // Both pipes are drained by threads: a program that fills one of them must not stall the other.
     let stdout = child.stdout.take().map(|pipe| drain(pipe, bytes_max));
     let stderr = child.stderr.take().map(|pipe| drain(pipe, bytes_max));
-    let Some(status) = wait(&mut child, deadline)? else { return Ok(None) };
+    let Some(status) = wait(&mut child, deadline, cancellation)? else { return Ok(None) };
     // Not joined: a reader goes on for as long as a grandchild holds the pipe.
     let collect = |reader: Option<Receiver<Vec<u8>>>| {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -52,11 +54,15 @@ fn drain(pipe: impl Read + Send + 'static, bytes_max: u64) -> Receiver<Vec<u8>> 
 }
 
 /// Waits for the end, or ends it.
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+fn wait(
+    child: &mut Child,
+    deadline: Instant,
+    cancellation: &Cancellation,
+) -> io::Result<Option<ExitStatus>> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(Some(status)),
-            Ok(None) if Instant::now() < deadline => {
+            Ok(None) if Instant::now() < deadline && !cancellation.is_cancelled() => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             outcome => {
@@ -77,7 +83,7 @@ mod tests {
 
     fn shell(script: &str, limit: Duration, bytes_max: u64) -> Option<Output> {
         let mut command = Command::new("/bin/sh");
-        run(command.args(["-c", script]), limit, bytes_max).expect("run")
+        run(command.args(["-c", script]), limit, bytes_max, Cancellation::NEVER).expect("run")
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -104,6 +110,20 @@ mod tests {
         let start = Instant::now();
         assert!(shell("sleep 60; echo never", SHORT, 100).is_none());
         assert!(start.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_program_that_nobody_wants_any_more_is_ended() {
+        let start = Instant::now();
+        let cancellation = Cancellation::until(None);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 60; echo never"]);
+        let output = std::thread::scope(|scope| {
+            let output = scope.spawn(|| run(&mut command, LONG, 100, &cancellation));
+            cancellation.cancel();
+            output.join().expect("no panic").expect("run")
+        });
+        assert!(output.is_none() && start.elapsed() < LONG);
     }
 
     #[test]

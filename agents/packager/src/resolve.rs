@@ -73,8 +73,8 @@ impl ResolveError {
     }
 }
 
-/// What a solver says when its time is up.
-fn deadline_exceeded() -> Error {
+/// What a resolution that took too long ends with.
+pub fn deadline_exceeded() -> Error {
     Error::new(
         Kind::Failed,
         "deadline",
@@ -84,9 +84,5 @@ fn deadline_exceeded() -> Error {
     .retryable()
 }
 
-/// Whether a deadline has passed.
-///
-/// The one place where a solver looks at a clock: the outcome never depends on it, only whether there is one.
-fn is_past(deadline: Option<std::time::Instant>) -> bool {
-    deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline)
-}
+/// Asked between the steps of a solver; its error ends the resolution. The outcome never depends on it otherwise.
+pub type KeepOn<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);

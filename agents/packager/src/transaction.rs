@@ -68,6 +68,8 @@ use self::database::Database;
 use self::directory::Directory;
 use self::disk::Disk;
 use self::project::Lock;
+use agents_contract::Cancellation;
+
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 
@@ -125,9 +127,14 @@ impl Transactions {
     }
 
     /// Locks a project, waiting at most `wait` for who has it, and recovers it.
-    pub fn lock(&self, project: Project, wait: Duration) -> Result<Session> {
+    pub fn lock(
+        &self,
+        project: Project,
+        wait: Duration,
+        cancellation: &Cancellation,
+    ) -> Result<Session> {
         let inner = self.inner.clone();
-        let lock = Lock::acquire(&inner.locks, &project, wait)?;
+        let lock = Lock::acquire(&inner.locks, &project, wait, cancellation)?;
         let mut session = Session { inner, project, _lock: lock, recovered: Vec::new() };
         session.recovered = session.recover()?;
         Ok(session)

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use agents_contract::{Agent, Caller, Conversation, Request, ToolError};
+use agents_contract::{Agent, Caller, Cancellation, Conversation, Request, ToolError};
 use ipc::client::{Client, ClientError};
 use ipc::link::{CallError, Link, Outcome};
 use ipc::manifest::AgentManifest;
@@ -132,8 +132,9 @@ impl Conversation for Alone {
         self.line.lock().unwrap_or_else(PoisonError::into_inner).show(payload);
     }
 
-    fn is_cancelled(&self) -> bool {
-        false
+    /// Ctrl-C ends the process, and the next start makes whole what it left.
+    fn cancellation(&self) -> &Cancellation {
+        Cancellation::NEVER
     }
 
     /// There is nobody who could listen.

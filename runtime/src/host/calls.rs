@@ -7,17 +7,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use agents_contract::{Agent, Caller, Conversation, Request, ToolError};
+use agents_contract::{Agent, Caller, Cancellation, Conversation, Request, ToolError};
 use ipc::doorbell::Bell;
 use ipc::header::LaneId;
-use ipc::lane::{SendError, WhenFull};
+use ipc::lane::{Ended, SendError, WhenFull};
 use ipc::link::{LinkSender, RequestId};
 use tracing::{debug, error};
 
 use super::counters::{Counters, Outcome};
-use crate::limits::{ANSWER_PATIENCE, CALL_STACK_BYTES, PROGRESS_PATIENCE};
+use crate::limits::{ANSWER_PATIENCE, CALL_STACK_BYTES, PROGRESS_PATIENCE, SENDING_SLICE};
 
 /// What the calls of one host share.
 pub(super) struct Shared {
@@ -40,12 +40,14 @@ pub(super) enum Notice {
     Stuck { lane: LaneId },
 }
 
-/// One link as its calls see it.
+/// One link as its calls see it. Once it is closed its sender is gone, and with it the link's memory, however long
+/// the calls go on.
 #[derive(Debug)]
 pub(super) struct Answering {
     pub(super) lane: LaneId,
     pub(super) caller: Caller,
-    sender: Mutex<LinkSender>,
+    sender: Mutex<Option<LinkSender>>,
+    /// Set before the sender is taken, so that whoever holds it gives up waiting.
     closed: AtomicBool,
 }
 
@@ -55,44 +57,42 @@ pub(super) struct Call {
     pub(super) request: ipc::link::Request,
     pub(super) directory: Option<OwnedFd>,
     pub(super) link: Arc<Answering>,
-    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) cancellation: Cancellation,
 }
 
 impl Answering {
     pub(super) fn new(lane: LaneId, caller: Caller, sender: LinkSender) -> Arc<Self> {
-        let (sender, closed) = (Mutex::new(sender), AtomicBool::new(false));
+        let (sender, closed) = (Mutex::new(Some(sender)), AtomicBool::new(false));
         Arc::new(Self { lane, caller, sender, closed })
     }
 
-    /// The caller is gone: everything that runs for it may stop.
+    /// The link is over: its sender goes now, or as soon as the call that holds it looks up.
     pub(super) fn close(&self) {
-        // Only a hint for the calls to look at; it publishes nothing else.
         self.closed.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        // Held for `SENDING_SLICE` at most.
+        drop(self.lock().take());
     }
 
     /// Answers with an error.
-    pub(super) fn fail(
+    fn fail(
         &self,
         request: RequestId,
         error: &ToolError,
         patience: Duration,
     ) -> Result<(), SendError> {
         let payload = encoded(error);
-        self.lock().fail(request, &payload, WhenFull::WaitUntil(Instant::now() + patience))
+        self.send(patience, |sender, when| sender.fail(request, &payload, when))
     }
 
     /// Answers with an error from the serving thread, which nobody may hold up: a link whose sender
     /// is busy or whose lane is full for longer than `PROGRESS_PATIENCE` is not answered.
     pub(super) fn fail_soon(&self, request: RequestId, error: &ToolError) -> Result<(), SendError> {
+        let payload = encoded(error);
         let until = Instant::now() + PROGRESS_PATIENCE;
         loop {
             match self.sender.try_lock() {
                 Ok(mut sender) => {
-                    let payload = encoded(error);
+                    let sender = sender.as_mut().ok_or(SendError::Ended(Ended::PeerGone))?;
                     return sender.fail(request, &payload, WhenFull::WaitUntil(until));
                 }
                 Err(_held) if Instant::now() < until => {
@@ -103,8 +103,29 @@ impl Answering {
         }
     }
 
+    /// Sends, and waits for room no longer than `patience` and no longer than the link lives.
+    fn send(
+        &self,
+        patience: Duration,
+        mut send: impl FnMut(&mut LinkSender, WhenFull) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let until = Instant::now() + patience;
+        loop {
+            let slice = until.min(Instant::now() + SENDING_SLICE);
+            let mut sender = self.lock();
+            if self.closed.load(Ordering::Relaxed) {
+                *sender = None;
+            }
+            let sender = sender.as_mut().ok_or(SendError::Ended(Ended::PeerGone))?;
+            match send(sender, WhenFull::WaitUntil(slice)) {
+                Err(SendError::Full) if slice < until => {}
+                sent => return sent,
+            }
+        }
+    }
+
     /// A call that panicked while it held the sender left it between two messages at worst.
-    fn lock(&self) -> MutexGuard<'_, LinkSender> {
+    fn lock(&self) -> MutexGuard<'_, Option<LinkSender>> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,9 +147,9 @@ impl Call {
     }
 
     fn run(self, shared: &Shared) {
-        let Self { request, directory, link, cancelled } = self;
+        let Self { request, directory, link, cancellation } = self;
         let id = request.id;
-        let conversation = Talk { shared, link: &link, id, cancelled, deadline: request.deadline };
+        let conversation = Talk { shared, link: &link, id, cancellation };
         let tool = request.tool.clone();
         let asked = Request {
             tool: request.tool,
@@ -138,11 +159,11 @@ impl Call {
             deadline: request.deadline,
         };
         let called = catch_unwind(AssertUnwindSafe(|| shared.agent.call(asked, &conversation)));
-        let abandoned = conversation.is_abandoned();
+        let abandoned = conversation.cancellation.is_abandoned();
         let (sent, outcome) = match called {
             Ok(Ok(payload)) => {
-                let until = WhenFull::WaitUntil(Instant::now() + ANSWER_PATIENCE);
-                (link.lock().answer(id, &payload, until), Outcome::Done)
+                let answer = |sender: &mut LinkSender, when| sender.answer(id, &payload, when);
+                (link.send(ANSWER_PATIENCE, answer), Outcome::Done)
             }
             Ok(Err(error)) => {
                 let kind = error.code.clone();
@@ -192,28 +213,21 @@ struct Talk<'a> {
     shared: &'a Shared,
     link: &'a Answering,
     id: RequestId,
-    cancelled: Arc<AtomicBool>,
-    deadline: Option<SystemTime>,
-}
-
-impl Talk<'_> {
-    /// Whether the caller went away or said that it no longer waits.
-    fn is_abandoned(&self) -> bool {
-        self.link.is_closed() || self.cancelled.load(Ordering::Relaxed)
-    }
+    cancellation: Cancellation,
 }
 
 impl Conversation for Talk<'_> {
     fn progress(&self, payload: &[u8]) {
-        let until = WhenFull::WaitUntil(Instant::now() + PROGRESS_PATIENCE);
-        if let Err(error) = self.link.lock().progress(self.id, payload, until) {
+        let sent = self
+            .link
+            .send(PROGRESS_PATIENCE, |sender, when| sender.progress(self.id, payload, when));
+        if let Err(error) = sent {
             debug!(%error, "progress was not taken");
         }
     }
 
-    fn is_cancelled(&self) -> bool {
-        let late = self.deadline.is_some_and(|deadline| SystemTime::now() >= deadline);
-        late || self.is_abandoned()
+    fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
     }
 
     fn publish(&self, subject: &str, payload: &[u8]) {

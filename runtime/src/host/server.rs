@@ -6,12 +6,12 @@
 //! request over shared memory) waits aside.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
-use agents_contract::{Agent, Caller, ToolError};
+use agents_contract::{Agent, Caller, Cancellation, ToolError};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::doorbell::Bell;
 use ipc::header::{GrantId, LaneId};
@@ -42,7 +42,7 @@ pub(super) struct Server {
     shared: Arc<Shared>,
     notices: Receiver<Notice>,
     links: BTreeMap<LaneId, Served>,
-    running: BTreeMap<(LaneId, RequestId), Arc<AtomicBool>>,
+    running: BTreeMap<(LaneId, RequestId), Cancellation>,
     queued: VecDeque<Call>,
     /// Calls whose directory has not come, until when it must have.
     ungranted: Vec<(Call, Instant)>,
@@ -224,8 +224,8 @@ impl Server {
             return self.refuse(link, request.id, &refusal);
         }
         let link = Arc::clone(link);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let call = Call { request, directory: None, link, cancelled };
+        let cancellation = Cancellation::until(request.deadline);
+        let call = Call { request, directory: None, link, cancellation };
         if call.request.grants.is_empty() {
             self.queued.push_back(call);
         } else {
@@ -276,9 +276,9 @@ impl Server {
         let lane = link.lane;
         // Only the low half travels; on one link it does not come round while a call lasts.
         let is_it = |of: LaneId, id: RequestId| of == lane && id.0 as u32 == request;
-        for ((of, id), flag) in &self.running {
+        for ((of, id), cancellation) in &self.running {
             if is_it(*of, *id) {
-                flag.store(true, Ordering::Relaxed);
+                cancellation.cancel();
             }
         }
         let client = &mut self.client;
@@ -329,7 +329,7 @@ impl Server {
                 self.refuse(&call.link, key.1, &refusal)?;
                 continue;
             }
-            self.running.insert(key, Arc::clone(&call.cancelled));
+            self.running.insert(key, call.cancellation.clone());
             self.shared.counters.started();
             // Before it runs: should it take the process down, the daemon knows that it was lost.
             self.report()?;
@@ -341,9 +341,7 @@ impl Server {
     /// The first call that waits and whose link has a place; the others keep their order.
     fn next_call(&mut self) -> Option<Call> {
         let place = self.queued.iter().position(|call| {
-            let lane = call.link.lane;
-            let of_link = (lane, RequestId(0))..=(lane, RequestId(u64::MAX));
-            self.running.range(of_link).count() < CALLS_PER_LINK_MAX
+            self.running.range(of_link(call.link.lane)).count() < CALLS_PER_LINK_MAX
         })?;
         self.queued.remove(place)
     }
@@ -370,11 +368,19 @@ impl Server {
     /// A link is over: nothing more is read from it, and nobody wants what runs for it.
     fn forget(&mut self, lane: LaneId) {
         if let Some(served) = self.links.remove(&lane) {
+            for (_, cancellation) in self.running.range(of_link(lane)) {
+                cancellation.cancel();
+            }
             served.link.close();
         }
         self.queued.retain(|call| call.link.lane != lane);
         self.ungranted.retain(|(call, _)| call.link.lane != lane);
     }
+}
+
+/// Where the calls of one link stand among those that run.
+fn of_link(lane: LaneId) -> RangeInclusive<(LaneId, RequestId)> {
+    (lane, RequestId(0))..=(lane, RequestId(u64::MAX))
 }
 
 fn is_hangup(error: &ClientError) -> bool {

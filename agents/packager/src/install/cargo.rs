@@ -68,7 +68,7 @@ pub fn populate(
     registry: Registry<'_>,
     crates: &[&Package],
     index: &[Arc<Crate>],
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Report> {
     let name = directory_name(registry.index_url, cargo_version)?;
     let cache = cargo_home.join("registry/cache").join(&name);
@@ -143,7 +143,7 @@ fn write_crates(
     store: &Store,
     cache: &Path,
     crates: &[&Package],
-    options: Options,
+    options: Options<'_>,
     report: &mut Report,
 ) -> Result<()> {
     let mut missing: HashMap<String, (Object, bool)> = HashMap::new();
@@ -171,6 +171,7 @@ fn write_crates(
         parallelism: options.parallelism,
         verify: options.verify,
         existing: Existing::Refuse,
+        cancellation: options.cancellation,
     };
     let filled = store.fill(&staging.0, files.collect(), fill);
     if filled.as_ref().is_err_and(|error| error.code == crate::store::DAMAGED) {

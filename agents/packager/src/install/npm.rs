@@ -32,7 +32,7 @@ pub fn stage(
     store: &Store,
     resolution: &Resolution,
     staging: &Path,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Report> {
     let packages: Vec<&Package> =
         resolution.packages.iter().filter(|package| package.ecosystem == Ecosystem::Npm).collect();

@@ -67,7 +67,7 @@ pub fn install(
     store: &Store,
     environment: Environment<'_>,
     packages: &[&Package],
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Report> {
     environment.check_path()?;
     let mut wheels = Vec::new();
@@ -93,7 +93,7 @@ fn write(
     environment: Environment<'_>,
     wheels: Vec<wheel::Laid>,
     packages: &[&Package],
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Report> {
     let mut owners: HashMap<String, (usize, Object)> = HashMap::new();
     let mut report = Report::default();

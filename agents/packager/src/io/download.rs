@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use agents_contract::Cancellation;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use tokio::sync::{Semaphore, watch};
@@ -21,15 +22,15 @@ use self::sink::{Sink, finish};
 use super::Client;
 use super::http::{Failure, Transport, pause_before_retry, retry_after, send};
 use super::limits::{
-    ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
-    READ_TIMEOUT, WRITE_CHUNK_BYTES,
+    ARTIFACT_BYTES_MAX, CANCELLATION_INTERVAL, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX,
+    DOWNLOAD_TIMEOUT, READ_TIMEOUT, WRITE_CHUNK_BYTES,
 };
 use super::secret::{Credentials, shown};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
 
-/// How often the caller hears of progress.
+/// How often the caller hears of progress of files that are not complete.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One file to fetch.
@@ -121,7 +122,14 @@ pub(crate) fn run(
         });
     }
     drop(sender);
-    let mut waiting = Waiting { requests, counters, told: vec![0; requests.len()], progress };
+    let mut waiting = Waiting {
+        requests,
+        counters,
+        told: vec![0; requests.len()],
+        told_at: Instant::now(),
+        progress,
+        cancellation: &client.session().request.cancellation,
+    };
     let mut results: Vec<Option<Downloaded>> = vec![None; requests.len()];
     match waiting.collect(&receiver, &mut results) {
         Ok(()) => Ok(results.into_iter().flatten().collect()),
@@ -148,7 +156,10 @@ struct Waiting<'a> {
     requests: &'a [DownloadRequest],
     counters: Vec<Arc<AtomicU64>>,
     told: Vec<u64>,
+    /// When everything was looked at last.
+    told_at: Instant,
     progress: &'a mut dyn FnMut(Progress<'_>),
+    cancellation: &'a Cancellation,
 }
 
 impl Waiting<'_> {
@@ -156,14 +167,17 @@ impl Waiting<'_> {
     fn collect(&mut self, outcomes: &Outcomes, results: &mut [Option<Downloaded>]) -> Result<()> {
         let mut left = results.len();
         while left > 0 {
-            match outcomes.recv_timeout(PROGRESS_INTERVAL) {
+            Error::if_cancelled(self.cancellation)?;
+            match outcomes.recv_timeout(CANCELLATION_INTERVAL) {
                 Ok((index, result)) => {
                     let downloaded = result?;
                     left -= 1;
                     self.tell(index, downloaded.bytes, true);
                     results[index] = Some(downloaded);
                 }
+                Err(RecvTimeoutError::Timeout) if self.told_at.elapsed() < PROGRESS_INTERVAL => {}
                 Err(RecvTimeoutError::Timeout) => {
+                    self.told_at = Instant::now();
                     for (index, result) in results.iter().enumerate() {
                         let bytes = self.counters[index].load(Ordering::Relaxed);
                         if result.is_none() && bytes != self.told[index] {

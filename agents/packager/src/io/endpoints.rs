@@ -13,6 +13,7 @@ mod pip;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use agents_contract::Cancellation;
 use url::Url;
 
 pub(crate) use self::cargo_config::CargoEndpoint;
@@ -115,6 +116,8 @@ pub(crate) struct Finder<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) overrides: &'a Overrides,
     pub(crate) learner: &'a learn::Learner,
+    /// Programs that are asked end with it.
+    pub(crate) cancellation: &'a Cancellation,
 }
 
 impl Finder<'_> {

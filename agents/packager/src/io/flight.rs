@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use agents_contract::Cancellation;
 use tokio::sync::Notify;
 
 use super::cache::Key;
 use super::cache::memory::Value;
 use super::http::Urgency;
-use super::limits::ANNOUNCEMENTS_MAX;
+use super::limits::{ANNOUNCEMENTS_MAX, CANCELLATION_INTERVAL};
 use crate::error::{Error, Kind};
 
 /// What a flight brings.
@@ -29,15 +30,18 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// Blocks this thread until the outcome is there. Never called on a thread of the runtime.
-    pub(crate) fn wait(&self) -> Outcome {
+    /// Blocks this thread until the outcome is there or the asker does not want it any more; the flight goes on
+    /// for others. Never called on a thread of the runtime.
+    pub(crate) fn wait(&self, cancellation: &Cancellation) -> Outcome {
         self.urgency.demand();
         let mut outcome = lock(&self.outcome);
         loop {
             if let Some(outcome) = &*outcome {
                 return outcome.clone();
             }
-            outcome = self.landed.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+            Error::if_cancelled(cancellation)?;
+            let waited = self.landed.wait_timeout(outcome, CANCELLATION_INTERVAL);
+            outcome = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

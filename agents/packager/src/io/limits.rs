@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+/// How often a thread that waits for a registry asks whether its answer is still wanted.
+pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(20);
 /// Redirects followed for one request; browsers take 20, registries need one or two.
 pub const REDIRECTS_MAX: usize = 8;
 /// Tries of one request, the first included: rides out a restarting mirror, ends in seconds when it is down.

@@ -110,6 +110,7 @@ impl Session {
             environment: &self.request.environment,
             overrides: &self.request.overrides,
             learner: &self.shared.learner,
+            cancellation: &self.request.cancellation,
         }
     }
 
@@ -119,13 +120,13 @@ impl Session {
         Ok(Http { transport, gates: Arc::clone(&self.shared.gates) })
     }
 
-    /// Gives a resource, from memory if it is fresh there. Blocks this thread.
+    /// Gives a resource, from memory if it is fresh there. Blocks this thread, until the request is cancelled at most.
     pub(crate) fn ask(&self, resource: Arc<dyn Resource>) -> Outcome {
         if let Some(outcome) = self.known(&*resource) {
             return outcome;
         }
         match self.board(resource, false) {
-            Some(flight) => flight.wait(),
+            Some(flight) => flight.wait(&self.request.cancellation),
             // Only announcements are refused.
             None => Err(Error::new(Kind::Failed, "internal", "a question was not accepted")),
         }

@@ -114,7 +114,7 @@ impl Task<'_> {
         let work = || {
             let _permit = self.shop.host.permit(Work::Unpack);
             self.shop.host.place_current_thread(Work::Unpack);
-            while failed().is_none() {
+            while failed().is_none() && self.check_wanted().is_ok() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(package) = packages.get(index) else { return };
                 let path = incoming.join(index.to_string());
@@ -131,7 +131,8 @@ impl Task<'_> {
                 scope.spawn(work);
             }
         });
-        failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+        let failure = failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failure.map_or_else(|| self.check_wanted(), Err)
     }
 
     fn parallelism(&self) -> usize {
@@ -189,6 +190,7 @@ impl Task<'_> {
             parallelism: self.parallelism(),
             verify: false,
             durability: store::Durability::Later,
+            cancellation: self.conversation.cancellation(),
         };
         let mut changes = Vec::new();
         for rebuild in &plan.environments {
@@ -221,7 +223,7 @@ impl Task<'_> {
         plan: &Plan,
         rebuild: &Rebuild,
         installed: &BTreeMap<Ecosystem, Resolution>,
-        options: Options,
+        options: Options<'_>,
         answer: &mut ApplyAnswer,
     ) -> Result<Change> {
         let Rebuild { place, ecosystem } = rebuild;

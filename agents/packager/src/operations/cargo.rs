@@ -67,7 +67,7 @@ pub(super) fn decide(
         rust_versions: &rust_versions,
         source: &source,
         download: &download,
-        deadline: Some(task.deadline()),
+        keep_on: &|| task.check_resolving(),
     };
     let resolved = cargo::resolve(&request, task.registries.cargo())?;
     let resolution = resolved.resolution;
@@ -303,8 +303,7 @@ fn rust_versions(task: &Task<'_>, members: &[Member]) -> Vec<Version> {
     if !declared.is_empty() {
         return declared;
     }
-    let search_path = task.variable("PATH");
-    task.shop.tools.version("rustc", search_path.as_deref()).into_iter().collect()
+    task.version("rustc").into_iter().collect()
 }
 
 /// `1.70` as a version.
@@ -317,10 +316,9 @@ fn rust_version(text: &str) -> Option<Version> {
 pub(super) fn populate(
     task: &Task<'_>,
     resolution: &Resolution,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Vec<String>> {
-    let search_path = task.variable("PATH");
-    let Some(version) = task.shop.tools.version("cargo", search_path.as_deref()) else {
+    let Some(version) = task.version("cargo") else {
         return Ok(vec!["there is no cargo here, so its cache was not filled".to_owned()]);
     };
     let home = task.variable("CARGO_HOME").map(PathBuf::from).filter(|home| home.is_absolute());

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -48,9 +47,7 @@ pub(super) fn decide(
         let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
         want(&mut root, &spec.name, wanted);
     }
-    let search_path = task.variable("PATH");
-    let node = task.shop.tools.version("node", search_path.as_deref());
-    let deadline = task.deadline();
+    let node = task.version("node");
     let request = npm::Request {
         root,
         node_version: node.map(|version| version.to_string()),
@@ -59,7 +56,7 @@ pub(super) fn decide(
         libc: Some(if cfg!(target_env = "musl") { "musl" } else { "glibc" }.to_owned()),
         preferred: preferred(project, installed)?,
         explicit: add.iter().map(|spec| spec.name.clone()).collect::<BTreeSet<_>>(),
-        out_of_time: &|| Instant::now() >= deadline,
+        keep_on: &|| task.check_resolving(),
     };
     let resolution = npm::resolve(&request, task.registries.npm())?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
@@ -190,7 +187,7 @@ pub(super) fn stage(
     task: &Task<'_>,
     resolution: &Resolution,
     staging: &Path,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Vec<String>> {
     Ok(install::npm::stage(&task.shop.store, resolution, staging, options)?.warnings)
 }

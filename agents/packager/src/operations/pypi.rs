@@ -156,7 +156,7 @@ pub(super) fn decide(
         requirements: &wanted,
         target: &interpreter.target,
         preferred: &preferred,
-        deadline: Some(task.deadline()),
+        keep_on: &|| task.check_resolving(),
     };
     let resolution = pypi::resolve(&request, task.registries.pypi())?;
     manifest.check_digests(&resolution, &interpreter.target)?;
@@ -269,7 +269,7 @@ fn interpreter(task: &Task<'_>, project: &Project) -> Result<Interpreter> {
     let search_path = task.variable("PATH");
     let named = task.setting.python.as_deref().map(Path::new);
     let path = python::find(named, project.path(), search_path.as_deref().map(AsRef::as_ref))?;
-    task.shop.tools.interpreter(&path)
+    task.shop.tools.interpreter(&path, task.conversation.cancellation())
 }
 
 /// What is installed, except what the caller asked for anew without naming versions.
@@ -306,7 +306,7 @@ pub(super) fn stage(
     resolution: &Resolution,
     installed: Option<&Resolution>,
     staging: &Path,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Vec<String>> {
     let base = base(&interpreter(task, project)?)?;
     let live = project.path().join(place.as_str());
@@ -314,7 +314,7 @@ pub(super) fn stage(
     let mut warnings = Vec::new();
     check_environment(project, place, &base)?;
     if live.is_dir() {
-        clone_tree(&live, staging, options.parallelism)?;
+        clone_tree(&live, staging, options.parallelism, options.cancellation)?;
     } else {
         let made = install::pypi::create(&task.shop.store, environment, true, options)?;
         warnings.extend(made.warnings);

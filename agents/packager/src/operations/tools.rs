@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use agents_contract::Cancellation;
+
 use crate::error::Result;
 use crate::limits::{INTERPRETER_SECONDS_MAX, TOOL_OUTPUT_BYTES_MAX, TOOLS_REMEMBERED_MAX};
 use crate::process;
@@ -37,7 +39,12 @@ impl Program {
 
 impl Tools {
     /// The version that `name --version` prints, where there is such a program on `search_path` (the value of `PATH`).
-    pub(crate) fn version(&self, name: &str, search_path: Option<&str>) -> Option<semver::Version> {
+    pub(crate) fn version(
+        &self,
+        name: &str,
+        search_path: Option<&str>,
+        cancellation: &Cancellation,
+    ) -> Option<semver::Version> {
         let path = find(name, search_path?)?;
         // The path as found, not resolved: a version manager's shim decides by the name it is called by.
         let program = Program { path: path.clone(), ..Program::at(&path)? };
@@ -48,7 +55,7 @@ impl Tools {
         }
         // Nothing is locked while the program runs: a slow one must not hold up those who ask for another.
         // No answer is not remembered either; the next one may come in time.
-        let version = ask(&path, search_path?).ok()?;
+        let version = ask(&path, search_path?, cancellation).ok()?;
         let mut versions = memory();
         if versions.len() >= TOOLS_REMEMBERED_MAX {
             versions.clear();
@@ -58,7 +65,11 @@ impl Tools {
     }
 
     /// What an interpreter says of itself.
-    pub(crate) fn interpreter(&self, path: &Path) -> Result<Interpreter> {
+    pub(crate) fn interpreter(
+        &self,
+        path: &Path,
+        cancellation: &Cancellation,
+    ) -> Result<Interpreter> {
         let program = Program::at(path).map(|program| Program { path: path.to_owned(), ..program });
         let known = program.as_ref().and_then(|program| {
             let interpreters = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +78,7 @@ impl Tools {
         if let Some(interpreter) = known {
             return Ok(interpreter);
         }
-        let interpreter = Interpreter::inspect(path)?;
+        let interpreter = Interpreter::inspect(path, cancellation)?;
         if let Some(program) = program {
             let mut interpreters = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
             if interpreters.len() >= TOOLS_REMEMBERED_MAX {
@@ -88,11 +99,15 @@ fn find(name: &str, search_path: &str) -> Option<PathBuf> {
 
 /// Runs `program --version` and takes the first word that is a version (`v20.1.0`, `cargo 1.95.0 (...)`). An error is no
 /// answer at all: the program did not start, or not end in time.
-fn ask(program: &Path, search_path: &str) -> io::Result<Option<semver::Version>> {
+fn ask(
+    program: &Path,
+    search_path: &str,
+    cancellation: &Cancellation,
+) -> io::Result<Option<semver::Version>> {
     let limit = Duration::from_secs(INTERPRETER_SECONDS_MAX);
     let mut command = Command::new(program);
     command.arg("--version").env("PATH", search_path).current_dir("/");
-    let output = process::run(&mut command, limit, TOOL_OUTPUT_BYTES_MAX as u64)?
+    let output = process::run(&mut command, limit, TOOL_OUTPUT_BYTES_MAX as u64, cancellation)?
         .ok_or(io::ErrorKind::TimedOut)?;
     // A text that was cut within a character is still read.
     let text = String::from_utf8_lossy(&output.stdout);
@@ -122,9 +137,10 @@ mod tests {
         let search_path = format!("{}:/usr/bin:/bin", directory.path().display());
         let tools = Tools::default();
         std::thread::scope(|scope| {
-            let slow = scope.spawn(|| tools.version("slow", Some(&search_path)));
+            let slow =
+                scope.spawn(|| tools.version("slow", Some(&search_path), Cancellation::NEVER));
             std::thread::sleep(Duration::from_millis(100));
-            let fast = tools.version("fast", Some(&search_path));
+            let fast = tools.version("fast", Some(&search_path), Cancellation::NEVER);
             assert!(!slow.is_finished(), "the fast one waited for the slow one");
             std::fs::write(&flag, "").expect("written");
             assert_eq!(fast, Some(semver::Version::new(1, 0, 0)));

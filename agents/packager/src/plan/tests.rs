@@ -147,7 +147,10 @@ fn a_plan_is_stale_when_an_environment_has_another_generation() {
     let world = world();
     let plan = plan(&world);
     let project = Project::open(world.project.path()).unwrap();
-    let mut session = world.transactions.lock(project, Duration::from_secs(20)).unwrap();
+    let mut session = world
+        .transactions
+        .lock(project, Duration::from_secs(20), agents_contract::Cancellation::NEVER)
+        .unwrap();
     let purpose = Purpose {
         operation: "add".to_owned(),
         digest: Some(plan.digest().unwrap()),

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
+use agents_contract::Cancellation;
 use pep440_rs::Version;
 use pep508_rs::MarkerEnvironment;
 use serde::Deserialize;
@@ -46,8 +47,8 @@ impl Interpreter {
     ///
     /// # Errors
     /// `bad-python` where it does not answer like a Python of version 3.7 or later.
-    pub fn inspect(executable: &Path) -> Result<Self> {
-        let answer = ask(executable)?;
+    pub fn inspect(executable: &Path, cancellation: &Cancellation) -> Result<Self> {
+        let answer = ask(executable, cancellation)?;
         let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
             bad(executable, &format!("its description of itself does not parse: {error}"))
         })?;
@@ -61,13 +62,14 @@ fn bad(executable: &Path, why: &str) -> Error {
         .hint("name a Python of version 3.7 or later with `--python`")
 }
 
-fn ask(executable: &Path) -> Result<Vec<u8>> {
+fn ask(executable: &Path, cancellation: &Cancellation) -> Result<Vec<u8>> {
     let limit = Duration::from_secs(INTERPRETER_SECONDS_MAX);
     let mut command = Command::new(executable);
     command.args(["-I", "-c", SCRIPT]);
-    let output = process::run(&mut command, limit, INTERPRETER_ANSWER_BYTES_MAX)
+    let output = process::run(&mut command, limit, INTERPRETER_ANSWER_BYTES_MAX, cancellation)
         .map_err(|error| Error::io("run", executable, &error))?;
     let Some(output) = output else {
+        Error::if_cancelled(cancellation)?;
         let why = format!("it did not answer within {INTERPRETER_SECONDS_MAX} seconds");
         return Err(bad(executable, &why));
     };

@@ -192,7 +192,8 @@ fn a_program_that_is_no_python_is_named_in_the_error() {
     let path = directory.path().join("python3");
     std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("written");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
-    let error = super::Interpreter::inspect(&path).expect_err("not a Python");
+    let error = super::Interpreter::inspect(&path, agents_contract::Cancellation::NEVER)
+        .expect_err("not a Python");
     assert_eq!(error.code, "bad-python");
     assert!(error.message.contains(&path.display().to_string()), "{error}");
 }

@@ -15,7 +15,6 @@ mod tests;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use pubgrub::PubGrubError;
 use semver::Version;
@@ -24,7 +23,7 @@ use self::lock::Lock;
 use self::provider::Provider;
 use super::conflict::{Explanation, explain};
 use super::indexed::ROOT;
-use super::{Conflict, ResolveError};
+use super::{Conflict, KeepOn, ResolveError};
 use crate::error::{Error, Kind};
 use crate::metadata::Hashes;
 use crate::metadata::cargo::{Dependency, Metadata};
@@ -58,8 +57,8 @@ pub struct Request<'a> {
     pub source: &'a str,
     /// Where the registry keeps the `.crate` file of a name, version and checksum (its `dl`).
     pub download: &'a dyn Fn(&str, &Version, &Hashes) -> String,
-    /// When to give up.
-    pub deadline: Option<Instant>,
+    /// Whether to go on.
+    pub keep_on: KeepOn<'a>,
 }
 
 /// The answer in two forms.

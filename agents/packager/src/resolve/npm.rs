@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use names::sort_key;
 
-use super::{Conflict, ResolveError};
+use super::{Conflict, KeepOn, ResolveError};
 use crate::error::{Error, Kind};
 use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::Metadata;
@@ -48,8 +48,8 @@ pub struct Request<'a> {
     pub preferred: BTreeMap<String, Preferred>,
     /// Direct dependencies to choose anew even if what is preferred satisfies.
     pub explicit: BTreeSet<String>,
-    /// Asked between steps; once it says `true` the resolution ends with the error `deadline`.
-    pub out_of_time: &'a (dyn Fn() -> bool + Sync),
+    /// Whether to go on.
+    pub keep_on: KeepOn<'a>,
 }
 
 /// A package that is already in the tree.

@@ -14,7 +14,6 @@ mod tests;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Instant;
 
 use pep440_rs::Version;
 use pep508_rs::{ExtraName, PackageName, Requirement, VersionOrUrl};
@@ -23,7 +22,7 @@ use pubgrub::PubGrubError;
 use self::provider::{Key, Provider};
 use super::conflict::{Explanation, explain};
 use super::indexed::ROOT;
-use super::{Conflict, ResolveError};
+use super::{Conflict, KeepOn, ResolveError};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::pypi::Metadata;
@@ -31,7 +30,7 @@ use crate::python::PythonTarget;
 use crate::resolution::{Artifact, Package, Resolution};
 
 /// What is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The direct requirements. Those whose markers do not hold for the target are skipped.
     pub requirements: &'a [Requirement],
@@ -39,8 +38,8 @@ pub struct Request<'a> {
     pub target: &'a PythonTarget,
     /// Installed or locked versions, kept wherever they still fit.
     pub preferred: &'a BTreeMap<PackageName, Version>,
-    /// When to give up.
-    pub deadline: Option<Instant>,
+    /// Whether to go on.
+    pub keep_on: KeepOn<'a>,
 }
 
 /// Finds one wheel for each package that the requirements need.

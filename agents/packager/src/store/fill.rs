@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use agents_contract::Cancellation;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -63,18 +64,21 @@ pub enum Existing {
 
 /// How a directory is filled.
 #[derive(Clone, Copy, Debug)]
-pub struct FillOptions {
+pub struct FillOptions<'a> {
     /// How many workers, at least one.
     pub parallelism: usize,
     /// Whether the digest of every stored file is compared while it is copied.
     pub verify: bool,
     /// What to do about a file that is already there.
     pub existing: Existing,
+    /// Ends it between two files; what was written stays.
+    pub cancellation: &'a Cancellation,
 }
 
-impl Default for FillOptions {
+impl Default for FillOptions<'_> {
     fn default() -> Self {
-        Self { parallelism: 1, verify: false, existing: Existing::Refuse }
+        let (existing, cancellation) = (Existing::Refuse, Cancellation::NEVER);
+        Self { parallelism: 1, verify: false, existing, cancellation }
     }
 }
 
@@ -91,7 +95,12 @@ pub struct Filled {
 
 impl Store {
     /// Creates `files` below `root`, which must exist.
-    pub fn fill(&self, root: &Path, mut files: Vec<File>, options: FillOptions) -> Result<Filled> {
+    pub fn fill(
+        &self,
+        root: &Path,
+        mut files: Vec<File>,
+        options: FillOptions<'_>,
+    ) -> Result<Filled> {
         let _in_use = self.in_use.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let directory = open_directory(root)?;
         files.sort_unstable_by(|a, b| split(&a.path).cmp(&split(&b.path)));
@@ -229,7 +238,7 @@ struct Job<'a> {
     directory: BorrowedFd<'a>,
     files: &'a [File],
     groups: Vec<Range<usize>>,
-    options: FillOptions,
+    options: FillOptions<'a>,
     cloning: Cloning,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -274,6 +283,7 @@ impl Job<'_> {
         let directory = open_beneath(self.directory, parent)
             .map_err(|error| blocked(self.root, parent, error))?;
         for file in &self.files[group] {
+            Error::if_cancelled(self.options.cancellation)?;
             self.create(directory.as_fd(), file, buffer)?;
         }
         Ok(())

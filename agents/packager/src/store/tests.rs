@@ -5,6 +5,8 @@ use std::path::Path;
 
 use super::object::Object;
 use super::*;
+use agents_contract::Cancellation;
+
 use crate::unpack::Source;
 use crate::unpack::tests::forge::{self, file, tarball};
 
@@ -66,7 +68,7 @@ fn a_tarball_goes_in_and_comes_out() {
     }
     for (name, parallelism, verify) in [("one", 1, false), ("two", 4, true)] {
         let to = fresh(&place, name);
-        let options = FillOptions { parallelism, verify, existing: Existing::Refuse };
+        let options = FillOptions { parallelism, verify, ..FillOptions::default() };
         let filled = store.fill(&to, files_of(&entry), options).expect("space");
         assert_eq!((filled.files, filled.bytes), (4, 1_000_046));
         assert_eq!(fs::read(to.join("a/b/big")).expect("written"), big);
@@ -168,7 +170,7 @@ fn a_damaged_file_is_noticed_and_forgotten() {
             "changed" => fs::write(&path, "CONTENT").expect("space"),
             _ => {}
         }
-        let options = FillOptions { parallelism: 2, verify, existing: Existing::Refuse };
+        let options = FillOptions { parallelism: 2, verify, ..FillOptions::default() };
         let error =
             store.fill(&fresh(&place, "to"), files_of(&entry), options).expect_err("damaged");
         assert_eq!(error.code, DAMAGED, "{damage}");
@@ -283,7 +285,7 @@ fn a_copied_tree_is_the_same() {
     fs::set_permissions(from.join("a/b"), fs::Permissions::from_mode(0o500)).expect("ours");
     std::os::unix::fs::symlink("../nowhere", from.join("a/link")).expect("space");
     let to = place.path().join("to");
-    let filled = clone_tree(&from, &to, 3).expect("space");
+    let filled = clone_tree(&from, &to, 3, Cancellation::NEVER).expect("space");
     assert_eq!(filled.files, 3);
     for path in ["", "a", "a/b", "a/b/file", "script", "twin", "a/link"] {
         let facts = |root: &Path| {
@@ -300,7 +302,10 @@ fn a_copied_tree_is_the_same() {
     assert_eq!(fs::read_link(to.join("a/link")).expect("a link"), Path::new("../nowhere"));
     assert_eq!(fs::read(to.join("a/b/file")).expect("copied"), vec![3; 700_000]);
     assert_eq!(fs::metadata(to.join("twin")).expect("there").nlink(), 1);
-    assert_eq!(clone_tree(&from, &to, 1).expect_err("there already").code, "io");
+    assert_eq!(
+        clone_tree(&from, &to, 1, Cancellation::NEVER).expect_err("there already").code,
+        "io"
+    );
     sync_tree(&to).expect("a file system");
 }
 
@@ -316,7 +321,8 @@ fn a_pipe_in_a_tree_is_refused() {
         0,
     )
     .expect("allowed");
-    let error = clone_tree(&from, &place.path().join("to"), 1).expect_err("a pipe");
+    let error =
+        clone_tree(&from, &place.path().join("to"), 1, Cancellation::NEVER).expect_err("a pipe");
     assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "unusual-environment"));
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use agents_contract::Cancellation;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
@@ -28,14 +29,19 @@ pub fn sync_tree(directory: &Path) -> Result<()> {
 /// Copies `source` to `destination`, which must not exist: files (cloned where possible), symbolic
 /// links as they are, modes and times. Hard links become separate files. A device, a pipe or a
 /// socket is refused.
-pub fn clone_tree(source: &Path, destination: &Path, parallelism: usize) -> Result<Filled> {
+pub fn clone_tree(
+    source: &Path,
+    destination: &Path,
+    parallelism: usize,
+    cancellation: &Cancellation,
+) -> Result<Filled> {
     let from = open_directory(source)?;
     let stat =
         rustix::fs::fstat(&from).map_err(|error| Error::io("examine", source, &error.into()))?;
     rustix::fs::mkdir(destination, Mode::from_raw_mode(0o700))
         .map_err(|error| Error::io("create the directory", destination, &error.into()))?;
     let to = open_directory(destination)?;
-    let walk = Walk { source, destination, from: from.as_fd(), to: to.as_fd() };
+    let walk = Walk { source, destination, from: from.as_fd(), to: to.as_fd(), cancellation };
     let tree = walk.list(stat)?;
     let filled = walk.copy_files(&tree.files, parallelism)?;
     // Deepest first: a directory's time must not change again after it was set, and it may be
@@ -56,6 +62,7 @@ struct Walk<'a> {
     destination: &'a Path,
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
+    cancellation: &'a Cancellation,
 }
 
 impl Walk<'_> {
@@ -64,6 +71,7 @@ impl Walk<'_> {
         let mut tree = Tree { directories: vec![(c".".to_owned(), root)], files: Vec::new() };
         let mut waiting = VecDeque::from([(PathBuf::new(), 0)]);
         while let Some((path, depth)) = waiting.pop_front() {
+            Error::if_cancelled(self.cancellation)?;
             if depth > limits::TREE_DEPTH_MAX {
                 return Err(self.refuse(&path, "is nested too deeply"));
             }
@@ -137,8 +145,10 @@ impl Walk<'_> {
                 for (path, stat) in
                     &files[start..(start + limits::COPY_BATCH_FILES_MAX).min(files.len())]
                 {
-                    if let Err(error) = self.copy_file(path, stat, &cloning, &mut buffer, &mut mine)
-                    {
+                    let copied = Error::if_cancelled(self.cancellation).and_then(|()| {
+                        self.copy_file(path, stat, &cloning, &mut buffer, &mut mine)
+                    });
+                    if let Err(error) = copied {
                         stop.store(true, Ordering::Relaxed);
                         *outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                             Err(error);

@@ -15,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use agents_contract::Cancellation;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -340,8 +341,13 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits until the project is free, at most `wait`.
-    pub(super) fn acquire(locks: &Directory, project: &Project, wait: Duration) -> Result<Self> {
+    /// Waits until the project is free, at most `wait` and not longer than it is wanted.
+    pub(super) fn acquire(
+        locks: &Directory,
+        project: &Project,
+        wait: Duration,
+        cancellation: &Cancellation,
+    ) -> Result<Self> {
         let name = format!("{:x}-{:x}.lock", project.identity.device, project.identity.inode);
         let path = locks.path().join(name);
         let failed = |error: io::Error| Error::io("lock", &path, &error);
@@ -363,6 +369,7 @@ impl Lock {
             if Instant::now() >= deadline {
                 return Err(locked(project, &mut file, wait));
             }
+            Error::if_cancelled(cancellation)?;
             std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
         }
         // Only for the message of those who wait; a failure to write it is no failure to lock.

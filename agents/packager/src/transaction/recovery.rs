@@ -15,6 +15,8 @@ use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::tree;
 use super::{Session, Transactions};
+use agents_contract::Cancellation;
+
 use crate::error::{Error, Kind, Result};
 use crate::limits::RECOVERY_WAIT_MS;
 
@@ -81,7 +83,7 @@ impl Transactions {
                 .hint("run a command in the place that the project has now"));
         }
         let wait = Duration::from_millis(RECOVERY_WAIT_MS);
-        Ok(self.lock(project, wait)?.recovered)
+        Ok(self.lock(project, wait, Cancellation::NEVER)?.recovered)
     }
 }
 

@@ -91,7 +91,11 @@ impl World {
 
     fn lock(&self, transactions: &Transactions) -> Result<Session> {
         // Tests start processes, and between fork and exec a child holds all locks of its parent.
-        transactions.lock(Project::open(&self.project)?, Duration::from_secs(20))
+        transactions.lock(
+            Project::open(&self.project)?,
+            Duration::from_secs(20),
+            agents_contract::Cancellation::NEVER,
+        )
     }
 
     /// The hash of the project as its owner sees it.

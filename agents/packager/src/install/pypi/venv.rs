@@ -15,7 +15,7 @@ pub fn create(
     store: &Store,
     environment: Environment<'_>,
     seed: bool,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Report> {
     let final_path = environment.check_path()?;
     let staging = environment.staging;
@@ -95,7 +95,11 @@ fn write_activation(environment: Environment<'_>, final_path: &str) -> Result<()
 }
 
 /// Installs what `ensurepip` would: pip, and for interpreters before 3.12 setuptools.
-fn install_seeds(store: &Store, environment: Environment<'_>, options: Options) -> Result<Report> {
+fn install_seeds(
+    store: &Store,
+    environment: Environment<'_>,
+    options: Options<'_>,
+) -> Result<Report> {
     let interpreter = environment.interpreter;
     let mut wheels = Vec::new();
     let mut warnings = Vec::new();

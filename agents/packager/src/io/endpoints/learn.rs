@@ -5,17 +5,19 @@
 //! taken from absolute places of `PATH` that are not in the project.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use agents_contract::Cancellation;
 use serde::{Deserialize, Serialize};
 
 use crate::io::environment::{Environment, read_small};
-use crate::io::limits::{CONFIGURATION_BYTES_MAX, LEARN_OUTPUT_BYTES_MAX, LEARN_TIMEOUT};
+use crate::io::limits::{
+    CANCELLATION_INTERVAL, CONFIGURATION_BYTES_MAX, LEARN_OUTPUT_BYTES_MAX, LEARN_TIMEOUT,
+};
+use crate::process;
 
 /// The file in the state directory.
 const FILE_NAME: &str = "endpoints.json";
@@ -58,7 +60,11 @@ impl Learner {
     }
 
     /// npm's own default registry.
-    pub(crate) fn npm_registry(&self, environment: &Environment) -> Option<String> {
+    pub(crate) fn npm_registry(
+        &self,
+        environment: &Environment,
+        cancellation: &Cancellation,
+    ) -> Option<String> {
         let arguments = &[
             "config",
             "get",
@@ -70,18 +76,27 @@ impl Learner {
             "npm-registry",
             environment,
             &[Question { program: "npm", arguments, read: address_line }],
+            cancellation,
         )
     }
 
     /// Where npm's machine-wide configuration is.
-    pub(crate) fn npm_global_config(&self, environment: &Environment) -> Option<String> {
+    pub(crate) fn npm_global_config(
+        &self,
+        environment: &Environment,
+        cancellation: &Cancellation,
+    ) -> Option<String> {
         let arguments = &["config", "get", "globalconfig", "--userconfig=/dev/null"];
         let question = Question { program: "npm", arguments, read: path_line };
-        self.learn("npm-global-config", environment, &[question])
+        self.learn("npm-global-config", environment, &[question], cancellation)
     }
 
     /// pip's default index; uv's where there is no pip.
-    pub(crate) fn pypi_index(&self, environment: &Environment) -> Option<String> {
+    pub(crate) fn pypi_index(
+        &self,
+        environment: &Environment,
+        cancellation: &Cancellation,
+    ) -> Option<String> {
         let pip = &["install", "--help"];
         let questions = [
             Question {
@@ -93,7 +108,7 @@ impl Learner {
             Question { program: "pip", arguments: pip, read: pip_default },
             Question { program: "uv", arguments: &["pip", "install", "--help"], read: uv_default },
         ];
-        self.learn("pypi-index", environment, &questions)
+        self.learn("pypi-index", environment, &questions, cancellation)
     }
 
     fn learn(
@@ -101,9 +116,9 @@ impl Learner {
         name: &str,
         environment: &Environment,
         questions: &[Question],
+        cancellation: &Cancellation,
     ) -> Option<String> {
-        // Held while a program runs: others would only ask it the same.
-        let mut guard = self.facts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut guard = self.facts(cancellation)?;
         let facts = guard.get_or_insert_with(|| self.load());
         for question in questions {
             let Some(program) = find_program(environment, question.program) else { continue };
@@ -117,7 +132,7 @@ impl Learner {
             if let Some(fact) = known {
                 return Some(fact.value.clone());
             }
-            let Some(value) = ask(environment, &program, question) else { continue };
+            let Some(value) = ask(environment, &program, question, cancellation) else { continue };
             let learnt_from = format!("{} {}", program.display(), question.arguments.join(" "));
             let fact = Fact { value: value.clone(), learnt_from, program, modified_seconds, size };
             facts.facts.insert(name.to_owned(), fact);
@@ -125,6 +140,19 @@ impl Learner {
             return Some(value);
         }
         None
+    }
+
+    /// The facts, for one asker at a time: others would only ask the same program the same. `None` where the answer
+    /// is not wanted any more before it is this one's turn.
+    fn facts(&self, cancellation: &Cancellation) -> Option<MutexGuard<'_, Option<Facts>>> {
+        loop {
+            match self.facts.try_lock() {
+                Ok(guard) => return Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if cancellation.is_cancelled() => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(CANCELLATION_INTERVAL),
+            }
+        }
     }
 
     fn load(&self) -> Facts {
@@ -161,7 +189,12 @@ fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
 }
 
 /// Runs the program without registry configuration; `None` when it fails, hangs, or says nothing usable.
-fn ask(environment: &Environment, program: &Path, question: &Question) -> Option<String> {
+fn ask(
+    environment: &Environment,
+    program: &Path,
+    question: &Question,
+    cancellation: &Cancellation,
+) -> Option<String> {
     let configures = |name: &str| {
         let name = name.to_ascii_lowercase();
         ["npm_config_", "pip_", "uv_"].iter().any(|prefix| name.starts_with(prefix))
@@ -171,24 +204,9 @@ fn ask(environment: &Environment, program: &Path, question: &Question) -> Option
     command.envs(environment.variables.iter().filter(|(name, _)| !configures(name)));
     // Wide, so that help texts are not wrapped inside an address.
     command.env("PIP_CONFIG_FILE", "/dev/null").env("COLUMNS", "500").env("NO_COLOR", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let output = child.stdout.take()?;
-    let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let result = output.take(LEARN_OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
-        // The receiver is gone only when the time is over.
-        let _ = sender.send(result.is_ok().then_some(bytes));
-    });
-    let bytes = receiver.recv_timeout(LEARN_TIMEOUT).ok().flatten();
-    if bytes.is_none() {
-        // It may have ended by itself in between; then there is nothing to kill.
-        let _ = child.kill();
-    }
-    let status = child.wait().ok()?;
-    let bytes = bytes.filter(|_| status.success())?;
-    (question.read)(&String::from_utf8_lossy(&bytes))
+    let answer = process::run(&mut command, LEARN_TIMEOUT, LEARN_OUTPUT_BYTES_MAX, cancellation);
+    let output = answer.ok().flatten().filter(|output| output.status.success())?;
+    (question.read)(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn address_line(output: &str) -> Option<String> {
@@ -257,7 +275,7 @@ mod tests {
         let path = format!("{}:/bin:/usr/bin", programs.display());
         environment.variables.insert("PATH".to_owned(), path);
         write("https://one.example.invalid/");
-        let ask = || Learner::new(directory.path()).npm_registry(&environment);
+        let ask = || Learner::new(directory.path()).npm_registry(&environment, Cancellation::NEVER);
         assert_eq!(ask().as_deref(), Some("https://one.example.invalid/"));
         assert_eq!(ask().as_deref(), Some("https://one.example.invalid/"));
         let runs = std::fs::read_to_string(directory.path().join("log")).expect("a log");

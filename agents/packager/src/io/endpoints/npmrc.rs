@@ -77,10 +77,11 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
 
 /// The registry that npm itself would use if nobody configured one.
 fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
-    let learnt = finder.learner.npm_registry(finder.environment).ok_or_else(|| {
-        Error::new(Kind::Failed, "registry-unknown", "no registry is known for npm packages")
-            .hint("install npm, or name a registry with `--registry npm=URL` or in `~/.npmrc`")
-    })?;
+    let learnt =
+        finder.learner.npm_registry(finder.environment, finder.cancellation).ok_or_else(|| {
+            Error::new(Kind::Failed, "registry-unknown", "no registry is known for npm packages")
+                .hint("install npm, or name a registry with `--registry npm=URL` or in `~/.npmrc`")
+        })?;
     registry_url(&learnt, "the answer of `npm config get registry`")
 }
 
@@ -95,7 +96,9 @@ fn layers(finder: &Finder<'_>) -> Result<Vec<Layer>> {
     let project = environment.project.join(".npmrc");
     let global = lookup("globalconfig")
         .or_else(|| lookup("prefix").map(|prefix| prefix.join("etc/npmrc")))
-        .or_else(|| finder.learner.npm_global_config(environment).map(PathBuf::from));
+        .or_else(|| {
+            finder.learner.npm_global_config(environment, finder.cancellation).map(PathBuf::from)
+        });
     let mut layers = vec![Layer {
         values: variables,
         trusted: true,

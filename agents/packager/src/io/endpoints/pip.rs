@@ -72,7 +72,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
 }
 
 fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
-    let learnt = finder.learner.pypi_index(finder.environment).ok_or_else(|| {
+    let learnt = finder.learner.pypi_index(finder.environment, finder.cancellation).ok_or_else(|| {
         Error::new(Kind::Failed, "registry-unknown", "no index is known for Python packages").hint(
             "install pip (or uv), or name an index with `--registry pypi=URL` or `PIP_INDEX_URL`",
         )

@@ -23,6 +23,7 @@ impl Found {
 
     fn finder(&self) -> Finder<'_> {
         Finder {
+            cancellation: agents_contract::Cancellation::NEVER,
             environment: &self.world.request.environment,
             overrides: &self.world.request.overrides,
             learner: &self.learner,

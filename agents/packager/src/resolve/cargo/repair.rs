@@ -29,7 +29,7 @@ pub(super) fn find(
     let mut repairs: Vec<Repair> = Vec::new();
     let mut repaired = BTreeSet::new();
     for ((name, requirement), drops) in attempts.take(REPAIR_ATTEMPTS_MAX) {
-        if repairs.len() == REPAIRS_MAX || super::super::is_past(request.deadline) {
+        if repairs.len() == REPAIRS_MAX || (request.keep_on)().is_err() {
             break;
         }
         // What loosening repairs need not be dropped.

@@ -131,7 +131,7 @@ fn run_all(
         rust_versions,
         source: SOURCE,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
-        deadline: None,
+        keep_on: &|| Ok(()),
     };
     resolve(&request, universe)
 }

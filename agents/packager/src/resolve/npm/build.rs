@@ -218,9 +218,7 @@ impl<'a> Builder<'a> {
     fn visit(&mut self, node: NodeId) -> Result<(), Stop> {
         let mut tasks: Vec<(EdgeId, NodeId)> = Vec::new();
         for edge in self.problems(node) {
-            if self.out_of_time() {
-                return Err(Stop::Deadline);
-            }
+            self.keep_on()?;
             if !self.tree.edge(edge).overruled {
                 tasks.push((edge, self.dep_for(node, edge)?));
             }
@@ -238,8 +236,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    pub(super) fn out_of_time(&self) -> bool {
-        (self.request.out_of_time)()
+    pub(super) fn keep_on(&self) -> Result<(), Stop> {
+        (self.request.keep_on)().map_err(Stop::Other)
     }
 
     fn dep_for(&mut self, node: NodeId, edge: EdgeId) -> Result<NodeId, Stop> {

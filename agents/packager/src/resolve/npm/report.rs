@@ -45,7 +45,6 @@ pub(super) enum Stop {
     },
     /// A bound was reached; the text says which.
     Bound(String),
-    Deadline,
     Other(Error),
 }
 
@@ -149,14 +148,6 @@ impl Builder<'_> {
                 crate::limits::NPM_TREE_DEPTH_MAX
             ))),
             Stop::Bound(text) => Failure::Other(bound(text)),
-            Stop::Deadline => Failure::Other(
-                Error::new(
-                    Kind::Failed,
-                    "deadline",
-                    "the resolution took longer than it was given",
-                )
-                .retryable(),
-            ),
             Stop::Other(error) => Failure::Other(error),
         }
     }

@@ -39,9 +39,7 @@ impl Builder<'_> {
         if depth > NPM_PEER_DEPTH_MAX {
             return Err(Stop::PeerChain { edge });
         }
-        if self.out_of_time() {
-            return Err(Stop::Deadline);
-        }
+        self.keep_on()?;
         if self.tree.node_count() > NPM_NODES_MAX {
             return Err(Stop::Bound(format!("the tree needs more than {NPM_NODES_MAX} nodes")));
         }

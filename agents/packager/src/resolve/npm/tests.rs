@@ -288,7 +288,7 @@ fn a_dense_peer_set_is_checked_in_reasonable_time() {
 
 #[test]
 fn the_deadline_ends_a_resolution() {
-    let request = request_with(root("a@1"), &|| true);
+    let request = request_with(root("a@1"), &|| Err(crate::resolve::deadline_exceeded()));
     let universe = Universe::parse("a@1.0.0");
     assert!(
         matches!(resolve(&request, &universe), Err(ResolveError::Other(error)) if error.code == "deadline")

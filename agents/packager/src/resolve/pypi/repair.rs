@@ -41,7 +41,7 @@ pub(super) fn find(
         if positions.iter().any(|position| repaired.contains(position)) {
             continue;
         }
-        if repairs.len() == REPAIRS_MAX || super::super::is_past(request.deadline) {
+        if repairs.len() == REPAIRS_MAX || (request.keep_on)().is_err() {
             break;
         }
         if let Some(repair) = attempt(request, metadata, &positions, drops) {

@@ -149,7 +149,7 @@ fn run(
         requirements: &requirements,
         target: &target,
         preferred: &preferred,
-        deadline: None,
+        keep_on: &|| Ok(()),
     };
     resolve(&request, universe)
 }
@@ -420,7 +420,7 @@ fn a_deadline_in_the_past_ends_the_search() {
         requirements: &requirements,
         target: &target,
         preferred: &BTreeMap::new(),
-        deadline: Some(std::time::Instant::now()),
+        keep_on: &|| Err(crate::resolve::deadline_exceeded()),
     };
     let Err(ResolveError::Other(error)) = resolve(&request, &universe) else { panic!("too slow") };
     assert_eq!(error.code, "deadline");

@@ -102,20 +102,37 @@ fn a_second_session_waits_and_then_names_the_holder() {
     let transactions = world.open();
     let session = world.lock(&transactions).unwrap();
     let project = Project::open(&world.project).unwrap();
-    let error = transactions.lock(project, Duration::from_millis(50)).err().unwrap();
+    let error = transactions
+        .lock(project, Duration::from_millis(50), agents_contract::Cancellation::NEVER)
+        .err()
+        .unwrap();
     assert_eq!(error.code, "locked");
     assert!(error.retry && error.message.contains(&std::process::id().to_string()));
     // The lock belongs to the directory, not to its name.
     let moved = world.project.with_file_name("y");
     fs::rename(&world.project, &moved).unwrap();
-    let again = transactions.lock(Project::open(&moved).unwrap(), Duration::ZERO);
+    let again = transactions.lock(
+        Project::open(&moved).unwrap(),
+        Duration::ZERO,
+        agents_contract::Cancellation::NEVER,
+    );
     assert_eq!(again.err().unwrap().code, "locked");
     // Another state directory does not help.
     let other = Transactions::open(&world.state.with_file_name("other"), clock()).unwrap();
-    let again = other.lock(Project::open(&moved).unwrap(), Duration::ZERO);
+    let again = other.lock(
+        Project::open(&moved).unwrap(),
+        Duration::ZERO,
+        agents_contract::Cancellation::NEVER,
+    );
     assert_eq!(again.err().unwrap().code, "locked");
     drop(session);
-    transactions.lock(Project::open(&moved).unwrap(), Duration::from_secs(20)).unwrap();
+    transactions
+        .lock(
+            Project::open(&moved).unwrap(),
+            Duration::from_secs(20),
+            agents_contract::Cancellation::NEVER,
+        )
+        .unwrap();
 }
 
 #[test]

@@ -64,7 +64,9 @@ fn a_project_that_was_moved_is_recovered_where_it_is_now() {
     let transactions = world.open();
     assert_eq!(transactions.recover_all().unwrap()[0].outcome, Outcome::Pending);
     let project = Project::open(&moved).unwrap();
-    let mut session = transactions.lock(project, Duration::from_secs(20)).unwrap();
+    let mut session = transactions
+        .lock(project, Duration::from_secs(20), agents_contract::Cancellation::NEVER)
+        .unwrap();
     assert_eq!(session.recovered()[0].outcome, Outcome::Undone);
     assert_eq!(tree_hash(&moved).unwrap(), before);
     // History moves along.

@@ -112,12 +112,12 @@ pub(super) fn root(wanted: &str) -> RootManifest {
 }
 
 pub(super) fn request(root: RootManifest) -> Request<'static> {
-    request_with(root, &|| false)
+    request_with(root, &|| Ok(()))
 }
 
 pub(super) fn request_with(
     root: RootManifest,
-    out_of_time: &'static (dyn Fn() -> bool + Sync),
+    keep_on: crate::resolve::KeepOn<'static>,
 ) -> Request<'static> {
     Request {
         root,
@@ -127,7 +127,7 @@ pub(super) fn request_with(
         libc: Some("glibc".to_owned()),
         preferred: BTreeMap::<String, Preferred>::new(),
         explicit: std::collections::BTreeSet::new(),
-        out_of_time,
+        keep_on,
     }
 }
 
