@@ -109,8 +109,6 @@ pub(crate) const NOTICES_MAX: usize = 2 * CALLS_AT_ONCE_MAX + 64;
 pub(crate) const GRANT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an intermediate answer may wait for room in its lane before it is dropped.
 pub(crate) const PROGRESS_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a call holds its link's sender at a time while it waits for room.
-pub(crate) const SENDING_SLICE: Duration = Duration::from_millis(5);
 /// How long a last answer may wait for room in its lane before the link is closed.
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Stack of a call's thread. Explanations and solvers are built without recursion.

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use ipc::link::{LinkSender, RequestId};
 use tracing::{debug, error};
 
 use super::counters::{Counters, Outcome};
-use crate::limits::{ANSWER_PATIENCE, CALL_STACK_BYTES, PROGRESS_PATIENCE, SENDING_SLICE};
+use crate::limits::{ANSWER_PATIENCE, CALL_STACK_BYTES, PROGRESS_PATIENCE};
 
 /// What the calls of one host share.
 pub(super) struct Shared {
@@ -47,7 +47,7 @@ pub(super) struct Answering {
     pub(super) lane: LaneId,
     pub(super) caller: Caller,
     sender: Mutex<Option<LinkSender>>,
-    /// Set before the sender is taken, so that whoever holds it gives up waiting.
+    /// Whoever frees the sender looks here.
     closed: AtomicBool,
 }
 
@@ -66,11 +66,23 @@ impl Answering {
         Arc::new(Self { lane, caller, sender, closed })
     }
 
-    /// The link is over: its sender goes now, or as soon as the call that holds it looks up.
+    /// The link is over: its sender goes now, or when the call that holds it gives up, which is at once, because the router
+    /// has ended the lane.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        // Held for `SENDING_SLICE` at most.
-        drop(self.lock().take());
+        self.give_up_when_closed();
+    }
+
+    /// Of the two who may come here, the one that closes the link and the call that held the sender meanwhile, at least one
+    /// finds both the link closed and the sender free.
+    fn give_up_when_closed(&self) {
+        // Between storing `closed` (or freeing the lock) and looking at the other; its partner is itself, in the other thread.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Relaxed)
+            && let Ok(mut sender) = self.sender.try_lock()
+        {
+            drop(sender.take());
+        }
     }
 
     /// Answers with an error.
@@ -91,9 +103,15 @@ impl Answering {
         let until = Instant::now() + PROGRESS_PATIENCE;
         loop {
             match self.sender.try_lock() {
-                Ok(mut sender) => {
-                    let sender = sender.as_mut().ok_or(SendError::Ended(Ended::PeerGone))?;
-                    return sender.fail(request, &payload, WhenFull::WaitUntil(until));
+                Ok(mut held) => {
+                    let when = WhenFull::WaitUntil(until);
+                    let sent = match held.as_mut() {
+                        Some(sender) => sender.fail(request, &payload, when),
+                        None => Err(SendError::Ended(Ended::PeerGone)),
+                    };
+                    drop(held);
+                    self.give_up_when_closed();
+                    return sent;
                 }
                 Err(_held) if Instant::now() < until => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -103,25 +121,19 @@ impl Answering {
         }
     }
 
-    /// Sends, and waits for room no longer than `patience` and no longer than the link lives.
+    /// Sends, and waits for room no longer than `patience`.
     fn send(
         &self,
         patience: Duration,
-        mut send: impl FnMut(&mut LinkSender, WhenFull) -> Result<(), SendError>,
+        send: impl FnOnce(&mut LinkSender, WhenFull) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
-        let until = Instant::now() + patience;
-        loop {
-            let slice = until.min(Instant::now() + SENDING_SLICE);
-            let mut sender = self.lock();
-            if self.closed.load(Ordering::Relaxed) {
-                *sender = None;
-            }
-            let sender = sender.as_mut().ok_or(SendError::Ended(Ended::PeerGone))?;
-            match send(sender, WhenFull::WaitUntil(slice)) {
-                Err(SendError::Full) if slice < until => {}
-                sent => return sent,
-            }
-        }
+        let when = WhenFull::WaitUntil(Instant::now() + patience);
+        let sent = match self.lock().as_mut() {
+            Some(sender) => send(sender, when),
+            None => Err(SendError::Ended(Ended::PeerGone)),
+        };
+        self.give_up_when_closed();
+        sent
     }
 
     /// A call that panicked while it held the sender left it between two messages at worst.
