@@ -222,6 +222,19 @@ fn patience_with_work_in_flight_is_bounded() {
 }
 
 #[test]
+fn a_long_answer_reaches_a_reader_that_dawdles() {
+    let daemon = Daemon::start(&ECHO);
+    let mut client = daemon.client("test.client");
+    let mut link = client.open("echo").unwrap();
+    let payload = vec![7; 2_000_000];
+    let request = link.request("echo.echo", &payload, &[], patience()).unwrap();
+    eventually("the answer has begun", || link.receiver().raw().has_message());
+    // Longer than a host should hold on to anything, and short of its patience.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(link.answer(request, patience()), Ok(Answer::Done(payload)));
+}
+
+#[test]
 fn a_second_daemon_in_the_same_directory_is_refused() {
     let daemon = Daemon::start(&ECHO);
     let (code, _, stderr) = daemon.run(&["serve", "--metrics-addr", "off"]);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use agents_contract::{Agent, Caller, Cancellation, Conversation, Request, ToolError};
@@ -78,10 +78,12 @@ impl Answering {
     fn give_up_when_closed(&self) {
         // Between storing `closed` (or freeing the lock) and looking at the other; its partner is itself, in the other thread.
         fence(Ordering::SeqCst);
-        if self.closed.load(Ordering::Relaxed)
-            && let Ok(mut sender) = self.sender.try_lock()
-        {
-            drop(sender.take());
+        if self.closed.load(Ordering::Relaxed) {
+            match self.sender.try_lock() {
+                Ok(mut sender) => drop(sender.take()),
+                Err(TryLockError::Poisoned(sender)) => drop(sender.into_inner().take()),
+                Err(TryLockError::WouldBlock) => {}
+            }
         }
     }
 
