@@ -48,6 +48,8 @@ pub struct Client {
     grants: BTreeMap<(LaneId, GrantId), OwnedFd>,
     /// Grants that are closed when they come: requests travel faster.
     unwanted: BTreeSet<(LaneId, GrantId)>,
+    /// Second halves of routes that were asked for.
+    routes: BTreeMap<u32, OwnSide>,
     /// For publishers that have not asked yet.
     changes: HashMap<LaneId, VecDeque<ReaderChange>>,
 }
@@ -65,6 +67,29 @@ pub enum Event {
         code: String,
         /// For people.
         reason: String,
+    },
+    /// Told to the exchange only: a link that is to pass through it. [`Client::open_route`], then [`Client::accept`].
+    RouteWanted {
+        /// The opener's half.
+        offer: Offer,
+        /// Whom it is for.
+        target: Box<AgentInfo>,
+    },
+    /// A link is ready that [`Client::open_route`] asked for.
+    RouteReady {
+        /// What that gave.
+        request: u32,
+        /// The second half.
+        link: Box<Link>,
+    },
+    /// It was refused.
+    RouteRefused {
+        /// What [`Client::open_route`] gave.
+        request: u32,
+        /// Why, as a code.
+        code: String,
+        /// Why, for people.
+        message: String,
     },
     /// A topic matches a subscription: [`Client::join`].
     TopicFound(TopicOffer),
@@ -116,6 +141,7 @@ struct PeerSide {
 }
 
 /// The own side of a link, before the other one is there.
+#[derive(Debug)]
 struct OwnSide {
     sender: Sender,
     cursor: Cursor,
@@ -159,6 +185,7 @@ impl Client {
             events: VecDeque::new(),
             grants: BTreeMap::new(),
             unwanted: BTreeSet::new(),
+            routes: BTreeMap::new(),
             changes: HashMap::new(),
         };
         let (manifest, token) = (manifest.clone(), token.to_vec());
@@ -231,6 +258,19 @@ impl Client {
             }
             (other, _) => Err(unexpected(other)),
         }
+    }
+
+    /// Asks for the second half of a route, without waiting: [`Event::RouteReady`] or [`Event::RouteRefused`] follows,
+    /// with the number that this returns. Only the exchange may.
+    pub fn open_route(&mut self, first: LaneId) -> Result<u32, ClientError> {
+        let own = self.own_side()?;
+        let request = self.request_number();
+        let (sender, bell) = (&own.sender, self.doorbell.ringer_for_peer()?);
+        let (cursor, bell) = (own.cursor.as_fd(), bell.as_fd());
+        let descriptors = [sender.slots_fd(), cursor, sender.region_fd(), bell];
+        self.send(&ToRouter::OpenRoute { request, first }, &descriptors)?;
+        self.routes.insert(request, own);
+        Ok(request)
     }
 
     /// Accepts a link that was offered.

@@ -82,6 +82,14 @@ pub enum ToRouter {
         /// An agent's name or a tool's.
         target: String,
     },
+    /// The exchange's second half of a route: offers the target of `RouteWanted` a link on the opener's behalf.
+    /// Descriptors as in `OpenLink`.
+    OpenRoute {
+        /// Chosen by the exchange, returned in the answer.
+        request: u32,
+        /// The first half, as `RouteWanted` named it.
+        first: LaneId,
+    },
     /// Accepts an offered link. Descriptors as in `OpenLink`, from the accepting side.
     AcceptLink {
         /// The offered link.
@@ -175,6 +183,16 @@ pub enum FromRouter {
         lane: LaneId,
         /// Who opened it.
         from: AgentInfo,
+    },
+    /// Somebody wants a link that must not be direct; told to the exchange only, which answers with `OpenRoute` and, when
+    /// that link is ready, `AcceptLink`. Descriptors as in `LinkOffered`.
+    RouteWanted {
+        /// The link between the opener and the exchange.
+        lane: LaneId,
+        /// Who opened it.
+        from: AgentInfo,
+        /// Whom it is for.
+        target: Box<AgentInfo>,
     },
     /// An opened link is ready. Descriptors: the peer's slots, cursor, region, doorbell, then the control page.
     LinkReady {

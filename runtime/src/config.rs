@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) metrics_addr: Option<SocketAddr>,
     /// The agents that the daemon hosts, in the order in which they are started.
     pub(crate) hosted: Vec<String>,
+    /// Names of agents, as patterns, that have no direct links.
+    pub(crate) routed: Vec<String>,
     /// How long stopping waits for work in flight.
     pub(crate) drain: Duration,
     /// What is logged, as `tracing` filters say it.
@@ -249,6 +251,7 @@ fn defaults(
         cache_dir: unless_given("cache_dir", paths::cache_directory)?,
         metrics_addr: Some(SocketAddr::from(([127, 0, 0, 1], 8001))),
         hosted: crate::host::default_agents().map(str::to_owned).collect(),
+        routed: Vec::new(),
         drain: DRAIN_TIMEOUT,
         log: "info".to_owned(),
         log_format: LogFormat::Text,

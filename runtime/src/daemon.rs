@@ -29,6 +29,7 @@ use self::connections::Reception;
 use self::hosted::HostedTable;
 use self::hub::{Facts, Hub, ToHub};
 use self::router::Event;
+pub(crate) use self::router::subject::check_pattern;
 use self::supervisor::{Stopping, Supervisor};
 use crate::config::Config;
 use crate::limits::{CHILD_STOP_TIMEOUT, HUB_EVENTS_MAX};
@@ -101,7 +102,7 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
         hosted: Arc::clone(&hosted),
         started,
     };
-    tokio::spawn(Hub::new(facts, settings.hosted.clone()).run(inbox));
+    tokio::spawn(Hub::new(facts, settings.hosted.clone(), settings.routed.clone()).run(inbox));
     let reception = Arc::new(Reception::new(hub_inbox.clone(), Arc::clone(&hosted)));
     let mut accepting = tokio::spawn(reception.accept(listener));
     let (stop, stopping) = watch::channel(Stopping::No);

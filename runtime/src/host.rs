@@ -34,7 +34,15 @@ struct Known {
     name: &'static str,
     /// Whether the daemon hosts it unless told otherwise.
     by_default: bool,
-    make: fn(&Dependencies<'_>) -> anyhow::Result<Arc<dyn Agent>>,
+    make: Make,
+}
+
+/// How one runs.
+enum Make {
+    /// Its tools are called.
+    Agent(fn(&Dependencies<'_>) -> anyhow::Result<Arc<dyn Agent>>),
+    /// It serves the bus itself.
+    Own(fn(&Settings) -> anyhow::Result<()>),
 }
 
 /// All of them. A new agent is one more row.
@@ -42,16 +50,17 @@ const KNOWN: &[Known] = &[
     Known {
         name: "packager",
         by_default: true,
-        make: |dependencies| {
+        make: Make::Agent(|dependencies| {
             let Dependencies { settings, host } = dependencies;
             let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
             Ok(Arc::new(Packager::new(&Places { state, cache }, Arc::clone(host))?))
-        },
+        }),
     },
+    Known { name: crate::exchange::NAME, by_default: true, make: Make::Own(crate::exchange::run) },
     Known {
         name: "echo",
         by_default: false,
-        make: |dependencies| Ok(Arc::new(Echo::new(Arc::clone(&dependencies.host)))),
+        make: Make::Agent(|dependencies| Ok(Arc::new(Echo::new(Arc::clone(&dependencies.host))))),
     },
 ];
 
@@ -75,9 +84,17 @@ pub(crate) fn agent_by_name(
     name: &str,
     dependencies: &Dependencies<'_>,
 ) -> anyhow::Result<Arc<dyn Agent>> {
+    match known(name)?.make {
+        Make::Agent(make) => {
+            make(dependencies).with_context(|| format!("cannot make the agent `{name}`"))
+        }
+        Make::Own(_) => Err(anyhow!("`{name}` exists on the bus only")),
+    }
+}
+
+fn known(name: &str) -> anyhow::Result<&'static Known> {
     let known = KNOWN.iter().find(|known| known.name == name);
-    let known = known.ok_or_else(|| anyhow!("there is no agent `{name}`"))?;
-    (known.make)(dependencies).with_context(|| format!("cannot make the agent `{name}`"))
+    known.ok_or_else(|| anyhow!("there is no agent `{name}`"))
 }
 
 /// An agent for this very process, without a bus.
@@ -88,6 +105,9 @@ pub(crate) fn standalone(name: &str, settings: &Settings) -> anyhow::Result<Arc<
 /// Runs one agent until the daemon goes away or has drained it. What an earlier life left
 /// unfinished is made whole before anybody can reach it.
 pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
+    if let Make::Own(run) = known(name)?.make {
+        return run(settings);
+    }
     let dependencies = Dependencies { settings, host: Arc::new(ScheduledHost::new()) };
     let agent = agent_by_name(name, &dependencies)?;
     agent.recover().with_context(|| format!("`{name}` cannot recover from its earlier life"))?;

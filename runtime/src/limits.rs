@@ -13,6 +13,8 @@ pub(crate) const HANDSHAKES_MAX: usize = 64;
 /// Links of one agent, open or offered. A hosted agent talks to every client once, so it is the
 /// agents' count.
 pub(crate) const LINKS_PER_AGENT_MAX: usize = AGENTS_MAX;
+/// Links of the exchange: two for each route, and routes of a few hundred agents.
+pub(crate) const LINKS_OF_EXCHANGE_MAX: usize = 4 * AGENTS_MAX;
 /// Offers that one agent may have unanswered; each holds `DESCRIPTORS_PER_OFFER` descriptors in the
 /// daemon.
 pub(crate) const OFFERS_PER_AGENT_MAX: usize = 16;
@@ -61,7 +63,7 @@ pub(crate) const PACKETS_BURST_MAX: u32 = 1_000;
 /// Packets that wait for a client to read its socket. The sum of what one step may send to one
 /// client: every topic of an answer to `Subscribe`, the end of all its links, and room for grants
 /// and lists.
-pub(crate) const OUTBOX_PACKETS_MAX: usize = TOPICS_MAX + LINKS_PER_AGENT_MAX + 512;
+pub(crate) const OUTBOX_PACKETS_MAX: usize = TOPICS_MAX + LINKS_OF_EXCHANGE_MAX + 512;
 /// How long the last packets to a client that is being closed may take.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that wait for the router; a client whose event does not fit waits, which pauses its
@@ -118,6 +120,15 @@ pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// Different kinds of errors that are counted apart for one agent; the rest count as `other`.
 pub(crate) const ERROR_KINDS_MAX: usize = 32;
+
+// --- the exchange
+
+/// Messages that are passed on in one direction of one route before the others have their turn.
+pub(crate) const FORWARDED_PER_TURN_MAX: usize = 256;
+/// How often a message that found no room is tried again while everything else is quiet.
+pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.
+pub(crate) const TURNS_PER_LOOK: u32 = 64;
 
 // --- the metrics and health endpoint
 

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that does not get what it needs has failed")]
 
+#[path = "daemon/routes.rs"]
+mod routes;
 #[path = "daemon/world.rs"]
 mod world;
 
@@ -20,7 +22,7 @@ use rustix::process::Signal;
 
 use self::world::{Daemon, Options, cbor, client_manifest, eventually, patience, signal};
 
-const ECHO: Options = Options { hosted: "echo", dev: false, drain_seconds: 10 };
+const ECHO: Options = Options { hosted: "echo", dev: false, drain_seconds: 10, routed: "" };
 
 #[test]
 fn echo_answers_over_shared_memory_and_the_counters_show_it() {

@@ -156,6 +156,21 @@ impl Client {
             FromRouter::LinkOffered { lane, from } => {
                 Event::LinkOffered(Offer { lane, from, side: PeerSide::from_descriptors(fds)? })
             }
+            FromRouter::RouteWanted { lane, from, target } => {
+                let offer = Offer { lane, from, side: PeerSide::from_descriptors(fds)? };
+                Event::RouteWanted { offer, target }
+            }
+            FromRouter::LinkReady { request, lane, peer } => {
+                let Some(own) = self.routes.remove(&request) else { return Ok(()) };
+                let link = Box::new(own.meet(lane, peer, PeerSide::from_descriptors(fds)?)?);
+                Event::RouteReady { request, link }
+            }
+            FromRouter::Refused { request, code, message } if request != 0 => {
+                if self.routes.remove(&request).is_none() {
+                    return Ok(());
+                }
+                Event::RouteRefused { request, code, message }
+            }
             FromRouter::LinkClosed { lane, code, reason } => {
                 self.grants.retain(|(of, _), _| *of != lane);
                 self.unwanted.retain(|(of, _)| *of != lane);

@@ -21,7 +21,7 @@ use crate::limits::{
 /// The first four bytes of every packet: `BLDC`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
 /// The protocol version of this build, major and minor.
-pub const VERSION: (u16, u16) = (1, 0);
+pub const VERSION: (u16, u16) = (1, 1);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
 
@@ -123,7 +123,7 @@ impl ToRouter {
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
         match self {
-            Self::OpenLink { .. } | Self::AcceptLink { .. } => 4,
+            Self::OpenLink { .. } | Self::AcceptLink { .. } | Self::OpenRoute { .. } => 4,
             Self::Publish { .. } | Self::JoinTopic { .. } => 2,
             Self::Grant { .. } => 1,
             _ => 0,
@@ -145,6 +145,7 @@ impl ToRouter {
             Self::Bye => 11,
             Self::Status { .. } => 12,
             Self::Report(_) => 13,
+            Self::OpenRoute { .. } => 15,
         }
     }
 
@@ -158,6 +159,11 @@ impl ToRouter {
             }
             Self::ListAgents { request, filter } => request_word(out, *request, "filter", filter),
             Self::OpenLink { request, target } => request_word(out, *request, "target", target),
+            Self::OpenRoute { request, first } => {
+                out.u32(*request);
+                out.u32(first.0);
+                Ok(())
+            }
             Self::AcceptLink { lane } | Self::JoinTopic { lane } => {
                 out.u32(lane.0);
                 Ok(())
@@ -217,6 +223,7 @@ impl ToRouter {
             11 => Self::Bye,
             12 => Self::Status { request: request(fields)? },
             13 => Self::Report(read_report(fields)?),
+            15 => Self::OpenRoute { request: request(fields)?, first: lane(fields)? },
             _ => return Ok(None),
         }))
     }
@@ -237,7 +244,7 @@ impl FromRouter {
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
         match self {
-            Self::LinkOffered { .. } | Self::LinkReady { .. } => 5,
+            Self::LinkOffered { .. } | Self::LinkReady { .. } | Self::RouteWanted { .. } => 5,
             Self::TopicFound { .. } => 3,
             Self::ReaderJoined { .. } => 2,
             Self::Granted { .. } | Self::Published { .. } => 1,
@@ -277,6 +284,7 @@ impl FromRouter {
             Self::Ping { .. } => 141,
             Self::Draining => 142,
             Self::Status { .. } => 143,
+            Self::RouteWanted { .. } => 145,
         }
     }
 
@@ -296,6 +304,11 @@ impl FromRouter {
             Self::LinkOffered { lane, from } => {
                 out.u32(lane.0);
                 write_agent(out, from)?;
+            }
+            Self::RouteWanted { lane, from, target } => {
+                out.u32(lane.0);
+                write_agent(out, from)?;
+                write_agent(out, target)?;
             }
             Self::LinkReady { request, lane, peer } => {
                 out.u32(*request);
@@ -380,6 +393,11 @@ impl FromRouter {
                 request: request(fields)?,
                 more: fields.u8("more")? != 0,
                 piece: fields.block("piece", STATUS_PIECE_BYTES_MAX)?.to_vec(),
+            },
+            145 => Self::RouteWanted {
+                lane: lane(fields)?,
+                from: read_agent(fields)?,
+                target: Box::new(read_agent(fields)?),
             },
             _ => return Ok(None),
         }))

@@ -51,6 +51,8 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         (any::<u32>(), word())
             .prop_map(|(request, filter)| ToRouter::ListAgents { request, filter }),
         (any::<u32>(), word()).prop_map(|(request, target)| ToRouter::OpenLink { request, target }),
+        (any::<u32>(), lane.clone())
+            .prop_map(|(request, first)| ToRouter::OpenRoute { request, first }),
         lane.clone().prop_map(|lane| ToRouter::AcceptLink { lane }),
         (lane.clone(), word()).prop_map(|(lane, reason)| ToRouter::CloseLink { lane, reason }),
         (lane.clone(), any::<u64>())
@@ -89,6 +91,8 @@ fn from_router() -> impl Strategy<Value = FromRouter> {
         (any::<u32>(), any::<bool>(), prop::collection::vec(agent(), 0..4))
             .prop_map(|(request, more, agents)| FromRouter::Agents { request, more, agents }),
         (lane.clone(), agent()).prop_map(|(lane, from)| FromRouter::LinkOffered { lane, from }),
+        (lane.clone(), agent(), agent().prop_map(Box::new))
+            .prop_map(|(lane, from, target)| FromRouter::RouteWanted { lane, from, target }),
         (any::<u32>(), lane.clone(), agent())
             .prop_map(|(request, lane, peer)| FromRouter::LinkReady { request, lane, peer }),
         (lane.clone(), word(), word()).prop_map(|(lane, code, reason)| FromRouter::LinkClosed {

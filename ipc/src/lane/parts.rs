@@ -23,6 +23,15 @@ impl<'a> Parts<'a> {
         Self { header, rest: parts, offset: 0 }
     }
 
+    /// Leaves out the next `length` bytes, which are on their way already.
+    pub(super) fn skip(&mut self, mut length: usize) {
+        while length > 0 {
+            let next = self.next(length).len();
+            assert!(next > 0, "no more than there is was sent");
+            length -= next;
+        }
+    }
+
     /// Copies the next `length` bytes to a place.
     pub(super) fn copy_chunk(&mut self, region: &Region, place: Place, length: usize) {
         let offset = place.start as usize & (region.bytes() - 1);

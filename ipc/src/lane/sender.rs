@@ -244,6 +244,26 @@ impl Sender {
     /// # Panics
     /// When there are more than [`PARTS_MAX`] parts.
     pub fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
+        let mut sent = 0;
+        let result = self.resume_large(&message, &mut sent, when);
+        // An abort that an earlier message still owes stays due.
+        if result.is_err() && sent > 0 {
+            self.abort_due = Some(message.meta);
+        }
+        result
+    }
+
+    /// Sends the chunks of a message from byte `sent` on, its header counted, and moves `sent` along. Full is no end here: the
+    /// same call goes on later. Until it is through, nothing else may be sent on this lane.
+    ///
+    /// # Panics
+    /// When there are more than [`PARTS_MAX`] parts, or more was sent than there is.
+    pub fn resume_large(
+        &mut self,
+        message: &Large<'_>,
+        sent: &mut usize,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
         assert!(message.parts.len() <= PARTS_MAX, "too many parts");
         let header = message.header.map(Header::encode);
         let header = header.as_ref().map_or(&[][..], |bytes| &bytes[..]);
@@ -258,19 +278,15 @@ impl Sender {
             return Err(SendError::TooLong { got: payload, max });
         }
         let mut parts = Parts::new(header, message.parts);
-        let mut left = total;
+        parts.skip(*sent);
+        let mut left = total - *sent;
         loop {
             let now = left.min(chunk_max);
             let place = self.lender.place(now);
-            if let Err(error) = self.make_room(1, Some(now), when) {
-                // An abort that an earlier message still owes stays due.
-                if left < total {
-                    self.abort_due = Some(message.meta);
-                }
-                return Err(error);
-            }
+            self.make_room(1, Some(now), when)?;
             debug_assert_eq!(place, self.lender.place(now), "waiting for room moves nothing");
             left -= now;
+            *sent += now;
             self.reserve(place);
             parts.copy_chunk(&self.region, place, now);
             let mut meta = message.meta;

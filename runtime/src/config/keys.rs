@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{LogFormat, Settings};
+use crate::daemon::check_pattern;
 
 /// One key.
 pub(crate) struct Key {
@@ -77,6 +78,22 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |settings| settings.hosted.join(","),
+    },
+    Key {
+        name: "bus.routed",
+        environment: "BOLIDE_BUS_ROUTED",
+        summary: "agents whose links pass through the exchange, as patterns separated by commas; default none",
+        set: |settings, text| {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let routed: Vec<String> = words.map(str::to_owned).collect();
+            let wrong = routed.iter().find(|pattern| check_pattern(pattern).is_err());
+            match wrong {
+                Some(wrong) => return Err(format!("`{wrong}` is no pattern")),
+                None => settings.routed = routed,
+            }
+            Ok(())
+        },
+        show: |settings| settings.routed.join(","),
     },
     Key {
         name: "drain_seconds",

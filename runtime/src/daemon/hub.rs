@@ -89,9 +89,9 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// An empty bus that keeps `reserved` names for hosted agents.
-    pub(crate) fn new(facts: Facts, reserved: Vec<String>) -> Self {
+    pub(crate) fn new(facts: Facts, reserved: Vec<String>, routed: Vec<String>) -> Self {
         Self {
-            router: Router::new(facts.instance, reserved),
+            router: Router::new(facts.instance, reserved).with_routed(routed),
             facts,
             outboxes: BTreeMap::new(),
             lanes: BTreeMap::new(),

@@ -20,6 +20,7 @@ mod links;
 #[cfg(test)]
 mod property;
 pub(crate) mod rate;
+mod routes;
 pub(crate) mod subject;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,8 @@ pub(crate) struct Router<D> {
     reserved: BTreeMap<String, Vec<String>>,
     /// Of these, those that are not started again, and why.
     failed: BTreeMap<String, String>,
+    /// Agents whose name matches one of these patterns have no direct links.
+    routed: Vec<String>,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -79,7 +82,7 @@ struct Subscription {
 #[derive(Debug)]
 enum Lane<D> {
     Offer(Offer<D>),
-    Link { opener: AgentId, acceptor: AgentId },
+    Link(Link),
     Topic(Topic<D>),
 }
 
@@ -90,6 +93,35 @@ struct Offer<D> {
     request: u32,
     segments: D,
     lapses_at: Duration,
+    half: Option<Half>,
+}
+
+#[derive(Debug)]
+struct Link {
+    opener: AgentId,
+    acceptor: AgentId,
+    half: Option<Half>,
+}
+
+/// What a link is within a route: two links that meet in the exchange.
+#[derive(Clone, Debug)]
+enum Half {
+    /// From the opener to the exchange.
+    First {
+        /// Whom it is for.
+        target: AgentId,
+        /// The other half, once the exchange has asked for it.
+        second: Option<LaneId>,
+        /// How the other half ended, if it did.
+        ended: Option<Ending>,
+    },
+    /// From the exchange to the target.
+    Second {
+        /// The other half.
+        first: LaneId,
+        /// How the other half ended, if it did.
+        ended: Option<Ending>,
+    },
 }
 
 #[derive(Debug)]
@@ -133,8 +165,15 @@ impl<D: Clone> Router<D> {
             draining: false,
             reserved: reserved.into_iter().map(|name| (name, Vec::new())).collect(),
             failed: BTreeMap::new(),
+            routed: Vec::new(),
             refused: BTreeMap::new(),
         }
+    }
+
+    /// The same, where links from and to agents of such names pass through the exchange.
+    pub(crate) fn with_routed(mut self, patterns: Vec<String>) -> Self {
+        self.routed = patterns;
+        self
     }
 
     /// What follows from `event` at `now` (any clock that never runs backwards).
@@ -181,7 +220,7 @@ impl<D: Clone> Router<D> {
     pub(crate) fn lanes_count(&self) -> usize {
         let lanes = |lane: &Lane<D>| match lane {
             Lane::Offer(_) => 0,
-            Lane::Link { .. } => 2,
+            Lane::Link(_) => 2,
             Lane::Topic(_) => 1,
         };
         self.lanes.values().map(lanes).sum()
@@ -217,6 +256,9 @@ impl<D: Clone> Router<D> {
             }
             (ToRouter::OpenLink { request, target }, Some(segments)) if asks(&request) => {
                 self.open_link(agent, request, &target, segments, now, out);
+            }
+            (ToRouter::OpenRoute { request, first }, Some(segments)) if asks(&request) => {
+                self.open_route(agent, request, first, segments, now, out);
             }
             (ToRouter::AcceptLink { lane }, Some(segments)) => {
                 self.accept_link(agent, lane, segments, out);
@@ -271,7 +313,9 @@ impl<D: Clone> Router<D> {
     ) {
         let reason = shortened(reason);
         match message {
-            ToRouter::OpenLink { request, .. } | ToRouter::Publish { request, .. } => {
+            ToRouter::OpenLink { request, .. }
+            | ToRouter::OpenRoute { request, .. }
+            | ToRouter::Publish { request, .. } => {
                 self.refuse(agent, request, "bad-segment", reason, out);
             }
             ToRouter::AcceptLink { lane } => self.accept_failed(agent, lane, &reason, out),

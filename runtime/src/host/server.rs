@@ -144,8 +144,11 @@ impl Server {
                     info!(running = self.running.len(), "finishing what is in flight");
                     self.draining = true;
                 }
-                // Hosted agents subscribe to nothing yet.
-                Event::TopicFound(_) => {}
+                // Hosted agents subscribe to nothing yet, and only the exchange is asked for routes.
+                Event::TopicFound(_)
+                | Event::RouteWanted { .. }
+                | Event::RouteReady { .. }
+                | Event::RouteRefused { .. } => {}
             }
         }
         Ok(())

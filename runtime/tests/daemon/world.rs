@@ -22,6 +22,7 @@ pub(crate) struct Options {
     pub(crate) hosted: &'static str,
     pub(crate) dev: bool,
     pub(crate) drain_seconds: u32,
+    pub(crate) routed: &'static str,
 }
 
 pub(crate) struct Daemon {
@@ -174,6 +175,7 @@ fn spawn(directory: &std::path::Path, options: &Options) -> Child {
     }
     places(&mut command, directory)
         .env("BOLIDE_HOSTED", options.hosted)
+        .env("BOLIDE_BUS_ROUTED", options.routed)
         .env("BOLIDE_DRAIN_SECONDS", options.drain_seconds.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

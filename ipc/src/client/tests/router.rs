@@ -207,6 +207,7 @@ impl State {
                 self.tell(writer, &joined, &fds(&descriptors));
             }
             ToRouter::Pong { nonce } => assert_eq!(nonce, 5),
+            ToRouter::OpenRoute { .. } => panic!("these tests have no exchange"),
             ToRouter::Bye | ToRouter::Report(_) => {}
             ToRouter::Status { request } => {
                 let piece = b"{}".to_vec();

@@ -76,7 +76,9 @@ impl Segments {
         let mut next = || rest.next().ok_or(UnfitError::Count);
         let mut segments = Self::none();
         match message {
-            ToRouter::OpenLink { .. } | ToRouter::AcceptLink { .. } => {
+            ToRouter::OpenLink { .. }
+            | ToRouter::OpenRoute { .. }
+            | ToRouter::AcceptLink { .. } => {
                 segments.take_slots(next()?)?;
                 segments.cursor = Some(checked(next()?, check_cursor)?);
                 segments.region = Some(checked(next()?, check_region)?);
@@ -94,7 +96,10 @@ impl Segments {
             ToRouter::Grant { .. } => segments.granted = Some(next()?),
             _ => return Ok(None),
         }
-        if matches!(message, ToRouter::OpenLink { .. } | ToRouter::Publish { .. }) {
+        if matches!(
+            message,
+            ToRouter::OpenLink { .. } | ToRouter::OpenRoute { .. } | ToRouter::Publish { .. }
+        ) {
             segments.control = Some(Arc::new(ControlWriter::create()?));
         }
         Ok(Some(segments))

@@ -6,8 +6,12 @@ use ipc::control::FromRouter;
 use ipc::header::{AgentId, GrantId, LaneId};
 
 use super::agents::Found;
-use super::{Carry, Effect, Effects, Ending, Lane, Offer, Router, lane_closed, send, shortened};
-use crate::limits::{LINKS_PER_AGENT_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX};
+use super::{
+    Carry, Effect, Effects, Ending, Half, Lane, Link, Offer, Router, lane_closed, send, shortened,
+};
+use crate::limits::{
+    LINKS_OF_EXCHANGE_MAX, LINKS_PER_AGENT_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX,
+};
 
 impl<D: Clone> Router<D> {
     pub(super) fn open_link(
@@ -23,28 +27,47 @@ impl<D: Clone> Router<D> {
             Ok(target) => target,
             Err((code, message)) => return self.refuse(opener, request, code, message, out),
         };
+        if self.is_routed(opener, target) {
+            return self.want_route(opener, target, request, segments, now, out);
+        }
+        let from = self.agents.get(&opener).map(|agent| agent.info.clone());
+        let Some(from) = from else { return };
+        let offered = |lane| FromRouter::LinkOffered { lane, from };
+        self.offer((opener, target), request, segments, None, now, offered, out);
+    }
+
+    /// Lists an offer and tells the other side, or refuses where there are no numbers left.
+    #[expect(clippy::too_many_arguments, reason = "all of them make the offer")]
+    pub(super) fn offer(
+        &mut self,
+        (opener, target): (AgentId, AgentId),
+        request: u32,
+        segments: D,
+        half: Option<Half>,
+        now: Duration,
+        message: impl FnOnce(LaneId) -> FromRouter,
+        out: &mut Effects<D>,
+    ) -> Option<LaneId> {
         let Some(lane) = self.new_lane() else {
             let text = "every lane number of this daemon is spent; restart it".to_owned();
-            return self.refuse(opener, request, "limit", text, out);
+            self.refuse(opener, request, "limit", text, out);
+            return None;
         };
         for agent in [opener, target] {
             if let Some(agent) = self.agents.get_mut(&agent) {
                 agent.links.insert(lane);
             }
         }
-        let Some(agent) = self.agents.get_mut(&opener) else { return };
-        agent.offers_count += 1;
-        let from = agent.info.clone();
+        if let Some(agent) = self.agents.get_mut(&opener) {
+            agent.offers_count += 1;
+        }
         let lapses_at = now.saturating_add(OFFER_TIMEOUT);
         self.lapses.insert((lapses_at, lane));
         let carry = Carry::Offer(segments.clone());
-        let offer = Offer { opener, target, request, segments, lapses_at };
+        let offer = Offer { opener, target, request, segments, lapses_at, half };
         self.lanes.insert(lane, Lane::Offer(offer));
-        out.push(Effect::Send {
-            to: target,
-            message: FromRouter::LinkOffered { lane, from },
-            carry,
-        });
+        out.push(Effect::Send { to: target, message: message(lane), carry });
+        Some(lane)
     }
 
     fn may_open(&self, opener: AgentId, target: &str) -> Result<AgentId, (&'static str, String)> {
@@ -74,19 +97,34 @@ impl<D: Clone> Router<D> {
         if found == opener {
             return Err(("no-such-target", "an agent cannot open a link to itself".to_owned()));
         }
+        self.may_have_more(opener, found).map(|()| found)
+    }
+
+    /// Whether both may have one link more.
+    pub(super) fn may_have_more(
+        &self,
+        opener: AgentId,
+        target: AgentId,
+    ) -> Result<(), (&'static str, String)> {
+        // The exchange has a link for each of its clients and two for each route.
+        let exchange = self.exchange();
         let full = |agent: &AgentId| {
-            self.agents.get(agent).is_none_or(|agent| agent.links.len() >= LINKS_PER_AGENT_MAX)
+            let max = match Some(*agent) == exchange {
+                true => LINKS_OF_EXCHANGE_MAX,
+                false => LINKS_PER_AGENT_MAX,
+            };
+            self.agents.get(agent).is_none_or(|agent| agent.links.len() >= max)
         };
-        if full(&opener) || full(&found) {
+        if full(&opener) || full(&target) {
             let text = format!("one of the two already has {LINKS_PER_AGENT_MAX} links");
             return Err(("limit", text));
         }
         let offers = self.agents.get(&opener).map_or(0, |agent| agent.offers_count);
-        if offers >= OFFERS_PER_AGENT_MAX {
+        if offers >= OFFERS_PER_AGENT_MAX && Some(opener) != exchange {
             let text = format!("{OFFERS_PER_AGENT_MAX} links are waiting to be accepted already");
             return Err(("limit", text));
         }
-        Ok(found)
+        Ok(())
     }
 
     pub(super) fn accept_link(
@@ -99,9 +137,16 @@ impl<D: Clone> Router<D> {
         // Nothing to answer where the offer is not there: it was not its own, or it lapsed, and
         // then `LinkClosed` is on its way already.
         let Some(offer) = self.take_offer(lane, acceptor) else { return };
-        let Some(peer) = self.agents.get(&acceptor).map(|agent| agent.info.clone()) else { return };
+        // The opener of a route sees whom it is for, not who is on the way.
+        let peer = match &offer.half {
+            Some(Half::First { target, .. }) => *target,
+            _ => acceptor,
+        };
+        let peer = self.agents.get(&peer).or_else(|| self.agents.get(&acceptor));
+        let Some(peer) = peer.map(|agent| agent.info.clone()) else { return };
         self.offer_answered(offer.opener);
-        self.lanes.insert(lane, Lane::Link { opener: offer.opener, acceptor });
+        let link = Link { opener: offer.opener, acceptor, half: offer.half };
+        self.lanes.insert(lane, Lane::Link(link));
         let ready = Carry::Ready { peer: segments.clone(), own: offer.segments.clone() };
         out.push(Effect::LaneOpened { lane, first: offer.segments, second: Some(segments) });
         out.push(Effect::Send {
@@ -135,12 +180,14 @@ impl<D: Clone> Router<D> {
         out: &mut Effects<D>,
     ) {
         // A grant for a link that just ended is dropped with the link: its sender has been told.
-        let Some(Lane::Link { opener, acceptor }) = self.lanes.get(&lane) else { return };
+        let Some(Lane::Link(link)) = self.lanes.get(&lane) else { return };
         let to = match from {
-            from if from == *opener => *acceptor,
-            from if from == *acceptor => *opener,
+            from if from == link.opener => link.acceptor,
+            from if from == link.acceptor => link.opener,
             _ => return,
         };
+        // Descriptors do not pass through the exchange.
+        let Some((to, lane)) = self.far_end(lane, to) else { return };
         let message = FromRouter::Granted { lane, grant };
         out.push(Effect::Send { to, message, carry: Carry::Grant(granted) });
     }
@@ -160,8 +207,9 @@ impl<D: Clone> Router<D> {
                 let text = format!("the other side declined: {reason}");
                 self.refuse(offer.opener, offer.request, "declined", text, out);
             }
-            Some(Lane::Link { opener, acceptor }) if [*opener, *acceptor].contains(&agent) => {
-                self.end_link(lane, agent, Ending::Closed, &reason, out);
+            Some(Lane::Link(link)) if [link.opener, link.acceptor].contains(&agent) => {
+                let ending = self.inherited(lane, agent).unwrap_or(Ending::Closed);
+                self.end_link(lane, agent, ending, &reason, out);
             }
             Some(Lane::Topic(topic)) if topic.writer == agent => {
                 self.end_topic(lane, Ending::Closed, &reason, out);
@@ -185,7 +233,8 @@ impl<D: Clone> Router<D> {
         out: &mut Effects<D>,
     ) {
         match self.lanes.remove(&lane) {
-            Some(Lane::Link { opener, acceptor }) => {
+            Some(Lane::Link(Link { opener, acceptor, half })) => {
+                self.half_ended(half, ending);
                 for side in [opener, acceptor] {
                     if let Some(agent) = self.agents.get_mut(&side) {
                         agent.links.remove(&lane);

@@ -10,7 +10,8 @@ use ipc::header::{AgentId, GrantId, LaneId};
 use proptest::prelude::*;
 
 use super::tests::{Segments, hello, manifest};
-use super::{Effect, Event, Lane, Router};
+use super::{Effect, Event, Half, Lane, Newcomer, Router};
+use crate::exchange::NAME;
 use crate::limits::OFFER_TIMEOUT;
 
 const SUBJECTS: [&str; 4] = ["a", "a.b", "a.b.c", "wrong subject"];
@@ -23,6 +24,7 @@ enum Op {
     Bye,
     List,
     Open(u8),
+    OpenRoute(u8),
     Accept(u8),
     BadAccept(u8),
     Close(u8),
@@ -42,6 +44,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Bye),
         1 => Just(Op::List),
         6 => any::<u8>().prop_map(Op::Open),
+        6 => any::<u8>().prop_map(Op::OpenRoute),
         6 => any::<u8>().prop_map(Op::Accept),
         1 => any::<u8>().prop_map(Op::BadAccept),
         3 => any::<u8>().prop_map(Op::Close),
@@ -68,7 +71,9 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            router: Router::new(1, []),
+            // Agent 0 is the exchange, and nobody talks to agents 1 and 2 directly.
+            router: Router::new(1, [NAME.to_owned()])
+                .with_routed(vec!["agent-1".to_owned(), "agent-2".to_owned()]),
             now: Duration::ZERO,
             next_request: 0,
             asked: BTreeSet::new(),
@@ -91,8 +96,12 @@ impl World {
         let pick = |list: &[&str], index: u8| list[usize::from(index) % list.len()].to_owned();
         let (message, carries) = match op {
             Op::Hello => {
-                let event = hello(agent, manifest(&format!("agent-{agent}"), &["tool"]));
-                return self.step(event);
+                let name = if agent == 0 { NAME.to_owned() } else { format!("agent-{agent}") };
+                let Event::Hello(newcomer) = hello(agent, manifest(&name, &["tool"])) else {
+                    unreachable!("that is what it makes")
+                };
+                let hosted_as = (agent == 0).then(|| NAME.to_owned());
+                return self.step(Event::Hello(Newcomer { hosted_as, ..newcomer }));
             }
             Op::Gone => return self.step(Event::Gone { agent: id, reason: String::new() }),
             Op::Malformed => {
@@ -117,6 +126,7 @@ impl World {
                 };
                 (ToRouter::OpenLink { request, target }, true)
             }
+            Op::OpenRoute(index) => (ToRouter::OpenRoute { request, first: lane(index) }, true),
             Op::Accept(index) => (ToRouter::AcceptLink { lane: lane(index) }, true),
             Op::Close(index) => {
                 (ToRouter::CloseLink { lane: lane(index), reason: String::new() }, false)
@@ -135,6 +145,7 @@ impl World {
             message,
             ToRouter::ListAgents { .. }
                 | ToRouter::OpenLink { .. }
+                | ToRouter::OpenRoute { .. }
                 | ToRouter::Publish { .. }
                 | ToRouter::Subscribe { .. }
         );
@@ -186,9 +197,9 @@ impl World {
                     *offers.entry(offer.opener).or_default() += 1;
                     lapses.insert((offer.lapses_at, *lane));
                 }
-                Lane::Link { opener, acceptor } => {
-                    links.entry(*opener).or_default().insert(*lane);
-                    links.entry(*acceptor).or_default().insert(*lane);
+                Lane::Link(link) => {
+                    links.entry(link.opener).or_default().insert(*lane);
+                    links.entry(link.acceptor).or_default().insert(*lane);
                     assert!(self.held_lanes.contains(lane));
                 }
                 Lane::Topic(topic) => {
@@ -200,6 +211,22 @@ impl World {
                     }
                     assert!(self.held_lanes.contains(lane));
                 }
+            }
+        }
+        for (lane, kind) in &router.lanes {
+            let (half, exchange) = match kind {
+                Lane::Offer(offer) => (&offer.half, [offer.target, offer.opener]),
+                Lane::Link(link) => (&link.half, [link.acceptor, link.opener]),
+                Lane::Topic(_) => continue,
+            };
+            match half {
+                Some(Half::First { .. }) => assert_eq!(exchange[0], AgentId(0)),
+                Some(Half::Second { first, ended }) => {
+                    assert_eq!(exchange[1], AgentId(0));
+                    assert!(ended.is_some() || router.lanes.contains_key(first) || is_offer(kind));
+                    assert_ne!(lane, first);
+                }
+                None => {}
             }
         }
         assert_eq!(router.lapses, lapses);
@@ -214,6 +241,10 @@ impl World {
         }
         assert!(links.is_empty() && topics.is_empty() && announced.is_empty());
     }
+}
+
+fn is_offer(lane: &Lane<Segments>) -> bool {
+    matches!(lane, Lane::Offer(_))
 }
 
 proptest! {

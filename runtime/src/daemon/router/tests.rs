@@ -8,6 +8,7 @@ use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
 use super::{Carry, Effect, Ending, Event, Newcomer, Router};
+use crate::exchange::NAME;
 use crate::limits::{
     AGENTS_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX, READERS_PER_TOPIC_MAX, REASON_BYTES_MAX,
     SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_PER_AGENT_MAX,
@@ -587,4 +588,110 @@ fn goodbye_frees_everything_and_peers_see_an_orderly_close() {
     bus.does(gone(1));
     bus.does(gone(2));
     assert!(bus.is_empty());
+}
+
+/// A bus whose `quiet.*` agents have no direct links: 1 is the exchange, 2 and 3 want to talk.
+fn routed() -> Bus {
+    let router = Router::new(99, [NAME.to_owned()]).with_routed(vec!["quiet.*".to_owned()]);
+    let mut bus = Bus(router);
+    let Event::Hello(newcomer) = hello(1, manifest(NAME, &[])) else { unreachable!() };
+    bus.does(Event::Hello(Newcomer { hosted_as: Some(NAME.to_owned()), ..newcomer }));
+    bus.does(hello(2, manifest("quiet.asker", &[])));
+    bus.does(hello(3, manifest("answerer", &["answer"])));
+    bus
+}
+
+/// Opens a route from 2 to 3: its two lanes.
+fn route(bus: &mut Bus) -> (LaneId, LaneId) {
+    let effects = bus.says(2, open(7, "answer"), Some(10));
+    let sent = sent_to(&effects, 1);
+    let [FromRouter::RouteWanted { lane: first, from, target }] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    assert_eq!((from.id, target.id), (AgentId(2), AgentId(3)));
+    let first = *first;
+    let effects = bus.says(1, ToRouter::OpenRoute { request: 8, first }, Some(11));
+    let sent = sent_to(&effects, 3);
+    let [FromRouter::LinkOffered { lane: second, from }] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(from.id, AgentId(2), "the target sees who really asks");
+    let second = *second;
+    let effects = bus.says(3, ToRouter::AcceptLink { lane: second }, Some(12));
+    assert_eq!(lane_of(&effects, 1), second);
+    let effects = bus.says(1, ToRouter::AcceptLink { lane: first }, Some(13));
+    let sent = sent_to(&effects, 2);
+    let [FromRouter::LinkReady { request: 7, lane, peer }] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    assert_eq!((*lane, peer.id), (first, AgentId(3)), "the opener sees whom it reached");
+    (first, second)
+}
+
+#[test]
+fn a_link_that_may_not_be_direct_passes_through_the_exchange() {
+    let mut bus = routed();
+    let (first, second) = route(&mut bus);
+    assert_ne!(first, second);
+    assert_eq!(bus.0.lanes_count(), 4);
+}
+
+#[test]
+fn a_grant_skips_the_exchange() {
+    let mut bus = routed();
+    let (first, second) = route(&mut bus);
+    let grant = GrantId(5);
+    let effects = bus.says(2, ToRouter::Grant { lane: first, grant }, Some(20));
+    assert_eq!(sent_to(&effects, 3), [FromRouter::Granted { lane: second, grant }]);
+    assert!(sent_to(&effects, 1).is_empty());
+    let effects = bus.says(3, ToRouter::Grant { lane: second, grant }, Some(21));
+    assert_eq!(sent_to(&effects, 2), [FromRouter::Granted { lane: first, grant }]);
+    let effects = bus.says(1, ToRouter::Grant { lane: second, grant }, Some(22));
+    assert_eq!(sent_to(&effects, 3), [FromRouter::Granted { lane: second, grant }]);
+}
+
+#[test]
+fn the_other_half_ends_as_the_first_one_did() {
+    let mut bus = routed();
+    let (first, second) = route(&mut bus);
+    let effects = bus.does(Event::Gone { agent: AgentId(2), reason: "killed".to_owned() });
+    let told = |effects: &[Effect<Segments>], to: u32| match sent_to(effects, to).as_slice() {
+        [FromRouter::LinkClosed { lane, code, .. }] => (*lane, code.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&effects, 1), (first, "peer-gone".to_owned()));
+    assert!(sent_to(&effects, 3).is_empty(), "what is on its way is passed on first");
+    let effects = bus.says(1, close(second, "the other side is gone"), None);
+    assert_eq!(told(&effects, 3), (second, "peer-gone".to_owned()));
+    assert_eq!(bus.0.lanes_count(), 0);
+}
+
+#[test]
+fn only_the_exchange_may_open_a_route_and_only_one_that_is_wanted() {
+    let mut bus = routed();
+    let effects = bus.says(2, open(7, "answer"), Some(10));
+    let FromRouter::RouteWanted { lane: first, .. } = sent_to(&effects, 1)[0].clone() else {
+        panic!()
+    };
+    let open_route = |first| ToRouter::OpenRoute { request: 9, first };
+    let refused = |effects: Vec<Effect<Segments>>, to| {
+        matches!(sent_to(&effects, to).as_slice(), [FromRouter::Refused { request: 9, .. }])
+    };
+    assert!(refused(bus.says(3, open_route(first), Some(11)), 3));
+    assert!(refused(bus.says(1, open_route(LaneId(99)), Some(11)), 1));
+    bus.says(1, open_route(first), Some(11));
+    assert!(refused(bus.says(1, open_route(first), Some(11)), 1), "once");
+}
+
+#[test]
+fn without_the_exchange_nothing_is_routed_and_nothing_is_direct() {
+    let mut bus = routed();
+    bus.does(Event::Gone { agent: AgentId(1), reason: "crashed".to_owned() });
+    let effects = bus.says(2, open(7, "answer"), Some(10));
+    assert!(matches!(
+        sent_to(&effects, 2).as_slice(),
+        [FromRouter::Refused { request: 7, code, .. }] if code == "starting"
+    ));
+    bus.does(hello(4, manifest("loud", &[])));
+    bus.link(4, 3, "answerer");
 }

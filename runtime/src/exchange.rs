@@ -1,0 +1,37 @@
+//! The exchange: what needs a third party on the way. Links that policy does not allow to be direct pass through it.
+//!
+//! It is an agent of the bus like others, a hosted process of its own: the daemon, which owns the bus, stays out of the way
+//! of messages, and a mistake here ends one process that is started again. It knows its callers as the router introduced
+//! them. One thread does everything; it spins while there is something to do and sleeps when there is not.
+
+mod forward;
+mod server;
+
+use anyhow::Context;
+use ipc::client::Client;
+use ipc::manifest::AgentManifest;
+use tracing::info;
+
+use crate::config::Settings;
+use crate::paths::SOCKET_NAME;
+
+/// Its name on the bus, which only the daemon's own process may bear.
+pub(crate) const NAME: &str = "exchange";
+
+/// Runs until the daemon goes away or has drained it.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    let manifest = AgentManifest {
+        name: NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        category: "bus".to_owned(),
+        priority: 5,
+        ..AgentManifest::default()
+    };
+    let socket = settings.runtime_dir.join(SOCKET_NAME);
+    let client = Client::connect(&socket, &manifest, &[])
+        .with_context(|| format!("`{NAME}` cannot come to the bus"))?;
+    info!(id = client.agent().0, "ready");
+    let ended = server::Server::new(client).run()?;
+    info!(?ended, "ends");
+    Ok(())
+}
