@@ -2,6 +2,14 @@
 
 pub(crate) mod bus;
 pub(crate) mod resolve;
+mod scratch;
+
+use std::time::{Duration, Instant};
+
+/// When something that takes microseconds counts as hung.
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
 
 /// The middle of some values; `None` of none.
 fn median(mut values: Vec<f64>) -> Option<f64> {

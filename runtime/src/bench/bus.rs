@@ -26,6 +26,8 @@ use ipc::wait::Spin;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
+mod routed;
+
 use super::median;
 
 /// `bolide bench bus`
@@ -102,6 +104,8 @@ struct Percentiles {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let allowed: Vec<usize> = affinity::allowed(&Root::machine()).iter().collect();
     let cpus = (allowed.len() > 1).then(|| (allowed[0], allowed[allowed.len() - 1]));
+    // First of all: what is started after this thread was pinned is pinned with it.
+    let routed = routed::run(arguments.messages * 10, arguments.rounds, cpus.map(|cpus| cpus.0))?;
     let (ours, theirs) = Connection::pair()?;
     let second = theirs.as_fd().try_clone_to_owned()?;
     let mut peer = PeerProcess(start_peer(arguments, second, cpus.map(|cpus| cpus.1))?);
@@ -129,7 +133,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let status = peer.0.wait()?;
     drop(ours);
     ensure!(status.success(), "the second process failed: {status}");
-    Ok(report(&rounds, cpus, arguments))
+    let mut report = report(&rounds, cpus, arguments);
+    report["throughput"]["routed_per_s"] = routed;
+    Ok(report)
 }
 
 fn start_peer(arguments: &Arguments, socket: OwnedFd, cpu: Option<usize>) -> anyhow::Result<Child> {
