@@ -8,7 +8,7 @@ use crate::header::{AgentId, GrantId, LaneId};
 use crate::manifest::AgentManifest;
 
 mod codec;
-mod fields;
+pub(crate) mod fields;
 mod structures;
 #[cfg(test)]
 mod tests;

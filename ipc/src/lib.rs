@@ -35,6 +35,8 @@ pub mod control;
 #[cfg(not(loom))]
 pub mod doorbell;
 #[cfg(not(loom))]
+pub mod exchange;
+#[cfg(not(loom))]
 pub mod floor;
 #[cfg(not(loom))]
 mod futex;

@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::paths::SOCKET_NAME;
 
 /// Its name on the bus, which only the daemon's own process may bear.
-pub(crate) const NAME: &str = "exchange";
+pub(crate) use ipc::exchange::NAME;
 
 /// Runs until the daemon goes away or has drained it.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {

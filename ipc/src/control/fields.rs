@@ -6,33 +6,33 @@ use super::codec::{DecodeError, EncodeError};
 use crate::limits::{LIST_ENTRIES_MAX, PACKET_BYTES_MAX, WORD_BYTES_MAX};
 
 /// Appends fields to one packet.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: Vec::with_capacity(256) }
     }
 
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
-    pub(super) fn u16(&mut self, value: u16) {
+    pub(crate) fn u16(&mut self, value: u16) {
         self.bytes.extend(value.to_le_bytes());
     }
 
-    pub(super) fn u32(&mut self, value: u32) {
+    pub(crate) fn u32(&mut self, value: u32) {
         self.bytes.extend(value.to_le_bytes());
     }
 
-    pub(super) fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.bytes.extend(value.to_le_bytes());
     }
 
     /// Bytes with a u16 length before them.
-    pub(super) fn block(
+    pub(crate) fn block(
         &mut self,
         field: &'static str,
         bytes: &[u8],
@@ -47,11 +47,11 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn word(&mut self, field: &'static str, word: &str) -> Result<(), EncodeError> {
+    pub(crate) fn word(&mut self, field: &'static str, word: &str) -> Result<(), EncodeError> {
         self.block(field, word.as_bytes(), WORD_BYTES_MAX)
     }
 
-    pub(super) fn list(
+    pub(crate) fn list(
         &mut self,
         field: &'static str,
         words: &[String],
@@ -64,7 +64,7 @@ impl Writer {
     }
 
     /// Fields that a later minor version may extend: a u16 length, then what `write` appends.
-    pub(super) fn extensible(
+    pub(crate) fn extensible(
         &mut self,
         field: &'static str,
         write: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
@@ -74,7 +74,17 @@ impl Writer {
         self.block(field, &inner.bytes, usize::from(u16::MAX))
     }
 
-    pub(super) fn into_packet(self) -> Result<Vec<u8>, EncodeError> {
+    /// Everything that was appended, of whatever length.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Bytes as they are; the last field.
+    pub(crate) fn rest(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+    }
+
+    pub(crate) fn into_packet(self) -> Result<Vec<u8>, EncodeError> {
         let got = self.bytes.len();
         if got > PACKET_BYTES_MAX {
             return Err(EncodeError::TooLong { field: "packet", got, max: PACKET_BYTES_MAX });
@@ -82,23 +92,28 @@ impl Writer {
         Ok(self.bytes)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn set_u32(&mut self, at: usize, value: u32) {
+    pub(crate) fn set_u32(&mut self, at: usize, value: u32) {
         self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 }
 
 /// Takes fields from foreign bytes.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
     }
 
     fn take(&mut self, field: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
@@ -115,23 +130,23 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         self.array(field).map(u8::from_le_bytes)
     }
 
-    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         self.array(field).map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         self.array(field).map(u64::from_le_bytes)
     }
 
-    pub(super) fn block(
+    pub(crate) fn block(
         &mut self,
         field: &'static str,
         max: usize,
@@ -144,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Text with a u16 length before it. Control characters are refused: these texts end in logs and on terminals.
-    pub(super) fn text(&mut self, field: &'static str, max: usize) -> Result<String, DecodeError> {
+    pub(crate) fn text(&mut self, field: &'static str, max: usize) -> Result<String, DecodeError> {
         let bytes = self.block(field, max)?;
         let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Text { field })?;
         if text.chars().any(char::is_control) {
@@ -153,11 +168,11 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    pub(super) fn word(&mut self, field: &'static str) -> Result<String, DecodeError> {
+    pub(crate) fn word(&mut self, field: &'static str) -> Result<String, DecodeError> {
         self.text(field, WORD_BYTES_MAX)
     }
 
-    pub(super) fn list(&mut self, field: &'static str) -> Result<Vec<String>, DecodeError> {
+    pub(crate) fn list(&mut self, field: &'static str) -> Result<Vec<String>, DecodeError> {
         let count = usize::from(self.u16(field)?);
         if count > LIST_ENTRIES_MAX {
             return Err(DecodeError::TooLong { field, got: count, max: LIST_ENTRIES_MAX });
@@ -166,7 +181,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The inside of what [`Writer::extensible`] wrote; what its reader leaves over is skipped.
-    pub(super) fn extensible(&mut self, field: &'static str) -> Result<Reader<'a>, DecodeError> {
+    pub(crate) fn extensible(&mut self, field: &'static str) -> Result<Reader<'a>, DecodeError> {
         self.block(field, usize::from(u16::MAX)).map(Reader::new)
     }
 }
