@@ -1,11 +1,16 @@
-//! The exchange: what needs a third party on the way. Links that policy does not allow to be direct pass through it.
+//! The exchange: what needs a third party on the way. Links that policy does not allow to be direct pass through it, and
+//! work queues live in it.
 //!
 //! It is an agent of the bus like others, a hosted process of its own: the daemon, which owns the bus, stays out of the way
 //! of messages, and a mistake here ends one process that is started again. It knows its callers as the router introduced
 //! them. One thread does everything; it spins while there is something to do and sleeps when there is not.
 
+mod callers;
 mod forward;
+pub(crate) mod priority;
+pub(crate) mod queue;
 mod server;
+mod work;
 
 use anyhow::Context;
 use ipc::client::Client;

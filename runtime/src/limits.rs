@@ -125,6 +125,16 @@ pub(crate) const ERROR_KINDS_MAX: usize = 32;
 
 /// Messages that are passed on in one direction of one route before the others have their turn.
 pub(crate) const FORWARDED_PER_TURN_MAX: usize = 256;
+/// Messages that wait for room in the lane of one caller of the exchange.
+pub(crate) const CALLER_OUTBOX_MESSAGES_MAX: usize = 2_048;
+/// Their bytes: two of the longest messages.
+pub(crate) const CALLER_OUTBOX_BYTES_MAX: usize = 2 * ipc::limits::MESSAGE_BYTES_MAX;
+/// Puts and takes of one caller that are not over.
+pub(crate) const PENDING_PER_CALLER_MAX: usize = 1_024;
+/// Dead letters in one answer; the next question names the last one.
+pub(crate) const DEAD_LETTERS_PER_ANSWER_MAX: usize = 64;
+/// Names of agents that are remembered for what they left in queues.
+pub(crate) const NAMES_KNOWN_MAX: usize = 65_536;
 /// How often a message that found no room is tried again while everything else is quiet.
 pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.

@@ -14,7 +14,7 @@
 //! | `queue.extend` | as `ack` | lease_left_ns: u64 |
 //! | `queue.handoff` | as `ack`; to: word | nothing; `to` gets a message of kind handoff with a [`Delivery`] |
 //! | `queue.status` | queue: word | [`Status`] |
-//! | `queue.dead` | queue: word; after: u64; count: u32 | MORE: [`DeadLetter`] each; last: nothing |
+//! | `queue.dead` | queue: word; after: u64; count: u32 | u16 length, [`DeadLetter`] each, at most 64 |
 //! | `queue.requeue`, `queue.drop` | queue: word; item: u64 | nothing |
 
 use std::time::Instant;
@@ -347,14 +347,19 @@ impl Queues {
 
     /// Items that are not delivered any more.
     pub fn dead(&mut self, queue: &str, deadline: Instant) -> Result<Vec<DeadLetter>, QueueError> {
-        let dead = Operation::Dead { after: 0, count: u32::MAX };
-        let request = self.link.request(dead.tool(), &dead.encode(queue)?, &[], deadline)?;
-        let mut letters = Vec::new();
+        let mut letters: Vec<DeadLetter> = Vec::new();
         loop {
-            match self.link.answer(request, deadline)? {
-                Answer::Progress(bytes) => letters.push(DeadLetter::decode(&bytes)?),
-                Answer::Done(_) => return Ok(letters),
-                Answer::Failed(error) => return Err(QueueError::Refused(error)),
+            let after = letters.last().map_or(0, |letter| letter.item);
+            let dead = Operation::Dead { after, count: u32::MAX };
+            let answer = self.call(queue, &dead, deadline)?;
+            let mut fields = Reader::new(&answer);
+            let count = letters.len();
+            while !fields.is_empty() {
+                let letter = fields.block("letter", usize::from(u16::MAX))?;
+                letters.push(DeadLetter::decode(letter)?);
+            }
+            if letters.len() == count {
+                return Ok(letters);
             }
         }
     }
@@ -372,6 +377,14 @@ impl Queues {
             Outcome::Failed(error) => Err(QueueError::Refused(error)),
         }
     }
+}
+
+/// Puts a letter behind others.
+pub fn append(bytes: &mut Vec<u8>, letter: &DeadLetter) -> Result<(), EncodeError> {
+    let mut out = Writer::new();
+    out.block("letter", &letter.encode()?, usize::from(u16::MAX))?;
+    bytes.extend(out.into_bytes());
+    Ok(())
 }
 
 fn taken(answer: Answer) -> Result<Taken, QueueError> {

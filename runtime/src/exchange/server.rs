@@ -4,16 +4,18 @@
 //! ends, what it still has is passed on and the other half is closed. Nothing here waits for one peer.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::header::LaneId;
 use ipc::limits::SPIN_NS;
-use ipc::link::{LinkReceiver, LinkSender};
+use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
 use tracing::{debug, info, warn};
 
+use super::callers::{Callers, Said};
 use super::forward::{Direction, Turn};
-use crate::limits::{FORWARD_RETRY_INTERVAL, TURNS_PER_LOOK};
+use super::work::{Work, encoded, refusal};
+use crate::limits::{FORWARD_RETRY_INTERVAL, REQUESTS_PER_TURN_MAX, TURNS_PER_LOOK};
 
 /// Why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub(super) struct Server {
     routes: BTreeMap<LaneId, Route>,
     /// From the second half to the first.
     first_of: BTreeMap<LaneId, LaneId>,
+    /// Who asks the exchange itself.
+    callers: Callers,
+    work: Work,
     draining: bool,
 }
 
@@ -53,8 +58,15 @@ struct End {
 
 impl Server {
     pub(super) fn new(client: Client) -> Self {
-        let (wanted, routes, first_of) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { client, wanted, routes, first_of, draining: false }
+        Self {
+            client,
+            wanted: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            first_of: BTreeMap::new(),
+            callers: Callers::default(),
+            work: Work::new(first_item()),
+            draining: false,
+        }
     }
 
     /// Serves until the daemon stops or is gone.
@@ -78,7 +90,8 @@ impl Server {
             if turns.is_multiple_of(TURNS_PER_LOOK) {
                 self.take_events()?;
             }
-            if self.pass_on()? {
+            let passed = self.pass_on()?;
+            if self.serve_callers()? || passed {
                 idle_since = None;
                 continue;
             }
@@ -125,9 +138,12 @@ impl Server {
     fn sleep(&mut self) -> Result<(), ClientError> {
         let waiting =
             self.routes.values().any(|route| route.there.is_waiting() || route.back.is_waiting());
-        let deadline = waiting.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
+        let behind = waiting || self.callers.is_anybody_behind();
+        let retry = behind.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
+        let deadline = [retry, self.work.next_deadline()].into_iter().flatten().min();
         // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
         let mut lanes = Vec::with_capacity(2 * self.routes.len());
+        lanes.extend(self.callers.iter_mut().map(|caller| caller.receiver.raw()));
         for route in self.routes.values_mut() {
             let Route { opener, target, there, back } = route;
             if !there.is_waiting() {
@@ -164,9 +180,7 @@ impl Server {
                     debug!(lane = lane.0, code, reason, "a link ended");
                     self.link_closed(lane, &reason)?;
                 }
-                Event::LinkOffered(offer) => {
-                    self.client.decline(offer.lane, "the exchange has no tools of its own")?;
-                }
+                Event::LinkOffered(offer) => self.offered(offer)?,
                 Event::Draining => {
                     info!(routes = self.routes.len(), "passing on what is on its way");
                     self.draining = true;
@@ -175,6 +189,83 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    fn offered(&mut self, offer: Offer) -> Result<(), ClientError> {
+        if self.draining {
+            return self.client.decline(offer.lane, "the daemon is stopping");
+        }
+        let (id, name) = (offer.from.id, offer.from.manifest.name.clone());
+        match self.client.accept(offer) {
+            Ok(link) => {
+                let (sender, receiver) = link.split();
+                self.callers.add(id, &name, sender, receiver);
+                Ok(())
+            }
+            Err(error) if is_hangup(&error) => Err(error),
+            Err(error) => {
+                // The client has declined it already.
+                warn!(%error, name, "a link was not accepted");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes requests, does what is due, sends what there is room for. True when there was a request.
+    fn serve_callers(&mut self) -> Result<bool, ClientError> {
+        let mut moved = false;
+        for lane in self.callers.lanes() {
+            for _ in 0..REQUESTS_PER_TURN_MAX {
+                let Some(caller) = self.callers.get(lane) else { break };
+                let incoming = match caller.receiver.try_receive() {
+                    Ok(None) => break,
+                    Ok(Some(incoming)) => incoming,
+                    // The router tells of an end.
+                    Err(CallError::Ended { .. }) => break,
+                    Err(error) => {
+                        warn!(%error, lane = lane.0, "a link is given up");
+                        self.client.decline(lane, &error.to_string())?;
+                        self.forget_caller(lane);
+                        break;
+                    }
+                };
+                moved = true;
+                self.asked(lane, incoming);
+            }
+        }
+        self.work.tick(&mut self.callers);
+        for caller in self.callers.iter_mut() {
+            // A link that is broken is told of by its next message.
+            caller.flush();
+        }
+        for lane in self.work.take_overfull() {
+            warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
+            self.client.decline(lane, "answers were not taken")?;
+            self.forget_caller(lane);
+        }
+        Ok(moved)
+    }
+
+    fn asked(&mut self, lane: LaneId, incoming: Incoming) {
+        match incoming {
+            Incoming::Request(request) if Work::knows(&request.tool) => {
+                self.work.asked(&mut self.callers, lane, &request);
+            }
+            Incoming::Request(request) => {
+                let text = format!("the exchange has no tool `{}`", request.tool);
+                let error = encoded(&refusal("no-such-tool", text));
+                self.callers.say(lane, request.id, Said::Failed(error));
+            }
+            Incoming::Cancelled { request } => self.work.cancelled(lane, request),
+            other => debug!(?other, "a message that the exchange has no use for"),
+        }
+    }
+
+    fn forget_caller(&mut self, lane: LaneId) {
+        self.work.link_gone(lane);
+        if let Some(agent) = self.callers.remove(lane) {
+            self.work.gone(&mut self.callers, agent);
+        }
     }
 
     /// The second half is there: the first one can be accepted.
@@ -203,6 +294,7 @@ impl Server {
     /// One half is over: what it still has goes to the other half, which is then closed.
     fn link_closed(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.wanted.retain(|_, offer| offer.lane != lane);
+        self.forget_caller(lane);
         let first = self.first_of.get(&lane).copied().unwrap_or(lane);
         if let Some(route) = self.routes.get_mut(&first) {
             // As far as there is room; who is dead or slow loses the rest, as on a direct link.
@@ -220,6 +312,12 @@ impl Server {
         self.client.decline(route.target.lane, reason)?;
         self.client.decline(route.opener.lane, reason)
     }
+}
+
+/// Ids of items grow over restarts too, so that an answer about an item of an earlier life meets nothing.
+fn first_item() -> u64 {
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(epoch.as_nanos()).unwrap_or_default()
 }
 
 fn is_hangup(error: &ClientError) -> bool {

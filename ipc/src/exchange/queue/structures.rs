@@ -123,8 +123,8 @@ pub struct Status {
     pub acked: u64,
     /// Deliveries of items that were delivered before.
     pub redelivered: u64,
-    /// Leases that ran out.
-    pub lapsed: u64,
+    /// Leases that ended without an answer while the item lived on.
+    pub returned: u64,
     /// Items that died.
     pub died: u64,
     /// Items dropped for newer ones or by people.
@@ -135,19 +135,21 @@ pub struct Status {
     pub stale: u64,
 }
 
-/// An item that is not delivered any more: item: u64; deliveries: u32; reason: u8; sender: word; payload.
+/// An item that is not delivered any more: item: u64; deliveries: u32; priority, reason: u8; bytes: u64; sender: word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Its id.
     pub item: u64,
     /// How often it was delivered.
     pub deliveries: u32,
-    /// 1 delivered too often, 2 its deadline passed, 3 other.
+    /// 1 to 10.
+    pub priority: u8,
+    /// 1 delivered as often as may be, 2 its deadline passed.
     pub reason: u8,
+    /// Its length.
+    pub bytes: u64,
     /// Whose it was.
     pub sender: String,
-    /// The item.
-    pub payload: Vec<u8>,
 }
 
 impl Options {
@@ -266,7 +268,7 @@ impl Status {
             &mut self.delivered,
             &mut self.acked,
             &mut self.redelivered,
-            &mut self.lapsed,
+            &mut self.returned,
             &mut self.died,
             &mut self.dropped,
             &mut self.rejected,
@@ -300,9 +302,10 @@ impl DeadLetter {
         let mut out = Writer::new();
         out.u64(self.item);
         out.u32(self.deliveries);
+        out.u8(self.priority);
         out.u8(self.reason);
+        out.u64(self.bytes);
         out.word("sender", &self.sender)?;
-        out.rest(&self.payload);
         Ok(out.into_bytes())
     }
 
@@ -310,7 +313,8 @@ impl DeadLetter {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Reader::new(bytes);
         let (item, deliveries) = (fields.u64("item")?, fields.u32("deliveries")?);
-        let (reason, sender) = (fields.u8("reason")?, fields.word("sender")?);
-        Ok(Self { item, deliveries, reason, sender, payload: fields.rest().to_vec() })
+        let (priority, reason) = (fields.u8("priority")?, fields.u8("reason")?);
+        let (bytes, sender) = (fields.u64("bytes")?, fields.word("sender")?);
+        Ok(Self { item, deliveries, priority, reason, bytes, sender })
     }
 }

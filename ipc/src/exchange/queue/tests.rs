@@ -78,12 +78,12 @@ proptest! {
             priority,
             lease_left_ns: left,
             sender: sender.clone(),
-            payload: payload.clone(),
+            payload,
         };
         prop_assert_eq!(Delivery::decode(&delivery.encode().unwrap()), Ok(delivery));
         let item = lease.item;
-        let letter =
-            DeadLetter { item, deliveries: lease.delivery, reason: priority, sender, payload };
+        let (deliveries, reason, bytes) = (lease.delivery, priority, left);
+        let letter = DeadLetter { item, deliveries, priority, reason, bytes, sender };
         prop_assert_eq!(DeadLetter::decode(&letter.encode().unwrap()), Ok(letter));
         for outcome in [
             PutOutcome::Stored { item },
