@@ -49,8 +49,8 @@ mod waiting;
 
 pub(crate) use self::inspect::{Counters, DeadLetter, QueueView, Refusals};
 pub(crate) use self::model::{
-    Agent, DeadLetterError, DedupId, Delivery, Effect, HandoffError, ItemId, NEVER, NackError, NameId,
-    Output, Payload, Put, PutAnswer, QueueId, Rejection, Stale, Take, TakeEnd, TakeError,
+    Agent, DeadLetterError, DedupId, Delivery, Effect, HandoffError, ItemId, NEVER, NackError,
+    NameId, Output, Payload, Put, PutAnswer, QueueId, Rejection, Stale, Take, TakeEnd, TakeError,
 };
 pub(crate) use self::options::{OptionError, Options, WhenFull};
 pub(crate) use self::record::{ApplyError, DeadReason, DropReason, Record, ReturnReason};
@@ -132,7 +132,12 @@ impl Queue {
 
     /// Gives what is there; the rest of the count waits until its time. The take is over when so many
     /// items were delivered, or with [`Effect::TakeEnded`], or with the worker.
-    pub(crate) fn take(&mut self, take: Take, now_ns: u64, out: &mut Output) -> Result<(), TakeError> {
+    pub(crate) fn take(
+        &mut self,
+        take: Take,
+        now_ns: u64,
+        out: &mut Output,
+    ) -> Result<(), TakeError> {
         self.tick(now_ns, out);
         if take.count_max == 0 || take.count_max > TAKE_ITEMS_MAX {
             return Err(TakeError::Count { got: take.count_max, max: TAKE_ITEMS_MAX });

@@ -1,6 +1,8 @@
 //! What happens to an item between its delivery and its end: acks, returns, extensions, handoffs, the
 //! end of workers, dead letters.
 
+use ipc::header::AgentId;
+
 use super::inspect::DeadLetter;
 use super::limits::DELAY_NS_MAX;
 use super::model::{
@@ -195,7 +197,8 @@ impl Queue {
                 self.end_life(Agent { name: worker.name, id: life }, out);
                 true
             }
-            _ => true,
+            // 0 is nobody.
+            _ => worker.id != AgentId(0),
         }
     }
 
@@ -204,7 +207,10 @@ impl Queue {
     pub(super) fn end_life(&mut self, worker: Agent, out: &mut Output) {
         let Self { takers, store, .. } = self;
         if store.life(worker.name) == Some(worker.id) {
-            takers.remove_all(|taker| taker.worker == worker, |taker| store.remove_taker(taker.worker));
+            takers.remove_all(
+                |taker| taker.worker == worker,
+                |taker| store.remove_taker(taker.worker),
+            );
         }
         while let Some(slot) = self.store.first_lease(worker) {
             self.give_back(slot, ReturnReason::WorkerGone, 0, out);
