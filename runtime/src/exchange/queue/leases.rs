@@ -1,6 +1,8 @@
 //! What happens to an item between its delivery and its end: acks, returns, extensions, handoffs, the
 //! end of workers, dead letters.
 
+use ipc::header::AgentId;
+
 use super::inspect::DeadLetter;
 use super::limits::DELAY_NS_MAX;
 use super::model::{
@@ -195,7 +197,8 @@ impl Queue {
                 self.end_life(Agent { name: worker.name, id: life }, out);
                 true
             }
-            _ => true,
+            // 0 is nobody.
+            _ => worker.id != AgentId(0),
         }
     }
 
