@@ -15,6 +15,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
+mod ring;
+
+pub use ring::{FLOOR_SLOTS, FloorIndex, FloorRing, FloorSlot, FloorSlots};
+
 /// One page; the line is its first 64 bytes.
 const PAGE_BYTES: usize = 4_096;
 

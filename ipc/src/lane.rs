@@ -34,7 +34,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::header::Header;
-use crate::ring::{Meta, Timing, Violation};
+use crate::ring::{Line, Meta, Timing, Violation};
 use crate::segment::LaneState;
 
 mod lender;
@@ -153,4 +153,13 @@ pub struct Message<'a> {
     pub header: Option<&'a Header>,
     /// The payload.
     pub payload: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// A message of one line, whose first word was checked.
+    #[inline]
+    fn inline(meta: Meta, line: &'a Line) -> Self {
+        let payload = &line.payload[..usize::from(meta.length)];
+        Self { meta, timing: None, header: None, payload }
+    }
 }

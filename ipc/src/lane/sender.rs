@@ -213,7 +213,7 @@ impl Sender {
             self.make_room(1, None, when)?;
         }
         self.producer.write(self.slots.slots(), meta, payload);
-        self.count(1);
+        self.messages += 1;
         Ok(())
     }
 
@@ -233,7 +233,7 @@ impl Sender {
             self.make_room(2, None, when)?;
         }
         self.producer.write_two(self.slots.slots(), meta, payload, timing);
-        self.count(1);
+        self.messages += 1;
         self.flush();
         Ok(())
     }
@@ -305,14 +305,17 @@ impl Sender {
                 break;
             }
         }
-        self.slots.header().counters.bytes_lent.store(self.bytes_lent, Ordering::Relaxed);
-        self.count(1);
+        self.messages += 1;
+        let counters = &self.slots.header().counters;
+        counters.bytes_lent.store(self.bytes_lent, Ordering::Relaxed);
+        counters.messages.store(self.messages, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Wakes whoever sleeps and has not been woken since.
+    /// Wakes whoever sleeps and has not been woken since, and lets whoever counts see what was sent.
     #[inline]
     pub fn flush(&mut self) {
+        self.slots.header().counters.messages.store(self.messages, Ordering::Relaxed);
         if self.sleepers > 0 {
             self.wake_readers();
         }
@@ -329,11 +332,6 @@ impl Sender {
     #[cfg(test)]
     pub(super) fn memory(&self) -> (&Slots, &Region) {
         (&self.slots, &self.region)
-    }
-
-    fn count(&mut self, messages: u64) {
-        self.messages += messages;
-        self.slots.header().counters.messages.store(self.messages, Ordering::Relaxed);
     }
 
     fn wake_readers(&mut self) {
@@ -374,6 +372,7 @@ impl Sender {
 
     /// Makes sure of room for so many lines and, where given, lent bytes; waits as the caller allows.
     #[cold]
+    #[inline(never)]
     fn make_room(
         &mut self,
         lines: u64,

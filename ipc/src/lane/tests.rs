@@ -521,3 +521,39 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn batch_takes_messages_of_every_kind_in_order() {
+    let (mut sender, mut receiver, _control) = link(options(64, 4096), Spin::Adaptive);
+    let long = [7; 3_000];
+    for number in 0..10u32 {
+        sender.push(meta(number), &[number as u8; 5], WhenFull::Reject).unwrap();
+    }
+    sender.send_timed(meta(10), b"timed", Timing::default(), WhenFull::Reject).unwrap();
+    let large = Large { header: None, meta: meta(11), parts: &[&long] };
+    sender.send_large(large, WhenFull::Reject).unwrap();
+    sender.push(meta(12), &[], WhenFull::Reject).unwrap();
+    sender.flush();
+    let mut seen = Vec::new();
+    let count = receiver.receive_batch(100, |message| {
+        seen.push((message.meta.correlation, message.payload.len(), message.timing.is_some()));
+    });
+    let mut expected: Vec<_> = (0..10).map(|number| (number, 5, false)).collect();
+    expected.extend([(10, 5, true), (11, 3_000, false), (12, 0, false)]);
+    assert_eq!((count, seen), (Ok(13), expected));
+    assert_eq!(receiver.counters().messages, 13);
+}
+
+#[test]
+fn batch_of_a_whole_lap_tells_its_writer_four_times() {
+    let (mut sender, mut receiver, _control) = small();
+    for number in 0..SLOTS_MIN as u32 {
+        send(&mut sender, number).unwrap();
+    }
+    let cursor = copy(receiver.cursor_fd());
+    let cursor = crate::segment::Cursor::open(cursor).unwrap();
+    let mut steps = Vec::new();
+    let count = receiver.receive_batch(SLOTS_MIN, |_| steps.push(cursor.counters().0));
+    assert_eq!(count, Ok(SLOTS_MIN));
+    assert_eq!(steps, [0, 0, 2, 2, 4, 4, 6, 6]);
+}

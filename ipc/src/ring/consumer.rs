@@ -3,7 +3,8 @@
 //! Not here: the rules (in `ring`), and what the flags mean for messages (`lane`).
 
 use super::{
-    FLAG_SECOND_LINE, FLAG_TWO_LINES, Line, Slot, Timing, Violation, WRITING, capacity_of, slot_of,
+    FLAG_SECOND_LINE, FLAG_TWO_LINES, Line, Meta, Slot, Timing, Violation, WRITING, capacity_of,
+    slot_of,
 };
 use crate::limits::INLINE_BYTES_MAX;
 use crate::sync::{Ordering, fence};
@@ -103,6 +104,25 @@ impl Consumer {
             return Ok(Found::One);
         }
         self.take_second(slots, line.meta.flags, timing)
+    }
+
+    /// The common case of [`Consumer::take`] alone: the next message of a gated ring, if it is one line that stands for
+    /// itself. Anything else, what breaks the rules too, is left where it is for `take`, which copies and checks it anew.
+    #[inline]
+    pub(crate) fn take_plain(&mut self, slots: &[Slot], line: &mut Line) -> Option<Meta> {
+        debug_assert!(!self.ungated, "rule 8 needs a second look");
+        let slot = slot_of(slots, self.position);
+        // Partner: the Release store of the stamp in `Producer::write_at`.
+        if slot.stamp.load(Ordering::Acquire) != self.position + 1 {
+            return None;
+        }
+        let word = slot.first_word();
+        if !Meta::is_plain_word(word) {
+            return None;
+        }
+        slot.copy_payload_to(line);
+        self.position += 1;
+        Some(Meta::from_word(word))
     }
 
     /// The rarer rest of [`Consumer::take`]: messages of two lines.

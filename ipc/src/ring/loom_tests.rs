@@ -37,10 +37,26 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
     builder.check(check);
 }
 
-/// A ring that is full at the start, so that the writer depends on the cursor.
+/// Both ways of taking a line.
 #[test]
 fn loom_gated_ring_reuses_slots_only_after_they_were_read() {
-    model(|| {
+    full_ring_is_read(Consumer::take_owned);
+}
+
+#[test]
+fn loom_quick_way_reads_whole_lines_in_order() {
+    full_ring_is_read(|consumer, slots| {
+        let mut line = Line::default();
+        Ok(match consumer.take_plain(slots, &mut line) {
+            Some(meta) => Owned::Message { line: Line { meta, ..line }, timing: None },
+            None => Owned::Empty,
+        })
+    });
+}
+
+/// A ring that is full at the start, so that the writer depends on the cursor.
+fn full_ring_is_read(take: fn(&mut Consumer, &[Slot]) -> Result<Owned, Violation>) {
+    model(move || {
         let shared = shared();
         let mut producer = Producer::new(&shared.slots, false);
         for value in 0..CAPACITY {
@@ -65,7 +81,7 @@ fn loom_gated_ring_reuses_slots_only_after_they_were_read() {
         let mut consumer = Consumer::new(&shared.slots);
         let mut expected = 0;
         while expected < CAPACITY + 2 {
-            match consumer.take_owned(&shared.slots).unwrap() {
+            match take(&mut consumer, &shared.slots).unwrap() {
                 Owned::Message { line, .. } => {
                     assert_eq!(number(line), expected);
                     expected += 1;

@@ -65,11 +65,23 @@ impl Slot {
         self.words[0].store(meta.to_word(), Ordering::Relaxed);
     }
 
+    /// The first word, loaded once.
+    #[inline]
+    pub(super) fn first_word(&self) -> u64 {
+        self.words[0].load(Ordering::Relaxed)
+    }
+
     /// Copies all words once, straight to where they stay: wide copies of what was just written in narrow pieces would cost
     /// more than the whole rest.
     #[inline]
     pub(super) fn copy_to(&self, line: &mut Line) {
-        line.meta = Meta::from_word(self.words[0].load(Ordering::Relaxed));
+        line.meta = Meta::from_word(self.first_word());
+        self.copy_payload_to(line);
+    }
+
+    /// [`Slot::copy_to`] without the first word.
+    #[inline]
+    pub(super) fn copy_payload_to(&self, line: &mut Line) {
         for index in 0..WORDS - 1 {
             line.set_word(index, self.words[1 + index].load(Ordering::Relaxed));
         }

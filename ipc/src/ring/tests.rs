@@ -151,6 +151,32 @@ fn reader_joins_where_the_writer_is() {
 
 proptest! {
     #[test]
+    fn quick_way_takes_what_the_full_way_takes_or_leaves_it(
+        stamp in 0u64..3, word in any::<u64>(), length in 0u16..60, flags in 0u8..=255,
+        payload in prop::array::uniform6(any::<u64>()),
+    ) {
+        let slots = slots(4);
+        let meta = Meta { length, flags, ..Meta::from_word(word) };
+        slots[0].stamp.store(stamp, Ordering::Relaxed);
+        for (slot, value) in slots[0].words.iter().zip([meta.to_word()].iter().chain(&payload)) {
+            slot.store(*value, Ordering::Relaxed);
+        }
+        let (mut quick, mut line) = (Consumer::new(&slots), Line::default());
+        let taken = quick.take_plain(&slots, &mut line);
+        let mut full = Consumer::new(&slots);
+        let expected = full.take_owned(&slots);
+        if let Some(meta) = taken {
+            let message = Owned::Message { line: Line { meta, ..line }, timing: None };
+            prop_assert_eq!(expected, Ok(message));
+            prop_assert_eq!(quick.position(), full.position());
+        } else {
+            let alone = flags & FLAGS_JOINED == 0 && matches!(expected, Ok(Owned::Message { .. }));
+            prop_assert!(!alone, "left where it is: {:?}", expected);
+            prop_assert_eq!(quick.position(), 0);
+        }
+    }
+
+    #[test]
     fn ring_behaves_like_a_bounded_queue(steps in prop::collection::vec(0u8..4, 1..400)) {
         let slots = slots(8);
         let (mut producer, mut consumer) = (Producer::new(&slots, false), Consumer::new(&slots));

@@ -1,9 +1,11 @@
-//! `bolide bench bus`: latency of the bus between two processes, beside the least that two cores can do.
+//! `bolide bench bus`: latency and throughput of the bus between two processes, beside the least that two cores can do.
 //!
 //! A second process is started from this same program and answers every message; half of a round trip is one way. Both sides
 //! touch the whole payload. Both spin without end, so a thread beside each watches the socket and ends a process whose
 //! partner is gone. The floor (one cache line there and back, nothing else) and every class are measured in
 //! turn in the same run, several rounds, and the median round counts: machines drift, ratios less so.
+//!
+//! Not here: throughput (`throughput`), which follows on the same two processes.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +31,10 @@ use serde_json::{Value, json};
 mod routed;
 
 use super::median;
+
+mod throughput;
+
+use throughput::Lanes;
 
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
@@ -127,6 +133,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
             }
         }
     }
+    let throughput = match cpus {
+        Some(_) => Lanes::offer(&ours, &control)?.measure(&ours, arguments.rounds.max(1))?,
+        None => json!({"lane_per_s": null, "why": "needs two processors"}),
+    };
     watch.expect_the_end();
     ours.send(DONE, &[])?;
     // The socket stays open until then, or the second process would take this one for dead.
@@ -134,6 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     drop(ours);
     ensure!(status.success(), "the second process failed: {status}");
     let mut report = report(&rounds, cpus, arguments);
+    report["throughput"] = throughput;
     report["throughput"]["routed_per_s"] = routed;
     Ok(report)
 }
@@ -159,6 +170,9 @@ pub(crate) fn answer(peer: &Peer) -> anyhow::Result<()> {
         for measure in MEASURES {
             ends.answer(measure, messages)?;
         }
+    }
+    if peer.cpu.is_some() {
+        Lanes::take(&socket)?.answer(&socket, peer.rounds)?;
     }
     // Whoever left before the other side has all its answers would look dead.
     ensure!(socket.receive()?.bytes == DONE, "the first process did not say that it is done");
@@ -352,5 +366,5 @@ pub(crate) fn text(report: &Value) -> String {
             (number(&class["p50_ns"]), number(&class["p99_ns"]), number(&class["p999_ns"]));
         text += &format!("{name:<20} {p50:>8.0} {p99:>8.0} {p999:>8.0} {:>8.2}\n", p50 / floor);
     }
-    text
+    text + &throughput::text(&report["throughput"])
 }

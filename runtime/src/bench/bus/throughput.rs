@@ -1,0 +1,358 @@
+//! Throughput of one lane in one direction, beside bare loops over the same memory without any check.
+//!
+//! Messages of 32 bytes. The first process writes every payload, the second reads every word of it; the second's checksum,
+//! which depends on the order too, must be the first's. What is compared takes turns within every round, and the median
+//! counts. Not here: starting the second process, and latency (`bus`).
+
+use std::array;
+use std::hint::{black_box, spin_loop};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use ipc::floor::{FLOOR_SLOTS, FloorRing};
+use ipc::header::AgentId;
+use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
+use ipc::ring::Meta;
+use ipc::segment::ControlWriter;
+use ipc::socket::Connection;
+use ipc::wait::Spin;
+use serde_json::{Value, json};
+
+use super::{REGION_BYTES, exactly, median};
+
+/// Messages in each round of each measurement: 20 ms at the highest rate, so that starting does not count.
+const MESSAGES: u64 = 4_000_000;
+/// Messages of a batch.
+const BATCH: u64 = 64;
+/// Slots of the smaller lane, the default of the bus.
+const SMALL_SLOTS: usize = 1_024;
+/// How long the writer waits for room before it gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+const WORDS: usize = 4;
+const MASK: u64 = FLOOR_SLOTS as u64 - 1;
+/// The bare reader of stamped slots says four times per lap where it is, as the lane's does.
+const QUARTER: u64 = FLOOR_SLOTS as u64 / 4;
+
+/// What is measured, in this order in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    Bare,
+    Lane,
+    BareBatched,
+    LaneBatched,
+    LaneSmall,
+    LaneSmallBatched,
+}
+
+const MEASURES: [Measure; 6] = [
+    Measure::Bare,
+    Measure::Lane,
+    Measure::BareBatched,
+    Measure::LaneBatched,
+    Measure::LaneSmall,
+    Measure::LaneSmallBatched,
+];
+
+/// The first process's ends: it writes.
+pub(super) struct Lanes {
+    bare: FloorRing,
+    /// Positions of the two bare rings; one memory serves all rounds.
+    slot: u64,
+    index: u64,
+    large: Sender,
+    small: Sender,
+}
+
+/// The second process's ends: it reads.
+pub(super) struct Readers {
+    bare: FloorRing,
+    slot: u64,
+    index: u64,
+    large: Receiver,
+    small: Receiver,
+}
+
+impl Lanes {
+    /// Makes the rings and hands them over.
+    pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
+        let bare = FloorRing::create()?;
+        let (mut large, mut small) = (sender(FLOOR_SLOTS)?, sender(SMALL_SLOTS)?);
+        let given = [
+            bare.as_fd(),
+            large.slots_fd(),
+            large.region_fd(),
+            small.slots_fd(),
+            small.region_fd(),
+            control.as_fd(),
+        ];
+        socket.send(b"rings", &given)?;
+        let cursors: [OwnedFd; 2] = exactly(socket.receive()?.descriptors)?;
+        for (sender, cursor) in [&mut large, &mut small].into_iter().zip(cursors) {
+            sender.set_control(control.as_fd().try_clone_to_owned()?)?;
+            sender.set_spin(Spin::Forever);
+            sender.attach(AgentId(1), cursor, None)?;
+        }
+        Ok(Self { bare, slot: 0, index: 0, large, small })
+    }
+
+    /// The other side of [`Lanes::offer`].
+    pub(super) fn take(socket: &Connection) -> anyhow::Result<Readers> {
+        let taken: [OwnedFd; 6] = exactly(socket.receive()?.descriptors)?;
+        let [bare, slots, region, small_slots, small_region, page] = taken;
+        let bare = FloorRing::open(bare)?;
+        let cursors = (Receiver::new_cursor(Spin::Forever)?, Receiver::new_cursor(Spin::Forever)?);
+        socket.send(b"cursors", &[cursors.0.as_fd(), cursors.1.as_fd()])?;
+        let of = AgentId(2);
+        let large = Receiver::for_link(of, slots, region, page.try_clone()?, cursors.0)?;
+        let small = Receiver::for_link(of, small_slots, small_region, page, cursors.1)?;
+        Ok(Readers { bare, slot: 0, index: 0, large, small })
+    }
+
+    /// All rounds; the first one warms up and does not count.
+    pub(super) fn measure(mut self, socket: &Connection, rounds: usize) -> anyhow::Result<Value> {
+        let mut rates: Vec<Vec<f64>> = vec![Vec::new(); MEASURES.len()];
+        let expected = (0..MESSAGES).fold(0, |sum, number| add(sum, payload(number)));
+        for round in 0..=rounds {
+            for (measure, rates) in MEASURES.iter().zip(&mut rates) {
+                // The other side is ready.
+                socket.receive()?;
+                let began = Instant::now();
+                self.write(*measure)?;
+                let answer = socket.receive()?.bytes;
+                let taken = began.elapsed();
+                ensure!(answer == expected.to_le_bytes(), "{measure:?}: messages arrived changed");
+                if round > 0 {
+                    rates.push(MESSAGES as f64 / taken.as_secs_f64());
+                }
+            }
+        }
+        let mut rates = rates.into_iter().map(median);
+        let of: [Option<f64>; MEASURES.len()] = array::from_fn(|_| rates.next().flatten());
+        Ok(json!({
+            "slots": FLOOR_SLOTS,
+            "message_bytes": WORDS * 8,
+            "messages": MESSAGES,
+            "batch": BATCH,
+            "bare_per_s": of[Measure::Bare as usize],
+            "bare_batched_per_s": of[Measure::BareBatched as usize],
+            "lane_per_s": of[Measure::Lane as usize],
+            "lane_batched_per_s": of[Measure::LaneBatched as usize],
+            "lane_1024_per_s": of[Measure::LaneSmall as usize],
+            "lane_1024_batched_per_s": of[Measure::LaneSmallBatched as usize],
+        }))
+    }
+
+    fn write(&mut self, measure: Measure) -> anyhow::Result<()> {
+        match measure {
+            Measure::Bare => write_bare(&self.bare, &mut self.slot),
+            Measure::BareBatched => write_bare_batched(&self.bare, &mut self.index),
+            Measure::Lane => write_lane(&mut self.large)?,
+            Measure::LaneBatched => write_lane_batched(&mut self.large)?,
+            Measure::LaneSmall => write_lane(&mut self.small)?,
+            Measure::LaneSmallBatched => write_lane_batched(&mut self.small)?,
+        }
+        Ok(())
+    }
+}
+
+impl Readers {
+    /// The other side of [`Lanes::measure`].
+    pub(super) fn answer(mut self, socket: &Connection, rounds: usize) -> anyhow::Result<()> {
+        for _ in 0..=rounds {
+            for measure in MEASURES {
+                if measure == Measure::Bare || measure == Measure::BareBatched {
+                    // Each of the two rings goes on where it stopped; the writer of either waits for `ready`.
+                    let reached = if measure == Measure::Bare { self.slot } else { self.index };
+                    self.bare.memory().head.0.store(reached, Ordering::Release);
+                }
+                socket.send(b"ready", &[])?;
+                let sum = match measure {
+                    Measure::Bare => read_bare(&self.bare, &mut self.slot),
+                    Measure::BareBatched => read_bare_batched(&self.bare, &mut self.index),
+                    Measure::Lane => read_lane(&mut self.large)?,
+                    Measure::LaneBatched => read_lane_batched(&mut self.large)?,
+                    Measure::LaneSmall => read_lane(&mut self.small)?,
+                    Measure::LaneSmallBatched => read_lane_batched(&mut self.small)?,
+                };
+                socket.send(&sum.to_le_bytes(), &[])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sender(slots: usize) -> anyhow::Result<Sender> {
+    Ok(Sender::for_link(LaneOptions { slots, region_bytes: REGION_BYTES })?)
+}
+
+#[inline]
+fn payload(number: u64) -> [u64; WORDS] {
+    [number, !number, number.wrapping_mul(3), number ^ 0x55]
+}
+
+/// Takes every word in, and its place.
+#[inline]
+fn add(sum: u64, [a, b, c, d]: [u64; WORDS]) -> u64 {
+    let message = a.wrapping_add(b.rotate_left(7)) ^ c.wrapping_add(d.rotate_left(19));
+    sum.rotate_left(5) ^ message
+}
+
+#[inline]
+fn to_bytes(words: [u64; WORDS]) -> [u8; WORDS * 8] {
+    let mut bytes = [0; WORDS * 8];
+    for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *chunk = word.to_le_bytes();
+    }
+    bytes
+}
+
+/// The words of a payload; of one with another length such that the checksum will not be the same.
+#[inline]
+fn from_bytes(bytes: &[u8]) -> [u64; WORDS] {
+    match bytes.as_chunks::<8>() {
+        ([a, b, c, d], []) => [*a, *b, *c, *d].map(u64::from_le_bytes),
+        _ => [u64::MAX; WORDS],
+    }
+}
+
+fn write_bare(ring: &FloorRing, position: &mut u64) {
+    let memory = ring.memory();
+    let (start, mut limit) = (*position, *position + FLOOR_SLOTS as u64);
+    for number in 0..MESSAGES {
+        let at = start + number;
+        while at >= limit {
+            spin_loop();
+            limit = memory.head.0.load(Ordering::Acquire) + FLOOR_SLOTS as u64;
+        }
+        let slot = &memory.slots[(at & MASK) as usize];
+        for (place, word) in slot.words.iter().zip(payload(number)) {
+            place.store(word, Ordering::Relaxed);
+        }
+        slot.stamp.store(at + 1, Ordering::Release);
+    }
+    *position += MESSAGES;
+}
+
+fn read_bare(ring: &FloorRing, position: &mut u64) -> u64 {
+    let memory = ring.memory();
+    let mut sum = 0;
+    for at in *position..*position + MESSAGES {
+        let slot = &memory.slots[(at & MASK) as usize];
+        while slot.stamp.load(Ordering::Acquire) != at + 1 {
+            spin_loop();
+        }
+        sum = add(sum, array::from_fn(|index| slot.words[index].load(Ordering::Relaxed)));
+        if (at + 1).is_multiple_of(QUARTER) {
+            memory.head.0.store(at + 1, Ordering::Release);
+        }
+    }
+    *position += MESSAGES;
+    sum
+}
+
+fn write_bare_batched(ring: &FloorRing, position: &mut u64) {
+    let memory = ring.memory();
+    let (start, mut limit) = (*position, *position + FLOOR_SLOTS as u64);
+    let mut number = 0;
+    while number < MESSAGES {
+        let end = MESSAGES.min(number + BATCH);
+        while start + end > limit {
+            spin_loop();
+            limit = memory.head.0.load(Ordering::Acquire) + FLOOR_SLOTS as u64;
+        }
+        for number in number..end {
+            let places = &memory.payloads[((start + number) & MASK) as usize];
+            for (place, word) in places.iter().zip(payload(number)) {
+                place.store(word, Ordering::Relaxed);
+            }
+        }
+        number = end;
+        memory.tail.0.store(start + number, Ordering::Release);
+    }
+    *position += MESSAGES;
+}
+
+fn read_bare_batched(ring: &FloorRing, position: &mut u64) -> u64 {
+    let memory = ring.memory();
+    let (mut sum, end) = (0, *position + MESSAGES);
+    while *position < end {
+        let tail = memory.tail.0.load(Ordering::Acquire);
+        if tail == *position {
+            spin_loop();
+            continue;
+        }
+        for at in *position..tail {
+            let places = &memory.payloads[(at & MASK) as usize];
+            sum = add(sum, array::from_fn(|index| places[index].load(Ordering::Relaxed)));
+        }
+        *position = tail;
+        memory.head.0.store(tail, Ordering::Release);
+    }
+    sum
+}
+
+fn write_lane(lane: &mut Sender) -> anyhow::Result<()> {
+    let when = WhenFull::WaitUntil(Instant::now() + PATIENCE);
+    for number in 0..MESSAGES {
+        lane.send(Meta::default(), &to_bytes(payload(number)), when)?;
+    }
+    Ok(())
+}
+
+fn read_lane(lane: &mut Receiver) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for _ in 0..MESSAGES {
+        sum = add(sum, from_bytes(lane.receive(None)?.payload));
+    }
+    Ok(black_box(sum))
+}
+
+fn write_lane_batched(lane: &mut Sender) -> anyhow::Result<()> {
+    let when = WhenFull::WaitUntil(Instant::now() + PATIENCE);
+    let mut number = 0;
+    while number < MESSAGES {
+        let end = MESSAGES.min(number + BATCH);
+        for number in number..end {
+            lane.push(Meta::default(), &to_bytes(payload(number)), when)?;
+        }
+        lane.flush();
+        number = end;
+    }
+    Ok(())
+}
+
+fn read_lane_batched(lane: &mut Receiver) -> anyhow::Result<u64> {
+    let (mut sum, mut left) = (0, MESSAGES);
+    while left > 0 {
+        let max = left.min(BATCH) as usize;
+        let count = lane.receive_batch(max, |message| {
+            sum = add(sum, from_bytes(message.payload));
+        })?;
+        if count == 0 {
+            spin_loop();
+        }
+        left -= count as u64;
+    }
+    Ok(sum)
+}
+
+/// The report for people.
+pub(super) fn text(report: &Value) -> String {
+    let rate = |name: &str| report[name].as_f64().unwrap_or(f64::NAN) / 1e6;
+    let mut text = format!(
+        "\none way, {} B, {} slots, batches of {}\n{:<20} {:>8} {:>8} {:>8}\n",
+        report["message_bytes"], report["slots"], report["batch"], "", "M/s", "bare M/s", "x bare"
+    );
+    for (name, lane, bare) in [
+        ("message by message", "lane_per_s", "bare_per_s"),
+        ("in batches", "lane_batched_per_s", "bare_batched_per_s"),
+        ("1,024 slots", "lane_1024_per_s", "bare_per_s"),
+        ("1,024 in batches", "lane_1024_batched_per_s", "bare_batched_per_s"),
+    ] {
+        let (lane, bare) = (rate(lane), rate(bare));
+        text += &format!("{name:<20} {lane:>8.1} {bare:>8.1} {:>8.2}\n", lane / bare);
+    }
+    text
+}
