@@ -21,9 +21,11 @@ use crate::limits::{
 /// The first four bytes of every packet: `BLDC`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
 /// The protocol version of this build, major and minor.
-pub const VERSION: (u16, u16) = (1, 0);
+pub const VERSION: (u16, u16) = (1, 1);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
+/// Types whose frames say that they may be skipped: both sides get along without them.
+const OPTIONAL_TYPES: [u16; 2] = [14, 144];
 
 /// The version that both sides will speak: equal majors, the lower minor; nothing when the majors differ.
 pub fn negotiate(theirs: (u16, u16)) -> Option<(u16, u16)> {
@@ -145,6 +147,7 @@ impl ToRouter {
             Self::Bye => 11,
             Self::Status { .. } => 12,
             Self::Report(_) => 13,
+            Self::Directory { .. } => 14,
         }
     }
 
@@ -182,7 +185,7 @@ impl ToRouter {
                 Ok(())
             }
             Self::Bye => Ok(()),
-            Self::Status { request } => {
+            Self::Status { request } | Self::Directory { request } => {
                 out.u32(*request);
                 Ok(())
             }
@@ -217,6 +220,7 @@ impl ToRouter {
             11 => Self::Bye,
             12 => Self::Status { request: request(fields)? },
             13 => Self::Report(read_report(fields)?),
+            14 => Self::Directory { request: request(fields)? },
             _ => return Ok(None),
         }))
     }
@@ -240,7 +244,7 @@ impl FromRouter {
             Self::LinkOffered { .. } | Self::LinkReady { .. } => 5,
             Self::TopicFound { .. } => 3,
             Self::ReaderJoined { .. } => 2,
-            Self::Granted { .. } | Self::Published { .. } => 1,
+            Self::Granted { .. } | Self::Published { .. } | Self::Directory { .. } => 1,
             _ => 0,
         }
     }
@@ -277,6 +281,7 @@ impl FromRouter {
             Self::Ping { .. } => 141,
             Self::Draining => 142,
             Self::Status { .. } => 143,
+            Self::Directory { .. } => 144,
         }
     }
 
@@ -315,7 +320,7 @@ impl FromRouter {
                 out.u32(*request);
                 out.u32(lane.0);
             }
-            Self::Subscribed { request } => out.u32(*request),
+            Self::Subscribed { request } | Self::Directory { request } => out.u32(*request),
             Self::TopicFound { request, lane, subject, policy, from } => {
                 out.u32(*request);
                 out.u32(lane.0);
@@ -381,6 +386,7 @@ impl FromRouter {
                 more: fields.u8("more")? != 0,
                 piece: fields.block("piece", STATUS_PIECE_BYTES_MAX)?.to_vec(),
             },
+            144 => Self::Directory { request: request(fields)? },
             _ => return Ok(None),
         }))
     }
@@ -395,7 +401,7 @@ fn packet(
     out.u16(VERSION.0);
     out.u16(VERSION.1);
     out.u16(number);
-    out.u16(0);
+    out.u16(if OPTIONAL_TYPES.contains(&number) { FLAG_OPTIONAL } else { 0 });
     out.u32(0);
     debug_assert_eq!(out.len(), FRAME_BYTES);
     write(&mut out)?;

@@ -66,6 +66,7 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         any::<u64>().prop_map(|nonce| ToRouter::Pong { nonce }),
         Just(ToRouter::Bye),
         any::<u32>().prop_map(|request| ToRouter::Status { request }),
+        any::<u32>().prop_map(|request| ToRouter::Directory { request }),
         (any::<[u64; 5]>(), prop::collection::vec((word(), any::<u64>()), 0..4)).prop_map(
             |([started, done, failed, cancelled, panicked], errors)| {
                 ToRouter::Report(Report { started, done, failed, cancelled, panicked, errors })

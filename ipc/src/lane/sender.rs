@@ -317,7 +317,9 @@ impl Sender {
 
     fn count(&mut self, messages: u64) {
         self.messages += messages;
-        self.slots.header().counters.messages.store(self.messages, Ordering::Relaxed);
+        let counters = &self.slots.header().counters;
+        counters.messages.store(self.messages, Ordering::Relaxed);
+        counters.position.store(self.producer.position(), Ordering::Relaxed);
     }
 
     fn wake_readers(&mut self) {
