@@ -102,6 +102,7 @@ fn from_router() -> impl Strategy<Value = FromRouter> {
         (any::<u32>(), lane.clone())
             .prop_map(|(request, lane)| FromRouter::Published { request, lane }),
         any::<u32>().prop_map(|request| FromRouter::Subscribed { request }),
+        any::<u32>().prop_map(|request| FromRouter::Directory { request }),
         (any::<u32>(), lane.clone(), word(), policy(), agent()).prop_map(
             |(request, lane, subject, policy, from)| FromRouter::TopicFound {
                 request,
@@ -257,4 +258,16 @@ fn long_lists_of_agents_come_in_several_packets() {
     }
     assert_eq!(seen, agents);
     assert_eq!(FromRouter::encode_agents(7, &[]).unwrap().len(), 1);
+}
+
+#[test]
+fn who_does_not_know_the_directory_may_skip_it() {
+    let packets = [
+        ToRouter::Directory { request: 1 }.encode().unwrap(),
+        FromRouter::Directory { request: 1 }.encode().unwrap(),
+    ];
+    for packet in packets {
+        assert_eq!(packet[10..12], FLAG_OPTIONAL.to_le_bytes());
+    }
+    assert_eq!(ToRouter::Bye.encode().unwrap()[10..12], [0, 0]);
 }

@@ -110,9 +110,12 @@ impl MirrorWriter {
                 Err(rustix::io::Errno::EXIST) => continue,
                 Err(error) => return Err(failed("make")(error)),
             };
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-                .map_err(failed("lock"))?;
-            // Before it was locked, another router that starts may have swept it.
+            // Before it is locked, another router that starts may take it for left over and sweep it.
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => continue,
+                Err(error) => return Err(failed("lock")(error)),
+            }
             if rustix::fs::fstat(&file).map_err(failed("look at"))?.st_nlink == 0 {
                 continue;
             }
@@ -138,7 +141,8 @@ impl MirrorWriter {
                 return self.write_all(bytes, offset);
             }
             let mut header = bytes.to_vec();
-            header[at..at + 8].copy_from_slice(&directory.generation().wrapping_sub(1).to_le_bytes());
+            header[at..at + 8]
+                .copy_from_slice(&directory.generation().wrapping_sub(1).to_le_bytes());
             self.write_all(&header, 0)
         })?;
         self.write_all(&directory.generation().to_le_bytes(), at as u64)
@@ -208,8 +212,13 @@ impl Mirror {
             found.is_file() && found.uid() == uid && found.mode() & 0o077 == 0
         };
         // Where segments lie elsewhere there is nothing to look at beforehand.
-        if !is_name(&name) || std::fs::symlink_metadata(path).is_ok_and(|found| !private(&found)) {
+        let found = std::fs::symlink_metadata(path).ok();
+        if !is_name(&name) || found.as_ref().is_some_and(|found| !private(found)) {
             return Err(MirrorError::NotOurs { name });
+        }
+        // An empty one cannot even be mapped.
+        if found.is_some_and(|found| found.len() != DIRECTORY_BYTES as u64) {
+            return Err(MirrorError::CutOff { name });
         }
         let opened = ShmemConf::new().os_id(&name).open();
         let shared = match opened {

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
 
 use super::format::{
-    BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, IDENTITY_AT, INSTANCE_AT, MAGIC, PID_AT, Place,
-    Places, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
+    BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, IDENTITY_AT, INSTANCE_AT, MAGIC, PID_AT,
+    Place, Places, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
 };
 use super::{AgentEntry, ClassEntry, LaneEntry, Picture, RouterEntry, TopicEntry};
 use crate::limits::{DIRECTORY_BYTES, DIRECTORY_PASSES_MAX, DIRECTORY_RETRIES_MAX};

@@ -104,6 +104,13 @@ pub(crate) enum Effect<D> {
         /// Which request.
         request: u32,
     },
+    /// Hand the directory over, fresh.
+    TellDirectory {
+        /// Who asks.
+        to: AgentId,
+        /// Which request.
+        request: u32,
+    },
     /// A hosted agent's counters.
     Reported {
         /// Whose.
