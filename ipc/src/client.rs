@@ -221,7 +221,8 @@ impl Client {
         }
     }
 
-    /// The bus directory, fresh. The router refreshes it for some seconds from then on; whoever looks longer asks again.
+    /// The bus directory, brought up to date. The router refreshes it for some seconds from then on; whoever looks longer
+    /// asks again.
     pub fn directory(&mut self) -> Result<directory::Reader, ClientError> {
         if self.version < DIRECTORY_SINCE {
             let message = "it is older than the directory".to_owned();

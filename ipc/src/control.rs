@@ -210,7 +210,7 @@ pub enum FromRouter {
         /// The next bytes of the text; a piece may end within a character.
         piece: Vec<u8>,
     },
-    /// The answer to `Directory`, fresh. Descriptors: the directory's segment.
+    /// The answer to `Directory`, brought up to date. Descriptors: the directory's segment.
     Directory {
         /// The request it answers.
         request: u32,

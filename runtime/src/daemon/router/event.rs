@@ -104,7 +104,7 @@ pub(crate) enum Effect<D> {
         /// Which request.
         request: u32,
     },
-    /// Hand the directory over, fresh.
+    /// Bring the directory up to date and hand it over.
     TellDirectory {
         /// Who asks.
         to: AgentId,
