@@ -310,7 +310,11 @@ proptest! {
     }
 
     #[test]
-    fn a_place_goes_back_and_forth(start in 0usize..2_000, entry in 16usize..300, capacity in 0usize..60) {
+    fn a_place_goes_back_and_forth(
+        start in 0usize..2_000,
+        entry in 16usize..300,
+        capacity in 0usize..60,
+    ) {
         let place = Place { start: start * 8, entry, capacity };
         let fits = place.start * 8 >= HEADER_WORDS * 8
             && (place.start + entry * capacity) * 8 <= DIRECTORY_BYTES;

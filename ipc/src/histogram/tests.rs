@@ -66,7 +66,10 @@ proptest! {
     }
 
     #[test]
-    fn any_counts_are_taken(counts in prop::collection::vec(any::<u64>(), BUCKETS), sum in any::<u64>()) {
+    fn any_counts_are_taken(
+        counts in prop::collection::vec(any::<u64>(), BUCKETS),
+        sum in any::<u64>(),
+    ) {
         let mut histogram = Histogram::from_parts(counts.try_into().unwrap(), sum);
         prop_assert!(histogram.quantile_ns(0.99).is_some());
         histogram.add(&histogram.clone());

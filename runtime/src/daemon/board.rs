@@ -38,16 +38,19 @@ impl Board {
         let writer = Writer::create(router).context("the bus directory cannot be made")?;
         let descriptor = writer.as_fd().try_clone_to_owned();
         let descriptor = descriptor.context("the bus directory cannot be handed out")?;
-        let mirror = MirrorWriter::create(runtime_dir, random);
-        let mirror = mirror.inspect_err(|error| {
-            let error = anyhow::format_err!("{error}");
-            debug!(%error, "the bus directory has no named mirror");
-        });
+        let mirror = match MirrorWriter::create(runtime_dir, random) {
+            Ok(mirror) => Some(mirror),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                debug!(error, "the bus directory has no named mirror");
+                None
+            }
+        };
         Ok(Self {
             writer,
             router,
             segments: Arc::new(Segments::handed_over(descriptor)),
-            mirror: mirror.ok(),
+            mirror,
             interest: Interest::default(),
         })
     }
