@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::control::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy, VERSION};
+use crate::directory;
 use crate::doorbell::Doorbell;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
@@ -31,6 +32,9 @@ mod tests;
 
 pub use error::ClientError;
 use exchange::{answer_deadline, exactly, sleep};
+
+/// The version of the control plane from which on routers have a directory.
+const DIRECTORY_SINCE: (u16, u16) = (1, 1);
 
 /// A connection to the router.
 #[derive(Debug)]
@@ -241,6 +245,24 @@ impl Client {
                 }
                 other => return Err(unexpected(other)),
             }
+        }
+    }
+
+    /// The bus directory, brought up to date. The router refreshes it for some seconds from then on; whoever looks longer
+    /// asks again.
+    pub fn directory(&mut self) -> Result<directory::Reader, ClientError> {
+        if self.version < DIRECTORY_SINCE {
+            let message = "it is older than the directory".to_owned();
+            return Err(ClientError::Refused { code: "version".to_owned(), message });
+        }
+        let request = self.request_number();
+        self.send(&ToRouter::Directory { request }, &[])?;
+        match self.answer(request)? {
+            (FromRouter::Directory { .. }, descriptors) => {
+                let [directory] = exactly(descriptors)?;
+                Ok(directory::Reader::open(directory)?)
+            }
+            (other, _) => Err(unexpected(other)),
         }
     }
 

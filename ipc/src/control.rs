@@ -135,6 +135,12 @@ pub enum ToRouter {
         /// Chosen by the client, returned in the answer.
         request: u32,
     },
+    /// Asks for the directory, and for it to be kept fresh for a while. Since 1.1; its frame says that it may be skipped, so
+    /// nobody asks a router that speaks 1.0. Descriptors: none.
+    Directory {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+    },
     /// What an agent counted since it connected, for the router's metrics; each report replaces the one before.
     Report(Report),
     /// The answer to `Ping`.
@@ -221,6 +227,11 @@ pub enum FromRouter {
         more: bool,
         /// The next bytes of the text; a piece may end within a character.
         piece: Vec<u8>,
+    },
+    /// The answer to `Directory`, brought up to date. Descriptors: the directory's segment.
+    Directory {
+        /// The request it answers.
+        request: u32,
     },
     /// The peer handed over a descriptor. Descriptors: the granted one.
     Granted {

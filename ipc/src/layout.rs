@@ -4,12 +4,13 @@
 //! in cache lines of their own. Each structure fills `SEGMENT_HEADER_BYTES`.
 
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::limits::SEGMENT_HEADER_BYTES;
+use crate::histogram::{BUCKETS, Histogram, bucket_of};
+use crate::limits::{LATENCY_SAMPLE_NS_MAX, SEGMENT_HEADER_BYTES};
 
 /// The version of all segments, major and minor.
-pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 0);
+pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 1);
 
 /// The first line of every segment but a region, written before it is handed on and never again.
 #[repr(C, align(64))]
@@ -49,6 +50,8 @@ pub(crate) struct WriterCounters {
     pub(crate) bytes_lent: AtomicU64,
     pub(crate) waits: AtomicU64,
     pub(crate) rejected: AtomicU64,
+    /// The position that is written next, as of the last whole message.
+    pub(crate) position: AtomicU64,
 }
 
 /// A cursor segment. The reader of the lane writes it.
@@ -60,15 +63,42 @@ pub(crate) struct CursorHeader {
     pub(crate) position: Alone<AtomicU64>,
     /// The reader's sleep word.
     pub(crate) sleeping: Alone<AtomicU32>,
-    pub(crate) counters: ReaderCounters,
+    pub(crate) counters: ReaderCells,
+    pub(crate) latency: LatencyCells,
 }
 
 /// Counters that the reader keeps for whoever looks.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub(crate) struct ReaderCounters {
+pub(crate) struct ReaderCells {
     pub(crate) messages: AtomicU64,
     pub(crate) lost: AtomicU64,
+}
+
+/// How long messages that carry their send time were on their way: the cells of a [`Histogram`].
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct LatencyCells {
+    pub(crate) sum_ns: AtomicU64,
+    pub(crate) counts: [AtomicU64; BUCKETS],
+}
+
+impl LatencyCells {
+    /// Counts one time. For the reader of the lane alone: two plain stores, no read-modify-write.
+    #[inline]
+    pub(crate) fn record(&self, time_ns: u64) {
+        let add = |cell: &AtomicU64, more: u64| {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        };
+        add(&self.counts[bucket_of(time_ns)], 1);
+        add(&self.sum_ns, time_ns.min(LATENCY_SAMPLE_NS_MAX));
+    }
+
+    /// Reads every cell once.
+    pub(crate) fn read(&self) -> Histogram {
+        let counts = std::array::from_fn(|bucket| self.counts[bucket].load(Ordering::Relaxed));
+        Histogram::from_parts(counts, self.sum_ns.load(Ordering::Relaxed))
+    }
 }
 
 /// A control page. The router writes it.
@@ -99,5 +129,8 @@ const _: () = assert!(offset_of!(SlotsHeader, counters) == 192);
 const _: () = assert!(offset_of!(CursorHeader, position) == 64);
 const _: () = assert!(offset_of!(CursorHeader, sleeping) == 128);
 const _: () = assert!(offset_of!(CursorHeader, counters) == 192);
+const _: () = assert!(offset_of!(SlotsHeader, counters.position) == 224);
+const _: () = assert!(offset_of!(CursorHeader, latency) == 256);
+const _: () = assert!(offset_of!(CursorHeader, latency.counts) == 264);
 const _: () = assert!(offset_of!(ControlHeader, state) == 64);
 const _: () = assert!(offset_of!(ControlHeader, epoch) == 128);

@@ -2,7 +2,7 @@
 //!
 //! `ipc/PROTOCOL.md` gives the bytes and who writes what. Reading order: [`limits`], [`header`], [`manifest`],
 //! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
-//! data plane; [`link`], [`topic`], [`client`] for programs.
+//! data plane; [`histogram`], [`directory`] for who looks on; [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, reason = "a model uses part of what it checks"))]
 
@@ -17,6 +17,7 @@ compile_error!("the bus needs 64-bit little-endian Linux with 64-bit atomics (x8
 pub mod limits;
 
 pub mod header;
+pub mod histogram;
 pub mod manifest;
 
 mod sync;
@@ -32,6 +33,8 @@ pub mod wait;
 pub mod client;
 #[cfg(not(loom))]
 pub mod control;
+#[cfg(not(loom))]
+pub mod directory;
 #[cfg(not(loom))]
 pub mod doorbell;
 #[cfg(not(loom))]

@@ -74,12 +74,45 @@ pub const POLLS_PER_LOOK: u32 = 1_024;
 /// bounds how late it learns of a dead peer.
 pub const PARK_SLICE_MS: u64 = 10;
 
+/// Times under two to this power, in nanoseconds, fall into one bucket: 32 ns, below what one cache line takes between cores.
+pub const LATENCY_EXPONENT_MIN: u32 = 5;
+/// Times from two to this power on, in nanoseconds, fall into one bucket: 17 s, beyond any deadline of the bus.
+pub const LATENCY_EXPONENT_MAX: u32 = 34;
+/// As how much one time counts in a sum at most, in nanoseconds: 18 minutes. A send time is its sender's word, and a forged
+/// one must not drown all others.
+pub const LATENCY_SAMPLE_NS_MAX: u64 = 1 << 40;
+
 const _: () = assert!(SLOTS_MIN.is_power_of_two() && SLOTS_MAX.is_power_of_two());
 const _: () = assert!(SLOTS_DEFAULT.is_power_of_two() && REGION_BYTES_DEFAULT.is_power_of_two());
 const _: () = assert!(REGION_BYTES_MIN.is_power_of_two() && REGION_BYTES_MAX.is_power_of_two());
 const _: () =
     assert!(REGION_BYTES_MIN / 2 > crate::header::HEADER_BYTES_MAX, "a chunk holds a header");
 const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize, "lengths are u32 in a slot");
+
+// --- the directory
+
+/// The directory, in bytes. A fixed size, because the segment is sealed; the sum of its tables below, rounded up.
+pub const DIRECTORY_BYTES: usize = 1_024 * 1_024;
+/// Agents in it: as many as a router takes.
+pub const DIRECTORY_AGENTS_MAX: usize = 512;
+/// Topics in it: as many as a router takes.
+pub const DIRECTORY_TOPICS_MAX: usize = 1_024;
+/// Lanes in it, one for each pair of writer and reader. More may exist; those with the lowest numbers are shown and the rest
+/// is counted.
+pub const DIRECTORY_LANES_MAX: usize = 4_096;
+/// Classes in it: the five that there are, and room.
+pub const DIRECTORY_CLASSES_MAX: usize = 8;
+/// How often a reader looks again at an entry that is being written. The writer needs less than a microsecond for one, so only
+/// a writer that died in the middle, or one that lies, is met this often.
+pub const DIRECTORY_RETRIES_MAX: usize = 64;
+/// How often a reader begins anew because the whole was refreshed meanwhile; then it takes what it has.
+pub const DIRECTORY_PASSES_MAX: usize = 8;
+/// Names that are tried for the mirror of a directory. They have 64 random bits; one is enough.
+pub const MIRROR_ATTEMPTS_MAX: usize = 4;
+/// A mirror's name, in bytes, as far as it is read.
+pub const MIRROR_NAME_BYTES_MAX: u64 = 128;
+/// Mirrors of dead routers that one start removes; the next one goes on.
+pub const MIRRORS_SWEPT_MAX: usize = 256;
 
 // --- the client library
 

@@ -12,12 +12,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::mm::ProtFlags;
 use thiserror::Error;
 
 use crate::layout::{
     CONTROL_MAGIC, CURSOR_MAGIC, ControlHeader, CursorHeader, FLAG_UNGATED, Identity, READER_POLLS,
-    SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader, WriterCounters,
+    SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader,
 };
 use crate::limits::{
     REGION_BYTES_MAX, REGION_BYTES_MIN, SEGMENT_HEADER_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN,
@@ -25,10 +24,15 @@ use crate::limits::{
 use crate::ring::Slot;
 
 mod mapping;
+mod table;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use mapping::{Mapping, SEALS, Segment, check};
+pub(crate) use table::Table;
+pub use watch::{CursorWatch, LaneCounters, ReaderCounters, SlotsWatch};
+
+use mapping::{SEALS, Segment, check};
 
 /// Why a segment cannot be made, or a received one is refused.
 #[derive(Debug, Error)]
@@ -154,7 +158,7 @@ impl Slots {
 
     /// What the writer has counted.
     pub fn counters(&self) -> LaneCounters {
-        self.header().counters.read()
+        LaneCounters::read(&self.header().counters)
     }
 
     pub(crate) fn header(&self) -> &SlotsHeader {
@@ -166,65 +170,6 @@ impl Slots {
     pub(crate) fn slots(&self) -> &[Slot] {
         // SAFETY: atomics only; readers only load. The bounds were checked when the segment was made or opened.
         unsafe { self.segment.mapping.view(SEGMENT_HEADER_BYTES, self.count) }
-    }
-}
-
-/// What a router keeps of a peer's slots: the header, mapped for reading, without a descriptor and without the ring.
-#[derive(Debug)]
-pub struct SlotsWatch {
-    mapping: Mapping,
-}
-
-impl SlotsWatch {
-    /// Checks the slots of a peer as [`Slots::open`] does, and maps their header.
-    pub fn open(descriptor: BorrowedFd<'_>) -> Result<Self, SegmentError> {
-        let role = Slots::ROLE;
-        let length = check(role, descriptor, |size| slot_count(size).is_some())?;
-        let mapping = Mapping::new(descriptor, SEGMENT_HEADER_BYTES, ProtFlags::READ)
-            .map_err(|source| SegmentError::System { action: "map", role, source })?;
-        let watch = Self { mapping };
-        let identity = &watch.header().identity;
-        check_identity(role, identity, SLOTS_MAGIC)?;
-        let count = identity.number.load(Ordering::Relaxed) as usize;
-        if slot_count(length as u64) != Some(count) {
-            return Err(SegmentError::Size { role, got: length as u64 });
-        }
-        Ok(watch)
-    }
-
-    /// What the writer has counted.
-    pub fn counters(&self) -> LaneCounters {
-        self.header().counters.read()
-    }
-
-    fn header(&self) -> &SlotsHeader {
-        // SAFETY: atomics and padding only, and this type only loads.
-        let view = unsafe { self.mapping.view::<SlotsHeader>(0, 1) };
-        &view[0]
-    }
-}
-
-/// What a lane has carried, by the writer's own count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LaneCounters {
-    /// Messages, chunks counted once.
-    pub messages: u64,
-    /// Bytes that went through the region.
-    pub bytes_lent: u64,
-    /// How often the writer had to wait for room.
-    pub waits: u64,
-    /// How many messages were refused because the lane was full.
-    pub rejected: u64,
-}
-
-impl WriterCounters {
-    fn read(&self) -> LaneCounters {
-        LaneCounters {
-            messages: self.messages.load(Ordering::Relaxed),
-            bytes_lent: self.bytes_lent.load(Ordering::Relaxed),
-            waits: self.waits.load(Ordering::Relaxed),
-            rejected: self.rejected.load(Ordering::Relaxed),
-        }
     }
 }
 
@@ -275,10 +220,9 @@ impl Cursor {
         self.polls
     }
 
-    /// What the reader has counted: messages, and positions that it lost.
-    pub fn counters(&self) -> (u64, u64) {
-        let counters = &self.header().counters;
-        (counters.messages.load(Ordering::Relaxed), counters.lost.load(Ordering::Relaxed))
+    /// What the reader has counted.
+    pub fn counters(&self) -> ReaderCounters {
+        ReaderCounters::read(self.header())
     }
 
     pub(crate) fn header(&self) -> &CursorHeader {

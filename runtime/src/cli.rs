@@ -14,6 +14,7 @@ mod progress;
 mod render;
 mod serve;
 mod status;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Command {
     Status(status::Status),
     /// List the agents on the bus
     Agents(status::Agents),
+    /// Watch agents, lanes and topics at work
+    Top(top::Top),
     /// Explain what this machine is and what Bolide makes of it
     Doctor(doctor::Doctor),
     /// Print what adding or removing packages would do, and the digest that an approval names
@@ -115,6 +118,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Agents(command) => command.run(&context),
+        Command::Top(command) => command.run(&context),
         Command::Doctor(command) => command.run(),
         Command::Plan(command) => packages::plan(command, &context),
         Command::Apply(command) => packages::apply(command, &context),

@@ -4,6 +4,7 @@
 //! clients, [`supervisor`] keeps hosted agents alive, [`http`] shows. They share two things only:
 //! the hub's bounded inbox, and the table of [`hosted`] agents.
 
+mod board;
 mod connections;
 mod health;
 mod hosted;
@@ -16,15 +17,17 @@ mod supervisor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use ipc::directory::RouterEntry;
 use ipc::socket::{BindError, Listener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use self::board::Board;
 use self::connections::Reception;
 use self::hosted::HostedTable;
 use self::hub::{Facts, Hub, ToHub};
@@ -95,14 +98,24 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
         }
     };
     let hosted = Arc::new(HostedTable::new(&settings.hosted, options.in_process));
+    let instance = random_number()?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let router = RouterEntry {
+        instance,
+        pid: std::process::id(),
+        started_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+    };
+    let random = || random_number().map_err(std::io::Error::other);
+    let board = Board::create(router, &settings.runtime_dir, random)?;
     let facts = Facts {
-        instance: random_number()?,
+        instance,
         runtime_dir: settings.runtime_dir.display().to_string(),
         metrics_addr: metrics_addr.clone(),
         hosted: Arc::clone(&hosted),
         started,
     };
-    tokio::spawn(Hub::new(facts, settings.hosted.clone(), settings.routed.clone()).run(inbox));
+    let hub = Hub::new(facts, settings.hosted.clone(), board).with_routed(settings.routed.clone());
+    let hub = tokio::spawn(hub.run(inbox));
     let reception = Arc::new(Reception::new(hub_inbox.clone(), Arc::clone(&hosted)));
     let mut accepting = tokio::spawn(reception.accept(listener));
     let (stop, stopping) = watch::channel(Stopping::No);
@@ -121,6 +134,9 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
     // The listener goes with its task, and the socket with the listener.
     accepting.abort();
     let _ = accepting.await;
+    // And the named mirror of the directory with the hub.
+    hub.abort();
+    let _ = hub.await;
     info!(?ended, "the daemon stops");
     Ok(ended)
 }

@@ -154,6 +154,21 @@ pub(crate) const HTTP_BUFFER_BYTES: usize = 16 * 1024;
 /// For the router to answer with a snapshot before a scrape or probe gives up.
 pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 
+// --- the directory
+
+/// The least time between two refreshes of the directory while somebody looks: what a person can follow, with room.
+pub(crate) const DIRECTORY_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
+/// How long whoever asked for the directory is taken to look at it; who looks longer asks again.
+pub(crate) const DIRECTORY_LOOKED_AT_FOR: Duration = Duration::from_secs(10);
+/// The least time between two refreshes because somebody asks: forty a second at most, however many ask.
+pub(crate) const DIRECTORY_ASKED_INTERVAL: Duration = Duration::from_millis(25);
+/// How often `top` shows a new picture.
+pub(crate) const TOP_INTERVAL: Duration = Duration::from_secs(1);
+/// Pictures of `top` after which it asks the daemon again: well within the time that one request lasts.
+pub(crate) const TOP_PICTURES_PER_REQUEST: u32 = 4;
+/// Rows of one table of `top`, so that a picture fits a terminal; `--json` has all.
+pub(crate) const TOP_ROWS_MAX: usize = 16;
+
 // --- files
 
 /// Bytes of a configuration file.
@@ -173,3 +188,13 @@ const _: () = assert!(
     "the client library keeps a grant of every request that waits"
 );
 const _: () = assert!(PACKETS_BURST_MAX <= PACKETS_PER_SECOND_MAX);
+const _: () = assert!(
+    TOP_INTERVAL.as_millis() * (TOP_PICTURES_PER_REQUEST as u128 + 1)
+        <= DIRECTORY_LOOKED_AT_FOR.as_millis(),
+    "the directory stays fresh while `top` runs"
+);
+const _: () = assert!(
+    AGENTS_MAX <= ipc::limits::DIRECTORY_AGENTS_MAX
+        && TOPICS_MAX <= ipc::limits::DIRECTORY_TOPICS_MAX,
+    "the directory has room for everybody"
+);

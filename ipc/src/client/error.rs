@@ -53,6 +53,9 @@ pub enum ClientError {
     /// A segment could not be made, or the peer's was refused.
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    /// The router's directory was refused.
+    #[error(transparent)]
+    Directory(#[from] crate::directory::DirectoryError),
     /// The peer's cursor or bell was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),

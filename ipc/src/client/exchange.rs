@@ -73,6 +73,7 @@ impl Client {
                 | FromRouter::LinkReady { request: of, .. }
                 | FromRouter::Published { request: of, .. }
                 | FromRouter::Subscribed { request: of }
+                | FromRouter::Directory { request: of }
                     if of == request =>
                 {
                     return Ok((message, descriptors));

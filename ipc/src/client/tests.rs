@@ -366,3 +366,24 @@ fn process_that_is_killed_at_any_moment_leaves_a_working_bus() {
         while !client.agents("victim").unwrap().is_empty() {}
     }
 }
+
+#[test]
+fn the_directory_comes_over_the_socket() {
+    let router = Router::start();
+    let mut client = connect(router.path(), "one", &[]);
+    let picture = client.directory().unwrap().read();
+    assert_eq!((picture.router.instance, picture.router.pid, picture.whole), (42, 1, true));
+    assert!(picture.agents.is_empty());
+}
+
+#[test]
+fn a_router_without_a_directory_is_not_asked_for_one() {
+    let mut client = {
+        let (ours, theirs) = Connection::pair().unwrap();
+        let welcome = FromRouter::Welcome { version: (1, 0), agent: AgentId(1), instance: 1 };
+        theirs.send(&welcome.encode().unwrap(), &[]).unwrap();
+        Client::introduce(ours, &manifest("one", &[]), b"").unwrap()
+    };
+    let Err(ClientError::Refused { code, .. }) = client.directory() else { panic!("it was asked") };
+    assert_eq!(code, "version");
+}

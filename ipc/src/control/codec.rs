@@ -24,6 +24,8 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
 pub const VERSION: (u16, u16) = (1, 1);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
+/// Types whose frames say that they may be skipped: both sides get along without them.
+const OPTIONAL_TYPES: [u16; 2] = [14, 144];
 
 /// The version that both sides will speak: equal majors, the lower minor; nothing when the majors differ.
 pub fn negotiate(theirs: (u16, u16)) -> Option<(u16, u16)> {
@@ -146,6 +148,7 @@ impl ToRouter {
             Self::Status { .. } => 12,
             Self::Report(_) => 13,
             Self::OpenRoute { .. } => 15,
+            Self::Directory { .. } => 14,
         }
     }
 
@@ -188,7 +191,7 @@ impl ToRouter {
                 Ok(())
             }
             Self::Bye => Ok(()),
-            Self::Status { request } => {
+            Self::Status { request } | Self::Directory { request } => {
                 out.u32(*request);
                 Ok(())
             }
@@ -224,6 +227,7 @@ impl ToRouter {
             12 => Self::Status { request: request(fields)? },
             13 => Self::Report(read_report(fields)?),
             15 => Self::OpenRoute { request: request(fields)?, first: lane(fields)? },
+            14 => Self::Directory { request: request(fields)? },
             _ => return Ok(None),
         }))
     }
@@ -247,7 +251,7 @@ impl FromRouter {
             Self::LinkOffered { .. } | Self::LinkReady { .. } | Self::RouteWanted { .. } => 5,
             Self::TopicFound { .. } => 3,
             Self::ReaderJoined { .. } => 2,
-            Self::Granted { .. } | Self::Published { .. } => 1,
+            Self::Granted { .. } | Self::Published { .. } | Self::Directory { .. } => 1,
             _ => 0,
         }
     }
@@ -285,6 +289,7 @@ impl FromRouter {
             Self::Draining => 142,
             Self::Status { .. } => 143,
             Self::RouteWanted { .. } => 145,
+            Self::Directory { .. } => 144,
         }
     }
 
@@ -328,7 +333,7 @@ impl FromRouter {
                 out.u32(*request);
                 out.u32(lane.0);
             }
-            Self::Subscribed { request } => out.u32(*request),
+            Self::Subscribed { request } | Self::Directory { request } => out.u32(*request),
             Self::TopicFound { request, lane, subject, policy, from } => {
                 out.u32(*request);
                 out.u32(lane.0);
@@ -399,6 +404,7 @@ impl FromRouter {
                 from: read_agent(fields)?,
                 target: Box::new(read_agent(fields)?),
             },
+            144 => Self::Directory { request: request(fields)? },
             _ => return Ok(None),
         }))
     }
@@ -413,7 +419,7 @@ fn packet(
     out.u16(VERSION.0);
     out.u16(VERSION.1);
     out.u16(number);
-    out.u16(0);
+    out.u16(if OPTIONAL_TYPES.contains(&number) { FLAG_OPTIONAL } else { 0 });
     out.u32(0);
     debug_assert_eq!(out.len(), FRAME_BYTES);
     write(&mut out)?;

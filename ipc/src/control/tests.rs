@@ -68,6 +68,7 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         any::<u64>().prop_map(|nonce| ToRouter::Pong { nonce }),
         Just(ToRouter::Bye),
         any::<u32>().prop_map(|request| ToRouter::Status { request }),
+        any::<u32>().prop_map(|request| ToRouter::Directory { request }),
         (any::<[u64; 5]>(), prop::collection::vec((word(), any::<u64>()), 0..4)).prop_map(
             |([started, done, failed, cancelled, panicked], errors)| {
                 ToRouter::Report(Report { started, done, failed, cancelled, panicked, errors })
@@ -105,6 +106,7 @@ fn from_router() -> impl Strategy<Value = FromRouter> {
         (any::<u32>(), lane.clone())
             .prop_map(|(request, lane)| FromRouter::Published { request, lane }),
         any::<u32>().prop_map(|request| FromRouter::Subscribed { request }),
+        any::<u32>().prop_map(|request| FromRouter::Directory { request }),
         (any::<u32>(), lane.clone(), word(), policy(), agent()).prop_map(
             |(request, lane, subject, policy, from)| FromRouter::TopicFound {
                 request,
@@ -260,4 +262,16 @@ fn long_lists_of_agents_come_in_several_packets() {
     }
     assert_eq!(seen, agents);
     assert_eq!(FromRouter::encode_agents(7, &[]).unwrap().len(), 1);
+}
+
+#[test]
+fn who_does_not_know_the_directory_may_skip_it() {
+    let packets = [
+        ToRouter::Directory { request: 1 }.encode().unwrap(),
+        FromRouter::Directory { request: 1 }.encode().unwrap(),
+    ];
+    for packet in packets {
+        assert_eq!(packet[10..12], FLAG_OPTIONAL.to_le_bytes());
+    }
+    assert_eq!(ToRouter::Bye.encode().unwrap()[10..12], [0, 0]);
 }

@@ -10,6 +10,7 @@ use super::lender::copy_out;
 use super::{Ended, Message, ReceiveError};
 use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header, Kind};
+use crate::histogram;
 use crate::limits::{MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
 use crate::ring::{
     self, Consumer, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, FLAG_TWO_LINES, Found, Line, Meta, Timing,
@@ -383,14 +384,29 @@ impl Receiver {
         let timing = meta.has(FLAG_TWO_LINES).then_some(&self.timing);
         Ok(match header_bytes {
             None => {
+                if let Some(timing) = timing {
+                    self.record_latency(timing.time_ns);
+                }
                 let payload = &self.line.payload[..usize::from(meta.length)];
                 Message { meta, timing, header: None, payload }
             }
             Some(size) => {
                 let header = (size > 0).then_some(&self.header);
+                if let Some(header) = header {
+                    self.record_latency(header.time_ns);
+                }
                 Message { meta, timing, header, payload: &self.assembly.bytes[size..] }
             }
         })
+    }
+
+    /// Counts how long a message was on its way. Only for one that says when it was sent: the clock is not looked at for
+    /// others.
+    #[inline(never)]
+    fn record_latency(&self, sent_ns: u64) {
+        if sent_ns != 0 {
+            self.cursor.header().latency.record(histogram::since_ns(sent_ns));
+        }
     }
 
     /// Checks the header at the start of a large message; gives its length, 0 where there is none.

@@ -309,13 +309,16 @@ impl Sender {
         let counters = &self.slots.header().counters;
         counters.bytes_lent.store(self.bytes_lent, Ordering::Relaxed);
         counters.messages.store(self.messages, Ordering::Relaxed);
+        counters.position.store(self.producer.position(), Ordering::Relaxed);
         Ok(())
     }
 
     /// Wakes whoever sleeps and has not been woken since, and lets whoever counts see what was sent.
     #[inline]
     pub fn flush(&mut self) {
-        self.slots.header().counters.messages.store(self.messages, Ordering::Relaxed);
+        let counters = &self.slots.header().counters;
+        counters.messages.store(self.messages, Ordering::Relaxed);
+        counters.position.store(self.producer.position(), Ordering::Relaxed);
         if self.sleepers > 0 {
             self.wake_readers();
         }

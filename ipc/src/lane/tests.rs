@@ -104,6 +104,34 @@ fn timed_message_arrives_with_its_second_line() {
 }
 
 #[test]
+fn only_messages_that_say_when_they_were_sent_are_timed() {
+    let (mut sender, mut receiver, _control) = small();
+    let timed = |receiver: &Receiver| receiver.memory().counters().latency;
+    send(&mut sender, 1).unwrap();
+    assert_eq!(take(&mut receiver), Some(1));
+    let untimed = Timing { time_ns: 0, deadline_ns: 0, trace: 1 };
+    sender.send_timed(meta(2), b"", untimed, WhenFull::Reject).unwrap();
+    receiver.try_receive().unwrap().unwrap();
+    assert_eq!(timed(&receiver).count(), 0);
+
+    // A minute ago, so that the bucket is known.
+    let sent_ns = crate::histogram::since_ns(0) - 60_000_000_000;
+    let timing = Timing { time_ns: sent_ns, deadline_ns: 0, trace: 1 };
+    sender.send_timed(meta(3), b"", timing, WhenFull::Reject).unwrap();
+    receiver.try_receive().unwrap().unwrap();
+    let mut header = Header::new(Kind::Event);
+    header.time_ns = sent_ns;
+    let message = Large { header: Some(&header), meta: meta(4), parts: &[b"large"] };
+    sender.send_large(message, WhenFull::Reject).unwrap();
+    receiver.try_receive().unwrap().unwrap();
+    let latency = timed(&receiver);
+    let last = crate::histogram::BUCKETS - 1;
+    assert_eq!((latency.count(), latency.counts()[last]), (2, 2));
+    assert!(latency.sum_ns() >= 120_000_000_000);
+    assert_eq!(receiver.counters().position, 6, "two messages of two lines and two of one");
+}
+
+#[test]
 fn full_lane_rejects_and_goes_on_when_read() {
     let (mut sender, mut receiver, _control) = small();
     for number in 0..SLOTS_MIN as u32 {

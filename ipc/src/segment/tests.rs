@@ -160,3 +160,24 @@ fn router_watches_the_counters_of_slots_and_refuses_what_is_none() {
         assert!(SlotsWatch::open(forged(bytes, seals, true).as_fd()).is_err());
     }
 }
+
+#[test]
+fn router_watches_cursors_and_takes_any_value() {
+    let cursor = Cursor::create(9, false).unwrap();
+    let watch = CursorWatch::open(cursor.as_fd()).unwrap();
+    cursor.header().latency.record(1_000);
+    cursor.header().counters.lost.store(3, Ordering::Relaxed);
+    let counters = watch.counters();
+    assert_eq!((counters.position, counters.lost, counters.latency.count()), (9, 3, 1));
+    assert_eq!(counters.latency.sum_ns(), 1_000);
+    for cell in &cursor.header().latency.counts {
+        cell.store(u64::MAX, Ordering::Relaxed);
+    }
+    assert_eq!(watch.counters().latency.count(), u64::MAX);
+    cursor.header().latency.record(1_000);
+    let size = SEGMENT_HEADER_BYTES as u64;
+    for (bytes, seals) in [(size, SealFlags::empty()), (size * 2, SEALS), (size, SEALS)] {
+        // The last one is sound but for its identity.
+        assert!(CursorWatch::open(forged(bytes, seals, true).as_fd()).is_err());
+    }
+}

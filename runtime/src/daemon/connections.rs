@@ -5,6 +5,7 @@
 //! Death is learnt from the kernel: the peer's process descriptor becomes readable, or its socket
 //! hangs up. No timer has a part in it.
 
+pub(crate) mod held;
 pub(crate) mod segments;
 mod transport;
 

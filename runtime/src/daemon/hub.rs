@@ -4,20 +4,24 @@
 //! is disconnected. It never waits for memory: segments were checked by the connection that
 //! received them.
 
+mod picture;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc::control::{FromRouter, ToRouter};
-use ipc::header::{AgentId, LaneId};
+use ipc::header::{AgentId, Class, LaneId};
 use ipc::limits::STATUS_PIECE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
-use super::connections::segments::{Carried, HeldLane, Segments};
+use super::board::Board;
+use super::connections::held::{Carried, HeldLane, Traffic};
+use super::connections::segments::Segments;
 use super::hosted::HostedTable;
-use super::router::{AgentView, Carry, Effect, Event, Router};
+use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
 use super::snapshot::{AgentStatus, Phase, SCHEMA, Snapshot};
 use crate::limits::FAREWELL_TIMEOUT;
 
@@ -82,40 +86,62 @@ pub(crate) struct Hub {
     facts: Facts,
     outboxes: BTreeMap<AgentId, Outbox>,
     lanes: BTreeMap<LaneId, HeldLane>,
-    /// What lanes that ended have carried.
-    ended: Carried,
+    /// What lanes that ended have carried. A class is there once it has been used; CRITICAL always is.
+    ended: BTreeMap<Class, Carried>,
+    /// What agents on the bus had to do with lanes that ended.
+    past: BTreeMap<AgentId, Traffic>,
+    board: Board,
     draining: bool,
 }
 
 impl Hub {
-    /// An empty bus that keeps `reserved` names for hosted agents.
-    pub(crate) fn new(facts: Facts, reserved: Vec<String>, routed: Vec<String>) -> Self {
+    /// An empty bus that keeps `reserved` names for hosted agents, and is shown on `board`.
+    pub(crate) fn new(facts: Facts, reserved: Vec<String>, board: Board) -> Self {
         Self {
-            router: Router::new(facts.instance, reserved).with_routed(routed),
+            router: Router::new(facts.instance, reserved),
             facts,
             outboxes: BTreeMap::new(),
             lanes: BTreeMap::new(),
-            ended: Carried::default(),
+            ended: BTreeMap::from([(Class::Critical, Carried::default())]),
+            past: BTreeMap::new(),
+            board,
             draining: false,
         }
+    }
+
+    /// The same, where links from and to agents of such names pass through the exchange.
+    pub(crate) fn with_routed(mut self, patterns: Vec<String>) -> Self {
+        self.router = self.router.with_routed(patterns);
+        self
     }
 
     /// Works until every sender is gone.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<ToHub>) {
         loop {
-            let next = match self.router.next_deadline() {
-                None => inbox.recv().await,
+            let deadlines = [self.router.next_deadline(), self.board.next_refresh()];
+            let next = match deadlines.into_iter().flatten().min() {
+                None => Some(inbox.recv().await),
                 Some(deadline) => {
                     let wait = deadline.saturating_sub(self.now());
-                    match tokio::time::timeout(wait, inbox.recv()).await {
-                        Ok(next) => next,
-                        Err(_elapsed) => Some(ToHub::Event(Box::new(Event::Tick))),
-                    }
+                    tokio::time::timeout(wait, inbox.recv()).await.ok()
                 }
             };
-            let Some(message) = next else { return };
-            self.handle(message);
+            match next {
+                Some(None) => return,
+                Some(Some(message)) => self.handle(message),
+                None => self.feed(Event::Tick),
+            }
+            // Here, because a busy inbox never lets the timeout come.
+            if self.board.next_refresh().is_some_and(|due| due <= self.now()) {
+                self.show();
+            }
         }
+    }
+
+    /// Brings the directory up to date.
+    fn show(&mut self) {
+        let picture = self.picture();
+        self.board.show(&picture, self.now());
     }
 
     fn handle(&mut self, message: ToHub) {
@@ -161,20 +187,24 @@ impl Hub {
     /// Carries one effect out. Gives the agent back whose outbox is full, after disconnecting it.
     fn carry_out(&mut self, effect: Effect<Arc<Segments>>) -> Option<AgentId> {
         match effect {
-            Effect::Send { to, message, carry } => return self.send(to, message, carry),
+            Effect::Send { to, message, carry } => {
+                self.follow_readers(&message, &carry);
+                return self.send(to, message, carry);
+            }
             Effect::Close { agent } => self.close(agent),
             Effect::LaneOpened { lane, first, second } => {
-                self.lanes.insert(lane, HeldLane::new(&first, second.as_deref()));
+                let writers = self.router.writers(lane).unwrap_or_default();
+                // Every lane is shared memory.
+                let held = HeldLane::new(Class::Critical, writers, &first, second.as_deref());
+                self.lanes.insert(lane, held);
+                self.board.changed();
             }
-            Effect::LaneEnded { lane, ending } => {
-                if let Some(mut held) = self.lanes.remove(&lane) {
-                    self.ended = self.ended.plus(held.carried());
-                    held.end(ending);
-                }
-            }
+            Effect::LaneEnded { lane, ending } => self.end_lane(lane, ending),
             Effect::TellStatus { to, request } => return self.tell_status(to, request),
+            Effect::TellDirectory { to, request } => return self.tell_directory(to, request),
             Effect::Reported { name, report } => self.facts.hosted.reported(&name, report),
             Effect::Arrived { info, hosted } => {
+                self.board.changed();
                 let (name, pid) = (info.manifest.name, info.pid);
                 if hosted {
                     info!(agent = name, pid, "hosted agent is on the bus");
@@ -183,7 +213,9 @@ impl Hub {
                     debug!(agent = name, pid, "agent is on the bus");
                 }
             }
-            Effect::Left { name, hosted, reason, .. } => {
+            Effect::Left { agent, name, hosted, reason } => {
+                self.past.remove(&agent);
+                self.board.changed();
                 if hosted {
                     info!(agent = name, reason, "hosted agent left the bus");
                     self.facts.hosted.left(&name);
@@ -193,6 +225,38 @@ impl Hub {
             }
         }
         None
+    }
+
+    /// Who reads a topic is counted from the moment its writer is told.
+    fn follow_readers(&mut self, message: &FromRouter, carry: &Carry<Arc<Segments>>) {
+        match (message, carry) {
+            (FromRouter::ReaderJoined { lane, reader }, Carry::Reader(segments)) => {
+                if let Some(held) = self.lanes.get_mut(lane) {
+                    held.join(*reader, segments);
+                }
+            }
+            (FromRouter::ReaderLeft { lane, reader }, _) => {
+                if let Some(held) = self.lanes.get_mut(lane) {
+                    let taken = held.leave(*reader);
+                    self.past.entry(*reader).or_default().add(taken);
+                }
+            }
+            _ => return,
+        }
+        self.board.changed();
+    }
+
+    /// Keeps what a lane has carried, and tells both sides that it is over.
+    fn end_lane(&mut self, lane: LaneId, ending: Ending) {
+        let Some(mut held) = self.lanes.remove(&lane) else { return };
+        held.refresh();
+        self.ended.entry(held.class()).or_default().add(&held.carried());
+        for (agent, traffic) in held.traffic() {
+            // Those of an agent that is leaving go with `Left`, which comes after.
+            self.past.entry(agent).or_default().add(traffic);
+        }
+        held.end(ending);
+        self.board.changed();
     }
 
     fn send(
@@ -244,9 +308,26 @@ impl Hub {
         None
     }
 
+    fn tell_directory(&mut self, to: AgentId, request: u32) -> Option<AgentId> {
+        let (segments, stale) = self.board.asked(self.now());
+        if stale {
+            self.show();
+        }
+        self.send(to, FromRouter::Directory { request }, Carry::Grant(segments))
+    }
+
     fn snapshot(&mut self) -> Snapshot {
-        let live = self.lanes.values_mut().map(HeldLane::carried);
-        let carried = live.fold(self.ended, Carried::plus);
+        if self.board.is_old(self.now()) {
+            // Somebody looks at numbers; who reads the mirror has them as fresh.
+            self.show();
+        }
+        self.lanes.values_mut().for_each(HeldLane::refresh);
+        let entries = self.class_entries();
+        let by_class = entries.iter().filter_map(|entry| {
+            let class = Class::from_number(entry.class)?;
+            Some((class.name(), picture::class_status(entry)))
+        });
+        let classes: BTreeMap<_, _> = by_class.collect();
         let facts = &self.facts;
         let phase = match (self.draining, facts.hosted.all_came_up()) {
             (true, _) => Phase::Draining,
@@ -265,8 +346,9 @@ impl Hub {
             agents: self.router.agents().map(status_of).collect(),
             hosted: facts.hosted.statuses(),
             lanes: self.router.lanes_count(),
-            messages: BTreeMap::from([("critical", carried.messages)]),
-            rejected: BTreeMap::from([("critical", carried.rejected)]),
+            messages: classes.iter().map(|(class, one)| (*class, one.messages)).collect(),
+            rejected: classes.iter().map(|(class, one)| (*class, one.rejected)).collect(),
+            classes,
             refused: self.router.refused().clone(),
         }
     }

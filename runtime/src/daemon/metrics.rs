@@ -6,11 +6,15 @@
 
 use std::collections::HashMap;
 
+use ipc::histogram::{self, Histogram};
+use ipc::limits::{LATENCY_EXPONENT_MAX, LATENCY_EXPONENT_MIN};
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as Buckets, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use super::snapshot::{HostedState, Snapshot};
+use super::snapshot::{ClassStatus, HostedState, Snapshot};
 
 /// What the daemon's own process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,29 +76,65 @@ impl SnapshotCollector {
     fn bus(&self) -> Vec<MetricFamily> {
         let snapshot = &self.snapshot;
         let build = [("version", snapshot.version), ("arch", std::env::consts::ARCH)];
-        let messages =
-            snapshot.messages.iter().map(|(class, count)| sample(&[("class", class)], *count));
-        let dropped = snapshot.rejected.iter();
-        let dropped =
-            dropped.map(|(class, count)| sample(&[("class", class), ("reason", "full")], *count));
+        let by_class = |value: fn(&ClassStatus) -> u64| {
+            let classes = snapshot.classes.iter();
+            classes.map(move |(class, one)| sample(&[("class", class)], value(one)))
+        };
+        let dropped = snapshot.classes.iter().flat_map(|(class, one)| {
+            [("full", one.rejected), ("lapped", one.lost)]
+                .map(|(reason, count)| sample(&[("class", class), ("reason", reason)], count))
+        });
         vec![
             gauge("bolide_build_info", "The program that runs; always 1.", [sample(&build, 1)]),
             counter(
                 "bolide_bus_messages_total",
                 "Messages that went over the bus, by class.",
-                messages,
+                by_class(|one| one.messages),
             ),
             counter(
                 "bolide_bus_dropped_total",
-                "Messages that the bus did not take; their senders were told.",
+                "Messages that a full lane did not take, whose senders were told, and lines that a \
+                 slow reader of a lossy topic lost.",
                 dropped,
             ),
+            counter(
+                "bolide_bus_lent_bytes_total",
+                "Bytes that travelled through the regions of lanes.",
+                by_class(|one| one.bytes_lent),
+            ),
+            counter(
+                "bolide_bus_waits_total",
+                "How often a sender waited for room in a lane.",
+                by_class(|one| one.waits),
+            ),
+            gauge(
+                "bolide_bus_depth_lines",
+                "Lines that were written and not read yet.",
+                by_class(|one| one.depth),
+            ),
+            self.latency(),
             gauge(
                 "bolide_bus_lanes",
                 "Lanes that carry messages; a link has two, a topic one.",
                 [sample(&[], snapshot.lanes as u64)],
             ),
         ]
+    }
+
+    fn latency(&self) -> MetricFamily {
+        let metrics = self.snapshot.classes.iter().map(|(class, one)| {
+            let mut metric = Metric::from_label(sample(&[("class", class)], 0).0);
+            metric.set_histogram(buckets(&one.histogram));
+            metric
+        });
+        let mut family = MetricFamily::default();
+        family.set_name("bolide_bus_latency_seconds".to_owned());
+        let help = "One-way time of messages that say when they were sent, from there until they \
+                    were read.";
+        family.set_help(help.to_owned());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(metrics.collect());
+        family
     }
 
     fn agents(&self) -> Vec<MetricFamily> {
@@ -162,6 +202,22 @@ impl SnapshotCollector {
             gauge("process_resident_memory_bytes", "Resident memory of the daemon.", resident),
         ]
     }
+}
+
+/// Ours with one bucket for each power of two: the edges are edges of ours, so nothing is guessed.
+fn buckets(histogram: &Histogram) -> Buckets {
+    let edge = |exponent: u32| {
+        let edge_ns = 1u64 << exponent;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(edge_ns as f64 / 1e9);
+        bucket.set_cumulative_count(histogram.count_before(histogram::bucket_of(edge_ns)));
+        bucket
+    };
+    let mut buckets = Buckets::default();
+    buckets.set_bucket((LATENCY_EXPONENT_MIN + 1..=LATENCY_EXPONENT_MAX).map(edge).collect());
+    buckets.set_sample_count(histogram.count());
+    buckets.set_sample_sum(histogram.sum_ns() as f64 / 1e9);
+    buckets
 }
 
 type Sample = (Vec<LabelPair>, f64);

@@ -25,6 +25,7 @@ pub(crate) mod subject;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -280,6 +281,9 @@ impl<D: Clone> Router<D> {
             }
             (ToRouter::Status { request }, None) if asks(&request) => {
                 out.push(Effect::TellStatus { to: agent, request });
+            }
+            (ToRouter::Directory { request }, None) if asks(&request) => {
+                out.push(Effect::TellDirectory { to: agent, request });
             }
             (ToRouter::Report(report), None) => {
                 let reporter = self.agents.get(&agent).filter(|agent| agent.hosted);

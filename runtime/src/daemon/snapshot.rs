@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ipc::histogram::Histogram;
 use serde::Serialize;
 
 /// The name and version of this form.
@@ -37,8 +38,49 @@ pub(crate) struct Snapshot {
     pub(crate) messages: BTreeMap<&'static str, u64>,
     /// Messages that a full lane did not take, by class; their sender was told.
     pub(crate) rejected: BTreeMap<&'static str, u64>,
+    /// The same and more, by class.
+    pub(crate) classes: BTreeMap<&'static str, ClassStatus>,
     /// Refusals since the start, by code.
     pub(crate) refused: BTreeMap<&'static str, u64>,
+}
+
+/// What one class of lanes has carried since the start, ended lanes included.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct ClassStatus {
+    /// Lanes now.
+    pub(crate) lanes: u32,
+    /// Lines between writers and readers now.
+    pub(crate) depth: u64,
+    /// Messages.
+    pub(crate) messages: u64,
+    /// Messages that a full lane did not take.
+    pub(crate) rejected: u64,
+    /// Positions that slow readers of topics lost.
+    pub(crate) lost: u64,
+    /// Bytes lent.
+    pub(crate) bytes_lent: u64,
+    /// How often a writer waited for room.
+    pub(crate) waits: u64,
+    /// One-way times of messages that said when they were sent.
+    pub(crate) latency: LatencyStatus,
+    /// The same in full, for metrics.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram,
+}
+
+/// One-way times in short; those of nothing are absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct LatencyStatus {
+    /// How many messages said when they were sent.
+    pub(crate) count: u64,
+    /// Their times together.
+    pub(crate) sum_ns: u64,
+    /// The median.
+    pub(crate) p50_ns: Option<u64>,
+    /// What 99 of a hundred stay within.
+    pub(crate) p99_ns: Option<u64>,
+    /// What 999 of a thousand stay within.
+    pub(crate) p999_ns: Option<u64>,
 }
 
 /// What the daemon is doing.

@@ -70,6 +70,10 @@ impl Daemon {
         self.directory.path().join("run/bolide.sock")
     }
 
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
     pub(crate) fn client(&self, name: &str) -> Client {
         Client::connect(&self.socket(), &client_manifest(name), &[]).unwrap()
     }

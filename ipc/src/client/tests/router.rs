@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy, VERSION};
+use crate::directory::{RouterEntry, Writer};
 use crate::header::{AgentId, LaneId};
 use crate::segment::{ControlWriter, LaneState, check_cursor, check_region, check_slots};
 use crate::socket::{Connection, Listener, ReceiveError};
@@ -209,6 +210,11 @@ impl State {
             ToRouter::Pong { nonce } => assert_eq!(nonce, 5),
             ToRouter::OpenRoute { .. } => panic!("these tests have no exchange"),
             ToRouter::Bye | ToRouter::Report(_) => {}
+            ToRouter::Directory { request } => {
+                let router = RouterEntry { instance: 42, pid: 1, started_ns: 2 };
+                let directory = Writer::create(router).unwrap();
+                self.tell(me, &FromRouter::Directory { request }, &[directory.as_fd()]);
+            }
             ToRouter::Status { request } => {
                 let piece = b"{}".to_vec();
                 self.tell(me, &FromRouter::Status { request, more: false, piece }, &[]);

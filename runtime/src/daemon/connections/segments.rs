@@ -1,19 +1,18 @@
 //! The descriptors that came with a message: checked before anybody else sees them, passed on by
-//! the part they play, and of open lanes only what counting and closing need.
+//! the part they play.
 //!
-//! The daemon writes control pages and nothing else that it shares. Of the slots it maps the header
-//! for reading, to count; rings, cursors, regions and bells pass through unmapped.
+//! The daemon writes control pages and its directory, and nothing else that it shares. Of slots it
+//! maps the header for reading and of cursors the whole, to count; rings, regions and bells pass
+//! through unmapped. Not here: what is counted (`held`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ipc::control::ToRouter;
-use ipc::segment::{
-    ControlWriter, LaneState, SegmentError, SlotsWatch, check_cursor, check_region,
-};
+use ipc::segment::{ControlWriter, CursorWatch, SegmentError, SlotsWatch, check_region};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use crate::daemon::router::{Carry, Ending};
+use crate::daemon::router::Carry;
 
 /// Why descriptors are not passed on.
 #[derive(Debug, thiserror::Error)]
@@ -35,34 +34,12 @@ pub(crate) struct Segments {
     slots: Option<OwnedFd>,
     watch: Option<Arc<SlotsWatch>>,
     cursor: Option<OwnedFd>,
+    reader: Option<Arc<CursorWatch>>,
     region: Option<OwnedFd>,
     bell: Option<OwnedFd>,
+    /// Whatever travels alone: what a peer granted, or the directory.
     granted: Option<OwnedFd>,
     control: Option<Arc<ControlWriter>>,
-}
-
-/// An open lane, or a link's two.
-#[derive(Debug)]
-pub(crate) struct HeldLane {
-    control: Option<Arc<ControlWriter>>,
-    writers: Vec<Counted>,
-}
-
-/// One writer's slots and the most it has ever shown: its memory is its own, a counter of ours
-/// never sinks.
-#[derive(Debug)]
-struct Counted {
-    slots: Arc<SlotsWatch>,
-    shown: Carried,
-}
-
-/// What lanes carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Carried {
-    /// Messages.
-    pub(crate) messages: u64,
-    /// Messages that were refused because a lane was full.
-    pub(crate) rejected: u64,
 }
 
 impl Segments {
@@ -80,7 +57,7 @@ impl Segments {
             | ToRouter::OpenRoute { .. }
             | ToRouter::AcceptLink { .. } => {
                 segments.take_slots(next()?)?;
-                segments.cursor = Some(checked(next()?, check_cursor)?);
+                segments.take_cursor(next()?)?;
                 segments.region = Some(checked(next()?, check_region)?);
                 segments.bell = Some(checked_bell(next()?)?);
             }
@@ -89,7 +66,7 @@ impl Segments {
                 segments.region = Some(checked(next()?, check_region)?);
             }
             ToRouter::JoinTopic { .. } => {
-                segments.cursor = Some(checked(next()?, check_cursor)?);
+                segments.take_cursor(next()?)?;
                 segments.bell = Some(checked_bell(next()?)?);
             }
             // Whatever it is, it is for the peer to judge; the daemon only carries it.
@@ -110,6 +87,7 @@ impl Segments {
             slots: None,
             watch: None,
             cursor: None,
+            reader: None,
             region: None,
             bell: None,
             granted: None,
@@ -121,6 +99,32 @@ impl Segments {
         self.watch = Some(Arc::new(SlotsWatch::open(descriptor.as_fd())?));
         self.slots = Some(descriptor);
         Ok(())
+    }
+
+    fn take_cursor(&mut self, descriptor: OwnedFd) -> Result<(), SegmentError> {
+        self.reader = Some(Arc::new(CursorWatch::open(descriptor.as_fd())?));
+        self.cursor = Some(descriptor);
+        Ok(())
+    }
+
+    /// A descriptor of the daemon's own, to be handed over as a granted one is.
+    pub(crate) fn handed_over(descriptor: OwnedFd) -> Self {
+        Self { granted: Some(descriptor), ..Self::none() }
+    }
+
+    /// The header of the slots that came.
+    pub(super) fn watch(&self) -> Option<&Arc<SlotsWatch>> {
+        self.watch.as_ref()
+    }
+
+    /// The cursor that came.
+    pub(super) fn reader(&self) -> Option<&Arc<CursorWatch>> {
+        self.reader.as_ref()
+    }
+
+    /// The control page that was made.
+    pub(super) fn control(&self) -> Option<&Arc<ControlWriter>> {
+        self.control.as_ref()
     }
 
     fn control_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -174,57 +178,4 @@ fn with_control<'a>(side: &'a Segments, control: &'a Segments) -> Vec<Option<Bor
     let mut all = side.side().to_vec();
     all.push(control.control_fd());
     all
-}
-
-impl HeldLane {
-    /// What is kept of a lane's segments while it is open.
-    pub(crate) fn new(first: &Segments, second: Option<&Segments>) -> Self {
-        let slots = [Some(first), second].into_iter().flatten().filter_map(|one| one.watch.clone());
-        let counted = |slots| Counted { slots, shown: Carried::default() };
-        Self { control: first.control.clone(), writers: slots.map(counted).collect() }
-    }
-
-    /// What it has carried so far.
-    pub(crate) fn carried(&mut self) -> Carried {
-        self.writers.iter_mut().map(Counted::read).fold(Carried::default(), Carried::plus)
-    }
-
-    /// Tells both sides, and whoever sleeps on the lane, that it is over.
-    pub(crate) fn end(&self, ending: Ending) {
-        self.set(match ending {
-            Ending::Closed => LaneState::Closed,
-            Ending::PeerGone => LaneState::PeerGone,
-            Ending::Revoked => LaneState::Revoked,
-        });
-    }
-
-    /// Tells both sides that nothing new is to be begun.
-    pub(crate) fn drain(&self) {
-        self.set(LaneState::Draining);
-    }
-
-    fn set(&self, state: LaneState) {
-        if let Some(control) = &self.control {
-            control.set(state);
-        }
-    }
-}
-
-impl Counted {
-    fn read(&mut self) -> Carried {
-        let counters = self.slots.counters();
-        self.shown.messages = self.shown.messages.max(counters.messages);
-        self.shown.rejected = self.shown.rejected.max(counters.rejected);
-        self.shown
-    }
-}
-
-impl Carried {
-    /// The sum, at most the largest number there is.
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            messages: self.messages.saturating_add(other.messages),
-            rejected: self.rejected.saturating_add(other.rejected),
-        }
-    }
 }

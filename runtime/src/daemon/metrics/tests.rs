@@ -5,6 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::daemon::snapshot::{HostedStatus, Phase, SCHEMA, Tasks};
 
+fn class() -> ClassStatus {
+    let mut histogram = Histogram::default();
+    for time_ns in [20, 100, 100, 1_000, 20_000_000_000] {
+        histogram.record(time_ns);
+    }
+    ClassStatus { messages: 42, lost: 3, depth: 7, histogram, ..ClassStatus::default() }
+}
+
 pub(crate) fn snapshot() -> Snapshot {
     Snapshot {
         schema: SCHEMA,
@@ -28,6 +36,7 @@ pub(crate) fn snapshot() -> Snapshot {
         lanes: 6,
         messages: BTreeMap::from([("critical", 42)]),
         rejected: BTreeMap::from([("critical", 0)]),
+        classes: BTreeMap::from([("critical", class())]),
         refused: BTreeMap::from([("limit", 1)]),
     }
 }
@@ -46,6 +55,8 @@ fn check(line: &str) {
 fn values_stand_under_their_names_and_labels() {
     check("bolide_bus_messages_total{class=\"critical\"} 42");
     check("bolide_bus_dropped_total{class=\"critical\",reason=\"full\"} 0");
+    check("bolide_bus_dropped_total{class=\"critical\",reason=\"lapped\"} 3");
+    check("bolide_bus_depth_lines{class=\"critical\"} 7");
     check("bolide_bus_lanes 6");
     check("bolide_agents{state=\"up\"} 1");
     check("bolide_agents{state=\"failed\"} 0");
@@ -56,6 +67,22 @@ fn values_stand_under_their_names_and_labels() {
     check("bolide_errors_total{agent=\"router\",kind=\"limit\"} 1");
     check("bolide_errors_total{agent=\"echo\",kind=\"bad \\\"kind\\\"\\n\"} 4");
     check("process_open_fds 9");
+}
+
+#[test]
+fn latencies_are_a_histogram() {
+    let bucket = |edge: &str, count: u64| {
+        check(&format!(
+            "bolide_bus_latency_seconds_bucket{{class=\"critical\",le=\"{edge}\"}} {count}"
+        ));
+    };
+    bucket("0.000000064", 1);
+    bucket("0.000000128", 3);
+    bucket("0.000001024", 4);
+    bucket("17.179869184", 4);
+    bucket("+Inf", 5);
+    check("bolide_bus_latency_seconds_count{class=\"critical\"} 5");
+    check("bolide_bus_latency_seconds_sum{class=\"critical\"} 20.00000122");
 }
 
 #[test]
@@ -83,7 +110,11 @@ fn linters_find_nothing() {
             }
             _ => {
                 let name = line.split(['{', ' ']).next().unwrap();
-                assert!(kinds.contains_key(name), "{name} has no type");
+                let of_histogram = ["_bucket", "_sum", "_count"].iter().any(|part| {
+                    let family = name.strip_suffix(part).and_then(|name| kinds.get(name));
+                    family.is_some_and(|kind| kind == "histogram")
+                });
+                assert!(of_histogram || kinds.contains_key(name), "{name} has no type");
                 let series_name = line.rsplit_once(' ').unwrap().0.to_owned();
                 assert!(series.insert(series_name), "twice: {line}");
             }

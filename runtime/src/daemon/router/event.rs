@@ -104,6 +104,13 @@ pub(crate) enum Effect<D> {
         /// Which request.
         request: u32,
     },
+    /// Bring the directory up to date and hand it over.
+    TellDirectory {
+        /// Who asks.
+        to: AgentId,
+        /// Which request.
+        request: u32,
+    },
     /// A hosted agent's counters.
     Reported {
         /// Whose.

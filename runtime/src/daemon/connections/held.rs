@@ -1,0 +1,287 @@
+//! What the daemon keeps of open lanes: their control pages, to close them, and the headers of their
+//! writers and readers, to count.
+//!
+//! That memory is its owners'; every number is taken as it comes, and what was shown once never
+//! sinks.
+
+use std::sync::Arc;
+
+use ipc::directory::LaneEntry;
+use ipc::header::{AgentId, Class, LaneId};
+use ipc::histogram::Histogram;
+use ipc::segment::{ControlWriter, CursorWatch, LaneCounters, LaneState, SlotsWatch};
+
+use super::segments::Segments;
+use crate::daemon::router::Ending;
+
+/// An open lane, or a link's two.
+#[derive(Debug)]
+pub(crate) struct HeldLane {
+    control: Option<Arc<ControlWriter>>,
+    class: Class,
+    topic: bool,
+    directions: Vec<Direction>,
+    /// What readers that left a topic had counted.
+    departed: Carried,
+}
+
+/// One writer and those who read it.
+#[derive(Debug)]
+struct Direction {
+    writer: AgentId,
+    slots: Arc<SlotsWatch>,
+    sent: LaneCounters,
+    readers: Vec<HeldReader>,
+}
+
+#[derive(Debug)]
+struct HeldReader {
+    agent: AgentId,
+    cursor: Arc<CursorWatch>,
+    position: u64,
+    taken: u64,
+    lost: u64,
+    latency: Histogram,
+}
+
+/// What lanes carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// Messages.
+    pub(crate) messages: u64,
+    /// Messages that were refused because a lane was full.
+    pub(crate) rejected: u64,
+    /// Positions that readers of topics lost.
+    pub(crate) lost: u64,
+    /// Bytes lent.
+    pub(crate) bytes_lent: u64,
+    /// How often a writer waited for room.
+    pub(crate) waits: u64,
+    /// One-way times.
+    pub(crate) latency: Histogram,
+}
+
+/// What one agent had to do with a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Messages that it sent.
+    pub(crate) sent: u64,
+    /// Messages that it took.
+    pub(crate) received: u64,
+    /// Bytes that it lent.
+    pub(crate) bytes_lent: u64,
+}
+
+impl HeldLane {
+    /// What is kept of a lane's segments while it is open. `writers` are the opener and acceptor of a
+    /// link, or the writer of a topic.
+    pub(crate) fn new(
+        class: Class,
+        writers: (AgentId, Option<AgentId>),
+        first: &Segments,
+        second: Option<&Segments>,
+    ) -> Self {
+        let (opener, acceptor) = (writers.0, writers.1.unwrap_or_default());
+        let mut directions = Vec::new();
+        directions.extend(Direction::new(opener, first, second.map(|side| (acceptor, side))));
+        if let Some(second) = second {
+            directions.extend(Direction::new(acceptor, second, Some((opener, first))));
+        }
+        let control = first.control().cloned();
+        let departed = Carried::default();
+        Self { control, class, topic: second.is_none(), directions, departed }
+    }
+
+    /// How its messages travel.
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Lanes that it is: two for a link.
+    pub(crate) fn count(&self) -> usize {
+        self.directions.len()
+    }
+
+    /// A reader joined a topic.
+    pub(crate) fn join(&mut self, reader: AgentId, segments: &Segments) {
+        let Some(direction) = self.directions.first_mut() else { return };
+        direction.readers.extend(HeldReader::new(reader, segments));
+    }
+
+    /// A reader left a topic. What it took is given back, for its agent's own count.
+    pub(crate) fn leave(&mut self, reader: AgentId) -> Traffic {
+        let mut traffic = Traffic::default();
+        for direction in &mut self.directions {
+            direction.readers.retain_mut(|held| {
+                if held.agent != reader {
+                    return true;
+                }
+                held.refresh();
+                traffic.received = traffic.received.saturating_add(held.taken);
+                self.departed.lost = self.departed.lost.saturating_add(held.lost);
+                self.departed.latency.add(&held.latency);
+                false
+            });
+        }
+        traffic
+    }
+
+    /// Looks at all its memory, once.
+    pub(crate) fn refresh(&mut self) {
+        for direction in &mut self.directions {
+            direction.refresh();
+        }
+    }
+
+    /// What it has carried, as of the last look.
+    pub(crate) fn carried(&self) -> Carried {
+        let mut sum = self.departed.clone();
+        for Direction { sent, readers, .. } in &self.directions {
+            sum.messages = sum.messages.saturating_add(sent.messages);
+            sum.rejected = sum.rejected.saturating_add(sent.rejected);
+            sum.bytes_lent = sum.bytes_lent.saturating_add(sent.bytes_lent);
+            sum.waits = sum.waits.saturating_add(sent.waits);
+            for reader in readers {
+                sum.lost = sum.lost.saturating_add(reader.lost);
+                sum.latency.add(&reader.latency);
+            }
+        }
+        sum
+    }
+
+    /// What each agent had to do with it, as of the last look; an agent may come twice.
+    pub(crate) fn traffic(&self) -> impl Iterator<Item = (AgentId, Traffic)> {
+        self.directions.iter().flat_map(|direction| {
+            let (sent, bytes_lent) = (direction.sent.messages, direction.sent.bytes_lent);
+            let written = (direction.writer, Traffic { sent, received: 0, bytes_lent });
+            let read = direction.readers.iter().map(|reader| {
+                (reader.agent, Traffic { received: reader.taken, ..Traffic::default() })
+            });
+            std::iter::once(written).chain(read)
+        })
+    }
+
+    /// What its writer has counted; of a link, its opener.
+    pub(crate) fn sent(&self) -> LaneCounters {
+        self.directions.first().map(|direction| direction.sent).unwrap_or_default()
+    }
+
+    /// Its rows in the directory, as of the last look.
+    pub(crate) fn rows(&self, lane: LaneId) -> impl Iterator<Item = LaneEntry> {
+        self.directions.iter().flat_map(move |direction| {
+            direction.readers.iter().map(move |reader| {
+                let (sent, times) = (direction.sent, &reader.latency);
+                let quantile = |share| times.quantile_ns(share).unwrap_or(0);
+                LaneEntry {
+                    lane,
+                    class: self.class as u8,
+                    topic: self.topic,
+                    from: direction.writer,
+                    to: reader.agent,
+                    messages: sent.messages,
+                    bytes_lent: sent.bytes_lent,
+                    rejected: sent.rejected,
+                    waits: sent.waits,
+                    received: reader.taken,
+                    lost: reader.lost,
+                    depth: direction.depth(reader),
+                    slots: direction.slots.slots() as u32,
+                    timed: times.count(),
+                    p50_ns: quantile(0.5),
+                    p99_ns: quantile(0.99),
+                    p999_ns: quantile(0.999),
+                }
+            })
+        })
+    }
+
+    /// Lines between writers and readers, as of the last look.
+    pub(crate) fn depth(&self) -> u64 {
+        let depths = self.directions.iter().flat_map(|direction| {
+            direction.readers.iter().map(|reader| u64::from(direction.depth(reader)))
+        });
+        depths.fold(0, u64::saturating_add)
+    }
+
+    /// Tells both sides, and whoever sleeps on the lane, that it is over.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.set(match ending {
+            Ending::Closed => LaneState::Closed,
+            Ending::PeerGone => LaneState::PeerGone,
+            Ending::Revoked => LaneState::Revoked,
+        });
+    }
+
+    /// Tells both sides that nothing new is to be begun.
+    pub(crate) fn drain(&self) {
+        self.set(LaneState::Draining);
+    }
+
+    fn set(&self, state: LaneState) {
+        if let Some(control) = &self.control {
+            control.set(state);
+        }
+    }
+}
+
+impl Direction {
+    fn new(writer: AgentId, own: &Segments, reader: Option<(AgentId, &Segments)>) -> Option<Self> {
+        let slots = Arc::clone(own.watch()?);
+        let readers = reader.and_then(|(agent, side)| HeldReader::new(agent, side));
+        let readers = readers.into_iter().collect();
+        Some(Self { writer, slots, sent: LaneCounters::default(), readers })
+    }
+
+    fn refresh(&mut self) {
+        let (now, sent) = (self.slots.counters(), &mut self.sent);
+        sent.messages = sent.messages.max(now.messages);
+        sent.rejected = sent.rejected.max(now.rejected);
+        sent.bytes_lent = sent.bytes_lent.max(now.bytes_lent);
+        sent.waits = sent.waits.max(now.waits);
+        sent.position = now.position;
+        self.readers.iter_mut().for_each(HeldReader::refresh);
+    }
+
+    /// At most the whole ring, whatever the two say.
+    fn depth(&self, reader: &HeldReader) -> u32 {
+        let slots = self.slots.slots() as u64;
+        self.sent.position.saturating_sub(reader.position).min(slots) as u32
+    }
+}
+
+impl HeldReader {
+    fn new(agent: AgentId, side: &Segments) -> Option<Self> {
+        let cursor = Arc::clone(side.reader()?);
+        let latency = Histogram::default();
+        Some(Self { agent, cursor, position: 0, taken: 0, lost: 0, latency })
+    }
+
+    fn refresh(&mut self) {
+        let now = self.cursor.counters();
+        self.position = now.position;
+        self.taken = self.taken.max(now.messages);
+        self.lost = self.lost.max(now.lost);
+        self.latency.raise_to(&now.latency);
+    }
+}
+
+impl Carried {
+    /// Adds, up to the largest number there is.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.messages = self.messages.saturating_add(other.messages);
+        self.rejected = self.rejected.saturating_add(other.rejected);
+        self.lost = self.lost.saturating_add(other.lost);
+        self.bytes_lent = self.bytes_lent.saturating_add(other.bytes_lent);
+        self.waits = self.waits.saturating_add(other.waits);
+        self.latency.add(&other.latency);
+    }
+}
+
+impl Traffic {
+    /// Adds, up to the largest number there is.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sent = self.sent.saturating_add(other.sent);
+        self.received = self.received.saturating_add(other.received);
+        self.bytes_lent = self.bytes_lent.saturating_add(other.bytes_lent);
+    }
+}
