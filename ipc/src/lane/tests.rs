@@ -581,7 +581,7 @@ fn batch_of_a_whole_lap_tells_its_writer_four_times() {
     let cursor = copy(receiver.cursor_fd());
     let cursor = crate::segment::Cursor::open(cursor).unwrap();
     let mut steps = Vec::new();
-    let count = receiver.receive_batch(SLOTS_MIN, |_| steps.push(cursor.counters().0));
+    let count = receiver.receive_batch(SLOTS_MIN, |_| steps.push(cursor.counters().position));
     assert_eq!(count, Ok(SLOTS_MIN));
     assert_eq!(steps, [0, 0, 2, 2, 4, 4, 6, 6]);
 }
