@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 
 use super::median;
 
+pub(crate) mod classes;
+
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
