@@ -60,6 +60,12 @@ impl FloorLine {
         self.word().store(value, Ordering::Release);
     }
 
+    /// What the line has now.
+    #[inline]
+    pub fn load(&self) -> u64 {
+        self.word().load(Ordering::Acquire)
+    }
+
     /// Spins until the line has this value.
     #[inline]
     pub fn wait_for(&self, value: u64) {

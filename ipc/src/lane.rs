@@ -45,7 +45,9 @@ mod sender;
 mod tests;
 
 pub use parts::PARTS_MAX;
+pub(crate) use parts::{PARTS_AT_ONCE, Parts};
 pub use receiver::Receiver;
+pub(crate) use receiver::Taken;
 pub use sender::{AttachError, DetachedReader, Large, Sender};
 
 /// What happens when a lane is full.

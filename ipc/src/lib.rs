@@ -2,7 +2,8 @@
 //!
 //! `ipc/PROTOCOL.md` gives the bytes and who writes what. Reading order: [`limits`], [`header`], [`manifest`],
 //! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
-//! data plane; [`histogram`], [`directory`] for who looks on; [`link`], [`topic`], [`client`] for programs.
+//! data plane; [`class`], [`uring`] for the other ways to carry messages; [`histogram`], [`directory`] for who looks on;
+//! [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, reason = "a model uses part of what it checks"))]
 
@@ -29,6 +30,7 @@ pub mod wait;
 
 // A model checker replaces the atomics, and those cannot be laid over mapped memory.
 #[cfg(not(loom))]
+pub mod class;
 #[cfg(not(loom))]
 pub mod client;
 #[cfg(not(loom))]
@@ -57,3 +59,5 @@ pub mod segment;
 pub mod socket;
 #[cfg(not(loom))]
 pub mod topic;
+#[cfg(not(loom))]
+pub mod uring;

@@ -113,6 +113,31 @@ pub const MIRROR_ATTEMPTS_MAX: usize = 4;
 pub const MIRROR_NAME_BYTES_MAX: u64 = 128;
 /// Mirrors of dead routers that one start removes; the next one goes on.
 pub const MIRRORS_SWEPT_MAX: usize = 256;
+// --- classes beside the lane
+
+/// Completions that an inbox of class HIGH holds. Twice the slots of a default lane: a writer that keeps the rules has at
+/// most one for each line that its reader has not looked at. What does not fit says "look" as well.
+pub const INBOX_COMPLETIONS: u32 = 2 * SLOTS_DEFAULT as u32;
+/// How often the owner of an inbox asks the kernel to watch its control page. A state changes a handful of times; beyond this
+/// somebody makes the watch end for nothing, and the sleeper looks every `PARK_SLICE_MS` instead.
+pub const INBOX_WATCHES_MAX: u32 = 64;
+/// Entries of a private ring from which messages are posted: one is under way at a time.
+pub const OUTBOX_ENTRIES: u32 = 4;
+/// How often a message between rings is submitted again when the kernel has no memory for it.
+pub const SIGNAL_TRIES_MAX: usize = 8;
+/// The line before each packet of class NORMAL, in bytes.
+pub const PACKET_LINE_BYTES: usize = 16;
+/// Payload of one packet of class NORMAL, in bytes: the largest block of memory that the kernel takes without looking far, and
+/// its length fits in 16 bits.
+pub const PACKET_PAYLOAD_BYTES_MAX: usize = 32_768;
+/// The least of it, where a socket's buffer is smaller than that of any usual system.
+pub const PACKET_PAYLOAD_BYTES_MIN: usize = 1_024;
+/// What a sender of class NORMAL asks for as its socket's buffer, in bytes: the default of most systems, which a
+/// system with less grants in part.
+pub const PACKET_BUFFER_BYTES: usize = 212_992;
+
+const _: () = assert!(PACKET_PAYLOAD_BYTES_MAX <= u16::MAX as usize, "lengths are u16 in a packet");
+const _: () = assert!(PACKET_PAYLOAD_BYTES_MIN > crate::header::HEADER_BYTES_MAX);
 
 // --- the client library
 

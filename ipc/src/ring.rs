@@ -144,6 +144,14 @@ pub enum Violation {
         /// Where the reader was.
         position: u64,
     },
+    /// A packet of a socket that no writer that keeps the rules would send.
+    #[error("impossible packet {position}: {bytes} bytes")]
+    Packet {
+        /// How many came before it.
+        position: u64,
+        /// How long it was.
+        bytes: u64,
+    },
     /// The message's header is none.
     #[error("message with a broken header: {0}")]
     Header(crate::header::HeaderError),

@@ -6,7 +6,7 @@ use super::lender::{Place, copy_in};
 use crate::segment::Region;
 
 /// A message's bytes on their way into chunks.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     header: &'a [u8],
     rest: &'a [&'a [u8]],
     /// How much of the first of `rest` is gone.
@@ -16,10 +16,10 @@ pub(super) struct Parts<'a> {
 /// Parts of one large message: what a prefix, a body and a few attachments need.
 pub const PARTS_MAX: usize = 7;
 /// The same with the header.
-const PARTS_AT_ONCE: usize = PARTS_MAX + 1;
+pub(crate) const PARTS_AT_ONCE: usize = PARTS_MAX + 1;
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(header: &'a [u8], parts: &'a [&'a [u8]]) -> Self {
+    pub(crate) fn new(header: &'a [u8], parts: &'a [&'a [u8]]) -> Self {
         Self { header, rest: parts, offset: 0 }
     }
 
@@ -35,7 +35,13 @@ impl<'a> Parts<'a> {
     /// Copies the next `length` bytes to a place.
     pub(super) fn copy_chunk(&mut self, region: &Region, place: Place, length: usize) {
         let offset = place.start as usize & (region.bytes() - 1);
-        let mut slices: [&[u8]; PARTS_AT_ONCE] = [&[]; PARTS_AT_ONCE];
+        let (slices, count) = self.take(length);
+        copy_in(region.words(), offset, &slices[..count]);
+    }
+
+    /// The next `length` bytes as slices, and how many slices they are.
+    pub(crate) fn take(&mut self, length: usize) -> ([&'a [u8]; PARTS_AT_ONCE], usize) {
+        let mut slices: [&'a [u8]; PARTS_AT_ONCE] = [&[]; PARTS_AT_ONCE];
         let mut left = length;
         let mut count = 0;
         while left > 0 && count < PARTS_AT_ONCE {
@@ -45,7 +51,7 @@ impl<'a> Parts<'a> {
             count += 1;
         }
         debug_assert_eq!(left, 0, "senders give few parts");
-        copy_in(region.words(), offset, &slices[..count]);
+        (slices, count)
     }
 
     fn next(&mut self, max: usize) -> &'a [u8] {

@@ -79,7 +79,7 @@ struct Lent {
 
 /// What was taken; the bytes lie in the receiver.
 #[derive(Clone, Copy, Debug)]
-enum Taken {
+pub(crate) enum Taken {
     Nothing,
     Inline,
     Large,
@@ -257,6 +257,17 @@ impl Receiver {
         self.slots.counters()
     }
 
+    /// Whether more may come, as the router says.
+    pub(crate) fn is_live(&self) -> bool {
+        self.control.as_ref().is_none_or(|control| control.state().is_live())
+    }
+
+    /// The word that says whether the lane has ended, and its value: what a sleeper of another kind watches as well.
+    pub(crate) fn state(&self) -> Option<(&crate::sync::AtomicU32, u32)> {
+        let word = self.control.as_ref()?.state_word();
+        Some((word, word.load(Ordering::Acquire)))
+    }
+
     /// The memory that a hostile reader would scribble in.
     #[cfg(test)]
     pub(super) fn memory(&self) -> &Cursor {
@@ -303,7 +314,8 @@ impl Receiver {
         count
     }
 
-    fn poll(&mut self) -> Result<Taken, ReceiveError> {
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Result<Taken, ReceiveError> {
         if let Some(violation) = self.quarantined {
             return Err(ReceiveError::Quarantined(violation));
         }
@@ -360,7 +372,7 @@ impl Receiver {
     /// Rule 6 of the ring, and the waking of a writer that waits for room.
     #[cold]
     #[inline(never)]
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         self.idle_polls = 0;
         self.published = self.consumer.position();
         let header = self.cursor.header();
@@ -374,7 +386,7 @@ impl Receiver {
     }
 
     #[inline]
-    fn message(&mut self, taken: Taken) -> Result<Message<'_>, ReceiveError> {
+    pub(crate) fn message(&mut self, taken: Taken) -> Result<Message<'_>, ReceiveError> {
         let header_bytes = match taken {
             Taken::Inline => None,
             Taken::Large => Some(self.read_header()?),
@@ -538,7 +550,7 @@ impl Receiver {
 
     /// The lane's end, when everything was read: looked at after the state was seen, so nothing that was sent before the
     /// end is missed.
-    fn ended(&self) -> Result<(), ReceiveError> {
+    pub(crate) fn ended(&self) -> Result<(), ReceiveError> {
         let state = self.control.as_ref().map(Control::state);
         match state.and_then(Ended::from_state) {
             Some(ended) if self.consumer.is_empty(self.slots.slots()) => {

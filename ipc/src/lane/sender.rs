@@ -18,8 +18,9 @@ use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
 use crate::ring::{
     self, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Meta, Producer, Timing, Violation,
 };
-use crate::segment::{Control, Cursor, Region, SegmentError, Slots};
+use crate::segment::{Control, Cursor, LaneCounters, Region, SegmentError, Slots};
 use crate::sync::{Ordering, fence};
+use crate::uring::Outbox;
 use crate::wait::{self, Next, Sleeper, Spin, Spinner};
 
 /// Writes a lane.
@@ -69,6 +70,8 @@ struct Reader {
     id: AgentId,
     cursor: Cursor,
     bell: Option<Bell>,
+    /// Instead of bell and sleep word: posts into the reader's ring at each flush (class HIGH).
+    outbox: Option<Box<Outbox>>,
     gate: Gate,
     /// The sleep word for which the bell was rung last.
     rung: u32,
@@ -169,13 +172,30 @@ impl Sender {
             Policy::Link => Gate::from_start(),
             Policy::Lossless | Policy::Lossy => Gate::joining(),
         };
-        self.readers.push(Reader { id: reader, cursor, bell, gate, rung: 0 });
+        self.readers.push(Reader { id: reader, cursor, bell, outbox: None, gate, rung: 0 });
         if self.policy == Policy::Link {
             self.producer.set_limit(self.producer.capacity());
         } else {
             self.producer.set_limit(self.producer.position());
         }
         Ok(())
+    }
+
+    /// Gives the one reader of a link a ring to post into instead of a bell.
+    pub(crate) fn set_outbox(&mut self, reader: AgentId, outbox: Outbox) {
+        if let Some(held) = self.readers.iter_mut().find(|held| held.id == reader) {
+            held.outbox = Some(Box::new(outbox));
+        }
+    }
+
+    /// How many lines fit.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.producer.capacity()
+    }
+
+    /// What was sent so far.
+    pub fn counters(&self) -> LaneCounters {
+        self.slots.counters()
     }
 
     /// Forgets a reader that left or died, so that it no longer holds the writer back.
@@ -333,11 +353,15 @@ impl Sender {
 
     /// The memory that a hostile writer would scribble in.
     #[cfg(test)]
-    pub(super) fn memory(&self) -> (&Slots, &Region) {
+    pub(crate) fn memory(&self) -> (&Slots, &Region) {
         (&self.slots, &self.region)
     }
 
     fn wake_readers(&mut self) {
+        // Such a reader has no sleep word: what is posted stays until it looks, asleep or not.
+        if let [Reader { outbox: Some(outbox), .. }] = &mut self.readers[..] {
+            return outbox.signal();
+        }
         // Partner: the fence in `Sleeper::arm`; rule 3 of `wait`, once for all readers.
         fence(Ordering::SeqCst);
         let slots = self.slots.slots();

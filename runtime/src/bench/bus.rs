@@ -35,6 +35,7 @@ use super::median;
 mod throughput;
 
 use throughput::Lanes;
+pub(crate) mod classes;
 
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]

@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output;
+use crate::bench::bus::classes;
 use crate::bench::{bus, resolve};
 
 /// `bolide bench`
@@ -11,11 +12,16 @@ use crate::bench::{bus, resolve};
 pub(super) enum Bench {
     /// Latency of the bus between two processes, beside the least that two cores can do
     Bus(bus::Arguments),
+    /// Latency of the classes beside the lane, polled and blocked, beside the bare mechanism of each
+    Classes(classes::Arguments),
     /// Time to an exact set of versions, beside the ecosystems' own resolvers
     Resolve(resolve::Arguments),
     /// The second process of `bus`
     #[command(hide = true)]
     Peer(bus::Peer),
+    /// The second process of `classes`
+    #[command(hide = true)]
+    ClassPeer(classes::Peer),
 }
 
 impl Bench {
@@ -25,12 +31,20 @@ impl Bench {
                 let report = bus::run(&arguments)?;
                 (report, bus::text as fn(&_) -> String, arguments.json)
             }
+            Self::Classes(arguments) => {
+                let report = classes::run(&arguments)?;
+                (report, classes::text as fn(&_) -> String, arguments.json)
+            }
             Self::Resolve(arguments) => {
                 let report = resolve::run(&arguments)?;
                 (report, resolve::text as fn(&_) -> String, arguments.json)
             }
             Self::Peer(peer) => {
                 bus::answer(&peer)?;
+                return Ok(Exit::Done);
+            }
+            Self::ClassPeer(peer) => {
+                classes::answer(&peer)?;
                 return Ok(Exit::Done);
             }
         };

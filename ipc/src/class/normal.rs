@@ -1,0 +1,125 @@
+//! NORMAL: one direction of a pair of `SOCK_SEQPACKET` sockets between the two peers, with nobody in between.
+//!
+//! One packet carries a small message; larger ones come in pieces, one packet each. The kernel copies, orders, bounds and
+//! wakes; a socket's hang-up is the peer's end. Everything that arrives is checked as a lane's lines are; what breaks the
+//! protocol quarantines the way for good. Not here: the socket of the control plane (`socket`).
+//!
+//! # Packets
+//! `ipc/PROTOCOL.md` has the bytes. Rules:
+//! 1. A packet is a line of 16 bytes, then, with `TWO_LINES`, 32 bytes of timing, then the payload whose length the line says.
+//! 2. A message of one packet has no `CHUNK`. Pieces have it, all but the last; between them there are only pieces, with the
+//!    same correlation, header length and total. A piece of nothing does not announce more.
+//! 3. `ABORT` takes the pieces before it back.
+//! 4. The last packet of a writer that closes says so; a hang-up without it is a death.
+//! 5. Descriptors beside a packet are dropped by the kernel, because nobody asks for them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::limits::PACKET_LINE_BYTES;
+use crate::ring::{FLAG_REGION, FLAG_SECOND_LINE, Meta};
+
+mod receiver;
+mod sender;
+pub use receiver::Receiver;
+pub use sender::Sender;
+
+/// Bytes of timing behind the first line.
+const TIMING_BYTES: usize = 32;
+/// Flags that mean nothing in a packet.
+const FLAGS_NEVER: u8 = FLAG_REGION | FLAG_SECOND_LINE;
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum PacketKind {
+    Message = 0,
+    Goodbye = 1,
+}
+
+/// The line before each packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PacketLine {
+    /// As in a slot; the length is that of the payload in this packet.
+    meta: Meta,
+    /// Of the whole message with its header.
+    total: u32,
+    header_bytes: u16,
+    kind: PacketKind,
+}
+
+impl PacketLine {
+    #[inline]
+    fn encode(self) -> [u8; PACKET_LINE_BYTES] {
+        let Meta { length, priority, flags, correlation } = self.meta;
+        let mut bytes = [0; PACKET_LINE_BYTES];
+        bytes[0..2].copy_from_slice(&length.to_le_bytes());
+        bytes[2] = priority;
+        bytes[3] = flags;
+        bytes[4..8].copy_from_slice(&correlation.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.total.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.header_bytes.to_le_bytes());
+        bytes[14] = self.kind as u8;
+        bytes
+    }
+
+    /// Nothing where the bytes are no line; flags and lengths are still to be checked.
+    #[inline]
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; PACKET_LINE_BYTES] = bytes.first_chunk()?;
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let kind = match bytes[14] {
+            0 => PacketKind::Message,
+            1 => PacketKind::Goodbye,
+            _ => return None,
+        };
+        if bytes[15] != 0 {
+            return None;
+        }
+        let meta =
+            Meta { length: u16_at(0), priority: bytes[2], flags: bytes[3], correlation: u32_at(4) };
+        Some(Self { meta, total: u32_at(8), header_bytes: u16_at(12), kind })
+    }
+}
+
+/// Two connected ends. Each carries both directions: a sender and a receiver may share one (by a copy of the descriptor).
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Takes over an end, which may have come from a peer: it must be a socket of the right kind. It blocks only when asked.
+fn checked(socket: OwnedFd) -> io::Result<OwnedFd> {
+    let is_right = sockopt::socket_domain(&socket)? == AddressFamily::UNIX
+        && sockopt::socket_type(&socket)? == SocketType::SEQPACKET;
+    if !is_right {
+        let text = "the descriptor is no socket for packets";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(socket)
+}
+
+/// Sleeps until the socket has one of these, has hung up, or the deadline has come. Gives what it has.
+fn sleep(socket: &OwnedFd, flags: PollFlags, deadline: Option<Instant>) -> PollFlags {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    look(socket, flags, left)
+}
+
+fn look(socket: &OwnedFd, flags: PollFlags, left: Option<Duration>) -> PollFlags {
+    let left = left.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    let mut polled = [PollFd::new(socket, flags)];
+    // Interrupted or out of memory: the caller looks again.
+    let _ = poll(&mut polled, left.as_ref());
+    polled[0].revents()
+}

@@ -1,0 +1,273 @@
+//! The sending half of NORMAL: packets out, pieces where one is not enough, waiting while the socket is full.
+//!
+//! Not here: the packets' rules (`normal`).
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{self, SendAncillaryBuffer, SendFlags, sockopt};
+
+use super::{PacketKind, PacketLine, TIMING_BYTES, checked, sleep};
+use crate::class::{Class, Counters, SendingHalf};
+use crate::header::Header;
+use crate::lane::{Ended, Large, PARTS_AT_ONCE, PARTS_MAX, Parts, SendError, WhenFull};
+use crate::limits::{
+    INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, PACKET_BUFFER_BYTES, PACKET_LINE_BYTES,
+    PACKET_PAYLOAD_BYTES_MAX, PACKET_PAYLOAD_BYTES_MIN,
+};
+use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_TWO_LINES, Meta, Timing};
+use crate::wait::{Next, Spin, Spinner};
+
+/// Sends packets. When it is dropped, it says goodbye and shuts its direction down.
+#[derive(Debug)]
+pub struct Sender {
+    socket: OwnedFd,
+    payload_bytes_max: usize,
+    spin: Spin,
+    ended: Option<Ended>,
+    /// Pieces were sent whose message was given up; the reader must hear of it first.
+    abort_due: Option<Meta>,
+    counters: Counters,
+}
+
+/// Line, timing and an inline payload.
+const SMALL_BYTES_MAX: usize = PACKET_LINE_BYTES + TIMING_BYTES + INLINE_BYTES_MAX;
+/// Never waits in the call, and no signal when the peer is gone.
+const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+impl Sender {
+    /// Sends on this end of a [`super::pair`].
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = checked(socket)?;
+        sockopt::set_socket_send_buffer_size(&socket, PACKET_BUFFER_BYTES)?;
+        // The kernel says twice of what it granted, for its own structures; four pieces fit.
+        let granted = sockopt::socket_send_buffer_size(&socket)? / 2;
+        let payload_bytes_max =
+            (granted / 4).clamp(PACKET_PAYLOAD_BYTES_MIN, PACKET_PAYLOAD_BYTES_MAX);
+        let (spin, counters) = (Spin::Adaptive, Counters::default());
+        Ok(Self { socket, payload_bytes_max, spin, ended: None, abort_due: None, counters })
+    }
+
+    #[inline]
+    fn send_small(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Option<&Timing>,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        if payload.len() > INLINE_BYTES_MAX {
+            return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
+        }
+        self.pay_abort(when)?;
+        let mut packet = [0; SMALL_BYTES_MAX];
+        let line = PacketLine {
+            meta: Meta { length: payload.len() as u16, ..meta },
+            total: payload.len() as u32,
+            header_bytes: 0,
+            kind: PacketKind::Message,
+        };
+        packet[..PACKET_LINE_BYTES].copy_from_slice(&line.encode());
+        let mut start = PACKET_LINE_BYTES;
+        if let Some(timing) = timing {
+            packet[start..start + 8].copy_from_slice(&timing.time_ns.to_le_bytes());
+            packet[start + 8..start + 16].copy_from_slice(&timing.deadline_ns.to_le_bytes());
+            packet[start + 16..start + 32].copy_from_slice(&timing.trace.to_le_bytes());
+            start += TIMING_BYTES;
+        }
+        let end = start + payload.len();
+        packet[start..end].copy_from_slice(payload);
+        self.transmit(when, |socket| net::send(socket, &packet[..end], FLAGS))?;
+        self.counters.messages += 1;
+        Ok(())
+    }
+
+    /// One packet as slices.
+    fn send_piece(
+        &mut self,
+        line: PacketLine,
+        slices: &[&[u8]],
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        let line = line.encode();
+        let mut all = [IoSlice::new(&[]); PARTS_AT_ONCE + 1];
+        all[0] = IoSlice::new(&line);
+        for (slot, slice) in all[1..].iter_mut().zip(slices) {
+            *slot = IoSlice::new(slice);
+        }
+        let all = &all[..=slices.len()];
+        self.transmit(when, |socket| {
+            net::sendmsg(socket, all, &mut SendAncillaryBuffer::default(), FLAGS)
+        })
+    }
+
+    /// The reader forgets what was given up before it gets anything else.
+    #[inline]
+    fn pay_abort(&mut self, when: WhenFull) -> Result<(), SendError> {
+        let Some(meta) = self.abort_due else { return Ok(()) };
+        let meta = Meta { length: 0, flags: FLAG_ABORT, ..meta };
+        let line = PacketLine { meta, total: 0, header_bytes: 0, kind: PacketKind::Message };
+        self.send_piece(line, &[], when)?;
+        self.abort_due = None;
+        Ok(())
+    }
+
+    /// Sends until it is done, the time is up, or nobody is there.
+    #[inline]
+    fn transmit(
+        &mut self,
+        when: WhenFull,
+        send: impl Fn(&OwnedFd) -> Result<usize, Errno>,
+    ) -> Result<(), SendError> {
+        if let Some(ended) = self.ended {
+            return Err(SendError::Ended(ended));
+        }
+        match send(&self.socket) {
+            Ok(_) => Ok(()),
+            Err(errno) => self.transmit_later(errno, when, send),
+        }
+    }
+
+    #[cold]
+    fn transmit_later(
+        &mut self,
+        mut errno: Errno,
+        when: WhenFull,
+        send: impl Fn(&OwnedFd) -> Result<usize, Errno>,
+    ) -> Result<(), SendError> {
+        let mut spinner = Spinner::new(self.spin);
+        let mut has_waited = false;
+        loop {
+            match errno {
+                Errno::INTR => {}
+                // Full; or the kernel has no memory for it at the moment, which is the same to the caller.
+                Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => {
+                    let WhenFull::WaitUntil(deadline) = when else { return Err(self.full()) };
+                    self.counters.waits += u64::from(!has_waited);
+                    has_waited = true;
+                    let next = spinner.next();
+                    if next != Next::Poll && Instant::now() >= deadline {
+                        return Err(self.full());
+                    }
+                    if next == Next::Sleep {
+                        sleep(&self.socket, PollFlags::OUT, Some(deadline));
+                    }
+                }
+                // The kernel does not say whether the reader closed or died.
+                _ => {
+                    self.ended = Some(Ended::PeerGone);
+                    return Err(SendError::Ended(Ended::PeerGone));
+                }
+            }
+            match send(&self.socket) {
+                Ok(_) => return Ok(()),
+                Err(again) => errno = again,
+            }
+        }
+    }
+
+    fn full(&mut self) -> SendError {
+        self.counters.rejected += 1;
+        SendError::Full
+    }
+
+    /// Ends without a goodbye, as a process that is killed does.
+    #[cfg(test)]
+    pub(crate) fn die(mut self) {
+        self.ended = Some(Ended::Closed);
+    }
+
+    /// What a hostile writer would send on.
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+impl SendingHalf for Sender {
+    fn class(&self) -> Class {
+        Class::Normal
+    }
+
+    /// Sends at once: a socket wakes its reader by itself.
+    #[inline]
+    fn push(&mut self, meta: Meta, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
+        self.send_small(meta, payload, None, when)
+    }
+
+    #[inline]
+    fn flush(&mut self) {}
+
+    fn send_timed(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        let meta = Meta { flags: meta.flags | FLAG_TWO_LINES, ..meta };
+        self.send_small(meta, payload, Some(&timing), when)
+    }
+
+    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
+        assert!(message.parts.len() <= PARTS_MAX, "too many parts");
+        let header = message.header.map(Header::encode);
+        let header = header.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+        let payload: usize = message.parts.iter().map(|part| part.len()).sum();
+        if payload > MESSAGE_BYTES_MAX {
+            return Err(SendError::TooLong { got: payload, max: MESSAGE_BYTES_MAX });
+        }
+        self.pay_abort(when)?;
+        let total = header.len() + payload;
+        let mut parts = Parts::new(header, message.parts);
+        let mut left = total;
+        loop {
+            let now = left.min(self.payload_bytes_max);
+            let is_last = now == left;
+            let flags = message.meta.flags | if is_last { 0 } else { FLAG_CHUNK };
+            let line = PacketLine {
+                meta: Meta { length: now as u16, flags, ..message.meta },
+                total: total as u32,
+                header_bytes: header.len() as u16,
+                kind: PacketKind::Message,
+            };
+            let (slices, count) = parts.take(now);
+            if let Err(error) = self.send_piece(line, &slices[..count], when) {
+                if left < total {
+                    self.abort_due = Some(message.meta);
+                }
+                return Err(error);
+            }
+            left -= now;
+            if is_last {
+                break;
+            }
+        }
+        self.counters.messages += 1;
+        self.counters.bytes_large += total as u64;
+        Ok(())
+    }
+
+    fn set_spin(&mut self, spin: Spin) {
+        self.spin = spin;
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            let kind = PacketKind::Goodbye;
+            let line = PacketLine { meta: Meta::default(), total: 0, header_bytes: 0, kind };
+            // A reader whose socket is full takes the hang-up for a death, and that is what it is to him.
+            let _ = net::send(&self.socket, &line.encode(), FLAGS);
+        }
+        let _ = net::shutdown(&self.socket, net::Shutdown::Write);
+    }
+}
