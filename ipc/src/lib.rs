@@ -2,7 +2,7 @@
 //!
 //! `ipc/PROTOCOL.md` gives the bytes and who writes what. Reading order: [`limits`], [`header`], [`manifest`],
 //! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
-//! data plane; [`link`], [`topic`], [`client`] for programs.
+//! data plane, and [`batch`] for large payloads; [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, reason = "a model uses part of what it checks"))]
 
@@ -28,6 +28,7 @@ pub mod wait;
 
 // A model checker replaces the atomics, and those cannot be laid over mapped memory.
 #[cfg(not(loom))]
+pub mod batch;
 #[cfg(not(loom))]
 pub mod client;
 #[cfg(not(loom))]
