@@ -40,7 +40,7 @@ pub enum LendError {
     /// Nobody would ever return it.
     #[error("a loan must be lent to somebody")]
     Nobody,
-    /// A reader that is not attached, or no longer.
+    /// A reader that is not attached, or whose link has ended.
     #[error("agent {} is no reader of the pool", reader.0)]
     NoReader {
         /// Which one.

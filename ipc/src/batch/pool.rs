@@ -226,8 +226,11 @@ impl Pool {
         let mut holders = 0;
         for reader in readers {
             let index = self.index_of(*reader);
-            let index = index.ok_or(LendError::NoReader { reader: *reader })?;
-            holders |= 1 << index;
+            let held = index.and_then(|index| Some((index, self.readers[index].as_ref()?)));
+            match held {
+                Some((index, held)) if held.is_live() => holders |= 1 << index,
+                _ => return Err(LendError::NoReader { reader: *reader }),
+            }
         }
         if holders == 0 { Err(LendError::Nobody) } else { Ok(holders) }
     }

@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 
 use super::median;
 
+mod batch;
+
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
@@ -37,6 +39,9 @@ pub(crate) struct Arguments {
     /// Rounds; the median one counts
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Measure large payloads too; takes 1.2 GB of memory
+    #[arg(long)]
+    batch: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -129,7 +134,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let status = peer.0.wait()?;
     drop(ours);
     ensure!(status.success(), "the second process failed: {status}");
-    Ok(report(&rounds, cpus, arguments))
+    let mut report = report(&rounds, cpus, arguments);
+    if arguments.batch {
+        report["classes"]["batch"] = batch::run()?;
+    }
+    Ok(report)
 }
 
 fn start_peer(arguments: &Arguments, socket: OwnedFd, cpu: Option<usize>) -> anyhow::Result<Child> {
@@ -345,6 +354,16 @@ pub(crate) fn text(report: &Value) -> String {
         let (p50, p99, p999) =
             (number(&class["p50_ns"]), number(&class["p99_ns"]), number(&class["p999_ns"]));
         text += &format!("{name:<20} {p50:>8.0} {p99:>8.0} {p999:>8.0} {:>8.2}\n", p50 / floor);
+    }
+    let batch = &report["classes"]["batch"];
+    if batch.is_object() {
+        let ns = |name: &str| number(&batch[name]);
+        text += &format!(
+            "batch, lent: {:.0} ns for 1 KiB, {:.0} ns for 1 GiB; frozen: {:.0} ns per MiB\n",
+            ns("lent_1kib_ns"),
+            ns("lent_1gib_ns"),
+            ns("frozen_ns_per_mib")
+        );
     }
     text
 }
