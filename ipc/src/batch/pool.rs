@@ -101,7 +101,8 @@ impl Pool {
     }
 
     /// Lends to a reader from now on. `control` is the router's page of the link: when it says that the link has ended, the
-    /// reader counts as having returned everything.
+    /// reader counts as having returned everything. Without it only [`Pool::reclaim`] says so, and a wait for room does not
+    /// end before its deadline when the reader dies.
     pub fn attach(
         &mut self,
         reader: AgentId,

@@ -29,7 +29,7 @@ pub(super) struct Mapping {
     pub(super) length: usize,
 }
 
-// SAFETY: a mapping is plain memory that does not belong to a thread; all accesses go through atomics, or
+// SAFETY: a mapping is plain memory that does not belong to a thread; accesses go through atomics, or
 // through references that the borrow checker or the account of a pool keeps apart.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.

@@ -2,8 +2,10 @@
 //!
 //! Two threads of one process, pinned to two processors where there are two. Each has its own mappings of the segments and
 //! its own end of lane and socket, as two processes have; they share the clock, so one way is measured as it is and not as
-//! half of a round trip. Both spin. Nobody touches the payload while the time runs: it runs from just before the loan is lent
-//! (or the draft frozen) until the other side has a checked handle. The pool is allocated, mapped and checked before.
+//! half of a round trip. Around a loan both spin. Whoever waits for a frozen payload sleeps on its socket, because the seal
+//! makes the kernel run on every processor, and a thread that spins there would hold it up for milliseconds. Nobody touches
+//! the payload while the time runs: it runs from just before the loan is lent (or the draft frozen) until the other side has
+//! a checked handle. The pool is allocated, mapped and checked before.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
 use ipc::ring::Meta;
 use ipc::segment::ControlWriter;
-use ipc::socket::{Connection, ReceiveError};
+use ipc::socket::Connection;
 use ipc::wait::Spin;
 use serde_json::{Value, json};
 
@@ -175,9 +177,11 @@ fn lent(cpus: Option<[usize; 2]>) -> anyhow::Result<[Option<f64>; 2]> {
 
 fn frozen(cpus: Option<[usize; 2]>) -> anyhow::Result<[Option<f64>; 2]> {
     let (here, there) = Connection::pair()?;
-    there.set_nonblocking(true)?;
     let arrivals = Arrivals::new();
-    let give = || {
+    // Moved, so that a side that fails closes its end, and the other one does not wait for ever.
+    let arrivals_of_giver = &arrivals;
+    let give = move || {
+        let arrivals = arrivals_of_giver;
         let mut times = Times::default();
         for _ in 0..FREEZES {
             for (bytes, times) in FROZEN_BYTES.into_iter().zip(&mut times) {
@@ -193,14 +197,7 @@ fn frozen(cpus: Option<[usize; 2]>) -> anyhow::Result<[Option<f64>; 2]> {
     };
     let take = || {
         for _ in 0..2 * FREEZES {
-            let began = Instant::now();
-            let packet = loop {
-                match there.receive() {
-                    Err(ReceiveError::WouldBlock) if began.elapsed() < HANG => {}
-                    result => break result?,
-                }
-            };
-            let [descriptor] = super::exactly(packet.descriptors)?;
+            let [descriptor] = super::exactly(there.receive()?.descriptors)?;
             let frozen = Frozen::open(descriptor, FROZEN_BYTES[1])?;
             arrivals.tell(arrivals.now_ns());
             drop(frozen);
