@@ -2,10 +2,10 @@
 //!
 //! Two threads of one process, pinned to two processors where there are two. Each has its own mappings of the segments and
 //! its own end of lane and socket, as two processes have; they share the clock, so one way is measured as it is and not as
-//! half of a round trip. Around a loan both spin. Whoever waits for a frozen payload sleeps on its socket, because the seal
-//! makes the kernel run on every processor, and a thread that spins there would hold it up for milliseconds. Nobody touches
-//! the payload while the time runs: it runs from just before the loan is lent (or the draft frozen) until the other side has
-//! a checked handle. The pool is allocated, mapped and checked before.
+//! half of a round trip. Around a loan both spin; whoever waits for a frozen payload sleeps on its socket, and being woken is
+//! part of the time. Nobody touches the payload while the time runs: it runs from just before the loan is lent (or the draft
+//! frozen) until the other side has a checked handle. The pool is allocated, mapped and checked before. The other side gives
+//! up its handle before it tells that it had it, so that unmapping one payload is not counted for the next.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -79,8 +79,8 @@ impl Arrivals {
     }
 
     /// Partner: the Acquire load in `wait_for_one`.
-    fn tell(&self, now_ns: u64) {
-        self.arrived_ns.store(now_ns, Ordering::Release);
+    fn tell(&self, arrived_ns: u64) {
+        self.arrived_ns.store(arrived_ns, Ordering::Release);
     }
 
     /// The time from `sent_ns` to the arrival.
@@ -167,8 +167,9 @@ fn lent(cpus: Option<[usize; 2]>) -> anyhow::Result<[Option<f64>; 2]> {
         for _ in 0..2 * LOANS {
             let message = receiver.receive(Some(Instant::now() + HANG))?;
             let lent = borrower.take(message.payload)?;
-            arrivals.tell(arrivals.now_ns());
+            let arrived_ns = arrivals.now_ns();
             drop(lent);
+            arrivals.tell(arrived_ns);
         }
         Ok(())
     };
@@ -199,8 +200,9 @@ fn frozen(cpus: Option<[usize; 2]>) -> anyhow::Result<[Option<f64>; 2]> {
         for _ in 0..2 * FREEZES {
             let [descriptor] = super::exactly(there.receive()?.descriptors)?;
             let frozen = Frozen::open(descriptor, FROZEN_BYTES[1])?;
-            arrivals.tell(arrivals.now_ns());
+            let arrived_ns = arrivals.now_ns();
             drop(frozen);
+            arrivals.tell(arrived_ns);
         }
         Ok(())
     };
