@@ -19,7 +19,7 @@ pub(crate) struct Identity {
     pub(crate) magic: AtomicU32,
     /// Major in the low half, minor in the high half.
     pub(crate) version: AtomicU32,
-    /// Slots: how many. Cursor: 1 when the reader never sleeps.
+    /// Slots: how many. Cursor: 1 when the reader never sleeps. Pool, returns: the pool's number.
     pub(crate) number: AtomicU32,
     /// Slots: 1 when a reader may be lapped (rule 8 of the ring).
     pub(crate) flags: AtomicU32,
@@ -112,9 +112,31 @@ pub(crate) struct ControlHeader {
     pub(crate) epoch: Alone<AtomicU32>,
 }
 
+/// The start of a pool. The lender writes it; the bytes that it lends follow.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub(crate) struct PoolHeader {
+    pub(crate) identity: Identity,
+    /// The sleep word of a lender that waits for room.
+    pub(crate) lender_sleeping: Alone<AtomicU32>,
+    /// Messages are loans here.
+    pub(crate) counters: WriterCounters,
+}
+
+/// The start of a returns segment. The borrower writes it; one word for each loan number modulo `LOANS_MAX` follows.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub(crate) struct ReturnsHeader {
+    pub(crate) identity: Identity,
+    /// Grows with each return; a futex. Nothing is concluded from it but that there may be news.
+    pub(crate) returned: Alone<AtomicU64>,
+}
+
 pub(crate) const SLOTS_MAGIC: u32 = u32::from_le_bytes(*b"BLSL");
 pub(crate) const CURSOR_MAGIC: u32 = u32::from_le_bytes(*b"BLCU");
 pub(crate) const CONTROL_MAGIC: u32 = u32::from_le_bytes(*b"BLCP");
+pub(crate) const POOL_MAGIC: u32 = u32::from_le_bytes(*b"BLPO");
+pub(crate) const RETURNS_MAGIC: u32 = u32::from_le_bytes(*b"BLRE");
 /// In a cursor's `number`: the reader never sleeps, so nobody needs to look whether it does.
 pub(crate) const READER_POLLS: u32 = 1;
 /// In the slots' `flags`.
@@ -134,3 +156,8 @@ const _: () = assert!(offset_of!(CursorHeader, latency) == 256);
 const _: () = assert!(offset_of!(CursorHeader, latency.counts) == 264);
 const _: () = assert!(offset_of!(ControlHeader, state) == 64);
 const _: () = assert!(offset_of!(ControlHeader, epoch) == 128);
+const _: () = assert!(size_of::<PoolHeader>() == SEGMENT_HEADER_BYTES);
+const _: () = assert!(size_of::<ReturnsHeader>() == SEGMENT_HEADER_BYTES);
+const _: () = assert!(offset_of!(PoolHeader, lender_sleeping) == 64);
+const _: () = assert!(offset_of!(PoolHeader, counters) == 128);
+const _: () = assert!(offset_of!(ReturnsHeader, returned) == 64);

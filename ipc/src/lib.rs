@@ -2,8 +2,8 @@
 //!
 //! `ipc/PROTOCOL.md` gives the bytes and who writes what. Reading order: [`limits`], [`header`], [`manifest`],
 //! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
-//! data plane; [`class`], [`uring`] for the other ways to carry messages; [`histogram`], [`directory`] for who looks on;
-//! [`link`], [`topic`], [`client`] for programs.
+//! data plane; [`class`], [`uring`], [`batch`] for the other ways to carry messages; [`histogram`], [`directory`] for who
+//! looks on; [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
 #![cfg_attr(loom, allow(dead_code, reason = "a model uses part of what it checks"))]
 
@@ -29,6 +29,8 @@ pub mod wait;
 // A model checker replaces the atomics, and those cannot be laid over mapped memory; so models are of the modules above.
 
 // A model checker replaces the atomics, and those cannot be laid over mapped memory.
+#[cfg(not(loom))]
+pub mod batch;
 #[cfg(not(loom))]
 pub mod class;
 #[cfg(not(loom))]

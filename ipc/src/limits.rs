@@ -81,6 +81,30 @@ pub const LATENCY_EXPONENT_MAX: u32 = 34;
 /// As how much one time counts in a sum at most, in nanoseconds: 18 minutes. A send time is its sender's word, and a forged
 /// one must not drown all others.
 pub const LATENCY_SAMPLE_NS_MAX: u64 = 1 << 40;
+// --- large payloads, by reference
+
+/// A frozen payload, in bytes. Beyond it a file is the better way, and a sum of two of them stays far from overflow.
+pub const FROZEN_BYTES_MAX: usize = 4 * 1_024 * 1_024 * 1_024;
+/// What a pool's bytes are a multiple of: a page of the format, as [`SEGMENT_HEADER_BYTES`].
+pub const POOL_STEP_BYTES: usize = 4_096;
+/// Bytes of one pool. All of them are memory from the start; who needs more makes another pool.
+pub const POOL_BYTES_MAX: usize = 4 * 1_024 * 1_024 * 1_024;
+/// Loans of one pool that are out at the same time: as many as a default lane has lines to name them.
+pub const LOANS_MAX: usize = 1_024;
+/// Readers of one pool: one bit each in the word that says who holds a loan.
+pub const POOL_READERS_MAX: usize = 64;
+/// The line that names a loan, in bytes.
+pub const LOAN_LINE_BYTES: usize = 32;
+/// How much memory is asked for in one system call, in bytes: a signal makes the kernel give back what that call got, so a
+/// call must be short (some 20 ms) beside the time between two signals.
+pub const ALLOCATION_STEP_BYTES: usize = 64 * 1_024 * 1_024;
+
+const _: () = assert!(LOANS_MAX.is_power_of_two() && LOANS_MAX <= u16::MAX as usize);
+const _: () = assert!(POOL_READERS_MAX == u64::BITS as usize);
+const _: () = assert!(LOAN_LINE_BYTES <= INLINE_BYTES_MAX, "a loan is named by one line");
+const _: () = assert!(POOL_STEP_BYTES.is_multiple_of(REGION_ALIGNMENT));
+const _: () = assert!(POOL_BYTES_MAX.is_multiple_of(POOL_STEP_BYTES));
+const _: () = assert!(ALLOCATION_STEP_BYTES.is_multiple_of(POOL_STEP_BYTES));
 
 const _: () = assert!(SLOTS_MIN.is_power_of_two() && SLOTS_MAX.is_power_of_two());
 const _: () = assert!(SLOTS_DEFAULT.is_power_of_two() && REGION_BYTES_DEFAULT.is_power_of_two());

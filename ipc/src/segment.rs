@@ -5,7 +5,7 @@
 //! and blocks are checked before it is mapped, for reading only. What then stands in the memory may still be any bytes at
 //! any time, so everything is read through atomics, and readers check what they copied.
 //!
-//! Not here: what the words mean (`ring`, `wait`, `lane`).
+//! Not here: what the words mean (`ring`, `wait`, `lane`), and the segments of large payloads (`bulk`, beneath this one).
 #![allow(unsafe_code, reason = "the one module that maps memory and gives typed views of it")]
 
 use std::io;
@@ -23,6 +23,7 @@ use crate::limits::{
 };
 use crate::ring::Slot;
 
+pub(crate) mod bulk;
 mod mapping;
 mod table;
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod watch;
 pub(crate) use table::Table;
 pub use watch::{CursorWatch, LaneCounters, ReaderCounters, SlotsWatch};
 
-use mapping::{SEALS, Segment, check};
+use mapping::{Mapping, Segment, check};
 
 /// Why a segment cannot be made, or a received one is refused.
 #[derive(Debug, Error)]
@@ -46,10 +47,12 @@ pub enum SegmentError {
         got: u64,
     },
     /// The peer could still shrink, grow or newly write it.
-    #[error("the {role} segment is not sealed: expected at least {SEALS:?}, got {got:#x}")]
+    #[error("the {role} segment is not sealed: expected at least {expected:#x}, got {got:#x}")]
     Seals {
         /// Which of the segments.
         role: &'static str,
+        /// The seals that it must have.
+        expected: u32,
         /// Its seals.
         got: u32,
     },
@@ -78,6 +81,14 @@ pub enum SegmentError {
         magic: u32,
         /// Its major version.
         major: u16,
+    },
+    /// Returns of another pool than the one that they were offered for.
+    #[error("the returns are of pool {got}, expected {expected}")]
+    OtherPool {
+        /// The pool.
+        expected: u32,
+        /// The one that the returns name.
+        got: u32,
     },
     /// The system refused.
     #[error("cannot {action} the {role} segment")]

@@ -1,20 +1,24 @@
 //! Memory files: making, sealing, checking, mapping. All foreign memory gets its address here.
 //!
-//! Not here: what the segments hold (`segment`).
+//! Not here: what the segments hold (`segment`, `bulk`).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::SegmentError;
+use crate::limits::ALLOCATION_STEP_BYTES;
 
 /// What every segment of the bus is sealed with.
 pub(super) const SEALS: SealFlags =
     SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
+/// What a frozen payload is sealed with: against every writer, the one who made it too.
+pub(super) const SEALS_FROZEN: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE).union(SealFlags::SEAL);
 /// The file system of memfds without huge pages.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
@@ -25,7 +29,8 @@ pub(super) struct Mapping {
     pub(super) length: usize,
 }
 
-// SAFETY: a mapping is plain memory that does not belong to a thread; all accesses go through atomics.
+// SAFETY: a mapping is plain memory that does not belong to a thread; accesses go through atomics, or
+// through references that the borrow checker or the account of a pool keeps apart.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -70,6 +75,14 @@ impl Mapping {
         // atomics allow that others write at the same time.
         unsafe { std::slice::from_raw_parts(start.cast(), count) }
     }
+
+    /// Where `length` bytes at `offset` lie, for whoever alone may touch them.
+    pub(super) fn range(&self, offset: usize, length: usize) -> NonNull<u8> {
+        let end = offset.checked_add(length);
+        assert!(end.is_some_and(|end| end <= self.length), "range outside of the mapping");
+        // SAFETY: the offset is within the mapping, as was just checked.
+        unsafe { self.start.add(offset) }
+    }
 }
 
 /// A memory file with its mapping.
@@ -92,19 +105,30 @@ impl Segment {
             result => result,
         }
         .map_err(failed("create"))?;
-        rustix::fs::fallocate(&descriptor, FallocateFlags::empty(), 0, length as u64)
+        for start in (0..length).step_by(ALLOCATION_STEP_BYTES) {
+            let step = ALLOCATION_STEP_BYTES.min(length - start);
+            let keep = FallocateFlags::empty();
+            rustix::io::retry_on_intr(|| {
+                rustix::fs::fallocate(&descriptor, keep, start as u64, step as u64)
+            })
             .map_err(failed("allocate"))?;
+        }
         let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ | ProtFlags::WRITE)
             .map_err(|source| SegmentError::System { action: "map", role, source })?;
         Ok(Self { mapping, descriptor })
     }
 
     pub(super) fn seal(&self, role: &'static str) -> Result<(), SegmentError> {
-        rustix::fs::fcntl_add_seals(&self.descriptor, SEALS).map_err(|errno| SegmentError::System {
-            action: "seal",
-            role,
-            source: errno.into(),
-        })
+        add_seals(role, self.descriptor.as_fd(), SEALS)
+    }
+
+    /// Gives up the writable mapping, then seals against every writer.
+    pub(super) fn freeze(self, role: &'static str) -> Result<OwnedFd, SegmentError> {
+        let Self { mapping, descriptor } = self;
+        // The kernel refuses this seal for as long as anybody could write through a mapping.
+        drop(mapping);
+        add_seals(role, descriptor.as_fd(), SEALS_FROZEN)?;
+        Ok(descriptor)
     }
 
     /// Checks a received descriptor and maps it for reading; `accepts` judges the size.
@@ -114,6 +138,22 @@ impl Segment {
         accepts: impl FnOnce(u64) -> bool,
     ) -> Result<Self, SegmentError> {
         let length = check(role, descriptor.as_fd(), accepts)?;
+        Self::map(role, descriptor, length)
+    }
+
+    /// The same, with the seals that are wanted, and with a look at every page: none may be missing.
+    pub(super) fn open_whole(
+        role: &'static str,
+        descriptor: OwnedFd,
+        seals: SealFlags,
+        accepts: impl FnOnce(u64) -> bool,
+    ) -> Result<Self, SegmentError> {
+        let length = check_sealed(role, descriptor.as_fd(), seals, accepts)?;
+        check_whole(role, descriptor.as_fd(), length as u64)?;
+        Self::map(role, descriptor, length)
+    }
+
+    fn map(role: &'static str, descriptor: OwnedFd, length: usize) -> Result<Self, SegmentError> {
         let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ)
             .map_err(|source| SegmentError::System { action: "map", role, source })?;
         Ok(Self { mapping, descriptor })
@@ -134,6 +174,15 @@ pub(super) fn check(
     descriptor: BorrowedFd<'_>,
     accepts: impl FnOnce(u64) -> bool,
 ) -> Result<usize, SegmentError> {
+    check_sealed(role, descriptor, SEALS, accepts)
+}
+
+fn check_sealed(
+    role: &'static str,
+    descriptor: BorrowedFd<'_>,
+    expected: SealFlags,
+    accepts: impl FnOnce(u64) -> bool,
+) -> Result<usize, SegmentError> {
     let failed =
         |errno: Errno| SegmentError::System { action: "inspect", role, source: errno.into() };
     let status = rustix::fs::fstat(descriptor).map_err(failed)?;
@@ -145,8 +194,8 @@ pub(super) fn check(
         return Err(SegmentError::NotMemory { role });
     }
     let seals = rustix::fs::fcntl_get_seals(descriptor).map_err(failed)?;
-    if !seals.contains(SEALS) {
-        return Err(SegmentError::Seals { role, got: seals.bits() });
+    if !seals.contains(expected) {
+        return Err(SegmentError::Seals { role, expected: expected.bits(), got: seals.bits() });
     }
     // The seals hold, so from here on the size and the blocks stay as they are.
     let status = rustix::fs::fstat(descriptor).map_err(failed)?;
@@ -158,4 +207,31 @@ pub(super) fn check(
         return Err(SegmentError::NotAllocated { role, allocated, size });
     }
     Ok(length)
+}
+
+/// Blocks can lie beyond the end of the file, so their number does not say that none is missing before it; the first hole
+/// does. A sealed file gets no new ones. This walks over the pages, which is why it happens once, when a descriptor comes.
+fn check_whole(
+    role: &'static str,
+    descriptor: BorrowedFd<'_>,
+    size: u64,
+) -> Result<(), SegmentError> {
+    let hole = rustix::fs::seek(descriptor, SeekFrom::Hole(0))
+        .map_err(|errno| SegmentError::System { action: "inspect", role, source: errno.into() })?;
+    if hole < size {
+        return Err(SegmentError::NotAllocated { role, allocated: hole, size });
+    }
+    Ok(())
+}
+
+fn add_seals(
+    role: &'static str,
+    descriptor: BorrowedFd<'_>,
+    seals: SealFlags,
+) -> Result<(), SegmentError> {
+    rustix::fs::fcntl_add_seals(descriptor, seals).map_err(|errno| SegmentError::System {
+        action: "seal",
+        role,
+        source: errno.into(),
+    })
 }

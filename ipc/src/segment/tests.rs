@@ -4,6 +4,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, ftruncate, memfd_create}
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, mmap};
 
+use super::mapping::SEALS;
 use super::*;
 use crate::limits::SLOTS_DEFAULT;
 

@@ -28,14 +28,13 @@ use ipc::wait::Spin;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
+mod batch;
+pub(crate) mod classes;
 mod routed;
-
-use super::median;
-
 mod throughput;
 
+use super::median;
 use throughput::Lanes;
-pub(crate) mod classes;
 
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
@@ -46,6 +45,9 @@ pub(crate) struct Arguments {
     /// Rounds; the median one counts
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Measure large payloads too; takes 1.2 GB of memory
+    #[arg(long)]
+    batch: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -109,6 +111,8 @@ struct Percentiles {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
+    // First, while this thread may still use every processor.
+    let batch = arguments.batch.then(batch::run).transpose()?;
     let allowed: Vec<usize> = affinity::allowed(&Root::machine()).iter().collect();
     let cpus = (allowed.len() > 1).then(|| (allowed[0], allowed[allowed.len() - 1]));
     // First of all: what is started after this thread was pinned is pinned with it.
@@ -147,6 +151,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let mut report = report(&rounds, cpus, arguments);
     report["throughput"] = throughput;
     report["throughput"]["routed_per_s"] = routed;
+    if let Some(batch) = batch {
+        report["batch"] = batch;
+    }
     Ok(report)
 }
 
@@ -367,5 +374,16 @@ pub(crate) fn text(report: &Value) -> String {
             (number(&class["p50_ns"]), number(&class["p99_ns"]), number(&class["p999_ns"]));
         text += &format!("{name:<20} {p50:>8.0} {p99:>8.0} {p999:>8.0} {:>8.2}\n", p50 / floor);
     }
-    text + &throughput::text(&report["throughput"])
+    text += &throughput::text(&report["throughput"]);
+    let batch = &report["batch"];
+    if batch.is_object() {
+        let ns = |name: &str| number(&batch[name]);
+        text += &format!(
+            "batch, lent: {:.0} ns for 1 KiB, {:.0} ns for 1 GiB; frozen: {:.0} ns per MiB\n",
+            ns("lent_1kib_ns"),
+            ns("lent_1gib_ns"),
+            ns("frozen_ns_per_mib")
+        );
+    }
+    text
 }
