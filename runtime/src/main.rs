@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod daemon;
 mod echo;
+mod exchange;
 mod host;
 mod limits;
 mod logging;
