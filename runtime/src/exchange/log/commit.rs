@@ -128,6 +128,13 @@ impl Committer {
         Ok(Self { requests, mechanism: mechanism.into() })
     }
 
+    /// One without a thread: it refuses everything, so that tests choose each call to the disk.
+    #[cfg(test)]
+    pub(super) fn absent() -> Self {
+        let (requests, _) = mpsc::channel(1);
+        Self { requests, mechanism: "none".into() }
+    }
+
     /// How files are synced, for people.
     pub(crate) fn mechanism(&self) -> &str {
         &self.mechanism

@@ -176,7 +176,7 @@ pub(super) fn recover(
     opening: Opening<'_>,
 ) -> Result<Opened, OpenError> {
     let (window, recovered) = (Window::new(), Recovered::default());
-    let mut recovery = Recovery { storage, opening, window, recovered, newest_ns: 0 };
+    let recovery = Recovery { storage, opening, window, recovered, newest_ns: 0 };
     let present = recovery.list()?;
     let salt = present.iter().rev().find_map(|file| Some(file.header.as_ref()?.salt));
     match salt {

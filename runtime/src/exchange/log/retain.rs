@@ -84,7 +84,7 @@ impl Log {
         };
         if self.next > self.active.first && is_old(self.newest_ns) {
             // Where there is no space for a new segment the old one stays; the next pass tries again.
-            let _ = self.roll(self.options.segment_bytes, now_ns);
+            let _ = self.roll(self.options.segment_bytes, self.newest_ns);
         }
         let needed = self.consumers.values().min().filter(|_| !policy.is_deaf_to_consumers);
         let needed = needed.copied().unwrap_or(u64::MAX);
@@ -113,13 +113,12 @@ impl Log {
                 _ => {}
             }
             self.shared.segments_mut().remove(0);
+            // One after the other, or a power loss could bring back an older one and leave a hole.
+            self.shared.storage.sync_directory()?;
             bytes -= segment.capacity();
             retained.segments += 1;
             retained.records += end - segment.first;
             retained.bytes += segment.capacity();
-        }
-        if retained.segments > 0 {
-            self.shared.storage.sync_directory()?;
         }
         retained.first = self.first_position();
         Ok(retained)

@@ -103,6 +103,14 @@ impl Window {
         bytes.get(..size).map(|bytes| examine(bytes, salt, accepted))
     }
 
+    /// The next place after this one, which is no record, where one can be: most of a file that
+    /// was allocated ahead is zero, and no record begins with zeros.
+    fn behind(&self, offset: u64) -> u64 {
+        let held = self.held(offset).get(ALIGNMENT..).unwrap_or_default();
+        let zeros = held.iter().position(|byte| *byte != 0).unwrap_or(held.len());
+        offset + (ALIGNMENT + zeros / ALIGNMENT * ALIGNMENT) as u64
+    }
+
     /// The next record at this offset or behind it.
     pub(super) fn find(
         &mut self,
@@ -115,7 +123,7 @@ impl Window {
             match self.look(file, offset, salt, accepted)? {
                 Found::Record(..) => return Ok(Some(offset)),
                 Found::DamagedBody(size) => offset += size as u64,
-                Found::Other(_) => offset += ALIGNMENT as u64,
+                Found::Other(_) => offset = self.behind(offset),
             }
         }
         Ok(None)
