@@ -28,6 +28,9 @@ use serde_json::{Value, json};
 
 use super::median;
 
+#[allow(dead_code, reason = "the report of this command takes it up")]
+pub(crate) mod log;
+
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {

@@ -45,9 +45,7 @@ use thiserror::Error;
 pub(crate) use commit::{Committer, Mechanism, SyncError, Ticket};
 pub(crate) use format::{Record, Stored};
 pub(crate) use name::directory_name;
-#[allow(unused_imports, reason = "names of what the functions here give")]
 pub(crate) use reader::{Batch, Entry, Gap, ReadError, Reader};
-#[allow(unused_imports, reason = "names of what the functions here give")]
 pub(crate) use recover::{Cut, OpenError, Recovered};
 pub(crate) use retain::{HoldError, Retained, Retention};
 
