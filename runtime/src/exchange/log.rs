@@ -8,14 +8,12 @@
 //!   all that wait (`commit`).
 //!
 //! Why the file is written with `pwrite` and not through a mapping. A record of 100 bytes costs
-//! about 0.3 us by `pwrite` and 0.03 us by a copy into a mapping whose page is there; both cost
-//! near 2 us where a page is touched for the first time, and so at the 99th percentile
+//! about 0.4 us by `pwrite` and 0.03 us by a copy into a mapping whose page is there; where a page
+//! is touched for the first time, and so at the 99th percentile, it is 1.9 us and 1.4 us
 //! (`bench::bus::log` measures both). But a store into a mapping of a file that another program of
 //! the user has truncated, on a full disk that allocates late, or after an error of the disk, is a
 //! SIGBUS that ends the daemon and so every queue; `pwrite` returns an error for this one queue.
-//! Hundreds of nanoseconds are nothing beside a message's way through the daemon. A mapping made
-//! first-touched by hand would also have to be touched again after each sync, because the kernel
-//! write-protects what it writes back.
+//! Hundreds of nanoseconds are little beside a message's way through the daemon. Readers may map.
 //!
 //! Not here: who may write, acknowledgements of consumers, waking them (the exchange). Nothing here
 //! asks for the time: it is a parameter.
