@@ -54,6 +54,8 @@ mod layout;
 #[cfg(not(loom))]
 pub mod link;
 #[cfg(not(loom))]
+pub mod mapped;
+#[cfg(not(loom))]
 pub mod peer;
 #[cfg(not(loom))]
 pub mod segment;

@@ -7,6 +7,8 @@
 
 mod callers;
 mod forward;
+#[allow(dead_code, unused_imports, reason = "served by the exchange in a later version")]
+pub(crate) mod log;
 pub(crate) mod priority;
 pub(crate) mod queue;
 mod server;

@@ -174,6 +174,49 @@ pub(crate) const TOP_ROWS_MAX: usize = 16;
 /// Bytes of a configuration file.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+// --- the durable log
+
+/// Bytes of one record's payload: the largest message with its header.
+pub(crate) const LOG_PAYLOAD_BYTES_MAX: usize =
+    ipc::limits::MESSAGE_BYTES_MAX + ipc::header::HEADER_BYTES_MAX;
+/// Bytes of a sender's name in a record: what a manifest can hold.
+pub(crate) const LOG_NAME_BYTES_MAX: usize = ipc::limits::WORD_BYTES_MAX;
+/// Bytes of a segment file when nobody says otherwise: fifty thousand small records, and what a
+/// start has to look through (some milliseconds).
+pub(crate) const LOG_SEGMENT_BYTES_DEFAULT: u64 = 8 * 1024 * 1024;
+/// Bytes of the smallest segment file: its header and some pages of records.
+pub(crate) const LOG_SEGMENT_BYTES_MIN: u64 = 16 * 1024;
+/// Bytes of the largest segment file: twice the largest record, and offsets fit in 32 bits.
+pub(crate) const LOG_SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Segment files of one log. With segments of the default size that is 32 GiB; beyond it appends
+/// are refused until retention has made room.
+pub(crate) const LOG_SEGMENTS_MAX: usize = 4096;
+/// Full segment files that are not synced yet, each with an open descriptor. Beyond it the append
+/// that fills one more syncs them itself: the disk is slower than the senders.
+pub(crate) const LOG_SEGMENTS_UNSYNCED_MAX: usize = 8;
+/// Records up to this size are put together in one buffer and written by one system call.
+pub(crate) const LOG_APPEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that a reader or a recovery reads at once when the records are small.
+pub(crate) const LOG_READ_BYTES_MIN: usize = 64 * 1024;
+/// Records between two remembered offsets of a segment; a reader that starts anywhere walks at
+/// most so many.
+pub(crate) const LOG_INDEX_STRIDE: u64 = 256;
+/// Gaps that one start reports one by one; the rest are counted.
+pub(crate) const LOG_GAPS_REPORTED_MAX: usize = 64;
+/// Files with what was cut off after a crash, kept for people; the oldest go first.
+pub(crate) const LOG_ASIDE_FILES_MAX: usize = 8;
+/// Consumers whose position one log keeps records for.
+pub(crate) const LOG_CONSUMERS_MAX: usize = 1024;
+/// Requests to sync that wait for the committing thread, all logs together; one group takes them
+/// all at once.
+pub(crate) const LOG_SYNC_REQUESTS_MAX: usize = 4096;
+
+const _: () = assert!(LOG_SEGMENT_BYTES_MIN < LOG_SEGMENT_BYTES_DEFAULT);
+const _: () = assert!(
+    LOG_PAYLOAD_BYTES_MAX as u64 + LOG_SEGMENT_BYTES_MIN < LOG_SEGMENT_BYTES_MAX,
+    "the largest record fits in a segment of its own"
+);
+const _: () = assert!(LOG_SEGMENT_BYTES_MAX <= u32::MAX as u64, "an index entry has 32 bits");
 const _: () =
     assert!(DESCRIPTORS_PER_AGENT_MAX < 1024, "one agent cannot exhaust even the usual soft limit");
 const _: () =

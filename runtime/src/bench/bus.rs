@@ -36,6 +36,9 @@ mod throughput;
 use super::median;
 use throughput::Lanes;
 
+#[allow(dead_code, reason = "the report of this command takes it up")]
+pub(crate) mod log;
+
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
