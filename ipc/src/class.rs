@@ -70,6 +70,11 @@ impl Class {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
+    /// The class with this number on the wire.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| *class as u8 == number)
+    }
+
     /// Where a message goes when this class cannot be had. Nothing stands in for LOW, which outlives its writer, nor for
     /// BATCH, which carries references.
     pub fn next_down(self) -> Option<Self> {

@@ -212,27 +212,6 @@ pub struct ClassEntry {
     pub latency: Histogram,
 }
 
-impl Class {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Normal, Self::Low, Self::Batch];
-
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-            Self::Batch => "batch",
-        }
-    }
-
-    /// The class with this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| *class as u8 == number)
-    }
-}
-
 impl AgentState {
     /// Its name in status and metrics.
     pub fn name(self) -> &'static str {

@@ -14,7 +14,7 @@ use crate::wait::Spin;
 
 impl From<LaneCounters> for Counters {
     fn from(lane: LaneCounters) -> Self {
-        let LaneCounters { messages, bytes_lent, waits, rejected } = lane;
+        let LaneCounters { messages, bytes_lent, waits, rejected, .. } = lane;
         Self { messages, bytes_large: bytes_lent, waits, rejected }
     }
 }

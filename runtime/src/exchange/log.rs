@@ -1,6 +1,6 @@
 //! The durable log of a queue: records are appended, kept, replayed from any position, retired.
 //!
-//! Class LOW of the bus. Only the daemon writes it; `ipc/PROTOCOL.md` section 8 gives the bytes.
+//! Class LOW of the bus. Only the daemon writes it; `ipc/PROTOCOL.md` section 9 gives the bytes.
 //! Two promises, each a number:
 //! - *stored* ([`Log::append`] returned): the record is in the page cache and survives the death of
 //!   every process.

@@ -1,5 +1,5 @@
 //! The bytes of a segment file: its header, its records, and how to tell a record from anything
-//! else. Pure; `ipc/PROTOCOL.md` section 8 says the same in tables.
+//! else. Pure; `ipc/PROTOCOL.md` section 9 says the same in tables.
 //!
 //! A file may hold anything (a crash, a bad disk, another program), so nothing here believes a
 //! length before its checksum is right, and nothing panics. The checksums are seeded with a number
