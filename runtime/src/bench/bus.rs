@@ -28,6 +28,9 @@ use serde_json::{Value, json};
 
 use super::median;
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for `run` to call with `--peers`"))]
+pub(crate) mod peers;
+
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {

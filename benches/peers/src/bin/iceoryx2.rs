@@ -87,10 +87,15 @@ fn serve(scratch: &str, cpus: Option<&str>) -> anyhow::Result<()> {
     answer_rounds(&lines, &hello, |measure, messages| {
         ensure!([LATENCY, THROUGHPUT].contains(&measure), "no such measure: `{measure}`");
         seconds.tell(&format!("{measure} {messages}"))?;
-        match measure {
+        let found = match measure {
             LATENCY => ends.ask(messages),
             _ => ends.send_many(messages),
+        };
+        if found.is_err() {
+            // It would poll for the rest of the round, beside all that is measured after this.
+            seconds.end();
         }
+        found
     })
 }
 
