@@ -2,7 +2,8 @@
 //! processes, through the broker; and one message until its durable acknowledgement.
 //!
 //! Brokers do not poll, and a client that polled would take a CPU from them, so clients block here. Each client
-//! process stays on its CPU; the broker runs where the kernel puts it.
+//! process stays on its CPU and the broker runs where the kernel puts it; where both CPUs are the same one, the broker
+//! stays there too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,9 @@ fn serve(scratch: &Path, cpus: Option<(usize, usize)>) -> anyhow::Result<()> {
         remove_directory(&left);
     })?;
     let mut measures = Measures::default();
+    if let Some((cpu, _)) = cpus.filter(|(first, second)| first == second) {
+        pin(cpu)?;
+    }
     // Servers and second processes inherit the CPUs of this thread, so it is pinned after them.
     if let Err(error) = measures.start_nats(scratch, &processes, cpus) {
         measures.are_absent(&["nats", "jetstream"], &error);

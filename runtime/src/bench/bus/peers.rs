@@ -28,20 +28,43 @@ const END_TIME_MAX: Duration = Duration::from_secs(10);
 /// Where their files are: a place for files that outlast a restart is on a disk, which what is kept must reach.
 const SCRATCH_PARENT: &str = "/var/tmp";
 
-/// The programs of `make peers`.
-const PROGRAMS: [&str; 2] = ["bolide-peer-iceoryx2", "bolide-peer-brokers"];
+/// What a program of `make peers` is asked.
+struct Asked {
+    program: &'static str,
+    /// After the names of its measures.
+    suffix: &'static str,
+    /// All its processes on one CPU, where a wake-up is a switch and not an interrupt to another CPU.
+    on_one_cpu: bool,
+    /// With the messages for one thousand of ours.
+    measures: &'static [(&'static str, u64)],
+}
 
-/// What is measured, and how many messages for one thousand of ours. A broker needs a hundred times as long as shared
-/// memory, and a disk a thousand times, so that rounds of the same size would take minutes.
-const MEASURES: [(&str, u64); 8] = [
-    ("iceoryx2", 1000),
-    ("iceoryx2_throughput", 5000),
+/// A broker needs a hundred times as long as shared memory, and a disk a thousand times, so that rounds of the same size
+/// would take minutes.
+const BROKERED: [(&str, u64); 6] = [
     ("nats", 50),
     ("redis", 50),
     ("redis_unix", 50),
     ("jetstream", 10),
     ("redis_everysec", 10),
     ("redis_always", 2),
+];
+
+/// Brokers in both placements, because it depends on the machine which is the better one for them.
+const ASKED: [Asked; 3] = [
+    Asked {
+        program: "bolide-peer-iceoryx2",
+        suffix: "",
+        on_one_cpu: false,
+        measures: &[("iceoryx2", 1000), ("iceoryx2_throughput", 5000)],
+    },
+    Asked { program: "bolide-peer-brokers", suffix: "", on_one_cpu: false, measures: &BROKERED },
+    Asked {
+        program: "bolide-peer-brokers",
+        suffix: "_one_cpu",
+        on_one_cpu: true,
+        measures: &BROKERED,
+    },
 ];
 
 /// The figures that a round can have.
@@ -53,6 +76,8 @@ struct Program {
     /// Dropped to end it.
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    asked: &'static Asked,
+    /// Those that it has.
     measures: Vec<String>,
     // Dropped last, after the program that it belongs to.
     _scratch: Scratch,
@@ -65,8 +90,8 @@ struct Scratch(PathBuf);
 #[derive(Default)]
 pub(crate) struct Peers {
     programs: Vec<Program>,
-    rounds: BTreeMap<&'static str, Vec<Value>>,
-    why: BTreeMap<&'static str, String>,
+    rounds: BTreeMap<String, Vec<Value>>,
+    why: BTreeMap<String, String>,
     versions: Map<String, Value>,
 }
 
@@ -89,15 +114,12 @@ impl Peers {
     /// Starts what is in `directory`. To be called before this thread is pinned: processes inherit that.
     pub(crate) fn start(directory: &Path, cpus: Option<(usize, usize)>) -> Self {
         let mut peers = Self::default();
-        for name in PROGRAMS {
-            match Program::start(directory, name, cpus) {
+        for asked in &ASKED {
+            match Program::start(directory, asked, cpus) {
                 Ok((program, hello)) => peers.welcome(program, &hello),
                 Err(error) => {
-                    let owned = |measure: &str| {
-                        measure.starts_with("iceoryx2") == name.ends_with("iceoryx2")
-                    };
-                    for (measure, _) in MEASURES.iter().filter(|(measure, _)| owned(measure)) {
-                        peers.why.insert(measure, format!("{error:#}"));
+                    for (measure, _) in asked.measures {
+                        peers.why.insert(asked.name(measure), format!("{error:#}"));
                     }
                 }
             }
@@ -109,9 +131,9 @@ impl Peers {
         for (name, version) in hello["versions"].as_object().into_iter().flatten() {
             self.versions.insert(name.clone(), version.clone());
         }
-        for (measure, _) in MEASURES {
+        for (measure, _) in program.asked.measures {
             if let Some(why) = hello["absent"][measure].as_str() {
-                self.why.insert(measure, why.to_owned());
+                self.why.insert(program.asked.name(measure), why.to_owned());
             }
         }
         self.programs.push(program);
@@ -126,16 +148,20 @@ impl Peers {
     /// One round of everything; `messages` is the size of one of ours. Whatever of this process polls on the measured
     /// CPUs must rest meanwhile.
     pub(crate) fn round(&mut self, messages: u64) {
-        for (measure, thousandths) in MEASURES {
-            let messages = (messages * thousandths / 1000).max(1);
-            let measures = |program: &&mut Program| program.measures.iter().any(|m| m == measure);
-            let Some(program) = self.programs.iter_mut().find(measures) else { continue };
-            match program.ask(&format!("{measure} {messages}")) {
-                Ok(figures) => self.rounds.entry(measure).or_default().push(figures),
-                Err(error) => {
-                    // What failed once is not asked again, and nothing of a program that is gone.
-                    program.measures.retain(|name| program.input.is_some() && name != measure);
-                    self.why.insert(measure, format!("{error:#}"));
+        for program in &mut self.programs {
+            for (measure, thousandths) in program.asked.measures {
+                if !program.measures.iter().any(|name| name == measure) {
+                    continue;
+                }
+                let messages = (messages * thousandths / 1000).max(1);
+                let name = program.asked.name(measure);
+                match program.ask(&format!("{measure} {messages}")) {
+                    Ok(figures) => self.rounds.entry(name).or_default().push(figures),
+                    Err(error) => {
+                        // What failed once is not asked again, and nothing of a program that is gone.
+                        program.measures.retain(|name| program.input.is_some() && name != measure);
+                        self.why.insert(name, format!("{error:#}"));
+                    }
                 }
             }
         }
@@ -144,19 +170,20 @@ impl Peers {
     /// The median of the rounds, figure by figure: `MEASURE_FIGURE`, `null` with a reason in `why` where there is none.
     pub(crate) fn report(&self) -> Value {
         let mut report = Map::new();
-        let mut why: BTreeMap<_, _> = self.why.iter().map(|(name, why)| (*name, &**why)).collect();
-        for (measure, _) in MEASURES {
-            let rounds = self.rounds.get(measure).filter(|_| !self.why.contains_key(measure));
-            if rounds.is_none() {
-                report.insert(format!("{measure}_p50_ns"), Value::Null);
-                why.entry(measure).or_insert("not measured by the program that is installed");
-            }
+        let mut why = self.why.clone();
+        let names = ASKED.iter().flat_map(|asked| asked.measures.iter().map(|m| asked.name(m.0)));
+        for name in names {
+            let rounds = self.rounds.get(&name).filter(|_| !self.why.contains_key(&name));
             for figure in FIGURES {
                 let of = |round: &Value| round[figure].as_f64();
                 let values = rounds.into_iter().flatten().filter_map(of).collect();
                 if let Some(value) = median(values) {
-                    report.insert(format!("{measure}_{figure}"), json!(value));
+                    report.insert(format!("{name}_{figure}"), json!(value));
                 }
+            }
+            if rounds.is_none() {
+                report.insert(format!("{name}_p50_ns"), Value::Null);
+                why.entry(name).or_insert_with(|| "the installed program lacks it".to_owned());
             }
         }
         report.insert("versions".to_owned(), json!(self.versions));
@@ -165,23 +192,34 @@ impl Peers {
     }
 }
 
+impl Asked {
+    fn name(&self, measure: &str) -> String {
+        format!("{measure}{}", self.suffix)
+    }
+}
+
 impl Program {
     fn start(
         directory: &Path,
-        name: &str,
+        asked: &'static Asked,
         cpus: Option<(usize, usize)>,
     ) -> anyhow::Result<(Self, Value)> {
+        let name = asked.program;
+        ensure!(cpus.is_some() || !asked.on_one_cpu, "there is only one CPU anyway");
         let path = std::path::absolute(directory)?.join("bin").join(name);
         ensure!(path.is_file(), "`{name}` is not installed: `make peers` does it");
         let scratch = Scratch::create(name).context("no scratch directory")?;
         let mut command = Command::new(path);
         command.arg("serve").arg(&scratch.0);
-        command.args(cpus.map(|(first, second)| format!("{first},{second}")));
+        command.args(cpus.map(|(first, second)| {
+            format!("{},{second}", if asked.on_one_cpu { second } else { first })
+        }));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut process = command.spawn().context("cannot start it")?;
         let (input, output) = (process.stdin.take(), process.stdout.take());
         let output = BufReader::new(output.context("the program has no output")?);
-        let mut program = Self { process, input, output, measures: Vec::new(), _scratch: scratch };
+        let mut program =
+            Self { process, input, output, asked, measures: Vec::new(), _scratch: scratch };
         let hello = program.answer()?;
         let measures = hello["measures"].as_array().into_iter().flatten();
         program.measures = measures.filter_map(|name| Some(name.as_str()?.to_owned())).collect();
