@@ -39,6 +39,9 @@ use throughput::Lanes;
 #[allow(dead_code, reason = "the report of this command takes it up")]
 pub(crate) mod log;
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for `run` to call with `--peers`"))]
+pub(crate) mod peers;
+
 /// `bolide bench bus`
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
