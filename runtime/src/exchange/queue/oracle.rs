@@ -184,7 +184,7 @@ impl Oracle {
     ) -> Option<u64> {
         self.tick(now);
         let index = self.lease(worker, item, delivery)?;
-        Some(self.lengthen(index, worker))
+        Some(self.lengthen(index, None))
     }
 
     pub(super) fn handoff(
@@ -201,7 +201,7 @@ impl Oracle {
         }
         let moved = self.lease(worker, item, delivery);
         if let Some(index) = moved {
-            self.lengthen(index, to);
+            self.lengthen(index, Some(to));
             let delivery = self.delivery(index);
             self.effects.push(Effect::HandedOver { from: worker, delivery });
         }
@@ -361,9 +361,11 @@ impl Oracle {
     }
 
     fn next(&self) -> Option<usize> {
-        let waiting = Priority::all().rev().filter(|level| self.due[level.index()].is_some());
-        let overdue = waiting.clone().filter(|level| self.due[level.index()] <= Some(self.taken));
-        let level = overdue.min_by_key(|level| self.due[level.index()]).or(waiting.max())?;
+        // Most urgent first, which also decides between two that have been due for as long.
+        let due = |level: &Priority| self.due[level.index()];
+        let waiting: Vec<_> = Priority::all().rev().filter(|level| due(level).is_some()).collect();
+        let overdue = waiting.iter().filter(|level| due(level) <= Some(self.taken));
+        let level = *overdue.min_by_key(|level| due(level)).or(waiting.first())?;
         let ready = self
             .things
             .iter()
@@ -431,14 +433,15 @@ impl Oracle {
         })
     }
 
-    fn lengthen(&mut self, index: usize, owner: Agent) -> u64 {
+    /// A lease that moves is its receiver's latest, even if that had it before.
+    fn lengthen(&mut self, index: usize, to: Option<Agent>) -> u64 {
         self.steps += 1;
         let thing = &mut self.things[index];
         let Where::Leased(worker, since, until, order) = thing.place else { panic!("not leased") };
         let longest = since + self.options.lease_total_ns;
         let until = (self.now + self.options.lease_ns).min(longest).max(until);
-        let order = if worker == owner { order } else { self.steps };
-        thing.place = Where::Leased(owner, since, until, order);
+        let order = to.map_or(order, |_| self.steps);
+        thing.place = Where::Leased(to.unwrap_or(worker), since, until, order);
         until
     }
 

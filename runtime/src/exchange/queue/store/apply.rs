@@ -9,7 +9,7 @@ use crate::exchange::queue::record::{ApplyError, DeadReason, Record, ReturnReaso
 
 impl Store {
     /// Makes one change.
-    pub(super) fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
+    pub(in crate::exchange::queue) fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
         match *record {
             Record::Declared { .. } | Record::Removed => Err(ApplyError::Queue),
             Record::Put { .. } => self.apply_put(record),
