@@ -34,7 +34,7 @@ impl<D> Router<D> {
                 readers_count: topic.readers.len(),
                 announced_count: topic.announced_to.len(),
             }),
-            Lane::Offer(_) | Lane::Link { .. } => None,
+            Lane::Offer(_) | Lane::Link(_) => None,
         })
     }
 
@@ -42,7 +42,7 @@ impl<D> Router<D> {
     pub(crate) fn writers(&self, lane: LaneId) -> Option<(AgentId, Option<AgentId>)> {
         match self.lanes.get(&lane)? {
             Lane::Offer(_) => None,
-            Lane::Link { opener, acceptor } => Some((*opener, Some(*acceptor))),
+            Lane::Link(link) => Some((link.opener, Some(link.acceptor))),
             Lane::Topic(topic) => Some((topic.writer, None)),
         }
     }
