@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from typing import Any, Callable, Optional
 
@@ -22,12 +23,30 @@ class Handle:
         self._library = c.library()
         self._pointer: Any = pointer
         self._text = getattr(self._library, f"{self._family}_error")
+        # Held while the library waits and other threads run, so that none of them closes what it waits on.
+        self._lock = threading.Lock()
 
     @property
     def _open(self) -> Any:
         if self._pointer is None:
             raise BolideError("closed", f"this {self._family} is closed")
         return self._pointer
+
+    def _enter(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise self._library.error(c.BUSY, None)
+
+    def _free(self, free: Callable[..., int], *arguments: Any) -> None:
+        """Closes the handle, unless it is in use."""
+        self._enter()
+        try:
+            code = free(self._open, *arguments)
+            if code == c.BUSY:
+                raise self._error(code)
+            # Whatever else went wrong, the handle is freed.
+            self._pointer = None
+        finally:
+            self._lock.release()
 
     def _error(self, code: int) -> BolideError:
         return self._library.error(code, self._text(self._pointer))
@@ -59,14 +78,18 @@ class View:
         self._view = None
 
 
-def sliced(timeout: Optional[float], wait: Callable[[int], int]) -> int:
-    """Waits in slices: `wait` takes milliseconds and gives a code."""
+def sliced(handle: Handle, timeout: Optional[float], wait: Callable[[Any, int], int]) -> int:
+    """Waits in slices: `wait` takes the handle's pointer and milliseconds, and gives a code."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left_ms = SLICE_MS
         if deadline is not None:
             left_ms = min(SLICE_MS, c.milliseconds(deadline - time.monotonic()))
-        code = wait(left_ms)
+        handle._enter()
+        try:
+            code = wait(handle._open, left_ms)
+        finally:
+            handle._lock.release()
         if code != c.TIMEOUT or (deadline is not None and time.monotonic() >= deadline):
             return code
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Unio
 from . import _library as c
 from . import cbor
 from ._handle import SLICE_MS, Handle, pointer_array, word
-from .errors import BolideError, ToolError
+from .errors import BolideError, Ended, ToolError
 from .link import Link, Message, Request
 from .pump import Pump
 from .topic import Publisher, Subscriber
@@ -194,7 +194,11 @@ class Client(Handle):
                     self._serve_link(link)
                 if self._stopping:
                     return
-                code = self._sleep(self._links.values(), [], SLICE_MS)
+                self._enter()
+                try:
+                    code = self._sleep(self._links.values(), [], SLICE_MS)
+                finally:
+                    self._lock.release()
                 if code not in (c.OK, c.TIMEOUT):
                     raise self._error(code)
         finally:
@@ -221,16 +225,15 @@ class Client(Handle):
         """Closes everything that came from this client and takes leave of the router. Closing twice does nothing."""
         if self._pointer is None:
             return
+        if self._lock.locked():
+            raise self._library.error(c.BUSY, None)
         if self._pump is not None:
             self._pump.stop()
             self._pump = None
         for part in (self._links, self._publishers, self._subscribers):
             for handle in list(part.values()):
                 handle.close()
-        code = self._library.client_close(self._pointer)
-        if code == c.BUSY:
-            raise self._error(code)
-        self._pointer = None
+        self._free(self._library.client_close)
 
     def _new_link(self, pointer: Any) -> Link:
         link = Link(self, pointer)
@@ -326,7 +329,9 @@ class Client(Handle):
 
     def _answer_error(self, request: Request, error: Exception) -> None:
         if not isinstance(error, ToolError):
-            if isinstance(error, BolideError):
+            if isinstance(error, Ended):
+                _log.info("the caller of `%s` is gone: %s", request.tool, error)
+            elif isinstance(error, BolideError):
                 _log.warning("the answer to `%s` was not sent: %s", request.tool, error)
             else:
                 _log.exception("`%s` failed", request.tool, exc_info=error)

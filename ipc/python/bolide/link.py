@@ -144,8 +144,9 @@ class Link(Handle):
         """The next message of any sort; waits, without end unless a timeout is given."""
         self._client._refuse_in_loop()
         self._view.take_away()
-        receive, pointer, place = self._library.link_receive, self._open, self._place
-        return self._message(sliced(timeout, lambda wait_ms: receive(pointer, place, wait_ms)))
+        receive, place = self._library.link_receive, self._place
+        code = sliced(self, timeout, lambda pointer, wait_ms: receive(pointer, place, wait_ms))
+        return self._message(code)
 
     def call(
         self,
@@ -221,14 +222,9 @@ class Link(Handle):
         if self._pointer is None:
             return
         self._view.take_away()
-        self._check_closed(self._library.link_close(self._pointer, None if reason is None else word(reason)))
+        self._free(self._library.link_close, None if reason is None else word(reason))
         self._client._links.pop(self.lane, None)
         self._end(BolideError("closed", "this link is closed"))
-
-    def _check_closed(self, code: int) -> None:
-        if code == c.BUSY:
-            raise self._error(code)
-        self._pointer = None
 
     def _message(self, code: int) -> Message:
         if code != c.OK:
@@ -238,8 +234,9 @@ class Link(Handle):
 
     def _wait(self, request: int, timeout: Optional[float]) -> Message:
         self._view.take_away()
-        wait, pointer, place = self._library.link_wait, self._open, self._place
-        return self._message(sliced(timeout, lambda wait_ms: wait(pointer, request, place, wait_ms)))
+        wait, place = self._library.link_wait, self._place
+        code = sliced(self, timeout, lambda pointer, wait_ms: wait(pointer, request, place, wait_ms))
+        return self._message(code)
 
     def _request(
         self,

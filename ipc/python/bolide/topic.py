@@ -55,10 +55,7 @@ class Publisher(Handle):
         """Ends the topic; its readers are told. Closing twice does nothing."""
         if self._pointer is None:
             return
-        code = self._library.publisher_close(self._pointer)
-        if code == c.BUSY:
-            raise self._error(code)
-        self._pointer = None
+        self._free(self._library.publisher_close)
         self._client._publishers.pop(self.lane, None)
 
 
@@ -128,7 +125,7 @@ class Subscriber:
         self._client._refuse_in_loop()
         found: list = []
 
-        def wait(wait_ms: int) -> int:
+        def wait(_: Any, wait_ms: int) -> int:
             self._client._take_events()
             message = self.try_receive()
             if message is not None:
@@ -140,7 +137,7 @@ class Subscriber:
             return c.TIMEOUT if code == c.OK else code
 
         # News may be of another handle, and then the wait goes on; `sliced` looks at the clock.
-        code = sliced(timeout, wait)
+        code = sliced(self._client, timeout, wait)
         if found:
             return found[0]
         raise self._client._error(code)
@@ -184,8 +181,7 @@ class Subscriber:
 
     def _forget(self, lane: int) -> None:
         topic = self._topics.pop(lane)
-        topic._library.subscriber_close(topic._pointer)
-        topic._pointer = None
+        topic._free(topic._library.subscriber_close)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
