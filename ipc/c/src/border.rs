@@ -38,7 +38,7 @@ impl Text {
         let mut length = 0;
         loop {
             // SAFETY: every byte before this one was not the end, so the caller's text reaches here.
-            let byte = unsafe { start.add(length).read() };
+            let byte = unsafe { start.wrapping_add(length).read() };
             if byte == 0 {
                 break;
             }
@@ -81,7 +81,7 @@ impl Words {
         }
         loop {
             // SAFETY: every entry before this one was not the end, so the caller's array reaches here.
-            let entry = unsafe { self.0.add(words.len()).read() };
+            let entry = unsafe { self.0.wrapping_add(words.len()).read() };
             if entry.is_null() {
                 return Ok(words);
             }

@@ -383,7 +383,7 @@ pub(crate) fn tell_closed(family: &Family, lane: LaneId, reason: &str) -> Result
     Ok(())
 }
 
-pub(crate) fn read_reason<'a>(reason: Text, other: &'a str) -> Result<&'a str, Fault> {
+pub(crate) fn read_reason(reason: Text, other: &str) -> Result<&str, Fault> {
     if reason.0.is_null() { Ok(other) } else { reason.text("reason", TEXT_BYTES_MAX) }
 }
 

@@ -60,10 +60,13 @@ class Request:
 
     @property
     def arguments(self) -> Any:
-        """The payload read as CBOR; None where it is empty."""
+        """The payload read as CBOR; None where it is empty. A caller that sent something else is told so."""
         from . import cbor
 
-        return cbor.loads(self.payload) if self.payload else None
+        try:
+            return cbor.loads(self.payload) if self.payload else None
+        except cbor.CborError as error:
+            raise ToolError("bad-arguments", f"the arguments are no CBOR: {error}", exit_code=2) from None
 
     def progress(self, payload: bytes) -> None:
         """Sends an intermediate answer. One that finds no room is dropped: the next one says more."""
