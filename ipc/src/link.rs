@@ -8,15 +8,19 @@
 //! A link can be split, so that one thread receives requests and others answer them (behind a lock of their own).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
 use crate::control::AgentInfo;
 use crate::header::{GrantId, Header, Kind, LaneId};
-use crate::lane::{Ended, Large, Message, ReceiveError, Receiver, SendError, Sender, WhenFull};
+use crate::lane::{Ended, Large, ReceiveError, Receiver, SendError, Sender, WhenFull};
 use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
+
+mod view;
+
+pub use view::{AnswerView, RequestView, View};
 
 /// How payloads are to be read: CBOR.
 pub const SCHEMA_CBOR: u32 = 1;
@@ -43,6 +47,21 @@ pub struct LinkReceiver {
     lane: LaneId,
     peer: AgentInfo,
     receiver: Receiver,
+}
+
+/// A request that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Which tool.
+    pub tool: &'a str,
+    /// Its arguments.
+    pub payload: &'a [u8],
+    /// Descriptors that were granted for it.
+    pub grants: &'a [GrantId],
+    /// After this moment nobody wants the answer.
+    pub deadline: Instant,
+    /// What happens when the lane is full.
+    pub when: WhenFull,
 }
 
 /// Names a request on its link.
@@ -290,7 +309,7 @@ impl LinkSender {
         &mut self.sender
     }
 
-    /// Sends a request. `peer` is named in errors.
+    /// Sends a request, and waits for room until its deadline. `peer` is named in errors.
     pub fn request(
         &mut self,
         tool: &str,
@@ -299,6 +318,13 @@ impl LinkSender {
         deadline: Instant,
         peer: &str,
     ) -> Result<RequestId, CallError> {
+        let when = WhenFull::WaitUntil(deadline);
+        self.ask(Ask { tool, payload, grants, deadline, when }, peer)
+    }
+
+    /// Sends a request; how long it waits for room is apart from how long the answer is wanted. `peer` is named in errors.
+    pub fn ask(&mut self, ask: Ask<'_>, peer: &str) -> Result<RequestId, CallError> {
+        let Ask { tool, payload, grants, deadline, when } = ask;
         if tool.len() > WORD_BYTES_MAX {
             return Err(CallError::TooLong { got: tool.len(), max: WORD_BYTES_MAX });
         }
@@ -321,7 +347,7 @@ impl LinkSender {
         let meta = Meta { priority: header.priority, correlation: id as u32, ..Meta::default() };
         let parts = [&length[..], tool.as_bytes(), payload];
         let message = Large { header: Some(&header), meta, parts: &parts };
-        match self.sender.send_large(message, WhenFull::WaitUntil(deadline)) {
+        match self.sender.send_large(message, when) {
             Ok(()) => Ok(RequestId(id)),
             Err(error) => Err(CallError::from_send(error, peer)),
         }
@@ -407,13 +433,18 @@ impl LinkReceiver {
             Ok(Some(message)) => message,
             Err(error) => return Err(CallError::from_receive(error, &self.peer.manifest.name)),
         };
-        Ok(Some(read(message)))
+        Ok(Some(View::of(message).to_incoming()))
+    }
+
+    /// The next message, if it is there, where it lies: nothing is copied and nothing is allocated.
+    pub fn try_view(&mut self) -> Result<Option<View<'_>>, ReceiveError> {
+        Ok(self.receiver.try_receive()?.map(View::of))
     }
 
     /// The next message; waits until the deadline, or without end.
     pub fn receive(&mut self, deadline: Option<Instant>) -> Result<Incoming, CallError> {
         match self.receiver.receive(deadline) {
-            Ok(message) => Ok(read(message)),
+            Ok(message) => Ok(View::of(message).to_incoming()),
             Err(error) => Err(CallError::from_receive(error, &self.peer.manifest.name)),
         }
     }
@@ -444,51 +475,6 @@ impl CallError {
             ReceiveError::Lost(_) => Self::Ended { peer, ended: Ended::Closed },
         }
     }
-}
-
-/// What a message means. A request whose tool cannot be read is given on as it is; the server refuses it.
-fn read(message: Message<'_>) -> Incoming {
-    let Message { meta, header, payload, .. } = message;
-    let header = header.copied();
-    if meta.has(FLAG_CANCEL) {
-        return Incoming::Cancelled { request: meta.correlation };
-    }
-    let other = || Incoming::Other { header, payload: payload.to_vec() };
-    let Some(header) = header else { return other() };
-    match header.kind {
-        Kind::Result => {
-            let bytes = payload.to_vec();
-            let answer = match (meta.has(FLAG_MORE), meta.has(FLAG_ERROR)) {
-                (true, _) => Answer::Progress(bytes),
-                (false, true) => Answer::Failed(bytes),
-                (false, false) => Answer::Done(bytes),
-            };
-            Incoming::Answer { request: RequestId(header.correlation), answer }
-        }
-        Kind::Query | Kind::Task => match split_tool(payload) {
-            Some((tool, arguments)) => Incoming::Request(Request {
-                id: RequestId(header.id),
-                kind: header.kind,
-                tool: tool.to_owned(),
-                payload: arguments.to_vec(),
-                grants: header.context.into_iter().filter(|id| *id != 0).map(GrantId).collect(),
-                deadline: (header.deadline_ns != 0)
-                    .then(|| UNIX_EPOCH + Duration::from_nanos(header.deadline_ns)),
-                trace: header.trace,
-            }),
-            None => other(),
-        },
-        _ => other(),
-    }
-}
-
-fn split_tool(payload: &[u8]) -> Option<(&str, &[u8])> {
-    let (length, rest) = payload.split_first_chunk::<2>()?;
-    let length = usize::from(u16::from_le_bytes(*length));
-    let (tool, arguments) = rest.split_at_checked(length)?;
-    let tool = std::str::from_utf8(tool).ok()?;
-    let plain = length <= WORD_BYTES_MAX && !tool.chars().any(char::is_control);
-    plain.then_some((tool, arguments))
 }
 
 fn since_epoch_ns(time: SystemTime) -> u64 {
