@@ -17,7 +17,7 @@
 //!
 //! Not here: who asks for a refresh and when (`runtime`).
 
-use crate::header::{AgentId, Class, LaneId};
+use crate::header::{AgentId, LaneId};
 use crate::histogram::Histogram;
 
 mod format;

@@ -33,7 +33,7 @@ mod watch;
 pub(crate) use table::Table;
 pub use watch::{CursorWatch, LaneCounters, ReaderCounters, SlotsWatch};
 
-use mapping::{Mapping, Segment, check};
+use mapping::{Segment, check};
 
 /// Why a segment cannot be made, or a received one is refused.
 #[derive(Debug, Error)]

@@ -9,8 +9,10 @@ mod callers;
 mod forward;
 #[allow(dead_code, unused_imports, reason = "served by the exchange in a later version")]
 pub(crate) mod log;
-pub(crate) mod priority;
-pub(crate) mod queue;
+#[allow(dead_code, reason = "its plain form is for queues of other kinds")]
+mod priority;
+#[allow(dead_code, unused_imports, reason = "durable queues will replay what they write down")]
+mod queue;
 mod server;
 mod work;
 

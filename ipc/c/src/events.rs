@@ -40,6 +40,9 @@ impl Events {
     /// Keeps an event. What it returns has no room and is to be declined.
     #[must_use]
     pub(crate) fn keep(&mut self, event: Heard) -> Option<LaneId> {
+        if is_for_the_exchange(&event) {
+            return None;
+        }
         match &event {
             Heard::ReadersChanged { lane } => {
                 let same =
@@ -112,6 +115,10 @@ impl Events {
                 (view.kind, view.lane) = (BOLIDE_READERS_CHANGED, lane.0);
             }
             Heard::Draining => view.kind = BOLIDE_DRAINING,
+            // Never kept.
+            Heard::RouteWanted { .. } | Heard::RouteReady { .. } | Heard::RouteRefused { .. } => {
+                return None;
+            }
         }
         let shown = self.shown.insert(shown);
         view.code = pointer(shown.code.as_deref());
@@ -128,6 +135,14 @@ impl Events {
     pub(crate) fn take_topic(&mut self, lane: u32) -> Option<TopicOffer> {
         self.topics.remove(&LaneId(lane))
     }
+}
+
+/// Events that only the daemon's own exchange gets.
+fn is_for_the_exchange(event: &Heard) -> bool {
+    matches!(
+        event,
+        Heard::RouteWanted { .. } | Heard::RouteReady { .. } | Heard::RouteRefused { .. }
+    )
 }
 
 pub(crate) fn policy_number(policy: TopicPolicy) -> i32 {

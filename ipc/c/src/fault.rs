@@ -194,6 +194,7 @@ impl From<ClientError> for Fault {
             ClientError::Encode(_) => BOLIDE_ARGUMENT,
             ClientError::Segment(_)
             | ClientError::Attach(_)
+            | ClientError::Directory(_)
             | ClientError::Receive(_)
             | ClientError::Io(_) => BOLIDE_SYSTEM,
         };

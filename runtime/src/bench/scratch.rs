@@ -49,11 +49,6 @@ impl ScratchDaemon {
         Ok(daemon)
     }
 
-    /// The daemon's own process.
-    pub(super) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// A client of it.
     pub(super) fn client(&self, name: &str) -> anyhow::Result<Client> {
         let manifest = AgentManifest {

@@ -164,7 +164,7 @@ impl Work {
                     item: ItemId(self.last_item),
                     priority,
                     dedup: dedup.map(DedupId),
-                    deadline_ns: self.from_epoch(deadline_ns),
+                    deadline_ns: self.own_clock(deadline_ns),
                     wait_until_ns: if wait_ns == 0 { 0 } else { now.saturating_add(wait_ns) },
                     payload: payload.into(),
                 };
@@ -379,7 +379,7 @@ impl Work {
     }
 
     /// A moment of the Unix clock on this one's own.
-    fn from_epoch(&self, at_ns: u64) -> u64 {
+    fn own_clock(&self, at_ns: u64) -> u64 {
         if at_ns == 0 {
             return NEVER;
         }

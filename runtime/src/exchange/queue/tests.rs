@@ -197,7 +197,9 @@ fn at_most_once_holds_when_the_worker_dies_and_when_the_daemon_does() {
 #[test]
 fn a_returned_item_goes_before_later_ones_of_its_level() {
     let mut bench = Bench::new(small());
-    (1..=3).for_each(|item| drop(bench.put(put(item))));
+    (1..=3).for_each(|item| {
+        bench.put(put(item));
+    });
     assert_eq!(bench.take(agent(1, 1), 2, 0), [(1, 1), (2, 1)]);
     bench.nack(agent(1, 1), 2, 1, 0);
     bench.nack(agent(1, 1), 1, 1, 0);
@@ -371,7 +373,9 @@ fn the_waiting_puts_of_a_sender_go_with_it_and_its_items_stay() {
 #[test]
 fn the_items_of_a_worker_that_ended_go_to_those_who_wait_at_once() {
     let mut bench = Bench::new(small());
-    (1..=2).for_each(|item| drop(bench.put(put(item))));
+    (1..=2).for_each(|item| {
+        bench.put(put(item));
+    });
     bench.take(agent(1, 1), 2, 0);
     bench.take(agent(2, 1), 4, MS);
     bench.worker_gone(agent(1, 1));
@@ -404,7 +408,9 @@ fn what_a_worker_had_is_its_own_no_longer_than_the_lease() {
 #[test]
 fn a_later_life_ends_the_earlier_one_before_its_death_is_told() {
     let mut bench = Bench::new(small());
-    (1..=2).for_each(|item| drop(bench.put(put(item))));
+    (1..=2).for_each(|item| {
+        bench.put(put(item));
+    });
     bench.take(agent(1, 1), 2, 0);
     assert_eq!(bench.take(agent(1, 2), 1, 0), [(1, 2)]);
     assert!(bench.ack(agent(1, 1), 1, 1).is_err());
@@ -452,7 +458,9 @@ fn handing_an_item_to_and_fro_does_not_lengthen_it_beyond_the_total() {
 #[test]
 fn a_dead_letter_can_be_stored_anew_or_dropped() {
     let mut bench = Bench::new(Options { deliveries_max: 1, items_max: 2, ..small() });
-    (1..=2).for_each(|item| drop(bench.put(put(item))));
+    (1..=2).for_each(|item| {
+        bench.put(put(item));
+    });
     bench.take(agent(1, 1), 2, 0);
     bench.pass(LEASE);
     bench.put(put(3));
@@ -468,7 +476,9 @@ fn a_dead_letter_can_be_stored_anew_or_dropped() {
 #[test]
 fn dead_letters_are_bounded_and_the_oldest_is_named_when_it_goes() {
     let mut bench = Bench::new(Options { deliveries_max: 1, dead_items_max: 1, ..small() });
-    (1..=2).for_each(|item| drop(bench.put(put(item))));
+    (1..=2).for_each(|item| {
+        bench.put(put(item));
+    });
     bench.take(agent(1, 1), 2, 0);
     bench.pass(LEASE);
     assert_eq!(bench.dead().iter().map(|dead| dead.0).collect::<Vec<_>>(), [2]);
