@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check loom tsan miri peers clean
+.PHONY: run test build needs check loom miri peers clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -16,6 +16,7 @@ test: needs
 build:
 	$(CARGO) build --release --locked -p runtime
 	$(CARGO) build --release --locked -p ipc --example sibling
+	$(CARGO) build --release --locked -p ipc-c
 
 needs:
 	deploy/needs
