@@ -6,6 +6,8 @@ mod cli;
 mod config;
 mod daemon;
 mod echo;
+#[allow(dead_code, unused_imports, reason = "not wired to the data plane yet")]
+mod exchange;
 mod host;
 mod limits;
 mod logging;
