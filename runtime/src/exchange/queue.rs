@@ -7,11 +7,11 @@
 //! 1. Every put gets exactly one answer: stored, duplicate or rejected with a reason. A stored item
 //!    ends acked, dropped with a reason that was told, or is still there (dead letters included).
 //! 2. An item has at most one lease. A lease is named by item, worker and delivery; whoever names
-//!    another one is answered [`Stale`], which changes nothing and is counted.
-//! 3. A lease ends by ack, by return (expiry, nack, the worker's end, the daemon's restart) or not at
-//!    all. The count of deliveries is kept through every return; a return after the last permitted
-//!    delivery makes the item a dead letter, whatever ended the lease. So one delivery means at most
-//!    once.
+//!    another one is answered [`Stale`], which changes nothing and is counted. The numbers of an item's
+//!    deliveries go on through everything, so that none names two leases.
+//! 3. A lease ends by ack or by return: expiry, nack, the worker's end, the daemon's restart. A return
+//!    keeps the count of deliveries; after the last permitted delivery it makes the item a dead letter
+//!    instead, whatever ended the lease. So `deliveries_max: 1` means at most once.
 //! 4. An item whose deadline passed is not delivered any more: it dies where it waits, or when its
 //!    lease ends without an ack.
 //! 5. Ready items are taken by [`priority`](super::priority), inside a level in the order they were put,

@@ -67,12 +67,12 @@ fn a_lonely_low_item_goes_after_its_patience_and_not_before() {
     let mut fair = Fair::new(usize::MAX);
     fair.try_push(level(9), 0).unwrap();
     let mut passed = 0;
-    loop {
+    while passed <= overtaken_max(level(9)) {
         fair.try_push(level(10), 0).unwrap();
-        match fair.pop().unwrap().0 {
-            first if first == level(9) => break,
-            _ => passed += 1,
+        if fair.pop().unwrap().0 == level(9) {
+            break;
         }
+        passed += 1;
     }
     assert_eq!(passed, patience(level(9)));
 }

@@ -130,8 +130,8 @@ impl Queue {
         })
     }
 
-    /// Stores a dead letter anew: behind all others of its level, no deliveries counted, and without
-    /// its deadline if that has passed.
+    /// Stores a dead letter anew: behind all others of its level, for as many deliveries as a new
+    /// one, and without its deadline if that has passed. The numbers of its deliveries go on.
     pub(crate) fn requeue_dead(
         &mut self,
         item: ItemId,
@@ -265,7 +265,7 @@ impl Queue {
     /// Ends a lease without an ack.
     fn give_back(&mut self, slot: u32, reason: ReturnReason, ready_at_ns: u64, out: &mut Output) {
         let Some(item) = self.store.item(slot) else { return };
-        if item.deliveries_count >= self.options().deliveries_max {
+        if item.attempts_count() >= self.options().deliveries_max {
             self.bury(slot, DeadReason::DeliveriesExhausted(reason), out);
         } else if item.deadline_ns <= self.now_ns {
             self.bury(slot, DeadReason::Expired, out);

@@ -23,7 +23,8 @@ pub(crate) struct QueueId {
     pub(crate) generation: u32,
 }
 
-/// One item; unique in its queue for as long as it is there, dead letters included.
+/// One item; unique in its queue for as long as it is there, dead letters included. Whoever gives an id
+/// again later lets a late ack of the former item pass for one of the latter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ItemId(pub(crate) u64);
 

@@ -20,6 +20,8 @@ pub(super) struct Thing {
     pub(super) put: Put,
     pub(super) sequence: u64,
     pub(super) count: u32,
+    /// Deliveries before it was last dead.
+    before: u32,
     pub(super) place: Where,
     /// Whose former life had it, until when, and in which order it came back.
     preference: Option<(NameId, u64, u64)>,
@@ -236,7 +238,7 @@ impl Oracle {
             return false;
         }
         let mut thing = self.dead.remove(index);
-        thing.count = 0;
+        thing.before = thing.count;
         thing.place = Where::Ready;
         if thing.put.deadline_ns <= self.now {
             thing.put.deadline_ns = NEVER;
@@ -339,7 +341,14 @@ impl Oracle {
             }
         }
         self.answer(&put, PutAnswer::Stored);
-        self.append(Thing { put, sequence: 0, count: 0, place: Where::Ready, preference: None });
+        self.append(Thing {
+            put,
+            sequence: 0,
+            count: 0,
+            before: 0,
+            place: Where::Ready,
+            preference: None,
+        });
     }
 
     fn append(&mut self, thing: Thing) {
@@ -448,7 +457,7 @@ impl Oracle {
     fn give_back(&mut self, index: usize, reason: ReturnReason, place: Where) {
         self.steps += 1;
         let thing = &mut self.things[index];
-        if thing.count >= self.options.deliveries_max {
+        if thing.count - thing.before >= self.options.deliveries_max {
             self.bury(index, DeadReason::DeliveriesExhausted(reason));
         } else if thing.put.deadline_ns <= self.now {
             self.bury(index, DeadReason::Expired);

@@ -278,7 +278,6 @@ impl World {
                 assert_eq!(got, self.oracle.requeue(dead.item, now));
                 if got {
                     self.ledger.dead.remove(&dead.item);
-                    self.ledger.items.insert(dead.item, (0, None));
                 }
             }
             Step::DropDead(index) => {
@@ -386,7 +385,7 @@ impl World {
         for item in before {
             let State::Leased(lease) = item.state else { continue };
             let may_return =
-                item.deliveries_count < options.deliveries_max && item.deadline_ns > self.now;
+                item.attempts_count() < options.deliveries_max && item.deadline_ns > self.now;
             match again.store.find(item.id) {
                 Some((_, after)) if after.state == State::Ready => {
                     assert!(may_return);
@@ -411,12 +410,10 @@ proptest! {
         let mut world = World::new(options);
         for (index, (step, pause)) in steps.into_iter().enumerate() {
             world.now += pause;
-            // The ledger cannot see in which order a call did what was due and ended a life.
-            let ends_lives = matches!(
-                step,
-                Step::Take { .. } | Step::LateTake { .. } | Step::Handoff(..) | Step::Restart { .. }
-            );
-            if ends_lives {
+            // The ledger cannot see what a call did first, what was due or what was asked.
+            let is_plain =
+                matches!(step, Step::Put { .. } | Step::SenderGone { .. } | Step::DropDead(_));
+            if !is_plain {
                 world.tick();
             }
             world.step(step);

@@ -105,7 +105,7 @@ pub(crate) enum Record {
         /// Why.
         reason: DropReason,
     },
-    /// A dead letter was stored anew, behind all others and with no deliveries counted.
+    /// A dead letter was stored anew, behind all others and for as many deliveries as a new one.
     Requeued {
         /// Which.
         item: ItemId,

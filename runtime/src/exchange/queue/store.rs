@@ -64,7 +64,10 @@ pub(super) struct Item {
     pub(super) sender: NameId,
     pub(super) sequence: u64,
     pub(super) priority: Priority,
+    /// In its whole life, so that a number never names two leases.
     pub(super) deliveries_count: u32,
+    /// Of these, those before it was last taken from the dead letters.
+    pub(super) deliveries_before: u32,
     pub(super) deadline_ns: u64,
     pub(super) payload: Payload,
     pub(super) state: State,
@@ -103,6 +106,11 @@ struct Name {
 }
 
 impl Item {
+    /// Deliveries that count towards the most that may be.
+    pub(super) fn attempts_count(&self) -> u32 {
+        self.deliveries_count - self.deliveries_before
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.payload.len() as u64
     }

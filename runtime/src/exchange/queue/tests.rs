@@ -47,6 +47,13 @@ impl Bench {
         answers.first().unwrap_or_else(|| panic!("no answer yet")).1
     }
 
+    /// Stores the items 1 to `last`.
+    fn fill(&mut self, last: u64) {
+        for item in 1..=last {
+            assert_eq!(self.put(put(item)), PutAnswer::Stored);
+        }
+    }
+
     fn answers(&self) -> Vec<(u64, PutAnswer)> {
         let effects = self.out.effects.iter();
         let answer = |(_, effect): &(QueueId, Effect)| match effect {
@@ -197,9 +204,7 @@ fn at_most_once_holds_when_the_worker_dies_and_when_the_daemon_does() {
 #[test]
 fn a_returned_item_goes_before_later_ones_of_its_level() {
     let mut bench = Bench::new(small());
-    (1..=3).for_each(|item| {
-        bench.put(put(item));
-    });
+    bench.fill(3);
     assert_eq!(bench.take(agent(1, 1), 2, 0), [(1, 1), (2, 1)]);
     bench.nack(agent(1, 1), 2, 1, 0);
     bench.nack(agent(1, 1), 1, 1, 0);
@@ -373,9 +378,7 @@ fn the_waiting_puts_of_a_sender_go_with_it_and_its_items_stay() {
 #[test]
 fn the_items_of_a_worker_that_ended_go_to_those_who_wait_at_once() {
     let mut bench = Bench::new(small());
-    (1..=2).for_each(|item| {
-        bench.put(put(item));
-    });
+    bench.fill(2);
     bench.take(agent(1, 1), 2, 0);
     bench.take(agent(2, 1), 4, MS);
     bench.worker_gone(agent(1, 1));
@@ -395,6 +398,19 @@ fn a_restarted_worker_gets_its_own_items_first() {
 }
 
 #[test]
+fn what_comes_back_to_its_worker_spends_nobodys_turn() {
+    let mut bench = Bench::new(small());
+    bench.fill(2);
+    bench.take(agent(1, 1), 1, 0);
+    bench.worker_gone(agent(1, 1));
+    let before = bench.queue.store.ready.turns().clone();
+    assert_eq!(bench.take(agent(1, 2), 1, 0), [(1, 2)]);
+    assert_eq!(*bench.queue.store.ready.turns(), before);
+    bench.take(agent(1, 2), 1, 0);
+    assert_ne!(*bench.queue.store.ready.turns(), before);
+}
+
+#[test]
 fn what_a_worker_had_is_its_own_no_longer_than_the_lease() {
     let mut bench = Bench::new(small());
     bench.put(Put { priority: Priority::new(1).unwrap(), ..put(1) });
@@ -408,9 +424,7 @@ fn what_a_worker_had_is_its_own_no_longer_than_the_lease() {
 #[test]
 fn a_later_life_ends_the_earlier_one_before_its_death_is_told() {
     let mut bench = Bench::new(small());
-    (1..=2).for_each(|item| {
-        bench.put(put(item));
-    });
+    bench.fill(2);
     bench.take(agent(1, 1), 2, 0);
     assert_eq!(bench.take(agent(1, 2), 1, 0), [(1, 2)]);
     assert!(bench.ack(agent(1, 1), 1, 1).is_err());
@@ -458,27 +472,35 @@ fn handing_an_item_to_and_fro_does_not_lengthen_it_beyond_the_total() {
 #[test]
 fn a_dead_letter_can_be_stored_anew_or_dropped() {
     let mut bench = Bench::new(Options { deliveries_max: 1, items_max: 2, ..small() });
-    (1..=2).for_each(|item| {
-        bench.put(put(item));
-    });
+    bench.fill(2);
     bench.take(agent(1, 1), 2, 0);
     bench.pass(LEASE);
     bench.put(put(3));
     bench.queue.requeue_dead(ItemId(1), bench.now, &mut bench.out).unwrap();
     let full = bench.queue.requeue_dead(ItemId(2), bench.now, &mut bench.out);
     assert_eq!(full, Err(DeadLetterError::Full));
-    assert_eq!(bench.take(agent(1, 1), 2, 0), [(3, 1), (1, 1)]);
+    assert_eq!(bench.take(agent(1, 1), 2, 0), [(3, 1), (1, 2)]);
     bench.queue.drop_dead(ItemId(2), bench.now, &mut bench.out).unwrap();
     let unknown = bench.queue.drop_dead(ItemId(2), bench.now, &mut bench.out);
     assert_eq!(unknown, Err(DeadLetterError::Unknown(ItemId(2))));
 }
 
 #[test]
+fn an_ack_from_before_an_item_was_dead_is_stale_after_it() {
+    let mut bench = Bench::new(Options { deliveries_max: 1, ..small() });
+    bench.put(put(1));
+    bench.take(agent(1, 1), 1, 0);
+    bench.pass(LEASE);
+    bench.queue.requeue_dead(ItemId(1), bench.now, &mut bench.out).unwrap();
+    assert_eq!(bench.take(agent(1, 1), 1, 0), [(1, 2)]);
+    assert!(bench.ack(agent(1, 1), 1, 1).is_err());
+    bench.ack(agent(1, 1), 1, 2).unwrap();
+}
+
+#[test]
 fn dead_letters_are_bounded_and_the_oldest_is_named_when_it_goes() {
     let mut bench = Bench::new(Options { deliveries_max: 1, dead_items_max: 1, ..small() });
-    (1..=2).for_each(|item| {
-        bench.put(put(item));
-    });
+    bench.fill(2);
     bench.take(agent(1, 1), 2, 0);
     bench.pass(LEASE);
     assert_eq!(bench.dead().iter().map(|dead| dead.0).collect::<Vec<_>>(), [2]);

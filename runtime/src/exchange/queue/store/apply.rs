@@ -97,6 +97,7 @@ impl Store {
             sequence: self.sequence_next,
             priority,
             deliveries_count: 0,
+            deliveries_before: 0,
             deadline_ns,
             payload: payload.clone(),
             state: State::Ready,
@@ -175,7 +176,7 @@ impl Store {
         self.sequence_next += 1;
         if let Some(item) = &mut self.items[slot as usize] {
             item.sequence = sequence;
-            item.deliveries_count = 0;
+            item.deliveries_before = item.deliveries_count;
             item.deadline_ns = deadline_ns;
             item.state = State::Ready;
         }
