@@ -3,25 +3,23 @@
 //! Not here: the ring's protocol (`ring`) and that of sleeping (`wait`). Everything that the writer wrote is copied once and
 //! checked before it is used; what breaks the protocol quarantines the lane for good.
 
+mod large;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::lender::copy_out;
+use self::large::Assembly;
 use super::{Ended, Message, ReceiveError};
 use crate::futex;
-use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header, Kind};
+use crate::header::{AgentId, Header, Kind};
 use crate::histogram;
-use crate::limits::{MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
 use crate::ring::{
     self, Consumer, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, FLAG_TWO_LINES, Found, Line, Meta, Timing,
     Violation,
 };
 use crate::segment::{Control, Cursor, Region, SegmentError, Slots};
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 use crate::wait::{self, Next, Sleeper, Spin, Spinner};
-
-/// The buffer for large messages is given back beyond this, in bytes.
-const BUFFER_KEPT_BYTES: usize = 1_024 * 1_024;
 
 /// After so many empty looks the cursor is brought up to date: about a microsecond of waiting.
 const IDLE_POLLS: u32 = 32;
@@ -50,31 +48,6 @@ pub struct Receiver {
     assembly: Assembly,
     messages: u64,
     lost: u64,
-}
-
-/// A message of several chunks on its way.
-#[derive(Debug, Default)]
-struct Assembly {
-    bytes: Vec<u8>,
-    /// Of the message that is complete.
-    header_bytes: usize,
-    /// Of the first chunk, while more are expected.
-    open: Option<Open>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    correlation: u32,
-    header_bytes: usize,
-    total: usize,
-}
-
-/// What the slot says of lent bytes.
-#[derive(Clone, Copy, Debug)]
-struct Lent {
-    start: u64,
-    length: usize,
-    open: Open,
 }
 
 /// What was taken; the bytes lie in the receiver.
@@ -419,120 +392,6 @@ impl Receiver {
         if sent_ns != 0 {
             self.cursor.header().latency.record(histogram::since_ns(sent_ns));
         }
-    }
-
-    /// Checks the header at the start of a large message; gives its length, 0 where there is none.
-    fn read_header(&mut self) -> Result<usize, ReceiveError> {
-        let expected = self.assembly.header_bytes;
-        if expected == 0 {
-            return Ok(0);
-        }
-        match Header::decode(&self.assembly.bytes) {
-            Ok((header, size)) if size == expected => {
-                self.header = Header { source: self.source, ..header };
-                Ok(size)
-            }
-            Ok((_, got)) => {
-                Err(self.quarantine(Violation::Header(crate::header::HeaderError::Size { got })))
-            }
-            Err(error) => Err(self.quarantine(Violation::Header(error))),
-        }
-    }
-
-    /// Takes in a line that names lent bytes or belongs to several. `Nothing` while more is to come.
-    fn take_large(&mut self) -> Result<Taken, ReceiveError> {
-        let meta = self.line.meta;
-        if meta.has(FLAG_ABORT) {
-            self.assembly.open = None;
-            return Ok(Taken::Nothing);
-        }
-        let lent = self.lent().map_err(|violation| self.quarantine(violation))?;
-        if self.assembly.open.is_none() {
-            self.assembly.bytes.clear();
-            self.assembly.bytes.shrink_to(BUFFER_KEPT_BYTES);
-        }
-        if !self.copy_lent(lent) {
-            return Err(self.lapped(1));
-        }
-        self.assembly.open = Some(lent.open);
-        let (have, total) = (self.assembly.bytes.len(), lent.open.total);
-        if meta.has(FLAG_CHUNK) {
-            // The writer may be waiting for this space.
-            self.publish();
-            return Ok(Taken::Nothing);
-        }
-        if have != total {
-            // Whoever joins a topic in the middle of a message misses its first chunks; nobody broke the protocol.
-            if self.slots.ungated() {
-                return Err(self.lapped(1));
-            }
-            let position = self.consumer.position();
-            return Err(self.quarantine(Violation::Chunks { position }));
-        }
-        self.assembly.open = None;
-        self.messages += 1;
-        self.publish();
-        self.assembly.header_bytes = lent.open.header_bytes;
-        Ok(Taken::Large)
-    }
-
-    /// Checks what a line says of lent bytes, against the region and against the chunks before.
-    fn lent(&self) -> Result<Lent, Violation> {
-        let (position, line) = (self.consumer.position(), &self.line);
-        let (start, lengths, total) = (line.word(0), line.word(1), line.word(2));
-        let (length, header_bytes) = (lengths & u64::from(u32::MAX), (lengths >> 32) as usize);
-        if !line.meta.has(FLAG_REGION) || line.meta.length != 24 {
-            return Err(Violation::Chunks { position });
-        }
-        let size = self.region.bytes() as u64;
-        let offset = start & (size - 1);
-        if length > size
-            || offset + length > size
-            || !offset.is_multiple_of(REGION_ALIGNMENT as u64)
-        {
-            return Err(Violation::Region { offset, length });
-        }
-        if total > (MESSAGE_BYTES_MAX + HEADER_BYTES) as u64 {
-            return Err(Violation::TooLong { got: total });
-        }
-        let total = total as usize;
-        let fits = header_bytes == 0 || (HEADER_BYTES..=HEADER_BYTES_MAX).contains(&header_bytes);
-        if !fits || header_bytes > total {
-            return Err(Violation::Chunks { position });
-        }
-        let open = Open { correlation: line.meta.correlation, header_bytes, total };
-        let before = match self.assembly.open {
-            None => 0,
-            Some(first) => {
-                let same = first.correlation == open.correlation
-                    && first.header_bytes == header_bytes
-                    && first.total == total;
-                if !same {
-                    return Err(Violation::Chunks { position });
-                }
-                self.assembly.bytes.len()
-            }
-        };
-        let length = length as usize;
-        // A chunk of nothing that announces more would let a writer keep its reader busy without end.
-        if before + length > total || (line.meta.has(FLAG_CHUNK) && length == 0) {
-            return Err(Violation::Chunks { position });
-        }
-        Ok(Lent { start, length, open })
-    }
-
-    /// Copies lent bytes once. False when they were overwritten meanwhile (topics).
-    fn copy_lent(&mut self, lent: Lent) -> bool {
-        let size = self.region.bytes() as u64;
-        let offset = (lent.start & (size - 1)) as usize;
-        copy_out(self.region.words(), offset, lent.length, &mut self.assembly.bytes);
-        if !self.slots.ungated() {
-            return true;
-        }
-        // Partner: the Release fence in `Sender::reserve`.
-        fence(Ordering::Acquire);
-        let reserved_until = self.slots.header().reserved_until.0.load(Ordering::Relaxed);
-        reserved_until <= lent.start.saturating_add(size)
     }
 
     #[cold]

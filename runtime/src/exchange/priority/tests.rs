@@ -1,3 +1,5 @@
+//! The order of levels, and the bound that no level waits beyond.
+
 use proptest::prelude::*;
 
 use super::*;

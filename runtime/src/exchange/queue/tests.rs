@@ -1,3 +1,5 @@
+//! The rules of a queue, one by one.
+
 use ipc::header::AgentId;
 
 use super::*;
