@@ -103,9 +103,8 @@ impl Work {
 
     /// A link ended; what was pending on it is nobody's.
     pub(super) fn link_gone(&mut self, lane: LaneId) {
-        for pending in self.pending.values_mut().filter(|pending| pending.lane == lane) {
-            pending.cancelled = true;
-        }
+        // Takes end without a word; a delivery that comes after all finds nobody and goes back.
+        self.pending.retain(|_, pending| pending.lane != lane);
         self.overfull.remove(&lane);
     }
 
