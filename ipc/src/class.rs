@@ -186,6 +186,9 @@ pub trait ReceivingHalf {
     /// Whether a message, or a part of one, is there.
     fn has_message(&self) -> bool;
 
+    /// Whether nothing more will come; what is there can still be read. A receive then says why.
+    fn is_over(&self) -> bool;
+
     /// Bytes that are held for a message that is not complete, or that was taken last: what it costs in memory.
     fn held_bytes(&self) -> usize;
 
@@ -317,6 +320,10 @@ impl ReceivingHalf for AnyReceiver {
 
     fn has_message(&self) -> bool {
         each!(half in self => half.has_message())
+    }
+
+    fn is_over(&self) -> bool {
+        each!(half in self => half.is_over())
     }
 
     fn held_bytes(&self) -> usize {

@@ -424,6 +424,22 @@ impl Client {
         }
     }
 
+    /// Whether [`Client::next_event`] has something without looking at the connection.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Looks at the connection: whether [`Client::next_event`] has something.
+    pub(crate) fn look_for_events(&mut self) -> Result<bool, ClientError> {
+        self.take_in_all()?;
+        Ok(self.has_events())
+    }
+
+    /// What a sleeping program watches beside the descriptors of its lanes: the connection and the doorbell.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.connection.as_fd(), self.doorbell.as_fd()]
+    }
+
     /// Sleeps until one of the lanes or the router has news, or until the deadline.
     pub fn wait(
         &mut self,

@@ -90,6 +90,10 @@ impl ReceivingHalf for Receiver {
         Receiver::has_message(self)
     }
 
+    fn is_over(&self) -> bool {
+        Receiver::is_over(self)
+    }
+
     fn held_bytes(&self) -> usize {
         Receiver::held_bytes(self)
     }

@@ -292,6 +292,10 @@ impl ReceivingHalf for Receiver {
         self.lane.has_message()
     }
 
+    fn is_over(&self) -> bool {
+        self.lane.is_over()
+    }
+
     fn held_bytes(&self) -> usize {
         self.lane.held_bytes()
     }

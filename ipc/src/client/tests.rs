@@ -10,6 +10,7 @@ use router::Router;
 
 mod classes;
 mod router;
+mod waiting;
 
 /// Where the process under test finds the router; set only there.
 const SOCKET_VARIABLE: &str = "BOLIDE_TEST_SOCKET";

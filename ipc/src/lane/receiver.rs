@@ -235,6 +235,11 @@ impl Receiver {
         self.control.as_ref()
     }
 
+    /// Whether nothing more will come: the lane has ended, or its writer broke the protocol.
+    pub fn is_over(&self) -> bool {
+        self.quarantined.is_some() || !self.is_live()
+    }
+
     /// Awake again after [`Receiver::arm`].
     pub fn disarm(&mut self) {
         self.sleeper.disarm(&self.cursor.header().sleeping.0);

@@ -369,6 +369,10 @@ impl ReceivingHalf for Receiver {
             && look(&self.socket, PollFlags::IN, Some(Duration::ZERO)).contains(PollFlags::IN)
     }
 
+    fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
     fn held_bytes(&self) -> usize {
         self.open.map_or(0, |open| open.total).max(self.assembly.capacity())
     }

@@ -7,7 +7,7 @@ use crate::class::{Class, SendingHalf};
 use crate::lane::ReceiveError;
 use crate::ring::Meta;
 
-const ALL: [Class; 3] = [Class::Critical, Class::High, Class::Normal];
+pub(super) const ALL: [Class; 3] = [Class::Critical, Class::High, Class::Normal];
 
 fn wanted(class: Class) -> LinkOptions {
     LinkOptions { class }
@@ -115,7 +115,7 @@ fn where_no_class_is_left_the_opener_is_told_all_reasons() {
 }
 
 /// Two clients of this process with a link between them.
-fn linked(router: &Path, class: Class) -> (Client, Client, Link, Link) {
+pub(super) fn linked(router: &Path, class: Class) -> (Client, Client, Link, Link) {
     let mut one = connect(router, "one", &[]);
     let mut two = connect(router, "two", &[]);
     std::thread::scope(|scope| {
