@@ -71,8 +71,8 @@ pub struct WaitSet {
 /// What there is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready<'set> {
-    /// Lanes that have a message or have ended, by their place in what was waited for. One that has ended is told of until it
-    /// is left out.
+    /// Lanes to look at, by their place in what was waited for: a message is there, or the lane has ended, or seldom nothing
+    /// after all. One that has ended is told of until it is left out.
     pub lanes: &'set [usize],
     /// Timers that are due. One that repeats is told of once, however many of its times have passed.
     pub timers: &'set [TimerId],

@@ -174,8 +174,11 @@ fn an_event_loop_of_ones_own_waits_for_one_descriptor() {
             drop(polled);
             set.disarm(&mut client, &mut lanes_of(&mut ours)).unwrap();
         }
-        assert_eq!(set.ready().lanes, [round % 3]);
-        while ours[round % 3].receiver().raw().try_receive().unwrap().is_some() {}
+        // A lane of rings is told of once for nothing, at its beginning.
+        assert!(set.ready().lanes.contains(&(round % 3)), "{:?}", set.ready());
+        for index in set.ready().lanes {
+            while ours[*index].receiver().raw().try_receive().unwrap().is_some() {}
+        }
     }
     let soon = set.at(Instant::now() + Duration::from_millis(1)).unwrap();
     assert!(set.arm(&mut client, &mut []).unwrap());
