@@ -35,6 +35,7 @@ use crate::lane::{self, Large, Message, ReceiveError, SendError, WhenFull};
 use crate::ring::{
     FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, FLAG_SECOND_LINE, FLAG_TWO_LINES, Meta, Timing,
 };
+use crate::segment::Control;
 use crate::wait::Spin;
 
 #[cfg(test)]
@@ -42,6 +43,9 @@ mod conformance;
 pub mod critical;
 pub mod high;
 pub mod normal;
+mod set;
+
+pub use set::ClassSet;
 
 /// The class of a link for which nobody named one: the fastest, and every kernel that the bus runs on has it.
 pub const RECOMMENDED: Class = Class::Critical;
@@ -143,6 +147,18 @@ pub trait SendingHalf {
     /// When there are more than `PARTS_MAX` parts.
     fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError>;
 
+    /// Sends the pieces of a message from byte `sent` on, its header counted, and moves `sent` along. Full is no end here: the
+    /// same call goes on later. Until it is through, nothing else may be sent.
+    ///
+    /// # Panics
+    /// When there are more than `PARTS_MAX` parts, or more was sent than there is.
+    fn resume_large(
+        &mut self,
+        message: &Large<'_>,
+        sent: &mut usize,
+        when: WhenFull,
+    ) -> Result<(), SendError>;
+
     /// How to wait for room.
     fn set_spin(&mut self, spin: Spin);
 
@@ -166,6 +182,18 @@ pub trait ReceivingHalf {
 
     /// The next message; waits until `deadline`, or without end.
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Message<'_>, ReceiveError>;
+
+    /// Whether a message, or a part of one, is there.
+    fn has_message(&self) -> bool;
+
+    /// Whether nothing more will come; what is there can still be read. A receive then says why.
+    fn is_over(&self) -> bool;
+
+    /// Bytes that are held for a message that is not complete, or that was taken last: what it costs in memory.
+    fn held_bytes(&self) -> usize;
+
+    /// Gives memory of earlier messages back, as far as none is under way. The one that was taken last is gone.
+    fn release(&mut self);
 
     /// What an event loop waits for to become readable; nothing where the writer rings a doorbell that it was given.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
@@ -217,6 +245,13 @@ macro_rules! each {
     };
 }
 
+impl AnyReceiver {
+    /// The router's page about this link, where it has one.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        each!(half in self => half.control())
+    }
+}
+
 impl SendingHalf for AnySender {
     fn class(&self) -> Class {
         each!(half in self => half.class())
@@ -246,6 +281,15 @@ impl SendingHalf for AnySender {
         each!(half in self => half.send_large(message, when))
     }
 
+    fn resume_large(
+        &mut self,
+        message: &Large<'_>,
+        sent: &mut usize,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        each!(half in self => half.resume_large(message, sent, when))
+    }
+
     fn set_spin(&mut self, spin: Spin) {
         each!(half in self => half.set_spin(spin));
     }
@@ -272,6 +316,22 @@ impl ReceivingHalf for AnyReceiver {
     #[inline]
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Message<'_>, ReceiveError> {
         each!(half in self => half.receive(deadline))
+    }
+
+    fn has_message(&self) -> bool {
+        each!(half in self => half.has_message())
+    }
+
+    fn is_over(&self) -> bool {
+        each!(half in self => half.is_over())
+    }
+
+    fn held_bytes(&self) -> usize {
+        each!(half in self => half.held_bytes())
+    }
+
+    fn release(&mut self) {
+        each!(half in self => half.release());
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

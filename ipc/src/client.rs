@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::control::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy, VERSION};
+use crate::class::{ClassSet, ReceivingHalf};
+use crate::control::{
+    AgentInfo, CLASSES_SINCE, FromRouter, Report, Terms, ToRouter, TopicPolicy, VERSION,
+};
 use crate::directory;
 use crate::doorbell::Doorbell;
 use crate::header::{AgentId, GrantId, LaneId};
@@ -19,7 +22,6 @@ use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
 use crate::limits::{GRANTS_HELD_MAX, PUBLISH_SLICE_MS};
 use crate::link::Link;
 use crate::manifest::AgentManifest;
-use crate::segment::Cursor;
 use crate::socket::Connection;
 use crate::topic::{Publisher, ReaderChange, Subscriber};
 use crate::wait::Spin;
@@ -27,11 +29,14 @@ use crate::wait::Spin;
 mod call;
 mod error;
 mod exchange;
+mod setup;
 #[cfg(test)]
 mod tests;
 
 pub use error::ClientError;
 use exchange::{answer_deadline, exactly, sleep};
+pub use setup::LinkOptions;
+use setup::{OwnSide, PeerSide};
 
 /// The version of the control plane from which on routers have a directory.
 const DIRECTORY_SINCE: (u16, u16) = (1, 1);
@@ -54,6 +59,10 @@ pub struct Client {
     unwanted: BTreeSet<(LaneId, GrantId)>,
     /// Second halves of routes that were asked for.
     routes: BTreeMap<u32, OwnSide>,
+    /// What the router allows for links.
+    allowed: ClassSet,
+    /// What this program allows itself.
+    own_classes: ClassSet,
     /// For publishers that have not asked yet.
     changes: HashMap<LaneId, VecDeque<ReaderChange>>,
 }
@@ -113,6 +122,8 @@ pub struct Offer {
     pub lane: LaneId,
     /// Who wants it.
     pub from: AgentInfo,
+    /// The best class that it can have, what was wanted, and why it is not that.
+    pub terms: Terms,
     side: PeerSide,
 }
 
@@ -132,23 +143,6 @@ pub struct TopicOffer {
     slots: OwnedFd,
     region: OwnedFd,
     control: OwnedFd,
-}
-
-/// The descriptors of the other side of a link.
-#[derive(Debug)]
-struct PeerSide {
-    slots: OwnedFd,
-    cursor: OwnedFd,
-    region: OwnedFd,
-    bell: OwnedFd,
-    control: OwnedFd,
-}
-
-/// The own side of a link, before the other one is there.
-#[derive(Debug)]
-struct OwnSide {
-    sender: Sender,
-    cursor: Cursor,
 }
 
 /// Why [`Client::wait`] returned.
@@ -190,6 +184,8 @@ impl Client {
             grants: BTreeMap::new(),
             unwanted: BTreeSet::new(),
             routes: BTreeMap::new(),
+            allowed: ClassSet::CRITICAL,
+            own_classes: ClassSet::LINKS,
             changes: HashMap::new(),
         };
         let (manifest, token) = (manifest.clone(), token.to_vec());
@@ -199,8 +195,9 @@ impl Client {
             other => other,
         })?;
         match first.0 {
-            FromRouter::Welcome { version, agent, instance } => {
+            FromRouter::Welcome { version, agent, instance, classes } => {
                 (client.version, client.agent, client.instance) = (version, agent, instance);
+                client.allowed = classes;
                 Ok(client)
             }
             FromRouter::Refused { code, message, .. } => {
@@ -228,6 +225,16 @@ impl Client {
     /// Sizes of the lanes that are made from now on.
     pub fn set_lane_options(&mut self, options: LaneOptions) {
         self.options = options;
+    }
+
+    /// Classes that this program does without, whatever the router allows: what is left out, links fall below.
+    pub fn set_classes(&mut self, classes: ClassSet) {
+        self.own_classes = classes;
+    }
+
+    /// The classes that the router allows for links.
+    pub fn classes(&self) -> ClassSet {
+        self.allowed
     }
 
     /// The live agents whose name, tool, capability or tag equals `filter`; empty means all.
@@ -266,65 +273,33 @@ impl Client {
         }
     }
 
-    /// Opens a link to an agent by name, or to one that answers a tool.
-    pub fn open(&mut self, target: &str) -> Result<Link, ClientError> {
-        let own = self.own_side()?;
-        let request = self.request_number();
-        let message = ToRouter::OpenLink { request, target: target.to_owned() };
-        let (sender, bell) = (&own.sender, self.doorbell.ringer_for_peer()?);
-        let (cursor, bell) = (own.cursor.as_fd(), bell.as_fd());
-        self.send(&message, &[sender.slots_fd(), cursor, sender.region_fd(), bell])?;
-        match self.answer(request)? {
-            (FromRouter::LinkReady { lane, peer, .. }, descriptors) => {
-                own.meet(lane, peer, PeerSide::from_descriptors(descriptors)?)
-            }
-            (other, _) => Err(unexpected(other)),
-        }
-    }
-
-    /// Asks for the second half of a route, without waiting: [`Event::RouteReady`] or [`Event::RouteRefused`] follows,
-    /// with the number that this returns. Only the exchange may.
-    pub fn open_route(&mut self, first: LaneId) -> Result<u32, ClientError> {
-        let own = self.own_side()?;
-        let request = self.request_number();
-        let (sender, bell) = (&own.sender, self.doorbell.ringer_for_peer()?);
-        let (cursor, bell) = (own.cursor.as_fd(), bell.as_fd());
-        let descriptors = [sender.slots_fd(), cursor, sender.region_fd(), bell];
-        self.send(&ToRouter::OpenRoute { request, first }, &descriptors)?;
-        self.routes.insert(request, own);
-        Ok(request)
-    }
-
-    /// Accepts a link that was offered.
-    pub fn accept(&mut self, offer: Offer) -> Result<Link, ClientError> {
-        let lane = offer.lane;
-        let accepted = self.try_accept(offer);
-        if let Err(error) = &accepted
-            && !matches!(error, ClientError::RouterGone)
-        {
-            // Whoever wants the link would wait for it otherwise.
-            self.decline(lane, "the link could not be set up")?;
-        }
-        accepted
-    }
-
-    fn try_accept(&mut self, offer: Offer) -> Result<Link, ClientError> {
-        let Offer { lane, from, side } = offer;
-        // The peer's segments are checked before anybody hears of an acceptance.
-        let link = self.own_side()?.meet(lane, from, side)?;
-        let (sender, receiver) = link.raw_halves();
-        let packet = ToRouter::AcceptLink { lane }.encode()?;
-        let (cursor, bell) = (receiver.cursor_fd(), self.doorbell.ringer_for_peer()?);
-        let bell = bell.as_fd();
-        self.send_packet(&packet, &[sender.slots_fd(), cursor, sender.region_fd(), bell])?;
-        Ok(link)
-    }
-
     /// Declines an offered link, or closes an open one or a topic.
     pub fn decline(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.grants.retain(|(of, _), _| *of != lane);
         self.unwanted.retain(|(of, _)| *of != lane);
         self.send(&ToRouter::CloseLink { lane, reason: reason.to_owned() }, &[])
+    }
+
+    /// Takes a permission back: ends one link or topic of an agent, or with no lane all of them. Both sides learn that it was
+    /// revoked. Gives how many ended. Refused to hosted agents.
+    pub fn revoke(
+        &mut self,
+        agent: &str,
+        lane: Option<LaneId>,
+        reason: &str,
+    ) -> Result<u32, ClientError> {
+        if self.version < CLASSES_SINCE {
+            let message = "it is older than revocation".to_owned();
+            return Err(ClientError::Refused { code: "version".to_owned(), message });
+        }
+        let request = self.request_number();
+        let (agent, reason) = (agent.to_owned(), reason.to_owned());
+        let lane = lane.unwrap_or_default();
+        self.send(&ToRouter::Revoke { request, agent, lane, reason }, &[])?;
+        match self.answer(request)?.0 {
+            FromRouter::Revoked { count, .. } => Ok(count),
+            other => Err(unexpected(other)),
+        }
     }
 
     /// Hands a descriptor to the peer of a link; a request names it by what this returns.
@@ -449,10 +424,26 @@ impl Client {
         }
     }
 
+    /// Whether [`Client::next_event`] has something without looking at the connection.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Looks at the connection: whether [`Client::next_event`] has something.
+    pub(crate) fn look_for_events(&mut self) -> Result<bool, ClientError> {
+        self.take_in_all()?;
+        Ok(self.has_events())
+    }
+
+    /// What a sleeping program watches beside the descriptors of its lanes: the connection and the doorbell.
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.connection.as_fd(), self.doorbell.as_fd()]
+    }
+
     /// Sleeps until one of the lanes or the router has news, or until the deadline.
     pub fn wait(
         &mut self,
-        lanes: &mut [&mut Receiver],
+        lanes: &mut [&mut dyn ReceivingHalf],
         deadline: Option<Instant>,
     ) -> Result<Woken, ClientError> {
         if !self.events.is_empty() {
@@ -488,35 +479,12 @@ impl Client {
     pub fn bye(self) -> Result<(), ClientError> {
         self.send(&ToRouter::Bye, &[])
     }
-
-    fn own_side(&self) -> Result<OwnSide, ClientError> {
-        let sender = Sender::for_link(self.options)?;
-        let cursor = Receiver::new_cursor(Spin::Adaptive)?;
-        Ok(OwnSide { sender, cursor })
-    }
 }
 
 impl AsFd for Client {
     /// The socket: readable when [`Client::next_event`] may have something.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
-    }
-}
-
-impl OwnSide {
-    fn meet(mut self, lane: LaneId, peer: AgentInfo, side: PeerSide) -> Result<Link, ClientError> {
-        let PeerSide { slots, cursor, region, bell, control } = side;
-        self.sender.set_control(control.try_clone()?)?;
-        self.sender.attach(peer.id, cursor, Some(bell))?;
-        let receiver = Receiver::for_link(peer.id, slots, region, control, self.cursor)?;
-        Ok(Link::new(lane, peer, self.sender, receiver))
-    }
-}
-
-impl PeerSide {
-    fn from_descriptors(descriptors: Vec<OwnedFd>) -> Result<Self, ClientError> {
-        let [slots, cursor, region, bell, control] = exactly(descriptors)?;
-        Ok(Self { slots, cursor, region, bell, control })
     }
 }
 

@@ -4,16 +4,19 @@
 //! order in which the variant's documentation names them. The codec is in this module too; it never allocates
 //! more than `limits` allow and never panics on foreign bytes.
 
+use crate::class::ClassSet;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::manifest::AgentManifest;
 
 mod codec;
 pub(crate) mod fields;
 mod structures;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use codec::{DecodeError, EncodeError, FLAG_OPTIONAL, MAGIC, VERSION, negotiate};
+pub use terms::{CLASSES_SINCE, NoClass, Terms};
 
 /// What a topic does with a reader that is slower than the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +84,8 @@ pub enum ToRouter {
         request: u32,
         /// An agent's name or a tool's.
         target: String,
+        /// Which class is wanted. Since 1.2.
+        terms: Terms,
     },
     /// The exchange's second half of a route: offers the target of `RouteWanted` a link on the opener's behalf.
     /// Descriptors as in `OpenLink`.
@@ -89,11 +94,16 @@ pub enum ToRouter {
         request: u32,
         /// The first half, as `RouteWanted` named it.
         first: LaneId,
+        /// Which class is wanted. Since 1.2.
+        terms: Terms,
     },
-    /// Accepts an offered link. Descriptors as in `OpenLink`, from the accepting side.
+    /// Accepts an offered link. Descriptors as in `OpenLink`, from the accepting side; of class NORMAL, the opener's end of
+    /// the pair of sockets in the place of the doorbell.
     AcceptLink {
         /// The offered link.
         lane: LaneId,
+        /// The class that it is: the offered one, or one further down. Since 1.2.
+        terms: Terms,
     },
     /// Declines an offered link, or closes an open one.
     CloseLink {
@@ -141,6 +151,17 @@ pub enum ToRouter {
         /// Chosen by the client, returned in the answer.
         request: u32,
     },
+    /// Takes the permission back: ends links and topics of an agent. Since 1.2, and not from hosted agents. Descriptors: none.
+    Revoke {
+        /// Chosen by the client, returned in the answer.
+        request: u32,
+        /// Whose.
+        agent: String,
+        /// Which one; 0 is all of them.
+        lane: LaneId,
+        /// Why, for people.
+        reason: String,
+    },
     /// What an agent counted since it connected, for the router's metrics; each report replaces the one before.
     Report(Report),
     /// The answer to `Ping`.
@@ -163,13 +184,16 @@ pub enum FromRouter {
         agent: AgentId,
         /// The router's instance, random per start; ids are unique within it.
         instance: u64,
+        /// The classes that it allows for links. Since 1.2.
+        classes: ClassSet,
     },
     /// A request was refused, or the connection is (request 0, then the router closes).
     Refused {
         /// The request it answers.
         request: u32,
         /// A stable code: `version`, `name-taken`, `unauthorized`, `no-such-target`, `limit`, `malformed`, `draining`,
-        /// `bad-segment`, `peer-gone`, `starting` (a hosted agent is not up yet: try again), `declined`, `no-answer`.
+        /// `bad-segment`, `peer-gone`, `starting` (a hosted agent is not up yet: try again), `declined`, `no-answer`,
+        /// `no-class`.
         code: String,
         /// For people.
         message: String,
@@ -183,12 +207,15 @@ pub enum FromRouter {
         /// Some agents.
         agents: Vec<AgentInfo>,
     },
-    /// Somebody wants a link. Descriptors: the opener's slots, cursor, region, doorbell, then the control page.
+    /// Somebody wants a link. Descriptors: the opener's slots, cursor, region, doorbell, then the control page; of class HIGH
+    /// also the opener's process.
     LinkOffered {
         /// The link.
         lane: LaneId,
         /// Who opened it.
         from: AgentInfo,
+        /// The best class that it can have. Since 1.2.
+        terms: Terms,
     },
     /// Somebody wants a link that must not be direct; told to the exchange only, which answers with `OpenRoute` and, when
     /// that link is ready, `AcceptLink`. Descriptors as in `LinkOffered`.
@@ -199,8 +226,11 @@ pub enum FromRouter {
         from: AgentInfo,
         /// Whom it is for.
         target: Box<AgentInfo>,
+        /// As in `LinkOffered`.
+        terms: Terms,
     },
-    /// An opened link is ready. Descriptors: the peer's slots, cursor, region, doorbell, then the control page.
+    /// An opened link is ready. Descriptors: the peer's slots, cursor, region, doorbell (as in `AcceptLink`), then the control
+    /// page; of class HIGH also the peer's process.
     LinkReady {
         /// The request it answers.
         request: u32,
@@ -208,6 +238,8 @@ pub enum FromRouter {
         lane: LaneId,
         /// Who is at the other end.
         peer: AgentInfo,
+        /// The class that it is. Since 1.2.
+        terms: Terms,
     },
     /// A link ended: the peer closed it, died, or was revoked. The code is one of `closed`, `peer-gone`, `revoked`,
     /// `quarantined`.
@@ -283,6 +315,13 @@ pub enum FromRouter {
     Ping {
         /// To be returned.
         nonce: u64,
+    },
+    /// The answer to `Revoke`. Since 1.2. Descriptors: none.
+    Revoked {
+        /// The request it answers.
+        request: u32,
+        /// How many links and topics were ended.
+        count: u32,
     },
     /// The router stops; finish and leave.
     Draining,

@@ -62,6 +62,14 @@ impl Doorbell {
         listening.add(&self.epoll)
     }
 
+    /// Listens to a descriptor that tells of news by itself: a ring, or a socket that carries messages. It is heard once for
+    /// each of its news, and no more when it is closed.
+    pub fn watch(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(WATCHED), flags)?;
+        Ok(())
+    }
+
     /// Silences the bell; whoever rings afterwards is heard.
     pub fn clear(&self) {
         let mut listening = self.lock();
@@ -91,6 +99,8 @@ impl Doorbell {
     }
 }
 
+/// The key of all that is watched and not rung.
+const WATCHED: u64 = u64::MAX;
 /// Bells that are looked at in one go.
 const EVENTS_AT_ONCE: usize = 64;
 
@@ -103,11 +113,16 @@ impl Listening {
         };
         for event in rung {
             // A copy: the kernel's structure is packed.
-            let flags = event.flags;
+            let (flags, data) = (event.flags, event.data);
+            if data.u64() == WATCHED {
+                // Heard once only, and whoever listens has not heard it.
+                let _ = net::send(own, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+                continue;
+            }
             if !flags.contains(epoll::EventFlags::HUP) {
                 continue;
             }
-            let Some(socket) = self.sockets.remove(&event.data.u64()) else { continue };
+            let Some(socket) = self.sockets.remove(&data.u64()) else { continue };
             if matches!(net::recv(&socket, &mut [0u8; 8], RecvFlags::DONTWAIT), Ok((_, 1..))) {
                 // What was rung before the end still wakes whoever listens.
                 let _ = net::send(own, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);

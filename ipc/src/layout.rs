@@ -108,7 +108,7 @@ pub(crate) struct ControlHeader {
     pub(crate) identity: Identity,
     /// One of `LaneState`; a futex.
     pub(crate) state: Alone<AtomicU32>,
-    /// Grows when the writer restarts with new slots.
+    /// Grows with every link that the router sets up: a link that was opened again has another one.
     pub(crate) epoch: Alone<AtomicU32>,
 }
 

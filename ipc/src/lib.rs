@@ -65,3 +65,5 @@ pub mod socket;
 pub mod topic;
 #[cfg(not(loom))]
 pub mod uring;
+#[cfg(not(loom))]
+pub mod wait_set;

@@ -186,3 +186,6 @@ pub const LAST_WORDS_MAX: usize = 64;
 pub const GRANTS_PER_REQUEST_MAX: usize = 2;
 /// Messages that arrived during a call and are not its answers, kept for the program.
 pub const SET_ASIDE_MAX: usize = 256;
+
+/// Timers of one wait set: more than a program has things to do, and a bound for one that forgets to cancel.
+pub const TIMERS_MAX: usize = 4_096;

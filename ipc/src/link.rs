@@ -8,13 +8,15 @@
 //! A link can be split, so that one thread receives requests and others answer them (behind a lock of their own).
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::control::AgentInfo;
+use crate::class::{AnyReceiver, AnySender, Class, ReceivingHalf, SendingHalf};
+use crate::control::{AgentInfo, Terms};
 use crate::header::{GrantId, Header, Kind, LaneId};
-use crate::lane::{Ended, Large, ReceiveError, Receiver, SendError, Sender, WhenFull};
+use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
@@ -37,7 +39,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct LinkSender {
     lane: LaneId,
-    sender: Sender,
+    sender: AnySender,
     next_request: u64,
 }
 
@@ -46,7 +48,9 @@ pub struct LinkSender {
 pub struct LinkReceiver {
     lane: LaneId,
     peer: AgentInfo,
-    receiver: Receiver,
+    terms: Terms,
+    epoch: u32,
+    receiver: AnyReceiver,
 }
 
 /// A request that is to be sent.
@@ -187,14 +191,16 @@ pub enum CallError {
 }
 
 impl Link {
-    pub(crate) fn new(lane: LaneId, peer: AgentInfo, sender: Sender, receiver: Receiver) -> Self {
+    pub(crate) fn new(
+        lane: LaneId,
+        peer: AgentInfo,
+        (terms, epoch): (Terms, u32),
+        sender: AnySender,
+        receiver: AnyReceiver,
+    ) -> Self {
         let sender = LinkSender { lane, sender, next_request: 1 };
-        let receiver = LinkReceiver { lane, peer, receiver };
+        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver };
         Self { sender, receiver, set_aside: VecDeque::new() }
-    }
-
-    pub(crate) fn raw_halves(&self) -> (&Sender, &Receiver) {
-        (&self.sender.sender, &self.receiver.receiver)
     }
 
     /// Which link this is.
@@ -205,6 +211,21 @@ impl Link {
     /// Who is at the other end.
     pub fn peer(&self) -> &AgentInfo {
         &self.receiver.peer
+    }
+
+    /// How its messages travel.
+    pub fn class(&self) -> Class {
+        self.receiver.class()
+    }
+
+    /// The class, the one that the opener wanted, and why they differ.
+    pub fn terms(&self) -> &Terms {
+        &self.receiver.terms
+    }
+
+    /// Which life of the link between the two this is: greater for each link that the router sets up.
+    pub fn epoch(&self) -> u32 {
+        self.receiver.epoch
     }
 
     /// Two halves for different threads. Answers to calls that were given up are lost with the halves.
@@ -304,8 +325,13 @@ impl LinkSender {
         self.lane
     }
 
-    /// The lane itself, for messages without requests.
-    pub fn raw(&mut self) -> &mut Sender {
+    /// How its messages travel.
+    pub fn class(&self) -> Class {
+        self.sender.class()
+    }
+
+    /// The way itself, for messages without requests.
+    pub fn raw(&mut self) -> &mut AnySender {
         &mut self.sender
     }
 
@@ -421,8 +447,23 @@ impl LinkReceiver {
         &self.peer
     }
 
-    /// The lane itself: for messages without requests, and for sleeping in an event loop.
-    pub fn raw(&mut self) -> &mut Receiver {
+    /// How its messages travel.
+    pub fn class(&self) -> Class {
+        self.receiver.class()
+    }
+
+    /// The class, the one that the opener wanted, and why they differ.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The router's page about this link, to be handed to whoever must learn of its end: the lender of a pool.
+    pub fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.receiver.control().map(AsFd::as_fd)
+    }
+
+    /// The way itself: for messages without requests, and for sleeping in an event loop.
+    pub fn raw(&mut self) -> &mut AnyReceiver {
         &mut self.receiver
     }
 

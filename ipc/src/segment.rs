@@ -348,6 +348,12 @@ impl Control {
         LaneState::from_number(self.header().state.0.load(Ordering::Acquire))
     }
 
+    /// Which life of the link this is: grows with every link that the router sets up.
+    pub fn epoch(&self) -> u32 {
+        // Partner: the Release store in `ControlWriter::set_epoch`.
+        self.header().epoch.0.load(Ordering::Acquire)
+    }
+
     pub(crate) fn state_word(&self) -> &std::sync::atomic::AtomicU32 {
         &self.header().state.0
     }
@@ -375,6 +381,12 @@ impl ControlWriter {
         // Partner: the Acquire load in `Control::state`.
         self.page.header().state.0.store(state as u32, Ordering::Release);
         crate::futex::wake_half(self.page.state_word());
+    }
+
+    /// Says which life of the link this is; before the page is handed out.
+    pub fn set_epoch(&self, epoch: u32) {
+        // Partner: the Acquire load in `Control::epoch`.
+        self.page.header().epoch.0.store(epoch, Ordering::Release);
     }
 
     /// The state at the moment.

@@ -10,6 +10,8 @@ mod directory;
 mod queues;
 #[path = "daemon/routes.rs"]
 mod routes;
+#[path = "daemon/waits.rs"]
+mod waits;
 #[path = "daemon/world.rs"]
 mod world;
 

@@ -49,6 +49,15 @@ impl SendingHalf for Sender {
         Sender::send_large(self, message, when)
     }
 
+    fn resume_large(
+        &mut self,
+        message: &Large<'_>,
+        sent: &mut usize,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        Sender::resume_large(self, message, sent, when)
+    }
+
     fn set_spin(&mut self, spin: Spin) {
         Sender::set_spin(self, spin);
     }
@@ -75,6 +84,22 @@ impl ReceivingHalf for Receiver {
     #[inline]
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Message<'_>, ReceiveError> {
         Receiver::receive(self, deadline)
+    }
+
+    fn has_message(&self) -> bool {
+        Receiver::has_message(self)
+    }
+
+    fn is_over(&self) -> bool {
+        Receiver::is_over(self)
+    }
+
+    fn held_bytes(&self) -> usize {
+        Receiver::held_bytes(self)
+    }
+
+    fn release(&mut self) {
+        Receiver::release(self);
     }
 
     /// None: the writer rings the doorbell that it was given when it attached this reader.

@@ -21,7 +21,7 @@ use super::{Class, Counters, ReceivingHalf, SendingHalf};
 use crate::header::AgentId;
 use crate::lane::{self, Large, Message, ReceiveError, SendError, Taken, WhenFull};
 use crate::ring::{Meta, Timing};
-use crate::segment::{Cursor, SegmentError};
+use crate::segment::{Control, Cursor, SegmentError};
 use crate::uring::{Inbox, Outbox, RingNumber, Unavailable};
 use crate::wait::{Next, Spin, Spinner};
 
@@ -83,6 +83,11 @@ impl Mailbox {
         Ok(Self { inbox, cursor })
     }
 
+    /// Of parts that were made before it was known which class they are for.
+    pub(crate) fn from_parts(inbox: Inbox, cursor: Cursor) -> Self {
+        Self { inbox, cursor }
+    }
+
     /// The cursor, to be handed on.
     pub fn cursor_fd(&self) -> BorrowedFd<'_> {
         self.cursor.as_fd()
@@ -97,13 +102,23 @@ impl Mailbox {
 impl Sender {
     /// Attaches the one reader of a lane that has none yet: its cursor, a descriptor of its process, and its ring's number there.
     pub fn new(
-        mut lane: lane::Sender,
+        lane: lane::Sender,
         reader: AgentId,
         cursor: OwnedFd,
         process: BorrowedFd<'_>,
         number: RingNumber,
     ) -> Result<Self, AttachError> {
         let outbox = Outbox::connect(process, number)?;
+        Ok(Self::with_outbox(lane, reader, cursor, outbox)?)
+    }
+
+    /// The same, where the way into the reader's ring was found before.
+    pub(crate) fn with_outbox(
+        mut lane: lane::Sender,
+        reader: AgentId,
+        cursor: OwnedFd,
+        outbox: Outbox,
+    ) -> Result<Self, lane::AttachError> {
         lane.attach(reader, cursor, None)?;
         lane.set_outbox(reader, outbox);
         let unannounced_max = lane.capacity() / 2;
@@ -156,6 +171,16 @@ impl SendingHalf for Sender {
         self.lane.send_large(message, when)
     }
 
+    fn resume_large(
+        &mut self,
+        message: &Large<'_>,
+        sent: &mut usize,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.flush();
+        self.lane.resume_large(message, sent, when)
+    }
+
     fn set_spin(&mut self, spin: Spin) {
         self.lane.set_spin(spin);
     }
@@ -178,6 +203,10 @@ impl Receiver {
         let lane = lane::Receiver::for_link(source, slots, region, control, cursor)?;
         // The ring may have been posted into before this side was ready.
         Ok(Self { lane, inbox, is_due: true, spin: Spin::Adaptive })
+    }
+
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.lane.control()
     }
 
     /// Looks at the ring, and at the slots only when it says so.
@@ -257,6 +286,22 @@ impl ReceivingHalf for Receiver {
             taken => taken,
         };
         self.lane.message(taken)
+    }
+
+    fn has_message(&self) -> bool {
+        self.lane.has_message()
+    }
+
+    fn is_over(&self) -> bool {
+        self.lane.is_over()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.lane.held_bytes()
+    }
+
+    fn release(&mut self) {
+        self.lane.release();
     }
 
     /// The ring itself: readable while completions lie in it.

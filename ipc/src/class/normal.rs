@@ -23,8 +23,10 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use crate::limits::PACKET_LINE_BYTES;
 use crate::ring::{FLAG_REGION, FLAG_SECOND_LINE, Meta};
 
+mod page;
 mod receiver;
 mod sender;
+pub(crate) use page::{ReaderPage, WriterPage};
 pub use receiver::Receiver;
 pub use sender::Sender;
 

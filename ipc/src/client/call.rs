@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{AsFd, Client, sleep_on};
+use crate::class::ReceivingHalf;
 use crate::header::GrantId;
 use crate::lane::Ended;
 use crate::limits::SPIN_NS;

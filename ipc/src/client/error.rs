@@ -56,6 +56,17 @@ pub enum ClientError {
     /// The router's directory was refused.
     #[error(transparent)]
     Directory(#[from] crate::directory::DirectoryError),
+    /// There is no way into the peer's ring.
+    #[error(transparent)]
+    Unavailable(#[from] crate::uring::Unavailable),
+    /// Neither the wanted class nor one further down can be had.
+    #[error("no link of class {wanted}: {reason}")]
+    NoClass {
+        /// What was wanted.
+        wanted: crate::class::Class,
+        /// Why not, class by class.
+        reason: String,
+    },
     /// The peer's cursor or bell was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),

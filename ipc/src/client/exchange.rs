@@ -74,6 +74,7 @@ impl Client {
                 | FromRouter::Published { request: of, .. }
                 | FromRouter::Subscribed { request: of }
                 | FromRouter::Directory { request: of }
+                | FromRouter::Revoked { request: of, .. }
                     if of == request =>
                 {
                     return Ok((message, descriptors));
@@ -154,16 +155,17 @@ impl Client {
         fds: Vec<OwnedFd>,
     ) -> Result<(), ClientError> {
         let event = match message {
-            FromRouter::LinkOffered { lane, from } => {
-                Event::LinkOffered(Offer { lane, from, side: PeerSide::from_descriptors(fds)? })
+            FromRouter::LinkOffered { lane, from, terms } => {
+                let side = PeerSide::from_descriptors(fds)?;
+                Event::LinkOffered(Offer { lane, from, terms, side })
             }
-            FromRouter::RouteWanted { lane, from, target } => {
-                let offer = Offer { lane, from, side: PeerSide::from_descriptors(fds)? };
+            FromRouter::RouteWanted { lane, from, target, terms } => {
+                let offer = Offer { lane, from, terms, side: PeerSide::from_descriptors(fds)? };
                 Event::RouteWanted { offer, target }
             }
-            FromRouter::LinkReady { request, lane, peer } => {
+            FromRouter::LinkReady { request, lane, peer, terms } => {
                 let Some(own) = self.routes.remove(&request) else { return Ok(()) };
-                let link = Box::new(own.meet(lane, peer, PeerSide::from_descriptors(fds)?)?);
+                let link = Box::new(self.meet_route(own, (lane, peer, terms), fds)?);
                 Event::RouteReady { request, link }
             }
             FromRouter::Refused { request, code, message } if request != 0 => {

@@ -8,7 +8,9 @@ use crate::lane::Ended;
 use crate::link::{Answer, CallError, Incoming, Outcome, Request};
 use router::Router;
 
+mod classes;
 mod router;
+mod waiting;
 
 /// Where the process under test finds the router; set only there.
 const SOCKET_VARIABLE: &str = "BOLIDE_TEST_SOCKET";
@@ -62,8 +64,8 @@ fn serve(client: &mut Client) {
         for (index, request) in requests {
             answer(client, &mut links[index], request);
         }
-        let mut lanes: Vec<_> = links.iter_mut().map(|link| link.receiver().raw()).collect();
-        client.wait(&mut lanes, Some(later())).unwrap();
+        let lanes = links.iter_mut().map(|link| link.receiver().raw() as &mut dyn ReceivingHalf);
+        client.wait(&mut lanes.collect::<Vec<_>>(), Some(later())).unwrap();
     }
 }
 
@@ -91,8 +93,12 @@ fn answer(client: &mut Client, link: &mut Link, request: Request) {
 }
 
 fn with_server(check: impl FnOnce(&Path)) {
-    let router = Router::start();
+    with_server_over(&Router::start(), ClassSet::LINKS, check);
+}
+
+fn with_server_over(router: &Router, classes: ClassSet, check: impl FnOnce(&Path)) {
     let mut server = connect(router.path(), "server", &["echo", "count", "fail", "read"]);
+    server.set_classes(classes);
     std::thread::scope(|scope| {
         scope.spawn(|| serve(&mut server));
         check(router.path());
@@ -145,7 +151,7 @@ fn reason_of_a_refusal_is_heard_over_the_hangup() {
         let client = scope.spawn(|| Client::introduce(own, &manifest("client", &[]), b""));
         router.receive().unwrap();
         let (version, agent) = (VERSION, AgentId(1));
-        let welcome = FromRouter::Welcome { version, agent, instance: 1 };
+        let welcome = FromRouter::Welcome { version, agent, instance: 1, classes: ClassSet::LINKS };
         router.send(&welcome.encode().unwrap(), &[]).unwrap();
         client.join().unwrap().unwrap()
     });
@@ -380,7 +386,12 @@ fn the_directory_comes_over_the_socket() {
 fn a_router_without_a_directory_is_not_asked_for_one() {
     let mut client = {
         let (ours, theirs) = Connection::pair().unwrap();
-        let welcome = FromRouter::Welcome { version: (1, 0), agent: AgentId(1), instance: 1 };
+        let welcome = FromRouter::Welcome {
+            version: (1, 0),
+            agent: AgentId(1),
+            instance: 1,
+            classes: ClassSet::CRITICAL,
+        };
         theirs.send(&welcome.encode().unwrap(), &[]).unwrap();
         Client::introduce(ours, &manifest("one", &[]), b"").unwrap()
     };

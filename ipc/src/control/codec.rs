@@ -11,6 +11,7 @@ use super::fields::{Reader, Writer};
 use super::structures::{
     read_agent, read_manifest, read_report, write_agent, write_manifest, write_report,
 };
+use super::terms::{read_classes, read_terms, write_terms};
 use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::limits::{
@@ -21,7 +22,7 @@ use crate::limits::{
 /// The first four bytes of every packet: `BLDC`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
 /// The protocol version of this build, major and minor.
-pub const VERSION: (u16, u16) = (1, 1);
+pub const VERSION: (u16, u16) = (1, 2);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
 /// Types whose frames say that they may be skipped: both sides get along without them.
@@ -147,6 +148,7 @@ impl ToRouter {
             Self::Bye => 11,
             Self::Status { .. } => 12,
             Self::Report(_) => 13,
+            Self::Revoke { .. } => 16,
             Self::OpenRoute { .. } => 15,
             Self::Directory { .. } => 14,
         }
@@ -161,15 +163,27 @@ impl ToRouter {
                 out.block("token", token, TOKEN_BYTES_MAX)
             }
             Self::ListAgents { request, filter } => request_word(out, *request, "filter", filter),
-            Self::OpenLink { request, target } => request_word(out, *request, "target", target),
-            Self::OpenRoute { request, first } => {
+            Self::OpenLink { request, target, terms } => {
+                request_word(out, *request, "target", target)?;
+                write_terms(out, terms)
+            }
+            Self::OpenRoute { request, first, terms } => {
                 out.u32(*request);
                 out.u32(first.0);
-                Ok(())
+                write_terms(out, terms)
             }
-            Self::AcceptLink { lane } | Self::JoinTopic { lane } => {
+            Self::AcceptLink { lane, terms } => {
+                out.u32(lane.0);
+                write_terms(out, terms)
+            }
+            Self::JoinTopic { lane } => {
                 out.u32(lane.0);
                 Ok(())
+            }
+            Self::Revoke { request, agent, lane, reason } => {
+                request_word(out, *request, "agent", agent)?;
+                out.u32(lane.0);
+                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)
             }
             Self::CloseLink { lane, reason } => {
                 out.u32(lane.0);
@@ -208,8 +222,12 @@ impl ToRouter {
                 Self::Hello { version, manifest, token }
             }
             2 => Self::ListAgents { request: request(fields)?, filter: fields.word("filter")? },
-            3 => Self::OpenLink { request: request(fields)?, target: fields.word("target")? },
-            4 => Self::AcceptLink { lane: lane(fields)? },
+            3 => Self::OpenLink {
+                request: request(fields)?,
+                target: fields.word("target")?,
+                terms: read_terms(fields)?,
+            },
+            4 => Self::AcceptLink { lane: lane(fields)?, terms: read_terms(fields)? },
             5 => Self::CloseLink {
                 lane: lane(fields)?,
                 reason: fields.text("reason", TEXT_BYTES_MAX)?,
@@ -226,7 +244,17 @@ impl ToRouter {
             11 => Self::Bye,
             12 => Self::Status { request: request(fields)? },
             13 => Self::Report(read_report(fields)?),
-            15 => Self::OpenRoute { request: request(fields)?, first: lane(fields)? },
+            15 => Self::OpenRoute {
+                request: request(fields)?,
+                first: lane(fields)?,
+                terms: read_terms(fields)?,
+            },
+            16 => Self::Revoke {
+                request: request(fields)?,
+                agent: fields.word("agent")?,
+                lane: lane(fields)?,
+                reason: fields.text("reason", TEXT_BYTES_MAX)?,
+            },
             14 => Self::Directory { request: request(fields)? },
             _ => return Ok(None),
         }))
@@ -248,7 +276,9 @@ impl FromRouter {
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
         match self {
-            Self::LinkOffered { .. } | Self::LinkReady { .. } | Self::RouteWanted { .. } => 5,
+            Self::LinkOffered { terms, .. }
+            | Self::LinkReady { terms, .. }
+            | Self::RouteWanted { terms, .. } => 5 + terms.descriptors(),
             Self::TopicFound { .. } => 3,
             Self::ReaderJoined { .. } => 2,
             Self::Granted { .. } | Self::Published { .. } | Self::Directory { .. } => 1,
@@ -287,6 +317,7 @@ impl FromRouter {
             Self::ReaderLeft { .. } => 140,
             Self::Ping { .. } => 141,
             Self::Draining => 142,
+            Self::Revoked { .. } => 146,
             Self::Status { .. } => 143,
             Self::RouteWanted { .. } => 145,
             Self::Directory { .. } => 144,
@@ -295,30 +326,34 @@ impl FromRouter {
 
     fn write(&self, out: &mut Writer) -> Result<(), EncodeError> {
         match self {
-            Self::Welcome { version, agent, instance } => {
+            Self::Welcome { version, agent, instance, classes } => {
                 out.u16(version.0);
                 out.u16(version.1);
                 out.u32(agent.0);
                 out.u64(*instance);
+                out.u8(classes.bits());
             }
             Self::Refused { request, code, message } => {
                 request_word(out, *request, "code", code)?;
                 out.block("message", message.as_bytes(), TEXT_BYTES_MAX)?;
             }
             Self::Agents { request, more, agents } => write_agents(out, *request, *more, agents)?,
-            Self::LinkOffered { lane, from } => {
+            Self::LinkOffered { lane, from, terms } => {
                 out.u32(lane.0);
                 write_agent(out, from)?;
+                write_terms(out, terms)?;
             }
-            Self::RouteWanted { lane, from, target } => {
+            Self::RouteWanted { lane, from, target, terms } => {
                 out.u32(lane.0);
                 write_agent(out, from)?;
                 write_agent(out, target)?;
+                write_terms(out, terms)?;
             }
-            Self::LinkReady { request, lane, peer } => {
+            Self::LinkReady { request, lane, peer, terms } => {
                 out.u32(*request);
                 out.u32(lane.0);
                 write_agent(out, peer)?;
+                write_terms(out, terms)?;
             }
             Self::LinkClosed { lane, code, reason } => {
                 out.u32(lane.0);
@@ -346,6 +381,10 @@ impl FromRouter {
                 out.u32(reader.0);
             }
             Self::Ping { nonce } => out.u64(*nonce),
+            Self::Revoked { request, count } => {
+                out.u32(*request);
+                out.u32(*count);
+            }
             Self::Draining => {}
             Self::Status { request, more, piece } => {
                 out.u32(*request);
@@ -362,6 +401,7 @@ impl FromRouter {
                 version: (fields.u16("version")?, fields.u16("version")?),
                 agent: AgentId(fields.u32("agent")?),
                 instance: fields.u64("instance")?,
+                classes: read_classes(fields)?,
             },
             130 => Self::Refused {
                 request: request(fields)?,
@@ -369,11 +409,16 @@ impl FromRouter {
                 message: fields.text("message", TEXT_BYTES_MAX)?,
             },
             131 => read_agents(fields)?,
-            132 => Self::LinkOffered { lane: lane(fields)?, from: read_agent(fields)? },
+            132 => Self::LinkOffered {
+                lane: lane(fields)?,
+                from: read_agent(fields)?,
+                terms: read_terms(fields)?,
+            },
             133 => Self::LinkReady {
                 request: request(fields)?,
                 lane: lane(fields)?,
                 peer: read_agent(fields)?,
+                terms: read_terms(fields)?,
             },
             134 => Self::LinkClosed {
                 lane: lane(fields)?,
@@ -403,7 +448,9 @@ impl FromRouter {
                 lane: lane(fields)?,
                 from: read_agent(fields)?,
                 target: Box::new(read_agent(fields)?),
+                terms: read_terms(fields)?,
             },
+            146 => Self::Revoked { request: request(fields)?, count: fields.u32("count")? },
             144 => Self::Directory { request: request(fields)? },
             _ => return Ok(None),
         }))

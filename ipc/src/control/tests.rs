@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::class::Class;
 use crate::limits::{FRAME_BYTES, LIST_ENTRIES_MAX, PACKET_BYTES_MAX, WORD_BYTES_MAX};
 
 fn word() -> impl Strategy<Value = String> {
@@ -39,6 +40,17 @@ fn agent() -> impl Strategy<Value = AgentInfo> {
     })
 }
 
+fn terms() -> impl Strategy<Value = Terms> {
+    let class = || prop::sample::select(Class::ALL.to_vec());
+    let ring = prop::option::of(0..1_000_000u32);
+    (class(), class(), ring, word()).prop_map(|(class, wanted, ring, reason)| Terms {
+        class,
+        wanted,
+        ring,
+        reason,
+    })
+}
+
 fn policy() -> impl Strategy<Value = TopicPolicy> {
     prop_oneof![Just(TopicPolicy::Lossless), Just(TopicPolicy::Lossy)]
 }
@@ -50,10 +62,17 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
             .prop_map(|(version, manifest, token)| ToRouter::Hello { version, manifest, token }),
         (any::<u32>(), word())
             .prop_map(|(request, filter)| ToRouter::ListAgents { request, filter }),
-        (any::<u32>(), word()).prop_map(|(request, target)| ToRouter::OpenLink { request, target }),
-        (any::<u32>(), lane.clone())
-            .prop_map(|(request, first)| ToRouter::OpenRoute { request, first }),
-        lane.clone().prop_map(|lane| ToRouter::AcceptLink { lane }),
+        (any::<u32>(), word(), terms()).prop_map(|(request, target, terms)| ToRouter::OpenLink {
+            request,
+            target,
+            terms
+        }),
+        (any::<u32>(), lane.clone(), terms())
+            .prop_map(|(request, first, terms)| ToRouter::OpenRoute { request, first, terms }),
+        (lane.clone(), terms()).prop_map(|(lane, terms)| ToRouter::AcceptLink { lane, terms }),
+        (any::<u32>(), word(), lane.clone(), word()).prop_map(|(request, agent, lane, reason)| {
+            ToRouter::Revoke { request, agent, lane, reason }
+        }),
         (lane.clone(), word()).prop_map(|(lane, reason)| ToRouter::CloseLink { lane, reason }),
         (lane.clone(), any::<u64>())
             .prop_map(|(lane, grant)| ToRouter::Grant { lane, grant: GrantId(grant) }),
@@ -81,9 +100,13 @@ fn from_router() -> impl Strategy<Value = FromRouter> {
     let lane = any::<u32>().prop_map(LaneId);
     let id = any::<u32>().prop_map(AgentId);
     prop_oneof![
-        (any::<(u16, u16)>(), id.clone(), any::<u64>()).prop_map(|(version, agent, instance)| {
-            FromRouter::Welcome { version, agent, instance }
-        }),
+        (any::<(u16, u16)>(), id.clone(), any::<u64>(), any::<u8>()).prop_map(
+            |(version, agent, instance, bits)| {
+                let classes = ClassSet::from_bits(bits);
+                FromRouter::Welcome { version, agent, instance, classes }
+            }
+        ),
+        any::<(u32, u32)>().prop_map(|(request, count)| FromRouter::Revoked { request, count }),
         (any::<u32>(), word(), word()).prop_map(|(request, code, message)| FromRouter::Refused {
             request,
             code,
@@ -91,11 +114,17 @@ fn from_router() -> impl Strategy<Value = FromRouter> {
         }),
         (any::<u32>(), any::<bool>(), prop::collection::vec(agent(), 0..4))
             .prop_map(|(request, more, agents)| FromRouter::Agents { request, more, agents }),
-        (lane.clone(), agent()).prop_map(|(lane, from)| FromRouter::LinkOffered { lane, from }),
-        (lane.clone(), agent(), agent().prop_map(Box::new))
-            .prop_map(|(lane, from, target)| FromRouter::RouteWanted { lane, from, target }),
-        (any::<u32>(), lane.clone(), agent())
-            .prop_map(|(request, lane, peer)| FromRouter::LinkReady { request, lane, peer }),
+        (lane.clone(), agent(), terms()).prop_map(|(lane, from, terms)| FromRouter::LinkOffered {
+            lane,
+            from,
+            terms
+        }),
+        (lane.clone(), agent(), agent().prop_map(Box::new), terms()).prop_map(
+            |(lane, from, target, terms)| FromRouter::RouteWanted { lane, from, target, terms }
+        ),
+        (any::<u32>(), lane.clone(), agent(), terms()).prop_map(|(request, lane, peer, terms)| {
+            FromRouter::LinkReady { request, lane, peer, terms }
+        }),
         (lane.clone(), word(), word()).prop_map(|(lane, code, reason)| FromRouter::LinkClosed {
             lane,
             code,
@@ -229,7 +258,8 @@ fn too_long_word_is_refused_on_both_sides() {
 
 #[test]
 fn control_characters_are_refused() {
-    let message = ToRouter::OpenLink { request: 1, target: "a\u{1b}[2J".into() };
+    let target = "a\u{1b}[2J".into();
+    let message = ToRouter::OpenLink { request: 1, target, terms: Terms::default() };
     assert_eq!(
         ToRouter::decode(&message.encode().unwrap()),
         Err(DecodeError::Text { field: "target" })

@@ -24,7 +24,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Leaves out the next `length` bytes, which are on their way already.
-    pub(super) fn skip(&mut self, mut length: usize) {
+    pub(crate) fn skip(&mut self, mut length: usize) {
         while length > 0 {
             let next = self.next(length).len();
             assert!(next > 0, "no more than there is was sent");

@@ -220,6 +220,26 @@ impl Receiver {
         !self.consumer.is_empty(self.slots.slots())
     }
 
+    /// Bytes of the message that is being put together, or that was taken last.
+    pub fn held_bytes(&self) -> usize {
+        self.assembly.held_bytes()
+    }
+
+    /// Gives memory of earlier messages back, as far as none is under way.
+    pub fn release(&mut self) {
+        self.assembly.release();
+    }
+
+    /// The router's page, where there is one.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
+    }
+
+    /// Whether nothing more will come: the lane has ended, or its writer broke the protocol.
+    pub fn is_over(&self) -> bool {
+        self.quarantined.is_some() || !self.is_live()
+    }
+
     /// Awake again after [`Receiver::arm`].
     pub fn disarm(&mut self) {
         self.sleeper.disarm(&self.cursor.header().sleeping.0);

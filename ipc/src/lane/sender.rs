@@ -133,6 +133,11 @@ impl Sender {
         })
     }
 
+    /// Of a lane that carries no messages itself: where its writer counts.
+    pub(crate) fn into_slots(self) -> Slots {
+        self.slots
+    }
+
     /// The slots segment, to be handed on.
     pub fn slots_fd(&self) -> BorrowedFd<'_> {
         self.slots.as_fd()

@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
+use super::page::ReaderPage;
 use super::{FLAGS_NEVER, PacketKind, PacketLine, TIMING_BYTES, checked, look, sleep};
 use crate::class::{Class, Counters, ReceivingHalf};
 use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header, HeaderError, Kind};
@@ -18,6 +19,7 @@ use crate::limits::{
     INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, PACKET_LINE_BYTES, PACKET_PAYLOAD_BYTES_MAX,
 };
 use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_TWO_LINES, Meta, Timing, Violation};
+use crate::segment::Control;
 use crate::wait::{Next, Spin, Spinner};
 
 /// The longest packet that an honest sender makes.
@@ -47,6 +49,7 @@ pub struct Receiver {
     /// How many packets came, for reports.
     packets: u64,
     counters: Counters,
+    page: Option<ReaderPage>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +90,19 @@ impl Receiver {
             open: None,
             packets: 0,
             counters: Counters::default(),
+            page: None,
         })
+    }
+
+    /// The same for a link: counts where the router looks, and says how the link ended as the router does.
+    pub(crate) fn for_link(source: AgentId, socket: OwnedFd, page: ReaderPage) -> io::Result<Self> {
+        let mut receiver = Self::new(source, socket)?;
+        receiver.page = Some(page);
+        Ok(receiver)
+    }
+
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.page.as_ref().map(|page| &page.control)
     }
 
     /// Takes packets until a message is complete or nothing is there.
@@ -145,6 +160,10 @@ impl Receiver {
 
     #[cold]
     fn end(&mut self, end: ReceiveError) -> ReceiveError {
+        let end = match (end, &self.page) {
+            (ReceiveError::Ended(ended), Some(page)) => ReceiveError::Ended(page.ended(ended)),
+            (end, _) => end,
+        };
         self.end = Some(end);
         self.open = None;
         self.assembly = Vec::new();
@@ -278,6 +297,11 @@ impl Receiver {
 
     #[inline]
     fn message(&self) -> Message<'_> {
+        if let Some(page) = &self.page {
+            let header_ns = (self.place.header_bytes > 0).then_some(self.header.time_ns);
+            let timing_ns = self.meta.has(FLAG_TWO_LINES).then_some(self.timing.time_ns);
+            page.count(self.counters.messages, header_ns.or(timing_ns).unwrap_or(0));
+        }
         let Place { in_packet, header_bytes } = self.place;
         let bytes = match in_packet {
             Some((start, end)) => &self.packet[start..end],
@@ -338,6 +362,26 @@ impl ReceivingHalf for Receiver {
             self.wait(deadline)?;
         }
         Ok(self.message())
+    }
+
+    fn has_message(&self) -> bool {
+        self.end.is_none()
+            && look(&self.socket, PollFlags::IN, Some(Duration::ZERO)).contains(PollFlags::IN)
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.open.map_or(0, |open| open.total).max(self.assembly.capacity())
+    }
+
+    fn release(&mut self) {
+        if self.open.is_none() {
+            self.assembly = Vec::new();
+            self.place = Place { in_packet: Some((0, 0)), header_bytes: 0 };
+        }
     }
 
     /// The socket: readable while packets are there, and when it has hung up.

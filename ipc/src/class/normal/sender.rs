@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, sockopt};
 
+use super::page::WriterPage;
 use super::{PacketKind, PacketLine, TIMING_BYTES, checked, sleep};
 use crate::class::{Class, Counters, SendingHalf};
 use crate::header::Header;
@@ -31,6 +32,7 @@ pub struct Sender {
     /// Pieces were sent whose message was given up; the reader must hear of it first.
     abort_due: Option<Meta>,
     counters: Counters,
+    page: Option<WriterPage>,
 }
 
 /// Line, timing and an inline payload.
@@ -48,7 +50,29 @@ impl Sender {
         let payload_bytes_max =
             (granted / 4).clamp(PACKET_PAYLOAD_BYTES_MIN, PACKET_PAYLOAD_BYTES_MAX);
         let (spin, counters) = (Spin::Adaptive, Counters::default());
-        Ok(Self { socket, payload_bytes_max, spin, ended: None, abort_due: None, counters })
+        let (ended, abort_due, page) = (None, None, None);
+        Ok(Self { socket, payload_bytes_max, spin, ended, abort_due, counters, page })
+    }
+
+    /// The same for a link: counts where the router looks, and says how the link ended as the router does.
+    pub(crate) fn for_link(socket: OwnedFd, page: WriterPage) -> io::Result<Self> {
+        let mut sender = Self::new(socket)?;
+        sender.page = Some(page);
+        Ok(sender)
+    }
+
+    #[inline]
+    fn counted(&mut self, bytes_large: usize) {
+        self.counters.messages += 1;
+        self.counters.bytes_large += bytes_large as u64;
+        self.show();
+    }
+
+    /// Whoever looks sees what was counted.
+    fn show(&self) {
+        if let Some(page) = &self.page {
+            page.show(&self.counters);
+        }
     }
 
     #[inline]
@@ -81,7 +105,7 @@ impl Sender {
         let end = start + payload.len();
         packet[start..end].copy_from_slice(payload);
         self.transmit(when, |socket| net::send(socket, &packet[..end], FLAGS))?;
-        self.counters.messages += 1;
+        self.counted(0);
         Ok(())
     }
 
@@ -158,8 +182,10 @@ impl Sender {
                 }
                 // The kernel does not say whether the reader closed or died.
                 _ => {
-                    self.ended = Some(Ended::PeerGone);
-                    return Err(SendError::Ended(Ended::PeerGone));
+                    let ended = Ended::PeerGone;
+                    let ended = self.page.as_ref().map_or(ended, |page| page.ended(ended));
+                    self.ended = Some(ended);
+                    return Err(SendError::Ended(ended));
                 }
             }
             match send(&self.socket) {
@@ -171,6 +197,7 @@ impl Sender {
 
     fn full(&mut self) -> SendError {
         self.counters.rejected += 1;
+        self.show();
         SendError::Full
     }
 
@@ -213,6 +240,21 @@ impl SendingHalf for Sender {
     }
 
     fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
+        let mut sent = 0;
+        let result = self.resume_large(&message, &mut sent, when);
+        // What an earlier message still owes stays due.
+        if result.is_err() && sent > 0 {
+            self.abort_due = Some(message.meta);
+        }
+        result
+    }
+
+    fn resume_large(
+        &mut self,
+        message: &Large<'_>,
+        sent: &mut usize,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
         assert!(message.parts.len() <= PARTS_MAX, "too many parts");
         let header = message.header.map(Header::encode);
         let header = header.as_ref().map_or(&[][..], |bytes| &bytes[..]);
@@ -220,10 +262,13 @@ impl SendingHalf for Sender {
         if payload > MESSAGE_BYTES_MAX {
             return Err(SendError::TooLong { got: payload, max: MESSAGE_BYTES_MAX });
         }
-        self.pay_abort(when)?;
+        if *sent == 0 {
+            self.pay_abort(when)?;
+        }
         let total = header.len() + payload;
         let mut parts = Parts::new(header, message.parts);
-        let mut left = total;
+        parts.skip(*sent);
+        let mut left = total - *sent;
         loop {
             let now = left.min(self.payload_bytes_max);
             let is_last = now == left;
@@ -235,19 +280,14 @@ impl SendingHalf for Sender {
                 kind: PacketKind::Message,
             };
             let (slices, count) = parts.take(now);
-            if let Err(error) = self.send_piece(line, &slices[..count], when) {
-                if left < total {
-                    self.abort_due = Some(message.meta);
-                }
-                return Err(error);
-            }
+            self.send_piece(line, &slices[..count], when)?;
             left -= now;
+            *sent += now;
             if is_last {
                 break;
             }
         }
-        self.counters.messages += 1;
-        self.counters.bytes_large += total as u64;
+        self.counted(total);
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy, VERSION};
+use crate::class::{Class, ClassSet};
+use crate::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy, VERSION};
 use crate::directory::{RouterEntry, Writer};
 use crate::header::{AgentId, LaneId};
 use crate::segment::{ControlWriter, LaneState, check_cursor, check_region, check_slots};
@@ -47,22 +48,26 @@ struct Topic {
     readers: Vec<AgentId>,
 }
 
-#[derive(Default)]
 struct State {
     agents: Vec<Agent>,
     links: Vec<LinkState>,
     topics: Vec<Topic>,
     next: u32,
+    classes: ClassSet,
 }
 
 impl Router {
     pub(super) fn start() -> Self {
+        Self::allowing(ClassSet::LINKS)
+    }
+
+    pub(super) fn allowing(classes: ClassSet) -> Self {
         let place = tempfile::tempdir().unwrap();
         let listener = Listener::bind(&place.path().join("run"), "bus").unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let stop = stop.clone();
-            move || run(&listener, &stop)
+            move || run(&listener, &stop, classes)
         });
         let path = place.path().join("run/bus");
         Self { path, stop, thread: Some(thread), _place: place }
@@ -83,8 +88,9 @@ impl Drop for Router {
     }
 }
 
-fn run(listener: &Listener, stop: &AtomicBool) {
-    let mut state = State::default();
+fn run(listener: &Listener, stop: &AtomicBool, classes: ClassSet) {
+    let (agents, links, topics) = (Vec::new(), Vec::new(), Vec::new());
+    let mut state = State { agents, links, topics, next: 0, classes };
     while !stop.load(Ordering::Relaxed) {
         let connections = state.agents.iter().map(|agent| agent.connection.as_fd());
         let mut polled: Vec<_> = connections
@@ -164,7 +170,12 @@ impl State {
                 let peer = self.agents[index].connection.peer_credentials().unwrap();
                 let info = AgentInfo { id, pid: peer.pid, uid: peer.uid, manifest };
                 self.agents[index].info = Some(info);
-                let welcome = FromRouter::Welcome { version: VERSION, agent: id, instance: 42 };
+                let welcome = FromRouter::Welcome {
+                    version: VERSION,
+                    agent: id,
+                    instance: 42,
+                    classes: self.classes,
+                };
                 self.tell(id, &welcome, &[]);
                 self.tell(id, &FromRouter::Ping { nonce: 5 }, &[]);
             }
@@ -173,14 +184,18 @@ impl State {
                     self.agents[index].connection.send(&packet, &[]).unwrap();
                 }
             }
-            ToRouter::OpenLink { request, target } => self.open(me, request, &target, &descriptors),
-            ToRouter::AcceptLink { lane } => {
+            ToRouter::OpenLink { request, target, terms } => {
+                self.open(me, (request, terms), &target, &descriptors);
+            }
+            ToRouter::AcceptLink { lane, terms } => {
                 check_side(&descriptors);
                 let link = self.links.iter().find(|link| link.lane == lane).unwrap();
                 let (request, peer) = (link.request, self.info(me));
-                let ready = FromRouter::LinkReady { request, lane, peer };
+                let ready = FromRouter::LinkReady { request, lane, peer, terms: terms.clone() };
                 let mut all = fds(&descriptors);
                 all.push(link.control.as_fd());
+                let process = self.process(me);
+                all.extend((terms.class == Class::High).then_some(process.as_fd()));
                 self.tell(link.opener, &ready, &all);
             }
             ToRouter::CloseLink { lane, reason } => self.close(me, lane, &reason),
@@ -209,7 +224,7 @@ impl State {
             }
             ToRouter::Pong { nonce } => assert_eq!(nonce, 5),
             ToRouter::OpenRoute { .. } => panic!("these tests have no exchange"),
-            ToRouter::Bye | ToRouter::Report(_) => {}
+            ToRouter::Bye | ToRouter::Report(_) | ToRouter::Revoke { .. } => {}
             ToRouter::Directory { request } => {
                 let router = RouterEntry { instance: 42, pid: 1, started_ns: 2 };
                 let directory = Writer::create(router).unwrap();
@@ -222,7 +237,18 @@ impl State {
         }
     }
 
-    fn open(&mut self, me: AgentId, request: u32, target: &str, descriptors: &[OwnedFd]) {
+    fn process(&self, of: AgentId) -> OwnedFd {
+        let agent = self.agents.iter().find(|agent| id_of(agent) == of).unwrap();
+        agent.connection.peer_process().unwrap()
+    }
+
+    fn open(
+        &mut self,
+        me: AgentId,
+        (request, terms): (u32, Terms),
+        target: &str,
+        descriptors: &[OwnedFd],
+    ) {
         check_side(descriptors);
         let Some(acceptor) = self.find(target).first().map(|info| info.id) else {
             let (code, message) = ("no-such-target".into(), format!("nobody is `{target}`"));
@@ -230,9 +256,13 @@ impl State {
         };
         let lane = LaneId(self.number());
         let control = ControlWriter::create().unwrap();
-        let offered = FromRouter::LinkOffered { lane, from: self.info(me) };
+        control.set_epoch(lane.0);
+        let is_high = terms.class == Class::High;
+        let offered = FromRouter::LinkOffered { lane, from: self.info(me), terms };
         let mut all = fds(descriptors);
         all.push(control.as_fd());
+        let process = self.process(me);
+        all.extend(is_high.then_some(process.as_fd()));
         self.tell(acceptor, &offered, &all);
         self.links.push(LinkState { lane, request, opener: me, acceptor, control });
     }

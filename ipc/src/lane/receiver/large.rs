@@ -23,6 +23,20 @@ pub(super) struct Assembly {
     pub(super) open: Option<Open>,
 }
 
+impl Assembly {
+    /// What the message takes that is under way, whether it is all there or not; else what the buffer holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.open.map_or(0, |open| open.total).max(self.bytes.capacity())
+    }
+
+    pub(super) fn release(&mut self) {
+        if self.open.is_none() {
+            self.bytes = Vec::new();
+            self.header_bytes = 0;
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     correlation: u32,
