@@ -246,6 +246,29 @@ macro_rules! each {
 }
 
 impl AnyReceiver {
+    /// Takes up to `max` messages that are there. Gives how many were taken.
+    pub fn receive_batch(
+        &mut self,
+        max: usize,
+        mut take: impl FnMut(Message<'_>),
+    ) -> Result<usize, ReceiveError> {
+        if let Self::Critical(lane) = self {
+            return lane.receive_batch(max, take);
+        }
+        let mut count = 0;
+        while count < max {
+            match self.try_receive() {
+                Ok(Some(message)) => take(message),
+                Ok(None) => break,
+                // What was taken counts; the end is told by the next call.
+                Err(_) if count > 0 => break,
+                Err(error) => return Err(error),
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// The router's page about this link, where it has one.
     pub(crate) fn control(&self) -> Option<&Control> {
         each!(half in self => half.control())

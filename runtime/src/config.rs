@@ -10,8 +10,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipc::class::ClassSet;
+
 pub(crate) use self::keys::{KEYS, Key};
-use crate::limits::{CONFIG_BYTES_MAX, DRAIN_TIMEOUT};
+use crate::daemon::LimitTable;
+use crate::limits::{CONFIG_BYTES_MAX, DRAIN_TIMEOUT, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIMEOUT};
 use crate::paths::{self, Environment, PathsError};
 
 /// Everything that can be set.
@@ -29,6 +32,14 @@ pub(crate) struct Settings {
     pub(crate) hosted: Vec<String>,
     /// Names of agents, as patterns, that have no direct links.
     pub(crate) routed: Vec<String>,
+    /// Classes that links may have.
+    pub(crate) classes: ClassSet,
+    /// What agents may have of the bus.
+    pub(crate) limits: LimitTable,
+    /// How long a client may take to introduce itself.
+    pub(crate) handshake: Duration,
+    /// How many bytes it may use for that.
+    pub(crate) handshake_bytes: usize,
     /// How long stopping waits for work in flight.
     pub(crate) drain: Duration,
     /// What is logged, as `tracing` filters say it.
@@ -252,6 +263,10 @@ fn defaults(
         metrics_addr: Some(SocketAddr::from(([127, 0, 0, 1], 8001))),
         hosted: crate::host::default_agents().map(str::to_owned).collect(),
         routed: Vec::new(),
+        classes: ClassSet::LINKS,
+        limits: LimitTable::default(),
+        handshake: HANDSHAKE_TIMEOUT,
+        handshake_bytes: HANDSHAKE_BYTES_MAX,
         drain: DRAIN_TIMEOUT,
         log: "info".to_owned(),
         log_format: LogFormat::Text,

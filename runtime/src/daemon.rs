@@ -11,6 +11,7 @@ mod hosted;
 mod http;
 mod hub;
 mod metrics;
+mod quota;
 mod router;
 mod snapshot;
 mod supervisor;
@@ -28,10 +29,12 @@ use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use self::board::Board;
-use self::connections::Reception;
+use self::connections::{Admission, Reception};
 use self::hosted::HostedTable;
 use self::hub::{Facts, Hub, ToHub};
+pub(crate) use self::quota::LimitTable;
 use self::router::Event;
+pub(crate) use self::router::rate::Budget;
 pub(crate) use self::router::subject::check_pattern;
 use self::supervisor::{Stopping, Supervisor};
 use crate::config::Config;
@@ -114,9 +117,19 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
         hosted: Arc::clone(&hosted),
         started,
     };
-    let hub = Hub::new(facts, settings.hosted.clone(), board).with_routed(settings.routed.clone());
+    let hub = Hub::new(facts, settings.hosted.clone(), board)
+        .with_routed(settings.routed.clone())
+        .with_policy(settings.classes, settings.limits.clone());
     let hub = tokio::spawn(hub.run(inbox));
-    let reception = Arc::new(Reception::new(hub_inbox.clone(), Arc::clone(&hosted)));
+    let reception = Arc::new(Reception::new(
+        hub_inbox.clone(),
+        Arc::clone(&hosted),
+        Admission {
+            handshake: settings.handshake,
+            handshake_bytes: settings.handshake_bytes,
+            limits: settings.limits.clone(),
+        },
+    ));
     let mut accepting = tokio::spawn(reception.accept(listener));
     let (stop, stopping) = watch::channel(Stopping::No);
     let Options { config, in_process, program } = options;

@@ -40,7 +40,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let client = Client::connect(&socket, &manifest, &[])
         .with_context(|| format!("`{NAME}` cannot come to the bus"))?;
     info!(id = client.agent().0, "ready");
-    let ended = server::Server::new(client).run()?;
+    let ended = server::Server::new(client, settings.limits.clone()).run()?;
     info!(?ended, "ends");
     Ok(())
 }

@@ -33,20 +33,25 @@ pub(crate) const SUBJECT_WORDS_MAX: usize = 16;
 /// Bytes of a `reason` that one peer gives and the other is shown.
 pub(crate) const REASON_BYTES_MAX: usize = 256;
 
+/// Bytes of the segments that one agent made and that are in use, when nobody says otherwise: three thousand lanes of the
+/// default size, or a dozen with the largest region.
+pub(crate) const SHARED_BYTES_PER_AGENT_MAX: u64 = 1024 * 1024 * 1024;
+/// The same for the exchange, which has a lane for each of its links.
+pub(crate) const SHARED_BYTES_OF_EXCHANGE_MAX: u64 = 4 * SHARED_BYTES_PER_AGENT_MAX;
+/// Entries of the limits that the configuration declares; each is looked at when an agent comes.
+pub(crate) const LIMIT_ENTRIES_MAX: usize = 256;
 /// Descriptors that an unanswered offer keeps open here: slots, cursor, region, doorbell, control
-/// page.
-pub(crate) const DESCRIPTORS_PER_OFFER: usize = 5;
+/// page, and the opener's process.
+pub(crate) const DESCRIPTORS_PER_OFFER: usize = 6;
 /// Descriptors that a topic keeps open here for readers to come: slots, region, control page.
 pub(crate) const DESCRIPTORS_PER_TOPIC: usize = 3;
-/// Descriptors that an open link keeps open here: its control page.
-pub(crate) const DESCRIPTORS_PER_LINK: usize = 1;
+/// Descriptors that an open link keeps open here: its control page, and of class NORMAL its socket, to cut it.
+pub(crate) const DESCRIPTORS_PER_LINK: usize = 2;
 /// Descriptors that an agent itself keeps open here: its socket, its process.
 pub(crate) const DESCRIPTORS_PER_CONNECTION: usize = 2;
-/// Descriptors that the daemon keeps open on behalf of one agent: the limits above hold it.
-pub(crate) const DESCRIPTORS_PER_AGENT_MAX: usize = DESCRIPTORS_PER_CONNECTION
-    + LINKS_PER_AGENT_MAX * DESCRIPTORS_PER_LINK
-    + OFFERS_PER_AGENT_MAX * DESCRIPTORS_PER_OFFER
-    + TOPICS_PER_AGENT_MAX * DESCRIPTORS_PER_TOPIC;
+/// Descriptors that the daemon keeps open on behalf of one agent: below the usual soft limit of 1,024 of a process, and room
+/// for topics and offers beside some hundred links.
+pub(crate) const DESCRIPTORS_PER_AGENT_MAX: usize = 1_000 + DESCRIPTORS_PER_CONNECTION;
 
 /// How long an offered link may stay unanswered. An agent answers from its control thread, in
 /// microseconds; seconds mean that it is stopped or broken.
@@ -54,12 +59,14 @@ pub(crate) const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 // --- one connection
 
-/// From `accept` to a complete `Hello`.
+/// From `accept` to a complete `Hello`, when nobody says otherwise.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Control packets that one client may send per second on average; beyond it, reading pauses.
+/// Bytes of a `Hello`, when nobody says otherwise: whatever a packet holds.
+pub(crate) const HANDSHAKE_BYTES_MAX: usize = ipc::limits::PACKET_BYTES_MAX;
+/// Control packets that one client may send per second on average, when nobody says otherwise; beyond it, reading pauses.
 pub(crate) const PACKETS_PER_SECOND_MAX: u32 = 2_000;
-/// Control packets that one client may send at once after a pause.
-pub(crate) const PACKETS_BURST_MAX: u32 = 1_000;
+/// After a pause it may send at once what it may send in so many milliseconds.
+pub(crate) const PACKETS_BURST_MS: u64 = 500;
 /// Packets that wait for a client to read its socket. The sum of what one step may send to one
 /// client: every topic of an answer to `Subscribe`, the end of all its links, and room for grants
 /// and lists.
@@ -122,6 +129,12 @@ pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
 pub(crate) const ERROR_KINDS_MAX: usize = 32;
 
 // --- the exchange
+
+/// Bytes of messages on their way through all routes together: parts of what is not complete, and what waits for room.
+/// Sixteen of the longest messages each way; the route that goes beyond is closed.
+pub(crate) const ROUTED_BYTES_MAX: usize = 32 * ipc::limits::MESSAGE_BYTES_MAX;
+/// Buffers of routes up to this size are kept for the next message.
+pub(crate) const ROUTE_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 /// Messages that are passed on in one direction of one route before the others have their turn.
 pub(crate) const FORWARDED_PER_TURN_MAX: usize = 256;
@@ -230,7 +243,6 @@ const _: () = assert!(
     CALLS_QUEUED_PER_LINK_MAX + CALLS_PER_LINK_MAX <= ipc::limits::GRANTS_PER_LINK_MAX,
     "the client library keeps a grant of every request that waits"
 );
-const _: () = assert!(PACKETS_BURST_MAX <= PACKETS_PER_SECOND_MAX);
 const _: () = assert!(
     TOP_INTERVAL.as_millis() * (TOP_PICTURES_PER_REQUEST as u128 + 1)
         <= DIRECTORY_LOOKED_AT_FOR.as_millis(),

@@ -18,8 +18,9 @@ mod world;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event};
-use ipc::control::{FromRouter, ToRouter, TopicPolicy};
+use ipc::control::{FromRouter, Terms, ToRouter, TopicPolicy};
 use ipc::lane::{Ended, WhenFull};
 use ipc::link::{Answer, CallError, Outcome};
 use ipc::socket::{Connection, ReceiveError};
@@ -317,7 +318,9 @@ fn unsealed_memory_and_wrong_descriptors_are_refused() {
         rustix::fs::memfd_create("loose", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap(),
     );
     memory.set_len(1 << 20).unwrap();
-    let open = ToRouter::OpenLink { request: 9, target: "echo".to_owned() }.encode().unwrap();
+    let open =
+        ToRouter::OpenLink { request: 9, target: "echo".to_owned(), terms: Terms::default() };
+    let open = open.encode().unwrap();
     connection.send(&open, &[memory.as_fd(); 4]).unwrap();
     let answer = FromRouter::decode(&connection.receive().unwrap().bytes).unwrap();
     let FromRouter::Refused { request: 9, code, .. } = answer else { panic!("{answer:?}") };

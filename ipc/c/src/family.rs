@@ -87,7 +87,7 @@ impl Core {
     /// Sleeps until one of the lanes or the router has news, or until the deadline; takes in what the router says.
     pub(crate) fn sleep(
         &mut self,
-        lanes: &mut [&mut Receiver],
+        lanes: &mut [&mut dyn ReceivingHalf],
         deadline: Option<Instant>,
     ) -> Result<(), Fault> {
         self.client()?.wait(lanes, deadline)?;
@@ -102,7 +102,7 @@ pub(crate) trait Reads {
     /// Looks, and never waits.
     fn look(&mut self) -> Result<Option<Self::Found>, Fault>;
     /// What to sleep on.
-    fn receiver(&mut self) -> &mut Receiver;
+    fn receiver(&mut self) -> &mut dyn ReceivingHalf;
     /// How to wait.
     fn spin(&self) -> Spin;
 }

@@ -145,7 +145,7 @@ impl Reads for Reading {
         }
     }
 
-    fn receiver(&mut self) -> &mut Receiver {
+    fn receiver(&mut self) -> &mut dyn ReceivingHalf {
         self.topic.raw()
     }
 

@@ -4,8 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipc::class::{Class, ClassSet};
+
 use super::{LogFormat, Settings};
-use crate::daemon::check_pattern;
+use crate::daemon::{LimitTable, check_pattern};
+use crate::limits::HANDSHAKE_BYTES_MAX;
 
 /// One key.
 pub(crate) struct Key {
@@ -94,6 +97,56 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |settings| settings.routed.join(","),
+    },
+    Key {
+        name: "bus.classes",
+        environment: "BOLIDE_BUS_CLASSES",
+        summary: "classes that links may have, of critical, high, normal; default all",
+        set: |settings, text| {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let mut classes = ClassSet::NONE;
+            for word in words {
+                let class = Class::from_name(word).filter(|class| ClassSet::LINKS.has(*class));
+                classes = classes.with(class.ok_or_else(|| format!("no link is `{word}`"))?);
+            }
+            if classes == ClassSet::NONE {
+                return Err("wanted is at least one of critical, high, normal".to_owned());
+            }
+            settings.classes = classes;
+            Ok(())
+        },
+        show: |settings| settings.classes.iter().map(Class::name).collect::<Vec<_>>().join(","),
+    },
+    Key {
+        name: "bus.limits",
+        environment: "BOLIDE_BUS_LIMITS",
+        summary: "what agents may have, as `PATTERN: links=N bytes=N descriptors=N messages=N passed=N`, separated by commas; the first pattern that matches counts; default none",
+        set: |settings, text| LimitTable::parse(text).map(|limits| settings.limits = limits),
+        show: |settings| settings.limits.text(),
+    },
+    Key {
+        name: "bus.handshake_ms",
+        environment: "BOLIDE_BUS_HANDSHAKE_MS",
+        summary: "how long a client may take to introduce itself, 1 to 60000; default 2000",
+        set: |settings, text| {
+            let milliseconds = text.parse().ok().filter(|ms| (1..=60_000).contains(ms));
+            let wanted = "wanted is a whole number of milliseconds up to 60000";
+            settings.handshake = Duration::from_millis(milliseconds.ok_or(wanted)?);
+            Ok(())
+        },
+        show: |settings| settings.handshake.as_millis().to_string(),
+    },
+    Key {
+        name: "bus.handshake_bytes",
+        environment: "BOLIDE_BUS_HANDSHAKE_BYTES",
+        summary: "how many bytes it may use for that, 256 to 65536; default 65536",
+        set: |settings, text| {
+            let bytes =
+                text.parse().ok().filter(|bytes| (256..=HANDSHAKE_BYTES_MAX).contains(bytes));
+            settings.handshake_bytes = bytes.ok_or("wanted is a whole number from 256 to 65536")?;
+            Ok(())
+        },
+        show: |settings| settings.handshake_bytes.to_string(),
     },
     Key {
         name: "drain_seconds",

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipc::control::{DecodeError, FromRouter, ToRouter, negotiate};
 use ipc::header::AgentId;
@@ -26,11 +26,10 @@ use self::segments::Segments;
 use self::transport::{Transport, watched};
 use super::hosted::HostedTable;
 use super::hub::{Outbox, Outgoing, ToHub};
-use super::router::rate::PacketBudget;
+use super::quota::{AgentLimits, LimitTable, Share};
+use super::router::rate::Budget;
 use super::router::{Event, Newcomer};
-use crate::limits::{
-    ACCEPT_PAUSE, AGENTS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX,
-};
+use crate::limits::{ACCEPT_PAUSE, AGENTS_MAX, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX};
 
 /// Packets that are still taken from the socket of a process that has ended: its last words.
 const LAST_WORDS_MAX: usize = 256;
@@ -44,6 +43,18 @@ pub(crate) struct Reception {
     seats: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     uid: u32,
+    admission: Admission,
+}
+
+/// What the configuration says of those who come.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    /// From `accept` to a complete `Hello`.
+    pub(crate) handshake: Duration,
+    /// Bytes of the `Hello`.
+    pub(crate) handshake_bytes: usize,
+    /// What each may have.
+    pub(crate) limits: LimitTable,
 }
 
 /// A listener that tokio can wait for.
@@ -57,7 +68,11 @@ impl AsRawFd for Door {
 
 impl Reception {
     /// Clients that are told to `hub`; processes in `hosted` are the daemon's own children.
-    pub(crate) fn new(hub: mpsc::Sender<ToHub>, hosted: Arc<HostedTable>) -> Self {
+    pub(crate) fn new(
+        hub: mpsc::Sender<ToHub>,
+        hosted: Arc<HostedTable>,
+        admission: Admission,
+    ) -> Self {
         Self {
             hub,
             hosted,
@@ -65,6 +80,7 @@ impl Reception {
             seats: Arc::new(Semaphore::new(AGENTS_MAX + HANDSHAKES_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             uid: rustix::process::geteuid().as_raw(),
+            admission,
         }
     }
 
@@ -97,8 +113,8 @@ impl Reception {
 
     fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
-            let text = "the daemon has as many clients as it takes";
-            return self.turn_away(&connection, "limit", text);
+            let text = "limit `agents`: the daemon has as many clients as it takes";
+            return self.turn_away(&connection, "limit:agents", text);
         };
         match connection.peer_credentials() {
             Ok(peer) if peer.uid == self.uid => {}
@@ -121,12 +137,18 @@ impl Reception {
 
     fn turn_away(&self, connection: &Connection, code: &'static str, message: &str) {
         self.count_refusal(code);
+        let code = if code.starts_with("limit:") { "limit" } else { code };
         turn_away(connection, code, message);
     }
 
     /// For the metrics; a hub that is busy misses one rather than hold up the door.
     fn count_refusal(&self, code: &'static str) {
         let _ = self.hub.try_send(ToHub::TurnedAway { code });
+    }
+
+    /// The same for somebody who was slowed down.
+    fn count_limit(&self, limit: &'static str) {
+        let _ = self.hub.try_send(ToHub::Limited { limit });
     }
 }
 
@@ -160,11 +182,25 @@ impl Client {
             Ok(transport) => transport,
             Err(error) => return debug!(%error, agent = agent.0, "a client cannot be served"),
         };
-        let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, transport.receive()).await;
+        let Admission { handshake: patience, handshake_bytes, .. } = self.reception.admission;
+        let first = tokio::time::timeout(patience, transport.receive()).await;
         let newcomer = match first {
+            Ok(Ok(packet)) if packet.bytes.len() > handshake_bytes => {
+                self.reception.count_limit("handshake_bytes");
+                let text = format!(
+                    "limit `handshake_bytes`: the `Hello` has {} bytes, of {handshake_bytes} at \
+                     most",
+                    packet.bytes.len()
+                );
+                Err(("limit", text))
+            }
             Ok(Ok(packet)) => self.newcomer(&transport, &packet.bytes, packet.descriptors.len()),
             Ok(Err(error)) => return debug!(%error, agent = agent.0, "a client left unheard"),
-            Err(_elapsed) => Err(("malformed", "no `Hello` within the time for it".to_owned())),
+            Err(_elapsed) => {
+                self.reception.count_limit("handshake_ms");
+                let text = format!("limit `handshake_ms`: no `Hello` within {patience:?}");
+                Err(("malformed", text))
+            }
         };
         let newcomer = match newcomer {
             Ok(newcomer) => newcomer,
@@ -220,18 +256,20 @@ impl Client {
                 return transport.turn_away("unauthorized", &text);
             }
         };
+        let limits = self.reception.admission.limits.of(&newcomer.manifest.name);
         let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let (hangup, mut hung_up) = oneshot::channel();
+        let share = Share::new(limits.bytes);
         let connected = ToHub::Connected { agent, outbox: Outbox { packets, hangup } };
         let hello = ToHub::Event(Box::new(Event::Hello(newcomer)));
         if hub.send(connected).await.is_err() || hub.send(hello).await.is_err() {
             return;
         }
         let reason = tokio::select! {
-            reason = self.listen(&transport) => reason,
+            reason = self.listen(&transport, limits, &share) => reason,
             reason = speak(&transport, outgoing) => reason,
             () = death.wait() => {
-                self.last_words(&transport).await;
+                self.last_words(&transport, &share).await;
                 Some("its process ended".to_owned())
             }
             _ = &mut hung_up => None,
@@ -246,35 +284,49 @@ impl Client {
     }
 
     /// Takes packets, no faster than allowed, until there are no more.
-    async fn listen(&self, transport: &Transport) -> Option<String> {
+    async fn listen(
+        &self,
+        transport: &Transport,
+        limits: AgentLimits,
+        share: &Arc<Share>,
+    ) -> Option<String> {
         let started = Instant::now();
-        let mut budget = PacketBudget::new(started.elapsed());
+        let mut budget = Budget::new(limits.messages, started.elapsed());
         loop {
+            let mut is_slowed = false;
             while let Err(wait) = budget.try_take(started.elapsed()) {
+                if !std::mem::replace(&mut is_slowed, true) {
+                    self.reception.count_limit("messages");
+                }
                 tokio::time::sleep(wait).await;
             }
             let received = transport.receive().await;
-            if let Err(reason) = self.pass_on(received).await {
+            if let Err(reason) = self.pass_on(transport, share, received).await {
                 return reason;
             }
         }
     }
 
     /// What a process had sent before it ended still counts: a goodbye is a goodbye.
-    async fn last_words(&self, transport: &Transport) {
+    async fn last_words(&self, transport: &Transport, share: &Arc<Share>) {
         for _ in 0..LAST_WORDS_MAX {
             let received = transport.try_receive();
-            if self.pass_on(received).await.is_err() {
+            if self.pass_on(transport, share, received).await.is_err() {
                 return;
             }
         }
     }
 
     /// Gives one packet to the hub; an error, with its reason, is the end of the connection.
-    async fn pass_on(&self, received: Result<Packet, ReceiveError>) -> Result<(), Option<String>> {
+    async fn pass_on(
+        &self,
+        transport: &Transport,
+        share: &Arc<Share>,
+        received: Result<Packet, ReceiveError>,
+    ) -> Result<(), Option<String>> {
         let agent = self.agent;
         let event = match received {
-            Ok(packet) => match event_of(agent, packet) {
+            Ok(packet) => match event_of(agent, transport, share, packet) {
                 Some(event) => event,
                 None => return Ok(()),
             },
@@ -290,7 +342,12 @@ impl Client {
 }
 
 /// What a packet means to the router; nothing for one that may be skipped.
-fn event_of(agent: AgentId, packet: Packet) -> Option<Event<Arc<Segments>>> {
+fn event_of(
+    agent: AgentId,
+    transport: &Transport,
+    share: &Arc<Share>,
+    packet: Packet,
+) -> Option<Event<Arc<Segments>>> {
     let message = match ToRouter::decode(&packet.bytes) {
         Ok(message) => message,
         Err(DecodeError::UnknownType { optional: true, .. }) => return None,
@@ -301,9 +358,13 @@ fn event_of(agent: AgentId, packet: Packet) -> Option<Event<Arc<Segments>>> {
         let reason = format!("descriptors beside a message: expected {expected}, got {got}");
         return Some(Event::Malformed { agent, reason });
     }
-    Some(match Segments::check(&message, packet.descriptors) {
+    let process = || transport.process();
+    Some(match Segments::check(&message, packet.descriptors, share, process) {
         Ok(segments) => Event::Message { agent, message, segments: segments.map(Arc::new) },
-        Err(error) => Event::BadSegment { agent, message, reason: error.to_string() },
+        Err(error) => {
+            let (code, reason) = (error.code(), error.to_string());
+            Event::BadSegment { agent, message, code, reason }
+        }
     })
 }
 
@@ -318,7 +379,10 @@ async fn speak(transport: &Transport, mut outgoing: mpsc::Receiver<Outgoing>) ->
                 return Some("a message to it could not be written".to_owned());
             }
         };
-        if let Err(error) = transport.send(&packet, &segments::descriptors(&carry)).await {
+        let mut beside = segments::descriptors(&carry);
+        // A process goes along only where the link's class needs it.
+        beside.truncate(message.descriptors());
+        if let Err(error) = transport.send(&packet, &beside).await {
             return Some(format!("its socket failed: {error}"));
         }
     }

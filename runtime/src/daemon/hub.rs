@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipc::class::ClassSet;
 use ipc::control::{FromRouter, ToRouter};
 use ipc::header::{AgentId, Class, LaneId};
 use ipc::limits::STATUS_PIECE_BYTES_MAX;
@@ -21,8 +22,9 @@ use super::board::Board;
 use super::connections::held::{Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
 use super::hosted::HostedTable;
+use super::quota::LimitTable;
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
-use super::snapshot::{AgentStatus, Phase, SCHEMA, Snapshot};
+use super::snapshot::{AgentStatus, Fallback, Phase, SCHEMA, Snapshot};
 use crate::limits::FAREWELL_TIMEOUT;
 
 /// What the hub is told.
@@ -41,6 +43,11 @@ pub(crate) enum ToHub {
     TurnedAway {
         /// Why.
         code: &'static str,
+    },
+    /// Somebody reached a limit at the door.
+    Limited {
+        /// Which.
+        limit: &'static str,
     },
     /// A picture is wanted.
     Snapshot(oneshot::Sender<Snapshot>),
@@ -115,6 +122,12 @@ impl Hub {
         self
     }
 
+    /// The same, where links are of these classes and agents may have so much.
+    pub(crate) fn with_policy(mut self, classes: ClassSet, limits: LimitTable) -> Self {
+        self.router = self.router.with_classes(classes).with_limits(limits);
+        self
+    }
+
     /// Works until every sender is gone.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<ToHub>) {
         loop {
@@ -160,6 +173,7 @@ impl Hub {
                 self.feed(*event);
             }
             ToHub::TurnedAway { code } => self.router.count_refusal(code),
+            ToHub::Limited { limit } => self.router.count_limit(limit),
             ToHub::Snapshot(answer) => {
                 // Whoever asked may have given up waiting.
                 let _ = answer.send(self.snapshot());
@@ -188,14 +202,15 @@ impl Hub {
     fn carry_out(&mut self, effect: Effect<Arc<Segments>>) -> Option<AgentId> {
         match effect {
             Effect::Send { to, message, carry } => {
+                number_page(&message, &carry);
                 self.follow_readers(&message, &carry);
                 return self.send(to, message, carry);
             }
             Effect::Close { agent } => self.close(agent),
             Effect::LaneOpened { lane, first, second } => {
                 let writers = self.router.writers(lane).unwrap_or_default();
-                // Every lane is shared memory.
-                let held = HeldLane::new(Class::Critical, writers, &first, second.as_deref());
+                let class = self.router.class_of(lane);
+                let held = HeldLane::new(class, writers, &first, second.as_deref());
                 self.lanes.insert(lane, held);
                 self.board.changed();
             }
@@ -272,6 +287,7 @@ impl Hub {
             Err(mpsc::error::TrySendError::Closed(_)) => None,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 warn!(agent = to.0, "a client does not read its socket and is disconnected");
+                self.router.count_limit("outbox");
                 self.outboxes.remove(&to);
                 Some(to)
             }
@@ -350,12 +366,32 @@ impl Hub {
             rejected: classes.iter().map(|(class, one)| (*class, one.rejected)).collect(),
             classes,
             refused: self.router.refused().clone(),
+            limited: self.router.limited().clone(),
+            allowed: self.router.classes().iter().map(Class::name).collect(),
+            fallbacks: self.router.fallbacks().map(fallback).collect(),
         }
     }
 
     fn now(&self) -> Duration {
         self.facts.started.elapsed()
     }
+}
+
+/// The page of a link that is about to be offered: its epoch is the link's number, which no other one of this router has.
+fn number_page(message: &FromRouter, carry: &Carry<Arc<Segments>>) {
+    let (FromRouter::LinkOffered { lane, .. } | FromRouter::RouteWanted { lane, .. }) = message
+    else {
+        return;
+    };
+    if let Carry::Offer(segments) = carry
+        && let Some(control) = segments.control()
+    {
+        control.set_epoch(lane.0);
+    }
+}
+
+fn fallback((wanted, got, links): (Class, Class, u64)) -> Fallback {
+    Fallback { wanted: wanted.name(), got: got.name(), links }
 }
 
 fn status_of(view: AgentView) -> AgentStatus {

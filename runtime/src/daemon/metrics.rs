@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use ipc::class::Class;
 use ipc::histogram::{self, Histogram};
 use ipc::limits::{LATENCY_EXPONENT_MAX, LATENCY_EXPONENT_MIN};
 use prometheus::core::{Collector, Desc};
@@ -14,7 +15,7 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use super::snapshot::{ClassStatus, HostedState, Snapshot};
+use super::snapshot::{ClassStatus, Fallback, HostedState, Snapshot};
 
 /// What the daemon's own process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,25 @@ pub(crate) fn process_use() -> ProcessUse {
     ProcessUse { descriptors, resident_bytes }
 }
 
+/// Every fall that there is.
+const FALLBACKS: [(Class, Class); 3] = [
+    (Class::Critical, Class::High),
+    (Class::Critical, Class::Normal),
+    (Class::High, Class::Normal),
+];
+/// Every limit that the daemon counts.
+const LIMITS: [&str; 9] = [
+    "agents",
+    "bytes",
+    "descriptors",
+    "handshake_bytes",
+    "handshake_ms",
+    "links",
+    "messages",
+    "offers",
+    "outbox",
+];
+
 struct SnapshotCollector {
     snapshot: Snapshot,
     process: ProcessUse,
@@ -65,6 +85,7 @@ impl Collector for SnapshotCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = self.bus();
+        families.extend(self.limits());
         families.extend(self.agents());
         families.extend(self.errors());
         families.extend(self.process());
@@ -117,6 +138,30 @@ impl SnapshotCollector {
                 "bolide_bus_lanes",
                 "Lanes that carry messages; a link has two, a topic one.",
                 [sample(&[], snapshot.lanes as u64)],
+            ),
+        ]
+    }
+
+    fn limits(&self) -> Vec<MetricFamily> {
+        let snapshot = &self.snapshot;
+        let fallbacks = FALLBACKS.iter().map(|(wanted, got)| {
+            let is_it = |one: &&Fallback| (one.wanted, one.got) == (wanted.name(), got.name());
+            let links = snapshot.fallbacks.iter().find(is_it).map_or(0, |one| one.links);
+            sample(&[("wanted", wanted.name()), ("got", got.name())], links)
+        });
+        let reached = snapshot.limited.iter().map(|(limit, count)| (*limit, *count));
+        let quiet = LIMITS.iter().map(|limit| (*limit, 0));
+        let limited = reached.chain(quiet).map(|(limit, count)| sample(&[("limit", limit)], count));
+        vec![
+            counter(
+                "bolide_bus_class_fallbacks_total",
+                "Links that have another class than their opener wanted.",
+                fallbacks,
+            ),
+            counter(
+                "bolide_bus_limits_total",
+                "What was refused or slowed down because an agent reached a limit.",
+                limited,
             ),
         ]
     }

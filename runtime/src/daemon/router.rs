@@ -15,11 +15,13 @@
 //! 4. `LaneOpened` and `LaneEnded` come in pairs: whoever holds memory for a lane can rely on it.
 
 mod agents;
+mod classes;
 mod event;
 mod links;
 #[cfg(test)]
 mod property;
 pub(crate) mod rate;
+mod revoke;
 mod routes;
 pub(crate) mod subject;
 #[cfg(test)]
@@ -30,10 +32,13 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ipc::class::{Class, ClassSet};
 use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use ipc::header::{AgentId, LaneId};
 
+use self::classes::Asked;
 pub(crate) use self::event::{Carry, Effect, Ending, Event, Newcomer};
+use super::quota::{AgentLimits, LimitTable};
 use crate::limits::REASON_BYTES_MAX;
 
 /// Everything that the router knows.
@@ -56,12 +61,22 @@ pub(crate) struct Router<D> {
     /// Agents whose name matches one of these patterns have no direct links.
     routed: Vec<String>,
     refused: BTreeMap<&'static str, u64>,
+    /// Of these, and of what was slowed down, by the limit that was reached.
+    limited: BTreeMap<&'static str, u64>,
+    /// The classes that links may have.
+    classes: ClassSet,
+    /// Links that fell below the class that was wanted, by both.
+    fallbacks: BTreeMap<(Class, Class), u64>,
+    limits: LimitTable,
 }
 
 #[derive(Debug)]
 struct Agent {
     info: AgentInfo,
     hosted: bool,
+    /// The protocol that it speaks.
+    version: (u16, u16),
+    limits: AgentLimits,
     /// Links, offered and open.
     links: BTreeSet<LaneId>,
     /// Of these, offers it made that nobody answered yet.
@@ -91,8 +106,7 @@ enum Lane<D> {
 struct Offer<D> {
     opener: AgentId,
     target: AgentId,
-    request: u32,
-    segments: D,
+    asked: Asked<D>,
     lapses_at: Duration,
     half: Option<Half>,
 }
@@ -101,6 +115,7 @@ struct Offer<D> {
 struct Link {
     opener: AgentId,
     acceptor: AgentId,
+    class: Class,
     half: Option<Half>,
 }
 
@@ -151,6 +166,8 @@ pub(crate) struct AgentView {
 }
 
 type Effects<D> = Vec<Effect<D>>;
+/// Code and words. The code `limit:NAME` is told as `limit`, and counted under the limit's name.
+type Refusal = (&'static str, String);
 
 impl<D: Clone> Router<D> {
     /// An empty bus. `instance` is random per start; `reserved` are the names of hosted agents.
@@ -168,12 +185,22 @@ impl<D: Clone> Router<D> {
             failed: BTreeMap::new(),
             routed: Vec::new(),
             refused: BTreeMap::new(),
+            limited: BTreeMap::new(),
+            classes: ClassSet::LINKS,
+            fallbacks: BTreeMap::new(),
+            limits: LimitTable::default(),
         }
     }
 
     /// The same, where links from and to agents of such names pass through the exchange.
     pub(crate) fn with_routed(mut self, patterns: Vec<String>) -> Self {
         self.routed = patterns;
+        self
+    }
+
+    /// The same, where agents may have so much.
+    pub(crate) fn with_limits(mut self, limits: LimitTable) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -188,9 +215,9 @@ impl<D: Clone> Router<D> {
                     self.message(agent, message, segments, now, out);
                 }
             }
-            Event::BadSegment { agent, message, reason } => {
+            Event::BadSegment { agent, message, code, reason } => {
                 if self.agents.contains_key(&agent) {
-                    self.bad_segment(agent, message, reason, out);
+                    self.bad_segment(agent, message, (code, reason), out);
                 }
             }
             Event::Malformed { agent, reason } => self.expel(agent, "malformed", reason, out),
@@ -232,9 +259,26 @@ impl<D: Clone> Router<D> {
         &self.refused
     }
 
+    /// What was refused or slowed down since the start, by the limit that was reached.
+    pub(crate) fn limited(&self) -> &BTreeMap<&'static str, u64> {
+        &self.limited
+    }
+
     /// Counts somebody who was refused at the door.
     pub(crate) fn count_refusal(&mut self, code: &'static str) {
+        let code = match code.strip_prefix("limit:") {
+            None => code,
+            Some(limit) => {
+                self.count_limit(limit);
+                "limit"
+            }
+        };
         *self.refused.entry(code).or_default() += 1;
+    }
+
+    /// Counts that somebody reached a limit.
+    pub(crate) fn count_limit(&mut self, limit: &'static str) {
+        *self.limited.entry(limit).or_default() += 1;
     }
 
     /// The hosted agents that are not started again, each with how it ended last.
@@ -255,14 +299,17 @@ impl<D: Clone> Router<D> {
             (ToRouter::ListAgents { request, filter }, None) if asks(&request) => {
                 self.list_agents(agent, request, &filter, out);
             }
-            (ToRouter::OpenLink { request, target }, Some(segments)) if asks(&request) => {
-                self.open_link(agent, request, &target, segments, now, out);
+            (ToRouter::OpenLink { request, target, terms }, Some(segments)) if asks(&request) => {
+                self.open_link(agent, &target, Asked { request, terms, segments }, now, out);
             }
-            (ToRouter::OpenRoute { request, first }, Some(segments)) if asks(&request) => {
-                self.open_route(agent, request, first, segments, now, out);
+            (ToRouter::OpenRoute { request, first, terms }, Some(segments)) if asks(&request) => {
+                self.open_route(agent, first, Asked { request, terms, segments }, now, out);
             }
-            (ToRouter::AcceptLink { lane }, Some(segments)) => {
-                self.accept_link(agent, lane, segments, out);
+            (ToRouter::AcceptLink { lane, terms }, Some(segments)) => {
+                self.accept_link(agent, lane, (terms, segments), out);
+            }
+            (ToRouter::Revoke { request, agent: name, lane, reason }, None) if asks(&request) => {
+                self.revoke(agent, request, (&name, lane), reason, out);
             }
             (ToRouter::CloseLink { lane, reason }, None) => {
                 self.close_lane(agent, lane, shortened(reason), out);
@@ -312,7 +359,7 @@ impl<D: Clone> Router<D> {
         &mut self,
         agent: AgentId,
         message: ToRouter,
-        reason: String,
+        (code, reason): Refusal,
         out: &mut Effects<D>,
     ) {
         let reason = shortened(reason);
@@ -320,9 +367,11 @@ impl<D: Clone> Router<D> {
             ToRouter::OpenLink { request, .. }
             | ToRouter::OpenRoute { request, .. }
             | ToRouter::Publish { request, .. } => {
-                self.refuse(agent, request, "bad-segment", reason, out);
+                self.refuse(agent, request, code, reason, out);
             }
-            ToRouter::AcceptLink { lane } => self.accept_failed(agent, lane, &reason, out),
+            ToRouter::AcceptLink { lane, .. } => {
+                self.accept_failed(agent, lane, (code, &reason), out);
+            }
             ToRouter::JoinTopic { lane } => {
                 send(out, agent, lane_closed(lane, Ending::Revoked, &reason));
             }
@@ -374,7 +423,8 @@ impl<D: Clone> Router<D> {
         out: &mut Effects<D>,
     ) {
         self.count_refusal(code);
-        send(out, to, FromRouter::Refused { request, code: code.to_owned(), message });
+        let code = if code.starts_with("limit:") { "limit" } else { code }.to_owned();
+        send(out, to, FromRouter::Refused { request, code, message });
     }
 
     /// A lane id that was never used, or `None` when all are spent.

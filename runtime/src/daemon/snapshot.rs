@@ -42,6 +42,23 @@ pub(crate) struct Snapshot {
     pub(crate) classes: BTreeMap<&'static str, ClassStatus>,
     /// Refusals since the start, by code.
     pub(crate) refused: BTreeMap<&'static str, u64>,
+    /// What was refused or slowed down since the start, by the limit that was reached.
+    pub(crate) limited: BTreeMap<&'static str, u64>,
+    /// Classes that links may have.
+    pub(crate) allowed: Vec<&'static str>,
+    /// Links since the start that have another class than was wanted.
+    pub(crate) fallbacks: Vec<Fallback>,
+}
+
+/// Links that fell from one class to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Fallback {
+    /// The class that their opener wanted.
+    pub(crate) wanted: &'static str,
+    /// The class that they have.
+    pub(crate) got: &'static str,
+    /// How many.
+    pub(crate) links: u64,
 }
 
 /// What one class of lanes has carried since the start, ended lanes included.

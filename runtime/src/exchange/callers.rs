@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use ipc::class::SendingHalf;
 use ipc::header::{AgentId, Header, Kind, LaneId};
 use ipc::lane::{Large, SendError, WhenFull};
 use ipc::link::{LinkReceiver, LinkSender, RequestId};
 use ipc::ring::Meta;
 
 use super::queue::{Agent, NameId};
+use crate::daemon::Budget;
 use crate::limits::{CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX, NAMES_KNOWN_MAX};
 
 /// All of them.
@@ -28,6 +30,8 @@ pub(super) struct Caller {
     sender: LinkSender,
     outbox: VecDeque<(RequestId, Said)>,
     outbox_bytes: usize,
+    /// How many requests a second it may make; none is any number.
+    pub(super) rate: Option<Budget>,
 }
 
 /// One message to a caller.
@@ -69,10 +73,11 @@ impl Callers {
         name: &str,
         sender: LinkSender,
         receiver: LinkReceiver,
+        rate: Option<Budget>,
     ) {
         let agent = Agent { name: self.names.number(name), id };
         let (outbox, outbox_bytes) = (VecDeque::new(), 0);
-        let caller = Caller { agent, receiver, sender, outbox, outbox_bytes };
+        let caller = Caller { agent, receiver, sender, outbox, outbox_bytes, rate };
         self.links.insert(caller.receiver.lane(), caller);
     }
 
@@ -92,6 +97,10 @@ impl Callers {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Caller> {
         self.links.values_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Caller> {
+        self.links.values()
     }
 
     /// A link of this very agent.

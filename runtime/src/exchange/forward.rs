@@ -3,17 +3,20 @@
 //! What finds no room waits here, one message at a time, and nothing more is read meanwhile; so a slow reader holds up its
 //! own writer and nobody else. Not here: how routes come and go (`server`).
 
+use ipc::class::{AnyReceiver, AnySender, ReceivingHalf, SendingHalf};
 use ipc::header::Header;
-use ipc::lane::{Large, Message, ReceiveError, Receiver, SendError, Sender, WhenFull};
+use ipc::lane::{Large, Message, ReceiveError, SendError, WhenFull};
 use ipc::limits::INLINE_BYTES_MAX;
 use ipc::ring::{FLAG_CHUNK, FLAG_REGION, FLAG_TWO_LINES, Meta, Timing};
 
-use crate::limits::FORWARDED_PER_TURN_MAX;
+use crate::limits::{FORWARDED_PER_TURN_MAX, ROUTE_BUFFER_KEPT_BYTES};
 
 /// What waits for room.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
     waiting: Option<Waiting>,
+    /// Bytes that it held after the last turn: of a message that is not complete, and of one that waits.
+    held: usize,
 }
 
 /// A message of its own, since its lane's next one takes the place of a borrowed one.
@@ -48,8 +51,24 @@ impl Direction {
         self.waiting.is_some()
     }
 
-    /// Passes on what is there, a bounded number.
-    pub(super) fn pass(&mut self, from: &mut Receiver, to: &mut Sender) -> Turn {
+    /// Passes on what is there, at most `max` messages.
+    pub(super) fn pass(&mut self, from: &mut AnyReceiver, to: &mut AnySender, max: usize) -> Turn {
+        let turn = self.pass_some(from, to, max);
+        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.payload.capacity());
+        if from.held_bytes() > ROUTE_BUFFER_KEPT_BYTES {
+            // What is not under way any more is given back: a thousand quiet routes keep little.
+            from.release();
+        }
+        self.held = from.held_bytes().saturating_add(waiting);
+        turn
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    fn pass_some(&mut self, from: &mut AnyReceiver, to: &mut AnySender, max: usize) -> Turn {
         match self.pass_waiting(to) {
             Ok(true) => {}
             Ok(false) => return Turn::Passed(0),
@@ -57,7 +76,7 @@ impl Direction {
         }
         let mut passed = 0;
         let turn = loop {
-            if passed == FORWARDED_PER_TURN_MAX {
+            if passed == max.min(FORWARDED_PER_TURN_MAX) {
                 break Turn::Passed(passed);
             }
             let message = match from.try_receive() {
@@ -82,7 +101,7 @@ impl Direction {
     }
 
     /// True when nothing waits any more.
-    fn pass_waiting(&mut self, to: &mut Sender) -> Result<bool, Turn> {
+    fn pass_waiting(&mut self, to: &mut AnySender) -> Result<bool, Turn> {
         let Some(waiting) = &mut self.waiting else { return Ok(true) };
         let message = Message {
             meta: waiting.meta,
@@ -122,7 +141,7 @@ fn lost(error: SendError) -> Turn {
 }
 
 /// Sends a message as it came, from byte `sent` on where some of its chunks are on their way already.
-fn push(to: &mut Sender, message: &Message<'_>, sent: &mut usize) -> Result<(), SendError> {
+fn push(to: &mut AnySender, message: &Message<'_>, sent: &mut usize) -> Result<(), SendError> {
     let Message { mut meta, timing, header, payload } = *message;
     meta.flags &= !(FLAG_REGION | FLAG_CHUNK | FLAG_TWO_LINES);
     if header.is_none() && payload.len() <= INLINE_BYTES_MAX {

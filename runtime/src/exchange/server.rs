@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ipc::class::{AnyReceiver, AnySender, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
+use ipc::control::Report;
 use ipc::header::LaneId;
 use ipc::limits::SPIN_NS;
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
@@ -15,7 +17,11 @@ use tracing::{debug, info, warn};
 use super::callers::{Callers, Said};
 use super::forward::{Direction, Turn};
 use super::work::{Work, encoded, refusal};
-use crate::limits::{FORWARD_RETRY_INTERVAL, REQUESTS_PER_TURN_MAX, TURNS_PER_LOOK};
+use crate::daemon::{Budget, LimitTable};
+use crate::limits::{
+    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX,
+    TURNS_PER_LOOK,
+};
 
 /// Why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,19 @@ pub(super) struct Server {
     callers: Callers,
     work: Work,
     draining: bool,
+    /// What agents may have: how many messages a second are taken from each.
+    limits: LimitTable,
+    began: Instant,
+    /// How often a limit was reached, and whether the daemon knows.
+    counted: Counted,
+}
+
+/// Limits that were reached.
+#[derive(Default)]
+struct Counted {
+    passed: u64,
+    routed_bytes: u64,
+    is_news: bool,
 }
 
 /// Two links that meet here.
@@ -47,6 +66,8 @@ struct Route {
     target: End,
     there: Direction,
     back: Direction,
+    /// Of the opener and of the target.
+    rates: [Option<Budget>; 2],
 }
 
 /// One link.
@@ -57,7 +78,7 @@ struct End {
 }
 
 impl Server {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, limits: LimitTable) -> Self {
         Self {
             client,
             wanted: BTreeMap::new(),
@@ -66,6 +87,9 @@ impl Server {
             callers: Callers::default(),
             work: Work::new(first_item()),
             draining: false,
+            limits,
+            began: Instant::now(),
+            counted: Counted::default(),
         }
     }
 
@@ -106,6 +130,7 @@ impl Server {
             if self.draining {
                 return Ok(());
             }
+            self.report()?;
             self.sleep()?;
             self.take_events()?;
             idle_since = None;
@@ -116,9 +141,15 @@ impl Server {
     fn pass_on(&mut self) -> Result<bool, ClientError> {
         let mut moved = false;
         let mut ended: Option<(LaneId, &'static str)> = None;
+        let mut held = self.routes.values().map(Route::held).fold(0, usize::saturating_add);
         for (first, route) in &mut self.routes {
-            let there = route.there.pass(route.opener.receiver.raw(), route.target.sender.raw());
-            let back = route.back.pass(route.target.receiver.raw(), route.opener.sender.raw());
+            let before = route.held();
+            let (there, back) = route.pass(self.began, &mut self.counted);
+            held = held.saturating_sub(before).saturating_add(route.held());
+            if held > ROUTED_BYTES_MAX && route.held() > before {
+                self.counted.reached_bytes();
+                ended = Some((*first, "limit `routed_bytes`: all routes together hold too much"));
+            }
             for turn in [there, back] {
                 match turn {
                     Turn::Passed(count) => moved |= count > 0,
@@ -138,22 +169,54 @@ impl Server {
     fn sleep(&mut self) -> Result<(), ClientError> {
         let waiting =
             self.routes.values().any(|route| route.there.is_waiting() || route.back.is_waiting());
-        let behind = waiting || self.callers.is_anybody_behind();
+        // Who may not send more at the moment wakes nobody up by what lies in its lane.
+        let behind = waiting || self.callers.is_anybody_behind() || self.is_anybody_slowed();
         let retry = behind.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
         let deadline = [retry, self.work.next_deadline()].into_iter().flatten().min();
         // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
         let mut lanes = Vec::with_capacity(2 * self.routes.len());
-        lanes.extend(self.callers.iter_mut().map(|caller| caller.receiver.raw()));
+        let now = self.began.elapsed();
+        let may_send = |rate: &Option<Budget>| rate.as_ref().is_none_or(|rate| rate.is_left(now));
+        for caller in self.callers.iter_mut().filter(|caller| may_send(&caller.rate)) {
+            lanes.push(caller.receiver.raw() as &mut dyn ReceivingHalf);
+        }
         for route in self.routes.values_mut() {
-            let Route { opener, target, there, back } = route;
-            if !there.is_waiting() {
+            let Route { opener, target, there, back, rates } = route;
+            if !there.is_waiting() && may_send(&rates[0]) {
                 lanes.push(opener.receiver.raw());
             }
-            if !back.is_waiting() {
+            if !back.is_waiting() && may_send(&rates[1]) {
                 lanes.push(target.receiver.raw());
             }
         }
         self.client.wait(&mut lanes, deadline).map(|_woken| ())
+    }
+
+    /// How many messages a second are taken from an agent; nothing where it is any number.
+    fn rate_of(&self, name: &str) -> Option<Budget> {
+        let passed = self.limits.of(name).passed;
+        (passed > 0).then(|| Budget::new(passed, self.began.elapsed()))
+    }
+
+    fn is_anybody_slowed(&self) -> bool {
+        let now = self.began.elapsed();
+        let rates = self.routes.values().flat_map(|route| &route.rates);
+        rates
+            .chain(self.callers.iter().map(|caller| &caller.rate))
+            .flatten()
+            .any(|rate| !rate.is_left(now))
+    }
+
+    /// Tells the daemon what was slowed down or closed; before a sleep, so that a busy bus is not told of each.
+    fn report(&mut self) -> Result<(), ClientError> {
+        if !std::mem::take(&mut self.counted.is_news) {
+            return Ok(());
+        }
+        let Counted { passed, routed_bytes, .. } = self.counted;
+        let errors = [("limit-passed", passed), ("limit-routed-bytes", routed_bytes)];
+        let errors = errors.into_iter().filter(|(_, count)| *count > 0);
+        let errors = errors.map(|(kind, count)| (kind.to_owned(), count)).collect();
+        self.client.report(Report { errors, ..Report::default() })
     }
 
     fn take_events(&mut self) -> Result<(), ClientError> {
@@ -199,7 +262,8 @@ impl Server {
         match self.client.accept(offer) {
             Ok(link) => {
                 let (sender, receiver) = link.split();
-                self.callers.add(id, &name, sender, receiver);
+                let rate = self.rate_of(&name);
+                self.callers.add(id, &name, sender, receiver, rate);
                 Ok(())
             }
             Err(error) if is_hangup(&error) => Err(error),
@@ -216,7 +280,12 @@ impl Server {
         let mut moved = false;
         for lane in self.callers.lanes() {
             for _ in 0..REQUESTS_PER_TURN_MAX {
+                let now = self.began.elapsed();
                 let Some(caller) = self.callers.get(lane) else { break };
+                if caller.rate.as_ref().is_some_and(|rate| !rate.is_left(now)) {
+                    self.counted.slowed(caller.receiver.raw().has_message());
+                    break;
+                }
                 let incoming = match caller.receiver.try_receive() {
                     Ok(None) => break,
                     Ok(Some(incoming)) => incoming,
@@ -229,6 +298,9 @@ impl Server {
                         break;
                     }
                 };
+                if let Some(rate) = &mut caller.rate {
+                    let _ = rate.try_take(now);
+                }
                 moved = true;
                 self.asked(lane, incoming);
             }
@@ -285,9 +357,10 @@ impl Server {
         };
         let (sender, receiver) = link.split();
         let opener = End { lane: first, sender, receiver };
+        let rates = [&opener, &target].map(|end| self.rate_of(&end.receiver.peer().manifest.name));
         self.first_of.insert(target.lane, first);
         let (there, back) = (Direction::default(), Direction::default());
-        self.routes.insert(first, Route { opener, target, there, back });
+        self.routes.insert(first, Route { opener, target, there, back, rates });
         Ok(())
     }
 
@@ -298,9 +371,11 @@ impl Server {
         let first = self.first_of.get(&lane).copied().unwrap_or(lane);
         if let Some(route) = self.routes.get_mut(&first) {
             // As far as there is room; who is dead or slow loses the rest, as on a direct link.
-            let Route { opener, target, there, back } = route;
-            while let Turn::Passed(1..) = there.pass(opener.receiver.raw(), target.sender.raw()) {}
-            while let Turn::Passed(1..) = back.pass(target.receiver.raw(), opener.sender.raw()) {}
+            let Route { opener, target, there, back, .. } = route;
+            let (from, to) = (opener.receiver.raw(), target.sender.raw());
+            while let Turn::Passed(1..) = there.pass(from, to, FORWARDED_PER_TURN_MAX) {}
+            let (from, to) = (target.receiver.raw(), opener.sender.raw());
+            while let Turn::Passed(1..) = back.pass(from, to, FORWARDED_PER_TURN_MAX) {}
         }
         self.close_route(first, reason)
     }
@@ -311,6 +386,60 @@ impl Server {
         self.first_of.remove(&route.target.lane);
         self.client.decline(route.target.lane, reason)?;
         self.client.decline(route.opener.lane, reason)
+    }
+}
+
+impl Route {
+    fn held(&self) -> usize {
+        self.there.held().saturating_add(self.back.held())
+    }
+
+    /// One turn in both directions, no more than each side may send at the moment.
+    fn pass(&mut self, began: Instant, counted: &mut Counted) -> (Turn, Turn) {
+        let Self { opener, target, there, back, rates } = self;
+        let [opener_rate, target_rate] = rates;
+        let ways = (opener.receiver.raw(), target.sender.raw());
+        let there = pass_within(opener_rate, began, counted, there, ways);
+        let ways = (target.receiver.raw(), opener.sender.raw());
+        (there, pass_within(target_rate, began, counted, back, ways))
+    }
+}
+
+/// Passes on what a rate has left, or everything where there is none.
+fn pass_within(
+    rate: &mut Option<Budget>,
+    began: Instant,
+    counted: &mut Counted,
+    direction: &mut Direction,
+    (from, to): (&mut AnyReceiver, &mut AnySender),
+) -> Turn {
+    let Some(rate) = rate else { return direction.pass(from, to, FORWARDED_PER_TURN_MAX) };
+    let now = began.elapsed();
+    let left = rate.left(now).min(FORWARDED_PER_TURN_MAX);
+    if left == 0 {
+        counted.slowed(from.has_message());
+    }
+    let turn = direction.pass(from, to, left);
+    if let Turn::Passed(count) = turn {
+        for _ in 0..count {
+            // As many as were left.
+            let _ = rate.try_take(now);
+        }
+    }
+    turn
+}
+
+impl Counted {
+    fn slowed(&mut self, has_message: bool) {
+        if has_message {
+            self.passed += 1;
+            self.is_news = true;
+        }
+    }
+
+    fn reached_bytes(&mut self) {
+        self.routed_bytes += 1;
+        self.is_news = true;
     }
 }
 

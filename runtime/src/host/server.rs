@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use agents_contract::{Agent, Caller, Cancellation, ToolError};
+use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::doorbell::Bell;
 use ipc::header::{GrantId, LaneId};
@@ -106,8 +107,9 @@ impl Server {
         if !more {
             let grants = self.ungranted.iter().map(|(_, until)| *until);
             let deadline = grants.chain(self.reporter.next(&self.shared.counters)).min();
-            let mut lanes: Vec<_> =
-                self.links.values_mut().map(|served| served.receiver.raw()).collect();
+            let lanes = self.links.values_mut();
+            let lanes = lanes.map(|served| served.receiver.raw() as &mut dyn ReceivingHalf);
+            let mut lanes: Vec<_> = lanes.collect();
             self.client.wait(&mut lanes, deadline)?;
         }
         Ok(false)

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use ipc::class::{ReceivingHalf, SendingHalf};
 use ipc::client::{Client, Event, Offer};
 use ipc::lane::{Ended, ReceiveError, WhenFull};
 use ipc::link::{CallError, Link, Outcome};

@@ -150,7 +150,7 @@ impl Reads for Anything<'_> {
         self.state.take(|_| true)
     }
 
-    fn receiver(&mut self) -> &mut Receiver {
+    fn receiver(&mut self) -> &mut dyn ReceivingHalf {
         self.state.link.receiver().raw()
     }
 
@@ -171,7 +171,7 @@ impl Reads for AnswerTo<'_> {
         self.state.take(|view| matches!(view, View::Answer { request: of, .. } if *of == request))
     }
 
-    fn receiver(&mut self) -> &mut Receiver {
+    fn receiver(&mut self) -> &mut dyn ReceivingHalf {
         self.state.link.receiver().raw()
     }
 

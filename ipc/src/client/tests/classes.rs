@@ -134,8 +134,8 @@ pub(super) fn linked(router: &Path, class: Class) -> (Client, Client, Link, Link
 
 #[test]
 fn both_sides_know_the_class_and_a_reopened_link_has_a_greater_epoch() {
-    let router = Router::start();
     for class in ALL {
+        let router = Router::start();
         let (mut one, mut two, opened, accepted) = linked(router.path(), class);
         assert_eq!(
             opened.terms(),
@@ -160,8 +160,8 @@ fn both_sides_know_the_class_and_a_reopened_link_has_a_greater_epoch() {
 
 #[test]
 fn what_was_sent_before_the_end_arrives_over_every_class_and_then_the_end() {
-    let router = Router::start();
     for class in ALL {
+        let router = Router::start();
         let (mut one, _two, mut opened, mut accepted) = linked(router.path(), class);
         for number in 0..100 {
             let meta = Meta { correlation: number, ..Meta::default() };

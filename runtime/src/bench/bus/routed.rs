@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use hw::affinity;
+use ipc::class::SendingHalf;
 use ipc::client::{Client, Event, Offer};
 use ipc::lane::WhenFull;
 use ipc::link::Link;

@@ -4,6 +4,7 @@
 //! That memory is its owners'; every number is taken as it comes, and what was shown once never
 //! sinks.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ipc::directory::LaneEntry;
@@ -12,6 +13,7 @@ use ipc::histogram::Histogram;
 use ipc::segment::{ControlWriter, CursorWatch, LaneCounters, LaneState, SlotsWatch};
 
 use super::segments::Segments;
+use crate::daemon::quota::Held;
 use crate::daemon::router::Ending;
 
 /// An open lane, or a link's two.
@@ -23,6 +25,10 @@ pub(crate) struct HeldLane {
     directions: Vec<Direction>,
     /// What readers that left a topic had counted.
     departed: Carried,
+    /// Of class NORMAL: one end of the pair, by which both are cut.
+    socket: Option<OwnedFd>,
+    /// What the segments take of their makers' shares.
+    _shares: Vec<Arc<Held>>,
 }
 
 /// One writer and those who read it.
@@ -38,6 +44,8 @@ struct Direction {
 struct HeldReader {
     agent: AgentId,
     cursor: Arc<CursorWatch>,
+    /// What the cursor takes of its maker's share; a link's is its side's.
+    _share: Option<Arc<Held>>,
     position: u64,
     taken: u64,
     lost: u64,
@@ -89,7 +97,13 @@ impl HeldLane {
         }
         let control = first.control().cloned();
         let departed = Carried::default();
-        Self { control, class, topic: second.is_none(), directions, departed }
+        let sides = [Some(first), second].into_iter().flatten();
+        let _shares = sides.filter_map(|side| side.held().cloned()).collect();
+        let socket = second.filter(|_| class == Class::Normal).and_then(Segments::socket);
+        // Without a copy the two still hear of the end by the control page, or from each other.
+        let socket = socket.and_then(|socket| socket.try_clone_to_owned().ok());
+        let topic = second.is_none();
+        Self { control, class, topic, directions, departed, socket, _shares }
     }
 
     /// How its messages travel.
@@ -185,7 +199,12 @@ impl HeldLane {
                     received: reader.taken,
                     lost: reader.lost,
                     depth: direction.depth(reader),
-                    slots: direction.slots.slots() as u32,
+                    // A socket has none; the segment is there to count in.
+                    slots: if self.class == Class::Normal {
+                        0
+                    } else {
+                        direction.slots.slots() as u32
+                    },
                     timed: times.count(),
                     p50_ns: quantile(0.5),
                     p99_ns: quantile(0.99),
@@ -210,6 +229,10 @@ impl HeldLane {
             Ending::PeerGone => LaneState::PeerGone,
             Ending::Revoked => LaneState::Revoked,
         });
+        // After the page, so that whoever meets the cut finds there why.
+        if let Some(socket) = &self.socket {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
     }
 
     /// Tells both sides that nothing new is to be begun.
@@ -253,7 +276,8 @@ impl HeldReader {
     fn new(agent: AgentId, side: &Segments) -> Option<Self> {
         let cursor = Arc::clone(side.reader()?);
         let latency = Histogram::default();
-        Some(Self { agent, cursor, position: 0, taken: 0, lost: 0, latency })
+        let _share = side.held().cloned();
+        Some(Self { agent, cursor, _share, position: 0, taken: 0, lost: 0, latency })
     }
 
     fn refresh(&mut self) {

@@ -8,10 +8,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use ipc::class::Class;
 use ipc::control::ToRouter;
 use ipc::segment::{ControlWriter, CursorWatch, SegmentError, SlotsWatch, check_region};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use crate::daemon::quota::{Held, Share};
 use crate::daemon::router::Carry;
 
 /// Why descriptors are not passed on.
@@ -23,9 +25,28 @@ pub(crate) enum UnfitError {
     /// The last descriptor is not a doorbell.
     #[error("the doorbell is not a Unix packet socket")]
     Doorbell,
+    /// More memory than the agent may have in use.
+    #[error("{0}")]
+    Limit(String),
+    /// The sender's process, which goes along with its ring, cannot be named.
+    #[error("the process of the ring cannot be named")]
+    Process(#[source] std::io::Error),
+    /// A segment that was checked has no size.
+    #[error("a segment cannot be asked for its size")]
+    Size(#[source] std::io::Error),
     /// The message carries another number of descriptors.
     #[error("wrong number of descriptors")]
     Count,
+}
+
+impl UnfitError {
+    /// The code of the refusal.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Limit(_) => "limit:bytes",
+            _ => "bad-segment",
+        }
+    }
 }
 
 /// The descriptors of one message.
@@ -40,6 +61,10 @@ pub(crate) struct Segments {
     /// Whatever travels alone: what a peer granted, or the directory.
     granted: Option<OwnedFd>,
     control: Option<Arc<ControlWriter>>,
+    /// Of whoever has a ring: its process.
+    process: Option<OwnedFd>,
+    /// What the segments take of their maker's share, as long as they or a lane with them is there.
+    held: Option<Arc<Held>>,
 }
 
 impl Segments {
@@ -48,18 +73,23 @@ impl Segments {
     pub(crate) fn check(
         message: &ToRouter,
         descriptors: Vec<OwnedFd>,
+        share: &Arc<Share>,
+        process: impl FnOnce() -> std::io::Result<OwnedFd>,
     ) -> Result<Option<Self>, UnfitError> {
         let mut rest = descriptors.into_iter();
         let mut next = || rest.next().ok_or(UnfitError::Count);
         let mut segments = Self::none();
         match message {
-            ToRouter::OpenLink { .. }
-            | ToRouter::OpenRoute { .. }
-            | ToRouter::AcceptLink { .. } => {
+            ToRouter::OpenLink { terms, .. }
+            | ToRouter::OpenRoute { terms, .. }
+            | ToRouter::AcceptLink { terms, .. } => {
                 segments.take_slots(next()?)?;
                 segments.take_cursor(next()?)?;
                 segments.region = Some(checked(next()?, check_region)?);
                 segments.bell = Some(checked_bell(next()?)?);
+                if terms.class == Class::High {
+                    segments.process = Some(process().map_err(UnfitError::Process)?);
+                }
             }
             ToRouter::Publish { .. } => {
                 segments.take_slots(next()?)?;
@@ -79,7 +109,21 @@ impl Segments {
         ) {
             segments.control = Some(Arc::new(ControlWriter::create()?));
         }
+        let bytes = segments.bytes().map_err(UnfitError::Size)?;
+        if bytes > 0 {
+            segments.held = Some(Arc::new(share.take(bytes).map_err(UnfitError::Limit)?));
+        }
         Ok(Some(segments))
+    }
+
+    /// What the sender's own segments take.
+    fn bytes(&self) -> std::io::Result<u64> {
+        let mut sum = 0u64;
+        for segment in [&self.slots, &self.cursor, &self.region].into_iter().flatten() {
+            let size = rustix::fs::fstat(segment)?.st_size;
+            sum = sum.saturating_add(size.unsigned_abs());
+        }
+        Ok(sum)
     }
 
     fn none() -> Self {
@@ -92,6 +136,8 @@ impl Segments {
             bell: None,
             granted: None,
             control: None,
+            process: None,
+            held: None,
         }
     }
 
@@ -123,8 +169,18 @@ impl Segments {
     }
 
     /// The control page that was made.
-    pub(super) fn control(&self) -> Option<&Arc<ControlWriter>> {
+    pub(crate) fn control(&self) -> Option<&Arc<ControlWriter>> {
         self.control.as_ref()
+    }
+
+    /// Its part of the maker's share.
+    pub(super) fn held(&self) -> Option<&Arc<Held>> {
+        self.held.as_ref()
+    }
+
+    /// Of an acceptor of class NORMAL: the opener's end of the pair.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(AsFd::as_fd)
     }
 
     fn control_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -177,5 +233,6 @@ pub(crate) fn descriptors(carry: &Carry<Arc<Segments>>) -> Vec<BorrowedFd<'_>> {
 fn with_control<'a>(side: &'a Segments, control: &'a Segments) -> Vec<Option<BorrowedFd<'a>>> {
     let mut all = side.side().to_vec();
     all.push(control.control_fd());
+    all.push(side.process.as_ref().map(AsFd::as_fd));
     all
 }

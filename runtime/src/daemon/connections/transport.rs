@@ -71,6 +71,11 @@ impl Transport {
         self.wire.get_ref().0.peer_credentials()
     }
 
+    /// The peer's process, for whoever fetches a ring from it.
+    pub(super) fn process(&self) -> io::Result<OwnedFd> {
+        self.wire.get_ref().0.peer_process()
+    }
+
     /// The end of the peer's process, to be waited for.
     pub(super) fn death(&self, pid: u32) -> io::Result<Death> {
         if pid == std::process::id() {

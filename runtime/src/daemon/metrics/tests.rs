@@ -38,6 +38,9 @@ pub(crate) fn snapshot() -> Snapshot {
         rejected: BTreeMap::from([("critical", 0)]),
         classes: BTreeMap::from([("critical", class())]),
         refused: BTreeMap::from([("limit", 1)]),
+        limited: BTreeMap::from([("bytes", 1)]),
+        allowed: vec!["critical"],
+        fallbacks: vec![Fallback { wanted: "high", got: "normal", links: 2 }],
     }
 }
 
@@ -58,6 +61,10 @@ fn values_stand_under_their_names_and_labels() {
     check("bolide_bus_dropped_total{class=\"critical\",reason=\"lapped\"} 3");
     check("bolide_bus_depth_lines{class=\"critical\"} 7");
     check("bolide_bus_lanes 6");
+    check("bolide_bus_class_fallbacks_total{wanted=\"high\",got=\"normal\"} 2");
+    check("bolide_bus_class_fallbacks_total{wanted=\"critical\",got=\"high\"} 0");
+    check("bolide_bus_limits_total{limit=\"bytes\"} 1");
+    check("bolide_bus_limits_total{limit=\"links\"} 0");
     check("bolide_agents{state=\"up\"} 1");
     check("bolide_agents{state=\"failed\"} 0");
     check("bolide_agent_restarts_total{agent=\"echo\"} 3");

@@ -34,6 +34,7 @@ impl<D: Clone> Router<D> {
         if let Some(tools) = self.reserved.get_mut(&name) {
             tools.clone_from(&manifest.tools);
         }
+        let limits = self.limits.of(&name);
         let patterns = manifest.subscriptions.clone();
         let info = AgentInfo { id: agent, pid, uid, manifest };
         self.names.insert(name, agent);
@@ -42,6 +43,8 @@ impl<D: Clone> Router<D> {
             Agent {
                 info: info.clone(),
                 hosted,
+                version,
+                limits,
                 links: BTreeSet::new(),
                 offers_count: 0,
                 topics: BTreeSet::new(),
@@ -49,7 +52,8 @@ impl<D: Clone> Router<D> {
                 subscriptions: Vec::new(),
             },
         );
-        send(out, agent, FromRouter::Welcome { version, agent, instance: self.instance });
+        let (instance, classes) = (self.instance, self.classes);
+        send(out, agent, FromRouter::Welcome { version, agent, instance, classes });
         out.push(Effect::Arrived { info, hosted });
         for pattern in patterns {
             self.add_subscription(agent, Subscription { request: 0, pattern }, out);
@@ -90,7 +94,8 @@ impl<D: Clone> Router<D> {
             return Err(("name-taken", text));
         }
         if self.agents.len() >= AGENTS_MAX {
-            return Err(("limit", format!("the bus already has {AGENTS_MAX} agents")));
+            let text = format!("limit `agents`: the bus already has {AGENTS_MAX}");
+            return Err(("limit:agents", text));
         }
         Ok(())
     }

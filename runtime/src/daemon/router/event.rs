@@ -24,6 +24,8 @@ pub(crate) enum Event<D> {
         agent: AgentId,
         /// What.
         message: ToRouter,
+        /// The code of the refusal.
+        code: &'static str,
         /// What was wrong, for people.
         reason: String,
     },

@@ -2,55 +2,62 @@
 
 use std::time::Duration;
 
-use ipc::control::FromRouter;
+use ipc::control::{FromRouter, Terms};
 use ipc::header::{AgentId, GrantId, LaneId};
 
 use super::agents::Found;
 use super::{
-    Carry, Effect, Effects, Ending, Half, Lane, Link, Offer, Router, lane_closed, send, shortened,
+    Agent, Asked, Carry, Effect, Effects, Ending, Half, Lane, Link, Offer, Refusal, Router,
+    lane_closed, send, shortened,
 };
 use crate::limits::{
-    LINKS_OF_EXCHANGE_MAX, LINKS_PER_AGENT_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX,
+    DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_PER_LINK, DESCRIPTORS_PER_OFFER, DESCRIPTORS_PER_TOPIC,
+    OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX,
 };
 
 impl<D: Clone> Router<D> {
     pub(super) fn open_link(
         &mut self,
         opener: AgentId,
-        request: u32,
         target: &str,
-        segments: D,
+        mut asked: Asked<D>,
         now: Duration,
         out: &mut Effects<D>,
     ) {
         let target = match self.may_open(opener, target) {
             Ok(target) => target,
-            Err((code, message)) => return self.refuse(opener, request, code, message, out),
+            Err((code, message)) => {
+                return self.refuse(opener, asked.request, code, message, out);
+            }
         };
         if self.is_routed(opener, target) {
-            return self.want_route(opener, target, request, segments, now, out);
+            return self.want_route(opener, target, asked, now, out);
         }
+        asked.terms = match self.settled((opener, target), asked.terms) {
+            Ok(terms) => terms,
+            Err((code, message)) => {
+                return self.refuse(opener, asked.request, code, message, out);
+            }
+        };
         let from = self.agents.get(&opener).map(|agent| agent.info.clone());
         let Some(from) = from else { return };
-        let offered = |lane| FromRouter::LinkOffered { lane, from };
-        self.offer((opener, target), request, segments, None, now, offered, out);
+        let offered = |lane, terms| FromRouter::LinkOffered { lane, from, terms };
+        self.offer((opener, target), asked, None, now, offered, out);
     }
 
     /// Lists an offer and tells the other side, or refuses where there are no numbers left.
-    #[expect(clippy::too_many_arguments, reason = "all of them make the offer")]
     pub(super) fn offer(
         &mut self,
         (opener, target): (AgentId, AgentId),
-        request: u32,
-        segments: D,
+        asked: Asked<D>,
         half: Option<Half>,
         now: Duration,
-        message: impl FnOnce(LaneId) -> FromRouter,
+        message: impl FnOnce(LaneId, Terms) -> FromRouter,
         out: &mut Effects<D>,
     ) -> Option<LaneId> {
         let Some(lane) = self.new_lane() else {
             let text = "every lane number of this daemon is spent; restart it".to_owned();
-            self.refuse(opener, request, "limit", text, out);
+            self.refuse(opener, asked.request, "limit", text, out);
             return None;
         };
         for agent in [opener, target] {
@@ -63,14 +70,14 @@ impl<D: Clone> Router<D> {
         }
         let lapses_at = now.saturating_add(OFFER_TIMEOUT);
         self.lapses.insert((lapses_at, lane));
-        let carry = Carry::Offer(segments.clone());
-        let offer = Offer { opener, target, request, segments, lapses_at, half };
-        self.lanes.insert(lane, Lane::Offer(offer));
-        out.push(Effect::Send { to: target, message: message(lane), carry });
+        let carry = Carry::Offer(asked.segments.clone());
+        let message = message(lane, asked.terms.clone());
+        self.lanes.insert(lane, Lane::Offer(Offer { opener, target, asked, lapses_at, half }));
+        out.push(Effect::Send { to: target, message, carry });
         Some(lane)
     }
 
-    fn may_open(&self, opener: AgentId, target: &str) -> Result<AgentId, (&'static str, String)> {
+    fn may_open(&self, opener: AgentId, target: &str) -> Result<AgentId, Refusal> {
         if self.draining {
             let text = "the daemon is stopping and opens no new links".to_owned();
             return Err(("draining", text));
@@ -101,28 +108,31 @@ impl<D: Clone> Router<D> {
     }
 
     /// Whether both may have one link more.
-    pub(super) fn may_have_more(
-        &self,
-        opener: AgentId,
-        target: AgentId,
-    ) -> Result<(), (&'static str, String)> {
-        // The exchange has a link for each of its clients and two for each route.
-        let exchange = self.exchange();
-        let full = |agent: &AgentId| {
-            let max = match Some(*agent) == exchange {
-                true => LINKS_OF_EXCHANGE_MAX,
-                false => LINKS_PER_AGENT_MAX,
+    pub(super) fn may_have_more(&self, opener: AgentId, target: AgentId) -> Result<(), Refusal> {
+        for side in [opener, target] {
+            let Some(agent) = self.agents.get(&side) else {
+                return Err(("peer-gone", "one of the two left the bus".to_owned()));
             };
-            self.agents.get(agent).is_none_or(|agent| agent.links.len() >= max)
-        };
-        if full(&opener) || full(&target) {
-            let text = format!("one of the two already has {LINKS_PER_AGENT_MAX} links");
-            return Err(("limit", text));
+            let (name, limits) = (&agent.info.manifest.name, agent.limits);
+            if agent.links.len() >= limits.links {
+                let text = format!("limit `links`: `{name}` already has {}", limits.links);
+                return Err(("limit:links", text));
+            }
+            if agent.descriptors() + DESCRIPTORS_PER_OFFER > limits.descriptors {
+                let text = format!(
+                    "limit `descriptors`: the daemon keeps {} for `{name}`, of {} at most",
+                    agent.descriptors(),
+                    limits.descriptors
+                );
+                return Err(("limit:descriptors", text));
+            }
         }
         let offers = self.agents.get(&opener).map_or(0, |agent| agent.offers_count);
-        if offers >= OFFERS_PER_AGENT_MAX && Some(opener) != exchange {
-            let text = format!("{OFFERS_PER_AGENT_MAX} links are waiting to be accepted already");
-            return Err(("limit", text));
+        if offers >= OFFERS_PER_AGENT_MAX && Some(opener) != self.exchange() {
+            let text = format!(
+                "limit `offers`: {OFFERS_PER_AGENT_MAX} links are waiting to be accepted already"
+            );
+            return Err(("limit:offers", text));
         }
         Ok(())
     }
@@ -131,43 +141,50 @@ impl<D: Clone> Router<D> {
         &mut self,
         acceptor: AgentId,
         lane: LaneId,
-        segments: D,
+        (answer, segments): (Terms, D),
         out: &mut Effects<D>,
     ) {
-        // Nothing to answer where the offer is not there: it was not its own, or it lapsed, and
-        // then `LinkClosed` is on its way already.
+        let terms = match self.lanes.get(&lane) {
+            Some(Lane::Offer(offer)) if offer.target == acceptor => {
+                self.accepted(acceptor, &offer.asked.terms, answer)
+            }
+            // Nothing to answer where the offer is not there: it was not its own, or it lapsed, and
+            // then `LinkClosed` is on its way already.
+            _ => return,
+        };
+        let terms = match terms {
+            Ok(terms) => terms,
+            Err((code, text)) => return self.accept_failed(acceptor, lane, (code, &text), out),
+        };
         let Some(offer) = self.take_offer(lane, acceptor) else { return };
         // The opener of a route sees whom it is for, not who is on the way.
-        let peer = match &offer.half {
-            Some(Half::First { target, .. }) => *target,
-            _ => acceptor,
-        };
-        let peer = self.agents.get(&peer).or_else(|| self.agents.get(&acceptor));
-        let Some(peer) = peer.map(|agent| agent.info.clone()) else { return };
+        let peer = self.seen_peer(offer.half.as_ref(), acceptor);
+        let Some(peer) = self.agents.get(&peer).map(|agent| agent.info.clone()) else { return };
         self.offer_answered(offer.opener);
-        let link = Link { opener: offer.opener, acceptor, half: offer.half };
-        self.lanes.insert(lane, Lane::Link(link));
-        let ready = Carry::Ready { peer: segments.clone(), own: offer.segments.clone() };
-        out.push(Effect::LaneOpened { lane, first: offer.segments, second: Some(segments) });
-        out.push(Effect::Send {
-            to: offer.opener,
-            message: FromRouter::LinkReady { request: offer.request, lane, peer },
-            carry: ready,
-        });
+        self.count_class(&terms);
+        let Offer { opener, asked: Asked { request, segments: own, .. }, half, .. } = offer;
+        self.lanes.insert(lane, Lane::Link(Link { opener, acceptor, class: terms.class, half }));
+        let carry = Carry::Ready { peer: segments.clone(), own: own.clone() };
+        out.push(Effect::LaneOpened { lane, first: own, second: Some(segments) });
+        let message = FromRouter::LinkReady { request, lane, peer, terms };
+        out.push(Effect::Send { to: opener, message, carry });
     }
 
-    /// The acceptor's descriptors were no good: neither side gets the link.
+    /// The acceptor's descriptors were no good, or its terms: neither side gets the link.
     pub(super) fn accept_failed(
         &mut self,
         acceptor: AgentId,
         lane: LaneId,
-        reason: &str,
+        (code, reason): (&'static str, &str),
         out: &mut Effects<D>,
     ) {
         let Some(offer) = self.take_offer(lane, acceptor) else { return };
         self.unlist(lane, &offer);
-        let text = format!("the other side answered with an unfit segment: {reason}");
-        self.refuse(offer.opener, offer.request, "bad-segment", text, out);
+        let text = match code {
+            "bad-segment" => format!("the other side answered with an unfit segment: {reason}"),
+            _ => reason.to_owned(),
+        };
+        self.refuse(offer.opener, offer.asked.request, code, text, out);
         send(out, acceptor, lane_closed(lane, Ending::Revoked, reason));
     }
 
@@ -205,7 +222,7 @@ impl<D: Clone> Router<D> {
                 let Some(offer) = self.take_offer(lane, agent) else { return };
                 self.unlist(lane, &offer);
                 let text = format!("the other side declined: {reason}");
-                self.refuse(offer.opener, offer.request, "declined", text, out);
+                self.refuse(offer.opener, offer.asked.request, "declined", text, out);
             }
             Some(Lane::Link(link)) if [link.opener, link.acceptor].contains(&agent) => {
                 let ending = self.inherited(lane, agent).unwrap_or(Ending::Closed);
@@ -233,7 +250,7 @@ impl<D: Clone> Router<D> {
         out: &mut Effects<D>,
     ) {
         match self.lanes.remove(&lane) {
-            Some(Lane::Link(Link { opener, acceptor, half })) => {
+            Some(Lane::Link(Link { opener, acceptor, half, .. })) => {
                 self.half_ended(half, ending);
                 for side in [opener, acceptor] {
                     if let Some(agent) = self.agents.get_mut(&side) {
@@ -251,7 +268,7 @@ impl<D: Clone> Router<D> {
                     send(out, offer.target, lane_closed(lane, ending, reason));
                 } else {
                     let text = reason.to_owned();
-                    self.refuse(offer.opener, offer.request, "peer-gone", text, out);
+                    self.refuse(offer.opener, offer.asked.request, "peer-gone", text, out);
                 }
             }
             Some(topic @ Lane::Topic(_)) => {
@@ -273,7 +290,7 @@ impl<D: Clone> Router<D> {
             let name = name.map_or("", String::as_str);
             let text = format!("agent `{name}` did not answer the offer within {seconds} s");
             send(&mut out, offer.target, lane_closed(lane, Ending::Closed, &text));
-            self.refuse(offer.opener, offer.request, "no-answer", text, &mut out);
+            self.refuse(offer.opener, offer.asked.request, "no-answer", text, &mut out);
         }
         out
     }
@@ -306,5 +323,15 @@ impl<D: Clone> Router<D> {
         if let Some(agent) = self.agents.get_mut(&opener) {
             agent.offers_count = agent.offers_count.saturating_sub(1);
         }
+    }
+}
+
+impl Agent {
+    /// Descriptors that the daemon keeps open for it, at most.
+    fn descriptors(&self) -> usize {
+        DESCRIPTORS_PER_CONNECTION
+            + self.links.len() * DESCRIPTORS_PER_LINK
+            + self.offers_count * DESCRIPTORS_PER_OFFER
+            + self.topics.len() * DESCRIPTORS_PER_TOPIC
     }
 }

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use ipc::control::{FromRouter, ToRouter, TopicPolicy};
+use ipc::class::{Class, ClassSet};
+use ipc::control::{FromRouter, Terms, ToRouter, TopicPolicy};
 use ipc::header::{AgentId, GrantId, LaneId};
 use proptest::prelude::*;
 
-use super::tests::{Segments, hello, manifest};
+use super::tests::{Segments, accept, hello, manifest};
 use super::{Effect, Event, Half, Lane, Newcomer, Router};
+use crate::daemon::quota::LimitTable;
 use crate::exchange::NAME;
 use crate::limits::OFFER_TIMEOUT;
 
@@ -23,9 +25,10 @@ enum Op {
     Gone,
     Bye,
     List,
-    Open(u8),
-    OpenRoute(u8),
-    Accept(u8),
+    Open(u8, u8),
+    OpenRoute(u8, u8),
+    Accept(u8, u8),
+    Revoke(u8, u8),
     BadAccept(u8),
     Close(u8),
     Grant(u8),
@@ -43,9 +46,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Gone),
         1 => Just(Op::Bye),
         1 => Just(Op::List),
-        6 => any::<u8>().prop_map(Op::Open),
-        6 => any::<u8>().prop_map(Op::OpenRoute),
-        6 => any::<u8>().prop_map(Op::Accept),
+        6 => any::<(u8, u8)>().prop_map(|(target, class)| Op::Open(target, class)),
+        6 => any::<(u8, u8)>().prop_map(|(lane, class)| Op::OpenRoute(lane, class)),
+        6 => any::<(u8, u8)>().prop_map(|(lane, class)| Op::Accept(lane, class)),
+        1 => any::<(u8, u8)>().prop_map(|(agent, lane)| Op::Revoke(agent, lane)),
         1 => any::<u8>().prop_map(Op::BadAccept),
         3 => any::<u8>().prop_map(Op::Close),
         2 => any::<u8>().prop_map(Op::Grant),
@@ -55,6 +59,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Malformed),
         2 => any::<u16>().prop_map(Op::Wait),
     ]
+}
+
+fn terms(class: u8, ring: Option<u32>) -> Terms {
+    let class = Class::ALL[usize::from(class) % Class::ALL.len()];
+    Terms { ring, ..Terms::wanted(class) }
 }
 
 /// The world around the router, as far as the properties need it.
@@ -73,7 +82,9 @@ impl World {
         Self {
             // Agent 0 is the exchange, and nobody talks to agents 1 and 2 directly.
             router: Router::new(1, [NAME.to_owned()])
-                .with_routed(vec!["agent-1".to_owned(), "agent-2".to_owned()]),
+                .with_routed(vec!["agent-1".to_owned(), "agent-2".to_owned()])
+                .with_classes(ClassSet::LINKS.without(Class::Critical))
+                .with_limits(LimitTable::parse("agent-3: links=2").unwrap()),
             now: Duration::ZERO,
             next_request: 0,
             asked: BTreeSet::new(),
@@ -101,7 +112,9 @@ impl World {
                     unreachable!("that is what it makes")
                 };
                 let hosted_as = (agent == 0).then(|| NAME.to_owned());
-                return self.step(Event::Hello(Newcomer { hosted_as, ..newcomer }));
+                // One of them speaks a version without classes.
+                let version = if agent == 4 { (1, 1) } else { (1, 2) };
+                return self.step(Event::Hello(Newcomer { hosted_as, version, ..newcomer }));
             }
             Op::Gone => return self.step(Event::Gone { agent: id, reason: String::new() }),
             Op::Malformed => {
@@ -113,21 +126,31 @@ impl World {
             }
             Op::Drain => return self.step(Event::Drain),
             Op::BadAccept(index) => {
-                let message = ToRouter::AcceptLink { lane: lane(index) };
+                let message = accept(lane(index), Terms::default());
                 let reason = String::new();
-                return self.step(Event::BadSegment { agent: id, message, reason });
+                let code = "bad-segment";
+                return self.step(Event::BadSegment { agent: id, message, code, reason });
             }
             Op::Bye => (ToRouter::Bye, false),
             Op::List => (ToRouter::ListAgents { request, filter: String::new() }, false),
-            Op::Open(target) => {
+            Op::Open(target, class) => {
                 let target = match target % 8 {
                     7 => "tool".to_owned(),
                     other => format!("agent-{other}"),
                 };
-                (ToRouter::OpenLink { request, target }, true)
+                let terms = terms(class, Some(1));
+                (ToRouter::OpenLink { request, target, terms }, true)
             }
-            Op::OpenRoute(index) => (ToRouter::OpenRoute { request, first: lane(index) }, true),
-            Op::Accept(index) => (ToRouter::AcceptLink { lane: lane(index) }, true),
+            Op::OpenRoute(index, class) => {
+                let terms = terms(class, Some(2));
+                (ToRouter::OpenRoute { request, first: lane(index), terms }, true)
+            }
+            Op::Accept(index, class) => (accept(lane(index), terms(class, None)), true),
+            Op::Revoke(target, index) => {
+                let lane = if index % 2 == 0 { LaneId(0) } else { lane(index) };
+                let (agent, reason) = (format!("agent-{}", target % 8), String::new());
+                (ToRouter::Revoke { request, agent, lane, reason }, false)
+            }
             Op::Close(index) => {
                 (ToRouter::CloseLink { lane: lane(index), reason: String::new() }, false)
             }
@@ -145,6 +168,7 @@ impl World {
             message,
             ToRouter::ListAgents { .. }
                 | ToRouter::OpenLink { .. }
+                | ToRouter::Revoke { .. }
                 | ToRouter::OpenRoute { .. }
                 | ToRouter::Publish { .. }
                 | ToRouter::Subscribe { .. }
@@ -174,6 +198,7 @@ impl World {
             FromRouter::Refused { request, .. } if *request != 0 => *request,
             FromRouter::Agents { request, more: false, .. }
             | FromRouter::LinkReady { request, .. }
+            | FromRouter::Revoked { request, .. }
             | FromRouter::Published { request, .. }
             | FromRouter::Subscribed { request } => *request,
             _ => return,
@@ -201,6 +226,7 @@ impl World {
                     links.entry(link.opener).or_default().insert(*lane);
                     links.entry(link.acceptor).or_default().insert(*lane);
                     assert!(self.held_lanes.contains(lane));
+                    assert!(router.classes.has(link.class), "{link:?}");
                 }
                 Lane::Topic(topic) => {
                     topics_count += 1;
@@ -237,6 +263,7 @@ impl World {
             assert_eq!(agent.links, links.remove(id).unwrap_or_default());
             assert_eq!(agent.topics, topics.remove(id).unwrap_or_default());
             assert_eq!(agent.announced, announced.remove(id).unwrap_or_default());
+            assert!(agent.links.len() <= agent.limits.links);
             assert_eq!(agent.offers_count, offers.remove(id).unwrap_or_default());
         }
         assert!(links.is_empty() && topics.is_empty() && announced.is_empty());

@@ -1,48 +1,68 @@
-//! How fast a client may send control packets: a token bucket, pure over the time it is told.
+//! How fast somebody may send: a token bucket, pure over the time it is told.
 
 use std::time::Duration;
 
-use crate::limits::{PACKETS_BURST_MAX, PACKETS_PER_SECOND_MAX};
+use crate::limits::PACKETS_BURST_MS;
 
-/// The packets that one client may still send, in billionths, so that no rounding is lost.
+/// The messages that one client may still send, in billionths, so that no rounding is lost.
 #[derive(Debug)]
-pub(crate) struct PacketBudget {
+pub(crate) struct Budget {
+    per_second: u32,
+    full: u64,
     billionths: u64,
     filled_at: Duration,
 }
 
 const ONE: u64 = 1_000_000_000;
-const FULL: u64 = PACKETS_BURST_MAX as u64 * ONE;
 
-impl PacketBudget {
-    /// A full budget at `now` (any clock that never runs backwards).
-    pub(crate) fn new(now: Duration) -> Self {
-        Self { billionths: FULL, filled_at: now }
+impl Budget {
+    /// A full budget of so many a second, at `now` (any clock that never runs backwards).
+    pub(crate) fn new(per_second: u32, now: Duration) -> Self {
+        let per_second = per_second.max(1);
+        let full = (u64::from(per_second) * PACKETS_BURST_MS / 1_000).max(1) * ONE;
+        Self { per_second, full, billionths: full, filled_at: now }
     }
 
-    /// Takes one packet out. Where none is left, says how long to wait before asking again.
-    pub(crate) fn try_take(&mut self, now: Duration) -> Result<(), Duration> {
+    /// How many may be sent at `now`. Takes none.
+    pub(crate) fn left(&self, now: Duration) -> usize {
+        usize::try_from(self.billionths_at(now) / ONE).unwrap_or(usize::MAX)
+    }
+
+    /// Whether one may be sent at `now`.
+    pub(crate) fn is_left(&self, now: Duration) -> bool {
+        self.left(now) > 0
+    }
+
+    fn billionths_at(&self, now: Duration) -> u64 {
         let nanoseconds = now.saturating_sub(self.filled_at).as_nanos();
-        let earned = nanoseconds.saturating_mul(u128::from(PACKETS_PER_SECOND_MAX));
-        let earned = u64::try_from(earned).unwrap_or(FULL);
-        self.billionths = self.billionths.saturating_add(earned).min(FULL);
+        let earned = nanoseconds.saturating_mul(u128::from(self.per_second));
+        let earned = u64::try_from(earned).unwrap_or(self.full);
+        self.billionths.saturating_add(earned).min(self.full)
+    }
+
+    /// Takes one message out. Where none is left, says how long to wait before asking again.
+    pub(crate) fn try_take(&mut self, now: Duration) -> Result<(), Duration> {
+        self.billionths = self.billionths_at(now);
         self.filled_at = self.filled_at.max(now);
         if self.billionths >= ONE {
             self.billionths -= ONE;
             return Ok(());
         }
         let missing = ONE - self.billionths;
-        Err(Duration::from_nanos(missing.div_ceil(u64::from(PACKETS_PER_SECOND_MAX))))
+        Err(Duration::from_nanos(missing.div_ceil(u64::from(self.per_second))))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::PACKETS_PER_SECOND_MAX;
+
+    const PACKETS_BURST_MAX: u32 = PACKETS_PER_SECOND_MAX / 2;
 
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {
-        let mut budget = PacketBudget::new(Duration::ZERO);
+        let mut budget = Budget::new(PACKETS_PER_SECOND_MAX, Duration::ZERO);
         for _ in 0..PACKETS_BURST_MAX {
             budget.try_take(Duration::ZERO).unwrap();
         }
@@ -54,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_second_never_passes_more_than_burst_and_rate() {
-        let mut budget = PacketBudget::new(Duration::ZERO);
+        let mut budget = Budget::new(PACKETS_PER_SECOND_MAX, Duration::ZERO);
         let mut passed = 0;
         for micros in 0..=1_000_000u64 / 10 {
             while budget.try_take(Duration::from_micros(micros * 10)).is_ok() {
@@ -66,8 +86,15 @@ mod tests {
     }
 
     #[test]
+    fn the_slowest_rate_is_one_a_second() {
+        let mut budget = Budget::new(0, Duration::ZERO);
+        budget.try_take(Duration::ZERO).unwrap();
+        assert_eq!(budget.try_take(Duration::ZERO), Err(Duration::from_secs(1)));
+    }
+
+    #[test]
     fn a_clock_that_stands_still_or_jumps_far_does_no_harm() {
-        let mut budget = PacketBudget::new(Duration::from_secs(5));
+        let mut budget = Budget::new(PACKETS_PER_SECOND_MAX, Duration::from_secs(5));
         budget.try_take(Duration::ZERO).unwrap();
         budget.try_take(Duration::MAX).unwrap();
     }

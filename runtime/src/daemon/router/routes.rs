@@ -14,7 +14,7 @@ use ipc::control::FromRouter;
 use ipc::header::{AgentId, LaneId};
 
 use super::subject::matches;
-use super::{Effects, Ending, Half, Lane, Router};
+use super::{Asked, Effects, Ending, Half, Lane, Router};
 use crate::exchange::NAME;
 
 impl<D: Clone> Router<D> {
@@ -42,31 +42,37 @@ impl<D: Clone> Router<D> {
         &mut self,
         opener: AgentId,
         target: AgentId,
-        request: u32,
-        segments: D,
+        mut asked: Asked<D>,
         now: Duration,
         out: &mut Effects<D>,
     ) {
         let Some(exchange) = self.exchange() else {
             let text = "the link may not be direct, and the exchange is not up".to_owned();
-            return self.refuse(opener, request, "starting", text, out);
+            return self.refuse(opener, asked.request, "starting", text, out);
         };
-        if let Err((code, message)) = self.may_have_more(opener, exchange) {
-            return self.refuse(opener, request, code, message, out);
-        }
+        let settled = self
+            .may_have_more(opener, exchange)
+            .and_then(|()| self.settled((opener, exchange), asked.terms));
+        asked.terms = match settled {
+            Ok(terms) => terms,
+            Err((code, message)) => {
+                return self.refuse(opener, asked.request, code, message, out);
+            }
+        };
         let info = |id| self.agents.get(&id).map(|agent| agent.info.clone());
         let (Some(from), Some(whom)) = (info(opener), info(target)) else { return };
-        let wanted = |lane| FromRouter::RouteWanted { lane, from, target: Box::new(whom) };
+        let target_info = Box::new(whom);
+        let wanted =
+            |lane, terms| FromRouter::RouteWanted { lane, from, target: target_info, terms };
         let half = Some(Half::First { target, second: None, ended: None });
-        self.offer((opener, exchange), request, segments, half, now, wanted, out);
+        self.offer((opener, exchange), asked, half, now, wanted, out);
     }
 
     pub(super) fn open_route(
         &mut self,
         exchange: AgentId,
-        request: u32,
         first: LaneId,
-        segments: D,
+        mut asked: Asked<D>,
         now: Duration,
         out: &mut Effects<D>,
     ) {
@@ -79,20 +85,25 @@ impl<D: Clone> Router<D> {
         };
         let Some((opener, target)) = wanted else {
             let text = "nobody waits for this route".to_owned();
-            return self.refuse(exchange, request, "no-such-target", text, out);
+            return self.refuse(exchange, asked.request, "no-such-target", text, out);
         };
         let from = self.agents.get(&opener).map(|agent| agent.info.clone());
         let (Some(from), true) = (from, self.agents.contains_key(&target)) else {
             let text = "one of the two left the bus".to_owned();
-            return self.refuse(exchange, request, "peer-gone", text, out);
+            return self.refuse(exchange, asked.request, "peer-gone", text, out);
         };
-        if let Err((code, message)) = self.may_have_more(exchange, target) {
-            return self.refuse(exchange, request, code, message, out);
-        }
-        let offered = |lane| FromRouter::LinkOffered { lane, from };
+        let settled = self
+            .may_have_more(exchange, target)
+            .and_then(|()| self.settled((exchange, target), asked.terms));
+        asked.terms = match settled {
+            Ok(terms) => terms,
+            Err((code, message)) => {
+                return self.refuse(exchange, asked.request, code, message, out);
+            }
+        };
+        let offered = |lane, terms| FromRouter::LinkOffered { lane, from, terms };
         let half = Some(Half::Second { first, ended: None });
-        let Some(lane) = self.offer((exchange, target), request, segments, half, now, offered, out)
-        else {
+        let Some(lane) = self.offer((exchange, target), asked, half, now, offered, out) else {
             return;
         };
         if let Some(Lane::Offer(offer)) = self.lanes.get_mut(&first)

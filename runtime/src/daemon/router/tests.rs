@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use ipc::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy};
 use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
@@ -13,6 +13,9 @@ use crate::limits::{
     AGENTS_MAX, OFFER_TIMEOUT, OFFERS_PER_AGENT_MAX, READERS_PER_TOPIC_MAX, REASON_BYTES_MAX,
     SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_PER_AGENT_MAX,
 };
+
+mod classes;
+mod limits;
 
 pub(super) type Segments = Rc<u32>;
 
@@ -76,7 +79,7 @@ impl Bus {
     fn link(&mut self, from: u32, to: u32, name: &str) -> LaneId {
         let effects = self.says(from, open(1, name), Some(10));
         let lane = lane_of(&effects, to);
-        let effects = self.says(to, ToRouter::AcceptLink { lane }, Some(20));
+        let effects = self.says(to, accept(lane, Terms::default()), Some(20));
         assert_eq!(lane_of(&effects, from), lane);
         lane
     }
@@ -97,7 +100,11 @@ impl Bus {
 }
 
 fn open(request: u32, target: &str) -> ToRouter {
-    ToRouter::OpenLink { request, target: target.to_owned() }
+    ToRouter::OpenLink { request, target: target.to_owned(), terms: Terms::default() }
+}
+
+pub(super) fn accept(lane: LaneId, terms: Terms) -> ToRouter {
+    ToRouter::AcceptLink { lane, terms }
 }
 
 fn publish(request: u32, subject: &str) -> ToRouter {
@@ -270,10 +277,10 @@ fn a_link_hands_each_side_the_others_segments_and_the_control_page() {
     let [Effect::Send { to: AgentId(2), message, carry }] = effects.as_slice() else {
         panic!("{effects:?}")
     };
-    let FromRouter::LinkOffered { lane, from } = message else { panic!("{message:?}") };
+    let FromRouter::LinkOffered { lane, from, .. } = message else { panic!("{message:?}") };
     assert_eq!((from.id, from.pid, from.uid), (AgentId(1), 1001, 7));
     assert_eq!(*carry, Carry::Offer(Rc::new(10)));
-    let effects = bus.says(2, ToRouter::AcceptLink { lane: *lane }, Some(20));
+    let effects = bus.says(2, accept(*lane, Terms::default()), Some(20));
     let [opened, Effect::Send { to: AgentId(1), message, carry }] = effects.as_slice() else {
         panic!("{effects:?}")
     };
@@ -353,25 +360,26 @@ fn an_unanswered_offer_lapses_for_both_sides() {
     assert!(message.contains("`two` did not answer"), "{message}");
     let (lane, code, _) = closing(&effects, 2);
     assert_eq!(code, "closed");
-    assert!(bus.says(2, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
+    assert!(bus.says(2, accept(lane, Terms::default()), Some(0)).is_empty());
 }
 
 #[test]
 fn only_the_target_may_accept() {
     let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
     let lane = lane_of(&bus.says(1, open(3, "two"), Some(0)), 2);
-    assert!(bus.says(3, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
-    assert!(bus.says(1, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
-    assert!(!bus.says(2, ToRouter::AcceptLink { lane }, Some(0)).is_empty());
+    assert!(bus.says(3, accept(lane, Terms::default()), Some(0)).is_empty());
+    assert!(bus.says(1, accept(lane, Terms::default()), Some(0)).is_empty());
+    assert!(!bus.says(2, accept(lane, Terms::default()), Some(0)).is_empty());
 }
 
 #[test]
 fn a_bad_segment_of_the_acceptor_is_told_to_both() {
     let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
     let lane = lane_of(&bus.says(1, open(3, "two"), Some(0)), 2);
-    let message = ToRouter::AcceptLink { lane };
+    let message = accept(lane, Terms::default());
     let reason = "no seals".to_owned();
-    let effects = bus.does(Event::BadSegment { agent: AgentId(2), message, reason });
+    let (agent, code) = (AgentId(2), "bad-segment");
+    let effects = bus.does(Event::BadSegment { agent, message, code, reason });
     assert_eq!(refused_code(&effects, 1, 3), "bad-segment");
     assert_eq!(closing(&effects, 2).1, "revoked");
     assert!(bus.0.lanes.is_empty());
@@ -567,7 +575,7 @@ fn breaking_the_protocol_ends_the_connection_and_frees_everything() {
     for message in [
         ToRouter::ListAgents { request: 0, filter: String::new() },
         ToRouter::Hello { version: (1, 0), manifest: manifest("x", &[]), token: Vec::new() },
-        ToRouter::AcceptLink { lane: LaneId(1) },
+        accept(LaneId(1), Terms::default()),
     ] {
         let mut bus = Bus::with(&[(1, "one", &[])]);
         bus.topic(1, "t");
@@ -605,23 +613,24 @@ fn routed() -> Bus {
 fn route(bus: &mut Bus) -> (LaneId, LaneId) {
     let effects = bus.says(2, open(7, "answer"), Some(10));
     let sent = sent_to(&effects, 1);
-    let [FromRouter::RouteWanted { lane: first, from, target }] = sent.as_slice() else {
+    let [FromRouter::RouteWanted { lane: first, from, target, .. }] = sent.as_slice() else {
         panic!("{sent:?}")
     };
     assert_eq!((from.id, target.id), (AgentId(2), AgentId(3)));
     let first = *first;
-    let effects = bus.says(1, ToRouter::OpenRoute { request: 8, first }, Some(11));
+    let effects =
+        bus.says(1, ToRouter::OpenRoute { request: 8, first, terms: Terms::default() }, Some(11));
     let sent = sent_to(&effects, 3);
-    let [FromRouter::LinkOffered { lane: second, from }] = sent.as_slice() else {
+    let [FromRouter::LinkOffered { lane: second, from, .. }] = sent.as_slice() else {
         panic!("{sent:?}")
     };
     assert_eq!(from.id, AgentId(2), "the target sees who really asks");
     let second = *second;
-    let effects = bus.says(3, ToRouter::AcceptLink { lane: second }, Some(12));
+    let effects = bus.says(3, accept(second, Terms::default()), Some(12));
     assert_eq!(lane_of(&effects, 1), second);
-    let effects = bus.says(1, ToRouter::AcceptLink { lane: first }, Some(13));
+    let effects = bus.says(1, accept(first, Terms::default()), Some(13));
     let sent = sent_to(&effects, 2);
-    let [FromRouter::LinkReady { request: 7, lane, peer }] = sent.as_slice() else {
+    let [FromRouter::LinkReady { request: 7, lane, peer, .. }] = sent.as_slice() else {
         panic!("{sent:?}")
     };
     assert_eq!((*lane, peer.id), (first, AgentId(3)), "the opener sees whom it reached");
@@ -673,7 +682,7 @@ fn only_the_exchange_may_open_a_route_and_only_one_that_is_wanted() {
     let FromRouter::RouteWanted { lane: first, .. } = sent_to(&effects, 1)[0].clone() else {
         panic!()
     };
-    let open_route = |first| ToRouter::OpenRoute { request: 9, first };
+    let open_route = |first| ToRouter::OpenRoute { request: 9, first, terms: Terms::default() };
     let refused = |effects: Vec<Effect<Segments>>, to| {
         matches!(sent_to(&effects, to).as_slice(), [FromRouter::Refused { request: 9, .. }])
     };
