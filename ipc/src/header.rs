@@ -12,6 +12,9 @@ pub const HEADER_BYTES: usize = 96;
 /// The longest header that is accepted; what lies beyond the known fields is skipped.
 pub const HEADER_BYTES_MAX: usize = 256;
 
+/// The priority of what does not say one: the middle of 1 to 10.
+pub const PRIORITY_DEFAULT: u8 = 5;
+
 /// Identifies an agent for one connection to one router; never reused while that router lives. 0 is nobody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(pub u32);
@@ -104,7 +107,7 @@ impl Kind {
 }
 
 impl Header {
-    /// A header with only a kind; priority 5, everything else absent.
+    /// A header with only a kind; the middle priority, everything else absent.
     pub fn new(kind: Kind) -> Self {
         Self {
             id: 0,
@@ -112,7 +115,7 @@ impl Header {
             source: AgentId(0),
             target: AgentId(0),
             kind,
-            priority: 5,
+            priority: PRIORITY_DEFAULT,
             correlation: 0,
             trace: 0,
             deadline_ns: 0,

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::class::{AnyReceiver, AnySender, Class, ReceivingHalf, SendingHalf};
 use crate::control::{AgentInfo, Terms};
-use crate::header::{GrantId, Header, Kind, LaneId};
+use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
 use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
@@ -64,6 +64,8 @@ pub struct Ask<'a> {
     pub grants: &'a [GrantId],
     /// After this moment nobody wants the answer.
     pub deadline: Instant,
+    /// 1 (least) to 10 (most urgent), for the order in which a server takes what waits; what lies outside counts as the nearest.
+    pub priority: u8,
     /// What happens when the lane is full.
     pub when: WhenFull,
 }
@@ -105,6 +107,8 @@ pub struct Request {
     pub id: RequestId,
     /// `Query` or `Task`.
     pub kind: Kind,
+    /// 1 (least) to 10 (most urgent).
+    pub priority: u8,
     /// Which tool.
     pub tool: String,
     /// Its arguments.
@@ -335,7 +339,7 @@ impl LinkSender {
         &mut self.sender
     }
 
-    /// Sends a request, and waits for room until its deadline. `peer` is named in errors.
+    /// Sends a request of middle priority, and waits for room until its deadline. `peer` is named in errors.
     pub fn request(
         &mut self,
         tool: &str,
@@ -345,12 +349,13 @@ impl LinkSender {
         peer: &str,
     ) -> Result<RequestId, CallError> {
         let when = WhenFull::WaitUntil(deadline);
-        self.ask(Ask { tool, payload, grants, deadline, when }, peer)
+        let priority = PRIORITY_DEFAULT;
+        self.ask(Ask { tool, payload, grants, deadline, priority, when }, peer)
     }
 
     /// Sends a request; how long it waits for room is apart from how long the answer is wanted. `peer` is named in errors.
     pub fn ask(&mut self, ask: Ask<'_>, peer: &str) -> Result<RequestId, CallError> {
-        let Ask { tool, payload, grants, deadline, when } = ask;
+        let Ask { tool, payload, grants, deadline, priority, when } = ask;
         if tool.len() > WORD_BYTES_MAX {
             return Err(CallError::TooLong { got: tool.len(), max: WORD_BYTES_MAX });
         }
@@ -363,6 +368,7 @@ impl LinkSender {
         let now = SystemTime::now();
         let mut header = Header::new(Kind::Task);
         header.id = id;
+        header.priority = priority.clamp(1, 10);
         header.time_ns = since_epoch_ns(now);
         header.deadline_ns = now.checked_add(left).map_or(0, since_epoch_ns);
         header.schema = SCHEMA_CBOR;

@@ -1,6 +1,7 @@
 //! The figures of the README, measured on this machine beside a peer or the machine's own limit in the same run.
 
 pub(crate) mod bus;
+mod figures;
 pub(crate) mod resolve;
 mod scratch;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agents_contract::{Agent, AgentManifest, Conversation, Host, Request, ToolError};
+use agents_contract::{Agent, AgentManifest, Conversation, Host, Question, Request, ToolError};
 
 /// How long `echo.wait` sleeps between two looks at whether its caller is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -56,6 +56,10 @@ impl Agent for Echo {
             "echo.crash" => std::process::abort(),
             other => Err(refusal("no-such-tool", &format!("`echo` has no tool `{other}`"))),
         }
+    }
+
+    fn try_call(&self, question: &Question<'_>) -> Option<Result<Vec<u8>, ToolError>> {
+        (question.tool == "echo.echo").then(|| Ok(question.payload.to_vec()))
     }
 }
 

@@ -9,8 +9,6 @@ mod callers;
 mod forward;
 #[allow(dead_code, unused_imports, reason = "served by the exchange in a later version")]
 pub(crate) mod log;
-#[allow(dead_code, reason = "its plain form is for queues of other kinds")]
-mod priority;
 #[allow(dead_code, unused_imports, reason = "durable queues will replay what they write down")]
 mod queue;
 mod server;
@@ -23,6 +21,7 @@ use tracing::info;
 
 use crate::config::Settings;
 use crate::paths::SOCKET_NAME;
+use crate::priority;
 
 /// Its name on the bus, which only the daemon's own process may bear.
 pub(crate) use ipc::exchange::NAME;

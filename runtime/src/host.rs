@@ -4,8 +4,10 @@
 mod calls;
 mod counters;
 mod events;
+mod immediate;
 mod scheduled;
 mod server;
+mod wakefulness;
 
 use std::sync::Arc;
 

@@ -109,6 +109,12 @@ pub(crate) const CALLS_PER_LINK_MAX: usize = 8;
 pub(crate) const CALLS_QUEUED_PER_LINK_MAX: usize = 32;
 /// Bytes of payload in all requests that wait: four of the longest messages that the bus carries.
 pub(crate) const QUEUED_BYTES_MAX: usize = 4 * ipc::limits::MESSAGE_BYTES_MAX;
+/// Bytes of a request, and of its answer, that the serving thread of a hosted agent handles itself: a copy of some
+/// microseconds, so that one caller does not hold up the others.
+pub(crate) const IMMEDIATE_BYTES_MAX: usize = 64 * 1024;
+/// Looks at its lanes, and messages taken off them, between two looks at the socket and at what calls tell: ten microseconds of the
+/// first, a hundred of the second. Such a look is several system calls, an empty one at the lanes some tens of nanoseconds.
+pub(crate) const TURNS_PER_HOST_LOOK: u32 = 256;
 /// Requests that are taken from one link before the others have their turn.
 pub(crate) const REQUESTS_PER_TURN_MAX: usize = 64;
 /// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for

@@ -11,6 +11,7 @@ mod host;
 mod limits;
 mod logging;
 mod paths;
+mod priority;
 
 fn main() -> std::process::ExitCode {
     cli::run()

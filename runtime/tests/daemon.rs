@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that does not get what it needs has failed")]
 
+#[path = "daemon/calls.rs"]
+mod calls;
 #[path = "daemon/directory.rs"]
 mod directory;
 #[path = "daemon/queues.rs"]

@@ -24,6 +24,27 @@ pub trait Agent: Send + Sync {
     /// Answers one request. Runs on a thread of its own; may block. The payload is CBOR both ways.
     fn call(&self, request: Request, conversation: &dyn Conversation)
     -> Result<Vec<u8>, ToolError>;
+
+    /// Answers one question at once, from memory, or gives `None`: then [`Agent::call`] is asked, on a thread of its own.
+    ///
+    /// Runs on the thread that serves everybody, so that no other one has to wake up. It must not block: no file, no network, no
+    /// lock that somebody holds while doing such things, microseconds of work. Nobody is told of progress, and an answer for which
+    /// there is no room at the moment is asked for again by `call`, so it must change nothing. Requests with a directory, long
+    /// ones, and all of them while the agent drains, go to `call` right away.
+    fn try_call(&self, _question: &Question<'_>) -> Option<Result<Vec<u8>, ToolError>> {
+        None
+    }
+}
+
+/// One request as it lies on the bus, for [`Agent::try_call`].
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The tool's name, as the caller wrote it.
+    pub tool: &'a str,
+    /// Its arguments in CBOR.
+    pub payload: &'a [u8],
+    /// Who asks, as the kernel and the router say.
+    pub caller: &'a Caller,
 }
 
 /// One request to one tool.

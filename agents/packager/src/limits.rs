@@ -46,6 +46,14 @@ pub const DATABASE_BUSY_PAUSE_MS: u64 = 5;
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
 const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);
 
+/// Answers to `pkg.info` that are kept for whoever asks the same again.
+pub const RECENT_ANSWERS_MAX: usize = 1_024;
+/// Bytes of one of them with its question: many times what is usual, so that all together stay within 16 MiB.
+pub const RECENT_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// How long such an answer stands for what would be found anew. The metadata behind it counts as fresh for much longer; a
+/// change in a configuration file should be seen soon.
+pub const RECENT_FRESH_FOR: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Lines of the explanation of a conflict: a longer proof is not read by anybody, and is cut in the middle.
 pub const EXPLANATION_LINES_MAX: usize = 60;
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use agents_contract::{Agent, AgentManifest, Conversation, Host, Request, ToolError};
+use agents_contract::{
+    Agent, AgentManifest, Caller, Conversation, Host, Question, Request, ToolError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,6 +21,10 @@ use crate::limits::REPLANS_MAX;
 use crate::operations::{Shop, Task, tools::Tools};
 use crate::store::Store;
 use crate::transaction::Transactions;
+
+mod recent;
+
+use self::recent::Recent;
 
 /// The tools that it answers.
 const TOOLS: [&str; 8] = [
@@ -44,6 +50,8 @@ pub struct Places {
 /// The agent.
 pub struct Packager {
     shop: Shop,
+    /// Answers to `pkg.info` that need no second look.
+    recent: Recent,
 }
 
 impl Packager {
@@ -64,6 +72,7 @@ impl Packager {
             request: io::RequestSettings::new(environment),
         })?;
         Ok(Self {
+            recent: Recent::default(),
             shop: Shop {
                 transactions: Transactions::open(&places.state, clock)?,
                 store: Store::open(&places.cache.join("store"))?,
@@ -78,7 +87,7 @@ impl Packager {
     fn answer(&self, request: Request, conversation: &dyn Conversation) -> Result<Vec<u8>> {
         let Request { tool, payload, directory, caller, .. } = request;
         let actor = format!("{} (uid {}, pid {})", caller.name, caller.uid, caller.pid);
-        let is_own = caller.uid == rustix::process::geteuid().as_raw();
+        let is_own = is_own(&caller);
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
             if !is_own {
                 // Somebody else may not choose which programs run here, nor whose home counts.
@@ -121,7 +130,12 @@ impl Packager {
             }
             "pkg.info" => {
                 let request: InfoRequest = read(&payload)?;
-                write(&task(request.setting, place)?.info(&request.package)?)
+                let answer = write(&task(request.setting, place)?.info(&request.package)?)?;
+                // With a directory its configuration counts too; somebody else's question means something else.
+                if is_own && directory.is_none() {
+                    self.recent.keep(payload, &answer, self.shop.host.now());
+                }
+                Ok(answer)
             }
             "pkg.history" => {
                 let request: HistoryRequest = read(&payload)?;
@@ -167,6 +181,18 @@ impl Agent for Packager {
     ) -> std::result::Result<Vec<u8>, ToolError> {
         self.answer(request, conversation).map_err(ToolError::from)
     }
+
+    fn try_call(&self, question: &Question<'_>) -> Option<std::result::Result<Vec<u8>, ToolError>> {
+        if question.tool != "pkg.info" || !is_own(question.caller) {
+            return None;
+        }
+        self.recent.try_get(question.payload, self.shop.host.now()).map(Ok)
+    }
+}
+
+/// Whether the caller is this user.
+fn is_own(caller: &Caller) -> bool {
+    caller.uid == rustix::process::geteuid().as_raw()
 }
 
 /// Plans, and applies the plan with the caller's approval. A caller who approves whatever the plan will be gets a new one

@@ -4,7 +4,7 @@
 use std::ffi::{c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ipc::header::GrantId;
+use ipc::header::{GrantId, PRIORITY_DEFAULT};
 use ipc::lane::{Receiver, WhenFull};
 use ipc::link::{Ask, Link as BusLink, LinkSender, RequestId};
 use ipc::ring::Meta;
@@ -364,6 +364,7 @@ fn send_request(state: &mut State, family: &Family, request: &Request) -> Result
         }
     }
     let (deadline, when) = (moment(request.timeout_ms), when_full(request.room_ms));
-    let ask = Ask { tool, payload, grants: &grants, deadline, when };
+    let priority = PRIORITY_DEFAULT;
+    let ask = Ask { tool, payload, grants: &grants, deadline, priority, when };
     state.send(ask)
 }

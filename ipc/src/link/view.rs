@@ -113,6 +113,7 @@ impl RequestView<'_> {
         Request {
             id: RequestId(header.id),
             kind: header.kind,
+            priority: header.priority,
             tool: tool.to_owned(),
             payload: payload.to_vec(),
             grants: self.grants().into_iter().filter(|grant| grant.0 != 0).collect(),

@@ -1,7 +1,8 @@
 //! A daemon for one measurement: in a directory of its own, ended and removed afterwards.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -22,7 +23,10 @@ pub(super) struct ScratchDaemon {
 impl ScratchDaemon {
     /// Starts one that hosts these agents, with these `BOLIDE_*` variables, and waits until they are on the bus.
     pub(super) fn start(hosted: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let directory = std::env::temp_dir().join(format!("bolide-bench-{}", std::process::id()));
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bolide-bench-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
         // What an earlier process of the same number left is of no use to anybody.
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir(&directory)
@@ -51,15 +55,17 @@ impl ScratchDaemon {
 
     /// A client of it.
     pub(super) fn client(&self, name: &str) -> anyhow::Result<Client> {
-        let manifest = AgentManifest {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            category: "bench".to_owned(),
-            priority: 5,
-            ..AgentManifest::default()
-        };
-        let socket = self.directory.join("run").join(SOCKET_NAME);
-        Client::connect(&socket, &manifest, &[]).context("cannot come to the bench's own bus")
+        client(&self.socket(), name)
+    }
+
+    /// Where it is to be reached.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.join("run").join(SOCKET_NAME)
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     fn is_ready(&self, hosted: &[&str]) -> bool {
@@ -69,6 +75,18 @@ impl ScratchDaemon {
         let _ = client.bye();
         hosted.iter().all(|name| agents.iter().any(|agent| agent.manifest.name == *name))
     }
+}
+
+/// A client of such a daemon.
+pub(super) fn client(socket: &Path, name: &str) -> anyhow::Result<Client> {
+    let manifest = AgentManifest {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        category: "bench".to_owned(),
+        priority: 5,
+        ..AgentManifest::default()
+    };
+    Client::connect(socket, &manifest, &[]).context("cannot come to the bench's own bus")
 }
 
 impl Drop for ScratchDaemon {

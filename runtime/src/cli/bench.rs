@@ -4,24 +4,22 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::bench::bus::classes;
-use crate::bench::{bus, resolve};
+use crate::bench::bus::{self, pair, recovery};
+use crate::bench::resolve;
 
 /// `bolide bench`
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
-    /// Latency of the bus between two processes, beside the least that two cores can do
+    /// What is promised of the bus, beside the least that this machine can do and beside other buses
     Bus(bus::Arguments),
-    /// Latency of the classes beside the lane, polled and blocked, beside the bare mechanism of each
-    Classes(classes::Arguments),
     /// Time to an exact set of versions, beside the ecosystems' own resolvers
     Resolve(resolve::Arguments),
     /// The second process of `bus`
     #[command(hide = true)]
-    Peer(bus::Peer),
-    /// The second process of `classes`
+    Peer(pair::Peer),
+    /// The process that `bus` kills
     #[command(hide = true)]
-    ClassPeer(classes::Peer),
+    Worker(recovery::Worker),
 }
 
 impl Bench {
@@ -31,20 +29,16 @@ impl Bench {
                 let report = bus::run(&arguments)?;
                 (report, bus::text as fn(&_) -> String, arguments.json)
             }
-            Self::Classes(arguments) => {
-                let report = classes::run(&arguments)?;
-                (report, classes::text as fn(&_) -> String, arguments.json)
-            }
             Self::Resolve(arguments) => {
                 let report = resolve::run(&arguments)?;
                 (report, resolve::text as fn(&_) -> String, arguments.json)
             }
             Self::Peer(peer) => {
-                bus::answer(&peer)?;
+                pair::answer(&peer)?;
                 return Ok(Exit::Done);
             }
-            Self::ClassPeer(peer) => {
-                classes::answer(&peer)?;
+            Self::Worker(worker) => {
+                recovery::work(&worker)?;
                 return Ok(Exit::Done);
             }
         };

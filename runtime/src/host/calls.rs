@@ -123,6 +123,25 @@ impl Answering {
         }
     }
 
+    /// Sends if that is possible at once. A sender that a call holds is as good as a full lane.
+    pub(super) fn try_send(
+        &self,
+        send: impl FnOnce(&mut LinkSender, WhenFull) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let mut held = match self.sender.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(held)) => held.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(SendError::Full),
+        };
+        let sent = match held.as_mut() {
+            Some(sender) => send(sender, WhenFull::Reject),
+            None => Err(SendError::Ended(Ended::PeerGone)),
+        };
+        drop(held);
+        self.give_up_when_closed();
+        sent
+    }
+
     /// Sends, and waits for room no longer than `patience`.
     fn send(
         &self,
@@ -255,7 +274,7 @@ pub(super) fn tool_error(code: &str, message: String, retry: bool) -> ToolError 
     ToolError { exit_code: 1, code: code.to_owned(), message, hint: None, retry }
 }
 
-fn encoded(error: &ToolError) -> Vec<u8> {
+pub(super) fn encoded(error: &ToolError) -> Vec<u8> {
     let mut payload = Vec::new();
     if let Err(error) = ciborium::into_writer(error, &mut payload) {
         error!(%error, "an error has no CBOR form");
@@ -263,7 +282,7 @@ fn encoded(error: &ToolError) -> Vec<u8> {
     payload
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without words".to_owned())

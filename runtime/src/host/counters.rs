@@ -47,17 +47,14 @@ impl Counters {
     }
 
     pub(super) fn ended(&self, outcome: &Outcome) {
+        self.lock().end(outcome);
+    }
+
+    /// One that began and ended in one go.
+    pub(super) fn answered(&self, outcome: &Outcome) {
         let mut counted = self.lock();
-        counted.changed = true;
-        match outcome {
-            Outcome::Done => counted.totals.done += 1,
-            Outcome::Cancelled => counted.totals.cancelled += 1,
-            Outcome::Panicked => counted.totals.panicked += 1,
-            Outcome::Failed { kind } => {
-                counted.totals.failed += 1;
-                counted.count_error(kind);
-            }
-        }
+        counted.totals.started += 1;
+        counted.end(outcome);
     }
 
     /// The counts, if they changed since they were last taken.
@@ -81,6 +78,19 @@ impl Counters {
 }
 
 impl Counted {
+    fn end(&mut self, outcome: &Outcome) {
+        self.changed = true;
+        match outcome {
+            Outcome::Done => self.totals.done += 1,
+            Outcome::Cancelled => self.totals.cancelled += 1,
+            Outcome::Panicked => self.totals.panicked += 1,
+            Outcome::Failed { kind } => {
+                self.totals.failed += 1;
+                self.count_error(kind);
+            }
+        }
+    }
+
     fn count_error(&mut self, kind: &str) {
         let named = |kind: &str| !kind.is_empty() && kind.len() <= ipc::limits::WORD_BYTES_MAX;
         // One place is kept for the rest.

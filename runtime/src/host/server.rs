@@ -1,11 +1,14 @@
 //! The serving thread of one hosted agent: owns the client and the receiving half of every link,
-//! takes requests off the links, starts calls, and sleeps whenever there is nothing to do.
+//! takes requests off the links, answers what the agent has at once, starts calls for the rest, and sleeps whenever there is
+//! nothing to do. After a message it spins for as long as a wake-up costs, because who has an answer often asks again.
+//!
+//! Calls that wait start in the order of their priorities, with the guarantee of `priority` for the lowest.
 //!
 //! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait, of one link `CALLS_PER_LINK_MAX`
 //! and `CALLS_QUEUED_PER_LINK_MAX`; one more is answered with `busy`. A request whose granted directory has not come yet (it travels over the socket, the
 //! request over shared memory) waits aside.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -16,17 +19,20 @@ use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::doorbell::Bell;
 use ipc::header::{GrantId, LaneId};
-use ipc::lane::SendError;
-use ipc::link::{CallError, Incoming, LinkReceiver, Request, RequestId};
+use ipc::lane::{ReceiveError, SendError};
+use ipc::link::{Incoming, LinkReceiver, Request, RequestId, View};
 use tracing::{debug, info, warn};
 
 use super::calls::{Answering, Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
+use super::immediate;
+use super::wakefulness::Wakefulness;
 use crate::limits::{
     CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX, CALLS_QUEUED_PER_LINK_MAX,
     GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX, REQUESTS_PER_TURN_MAX,
 };
+use crate::priority::{Fair, Priority};
 
 /// Why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +50,15 @@ pub(super) struct Server {
     notices: Receiver<Notice>,
     links: BTreeMap<LaneId, Served>,
     running: BTreeMap<(LaneId, RequestId), Cancellation>,
-    queued: VecDeque<Call>,
+    /// The agent's own word, asked once.
+    tools: BTreeSet<String>,
+    queued: Fair<Call>,
     /// Calls whose directory has not come, until when it must have.
     ungranted: Vec<(Call, Instant)>,
     topics: Topics,
     reporter: Reporter,
     draining: bool,
+    wakefulness: Wakefulness,
 }
 
 struct Served {
@@ -62,17 +71,20 @@ impl Server {
         let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
         let (tell, notices) = sync_channel(NOTICES_MAX);
         let counters = Counters::default();
+        let tools = agent.manifest().tools.into_iter().collect();
         Ok(Self {
             client,
             shared: Arc::new(Shared { agent, counters, notices: tell, bell }),
             notices,
             links: BTreeMap::new(),
             running: BTreeMap::new(),
-            queued: VecDeque::new(),
+            tools,
+            queued: Fair::new(CALLS_QUEUED_MAX),
             ungranted: Vec::new(),
             topics: Topics::default(),
             reporter: Reporter::default(),
             draining: false,
+            wakefulness: Wakefulness::default(),
         })
     }
 
@@ -91,28 +103,48 @@ impl Server {
         }
     }
 
-    /// Everything that is there to do, then sleep until there is more. True when all is done for
-    /// good.
+    /// Everything that is there to do; where there is nothing, spins once, or sleeps until there is something. True when all is
+    /// done for good.
     fn turn(&mut self) -> Result<bool, ClientError> {
-        self.take_events()?;
-        self.take_notices()?;
-        let more = self.take_messages()?;
-        self.take_grants()?;
-        self.start_calls()?;
-        self.report()?;
+        let taken = self.take_messages()?;
+        if self.wakefulness.must_look(taken) {
+            self.look_around()?;
+        }
+        if taken > 0 {
+            return Ok(false);
+        }
+        if self.wakefulness.spins(Instant::now) {
+            std::hint::spin_loop();
+            return Ok(false);
+        }
+        self.look_around()?;
         let idle = self.running.is_empty() && self.queued.is_empty() && self.ungranted.is_empty();
-        if self.draining && idle && !more {
+        let has_news = self.links.values_mut().any(|served| served.receiver.raw().has_message());
+        if self.draining && idle && !has_news {
             return Ok(true);
         }
-        if !more {
-            let grants = self.ungranted.iter().map(|(_, until)| *until);
-            let deadline = grants.chain(self.reporter.next(&self.shared.counters)).min();
-            let lanes = self.links.values_mut();
-            let lanes = lanes.map(|served| served.receiver.raw() as &mut dyn ReceivingHalf);
-            let mut lanes: Vec<_> = lanes.collect();
-            self.client.wait(&mut lanes, deadline)?;
+        if !has_news {
+            self.sleep()?;
         }
         Ok(false)
+    }
+
+    /// What came on other ways than the lanes, and what follows from it.
+    fn look_around(&mut self) -> Result<(), ClientError> {
+        self.take_events()?;
+        self.take_notices()?;
+        self.take_grants()?;
+        self.start_calls()?;
+        self.report()
+    }
+
+    fn sleep(&mut self) -> Result<(), ClientError> {
+        let grants = self.ungranted.iter().map(|(_, until)| *until);
+        let deadline = grants.chain(self.reporter.next(&self.shared.counters)).min();
+        let lanes = self.links.values_mut();
+        let lanes = lanes.map(|served| served.receiver.raw() as &mut dyn ReceivingHalf);
+        self.client.wait(&mut lanes.collect::<Vec<_>>(), deadline)?;
+        Ok(())
     }
 
     /// Tells the daemon what was counted, when that is due.
@@ -177,46 +209,64 @@ impl Server {
         Ok(())
     }
 
-    /// What came over the links, a bounded number from each. True where there may be more.
-    fn take_messages(&mut self) -> Result<bool, ClientError> {
-        let mut more = false;
-        let lanes: Vec<LaneId> = self.links.keys().copied().collect();
-        for lane in lanes {
-            let mut taken = 0;
-            while let Some(served) = self.links.get_mut(&lane) {
-                if taken == REQUESTS_PER_TURN_MAX {
-                    more = true;
+    /// What came over the links, a bounded number from each; how much it was. What can be is answered, calls are started for the
+    /// rest.
+    fn take_messages(&mut self) -> Result<u32, ClientError> {
+        let ready = |served: &mut Served| served.receiver.raw().has_message();
+        let lanes =
+            self.links.iter_mut().filter_map(|(lane, served)| ready(served).then_some(*lane));
+        // Allocates only when something is there.
+        let lanes: Vec<LaneId> = lanes.collect();
+        let mut taken = 0;
+        for lane in &lanes {
+            for _ in 0..REQUESTS_PER_TURN_MAX {
+                if !self.take_message(*lane)? {
                     break;
                 }
                 taken += 1;
-                let link = Arc::clone(&served.link);
-                match served.receiver.try_receive() {
-                    Ok(None) => break,
-                    Ok(Some(message)) => self.received(&link, message)?,
-                    Err(CallError::Ended { .. }) => self.forget(lane),
-                    Err(error) => {
-                        warn!(%error, lane = lane.0, "a link is given up");
-                        self.client.decline(lane, &error.to_string())?;
-                        self.forget(lane);
-                    }
-                }
             }
         }
-        Ok(more)
+        if taken > 0 && !self.queued.is_empty() {
+            self.start_calls()?;
+        }
+        Ok(taken)
     }
 
-    fn received(&mut self, link: &Arc<Answering>, message: Incoming) -> Result<(), ClientError> {
+    /// One message of one link, if it is there.
+    fn take_message(&mut self, lane: LaneId) -> Result<bool, ClientError> {
+        let Some(served) = self.links.get_mut(&lane) else { return Ok(false) };
+        let message = match served.receiver.try_view() {
+            Ok(None) => return Ok(false),
+            Ok(Some(View::Request(request)))
+                if !self.draining
+                    && immediate::try_answer(&self.shared, &served.link, &request) =>
+            {
+                return Ok(true);
+            }
+            Ok(Some(view)) => view.to_incoming(),
+            Err(ReceiveError::Ended(_)) => {
+                self.forget(lane);
+                return Ok(false);
+            }
+            Err(error) => {
+                warn!(%error, lane = lane.0, "a link is given up");
+                self.client.decline(lane, &error.to_string())?;
+                self.forget(lane);
+                return Ok(false);
+            }
+        };
+        let link = Arc::clone(&served.link);
         match message {
-            Incoming::Request(request) => self.requested(link, request)?,
-            Incoming::Cancelled { request } => self.cancelled(link, request),
+            Incoming::Request(request) => self.requested(&link, request)?,
+            Incoming::Cancelled { request } => self.cancelled(&link, request),
             other => debug!(?other, "a message that a hosted agent has no use for"),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn requested(&mut self, link: &Arc<Answering>, request: Request) -> Result<(), ClientError> {
         let tool = &request.tool;
-        let refusal = if !self.shared.agent.manifest().tools.contains(tool) {
+        let refusal = if !self.tools.contains(tool) {
             Some(tool_error("no-such-tool", format!("there is no tool `{tool}`"), false))
         } else if self.draining {
             Some(tool_error("draining", "the daemon is stopping".to_owned(), true))
@@ -232,11 +282,24 @@ impl Server {
         let cancellation = Cancellation::until(request.deadline);
         let call = Call { request, directory: None, link, cancellation };
         if call.request.grants.is_empty() {
-            self.queued.push_back(call);
+            self.enqueue(call)
         } else {
             self.ungranted.push((call, Instant::now() + GRANT_PATIENCE));
+            Ok(())
         }
-        Ok(())
+    }
+
+    /// Lets a call wait for its turn.
+    fn enqueue(&mut self, call: Call) -> Result<(), ClientError> {
+        let priority = Priority::nearest(call.request.priority);
+        match self.queued.try_push(priority, call) {
+            Ok(()) => Ok(()),
+            Err(call) => {
+                let text = format!("{CALLS_QUEUED_MAX} requests are waiting already");
+                let refusal = tool_error("busy", text, true);
+                self.refuse(&call.link, call.request.id, &refusal)
+            }
+        }
     }
 
     /// Why a request with so much payload cannot wait its turn, if it cannot.
@@ -308,7 +371,7 @@ impl Server {
             match self.client.take_grant(lane, grant, now) {
                 Ok(directory) => {
                     call.directory = Some(directory);
-                    self.queued.push_back(call);
+                    self.enqueue(call)?;
                 }
                 Err(ClientError::NoGrant { .. }) if now < until => {
                     self.ungranted.push((call, until));
@@ -343,12 +406,12 @@ impl Server {
         Ok(())
     }
 
-    /// The first call that waits and whose link has a place; the others keep their order.
+    /// The call whose turn it is among those whose link has a place.
     fn next_call(&mut self) -> Option<Call> {
-        let place = self.queued.iter().position(|call| {
-            self.running.range(of_link(call.link.lane)).count() < CALLS_PER_LINK_MAX
-        })?;
-        self.queued.remove(place)
+        let running = &self.running;
+        let has_place =
+            |call: &Call| running.range(of_link(call.link.lane)).count() < CALLS_PER_LINK_MAX;
+        self.queued.pop_where(has_place).map(|(_, call)| call)
     }
 
     fn take_notices(&mut self) -> Result<(), ClientError> {

@@ -11,9 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use hw::affinity;
-use hw::root::Root;
 use ipc::batch::{Borrower, Draft, Frozen, Pool};
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
@@ -23,7 +22,9 @@ use ipc::socket::Connection;
 use ipc::wait::Spin;
 use serde_json::{Value, json};
 
-use crate::bench::median;
+use super::super::figures::{Figure, at};
+use super::super::median;
+use super::{Context, Part};
 
 const KIB: usize = 1_024;
 const MIB: usize = 1_024 * KIB;
@@ -33,10 +34,15 @@ const POOL_BYTES: usize = 1_024 * MIB;
 const LENT_BYTES: [usize; 2] = [KIB, POOL_BYTES];
 /// What is frozen, in turn.
 const FROZEN_BYTES: [usize; 2] = [MIB, 64 * MIB];
-/// Loans of each size; the first ones are not counted.
-const LOANS: usize = 20_000;
-/// Frozen payloads of each size; the first ones are not counted.
-const FREEZES: usize = 60;
+/// Loans of each size in one round; the first ones are not counted.
+const LOANS: usize = 4_000;
+/// Frozen payloads of each size in one round; the first ones are not counted.
+const FREEZES: usize = 20;
+/// What has to be available: the pool, one frozen payload with its draft, and room for everybody else.
+const AVAILABLE_BYTES_MIN: u64 = 2 * POOL_BYTES as u64;
+/// What the report has of this part.
+pub(super) const FIELDS: &[&str] =
+    &["batch.lent_1kib_ns", "batch.lent_1gib_ns", "batch.frozen_ns_per_mib"];
 /// One in so many is warming up.
 const WARM_UP_SHARE: usize = 10;
 /// Ends a measurement whose other side has failed.
@@ -51,21 +57,43 @@ struct Arrivals {
     has_failed: AtomicBool,
 }
 
-/// Measures; takes memory for the pool and for one frozen payload.
-pub(crate) fn run() -> anyhow::Result<Value> {
-    let allowed: Vec<usize> = affinity::allowed(&Root::machine()).iter().collect();
-    let cpus = (allowed.len() > 1).then(|| [allowed[0], allowed[allowed.len() - 1]]);
-    let [small, large] = lent(cpus)?;
-    let [one, many] = frozen(cpus)?;
-    let mib = (FROZEN_BYTES[1] / MIB) as f64;
-    Ok(json!({
-        "cpus": cpus,
-        "sides": "two threads, each with mappings of its own",
-        "lent_1kib_ns": small,
-        "lent_1gib_ns": large,
-        "frozen_1mib_ns": one,
-        "frozen_ns_per_mib": many.map(|ns| ns / mib),
-    }))
+/// The part. The memory is taken for each round anew and is free in between.
+pub(super) struct Batch {
+    cpus: Option<[usize; 2]>,
+}
+
+impl Batch {
+    pub(super) fn start(context: &Context) -> anyhow::Result<Self> {
+        let memory = std::fs::read_to_string("/proc/meminfo")?;
+        let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib: u64 = available
+            .and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
+            .context("the machine does not say how much memory is available")?;
+        ensure!(
+            kib * KIB as u64 >= AVAILABLE_BYTES_MIN,
+            "needs 2 GiB of memory, {kib} KiB are there"
+        );
+        Ok(Self { cpus: context.cpus.map(|(first, second)| [first, second]) })
+    }
+}
+
+impl Part for Batch {
+    fn round(&mut self, _messages: u64) -> anyhow::Result<Vec<Figure>> {
+        let [small, large] = lent(self.cpus)?;
+        let [one, many] = frozen(self.cpus)?;
+        let mib = (FROZEN_BYTES[1] / MIB) as f64;
+        let figures = [
+            ("batch.lent_1kib_ns", small),
+            ("batch.lent_1gib_ns", large),
+            ("batch.frozen_1mib_ns", one),
+            ("batch.frozen_ns_per_mib", many.map(|ns| ns / mib)),
+        ];
+        Ok(figures.into_iter().filter_map(|(path, ns)| Some((path.to_owned(), ns?))).collect())
+    }
+
+    fn describe(&self, report: &mut Value) {
+        at(report, "batch")["sides"] = json!("two threads, each with mappings of its own");
+    }
 }
 
 impl Arrivals {
@@ -198,7 +226,7 @@ fn frozen(cpus: Option<[usize; 2]>) -> anyhow::Result<[Option<f64>; 2]> {
     };
     let take = || {
         for _ in 0..2 * FREEZES {
-            let [descriptor] = super::exactly(there.receive()?.descriptors)?;
+            let [descriptor] = super::pair::exactly(there.receive()?.descriptors)?;
             let frozen = Frozen::open(descriptor, FROZEN_BYTES[1])?;
             let arrived_ns = arrivals.now_ns();
             drop(frozen);

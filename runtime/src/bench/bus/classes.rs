@@ -1,18 +1,12 @@
-//! `bolide bench classes`: HIGH and NORMAL between two processes, each beside a bare loop over the same mechanism.
+//! HIGH and NORMAL between two processes, each beside a bare loop over the same mechanism.
 //!
-//! As `bolide bench bus`: a second process of this program, both pinned, half of a round trip is one way, every measure in turn
-//! in each of several rounds, and the median round counts. Polled: both spin and never sleep. Blocked: both sleep in the
-//! kernel for each message. Not here: CRITICAL and its floor (`bus`).
+//! Half of a round trip is one way. Polled: both spin and never sleep. Blocked: both sleep in the
+//! kernel for each message. Not here: the two processes (`pair`), CRITICAL and its floor (`latency`).
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use hdrhistogram::Histogram;
-use hw::affinity;
-use hw::root::Root;
 use ipc::class::high::{self, Mailbox};
 use ipc::class::{Class, ReceivingHalf, SendingHalf, normal};
 use ipc::floor::FloorLine;
@@ -25,56 +19,32 @@ use ipc::uring::{Inbox, Outbox, RingNumber};
 use ipc::wait::Spin;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-use super::{PeerProcess, Percentiles, Watch, exactly};
-use crate::bench::median;
+use super::super::figures::{Figure, at};
+use super::pair::{Percentiles, exactly, times};
 
-/// `bolide bench classes`
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Arguments {
-    /// Messages in each round of each polled measurement; a tenth of them where both sleep
-    #[arg(long, default_value_t = 50_000)]
-    messages: u64,
-    /// Rounds; the median one counts
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `bolide bench class-peer`, the second process: answers on the socket that is its standard input.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Peer {
-    messages: u64,
-    rounds: usize,
-    cpu: Option<usize>,
-}
-
-const DONE: &[u8] = b"done";
 const YES: &[u8] = b"yes";
 /// Before the reason of a side that cannot have the class.
 const NO: &[u8] = b"no ";
 const PAYLOAD_BYTES: usize = 48;
 /// Of the bare loop over the socket: as many as a packet of NORMAL with this payload.
 const PACKET_BYTES: usize = 64;
-/// Messages of each measure before the first round that are not counted.
-const WARM_UP_MESSAGES: u64 = 5_000;
-/// A message for which both sleep takes at least ten times as long.
-const BLOCKED_DIVISOR: u64 = 10;
+/// A message through the kernel takes five times as long as one that does not enter it.
+const KERNEL_DIVISOR: u64 = 5;
+/// A message for which both sleep takes at least ten times as long again.
+const BLOCKED_DIVISOR: u64 = 50;
 
 /// What is measured: a class or the bare loop over its mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Measure {
+pub(super) struct Measure {
     class: Class,
     is_bare: bool,
     is_blocked: bool,
 }
 
 /// In this order in every round, each beside its limit.
-const MEASURES: [Measure; 8] = {
+pub(super) const MEASURES: [Measure; 8] = {
     const fn measure(class: Class, is_bare: bool, is_blocked: bool) -> Measure {
         Measure { class, is_bare, is_blocked }
     }
@@ -91,7 +61,7 @@ const MEASURES: [Measure; 8] = {
 };
 
 /// One side's ends of everything.
-struct Ends {
+pub(super) struct Ends {
     bare: OwnedFd,
     normal: (normal::Sender, normal::Receiver),
     /// Or why this machine has none.
@@ -107,81 +77,26 @@ struct High {
     receiver: high::Receiver,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
-    let allowed: Vec<usize> = affinity::allowed(&Root::machine()).iter().collect();
-    let cpus = (allowed.len() > 1).then(|| (allowed[0], allowed[allowed.len() - 1]));
-    let (ours, theirs) = Connection::pair()?;
-    let second = theirs.as_fd().try_clone_to_owned()?;
-    let mut peer = start_peer(arguments, second, cpus.map(|cpus| cpus.1))?;
-    // Ours must go, or the end of the second process would not be seen.
-    drop(theirs);
-    let watch = Watch::start(&ours)?;
-    let control = ControlWriter::create()?;
-    let pid = i32::try_from(peer.0.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    let mut ends = Ends::offer(&ours, &control, process.as_fd())?;
-    pin(cpus.map(|cpus| cpus.0))?;
-    let mut rounds: Vec<Vec<Percentiles>> = vec![Vec::new(); MEASURES.len()];
-    for round in 0..=arguments.rounds.max(1) {
-        for (measure, rounds) in MEASURES.iter().zip(&mut rounds) {
-            let found = ends.ask(*measure, messages(*measure, round, arguments.messages))?;
-            if round > 0 {
-                rounds.extend(found);
-            }
+impl Measure {
+    /// How many of them take about as long as `messages` that do not enter the kernel.
+    pub(super) fn messages(self, messages: u64) -> u64 {
+        messages.div_ceil(if self.is_blocked { BLOCKED_DIVISOR } else { KERNEL_DIVISOR })
+    }
+
+    /// Adds what it found; of a bare loop the median.
+    pub(super) fn write(self, percentiles: &Percentiles, found: &mut Vec<Figure>) {
+        let blocked = if self.is_blocked { ".blocked" } else { "" };
+        let path = format!("classes.{}{blocked}", self.class.name());
+        if self.is_bare {
+            found.push((format!("{path}.limit_p50_ns"), percentiles.p50));
+        } else {
+            percentiles.write(&path, found);
         }
     }
-    watch.expect_the_end();
-    ours.send(DONE, &[])?;
-    let status = peer.0.wait()?;
-    ensure!(status.success(), "the second process failed: {status}");
-    Ok(report(&rounds, &ends, cpus, arguments))
-}
-
-fn start_peer(
-    arguments: &Arguments,
-    socket: OwnedFd,
-    cpu: Option<usize>,
-) -> anyhow::Result<PeerProcess> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bench", "class-peer"]);
-    command.args([arguments.messages.to_string(), arguments.rounds.max(1).to_string()]);
-    command.args(cpu.map(|cpu| cpu.to_string()));
-    let child = command.stdin(Stdio::from(socket)).spawn();
-    Ok(PeerProcess(child.context("cannot start the second process")?))
-}
-
-/// The second process.
-pub(crate) fn answer(peer: &Peer) -> anyhow::Result<()> {
-    let socket = Connection::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let watch = Watch::start(&socket)?;
-    // The pair of sockets was made by the first process.
-    let process = socket.peer_process()?;
-    let mut ends = Ends::take(&socket, process.as_fd())?;
-    pin(peer.cpu)?;
-    for round in 0..=peer.rounds {
-        for measure in MEASURES {
-            ends.answer(measure, messages(measure, round, peer.messages))?;
-        }
-    }
-    ensure!(socket.receive()?.bytes == DONE, "the first process did not say that it is done");
-    watch.expect_the_end();
-    Ok(())
-}
-
-fn pin(cpu: Option<usize>) -> anyhow::Result<()> {
-    if let Some(cpu) = cpu {
-        ensure!(affinity::pin_polling_thread(cpu), "cannot pin to CPU {cpu}");
-    }
-    Ok(())
-}
-
-fn messages(measure: Measure, round: usize, messages: u64) -> u64 {
-    let messages = if round == 0 { WARM_UP_MESSAGES } else { messages };
-    if measure.is_blocked { messages.div_ceil(BLOCKED_DIVISOR) } else { messages }
 }
 
 impl Ends {
-    fn offer(
+    pub(super) fn offer(
         socket: &Connection,
         control: &ControlWriter,
         process: BorrowedFd<'_>,
@@ -197,7 +112,7 @@ impl Ends {
     }
 
     /// The other side of [`Ends::offer`].
-    fn take(socket: &Connection, process: BorrowedFd<'_>) -> anyhow::Result<Self> {
+    pub(super) fn take(socket: &Connection, process: BorrowedFd<'_>) -> anyhow::Result<Self> {
         let taken: [OwnedFd; 5] = exactly(socket.receive()?.descriptors)?;
         let [bare, normal, other, own, page] = taken;
         let lines = (FloorLine::open(own)?, FloorLine::open(other)?);
@@ -206,22 +121,25 @@ impl Ends {
     }
 
     /// Sends messages and waits for the answer of each; one way is half of the time. Nothing where there is no such class.
-    fn ask(&mut self, measure: Measure, messages: u64) -> anyhow::Result<Option<Percentiles>> {
+    pub(super) fn ask(
+        &mut self,
+        measure: Measure,
+        messages: u64,
+    ) -> anyhow::Result<Option<Percentiles>> {
         if !self.prepare(measure) {
             return Ok(None);
         }
-        let mut times = Histogram::<u64>::new_with_bounds(1, 1_000_000_000, 3)?;
+        let mut times = times()?;
         for number in 0..messages {
             let began = Instant::now();
             self.send(measure, number as u8)?;
             ensure!(self.receive(measure)? == number as u8, "message {number} came back changed");
             times.saturating_record(began.elapsed().as_nanos() as u64);
         }
-        let one_way = |quantile| times.value_at_quantile(quantile) as f64 / 2.0;
-        Ok(Some(Percentiles { p50: one_way(0.5), p99: one_way(0.99), p999: one_way(0.999) }))
+        Ok(Some(Percentiles::one_way(&times)))
     }
 
-    fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
+    pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         if self.prepare(measure) {
             for _ in 0..messages {
                 let byte = self.receive(measure)?;
@@ -229,6 +147,11 @@ impl Ends {
             }
         }
         Ok(())
+    }
+
+    /// Why this machine has no HIGH, where it has none.
+    pub(super) fn why_no_high(&self) -> Option<String> {
+        self.high.as_ref().err().cloned()
     }
 
     /// Whether there is such a class; its halves wait as the measure says.
@@ -367,79 +290,13 @@ fn alike(payload: &[u8]) -> anyhow::Result<u8> {
     Ok(first)
 }
 
-fn report(
-    rounds: &[Vec<Percentiles>],
-    ends: &Ends,
-    cpus: Option<(usize, usize)>,
-    arguments: &Arguments,
-) -> Value {
-    let of = |class, is_bare, is_blocked, value: fn(&Percentiles) -> f64| {
-        let measure = Measure { class, is_bare, is_blocked };
-        let index = MEASURES.iter().position(|known| *known == measure)?;
-        median(rounds[index].iter().map(value).collect())
-    };
-    let figures = |class, mechanism: &str| {
-        json!({
-            "p50_ns": of(class, false, false, |p| p.p50),
-            "p99_ns": of(class, false, false, |p| p.p99),
-            "p999_ns": of(class, false, false, |p| p.p999),
-            "mechanism": mechanism,
-            "limit_p50_ns": of(class, true, false, |p| p.p50),
-            "blocked": {
-                "p50_ns": of(class, false, true, |p| p.p50),
-                "p99_ns": of(class, false, true, |p| p.p99),
-                "p999_ns": of(class, false, true, |p| p.p999),
-                "limit_p50_ns": of(class, true, true, |p| p.p50),
-            },
-        })
-    };
-    let high = match &ends.high {
-        Ok(_) => figures(Class::High, "io_uring message between rings, stamped slots"),
-        Err(why) => json!({"p50_ns": null, "why": why, "next_down": Class::Normal.name()}),
-    };
-    json!({
-        "schema": "bolide.bench.classes/1",
-        "cpus": cpus.map(|(first, second)| [first, second]),
-        "messages": arguments.messages,
-        "rounds": arguments.rounds.max(1),
-        "payload_bytes": PAYLOAD_BYTES,
-        "classes": {
-            "high": high,
-            "normal": figures(Class::Normal, "SOCK_SEQPACKET pair of sockets"),
-        },
-    })
-}
-
-/// The report for people.
-pub(crate) fn text(report: &Value) -> String {
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let mut text = format!(
-        "one way between two processes, {} B, median of {} rounds, CPUs {}\n{:<16} {:>8} {:>8} {:>8} {:>10} {:>8}\n",
-        report["payload_bytes"],
-        report["rounds"],
-        report["cpus"],
-        "",
-        "p50 ns",
-        "p99 ns",
-        "p99.9",
-        "bare p50",
-        "x bare"
-    );
-    for class in [Class::High, Class::Normal] {
-        let polled = &report["classes"][class.name()];
-        if let Some(why) = polled["why"].as_str() {
-            text += &format!("{class:<16} not here: {why}\n");
-            continue;
-        }
-        for (name, figures) in [("polled", polled), ("blocked", &polled["blocked"])] {
-            let (p50, limit) = (number(&figures["p50_ns"]), number(&figures["limit_p50_ns"]));
-            let (p99, p999) = (number(&figures["p99_ns"]), number(&figures["p999_ns"]));
-            let name = format!("{class} {name}");
-            text += &format!(
-                "{name:<16} {p50:>8.0} {p99:>8.0} {p999:>8.0} {limit:>10.0} {:>8.2}\n",
-                p50 / limit
-            );
-        }
+/// Names the mechanisms.
+pub(super) fn describe(report: &mut Value) {
+    let mechanisms = [
+        (Class::High, "io_uring message between rings, stamped slots"),
+        (Class::Normal, "SOCK_SEQPACKET pair of sockets"),
+    ];
+    for (class, mechanism) in mechanisms {
+        at(report, &format!("classes.{}", class.name()))["mechanism"] = json!(mechanism);
     }
-    text
 }

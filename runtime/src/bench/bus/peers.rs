@@ -14,10 +14,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value, json};
 
+use super::super::figures::Figure;
+use super::Part;
 use crate::bench::median;
 
 /// Longest time that a program may take to start its servers, or for one round.
@@ -88,31 +90,18 @@ struct Scratch(PathBuf);
 
 /// All that are there, and what they said so far.
 #[derive(Default)]
-pub(crate) struct Peers {
+pub(super) struct Peers {
     programs: Vec<Program>,
     rounds: BTreeMap<String, Vec<Value>>,
     why: BTreeMap<String, String>,
     versions: Map<String, Value>,
-}
-
-/// All rounds, with nothing of ours between them.
-pub(crate) fn run(
-    directory: &Path,
-    cpus: Option<(usize, usize)>,
-    messages: u64,
-    rounds: usize,
-) -> anyhow::Result<Value> {
-    let mut peers = Peers::start(directory, cpus);
-    peers.warm_up(messages);
-    for _ in 0..rounds {
-        peers.round(messages);
-    }
-    Ok(peers.report())
+    /// After the first round, which does not count.
+    is_warm: bool,
 }
 
 impl Peers {
-    /// Starts what is in `directory`. To be called before this thread is pinned: processes inherit that.
-    pub(crate) fn start(directory: &Path, cpus: Option<(usize, usize)>) -> Self {
+    /// Starts what is in `directory`. This thread must not be pinned: processes inherit that.
+    pub(super) fn start(directory: &Path, cpus: Option<(usize, usize)>) -> Self {
         let mut peers = Self::default();
         for asked in &ASKED {
             match Program::start(directory, asked, cpus) {
@@ -139,15 +128,9 @@ impl Peers {
         self.programs.push(program);
     }
 
-    /// One round of everything that does not count.
-    pub(crate) fn warm_up(&mut self, messages: u64) {
-        self.round(messages / 4);
-        self.rounds.clear();
-    }
-
     /// One round of everything; `messages` is the size of one of ours. Whatever of this process polls on the measured
     /// CPUs must rest meanwhile.
-    pub(crate) fn round(&mut self, messages: u64) {
+    fn ask_all(&mut self, messages: u64) {
         for program in &mut self.programs {
             for (measure, thousandths) in program.asked.measures {
                 if !program.measures.iter().any(|name| name == measure) {
@@ -168,17 +151,20 @@ impl Peers {
     }
 
     /// The median of the rounds, figure by figure: `MEASURE_FIGURE`, `null` with a reason in `why` where there is none.
-    pub(crate) fn report(&self) -> Value {
-        let mut report = Map::new();
+    fn report(&self) -> Value {
+        let (mut report, mut spread) = (Map::new(), Map::new());
         let mut why = self.why.clone();
         let names = ASKED.iter().flat_map(|asked| asked.measures.iter().map(|m| asked.name(m.0)));
         for name in names {
             let rounds = self.rounds.get(&name).filter(|_| !self.why.contains_key(&name));
             for figure in FIGURES {
                 let of = |round: &Value| round[figure].as_f64();
-                let values = rounds.into_iter().flatten().filter_map(of).collect();
-                if let Some(value) = median(values) {
+                let values: Vec<f64> = rounds.into_iter().flatten().filter_map(of).collect();
+                if let Some(value) = median(values.clone()) {
+                    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+                    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                     report.insert(format!("{name}_{figure}"), json!(value));
+                    spread.insert(format!("{name}_{figure}"), json!([least, greatest]));
                 }
             }
             if rounds.is_none() {
@@ -186,9 +172,28 @@ impl Peers {
                 why.entry(name).or_insert_with(|| "the installed program lacks it".to_owned());
             }
         }
+        report.insert("spread".to_owned(), Value::Object(spread));
         report.insert("versions".to_owned(), json!(self.versions));
         report.insert("why".to_owned(), json!(why));
         Value::Object(report)
+    }
+}
+
+/// The figures of each round stay here, because which there are is for the programs to say.
+impl Part for Peers {
+    fn round(&mut self, messages: u64) -> anyhow::Result<Vec<Figure>> {
+        if !self.is_warm {
+            self.is_warm = true;
+            self.ask_all(messages);
+            self.rounds.clear();
+            return Ok(Vec::new());
+        }
+        self.ask_all(messages);
+        Ok(Vec::new())
+    }
+
+    fn describe(&self, report: &mut Value) {
+        report["peers"] = self.report();
     }
 }
 

@@ -5,17 +5,18 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context as _, ensure};
 use hw::affinity;
 use ipc::class::SendingHalf;
 use ipc::client::{Client, Event, Offer};
 use ipc::lane::WhenFull;
 use ipc::link::Link;
 use ipc::ring::Meta;
-use serde_json::{Value, json};
 
+use super::super::deadline;
+use super::super::figures::Figure;
 use super::super::scratch::ScratchDaemon;
-use super::super::{deadline, median};
+use super::{Context, Part};
 
 /// Bytes of payload.
 const PAYLOAD_BYTES: usize = 32;
@@ -24,37 +25,44 @@ const ON_THE_WAY_MAX: u64 = 640;
 /// Messages that are sent before the lane is looked at again.
 const BATCH: u64 = 64;
 
-/// Messages per second through the exchange; the median of the rounds.
-pub(super) fn run(messages: u64, rounds: usize, cpu: Option<usize>) -> anyhow::Result<Value> {
-    let routed = [("BOLIDE_BUS_ROUTED", "bench.>")];
-    let daemon = ScratchDaemon::start(&["exchange"], &routed)?;
-    let (mut one, mut two) = (daemon.client("bench.one")?, daemon.client("bench.two")?);
-    let (mut from, mut to) = link(&mut one, &mut two)?;
-    // A thread of its own, whose pin goes with it.
-    std::thread::scope(|scope| {
-        let measured = scope.spawn(|| rate(&mut from, &mut to, messages, rounds, cpu));
-        measured.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
-    })
+/// For one message there and back between two spinning processes so many go through.
+const FACTOR: u64 = 10;
+
+/// Two agents, their link, and the daemon whose exchange it passes.
+pub(super) struct Routed {
+    from: Link,
+    to: Link,
+    cpu: Option<usize>,
+    _clients: (Client, Client),
+    // Dropped last.
+    _daemon: ScratchDaemon,
 }
 
-fn rate(
-    from: &mut Link,
-    to: &mut Link,
-    messages: u64,
-    rounds: usize,
-    cpu: Option<usize>,
-) -> anyhow::Result<Value> {
-    if let Some(cpu) = cpu {
-        ensure!(affinity::pin_polling_thread(cpu), "cannot pin to CPU {cpu}");
+impl Routed {
+    pub(super) fn start(context: &Context) -> anyhow::Result<Self> {
+        let daemon = ScratchDaemon::start(&["exchange"], &[("BOLIDE_BUS_ROUTED", "bench.>")])?;
+        let (mut one, mut two) = (daemon.client("bench.one")?, daemon.client("bench.two")?);
+        let (from, to) = link(&mut one, &mut two)?;
+        let cpu = context.cpus.map(|cpus| cpus.0);
+        Ok(Self { from, to, cpu, _clients: (one, two), _daemon: daemon })
     }
-    let mut rates = Vec::new();
-    for round in 0..=rounds {
-        let rate = pass(from, to, messages)?;
-        if round > 0 {
-            rates.push(rate);
-        }
+}
+
+impl Part for Routed {
+    fn round(&mut self, messages: u64) -> anyhow::Result<Vec<Figure>> {
+        let (from, to, cpu) = (&mut self.from, &mut self.to, self.cpu);
+        // A thread of its own, whose pin goes with it.
+        let rate = std::thread::scope(|scope| {
+            let measured = scope.spawn(move || {
+                if let Some(cpu) = cpu {
+                    ensure!(affinity::pin_polling_thread(cpu), "cannot pin to CPU {cpu}");
+                }
+                pass(from, to, messages * FACTOR)
+            });
+            measured.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+        })?;
+        Ok(vec![("throughput.routed_per_s".to_owned(), rate)])
     }
-    Ok(json!(median(rates)))
 }
 
 fn link(one: &mut Client, two: &mut Client) -> anyhow::Result<(Link, Link)> {

@@ -1,8 +1,7 @@
 //! Throughput of one lane in one direction, beside bare loops over the same memory without any check.
 //!
 //! Messages of 32 bytes. The first process writes every payload, the second reads every word of it; the second's checksum,
-//! which depends on the order too, must be the first's. What is compared takes turns within every round, and the median
-//! counts. Not here: starting the second process, and latency (`bus`).
+//! which depends on the order too, must be the first's. Not here: the two processes (`pair`), and latency (`latency`).
 
 use std::array;
 use std::hint::{black_box, spin_loop};
@@ -20,10 +19,11 @@ use ipc::socket::Connection;
 use ipc::wait::Spin;
 use serde_json::{Value, json};
 
-use super::{REGION_BYTES, exactly, median};
+use super::latency::REGION_BYTES;
+use super::pair::exactly;
 
-/// Messages in each round of each measurement: 20 ms at the highest rate, so that starting does not count.
-const MESSAGES: u64 = 4_000_000;
+/// For one message there and back so many go one way: 20 ms at the highest rate, so that starting does not count.
+const FACTOR: u64 = 20;
 /// Messages of a batch.
 const BATCH: u64 = 64;
 /// Slots of the smaller lane, the default of the bus.
@@ -37,7 +37,7 @@ const QUARTER: u64 = FLOOR_SLOTS as u64 / 4;
 
 /// What is measured, in this order in every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Measure {
+pub(super) enum Measure {
     Bare,
     Lane,
     BareBatched,
@@ -46,7 +46,7 @@ enum Measure {
     LaneSmallBatched,
 }
 
-const MEASURES: [Measure; 6] = [
+pub(super) const MEASURES: [Measure; 6] = [
     Measure::Bare,
     Measure::Lane,
     Measure::BareBatched,
@@ -110,77 +110,88 @@ impl Lanes {
         Ok(Readers { bare, slot: 0, index: 0, large, small })
     }
 
-    /// All rounds; the first one warms up and does not count.
-    pub(super) fn measure(mut self, socket: &Connection, rounds: usize) -> anyhow::Result<Value> {
-        let mut rates: Vec<Vec<f64>> = vec![Vec::new(); MEASURES.len()];
-        let expected = (0..MESSAGES).fold(0, |sum, number| add(sum, payload(number)));
-        for round in 0..=rounds {
-            for (measure, rates) in MEASURES.iter().zip(&mut rates) {
-                // The other side is ready.
-                socket.receive()?;
-                let began = Instant::now();
-                self.write(*measure)?;
-                let answer = socket.receive()?.bytes;
-                let taken = began.elapsed();
-                ensure!(answer == expected.to_le_bytes(), "{measure:?}: messages arrived changed");
-                if round > 0 {
-                    rates.push(MESSAGES as f64 / taken.as_secs_f64());
-                }
-            }
-        }
-        let mut rates = rates.into_iter().map(median);
-        let of: [Option<f64>; MEASURES.len()] = array::from_fn(|_| rates.next().flatten());
-        Ok(json!({
-            "slots": FLOOR_SLOTS,
-            "message_bytes": WORDS * 8,
-            "messages": MESSAGES,
-            "batch": BATCH,
-            "bare_per_s": of[Measure::Bare as usize],
-            "bare_batched_per_s": of[Measure::BareBatched as usize],
-            "lane_per_s": of[Measure::Lane as usize],
-            "lane_batched_per_s": of[Measure::LaneBatched as usize],
-            "lane_1024_per_s": of[Measure::LaneSmall as usize],
-            "lane_1024_batched_per_s": of[Measure::LaneSmallBatched as usize],
-        }))
+    /// Messages per second of one measurement.
+    pub(super) fn rate(
+        &mut self,
+        socket: &Connection,
+        measure: Measure,
+        messages: u64,
+    ) -> anyhow::Result<f64> {
+        let expected = (0..messages).fold(0, |sum, number| add(sum, payload(number)));
+        // The other side is ready.
+        socket.receive()?;
+        let began = Instant::now();
+        self.write(measure, messages)?;
+        let answer = socket.receive()?.bytes;
+        let taken = began.elapsed();
+        ensure!(answer == expected.to_le_bytes(), "{measure:?}: messages arrived changed");
+        Ok(messages as f64 / taken.as_secs_f64())
     }
 
-    fn write(&mut self, measure: Measure) -> anyhow::Result<()> {
+    fn write(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         match measure {
-            Measure::Bare => write_bare(&self.bare, &mut self.slot),
-            Measure::BareBatched => write_bare_batched(&self.bare, &mut self.index),
-            Measure::Lane => write_lane(&mut self.large)?,
-            Measure::LaneBatched => write_lane_batched(&mut self.large)?,
-            Measure::LaneSmall => write_lane(&mut self.small)?,
-            Measure::LaneSmallBatched => write_lane_batched(&mut self.small)?,
+            Measure::Bare => write_bare(&self.bare, &mut self.slot, messages),
+            Measure::BareBatched => write_bare_batched(&self.bare, &mut self.index, messages),
+            Measure::Lane => write_lane(&mut self.large, messages)?,
+            Measure::LaneBatched => write_lane_batched(&mut self.large, messages)?,
+            Measure::LaneSmall => write_lane(&mut self.small, messages)?,
+            Measure::LaneSmallBatched => write_lane_batched(&mut self.small, messages)?,
         }
         Ok(())
     }
 }
 
 impl Readers {
-    /// The other side of [`Lanes::measure`].
-    pub(super) fn answer(mut self, socket: &Connection, rounds: usize) -> anyhow::Result<()> {
-        for _ in 0..=rounds {
-            for measure in MEASURES {
-                if measure == Measure::Bare || measure == Measure::BareBatched {
-                    // Each of the two rings goes on where it stopped; the writer of either waits for `ready`.
-                    let reached = if measure == Measure::Bare { self.slot } else { self.index };
-                    self.bare.memory().head.0.store(reached, Ordering::Release);
-                }
-                socket.send(b"ready", &[])?;
-                let sum = match measure {
-                    Measure::Bare => read_bare(&self.bare, &mut self.slot),
-                    Measure::BareBatched => read_bare_batched(&self.bare, &mut self.index),
-                    Measure::Lane => read_lane(&mut self.large)?,
-                    Measure::LaneBatched => read_lane_batched(&mut self.large)?,
-                    Measure::LaneSmall => read_lane(&mut self.small)?,
-                    Measure::LaneSmallBatched => read_lane_batched(&mut self.small)?,
-                };
-                socket.send(&sum.to_le_bytes(), &[])?;
-            }
+    /// The other side of [`Lanes::rate`].
+    pub(super) fn answer(
+        &mut self,
+        socket: &Connection,
+        measure: Measure,
+        messages: u64,
+    ) -> anyhow::Result<()> {
+        if measure == Measure::Bare || measure == Measure::BareBatched {
+            // Each of the two rings goes on where it stopped; the writer of either waits for `ready`.
+            let reached = if measure == Measure::Bare { self.slot } else { self.index };
+            self.bare.memory().head.0.store(reached, Ordering::Release);
         }
+        socket.send(b"ready", &[])?;
+        let sum = match measure {
+            Measure::Bare => read_bare(&self.bare, &mut self.slot, messages),
+            Measure::BareBatched => read_bare_batched(&self.bare, &mut self.index, messages),
+            Measure::Lane => read_lane(&mut self.large, messages)?,
+            Measure::LaneBatched => read_lane_batched(&mut self.large, messages)?,
+            Measure::LaneSmall => read_lane(&mut self.small, messages)?,
+            Measure::LaneSmallBatched => read_lane_batched(&mut self.small, messages)?,
+        };
+        socket.send(&sum.to_le_bytes(), &[])?;
         Ok(())
     }
+}
+
+impl Measure {
+    /// Its place in the report.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Bare => "throughput.bare_per_s",
+            Self::BareBatched => "throughput.bare_batched_per_s",
+            Self::Lane => "throughput.lane_per_s",
+            Self::LaneBatched => "throughput.lane_batched_per_s",
+            Self::LaneSmall => "throughput.lane_1024_per_s",
+            Self::LaneSmallBatched => "throughput.lane_1024_batched_per_s",
+        }
+    }
+}
+
+/// How many messages go one way for `messages` there and back.
+pub(super) fn messages(messages: u64) -> u64 {
+    messages * FACTOR
+}
+
+/// What the figures are of.
+pub(super) fn describe(throughput: &mut Value) {
+    throughput["slots"] = json!(FLOOR_SLOTS);
+    throughput["message_bytes"] = json!(WORDS * 8);
+    throughput["batch"] = json!(BATCH);
 }
 
 fn sender(slots: usize) -> anyhow::Result<Sender> {
@@ -217,10 +228,10 @@ fn from_bytes(bytes: &[u8]) -> [u64; WORDS] {
     }
 }
 
-fn write_bare(ring: &FloorRing, position: &mut u64) {
+fn write_bare(ring: &FloorRing, position: &mut u64, messages: u64) {
     let memory = ring.memory();
     let (start, mut limit) = (*position, *position + FLOOR_SLOTS as u64);
-    for number in 0..MESSAGES {
+    for number in 0..messages {
         let at = start + number;
         while at >= limit {
             spin_loop();
@@ -232,13 +243,13 @@ fn write_bare(ring: &FloorRing, position: &mut u64) {
         }
         slot.stamp.store(at + 1, Ordering::Release);
     }
-    *position += MESSAGES;
+    *position += messages;
 }
 
-fn read_bare(ring: &FloorRing, position: &mut u64) -> u64 {
+fn read_bare(ring: &FloorRing, position: &mut u64, messages: u64) -> u64 {
     let memory = ring.memory();
     let mut sum = 0;
-    for at in *position..*position + MESSAGES {
+    for at in *position..*position + messages {
         let slot = &memory.slots[(at & MASK) as usize];
         while slot.stamp.load(Ordering::Acquire) != at + 1 {
             spin_loop();
@@ -248,16 +259,16 @@ fn read_bare(ring: &FloorRing, position: &mut u64) -> u64 {
             memory.head.0.store(at + 1, Ordering::Release);
         }
     }
-    *position += MESSAGES;
+    *position += messages;
     sum
 }
 
-fn write_bare_batched(ring: &FloorRing, position: &mut u64) {
+fn write_bare_batched(ring: &FloorRing, position: &mut u64, messages: u64) {
     let memory = ring.memory();
     let (start, mut limit) = (*position, *position + FLOOR_SLOTS as u64);
     let mut number = 0;
-    while number < MESSAGES {
-        let end = MESSAGES.min(number + BATCH);
+    while number < messages {
+        let end = messages.min(number + BATCH);
         while start + end > limit {
             spin_loop();
             limit = memory.head.0.load(Ordering::Acquire) + FLOOR_SLOTS as u64;
@@ -271,12 +282,12 @@ fn write_bare_batched(ring: &FloorRing, position: &mut u64) {
         number = end;
         memory.tail.0.store(start + number, Ordering::Release);
     }
-    *position += MESSAGES;
+    *position += messages;
 }
 
-fn read_bare_batched(ring: &FloorRing, position: &mut u64) -> u64 {
+fn read_bare_batched(ring: &FloorRing, position: &mut u64, messages: u64) -> u64 {
     let memory = ring.memory();
-    let (mut sum, end) = (0, *position + MESSAGES);
+    let (mut sum, end) = (0, *position + messages);
     while *position < end {
         let tail = memory.tail.0.load(Ordering::Acquire);
         if tail == *position {
@@ -293,27 +304,27 @@ fn read_bare_batched(ring: &FloorRing, position: &mut u64) -> u64 {
     sum
 }
 
-fn write_lane(lane: &mut Sender) -> anyhow::Result<()> {
+fn write_lane(lane: &mut Sender, messages: u64) -> anyhow::Result<()> {
     let when = WhenFull::WaitUntil(Instant::now() + PATIENCE);
-    for number in 0..MESSAGES {
+    for number in 0..messages {
         lane.send(Meta::default(), &to_bytes(payload(number)), when)?;
     }
     Ok(())
 }
 
-fn read_lane(lane: &mut Receiver) -> anyhow::Result<u64> {
+fn read_lane(lane: &mut Receiver, messages: u64) -> anyhow::Result<u64> {
     let mut sum = 0;
-    for _ in 0..MESSAGES {
+    for _ in 0..messages {
         sum = add(sum, from_bytes(lane.receive(None)?.payload));
     }
     Ok(black_box(sum))
 }
 
-fn write_lane_batched(lane: &mut Sender) -> anyhow::Result<()> {
+fn write_lane_batched(lane: &mut Sender, messages: u64) -> anyhow::Result<()> {
     let when = WhenFull::WaitUntil(Instant::now() + PATIENCE);
     let mut number = 0;
-    while number < MESSAGES {
-        let end = MESSAGES.min(number + BATCH);
+    while number < messages {
+        let end = messages.min(number + BATCH);
         for number in number..end {
             lane.push(Meta::default(), &to_bytes(payload(number)), when)?;
         }
@@ -323,8 +334,8 @@ fn write_lane_batched(lane: &mut Sender) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_lane_batched(lane: &mut Receiver) -> anyhow::Result<u64> {
-    let (mut sum, mut left) = (0, MESSAGES);
+fn read_lane_batched(lane: &mut Receiver, messages: u64) -> anyhow::Result<u64> {
+    let (mut sum, mut left) = (0, messages);
     while left > 0 {
         let max = left.min(BATCH) as usize;
         let count = lane.receive_batch(max, |message| {
@@ -336,23 +347,4 @@ fn read_lane_batched(lane: &mut Receiver) -> anyhow::Result<u64> {
         left -= count as u64;
     }
     Ok(sum)
-}
-
-/// The report for people.
-pub(super) fn text(report: &Value) -> String {
-    let rate = |name: &str| report[name].as_f64().unwrap_or(f64::NAN) / 1e6;
-    let mut text = format!(
-        "\none way, {} B, {} slots, batches of {}\n{:<20} {:>8} {:>8} {:>8}\n",
-        report["message_bytes"], report["slots"], report["batch"], "", "M/s", "bare M/s", "x bare"
-    );
-    for (name, lane, bare) in [
-        ("message by message", "lane_per_s", "bare_per_s"),
-        ("in batches", "lane_batched_per_s", "bare_batched_per_s"),
-        ("1,024 slots", "lane_1024_per_s", "bare_per_s"),
-        ("1,024 in batches", "lane_1024_batched_per_s", "bare_batched_per_s"),
-    ] {
-        let (lane, bare) = (rate(lane), rate(bare));
-        text += &format!("{name:<20} {lane:>8.1} {bare:>8.1} {:>8.2}\n", lane / bare);
-    }
-    text
 }

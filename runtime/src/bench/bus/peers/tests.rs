@@ -5,7 +5,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::run;
+use super::super::Part;
+use super::Peers;
+
+/// A warming round and these.
+fn run(directory: &Path, rounds: usize) -> Value {
+    let mut peers = Peers::start(directory, None);
+    for _ in 0..=rounds {
+        peers.round(1000).unwrap();
+    }
+    let mut report = Value::Null;
+    peers.describe(&mut report);
+    report["peers"].take()
+}
 
 /// Three rounds of a directory in which `bolide-peer-iceoryx2` is this script.
 fn report_of(script: &str) -> Value {
@@ -14,12 +26,12 @@ fn report_of(script: &str) -> Value {
     let program = directory.path().join("bin/bolide-peer-iceoryx2");
     std::fs::write(&program, format!("#!/bin/sh\n{script}")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
-    run(directory.path(), None, 1000, 3).unwrap()
+    run(directory.path(), 3)
 }
 
 #[test]
 fn what_is_not_installed_is_null_and_says_why() {
-    let report = run(Path::new("/nonexistent"), None, 1000, 1).unwrap();
+    let report = run(Path::new("/nonexistent"), 1);
     for measure in ["iceoryx2", "nats", "redis_always"] {
         assert_eq!(report[format!("{measure}_p50_ns")], Value::Null);
         assert!(report["why"][measure].as_str().unwrap().contains("make peers"));
@@ -39,6 +51,7 @@ cat"#,
     );
     assert_eq!(report["iceoryx2_p50_ns"], json!(200.0));
     assert_eq!(report["iceoryx2_p99_ns"], json!(1000.0));
+    assert_eq!(report["spread"]["iceoryx2_p50_ns"], json!([100.0, 300.0]));
     assert_eq!(report["versions"]["iceoryx2"], "1.2.3");
     assert_eq!(report["why"]["iceoryx2"], Value::Null);
     assert!(report["why"]["iceoryx2_throughput"].is_string());

@@ -57,6 +57,39 @@ fn a_full_one_hands_the_item_back() {
 }
 
 #[test]
+fn what_may_not_go_is_passed_over_and_keeps_its_place() {
+    let mut fair = Fair::new(8);
+    for (number, item) in [(10, 'x'), (10, 'a'), (5, 'x'), (5, 'b'), (1, 'x')] {
+        fair.try_push(level(number), item).unwrap();
+    }
+    let mut next = || fair.pop_where(|item| *item != 'x').map(|(_, item)| item);
+    assert_eq!([next(), next(), next()], [Some('a'), Some('b'), None]);
+    assert_eq!(fair.iter().count(), 3);
+    assert_eq!(fair.pop(), Some((level(10), 'x')));
+    fair.retain(|_| false);
+    assert!(fair.is_empty() && fair.pop().is_none());
+    fair.try_push(level(1), 'y').unwrap();
+    assert_eq!(fair.pop(), Some((level(1), 'y')));
+}
+
+#[test]
+fn a_level_that_could_not_go_is_first_when_it_can() {
+    let mut fair = Fair::new(usize::MAX);
+    fair.try_push(level(9), 'x').unwrap();
+    for _ in 0..patience(level(9)) {
+        fair.try_push(level(10), 'a').unwrap();
+        assert_eq!(fair.pop_where(|item| *item != 'x'), Some((level(10), 'a')));
+    }
+    fair.try_push(level(10), 'a').unwrap();
+    assert_eq!(fair.pop(), Some((level(9), 'x')));
+}
+
+#[test]
+fn numbers_outside_count_as_the_nearest() {
+    assert_eq!([0, 1, 10, 255].map(|number| Priority::nearest(number).number()), [1, 1, 10, 10]);
+}
+
+#[test]
 fn under_full_load_the_most_urgent_level_keeps_three_quarters_and_all_are_served() {
     let served = saturate(1 << 16);
     assert!(served[9] * 4 >= (1 << 16) * 3, "{served:?}");

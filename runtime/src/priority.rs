@@ -1,7 +1,7 @@
 //! Fair priorities: which level has its turn. The most urgent level goes first, and no level starves.
 //!
 //! Not here: what waits at a level, and in which order inside it ([`Fair`] is the plain case, first in
-//! first out; the work queues keep their own order and ask [`Turns`]).
+//! first out, for the requests of a hosted agent; the work queues keep their own order and ask [`Turns`]).
 //!
 //! The rule. A level that has something waiting is *due* once [`patience`] takes of other levels went
 //! by since it was last served, or since it began to wait. While nobody is due, the most urgent level
@@ -45,6 +45,11 @@ impl Priority {
         (1..=LEVELS as u8).contains(&number).then_some(Self(number))
     }
 
+    /// The one with this number, or the nearest.
+    pub(crate) fn nearest(number: u8) -> Self {
+        Self(number.clamp(1, LEVELS as u8))
+    }
+
     /// 1 to 10.
     pub(crate) fn number(self) -> u8 {
         self.0
@@ -67,6 +72,7 @@ pub(crate) fn patience(priority: Priority) -> u64 {
 }
 
 /// `N(p)`: takes of other levels that can come before the next one of a waiting level.
+#[cfg(test)]
 pub(crate) fn overtaken_max(priority: Priority) -> u64 {
     patience(priority) + (LEVELS as u64 - 1)
 }
@@ -104,9 +110,15 @@ impl Turns {
 
     /// The level that is to be served next; `None` when nothing waits.
     pub(crate) fn next(&self) -> Option<Priority> {
+        self.next_among(self.waiting)
+    }
+
+    /// The same among some levels, one bit each. The others keep what they are due: a level that could not be served for a
+    /// while is the first one as soon as it can.
+    fn next_among(&self, levels: u16) -> Option<Priority> {
         let mut chosen = None;
         let mut due_first = u64::MAX;
-        let mut left = self.waiting;
+        let mut left = self.waiting & levels;
         // Most urgent first, so that of two dates that are the same the more urgent level wins.
         while left != 0 {
             let index = left.ilog2() as usize;
@@ -149,10 +161,20 @@ impl<T> Fair<T> {
     }
 
     /// Takes the item whose turn it is.
+    #[cfg(test)]
     pub(crate) fn pop(&mut self) -> Option<(Priority, T)> {
-        let priority = self.turns.next()?;
+        self.pop_where(|_| true)
+    }
+
+    /// Takes the item whose turn it is among those that may go now. The others keep their places, and their levels what they are
+    /// due.
+    pub(crate) fn pop_where(&mut self, may_go: impl Fn(&T) -> bool) -> Option<(Priority, T)> {
+        let places = self.levels.each_ref().map(|level| level.iter().position(&may_go));
+        let levels = places.iter().enumerate().filter(|(_, place)| place.is_some());
+        let priority =
+            self.turns.next_among(levels.fold(0, |bits, (index, _)| bits | 1 << index))?;
         let level = &mut self.levels[priority.index()];
-        let item = level.pop_front()?;
+        let item = level.remove(places[priority.index()]?)?;
         if level.is_empty() {
             self.turns.leave(priority);
         }
@@ -161,7 +183,24 @@ impl<T> Fair<T> {
         Some((priority, item))
     }
 
+    /// Drops what is not to stay.
+    pub(crate) fn retain(&mut self, stays: impl Fn(&T) -> bool) {
+        for (level, priority) in self.levels.iter_mut().zip(Priority::all()) {
+            level.retain(&stays);
+            if level.is_empty() {
+                self.turns.leave(priority);
+            }
+        }
+        self.items_count = self.levels.iter().map(VecDeque::len).sum();
+    }
+
+    /// Everything that waits, least urgent first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.levels.iter().flatten()
+    }
+
     /// How many items wait.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.items_count
     }

@@ -1,0 +1,176 @@
+//! Latency of a lane, beside one cache line there and back with nothing else.
+//!
+//! Half of a round trip is one way. Two lines are measured with a real time, as a sender that wants its latency counted sends
+//! them: it looks at the clock before, and the reader looks at it and counts; and without a time, where neither does. What
+//! one look at the clock takes stands beside it.
+
+use std::hint::black_box;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::ensure;
+use ipc::floor::FloorLine;
+use ipc::header::AgentId;
+use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
+use ipc::ring::{Meta, Timing};
+use ipc::segment::ControlWriter;
+use ipc::socket::Connection;
+use ipc::wait::Spin;
+
+use super::pair::{Percentiles, exactly, times};
+
+/// Bytes of payload in a message.
+pub(super) const PAYLOAD_BYTES: usize = 48;
+/// Slots of each lane, the default of the bus.
+const SLOTS: usize = 1024;
+/// Bytes of each lane's region; the measured messages do not use it.
+pub(super) const REGION_BYTES: usize = 256 * 1024;
+/// Looks at the clock that are timed together.
+const CLOCK_LOOKS: u32 = 10_000;
+
+/// What is measured, in this order in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    Floor,
+    OneLine,
+    TwoLines,
+    TwoLinesUntimed,
+}
+
+pub(super) const MEASURES: [Measure; 4] =
+    [Measure::Floor, Measure::OneLine, Measure::TwoLines, Measure::TwoLinesUntimed];
+
+/// One side's ends.
+pub(super) struct Ends {
+    /// Written by this side.
+    own: FloorLine,
+    /// Written by the other.
+    other: FloorLine,
+    /// The last value that both lines had: one pair of lines serves all rounds.
+    floor: u64,
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl Measure {
+    /// Its place in the report.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::OneLine => "classes.critical",
+            Self::TwoLines => "classes.critical_two_lines",
+            Self::TwoLinesUntimed => "classes.critical_two_lines.untimed",
+        }
+    }
+}
+
+impl Ends {
+    /// Makes this side's segments, hands them over, and takes the other side's.
+    pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
+        let (own, other) = (FloorLine::create()?, FloorLine::create()?);
+        let mut sender = Sender::for_link(options())?;
+        let cursor = Receiver::new_cursor(Spin::Forever)?;
+        let given = [
+            own.as_fd(),
+            other.as_fd(),
+            sender.slots_fd(),
+            sender.region_fd(),
+            cursor.as_fd(),
+            control.as_fd(),
+        ];
+        socket.send(b"offer", &given)?;
+        let taken: [OwnedFd; 3] = exactly(socket.receive()?.descriptors)?;
+        let [slots, region, their_cursor] = taken;
+        let page = control.as_fd().try_clone_to_owned()?;
+        sender.set_control(page.try_clone()?)?;
+        sender.set_spin(Spin::Forever);
+        sender.attach(AgentId(1), their_cursor, None)?;
+        let receiver = Receiver::for_link(AgentId(1), slots, region, page, cursor)?;
+        Ok(Self { own, other, floor: 0, sender, receiver })
+    }
+
+    /// The other side of [`Ends::offer`].
+    pub(super) fn take(socket: &Connection) -> anyhow::Result<Self> {
+        let taken: [OwnedFd; 6] = exactly(socket.receive()?.descriptors)?;
+        let [other, own, slots, region, their_cursor, page] = taken;
+        let mut sender = Sender::for_link(options())?;
+        let cursor = Receiver::new_cursor(Spin::Forever)?;
+        socket.send(b"taken", &[sender.slots_fd(), sender.region_fd(), cursor.as_fd()])?;
+        sender.set_control(page.try_clone()?)?;
+        sender.set_spin(Spin::Forever);
+        sender.attach(AgentId(2), their_cursor, None)?;
+        let receiver = Receiver::for_link(AgentId(2), slots, region, page, cursor)?;
+        let (own, other) = (FloorLine::open(own)?, FloorLine::open(other)?);
+        Ok(Self { own, other, floor: 0, sender, receiver })
+    }
+
+    /// Sends messages and waits for the answer of each.
+    pub(super) fn ask(&mut self, measure: Measure, messages: u64) -> anyhow::Result<Percentiles> {
+        let mut times = times()?;
+        let mut payload = [0; PAYLOAD_BYTES];
+        for number in 0..messages {
+            let began = Instant::now();
+            if measure == Measure::Floor {
+                self.floor += 1;
+                self.own.store(self.floor);
+                self.other.wait_for(self.floor);
+            } else {
+                payload.fill(number as u8);
+                send(&mut self.sender, measure, &payload)?;
+                let answer = self.receiver.receive(None)?;
+                ensure!(answer.payload == payload, "message {number} came back changed");
+            }
+            times.saturating_record(began.elapsed().as_nanos() as u64);
+        }
+        Ok(Percentiles::one_way(&times))
+    }
+
+    /// The other side of [`Ends::ask`].
+    pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
+        let mut payload = [0; PAYLOAD_BYTES];
+        for _ in 0..messages {
+            if measure == Measure::Floor {
+                self.floor += 1;
+                self.other.wait_for(self.floor);
+                self.own.store(self.floor);
+            } else {
+                payload.copy_from_slice(self.receiver.receive(None)?.payload);
+                send(&mut self.sender, measure, &payload)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one look at the clock takes.
+pub(super) fn clock_ns() -> f64 {
+    let began = Instant::now();
+    for _ in 0..CLOCK_LOOKS {
+        black_box(now_ns());
+    }
+    began.elapsed().as_nanos() as f64 / f64::from(CLOCK_LOOKS)
+}
+
+fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().wrapping_mul(1_000_000_000).wrapping_add(now.subsec_nanos().into())
+}
+
+fn options() -> LaneOptions {
+    LaneOptions { slots: SLOTS, region_bytes: REGION_BYTES }
+}
+
+fn send(sender: &mut Sender, measure: Measure, payload: &[u8]) -> anyhow::Result<()> {
+    let when = WhenFull::Reject;
+    match measure {
+        Measure::TwoLines => {
+            let timing = Timing { time_ns: now_ns(), ..Timing::default() };
+            sender.send_timed(Meta::default(), payload, timing, when)?;
+        }
+        Measure::TwoLinesUntimed => {
+            sender.send_timed(Meta::default(), payload, Timing::default(), when)?;
+        }
+        Measure::Floor | Measure::OneLine => sender.send(Meta::default(), payload, when)?,
+    }
+    Ok(())
+}
