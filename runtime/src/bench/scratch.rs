@@ -59,6 +59,11 @@ impl ScratchDaemon {
     }
 
     /// Where it is to be reached.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where clients connect.
     pub(super) fn socket(&self) -> PathBuf {
         self.directory.join("run").join(SOCKET_NAME)
     }
