@@ -58,7 +58,7 @@ impl ScratchDaemon {
         client(&self.socket(), name)
     }
 
-    /// Where it is to be reached.
+    /// Where it keeps everything; gone with it.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
