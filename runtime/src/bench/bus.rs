@@ -17,6 +17,7 @@ use super::figures::{Figure, Figures, write_absent};
 
 mod batch;
 mod classes;
+mod languages;
 mod latency;
 #[allow(dead_code, reason = "the row `low` of `KNOWN` takes it up")]
 pub(crate) mod log;
@@ -40,7 +41,7 @@ pub(crate) struct Arguments {
     /// Rounds; the median one counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only these parts, with commas between them: pair, routed, batch, requests, recovery, rest, peers
+    /// Only these parts, with commas between them: pair, routed, batch, requests, languages, recovery, rest, peers
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     only: Vec<String>,
     /// Where `make peers` put the buses to compare with
@@ -120,6 +121,11 @@ const KNOWN: &[Known] = &[
         name: "requests",
         start: |context| Ok(Box::new(requests::Requests::start(context)?)),
         fields: requests::FIELDS,
+    },
+    Known {
+        name: "languages",
+        start: |context| Ok(Box::new(languages::Languages::start(context)?)),
+        fields: languages::FIELDS,
     },
     Known {
         name: "recovery",

@@ -58,7 +58,12 @@ impl ScratchDaemon {
         client(&self.socket(), name)
     }
 
-    /// Where it is to be reached.
+    /// Where it keeps everything; gone with it.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where clients connect.
     pub(super) fn socket(&self) -> PathBuf {
         self.directory.join("run").join(SOCKET_NAME)
     }

@@ -112,6 +112,9 @@ fn others(text: &mut String, report: &Value) {
     row("request, blocked", requests, "blocked_p50_ns", 1e3, "us");
     row("echo, polled", &requests["echo"], "polled_p50_ns", 1e3, "us");
     row("echo, blocked", &requests["echo"], "blocked_p50_ns", 1e3, "us");
+    let languages = &report["languages"];
+    row("C to C, polled", &languages["c"], "p50_ns", 1e3, "us");
+    row("Python to Python, polled", &languages["python"], "p50_ns", 1e3, "us");
     let batch = &report["batch"];
     row("lent, 1 KiB", batch, "lent_1kib_ns", 1e3, "us");
     row("lent, 1 GiB", batch, "lent_1gib_ns", 1e3, "us");
