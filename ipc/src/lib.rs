@@ -21,6 +21,7 @@ pub mod header;
 pub mod histogram;
 pub mod manifest;
 
+mod prefetch;
 mod sync;
 
 pub mod ring;

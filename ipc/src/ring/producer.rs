@@ -5,6 +5,8 @@
 use super::{
     FLAG_SECOND_LINE, FLAG_TWO_LINES, Meta, Slot, Timing, Violation, WRITING, capacity_of, slot_of,
 };
+use crate::limits::CLAIM_AHEAD_LINES;
+use crate::prefetch;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// What a second line holds: time, deadline, trace.
@@ -17,6 +19,8 @@ pub struct Producer {
     /// Positions below this may be written without looking at any cursor.
     limit: u64,
     capacity: u64,
+    /// How far ahead lines are asked for, so that the store of a line does not wait for the readers' copies to go.
+    ahead: u64,
     /// Rule 8.
     ungated: bool,
 }
@@ -28,7 +32,9 @@ impl Producer {
     /// When the number of slots is no power of two or less than 4.
     pub fn new(slots: &[Slot], ungated: bool) -> Self {
         let capacity = capacity_of(slots);
-        Self { position: 0, limit: capacity, capacity, ungated }
+        // In a small ring half a lap: what was written last is not asked for again.
+        let ahead = CLAIM_AHEAD_LINES.min(capacity / 2);
+        Self { position: 0, limit: capacity, capacity, ahead, ungated }
     }
 
     /// The next position to be written.
@@ -89,6 +95,7 @@ impl Producer {
         slot.store(meta, payload);
         // Partner: the Acquire load in `Consumer::look`.
         slot.stamp.store(stamp, Ordering::Release);
+        prefetch::for_writing(slot_of(slots, position + self.ahead));
     }
 }
 
