@@ -11,7 +11,7 @@ mod codec;
 pub(crate) mod fields;
 mod structures;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use codec::{DecodeError, EncodeError, FLAG_OPTIONAL, MAGIC, VERSION, negotiate};
 

@@ -8,6 +8,7 @@ use crate::lane::Ended;
 use crate::link::{Answer, CallError, Incoming, Outcome, Request};
 use router::Router;
 
+mod fuzz;
 mod router;
 
 /// Where the process under test finds the router; set only there.

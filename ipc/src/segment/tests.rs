@@ -8,6 +8,8 @@ use super::mapping::SEALS;
 use super::*;
 use crate::limits::SLOTS_DEFAULT;
 
+mod fuzz;
+
 fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
     fd.try_clone_to_owned().unwrap()
 }
