@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check loom miri peers clean
+.PHONY: run test build needs check loom races miri peers clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -12,6 +12,7 @@ run: needs build
 test: needs
 	$(CARGO) test --workspace --locked
 	$(MAKE) loom
+	$(MAKE) races
 
 build:
 	$(CARGO) build --release --locked -p runtime
@@ -29,6 +30,10 @@ check:
 ## The rings and the wait protocol under every interleaving (reduced sizes).
 loom:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p ipc --release --lib loom_
+
+## ThreadSanitizer over what the bus hands from thread to thread, and the proof that it would find a missing ordering.
+races:
+	CARGO="$(CARGO)" .ci/races
 
 ## For toolchains that have miri.
 miri:

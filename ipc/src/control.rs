@@ -13,7 +13,7 @@ pub(crate) mod fields;
 mod structures;
 mod terms;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use codec::{DecodeError, EncodeError, FLAG_OPTIONAL, MAGIC, VERSION, negotiate};
 pub use terms::{CLASSES_SINCE, NoClass, Terms};

@@ -5,7 +5,6 @@
 #![allow(unsafe_code, reason = "a futex word is half of a u64 in shared memory")]
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -13,6 +12,7 @@ use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
 use rustix::time::{ClockId, Timespec};
 
 use crate::limits::PARK_SLICE_MS;
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// Sleeps until `word`'s low half is no longer `seen`, `other` is no longer `other_seen`, the deadline has come, somebody
 /// wakes, or for no reason. The caller looks again in any case.
@@ -104,9 +104,8 @@ fn low_half(word: &AtomicU64) -> &AtomicU32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
+    use crate::sync::Ordering;
 
     #[test]
     fn sleeper_returns_when_either_word_differs_or_time_is_up() {

@@ -4,10 +4,10 @@
 //! in cache lines of their own. Each structure fills `SEGMENT_HEADER_BYTES`.
 
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::histogram::{BUCKETS, Histogram, bucket_of};
 use crate::limits::{LATENCY_SAMPLE_NS_MAX, SEGMENT_HEADER_BYTES};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The version of all segments, major and minor.
 pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 1);

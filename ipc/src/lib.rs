@@ -48,6 +48,9 @@ pub mod exchange;
 pub mod floor;
 #[cfg(not(loom))]
 mod futex;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod fuzz;
 #[cfg(not(loom))]
 pub mod lane;
 #[cfg(not(loom))]

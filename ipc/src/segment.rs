@@ -10,7 +10,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
@@ -22,9 +21,12 @@ use crate::limits::{
     REGION_BYTES_MAX, REGION_BYTES_MIN, SEGMENT_HEADER_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN,
 };
 use crate::ring::Slot;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 pub(crate) mod bulk;
 mod mapping;
+#[cfg(tsan)]
+mod one_address;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -354,7 +356,7 @@ impl Control {
         self.header().epoch.0.load(Ordering::Acquire)
     }
 
-    pub(crate) fn state_word(&self) -> &std::sync::atomic::AtomicU32 {
+    pub(crate) fn state_word(&self) -> &AtomicU32 {
         &self.header().state.0
     }
 

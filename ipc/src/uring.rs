@@ -22,7 +22,6 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
@@ -34,6 +33,7 @@ use thiserror::Error;
 use crate::limits::{
     INBOX_COMPLETIONS, INBOX_WATCHES_MAX, OUTBOX_ENTRIES, PARK_SLICE_MS, SIGNAL_TRIES_MAX,
 };
+use crate::sync::{AtomicU32, Ordering};
 
 /// Number of an inbox's descriptor in the process that owns it: what has to travel, beside a descriptor of that process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

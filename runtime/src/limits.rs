@@ -207,6 +207,9 @@ pub(crate) const LOG_SEGMENT_BYTES_DEFAULT: u64 = 8 * 1024 * 1024;
 pub(crate) const LOG_SEGMENT_BYTES_MIN: u64 = 16 * 1024;
 /// Bytes of the largest segment file: twice the largest record, and offsets fit in 32 bits.
 pub(crate) const LOG_SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Positions of one log. A million records a second take 146,000 years to reach it; what claims more
+/// is no record, and no sum of positions overflows.
+pub(crate) const LOG_POSITIONS_MAX: u64 = 1 << 62;
 /// Segment files of one log. With segments of the default size that is 32 GiB; beyond it appends
 /// are refused until retention has made room.
 pub(crate) const LOG_SEGMENTS_MAX: usize = 4096;

@@ -135,7 +135,10 @@ impl Drop for Lent {
         let returns = &self.shared.returns;
         // The maximum, because a lender that breaks rule 6 can have two loans in one place here.
         // Release, partner: the Acquire load in `pool::still_held`; what was read is read before it is written again.
-        returns.words()[place_of(self.number)].fetch_max(self.number, Ordering::Release);
+        // Spelled out, because race detectors do not know the instruction for a maximum.
+        let word = &returns.words()[place_of(self.number)];
+        let greater = |there| (there < self.number).then_some(self.number);
+        let _ = word.fetch_update(Ordering::Release, Ordering::Relaxed, greater);
         let count = &returns.header().returned.0;
         // Partner: the Acquire load in `Pool::sleep`. Loans of one borrower may be dropped by several threads.
         count.fetch_add(1, Ordering::Release);

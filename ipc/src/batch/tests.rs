@@ -17,6 +17,7 @@ use crate::sync::Ordering;
 use crate::wait::Spin;
 
 mod frozen;
+mod fuzz;
 mod process;
 
 const LENDER: AgentId = AgentId(1);

@@ -23,6 +23,8 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use crate::limits::PACKET_LINE_BYTES;
 use crate::ring::{FLAG_REGION, FLAG_SECOND_LINE, Meta};
 
+#[cfg(test)]
+mod fuzz;
 mod page;
 mod receiver;
 mod sender;

@@ -9,6 +9,7 @@ use crate::link::{Answer, CallError, Incoming, Outcome, Request};
 use router::Router;
 
 mod classes;
+mod fuzz;
 mod router;
 mod waiting;
 

@@ -6,6 +6,8 @@ use super::*;
 use crate::class::Class;
 use crate::limits::{FRAME_BYTES, LIST_ENTRIES_MAX, PACKET_BYTES_MAX, WORD_BYTES_MAX};
 
+pub(crate) mod fuzz;
+
 fn word() -> impl Strategy<Value = String> {
     "[a-zA-Zäß€.*>]{0,30}"
 }

@@ -12,6 +12,8 @@ use super::*;
 use crate::limits::{DIRECTORY_AGENTS_MAX, DIRECTORY_BYTES, DIRECTORY_LANES_MAX, WORD_BYTES_MAX};
 use crate::sync::{AtomicU64, Ordering};
 
+mod fuzz;
+
 const ROUTER: RouterEntry = RouterEntry { instance: 7, pid: 42, started_ns: 5 };
 
 fn writer() -> Writer {

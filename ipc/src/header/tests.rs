@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[cfg(not(loom))]
+mod fuzz;
+
 fn any_header() -> impl Strategy<Value = Header> {
     let ids = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>());
     let rest = (1u8..=7, 1u8..=10, any::<u64>(), any::<u128>(), any::<u64>(), any::<u32>());

@@ -459,6 +459,8 @@ impl Sender {
             self.detached.push(broken);
             if self.policy == Policy::Link {
                 self.quarantined = Some(broken.violation);
+                // Whoever looks only whether there is room finds none from here on.
+                self.producer.set_limit(position);
                 return Err(SendError::Quarantined(broken.violation));
             }
             // Of several broken readers the others are found next time; until then they hold nothing back wrongly.

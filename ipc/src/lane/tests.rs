@@ -14,6 +14,7 @@ use crate::ring::{FLAG_CHUNK, FLAG_ERROR, FLAG_REGION};
 use crate::segment::ControlWriter;
 use crate::wait::Spin;
 
+mod fuzz;
 mod hostile;
 
 const WRITER: AgentId = AgentId(7);

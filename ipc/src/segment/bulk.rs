@@ -1,18 +1,17 @@
 //! The segments of large payloads: frozen files, pools, and returns.
 //!
 //! Not here: making, sealing and checking memory files (`mapping`), and who may write what when (`batch`).
-//! Every page of these must be there when they are opened, because nobody looks again when a payload is handed over.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mapping::{SEALS, SEALS_FROZEN, Segment};
+use super::mapping::{SEALS_FROZEN, Segment};
 use super::{SegmentError, check_identity, identify};
 use crate::layout::{POOL_MAGIC, PoolHeader, RETURNS_MAGIC, ReturnsHeader};
 use crate::limits::{
     FROZEN_BYTES_MAX, LOANS_MAX, POOL_BYTES_MAX, POOL_STEP_BYTES, SEGMENT_HEADER_BYTES,
 };
+use crate::sync::{AtomicU64, Ordering};
 
 const FROZEN: &str = "frozen";
 /// A returns segment, in bytes.
@@ -61,7 +60,7 @@ pub(crate) struct FrozenMemory {
 impl FrozenMemory {
     pub(crate) fn open(descriptor: OwnedFd, bytes_max: usize) -> Result<Self, SegmentError> {
         let accepts = |size| frozen_size(size) && size <= bytes_max as u64;
-        let segment = Segment::open_whole(FROZEN, descriptor, SEALS_FROZEN, accepts)?;
+        let segment = Segment::open_sealed(FROZEN, descriptor, SEALS_FROZEN, accepts)?;
         Ok(Self { segment })
     }
 
@@ -142,7 +141,7 @@ impl PoolView {
     pub(crate) fn open(descriptor: OwnedFd, bytes_max: usize) -> Result<Self, SegmentError> {
         let max = bytes_max.saturating_add(SEGMENT_HEADER_BYTES) as u64;
         let accepts = |size| pool_size(size) && size <= max;
-        let segment = Segment::open_whole(POOL, descriptor, SEALS, accepts)?;
+        let segment = Segment::open(POOL, descriptor, accepts)?;
         let mut pool = Self { segment, number: 0 };
         let identity = &pool.header().identity;
         check_identity(POOL, identity, POOL_MAGIC)?;
@@ -195,7 +194,7 @@ impl Returns {
     /// Checks and maps the returns of a peer; they must be of this pool.
     pub(crate) fn open(descriptor: OwnedFd, pool: u32) -> Result<Self, SegmentError> {
         let accepts = |size| size == RETURNS_BYTES as u64;
-        let segment = Segment::open_whole(Self::ROLE, descriptor, SEALS, accepts)?;
+        let segment = Segment::open(Self::ROLE, descriptor, accepts)?;
         let returns = Self { segment };
         let identity = &returns.header().identity;
         check_identity(Self::ROLE, identity, RETURNS_MAGIC)?;

@@ -27,6 +27,9 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 pub(super) struct Mapping {
     pub(super) start: NonNull<u8>,
     pub(super) length: usize,
+    /// Several mappings of a file are one under a race detector, which goes by addresses.
+    #[cfg(tsan)]
+    range: std::sync::Arc<super::one_address::Range>,
 }
 
 // SAFETY: a mapping is plain memory that does not belong to a thread; accesses go through atomics, or
@@ -35,6 +38,7 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
+#[cfg(not(tsan))]
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `Mapping::new` and every view of it borrows from this value.
@@ -48,12 +52,19 @@ impl Mapping {
         length: usize,
         protection: ProtFlags,
     ) -> io::Result<Self> {
+        #[cfg(tsan)]
+        if let Some(range) = super::one_address::of_file(fd, length) {
+            return Ok(Self { start: range.start, length, range });
+        }
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         // SAFETY: the kernel chooses the address, so no existing mapping is touched.
         let start =
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, fd, 0) }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        #[cfg(not(tsan))]
         let mapping = Self { start, length };
+        #[cfg(tsan)]
+        let mapping = Self { start, length, range: super::one_address::keep(fd, start, length)? };
         // SAFETY: the range is ours. A child after fork does not get it: two writers would break the ring.
         unsafe { rustix::mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontFork) }?;
         Ok(mapping)
@@ -137,23 +148,17 @@ impl Segment {
         descriptor: OwnedFd,
         accepts: impl FnOnce(u64) -> bool,
     ) -> Result<Self, SegmentError> {
-        let length = check(role, descriptor.as_fd(), accepts)?;
-        Self::map(role, descriptor, length)
+        Self::open_sealed(role, descriptor, SEALS, accepts)
     }
 
-    /// The same, with the seals that are wanted, and with a look at every page: none may be missing.
-    pub(super) fn open_whole(
+    /// The same, with other seals than those of every segment.
+    pub(super) fn open_sealed(
         role: &'static str,
         descriptor: OwnedFd,
         seals: SealFlags,
         accepts: impl FnOnce(u64) -> bool,
     ) -> Result<Self, SegmentError> {
         let length = check_sealed(role, descriptor.as_fd(), seals, accepts)?;
-        check_whole(role, descriptor.as_fd(), length as u64)?;
-        Self::map(role, descriptor, length)
-    }
-
-    fn map(role: &'static str, descriptor: OwnedFd, length: usize) -> Result<Self, SegmentError> {
         let mapping = Mapping::new(descriptor.as_fd(), length, ProtFlags::READ)
             .map_err(|source| SegmentError::System { action: "map", role, source })?;
         Ok(Self { mapping, descriptor })
@@ -185,6 +190,11 @@ fn check_sealed(
 ) -> Result<usize, SegmentError> {
     let failed =
         |errno: Errno| SegmentError::System { action: "inspect", role, source: errno.into() };
+    // First, because only the kernel answers it: a file system in somebody's program could keep the other questions waiting.
+    let seals = match rustix::fs::fcntl_get_seals(descriptor) {
+        Err(Errno::INVAL) => return Err(SegmentError::NotMemory { role }),
+        seals => seals.map_err(failed)?,
+    };
     let status = rustix::fs::fstat(descriptor).map_err(failed)?;
     let filesystem = rustix::fs::fstatfs(descriptor).map_err(failed)?;
     // Huge pages come from another file system; only memfds have seals other than the one against seals.
@@ -193,7 +203,6 @@ fn check_sealed(
     if !plain {
         return Err(SegmentError::NotMemory { role });
     }
-    let seals = rustix::fs::fcntl_get_seals(descriptor).map_err(failed)?;
     if !seals.contains(expected) {
         return Err(SegmentError::Seals { role, expected: expected.bits(), got: seals.bits() });
     }
@@ -206,6 +215,7 @@ fn check_sealed(
     if allocated < size {
         return Err(SegmentError::NotAllocated { role, allocated, size });
     }
+    check_whole(role, descriptor, size)?;
     Ok(length)
 }
 

@@ -8,6 +8,8 @@ use super::mapping::SEALS;
 use super::*;
 use crate::limits::SLOTS_DEFAULT;
 
+mod fuzz;
+
 fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
     fd.try_clone_to_owned().unwrap()
 }
@@ -120,14 +122,117 @@ fn segments_without_memory_are_refused() {
     assert!(matches!(Region::open(fd), Err(SegmentError::NotAllocated { .. })));
 }
 
+/// Everybody who maps slots, a region or a cursor, or passes one on, and what each says of a descriptor.
+fn all_refuse(role: &str, fd: &OwnedFd) -> Vec<SegmentError> {
+    let results = match role {
+        "slots" => vec![
+            Slots::open(copy(fd.as_fd())).map(drop),
+            SlotsWatch::open(fd.as_fd()).map(drop),
+            check_slots(fd.as_fd()),
+        ],
+        "region" => vec![Region::open(copy(fd.as_fd())).map(drop), check_region(fd.as_fd())],
+        "cursor" => vec![
+            Cursor::open(copy(fd.as_fd())).map(drop),
+            CursorWatch::open(fd.as_fd()).map(drop),
+            check_cursor(fd.as_fd()),
+            Control::open(copy(fd.as_fd())).map(drop),
+        ],
+        "directory" => vec![Table::open(copy(fd.as_fd())).map(drop)],
+        other => panic!("{other}"),
+    };
+    results.into_iter().map(Result::unwrap_err).collect()
+}
+
+const SLOTS_BYTES: u64 = (SEGMENT_HEADER_BYTES + SLOTS_DEFAULT * SLOT_BYTES) as u64;
+const ROLES: [(&str, u64); 4] = [
+    ("slots", SLOTS_BYTES),
+    ("region", 64 * 1_024),
+    ("cursor", SEGMENT_HEADER_BYTES as u64),
+    ("directory", crate::limits::DIRECTORY_BYTES as u64),
+];
+
+/// Touches every page but one, which is a hole, and puts as many blocks as are missing behind the end, where no mapping
+/// reaches: by the number of its blocks the file is whole.
+fn forged_with_a_hole(bytes: u64, hole: u64) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("forged", flags).unwrap();
+    ftruncate(&fd, bytes).unwrap();
+    for page in (0..bytes).step_by(4_096).filter(|page| *page != hole) {
+        assert_eq!(rustix::io::pwrite(&fd, &[1; 4_096], page), Ok(4_096));
+    }
+    rustix::fs::fallocate(&fd, FallocateFlags::KEEP_SIZE, bytes, 64 * 1_024).unwrap();
+    let blocks = rustix::fs::fstat(&fd).unwrap().st_blocks;
+    assert!(blocks.unsigned_abs() * 512 >= bytes, "the blocks look as if all were there");
+    rustix::fs::fcntl_add_seals(&fd, SEALS).unwrap();
+    fd
+}
+
+#[test]
+fn segments_with_a_hole_are_refused_whatever_their_blocks_say() {
+    for (role, bytes) in ROLES {
+        for hole in [0, bytes / 8_192 * 4_096, bytes - 4_096] {
+            for error in all_refuse(role, &forged_with_a_hole(bytes, hole)) {
+                let SegmentError::NotAllocated { allocated, size, .. } = error else {
+                    panic!("{role} with a hole at {hole}: {error}");
+                };
+                assert_eq!((allocated, size), (hole, bytes), "{role}");
+            }
+        }
+    }
+}
+
 #[test]
 fn other_files_are_refused() {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(SEGMENT_HEADER_BYTES as u64).unwrap();
-    let result = Cursor::open(file.into());
-    assert!(matches!(result, Err(SegmentError::NotMemory { .. } | SegmentError::Seals { .. })));
-    let (reading, _writing) = io::pipe().unwrap();
-    assert!(matches!(Cursor::open(reading.into()), Err(SegmentError::NotMemory { .. })));
+    let regular = tempfile::tempfile().unwrap();
+    regular.set_len(SEGMENT_HEADER_BYTES as u64).unwrap();
+    let (pipe, _writing) = io::pipe().unwrap();
+    let (socket, _other) = crate::socket::Connection::pair().unwrap();
+    let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+    let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+    let open = |path: &str, flags: rustix::fs::OFlags| {
+        rustix::fs::open(path, flags | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+    };
+    let read = rustix::fs::OFlags::RDONLY;
+    let files = [
+        OwnedFd::from(regular),
+        pipe.into(),
+        copy(socket.as_fd()),
+        event,
+        epoll,
+        open("/", read).unwrap(),
+        open("/dev/zero", read).unwrap(),
+        open("/proc/self/mem", read).unwrap(),
+    ];
+    for fd in &files {
+        for (role, _) in ROLES {
+            for error in all_refuse(role, fd) {
+                // The directory of temporary files may be a tmpfs, whose files can only be sealed against seals.
+                let expected =
+                    matches!(error, SegmentError::NotMemory { .. } | SegmentError::Seals { .. });
+                assert!(expected, "{role}: {error}");
+            }
+        }
+    }
+    let named_only = open("/dev/zero", rustix::fs::OFlags::PATH).unwrap();
+    for error in all_refuse("cursor", &named_only) {
+        assert!(matches!(error, SegmentError::System { .. }), "{error}");
+    }
+}
+
+#[test]
+fn huge_pages_are_refused() {
+    for flags in [MemfdFlags::HUGETLB, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB] {
+        let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // A kernel without them has nothing to refuse; making the file takes no page yet.
+        let Ok(fd) = memfd_create("huge", flags) else { continue };
+        let _ = ftruncate(&fd, 1 << 21);
+        rustix::fs::fcntl_add_seals(&fd, SEALS).unwrap();
+        for (role, _) in ROLES {
+            for error in all_refuse(role, &fd) {
+                assert!(matches!(error, SegmentError::NotMemory { .. }), "{role}: {error}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! what is shown.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::Ordering;
 
 use rustix::mm::ProtFlags;
 
@@ -13,6 +12,7 @@ use super::{Cursor, SegmentError, Slots, check_identity, slot_count};
 use crate::histogram::Histogram;
 use crate::layout::{CURSOR_MAGIC, CursorHeader, SLOTS_MAGIC, SlotsHeader, WriterCounters};
 use crate::limits::SEGMENT_HEADER_BYTES;
+use crate::sync::Ordering;
 
 /// What a router keeps of a peer's slots: the header.
 #[derive(Debug)]

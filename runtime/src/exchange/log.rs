@@ -48,8 +48,9 @@ pub(crate) use recover::{Cut, OpenError, Recovered};
 pub(crate) use retain::{HoldError, Retained, Retention};
 
 use crate::limits::{
-    LOG_APPEND_BUFFER_BYTES, LOG_NAME_BYTES_MAX, LOG_PAYLOAD_BYTES_MAX, LOG_SEGMENT_BYTES_DEFAULT,
-    LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENTS_MAX, LOG_SEGMENTS_UNSYNCED_MAX,
+    LOG_APPEND_BUFFER_BYTES, LOG_NAME_BYTES_MAX, LOG_PAYLOAD_BYTES_MAX, LOG_POSITIONS_MAX,
+    LOG_SEGMENT_BYTES_DEFAULT, LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENTS_MAX,
+    LOG_SEGMENTS_UNSYNCED_MAX,
 };
 use format::{
     HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader, encode_record_header, padded, record_length,
@@ -89,6 +90,9 @@ pub(crate) enum AppendError {
     /// Retention does not keep up.
     #[error("the log has {LOG_SEGMENTS_MAX} segments, no more are possible")]
     Full,
+    /// Its files claim positions that no log reaches.
+    #[error("the log has no positions left")]
+    NoPositions,
     /// The system refused.
     #[error("cannot append to the log")]
     System(#[source] io::Error),
@@ -199,6 +203,9 @@ impl Log {
     pub(crate) fn append(&mut self, record: &Record<'_>) -> Result<u64, AppendError> {
         check("payload", record.payload.len(), LOG_PAYLOAD_BYTES_MAX)?;
         check("name", record.sender_name.len(), LOG_NAME_BYTES_MAX)?;
+        if self.next >= LOG_POSITIONS_MAX {
+            return Err(AppendError::NoPositions);
+        }
         let size = padded(record_length(record));
         if self.tail_is_dirty {
             self.clean_tail().map_err(AppendError::of)?;

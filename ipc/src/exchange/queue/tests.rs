@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod fuzz;
+
 fn lease() -> impl Strategy<Value = Lease> {
     (any::<u64>(), any::<u32>()).prop_map(|(item, delivery)| Lease { item, delivery })
 }

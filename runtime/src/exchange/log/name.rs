@@ -6,6 +6,8 @@
 //! `%%`, which no other name begins with. Both are one to one, so two queues never share a
 //! directory.
 
+use crate::limits::LOG_POSITIONS_MAX;
+
 /// What Linux file systems let a name have, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
@@ -71,7 +73,7 @@ pub(super) fn segment_first(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
     let is_number =
         digits.len() == POSITION_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| is_number)
+    digits.parse().ok().filter(|first| is_number && *first < LOG_POSITIONS_MAX)
 }
 
 /// The name under which the bytes of a segment from this offset on are kept aside.

@@ -28,8 +28,8 @@ use super::scan::{Walked, Window};
 use super::segment::{Segment, Shared};
 use super::storage::{SegmentFile, Storage};
 use crate::limits::{
-    LOG_ASIDE_FILES_MAX, LOG_GAPS_REPORTED_MAX, LOG_READ_BYTES_MIN, LOG_SEGMENT_BYTES_MAX,
-    LOG_SEGMENTS_MAX,
+    LOG_ASIDE_FILES_MAX, LOG_GAPS_REPORTED_MAX, LOG_POSITIONS_MAX, LOG_READ_BYTES_MIN,
+    LOG_SEGMENT_BYTES_MAX, LOG_SEGMENTS_MAX,
 };
 
 /// Why a log cannot be opened.
@@ -209,7 +209,9 @@ impl Recovery<'_> {
             let expected = self.opening.subject.to_owned();
             return Err(OpenError::OtherQueue { got: subject.clone(), expected });
         }
-        let header = header.filter(|header| header.first == first);
+        let is_possible =
+            |header: &SegmentHeader| header.first == first && header.synced < LOG_POSITIONS_MAX;
+        let header = header.filter(is_possible);
         Ok(Present { first, header, length: file.length()? })
     }
 
@@ -245,6 +247,7 @@ impl Recovery<'_> {
             let cut = Cut { segment: *first, offset: 0, bytes: *length, aside: Some(aside) };
             self.recovered.cut = Some(cut);
         }
+        let next = next.min(LOG_POSITIONS_MAX - 1);
         let header = SegmentHeader {
             first: next,
             salt: self.opening.salt,
@@ -317,7 +320,7 @@ impl Recovery<'_> {
             }
             *newest_ns = (*newest_ns).max(stored.record.time_ns);
         };
-        let accepted = segment.first..segment.end();
+        let accepted = segment.first..segment.end().min(LOG_POSITIONS_MAX);
         let walked = self.window.walk(&*file, segment.salt, accepted, visit)?;
         for (first, next) in gaps {
             self.report(first, next);

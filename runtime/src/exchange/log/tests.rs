@@ -7,6 +7,7 @@ use super::*;
 
 mod crashes;
 mod damage;
+mod fuzz;
 mod killed;
 mod reading;
 mod retention;

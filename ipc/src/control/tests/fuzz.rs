@@ -1,0 +1,131 @@
+//! Fuzz target: what the two sides of the socket say to each other, the handshake first of all.
+
+use super::*;
+use crate::fuzz::{Chance, fuzz};
+use crate::limits::{STATUS_PIECE_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX};
+
+fn text(chance: &mut Chance) -> String {
+    let lengths = [0, 1, 5, 30, WORD_BYTES_MAX - 1, WORD_BYTES_MAX];
+    let length = *chance.pick(&lengths);
+    let letter = *chance.pick(&["a", ".", "*", ">", "Z"]);
+    letter.repeat(length)
+}
+
+fn texts(chance: &mut Chance) -> Vec<String> {
+    let count = *chance.pick(&[0, 1, 3, LIST_ENTRIES_MAX]);
+    (0..count).map(|_| text(chance)).collect()
+}
+
+fn manifest(chance: &mut Chance) -> AgentManifest {
+    AgentManifest {
+        name: text(chance),
+        version: text(chance),
+        category: text(chance),
+        priority: chance.next() as u8,
+        capabilities: texts(chance),
+        tools: texts(chance),
+        subscriptions: texts(chance),
+        tags: texts(chance),
+    }
+}
+
+fn agent(chance: &mut Chance) -> AgentInfo {
+    let (id, pid, uid) = (AgentId(chance.next() as u32), 1, chance.next() as u32);
+    AgentInfo { id, pid, uid, manifest: manifest(chance) }
+}
+
+pub(crate) fn to_router(chance: &mut Chance) -> ToRouter {
+    let request = chance.number(1) as u32;
+    let lane = LaneId(chance.number(1) as u32);
+    match chance.below(15) {
+        0..=2 => {
+            let token = chance.below(TOKEN_BYTES_MAX + 1);
+            let token = chance.bytes(token);
+            ToRouter::Hello { version: VERSION, manifest: manifest(chance), token }
+        }
+        3 => ToRouter::ListAgents { request, filter: text(chance) },
+        4 => ToRouter::OpenLink { request, target: text(chance) },
+        5 => ToRouter::OpenRoute { request, first: lane },
+        6 => ToRouter::AcceptLink { lane },
+        7 => ToRouter::CloseLink { lane, reason: "r".repeat(chance.below(TEXT_BYTES_MAX + 1)) },
+        8 => ToRouter::Grant { lane, grant: GrantId(chance.next()) },
+        9 => ToRouter::Publish { request, subject: text(chance), policy: TopicPolicy::Lossy },
+        10 => ToRouter::Subscribe { request, pattern: text(chance) },
+        11 => ToRouter::JoinTopic { lane },
+        12 => {
+            let errors = texts(chance).into_iter().map(|kind| (kind, chance.next())).collect();
+            ToRouter::Report(Report { errors, started: chance.next(), ..Report::default() })
+        }
+        13 => ToRouter::Directory { request },
+        _ => ToRouter::Pong { nonce: chance.next() },
+    }
+}
+
+pub(crate) fn from_router(chance: &mut Chance) -> FromRouter {
+    let request = chance.number(1) as u32;
+    let lane = LaneId(chance.number(1) as u32);
+    match chance.below(16) {
+        0 => FromRouter::Welcome { version: VERSION, agent: AgentId(1), instance: chance.next() },
+        1 => FromRouter::Refused { request, code: text(chance), message: text(chance) },
+        2 => {
+            // Large ones would not fit into one packet.
+            let agents = (0..chance.below(2)).map(|_| agent(chance)).collect();
+            FromRouter::Agents { request, more: chance.once_in(2), agents }
+        }
+        3 => FromRouter::LinkOffered { lane, from: agent(chance) },
+        4 => FromRouter::LinkReady { request, lane, peer: agent(chance) },
+        5 => FromRouter::LinkClosed { lane, code: text(chance), reason: text(chance) },
+        6 => FromRouter::Granted { lane, grant: GrantId(chance.number(1)) },
+        7 => FromRouter::Published { request, lane },
+        8 => FromRouter::Subscribed { request },
+        9 => {
+            let (subject, policy) = (text(chance), TopicPolicy::Lossless);
+            FromRouter::TopicFound { request, lane, subject, policy, from: agent(chance) }
+        }
+        10 => FromRouter::ReaderJoined { lane, reader: AgentId(chance.next() as u32) },
+        11 => FromRouter::ReaderLeft { lane, reader: AgentId(chance.next() as u32) },
+        12 => FromRouter::Ping { nonce: chance.next() },
+        13 => {
+            let piece = chance.below(STATUS_PIECE_BYTES_MAX + 1);
+            FromRouter::Status { request, more: chance.once_in(2), piece: chance.bytes(piece) }
+        }
+        14 => FromRouter::Directory { request },
+        _ => FromRouter::Draining,
+    }
+}
+
+/// Changes a packet; most of the time its frame still says how long it is, so that the fields are reached.
+pub(crate) fn damage(chance: &mut Chance, mut packet: Vec<u8>) -> Vec<u8> {
+    if chance.once_in(4) {
+        chance.mutate(&mut packet);
+        packet.truncate(PACKET_BYTES_MAX);
+        return packet;
+    }
+    let mut fields = packet.split_off(FRAME_BYTES);
+    chance.mutate(&mut fields);
+    fields.truncate(PACKET_BYTES_MAX - FRAME_BYTES);
+    packet.extend(fields);
+    with_length(packet)
+}
+
+#[test]
+fn what_is_taken_for_a_message_can_be_said_again() {
+    fuzz(4_000, |chance| {
+        let packet = to_router(chance).encode().unwrap();
+        let packet = damage(chance, packet);
+        if let Ok(message) = ToRouter::decode(&packet) {
+            assert!(message.descriptors() <= crate::limits::DESCRIPTORS_PER_PACKET_MAX);
+            // A message may have grown by what it was read from, never beyond.
+            let again = message.encode().unwrap();
+            assert!(again.len() <= packet.len().max(FRAME_BYTES));
+            assert_eq!(ToRouter::decode(&again), Ok(message));
+        }
+        let Ok(packet) = from_router(chance).encode() else { return };
+        let packet = damage(chance, packet);
+        if let Ok(message) = FromRouter::decode(&packet) {
+            let again = message.encode().unwrap();
+            assert!(again.len() <= packet.len());
+            assert_eq!(FromRouter::decode(&again), Ok(message));
+        }
+    });
+}
