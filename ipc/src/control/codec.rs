@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::fields::{Reader, Writer};
 use super::structures::{
-    read_agent, read_manifest, read_report, write_agent, write_manifest, write_report,
+    read_agent, read_lineage, read_manifest, read_report, read_terms, write_agent, write_lineage,
+    write_manifest, write_report, write_terms,
 };
 use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
@@ -25,7 +26,7 @@ pub const VERSION: (u16, u16) = (1, 1);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
 /// Types whose frames say that they may be skipped: both sides get along without them.
-const OPTIONAL_TYPES: [u16; 2] = [14, 144];
+const OPTIONAL_TYPES: [u16; 5] = [14, 20, 21, 144, 150];
 
 /// The version that both sides will speak: equal majors, the lower minor; nothing when the majors differ.
 pub fn negotiate(theirs: (u16, u16)) -> Option<(u16, u16)> {
@@ -149,6 +150,8 @@ impl ToRouter {
             Self::Report(_) => 13,
             Self::OpenRoute { .. } => 15,
             Self::Directory { .. } => 14,
+            Self::DropReader { .. } => 20,
+            Self::Unsubscribe { .. } => 21,
         }
     }
 
@@ -180,10 +183,16 @@ impl ToRouter {
                 out.u64(grant.0);
                 Ok(())
             }
-            Self::Publish { request, subject, policy } => {
+            Self::Publish { request, subject, policy, terms } => {
                 request_word(out, *request, "subject", subject)?;
                 out.u8(*policy as u8);
+                write_terms(out, *terms);
                 Ok(())
+            }
+            Self::DropReader { lane, reader, reason } => {
+                out.u32(lane.0);
+                out.u32(reader.0);
+                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)
             }
             Self::Subscribe { request, pattern } => request_word(out, *request, "pattern", pattern),
             Self::Pong { nonce } => {
@@ -191,7 +200,9 @@ impl ToRouter {
                 Ok(())
             }
             Self::Bye => Ok(()),
-            Self::Status { request } | Self::Directory { request } => {
+            Self::Status { request }
+            | Self::Directory { request }
+            | Self::Unsubscribe { subscription: request } => {
                 out.u32(*request);
                 Ok(())
             }
@@ -219,6 +230,7 @@ impl ToRouter {
                 request: request(fields)?,
                 subject: fields.word("subject")?,
                 policy: policy(fields)?,
+                terms: read_terms(fields)?,
             },
             8 => Self::Subscribe { request: request(fields)?, pattern: fields.word("pattern")? },
             9 => Self::JoinTopic { lane: lane(fields)? },
@@ -228,6 +240,12 @@ impl ToRouter {
             13 => Self::Report(read_report(fields)?),
             15 => Self::OpenRoute { request: request(fields)?, first: lane(fields)? },
             14 => Self::Directory { request: request(fields)? },
+            20 => Self::DropReader {
+                lane: lane(fields)?,
+                reader: reader(fields)?,
+                reason: fields.text("reason", TEXT_BYTES_MAX)?,
+            },
+            21 => Self::Unsubscribe { subscription: fields.u32("subscription")? },
             _ => return Ok(None),
         }))
     }
@@ -290,6 +308,7 @@ impl FromRouter {
             Self::Status { .. } => 143,
             Self::RouteWanted { .. } => 145,
             Self::Directory { .. } => 144,
+            Self::ReaderExpected { .. } => 150,
         }
     }
 
@@ -329,19 +348,24 @@ impl FromRouter {
                 out.u32(lane.0);
                 out.u64(grant.0);
             }
-            Self::Published { request, lane } => {
+            Self::Published { request, lane, epoch } => {
                 out.u32(*request);
                 out.u32(lane.0);
+                out.u32(*epoch);
             }
             Self::Subscribed { request } | Self::Directory { request } => out.u32(*request),
-            Self::TopicFound { request, lane, subject, policy, from } => {
+            Self::TopicFound { request, lane, subject, policy, from, terms, lineage } => {
                 out.u32(*request);
                 out.u32(lane.0);
                 out.word("subject", subject)?;
                 out.u8(*policy as u8);
                 write_agent(out, from)?;
+                write_terms(out, *terms);
+                write_lineage(out, *lineage);
             }
-            Self::ReaderJoined { lane, reader } | Self::ReaderLeft { lane, reader } => {
+            Self::ReaderExpected { lane, reader }
+            | Self::ReaderJoined { lane, reader }
+            | Self::ReaderLeft { lane, reader } => {
                 out.u32(lane.0);
                 out.u32(reader.0);
             }
@@ -381,7 +405,11 @@ impl FromRouter {
                 reason: fields.text("reason", TEXT_BYTES_MAX)?,
             },
             135 => Self::Granted { lane: lane(fields)?, grant: GrantId(fields.u64("grant")?) },
-            136 => Self::Published { request: request(fields)?, lane: lane(fields)? },
+            136 => Self::Published {
+                request: request(fields)?,
+                lane: lane(fields)?,
+                epoch: if fields.is_empty() { 0 } else { fields.u32("epoch")? },
+            },
             137 => Self::Subscribed { request: request(fields)? },
             138 => Self::TopicFound {
                 request: request(fields)?,
@@ -389,6 +417,8 @@ impl FromRouter {
                 subject: fields.word("subject")?,
                 policy: policy(fields)?,
                 from: read_agent(fields)?,
+                terms: read_terms(fields)?,
+                lineage: read_lineage(fields)?,
             },
             139 => Self::ReaderJoined { lane: lane(fields)?, reader: reader(fields)? },
             140 => Self::ReaderLeft { lane: lane(fields)?, reader: reader(fields)? },
@@ -405,6 +435,7 @@ impl FromRouter {
                 target: Box::new(read_agent(fields)?),
             },
             144 => Self::Directory { request: request(fields)? },
+            150 => Self::ReaderExpected { lane: lane(fields)?, reader: reader(fields)? },
             _ => return Ok(None),
         }))
     }

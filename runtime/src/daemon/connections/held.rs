@@ -4,6 +4,7 @@
 //! That memory is its owners'; every number is taken as it comes, and what was shown once never
 //! sinks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ipc::directory::LaneEntry;
@@ -13,6 +14,7 @@ use ipc::segment::{ControlWriter, CursorWatch, LaneCounters, LaneState, SlotsWat
 
 use super::segments::Segments;
 use crate::daemon::router::Ending;
+use crate::limits::LEFT_READERS_KEPT_MAX;
 
 /// An open lane, or a link's two.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct HeldLane {
     directions: Vec<Direction>,
     /// What readers that left a topic had counted.
     departed: Carried,
+    /// Where they were, by name, the one that left first at the front; bounded.
+    left: VecDeque<(String, u64)>,
 }
 
 /// One writer and those who read it.
@@ -37,6 +41,8 @@ struct Direction {
 #[derive(Debug)]
 struct HeldReader {
     agent: AgentId,
+    /// Of a topic's: for whoever comes after it.
+    name: String,
     cursor: Arc<CursorWatch>,
     position: u64,
     taken: u64,
@@ -89,7 +95,8 @@ impl HeldLane {
         }
         let control = first.control().cloned();
         let departed = Carried::default();
-        Self { control, class, topic: second.is_none(), directions, departed }
+        let left = VecDeque::new();
+        Self { control, class, topic: second.is_none(), directions, departed, left }
     }
 
     /// How its messages travel.
@@ -103,9 +110,15 @@ impl HeldLane {
     }
 
     /// A reader joined a topic.
-    pub(crate) fn join(&mut self, reader: AgentId, segments: &Segments) {
+    pub(crate) fn join(&mut self, reader: AgentId, name: &str, segments: &Segments) {
         let Some(direction) = self.directions.first_mut() else { return };
-        direction.readers.extend(HeldReader::new(reader, segments));
+        let held = HeldReader::new(reader, segments);
+        direction.readers.extend(held.map(|held| HeldReader { name: name.to_owned(), ..held }));
+    }
+
+    /// Where the reader of a topic that bore this name last was when it left.
+    pub(crate) fn left_at(&self, name: &str) -> Option<u64> {
+        self.left.iter().find(|(left, _)| left == name).map(|(_, position)| *position)
     }
 
     /// A reader left a topic. What it took is given back, for its agent's own count.
@@ -120,6 +133,11 @@ impl HeldLane {
                 traffic.received = traffic.received.saturating_add(held.taken);
                 self.departed.lost = self.departed.lost.saturating_add(held.lost);
                 self.departed.latency.add(&held.latency);
+                self.left.retain(|(name, _)| *name != held.name);
+                if self.left.len() >= LEFT_READERS_KEPT_MAX {
+                    self.left.pop_front();
+                }
+                self.left.push_back((held.name.clone(), held.position));
                 false
             });
         }
@@ -253,7 +271,8 @@ impl HeldReader {
     fn new(agent: AgentId, side: &Segments) -> Option<Self> {
         let cursor = Arc::clone(side.reader()?);
         let latency = Histogram::default();
-        Some(Self { agent, cursor, position: 0, taken: 0, lost: 0, latency })
+        let name = String::new();
+        Some(Self { agent, name, cursor, position: 0, taken: 0, lost: 0, latency })
     }
 
     fn refresh(&mut self) {

@@ -123,7 +123,7 @@ impl Segments {
     }
 
     /// The control page that was made.
-    pub(super) fn control(&self) -> Option<&Arc<ControlWriter>> {
+    pub(in crate::daemon) fn control(&self) -> Option<&Arc<ControlWriter>> {
         self.control.as_ref()
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
@@ -101,7 +101,8 @@ fn open(request: u32, target: &str) -> ToRouter {
 }
 
 fn publish(request: u32, subject: &str) -> ToRouter {
-    ToRouter::Publish { request, subject: subject.to_owned(), policy: TopicPolicy::Lossless }
+    let (subject, policy) = (subject.to_owned(), TopicPolicy::Lossless);
+    ToRouter::Publish { request, subject, policy, terms: TopicTerms::default() }
 }
 
 fn subscribe(request: u32, pattern: &str) -> ToRouter {
