@@ -2,36 +2,38 @@
 //!
 //! No hidden threads: the program asks for events, or puts [`Client`]'s descriptor and its doorbell into an event loop.
 //! Links and topics live on without the client being asked, except that descriptors travel over its socket.
-//! Not here: the messages on a link (`link`), and the router (`runtime`).
+//! Not here: the messages on a link (`link`), and the router (`runtime`). Topics and groups have files of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::class::{ClassSet, ReceivingHalf};
 use crate::control::{
-    AgentInfo, CLASSES_SINCE, FromRouter, Report, Terms, ToRouter, TopicPolicy, VERSION,
+    AgentInfo, CLASSES_SINCE, FromRouter, Lineage, Report, Terms, ToRouter, TopicPolicy,
+    TopicTerms, VERSION,
 };
 use crate::directory;
 use crate::doorbell::Doorbell;
 use crate::header::{AgentId, GrantId, LaneId};
-use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
-use crate::limits::{GRANTS_HELD_MAX, PUBLISH_SLICE_MS};
+use crate::lane::LaneOptions;
+use crate::limits::GRANTS_HELD_MAX;
 use crate::link::Link;
 use crate::manifest::AgentManifest;
 use crate::socket::Connection;
-use crate::topic::{Publisher, ReaderChange, Subscriber};
-use crate::wait::Spin;
+use crate::topic::ReaderChange;
 
 mod call;
 mod error;
 mod exchange;
+mod groups;
 mod setup;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 pub use error::ClientError;
 use exchange::{answer_deadline, exactly, sleep};
@@ -104,7 +106,7 @@ pub enum Event {
         /// Why, for people.
         message: String,
     },
-    /// A topic matches a subscription: [`Client::join`].
+    /// A topic matches a subscription: [`Client::join`], or [`Client::follow`] where its writer has started again.
     TopicFound(TopicOffer),
     /// Readers of an own topic came or went: [`Client::update`].
     ReadersChanged {
@@ -140,6 +142,10 @@ pub struct TopicOffer {
     pub policy: TopicPolicy,
     /// Who writes it.
     pub from: AgentInfo,
+    /// What else the writer declared.
+    pub terms: TopicTerms,
+    /// What was before.
+    pub lineage: Lineage,
     slots: OwnedFd,
     region: OwnedFd,
     control: OwnedFd,
@@ -338,76 +344,6 @@ impl Client {
                 self.unwanted.insert((lane, *grant));
             }
         }
-    }
-
-    /// Declares a topic.
-    pub fn publisher(
-        &mut self,
-        subject: &str,
-        policy: TopicPolicy,
-    ) -> Result<Publisher, ClientError> {
-        let mut sender = Sender::for_topic(self.options, policy)?;
-        let request = self.request_number();
-        let message = ToRouter::Publish { request, subject: subject.to_owned(), policy };
-        self.send(&message, &[sender.slots_fd(), sender.region_fd()])?;
-        match self.answer(request)? {
-            (FromRouter::Published { lane, .. }, descriptors) => {
-                let [control] = exactly(descriptors)?;
-                sender.set_control(control)?;
-                Ok(Publisher::new(lane, subject.to_owned(), sender))
-            }
-            (other, _) => Err(unexpected(other)),
-        }
-    }
-
-    /// Attaches readers of a topic that joined, and forgets those that left. Never waits.
-    pub fn update(&mut self, publisher: &mut Publisher) -> Result<(), ClientError> {
-        self.take_in_all()?;
-        match self.changes.remove(&publisher.lane()) {
-            Some(changes) => Ok(publisher.apply(changes)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Publishes, and waits for room until the deadline; a reader that dies meanwhile is forgotten, so it cannot hold the
-    /// writer back. Looks at the socket each time: where speed matters, `Publisher::publish` and [`Client::update`] now and
-    /// then.
-    pub fn publish(
-        &mut self,
-        publisher: &mut Publisher,
-        payload: &[u8],
-        deadline: Instant,
-    ) -> Result<(), ClientError> {
-        loop {
-            self.update(publisher)?;
-            let slice = Instant::now() + Duration::from_millis(PUBLISH_SLICE_MS);
-            let when = WhenFull::WaitUntil(slice.min(deadline));
-            match publisher.publish(payload, when) {
-                Err(SendError::Full) if Instant::now() < deadline => {}
-                result => return Ok(result?),
-            }
-        }
-    }
-
-    /// Wants every topic whose subject matches, present and future: they come as [`Event::TopicFound`] with the number that
-    /// this returns.
-    pub fn subscribe(&mut self, pattern: &str) -> Result<u32, ClientError> {
-        let request = self.request_number();
-        self.send(&ToRouter::Subscribe { request, pattern: pattern.to_owned() }, &[])?;
-        match self.answer(request)?.0 {
-            FromRouter::Subscribed { .. } => Ok(request),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Takes up a topic. Messages from now on are received.
-    pub fn join(&mut self, offer: TopicOffer, spin: Spin) -> Result<Subscriber, ClientError> {
-        let TopicOffer { lane, subject, policy, from, slots, region, control, .. } = offer;
-        let receiver = Receiver::for_topic(from.id, slots, region, Some(control), spin)?;
-        let packet = ToRouter::JoinTopic { lane }.encode()?;
-        let bell = self.doorbell.ringer_for_peer()?;
-        self.send_packet(&packet, &[receiver.cursor_fd(), bell.as_fd()])?;
-        Ok(Subscriber { lane, subject, policy, from, receiver })
     }
 
     /// The next event; waits until the deadline (a past one: does not wait).

@@ -28,6 +28,39 @@ pub enum TopicPolicy {
     Lossy = 2,
 }
 
+/// What a lossless topic does with a reader that leaves no room for the next message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SlowReaders {
+    /// The writer waits, as long as each of its calls says.
+    #[default]
+    Wait,
+    /// When one message has been held up for so long, the writer lets go of whoever holds it up.
+    LetGo {
+        /// In milliseconds, at most `PATIENCE_MS_MAX`.
+        patience_ms: u32,
+    },
+}
+
+/// What the writer of a topic declares beside its policy. Old peers know nothing of it: then it is all nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TopicTerms {
+    /// How many of the last messages a reader is given that joins.
+    pub history: u32,
+    /// What happens to a slow reader of a lossless topic.
+    pub slow: SlowReaders,
+}
+
+/// What the router knows of a topic from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// How often an agent of this name has published this subject, this time included; 0 where the router does not count.
+    pub epoch: u32,
+    /// The lane of the time before, which has ended.
+    pub follows: Option<LaneId>,
+    /// Where a reader of the same name was when it left this lane.
+    pub resume: Option<u64>,
+}
+
 /// One agent as discovery shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentInfo {
@@ -127,6 +160,8 @@ pub enum ToRouter {
         subject: String,
         /// What happens to slow readers.
         policy: TopicPolicy,
+        /// What else holds for readers.
+        terms: TopicTerms,
     },
     /// Wants every topic lane, present and future, whose subject matches. Descriptors: none.
     Subscribe {
@@ -135,10 +170,25 @@ pub enum ToRouter {
         /// Dot-separated words; `*` matches one, a final `>` the rest.
         pattern: String,
     },
+    /// No longer wants what a subscription matched; topics that no other one matches are left. May be skipped. Descriptors:
+    /// none.
+    Unsubscribe {
+        /// The request of the subscription.
+        subscription: u32,
+    },
     /// Takes up a topic lane that was announced with `TopicFound`. Descriptors: cursor segment, doorbell.
     JoinTopic {
         /// The announced lane.
         lane: LaneId,
+    },
+    /// The writer of a topic has let go of a reader, which the router tells it. May be skipped. Descriptors: none.
+    DropReader {
+        /// The topic lane.
+        lane: LaneId,
+        /// The reader.
+        reader: AgentId,
+        /// Why, for people.
+        reason: String,
     },
     /// Asks what the router knows of itself and its agents. Descriptors: none.
     Status {
@@ -278,6 +328,8 @@ pub enum FromRouter {
         request: u32,
         /// The lane.
         lane: LaneId,
+        /// How often an agent of this name has published this subject, this time included.
+        epoch: u32,
     },
     /// The subscription stands. `TopicFound` follows for each matching lane.
     Subscribed {
@@ -296,6 +348,18 @@ pub enum FromRouter {
         policy: TopicPolicy,
         /// Who writes it.
         from: AgentInfo,
+        /// What the writer declared beside the policy.
+        terms: TopicTerms,
+        /// What was before.
+        lineage: Lineage,
+    },
+    /// An agent was told of the client's own topic, which is a group's, and is expected to join. May be skipped.
+    /// Descriptors: none.
+    ReaderExpected {
+        /// The topic lane.
+        lane: LaneId,
+        /// The agent.
+        reader: AgentId,
     },
     /// A reader joined the client's own topic lane. Descriptors: the reader's cursor, its doorbell.
     ReaderJoined {

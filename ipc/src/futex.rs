@@ -37,6 +37,13 @@ pub(crate) fn sleep(
     sleep_on_one(low_half(word), seen, Some(left.map_or(slice, |left| left.min(slice))));
 }
 
+/// The monotonic clock, the same for all processes of a time namespace, in nanoseconds.
+#[inline]
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
 /// Wakes everybody who sleeps on this word.
 pub(crate) fn wake(word: &AtomicU64) {
     wake_half(low_half(word));

@@ -37,6 +37,8 @@ use crate::header::Header;
 use crate::ring::{Line, Meta, Timing, Violation};
 use crate::segment::LaneState;
 
+mod fanout;
+mod history;
 mod lender;
 mod parts;
 mod receiver;
@@ -44,11 +46,12 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
+pub use fanout::{AttachError, DetachCause, DetachedReader};
 pub use parts::PARTS_MAX;
 pub(crate) use parts::{PARTS_AT_ONCE, Parts};
-pub use receiver::Receiver;
 pub(crate) use receiver::Taken;
-pub use sender::{AttachError, DetachedReader, Large, Sender};
+pub use receiver::{Receiver, Start};
+pub use sender::{Large, Sender};
 
 /// What happens when a lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

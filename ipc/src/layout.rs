@@ -7,10 +7,13 @@ use std::mem::offset_of;
 
 use crate::histogram::{BUCKETS, Histogram, bucket_of};
 use crate::limits::{LATENCY_SAMPLE_NS_MAX, SEGMENT_HEADER_BYTES};
+use crate::ring::JoinWords;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The version of all segments, major and minor.
-pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 1);
+pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 2);
+/// The minor version from which on a topic's slots say where to join, and readers heed quiet times.
+pub(crate) const JOIN_SINCE: u16 = 2;
 
 /// The first line of every segment but a region, written before it is handed on and never again.
 #[repr(C, align(64))]
@@ -40,6 +43,8 @@ pub(crate) struct SlotsHeader {
     /// Region bytes before this position (minus the region's size) may be overwritten.
     pub(crate) reserved_until: Alone<AtomicU64>,
     pub(crate) counters: WriterCounters,
+    /// Until when the writer looks only at readers that it saw asleep (rule 7 of `wait`).
+    pub(crate) quiet_until: Alone<AtomicU64>,
 }
 
 /// Counters that the writer keeps for whoever looks.
@@ -52,6 +57,21 @@ pub(crate) struct WriterCounters {
     pub(crate) rejected: AtomicU64,
     /// The position that is written next, as of the last whole message.
     pub(crate) position: AtomicU64,
+    /// Where the messages begin that a reader which joins is given. Stored before `position`.
+    pub(crate) history_from: AtomicU64,
+    /// The same, stored after `position`: equal values mean that the three belong together.
+    pub(crate) history_again: AtomicU64,
+    /// How many messages that are at most; written before the segment is handed on.
+    pub(crate) history: AtomicU32,
+}
+
+impl WriterCounters {
+    /// What they say of where to join.
+    #[inline]
+    pub(crate) fn join_words(&self) -> JoinWords<'_> {
+        let Self { history_from, position, history_again, .. } = self;
+        JoinWords { from: history_from, position, again: history_again }
+    }
 }
 
 /// A cursor segment. The reader of the lane writes it.
@@ -152,6 +172,10 @@ const _: () = assert!(offset_of!(CursorHeader, position) == 64);
 const _: () = assert!(offset_of!(CursorHeader, sleeping) == 128);
 const _: () = assert!(offset_of!(CursorHeader, counters) == 192);
 const _: () = assert!(offset_of!(SlotsHeader, counters.position) == 224);
+const _: () = assert!(offset_of!(SlotsHeader, counters.history_from) == 232);
+const _: () = assert!(offset_of!(SlotsHeader, counters.history_again) == 240);
+const _: () = assert!(offset_of!(SlotsHeader, counters.history) == 248);
+const _: () = assert!(offset_of!(SlotsHeader, quiet_until) == 256);
 const _: () = assert!(offset_of!(CursorHeader, latency) == 256);
 const _: () = assert!(offset_of!(CursorHeader, latency.counts) == 264);
 const _: () = assert!(offset_of!(ControlHeader, state) == 64);

@@ -68,9 +68,28 @@ pub const REGION_ALIGNMENT: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// Readers of one topic; what a directory of agents on one machine needs, with room.
 pub const READERS_MAX: usize = 256;
+/// Messages that a topic keeps for readers that join late: half of the largest ring, because who joins needs the other half
+/// as a lead until the writer knows of it.
+pub const HISTORY_MAX: u32 = SLOTS_MAX as u32 / 2;
+/// How often a reader that joins reads where the last messages begin, when the writer moves on meanwhile. One time in a
+/// thousand would be much: the words lie in one line. Then it takes what it has.
+pub const JOIN_TRIES_MAX: usize = 1_024;
+/// Successors of a topic whose writer started again, while a reader still reads the first: more restarts than anybody
+/// watches.
+pub const SUCCESSORS_MAX: usize = 16;
+/// Longest time that a topic bears with a slow reader, in milliseconds: an hour.
+pub const PATIENCE_MS_MAX: u32 = 3_600_000;
 /// How long a waiting reader or writer spins before it parks, in nanoseconds: what a wake-up across processors costs on a
 /// virtual machine (30 us), so that waiting costs at most twice the best choice.
 pub const SPIN_NS: u64 = 40_000;
+/// How long a writer of a topic looks only at readers that it saw asleep, in nanoseconds: 200 sleep words are looked at in
+/// some 2 us, so a twentieth to a tenth of its time goes there; and a reader that is about to sleep waits at most so long.
+/// Under a model of interleavings two ticks of its clock.
+pub const QUIET_NS: u64 = if cfg!(loom) { 2 } else { 20_000 };
+/// How much longer a reader waits, in nanoseconds: what the clocks of two processors differ at most.
+pub const QUIET_MARGIN_NS: u64 = if cfg!(loom) { 0 } else { 2_000 };
+/// Readers that may sleep, up to which the writer simply looks at each after every message: that costs less than a clock.
+pub const READERS_LOOKED_AT_MAX: usize = 4;
 /// Polls between two looks at clock and control page while spinning without end.
 pub const POLLS_PER_LOOK: u32 = 1_024;
 /// How long a parked thread sleeps at a time where the kernel cannot wait for two words (before 5.16), in milliseconds;
@@ -176,6 +195,11 @@ pub const ROUTER_ANSWER_MS: u64 = 5_000;
 pub const BELLS_MAX: usize = 4_096;
 /// How long `Client::publish` waits for room before it looks whether a reader has left, in milliseconds.
 pub const PUBLISH_SLICE_MS: u64 = 100;
+/// Readers of one topic that came, left or are expected, while the writer does not ask: as many as come at once, and as
+/// many again that came and left.
+pub const READER_CHANGES_MAX: usize = 4 * READERS_MAX;
+/// How long a group bears with a member that does not read, in milliseconds, unless its sender says otherwise.
+pub const GROUP_PATIENCE_MS: u32 = 1_000;
 /// Events that wait for the program to ask for them. A router that sends more to one that never asks is cut off.
 pub const EVENTS_MAX: usize = 1_024;
 /// Descriptors that were granted and not yet taken, all links together; a peer that sends more is not believed.

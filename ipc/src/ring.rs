@@ -28,6 +28,7 @@
 use thiserror::Error;
 
 mod consumer;
+mod join;
 #[cfg(test)]
 #[cfg(loom)]
 mod loom_tests;
@@ -38,6 +39,7 @@ mod slot;
 mod tests;
 
 pub use consumer::{Consumer, Found};
+pub(crate) use join::{JoinWords, Place};
 pub use producer::{Gate, Producer};
 pub use slot::{Line, Slot};
 

@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
 
 use crate::layout::{
-    CONTROL_MAGIC, CURSOR_MAGIC, ControlHeader, CursorHeader, FLAG_UNGATED, Identity, READER_POLLS,
-    SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader,
+    CONTROL_MAGIC, CURSOR_MAGIC, ControlHeader, CursorHeader, FLAG_UNGATED, Identity, JOIN_SINCE,
+    READER_POLLS, SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader,
 };
 use crate::limits::{
     REGION_BYTES_MAX, REGION_BYTES_MIN, SEGMENT_HEADER_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN,
@@ -113,13 +113,19 @@ fn identify(identity: &Identity, magic: u32, number: u32, flags: u32) {
     identity.magic.store(magic, Ordering::Relaxed);
 }
 
-fn check_identity(role: &'static str, identity: &Identity, magic: u32) -> Result<(), SegmentError> {
+/// Gives the minor version.
+fn check_identity(
+    role: &'static str,
+    identity: &Identity,
+    magic: u32,
+) -> Result<u16, SegmentError> {
     let got = identity.magic.load(Ordering::Relaxed);
-    let major = identity.version.load(Ordering::Relaxed) as u16;
+    let version = identity.version.load(Ordering::Relaxed);
+    let (major, minor) = (version as u16, (version >> 16) as u16);
     if got != magic || major != SEGMENT_VERSION.0 {
         return Err(SegmentError::Identity { role, magic: got, major });
     }
-    Ok(())
+    Ok(minor)
 }
 
 /// A slots segment: the header and the ring. Its writer made it; everybody else reads it.
@@ -128,6 +134,7 @@ pub struct Slots {
     segment: Segment,
     count: usize,
     ungated: bool,
+    minor: u16,
 }
 
 impl Slots {
@@ -140,7 +147,7 @@ impl Slots {
             return Err(SegmentError::Size { role: Self::ROLE, got: length as u64 });
         }
         let segment = Segment::create(Self::ROLE, length)?;
-        let slots = Self { segment, count, ungated };
+        let slots = Self { segment, count, ungated, minor: SEGMENT_VERSION.1 };
         let flags = if ungated { FLAG_UNGATED } else { 0 };
         identify(&slots.header().identity, SLOTS_MAGIC, count as u32, flags);
         slots.segment.seal(Self::ROLE)?;
@@ -154,14 +161,20 @@ impl Slots {
         let length = segment.mapping.length;
         let refused = SegmentError::Size { role: Self::ROLE, got: length as u64 };
         let Some(count) = slot_count(length as u64) else { return Err(refused) };
-        let mut slots = Self { segment, count, ungated: false };
+        let mut slots = Self { segment, count, ungated: false, minor: 0 };
         let identity = &slots.header().identity;
-        check_identity(Self::ROLE, identity, SLOTS_MAGIC)?;
+        let minor = check_identity(Self::ROLE, identity, SLOTS_MAGIC)?;
         if identity.number.load(Ordering::Relaxed) as usize != count {
             return Err(refused);
         }
         slots.ungated = identity.flags.load(Ordering::Relaxed) & FLAG_UNGATED != 0;
+        slots.minor = minor;
         Ok(slots)
+    }
+
+    /// Whether the writer says where to join and when it is quiet.
+    pub(crate) fn tells_where_to_join(&self) -> bool {
+        self.ungated && self.minor >= JOIN_SINCE
     }
 
     /// Whether readers may be lapped.
@@ -201,6 +214,7 @@ fn slot_count(size: u64) -> Option<usize> {
 pub struct Cursor {
     segment: Segment,
     polls: bool,
+    heeds_quiet: bool,
 }
 
 impl Cursor {
@@ -209,7 +223,7 @@ impl Cursor {
     /// A fresh cursor at `position`. `polls` when the reader will never sleep.
     pub fn create(position: u64, polls: bool) -> Result<Self, SegmentError> {
         let segment = Segment::create(Self::ROLE, SEGMENT_HEADER_BYTES)?;
-        let cursor = Self { segment, polls };
+        let cursor = Self { segment, polls, heeds_quiet: true };
         let number = if polls { READER_POLLS } else { 0 };
         cursor.header().position.0.store(position, Ordering::Relaxed);
         identify(&cursor.header().identity, CURSOR_MAGIC, number, 0);
@@ -221,11 +235,17 @@ impl Cursor {
     pub fn open(descriptor: OwnedFd) -> Result<Self, SegmentError> {
         let accepts = |size| size == SEGMENT_HEADER_BYTES as u64;
         let segment = Segment::open(Self::ROLE, descriptor, accepts)?;
-        let mut cursor = Self { segment, polls: false };
+        let mut cursor = Self { segment, polls: false, heeds_quiet: false };
         let identity = &cursor.header().identity;
-        check_identity(Self::ROLE, identity, CURSOR_MAGIC)?;
+        let minor = check_identity(Self::ROLE, identity, CURSOR_MAGIC)?;
         cursor.polls = identity.number.load(Ordering::Relaxed) == READER_POLLS;
+        cursor.heeds_quiet = minor >= JOIN_SINCE;
         Ok(cursor)
+    }
+
+    /// Whether the reader heeds quiet times (rule 7 of `wait`).
+    pub(crate) fn heeds_quiet(&self) -> bool {
+        self.heeds_quiet
     }
 
     /// Whether the reader said that it never sleeps.
@@ -236,6 +256,12 @@ impl Cursor {
     /// What the reader has counted.
     pub fn counters(&self) -> ReaderCounters {
         ReaderCounters::read(self.header())
+    }
+
+    /// Whether its reader says that it sleeps or is about to.
+    #[cfg(test)]
+    pub(crate) fn is_asleep(&self) -> bool {
+        crate::wait::asleep(&self.header().sleeping.0).is_some()
     }
 
     pub(crate) fn header(&self) -> &CursorHeader {
@@ -350,7 +376,7 @@ impl Control {
         LaneState::from_number(self.header().state.0.load(Ordering::Acquire))
     }
 
-    /// Which life of the link this is: grows with every link that the router sets up.
+    /// Which life of the link this is, or how often the writer of this topic has started before: what comes later is greater.
     pub fn epoch(&self) -> u32 {
         // Partner: the Release store in `ControlWriter::set_epoch`.
         self.header().epoch.0.load(Ordering::Acquire)
@@ -385,7 +411,7 @@ impl ControlWriter {
         crate::futex::wake_half(self.page.state_word());
     }
 
-    /// Says which life of the link this is; before the page is handed out.
+    /// Says which life of the link this is, or of the topic's writer; once, before the page is handed out.
     pub fn set_epoch(&self, epoch: u32) {
         // Partner: the Acquire load in `Control::epoch`.
         self.page.header().epoch.0.store(epoch, Ordering::Release);

@@ -3,51 +3,89 @@
 //! Not here: how a topic is announced and joined (`client`). Small payloads (48 bytes) travel in a slot, larger ones through
 //! the region with a [`Header`] of kind `Event`.
 
-use std::collections::VecDeque;
+mod group;
+mod subscriber;
+
+pub(crate) use self::group::{BROADCAST, group_subject};
+pub use self::group::{Group, Reached, is_group};
+pub use self::subscriber::{Begin, Heard, Subscriber};
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
-use crate::control::{AgentInfo, TopicPolicy};
+use crate::control::{SlowReaders, TopicPolicy, TopicTerms};
 use crate::header::{AgentId, Header, Kind, LaneId};
-use crate::lane::{AttachError, Large, Receiver, SendError, Sender, WhenFull};
-use crate::limits::INLINE_BYTES_MAX;
+use crate::lane::{AttachError, DetachedReader, Large, SendError, Sender, WhenFull};
+use crate::limits::{INLINE_BYTES_MAX, PATIENCE_MS_MAX};
 use crate::link::SCHEMA_CBOR;
 use crate::ring::Meta;
+
+/// What a topic's writer declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicOptions {
+    /// What happens to slow readers: lossless holds the writer back, lossy does not.
+    pub policy: TopicPolicy,
+    /// How many of the last messages a reader is given that joins, and what a lossless topic bears.
+    pub terms: TopicTerms,
+}
+
+impl From<TopicPolicy> for TopicOptions {
+    fn from(policy: TopicPolicy) -> Self {
+        Self { policy, terms: TopicTerms::default() }
+    }
+}
+
+impl TopicOptions {
+    /// The same, with the last so many messages for those who join; at most half as many as the lane has slots.
+    pub fn with_history(mut self, messages: u32) -> Self {
+        self.terms.history = messages;
+        self
+    }
+
+    /// The same, and a reader that holds one message up for so long is let go of.
+    pub fn letting_go_after(mut self, patience_ms: u32) -> Self {
+        let patience_ms = patience_ms.min(PATIENCE_MS_MAX);
+        self.terms.slow = SlowReaders::LetGo { patience_ms };
+        self
+    }
+}
 
 /// The writing side of a topic. `Client::update` attaches readers that joined and forgets those that left.
 #[derive(Debug)]
 pub struct Publisher {
     lane: LaneId,
+    epoch: u32,
     subject: String,
     sender: Sender,
     sent: u64,
-}
-
-/// The reading side of a topic.
-#[derive(Debug)]
-pub struct Subscriber {
-    pub(crate) lane: LaneId,
-    pub(crate) subject: String,
-    pub(crate) policy: TopicPolicy,
-    pub(crate) from: AgentInfo,
-    pub(crate) receiver: Receiver,
+    attached: BTreeSet<AgentId>,
+    /// Members of a group that were told of it and have not joined yet; true for one that was waited for in vain.
+    expected: BTreeMap<AgentId, bool>,
 }
 
 /// A reader came or went.
 #[derive(Debug)]
 pub(crate) enum ReaderChange {
+    Expected { reader: AgentId },
     Joined { reader: AgentId, cursor: OwnedFd, bell: OwnedFd },
     Left { reader: AgentId },
 }
 
 impl Publisher {
-    pub(crate) fn new(lane: LaneId, subject: String, sender: Sender) -> Self {
-        Self { lane, subject, sender, sent: 0 }
+    pub(crate) fn new(lane: LaneId, epoch: u32, subject: String, sender: Sender) -> Self {
+        let (attached, expected) = (BTreeSet::new(), BTreeMap::new());
+        Self { lane, epoch, subject, sender, sent: 0, attached, expected }
     }
 
     /// Which lane this is.
     pub fn lane(&self) -> LaneId {
         self.lane
+    }
+
+    /// How often an agent of this name has published this subject, this time included.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// What it is about.
@@ -67,9 +105,20 @@ impl Publisher {
 
     /// Sends to all readers. A lossless topic may be full; a lossy one drops the oldest and never is.
     pub fn publish(&mut self, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
+        self.publish_to(0, payload, when)
+    }
+
+    /// Sends; readers of a group pass over what has the number of another one.
+    pub(crate) fn publish_to(
+        &mut self,
+        reader: u32,
+        payload: &[u8],
+        when: WhenFull,
+    ) -> Result<(), SendError> {
         self.sent += 1;
+        let meta = Meta { correlation: reader, ..Meta::default() };
         if payload.len() <= INLINE_BYTES_MAX {
-            return self.sender.send(Meta::default(), payload, when);
+            return self.sender.send(meta, payload, when);
         }
         let mut header = Header::new(Kind::Event);
         header.id = self.sent;
@@ -77,7 +126,7 @@ impl Publisher {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         header.schema = SCHEMA_CBOR;
-        let meta = Meta { priority: header.priority, ..Meta::default() };
+        let meta = Meta { priority: header.priority, ..meta };
         self.sender.send_large(Large { header: Some(&header), meta, parts: &[payload] }, when)
     }
 
@@ -85,42 +134,47 @@ impl Publisher {
         let mut result = Ok(());
         for change in changes {
             match change {
-                ReaderChange::Left { reader } => self.sender.detach(reader),
+                ReaderChange::Expected { reader } => {
+                    if !self.attached.contains(&reader) {
+                        self.expected.insert(reader, false);
+                    }
+                }
+                ReaderChange::Left { reader } => {
+                    self.expected.remove(&reader);
+                    self.attached.remove(&reader);
+                    self.sender.detach(reader);
+                }
                 ReaderChange::Joined { reader, cursor, bell } => {
+                    self.expected.remove(&reader);
                     // One refused reader does not keep the others out.
-                    if let Err(error) = self.sender.attach(reader, cursor, Some(bell)) {
-                        result = Err(error);
+                    match self.sender.attach(reader, cursor, Some(bell)) {
+                        Ok(()) => _ = self.attached.insert(reader),
+                        Err(error) => result = Err(error),
                     }
                 }
             }
         }
         result
     }
-}
 
-impl Subscriber {
-    /// Which lane this is.
-    pub fn lane(&self) -> LaneId {
-        self.lane
+    /// The next reader that was let go of, which the router is to be told.
+    pub(crate) fn next_detached(&mut self) -> Option<DetachedReader> {
+        let detached = self.sender.next_detached()?;
+        self.attached.remove(&detached.reader);
+        Some(detached)
     }
 
-    /// What it is about.
-    pub fn subject(&self) -> &str {
-        &self.subject
+    /// Whether a member is expected that nobody has waited for in vain.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.expected.values().any(|in_vain| !in_vain)
     }
 
-    /// What happens when this reader is slow.
-    pub fn policy(&self) -> TopicPolicy {
-        self.policy
+    pub(crate) fn stop_waiting(&mut self) {
+        self.expected.values_mut().for_each(|in_vain| *in_vain = true);
     }
 
-    /// Who writes it.
-    pub fn from(&self) -> &AgentInfo {
-        &self.from
-    }
-
-    /// The lane: receive from it, or sleep on it in an event loop.
-    pub fn raw(&mut self) -> &mut Receiver {
-        &mut self.receiver
+    /// Members that have not taken the topic up.
+    pub(crate) fn missing(&self) -> usize {
+        self.expected.len()
     }
 }

@@ -15,15 +15,24 @@
 //!    the sleeper sees the moved word when it looks again. So no wake-up is lost.
 //! 4. A sleeper on a futex waits for the low half of the moving word to differ from what it saw (the kernel compares under
 //!    its lock), so a mover that wakes between 2 and the system call is noticed as well.
-//! 5. A bell rings at most once per generation: it stays rung until its reader clears it. A futex is woken each time,
-//!    because a wake-up that finds nobody there leaves no trace.
+//! 5. A bell rings at most once per generation: it stays rung until its reader clears it. A futex is woken at most once per
+//!    generation too, but only after the awaited line is there: who has not begun to sleep by then will find by rule 4 that
+//!    the word has changed.
 //! 6. Beside the moving word a sleeper waits for the control page's state, so death and revocation wake it.
+//! 7. *Quiet times*, so that a writer of a topic need not look at two hundred sleep words for each message: the writer
+//!    stores in its own segment until when, by the monotonic clock, it will look only at those that it saw asleep; then it makes
+//!    a SeqCst fence and looks at all. It decides by the clock as read after the fence of rule 3, that is after its line could be
+//!    seen. A reader, after the fence of rule 2, loads that time, lets it pass (it is short), makes a SeqCst fence, and looks
+//!    again before it sleeps. If the reader's fence was before the writer's last look at all, the writer saw it; if not,
+//!    the reader knows the time, and any line that the writer left unannounced was there before that time was over. A reader whose
+//!    clock runs ahead would miss one, so it waits a margin longer. Clocks of other time namespaces are not ours.
 
 #[cfg(not(loom))]
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::limits::{QUIET_MARGIN_NS, QUIET_NS};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(test)]
 #[cfg(loom)]
@@ -79,6 +88,42 @@ pub(crate) fn asleep(word: &AtomicU32) -> Option<u32> {
 /// Whether a sleep word asks for the bell.
 pub(crate) fn wants_bell(seen: u32) -> bool {
     seen & MODE_MASK == ON_BELL
+}
+
+/// The writer's side of rule 7.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet {
+    until_ns: u64,
+}
+
+impl Quiet {
+    /// After a line was stored, the fence of rule 3 was made and then the clock was read: whether all sleep words are to be
+    /// looked at now. If so, a new quiet time has begun.
+    #[inline]
+    pub(crate) fn is_over(&mut self, shared: &AtomicU64, now_ns: u64) -> bool {
+        if now_ns < self.until_ns {
+            return false;
+        }
+        self.until_ns = now_ns.saturating_add(QUIET_NS);
+        shared.store(self.until_ns, Ordering::Relaxed);
+        // Partner: the fence in `Sleeper::arm`.
+        fence(Ordering::SeqCst);
+        true
+    }
+
+    /// Somebody came or left: all are looked at next time. What was promised to readers still holds.
+    pub(crate) fn end(&mut self) {
+        self.until_ns = 0;
+    }
+}
+
+/// The reader's side of rule 7, after it armed: until when it does not sleep, or nothing where it may at once. What a writer
+/// claims beyond the longest quiet time is not believed; a writer that lies loses its readers' attention only.
+pub(crate) fn quiet_until(shared: &AtomicU64, now_ns: u64) -> Option<u64> {
+    // The fence in `Sleeper::arm` came before.
+    let until = shared.load(Ordering::Relaxed).saturating_add(QUIET_MARGIN_NS);
+    let longest = QUIET_NS + QUIET_MARGIN_NS;
+    (until > now_ns && until - now_ns <= longest).then_some(until)
 }
 
 /// How long to spin before sleeping.

@@ -23,7 +23,7 @@ use ipc::control::TopicPolicy;
 use ipc::directory::{AgentEntry, Picture, Reader, RouterEntry, Writer};
 use ipc::doorbell::Doorbell;
 use ipc::header::{AgentId, Header, Kind};
-use ipc::lane::{Ended, LaneOptions, Large, ReceiveError, Receiver, Sender, WhenFull};
+use ipc::lane::{Ended, LaneOptions, Large, ReceiveError, Receiver, Sender, Start, WhenFull};
 use ipc::limits::SLOTS_MIN;
 use ipc::ring::{Consumer, Found, Gate, Line, Meta, Producer, Slot, Timing};
 use ipc::segment::{ControlWriter, LaneState};
@@ -277,7 +277,7 @@ fn every_reader_of_a_lossless_topic_holds_its_writer_back() {
     let readers = [READER, OTHER_READER].map(|reader| {
         let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
         let mut receiver =
-            Receiver::for_topic(WRITER, slots, region, None, Spin::Adaptive).unwrap();
+            Receiver::for_topic(WRITER, slots, region, None, Start::Live, Spin::Adaptive).unwrap();
         sender.attach(reader, copy(receiver.cursor_fd()), None).unwrap();
         let cells = cells.clone();
         thread::spawn(move || {
@@ -295,7 +295,8 @@ fn every_reader_of_a_lossless_topic_holds_its_writer_back() {
 fn lossy_topic_orders_what_it_does_not_lose() {
     let mut sender = Sender::for_topic(OPTIONS, TopicPolicy::Lossy).unwrap();
     let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
-    let mut receiver = Receiver::for_topic(WRITER, slots, region, None, Spin::Adaptive).unwrap();
+    let mut receiver =
+        Receiver::for_topic(WRITER, slots, region, None, Start::Live, Spin::Adaptive).unwrap();
     sender.attach(READER, copy(receiver.cursor_fd()), None).unwrap();
     // Nothing holds this writer back, so no cell is used twice.
     let cells = Cells::new(MESSAGES);

@@ -24,6 +24,11 @@ pub(crate) const TOPICS_PER_AGENT_MAX: usize = 32;
 pub(crate) const TOPICS_MAX: usize = 1024;
 /// Readers of one topic; fan-out is promised up to 200.
 pub(crate) const READERS_PER_TOPIC_MAX: usize = 256;
+/// Topics that ended, of which the router knows for their writers' return; the oldest is forgotten. As many as there can be.
+pub(crate) const ENDED_TOPICS_KEPT_MAX: usize = TOPICS_MAX;
+/// Readers that left one topic, of which the daemon knows where they were; the one that left first is forgotten. As many as
+/// it can have.
+pub(crate) const LEFT_READERS_KEPT_MAX: usize = READERS_PER_TOPIC_MAX;
 /// Patterns of one agent, those of its manifest included.
 pub(crate) const SUBSCRIPTIONS_PER_AGENT_MAX: usize = 64;
 /// Bytes of a subject or pattern: what the wire lets through.

@@ -11,7 +11,8 @@ use super::{Client, ClientError, Event, Offer, PeerSide, TopicOffer};
 use crate::control::{DecodeError, FromRouter, ToRouter};
 use crate::header::{GrantId, LaneId};
 use crate::limits::{
-    EVENTS_MAX, GRANTS_HELD_MAX, GRANTS_PER_LINK_MAX, LAST_WORDS_MAX, ROUTER_ANSWER_MS,
+    EVENTS_MAX, GRANTS_HELD_MAX, GRANTS_PER_LINK_MAX, LAST_WORDS_MAX, READER_CHANGES_MAX,
+    ROUTER_ANSWER_MS,
 };
 use crate::socket::ReceiveError;
 use crate::topic::ReaderChange;
@@ -191,7 +192,7 @@ impl Client {
                 self.grants.insert((lane, grant), file);
                 return Ok(());
             }
-            FromRouter::TopicFound { request, lane, subject, policy, from } => {
+            FromRouter::TopicFound { request, lane, subject, policy, from, terms, lineage } => {
                 let [slots, region, control] = exactly(fds)?;
                 let subscription = request;
                 Event::TopicFound(TopicOffer {
@@ -200,10 +201,20 @@ impl Client {
                     subject,
                     policy,
                     from,
+                    terms,
+                    lineage,
                     slots,
                     region,
                     control,
                 })
+            }
+            FromRouter::ReaderExpected { lane, reader } => {
+                let changes = self.changes.entry(lane).or_default();
+                if changes.len() >= READER_CHANGES_MAX {
+                    return Err(ClientError::Protocol("more readers than can be kept"));
+                }
+                changes.push_back(ReaderChange::Expected { reader });
+                return Ok(());
             }
             FromRouter::ReaderJoined { lane, reader } => {
                 let [cursor, bell] = exactly(fds)?;

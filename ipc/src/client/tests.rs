@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use super::*;
-use crate::lane::Ended;
+use crate::lane::{Ended, WhenFull};
 use crate::link::{Answer, CallError, Incoming, Outcome, Request};
+use crate::wait::Spin;
 use router::Router;
 
 mod classes;

@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::fields::{Reader, Writer};
 use super::structures::{
-    read_agent, read_manifest, read_report, write_agent, write_manifest, write_report,
+    read_agent, read_lineage, read_manifest, read_report, read_topic_terms, write_agent,
+    write_lineage, write_manifest, write_report, write_topic_terms,
 };
 use super::terms::{read_classes, read_terms, write_terms};
 use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
@@ -26,7 +27,7 @@ pub const VERSION: (u16, u16) = (1, 2);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
 /// Types whose frames say that they may be skipped: both sides get along without them.
-const OPTIONAL_TYPES: [u16; 2] = [14, 144];
+const OPTIONAL_TYPES: [u16; 5] = [14, 20, 21, 144, 150];
 
 /// The version that both sides will speak: equal majors, the lower minor; nothing when the majors differ.
 pub fn negotiate(theirs: (u16, u16)) -> Option<(u16, u16)> {
@@ -151,6 +152,8 @@ impl ToRouter {
             Self::Revoke { .. } => 16,
             Self::OpenRoute { .. } => 15,
             Self::Directory { .. } => 14,
+            Self::DropReader { .. } => 20,
+            Self::Unsubscribe { .. } => 21,
         }
     }
 
@@ -194,10 +197,16 @@ impl ToRouter {
                 out.u64(grant.0);
                 Ok(())
             }
-            Self::Publish { request, subject, policy } => {
+            Self::Publish { request, subject, policy, terms } => {
                 request_word(out, *request, "subject", subject)?;
                 out.u8(*policy as u8);
+                write_topic_terms(out, *terms);
                 Ok(())
+            }
+            Self::DropReader { lane, reader, reason } => {
+                out.u32(lane.0);
+                out.u32(reader.0);
+                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)
             }
             Self::Subscribe { request, pattern } => request_word(out, *request, "pattern", pattern),
             Self::Pong { nonce } => {
@@ -205,7 +214,9 @@ impl ToRouter {
                 Ok(())
             }
             Self::Bye => Ok(()),
-            Self::Status { request } | Self::Directory { request } => {
+            Self::Status { request }
+            | Self::Directory { request }
+            | Self::Unsubscribe { subscription: request } => {
                 out.u32(*request);
                 Ok(())
             }
@@ -237,6 +248,7 @@ impl ToRouter {
                 request: request(fields)?,
                 subject: fields.word("subject")?,
                 policy: policy(fields)?,
+                terms: read_topic_terms(fields)?,
             },
             8 => Self::Subscribe { request: request(fields)?, pattern: fields.word("pattern")? },
             9 => Self::JoinTopic { lane: lane(fields)? },
@@ -256,6 +268,12 @@ impl ToRouter {
                 reason: fields.text("reason", TEXT_BYTES_MAX)?,
             },
             14 => Self::Directory { request: request(fields)? },
+            20 => Self::DropReader {
+                lane: lane(fields)?,
+                reader: reader(fields)?,
+                reason: fields.text("reason", TEXT_BYTES_MAX)?,
+            },
+            21 => Self::Unsubscribe { subscription: fields.u32("subscription")? },
             _ => return Ok(None),
         }))
     }
@@ -321,6 +339,7 @@ impl FromRouter {
             Self::Status { .. } => 143,
             Self::RouteWanted { .. } => 145,
             Self::Directory { .. } => 144,
+            Self::ReaderExpected { .. } => 150,
         }
     }
 
@@ -364,19 +383,24 @@ impl FromRouter {
                 out.u32(lane.0);
                 out.u64(grant.0);
             }
-            Self::Published { request, lane } => {
+            Self::Published { request, lane, epoch } => {
                 out.u32(*request);
                 out.u32(lane.0);
+                out.u32(*epoch);
             }
             Self::Subscribed { request } | Self::Directory { request } => out.u32(*request),
-            Self::TopicFound { request, lane, subject, policy, from } => {
+            Self::TopicFound { request, lane, subject, policy, from, terms, lineage } => {
                 out.u32(*request);
                 out.u32(lane.0);
                 out.word("subject", subject)?;
                 out.u8(*policy as u8);
                 write_agent(out, from)?;
+                write_topic_terms(out, *terms);
+                write_lineage(out, *lineage);
             }
-            Self::ReaderJoined { lane, reader } | Self::ReaderLeft { lane, reader } => {
+            Self::ReaderExpected { lane, reader }
+            | Self::ReaderJoined { lane, reader }
+            | Self::ReaderLeft { lane, reader } => {
                 out.u32(lane.0);
                 out.u32(reader.0);
             }
@@ -426,7 +450,11 @@ impl FromRouter {
                 reason: fields.text("reason", TEXT_BYTES_MAX)?,
             },
             135 => Self::Granted { lane: lane(fields)?, grant: GrantId(fields.u64("grant")?) },
-            136 => Self::Published { request: request(fields)?, lane: lane(fields)? },
+            136 => Self::Published {
+                request: request(fields)?,
+                lane: lane(fields)?,
+                epoch: if fields.is_empty() { 0 } else { fields.u32("epoch")? },
+            },
             137 => Self::Subscribed { request: request(fields)? },
             138 => Self::TopicFound {
                 request: request(fields)?,
@@ -434,6 +462,8 @@ impl FromRouter {
                 subject: fields.word("subject")?,
                 policy: policy(fields)?,
                 from: read_agent(fields)?,
+                terms: read_topic_terms(fields)?,
+                lineage: read_lineage(fields)?,
             },
             139 => Self::ReaderJoined { lane: lane(fields)?, reader: reader(fields)? },
             140 => Self::ReaderLeft { lane: lane(fields)?, reader: reader(fields)? },
@@ -452,6 +482,7 @@ impl FromRouter {
             },
             146 => Self::Revoked { request: request(fields)?, count: fields.u32("count")? },
             144 => Self::Directory { request: request(fields)? },
+            150 => Self::ReaderExpected { lane: lane(fields)?, reader: reader(fields)? },
             _ => return Ok(None),
         }))
     }

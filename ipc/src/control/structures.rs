@@ -1,10 +1,10 @@
-//! Manifests, agents and reports as fields: blocks that a later minor version may extend.
+//! Manifests, agents, reports and what is said of topics, as fields: blocks that a later minor version may extend.
 
 use super::codec::{DecodeError, EncodeError};
 use super::fields::{Reader, Writer};
-use super::{AgentInfo, Report};
-use crate::header::AgentId;
-use crate::limits::{LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX};
+use super::{AgentInfo, Lineage, Report, SlowReaders, TopicTerms};
+use crate::header::{AgentId, LaneId};
+use crate::limits::{LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX};
 use crate::manifest::AgentManifest;
 
 pub(super) fn write_manifest(
@@ -89,4 +89,48 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
         report.errors.push((fields.word("errors")?, count));
     }
     Ok(report)
+}
+
+pub(super) fn write_topic_terms(out: &mut Writer, terms: TopicTerms) {
+    let (kind, patience_ms) = match terms.slow {
+        SlowReaders::Wait => (0, 0),
+        SlowReaders::LetGo { patience_ms } => (1, patience_ms),
+    };
+    out.u32(terms.history);
+    out.u8(kind);
+    out.u32(patience_ms);
+}
+
+/// What an old peer does not say is nothing.
+pub(super) fn read_topic_terms(fields: &mut Reader<'_>) -> Result<TopicTerms, DecodeError> {
+    if fields.is_empty() {
+        return Ok(TopicTerms::default());
+    }
+    let history = fields.u32("history")?;
+    let (kind, patience_ms) = (fields.u8("slow readers")?, fields.u32("patience")?);
+    let slow = match kind {
+        0 => SlowReaders::Wait,
+        1 if patience_ms <= PATIENCE_MS_MAX => SlowReaders::LetGo { patience_ms },
+        1 => return Err(DecodeError::Value { field: "patience", got: patience_ms.into() }),
+        _ => return Err(DecodeError::Value { field: "slow readers", got: kind.into() }),
+    };
+    Ok(TopicTerms { history, slow })
+}
+
+pub(super) fn write_lineage(out: &mut Writer, lineage: Lineage) {
+    out.u32(lineage.epoch);
+    out.u32(lineage.follows.map_or(0, |lane| lane.0));
+    // One more, so that 0 is none; no writer gets to the last position.
+    out.u64(lineage.resume.map_or(0, |position| position.saturating_add(1)));
+}
+
+/// What an old peer does not say is nothing.
+pub(super) fn read_lineage(fields: &mut Reader<'_>) -> Result<Lineage, DecodeError> {
+    if fields.is_empty() {
+        return Ok(Lineage::default());
+    }
+    let epoch = fields.u32("epoch")?;
+    let follows = Some(LaneId(fields.u32("follows")?)).filter(|lane| lane.0 != 0);
+    let resume = fields.u64("resume")?.checked_sub(1);
+    Ok(Lineage { epoch, follows, resume })
 }

@@ -1,13 +1,15 @@
 //! The reading side of a lane: taking, checking, reassembling, and sleeping when there is nothing.
 //!
-//! Not here: the ring's protocol (`ring`) and that of sleeping (`wait`). Everything that the writer wrote is copied once and
+//! Not here: the ring's protocol (`ring`), that of sleeping (`wait`), and where a reader of a topic begins (`join`). Everything that the writer wrote is copied once and
 //! checked before it is used; what breaks the protocol quarantines the lane for good.
 
+mod join;
 mod large;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+pub use self::join::Start;
 use self::large::Assembly;
 use super::{Ended, Message, ReceiveError};
 use crate::futex;
@@ -48,6 +50,9 @@ pub struct Receiver {
     assembly: Assembly,
     messages: u64,
     lost: u64,
+    /// Of a topic: where it was joined, and up to where the messages were there before.
+    joined_at: u64,
+    live_from: u64,
 }
 
 /// What was taken; the bytes lie in the receiver.
@@ -79,24 +84,6 @@ impl Receiver {
         Ok(Self::new(source, slots, region, control, cursor, consumer))
     }
 
-    /// The reading side of a topic: joins where the writer is now.
-    pub fn for_topic(
-        source: AgentId,
-        slots: OwnedFd,
-        region: OwnedFd,
-        control: Option<OwnedFd>,
-        spin: Spin,
-    ) -> Result<Self, SegmentError> {
-        let slots = Slots::open(slots)?;
-        let consumer = Consumer::join(slots.slots());
-        let region = Region::open(region)?;
-        let control = control.map(Control::open).transpose()?;
-        let cursor = Cursor::create(consumer.position(), spin == Spin::Forever)?;
-        let mut receiver = Self::new(source, slots, region, control, cursor, consumer);
-        receiver.spin = spin;
-        Ok(receiver)
-    }
-
     fn new(
         source: AgentId,
         slots: Slots,
@@ -107,6 +94,7 @@ impl Receiver {
     ) -> Self {
         let spin = if cursor.polls() { Spin::Forever } else { Spin::Adaptive };
         let published = consumer.position();
+        let (joined_at, live_from) = (published, published);
         Self {
             slots,
             region,
@@ -125,6 +113,8 @@ impl Receiver {
             assembly: Assembly::default(),
             messages: 0,
             lost: 0,
+            joined_at,
+            live_from,
         }
     }
 
@@ -206,6 +196,7 @@ impl Receiver {
         assert!(!self.cursor.polls(), "a reader that polls has no bell");
         self.publish();
         self.sleeper.arm(&self.cursor.header().sleeping.0, wait::ON_BELL);
+        self.let_quiet_time_pass();
         let ready = !self.consumer.is_empty(self.slots.slots())
             || self.quarantined.is_some()
             || self.ended().is_err();
@@ -213,6 +204,24 @@ impl Receiver {
             self.disarm();
         }
         !ready
+    }
+
+    /// Says where this reader is. A reader of its name that comes after it can go on there; otherwise it would go on up to a
+    /// quarter of the ring before.
+    pub fn commit(&mut self) {
+        if self.published != self.consumer.position() {
+            self.publish();
+        }
+    }
+
+    /// Messages that were received.
+    pub fn received(&self) -> u64 {
+        self.messages
+    }
+
+    /// Lines that were lost.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// Whether a message is there.
@@ -270,7 +279,7 @@ impl Receiver {
     /// Whether the next line may be taken the quick way: a gated ring, nothing broken, no message half read.
     #[inline]
     fn is_plain(&self) -> bool {
-        !self.slots.ungated() && self.quarantined.is_none() && self.assembly.open.is_none()
+        !self.slots.ungated() && self.quarantined.is_none() && !self.assembly.is_under_way()
     }
 
     /// The quick way for one message; nothing where [`Receiver::poll`] has to look.
@@ -318,7 +327,7 @@ impl Receiver {
                 Ok(Found::One | Found::Two) => {
                     let flags = self.line.meta.flags;
                     if flags & (FLAG_REGION | FLAG_CHUNK | FLAG_ABORT) == 0
-                        && self.assembly.open.is_none()
+                        && !self.assembly.is_under_way()
                     {
                         self.passed(1);
                         return Ok(Taken::Inline);
@@ -414,9 +423,10 @@ impl Receiver {
         }
     }
 
+    /// Counts lines that were overwritten, and those of a message that can no longer be completed.
     #[cold]
     fn lapped(&mut self, lost: u64) -> ReceiveError {
-        self.assembly.open = None;
+        let lost = lost + self.assembly.give_up();
         self.lost += lost;
         ReceiveError::Lost(lost)
     }
@@ -436,6 +446,19 @@ impl Receiver {
                 Err(ReceiveError::Ended(ended))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The correlation of what was taken last.
+    pub(crate) fn correlation(&self) -> u32 {
+        self.line.meta.correlation
+    }
+
+    /// What comes next, for whoever looks at it by [`Receiver::message`]; waits as [`Receiver::receive`] does.
+    pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Result<Taken, ReceiveError> {
+        match self.poll()? {
+            Taken::Nothing => self.wait(deadline),
+            taken => Ok(taken),
         }
     }
 
@@ -468,6 +491,7 @@ impl Receiver {
         }
         let word = &self.cursor.header().sleeping.0;
         self.sleeper.arm(word, wait::ON_FUTEX);
+        self.let_quiet_time_pass();
         let stamp = self.consumer.next_slot(self.slots.slots()).stamp();
         // One load for both decisions: a line that is finished between two of them would be slept through.
         let first = stamp.load(Ordering::Acquire);

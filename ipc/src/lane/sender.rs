@@ -1,24 +1,23 @@
-//! The writing side of a lane: room, lending, publishing, waking.
+//! The writing side of a lane: room, lending, publishing, what late readers are given.
 //!
-//! Not here: the ring's protocol (`ring`) and that of sleeping (`wait`).
+//! Not here: the ring's protocol (`ring`), that of sleeping (`wait`), and the readers (`fanout`).
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use thiserror::Error;
-
+use super::fanout::{AttachError, DetachCause, DetachedReader, Readers, Slowest};
+use super::history::History;
 use super::lender::{Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
-use crate::doorbell::Bell;
 use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
 use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
 use crate::ring::{
-    self, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Meta, Producer, Timing, Violation,
+    FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Meta, Place as JoinPlace, Producer, Timing,
+    Violation,
 };
-use crate::segment::{Control, Cursor, LaneCounters, Region, SegmentError, Slots};
+use crate::segment::{Control, LaneCounters, Region, SegmentError, Slots};
 use crate::sync::{Ordering, fence};
 use crate::uring::Outbox;
 use crate::wait::{self, Next, Sleeper, Spin, Spinner};
@@ -31,10 +30,7 @@ pub struct Sender {
     control: Option<Control>,
     producer: Producer,
     lender: Lender,
-    readers: Vec<Reader>,
-    detached: Vec<DetachedReader>,
-    /// Readers that may sleep; while there are none, nobody looks and no fence is made.
-    sleepers: usize,
+    readers: Readers,
     sleeper: Sleeper,
     spin: Spin,
     policy: Policy,
@@ -43,15 +39,14 @@ pub struct Sender {
     abort_due: Option<Meta>,
     messages: u64,
     bytes_lent: u64,
-}
-
-/// A reader that broke the protocol and no longer holds the writer back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DetachedReader {
-    /// Which one.
-    pub reader: AgentId,
-    /// How.
-    pub violation: Violation,
+    /// Lines of a message that is not whole yet.
+    unfinished: u64,
+    /// What readers that join late are given, where that is anything.
+    history: Option<History>,
+    /// For how long a lossless topic is held up by one message before it lets go of who holds it up.
+    patience: Option<Duration>,
+    /// Since when it is.
+    held_up_since: Option<Instant>,
 }
 
 /// A message that goes through the region.
@@ -63,18 +58,6 @@ pub struct Large<'a> {
     pub meta: Meta,
     /// The payload, in at most [`PARTS_MAX`] parts that are sent as one.
     pub parts: &'a [&'a [u8]],
-}
-
-#[derive(Debug)]
-struct Reader {
-    id: AgentId,
-    cursor: Cursor,
-    bell: Option<Bell>,
-    /// Instead of bell and sleep word: posts into the reader's ring at each flush (class HIGH).
-    outbox: Option<Box<Outbox>>,
-    gate: Gate,
-    /// The sleep word for which the bell was rung last.
-    rung: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,16 +96,13 @@ impl Sender {
             producer.set_limit(0);
         }
         let lender = Lender::new(region.bytes(), slots.slots().len());
-        let (readers, detached) = (Vec::new(), Vec::new());
         Ok(Self {
             slots,
             region,
             control: None,
             producer,
             lender,
-            readers,
-            detached,
-            sleepers: 0,
+            readers: Readers::default(),
             sleeper: Sleeper::default(),
             spin: Spin::Adaptive,
             policy,
@@ -130,12 +110,34 @@ impl Sender {
             abort_due: None,
             messages: 0,
             bytes_lent: 0,
+            unfinished: 0,
+            history: None,
+            patience: None,
+            held_up_since: None,
         })
     }
 
     /// Of a lane that carries no messages itself: where its writer counts.
     pub(crate) fn into_slots(self) -> Slots {
         self.slots
+    }
+
+    /// Gives readers of a topic that join later the last `messages` messages, as far as the ring still has them; at most
+    /// half as many as it has slots. Before the first message and before the slots are handed on.
+    ///
+    /// # Panics
+    /// When something was sent already.
+    pub fn set_history(&mut self, messages: u32) {
+        assert_eq!(self.producer.position(), 0, "what was sent is not known any more");
+        let kept = messages.min(self.producer.capacity() as u32 / 2);
+        self.history = (kept > 0 && self.policy != Policy::Link).then(|| History::new(kept));
+        self.slots.header().counters.history.store(kept, Ordering::Relaxed);
+    }
+
+    /// Lets go of readers of a lossless topic that leave no room for one message for so long; without end unless set. They
+    /// are told by [`Sender::next_detached`].
+    pub fn set_patience(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
     }
 
     /// The slots segment, to be handed on.
@@ -166,31 +168,21 @@ impl Sender {
         cursor: OwnedFd,
         bell: Option<OwnedFd>,
     ) -> Result<(), AttachError> {
-        let max = if self.policy == Policy::Link { 1 } else { READERS_MAX };
-        if self.readers.len() >= max {
-            return Err(AttachError::TooManyReaders { max });
-        }
-        let cursor = Cursor::open(cursor)?;
-        let bell = bell.map(Bell::from_peer).transpose()?;
-        self.sleepers += usize::from(!cursor.polls());
-        let gate = match self.policy {
-            Policy::Link => Gate::from_start(),
-            Policy::Lossless | Policy::Lossy => Gate::joining(),
-        };
-        self.readers.push(Reader { id: reader, cursor, bell, outbox: None, gate, rung: 0 });
         if self.policy == Policy::Link {
+            self.readers.attach(reader, cursor, bell, Gate::from_start(), 1)?;
             self.producer.set_limit(self.producer.capacity());
-        } else {
-            self.producer.set_limit(self.producer.position());
+            return Ok(());
         }
+        self.readers.attach(reader, cursor, bell, Gate::joining(), READERS_MAX)?;
+        self.producer.set_limit(self.producer.position());
+        // It may have gone to sleep before anybody knew of it, and what it waits for may have been sent meanwhile.
+        self.wake();
         Ok(())
     }
 
     /// Gives the one reader of a link a ring to post into instead of a bell.
     pub(crate) fn set_outbox(&mut self, reader: AgentId, outbox: Outbox) {
-        if let Some(held) = self.readers.iter_mut().find(|held| held.id == reader) {
-            held.outbox = Some(Box::new(outbox));
-        }
+        self.readers.set_outbox(reader, outbox);
     }
 
     /// How many lines fit.
@@ -205,18 +197,22 @@ impl Sender {
 
     /// Forgets a reader that left or died, so that it no longer holds the writer back.
     pub fn detach(&mut self, reader: AgentId) {
-        self.readers.retain(|held| held.id != reader);
-        self.sleepers = self.readers.iter().filter(|reader| !reader.cursor.polls()).count();
+        self.readers.detach(reader);
     }
 
     /// How many readers are attached.
     pub fn readers(&self) -> usize {
-        self.readers.len()
+        self.readers.count()
     }
 
-    /// The next reader that was detached because it broke the protocol, for a report.
+    /// Everybody who is attached, with how many lines each has not read yet as far as its cursor says.
+    pub fn behind(&self) -> impl Iterator<Item = (AgentId, u64)> {
+        self.readers.behind(self.producer.position())
+    }
+
+    /// The next reader that was let go of, for a report.
     pub fn next_detached(&mut self) -> Option<DetachedReader> {
-        self.detached.pop()
+        self.readers.next_detached()
     }
 
     /// Sends one line: at most 48 bytes. Wakes whoever sleeps.
@@ -237,6 +233,9 @@ impl Sender {
         if !self.producer.has_room(1) || self.abort_due.is_some() {
             self.make_room(1, None, when)?;
         }
+        if let Some(history) = &mut self.history {
+            history.record(self.producer.position());
+        }
         self.producer.write(self.slots.slots(), meta, payload);
         self.messages += 1;
         Ok(())
@@ -256,6 +255,9 @@ impl Sender {
         }
         if !self.producer.has_room(2) || self.abort_due.is_some() {
             self.make_room(2, None, when)?;
+        }
+        if let Some(history) = &mut self.history {
+            history.record(self.producer.position());
         }
         self.producer.write_two(self.slots.slots(), meta, payload, timing);
         self.messages += 1;
@@ -324,36 +326,43 @@ impl Sender {
                 meta,
                 line.map(u64::to_le_bytes).as_flattened(),
             );
-            self.flush();
+            self.unfinished += 1;
             self.bytes_lent += now as u64;
             if left == 0 {
                 break;
             }
+            self.wake();
+        }
+        let lines = std::mem::take(&mut self.unfinished);
+        if let Some(history) = &mut self.history {
+            history.record(self.producer.position() - lines);
         }
         self.messages += 1;
-        let counters = &self.slots.header().counters;
-        counters.bytes_lent.store(self.bytes_lent, Ordering::Relaxed);
-        counters.messages.store(self.messages, Ordering::Relaxed);
-        counters.position.store(self.producer.position(), Ordering::Relaxed);
+        self.slots.header().counters.bytes_lent.store(self.bytes_lent, Ordering::Relaxed);
+        self.flush();
         Ok(())
     }
 
-    /// Wakes whoever sleeps and has not been woken since, and lets whoever counts see what was sent.
+    /// Wakes whoever sleeps and has not been woken since, and lets whoever counts or joins see what was sent.
     #[inline]
     pub fn flush(&mut self) {
         let counters = &self.slots.header().counters;
         counters.messages.store(self.messages, Ordering::Relaxed);
-        counters.position.store(self.producer.position(), Ordering::Relaxed);
-        if self.sleepers > 0 {
-            self.wake_readers();
+        let whole = self.producer.position() - self.unfinished;
+        match &self.history {
+            // Partner: the Acquire load in `JoinWords::ask`.
+            None => counters.position.store(whole, Ordering::Release),
+            Some(history) => {
+                counters.join_words().tell(JoinPlace { from: history.from(), position: whole });
+            }
         }
+        self.wake();
     }
 
     /// Whether a reader has taken everything that was sent. Looks at the cursors.
     pub fn is_drained(&mut self) -> Result<bool, SendError> {
         self.refresh()?;
-        let position = self.producer.position();
-        Ok(self.readers.iter().all(|reader| reader.gate.cursor() == Some(position)))
+        Ok(self.readers.have_read(self.producer.position()))
     }
 
     /// The memory that a hostile writer would scribble in.
@@ -362,34 +371,11 @@ impl Sender {
         (&self.slots, &self.region)
     }
 
-    fn wake_readers(&mut self) {
-        // Such a reader has no sleep word: what is posted stays until it looks, asleep or not.
-        if let [Reader { outbox: Some(outbox), .. }] = &mut self.readers[..] {
-            return outbox.signal();
-        }
-        // Partner: the fence in `Sleeper::arm`; rule 3 of `wait`, once for all readers.
-        fence(Ordering::SeqCst);
-        let slots = self.slots.slots();
-        let mut last_woken = None;
-        for reader in self.readers.iter_mut().filter(|reader| !reader.cursor.polls()) {
-            let header = reader.cursor.header();
-            let Some(seen) = wait::asleep(&header.sleeping.0) else { continue };
-            if wait::wants_bell(seen) {
-                if reader.rung != seen
-                    && let Some(bell) = &reader.bell
-                {
-                    bell.ring();
-                    reader.rung = seen;
-                }
-                continue;
-            }
-            // It sleeps on the slot of its cursor, which it stored before it got ready to sleep. A false cursor wakes
-            // nobody, which is its own loss.
-            let cursor = header.position.0.load(Ordering::Relaxed);
-            if last_woken != Some(cursor) {
-                futex::wake(ring::slot_at(slots, cursor).stamp());
-                last_woken = Some(cursor);
-            }
+    #[inline]
+    fn wake(&mut self) {
+        if self.readers.may_sleep() {
+            let position = self.producer.position();
+            self.readers.wake(self.slots.header(), self.slots.slots(), position);
         }
     }
 
@@ -419,9 +405,11 @@ impl Sender {
         if !self.fits(needed, bytes) {
             self.wait_for_room(needed, bytes, when)?;
         }
+        self.held_up_since = None;
         if let Some(mut meta) = self.abort_due.take() {
             meta.flags = FLAG_ABORT;
             self.producer.write(self.slots.slots(), meta, &[]);
+            self.unfinished = 0;
         }
         Ok(())
     }
@@ -447,33 +435,27 @@ impl Sender {
             self.producer.set_limit(position + capacity);
             return Ok(());
         }
-        let mut broken = None;
-        for reader in &mut self.readers {
-            let result = reader.gate.update(&reader.cursor.header().position.0, &self.producer);
-            if let Err(violation) = result {
-                broken = Some(DetachedReader { reader: reader.id, violation });
-            }
-        }
-        if let Some(broken) = broken {
-            self.detach(broken.reader);
-            self.detached.push(broken);
-            if self.policy == Policy::Link {
-                self.quarantined = Some(broken.violation);
+        let seen = match self.readers.look(&self.producer) {
+            Err(DetachedReader { cause: DetachCause::Violation(violation), .. })
+                if self.policy == Policy::Link =>
+            {
+                self.quarantined = Some(violation);
                 // Whoever looks only whether there is room finds none from here on.
                 self.producer.set_limit(position);
-                return Err(SendError::Quarantined(broken.violation));
+                return Err(SendError::Quarantined(violation));
             }
-            // Of several broken readers the others are found next time; until then they hold nothing back wrongly.
-        }
-        let slowest = self.readers.iter().filter_map(|reader| reader.gate.cursor()).min();
-        let slowest = match (slowest, self.policy) {
-            (Some(slowest), _) => slowest,
-            (None, Policy::Link) => return Ok(()),
-            (None, Policy::Lossless | Policy::Lossy) => position,
+            // Whoever is left is looked at again.
+            Err(_) => self.readers.look(&self.producer).unwrap_or(Slowest::Unmoved),
+            Ok(seen) => seen,
+        };
+        let (slowest, joining) = match seen {
+            Slowest::Unmoved => return Ok(()),
+            Slowest::At { cursor: Some(cursor), joining } => (cursor, joining),
+            Slowest::At { cursor: None, .. } if self.policy == Policy::Link => return Ok(()),
+            Slowest::At { cursor: None, joining } => (position, joining),
         };
         self.lender.release(slowest);
         // While somebody is about to join, look often, so that he is within the ring when he is found.
-        let joining = self.readers.iter().any(|reader| !reader.gate.is_settled());
         let limit = slowest + capacity;
         let soon = position + capacity / 4;
         self.producer.set_limit(if joining { limit.min(soon) } else { limit });
@@ -490,10 +472,17 @@ impl Sender {
         let bump = |counter: &crate::sync::AtomicU64| {
             counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         };
+        let patience = self.patience.filter(|_| self.policy == Policy::Lossless);
+        let until = patience
+            .map(|patience| *self.held_up_since.get_or_insert_with(Instant::now) + patience);
         let WhenFull::WaitUntil(deadline) = when else {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return self.let_go_of_slowest(lines, bytes);
+            }
             bump(&counters.rejected);
             return Err(SendError::Full);
         };
+        let sleep_until = until.map_or(deadline, |until| until.min(deadline));
         bump(&counters.waits);
         let mut spinner = Spinner::new(self.spin);
         loop {
@@ -506,51 +495,46 @@ impl Sender {
                 continue;
             }
             self.live()?;
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return self.let_go_of_slowest(lines, bytes);
+            }
             if Instant::now() >= deadline {
                 bump(&self.slots.header().counters.rejected);
                 return Err(SendError::Full);
             }
             if next == Next::Sleep {
-                self.sleep(deadline)?;
+                self.sleep(sleep_until)?;
             }
         }
+    }
+
+    /// Lets go of readers, the slowest first, until there is room.
+    fn let_go_of_slowest(&mut self, lines: u64, bytes: Option<usize>) -> Result<(), SendError> {
+        while !self.fits(lines, bytes) {
+            if !self.readers.drop_slowest() {
+                return Err(SendError::Full);
+            }
+            self.refresh()?;
+        }
+        Ok(())
     }
 
     /// Rules 2 and 4 of `wait`, on the slowest reader's cursor. The kernel compares it with what the last refresh saw, which
     /// is the second look.
     fn sleep(&mut self, deadline: Instant) -> Result<(), SendError> {
-        let held = self.readers.iter().filter_map(|held| Some((held.gate.cursor()?, held)));
-        let Some((seen, slowest)) = held.min_by_key(|(cursor, _)| *cursor) else {
+        let Some((word, seen)) = self.readers.slowest() else {
             return Err(SendError::Full);
         };
         self.sleeper.arm(&self.slots.header().writer_sleeping.0, wait::ON_FUTEX);
         let state = self.control.as_ref().map(|control| {
-            let word = control.state_word();
-            (word, word.load(Ordering::Acquire))
+            let state = control.state_word();
+            (state, state.load(Ordering::Acquire))
         });
         let live = self.live();
         if live.is_ok() {
-            let word = &slowest.cursor.header().position.0;
             futex::sleep(word, seen as u32, state, Some(deadline));
         }
         self.sleeper.disarm(&self.slots.header().writer_sleeping.0);
         live
     }
-}
-
-/// Why a reader was not attached.
-#[derive(Debug, Error)]
-pub enum AttachError {
-    /// A link has one, a topic a bounded number.
-    #[error("too many readers: at most {max}")]
-    TooManyReaders {
-        /// The bound.
-        max: usize,
-    },
-    /// Its cursor was refused.
-    #[error("the reader's cursor was refused")]
-    Cursor(#[from] SegmentError),
-    /// Its bell was refused.
-    #[error("the reader's doorbell was refused")]
-    Bell(#[from] io::Error),
 }

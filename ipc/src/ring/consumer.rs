@@ -62,6 +62,11 @@ impl Consumer {
         Self { position, capacity: capacity_of(slots), ungated: true }
     }
 
+    /// A reader that may be lapped and begins at `position` (topics); what is gone by then is reported as lost.
+    pub fn join_at(slots: &[Slot], position: u64) -> Self {
+        Self { position, capacity: capacity_of(slots), ungated: true }
+    }
+
     /// The position that is read next: what the cursor says, when it is stored.
     pub fn position(&self) -> u64 {
         self.position

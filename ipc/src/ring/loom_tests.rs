@@ -169,3 +169,52 @@ fn loom_ungated_ring_gives_whole_lines_and_exact_gaps() {
         assert_eq!(next, CAPACITY + 2);
     });
 }
+
+/// A reader that joins while the writer goes on begins exactly with the last two messages of some moment, and from there on
+/// every position is either read whole or counted as lost.
+#[test]
+fn loom_reader_that_joins_begins_with_the_last_messages() {
+    model(|| {
+        let slots: Vec<Slot> = (0..CAPACITY).map(|_| Slot::new()).collect();
+        let words = [(); 3].map(|()| AtomicU64::new(0));
+        let shared = Arc::new((slots, words));
+        let mut producer = Producer::new(&shared.0, true);
+        let mut write = move |shared: &(Vec<Slot>, [AtomicU64; 3]), value: u64| {
+            producer.set_limit(producer.position() + CAPACITY);
+            producer.write(&shared.0, meta(value), &value.to_le_bytes());
+            let [from, position, again] = &shared.1;
+            let place = Place { from: value.saturating_sub(1), position: value + 1 };
+            JoinWords { from, position, again }.tell(place);
+        };
+        for value in 0..3 {
+            write(&shared, value);
+        }
+        let writer = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                write(&shared, 3);
+                write(&shared, 4);
+            }
+        });
+        let [from, position, again] = &shared.1;
+        // One try, as the reader makes many; a writer that moved on is no place to begin.
+        let place = JoinWords { from, position, again }.ask();
+        if let Ok(place) = place {
+            assert_eq!(place.position - place.from, 2, "exactly the last two");
+            let mut consumer = Consumer::join_at(&shared.0, place.from);
+            let mut next = place.from;
+            for _ in 0..2 {
+                match consumer.take_owned(&shared.0).unwrap() {
+                    Owned::Message { line, .. } => {
+                        assert_eq!(number(line), next);
+                        next += 1;
+                    }
+                    Owned::Lapped(lost) => next += lost,
+                    Owned::Empty => assert!(next >= place.position, "what was told is there"),
+                }
+                assert_eq!(consumer.position(), next);
+            }
+        }
+        writer.join().unwrap();
+    });
+}

@@ -166,3 +166,48 @@ fn loom_armed_reader_finds_its_bell_rung() {
         mover.join().unwrap();
     });
 }
+
+/// A writer that does not look at each sleep word after each line: a reader that sleeps was seen, or knows when it may.
+///
+/// The clock is a number that everybody moves on; whoever reads a later time has seen what was there before an earlier one,
+/// as with the clock of a machine after a fence.
+#[test]
+fn loom_reader_of_a_quiet_writer_always_wakes() {
+    model(|| {
+        let shared = shared();
+        let quiet_word = Arc::new((AtomicU64::new(0), AtomicU64::new(1)));
+        let writer = thread::spawn({
+            let (shared, quiet_word) = (shared.clone(), quiet_word.clone());
+            move || {
+                let (mut quiet, mut watched) = (Quiet::default(), false);
+                for value in 1..=2 {
+                    shared.moving.store(value, Ordering::Release);
+                    fence(Ordering::SeqCst);
+                    let now = quiet_word.1.fetch_add(1, Ordering::AcqRel);
+                    if quiet.is_over(&quiet_word.0, now) || watched {
+                        watched = asleep(&shared.sleeping).is_some();
+                        if watched {
+                            shared.futex.wake();
+                        }
+                    }
+                }
+            }
+        });
+        let mut sleeper = Sleeper::default();
+        while shared.moving.load(Ordering::Acquire) < 2 {
+            sleeper.arm(&shared.sleeping, ON_FUTEX);
+            let now = quiet_word.1.fetch_add(1, Ordering::AcqRel);
+            if let Some(until) = quiet_until(&quiet_word.0, now) {
+                // Time passes.
+                quiet_word.1.fetch_add(until - now, Ordering::AcqRel);
+            }
+            fence(Ordering::SeqCst);
+            let seen = shared.moving.load(Ordering::Acquire) as u32;
+            if seen < 2 {
+                shared.futex.sleep(&shared.moving, seen);
+            }
+            sleeper.disarm(&shared.sleeping);
+        }
+        writer.join().unwrap();
+    });
+}

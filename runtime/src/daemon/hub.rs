@@ -201,14 +201,21 @@ impl Hub {
     /// Carries one effect out. Gives the agent back whose outbox is full, after disconnecting it.
     fn carry_out(&mut self, effect: Effect<Arc<Segments>>) -> Option<AgentId> {
         match effect {
-            Effect::Send { to, message, carry } => {
+            Effect::Send { to, mut message, carry } => {
                 number_page(&message, &carry);
                 self.follow_readers(&message, &carry);
+                if let FromRouter::TopicFound { lane, lineage, .. } = &mut message {
+                    let held = self.lanes.get(lane).zip(self.router.name_of(to));
+                    lineage.resume = held.and_then(|(held, name)| held.left_at(name));
+                }
                 return self.send(to, message, carry);
             }
             Effect::Close { agent } => self.close(agent),
             Effect::LaneOpened { lane, first, second } => {
                 let writers = self.router.writers(lane).unwrap_or_default();
+                if let (Some(epoch), Some(page)) = (self.router.epoch_of(lane), first.control()) {
+                    page.set_epoch(epoch);
+                }
                 let class = self.router.class_of(lane);
                 let held = HeldLane::new(class, writers, &first, second.as_deref());
                 self.lanes.insert(lane, held);
@@ -246,8 +253,9 @@ impl Hub {
     fn follow_readers(&mut self, message: &FromRouter, carry: &Carry<Arc<Segments>>) {
         match (message, carry) {
             (FromRouter::ReaderJoined { lane, reader }, Carry::Reader(segments)) => {
+                let name = self.router.name_of(*reader).unwrap_or_default();
                 if let Some(held) = self.lanes.get_mut(lane) {
-                    held.join(*reader, segments);
+                    held.join(*reader, name, segments);
                 }
             }
             (FromRouter::ReaderLeft { lane, reader }, _) => {

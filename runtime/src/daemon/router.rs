@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipc::class::{Class, ClassSet};
-use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use ipc::control::{AgentInfo, FromRouter, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, LaneId};
 
 use self::classes::Asked;
@@ -50,6 +50,8 @@ pub(crate) struct Router<D> {
     /// Offers by the time they lapse.
     lapses: BTreeSet<(Duration, LaneId)>,
     topics_count: usize,
+    /// Topics that ended, by the name of their writer and their subject: bounded, the oldest is forgotten.
+    ended_topics: BTreeMap<(String, String), EndedTopic>,
     last_lane: u32,
     instance: u64,
     draining: bool,
@@ -143,11 +145,30 @@ enum Half {
 #[derive(Debug)]
 struct Topic<D> {
     writer: AgentId,
-    subject: String,
-    policy: TopicPolicy,
+    writer_name: String,
+    declared: Declared,
+    /// How often an agent of this name has published this subject.
+    epoch: u32,
+    /// The lane of the time before.
+    follows: Option<LaneId>,
     segments: D,
     announced_to: BTreeSet<AgentId>,
     readers: BTreeSet<AgentId>,
+}
+
+/// What a topic's writer says of it.
+#[derive(Clone, Debug)]
+struct Declared {
+    subject: String,
+    policy: TopicPolicy,
+    terms: TopicTerms,
+}
+
+/// What is known of a topic that ended.
+#[derive(Clone, Copy, Debug)]
+struct EndedTopic {
+    epoch: u32,
+    lane: LaneId,
 }
 
 /// One agent as `status` shows it.
@@ -178,6 +199,7 @@ impl<D: Clone> Router<D> {
             lanes: BTreeMap::new(),
             lapses: BTreeSet::new(),
             topics_count: 0,
+            ended_topics: BTreeMap::new(),
             last_lane: 0,
             instance,
             draining: false,
@@ -317,11 +339,20 @@ impl<D: Clone> Router<D> {
             (ToRouter::Grant { lane, grant }, Some(granted)) => {
                 self.grant(agent, lane, grant, granted, out);
             }
-            (ToRouter::Publish { request, subject, policy }, Some(segments)) if asks(&request) => {
-                self.publish(agent, request, subject, policy, segments, out);
+            (ToRouter::Publish { request, subject, policy, terms }, Some(segments))
+                if asks(&request) =>
+            {
+                let declared = Declared { subject, policy, terms };
+                self.publish(agent, request, declared, segments, out);
             }
             (ToRouter::Subscribe { request, pattern }, None) if asks(&request) => {
                 self.subscribe(agent, request, pattern, out);
+            }
+            (ToRouter::Unsubscribe { subscription }, None) => {
+                self.unsubscribe(agent, subscription, out);
+            }
+            (ToRouter::DropReader { lane, reader, reason }, None) => {
+                self.drop_reader(agent, lane, reader, &shortened(reason), out);
             }
             (ToRouter::JoinTopic { lane }, Some(segments)) => {
                 self.join_topic(agent, lane, segments, out);

@@ -6,7 +6,7 @@ use super::*;
 use crate::control::tests::fuzz::{damage, from_router};
 use crate::fuzz::{Chance, fuzz};
 use crate::limits::{DESCRIPTORS_PER_PACKET_MAX, REGION_BYTES_MIN};
-use crate::segment::{ControlWriter, Region, Slots};
+use crate::segment::{ControlWriter, Cursor, Region, Slots};
 
 /// What a router may hand over, and what none does.
 fn descriptors(doorbell: &Doorbell) -> Vec<OwnedFd> {
@@ -64,8 +64,9 @@ fn client_outlives_what_any_router_says() {
     fuzz(1_500, |chance| {
         let (here, router) = Connection::pair().unwrap();
         router.set_nonblocking(true).unwrap();
-        let welcome =
-            FromRouter::Welcome { version: VERSION, agent: AgentId(1), instance: chance.next() };
+        let (instance, classes) = (chance.next(), ClassSet::from_bits(chance.next() as u8));
+        let (version, agent) = (VERSION, AgentId(1));
+        let welcome = FromRouter::Welcome { version, agent, instance, classes };
         let mut first = welcome.encode().unwrap();
         if chance.once_in(4) {
             first = damage(chance, first);

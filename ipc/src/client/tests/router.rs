@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::class::{Class, ClassSet};
-use crate::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy, VERSION};
+use crate::control::{
+    AgentInfo, FromRouter, Lineage, Terms, ToRouter, TopicPolicy, TopicTerms, VERSION,
+};
 use crate::directory::{RouterEntry, Writer};
 use crate::header::{AgentId, LaneId};
 use crate::segment::{ControlWriter, LaneState, check_cursor, check_region, check_slots};
@@ -204,7 +206,7 @@ impl State {
                 let peer = if link.opener == me { link.acceptor } else { link.opener };
                 self.tell(peer, &FromRouter::Granted { lane, grant }, &fds(&descriptors));
             }
-            ToRouter::Publish { request, subject, policy } => {
+            ToRouter::Publish { request, subject, policy, .. } => {
                 self.publish(me, request, subject, policy, descriptors);
             }
             ToRouter::Subscribe { request, pattern } => {
@@ -224,7 +226,11 @@ impl State {
             }
             ToRouter::Pong { nonce } => assert_eq!(nonce, 5),
             ToRouter::OpenRoute { .. } => panic!("these tests have no exchange"),
-            ToRouter::Bye | ToRouter::Report(_) | ToRouter::Revoke { .. } => {}
+            ToRouter::Bye
+            | ToRouter::Report(_)
+            | ToRouter::Revoke { .. }
+            | ToRouter::DropReader { .. }
+            | ToRouter::Unsubscribe { .. } => {}
             ToRouter::Directory { request } => {
                 let router = RouterEntry { instance: 42, pid: 1, started_ns: 2 };
                 let directory = Writer::create(router).unwrap();
@@ -280,7 +286,7 @@ impl State {
         let [slots, region] = <[OwnedFd; 2]>::try_from(descriptors).unwrap();
         let lane = LaneId(self.number());
         let control = ControlWriter::create().unwrap();
-        let published = FromRouter::Published { request, lane };
+        let published = FromRouter::Published { request, lane, epoch: 1 };
         self.tell(writer, &published, &[control.as_fd()]);
         let readers = Vec::new();
         self.topics.push(Topic { lane, subject, policy, writer, slots, region, control, readers });
@@ -301,6 +307,8 @@ impl State {
                     subject: topic.subject.clone(),
                     policy: topic.policy,
                     from: self.info(topic.writer),
+                    terms: TopicTerms::default(),
+                    lineage: Lineage::default(),
                 };
                 let all = [topic.slots.as_fd(), topic.region.as_fd(), topic.control.as_fd()];
                 self.tell(id_of(agent), &found, &all);

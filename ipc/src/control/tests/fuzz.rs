@@ -34,22 +34,43 @@ fn agent(chance: &mut Chance) -> AgentInfo {
     AgentInfo { id, pid, uid, manifest: manifest(chance) }
 }
 
+fn terms(chance: &mut Chance) -> Terms {
+    let (class, wanted) = (*chance.pick(&Class::ALL), *chance.pick(&Class::ALL));
+    let ring = chance.once_in(2).then(|| chance.next() as u32 >> 1);
+    Terms { class, wanted, ring, reason: text(chance) }
+}
+
+fn topic_terms(chance: &mut Chance) -> TopicTerms {
+    let patience_ms = chance.next() as u32 % (PATIENCE_MS_MAX + 1);
+    let slow = [SlowReaders::Wait, SlowReaders::LetGo { patience_ms }];
+    TopicTerms { history: chance.next() as u32, slow: *chance.pick(&slow) }
+}
+
+fn lineage(chance: &mut Chance) -> Lineage {
+    let follows = chance.once_in(2).then(|| LaneId(chance.next() as u32 | 1));
+    let resume = chance.once_in(2).then(|| chance.next() >> 1);
+    Lineage { epoch: chance.next() as u32, follows, resume }
+}
+
 pub(crate) fn to_router(chance: &mut Chance) -> ToRouter {
     let request = chance.number(1) as u32;
     let lane = LaneId(chance.number(1) as u32);
-    match chance.below(15) {
+    match chance.below(18) {
         0..=2 => {
             let token = chance.below(TOKEN_BYTES_MAX + 1);
             let token = chance.bytes(token);
             ToRouter::Hello { version: VERSION, manifest: manifest(chance), token }
         }
         3 => ToRouter::ListAgents { request, filter: text(chance) },
-        4 => ToRouter::OpenLink { request, target: text(chance) },
-        5 => ToRouter::OpenRoute { request, first: lane },
-        6 => ToRouter::AcceptLink { lane },
+        4 => ToRouter::OpenLink { request, target: text(chance), terms: terms(chance) },
+        5 => ToRouter::OpenRoute { request, first: lane, terms: terms(chance) },
+        6 => ToRouter::AcceptLink { lane, terms: terms(chance) },
         7 => ToRouter::CloseLink { lane, reason: "r".repeat(chance.below(TEXT_BYTES_MAX + 1)) },
         8 => ToRouter::Grant { lane, grant: GrantId(chance.next()) },
-        9 => ToRouter::Publish { request, subject: text(chance), policy: TopicPolicy::Lossy },
+        9 => {
+            let (policy, terms) = (TopicPolicy::Lossy, topic_terms(chance));
+            ToRouter::Publish { request, subject: text(chance), policy, terms }
+        }
         10 => ToRouter::Subscribe { request, pattern: text(chance) },
         11 => ToRouter::JoinTopic { lane },
         12 => {
@@ -57,6 +78,9 @@ pub(crate) fn to_router(chance: &mut Chance) -> ToRouter {
             ToRouter::Report(Report { errors, started: chance.next(), ..Report::default() })
         }
         13 => ToRouter::Directory { request },
+        14 => ToRouter::Revoke { request, agent: text(chance), lane, reason: text(chance) },
+        15 => ToRouter::DropReader { lane, reader: AgentId(request), reason: text(chance) },
+        16 => ToRouter::Unsubscribe { subscription: request },
         _ => ToRouter::Pong { nonce: chance.next() },
     }
 }
@@ -64,23 +88,27 @@ pub(crate) fn to_router(chance: &mut Chance) -> ToRouter {
 pub(crate) fn from_router(chance: &mut Chance) -> FromRouter {
     let request = chance.number(1) as u32;
     let lane = LaneId(chance.number(1) as u32);
-    match chance.below(16) {
-        0 => FromRouter::Welcome { version: VERSION, agent: AgentId(1), instance: chance.next() },
+    match chance.below(17) {
+        0 => {
+            let (instance, classes) = (chance.next(), ClassSet::from_bits(chance.next() as u8));
+            FromRouter::Welcome { version: VERSION, agent: AgentId(1), instance, classes }
+        }
         1 => FromRouter::Refused { request, code: text(chance), message: text(chance) },
         2 => {
             // Large ones would not fit into one packet.
             let agents = (0..chance.below(2)).map(|_| agent(chance)).collect();
             FromRouter::Agents { request, more: chance.once_in(2), agents }
         }
-        3 => FromRouter::LinkOffered { lane, from: agent(chance) },
-        4 => FromRouter::LinkReady { request, lane, peer: agent(chance) },
+        3 => FromRouter::LinkOffered { lane, from: agent(chance), terms: terms(chance) },
+        4 => FromRouter::LinkReady { request, lane, peer: agent(chance), terms: terms(chance) },
         5 => FromRouter::LinkClosed { lane, code: text(chance), reason: text(chance) },
         6 => FromRouter::Granted { lane, grant: GrantId(chance.number(1)) },
-        7 => FromRouter::Published { request, lane },
+        7 => FromRouter::Published { request, lane, epoch: chance.next() as u32 },
         8 => FromRouter::Subscribed { request },
         9 => {
             let (subject, policy) = (text(chance), TopicPolicy::Lossless);
-            FromRouter::TopicFound { request, lane, subject, policy, from: agent(chance) }
+            let (from, terms, lineage) = (agent(chance), topic_terms(chance), lineage(chance));
+            FromRouter::TopicFound { request, lane, subject, policy, from, terms, lineage }
         }
         10 => FromRouter::ReaderJoined { lane, reader: AgentId(chance.next() as u32) },
         11 => FromRouter::ReaderLeft { lane, reader: AgentId(chance.next() as u32) },
@@ -90,6 +118,7 @@ pub(crate) fn from_router(chance: &mut Chance) -> FromRouter {
             FromRouter::Status { request, more: chance.once_in(2), piece: chance.bytes(piece) }
         }
         14 => FromRouter::Directory { request },
+        15 => FromRouter::Revoked { request, count: chance.next() as u32 },
         _ => FromRouter::Draining,
     }
 }

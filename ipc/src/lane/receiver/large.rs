@@ -7,7 +7,7 @@ use super::super::lender::copy_out;
 use super::{Receiver, Taken};
 use crate::header::{HEADER_BYTES, HEADER_BYTES_MAX, Header};
 use crate::limits::{MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
-use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Violation};
+use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Meta, Violation};
 use crate::sync::{Ordering, fence};
 
 /// The buffer for large messages is given back beyond this, in bytes.
@@ -20,7 +20,25 @@ pub(super) struct Assembly {
     /// Of the message that is complete.
     header_bytes: usize,
     /// Of the first chunk, while more are expected.
-    pub(super) open: Option<Open>,
+    open: Option<Open>,
+    /// Lines of it so far.
+    lines: u64,
+    /// It cannot be completed: what follows of it is counted and thrown away.
+    broken: bool,
+}
+
+impl Assembly {
+    /// Whether the next line belongs to a message that has begun.
+    #[inline]
+    pub(super) fn is_under_way(&self) -> bool {
+        self.lines > 0
+    }
+
+    /// Forgets what has begun; gives its lines.
+    pub(super) fn give_up(&mut self) -> u64 {
+        (self.open, self.broken) = (None, false);
+        std::mem::take(&mut self.lines)
+    }
 }
 
 impl Assembly {
@@ -75,8 +93,12 @@ impl Receiver {
     pub(super) fn take_large(&mut self) -> Result<Taken, ReceiveError> {
         let meta = self.line.meta;
         if meta.has(FLAG_ABORT) {
-            self.assembly.open = None;
+            // Nobody lost what its writer took back.
+            self.assembly.give_up();
             return Ok(Taken::Nothing);
+        }
+        if self.assembly.broken {
+            return self.skip_rest(meta);
         }
         let lent = self.lent().map_err(|violation| self.quarantine(violation))?;
         if self.assembly.open.is_none() {
@@ -84,9 +106,10 @@ impl Receiver {
             self.assembly.bytes.shrink_to(BUFFER_KEPT_BYTES);
         }
         if !self.copy_lent(lent) {
-            return Err(self.lapped(1));
+            return self.skip_rest(meta);
         }
         self.assembly.open = Some(lent.open);
+        self.assembly.lines += 1;
         let (have, total) = (self.assembly.bytes.len(), lent.open.total);
         if meta.has(FLAG_CHUNK) {
             // The writer may be waiting for this space.
@@ -94,18 +117,30 @@ impl Receiver {
             return Ok(Taken::Nothing);
         }
         if have != total {
-            // Whoever joins a topic in the middle of a message misses its first chunks; nobody broke the protocol.
+            // Whoever begins in the middle of a message of a topic misses its first chunks; nobody broke the protocol.
             if self.slots.ungated() {
-                return Err(self.lapped(1));
+                return Err(self.lapped(0));
             }
             let position = self.consumer.position();
             return Err(self.quarantine(Violation::Chunks { position }));
         }
-        self.assembly.open = None;
+        self.assembly.give_up();
         self.messages += 1;
         self.publish();
         self.assembly.header_bytes = lent.open.header_bytes;
         Ok(Taken::Large)
+    }
+
+    /// One line of a message that is not to be had any more. It is told when its last one has come, so that what was lost is
+    /// told once.
+    #[cold]
+    fn skip_rest(&mut self, meta: Meta) -> Result<Taken, ReceiveError> {
+        self.assembly.open = None;
+        self.assembly.broken = true;
+        self.assembly.lines += 1;
+        // The writer may be waiting for this space.
+        self.publish();
+        if meta.has(FLAG_CHUNK) { Ok(Taken::Nothing) } else { Err(self.lapped(0)) }
     }
 
     /// Checks what a line says of lent bytes, against the region and against the chunks before.

@@ -171,7 +171,9 @@ fn topic_reads_what_the_rules_allow_or_nothing_more() {
             write_something(chance, &mut sender, start);
         }
         let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
-        let joined = Receiver::for_topic(WRITER, slots, region, None, Spin::Adaptive);
+        let at = chance.number(1 << 62);
+        let begin = *chance.pick(&[Start::Live, Start::History, Start::At(at)]);
+        let joined = Receiver::for_topic(WRITER, slots, region, None, begin, Spin::Adaptive);
         // The identity may be what was changed.
         let Ok(mut receiver) = joined else { return };
         sender.attach(READER, copy(receiver.cursor_fd()), None).unwrap();

@@ -133,7 +133,8 @@ fn topic_goes_on_without_a_reader_that_scribbles() {
     }
     let detached = sender.next_detached().unwrap();
     assert_eq!(detached.reader, AgentId(2));
-    assert!(matches!(detached.violation, Violation::Cursor { got: u64::MAX, .. }));
+    let DetachCause::Violation(violation) = detached.cause else { panic!("{detached:?}") };
+    assert!(matches!(violation, Violation::Cursor { got: u64::MAX, .. }));
     assert_eq!((sender.readers(), sender.next_detached()), (1, None));
 }
 

@@ -4,6 +4,7 @@
 //! That memory is its owners'; every number is taken as it comes, and what was shown once never
 //! sinks.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use ipc::segment::{ControlWriter, CursorWatch, LaneCounters, LaneState, SlotsWat
 use super::segments::Segments;
 use crate::daemon::quota::Held;
 use crate::daemon::router::Ending;
+use crate::limits::LEFT_READERS_KEPT_MAX;
 
 /// An open lane, or a link's two.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct HeldLane {
     socket: Option<OwnedFd>,
     /// What the segments take of their makers' shares.
     _shares: Vec<Arc<Held>>,
+    /// Where they were, by name, the one that left first at the front; bounded.
+    left: VecDeque<(String, u64)>,
 }
 
 /// One writer and those who read it.
@@ -43,6 +47,8 @@ struct Direction {
 #[derive(Debug)]
 struct HeldReader {
     agent: AgentId,
+    /// Of a topic's: for whoever comes after it.
+    name: String,
     cursor: Arc<CursorWatch>,
     /// What the cursor takes of its maker's share; a link's is its side's.
     _share: Option<Arc<Held>>,
@@ -103,7 +109,8 @@ impl HeldLane {
         // Without a copy the two still hear of the end by the control page, or from each other.
         let socket = socket.and_then(|socket| socket.try_clone_to_owned().ok());
         let topic = second.is_none();
-        Self { control, class, topic, directions, departed, socket, _shares }
+        let left = VecDeque::new();
+        Self { control, class, topic, directions, departed, left, socket, _shares }
     }
 
     /// How its messages travel.
@@ -117,9 +124,15 @@ impl HeldLane {
     }
 
     /// A reader joined a topic.
-    pub(crate) fn join(&mut self, reader: AgentId, segments: &Segments) {
+    pub(crate) fn join(&mut self, reader: AgentId, name: &str, segments: &Segments) {
         let Some(direction) = self.directions.first_mut() else { return };
-        direction.readers.extend(HeldReader::new(reader, segments));
+        let held = HeldReader::new(reader, segments);
+        direction.readers.extend(held.map(|held| HeldReader { name: name.to_owned(), ..held }));
+    }
+
+    /// Where the reader of a topic that bore this name last was when it left.
+    pub(crate) fn left_at(&self, name: &str) -> Option<u64> {
+        self.left.iter().find(|(left, _)| left == name).map(|(_, position)| *position)
     }
 
     /// A reader left a topic. What it took is given back, for its agent's own count.
@@ -134,6 +147,11 @@ impl HeldLane {
                 traffic.received = traffic.received.saturating_add(held.taken);
                 self.departed.lost = self.departed.lost.saturating_add(held.lost);
                 self.departed.latency.add(&held.latency);
+                self.left.retain(|(name, _)| *name != held.name);
+                if self.left.len() >= LEFT_READERS_KEPT_MAX {
+                    self.left.pop_front();
+                }
+                self.left.push_back((held.name.clone(), held.position));
                 false
             });
         }
@@ -277,7 +295,8 @@ impl HeldReader {
         let cursor = Arc::clone(side.reader()?);
         let latency = Histogram::default();
         let _share = side.held().cloned();
-        Some(Self { agent, cursor, _share, position: 0, taken: 0, lost: 0, latency })
+        let name = String::new();
+        Some(Self { agent, name, cursor, _share, position: 0, taken: 0, lost: 0, latency })
     }
 
     fn refresh(&mut self) {

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use ipc::class::{Class, ClassSet};
-use ipc::control::{FromRouter, Terms, ToRouter, TopicPolicy};
+use ipc::control::{FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, GrantId, LaneId};
 use proptest::prelude::*;
 
@@ -16,8 +16,8 @@ use crate::daemon::quota::LimitTable;
 use crate::exchange::NAME;
 use crate::limits::OFFER_TIMEOUT;
 
-const SUBJECTS: [&str; 4] = ["a", "a.b", "a.b.c", "wrong subject"];
-const PATTERNS: [&str; 5] = ["a", "a.*", ">", "a.>", "*.*.c"];
+const SUBJECTS: [&str; 5] = ["a", "a.b", "a.b.c", "wrong subject", "_group.g"];
+const PATTERNS: [&str; 6] = ["a", "a.*", ">", "a.>", "*.*.c", "_group.*"];
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -34,7 +34,9 @@ enum Op {
     Grant(u8),
     Publish(u8),
     Subscribe(u8),
+    Unsubscribe(u8),
     Join(u8),
+    Drop(u8, u8),
     Malformed,
     Wait(u16),
     Drain,
@@ -55,7 +57,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<u8>().prop_map(Op::Grant),
         4 => any::<u8>().prop_map(Op::Publish),
         3 => any::<u8>().prop_map(Op::Subscribe),
+        1 => any::<u8>().prop_map(Op::Unsubscribe),
         4 => any::<u8>().prop_map(Op::Join),
+        2 => any::<(u8, u8)>().prop_map(|(lane, reader)| Op::Drop(lane, reader)),
         1 => Just(Op::Malformed),
         2 => any::<u16>().prop_map(Op::Wait),
     ]
@@ -157,10 +161,19 @@ impl World {
             Op::Grant(index) => (ToRouter::Grant { lane: lane(index), grant: GrantId(1) }, true),
             Op::Publish(index) => {
                 let (subject, policy) = (pick(&SUBJECTS, index), TopicPolicy::Lossy);
-                (ToRouter::Publish { request, subject, policy }, true)
+                let terms = TopicTerms::default();
+                (ToRouter::Publish { request, subject, policy, terms }, true)
             }
             Op::Subscribe(index) => {
                 (ToRouter::Subscribe { request, pattern: pick(&PATTERNS, index) }, false)
+            }
+            Op::Unsubscribe(back) => {
+                let subscription = request.saturating_sub(back.into());
+                (ToRouter::Unsubscribe { subscription }, false)
+            }
+            Op::Drop(index, reader) => {
+                let (lane, reader) = (lane(index), AgentId(u32::from(reader) % 7));
+                (ToRouter::DropReader { lane, reader, reason: String::new() }, false)
             }
             Op::Join(index) => (ToRouter::JoinTopic { lane: lane(index) }, true),
         };
@@ -230,6 +243,7 @@ impl World {
                 }
                 Lane::Topic(topic) => {
                     topics_count += 1;
+                    assert!(topic.epoch > 0 && topic.follows.is_none_or(|before| before < *lane));
                     topics.entry(topic.writer).or_default().insert(*lane);
                     assert!(topic.readers.is_subset(&topic.announced_to));
                     for reader in &topic.announced_to {

@@ -27,7 +27,14 @@ pub(crate) fn check_pattern(pattern: &str) -> Result<(), SubjectError> {
     check(pattern, |word, last| word == "*" || (word == ">" && last))
 }
 
-/// Whether `pattern` covers `subject`. `>` stands for one word or more.
+/// Whether a subscription to `pattern` covers `subject`. Subjects whose first word begins with `_` are the bus's own (groups):
+/// no wildcard stands for that word.
+pub(crate) fn covers(pattern: &str, subject: &str) -> bool {
+    let is_own = subject.starts_with('_') && pattern.starts_with(['*', '>']);
+    !is_own && matches(pattern, subject)
+}
+
+/// Whether `pattern` matches `subject`. `>` stands for one word or more.
 pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');
     for wanted in pattern.split('.') {
@@ -60,7 +67,75 @@ fn check(text: &str, wildcard: impl Fn(&str, bool) -> bool) -> Result<(), Subjec
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// All subjects of up to four words out of three, of which one is reserved.
+    fn every_subject() -> Vec<Vec<&'static str>> {
+        let mut all: Vec<Vec<&str>> = vec![Vec::new()];
+        let mut last = all.clone();
+        for _ in 0..4 {
+            last = last
+                .iter()
+                .flat_map(|words| {
+                    ["a", "bb", "_c"].map(|word| [words.as_slice(), &[word]].concat())
+                })
+                .collect();
+            all.extend(last.iter().cloned());
+        }
+        all.split_off(1)
+    }
+
+    /// What a pattern means, said once more and slowly: the words that can stand where each of its words stands, written out
+    /// for every number of words that a subject can have.
+    fn means(pattern: &[&str], subject: &[&str]) -> bool {
+        let written_out = match pattern.split_last() {
+            Some((&">", before)) => {
+                let rest = subject.len().saturating_sub(before.len()).max(1);
+                [before, &vec!["*"; rest]].concat()
+            }
+            _ => pattern.to_vec(),
+        };
+        written_out.len() == subject.len()
+            && written_out
+                .iter()
+                .zip(subject)
+                .all(|(wanted, word)| *wanted == "*" || wanted == word)
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_what_a_slow_reading_of_them_says(
+            words in prop::collection::vec(prop::sample::select(vec!["a", "bb", "_c", "*"]), 0..5),
+            rest in any::<bool>(),
+        ) {
+            let mut words = words;
+            if rest || words.is_empty() {
+                words.push(">");
+            }
+            let pattern = words.join(".");
+            prop_assert_eq!(check_pattern(&pattern), Ok(()));
+            for subject in every_subject() {
+                let text = subject.join(".");
+                let expected = means(&words, &subject);
+                prop_assert_eq!(matches(&pattern, &text), expected, "{} {}", pattern, text);
+                let reserved = subject[0] == "_c" && words[0] != "_c";
+                prop_assert_eq!(covers(&pattern, &text), expected && !reserved);
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_odd_to_be_checked(pattern in "[a*>._ -]{0,12}", subject in "[a*>._ -]{0,12}") {
+            let (good, plain) = (check_pattern(&pattern).is_ok(), check_subject(&subject).is_ok());
+            let matched = matches(&pattern, &subject);
+            if good && plain {
+                let (words, parts): (Vec<_>, Vec<_>) =
+                    (pattern.split('.').collect(), subject.split('.').collect());
+                prop_assert_eq!(matched, means(&words, &parts));
+            }
+        }
+    }
 
     #[track_caller]
     fn check_match(pattern: &str, subject: &str, expected: bool) {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy};
+use ipc::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
@@ -108,7 +108,8 @@ pub(super) fn accept(lane: LaneId, terms: Terms) -> ToRouter {
 }
 
 fn publish(request: u32, subject: &str) -> ToRouter {
-    ToRouter::Publish { request, subject: subject.to_owned(), policy: TopicPolicy::Lossless }
+    let (subject, policy) = (subject.to_owned(), TopicPolicy::Lossless);
+    ToRouter::Publish { request, subject, policy, terms: TopicTerms::default() }
 }
 
 fn subscribe(request: u32, pattern: &str) -> ToRouter {

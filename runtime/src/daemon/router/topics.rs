@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use ipc::control::{FromRouter, TopicPolicy};
+use ipc::control::{FromRouter, Lineage};
 use ipc::header::{AgentId, LaneId};
+use ipc::topic::is_group;
 
-use super::subject::{check_pattern, check_subject, matches};
-use super::{Carry, Effect, Effects, Ending, Lane, Router, Subscription, Topic, lane_closed, send};
+use super::subject::{check_pattern, check_subject, covers};
+use super::{
+    Carry, Declared, Effect, Effects, EndedTopic, Ending, Lane, Router, Subscription, Topic,
+    lane_closed, send,
+};
 use crate::limits::{
-    READERS_PER_TOPIC_MAX, SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_MAX, TOPICS_PER_AGENT_MAX,
+    ENDED_TOPICS_KEPT_MAX, READERS_PER_TOPIC_MAX, SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_MAX,
+    TOPICS_PER_AGENT_MAX,
 };
 
 impl<D: Clone> Router<D> {
@@ -16,34 +21,46 @@ impl<D: Clone> Router<D> {
         &mut self,
         writer: AgentId,
         request: u32,
-        subject: String,
-        policy: TopicPolicy,
+        declared: Declared,
         segments: D,
         out: &mut Effects<D>,
     ) {
-        if let Err((code, message)) = self.may_publish(writer, &subject) {
+        if let Err((code, message)) = self.may_publish(writer, &declared.subject) {
             return self.refuse(writer, request, code, message, out);
         }
         let Some(lane) = self.new_lane() else {
             let text = "every lane number of this daemon is spent; restart it".to_owned();
             return self.refuse(writer, request, "limit", text, out);
         };
-        if let Some(agent) = self.agents.get_mut(&writer) {
-            agent.topics.insert(lane);
-        }
+        let Some(agent) = self.agents.get_mut(&writer) else { return };
+        agent.topics.insert(lane);
+        let writer_name = agent.info.manifest.name.clone();
         self.topics_count += 1;
+        let before = self.ended_topics.get(&(writer_name.clone(), declared.subject.clone()));
+        let epoch = before.map_or(1, |before| before.epoch.saturating_add(1));
+        let follows = before.map(|before| before.lane);
         let first = segments.clone();
         let carry = Carry::Control(segments.clone());
         let (announced_to, readers) = (BTreeSet::new(), BTreeSet::new());
-        let topic = Topic { writer, subject, policy, segments, announced_to, readers };
+        let topic = Topic {
+            writer,
+            writer_name,
+            declared,
+            epoch,
+            follows,
+            segments,
+            announced_to,
+            readers,
+        };
         self.lanes.insert(lane, Lane::Topic(topic));
         out.push(Effect::LaneOpened { lane, first, second: None });
-        let message = FromRouter::Published { request, lane };
-        out.push(Effect::Send { to: writer, message, carry });
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         for agent in agents {
             self.announce(agent, lane, out);
         }
+        // Last, so that the sender of a group knows by then whom to expect.
+        let message = FromRouter::Published { request, lane, epoch };
+        out.push(Effect::Send { to: writer, message, carry });
     }
 
     fn may_publish(&self, writer: AgentId, subject: &str) -> Result<(), (&'static str, String)> {
@@ -111,17 +128,58 @@ impl<D: Clone> Router<D> {
         if topic.writer == reader || topic.announced_to.contains(&reader) {
             return;
         }
-        let wanted = |one: &&Subscription| matches(&one.pattern, &topic.subject);
+        let subject = &topic.declared.subject;
+        let wanted = |one: &&Subscription| covers(&one.pattern, subject);
         let Some(subscription) = agent.subscriptions.iter().find(wanted) else { return };
         let request = subscription.request;
         agent.announced.insert(lane);
         topic.announced_to.insert(reader);
-        let (subject, policy) = (topic.subject.clone(), topic.policy);
-        out.push(Effect::Send {
-            to: reader,
-            message: FromRouter::TopicFound { request, lane, subject, policy, from },
-            carry: Carry::Topic(topic.segments.clone()),
-        });
+        let Declared { subject, policy, terms } = topic.declared.clone();
+        if is_group(&subject) {
+            send(out, topic.writer, FromRouter::ReaderExpected { lane, reader });
+        }
+        // Where the reader was before is filled in by whoever has its cursor.
+        let lineage = Lineage { epoch: topic.epoch, follows: topic.follows, resume: None };
+        let found = FromRouter::TopicFound { request, lane, subject, policy, from, terms, lineage };
+        let carry = Carry::Topic(topic.segments.clone());
+        out.push(Effect::Send { to: reader, message: found, carry });
+    }
+
+    /// Takes a subscription back, and with it the topics that no other one covers. Patterns of a manifest stay.
+    pub(super) fn unsubscribe(&mut self, reader: AgentId, request: u32, out: &mut Effects<D>) {
+        let Some(agent) = self.agents.get_mut(&reader) else { return };
+        agent.subscriptions.retain(|one| one.request != request || request == 0);
+        let patterns: Vec<&str> = agent.subscriptions.iter().map(|one| &*one.pattern).collect();
+        let is_unwanted = |lane: &LaneId| match self.lanes.get(lane) {
+            Some(Lane::Topic(topic)) => {
+                !patterns.iter().any(|pattern| covers(pattern, &topic.declared.subject))
+            }
+            _ => false,
+        };
+        let unwanted: Vec<LaneId> = agent.announced.iter().copied().filter(is_unwanted).collect();
+        for lane in &unwanted {
+            agent.announced.remove(lane);
+        }
+        for lane in unwanted {
+            self.forget_reader(lane, reader, out);
+        }
+    }
+
+    /// The writer has let go of a reader: it reads on without holding anybody back, and hears of it.
+    pub(super) fn drop_reader(
+        &mut self,
+        writer: AgentId,
+        lane: LaneId,
+        reader: AgentId,
+        reason: &str,
+        out: &mut Effects<D>,
+    ) {
+        let Some(Lane::Topic(topic)) = self.lanes.get(&lane) else { return };
+        if topic.writer != writer || !topic.readers.contains(&reader) {
+            return;
+        }
+        self.leave_topic(lane, reader, out);
+        send(out, reader, lane_closed(lane, Ending::Revoked, reason));
     }
 
     pub(super) fn join_topic(
@@ -158,12 +216,15 @@ impl<D: Clone> Router<D> {
         }
     }
 
-    /// A reader that is gone.
+    /// A reader that is gone, or no longer wants to know.
     pub(super) fn forget_reader(&mut self, lane: LaneId, reader: AgentId, out: &mut Effects<D>) {
-        self.leave_topic(lane, reader, out);
-        if let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) {
-            topic.announced_to.remove(&reader);
+        let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
+        topic.announced_to.remove(&reader);
+        if is_group(&topic.declared.subject) && !topic.readers.contains(&reader) {
+            // It was expected, and is no more.
+            return send(out, topic.writer, FromRouter::ReaderLeft { lane, reader });
         }
+        self.leave_topic(lane, reader, out);
     }
 
     /// Ends a topic towards everybody who knows of it. The writer's own set is the caller's to
@@ -177,6 +238,7 @@ impl<D: Clone> Router<D> {
     ) {
         let Some(Lane::Topic(topic)) = self.lanes.remove(&lane) else { return };
         self.topics_count = self.topics_count.saturating_sub(1);
+        self.remember_topic((topic.writer_name, topic.declared.subject), topic.epoch, lane);
         for reader in topic.announced_to {
             if let Some(agent) = self.agents.get_mut(&reader) {
                 agent.announced.remove(&lane);
@@ -184,5 +246,16 @@ impl<D: Clone> Router<D> {
             send(out, reader, lane_closed(lane, ending, reason));
         }
         out.push(Effect::LaneEnded { lane, ending });
+    }
+
+    /// Keeps what the next time of this writer and subject needs to know.
+    fn remember_topic(&mut self, key: (String, String), epoch: u32, lane: LaneId) {
+        self.ended_topics.insert(key, EndedTopic { epoch, lane });
+        if self.ended_topics.len() > ENDED_TOPICS_KEPT_MAX {
+            let oldest = self.ended_topics.iter().min_by_key(|(_, ended)| ended.lane);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.ended_topics.remove(&oldest);
+            }
+        }
     }
 }

@@ -29,8 +29,8 @@ impl<D> Router<D> {
             Lane::Topic(topic) => Some(TopicView {
                 lane: *lane,
                 writer: topic.writer,
-                subject: &topic.subject,
-                policy: topic.policy,
+                subject: &topic.declared.subject,
+                policy: topic.declared.policy,
                 readers_count: topic.readers.len(),
                 announced_count: topic.announced_to.len(),
             }),
@@ -44,6 +44,19 @@ impl<D> Router<D> {
             Lane::Offer(_) => None,
             Lane::Link(link) => Some((link.opener, Some(link.acceptor))),
             Lane::Topic(topic) => Some((topic.writer, None)),
+        }
+    }
+
+    /// What the agent is called.
+    pub(crate) fn name_of(&self, agent: AgentId) -> Option<&str> {
+        self.agents.get(&agent).map(|agent| agent.info.manifest.name.as_str())
+    }
+
+    /// How often the writer of a topic has published its subject.
+    pub(crate) fn epoch_of(&self, lane: LaneId) -> Option<u32> {
+        match self.lanes.get(&lane)? {
+            Lane::Topic(topic) => Some(topic.epoch),
+            Lane::Offer(_) | Lane::Link(_) => None,
         }
     }
 }

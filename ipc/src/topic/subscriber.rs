@@ -1,0 +1,164 @@
+//! The reading side of a topic: messages, gaps, and the writer's restarts, in one order.
+//!
+//! Not here: joining (`client`), and the lane itself (`lane::Receiver`).
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::control::{AgentInfo, TopicPolicy, TopicTerms};
+use crate::header::{AgentId, LaneId};
+use crate::lane::{Message, ReceiveError, Receiver, Taken};
+
+/// Where a reader of a topic begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With the next message.
+    Live,
+    /// With the last messages that the writer keeps for those who join.
+    History,
+    /// Where a reader of the same name was when it left or died; as [`Begin::History`] where there was none. What was
+    /// overwritten since is reported as lost. One that died without [`Subscriber::commit`] was further than it had said, by
+    /// at most a quarter of the ring: those messages come again.
+    Resume,
+}
+
+/// What a reader hears.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// A message.
+    Message(Message<'a>),
+    /// So many lines were overwritten before they were read. A message of up to 48 bytes is one line, and a larger one is one
+    /// for each chunk.
+    Lost(u64),
+    /// All that the writer had published before it started again was read; from here on it is this epoch.
+    Epoch(u32),
+}
+
+/// The reading side of a topic.
+#[derive(Debug)]
+pub struct Subscriber {
+    pub(crate) lane: LaneId,
+    pub(crate) subject: String,
+    pub(crate) policy: TopicPolicy,
+    pub(crate) terms: TopicTerms,
+    pub(crate) epoch: u32,
+    pub(crate) from: AgentInfo,
+    /// In a group: who passes over messages for others.
+    pub(crate) only_for: Option<AgentId>,
+    pub(crate) receiver: Receiver,
+    /// What the writer published after it started again, oldest first.
+    pub(crate) successors: VecDeque<Subscriber>,
+}
+
+impl Subscriber {
+    /// Which lane this is.
+    pub fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// What happens when this reader is slow.
+    pub fn policy(&self) -> TopicPolicy {
+        self.policy
+    }
+
+    /// What else the writer declared.
+    pub fn terms(&self) -> TopicTerms {
+        self.terms
+    }
+
+    /// Which of the writer's starts is being read.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Who writes it.
+    pub fn from(&self) -> &AgentInfo {
+        &self.from
+    }
+
+    /// The lane: receive from it, or sleep on it in an event loop. It ends with the writer; [`Subscriber::next`] goes on with
+    /// what follows.
+    pub fn raw(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+
+    /// What comes next; waits until the deadline, or without end. The topic's end comes after its last message, and
+    /// only where nothing follows.
+    pub fn next(&mut self, deadline: Option<Instant>) -> Result<Heard<'_>, ReceiveError> {
+        loop {
+            match self.receiver.next(deadline) {
+                Ok(taken) if self.is_mine() => {
+                    return self.receiver.message(taken).map(Heard::Message);
+                }
+                Ok(_) => {}
+                Err(ReceiveError::Lost(lost)) => return Ok(Heard::Lost(lost)),
+                Err(error) => return self.after(error),
+            }
+        }
+    }
+
+    /// What is there, if anything is.
+    pub fn try_next(&mut self) -> Result<Option<Heard<'_>>, ReceiveError> {
+        loop {
+            match self.receiver.poll() {
+                Ok(Taken::Nothing) => {
+                    return match self.receiver.ended() {
+                        Ok(()) => Ok(None),
+                        Err(error) => self.after(error).map(Some),
+                    };
+                }
+                Ok(taken) if self.is_mine() => {
+                    return self
+                        .receiver
+                        .message(taken)
+                        .map(|message| Some(Heard::Message(message)));
+                }
+                Ok(_) => {}
+                Err(ReceiveError::Lost(lost)) => return Ok(Some(Heard::Lost(lost))),
+                Err(error) => return self.after(error).map(Some),
+            }
+        }
+    }
+
+    /// Whether what comes next was there before this reader joined.
+    pub fn is_behind_join(&self) -> bool {
+        self.receiver.is_behind_join()
+    }
+
+    /// Says where this reader is, so that one of the same name can go on exactly there ([`Begin::Resume`]). Happens by itself
+    /// at least four times per lap, before sleeping, and when this is dropped.
+    pub fn commit(&mut self) {
+        self.receiver.commit();
+    }
+
+    /// The lane that a further restart of the writer would follow.
+    pub(crate) fn last_lane(&self) -> LaneId {
+        self.successors.back().map_or(self.lane, |last| last.lane)
+    }
+
+    fn is_mine(&self) -> bool {
+        let whose = self.receiver.correlation();
+        whose == 0 || self.only_for.is_none_or(|own| own.0 == whose)
+    }
+
+    /// After the end of one start of the writer comes the next one.
+    #[cold]
+    fn after(&mut self, error: ReceiveError) -> Result<Heard<'_>, ReceiveError> {
+        let ReceiveError::Ended(_) = error else { return Err(error) };
+        let Some(mut next) = self.successors.pop_front() else { return Err(error) };
+        next.successors = std::mem::take(&mut self.successors);
+        *self = next;
+        Ok(Heard::Epoch(self.epoch))
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.receiver.commit();
+    }
+}
