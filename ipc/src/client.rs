@@ -26,6 +26,7 @@ use crate::socket::Connection;
 use crate::topic::{Publisher, ReaderChange, Subscriber};
 use crate::wait::Spin;
 
+mod batch;
 mod call;
 mod error;
 mod exchange;

@@ -197,6 +197,7 @@ impl From<ClientError> for Fault {
             | ClientError::Attach(_)
             | ClientError::Directory(_)
             | ClientError::Receive(_)
+            | ClientError::Returns(_)
             | ClientError::Unavailable(_)
             | ClientError::Io(_) => BOLIDE_SYSTEM,
         };

@@ -230,7 +230,8 @@ fn a_handshake_has_a_time_and_a_size() {
     assert!(silent.receive().is_ok(), "it is told why");
     assert!(matches!(silent.receive(), Err(PacketError::Closed)));
     let manifest = super::client_manifest(&format!("test.{}", "long".repeat(30)));
-    let manifest = ipc::manifest::AgentManifest { tags: vec!["x".repeat(100), "y".repeat(100)], ..manifest };
+    let manifest =
+        ipc::manifest::AgentManifest { tags: vec!["x".repeat(100), "y".repeat(100)], ..manifest };
     let refused = Client::connect(&daemon.socket(), &manifest, &[]).unwrap_err();
     assert!(matches!(&refused, ClientError::Refused { code, .. } if code == "limit"), "{refused}");
     for limit in ["handshake_ms", "handshake_bytes"] {
