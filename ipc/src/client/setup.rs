@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::exchange::exactly;
-use super::{Client, ClientError, Offer, unexpected};
+use super::{Client, ClientError, Event, Offer, unexpected};
 use crate::class::{
     AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal, one_line,
 };
@@ -128,8 +128,25 @@ impl Client {
         Ok(request)
     }
 
-    /// The second half of a route is there.
+    /// The second half of a route is there. Where it is no good the route is refused, and nothing else ends.
     pub(super) fn meet_route(
+        &mut self,
+        request: u32,
+        own: OwnSide,
+        (lane, peer, terms): (LaneId, AgentInfo, Terms),
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Event, ClientError> {
+        match self.try_meet_route(own, (lane, peer, terms), descriptors) {
+            Ok(link) => Ok(Event::RouteReady { request, link: Box::new(link) }),
+            Err(error) => {
+                let (code, message) = ("no-class".to_owned(), one_line(&error));
+                self.decline(lane, "the link could not be set up")?;
+                Ok(Event::RouteRefused { request, code, message })
+            }
+        }
+    }
+
+    fn try_meet_route(
         &self,
         own: OwnSide,
         (lane, peer, terms): (LaneId, AgentInfo, Terms),
