@@ -185,12 +185,12 @@ pub extern "C" fn bolide_client_open(
 pub extern "C" fn bolide_client_open_class(
     client: Option<&Client>,
     target: Text,
-    class: i32,
+    wanted: i32,
     link: Place<'_, *mut Link>,
 ) -> i32 {
     Client::enter(client, |core, family| {
         let (target, link) = (target.word("target")?, place(link, "link")?);
-        let class = u8::try_from(class).ok().and_then(Class::from_number);
+        let class = u8::try_from(wanted).ok().and_then(Class::from_number);
         let class = class.filter(|class| ClassSet::LINKS.has(*class));
         let class = class.ok_or_else(|| Fault::argument("no class of links"))?;
         let opened = ask(core, |bus| bus.open_link(target, LinkOptions { class }))?;

@@ -272,6 +272,7 @@ fn frozen_and_lent_payloads_go_to_the_peer_of_a_link_of_any_class() {
         assert!(pool.loan(600_000, WhenFull::Reject).is_err(), "it is out");
         // The end of the link is the return of what is out.
         two.decline(accepted.lane(), "done").unwrap();
+        drop(accepted);
         assert!(opened.next(later()).is_err());
         assert!(pool.loan(600_000, wait_for()).is_ok());
         drop(lent);
