@@ -43,8 +43,11 @@ mod conformance;
 pub mod critical;
 pub mod high;
 pub mod normal;
+mod probe;
 mod set;
 
+pub(crate) use probe::one_line;
+pub use probe::{probe, probe_peer};
 pub use set::ClassSet;
 
 /// The class of a link for which nobody named one: the fastest, and every kernel that the bus runs on has it.

@@ -26,6 +26,7 @@ use crate::manifest::AgentManifest;
 use crate::socket::Connection;
 use crate::topic::ReaderChange;
 
+mod batch;
 mod call;
 mod error;
 mod exchange;

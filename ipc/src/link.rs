@@ -20,8 +20,10 @@ use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
+mod reference;
 mod view;
 
+pub use reference::{REFERENCE_BYTES, Reference};
 pub use view::{AnswerView, RequestView, View};
 
 /// How payloads are to be read: CBOR.

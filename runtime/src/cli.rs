@@ -12,6 +12,7 @@ mod output;
 mod packages;
 mod progress;
 mod render;
+mod revoke;
 mod serve;
 mod status;
 mod top;
@@ -59,6 +60,8 @@ enum Command {
     Agents(status::Agents),
     /// Watch agents, lanes and topics at work
     Top(top::Top),
+    /// Take links and topics of an agent away from it
+    Revoke(revoke::Revoke),
     /// Explain what this machine is and what Bolide makes of it
     Doctor(doctor::Doctor),
     /// Print what adding or removing packages would do, and the digest that an approval names
@@ -119,6 +122,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Status(command) => command.run(&context),
         Command::Agents(command) => command.run(&context),
         Command::Top(command) => command.run(&context),
+        Command::Revoke(command) => command.run(&context),
         Command::Doctor(command) => command.run(),
         Command::Plan(command) => packages::plan(command, &context),
         Command::Apply(command) => packages::apply(command, &context),

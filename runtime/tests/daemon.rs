@@ -8,6 +8,8 @@
 mod calls;
 #[path = "daemon/directory.rs"]
 mod directory;
+#[path = "daemon/links.rs"]
+mod links;
 #[path = "daemon/queues.rs"]
 mod queues;
 #[path = "daemon/routes.rs"]

@@ -188,6 +188,21 @@
 #define BOLIDE_LOSSY 2
 
 /**
+ * A link of shared memory.
+ */
+#define BOLIDE_CRITICAL 0
+
+/**
+ * A link of shared memory, signalled through io_uring.
+ */
+#define BOLIDE_HIGH 1
+
+/**
+ * A link of sockets.
+ */
+#define BOLIDE_NORMAL 2
+
+/**
  * A reader that polls for as long as a wake-up costs, then sleeps. What a new handle does.
  */
 #define BOLIDE_SPIN_ADAPTIVE 0
@@ -518,6 +533,15 @@ int32_t bolide_client_open(const struct bolide_client *client,
                            struct bolide_link **link);
 
 /**
+ * The same with a class: one of `BOLIDE_CRITICAL`, `BOLIDE_HIGH`, `BOLIDE_NORMAL`. Where it cannot be had, the link is of
+ * the next one down; `bolide_link_class` tells.
+ */
+int32_t bolide_client_open_class(const struct bolide_client *client,
+                                 const char *target,
+                                 int32_t wanted,
+                                 struct bolide_link **link);
+
+/**
  * The next event; waits as long as `timeout_ms` says (0: not at all, negative: without end). `BOLIDE_TIMEOUT` where
  * nothing came. The event is the library's, and valid until the next one is asked for.
  */
@@ -607,6 +631,11 @@ const char *bolide_link_error(const struct bolide_link *link);
  * Which link this is, as events name it; 0 for NULL.
  */
 uint32_t bolide_link_lane(const struct bolide_link *link);
+
+/**
+ * How its messages travel: one of `BOLIDE_CRITICAL`, `BOLIDE_HIGH`, `BOLIDE_NORMAL`; -1 for NULL.
+ */
+int32_t bolide_link_class(const struct bolide_link *link);
 
 /**
  * Who is at the other end; valid until the link is closed. NULL for NULL.

@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 
-use ipc::client::Client as Bus;
+use ipc::class::{Class, ClassSet, ReceivingHalf};
+use ipc::client::{Client as Bus, LinkOptions};
 use ipc::control::TopicPolicy;
 use ipc::header::LaneId;
-use ipc::lane::{LaneOptions, Receiver};
+use ipc::lane::LaneOptions;
 use ipc::manifest::AgentManifest;
 use ipc::wait::Spin;
 
@@ -173,6 +174,26 @@ pub extern "C" fn bolide_client_open(
     Client::enter(client, |core, family| {
         let (target, link) = (target.word("target")?, place(link, "link")?);
         let opened = ask(core, |bus| bus.open(target))?;
+        link.write(border::give(Link::new(opened, family.clone())));
+        Ok(())
+    })
+}
+
+/// The same with a class: one of `BOLIDE_CRITICAL`, `BOLIDE_HIGH`, `BOLIDE_NORMAL`. Where it cannot be had, the link is of
+/// the next one down; `bolide_link_class` tells.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolide_client_open_class(
+    client: Option<&Client>,
+    target: Text,
+    wanted: i32,
+    link: Place<'_, *mut Link>,
+) -> i32 {
+    Client::enter(client, |core, family| {
+        let (target, link) = (target.word("target")?, place(link, "link")?);
+        let class = u8::try_from(wanted).ok().and_then(Class::from_number);
+        let class = class.filter(|class| ClassSet::LINKS.has(*class));
+        let class = class.ok_or_else(|| Fault::argument("no class of links"))?;
+        let opened = ask(core, |bus| bus.open_link(target, LinkOptions { class }))?;
         link.write(border::give(Link::new(opened, family.clone())));
         Ok(())
     })
@@ -352,8 +373,9 @@ pub extern "C" fn bolide_client_wait(
         if links.iter().any(|link| link.has_kept()) {
             return Ok(());
         }
-        let mut lanes: Vec<&mut Receiver> = links.iter_mut().map(|link| link.lane()).collect();
-        lanes.extend(topics.iter_mut().map(|topic| topic.lane()));
+        let mut lanes: Vec<&mut dyn ReceivingHalf> = Vec::new();
+        lanes.extend(links.iter_mut().map(|link| link.lane() as &mut dyn ReceivingHalf));
+        lanes.extend(topics.iter_mut().map(|topic| topic.lane() as &mut dyn ReceivingHalf));
         let mut core = lock(&client.family)?;
         if core.events.is_waiting() {
             return Ok(());

@@ -74,6 +74,13 @@ pub const BOLIDE_LOSSLESS: i32 = 1;
 /// A topic whose writer goes on; a reader that was lapped is told how much it lost.
 pub const BOLIDE_LOSSY: i32 = 2;
 
+/// A link of shared memory.
+pub const BOLIDE_CRITICAL: i32 = 0;
+/// A link of shared memory, signalled through io_uring.
+pub const BOLIDE_HIGH: i32 = 1;
+/// A link of sockets.
+pub const BOLIDE_NORMAL: i32 = 2;
+
 /// A reader that polls for as long as a wake-up costs, then sleeps. What a new handle does.
 pub const BOLIDE_SPIN_ADAPTIVE: i32 = 0;
 /// A reader that sleeps at once.

@@ -9,8 +9,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError};
-use ipc::lane::Receiver;
 use ipc::limits::SPIN_NS;
 use ipc::wait::Spin;
 

@@ -184,6 +184,7 @@ impl From<ClientError> for Fault {
             ClientError::Refused { code, message } => {
                 return Self::new(BOLIDE_REFUSED, format!("{code}: {message}"));
             }
+            ClientError::NoClass { .. } => BOLIDE_REFUSED,
             ClientError::Send(error) => return (*error).into(),
             ClientError::Deadline => return Self::TIMEOUT,
             ClientError::Connect(_) => BOLIDE_NO_ROUTER,
@@ -196,6 +197,8 @@ impl From<ClientError> for Fault {
             | ClientError::Attach(_)
             | ClientError::Directory(_)
             | ClientError::Receive(_)
+            | ClientError::Returns(_)
+            | ClientError::Unavailable(_)
             | ClientError::Io(_) => BOLIDE_SYSTEM,
         };
         Self::of_error(code, &error)

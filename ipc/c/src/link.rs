@@ -4,8 +4,9 @@
 use std::ffi::{c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use ipc::class::{AnyReceiver, Class, ReceivingHalf, SendingHalf};
 use ipc::header::{GrantId, PRIORITY_DEFAULT};
-use ipc::lane::{Receiver, WhenFull};
+use ipc::lane::WhenFull;
 use ipc::link::{Ask, Link as BusLink, LinkSender, RequestId};
 use ipc::ring::Meta;
 
@@ -32,6 +33,7 @@ pub struct Link {
     family: Family,
     peer: AgentTexts,
     lane: u32,
+    class: Class,
     last: LastFault,
 }
 
@@ -39,7 +41,7 @@ pub struct Link {
 pub(crate) struct Held<'a>(MutexGuard<'a, State>);
 
 impl Held<'_> {
-    pub(crate) fn lane(&mut self) -> &mut Receiver {
+    pub(crate) fn lane(&mut self) -> &mut AnyReceiver {
         self.0.link.receiver().raw()
     }
 
@@ -51,7 +53,8 @@ impl Held<'_> {
 impl Link {
     pub(crate) fn new(link: BusLink, family: Family) -> Self {
         let (lane, peer) = (link.lane().0, AgentTexts::new(link.peer()));
-        Self { state: Mutex::new(State::new(link)), family, peer, lane, last: LastFault::default() }
+        let (class, last) = (link.class(), LastFault::default());
+        Self { state: Mutex::new(State::new(link)), family, peer, lane, class, last }
     }
 
     pub(crate) fn of_family(&self, family: &Family) -> Result<Held<'_>, Fault> {
@@ -100,6 +103,12 @@ pub extern "C" fn bolide_link_error(link: Option<&Link>) -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn bolide_link_lane(link: Option<&Link>) -> u32 {
     link.map_or(0, |link| link.lane)
+}
+
+/// How its messages travel: one of `BOLIDE_CRITICAL`, `BOLIDE_HIGH`, `BOLIDE_NORMAL`; -1 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolide_link_class(link: Option<&Link>) -> i32 {
+    link.map_or(-1, |link| link.class as i32)
 }
 
 /// Who is at the other end; valid until the link is closed. NULL for NULL.

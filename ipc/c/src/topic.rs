@@ -4,6 +4,7 @@
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use ipc::class::ReceivingHalf;
 use ipc::lane::{ReceiveError, Receiver, WhenFull};
 use ipc::topic::{Publisher as BusPublisher, Subscriber as BusSubscriber};
 use ipc::wait::Spin;

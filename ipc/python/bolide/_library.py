@@ -16,6 +16,7 @@ ARGUMENT, BUSY, LIMIT, NO_GRANT, SYSTEM, PANICKED = 30, 31, 32, 33, 34, 35
 REQUEST, CANCELLED, PROGRESS, DONE, FAILED, PLAIN = 1, 2, 3, 4, 5, 6
 LINK_OFFERED, LINK_CLOSED, TOPIC_FOUND, READERS_CHANGED, DRAINING = 1, 2, 3, 4, 5
 LOSSLESS, LOSSY = 1, 2
+CLASSES = ("critical", "high", "normal")
 SPIN_ADAPTIVE, SPIN_NONE, SPIN_FOREVER = 0, 1, 2
 
 
@@ -104,6 +105,7 @@ _QUICK = {
     "bolide_client_descriptors": (c_int32, [_H, POINTER(c_int32), POINTER(c_int32)]),
     "bolide_client_clear_bell": (c_int32, [_H]),
     "bolide_link_error": (c_char_p, [_H]),
+    "bolide_link_class": (c_int32, [_H]),
     "bolide_link_lane": (c_uint32, [_H]),
     "bolide_link_peer": (_AGENT, [_H]),
     "bolide_link_set_spin": (c_int32, [_H, c_int32]),
@@ -129,6 +131,7 @@ _SLOW = {
     "bolide_client_close": (c_int32, [_H]),
     "bolide_client_agents": (c_int32, [_H, c_char_p, POINTER(_AGENT), POINTER(c_size_t)]),
     "bolide_client_open": (c_int32, [_H, c_char_p, POINTER(_H)]),
+    "bolide_client_open_class": (c_int32, [_H, c_char_p, c_int32, POINTER(_H)]),
     "bolide_client_next_event": (c_int32, [_H, POINTER(CEvent), c_int64]),
     "bolide_client_accept": (c_int32, [_H, c_uint32, POINTER(_H)]),
     "bolide_client_decline": (c_int32, [_H, c_uint32, c_char_p]),

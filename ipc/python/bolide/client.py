@@ -156,10 +156,17 @@ class Client(Handle):
         self._news()
         return [Agent._from_c(found[index]) for index in range(count.value)]
 
-    def open(self, target: str) -> Link:
-        """Opens a link to an agent by its name, or to one that answers a tool by the tool's."""
+    def open(self, target: str, *, wanted: str = "critical") -> Link:
+        """Opens a link to an agent by its name, or to one that answers a tool by the tool's.
+
+        `wanted` is a class: `critical`, `high` or `normal`. Where it cannot be had, the link is of the next one down.
+        """
+        if wanted not in c.CLASSES:
+            raise ValueError(f"no class of links: {wanted}")
         pointer = ctypes.c_void_p()
-        self._check(self._library.client_open(self._open, word(target), ctypes.byref(pointer)))
+        place = ctypes.byref(pointer)
+        number = c.CLASSES.index(wanted)
+        self._check(self._library.client_open_class(self._open, word(target), number, place))
         return self._new_link(pointer)
 
     def publisher(self, subject: str, *, lossy: bool = False) -> Publisher:

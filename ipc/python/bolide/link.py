@@ -106,6 +106,8 @@ class Link(Handle):
         self._awaited: Dict[int, Tuple["asyncio.Future[bytes]", Progress]] = {}
         self._ended: Optional[BolideError] = None
         self.lane: int = self._library.link_lane(pointer)
+        #: How its messages travel: `critical`, `high` or `normal`.
+        self.carried_by: str = c.CLASSES[self._library.link_class(pointer)]
 
     def __enter__(self) -> "Link":
         return self

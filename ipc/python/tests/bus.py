@@ -46,6 +46,16 @@ class Waiting(unittest.TestCase):
             made.release()
             self.assertEqual(bytes(link.call("c.echo", b"second")), b"second")
 
+    def test_a_link_of_every_class_carries_calls(self):
+        for wanted in ("critical", "high", "normal"):
+            with client("classes") as bus, bus.open("c.echo", wanted=wanted) as link:
+                # A machine without rings has normal links instead of high ones.
+                self.assertIn(link.carried_by, {wanted, "normal"} if wanted == "high" else {wanted})
+                payload = os.urandom(300_000)
+                self.assertEqual(bytes(link.call("c.echo", payload, timeout=30)), payload)
+        with client("classes") as bus, self.assertRaises(ValueError):
+            bus.open("c.echo", wanted="batch")
+
     def test_payloads_of_every_size_come_back(self):
         with client("sizes") as bus, bus.open("c.echo") as link:
             for size in (0, 1, 47, 48, 49, 4095, 4096, 131_072, 300_000, 3_000_000):

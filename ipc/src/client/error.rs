@@ -70,6 +70,9 @@ pub enum ClientError {
     /// The peer's cursor or bell was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// A borrower's returns were refused.
+    #[error(transparent)]
+    Returns(#[from] crate::batch::AttachError),
     /// The message was not sent.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -166,8 +166,7 @@ impl Client {
             }
             FromRouter::LinkReady { request, lane, peer, terms } => {
                 let Some(own) = self.routes.remove(&request) else { return Ok(()) };
-                let link = Box::new(self.meet_route(own, (lane, peer, terms), fds)?);
-                Event::RouteReady { request, link }
+                self.meet_route(request, own, (lane, peer, terms), fds)?
             }
             FromRouter::Refused { request, code, message } if request != 0 => {
                 if self.routes.remove(&request).is_none() {

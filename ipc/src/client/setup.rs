@@ -8,8 +8,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::exchange::exactly;
-use super::{Client, ClientError, Offer, unexpected};
-use crate::class::{AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal};
+use super::{Client, ClientError, Event, Offer, unexpected};
+use crate::class::{
+    AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal, one_line,
+};
 use crate::control::{AgentInfo, FromRouter, NoClass, Terms, ToRouter};
 use crate::doorbell::Doorbell;
 use crate::header::LaneId;
@@ -93,7 +95,7 @@ impl Client {
                     Err(ClientError::Unavailable(why)) => {
                         // The peer's ring is out of reach, which the peer cannot know.
                         terms = agreed;
-                        let why = with_causes(&why);
+                        let why = one_line(&why);
                         self.decline(lane, &why)?;
                         fall(&mut terms, &why)?;
                         continue;
@@ -126,8 +128,25 @@ impl Client {
         Ok(request)
     }
 
-    /// The second half of a route is there.
+    /// The second half of a route is there. Where it is no good the route is refused, and nothing else ends.
     pub(super) fn meet_route(
+        &mut self,
+        request: u32,
+        own: OwnSide,
+        (lane, peer, terms): (LaneId, AgentInfo, Terms),
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Event, ClientError> {
+        match self.try_meet_route(own, (lane, peer, terms), descriptors) {
+            Ok(link) => Ok(Event::RouteReady { request, link: Box::new(link) }),
+            Err(error) => {
+                let (code, message) = ("no-class".to_owned(), one_line(&error));
+                self.decline(lane, "the link could not be set up")?;
+                Ok(Event::RouteRefused { request, code, message })
+            }
+        }
+    }
+
+    fn try_meet_route(
         &self,
         own: OwnSide,
         (lane, peer, terms): (LaneId, AgentInfo, Terms),
@@ -166,7 +185,7 @@ impl Client {
                         let bell = self.doorbell.ringer_for_peer()?;
                         break (own, Way::Ring(Box::new(outbox)), bell);
                     }
-                    Err(ClientError::Unavailable(why)) => fall(&mut terms, &with_causes(&why))?,
+                    Err(ClientError::Unavailable(why)) => fall(&mut terms, &one_line(&why))?,
                     Err(error) => return Err(error),
                 },
                 Class::Normal => {
@@ -195,7 +214,7 @@ impl Client {
                 Class::High => match Inbox::new() {
                     Ok(inbox) => Some(inbox),
                     Err(why) => {
-                        fall(terms, &with_causes(&why))?;
+                        fall(terms, &one_line(&why))?;
                         continue;
                     }
                 },
@@ -327,16 +346,4 @@ fn fall(terms: &mut Terms, why: &str) -> Result<(), ClientError> {
 
 fn no_class(terms: &Terms) -> ClientError {
     ClientError::NoClass { wanted: terms.wanted, reason: terms.reason.clone() }
-}
-
-/// An error with what lies behind it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

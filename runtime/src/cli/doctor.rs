@@ -1,5 +1,7 @@
 //! `bolide doctor`: what this machine is and what Bolide makes of it.
 
+mod bus;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -21,6 +23,9 @@ pub(super) struct Doctor {
     /// One JSON object.
     #[arg(long)]
     json: bool,
+    /// The other process of a probe: makes a ring, says its number, and ends with its standard input.
+    #[arg(long, hide = true)]
+    show_ring: bool,
 }
 
 /// The tools of the ecosystems that an installed environment is used with.
@@ -28,6 +33,10 @@ const TOOLS: [&str; 5] = ["node", "npm", "python3", "cargo", "git"];
 
 impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        if self.show_ring {
+            bus::show_ring()?;
+            return Ok(Exit::Done);
+        }
         let root = self.sysfs_root.map_or_else(Root::machine, Root::at);
         let report = report(&root);
         if self.json {
@@ -85,6 +94,7 @@ fn report(root: &Root) -> Value {
             "features": features,
             "missing": missing,
         },
+        "bus": bus::report(root),
         "hwloc": null,
         "tools": tools,
     })
@@ -131,6 +141,7 @@ fn text(report: &Value) -> String {
         let without = plain(&missing["without"]);
         lines.push(format!("           no {feature} (since {since}): {without}"));
     }
+    lines.extend(bus::lines(report["bus"].as_array().map_or(&[][..], Vec::as_slice)));
     for (tool, version) in report["tools"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or("not found");
         lines.push(format!("{tool:<10} {version}"));

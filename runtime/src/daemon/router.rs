@@ -404,6 +404,7 @@ impl<D: Clone> Router<D> {
                 self.accept_failed(agent, lane, (code, &reason), out);
             }
             ToRouter::JoinTopic { lane } => {
+                self.count_refusal(code);
                 send(out, agent, lane_closed(lane, Ending::Revoked, &reason));
             }
             _ => self.expel(agent, "malformed", reason, out),

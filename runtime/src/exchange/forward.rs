@@ -152,3 +152,56 @@ fn push(to: &mut AnySender, message: &Message<'_>, sent: &mut usize) -> Result<(
     }
     to.resume_large(&Large { header, meta, parts: &[payload] }, sent, WhenFull::Reject)
 }
+
+#[cfg(test)]
+mod tests {
+    use ipc::class::normal;
+    use ipc::header::AgentId;
+    use ipc::limits::MESSAGE_BYTES_MAX;
+
+    use super::*;
+
+    fn way() -> (AnySender, AnyReceiver) {
+        let (here, there) = normal::pair().unwrap();
+        let sender = AnySender::Normal(Box::new(normal::Sender::new(here).unwrap()));
+        let receiver = normal::Receiver::new(AgentId(1), there).unwrap();
+        (sender, AnyReceiver::Normal(Box::new(receiver)))
+    }
+
+    #[test]
+    fn a_direction_holds_a_message_from_its_first_piece_and_nothing_when_it_has_passed() {
+        let ((mut writer, mut from), (mut to, mut reader)) = (way(), way());
+        let payload: Vec<u8> = (0..MESSAGE_BYTES_MAX).map(|index| index as u8).collect();
+        let message = Large { header: None, meta: Meta::default(), parts: &[&payload] };
+        let (mut direction, mut sent) = (Direction::default(), 0);
+        let full = writer.resume_large(&message, &mut sent, WhenFull::Reject);
+        assert_eq!(full, Err(SendError::Full));
+        assert_eq!(direction.pass(&mut from, &mut to, 1), Turn::Passed(0));
+        assert!(direction.held() >= MESSAGE_BYTES_MAX, "the whole of it is counted at once");
+        let mut is_sent = false;
+        let mut is_read = false;
+        while !is_read {
+            is_sent = is_sent || writer.resume_large(&message, &mut sent, WhenFull::Reject).is_ok();
+            direction.pass(&mut from, &mut to, 1);
+            if let Some(read) = reader.try_receive().unwrap() {
+                assert!(read.payload == payload);
+                is_read = true;
+            }
+        }
+        assert_eq!(direction.pass(&mut from, &mut to, 1), Turn::Passed(0));
+        assert_eq!(direction.held(), 0);
+    }
+
+    #[test]
+    fn a_direction_passes_no_more_than_it_is_told() {
+        let ((mut writer, mut from), (mut to, mut reader)) = (way(), way());
+        for _ in 0..5 {
+            writer.send(Meta::default(), b"x", WhenFull::Reject).unwrap();
+        }
+        let mut direction = Direction::default();
+        assert_eq!(direction.pass(&mut from, &mut to, 0), Turn::Passed(0));
+        assert_eq!(direction.pass(&mut from, &mut to, 2), Turn::Passed(2));
+        assert_eq!(direction.pass(&mut from, &mut to, 9), Turn::Passed(3));
+        assert_eq!(reader.receive_batch(9, |_| {}).unwrap(), 5);
+    }
+}

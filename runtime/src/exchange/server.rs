@@ -19,8 +19,8 @@ use super::forward::{Direction, Turn};
 use super::work::{Work, encoded, refusal};
 use crate::daemon::{Budget, LimitTable};
 use crate::limits::{
-    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX,
-    TURNS_PER_LOOK,
+    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, REPORT_INTERVAL_MIN, REQUESTS_PER_TURN_MAX,
+    ROUTED_BYTES_MAX, TURNS_PER_LOOK,
 };
 
 /// Why serving ended.
@@ -53,11 +53,11 @@ pub(super) struct Server {
 }
 
 /// Limits that were reached.
-#[derive(Default)]
 struct Counted {
     passed: u64,
     routed_bytes: u64,
     is_news: bool,
+    next_report: Instant,
 }
 
 /// Two links that meet here.
@@ -89,7 +89,12 @@ impl Server {
             draining: false,
             limits,
             began: Instant::now(),
-            counted: Counted::default(),
+            counted: Counted {
+                passed: 0,
+                routed_bytes: 0,
+                is_news: false,
+                next_report: Instant::now(),
+            },
         }
     }
 
@@ -149,6 +154,7 @@ impl Server {
             if held > ROUTED_BYTES_MAX && route.held() > before {
                 self.counted.reached_bytes();
                 ended = Some((*first, "limit `routed_bytes`: all routes together hold too much"));
+                break;
             }
             for turn in [there, back] {
                 match turn {
@@ -172,7 +178,9 @@ impl Server {
         // Who may not send more at the moment wakes nobody up by what lies in its lane.
         let behind = waiting || self.callers.is_anybody_behind() || self.is_anybody_slowed();
         let retry = behind.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
-        let deadline = [retry, self.work.next_deadline()].into_iter().flatten().min();
+        let news = self.counted.is_news.then_some(self.counted.next_report);
+        let deadlines = [retry, news, self.work.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
         let mut lanes = Vec::with_capacity(2 * self.routes.len());
         let now = self.began.elapsed();
@@ -209,9 +217,12 @@ impl Server {
 
     /// Tells the daemon what was slowed down or closed; before a sleep, so that a busy bus is not told of each.
     fn report(&mut self) -> Result<(), ClientError> {
-        if !std::mem::take(&mut self.counted.is_news) {
+        let now = Instant::now();
+        if !self.counted.is_news || now < self.counted.next_report {
             return Ok(());
         }
+        self.counted.is_news = false;
+        self.counted.next_report = now + REPORT_INTERVAL_MIN;
         let Counted { passed, routed_bytes, .. } = self.counted;
         let errors = [("limit-passed", passed), ("limit-routed-bytes", routed_bytes)];
         let errors = errors.into_iter().filter(|(_, count)| *count > 0);

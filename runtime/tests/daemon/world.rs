@@ -34,8 +34,13 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one and waits until it is ready.
     pub(crate) fn start(options: &Options) -> Self {
+        Self::start_with(options, &[])
+    }
+
+    /// The same, with more variables.
+    pub(crate) fn start_with(options: &Options, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let process = spawn(directory.path(), options);
+        let process = spawn(directory.path(), options, variables);
         let mut daemon = Self { directory, process, metrics: String::new() };
         daemon.wait_until_ready();
         daemon
@@ -43,7 +48,7 @@ impl Daemon {
 
     /// Starts another one in the same place.
     pub(crate) fn restart(&mut self, options: &Options) {
-        self.process = spawn(self.directory.path(), options);
+        self.process = spawn(self.directory.path(), options, &[]);
         self.wait_until_ready();
     }
 
@@ -170,7 +175,7 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(directory: &std::path::Path, options: &Options) -> Child {
+fn spawn(directory: &std::path::Path, options: &Options, variables: &[(&str, &str)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("log"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_bolide"));
     command.args(["serve", "--metrics-addr", "127.0.0.1:0"]);
@@ -180,6 +185,7 @@ fn spawn(directory: &std::path::Path, options: &Options) -> Child {
     places(&mut command, directory)
         .env("BOLIDE_HOSTED", options.hosted)
         .env("BOLIDE_BUS_ROUTED", options.routed)
+        .envs(variables.iter().copied())
         .env("BOLIDE_DRAIN_SECONDS", options.drain_seconds.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

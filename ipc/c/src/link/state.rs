@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::time::UNIX_EPOCH;
 
+use ipc::class::ReceivingHalf;
 use ipc::header::AgentId;
-use ipc::lane::Receiver;
 use ipc::limits::{SET_ASIDE_MAX, WORD_BYTES_MAX};
 use ipc::link::{Answer, AnswerView, Ask, Incoming, Link, RequestId, View};
 use ipc::wait::Spin;

@@ -3,8 +3,10 @@
 use std::os::fd::AsRawFd;
 
 use super::*;
+use crate::batch::{Draft, Pool};
 use crate::class::{Class, SendingHalf};
 use crate::lane::ReceiveError;
+use crate::link::Reference;
 use crate::ring::Meta;
 
 pub(super) const ALL: [Class; 3] = [Class::Critical, Class::High, Class::Normal];
@@ -229,5 +231,50 @@ fn links_of_all_classes_wake_one_sleeper() {
                 two.wait(&mut lanes.collect::<Vec<_>>(), Some(later())).unwrap();
             }
         });
+    }
+}
+
+/// The next message that is neither request nor answer, as a reference.
+fn referred(link: &mut Link) -> Reference {
+    match link.next(later()).unwrap() {
+        Incoming::Other { payload, .. } => Reference::decode(&payload).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn frozen_and_lent_payloads_go_to_the_peer_of_a_link_of_any_class() {
+    for class in ALL {
+        let router = Router::start();
+        let (mut one, mut two, mut opened, mut accepted) = linked(router.path(), class);
+        let mut draft = Draft::create(5_000_000).unwrap();
+        draft.bytes_mut().fill(7);
+        one.send_frozen(&mut opened, &draft.freeze().unwrap(), wait_for()).unwrap();
+        let reference = referred(&mut accepted);
+        let frozen = two.take_frozen(accepted.lane(), reference, 8 << 20, later()).unwrap();
+        assert!(frozen.len() == 5_000_000 && frozen.iter().all(|byte| *byte == 7));
+
+        let mut pool = Pool::create(3, 1 << 20).unwrap();
+        one.offer_pool(&mut opened, &pool, wait_for()).unwrap();
+        let reference = referred(&mut accepted);
+        let mut borrower = two.borrow(&mut accepted, reference, 1 << 20, later()).unwrap();
+        let returns = referred(&mut opened);
+        assert!(matches!(returns, Reference::Returns { pool: 3, .. }));
+        one.attach_borrower(&mut opened, &mut pool, returns, later()).unwrap();
+        let mut loan = pool.loan(600_000, WhenFull::Reject).unwrap();
+        loan.fill(9);
+        opened.lend(&mut pool, loan, wait_for()).unwrap();
+        let Incoming::Other { payload, .. } = accepted.next(later()).unwrap() else { panic!() };
+        let lent = borrower.take(&payload).unwrap();
+        let mut end = [0; 2];
+        lent.read_at(599_998, &mut end).unwrap();
+        assert_eq!((lent.length(), end), (600_000, [9, 9]));
+        assert!(pool.loan(600_000, WhenFull::Reject).is_err(), "it is out");
+        // The end of the link is the return of what is out.
+        two.decline(accepted.lane(), "done").unwrap();
+        drop(accepted);
+        assert!(opened.next(later()).is_err());
+        assert!(pool.loan(600_000, wait_for()).is_ok());
+        drop(lent);
     }
 }
