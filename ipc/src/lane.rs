@@ -49,8 +49,8 @@ mod tests;
 pub use fanout::{AttachError, DetachCause, DetachedReader};
 pub use parts::PARTS_MAX;
 pub(crate) use parts::{PARTS_AT_ONCE, Parts};
-pub use receiver::{Receiver, Start};
 pub(crate) use receiver::Taken;
+pub use receiver::{Receiver, Start};
 pub use sender::{Large, Sender};
 
 /// What happens when a lane is full.

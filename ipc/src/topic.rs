@@ -6,8 +6,8 @@
 mod group;
 mod subscriber;
 
-pub use self::group::{Group, Reached, is_group};
 pub(crate) use self::group::{BROADCAST, group_subject};
+pub use self::group::{Group, Reached, is_group};
 pub use self::subscriber::{Begin, Heard, Subscriber};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

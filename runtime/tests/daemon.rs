@@ -10,6 +10,8 @@ mod directory;
 mod queues;
 #[path = "daemon/routes.rs"]
 mod routes;
+#[path = "daemon/topics.rs"]
+mod topics;
 #[path = "daemon/world.rs"]
 mod world;
 

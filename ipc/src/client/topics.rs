@@ -160,16 +160,6 @@ impl Client {
         let successors = VecDeque::new();
         let (epoch, mut receiver) = (lineage.epoch, receiver);
         receiver.commit();
-        Ok(Subscriber {
-            lane,
-            subject,
-            policy,
-            terms,
-            epoch,
-            from,
-            only_for,
-            receiver,
-            successors,
-        })
+        Ok(Subscriber { lane, subject, policy, terms, epoch, from, only_for, receiver, successors })
     }
 }

@@ -14,7 +14,8 @@ use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
 use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
 use crate::ring::{
-    FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Meta, Place as JoinPlace, Producer, Timing, Violation,
+    FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Gate, Meta, Place as JoinPlace, Producer, Timing,
+    Violation,
 };
 use crate::segment::{Control, LaneCounters, Region, SegmentError, Slots};
 use crate::sync::{Ordering, fence};
@@ -465,9 +466,8 @@ impl Sender {
             counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         };
         let patience = self.patience.filter(|_| self.policy == Policy::Lossless);
-        let until = patience.map(|patience| {
-            *self.held_up_since.get_or_insert_with(Instant::now) + patience
-        });
+        let until = patience
+            .map(|patience| *self.held_up_since.get_or_insert_with(Instant::now) + patience);
         let WhenFull::WaitUntil(deadline) = when else {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return self.let_go_of_slowest(lines, bytes);

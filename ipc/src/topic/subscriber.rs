@@ -113,7 +113,10 @@ impl Subscriber {
                     };
                 }
                 Ok(taken) if self.is_mine() => {
-                    return self.receiver.message(taken).map(|message| Some(Heard::Message(message)));
+                    return self
+                        .receiver
+                        .message(taken)
+                        .map(|message| Some(Heard::Message(message)));
                 }
                 Ok(_) => {}
                 Err(ReceiveError::Lost(lost)) => return Ok(Some(Heard::Lost(lost))),

@@ -30,6 +30,8 @@ use serde_json::{Value, json};
 
 mod batch;
 pub(crate) mod classes;
+#[allow(dead_code, reason = "the report of this command takes it up")]
+pub(crate) mod fanout;
 mod routed;
 mod throughput;
 

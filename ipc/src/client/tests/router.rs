@@ -8,9 +8,7 @@ use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::control::{
-    AgentInfo, FromRouter, Lineage, ToRouter, TopicPolicy, TopicTerms, VERSION,
-};
+use crate::control::{AgentInfo, FromRouter, Lineage, ToRouter, TopicPolicy, TopicTerms, VERSION};
 use crate::directory::{RouterEntry, Writer};
 use crate::header::{AgentId, LaneId};
 use crate::segment::{ControlWriter, LaneState, check_cursor, check_region, check_slots};

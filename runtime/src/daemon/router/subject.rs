@@ -98,7 +98,10 @@ mod tests {
             _ => pattern.to_vec(),
         };
         written_out.len() == subject.len()
-            && written_out.iter().zip(subject).all(|(wanted, word)| *wanted == "*" || wanted == word)
+            && written_out
+                .iter()
+                .zip(subject)
+                .all(|(wanted, word)| *wanted == "*" || wanted == word)
     }
 
     proptest! {

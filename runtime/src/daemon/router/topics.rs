@@ -140,8 +140,7 @@ impl<D: Clone> Router<D> {
         }
         // Where the reader was before is filled in by whoever has its cursor.
         let lineage = Lineage { epoch: topic.epoch, follows: topic.follows, resume: None };
-        let found =
-            FromRouter::TopicFound { request, lane, subject, policy, from, terms, lineage };
+        let found = FromRouter::TopicFound { request, lane, subject, policy, from, terms, lineage };
         let carry = Carry::Topic(topic.segments.clone());
         out.push(Effect::Send { to: reader, message: found, carry });
     }
