@@ -14,6 +14,8 @@ mod links;
 mod queues;
 #[path = "daemon/routes.rs"]
 mod routes;
+#[path = "daemon/topics.rs"]
+mod topics;
 #[path = "daemon/waits.rs"]
 mod waits;
 #[path = "daemon/world.rs"]

@@ -17,6 +17,7 @@ use super::figures::{Figure, Figures, write_absent};
 
 mod batch;
 mod classes;
+mod fanout;
 mod languages;
 mod latency;
 #[allow(dead_code, reason = "the row `low` of `KNOWN` takes it up")]

@@ -705,3 +705,92 @@ fn without_the_exchange_nothing_is_routed_and_nothing_is_direct() {
     bus.does(hello(4, manifest("loud", &[])));
     bus.link(4, 3, "answerer");
 }
+
+fn found(effects: &[Effect<Segments>], agent: u32) -> Vec<(LaneId, u32, Option<LaneId>)> {
+    let sent = sent_to(effects, agent).into_iter().filter_map(|message| match message {
+        FromRouter::TopicFound { lane, lineage, .. } => {
+            Some((lane, lineage.epoch, lineage.follows))
+        }
+        _ => None,
+    });
+    sent.collect()
+}
+
+#[test]
+fn a_writer_that_starts_again_begins_the_next_epoch() {
+    let mut bus = Bus::with(&[(1, "writer", &[]), (2, "reader", &[]), (3, "other", &[])]);
+    bus.says(2, subscribe(1, "t"), None);
+    let mut last = None;
+    for epoch in 1..4 {
+        let effects = bus.says(1, publish(2, "t"), Some(30));
+        let lane = lane_of(&effects, 2);
+        assert_eq!(found(&effects, 2), [(lane, epoch, last)]);
+        let published = FromRouter::Published { request: 2, lane, epoch };
+        assert_eq!(sent_to(&effects, 1), [published]);
+        bus.does(gone(1));
+        bus.does(hello(1, manifest("writer", &[])));
+        last = Some(lane);
+    }
+    let effects = bus.says(3, publish(2, "t"), Some(30));
+    assert_eq!(found(&effects, 2)[0].1, 1, "another writer's topic is another topic");
+    let effects = bus.says(1, publish(2, "u"), Some(30));
+    assert!(matches!(sent_to(&effects, 1)[0], FromRouter::Published { epoch: 1, .. }));
+}
+
+#[test]
+fn only_the_writer_drops_a_reader_and_the_reader_hears_of_it() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    let lane = bus.topic(1, "t");
+    bus.says(2, subscribe(1, "t"), None);
+    bus.says(2, ToRouter::JoinTopic { lane }, Some(0));
+    let drops = |reader: u32| {
+        let (reader, reason) = (AgentId(reader), "too slow".to_owned());
+        ToRouter::DropReader { lane, reader, reason }
+    };
+    assert!(bus.says(3, drops(2), None).is_empty());
+    assert!(bus.says(1, drops(3), None).is_empty());
+    let effects = bus.says(1, drops(2), None);
+    let (closed, code, reason) = closing(&effects, 2);
+    assert_eq!((closed, &*code, &*reason), (lane, "revoked", "too slow"));
+    let left = FromRouter::ReaderLeft { lane, reader: AgentId(2) };
+    assert_eq!(sent_to(&effects, 1), [left]);
+    assert!(bus.says(1, drops(2), None).is_empty());
+}
+
+#[test]
+fn the_sender_of_a_group_knows_whom_to_expect_before_it_can_send() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[]), (3, "three", &[])]);
+    bus.says(2, subscribe(1, "_group.g"), None);
+    bus.says(3, subscribe(1, ">"), None);
+    let effects = bus.says(1, publish(2, "_group.g"), Some(30));
+    let sent = sent_to(&effects, 1);
+    let [FromRouter::ReaderExpected { lane, reader }, FromRouter::Published { .. }] = sent[..]
+    else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(reader, AgentId(2));
+    assert!(sent_to(&effects, 3).is_empty(), "everything is not every group");
+    let expected = FromRouter::ReaderExpected { lane, reader: AgentId(3) };
+    let left = |reader| FromRouter::ReaderLeft { lane, reader: AgentId(reader) };
+    assert_eq!(sent_to(&bus.says(3, subscribe(5, "_group.g"), None), 1), [expected]);
+    assert_eq!(sent_to(&bus.does(gone(2)), 1), [left(2)]);
+    let leave = ToRouter::Unsubscribe { subscription: 5 };
+    assert_eq!(sent_to(&bus.says(3, leave.clone(), None), 1), [left(3)]);
+    assert!(bus.says(3, leave, None).is_empty());
+}
+
+#[test]
+fn a_subscription_that_is_taken_back_leaves_topics_that_no_other_covers() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let (a, b) = (bus.topic(1, "a"), bus.topic(1, "b"));
+    bus.says(2, subscribe(1, "a"), None);
+    bus.says(2, subscribe(2, "*"), None);
+    for lane in [a, b] {
+        bus.says(2, ToRouter::JoinTopic { lane }, Some(0));
+    }
+    let effects = bus.says(2, ToRouter::Unsubscribe { subscription: 2 }, None);
+    let left = FromRouter::ReaderLeft { lane: b, reader: AgentId(2) };
+    assert_eq!(sent_to(&effects, 1), [left], "`a` is still covered");
+    bus.says(2, ToRouter::Unsubscribe { subscription: 0 }, None);
+    assert_eq!(found(&bus.says(2, subscribe(3, "b"), None), 2).len(), 1, "announced again");
+}
