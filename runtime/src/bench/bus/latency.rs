@@ -3,6 +3,9 @@
 //! Half of a round trip is one way. Two lines are measured with a real time, as a sender that wants its latency counted sends
 //! them: it looks at the clock before, and the reader looks at it and counts; and without a time, where neither does. What
 //! one look at the bus's clock takes stands beside it.
+//!
+//! One line lives in one place of the caches, near or far by chance, for the whole run; a ring's lines live everywhere. So the
+//! floor is measured with the same line each time, which is the floor of the promises, and with the lines of a page in turn.
 
 use std::hint::black_box;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,13 +38,20 @@ const CLOCK_KNOWN_AFTER: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
     Floor,
+    /// The same with all lines of a page, one after the other.
+    FloorInTurn,
     OneLine,
     TwoLines,
     TwoLinesUntimed,
 }
 
-pub(super) const MEASURES: [Measure; 4] =
-    [Measure::Floor, Measure::OneLine, Measure::TwoLines, Measure::TwoLinesUntimed];
+pub(super) const MEASURES: [Measure; 5] = [
+    Measure::Floor,
+    Measure::FloorInTurn,
+    Measure::OneLine,
+    Measure::TwoLines,
+    Measure::TwoLinesUntimed,
+];
 
 /// One side's ends.
 pub(super) struct Ends {
@@ -49,7 +59,7 @@ pub(super) struct Ends {
     own: FloorLine,
     /// Written by the other.
     other: FloorLine,
-    /// The last value that both lines had: one pair of lines serves all rounds.
+    /// The last value that was written: it only grows, so one pair of pages serves all rounds of both floors.
     floor: u64,
     sender: Sender,
     receiver: Receiver,
@@ -61,6 +71,7 @@ impl Measure {
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::FloorInTurn => "floor.in_turn",
             Self::OneLine => "classes.critical",
             Self::TwoLines => "classes.critical_two_lines",
             Self::TwoLinesUntimed => "classes.critical_two_lines.untimed",
@@ -114,15 +125,23 @@ impl Ends {
         let mut payload = [0; PAYLOAD_BYTES];
         for number in 0..messages {
             let began = Instant::now();
-            if measure == Measure::Floor {
-                self.floor += 1;
-                self.own.store(self.floor);
-                self.other.wait_for(self.floor);
-            } else {
-                payload.fill(number as u8);
-                self.send(measure, &payload)?;
-                let answer = self.receiver.receive(None)?;
-                ensure!(answer.payload == payload, "message {number} came back changed");
+            match measure {
+                Measure::Floor => {
+                    self.floor += 1;
+                    self.own.store(self.floor);
+                    self.other.wait_for(self.floor);
+                }
+                Measure::FloorInTurn => {
+                    self.floor += 1;
+                    self.own.store_in_turn(self.floor);
+                    self.other.wait_for_in_turn(self.floor);
+                }
+                _ => {
+                    payload.fill(number as u8);
+                    self.send(measure, &payload)?;
+                    let answer = self.receiver.receive(None)?;
+                    ensure!(answer.payload == payload, "message {number} came back changed");
+                }
             }
             times.saturating_record(began.elapsed().as_nanos() as u64);
         }
@@ -133,13 +152,21 @@ impl Ends {
     pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         let mut payload = [0; PAYLOAD_BYTES];
         for _ in 0..messages {
-            if measure == Measure::Floor {
-                self.floor += 1;
-                self.other.wait_for(self.floor);
-                self.own.store(self.floor);
-            } else {
-                payload.copy_from_slice(self.receiver.receive(None)?.payload);
-                self.send(measure, &payload)?;
+            match measure {
+                Measure::Floor => {
+                    self.floor += 1;
+                    self.other.wait_for(self.floor);
+                    self.own.store(self.floor);
+                }
+                Measure::FloorInTurn => {
+                    self.floor += 1;
+                    self.other.wait_for_in_turn(self.floor);
+                    self.own.store_in_turn(self.floor);
+                }
+                _ => {
+                    payload.copy_from_slice(self.receiver.receive(None)?.payload);
+                    self.send(measure, &payload)?;
+                }
             }
         }
         Ok(())
@@ -155,7 +182,7 @@ impl Ends {
             Measure::TwoLinesUntimed => {
                 sender.send_timed(Meta::default(), payload, Timing::default(), when)?;
             }
-            Measure::Floor | Measure::OneLine => sender.send(Meta::default(), payload, when)?,
+            _ => sender.send(Meta::default(), payload, when)?,
         }
         Ok(())
     }
