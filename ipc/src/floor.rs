@@ -19,8 +19,11 @@ mod ring;
 
 pub use ring::{FLOOR_SLOTS, FloorIndex, FloorRing, FloorSlot, FloorSlots};
 
-/// One page; the line is its first 64 bytes.
+/// One page; the line is its first 64 bytes, unless all are used in turn.
 const PAGE_BYTES: usize = 4_096;
+/// Words in a line, and lines in the page.
+const WORDS_PER_LINE: usize = 8;
+const LINES: u64 = (PAGE_BYTES / 64) as u64;
 
 /// A cache line in shared memory. One per direction.
 #[derive(Debug)]
@@ -74,6 +77,29 @@ impl FloorLine {
         }
     }
 
+    /// Writes the next line of the page: what a way costs depends on where in the caches its line lives, and a ring's messages meet
+    /// all of them.
+    #[inline]
+    pub fn store_in_turn(&self, value: u64) {
+        self.word_in_turn(value).store(value, Ordering::Release);
+    }
+
+    /// Spins until the next line of the page has this value.
+    #[inline]
+    pub fn wait_for_in_turn(&self, value: u64) {
+        while self.word_in_turn(value).load(Ordering::Acquire) != value {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[inline]
+    fn word_in_turn(&self, value: u64) -> &AtomicU64 {
+        let index = (value % LINES) as usize * WORDS_PER_LINE;
+        // SAFETY: the first word of one of the lines, all within the page, which is aligned, was allocated, and is mapped for as
+        // long as `self` lives; any bytes are a value.
+        unsafe { self.start.add(index).as_ref() }
+    }
+
     #[inline]
     fn word(&self) -> &AtomicU64 {
         // SAFETY: a page is aligned, was allocated, and is mapped for as long as `self` lives; any bytes are a value.
@@ -97,6 +123,16 @@ impl Drop for FloorLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_the_page_are_used_in_turn() {
+        let line = FloorLine::create().unwrap();
+        for value in 1..=3 * LINES {
+            line.store_in_turn(value);
+            line.wait_for_in_turn(value);
+            assert_eq!(line.load(), value / LINES * LINES, "the first line is one of them");
+        }
+    }
 
     #[test]
     fn line_goes_there_and_back_through_two_mappings() {

@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// Rounds; the median one counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only these parts, with commas between them: pair, routed, batch, requests, languages, recovery, rest, peers
+    /// Only these parts, with commas between them: pair, fanout, routed, batch, requests, languages, recovery, rest, peers
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     only: Vec<String>,
     /// Where `make peers` put the buses to compare with
@@ -100,13 +100,8 @@ const KNOWN: &[Known] = &[
     },
     Known {
         name: "fanout",
-        start: |_| bail!("not measured in this version"),
-        fields: &[
-            "fanout.readers_1_ns",
-            "fanout.readers_200_ns",
-            "fanout.parked_200_ns",
-            "fanout.received",
-        ],
+        start: |context| Ok(Box::new(fanout::Fanout::start(context))),
+        fields: fanout::FIELDS,
     },
     Known {
         name: "routed",

@@ -84,7 +84,9 @@ impl Server {
             topics: Topics::default(),
             reporter: Reporter::default(),
             draining: false,
-            wakefulness: Wakefulness::default(),
+            wakefulness: Wakefulness::new(
+                std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+            ),
         })
     }
 

@@ -13,8 +13,10 @@ const TURNS_PER_CLOCK: u32 = 32;
 const _: () = assert!(TURNS_PER_HOST_LOOK.is_multiple_of(TURNS_PER_CLOCK));
 
 /// One thread's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wakefulness {
+    /// Where there is another processor on which somebody may ask meanwhile.
+    may_spin: bool,
     /// Since the last look around: turns, and messages taken.
     steps: u32,
     /// Messages came since it last slept.
@@ -24,10 +26,15 @@ pub(super) struct Wakefulness {
 }
 
 impl Wakefulness {
+    /// A thread that sleeps as soon as there is nothing; with `may_spin` only until the first message.
+    pub(super) fn new(may_spin: bool) -> Self {
+        Self { may_spin, steps: 0, spins: false, idle_since: None }
+    }
+
     /// Counts a turn that took so many messages; whether it is time to look at what came on other ways.
     pub(super) fn must_look(&mut self, taken: u32) -> bool {
         if taken > 0 {
-            (self.spins, self.idle_since) = (true, None);
+            (self.spins, self.idle_since) = (self.may_spin, None);
         }
         self.steps += 1 + taken;
         let must_look = self.steps >= TURNS_PER_HOST_LOOK;
@@ -66,12 +73,19 @@ mod tests {
 
     #[test]
     fn without_a_message_it_sleeps_at_once() {
-        assert_eq!(turns_until_sleep(&mut Wakefulness::default(), Instant::now(), 9), 0);
+        assert_eq!(turns_until_sleep(&mut Wakefulness::new(true), Instant::now(), 9), 0);
+    }
+
+    #[test]
+    fn on_the_only_processor_it_never_spins() {
+        let mut wakefulness = Wakefulness::new(false);
+        wakefulness.must_look(1);
+        assert_eq!(turns_until_sleep(&mut wakefulness, Instant::now(), 9), 0);
     }
 
     #[test]
     fn after_a_message_it_spins_for_a_while_and_no_longer() {
-        let (mut wakefulness, now) = (Wakefulness::default(), Instant::now());
+        let (mut wakefulness, now) = (Wakefulness::new(true), Instant::now());
         wakefulness.must_look(1);
         assert_eq!(turns_until_sleep(&mut wakefulness, now, 1_000), 1_000);
         let later = now + Duration::from_nanos(SPIN_NS);
@@ -83,7 +97,7 @@ mod tests {
 
     #[test]
     fn it_looks_around_however_busy_it_is() {
-        let mut wakefulness = Wakefulness::default();
+        let mut wakefulness = Wakefulness::new(true);
         let looks = (0..TURNS_PER_HOST_LOOK).filter(|_| wakefulness.must_look(63)).count();
         assert_eq!(looks, 64);
     }

@@ -9,7 +9,7 @@
 //! - *parked*: one thread for each reader, asleep when the message is sent. What is timed is the call that sends and wakes, and
 //!   apart from that the time until the last one has it.
 //!
-//! Not here: pinning, which the caller knows about, and the report of `bolide bench bus`.
+//! Not here: how the rounds of `bolide bench bus` come together.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,11 +17,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use hw::affinity;
 use ipc::control::TopicPolicy;
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, Start, WhenFull};
 use ipc::ring::Meta;
 use ipc::wait::Spin;
+use serde_json::{Value, json};
+
+use super::super::figures::{Figure, at};
+use super::{Context, Part};
 
 /// Slots of the topic, the default of the bus.
 const SLOTS: usize = 1_024;
@@ -37,20 +42,83 @@ const WORDS: usize = 4;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FanoutOptions {
+pub(super) struct FanoutOptions {
     /// Readers of the larger topic.
-    pub(crate) readers: usize,
+    pub(super) readers: usize,
     /// Rounds in which one and many take turns; the median counts.
-    pub(crate) rounds: usize,
+    pub(super) rounds: usize,
     /// Bursts of each round.
-    pub(crate) bursts: u64,
+    pub(super) bursts: u64,
     /// Messages to sleeping readers in each round.
-    pub(crate) parked_messages: u64,
+    pub(super) parked_messages: u64,
+}
+
+/// Messages between two spinning processes for one burst.
+const BURST_DIVISOR: u64 = 5_000;
+/// And for one message to sleeping readers.
+const PARKED_DIVISOR: u64 = 10_000;
+/// What the report has of this part.
+pub(super) const FIELDS: &[&str] = &[
+    "fanout.readers_1_ns",
+    "fanout.readers_200_ns",
+    "fanout.parked_200_ns",
+    "fanout.received",
+];
+
+/// The part.
+pub(super) struct Fanout {
+    cpus: Option<(usize, usize)>,
+    readers: usize,
+}
+
+impl Fanout {
+    pub(super) fn start(context: &Context) -> Self {
+        Self { cpus: context.cpus, readers: FanoutOptions::default().readers }
+    }
+}
+
+impl Part for Fanout {
+    fn round(&mut self, messages: u64) -> anyhow::Result<Vec<Figure>> {
+        let options = FanoutOptions {
+            readers: self.readers,
+            rounds: 1,
+            bursts: messages.div_ceil(BURST_DIVISOR),
+            parked_messages: messages.div_ceil(PARKED_DIVISOR),
+        };
+        let cpus = self.cpus;
+        let pin = move |side| {
+            let Some((first, second)) = cpus else { return };
+            let cpu = if side == Side::Writer { first } else { second };
+            // Where the kernel refuses, the figures are those of threads that it places.
+            affinity::pin_polling_thread(cpu);
+        };
+        // A thread of its own, whose pin goes with it.
+        let measured = std::thread::scope(|scope| {
+            let measured = scope.spawn(|| measure(options, &pin));
+            measured.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+        })?;
+        ensure!(measured.received == measured.expected, "readers did not receive everything");
+        let figure = |name: &str, value: f64| (format!("fanout.{name}"), value);
+        Ok(vec![
+            figure("readers_1_ns", measured.polled_one_ns),
+            figure("readers_200_ns", measured.polled_all_ns),
+            figure("awake_1_ns", measured.awake_one_ns),
+            figure("awake_200_ns", measured.awake_all_ns),
+            figure("parked_1_ns", measured.parked_one_ns),
+            figure("parked_200_ns", measured.parked_all_ns),
+            figure("parked_200_received_ns", measured.parked_all_received_ns),
+            figure("received", measured.received as f64),
+        ])
+    }
+
+    fn describe(&self, report: &mut Value) {
+        at(report, "fanout")["readers"] = json!(self.readers);
+    }
 }
 
 /// Which thread is to be pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(super) enum Side {
     /// The calling thread, which writes.
     Writer,
     /// The thread that polls all readers.
@@ -59,27 +127,27 @@ pub(crate) enum Side {
 
 /// Nanoseconds for one message, by the writer's clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FanoutReport {
+pub(super) struct FanoutReport {
     /// Readers of the larger topic.
-    pub(crate) readers: usize,
+    pub(super) readers: usize,
     /// One reader that polls.
-    pub(crate) polled_one_ns: f64,
+    pub(super) polled_one_ns: f64,
     /// All of them poll.
-    pub(crate) polled_all_ns: f64,
+    pub(super) polled_all_ns: f64,
     /// One reader that may sleep and does not.
-    pub(crate) awake_one_ns: f64,
+    pub(super) awake_one_ns: f64,
     /// All of them may sleep and do not.
-    pub(crate) awake_all_ns: f64,
+    pub(super) awake_all_ns: f64,
     /// One reader that sleeps: the call that sends and wakes.
-    pub(crate) parked_one_ns: f64,
+    pub(super) parked_one_ns: f64,
     /// All of them sleep: the call that sends and wakes.
-    pub(crate) parked_all_ns: f64,
+    pub(super) parked_all_ns: f64,
     /// All of them slept: until the last one has the message.
-    pub(crate) parked_all_received_ns: f64,
+    pub(super) parked_all_received_ns: f64,
     /// Messages that were sent to the many, times their number.
-    pub(crate) expected: u64,
+    pub(super) expected: u64,
     /// Messages that they proved to have received.
-    pub(crate) received: u64,
+    pub(super) received: u64,
 }
 
 impl Default for FanoutOptions {
@@ -104,7 +172,7 @@ struct Proof {
 }
 
 /// Measures all of it. `pin` is called in the thread that it is about.
-pub(crate) fn measure(
+pub(super) fn measure(
     options: FanoutOptions,
     pin: &(dyn Fn(Side) + Sync),
 ) -> anyhow::Result<FanoutReport> {

@@ -2,13 +2,17 @@
 //!
 //! Half of a round trip is one way. Two lines are measured with a real time, as a sender that wants its latency counted sends
 //! them: it looks at the clock before, and the reader looks at it and counts; and without a time, where neither does. What
-//! one look at the clock takes stands beside it.
+//! one look at the bus's clock takes stands beside it.
+//!
+//! One line lives in one place of the caches, near or far by chance, for the whole run; a ring's lines live everywhere. So the
+//! floor is measured with the same line each time, which is the floor of the promises, and with the lines of a page in turn.
 
 use std::hint::black_box;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use ipc::clock::Clock;
 use ipc::floor::FloorLine;
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
@@ -27,18 +31,27 @@ const SLOTS: usize = 1024;
 pub(super) const REGION_BYTES: usize = 256 * 1024;
 /// Looks at the clock that are timed together.
 const CLOCK_LOOKS: u32 = 10_000;
+/// A new clock knows its rate by then.
+const CLOCK_KNOWN_AFTER: Duration = Duration::from_millis(2);
 
 /// What is measured, in this order in every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
     Floor,
+    /// The same with all lines of a page, one after the other.
+    FloorInTurn,
     OneLine,
     TwoLines,
     TwoLinesUntimed,
 }
 
-pub(super) const MEASURES: [Measure; 4] =
-    [Measure::Floor, Measure::OneLine, Measure::TwoLines, Measure::TwoLinesUntimed];
+pub(super) const MEASURES: [Measure; 5] = [
+    Measure::Floor,
+    Measure::FloorInTurn,
+    Measure::OneLine,
+    Measure::TwoLines,
+    Measure::TwoLinesUntimed,
+];
 
 /// One side's ends.
 pub(super) struct Ends {
@@ -46,10 +59,11 @@ pub(super) struct Ends {
     own: FloorLine,
     /// Written by the other.
     other: FloorLine,
-    /// The last value that both lines had: one pair of lines serves all rounds.
+    /// The last value that was written: it only grows, so one pair of pages serves all rounds of both floors.
     floor: u64,
     sender: Sender,
     receiver: Receiver,
+    clock: Clock,
 }
 
 impl Measure {
@@ -57,6 +71,7 @@ impl Measure {
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::FloorInTurn => "floor.in_turn",
             Self::OneLine => "classes.critical",
             Self::TwoLines => "classes.critical_two_lines",
             Self::TwoLinesUntimed => "classes.critical_two_lines.untimed",
@@ -86,7 +101,7 @@ impl Ends {
         sender.set_spin(Spin::Forever);
         sender.attach(AgentId(1), their_cursor, None)?;
         let receiver = Receiver::for_link(AgentId(1), slots, region, page, cursor)?;
-        Ok(Self { own, other, floor: 0, sender, receiver })
+        Ok(Self { own, other, floor: 0, sender, receiver, clock: Clock::new() })
     }
 
     /// The other side of [`Ends::offer`].
@@ -101,7 +116,7 @@ impl Ends {
         sender.attach(AgentId(2), their_cursor, None)?;
         let receiver = Receiver::for_link(AgentId(2), slots, region, page, cursor)?;
         let (own, other) = (FloorLine::open(own)?, FloorLine::open(other)?);
-        Ok(Self { own, other, floor: 0, sender, receiver })
+        Ok(Self { own, other, floor: 0, sender, receiver, clock: Clock::new() })
     }
 
     /// Sends messages and waits for the answer of each.
@@ -110,15 +125,23 @@ impl Ends {
         let mut payload = [0; PAYLOAD_BYTES];
         for number in 0..messages {
             let began = Instant::now();
-            if measure == Measure::Floor {
-                self.floor += 1;
-                self.own.store(self.floor);
-                self.other.wait_for(self.floor);
-            } else {
-                payload.fill(number as u8);
-                send(&mut self.sender, measure, &payload)?;
-                let answer = self.receiver.receive(None)?;
-                ensure!(answer.payload == payload, "message {number} came back changed");
+            match measure {
+                Measure::Floor => {
+                    self.floor += 1;
+                    self.own.store(self.floor);
+                    self.other.wait_for(self.floor);
+                }
+                Measure::FloorInTurn => {
+                    self.floor += 1;
+                    self.own.store_in_turn(self.floor);
+                    self.other.wait_for_in_turn(self.floor);
+                }
+                _ => {
+                    payload.fill(number as u8);
+                    self.send(measure, &payload)?;
+                    let answer = self.receiver.receive(None)?;
+                    ensure!(answer.payload == payload, "message {number} came back changed");
+                }
             }
             times.saturating_record(began.elapsed().as_nanos() as u64);
         }
@@ -129,14 +152,37 @@ impl Ends {
     pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         let mut payload = [0; PAYLOAD_BYTES];
         for _ in 0..messages {
-            if measure == Measure::Floor {
-                self.floor += 1;
-                self.other.wait_for(self.floor);
-                self.own.store(self.floor);
-            } else {
-                payload.copy_from_slice(self.receiver.receive(None)?.payload);
-                send(&mut self.sender, measure, &payload)?;
+            match measure {
+                Measure::Floor => {
+                    self.floor += 1;
+                    self.other.wait_for(self.floor);
+                    self.own.store(self.floor);
+                }
+                Measure::FloorInTurn => {
+                    self.floor += 1;
+                    self.other.wait_for_in_turn(self.floor);
+                    self.own.store_in_turn(self.floor);
+                }
+                _ => {
+                    payload.copy_from_slice(self.receiver.receive(None)?.payload);
+                    self.send(measure, &payload)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, measure: Measure, payload: &[u8]) -> anyhow::Result<()> {
+        let (sender, when) = (&mut self.sender, WhenFull::Reject);
+        match measure {
+            Measure::TwoLines => {
+                let timing = Timing { time_ns: self.clock.now_ns(), ..Timing::default() };
+                sender.send_timed(Meta::default(), payload, timing, when)?;
+            }
+            Measure::TwoLinesUntimed => {
+                sender.send_timed(Meta::default(), payload, Timing::default(), when)?;
+            }
+            _ => sender.send(Meta::default(), payload, when)?,
         }
         Ok(())
     }
@@ -144,33 +190,19 @@ impl Ends {
 
 /// What one look at the clock takes.
 pub(super) fn clock_ns() -> f64 {
+    let clock = Clock::new();
+    // The first looks ask the kernel.
+    let known = Instant::now() + CLOCK_KNOWN_AFTER;
+    while Instant::now() < known {
+        black_box(clock.now_ns());
+    }
     let began = Instant::now();
     for _ in 0..CLOCK_LOOKS {
-        black_box(now_ns());
+        black_box(clock.now_ns());
     }
     began.elapsed().as_nanos() as f64 / f64::from(CLOCK_LOOKS)
 }
 
-fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_secs().wrapping_mul(1_000_000_000).wrapping_add(now.subsec_nanos().into())
-}
-
 fn options() -> LaneOptions {
     LaneOptions { slots: SLOTS, region_bytes: REGION_BYTES }
-}
-
-fn send(sender: &mut Sender, measure: Measure, payload: &[u8]) -> anyhow::Result<()> {
-    let when = WhenFull::Reject;
-    match measure {
-        Measure::TwoLines => {
-            let timing = Timing { time_ns: now_ns(), ..Timing::default() };
-            sender.send_timed(Meta::default(), payload, timing, when)?;
-        }
-        Measure::TwoLinesUntimed => {
-            sender.send_timed(Meta::default(), payload, Timing::default(), when)?;
-        }
-        Measure::Floor | Measure::OneLine => sender.send(Meta::default(), payload, when)?,
-    }
-    Ok(())
 }

@@ -194,6 +194,12 @@ impl Part for Peers {
 
     fn describe(&self, report: &mut Value) {
         report["peers"] = self.report();
+        let critical_ns = report["classes"]["critical"]["p50_ns"].as_f64();
+        if let (Some(ours), Some(theirs)) =
+            (critical_ns, report["peers"]["iceoryx2_p50_ns"].as_f64())
+        {
+            report["peers"]["critical_to_iceoryx2"] = json!(ours / theirs);
+        }
     }
 }
 

@@ -110,8 +110,9 @@ pub(crate) fn work(worker: &Worker) -> anyhow::Result<()> {
     let mut client = client(&worker.socket, "bench.victim")?;
     let mut queues = Queues::open(&mut client)?;
     let held = take_one(&mut queues)?;
-    println!("{HELD}");
-    std::io::stdout().flush()?;
+    let mut output = std::io::stdout();
+    writeln!(output, "{HELD}")?;
+    output.flush()?;
     // Should nobody kill it, it ends with whoever started it.
     std::io::stdin().read_to_end(&mut Vec::new())?;
     drop(held);

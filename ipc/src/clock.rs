@@ -1,0 +1,187 @@
+//! The time of day for stamps on messages, without asking the kernel each time.
+//!
+//! Asking costs 30 ns, half of it because the processor waits until everything before it is done. [`Clock`] reads the processor's
+//! counter instead, which waits for nothing, and asks the kernel a hundred times a second how counter and time belong
+//! together. It is used only where the kernel itself goes by that counter, which it does when it found the counter steady and the
+//! same on all processors; elsewhere every reading asks. Readings of two clocks differ by some tens of nanoseconds at most.
+//! Not for deadlines, whose time runs on while nobody looks.
+#![allow(unsafe_code, reason = "reading the processor's counter is an intrinsic")]
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// Between two questions to the kernel: the error of the rate, some millionths, stays below a cache line's way.
+const REFRESH_NS: u64 = 10_000_000;
+/// Two readings at least so far apart give a rate.
+const RATE_NS_MIN: u64 = 1_000_000;
+/// Farther apart, a step of the clock in between would count as its rate.
+const RATE_NS_MAX: u64 = 1_000_000_000;
+/// Asking lasts a hundred ticks; where it lasted longer than this, something came in between, and counter and time do not belong
+/// together.
+const ASKING_TICKS_MAX: u64 = 2_000;
+/// The bits behind the point of a rate.
+const RATE_BITS: u32 = 32;
+/// A new rate that differs from the last one by more than one in so many is a step of the clock, not a rate.
+const RATE_CHANGE_MAX: u64 = 1_000;
+
+/// A clock of one thread.
+#[derive(Debug, Default)]
+pub struct Clock {
+    known: Cell<Known>,
+}
+
+/// How counter and time belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// When the kernel was asked last.
+    base_ticks: u64,
+    base_ns: u64,
+    /// Nanoseconds per tick; 0 while unknown.
+    rate: u64,
+    /// As long as fewer ticks went by, the kernel is not asked; 0 while the rate is unknown.
+    refresh_ticks: u64,
+}
+
+impl Clock {
+    /// One that asks the kernel for some readings first.
+    pub fn new() -> Self {
+        // Looks that up now rather than at the first reading.
+        is_counter_trusted();
+        Self::default()
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        let known = self.known.get();
+        let since = ticks().wrapping_sub(known.base_ticks);
+        if since < known.refresh_ticks {
+            // Fits: the refresh bounds the product, which is nanoseconds with the bits of a rate behind the point.
+            return known.base_ns + ((since * known.rate) >> RATE_BITS);
+        }
+        self.ask()
+    }
+
+    /// How long ago `sent_ns` was, and 0 where that lies ahead: clocks are set back now and then.
+    #[inline]
+    pub fn since_ns(&self, sent_ns: u64) -> u64 {
+        self.now_ns().saturating_sub(sent_ns)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask(&self) -> u64 {
+        let before = ticks();
+        let now_ns = kernel_ns();
+        let lasted = ticks().wrapping_sub(before);
+        if is_counter_trusted() && lasted <= ASKING_TICKS_MAX {
+            let mut known = self.known.get();
+            known.take_in(before + lasted / 2, now_ns);
+            self.known.set(known);
+        }
+        now_ns
+    }
+}
+
+impl Known {
+    /// Counter and time belong together; what that says of the rate.
+    fn take_in(&mut self, ticks: u64, now_ns: u64) {
+        let passed_ns = now_ns.saturating_sub(self.base_ns);
+        let passed_ticks = ticks.wrapping_sub(self.base_ticks);
+        let is_known = self.rate != 0;
+        if (RATE_NS_MIN..=RATE_NS_MAX).contains(&passed_ns) && passed_ticks != 0 {
+            let rate = (u128::from(passed_ns) << RATE_BITS) / u128::from(passed_ticks);
+            let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+            if !is_known || rate.abs_diff(self.rate) <= self.rate / RATE_CHANGE_MAX {
+                self.rate = rate;
+            }
+        } else if !is_known && self.base_ns != 0 && passed_ns < RATE_NS_MIN {
+            // Too early for a rate; the first reading stays.
+            return;
+        }
+        (self.base_ticks, self.base_ns) = (ticks, now_ns);
+        // A counter of less than 62 MHz would overflow the product, and is no faster to read than the kernel is to ask.
+        if (1..16 << RATE_BITS).contains(&self.rate) {
+            self.refresh_ticks = (REFRESH_NS << RATE_BITS) / self.rate;
+        }
+    }
+}
+
+/// What the kernel says; in 64 bits, which hold it for centuries and are faster than the 128 of `as_nanos`.
+fn kernel_ns() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().wrapping_mul(1_000_000_000).wrapping_add(now.subsec_nanos().into())
+}
+
+/// Whether the kernel goes by the processor's counter itself. Looked up once.
+fn is_counter_trusted() -> bool {
+    const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let has_counter = cfg!(all(target_arch = "x86_64", not(miri)));
+        has_counter && std::fs::read_to_string(SOURCE).is_ok_and(|source| source.trim() == "tsc")
+    })
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction; a kernel that forbids it to programs does not go by it in its own
+    // library either, and Linux allows it unless a program asked otherwise for itself.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+fn ticks() -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three ticks per nanosecond.
+    fn reading(known: &mut Known, ns: u64) {
+        known.take_in(ns * 3, 1_000_000_000_000 + ns);
+    }
+
+    #[test]
+    fn it_goes_with_the_kernels_clock() {
+        let clock = Clock::new();
+        let until = kernel_ns() + 5 * REFRESH_NS;
+        loop {
+            let (before, now, after) = (kernel_ns(), clock.now_ns(), kernel_ns());
+            assert!(now + 100_000 >= before && now <= after + 100_000, "{before} {now} {after}");
+            if after > until {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_is_known_after_a_while_and_a_step_of_the_clock_is_none() {
+        let mut known = Known::default();
+        reading(&mut known, 0);
+        reading(&mut known, RATE_NS_MIN - 1);
+        assert_eq!((known.rate, known.refresh_ticks), (0, 0), "too early");
+        reading(&mut known, RATE_NS_MIN);
+        let rate = known.rate;
+        assert_eq!(rate, (1 << RATE_BITS) / 3);
+        assert!(known.refresh_ticks.abs_diff(3 * REFRESH_NS) < 10);
+        // Half a second forward in a hundredth of one.
+        known.take_in(3 * (RATE_NS_MIN + REFRESH_NS), 1_000_500_000_000);
+        assert_eq!((known.rate, known.base_ns), (rate, 1_000_500_000_000));
+        // And back.
+        known.take_in(3 * (RATE_NS_MIN + 2 * REFRESH_NS), 1_000_000_000_000);
+        assert_eq!((known.rate, known.base_ns), (rate, 1_000_000_000_000));
+    }
+
+    #[test]
+    fn the_longest_interval_of_the_slowest_counter_does_not_overflow() {
+        let rate = (16u64 << RATE_BITS) - 1;
+        let ticks = (REFRESH_NS << RATE_BITS) / rate;
+        assert!(ticks.checked_mul(rate).is_some());
+    }
+}
