@@ -120,6 +120,12 @@ impl Drop for FloorLine {
     }
 }
 
+/// Asks for a line ahead of writing, as the writer of a lane does.
+#[inline]
+pub fn claim<T>(place: &T) {
+    crate::prefetch::for_writing(place);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ pub(crate) fn for_writing<T>(place: &T) {
         std::arch::asm!(
             "prefetchw [{place}]",
             place = in(reg) std::ptr::from_ref(place),
-            options(nomem, nostack, preserves_flags),
+            options(nostack, preserves_flags, readonly),
         );
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]

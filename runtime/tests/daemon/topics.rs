@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event, TopicOffer};
 use ipc::control::TopicPolicy;
 use ipc::lane::{Ended, LaneOptions, ReceiveError, WhenFull};
@@ -323,7 +324,7 @@ fn a_reader_that_never_reads_is_let_go_of_and_hears_of_it() {
     };
     assert_eq!(code, "revoked");
     assert!(reason.contains("too slow"), "{reason}");
-    let (mut lost, mut number) = (0, 0);
+    let (mut lost, mut number) = (0, 0u32);
     while lost + u64::from(number) < 1_000 {
         match heard(&mut kept) {
             Word::Lost(count) => lost += count,
@@ -370,8 +371,8 @@ fn member(mut client: Client) -> Vec<Vec<u8>> {
                 got.push(message.payload.to_vec());
             }
         }
-        let mut lanes: Vec<_> = senders.iter_mut().map(Subscriber::raw).collect();
-        client.wait(&mut lanes, Some(patience())).unwrap();
+        let lanes = senders.iter_mut().map(|sender| sender.raw() as &mut dyn ReceivingHalf);
+        client.wait(&mut lanes.collect::<Vec<_>>(), Some(patience())).unwrap();
     }
 }
 

@@ -58,12 +58,8 @@ const BURST_DIVISOR: u64 = 5_000;
 /// And for one message to sleeping readers.
 const PARKED_DIVISOR: u64 = 10_000;
 /// What the report has of this part.
-pub(super) const FIELDS: &[&str] = &[
-    "fanout.readers_1_ns",
-    "fanout.readers_200_ns",
-    "fanout.parked_200_ns",
-    "fanout.received",
-];
+pub(super) const FIELDS: &[&str] =
+    &["fanout.readers_1_ns", "fanout.readers_200_ns", "fanout.parked_200_ns", "fanout.received"];
 
 /// The part.
 pub(super) struct Fanout {
@@ -128,8 +124,6 @@ pub(super) enum Side {
 /// Nanoseconds for one message, by the writer's clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FanoutReport {
-    /// Readers of the larger topic.
-    pub(super) readers: usize,
     /// One reader that polls.
     pub(super) polled_one_ns: f64,
     /// All of them poll.
@@ -205,7 +199,6 @@ pub(super) fn measure(
         all,
     ] = times.map(median);
     Ok(FanoutReport {
-        readers: options.readers,
         polled_one_ns,
         polled_all_ns,
         awake_one_ns,

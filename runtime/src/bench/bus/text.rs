@@ -98,8 +98,8 @@ fn throughput(text: &mut String, report: &Value) {
     for (name, field, bare) in [
         ("message by message", "lane_per_s", "bare_per_s"),
         ("in batches", "lane_batched_per_s", "bare_batched_per_s"),
-        ("1,024 slots", "lane_1024_per_s", "bare_per_s"),
-        ("1,024 in batches", "lane_1024_batched_per_s", "bare_batched_per_s"),
+        ("1,024 slots", "lane_1024_per_s", "bare_1024_per_s"),
+        ("1,024 in batches", "lane_1024_batched_per_s", "bare_1024_batched_per_s"),
         ("through the exchange", "routed_per_s", "bare_batched_per_s"),
     ] {
         let Some(rate) = report[field].as_f64().map(|rate| rate / 1e6) else {

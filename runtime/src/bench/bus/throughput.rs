@@ -1,7 +1,8 @@
 //! Throughput of one lane in one direction, beside bare loops over the same memory without any check.
 //!
 //! Messages of 32 bytes. The first process writes every payload, the second reads every word of it; the second's checksum,
-//! which depends on the order too, must be the first's. Not here: the two processes (`pair`), and latency (`latency`).
+//! which depends on the order too, must be the first's. Bare writers ask for their lines ahead, as the lanes do. Not here: the
+//! two processes (`pair`), and latency (`latency`).
 
 use std::array;
 use std::hint::{black_box, spin_loop};
@@ -10,9 +11,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use ipc::floor::{FLOOR_SLOTS, FloorRing};
+use ipc::floor::{self, FLOOR_SLOTS, FloorRing};
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
+use ipc::limits::CLAIM_AHEAD_LINES;
 use ipc::ring::Meta;
 use ipc::segment::ControlWriter;
 use ipc::socket::Connection;
@@ -31,9 +33,8 @@ const SMALL_SLOTS: usize = 1_024;
 /// How long the writer waits for room before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 const WORDS: usize = 4;
-const MASK: u64 = FLOOR_SLOTS as u64 - 1;
-/// The bare reader of stamped slots says four times per lap where it is, as the lane's does.
-const QUARTER: u64 = FLOOR_SLOTS as u64 / 4;
+/// How many payloads ahead the writer of a bare index ring asks for lines: two to a line, as many lines as a lane.
+const CLAIM_PAYLOADS: u64 = CLAIM_AHEAD_LINES * 2;
 
 /// What is measured, in this order in every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,45 +43,54 @@ pub(super) enum Measure {
     Lane,
     BareBatched,
     LaneBatched,
+    BareSmall,
     LaneSmall,
+    BareSmallBatched,
     LaneSmallBatched,
 }
 
-pub(super) const MEASURES: [Measure; 6] = [
+pub(super) const MEASURES: [Measure; 8] = [
     Measure::Bare,
     Measure::Lane,
     Measure::BareBatched,
     Measure::LaneBatched,
+    Measure::BareSmall,
     Measure::LaneSmall,
+    Measure::BareSmallBatched,
     Measure::LaneSmallBatched,
 ];
 
 /// The first process's ends: it writes.
 pub(super) struct Lanes {
-    bare: FloorRing,
-    /// Positions of the two bare rings; one memory serves all rounds.
-    slot: u64,
-    index: u64,
+    bare: Bare,
+    bare_small: Bare,
     large: Sender,
     small: Sender,
 }
 
 /// The second process's ends: it reads.
 pub(super) struct Readers {
-    bare: FloorRing,
-    slot: u64,
-    index: u64,
+    bare: Bare,
+    bare_small: Bare,
     large: Receiver,
     small: Receiver,
+}
+
+/// One side of the two bare rings in one memory, which serves all rounds: each goes on where it stopped.
+struct Bare {
+    ring: FloorRing,
+    slot: u64,
+    index: u64,
 }
 
 impl Lanes {
     /// Makes the rings and hands them over.
     pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
-        let bare = FloorRing::create()?;
+        let (bare, bare_small) = (FloorRing::create()?, FloorRing::create()?);
         let (mut large, mut small) = (sender(FLOOR_SLOTS)?, sender(SMALL_SLOTS)?);
         let given = [
             bare.as_fd(),
+            bare_small.as_fd(),
             large.slots_fd(),
             large.region_fd(),
             small.slots_fd(),
@@ -94,20 +104,21 @@ impl Lanes {
             sender.set_spin(Spin::Forever);
             sender.attach(AgentId(1), cursor, None)?;
         }
-        Ok(Self { bare, slot: 0, index: 0, large, small })
+        Ok(Self { bare: Bare::new(bare), bare_small: Bare::new(bare_small), large, small })
     }
 
     /// The other side of [`Lanes::offer`].
     pub(super) fn take(socket: &Connection) -> anyhow::Result<Readers> {
-        let taken: [OwnedFd; 6] = exactly(socket.receive()?.descriptors)?;
-        let [bare, slots, region, small_slots, small_region, page] = taken;
-        let bare = FloorRing::open(bare)?;
+        let taken: [OwnedFd; 7] = exactly(socket.receive()?.descriptors)?;
+        let [bare, bare_small, slots, region, small_slots, small_region, page] = taken;
+        let bare = Bare::new(FloorRing::open(bare)?);
+        let bare_small = Bare::new(FloorRing::open(bare_small)?);
         let cursors = (Receiver::new_cursor(Spin::Forever)?, Receiver::new_cursor(Spin::Forever)?);
         socket.send(b"cursors", &[cursors.0.as_fd(), cursors.1.as_fd()])?;
         let of = AgentId(2);
         let large = Receiver::for_link(of, slots, region, page.try_clone()?, cursors.0)?;
         let small = Receiver::for_link(of, small_slots, small_region, page, cursors.1)?;
-        Ok(Readers { bare, slot: 0, index: 0, large, small })
+        Ok(Readers { bare, bare_small, large, small })
     }
 
     /// Messages per second of one measurement.
@@ -130,8 +141,12 @@ impl Lanes {
 
     fn write(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         match measure {
-            Measure::Bare => write_bare(&self.bare, &mut self.slot, messages),
-            Measure::BareBatched => write_bare_batched(&self.bare, &mut self.index, messages),
+            Measure::Bare => write_bare::<FLOOR_SLOTS>(&mut self.bare, messages),
+            Measure::BareBatched => write_bare_batched::<FLOOR_SLOTS>(&mut self.bare, messages),
+            Measure::BareSmall => write_bare::<SMALL_SLOTS>(&mut self.bare_small, messages),
+            Measure::BareSmallBatched => {
+                write_bare_batched::<SMALL_SLOTS>(&mut self.bare_small, messages)
+            }
             Measure::Lane => write_lane(&mut self.large, messages)?,
             Measure::LaneBatched => write_lane_batched(&mut self.large, messages)?,
             Measure::LaneSmall => write_lane(&mut self.small, messages)?,
@@ -149,15 +164,22 @@ impl Readers {
         measure: Measure,
         messages: u64,
     ) -> anyhow::Result<()> {
-        if measure == Measure::Bare || measure == Measure::BareBatched {
-            // Each of the two rings goes on where it stopped; the writer of either waits for `ready`.
-            let reached = if measure == Measure::Bare { self.slot } else { self.index };
-            self.bare.memory().head.0.store(reached, Ordering::Release);
+        // The writer of either of the two rings waits for `ready`.
+        match measure {
+            Measure::Bare => self.bare.say(self.bare.slot),
+            Measure::BareBatched => self.bare.say(self.bare.index),
+            Measure::BareSmall => self.bare_small.say(self.bare_small.slot),
+            Measure::BareSmallBatched => self.bare_small.say(self.bare_small.index),
+            _ => {}
         }
         socket.send(b"ready", &[])?;
         let sum = match measure {
-            Measure::Bare => read_bare(&self.bare, &mut self.slot, messages),
-            Measure::BareBatched => read_bare_batched(&self.bare, &mut self.index, messages),
+            Measure::Bare => read_bare::<FLOOR_SLOTS>(&mut self.bare, messages),
+            Measure::BareBatched => read_bare_batched::<FLOOR_SLOTS>(&mut self.bare, messages),
+            Measure::BareSmall => read_bare::<SMALL_SLOTS>(&mut self.bare_small, messages),
+            Measure::BareSmallBatched => {
+                read_bare_batched::<SMALL_SLOTS>(&mut self.bare_small, messages)
+            }
             Measure::Lane => read_lane(&mut self.large, messages)?,
             Measure::LaneBatched => read_lane_batched(&mut self.large, messages)?,
             Measure::LaneSmall => read_lane(&mut self.small, messages)?,
@@ -165,6 +187,18 @@ impl Readers {
         };
         socket.send(&sum.to_le_bytes(), &[])?;
         Ok(())
+    }
+}
+
+impl Bare {
+    fn new(ring: FloorRing) -> Self {
+        Self { ring, slot: 0, index: 0 }
+    }
+
+    /// The reader tells the writer where it is.
+    #[inline]
+    fn say(&self, reached: u64) {
+        self.ring.memory().head.0.store(reached, Ordering::Release);
     }
 }
 
@@ -176,6 +210,8 @@ impl Measure {
             Self::BareBatched => "throughput.bare_batched_per_s",
             Self::Lane => "throughput.lane_per_s",
             Self::LaneBatched => "throughput.lane_batched_per_s",
+            Self::BareSmall => "throughput.bare_1024_per_s",
+            Self::BareSmallBatched => "throughput.bare_1024_batched_per_s",
             Self::LaneSmall => "throughput.lane_1024_per_s",
             Self::LaneSmallBatched => "throughput.lane_1024_batched_per_s",
         }
@@ -228,79 +264,84 @@ fn from_bytes(bytes: &[u8]) -> [u64; WORDS] {
     }
 }
 
-fn write_bare(ring: &FloorRing, position: &mut u64, messages: u64) {
-    let memory = ring.memory();
-    let (start, mut limit) = (*position, *position + FLOOR_SLOTS as u64);
+fn write_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) {
+    let (memory, slots) = (bare.ring.memory(), SLOTS as u64);
+    let (start, mut limit) = (bare.slot, bare.slot + slots);
     for number in 0..messages {
         let at = start + number;
         while at >= limit {
             spin_loop();
-            limit = memory.head.0.load(Ordering::Acquire) + FLOOR_SLOTS as u64;
+            limit = memory.head.0.load(Ordering::Acquire) + slots;
         }
-        let slot = &memory.slots[(at & MASK) as usize];
+        let slot = &memory.slots[(at & (slots - 1)) as usize];
         for (place, word) in slot.words.iter().zip(payload(number)) {
             place.store(word, Ordering::Relaxed);
         }
         slot.stamp.store(at + 1, Ordering::Release);
+        floor::claim(&memory.slots[((at + CLAIM_AHEAD_LINES) & (slots - 1)) as usize]);
     }
-    *position += messages;
+    bare.slot += messages;
 }
 
-fn read_bare(ring: &FloorRing, position: &mut u64, messages: u64) -> u64 {
-    let memory = ring.memory();
+fn read_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 {
+    let (memory, slots) = (bare.ring.memory(), SLOTS as u64);
     let mut sum = 0;
-    for at in *position..*position + messages {
-        let slot = &memory.slots[(at & MASK) as usize];
+    for at in bare.slot..bare.slot + messages {
+        let slot = &memory.slots[(at & (slots - 1)) as usize];
         while slot.stamp.load(Ordering::Acquire) != at + 1 {
             spin_loop();
         }
         sum = add(sum, array::from_fn(|index| slot.words[index].load(Ordering::Relaxed)));
-        if (at + 1).is_multiple_of(QUARTER) {
-            memory.head.0.store(at + 1, Ordering::Release);
+        // Four times per lap, as the lane's reader.
+        if (at + 1).is_multiple_of(slots / 4) {
+            bare.say(at + 1);
         }
     }
-    *position += messages;
+    bare.slot += messages;
     sum
 }
 
-fn write_bare_batched(ring: &FloorRing, position: &mut u64, messages: u64) {
-    let memory = ring.memory();
-    let (start, mut limit) = (*position, *position + FLOOR_SLOTS as u64);
+fn write_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) {
+    let (memory, slots) = (bare.ring.memory(), SLOTS as u64);
+    let (start, mut limit) = (bare.index, bare.index + slots);
     let mut number = 0;
     while number < messages {
         let end = messages.min(number + BATCH);
         while start + end > limit {
             spin_loop();
-            limit = memory.head.0.load(Ordering::Acquire) + FLOOR_SLOTS as u64;
+            limit = memory.head.0.load(Ordering::Acquire) + slots;
         }
         for number in number..end {
-            let places = &memory.payloads[((start + number) & MASK) as usize];
+            let at = start + number;
+            let places = &memory.payloads[(at & (slots - 1)) as usize];
             for (place, word) in places.iter().zip(payload(number)) {
                 place.store(word, Ordering::Relaxed);
             }
+            floor::claim(&memory.payloads[((at + CLAIM_PAYLOADS) & (slots - 1)) as usize]);
         }
         number = end;
         memory.tail.0.store(start + number, Ordering::Release);
     }
-    *position += messages;
+    bare.index += messages;
 }
 
-fn read_bare_batched(ring: &FloorRing, position: &mut u64, messages: u64) -> u64 {
-    let memory = ring.memory();
-    let (mut sum, end) = (0, *position + messages);
-    while *position < end {
+fn read_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 {
+    let (memory, slots) = (bare.ring.memory(), SLOTS as u64);
+    let (mut sum, mut position, end) = (0, bare.index, bare.index + messages);
+    while position < end {
         let tail = memory.tail.0.load(Ordering::Acquire);
-        if tail == *position {
+        if tail == position {
             spin_loop();
             continue;
         }
-        for at in *position..tail {
-            let places = &memory.payloads[(at & MASK) as usize];
+        for at in position..tail {
+            let places = &memory.payloads[(at & (slots - 1)) as usize];
             sum = add(sum, array::from_fn(|index| places[index].load(Ordering::Relaxed)));
         }
-        *position = tail;
-        memory.head.0.store(tail, Ordering::Release);
+        position = tail;
+        bare.say(tail);
     }
+    bare.index = end;
     sum
 }
 
