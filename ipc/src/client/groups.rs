@@ -47,9 +47,9 @@ impl Client {
         payload: &[u8],
         deadline: Instant,
     ) -> Result<Reached, ClientError> {
-        let reached = self.wait_for_members(group, deadline)?;
+        self.wait_for_members(group, deadline)?;
         self.publish(&mut group.publisher, payload, deadline)?;
-        Ok(reached)
+        Ok(group.reached())
     }
 
     /// Sends to one member: the one that has least to read, in turn where several have. Nobody, where there is no member. A
@@ -85,6 +85,6 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Reached { members: group.publisher.readers(), missing: group.publisher.missing() })
+        Ok(group.reached())
     }
 }

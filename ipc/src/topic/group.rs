@@ -57,6 +57,11 @@ impl Group {
         &mut self.publisher
     }
 
+    /// Who is there now, and who is not.
+    pub(crate) fn reached(&self) -> Reached {
+        Reached { members: self.publisher.readers(), missing: self.publisher.missing() }
+    }
+
     /// Whose turn it is: of those that have least to read, the next one after the last.
     pub(crate) fn next_member(&mut self) -> Option<AgentId> {
         let last = self.last;

@@ -127,6 +127,46 @@ fn loom_sleeper_on_a_marked_line_always_wakes() {
     });
 }
 
+/// One wake-up for one sleep is enough, where it is made only when the awaited line is there.
+#[test]
+fn loom_sleeper_that_is_woken_once_always_wakes() {
+    model(|| {
+        let shared = shared();
+        // In place of a bell: the reader's cursor.
+        let mover = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                let mut woken = 0;
+                for position in 1..=2u32 {
+                    shared.moving.store(position.into(), Ordering::Release);
+                    if let Some(seen) = must_wake(&shared.sleeping)
+                        && seen != woken
+                        && shared.bell.load(Ordering::Relaxed) != position
+                    {
+                        shared.futex.wake();
+                        woken = seen;
+                    }
+                }
+            }
+        });
+        let (mut sleeper, mut cursor) = (Sleeper::default(), 0);
+        while cursor < 2 {
+            let there = shared.moving.load(Ordering::Acquire) as u32;
+            if there > cursor {
+                cursor = there;
+                continue;
+            }
+            shared.bell.store(cursor, Ordering::Release);
+            sleeper.arm(&shared.sleeping, ON_FUTEX);
+            if shared.moving.load(Ordering::Acquire) as u32 == cursor {
+                shared.futex.sleep(&shared.moving, cursor);
+            }
+            sleeper.disarm(&shared.sleeping);
+        }
+        mover.join().unwrap();
+    });
+}
+
 /// The bell rings once per generation; a ring stays until it is cleared.
 #[test]
 fn loom_armed_reader_finds_its_bell_rung() {

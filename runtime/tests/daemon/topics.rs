@@ -324,15 +324,23 @@ fn a_reader_that_never_reads_is_let_go_of_and_hears_of_it() {
     };
     assert_eq!(code, "revoked");
     assert!(reason.contains("too slow"), "{reason}");
+<<<<<<< HEAD
     let (mut lost, mut number) = (0, 0u32);
     while lost + u64::from(number) < 1_000 {
+||||||| d24b8b6
+    let (mut lost, mut number) = (0, 0);
+    while lost + u64::from(number) < 1_000 {
+=======
+    let (mut lost, mut number) = (0, 0);
+    while lost + number < 1_000 {
+>>>>>>> topics
         match heard(&mut kept) {
             Word::Lost(count) => lost += count,
             Word::Number(_) => number += 1,
             Word::Epoch(_) => panic!("nobody started again"),
         }
     }
-    assert_eq!(lost + u64::from(number), 1_000, "and all of it is accounted for");
+    assert_eq!(lost + number, 1_000, "and all of it is accounted for");
 }
 
 #[test]

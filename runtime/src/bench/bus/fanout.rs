@@ -117,7 +117,7 @@ impl Part for Fanout {
 pub(super) enum Side {
     /// The calling thread, which writes.
     Writer,
-    /// The thread that polls all readers.
+    /// A thread of readers: the one that polls all, or one that sleeps for one.
     Readers,
 }
 
@@ -182,7 +182,7 @@ pub(super) fn measure(
                 expected += options.bursts * BURST * readers as u64;
                 received += proven;
             }
-            let (sent, all, proven) = parked(readers, options.parked_messages)?;
+            let (sent, all, proven) = parked(readers, options.parked_messages, pin)?;
             times[4 + which].push(sent);
             times[6].extend((which == 1).then_some(all));
             expected += options.parked_messages * readers as u64;
@@ -273,7 +273,11 @@ fn poll(mut receivers: Vec<Receiver>, shared: &Shared) -> anyhow::Result<Vec<Pro
 }
 
 /// Sends to readers that sleep: the median of the calls, that of the times until everybody had it, and what was received.
-fn parked(readers: usize, messages: u64) -> anyhow::Result<(f64, f64, u64)> {
+fn parked(
+    readers: usize,
+    messages: u64,
+    pin: &(dyn Fn(Side) + Sync),
+) -> anyhow::Result<(f64, f64, u64)> {
     let (mut sender, receivers) = topic(readers, Spin::None)?;
     let arrived = AtomicU64::new(0);
     let arrived = &arrived;
@@ -281,7 +285,12 @@ fn parked(readers: usize, messages: u64) -> anyhow::Result<(f64, f64, u64)> {
     let proofs = thread::scope(|scope| {
         let sleeping: Vec<_> = receivers
             .into_iter()
-            .map(|receiver| scope.spawn(move || sleep_and_take(receiver, messages, arrived)))
+            .map(|receiver| {
+                scope.spawn(move || {
+                    pin(Side::Readers);
+                    sleep_and_take(receiver, messages, arrived)
+                })
+            })
             .collect();
         for number in 0..messages {
             thread::sleep(FALL_ASLEEP);
