@@ -95,9 +95,10 @@ impl FloorLine {
     #[inline]
     fn word_in_turn(&self, value: u64) -> &AtomicU64 {
         let index = (value % LINES) as usize * WORDS_PER_LINE;
-        // SAFETY: the first word of one of the lines, all within the page, which is aligned, was allocated, and is mapped for as
-        // long as `self` lives; any bytes are a value.
-        unsafe { self.start.add(index).as_ref() }
+        // SAFETY: the first word of one of the lines, all of which are within the page.
+        let word = unsafe { self.start.add(index) };
+        // SAFETY: the page is aligned, was allocated, and is mapped for as long as `self` lives; any bytes are a value.
+        unsafe { word.as_ref() }
     }
 
     #[inline]

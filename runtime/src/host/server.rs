@@ -121,13 +121,17 @@ impl Server {
         }
         self.look_around()?;
         let idle = self.running.is_empty() && self.queued.is_empty() && self.ungranted.is_empty();
-        let has_news = self.links.values_mut().any(|served| served.receiver.raw().has_message());
-        if self.draining && idle && !has_news {
+        // Of all, because those that have ended say so only when they are asked.
+        let all: Vec<LaneId> = self.links.keys().copied().collect();
+        let taken = self.take_from(&all)?;
+        if taken > 0 {
+            self.wakefulness.must_look(taken);
+            return Ok(false);
+        }
+        if self.draining && idle {
             return Ok(true);
         }
-        if !has_news {
-            self.sleep()?;
-        }
+        self.sleep()?;
         Ok(false)
     }
 
@@ -219,8 +223,12 @@ impl Server {
             self.links.iter_mut().filter_map(|(lane, served)| ready(served).then_some(*lane));
         // Allocates only when something is there.
         let lanes: Vec<LaneId> = lanes.collect();
+        self.take_from(&lanes)
+    }
+
+    fn take_from(&mut self, lanes: &[LaneId]) -> Result<u32, ClientError> {
         let mut taken = 0;
-        for lane in &lanes {
+        for lane in lanes {
             for _ in 0..REQUESTS_PER_TURN_MAX {
                 if !self.take_message(*lane)? {
                     break;
