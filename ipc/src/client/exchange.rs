@@ -254,7 +254,18 @@ impl Client {
     }
 
     fn change(&mut self, lane: LaneId, change: ReaderChange) -> Event {
-        self.changes.entry(lane).or_default().push_back(change);
+        let changes = self.changes.entry(lane).or_default();
+        // One that comes and goes while nobody asks leaves nothing, so what is kept is bounded by the readers that there are.
+        let undone = match &change {
+            ReaderChange::Left { reader } => changes.iter().position(
+                |made| matches!(made, ReaderChange::Joined { reader: joined, .. } if joined == reader),
+            ),
+            ReaderChange::Joined { .. } => None,
+        };
+        match undone {
+            Some(index) => drop(changes.remove(index)),
+            None => changes.push_back(change),
+        }
         Event::ReadersChanged { lane }
     }
 }

@@ -9,6 +9,7 @@ use crate::link::{Answer, CallError, Incoming, Outcome, Request};
 use router::Router;
 
 mod fuzz;
+mod hostile;
 mod router;
 
 /// Where the process under test finds the router; set only there.

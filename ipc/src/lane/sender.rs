@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::lender::{Lender, Place};
+use super::lender::{self, Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
 use crate::doorbell::Bell;
@@ -391,9 +391,7 @@ impl Sender {
     /// Rule 8 for lent bytes: readers that may be lapped check this word after copying.
     fn reserve(&self, place: Place) {
         if self.policy != Policy::Link {
-            self.slots.header().reserved_until.0.store(place.end, Ordering::Relaxed);
-            // Partner: the Acquire fence in `Receiver::copy_lent`, seen through any byte that was already overwritten.
-            fence(Ordering::Release);
+            lender::reserve(&self.slots.header().reserved_until.0, place);
         }
     }
 
