@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check loom races miri peers clean
+.PHONY: run test build needs check loom races fuzz miri peers clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -27,13 +27,19 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-## The rings and the wait protocol under every interleaving (reduced sizes).
+## The rings, the wait protocol and what else the bus orders, under every interleaving (reduced sizes).
 loom:
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p ipc --release --lib loom_
 
 ## ThreadSanitizer over what the bus hands from thread to thread, and the proof that it would find a missing ordering.
 races:
 	CARGO="$(CARGO)" .ci/races
+
+## Every fuzz target for so long, from a start of its own: `make fuzz SECONDS=600`. A failure prints the variable that repeats it.
+SECONDS ?= 60
+fuzz:
+	BOLIDE_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked -p ipc --lib fuzz:: -- --nocapture
+	BOLIDE_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked -p runtime --bin bolide fuzz:: -- --nocapture
 
 ## For toolchains that have miri.
 miri:

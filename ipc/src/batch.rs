@@ -92,6 +92,7 @@ mod frozen;
 mod line;
 mod loan;
 mod pool;
+mod returns;
 #[cfg(test)]
 mod tests;
 

@@ -68,6 +68,8 @@ pub struct Client {
     own_classes: ClassSet,
     /// For publishers that have not asked yet.
     changes: HashMap<LaneId, VecDeque<ReaderChange>>,
+    /// Topics whose publisher was told of readers to expect.
+    groups: BTreeSet<LaneId>,
 }
 
 /// Something that the router told.
@@ -194,6 +196,7 @@ impl Client {
             allowed: ClassSet::CRITICAL,
             own_classes: ClassSet::LINKS,
             changes: HashMap::new(),
+            groups: BTreeSet::new(),
         };
         let (manifest, token) = (manifest.clone(), token.to_vec());
         client.send(&ToRouter::Hello { version: VERSION, manifest, token }, &[])?;
@@ -283,6 +286,7 @@ impl Client {
     /// Declines an offered link, or closes an open one or a topic.
     pub fn decline(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.grants.retain(|(of, _), _| *of != lane);
+        self.groups.remove(&lane);
         self.unwanted.retain(|(of, _)| *of != lane);
         self.send(&ToRouter::CloseLink { lane, reason: reason.to_owned() }, &[])
     }

@@ -23,6 +23,7 @@ use crate::histogram::Histogram;
 mod format;
 mod mirror;
 mod reader;
+mod seqlock;
 #[cfg(test)]
 mod tests;
 mod writer;

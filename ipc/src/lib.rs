@@ -29,9 +29,12 @@ mod sync;
 pub mod ring;
 pub mod wait;
 
-// A model checker replaces the atomics, and those cannot be laid over mapped memory; so models are of the modules above.
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 
-// A model checker replaces the atomics, and those cannot be laid over mapped memory.
+// A model checker replaces the atomics, and those cannot be laid over mapped memory; so models are of the modules above, and of
+// what `models` takes from those below.
 #[cfg(not(loom))]
 pub mod batch;
 #[cfg(not(loom))]

@@ -66,6 +66,9 @@ pub const REGION_BYTES_DEFAULT: usize = 256 * 1_024;
 pub const REGION_ALIGNMENT: usize = 64;
 /// One message with its header, all chunks together, in bytes. A plan of 10,000 packages is under 8 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Pieces of larger messages that one look at a lane takes, before whoever looks gets to see his deadline again: an honest largest
+/// message through the smallest region is eight looks, and a peer that sends single bytes holds nobody.
+pub const PIECES_PER_LOOK: usize = 1_024;
 /// Readers of one topic; what a directory of agents on one machine needs, with room.
 pub const READERS_MAX: usize = 256;
 /// Messages that a topic keeps for readers that join late: half of the largest ring, because who joins needs the other half
@@ -213,6 +216,10 @@ pub const LAST_WORDS_MAX: usize = 64;
 pub const GRANTS_PER_REQUEST_MAX: usize = 2;
 /// Messages that arrived during a call and are not its answers, kept for the program.
 pub const SET_ASIDE_MAX: usize = 256;
+/// Of these, all together, in bytes: two of the largest.
+pub const SET_ASIDE_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Answers to calls that were given up which one look skips.
+pub const ANSWERS_SKIPPED_MAX: usize = 1_024;
 
 /// Timers of one wait set: more than a program has things to do, and a bound for one that forgets to cancel.
 pub const TIMERS_MAX: usize = 4_096;

@@ -17,10 +17,14 @@ use crate::class::{AnyReceiver, AnySender, Class, ReceivingHalf, SendingHalf};
 use crate::control::{AgentInfo, Terms};
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
 use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
-use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
+use crate::limits::{
+    ANSWERS_SKIPPED_MAX, GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX,
+};
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
 mod reference;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use reference::{REFERENCE_BYTES, Reference};
@@ -100,6 +104,17 @@ pub enum Incoming {
         /// Its payload.
         payload: Vec<u8>,
     },
+}
+
+impl Incoming {
+    /// What is kept of it beside its fixed size.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Request(request) => request.payload.len(),
+            Self::Other { payload, .. } => payload.len(),
+            Self::Cancelled { .. } | Self::Answer { .. } => 0,
+        }
+    }
 }
 
 /// One request, as the server sees it.
@@ -189,7 +204,7 @@ pub enum CallError {
         got: usize,
     },
     /// The peer sends so much beside the answers that it cannot be kept.
-    #[error("`{peer}` sent more than {max} other messages during a call", max = SET_ASIDE_MAX)]
+    #[error("`{peer}` sent more other messages during a call than are kept")]
     Flooded {
         /// The peer's name.
         peer: String,
@@ -262,9 +277,14 @@ impl Link {
         let request = self.request(tool, payload, grants, deadline)?;
         loop {
             match self.answer(request, deadline) {
-                Ok(Answer::Progress(bytes)) => progress(&bytes),
                 Ok(Answer::Done(bytes)) => return Ok(Outcome::Done(bytes)),
                 Ok(Answer::Failed(bytes)) => return Ok(Outcome::Failed(bytes)),
+                Ok(Answer::Progress(bytes)) if Instant::now() < deadline => progress(&bytes),
+                // A peer that has only progress to tell must not hold the caller beyond his deadline.
+                Ok(Answer::Progress(_)) => {
+                    let _ = self.sender.cancel(request);
+                    return Err(CallError::Deadline { peer: self.receiver.name() });
+                }
                 Err(error) => {
                     // The peer may be gone or its lane full; then there is nobody to tell.
                     let _ = self.sender.cancel(request);
@@ -293,27 +313,39 @@ impl Link {
             match self.receiver.receive(Some(deadline))? {
                 Incoming::Answer { request: of, answer } if of == request => return Ok(answer),
                 Incoming::Answer { .. } => {}
-                other if self.set_aside.len() < SET_ASIDE_MAX => self.set_aside.push_back(other),
-                _ => return Err(CallError::Flooded { peer: self.receiver.name() }),
+                other => self.set_aside(other)?,
+            }
+            // A peer that never runs out of other messages must not hold the caller beyond his deadline.
+            if Instant::now() >= deadline {
+                return Err(CallError::Deadline { peer: self.receiver.name() });
             }
         }
     }
 
     /// The next answer to a request, if it is there; as [`Link::answer`] otherwise.
     pub fn try_answer(&mut self, request: RequestId) -> Result<Option<Answer>, CallError> {
-        loop {
+        for _ in 0..ANSWERS_SKIPPED_MAX {
             match self.receiver.try_receive()? {
                 None => return Ok(None),
                 Some(Incoming::Answer { request: of, answer }) if of == request => {
                     return Ok(Some(answer));
                 }
                 Some(Incoming::Answer { .. }) => {}
-                Some(other) if self.set_aside.len() < SET_ASIDE_MAX => {
-                    self.set_aside.push_back(other);
-                }
-                Some(_) => return Err(CallError::Flooded { peer: self.receiver.name() }),
+                Some(other) => self.set_aside(other)?,
             }
         }
+        Ok(None)
+    }
+
+    /// Keeps a message that is no answer, within bounds.
+    fn set_aside(&mut self, other: Incoming) -> Result<(), CallError> {
+        let held: usize = self.set_aside.iter().map(Incoming::bytes).sum();
+        let fits = held + other.bytes() <= SET_ASIDE_BYTES_MAX;
+        if self.set_aside.len() >= SET_ASIDE_MAX || !fits {
+            return Err(CallError::Flooded { peer: self.receiver.name() });
+        }
+        self.set_aside.push_back(other);
+        Ok(())
     }
 
     /// The next message of any sort; waits until the deadline.

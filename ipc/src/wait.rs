@@ -36,7 +36,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(test)]
 #[cfg(loom)]
-mod loom_tests;
+pub(crate) mod loom_tests;
 
 /// Awake: nobody needs to be woken.
 pub(crate) const AWAKE: u32 = 0;

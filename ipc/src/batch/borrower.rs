@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::account::place_of;
 use super::line::LoanLine;
+use super::returns::{count_return, give_back};
 use super::{OutOfRange, TakeError};
 use crate::futex;
 use crate::limits::LOANS_MAX;
@@ -133,15 +134,9 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let returns = &self.shared.returns;
-        // The maximum, because a lender that breaks rule 6 can have two loans in one place here.
-        // Release, partner: the Acquire load in `pool::still_held`; what was read is read before it is written again.
-        // Spelled out, because race detectors do not know the instruction for a maximum.
-        let word = &returns.words()[place_of(self.number)];
-        let greater = |there| (there < self.number).then_some(self.number);
-        let _ = word.fetch_update(Ordering::Release, Ordering::Relaxed, greater);
+        give_back(&returns.words()[place_of(self.number)], self.number);
         let count = &returns.header().returned.0;
-        // Partner: the Acquire load in `Pool::sleep`. Loans of one borrower may be dropped by several threads.
-        count.fetch_add(1, Ordering::Release);
+        count_return(count);
         if wait::must_wake(&self.shared.pool.header().lender_sleeping.0).is_some() {
             futex::wake(count);
         }

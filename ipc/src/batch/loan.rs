@@ -77,7 +77,7 @@ impl DerefMut for Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         if !self.is_lent {
-            // Partner: the Acquire load in `Pool::collect`, so that the next loan's writing comes after ours.
+            // Partner: the Acquire load in `returns::is_back`, so that the next loan's writing comes after ours.
             self.shared.dropped(self.number).store(self.number, Ordering::Release);
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::account::{Account, State, place_of};
 use super::line::LoanLine;
 use super::loan::Loan;
+use super::returns::{is_back, returns_seen};
 use super::{AttachError, LendError, LoanError};
 use crate::futex;
 use crate::header::AgentId;
@@ -194,8 +195,7 @@ impl Pool {
                 0 => State::Idle,
                 holders => State::Lent(holders),
             },
-            // Partner: the Release store in `Loan::drop`.
-            _ if shared.dropped(number).load(Ordering::Acquire) == number => State::Idle,
+            _ if is_back(shared.dropped(number), number) => State::Idle,
             state => state,
         })
     }
@@ -287,15 +287,10 @@ impl Pool {
         let slice = Instant::now() + Duration::from_millis(PARK_SLICE_MS);
         let live: Vec<_> = self.readers.iter().flatten().collect();
         let mut is_writing = false;
-        // Partner: the Release addition in `Lent::drop`. Loaded before the second look, so that whatever comes after it differs.
         let seen = live.first().map(|reader| {
             let word = &reader.returns.header().returned.0;
             let state = reader.control.as_ref().map(Control::state_word);
-            (
-                word,
-                word.load(Ordering::Acquire),
-                state.map(|word| (word, word.load(Ordering::Acquire))),
-            )
+            (word, returns_seen(word), state.map(|word| (word, word.load(Ordering::Acquire))))
         });
         let readers = &self.readers;
         let mut has_news = live.iter().any(|reader| !reader.is_live());
@@ -331,10 +326,8 @@ fn still_held(readers: &[Option<Reader>], number: u64, holders: u64) -> u64 {
         let bit = rest & rest.wrapping_neg();
         rest ^= bit;
         let reader = readers.get(bit.trailing_zeros() as usize).and_then(Option::as_ref);
-        // Partner: the Release maximum in `Lent::drop`, so that what is written next comes after what it read.
-        let is_held = reader.is_some_and(|reader| {
-            reader.returns.words()[place_of(number)].load(Ordering::Acquire) != number
-        });
+        let is_held = reader
+            .is_some_and(|reader| !is_back(&reader.returns.words()[place_of(number)], number));
         if is_held {
             left |= bit;
         }

@@ -26,7 +26,12 @@ impl Client {
         let request = link.request(tool, payload, grants, deadline)?;
         loop {
             match self.answer_over(link, request, deadline) {
-                Ok(Answer::Progress(bytes)) => progress(&bytes),
+                Ok(Answer::Progress(bytes)) if Instant::now() < deadline => progress(&bytes),
+                // A peer that has only progress to tell must not hold the caller beyond his deadline.
+                Ok(Answer::Progress(_)) => {
+                    let _ = link.sender().cancel(request);
+                    return Err(CallError::Deadline { peer: link.peer().manifest.name.clone() });
+                }
                 Ok(Answer::Done(bytes)) => return Ok(Outcome::Done(bytes)),
                 Ok(Answer::Failed(bytes)) => return Ok(Outcome::Failed(bytes)),
                 Err(error) => {

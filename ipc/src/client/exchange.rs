@@ -2,6 +2,7 @@
 //!
 //! Not here: what programs call (`client`).
 
+use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -178,6 +179,7 @@ impl Client {
                 self.grants.retain(|(of, _), _| *of != lane);
                 self.unwanted.retain(|(of, _)| *of != lane);
                 self.changes.remove(&lane);
+                self.groups.remove(&lane);
                 Event::LinkClosed { lane, code, reason }
             }
             FromRouter::Granted { lane, grant } => {
@@ -208,6 +210,7 @@ impl Client {
                 })
             }
             FromRouter::ReaderExpected { lane, reader } => {
+                self.groups.insert(lane);
                 let changes = self.changes.entry(lane).or_default();
                 if changes.len() >= READER_CHANGES_MAX {
                     return Err(ClientError::Protocol("more readers than can be kept"));
@@ -266,9 +269,34 @@ impl Client {
     }
 
     fn change(&mut self, lane: LaneId, change: ReaderChange) -> Event {
-        self.changes.entry(lane).or_default().push_back(change);
+        let changes = self.changes.entry(lane).or_default();
+        // One that comes and goes while nobody asks leaves nothing, so what is kept is bounded by the readers that there are;
+        // unless the publisher was told before to expect it, as are all of a group's: it is not to wait for ever.
+        let is_undone = match &change {
+            ReaderChange::Left { reader } => {
+                let was_expected = take_out(
+                    changes,
+                    |made| matches!(made, ReaderChange::Expected { reader: awaited } if awaited == reader),
+                );
+                let had_joined = take_out(
+                    changes,
+                    |made| matches!(made, ReaderChange::Joined { reader: joined, .. } if joined == reader),
+                );
+                was_expected || had_joined && !self.groups.contains(&lane)
+            }
+            ReaderChange::Expected { .. } | ReaderChange::Joined { .. } => false,
+        };
+        if !is_undone {
+            changes.push_back(change);
+        }
         Event::ReadersChanged { lane }
     }
+}
+
+/// Whether there was such a change; it is gone then.
+fn take_out(changes: &mut VecDeque<ReaderChange>, is_it: impl Fn(&ReaderChange) -> bool) -> bool {
+    let found = changes.iter().position(is_it);
+    found.is_some_and(|index| changes.remove(index).is_some())
 }
 
 fn grants_range(lane: LaneId) -> std::ops::RangeInclusive<(LaneId, GrantId)> {

@@ -12,6 +12,7 @@ use router::Router;
 
 mod classes;
 mod fuzz;
+mod hostile;
 mod router;
 mod waiting;
 

@@ -8,10 +8,11 @@ use super::format::{
     BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, IDENTITY_AT, INSTANCE_AT, MAGIC, PID_AT,
     Place, Places, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
 };
+use super::seqlock;
 use super::{AgentEntry, ClassEntry, LaneEntry, Picture, RouterEntry, TopicEntry};
 use crate::limits::{DIRECTORY_BYTES, DIRECTORY_PASSES_MAX, DIRECTORY_RETRIES_MAX};
 use crate::segment::{SegmentError, Table};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Why memory is no directory.
 #[derive(Debug, Error)]
@@ -102,8 +103,7 @@ pub(super) fn places(words: &[AtomicU64]) -> Result<Places, DirectoryError> {
 /// One pass over everything.
 pub(super) fn read(words: &[AtomicU64], places: &Places) -> Picture {
     let get = |index: usize| words[index].load(Ordering::Relaxed);
-    // Partner: the Release store at the end of `Writer::refresh`.
-    let generation = words[GENERATION_AT].load(Ordering::Acquire);
+    let generation = seqlock::begin_picture(&words[GENERATION_AT]);
     let mut picture = Picture {
         router: RouterEntry {
             instance: get(INSTANCE_AT),
@@ -123,9 +123,7 @@ pub(super) fn read(words: &[AtomicU64], places: &Places) -> Picture {
     picture.topics = entries(words, places.topics, totals.topics, unreadable);
     picture.lanes = entries(words, places.lanes, totals.lanes, unreadable);
     picture.classes = entries(words, places.classes, totals.classes, unreadable);
-    // Partner: the Release fence in `Writer::refresh`.
-    fence(Ordering::Acquire);
-    picture.whole = generation.is_multiple_of(2) && get(GENERATION_AT) == generation;
+    picture.whole = seqlock::is_of_one_refresh(&words[GENERATION_AT], generation);
     picture
 }
 
@@ -152,22 +150,10 @@ fn entry<T: Entry>(words: &[AtomicU64]) -> Option<T> {
     let mut copied = [0; ENTRY_WORDS_MAX];
     let copied = &mut copied[..T::WORDS - 1];
     for _ in 0..DIRECTORY_RETRIES_MAX {
-        if copy(&words[0], &words[1..T::WORDS], copied) {
+        if seqlock::load(&words[0], &words[1..T::WORDS], copied) {
             return T::decode(copied);
         }
         std::hint::spin_loop();
     }
     None
-}
-
-/// Rule 3; false where the entry was being written.
-fn copy(version: &AtomicU64, words: &[AtomicU64], copied: &mut [u64]) -> bool {
-    // Partner: the Release store at the end of `writer::put`.
-    let before = version.load(Ordering::Acquire);
-    for (copied, word) in copied.iter_mut().zip(words) {
-        *copied = word.load(Ordering::Relaxed);
-    }
-    // Partner: the Release fence in `writer::put`.
-    fence(Ordering::Acquire);
-    before.is_multiple_of(2) && version.load(Ordering::Relaxed) == before
 }

@@ -6,10 +6,11 @@ use super::format::{
     BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, HEADER_WORDS, IDENTITY_AT, INSTANCE_AT, MAGIC,
     PID_AT, PLACES, Place, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
 };
+use super::seqlock;
 use super::{LeftOut, Picture, RouterEntry};
 use crate::limits::DIRECTORY_BYTES;
 use crate::segment::{SegmentError, Table};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Writes the directory. One per router.
 #[derive(Debug)]
@@ -44,9 +45,7 @@ impl Writer {
     pub fn refresh(&mut self, picture: &Picture) {
         let words = self.table.words();
         let generation = &words[GENERATION_AT];
-        generation.store(self.generation + 1, Ordering::Relaxed);
-        // Partner: the Acquire fence at the end of `Reader::read`: who saw a word of this refresh sees that it is under way.
-        fence(Ordering::Release);
+        seqlock::begin_refresh(generation, self.generation);
         let (agents, agents_left) = put_all(words, PLACES.agents, &picture.agents);
         let (topics, topics_left) = put_all(words, PLACES.topics, &picture.topics);
         let (lanes, lanes_left) = put_all(words, PLACES.lanes, &picture.lanes);
@@ -65,9 +64,7 @@ impl Writer {
             },
         };
         put(&words[TOTALS_AT..], &self.used);
-        self.generation += 2;
-        // Partner: the Acquire load at the start of `Reader::read`.
-        generation.store(self.generation, Ordering::Release);
+        self.generation = seqlock::end_refresh(generation, self.generation);
     }
 
     /// How often it was refreshed, times two.
@@ -133,13 +130,5 @@ fn put<T: Entry>(words: &[AtomicU64], entry: &T) {
     if cells.iter().zip(&*fresh).all(same) {
         return;
     }
-    let before = version.load(Ordering::Relaxed);
-    version.store(before.wrapping_add(1), Ordering::Relaxed);
-    // Partner: the Acquire fence in `reader::copy`: who saw a word that is stored below sees the odd version, or a later one.
-    fence(Ordering::Release);
-    for (cell, word) in cells.iter().zip(fresh) {
-        cell.store(*word, Ordering::Relaxed);
-    }
-    // Partner: the Acquire load in `reader::copy`.
-    version.store(before.wrapping_add(2), Ordering::Release);
+    seqlock::store(version, cells, fresh);
 }

@@ -15,6 +15,7 @@ use super::{Ended, Message, ReceiveError};
 use crate::clock::Clock;
 use crate::futex;
 use crate::header::{AgentId, Header, Kind};
+use crate::limits::PIECES_PER_LOOK;
 use crate::ring::{
     self, Consumer, FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, FLAG_TWO_LINES, Found, Line, Meta, Timing,
     Violation,
@@ -323,6 +324,7 @@ impl Receiver {
         if let Some(violation) = self.quarantined {
             return Err(ReceiveError::Quarantined(violation));
         }
+        let mut pieces = 0;
         loop {
             let taken = self.consumer.take(self.slots.slots(), &mut self.line, &mut self.timing);
             match taken {
@@ -335,8 +337,11 @@ impl Receiver {
                         return Ok(Taken::Inline);
                     }
                     let taken = self.take_large()?;
-                    // A message that was given up ends this look, so that a stream of them cannot hold the reader.
-                    if !matches!(taken, Taken::Nothing) || flags & FLAG_ABORT != 0 {
+                    pieces += 1;
+                    // A message that was given up ends this look, and so do many pieces: a stream of either must not hold the
+                    // reader.
+                    let is_over = flags & FLAG_ABORT != 0 || pieces >= PIECES_PER_LOOK;
+                    if !matches!(taken, Taken::Nothing) || is_over {
                         return Ok(taken);
                     }
                 }

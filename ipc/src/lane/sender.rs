@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::fanout::{AttachError, DetachCause, DetachedReader, Readers, Slowest};
 use super::history::History;
-use super::lender::{Lender, Place};
+use super::lender::{self, Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
 use crate::futex;
@@ -18,7 +18,7 @@ use crate::ring::{
     Violation,
 };
 use crate::segment::{Control, LaneCounters, Region, SegmentError, Slots};
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 use crate::uring::Outbox;
 use crate::wait::{self, Next, Sleeper, Spin, Spinner};
 
@@ -382,9 +382,7 @@ impl Sender {
     /// Rule 8 for lent bytes: readers that may be lapped check this word after copying.
     fn reserve(&self, place: Place) {
         if self.policy != Policy::Link {
-            self.slots.header().reserved_until.0.store(place.end, Ordering::Relaxed);
-            // Partner: the Acquire fence in `Receiver::copy_lent`, seen through any byte that was already overwritten.
-            fence(Ordering::Release);
+            lender::reserve(&self.slots.header().reserved_until.0, place);
         }
     }
 

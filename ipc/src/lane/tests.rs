@@ -17,6 +17,7 @@ use crate::wait::Spin;
 mod fanout;
 mod fuzz;
 mod hostile;
+mod order;
 
 const WRITER: AgentId = AgentId(7);
 const READER: AgentId = AgentId(9);

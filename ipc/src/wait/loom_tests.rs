@@ -8,18 +8,18 @@ use loom::thread;
 use super::*;
 use crate::sync::AtomicU64;
 
-struct Futex {
+pub(crate) struct Futex {
     queue: Mutex<u32>,
     changed: Condvar,
 }
 
 impl Futex {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { queue: Mutex::new(0), changed: Condvar::new() }
     }
 
     /// Sleeps unless the word has changed; a wake-up after the comparison is never missed, one before it is no use.
-    fn sleep(&self, word: &AtomicU64, seen: u32) {
+    pub(crate) fn sleep(&self, word: &AtomicU64, seen: u32) {
         let mut wakes = self.queue.lock().unwrap();
         let before = *wakes;
         if word.load(Ordering::Relaxed) as u32 != seen {
@@ -30,7 +30,7 @@ impl Futex {
         }
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         *self.queue.lock().unwrap() += 1;
         self.changed.notify_all();
     }

@@ -305,7 +305,7 @@ fn a_reader_that_never_reads_is_let_go_of_and_hears_of_it() {
     let mut publisher = writer.publisher("test.numbers", options).unwrap();
     let mut idle = daemon.client("test.idle");
     let mut honest = daemon.client("test.honest");
-    let mut join = |client: &mut Client| {
+    let join = |client: &mut Client| {
         client.subscribe("test.numbers").unwrap();
         let offer = found(client);
         client.join(offer, Spin::Adaptive).unwrap()
@@ -324,16 +324,8 @@ fn a_reader_that_never_reads_is_let_go_of_and_hears_of_it() {
     };
     assert_eq!(code, "revoked");
     assert!(reason.contains("too slow"), "{reason}");
-<<<<<<< HEAD
-    let (mut lost, mut number) = (0, 0u32);
-    while lost + u64::from(number) < 1_000 {
-||||||| d24b8b6
-    let (mut lost, mut number) = (0, 0);
-    while lost + u64::from(number) < 1_000 {
-=======
     let (mut lost, mut number) = (0, 0);
     while lost + number < 1_000 {
->>>>>>> topics
         match heard(&mut kept) {
             Word::Lost(count) => lost += count,
             Word::Number(_) => number += 1,

@@ -17,6 +17,7 @@ use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header, HeaderError
 use crate::lane::{Ended, Message, ReceiveError, Taken};
 use crate::limits::{
     INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, PACKET_LINE_BYTES, PACKET_PAYLOAD_BYTES_MAX,
+    PIECES_PER_LOOK,
 };
 use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_TWO_LINES, Meta, Timing, Violation};
 use crate::segment::Control;
@@ -111,6 +112,7 @@ impl Receiver {
         if let Some(end) = self.end {
             return Err(end);
         }
+        let mut pieces = 0;
         loop {
             let length = match self.next_packet(ask) {
                 Ok(Some(length)) => length,
@@ -119,11 +121,14 @@ impl Receiver {
             };
             self.packets += 1;
             match self.take(length) {
-                Ok(Taken::Nothing) if self.meta.has(FLAG_ABORT) => {
-                    // Ends this look, so that a stream of them cannot hold the reader.
-                    return Ok(Taken::Nothing);
+                Ok(Taken::Nothing) => {
+                    pieces += 1;
+                    // A message that was given up ends this look, and so do many pieces: a stream of either must not hold the
+                    // reader.
+                    if self.meta.has(FLAG_ABORT) || pieces >= PIECES_PER_LOOK {
+                        return Ok(Taken::Nothing);
+                    }
                 }
-                Ok(Taken::Nothing) => {}
                 Ok(taken) => return Ok(taken),
                 Err(end) => return Err(self.end(end)),
             }

@@ -3,12 +3,11 @@
 //! Not here: the looking and waiting (`receiver`).
 
 use super::super::ReceiveError;
-use super::super::lender::copy_out;
+use super::super::lender::{copy_out, is_still_there};
 use super::{Receiver, Taken};
 use crate::header::{HEADER_BYTES, HEADER_BYTES_MAX, Header};
 use crate::limits::{MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
 use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_REGION, Meta, Violation};
-use crate::sync::{Ordering, fence};
 
 /// The buffer for large messages is given back beyond this, in bytes.
 const BUFFER_KEPT_BYTES: usize = 1_024 * 1_024;
@@ -196,9 +195,6 @@ impl Receiver {
         if !self.slots.ungated() {
             return true;
         }
-        // Partner: the Release fence in `Sender::reserve`.
-        fence(Ordering::Acquire);
-        let reserved_until = self.slots.header().reserved_until.0.load(Ordering::Relaxed);
-        reserved_until <= lent.start.saturating_add(size)
+        is_still_there(&self.slots.header().reserved_until.0, lent.start, size)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::limits::PIECES_PER_LOOK;
 
 /// A small generator of numbers, so that a failure can be repeated from its seed.
 struct Numbers(u64);
@@ -149,4 +150,39 @@ fn endless_message_is_cut_off() {
     }
     let expected = Violation::TooLong { got: u64::MAX };
     assert_eq!(receiver.try_receive(), Err(ReceiveError::Quarantined(expected)));
+}
+
+/// Lines that say "one byte, and more follows" without end.
+#[test]
+fn drip_of_single_bytes_holds_nobody() {
+    let (sender, mut receiver, _control) = link(options(4_096, 4_096), Spin::Adaptive);
+    let slots = sender.memory().0.slots();
+    for (position, slot) in slots.iter().enumerate() {
+        let flags = u64::from(FLAG_REGION | FLAG_CHUNK) << 24;
+        let line = [position as u64 + 1, 24 | flags, 0, 1, MESSAGE_BYTES_MAX as u64, 0, 0, 0];
+        line.into_iter().enumerate().rev().for_each(|(index, word)| slot.scribble(index, word));
+    }
+    let position = |receiver: &Receiver| receiver.memory().counters().position as usize;
+    assert_eq!(receiver.try_receive(), Ok(None));
+    assert_eq!(position(&receiver), PIECES_PER_LOOK);
+    let taken = receiver.receive_batch(5, |_| panic!("nothing is whole"));
+    assert_eq!((taken, position(&receiver)), (Ok(0), 2 * PIECES_PER_LOOK));
+    // There is more, so it does not sleep; and a deadline is seen.
+    assert!(!receiver.arm() && receiver.has_message());
+    assert_eq!(receiver.receive(Some(Instant::now())), Err(ReceiveError::Deadline));
+}
+
+/// After the quarantine nothing is taken, not even what would find room.
+#[test]
+fn quarantined_sender_takes_nothing_more() {
+    let (mut sender, receiver, _control) = small();
+    let half = [1; 2_048];
+    let large = Large { header: None, meta: meta(1), parts: &[&half] };
+    sender.send_large(large, WhenFull::Reject).unwrap();
+    sender.send_large(large, WhenFull::Reject).unwrap();
+    receiver.memory().header().position.0.store(u64::MAX, Ordering::Relaxed);
+    // No bytes are left to lend, though there are slots; so the cursor is looked at.
+    let refused = sender.send_large(large, WhenFull::Reject);
+    assert!(matches!(refused, Err(SendError::Quarantined(Violation::Cursor { .. }))));
+    assert_eq!(send(&mut sender, 1), refused);
 }

@@ -1,0 +1,39 @@
+//! Peers and routers that are within their rights and want too much.
+
+use super::*;
+use crate::segment::Cursor;
+
+/// A client and its router's end of the socket.
+fn introduced() -> (Client, Connection) {
+    let (here, router) = Connection::pair().unwrap();
+    let (version, agent, classes) = (VERSION, AgentId(1), ClassSet::LINKS);
+    let welcome = FromRouter::Welcome { version, agent, instance: 1, classes };
+    router.send(&welcome.encode().unwrap(), &[]).unwrap();
+    (Client::introduce(here, &manifest("client", &[]), b"").unwrap(), router)
+}
+
+#[test]
+fn readers_that_come_and_go_leave_nothing_with_a_publisher_that_does_not_look() {
+    let (mut client, router) = introduced();
+    let lane = LaneId(5);
+    let cursor = Cursor::create(0, false).unwrap();
+    let doorbell = Doorbell::new().unwrap();
+    let bell = doorbell.ringer_for_peer().unwrap();
+    let stays = FromRouter::ReaderJoined { lane, reader: AgentId(1_000) };
+    router.send(&stays.encode().unwrap(), &[cursor.as_fd(), bell.as_fd()]).unwrap();
+    for reader in (1..300).map(AgentId) {
+        let joined = FromRouter::ReaderJoined { lane, reader };
+        router.send(&joined.encode().unwrap(), &[cursor.as_fd(), bell.as_fd()]).unwrap();
+        let left = FromRouter::ReaderLeft { lane, reader };
+        router.send(&left.encode().unwrap(), &[]).unwrap();
+        while let Some(event) = client.next_event(Instant::now()).unwrap() {
+            assert!(matches!(event, Event::ReadersChanged { lane: LaneId(5) }));
+        }
+        assert_eq!(client.changes[&lane].len(), 1);
+    }
+    // One that is attached already leaves a word that it left.
+    let left = FromRouter::ReaderLeft { lane, reader: AgentId(2_000) };
+    router.send(&left.encode().unwrap(), &[]).unwrap();
+    client.next_event(Instant::now()).unwrap();
+    assert_eq!(client.changes[&lane].len(), 2);
+}
