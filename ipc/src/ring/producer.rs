@@ -64,6 +64,7 @@ impl Producer {
     pub fn write(&mut self, slots: &[Slot], meta: Meta, payload: &[u8]) {
         debug_assert!(self.has_room(1) && meta.flags & FLAG_TWO_LINES == 0);
         self.write_at(slots, self.position, meta, payload);
+        self.ask_ahead(slots, self.position);
         self.position += 1;
     }
 
@@ -95,6 +96,12 @@ impl Producer {
         slot.store(meta, payload);
         // Partner: the Acquire load in `Consumer::look`.
         slot.stamp.store(stamp, Ordering::Release);
+    }
+
+    /// Asks for a line that will be written soon, after the message is out. Not for messages of two lines: there it was seen to
+    /// cost latency, and who sends a time with each message wants that more than rate.
+    #[inline]
+    fn ask_ahead(&self, slots: &[Slot], position: u64) {
         prefetch::for_writing(slot_of(slots, position + self.ahead));
     }
 }
