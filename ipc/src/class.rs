@@ -1,9 +1,10 @@
 //! Classes: the ways in which a message travels, behind one pair of traits.
 //!
 //! A class is a mechanism in one direction: [`SendingHalf`] here, [`ReceivingHalf`] there. CRITICAL is the lane itself, HIGH
-//! is the lane with a message between rings of io_uring as its signal, NORMAL is a socket. All keep the same promises, which
-//! the conformance suite checks: order, nothing lost, every size up to `MESSAGE_BYTES_MAX`, full means what the caller said,
-//! an end is told once everything was read, and whoever breaks the protocol is quarantined for good.
+//! is the lane with a message between rings of io_uring as its signal, NORMAL is a socket, LOW a log on the disk. All keep the
+//! same promises, which the conformance suite checks: order, nothing lost, every size up to `MESSAGE_BYTES_MAX`, full means what
+//! the caller said, an end is told once everything was read, and whoever breaks the protocol is quarantined for good. LOW
+//! alone does not tell the writer that its reader has gone, because it keeps what is sent for whoever reads next.
 //!
 //! Not here: how two peers agree on a class and exchange what it needs (`client`, and the router between them).
 //!
@@ -37,11 +38,14 @@ use crate::ring::{
 };
 use crate::wait::Spin;
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+#[doc(hidden)]
+pub mod conformance;
 pub mod critical;
 pub mod high;
+pub mod low;
 pub mod normal;
+mod packets;
 
 /// The class of a link for which nobody named one: the fastest, and every kernel that the bus runs on has it.
 pub const RECOMMENDED: Class = Class::Critical;
@@ -193,6 +197,8 @@ pub enum AnySender {
     High(Box<high::Sender>),
     /// A socket.
     Normal(Box<normal::Sender>),
+    /// A log.
+    Low(Box<low::Sender>),
 }
 
 /// A receiving half of any class.
@@ -204,6 +210,8 @@ pub enum AnyReceiver {
     High(Box<high::Receiver>),
     /// A socket.
     Normal(Box<normal::Receiver>),
+    /// A log.
+    Low(Box<low::Receiver>),
 }
 
 /// One call for whichever class it is.
@@ -213,6 +221,7 @@ macro_rules! each {
             Self::Critical($half) => $call,
             Self::High($half) => $call,
             Self::Normal($half) => $call,
+            Self::Low($half) => $call,
         }
     };
 }

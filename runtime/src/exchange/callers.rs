@@ -120,6 +120,17 @@ impl Callers {
             && caller.outbox_bytes <= CALLER_OUTBOX_BYTES_MAX
     }
 
+    /// Whether a caller has nothing in its outbox: what is said next goes into its lane.
+    pub(super) fn has_room(&self, lane: LaneId) -> bool {
+        self.links.get(&lane).is_some_and(|caller| caller.outbox.is_empty())
+    }
+
+    /// Whether a caller has taken everything that was said.
+    pub(super) fn is_drained(&mut self, lane: LaneId) -> bool {
+        let caller = self.links.get_mut(&lane).filter(|caller| caller.outbox.is_empty());
+        caller.is_some_and(|caller| matches!(caller.sender.raw().is_drained(), Ok(true)))
+    }
+
     /// Whether something waits for room.
     pub(super) fn is_anybody_behind(&self) -> bool {
         self.links.values().any(|caller| !caller.outbox.is_empty())

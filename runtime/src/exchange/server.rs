@@ -4,18 +4,24 @@
 //! ends, what it still has is passed on and the other half is closed. Nothing here waits for one peer.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::client::{Client, ClientError, Event, Offer};
+use ipc::doorbell::Bell;
 use ipc::header::LaneId;
-use ipc::limits::SPIN_NS;
+use ipc::limits::{SLOTS_DEFAULT, SPIN_NS};
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
 use tracing::{debug, info, warn};
 
 use super::callers::{Callers, Said};
 use super::forward::{Direction, Turn};
+use super::logs::Logs;
 use super::work::{Work, encoded, refusal};
-use crate::limits::{FORWARD_RETRY_INTERVAL, REQUESTS_PER_TURN_MAX, TURNS_PER_LOOK};
+use crate::limits::{
+    FORWARD_RETRY_INTERVAL, REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, TURNS_PER_LOOK,
+};
 
 /// Why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +44,7 @@ pub(super) struct Server {
     /// Who asks the exchange itself.
     callers: Callers,
     work: Work,
+    logs: Logs,
     draining: bool,
 }
 
@@ -57,16 +64,19 @@ struct End {
 }
 
 impl Server {
-    pub(super) fn new(client: Client) -> Self {
-        Self {
+    /// Logs live in the directory `logs`.
+    pub(super) fn new(client: Client, logs: PathBuf) -> io::Result<Self> {
+        let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
+        Ok(Self {
             client,
             wanted: BTreeMap::new(),
             routes: BTreeMap::new(),
             first_of: BTreeMap::new(),
             callers: Callers::default(),
             work: Work::new(first_item()),
+            logs: Logs::new(logs, bell),
             draining: false,
-        }
+        })
     }
 
     /// Serves until the daemon stops or is gone.
@@ -103,7 +113,7 @@ impl Server {
             if now.duration_since(*idle_since.get_or_insert(now)) < spin {
                 continue;
             }
-            if self.draining {
+            if self.draining && !self.logs.is_busy() {
                 return Ok(());
             }
             self.sleep()?;
@@ -138,12 +148,16 @@ impl Server {
     fn sleep(&mut self) -> Result<(), ClientError> {
         let waiting =
             self.routes.values().any(|route| route.there.is_waiting() || route.back.is_waiting());
-        let behind = waiting || self.callers.is_anybody_behind();
+        let behind = waiting || self.callers.is_anybody_behind() || self.logs.is_anybody_behind();
         let retry = behind.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
-        let deadline = [retry, self.work.next_deadline()].into_iter().flatten().min();
+        let deadlines = [retry, self.work.next_deadline(), self.logs.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
         let mut lanes = Vec::with_capacity(2 * self.routes.len());
-        lanes.extend(self.callers.iter_mut().map(|caller| caller.receiver.raw()));
+        let logs = &self.logs;
+        let callers = self.callers.iter_mut();
+        let callers = callers.filter(|caller| !logs.is_holding(caller.receiver.lane()));
+        lanes.extend(callers.map(|caller| caller.receiver.raw()));
         for route in self.routes.values_mut() {
             let Route { opener, target, there, back } = route;
             if !there.is_waiting() {
@@ -215,7 +229,11 @@ impl Server {
     fn serve_callers(&mut self) -> Result<bool, ClientError> {
         let mut moved = false;
         for lane in self.callers.lanes() {
+            let mut bytes = 0;
             for _ in 0..REQUESTS_PER_TURN_MAX {
+                if self.logs.is_holding(lane) || bytes > REQUEST_BYTES_PER_TURN_MAX {
+                    break;
+                }
                 let Some(caller) = self.callers.get(lane) else { break };
                 let incoming = match caller.receiver.try_receive() {
                     Ok(None) => break,
@@ -230,15 +248,20 @@ impl Server {
                     }
                 };
                 moved = true;
+                if let Incoming::Request(request) = &incoming {
+                    bytes += request.payload.len();
+                }
                 self.asked(lane, incoming);
             }
         }
         self.work.tick(&mut self.callers);
+        moved |= self.logs.tick(&mut self.callers);
         for caller in self.callers.iter_mut() {
             // A link that is broken is told of by its next message.
             caller.flush();
         }
-        for lane in self.work.take_overfull() {
+        let overfull = [self.work.take_overfull(), self.logs.take_overfull()];
+        for lane in overfull.into_iter().flatten() {
             warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
             self.client.decline(lane, "answers were not taken")?;
             self.forget_caller(lane);
@@ -251,18 +274,37 @@ impl Server {
             Incoming::Request(request) if Work::knows(&request.tool) => {
                 self.work.asked(&mut self.callers, lane, &request);
             }
+            Incoming::Request(request) if Logs::knows(&request.tool) => {
+                self.logs.asked(&mut self.callers, lane, request);
+            }
             Incoming::Request(request) => {
                 let text = format!("the exchange has no tool `{}`", request.tool);
                 let error = encoded(&refusal("no-such-tool", text));
                 self.callers.say(lane, request.id, Said::Failed(error));
             }
-            Incoming::Cancelled { request } => self.work.cancelled(lane, request),
+            Incoming::Cancelled { request } => {
+                self.work.cancelled(lane, request);
+                self.logs.cancelled(lane, request);
+            }
             other => debug!(?other, "a message that the exchange has no use for"),
+        }
+    }
+
+    /// What a caller asked before its end is done, as far as it does not have to wait.
+    fn hear_out(&mut self, lane: LaneId) {
+        for _ in 0..SLOTS_DEFAULT {
+            let Some(caller) = self.callers.get(lane) else { return };
+            if self.logs.is_holding(lane) {
+                return;
+            }
+            let Ok(Some(incoming)) = caller.receiver.try_receive() else { return };
+            self.asked(lane, incoming);
         }
     }
 
     fn forget_caller(&mut self, lane: LaneId) {
         self.work.link_gone(lane);
+        self.logs.link_gone(lane);
         if let Some(agent) = self.callers.remove(lane) {
             self.work.gone(&mut self.callers, agent);
         }
@@ -294,6 +336,7 @@ impl Server {
     /// One half is over: what it still has goes to the other half, which is then closed.
     fn link_closed(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.wanted.retain(|_, offer| offer.lane != lane);
+        self.hear_out(lane);
         self.forget_caller(lane);
         let first = self.first_of.get(&lane).copied().unwrap_or(lane);
         if let Some(route) = self.routes.get_mut(&first) {

@@ -99,6 +99,18 @@ struct Group {
 }
 
 impl Ticket {
+    /// The answer, if it is there; it is given once.
+    pub(crate) fn try_done(&mut self) -> Option<Result<u64, SyncError>> {
+        match &mut self.0 {
+            Waiting::Done(synced) => Some(Ok(*synced)),
+            Waiting::For(answer) => match answer.try_recv() {
+                Ok(result) => Some(result),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => Some(Err(SyncError::Stopped)),
+            },
+        }
+    }
+
     /// All positions below the answer survive power loss.
     pub(crate) async fn done(self) -> Result<u64, SyncError> {
         match self.0 {
@@ -119,11 +131,19 @@ impl Ticket {
 impl Committer {
     /// Starts the thread and returns when it is known how it syncs.
     pub(crate) fn start(mechanism: Mechanism) -> io::Result<Self> {
+        Self::start_with(mechanism, || {})
+    }
+
+    /// The same; `notice` is called on the thread after each group, for who does not wait for tickets but polls them.
+    pub(crate) fn start_with(
+        mechanism: Mechanism,
+        notice: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let (requests, receiver) = mpsc::channel(LOG_SYNC_REQUESTS_MAX);
         let (told, chosen) = ready::sync_channel(1);
         thread::Builder::new()
             .name("log commit".to_owned())
-            .spawn(move || run(mechanism, receiver, &told))?;
+            .spawn(move || run(mechanism, receiver, &told, &notice))?;
         let mechanism = chosen.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
         Ok(Self { requests, mechanism: mechanism.into() })
     }
@@ -172,7 +192,12 @@ impl Committer {
     }
 }
 
-fn run(mechanism: Mechanism, receiver: mpsc::Receiver<Request>, told: &ready::SyncSender<String>) {
+fn run(
+    mechanism: Mechanism,
+    receiver: mpsc::Receiver<Request>,
+    told: &ready::SyncSender<String>,
+    notice: &dyn Fn(),
+) {
     // `tokio_uring::start` would panic where there is no ring.
     let ring = match mechanism {
         Mechanism::Best => tokio_uring::Runtime::new(&tokio_uring::builder()),
@@ -181,11 +206,11 @@ fn run(mechanism: Mechanism, receiver: mpsc::Receiver<Request>, told: &ready::Sy
     match ring {
         Ok(ring) => {
             let _ = told.send("io_uring fdatasync".to_owned());
-            ring.block_on(commit_by_ring(receiver));
+            ring.block_on(commit_by_ring(receiver, notice));
         }
         Err(error) => {
             let _ = told.send(format!("fdatasync (io_uring: {error})"));
-            commit_plainly(receiver);
+            commit_plainly(receiver, notice);
         }
     }
 }
@@ -204,16 +229,17 @@ fn gather(first: Request, receiver: &mut mpsc::Receiver<Request>) -> Vec<Group> 
     groups
 }
 
-fn commit_plainly(mut receiver: mpsc::Receiver<Request>) {
+fn commit_plainly(mut receiver: mpsc::Receiver<Request>, notice: &dyn Fn()) {
     while let Some(first) = receiver.blocking_recv() {
         for group in gather(first, &mut receiver) {
             let result = group.log.commit();
             group.answer(result);
+            notice();
         }
     }
 }
 
-async fn commit_by_ring(mut receiver: mpsc::Receiver<Request>) {
+async fn commit_by_ring(mut receiver: mpsc::Receiver<Request>, notice: &dyn Fn()) {
     while let Some(first) = receiver.recv().await {
         let mut groups = gather(first, &mut receiver);
         // The usual case needs no task.
@@ -228,6 +254,7 @@ async fn commit_by_ring(mut receiver: mpsc::Receiver<Request>) {
             // A task that panicked has dropped its answers, so those that wait are told.
             let _ = task.await;
         }
+        notice();
     }
 }
 
