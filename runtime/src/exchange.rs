@@ -8,6 +8,7 @@
 
 mod callers;
 mod forward;
+#[allow(dead_code, unused_imports, reason = "the journals of queues need more of it than logs do")]
 pub(crate) mod log;
 mod logs;
 #[allow(dead_code, reason = "its plain form is for queues of other kinds")]

@@ -6,6 +6,10 @@
 
 #[path = "daemon/directory.rs"]
 mod directory;
+#[path = "daemon/logs.rs"]
+mod logs;
+#[path = "daemon/low.rs"]
+mod low;
 #[path = "daemon/queues.rs"]
 mod queues;
 #[path = "daemon/routes.rs"]

@@ -188,7 +188,9 @@ impl Options {
 
     pub(super) fn write(&self, out: &mut Writer) {
         let Self { segment_bytes, bytes_max, age_max_ns, records_max, ahead_max } = *self;
-        [segment_bytes, bytes_max, age_max_ns, records_max, ahead_max].map(|value| out.u64(value));
+        for value in [segment_bytes, bytes_max, age_max_ns, records_max, ahead_max] {
+            out.u64(value);
+        }
     }
 
     pub(super) fn read(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
