@@ -36,7 +36,6 @@ mod throughput;
 use super::median;
 use throughput::Lanes;
 
-#[allow(dead_code, reason = "the report of this command takes it up")]
 pub(crate) mod log;
 
 #[cfg_attr(not(test), allow(dead_code, reason = "for `run` to call with `--peers`"))]

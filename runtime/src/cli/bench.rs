@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::bench::bus::classes;
+use crate::bench::bus::{classes, log};
 use crate::bench::{bus, resolve};
 
 /// `bolide bench`
@@ -14,6 +14,8 @@ pub(super) enum Bench {
     Bus(bus::Arguments),
     /// Latency of the classes beside the lane, polled and blocked, beside the bare mechanism of each
     Classes(classes::Arguments),
+    /// An append to a log until it is stored and until it is synced, beside the least that the same way can cost
+    Log(log::Arguments),
     /// Time to an exact set of versions, beside the ecosystems' own resolvers
     Resolve(resolve::Arguments),
     /// The second process of `bus`
@@ -34,6 +36,10 @@ impl Bench {
             Self::Classes(arguments) => {
                 let report = classes::run(&arguments)?;
                 (report, classes::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Log(arguments) => {
+                let report = log::run(&arguments)?;
+                (report, log::text as fn(&_) -> String, arguments.json)
             }
             Self::Resolve(arguments) => {
                 let report = resolve::run(&arguments)?;
