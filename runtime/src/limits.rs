@@ -228,6 +228,10 @@ pub(crate) const LOG_READ_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const LOG_FOLLOW_BYTES: usize = 128 * 1024;
 /// How often one read begins again because retention was faster; then the next one goes on.
 pub(crate) const LOG_READ_TRIES_MAX: usize = 8;
+/// How often a log is tried that an earlier opening still holds.
+pub(crate) const LOG_OPEN_TRIES_MAX: u32 = 200;
+/// How long between two tries; one read or one sync is over in some of them.
+pub(crate) const LOG_OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Followers, all logs together: two of each agent that the bus admits.
 pub(crate) const LOG_FOLLOWERS_MAX: usize = 2 * AGENTS_MAX;
 /// Followers of one link; the client library has one link for each.

@@ -211,9 +211,10 @@ impl Logs {
             || self.held.values().any(waits_for_room)
     }
 
-    /// Whether somebody waits for an answer.
+    /// Whether an answer comes from the disk, for which who stops should wait.
     pub(super) fn is_busy(&self) -> bool {
-        !self.held.is_empty() || !self.syncing.is_empty() || !self.last_words.is_empty()
+        let comes = |held: &Held| matches!(held.why, Why::Opening(_) | Why::Disk(_) | Why::Answer);
+        !self.syncing.is_empty() || !self.last_words.is_empty() || self.held.values().any(comes)
     }
 
     /// When [`Logs::tick`] has something to do though nothing comes.

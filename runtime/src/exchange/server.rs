@@ -290,7 +290,7 @@ impl Server {
         }
     }
 
-    /// What a caller asked before its end is done, as far as it does not have to wait.
+    /// What a caller wanted to be kept before its end is kept, as far as it does not have to wait.
     fn hear_out(&mut self, lane: LaneId) {
         for _ in 0..SLOTS_DEFAULT {
             let Some(caller) = self.callers.get(lane) else { return };
@@ -298,7 +298,11 @@ impl Server {
                 return;
             }
             let Ok(Some(incoming)) = caller.receiver.try_receive() else { return };
-            self.asked(lane, incoming);
+            if let Incoming::Request(request) = incoming
+                && Logs::knows(&request.tool)
+            {
+                self.logs.asked(&mut self.callers, lane, request);
+            }
         }
     }
 

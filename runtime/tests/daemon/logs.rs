@@ -524,3 +524,44 @@ fn many_logs_are_served_by_opening_those_that_are_used() {
         assert_eq!(read_all(&mut writer, &name(index), Start::First).0, same(0..2));
     }
 }
+
+#[test]
+fn records_of_one_append_stand_together_though_the_disk_is_slower_than_their_writer() {
+    const TOGETHER: u64 = 100;
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_client, mut writer) = logs(&daemon, "test.writer");
+    let (_other_client, mut other) = logs(&daemon, "test.other");
+    writer.make("events", small(0), patience()).unwrap();
+    let mut reader = daemon.client("test.reader");
+    let mut follower =
+        Follower::open(&mut reader, "events", Start::First, false, patience()).unwrap();
+    // One to a segment, so most of them wait until others are synced.
+    let large = |number: u64| {
+        let mut payload = number.to_le_bytes().to_vec();
+        payload.resize(10_000, 1);
+        payload
+    };
+    let payloads: Vec<Vec<u8>> = (0..TOGETHER).map(large).collect();
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    let (appended, between) = std::thread::scope(|scope| {
+        let between = scope.spawn(|| {
+            let append = |_| other.append("events", b"between", patience()).unwrap();
+            (0..50).map(append).collect::<Vec<u64>>()
+        });
+        let stored = Durability::Stored;
+        let appended = writer.append_all("events", &payloads, stored, patience()).unwrap();
+        (appended, between.join().unwrap())
+    });
+    assert_eq!((u64::from(appended.count), appended.short), (TOGETHER, None));
+    let together = appended.first..appended.first + TOGETHER;
+    assert!(between.iter().all(|position| !together.contains(position)));
+    for expected in 0..TOGETHER + 50 {
+        let Entry::Record(record) = follower.next(patience()).unwrap() else { panic!("no record") };
+        assert_eq!(record.position, expected);
+        if together.contains(&expected) {
+            assert!(record.payload == payloads[(expected - appended.first) as usize]);
+        } else {
+            assert_eq!(record.payload, b"between");
+        }
+    }
+}

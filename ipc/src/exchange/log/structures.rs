@@ -315,7 +315,7 @@ impl<'a> Records<'a> {
     }
 
     /// The payloads in order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         let (payloads, mut encoded) = match self.0 {
             Source::Payloads(payloads) => (payloads, &[][..]),
             Source::Encoded(bytes) => (&[][..], bytes),

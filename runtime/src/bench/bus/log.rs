@@ -328,7 +328,8 @@ fn file(home: &Path, records: usize) -> anyhow::Result<File> {
 pub(crate) fn text(report: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN) / 1_000.0;
     let mut text = format!(
-        "an append of {} B until its acknowledgement, round trip, median of {} rounds\n{:<28} {:>9} {:>9} {:>9}\n",
+        "an append of {} B until its acknowledgement, round trip, median of {} rounds\n\
+         {:<28} {:>9} {:>9} {:>9}\n",
         report["payload_bytes"], report["rounds"], "", "p50 us", "p99 us", "p99.9"
     );
     let mut row = |name: &str, of: &Value| {

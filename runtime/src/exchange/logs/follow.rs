@@ -5,7 +5,7 @@
 //! the next batch only when its lane has taken the one before.
 
 use agents_contract::ToolError;
-use ipc::exchange::log::{Entry, Records, Start};
+use ipc::exchange::log::{Entry, Start};
 use ipc::header::LaneId;
 use ipc::link::RequestId;
 
@@ -126,14 +126,15 @@ impl Logs {
         })
     }
 
-    /// Gives what was just appended to those who have everything before it.
-    pub(super) fn feed_live(
+    /// Gives what was just appended from position `first` on to those who have everything before it. `payloads` are those of the
+    /// records, and maybe of more that found no room.
+    pub(super) fn feed_live<'a>(
         &mut self,
         callers: &mut Callers,
         key: LogKey,
         first: u64,
         template: &Record<'_>,
-        records: Records<'_>,
+        payloads: impl Iterator<Item = &'a [u8]> + Clone,
     ) {
         let Some(open) = self.logs.get(&key).and_then(|served| served.open.as_ref()) else {
             return;
@@ -142,9 +143,6 @@ impl Logs {
         if open.followers.is_empty() || next == first {
             return;
         }
-        let count = (next - first) as usize;
-        // The last so many: the others were appended by an earlier try.
-        let skipped = records.iter().count().saturating_sub(count);
         let mut entries: Option<Vec<u8>> = None;
         for id in &open.followers {
             let Some(follower) = self.followers.get_mut(id) else { continue };
@@ -158,7 +156,7 @@ impl Logs {
             }
             let entries = entries.get_or_insert_with(|| {
                 let mut entries = Vec::new();
-                for (position, payload) in (first..next).zip(records.iter().skip(skipped)) {
+                for (position, payload) in (first..next).zip(payloads.clone()) {
                     let (time_ns, priority) = (template.time_ns, template.priority);
                     let sender = template.sender_name;
                     let record =

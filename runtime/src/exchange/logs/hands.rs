@@ -19,10 +19,12 @@ use super::follow::FollowerId;
 use super::refuse::OpenFailure;
 use super::{LogKey, kept};
 use crate::exchange::log::{
-    self, Committer, Log, Positions, ReadError, Reader, Recovered, Retained, Surplus,
+    self, Committer, Log, OpenError, Positions, ReadError, Reader, Recovered, Retained, Surplus,
     directory_name,
 };
-use crate::limits::{LOG_JOBS_MAX, LOG_READ_TRIES_MAX, LOGS_MAX};
+use crate::limits::{
+    LOG_JOBS_MAX, LOG_OPEN_RETRY_INTERVAL, LOG_OPEN_TRIES_MAX, LOG_READ_TRIES_MAX, LOGS_MAX,
+};
 
 /// A thread that does one job after the other.
 pub(super) struct Hand<J, R> {
@@ -199,8 +201,20 @@ fn open(
     };
     let (segment_bytes, retention) = (options.segment_bytes, kept::retention(&options));
     let how = log::Options { segment_bytes, retention };
-    let (log, recovered) = Log::open(&path, name, how, committer, super::now_ns())?;
-    Ok(Opened { log, recovered, options, is_new })
+    let mut tries = 0;
+    loop {
+        match Log::open(&path, name, how, committer, super::now_ns()) {
+            // A reader or a sync of an earlier opening, or an exchange that is ending, lets go of it soon.
+            Err(OpenError::Held) if tries < LOG_OPEN_TRIES_MAX => {
+                tries += 1;
+                thread::sleep(LOG_OPEN_RETRY_INTERVAL);
+            }
+            result => {
+                let (log, recovered) = result?;
+                return Ok(Opened { log, recovered, options, is_new });
+            }
+        }
+    }
 }
 
 /// Makes the directory of a new log; its options make it one.

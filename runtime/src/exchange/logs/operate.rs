@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use agents_contract::ToolError;
 use ipc::exchange::log as wire;
 use ipc::exchange::log::{Durability, Operation, Short, Start};
+use ipc::header::LaneId;
+use ipc::link::RequestId;
 
 use super::hands::{DiskJob, ReadJob, Whom};
 use super::{Asking, LogKey, Logs, Outcome, Unsynced, Why, Will, kept, refuse};
@@ -153,47 +155,58 @@ impl Logs {
             payload: &[],
         };
         let before = open.log.active_first();
+        let known = appended.map_or(0, |(_, count)| count);
         let run = run(&mut open.log, &template, append.records, appended);
-        let appended = run.first.map(|first| (first, run.count));
         open.writer = None;
         let is_new_segment = open.log.active_first() != before;
-        let (first, count, mut short) = (run.first.unwrap_or(next), run.count, None);
+        let appended =
+            wire::Appended { first: run.first.unwrap_or(next), count: run.count, short: None };
         let outcome = match run.stopped {
             Some(Stopped::Disk) => {
                 open.writer = Some(lane);
                 self.want_sync(key);
+                let appended = run.first.map(|first| (first, run.count));
                 Ok(Outcome::HoldAppend(Why::Disk(key), appended, until))
             }
-            Some(Stopped::Failed(error)) => Err(refuse::not_appended(&error, count)),
-            stopped => {
-                if let Some(Stopped::Short(why)) = stopped {
-                    short = Some(why);
-                }
-                let appended = wire::Appended { first, count, short };
-                match append.durability {
-                    Durability::Synced if count > 0 => {
-                        let below = first + u64::from(count);
-                        let appended = Some(appended);
-                        open.waiting.push_back(Unsynced { below, lane, request, appended });
-                        self.want_sync(key);
-                        Ok(Outcome::Later)
-                    }
-                    _ => {
-                        // Before followers hear of it: whoever appends waits for this alone.
-                        self.say(callers, lane, request, Said::Done(appended.encode()));
-                        Ok(Outcome::Later)
-                    }
-                }
+            Some(Stopped::Failed(error)) => Err(refuse::not_appended(&error, run.count)),
+            Some(Stopped::Short(short)) => {
+                let appended = wire::Appended { short: Some(short), ..appended };
+                Ok(self.acknowledge(callers, key, (lane, request), append.durability, appended))
+            }
+            None => {
+                Ok(self.acknowledge(callers, key, (lane, request), append.durability, appended))
             }
         };
-        self.feed_live(callers, key, next, &template, append.records);
+        self.feed_live(callers, key, next, &template, append.records.iter().skip(known as usize));
         if is_new_segment {
             self.retain(key);
         }
         outcome
     }
 
-    fn may_wait_for_sync(&self, lane: ipc::header::LaneId) -> Result<(), ToolError> {
+    /// Answers an append as it wants to be: now, which is before followers hear of it, or when it is synced.
+    fn acknowledge(
+        &mut self,
+        callers: &mut Callers,
+        key: LogKey,
+        (lane, request): (LaneId, RequestId),
+        durability: Durability,
+        appended: wire::Appended,
+    ) -> Outcome {
+        if let (Durability::Synced, 1.., Some(open)) =
+            (durability, appended.count, self.open_mut(key))
+        {
+            let below = appended.first + u64::from(appended.count);
+            let appended = Some(appended);
+            open.waiting.push_back(Unsynced { below, lane, request, appended });
+            self.want_sync(key);
+        } else {
+            self.say(callers, lane, request, Said::Done(appended.encode()));
+        }
+        Outcome::Later
+    }
+
+    fn may_wait_for_sync(&self, lane: LaneId) -> Result<(), ToolError> {
         let open = self.logs.values().filter_map(|served| served.open.as_ref());
         let own = open.flat_map(|open| &open.waiting).filter(|one| one.lane == lane).count();
         if own >= LOG_SYNCS_PER_CALLER_MAX {
@@ -304,7 +317,7 @@ impl Logs {
             if run.count == 0 {
                 tracing::warn!(log = &*will.log, "there is no room for last words");
             }
-            self.feed_live(callers, key, next, &record, records);
+            self.feed_live(callers, key, next, &record, records.iter());
         }
     }
 }
