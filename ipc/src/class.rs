@@ -1,9 +1,10 @@
 //! Classes: the ways in which a message travels, behind one pair of traits.
 //!
 //! A class is a mechanism in one direction: [`SendingHalf`] here, [`ReceivingHalf`] there. CRITICAL is the lane itself, HIGH
-//! is the lane with a message between rings of io_uring as its signal, NORMAL is a socket. All keep the same promises, which
-//! the conformance suite checks: order, nothing lost, every size up to `MESSAGE_BYTES_MAX`, full means what the caller said,
-//! an end is told once everything was read, and whoever breaks the protocol is quarantined for good.
+//! is the lane with a message between rings of io_uring as its signal, NORMAL is a socket, LOW a log on the disk. All keep the
+//! same promises, which the conformance suite checks: order, nothing lost, every size up to `MESSAGE_BYTES_MAX`, full means what
+//! the caller said, an end is told once everything was read, and whoever breaks the protocol is quarantined for good. LOW
+//! alone does not tell the writer that its reader has gone, because it keeps what is sent for whoever reads next.
 //!
 //! Not here: how two peers agree on a class and exchange what it needs (`client`, and the router between them).
 //!
@@ -38,11 +39,14 @@ use crate::ring::{
 use crate::segment::Control;
 use crate::wait::Spin;
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+#[doc(hidden)]
+pub mod conformance;
 pub mod critical;
 pub mod high;
+pub mod low;
 pub mod normal;
+mod packets;
 mod probe;
 mod set;
 
@@ -224,6 +228,8 @@ pub enum AnySender {
     High(Box<high::Sender>),
     /// A socket.
     Normal(Box<normal::Sender>),
+    /// A log.
+    Low(Box<low::Sender>),
 }
 
 /// A receiving half of any class.
@@ -235,6 +241,8 @@ pub enum AnyReceiver {
     High(Box<high::Receiver>),
     /// A socket.
     Normal(Box<normal::Receiver>),
+    /// A log.
+    Low(Box<low::Receiver>),
 }
 
 /// One call for whichever class it is.
@@ -244,6 +252,7 @@ macro_rules! each {
             Self::Critical($half) => $call,
             Self::High($half) => $call,
             Self::Normal($half) => $call,
+            Self::Low($half) => $call,
         }
     };
 }
@@ -274,7 +283,25 @@ impl AnyReceiver {
 
     /// The router's page about this link, where it has one.
     pub(crate) fn control(&self) -> Option<&Control> {
-        each!(half in self => half.control())
+        match self {
+            Self::Critical(half) => half.control(),
+            Self::High(half) => half.control(),
+            Self::Normal(half) => half.control(),
+            // A log has none; the link to the exchange has.
+            Self::Low(_) => None,
+        }
+    }
+}
+
+impl AnySender {
+    /// Whether the reader has taken everything that was sent. What a socket or a log holds counts as taken: there the reader does
+    /// not say where it is.
+    pub fn is_drained(&mut self) -> Result<bool, SendError> {
+        match self {
+            Self::Critical(lane) => lane.is_drained(),
+            Self::High(half) => half.is_drained(),
+            Self::Normal(_) | Self::Low(_) => Ok(true),
+        }
     }
 }
 

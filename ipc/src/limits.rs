@@ -185,6 +185,14 @@ pub const PACKET_PAYLOAD_BYTES_MIN: usize = 1_024;
 /// system with less grants in part.
 pub const PACKET_BUFFER_BYTES: usize = 212_992;
 
+// --- logs
+
+/// Payload of one record of a log, in bytes: what fits into one message with everything that is said of it.
+pub const LOG_RECORD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 4_096;
+/// Records of one append: about a millisecond of the exchange's time, which others wait for.
+pub const LOG_RECORDS_PER_APPEND_MAX: usize = 1_024;
+
+const _: () = assert!(PACKET_LINE_BYTES + PACKET_PAYLOAD_BYTES_MAX <= LOG_RECORD_BYTES_MAX);
 const _: () = assert!(PACKET_PAYLOAD_BYTES_MAX <= u16::MAX as usize, "lengths are u16 in a packet");
 const _: () = assert!(PACKET_PAYLOAD_BYTES_MIN > crate::header::HEADER_BYTES_MAX);
 

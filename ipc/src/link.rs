@@ -259,6 +259,11 @@ impl Link {
         &mut self.sender
     }
 
+    /// How messages come in, to be looked at only.
+    pub(crate) fn way(&self) -> &AnyReceiver {
+        &self.receiver.receiver
+    }
+
     /// The receiving half.
     pub fn receiver(&mut self) -> &mut LinkReceiver {
         &mut self.receiver

@@ -161,6 +161,8 @@ pub(crate) const DEAD_LETTERS_PER_ANSWER_MAX: usize = 64;
 pub(crate) const NAMES_KNOWN_MAX: usize = 65_536;
 /// How often a message that found no room is tried again while everything else is quiet.
 pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// Bytes of requests that are taken from one link before the others have their turn; one request more may be.
+pub(crate) const REQUEST_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.
 pub(crate) const TURNS_PER_LOOK: u32 = 64;
 
@@ -238,6 +240,46 @@ pub(crate) const LOG_CONSUMERS_MAX: usize = 1024;
 /// all at once.
 pub(crate) const LOG_SYNC_REQUESTS_MAX: usize = 4096;
 
+// --- logs as the exchange serves them
+
+/// Logs in one state directory. Each takes two segments of disk at least.
+pub(crate) const LOGS_MAX: usize = 1024;
+/// Logs that are open at once; each has up to `LOG_SEGMENTS_UNSYNCED_MAX` descriptors and one of its directory. Beyond it the
+/// one that nobody used for longest is closed.
+pub(crate) const LOGS_OPEN_MAX: usize = 64;
+/// Jobs that wait for one of the threads beside the exchange's own, those under way included: one of each caller and follower.
+pub(crate) const LOG_JOBS_MAX: usize = 1024;
+/// Bytes of one answer to a read; what one answer may be longer by is the longest record.
+pub(crate) const LOG_READ_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that are read at once for a follower that is behind: what its lane takes at once by default.
+pub(crate) const LOG_FOLLOW_BYTES: usize = 128 * 1024;
+/// How often one read begins again because retention was faster; then the next one goes on.
+pub(crate) const LOG_READ_TRIES_MAX: usize = 8;
+/// How often a log is tried that an earlier opening still holds.
+pub(crate) const LOG_OPEN_TRIES_MAX: u32 = 200;
+/// How long between two tries; one read or one sync is over in some of them.
+pub(crate) const LOG_OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(5);
+/// Followers, all logs together: two of each agent that the bus admits.
+pub(crate) const LOG_FOLLOWERS_MAX: usize = 2 * AGENTS_MAX;
+/// Followers of one link; the client library has one link for each.
+pub(crate) const LOG_FOLLOWERS_PER_CALLER_MAX: usize = 16;
+/// Answers of one link that wait for the disk.
+pub(crate) const LOG_SYNCS_PER_CALLER_MAX: usize = 1024;
+/// Bytes of the record that is appended when a link ends.
+pub(crate) const LOG_WILL_BYTES_MAX: usize = 4096;
+/// Such records whose log is being opened.
+pub(crate) const LOG_WILLS_WAITING_MAX: usize = 4096;
+/// How often logs are looked at for what is too old: at most and at least.
+pub(crate) const LOG_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// See above.
+pub(crate) const LOG_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+const _: () = assert!(LOG_SYNCS_PER_CALLER_MAX < CALLER_OUTBOX_MESSAGES_MAX);
+const _: () = assert!(ipc::limits::LOG_RECORD_BYTES_MAX <= LOG_PAYLOAD_BYTES_MAX);
+const _: () = assert!(
+    LOGS_OPEN_MAX * (LOG_SEGMENTS_UNSYNCED_MAX + 2) < 1024,
+    "open logs leave descriptors for links"
+);
 const _: () = assert!(LOG_SEGMENT_BYTES_MIN < LOG_SEGMENT_BYTES_DEFAULT);
 const _: () = assert!(
     LOG_PAYLOAD_BYTES_MAX as u64 + LOG_SEGMENT_BYTES_MIN < LOG_SEGMENT_BYTES_MAX,

@@ -10,6 +10,10 @@ mod calls;
 mod directory;
 #[path = "daemon/links.rs"]
 mod links;
+#[path = "daemon/logs.rs"]
+mod logs;
+#[path = "daemon/low.rs"]
+mod low;
 #[path = "daemon/queues.rs"]
 mod queues;
 #[path = "daemon/routes.rs"]

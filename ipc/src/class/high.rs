@@ -125,6 +125,11 @@ impl Sender {
         Ok(Self { lane, unannounced: 0, unannounced_max })
     }
 
+    /// Whether the reader has taken everything that was sent. Looks at its cursor.
+    pub fn is_drained(&mut self) -> Result<bool, SendError> {
+        self.lane.is_drained()
+    }
+
     /// The lane, in which a hostile writer would scribble.
     #[cfg(test)]
     pub(super) fn lane(&mut self) -> &mut lane::Sender {

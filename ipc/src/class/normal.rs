@@ -20,9 +20,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::limits::PACKET_LINE_BYTES;
-use crate::ring::{FLAG_REGION, FLAG_SECOND_LINE, Meta};
-
 #[cfg(test)]
 mod fuzz;
 mod page;
@@ -31,67 +28,6 @@ mod sender;
 pub(crate) use page::{ReaderPage, WriterPage};
 pub use receiver::Receiver;
 pub use sender::Sender;
-
-/// Bytes of timing behind the first line.
-const TIMING_BYTES: usize = 32;
-/// Flags that mean nothing in a packet.
-const FLAGS_NEVER: u8 = FLAG_REGION | FLAG_SECOND_LINE;
-
-/// What a packet is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum PacketKind {
-    Message = 0,
-    Goodbye = 1,
-}
-
-/// The line before each packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PacketLine {
-    /// As in a slot; the length is that of the payload in this packet.
-    meta: Meta,
-    /// Of the whole message with its header.
-    total: u32,
-    header_bytes: u16,
-    kind: PacketKind,
-}
-
-impl PacketLine {
-    #[inline]
-    fn encode(self) -> [u8; PACKET_LINE_BYTES] {
-        let Meta { length, priority, flags, correlation } = self.meta;
-        let mut bytes = [0; PACKET_LINE_BYTES];
-        bytes[0..2].copy_from_slice(&length.to_le_bytes());
-        bytes[2] = priority;
-        bytes[3] = flags;
-        bytes[4..8].copy_from_slice(&correlation.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.total.to_le_bytes());
-        bytes[12..14].copy_from_slice(&self.header_bytes.to_le_bytes());
-        bytes[14] = self.kind as u8;
-        bytes
-    }
-
-    /// Nothing where the bytes are no line; flags and lengths are still to be checked.
-    #[inline]
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; PACKET_LINE_BYTES] = bytes.first_chunk()?;
-        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let u32_at = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let kind = match bytes[14] {
-            0 => PacketKind::Message,
-            1 => PacketKind::Goodbye,
-            _ => return None,
-        };
-        if bytes[15] != 0 {
-            return None;
-        }
-        let meta =
-            Meta { length: u16_at(0), priority: bytes[2], flags: bytes[3], correlation: u32_at(4) };
-        Some(Self { meta, total: u32_at(8), header_bytes: u16_at(12), kind })
-    }
-}
 
 /// Two connected ends. Each carries both directions: a sender and a receiver may share one (by a copy of the descriptor).
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::bench::bus::{self, pair, recovery};
+use crate::bench::bus::{self, log, pair, recovery};
 use crate::bench::resolve;
 
 /// `bolide bench`
@@ -12,6 +12,8 @@ use crate::bench::resolve;
 pub(super) enum Bench {
     /// What is promised of the bus, beside the least that this machine can do and beside other buses
     Bus(bus::Arguments),
+    /// An append to a log until it is stored and until it is synced, beside the least that the same way can cost
+    Log(log::Arguments),
     /// Time to an exact set of versions, beside the ecosystems' own resolvers
     Resolve(resolve::Arguments),
     /// The second process of `bus`
@@ -28,6 +30,10 @@ impl Bench {
             Self::Bus(arguments) => {
                 let report = bus::run(&arguments)?;
                 (report, bus::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Log(arguments) => {
+                let report = log::run(&arguments)?;
+                (report, log::text as fn(&_) -> String, arguments.json)
             }
             Self::Resolve(arguments) => {
                 let report = resolve::run(&arguments)?;

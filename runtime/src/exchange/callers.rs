@@ -1,16 +1,17 @@
 //! Links of agents that ask the exchange itself: who they are, and what waits to be sent to them.
 //!
-//! Nothing here waits: what finds no room in a caller's lane stays in its outbox, in order, and a caller that lets its
-//! outbox fill up is given up. Not here: what is asked (`work`).
+//! Nothing here waits: what finds no room in a caller's lane stays in its outbox, in order, a long message from the chunk on
+//! that found none, and a caller that lets its outbox fill up is given up. Not here: what is asked (`work`, `logs`).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc::class::SendingHalf;
 use ipc::header::{AgentId, Header, Kind, LaneId};
 use ipc::lane::{Large, SendError, WhenFull};
-use ipc::link::{LinkReceiver, LinkSender, RequestId};
-use ipc::ring::Meta;
+use ipc::link::{LinkReceiver, LinkSender, RequestId, SCHEMA_CBOR};
+use ipc::ring::{FLAG_ERROR, FLAG_MORE, Meta};
 
 use super::queue::{Agent, NameId};
 use crate::daemon::Budget;
@@ -28,10 +29,21 @@ pub(super) struct Caller {
     pub(super) agent: Agent,
     pub(super) receiver: LinkReceiver,
     sender: LinkSender,
-    outbox: VecDeque<(RequestId, Said)>,
+    outbox: VecDeque<Outgoing>,
     outbox_bytes: usize,
     /// How many requests a second it may make; none is any number.
     pub(super) rate: Option<Budget>,
+    messages: u64,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+struct Outgoing {
+    request: RequestId,
+    said: Said,
+    number: u64,
+    /// Bytes of it that are in the lane, its header counted.
+    sent: usize,
 }
 
 /// One message to a caller.
@@ -76,8 +88,8 @@ impl Callers {
         rate: Option<Budget>,
     ) {
         let agent = Agent { name: self.names.number(name), id };
-        let (outbox, outbox_bytes) = (VecDeque::new(), 0);
-        let caller = Caller { agent, receiver, sender, outbox, outbox_bytes, rate };
+        let (outbox, outbox_bytes, messages) = (VecDeque::new(), 0, 0);
+        let caller = Caller { agent, receiver, sender, outbox, outbox_bytes, rate, messages };
         self.links.insert(caller.receiver.lane(), caller);
     }
 
@@ -123,10 +135,23 @@ impl Callers {
     pub(super) fn say(&mut self, lane: LaneId, request: RequestId, said: Said) -> bool {
         let Some(caller) = self.links.get_mut(&lane) else { return true };
         caller.outbox_bytes += said.bytes().len();
-        caller.outbox.push_back((request, said));
+        caller.messages += 1;
+        let number = caller.messages;
+        caller.outbox.push_back(Outgoing { request, said, number, sent: 0 });
         caller.flush()
             && caller.outbox.len() <= CALLER_OUTBOX_MESSAGES_MAX
             && caller.outbox_bytes <= CALLER_OUTBOX_BYTES_MAX
+    }
+
+    /// Whether a caller has nothing in its outbox: what is said next goes into its lane.
+    pub(super) fn has_room(&self, lane: LaneId) -> bool {
+        self.links.get(&lane).is_some_and(|caller| caller.outbox.is_empty())
+    }
+
+    /// Whether a caller has taken everything that was said.
+    pub(super) fn is_drained(&mut self, lane: LaneId) -> bool {
+        let caller = self.links.get_mut(&lane).filter(|caller| caller.outbox.is_empty());
+        caller.is_some_and(|caller| matches!(caller.sender.raw().is_drained(), Ok(true)))
     }
 
     /// Whether something waits for room.
@@ -138,33 +163,40 @@ impl Callers {
 impl Caller {
     /// Sends what there is room for. False when the link is broken.
     pub(super) fn flush(&mut self) -> bool {
-        while let Some((request, said)) = self.outbox.front() {
-            match send(&mut self.sender, *request, said) {
+        while let Some(message) = self.outbox.front_mut() {
+            match send(&mut self.sender, message) {
                 Ok(()) => {}
                 Err(SendError::Full) => return true,
                 // Its end is told by the router; what was meant for it goes with it.
                 Err(SendError::Ended(_)) => {}
                 Err(SendError::TooLong { .. } | SendError::Quarantined(_)) => return false,
             }
-            self.outbox_bytes -= said.bytes().len();
+            self.outbox_bytes -= message.said.bytes().len();
             self.outbox.pop_front();
         }
         true
     }
 }
 
-fn send(sender: &mut LinkSender, request: RequestId, said: &Said) -> Result<(), SendError> {
-    let when = WhenFull::Reject;
-    match said {
-        Said::Progress(bytes) => sender.progress(request, bytes, when),
-        Said::Done(bytes) => sender.answer(request, bytes, when),
-        Said::Failed(bytes) => sender.fail(request, bytes, when),
-        Said::Handoff(bytes) => {
-            let header = Header::new(Kind::Handoff);
-            let message = Large { header: Some(&header), meta: Meta::default(), parts: &[bytes] };
-            sender.raw().send_large(message, when)
-        }
-    }
+/// Sends a message from where it stopped.
+fn send(sender: &mut LinkSender, message: &mut Outgoing) -> Result<(), SendError> {
+    let Outgoing { request, said, number, sent } = message;
+    let (kind, flags) = match said {
+        Said::Progress(_) => (Kind::Result, FLAG_MORE),
+        Said::Done(_) => (Kind::Result, 0),
+        Said::Failed(_) => (Kind::Result, FLAG_ERROR),
+        Said::Handoff(_) => (Kind::Handoff, 0),
+    };
+    let mut header = Header::new(kind);
+    header.id = *number;
+    header.correlation = request.0;
+    header.schema = SCHEMA_CBOR;
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    header.time_ns = u64::try_from(epoch.as_nanos()).unwrap_or_default();
+    let correlation = request.0 as u32;
+    let meta = Meta { flags, priority: header.priority, correlation, ..Meta::default() };
+    let message = Large { header: Some(&header), meta, parts: &[said.bytes()] };
+    sender.raw().resume_large(&message, sent, WhenFull::Reject)
 }
 
 impl Names {

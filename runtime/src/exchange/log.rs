@@ -1,6 +1,6 @@
-//! The durable log of a queue: records are appended, kept, replayed from any position, retired.
+//! The durable log: records are appended, kept, replayed from any position, retired.
 //!
-//! Class LOW of the bus. Only the daemon writes it; `ipc/PROTOCOL.md` section 9 gives the bytes.
+//! Class LOW of the bus. Only the exchange writes it; `ipc/PROTOCOL.md` section 9 gives the bytes.
 //! Two promises, each a number:
 //! - *stored* ([`Log::append`] returned): the record is in the page cache and survives the death of
 //!   every process.
@@ -13,9 +13,9 @@
 //! (`bench::bus::log` measures both). But a store into a mapping of a file that another program of
 //! the user has truncated, on a full disk that allocates late, or after an error of the disk, is a
 //! SIGBUS that ends the daemon and so every queue; `pwrite` returns an error for this one queue.
-//! Hundreds of nanoseconds are little beside a message's way through the daemon. Readers may map.
+//! Hundreds of nanoseconds are little beside a message's way through the exchange. Readers may map.
 //!
-//! Not here: who may write, acknowledgements of consumers, waking them (the exchange). Nothing here
+//! Not here: who may write, followers, waking them (`logs`). Nothing here
 //! asks for the time: it is a parameter.
 
 mod commit;
@@ -45,7 +45,7 @@ pub(crate) use format::{Record, Stored};
 pub(crate) use name::directory_name;
 pub(crate) use reader::{Batch, Entry, Gap, ReadError, Reader};
 pub(crate) use recover::{Cut, OpenError, Recovered};
-pub(crate) use retain::{HoldError, Retained, Retention};
+pub(crate) use retain::{HoldError, Retained, Retention, Surplus};
 
 use crate::limits::{
     LOG_APPEND_BUFFER_BYTES, LOG_NAME_BYTES_MAX, LOG_PAYLOAD_BYTES_MAX, LOG_POSITIONS_MAX,
@@ -145,6 +145,16 @@ impl Positions {
     /// All positions below this survive power loss.
     pub(crate) fn synced(&self) -> u64 {
         self.0.synced()
+    }
+
+    /// The first position that is still there.
+    pub(crate) fn first(&self) -> u64 {
+        self.0.first()
+    }
+
+    /// As [`Log::read`], on another thread than the log's.
+    pub(crate) fn read(&self, from: u64) -> Result<Reader, ReadError> {
+        Reader::new(Arc::clone(&self.0), from)
     }
 }
 
@@ -269,15 +279,10 @@ impl Log {
     /// Goes on in a new segment.
     fn roll(&mut self, capacity: u64, now_ns: u64) -> Result<(), AppendError> {
         let synced = self.shared.synced();
-        let (count, unsynced) = {
-            let segments = self.shared.segments();
-            let unsynced = segments.iter().filter(|segment| segment.end() > synced).count();
-            (segments.len(), unsynced)
-        };
-        if count >= LOG_SEGMENTS_MAX {
+        if self.shared.segments().len() >= LOG_SEGMENTS_MAX {
             return Err(AppendError::Full);
         }
-        if unsynced >= LOG_SEGMENTS_UNSYNCED_MAX && self.shared.commit().is_err() {
+        if self.is_disk_behind() && self.shared.commit().is_err() {
             // There is nothing more to promise, so nothing needs to stay open.
             self.shared.segments().iter().for_each(|segment| segment.keep_open_no_longer());
         }
@@ -295,6 +300,37 @@ impl Log {
         (self.active, self.file, self.offset) = (segment, file, HEADER_BYTES as u64);
         self.committer.nudge(&self.shared);
         Ok(())
+    }
+
+    /// Whether so many full segments are not synced yet that the append which fills one more waits for the disk.
+    pub(crate) fn is_disk_behind(&self) -> bool {
+        let synced = self.shared.synced();
+        let segments = self.shared.segments();
+        let unsynced = segments.iter().rev().take_while(|segment| segment.end() > synced);
+        unsynced.count() >= LOG_SEGMENTS_UNSYNCED_MAX
+    }
+
+    /// Whether an append of such a record would wait for the disk, because it begins a segment and the disk is behind. Who must
+    /// not wait asks first, and again when a sync is over.
+    pub(crate) fn would_wait(&self, record: &Record<'_>) -> bool {
+        self.offset + padded(record_length(record)) as u64 > self.active.capacity()
+            && self.is_disk_behind()
+    }
+
+    /// The first position of the segment that is written: another one after each new segment.
+    pub(crate) fn active_first(&self) -> u64 {
+        self.active.first
+    }
+
+    /// Segment files, and their bytes on the disk.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        let segments = self.shared.segments();
+        (segments.len(), segments.iter().map(|segment| segment.capacity()).sum())
+    }
+
+    /// Keeps from now on what this says.
+    pub(crate) fn set_retention(&mut self, retention: Retention) {
+        self.options.retention = retention;
     }
 
     /// Asks that the record at this position survives power loss.

@@ -4,23 +4,27 @@
 //! ends, what it still has is passed on and the other half is closed. Nothing here waits for one peer.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::class::{AnyReceiver, AnySender, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::Report;
+use ipc::doorbell::Bell;
 use ipc::header::LaneId;
-use ipc::limits::SPIN_NS;
+use ipc::limits::{SLOTS_DEFAULT, SPIN_NS};
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
 use tracing::{debug, info, warn};
 
 use super::callers::{Callers, Said};
 use super::forward::{Direction, Turn};
+use super::logs::Logs;
 use super::work::{Work, encoded, refusal};
 use crate::daemon::{Budget, LimitTable};
 use crate::limits::{
-    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, REPORT_INTERVAL_MIN, REQUESTS_PER_TURN_MAX,
-    ROUTED_BYTES_MAX, TURNS_PER_LOOK,
+    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, REPORT_INTERVAL_MIN,
+    REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX, TURNS_PER_LOOK,
 };
 
 /// Why serving ended.
@@ -44,6 +48,7 @@ pub(super) struct Server {
     /// Who asks the exchange itself.
     callers: Callers,
     work: Work,
+    logs: Logs,
     draining: bool,
     /// What agents may have: how many messages a second are taken from each.
     limits: LimitTable,
@@ -78,14 +83,17 @@ struct End {
 }
 
 impl Server {
-    pub(super) fn new(client: Client, limits: LimitTable) -> Self {
-        Self {
+    /// Logs live in the directory `logs`.
+    pub(super) fn new(client: Client, limits: LimitTable, logs: PathBuf) -> io::Result<Self> {
+        let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
+        Ok(Self {
             client,
             wanted: BTreeMap::new(),
             routes: BTreeMap::new(),
             first_of: BTreeMap::new(),
             callers: Callers::default(),
             work: Work::new(first_item()),
+            logs: Logs::new(logs, bell),
             draining: false,
             limits,
             began: Instant::now(),
@@ -95,7 +103,7 @@ impl Server {
                 is_news: false,
                 next_report: Instant::now(),
             },
-        }
+        })
     }
 
     /// Serves until the daemon stops or is gone.
@@ -132,7 +140,7 @@ impl Server {
             if now.duration_since(*idle_since.get_or_insert(now)) < spin {
                 continue;
             }
-            if self.draining {
+            if self.draining && !self.logs.is_busy() {
                 return Ok(());
             }
             self.report()?;
@@ -176,16 +184,22 @@ impl Server {
         let waiting =
             self.routes.values().any(|route| route.there.is_waiting() || route.back.is_waiting());
         // Who may not send more at the moment wakes nobody up by what lies in its lane.
-        let behind = waiting || self.callers.is_anybody_behind() || self.is_anybody_slowed();
+        let behind = waiting
+            || self.callers.is_anybody_behind()
+            || self.logs.is_anybody_behind()
+            || self.is_anybody_slowed();
         let retry = behind.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
         let news = self.counted.is_news.then_some(self.counted.next_report);
-        let deadlines = [retry, news, self.work.next_deadline()];
+        let deadlines = [retry, news, self.work.next_deadline(), self.logs.next_deadline()];
         let deadline = deadlines.into_iter().flatten().min();
         // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
         let mut lanes = Vec::with_capacity(2 * self.routes.len());
         let now = self.began.elapsed();
         let may_send = |rate: &Option<Budget>| rate.as_ref().is_none_or(|rate| rate.is_left(now));
-        for caller in self.callers.iter_mut().filter(|caller| may_send(&caller.rate)) {
+        let logs = &self.logs;
+        let callers = self.callers.iter_mut();
+        let callers = callers.filter(|caller| !logs.is_holding(caller.receiver.lane()));
+        for caller in callers.filter(|caller| may_send(&caller.rate)) {
             lanes.push(caller.receiver.raw() as &mut dyn ReceivingHalf);
         }
         for route in self.routes.values_mut() {
@@ -290,8 +304,12 @@ impl Server {
     fn serve_callers(&mut self) -> Result<bool, ClientError> {
         let mut moved = false;
         for lane in self.callers.lanes() {
+            let mut bytes = 0;
             for _ in 0..REQUESTS_PER_TURN_MAX {
                 let now = self.began.elapsed();
+                if self.logs.is_holding(lane) || bytes > REQUEST_BYTES_PER_TURN_MAX {
+                    break;
+                }
                 let Some(caller) = self.callers.get(lane) else { break };
                 if caller.rate.as_ref().is_some_and(|rate| !rate.is_left(now)) {
                     self.counted.slowed(caller.receiver.raw().has_message());
@@ -313,15 +331,20 @@ impl Server {
                     let _ = rate.try_take(now);
                 }
                 moved = true;
+                if let Incoming::Request(request) = &incoming {
+                    bytes += request.payload.len();
+                }
                 self.asked(lane, incoming);
             }
         }
         self.work.tick(&mut self.callers);
+        moved |= self.logs.tick(&mut self.callers);
         for caller in self.callers.iter_mut() {
             // A link that is broken is told of by its next message.
             caller.flush();
         }
-        for lane in self.work.take_overfull() {
+        let overfull = [self.work.take_overfull(), self.logs.take_overfull()];
+        for lane in overfull.into_iter().flatten() {
             warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
             self.client.decline(lane, "answers were not taken")?;
             self.forget_caller(lane);
@@ -334,18 +357,41 @@ impl Server {
             Incoming::Request(request) if Work::knows(&request.tool) => {
                 self.work.asked(&mut self.callers, lane, &request);
             }
+            Incoming::Request(request) if Logs::knows(&request.tool) => {
+                self.logs.asked(&mut self.callers, lane, request);
+            }
             Incoming::Request(request) => {
                 let text = format!("the exchange has no tool `{}`", request.tool);
                 let error = encoded(&refusal("no-such-tool", text));
                 self.callers.say(lane, request.id, Said::Failed(error));
             }
-            Incoming::Cancelled { request } => self.work.cancelled(lane, request),
+            Incoming::Cancelled { request } => {
+                self.work.cancelled(lane, request);
+                self.logs.cancelled(lane, request);
+            }
             other => debug!(?other, "a message that the exchange has no use for"),
+        }
+    }
+
+    /// What a caller wanted to be kept before its end is kept, as far as it does not have to wait.
+    fn hear_out(&mut self, lane: LaneId) {
+        for _ in 0..SLOTS_DEFAULT {
+            let Some(caller) = self.callers.get(lane) else { return };
+            if self.logs.is_holding(lane) {
+                return;
+            }
+            let Ok(Some(incoming)) = caller.receiver.try_receive() else { return };
+            if let Incoming::Request(request) = incoming
+                && Logs::knows(&request.tool)
+            {
+                self.logs.asked(&mut self.callers, lane, request);
+            }
         }
     }
 
     fn forget_caller(&mut self, lane: LaneId) {
         self.work.link_gone(lane);
+        self.logs.link_gone(lane);
         if let Some(agent) = self.callers.remove(lane) {
             self.work.gone(&mut self.callers, agent);
         }
@@ -378,6 +424,7 @@ impl Server {
     /// One half is over: what it still has goes to the other half, which is then closed.
     fn link_closed(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.wanted.retain(|_, offer| offer.lane != lane);
+        self.hear_out(lane);
         self.forget_caller(lane);
         let first = self.first_of.get(&lane).copied().unwrap_or(lane);
         if let Some(route) = self.routes.get_mut(&first) {

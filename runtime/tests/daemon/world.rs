@@ -79,6 +79,10 @@ impl Daemon {
         self.directory.path().join("run")
     }
 
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     pub(crate) fn client(&self, name: &str) -> Client {
         Client::connect(&self.socket(), &client_manifest(name), &[]).unwrap()
     }

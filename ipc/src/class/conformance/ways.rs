@@ -2,7 +2,7 @@
 //!
 //! Not here: what is promised (`conformance`).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{SendFlags, send};
 use rustix::process::PidfdFlags;

@@ -6,11 +6,12 @@ use rustix::net::{self, SendFlags};
 
 use super::*;
 use crate::class::ReceivingHalf;
+use crate::class::packets::{FLAGS_NEVER, PacketKind, PacketLine, TIMING_BYTES};
 use crate::fuzz::{Chance, fuzz};
 use crate::header::{AgentId, HEADER_BYTES, HEADER_BYTES_MAX, Header, Kind};
 use crate::lane::ReceiveError;
 use crate::limits::{MESSAGE_BYTES_MAX, PACKET_PAYLOAD_BYTES_MAX};
-use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_TWO_LINES};
+use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_TWO_LINES, Meta};
 
 const WRITER: AgentId = AgentId(7);
 
@@ -25,7 +26,12 @@ fn packet(chance: &mut Chance) -> Vec<u8> {
         meta: Meta { length: payload as u16, priority: 5, flags, correlation: 3 },
         total: *chance.pick(&totals) as u32,
         header_bytes: *chance.pick(&headers) as u16,
-        kind: if chance.once_in(30) { PacketKind::Goodbye } else { PacketKind::Message },
+        kind: match chance.below(30) {
+            0 => PacketKind::Goodbye,
+            1 => PacketKind::Gone,
+            _ => PacketKind::Message,
+        },
+        continues: chance.once_in(30),
     };
     let mut bytes = line.encode().to_vec();
     if flags & FLAG_TWO_LINES != 0 {

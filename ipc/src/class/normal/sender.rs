@@ -11,15 +11,12 @@ use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, sockopt};
 
 use super::page::WriterPage;
-use super::{PacketKind, PacketLine, TIMING_BYTES, checked, sleep};
+use super::{checked, sleep};
+use crate::class::packets::{self, PacketKind, PacketLine};
 use crate::class::{Class, Counters, SendingHalf};
-use crate::header::Header;
-use crate::lane::{Ended, Large, PARTS_AT_ONCE, PARTS_MAX, Parts, SendError, WhenFull};
-use crate::limits::{
-    INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, PACKET_BUFFER_BYTES, PACKET_LINE_BYTES,
-    PACKET_PAYLOAD_BYTES_MAX, PACKET_PAYLOAD_BYTES_MIN,
-};
-use crate::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_TWO_LINES, Meta, Timing};
+use crate::lane::{Ended, Large, PARTS_AT_ONCE, SendError, WhenFull};
+use crate::limits::{PACKET_BUFFER_BYTES, PACKET_PAYLOAD_BYTES_MAX, PACKET_PAYLOAD_BYTES_MIN};
+use crate::ring::{FLAG_TWO_LINES, Meta, Timing};
 use crate::wait::{Next, Spin, Spinner};
 
 /// Sends packets. When it is dropped, it says goodbye and shuts its direction down.
@@ -35,8 +32,6 @@ pub struct Sender {
     page: Option<WriterPage>,
 }
 
-/// Line, timing and an inline payload.
-const SMALL_BYTES_MAX: usize = PACKET_LINE_BYTES + TIMING_BYTES + INLINE_BYTES_MAX;
 /// Never waits in the call, and no signal when the peer is gone.
 const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
@@ -83,27 +78,8 @@ impl Sender {
         timing: Option<&Timing>,
         when: WhenFull,
     ) -> Result<(), SendError> {
-        if payload.len() > INLINE_BYTES_MAX {
-            return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
-        }
+        let (packet, end) = packets::small(meta, payload, timing)?;
         self.pay_abort(when)?;
-        let mut packet = [0; SMALL_BYTES_MAX];
-        let line = PacketLine {
-            meta: Meta { length: payload.len() as u16, ..meta },
-            total: payload.len() as u32,
-            header_bytes: 0,
-            kind: PacketKind::Message,
-        };
-        packet[..PACKET_LINE_BYTES].copy_from_slice(&line.encode());
-        let mut start = PACKET_LINE_BYTES;
-        if let Some(timing) = timing {
-            packet[start..start + 8].copy_from_slice(&timing.time_ns.to_le_bytes());
-            packet[start + 8..start + 16].copy_from_slice(&timing.deadline_ns.to_le_bytes());
-            packet[start + 16..start + 32].copy_from_slice(&timing.trace.to_le_bytes());
-            start += TIMING_BYTES;
-        }
-        let end = start + payload.len();
-        packet[start..end].copy_from_slice(payload);
         self.transmit(when, |socket| net::send(socket, &packet[..end], FLAGS))?;
         self.counted(0);
         Ok(())
@@ -132,9 +108,7 @@ impl Sender {
     #[inline]
     fn pay_abort(&mut self, when: WhenFull) -> Result<(), SendError> {
         let Some(meta) = self.abort_due else { return Ok(()) };
-        let meta = Meta { length: 0, flags: FLAG_ABORT, ..meta };
-        let line = PacketLine { meta, total: 0, header_bytes: 0, kind: PacketKind::Message };
-        self.send_piece(line, &[], when)?;
+        self.send_piece(PacketLine::abort(meta), &[], when)?;
         self.abort_due = None;
         Ok(())
     }
@@ -255,38 +229,14 @@ impl SendingHalf for Sender {
         sent: &mut usize,
         when: WhenFull,
     ) -> Result<(), SendError> {
-        assert!(message.parts.len() <= PARTS_MAX, "too many parts");
-        let header = message.header.map(Header::encode);
-        let header = header.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-        let payload: usize = message.parts.iter().map(|part| part.len()).sum();
-        if payload > MESSAGE_BYTES_MAX {
-            return Err(SendError::TooLong { got: payload, max: MESSAGE_BYTES_MAX });
-        }
+        let total = packets::total_of(message)?;
         if *sent == 0 {
             self.pay_abort(when)?;
         }
-        let total = header.len() + payload;
-        let mut parts = Parts::new(header, message.parts);
-        parts.skip(*sent);
-        let mut left = total - *sent;
-        loop {
-            let now = left.min(self.payload_bytes_max);
-            let is_last = now == left;
-            let flags = message.meta.flags | if is_last { 0 } else { FLAG_CHUNK };
-            let line = PacketLine {
-                meta: Meta { length: now as u16, flags, ..message.meta },
-                total: total as u32,
-                header_bytes: header.len() as u16,
-                kind: PacketKind::Message,
-            };
-            let (slices, count) = parts.take(now);
-            self.send_piece(line, &slices[..count], when)?;
-            left -= now;
-            *sent += now;
-            if is_last {
-                break;
-            }
-        }
+        let piece_bytes_max = self.payload_bytes_max;
+        packets::send_pieces(message, piece_bytes_max, sent, |line, slices| {
+            self.send_piece(PacketLine { continues: false, ..line }, slices, when)
+        })?;
         self.counted(total);
         Ok(())
     }
@@ -303,8 +253,7 @@ impl SendingHalf for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            let kind = PacketKind::Goodbye;
-            let line = PacketLine { meta: Meta::default(), total: 0, header_bytes: 0, kind };
+            let line = PacketLine::end(PacketKind::Goodbye);
             // A reader whose socket is full takes the hang-up for a death, and that is what it is to him.
             let _ = net::send(&self.socket, &line.encode(), FLAGS);
         }

@@ -1,49 +1,294 @@
-//! Class LOW: what a record costs until it is stored, and until it is synced, beside the bare calls.
+//! `bolide bench log`: an append through the exchange until it is acknowledged, stored and synced, beside the least that the
+//! same way can cost.
 //!
-//! Stored: one append of 100 bytes beside a `pwrite` of the same size and a copy into a mapping.
-//! Synced: from the append until the answer, one and sixteen that wait, beside `pwrite` and
-//! `fdatasync` on one thread. All in turn in each round, the median round counts. The files lie in
-//! the temporary directory; where that is in memory, syncing costs nothing and says nothing.
+//! The limit is a loop of two threads over two lanes: the same request and the same answer, and between them one `pwrite` of
+//! the same size into a file whose space is taken (and `fdatasync`), with nothing else on the way: no names, no log, no exchange.
+//! Both are measured in turn in the same run, several rounds, and the median round counts. The files lie in the temporary
+//! directory; where that is in memory, syncing costs nothing and says nothing.
+//!
+//! Not here: what the log itself costs without the way to it (`disk`).
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
-use ipc::mapped::MappedFile;
+use hw::affinity;
+use hw::root::Root;
+use ipc::exchange::log::{Logs, Operation, Options, Records};
+use ipc::header::{AgentId, Header, Kind};
+use ipc::lane::{LaneOptions, Large, Receiver, Sender, WhenFull};
+use ipc::ring::Meta;
+use ipc::segment::ControlWriter;
+use ipc::wait::Spin;
 use rustix::fs::FallocateFlags;
 use serde_json::{Value, json};
 
-use crate::bench::median;
-use crate::exchange::log::{Committer, Log, Mechanism, Options, Record};
+use crate::bench::scratch::ScratchDaemon;
+use crate::bench::{deadline, median};
 
-/// Bytes of payload, as in the promise.
-const PAYLOAD_BYTES: usize = 100;
-/// Such a record in the log, with a sender's name of eight bytes.
-const RECORD_BYTES: usize = 176;
-/// Records of one round that are stored; 7 MB, so no round is without new pages.
-const STORED_RECORDS: usize = 40_000;
-/// Records of one round that are synced by one that waits.
-const SYNCED_RECORDS: usize = 300;
-/// Records of one round that each of several syncs.
-const SYNCED_RECORDS_EACH: usize = 60;
-/// Those that wait at once.
-const WAITERS: usize = 16;
-const ROUNDS: usize = 7;
-/// The largest latency that is told apart, in nanoseconds; a slower disk shows as this.
-const LATENCY_NS_MAX: u64 = 60_000_000_000;
+mod disk;
 
-/// Removed when the measurement ends, however it ends.
-struct Home(PathBuf);
+/// `bolide bench log`
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Arguments {
+    /// Stored records in each round
+    #[arg(long, default_value_t = 40_000)]
+    stored: usize,
+    /// Synced records in each round
+    #[arg(long, default_value_t = 300)]
+    synced: usize,
+    /// Rounds; the median one counts
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
-/// Percentiles of each round of one measure.
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogReport {
+    pub(crate) stored: Beside,
+    pub(crate) synced: Beside,
+}
+
+/// One acknowledgement beside its limit, each a round trip.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    pub(crate) own: Percentiles,
+    pub(crate) limit: Percentiles,
+}
+
+/// Nanoseconds; the median of all rounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+}
+
+/// How a record is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Stored,
+    Synced,
+}
+
+/// Percentiles of each round.
 #[derive(Default)]
 struct Rounds {
     p50: Vec<f64>,
     p99: Vec<f64>,
+    p999: Vec<f64>,
+}
+
+/// Both ends of two lanes between two threads.
+struct Ends {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// Removed when the measurement ends, however it ends.
+struct Home(PathBuf);
+
+/// Bytes of payload, as in the promise.
+const PAYLOAD_BYTES: usize = 100;
+/// Such a record in the log, with a sender's name of eight to twelve bytes.
+const RECORD_BYTES: usize = 176;
+/// The largest latency that is told apart, in nanoseconds; a slower disk shows as this.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// Bytes of the answer to an append.
+const ANSWER_BYTES: usize = 13;
+/// The log of the measurement.
+const LOG: &str = "bench";
+
+/// Everything, for `bolide bench log`; some ten seconds.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
+    let Arguments { stored, synced, rounds, .. } = *arguments;
+    let report = measure(rounds.max(1), stored, synced)?;
+    let disk = disk::measure(rounds.max(1), stored, synced)?;
+    Ok(json!({
+        "schema": "bolide.bench.log/1",
+        "payload_bytes": PAYLOAD_BYTES,
+        "rounds": rounds.max(1),
+        "stored": report.stored.json(),
+        "synced": report.synced.json(),
+        "disk": disk,
+    }))
+}
+
+/// Appends through an exchange of its own, beside their limits. So many records in each round.
+pub(crate) fn measure(rounds: usize, stored: usize, synced: usize) -> anyhow::Result<LogReport> {
+    // First of all: what is started after a thread was pinned is pinned with it.
+    let daemon = ScratchDaemon::start(&[crate::exchange::NAME], &[])?;
+    let home = Home::new("limit")?;
+    let allowed: Vec<usize> = affinity::allowed(&Root::machine()).iter().collect();
+    let cpus = (allowed.len() > 1).then(|| (allowed[0], allowed[allowed.len() - 1]));
+    // A thread of its own, whose pin goes with it.
+    std::thread::scope(|scope| {
+        let measured = scope.spawn(|| beside(&daemon, &home.0, rounds, (stored, synced), cpus));
+        measured.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+    })
+}
+
+fn beside(
+    daemon: &ScratchDaemon,
+    home: &Path,
+    rounds: usize,
+    (stored, synced): (usize, usize),
+    cpus: Option<(usize, usize)>,
+) -> anyhow::Result<LogReport> {
+    pin(cpus.map(|cpus| cpus.0))?;
+    let mut client = daemon.client("measured")?;
+    let mut logs = Logs::open(&mut client)?;
+    logs.make(LOG, Options::default(), deadline())?;
+    let (mut own, mut limit): ([Rounds; 2], [Rounds; 2]) = Default::default();
+    for round in 0..=rounds {
+        for (index, (way, records)) in
+            [(Way::Stored, stored), (Way::Synced, synced)].into_iter().enumerate()
+        {
+            let bare = bare(home, way, records, cpus.map(|cpus| cpus.1))?;
+            let appended = append(&mut logs, way, records)?;
+            // The first round warms up.
+            if round > 0 {
+                limit[index].add(&bare);
+                own[index].add(&appended);
+            }
+        }
+    }
+    client.bye()?;
+    let [own_stored, own_synced] = own.map(Rounds::report);
+    let [limit_stored, limit_synced] = limit.map(Rounds::report);
+    Ok(LogReport {
+        stored: Beside { own: own_stored?, limit: limit_stored? },
+        synced: Beside { own: own_synced?, limit: limit_synced? },
+    })
+}
+
+fn append(logs: &mut Logs, way: Way, records: usize) -> anyhow::Result<Histogram<u64>> {
+    let (payload, mut histogram) = ([7; PAYLOAD_BYTES], histogram()?);
+    for _ in 0..records {
+        let until = deadline();
+        let start = Instant::now();
+        match way {
+            Way::Stored => logs.append(LOG, &payload, until)?,
+            Way::Synced => logs.append_synced(LOG, &payload, until)?,
+        };
+        note(&mut histogram, start);
+    }
+    Ok(histogram)
+}
+
+/// The limit: a request over a lane, a bare write by the thread that takes it, an answer over another lane.
+fn bare(
+    home: &Path,
+    way: Way,
+    records: usize,
+    cpu: Option<usize>,
+) -> anyhow::Result<Histogram<u64>> {
+    let file = file(home, records)?;
+    let control = ControlWriter::create()?;
+    let (mut asking, mut answering) = Ends::pair(&control)?;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || -> anyhow::Result<()> {
+            pin(cpu)?;
+            for index in 0..records {
+                answering.receiver.receive(Some(deadline()))?;
+                file.write_all_at(&[7; RECORD_BYTES], (index * RECORD_BYTES) as u64)?;
+                if way == Way::Synced {
+                    file.sync_data()?;
+                }
+                answering.send(Kind::Result, &[0; ANSWER_BYTES])?;
+            }
+            Ok(())
+        });
+        let payloads = [&[7; PAYLOAD_BYTES][..]];
+        let request = Operation::Append {
+            durability: ipc::exchange::log::Durability::Stored,
+            priority: 5,
+            takes_will_back: false,
+            wait_ns: 0,
+            records: Records::from_payloads(&payloads),
+        };
+        let request = [&[10, 0][..], b"log.append", &request.encode(LOG)?].concat();
+        let mut histogram = histogram()?;
+        for _ in 0..records {
+            let start = Instant::now();
+            asking.send(Kind::Task, &request)?;
+            let answer = asking.receiver.receive(Some(deadline()))?;
+            ensure!(answer.payload.len() == ANSWER_BYTES, "an answer of another length");
+            note(&mut histogram, start);
+        }
+        writer.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        Ok(histogram)
+    })
+}
+
+impl Ends {
+    fn pair(control: &ControlWriter) -> anyhow::Result<(Self, Self)> {
+        let (there, back) = (Self::lane(control)?, Self::lane(control)?);
+        let one = Self { sender: there.0, receiver: back.1 };
+        Ok((one, Self { sender: back.0, receiver: there.1 }))
+    }
+
+    fn lane(control: &ControlWriter) -> anyhow::Result<(Sender, Receiver)> {
+        let page = || control.as_fd().try_clone_to_owned();
+        let mut sender = Sender::for_link(LaneOptions::default())?;
+        sender.set_control(page()?)?;
+        let cursor = Receiver::new_cursor(Spin::Forever)?;
+        sender.attach(AgentId(2), cursor.as_fd().try_clone_to_owned()?, None)?;
+        let slots = sender.slots_fd().try_clone_to_owned()?;
+        let region = sender.region_fd().try_clone_to_owned()?;
+        let receiver = Receiver::for_link(AgentId(1), slots, region, page()?, cursor)?;
+        Ok((sender, receiver))
+    }
+
+    fn send(&mut self, kind: Kind, payload: &[u8]) -> anyhow::Result<()> {
+        let header = Header::new(kind);
+        let message = Large { header: Some(&header), meta: Meta::default(), parts: &[payload] };
+        Ok(self.sender.send_large(message, WhenFull::Reject)?)
+    }
+}
+
+impl Beside {
+    fn json(&self) -> Value {
+        let of = |percentiles: &Percentiles| {
+            let Percentiles { p50, p99, p999 } = percentiles;
+            json!({ "p50_ns": p50, "p99_ns": p99, "p999_ns": p999 })
+        };
+        let mut value = of(&self.own);
+        value["limit"] = of(&self.limit);
+        value["limit_p50_ns"] = json!(self.limit.p50);
+        value["p50_to_limit"] = json!((self.own.p50 / self.limit.p50 * 100.0).round() / 100.0);
+        value["p99_to_limit"] = json!((self.own.p99 / self.limit.p99 * 100.0).round() / 100.0);
+        value
+    }
+}
+
+impl Rounds {
+    fn add(&mut self, histogram: &Histogram<u64>) {
+        self.p50.push(histogram.value_at_quantile(0.5) as f64);
+        self.p99.push(histogram.value_at_quantile(0.99) as f64);
+        self.p999.push(histogram.value_at_quantile(0.999) as f64);
+    }
+
+    fn report(self) -> anyhow::Result<Percentiles> {
+        let [p50, p99, p999] = [self.p50, self.p99, self.p999]
+            .map(|rounds| median(rounds).context("nothing was measured"));
+        Ok(Percentiles { p50: p50?, p99: p99?, p999: p999? })
+    }
+}
+
+impl Home {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("bolide-bench-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).context("cannot make a directory for the measurement")?;
+        Ok(Self(path))
+    }
 }
 
 impl Drop for Home {
@@ -52,79 +297,11 @@ impl Drop for Home {
     }
 }
 
-impl Rounds {
-    fn add(&mut self, histogram: &Histogram<u64>) {
-        self.p50.push(histogram.value_at_quantile(0.5) as f64);
-        self.p99.push(histogram.value_at_quantile(0.99) as f64);
+fn pin(cpu: Option<usize>) -> anyhow::Result<()> {
+    if let Some(cpu) = cpu {
+        ensure!(affinity::pin_polling_thread(cpu), "cannot pin to CPU {cpu}");
     }
-
-    fn report(self) -> Value {
-        json!({ "p50_ns": median(self.p50), "p99_ns": median(self.p99) })
-    }
-}
-
-/// Measures everything; some seconds.
-pub(crate) fn run() -> anyhow::Result<Value> {
-    measure(ROUNDS, STORED_RECORDS, SYNCED_RECORDS)
-}
-
-fn measure(rounds: usize, stored: usize, synced: usize) -> anyhow::Result<Value> {
-    let path = std::env::temp_dir().join(format!("bolide-bench-log-{}", std::process::id()));
-    std::fs::create_dir(&path).context("cannot make a directory for the logs")?;
-    let home = Home(path);
-    let ring = Committer::start(Mechanism::Best)?;
-    let plain = Committer::start(Mechanism::Plain)?;
-    let mut of_pwrite = Rounds::default();
-    let mut of_mapping = Rounds::default();
-    let mut of_append = Rounds::default();
-    let mut of_fdatasync = Rounds::default();
-    let mut of_one: [Rounds; 2] = Default::default();
-    let mut of_many: [Rounds; 2] = Default::default();
-    for round in 0..=rounds {
-        // The first round warms up.
-        let keep = |rounds: &mut Rounds, histogram: &Histogram<u64>| {
-            if round > 0 {
-                rounds.add(histogram);
-            }
-        };
-        keep(&mut of_pwrite, &bare_pwrite(&home.0, stored)?);
-        if let Some(histogram) = bare_mapping(&home.0, stored)? {
-            keep(&mut of_mapping, &histogram);
-        }
-        keep(&mut of_append, &append(&home.0, &ring, stored)?);
-        keep(&mut of_fdatasync, &bare_fdatasync(&home.0, synced)?);
-        for (index, committer) in [&ring, &plain].into_iter().enumerate() {
-            keep(&mut of_one[index], &sync(&home.0, committer, 1, synced)?);
-            let each = synced.min(SYNCED_RECORDS_EACH);
-            keep(&mut of_many[index], &sync(&home.0, committer, WAITERS, each)?);
-        }
-    }
-    let ratio = |of: &Rounds, to: &Rounds| {
-        let (of, to) = (median(of.p50.clone())?, median(to.p50.clone())?);
-        Some((of / to * 100.0).round() / 100.0)
-    };
-    let stored_ratio = ratio(&of_append, &of_pwrite);
-    let [one_by_ring, one_plainly] = of_one;
-    let [many_by_ring, many_plainly] = of_many;
-    Ok(json!({
-        "payload_bytes": PAYLOAD_BYTES,
-        "rounds": rounds,
-        "stored": {
-            "append": of_append.report(),
-            "bare_pwrite": of_pwrite.report(),
-            "bare_mapping": of_mapping.report(),
-            "append_to_pwrite": stored_ratio,
-        },
-        "synced": {
-            "bare_fdatasync": of_fdatasync.report(),
-            "mechanism": ring.mechanism(),
-            "one_waiter": one_by_ring.report(),
-            "sixteen_waiters": many_by_ring.report(),
-            "plain_mechanism": plain.mechanism(),
-            "plain_one_waiter": one_plainly.report(),
-            "plain_sixteen_waiters": many_plainly.report(),
-        },
-    }))
+    Ok(())
 }
 
 fn histogram() -> anyhow::Result<Histogram<u64>> {
@@ -147,117 +324,46 @@ fn file(home: &Path, records: usize) -> anyhow::Result<File> {
     Ok(file)
 }
 
-fn bare_pwrite(home: &Path, records: usize) -> anyhow::Result<Histogram<u64>> {
-    let (file, bytes, mut histogram) = (file(home, records)?, [7; RECORD_BYTES], histogram()?);
-    for index in 0..records {
-        let start = Instant::now();
-        file.write_all_at(&bytes, (index * RECORD_BYTES) as u64)?;
-        note(&mut histogram, start);
-    }
-    Ok(histogram)
-}
-
-/// `None` where the file system has no files without names.
-fn bare_mapping(home: &Path, records: usize) -> anyhow::Result<Option<Histogram<u64>>> {
-    let Ok(mut file) = MappedFile::create(home, records * RECORD_BYTES) else { return Ok(None) };
-    let (bytes, mut histogram) = ([7; RECORD_BYTES], histogram()?);
-    for index in 0..records {
-        let start = Instant::now();
-        let is_written = file.write_at(index * RECORD_BYTES, &bytes);
-        note(&mut histogram, start);
-        ensure!(is_written, "the mapping is too small");
-    }
-    Ok(Some(histogram))
-}
-
-fn bare_fdatasync(home: &Path, records: usize) -> anyhow::Result<Histogram<u64>> {
-    let (file, bytes, mut histogram) = (file(home, records)?, [7; RECORD_BYTES], histogram()?);
-    for index in 0..records {
-        let start = Instant::now();
-        file.write_all_at(&bytes, (index * RECORD_BYTES) as u64)?;
-        file.sync_data()?;
-        note(&mut histogram, start);
-    }
-    Ok(histogram)
-}
-
-/// A log of its own; the directory is gone when it is closed.
-fn with_log<T>(
-    home: &Path,
-    committer: &Committer,
-    work: impl FnOnce(Log) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let path = home.join("log");
-    let (log, _) = Log::open(&path, "bench", Options::default(), committer, 0)?;
-    let result = work(log);
-    std::fs::remove_dir_all(path)?;
-    result
-}
-
-fn record(payload: &[u8; PAYLOAD_BYTES]) -> Record<'_> {
-    Record { time_ns: 1, sender: 1, sender_name: "measured", priority: 5, dedup: 0, payload }
-}
-
-fn append(home: &Path, committer: &Committer, records: usize) -> anyhow::Result<Histogram<u64>> {
-    with_log(home, committer, |mut log| {
-        let (payload, mut histogram) = ([7; PAYLOAD_BYTES], histogram()?);
-        for _ in 0..records {
-            let start = Instant::now();
-            log.append(&record(&payload))?;
-            note(&mut histogram, start);
-        }
-        Ok(histogram)
-    })
-}
-
-/// So many threads that each append a record and wait until it is synced.
-fn sync(
-    home: &Path,
-    committer: &Committer,
-    waiters: usize,
-    records: usize,
-) -> anyhow::Result<Histogram<u64>> {
-    with_log(home, committer, |log| {
-        let log = Mutex::new(log);
-        let one = || -> anyhow::Result<Histogram<u64>> {
-            let (payload, mut histogram) = ([7; PAYLOAD_BYTES], histogram()?);
-            for _ in 0..records {
-                let start = Instant::now();
-                let ticket = {
-                    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                    let position = log.append(&record(&payload))?;
-                    log.request_sync(position)?
-                };
-                ticket.wait()?;
-                note(&mut histogram, start);
-            }
-            Ok(histogram)
-        };
-        let mut all = histogram()?;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..waiters).map(|_| scope.spawn(one)).collect();
-            for thread in threads {
-                let one = thread.join().map_err(|_| anyhow::anyhow!("a waiter panicked"))?;
-                all.add(one?)?;
-            }
-            Ok(all)
-        })
-    })
+/// The report for people.
+pub(crate) fn text(report: &Value) -> String {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN) / 1_000.0;
+    let mut text = format!(
+        "an append of {} B until its acknowledgement, round trip, median of {} rounds\n\
+         {:<28} {:>9} {:>9} {:>9}\n",
+        report["payload_bytes"], report["rounds"], "", "p50 us", "p99 us", "p99.9"
+    );
+    let mut row = |name: &str, of: &Value| {
+        let [p50, p99, p999] = ["p50_ns", "p99_ns", "p999_ns"].map(|field| number(&of[field]));
+        text += &format!("{name:<28} {p50:>9.2} {p99:>9.2} {p999:>9.2}\n");
+    };
+    row("stored", &report["stored"]);
+    row("  limit: lanes and pwrite", &report["stored"]["limit"]);
+    row("synced", &report["synced"]);
+    row("  limit: and fdatasync", &report["synced"]["limit"]);
+    let disk = &report["disk"];
+    row("log alone, stored", &disk["stored"]["append"]);
+    row("  bare pwrite", &disk["stored"]["bare_pwrite"]);
+    row("log alone, synced, one", &disk["synced"]["one_waiter"]);
+    row("  plainly", &disk["synced"]["plain_one_waiter"]);
+    row("log alone, synced, sixteen", &disk["synced"]["sixteen_waiters"]);
+    row("  plainly", &disk["synced"]["plain_sixteen_waiters"]);
+    text
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_figure_is_there() {
-        // A full run with `BOLIDE_TEST_FULL=1` and `--nocapture`.
-        let is_full = std::env::var_os("BOLIDE_TEST_FULL").is_some();
-        let report = if is_full { super::run() } else { super::measure(1, 500, 10) };
-        let report = report.unwrap();
-        println!("{report:#}");
+    fn every_figure_of_the_disk_is_there() {
+        let report = super::disk::measure(1, 500, 10).unwrap();
         for (class, name) in
             [("stored", "append"), ("stored", "bare_pwrite"), ("synced", "one_waiter")]
         {
             assert!(report[class][name]["p50_ns"].as_f64().is_some_and(|value| value > 0.0));
+        }
+        let cpu = None;
+        for way in [super::Way::Stored, super::Way::Synced] {
+            let home = super::Home::new(&format!("test-{way:?}")).unwrap();
+            assert_eq!(super::bare(&home.0, way, 20, cpu).unwrap().len(), 20);
         }
     }
 }

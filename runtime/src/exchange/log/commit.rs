@@ -1,10 +1,11 @@
 //! The thread that makes records survive power loss, for all logs: group commit.
 //!
 //! It takes every request that waits, syncs each log once, and tells each that waited. Requests
-//! that come meanwhile are the next group. The files are synced by io_uring (`tokio-uring` on this
-//! thread, never inside another runtime), so several logs are synced at once; where the kernel
-//! gives no ring, the same thread calls `fdatasync` one after the other. Which one it is was chosen
-//! at start and can be read ([`Committer::mechanism`]).
+//! that come meanwhile are the next group. One log is synced by `fdatasync` on this thread, which is
+//! quicker than a ring here (`bench::bus::log` measures both); several are synced at once, by
+//! io_uring (`tokio-uring` on this thread, never inside another runtime). Where the kernel gives no
+//! ring, the same thread calls `fdatasync` one after the other. Which one it is was chosen at start
+//! and can be read ([`Committer::mechanism`]).
 //!
 //! After a failed sync the kernel may have dropped the pages and taken them for clean, so a second
 //! sync that succeeds proves nothing. The log then promises nothing more until it is opened again,
@@ -54,8 +55,10 @@ pub(crate) enum SyncError {
 /// How files are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {
-    /// io_uring where the kernel has it, otherwise `fdatasync`.
+    /// `fdatasync` for one log; for several at once io_uring, where the kernel has it.
     Best,
+    /// io_uring always, where the kernel has it; to be measured.
+    Ring,
     /// `fdatasync` on the committing thread.
     Plain,
 }
@@ -99,6 +102,18 @@ struct Group {
 }
 
 impl Ticket {
+    /// The answer, if it is there; it is given once.
+    pub(crate) fn try_done(&mut self) -> Option<Result<u64, SyncError>> {
+        match &mut self.0 {
+            Waiting::Done(synced) => Some(Ok(*synced)),
+            Waiting::For(answer) => match answer.try_recv() {
+                Ok(result) => Some(result),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => Some(Err(SyncError::Stopped)),
+            },
+        }
+    }
+
     /// All positions below the answer survive power loss.
     pub(crate) async fn done(self) -> Result<u64, SyncError> {
         match self.0 {
@@ -119,11 +134,19 @@ impl Ticket {
 impl Committer {
     /// Starts the thread and returns when it is known how it syncs.
     pub(crate) fn start(mechanism: Mechanism) -> io::Result<Self> {
+        Self::start_with(mechanism, || {})
+    }
+
+    /// The same; `notice` is called on the thread after each group, for who does not wait for tickets but polls them.
+    pub(crate) fn start_with(
+        mechanism: Mechanism,
+        notice: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let (requests, receiver) = mpsc::channel(LOG_SYNC_REQUESTS_MAX);
         let (told, chosen) = ready::sync_channel(1);
         thread::Builder::new()
             .name("log commit".to_owned())
-            .spawn(move || run(mechanism, receiver, &told))?;
+            .spawn(move || run(mechanism, receiver, &told, &notice))?;
         let mechanism = chosen.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
         Ok(Self { requests, mechanism: mechanism.into() })
     }
@@ -172,21 +195,26 @@ impl Committer {
     }
 }
 
-fn run(mechanism: Mechanism, receiver: mpsc::Receiver<Request>, told: &ready::SyncSender<String>) {
+fn run(
+    mechanism: Mechanism,
+    receiver: mpsc::Receiver<Request>,
+    told: &ready::SyncSender<String>,
+    notice: &dyn Fn(),
+) {
     // `tokio_uring::start` would panic where there is no ring.
     let ring = match mechanism {
-        Mechanism::Best => tokio_uring::Runtime::new(&tokio_uring::builder()),
+        Mechanism::Best | Mechanism::Ring => tokio_uring::Runtime::new(&tokio_uring::builder()),
         Mechanism::Plain => Err(io::Error::other("not wanted")),
     };
-    match ring {
-        Ok(ring) => {
-            let _ = told.send("io_uring fdatasync".to_owned());
-            ring.block_on(commit_by_ring(receiver));
-        }
-        Err(error) => {
-            let _ = told.send(format!("fdatasync (io_uring: {error})"));
-            commit_plainly(receiver);
-        }
+    let said = match (&ring, mechanism) {
+        (Ok(_), Mechanism::Ring) => "io_uring fdatasync".to_owned(),
+        (Ok(_), _) => "fdatasync, several logs at once by io_uring".to_owned(),
+        (Err(error), _) => format!("fdatasync (io_uring: {error})"),
+    };
+    let _ = told.send(said);
+    match (ring, mechanism) {
+        (Ok(ring), Mechanism::Ring) => ring.block_on(commit_by_ring(receiver, notice)),
+        (ring, _) => commit(receiver, ring.ok().as_ref(), notice),
     }
 }
 
@@ -204,30 +232,46 @@ fn gather(first: Request, receiver: &mut mpsc::Receiver<Request>) -> Vec<Group> 
     groups
 }
 
-fn commit_plainly(mut receiver: mpsc::Receiver<Request>) {
+fn commit(
+    mut receiver: mpsc::Receiver<Request>,
+    ring: Option<&tokio_uring::Runtime>,
+    notice: &dyn Fn(),
+) {
     while let Some(first) = receiver.blocking_recv() {
-        for group in gather(first, &mut receiver) {
-            let result = group.log.commit();
-            group.answer(result);
+        let groups = gather(first, &mut receiver);
+        match ring {
+            Some(ring) if groups.len() > 1 => {
+                ring.block_on(commit_at_once(groups));
+                notice();
+            }
+            _ => groups.into_iter().for_each(|group| {
+                let result = group.log.commit();
+                group.answer(result);
+                notice();
+            }),
         }
     }
 }
 
-async fn commit_by_ring(mut receiver: mpsc::Receiver<Request>) {
+async fn commit_by_ring(mut receiver: mpsc::Receiver<Request>, notice: &dyn Fn()) {
     while let Some(first) = receiver.recv().await {
-        let mut groups = gather(first, &mut receiver);
-        // The usual case needs no task.
-        if groups.len() == 1
-            && let Some(group) = groups.pop()
-        {
-            group.commit_by_ring().await;
-        }
-        let tasks: Vec<_> =
-            groups.into_iter().map(|group| tokio_uring::spawn(group.commit_by_ring())).collect();
-        for task in tasks {
-            // A task that panicked has dropped its answers, so those that wait are told.
-            let _ = task.await;
-        }
+        commit_at_once(gather(first, &mut receiver)).await;
+        notice();
+    }
+}
+
+async fn commit_at_once(mut groups: Vec<Group>) {
+    // The usual case needs no task.
+    if groups.len() == 1
+        && let Some(group) = groups.pop()
+    {
+        group.commit_by_ring().await;
+    }
+    let tasks: Vec<_> =
+        groups.into_iter().map(|group| tokio_uring::spawn(group.commit_by_ring())).collect();
+    for task in tasks {
+        // A task that panicked has dropped its answers, so those that wait are told.
+        let _ = task.await;
     }
 }
 

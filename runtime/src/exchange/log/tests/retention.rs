@@ -103,3 +103,43 @@ fn a_reader_in_a_retired_segment_finishes_it_and_is_then_told() {
         if asked == seen as u64 && given == first));
     assert_eq!(reader.position(), seen as u64);
 }
+
+#[test]
+fn a_surplus_is_out_of_the_log_at_once_and_off_the_disk_when_it_was_removed() {
+    let disk = Disk::new(1);
+    let (mut log, _) = open_on(&disk, small()).unwrap();
+    for _ in 0..200 {
+        append(&mut log, 500).unwrap();
+    }
+    let files = || {
+        use crate::exchange::log::storage::Storage;
+        disk.list().unwrap().len()
+    };
+    let before = files();
+    assert!(log.take_surplus(0, 0).is_empty());
+    let surplus = log.take_surplus(0, 100);
+    let retained = surplus.retained();
+    assert!(retained.first > 50 && retained.first <= 100 && retained.records == retained.first);
+    assert_eq!((log.first_position(), files()), (retained.first, before));
+    assert_eq!(surplus.remove().unwrap(), retained);
+    assert_eq!(files(), before - retained.segments as usize);
+    // Everything, and what comes has the next position.
+    log.take_surplus(0, u64::MAX).remove().unwrap();
+    assert_eq!((log.first_position(), files()), (200, 1));
+    assert_eq!(append(&mut log, 1).unwrap(), 200);
+}
+
+#[test]
+fn whoever_must_not_wait_for_the_disk_can_ask() {
+    let disk = Disk::new(1);
+    let (mut log, _) = open_on(&disk, small()).unwrap();
+    let bytes = payload(0, 500);
+    while !log.would_wait(&record(log.next_position(), &bytes)) {
+        append(&mut log, 500).unwrap();
+    }
+    assert_eq!(log.size().0, crate::limits::LOG_SEGMENTS_UNSYNCED_MAX);
+    assert!(log.is_disk_behind() && log.synced_position() == 0);
+    // Who appends nevertheless waits.
+    append(&mut log, 500).unwrap();
+    assert!(log.synced_position() > 0 && !log.is_disk_behind());
+}

@@ -37,6 +37,27 @@ fn a_group_is_synced_by_the_best_mechanism() {
 }
 
 #[test]
+fn a_group_is_synced_by_a_ring() {
+    check_commits(Mechanism::Ring);
+}
+
+#[test]
+fn who_polls_is_told_when_a_group_is_over() {
+    let (told, notices) = std::sync::mpsc::channel();
+    let notice = move || {
+        let _ = told.send(());
+    };
+    let disk = Disk::new(1);
+    let (mut log, _) = open_on(&disk, small()).unwrap();
+    log.committer = Committer::start_with(Mechanism::Best, notice).unwrap();
+    append(&mut log, 10).unwrap();
+    let mut ticket = log.request_sync(0).unwrap();
+    notices.recv().unwrap();
+    assert_eq!(ticket.try_done(), Some(Ok(1)));
+    assert_eq!(log.request_sync(0).unwrap().try_done(), Some(Ok(1)));
+}
+
+#[test]
 fn a_group_is_synced_without_a_ring() {
     check_commits(Mechanism::Plain);
 }

@@ -1,0 +1,464 @@
+//! Logs as the exchange serves them: requests in, records to the disk, records out to whoever follows.
+//!
+//! An append is written by the serving thread itself, into the page cache, which takes less than handing it to another thread.
+//! Everything that may wait for the disk is somebody else's: opening and deleting (`hands`), reading what is not the newest
+//! record (`hands`), syncing (`log::commit`). Their results come back through bounded channels, and a bell wakes this thread.
+//!
+//! A request that cannot be carried out yet is held, and nothing more is read from its link meanwhile; so one caller has one
+//! request here that waits, and holds up nobody but itself. A follower gets more only when its lane has taken what it got
+//! before, and what it misses meanwhile stays on the disk.
+//!
+//! Not here: links (`callers`), what a log is (`log`), how each operation is carried out (`operate`).
+
+mod follow;
+mod hands;
+mod kept;
+mod operate;
+mod refuse;
+mod results;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use agents_contract::ToolError;
+use ipc::doorbell::Bell;
+use ipc::exchange::log as wire;
+use ipc::header::LaneId;
+use ipc::link::{Request, RequestId};
+
+use self::follow::{Follower, FollowerId};
+use self::hands::{DiskDone, DiskJob, Hand, ReadDone, ReadJob};
+use super::callers::{Callers, Said};
+use super::log::{Committer, Log, Mechanism, Ticket};
+use super::queue::Agent;
+use super::work::encoded;
+use crate::limits::{LOG_LOOK_INTERVAL_MAX, LOG_LOOK_INTERVAL_MIN, LOG_WILLS_WAITING_MAX};
+
+/// All logs, and who waits for what of them.
+pub(super) struct Logs {
+    /// Each log has a directory in it.
+    directory: PathBuf,
+    bell: Arc<Bell>,
+    /// Started by the first request, so that an exchange without logs has no thread more.
+    machinery: Option<Machinery>,
+    logs: BTreeMap<LogKey, Served>,
+    names: HashMap<Arc<str>, LogKey>,
+    last_key: u64,
+    held: BTreeMap<LaneId, Held>,
+    followers: BTreeMap<FollowerId, Follower>,
+    last_follower: u64,
+    /// Followers that are to be given more.
+    hungry: BTreeSet<FollowerId>,
+    /// Logs that are being synced for somebody who waits.
+    syncing: BTreeSet<LogKey>,
+    wills: BTreeMap<LaneId, Will>,
+    /// Of links that have ended.
+    last_words: VecDeque<Will>,
+    /// When logs are looked at for what has become too old.
+    next_look: Option<Instant>,
+    /// Links whose reader is too slow.
+    overfull: HashSet<LaneId>,
+}
+
+/// What works beside the serving thread.
+struct Machinery {
+    committer: Committer,
+    disk: Hand<DiskJob, DiskDone>,
+    reading: Hand<ReadJob, ReadDone>,
+}
+
+/// One opening of one log; another opening has another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LogKey(u64);
+
+/// A log that is known here.
+struct Served {
+    name: Arc<str>,
+    /// The number of the request that used it last.
+    used: u64,
+    /// `None` while it is being opened.
+    open: Option<Box<Open>>,
+}
+
+/// A log that is open.
+struct Open {
+    log: Log,
+    options: wire::Options,
+    /// Nobody was told yet that it was made.
+    is_new: bool,
+    followers: Vec<FollowerId>,
+    /// A sync that is under way.
+    ticket: Option<Ticket>,
+    /// Who waits for one, by position.
+    waiting: VecDeque<Unsynced>,
+    /// Whose records are half appended: nobody's come between.
+    writer: Option<LaneId>,
+}
+
+/// An answer that is given when everything below a position survives power loss.
+struct Unsynced {
+    below: u64,
+    lane: LaneId,
+    request: RequestId,
+    /// `None` where the answer is up to where the log is synced.
+    appended: Option<wire::Appended>,
+}
+
+/// A request that waits.
+struct Held {
+    request: Request,
+    why: Why,
+    /// Records of it that were appended.
+    appended: Option<(u64, u32)>,
+    /// When it gives up.
+    until: Option<Instant>,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The log is being opened.
+    Opening(LogKey),
+    /// The disk is behind, or somebody else's records are half appended.
+    Disk(LogKey),
+    /// Followers that hold writers back are too far behind.
+    Followers(LogKey),
+    /// The caller has not taken earlier answers.
+    Room,
+    /// Another thread works for it and its answer will come.
+    Answer,
+}
+
+/// What came of trying to carry out a request.
+enum Outcome {
+    /// It is over.
+    Said(Said),
+    /// Its answer comes with others'.
+    Later,
+    /// It is to be tried again.
+    Hold(Why),
+    /// The same, with records that were appended, and when it gives up.
+    HoldAppend(Why, Option<(u64, u32)>, Option<Instant>),
+}
+
+/// A record that is appended when a link ends.
+struct Will {
+    log: Arc<str>,
+    agent: Agent,
+    sender: String,
+    payload: Vec<u8>,
+}
+
+/// Who asks, and how often it was tried.
+struct Asking<'a> {
+    lane: LaneId,
+    agent: Agent,
+    request: RequestId,
+    appended: Option<(u64, u32)>,
+    until: Option<Instant>,
+    callers: &'a mut Callers,
+}
+
+impl Logs {
+    /// Logs live in `directory`; `bell` wakes the serving thread.
+    pub(super) fn new(directory: PathBuf, bell: Bell) -> Self {
+        Self {
+            directory,
+            bell: Arc::new(bell),
+            machinery: None,
+            logs: BTreeMap::new(),
+            names: HashMap::new(),
+            last_key: 0,
+            held: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            last_follower: 0,
+            hungry: BTreeSet::new(),
+            syncing: BTreeSet::new(),
+            wills: BTreeMap::new(),
+            last_words: VecDeque::new(),
+            next_look: None,
+            overfull: HashSet::new(),
+        }
+    }
+
+    /// Whether a request is about a log.
+    pub(super) fn knows(tool: &str) -> bool {
+        tool.starts_with("log.")
+    }
+
+    /// Carries out one request, now or later.
+    pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, request: Request) {
+        self.attempt(
+            callers,
+            lane,
+            Held { request, why: Why::Answer, appended: None, until: None },
+        );
+    }
+
+    /// Whether nothing more may be read from a link for now.
+    pub(super) fn is_holding(&self, lane: LaneId) -> bool {
+        self.held.contains_key(&lane)
+    }
+
+    /// Whether something waits that no bell announces: room in somebody's lane.
+    pub(super) fn is_anybody_behind(&self) -> bool {
+        let waits_for_room = |held: &Held| matches!(held.why, Why::Room | Why::Followers(_));
+        !self.hungry.is_empty()
+            || !self.last_words.is_empty()
+            || self.held.values().any(waits_for_room)
+    }
+
+    /// Whether an answer comes from the disk, for which who stops should wait.
+    pub(super) fn is_busy(&self) -> bool {
+        let comes = |held: &Held| matches!(held.why, Why::Opening(_) | Why::Disk(_) | Why::Answer);
+        !self.syncing.is_empty() || !self.last_words.is_empty() || self.held.values().any(comes)
+    }
+
+    /// When [`Logs::tick`] has something to do though nothing comes.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let held = self.held.values().filter_map(|held| held.until).min();
+        [held, self.next_look].into_iter().flatten().min()
+    }
+
+    /// Links that do not take their answers.
+    pub(super) fn take_overfull(&mut self) -> Vec<LaneId> {
+        self.overfull.drain().collect()
+    }
+
+    /// A caller does not wait for this request any more.
+    pub(super) fn cancelled(&mut self, lane: LaneId, request: u32) {
+        let is_it =
+            |follower: &Follower| follower.lane == lane && follower.request.0 as u32 == request;
+        self.forget_followers(is_it);
+    }
+
+    /// A link ended.
+    pub(super) fn link_gone(&mut self, lane: LaneId) {
+        self.held.remove(&lane);
+        self.overfull.remove(&lane);
+        for open in self.logs.values_mut().filter_map(|served| served.open.as_mut()) {
+            open.writer = open.writer.filter(|writer| *writer != lane);
+        }
+        self.forget_followers(|follower| follower.lane == lane);
+        if let Some(will) = self.wills.remove(&lane) {
+            if self.last_words.len() < LOG_WILLS_WAITING_MAX {
+                self.last_words.push_back(will);
+            } else {
+                tracing::warn!(log = &*will.log, "too many last words wait; one is lost");
+            }
+        }
+    }
+
+    /// Takes results, feeds followers, tries again what waits. True when something moved.
+    pub(super) fn tick(&mut self, callers: &mut Callers) -> bool {
+        if self.machinery.is_none() && self.last_words.is_empty() {
+            return false;
+        }
+        let mut moved = self.take_results(callers);
+        moved |= self.take_syncs(callers);
+        self.say_last_words(callers);
+        moved |= self.feed_hungry(callers);
+        moved |= self.try_held(callers);
+        self.look_for_old();
+        moved
+    }
+
+    fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) {
+        let Some(agent) = callers.get(lane).map(|caller| caller.agent) else { return };
+        let Held { request, appended, until, .. } = held;
+        let id = request.id;
+        let outcome = match wire::Operation::decode(&request.tool, &request.payload) {
+            Ok(Some((log, operation))) => {
+                let asking = Asking { lane, agent, request: id, appended, until, callers };
+                self.carry_out(asking, &log, operation)
+            }
+            Ok(None) => Err(refuse::no_such_tool(&request.tool)),
+            Err(error) => Err(refuse::unreadable(&error)),
+        };
+        let outcome = outcome.unwrap_or_else(|error| Outcome::Said(Said::Failed(encoded(&error))));
+        let (why, appended, until) = match outcome {
+            Outcome::Said(said) => return self.say(callers, lane, id, said),
+            Outcome::Later => return,
+            Outcome::Hold(why) => (why, appended, until),
+            Outcome::HoldAppend(why, appended, until) => (why, appended, until),
+        };
+        self.held.insert(lane, Held { request, why, appended, until });
+    }
+
+    /// What waits and need not any more is tried again.
+    fn try_held(&mut self, callers: &mut Callers) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        let lanes: Vec<(LaneId, Why, bool)> = self
+            .held
+            .iter()
+            .map(|(lane, held)| (*lane, held.why, held.until.is_some_and(|until| until <= now)))
+            .collect();
+        let mut moved = false;
+        for (lane, why, is_late) in lanes {
+            let is_ready = match why {
+                Why::Opening(key) => self.logs.get(&key).is_none_or(|log| log.open.is_some()),
+                Why::Disk(key) => self.open(key).is_none_or(|open| {
+                    let is_free = open.writer.is_none_or(|writer| writer == lane);
+                    is_free && !open.log.is_disk_behind()
+                }),
+                Why::Followers(key) => is_late || !self.is_held_back(callers, key),
+                Why::Room => callers.has_room(lane),
+                Why::Answer => false,
+            };
+            if is_ready && let Some(held) = self.held.remove(&lane) {
+                moved = true;
+                self.attempt(callers, lane, held);
+            }
+        }
+        moved
+    }
+
+    /// The log of this name, opened where it is not; `Err` says what to wait for, or why there is none. With options a log is made
+    /// where there is none.
+    fn find(
+        &mut self,
+        name: &str,
+        options: Option<wire::Options>,
+    ) -> Result<LogKey, Result<Why, ToolError>> {
+        if let Some(key) = self.names.get(name).copied() {
+            let Some(served) = self.logs.get_mut(&key) else { return Ok(key) };
+            self.last_key += 1;
+            served.used = self.last_key;
+            return if served.open.is_some() { Ok(key) } else { Err(Ok(Why::Opening(key))) };
+        }
+        if name.is_empty() {
+            return Err(Err(refuse::no_name()));
+        }
+        self.make_place().map_err(Err)?;
+        self.last_key += 1;
+        let (key, name) = (LogKey(self.last_key), Arc::<str>::from(name));
+        let directory = self.directory.clone();
+        let machinery = self.machinery().map_err(|error| Err(refuse::no_threads(&error)))?;
+        let committer = machinery.committer.clone();
+        let job = DiskJob::Open { key, name: Arc::clone(&name), directory, options, committer };
+        machinery.disk.give(job).map_err(|_| Err(refuse::busy()))?;
+        let used = self.last_key;
+        self.logs.insert(key, Served { name: Arc::clone(&name), used, open: None });
+        self.names.insert(name, key);
+        Err(Ok(Why::Opening(key)))
+    }
+
+    /// Closes the log that nobody used for longest where as many are open as may be.
+    fn make_place(&mut self) -> Result<(), ToolError> {
+        if self.logs.len() < crate::limits::LOGS_OPEN_MAX {
+            return Ok(());
+        }
+        let is_waited_for = |key: LogKey| {
+            let of = |why| matches!(why, Why::Disk(of) | Why::Followers(of) if of == key);
+            self.held.values().any(|held| of(held.why))
+        };
+        let is_idle = |(key, served): &(&LogKey, &Served)| {
+            let open = served.open.as_ref();
+            open.is_some_and(|open| open.followers.is_empty() && open.waiting.is_empty())
+                && !is_waited_for(**key)
+        };
+        let oldest = self.logs.iter().filter(is_idle).min_by_key(|(_, served)| served.used);
+        let Some(key) = oldest.map(|(key, _)| *key) else { return Err(refuse::too_many_open()) };
+        self.close(key);
+        Ok(())
+    }
+
+    /// Forgets an opening. What follows it goes on with the next one.
+    fn close(&mut self, key: LogKey) {
+        let Some(served) = self.logs.remove(&key) else { return };
+        self.names.remove(&served.name);
+        self.syncing.remove(&key);
+        let Some(open) = served.open else { return };
+        for id in &open.followers {
+            if let Some(follower) = self.followers.get_mut(id) {
+                follower.detach();
+                self.hungry.insert(*id);
+            }
+        }
+        // On the thread that opens, so that it is closed before it is opened again. Where that one is busy, it waits here.
+        if let Some(machinery) = &mut self.machinery
+            && let Err(DiskJob::Close(log)) =
+                machinery.disk.give(DiskJob::Close(Box::new(open.log)))
+        {
+            drop(log);
+        }
+    }
+
+    fn machinery(&mut self) -> io::Result<&mut Machinery> {
+        match &mut self.machinery {
+            Some(machinery) => Ok(machinery),
+            machinery @ None => {
+                let bell = Arc::clone(&self.bell);
+                let committer = Committer::start_with(Mechanism::Best, move || bell.ring())?;
+                tracing::debug!(mechanism = committer.mechanism(), "logs are served");
+                let disk = Hand::start("log disk", Arc::clone(&self.bell), hands::work_on_disk)?;
+                let reading = Hand::start("log read", Arc::clone(&self.bell), hands::read)?;
+                Ok(machinery.insert(Machinery { committer, disk, reading }))
+            }
+        }
+    }
+
+    fn open(&self, key: LogKey) -> Option<&Open> {
+        self.logs.get(&key)?.open.as_deref()
+    }
+
+    fn open_mut(&mut self, key: LogKey) -> Option<&mut Open> {
+        self.logs.get_mut(&key)?.open.as_deref_mut()
+    }
+
+    fn say(&mut self, callers: &mut Callers, lane: LaneId, request: RequestId, said: Said) {
+        if !callers.say(lane, request, said) {
+            self.overfull.insert(lane);
+        }
+    }
+
+    /// Deletes what the policy of a log does not keep.
+    fn retain(&mut self, key: LogKey) {
+        let Some(machinery) = &mut self.machinery else { return };
+        let open = self.logs.get_mut(&key).and_then(|served| served.open.as_mut());
+        let Some(open) = open.filter(|_| machinery.disk.has_room()) else { return };
+        let surplus = open.log.take_surplus(now_ns(), 0);
+        if !surplus.is_empty() {
+            // There is room, as was seen.
+            let _ = machinery.disk.give(DiskJob::Remove { key, surplus, asked: None });
+        }
+    }
+
+    fn look_for_old(&mut self) {
+        let Some(next) = self.next_look else { return };
+        if Instant::now() < next {
+            return;
+        }
+        self.next_look = None;
+        let keys: Vec<LogKey> = self.logs.keys().copied().collect();
+        for key in keys {
+            let age_max_ns = self.open(key).map_or(0, |open| open.options.age_max_ns);
+            if age_max_ns > 0 {
+                self.retain(key);
+                self.look_again(age_max_ns);
+            }
+        }
+    }
+
+    /// Logs are looked at for what is too old, some times in the age that they allow.
+    fn look_again(&mut self, age_max_ns: u64) {
+        if age_max_ns == 0 {
+            return;
+        }
+        let interval = Duration::from_nanos(age_max_ns / 8);
+        let next = Instant::now() + interval.clamp(LOG_LOOK_INTERVAL_MIN, LOG_LOOK_INTERVAL_MAX);
+        self.next_look = Some(self.next_look.map_or(next, |known| known.min(next)));
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> u64 {
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(epoch.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,326 @@
+//! Followers: who gets the records of a log as they come, and what they missed.
+//!
+//! A follower that has everything is *live*: a record goes to it out of the append itself, without a look at the disk. One that
+//! has not, because it began earlier or its lane was full, is *behind*: the reading thread reads for it, a batch at a time, and
+//! the next batch only when its lane has taken the one before.
+
+use agents_contract::ToolError;
+use ipc::exchange::log::{Entry, Start};
+use ipc::header::LaneId;
+use ipc::link::RequestId;
+
+use super::hands::{ReadJob, Whom};
+use super::{Asking, LogKey, Logs, Outcome, refuse};
+use crate::exchange::callers::{Callers, Said};
+use crate::exchange::log::{Positions, Reader, Record};
+use crate::exchange::work::encoded;
+use crate::limits::{LOG_FOLLOW_BYTES, LOG_FOLLOWERS_MAX, LOG_FOLLOWERS_PER_CALLER_MAX};
+
+/// Names a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FollowerId(pub(super) u64);
+
+/// One follower of one log.
+pub(super) struct Follower {
+    pub(super) lane: LaneId,
+    pub(super) request: RequestId,
+    name: std::sync::Arc<str>,
+    /// `None` where its log has to be opened again.
+    key: Option<LogKey>,
+    /// What it gets next.
+    position: u64,
+    state: State,
+    holds_back: bool,
+    /// What its reader had taken when that was last looked at.
+    passed: u64,
+}
+
+enum State {
+    Live,
+    Behind(Option<Box<Reader>>),
+    /// The reading thread reads for it.
+    Away,
+}
+
+impl Follower {
+    /// Its log was closed.
+    pub(super) fn detach(&mut self) {
+        self.key = None;
+        if !matches!(self.state, State::Away) {
+            self.state = State::Behind(None);
+        }
+    }
+}
+
+impl Logs {
+    /// Where reading begins.
+    pub(super) fn start(&self, key: LogKey, start: Start) -> Result<(u64, Positions), ToolError> {
+        let Some(open) = self.open(key) else { return Err(refuse::busy()) };
+        let next = open.log.next_position();
+        let from = match start {
+            Start::At(position) if position > next => return Err(refuse::ahead(position, next)),
+            Start::At(position) => position,
+            Start::First => open.log.first_position(),
+            Start::End => next,
+        };
+        Ok((from, open.log.positions()))
+    }
+
+    pub(super) fn follow(
+        &mut self,
+        asking: Asking<'_>,
+        key: LogKey,
+        start: Start,
+        holds_back: bool,
+    ) -> Result<Outcome, ToolError> {
+        let Asking { lane, request, callers, .. } = asking;
+        let (position, _) = self.start(key, start)?;
+        let own = self.followers.values().filter(|follower| follower.lane == lane).count();
+        if own >= LOG_FOLLOWERS_PER_CALLER_MAX {
+            return Err(refuse::too_many_waiting("followers", LOG_FOLLOWERS_PER_CALLER_MAX));
+        }
+        if self.followers.len() >= LOG_FOLLOWERS_MAX {
+            return Err(refuse::busy());
+        }
+        let Some(served) = self.logs.get_mut(&key) else { return Err(refuse::busy()) };
+        let name = std::sync::Arc::clone(&served.name);
+        let Some(open) = &mut served.open else { return Err(refuse::busy()) };
+        self.last_follower += 1;
+        let id = FollowerId(self.last_follower);
+        open.followers.push(id);
+        let state = if position == open.log.next_position() {
+            State::Live
+        } else {
+            self.hungry.insert(id);
+            State::Behind(None)
+        };
+        let (key, passed) = (Some(key), position);
+        let follower = Follower { lane, request, name, key, position, state, holds_back, passed };
+        self.followers.insert(id, follower);
+        let mut begin = Vec::new();
+        Entry::Begin { position }.append_to(&mut begin);
+        self.say(callers, lane, request, Said::Progress(begin));
+        Ok(Outcome::Later)
+    }
+
+    /// Whether a follower that holds writers back is too far behind.
+    pub(super) fn is_held_back(&mut self, callers: &mut Callers, key: LogKey) -> bool {
+        let Some(open) = self.logs.get(&key).and_then(|served| served.open.as_ref()) else {
+            return false;
+        };
+        let (ahead_max, next) = (open.options.ahead_max, open.log.next_position());
+        if ahead_max == 0 {
+            return false;
+        }
+        open.followers.iter().any(|id| {
+            let Some(follower) = self.followers.get_mut(id).filter(|one| one.holds_back) else {
+                return false;
+            };
+            if next.saturating_sub(follower.passed) < ahead_max {
+                return false;
+            }
+            if callers.is_drained(follower.lane) {
+                follower.passed = follower.position;
+            }
+            next.saturating_sub(follower.passed) >= ahead_max
+        })
+    }
+
+    /// Gives what was just appended from position `first` on to those who have everything before it. `payloads` are those of the
+    /// records, and maybe of more that found no room.
+    pub(super) fn feed_live<'a>(
+        &mut self,
+        callers: &mut Callers,
+        key: LogKey,
+        first: u64,
+        template: &Record<'_>,
+        payloads: impl Iterator<Item = &'a [u8]> + Clone,
+    ) {
+        let Some(open) = self.logs.get(&key).and_then(|served| served.open.as_ref()) else {
+            return;
+        };
+        let next = open.log.next_position();
+        if open.followers.is_empty() || next == first {
+            return;
+        }
+        let mut entries: Option<Vec<u8>> = None;
+        for id in &open.followers {
+            let Some(follower) = self.followers.get_mut(id) else { continue };
+            if !matches!(follower.state, State::Live) {
+                continue;
+            }
+            if follower.position != first || !callers.has_room(follower.lane) {
+                follower.state = State::Behind(None);
+                self.hungry.insert(*id);
+                continue;
+            }
+            let entries = entries.get_or_insert_with(|| {
+                let mut entries = Vec::new();
+                for (position, payload) in (first..next).zip(payloads.clone()) {
+                    let (time_ns, priority) = (template.time_ns, template.priority);
+                    let sender = template.sender_name;
+                    let record =
+                        ipc::exchange::log::Record { position, time_ns, priority, sender, payload };
+                    Entry::Record(record).append_to(&mut entries);
+                }
+                entries
+            });
+            follower.position = next;
+            let said = Said::Progress(entries.clone());
+            if !callers.say(follower.lane, follower.request, said) {
+                self.overfull.insert(follower.lane);
+            }
+        }
+    }
+
+    /// Has more read for those who are behind and whose lanes have room. True when something moved.
+    pub(super) fn feed_hungry(&mut self, callers: &mut Callers) -> bool {
+        if self.hungry.is_empty() {
+            return false;
+        }
+        let mut moved = false;
+        for id in self.hungry.iter().copied().collect::<Vec<_>>() {
+            let Some(follower) = self.followers.get(&id) else {
+                self.hungry.remove(&id);
+                continue;
+            };
+            if !callers.has_room(follower.lane) || matches!(follower.state, State::Away) {
+                continue;
+            }
+            moved |= match self.feed_one(id) {
+                Ok(moved) => moved,
+                Err(error) => {
+                    self.end_follower(callers, id, &error);
+                    true
+                }
+            };
+        }
+        moved
+    }
+
+    fn feed_one(&mut self, id: FollowerId) -> Result<bool, ToolError> {
+        let Some(follower) = self.followers.get(&id) else { return Ok(false) };
+        let key = match follower.key {
+            Some(key) => key,
+            None => {
+                let name = std::sync::Arc::clone(&follower.name);
+                let key = match self.find(&name, None) {
+                    Ok(key) => key,
+                    Err(Ok(_)) => return Ok(false),
+                    Err(Err(error)) => return Err(error),
+                };
+                self.attach(id, key);
+                key
+            }
+        };
+        let Some(follower) = self.followers.get_mut(&id) else { return Ok(false) };
+        let open = self.logs.get(&key).and_then(|served| served.open.as_ref());
+        let (Some(open), Some(machinery)) = (open, &mut self.machinery) else { return Ok(false) };
+        let next = open.log.next_position();
+        if follower.position > next {
+            return Err(refuse::ahead(follower.position, next));
+        }
+        if follower.position == next {
+            follower.state = State::Live;
+            self.hungry.remove(&id);
+            return Ok(true);
+        }
+        if !machinery.reading.has_room() {
+            return Ok(false);
+        }
+        let reader = match std::mem::replace(&mut follower.state, State::Away) {
+            State::Behind(reader) => reader.map(|reader| *reader),
+            State::Live | State::Away => None,
+        };
+        let (whom, from) = (Whom::Follower(id), follower.position);
+        let (records_max, bytes_max) = (u32::MAX, LOG_FOLLOW_BYTES);
+        let positions = open.log.positions();
+        let job = ReadJob { key, whom, positions, reader, from, records_max, bytes_max };
+        // There is room, as was seen; where the thread has ended, nothing more comes.
+        if machinery.reading.give(job).is_err() {
+            return Err(refuse::busy());
+        }
+        self.hungry.remove(&id);
+        Ok(true)
+    }
+
+    fn attach(&mut self, id: FollowerId, key: LogKey) {
+        if let Some(open) = self.open_mut(key) {
+            open.followers.push(id);
+            if let Some(follower) = self.followers.get_mut(&id) {
+                follower.key = Some(key);
+            }
+        }
+    }
+
+    /// What was read for a follower goes to it.
+    pub(super) fn read_for(
+        &mut self,
+        callers: &mut Callers,
+        id: FollowerId,
+        done: super::hands::ReadDone,
+    ) {
+        let Some(follower) = self.followers.get_mut(&id) else { return };
+        let is_same = follower.key == Some(done.key);
+        let reader = done.reader.filter(|_| is_same).map(Box::new);
+        follower.state = State::Behind(reader);
+        follower.position = done.next;
+        self.hungry.insert(id);
+        let (lane, request) = (follower.lane, follower.request);
+        if !done.bytes.is_empty() {
+            self.say(callers, lane, request, Said::Progress(done.bytes));
+        }
+        match done.result {
+            // The log was closed meanwhile; its next opening says what is there.
+            Err(_) if !is_same => {}
+            Err(error) => self.end_follower(callers, id, &refuse::not_read(&error)),
+            Ok(()) => {}
+        }
+    }
+
+    /// Ends a stream with an error.
+    pub(super) fn end_follower(
+        &mut self,
+        callers: &mut Callers,
+        id: FollowerId,
+        error: &ToolError,
+    ) {
+        let Some(follower) = self.followers.get(&id) else { return };
+        let (lane, request) = (follower.lane, follower.request);
+        self.forget_followers(|other| other.lane == lane && other.request == request);
+        self.say(callers, lane, request, Said::Failed(encoded(error)));
+    }
+
+    /// Ends those whose log cannot be opened again.
+    pub(super) fn end_followers_of(
+        &mut self,
+        callers: &mut Callers,
+        name: &str,
+        error: &ToolError,
+    ) {
+        let is_it = |follower: &&Follower| follower.key.is_none() && &*follower.name == name;
+        let ended: Vec<FollowerId> = self
+            .followers
+            .iter()
+            .filter_map(|(id, follower)| is_it(&follower).then_some(*id))
+            .collect();
+        for id in ended {
+            self.end_follower(callers, id, error);
+        }
+    }
+
+    pub(super) fn forget_followers(&mut self, is_it: impl Fn(&Follower) -> bool) {
+        let Self { followers, logs, hungry, .. } = self;
+        followers.retain(|id, follower| {
+            let goes = is_it(follower);
+            if goes {
+                hungry.remove(id);
+                let open = follower.key.and_then(|key| logs.get_mut(&key)?.open.as_mut());
+                if let Some(open) = open {
+                    open.followers.retain(|other| other != id);
+                }
+            }
+            !goes
+        });
+    }
+}
