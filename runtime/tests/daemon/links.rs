@@ -24,7 +24,7 @@ fn expected(daemon: &Daemon, class: Class) -> Class {
     if class != Class::High || row["available"] == true && row["note"].is_null() {
         return class;
     }
-    println!("class high is not to be had here: {row}");
+    eprintln!("class high is not to be had here: {row}");
     Class::Normal
 }
 
