@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use hw::affinity;
 use hw::root::Root;
 use serde_json::{Value, json};
@@ -20,7 +20,6 @@ mod classes;
 mod fanout;
 mod languages;
 mod latency;
-#[allow(dead_code, reason = "the row `low` of `KNOWN` takes it up")]
 pub(crate) mod log;
 pub(crate) mod pair;
 pub(crate) mod peers;
@@ -42,7 +41,7 @@ pub(crate) struct Arguments {
     /// Rounds; the median one counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only these parts, with commas between them: pair, fanout, routed, batch, requests, languages, recovery, rest, peers
+    /// Only these parts, with commas between them: pair, low, fanout, routed, batch, requests, languages, recovery, rest, peers
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     only: Vec<String>,
     /// Where `make peers` put the buses to compare with
@@ -88,16 +87,7 @@ const KNOWN: &[Known] = &[
         start: |context| Ok(Box::new(pair::Pair::start(context)?)),
         fields: pair::FIELDS,
     },
-    Known {
-        name: "low",
-        start: |_| bail!("no link of this version leads to the durable log"),
-        fields: &[
-            "classes.low.p50_ns",
-            "classes.low.p99_ns",
-            "classes.low.p999_ns",
-            "low.synced_p50_ns",
-        ],
-    },
+    Known { name: "low", start: |_| Ok(Box::new(log::Low)), fields: log::FIELDS },
     Known {
         name: "fanout",
         start: |context| Ok(Box::new(fanout::Fanout::start(context))),

@@ -24,7 +24,7 @@ fn expected(daemon: &Daemon, class: Class) -> Class {
     if class != Class::High || row["available"] == true && row["note"].is_null() {
         return class;
     }
-    println!("class high is not to be had here: {row}");
+    eprintln!("class high is not to be had here: {row}");
     Class::Normal
 }
 
@@ -152,6 +152,7 @@ fn both_sides_learn_of_a_revocation_and_the_link_carries_nothing_new() {
         let (mut one, mut two, mut opened, mut accepted) = linked(&daemon, class, names);
         let lane = opened.lane().0.to_string();
         opened.sender().raw().send(Meta::default(), b"before", WhenFull::Reject).unwrap();
+        accepted.sender().raw().send(Meta::default(), b"back", WhenFull::Reject).unwrap();
         let arguments = ["revoke", names[1], "--lane", &lane, "--reason", "enough"];
         let (code, stdout, stderr) = daemon.run(&arguments);
         assert_eq!(code, Some(0), "{stderr}");
@@ -162,6 +163,8 @@ fn both_sides_learn_of_a_revocation_and_the_link_carries_nothing_new() {
             assert_eq!(code, "revoked");
             assert!(reason.contains("enough"), "{reason}");
         }
+        let way = opened.receiver().raw();
+        assert_eq!(way.receive(Some(patience())).unwrap().payload, b"back");
         let way = accepted.receiver().raw();
         assert_eq!(way.receive(Some(patience())).unwrap().payload, b"before");
         let end = way.receive(Some(patience())).unwrap_err();

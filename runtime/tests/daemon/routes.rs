@@ -79,9 +79,9 @@ fn routed_messages_arrive_in_order_and_whole_while_the_reader_is_slow() {
         });
         for number in 0..COUNT {
             if number == 100 {
-                // Both rings are full, and the writer waits.
+                // Both rings are full, and the writer waits. A reader tells of what it took a quarter of a ring later.
                 eventually("the writer is held up", || {
-                    daemon.status()["messages"]["critical"].as_u64().unwrap() >= 3 * 1_024
+                    daemon.status()["messages"]["critical"].as_u64().unwrap() >= 3 * 1_024 - 2 * 256
                 });
             }
             let lane = accepted.receiver().raw();

@@ -27,10 +27,50 @@ use ipc::wait::Spin;
 use rustix::fs::FallocateFlags;
 use serde_json::{Value, json};
 
+use super::Part;
+use crate::bench::figures::{Figure, at};
 use crate::bench::scratch::ScratchDaemon;
 use crate::bench::{deadline, median};
 
 mod disk;
+
+/// For so many messages between two spinning processes one stored record, and one synced.
+const STORED_DIVISOR: u64 = 10;
+const SYNCED_DIVISOR: u64 = 2_000;
+/// What the report of `bolide bench bus` has of this part.
+pub(super) const FIELDS: &[&str] = &[
+    "classes.low.p50_ns",
+    "classes.low.p99_ns",
+    "classes.low.p999_ns",
+    "classes.low.limit_p50_ns",
+    "low.synced_p50_ns",
+];
+
+/// The part of `bolide bench bus`.
+pub(super) struct Low;
+
+impl Part for Low {
+    fn round(&mut self, messages: u64) -> anyhow::Result<Vec<Figure>> {
+        let count = |divisor: u64| usize::try_from(messages.div_ceil(divisor));
+        let report = measure(1, count(STORED_DIVISOR)?, count(SYNCED_DIVISOR)?)?;
+        let LogReport { stored, synced } = report;
+        let figure = |name: &str, value: f64| (name.to_owned(), value);
+        Ok(vec![
+            figure("classes.low.p50_ns", stored.own.p50),
+            figure("classes.low.p99_ns", stored.own.p99),
+            figure("classes.low.p999_ns", stored.own.p999),
+            figure("classes.low.limit_p50_ns", stored.limit.p50),
+            figure("low.synced_p50_ns", synced.own.p50),
+            figure("low.synced_p99_ns", synced.own.p99),
+            figure("low.synced_limit_p50_ns", synced.limit.p50),
+        ])
+    }
+
+    fn describe(&self, report: &mut Value) {
+        let mechanism = "an append until it is stored, there and back";
+        at(report, "classes.low")["mechanism"] = json!(mechanism);
+    }
+}
 
 /// `bolide bench log`
 #[derive(clap::Args, Clone, Debug)]
