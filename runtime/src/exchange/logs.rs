@@ -32,7 +32,7 @@ use ipc::link::{Request, RequestId};
 use self::follow::{Follower, FollowerId};
 use self::hands::{DiskDone, DiskJob, Hand, ReadDone, ReadJob};
 use super::callers::{Callers, Said};
-use super::log::{Committer, Log, Mechanism, Ticket};
+use super::log::{Committer, Log, Mechanism, SyncError, Ticket};
 use super::queue::Agent;
 use super::work::encoded;
 use crate::limits::{LOG_LOOK_INTERVAL_MAX, LOG_LOOK_INTERVAL_MIN, LOG_WILLS_WAITING_MAX};
@@ -92,6 +92,8 @@ struct Open {
     followers: Vec<FollowerId>,
     /// A sync that is under way.
     ticket: Option<Ticket>,
+    /// Why none is.
+    refused: Option<SyncError>,
     /// Who waits for one, by position.
     waiting: VecDeque<Unsynced>,
     /// Whose records are half appended: nobody's come between.

@@ -32,6 +32,8 @@ pub(super) struct Hand<J, R> {
     results: Receiver<R>,
     /// Jobs whose results were not taken.
     out: usize,
+    /// The thread has panicked.
+    pub(super) is_dead: bool,
 }
 
 /// What may wait for the disk.
@@ -120,7 +122,7 @@ impl<J: Send + 'static, R: Send + 'static> Hand<J, R> {
                 bell.ring();
             }
         })?;
-        Ok(Self { jobs, results, out: 0 })
+        Ok(Self { jobs, results, out: 0, is_dead: false })
     }
 
     /// Whether one more job can be given.
@@ -147,9 +149,17 @@ impl<J: Send + 'static, R: Send + 'static> Hand<J, R> {
         if self.out == 0 {
             return None;
         }
-        let result = self.results.try_recv().ok()?;
-        self.out -= 1;
-        Some(result)
+        match self.results.try_recv() {
+            Ok(result) => {
+                self.out -= 1;
+                Some(result)
+            }
+            Err(mpsc::TryRecvError::Empty) => None,
+            Err(mpsc::TryRecvError::Disconnected) => {
+                self.is_dead = true;
+                None
+            }
+        }
     }
 }
 

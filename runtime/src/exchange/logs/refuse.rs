@@ -66,6 +66,11 @@ pub(super) fn no_threads(error: &io::Error) -> ToolError {
     refusal("log-failed", message, "free memory or raise the limit of threads", true)
 }
 
+pub(super) fn thread_ended() -> ToolError {
+    let message = "a thread for logs ended unexpectedly".to_owned();
+    refusal("log-failed", message, "try again; what was acknowledged is there", true)
+}
+
 pub(super) fn busy() -> ToolError {
     refusal("busy", "too much waits for the disk".to_owned(), "try again", true)
 }

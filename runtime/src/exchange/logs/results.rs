@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::hands::{DiskDone, Opened, ReadDone, Whom};
 use super::operate::trimmed;
 use super::refuse::OpenFailure;
-use super::{LogKey, Logs, Open, Unsynced, Why, kept, refuse};
+use super::{LogKey, Logs, Machinery, Open, Unsynced, Why, kept, refuse};
 use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{Retained, SyncError};
 use crate::exchange::work::encoded;
@@ -30,7 +30,34 @@ impl Logs {
                 Whom::Once(lane, request) => self.read_once(callers, (lane, request), done),
             }
         }
+        let is_dead = |hands: &Machinery| hands.disk.is_dead || hands.reading.is_dead;
+        if self.machinery.as_ref().is_some_and(is_dead) {
+            self.give_up(callers);
+        }
         moved
+    }
+
+    /// After a panic in one of the threads: everybody who waits is told, and the next request begins anew.
+    fn give_up(&mut self, callers: &mut Callers) {
+        let error = refuse::thread_ended();
+        warn!(error = error.message, "all logs are closed");
+        self.machinery = None;
+        self.names.clear();
+        self.syncing.clear();
+        let failed = || Said::Failed(encoded(&error));
+        for served in std::mem::take(&mut self.logs).into_values() {
+            for Unsynced { lane, request, .. } in
+                served.open.into_iter().flat_map(|log| log.waiting)
+            {
+                self.say(callers, lane, request, failed());
+            }
+        }
+        for lane in self.held.keys().copied().collect::<Vec<_>>() {
+            self.answer_held(callers, lane, failed());
+        }
+        for id in self.followers.keys().copied().collect::<Vec<_>>() {
+            self.end_follower(callers, id, &error);
+        }
     }
 
     fn disk_done(&mut self, callers: &mut Callers, done: DiskDone) {
@@ -70,8 +97,8 @@ impl Logs {
             info!(log = name, next = recovered.next, segments = recovered.segments, "log opened");
         }
         let (followers, waiting) = (Vec::new(), VecDeque::new());
-        let (ticket, writer) = (None, None);
-        let open = Open { log, options, is_new, followers, ticket, waiting, writer };
+        let (ticket, refused, writer) = (None, None, None);
+        let open = Open { log, options, is_new, followers, ticket, refused, waiting, writer };
         served.open = Some(Box::new(open));
         self.look_again(options.age_max_ns);
     }
@@ -145,8 +172,12 @@ impl Logs {
         let Some(open) = self.open_mut(key) else { return };
         let last = open.log.next_position().saturating_sub(1);
         if open.ticket.is_none() {
-            // A log that is broken says so to its ticket as well.
-            open.ticket = open.log.request_sync(last).ok();
+            match open.log.request_sync(last) {
+                Ok(ticket) => open.ticket = Some(ticket),
+                // The next look asks again.
+                Err(SyncError::Busy) => {}
+                Err(error) => open.refused = Some(error),
+            }
         }
         self.syncing.insert(key);
     }
@@ -164,9 +195,9 @@ impl Logs {
             };
             let result = match &mut open.ticket {
                 Some(ticket) => ticket.try_done(),
-                // It was refused when it was asked for.
-                None if open.log.is_broken() => Some(Err(SyncError::Broken)),
-                None => Some(Ok(open.log.synced_position())),
+                None => {
+                    Some(open.refused.take().map_or_else(|| Ok(open.log.synced_position()), Err))
+                }
             };
             let Some(result) = result else { continue };
             open.ticket = None;
@@ -204,10 +235,14 @@ impl Logs {
         let waiting = std::mem::take(&mut open.waiting);
         let name = self.logs.get(&key).map_or("", |served| &served.name);
         warn!(log = name, %error, "the log cannot be synced; it is opened again");
+        let is_stopped = error == SyncError::Stopped;
         let error: ToolError = refuse::not_synced(error);
         for Unsynced { lane, request, .. } in waiting {
             self.say(callers, lane, request, Said::Failed(encoded(&error)));
         }
         self.close(key);
+        if is_stopped {
+            self.give_up(callers);
+        }
     }
 }
