@@ -7,22 +7,31 @@
 
 mod callers;
 mod forward;
+mod journal;
+mod keeper;
 #[allow(dead_code, unused_imports, reason = "served by the exchange in a later version")]
 pub(crate) mod log;
+mod names;
 #[allow(dead_code, reason = "its plain form is for queues of other kinds")]
 mod priority;
-#[allow(dead_code, unused_imports, reason = "durable queues will replay what they write down")]
 mod queue;
 mod server;
 mod work;
 
 use anyhow::Context;
 use ipc::client::Client;
+use ipc::doorbell::Bell;
 use ipc::manifest::AgentManifest;
 use tracing::info;
 
 use crate::config::Settings;
 use crate::paths::SOCKET_NAME;
+
+use self::callers::Callers;
+use self::work::Work;
+
+/// Where durable queues live, below the state directory.
+const QUEUES_PLACE: &str = "exchange/queues";
 
 /// Its name on the bus, which only the daemon's own process may bear.
 pub(crate) use ipc::exchange::NAME;
@@ -36,11 +45,15 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         priority: 5,
         ..AgentManifest::default()
     };
+    // What an earlier life left is whole before anybody can ask for it.
+    let mut callers = Callers::default();
+    let mut work = Work::open(settings.state_dir.join(QUEUES_PLACE), &mut callers);
     let socket = settings.runtime_dir.join(SOCKET_NAME);
     let client = Client::connect(&socket, &manifest, &[])
         .with_context(|| format!("`{NAME}` cannot come to the bus"))?;
     info!(id = client.agent().0, "ready");
-    let ended = server::Server::new(client).run()?;
+    work.set_bell(Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?);
+    let ended = server::Server::new(client, callers, work).run()?;
     info!(?ended, "ends");
     Ok(())
 }

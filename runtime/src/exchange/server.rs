@@ -4,7 +4,7 @@
 //! ends, what it still has is passed on and the other half is closed. Nothing here waits for one peer.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::header::LaneId;
@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::callers::{Callers, Said};
 use super::forward::{Direction, Turn};
 use super::work::{Work, encoded, refusal};
-use crate::limits::{FORWARD_RETRY_INTERVAL, REQUESTS_PER_TURN_MAX, TURNS_PER_LOOK};
+use crate::limits::{FORWARD_RETRY_INTERVAL, LOOK_INTERVAL, REQUESTS_PER_TURN_MAX, TURNS_PER_LOOK};
 
 /// Why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct Server {
     /// Who asks the exchange itself.
     callers: Callers,
     work: Work,
+    /// Kept for its memory.
+    lanes: Vec<LaneId>,
     draining: bool,
 }
 
@@ -57,14 +59,15 @@ struct End {
 }
 
 impl Server {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, callers: Callers, work: Work) -> Self {
         Self {
             client,
             wanted: BTreeMap::new(),
             routes: BTreeMap::new(),
             first_of: BTreeMap::new(),
-            callers: Callers::default(),
-            work: Work::new(first_item()),
+            callers,
+            work,
+            lanes: Vec::new(),
             draining: false,
         }
     }
@@ -84,6 +87,7 @@ impl Server {
     fn serve(&mut self) -> Result<(), ClientError> {
         let spin = Duration::from_nanos(SPIN_NS);
         let mut idle_since: Option<Instant> = None;
+        let mut looked = Instant::now();
         let mut turns = 0u32;
         loop {
             turns = turns.wrapping_add(1);
@@ -93,6 +97,12 @@ impl Server {
             let passed = self.pass_on()?;
             if self.serve_callers()? || passed {
                 idle_since = None;
+                // Turns are long while there is much to do, and a death must not wait for many of them.
+                let now = Instant::now();
+                if now.duration_since(looked) > LOOK_INTERVAL {
+                    looked = now;
+                    self.take_events()?;
+                }
                 continue;
             }
             if !turns.is_multiple_of(TURNS_PER_LOOK) {
@@ -103,7 +113,7 @@ impl Server {
             if now.duration_since(*idle_since.get_or_insert(now)) < spin {
                 continue;
             }
-            if self.draining {
+            if self.draining && !self.work.is_holding() {
                 return Ok(());
             }
             self.sleep()?;
@@ -200,6 +210,7 @@ impl Server {
             Ok(link) => {
                 let (sender, receiver) = link.split();
                 self.callers.add(id, &name, sender, receiver);
+                self.work.arrived(&mut self.callers);
                 Ok(())
             }
             Err(error) if is_hangup(&error) => Err(error),
@@ -214,7 +225,9 @@ impl Server {
     /// Takes requests, does what is due, sends what there is room for. True when there was a request.
     fn serve_callers(&mut self) -> Result<bool, ClientError> {
         let mut moved = false;
-        for lane in self.callers.lanes() {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        self.callers.list(&mut lanes);
+        for lane in lanes.drain(..) {
             for _ in 0..REQUESTS_PER_TURN_MAX {
                 let Some(caller) = self.callers.get(lane) else { break };
                 let incoming = match caller.receiver.try_receive() {
@@ -233,14 +246,12 @@ impl Server {
                 self.asked(lane, incoming);
             }
         }
+        self.lanes = lanes;
         self.work.tick(&mut self.callers);
-        for caller in self.callers.iter_mut() {
-            // A link that is broken is told of by its next message.
-            caller.flush();
-        }
-        for lane in self.work.take_overfull() {
-            warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
-            self.client.decline(lane, "answers were not taken")?;
+        self.callers.flush_all();
+        while let Some((lane, why)) = self.callers.take_given_up() {
+            warn!(lane = lane.0, why, "a link is closed");
+            self.client.decline(lane, why)?;
             self.forget_caller(lane);
         }
         Ok(moved)
@@ -256,15 +267,17 @@ impl Server {
                 let error = encoded(&refusal("no-such-tool", text));
                 self.callers.say(lane, request.id, Said::Failed(error));
             }
-            Incoming::Cancelled { request } => self.work.cancelled(lane, request),
+            Incoming::Cancelled { request } => {
+                self.work.cancelled(&mut self.callers, lane, request);
+            }
             other => debug!(?other, "a message that the exchange has no use for"),
         }
     }
 
     fn forget_caller(&mut self, lane: LaneId) {
-        self.work.link_gone(lane);
-        if let Some(agent) = self.callers.remove(lane) {
-            self.work.gone(&mut self.callers, agent);
+        self.work.link_ends(&mut self.callers, lane);
+        if let Some(remains) = self.callers.remove(lane) {
+            self.work.link_ended(&mut self.callers, remains);
         }
     }
 
@@ -312,12 +325,6 @@ impl Server {
         self.client.decline(route.target.lane, reason)?;
         self.client.decline(route.opener.lane, reason)
     }
-}
-
-/// Ids of items grow over restarts too, so that an answer about an item of an earlier life meets nothing.
-fn first_item() -> u64 {
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(epoch.as_nanos()).unwrap_or_default()
 }
 
 fn is_hangup(error: &ClientError) -> bool {
