@@ -8,22 +8,31 @@
 
 mod callers;
 mod forward;
-#[allow(dead_code, unused_imports, reason = "the journals of queues need more of it than logs do")]
+mod journal;
+mod keeper;
 pub(crate) mod log;
 mod logs;
-#[allow(dead_code, unused_imports, reason = "durable queues will replay what they write down")]
+mod names;
 mod queue;
 mod server;
 mod work;
 
 use anyhow::Context;
 use ipc::client::Client;
+use ipc::doorbell::Bell;
 use ipc::manifest::AgentManifest;
 use tracing::info;
 
 use crate::config::Settings;
 use crate::paths::SOCKET_NAME;
 use crate::priority;
+
+use self::callers::Callers;
+use self::logs::Logs;
+use self::work::Work;
+
+/// Where durable queues live, below the state directory.
+const QUEUES_PLACE: &str = "exchange/queues";
 
 /// Its name on the bus, which only the daemon's own process may bear.
 pub(crate) use ipc::exchange::NAME;
@@ -40,12 +49,18 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         priority: 5,
         ..AgentManifest::default()
     };
+    // What an earlier life left is whole before anybody can ask for it.
+    let mut callers = Callers::default();
+    let mut work = Work::open(settings.state_dir.join(QUEUES_PLACE), &mut callers);
     let socket = settings.runtime_dir.join(SOCKET_NAME);
     let client = Client::connect(&socket, &manifest, &[])
         .with_context(|| format!("`{NAME}` cannot come to the bus"))?;
     info!(id = client.agent().0, "ready");
-    let logs = settings.state_dir.join(LOGS_NAME);
-    let ended = server::Server::new(client, settings.limits.clone(), logs)?.run()?;
+    let bell = || Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?);
+    work.set_bell(bell()?);
+    let logs = Logs::new(settings.state_dir.join(LOGS_NAME), bell()?);
+    let server = server::Server::new(client, callers, work, logs, settings.limits.clone());
+    let ended = server.run()?;
     info!(?ended, "ends");
     Ok(())
 }

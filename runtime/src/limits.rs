@@ -157,12 +157,31 @@ pub(crate) const CALLER_OUTBOX_BYTES_MAX: usize = 2 * ipc::limits::MESSAGE_BYTES
 pub(crate) const PENDING_PER_CALLER_MAX: usize = 1_024;
 /// Dead letters in one answer; the next question names the last one.
 pub(crate) const DEAD_LETTERS_PER_ANSWER_MAX: usize = 64;
-/// Names of agents that are remembered for what they left in queues.
-pub(crate) const NAMES_KNOWN_MAX: usize = 65_536;
+/// Names of agents of which none is forgotten; beyond it those that nothing is connected with go.
+pub(crate) const NAMES_KNOWN_MIN: usize = 4_096;
+/// Bytes of a segment of a durable queue's journal: some ten thousand small changes.
+pub(crate) const JOURNAL_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Which part of a segment puts leave to what follows from them: on a full disk some hundred acks still find room.
+pub(crate) const JOURNAL_HEADROOM_SHARE: u64 = 16;
+/// Bytes of a picture that are written after each change beside four times the change: one write of the page cache's
+/// size, some microseconds.
+pub(crate) const JOURNAL_PICTURE_BYTES_PER_TURN: u64 = 4 * 1024;
+/// Deduplication ids in one line of a picture.
+pub(crate) const JOURNAL_KNOWN_PER_LINE: usize = 256;
+/// The least time between two attempts to open the journal of a queue that was given up: an attempt reads all of it.
+pub(crate) const JOURNAL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a start waits for an earlier exchange, which the kernel is ending, to let go of the journals.
+pub(crate) const JOURNAL_HELD_PATIENCE: Duration = Duration::from_secs(5);
+/// Answers that wait until a change is on the disk, of one queue: as many as the puts that may wait for room. Beyond it
+/// the disk is slower than the callers, and they are told to come again.
+pub(crate) const HELD_PER_QUEUE_MAX: usize = 4_096;
 /// How often a message that found no room is tried again while everything else is quiet.
 pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of requests that are taken from one link before the others have their turn; one request more may be.
 pub(crate) const REQUEST_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
+/// The longest time between two looks at the socket while there is something to do, as long as one turn allows: a tenth of
+/// what a dead worker's items may take to be elsewhere.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.
 pub(crate) const TURNS_PER_LOOK: u32 = 64;
 

@@ -88,6 +88,21 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
+    /// Takes so far, and from which of them each level is due: what somebody needs to go on later.
+    pub(crate) fn dates(&self) -> (u64, [u64; LEVELS]) {
+        (self.taken, self.due)
+    }
+
+    /// Turns of these dates, at which nothing waits.
+    pub(crate) fn with_dates(taken: u64, due: [u64; LEVELS]) -> Self {
+        Self { taken, due, waiting: 0 }
+    }
+
+    /// Takes over the dates of others. What waits here stays.
+    pub(crate) fn go_on_from(&mut self, other: &Self) {
+        (self.taken, self.due) = other.dates();
+    }
+
     /// Something waits at this level now; nothing changes if something did already.
     pub(crate) fn wait(&mut self, priority: Priority) {
         let bit = 1 << priority.index();

@@ -120,17 +120,15 @@ class Waiting(unittest.TestCase):
             thread.start()
             waiting.wait()
             seen = set()
-            # Whoever comes second is told: nearly always this thread, seldom the one that waits,
-            # which leaves the library now and then.
+            # The waiting thread is inside the library nearly all the time, but not all of it.
             while thread.is_alive():
                 try:
                     link.send(b"x")
                 except bolide.BolideError as error:
                     seen.add(error.code)
                 thread.join(0.001)
-            self.assertLessEqual(seen, {"busy"})
+            self.assertEqual(seen, {"busy"})
             self.assertIn(told, (["timeout"], ["busy"]))
-            self.assertIn("busy", seen.union(told))
 
     def test_topic_is_read_while_tools_are_called(self):
         with client("topic") as bus, bus.subscribe("demo.c.>") as calls, bus.open("c.echo") as link:

@@ -16,6 +16,13 @@
 //! | `queue.status` | queue: word | [`Status`] |
 //! | `queue.dead` | queue: word; after: u64; count: u32 | u16 length, [`DeadLetter`] each, at most 64 |
 //! | `queue.requeue`, `queue.drop` | queue: word; item: u64 | nothing |
+//! | `queue.remove` | queue: word | nothing; only of a queue that is empty and at which nobody waits |
+//!
+//! A queue is made by its declaration or, with the usual options, by the first put or take. Errors have the codes
+//! `bad-request`, `queue-refused`, `no-such-queue`, `no-such-target`, `take-refused`, `stale`, `in-use`, `too-large` (an item of
+//! more than [`ITEM_BYTES_MAX`] bytes), `busy` (come again), and of durable queues `no-space` (nothing was changed) and
+//! `storage` (the disk failed; whether the request was carried out is not known). A cancelled put or take that waits is over
+//! at once: the put with reason withdrawn, the take with [`TakeEnd::Cancelled`].
 
 use std::time::Instant;
 
@@ -30,7 +37,12 @@ mod structures;
 #[cfg(test)]
 mod tests;
 
-pub use structures::{DeadLetter, Delivery, Options, PutOutcome, Status, TakeEnd, WhenFull};
+pub use structures::{
+    DeadLetter, Delivery, DeliveryHead, Durable, Options, PutOutcome, Status, TakeEnd, WhenFull,
+};
+
+/// Bytes of one item: what one message carries beside the rest of a put or a delivery, which is less than a page.
+pub const ITEM_BYTES_MAX: usize = crate::limits::MESSAGE_BYTES_MAX - 4_096;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +109,8 @@ pub enum Operation<'a> {
         /// Which.
         item: u64,
     },
+    /// The empty queue goes.
+    Remove,
 }
 
 /// One delivery of one item.
@@ -163,6 +177,7 @@ impl Operation<'_> {
             Self::Dead { .. } => "queue.dead",
             Self::Requeue { .. } => "queue.requeue",
             Self::Drop { .. } => "queue.drop",
+            Self::Remove => "queue.remove",
         }
     }
 
@@ -195,7 +210,7 @@ impl Operation<'_> {
                 lease.write(&mut out);
                 out.word("to", to)?;
             }
-            Self::Status => {}
+            Self::Status | Self::Remove => {}
             Self::Dead { after, count } => {
                 out.u64(*after);
                 out.u32(*count);
@@ -233,6 +248,7 @@ impl<'a> Operation<'a> {
             "queue.dead" => Self::Dead { after: fields.u64("after")?, count: fields.u32("count")? },
             "queue.requeue" => Self::Requeue { item: fields.u64("item")? },
             "queue.drop" => Self::Drop { item: fields.u64("item")? },
+            "queue.remove" => Self::Remove,
             _ => return Ok(None),
         };
         Ok(Some((queue, operation)))
@@ -338,6 +354,11 @@ impl Queues {
     /// An item is done.
     pub fn ack(&mut self, queue: &str, lease: Lease, deadline: Instant) -> Result<(), QueueError> {
         self.call(queue, &Operation::Ack(lease), deadline).map(|_| ())
+    }
+
+    /// Removes a queue that is empty and at which nobody waits.
+    pub fn remove(&mut self, queue: &str, deadline: Instant) -> Result<(), QueueError> {
+        self.call(queue, &Operation::Remove, deadline).map(|_| ())
     }
 
     /// How a queue is.

@@ -1,10 +1,11 @@
-//! Links of agents that ask the exchange itself: who they are, and what waits to be sent to them.
+//! Links of agents that ask the exchange itself: who they are, what they have asked, and what waits to be sent to them.
 //!
-//! Nothing here waits: what finds no room in a caller's lane stays in its outbox, in order, a long message from the chunk on
-//! that found none, and a caller that lets its outbox fill up is given up. Not here: what is asked (`work`, `logs`).
+//! Nothing here waits: what finds no room in a caller's lane stays in its outbox, in order, a long message from the chunk
+//! on that found none. A caller whose lane is broken, or that lets its outbox fill up, is given up, and so said
+//! ([`Callers::take_given_up`]). Not here: what is asked (`work`,
+//! `logs`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipc::class::SendingHalf;
@@ -13,27 +14,34 @@ use ipc::lane::{Large, SendError, WhenFull};
 use ipc::link::{LinkReceiver, LinkSender, RequestId, SCHEMA_CBOR};
 use ipc::ring::{FLAG_ERROR, FLAG_MORE, Meta};
 
-use super::queue::{Agent, NameId};
+use super::names::Names;
+use super::queue::{Agent, Delivery, NameId, QueueId};
 use crate::daemon::Budget;
-use crate::limits::{CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX, NAMES_KNOWN_MAX};
+use crate::limits::{CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX};
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Callers {
     links: BTreeMap<LaneId, Caller>,
     names: Names,
+    /// Links that are no use any more, and why.
+    given_up: BTreeMap<LaneId, &'static str>,
 }
 
 /// One link.
 pub(super) struct Caller {
     pub(super) agent: Agent,
     pub(super) receiver: LinkReceiver,
+    /// Puts and takes that are not over: from the low half of the request's id to the number that the queue knows.
+    pub(super) open: HashMap<u32, u64>,
+    /// How many requests a second it may make; none is any number.
+    pub(super) rate: Option<Budget>,
     sender: LinkSender,
     outbox: VecDeque<Outgoing>,
     outbox_bytes: usize,
-    /// How many requests a second it may make; none is any number.
-    pub(super) rate: Option<Budget>,
     messages: u64,
+    /// The lane has ended, and the router will tell.
+    has_ended: bool,
 }
 
 /// A message on its way.
@@ -42,7 +50,7 @@ struct Outgoing {
     request: RequestId,
     said: Said,
     number: u64,
-    /// Bytes of it that are in the lane, its header counted.
+    /// Bytes of it that are in the lane.
     sent: usize,
 }
 
@@ -55,25 +63,46 @@ pub(super) enum Said {
     Done(Vec<u8>),
     /// The last answer is an error.
     Failed(Vec<u8>),
+    /// An item for a take; more follows.
+    Item(Box<Parcel>),
     /// Not an answer: somebody else's work is this caller's now.
-    Handoff(Vec<u8>),
+    Handoff(Box<Parcel>),
 }
 
-/// Names of agents that were ever seen, as numbers.
-#[derive(Default)]
-struct Names {
-    by_text: HashMap<Arc<str>, NameId>,
-    by_number: HashMap<NameId, Arc<str>>,
-    last: u64,
+/// An item on its way. Its bytes are the queue's own, not a copy.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) queue: QueueId,
+    pub(super) delivery: Delivery,
+    /// What stands before the payload.
+    pub(super) head: Vec<u8>,
+}
+
+/// What is left of a link.
+pub(super) struct Remains {
+    pub(super) agent: Agent,
+    /// Whether this was the agent's last link.
+    pub(super) is_last: bool,
+    /// Items of which not a byte was sent, for its takes and from other workers.
+    pub(super) unsent: Vec<Parcel>,
+    pub(super) unsent_handoffs: Vec<Parcel>,
+}
+
+/// What a look at an outbox came to.
+enum Flushed {
+    /// As far as there was room.
+    Fine,
+    /// The link is no use any more.
+    Broken(&'static str),
 }
 
 impl Said {
-    fn bytes(&self) -> &[u8] {
-        let (Self::Progress(bytes)
-        | Self::Done(bytes)
-        | Self::Failed(bytes)
-        | Self::Handoff(bytes)) = self;
-        bytes
+    /// Bytes that only this message keeps in memory.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Self::Progress(bytes) | Self::Done(bytes) | Self::Failed(bytes) => bytes.len(),
+            Self::Item(parcel) | Self::Handoff(parcel) => parcel.head.len(),
+        }
     }
 }
 
@@ -88,31 +117,52 @@ impl Callers {
         rate: Option<Budget>,
     ) {
         let agent = Agent { name: self.names.number(name), id };
-        let (outbox, outbox_bytes, messages) = (VecDeque::new(), 0, 0);
-        let caller = Caller { agent, receiver, sender, outbox, outbox_bytes, rate, messages };
+        let caller = Caller {
+            agent,
+            receiver,
+            open: HashMap::new(),
+            rate,
+            sender,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            messages: 0,
+            has_ended: false,
+        };
         self.links.insert(caller.receiver.lane(), caller);
     }
 
-    /// Forgets a link. The agent, where this was its last one.
-    pub(super) fn remove(&mut self, lane: LaneId) -> Option<Agent> {
-        let agent = self.links.remove(&lane)?.agent;
-        self.links.values().all(|caller| caller.agent != agent).then_some(agent)
+    /// Forgets a link.
+    pub(super) fn remove(&mut self, lane: LaneId) -> Option<Remains> {
+        self.given_up.remove(&lane);
+        let Caller { agent, outbox, .. } = self.links.remove(&lane)?;
+        let is_last = self.links.values().all(|caller| caller.agent != agent);
+        let (mut unsent, mut unsent_handoffs) = (Vec::new(), Vec::new());
+        for message in outbox.into_iter().filter(|message| message.sent == 0) {
+            match message.said {
+                Said::Item(parcel) => unsent.push(*parcel),
+                Said::Handoff(parcel) => unsent_handoffs.push(*parcel),
+                Said::Progress(_) | Said::Done(_) | Said::Failed(_) => {}
+            }
+        }
+        Some(Remains { agent, is_last, unsent, unsent_handoffs })
     }
 
-    pub(super) fn lanes(&self) -> Vec<LaneId> {
-        self.links.keys().copied().collect()
+    /// The links at this moment, put into `lanes`.
+    pub(super) fn list(&self, lanes: &mut Vec<LaneId>) {
+        lanes.clear();
+        lanes.extend(self.links.keys());
     }
 
     pub(super) fn get(&mut self, lane: LaneId) -> Option<&mut Caller> {
         self.links.get_mut(&lane)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Caller> {
-        self.links.values_mut()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Caller> {
         self.links.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Caller> {
+        self.links.values_mut()
     }
 
     /// A link of this very agent.
@@ -122,25 +172,57 @@ impl Callers {
 
     /// The agent of this name that has a link at the moment.
     pub(super) fn agent_named(&self, name: &str) -> Option<Agent> {
-        let number = self.names.by_text.get(name)?;
-        self.links.values().map(|caller| caller.agent).find(|agent| agent.name == *number)
+        let number = self.names.find(name)?;
+        self.links.values().map(|caller| caller.agent).find(|agent| agent.name == number)
     }
 
-    /// What a number stands for.
-    pub(super) fn name(&self, number: NameId) -> &str {
-        self.names.by_number.get(&number).map_or("", |name| name)
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
-    /// Puts a message behind those that wait. False when the link must be given up.
-    pub(super) fn say(&mut self, lane: LaneId, request: RequestId, said: Said) -> bool {
-        let Some(caller) = self.links.get_mut(&lane) else { return true };
-        caller.outbox_bytes += said.bytes().len();
+    pub(super) fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// Names that links are connected with.
+    pub(super) fn names_in_use(&self) -> HashSet<NameId> {
+        self.links.values().map(|caller| caller.agent.name).collect()
+    }
+
+    /// Puts a message behind those that wait, and sends what there is room for.
+    pub(super) fn say(&mut self, lane: LaneId, request: RequestId, said: Said) {
+        let Some(caller) = self.links.get_mut(&lane) else { return };
+        caller.outbox_bytes += said.own_bytes();
         caller.messages += 1;
         let number = caller.messages;
         caller.outbox.push_back(Outgoing { request, said, number, sent: 0 });
-        caller.flush()
-            && caller.outbox.len() <= CALLER_OUTBOX_MESSAGES_MAX
-            && caller.outbox_bytes <= CALLER_OUTBOX_BYTES_MAX
+        self.flush(lane);
+    }
+
+    /// Sends everybody what there is room for.
+    pub(super) fn flush_all(&mut self) {
+        let Self { links, given_up, .. } = self;
+        for (lane, caller) in links.iter_mut().filter(|(_, caller)| !caller.outbox.is_empty()) {
+            if let Flushed::Broken(why) = caller.flush() {
+                given_up.insert(*lane, why);
+            }
+        }
+    }
+
+    fn flush(&mut self, lane: LaneId) {
+        let Some(caller) = self.links.get_mut(&lane) else { return };
+        if let Flushed::Broken(why) = caller.flush() {
+            self.given_up.insert(lane, why);
+        } else if caller.outbox.len() > CALLER_OUTBOX_MESSAGES_MAX
+            || caller.outbox_bytes > CALLER_OUTBOX_BYTES_MAX
+        {
+            self.given_up.insert(lane, "answers were not taken");
+        }
+    }
+
+    /// The next link that must be closed, and why.
+    pub(super) fn take_given_up(&mut self) -> Option<(LaneId, &'static str)> {
+        self.given_up.pop_first()
     }
 
     /// Whether a caller has nothing in its outbox: what is said next goes into its lane.
@@ -156,25 +238,34 @@ impl Callers {
 
     /// Whether something waits for room.
     pub(super) fn is_anybody_behind(&self) -> bool {
-        self.links.values().any(|caller| !caller.outbox.is_empty())
+        self.links.values().any(|caller| !caller.outbox.is_empty() && !caller.has_ended)
     }
 }
 
 impl Caller {
-    /// Sends what there is room for. False when the link is broken.
-    pub(super) fn flush(&mut self) -> bool {
-        while let Some(message) = self.outbox.front_mut() {
+    /// Sends what there is room for.
+    fn flush(&mut self) -> Flushed {
+        while let Some(message) = self.outbox.front_mut().filter(|_| !self.has_ended) {
             match send(&mut self.sender, message) {
                 Ok(()) => {}
-                Err(SendError::Full) => return true,
-                // Its end is told by the router; what was meant for it goes with it.
-                Err(SendError::Ended(_)) => {}
-                Err(SendError::TooLong { .. } | SendError::Quarantined(_)) => return false,
+                Err(SendError::Full) => break,
+                Err(SendError::Ended(_)) => {
+                    // What was not sent stays, so that items can go back when the router tells of the end.
+                    self.has_ended = true;
+                    break;
+                }
+                Err(SendError::Quarantined(_)) => {
+                    return Flushed::Broken("the reader broke the protocol");
+                }
+                // Items are bounded when they are put, and nothing else is long.
+                Err(SendError::TooLong { .. }) => {
+                    return Flushed::Broken("an answer is longer than the bus carries");
+                }
             }
-            self.outbox_bytes -= message.said.bytes().len();
+            self.outbox_bytes -= message.said.own_bytes();
             self.outbox.pop_front();
         }
-        true
+        Flushed::Fine
     }
 }
 
@@ -182,10 +273,16 @@ impl Caller {
 fn send(sender: &mut LinkSender, message: &mut Outgoing) -> Result<(), SendError> {
     let Outgoing { request, said, number, sent } = message;
     let (kind, flags) = match said {
-        Said::Progress(_) => (Kind::Result, FLAG_MORE),
         Said::Done(_) => (Kind::Result, 0),
         Said::Failed(_) => (Kind::Result, FLAG_ERROR),
+        Said::Progress(_) | Said::Item(_) => (Kind::Result, FLAG_MORE),
         Said::Handoff(_) => (Kind::Handoff, 0),
+    };
+    let (head, payload) = match said {
+        Said::Progress(bytes) | Said::Done(bytes) | Said::Failed(bytes) => (&bytes[..], &[][..]),
+        Said::Item(parcel) | Said::Handoff(parcel) => {
+            (&parcel.head[..], &parcel.delivery.payload[..])
+        }
     };
     let mut header = Header::new(kind);
     header.id = *number;
@@ -195,24 +292,6 @@ fn send(sender: &mut LinkSender, message: &mut Outgoing) -> Result<(), SendError
     header.time_ns = u64::try_from(epoch.as_nanos()).unwrap_or_default();
     let correlation = request.0 as u32;
     let meta = Meta { flags, priority: header.priority, correlation, ..Meta::default() };
-    let message = Large { header: Some(&header), meta, parts: &[said.bytes()] };
+    let message = Large { header: Some(&header), meta, parts: &[head, payload] };
     sender.raw().resume_large(&message, sent, WhenFull::Reject)
-}
-
-impl Names {
-    fn number(&mut self, name: &str) -> NameId {
-        if let Some(number) = self.by_text.get(name) {
-            return *number;
-        }
-        if self.by_text.len() >= NAMES_KNOWN_MAX {
-            // Numbers are never used again, so an old one is at worst nameless.
-            self.by_text.clear();
-            self.by_number.clear();
-        }
-        self.last += 1;
-        let (number, name) = (NameId(self.last), Arc::<str>::from(name));
-        self.by_text.insert(Arc::clone(&name), number);
-        self.by_number.insert(number, name);
-        number
-    }
 }

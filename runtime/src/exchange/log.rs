@@ -27,7 +27,7 @@ mod retain;
 mod scan;
 mod segment;
 #[cfg(test)]
-mod simulated;
+pub(super) mod simulated;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -42,7 +42,7 @@ use thiserror::Error;
 
 pub(crate) use commit::{Committer, Mechanism, SyncError, Ticket};
 pub(crate) use format::{Record, Stored};
-pub(crate) use name::directory_name;
+pub(crate) use name::{directory_name, subject_of};
 pub(crate) use reader::{Batch, Entry, Gap, ReadError, Reader};
 pub(crate) use recover::{Cut, OpenError, Recovered};
 pub(crate) use retain::{HoldError, Retained, Retention, Surplus};
@@ -177,6 +177,17 @@ impl Log {
         Self::open_in(Arc::new(storage), subject, options, committer, (now_ns, salt))
     }
 
+    /// On a disk in memory, where nothing is synced unless the test does it.
+    #[cfg(test)]
+    pub(super) fn open_on(
+        disk: &simulated::Disk,
+        subject: &str,
+        options: Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let storage = Arc::new(disk.clone());
+        Self::open_in(storage, subject, options, &Committer::absent(), (1, 0x5eed))
+    }
+
     fn open_in(
         storage: Arc<dyn Storage>,
         subject: &str,
@@ -236,6 +247,18 @@ impl Log {
         self.newest_ns = self.newest_ns.max(record.time_ns);
         self.shared.publish(self.next);
         Ok(position)
+    }
+
+    /// Makes sure that records which take so many bytes altogether, their headers and alignment included, find their
+    /// space taken. So a full disk is met before anything depends on them.
+    pub(crate) fn reserve(&mut self, bytes: u64, now_ns: u64) -> Result<(), AppendError> {
+        if self.tail_is_dirty {
+            self.clean_tail().map_err(AppendError::of)?;
+        }
+        if self.offset + bytes <= self.active.capacity() {
+            return Ok(());
+        }
+        self.make_room(bytes, now_ns)
     }
 
     fn write(&mut self, record: &Record<'_>, size: usize) -> io::Result<()> {
@@ -336,6 +359,11 @@ impl Log {
     /// Asks that the record at this position survives power loss.
     pub(crate) fn request_sync(&self, position: u64) -> Result<Ticket, SyncError> {
         self.committer.request(&self.shared, position)
+    }
+
+    /// Makes all that is stored survive power loss, on this thread.
+    pub(crate) fn sync(&self) -> Result<u64, SyncError> {
+        self.shared.commit()
     }
 
     /// All positions below this survive power loss.

@@ -17,7 +17,7 @@ mod operate;
 mod refuse;
 mod results;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,8 +59,6 @@ pub(super) struct Logs {
     last_words: VecDeque<Will>,
     /// When logs are looked at for what has become too old.
     next_look: Option<Instant>,
-    /// Links whose reader is too slow.
-    overfull: HashSet<LaneId>,
 }
 
 /// What works beside the serving thread.
@@ -182,7 +180,6 @@ impl Logs {
             wills: BTreeMap::new(),
             last_words: VecDeque::new(),
             next_look: None,
-            overfull: HashSet::new(),
         }
     }
 
@@ -225,11 +222,6 @@ impl Logs {
         [held, self.next_look].into_iter().flatten().min()
     }
 
-    /// Links that do not take their answers.
-    pub(super) fn take_overfull(&mut self) -> Vec<LaneId> {
-        self.overfull.drain().collect()
-    }
-
     /// A caller does not wait for this request any more.
     pub(super) fn cancelled(&mut self, lane: LaneId, request: u32) {
         let is_it =
@@ -240,7 +232,6 @@ impl Logs {
     /// A link ended.
     pub(super) fn link_gone(&mut self, lane: LaneId) {
         self.held.remove(&lane);
-        self.overfull.remove(&lane);
         for open in self.logs.values_mut().filter_map(|served| served.open.as_mut()) {
             open.writer = open.writer.filter(|writer| *writer != lane);
         }
@@ -415,9 +406,7 @@ impl Logs {
     }
 
     fn say(&mut self, callers: &mut Callers, lane: LaneId, request: RequestId, said: Said) {
-        if !callers.say(lane, request, said) {
-            self.overfull.insert(lane);
-        }
+        callers.say(lane, request, said);
     }
 
     /// Deletes what the policy of a log does not keep.

@@ -8,7 +8,8 @@
 //!    ends acked, dropped with a reason that was told, or is still there (dead letters included).
 //! 2. An item has at most one lease. A lease is named by item, worker and delivery; whoever names
 //!    another one is answered [`Stale`], which changes nothing and is counted. The numbers of an item's
-//!    deliveries go on through everything, so that none names two leases.
+//!    deliveries go on through everything, so that none names two leases. One that nobody could be told
+//!    of does not count as one of those that may be.
 //! 3. A lease ends by ack or by return: expiry, nack, the worker's end, the daemon's restart. A return
 //!    keeps the count of deliveries; after the last permitted delivery it makes the item a dead letter
 //!    instead, whatever ended the lease. So `deliveries_max: 1` means at most once.
@@ -22,13 +23,15 @@
 //!    next life of the same name that asks before the lease that was broken would have ended. A take
 //!    of a later life ends the earlier one, should its death be told later.
 //! 8. Every call first does what is due by its time; time never runs backwards here.
-//! 9. Stored items change only by records; replaying them gives the same state.
+//! 9. Stored items change only by records; replaying them gives the same state. A durable queue hands
+//!    them out, and nobody is told of a change before its records are written.
 //!
 //! Costs: O(log n) for each item, lease or waiting request that a call moves; the end of an agent also
 //! walks the requests that wait. Memory is kept for reuse, so a warm queue allocates nothing.
 
 mod dedup;
 mod heap;
+mod image;
 mod inspect;
 mod leases;
 pub(crate) mod limits;
@@ -47,17 +50,20 @@ mod store;
 mod tests;
 mod waiting;
 
-pub(crate) use self::inspect::{Counters, DeadLetter, QueueView, Refusals};
+pub(crate) use self::image::{Frozen, Head, Known};
+pub(crate) use self::inspect::{Counters, QueueView, Refusals};
 pub(crate) use self::model::{
-    Agent, DeadLetterError, DedupId, Delivery, Effect, HandoffError, ItemId, NEVER, NackError,
-    NameId, Output, Payload, Put, PutAnswer, QueueId, Rejection, Stale, Take, TakeEnd, TakeError,
+    Agent, DedupId, Delivery, Effect, ItemId, NEVER, NameId, Output, Put, PutAnswer, QueueId,
+    Rejection, Take, TakeEnd,
 };
-pub(crate) use self::options::{OptionError, Options, WhenFull};
+pub(crate) use self::options::{Durable, Options, WhenFull};
 pub(crate) use self::record::{ApplyError, DeadReason, DropReason, Record, ReturnReason};
-pub(crate) use self::registry::{DeclareError, Queues, RemoveError};
+pub(crate) use self::registry::{DeclareError, Queues};
+pub(crate) use self::store::{Item, Lease, State};
 
 use self::limits::{ITEM_BYTES_MAX, TAKE_ITEMS_MAX};
-use self::store::{State, Store};
+use self::model::TakeError;
+use self::store::Store;
 use self::waiting::Waiting;
 
 /// One queue.
@@ -101,6 +107,11 @@ impl Queue {
             refusals: Refusals::default(),
             now_ns: 0,
         }
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> QueueId {
+        self.id
     }
 
     /// What it was declared with.
@@ -166,6 +177,20 @@ impl Queue {
         // The arrival of a later life may have returned more than this take asked for.
         self.settle(out);
         Ok(())
+    }
+
+    /// Ends a take or a put that waits; one that is over already is left as it is. Whoever asked is told.
+    pub(crate) fn cancel(&mut self, request: u64, now_ns: u64, out: &mut Output) {
+        self.tick(now_ns, out);
+        if let Some(taker) = self.takers.remove_request(request) {
+            self.store.remove_taker(taker.worker);
+            self.end_take(taker, TakeEnd::Cancelled, out);
+        }
+        if let Some(put) = self.putters.remove_request(request) {
+            self.putters_bytes -= put.payload.len() as u64;
+            self.answer(&put, PutAnswer::Rejected(Rejection::Withdrawn), out);
+            self.settle(out);
+        }
     }
 
     /// Does what is due: leases, delays, deadlines, waiting takes and puts, in this order.
@@ -245,6 +270,12 @@ impl Queue {
         self.store.usage.stored_count() + self.store.usage.dead_count == 0
             && self.takers.is_empty()
             && self.putters.is_empty()
+    }
+
+    /// Every name that something in it is connected with.
+    pub(crate) fn names(&self) -> impl Iterator<Item = NameId> {
+        let putters = self.putters.iter().map(|put| put.sender.name);
+        self.store.names().chain(putters)
     }
 
     /// Makes one change from a journal.
@@ -371,7 +402,7 @@ impl Queue {
     fn commit(&mut self, record: Record, out: &mut Output) {
         let applied = self.store.apply(&record);
         debug_assert!(applied.is_ok(), "{applied:?}: {record:?}");
-        if applied.is_ok() {
+        if applied.is_ok() && self.options().durable != Durable::No {
             out.records.push((self.id, record));
         }
     }

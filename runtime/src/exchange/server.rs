@@ -4,16 +4,13 @@
 //! ends, what it still has is passed on and the other half is closed. Nothing here waits for one peer.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ipc::class::{AnyReceiver, AnySender, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::Report;
-use ipc::doorbell::Bell;
 use ipc::header::LaneId;
-use ipc::limits::{SLOTS_DEFAULT, SPIN_NS};
+use ipc::limits::{SLOTS_DEFAULT, SLOTS_MAX, SPIN_NS};
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
 use tracing::{debug, info, warn};
 
@@ -23,7 +20,7 @@ use super::logs::Logs;
 use super::work::{Work, encoded, refusal};
 use crate::daemon::{Budget, LimitTable};
 use crate::limits::{
-    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, REPORT_INTERVAL_MIN,
+    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
     REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX, TURNS_PER_LOOK,
 };
 
@@ -49,6 +46,8 @@ pub(super) struct Server {
     callers: Callers,
     work: Work,
     logs: Logs,
+    /// Kept for its memory.
+    lanes: Vec<LaneId>,
     draining: bool,
     /// What agents may have: how many messages a second are taken from each.
     limits: LimitTable,
@@ -83,17 +82,22 @@ struct End {
 }
 
 impl Server {
-    /// Logs live in the directory `logs`.
-    pub(super) fn new(client: Client, limits: LimitTable, logs: PathBuf) -> io::Result<Self> {
-        let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
-        Ok(Self {
+    pub(super) fn new(
+        client: Client,
+        callers: Callers,
+        work: Work,
+        logs: Logs,
+        limits: LimitTable,
+    ) -> Self {
+        Self {
             client,
             wanted: BTreeMap::new(),
             routes: BTreeMap::new(),
             first_of: BTreeMap::new(),
-            callers: Callers::default(),
-            work: Work::new(first_item()),
-            logs: Logs::new(logs, bell),
+            callers,
+            work,
+            logs,
+            lanes: Vec::new(),
             draining: false,
             limits,
             began: Instant::now(),
@@ -103,7 +107,7 @@ impl Server {
                 is_news: false,
                 next_report: Instant::now(),
             },
-        })
+        }
     }
 
     /// Serves until the daemon stops or is gone.
@@ -121,6 +125,7 @@ impl Server {
     fn serve(&mut self) -> Result<(), ClientError> {
         let spin = Duration::from_nanos(SPIN_NS);
         let mut idle_since: Option<Instant> = None;
+        let mut looked = Instant::now();
         let mut turns = 0u32;
         loop {
             turns = turns.wrapping_add(1);
@@ -130,6 +135,12 @@ impl Server {
             let passed = self.pass_on()?;
             if self.serve_callers()? || passed {
                 idle_since = None;
+                // Turns are long while there is much to do, and a death must not wait for many of them.
+                let now = Instant::now();
+                if now.duration_since(looked) > LOOK_INTERVAL {
+                    looked = now;
+                    self.take_events()?;
+                }
                 continue;
             }
             if !turns.is_multiple_of(TURNS_PER_LOOK) {
@@ -140,7 +151,7 @@ impl Server {
             if now.duration_since(*idle_since.get_or_insert(now)) < spin {
                 continue;
             }
-            if self.draining && !self.logs.is_busy() {
+            if self.draining && !self.work.is_holding() && !self.logs.is_busy() {
                 return Ok(());
             }
             self.report()?;
@@ -250,8 +261,15 @@ impl Server {
                 Event::RouteWanted { offer, target } => {
                     let from = &offer.from.manifest.name;
                     debug!(from, to = target.manifest.name, "a route is wanted");
-                    let request = self.client.open_route(offer.lane)?;
-                    self.wanted.insert(request, offer);
+                    match self.client.open_route(offer.lane) {
+                        Ok(request) => drop(self.wanted.insert(request, offer)),
+                        Err(error) if is_hangup(&error) => return Err(error),
+                        // Out of memory or descriptors: one route is lost and not all of them.
+                        Err(error) => {
+                            warn!(%error, "the second half of a route cannot be made");
+                            self.client.decline(offer.lane, &error.to_string())?;
+                        }
+                    }
                 }
                 Event::RouteReady { request, link } => {
                     let (sender, receiver) = link.split();
@@ -289,6 +307,7 @@ impl Server {
                 let (sender, receiver) = link.split();
                 let rate = self.rate_of(&name);
                 self.callers.add(id, &name, sender, receiver, rate);
+                self.work.arrived(&mut self.callers);
                 Ok(())
             }
             Err(error) if is_hangup(&error) => Err(error),
@@ -303,7 +322,9 @@ impl Server {
     /// Takes requests, does what is due, sends what there is room for. True when there was a request.
     fn serve_callers(&mut self) -> Result<bool, ClientError> {
         let mut moved = false;
-        for lane in self.callers.lanes() {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        self.callers.list(&mut lanes);
+        for lane in lanes.drain(..) {
             let mut bytes = 0;
             for _ in 0..REQUESTS_PER_TURN_MAX {
                 let now = self.began.elapsed();
@@ -337,16 +358,13 @@ impl Server {
                 self.asked(lane, incoming);
             }
         }
+        self.lanes = lanes;
         self.work.tick(&mut self.callers);
         moved |= self.logs.tick(&mut self.callers);
-        for caller in self.callers.iter_mut() {
-            // A link that is broken is told of by its next message.
-            caller.flush();
-        }
-        let overfull = [self.work.take_overfull(), self.logs.take_overfull()];
-        for lane in overfull.into_iter().flatten() {
-            warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
-            self.client.decline(lane, "answers were not taken")?;
+        self.callers.flush_all();
+        while let Some((lane, why)) = self.callers.take_given_up() {
+            warn!(lane = lane.0, why, "a link is closed");
+            self.client.decline(lane, why)?;
             self.forget_caller(lane);
         }
         Ok(moved)
@@ -366,7 +384,7 @@ impl Server {
                 self.callers.say(lane, request.id, Said::Failed(error));
             }
             Incoming::Cancelled { request } => {
-                self.work.cancelled(lane, request);
+                self.work.cancelled(&mut self.callers, lane, request);
                 self.logs.cancelled(lane, request);
             }
             other => debug!(?other, "a message that the exchange has no use for"),
@@ -390,10 +408,10 @@ impl Server {
     }
 
     fn forget_caller(&mut self, lane: LaneId) {
-        self.work.link_gone(lane);
+        self.work.link_ends(&mut self.callers, lane);
         self.logs.link_gone(lane);
-        if let Some(agent) = self.callers.remove(lane) {
-            self.work.gone(&mut self.callers, agent);
+        if let Some(remains) = self.callers.remove(lane) {
+            self.work.link_ended(&mut self.callers, remains);
         }
     }
 
@@ -431,9 +449,9 @@ impl Server {
             // As far as there is room; who is dead or slow loses the rest, as on a direct link.
             let Route { opener, target, there, back, .. } = route;
             let (from, to) = (opener.receiver.raw(), target.sender.raw());
-            while let Turn::Passed(1..) = there.pass(from, to, FORWARDED_PER_TURN_MAX) {}
+            pass_rest(there, from, to);
             let (from, to) = (target.receiver.raw(), opener.sender.raw());
-            while let Turn::Passed(1..) = back.pass(from, to, FORWARDED_PER_TURN_MAX) {}
+            pass_rest(back, from, to);
         }
         self.close_route(first, reason)
     }
@@ -487,6 +505,13 @@ fn pass_within(
     turn
 }
 
+/// What was in a lane when it ended. One that ignores its end and goes on writing holds nobody.
+fn pass_rest(direction: &mut Direction, from: &mut AnyReceiver, to: &mut AnySender) {
+    for _ in 0..=SLOTS_MAX / FORWARDED_PER_TURN_MAX {
+        let Turn::Passed(1..) = direction.pass(from, to, FORWARDED_PER_TURN_MAX) else { return };
+    }
+}
+
 impl Counted {
     fn slowed(&mut self, has_message: bool) {
         if has_message {
@@ -499,12 +524,6 @@ impl Counted {
         self.routed_bytes += 1;
         self.is_news = true;
     }
-}
-
-/// Ids of items grow over restarts too, so that an answer about an item of an earlier life meets nothing.
-fn first_item() -> u64 {
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(epoch.as_nanos()).unwrap_or_default()
 }
 
 fn is_hangup(error: &ClientError) -> bool {

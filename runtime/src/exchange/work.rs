@@ -1,60 +1,100 @@
 //! Work queues as the exchange serves them: requests in, the state machine's effects out.
 //!
-//! What a queue does is decided in [`super::queue`]; here are the numbers that join its effects to requests and links, the
-//! clock, and the words of refusals. An item that is delivered to a take that was cancelled meanwhile goes back at once.
+//! What a queue does is decided in [`super::queue`], what it survives is [`super::keeper`]'s; here are the numbers that
+//! join effects to requests and links, the clock, and the words of refusals.
+//!
+//! The clock counts from when the exchange started and shows the time of then, so that times in a journal mean the same
+//! to the next life; setting the machine's clock back lengthens what was running before the restart.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agents_contract::ToolError;
+use ipc::doorbell::Bell;
 use ipc::exchange::queue as wire;
 use ipc::header::LaneId;
 use ipc::link::{Request, RequestId};
 
-use super::callers::{Callers, Said};
+use super::callers::{Callers, Remains, Said};
+use super::journal::{change_bytes, put_bytes};
+use super::keeper::{Keeper, Told};
 use super::priority::Priority;
+use super::queue::limits::{ITEM_BYTES_MAX, TAKE_ITEMS_MAX};
 use super::queue::{
-    Agent, DeadReason, DedupId, Delivery, Effect, ItemId, NEVER, Options, Output, Put, PutAnswer,
-    QueueId, QueueView, Queues, Rejection, Take, TakeEnd, WhenFull,
+    Agent, DeadReason, DedupId, Durable, Effect, ItemId, NEVER, Output, Put, Queue, QueueId,
+    Queues, Take,
 };
 use crate::limits::{DEAD_LETTERS_PER_ANSWER_MAX, PENDING_PER_CALLER_MAX};
+
+mod tell;
+mod words;
+
+pub(super) use self::words::{encoded, refusal};
+use self::words::{encoded_status, options_of};
 
 /// All queues, and who waits for what of them.
 pub(super) struct Work {
     queues: Queues,
+    keeper: Keeper,
     started: Instant,
+    /// What the clock showed then, nanoseconds since 1970.
+    started_ns: u64,
     last_item: u64,
     last_pending: u64,
     /// Puts and takes that are not over.
     pending: HashMap<u64, Pending>,
     output: Output,
-    /// Links whose reader is too slow.
-    overfull: HashSet<LaneId>,
+    /// Kept for their memory.
+    effects: Vec<(QueueId, Effect)>,
+    ready: Vec<(QueueId, Told)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     lane: LaneId,
     request: RequestId,
+    queue: QueueId,
     /// Of a take: items that are still to come.
     missing: u32,
-    cancelled: bool,
+}
+
+/// Who asks, and what.
+#[derive(Clone, Copy)]
+struct Asker {
+    lane: LaneId,
+    agent: Agent,
+    request: RequestId,
 }
 
 /// The answer of an operation that is over at once, or none yet.
 type Answer = Result<Option<Vec<u8>>, ToolError>;
 
 impl Work {
-    pub(super) fn new(last_item: u64) -> Self {
+    /// The queues whose journals are in this directory, and room for others.
+    pub(super) fn open(home: PathBuf, callers: &mut Callers) -> Self {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_ns = u64::try_from(epoch.as_nanos()).unwrap_or_default();
+        let (mut queues, mut keeper) = (Queues::default(), Keeper::new(home));
+        let item_last = keeper.open_all(&mut queues, callers.names_mut(), started_ns);
         Self {
-            queues: Queues::default(),
+            queues,
+            keeper,
             started: Instant::now(),
-            last_item,
+            started_ns,
+            // Ids of items grow over restarts too, so that an answer about an item of an earlier life meets nothing.
+            last_item: item_last.max(started_ns),
             last_pending: 0,
             pending: HashMap::new(),
             output: Output::default(),
-            overfull: HashSet::new(),
+            effects: Vec::new(),
+            ready: Vec::new(),
         }
+    }
+
+    /// Who is woken when a disk is done.
+    pub(super) fn set_bell(&mut self, bell: Bell) {
+        self.keeper.set_bell(bell);
     }
 
     /// Whether a request is about a queue.
@@ -65,47 +105,84 @@ impl Work {
     /// Carries out one request.
     pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, request: &Request) {
         let Some(agent) = callers.get(lane).map(|caller| caller.agent) else { return };
-        let answer = match wire::Operation::decode(&request.tool, &request.payload) {
-            Ok(Some((queue, operation))) => {
-                self.carry_out(callers, (lane, agent), request.id, &queue, operation)
-            }
+        let asker = Asker { lane, agent, request: request.id };
+        let (queue, answer) = match wire::Operation::decode(&request.tool, &request.payload) {
+            Ok(Some((name, operation))) => match self.place(callers, &name, &operation) {
+                Ok(place) => {
+                    (Some(place.0), self.carry_out(callers, asker, place, &name, operation))
+                }
+                Err(error) => (None, Err(error)),
+            },
             Ok(None) => {
                 let text = format!("the exchange has no tool `{}`", request.tool);
-                Err(refusal("no-such-tool", text))
+                (None, Err(refusal("no-such-tool", text)))
             }
             Err(error) => {
-                Err(refusal("bad-request", format!("the request cannot be read: {error}")))
+                let text = format!("the request cannot be read: {error}");
+                (None, Err(refusal("bad-request", text)))
             }
         };
         // What others get because of it comes first: a worker may be faster than whoever gave the work.
+        let has_changed = !self.output.records.is_empty();
         self.carry_effects(callers);
-        match answer {
-            Ok(None) => {}
-            Ok(Some(bytes)) => self.say(callers, lane, request.id, Said::Done(bytes)),
-            Err(error) => self.say(callers, lane, request.id, Said::Failed(encoded(&error))),
+        match (answer, queue) {
+            (Ok(None), _) => {}
+            (Ok(Some(bytes)), Some(id)) if has_changed => {
+                self.tell(callers, id, Told::Answer(lane, request.id, bytes));
+            }
+            (Ok(Some(bytes)), _) => callers.say(lane, request.id, Said::Done(bytes)),
+            (Err(error), _) => callers.say(lane, request.id, Said::Failed(encoded(&error))),
         }
     }
 
     /// A caller does not wait for this request any more.
-    pub(super) fn cancelled(&mut self, lane: LaneId, request: u32) {
-        let is_it = |one: &&mut Pending| one.lane == lane && one.request.0 as u32 == request;
-        if let Some(pending) = self.pending.values_mut().find(is_it) {
-            pending.cancelled = true;
+    pub(super) fn cancelled(&mut self, callers: &mut Callers, lane: LaneId, request: u32) {
+        let open = callers.get(lane).and_then(|caller| caller.open.get(&request).copied());
+        if let Some(number) = open {
+            self.cancel(number);
+            self.carry_effects(callers);
         }
     }
 
-    /// An agent's last link ended: everything that it had goes to others.
-    pub(super) fn gone(&mut self, callers: &mut Callers, agent: Agent) {
-        let now = self.now_ns();
-        self.queues.agent_gone(agent, now, &mut self.output);
+    fn cancel(&mut self, number: u64) {
+        let Some(pending) = self.pending.get(&number) else { return };
+        let (now, output) = (self.now_ns(), &mut self.output);
+        self.queues.with(pending.queue, |queue| queue.cancel(number, now, output));
+    }
+
+    /// A link is about to end: what is open on it is nobody's.
+    pub(super) fn link_ends(&mut self, callers: &mut Callers, lane: LaneId) {
+        let Some(caller) = callers.get(lane) else { return };
+        let open = std::mem::take(&mut caller.open);
+        for number in open.into_values() {
+            self.cancel(number);
+            self.pending.remove(&number);
+        }
         self.carry_effects(callers);
     }
 
-    /// A link ended; what was pending on it is nobody's.
-    pub(super) fn link_gone(&mut self, lane: LaneId) {
-        // Takes end without a word; a delivery that comes after all finds nobody and goes back.
-        self.pending.retain(|_, pending| pending.lane != lane);
-        self.overfull.remove(&lane);
+    /// A link has ended; where it was its agent's last one, everything that the agent had goes to others.
+    pub(super) fn link_ended(&mut self, callers: &mut Callers, remains: Remains) {
+        let now = self.now_ns();
+        for parcel in &remains.unsent {
+            self.untold(parcel.queue, &parcel.delivery);
+        }
+        for parcel in &remains.unsent_handoffs {
+            self.give_back(parcel.queue, &parcel.delivery);
+        }
+        if remains.is_last {
+            self.queues.agent_gone(remains.agent, now, &mut self.output);
+        }
+        self.carry_effects(callers);
+    }
+
+    /// An agent came: it may be time to forget names.
+    pub(super) fn arrived(&mut self, callers: &mut Callers) {
+        if callers.names().are_many() {
+            let mut needed: HashSet<_> = callers.names_in_use();
+            needed.extend(self.queues.iter().flat_map(Queue::names));
+            callers.names_mut().keep(&needed);
+        }
     }
 
     /// Does what is due.
@@ -114,267 +191,275 @@ impl Work {
         if self.queues.next_deadline().is_some_and(|at| at <= now) {
             self.queues.tick(now, &mut self.output);
             self.carry_effects(callers);
+        } else if self.keeper.is_holding() {
+            self.carry_effects(callers);
         }
     }
 
     /// When [`Work::tick`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.queues.next_deadline().map(|at| self.started + Duration::from_nanos(at))
+        let since = |at: u64| Duration::from_nanos(at.saturating_sub(self.started_ns));
+        let due = self.queues.next_deadline().map(|at| self.started + since(at));
+        [due, self.keeper.next_look()].into_iter().flatten().min()
     }
 
-    /// Links that do not take their answers.
-    pub(super) fn take_overfull(&mut self) -> Vec<LaneId> {
-        self.overfull.drain().collect()
+    /// Whether somebody waits for a disk.
+    pub(super) fn is_holding(&self) -> bool {
+        self.keeper.is_holding()
+    }
+
+    /// The queue of this name, and whether it was made just now: by a declaration, or with the usual options by the first
+    /// put or take.
+    fn place(
+        &mut self,
+        callers: &mut Callers,
+        name: &str,
+        operation: &wire::Operation<'_>,
+    ) -> Result<(QueueId, bool), ToolError> {
+        if let Some(id) = self.queues.find(name) {
+            return Ok((id, false));
+        }
+        let now = self.now_ns();
+        match self.keeper.reopen(name, &mut self.queues, callers.names_mut(), now) {
+            Some(Ok(id)) => return Ok((id, false)),
+            Some(Err(why)) => return Err(storage(name, &why)),
+            None => {}
+        }
+        let options = match operation {
+            wire::Operation::Declare { options } => Some(options_of(options)),
+            wire::Operation::Put { .. } | wire::Operation::Take { .. } => None,
+            _ => return Err(refusal("no-such-queue", format!("there is no queue `{name}`"))),
+        };
+        let declared = self.queues.declare(name, options);
+        let id = declared.map_err(|error| refusal("queue-refused", error.to_string()))?;
+        if let Err(error) = self.keeper.create(&self.queues, id, name, callers.names(), now) {
+            self.queues.give_up(id);
+            return Err(storage(name, &error.to_string()));
+        }
+        Ok((id, true))
     }
 
     fn carry_out(
         &mut self,
-        callers: &Callers,
-        (lane, agent): (LaneId, Agent),
-        request: RequestId,
+        callers: &mut Callers,
+        asker: Asker,
+        (id, is_made): (QueueId, bool),
         name: &str,
         operation: wire::Operation<'_>,
     ) -> Answer {
-        let now = self.now_ns();
-        if let wire::Operation::Declare { options } = operation {
-            let there = self.queues.find(name).is_some();
-            let options = options_of(&options);
-            return match self.queues.declare(name, Some(options), &mut self.output) {
-                Ok(_) => Ok(Some(vec![u8::from(!there)])),
-                Err(error) => Err(refusal("queue-refused", error.to_string())),
-            };
-        }
-        let id = match self.queues.find(name) {
-            Some(id) => id,
-            None => self
-                .queues
-                .declare(name, None, &mut self.output)
-                .map_err(|error| refusal("queue-refused", error.to_string()))?,
-        };
         match operation {
-            wire::Operation::Put { priority, dedup, deadline_ns, wait_ns, payload } => {
-                let priority = Priority::new(priority)
-                    .ok_or_else(|| refusal("bad-request", "a priority is 1 to 10".to_owned()))?;
-                let pending = self.pend(lane, request, 0)?;
-                self.last_item += 1;
-                let put = Put {
-                    request: pending,
-                    sender: agent,
-                    item: ItemId(self.last_item),
-                    priority,
-                    dedup: dedup.map(DedupId),
-                    deadline_ns: self.own_clock(deadline_ns),
-                    wait_until_ns: if wait_ns == 0 { 0 } else { now.saturating_add(wait_ns) },
-                    payload: payload.into(),
-                };
-                let output = &mut self.output;
-                self.queues.with(id, |queue| queue.put(put, now, output));
-                Ok(None)
+            // Made just now, or there before with these options or others.
+            wire::Operation::Declare { options } => {
+                match self.queues.declare(name, Some(options_of(&options))) {
+                    Ok(_) => Ok(Some(vec![u8::from(is_made)])),
+                    Err(error) => Err(refusal("queue-refused", error.to_string())),
+                }
             }
+            wire::Operation::Remove => {
+                self.queues.remove(id).map_err(|error| refusal("in-use", error.to_string()))?;
+                self.keeper.remove(id);
+                Ok(Some(Vec::new()))
+            }
+            wire::Operation::Put { .. } => self.put(callers, asker, id, name, &operation),
             wire::Operation::Take { count, wait_ns } => {
-                let pending = self.pend(lane, request, count)?;
+                self.reserve(id, name, change_bytes(count.min(TAKE_ITEMS_MAX).into()))?;
+                let request = self.pend(callers, asker, id, count)?;
+                let now = self.now_ns();
                 let until_ns = if wait_ns == 0 { 0 } else { now.saturating_add(wait_ns) };
-                let take = Take { request: pending, worker: agent, count_max: count, until_ns };
+                let take = Take { request, worker: asker.agent, count_max: count, until_ns };
                 let output = &mut self.output;
                 let taken = self.queues.with(id, |queue| queue.take(take, now, output));
                 match taken {
                     Some(Err(error)) => {
-                        self.pending.remove(&pending);
+                        self.over(callers, request);
                         Err(refusal("take-refused", error.to_string()))
                     }
                     _ => Ok(None),
                 }
             }
-            other => self.settle(callers, agent, id, other, now),
+            wire::Operation::Status | wire::Operation::Dead { .. } => {
+                self.show(callers, id, &operation)
+            }
+            other => {
+                self.reserve(id, name, change_bytes(2))?;
+                self.settle(callers, asker.agent, id, &other)
+            }
         }
     }
 
-    /// What a worker says of its items, and what people ask.
+    fn put(
+        &mut self,
+        callers: &mut Callers,
+        asker: Asker,
+        id: QueueId,
+        name: &str,
+        operation: &wire::Operation<'_>,
+    ) -> Answer {
+        let wire::Operation::Put { priority, dedup, deadline_ns, wait_ns, payload } = *operation
+        else {
+            return Ok(None);
+        };
+        let priority = Priority::new(priority)
+            .ok_or_else(|| refusal("bad-request", "a priority is 1 to 10".to_owned()))?;
+        let got = payload.len();
+        if got as u64 > ITEM_BYTES_MAX {
+            let text = format!("an item has at most {ITEM_BYTES_MAX} bytes, got: {got}");
+            return Err(refusal("too-large", text));
+        }
+        self.reserve(id, name, put_bytes(got))?;
+        let request = self.pend(callers, asker, id, 0)?;
+        let now = self.now_ns();
+        self.last_item += 1;
+        let put = Put {
+            request,
+            sender: asker.agent,
+            item: ItemId(self.last_item),
+            priority,
+            dedup: dedup.map(DedupId),
+            deadline_ns: self.own_clock(deadline_ns),
+            wait_until_ns: if wait_ns == 0 { 0 } else { now.saturating_add(wait_ns) },
+            payload: payload.into(),
+        };
+        let output = &mut self.output;
+        self.queues.with(id, |queue| queue.put(put, now, output));
+        Ok(None)
+    }
+
+    /// What a worker says of its items, and what people decide.
     fn settle(
         &mut self,
         callers: &Callers,
         agent: Agent,
         id: QueueId,
-        operation: wire::Operation<'_>,
-        now: u64,
+        operation: &wire::Operation<'_>,
     ) -> Answer {
-        let output = &mut self.output;
+        let (now, output) = (self.now_ns(), &mut self.output);
         let stale = |error: &dyn std::fmt::Display| refusal("stale", error.to_string());
         let bad = |error: &dyn std::fmt::Display| refusal("bad-request", error.to_string());
-        let done = |result: Result<(), ToolError>| result.map(|()| Some(Vec::new()));
-        let answer = self.queues.with(id, |queue| match operation {
+        let settled = self.queues.with(id, |queue| match *operation {
             wire::Operation::Ack(wire::Lease { item, delivery }) => {
                 let acked = queue.ack(agent, ItemId(item), delivery, now, output);
-                done(acked.map_err(|error| stale(&error)))
+                acked.map(|()| Vec::new()).map_err(|error| stale(&error))
             }
             wire::Operation::Nack { lease, delay_ns } => {
                 let (item, delivery) = (ItemId(lease.item), lease.delivery);
                 let back = queue.nack(agent, item, delivery, delay_ns, now, output);
-                done(back.map_err(|error| stale(&error)))
+                back.map(|()| Vec::new()).map_err(|error| stale(&error))
             }
             wire::Operation::Extend(lease) => {
                 let extended = queue.extend(agent, ItemId(lease.item), lease.delivery, now, output);
                 let until = extended.map_err(|error| stale(&error))?;
-                Ok(Some(until.saturating_sub(now).to_le_bytes().to_vec()))
+                Ok(until.saturating_sub(now).to_le_bytes().to_vec())
             }
-            wire::Operation::Handoff { lease, to } => {
-                let Some(to) = callers.agent_named(&to) else {
+            wire::Operation::Handoff { lease, ref to } => {
+                let Some(to) = callers.agent_named(to) else {
                     let text = format!("`{to}` has no link to the exchange");
                     return Err(refusal("no-such-target", text));
                 };
                 let (item, delivery) = (ItemId(lease.item), lease.delivery);
                 let handed = queue.handoff(agent, item, delivery, to, now, output);
-                done(handed.map_err(|error| stale(&error)))
+                handed.map(|()| Vec::new()).map_err(|error| stale(&error))
             }
             wire::Operation::Requeue { item } => {
                 let requeued = queue.requeue_dead(ItemId(item), now, output);
-                done(requeued.map_err(|error| bad(&error)))
+                requeued.map(|()| Vec::new()).map_err(|error| bad(&error))
             }
             wire::Operation::Drop { item } => {
                 let dropped = queue.drop_dead(ItemId(item), now, output);
-                done(dropped.map_err(|error| bad(&error)))
+                dropped.map(|()| Vec::new()).map_err(|error| bad(&error))
             }
-            wire::Operation::Status => Ok(Some(status_of(&queue.view()).encode())),
-            wire::Operation::Dead { after, count } => {
-                let count = (count as usize).min(DEAD_LETTERS_PER_ANSWER_MAX);
-                let letters = queue.dead_letters().filter(|letter| letter.item.0 > after);
-                let mut bytes = Vec::new();
-                for letter in letters.take(count) {
-                    let letter = wire::DeadLetter {
-                        item: letter.item.0,
-                        deliveries: letter.deliveries_count,
-                        priority: letter.priority.number(),
-                        reason: match letter.reason {
-                            DeadReason::DeliveriesExhausted(_) => 1,
-                            DeadReason::Expired => 2,
-                        },
-                        bytes: letter.bytes,
-                        sender: callers.name(letter.sender).to_owned(),
-                    };
-                    wire::append(&mut bytes, &letter).map_err(|error| bad(&error))?;
-                }
-                Ok(Some(bytes))
-            }
-            wire::Operation::Declare { .. }
-            | wire::Operation::Put { .. }
-            | wire::Operation::Take { .. } => Ok(None),
+            _ => Ok(Vec::new()),
         });
-        answer.unwrap_or_else(|| Err(refusal("no-such-queue", "the queue is gone".to_owned())))
+        settled.unwrap_or_else(|| Ok(Vec::new())).map(Some)
     }
 
-    fn pend(&mut self, lane: LaneId, request: RequestId, missing: u32) -> Result<u64, ToolError> {
-        let own = self.pending.values().filter(|pending| pending.lane == lane).count();
+    /// What people ask.
+    fn show(&self, callers: &Callers, id: QueueId, operation: &wire::Operation<'_>) -> Answer {
+        let Some(queue) = self.queues.get(id) else { return Ok(None) };
+        let wire::Operation::Dead { after, count } = *operation else {
+            return Ok(Some(encoded_status(&queue.view())));
+        };
+        let count = (count as usize).min(DEAD_LETTERS_PER_ANSWER_MAX);
+        // By id, because the next question names the last one; they stand in the order of their deaths.
+        let mut letters: Vec<_> =
+            queue.dead_letters().filter(|letter| letter.item.0 > after).collect();
+        letters.sort_unstable_by_key(|letter| letter.item);
+        let mut bytes = Vec::new();
+        for letter in letters.into_iter().take(count) {
+            let letter = wire::DeadLetter {
+                item: letter.item.0,
+                deliveries: letter.deliveries_count,
+                priority: letter.priority.number(),
+                reason: match letter.reason {
+                    DeadReason::DeliveriesExhausted(_) => 1,
+                    DeadReason::Expired => 2,
+                },
+                bytes: letter.bytes,
+                sender: callers.names().text(letter.sender).to_owned(),
+            };
+            wire::append(&mut bytes, &letter)
+                .map_err(|error| refusal("bad-request", error.to_string()))?;
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Makes sure that the journal of a durable queue has room for a request.
+    fn reserve(&mut self, id: QueueId, name: &str, bytes: u64) -> Result<(), ToolError> {
+        if self.queues.get(id).is_none_or(|queue| queue.options().durable == Durable::No) {
+            return Ok(());
+        }
+        match self.keeper.reserve(id, bytes, self.now_ns()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let text = format!("the disk of the queue `{name}` is slower than its callers");
+                Err(ToolError { retry: true, ..refusal("busy", text) })
+            }
+            Err(error) => {
+                let text = format!("the queue `{name}` cannot write it down: {error}");
+                Err(ToolError { retry: true, ..refusal("no-space", text) })
+            }
+        }
+    }
+
+    /// Gives a number to a put or take.
+    fn pend(
+        &mut self,
+        callers: &mut Callers,
+        asker: Asker,
+        queue: QueueId,
+        missing: u32,
+    ) -> Result<u64, ToolError> {
+        let Asker { lane, request, .. } = asker;
+        let Some(caller) = callers.get(lane) else {
+            return Err(refusal("bad-request", "the link has ended".to_owned()));
+        };
+        let own = caller.open.len();
         if own >= PENDING_PER_CALLER_MAX {
             let text = format!("{own} puts and takes of this caller are waiting already");
             return Err(ToolError { retry: true, ..refusal("busy", text) });
         }
+        if caller.open.contains_key(&(request.0 as u32)) {
+            let text = format!("request {} is under way already", request.0);
+            return Err(refusal("bad-request", text));
+        }
         self.last_pending += 1;
-        let pending = Pending { lane, request, missing, cancelled: false };
-        self.pending.insert(self.last_pending, pending);
+        caller.open.insert(request.0 as u32, self.last_pending);
+        self.pending.insert(self.last_pending, Pending { lane, request, queue, missing });
         Ok(self.last_pending)
     }
 
-    /// Tells everybody what the state machine decided. Giving back what was cancelled decides more.
-    fn carry_effects(&mut self, callers: &mut Callers) {
-        while !self.output.effects.is_empty() {
-            let effects = std::mem::take(&mut self.output.effects);
-            for (queue, effect) in effects {
-                self.carry_effect(callers, queue, effect);
-            }
+    /// A put or take is over.
+    fn over(&mut self, callers: &mut Callers, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
+        if let Some(caller) = callers.get(pending.lane) {
+            caller.open.remove(&(pending.request.0 as u32));
         }
-        // Nothing is kept in a journal yet.
-        self.output.records.clear();
-    }
-
-    fn carry_effect(&mut self, callers: &mut Callers, queue: QueueId, effect: Effect) {
-        match effect {
-            Effect::PutAnswered { request, item, answer, .. } => {
-                let Some(pending) = self.pending.remove(&request) else { return };
-                let outcome = outcome_of(item, answer);
-                self.say(callers, pending.lane, pending.request, Said::Done(outcome.encode()));
-            }
-            Effect::Delivered { request, delivery } => {
-                self.delivered(callers, queue, request, &delivery);
-            }
-            Effect::HandedOver { delivery, .. } => {
-                let lane = callers.lane_of(delivery.worker);
-                match (lane, self.encode_delivery(callers, &delivery)) {
-                    (Some(lane), Some(bytes)) => {
-                        self.say(callers, lane, RequestId(0), Said::Handoff(bytes));
-                    }
-                    _ => self.give_back(queue, &delivery),
-                }
-            }
-            Effect::TakeEnded { request, missing_count, end, .. } => {
-                let Some(pending) = self.pending.remove(&request) else { return };
-                let end = match end {
-                    TakeEnd::Timeout => wire::TakeEnd::Timeout,
-                    TakeEnd::TooManyWait => wire::TakeEnd::TooManyWait,
-                };
-                let bytes = end.encode(missing_count);
-                self.say(callers, pending.lane, pending.request, Said::Done(bytes));
-            }
-            // Counted in the queue's status.
-            Effect::Died { .. } | Effect::Dropped { .. } => {}
-        }
-    }
-
-    fn delivered(
-        &mut self,
-        callers: &mut Callers,
-        queue: QueueId,
-        request: u64,
-        delivery: &Delivery,
-    ) {
-        let Some(pending) = self.pending.get_mut(&request) else {
-            return self.give_back(queue, delivery);
-        };
-        pending.missing = pending.missing.saturating_sub(1);
-        let taken = *pending;
-        if taken.missing == 0 {
-            self.pending.remove(&request);
-        }
-        let bytes = if taken.cancelled { None } else { self.encode_delivery(callers, delivery) };
-        let Some(bytes) = bytes else { return self.give_back(queue, delivery) };
-        self.say(callers, taken.lane, taken.request, Said::Progress(bytes));
-        if taken.missing == 0 {
-            let end = wire::TakeEnd::Complete.encode(0);
-            self.say(callers, taken.lane, taken.request, Said::Done(end));
-        }
-    }
-
-    /// Nobody hears of this delivery.
-    fn give_back(&mut self, queue: QueueId, delivery: &Delivery) {
-        let now = self.now_ns();
-        let output = &mut self.output;
-        let back = |queue: &mut super::queue::Queue| {
-            queue.nack(delivery.worker, delivery.item, delivery.delivery, 0, now, output)
-        };
-        // A lease that is over has gone back already.
-        let _ = self.queues.with(queue, back);
-    }
-
-    fn encode_delivery(&self, callers: &Callers, delivery: &Delivery) -> Option<Vec<u8>> {
-        let lease = wire::Lease { item: delivery.item.0, delivery: delivery.delivery };
-        let told = wire::Delivery {
-            lease,
-            priority: delivery.priority.number(),
-            lease_left_ns: delivery.lease_until_ns.saturating_sub(self.now_ns()),
-            sender: callers.name(delivery.sender).to_owned(),
-            payload: delivery.payload.to_vec(),
-        };
-        // A name on the bus is never too long.
-        told.encode().ok()
-    }
-
-    fn say(&mut self, callers: &mut Callers, lane: LaneId, request: RequestId, said: Said) {
-        if !callers.say(lane, request, said) {
-            self.overfull.insert(lane);
-        }
+        Some(pending)
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(NEVER)
+        let elapsed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(NEVER);
+        self.started_ns.saturating_add(elapsed)
     }
 
     /// A moment of the Unix clock on this one's own.
@@ -388,68 +473,8 @@ impl Work {
     }
 }
 
-fn options_of(options: &wire::Options) -> Options {
-    Options {
-        items_max: options.items_max,
-        bytes_max: options.bytes_max,
-        lease_ns: options.lease_ns,
-        lease_total_ns: options.lease_total_ns,
-        deliveries_max: options.deliveries_max,
-        when_full: match options.when_full {
-            wire::WhenFull::Reject => WhenFull::Reject,
-            wire::WhenFull::DropOldest => WhenFull::DropOldest,
-            wire::WhenFull::Wait => WhenFull::Wait,
-        },
-        ..Options::default()
-    }
-}
-
-fn outcome_of(item: ItemId, answer: PutAnswer) -> wire::PutOutcome {
-    match answer {
-        PutAnswer::Stored => wire::PutOutcome::Stored { item: item.0 },
-        PutAnswer::Duplicate { first } => wire::PutOutcome::Duplicate { item: first.0 },
-        PutAnswer::Rejected(rejection) => wire::PutOutcome::Rejected {
-            reason: match rejection {
-                Rejection::Full => 1,
-                Rejection::WaitedInVain => 2,
-                Rejection::TooManyWait => 3,
-                Rejection::TooLarge => 4,
-                Rejection::Expired => 5,
-                Rejection::ItemIdInUse | Rejection::SenderGone => 6,
-            },
-        },
-    }
-}
-
-fn status_of(view: &QueueView) -> wire::Status {
-    let (counters, refusals) = (&view.counters, &view.refusals);
-    wire::Status {
-        ready: view.ready_count,
-        leased: view.leased_count,
-        delayed: view.delayed_count,
-        dead: view.dead_count,
-        bytes: view.bytes,
-        takers: view.takers_count,
-        putters: view.putters_count,
-        stored: counters.put,
-        delivered: counters.delivered,
-        acked: counters.acked,
-        redelivered: counters.redelivered,
-        returned: counters.returned,
-        died: counters.expired + counters.exhausted,
-        dropped: counters.dropped.iter().sum(),
-        rejected: refusals.rejected.iter().sum(),
-        stale: refusals.stale,
-    }
-}
-
-pub(super) fn refusal(code: &str, message: String) -> ToolError {
-    ToolError { exit_code: 1, code: code.to_owned(), message, hint: None, retry: false }
-}
-
-pub(super) fn encoded(error: &ToolError) -> Vec<u8> {
-    let mut payload = Vec::new();
-    // Into memory, and every field has a CBOR form.
-    let _ = ciborium::into_writer(error, &mut payload);
-    payload
+/// A durable queue cannot be used.
+fn storage(name: &str, why: &str) -> ToolError {
+    let text = format!("the durable queue `{name}` is closed: {why}");
+    ToolError { retry: true, ..refusal("storage", text) }
 }

@@ -1,10 +1,16 @@
 //! Work queues through the exchange: each item to one worker, and to another one when that one is gone.
 
 use ipc::exchange::queue::{
-    Delivery, Lease, Operation, Options, PutOutcome, QueueError, Queues, TakeEnd, Taken,
+    Delivery, ITEM_BYTES_MAX, Lease, Operation, Options, PutOutcome, QueueError, Queues, TakeEnd,
+    Taken,
 };
 
 use super::world::{self, Daemon, cbor, eventually, patience};
+
+#[path = "queues/durable.rs"]
+mod durable;
+#[path = "queues/workers.rs"]
+mod workers;
 
 const EXCHANGE: world::Options =
     world::Options { hosted: "exchange", dev: false, drain_seconds: 10, routed: "" };
@@ -165,4 +171,85 @@ fn bad_requests_are_refused_with_a_reason() {
     let nameless = put(5, b"x").encode("").unwrap();
     assert_eq!(refused("queue.put", &nameless), "queue-refused");
     let _ = client.agents("").unwrap();
+}
+
+#[test]
+fn a_take_of_several_that_is_cancelled_spends_no_deliveries() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_sender, mut sender) = queues(&daemon, "test.sender");
+    let (_quitter, mut quitter) = queues(&daemon, "test.quitter");
+    let (_worker, mut worker) = queues(&daemon, "test.worker");
+    let take = quitter.take("work", 5, HOUR_NS, patience()).unwrap();
+    quitter.link().sender().cancel(take).unwrap();
+    let ended = quitter.next(take, patience()).unwrap();
+    assert_eq!(ended, Taken::End { missing: 5, end: TakeEnd::Cancelled });
+    for payload in [b"a", b"b"] {
+        sender.put("work", payload, patience()).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(item(&mut worker, "work").lease.delivery, 1);
+    }
+    assert_eq!(sender.status("work", patience()).unwrap().takers, 0);
+}
+
+#[test]
+fn items_beyond_what_a_lane_holds_arrive_and_those_beyond_the_bus_are_refused() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_sender, mut sender) = queues(&daemon, "test.sender");
+    let (_worker, mut worker) = queues(&daemon, "test.worker");
+    let options = Options { bytes_max: 64 << 20, ..Options::default() };
+    sender.declare("large", options, patience()).unwrap();
+    let payload: Vec<u8> = (0..ITEM_BYTES_MAX).map(|index| (index / 64) as u8).collect();
+    for length in [1_000_000, ITEM_BYTES_MAX] {
+        sender.put("large", &payload[..length], patience()).unwrap();
+        let got = item(&mut worker, "large");
+        assert!(got.payload == payload[..length], "{length}");
+        worker.ack("large", got.lease, patience()).unwrap();
+    }
+    let beyond = sender.put("large", &[&payload[..], b"x"].concat(), patience());
+    assert_eq!(refusal(beyond.map(drop)), "too-large");
+}
+
+#[test]
+fn a_worker_may_take_more_bytes_at_once_than_the_exchange_keeps_for_it() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_sender, mut sender) = queues(&daemon, "test.sender");
+    let (_worker, mut worker) = queues(&daemon, "test.worker");
+    let options = Options { bytes_max: 64 << 20, ..Options::default() };
+    sender.declare("large", options, patience()).unwrap();
+    let payload = vec![1; 1 << 20];
+    for _ in 0..40 {
+        sender.put("large", &payload, patience()).unwrap();
+    }
+    let take = worker.take("large", 40, HOUR_NS, patience()).unwrap();
+    let mut count = 0;
+    while let Taken::Item(delivery) = worker.next(take, patience()).unwrap() {
+        assert_eq!(delivery.lease.delivery, 1);
+        count += 1;
+    }
+    assert_eq!(count, 40);
+}
+
+#[test]
+fn a_caller_that_never_reads_loses_its_link_and_harms_nobody() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_deaf, mut deaf) = queues(&daemon, "test.deaf");
+    let (_other, mut other) = queues(&daemon, "test.other");
+    let ended = loop {
+        let asked = deaf.link().request("no.tool", b"", &[], patience());
+        if let Err(error) = asked {
+            break error;
+        }
+    };
+    assert!(matches!(ended, ipc::link::CallError::Ended { .. }), "{ended}");
+    other.put("work", b"x", patience()).unwrap();
+    assert_eq!(item(&mut other, "work").payload, b"x");
+}
+
+#[test]
+fn asking_about_a_queue_does_not_make_one() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_client, mut client) = queues(&daemon, "test.client");
+    assert_eq!(refusal(client.status("work", patience()).map(drop)), "no-such-queue");
+    assert!(client.declare("work", Options::default(), patience()).unwrap());
 }

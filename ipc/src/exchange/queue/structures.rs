@@ -20,6 +20,19 @@ pub enum WhenFull {
     Wait = 3,
 }
 
+/// What a queue survives. Nobody is told of a change before that holds for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Durable {
+    /// Nothing: it is in the exchange's memory.
+    #[default]
+    No = 0,
+    /// The death of every process.
+    Stored = 1,
+    /// The loss of power, too.
+    Synced = 2,
+}
+
 /// The bounds and times of one queue: items_max: u32; bytes_max, lease_ns, lease_total_ns: u64; deliveries_max: u32;
 /// when_full, durable: u8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +49,8 @@ pub struct Options {
     pub deliveries_max: u32,
     /// What happens to a put when there is no room.
     pub when_full: WhenFull,
+    /// What the queue survives; 0 where an older client leaves it out.
+    pub durable: Durable,
 }
 
 impl Default for Options {
@@ -47,6 +62,7 @@ impl Default for Options {
             lease_total_ns: 3_600_000_000_000,
             deliveries_max: 5,
             when_full: WhenFull::Reject,
+            durable: Durable::No,
         }
     }
 }
@@ -66,7 +82,7 @@ pub enum PutOutcome {
     },
     /// It is not in the queue.
     Rejected {
-        /// 1 full, 2 waited in vain, 3 too many wait, 4 too large, 5 expired, 6 other.
+        /// 1 full, 2 waited in vain, 3 too many wait, 4 too large, 5 expired, 6 other, 7 withdrawn.
         reason: u8,
     },
 }
@@ -86,6 +102,19 @@ pub struct Delivery {
     pub payload: Vec<u8>,
 }
 
+/// A [`Delivery`] without its payload, for whoever has that elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryHead<'a> {
+    /// Names it in answers.
+    pub lease: Lease,
+    /// 1 to 10.
+    pub priority: u8,
+    /// How long it is the worker's.
+    pub lease_left_ns: u64,
+    /// Whose it was.
+    pub sender: &'a str,
+}
+
 /// Why a take ended: missing: u32; end: u8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -96,6 +125,8 @@ pub enum TakeEnd {
     Timeout = 1,
     /// As many takes wait as may.
     TooManyWait = 2,
+    /// It was cancelled.
+    Cancelled = 3,
 }
 
 /// How a queue is: sixteen u64 in the order of the fields.
@@ -160,6 +191,7 @@ impl Options {
         out.u64(self.lease_total_ns);
         out.u32(self.deliveries_max);
         out.u8(self.when_full as u8);
+        out.u8(self.durable as u8);
     }
 
     pub(super) fn read(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -174,6 +206,12 @@ impl Options {
                 2 => WhenFull::DropOldest,
                 3 => WhenFull::Wait,
                 other => return Err(DecodeError::Value { field: "when full", got: other.into() }),
+            },
+            durable: match if fields.is_empty() { 0 } else { fields.u8("durable")? } {
+                0 => Durable::No,
+                1 => Durable::Stored,
+                2 => Durable::Synced,
+                other => return Err(DecodeError::Value { field: "durable", got: other.into() }),
             },
         })
     }
@@ -211,12 +249,9 @@ impl PutOutcome {
 impl Delivery {
     /// Its bytes.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let Self { lease, priority, lease_left_ns, .. } = *self;
         let mut out = Writer::new();
-        out.u64(self.lease.item);
-        out.u32(self.lease.delivery);
-        out.u8(self.priority);
-        out.u64(self.lease_left_ns);
-        out.word("sender", &self.sender)?;
+        DeliveryHead { lease, priority, lease_left_ns, sender: &self.sender }.write(&mut out)?;
         out.rest(&self.payload);
         Ok(out.into_bytes())
     }
@@ -228,6 +263,26 @@ impl Delivery {
         let (priority, lease_left_ns) = (fields.u8("priority")?, fields.u64("lease")?);
         let sender = fields.word("sender")?;
         Ok(Self { lease, priority, lease_left_ns, sender, payload: fields.rest().to_vec() })
+    }
+}
+
+impl DeliveryHead<'_> {
+    /// The bytes before the payload. A sender whose name is too long for the bus is left out.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        if self.write(&mut out).is_err() {
+            // Nothing of a word that is too long was written.
+            out.u16(0);
+        }
+        out.into_bytes()
+    }
+
+    fn write(&self, out: &mut Writer) -> Result<(), EncodeError> {
+        out.u64(self.lease.item);
+        out.u32(self.lease.delivery);
+        out.u8(self.priority);
+        out.u64(self.lease_left_ns);
+        out.word("sender", self.sender)
     }
 }
 
@@ -248,6 +303,7 @@ impl TakeEnd {
             0 => Self::Complete,
             1 => Self::Timeout,
             2 => Self::TooManyWait,
+            3 => Self::Cancelled,
             other => return Err(DecodeError::Value { field: "end", got: other.into() }),
         };
         Ok((missing, end))

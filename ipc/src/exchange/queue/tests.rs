@@ -13,14 +13,19 @@ fn lease() -> impl Strategy<Value = Lease> {
 fn options() -> impl Strategy<Value = Options> {
     let when =
         prop_oneof![Just(WhenFull::Reject), Just(WhenFull::DropOldest), Just(WhenFull::Wait),];
-    (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), when).prop_map(
-        |(items_max, bytes_max, lease_ns, lease_total_ns, deliveries_max, when_full)| Options {
-            items_max,
-            bytes_max,
-            lease_ns,
-            lease_total_ns,
-            deliveries_max,
-            when_full,
+    let durable = prop_oneof![Just(Durable::No), Just(Durable::Stored), Just(Durable::Synced)];
+    (any::<u32>(), any::<[u64; 3]>(), any::<u32>(), when, durable).prop_map(
+        |(items_max, numbers, deliveries_max, when_full, durable)| {
+            let [bytes_max, lease_ns, lease_total_ns] = numbers;
+            Options {
+                items_max,
+                bytes_max,
+                lease_ns,
+                lease_total_ns,
+                deliveries_max,
+                when_full,
+                durable,
+            }
         },
     )
 }
@@ -47,6 +52,7 @@ fn operation(payload: &'static [u8]) -> impl Strategy<Value = Operation<'static>
         (any::<u64>(), any::<u32>()).prop_map(|(after, count)| Operation::Dead { after, count }),
         any::<u64>().prop_map(|item| Operation::Requeue { item }),
         any::<u64>().prop_map(|item| Operation::Drop { item }),
+        Just(Operation::Remove),
     ]
 }
 
@@ -60,10 +66,14 @@ proptest! {
         let decoded = Operation::decode(operation.tool(), &bytes).unwrap().unwrap();
         prop_assert_eq!(decoded, (queue, operation.clone()));
         for length in 0..bytes.len() {
-            // Only a payload may end anywhere.
+            // Only a payload may end anywhere, and an older client's options one byte earlier.
             let cut = Operation::decode(operation.tool(), &bytes[..length]);
-            let is_put = matches!(operation, Operation::Put { .. });
-            prop_assert!(cut.is_err() || is_put, "{length} of {} bytes", bytes.len());
+            let is_whole = match operation {
+                Operation::Put { .. } => true,
+                Operation::Declare { .. } => length == bytes.len() - 1,
+                _ => false,
+            };
+            prop_assert!(cut.is_err() || is_whole, "{length} of {} bytes", bytes.len());
         }
     }
 
@@ -94,7 +104,7 @@ proptest! {
         ] {
             prop_assert_eq!(PutOutcome::decode(&outcome.encode()), Ok(outcome));
         }
-        for end in [TakeEnd::Complete, TakeEnd::Timeout, TakeEnd::TooManyWait] {
+        for end in [TakeEnd::Complete, TakeEnd::Timeout, TakeEnd::TooManyWait, TakeEnd::Cancelled] {
             prop_assert_eq!(TakeEnd::decode(&end.encode(7)), Ok((7, end)));
         }
         let status = Status { ready: left, stale: item, ..Status::default() };

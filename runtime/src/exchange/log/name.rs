@@ -45,6 +45,37 @@ pub(crate) fn directory_name(subject: &str) -> String {
     }
 }
 
+/// The subject whose directory has this name; `None` where no subject's has.
+pub(crate) fn subject_of(name: &str) -> Option<String> {
+    let value = |digit: u8| DIGITS.iter().position(|known| *known == digit);
+    let mut bytes = Vec::with_capacity(name.len());
+    if let Some(digits) = name.strip_prefix("%%") {
+        let (mut held, mut held_bits) = (0, 0);
+        for digit in digits.bytes() {
+            held = held << 5 | value(digit)?;
+            held_bits += 5;
+            if held_bits >= 8 {
+                held_bits -= 8;
+                bytes.push((held >> held_bits) as u8);
+                held &= (1 << held_bits) - 1;
+            }
+        }
+    } else {
+        let mut rest = name.bytes();
+        while let Some(byte) = rest.next() {
+            if byte != b'%' {
+                bytes.push(byte);
+            } else if name.len() > 1 {
+                let (high, low) = (value(rest.next()?)?, value(rest.next()?)?);
+                bytes.push(u8::try_from(high << 4 | low).ok()?);
+            }
+        }
+    }
+    let subject = String::from_utf8(bytes).ok()?;
+    // Whatever else could be read like this is the name of none.
+    (directory_name(&subject) == name).then_some(subject)
+}
+
 fn base_32(subject: &str) -> String {
     let mut name = "%%".to_owned();
     let (mut held, mut held_bits) = (0u32, 0);

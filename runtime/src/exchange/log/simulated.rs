@@ -16,17 +16,17 @@ const PAGE_BYTES: usize = 4096;
 
 /// Numbers from a seed (splitmix64).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chance(pub(super) u64);
+pub(in crate::exchange) struct Chance(pub(in crate::exchange) u64);
 
 impl Chance {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::exchange) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(in crate::exchange) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 }
@@ -49,19 +49,19 @@ struct State {
 
 /// What goes wrong, and when.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Faults {
+pub(in crate::exchange) struct Faults {
     /// Calls that change something until the process dies in the middle of one.
-    pub(super) calls_until_death: Option<u64>,
+    pub(in crate::exchange) calls_until_death: Option<u64>,
     /// Calls that write until one writes a part and finds the disk full.
-    pub(super) writes_until_full: Option<u64>,
+    pub(in crate::exchange) writes_until_full: Option<u64>,
     /// No file can be allocated.
-    pub(super) is_full: bool,
-    pub(super) syncs_fail: bool,
-    pub(super) is_dead: bool,
+    pub(in crate::exchange) is_full: bool,
+    pub(in crate::exchange) syncs_fail: bool,
+    pub(in crate::exchange) is_dead: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub(in crate::exchange) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct Handle {
@@ -106,7 +106,7 @@ impl Contents {
 }
 
 impl Disk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::exchange) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -120,22 +120,22 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn fail(&self, faults: Faults) {
+    pub(in crate::exchange) fn fail(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
     /// The calls that change something and are still allowed.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(in crate::exchange) fn is_dead(&self) -> bool {
         self.state().faults.is_dead
     }
 
     /// A new process sees what the page cache has.
-    pub(super) fn start_process(&self) {
+    pub(in crate::exchange) fn start_process(&self) {
         self.state().faults = Faults::default();
     }
 
     /// The machine starts again with what the disk has, and any part of what it was not asked for.
-    pub(super) fn lose_power(&self) {
+    pub(in crate::exchange) fn lose_power(&self) {
         let mut guard = self.state();
         let state = &mut *guard;
         state.faults = Faults::default();
@@ -170,13 +170,13 @@ impl Disk {
     }
 
     /// The bytes of a file.
-    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(in crate::exchange) fn bytes(&self, name: &str) -> Vec<u8> {
         let state = self.state();
         state.files[state.names[name]].cached.clone()
     }
 
     /// Puts a file there, on the disk as well.
-    pub(super) fn put(&self, name: &str, bytes: &[u8]) {
+    pub(in crate::exchange) fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
         let contents =
             Contents { cached: bytes.to_vec(), on_disk: bytes.to_vec(), dirty: BTreeSet::new() };

@@ -75,6 +75,12 @@ fn subjects_become_directory_names_one_to_one() {
     assert_eq!(names[0], "jobs.new");
     assert_eq!(names[3], "%2e%2e");
     assert_eq!(names[5], "a%2fb");
+    for (name, subject) in names.iter().zip(subjects) {
+        assert_eq!(subject_of(name).as_deref(), Some(subject));
+    }
+    for none in ["%2", "%%", "%zz", "Jobs", "%61", "..", ".removed-1"] {
+        assert_eq!(subject_of(none), None, "{none}");
+    }
     for name in &names {
         assert!(name.len() <= 255 && !name.contains('/') && !name.starts_with('.'), "{name}");
         assert_eq!(*name, name.to_lowercase());

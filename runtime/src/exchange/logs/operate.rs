@@ -145,7 +145,7 @@ impl Logs {
         if is_held_back {
             return Ok(held_back(append.wait_ns, until, key, next));
         }
-        let sender = callers.name(agent.name).to_owned();
+        let sender = callers.names().text(agent.name).to_owned();
         let template = Record {
             time_ns: super::now_ns(),
             sender: agent.id.0,
@@ -276,7 +276,7 @@ impl Logs {
         self.wills.remove(&asking.lane);
         if !payload.is_empty() {
             let (log, payload) = (Arc::from(log), payload.to_vec());
-            let sender = asking.callers.name(asking.agent.name).to_owned();
+            let sender = asking.callers.names().text(asking.agent.name).to_owned();
             self.wills.insert(asking.lane, Will { log, agent: asking.agent, sender, payload });
         }
         Ok(Outcome::Said(Said::Done(Vec::new())))

@@ -40,7 +40,6 @@ impl Dedup {
     }
 
     /// Every id, oldest first.
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, ItemId)> {
         self.order.iter().map(|key| (*key, self.known[key]))
     }

@@ -50,6 +50,23 @@ impl Queue {
         Ok(())
     }
 
+    /// Nobody could be told of a delivery: the item is ready again at its place, and the delivery does not count as
+    /// one of those that may be. Its number is spent.
+    pub(crate) fn untold(
+        &mut self,
+        worker: Agent,
+        item: ItemId,
+        delivery: u32,
+        now_ns: u64,
+        out: &mut Output,
+    ) -> Result<(), Stale> {
+        self.tick(now_ns, out);
+        let (slot, _) = self.lease(worker, item, delivery)?;
+        self.give_back(slot, ReturnReason::Untold, 0, out);
+        self.settle(out);
+        Ok(())
+    }
+
     /// The work takes longer. The lease lasts `lease_ns` from now, but never longer than the total from
     /// the delivery, and never less than before. Returns until when.
     pub(crate) fn extend(
@@ -265,7 +282,8 @@ impl Queue {
     /// Ends a lease without an ack.
     fn give_back(&mut self, slot: u32, reason: ReturnReason, ready_at_ns: u64, out: &mut Output) {
         let Some(item) = self.store.item(slot) else { return };
-        if item.attempts_count() >= self.options().deliveries_max {
+        let is_told = reason != ReturnReason::Untold;
+        if is_told && item.attempts_count() >= self.options().deliveries_max {
             self.bury(slot, DeadReason::DeliveriesExhausted(reason), out);
         } else if item.deadline_ns <= self.now_ns {
             self.bury(slot, DeadReason::Expired, out);

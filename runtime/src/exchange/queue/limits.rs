@@ -15,8 +15,8 @@ pub(crate) const ITEMS_TOTAL_MAX: u64 = 4 * ITEMS_MAX as u64;
 pub(crate) const BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Payload bytes that all queues together may be declared for.
 pub(crate) const BYTES_TOTAL_MAX: u64 = 4 * BYTES_MAX;
-/// Payload bytes of one item: what one message carries.
-pub(crate) const ITEM_BYTES_MAX: u64 = ipc::limits::MESSAGE_BYTES_MAX as u64;
+/// Payload bytes of one item: what one message carries beside the rest of a delivery.
+pub(crate) const ITEM_BYTES_MAX: u64 = ipc::exchange::queue::ITEM_BYTES_MAX as u64;
 /// The shortest lease, in nanoseconds: a worker on a loaded machine needs a few milliseconds to be
 /// scheduled at all.
 pub(crate) const LEASE_NS_MIN: u64 = 1_000_000;

@@ -98,11 +98,13 @@ pub(crate) enum Rejection {
     ItemIdInUse,
     /// Its sender ended while it waited.
     SenderGone,
+    /// Its sender took it back while it waited.
+    Withdrawn,
 }
 
 impl Rejection {
     /// How many reasons there are.
-    pub(crate) const COUNT: usize = Self::SenderGone as usize + 1;
+    pub(crate) const COUNT: usize = Self::Withdrawn as usize + 1;
 }
 
 /// A request for items.
@@ -125,6 +127,8 @@ pub(crate) enum TakeEnd {
     Timeout,
     /// As many takes wait as may.
     TooManyWait,
+    /// The worker wants nothing more.
+    Cancelled,
 }
 
 /// One item in the hands of one worker.
@@ -207,15 +211,16 @@ pub(crate) enum Effect {
     },
 }
 
-/// What operations produce, in order. The caller keeps one, reads it after each call and clears it.
+/// What operations produce, in order. The caller keeps one, and empties it after each call.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     /// What to tell.
     pub(crate) effects: Vec<(QueueId, Effect)>,
-    /// What changed; a journal of these restores the state.
+    /// What changed in durable queues; a journal of these restores the state.
     pub(crate) records: Vec<(QueueId, Record)>,
 }
 
+#[cfg(test)]
 impl Output {
     /// Empties both and keeps their memory.
     pub(crate) fn clear(&mut self) {

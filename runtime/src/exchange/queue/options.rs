@@ -17,6 +17,18 @@ pub(crate) enum WhenFull {
     Wait,
 }
 
+/// What a queue survives, and so when anybody is told of a change to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// Nothing: it is in memory only.
+    #[default]
+    No,
+    /// The death of every process: its changes are in the system's cache before they are told.
+    Stored,
+    /// The loss of power as well: its changes are on the disk before they are told.
+    Synced,
+}
+
 /// The bounds and times of one queue; fixed once it is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -44,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) putters_bytes_max: u64,
     /// The last so many deduplication ids are remembered.
     pub(crate) dedup_max: u32,
+    /// What it survives.
+    pub(crate) durable: Durable,
 }
 
 impl Default for Options {
@@ -61,6 +75,7 @@ impl Default for Options {
             putters_max: 256,
             putters_bytes_max: 4 * 1024 * 1024,
             dedup_max: 1_024,
+            durable: Durable::No,
         }
     }
 }

@@ -177,6 +177,27 @@ impl Oracle {
         true
     }
 
+    pub(super) fn untold(&mut self, worker: Agent, item: ItemId, delivery: u32, now: u64) -> bool {
+        self.tick(now);
+        let Some(index) = self.lease(worker, item, delivery) else { return false };
+        self.give_back(index, ReturnReason::Untold, Where::Ready);
+        self.settle();
+        true
+    }
+
+    pub(super) fn cancel(&mut self, request: u64, now: u64) {
+        self.tick(now);
+        if let Some(index) = self.takers.iter().position(|take| take.request == request) {
+            let take = self.takers.remove(index);
+            self.end_take(&take, TakeEnd::Cancelled);
+        }
+        if let Some(index) = self.putters.iter().position(|put| put.request == request) {
+            let put = self.putters.remove(index);
+            self.answer(&put, PutAnswer::Rejected(Rejection::Withdrawn));
+        }
+        self.settle();
+    }
+
     pub(super) fn extend(
         &mut self,
         worker: Agent,
@@ -457,7 +478,8 @@ impl Oracle {
     fn give_back(&mut self, index: usize, reason: ReturnReason, place: Where) {
         self.steps += 1;
         let thing = &mut self.things[index];
-        if thing.count - thing.before >= self.options.deliveries_max {
+        let is_told = reason != ReturnReason::Untold;
+        if is_told && thing.count - thing.before >= self.options.deliveries_max {
             self.bury(index, DeadReason::DeliveriesExhausted(reason));
         } else if thing.put.deadline_ns <= self.now {
             self.bury(index, DeadReason::Expired);
@@ -467,6 +489,7 @@ impl Oracle {
             {
                 thing.preference = Some((worker.name, until, self.steps));
             }
+            thing.before += u32::from(!is_told);
             thing.place = place;
             self.refresh();
         }

@@ -43,6 +43,9 @@ enum Step {
     },
     Requeue(usize),
     DropDead(usize),
+    /// The number picks one of the last requests.
+    Cancel(u64),
+    Untold(usize),
     Tick,
 }
 
@@ -65,6 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.prop_map(|who| Step::SenderGone { who }),
         1 => (0usize..4).prop_map(Step::Requeue),
         1 => (0usize..4).prop_map(Step::DropDead),
+        2 => (0u64..8).prop_map(Step::Cancel),
+        1 => (0usize..6).prop_map(Step::Untold),
         2 => Just(Step::Tick),
     ]
 }
@@ -86,6 +91,7 @@ fn options() -> impl Strategy<Value = Options> {
             putters_max: o.7,
             putters_bytes_max: o.8,
             dedup_max: o.9,
+            durable: Durable::Stored,
         })
 }
 
@@ -174,10 +180,20 @@ fn snapshot(queue: &Queue, now: u64) -> Snapshot {
         // The live queue may have noticed already that a preference is over.
         item.preference = item.preference.filter(|&(_, until)| until > now);
     }
+    let mut lists = BTreeMap::<_, Vec<_>>::new();
+    for item in queue.store.in_order() {
+        let (name, is_preferred) = match (item.state, item.preference) {
+            (State::Leased(lease), _) => (lease.worker.name, false),
+            (_, Some((name, until))) if until > now => (name, true),
+            _ => continue,
+        };
+        lists.entry((name, is_preferred)).or_default().push(item.id);
+    }
     let rest = format!(
-        "{:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {lists:?}",
         queue.store.usage,
         queue.store.ready.turns(),
+        queue.store.sequence_next(),
         queue.store.dedup.iter().collect::<Vec<_>>()
     );
     let items = items.iter().map(|item| format!("{item:?}")).collect();
@@ -237,6 +253,20 @@ impl World {
                 if let (true, Some((count, _))) = (got, known) {
                     self.ledger.items.insert(item, (count, None));
                 }
+            }
+            Step::Untold(back) => {
+                let (worker, item, delivery) = self.lease(back);
+                let known = self.ledger.items.get(&item).copied();
+                let got = self.queue.untold(worker, item, delivery, now, &mut self.out).is_ok();
+                assert_eq!(got, self.oracle.untold(worker, item, delivery, now));
+                if let (true, Some((count, _))) = (got, known) {
+                    self.ledger.items.insert(item, (count, None));
+                }
+            }
+            Step::Cancel(back) => {
+                let request = self.requests.saturating_sub(back);
+                self.queue.cancel(request, now, &mut self.out);
+                self.oracle.cancel(request, now);
             }
             Step::Extend(back) => {
                 let (worker, item, delivery) = self.lease(back);
@@ -374,7 +404,18 @@ impl World {
         queue
     }
 
+    /// From a picture that was taken now.
+    fn restore(&self) -> Queue {
+        let Frozen { head, known, items } = self.queue.freeze();
+        let mut queue = Queue::new(QueueId::default(), head.options);
+        known.into_iter().for_each(|known| queue.restore_known(known));
+        items.for_each(|item| queue.restore_item(item).unwrap());
+        queue.restore_head(&head);
+        queue
+    }
+
     fn check_replay(&mut self) {
+        assert_eq!(snapshot(&self.restore(), self.now), snapshot(&self.queue, self.now));
         let mut again = self.replay();
         assert_eq!(snapshot(&again, self.now), snapshot(&self.queue, self.now));
         let before: Vec<_> = again.store.iter().map(|(_, item)| item.clone()).collect();

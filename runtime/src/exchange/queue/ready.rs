@@ -56,4 +56,9 @@ impl Ready {
     pub(super) fn turns(&self) -> &Turns {
         &self.turns
     }
+
+    /// Goes on with the dates of another one that had the same items.
+    pub(super) fn set_turns(&mut self, turns: &Turns) {
+        self.turns.go_on_from(turns);
+    }
 }

@@ -1,31 +1,18 @@
 //! The changes of a queue, each a small value: what a journal keeps. Every change of stored items goes
 //! through `Store::apply` of one of these, live and on replay, so both give the same state.
 //!
-//! Not here: waiting takes and puts. They belong to connections, which do not outlive the daemon; a put
-//! that waits has not been answered.
+//! Not here: waiting takes and puts. They belong to connections, which do not outlive the exchange; a put
+//! that waits has not been answered. How a record is written down (`journal`).
 //!
-//! Times are those of the caller's clock. A journal that is read after the clock began anew must be
-//! translated by its reader.
-
-use std::sync::Arc;
+//! Times are those of the caller's clock, which must mean the same to whoever reads the journal.
 
 use super::model::{Agent, DedupId, ItemId, NameId, Payload};
-use super::options::Options;
 use crate::exchange::priority::Priority;
 use thiserror::Error;
 
 /// One change of one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// The queue exists from here on.
-    Declared {
-        /// Its name.
-        name: Arc<str>,
-        /// Its bounds.
-        options: Options,
-    },
-    /// The empty queue was removed.
-    Removed,
     /// An item was stored.
     Put {
         /// Which.
@@ -123,8 +110,10 @@ pub(crate) enum ReturnReason {
     Nacked,
     /// The worker ended.
     WorkerGone,
-    /// The daemon ended.
+    /// The exchange ended.
     Restarted,
+    /// Nobody could be told of the delivery: it does not count as one of those that may be.
+    Untold,
 }
 
 /// Why an item is not delivered any more.
@@ -156,9 +145,6 @@ impl DropReason {
 /// Why a record does not follow from the state: the journal is damaged, or of another queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum ApplyError {
-    /// No such queue, or one that exists already.
-    #[error("the record does not fit the queues that are declared")]
-    Queue,
     /// No item has this id.
     #[error("no item has the id: {}", .0.0)]
     Unknown(ItemId),

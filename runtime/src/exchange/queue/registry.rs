@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::Queue;
 use super::heap::Indexed;
 use super::limits::{BYTES_TOTAL_MAX, ITEMS_TOTAL_MAX, NAME_BYTES_MAX, QUEUES_MAX};
 use super::model::{Agent, NEVER, Output, QueueId};
 use super::options::{OptionError, Options};
-use super::record::{ApplyError, Record};
-use super::{Queue, QueueView};
 
 /// Every queue.
 #[derive(Debug, Default)]
@@ -71,7 +70,6 @@ impl Queues {
         &mut self,
         name: &str,
         options: Option<Options>,
-        out: &mut Output,
     ) -> Result<QueueId, DeclareError> {
         if let Some((known, &id)) = self.names.get_key_value(name) {
             let is_same = self.get(id).is_none_or(|queue| {
@@ -85,18 +83,13 @@ impl Queues {
         }
         let options = options.unwrap_or_default();
         options.check()?;
-        let free = self.places.iter().position(|place| place.queue.is_none());
-        let index = free.unwrap_or(self.places.len());
+        let id = self.vacancy()?;
         let is_too_much = self.items_total + options.items_total() > ITEMS_TOTAL_MAX
             || self.bytes_total + options.bytes_total() > BYTES_TOTAL_MAX;
-        if index >= QUEUES_MAX || is_too_much {
+        if is_too_much {
             return Err(DeclareError::Full);
         }
-        let generation = self.places.get(index).map_or(0, |place| place.generation);
-        let id = QueueId { index: index as u32, generation };
-        let name: Arc<str> = name.into();
-        self.insert(id, name.clone(), options);
-        out.records.push((id, Record::Declared { name, options }));
+        self.insert(name.into(), Queue::new(id, options));
         Ok(id)
     }
 
@@ -149,51 +142,52 @@ impl Queues {
     }
 
     /// Removes a queue that is empty and that nobody waits at.
-    pub(crate) fn remove(&mut self, id: QueueId, out: &mut Output) -> Result<(), RemoveError> {
+    pub(crate) fn remove(&mut self, id: QueueId) -> Result<(), RemoveError> {
         let queue = self.get(id).ok_or(RemoveError::Unknown)?;
         if !queue.is_idle() {
             return Err(RemoveError::InUse);
         }
         self.take_out(id);
-        out.records.push((id, Record::Removed));
         Ok(())
     }
 
-    /// Every queue, by name.
-    pub(crate) fn views(&self) -> impl Iterator<Item = (&str, QueueView)> {
-        let queues = self.names.iter();
-        queues.filter_map(|(name, &id)| self.get(id).map(|queue| (&**name, queue.view())))
+    /// Takes in a queue that was there before under this name; `make` gets its number. Its options have been checked
+    /// when it was made, so bounds that have shrunk since do not keep it out.
+    pub(crate) fn adopt(
+        &mut self,
+        name: &str,
+        make: impl FnOnce(QueueId) -> Queue,
+    ) -> Result<QueueId, DeclareError> {
+        let id = self.vacancy()?;
+        let name: Arc<str> = name.into();
+        if self.names.contains_key(&name) {
+            return Err(DeclareError::Differs { name });
+        }
+        self.insert(name, make(id));
+        Ok(id)
     }
 
-    /// Makes one change from a journal. After the last one call [`Self::recover`].
-    pub(crate) fn apply(&mut self, id: QueueId, record: &Record) -> Result<(), ApplyError> {
-        match record {
-            Record::Declared { name, options } => {
-                let index = id.index as usize;
-                let is_free = self.places.get(index).is_none_or(|place| place.queue.is_none());
-                let is_known = self.names.contains_key(name);
-                if index >= QUEUES_MAX || !is_free || is_known || options.check().is_err() {
-                    return Err(ApplyError::Queue);
-                }
-                self.insert(id, name.clone(), *options);
-                Ok(())
-            }
-            Record::Removed => match self.get(id) {
-                Some(queue) if queue.is_idle() => {
-                    self.take_out(id);
-                    Ok(())
-                }
-                _ => Err(ApplyError::Queue),
-            },
-            _ => self.with(id, |queue| queue.apply(record)).unwrap_or(Err(ApplyError::Queue)),
+    /// Takes a queue out, whatever is in it: it cannot go on as it is.
+    pub(crate) fn give_up(&mut self, id: QueueId) {
+        if self.get(id).is_some() {
+            self.take_out(id);
         }
     }
 
-    /// After a journal: everybody who had items is gone.
-    pub(crate) fn recover(&mut self, now_ns: u64, out: &mut Output) {
-        for index in 0..self.places.len() {
-            self.with(self.id_at(index), |queue| queue.recover(now_ns, out));
+    /// Every queue.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queue> {
+        self.places.iter().filter_map(|place| place.queue.as_ref())
+    }
+
+    /// The number of the next queue.
+    fn vacancy(&self) -> Result<QueueId, DeclareError> {
+        let free = self.places.iter().position(|place| place.queue.is_none());
+        let index = free.unwrap_or(self.places.len());
+        if index >= QUEUES_MAX {
+            return Err(DeclareError::Full);
         }
+        let generation = self.places.get(index).map_or(0, |place| place.generation);
+        Ok(QueueId { index: index as u32, generation })
     }
 
     fn id_at(&self, index: usize) -> QueueId {
@@ -201,16 +195,17 @@ impl Queues {
         QueueId { index: index as u32, generation }
     }
 
-    fn insert(&mut self, id: QueueId, name: Arc<str>, options: Options) {
-        let index = id.index as usize;
-        if index >= self.places.len() {
-            self.places.resize_with(index + 1, Place::default);
+    fn insert(&mut self, name: Arc<str>, queue: Queue) {
+        let QueueId { index, generation } = queue.id();
+        if index as usize >= self.places.len() {
+            self.places.resize_with(index as usize + 1, Place::default);
         }
-        let queue = Some(Queue::new(id, options));
-        self.places[index] = Place { generation: id.generation, queue };
-        self.names.insert(name, id);
-        self.items_total += options.items_total();
-        self.bytes_total += options.bytes_total();
+        self.names.insert(name, queue.id());
+        self.items_total += queue.options().items_total();
+        self.bytes_total += queue.options().bytes_total();
+        self.places[index as usize] = Place { generation, queue: Some(queue) };
+        // One that was there before may have something to do.
+        self.with(QueueId { index, generation }, |_| ());
     }
 
     fn take_out(&mut self, id: QueueId) {

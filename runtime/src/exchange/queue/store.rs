@@ -59,37 +59,59 @@ pub(super) struct Usage {
 
 /// One item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) id: ItemId,
-    pub(super) sender: NameId,
-    pub(super) sequence: u64,
-    pub(super) priority: Priority,
+pub(crate) struct Item {
+    /// What it is called.
+    pub(crate) id: ItemId,
+    /// Whose it is.
+    pub(crate) sender: NameId,
+    /// The order in which items were put.
+    pub(crate) sequence: u64,
+    /// How urgent it is.
+    pub(crate) priority: Priority,
     /// In its whole life, so that a number never names two leases.
-    pub(super) deliveries_count: u32,
-    /// Of these, those before it was last taken from the dead letters.
-    pub(super) deliveries_before: u32,
-    pub(super) deadline_ns: u64,
-    pub(super) payload: Payload,
-    pub(super) state: State,
+    pub(crate) deliveries_count: u32,
+    /// Of these, those before it was last taken from the dead letters, and those that nobody was told of.
+    pub(crate) deliveries_before: u32,
+    /// When it expires.
+    pub(crate) deadline_ns: u64,
+    /// Its bytes.
+    pub(crate) payload: Payload,
+    /// Where it stands.
+    pub(crate) state: State,
     /// Whose former life had it, and until when that counts. Only of ready items.
-    pub(super) preference: Option<(NameId, u64)>,
+    pub(crate) preference: Option<(NameId, u64)>,
 }
 
 /// Where an item stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
+    /// It can be delivered.
     Ready,
-    Delayed { until_ns: u64 },
+    /// It can be delivered later.
+    Delayed {
+        /// When.
+        until_ns: u64,
+    },
+    /// A worker has it.
     Leased(Lease),
-    Dead { reason: DeadReason, at_ns: u64 },
+    /// It is not delivered any more.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// Since when.
+        at_ns: u64,
+    },
 }
 
 /// Whose an item is for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) worker: Agent,
-    pub(super) delivered_ns: u64,
-    pub(super) until_ns: u64,
+pub(crate) struct Lease {
+    /// Whose.
+    pub(crate) worker: Agent,
+    /// Since when.
+    pub(crate) delivered_ns: u64,
+    /// Until when.
+    pub(crate) until_ns: u64,
 }
 
 /// What an agent's name has to do with this queue. Forgotten when that is nothing.
@@ -213,6 +235,36 @@ impl Store {
             name.takers_count -= 1;
         }
         self.forget_name(worker.name);
+    }
+
+    /// Every item, in an order in which [`Store::place`] makes the same lists of them: dead letters, then what each
+    /// name has and prefers, then the others.
+    pub(super) fn in_order(&self) -> Vec<&Item> {
+        let mut slots: Vec<u32> = self.links.iter(self.dead).collect();
+        for name in self.names.values() {
+            slots.extend(self.links.iter(name.leases));
+            slots.extend(self.links.iter(name.preferred));
+        }
+        let is_listed = |item: &Item| {
+            matches!(item.state, State::Leased(_) | State::Dead { .. }) || item.preference.is_some()
+        };
+        slots.extend(self.iter().filter(|(_, item)| !is_listed(item)).map(|(slot, _)| slot));
+        slots.into_iter().filter_map(|slot| self.item(slot)).collect()
+    }
+
+    /// Names of senders, workers and former workers; some more than once.
+    pub(super) fn names(&self) -> impl Iterator<Item = NameId> {
+        let senders = self.iter().map(|(_, item)| item.sender);
+        let known = self.dedup.iter().map(|((sender, _), _)| sender);
+        senders.chain(known).chain(self.names.keys().copied())
+    }
+
+    pub(super) fn sequence_next(&self) -> u64 {
+        self.sequence_next
+    }
+
+    pub(super) fn set_sequence_next(&mut self, sequence: u64) {
+        self.sequence_next = self.sequence_next.max(sequence);
     }
 
     fn move_to(&mut self, slot: u32, state: State) {

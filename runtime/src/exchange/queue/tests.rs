@@ -2,8 +2,11 @@
 
 use ipc::header::AgentId;
 
+use super::model::{DeadLetterError, NackError, Stale};
+use super::options::OptionError;
+use super::registry::RemoveError;
 use super::*;
-use crate::exchange::priority::Priority;
+use crate::exchange::priority::{Priority, overtaken_max};
 
 const MS: u64 = 1_000_000;
 const LEASE: u64 = 10 * MS;
@@ -535,7 +538,6 @@ fn a_record_that_does_not_follow_changes_nothing() {
         Record::Requeued { item, deadline_ns: NEVER },
         Record::Delivered { item, worker, delivery: 2, at_ns: 1, until_ns: 2 },
         Record::Delivered { item, worker: agent(1, 0), delivery: 1, at_ns: 1, until_ns: 2 },
-        Record::Removed,
     ];
     for record in wrong {
         assert!(bench.queue.apply(&record).is_err(), "{record:?}");
@@ -546,35 +548,34 @@ fn a_record_that_does_not_follow_changes_nothing() {
 #[test]
 fn queues_are_declared_once_found_by_name_and_removed_when_idle() {
     let (mut queues, mut out) = (Queues::default(), Output::default());
-    let id = queues.declare("work", Some(small()), &mut out).unwrap();
-    assert_eq!(queues.declare("work", None, &mut out), Ok(id));
-    let differs = queues.declare("work", Some(Options::default()), &mut out);
+    let id = queues.declare("work", Some(small())).unwrap();
+    assert_eq!(queues.declare("work", None), Ok(id));
+    let differs = queues.declare("work", Some(Options::default()));
     assert_eq!(differs, Err(DeclareError::Differs { name: "work".into() }));
     queues.with(id, |queue| queue.put(put(1), 1, &mut out)).unwrap();
-    assert_eq!(queues.remove(id, &mut out), Err(RemoveError::InUse));
+    assert_eq!(queues.remove(id), Err(RemoveError::InUse));
     queues.with(id, |queue| {
         let take = Take { request: 1, worker: agent(1, 1), count_max: 1, until_ns: 0 };
         queue.take(take, 1, &mut out).unwrap();
         queue.ack(agent(1, 1), ItemId(1), 1, 1, &mut out).unwrap();
     });
-    queues.remove(id, &mut out).unwrap();
-    let again = queues.declare("work", None, &mut out).unwrap();
+    queues.remove(id).unwrap();
+    let again = queues.declare("work", None).unwrap();
     assert_ne!(again, id);
     assert!(queues.with(id, |_| ()).is_none());
 }
 
 #[test]
 fn queues_have_bounds_together() {
-    let (mut queues, mut out) = (Queues::default(), Output::default());
+    let mut queues = Queues::default();
     let large = Options { bytes_max: limits::BYTES_MAX, ..Options::default() };
-    let declared = (0..8)
-        .filter(|index| queues.declare(&format!("q{index}"), Some(large), &mut out).is_ok())
-        .count();
+    let declared =
+        (0..8).filter(|index| queues.declare(&format!("q{index}"), Some(large)).is_ok()).count();
     assert_eq!(declared, 3);
-    assert!(matches!(queues.declare("", None, &mut out), Err(DeclareError::Name { .. })));
+    assert!(matches!(queues.declare("", None), Err(DeclareError::Name { .. })));
     let wrong = Options { items_max: 0, ..Options::default() };
     assert!(matches!(
-        queues.declare("x", Some(wrong), &mut out),
+        queues.declare("x", Some(wrong)),
         Err(DeclareError::Option(OptionError { option: "items_max", .. }))
     ));
 }
@@ -582,7 +583,7 @@ fn queues_have_bounds_together() {
 #[test]
 fn all_queues_tick_at_the_first_deadline_and_hear_of_an_end() {
     let (mut queues, mut out) = (Queues::default(), Output::default());
-    let ids = ["a", "b"].map(|name| queues.declare(name, Some(small()), &mut out).unwrap());
+    let ids = ["a", "b"].map(|name| queues.declare(name, Some(small())).unwrap());
     for (now, id) in [(5, ids[0]), (3, ids[1])] {
         let take = Take { request: 1, worker: agent(1, 1), count_max: 1, until_ns: 0 };
         queues.with(id, |queue| {
@@ -594,38 +595,76 @@ fn all_queues_tick_at_the_first_deadline_and_hear_of_an_end() {
     queues.tick(3 + LEASE, &mut out);
     assert_eq!(queues.next_deadline(), Some(5 + LEASE));
     queues.agent_gone(agent(1, 1), 4 + LEASE, &mut out);
-    assert!(queues.views().all(|(_, view)| view.ready_count == 1 && view.leased_count == 0));
+    let views: Vec<_> = queues.iter().map(Queue::view).collect();
+    assert!(views.iter().all(|view| view.ready_count == 1 && view.leased_count == 0));
 }
 
 #[test]
-fn a_journal_restores_all_queues() {
-    let (mut queues, mut out) = (Queues::default(), Output::default());
-    let id = queues.declare("work", Some(small()), &mut out).unwrap();
-    let gone = queues.declare("gone", None, &mut out).unwrap();
-    queues.remove(gone, &mut out).unwrap();
-    queues.with(id, |queue| {
-        (1..=2).for_each(|item| queue.put(put(item), 1, &mut out));
-        let take = Take { request: 1, worker: agent(1, 7), count_max: 1, until_ns: 0 };
-        queue.take(take, 1, &mut out).unwrap();
-    });
-    let mut again = Queues::default();
-    for (id, record) in &out.records {
-        again.apply(*id, record).unwrap();
+fn a_cancelled_take_gets_nothing_more_and_spends_no_deliveries() {
+    let mut bench = Bench::new(small());
+    bench.put(put(1));
+    let worker = agent(1, 1);
+    let take = Take { request: 7, worker, count_max: 3, until_ns: bench.now + MS };
+    bench.queue.take(take, bench.now, &mut bench.out).unwrap();
+    bench.out.clear();
+    bench.queue.cancel(7, bench.now, &mut bench.out);
+    let (request, missing_count, end) = (7, 2, TakeEnd::Cancelled);
+    let ended = Effect::TakeEnded { worker, request, missing_count, end };
+    assert_eq!(bench.out.effects, [(QueueId::default(), ended)]);
+    bench.put(put(2));
+    assert_eq!(bench.take(agent(2, 1), 1, 0), [(2, 1)]);
+    bench.ack(worker, 1, 1).unwrap();
+}
+
+#[test]
+fn a_cancelled_put_is_withdrawn_and_lets_in_those_behind_it() {
+    let options = Options { bytes_max: 16, when_full: WhenFull::Wait, ..small() };
+    let mut bench = Bench::new(options);
+    bench.put(put(1));
+    let wait_until_ns = bench.now + MS;
+    let large = Put { payload: [0; 16].into(), wait_until_ns, ..put(2) };
+    bench.queue.put(large, bench.now, &mut bench.out);
+    bench.queue.put(Put { wait_until_ns, ..put(3) }, bench.now, &mut bench.out);
+    bench.out.clear();
+    bench.queue.cancel(2, bench.now, &mut bench.out);
+    let withdrawn = PutAnswer::Rejected(Rejection::Withdrawn);
+    assert_eq!(bench.answers(), [(2, withdrawn), (3, PutAnswer::Stored)]);
+    bench.queue.cancel(3, bench.now, &mut bench.out);
+    assert_eq!(bench.queue.view().ready_count, 2, "what is stored is not taken back");
+}
+
+#[test]
+fn a_delivery_that_nobody_was_told_of_does_not_kill_the_item() {
+    let mut bench = Bench::new(Options { deliveries_max: 1, ..small() });
+    bench.put(put(1));
+    let worker = agent(1, 1);
+    for delivery in 1..=3 {
+        assert_eq!(bench.take(worker, 1, 0), [(1, delivery)]);
+        bench.queue.untold(worker, ItemId(1), delivery, bench.now, &mut bench.out).unwrap();
     }
-    let mut after = Output::default();
-    again.recover(2, &mut after);
-    // Lives are counted anew after a restart of the daemon.
-    let take = Take { request: 1, worker: agent(1, 1), count_max: 2, until_ns: 0 };
-    let taken = again.with(again.find("work").unwrap(), |queue| queue.take(take, 2, &mut after));
-    assert_eq!(taken, Some(Ok(())));
-    let got: Vec<_> = after
-        .effects
-        .iter()
-        .filter_map(|(_, effect)| match effect {
-            Effect::Delivered { delivery, .. } => Some((delivery.item.0, delivery.delivery)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(got, [(1, 2), (2, 1)]);
-    assert_eq!(again.find("gone"), None);
+    assert_eq!(bench.take(worker, 1, 0), [(1, 4)], "no number comes twice");
+    bench.nack(worker, 1, 4, 0);
+    assert_eq!(bench.dead().len(), 1);
+}
+
+#[test]
+fn the_least_urgent_item_is_taken_in_time_while_urgent_ones_never_end() {
+    let mut bench = Bench::new(small());
+    let level = |number| Priority::new(number).unwrap();
+    bench.put(Put { priority: level(1), ..put(1) });
+    let (mut taken, mut next) = (0, 2);
+    loop {
+        for number in [10, 9, 5] {
+            // What does not fit is there already.
+            let _ = bench.put(Put { priority: level(number), ..put(next) });
+            next += 1;
+        }
+        let [(item, delivery)] = bench.take(agent(1, 1), 1, 0)[..] else { panic!("an item") };
+        bench.ack(agent(1, 1), item, delivery).unwrap();
+        if item == 1 {
+            break;
+        }
+        taken += 1;
+    }
+    assert!(taken <= overtaken_max(level(1)), "{taken}");
 }

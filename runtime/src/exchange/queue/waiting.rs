@@ -1,7 +1,29 @@
 //! Those who wait: takes for items, puts for room. First come first served, each until its deadline,
 //! bounded.
 
+use std::collections::HashMap;
+
+use super::Taker;
 use super::heap::Indexed;
+use super::model::Put;
+
+/// A request that can wait.
+pub(super) trait Request {
+    /// The number by which its caller knows it.
+    fn request(&self) -> u64;
+}
+
+impl Request for Put {
+    fn request(&self) -> u64 {
+        self.request
+    }
+}
+
+impl Request for Taker {
+    fn request(&self) -> u64 {
+        self.request
+    }
+}
 
 /// Waiting requests of one kind.
 #[derive(Debug)]
@@ -13,19 +35,21 @@ pub(super) struct Waiting<T> {
     order: Indexed<u64>,
     /// By deadline, then arrival.
     due: Indexed<(u64, u64)>,
+    by_request: HashMap<u64, u32>,
     arrivals: u64,
     count_max: usize,
     /// Kept for its memory.
     found: Vec<(u64, u32)>,
 }
 
-impl<T> Waiting<T> {
+impl<T: Request> Waiting<T> {
     pub(super) fn new(count_max: u32) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             order: Indexed::default(),
             due: Indexed::default(),
+            by_request: HashMap::new(),
             arrivals: 0,
             count_max: count_max as usize,
             found: Vec::new(),
@@ -51,6 +75,7 @@ impl<T> Waiting<T> {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
         });
+        self.by_request.insert(value.request(), handle);
         self.slots[handle as usize] = Some((self.arrivals, value));
         self.order.set(handle, self.arrivals);
         self.due.set(handle, (until_ns, self.arrivals));
@@ -63,13 +88,28 @@ impl<T> Waiting<T> {
         self.slots[handle as usize].as_mut().map(|(_, value)| (handle, value))
     }
 
+    /// Every request, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten().map(|(_, value)| value)
+    }
+
     /// Ends a request.
     pub(super) fn remove(&mut self, handle: u32) -> Option<T> {
         let (_, value) = self.slots.get_mut(handle as usize)?.take()?;
         self.order.clear(handle);
         self.due.clear(handle);
         self.free.push(handle);
+        // The numbers are the caller's; one that it gave twice names the later request.
+        if self.by_request.get(&value.request()) == Some(&handle) {
+            self.by_request.remove(&value.request());
+        }
         Some(value)
+    }
+
+    /// Ends the request with this number, if it waits.
+    pub(super) fn remove_request(&mut self, request: u64) -> Option<T> {
+        let handle = *self.by_request.get(&request)?;
+        self.remove(handle)
     }
 
     /// Ends the request whose deadline is first, if it has come.

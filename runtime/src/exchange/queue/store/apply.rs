@@ -11,8 +11,25 @@ impl Store {
     /// Makes one change.
     pub(in crate::exchange::queue) fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
         match *record {
-            Record::Declared { .. } | Record::Removed => Err(ApplyError::Queue),
-            Record::Put { .. } => self.apply_put(record),
+            Record::Put { item, sender, priority, dedup, deadline_ns, ref payload } => {
+                self.place(Item {
+                    id: item,
+                    sender,
+                    sequence: self.sequence_next,
+                    priority,
+                    deliveries_count: 0,
+                    deliveries_before: 0,
+                    deadline_ns,
+                    payload: payload.clone(),
+                    state: State::Ready,
+                    preference: None,
+                })?;
+                if let Some(id) = dedup {
+                    self.dedup.remember(sender, id, item);
+                }
+                self.counters.put += 1;
+                Ok(())
+            }
             Record::Delivered { item, worker, delivery, at_ns, until_ns } => {
                 let lease = Lease { worker, delivered_ns: at_ns, until_ns };
                 self.apply_delivered(item, delivery, lease)
@@ -75,39 +92,31 @@ impl Store {
         }
     }
 
-    fn apply_put(&mut self, record: &Record) -> Result<(), ApplyError> {
-        let Record::Put { item, sender, priority, dedup, deadline_ns, ref payload } = *record
-        else {
-            return Err(ApplyError::Queue);
-        };
-        if self.slots.contains_key(&item) {
-            return Err(ApplyError::State(item));
+    /// Puts an item into a slot of its own, in the state that it has.
+    pub(in crate::exchange::queue) fn place(&mut self, item: Item) -> Result<(), ApplyError> {
+        let id = item.id;
+        if self.slots.contains_key(&id) {
+            return Err(ApplyError::State(id));
         }
-        if self.usage.stored_count() >= u64::from(self.options.items_max) {
-            return Err(ApplyError::Full(item));
+        let (held, most) = match item.state {
+            State::Dead { .. } => (self.usage.dead_count, self.options.dead_items_max),
+            _ => (self.usage.stored_count(), self.options.items_max),
+        };
+        if held >= u64::from(most) {
+            return Err(ApplyError::Full(id));
+        }
+        if let State::Leased(lease) = item.state
+            && !self.is_living(lease.worker)
+        {
+            return Err(ApplyError::State(id));
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.items.push(None);
             (self.items.len() - 1) as u32
         });
-        self.slots.insert(item, slot);
-        self.items[slot as usize] = Some(Item {
-            id: item,
-            sender,
-            sequence: self.sequence_next,
-            priority,
-            deliveries_count: 0,
-            deliveries_before: 0,
-            deadline_ns,
-            payload: payload.clone(),
-            state: State::Ready,
-            preference: None,
-        });
-        self.sequence_next += 1;
-        if let Some(id) = dedup {
-            self.dedup.remember(sender, id, item);
-        }
-        self.counters.put += 1;
+        self.slots.insert(id, slot);
+        self.sequence_next = self.sequence_next.max(item.sequence + 1);
+        self.items[slot as usize] = Some(item);
         self.enter(slot);
         Ok(())
     }
@@ -157,8 +166,12 @@ impl Store {
                 0 => State::Ready,
                 until_ns => State::Delayed { until_ns },
             };
-            if matches!(reason, ReturnReason::WorkerGone | ReturnReason::Restarted) {
-                item.preference = Some((lease.worker.name, lease.until_ns));
+            match reason {
+                ReturnReason::WorkerGone | ReturnReason::Restarted => {
+                    item.preference = Some((lease.worker.name, lease.until_ns));
+                }
+                ReturnReason::Untold => item.deliveries_before += 1,
+                ReturnReason::LeaseExpired | ReturnReason::Nacked => {}
             }
         }
         self.enter(slot);
