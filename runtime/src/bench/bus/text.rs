@@ -215,7 +215,7 @@ mod tests {
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or("");
         assert!(line("death to next worker").ends_with("0.40 ms      0.30 to 0.50"), "{text}");
         assert!(line("at rest, memory").ends_with("no daemon"), "{text}");
-        assert!(line("fan-out to 200").ends_with("not measured"), "{text}");
+        assert!(line("publish to 200 ").ends_with("not measured"), "{text}");
         assert!(line("pair").ends_with("left out"), "{text}");
         assert!(!text.contains("p50 ns") && !text.contains("NaN"), "{text}");
     }
