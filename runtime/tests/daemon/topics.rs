@@ -130,8 +130,9 @@ fn process_of_these_tests() {
 }
 
 fn say(answer: impl std::fmt::Display) {
-    println!("ANSWER {answer}");
-    std::io::stdout().flush().unwrap();
+    let mut output = std::io::stdout();
+    writeln!(output, "ANSWER {answer}").unwrap();
+    output.flush().unwrap();
 }
 
 fn lines() -> impl Iterator<Item = (String, u32)> {
@@ -304,7 +305,7 @@ fn a_reader_that_never_reads_is_let_go_of_and_hears_of_it() {
     let mut publisher = writer.publisher("test.numbers", options).unwrap();
     let mut idle = daemon.client("test.idle");
     let mut honest = daemon.client("test.honest");
-    let mut join = |client: &mut Client| {
+    let join = |client: &mut Client| {
         client.subscribe("test.numbers").unwrap();
         let offer = found(client);
         client.join(offer, Spin::Adaptive).unwrap()
