@@ -204,7 +204,12 @@ impl Readers {
     }
 
     /// Lets go of everybody whose cursor is the slowest. False where nobody holds the writer back.
-    pub(super) fn drop_slowest(&mut self) -> bool {
+    pub(super) fn drop_slowest(&mut self, producer: &Producer) -> bool {
+        // While the slowest one stood still nobody looked at the others, who may have read on.
+        self.slowest = None;
+        if self.look(producer).is_err() {
+            return true;
+        }
         let cursors = self.held.iter().filter_map(|held| held.gate.cursor());
         let Some(slowest) = cursors.min() else { return false };
         let too_slow = |held: &&Reader| held.gate.cursor() == Some(slowest);

@@ -509,7 +509,7 @@ impl Sender {
     /// Lets go of readers, the slowest first, until there is room.
     fn let_go_of_slowest(&mut self, lines: u64, bytes: Option<usize>) -> Result<(), SendError> {
         while !self.fits(lines, bytes) {
-            if !self.readers.drop_slowest() {
+            if !self.readers.drop_slowest(&self.producer) {
                 return Err(SendError::Full);
             }
             self.refresh()?;

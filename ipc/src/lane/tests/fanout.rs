@@ -193,6 +193,24 @@ fn reader_that_never_reads_is_let_go_of_when_patience_ends() {
     assert_eq!(rest.len() as u64 + lost, 100);
 }
 
+/// While one reader stands still the writer looks at no other cursor; those that read on meanwhile are not its like.
+#[test]
+fn reader_that_read_on_while_another_stood_still_is_kept() {
+    let mut sender = topic(TopicPolicy::Lossless);
+    sender.set_patience(Some(Duration::from_millis(5)));
+    let mut honest = join(&mut sender, AgentId(1));
+    let _idle = join(&mut sender, AgentId(2));
+    for number in 0..SLOTS_MIN as u32 {
+        send(&mut sender, number).unwrap();
+    }
+    assert_eq!(send(&mut sender, 8), Err(SendError::Full), "now both are known to be at the start");
+    assert_eq!(drain(&mut honest).len(), SLOTS_MIN);
+    sender.send(meta(8), &8u32.to_le_bytes(), soon()).unwrap();
+    assert_eq!(sender.readers(), 1);
+    assert_eq!(sender.next_detached().map(|detached| detached.reader), Some(AgentId(2)));
+    assert_eq!(drain(&mut honest), [8]);
+}
+
 #[test]
 fn patience_counts_over_calls_that_do_not_wait() {
     let mut sender = topic(TopicPolicy::Lossless);
