@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
@@ -85,6 +86,9 @@ pub(super) struct Pair {
     cpus: Option<(usize, usize)>,
     /// Why there is no HIGH.
     no_high: Option<String>,
+    thread: Option<JoinHandle<()>>,
+    /// Then the first side may spin for ever.
+    has_failed: bool,
 }
 
 /// One side's ends of everything.
@@ -109,7 +113,8 @@ impl Pair {
         let (give_answers, answers) = sync_channel(3);
         let (tell, told) = sync_channel(1);
         let cpus = context.cpus;
-        std::thread::Builder::new().name("first side".to_owned()).spawn(move || {
+        let builder = std::thread::Builder::new().name("first side".to_owned());
+        let thread = builder.spawn(move || {
             let first = First::start(cpus, &give_answers);
             let first = match first {
                 Ok(first) => first,
@@ -126,7 +131,8 @@ impl Pair {
             }
         })?;
         let no_high = told.recv().context("the first side panicked")??;
-        Ok(Self { orders: Some(give_orders), answers, cpus, no_high })
+        let (orders, thread) = (Some(give_orders), Some(thread));
+        Ok(Self { orders, answers, cpus, no_high, thread, has_failed: false })
     }
 }
 
@@ -134,7 +140,9 @@ impl Part for Pair {
     fn round(&mut self, messages: u64) -> anyhow::Result<Vec<Figure>> {
         let orders = self.orders.as_ref().context("it has ended")?;
         orders.send(messages).context("the first side has ended")?;
-        self.answers.recv().context("the first side panicked")?
+        let answer = self.answers.recv().context("the first side panicked").and_then(|round| round);
+        self.has_failed |= answer.is_err();
+        answer
     }
 
     fn describe(&self, report: &mut Value) {
@@ -153,6 +161,19 @@ impl Part for Pair {
         throughput::describe(at(report, "throughput"));
         if self.cpus.is_none() {
             write_absent(report, FIELDS, "needs two processors");
+        }
+    }
+}
+
+impl Drop for Pair {
+    /// The second process is told that all was measured before this one can end.
+    fn drop(&mut self) {
+        self.orders = None;
+        if !self.has_failed
+            && let Some(thread) = self.thread.take()
+        {
+            // One that panicked has nobody to tell.
+            let _ = thread.join();
         }
     }
 }
