@@ -44,7 +44,9 @@ fn a_group_is_synced_by_a_ring() {
 #[test]
 fn who_polls_is_told_when_a_group_is_over() {
     let (told, notices) = std::sync::mpsc::channel();
-    let notice = move || drop(told.send(()));
+    let notice = move || {
+        let _ = told.send(());
+    };
     let disk = Disk::new(1);
     let (mut log, _) = open_on(&disk, small()).unwrap();
     log.committer = Committer::start_with(Mechanism::Best, notice).unwrap();
