@@ -65,8 +65,11 @@ fn fill(logs: &mut Logs, log: &str, numbers: std::ops::Range<u64>) {
     }
 }
 
+/// Positions with what belongs to each.
+type Pairs = Vec<(u64, u64)>;
+
 /// Everything from a position on: records by position and number, and what is missing.
-fn read_all(logs: &mut Logs, log: &str, mut start: Start) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+fn read_all(logs: &mut Logs, log: &str, mut start: Start) -> (Pairs, Pairs) {
     let (mut records, mut missing) = (Vec::new(), Vec::new());
     loop {
         let entries: Entries = logs.read(log, start, 10_000, patience()).unwrap();
