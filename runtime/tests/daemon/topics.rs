@@ -302,7 +302,7 @@ fn a_reader_that_never_reads_is_let_go_of_and_hears_of_it() {
     let daemon = Daemon::start(&BARE);
     let mut writer = daemon.client("test.writer");
     writer.set_lane_options(LaneOptions { slots: 64, region_bytes: 4_096 });
-    let options = TopicOptions::from(TopicPolicy::Lossless).letting_go_after(20);
+    let options = TopicOptions::from(TopicPolicy::Lossless).letting_go_after(1_000);
     let mut publisher = writer.publisher("test.numbers", options).unwrap();
     let mut idle = daemon.client("test.idle");
     let mut honest = daemon.client("test.honest");
