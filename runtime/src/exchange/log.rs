@@ -41,11 +41,11 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub(crate) use commit::{Committer, Mechanism, SyncError, Ticket};
-pub(crate) use format::{Record, Stored};
+pub(crate) use format::Record;
 pub(crate) use name::{directory_name, subject_of};
-pub(crate) use reader::{Batch, Entry, Gap, ReadError, Reader};
-pub(crate) use recover::{Cut, OpenError, Recovered};
-pub(crate) use retain::{HoldError, Retained, Retention, Surplus};
+pub(crate) use reader::{Entry, ReadError, Reader};
+pub(crate) use recover::{OpenError, Recovered};
+pub(crate) use retain::{Retained, Retention, Surplus};
 
 use crate::limits::{
     LOG_APPEND_BUFFER_BYTES, LOG_NAME_BYTES_MAX, LOG_PAYLOAD_BYTES_MAX, LOG_POSITIONS_MAX,
@@ -137,21 +137,6 @@ impl AppendError {
 }
 
 impl Positions {
-    /// The position after the last record that is stored.
-    pub(crate) fn next(&self) -> u64 {
-        self.0.next()
-    }
-
-    /// All positions below this survive power loss.
-    pub(crate) fn synced(&self) -> u64 {
-        self.0.synced()
-    }
-
-    /// The first position that is still there.
-    pub(crate) fn first(&self) -> u64 {
-        self.0.first()
-    }
-
     /// As [`Log::read`], on another thread than the log's.
     pub(crate) fn read(&self, from: u64) -> Result<Reader, ReadError> {
         Reader::new(Arc::clone(&self.0), from)

@@ -140,6 +140,7 @@ impl Reader {
     }
 
     /// Whether there is something to read now.
+    #[cfg(test)]
     pub(crate) fn has_more(&self) -> bool {
         self.position < self.shared.next()
     }

@@ -91,6 +91,7 @@ impl Log {
     }
 
     /// Keeps nothing for this consumer any more. Whether it was known.
+    #[cfg(test)]
     pub(crate) fn release(&mut self, consumer: &str) -> bool {
         self.consumers.remove(consumer).is_some()
     }

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::format::Stored;
+use super::reader::Gap;
+use super::retain::HoldError;
 use super::simulated::Disk;
 use super::*;
 
