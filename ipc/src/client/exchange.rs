@@ -163,8 +163,15 @@ impl Client {
             }
             FromRouter::LinkReady { request, lane, peer } => {
                 let Some(own) = self.routes.remove(&request) else { return Ok(()) };
-                let link = Box::new(own.meet(lane, peer, PeerSide::from_descriptors(fds)?)?);
-                Event::RouteReady { request, link }
+                // What the target handed over is its own fault, and must not end the exchange.
+                match own.meet(lane, peer, PeerSide::from_descriptors(fds)?) {
+                    Ok(link) => Event::RouteReady { request, link: Box::new(link) },
+                    Err(error) => {
+                        self.decline(lane, "the link could not be set up")?;
+                        let (code, message) = ("bad-segment".to_owned(), error.to_string());
+                        Event::RouteRefused { request, code, message }
+                    }
+                }
             }
             FromRouter::Refused { request, code, message } if request != 0 => {
                 if self.routes.remove(&request).is_none() {
