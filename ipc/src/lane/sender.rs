@@ -233,8 +233,8 @@ impl Sender {
         if !self.producer.has_room(1) || self.abort_due.is_some() {
             self.make_room(1, None, when)?;
         }
-        if let Some(history) = &mut self.history {
-            history.record(self.producer.position());
+        if self.history.is_some() {
+            self.record_beginning();
         }
         self.producer.write(self.slots.slots(), meta, payload);
         self.messages += 1;
@@ -349,14 +349,30 @@ impl Sender {
         let counters = &self.slots.header().counters;
         counters.messages.store(self.messages, Ordering::Relaxed);
         let whole = self.producer.position() - self.unfinished;
-        match &self.history {
+        if self.history.is_some() {
+            self.tell_place(whole);
+        } else {
             // Partner: the Acquire load in `JoinWords::ask`.
-            None => counters.position.store(whole, Ordering::Release),
-            Some(history) => {
-                counters.join_words().tell(JoinPlace { from: history.from(), position: whole });
-            }
+            counters.position.store(whole, Ordering::Release);
         }
         self.wake();
+    }
+
+    /// Of a topic that keeps messages: the next one begins here. Out of line, so that the others' way stays short.
+    #[inline(never)]
+    fn record_beginning(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.record(self.producer.position());
+        }
+    }
+
+    /// Of such a topic: where who joins now begins.
+    #[inline(never)]
+    fn tell_place(&self, position: u64) {
+        if let Some(history) = &self.history {
+            let place = JoinPlace { from: history.from(), position };
+            self.slots.header().counters.join_words().tell(place);
+        }
     }
 
     /// Whether a reader has taken everything that was sent. Looks at the cursors.
