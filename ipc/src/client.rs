@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::control::{AgentInfo, FromRouter, Report, ToRouter, TopicPolicy, VERSION};
 use crate::directory;
 use crate::doorbell::Doorbell;
+use crate::fault;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::lane::{LaneOptions, Receiver, SendError, Sender, WhenFull};
 use crate::limits::{GRANTS_HELD_MAX, PUBLISH_SLICE_MS};
@@ -192,8 +193,10 @@ impl Client {
             routes: BTreeMap::new(),
             changes: HashMap::new(),
         };
+        fault::point("client.connected");
         let (manifest, token) = (manifest.clone(), token.to_vec());
         client.send(&ToRouter::Hello { version: VERSION, manifest, token }, &[])?;
+        fault::point("client.hello-sent");
         let first = client.receive(answer_deadline()).map_err(|error| match error {
             ClientError::Deadline => ClientError::NoAnswer,
             other => other,
@@ -274,8 +277,10 @@ impl Client {
         let (sender, bell) = (&own.sender, self.doorbell.ringer_for_peer()?);
         let (cursor, bell) = (own.cursor.as_fd(), bell.as_fd());
         self.send(&message, &[sender.slots_fd(), cursor, sender.region_fd(), bell])?;
+        fault::point("client.open-sent");
         match self.answer(request)? {
             (FromRouter::LinkReady { lane, peer, .. }, descriptors) => {
+                fault::point("client.open-answered");
                 own.meet(lane, peer, PeerSide::from_descriptors(descriptors)?)
             }
             (other, _) => Err(unexpected(other)),
@@ -312,11 +317,13 @@ impl Client {
         let Offer { lane, from, side } = offer;
         // The peer's segments are checked before anybody hears of an acceptance.
         let link = self.own_side()?.meet(lane, from, side)?;
+        fault::point("client.offer-mapped");
         let (sender, receiver) = link.raw_halves();
         let packet = ToRouter::AcceptLink { lane }.encode()?;
         let (cursor, bell) = (receiver.cursor_fd(), self.doorbell.ringer_for_peer()?);
         let bell = bell.as_fd();
         self.send_packet(&packet, &[sender.slots_fd(), cursor, sender.region_fd(), bell])?;
+        fault::point("client.accept-sent");
         Ok(link)
     }
 
@@ -332,6 +339,7 @@ impl Client {
         let grant = GrantId(self.next_grant);
         self.next_grant += 1;
         self.send(&ToRouter::Grant { lane, grant }, &[file])?;
+        fault::point("client.granted");
         Ok(grant)
     }
 
@@ -375,6 +383,7 @@ impl Client {
         let request = self.request_number();
         let message = ToRouter::Publish { request, subject: subject.to_owned(), policy };
         self.send(&message, &[sender.slots_fd(), sender.region_fd()])?;
+        fault::point("client.publish-sent");
         match self.answer(request)? {
             (FromRouter::Published { lane, .. }, descriptors) => {
                 let [control] = exactly(descriptors)?;
@@ -432,6 +441,7 @@ impl Client {
         let packet = ToRouter::JoinTopic { lane }.encode()?;
         let bell = self.doorbell.ringer_for_peer()?;
         self.send_packet(&packet, &[receiver.cursor_fd(), bell.as_fd()])?;
+        fault::point("client.join-sent");
         Ok(Subscriber { lane, subject, policy, from, receiver })
     }
 

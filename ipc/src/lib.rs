@@ -17,6 +17,8 @@ compile_error!("the bus needs 64-bit little-endian Linux with 64-bit atomics (x8
 
 pub mod limits;
 
+pub mod fault;
+
 pub mod header;
 pub mod histogram;
 pub mod manifest;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use self::large::Assembly;
 use super::{Ended, Message, ReceiveError};
+use crate::fault;
 use crate::futex;
 use crate::header::{AgentId, Header, Kind};
 use crate::histogram;
@@ -206,6 +207,7 @@ impl Receiver {
         assert!(!self.cursor.polls(), "a reader that polls has no bell");
         self.publish();
         self.sleeper.arm(&self.cursor.header().sleeping.0, wait::ON_BELL);
+        fault::point("lane.reader-armed");
         let ready = !self.consumer.is_empty(self.slots.slots())
             || self.quarantined.is_some()
             || self.ended().is_err();
@@ -351,8 +353,10 @@ impl Receiver {
         let header = self.cursor.header();
         header.counters.messages.store(self.messages, Ordering::Relaxed);
         header.counters.lost.store(self.lost, Ordering::Relaxed);
+        fault::point("lane.read");
         // Partner: the Acquire load in `Gate::update`.
         header.position.0.store(self.published, Ordering::Release);
+        fault::point("lane.cursor-stored");
         if wait::must_wake(&self.slots.header().writer_sleeping.0).is_some() {
             futex::wake(&header.position.0);
         }
@@ -448,6 +452,7 @@ impl Receiver {
         }
         let word = &self.cursor.header().sleeping.0;
         self.sleeper.arm(word, wait::ON_FUTEX);
+        fault::point("lane.reader-asleep");
         let stamp = self.consumer.next_slot(self.slots.slots()).stamp();
         // One load for both decisions: a line that is finished between two of them would be slept through.
         let first = stamp.load(Ordering::Acquire);

@@ -12,6 +12,7 @@ use super::lender::{Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
 use crate::doorbell::Bell;
+use crate::fault;
 use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
 use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
@@ -218,6 +219,7 @@ impl Sender {
     #[inline]
     pub fn send(&mut self, meta: Meta, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
         self.push(meta, payload, when)?;
+        fault::point("lane.stamped");
         self.flush();
         Ok(())
     }
@@ -309,6 +311,7 @@ impl Sender {
             *sent += now;
             self.reserve(place);
             parts.copy_chunk(&self.region, place, now);
+            fault::point("lane.region-written");
             let mut meta = message.meta;
             meta.flags |= FLAG_REGION | if left > 0 { FLAG_CHUNK } else { 0 };
             let line = [place.start, now as u64 | (header.len() as u64) << 32, total as u64];
@@ -319,11 +322,13 @@ impl Sender {
                 meta,
                 line.map(u64::to_le_bytes).as_flattened(),
             );
+            fault::point("lane.large-stamped");
             self.flush();
             self.bytes_lent += now as u64;
             if left == 0 {
                 break;
             }
+            fault::point("lane.between-chunks");
         }
         self.messages += 1;
         let counters = &self.slots.header().counters;
@@ -373,6 +378,7 @@ impl Sender {
                 if reader.rung != seen
                     && let Some(bell) = &reader.bell
                 {
+                    fault::point("lane.before-bell");
                     bell.ring();
                     reader.rung = seen;
                 }
@@ -382,6 +388,7 @@ impl Sender {
             // nobody, which is its own loss.
             let cursor = header.position.0.load(Ordering::Relaxed);
             if last_woken != Some(cursor) {
+                fault::point("lane.before-wake");
                 futex::wake(ring::slot_at(slots, cursor).stamp());
                 last_woken = Some(cursor);
             }
@@ -417,6 +424,7 @@ impl Sender {
         if let Some(mut meta) = self.abort_due.take() {
             meta.flags = FLAG_ABORT;
             self.producer.write(self.slots.slots(), meta, &[]);
+            fault::point("lane.abort-written");
         }
         Ok(())
     }
@@ -517,6 +525,7 @@ impl Sender {
             return Err(SendError::Full);
         };
         self.sleeper.arm(&self.slots.header().writer_sleeping.0, wait::ON_FUTEX);
+        fault::point("lane.writer-asleep");
         let state = self.control.as_ref().map(|control| {
             let word = control.state_word();
             (word, word.load(Ordering::Acquire))

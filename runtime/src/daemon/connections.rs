@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use ipc::control::{DecodeError, FromRouter, ToRouter, negotiate};
+use ipc::fault;
 use ipc::header::AgentId;
 use ipc::socket::{Connection, Listener, Packet, ReceiveError};
 use tokio::io::Interest;
@@ -84,7 +85,10 @@ impl Reception {
                 }
             };
             match connection {
-                Ok(Some(connection)) => self.receive(connection, handshake),
+                Ok(Some(connection)) => {
+                    fault::point("daemon.accepted");
+                    self.receive(connection, handshake);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     // Out of descriptors or memory: the waiting client stays in the backlog.
@@ -220,6 +224,7 @@ impl Client {
                 return transport.turn_away("unauthorized", &text);
             }
         };
+        fault::point("daemon.hello-read");
         let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let (hangup, mut hung_up) = oneshot::channel();
         let connected = ToHub::Connected { agent, outbox: Outbox { packets, hangup } };
@@ -241,6 +246,7 @@ impl Client {
             Some(reason) => reason,
             None => "its connection was closed".to_owned(),
         };
+        fault::point("daemon.agent-gone");
         // A hub that is gone has forgotten everybody.
         let _ = hub.send(ToHub::Event(Box::new(Event::Gone { agent, reason }))).await;
     }
@@ -273,6 +279,7 @@ impl Client {
     /// Gives one packet to the hub; an error, with its reason, is the end of the connection.
     async fn pass_on(&self, received: Result<Packet, ReceiveError>) -> Result<(), Option<String>> {
         let agent = self.agent;
+        fault::point("daemon.packet-read");
         let event = match received {
             Ok(packet) => match event_of(agent, packet) {
                 Some(event) => event,

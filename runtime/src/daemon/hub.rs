@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc::control::{FromRouter, ToRouter};
+use ipc::fault;
 use ipc::header::{AgentId, Class, LaneId};
 use ipc::limits::STATUS_PIECE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::board::Board;
-use super::connections::held::{Carried, HeldLane, Traffic};
+use super::connections::held::{self, Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
 use super::hosted::HostedTable;
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
@@ -197,15 +198,18 @@ impl Hub {
                 // Every lane is shared memory.
                 let held = HeldLane::new(Class::Critical, writers, &first, second.as_deref());
                 self.lanes.insert(lane, held);
+                fault::point("daemon.lane-opened");
                 self.board.changed();
             }
             Effect::LaneEnded { lane, ending } => self.end_lane(lane, ending),
+            Effect::OfferEnded { segments, ending } => held::end_offer(&segments, ending),
             Effect::TellStatus { to, request } => return self.tell_status(to, request),
             Effect::TellDirectory { to, request } => return self.tell_directory(to, request),
             Effect::Reported { name, report } => self.facts.hosted.reported(&name, report),
             Effect::Arrived { info, hosted } => {
                 self.board.changed();
                 let (name, pid) = (info.manifest.name, info.pid);
+                fault::point("daemon.registered");
                 if hosted {
                     info!(agent = name, pid, "hosted agent is on the bus");
                     self.facts.hosted.arrived(&name);
@@ -231,6 +235,7 @@ impl Hub {
     fn follow_readers(&mut self, message: &FromRouter, carry: &Carry<Arc<Segments>>) {
         match (message, carry) {
             (FromRouter::ReaderJoined { lane, reader }, Carry::Reader(segments)) => {
+                fault::point("daemon.reader-joined");
                 if let Some(held) = self.lanes.get_mut(lane) {
                     held.join(*reader, segments);
                 }
@@ -255,7 +260,9 @@ impl Hub {
             // Those of an agent that is leaving go with `Left`, which comes after.
             self.past.entry(agent).or_default().add(traffic);
         }
+        fault::point("daemon.lane-ending");
         held.end(ending);
+        fault::point("daemon.lane-ended");
         self.board.changed();
     }
 
@@ -265,6 +272,9 @@ impl Hub {
         message: FromRouter,
         carry: Carry<Arc<Segments>>,
     ) -> Option<AgentId> {
+        if matches!(message, FromRouter::LinkOffered { .. }) {
+            fault::point("daemon.before-offer");
+        }
         let outbox = self.outboxes.get(&to)?;
         match outbox.packets.try_send(Outgoing { message, carry }) {
             Ok(()) => None,

@@ -3,6 +3,7 @@
 //! What finds no room waits here, one message at a time, and nothing more is read meanwhile; so a slow reader holds up its
 //! own writer and nobody else. Not here: how routes come and go (`server`).
 
+use ipc::fault;
 use ipc::header::Header;
 use ipc::lane::{Large, Message, ReceiveError, Receiver, SendError, Sender, WhenFull};
 use ipc::limits::INLINE_BYTES_MAX;
@@ -67,6 +68,7 @@ impl Direction {
                 // A link never laps, and nothing waits here.
                 Err(_) => break Turn::SourceEnded,
             };
+            fault::point("exchange.message-read");
             let mut sent = 0;
             match push(to, &message, &mut sent) {
                 Ok(()) => passed += 1,
@@ -77,6 +79,7 @@ impl Direction {
                 Err(error) => break lost(error),
             }
         };
+        fault::point("exchange.message-pushed");
         to.flush();
         turn
     }

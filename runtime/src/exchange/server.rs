@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipc::client::{Client, ClientError, Event, Offer};
+use ipc::fault;
 use ipc::header::LaneId;
 use ipc::limits::SPIN_NS;
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
@@ -162,10 +163,13 @@ impl Server {
                 Event::RouteWanted { offer, target } => {
                     let from = &offer.from.manifest.name;
                     debug!(from, to = target.manifest.name, "a route is wanted");
+                    fault::point("exchange.route-wanted");
                     let request = self.client.open_route(offer.lane)?;
+                    fault::point("exchange.route-asked");
                     self.wanted.insert(request, offer);
                 }
                 Event::RouteReady { request, link } => {
+                    fault::point("exchange.route-half");
                     let (sender, receiver) = link.split();
                     let target = End { lane: receiver.lane(), sender, receiver };
                     self.meet(request, target)?;
@@ -195,6 +199,7 @@ impl Server {
         if self.draining {
             return self.client.decline(offer.lane, "the daemon is stopping");
         }
+        fault::point("exchange.caller-offered");
         let (id, name) = (offer.from.id, offer.from.manifest.name.clone());
         match self.client.accept(offer) {
             Ok(link) => {
@@ -309,6 +314,7 @@ impl Server {
     fn close_route(&mut self, first: LaneId, reason: &str) -> Result<(), ClientError> {
         let Some(route) = self.routes.remove(&first) else { return Ok(()) };
         self.first_of.remove(&route.target.lane);
+        fault::point("exchange.route-ending");
         self.client.decline(route.target.lane, reason)?;
         self.client.decline(route.opener.lane, reason)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agents_contract::ToolError;
 use ipc::exchange::queue as wire;
+use ipc::fault;
 use ipc::header::LaneId;
 use ipc::link::{Request, RequestId};
 
@@ -98,6 +99,7 @@ impl Work {
     pub(super) fn gone(&mut self, callers: &mut Callers, agent: Agent) {
         let now = self.now_ns();
         self.queues.agent_gone(agent, now, &mut self.output);
+        fault::point("exchange.leases-returned");
         self.carry_effects(callers);
     }
 
@@ -169,6 +171,7 @@ impl Work {
                 };
                 let output = &mut self.output;
                 self.queues.with(id, |queue| queue.put(put, now, output));
+                fault::point("exchange.put-stored");
                 Ok(None)
             }
             wire::Operation::Take { count, wait_ns } => {
@@ -205,11 +208,13 @@ impl Work {
         let answer = self.queues.with(id, |queue| match operation {
             wire::Operation::Ack(wire::Lease { item, delivery }) => {
                 let acked = queue.ack(agent, ItemId(item), delivery, now, output);
+                fault::point("exchange.ack-taken");
                 done(acked.map_err(|error| stale(&error)))
             }
             wire::Operation::Nack { lease, delay_ns } => {
                 let (item, delivery) = (ItemId(lease.item), lease.delivery);
                 let back = queue.nack(agent, item, delivery, delay_ns, now, output);
+                fault::point("exchange.nack-taken");
                 done(back.map_err(|error| stale(&error)))
             }
             wire::Operation::Extend(lease) => {
@@ -228,6 +233,7 @@ impl Work {
             }
             wire::Operation::Requeue { item } => {
                 let requeued = queue.requeue_dead(ItemId(item), now, output);
+                fault::point("exchange.requeued");
                 done(requeued.map_err(|error| bad(&error)))
             }
             wire::Operation::Drop { item } => {
@@ -292,6 +298,7 @@ impl Work {
                 let Some(pending) = self.pending.remove(&request) else { return };
                 let outcome = outcome_of(item, answer);
                 self.say(callers, pending.lane, pending.request, Said::Done(outcome.encode()));
+                fault::point("exchange.put-answered");
             }
             Effect::Delivered { request, delivery } => {
                 self.delivered(callers, queue, request, &delivery);
@@ -315,7 +322,8 @@ impl Work {
                 self.say(callers, pending.lane, pending.request, Said::Done(bytes));
             }
             // Counted in the queue's status.
-            Effect::Died { .. } | Effect::Dropped { .. } => {}
+            Effect::Died { .. } => fault::point("exchange.dead-letter"),
+            Effect::Dropped { .. } => {}
         }
     }
 
@@ -336,7 +344,9 @@ impl Work {
         }
         let bytes = if taken.cancelled { None } else { self.encode_delivery(callers, delivery) };
         let Some(bytes) = bytes else { return self.give_back(queue, delivery) };
+        fault::point("exchange.item-leased");
         self.say(callers, taken.lane, taken.request, Said::Progress(bytes));
+        fault::point("exchange.item-delivered");
         if taken.missing == 0 {
             let end = wire::TakeEnd::Complete.encode(0);
             self.say(callers, taken.lane, taken.request, Said::Done(end));

@@ -72,6 +72,7 @@ impl Receiver {
         if !self.copy_lent(lent) {
             return Err(self.lapped(1));
         }
+        crate::fault::point("lane.chunk-read");
         self.assembly.open = Some(lent.open);
         let (have, total) = (self.assembly.bytes.len(), lent.open.total);
         if meta.has(FLAG_CHUNK) {

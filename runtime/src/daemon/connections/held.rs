@@ -205,11 +205,7 @@ impl HeldLane {
 
     /// Tells both sides, and whoever sleeps on the lane, that it is over.
     pub(crate) fn end(&self, ending: Ending) {
-        self.set(match ending {
-            Ending::Closed => LaneState::Closed,
-            Ending::PeerGone => LaneState::PeerGone,
-            Ending::Revoked => LaneState::Revoked,
-        });
+        self.set(state_of(ending));
     }
 
     /// Tells both sides that nothing new is to be begun.
@@ -283,5 +279,20 @@ impl Traffic {
         self.sent = self.sent.saturating_add(other.sent);
         self.received = self.received.saturating_add(other.received);
         self.bytes_lent = self.bytes_lent.saturating_add(other.bytes_lent);
+    }
+}
+
+/// Tells whoever mapped the control page of an offer already that it came to nothing.
+pub(crate) fn end_offer(segments: &Segments, ending: Ending) {
+    if let Some(control) = segments.control() {
+        control.set(state_of(ending));
+    }
+}
+
+fn state_of(ending: Ending) -> LaneState {
+    match ending {
+        Ending::Closed => LaneState::Closed,
+        Ending::PeerGone => LaneState::PeerGone,
+        Ending::Revoked => LaneState::Revoked,
     }
 }

@@ -169,6 +169,7 @@ impl<D: Clone> Router<D> {
         let text = format!("the other side answered with an unfit segment: {reason}");
         self.refuse(offer.opener, offer.request, "bad-segment", text, out);
         send(out, acceptor, lane_closed(lane, Ending::Revoked, reason));
+        out.push(Effect::OfferEnded { segments: offer.segments, ending: Ending::Revoked });
     }
 
     pub(super) fn grant(
@@ -253,6 +254,7 @@ impl<D: Clone> Router<D> {
                     let text = reason.to_owned();
                     self.refuse(offer.opener, offer.request, "peer-gone", text, out);
                 }
+                out.push(Effect::OfferEnded { segments: offer.segments, ending });
             }
             Some(topic @ Lane::Topic(_)) => {
                 self.lanes.insert(lane, topic);
@@ -274,6 +276,8 @@ impl<D: Clone> Router<D> {
             let text = format!("agent `{name}` did not answer the offer within {seconds} s");
             send(&mut out, offer.target, lane_closed(lane, Ending::Closed, &text));
             self.refuse(offer.opener, offer.request, "no-answer", text, &mut out);
+            let ending = Ending::Closed;
+            out.push(Effect::OfferEnded { segments: offer.segments, ending });
         }
         out
     }
