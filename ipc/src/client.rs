@@ -37,6 +37,9 @@ use exchange::{answer_deadline, exactly, sleep};
 /// The version of the control plane from which on routers have a directory.
 const DIRECTORY_SINCE: (u16, u16) = (1, 1);
 
+/// What the other side is told of a link whose segments are refused here.
+const UNFIT: &str = "the link could not be set up";
+
 /// A connection to the router.
 #[derive(Debug)]
 pub struct Client {
@@ -281,7 +284,13 @@ impl Client {
         match self.answer(request)? {
             (FromRouter::LinkReady { lane, peer, .. }, descriptors) => {
                 fault::point("client.open-answered");
-                own.meet(lane, peer, PeerSide::from_descriptors(descriptors)?)
+                let side = PeerSide::from_descriptors(descriptors);
+                let met = side.and_then(|side| own.meet(lane, peer, side));
+                if met.is_err() {
+                    // The peer changed its segments after the router had checked them.
+                    self.decline(lane, UNFIT)?;
+                }
+                met
             }
             (other, _) => Err(unexpected(other)),
         }
@@ -308,7 +317,7 @@ impl Client {
             && !matches!(error, ClientError::RouterGone)
         {
             // Whoever wants the link would wait for it otherwise.
-            self.decline(lane, "the link could not be set up")?;
+            self.decline(lane, UNFIT)?;
         }
         accepted
     }
@@ -397,10 +406,10 @@ impl Client {
     /// Attaches readers of a topic that joined, and forgets those that left. Never waits.
     pub fn update(&mut self, publisher: &mut Publisher) -> Result<(), ClientError> {
         self.take_in_all()?;
-        match self.changes.remove(&publisher.lane()) {
-            Some(changes) => Ok(publisher.apply(changes)?),
-            None => Ok(()),
+        if let Some(changes) = self.changes.remove(&publisher.lane()) {
+            publisher.apply(changes);
         }
+        Ok(())
     }
 
     /// Publishes, and waits for room until the deadline; a reader that dies meanwhile is forgotten, so it cannot hold the

@@ -52,6 +52,9 @@ pub(crate) struct WriterCounters {
     pub(crate) rejected: AtomicU64,
     /// The position that is written next, as of the last whole message.
     pub(crate) position: AtomicU64,
+    pub(crate) _unused: [AtomicU32; 5],
+    /// How many readers broke the protocol; at the end of its line, and never on the way of a message.
+    pub(crate) quarantined: AtomicU32,
 }
 
 /// A cursor segment. The reader of the lane writes it.
@@ -73,6 +76,8 @@ pub(crate) struct CursorHeader {
 pub(crate) struct ReaderCells {
     pub(crate) messages: AtomicU64,
     pub(crate) lost: AtomicU64,
+    /// 1 when the writer broke the protocol and nothing more is read from it.
+    pub(crate) quarantined: AtomicU64,
 }
 
 /// How long messages that carry their send time were on their way: the cells of a [`Histogram`].
@@ -152,6 +157,8 @@ const _: () = assert!(offset_of!(CursorHeader, position) == 64);
 const _: () = assert!(offset_of!(CursorHeader, sleeping) == 128);
 const _: () = assert!(offset_of!(CursorHeader, counters) == 192);
 const _: () = assert!(offset_of!(SlotsHeader, counters.position) == 224);
+const _: () = assert!(offset_of!(SlotsHeader, counters.quarantined) == 252);
+const _: () = assert!(offset_of!(CursorHeader, counters.quarantined) == 208);
 const _: () = assert!(offset_of!(CursorHeader, latency) == 256);
 const _: () = assert!(offset_of!(CursorHeader, latency.counts) == 264);
 const _: () = assert!(offset_of!(ControlHeader, state) == 64);

@@ -21,6 +21,7 @@ pub struct Publisher {
     subject: String,
     sender: Sender,
     sent: u64,
+    refused: Option<(AgentId, AttachError)>,
 }
 
 /// The reading side of a topic.
@@ -42,7 +43,7 @@ pub(crate) enum ReaderChange {
 
 impl Publisher {
     pub(crate) fn new(lane: LaneId, subject: String, sender: Sender) -> Self {
-        Self { lane, subject, sender, sent: 0 }
+        Self { lane, subject, sender, sent: 0, refused: None }
     }
 
     /// Which lane this is.
@@ -81,20 +82,24 @@ impl Publisher {
         self.sender.send_large(Large { header: Some(&header), meta, parts: &[payload] }, when)
     }
 
-    pub(crate) fn apply(&mut self, changes: VecDeque<ReaderChange>) -> Result<(), AttachError> {
-        let mut result = Ok(());
+    /// The reader whose cursor or bell was refused last, for a report. It reads at its own risk, and its writer and the
+    /// other readers have no part in it.
+    pub fn take_refused(&mut self) -> Option<(AgentId, AttachError)> {
+        self.refused.take()
+    }
+
+    pub(crate) fn apply(&mut self, changes: VecDeque<ReaderChange>) {
         for change in changes {
             match change {
                 ReaderChange::Left { reader } => self.sender.detach(reader),
                 ReaderChange::Joined { reader, cursor, bell } => {
-                    // One refused reader does not keep the others out.
+                    // One refused reader neither keeps the others out nor stops the writer.
                     if let Err(error) = self.sender.attach(reader, cursor, Some(bell)) {
-                        result = Err(error);
+                        self.refused = Some((reader, error));
                     }
                 }
             }
         }
-        result
     }
 }
 

@@ -59,13 +59,13 @@ const fn case(
     point: &'static str,
     skip: u64,
     role: &'static str,
-    survive: fn(&mut clients::Stage<'_>),
+    survive: fn(&mut clients::Stage),
     checked: &'static str,
 ) -> Case {
     Case { point, skip, role, survive, checked }
 }
 
-/// Those who link the library.
+/// Client programs.
 const CASES: &[Case] = &[
     case("client.connected", 0, "hello", watch, FREED),
     case("client.half-hello", 0, "half-hello", watch, FREED),

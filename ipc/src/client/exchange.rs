@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Client, ClientError, Event, Offer, PeerSide, TopicOffer};
+use super::{Client, ClientError, Event, Offer, PeerSide, TopicOffer, UNFIT};
 use crate::control::{DecodeError, FromRouter, ToRouter};
 use crate::header::{GrantId, LaneId};
 use crate::limits::{
@@ -162,9 +162,19 @@ impl Client {
                 Event::RouteWanted { offer, target }
             }
             FromRouter::LinkReady { request, lane, peer } => {
-                let Some(own) = self.routes.remove(&request) else { return Ok(()) };
-                let link = Box::new(own.meet(lane, peer, PeerSide::from_descriptors(fds)?)?);
-                Event::RouteReady { request, link }
+                let Some(own) = self.routes.remove(&request) else {
+                    return self.decline(lane, "nobody waits for it any more");
+                };
+                match own.meet(lane, peer, PeerSide::from_descriptors(fds)?) {
+                    Ok(link) => Event::RouteReady { request, link: Box::new(link) },
+                    Err(error) => {
+                        // The peer changed its segments after the router had checked them. One bad route is not the
+                        // end of whoever asked for it.
+                        self.decline(lane, UNFIT)?;
+                        let (code, message) = ("bad-segment".to_owned(), error.to_string());
+                        Event::RouteRefused { request, code, message }
+                    }
+                }
             }
             FromRouter::Refused { request, code, message } if request != 0 => {
                 if self.routes.remove(&request).is_none() {

@@ -408,6 +408,7 @@ impl Receiver {
     #[cold]
     fn quarantine(&mut self, violation: Violation) -> ReceiveError {
         self.quarantined = Some(violation);
+        self.cursor.header().counters.quarantined.store(1, Ordering::Relaxed);
         ReceiveError::Quarantined(violation)
     }
 

@@ -458,6 +458,8 @@ impl Sender {
             }
         }
         if let Some(broken) = broken {
+            let count = &self.slots.header().counters.quarantined;
+            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
             self.detach(broken.reader);
             self.detached.push(broken);
             if self.policy == Policy::Link {

@@ -335,7 +335,7 @@ impl Hub {
         let entries = self.class_entries();
         let by_class = entries.iter().filter_map(|entry| {
             let class = Class::from_number(entry.class)?;
-            Some((class.name(), picture::class_status(entry)))
+            Some((class.name(), picture::class_status(entry, self.quarantined(class))))
         });
         let classes: BTreeMap<_, _> = by_class.collect();
         let facts = &self.facts;

@@ -32,13 +32,12 @@ pub(crate) struct Case {
     pub(crate) skip: u64,
     pub(crate) role: &'static str,
     /// What the survivor does meanwhile, and what it checks.
-    pub(crate) survive: fn(&mut Stage<'_>),
+    pub(crate) survive: fn(&mut Stage),
     pub(crate) checked: &'static str,
 }
 
 /// One survivor and one victim.
-pub(crate) struct Stage<'a> {
-    pub(crate) bus: &'a Bus,
+pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) victim: Victim,
     /// A queue that nobody else uses.
@@ -84,6 +83,10 @@ impl Victim {
         self.died.get().is_some()
     }
 
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        super::bus::signal(self.pid, signal);
+    }
+
     pub(crate) fn wait(&self) {
         eventually("the victim dies", || self.is_dead());
     }
@@ -106,7 +109,18 @@ impl Victim {
     }
 }
 
-impl Stage<'_> {
+impl Drop for Victim {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            if !self.is_dead() {
+                self.signal(rustix::process::Signal::KILL);
+            }
+            let _ = waiting.join();
+        }
+    }
+}
+
+impl Stage {
     /// The link that the victim opens, unless it dies before.
     fn offered(&mut self) -> Option<Link> {
         loop {
@@ -156,7 +170,7 @@ pub(crate) fn die(
     let fault = Fault { point: case.point, skip: case.skip };
     let queue = format!("kills.{number}");
     let victim = Victim::start(bus, case.role, &queue, moment.is_none().then_some(fault));
-    let mut stage = Stage { bus, client, victim, queue, exact: moment.is_none() };
+    let mut stage = Stage { client, victim, queue, exact: moment.is_none() };
     std::thread::scope(|scope| {
         if let Some(moment) = moment {
             let pid = stage.victim.pid;
@@ -179,24 +193,24 @@ pub(crate) fn die(
 }
 
 /// Nothing but that it dies.
-pub(crate) fn watch(stage: &mut Stage<'_>) {
+pub(crate) fn watch(stage: &mut Stage) {
     stage.victim.wait();
 }
 
-pub(crate) fn read(stage: &mut Stage<'_>) {
+pub(crate) fn read(stage: &mut Stage) {
     let Some(mut link) = stage.offered() else { return };
     stage.read_to_the_end(link.receiver().raw());
 }
 
 /// Takes nothing before the writer, which waits for room, is dead.
-pub(crate) fn read_afterwards(stage: &mut Stage<'_>) {
+pub(crate) fn read_afterwards(stage: &mut Stage) {
     let Some(mut link) = stage.offered() else { return };
     stage.victim.wait();
     stage.read_to_the_end(link.receiver().raw());
 }
 
 /// The message that was given up is never seen.
-pub(crate) fn read_what_was_given_up(stage: &mut Stage<'_>) {
+pub(crate) fn read_what_was_given_up(stage: &mut Stage) {
     let Some(mut link) = stage.offered() else { return };
     stage.victim.wait();
     let end = link.receiver().raw().receive(Some(patience())).map(|message| message.payload.len());
@@ -204,7 +218,7 @@ pub(crate) fn read_what_was_given_up(stage: &mut Stage<'_>) {
 }
 
 /// Sleeps on the doorbell between two messages.
-pub(crate) fn read_by_bell(stage: &mut Stage<'_>) {
+pub(crate) fn read_by_bell(stage: &mut Stage) {
     let Some(mut link) = stage.offered() else { return };
     let mut expected = 0;
     loop {
@@ -226,7 +240,7 @@ pub(crate) fn read_by_bell(stage: &mut Stage<'_>) {
 }
 
 /// Writes to a reader that dies: the end is told to whoever waits for room as well.
-pub(crate) fn write(stage: &mut Stage<'_>) {
+pub(crate) fn write(stage: &mut Stage) {
     let Some(mut link) = stage.offered() else { return };
     let mut number = 0;
     let end = loop {
@@ -246,7 +260,7 @@ pub(crate) fn write(stage: &mut Stage<'_>) {
 }
 
 /// Calls until the end: every answer is of a request that was run.
-pub(crate) fn call(stage: &mut Stage<'_>) {
+pub(crate) fn call(stage: &mut Stage) {
     let mut link = loop {
         match stage.client.open(victim::NAME) {
             Ok(link) => break link,
@@ -278,7 +292,7 @@ pub(crate) fn call(stage: &mut Stage<'_>) {
 }
 
 /// Takes no grant; when the link has ended nobody holds what was granted.
-pub(crate) fn be_granted(stage: &mut Stage<'_>) {
+pub(crate) fn be_granted(stage: &mut Stage) {
     let Some(link) = stage.offered() else { return };
     stage.victim.wait();
     loop {
@@ -292,7 +306,7 @@ pub(crate) fn be_granted(stage: &mut Stage<'_>) {
     eventually("nobody holds what was granted", || rustix::fs::flock(&file, lock).is_ok());
 }
 
-pub(crate) fn read_topic(stage: &mut Stage<'_>) {
+pub(crate) fn read_topic(stage: &mut Stage) {
     stage.client.subscribe(victim::SUBJECT).unwrap();
     let offer = loop {
         match stage.client.next_event(Instant::now() + SLICE).unwrap() {
@@ -307,7 +321,7 @@ pub(crate) fn read_topic(stage: &mut Stage<'_>) {
 }
 
 /// A reader that dies holds a lossless topic back for a moment and no longer.
-pub(crate) fn write_topic(stage: &mut Stage<'_>) {
+pub(crate) fn write_topic(stage: &mut Stage) {
     let policy = TopicPolicy::Lossless;
     let mut publisher = stage.client.publisher(victim::OTHER_SUBJECT, policy).unwrap();
     let mut left = AFTERWARDS;

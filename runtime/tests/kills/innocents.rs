@@ -1,5 +1,5 @@
 //! Two agents that have nothing to do with it: they exchange numbered messages over a direct link from the first death to
-//! the last, the daemon's included, and lose none.
+//! the last and lose none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -11,7 +11,7 @@ use super::clients::Stage;
 /// Items for a worker that will die.
 const ITEMS: u64 = 8;
 
-fn queues(stage: &mut Stage<'_>) -> Queues {
+fn queues(stage: &mut Stage) -> Queues {
     Queues::open(&mut stage.client).unwrap()
 }
 
@@ -47,7 +47,7 @@ fn without_leases(queues: &mut Queues, queue: &str) -> Status {
 }
 
 /// What was stored is there once; what was sent and not answered may be.
-pub(crate) fn take_after_the_sender(stage: &mut Stage<'_>) {
+pub(crate) fn take_after_the_sender(stage: &mut Stage) {
     let (mut queues, queue) = (queues(stage), stage.queue.clone());
     stage.victim.wait();
     eventually("the sender is forgotten", || {
@@ -64,7 +64,7 @@ pub(crate) fn take_after_the_sender(stage: &mut Stage<'_>) {
     close(stage, &mut queues);
 }
 
-fn close(stage: &mut Stage<'_>, queues: &mut Queues) {
+fn close(stage: &mut Stage, queues: &mut Queues) {
     stage.client.decline(queues.link().lane(), "done").unwrap();
 }
 
@@ -75,7 +75,7 @@ fn fill(queues: &mut Queues, queue: &str) {
 }
 
 /// What the dead worker had and did not finish goes to another one, with its count raised.
-pub(crate) fn inherit(stage: &mut Stage<'_>) {
+pub(crate) fn inherit(stage: &mut Stage) {
     let (mut queues, queue) = (queues(stage), stage.queue.clone());
     fill(&mut queues, &queue);
     stage.victim.wait();
@@ -102,7 +102,7 @@ pub(crate) fn inherit(stage: &mut Stage<'_>) {
 }
 
 /// An item that may be delivered once is dead with its worker, and can be called back.
-pub(crate) fn bury_and_call_back(stage: &mut Stage<'_>) {
+pub(crate) fn bury_and_call_back(stage: &mut Stage) {
     let (mut queues, queue) = (queues(stage), stage.queue.clone());
     let options = Options { deliveries_max: 1, ..Options::default() };
     queues.declare(&queue, options, patience()).unwrap();

@@ -83,6 +83,7 @@ pub(crate) fn run(role: &str) {
         "queue-sender" => put(&mut client, &mut report),
         "queue-worker" => work(&mut client, &mut report, false),
         "queue-refuser" => work(&mut client, &mut report, true),
+        "queue-sleeper" => finish_late(&mut client, &mut report),
         other => panic!("no role `{other}`"),
     }
 }
@@ -246,4 +247,20 @@ fn work(client: &mut Client, report: &mut Report, refuses: bool) {
         report.say("acked", number);
         fault::point("worker.ack-answered");
     }
+}
+
+/// Takes an item and is done with it when it is told to go on.
+fn finish_late(client: &mut Client, report: &mut Report) {
+    let (mut queues, queue) = queues(client);
+    let take = queues.take(&queue, 1, HOUR_NS, patience()).unwrap();
+    let Taken::Item(item) = queues.next(take, patience()).unwrap() else { panic!("no item") };
+    report.say("got", item.lease.delivery.into());
+    let go_on = PathBuf::from(std::env::var_os(REPORT).unwrap()).with_extension("go-on");
+    while !go_on.exists() {
+        std::thread::sleep(PAUSE);
+    }
+    let acked = queues.ack(&queue, item.lease, patience());
+    report.say(if acked.is_ok() { "acked" } else { "stale" }, item.lease.delivery.into());
+    // Until it is killed.
+    let _ = client.next_event(patience());
 }

@@ -32,6 +32,8 @@ struct Direction {
     slots: Arc<SlotsWatch>,
     sent: LaneCounters,
     readers: Vec<HeldReader>,
+    /// How many it has had.
+    readers_count: u64,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ struct HeldReader {
     position: u64,
     taken: u64,
     lost: u64,
+    quarantined: bool,
     latency: Histogram,
 }
 
@@ -57,6 +60,8 @@ pub(crate) struct Carried {
     pub(crate) bytes_lent: u64,
     /// How often a writer waited for room.
     pub(crate) waits: u64,
+    /// How often one side found that the other broke the protocol: at most once for each writer and reader.
+    pub(crate) quarantined: u64,
     /// One-way times.
     pub(crate) latency: Histogram,
 }
@@ -106,6 +111,7 @@ impl HeldLane {
     pub(crate) fn join(&mut self, reader: AgentId, segments: &Segments) {
         let Some(direction) = self.directions.first_mut() else { return };
         direction.readers.extend(HeldReader::new(reader, segments));
+        direction.readers_count += 1;
     }
 
     /// A reader left a topic. What it took is given back, for its agent's own count.
@@ -120,6 +126,8 @@ impl HeldLane {
                 traffic.received = traffic.received.saturating_add(held.taken);
                 self.departed.lost = self.departed.lost.saturating_add(held.lost);
                 self.departed.latency.add(&held.latency);
+                let broken = u64::from(held.quarantined);
+                self.departed.quarantined = self.departed.quarantined.saturating_add(broken);
                 false
             });
         }
@@ -136,12 +144,16 @@ impl HeldLane {
     /// What it has carried, as of the last look.
     pub(crate) fn carried(&self) -> Carried {
         let mut sum = self.departed.clone();
-        for Direction { sent, readers, .. } in &self.directions {
+        for Direction { sent, readers, readers_count, .. } in &self.directions {
             sum.messages = sum.messages.saturating_add(sent.messages);
             sum.rejected = sum.rejected.saturating_add(sent.rejected);
             sum.bytes_lent = sum.bytes_lent.saturating_add(sent.bytes_lent);
             sum.waits = sum.waits.saturating_add(sent.waits);
+            // A writer that scribbles in its own count is believed for no more than there can be.
+            let broken = u64::from(sent.quarantined).min(*readers_count);
+            sum.quarantined = sum.quarantined.saturating_add(broken);
             for reader in readers {
+                sum.quarantined = sum.quarantined.saturating_add(reader.quarantined.into());
                 sum.lost = sum.lost.saturating_add(reader.lost);
                 sum.latency.add(&reader.latency);
             }
@@ -224,8 +236,9 @@ impl Direction {
     fn new(writer: AgentId, own: &Segments, reader: Option<(AgentId, &Segments)>) -> Option<Self> {
         let slots = Arc::clone(own.watch()?);
         let readers = reader.and_then(|(agent, side)| HeldReader::new(agent, side));
-        let readers = readers.into_iter().collect();
-        Some(Self { writer, slots, sent: LaneCounters::default(), readers })
+        let readers: Vec<HeldReader> = readers.into_iter().collect();
+        let (sent, readers_count) = (LaneCounters::default(), readers.len() as u64);
+        Some(Self { writer, slots, sent, readers, readers_count })
     }
 
     fn refresh(&mut self) {
@@ -235,6 +248,7 @@ impl Direction {
         sent.bytes_lent = sent.bytes_lent.max(now.bytes_lent);
         sent.waits = sent.waits.max(now.waits);
         sent.position = now.position;
+        sent.quarantined = sent.quarantined.max(now.quarantined);
         self.readers.iter_mut().for_each(HeldReader::refresh);
     }
 
@@ -249,7 +263,8 @@ impl HeldReader {
     fn new(agent: AgentId, side: &Segments) -> Option<Self> {
         let cursor = Arc::clone(side.reader()?);
         let latency = Histogram::default();
-        Some(Self { agent, cursor, position: 0, taken: 0, lost: 0, latency })
+        let (position, taken, lost, quarantined) = (0, 0, 0, false);
+        Some(Self { agent, cursor, position, taken, lost, quarantined, latency })
     }
 
     fn refresh(&mut self) {
@@ -257,6 +272,7 @@ impl HeldReader {
         self.position = now.position;
         self.taken = self.taken.max(now.messages);
         self.lost = self.lost.max(now.lost);
+        self.quarantined |= now.quarantined;
         self.latency.raise_to(&now.latency);
     }
 }
@@ -269,6 +285,7 @@ impl Carried {
         self.lost = self.lost.saturating_add(other.lost);
         self.bytes_lent = self.bytes_lent.saturating_add(other.bytes_lent);
         self.waits = self.waits.saturating_add(other.waits);
+        self.quarantined = self.quarantined.saturating_add(other.quarantined);
         self.latency.add(&other.latency);
     }
 }
