@@ -17,6 +17,8 @@ mod daemons;
 mod exchanges;
 #[path = "kills/innocents.rs"]
 mod innocents;
+#[path = "kills/kept.rs"]
+mod kept;
 #[path = "kills/numbered.rs"]
 mod numbered;
 #[path = "kills/queues.rs"]
