@@ -183,6 +183,16 @@ impl Bus {
         }
     }
 
+    /// The state once there are so many guests: a command that asked something a moment ago may be there still.
+    pub(crate) fn calm(&self, guests: u64) -> State {
+        let mut now = self.state();
+        eventually("whoever asked has left", || {
+            now = self.state();
+            now.guests == guests
+        });
+        now
+    }
+
     /// One sample of the metrics, by its whole name with labels; 0 where there is none.
     pub(crate) fn metric(&self, series: &str) -> u64 {
         number_in(&self.metrics_text().expect("a daemon that serves"), series)

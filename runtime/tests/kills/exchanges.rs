@@ -166,7 +166,7 @@ fn die(fault: Fault, life: Life) -> Duration {
     let bus = Bus::start_armed(SETUP, fault);
     bus.find_exchange();
     let first = bus.hosted_pid("exchange");
-    let before = bus.state();
+    let before = bus.calm(0);
     let innocents = Innocents::start(&bus);
     let mut ledger = Ledger::of("first");
     let Err(Gone) = life(&bus, &mut ledger) else { panic!("{}: nobody died", fault.point) };

@@ -42,7 +42,7 @@ fn who_is_stopped_for_longer_than_every_bound_is_not_dead() {
     };
     run(&mut own, "test.run");
     run(&mut hosted, "echo.echo");
-    let before = bus.state();
+    let before = bus.calm(2);
     let echo = bus.hosted_pid("echo").unwrap();
     stopped.signal(Signal::STOP);
     signal(echo, Signal::STOP);
