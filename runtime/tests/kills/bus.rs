@@ -350,6 +350,20 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
+/// Stops a process; returns when every thread of it stands still, which is a moment after the signal.
+pub(crate) fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+    let is_still = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+        state == Some("T")
+    };
+    eventually("it stands still", || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.flatten().all(is_still)
+    });
+}
+
 /// Numbers that look random, the same for the same seed.
 pub(crate) struct Random(u64);
 
