@@ -121,6 +121,7 @@ fn whoever_dies_at_a_named_point_takes_nothing_along() {
     let bus = Bus::start(SETUP);
     bus.find_exchange();
     let innocents = Innocents::start(&bus);
+    bus.calm(2);
     let mut table = Table::default();
     let mut number = 0;
     for _ in 0..rounds() {
@@ -145,6 +146,7 @@ fn whoever_dies_at_a_random_moment_takes_nothing_along() {
     let bus = Bus::start(SETUP);
     bus.find_exchange();
     let innocents = Innocents::start(&bus);
+    bus.calm(2);
     for number in 0..RANDOM_DEATHS * rounds() {
         let ends_itself = ["hello", "half-hello", "granter", "quitter", "queue-refuser"];
         let case = &CASES[random.below(CASES.len() as u64) as usize];

@@ -183,6 +183,16 @@ impl Bus {
         }
     }
 
+    /// The state once there are so many guests: a command that asked something a moment ago may be there still.
+    pub(crate) fn calm(&self, guests: u64) -> State {
+        let mut now = self.state();
+        eventually("whoever asked has left", || {
+            now = self.state();
+            now.guests == guests
+        });
+        now
+    }
+
     /// One sample of the metrics, by its whole name with labels; 0 where there is none.
     pub(crate) fn metric(&self, series: &str) -> u64 {
         number_in(&self.metrics_text().expect("a daemon that serves"), series)
@@ -338,6 +348,20 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Stops a process; returns when every thread of it stands still, which is a moment after the signal.
+pub(crate) fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+    let is_still = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+        state == Some("T")
+    };
+    eventually("it stands still", || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.flatten().all(is_still)
+    });
 }
 
 /// Numbers that look random, the same for the same seed.

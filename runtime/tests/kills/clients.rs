@@ -84,6 +84,10 @@ impl Victim {
         self.died.get().is_some()
     }
 
+    pub(crate) fn stop(&self) {
+        super::bus::stop(self.pid);
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         super::bus::signal(self.pid, signal);
     }
@@ -243,13 +247,13 @@ pub(crate) fn read_by_bell(stage: &mut Stage) {
 /// Writes to a reader that dies: the end is told to whoever waits for room as well.
 pub(crate) fn write(stage: &mut Stage) {
     let Some(mut link) = stage.offered() else { return };
-    let mut number = 0;
+    let mut number = 0u64;
     let end = loop {
         match numbered::send(link.sender().raw(), number, patience()) {
             Ok(()) => number += 1,
             Err(error) => break error,
         }
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             // It falls asleep now and then.
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -333,7 +337,7 @@ pub(crate) fn write_topic(stage: &mut Stage) {
         number += 1;
         if stage.victim.is_dead() {
             left -= 1;
-        } else if number % 64 == 0 {
+        } else if number.is_multiple_of(64) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -204,7 +204,7 @@ fn die(fault: Fault, durable: Durable, life: Life) -> Duration {
     let bus = Bus::start_armed(SETUP, fault);
     bus.find_exchange();
     let first = bus.hosted_pid("exchange");
-    let mut before = bus.state();
+    let mut before = bus.calm(0);
     if durable != Durable::No {
         // The next one has their files open, and nothing of the dead one's.
         before.held[1].0 = u64::MAX;

@@ -8,7 +8,7 @@ use ipc::exchange::queue::{Options, Queues, Taken};
 use ipc::link::{Answer, CallError, Outcome};
 use rustix::process::Signal;
 
-use super::bus::{Bus, Setup, eventually, patience, setting, signal};
+use super::bus::{Bus, Setup, eventually, patience, setting, signal, stop};
 use super::clients::Victim;
 use super::victim::{NAME, SURVIVOR};
 
@@ -42,10 +42,10 @@ fn who_is_stopped_for_longer_than_every_bound_is_not_dead() {
     };
     run(&mut own, "test.run");
     run(&mut hosted, "echo.echo");
-    let before = bus.state();
+    let before = bus.calm(2);
     let echo = bus.hosted_pid("echo").unwrap();
-    stopped.signal(Signal::STOP);
-    signal(echo, Signal::STOP);
+    stopped.stop();
+    stop(echo);
     let asked = [(&mut own, "test.run"), (&mut hosted, "echo.echo")].map(|(link, tool)| {
         let request = link.request(tool, b"late", &[], patience()).unwrap();
         let soon = Instant::now() + Duration::from_millis(100);
@@ -86,7 +86,7 @@ fn a_stopped_worker_loses_its_lease_at_the_deadline_and_learns_it() {
     queues.put("work", b"precious", patience()).unwrap();
     let worker = Victim::start(&bus, "queue-sleeper", "work", None);
     eventually("it has the item", || worker.reported("got") == [1]);
-    worker.signal(Signal::STOP);
+    worker.stop();
     let take = queues.take("work", 1, HOUR_NS, patience()).unwrap();
     let Taken::Item(item) = queues.next(take, patience()).unwrap() else { panic!("no item") };
     assert_eq!((&item.payload[..], item.lease.delivery), (&b"precious"[..], 2));

@@ -146,7 +146,12 @@ fn serve(client: &mut Client, report: &mut Report) {
         }
     };
     loop {
-        let Incoming::Request(request) = link.next(patience()).unwrap() else { continue };
+        let request = match link.next(patience()) {
+            Ok(Incoming::Request(request)) => request,
+            Ok(_) => continue,
+            // Whoever called has left; nothing more is to be tried.
+            Err(_) => return,
+        };
         report.say("ran", request.id.0);
         fault::point("server.ran");
         let when = WhenFull::WaitUntil(patience());
