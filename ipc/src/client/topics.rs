@@ -157,6 +157,7 @@ impl Client {
         let packet = ToRouter::JoinTopic { lane }.encode()?;
         let bell = self.doorbell.ringer_for_peer()?;
         self.send_packet(&packet, &[receiver.cursor_fd(), bell.as_fd()])?;
+        fault::point("client.join-sent");
         let only_for = is_group(&subject).then_some(self.agent);
         let successors = VecDeque::new();
         let (epoch, mut receiver) = (lineage.epoch, receiver);

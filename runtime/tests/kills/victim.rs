@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ipc::class::{ReceivingHalf, SendingHalf};
-use ipc::client::{Client, ClientError, Event};
+use ipc::class::{Class, ReceivingHalf, SendingHalf};
+use ipc::client::{Client, ClientError, Event, LinkOptions};
 use ipc::control::{ToRouter, TopicPolicy, VERSION};
 use ipc::exchange::queue::{Operation, PutOutcome, Queues, Taken};
 use ipc::fault;
@@ -73,7 +73,9 @@ pub(crate) fn run(role: &str) {
     let mut client = Client::connect(&socket, &manifest(NAME), &[]).unwrap();
     match role {
         "hello" => {}
-        "writer" => write(&mut client, &mut report),
+        "writer" => write(&mut client, &mut report, Class::Critical),
+        "writer-high" => write(&mut client, &mut report, Class::High),
+        "writer-normal" => write(&mut client, &mut report, Class::Normal),
         "quitter" => quit_in_the_middle(&mut client),
         "reader" => read(&mut client, &mut report),
         "waiter" => wait(&mut client),
@@ -103,8 +105,9 @@ fn opened(client: &mut Client) -> Link {
     client.open(SURVIVOR).unwrap()
 }
 
-fn write(client: &mut Client, report: &mut Report) {
-    let mut link = opened(client);
+/// Class HIGH falls back where the system has no rings.
+fn write(client: &mut Client, report: &mut Report, class: Class) {
+    let mut link = client.open_link(SURVIVOR, LinkOptions { class }).unwrap();
     for number in 0.. {
         numbered::send(link.sender().raw(), number, patience()).unwrap();
         report.say("sent", number);
