@@ -8,6 +8,7 @@ use crate::class::ClassSet;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::manifest::AgentManifest;
 
+mod agents;
 mod codec;
 pub(crate) mod fields;
 mod structures;

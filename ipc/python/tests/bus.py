@@ -48,7 +48,7 @@ class Waiting(unittest.TestCase):
 
     def test_a_link_of_every_class_carries_calls(self):
         for wanted in ("critical", "high", "normal"):
-            with client("classes") as bus, bus.open("c.echo", wanted=wanted) as link:
+            with client(f"classes-{wanted}") as bus, bus.open("c.echo", wanted=wanted) as link:
                 # A machine without rings has normal links instead of high ones.
                 self.assertIn(link.carried_by, {wanted, "normal"} if wanted == "high" else {wanted})
                 payload = os.urandom(300_000)

@@ -7,6 +7,7 @@
 
 use thiserror::Error;
 
+use super::agents::{agents_that_fit, read_agents, write_agents};
 use super::fields::{Reader, Writer};
 use super::structures::{
     read_agent, read_lineage, read_manifest, read_report, read_topic_terms, write_agent,
@@ -16,8 +17,7 @@ use super::terms::{read_classes, read_terms, write_terms};
 use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::limits::{
-    AGENTS_PER_PACKET_MAX, FRAME_BYTES, PACKET_BYTES_MAX, STATUS_PIECE_BYTES_MAX, TEXT_BYTES_MAX,
-    TOKEN_BYTES_MAX,
+    FRAME_BYTES, PACKET_BYTES_MAX, STATUS_PIECE_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 
 /// The first four bytes of every packet: `BLDC`.
@@ -558,45 +558,4 @@ fn policy(fields: &mut Reader<'_>) -> Result<TopicPolicy, DecodeError> {
         2 => Ok(TopicPolicy::Lossy),
         other => Err(DecodeError::Value { field: "policy", got: other.into() }),
     }
-}
-
-fn write_agents(
-    out: &mut Writer,
-    request: u32,
-    more: bool,
-    agents: &[AgentInfo],
-) -> Result<(), EncodeError> {
-    let (got, max) = (agents.len(), AGENTS_PER_PACKET_MAX);
-    if got > max {
-        return Err(EncodeError::TooLong { field: "agents", got, max });
-    }
-    out.u32(request);
-    out.u8(more.into());
-    out.u16(got as u16);
-    agents.iter().try_for_each(|agent| write_agent(out, agent))
-}
-
-fn read_agents(fields: &mut Reader<'_>) -> Result<FromRouter, DecodeError> {
-    let request = request(fields)?;
-    let more = fields.u8("more")? != 0;
-    let count = usize::from(fields.u16("agents")?);
-    if count > AGENTS_PER_PACKET_MAX {
-        let (got, max) = (count, AGENTS_PER_PACKET_MAX);
-        return Err(DecodeError::TooLong { field: "agents", got, max });
-    }
-    let agents = (0..count).map(|_| read_agent(fields)).collect::<Result<_, _>>()?;
-    Ok(FromRouter::Agents { request, more, agents })
-}
-
-/// How many of the first agents fit in one packet.
-fn agents_that_fit(agents: &[AgentInfo]) -> Result<usize, EncodeError> {
-    let mut scratch = Writer::new();
-    let room = PACKET_BYTES_MAX - FRAME_BYTES - 7;
-    for (index, agent) in agents.iter().take(AGENTS_PER_PACKET_MAX).enumerate() {
-        write_agent(&mut scratch, agent)?;
-        if scratch.len() > room {
-            return Ok(index);
-        }
-    }
-    Ok(agents.len().min(AGENTS_PER_PACKET_MAX))
 }

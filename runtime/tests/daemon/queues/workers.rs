@@ -63,6 +63,15 @@ impl Drop for Worker {
     }
 }
 
+/// Whether every thread of a process is stopped.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.map(|thread| thread.unwrap().path().join("stat")).all(|stat| {
+        let stat = std::fs::read_to_string(stat).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
+}
+
 /// Not a test of its own: what the others start.
 #[test]
 fn the_worker() {
@@ -135,6 +144,8 @@ fn a_stopped_worker_loses_its_lease_at_the_deadline_and_cannot_end_the_work_of_a
     worker.tell("ack");
     eventually("it waits", || sender.status("work", patience()).unwrap().takers == 1);
     signal(worker.process.id(), Signal::STOP);
+    // One thread takes the signal and stops the others; until then they go on.
+    eventually("all of it stands still", || is_stopped(worker.process.id()));
     sender.put("work", b"once", patience()).unwrap();
     let inherited = item(&mut heir, "work");
     assert_eq!(inherited.lease.delivery, 2, "the first one is counted");
