@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check loom races fuzz miri peers clean
+.PHONY: run test build needs check loom races fuzz miri rage peers clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -44,6 +44,11 @@ fuzz:
 ## For toolchains that have miri.
 miri:
 	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) miri test -p ipc --lib ring
+
+## Deaths at every named point and at random moments, stopped processes and the hostile one, all for longer than in `test`.
+rage:
+	BOLIDE_KILL_ROUNDS=10 BOLIDE_STOP_SECONDS=30 $(CARGO) test --locked -p runtime --test kills -- --nocapture
+	BOLIDE_SCRIBBLE_SECONDS=60 $(CARGO) test --locked -p runtime --test scribbler -- --nocapture
 
 ## Installs what the benchmarks compare with into `.peers`.
 peers: needs

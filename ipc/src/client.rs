@@ -18,6 +18,7 @@ use crate::control::{
 };
 use crate::directory;
 use crate::doorbell::Doorbell;
+use crate::fault;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::lane::LaneOptions;
 use crate::limits::GRANTS_HELD_MAX;
@@ -43,6 +44,9 @@ use setup::{OwnSide, PeerSide};
 
 /// The version of the control plane from which on routers have a directory.
 const DIRECTORY_SINCE: (u16, u16) = (1, 1);
+
+/// What the other side is told of a link whose segments are refused here.
+const UNFIT: &str = "the link could not be set up";
 
 /// A connection to the router.
 #[derive(Debug)]
@@ -198,8 +202,10 @@ impl Client {
             changes: HashMap::new(),
             groups: BTreeSet::new(),
         };
+        fault::point("client.connected");
         let (manifest, token) = (manifest.clone(), token.to_vec());
         client.send(&ToRouter::Hello { version: VERSION, manifest, token }, &[])?;
+        fault::point("client.hello-sent");
         let first = client.receive(answer_deadline()).map_err(|error| match error {
             ClientError::Deadline => ClientError::NoAnswer,
             other => other,
@@ -318,6 +324,7 @@ impl Client {
         let grant = GrantId(self.next_grant);
         self.next_grant += 1;
         self.send(&ToRouter::Grant { lane, grant }, &[file])?;
+        fault::point("client.granted");
         Ok(grant)
     }
 

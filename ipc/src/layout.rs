@@ -63,6 +63,8 @@ pub(crate) struct WriterCounters {
     pub(crate) history_again: AtomicU64,
     /// How many messages that are at most; written before the segment is handed on.
     pub(crate) history: AtomicU32,
+    /// How many readers broke the protocol; never on the way of a message.
+    pub(crate) quarantined: AtomicU32,
 }
 
 impl WriterCounters {
@@ -93,6 +95,8 @@ pub(crate) struct CursorHeader {
 pub(crate) struct ReaderCells {
     pub(crate) messages: AtomicU64,
     pub(crate) lost: AtomicU64,
+    /// 1 when the writer broke the protocol and nothing more is read from it.
+    pub(crate) quarantined: AtomicU64,
 }
 
 /// How long messages that carry their send time were on their way: the cells of a [`Histogram`].
@@ -176,6 +180,8 @@ const _: () = assert!(offset_of!(SlotsHeader, counters.history_from) == 232);
 const _: () = assert!(offset_of!(SlotsHeader, counters.history_again) == 240);
 const _: () = assert!(offset_of!(SlotsHeader, counters.history) == 248);
 const _: () = assert!(offset_of!(SlotsHeader, quiet_until) == 256);
+const _: () = assert!(offset_of!(SlotsHeader, counters.quarantined) == 252);
+const _: () = assert!(offset_of!(CursorHeader, counters.quarantined) == 208);
 const _: () = assert!(offset_of!(CursorHeader, latency) == 256);
 const _: () = assert!(offset_of!(CursorHeader, latency.counts) == 264);
 const _: () = assert!(offset_of!(ControlHeader, state) == 64);

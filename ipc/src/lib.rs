@@ -19,6 +19,7 @@ pub mod limits;
 
 #[cfg(not(loom))]
 pub mod clock;
+pub mod fault;
 pub mod header;
 pub mod histogram;
 pub mod manifest;

@@ -62,6 +62,7 @@ pub struct Publisher {
     attached: BTreeSet<AgentId>,
     /// Members of a group that were told of it and have not joined yet; true for one that was waited for in vain.
     expected: BTreeMap<AgentId, bool>,
+    refused: Option<(AgentId, AttachError)>,
 }
 
 /// A reader came or went.
@@ -75,7 +76,7 @@ pub(crate) enum ReaderChange {
 impl Publisher {
     pub(crate) fn new(lane: LaneId, epoch: u32, subject: String, sender: Sender) -> Self {
         let (attached, expected) = (BTreeSet::new(), BTreeMap::new());
-        Self { lane, epoch, subject, sender, sent: 0, attached, expected }
+        Self { lane, epoch, subject, sender, sent: 0, attached, expected, refused: None }
     }
 
     /// Which lane this is.
@@ -130,8 +131,13 @@ impl Publisher {
         self.sender.send_large(Large { header: Some(&header), meta, parts: &[payload] }, when)
     }
 
-    pub(crate) fn apply(&mut self, changes: VecDeque<ReaderChange>) -> Result<(), AttachError> {
-        let mut result = Ok(());
+    /// The reader whose cursor or bell was refused last, for a report. It reads at its own risk, and its writer and the
+    /// other readers have no part in it.
+    pub fn take_refused(&mut self) -> Option<(AgentId, AttachError)> {
+        self.refused.take()
+    }
+
+    pub(crate) fn apply(&mut self, changes: VecDeque<ReaderChange>) {
         for change in changes {
             match change {
                 ReaderChange::Expected { reader } => {
@@ -146,15 +152,14 @@ impl Publisher {
                 }
                 ReaderChange::Joined { reader, cursor, bell } => {
                     self.expected.remove(&reader);
-                    // One refused reader does not keep the others out.
+                    // One refused reader neither keeps the others out nor stops the writer.
                     match self.sender.attach(reader, cursor, Some(bell)) {
                         Ok(()) => _ = self.attached.insert(reader),
-                        Err(error) => result = Err(error),
+                        Err(error) => self.refused = Some((reader, error)),
                     }
                 }
             }
         }
-        result
     }
 
     /// The next reader that was let go of, which the router is to be told.

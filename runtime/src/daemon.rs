@@ -22,6 +22,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use ipc::directory::RouterEntry;
+use ipc::fault;
 use ipc::socket::{BindError, Listener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -67,6 +68,7 @@ pub(crate) fn serve(options: Options) -> anyhow::Result<Ended> {
     let directory = &options.config.settings.runtime_dir;
     paths::make_runtime_directory(directory)?;
     let listener = Listener::bind(directory, SOCKET_NAME).map_err(explained)?;
+    fault::point("daemon.bound");
     raise_descriptor_limit();
     if !options.in_process {
         close_to_others();
@@ -144,9 +146,11 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
         }
     }
     let ended = drain(&settings, &hub_inbox, &stop, supervision, &mut signals).await;
+    fault::point("daemon.drained");
     // The listener goes with its task, and the socket with the listener.
     accepting.abort();
     let _ = accepting.await;
+    fault::point("daemon.socket-removed");
     // And the named mirror of the directory with the hub.
     hub.abort();
     let _ = hub.await;
@@ -167,6 +171,7 @@ async fn drain(
     if hub.send(ToHub::Event(Box::new(Event::Drain))).await.is_err() {
         warn!("the router is gone; nobody can be told that the daemon stops");
     }
+    fault::point("daemon.drain-told");
     let why = tokio::select! {
         _ = &mut supervision => return Ended::Drained,
         () = tokio::time::sleep(settings.drain) => "patience is over",

@@ -103,6 +103,25 @@ fn unsafe_stands_only_in_the_ground_parts() {
 }
 
 #[test]
+fn no_program_but_those_of_tests_can_be_ended_by_name() {
+    // The points at which tests kill (`ipc::fault`) are a feature, and only development dependencies turn it on.
+    let whole = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let texts = MAY_USE.iter().map(|(part, _)| root().join(part).join("Cargo.toml"));
+    let texts = texts.map(|path| std::fs::read_to_string(path).unwrap()).chain([whole]);
+    for text in texts {
+        let manifest: toml::Table = text.parse().unwrap();
+        let shared = manifest.get("workspace").and_then(|table| table.get("dependencies"));
+        let own = manifest.get("dependencies");
+        let default = manifest.get("features").and_then(|features| features.get("default"));
+        for table in [shared, own, default].into_iter().flatten() {
+            assert!(!table.to_string().contains("faults"), "{table}");
+        }
+    }
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    assert!(!makefile.contains("faults"), "nothing is built with them to be used");
+}
+
+#[test]
 fn nothing_is_ignored_and_nothing_sleeps_for_order() {
     for (name, text) in all_sources().iter().filter(|(name, _)| name != "tests/tidy/main.rs") {
         assert!(!text.contains("#[ignore"), "{name}: a test that is ignored proves nothing");

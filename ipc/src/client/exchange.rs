@@ -166,7 +166,9 @@ impl Client {
                 Event::RouteWanted { offer, target }
             }
             FromRouter::LinkReady { request, lane, peer, terms } => {
-                let Some(own) = self.routes.remove(&request) else { return Ok(()) };
+                let Some(own) = self.routes.remove(&request) else {
+                    return self.decline(lane, "nobody waits for it any more");
+                };
                 self.meet_route(request, own, (lane, peer, terms), fds)?
             }
             FromRouter::Refused { request, code, message } if request != 0 => {

@@ -8,12 +8,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::exchange::exactly;
-use super::{Client, ClientError, Event, Offer, unexpected};
+use super::{Client, ClientError, Event, Offer, UNFIT, unexpected};
 use crate::class::{
     AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal, one_line,
 };
 use crate::control::{AgentInfo, FromRouter, NoClass, Terms, ToRouter};
 use crate::doorbell::Doorbell;
+use crate::fault;
 use crate::header::LaneId;
 use crate::lane::{LaneOptions, Receiver, Sender};
 use crate::limits::{REGION_BYTES_MIN, SLOTS_MIN};
@@ -83,12 +84,14 @@ impl Client {
             let target = target.to_owned();
             let asked = ToRouter::OpenLink { request, target, terms: terms.clone() };
             self.send_side(&asked, &own)?;
+            fault::point("client.open-sent");
             let (lane, peer, agreed, side) = match self.answer(request)? {
                 (FromRouter::LinkReady { lane, peer, terms, .. }, descriptors) => {
                     (lane, peer, terms, PeerSide::from_descriptors(descriptors)?)
                 }
                 (other, _) => return Err(unexpected(other)),
             };
+            fault::point("client.open-answered");
             let way = match agreed.class {
                 Class::High => match side.ring(agreed.ring) {
                     Ok(outbox) => Way::Ring(Box::new(outbox)),
@@ -140,7 +143,7 @@ impl Client {
             Ok(link) => Ok(Event::RouteReady { request, link: Box::new(link) }),
             Err(error) => {
                 let (code, message) = ("no-class".to_owned(), one_line(&error));
-                self.decline(lane, "the link could not be set up")?;
+                self.decline(lane, UNFIT)?;
                 Ok(Event::RouteRefused { request, code, message })
             }
         }
@@ -168,7 +171,7 @@ impl Client {
             && !matches!(error, ClientError::RouterGone)
         {
             // Whoever wants the link would wait for it otherwise.
-            self.decline(lane, "the link could not be set up")?;
+            self.decline(lane, UNFIT)?;
         }
         accepted
     }
@@ -199,7 +202,9 @@ impl Client {
         let descriptors = own.copies(bell)?;
         // The peer's segments are checked before anybody hears of an acceptance.
         let link = own.meet((lane, from, terms), side, way, &self.doorbell)?;
+        fault::point("client.offer-mapped");
         self.send_packet(&packet, &descriptors.each_ref().map(AsFd::as_fd))?;
+        fault::point("client.accept-sent");
         Ok(link)
     }
 
@@ -254,7 +259,7 @@ impl Client {
 
     /// A link that the other side believes in is closed.
     fn given_up(&mut self, lane: LaneId, error: ClientError) -> ClientError {
-        match self.decline(lane, "the link could not be set up") {
+        match self.decline(lane, UNFIT) {
             Err(gone @ ClientError::RouterGone) => gone,
             _ => error,
         }

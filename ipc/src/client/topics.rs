@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Client, ClientError, TopicOffer, exactly, unexpected};
 use crate::control::{FromRouter, SlowReaders, ToRouter};
+use crate::fault;
 use crate::lane::{Receiver, SendError, Sender, Start, WhenFull};
 use crate::limits::{PUBLISH_SLICE_MS, SUCCESSORS_MAX};
 use crate::topic::{Begin, Publisher, Subscriber, TopicOptions, is_group};
@@ -30,6 +31,7 @@ impl Client {
         let request = self.request_number();
         let message = ToRouter::Publish { request, subject: subject.to_owned(), policy, terms };
         self.send(&message, &[sender.slots_fd(), sender.region_fd()])?;
+        fault::point("client.publish-sent");
         match self.answer(request)? {
             (FromRouter::Published { lane, epoch, .. }, descriptors) => {
                 let [control] = exactly(descriptors)?;
@@ -44,16 +46,15 @@ impl Client {
     /// Never waits.
     pub fn update(&mut self, publisher: &mut Publisher) -> Result<(), ClientError> {
         self.take_in_all()?;
-        let applied = match self.changes.remove(&publisher.lane()) {
-            Some(changes) => publisher.apply(changes),
-            None => Ok(()),
-        };
+        if let Some(changes) = self.changes.remove(&publisher.lane()) {
+            publisher.apply(changes);
+        }
         while let Some(dropped) = publisher.next_detached() {
             let (lane, reader) = (publisher.lane(), dropped.reader);
             let reason = dropped.cause.to_string();
             self.send(&ToRouter::DropReader { lane, reader, reason }, &[])?;
         }
-        Ok(applied?)
+        Ok(())
     }
 
     /// Publishes, and waits for room until the deadline; a reader that dies meanwhile is forgotten, so it cannot hold the
@@ -156,6 +157,7 @@ impl Client {
         let packet = ToRouter::JoinTopic { lane }.encode()?;
         let bell = self.doorbell.ringer_for_peer()?;
         self.send_packet(&packet, &[receiver.cursor_fd(), bell.as_fd()])?;
+        fault::point("client.join-sent");
         let only_for = is_group(&subject).then_some(self.agent);
         let successors = VecDeque::new();
         let (epoch, mut receiver) = (lineage.epoch, receiver);

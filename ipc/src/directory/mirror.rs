@@ -119,6 +119,7 @@ impl MirrorWriter {
             if rustix::fs::fstat(&file).map_err(failed("look at"))?.st_nlink == 0 {
                 continue;
             }
+            crate::fault::point("mirror.made");
             let mirror = Self { file, name, published };
             mirror.publish().map_err(|source| MirrorError::System { action: "publish", source })?;
             return Ok(mirror);
@@ -145,6 +146,7 @@ impl MirrorWriter {
                 .copy_from_slice(&directory.generation().wrapping_sub(1).to_le_bytes());
             self.write_all(&header, 0)
         })?;
+        crate::fault::point("mirror.half-written");
         self.write_all(&directory.generation().to_le_bytes(), at as u64)
     }
 
@@ -166,6 +168,7 @@ impl MirrorWriter {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         io::Write::write_all(&mut file, self.name.as_bytes())?;
+        crate::fault::point("mirror.before-name");
         std::fs::rename(&fresh, &self.published)
     }
 }

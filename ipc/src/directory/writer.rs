@@ -48,6 +48,7 @@ impl Writer {
         seqlock::begin_refresh(generation, self.generation);
         let (agents, agents_left) = put_all(words, PLACES.agents, &picture.agents);
         let (topics, topics_left) = put_all(words, PLACES.topics, &picture.topics);
+        crate::fault::point("directory.half-written");
         let (lanes, lanes_left) = put_all(words, PLACES.lanes, &picture.lanes);
         let (classes, _) = put_all(words, PLACES.classes, &picture.classes);
         let before = picture.left_out;

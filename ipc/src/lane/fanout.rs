@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use thiserror::Error;
 
 use crate::doorbell::Bell;
+use crate::fault;
 use crate::futex;
 use crate::header::AgentId;
 use crate::layout::SlotsHeader;
@@ -167,8 +168,12 @@ impl Readers {
         self.held.iter().all(|held| held.gate.cursor() == Some(position))
     }
 
-    /// Looks at the cursors. A reader that broke the protocol is let go of.
-    pub(super) fn look(&mut self, producer: &Producer) -> Result<Slowest, DetachedReader> {
+    /// Looks at the cursors. A reader that broke the protocol is counted and let go of.
+    pub(super) fn look(
+        &mut self,
+        header: &SlotsHeader,
+        producer: &Producer,
+    ) -> Result<Slowest, DetachedReader> {
         if let Some(held) = self.slowest.and_then(|slowest| self.held.get(slowest)) {
             let cursor = &held.cursor.header().position.0;
             if held.gate.cursor() == Some(cursor.load(Ordering::Relaxed)) {
@@ -184,6 +189,8 @@ impl Readers {
             }
         }
         if let Some(broken) = broken {
+            let count = &header.counters.quarantined;
+            count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
             // Of several broken readers the others are found next time; until then they hold nothing back wrongly.
             self.drop_for(broken.reader, broken.cause);
             return Err(broken);
@@ -204,10 +211,10 @@ impl Readers {
     }
 
     /// Lets go of everybody whose cursor is the slowest. False where nobody holds the writer back.
-    pub(super) fn drop_slowest(&mut self, producer: &Producer) -> bool {
+    pub(super) fn drop_slowest(&mut self, header: &SlotsHeader, producer: &Producer) -> bool {
         // While the slowest one stood still nobody looked at the others, who may have read on.
         self.slowest = None;
-        if self.look(producer).is_err() {
+        if self.look(header, producer).is_err() {
             return true;
         }
         let cursors = self.held.iter().filter_map(|held| held.gate.cursor());
@@ -272,6 +279,7 @@ impl Reader {
         }
         if wait::wants_bell(seen) {
             if let Some(bell) = &self.bell {
+                fault::point("lane.before-bell");
                 bell.ring();
                 self.woken = seen;
             }
@@ -285,6 +293,7 @@ impl Reader {
             return true;
         }
         if *last_woken != Some(cursor) {
+            fault::point("lane.before-wake");
             futex::wake(ring::slot_at(slots, cursor).stamp());
             *last_woken = Some(cursor);
         }

@@ -111,6 +111,7 @@ pub(super) fn copy_in(words: &[AtomicU64], offset: usize, parts: &[&[u8]]) {
                 next += 1;
             }
         }
+        crate::fault::point("lane.region-half");
     }
     if bits > 0 {
         words[next].store(pending, Ordering::Relaxed);

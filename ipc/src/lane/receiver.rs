@@ -13,6 +13,7 @@ pub use self::join::Start;
 use self::large::Assembly;
 use super::{Ended, Message, ReceiveError};
 use crate::clock::Clock;
+use crate::fault;
 use crate::futex;
 use crate::header::{AgentId, Header, Kind};
 use crate::limits::PIECES_PER_LOOK;
@@ -200,6 +201,7 @@ impl Receiver {
         self.publish();
         self.sleeper.arm(&self.cursor.header().sleeping.0, wait::ON_BELL);
         self.let_quiet_time_pass();
+        fault::point("lane.reader-armed");
         let ready = !self.consumer.is_empty(self.slots.slots())
             || self.quarantined.is_some()
             || self.ended().is_err();
@@ -387,8 +389,10 @@ impl Receiver {
         let header = self.cursor.header();
         header.counters.messages.store(self.messages, Ordering::Relaxed);
         header.counters.lost.store(self.lost, Ordering::Relaxed);
+        fault::point("lane.read");
         // Partner: the Acquire load in `Gate::update`.
         header.position.0.store(self.published, Ordering::Release);
+        fault::point("lane.cursor-stored");
         if wait::must_wake(&self.slots.header().writer_sleeping.0).is_some() {
             futex::wake(&header.position.0);
         }
@@ -441,6 +445,7 @@ impl Receiver {
     #[cold]
     fn quarantine(&mut self, violation: Violation) -> ReceiveError {
         self.quarantined = Some(violation);
+        self.cursor.header().counters.quarantined.store(1, Ordering::Relaxed);
         ReceiveError::Quarantined(violation)
     }
 
@@ -499,6 +504,7 @@ impl Receiver {
         let word = &self.cursor.header().sleeping.0;
         self.sleeper.arm(word, wait::ON_FUTEX);
         self.let_quiet_time_pass();
+        fault::point("lane.reader-asleep");
         let stamp = self.consumer.next_slot(self.slots.slots()).stamp();
         // One load for both decisions: a line that is finished between two of them would be slept through.
         let first = stamp.load(Ordering::Acquire);

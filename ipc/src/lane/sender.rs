@@ -10,6 +10,7 @@ use super::history::History;
 use super::lender::{self, Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
+use crate::fault;
 use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
 use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
@@ -238,6 +239,7 @@ impl Sender {
         }
         self.producer.write(self.slots.slots(), meta, payload);
         self.messages += 1;
+        fault::point("lane.stamped");
         Ok(())
     }
 
@@ -316,6 +318,7 @@ impl Sender {
             *sent += now;
             self.reserve(place);
             parts.copy_chunk(&self.region, place, now);
+            fault::point("lane.region-written");
             let mut meta = message.meta;
             meta.flags |= FLAG_REGION | if left > 0 { FLAG_CHUNK } else { 0 };
             let line = [place.start, now as u64 | (header.len() as u64) << 32, total as u64];
@@ -326,12 +329,14 @@ impl Sender {
                 meta,
                 line.map(u64::to_le_bytes).as_flattened(),
             );
+            fault::point("lane.large-stamped");
             self.unfinished += 1;
             self.bytes_lent += now as u64;
             if left == 0 {
                 break;
             }
             self.wake();
+            fault::point("lane.between-chunks");
         }
         let lines = std::mem::take(&mut self.unfinished);
         if let Some(history) = &mut self.history {
@@ -424,6 +429,7 @@ impl Sender {
             meta.flags = FLAG_ABORT;
             self.producer.write(self.slots.slots(), meta, &[]);
             self.unfinished = 0;
+            fault::point("lane.abort-written");
         }
         Ok(())
     }
@@ -449,7 +455,7 @@ impl Sender {
             self.producer.set_limit(position + capacity);
             return Ok(());
         }
-        let seen = match self.readers.look(&self.producer) {
+        let seen = match self.readers.look(self.slots.header(), &self.producer) {
             Err(DetachedReader { cause: DetachCause::Violation(violation), .. })
                 if self.policy == Policy::Link =>
             {
@@ -459,7 +465,10 @@ impl Sender {
                 return Err(SendError::Quarantined(violation));
             }
             // Whoever is left is looked at again.
-            Err(_) => self.readers.look(&self.producer).unwrap_or(Slowest::Unmoved),
+            Err(_) => {
+                let header = self.slots.header();
+                self.readers.look(header, &self.producer).unwrap_or(Slowest::Unmoved)
+            }
             Ok(seen) => seen,
         };
         let (slowest, joining) = match seen {
@@ -525,7 +534,7 @@ impl Sender {
     /// Lets go of readers, the slowest first, until there is room.
     fn let_go_of_slowest(&mut self, lines: u64, bytes: Option<usize>) -> Result<(), SendError> {
         while !self.fits(lines, bytes) {
-            if !self.readers.drop_slowest(&self.producer) {
+            if !self.readers.drop_slowest(self.slots.header(), &self.producer) {
                 return Err(SendError::Full);
             }
             self.refresh()?;
@@ -540,6 +549,7 @@ impl Sender {
             return Err(SendError::Full);
         };
         self.sleeper.arm(&self.slots.header().writer_sleeping.0, wait::ON_FUTEX);
+        fault::point("lane.writer-asleep");
         let state = self.control.as_ref().map(|control| {
             let state = control.state_word();
             (state, state.load(Ordering::Acquire))

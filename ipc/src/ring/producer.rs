@@ -5,6 +5,7 @@
 use super::{
     FLAG_SECOND_LINE, FLAG_TWO_LINES, Meta, Slot, Timing, Violation, WRITING, capacity_of, slot_of,
 };
+use crate::fault;
 use crate::limits::CLAIM_AHEAD_LINES;
 use crate::prefetch;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -78,6 +79,7 @@ impl Producer {
         second[16..32].copy_from_slice(&timing.trace.to_le_bytes());
         let second_meta = Meta { flags: FLAG_SECOND_LINE, ..Meta::default() };
         self.write_at(slots, self.position + 1, second_meta, &second);
+        fault::point("lane.second-line-first");
         meta.flags |= FLAG_TWO_LINES;
         self.write_at(slots, self.position, meta, payload);
         self.position += 2;
@@ -94,6 +96,7 @@ impl Producer {
             fence(Ordering::Release);
         }
         slot.store(meta, payload);
+        fault::point("lane.payload-written");
         // Partner: the Acquire load in `Consumer::look`.
         slot.stamp.store(stamp, Ordering::Release);
     }

@@ -40,6 +40,8 @@ pub struct LaneCounters {
     pub rejected: u64,
     /// The position that is written next, as of the last whole message.
     pub position: u64,
+    /// How many readers broke the protocol.
+    pub quarantined: u32,
 }
 
 /// What one reader of a lane has taken, by its own count.
@@ -51,6 +53,8 @@ pub struct ReaderCounters {
     pub messages: u64,
     /// Positions that it lost (topics).
     pub lost: u64,
+    /// Whether the writer broke the protocol.
+    pub quarantined: bool,
     /// How long messages that carry their send time were on their way.
     pub latency: Histogram,
 }
@@ -119,6 +123,7 @@ impl LaneCounters {
             waits: counters.waits.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),
             position: counters.position.load(Ordering::Relaxed),
+            quarantined: counters.quarantined.load(Ordering::Relaxed),
         }
     }
 }
@@ -129,6 +134,7 @@ impl ReaderCounters {
             position: header.position.0.load(Ordering::Relaxed),
             messages: header.counters.messages.load(Ordering::Relaxed),
             lost: header.counters.lost.load(Ordering::Relaxed),
+            quarantined: header.counters.quarantined.load(Ordering::Relaxed) != 0,
             latency: header.latency.read(),
         }
     }

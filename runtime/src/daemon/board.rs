@@ -86,6 +86,7 @@ impl Board {
     /// Shows this from now on.
     pub(crate) fn show(&mut self, picture: &Picture, now: Duration) {
         self.writer.refresh(picture);
+        ipc::fault::point("daemon.directory-shown");
         self.interest.refreshed(now);
         if let Some(mirror) = &self.mirror
             && let Err(error) = mirror.write(&self.writer)

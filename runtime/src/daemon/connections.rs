@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ipc::control::{DecodeError, FromRouter, ToRouter, negotiate};
+use ipc::fault;
 use ipc::header::AgentId;
 use ipc::socket::{Connection, Listener, Packet, ReceiveError};
 use tokio::io::Interest;
@@ -100,7 +101,10 @@ impl Reception {
                 }
             };
             match connection {
-                Ok(Some(connection)) => self.receive(connection, handshake),
+                Ok(Some(connection)) => {
+                    fault::point("daemon.accepted");
+                    self.receive(connection, handshake);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     // Out of descriptors or memory: the waiting client stays in the backlog.
@@ -257,6 +261,7 @@ impl Client {
             }
         };
         let limits = self.reception.admission.limits.of(&newcomer.manifest.name);
+        fault::point("daemon.hello-read");
         let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let (hangup, mut hung_up) = oneshot::channel();
         let share = Share::new(limits.bytes);
@@ -279,6 +284,7 @@ impl Client {
             Some(reason) => reason,
             None => "its connection was closed".to_owned(),
         };
+        fault::point("daemon.agent-gone");
         // A hub that is gone has forgotten everybody.
         let _ = hub.send(ToHub::Event(Box::new(Event::Gone { agent, reason }))).await;
     }
@@ -325,6 +331,7 @@ impl Client {
         received: Result<Packet, ReceiveError>,
     ) -> Result<(), Option<String>> {
         let agent = self.agent;
+        fault::point("daemon.packet-read");
         let event = match received {
             Ok(packet) => match event_of(agent, transport, share, packet) {
                 Some(event) => event,

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use ipc::class::ClassSet;
 use ipc::control::{FromRouter, ToRouter};
+use ipc::fault;
 use ipc::header::{AgentId, Class, LaneId};
 use ipc::limits::STATUS_PIECE_BYTES_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::board::Board;
-use super::connections::held::{Carried, HeldLane, Traffic};
+use super::connections::held::{self, Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
 use super::hosted::HostedTable;
 use super::quota::LimitTable;
@@ -219,15 +220,18 @@ impl Hub {
                 let class = self.router.class_of(lane);
                 let held = HeldLane::new(class, writers, &first, second.as_deref());
                 self.lanes.insert(lane, held);
+                fault::point("daemon.lane-opened");
                 self.board.changed();
             }
             Effect::LaneEnded { lane, ending } => self.end_lane(lane, ending),
+            Effect::OfferEnded { segments, ending } => held::end_offer(&segments, ending),
             Effect::TellStatus { to, request } => return self.tell_status(to, request),
             Effect::TellDirectory { to, request } => return self.tell_directory(to, request),
             Effect::Reported { name, report } => self.facts.hosted.reported(&name, report),
             Effect::Arrived { info, hosted } => {
                 self.board.changed();
                 let (name, pid) = (info.manifest.name, info.pid);
+                fault::point("daemon.registered");
                 if hosted {
                     info!(agent = name, pid, "hosted agent is on the bus");
                     self.facts.hosted.arrived(&name);
@@ -254,6 +258,7 @@ impl Hub {
         match (message, carry) {
             (FromRouter::ReaderJoined { lane, reader }, Carry::Reader(segments)) => {
                 let name = self.router.name_of(*reader).unwrap_or_default();
+                fault::point("daemon.reader-joined");
                 if let Some(held) = self.lanes.get_mut(lane) {
                     held.join(*reader, name, segments);
                 }
@@ -278,7 +283,9 @@ impl Hub {
             // Those of an agent that is leaving go with `Left`, which comes after.
             self.past.entry(agent).or_default().add(traffic);
         }
+        fault::point("daemon.lane-ending");
         held.end(ending);
+        fault::point("daemon.lane-ended");
         self.board.changed();
     }
 
@@ -288,6 +295,9 @@ impl Hub {
         message: FromRouter,
         carry: Carry<Arc<Segments>>,
     ) -> Option<AgentId> {
+        if matches!(message, FromRouter::LinkOffered { .. }) {
+            fault::point("daemon.before-offer");
+        }
         let outbox = self.outboxes.get(&to)?;
         match outbox.packets.try_send(Outgoing { message, carry }) {
             Ok(()) => None,
@@ -349,7 +359,7 @@ impl Hub {
         let entries = self.class_entries();
         let by_class = entries.iter().filter_map(|entry| {
             let class = Class::from_number(entry.class)?;
-            Some((class.name(), picture::class_status(entry)))
+            Some((class.name(), picture::class_status(entry, self.quarantined(class))))
         });
         let classes: BTreeMap<_, _> = by_class.collect();
         let facts = &self.facts;

@@ -128,6 +128,11 @@ impl SnapshotCollector {
                 "How often a sender waited for room in a lane.",
                 by_class(|one| one.waits),
             ),
+            counter(
+                "bolide_bus_quarantined_total",
+                "How often one side of a lane broke the protocol and the other gave the lane up.",
+                by_class(|one| one.quarantined),
+            ),
             gauge(
                 "bolide_bus_depth_lines",
                 "Lines that were written and not read yet.",

@@ -78,6 +78,8 @@ pub(crate) struct ClassStatus {
     pub(crate) bytes_lent: u64,
     /// How often a writer waited for room.
     pub(crate) waits: u64,
+    /// How often one side of a lane broke the protocol and the other gave it up.
+    pub(crate) quarantined: u64,
     /// One-way times of messages that said when they were sent.
     pub(crate) latency: LatencyStatus,
     /// The same in full, for metrics.

@@ -94,6 +94,7 @@ impl Supervisor {
             };
             warn!(agent = name, how = end.how, ?delay, "hosted agent ended; it is started again");
             self.table.ended(&name, HostedState::Waiting, end.how);
+            ipc::fault::point("daemon.child-ended");
             if stops_within(&mut stopping, delay).await {
                 break;
             }

@@ -4,6 +4,7 @@
 //! own writer and nobody else. Not here: how routes come and go (`server`).
 
 use ipc::class::{AnyReceiver, AnySender, ReceivingHalf, SendingHalf};
+use ipc::fault;
 use ipc::header::Header;
 use ipc::lane::{Large, Message, ReceiveError, SendError, WhenFull};
 use ipc::limits::INLINE_BYTES_MAX;
@@ -86,6 +87,7 @@ impl Direction {
                 // A link never laps, and nothing waits here.
                 Err(_) => break Turn::SourceEnded,
             };
+            fault::point("exchange.message-read");
             let mut sent = 0;
             match push(to, &message, &mut sent) {
                 Ok(()) => passed += 1,
@@ -96,6 +98,7 @@ impl Direction {
                 Err(error) => break lost(error),
             }
         };
+        fault::point("exchange.message-pushed");
         to.flush();
         turn
     }

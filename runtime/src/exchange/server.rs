@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ipc::class::{AnyReceiver, AnySender, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::Report;
+use ipc::fault;
 use ipc::header::LaneId;
 use ipc::limits::{SLOTS_DEFAULT, SLOTS_MAX, SPIN_NS};
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
@@ -261,8 +262,12 @@ impl Server {
                 Event::RouteWanted { offer, target } => {
                     let from = &offer.from.manifest.name;
                     debug!(from, to = target.manifest.name, "a route is wanted");
+                    fault::point("exchange.route-wanted");
                     match self.client.open_route(offer.lane) {
-                        Ok(request) => drop(self.wanted.insert(request, offer)),
+                        Ok(request) => {
+                            fault::point("exchange.route-asked");
+                            self.wanted.insert(request, offer);
+                        }
                         Err(error) if is_hangup(&error) => return Err(error),
                         // Out of memory or descriptors: one route is lost and not all of them.
                         Err(error) => {
@@ -272,6 +277,7 @@ impl Server {
                     }
                 }
                 Event::RouteReady { request, link } => {
+                    fault::point("exchange.route-half");
                     let (sender, receiver) = link.split();
                     let target = End { lane: receiver.lane(), sender, receiver };
                     self.meet(request, target)?;
@@ -301,6 +307,7 @@ impl Server {
         if self.draining {
             return self.client.decline(offer.lane, "the daemon is stopping");
         }
+        fault::point("exchange.caller-offered");
         let (id, name) = (offer.from.id, offer.from.manifest.name.clone());
         match self.client.accept(offer) {
             Ok(link) => {
@@ -460,6 +467,7 @@ impl Server {
     fn close_route(&mut self, first: LaneId, reason: &str) -> Result<(), ClientError> {
         let Some(route) = self.routes.remove(&first) else { return Ok(()) };
         self.first_of.remove(&route.target.lane);
+        fault::point("exchange.route-ending");
         self.client.decline(route.target.lane, reason)?;
         self.client.decline(route.opener.lane, reason)
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use agents_contract::ToolError;
 use ipc::doorbell::Bell;
 use ipc::exchange::queue as wire;
+use ipc::fault;
 use ipc::header::LaneId;
 use ipc::link::{Request, RequestId};
 
@@ -172,6 +173,7 @@ impl Work {
         }
         if remains.is_last {
             self.queues.agent_gone(remains.agent, now, &mut self.output);
+            fault::point("exchange.leases-returned");
         }
         self.carry_effects(callers);
     }
@@ -322,6 +324,7 @@ impl Work {
         };
         let output = &mut self.output;
         self.queues.with(id, |queue| queue.put(put, now, output));
+        fault::point("exchange.put-stored");
         Ok(None)
     }
 
@@ -339,11 +342,13 @@ impl Work {
         let settled = self.queues.with(id, |queue| match *operation {
             wire::Operation::Ack(wire::Lease { item, delivery }) => {
                 let acked = queue.ack(agent, ItemId(item), delivery, now, output);
+                fault::point("exchange.ack-taken");
                 acked.map(|()| Vec::new()).map_err(|error| stale(&error))
             }
             wire::Operation::Nack { lease, delay_ns } => {
                 let (item, delivery) = (ItemId(lease.item), lease.delivery);
                 let back = queue.nack(agent, item, delivery, delay_ns, now, output);
+                fault::point("exchange.nack-taken");
                 back.map(|()| Vec::new()).map_err(|error| stale(&error))
             }
             wire::Operation::Extend(lease) => {
@@ -362,6 +367,7 @@ impl Work {
             }
             wire::Operation::Requeue { item } => {
                 let requeued = queue.requeue_dead(ItemId(item), now, output);
+                fault::point("exchange.requeued");
                 requeued.map(|()| Vec::new()).map_err(|error| bad(&error))
             }
             wire::Operation::Drop { item } => {

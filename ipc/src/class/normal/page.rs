@@ -49,6 +49,11 @@ impl ReaderPage {
         }
     }
 
+    /// The writer broke the protocol.
+    pub(super) fn broke(&self) {
+        self.cursor.header().counters.quarantined.store(1, Ordering::Relaxed);
+    }
+
     pub(super) fn ended(&self, told: Ended) -> Ended {
         ended(&self.control, told)
     }

@@ -116,6 +116,10 @@ impl Receiver {
     fn end(&mut self, end: ReceiveError) -> ReceiveError {
         let end = match (end, &self.page) {
             (ReceiveError::Ended(ended), Some(page)) => ReceiveError::Ended(page.ended(ended)),
+            (broken @ ReceiveError::Quarantined(_), Some(page)) => {
+                page.broke();
+                broken
+            }
             (end, _) => end,
         };
         self.end = Some(end);

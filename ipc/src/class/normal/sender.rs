@@ -14,6 +14,7 @@ use super::page::WriterPage;
 use super::{checked, sleep};
 use crate::class::packets::{self, PacketKind, PacketLine};
 use crate::class::{Class, Counters, SendingHalf};
+use crate::fault;
 use crate::lane::{Ended, Large, PARTS_AT_ONCE, SendError, WhenFull};
 use crate::limits::{PACKET_BUFFER_BYTES, PACKET_PAYLOAD_BYTES_MAX, PACKET_PAYLOAD_BYTES_MIN};
 use crate::ring::{FLAG_TWO_LINES, Meta, Timing};
@@ -101,7 +102,9 @@ impl Sender {
         let all = &all[..=slices.len()];
         self.transmit(when, |socket| {
             net::sendmsg(socket, all, &mut SendAncillaryBuffer::default(), FLAGS)
-        })
+        })?;
+        fault::point("socket.piece-sent");
+        Ok(())
     }
 
     /// The reader forgets what was given up before it gets anything else.

@@ -107,6 +107,7 @@ impl Receiver {
         if !self.copy_lent(lent) {
             return self.skip_rest(meta);
         }
+        crate::fault::point("lane.chunk-read");
         self.assembly.open = Some(lent.open);
         self.assembly.lines += 1;
         let (have, total) = (self.assembly.bytes.len(), lent.open.total);

@@ -137,6 +137,7 @@ fn topic_goes_on_without_a_reader_that_scribbles() {
     let DetachCause::Violation(violation) = detached.cause else { panic!("{detached:?}") };
     assert!(matches!(violation, Violation::Cursor { got: u64::MAX, .. }));
     assert_eq!((sender.readers(), sender.next_detached()), (1, None));
+    assert_eq!(sender.counters().quarantined, 1);
 }
 
 #[test]
@@ -185,4 +186,5 @@ fn quarantined_sender_takes_nothing_more() {
     let refused = sender.send_large(large, WhenFull::Reject);
     assert!(matches!(refused, Err(SendError::Quarantined(Violation::Cursor { .. }))));
     assert_eq!(send(&mut sender, 1), refused);
+    assert_eq!(sender.counters().quarantined, 1, "once, however often it is asked");
 }

@@ -42,6 +42,8 @@ struct Direction {
     slots: Arc<SlotsWatch>,
     sent: LaneCounters,
     readers: Vec<HeldReader>,
+    /// How many it has had.
+    readers_count: u64,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ struct HeldReader {
     position: u64,
     taken: u64,
     lost: u64,
+    quarantined: bool,
     latency: Histogram,
 }
 
@@ -71,6 +74,8 @@ pub(crate) struct Carried {
     pub(crate) bytes_lent: u64,
     /// How often a writer waited for room.
     pub(crate) waits: u64,
+    /// How often one side found that the other broke the protocol: at most once for each writer and reader.
+    pub(crate) quarantined: u64,
     /// One-way times.
     pub(crate) latency: Histogram,
 }
@@ -128,6 +133,7 @@ impl HeldLane {
         let Some(direction) = self.directions.first_mut() else { return };
         let held = HeldReader::new(reader, segments);
         direction.readers.extend(held.map(|held| HeldReader { name: name.to_owned(), ..held }));
+        direction.readers_count += 1;
     }
 
     /// Where the reader of a topic that bore this name last was when it left.
@@ -147,6 +153,8 @@ impl HeldLane {
                 traffic.received = traffic.received.saturating_add(held.taken);
                 self.departed.lost = self.departed.lost.saturating_add(held.lost);
                 self.departed.latency.add(&held.latency);
+                let broken = u64::from(held.quarantined);
+                self.departed.quarantined = self.departed.quarantined.saturating_add(broken);
                 self.left.retain(|(name, _)| *name != held.name);
                 if self.left.len() >= LEFT_READERS_KEPT_MAX {
                     self.left.pop_front();
@@ -168,12 +176,16 @@ impl HeldLane {
     /// What it has carried, as of the last look.
     pub(crate) fn carried(&self) -> Carried {
         let mut sum = self.departed.clone();
-        for Direction { sent, readers, .. } in &self.directions {
+        for Direction { sent, readers, readers_count, .. } in &self.directions {
             sum.messages = sum.messages.saturating_add(sent.messages);
             sum.rejected = sum.rejected.saturating_add(sent.rejected);
             sum.bytes_lent = sum.bytes_lent.saturating_add(sent.bytes_lent);
             sum.waits = sum.waits.saturating_add(sent.waits);
+            // A writer that scribbles in its own count is believed for no more than there can be.
+            let broken = u64::from(sent.quarantined).min(*readers_count);
+            sum.quarantined = sum.quarantined.saturating_add(broken);
             for reader in readers {
+                sum.quarantined = sum.quarantined.saturating_add(reader.quarantined.into());
                 sum.lost = sum.lost.saturating_add(reader.lost);
                 sum.latency.add(&reader.latency);
             }
@@ -242,11 +254,7 @@ impl HeldLane {
 
     /// Tells both sides, and whoever sleeps on the lane, that it is over.
     pub(crate) fn end(&self, ending: Ending) {
-        self.set(match ending {
-            Ending::Closed => LaneState::Closed,
-            Ending::PeerGone => LaneState::PeerGone,
-            Ending::Revoked => LaneState::Revoked,
-        });
+        self.set(state_of(ending));
         // After the page, so that whoever meets the cut finds there why.
         if let Some(socket) = &self.socket {
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
@@ -269,8 +277,9 @@ impl Direction {
     fn new(writer: AgentId, own: &Segments, reader: Option<(AgentId, &Segments)>) -> Option<Self> {
         let slots = Arc::clone(own.watch()?);
         let readers = reader.and_then(|(agent, side)| HeldReader::new(agent, side));
-        let readers = readers.into_iter().collect();
-        Some(Self { writer, slots, sent: LaneCounters::default(), readers })
+        let readers: Vec<HeldReader> = readers.into_iter().collect();
+        let (sent, readers_count) = (LaneCounters::default(), readers.len() as u64);
+        Some(Self { writer, slots, sent, readers, readers_count })
     }
 
     fn refresh(&mut self) {
@@ -280,6 +289,7 @@ impl Direction {
         sent.bytes_lent = sent.bytes_lent.max(now.bytes_lent);
         sent.waits = sent.waits.max(now.waits);
         sent.position = now.position;
+        sent.quarantined = sent.quarantined.max(now.quarantined);
         self.readers.iter_mut().for_each(HeldReader::refresh);
     }
 
@@ -295,8 +305,8 @@ impl HeldReader {
         let cursor = Arc::clone(side.reader()?);
         let latency = Histogram::default();
         let _share = side.held().cloned();
-        let name = String::new();
-        Some(Self { agent, name, cursor, _share, position: 0, taken: 0, lost: 0, latency })
+        let (name, position, taken, lost, quarantined) = (String::new(), 0, 0, 0, false);
+        Some(Self { agent, name, cursor, _share, position, taken, lost, quarantined, latency })
     }
 
     fn refresh(&mut self) {
@@ -304,6 +314,7 @@ impl HeldReader {
         self.position = now.position;
         self.taken = self.taken.max(now.messages);
         self.lost = self.lost.max(now.lost);
+        self.quarantined |= now.quarantined;
         self.latency.raise_to(&now.latency);
     }
 }
@@ -316,6 +327,7 @@ impl Carried {
         self.lost = self.lost.saturating_add(other.lost);
         self.bytes_lent = self.bytes_lent.saturating_add(other.bytes_lent);
         self.waits = self.waits.saturating_add(other.waits);
+        self.quarantined = self.quarantined.saturating_add(other.quarantined);
         self.latency.add(&other.latency);
     }
 }
@@ -326,5 +338,20 @@ impl Traffic {
         self.sent = self.sent.saturating_add(other.sent);
         self.received = self.received.saturating_add(other.received);
         self.bytes_lent = self.bytes_lent.saturating_add(other.bytes_lent);
+    }
+}
+
+/// Tells whoever mapped the control page of an offer already that it came to nothing.
+pub(crate) fn end_offer(segments: &Segments, ending: Ending) {
+    if let Some(control) = segments.control() {
+        control.set(state_of(ending));
+    }
+}
+
+fn state_of(ending: Ending) -> LaneState {
+    match ending {
+        Ending::Closed => LaneState::Closed,
+        Ending::PeerGone => LaneState::PeerGone,
+        Ending::Revoked => LaneState::Revoked,
     }
 }

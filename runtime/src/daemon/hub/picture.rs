@@ -55,6 +55,14 @@ impl Hub {
         classes.into_values().map(filled).collect()
     }
 
+    /// How often a side of a lane of this class broke the protocol, as of the last look.
+    pub(super) fn quarantined(&self, class: Class) -> u64 {
+        let open = self.lanes.values().filter(|held| held.class() == class);
+        let open = open.map(|held| held.carried().quarantined);
+        let ended = self.ended.get(&class).map(|carried| carried.quarantined);
+        open.chain(ended).fold(0, u64::saturating_add)
+    }
+
     fn agent_entries(&self) -> Vec<AgentEntry> {
         let mut traffic: BTreeMap<AgentId, Traffic> = self.past.clone();
         for (agent, more) in self.lanes.values().flat_map(|held| held.traffic()) {
@@ -111,7 +119,7 @@ impl Hub {
 }
 
 /// The numbers of one class as `status` gives them.
-pub(super) fn class_status(entry: &ClassEntry) -> ClassStatus {
+pub(super) fn class_status(entry: &ClassEntry, quarantined: u64) -> ClassStatus {
     let latency = &entry.latency;
     ClassStatus {
         lanes: entry.lanes,
@@ -121,6 +129,7 @@ pub(super) fn class_status(entry: &ClassEntry) -> ClassStatus {
         lost: entry.lost,
         bytes_lent: entry.bytes_lent,
         waits: entry.waits,
+        quarantined,
         latency: LatencyStatus {
             count: latency.count(),
             sum_ns: latency.sum_ns(),

@@ -99,6 +99,14 @@ pub(crate) enum Effect<D> {
         /// What its control page is to say.
         ending: Ending,
     },
+    /// Let the control page of an offer that came to nothing say so: the other side may have mapped it
+    /// already.
+    OfferEnded {
+        /// The opener's segments; they include the control page.
+        segments: D,
+        /// What the page is to say.
+        ending: Ending,
+    },
     /// Answer `Status`.
     TellStatus {
         /// Who asks.

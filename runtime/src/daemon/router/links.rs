@@ -186,6 +186,7 @@ impl<D: Clone> Router<D> {
         };
         self.refuse(offer.opener, offer.asked.request, code, text, out);
         send(out, acceptor, lane_closed(lane, Ending::Revoked, reason));
+        out.push(Effect::OfferEnded { segments: offer.asked.segments, ending: Ending::Revoked });
     }
 
     pub(super) fn grant(
@@ -270,6 +271,7 @@ impl<D: Clone> Router<D> {
                     let text = reason.to_owned();
                     self.refuse(offer.opener, offer.asked.request, "peer-gone", text, out);
                 }
+                out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
             }
             Some(topic @ Lane::Topic(_)) => {
                 self.lanes.insert(lane, topic);
@@ -291,6 +293,8 @@ impl<D: Clone> Router<D> {
             let text = format!("agent `{name}` did not answer the offer within {seconds} s");
             send(&mut out, offer.target, lane_closed(lane, Ending::Closed, &text));
             self.refuse(offer.opener, offer.asked.request, "no-answer", text, &mut out);
+            let ending = Ending::Closed;
+            out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
         }
         out
     }

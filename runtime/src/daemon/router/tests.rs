@@ -418,6 +418,9 @@ fn a_death_answers_open_offers_on_both_sides() {
     let effects = bus.does(gone(2));
     assert_eq!(refused_code(&effects, 1, 3), "peer-gone");
     assert_eq!(closing(&effects, 3).0, lane);
+    // Whoever has accepted in this very moment sleeps on the control page.
+    let ended = Effect::OfferEnded { segments: Rc::new(0), ending: Ending::PeerGone };
+    assert_eq!(effects.iter().filter(|effect| **effect == ended).count(), 2);
     assert_eq!(bus.0.next_deadline(), None);
 }
 

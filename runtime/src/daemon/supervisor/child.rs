@@ -40,6 +40,7 @@ pub(super) fn spawn(
         .process_group(0)
         .kill_on_drop(true);
     let child = command.spawn()?;
+    ipc::fault::point("daemon.child-spawned");
     Ok((child.id(), child))
 }
 

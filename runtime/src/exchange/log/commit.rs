@@ -18,6 +18,7 @@ use std::io;
 use std::sync::{Arc, mpsc as ready};
 use std::thread;
 
+use ipc::fault;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -313,8 +314,10 @@ impl Shared {
     /// Syncs all that is stored, on this thread.
     pub(super) fn commit(&self) -> Result<u64, SyncError> {
         let plan = self.plan()?;
+        fault::point("log.before-sync");
         let sync = |segment: &Arc<Segment>| segment.open(&*self.storage)?.sync();
         let result = plan.segments.iter().try_for_each(sync).and_then(|()| self.enter(&plan));
+        fault::point("log.synced");
         self.finish(&plan, result)
     }
 

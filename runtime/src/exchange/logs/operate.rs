@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use agents_contract::ToolError;
 use ipc::exchange::log as wire;
 use ipc::exchange::log::{Durability, Operation, Short, Start};
+use ipc::fault;
 use ipc::header::LaneId;
 use ipc::link::RequestId;
 
@@ -157,6 +158,7 @@ impl Logs {
         let before = open.log.active_first();
         let known = appended.map_or(0, |(_, count)| count);
         let run = run(&mut open.log, &template, append.records, appended);
+        fault::point("exchange.records-appended");
         open.writer = None;
         let is_new_segment = open.log.active_first() != before;
         let appended =

@@ -1,6 +1,7 @@
 //! What queues decided, told: written down first, held for the disk where it must be, then said to whom it concerns.
 
 use ipc::exchange::queue as wire;
+use ipc::fault;
 use ipc::link::RequestId;
 use tracing::debug;
 
@@ -18,6 +19,7 @@ impl Work {
                 let (now, records) = (self.now_ns(), &mut self.output.records);
                 let closed = self.keeper.write(records, &mut self.queues, callers.names(), now);
                 self.closed(callers, closed);
+                fault::point("exchange.changes-written");
             }
             let spare = std::mem::take(&mut self.effects);
             let mut effects = std::mem::replace(&mut self.output.effects, spare);
@@ -52,6 +54,9 @@ impl Work {
     fn release(&mut self, callers: &mut Callers) {
         let mut ready = std::mem::take(&mut self.ready);
         let closed = self.keeper.release(&mut ready, &mut self.queues);
+        if !ready.is_empty() {
+            fault::point("exchange.changes-synced");
+        }
         for (queue, told) in ready.drain(..) {
             self.tell_now(callers, queue, told);
         }
@@ -71,6 +76,7 @@ impl Work {
                 let Some(pending) = self.over(callers, request) else { return };
                 let outcome = Said::Done(outcome_of(item, answer).encode());
                 callers.say(pending.lane, pending.request, outcome);
+                fault::point("exchange.put-answered");
             }
             Effect::Delivered { request, delivery } => {
                 self.delivered(callers, queue, request, delivery);
@@ -96,6 +102,7 @@ impl Work {
             Effect::Died { item, sender, deliveries_count, reason } => {
                 let sender = callers.names().text(sender);
                 debug!(item = item.0, sender, deliveries_count, ?reason, "an item is dead");
+                fault::point("exchange.dead-letter");
             }
             Effect::Dropped { item, sender, reason } => {
                 let sender = callers.names().text(sender);
@@ -118,7 +125,9 @@ impl Work {
         pending.missing = pending.missing.saturating_sub(1);
         let taken = *pending;
         let parcel = self.parcel(callers, queue, delivery);
+        fault::point("exchange.item-leased");
         callers.say(taken.lane, taken.request, Said::Item(parcel));
+        fault::point("exchange.item-delivered");
         if taken.missing == 0 {
             self.over(callers, request);
             let end = wire::TakeEnd::Complete.encode(0);
