@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::control::{AgentInfo, TopicPolicy, TopicTerms};
 use crate::header::{AgentId, LaneId};
 use crate::lane::{Message, ReceiveError, Receiver, Taken};
+use crate::limits::PIECES_PER_LOOK;
 
 /// Where a reader of a topic begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,7 @@ impl Subscriber {
     /// What comes next; waits until the deadline, or without end. The topic's end comes after its last message, and
     /// only where nothing follows.
     pub fn next(&mut self, deadline: Option<Instant>) -> Result<Heard<'_>, ReceiveError> {
+        let mut passed_over = 0usize;
         loop {
             match self.receiver.next(deadline) {
                 Ok(taken) if self.is_mine() => {
@@ -99,12 +101,17 @@ impl Subscriber {
                 Err(ReceiveError::Lost(lost)) => return Ok(Heard::Lost(lost)),
                 Err(error) => return self.after(error),
             }
+            passed_over += 1;
+            let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if passed_over.is_multiple_of(PIECES_PER_LOOK) && is_late() {
+                return Err(ReceiveError::Deadline);
+            }
         }
     }
 
-    /// What is there, if anything is.
+    /// What is there, if anything is. Nothing too, once in a while, where a group's messages for others come without end.
     pub fn try_next(&mut self) -> Result<Option<Heard<'_>>, ReceiveError> {
-        loop {
+        for _ in 0..PIECES_PER_LOOK {
             match self.receiver.poll() {
                 Ok(Taken::Nothing) => {
                     return match self.receiver.ended() {
@@ -123,6 +130,7 @@ impl Subscriber {
                 Err(error) => return self.after(error).map(Some),
             }
         }
+        Ok(None)
     }
 
     /// Whether what comes next was there before this reader joined.
