@@ -170,3 +170,50 @@ impl Drop for Subscriber {
         self.receiver.commit();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::lane::{LaneOptions, Sender, Start, WhenFull};
+    use crate::limits::REGION_BYTES_MIN;
+    use crate::ring::Meta;
+    use crate::wait::Spin;
+
+    #[test]
+    fn messages_for_others_hold_nobody_beyond_his_deadline() {
+        let slots = 4 * PIECES_PER_LOOK;
+        let options = LaneOptions { slots, region_bytes: REGION_BYTES_MIN };
+        let mut sender = Sender::for_topic(options, TopicPolicy::Lossy).unwrap();
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+        let (ring, region) = (copy(sender.slots_fd().as_fd()), copy(sender.region_fd().as_fd()));
+        let (writer, reader, other) = (AgentId(1), AgentId(2), AgentId(3));
+        let start = Start::Live;
+        let receiver = Receiver::for_topic(writer, ring, region, None, start, Spin::None);
+        let manifest = Default::default();
+        let mut subscriber = Subscriber {
+            lane: LaneId(1),
+            subject: "_group.g".to_owned(),
+            policy: TopicPolicy::Lossy,
+            terms: TopicTerms::default(),
+            epoch: 1,
+            from: AgentInfo { id: writer, pid: 0, uid: 0, manifest },
+            only_for: Some(reader),
+            receiver: receiver.unwrap(),
+            successors: VecDeque::new(),
+        };
+        for _ in 0..2 * PIECES_PER_LOOK {
+            let meta = Meta { correlation: other.0, ..Meta::default() };
+            sender.send(meta, b"other", WhenFull::Reject).unwrap();
+        }
+        let meta = Meta { correlation: reader.0, ..Meta::default() };
+        sender.send(meta, b"own", WhenFull::Reject).unwrap();
+        assert_eq!(subscriber.next(Some(Instant::now())), Err(ReceiveError::Deadline));
+        assert_eq!(subscriber.try_next(), Ok(None));
+        match subscriber.try_next() {
+            Ok(Some(Heard::Message(message))) => assert_eq!(message.payload, b"own"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
