@@ -112,9 +112,7 @@ impl Known {
             return;
         }
         (self.base_ticks, self.base_ns) = (ticks, now_ns);
-        if self.rate != 0 {
-            self.refresh_ticks = (REFRESH_NS << RATE_BITS) / self.rate;
-        }
+        self.refresh_ticks = (REFRESH_NS << RATE_BITS).checked_div(self.rate).unwrap_or(0);
     }
 
     /// Whether the kernel's clock has gone otherwise than the rate says.
