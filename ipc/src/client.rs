@@ -292,6 +292,7 @@ impl Client {
     /// Declines an offered link, or closes an open one or a topic.
     pub fn decline(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
         self.grants.retain(|(of, _), _| *of != lane);
+        self.changes.remove(&lane);
         self.groups.remove(&lane);
         self.unwanted.retain(|(of, _)| *of != lane);
         self.send(&ToRouter::CloseLink { lane, reason: reason.to_owned() }, &[])

@@ -22,8 +22,16 @@ const RATE_NS_MAX: u64 = 1_000_000_000;
 const ASKING_TICKS_MAX: u64 = 2_000;
 /// The bits behind the point of a rate.
 const RATE_BITS: u32 = 32;
-/// A new rate that differs from the last one by more than one in so many is a step of the clock, not a rate.
+/// A clock that differs from what the rate says by more than one in so many was set, or the rate is wrong: the kernel steers its clock
+/// by half of that at most.
 const RATE_CHANGE_MAX: u64 = 1_000;
+/// Beside that, the error of two readings.
+const READING_NS_MAX: u64 = 2_000;
+/// Rates between these are a counter's, of 62 MHz to 16 GHz. A slower one would overflow a product, and is no faster to read than
+/// the kernel is to ask; what seems faster was measured while the clock was set back.
+const RATE_MIN: u64 = 1 << (RATE_BITS - 4);
+/// See above.
+const RATE_MAX: u64 = 16 << RATE_BITS;
 
 /// A clock of one thread.
 #[derive(Debug, Default)]
@@ -89,22 +97,29 @@ impl Known {
     fn take_in(&mut self, ticks: u64, now_ns: u64) {
         let passed_ns = now_ns.saturating_sub(self.base_ns);
         let passed_ticks = ticks.wrapping_sub(self.base_ticks);
+        if self.is_contradicted(passed_ticks, passed_ns) {
+            // Which of the two it was shows only when a rate is measured anew, which takes a millisecond.
+            *self = Self { base_ticks: ticks, base_ns: now_ns, ..Self::default() };
+            return;
+        }
         let is_known = self.rate != 0;
         if (RATE_NS_MIN..=RATE_NS_MAX).contains(&passed_ns) && passed_ticks != 0 {
             let rate = (u128::from(passed_ns) << RATE_BITS) / u128::from(passed_ticks);
             let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-            if !is_known || rate.abs_diff(self.rate) <= self.rate / RATE_CHANGE_MAX {
-                self.rate = rate;
-            }
-        } else if !is_known && self.base_ns != 0 && passed_ns < RATE_NS_MIN {
+            self.rate = if (RATE_MIN..RATE_MAX).contains(&rate) { rate } else { 0 };
+        } else if !is_known && (1..=now_ns).contains(&self.base_ns) && passed_ns < RATE_NS_MIN {
             // Too early for a rate; the first reading stays.
             return;
         }
         (self.base_ticks, self.base_ns) = (ticks, now_ns);
-        // A counter of less than 62 MHz would overflow the product, and is no faster to read than the kernel is to ask.
-        if (1..16 << RATE_BITS).contains(&self.rate) {
-            self.refresh_ticks = (REFRESH_NS << RATE_BITS) / self.rate;
-        }
+        self.refresh_ticks = (REFRESH_NS << RATE_BITS).checked_div(self.rate).unwrap_or(0);
+    }
+
+    /// Whether the kernel's clock has gone otherwise than the rate says.
+    fn is_contradicted(&self, passed_ticks: u64, passed_ns: u64) -> bool {
+        let expected = (u128::from(passed_ticks) * u128::from(self.rate)) >> RATE_BITS;
+        let allowed = passed_ns / RATE_CHANGE_MAX + READING_NS_MAX;
+        self.rate != 0 && expected.abs_diff(passed_ns.into()) > allowed.into()
     }
 }
 
@@ -170,17 +185,39 @@ mod tests {
         let rate = known.rate;
         assert_eq!(rate, (1 << RATE_BITS) / 3);
         assert!(known.refresh_ticks.abs_diff(3 * REFRESH_NS) < 10);
+        reading(&mut known, RATE_NS_MIN + REFRESH_NS);
+        assert_eq!(known.rate, rate);
         // Half a second forward in a hundredth of one.
-        known.take_in(3 * (RATE_NS_MIN + REFRESH_NS), 1_000_500_000_000);
-        assert_eq!((known.rate, known.base_ns), (rate, 1_000_500_000_000));
+        known.take_in(3 * (RATE_NS_MIN + 2 * REFRESH_NS), 1_000_500_000_000);
+        assert_eq!((known.refresh_ticks, known.base_ns), (0, 1_000_500_000_000));
         // And back.
-        known.take_in(3 * (RATE_NS_MIN + 2 * REFRESH_NS), 1_000_000_000_000);
-        assert_eq!((known.rate, known.base_ns), (rate, 1_000_000_000_000));
+        known.take_in(3 * (RATE_NS_MIN + 3 * REFRESH_NS), 1_000_000_000_000);
+        assert_eq!((known.refresh_ticks, known.base_ns), (0, 1_000_000_000_000));
+        known.take_in(3 * (RATE_NS_MIN + 4 * REFRESH_NS), 1_000_000_000_000 + REFRESH_NS);
+        assert_eq!(known.rate, rate);
+    }
+
+    #[test]
+    fn a_rate_that_was_measured_while_the_clock_was_set_does_not_last() {
+        // The clock is set forward or back before the first rate is known.
+        for (first_ns, step_ns) in [(REFRESH_NS, 100_000_000), (100_000_000, -50_000_000i64)] {
+            let mut known = Known::default();
+            known.take_in(0, 1_000_000_000_000);
+            let mut at = first_ns;
+            let clock = |at: u64| (1_000_000_000_000 + at).wrapping_add_signed(step_ns);
+            known.take_in(3 * at, clock(at));
+            assert!(known.rate != 0 && known.rate.abs_diff((1 << RATE_BITS) / 3) > 1_000, "wrong");
+            for _ in 0..4 {
+                at += (known.refresh_ticks / 3).max(RATE_NS_MIN);
+                known.take_in(3 * at, clock(at));
+            }
+            assert!(known.rate.abs_diff((1 << RATE_BITS) / 3) < 1_000, "{known:?}");
+        }
     }
 
     #[test]
     fn the_longest_interval_of_the_slowest_counter_does_not_overflow() {
-        let rate = (16u64 << RATE_BITS) - 1;
+        let rate = RATE_MAX - 1;
         let ticks = (REFRESH_NS << RATE_BITS) / rate;
         assert!(ticks.checked_mul(rate).is_some());
     }

@@ -244,7 +244,7 @@ pub enum FromRouter {
         request: u32,
         /// A stable code: `version`, `name-taken`, `unauthorized`, `no-such-target`, `limit`, `malformed`, `draining`,
         /// `bad-segment`, `peer-gone`, `starting` (a hosted agent is not up yet: try again), `declined`, `no-answer`,
-        /// `no-class`.
+        /// `no-class`, `agent-failed` (a hosted agent is not started again).
         code: String,
         /// For people.
         message: String,

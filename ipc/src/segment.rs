@@ -84,6 +84,12 @@ pub enum SegmentError {
         /// Its major version.
         major: u16,
     },
+    /// A link's slots where a topic's were expected, or the other way round.
+    #[error("the slots are of another kind: whether a reader may be lapped is {got}")]
+    Kind {
+        /// What they say.
+        got: bool,
+    },
     /// Returns of another pool than the one that they were offered for.
     #[error("the returns are of pool {got}, expected {expected}")]
     OtherPool {
@@ -170,6 +176,15 @@ impl Slots {
         slots.ungated = identity.flags.load(Ordering::Relaxed) & FLAG_UNGATED != 0;
         slots.minor = minor;
         Ok(slots)
+    }
+
+    /// The same, which must be a topic's or a link's.
+    pub(crate) fn open_kind(descriptor: OwnedFd, ungated: bool) -> Result<Self, SegmentError> {
+        let slots = Self::open(descriptor)?;
+        match slots.ungated == ungated {
+            true => Ok(slots),
+            false => Err(SegmentError::Kind { got: slots.ungated }),
+        }
     }
 
     /// Whether the writer says where to join and when it is quiet.

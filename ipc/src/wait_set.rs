@@ -54,6 +54,9 @@ mod timers;
 use timers::Timers;
 pub use timers::{TimerId, TooManyTimers};
 
+/// Descriptors that are heard in one go; what is left over makes the next wait short.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub struct WaitSet {
@@ -93,7 +96,8 @@ impl WaitSet {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        add(&epoll, alarm.as_fd())?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&epoll, &alarm, data, epoll::EventFlags::IN)?;
         Ok(Self {
             epoll,
             alarm,
@@ -164,11 +168,11 @@ impl WaitSet {
         self.timers.take_due(Instant::now(), &mut self.due);
         self.router = client.has_events();
         for descriptor in client.descriptors() {
-            add(&self.epoll, descriptor)?;
+            listen(&self.epoll, descriptor)?;
         }
         for (index, lane) in lanes.iter_mut().enumerate() {
             if let Some(descriptor) = lane.descriptor() {
-                add(&self.epoll, descriptor)?;
+                listen(&self.epoll, descriptor)?;
             }
             if !lane.arm() {
                 self.lanes.push(index);
@@ -189,6 +193,8 @@ impl WaitSet {
         lanes: &mut [&mut dyn ReceivingHalf],
     ) -> Result<Ready<'_>, ClientError> {
         awaken(client, lanes);
+        // Whatever was heard is heard no more until it is listened to again.
+        sleep_on(&self.epoll, Some(Instant::now()))?;
         self.look_everywhere(client, lanes)?;
         Ok(self.ready())
     }
@@ -283,18 +289,22 @@ fn awaken(client: &Client, lanes: &mut [&mut dyn ReceivingHalf]) {
     client.doorbell().clear();
 }
 
-/// Adds what is not there yet. A descriptor that was closed has left the set by itself, also when its number is another's now.
-fn add(epoll: &OwnedFd, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    match epoll::add(epoll, descriptor, epoll::EventData::new_u64(0), epoll::EventFlags::IN) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error.into()),
+/// Listens for one piece of news. A lane that is left out is heard once more at most, even one that has hung up, which would
+/// keep the set awake otherwise. A descriptor that was closed has left the set by itself, also when its number is another's
+/// now.
+fn listen(epoll: &OwnedFd, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let (data, flags) =
+        (epoll::EventData::new_u64(0), epoll::EventFlags::IN | epoll::EventFlags::ONESHOT);
+    match epoll::modify(epoll, descriptor, data, flags) {
+        Err(Errno::NOENT) => Ok(epoll::add(epoll, descriptor, data, flags)?),
+        modified => Ok(modified?),
     }
 }
 
 fn sleep_on(epoll: &OwnedFd, deadline: Option<Instant>) -> io::Result<()> {
     let left =
         deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
-    let mut space = [MaybeUninit::<epoll::Event>::uninit(); 1];
+    let mut space = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_AT_ONCE];
     match epoll::wait(epoll, &mut space, left.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),

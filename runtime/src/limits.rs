@@ -76,6 +76,9 @@ pub(crate) const PACKETS_BURST_MS: u64 = 500;
 /// client: every topic of an answer to `Subscribe`, the end of all its links, and room for grants
 /// and lists.
 pub(crate) const OUTBOX_PACKETS_MAX: usize = TOPICS_MAX + LINKS_OF_EXCHANGE_MAX + 512;
+/// Granted descriptors among them; one more is closed. As many as a client keeps, and few enough that peers which grant much to
+/// one that does not read leave the daemon its descriptors.
+pub(crate) const GRANTS_WAITING_MAX: usize = ipc::limits::GRANTS_HELD_MAX;
 /// How long the last packets to a client that is being closed may take.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that wait for the router; a client whose event does not fit waits, which pauses its

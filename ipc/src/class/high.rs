@@ -12,6 +12,7 @@
 //!    region. Where this fails, [`AttachError::Unavailable`] says why, and both go one class down.
 //! 3. The reader opens the lane with [`Receiver::new`].
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -69,8 +70,8 @@ pub struct Sender {
 pub struct Receiver {
     lane: lane::Receiver,
     inbox: Inbox,
-    /// Completions were seen, and the slots were not yet found empty since.
-    is_due: bool,
+    /// Completions were seen, or whoever asked was told of a message, and the slots were not yet found empty since.
+    is_due: Cell<bool>,
     spin: Spin,
 }
 
@@ -207,7 +208,7 @@ impl Receiver {
         let Mailbox { inbox, cursor } = mailbox;
         let lane = lane::Receiver::for_link(source, slots, region, control, cursor)?;
         // The ring may have been posted into before this side was ready.
-        Ok(Self { lane, inbox, is_due: true, spin: Spin::Adaptive })
+        Ok(Self { lane, inbox, is_due: Cell::new(true), spin: Spin::Adaptive })
     }
 
     pub(crate) fn control(&self) -> Option<&Control> {
@@ -218,15 +219,15 @@ impl Receiver {
     #[inline]
     fn poll(&mut self) -> Result<Taken, ReceiveError> {
         if self.inbox.take() {
-            self.is_due = true;
+            self.is_due.set(true);
         }
-        if !self.is_due {
+        if !self.is_due.get() {
             return Ok(Taken::Nothing);
         }
         let taken = self.lane.poll()?;
         // An end of a look that is no emptiness (a message that was given up) is followed by another look.
         if matches!(taken, Taken::Nothing) && !self.lane.has_message() {
-            self.is_due = false;
+            self.is_due.set(false);
         }
         Ok(taken)
     }
@@ -240,12 +241,12 @@ impl Receiver {
             if next != Next::Poll {
                 self.lane.ended()?;
                 // What was pushed and never announced, because its writer died or its signal was lost.
-                self.is_due |= self.lane.has_message();
+                self.has_message();
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Err(ReceiveError::Deadline);
                 }
             }
-            if next == Next::Sleep && !self.is_due && !self.inbox.is_rung() {
+            if next == Next::Sleep && !self.is_due.get() && !self.inbox.is_rung() {
                 self.lane.publish();
                 let state = self.lane.state();
                 if self.lane.ended().is_ok() {
@@ -275,7 +276,7 @@ impl ReceivingHalf for Receiver {
         if matches!(taken, Taken::Nothing) && !self.lane.is_live() {
             // Nobody will announce what still lies there.
             self.lane.ended()?;
-            self.is_due = true;
+            self.is_due.set(true);
             taken = self.poll()?;
         }
         match taken {
@@ -293,8 +294,13 @@ impl ReceivingHalf for Receiver {
         self.lane.message(taken)
     }
 
+    /// What is told here can be had, announced or not: a set of lanes would ask for it without end otherwise.
     fn has_message(&self) -> bool {
-        self.lane.has_message()
+        let is_there = self.lane.has_message();
+        if is_there {
+            self.is_due.set(true);
+        }
+        is_there
     }
 
     fn is_over(&self) -> bool {
@@ -315,7 +321,7 @@ impl ReceivingHalf for Receiver {
     }
 
     fn arm(&mut self) -> bool {
-        if self.is_due || self.inbox.is_rung() {
+        if self.is_due.get() || self.inbox.is_rung() {
             return false;
         }
         self.lane.publish();
@@ -323,8 +329,7 @@ impl ReceivingHalf for Receiver {
             // Without it (Linux before 6.7) an event loop learns of the end from the router's word on the socket.
             self.inbox.watch(word, seen);
         }
-        self.is_due = self.lane.has_message();
-        !self.is_due && !self.inbox.is_rung() && self.lane.ended().is_ok()
+        !self.has_message() && !self.inbox.is_rung() && self.lane.ended().is_ok()
     }
 
     fn disarm(&mut self) {}

@@ -222,10 +222,12 @@ impl Client {
             }
             FromRouter::ReaderJoined { lane, reader } => {
                 let [cursor, bell] = exactly(fds)?;
-                self.change(lane, ReaderChange::Joined { reader, cursor, bell })
+                self.change(lane, ReaderChange::Joined { reader, cursor, bell });
+                return self.keep_event(Event::ReadersChanged { lane });
             }
             FromRouter::ReaderLeft { lane, reader } => {
-                self.change(lane, ReaderChange::Left { reader })
+                self.change(lane, ReaderChange::Left { reader });
+                return self.keep_event(Event::ReadersChanged { lane });
             }
             FromRouter::Draining => Event::Draining,
             FromRouter::Refused { request: 0, code, message } => {
@@ -234,6 +236,17 @@ impl Client {
             // A late answer to a request that was given up.
             _ => return Ok(()),
         };
+        self.keep_event(event)
+    }
+
+    fn keep_event(&mut self, event: Event) -> Result<(), ClientError> {
+        // Once for a topic is enough: readers that come and go do not fill the queue of a writer that asks for no events.
+        let is_told = matches!(&event, Event::ReadersChanged { lane } if self.events.iter().any(
+            |kept| matches!(kept, Event::ReadersChanged { lane: told } if told == lane),
+        ));
+        if is_told {
+            return Ok(());
+        }
         if self.events.len() >= EVENTS_MAX {
             return Err(ClientError::Protocol("more events than can be kept"));
         }
@@ -270,7 +283,7 @@ impl Client {
         }
     }
 
-    fn change(&mut self, lane: LaneId, change: ReaderChange) -> Event {
+    fn change(&mut self, lane: LaneId, change: ReaderChange) {
         let changes = self.changes.entry(lane).or_default();
         // One that comes and goes while nobody asks leaves nothing, so what is kept is bounded by the readers that there are;
         // unless the publisher was told before to expect it, as are all of a group's: it is not to wait for ever.
@@ -284,14 +297,16 @@ impl Client {
                     changes,
                     |made| matches!(made, ReaderChange::Joined { reader: joined, .. } if joined == reader),
                 );
-                was_expected || had_joined && !self.groups.contains(&lane)
+                let is_told = changes.iter().any(
+                    |made| matches!(made, ReaderChange::Left { reader: left } if left == reader),
+                );
+                was_expected || had_joined && (is_told || !self.groups.contains(&lane))
             }
             ReaderChange::Expected { .. } | ReaderChange::Joined { .. } => false,
         };
         if !is_undone {
             changes.push_back(change);
         }
-        Event::ReadersChanged { lane }
     }
 }
 

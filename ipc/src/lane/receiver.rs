@@ -80,7 +80,7 @@ impl Receiver {
         control: OwnedFd,
         cursor: Cursor,
     ) -> Result<Self, SegmentError> {
-        let slots = Slots::open(slots)?;
+        let slots = Slots::open_kind(slots, false)?;
         let consumer = Consumer::new(slots.slots());
         let region = Region::open(region)?;
         let control = Some(Control::open(control)?);

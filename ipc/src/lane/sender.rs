@@ -46,8 +46,8 @@ pub struct Sender {
     history: Option<History>,
     /// For how long a lossless topic is held up by one message before it lets go of who holds it up.
     patience: Option<Duration>,
-    /// Since when it is.
-    held_up_since: Option<Instant>,
+    /// Since when it is, and at which position the message is to stand.
+    held_up_since: Option<(Instant, u64)>,
 }
 
 /// A message that goes through the region.
@@ -491,13 +491,12 @@ impl Sender {
         bytes: Option<usize>,
         when: WhenFull,
     ) -> Result<(), SendError> {
+        let patience = self.patience.filter(|_| self.policy == Policy::Lossless);
+        let until = patience.map(|patience| self.held_up_since() + patience);
         let counters = &self.slots.header().counters;
         let bump = |counter: &crate::sync::AtomicU64| {
             counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         };
-        let patience = self.patience.filter(|_| self.policy == Policy::Lossless);
-        let until = patience
-            .map(|patience| *self.held_up_since.get_or_insert_with(Instant::now) + patience);
         let WhenFull::WaitUntil(deadline) = when else {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return self.let_go_of_slowest(lines, bytes);
@@ -529,6 +528,13 @@ impl Sender {
                 self.sleep(sleep_until)?;
             }
         }
+    }
+
+    /// Since when the message is held up that is to be sent: what was sent since another one was refused is no waiting.
+    fn held_up_since(&mut self) -> Instant {
+        let position = self.producer.position();
+        let known = self.held_up_since.filter(|(_, at)| *at == position);
+        self.held_up_since.insert(known.unwrap_or_else(|| (Instant::now(), position))).0
     }
 
     /// Lets go of readers, the slowest first, until there is room.

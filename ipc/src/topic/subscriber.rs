@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::control::{AgentInfo, TopicPolicy, TopicTerms};
 use crate::header::{AgentId, LaneId};
 use crate::lane::{Message, ReceiveError, Receiver, Taken};
+use crate::limits::PIECES_PER_LOOK;
 
 /// Where a reader of a topic begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,7 @@ impl Subscriber {
     /// What comes next; waits until the deadline, or without end. The topic's end comes after its last message, and
     /// only where nothing follows.
     pub fn next(&mut self, deadline: Option<Instant>) -> Result<Heard<'_>, ReceiveError> {
+        let mut passed_over = 0usize;
         loop {
             match self.receiver.next(deadline) {
                 Ok(taken) if self.is_mine() => {
@@ -99,12 +101,17 @@ impl Subscriber {
                 Err(ReceiveError::Lost(lost)) => return Ok(Heard::Lost(lost)),
                 Err(error) => return self.after(error),
             }
+            passed_over += 1;
+            let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if passed_over.is_multiple_of(PIECES_PER_LOOK) && is_late() {
+                return Err(ReceiveError::Deadline);
+            }
         }
     }
 
-    /// What is there, if anything is.
+    /// What is there, if anything is. Nothing too, once in a while, where a group's messages for others come without end.
     pub fn try_next(&mut self) -> Result<Option<Heard<'_>>, ReceiveError> {
-        loop {
+        for _ in 0..PIECES_PER_LOOK {
             match self.receiver.poll() {
                 Ok(Taken::Nothing) => {
                     return match self.receiver.ended() {
@@ -123,6 +130,7 @@ impl Subscriber {
                 Err(error) => return self.after(error).map(Some),
             }
         }
+        Ok(None)
     }
 
     /// Whether what comes next was there before this reader joined.
@@ -160,5 +168,52 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.receiver.commit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::lane::{LaneOptions, Sender, Start, WhenFull};
+    use crate::limits::REGION_BYTES_MIN;
+    use crate::ring::Meta;
+    use crate::wait::Spin;
+
+    #[test]
+    fn messages_for_others_hold_nobody_beyond_his_deadline() {
+        let slots = 4 * PIECES_PER_LOOK;
+        let options = LaneOptions { slots, region_bytes: REGION_BYTES_MIN };
+        let mut sender = Sender::for_topic(options, TopicPolicy::Lossy).unwrap();
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+        let (ring, region) = (copy(sender.slots_fd().as_fd()), copy(sender.region_fd().as_fd()));
+        let (writer, reader, other) = (AgentId(1), AgentId(2), AgentId(3));
+        let start = Start::Live;
+        let receiver = Receiver::for_topic(writer, ring, region, None, start, Spin::None);
+        let manifest = Default::default();
+        let mut subscriber = Subscriber {
+            lane: LaneId(1),
+            subject: "_group.g".to_owned(),
+            policy: TopicPolicy::Lossy,
+            terms: TopicTerms::default(),
+            epoch: 1,
+            from: AgentInfo { id: writer, pid: 0, uid: 0, manifest },
+            only_for: Some(reader),
+            receiver: receiver.unwrap(),
+            successors: VecDeque::new(),
+        };
+        for _ in 0..2 * PIECES_PER_LOOK {
+            let meta = Meta { correlation: other.0, ..Meta::default() };
+            sender.send(meta, b"other", WhenFull::Reject).unwrap();
+        }
+        let meta = Meta { correlation: reader.0, ..Meta::default() };
+        sender.send(meta, b"own", WhenFull::Reject).unwrap();
+        assert_eq!(subscriber.next(Some(Instant::now())), Err(ReceiveError::Deadline));
+        assert_eq!(subscriber.try_next(), Ok(None));
+        match subscriber.try_next() {
+            Ok(Some(Heard::Message(message))) => assert_eq!(message.payload, b"own"),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -265,7 +265,8 @@ impl Client {
         let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let (hangup, mut hung_up) = oneshot::channel();
         let share = Share::new(limits.bytes);
-        let connected = ToHub::Connected { agent, outbox: Outbox { packets, hangup } };
+        let outbox = Outbox { packets, grants: Arc::default(), hangup };
+        let connected = ToHub::Connected { agent, outbox };
         let hello = ToHub::Event(Box::new(Event::Hello(newcomer)));
         if hub.send(connected).await.is_err() || hub.send(hello).await.is_err() {
             return;
@@ -377,7 +378,7 @@ fn event_of(
 
 /// Writes packets until the hub has no more, which it means by dropping its end.
 async fn speak(transport: &Transport, mut outgoing: mpsc::Receiver<Outgoing>) -> Option<String> {
-    while let Some(Outgoing { message, carry }) = outgoing.recv().await {
+    while let Some(Outgoing { message, carry, _counted }) = outgoing.recv().await {
         let packet = match message.encode() {
             Ok(packet) => packet,
             Err(error) => {

@@ -26,7 +26,7 @@ use super::hosted::HostedTable;
 use super::quota::LimitTable;
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
 use super::snapshot::{AgentStatus, Fallback, Phase, SCHEMA, Snapshot};
-use crate::limits::FAREWELL_TIMEOUT;
+use crate::limits::{FAREWELL_TIMEOUT, GRANTS_WAITING_MAX};
 
 /// What the hub is told.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub(crate) enum ToHub {
 pub(crate) struct Outbox {
     /// Packets, in order; bounded.
     pub(crate) packets: mpsc::Sender<Outgoing>,
+    /// One more for each granted descriptor among them.
+    pub(crate) grants: Arc<()>,
     /// Dropped, it ends the connection at once.
     pub(crate) hangup: oneshot::Sender<Infallible>,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Outgoing {
     pub(crate) message: FromRouter,
     /// What travels beside it.
     pub(crate) carry: Carry<Arc<Segments>>,
+    /// Of a granted descriptor: counted until it was sent.
+    pub(crate) _counted: Option<Arc<()>>,
 }
 
 /// What the hub knows besides the bus.
@@ -299,7 +303,14 @@ impl Hub {
             fault::point("daemon.before-offer");
         }
         let outbox = self.outboxes.get(&to)?;
-        match outbox.packets.try_send(Outgoing { message, carry }) {
+        let is_grant = matches!(message, FromRouter::Granted { .. });
+        if is_grant && Arc::strong_count(&outbox.grants) > GRANTS_WAITING_MAX {
+            // Whoever names it is told that it did not come; the descriptor is closed here.
+            self.router.count_limit("grants");
+            return None;
+        }
+        let _counted = is_grant.then(|| Arc::clone(&outbox.grants));
+        match outbox.packets.try_send(Outgoing { message, carry, _counted }) {
             Ok(()) => None,
             // Its task ended; `Gone` is on its way.
             Err(mpsc::error::TrySendError::Closed(_)) => None,

@@ -1,6 +1,8 @@
 //! Links of every class between real processes: calls, the fall to the next class down, the end, revocation, and what one
 //! agent may have.
 
+use std::os::fd::AsFd;
+
 use ipc::class::{Class, ReceivingHalf, SendingHalf};
 use ipc::client::{Client, ClientError, Event, LinkOptions};
 use ipc::lane::{Ended, LaneOptions, ReceiveError, SendError, WhenFull};
@@ -223,6 +225,22 @@ fn an_agent_that_says_too_much_to_the_router_is_slowed_down_and_nothing_is_lost(
     }
     let slowed = "bolide_bus_limits_total{limit=\"messages\"}";
     eventually("it is counted", || daemon.metric(slowed) >= 1.0);
+}
+
+#[test]
+fn grants_to_an_agent_that_does_not_read_are_closed_and_it_stays() {
+    let daemon = Daemon::start(&QUIET);
+    let names = ["test.giver", "test.deaf"];
+    let (mut giver, mut deaf, opened, _accepted) = linked(&daemon, Class::Critical, names);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let closed = "bolide_bus_limits_total{limit=\"grants\"}";
+    // What the socket holds, what the daemon keeps, and some more.
+    for _ in 0..800 {
+        giver.grant(opened.lane(), file.as_fd()).unwrap();
+    }
+    eventually("it is counted", || daemon.metric(closed) >= 1.0);
+    assert_eq!(deaf.agents("test.giver").unwrap().len(), 1);
+    assert_eq!(giver.agents("test.deaf").unwrap().len(), 1);
 }
 
 #[test]

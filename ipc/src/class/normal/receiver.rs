@@ -141,17 +141,20 @@ impl Receiver {
     #[inline(never)]
     fn wait(&mut self, deadline: Option<Instant>) -> Result<(), ReceiveError> {
         let mut spinner = Spinner::new(self.spin);
+        let mut has_asked = false;
         loop {
             let next = spinner.next();
             if next != Next::Poll && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(ReceiveError::Deadline);
             }
-            // Without a deadline the kernel wakes this thread with the packet in its hands.
+            // Without a deadline the kernel wakes this thread with the packet in its hands. Once only: a peer that kept this end
+            // of the pair can have made it one that never waits.
             let mut ask = Ask::Now;
             if next == Next::Sleep {
-                match deadline {
-                    Some(_) => drop(sleep(&self.socket, PollFlags::IN, deadline)),
-                    None => ask = Ask::Wait,
+                if deadline.is_some() || has_asked {
+                    sleep(&self.socket, PollFlags::IN, deadline);
+                } else {
+                    (ask, has_asked) = (Ask::Wait, true);
                 }
             }
             if !matches!(self.poll(ask)?, Taken::Nothing) {

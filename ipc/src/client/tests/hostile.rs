@@ -1,6 +1,7 @@
 //! Peers and routers that are within their rights and want too much.
 
 use super::*;
+use crate::limits::{EVENTS_MAX, READER_CHANGES_MAX};
 use crate::segment::Cursor;
 
 /// A client and its router's end of the socket.
@@ -36,4 +37,26 @@ fn readers_that_come_and_go_leave_nothing_with_a_publisher_that_does_not_look() 
     router.send(&left.encode().unwrap(), &[]).unwrap();
     client.next_event(Instant::now()).unwrap();
     assert_eq!(client.changes[&lane].len(), 2);
+}
+
+#[test]
+fn members_that_join_again_and_again_leave_nothing_with_a_sender_that_does_not_look() {
+    let (mut client, router) = introduced();
+    let (lane, reader) = (LaneId(5), AgentId(7));
+    let cursor = Cursor::create(0, false).unwrap();
+    let doorbell = Doorbell::new().unwrap();
+    let bell = doorbell.ringer_for_peer().unwrap();
+    let expected = FromRouter::ReaderExpected { lane, reader };
+    router.send(&expected.encode().unwrap(), &[]).unwrap();
+    for _ in 0..2 * READER_CHANGES_MAX.max(EVENTS_MAX) {
+        let joined = FromRouter::ReaderJoined { lane, reader };
+        router.send(&joined.encode().unwrap(), &[cursor.as_fd(), bell.as_fd()]).unwrap();
+        let left = FromRouter::ReaderLeft { lane, reader };
+        router.send(&left.encode().unwrap(), &[]).unwrap();
+        client.take_in_all().unwrap();
+    }
+    assert!(client.changes[&lane].len() <= 2, "{:?}", client.changes[&lane]);
+    assert_eq!(client.events.len(), 1);
+    client.decline(lane, "done").unwrap();
+    assert!(client.changes.is_empty(), "no descriptors of a topic that was given up");
 }

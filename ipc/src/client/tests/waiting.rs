@@ -1,6 +1,6 @@
 //! Wait sets over real lanes: who is told of, and what wakes a set that sleeps.
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::classes::{ALL, linked};
 use super::*;
@@ -184,4 +184,48 @@ fn an_event_loop_of_ones_own_waits_for_one_descriptor() {
     let mut polled = [PollFd::new(&set, PollFlags::IN)];
     poll(&mut polled, None).unwrap();
     assert_eq!(set.disarm(&mut client, &mut []).unwrap().timers, [soon]);
+}
+
+#[test]
+fn a_lane_that_has_ended_and_is_left_out_lets_the_set_sleep() {
+    let router = Router::start();
+    for class in ALL {
+        let (mut client, mut other, ours, theirs) = linked(router.path(), class);
+        let mut ours = [ours];
+        let mut set = WaitSet::new(Spin::None).unwrap();
+        // So that the set has listened to it once, whatever comes.
+        let now = Some(Instant::now());
+        set.wait(&mut client, &mut lanes_of(&mut ours), now).unwrap();
+        other.decline(theirs.lane(), "done").unwrap();
+        drop(theirs);
+        while ours[0].receiver().raw().receive(Some(later())).is_ok() {}
+        let is_closed = |event: Event| matches!(event, Event::LinkClosed { .. });
+        while !client.next_event(later()).unwrap().is_some_and(is_closed) {}
+        // What was heard before may wake it a few times more, but not without end.
+        let is_quiet = (0..20).any(|_| {
+            assert!(set.arm(&mut client, &mut []).unwrap(), "nothing is left to do");
+            let mut polled = [PollFd::new(&set, PollFlags::IN)];
+            let woken = poll(&mut polled, Some(&Timespec::default())).unwrap();
+            assert!(set.disarm(&mut client, &mut []).unwrap().is_empty());
+            woken == 0
+        });
+        assert!(is_quiet, "{class}");
+    }
+}
+
+#[test]
+fn what_was_pushed_and_not_announced_is_told_of_and_can_be_had() {
+    let router = Router::start();
+    for (class, spin) in ALL.into_iter().zip([Spin::None, Spin::Forever, Spin::Adaptive]) {
+        let (mut client, _other, ours, mut theirs) = linked(router.path(), class);
+        let mut ours = [ours];
+        let mut set = WaitSet::new(spin).unwrap();
+        // The signal that tried the way, and its look for nothing.
+        while ours[0].receiver().raw().try_receive().unwrap().is_some() {}
+        theirs.sender().raw().push(Meta::default(), b"pushed", wait_for()).unwrap();
+        let ready = set.wait(&mut client, &mut lanes_of(&mut ours), Some(later())).unwrap();
+        assert_eq!(ready.lanes, [0], "{class}");
+        let message = ours[0].receiver().raw().try_receive().unwrap();
+        assert_eq!(message.map(|message| message.payload.to_vec()), Some(b"pushed".to_vec()));
+    }
 }

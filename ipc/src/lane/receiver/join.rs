@@ -44,7 +44,7 @@ impl Receiver {
         start: Start,
         spin: Spin,
     ) -> Result<Self, SegmentError> {
-        let slots = Slots::open(slots)?;
+        let slots = Slots::open_kind(slots, true)?;
         let place = place_to_join(&slots);
         let begin = match start {
             Start::Live => place.position,

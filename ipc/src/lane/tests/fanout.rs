@@ -227,6 +227,22 @@ fn patience_counts_over_calls_that_do_not_wait() {
 }
 
 #[test]
+fn what_was_sent_since_a_refusal_is_no_waiting() {
+    let mut sender = topic(TopicPolicy::Lossless);
+    let patience = Duration::from_millis(5);
+    sender.set_patience(Some(patience));
+    let _idle = join(&mut sender, AgentId(2));
+    let large = Large { header: None, meta: Meta::default(), parts: &[&[1; 2_000]] };
+    while sender.send_large(large, WhenFull::Reject).is_ok() {}
+    let refused = Instant::now();
+    send(&mut sender, 1).unwrap();
+    while refused.elapsed() < patience {}
+    // The region is still full, and this message is held up only now.
+    assert_eq!(sender.send_large(large, WhenFull::Reject), Err(SendError::Full));
+    assert_eq!(sender.readers(), 1);
+}
+
+#[test]
 fn lossless_topic_without_patience_is_full_until_the_deadline() {
     let mut sender = topic(TopicPolicy::Lossless);
     let _idle = join(&mut sender, AgentId(2));

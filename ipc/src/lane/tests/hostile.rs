@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::limits::PIECES_PER_LOOK;
+use crate::segment::SegmentError;
 
 /// A small generator of numbers, so that a failure can be repeated from its seed.
 struct Numbers(u64);
@@ -187,4 +188,18 @@ fn quarantined_sender_takes_nothing_more() {
     assert!(matches!(refused, Err(SendError::Quarantined(Violation::Cursor { .. }))));
     assert_eq!(send(&mut sender, 1), refused);
     assert_eq!(sender.counters().quarantined, 1, "once, however often it is asked");
+}
+
+#[test]
+fn slots_that_say_another_kind_are_refused() {
+    let (sender, _receiver, control) = small();
+    let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
+    let start = Start::Live;
+    let refused = Receiver::for_topic(WRITER, slots, region, None, start, Spin::Adaptive);
+    assert!(matches!(refused, Err(SegmentError::Kind { got: false })), "{refused:?}");
+    let sender = topic(TopicPolicy::Lossy);
+    let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
+    let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
+    let refused = Receiver::for_link(WRITER, slots, region, copy(control.as_fd()), cursor);
+    assert!(matches!(refused, Err(SegmentError::Kind { got: true })), "{refused:?}");
 }

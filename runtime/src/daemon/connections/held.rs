@@ -111,7 +111,7 @@ impl HeldLane {
         let sides = [Some(first), second].into_iter().flatten();
         let _shares = sides.filter_map(|side| side.held().cloned()).collect();
         let socket = second.filter(|_| class == Class::Normal).and_then(Segments::socket);
-        // Without a copy the two still hear of the end by the control page, or from each other.
+        // Without a copy, where there is no descriptor left, the two are told by the router's message alone.
         let socket = socket.and_then(|socket| socket.try_clone_to_owned().ok());
         let topic = second.is_none();
         let left = VecDeque::new();

@@ -87,7 +87,8 @@ impl Segments {
                 segments.take_cursor(next()?)?;
                 segments.region = Some(checked(next()?, check_region)?);
                 segments.bell = Some(checked_bell(next()?)?);
-                if terms.class == Class::High {
+                // Also where the link may yet fall to that class.
+                if terms.class == Class::High || terms.ring.is_some() {
                     segments.process = Some(process().map_err(UnfitError::Process)?);
                 }
             }
@@ -235,4 +236,36 @@ fn with_control<'a>(side: &'a Segments, control: &'a Segments) -> Vec<Option<Bor
     all.push(control.control_fd());
     all.push(side.process.as_ref().map(AsFd::as_fd));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc::control::Terms;
+    use ipc::doorbell::Doorbell;
+    use ipc::lane::{LaneOptions, Receiver, Sender};
+    use ipc::wait::Spin;
+
+    use super::*;
+
+    /// How many descriptors travel with an offer of what is asked for in these terms.
+    fn offered(terms: Terms) -> usize {
+        let sender = Sender::for_link(LaneOptions::default()).unwrap();
+        let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
+        let bell = Doorbell::new().unwrap().ringer_for_peer().unwrap();
+        let message = ToRouter::OpenLink { request: 1, target: "two".to_owned(), terms };
+        let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), bell.as_fd()];
+        let sent = sent.map(|one| one.try_clone_to_owned().unwrap()).into();
+        let process = || Doorbell::new()?.ringer_for_peer();
+        let share = Share::new(u64::MAX);
+        let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
+        descriptors(&Carry::Offer(Arc::new(segments))).len()
+    }
+
+    #[test]
+    fn the_process_goes_along_wherever_the_link_may_become_one_of_rings() {
+        assert_eq!(offered(Terms::wanted(Class::Critical)), 5);
+        assert_eq!(offered(Terms { ring: Some(3), ..Terms::wanted(Class::High) }), 6);
+        // Where the router forbids critical links it falls to HIGH, whose offer names a ring.
+        assert_eq!(offered(Terms { ring: Some(3), ..Terms::wanted(Class::Critical) }), 6);
+    }
 }

@@ -121,17 +121,17 @@ impl<D: Clone> Router<D> {
     /// Tells `reader` of a topic, once, if a pattern of its own matches and the topic is another's.
     fn announce(&mut self, reader: AgentId, lane: LaneId, out: &mut Effects<D>) {
         let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
-        let Some(from) = self.agents.get(&topic.writer).map(|agent| agent.info.clone()) else {
-            return;
-        };
-        let Some(agent) = self.agents.get_mut(&reader) else { return };
         if topic.writer == reader || topic.announced_to.contains(&reader) {
             return;
         }
         let subject = &topic.declared.subject;
         let wanted = |one: &&Subscription| covers(&one.pattern, subject);
-        let Some(subscription) = agent.subscriptions.iter().find(wanted) else { return };
-        let request = subscription.request;
+        let of_reader = self.agents.get(&reader);
+        let found = of_reader.and_then(|agent| agent.subscriptions.iter().find(wanted));
+        let Some(request) = found.map(|subscription| subscription.request) else { return };
+        let writer = self.agents.get(&topic.writer);
+        let Some(from) = writer.map(|agent| agent.info.clone()) else { return };
+        let Some(agent) = self.agents.get_mut(&reader) else { return };
         agent.announced.insert(lane);
         topic.announced_to.insert(reader);
         let Declared { subject, policy, terms } = topic.declared.clone();
