@@ -153,6 +153,9 @@ pub(crate) const FORWARDED_PER_TURN_MAX: usize = 256;
 pub(crate) const CALLER_OUTBOX_MESSAGES_MAX: usize = 2_048;
 /// Their bytes: two of the longest messages.
 pub(crate) const CALLER_OUTBOX_BYTES_MAX: usize = 2 * ipc::limits::MESSAGE_BYTES_MAX;
+/// Bytes of the items among them, as many as the largest queue holds. An item whose lease ran out, and that another worker
+/// has done or that is dead, is kept by this alone.
+pub(crate) const CALLER_OUTBOX_ITEM_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Puts and takes of one caller that are not over.
 pub(crate) const PENDING_PER_CALLER_MAX: usize = 1_024;
 /// Dead letters in one answer; the next question names the last one.
