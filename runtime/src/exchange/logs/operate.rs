@@ -142,6 +142,13 @@ impl Logs {
             return Ok(Outcome::HoldAppend(Why::Disk(key), appended, until));
         }
         let next = open.log.next_position();
+        if let Some((first, count)) = appended
+            && open.writer.is_none()
+            && next != first + u64::from(count)
+        {
+            // The log was closed in the middle, and its next opening ends elsewhere.
+            return Err(refuse::torn(count));
+        }
         if is_held_back {
             return Ok(held_back(append.wait_ns, until, key, next));
         }
@@ -303,13 +310,17 @@ impl Logs {
                 sender_name: &will.sender,
                 priority: 5,
                 dedup: 0,
-                payload: &[],
+                payload: &will.payload,
             };
             let payloads = [&will.payload[..]];
             let records = wire::Records::from_payloads(&payloads);
             let Some(open) = self.open_mut(key) else { continue };
             let next = open.log.next_position();
-            if open.writer.is_some() || open.log.would_wait(&record) {
+            let would_wait = open.log.would_wait(&record);
+            if open.writer.is_some() || would_wait {
+                if would_wait {
+                    self.want_sync(key);
+                }
                 self.last_words.push_back(will);
                 continue;
             }
