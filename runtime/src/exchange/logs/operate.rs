@@ -19,6 +19,7 @@ use crate::limits::{LOG_READ_BYTES_MAX, LOG_SYNCS_PER_CALLER_MAX, LOG_WILL_BYTES
 struct Append<'a> {
     durability: Durability,
     priority: u8,
+    takes_will_back: bool,
     wait_ns: u64,
     records: wire::Records<'a>,
 }
@@ -56,10 +57,8 @@ impl Logs {
         };
         match operation {
             Operation::Append { durability, priority, takes_will_back, wait_ns, records } => {
-                if takes_will_back {
-                    self.wills.remove(&asking.lane);
-                }
-                self.append(asking, key, &Append { durability, priority, wait_ns, records })
+                let append = Append { durability, priority, takes_will_back, wait_ns, records };
+                self.append(asking, key, &append)
             }
             Operation::Open { options, replaces } => {
                 self.opened(&asking, key, options.map(kept::normal), replaces)
@@ -181,6 +180,10 @@ impl Logs {
                 Ok(self.acknowledge(callers, key, (lane, request), append.durability, appended))
             }
             None => {
+                // Only now: where the goodbye finds no room, the will is what is heard.
+                if append.takes_will_back {
+                    self.wills.remove(&lane);
+                }
                 Ok(self.acknowledge(callers, key, (lane, request), append.durability, appended))
             }
         };
