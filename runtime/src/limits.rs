@@ -183,7 +183,8 @@ pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of requests that are taken from one link before the others have their turn; one request more may be.
 pub(crate) const REQUEST_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// The longest time between two looks at the socket while there is something to do, as long as one turn allows: a tenth of
-/// what a dead worker's items may take to be elsewhere.
+/// what a dead worker's items may take to be elsewhere. Also how long one caller's requests are served before the others have
+/// their turn; one request more may be.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.
 pub(crate) const TURNS_PER_LOOK: u32 = 64;

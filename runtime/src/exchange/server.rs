@@ -325,10 +325,13 @@ impl Server {
         let mut lanes = std::mem::take(&mut self.lanes);
         self.callers.list(&mut lanes);
         for lane in lanes.drain(..) {
-            let mut bytes = 0;
+            let (mut bytes, mut turn_began) = (0, None);
             for _ in 0..REQUESTS_PER_TURN_MAX {
                 let now = self.began.elapsed();
-                if self.logs.is_holding(lane) || bytes > REQUEST_BYTES_PER_TURN_MAX {
+                // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
+                let has_had_its_turn = bytes > REQUEST_BYTES_PER_TURN_MAX
+                    || now.saturating_sub(*turn_began.get_or_insert(now)) > LOOK_INTERVAL;
+                if self.logs.is_holding(lane) || has_had_its_turn {
                     break;
                 }
                 let Some(caller) = self.callers.get(lane) else { break };
