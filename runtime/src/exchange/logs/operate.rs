@@ -10,7 +10,7 @@ use ipc::header::LaneId;
 use ipc::link::RequestId;
 
 use super::hands::{DiskJob, ReadJob, Whom};
-use super::{Asking, LogKey, Logs, Outcome, Unsynced, Why, Will, kept, refuse};
+use super::{Asking, LogKey, Logs, Open, Outcome, Unsynced, Why, Will, kept, refuse};
 use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{AppendError, Log, Record};
 use crate::limits::{LOG_READ_BYTES_MAX, LOG_SYNCS_PER_CALLER_MAX, LOG_WILL_BYTES_MAX};
@@ -141,13 +141,7 @@ impl Logs {
             return Ok(Outcome::HoldAppend(Why::Disk(key), appended, until));
         }
         let next = open.log.next_position();
-        if let Some((first, count)) = appended
-            && open.writer.is_none()
-            && next != first + u64::from(count)
-        {
-            // The log was closed in the middle, and its next opening ends elsewhere.
-            return Err(refuse::torn(count));
-        }
+        refuse_torn(open, appended)?;
         if is_held_back {
             return Ok(held_back(append.wait_ns, until, key, next));
         }
@@ -333,6 +327,18 @@ impl Logs {
             }
             self.feed_live(callers, key, next, &record, records.iter());
         }
+    }
+}
+
+/// The log may have been closed in the middle of an append, and its next opening ends elsewhere.
+fn refuse_torn(open: &Open, appended: Option<(u64, u32)>) -> Result<(), ToolError> {
+    match appended {
+        Some((first, count))
+            if open.writer.is_none() && open.log.next_position() != first + u64::from(count) =>
+        {
+            Err(refuse::torn(count))
+        }
+        _ => Ok(()),
     }
 }
 
