@@ -3,8 +3,8 @@
 //!
 //! It is an agent of the bus like others, a hosted process of its own: the daemon, which owns the bus, stays out of the way
 //! of messages, and a mistake here ends one process that is started again. It knows its callers as the router introduced
-//! them. One thread does everything but wait for the
-//! disk; it spins while there is something to do and sleeps when there is not.
+//! them. One thread does everything; it spins while there is something to do and sleeps when there is not. It does not wait
+//! for the disk, with one exception: while a durable queue is made, removed or opened again, it does.
 
 mod callers;
 mod forward;
@@ -14,6 +14,7 @@ pub(crate) mod log;
 mod logs;
 mod names;
 mod queue;
+mod rates;
 mod server;
 mod work;
 

@@ -156,6 +156,9 @@ pub(crate) const FORWARDED_PER_TURN_MAX: usize = 256;
 pub(crate) const CALLER_OUTBOX_MESSAGES_MAX: usize = 2_048;
 /// Their bytes: two of the longest messages.
 pub(crate) const CALLER_OUTBOX_BYTES_MAX: usize = 2 * ipc::limits::MESSAGE_BYTES_MAX;
+/// Bytes of the items among them, as many as the largest queue holds. An item whose lease ran out, and that another worker
+/// has done or that is dead, is kept by this alone.
+pub(crate) const CALLER_OUTBOX_ITEM_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Puts and takes of one caller that are not over.
 pub(crate) const PENDING_PER_CALLER_MAX: usize = 1_024;
 /// Dead letters in one answer; the next question names the last one.
@@ -183,7 +186,8 @@ pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of requests that are taken from one link before the others have their turn; one request more may be.
 pub(crate) const REQUEST_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 /// The longest time between two looks at the socket while there is something to do, as long as one turn allows: a tenth of
-/// what a dead worker's items may take to be elsewhere.
+/// what a dead worker's items may take to be elsewhere. Also how long one caller's requests are served before the others have
+/// their turn; one request more may be.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.
 pub(crate) const TURNS_PER_LOOK: u32 = 64;

@@ -24,7 +24,7 @@ use crate::client::Client;
 use crate::exchange::log::{
     Appended, Durability, Entry, Follower, LogError, Operation, Records, Short, Start,
 };
-use crate::header::AgentId;
+use crate::header::{AgentId, LaneId};
 use crate::lane::{Ended, Large, Message, ReceiveError, SendError, Taken, WhenFull};
 use crate::limits::PACKET_PAYLOAD_BYTES_MAX;
 use crate::link::{Answer, Ask, CallError, Incoming, Link};
@@ -84,6 +84,11 @@ impl Sender {
             next,
             counters: Counters::default(),
         })
+    }
+
+    /// Its link, which stays open when this is dropped: [`Client::decline`] closes it.
+    pub fn lane(&self) -> LaneId {
+        self.link.lane()
     }
 
     /// The position behind the last record that was sent.
@@ -296,6 +301,12 @@ impl Receiver {
     ) -> Result<Self, LogError> {
         let follower = Follower::open(client, log, start, holds_back, deadline)?;
         Ok(Self { follower, packets: Packets::new(source, true), end: None })
+    }
+
+    /// Its link, which stays open when this is dropped, though nothing more comes over it and no writer waits for this
+    /// receiver any more: [`Client::decline`] closes it.
+    pub fn lane(&mut self) -> LaneId {
+        self.follower.link().lane()
     }
 
     /// The position behind what was received: where another receiver goes on.

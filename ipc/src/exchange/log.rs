@@ -52,7 +52,7 @@ pub enum Operation<'a> {
         durability: Durability,
         /// 1 to 10; kept with the records.
         priority: u8,
-        /// Whether the will of this link ([`Operation::Will`]) is taken back.
+        /// Whether the will of this link ([`Operation::Will`]) is taken back when all records are appended.
         takes_will_back: bool,
         /// How long it may wait while a follower that holds writers back is too far behind.
         wait_ns: u64,

@@ -27,7 +27,8 @@ pub(crate) struct AgentLimits {
     pub(crate) descriptors: usize,
     /// Control packets a second.
     pub(crate) messages: u32,
-    /// Messages a second that the exchange takes from it: routed ones, and operations on queues. 0 is any number.
+    /// Messages a second that the exchange takes from it, over all of its links: routed ones, and operations on queues and
+    /// logs. 0 is any number.
     pub(crate) passed: u32,
 }
 

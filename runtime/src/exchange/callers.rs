@@ -16,8 +16,10 @@ use ipc::ring::{FLAG_ERROR, FLAG_MORE, Meta};
 
 use super::names::Names;
 use super::queue::{Agent, Delivery, NameId, QueueId};
-use crate::daemon::Budget;
-use crate::limits::{CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX};
+use super::rates::Rate;
+use crate::limits::{
+    CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_ITEM_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX,
+};
 
 /// All of them.
 #[derive(Default)]
@@ -34,11 +36,13 @@ pub(super) struct Caller {
     pub(super) receiver: LinkReceiver,
     /// Puts and takes that are not over: from the low half of the request's id to the number that the queue knows.
     pub(super) open: HashMap<u32, u64>,
-    /// How many requests a second it may make; none is any number.
-    pub(super) rate: Option<Budget>,
+    /// How many requests a second its agent may make; none is any number.
+    pub(super) rate: Option<Rate>,
     sender: LinkSender,
     outbox: VecDeque<Outgoing>,
     outbox_bytes: usize,
+    /// Of items, which are queues' own as well while these have them.
+    outbox_item_bytes: usize,
     messages: u64,
     /// The lane has ended, and the router will tell.
     has_ended: bool,
@@ -104,6 +108,14 @@ impl Said {
             Self::Item(parcel) | Self::Handoff(parcel) => parcel.head.len(),
         }
     }
+
+    /// Bytes of an item.
+    fn item_bytes(&self) -> usize {
+        match self {
+            Self::Progress(_) | Self::Done(_) | Self::Failed(_) => 0,
+            Self::Item(parcel) | Self::Handoff(parcel) => parcel.delivery.payload.len(),
+        }
+    }
 }
 
 impl Callers {
@@ -114,7 +126,7 @@ impl Callers {
         name: &str,
         sender: LinkSender,
         receiver: LinkReceiver,
-        rate: Option<Budget>,
+        rate: Option<Rate>,
     ) {
         let agent = Agent { name: self.names.number(name), id };
         let caller = Caller {
@@ -125,6 +137,7 @@ impl Callers {
             sender,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
+            outbox_item_bytes: 0,
             messages: 0,
             has_ended: false,
         };
@@ -193,6 +206,7 @@ impl Callers {
     pub(super) fn say(&mut self, lane: LaneId, request: RequestId, said: Said) {
         let Some(caller) = self.links.get_mut(&lane) else { return };
         caller.outbox_bytes += said.own_bytes();
+        caller.outbox_item_bytes += said.item_bytes();
         caller.messages += 1;
         let number = caller.messages;
         caller.outbox.push_back(Outgoing { request, said, number, sent: 0 });
@@ -215,6 +229,7 @@ impl Callers {
             self.given_up.insert(lane, why);
         } else if caller.outbox.len() > CALLER_OUTBOX_MESSAGES_MAX
             || caller.outbox_bytes > CALLER_OUTBOX_BYTES_MAX
+            || caller.outbox_item_bytes > CALLER_OUTBOX_ITEM_BYTES_MAX
         {
             self.given_up.insert(lane, "answers were not taken");
         }
@@ -263,6 +278,7 @@ impl Caller {
                 }
             }
             self.outbox_bytes -= message.said.own_bytes();
+            self.outbox_item_bytes -= message.said.item_bytes();
             self.outbox.pop_front();
         }
         Flushed::Fine

@@ -53,6 +53,8 @@ pub(super) struct Keeper {
     /// What is held in all queues, so that one look tells that there is nothing.
     held_count: usize,
     removed_count: u64,
+    /// The greatest id of an item that was found in any journal.
+    item_last: u64,
     /// Kept for its memory.
     touched: Vec<QueueId>,
 }
@@ -132,6 +134,7 @@ impl Keeper {
             ringer: Arc::default(),
             held_count: 0,
             removed_count: 0,
+            item_last: 0,
             touched: Vec::new(),
         }
     }
@@ -142,17 +145,22 @@ impl Keeper {
         let _ = self.ringer.bell.set(bell);
     }
 
-    /// Opens every queue that is there. Gives the greatest id of an item that was seen.
-    pub(super) fn open_all(&mut self, queues: &mut Queues, names: &mut Names, now_ns: u64) -> u64 {
+    /// The greatest id of an item that was found in any journal.
+    pub(super) fn item_last(&self) -> u64 {
+        self.item_last
+    }
+
+    /// Opens every queue that is there.
+    pub(super) fn open_all(&mut self, queues: &mut Queues, names: &mut Names, now_ns: u64) {
         let entries = match std::fs::read_dir(&self.home) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 error!(%error, home = %self.home.display(), "durable queues cannot be found");
-                return 0;
+                return;
             }
         };
-        let (mut item_last, until) = (0, Instant::now() + JOURNAL_HELD_PATIENCE);
+        let until = Instant::now() + JOURNAL_HELD_PATIENCE;
         for entry in entries.flatten() {
             let Ok(file_name) = entry.file_name().into_string() else { continue };
             if file_name.starts_with(REMOVED) {
@@ -165,10 +173,7 @@ impl Keeper {
                     Err(JournalError::Open(OpenError::Held)) if Instant::now() < until => {
                         std::thread::sleep(HELD_PAUSE);
                     }
-                    Ok((_, replayed)) => {
-                        item_last = item_last.max(replayed.item_last);
-                        break;
-                    }
+                    Ok(_) => break,
                     Err(JournalError::Unfinished) => {
                         self.delete(&entry.path());
                         break;
@@ -180,7 +185,6 @@ impl Keeper {
                 }
             }
         }
-        item_last
     }
 
     fn open(
@@ -189,7 +193,7 @@ impl Keeper {
         queues: &mut Queues,
         names: &mut Names,
         now_ns: u64,
-    ) -> Result<(QueueId, Replayed), JournalError> {
+    ) -> Result<QueueId, JournalError> {
         let began = Instant::now();
         let (log, recovered) = self.open_log(name, now_ns)?;
         let (mut found, mut replayed) = (Err(JournalError::Unfinished), Replayed::default());
@@ -211,10 +215,11 @@ impl Keeper {
         let view = queues.get(id).map(Queue::view);
         let items = view.map_or(0, |view| view.ready_count + view.delayed_count);
         let cut = recovered.cut.map_or(0, |cut| cut.bytes);
-        let Replayed { lines, damaged, .. } = replayed;
+        let Replayed { lines, damaged, item_last, .. } = replayed;
+        self.item_last = self.item_last.max(item_last);
         info!(name, items, lines, damaged, cut, took_us, "a durable queue is open");
         self.keep(queues, id, name, journal);
-        Ok((id, replayed))
+        Ok(id)
     }
 
     /// Makes the journal of a queue that was declared just now. When this returns, the queue survives power loss.
@@ -295,7 +300,7 @@ impl Keeper {
         }
         closed.tried = Instant::now();
         Some(match self.open(name, queues, names, now_ns) {
-            Ok((id, _)) => Ok(id),
+            Ok(id) => Ok(id),
             Err(error) => {
                 let why = error.to_string();
                 self.note_closed(name, &why);
@@ -430,13 +435,16 @@ impl Keeper {
         any.then(|| Instant::now() + crate::limits::FORWARD_RETRY_INTERVAL)
     }
 
-    /// Removes the journal of a queue that is gone.
-    pub(super) fn remove(&mut self, id: QueueId) {
+    /// Removes the journal of a queue that is gone. Gives what was held, for which no disk has to be waited any more.
+    pub(super) fn remove(&mut self, id: QueueId) -> Vec<Told> {
         let place = self.kept.get_mut(id.index as usize);
-        let Some(kept) = place.and_then(|kept| kept.take_if(|kept| kept.id == id)) else { return };
+        let Some(kept) = place.and_then(|kept| kept.take_if(|kept| kept.id == id)) else {
+            return Vec::new();
+        };
         self.held_count -= kept.held.len();
         let directory = self.home.join(directory_name(&kept.name));
         self.delete(&directory);
+        kept.held.into_iter().map(|(_, told)| told).collect()
     }
 
     /// Deletes a directory so that a death in the middle leaves nothing that looks like a queue.

@@ -298,7 +298,8 @@ impl Logs {
                 Why::Opening(key) => self.logs.get(&key).is_none_or(|log| log.open.is_some()),
                 Why::Disk(key) => self.open(key).is_none_or(|open| {
                     let is_free = open.writer.is_none_or(|writer| writer == lane);
-                    is_free && !open.log.is_disk_behind()
+                    // Where no sync is under way none will end: the attempt asks for one, or learns why there is none.
+                    is_free && (open.ticket.is_none() || !open.log.is_disk_behind())
                 }),
                 Why::Followers(key) => is_late || !self.is_held_back(callers, key),
                 Why::Room => callers.has_room(lane),

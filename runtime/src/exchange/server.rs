@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ipc::class::{AnyReceiver, AnySender, ReceivingHalf};
+use ipc::class::{AnyReceiver, AnySender, Class, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::Report;
 use ipc::fault;
@@ -18,8 +18,9 @@ use tracing::{debug, info, warn};
 use super::callers::{Callers, Said};
 use super::forward::{Direction, Turn};
 use super::logs::Logs;
+use super::rates::{Rate, Rates};
 use super::work::{Work, encoded, refusal};
-use crate::daemon::{Budget, LimitTable};
+use crate::daemon::LimitTable;
 use crate::limits::{
     FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
     REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX, TURNS_PER_LOOK,
@@ -50,8 +51,8 @@ pub(super) struct Server {
     /// Kept for its memory.
     lanes: Vec<LaneId>,
     draining: bool,
-    /// What agents may have: how many messages a second are taken from each.
-    limits: LimitTable,
+    /// How many messages a second are taken from each agent.
+    rates: Rates,
     began: Instant,
     /// How often a limit was reached, and whether the daemon knows.
     counted: Counted,
@@ -72,7 +73,7 @@ struct Route {
     there: Direction,
     back: Direction,
     /// Of the opener and of the target.
-    rates: [Option<Budget>; 2],
+    rates: [Option<Rate>; 2],
 }
 
 /// One link.
@@ -100,7 +101,7 @@ impl Server {
             logs,
             lanes: Vec::new(),
             draining: false,
-            limits,
+            rates: Rates::new(limits),
             began: Instant::now(),
             counted: Counted {
                 passed: 0,
@@ -207,7 +208,7 @@ impl Server {
         // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
         let mut lanes = Vec::with_capacity(2 * self.routes.len());
         let now = self.began.elapsed();
-        let may_send = |rate: &Option<Budget>| rate.as_ref().is_none_or(|rate| rate.is_left(now));
+        let may_send = |rate: &Option<Rate>| rate.as_ref().is_none_or(|rate| rate.is_left(now));
         let logs = &self.logs;
         let callers = self.callers.iter_mut();
         let callers = callers.filter(|caller| !logs.is_holding(caller.receiver.lane()));
@@ -227,9 +228,8 @@ impl Server {
     }
 
     /// How many messages a second are taken from an agent; nothing where it is any number.
-    fn rate_of(&self, name: &str) -> Option<Budget> {
-        let passed = self.limits.of(name).passed;
-        (passed > 0).then(|| Budget::new(passed, self.began.elapsed()))
+    fn rate_of(&mut self, name: &str) -> Option<Rate> {
+        self.rates.of(name, self.began.elapsed())
     }
 
     fn is_anybody_slowed(&self) -> bool {
@@ -332,10 +332,13 @@ impl Server {
         let mut lanes = std::mem::take(&mut self.lanes);
         self.callers.list(&mut lanes);
         for lane in lanes.drain(..) {
-            let mut bytes = 0;
+            let (mut bytes, mut turn_began) = (0, None);
             for _ in 0..REQUESTS_PER_TURN_MAX {
                 let now = self.began.elapsed();
-                if self.logs.is_holding(lane) || bytes > REQUEST_BYTES_PER_TURN_MAX {
+                // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
+                let has_had_its_turn = bytes > REQUEST_BYTES_PER_TURN_MAX
+                    || now.saturating_sub(*turn_began.get_or_insert(now)) > LOOK_INTERVAL;
+                if self.logs.is_holding(lane) || has_had_its_turn {
                     break;
                 }
                 let Some(caller) = self.callers.get(lane) else { break };
@@ -346,6 +349,14 @@ impl Server {
                 let incoming = match caller.receiver.try_receive() {
                     Ok(None) => break,
                     Ok(Some(incoming)) => incoming,
+                    // The end of a socket is its peer's word; the router may know nothing of it.
+                    Err(CallError::Ended { .. })
+                        if caller.receiver.raw().class() == Class::Normal =>
+                    {
+                        self.client.decline(lane, "it ended")?;
+                        self.forget_caller(lane);
+                        break;
+                    }
                     // The router tells of an end.
                     Err(CallError::Ended { .. }) => break,
                     Err(error) => {
@@ -355,8 +366,8 @@ impl Server {
                         break;
                     }
                 };
-                if let Some(rate) = &mut caller.rate {
-                    let _ = rate.try_take(now);
+                if let Some(rate) = &caller.rate {
+                    rate.take(now);
                 }
                 moved = true;
                 if let Incoming::Request(request) = &incoming {
@@ -373,6 +384,8 @@ impl Server {
             warn!(lane = lane.0, why, "a link is closed");
             self.client.decline(lane, why)?;
             self.forget_caller(lane);
+            // Somebody else's request may have waited for one of this link.
+            moved = true;
         }
         Ok(moved)
     }
@@ -491,7 +504,7 @@ impl Route {
 
 /// Passes on what a rate has left, or everything where there is none.
 fn pass_within(
-    rate: &mut Option<Budget>,
+    rate: &Option<Rate>,
     began: Instant,
     counted: &mut Counted,
     direction: &mut Direction,
@@ -506,8 +519,7 @@ fn pass_within(
     let turn = direction.pass(from, to, left);
     if let Turn::Passed(count) = turn {
         for _ in 0..count {
-            // As many as were left.
-            let _ = rate.try_take(now);
+            rate.take(now);
         }
     }
     turn

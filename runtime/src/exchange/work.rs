@@ -77,7 +77,8 @@ impl Work {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started_ns = u64::try_from(epoch.as_nanos()).unwrap_or_default();
         let (mut queues, mut keeper) = (Queues::default(), Keeper::new(home));
-        let item_last = keeper.open_all(&mut queues, callers.names_mut(), started_ns);
+        keeper.open_all(&mut queues, callers.names_mut(), started_ns);
+        let item_last = keeper.item_last();
         Self {
             queues,
             keeper,
@@ -223,7 +224,11 @@ impl Work {
         }
         let now = self.now_ns();
         match self.keeper.reopen(name, &mut self.queues, callers.names_mut(), now) {
-            Some(Ok(id)) => return Ok((id, false)),
+            Some(Ok(id)) => {
+                // It may be of a life whose clock was ahead of this one's.
+                self.last_item = self.last_item.max(self.keeper.item_last());
+                return Ok((id, false));
+            }
             Some(Err(why)) => return Err(storage(name, &why)),
             None => {}
         }
@@ -259,7 +264,9 @@ impl Work {
             }
             wire::Operation::Remove => {
                 self.queues.remove(id).map_err(|error| refusal("in-use", error.to_string()))?;
-                self.keeper.remove(id);
+                for told in self.keeper.remove(id) {
+                    self.tell_now(callers, id, told);
+                }
                 Ok(Some(Vec::new()))
             }
             wire::Operation::Put { .. } => self.put(callers, asker, id, name, &operation),

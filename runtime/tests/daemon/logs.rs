@@ -463,6 +463,46 @@ fn writers_wait_for_followers_that_hold_them_back() {
 }
 
 /// The segment files of a log, in order.
+#[test]
+fn a_follower_that_is_dropped_holds_nobody_back() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_writer, mut writer) = logs(&daemon, "test.writer");
+    let options = Options { ahead_max: 4, ..small(0) };
+    writer.make("events", options, patience()).unwrap();
+    let mut client = daemon.client("test.reader");
+    drop(Follower::open(&mut client, "events", Start::End, true, patience()).unwrap());
+    let payload = number(0);
+    let payloads = [&payload[..]];
+    for _ in 0..10 {
+        let append = Operation::Append {
+            durability: Durability::Stored,
+            priority: 5,
+            takes_will_back: false,
+            wait_ns: u64::MAX,
+            records: Records::from_payloads(&payloads),
+        };
+        writer.call("events", &append, patience()).unwrap();
+    }
+}
+
+#[test]
+fn a_live_follower_gets_an_append_that_is_longer_as_entries_than_a_message() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (mut client, mut writer) = logs(&daemon, "test.writer");
+    writer.make("events", Options::default(), patience()).unwrap();
+    let start = Start::End;
+    let mut follower = Follower::open(&mut client, "events", start, false, patience()).unwrap();
+    let payload =
+        vec![7; ipc::limits::MESSAGE_BYTES_MAX / ipc::limits::LOG_RECORDS_PER_APPEND_MAX - 14];
+    let payloads = vec![&payload[..]; ipc::limits::LOG_RECORDS_PER_APPEND_MAX];
+    let appended = writer.append_all("events", &payloads, Durability::Stored, patience()).unwrap();
+    assert_eq!(appended.count as usize, payloads.len());
+    for expected in 0..payloads.len() as u64 {
+        let Entry::Record(record) = follower.next(patience()).unwrap() else { panic!("no record") };
+        assert_eq!((record.position, record.payload.len()), (expected, payload.len()));
+    }
+}
+
 fn segments(daemon: &Daemon, log: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(daemon.state_dir().join("logs").join(log)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());

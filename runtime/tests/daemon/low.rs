@@ -212,6 +212,30 @@ fn numbers(daemon: &Daemon, count: u32) -> low::Sender {
 }
 
 #[test]
+fn the_end_is_heard_though_the_goodbye_finds_no_room() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let mut writer = daemon.client("test.writer");
+    let options = Options { ahead_max: 4, ..Options::default() };
+    Logs::open(&mut writer).unwrap().make(LOG, options, patience()).unwrap();
+    let mut sender = low::Sender::open(&mut writer, LOG, Durability::Stored, patience()).unwrap();
+    let mut reader = daemon.client("test.reader");
+    let start = Start::First;
+    let mut receiver =
+        low::Receiver::open(&mut reader, WRITER, LOG, start, true, patience()).unwrap();
+    let mut count = 0;
+    while sender.send(Meta::default(), b"x", WhenFull::Reject).is_ok() {
+        count += 1;
+    }
+    drop(sender);
+    writer.bye().unwrap();
+    for _ in 0..count {
+        assert_eq!(receiver.receive(Some(patience())).unwrap().payload, b"x");
+    }
+    let end = receiver.receive(Some(patience())).map(drop);
+    assert!(matches!(end, Err(ReceiveError::Ended(_))), "{end:?}");
+}
+
+#[test]
 fn a_receiver_goes_on_where_another_one_was_and_learns_of_the_death_of_the_exchange() {
     let daemon = Daemon::start(&EXCHANGE);
     let mut sender = numbers(&daemon, 10);

@@ -1,5 +1,9 @@
 //! Work queues through the exchange: each item to one worker, and to another one when that one is gone.
 
+use std::time::Instant;
+
+use ipc::class::Class;
+use ipc::client::{Event, LinkOptions};
 use ipc::exchange::queue::{
     Delivery, ITEM_BYTES_MAX, Lease, Operation, Options, PutOutcome, QueueError, Queues, TakeEnd,
     Taken,
@@ -244,6 +248,39 @@ fn a_caller_that_never_reads_loses_its_link_and_harms_nobody() {
     assert!(matches!(ended, ipc::link::CallError::Ended { .. }), "{ended}");
     other.put("work", b"x", patience()).unwrap();
     assert_eq!(item(&mut other, "work").payload, b"x");
+}
+
+#[test]
+fn items_that_a_deaf_worker_alone_keeps_cost_it_its_link() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (mut client, mut deaf) = queues(&daemon, "test.deaf");
+    let (_sender, mut sender) = queues(&daemon, "test.sender");
+    let options = Options { lease_ns: 1_000_000, deliveries_max: 1, ..Options::default() };
+    sender.declare("work", options, patience()).unwrap();
+    deaf.take("work", 1_000, HOUR_NS, patience()).unwrap();
+    let payload = vec![0; ITEM_BYTES_MAX];
+    // Each is dead at once, and larger than what dead letters may be. The last few wait for nobody any more.
+    eventually("its link is closed", || {
+        let put = sender.put("work", &payload, patience()).unwrap();
+        assert!(!matches!(put, PutOutcome::Duplicate { .. }), "{put:?}");
+        match client.next_event(Instant::now()).unwrap() {
+            Some(Event::LinkClosed { lane, .. }) => lane == deaf.link().lane(),
+            _ => false,
+        }
+    });
+}
+
+#[test]
+fn a_socket_that_its_caller_has_dropped_is_let_go_of() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let mut client = daemon.client("test.client");
+    let options = LinkOptions { class: Class::Normal };
+    let link = client.open_link("exchange", options).unwrap();
+    assert_eq!(link.terms().class, Class::Normal);
+    let lane = link.lane();
+    drop(link);
+    let closed = client.next_event(patience()).unwrap();
+    assert!(matches!(closed, Some(Event::LinkClosed { lane: of, .. }) if of == lane), "{closed:?}");
 }
 
 #[test]

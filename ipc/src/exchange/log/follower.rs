@@ -11,7 +11,8 @@ use crate::client::Client;
 use crate::lane::{Ended, ReceiveError};
 use crate::link::{Answer, CallError, Incoming, Link, RequestId};
 
-/// Follows one log.
+/// Follows one log. When it is dropped the exchange sends nothing more and its writers wait for it no longer; its link stays
+/// until [`Follower::cancel`] or the client's end.
 #[derive(Debug)]
 pub struct Follower {
     link: Link,
@@ -86,9 +87,7 @@ impl Follower {
     }
 
     /// Follows no more. What is on its way is lost; another follower goes on at [`Follower::position`].
-    pub fn cancel(mut self, client: &mut Client) -> Result<(), LogError> {
-        // The lane may be full or the exchange gone; closing the link says the same.
-        let _ = self.link.sender().cancel(self.request);
+    pub fn cancel(self, client: &mut Client) -> Result<(), LogError> {
         Ok(client.decline(self.link.lane(), "follows no more")?)
     }
 
@@ -159,5 +158,12 @@ impl Follower {
             Answer::Done(_) => Err(LogError::Over),
             Answer::Failed(error) => Err(LogError::Refused(error)),
         }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // The lane may be full or the exchange gone; then the end of the link says the same.
+        let _ = self.link.sender().cancel(self.request);
     }
 }

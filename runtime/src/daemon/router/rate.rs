@@ -28,9 +28,9 @@ impl Budget {
         usize::try_from(self.billionths_at(now) / ONE).unwrap_or(usize::MAX)
     }
 
-    /// Whether one may be sent at `now`.
-    pub(crate) fn is_left(&self, now: Duration) -> bool {
-        self.left(now) > 0
+    /// Whether nothing of it is used up at `now`.
+    pub(crate) fn is_full(&self, now: Duration) -> bool {
+        self.billionths_at(now) == self.full
     }
 
     fn billionths_at(&self, now: Duration) -> u64 {

@@ -20,6 +20,8 @@ struct Replay<'a> {
     queue: Option<Queue>,
     /// A picture whose end was not read yet.
     begun: Option<Begun>,
+    /// Something was there that cannot be read.
+    is_damaged: bool,
     replayed: Replayed,
 }
 
@@ -39,12 +41,13 @@ impl Journal {
         names: &mut Names,
         now_ns: u64,
     ) -> Result<(Self, Queue, Replayed), JournalError> {
-        let mut replay =
-            Replay { id, names, queue: None, begun: None, replayed: Replayed::default() };
+        let (queue, begun, replayed) = (None, None, Replayed::default());
+        let mut replay = Replay { id, names, queue, begun, is_damaged: false, replayed };
         replay.read(&log)?;
-        let Replay { queue, replayed, .. } = replay;
+        let Replay { queue, is_damaged, replayed, .. } = replay;
         let Some(mut queue) = queue else {
-            let is_new = log.first_position() == 0 && replayed.changes == 0;
+            // What was never made is deleted, so nothing in it may be doubtful.
+            let is_new = log.first_position() == 0 && replayed.changes == 0 && !is_damaged;
             let lines = replayed.lines;
             return Err(if is_new {
                 JournalError::Unfinished
@@ -154,6 +157,7 @@ impl Replay<'_> {
     }
 
     fn damaged(&mut self, what: &str) {
+        self.is_damaged = true;
         // Lines before the first picture are left over from what a picture has replaced.
         if self.queue.is_some() || self.begun.is_some() {
             self.replayed.damaged += 1;

@@ -371,6 +371,15 @@ fn a_full_disk_refuses_puts_before_anything_depends_on_it_and_lets_acks_through(
 }
 
 #[test]
+fn a_journal_that_cannot_be_read_is_not_taken_for_one_that_was_never_made() {
+    let disk = Disk::new(1);
+    let (mut log, _) = Log::open_on(&disk, "jobs", small_log()).unwrap();
+    super::append(&mut log, b"\xff", 1).unwrap();
+    let recovered = Journal::recover(log, QueueId::default(), &mut Names::default(), 2);
+    assert!(matches!(recovered, Err(JournalError::Damaged { lines: 1 })));
+}
+
+#[test]
 fn a_journal_whose_making_was_interrupted_is_no_queue() {
     for calls in 0..20 {
         let disk = Disk::new(calls);

@@ -136,7 +136,7 @@ fn a_removed_queue_leaves_nothing_and_leftovers_are_deleted() {
     let id = life.declare("work", Durable::Stored).unwrap();
     let queues = home.path().join("exchange/queues");
     life.queues.remove(id).unwrap();
-    life.keeper.remove(id);
+    assert!(life.keeper.remove(id).is_empty());
     std::fs::create_dir(queues.join(".removed-1-1")).unwrap();
     // Made by a life that ended before the first picture was complete.
     std::fs::create_dir(queues.join("unfinished")).unwrap();

@@ -71,6 +71,15 @@ pub(crate) struct Committer {
     mechanism: Arc<str>,
 }
 
+/// Calls when the thread ends, in a panic too: then those who poll their tickets find that nothing more comes.
+struct AtEnd<F: Fn()>(F);
+
+impl<F: Fn()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 type Answer = oneshot::Sender<Result<u64, SyncError>>;
 
 #[derive(Debug)]
@@ -145,9 +154,10 @@ impl Committer {
     ) -> io::Result<Self> {
         let (requests, receiver) = mpsc::channel(LOG_SYNC_REQUESTS_MAX);
         let (told, chosen) = ready::sync_channel(1);
-        thread::Builder::new()
-            .name("log commit".to_owned())
-            .spawn(move || run(mechanism, receiver, &told, &notice))?;
+        thread::Builder::new().name("log commit".to_owned()).spawn(move || {
+            let notice = AtEnd(notice);
+            run(mechanism, receiver, &told, &notice.0);
+        })?;
         let mechanism = chosen.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
         Ok(Self { requests, mechanism: mechanism.into() })
     }

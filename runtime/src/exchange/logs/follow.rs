@@ -14,7 +14,9 @@ use super::{Asking, LogKey, Logs, Outcome, refuse};
 use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{Positions, Reader, Record};
 use crate::exchange::work::encoded;
-use crate::limits::{LOG_FOLLOW_BYTES, LOG_FOLLOWERS_MAX, LOG_FOLLOWERS_PER_CALLER_MAX};
+use crate::limits::{
+    LOG_FOLLOW_BYTES, LOG_FOLLOWERS_MAX, LOG_FOLLOWERS_PER_CALLER_MAX, LOG_READ_BYTES_MAX,
+};
 
 /// Names a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,13 +145,17 @@ impl Logs {
         if open.followers.is_empty() || next == first {
             return;
         }
+        // Many records at once may be longer as entries than any message; they are read in pieces.
+        let bytes: usize =
+            (first..next).zip(payloads.clone()).map(|(_, payload)| payload.len()).sum();
+        let is_long = next - first > 1 && bytes > LOG_READ_BYTES_MAX;
         let mut entries: Option<Vec<u8>> = None;
         for id in &open.followers {
             let Some(follower) = self.followers.get_mut(id) else { continue };
             if !matches!(follower.state, State::Live) {
                 continue;
             }
-            if follower.position != first || !callers.has_room(follower.lane) {
+            if is_long || follower.position != first || !callers.has_room(follower.lane) {
                 follower.state = State::Behind(None);
                 self.hungry.insert(*id);
                 continue;

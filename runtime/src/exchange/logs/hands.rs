@@ -36,6 +36,15 @@ pub(super) struct Hand<J, R> {
     pub(super) is_dead: bool,
 }
 
+/// Rings when a thread ends, in a panic too, so that who waits for it looks.
+struct RingAtEnd(Arc<Bell>);
+
+impl Drop for RingAtEnd {
+    fn drop(&mut self) {
+        self.0.ring();
+    }
+}
+
 /// What may wait for the disk.
 pub(super) enum DiskJob {
     /// Opens a log, or makes it where options are given.
@@ -115,11 +124,14 @@ impl<J: Send + 'static, R: Send + 'static> Hand<J, R> {
         let (jobs, to_do) = mpsc::sync_channel::<J>(LOG_JOBS_MAX);
         let (done, results) = mpsc::sync_channel(LOG_JOBS_MAX);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let bell = RingAtEnd(bell);
+            // Gone before the bell is: who looks then finds that nothing more comes.
+            let done = done;
             for job in to_do {
                 if done.send(work(job)).is_err() {
                     return;
                 }
-                bell.ring();
+                bell.0.ring();
             }
         })?;
         Ok(Self { jobs, results, out: 0, is_dead: false })

@@ -11,7 +11,7 @@ use ipc::header::LaneId;
 use ipc::link::RequestId;
 
 use super::hands::{DiskJob, ReadJob, Whom};
-use super::{Asking, LogKey, Logs, Outcome, Unsynced, Why, Will, kept, refuse};
+use super::{Asking, LogKey, Logs, Open, Outcome, Unsynced, Why, Will, kept, refuse};
 use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{AppendError, Log, Record};
 use crate::limits::{LOG_READ_BYTES_MAX, LOG_SYNCS_PER_CALLER_MAX, LOG_WILL_BYTES_MAX};
@@ -20,6 +20,7 @@ use crate::limits::{LOG_READ_BYTES_MAX, LOG_SYNCS_PER_CALLER_MAX, LOG_WILL_BYTES
 struct Append<'a> {
     durability: Durability,
     priority: u8,
+    takes_will_back: bool,
     wait_ns: u64,
     records: wire::Records<'a>,
 }
@@ -57,10 +58,8 @@ impl Logs {
         };
         match operation {
             Operation::Append { durability, priority, takes_will_back, wait_ns, records } => {
-                if takes_will_back {
-                    self.wills.remove(&asking.lane);
-                }
-                self.append(asking, key, &Append { durability, priority, wait_ns, records })
+                let append = Append { durability, priority, takes_will_back, wait_ns, records };
+                self.append(asking, key, &append)
             }
             Operation::Open { options, replaces } => {
                 self.opened(&asking, key, options.map(kept::normal), replaces)
@@ -143,6 +142,7 @@ impl Logs {
             return Ok(Outcome::HoldAppend(Why::Disk(key), appended, until));
         }
         let next = open.log.next_position();
+        refuse_torn(open, appended)?;
         if is_held_back {
             return Ok(held_back(append.wait_ns, until, key, next));
         }
@@ -176,6 +176,10 @@ impl Logs {
                 Ok(self.acknowledge(callers, key, (lane, request), append.durability, appended))
             }
             None => {
+                // Only now: where the goodbye finds no room, the will is what is heard.
+                if append.takes_will_back {
+                    self.wills.remove(&lane);
+                }
                 Ok(self.acknowledge(callers, key, (lane, request), append.durability, appended))
             }
         };
@@ -305,13 +309,17 @@ impl Logs {
                 sender_name: &will.sender,
                 priority: 5,
                 dedup: 0,
-                payload: &[],
+                payload: &will.payload,
             };
             let payloads = [&will.payload[..]];
             let records = wire::Records::from_payloads(&payloads);
             let Some(open) = self.open_mut(key) else { continue };
             let next = open.log.next_position();
-            if open.writer.is_some() || open.log.would_wait(&record) {
+            let would_wait = open.log.would_wait(&record);
+            if open.writer.is_some() || would_wait {
+                if would_wait {
+                    self.want_sync(key);
+                }
                 self.last_words.push_back(will);
                 continue;
             }
@@ -321,6 +329,18 @@ impl Logs {
             }
             self.feed_live(callers, key, next, &record, records.iter());
         }
+    }
+}
+
+/// The log may have been closed in the middle of an append, and its next opening ends elsewhere.
+fn refuse_torn(open: &Open, appended: Option<(u64, u32)>) -> Result<(), ToolError> {
+    match appended {
+        Some((first, count))
+            if open.writer.is_none() && open.log.next_position() != first + u64::from(count) =>
+        {
+            Err(refuse::torn(count))
+        }
+        _ => Ok(()),
     }
 }
 

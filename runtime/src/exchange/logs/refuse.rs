@@ -124,6 +124,11 @@ pub(super) fn not_appended(error: &AppendError, stored: u32) -> ToolError {
     refusal("log-failed", message, "look at the disk", false)
 }
 
+pub(super) fn torn(stored: u32) -> ToolError {
+    let message = format!("the log was opened again; {stored} of its records were stored");
+    refusal("log-failed", message, "look at the disk", false)
+}
+
 pub(super) fn not_synced(error: SyncError) -> ToolError {
     let message = format!("it is stored, but may not survive power loss: {error}");
     let hint = "look at the disk, then `log.sync`, which writes it once more";

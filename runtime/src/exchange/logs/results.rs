@@ -69,6 +69,8 @@ impl Logs {
             DiskDone::Removed { key, result, asked } => self.removed(callers, key, result, asked),
             DiskDone::Kept { key, options, result, lane } => {
                 let answer = match result {
+                    // It was closed meanwhile, and its next opening has them.
+                    Ok(()) if self.open(key).is_none() => Said::Failed(encoded(&refuse::busy())),
                     Ok(()) => {
                         if let Some(open) = self.open_mut(key) {
                             open.log.set_retention(kept::retention(&options));

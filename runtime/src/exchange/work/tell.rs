@@ -64,7 +64,7 @@ impl Work {
         self.closed(callers, closed);
     }
 
-    fn tell_now(&mut self, callers: &mut Callers, queue: QueueId, told: Told) {
+    pub(super) fn tell_now(&mut self, callers: &mut Callers, queue: QueueId, told: Told) {
         let effect = match told {
             Told::Effect(effect) => effect,
             Told::Answer(lane, request, bytes) => {

@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use ipc::client::{Client, ClientError};
-use ipc::exchange::queue::{Durable, Options, PutOutcome, QueueError, Queues, Status, Taken};
+use ipc::exchange::queue::{
+    Durable, Operation, Options, PutOutcome, QueueError, Queues, Status, Taken,
+};
+use ipc::link::Answer;
 use rustix::process::Signal;
 
 use super::super::world::{Daemon, eventually, is_alive, patience, signal};
@@ -113,6 +116,25 @@ fn a_removed_queue_does_not_come_back() {
     let mut queues = reopen(&mut client);
     assert_eq!(refusal(queues.status("work", patience()).map(drop)), "no-such-queue");
     assert!(queues.declare("work", durable(Durable::Stored), patience()).unwrap());
+}
+
+#[test]
+fn what_waits_for_the_disk_is_answered_though_its_queue_is_removed() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_client, mut queues) = queues(&daemon, "test.client");
+    for _ in 0..10 {
+        queues.declare("work", durable(Durable::Synced), patience()).unwrap();
+        stored(queues.put("work", b"x", patience()).unwrap());
+        let held = item(&mut queues, "work");
+        let requests = [Operation::Ack(held.lease), Operation::Remove].map(|operation| {
+            let arguments = operation.encode("work").unwrap();
+            queues.link().request(operation.tool(), &arguments, &[], patience()).unwrap()
+        });
+        for request in requests {
+            let answer = queues.link().answer(request, patience()).unwrap();
+            assert_eq!(answer, Answer::Done(Vec::new()));
+        }
+    }
 }
 
 /// What one agent was told in all lives of the exchange.

@@ -1,0 +1,96 @@
+//! How many messages a second the exchange takes from each agent, over all of its links together.
+//!
+//! Not here: what the configuration allows (`quota`), and who is held up by it (`server`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::daemon::{Budget, LimitTable};
+
+/// The rates of all agents that have one.
+#[derive(Debug)]
+pub(super) struct Rates {
+    limits: LimitTable,
+    of: HashMap<String, Rate>,
+}
+
+/// What one agent may still send; the same for each of its links.
+#[derive(Clone, Debug)]
+pub(super) struct Rate(Rc<RefCell<Budget>>);
+
+impl Rates {
+    /// Nobody is there yet.
+    pub(super) fn new(limits: LimitTable) -> Self {
+        Self { limits, of: HashMap::new() }
+    }
+
+    /// The rate of an agent; nothing where it is any number.
+    pub(super) fn of(&mut self, name: &str, now: Duration) -> Option<Rate> {
+        let passed = self.limits.of(name).passed;
+        if passed == 0 {
+            return None;
+        }
+        if let Some(rate) = self.of.get(name) {
+            return Some(rate.clone());
+        }
+        // Who has no link and has used nothing up lately would get the same again. Who closes its links and comes back does
+        // not begin anew.
+        self.of.retain(|_, rate| Rc::strong_count(&rate.0) > 1 || !rate.0.borrow().is_full(now));
+        let rate = Rate(Rc::new(RefCell::new(Budget::new(passed, now))));
+        self.of.insert(name.to_owned(), rate.clone());
+        Some(rate)
+    }
+}
+
+impl Rate {
+    /// How many messages may be taken now.
+    pub(super) fn left(&self, now: Duration) -> usize {
+        self.0.borrow().left(now)
+    }
+
+    /// Whether one may be.
+    pub(super) fn is_left(&self, now: Duration) -> bool {
+        self.left(now) > 0
+    }
+
+    /// One was taken.
+    pub(super) fn take(&self, now: Duration) {
+        // Whoever takes has asked whether one is left.
+        let _ = self.0.borrow_mut().try_take(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_one_agent_share_its_rate_and_a_new_link_does_not_renew_it() {
+        let limits = LimitTable::parse("test.slow: passed=10").unwrap();
+        let mut rates = Rates::new(limits);
+        let now = Duration::ZERO;
+        assert!(rates.of("test.other", now).is_none());
+        let (one, other) =
+            (rates.of("test.slow", now).unwrap(), rates.of("test.slow", now).unwrap());
+        while one.is_left(now) {
+            one.take(now);
+        }
+        assert!(!other.is_left(now));
+        drop((one, other));
+        assert!(!rates.of("test.slow", now).unwrap().is_left(now));
+        assert!(
+            rates.of("test.slow", Duration::from_secs(9)).unwrap().is_left(Duration::from_secs(9))
+        );
+    }
+
+    #[test]
+    fn who_is_gone_and_has_everything_left_is_forgotten() {
+        let mut rates = Rates::new(LimitTable::parse("test.>: passed=10").unwrap());
+        for number in 0..100 {
+            rates.of(&format!("test.{number}"), Duration::ZERO);
+        }
+        assert_eq!(rates.of.len(), 1);
+    }
+}
