@@ -60,6 +60,8 @@ pub struct Client {
     next_request: u32,
     next_grant: u64,
     events: VecDeque<Event>,
+    /// Own links and topics that are open. What the router sent for another one was on its way when that was closed here.
+    open: BTreeSet<LaneId>,
     /// In the order in which each peer granted them.
     grants: BTreeMap<(LaneId, GrantId), OwnedFd>,
     /// Grants that are closed when they come: requests travel faster.
@@ -194,6 +196,7 @@ impl Client {
             next_request: 1,
             next_grant: 1,
             events: VecDeque::new(),
+            open: BTreeSet::new(),
             grants: BTreeMap::new(),
             unwanted: BTreeSet::new(),
             routes: BTreeMap::new(),
@@ -291,10 +294,7 @@ impl Client {
 
     /// Declines an offered link, or closes an open one or a topic.
     pub fn decline(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
-        self.grants.retain(|(of, _), _| *of != lane);
-        self.changes.remove(&lane);
-        self.groups.remove(&lane);
-        self.unwanted.retain(|(of, _)| *of != lane);
+        self.forget(lane);
         self.send(&ToRouter::CloseLink { lane, reason: reason.to_owned() }, &[])
     }
 
@@ -353,7 +353,8 @@ impl Client {
     pub fn discard_grants(&mut self, lane: LaneId, grants: &[GrantId]) {
         for grant in grants {
             let is_here = self.grants.remove(&(lane, *grant)).is_some();
-            if !is_here && self.unwanted.len() < GRANTS_HELD_MAX {
+            let may_come = !is_here && self.open.contains(&lane);
+            if may_come && self.unwanted.len() < GRANTS_HELD_MAX {
                 self.unwanted.insert((lane, *grant));
             }
         }
@@ -363,6 +364,10 @@ impl Client {
     pub fn next_event(&mut self, deadline: Instant) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
+                if let Event::LinkClosed { lane, .. } = &event {
+                    // Its offer may have been accepted while this waited here.
+                    self.open.remove(lane);
+                }
                 return Ok(Some(event));
             }
             match self.receive(deadline) {

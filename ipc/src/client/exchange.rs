@@ -178,15 +178,12 @@ impl Client {
                 Event::RouteRefused { request, code, message }
             }
             FromRouter::LinkClosed { lane, code, reason } => {
-                self.grants.retain(|(of, _), _| *of != lane);
-                self.unwanted.retain(|(of, _)| *of != lane);
-                self.changes.remove(&lane);
-                self.groups.remove(&lane);
+                self.forget(lane);
                 Event::LinkClosed { lane, code, reason }
             }
             FromRouter::Granted { lane, grant } => {
                 let [file] = exactly(fds)?;
-                if self.unwanted.remove(&(lane, grant)) {
+                if self.unwanted.remove(&(lane, grant)) || !self.open.contains(&lane) {
                     return Ok(());
                 }
                 if !self.make_room_for_grant(lane) {
@@ -222,9 +219,13 @@ impl Client {
             }
             FromRouter::ReaderJoined { lane, reader } => {
                 let [cursor, bell] = exactly(fds)?;
+                if !self.open.contains(&lane) {
+                    return Ok(());
+                }
                 self.change(lane, ReaderChange::Joined { reader, cursor, bell });
                 return self.keep_event(Event::ReadersChanged { lane });
             }
+            FromRouter::ReaderLeft { lane, .. } if !self.open.contains(&lane) => return Ok(()),
             FromRouter::ReaderLeft { lane, reader } => {
                 self.change(lane, ReaderChange::Left { reader });
                 return self.keep_event(Event::ReadersChanged { lane });
@@ -237,6 +238,15 @@ impl Client {
             _ => return Ok(()),
         };
         self.keep_event(event)
+    }
+
+    /// Closes and forgets all that was kept of a link or topic that is over.
+    pub(super) fn forget(&mut self, lane: LaneId) {
+        self.open.remove(&lane);
+        self.grants.retain(|(of, _), _| *of != lane);
+        self.unwanted.retain(|(of, _)| *of != lane);
+        self.changes.remove(&lane);
+        self.groups.remove(&lane);
     }
 
     fn keep_event(&mut self, event: Event) -> Result<(), ClientError> {

@@ -92,6 +92,7 @@ impl Client {
                 (other, _) => return Err(unexpected(other)),
             };
             fault::point("client.open-answered");
+            self.open.insert(lane);
             let way = match agreed.class {
                 Class::High => match side.ring(agreed.ring) {
                     Ok(outbox) => Way::Ring(Box::new(outbox)),
@@ -140,7 +141,10 @@ impl Client {
         descriptors: Vec<OwnedFd>,
     ) -> Result<Event, ClientError> {
         match self.try_meet_route(own, (lane, peer, terms), descriptors) {
-            Ok(link) => Ok(Event::RouteReady { request, link: Box::new(link) }),
+            Ok(link) => {
+                self.open.insert(lane);
+                Ok(Event::RouteReady { request, link: Box::new(link) })
+            }
             Err(error) => {
                 let (code, message) = ("no-class".to_owned(), one_line(&error));
                 self.decline(lane, UNFIT)?;
@@ -205,6 +209,7 @@ impl Client {
         fault::point("client.offer-mapped");
         self.send_packet(&packet, &descriptors.each_ref().map(AsFd::as_fd))?;
         fault::point("client.accept-sent");
+        self.open.insert(lane);
         Ok(link)
     }
 

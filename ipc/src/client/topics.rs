@@ -36,6 +36,7 @@ impl Client {
             (FromRouter::Published { lane, epoch, .. }, descriptors) => {
                 let [control] = exactly(descriptors)?;
                 sender.set_control(control)?;
+                self.open.insert(lane);
                 Ok(Publisher::new(lane, epoch, subject.to_owned(), sender))
             }
             (other, _) => Err(unexpected(other)),

@@ -17,6 +17,7 @@ fn introduced() -> (Client, Connection) {
 fn readers_that_come_and_go_leave_nothing_with_a_publisher_that_does_not_look() {
     let (mut client, router) = introduced();
     let lane = LaneId(5);
+    client.open.insert(lane);
     let cursor = Cursor::create(0, false).unwrap();
     let doorbell = Doorbell::new().unwrap();
     let bell = doorbell.ringer_for_peer().unwrap();
@@ -43,6 +44,7 @@ fn readers_that_come_and_go_leave_nothing_with_a_publisher_that_does_not_look() 
 fn members_that_join_again_and_again_leave_nothing_with_a_sender_that_does_not_look() {
     let (mut client, router) = introduced();
     let (lane, reader) = (LaneId(5), AgentId(7));
+    client.open.insert(lane);
     let cursor = Cursor::create(0, false).unwrap();
     let doorbell = Doorbell::new().unwrap();
     let bell = doorbell.ringer_for_peer().unwrap();
@@ -59,4 +61,33 @@ fn members_that_join_again_and_again_leave_nothing_with_a_sender_that_does_not_l
     assert_eq!(client.events.len(), 1);
     client.decline(lane, "done").unwrap();
     assert!(client.changes.is_empty(), "no descriptors of a topic that was given up");
+    // The router sent it before it knew.
+    let joined = FromRouter::ReaderJoined { lane, reader };
+    router.send(&joined.encode().unwrap(), &[cursor.as_fd(), bell.as_fd()]).unwrap();
+    client.take_in_all().unwrap();
+    assert!(client.changes.is_empty());
+    assert_eq!(client.events.len(), 1, "nor news of it");
+}
+
+#[test]
+fn grants_that_were_on_their_way_when_the_link_was_closed_here_are_closed() {
+    let (mut client, router) = introduced();
+    let lane = LaneId(5);
+    client.open.insert(lane);
+    let (reading, mut writing) = std::io::pipe().unwrap();
+    let grant = |number| {
+        let granted = FromRouter::Granted { lane, grant: GrantId(number) };
+        router.send(&granted.encode().unwrap(), &[reading.as_fd()]).unwrap();
+    };
+    grant(1);
+    client.take_in_all().unwrap();
+    assert_eq!(client.grants.len(), 1);
+    client.decline(lane, "answers were not taken").unwrap();
+    (2..100).for_each(grant);
+    client.take_in_all().unwrap();
+    client.discard_grants(lane, &[GrantId(200)]);
+    assert!(client.grants.is_empty() && client.unwanted.is_empty());
+    drop(reading);
+    let error = writing.write_all(b"nobody reads").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }
