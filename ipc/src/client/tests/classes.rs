@@ -147,13 +147,16 @@ fn both_sides_know_the_class_and_a_reopened_link_has_a_greater_epoch() {
         two.decline(accepted.lane(), "restart").unwrap();
         drop(accepted);
         let again = std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let accepted = scope.spawn(|| {
                 let Some(Event::LinkOffered(offer)) = two.next_event(later()).unwrap() else {
                     panic!("no offer")
                 };
                 two.accept(offer).unwrap()
             });
-            one.reopen(&opened).unwrap()
+            let again = one.reopen(&opened).unwrap();
+            // Its ring must be there until the opener has fetched it.
+            drop(accepted.join().unwrap());
+            again
         });
         assert!(again.epoch() > opened.epoch());
         assert_eq!(again.class(), opened.class());
