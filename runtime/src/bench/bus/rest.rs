@@ -80,17 +80,29 @@ fn busy_ns(processes: &[u32]) -> anyhow::Result<u64> {
     let mut sum = 0;
     for pid in processes {
         for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            sum += thread_ns(&thread?.path())?;
+            sum += thread_ns(&thread?.path())?.unwrap_or(0);
         }
     }
     Ok(sum)
 }
 
-fn thread_ns(thread: &Path) -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string(thread.join("schedstat"))
-        .context("the kernel does not count the processor time of threads")?;
+/// `None` for a thread that ended since it was listed.
+fn thread_ns(thread: &Path) -> anyhow::Result<Option<u64>> {
+    let text = match std::fs::read_to_string(thread.join("schedstat")) {
+        Ok(text) => text,
+        // Gone before the file was opened, or before it was read.
+        Err(error)
+            if !thread.exists()
+                || rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::SRCH) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(error).context("the kernel does not count the processor time of threads");
+        }
+    };
     let ns = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
-    ns.with_context(|| format!("`{}` has no time", thread.display()))
+    ns.map(Some).with_context(|| format!("`{}` has no time", thread.display()))
 }
 
 fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
