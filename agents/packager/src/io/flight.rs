@@ -1,7 +1,7 @@
 //! One question at a time: whoever asks what is already being asked waits for that answer.
 //!
 //! Protocol of a [`Flight`]: it is created by the first asker, completed exactly once by the task that works on
-//! it (or by that task's guard, should it panic or be cancelled), and left in the table until then. Waiters block
+//! it (or by that task's guard, should it panic or be cancelled), and out of the table just before. Waiters block
 //! on the condition variable (threads) or on the notification (tasks); both look at the outcome under the lock
 //! first, so none misses it.
 
@@ -108,20 +108,32 @@ pub(crate) struct Pilot {
 impl Pilot {
     /// Tells everybody. The caller has put the value into the memory cache before, so that nobody asks again.
     pub(crate) fn land(self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+
+    /// Leaves the table before anybody is told: whoever asks because of what it was told asks anew, and is not given
+    /// an answer that is older than its question.
+    fn finish(&self, outcome: Outcome) {
+        {
+            let mut table = lock(&self.flights.table);
+            // After `land` somebody else may have started on the same question.
+            if table.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+                table.remove(&self.key);
+            }
+        }
         self.flight.complete(outcome);
     }
 }
 
 impl Drop for Pilot {
     fn drop(&mut self) {
-        // Does nothing after `land`; otherwise the work was cancelled or panicked.
-        self.flight.complete(Err(Error::new(
+        // Changes nothing after `land`; otherwise the work was cancelled or panicked.
+        self.finish(Err(Error::new(
             Kind::Failed,
             "internal",
             "the work on a registry's answer was interrupted",
         )
         .retryable()));
-        lock(&self.flights.table).remove(&self.key);
     }
 }
 
