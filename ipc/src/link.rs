@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::class::{AnyReceiver, AnySender, Class, ReceivingHalf, SendingHalf};
 use crate::control::{AgentInfo, Terms};
+use crate::doorbell::Ear;
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
 use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{
@@ -57,6 +58,8 @@ pub struct LinkReceiver {
     terms: Terms,
     epoch: u32,
     receiver: AnyReceiver,
+    /// The peer's bell is heard as long as somebody reads.
+    _ear: Option<Ear>,
 }
 
 /// A request that is to be sent.
@@ -213,14 +216,14 @@ pub enum CallError {
 
 impl Link {
     pub(crate) fn new(
-        lane: LaneId,
+        (lane, _ear): (LaneId, Option<Ear>),
         peer: AgentInfo,
         (terms, epoch): (Terms, u32),
         sender: AnySender,
         receiver: AnyReceiver,
     ) -> Self {
         let sender = LinkSender { lane, sender, next_request: 1 };
-        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver };
+        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver, _ear };
         Self { sender, receiver, set_aside: VecDeque::new() }
     }
 

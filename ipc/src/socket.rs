@@ -25,7 +25,7 @@ use crate::limits::{DESCRIPTORS_PER_PACKET_MAX, PACKET_BYTES_MAX, SOCKET_BACKLOG
 use crate::peer::{self, Credentials};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Accepts clients. Removes its socket when it is dropped.
 #[derive(Debug)]
@@ -150,6 +150,13 @@ pub enum ReceiveError {
     /// More descriptors than the protocol allows; all were closed.
     #[error("too many descriptors beside a packet: more than {DESCRIPTORS_PER_PACKET_MAX}")]
     TooManyDescriptors,
+    /// This process had no room for the descriptors beside a packet. The sender did nothing wrong; those that found room were
+    /// closed.
+    #[error("this process has no descriptors left for those beside a packet")]
+    NoDescriptorsLeft {
+        /// What the packet said.
+        bytes: Vec<u8>,
+    },
     /// Another failure.
     #[error("cannot receive")]
     Io(#[from] io::Error),
@@ -306,13 +313,21 @@ impl Connection {
             }
         }
         // Whatever was received is owned by now, so an early return closes it.
-        if received.flags.contains(ReturnFlags::CTRUNC)
-            || descriptors.len() > DESCRIPTORS_PER_PACKET_MAX
-        {
+        if descriptors.len() > DESCRIPTORS_PER_PACKET_MAX {
             return Err(ReceiveError::TooManyDescriptors);
         }
         if received.flags.contains(ReturnFlags::TRUNC) {
             return Err(ReceiveError::TooLong);
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            // The kernel hands over what there is place for here, unless it finds none in this process's table. So a full
+            // message means that the sender had more, and one with room left that this process had none.
+            if descriptors.len() == DESCRIPTORS_PER_PACKET_MAX {
+                return Err(ReceiveError::TooManyDescriptors);
+            }
+            drop(descriptors);
+            let bytes = buffer.get(..received.bytes).unwrap_or_default().to_vec();
+            return Err(ReceiveError::NoDescriptorsLeft { bytes });
         }
         match buffer.get(..received.bytes) {
             Some(bytes) if !bytes.is_empty() => Ok(Packet { bytes: bytes.to_vec(), descriptors }),

@@ -137,6 +137,7 @@ impl From<Ended> for Fault {
             Ended::PeerGone => BOLIDE_PEER_GONE,
             Ended::Revoked => BOLIDE_REVOKED,
             Ended::Closed => BOLIDE_CLOSED,
+            Ended::Quarantined => BOLIDE_QUARANTINED,
             Ended::RouterGone => BOLIDE_ROUTER_GONE,
         })
     }

@@ -251,11 +251,11 @@ mod tests {
     fn offered(terms: Terms) -> usize {
         let sender = Sender::for_link(LaneOptions::default()).unwrap();
         let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
-        let bell = Doorbell::new().unwrap().ringer_for_peer().unwrap();
+        let (bell, _ear) = Doorbell::new().unwrap().ringer_for_peer().unwrap();
         let message = ToRouter::OpenLink { request: 1, target: "two".to_owned(), terms };
         let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), bell.as_fd()];
         let sent = sent.map(|one| one.try_clone_to_owned().unwrap()).into();
-        let process = || Doorbell::new()?.ringer_for_peer();
+        let process = || Ok(Doorbell::new()?.ringer_for_peer()?.0);
         let share = Share::new(u64::MAX);
         let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
         descriptors(&Carry::Offer(Arc::new(segments))).len()
