@@ -23,11 +23,13 @@ use crate::limits::{
 };
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
+mod answering;
 mod reference;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use answering::LastAnswer;
 pub use reference::{REFERENCE_BYTES, Reference};
 pub use view::{AnswerView, RequestView, View};
 
@@ -471,14 +473,7 @@ impl LinkSender {
         payload: &[u8],
         when: WhenFull,
     ) -> Result<(), SendError> {
-        let mut header = Header::new(Kind::Result);
-        header.id = self.next_request;
-        self.next_request += 1;
-        header.time_ns = since_epoch_ns(SystemTime::now());
-        header.correlation = request.0;
-        header.schema = SCHEMA_CBOR;
-        let correlation = request.0 as u32;
-        let meta = Meta { flags, priority: header.priority, correlation, ..Meta::default() };
+        let (header, meta) = self.reply_head(request, flags);
         let message = Large { header: Some(&header), meta, parts: &[payload] };
         self.sender.send_large(message, when)
     }

@@ -357,6 +357,12 @@ impl AsFd for Connection {
     }
 }
 
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> Self {
+        connection.socket
+    }
+}
+
 impl From<OwnedFd> for Connection {
     /// Takes over an inherited, connected socket.
     fn from(socket: OwnedFd) -> Self {

@@ -5,9 +5,9 @@
 //! sinks.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ipc::closer::Foreign;
 use ipc::directory::LaneEntry;
 use ipc::header::{AgentId, Class, LaneId};
 use ipc::histogram::Histogram;
@@ -28,7 +28,7 @@ pub(crate) struct HeldLane {
     /// What readers that left a topic had counted.
     departed: Carried,
     /// Of class NORMAL: one end of the pair, by which both are cut.
-    socket: Option<OwnedFd>,
+    socket: Option<Arc<Foreign>>,
     /// What the segments take of their makers' shares.
     _shares: Vec<Arc<Held>>,
     /// Where they were, by name, the one that left first at the front; bounded.
@@ -110,9 +110,9 @@ impl HeldLane {
         let departed = Carried::default();
         let sides = [Some(first), second].into_iter().flatten();
         let _shares = sides.filter_map(|side| side.held().cloned()).collect();
+        // The descriptor itself and no copy of it: where none is left, the two can still be cut.
         let socket = second.filter(|_| class == Class::Normal).and_then(Segments::socket);
-        // Without a copy, where there is no descriptor left, the two are told by the router's message alone.
-        let socket = socket.and_then(|socket| socket.try_clone_to_owned().ok());
+        let socket = socket.cloned();
         let topic = second.is_none();
         let left = VecDeque::new();
         Self { control, class, topic, directions, departed, left, socket, _shares }
@@ -353,5 +353,6 @@ fn state_of(ending: Ending) -> LaneState {
         Ending::Closed => LaneState::Closed,
         Ending::PeerGone => LaneState::PeerGone,
         Ending::Revoked => LaneState::Revoked,
+        Ending::Quarantined => LaneState::Quarantined,
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
+use ipc::control::{AgentInfo, CloseCause, FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
@@ -117,7 +117,7 @@ fn subscribe(request: u32, pattern: &str) -> ToRouter {
 }
 
 fn close(lane: LaneId, reason: &str) -> ToRouter {
-    ToRouter::CloseLink { lane, reason: reason.to_owned() }
+    ToRouter::CloseLink { lane, reason: reason.to_owned(), why: CloseCause::Wanted }
 }
 
 fn gone(agent: u32) -> Event<Segments> {
@@ -748,7 +748,7 @@ fn only_the_writer_drops_a_reader_and_the_reader_hears_of_it() {
     bus.says(2, ToRouter::JoinTopic { lane }, Some(0));
     let drops = |reader: u32| {
         let (reader, reason) = (AgentId(reader), "too slow".to_owned());
-        ToRouter::DropReader { lane, reader, reason }
+        ToRouter::DropReader { lane, reader, reason, why: CloseCause::Wanted }
     };
     assert!(bus.says(3, drops(2), None).is_empty());
     assert!(bus.says(1, drops(3), None).is_empty());
