@@ -356,3 +356,43 @@ fn state_of(ending: Ending) -> LaneState {
         Ending::Quarantined => LaneState::Quarantined,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, AsRawFd};
+
+    use ipc::class::normal;
+    use ipc::control::{Terms, ToRouter};
+    use ipc::lane::{LaneOptions, Receiver, Sender};
+    use ipc::wait::Spin;
+
+    use super::*;
+    use crate::daemon::quota::Share;
+
+    #[test]
+    fn a_socket_can_be_cut_without_a_descriptor_more() {
+        let sender = Sender::for_link(LaneOptions::default()).unwrap();
+        let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
+        let (kept, given) = normal::pair().unwrap();
+        let terms = Terms::wanted(Class::Normal);
+        let message = ToRouter::AcceptLink { lane: LaneId(1), terms };
+        let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), given.as_fd()];
+        let sent = sent.map(|one| Foreign::own(one.try_clone_to_owned().unwrap())).into();
+        let share = Share::new(u64::MAX);
+        let process = || Err(std::io::ErrorKind::Unsupported.into());
+        let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
+        drop(given);
+        let writers = (AgentId(1), Some(AgentId(2)));
+        let held = HeldLane::new(Class::Normal, writers, &segments, Some(&segments));
+        // One and the same: nothing had to be copied, so nothing can have failed.
+        let own = held.socket.as_ref().unwrap().as_fd().as_raw_fd();
+        assert_eq!(own, segments.socket().unwrap().as_fd().as_raw_fd());
+        drop(segments);
+        held.end(Ending::Revoked);
+        let mut byte = [0];
+        assert!(matches!(
+            rustix::net::recv(&kept, &mut byte, rustix::net::RecvFlags::DONTWAIT),
+            Ok((_, 0))
+        ));
+    }
+}
