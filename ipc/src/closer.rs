@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::limits::CLOSERS_MAX;
+use crate::limits::{CLOSERS_MAX, REGION_BYTES_MAX};
 
 /// Closes descriptors of peers. Copies are the same one.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +40,12 @@ pub struct Foreign {
     closer: Option<(Closer, u32)>,
 }
 
-/// Whether closing it waits for nobody: it is memory that can be sealed. Asks the kernel and no file system.
+/// Whether closing it waits for nobody: it is memory that can be sealed, and so little that giving it back takes no time. Asks
+/// the kernel, and no file system of somebody else's.
 pub fn closes_at_once(descriptor: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(descriptor).is_ok()
+        && rustix::fs::fstat(descriptor)
+            .is_ok_and(|found| found.st_size.unsigned_abs() <= REGION_BYTES_MAX as u64)
 }
 
 impl Closer {
@@ -244,6 +247,9 @@ pub(crate) mod tests {
     fn memory_is_closed_where_it_is_and_everything_else_is_not() {
         let memory = crate::segment::Cursor::create(0, false).unwrap();
         assert!(closes_at_once(memory.as_fd()));
+        let much = rustix::fs::memfd_create("much", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&much, REGION_BYTES_MAX as u64 + 1).unwrap();
+        assert!(!closes_at_once(much.as_fd()), "to free it takes a while");
         let (reading, _) = std::io::pipe().unwrap();
         assert!(!closes_at_once(reading.as_fd()));
         assert!(!closes_at_once(std::fs::File::open("/dev/null").unwrap().as_fd()));

@@ -200,6 +200,7 @@ impl From<ClientError> for Fault {
             | ClientError::Receive(_)
             | ClientError::Returns(_)
             | ClientError::Unavailable(_)
+            | ClientError::NoDescriptorsLeft
             | ClientError::Io(_) => BOLIDE_SYSTEM,
         };
         Self::of_error(code, &error)

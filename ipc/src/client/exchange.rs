@@ -111,7 +111,11 @@ impl Client {
                     continue;
                 }
                 Err(ReceiveError::NoDescriptorsLeft { bytes }) => {
-                    match self.starved(FromRouter::decode(&bytes)?)? {
+                    let message = match FromRouter::decode(&bytes) {
+                        Err(DecodeError::UnknownType { optional: true, .. }) => continue,
+                        message => message?,
+                    };
+                    match self.starved(message)? {
                         Some(message) => return Ok((message, Vec::new())),
                         None => continue,
                     }

@@ -33,7 +33,8 @@ use super::quota::{AgentLimits, LimitTable, Share};
 use super::router::rate::Budget;
 use super::router::{Event, Newcomer};
 use crate::limits::{
-    ACCEPT_PAUSE, AGENTS_MAX, CLOSING_LOOK_INTERVAL, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX,
+    ACCEPT_PAUSE, AGENTS_MAX, CLOSING_LOOK_INTERVAL, CLOSING_PATIENCE, HANDSHAKES_MAX,
+    OUTBOX_PACKETS_MAX,
 };
 
 /// Packets that are still taken from the socket of a process that has ended: its last words.
@@ -111,7 +112,8 @@ impl Reception {
             match connection {
                 Ok(Some(connection)) => {
                     fault::point("daemon.accepted");
-                    self.receive(connection, handshake);
+                    let is_free = self.let_all_close().await;
+                    self.receive(connection, handshake, is_free);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -123,12 +125,30 @@ impl Reception {
         }
     }
 
-    fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
+    /// Lets what clients left behind be closed before there are more of them: many that leave at once are over in a moment.
+    /// False where that does not come to an end.
+    async fn let_all_close(&self) -> bool {
+        let until = Instant::now() + CLOSING_PATIENCE;
+        while self.closer.count() >= CLOSING_MAX {
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(CLOSING_LOOK_INTERVAL).await;
+        }
+        true
+    }
+
+    fn receive(
+        self: &Arc<Self>,
+        connection: Connection,
+        handshake: OwnedSemaphorePermit,
+        is_free: bool,
+    ) {
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
             let text = "limit `agents`: the daemon has as many clients as it takes";
             return self.turn_away(connection, "limit:agents", text);
         };
-        if self.closer.count() >= CLOSING_MAX {
+        if !is_free {
             let text = "limit `closing`: descriptors that clients handed over do not close";
             return self.turn_away(connection, "limit:closing", text);
         }
