@@ -194,7 +194,7 @@ pub(crate) mod tests {
         rustix::net::sockopt::set_socket_send_buffer_size(&here, 4_096).unwrap();
         let (there, _) = listener.accept().unwrap();
         here.set_nonblocking(true).unwrap();
-        while here.write(&[7; 65_536]).is_ok() {}
+        while here.write(&[7; 65_536]).is_ok_and(|count| count > 0) {}
         here.set_nonblocking(false).unwrap();
         let hour = Some(Duration::from_secs(3_600));
         rustix::net::sockopt::set_socket_linger(&here, hour).unwrap();

@@ -11,6 +11,9 @@ pub const PACKET_BYTES_MAX: usize = 65_536;
 pub const FRAME_BYTES: usize = 16;
 /// Descriptors beside one packet. The largest message carries five; the rest is room for later minor versions.
 pub const DESCRIPTORS_PER_PACKET_MAX: usize = 8;
+/// Descriptors that the kernel passes on beside one packet at most (`SCM_MAX_FD`): those that are too many are received, to be
+/// closed where that holds nobody up.
+pub const DESCRIPTORS_RECEIVED_MAX: usize = 253;
 /// A name, version, category, tag, capability, tool, subject, pattern, filter or code, in bytes of UTF-8.
 pub const WORD_BYTES_MAX: usize = 128;
 /// Entries of one list in a manifest. A tool server with more than this names groups instead.

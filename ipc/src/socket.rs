@@ -21,7 +21,9 @@ use rustix::net::{
 };
 use thiserror::Error;
 
-use crate::limits::{DESCRIPTORS_PER_PACKET_MAX, PACKET_BYTES_MAX, SOCKET_BACKLOG};
+use crate::limits::{
+    DESCRIPTORS_PER_PACKET_MAX, DESCRIPTORS_RECEIVED_MAX, PACKET_BYTES_MAX, SOCKET_BACKLOG,
+};
 use crate::peer::{self, Credentials};
 
 #[cfg(test)]
@@ -292,9 +294,20 @@ impl Connection {
 
     /// Receives one packet with its descriptors.
     pub fn receive(&self) -> Result<Packet, ReceiveError> {
+        self.receive_or_discard(drop)
+    }
+
+    /// The same; descriptors beside a packet that is refused are given to `discard`, because closing one may wait for as long
+    /// as its maker likes.
+    pub fn receive_or_discard(
+        &self,
+        discard: impl FnOnce(Vec<OwnedFd>),
+    ) -> Result<Packet, ReceiveError> {
         let mut buffer = [0u8; PACKET_BYTES_MAX];
+        // Place for all that the kernel passes on at once: what has none it would close here, and it would say so in the same
+        // way as that there is no room in this process.
         let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET_MAX))];
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_RECEIVED_MAX))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
             let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -312,22 +325,19 @@ impl Connection {
                 descriptors.extend(rights);
             }
         }
-        // Whatever was received is owned by now, so an early return closes it.
-        if descriptors.len() > DESCRIPTORS_PER_PACKET_MAX {
-            return Err(ReceiveError::TooManyDescriptors);
-        }
-        if received.flags.contains(ReturnFlags::TRUNC) {
-            return Err(ReceiveError::TooLong);
-        }
-        if received.flags.contains(ReturnFlags::CTRUNC) {
-            // The kernel hands over what there is place for here, unless it finds none in this process's table. So a full
-            // message means that the sender had more, and one with room left that this process had none.
-            if descriptors.len() == DESCRIPTORS_PER_PACKET_MAX {
-                return Err(ReceiveError::TooManyDescriptors);
-            }
-            drop(descriptors);
+        let refused = if descriptors.len() > DESCRIPTORS_PER_PACKET_MAX {
+            Some(ReceiveError::TooManyDescriptors)
+        } else if received.flags.contains(ReturnFlags::TRUNC) {
+            Some(ReceiveError::TooLong)
+        } else if received.flags.contains(ReturnFlags::CTRUNC) {
             let bytes = buffer.get(..received.bytes).unwrap_or_default().to_vec();
-            return Err(ReceiveError::NoDescriptorsLeft { bytes });
+            Some(ReceiveError::NoDescriptorsLeft { bytes })
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            discard(descriptors);
+            return Err(refused);
         }
         match buffer.get(..received.bytes) {
             Some(bytes) if !bytes.is_empty() => Ok(Packet { bytes: bytes.to_vec(), descriptors }),

@@ -212,7 +212,8 @@ fn turn_away(
         let _ = connection.send(&packet, &[]);
         // What is closed unread resets the connection, and the reset comes before the reason.
         for _ in 0..LAST_WORDS_MAX {
-            match connection.receive() {
+            let discard = |descriptors| drop(foreign(descriptors, closer, agent));
+            match connection.receive_or_discard(discard) {
                 Ok(packet) => drop(foreign(packet.descriptors, closer, agent)),
                 Err(_) => return,
             }

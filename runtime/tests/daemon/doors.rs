@@ -2,7 +2,8 @@
 //! close, packets for which there are no descriptors, callers that do not read, links of which only one side knows the end,
 //! strangers, and what killed daemons left.
 
-use std::io::Write;
+use std::io::{IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +18,7 @@ use ipc::header::{GrantId, LaneId};
 use ipc::lane::{Ended, ReceiveError};
 use ipc::link::{Answer, Incoming, Outcome};
 use ipc::socket::{ConnectError, Connection, ReceiveError as PacketError};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::links::{QUIET, linked};
@@ -35,10 +37,19 @@ fn lingering() -> (TcpStream, TcpStream) {
     rustix::net::sockopt::set_socket_send_buffer_size(&here, 4_096).unwrap();
     let (there, _) = listener.accept().unwrap();
     here.set_nonblocking(true).unwrap();
-    while here.write(&[7; 65_536]).is_ok() {}
+    while here.write(&[7; 65_536]).is_ok_and(|count| count > 0) {}
     here.set_nonblocking(false).unwrap();
     rustix::net::sockopt::set_socket_linger(&here, Some(Duration::from_secs(3_600))).unwrap();
     (here, there)
+}
+
+/// As many descriptors as the kernel takes.
+fn send_many(to: &Connection, packet: &[u8], files: &[TcpStream]) {
+    let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    assert!(beside.push(SendAncillaryMessage::ScmRights(&files)));
+    rustix::net::sendmsg(to, &[IoSlice::new(packet)], &mut beside, SendFlags::empty()).unwrap();
 }
 
 #[test]
@@ -55,10 +66,11 @@ fn what_a_client_hands_over_and_does_not_close_holds_up_nobody_else() {
         hostile.send(&message.encode().unwrap(), &[stuck.as_fd()]).unwrap();
         ends.push(end);
     }
-    let (stuck, end) = lingering();
-    hostile.send(&ToRouter::Bye.encode().unwrap(), &[stuck.as_fd()]).unwrap();
+    // More than a packet may have; those beyond it the kernel must not close on the daemon's thread either.
+    let (stuck, others): (Vec<_>, Vec<_>) = (0..12).map(|_| lingering()).unzip();
+    ends.extend(others);
+    send_many(&hostile, &ToRouter::Bye.encode().unwrap(), &stuck);
     drop(stuck);
-    ends.push(end);
     signal(daemon.pid(), Signal::CONT);
     eventually("it is expelled", || daemon.agent("test.hostile").is_none());
     // Everybody is served as before.

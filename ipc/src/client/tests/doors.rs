@@ -72,8 +72,8 @@ fn a_link_that_has_ended_leaves_no_bell_though_its_peer_keeps_everything() {
     assert_eq!(one.doorbell.bells(), 0, "nobody reads");
     drop(accepted_last);
     for class in [Class::Normal, Class::High] {
-        let _link = opened(&mut one, &mut two, class);
-        if _link.0.class() != Class::Critical {
+        let link = opened(&mut one, &mut two, class);
+        if link.0.class() != Class::Critical {
             assert_eq!((one.doorbell.bells(), two.doorbell.bells()), (0, 0), "{class} has none");
         }
     }

@@ -26,6 +26,13 @@ impl Wire {
     fn get(&self) -> &Connection {
         self.connection.as_ref().expect("there until it is dropped")
     }
+
+    fn receive(&self) -> Result<Packet, ReceiveError> {
+        let Self { closer, agent, .. } = self;
+        self.get().receive_or_discard(|descriptors| {
+            drop(super::foreign(descriptors, closer, *agent));
+        })
+    }
 }
 
 impl AsRawFd for Wire {
@@ -67,7 +74,7 @@ impl Transport {
     pub(super) async fn receive(&self) -> Result<Packet, ReceiveError> {
         loop {
             let mut ready = self.wire.readable().await?;
-            match ready.get_inner().get().receive() {
+            match ready.get_inner().receive() {
                 Err(ReceiveError::WouldBlock) => ready.clear_ready(),
                 received => return received,
             }
@@ -76,7 +83,7 @@ impl Transport {
 
     /// A packet that is there already, or `WouldBlock`.
     pub(super) fn try_receive(&self) -> Result<Packet, ReceiveError> {
-        self.wire.get_ref().get().receive()
+        self.wire.get_ref().receive()
     }
 
     /// Sends one packet, waiting for room.
