@@ -66,13 +66,14 @@ pub(super) struct Server {
     draining: bool,
     wakefulness: Wakefulness,
     closer: Closer,
-    /// How long until answers that wait are tried again.
-    retry: Duration,
 }
 
 struct Served {
     receiver: LinkReceiver,
     link: Arc<Answering>,
+    /// When answers that wait are tried again, and how long after the last time that is.
+    retry: Option<Instant>,
+    pause: Duration,
 }
 
 impl Server {
@@ -96,7 +97,6 @@ impl Server {
                 unsent_bytes: Arc::default(),
             }),
             closer,
-            retry: ANSWER_RETRY_MIN,
             notices,
             links: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -172,7 +172,7 @@ impl Server {
 
     fn sleep(&mut self) -> Result<(), ClientError> {
         let grants = self.ungranted.iter().map(|(_, until)| *until);
-        let retry = self.is_anything_unsent().then(|| Instant::now() + self.retry);
+        let retry = self.links.values().filter_map(Served::next_try).min();
         let report = self.reporter.next(&self.shared.counters);
         let deadline = grants.chain(report).chain(retry).min();
         let lanes = self.links.values_mut().filter(|served| served.is_read());
@@ -185,18 +185,13 @@ impl Server {
         self.links.values().any(|served| served.link.unsent_count() > 0)
     }
 
-    /// Sends what waited for room. Where nobody takes anything it is tried less and less often: no reader can wake this
-    /// thread.
+    /// Sends what waited for room.
     fn send_unsent(&mut self) -> Result<(), ClientError> {
-        let (mut is_stuck, mut broken) = (false, Vec::new());
-        for (lane, Served { link, .. }) in &self.links {
-            is_stuck |= link.unsent_count() > 0 && !link.flush();
-            broken.extend(link.broken().map(|violation| (*lane, violation)));
+        let mut broken = Vec::new();
+        for (lane, served) in &mut self.links {
+            served.send_unsent();
+            broken.extend(served.link.broken().map(|violation| (*lane, violation)));
         }
-        self.retry = match is_stuck {
-            true => (2 * self.retry).min(ANSWER_RETRY_MAX),
-            false => ANSWER_RETRY_MIN,
-        };
         for (lane, violation) in broken {
             warn!(%violation, lane = lane.0, "a link is given up");
             self.client.quarantine(lane, &violation.to_string())?;
@@ -263,7 +258,8 @@ impl Server {
         let caller = Caller { name: from.manifest.name, uid: from.uid, pid: from.pid };
         let (sender, receiver) = link.split();
         let link = Answering::new(lane, caller, sender, &self.shared.unsent_bytes);
-        self.links.insert(lane, Served { receiver, link });
+        let (retry, pause) = (None, ANSWER_RETRY_MIN);
+        self.links.insert(lane, Served { receiver, link, retry, pause });
         Ok(())
     }
 
@@ -494,6 +490,27 @@ impl Served {
     /// Whether anything is taken from it: not while many of its answers wait.
     fn is_read(&self) -> bool {
         self.link.unsent_count() < UNSENT_PER_LINK_MAX
+    }
+
+    /// When what waits is to be tried again; nothing where nothing waits.
+    fn next_try(&self) -> Option<Instant> {
+        (self.link.unsent_count() > 0).then(|| self.retry.unwrap_or_else(Instant::now))
+    }
+
+    /// Sends what waits, if its time has come. Where nothing is taken it is tried less and less often: no reader can wake this
+    /// thread.
+    fn send_unsent(&mut self) {
+        if self.link.unsent_count() == 0 {
+            (self.retry, self.pause) = (None, ANSWER_RETRY_MIN);
+            return;
+        }
+        let now = Instant::now();
+        if self.retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        let moved = self.link.flush();
+        self.pause = if moved { ANSWER_RETRY_MIN } else { (2 * self.pause).min(ANSWER_RETRY_MAX) };
+        self.retry = Some(now + self.pause);
     }
 }
 
