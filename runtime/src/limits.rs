@@ -93,9 +93,6 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// fraction of it, or somebody holds it up.
 pub(crate) const CLOSING_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long somebody who comes waits for that, before it is told that it cannot be let in.
-pub(crate) const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
-
 // --- hosted agents
 
 /// First wait before a hosted agent that ended is started again.

@@ -33,8 +33,7 @@ use super::quota::{AgentLimits, LimitTable, Share};
 use super::router::rate::Budget;
 use super::router::{Event, Newcomer};
 use crate::limits::{
-    ACCEPT_PAUSE, AGENTS_MAX, CLOSING_LOOK_INTERVAL, CLOSING_PATIENCE, HANDSHAKES_MAX,
-    OUTBOX_PACKETS_MAX,
+    ACCEPT_PAUSE, AGENTS_MAX, CLOSING_LOOK_INTERVAL, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX,
 };
 
 /// Packets that are still taken from the socket of a process that has ended: its last words.
@@ -102,6 +101,7 @@ impl Reception {
             // away for want of a handshake. Nobody ever closes the semaphore.
             let permit = Arc::clone(&self.handshakes).acquire_owned().await;
             let handshake = permit.map_err(io::Error::other)?;
+            self.let_all_close().await;
             let connection = loop {
                 let mut ready = door.readable().await?;
                 match ready.get_inner().0.accept() {
@@ -112,8 +112,7 @@ impl Reception {
             match connection {
                 Ok(Some(connection)) => {
                     fault::point("daemon.accepted");
-                    let is_free = self.let_all_close().await;
-                    self.receive(connection, handshake, is_free);
+                    self.receive(connection, handshake);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -125,33 +124,24 @@ impl Reception {
         }
     }
 
-    /// Lets what clients left behind be closed before there are more of them: many that leave at once are over in a moment.
-    /// False where that does not come to an end.
-    async fn let_all_close(&self) -> bool {
-        let until = Instant::now() + CLOSING_PATIENCE;
+    /// Lets nobody in while too much of what others handed over is not closed, so that there is never more of it: those who come
+    /// wait in the backlog. Many clients that leave at once are over in a moment.
+    async fn let_all_close(&self) {
+        let mut is_slowed = false;
         while self.closer.count() >= CLOSING_MAX {
-            if Instant::now() >= until {
-                return false;
+            if !std::mem::replace(&mut is_slowed, true) {
+                self.count_limit("closing");
+                debug!("nobody is let in until what clients handed over has closed");
             }
             tokio::time::sleep(CLOSING_LOOK_INTERVAL).await;
         }
-        true
     }
 
-    fn receive(
-        self: &Arc<Self>,
-        connection: Connection,
-        handshake: OwnedSemaphorePermit,
-        is_free: bool,
-    ) {
+    fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
             let text = "limit `agents`: the daemon has as many clients as it takes";
             return self.turn_away(connection, "limit:agents", text);
         };
-        if !is_free {
-            let text = "limit `closing`: descriptors that clients handed over do not close";
-            return self.turn_away(connection, "limit:closing", text);
-        }
         match connection.peer_credentials() {
             Ok(peer) if peer.uid == self.uid => {}
             Ok(peer) => {
