@@ -240,7 +240,7 @@ proptest! {
         prop_assert!(ToRouter::decode(&packet[..length]).is_err());
         if (FRAME_BYTES..packet.len()).contains(&length) {
             let result = ToRouter::decode(&with_length(packet[..length].to_vec()));
-            // Cut before its terms, a message is one of the version before them.
+            // Cut before its terms or its cause, a message is one of the version before them.
             let is_older = match &result {
                 Ok(
                     ToRouter::OpenLink { terms, .. }
@@ -248,6 +248,9 @@ proptest! {
                     | ToRouter::AcceptLink { terms, .. },
                 ) => *terms == Terms::default(),
                 Ok(ToRouter::Publish { terms, .. }) => *terms == TopicTerms::default(),
+                Ok(ToRouter::CloseLink { why, .. } | ToRouter::DropReader { why, .. }) => {
+                    *why == CloseCause::Wanted
+                }
                 _ => false,
             };
             let is_told = matches!(result, Err(DecodeError::Truncated { .. }));
