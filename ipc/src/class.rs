@@ -272,8 +272,13 @@ impl AnyReceiver {
             match self.try_receive() {
                 Ok(Some(message)) => take(message),
                 Ok(None) => break,
-                // What was taken counts; the end is told by the next call.
-                Err(_) if count > 0 => break,
+                // What was taken counts; the next call tells the error. Ends and violations stay by themselves.
+                Err(error) if count > 0 => {
+                    if let Self::Low(log) = self {
+                        log.set_due(error);
+                    }
+                    break;
+                }
                 Err(error) => return Err(error),
             }
             count += 1;

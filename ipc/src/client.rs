@@ -12,16 +12,17 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::class::{ClassSet, ReceivingHalf};
+use crate::closer::{Closer, Foreign};
 use crate::control::{
-    AgentInfo, CLASSES_SINCE, FromRouter, Lineage, Report, Terms, ToRouter, TopicPolicy,
-    TopicTerms, VERSION,
+    AgentInfo, CLASSES_SINCE, CloseCause, FromRouter, Lineage, Report, Terms, ToRouter,
+    TopicPolicy, TopicTerms, VERSION,
 };
 use crate::directory;
 use crate::doorbell::Doorbell;
 use crate::fault;
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::lane::LaneOptions;
-use crate::limits::GRANTS_HELD_MAX;
+use crate::limits::{GRANTS_HELD_MAX, TEXT_BYTES_MAX};
 use crate::link::Link;
 use crate::manifest::AgentManifest;
 use crate::socket::Connection;
@@ -33,6 +34,7 @@ mod error;
 mod exchange;
 mod groups;
 mod setup;
+mod starved;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -63,7 +65,9 @@ pub struct Client {
     /// Own links and topics that are open. What the router sent for another one was on its way when that was closed here.
     open: BTreeSet<LaneId>,
     /// In the order in which each peer granted them.
-    grants: BTreeMap<(LaneId, GrantId), OwnedFd>,
+    grants: BTreeMap<(LaneId, GrantId), Foreign>,
+    /// For granted descriptors that nobody takes.
+    closer: Option<Closer>,
     /// Grants that are closed when they come: requests travel faster.
     unwanted: BTreeSet<(LaneId, GrantId)>,
     /// Second halves of routes that were asked for.
@@ -76,6 +80,8 @@ pub struct Client {
     changes: HashMap<LaneId, VecDeque<ReaderChange>>,
     /// Topics whose publisher was told of readers to expect.
     groups: BTreeSet<LaneId>,
+    /// Whether a topic is being published, of which the router tells before it gives its number.
+    publishing: bool,
 }
 
 /// Something that the router told.
@@ -198,12 +204,14 @@ impl Client {
             events: VecDeque::new(),
             open: BTreeSet::new(),
             grants: BTreeMap::new(),
+            closer: None,
             unwanted: BTreeSet::new(),
             routes: BTreeMap::new(),
             allowed: ClassSet::CRITICAL,
             own_classes: ClassSet::LINKS,
             changes: HashMap::new(),
             groups: BTreeSet::new(),
+            publishing: false,
         };
         fault::point("client.connected");
         let (manifest, token) = (manifest.clone(), token.to_vec());
@@ -251,6 +259,12 @@ impl Client {
         self.own_classes = classes;
     }
 
+    /// Has descriptors that peers granted and nobody takes closed elsewhere: closing one may wait for as long as its maker
+    /// likes. Unless set they are closed here.
+    pub fn set_closer(&mut self, closer: Closer) {
+        self.closer = Some(closer);
+    }
+
     /// The classes that the router allows for links.
     pub fn classes(&self) -> ClassSet {
         self.allowed
@@ -294,8 +308,23 @@ impl Client {
 
     /// Declines an offered link, or closes an open one or a topic.
     pub fn decline(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
+        self.close_lane(lane, reason, CloseCause::Wanted)
+    }
+
+    /// Closes a link because the peer broke the protocol, which is what both sides are told: the code is `quarantined`.
+    pub fn quarantine(&mut self, lane: LaneId, reason: &str) -> Result<(), ClientError> {
+        self.close_lane(lane, reason, CloseCause::Quarantined)
+    }
+
+    fn close_lane(
+        &mut self,
+        lane: LaneId,
+        reason: &str,
+        why: CloseCause,
+    ) -> Result<(), ClientError> {
         self.forget(lane);
-        self.send(&ToRouter::CloseLink { lane, reason: reason.to_owned() }, &[])
+        let reason = shortened(reason);
+        self.send(&ToRouter::CloseLink { lane, reason, why }, &[])
     }
 
     /// Takes a permission back: ends one link or topic of an agent, or with no lane all of them. Both sides learn that it was
@@ -339,7 +368,7 @@ impl Client {
     ) -> Result<OwnedFd, ClientError> {
         loop {
             if let Some(file) = self.grants.remove(&(lane, grant)) {
-                return Ok(file);
+                return Ok(file.into_inner());
             }
             match self.receive(deadline) {
                 Ok((message, descriptors)) => self.keep(message, descriptors)?,
@@ -366,7 +395,7 @@ impl Client {
             if let Some(event) = self.events.pop_front() {
                 if let Event::LinkClosed { lane, .. } = &event {
                     // Its offer may have been accepted while this waited here.
-                    self.open.remove(lane);
+                    self.forget(*lane);
                 }
                 return Ok(Some(event));
             }
@@ -440,6 +469,15 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
+}
+
+/// Words of others, cut to what fits into a text.
+fn shortened(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].chars().filter(|one| !one.is_control()).collect()
 }
 
 fn unexpected(_: FromRouter) -> ClientError {

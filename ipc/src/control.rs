@@ -62,6 +62,17 @@ pub struct Lineage {
     pub resume: Option<u64>,
 }
 
+/// Why a link is closed, or a reader of a topic let go of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum CloseCause {
+    /// It is not wanted any more.
+    #[default]
+    Wanted = 0,
+    /// The other side broke the protocol.
+    Quarantined = 1,
+}
+
 /// One agent as discovery shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentInfo {
@@ -145,6 +156,8 @@ pub enum ToRouter {
         lane: LaneId,
         /// Why, for people.
         reason: String,
+        /// Why, as both sides are told. Since 1.3.
+        why: CloseCause,
     },
     /// Hands one descriptor to the peer of a link; messages refer to it by `grant`. Descriptors: the granted one.
     Grant {
@@ -190,6 +203,8 @@ pub enum ToRouter {
         reader: AgentId,
         /// Why, for people.
         reason: String,
+        /// Why, as the reader is told. Since 1.3.
+        why: CloseCause,
     },
     /// Asks what the router knows of itself and its agents. Descriptors: none.
     Status {

@@ -6,17 +6,21 @@
 
 //! Each peer gets a pair of its own: one that shuts its pair down silences itself and nobody else. The listening sides are
 //! gathered in one epoll descriptor, so that a program waits for one thing however many peers it has.
+//!
+//! A pair lives as long as what it rings for: its listening side belongs to an [`Ear`], which the reader of the lane has, and is
+//! closed with it or when the lane has ended ([`Doorbell::silence`]). A peer that keeps its end keeps nothing of ours.
 
 use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
+use crate::header::LaneId;
 use crate::limits::BELLS_MAX;
 
 /// The listening side: put its descriptor into `poll` or `epoll`.
@@ -25,13 +29,28 @@ pub struct Doorbell {
     epoll: OwnedFd,
     /// For threads of this process; never handed to a peer.
     own: OwnedFd,
-    listening: Mutex<Listening>,
+    listening: Arc<Mutex<Listening>>,
 }
 
 #[derive(Debug, Default)]
 struct Listening {
     next: u64,
-    sockets: HashMap<u64, OwnedFd>,
+    sockets: HashMap<u64, Heard>,
+}
+
+/// The listening side of one pair.
+#[derive(Debug)]
+struct Heard {
+    socket: OwnedFd,
+    /// What it rings for, once that has a number.
+    lane: Option<LaneId>,
+}
+
+/// The right to be rung by one peer. Dropped, nobody hears that peer's bell any more.
+#[derive(Debug)]
+pub struct Ear {
+    key: u64,
+    listening: Weak<Mutex<Listening>>,
 }
 
 /// The ringing side, in another process.
@@ -45,8 +64,8 @@ impl Doorbell {
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut listening = Listening::default();
-        let own = listening.add(&epoll)?;
-        Ok(Self { epoll, own, listening: Mutex::new(listening) })
+        let (_, own) = listening.add(&epoll)?;
+        Ok(Self { epoll, own, listening: Arc::new(Mutex::new(listening)) })
     }
 
     /// The descriptor by which threads of this process ring.
@@ -54,12 +73,18 @@ impl Doorbell {
         self.own.as_fd()
     }
 
-    /// A descriptor to hand to one peer; it may serve several lanes with this peer. When the peer and everybody who passed
-    /// it on have closed it, it is forgotten.
-    pub fn ringer_for_peer(&self) -> io::Result<OwnedFd> {
-        let mut listening = self.lock();
+    /// A descriptor to hand to one peer, and the ear that hears it. When the ear is dropped, or the peer and everybody who passed
+    /// the descriptor on have closed it, it is forgotten.
+    pub fn ringer_for_peer(&self) -> io::Result<(OwnedFd, Ear)> {
+        let mut listening = lock(&self.listening);
         listening.forget_dead(&self.epoll, &self.own);
-        listening.add(&self.epoll)
+        let (key, ring) = listening.add(&self.epoll)?;
+        Ok((ring, Ear { key, listening: Arc::downgrade(&self.listening) }))
+    }
+
+    /// A lane has ended: whatever is still rung for it is not heard.
+    pub fn silence(&self, lane: LaneId) {
+        lock(&self.listening).sockets.retain(|_, heard| heard.lane != Some(lane));
     }
 
     /// Listens to a descriptor that tells of news by itself: a ring, or a socket that carries messages. It is heard once for
@@ -72,7 +97,7 @@ impl Doorbell {
 
     /// Silences the bell; whoever rings afterwards is heard.
     pub fn clear(&self) {
-        let mut listening = self.lock();
+        let mut listening = lock(&self.listening);
         // Bounded: what is left over makes the next wait short.
         for _ in 0..BELLS_MAX / EVENTS_AT_ONCE {
             let mut space = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_AT_ONCE];
@@ -85,17 +110,42 @@ impl Doorbell {
             }
             for event in rung {
                 let key = event.data.u64();
-                if listening.sockets.get(&key).is_some_and(|socket| !drain(socket)) {
+                if listening.sockets.get(&key).is_some_and(|heard| !drain(&heard.socket)) {
                     // Closing the socket takes it out of the set as well.
                     listening.sockets.remove(&key);
                 }
             }
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Listening> {
-        // A panic while it was held cannot have left it half changed.
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic while it was held cannot have left it half changed.
+fn lock(listening: &Mutex<Listening>) -> MutexGuard<'_, Listening> {
+    listening.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ear {
+    /// Says for which lane it is, by which [`Doorbell::silence`] finds it.
+    pub fn tie(&self, lane: LaneId) {
+        let Some(listening) = self.listening.upgrade() else { return };
+        if let Some(heard) = lock(&listening).sockets.get_mut(&self.key) {
+            heard.lane = Some(lane);
+        }
+    }
+
+    /// Lets it live as long as the doorbell: for a program whose lanes never end before it does.
+    pub fn keep(mut self) {
+        self.listening = Weak::new();
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        // Closing the socket takes it out of the epoll set as well. A doorbell that is gone has closed it already.
+        if let Some(listening) = self.listening.upgrade() {
+            let closed = lock(&listening).sockets.remove(&self.key);
+            drop(closed);
+        }
     }
 }
 
@@ -122,7 +172,7 @@ impl Listening {
             if !flags.contains(epoll::EventFlags::HUP) {
                 continue;
             }
-            let Some(socket) = self.sockets.remove(&data.u64()) else { continue };
+            let Some(Heard { socket, .. }) = self.sockets.remove(&data.u64()) else { continue };
             if matches!(net::recv(&socket, &mut [0u8; 8], RecvFlags::DONTWAIT), Ok((_, 1..))) {
                 // What was rung before the end still wakes whoever listens.
                 let _ = net::send(own, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
@@ -130,7 +180,7 @@ impl Listening {
         }
     }
 
-    fn add(&mut self, epoll: &OwnedFd) -> io::Result<OwnedFd> {
+    fn add(&mut self, epoll: &OwnedFd) -> io::Result<(u64, OwnedFd)> {
         if self.sockets.len() >= BELLS_MAX {
             return Err(io::Error::other(format!("more than {BELLS_MAX} doorbells")));
         }
@@ -140,8 +190,8 @@ impl Listening {
         let key = self.next;
         self.next += 1;
         epoll::add(epoll, &listen, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
-        self.sockets.insert(key, listen);
-        Ok(ring)
+        self.sockets.insert(key, Heard { socket: listen, lane: None });
+        Ok((key, ring))
     }
 }
 
@@ -191,6 +241,13 @@ mod tests {
 
     use super::*;
 
+    impl Doorbell {
+        /// How many bells there are, without the own one.
+        pub(crate) fn bells(&self) -> usize {
+            lock(&self.listening).sockets.len() - 1
+        }
+    }
+
     fn is_rung(doorbell: &Doorbell) -> bool {
         let mut polled = [PollFd::new(doorbell, PollFlags::IN)];
         poll(&mut polled, Some(&Timespec::default())).unwrap() == 1
@@ -222,8 +279,9 @@ mod tests {
     #[test]
     fn peer_that_shuts_its_bell_down_silences_only_itself() {
         let doorbell = Doorbell::new().unwrap();
-        let hostile = doorbell.ringer_for_peer().unwrap();
-        let honest = Bell::from_peer(doorbell.ringer_for_peer().unwrap()).unwrap();
+        let (hostile, _ear) = doorbell.ringer_for_peer().unwrap();
+        let (honest, _other) = doorbell.ringer_for_peer().unwrap();
+        let honest = Bell::from_peer(honest).unwrap();
         net::shutdown(&hostile, net::Shutdown::Both).unwrap();
         doorbell.clear();
         assert!(!is_rung(&doorbell), "forgotten");
@@ -234,21 +292,50 @@ mod tests {
         drop(honest);
         doorbell.clear();
         assert!(!is_rung(&doorbell));
-        assert_eq!(doorbell.lock().sockets.len(), 1, "only the own one is left");
+        assert_eq!(doorbell.bells(), 0, "only the own one is left");
     }
 
     #[test]
     fn bells_that_nobody_holds_make_room_without_being_cleared() {
         let doorbell = Doorbell::new().unwrap();
         for _ in 0..200 {
-            drop(doorbell.ringer_for_peer().unwrap());
+            let (ring, ear) = doorbell.ringer_for_peer().unwrap();
+            ear.keep();
+            drop(ring);
         }
-        assert!(doorbell.lock().sockets.len() <= 2, "the own one and the last one");
-        let last = Bell::from_peer(doorbell.ringer_for_peer().unwrap()).unwrap();
+        assert!(doorbell.bells() <= 1, "the last one");
+        let (last, _ear) = doorbell.ringer_for_peer().unwrap();
+        let last = Bell::from_peer(last).unwrap();
         last.ring();
         drop(last);
         let _kept = doorbell.ringer_for_peer().unwrap();
         assert!(is_rung(&doorbell), "what was rung before the end is heard");
+    }
+
+    #[test]
+    fn a_bell_ends_with_its_ear_or_its_lane_whatever_the_peer_keeps() {
+        let doorbell = Doorbell::new().unwrap();
+        let kept: Vec<_> = (1..=BELLS_MAX as u32 / 64)
+            .map(|number| {
+                let (ring, ear) = doorbell.ringer_for_peer().unwrap();
+                ear.tie(LaneId(number));
+                if number % 2 == 0 {
+                    drop(ear);
+                } else {
+                    doorbell.silence(LaneId(number));
+                    // What is dropped later finds nothing more to close.
+                    assert_eq!(doorbell.bells(), 0);
+                    drop(ear);
+                }
+                Bell::from_peer(ring).unwrap()
+            })
+            .collect();
+        assert_eq!(doorbell.bells(), 0);
+        let (other, _ear) = doorbell.ringer_for_peer().unwrap();
+        kept.iter().for_each(Bell::ring);
+        assert!(!is_rung(&doorbell), "nobody hears them");
+        Bell::from_peer(other).unwrap().ring();
+        assert!(is_rung(&doorbell));
     }
 
     #[test]

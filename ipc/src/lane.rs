@@ -130,6 +130,9 @@ pub enum Ended {
     /// The peer closed it.
     #[error("the peer closed it")]
     Closed,
+    /// One side closed it because the other one broke the protocol.
+    #[error("it was quarantined: one side broke the protocol")]
+    Quarantined,
     /// The router is gone, and with it the word on whether the peer lives.
     #[error("the router is gone")]
     RouterGone,
@@ -143,6 +146,7 @@ impl Ended {
             LaneState::PeerGone => Some(Self::PeerGone),
             LaneState::Revoked => Some(Self::Revoked),
             LaneState::Closed => Some(Self::Closed),
+            LaneState::Quarantined => Some(Self::Quarantined),
         }
     }
 }

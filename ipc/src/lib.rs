@@ -1,7 +1,7 @@
 //! The bus: wire structures, sealed segments, rings, lanes, and the client library.
 //!
 //! `ipc/PROTOCOL.md` gives the bytes and who writes what. Reading order: [`limits`], [`header`], [`manifest`],
-//! [`control`], [`socket`], [`peer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
+//! [`control`], [`socket`], [`peer`], [`closer`] for the control plane; [`ring`], [`wait`], [`segment`], [`lane`] for the
 //! data plane; [`class`], [`uring`], [`batch`] for the other ways to carry messages; [`histogram`], [`directory`] for who
 //! looks on; [`link`], [`topic`], [`client`] for programs.
 #![deny(unsafe_code)]
@@ -42,6 +42,8 @@ pub mod batch;
 pub mod class;
 #[cfg(not(loom))]
 pub mod client;
+#[cfg(not(loom))]
+pub mod closer;
 #[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]

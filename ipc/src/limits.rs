@@ -11,6 +11,9 @@ pub const PACKET_BYTES_MAX: usize = 65_536;
 pub const FRAME_BYTES: usize = 16;
 /// Descriptors beside one packet. The largest message carries five; the rest is room for later minor versions.
 pub const DESCRIPTORS_PER_PACKET_MAX: usize = 8;
+/// Descriptors that the kernel passes on beside one packet at most (`SCM_MAX_FD`): those that are too many are received, to be
+/// closed where that holds nobody up.
+pub const DESCRIPTORS_RECEIVED_MAX: usize = 253;
 /// A name, version, category, tag, capability, tool, subject, pattern, filter or code, in bytes of UTF-8.
 pub const WORD_BYTES_MAX: usize = 128;
 /// Entries of one list in a manifest. A tool server with more than this names groups instead.
@@ -201,8 +204,8 @@ const _: () = assert!(PACKET_PAYLOAD_BYTES_MIN > crate::header::HEADER_BYTES_MAX
 /// How long a router may take to answer a handshake or a request, in milliseconds. It answers from memory; this only ends
 /// the wait for one that hangs.
 pub const ROUTER_ANSWER_MS: u64 = 5_000;
-/// Doorbells of one program, one per link or topic that it reads; what a process may have of descriptors (1,024 by default)
-/// is reached first.
+/// Doorbells of one program, one per link or topic that it reads and no longer than it does; what a process may have of
+/// descriptors (1,024 by default) is reached first.
 pub const BELLS_MAX: usize = 4_096;
 /// How long `Client::publish` waits for room before it looks whether a reader has left, in milliseconds.
 pub const PUBLISH_SLICE_MS: u64 = 100;
@@ -218,6 +221,14 @@ pub const GRANTS_HELD_MAX: usize = 256;
 /// Of these, those of one link: as many as a server lets wait on one link, with room for what was refused. Beyond it the
 /// oldest is closed: no call has taken it, and none will.
 pub const GRANTS_PER_LINK_MAX: usize = 64;
+/// Threads that close what peers handed over, one for each peer at most: those of this many peers have to hang before anybody
+/// else's wait.
+pub const CLOSERS_MAX: usize = 16;
+/// Descriptors of one peer that are not closed yet, beyond which no more are taken from it: a burst of what honest peers send
+/// is closed in a millisecond.
+pub const CLOSING_PER_PEER_MAX: usize = 64;
+/// The same of all peers together: a quarter of the usual limit of open descriptors.
+pub const CLOSING_MAX: usize = 256;
 /// Packets that are looked at for the router's last word after its connection broke.
 pub const LAST_WORDS_MAX: usize = 64;
 /// Grants that one request can name: those that its header has room for.

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::class::{AnyReceiver, AnySender, Class, ReceivingHalf, SendingHalf};
 use crate::control::{AgentInfo, Terms};
+use crate::doorbell::Ear;
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
 use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{
@@ -22,11 +23,13 @@ use crate::limits::{
 };
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
+mod answering;
 mod reference;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use answering::LastAnswer;
 pub use reference::{REFERENCE_BYTES, Reference};
 pub use view::{AnswerView, RequestView, View};
 
@@ -57,6 +60,8 @@ pub struct LinkReceiver {
     terms: Terms,
     epoch: u32,
     receiver: AnyReceiver,
+    /// The peer's bell is heard as long as somebody reads.
+    _ear: Option<Ear>,
 }
 
 /// A request that is to be sent.
@@ -213,14 +218,14 @@ pub enum CallError {
 
 impl Link {
     pub(crate) fn new(
-        lane: LaneId,
+        (lane, _ear): (LaneId, Option<Ear>),
         peer: AgentInfo,
         (terms, epoch): (Terms, u32),
         sender: AnySender,
         receiver: AnyReceiver,
     ) -> Self {
         let sender = LinkSender { lane, sender, next_request: 1 };
-        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver };
+        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver, _ear };
         Self { sender, receiver, set_aside: VecDeque::new() }
     }
 
@@ -468,14 +473,7 @@ impl LinkSender {
         payload: &[u8],
         when: WhenFull,
     ) -> Result<(), SendError> {
-        let mut header = Header::new(Kind::Result);
-        header.id = self.next_request;
-        self.next_request += 1;
-        header.time_ns = since_epoch_ns(SystemTime::now());
-        header.correlation = request.0;
-        header.schema = SCHEMA_CBOR;
-        let correlation = request.0 as u32;
-        let meta = Meta { flags, priority: header.priority, correlation, ..Meta::default() };
+        let (header, meta) = self.reply_head(request, flags);
         let message = Large { header: Some(&header), meta, parts: &[payload] };
         self.sender.send_large(message, when)
     }

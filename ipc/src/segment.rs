@@ -338,6 +338,8 @@ pub enum LaneState {
     Revoked = 4,
     /// The peer closed it.
     Closed = 5,
+    /// One side closed it because the other one broke the protocol.
+    Quarantined = 6,
 }
 
 impl LaneState {
@@ -352,6 +354,7 @@ impl LaneState {
             2 => Self::Draining,
             3 => Self::PeerGone,
             5 => Self::Closed,
+            6 => Self::Quarantined,
             // The router is trusted; a number of a later version means that something was taken away.
             _ => Self::Revoked,
         }

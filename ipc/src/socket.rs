@@ -21,11 +21,13 @@ use rustix::net::{
 };
 use thiserror::Error;
 
-use crate::limits::{DESCRIPTORS_PER_PACKET_MAX, PACKET_BYTES_MAX, SOCKET_BACKLOG};
+use crate::limits::{
+    DESCRIPTORS_PER_PACKET_MAX, DESCRIPTORS_RECEIVED_MAX, PACKET_BYTES_MAX, SOCKET_BACKLOG,
+};
 use crate::peer::{self, Credentials};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Accepts clients. Removes its socket when it is dropped.
 #[derive(Debug)]
@@ -150,6 +152,13 @@ pub enum ReceiveError {
     /// More descriptors than the protocol allows; all were closed.
     #[error("too many descriptors beside a packet: more than {DESCRIPTORS_PER_PACKET_MAX}")]
     TooManyDescriptors,
+    /// This process had no room for the descriptors beside a packet. The sender did nothing wrong; those that found room were
+    /// closed.
+    #[error("this process has no descriptors left for those beside a packet")]
+    NoDescriptorsLeft {
+        /// What the packet said.
+        bytes: Vec<u8>,
+    },
     /// Another failure.
     #[error("cannot receive")]
     Io(#[from] io::Error),
@@ -285,9 +294,20 @@ impl Connection {
 
     /// Receives one packet with its descriptors.
     pub fn receive(&self) -> Result<Packet, ReceiveError> {
+        self.receive_or_discard(drop)
+    }
+
+    /// The same; descriptors beside a packet that is refused are given to `discard`, because closing one may wait for as long
+    /// as its maker likes.
+    pub fn receive_or_discard(
+        &self,
+        discard: impl FnOnce(Vec<OwnedFd>),
+    ) -> Result<Packet, ReceiveError> {
         let mut buffer = [0u8; PACKET_BYTES_MAX];
+        // Place for all that the kernel passes on at once: what has none it would close here, and it would say so in the same
+        // way as that there is no room in this process.
         let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PACKET_MAX))];
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_RECEIVED_MAX))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
             let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -305,14 +325,19 @@ impl Connection {
                 descriptors.extend(rights);
             }
         }
-        // Whatever was received is owned by now, so an early return closes it.
-        if received.flags.contains(ReturnFlags::CTRUNC)
-            || descriptors.len() > DESCRIPTORS_PER_PACKET_MAX
-        {
-            return Err(ReceiveError::TooManyDescriptors);
-        }
-        if received.flags.contains(ReturnFlags::TRUNC) {
-            return Err(ReceiveError::TooLong);
+        let refused = if descriptors.len() > DESCRIPTORS_PER_PACKET_MAX {
+            Some(ReceiveError::TooManyDescriptors)
+        } else if received.flags.contains(ReturnFlags::TRUNC) {
+            Some(ReceiveError::TooLong)
+        } else if received.flags.contains(ReturnFlags::CTRUNC) {
+            let bytes = buffer.get(..received.bytes).unwrap_or_default().to_vec();
+            Some(ReceiveError::NoDescriptorsLeft { bytes })
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            discard(descriptors);
+            return Err(refused);
         }
         match buffer.get(..received.bytes) {
             Some(bytes) if !bytes.is_empty() => Ok(Packet { bytes: bytes.to_vec(), descriptors }),
@@ -339,6 +364,12 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> Self {
+        connection.socket
     }
 }
 

@@ -14,12 +14,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
-use crate::control::{SlowReaders, TopicPolicy, TopicTerms};
+use crate::class::one_line;
+use crate::control::{CloseCause, SlowReaders, TopicPolicy, TopicTerms};
 use crate::header::{AgentId, Header, Kind, LaneId};
-use crate::lane::{AttachError, DetachedReader, Large, SendError, Sender, WhenFull};
+use crate::lane::{AttachError, DetachCause, DetachedReader, Large, SendError, Sender, WhenFull};
 use crate::limits::{INLINE_BYTES_MAX, PATIENCE_MS_MAX};
 use crate::link::SCHEMA_CBOR;
 use crate::ring::Meta;
+use crate::segment::SegmentError;
 
 /// What a topic's writer declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,9 @@ pub struct Publisher {
     attached: BTreeSet<AgentId>,
     /// Members of a group that were told of it and have not joined yet; true for one that was waited for in vain.
     expected: BTreeMap<AgentId, bool>,
-    refused: Option<(AgentId, AttachError)>,
+    /// Readers that were not attached, which the router is to be told; as many as there can be.
+    refused: VecDeque<(AgentId, AttachError)>,
+    last_refused: Option<(AgentId, AttachError)>,
 }
 
 /// A reader came or went.
@@ -76,7 +80,9 @@ pub(crate) enum ReaderChange {
 impl Publisher {
     pub(crate) fn new(lane: LaneId, epoch: u32, subject: String, sender: Sender) -> Self {
         let (attached, expected) = (BTreeSet::new(), BTreeMap::new());
-        Self { lane, epoch, subject, sender, sent: 0, attached, expected, refused: None }
+        let refused = VecDeque::new();
+        let last_refused = None;
+        Self { lane, epoch, subject, sender, sent: 0, attached, expected, refused, last_refused }
     }
 
     /// Which lane this is.
@@ -131,10 +137,10 @@ impl Publisher {
         self.sender.send_large(Large { header: Some(&header), meta, parts: &[payload] }, when)
     }
 
-    /// The reader whose cursor or bell was refused last, for a report. It reads at its own risk, and its writer and the
-    /// other readers have no part in it.
+    /// The reader whose cursor or bell was refused last, for a report. The router has told it; its writer and the other
+    /// readers have no part in it.
     pub fn take_refused(&mut self) -> Option<(AgentId, AttachError)> {
-        self.refused.take()
+        self.last_refused.take()
     }
 
     pub(crate) fn apply(&mut self, changes: VecDeque<ReaderChange>) {
@@ -155,18 +161,27 @@ impl Publisher {
                     // One refused reader neither keeps the others out nor stops the writer.
                     match self.sender.attach(reader, cursor, Some(bell)) {
                         Ok(()) => _ = self.attached.insert(reader),
-                        Err(error) => self.refused = Some((reader, error)),
+                        Err(error) => self.refused.push_back((reader, error)),
                     }
                 }
             }
         }
     }
 
-    /// The next reader that was let go of, which the router is to be told.
-    pub(crate) fn next_detached(&mut self) -> Option<DetachedReader> {
-        let detached = self.sender.next_detached()?;
-        self.attached.remove(&detached.reader);
-        Some(detached)
+    /// The next reader that was let go of or never attached, and why, which the router is to be told.
+    pub(crate) fn next_dropped(&mut self) -> Option<(AgentId, String, CloseCause)> {
+        if let Some((reader, error)) = self.refused.pop_front() {
+            let (reason, why) = (one_line(&error), cause_of(&error));
+            self.last_refused = Some((reader, error));
+            return Some((reader, reason, why));
+        }
+        let DetachedReader { reader, cause } = self.sender.next_detached()?;
+        self.attached.remove(&reader);
+        let why = match cause {
+            DetachCause::Violation(_) => CloseCause::Quarantined,
+            DetachCause::TooSlow => CloseCause::Wanted,
+        };
+        Some((reader, cause.to_string(), why))
     }
 
     /// Whether a member is expected that nobody has waited for in vain.
@@ -181,5 +196,15 @@ impl Publisher {
     /// Members that have not taken the topic up.
     pub(crate) fn missing(&self) -> usize {
         self.expected.len()
+    }
+}
+
+/// What is wrong with a reader's segments is the reader's; that they cannot be taken up here is not.
+fn cause_of(error: &AttachError) -> CloseCause {
+    match error {
+        AttachError::TooManyReaders { .. } | AttachError::Cursor(SegmentError::System { .. }) => {
+            CloseCause::Wanted
+        }
+        AttachError::Cursor(_) | AttachError::Bell(_) => CloseCause::Quarantined,
     }
 }

@@ -91,7 +91,8 @@ fn link(spin: Spin) -> (Sender, Receiver, ControlWriter, Doorbell) {
     sender.set_control(copy(control.as_fd())).unwrap();
     sender.set_spin(spin);
     let cursor = Receiver::new_cursor(spin).unwrap();
-    let bell = doorbell.ringer_for_peer().unwrap();
+    let (bell, ear) = doorbell.ringer_for_peer().unwrap();
+    ear.keep();
     sender.attach(READER, copy(cursor.as_fd()), Some(bell)).unwrap();
     let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
     let page = copy(control.as_fd());

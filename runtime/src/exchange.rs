@@ -20,6 +20,7 @@ mod work;
 
 use anyhow::Context;
 use ipc::client::Client;
+use ipc::closer::Closer;
 use ipc::doorbell::Bell;
 use ipc::manifest::AgentManifest;
 use tracing::info;
@@ -54,8 +55,10 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut callers = Callers::default();
     let mut work = Work::open(settings.state_dir.join(QUEUES_PLACE), &mut callers);
     let socket = settings.runtime_dir.join(SOCKET_NAME);
-    let client = Client::connect(&socket, &manifest, &[])
+    let mut client = Client::connect(&socket, &manifest, &[])
         .with_context(|| format!("`{NAME}` cannot come to the bus"))?;
+    // What callers grant and nobody takes may take as long to close as they like.
+    client.set_closer(Closer::new());
     info!(id = client.agent().0, "ready");
     let bell = || Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?);
     work.set_bell(bell()?);

@@ -1,6 +1,7 @@
 //! Hosted agents, seen from inside: which there are, and what runs one, as a process of its own or
 //! as a thread of the daemon. An agent sees neither bus nor process; [`server`] does.
 
+mod answering;
 mod calls;
 mod counters;
 mod events;
@@ -15,6 +16,7 @@ use agents_contract::{Agent, Host};
 use agents_packager::service::{Packager, Places};
 use anyhow::{Context, anyhow};
 use ipc::client::Client;
+use ipc::closer::Closer;
 use tracing::info;
 
 use self::scheduled::ScheduledHost;
@@ -114,10 +116,12 @@ pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
     let agent = agent_by_name(name, &dependencies)?;
     agent.recover().with_context(|| format!("`{name}` cannot recover from its earlier life"))?;
     let socket = settings.runtime_dir.join(SOCKET_NAME);
-    let client = Client::connect(&socket, &agent.manifest(), &[])
+    let mut client = Client::connect(&socket, &agent.manifest(), &[])
         .with_context(|| format!("`{name}` cannot come to the bus"))?;
+    let closer = Closer::new();
+    client.set_closer(closer.clone());
     info!(id = client.agent().0, "ready");
-    let ended = Server::new(agent, client)?.run()?;
+    let ended = Server::new(agent, client, closer)?.run()?;
     info!(?ended, "ends");
     Ok(())
 }

@@ -89,6 +89,10 @@ pub(crate) const AGENTS_PACKET_BYTES_MAX: usize = 32 * 1024;
 /// How long the daemon waits after `accept` failed for want of descriptors before it tries again.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether what a client handed over has closed, where it is to be waited for: that is over in a
+/// fraction of it, or somebody holds it up.
+pub(crate) const CLOSING_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
 // --- hosted agents
 
 /// First wait before a hosted agent that ended is started again.
@@ -110,8 +114,7 @@ pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const CALLS_AT_ONCE_MAX: usize = 32;
 /// Requests that wait for a place or for a granted descriptor; one more is answered with `busy`.
 pub(crate) const CALLS_QUEUED_MAX: usize = 256;
-/// Of these, calls that run for one link: one caller that does not take its answers holds up a quarter
-/// of the agent, and nobody else.
+/// Of these, calls that run for one link, or whose answers it has not taken: one caller has a quarter of the agent at most.
 pub(crate) const CALLS_PER_LINK_MAX: usize = 8;
 /// Requests of one link that wait: an eighth of all, so that one caller cannot fill the queue.
 pub(crate) const CALLS_QUEUED_PER_LINK_MAX: usize = 32;
@@ -132,8 +135,19 @@ pub(crate) const NOTICES_MAX: usize = 2 * CALLS_AT_ONCE_MAX + 64;
 pub(crate) const GRANT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an intermediate answer may wait for room in its lane before it is dropped.
 pub(crate) const PROGRESS_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a last answer may wait for room in its lane before the link is closed.
-pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the thread of a call waits with a last answer for room, before the answer waits without it: the longest one takes a
+/// third of that where its caller reads. Nothing else follows from it.
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
+/// How soon answers that wait for room are tried again at first: what a caller may lose by that is little beside what made it
+/// stop reading.
+pub(crate) const ANSWER_RETRY_MIN: Duration = Duration::from_millis(1);
+/// How soon at last, where nobody reads: sixteen looks a second cost nothing.
+pub(crate) const ANSWER_RETRY_MAX: Duration = Duration::from_millis(64);
+/// Last answers of one link that wait for room, beyond which its requests stay in its lane; those that were taken off it before
+/// come on top.
+pub(crate) const UNSENT_PER_LINK_MAX: usize = 64;
+/// Bytes of all last answers that are under way or wait: what all calls at once may answer. One more is answered with `busy`.
+pub(crate) const UNSENT_BYTES_MAX: usize = CALLS_AT_ONCE_MAX * ipc::limits::MESSAGE_BYTES_MAX;
 /// Stack of a call's thread. Explanations and solvers are built without recursion.
 pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 /// The least time between two reports of a host's counters to the daemon: a tenth of the packets

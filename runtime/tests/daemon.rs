@@ -8,6 +8,8 @@
 mod calls;
 #[path = "daemon/directory.rs"]
 mod directory;
+#[path = "daemon/doors.rs"]
+mod doors;
 #[path = "daemon/links.rs"]
 mod links;
 #[path = "daemon/logs.rs"]

@@ -137,6 +137,7 @@ impl From<Ended> for Fault {
             Ended::PeerGone => BOLIDE_PEER_GONE,
             Ended::Revoked => BOLIDE_REVOKED,
             Ended::Closed => BOLIDE_CLOSED,
+            Ended::Quarantined => BOLIDE_QUARANTINED,
             Ended::RouterGone => BOLIDE_ROUTER_GONE,
         })
     }
@@ -199,6 +200,7 @@ impl From<ClientError> for Fault {
             | ClientError::Receive(_)
             | ClientError::Returns(_)
             | ClientError::Unavailable(_)
+            | ClientError::NoDescriptorsLeft
             | ClientError::Io(_) => BOLIDE_SYSTEM,
         };
         Self::of_error(code, &error)

@@ -58,6 +58,8 @@ pub struct Receiver {
     follower: Follower,
     packets: Packets,
     end: Option<ReceiveError>,
+    /// What a batch met after it had taken something.
+    due: Option<ReceiveError>,
 }
 
 impl Sender {
@@ -300,7 +302,7 @@ impl Receiver {
         deadline: Instant,
     ) -> Result<Self, LogError> {
         let follower = Follower::open(client, log, start, holds_back, deadline)?;
-        Ok(Self { follower, packets: Packets::new(source, true), end: None })
+        Ok(Self { follower, packets: Packets::new(source, true), end: None, due: None })
     }
 
     /// Its link, which stays open when this is dropped, though nothing more comes over it and no writer waits for this
@@ -317,11 +319,20 @@ impl Receiver {
     /// Whether something is there to be received, or to be told.
     pub fn has_news(&mut self) -> bool {
         self.end.is_some()
+            || self.due.is_some()
             || self.follower.has_entry()
             || self.follower.link().receiver().raw().has_message()
     }
 
+    /// An error that came behind messages of a batch: the next look tells it.
+    pub(super) fn set_due(&mut self, error: ReceiveError) {
+        self.due = Some(error);
+    }
+
     fn poll(&mut self) -> Result<Taken, ReceiveError> {
+        if let Some(due) = self.due.take() {
+            return Err(due);
+        }
         if let Some(end) = self.end {
             return Err(end);
         }
@@ -427,6 +438,7 @@ impl ReceivingHalf for Receiver {
 
     fn arm(&mut self) -> bool {
         self.end.is_none()
+            && self.due.is_none()
             && !self.follower.has_entry()
             && self.follower.link().receiver().raw().arm()
     }

@@ -44,6 +44,9 @@ pub enum ClientError {
     /// The router broke the protocol.
     #[error("the router broke the protocol: {0}")]
     Protocol(&'static str),
+    /// This process has no descriptors left for what came. The other side was told.
+    #[error("this process has no descriptors left")]
+    NoDescriptorsLeft,
     /// A packet of the router is no message.
     #[error("the router sent no message")]
     Decode(#[from] DecodeError),

@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Client, ClientError, Event, Offer, PeerSide, TopicOffer};
+use crate::closer::Foreign;
 use crate::control::{DecodeError, FromRouter, ToRouter};
 use crate::header::{GrantId, LaneId};
 use crate::limits::{
-    EVENTS_MAX, GRANTS_HELD_MAX, GRANTS_PER_LINK_MAX, LAST_WORDS_MAX, READER_CHANGES_MAX,
-    ROUTER_ANSWER_MS,
+    CLOSING_PER_PEER_MAX, EVENTS_MAX, GRANTS_HELD_MAX, GRANTS_PER_LINK_MAX, LAST_WORDS_MAX,
+    READER_CHANGES_MAX, ROUTER_ANSWER_MS,
 };
 use crate::socket::ReceiveError;
 use crate::topic::ReaderChange;
+
+/// As which code an answer counts whose descriptors found no room here; no router says it.
+pub(super) const STARVED: &str = "no-descriptors-left";
 
 impl Client {
     pub(super) fn request_number(&mut self) -> u32 {
@@ -68,6 +72,11 @@ impl Client {
                 other => other,
             })?;
             match message {
+                FromRouter::Refused { request: of, code, .. }
+                    if of == request && code == STARVED =>
+                {
+                    return Err(ClientError::NoDescriptorsLeft);
+                }
                 FromRouter::Refused { request: of, code, message } if of == request => {
                     return Err(ClientError::Refused { code, message });
                 }
@@ -100,6 +109,16 @@ impl Client {
                         return Err(ClientError::Deadline);
                     }
                     continue;
+                }
+                Err(ReceiveError::NoDescriptorsLeft { bytes }) => {
+                    let message = match FromRouter::decode(&bytes) {
+                        Err(DecodeError::UnknownType { optional: true, .. }) => continue,
+                        message => message?,
+                    };
+                    match self.starved(message)? {
+                        Some(message) => return Ok((message, Vec::new())),
+                        None => continue,
+                    }
                 }
                 Err(ReceiveError::Closed) => return Err(self.last_word()),
                 Err(ReceiveError::Io(error)) if is_hangup(&error) => return Err(self.last_word()),
@@ -183,8 +202,12 @@ impl Client {
             }
             FromRouter::Granted { lane, grant } => {
                 let [file] = exactly(fds)?;
+                let file = Foreign::new(file, self.closer.as_ref(), lane.0);
                 if self.unwanted.remove(&(lane, grant)) || !self.open.contains(&lane) {
                     return Ok(());
+                }
+                if self.closes_slowly(lane) {
+                    return self.decline(lane, "descriptors that it granted do not close");
                 }
                 if !self.make_room_for_grant(lane) {
                     return self.decline(lane, "too many grants that nobody took");
@@ -207,6 +230,13 @@ impl Client {
                     region,
                     control,
                 })
+            }
+            // The router says so of a topic before it gives its number. Of any other that is not open it was on its way
+            // when that was closed here.
+            FromRouter::ReaderExpected { lane, .. }
+                if !self.publishing && !self.open.contains(&lane) =>
+            {
+                return Ok(());
             }
             FromRouter::ReaderExpected { lane, reader } => {
                 self.groups.insert(lane);
@@ -243,10 +273,25 @@ impl Client {
     /// Closes and forgets all that was kept of a link or topic that is over.
     pub(super) fn forget(&mut self, lane: LaneId) {
         self.open.remove(&lane);
+        self.doorbell.silence(lane);
         self.grants.retain(|(of, _), _| *of != lane);
         self.unwanted.retain(|(of, _)| *of != lane);
         self.changes.remove(&lane);
         self.groups.remove(&lane);
+    }
+
+    /// What was told of topics while one was being published, and is of none that is open.
+    pub(super) fn forget_unpublished(&mut self) {
+        self.publishing = false;
+        let open = &self.open;
+        self.changes.retain(|lane, _| open.contains(lane));
+        self.groups.retain(|lane| open.contains(lane));
+    }
+
+    /// Whether what a link granted earlier is still being closed, so much that no more is taken from it.
+    fn closes_slowly(&self, lane: LaneId) -> bool {
+        let closer = self.closer.as_ref();
+        closer.is_some_and(|closer| closer.count_of(lane.0) >= CLOSING_PER_PEER_MAX)
     }
 
     fn keep_event(&mut self, event: Event) -> Result<(), ClientError> {
@@ -293,7 +338,7 @@ impl Client {
         }
     }
 
-    fn change(&mut self, lane: LaneId, change: ReaderChange) {
+    pub(super) fn change(&mut self, lane: LaneId, change: ReaderChange) {
         let changes = self.changes.entry(lane).or_default();
         // One that comes and goes while nobody asks leaves nothing, so what is kept is bounded by the readers that there are;
         // unless the publisher was told before to expect it, as are all of a group's: it is not to wait for ever.

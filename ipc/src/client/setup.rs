@@ -13,11 +13,11 @@ use crate::class::{
     AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal, one_line,
 };
 use crate::control::{AgentInfo, FromRouter, NoClass, Terms, ToRouter};
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, Ear};
 use crate::fault;
 use crate::header::LaneId;
 use crate::lane::{LaneOptions, Receiver, Sender};
-use crate::limits::{REGION_BYTES_MIN, SLOTS_MIN};
+use crate::limits::{CLOSING_MAX, REGION_BYTES_MIN, SLOTS_MIN};
 use crate::link::Link;
 use crate::segment::{Control, Cursor};
 use crate::uring::{Inbox, Outbox, RingNumber};
@@ -43,6 +43,8 @@ pub(super) struct OwnSide {
     cursor: Cursor,
     /// Of class HIGH.
     inbox: Option<Inbox>,
+    /// Where the peer's bell is heard, of a class that needs one.
+    ear: Option<Ear>,
 }
 
 /// The descriptors of the other side of a link.
@@ -79,11 +81,11 @@ impl Client {
         let mut terms = Terms::wanted(options.class);
         // Ends: each turn that does not return has gone one class down.
         loop {
-            let own = self.prepare(&mut terms)?;
+            let mut own = self.prepare(&mut terms)?;
             let request = self.request_number();
             let target = target.to_owned();
             let asked = ToRouter::OpenLink { request, target, terms: terms.clone() };
-            self.send_side(&asked, &own)?;
+            self.send_side(&asked, &mut own)?;
             fault::point("client.open-sent");
             let (lane, peer, agreed, side) = match self.answer(request)? {
                 (FromRouter::LinkReady { lane, peer, terms, .. }, descriptors) => {
@@ -124,10 +126,10 @@ impl Client {
     /// follows, with the number that this returns. Only the exchange may.
     pub fn open_route(&mut self, first: LaneId) -> Result<u32, ClientError> {
         let mut terms = Terms::wanted(crate::class::RECOMMENDED);
-        let own = self.prepare(&mut terms)?;
+        let mut own = self.prepare(&mut terms)?;
         let request = self.request_number();
         let asked = ToRouter::OpenRoute { request, first, terms };
-        self.send_side(&asked, &own)?;
+        self.send_side(&asked, &mut own)?;
         self.routes.insert(request, own);
         Ok(request)
     }
@@ -170,7 +172,13 @@ impl Client {
     /// Accepts a link that was offered, of the class of the offer or one further down.
     pub fn accept(&mut self, offer: Offer) -> Result<Link, ClientError> {
         let lane = offer.lane;
-        let accepted = self.try_accept(offer);
+        let accepted = if self.closer.as_ref().is_some_and(|closer| closer.count() >= CLOSING_MAX) {
+            // Whoever it was that granted what does not close may come again.
+            let text = "descriptors that peers granted do not close";
+            Err(ClientError::Io(std::io::Error::other(text)))
+        } else {
+            self.try_accept(offer)
+        };
         if let Err(error) = &accepted
             && !matches!(error, ClientError::RouterGone)
         {
@@ -185,11 +193,12 @@ impl Client {
         let theirs = terms.ring;
         // Ends: each turn that does not break has gone one class down.
         let (own, way, bell) = loop {
-            let own = self.prepare(&mut terms)?;
+            let mut own = self.prepare(&mut terms)?;
             match terms.class {
                 Class::High => match side.ring(theirs) {
                     Ok(outbox) => {
-                        let bell = self.doorbell.ringer_for_peer()?;
+                        // The message has a place for it; nobody rings it.
+                        let (bell, _ear) = self.doorbell.ringer_for_peer()?;
                         break (own, Way::Ring(Box::new(outbox)), bell);
                     }
                     Err(ClientError::Unavailable(why)) => fall(&mut terms, &one_line(&why))?,
@@ -199,7 +208,11 @@ impl Client {
                     let (here, there) = normal::pair()?;
                     break (own, Way::Socket(here), there);
                 }
-                _ => break (own, Way::Bell, self.doorbell.ringer_for_peer()?),
+                _ => {
+                    let (bell, ear) = self.doorbell.ringer_for_peer()?;
+                    own.ear = Some(ear);
+                    break (own, Way::Bell, bell);
+                }
             }
         };
         let packet = ToRouter::AcceptLink { lane, terms: terms.clone() }.encode()?;
@@ -238,7 +251,7 @@ impl Client {
             };
             let sender = Sender::for_link(options)?;
             let cursor = Receiver::new_cursor(Spin::Adaptive)?;
-            return Ok(OwnSide { sender, cursor, inbox });
+            return Ok(OwnSide { sender, cursor, inbox, ear: None });
         }
     }
 
@@ -256,14 +269,15 @@ impl Client {
         Some(why.to_owned())
     }
 
-    fn send_side(&self, message: &ToRouter, own: &OwnSide) -> Result<(), ClientError> {
-        let bell = self.doorbell.ringer_for_peer()?;
+    fn send_side(&self, message: &ToRouter, own: &mut OwnSide) -> Result<(), ClientError> {
+        let (bell, ear) = self.doorbell.ringer_for_peer()?;
+        own.ear = Some(ear);
         let [slots, cursor, region] = own.descriptors();
         self.send(message, &[slots, cursor, region, bell.as_fd()])
     }
 
     /// A link that the other side believes in is closed.
-    fn given_up(&mut self, lane: LaneId, error: ClientError) -> ClientError {
+    pub(super) fn given_up(&mut self, lane: LaneId, error: ClientError) -> ClientError {
         match self.decline(lane, UNFIT) {
             Err(gone @ ClientError::RouterGone) => gone,
             _ => error,
@@ -294,7 +308,12 @@ impl OwnSide {
         way: Way,
         doorbell: &Doorbell,
     ) -> Result<Link, ClientError> {
-        let Self { mut sender, cursor, inbox } = self;
+        let Self { mut sender, cursor, inbox, ear } = self;
+        // In the other classes a ring or a socket says that there is something.
+        let ear = ear.filter(|_| terms.class == Class::Critical);
+        if let Some(ear) = &ear {
+            ear.tie(lane);
+        }
         let (id, control) = (peer.id, side.control);
         let page = Control::open(control.try_clone()?)?;
         let epoch = page.epoch();
@@ -330,7 +349,7 @@ impl OwnSide {
         if let Some(descriptor) = receiver.descriptor() {
             doorbell.watch(descriptor)?;
         }
-        Ok(Link::new(lane, peer, (terms, epoch), sender, receiver))
+        Ok(Link::new((lane, ear), peer, (terms, epoch), sender, receiver))
     }
 }
 

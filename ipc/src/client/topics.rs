@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::{Client, ClientError, TopicOffer, exactly, unexpected};
+use super::{Client, ClientError, TopicOffer, exactly, shortened, unexpected};
 use crate::control::{FromRouter, SlowReaders, ToRouter};
 use crate::fault;
 use crate::lane::{Receiver, SendError, Sender, Start, WhenFull};
@@ -32,11 +32,19 @@ impl Client {
         let message = ToRouter::Publish { request, subject: subject.to_owned(), policy, terms };
         self.send(&message, &[sender.slots_fd(), sender.region_fd()])?;
         fault::point("client.publish-sent");
-        match self.answer(request)? {
+        self.publishing = true;
+        let published = self.answer(request);
+        if let Ok((FromRouter::Published { lane, .. }, _)) = &published {
+            self.open.insert(*lane);
+        }
+        self.forget_unpublished();
+        match published? {
             (FromRouter::Published { lane, epoch, .. }, descriptors) => {
-                let [control] = exactly(descriptors)?;
-                sender.set_control(control)?;
-                self.open.insert(lane);
+                let taken_up = exactly(descriptors)
+                    .and_then(|[control]| sender.set_control(control).map_err(ClientError::from));
+                if let Err(error) = taken_up {
+                    return Err(self.given_up(lane, error));
+                }
                 Ok(Publisher::new(lane, epoch, subject.to_owned(), sender))
             }
             (other, _) => Err(unexpected(other)),
@@ -50,10 +58,9 @@ impl Client {
         if let Some(changes) = self.changes.remove(&publisher.lane()) {
             publisher.apply(changes);
         }
-        while let Some(dropped) = publisher.next_detached() {
-            let (lane, reader) = (publisher.lane(), dropped.reader);
-            let reason = dropped.cause.to_string();
-            self.send(&ToRouter::DropReader { lane, reader, reason }, &[])?;
+        while let Some((reader, reason, why)) = publisher.next_dropped() {
+            let (lane, reason) = (publisher.lane(), shortened(&reason));
+            self.send(&ToRouter::DropReader { lane, reader, reason, why }, &[])?;
         }
         Ok(())
     }
@@ -156,13 +163,25 @@ impl Client {
         let control = Some(offer.control);
         let receiver = Receiver::for_topic(from.id, slots, region, control, start, spin)?;
         let packet = ToRouter::JoinTopic { lane }.encode()?;
-        let bell = self.doorbell.ringer_for_peer()?;
+        let (bell, ear) = self.doorbell.ringer_for_peer()?;
+        ear.tie(lane);
         self.send_packet(&packet, &[receiver.cursor_fd(), bell.as_fd()])?;
         fault::point("client.join-sent");
         let only_for = is_group(&subject).then_some(self.agent);
         let successors = VecDeque::new();
-        let (epoch, mut receiver) = (lineage.epoch, receiver);
+        let (epoch, mut receiver, _ear) = (lineage.epoch, receiver, Some(ear));
         receiver.commit();
-        Ok(Subscriber { lane, subject, policy, terms, epoch, from, only_for, receiver, successors })
+        Ok(Subscriber {
+            lane,
+            subject,
+            policy,
+            terms,
+            epoch,
+            from,
+            only_for,
+            receiver,
+            _ear,
+            successors,
+        })
     }
 }

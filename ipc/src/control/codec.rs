@@ -14,7 +14,7 @@ use super::structures::{
     write_lineage, write_manifest, write_report, write_topic_terms,
 };
 use super::terms::{read_classes, read_terms, write_terms};
-use super::{AgentInfo, FromRouter, ToRouter, TopicPolicy};
+use super::{AgentInfo, CloseCause, FromRouter, ToRouter, TopicPolicy};
 use crate::header::{AgentId, GrantId, LaneId};
 use crate::limits::{
     FRAME_BYTES, PACKET_BYTES_MAX, STATUS_PIECE_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
@@ -23,7 +23,7 @@ use crate::limits::{
 /// The first four bytes of every packet: `BLDC`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
 /// The protocol version of this build, major and minor.
-pub const VERSION: (u16, u16) = (1, 2);
+pub const VERSION: (u16, u16) = (1, 3);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
 /// Types whose frames say that they may be skipped: both sides get along without them.
@@ -188,9 +188,11 @@ impl ToRouter {
                 out.u32(lane.0);
                 out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)
             }
-            Self::CloseLink { lane, reason } => {
+            Self::CloseLink { lane, reason, why } => {
                 out.u32(lane.0);
-                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)
+                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)?;
+                out.u8(*why as u8);
+                Ok(())
             }
             Self::Grant { lane, grant } => {
                 out.u32(lane.0);
@@ -203,10 +205,12 @@ impl ToRouter {
                 write_topic_terms(out, *terms);
                 Ok(())
             }
-            Self::DropReader { lane, reader, reason } => {
+            Self::DropReader { lane, reader, reason, why } => {
                 out.u32(lane.0);
                 out.u32(reader.0);
-                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)
+                out.block("reason", reason.as_bytes(), TEXT_BYTES_MAX)?;
+                out.u8(*why as u8);
+                Ok(())
             }
             Self::Subscribe { request, pattern } => request_word(out, *request, "pattern", pattern),
             Self::Pong { nonce } => {
@@ -242,6 +246,7 @@ impl ToRouter {
             5 => Self::CloseLink {
                 lane: lane(fields)?,
                 reason: fields.text("reason", TEXT_BYTES_MAX)?,
+                why: why(fields)?,
             },
             6 => Self::Grant { lane: lane(fields)?, grant: GrantId(fields.u64("grant")?) },
             7 => Self::Publish {
@@ -272,6 +277,7 @@ impl ToRouter {
                 lane: lane(fields)?,
                 reader: reader(fields)?,
                 reason: fields.text("reason", TEXT_BYTES_MAX)?,
+                why: why(fields)?,
             },
             21 => Self::Unsubscribe { subscription: fields.u32("subscription")? },
             _ => return Ok(None),
@@ -542,6 +548,17 @@ fn request_word(
 
 fn request(fields: &mut Reader<'_>) -> Result<u32, DecodeError> {
     fields.u32("request")
+}
+
+/// Messages of an earlier version end before it. What a later one may add means that it was wanted.
+fn why(fields: &mut Reader<'_>) -> Result<CloseCause, DecodeError> {
+    if fields.is_empty() {
+        return Ok(CloseCause::Wanted);
+    }
+    Ok(match fields.u8("why")? {
+        1 => CloseCause::Quarantined,
+        _ => CloseCause::Wanted,
+    })
 }
 
 fn lane(fields: &mut Reader<'_>) -> Result<LaneId, DecodeError> {

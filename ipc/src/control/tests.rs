@@ -77,7 +77,11 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         (any::<u32>(), word(), lane.clone(), word()).prop_map(|(request, agent, lane, reason)| {
             ToRouter::Revoke { request, agent, lane, reason }
         }),
-        (lane.clone(), word()).prop_map(|(lane, reason)| ToRouter::CloseLink { lane, reason }),
+        (lane.clone(), word(), cause()).prop_map(|(lane, reason, why)| ToRouter::CloseLink {
+            lane,
+            reason,
+            why
+        }),
         (lane.clone(), any::<u64>())
             .prop_map(|(lane, grant)| ToRouter::Grant { lane, grant: GrantId(grant) }),
         (any::<u32>(), word(), policy(), topic_terms()).prop_map(
@@ -85,8 +89,8 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
                 ToRouter::Publish { request, subject, policy, terms }
             }
         ),
-        (lane.clone(), any::<u32>(), word()).prop_map(|(lane, reader, reason)| {
-            ToRouter::DropReader { lane, reader: AgentId(reader), reason }
+        (lane.clone(), any::<u32>(), word(), cause()).prop_map(|(lane, reader, reason, why)| {
+            ToRouter::DropReader { lane, reader: AgentId(reader), reason, why }
         }),
         (any::<u32>(), word())
             .prop_map(|(request, pattern)| ToRouter::Subscribe { request, pattern }),
@@ -102,6 +106,10 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
             }
         ),
     ]
+}
+
+fn cause() -> impl Strategy<Value = CloseCause> {
+    prop_oneof![Just(CloseCause::Wanted), Just(CloseCause::Quarantined)]
 }
 
 fn topic_terms() -> impl Strategy<Value = TopicTerms> {
@@ -232,7 +240,7 @@ proptest! {
         prop_assert!(ToRouter::decode(&packet[..length]).is_err());
         if (FRAME_BYTES..packet.len()).contains(&length) {
             let result = ToRouter::decode(&with_length(packet[..length].to_vec()));
-            // Cut before its terms, a message is one of the version before them.
+            // Cut before its terms or its cause, a message is one of the version before them.
             let is_older = match &result {
                 Ok(
                     ToRouter::OpenLink { terms, .. }
@@ -240,6 +248,9 @@ proptest! {
                     | ToRouter::AcceptLink { terms, .. },
                 ) => *terms == Terms::default(),
                 Ok(ToRouter::Publish { terms, .. }) => *terms == TopicTerms::default(),
+                Ok(ToRouter::CloseLink { why, .. } | ToRouter::DropReader { why, .. }) => {
+                    *why == CloseCause::Wanted
+                }
                 _ => false,
             };
             let is_told = matches!(result, Err(DecodeError::Truncated { .. }));
@@ -360,4 +371,15 @@ fn topics_of_peers_that_know_nothing_of_history_and_lineage_are_understood() {
     let message = FromRouter::Published { request: 1, lane: LaneId(2), epoch: 3 };
     let old = FromRouter::decode(&shortened(message.encode().unwrap(), 4));
     assert_eq!(old, Ok(FromRouter::Published { request: 1, lane: LaneId(2), epoch: 0 }));
+}
+
+#[test]
+fn a_close_of_an_earlier_version_says_that_it_was_wanted() {
+    let (lane, reason, why) = (LaneId(3), "done".to_owned(), CloseCause::Quarantined);
+    let packet = ToRouter::CloseLink { lane, reason: reason.clone(), why }.encode().unwrap();
+    let mut earlier = packet[..packet.len() - 1].to_vec();
+    let length = (earlier.len() - FRAME_BYTES) as u32;
+    earlier[12..16].copy_from_slice(&length.to_le_bytes());
+    let why = CloseCause::Wanted;
+    assert_eq!(ToRouter::decode(&earlier), Ok(ToRouter::CloseLink { lane, reason, why }));
 }

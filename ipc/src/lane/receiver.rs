@@ -44,6 +44,8 @@ pub struct Receiver {
     sleeper: Sleeper,
     spin: Spin,
     quarantined: Option<Violation>,
+    /// What a batch met after it had taken something: the next look tells it.
+    due: Option<ReceiveError>,
     /// The line that was taken last.
     line: Line,
     /// Its second line, where it had one.
@@ -110,6 +112,7 @@ impl Receiver {
             sleeper: Sleeper::default(),
             spin,
             quarantined: None,
+            due: None,
             line: Line::default(),
             timing: Timing::default(),
             header: Header::new(Kind::Event),
@@ -168,7 +171,7 @@ impl Receiver {
     }
 
     /// Takes up to `max` messages that are there, and stores the cursor at most four times per lap. Gives how many were
-    /// taken.
+    /// taken; what comes in between is told by the next call, in its place.
     #[inline]
     pub fn receive_batch(
         &mut self,
@@ -177,17 +180,31 @@ impl Receiver {
     ) -> Result<usize, ReceiveError> {
         let mut count = self.take_run(max, &mut take);
         while count < max {
-            match self.poll()? {
-                Taken::Nothing if count == 0 => {
+            let taken = match self.poll() {
+                Ok(Taken::Nothing) if count == 0 => {
                     self.ended()?;
                     return Ok(0);
                 }
-                Taken::Nothing => return Ok(count),
-                taken => take(self.message(taken)?),
+                Ok(Taken::Nothing) => return Ok(count),
+                Ok(taken) => self.message(taken).map(&mut take),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                return self.after_some(count, error);
             }
             count += 1;
             count += self.take_run(max - count, &mut take);
         }
+        Ok(count)
+    }
+
+    /// What was taken counts, and the error is not lost.
+    #[cold]
+    fn after_some(&mut self, count: usize, error: ReceiveError) -> Result<usize, ReceiveError> {
+        if count == 0 {
+            return Err(error);
+        }
+        self.due = Some(error);
         Ok(count)
     }
 
@@ -204,6 +221,7 @@ impl Receiver {
         fault::point("lane.reader-armed");
         let ready = !self.consumer.is_empty(self.slots.slots())
             || self.quarantined.is_some()
+            || self.due.is_some()
             || self.ended().is_err();
         if ready {
             self.disarm();
@@ -323,6 +341,9 @@ impl Receiver {
 
     #[inline]
     pub(crate) fn poll(&mut self) -> Result<Taken, ReceiveError> {
+        if let Some(due) = self.due.take() {
+            return Err(due);
+        }
         if let Some(violation) = self.quarantined {
             return Err(ReceiveError::Quarantined(violation));
         }

@@ -326,6 +326,7 @@ fn end_of_the_lane_is_told_after_the_last_message() {
         (LaneState::PeerGone, Ended::PeerGone),
         (LaneState::Revoked, Ended::Revoked),
         (LaneState::Closed, Ended::Closed),
+        (LaneState::Quarantined, Ended::Quarantined),
     ] {
         let (mut sender, mut receiver, control) = small();
         send(&mut sender, 1).unwrap();

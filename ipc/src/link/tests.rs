@@ -38,7 +38,7 @@ fn ends() -> (Link, Link) {
     let link = |peer, sender: Sender, receiver: Receiver| {
         let halves =
             (AnySender::Critical(Box::new(sender)), AnyReceiver::Critical(Box::new(receiver)));
-        Link::new(LaneId(1), agent(peer), (Terms::default(), 1), halves.0, halves.1)
+        Link::new((LaneId(1), None), agent(peer), (Terms::default(), 1), halves.0, halves.1)
     };
     (link(2, here, here_receiver), link(1, there, there_receiver))
 }

@@ -84,7 +84,13 @@ fn writer_is_read_through_the_other_mapping() {
 
     let control = ControlWriter::create().unwrap();
     let opened = Control::open(copy(control.as_fd())).unwrap();
-    for state in [LaneState::Draining, LaneState::PeerGone, LaneState::Revoked, LaneState::Closed] {
+    for state in [
+        LaneState::Draining,
+        LaneState::PeerGone,
+        LaneState::Revoked,
+        LaneState::Closed,
+        LaneState::Quarantined,
+    ] {
         control.set(state);
         assert_eq!(opened.state(), state);
     }

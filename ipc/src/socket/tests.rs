@@ -1,6 +1,9 @@
 //! The socket: packets, descriptors, and who may listen where.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::*;
 
@@ -144,4 +147,53 @@ fn server_of_another_user_gets_no_token() {
     let path = place.path().join("bolide/bus");
     let result = Connection::connect_to_user(&path, u32::MAX - 1);
     assert!(matches!(result, Err(ConnectError::OtherUser { .. })));
+}
+
+/// Set where the test may take all descriptors of its process away.
+const ALONE: &str = "BOLIDE_TEST_ALONE";
+
+/// Whether the test goes on here; otherwise it has done so in a process of its own.
+pub(crate) fn is_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
+#[test]
+fn a_receiver_without_descriptors_does_not_blame_the_sender() {
+    if !is_alone("socket::tests::a_receiver_without_descriptors_does_not_blame_the_sender") {
+        return;
+    }
+    let (here, there) = Connection::pair().unwrap();
+    let (reading, writing) = std::io::pipe().unwrap();
+    let full = getrlimit(Resource::Nofile);
+    for room in 0..3 {
+        here.send(b"three", &[writing.as_fd(), writing.as_fd(), writing.as_fd()]).unwrap();
+        here.send(b"none", &[]).unwrap();
+        // The next free number is the first that is not to be had, but for so many.
+        let next = there.as_fd().try_clone_to_owned().unwrap();
+        let current = Some(std::os::fd::AsRawFd::as_raw_fd(&next) as u64 + room);
+        drop(next);
+        setrlimit(Resource::Nofile, rustix::process::Rlimit { current, ..full }).unwrap();
+        let received = there.receive();
+        let after = there.receive();
+        setrlimit(Resource::Nofile, full).unwrap();
+        match received {
+            Err(ReceiveError::NoDescriptorsLeft { bytes }) => assert_eq!(bytes, b"three"),
+            other => panic!("{room}: {other:?}"),
+        }
+        assert_eq!(after.unwrap().bytes, b"none", "the connection goes on");
+    }
+    // Those that found room were closed.
+    drop(writing);
+    assert_eq!(std::io::read_to_string(reading).unwrap(), "");
 }

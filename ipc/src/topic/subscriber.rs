@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::control::{AgentInfo, TopicPolicy, TopicTerms};
+use crate::doorbell::Ear;
 use crate::header::{AgentId, LaneId};
 use crate::lane::{Message, ReceiveError, Receiver, Taken};
 use crate::limits::PIECES_PER_LOOK;
@@ -47,6 +48,8 @@ pub struct Subscriber {
     /// In a group: who passes over messages for others.
     pub(crate) only_for: Option<AgentId>,
     pub(crate) receiver: Receiver,
+    /// Where the writer's bell is heard.
+    pub(crate) _ear: Option<Ear>,
     /// What the writer published after it started again, oldest first.
     pub(crate) successors: VecDeque<Subscriber>,
 }
@@ -201,6 +204,7 @@ mod tests {
             from: AgentInfo { id: writer, pid: 0, uid: 0, manifest },
             only_for: Some(reader),
             receiver: receiver.unwrap(),
+            _ear: None,
             successors: VecDeque::new(),
         };
         for _ in 0..2 * PIECES_PER_LOOK {

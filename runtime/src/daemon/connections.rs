@@ -10,14 +10,16 @@ pub(crate) mod segments;
 mod transport;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ipc::closer::{Closer, Foreign};
 use ipc::control::{DecodeError, FromRouter, ToRouter, negotiate};
 use ipc::fault;
 use ipc::header::AgentId;
+use ipc::limits::{CLOSING_MAX, CLOSING_PER_PEER_MAX};
 use ipc::socket::{Connection, Listener, Packet, ReceiveError};
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -30,10 +32,14 @@ use super::hub::{Outbox, Outgoing, ToHub};
 use super::quota::{AgentLimits, LimitTable, Share};
 use super::router::rate::Budget;
 use super::router::{Event, Newcomer};
-use crate::limits::{ACCEPT_PAUSE, AGENTS_MAX, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX};
+use crate::limits::{
+    ACCEPT_PAUSE, AGENTS_MAX, CLOSING_LOOK_INTERVAL, HANDSHAKES_MAX, OUTBOX_PACKETS_MAX,
+};
 
 /// Packets that are still taken from the socket of a process that has ended: its last words.
 const LAST_WORDS_MAX: usize = 256;
+/// Whose descriptors those are of who was not let in.
+const NOBODY: AgentId = AgentId(0);
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -45,6 +51,7 @@ pub(crate) struct Reception {
     handshakes: Arc<Semaphore>,
     uid: u32,
     admission: Admission,
+    closer: Closer,
 }
 
 /// What the configuration says of those who come.
@@ -82,6 +89,7 @@ impl Reception {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             uid: rustix::process::geteuid().as_raw(),
             admission,
+            closer: Closer::new(),
         }
     }
 
@@ -93,6 +101,7 @@ impl Reception {
             // away for want of a handshake. Nobody ever closes the semaphore.
             let permit = Arc::clone(&self.handshakes).acquire_owned().await;
             let handshake = permit.map_err(io::Error::other)?;
+            self.let_all_close().await;
             let connection = loop {
                 let mut ready = door.readable().await?;
                 match ready.get_inner().0.accept() {
@@ -115,34 +124,51 @@ impl Reception {
         }
     }
 
+    /// Lets nobody in while too much of what others handed over is not closed, so that there is never more of it: those who come
+    /// wait in the backlog. Many clients that leave at once are over in a moment.
+    async fn let_all_close(&self) {
+        let mut is_slowed = false;
+        while self.closer.count() >= CLOSING_MAX {
+            if !std::mem::replace(&mut is_slowed, true) {
+                self.count_limit("closing");
+                debug!("nobody is let in until what clients handed over has closed");
+            }
+            tokio::time::sleep(CLOSING_LOOK_INTERVAL).await;
+        }
+    }
+
     fn receive(self: &Arc<Self>, connection: Connection, handshake: OwnedSemaphorePermit) {
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
             let text = "limit `agents`: the daemon has as many clients as it takes";
-            return self.turn_away(&connection, "limit:agents", text);
+            return self.turn_away(connection, "limit:agents", text);
         };
         match connection.peer_credentials() {
             Ok(peer) if peer.uid == self.uid => {}
             Ok(peer) => {
                 warn!(uid = peer.uid, pid = peer.pid, "another user's process was turned away");
                 let text = format!("this daemon serves uid {} only", self.uid);
-                return self.turn_away(&connection, "unauthorized", &text);
+                return self.turn_away(connection, "unauthorized", &text);
             }
-            Err(error) => return debug!(%error, "a client without credentials was turned away"),
+            Err(error) => {
+                debug!(%error, "a client without credentials was turned away");
+                return self.closer.close(NOBODY.0, connection.into());
+            }
         }
         let spent = |last: u32| last.checked_add(1);
         let order = Ordering::Relaxed;
         let Ok(last) = self.last_agent.fetch_update(order, order, spent) else {
             let text = "every agent number of this daemon is spent";
-            return self.turn_away(&connection, "limit", text);
+            return self.turn_away(connection, "limit", text);
         };
         let client = Client { reception: Arc::clone(self), agent: AgentId(last + 1), _seat: seat };
         tokio::spawn(client.serve(connection, handshake));
     }
 
-    fn turn_away(&self, connection: &Connection, code: &'static str, message: &str) {
+    fn turn_away(&self, connection: Connection, code: &'static str, message: &str) {
         self.count_refusal(code);
         let code = if code.starts_with("limit:") { "limit" } else { code };
-        turn_away(connection, code, message);
+        turn_away(&connection, (&self.closer, NOBODY), code, message);
+        self.closer.close(NOBODY.0, connection.into());
     }
 
     /// For the metrics; a hub that is busy misses one rather than hold up the door.
@@ -156,8 +182,19 @@ impl Reception {
     }
 }
 
+/// What came with a packet: closed elsewhere, wherever it is dropped.
+fn foreign(descriptors: Vec<OwnedFd>, closer: &Closer, agent: AgentId) -> Vec<Foreign> {
+    let came = descriptors.into_iter();
+    came.map(|descriptor| Foreign::new(descriptor, Some(closer), agent.0)).collect()
+}
+
 /// Says why, if the socket takes it at once, and hangs up.
-fn turn_away(connection: &Connection, code: &str, message: &str) {
+fn turn_away(
+    connection: &Connection,
+    (closer, agent): (&Closer, AgentId),
+    code: &str,
+    message: &str,
+) {
     let (code, message) = (code.to_owned(), message.to_owned());
     if let Ok(packet) = (FromRouter::Refused { request: 0, code, message }).encode() {
         // It is being turned away; whether it hears why is its own affair, and nobody waits for it.
@@ -165,8 +202,10 @@ fn turn_away(connection: &Connection, code: &str, message: &str) {
         let _ = connection.send(&packet, &[]);
         // What is closed unread resets the connection, and the reset comes before the reason.
         for _ in 0..LAST_WORDS_MAX {
-            if connection.receive().is_err() {
-                return;
+            let discard = |descriptors| drop(foreign(descriptors, closer, agent));
+            match connection.receive_or_discard(discard) {
+                Ok(packet) => drop(foreign(packet.descriptors, closer, agent)),
+                Err(_) => return,
             }
         }
     }
@@ -182,7 +221,8 @@ struct Client {
 impl Client {
     async fn serve(self, connection: Connection, handshake: OwnedSemaphorePermit) {
         let agent = self.agent;
-        let transport = match Transport::new(connection) {
+        let closer = self.reception.closer.clone();
+        let transport = match Transport::new(connection, closer, agent) {
             Ok(transport) => transport,
             Err(error) => return debug!(%error, agent = agent.0, "a client cannot be served"),
         };
@@ -190,6 +230,7 @@ impl Client {
         let first = tokio::time::timeout(patience, transport.receive()).await;
         let newcomer = match first {
             Ok(Ok(packet)) if packet.bytes.len() > handshake_bytes => {
+                drop(self.foreign(packet.descriptors));
                 self.reception.count_limit("handshake_bytes");
                 let text = format!(
                     "limit `handshake_bytes`: the `Hello` has {} bytes, of {handshake_bytes} at \
@@ -198,7 +239,10 @@ impl Client {
                 );
                 Err(("limit", text))
             }
-            Ok(Ok(packet)) => self.newcomer(&transport, &packet.bytes, packet.descriptors.len()),
+            Ok(Ok(packet)) => {
+                let descriptors = self.foreign(packet.descriptors);
+                self.newcomer(&transport, &packet.bytes, descriptors.len())
+            }
             Ok(Err(error)) => return debug!(%error, agent = agent.0, "a client left unheard"),
             Err(_elapsed) => {
                 self.reception.count_limit("handshake_ms");
@@ -215,6 +259,10 @@ impl Client {
         };
         drop(handshake);
         self.stay(transport, newcomer).await;
+    }
+
+    fn foreign(&self, descriptors: Vec<OwnedFd>) -> Vec<Foreign> {
+        foreign(descriptors, &self.reception.closer, self.agent)
     }
 
     fn newcomer(
@@ -307,10 +355,23 @@ impl Client {
                 }
                 tokio::time::sleep(wait).await;
             }
+            self.let_close().await;
             let received = transport.receive().await;
             if let Err(reason) = self.pass_on(transport, share, received).await {
                 return reason;
             }
+        }
+    }
+
+    /// Takes nothing more from a client while too much of what it handed over is not closed: that lies with whoever made it,
+    /// and the client's death ends the wait as it ends everything.
+    async fn let_close(&self) {
+        let mut is_slowed = false;
+        while self.reception.closer.count_of(self.agent.0) >= CLOSING_PER_PEER_MAX {
+            if !std::mem::replace(&mut is_slowed, true) {
+                self.reception.count_limit("closing");
+            }
+            tokio::time::sleep(CLOSING_LOOK_INTERVAL).await;
         }
     }
 
@@ -334,7 +395,14 @@ impl Client {
         let agent = self.agent;
         fault::point("daemon.packet-read");
         let event = match received {
-            Ok(packet) => match event_of(agent, transport, share, packet) {
+            Ok(packet) => {
+                let descriptors = self.foreign(packet.descriptors);
+                match event_of(agent, transport, share, (&packet.bytes, descriptors)) {
+                    Some(event) => event,
+                    None => return Ok(()),
+                }
+            }
+            Err(ReceiveError::NoDescriptorsLeft { bytes }) => match starved(agent, &bytes) {
                 Some(event) => event,
                 None => return Ok(()),
             },
@@ -354,26 +422,42 @@ fn event_of(
     agent: AgentId,
     transport: &Transport,
     share: &Arc<Share>,
-    packet: Packet,
+    (packet, descriptors): (&[u8], Vec<Foreign>),
 ) -> Option<Event<Arc<Segments>>> {
-    let message = match ToRouter::decode(&packet.bytes) {
+    let message = match ToRouter::decode(packet) {
         Ok(message) => message,
         Err(DecodeError::UnknownType { optional: true, .. }) => return None,
         Err(error) => return Some(Event::Malformed { agent, reason: error.to_string() }),
     };
-    let (got, expected) = (packet.descriptors.len(), message.descriptors());
+    let (got, expected) = (descriptors.len(), message.descriptors());
     if got != expected {
         let reason = format!("descriptors beside a message: expected {expected}, got {got}");
         return Some(Event::Malformed { agent, reason });
     }
     let process = || transport.process();
-    Some(match Segments::check(&message, packet.descriptors, share, process) {
+    Some(match Segments::check(&message, descriptors, share, process) {
         Ok(segments) => Event::Message { agent, message, segments: segments.map(Arc::new) },
         Err(error) => {
             let (code, reason) = (error.code(), error.to_string());
             Event::BadSegment { agent, message, code, reason }
         }
     })
+}
+
+/// What follows from a packet whose descriptors found no room in this process: what it asks for is refused, and its sender has
+/// no part in it.
+fn starved(agent: AgentId, packet: &[u8]) -> Option<Event<Arc<Segments>>> {
+    let message = match ToRouter::decode(packet) {
+        Ok(message) => message,
+        Err(DecodeError::UnknownType { optional: true, .. }) => return None,
+        Err(error) => return Some(Event::Malformed { agent, reason: error.to_string() }),
+    };
+    if message.descriptors() == 0 {
+        let reason = "descriptors beside a message that has none".to_owned();
+        return Some(Event::Malformed { agent, reason });
+    }
+    let reason = "limit `open_files`: the daemon has no descriptors left; try again".to_owned();
+    Some(Event::BadSegment { agent, message, code: "limit:open_files", reason })
 }
 
 /// Writes packets until the hub has no more, which it means by dropping its end.

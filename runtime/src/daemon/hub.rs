@@ -102,6 +102,8 @@ pub(crate) struct Hub {
     ended: BTreeMap<Class, Carried>,
     /// What agents on the bus had to do with lanes that ended.
     past: BTreeMap<AgentId, Traffic>,
+    /// Lanes that ended, by how.
+    endings: BTreeMap<&'static str, u64>,
     board: Board,
     draining: bool,
 }
@@ -116,6 +118,7 @@ impl Hub {
             lanes: BTreeMap::new(),
             ended: BTreeMap::from([(Class::Critical, Carried::default())]),
             past: BTreeMap::new(),
+            endings: Ending::ALL.map(|ending| (ending.code(), 0)).into(),
             board,
             draining: false,
         }
@@ -282,6 +285,7 @@ impl Hub {
     fn end_lane(&mut self, lane: LaneId, ending: Ending) {
         let Some(mut held) = self.lanes.remove(&lane) else { return };
         held.refresh();
+        *self.endings.entry(ending.code()).or_default() += 1;
         self.ended.entry(held.class()).or_default().add(&held.carried());
         for (agent, traffic) in held.traffic() {
             // Those of an agent that is leaving go with `Left`, which comes after.
@@ -398,6 +402,7 @@ impl Hub {
             limited: self.router.limited().clone(),
             allowed: self.router.classes().iter().map(Class::name).collect(),
             fallbacks: self.router.fallbacks().map(fallback).collect(),
+            ended: self.endings.clone(),
         }
     }
 

@@ -60,15 +60,17 @@ const FALLBACKS: [(Class, Class); 3] = [
     (Class::High, Class::Normal),
 ];
 /// Every limit that the daemon counts.
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 11] = [
     "agents",
     "bytes",
+    "closing",
     "descriptors",
     "handshake_bytes",
     "handshake_ms",
     "links",
     "messages",
     "offers",
+    "open_files",
     "outbox",
 ];
 
@@ -139,6 +141,11 @@ impl SnapshotCollector {
                 by_class(|one| one.depth),
             ),
             self.latency(),
+            counter(
+                "bolide_bus_ended_total",
+                "Links and topics that ended, by the reason that both sides were told.",
+                snapshot.ended.iter().map(|(code, count)| sample(&[("code", code)], *count)),
+            ),
             gauge(
                 "bolide_bus_lanes",
                 "Lanes that carry messages; a link has two, a topic one.",

@@ -333,8 +333,8 @@ impl<D: Clone> Router<D> {
             (ToRouter::Revoke { request, agent: name, lane, reason }, None) if asks(&request) => {
                 self.revoke(agent, request, (&name, lane), reason, out);
             }
-            (ToRouter::CloseLink { lane, reason }, None) => {
-                self.close_lane(agent, lane, shortened(reason), out);
+            (ToRouter::CloseLink { lane, reason, why }, None) => {
+                self.close_lane(agent, lane, (why, shortened(reason)), out);
             }
             (ToRouter::Grant { lane, grant }, Some(granted)) => {
                 self.grant(agent, lane, grant, granted, out);
@@ -351,8 +351,8 @@ impl<D: Clone> Router<D> {
             (ToRouter::Unsubscribe { subscription }, None) => {
                 self.unsubscribe(agent, subscription, out);
             }
-            (ToRouter::DropReader { lane, reader, reason }, None) => {
-                self.drop_reader(agent, lane, reader, &shortened(reason), out);
+            (ToRouter::DropReader { lane, reader, reason, why }, None) => {
+                self.drop_reader(agent, lane, reader, (why, &shortened(reason)), out);
             }
             (ToRouter::JoinTopic { lane }, Some(segments)) => {
                 self.join_topic(agent, lane, segments, out);
@@ -407,6 +407,8 @@ impl<D: Clone> Router<D> {
                 self.count_refusal(code);
                 send(out, agent, lane_closed(lane, Ending::Revoked, &reason));
             }
+            // Whoever names it is told that it did not come.
+            ToRouter::Grant { .. } if code.starts_with("limit:") => self.count_refusal(code),
             _ => self.expel(agent, "malformed", reason, out),
         }
     }

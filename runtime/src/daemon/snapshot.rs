@@ -48,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) allowed: Vec<&'static str>,
     /// Links since the start that have another class than was wanted.
     pub(crate) fallbacks: Vec<Fallback>,
+    /// Links and topics that ended since the start, by the reason that both sides were told.
+    pub(crate) ended: BTreeMap<&'static str, u64>,
 }
 
 /// Links that fell from one class to another.

@@ -21,6 +21,9 @@ use crate::limits::{
     CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_ITEM_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX,
 };
 
+/// Why a link is given up whose reader cannot be trusted.
+pub(super) const READER_BROKE: &str = "the reader broke the protocol";
+
 /// All of them.
 #[derive(Default)]
 pub(super) struct Callers {
@@ -270,7 +273,7 @@ impl Caller {
                     break;
                 }
                 Err(SendError::Quarantined(_)) => {
-                    return Flushed::Broken("the reader broke the protocol");
+                    return Flushed::Broken(READER_BROKE);
                 }
                 // Items are bounded when they are put, and nothing else is long.
                 Err(SendError::TooLong { .. }) => {

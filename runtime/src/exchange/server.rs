@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use ipc::class::{AnyReceiver, AnySender, Class, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
-use ipc::control::Report;
+use ipc::control::{CloseCause, Report};
 use ipc::fault;
 use ipc::header::LaneId;
 use ipc::limits::{SLOTS_DEFAULT, SLOTS_MAX, SPIN_NS};
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
 use tracing::{debug, info, warn};
 
-use super::callers::{Callers, Said};
+use super::callers::{Callers, READER_BROKE, Said};
 use super::forward::{Direction, Turn};
 use super::logs::Logs;
 use super::rates::{Rate, Rates};
@@ -166,7 +166,7 @@ impl Server {
     /// One turn over all routes. True when something moved.
     fn pass_on(&mut self) -> Result<bool, ClientError> {
         let mut moved = false;
-        let mut ended: Option<(LaneId, &'static str)> = None;
+        let mut ended: Option<(LaneId, CloseCause, &'static str)> = None;
         let mut held = self.routes.values().map(Route::held).fold(0, usize::saturating_add);
         for (first, route) in &mut self.routes {
             let before = route.held();
@@ -174,21 +174,25 @@ impl Server {
             held = held.saturating_sub(before).saturating_add(route.held());
             if held > ROUTED_BYTES_MAX && route.held() > before {
                 self.counted.reached_bytes();
-                ended = Some((*first, "limit `routed_bytes`: all routes together hold too much"));
+                let text = "limit `routed_bytes`: all routes together hold too much";
+                ended = Some((*first, CloseCause::Wanted, text));
                 break;
             }
             for turn in [there, back] {
                 match turn {
                     Turn::Passed(count) => moved |= count > 0,
-                    Turn::SourceEnded | Turn::TargetEnded => ended = Some((*first, "it ended")),
+                    Turn::SourceEnded | Turn::TargetEnded => {
+                        ended = Some((*first, CloseCause::Wanted, "it ended"));
+                    }
                     Turn::SourceBroken | Turn::TargetBroken => {
-                        ended = Some((*first, "one side broke the protocol"));
+                        let text = "one side broke the protocol";
+                        ended = Some((*first, CloseCause::Quarantined, text));
                     }
                 }
             }
         }
-        if let Some((first, reason)) = ended {
-            self.close_route(first, reason)?;
+        if let Some((first, why, reason)) = ended {
+            self.close_route(first, why, reason)?;
         }
         Ok(moved)
     }
@@ -361,7 +365,7 @@ impl Server {
                     Err(CallError::Ended { .. }) => break,
                     Err(error) => {
                         warn!(%error, lane = lane.0, "a link is given up");
-                        self.client.decline(lane, &error.to_string())?;
+                        self.client.quarantine(lane, &error.to_string())?;
                         self.forget_caller(lane);
                         break;
                     }
@@ -382,7 +386,11 @@ impl Server {
         self.callers.flush_all();
         while let Some((lane, why)) = self.callers.take_given_up() {
             warn!(lane = lane.0, why, "a link is closed");
-            self.client.decline(lane, why)?;
+            if why == READER_BROKE {
+                self.client.quarantine(lane, why)?;
+            } else {
+                self.client.decline(lane, why)?;
+            }
             self.forget_caller(lane);
             // Somebody else's request may have waited for one of this link.
             moved = true;
@@ -473,16 +481,26 @@ impl Server {
             let (from, to) = (target.receiver.raw(), opener.sender.raw());
             pass_rest(back, from, to);
         }
-        self.close_route(first, reason)
+        self.close_route(first, CloseCause::Wanted, reason)
     }
 
     /// Closes both halves; the router knows which of them ended already, and how.
-    fn close_route(&mut self, first: LaneId, reason: &str) -> Result<(), ClientError> {
+    fn close_route(
+        &mut self,
+        first: LaneId,
+        why: CloseCause,
+        reason: &str,
+    ) -> Result<(), ClientError> {
         let Some(route) = self.routes.remove(&first) else { return Ok(()) };
         self.first_of.remove(&route.target.lane);
         fault::point("exchange.route-ending");
-        self.client.decline(route.target.lane, reason)?;
-        self.client.decline(route.opener.lane, reason)
+        for lane in [route.target.lane, route.opener.lane] {
+            match why {
+                CloseCause::Wanted => self.client.decline(lane, reason)?,
+                CloseCause::Quarantined => self.client.quarantine(lane, reason)?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,8 @@ use ipc::lane::SendError;
 use ipc::link::{RequestId, RequestView};
 use tracing::error;
 
-use super::calls::{Answering, Shared, encoded, panic_text, tool_error};
+use super::answering::Answering;
+use super::calls::{Shared, encoded, panic_text, tool_error};
 use super::counters::Outcome;
 use crate::limits::IMMEDIATE_BYTES_MAX;
 

@@ -4,6 +4,9 @@
 //!
 //! Calls that wait start in the order of their priorities, with the guarantee of `priority` for the lowest.
 //!
+//! Answers that find no room wait with their link (`answering`), which is not read while it has many: its caller is held up by
+//! itself and closed by nobody.
+//!
 //! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait, of one link `CALLS_PER_LINK_MAX`
 //! and `CALLS_QUEUED_PER_LINK_MAX`; one more is answered with `busy`. A request whose granted directory has not come yet (it travels over the socket, the
 //! request over shared memory) waits aside.
@@ -12,25 +15,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agents_contract::{Agent, Caller, Cancellation, ToolError};
 use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event, Offer};
+use ipc::closer::{Closer, Foreign};
 use ipc::doorbell::Bell;
 use ipc::header::{GrantId, LaneId};
-use ipc::lane::{ReceiveError, SendError};
+use ipc::lane::ReceiveError;
 use ipc::link::{Incoming, LinkReceiver, Request, RequestId, View};
 use tracing::{debug, info, warn};
 
-use super::calls::{Answering, Call, Notice, Shared, tool_error};
+use super::answering::Answering;
+use super::calls::{Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use super::immediate;
 use super::wakefulness::Wakefulness;
 use crate::limits::{
-    CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX, CALLS_QUEUED_PER_LINK_MAX,
-    GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX, REQUESTS_PER_TURN_MAX,
+    ANSWER_RETRY_MAX, ANSWER_RETRY_MIN, CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX,
+    CALLS_QUEUED_PER_LINK_MAX, GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX,
+    REQUESTS_PER_TURN_MAX, UNSENT_PER_LINK_MAX,
 };
 use crate::priority::{Fair, Priority};
 
@@ -59,22 +65,38 @@ pub(super) struct Server {
     reporter: Reporter,
     draining: bool,
     wakefulness: Wakefulness,
+    closer: Closer,
 }
 
 struct Served {
     receiver: LinkReceiver,
     link: Arc<Answering>,
+    /// When answers that wait are tried again, and how long after the last time that is.
+    retry: Option<Instant>,
+    pause: Duration,
 }
 
 impl Server {
-    pub(super) fn new(agent: Arc<dyn Agent>, client: Client) -> std::io::Result<Self> {
+    /// `closer` is the client's.
+    pub(super) fn new(
+        agent: Arc<dyn Agent>,
+        client: Client,
+        closer: Closer,
+    ) -> std::io::Result<Self> {
         let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
         let (tell, notices) = sync_channel(NOTICES_MAX);
         let counters = Counters::default();
         let tools = agent.manifest().tools.into_iter().collect();
         Ok(Self {
             client,
-            shared: Arc::new(Shared { agent, counters, notices: tell, bell }),
+            shared: Arc::new(Shared {
+                agent,
+                counters,
+                notices: tell,
+                bell,
+                unsent_bytes: Arc::default(),
+            }),
+            closer,
             notices,
             links: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -120,7 +142,10 @@ impl Server {
             return Ok(false);
         }
         self.look_around()?;
-        let idle = self.running.is_empty() && self.queued.is_empty() && self.ungranted.is_empty();
+        let idle = self.running.is_empty()
+            && self.queued.is_empty()
+            && self.ungranted.is_empty()
+            && !self.is_anything_unsent();
         // Of all, because those that have ended say so only when they are asked.
         let all: Vec<LaneId> = self.links.keys().copied().collect();
         let taken = self.take_from(&all)?;
@@ -139,6 +164,7 @@ impl Server {
     fn look_around(&mut self) -> Result<(), ClientError> {
         self.take_events()?;
         self.take_notices()?;
+        self.send_unsent()?;
         self.take_grants()?;
         self.start_calls()?;
         self.report()
@@ -146,10 +172,31 @@ impl Server {
 
     fn sleep(&mut self) -> Result<(), ClientError> {
         let grants = self.ungranted.iter().map(|(_, until)| *until);
-        let deadline = grants.chain(self.reporter.next(&self.shared.counters)).min();
-        let lanes = self.links.values_mut();
+        let retry = self.links.values().filter_map(Served::next_try).min();
+        let report = self.reporter.next(&self.shared.counters);
+        let deadline = grants.chain(report).chain(retry).min();
+        let lanes = self.links.values_mut().filter(|served| served.is_read());
         let lanes = lanes.map(|served| served.receiver.raw() as &mut dyn ReceivingHalf);
         self.client.wait(&mut lanes.collect::<Vec<_>>(), deadline)?;
+        Ok(())
+    }
+
+    fn is_anything_unsent(&self) -> bool {
+        self.links.values().any(|served| served.link.unsent_count() > 0)
+    }
+
+    /// Sends what waited for room.
+    fn send_unsent(&mut self) -> Result<(), ClientError> {
+        let mut broken = Vec::new();
+        for (lane, served) in &mut self.links {
+            served.send_unsent();
+            broken.extend(served.link.broken().map(|violation| (*lane, violation)));
+        }
+        for (lane, violation) in broken {
+            warn!(%violation, lane = lane.0, "a link is given up");
+            self.client.quarantine(lane, &violation.to_string())?;
+            self.forget(lane);
+        }
         Ok(())
     }
 
@@ -210,15 +257,16 @@ impl Server {
         };
         let caller = Caller { name: from.manifest.name, uid: from.uid, pid: from.pid };
         let (sender, receiver) = link.split();
-        let link = Answering::new(lane, caller, sender);
-        self.links.insert(lane, Served { receiver, link });
+        let link = Answering::new(lane, caller, sender, &self.shared.unsent_bytes);
+        let (retry, pause) = (None, ANSWER_RETRY_MIN);
+        self.links.insert(lane, Served { receiver, link, retry, pause });
         Ok(())
     }
 
     /// What came over the links, a bounded number from each; how much it was. What can be is answered, calls are started for the
     /// rest.
     fn take_messages(&mut self) -> Result<u32, ClientError> {
-        let ready = |served: &mut Served| served.receiver.raw().has_message();
+        let ready = |served: &mut Served| served.is_read() && served.receiver.raw().has_message();
         let lanes =
             self.links.iter_mut().filter_map(|(lane, served)| ready(served).then_some(*lane));
         // Allocates only when something is there.
@@ -245,6 +293,9 @@ impl Server {
     /// One message of one link, if it is there.
     fn take_message(&mut self, lane: LaneId) -> Result<bool, ClientError> {
         let Some(served) = self.links.get_mut(&lane) else { return Ok(false) };
+        if !served.is_read() {
+            return Ok(false);
+        }
         let message = match served.receiver.try_view() {
             Ok(None) => return Ok(false),
             Ok(Some(View::Request(request)))
@@ -254,13 +305,15 @@ impl Server {
                 return Ok(true);
             }
             Ok(Some(view)) => view.to_incoming(),
-            Err(ReceiveError::Ended(_)) => {
+            // The end of a socket is its peer's word, of which the router may know nothing; of what it knows it takes no note.
+            Err(ReceiveError::Ended(ended)) => {
+                self.client.decline(lane, &ended.to_string())?;
                 self.forget(lane);
                 return Ok(false);
             }
             Err(error) => {
                 warn!(%error, lane = lane.0, "a link is given up");
-                self.client.decline(lane, &error.to_string())?;
+                self.client.quarantine(lane, &error.to_string())?;
                 self.forget(lane);
                 return Ok(false);
             }
@@ -286,29 +339,26 @@ impl Server {
         };
         if let Some(refusal) = refusal {
             self.client.discard_grants(link.lane, &request.grants);
-            return self.refuse(link, request.id, &refusal);
+            refuse(link, &request, &refusal);
+            return Ok(());
         }
         let link = Arc::clone(link);
         let cancellation = Cancellation::until(request.deadline);
         let call = Call { request, directory: None, link, cancellation };
         if call.request.grants.is_empty() {
-            self.enqueue(call)
+            self.enqueue(call);
         } else {
             self.ungranted.push((call, Instant::now() + GRANT_PATIENCE));
-            Ok(())
         }
+        Ok(())
     }
 
     /// Lets a call wait for its turn.
-    fn enqueue(&mut self, call: Call) -> Result<(), ClientError> {
+    fn enqueue(&mut self, call: Call) {
         let priority = Priority::nearest(call.request.priority);
-        match self.queued.try_push(priority, call) {
-            Ok(()) => Ok(()),
-            Err(call) => {
-                let text = format!("{CALLS_QUEUED_MAX} requests are waiting already");
-                let refusal = tool_error("busy", text, true);
-                self.refuse(&call.link, call.request.id, &refusal)
-            }
+        if let Err(call) = self.queued.try_push(priority, call) {
+            let text = format!("{CALLS_QUEUED_MAX} requests are waiting already");
+            refuse(&call.link, &call.request, &tool_error("busy", text, true));
         }
     }
 
@@ -331,25 +381,6 @@ impl Server {
         }
     }
 
-    /// Answers with an error; a link that does not even take that is closed.
-    fn refuse(
-        &mut self,
-        link: &Answering,
-        request: RequestId,
-        refusal: &ToolError,
-    ) -> Result<(), ClientError> {
-        debug!(code = refusal.code, caller = link.caller.name, "a request was refused");
-        match link.fail_soon(request, refusal) {
-            Ok(()) | Err(SendError::Ended(_)) => Ok(()),
-            Err(error) => {
-                warn!(%error, caller = link.caller.name, "answers are not taken; the link is closed");
-                self.client.decline(link.lane, "answers were not taken")?;
-                self.forget(link.lane);
-                Ok(())
-            }
-        }
-    }
-
     fn cancelled(&mut self, link: &Arc<Answering>, request: u32) {
         let lane = link.lane;
         // Only the low half travels; on one link it does not come round while a call lasts.
@@ -359,6 +390,7 @@ impl Server {
                 cancellation.cancel();
             }
         }
+        link.withdraw(|id| is_it(lane, id));
         let client = &mut self.client;
         self.queued.retain(|call| !is_it(call.link.lane, call.request.id));
         self.ungranted.retain(|(call, _)| {
@@ -380,15 +412,15 @@ impl Server {
             self.client.discard_grants(lane, &surplus);
             match self.client.take_grant(lane, grant, now) {
                 Ok(directory) => {
-                    call.directory = Some(directory);
-                    self.enqueue(call)?;
+                    call.directory = Some(Foreign::new(directory, Some(&self.closer), lane.0));
+                    self.enqueue(call);
                 }
                 Err(ClientError::NoGrant { .. }) if now < until => {
                     self.ungranted.push((call, until));
                 }
                 Err(error @ ClientError::NoGrant { .. }) => {
                     let refusal = tool_error("no-grant", error.to_string(), true);
-                    self.refuse(&call.link, call.request.id, &refusal)?;
+                    refuse(&call.link, &call.request, &refusal);
                 }
                 Err(error) => return Err(error),
             }
@@ -404,7 +436,7 @@ impl Server {
                 // The ids are the caller's own; one that runs already cannot be answered apart.
                 let text = "a request with this id is running already".to_owned();
                 let refusal = tool_error("duplicate", text, false);
-                self.refuse(&call.link, key.1, &refusal)?;
+                refuse(&call.link, &call.request, &refusal);
                 continue;
             }
             self.running.insert(key, call.cancellation.clone());
@@ -419,8 +451,11 @@ impl Server {
     /// The call whose turn it is among those whose link has a place.
     fn next_call(&mut self) -> Option<Call> {
         let running = &self.running;
-        let has_place =
-            |call: &Call| running.range(of_link(call.link.lane)).count() < CALLS_PER_LINK_MAX;
+        let has_place = |call: &Call| {
+            // An answer that waits has its call's place, so what waits is bounded as calls are.
+            let count = running.range(of_link(call.link.lane)).count() + call.link.unsent_count();
+            count < CALLS_PER_LINK_MAX
+        };
         self.queued.pop_where(has_place).map(|(_, call)| call)
     }
 
@@ -432,11 +467,6 @@ impl Server {
                 }
                 Notice::Publish { subject, payload } => {
                     self.topics.publish(&mut self.client, &subject, &payload)?;
-                }
-                Notice::Stuck { lane } => {
-                    warn!(lane = lane.0, "a caller does not take its answers; its link is closed");
-                    self.client.decline(lane, "answers were not taken")?;
-                    self.forget(lane);
                 }
             }
         }
@@ -454,6 +484,40 @@ impl Server {
         self.queued.retain(|call| call.link.lane != lane);
         self.ungranted.retain(|(call, _)| call.link.lane != lane);
     }
+}
+
+impl Served {
+    /// Whether anything is taken from it: not while many of its answers wait.
+    fn is_read(&self) -> bool {
+        self.link.unsent_count() < UNSENT_PER_LINK_MAX
+    }
+
+    /// When what waits is to be tried again; nothing where nothing waits.
+    fn next_try(&self) -> Option<Instant> {
+        (self.link.unsent_count() > 0).then(|| self.retry.unwrap_or_else(Instant::now))
+    }
+
+    /// Sends what waits, if its time has come. Where nothing is taken it is tried less and less often: no reader can wake this
+    /// thread.
+    fn send_unsent(&mut self) {
+        if self.link.unsent_count() == 0 {
+            (self.retry, self.pause) = (None, ANSWER_RETRY_MIN);
+            return;
+        }
+        let now = Instant::now();
+        if self.retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        let moved = self.link.flush();
+        self.pause = if moved { ANSWER_RETRY_MIN } else { (2 * self.pause).min(ANSWER_RETRY_MAX) };
+        self.retry = Some(now + self.pause);
+    }
+}
+
+/// Answers with an error, which waits where there is no room.
+fn refuse(link: &Answering, request: &Request, refusal: &ToolError) {
+    debug!(code = refusal.code, caller = link.caller.name, "a request was refused");
+    link.refuse(request.id, refusal, request.deadline);
 }
 
 /// Where the calls of one link stand among those that run.

@@ -15,7 +15,7 @@ use super::world::{Daemon, Options, cbor, eventually, patience, signal};
 use super::{ECHO, reopened};
 
 const ALL: [Class; 3] = [Class::Critical, Class::High, Class::Normal];
-const QUIET: Options = Options { hosted: "", ..ECHO };
+pub(super) const QUIET: Options = Options { hosted: "", ..ECHO };
 
 /// What a link of this class becomes where nothing is forbidden by configuration.
 fn expected(daemon: &Daemon, class: Class) -> Class {
@@ -35,7 +35,11 @@ fn open(client: &mut Client, target: &str, class: Class) -> Link {
 }
 
 /// A link between two clients of this process.
-fn linked(daemon: &Daemon, class: Class, names: [&str; 2]) -> (Client, Client, Link, Link) {
+pub(super) fn linked(
+    daemon: &Daemon,
+    class: Class,
+    names: [&str; 2],
+) -> (Client, Client, Link, Link) {
     let mut one = daemon.client(names[0]);
     let mut two = daemon.client(names[1]);
     std::thread::scope(|scope| {

@@ -200,7 +200,7 @@ fn read_news(mut client: Client, counts: &Counts) {
         }
         topics.retain(|topic| !over.contains(&topic.lane()));
         for lane in over {
-            client.decline(lane, "it broke").unwrap();
+            client.quarantine(lane, "it broke").unwrap();
         }
         std::thread::sleep(PAUSE);
     }
@@ -242,7 +242,7 @@ fn host(mut client: Client, counts: &Counts) {
         }
         links.retain(|link| !over.contains(&link.lane()));
         for lane in over {
-            client.decline(lane, "it broke").unwrap();
+            client.quarantine(lane, "it broke").unwrap();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ipc::class::{Class, SendingHalf};
 use ipc::client::{Client, ClientError, Event, LinkOptions};
-use ipc::control::{Terms, ToRouter, TopicPolicy, TopicTerms, VERSION};
+use ipc::control::{CloseCause, Terms, ToRouter, TopicPolicy, TopicTerms, VERSION};
 use ipc::exchange::queue::{Lease, Operation, Queues};
 use ipc::header::{AgentId, GrantId, Header, Kind, LaneId};
 use ipc::lane::{Large, WhenFull};
@@ -270,7 +270,7 @@ impl Hostile {
             0 => ToRouter::ListAgents { request, filter: word },
             1 => ToRouter::OpenLink { request, target: word, terms },
             2 => ToRouter::AcceptLink { lane, terms },
-            3 => ToRouter::CloseLink { lane, reason: word },
+            3 => ToRouter::CloseLink { lane, reason: word, why: CloseCause::Quarantined },
             4 => ToRouter::Grant { lane, grant },
             5 => {
                 let (policy, terms) = (TopicPolicy::Lossless, TopicTerms::default());
@@ -281,7 +281,12 @@ impl Hostile {
             8 => ToRouter::OpenRoute { request, first: lane, terms },
             9 => ToRouter::Status { request },
             10 => ToRouter::Directory { request },
-            11 => ToRouter::DropReader { lane, reader: AgentId(request % 64), reason: word },
+            11 => ToRouter::DropReader {
+                lane,
+                reader: AgentId(request % 64),
+                reason: word,
+                why: CloseCause::Wanted,
+            },
             _ => ToRouter::Pong { nonce: grant.0 },
         }
     }

@@ -70,7 +70,8 @@ impl Way for Critical {
         let mut sender = lane::Sender::for_link(OPTIONS).unwrap();
         sender.set_control(copy(control.as_fd())).unwrap();
         let cursor = lane::Receiver::new_cursor(spin).unwrap();
-        let bell = doorbell.ringer_for_peer().unwrap();
+        let (bell, ear) = doorbell.ringer_for_peer().unwrap();
+        ear.keep();
         sender.attach(READER, copy(cursor.as_fd()), Some(bell)).unwrap();
         let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
         let page = copy(control.as_fd());

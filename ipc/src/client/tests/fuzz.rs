@@ -16,7 +16,7 @@ fn descriptors(doorbell: &Doorbell) -> Vec<OwnedFd> {
         copy(Slots::create(64, false).unwrap().as_fd()),
         copy(Cursor::create(0, false).unwrap().as_fd()),
         copy(Region::create(REGION_BYTES_MIN).unwrap().as_fd()),
-        doorbell.ringer_for_peer().unwrap(),
+        doorbell.ringer_for_peer().unwrap().0,
         copy(ControlWriter::create().unwrap().as_fd()),
         pipe.into(),
     ]

@@ -5,7 +5,7 @@ use crate::limits::{EVENTS_MAX, READER_CHANGES_MAX};
 use crate::segment::Cursor;
 
 /// A client and its router's end of the socket.
-fn introduced() -> (Client, Connection) {
+pub(super) fn introduced() -> (Client, Connection) {
     let (here, router) = Connection::pair().unwrap();
     let (version, agent, classes) = (VERSION, AgentId(1), ClassSet::LINKS);
     let welcome = FromRouter::Welcome { version, agent, instance: 1, classes };
@@ -20,7 +20,7 @@ fn readers_that_come_and_go_leave_nothing_with_a_publisher_that_does_not_look() 
     client.open.insert(lane);
     let cursor = Cursor::create(0, false).unwrap();
     let doorbell = Doorbell::new().unwrap();
-    let bell = doorbell.ringer_for_peer().unwrap();
+    let (bell, _ear) = doorbell.ringer_for_peer().unwrap();
     let stays = FromRouter::ReaderJoined { lane, reader: AgentId(1_000) };
     router.send(&stays.encode().unwrap(), &[cursor.as_fd(), bell.as_fd()]).unwrap();
     for reader in (1..300).map(AgentId) {
@@ -47,7 +47,7 @@ fn members_that_join_again_and_again_leave_nothing_with_a_sender_that_does_not_l
     client.open.insert(lane);
     let cursor = Cursor::create(0, false).unwrap();
     let doorbell = Doorbell::new().unwrap();
-    let bell = doorbell.ringer_for_peer().unwrap();
+    let (bell, _ear) = doorbell.ringer_for_peer().unwrap();
     let expected = FromRouter::ReaderExpected { lane, reader };
     router.send(&expected.encode().unwrap(), &[]).unwrap();
     for _ in 0..2 * READER_CHANGES_MAX.max(EVENTS_MAX) {

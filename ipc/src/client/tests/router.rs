@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::class::{Class, ClassSet};
 use crate::control::{
-    AgentInfo, FromRouter, Lineage, Terms, ToRouter, TopicPolicy, TopicTerms, VERSION,
+    AgentInfo, CloseCause, FromRouter, Lineage, Terms, ToRouter, TopicPolicy, TopicTerms, VERSION,
 };
 use crate::directory::{RouterEntry, Writer};
 use crate::header::{AgentId, LaneId};
@@ -200,7 +200,7 @@ impl State {
                 all.extend((terms.class == Class::High).then_some(process.as_fd()));
                 self.tell(link.opener, &ready, &all);
             }
-            ToRouter::CloseLink { lane, reason } => self.close(me, lane, &reason),
+            ToRouter::CloseLink { lane, reason, why } => self.close(me, lane, &reason, why),
             ToRouter::Grant { lane, grant } => {
                 let link = self.links.iter().find(|link| link.lane == lane).unwrap();
                 let peer = if link.opener == me { link.acceptor } else { link.opener };
@@ -316,12 +316,16 @@ impl State {
         }
     }
 
-    fn close(&mut self, me: AgentId, lane: LaneId, reason: &str) {
+    fn close(&mut self, me: AgentId, lane: LaneId, reason: &str, why: CloseCause) {
         let Some(index) = self.links.iter().position(|link| link.lane == lane) else { return };
         let link = self.links.remove(index);
-        link.control.set(LaneState::Closed);
+        let (state, code) = match why {
+            CloseCause::Wanted => (LaneState::Closed, "closed"),
+            CloseCause::Quarantined => (LaneState::Quarantined, "quarantined"),
+        };
+        link.control.set(state);
         let peer = if link.opener == me { link.acceptor } else { link.opener };
-        let (code, reason) = ("closed".into(), reason.to_owned());
+        let (code, reason) = (code.to_owned(), reason.to_owned());
         self.tell(peer, &FromRouter::LinkClosed { lane, code, reason }, &[]);
     }
 

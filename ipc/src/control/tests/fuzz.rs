@@ -16,6 +16,10 @@ fn texts(chance: &mut Chance) -> Vec<String> {
     (0..count).map(|_| text(chance)).collect()
 }
 
+fn cause(chance: &mut Chance) -> CloseCause {
+    if chance.once_in(2) { CloseCause::Wanted } else { CloseCause::Quarantined }
+}
+
 fn manifest(chance: &mut Chance) -> AgentManifest {
     AgentManifest {
         name: text(chance),
@@ -65,7 +69,10 @@ pub(crate) fn to_router(chance: &mut Chance) -> ToRouter {
         4 => ToRouter::OpenLink { request, target: text(chance), terms: terms(chance) },
         5 => ToRouter::OpenRoute { request, first: lane, terms: terms(chance) },
         6 => ToRouter::AcceptLink { lane, terms: terms(chance) },
-        7 => ToRouter::CloseLink { lane, reason: "r".repeat(chance.below(TEXT_BYTES_MAX + 1)) },
+        7 => {
+            let reason = "r".repeat(chance.below(TEXT_BYTES_MAX + 1));
+            ToRouter::CloseLink { lane, reason, why: cause(chance) }
+        }
         8 => ToRouter::Grant { lane, grant: GrantId(chance.next()) },
         9 => {
             let (policy, terms) = (TopicPolicy::Lossy, topic_terms(chance));
@@ -79,7 +86,10 @@ pub(crate) fn to_router(chance: &mut Chance) -> ToRouter {
         }
         13 => ToRouter::Directory { request },
         14 => ToRouter::Revoke { request, agent: text(chance), lane, reason: text(chance) },
-        15 => ToRouter::DropReader { lane, reader: AgentId(request), reason: text(chance) },
+        15 => {
+            let (reader, reason) = (AgentId(request), text(chance));
+            ToRouter::DropReader { lane, reader, reason, why: cause(chance) }
+        }
         16 => ToRouter::Unsubscribe { subscription: request },
         _ => ToRouter::Pong { nonce: chance.next() },
     }

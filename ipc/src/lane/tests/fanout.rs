@@ -440,3 +440,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_batch_took_before_an_error_counts_and_the_error_comes_next() {
+    let mut sender = keeping(TopicPolicy::Lossy, 0);
+    let mut reader = begin(&sender, Start::Live, Spin::Adaptive);
+    send(&mut sender, 0).unwrap();
+    for number in 1..4u32 {
+        let payload = vec![number as u8; 1_500];
+        let large = Large { header: None, meta: meta(number), parts: &[&payload] };
+        sender.send_large(large, WhenFull::Reject).unwrap();
+    }
+    // The region of 4,096 bytes has the last two.
+    let mut seen = Vec::new();
+    let mut batch = |reader: &mut Receiver| {
+        reader.receive_batch(10, |message| seen.push(message.meta.correlation))
+    };
+    assert_eq!(batch(&mut reader), Ok(1));
+    assert!(!reader.arm(), "there is something to be told");
+    assert_eq!(batch(&mut reader), Err(ReceiveError::Lost(1)));
+    assert_eq!(batch(&mut reader), Ok(2));
+    assert_eq!(seen, [0, 2, 3]);
+}

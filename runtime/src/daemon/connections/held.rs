@@ -5,9 +5,9 @@
 //! sinks.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ipc::closer::Foreign;
 use ipc::directory::LaneEntry;
 use ipc::header::{AgentId, Class, LaneId};
 use ipc::histogram::Histogram;
@@ -28,7 +28,7 @@ pub(crate) struct HeldLane {
     /// What readers that left a topic had counted.
     departed: Carried,
     /// Of class NORMAL: one end of the pair, by which both are cut.
-    socket: Option<OwnedFd>,
+    socket: Option<Arc<Foreign>>,
     /// What the segments take of their makers' shares.
     _shares: Vec<Arc<Held>>,
     /// Where they were, by name, the one that left first at the front; bounded.
@@ -110,9 +110,9 @@ impl HeldLane {
         let departed = Carried::default();
         let sides = [Some(first), second].into_iter().flatten();
         let _shares = sides.filter_map(|side| side.held().cloned()).collect();
+        // The descriptor itself and no copy of it: where none is left, the two can still be cut.
         let socket = second.filter(|_| class == Class::Normal).and_then(Segments::socket);
-        // Without a copy, where there is no descriptor left, the two are told by the router's message alone.
-        let socket = socket.and_then(|socket| socket.try_clone_to_owned().ok());
+        let socket = socket.cloned();
         let topic = second.is_none();
         let left = VecDeque::new();
         Self { control, class, topic, directions, departed, left, socket, _shares }
@@ -353,5 +353,46 @@ fn state_of(ending: Ending) -> LaneState {
         Ending::Closed => LaneState::Closed,
         Ending::PeerGone => LaneState::PeerGone,
         Ending::Revoked => LaneState::Revoked,
+        Ending::Quarantined => LaneState::Quarantined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, AsRawFd};
+
+    use ipc::class::normal;
+    use ipc::control::{Terms, ToRouter};
+    use ipc::lane::{LaneOptions, Receiver, Sender};
+    use ipc::wait::Spin;
+
+    use super::*;
+    use crate::daemon::quota::Share;
+
+    #[test]
+    fn a_socket_can_be_cut_without_a_descriptor_more() {
+        let sender = Sender::for_link(LaneOptions::default()).unwrap();
+        let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
+        let (kept, given) = normal::pair().unwrap();
+        let terms = Terms::wanted(Class::Normal);
+        let message = ToRouter::AcceptLink { lane: LaneId(1), terms };
+        let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), given.as_fd()];
+        let sent = sent.map(|one| Foreign::own(one.try_clone_to_owned().unwrap())).into();
+        let share = Share::new(u64::MAX);
+        let process = || Err(std::io::ErrorKind::Unsupported.into());
+        let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
+        drop(given);
+        let writers = (AgentId(1), Some(AgentId(2)));
+        let held = HeldLane::new(Class::Normal, writers, &segments, Some(&segments));
+        // One and the same: nothing had to be copied, so nothing can have failed.
+        let own = held.socket.as_ref().unwrap().as_fd().as_raw_fd();
+        assert_eq!(own, segments.socket().unwrap().as_fd().as_raw_fd());
+        drop(segments);
+        held.end(Ending::Revoked);
+        let mut byte = [0];
+        assert!(matches!(
+            rustix::net::recv(&kept, &mut byte, rustix::net::RecvFlags::DONTWAIT),
+            Ok((_, 0))
+        ));
     }
 }

@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ipc::class::Class;
+use ipc::closer::Foreign;
 use ipc::control::ToRouter;
 use ipc::segment::{ControlWriter, CursorWatch, SegmentError, SlotsWatch, check_region};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::daemon::quota::{Held, Share};
@@ -44,6 +46,14 @@ impl UnfitError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Limit(_) => "limit:bytes",
+            // The fault is here and not the sender's.
+            Self::Segment(SegmentError::System { source, .. })
+            | Self::Process(source)
+            | Self::Size(source)
+                if is_full(source) =>
+            {
+                "limit:open_files"
+            }
             _ => "bad-segment",
         }
     }
@@ -52,14 +62,15 @@ impl UnfitError {
 /// The descriptors of one message.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    slots: Option<OwnedFd>,
+    slots: Option<Foreign>,
     watch: Option<Arc<SlotsWatch>>,
-    cursor: Option<OwnedFd>,
+    cursor: Option<Foreign>,
     reader: Option<Arc<CursorWatch>>,
-    region: Option<OwnedFd>,
-    bell: Option<OwnedFd>,
+    region: Option<Foreign>,
+    /// Shared with the open link, where it is its socket.
+    bell: Option<Arc<Foreign>>,
     /// Whatever travels alone: what a peer granted, or the directory.
-    granted: Option<OwnedFd>,
+    granted: Option<Foreign>,
     control: Option<Arc<ControlWriter>>,
     /// Of whoever has a ring: its process.
     process: Option<OwnedFd>,
@@ -72,7 +83,7 @@ impl Segments {
     /// compared before.
     pub(crate) fn check(
         message: &ToRouter,
-        descriptors: Vec<OwnedFd>,
+        descriptors: Vec<Foreign>,
         share: &Arc<Share>,
         process: impl FnOnce() -> std::io::Result<OwnedFd>,
     ) -> Result<Option<Self>, UnfitError> {
@@ -86,7 +97,7 @@ impl Segments {
                 segments.take_slots(next()?)?;
                 segments.take_cursor(next()?)?;
                 segments.region = Some(checked(next()?, check_region)?);
-                segments.bell = Some(checked_bell(next()?)?);
+                segments.bell = Some(Arc::new(checked_bell(next()?)?));
                 // Also where the link may yet fall to that class.
                 if terms.class == Class::High || terms.ring.is_some() {
                     segments.process = Some(process().map_err(UnfitError::Process)?);
@@ -98,7 +109,7 @@ impl Segments {
             }
             ToRouter::JoinTopic { .. } => {
                 segments.take_cursor(next()?)?;
-                segments.bell = Some(checked_bell(next()?)?);
+                segments.bell = Some(Arc::new(checked_bell(next()?)?));
             }
             // Whatever it is, it is for the peer to judge; the daemon only carries it.
             ToRouter::Grant { .. } => segments.granted = Some(next()?),
@@ -142,13 +153,13 @@ impl Segments {
         }
     }
 
-    fn take_slots(&mut self, descriptor: OwnedFd) -> Result<(), SegmentError> {
+    fn take_slots(&mut self, descriptor: Foreign) -> Result<(), SegmentError> {
         self.watch = Some(Arc::new(SlotsWatch::open(descriptor.as_fd())?));
         self.slots = Some(descriptor);
         Ok(())
     }
 
-    fn take_cursor(&mut self, descriptor: OwnedFd) -> Result<(), SegmentError> {
+    fn take_cursor(&mut self, descriptor: Foreign) -> Result<(), SegmentError> {
         self.reader = Some(Arc::new(CursorWatch::open(descriptor.as_fd())?));
         self.cursor = Some(descriptor);
         Ok(())
@@ -156,7 +167,7 @@ impl Segments {
 
     /// A descriptor of the daemon's own, to be handed over as a granted one is.
     pub(crate) fn handed_over(descriptor: OwnedFd) -> Self {
-        Self { granted: Some(descriptor), ..Self::none() }
+        Self { granted: Some(Foreign::own(descriptor)), ..Self::none() }
     }
 
     /// The header of the slots that came.
@@ -180,30 +191,41 @@ impl Segments {
     }
 
     /// Of an acceptor of class NORMAL: the opener's end of the pair.
-    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().map(AsFd::as_fd)
+    pub(super) fn socket(&self) -> Option<&Arc<Foreign>> {
+        self.bell.as_ref()
     }
 
     fn control_fd(&self) -> Option<BorrowedFd<'_>> {
         self.control.as_deref().map(AsFd::as_fd)
     }
 
+    fn bell_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_deref().map(AsFd::as_fd)
+    }
+
     /// Slots, cursor, region, bell: one side of a link.
     fn side(&self) -> [Option<BorrowedFd<'_>>; 4] {
-        [&self.slots, &self.cursor, &self.region, &self.bell]
-            .map(|one| one.as_ref().map(AsFd::as_fd))
+        let [slots, cursor, region] =
+            [&self.slots, &self.cursor, &self.region].map(|one| one.as_ref().map(AsFd::as_fd));
+        [slots, cursor, region, self.bell_fd()]
     }
 }
 
+/// Whether this process, or the machine, has no descriptors left.
+fn is_full(error: &std::io::Error) -> bool {
+    let number = error.raw_os_error();
+    number == Some(Errno::MFILE.raw_os_error()) || number == Some(Errno::NFILE.raw_os_error())
+}
+
 fn checked(
-    descriptor: OwnedFd,
+    descriptor: Foreign,
     check: fn(BorrowedFd<'_>) -> Result<(), SegmentError>,
-) -> Result<OwnedFd, UnfitError> {
+) -> Result<Foreign, UnfitError> {
     check(descriptor.as_fd())?;
     Ok(descriptor)
 }
 
-fn checked_bell(descriptor: OwnedFd) -> Result<OwnedFd, UnfitError> {
+fn checked_bell(descriptor: Foreign) -> Result<Foreign, UnfitError> {
     let is_bell = sockopt::socket_domain(&descriptor) == Ok(AddressFamily::UNIX)
         && sockopt::socket_type(&descriptor) == Ok(SocketType::SEQPACKET);
     is_bell.then_some(descriptor).ok_or(UnfitError::Doorbell)
@@ -225,7 +247,7 @@ pub(crate) fn descriptors(carry: &Carry<Arc<Segments>>) -> Vec<BorrowedFd<'_>> {
             ]
         }
         Carry::Reader(reader) => {
-            [&reader.cursor, &reader.bell].map(|one| one.as_ref().map(AsFd::as_fd)).to_vec()
+            vec![reader.cursor.as_ref().map(AsFd::as_fd), reader.bell_fd()]
         }
     };
     found.into_iter().flatten().collect()
@@ -251,11 +273,11 @@ mod tests {
     fn offered(terms: Terms) -> usize {
         let sender = Sender::for_link(LaneOptions::default()).unwrap();
         let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
-        let bell = Doorbell::new().unwrap().ringer_for_peer().unwrap();
+        let (bell, _ear) = Doorbell::new().unwrap().ringer_for_peer().unwrap();
         let message = ToRouter::OpenLink { request: 1, target: "two".to_owned(), terms };
         let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), bell.as_fd()];
-        let sent = sent.map(|one| one.try_clone_to_owned().unwrap()).into();
-        let process = || Doorbell::new()?.ringer_for_peer();
+        let sent = sent.map(|one| Foreign::own(one.try_clone_to_owned().unwrap())).into();
+        let process = || Ok(Doorbell::new()?.ringer_for_peer()?.0);
         let share = Share::new(u64::MAX);
         let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
         descriptors(&Carry::Offer(Arc::new(segments))).len()

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use ipc::closer::Closer;
+use ipc::header::AgentId;
 use ipc::peer::Credentials;
 use ipc::socket::{Connection, Packet, ReceiveError};
 use tokio::io::Interest;
@@ -13,11 +15,37 @@ pub(super) struct Transport {
     wire: AsyncFd<Wire>,
 }
 
-struct Wire(Connection);
+/// There until it is dropped, and then closed elsewhere: what the peer sent and nobody read is closed with it.
+struct Wire {
+    connection: Option<Connection>,
+    closer: Closer,
+    agent: AgentId,
+}
+
+impl Wire {
+    fn get(&self) -> &Connection {
+        self.connection.as_ref().expect("there until it is dropped")
+    }
+
+    fn receive(&self) -> Result<Packet, ReceiveError> {
+        let Self { closer, agent, .. } = self;
+        self.get().receive_or_discard(|descriptors| {
+            drop(super::foreign(descriptors, closer, *agent));
+        })
+    }
+}
 
 impl AsRawFd for Wire {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.get().as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.closer.close(self.agent.0, connection.into());
+        }
     }
 }
 
@@ -36,16 +64,17 @@ pub(super) fn watched<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<As
 }
 
 impl Transport {
-    pub(super) fn new(connection: Connection) -> io::Result<Self> {
-        connection.set_nonblocking(true)?;
-        Ok(Self { wire: watched(Wire(connection), Interest::READABLE | Interest::WRITABLE)? })
+    pub(super) fn new(connection: Connection, closer: Closer, agent: AgentId) -> io::Result<Self> {
+        let wire = Wire { connection: Some(connection), closer, agent };
+        wire.get().set_nonblocking(true)?;
+        Ok(Self { wire: watched(wire, Interest::READABLE | Interest::WRITABLE)? })
     }
 
     /// The next packet.
     pub(super) async fn receive(&self) -> Result<Packet, ReceiveError> {
         loop {
             let mut ready = self.wire.readable().await?;
-            match ready.get_inner().0.receive() {
+            match ready.get_inner().receive() {
                 Err(ReceiveError::WouldBlock) => ready.clear_ready(),
                 received => return received,
             }
@@ -54,7 +83,7 @@ impl Transport {
 
     /// A packet that is there already, or `WouldBlock`.
     pub(super) fn try_receive(&self) -> Result<Packet, ReceiveError> {
-        self.wire.get_ref().0.receive()
+        self.wire.get_ref().receive()
     }
 
     /// Sends one packet, waiting for room.
@@ -63,17 +92,17 @@ impl Transport {
         packet: &[u8],
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        self.wire.async_io(Interest::WRITABLE, |wire| wire.0.send(packet, descriptors)).await
+        self.wire.async_io(Interest::WRITABLE, |wire| wire.get().send(packet, descriptors)).await
     }
 
     /// Who is at the other end.
     pub(super) fn peer(&self) -> io::Result<Credentials> {
-        self.wire.get_ref().0.peer_credentials()
+        self.wire.get_ref().get().peer_credentials()
     }
 
     /// The peer's process, for whoever fetches a ring from it.
     pub(super) fn process(&self) -> io::Result<OwnedFd> {
-        self.wire.get_ref().0.peer_process()
+        self.wire.get_ref().get().peer_process()
     }
 
     /// The end of the peer's process, to be waited for.
@@ -81,13 +110,14 @@ impl Transport {
         if pid == std::process::id() {
             return Ok(Death { pid, process: None });
         }
-        let process = self.wire.get_ref().0.peer_process()?;
+        let process = self.wire.get_ref().get().peer_process()?;
         Ok(Death { pid, process: Some(watched(process, Interest::READABLE)?) })
     }
 
     /// Says why, if the socket takes it at once, and hangs up.
     pub(super) fn turn_away(self, code: &str, message: &str) {
-        super::turn_away(&self.wire.get_ref().0, code, message);
+        let Wire { closer, agent, .. } = self.wire.get_ref();
+        super::turn_away(self.wire.get_ref().get(), (closer, *agent), code, message);
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn snapshot() -> Snapshot {
         refused: BTreeMap::from([("limit", 1)]),
         limited: BTreeMap::from([("bytes", 1)]),
         allowed: vec!["critical"],
+        ended: BTreeMap::from([("quarantined", 1)]),
         fallbacks: vec![Fallback { wanted: "high", got: "normal", links: 2 }],
     }
 }
@@ -61,6 +62,7 @@ fn values_stand_under_their_names_and_labels() {
     check("bolide_bus_dropped_total{class=\"critical\",reason=\"lapped\"} 3");
     check("bolide_bus_depth_lines{class=\"critical\"} 7");
     check("bolide_bus_lanes 6");
+    check("bolide_bus_ended_total{code=\"quarantined\"} 1");
     check("bolide_bus_class_fallbacks_total{wanted=\"high\",got=\"normal\"} 2");
     check("bolide_bus_class_fallbacks_total{wanted=\"critical\",got=\"high\"} 0");
     check("bolide_bus_limits_total{limit=\"bytes\"} 1");

@@ -157,14 +157,22 @@ pub(crate) enum Ending {
     PeerGone,
     /// The router took it away.
     Revoked,
+    /// One side closed it because the other one broke the protocol.
+    Quarantined,
 }
 
 impl Ending {
-    pub(super) fn code(self) -> &'static str {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Closed, Self::PeerGone, Self::Revoked, Self::Quarantined];
+
+    /// What clients and metrics are told.
+    pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::PeerGone => "peer-gone",
             Self::Revoked => "revoked",
+            Self::Quarantined => "quarantined",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipc::control::{FromRouter, Terms};
+use ipc::control::{CloseCause, FromRouter, Terms};
 use ipc::header::{AgentId, GrantId, LaneId};
 
 use super::agents::Found;
@@ -215,7 +215,7 @@ impl<D: Clone> Router<D> {
         &mut self,
         agent: AgentId,
         lane: LaneId,
-        reason: String,
+        (why, reason): (CloseCause, String),
         out: &mut Effects<D>,
     ) {
         match self.lanes.get(&lane) {
@@ -226,7 +226,10 @@ impl<D: Clone> Router<D> {
                 self.refuse(offer.opener, offer.asked.request, "declined", text, out);
             }
             Some(Lane::Link(link)) if [link.opener, link.acceptor].contains(&agent) => {
-                let ending = self.inherited(lane, agent).unwrap_or(Ending::Closed);
+                let ending = self.inherited(lane, agent).unwrap_or(match why {
+                    CloseCause::Wanted => Ending::Closed,
+                    CloseCause::Quarantined => Ending::Quarantined,
+                });
                 self.end_link(lane, agent, ending, &reason, out);
             }
             Some(Lane::Topic(topic)) if topic.writer == agent => {
@@ -235,7 +238,10 @@ impl<D: Clone> Router<D> {
                     agent.topics.remove(&lane);
                 }
             }
-            Some(Lane::Topic(_)) => self.leave_topic(lane, agent, out),
+            Some(Lane::Topic(topic)) if topic.readers.contains(&agent) => {
+                self.leave_topic(lane, agent, out);
+            }
+            Some(Lane::Topic(_)) => self.decline_topic(lane, agent, out),
             // Not its own, or it ended a moment ago; then `LinkClosed` is on its way.
             _ => {}
         }

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use ipc::class::{Class, ClassSet};
-use ipc::control::{FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
+use ipc::control::{CloseCause, FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, GrantId, LaneId};
 use proptest::prelude::*;
 
@@ -108,6 +108,10 @@ impl World {
         let lane = |index: u8| LaneId(1 + u32::from(index) % (self.router.last_lane + 1));
         self.next_request += 1;
         let request = self.next_request;
+        let cause = |index: u8| match index % 2 {
+            0 => CloseCause::Wanted,
+            _ => CloseCause::Quarantined,
+        };
         let pick = |list: &[&str], index: u8| list[usize::from(index) % list.len()].to_owned();
         let (message, carries) = match op {
             Op::Hello => {
@@ -155,9 +159,10 @@ impl World {
                 let (agent, reason) = (format!("agent-{}", target % 8), String::new());
                 (ToRouter::Revoke { request, agent, lane, reason }, false)
             }
-            Op::Close(index) => {
-                (ToRouter::CloseLink { lane: lane(index), reason: String::new() }, false)
-            }
+            Op::Close(index) => (
+                ToRouter::CloseLink { lane: lane(index), reason: String::new(), why: cause(index) },
+                false,
+            ),
             Op::Grant(index) => (ToRouter::Grant { lane: lane(index), grant: GrantId(1) }, true),
             Op::Publish(index) => {
                 let (subject, policy) = (pick(&SUBJECTS, index), TopicPolicy::Lossy);
@@ -173,7 +178,10 @@ impl World {
             }
             Op::Drop(index, reader) => {
                 let (lane, reader) = (lane(index), AgentId(u32::from(reader) % 7));
-                (ToRouter::DropReader { lane, reader, reason: String::new() }, false)
+                (
+                    ToRouter::DropReader { lane, reader, reason: String::new(), why: cause(index) },
+                    false,
+                )
             }
             Op::Join(index) => (ToRouter::JoinTopic { lane: lane(index) }, true),
         };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipc::control::{AgentInfo, FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
+use ipc::control::{AgentInfo, CloseCause, FromRouter, Terms, ToRouter, TopicPolicy, TopicTerms};
 use ipc::header::{AgentId, GrantId, LaneId};
 use ipc::manifest::AgentManifest;
 
@@ -117,7 +117,7 @@ fn subscribe(request: u32, pattern: &str) -> ToRouter {
 }
 
 fn close(lane: LaneId, reason: &str) -> ToRouter {
-    ToRouter::CloseLink { lane, reason: reason.to_owned() }
+    ToRouter::CloseLink { lane, reason: reason.to_owned(), why: CloseCause::Wanted }
 }
 
 fn gone(agent: u32) -> Event<Segments> {
@@ -748,7 +748,7 @@ fn only_the_writer_drops_a_reader_and_the_reader_hears_of_it() {
     bus.says(2, ToRouter::JoinTopic { lane }, Some(0));
     let drops = |reader: u32| {
         let (reader, reason) = (AgentId(reader), "too slow".to_owned());
-        ToRouter::DropReader { lane, reader, reason }
+        ToRouter::DropReader { lane, reader, reason, why: CloseCause::Wanted }
     };
     assert!(bus.says(3, drops(2), None).is_empty());
     assert!(bus.says(1, drops(3), None).is_empty());
@@ -758,6 +758,46 @@ fn only_the_writer_drops_a_reader_and_the_reader_hears_of_it() {
     let left = FromRouter::ReaderLeft { lane, reader: AgentId(2) };
     assert_eq!(sent_to(&effects, 1), [left]);
     assert!(bus.says(1, drops(2), None).is_empty());
+    bus.says(2, ToRouter::JoinTopic { lane }, Some(0));
+    let (reader, reason, why) = (AgentId(2), "unfit".to_owned(), CloseCause::Quarantined);
+    let effects = bus.says(1, ToRouter::DropReader { lane, reader, reason, why }, None);
+    assert_eq!(closing(&effects, 2).1, "quarantined", "the true reason");
+}
+
+#[test]
+fn a_link_that_broke_the_protocol_is_told_as_such() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = bus.link(1, 2, "two");
+    let reason = "it scribbled".to_owned();
+    let close = ToRouter::CloseLink { lane, reason, why: CloseCause::Quarantined };
+    let effects = bus.says(1, close, None);
+    let (closed, code, reason) = closing(&effects, 2);
+    assert_eq!((closed, &*code, &*reason), (lane, "quarantined", "it scribbled"));
+    let ended = Effect::LaneEnded { lane, ending: Ending::Quarantined };
+    assert!(effects.contains(&ended), "{effects:?}");
+}
+
+#[test]
+fn an_agent_that_declines_a_topic_of_a_group_is_not_waited_for() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    bus.says(2, subscribe(1, "_group.g"), None);
+    let lane = bus.topic(1, "_group.g");
+    let left = FromRouter::ReaderLeft { lane, reader: AgentId(2) };
+    assert_eq!(sent_to(&bus.says(2, close(lane, "no room"), None), 1), [left]);
+    assert!(bus.says(2, close(lane, "again"), None).is_empty());
+    assert_eq!(found(&bus.says(2, subscribe(2, "_group.g"), None), 2).len(), 1, "told again");
+}
+
+#[test]
+fn descriptors_for_which_there_was_no_room_expel_nobody() {
+    let mut bus = Bus::with(&[(1, "one", &[]), (2, "two", &[])]);
+    let lane = bus.link(1, 2, "two");
+    let message = ToRouter::Grant { lane, grant: GrantId(1) };
+    let (agent, reason, code) = (AgentId(1), "none left".to_owned(), "limit:open_files");
+    let starved = Event::BadSegment { agent, message, code, reason };
+    assert!(bus.does(starved).is_empty());
+    assert_eq!(bus.0.limited().get("open_files"), Some(&1));
+    assert_eq!(bus.0.agents().count(), 2);
 }
 
 #[test]

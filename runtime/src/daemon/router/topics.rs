@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ipc::control::{FromRouter, Lineage};
+use ipc::control::{CloseCause, FromRouter, Lineage};
 use ipc::header::{AgentId, LaneId};
 use ipc::topic::is_group;
 
@@ -171,7 +171,7 @@ impl<D: Clone> Router<D> {
         writer: AgentId,
         lane: LaneId,
         reader: AgentId,
-        reason: &str,
+        (why, reason): (CloseCause, &str),
         out: &mut Effects<D>,
     ) {
         let Some(Lane::Topic(topic)) = self.lanes.get(&lane) else { return };
@@ -179,7 +179,11 @@ impl<D: Clone> Router<D> {
             return;
         }
         self.leave_topic(lane, reader, out);
-        send(out, reader, lane_closed(lane, Ending::Revoked, reason));
+        let ending = match why {
+            CloseCause::Wanted => Ending::Revoked,
+            CloseCause::Quarantined => Ending::Quarantined,
+        };
+        send(out, reader, lane_closed(lane, ending, reason));
     }
 
     pub(super) fn join_topic(
@@ -213,6 +217,15 @@ impl<D: Clone> Router<D> {
         let Some(Lane::Topic(topic)) = self.lanes.get_mut(&lane) else { return };
         if topic.readers.remove(&reader) {
             send(out, topic.writer, FromRouter::ReaderLeft { lane, reader });
+        }
+    }
+
+    /// A living agent that does not take up a topic that it was told of. The sender of a group need not wait for it; a later
+    /// subscription of its own tells it again.
+    pub(super) fn decline_topic(&mut self, lane: LaneId, agent: AgentId, out: &mut Effects<D>) {
+        let told = self.agents.get_mut(&agent).is_some_and(|told| told.announced.remove(&lane));
+        if told {
+            self.forget_reader(lane, agent, out);
         }
     }
 
