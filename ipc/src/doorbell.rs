@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -34,10 +34,10 @@ struct Listening {
     sockets: HashMap<u64, OwnedFd>,
 }
 
-/// The ringing side, in another process.
-#[derive(Debug)]
+/// The ringing side, in another process. A copy rings the same.
+#[derive(Clone, Debug)]
 pub struct Bell {
-    ring: OwnedFd,
+    ring: Arc<OwnedFd>,
 }
 
 impl Doorbell {
@@ -176,12 +176,12 @@ impl Bell {
                 "the descriptor is no doorbell",
             ));
         }
-        Ok(Self { ring })
+        Ok(Self { ring: Arc::new(ring) })
     }
 
     /// Rings. Never waits: a bell that cannot take more is already rung, and one that is gone needs no ringing.
     pub fn ring(&self) {
-        let _ = net::send(&self.ring, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = net::send(&*self.ring, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 }
 
