@@ -152,7 +152,19 @@ pub trait SendingHalf {
     ///
     /// # Panics
     /// When there are more than `PARTS_MAX` parts.
-    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError>;
+    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
+        let mut sent = 0;
+        let result = self.resume_large(&message, &mut sent, when);
+        // What an earlier message still owes stays due.
+        if result.is_err() && sent > 0 {
+            self.take_back(message.meta);
+        }
+        result
+    }
+
+    /// Gives up a message of which [`SendingHalf::resume_large`] has sent some pieces and not the last: its reader hears of that before
+    /// anything else. Where there is none, this breaks the protocol.
+    fn take_back(&mut self, meta: Meta);
 
     /// Sends the pieces of a message from byte `sent` on, its header counted, and moves `sent` along. Full is no end here: the
     /// same call goes on later. Until it is through, nothing else may be sent.
@@ -198,6 +210,9 @@ pub trait ReceivingHalf {
 
     /// Bytes that are held for a message that is not complete, or that was taken last: what it costs in memory.
     fn held_bytes(&self) -> usize;
+
+    /// Whether a message has begun to come that is not complete.
+    fn is_under_way(&self) -> bool;
 
     /// Gives memory of earlier messages back, as far as none is under way. The one that was taken last is gone.
     fn release(&mut self);
@@ -308,6 +323,43 @@ impl AnySender {
             Self::Normal(_) | Self::Low(_) => Ok(true),
         }
     }
+
+    /// Whether somebody will tell of room, so that nobody needs to look for it: not a reader of before 1.3, nor a log.
+    pub fn is_told_of_room(&self) -> bool {
+        match self {
+            Self::Critical(lane) => lane.is_told_of_room(),
+            Self::High(half) => half.is_told_of_room(),
+            Self::Normal(_) => true,
+            Self::Low(_) => false,
+        }
+    }
+
+    /// Gets ready to sleep until there may be room again. False where something has moved since the writer last looked.
+    pub(crate) fn arm(&mut self) -> bool {
+        match self {
+            Self::Critical(lane) => lane.arm(),
+            Self::High(half) => half.lane().arm(),
+            Self::Normal(_) => true,
+            Self::Low(_) => false,
+        }
+    }
+
+    /// Awake again.
+    pub(crate) fn disarm(&mut self) {
+        match self {
+            Self::Critical(lane) => lane.disarm(),
+            Self::High(half) => half.lane().disarm(),
+            Self::Normal(_) | Self::Low(_) => {}
+        }
+    }
+
+    /// What becomes writable when there is room; nothing where the reader rings the doorbell.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Normal(half) => Some(half.descriptor()),
+            Self::Critical(_) | Self::High(_) | Self::Low(_) => None,
+        }
+    }
 }
 
 impl SendingHalf for AnySender {
@@ -336,7 +388,11 @@ impl SendingHalf for AnySender {
     }
 
     fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
-        each!(half in self => half.send_large(message, when))
+        each!(half in self => SendingHalf::send_large(half.as_mut(), message, when))
+    }
+
+    fn take_back(&mut self, meta: Meta) {
+        each!(half in self => SendingHalf::take_back(half.as_mut(), meta));
     }
 
     fn resume_large(
@@ -386,6 +442,10 @@ impl ReceivingHalf for AnyReceiver {
 
     fn held_bytes(&self) -> usize {
         each!(half in self => half.held_bytes())
+    }
+
+    fn is_under_way(&self) -> bool {
+        each!(half in self => half.is_under_way())
     }
 
     fn release(&mut self) {

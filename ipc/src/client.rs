@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::class::{ClassSet, ReceivingHalf};
+use crate::class::{AnySender, ClassSet, ReceivingHalf};
 use crate::closer::{Closer, Foreign};
 use crate::control::{
     AgentInfo, CLASSES_SINCE, CloseCause, FromRouter, Lineage, Report, Terms, ToRouter,
@@ -429,20 +429,34 @@ impl Client {
         lanes: &mut [&mut dyn ReceivingHalf],
         deadline: Option<Instant>,
     ) -> Result<Woken, ClientError> {
+        self.wait_for_room(lanes, &mut [], deadline)
+    }
+
+    /// The same, and until one of the writers, none of which found room when it was last tried, may find some. One that is not
+    /// told of room ([`AnySender::is_told_of_room`]) is left out by whoever calls, and tried again after a while.
+    pub fn wait_for_room(
+        &mut self,
+        lanes: &mut [&mut dyn ReceivingHalf],
+        writers: &mut [&mut AnySender],
+        deadline: Option<Instant>,
+    ) -> Result<Woken, ClientError> {
         if !self.events.is_empty() {
             return Ok(Woken::News);
         }
-        let ready = lanes.iter_mut().position(|lane| !lane.arm());
-        let armed = ready.unwrap_or(lanes.len());
-        let woken = if ready.is_some() {
+        let armed = lanes.iter_mut().position(|lane| !lane.arm()).unwrap_or(lanes.len());
+        let mut writers_armed = 0;
+        if armed == lanes.len() {
+            let first = writers.iter_mut().position(|writer| !writer.arm());
+            writers_armed = first.unwrap_or(writers.len());
+        }
+        let woken = if armed < lanes.len() || writers_armed < writers.len() {
             Ok(Woken::News)
         } else {
-            let fds = [self.connection.as_fd(), self.doorbell.as_fd()];
-            sleep_on(&fds, deadline)
+            let own = [self.connection.as_fd(), self.doorbell.as_fd()];
+            sleep_on(own, writers, deadline)
         };
-        for lane in &mut lanes[..armed] {
-            lane.disarm();
-        }
+        lanes[..armed].iter_mut().for_each(|lane| lane.disarm());
+        writers[..writers_armed].iter_mut().for_each(|writer| writer.disarm());
         // Afterwards, never before: what was rung since the program last looked must still wake it.
         self.doorbell.clear();
         woken
@@ -484,7 +498,19 @@ fn unexpected(_: FromRouter) -> ClientError {
     ClientError::Protocol("an answer of another kind")
 }
 
-fn sleep_on(fds: &[BorrowedFd<'_>; 2], deadline: Option<Instant>) -> Result<Woken, ClientError> {
-    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    Ok(if sleep(&mut polled, deadline)? { Woken::News } else { Woken::Deadline })
+/// Sleeps on what is always watched, and on the sockets of writers that have one.
+fn sleep_on(
+    own: [BorrowedFd<'_>; 2],
+    writers: &[&mut AnySender],
+    deadline: Option<Instant>,
+) -> Result<Woken, ClientError> {
+    let own = own.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let is_ready = if writers.is_empty() {
+        sleep(&mut { own }, deadline)?
+    } else {
+        let sockets = writers.iter().filter_map(|writer| writer.descriptor());
+        let sockets = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::OUT));
+        sleep(&mut own.into_iter().chain(sockets).collect::<Vec<_>>(), deadline)?
+    };
+    Ok(if is_ready { Woken::News } else { Woken::Deadline })
 }

@@ -53,10 +53,10 @@ pub struct Ear {
     listening: Weak<Mutex<Listening>>,
 }
 
-/// The ringing side, in another process.
-#[derive(Debug)]
+/// The ringing side, in another process. A copy rings the same.
+#[derive(Clone, Debug)]
 pub struct Bell {
-    ring: OwnedFd,
+    ring: Arc<OwnedFd>,
 }
 
 impl Doorbell {
@@ -226,12 +226,12 @@ impl Bell {
                 "the descriptor is no doorbell",
             ));
         }
-        Ok(Self { ring })
+        Ok(Self { ring: Arc::new(ring) })
     }
 
     /// Rings. Never waits: a bell that cannot take more is already rung, and one that is gone needs no ringing.
     pub fn ring(&self) {
-        let _ = net::send(&self.ring, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = net::send(&*self.ring, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 }
 

@@ -11,9 +11,13 @@ use crate::ring::JoinWords;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The version of all segments, major and minor.
-pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 2);
+pub(crate) const SEGMENT_VERSION: (u16, u16) = (1, 3);
 /// The minor version from which on a topic's slots say where to join, and readers heed quiet times.
 pub(crate) const JOIN_SINCE: u16 = 2;
+/// The minor version from which on a link's reader rings the bell of a writer that waits for room in an event loop.
+pub(crate) const ROOM_BELL_SINCE: u16 = 3;
+/// The minor version from which on a topic's slots say which of the kept messages are whole in the ring.
+pub(crate) const WHOLE_SINCE: u16 = 3;
 
 /// The first line of every segment but a region, written before it is handed on and never again.
 #[repr(C, align(64))]
@@ -45,6 +49,8 @@ pub(crate) struct SlotsHeader {
     pub(crate) counters: WriterCounters,
     /// Until when the writer looks only at readers that it saw asleep (rule 7 of `wait`).
     pub(crate) quiet_until: Alone<AtomicU64>,
+    /// Of a topic that keeps messages: where the first of these begins that is whole in the ring.
+    pub(crate) whole_from: Alone<AtomicU64>,
 }
 
 /// Counters that the writer keeps for whoever looks.

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::layout::{
     CONTROL_MAGIC, CURSOR_MAGIC, ControlHeader, CursorHeader, FLAG_UNGATED, Identity, JOIN_SINCE,
-    READER_POLLS, SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader,
+    READER_POLLS, ROOM_BELL_SINCE, SEGMENT_VERSION, SLOTS_MAGIC, SlotsHeader, WHOLE_SINCE,
 };
 use crate::limits::{
     REGION_BYTES_MAX, REGION_BYTES_MIN, SEGMENT_HEADER_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN,
@@ -192,6 +192,11 @@ impl Slots {
         self.ungated && self.minor >= JOIN_SINCE
     }
 
+    /// Whether the writer of a topic says which of the kept messages are whole in the ring.
+    pub(crate) fn tells_what_is_whole(&self) -> bool {
+        self.ungated && self.minor >= WHOLE_SINCE
+    }
+
     /// Whether readers may be lapped.
     pub fn ungated(&self) -> bool {
         self.ungated
@@ -229,7 +234,7 @@ fn slot_count(size: u64) -> Option<usize> {
 pub struct Cursor {
     segment: Segment,
     polls: bool,
-    heeds_quiet: bool,
+    minor: u16,
 }
 
 impl Cursor {
@@ -238,7 +243,7 @@ impl Cursor {
     /// A fresh cursor at `position`. `polls` when the reader will never sleep.
     pub fn create(position: u64, polls: bool) -> Result<Self, SegmentError> {
         let segment = Segment::create(Self::ROLE, SEGMENT_HEADER_BYTES)?;
-        let cursor = Self { segment, polls, heeds_quiet: true };
+        let cursor = Self { segment, polls, minor: SEGMENT_VERSION.1 };
         let number = if polls { READER_POLLS } else { 0 };
         cursor.header().position.0.store(position, Ordering::Relaxed);
         identify(&cursor.header().identity, CURSOR_MAGIC, number, 0);
@@ -250,17 +255,22 @@ impl Cursor {
     pub fn open(descriptor: OwnedFd) -> Result<Self, SegmentError> {
         let accepts = |size| size == SEGMENT_HEADER_BYTES as u64;
         let segment = Segment::open(Self::ROLE, descriptor, accepts)?;
-        let mut cursor = Self { segment, polls: false, heeds_quiet: false };
+        let mut cursor = Self { segment, polls: false, minor: 0 };
         let identity = &cursor.header().identity;
         let minor = check_identity(Self::ROLE, identity, CURSOR_MAGIC)?;
         cursor.polls = identity.number.load(Ordering::Relaxed) == READER_POLLS;
-        cursor.heeds_quiet = minor >= JOIN_SINCE;
+        cursor.minor = minor;
         Ok(cursor)
     }
 
     /// Whether the reader heeds quiet times (rule 7 of `wait`).
     pub(crate) fn heeds_quiet(&self) -> bool {
-        self.heeds_quiet
+        self.minor >= JOIN_SINCE
+    }
+
+    /// Whether the reader rings the bell of a writer that waits for room.
+    pub(crate) fn rings_for_room(&self) -> bool {
+        self.minor >= ROOM_BELL_SINCE
     }
 
     /// Whether the reader said that it never sleeps.

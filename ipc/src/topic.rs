@@ -18,7 +18,7 @@ use crate::class::one_line;
 use crate::control::{CloseCause, SlowReaders, TopicPolicy, TopicTerms};
 use crate::header::{AgentId, Header, Kind, LaneId};
 use crate::lane::{AttachError, DetachCause, DetachedReader, Large, SendError, Sender, WhenFull};
-use crate::limits::{INLINE_BYTES_MAX, PATIENCE_MS_MAX};
+use crate::limits::{INLINE_BYTES_MAX, PATIENCE_MS_MAX, READERS_MAX};
 use crate::link::SCHEMA_CBOR;
 use crate::ring::Meta;
 use crate::segment::SegmentError;
@@ -62,11 +62,23 @@ pub struct Publisher {
     sender: Sender,
     sent: u64,
     attached: BTreeSet<AgentId>,
-    /// Members of a group that were told of it and have not joined yet; true for one that was waited for in vain.
-    expected: BTreeMap<AgentId, bool>,
+    /// Members of a group that were told of it and have not joined yet.
+    expected: BTreeMap<AgentId, Expected>,
+    /// How many times a member was expected, so that a send knows those that were there when it began.
+    expectations: u64,
+    /// Members that were waited for in vain and have not joined since: nobody waits for them again, however often they come.
+    in_vain: BTreeSet<AgentId>,
     /// Readers that were not attached, which the router is to be told; as many as there can be.
     refused: VecDeque<(AgentId, AttachError)>,
     last_refused: Option<(AgentId, AttachError)>,
+}
+
+/// A member that is to join.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    /// The how-manieth expectation this is.
+    number: u64,
+    in_vain: bool,
 }
 
 /// A reader came or went.
@@ -79,10 +91,19 @@ pub(crate) enum ReaderChange {
 
 impl Publisher {
     pub(crate) fn new(lane: LaneId, epoch: u32, subject: String, sender: Sender) -> Self {
-        let (attached, expected) = (BTreeSet::new(), BTreeMap::new());
-        let refused = VecDeque::new();
-        let last_refused = None;
-        Self { lane, epoch, subject, sender, sent: 0, attached, expected, refused, last_refused }
+        Self {
+            lane,
+            epoch,
+            subject,
+            sender,
+            sent: 0,
+            attached: BTreeSet::new(),
+            expected: BTreeMap::new(),
+            expectations: 0,
+            in_vain: BTreeSet::new(),
+            refused: VecDeque::new(),
+            last_refused: None,
+        }
     }
 
     /// Which lane this is.
@@ -148,7 +169,10 @@ impl Publisher {
             match change {
                 ReaderChange::Expected { reader } => {
                     if !self.attached.contains(&reader) {
-                        self.expected.insert(reader, false);
+                        self.expectations += 1;
+                        let in_vain = self.in_vain.contains(&reader);
+                        let number = self.expectations;
+                        self.expected.insert(reader, Expected { number, in_vain });
                     }
                 }
                 ReaderChange::Left { reader } => {
@@ -158,6 +182,7 @@ impl Publisher {
                 }
                 ReaderChange::Joined { reader, cursor, bell } => {
                     self.expected.remove(&reader);
+                    self.in_vain.remove(&reader);
                     // One refused reader neither keeps the others out nor stops the writer.
                     match self.sender.attach(reader, cursor, Some(bell)) {
                         Ok(()) => _ = self.attached.insert(reader),
@@ -184,13 +209,29 @@ impl Publisher {
         Some((reader, cause.to_string(), why))
     }
 
-    /// Whether a member is expected that nobody has waited for in vain.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.expected.values().any(|in_vain| !in_vain)
+    /// How many times a member was expected until now.
+    pub(crate) fn expectations(&self) -> u64 {
+        self.expectations
     }
 
-    pub(crate) fn stop_waiting(&mut self) {
-        self.expected.values_mut().for_each(|in_vain| *in_vain = true);
+    /// Whether a member is still to join that was expected by then and that nobody has waited for in vain.
+    pub(crate) fn is_waiting(&self, expectations: u64) -> bool {
+        let is_awaited = |one: &Expected| !one.in_vain && one.number <= expectations;
+        self.expected.values().any(is_awaited)
+    }
+
+    /// Waits no more for those that were expected by then.
+    pub(crate) fn stop_waiting(&mut self, expectations: u64) {
+        for (reader, one) in &mut self.expected {
+            if one.number <= expectations {
+                one.in_vain = true;
+                self.in_vain.insert(*reader);
+            }
+        }
+        while self.in_vain.len() > READERS_MAX {
+            // Numbers of agents grow, so the first is the one of longest ago.
+            self.in_vain.pop_first();
+        }
     }
 
     /// Members that have not taken the topic up.

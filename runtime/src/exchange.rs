@@ -4,10 +4,11 @@
 //! It is an agent of the bus like others, a hosted process of its own: the daemon, which owns the bus, stays out of the way
 //! of messages, and a mistake here ends one process that is started again. It knows its callers as the router introduced
 //! them. One thread does everything; it spins while there is something to do and sleeps when there is not. It does not wait
-//! for the disk, with one exception: while a durable queue is made, removed or opened again, it does.
+//! for the disk: what does is other threads' (`hand`, `log::commit`).
 
 mod callers;
 mod forward;
+mod hand;
 mod journal;
 mod keeper;
 pub(crate) mod log;
@@ -15,6 +16,7 @@ mod logs;
 mod names;
 mod queue;
 mod rates;
+mod routes;
 mod server;
 mod work;
 

@@ -159,8 +159,11 @@ pub(crate) const ERROR_KINDS_MAX: usize = 32;
 // --- the exchange
 
 /// Bytes of messages on their way through all routes together: parts of what is not complete, and what waits for room.
-/// Sixteen of the longest messages each way; the route that goes beyond is closed.
+/// Sixteen of the longest messages each way; beyond it a route of the agent is closed for whom most of them wait.
 pub(crate) const ROUTED_BYTES_MAX: usize = 32 * ipc::limits::MESSAGE_BYTES_MAX;
+/// How long a message may take to come from its first piece to its last, when nothing of it is there: a thousand times what
+/// the longest takes. Then its route is closed, since a link that has lost a message must not go on as if it had not.
+pub(crate) const ROUTED_MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// Buffers of routes up to this size are kept for the next message.
 pub(crate) const ROUTE_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
@@ -173,6 +176,11 @@ pub(crate) const CALLER_OUTBOX_BYTES_MAX: usize = 2 * ipc::limits::MESSAGE_BYTES
 /// Bytes of the items among them, as many as the largest queue holds. An item whose lease ran out, and that another worker
 /// has done or that is dead, is kept by this alone.
 pub(crate) const CALLER_OUTBOX_ITEM_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Messages of one caller that are read though a request before them waits, so that a cancellation among them is heard: more
+/// than a client that waits for its answers sends.
+pub(crate) const CALLER_READ_AHEAD_MESSAGES_MAX: usize = 64;
+/// Bytes of these after which no more is read; one message more may be.
+pub(crate) const CALLER_READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Puts and takes of one caller that are not over.
 pub(crate) const PENDING_PER_CALLER_MAX: usize = 1_024;
 /// Dead letters in one answer; the next question names the last one.
@@ -195,7 +203,8 @@ pub(crate) const JOURNAL_HELD_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that wait until a change is on the disk, of one queue: as many as the puts that may wait for room. Beyond it
 /// the disk is slower than the callers, and they are told to come again.
 pub(crate) const HELD_PER_QUEUE_MAX: usize = 4_096;
-/// How often a message that found no room is tried again while everything else is quiet.
+/// How often a message that found no room is tried again while everything else is quiet, where nobody tells of room: its reader
+/// is of an earlier version, or its writer has sent what it may.
 pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of requests that are taken from one link before the others have their turn; one request more may be.
 pub(crate) const REQUEST_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
@@ -287,8 +296,12 @@ pub(crate) const LOGS_MAX: usize = 1024;
 /// Logs that are open at once; each has up to `LOG_SEGMENTS_UNSYNCED_MAX` descriptors and one of its directory. Beyond it the
 /// one that nobody used for longest is closed.
 pub(crate) const LOGS_OPEN_MAX: usize = 64;
+/// Of these, logs that one agent had opened: a quarter. Beyond it the one of these that nobody used for longest is closed.
+pub(crate) const LOGS_OPEN_PER_AGENT_MAX: usize = LOGS_OPEN_MAX / 4;
+/// Logs that are being opened at once; each takes some descriptors until it is known whether it finds a place.
+pub(crate) const LOGS_OPENING_MAX: usize = LOGS_OPEN_MAX;
 /// Jobs that wait for one of the threads beside the exchange's own, those under way included: one of each caller and follower.
-pub(crate) const LOG_JOBS_MAX: usize = 1024;
+pub(crate) const DISK_JOBS_MAX: usize = 1024;
 /// Bytes of one answer to a read; what one answer may be longer by is the longest record.
 pub(crate) const LOG_READ_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that are read at once for a follower that is behind: what its lane takes at once by default.
@@ -317,7 +330,7 @@ pub(crate) const LOG_LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const _: () = assert!(LOG_SYNCS_PER_CALLER_MAX < CALLER_OUTBOX_MESSAGES_MAX);
 const _: () = assert!(ipc::limits::LOG_RECORD_BYTES_MAX <= LOG_PAYLOAD_BYTES_MAX);
 const _: () = assert!(
-    LOGS_OPEN_MAX * (LOG_SEGMENTS_UNSYNCED_MAX + 2) < 1024,
+    LOGS_OPEN_MAX * (LOG_SEGMENTS_UNSYNCED_MAX + 2) + LOGS_OPENING_MAX * 3 < 1024,
     "open logs leave descriptors for links"
 );
 const _: () = assert!(LOG_SEGMENT_BYTES_MIN < LOG_SEGMENT_BYTES_DEFAULT);

@@ -45,8 +45,8 @@ impl SendingHalf for Sender {
         Sender::send_timed(self, meta, payload, timing, when)
     }
 
-    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
-        Sender::send_large(self, message, when)
+    fn take_back(&mut self, meta: Meta) {
+        Sender::take_back(self, meta);
     }
 
     fn resume_large(
@@ -92,6 +92,10 @@ impl ReceivingHalf for Receiver {
 
     fn is_over(&self) -> bool {
         Receiver::is_over(self)
+    }
+
+    fn is_under_way(&self) -> bool {
+        Receiver::is_under_way(self)
     }
 
     fn held_bytes(&self) -> usize {

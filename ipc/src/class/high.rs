@@ -19,6 +19,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::{Class, Counters, ReceivingHalf, SendingHalf};
+use crate::doorbell::Bell;
 use crate::header::AgentId;
 use crate::lane::{self, Large, Message, ReceiveError, SendError, Taken, WhenFull};
 use crate::ring::{Meta, Timing};
@@ -126,13 +127,17 @@ impl Sender {
         Ok(Self { lane, unannounced: 0, unannounced_max })
     }
 
+    /// Whether the reader will ring when it makes room.
+    pub(super) fn is_told_of_room(&self) -> bool {
+        self.lane.is_told_of_room()
+    }
+
     /// Whether the reader has taken everything that was sent. Looks at its cursor.
     pub fn is_drained(&mut self) -> Result<bool, SendError> {
         self.lane.is_drained()
     }
 
-    /// The lane, in which a hostile writer would scribble.
-    #[cfg(test)]
+    /// The lane: room is waited for as in class CRITICAL.
     pub(super) fn lane(&mut self) -> &mut lane::Sender {
         &mut self.lane
     }
@@ -172,9 +177,8 @@ impl SendingHalf for Sender {
         self.lane.send_timed(meta, payload, timing, when)
     }
 
-    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
-        self.flush();
-        self.lane.send_large(message, when)
+    fn take_back(&mut self, meta: Meta) {
+        self.lane.take_back(meta);
     }
 
     fn resume_large(
@@ -197,6 +201,11 @@ impl SendingHalf for Sender {
 }
 
 impl Receiver {
+    /// Takes the bell of the writer, so that this reader can tell it of room.
+    pub(crate) fn set_bell(&mut self, bell: Bell) {
+        self.lane.set_bell(bell);
+    }
+
     /// Opens the lane that `source` made for this mailbox.
     pub fn new(
         source: AgentId,
@@ -305,6 +314,10 @@ impl ReceivingHalf for Receiver {
 
     fn is_over(&self) -> bool {
         self.lane.is_over()
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.lane.is_under_way()
     }
 
     fn held_bytes(&self) -> usize {

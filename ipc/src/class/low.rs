@@ -242,14 +242,8 @@ impl SendingHalf for Sender {
         self.send_small(meta, payload, Some(&timing), when)
     }
 
-    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
-        let mut sent = 0;
-        let result = self.resume_large(&message, &mut sent, when);
-        // What an earlier message still owes stays due.
-        if result.is_err() && sent > 0 {
-            self.abort_due = Some(message.meta);
-        }
-        result
+    fn take_back(&mut self, meta: Meta) {
+        self.abort_due = Some(meta);
     }
 
     fn resume_large(
@@ -421,6 +415,10 @@ impl ReceivingHalf for Receiver {
 
     fn is_over(&self) -> bool {
         self.end.is_some() || self.follower.is_over()
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.packets.is_under_way()
     }
 
     fn held_bytes(&self) -> usize {

@@ -259,6 +259,11 @@ impl Packets {
         self.open.map_or(0, |open| open.total).max(self.assembly.capacity())
     }
 
+    /// Whether a message has begun to come that is not complete.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Gives memory of earlier messages back, as far as none is under way.
     pub(super) fn release(&mut self) {
         if self.open.is_none() {

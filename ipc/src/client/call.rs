@@ -73,7 +73,7 @@ impl Client {
             return Ok(());
         }
         let fds = [self.connection.as_fd(), self.doorbell.as_fd()];
-        let slept = sleep_on(&fds, Some(deadline));
+        let slept = sleep_on(fds, &[], Some(deadline));
         receiver.disarm();
         self.doorbell.clear();
         let heard = slept.and_then(|_| self.take_in_all());

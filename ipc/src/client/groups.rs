@@ -40,7 +40,8 @@ impl Client {
         self.wait_for_members(group, deadline)
     }
 
-    /// Sends to every member that the router has told of. Waits until they can be reached, and for room, until the deadline.
+    /// Sends to every member that the router has told of by now. Waits until they can be reached, and for room, until the
+    /// deadline.
     pub fn send_to_group(
         &mut self,
         group: &mut Group,
@@ -71,19 +72,16 @@ impl Client {
         group: &mut Group,
         deadline: Instant,
     ) -> Result<Reached, ClientError> {
-        loop {
-            self.update(&mut group.publisher)?;
-            if !group.publisher.is_waiting() {
-                break;
-            }
+        self.update(&mut group.publisher)?;
+        // Who comes from now on is not waited for: one that comes and goes without end would hold up every send.
+        let until = group.publisher.expectations();
+        while group.publisher.is_waiting(until) {
             match self.receive(deadline) {
                 Ok((message, descriptors)) => self.keep(message, descriptors)?,
-                Err(ClientError::Deadline) => {
-                    group.publisher.stop_waiting();
-                    break;
-                }
+                Err(ClientError::Deadline) => group.publisher.stop_waiting(until),
                 Err(error) => return Err(error),
             }
+            self.update(&mut group.publisher)?;
         }
         Ok(group.reached())
     }

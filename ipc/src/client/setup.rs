@@ -13,7 +13,7 @@ use crate::class::{
     AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal, one_line,
 };
 use crate::control::{AgentInfo, FromRouter, NoClass, Terms, ToRouter};
-use crate::doorbell::{Doorbell, Ear};
+use crate::doorbell::{Bell, Doorbell, Ear};
 use crate::fault;
 use crate::header::LaneId;
 use crate::lane::{LaneOptions, Receiver, Sender};
@@ -323,7 +323,8 @@ impl OwnSide {
                 let sender = high::Sender::with_outbox(sender, id, side.cursor, *outbox)?;
                 let mailbox = high::Mailbox::from_parts(inbox, cursor);
                 let (slots, region) = (side.slots, side.region);
-                let receiver = high::Receiver::new(id, slots, region, control, mailbox)?;
+                let mut receiver = high::Receiver::new(id, slots, region, control, mailbox)?;
+                receiver.set_bell(Bell::from_peer(side.bell)?);
                 (AnySender::High(Box::new(sender)), AnyReceiver::High(Box::new(receiver)))
             }
             (Class::Normal, way, _) => {
@@ -341,7 +342,11 @@ impl OwnSide {
                 sender.set_control(control.try_clone()?)?;
                 sender.attach(id, side.cursor, Some(side.bell))?;
                 let (slots, region) = (side.slots, side.region);
-                let receiver = Receiver::for_link(id, slots, region, control, cursor)?;
+                let mut receiver = Receiver::for_link(id, slots, region, control, cursor)?;
+                // The peer reads and writes, so its one bell tells it of messages and of room.
+                if let Some(bell) = sender.reader_bell() {
+                    receiver.set_bell(bell);
+                }
                 (AnySender::Critical(Box::new(sender)), AnyReceiver::Critical(Box::new(receiver)))
             }
             _ => return Err(ClientError::Protocol("a link of a class that was not asked for")),

@@ -10,8 +10,9 @@ use thiserror::Error;
 use super::agents::{agents_that_fit, read_agents, write_agents};
 use super::fields::{Reader, Writer};
 use super::structures::{
-    read_agent, read_lineage, read_manifest, read_report, read_topic_terms, write_agent,
-    write_lineage, write_manifest, write_report, write_topic_terms,
+    read_agent, read_lineage, read_manifest, read_more_topic_terms, read_report, read_topic_terms,
+    write_agent, write_lineage, write_manifest, write_more_topic_terms, write_report,
+    write_topic_terms,
 };
 use super::terms::{read_classes, read_terms, write_terms};
 use super::{AgentInfo, CloseCause, FromRouter, ToRouter, TopicPolicy};
@@ -203,7 +204,7 @@ impl ToRouter {
                 request_word(out, *request, "subject", subject)?;
                 out.u8(*policy as u8);
                 write_topic_terms(out, *terms);
-                Ok(())
+                write_more_topic_terms(out)
             }
             Self::DropReader { lane, reader, reason, why } => {
                 out.u32(lane.0);
@@ -249,12 +250,13 @@ impl ToRouter {
                 why: why(fields)?,
             },
             6 => Self::Grant { lane: lane(fields)?, grant: GrantId(fields.u64("grant")?) },
-            7 => Self::Publish {
-                request: request(fields)?,
-                subject: fields.word("subject")?,
-                policy: policy(fields)?,
-                terms: read_topic_terms(fields)?,
-            },
+            7 => {
+                let request = request(fields)?;
+                let (subject, policy) = (fields.word("subject")?, policy(fields)?);
+                let terms = read_topic_terms(fields)?;
+                read_more_topic_terms(fields)?;
+                Self::Publish { request, subject, policy, terms }
+            }
             8 => Self::Subscribe { request: request(fields)?, pattern: fields.word("pattern")? },
             9 => Self::JoinTopic { lane: lane(fields)? },
             10 => Self::Pong { nonce: fields.u64("nonce")? },
@@ -403,6 +405,7 @@ impl FromRouter {
                 write_agent(out, from)?;
                 write_topic_terms(out, *terms);
                 write_lineage(out, *lineage);
+                write_more_topic_terms(out)?;
             }
             Self::ReaderExpected { lane, reader }
             | Self::ReaderJoined { lane, reader }
@@ -462,15 +465,14 @@ impl FromRouter {
                 epoch: if fields.is_empty() { 0 } else { fields.u32("epoch")? },
             },
             137 => Self::Subscribed { request: request(fields)? },
-            138 => Self::TopicFound {
-                request: request(fields)?,
-                lane: lane(fields)?,
-                subject: fields.word("subject")?,
-                policy: policy(fields)?,
-                from: read_agent(fields)?,
-                terms: read_topic_terms(fields)?,
-                lineage: read_lineage(fields)?,
-            },
+            138 => {
+                let (request, lane) = (request(fields)?, lane(fields)?);
+                let (subject, policy) = (fields.word("subject")?, policy(fields)?);
+                let from = read_agent(fields)?;
+                let (terms, lineage) = (read_topic_terms(fields)?, read_lineage(fields)?);
+                read_more_topic_terms(fields)?;
+                Self::TopicFound { request, lane, subject, policy, from, terms, lineage }
+            }
             139 => Self::ReaderJoined { lane: lane(fields)?, reader: reader(fields)? },
             140 => Self::ReaderLeft { lane: lane(fields)?, reader: reader(fields)? },
             141 => Self::Ping { nonce: fields.u64("nonce")? },

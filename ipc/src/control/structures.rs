@@ -117,6 +117,20 @@ pub(super) fn read_topic_terms(fields: &mut Reader<'_>) -> Result<TopicTerms, De
     Ok(TopicTerms { history, slow })
 }
 
+/// At the end of a message with terms of a topic: where later versions put what they add to those, which cannot grow
+/// themselves. Nothing so far.
+pub(super) fn write_more_topic_terms(out: &mut Writer) -> Result<(), EncodeError> {
+    out.extensible("more topic terms", |_| Ok(()))
+}
+
+/// Messages of before 1.3 end before it; what a later version put there is skipped.
+pub(super) fn read_more_topic_terms(fields: &mut Reader<'_>) -> Result<(), DecodeError> {
+    if !fields.is_empty() {
+        fields.extensible("more topic terms")?;
+    }
+    Ok(())
+}
+
 pub(super) fn write_lineage(out: &mut Writer, lineage: Lineage) {
     out.u32(lineage.epoch);
     out.u32(lineage.follows.map_or(0, |lane| lane.0));

@@ -247,7 +247,10 @@ proptest! {
                     | ToRouter::OpenRoute { terms, .. }
                     | ToRouter::AcceptLink { terms, .. },
                 ) => *terms == Terms::default(),
-                Ok(ToRouter::Publish { terms, .. }) => *terms == TopicTerms::default(),
+                // Or only before what stands behind those.
+                Ok(publish @ ToRouter::Publish { terms, .. }) => {
+                    *terms == TopicTerms::default() || *publish == message
+                }
                 Ok(ToRouter::CloseLink { why, .. } | ToRouter::DropReader { why, .. }) => {
                     *why == CloseCause::Wanted
                 }
@@ -365,7 +368,7 @@ fn topics_of_peers_that_know_nothing_of_history_and_lineage_are_understood() {
         packet
     };
     let message = ToRouter::Publish { request: 1, subject: subject.clone(), policy, terms };
-    let old = ToRouter::decode(&shortened(message.encode().unwrap(), 9));
+    let old = ToRouter::decode(&shortened(message.encode().unwrap(), 9 + 2));
     let terms = TopicTerms::default();
     assert_eq!(old, Ok(ToRouter::Publish { request: 1, subject, policy, terms }));
     let message = FromRouter::Published { request: 1, lane: LaneId(2), epoch: 3 };
@@ -382,4 +385,21 @@ fn a_close_of_an_earlier_version_says_that_it_was_wanted() {
     earlier[12..16].copy_from_slice(&length.to_le_bytes());
     let why = CloseCause::Wanted;
     assert_eq!(ToRouter::decode(&earlier), Ok(ToRouter::CloseLink { lane, reason, why }));
+}
+
+#[test]
+fn what_a_later_version_adds_to_the_terms_of_a_topic_is_skipped() {
+    let terms = TopicTerms { history: 7, slow: SlowReaders::LetGo { patience_ms: 9 } };
+    let (subject, policy) = ("a.b".to_owned(), TopicPolicy::Lossy);
+    let message = ToRouter::Publish { request: 1, subject, policy, terms };
+    let mut packet = message.encode().unwrap();
+    // The last field is a block of no bytes; a later one has three, and something stands behind it.
+    packet.truncate(packet.len() - 2);
+    packet.extend([3, 0, 1, 2, 3, 4]);
+    assert_eq!(ToRouter::decode(&with_length(packet.clone())), Ok(message.clone()));
+    packet.truncate(packet.len() - 6);
+    assert_eq!(ToRouter::decode(&with_length(packet.clone())), Ok(message), "one of before 1.3");
+    packet.extend([3, 0, 1]);
+    let torn = ToRouter::decode(&with_length(packet));
+    assert!(matches!(torn, Err(DecodeError::Truncated { .. })), "{torn:?}");
 }

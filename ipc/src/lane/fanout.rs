@@ -155,6 +155,16 @@ impl Readers {
         }
     }
 
+    /// The bell of the one reader of a link.
+    pub(super) fn bell(&self) -> Option<Bell> {
+        self.held.first()?.bell.clone()
+    }
+
+    /// Whether every reader rings the bell of a writer that waits for room.
+    pub(super) fn ring_for_room(&self) -> bool {
+        self.held.iter().all(|held| held.cursor.rings_for_room())
+    }
+
     /// Everybody, with how many lines each has not read yet as far as its cursor says.
     pub(super) fn behind(&self, position: u64) -> impl Iterator<Item = (AgentId, u64)> {
         self.held.iter().map(move |held| {

@@ -13,6 +13,7 @@ pub use self::join::Start;
 use self::large::Assembly;
 use super::{Ended, Message, ReceiveError};
 use crate::clock::Clock;
+use crate::doorbell::Bell;
 use crate::fault;
 use crate::futex;
 use crate::header::{AgentId, Header, Kind};
@@ -42,6 +43,10 @@ pub struct Receiver {
     /// How often in a row nothing was there while the cursor was not up to date.
     idle_polls: u32,
     sleeper: Sleeper,
+    /// The bell of a link's writer, for when that waits for room in an event loop.
+    bell: Option<Bell>,
+    /// The writer's sleep word for which it was rung last.
+    rung: u32,
     spin: Spin,
     quarantined: Option<Violation>,
     /// What a batch met after it had taken something: the next look tells it.
@@ -57,6 +62,8 @@ pub struct Receiver {
     /// Of a topic: where it was joined, and up to where the messages were there before.
     joined_at: u64,
     live_from: u64,
+    /// Of a topic: lines of kept messages that were gone when it was joined, and were not told yet.
+    missing: u64,
     clock: Clock,
 }
 
@@ -110,6 +117,8 @@ impl Receiver {
             published,
             idle_polls: 0,
             sleeper: Sleeper::default(),
+            bell: None,
+            rung: 0,
             spin,
             quarantined: None,
             due: None,
@@ -121,6 +130,7 @@ impl Receiver {
             lost: 0,
             joined_at,
             live_from,
+            missing: 0,
             clock: Clock::new(),
         }
     }
@@ -208,6 +218,11 @@ impl Receiver {
         Ok(count)
     }
 
+    /// Takes the bell of a link's writer, so that this reader can tell it of room.
+    pub(crate) fn set_bell(&mut self, bell: Bell) {
+        self.bell = Some(bell);
+    }
+
     /// Gets ready to sleep in an event loop: the doorbell rings for the next message. False when something is there
     /// already; then the receiver stays awake. After the bell, [`Receiver::disarm`].
     ///
@@ -255,6 +270,11 @@ impl Receiver {
     /// Bytes of the message that is being put together, or that was taken last.
     pub fn held_bytes(&self) -> usize {
         self.assembly.held_bytes()
+    }
+
+    /// Whether a message has begun to come that is not complete.
+    pub fn is_under_way(&self) -> bool {
+        self.assembly.is_under_way()
     }
 
     /// Gives memory of earlier messages back, as far as none is under way.
@@ -347,6 +367,11 @@ impl Receiver {
         if let Some(violation) = self.quarantined {
             return Err(ReceiveError::Quarantined(violation));
         }
+        if self.missing > 0
+            && let Some(missing) = self.take_missing()
+        {
+            return Err(missing);
+        }
         let mut pieces = 0;
         loop {
             let taken = self.consumer.take(self.slots.slots(), &mut self.line, &mut self.timing);
@@ -414,8 +439,19 @@ impl Receiver {
         // Partner: the Acquire load in `Gate::update`.
         header.position.0.store(self.published, Ordering::Release);
         fault::point("lane.cursor-stored");
-        if wait::must_wake(&self.slots.header().writer_sleeping.0).is_some() {
-            futex::wake(&header.position.0);
+        if let Some(seen) = wait::must_wake(&self.slots.header().writer_sleeping.0) {
+            self.wake_writer(seen);
+        }
+    }
+
+    /// Rules 4 and 5 of `wait`, for a writer that waits for room.
+    fn wake_writer(&mut self, seen: u32) {
+        if !wait::wants_bell(seen) {
+            return futex::wake(&self.cursor.header().position.0);
+        }
+        if let Some(bell) = self.bell.as_ref().filter(|_| self.rung != seen) {
+            bell.ring();
+            self.rung = seen;
         }
     }
 

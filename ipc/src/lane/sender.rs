@@ -10,8 +10,8 @@ use super::history::History;
 use super::lender::{self, Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
+use crate::doorbell::Bell;
 use crate::fault;
-use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
 use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, READERS_MAX};
 use crate::ring::{
@@ -21,7 +21,9 @@ use crate::ring::{
 use crate::segment::{Control, LaneCounters, Region, SegmentError, Slots};
 use crate::sync::Ordering;
 use crate::uring::Outbox;
-use crate::wait::{self, Next, Sleeper, Spin, Spinner};
+use crate::wait::{Sleeper, Spin};
+
+mod room;
 
 /// Writes a lane.
 #[derive(Debug)]
@@ -186,6 +188,11 @@ impl Sender {
         self.readers.set_outbox(reader, outbox);
     }
 
+    /// The bell of the one reader of a link.
+    pub(crate) fn reader_bell(&self) -> Option<Bell> {
+        self.readers.bell()
+    }
+
     /// How many lines fit.
     pub(crate) fn capacity(&self) -> u64 {
         self.producer.capacity()
@@ -277,9 +284,14 @@ impl Sender {
         let result = self.resume_large(&message, &mut sent, when);
         // An abort that an earlier message still owes stays due.
         if result.is_err() && sent > 0 {
-            self.abort_due = Some(message.meta);
+            self.take_back(message.meta);
         }
         result
+    }
+
+    /// Gives up a message of which some chunks were sent; the reader hears of it before anything else.
+    pub(crate) fn take_back(&mut self, meta: Meta) {
+        self.abort_due = Some(meta);
     }
 
     /// Sends the chunks of a message from byte `sent` on, its header counted, and moves `sent` along. Full is no end here: the
@@ -373,11 +385,14 @@ impl Sender {
 
     /// Of such a topic: where who joins now begins.
     #[inline(never)]
-    fn tell_place(&self, position: u64) {
-        if let Some(history) = &self.history {
-            let place = JoinPlace { from: history.from(), position };
-            self.slots.header().counters.join_words().tell(place);
-        }
+    fn tell_place(&mut self, position: u64) {
+        let Some(history) = &mut self.history else { return };
+        let header = self.slots.header();
+        let first = history.first_since(position.saturating_sub(self.producer.capacity()));
+        // Before the position it belongs to; who sees an older one finds by the stamps that it is gone.
+        header.whole_from.0.store(first.unwrap_or(position), Ordering::Relaxed);
+        let place = JoinPlace { from: history.from(), position };
+        header.counters.join_words().tell(place);
     }
 
     /// Whether a reader has taken everything that was sent. Looks at the cursors.
@@ -483,88 +498,5 @@ impl Sender {
         let soon = position + capacity / 4;
         self.producer.set_limit(if joining { limit.min(soon) } else { limit });
         Ok(())
-    }
-
-    fn wait_for_room(
-        &mut self,
-        lines: u64,
-        bytes: Option<usize>,
-        when: WhenFull,
-    ) -> Result<(), SendError> {
-        let patience = self.patience.filter(|_| self.policy == Policy::Lossless);
-        let until = patience.map(|patience| self.held_up_since() + patience);
-        let counters = &self.slots.header().counters;
-        let bump = |counter: &crate::sync::AtomicU64| {
-            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        };
-        let WhenFull::WaitUntil(deadline) = when else {
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return self.let_go_of_slowest(lines, bytes);
-            }
-            bump(&counters.rejected);
-            return Err(SendError::Full);
-        };
-        let sleep_until = until.map_or(deadline, |until| until.min(deadline));
-        bump(&counters.waits);
-        let mut spinner = Spinner::new(self.spin);
-        loop {
-            self.refresh()?;
-            if self.fits(lines, bytes) {
-                return Ok(());
-            }
-            let next = spinner.next();
-            if next == Next::Poll {
-                continue;
-            }
-            self.live()?;
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return self.let_go_of_slowest(lines, bytes);
-            }
-            if Instant::now() >= deadline {
-                bump(&self.slots.header().counters.rejected);
-                return Err(SendError::Full);
-            }
-            if next == Next::Sleep {
-                self.sleep(sleep_until)?;
-            }
-        }
-    }
-
-    /// Since when the message is held up that is to be sent: what was sent since another one was refused is no waiting.
-    fn held_up_since(&mut self) -> Instant {
-        let position = self.producer.position();
-        let known = self.held_up_since.filter(|(_, at)| *at == position);
-        self.held_up_since.insert(known.unwrap_or_else(|| (Instant::now(), position))).0
-    }
-
-    /// Lets go of readers, the slowest first, until there is room.
-    fn let_go_of_slowest(&mut self, lines: u64, bytes: Option<usize>) -> Result<(), SendError> {
-        while !self.fits(lines, bytes) {
-            if !self.readers.drop_slowest(self.slots.header(), &self.producer) {
-                return Err(SendError::Full);
-            }
-            self.refresh()?;
-        }
-        Ok(())
-    }
-
-    /// Rules 2 and 4 of `wait`, on the slowest reader's cursor. The kernel compares it with what the last refresh saw, which
-    /// is the second look.
-    fn sleep(&mut self, deadline: Instant) -> Result<(), SendError> {
-        let Some((word, seen)) = self.readers.slowest() else {
-            return Err(SendError::Full);
-        };
-        self.sleeper.arm(&self.slots.header().writer_sleeping.0, wait::ON_FUTEX);
-        fault::point("lane.writer-asleep");
-        let state = self.control.as_ref().map(|control| {
-            let state = control.state_word();
-            (state, state.load(Ordering::Acquire))
-        });
-        let live = self.live();
-        if live.is_ok() {
-            futex::sleep(word, seen as u32, state, Some(deadline));
-        }
-        self.sleeper.disarm(&self.slots.header().writer_sleeping.0);
-        live
     }
 }

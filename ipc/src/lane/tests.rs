@@ -392,6 +392,45 @@ fn doorbell_rings_once_for_an_armed_reader() {
 }
 
 #[test]
+fn doorbell_rings_once_for_an_armed_writer() {
+    let control = ControlWriter::create().unwrap();
+    let doorbell = Doorbell::new().unwrap();
+    let mut sender = Sender::for_link(options(SLOTS_MIN, 4096)).unwrap();
+    sender.set_control(copy(control.as_fd())).unwrap();
+    let cursor = Receiver::new_cursor(Spin::Adaptive).unwrap();
+    sender.attach(READER, copy(cursor.as_fd()), None).unwrap();
+    assert!(sender.is_told_of_room());
+    let (slots, region) = (copy(sender.slots_fd()), copy(sender.region_fd()));
+    let mut receiver =
+        Receiver::for_link(WRITER, slots, region, copy(control.as_fd()), cursor).unwrap();
+    receiver.set_bell(crate::doorbell::Bell::from_peer(copy(doorbell.ringer())).unwrap());
+    let rung = || {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut polled = [PollFd::new(&doorbell, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).unwrap() == 1
+    };
+    let mut number = 0;
+    while send(&mut sender, number).is_ok() {
+        number += 1;
+    }
+    assert!(sender.arm(), "the reader has taken nothing since it was full");
+    assert!(!rung());
+    assert_eq!(take(&mut receiver), Some(0));
+    receiver.commit();
+    assert!(rung());
+    doorbell.clear();
+    assert_eq!(take(&mut receiver), Some(1));
+    receiver.commit();
+    assert!(!rung(), "it is awake, or about to be");
+    sender.disarm();
+    assert!(!sender.arm(), "the reader has moved since the writer last looked");
+    assert!(sender.arm(), "and has not since then");
+    control.set(LaneState::Closed);
+    sender.disarm();
+    assert!(!sender.arm(), "the end is news");
+}
+
+#[test]
 fn lossless_topic_is_held_back_by_its_slowest_reader() {
     let mut sender = topic(TopicPolicy::Lossless);
     for number in 0..100 {

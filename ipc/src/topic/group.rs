@@ -71,3 +71,67 @@ impl Group {
         Some(next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::header::LaneId;
+    use crate::lane::{LaneOptions, Receiver, Sender};
+    use crate::topic::ReaderChange;
+    use crate::wait::Spin;
+
+    fn publisher() -> Publisher {
+        let options = LaneOptions::default();
+        let sender = Sender::for_topic(options, TopicPolicy::Lossless).unwrap();
+        Publisher::new(LaneId(1), 1, group_subject("g"), sender)
+    }
+
+    fn expected(reader: u32) -> ReaderChange {
+        ReaderChange::Expected { reader: AgentId(reader) }
+    }
+
+    fn left(reader: u32) -> ReaderChange {
+        ReaderChange::Left { reader: AgentId(reader) }
+    }
+
+    fn apply(publisher: &mut Publisher, changes: impl IntoIterator<Item = ReaderChange>) {
+        publisher.apply(changes.into_iter().collect::<VecDeque<_>>());
+    }
+
+    #[test]
+    fn a_send_waits_for_the_members_of_its_beginning_only() {
+        let mut publisher = publisher();
+        apply(&mut publisher, [expected(1)]);
+        let until = publisher.expectations();
+        assert!(publisher.is_waiting(until));
+        // The same member once more, and another one: neither was there.
+        apply(&mut publisher, [expected(2), left(1), expected(1)]);
+        assert!(!publisher.is_waiting(until));
+        assert_eq!(publisher.missing(), 2);
+        assert!(publisher.is_waiting(publisher.expectations()), "the next send waits for both");
+    }
+
+    #[test]
+    fn who_was_waited_for_in_vain_is_waited_for_again_when_it_has_joined_once() {
+        let mut publisher = publisher();
+        apply(&mut publisher, [expected(1)]);
+        let until = publisher.expectations();
+        apply(&mut publisher, [expected(2)]);
+        publisher.stop_waiting(until);
+        assert!(publisher.is_waiting(publisher.expectations()), "the other came later");
+        apply(&mut publisher, [left(2), left(1), expected(1)]);
+        assert!(!publisher.is_waiting(publisher.expectations()), "it has not joined since");
+        assert_eq!(publisher.missing(), 1);
+        let cursor = Receiver::new_cursor(Spin::None).unwrap();
+        let cursor = std::os::fd::AsFd::as_fd(&cursor).try_clone_to_owned().unwrap();
+        let doorbell = crate::doorbell::Doorbell::new().unwrap();
+        let (bell, _ear) = doorbell.ringer_for_peer().unwrap();
+        let joined = ReaderChange::Joined { reader: AgentId(1), cursor, bell };
+        apply(&mut publisher, [joined]);
+        assert_eq!((publisher.missing(), publisher.readers()), (0, 1));
+        apply(&mut publisher, [left(1), expected(1)]);
+        assert!(publisher.is_waiting(publisher.expectations()));
+    }
+}

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ipc::class::SendingHalf;
+use ipc::class::{AnyReceiver, AnySender, SendingHalf};
 use ipc::header::{AgentId, Header, Kind, LaneId};
 use ipc::lane::{Large, SendError, WhenFull};
-use ipc::link::{LinkReceiver, LinkSender, RequestId, SCHEMA_CBOR};
+use ipc::link::{Incoming, LinkReceiver, LinkSender, RequestId, SCHEMA_CBOR};
 use ipc::ring::{FLAG_ERROR, FLAG_MORE, Meta};
 
 use super::names::Names;
@@ -19,6 +19,7 @@ use super::queue::{Agent, Delivery, NameId, QueueId};
 use super::rates::Rate;
 use crate::limits::{
     CALLER_OUTBOX_BYTES_MAX, CALLER_OUTBOX_ITEM_BYTES_MAX, CALLER_OUTBOX_MESSAGES_MAX,
+    CALLER_READ_AHEAD_BYTES_MAX, CALLER_READ_AHEAD_MESSAGES_MAX,
 };
 
 /// Why a link is given up whose reader cannot be trusted.
@@ -41,6 +42,9 @@ pub(super) struct Caller {
     pub(super) open: HashMap<u32, u64>,
     /// How many requests a second its agent may make; none is any number.
     pub(super) rate: Option<Rate>,
+    /// What came behind a request that waits, in order; read so that a cancellation among it is heard.
+    read_ahead: VecDeque<Incoming>,
+    read_ahead_bytes: usize,
     sender: LinkSender,
     outbox: VecDeque<Outgoing>,
     outbox_bytes: usize,
@@ -137,6 +141,8 @@ impl Callers {
             receiver,
             open: HashMap::new(),
             rate,
+            read_ahead: VecDeque::new(),
+            read_ahead_bytes: 0,
             sender,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -253,14 +259,51 @@ impl Callers {
         let caller = self.links.get_mut(&lane).filter(|caller| caller.outbox.is_empty());
         caller.is_some_and(|caller| matches!(caller.sender.raw().is_drained(), Ok(true)))
     }
-
-    /// Whether something waits for room.
-    pub(super) fn is_anybody_behind(&self) -> bool {
-        self.links.values().any(|caller| !caller.outbox.is_empty() && !caller.has_ended)
-    }
 }
 
 impl Caller {
+    /// Whether something waits for room.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.outbox.is_empty() && !self.has_ended
+    }
+
+    /// Both ways, to sleep on.
+    pub(super) fn ways(&mut self) -> (&mut AnyReceiver, &mut AnySender) {
+        (self.receiver.raw(), self.sender.raw())
+    }
+
+    /// Whether one more message may be read though a request before it waits.
+    pub(super) fn may_read_ahead(&self) -> bool {
+        self.read_ahead.len() < CALLER_READ_AHEAD_MESSAGES_MAX
+            && self.read_ahead_bytes < CALLER_READ_AHEAD_BYTES_MAX
+    }
+
+    /// Keeps a message until the request before it is over.
+    pub(super) fn keep_for_later(&mut self, incoming: Incoming) {
+        self.read_ahead_bytes += payload_bytes(&incoming);
+        self.read_ahead.push_back(incoming);
+    }
+
+    /// The first of those that were kept.
+    pub(super) fn take_kept(&mut self) -> Option<Incoming> {
+        let incoming = self.read_ahead.pop_front()?;
+        self.read_ahead_bytes -= payload_bytes(&incoming);
+        Some(incoming)
+    }
+
+    /// Takes out the kept request that a cancellation is about.
+    pub(super) fn take_back(&mut self, request: u32) -> Option<RequestId> {
+        let is_it =
+            |kept: &Incoming| matches!(kept, Incoming::Request(of) if of.id.0 as u32 == request);
+        let index = self.read_ahead.iter().position(is_it)?;
+        let incoming = self.read_ahead.remove(index)?;
+        self.read_ahead_bytes -= payload_bytes(&incoming);
+        match incoming {
+            Incoming::Request(request) => Some(request.id),
+            _ => None,
+        }
+    }
+
     /// Sends what there is room for.
     fn flush(&mut self) -> Flushed {
         while let Some(message) = self.outbox.front_mut().filter(|_| !self.has_ended) {
@@ -285,6 +328,15 @@ impl Caller {
             self.outbox.pop_front();
         }
         Flushed::Fine
+    }
+}
+
+/// What a message keeps in memory beside its fixed size.
+pub(super) fn payload_bytes(incoming: &Incoming) -> usize {
+    match incoming {
+        Incoming::Request(request) => request.payload.len(),
+        Incoming::Other { payload, .. } => payload.len(),
+        Incoming::Cancelled { .. } | Incoming::Answer { .. } => 0,
     }
 }
 

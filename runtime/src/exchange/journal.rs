@@ -66,6 +66,12 @@ pub(super) enum JournalError {
     /// Something is there that was not opened.
     #[error("`{}` has the state of an earlier queue, which was not opened", .0.display())]
     There(PathBuf),
+    /// An agent of a name that is in it came while it was read.
+    #[error("it is read once more")]
+    Names,
+    /// Too many journals are made, opened and removed at the moment.
+    #[error("too much waits for the disk")]
+    Busy,
     /// There is no place for one more queue.
     #[error(transparent)]
     Place(#[from] DeclareError),

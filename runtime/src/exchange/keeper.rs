@@ -9,36 +9,35 @@
 //! 3. A full disk closes nothing as long as it can be helped: space for a request is made sure of before it is carried
 //!    out, and puts leave some to the others.
 //!
-//! The thread of the exchange writes; the log's thread syncs, and rings this thread's bell. Not here: what is written
-//! (`journal`), what is told (`work`).
+//! 4. A queue whose journal is being made, opened or removed is *under way*: requests for it wait, those for others do not.
+//!
+//! The thread of the exchange writes; the log's thread syncs, a third one makes, opens and removes (`disk`); both ring this
+//! thread's bell. Not here: what is written (`journal`), what is told, and who waits (`work`).
 
+mod disk;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipc::doorbell::Bell;
 use ipc::header::LaneId;
 use ipc::link::RequestId;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use super::journal::{Journal, JournalError, Replayed, log_options};
-use super::log::{Committer, Log, Mechanism, OpenError, SyncError, directory_name, subject_of};
+use self::disk::{Done, Job};
+use self::under_way::Doing;
+pub(super) use self::under_way::Settled;
+use super::hand::Hand;
+use super::journal::{Journal, JournalError};
+use super::log::{Committer, SyncError, Ticket};
 use super::names::Names;
-use super::queue::{Durable, Effect, Queue, QueueId, Queues, Record};
-use crate::limits::{HELD_PER_QUEUE_MAX, JOURNAL_HELD_PATIENCE, JOURNAL_RETRY_INTERVAL};
-
-/// How the directory of a queue that is being removed begins; no queue's own name does.
-const REMOVED: &str = ".removed-";
-/// Between two looks whether an earlier exchange has let go.
-const HELD_PAUSE: Duration = Duration::from_millis(10);
+use super::queue::{Durable, Effect, QueueId, Queues, Record};
+use crate::limits::HELD_PER_QUEUE_MAX;
 
 /// All of them.
 #[derive(Debug)]
@@ -46,6 +45,10 @@ pub(super) struct Keeper {
     home: PathBuf,
     /// Begun with the first durable queue.
     committer: Option<Committer>,
+    /// Begun with the first queue that is made, opened again or removed.
+    hand: Option<Hand<Job, Done>>,
+    /// Queues whose journal is being made, opened or removed.
+    under_way: BTreeMap<String, Doing>,
     /// By the place of the queue.
     kept: Vec<Option<Box<Kept>>>,
     closed: BTreeMap<String, Closed>,
@@ -68,11 +71,8 @@ struct Kept {
     /// What is to be told, and below which position the disk must have everything before.
     held: VecDeque<(u64, Told)>,
     /// The answer of the log's thread, while it is asked.
-    sync: Option<Pin<Box<SyncAnswer>>>,
+    sync: Option<Ticket>,
 }
-
-/// Of the log's thread: all positions below this are on the disk.
-type SyncAnswer = dyn Future<Output = Result<u64, SyncError>>;
 
 /// What somebody is to be told.
 #[derive(Debug)]
@@ -90,9 +90,9 @@ struct Closed {
     tried: Instant,
 }
 
-/// Wakes the exchange's thread when the disk is done.
+/// Wakes the exchange's thread when the disk is done; before there is a bell nobody sleeps.
 #[derive(Debug, Default)]
-pub(super) struct Ringer {
+struct Ringer {
     bell: OnceLock<Bell>,
 }
 
@@ -109,8 +109,8 @@ pub(super) struct Closing {
     pub(super) held: Vec<Told>,
 }
 
-impl Wake for Ringer {
-    fn wake(self: Arc<Self>) {
+impl Ringer {
+    fn ring(&self) {
         if let Some(bell) = self.bell.get() {
             bell.ring();
         }
@@ -129,6 +129,8 @@ impl Keeper {
         Self {
             home,
             committer: None,
+            hand: None,
+            under_way: BTreeMap::new(),
             kept: Vec::new(),
             closed: BTreeMap::new(),
             ringer: Arc::default(),
@@ -150,113 +152,6 @@ impl Keeper {
         self.item_last
     }
 
-    /// Opens every queue that is there.
-    pub(super) fn open_all(&mut self, queues: &mut Queues, names: &mut Names, now_ns: u64) {
-        let entries = match std::fs::read_dir(&self.home) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => {
-                error!(%error, home = %self.home.display(), "durable queues cannot be found");
-                return;
-            }
-        };
-        let until = Instant::now() + JOURNAL_HELD_PATIENCE;
-        for entry in entries.flatten() {
-            let Ok(file_name) = entry.file_name().into_string() else { continue };
-            if file_name.starts_with(REMOVED) {
-                self.delete(&entry.path());
-                continue;
-            }
-            let Some(name) = subject_of(&file_name) else { continue };
-            loop {
-                match self.open(&name, queues, names, now_ns) {
-                    Err(JournalError::Open(OpenError::Held)) if Instant::now() < until => {
-                        std::thread::sleep(HELD_PAUSE);
-                    }
-                    Ok(_) => break,
-                    Err(JournalError::Unfinished) => {
-                        self.delete(&entry.path());
-                        break;
-                    }
-                    Err(error) => {
-                        self.note_closed(&name, &error.to_string());
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn open(
-        &mut self,
-        name: &str,
-        queues: &mut Queues,
-        names: &mut Names,
-        now_ns: u64,
-    ) -> Result<QueueId, JournalError> {
-        let began = Instant::now();
-        let (log, recovered) = self.open_log(name, now_ns)?;
-        let (mut found, mut replayed) = (Err(JournalError::Unfinished), Replayed::default());
-        // The queue gets its number first, and it may turn out that there is none.
-        let adopted = queues.adopt(name, |id| match Journal::recover(log, id, names, now_ns) {
-            Ok((journal, queue, seen)) => {
-                replayed = seen;
-                found = Ok(journal);
-                queue
-            }
-            Err(error) => {
-                found = Err(error);
-                Queue::new(id, super::queue::Options::default())
-            }
-        });
-        let id = adopted?;
-        let journal = found.inspect_err(|_| queues.give_up(id))?;
-        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let view = queues.get(id).map(Queue::view);
-        let items = view.map_or(0, |view| view.ready_count + view.delayed_count);
-        let cut = recovered.cut.map_or(0, |cut| cut.bytes);
-        let Replayed { lines, damaged, item_last, .. } = replayed;
-        self.item_last = self.item_last.max(item_last);
-        info!(name, items, lines, damaged, cut, took_us, "a durable queue is open");
-        self.keep(queues, id, name, journal);
-        Ok(id)
-    }
-
-    /// Makes the journal of a queue that was declared just now. When this returns, the queue survives power loss.
-    pub(super) fn create(
-        &mut self,
-        queues: &Queues,
-        id: QueueId,
-        name: &str,
-        names: &Names,
-        now_ns: u64,
-    ) -> Result<(), JournalError> {
-        let Some(queue) = queues.get(id) else { return Ok(()) };
-        if queue.options().durable == Durable::No {
-            return Ok(());
-        }
-        let directory = self.home.join(directory_name(name));
-        if directory.exists() {
-            // Another queue's state, whatever the reason that it was not opened.
-            return Err(JournalError::There(directory));
-        }
-        let made = match self.open_log(name, now_ns) {
-            Ok((log, _)) => Journal::begin(log, queue, names, now_ns),
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok(journal) => {
-                self.keep(queues, id, name, journal);
-                Ok(())
-            }
-            Err(error) => {
-                // What is there of it was never a queue.
-                self.delete(&directory);
-                Err(error)
-            }
-        }
-    }
-
     fn keep(&mut self, queues: &Queues, id: QueueId, name: &str, journal: Journal) {
         let durable = queues.get(id).map(|queue| queue.options().durable);
         let is_synced = durable == Some(Durable::Synced);
@@ -267,46 +162,6 @@ impl Keeper {
         }
         self.closed.remove(&name);
         self.kept[index] = Some(Box::new(Kept { id, name, journal, is_synced, held, sync }));
-    }
-
-    fn open_log(
-        &mut self,
-        name: &str,
-        now_ns: u64,
-    ) -> Result<(Log, super::log::Recovered), JournalError> {
-        let failed = |error: io::Error| JournalError::Open(OpenError::System(error));
-        make_directories(&self.home).map_err(failed)?;
-        if self.committer.is_none() {
-            let committer = Committer::start(Mechanism::Best).map_err(failed)?;
-            info!(mechanism = committer.mechanism(), "durable queues are synced");
-            self.committer = Some(committer);
-        }
-        let Some(committer) = &self.committer else { return Err(JournalError::Unfinished) };
-        let directory = self.home.join(directory_name(name));
-        Ok(Log::open(&directory, name, log_options(), committer, now_ns)?)
-    }
-
-    /// Why the queue of this name cannot be used, if it was closed. Tries to open it again, not too often.
-    pub(super) fn reopen(
-        &mut self,
-        name: &str,
-        queues: &mut Queues,
-        names: &mut Names,
-        now_ns: u64,
-    ) -> Option<Result<QueueId, String>> {
-        let closed = self.closed.get_mut(name)?;
-        if closed.tried.elapsed() < JOURNAL_RETRY_INTERVAL {
-            return Some(Err(closed.why.clone()));
-        }
-        closed.tried = Instant::now();
-        Some(match self.open(name, queues, names, now_ns) {
-            Ok(id) => Ok(id),
-            Err(error) => {
-                let why = error.to_string();
-                self.note_closed(name, &why);
-                Err(why)
-            }
-        })
     }
 
     fn note_closed(&mut self, name: &str, why: &str) {
@@ -414,14 +269,13 @@ impl Keeper {
         if self.held_count == 0 {
             return Vec::new();
         }
-        let waker = Waker::from(Arc::clone(&self.ringer));
         for kept in self.kept.iter_mut().flatten().filter(|kept| !kept.held.is_empty()) {
             let synced = kept.journal.synced_position();
             while let Some((_, told)) = kept.held.pop_front_if(|(next, _)| *next <= synced) {
                 self.held_count -= 1;
                 ready.push((kept.id, told));
             }
-            if let Err(error) = kept.ask(&waker) {
+            if let Err(error) = kept.ask(&self.ringer) {
                 failed.push((kept.id, error));
             }
         }
@@ -434,39 +288,11 @@ impl Keeper {
         let any = self.held_count > 0 && self.kept.iter().flatten().any(|kept| is_unasked(kept));
         any.then(|| Instant::now() + crate::limits::FORWARD_RETRY_INTERVAL)
     }
-
-    /// Removes the journal of a queue that is gone. Gives what was held, for which no disk has to be waited any more.
-    pub(super) fn remove(&mut self, id: QueueId) -> Vec<Told> {
-        let place = self.kept.get_mut(id.index as usize);
-        let Some(kept) = place.and_then(|kept| kept.take_if(|kept| kept.id == id)) else {
-            return Vec::new();
-        };
-        self.held_count -= kept.held.len();
-        let directory = self.home.join(directory_name(&kept.name));
-        self.delete(&directory);
-        kept.held.into_iter().map(|(_, told)| told).collect()
-    }
-
-    /// Deletes a directory so that a death in the middle leaves nothing that looks like a queue.
-    fn delete(&mut self, directory: &Path) {
-        self.removed_count += 1;
-        let own = std::process::id();
-        let aside = self.home.join(format!("{REMOVED}{own}-{}", self.removed_count));
-        let deleted = std::fs::rename(directory, &aside)
-            .and_then(|()| std::fs::File::open(&self.home)?.sync_all())
-            .and_then(|()| std::fs::remove_dir_all(&aside));
-        match deleted {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(%error, directory = %directory.display(), "a removed queue stays on the disk");
-            }
-            _ => {}
-        }
-    }
 }
 
 impl Kept {
     /// Asks the log's thread for what is held, once at a time.
-    fn ask(&mut self, waker: &Waker) -> Result<(), JournalError> {
+    fn ask(&mut self, ringer: &Ringer) -> Result<(), JournalError> {
         // Twice: an answer that is there already leaves room for the next question.
         for _ in 0..2 {
             if self.held.is_empty() {
@@ -474,34 +300,19 @@ impl Kept {
             }
             if self.sync.is_none() {
                 match self.journal.request_sync() {
-                    Ok(ticket) => self.sync = Some(Box::pin(ticket.done())),
+                    Ok(ticket) => self.sync = Some(ticket),
                     // It is asked again soon.
                     Err(JournalError::Sync(SyncError::Busy)) => return Ok(()),
                     Err(error) => return Err(error),
                 }
             }
             let Some(sync) = &mut self.sync else { return Ok(()) };
-            match sync.as_mut().poll(&mut Context::from_waker(waker)) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(result) => {
-                    self.sync = None;
-                    result?;
-                }
-            }
+            let Some(result) = sync.try_done() else { return Ok(()) };
+            self.sync = None;
+            result?;
         }
         // What came meanwhile is told at the next look, which this makes soon.
-        waker.wake_by_ref();
+        ringer.ring();
         Ok(())
-    }
-}
-
-/// Makes a directory and those above it for their owner only, each name on the disk.
-fn make_directories(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let Some(above) = path.parent().filter(|_| !path.exists()) else { return Ok(()) };
-    make_directories(above)?;
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => std::fs::File::open(above)?.sync_all(),
     }
 }

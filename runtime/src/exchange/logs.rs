@@ -13,6 +13,7 @@
 mod follow;
 mod hands;
 mod kept;
+mod opening;
 mod operate;
 mod refuse;
 mod results;
@@ -23,18 +24,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agents_contract::ToolError;
 use ipc::doorbell::Bell;
 use ipc::exchange::log as wire;
 use ipc::header::LaneId;
 use ipc::link::{Request, RequestId};
 
 use self::follow::{Follower, FollowerId};
-use self::hands::{DiskDone, DiskJob, Hand, ReadDone, ReadJob};
+use self::hands::{DiskDone, DiskJob, ReadDone, ReadJob};
 use super::callers::{Callers, Said};
+use super::hand::Hand;
 use super::log::{Committer, Log, Mechanism, SyncError, Ticket};
-use super::queue::Agent;
-use super::work::encoded;
+use super::queue::{Agent, NameId};
+use super::work::{cancelled, encoded};
 use crate::limits::{LOG_LOOK_INTERVAL_MAX, LOG_LOOK_INTERVAL_MIN, LOG_WILLS_WAITING_MAX};
 
 /// All logs, and who waits for what of them.
@@ -77,6 +78,8 @@ struct Served {
     name: Arc<str>,
     /// The number of the request that used it last.
     used: u64,
+    /// Who had it opened; nobody where what was there before needed it.
+    opener: Option<NameId>,
     /// `None` while it is being opened.
     open: Option<Box<Open>>,
 }
@@ -202,12 +205,14 @@ impl Logs {
         self.held.contains_key(&lane)
     }
 
-    /// Whether something waits that no bell announces: room in somebody's lane.
-    pub(super) fn is_anybody_behind(&self) -> bool {
-        let waits_for_room = |held: &Held| matches!(held.why, Why::Room | Why::Followers(_));
-        !self.hungry.is_empty()
-            || !self.last_words.is_empty()
-            || self.held.values().any(waits_for_room)
+    /// Links whose readers somebody waits for: followers that hold writers back.
+    pub(super) fn waited_for(&self) -> BTreeSet<LaneId> {
+        let logs = self.held.values().filter_map(|held| match held.why {
+            Why::Followers(key) => self.open(key),
+            _ => None,
+        });
+        let followers = logs.flat_map(|open| &open.followers);
+        followers.filter_map(|id| Some(self.followers.get(id)?.lane)).collect()
     }
 
     /// Whether an answer comes from the disk, for which who stops should wait.
@@ -222,19 +227,58 @@ impl Logs {
         [held, self.next_look].into_iter().flatten().min()
     }
 
-    /// A caller does not wait for this request any more.
-    pub(super) fn cancelled(&mut self, lane: LaneId, request: u32) {
-        let is_it =
-            |follower: &Follower| follower.lane == lane && follower.request.0 as u32 == request;
-        self.forget_followers(is_it);
+    /// A caller does not wait for this request any more. One that another thread works for is answered when that is done.
+    pub(super) fn cancelled(&mut self, callers: &mut Callers, lane: LaneId, request: u32) {
+        let is_it = |held: &Held| held.request.id.0 as u32 == request && held.why != Why::Answer;
+        if self.held.get(&lane).is_some_and(is_it)
+            && let Some(held) = self.held.remove(&lane)
+        {
+            self.forget_writer(lane);
+            let answer = self.taken_back(&held);
+            return self.say(callers, lane, held.request.id, answer);
+        }
+        for open in self.logs.values_mut().filter_map(|served| served.open.as_mut()) {
+            let is_it = |one: &Unsynced| one.lane == lane && one.request.0 as u32 == request;
+            if let Some(index) = open.waiting.iter().position(is_it)
+                && let Some(one) = open.waiting.remove(index)
+            {
+                let error = Said::Failed(encoded(&refuse::not_waited_for()));
+                return self.say(callers, lane, one.request, error);
+            }
+        }
+        self.forget_followers(|follower| {
+            follower.lane == lane && follower.request.0 as u32 == request
+        });
+    }
+
+    /// What is said to whoever took a request back that waited.
+    fn taken_back(&self, held: &Held) -> Said {
+        let (Why::Disk(key) | Why::Followers(key)) = held.why else {
+            return Said::Failed(encoded(&cancelled()));
+        };
+        let next = self.open(key).map(|open| open.log.next_position());
+        match (held.appended, next) {
+            _ if held.request.tool != "log.append" => Said::Failed(encoded(&cancelled())),
+            (None, None) => Said::Failed(encoded(&cancelled())),
+            (appended, next) => {
+                let (first, count) = appended.unwrap_or((next.unwrap_or_default(), 0));
+                let short = Some(wire::Short::Cancelled);
+                Said::Done(wire::Appended { first, count, short }.encode())
+            }
+        }
+    }
+
+    /// Others may append again where this link's records were half appended.
+    fn forget_writer(&mut self, lane: LaneId) {
+        for open in self.logs.values_mut().filter_map(|served| served.open.as_mut()) {
+            open.writer = open.writer.filter(|writer| *writer != lane);
+        }
     }
 
     /// A link ended.
     pub(super) fn link_gone(&mut self, lane: LaneId) {
         self.held.remove(&lane);
-        for open in self.logs.values_mut().filter_map(|served| served.open.as_mut()) {
-            open.writer = open.writer.filter(|writer| *writer != lane);
-        }
+        self.forget_writer(lane);
         self.forget_followers(|follower| follower.lane == lane);
         if let Some(will) = self.wills.remove(&lane) {
             if self.last_words.len() < LOG_WILLS_WAITING_MAX {
@@ -313,77 +357,6 @@ impl Logs {
         moved
     }
 
-    /// The log of this name, opened where it is not; `Err` says what to wait for, or why there is none. With options a log is made
-    /// where there is none.
-    fn find(
-        &mut self,
-        name: &str,
-        options: Option<wire::Options>,
-    ) -> Result<LogKey, Result<Why, ToolError>> {
-        if let Some(key) = self.names.get(name).copied() {
-            let Some(served) = self.logs.get_mut(&key) else { return Ok(key) };
-            self.last_key += 1;
-            served.used = self.last_key;
-            return if served.open.is_some() { Ok(key) } else { Err(Ok(Why::Opening(key))) };
-        }
-        if name.is_empty() {
-            return Err(Err(refuse::no_name()));
-        }
-        self.make_place().map_err(Err)?;
-        self.last_key += 1;
-        let (key, name) = (LogKey(self.last_key), Arc::<str>::from(name));
-        let directory = self.directory.clone();
-        let machinery = self.machinery().map_err(|error| Err(refuse::no_threads(&error)))?;
-        let committer = machinery.committer.clone();
-        let job = DiskJob::Open { key, name: Arc::clone(&name), directory, options, committer };
-        machinery.disk.give(job).map_err(|_| Err(refuse::busy()))?;
-        let used = self.last_key;
-        self.logs.insert(key, Served { name: Arc::clone(&name), used, open: None });
-        self.names.insert(name, key);
-        Err(Ok(Why::Opening(key)))
-    }
-
-    /// Closes the log that nobody used for longest where as many are open as may be.
-    fn make_place(&mut self) -> Result<(), ToolError> {
-        if self.logs.len() < crate::limits::LOGS_OPEN_MAX {
-            return Ok(());
-        }
-        let is_waited_for = |key: LogKey| {
-            let of = |why| matches!(why, Why::Disk(of) | Why::Followers(of) if of == key);
-            self.held.values().any(|held| of(held.why))
-        };
-        let is_idle = |(key, served): &(&LogKey, &Served)| {
-            let open = served.open.as_ref();
-            open.is_some_and(|open| open.followers.is_empty() && open.waiting.is_empty())
-                && !is_waited_for(**key)
-        };
-        let oldest = self.logs.iter().filter(is_idle).min_by_key(|(_, served)| served.used);
-        let Some(key) = oldest.map(|(key, _)| *key) else { return Err(refuse::too_many_open()) };
-        self.close(key);
-        Ok(())
-    }
-
-    /// Forgets an opening. What follows it goes on with the next one.
-    fn close(&mut self, key: LogKey) {
-        let Some(served) = self.logs.remove(&key) else { return };
-        self.names.remove(&served.name);
-        self.syncing.remove(&key);
-        let Some(open) = served.open else { return };
-        for id in &open.followers {
-            if let Some(follower) = self.followers.get_mut(id) {
-                follower.detach();
-                self.hungry.insert(*id);
-            }
-        }
-        // On the thread that opens, so that it is closed before it is opened again. Where that one is busy, it waits here.
-        if let Some(machinery) = &mut self.machinery
-            && let Err(DiskJob::Close(log)) =
-                machinery.disk.give(DiskJob::Close(Box::new(open.log)))
-        {
-            drop(log);
-        }
-    }
-
     fn machinery(&mut self) -> io::Result<&mut Machinery> {
         match &mut self.machinery {
             Some(machinery) => Ok(machinery),
@@ -391,8 +364,9 @@ impl Logs {
                 let bell = Arc::clone(&self.bell);
                 let committer = Committer::start_with(Mechanism::Best, move || bell.ring())?;
                 tracing::debug!(mechanism = committer.mechanism(), "logs are served");
-                let disk = Hand::start("log disk", Arc::clone(&self.bell), hands::work_on_disk)?;
-                let reading = Hand::start("log read", Arc::clone(&self.bell), hands::read)?;
+                let [bell, other] = [&self.bell, &self.bell].map(Arc::clone);
+                let disk = Hand::start("log disk", move || bell.ring(), hands::work_on_disk)?;
+                let reading = Hand::start("log read", move || other.ring(), hands::read)?;
                 Ok(machinery.insert(Machinery { committer, disk, reading }))
             }
         }

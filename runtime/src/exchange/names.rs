@@ -10,6 +10,9 @@ use std::sync::Arc;
 use super::queue::NameId;
 use crate::limits::NAMES_KNOWN_MIN;
 
+/// Numbers that a copy may give: more names than any journal holds, and as many copies as there are seconds in a century.
+const NUMBERS_OF_A_COPY: u64 = 1 << 32;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -31,6 +34,33 @@ impl Names {
         self.by_text.insert(Arc::clone(&name), number);
         self.by_number.insert(number, name);
         number
+    }
+
+    /// A copy for another thread. The numbers that it gives are nobody else's.
+    pub(super) fn fork(&mut self) -> Self {
+        let (by_text, by_number) = (self.by_text.clone(), self.by_number.clone());
+        let copy = Self { by_text, by_number, last: self.last, needed: self.needed };
+        self.last += NUMBERS_OF_A_COPY;
+        copy
+    }
+
+    /// Takes in those of a copy that are needed. False where one of them has got another number here meanwhile; then none is
+    /// taken in.
+    pub(super) fn merge(&mut self, copy: &Self, needed: impl Iterator<Item = NameId>) -> bool {
+        let needed: HashSet<NameId> = needed.collect();
+        let known = |number: &NameId| Some((*number, Arc::clone(copy.by_number.get(number)?)));
+        let needed: Vec<(NameId, Arc<str>)> = needed.iter().filter_map(known).collect();
+        let is_same = |(number, text): &(NameId, Arc<str>)| {
+            self.by_text.get(text).is_none_or(|here| here == number)
+        };
+        if !needed.iter().all(is_same) {
+            return false;
+        }
+        for (number, text) in needed {
+            self.by_text.insert(Arc::clone(&text), number);
+            self.by_number.insert(number, text);
+        }
+        true
     }
 
     /// The number of a name that has one.
@@ -74,5 +104,20 @@ mod tests {
         assert_eq!((names.number("kept"), names.text(kept)), (kept, "kept"));
         assert_eq!(names.find("other 1"), None);
         assert!(names.number("other 1").0 > others);
+    }
+
+    #[test]
+    fn a_copy_gives_numbers_that_can_be_taken_in_unless_one_name_got_two() {
+        let mut names = Names::default();
+        let old = names.number("old");
+        let (mut copy, mut late) = (names.fork(), names.fork());
+        let (new, other) = (copy.number("new"), names.number("other"));
+        assert!(old.0 < new.0 && new.0 < other.0);
+        assert!(names.merge(&copy, [old, new].into_iter()));
+        assert_eq!((names.find("new"), names.text(new)), (Some(new), "new"));
+        let again = late.number("new");
+        let unknown = late.number("unknown");
+        assert!(!names.merge(&late, [unknown, again].into_iter()));
+        assert_eq!((names.find("new"), names.find("unknown")), (Some(new), None));
     }
 }

@@ -114,6 +114,11 @@ impl Queue {
         self.id
     }
 
+    /// Gives it its number, where it was read before it had one.
+    pub(crate) fn renumber(&mut self, id: QueueId) {
+        self.id = id;
+    }
+
     /// What it was declared with.
     pub(crate) fn options(&self) -> &Options {
         &self.store.options

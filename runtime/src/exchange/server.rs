@@ -6,25 +6,29 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ipc::class::{AnyReceiver, AnySender, Class, ReceivingHalf};
+use ipc::class::{AnySender, Class, ReceivingHalf};
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::{CloseCause, Report};
 use ipc::fault;
 use ipc::header::LaneId;
-use ipc::limits::{SLOTS_DEFAULT, SLOTS_MAX, SPIN_NS};
-use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
+use ipc::limits::{SLOTS_MAX, SPIN_NS};
+use ipc::link::{CallError, Incoming};
 use tracing::{debug, info, warn};
 
-use super::callers::{Callers, READER_BROKE, Said};
+use super::callers::{Callers, READER_BROKE, Said, payload_bytes};
 use super::forward::{Direction, Turn};
 use super::logs::Logs;
 use super::rates::{Rate, Rates};
-use super::work::{Work, encoded, refusal};
+use super::routes::{Counted, End, Route, largest_holding, pass_rest};
+use super::work::{self, Work, encoded, refusal};
 use crate::daemon::LimitTable;
 use crate::limits::{
-    FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
+    CALLER_READ_AHEAD_MESSAGES_MAX, FORWARD_RETRY_INTERVAL, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
     REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX, TURNS_PER_LOOK,
 };
+
+/// What both sides of a route are told.
+const STALLED: &str = "limit `routed_message_patience`: a message was begun and not completed";
 
 /// Why serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,31 +62,6 @@ pub(super) struct Server {
     counted: Counted,
 }
 
-/// Limits that were reached.
-struct Counted {
-    passed: u64,
-    routed_bytes: u64,
-    is_news: bool,
-    next_report: Instant,
-}
-
-/// Two links that meet here.
-struct Route {
-    opener: End,
-    target: End,
-    there: Direction,
-    back: Direction,
-    /// Of the opener and of the target.
-    rates: [Option<Rate>; 2],
-}
-
-/// One link.
-struct End {
-    lane: LaneId,
-    sender: LinkSender,
-    receiver: LinkReceiver,
-}
-
 impl Server {
     pub(super) fn new(
         client: Client,
@@ -106,6 +85,7 @@ impl Server {
             counted: Counted {
                 passed: 0,
                 routed_bytes: 0,
+                stalled: 0,
                 is_news: false,
                 next_report: Instant::now(),
             },
@@ -172,15 +152,13 @@ impl Server {
             let before = route.held();
             let (there, back) = route.pass(self.began, &mut self.counted);
             held = held.saturating_sub(before).saturating_add(route.held());
-            if held > ROUTED_BYTES_MAX && route.held() > before {
-                self.counted.reached_bytes();
-                let text = "limit `routed_bytes`: all routes together hold too much";
-                ended = Some((*first, CloseCause::Wanted, text));
-                break;
-            }
             for turn in [there, back] {
                 match turn {
                     Turn::Passed(count) => moved |= count > 0,
+                    Turn::SourceStalled => {
+                        self.counted.stalled();
+                        ended = Some((*first, CloseCause::Wanted, STALLED));
+                    }
                     Turn::SourceEnded | Turn::TargetEnded => {
                         ended = Some((*first, CloseCause::Wanted, "it ended"));
                     }
@@ -190,6 +168,17 @@ impl Server {
                     }
                 }
             }
+            if held > ROUTED_BYTES_MAX {
+                break;
+            }
+        }
+        if held > ROUTED_BYTES_MAX
+            && let Some(largest) = largest_holding(&self.routes)
+        {
+            self.counted.reached_bytes();
+            let text = "limit `routed_bytes`: most of what routes hold waits here";
+            self.close_route(largest, CloseCause::Wanted, text)?;
+            moved = true;
         }
         if let Some((first, why, reason)) = ended {
             self.close_route(first, why, reason)?;
@@ -197,38 +186,56 @@ impl Server {
         Ok(moved)
     }
 
+    /// Sleeps until something comes, something is due, or somebody for whom something waits has made room.
     fn sleep(&mut self) -> Result<(), ClientError> {
-        let waiting =
-            self.routes.values().any(|route| route.there.is_waiting() || route.back.is_waiting());
-        // Who may not send more at the moment wakes nobody up by what lies in its lane.
-        let behind = waiting
-            || self.callers.is_anybody_behind()
-            || self.logs.is_anybody_behind()
-            || self.is_anybody_slowed();
-        let retry = behind.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
-        let news = self.counted.is_news.then_some(self.counted.next_report);
-        let deadlines = [retry, news, self.work.next_deadline(), self.logs.next_deadline()];
-        let deadline = deadlines.into_iter().flatten().min();
-        // A route whose message waits is not read, so it cannot wake this thread either: it is looked at in a while.
-        let mut lanes = Vec::with_capacity(2 * self.routes.len());
         let now = self.began.elapsed();
+        let late = self.routes.values().flat_map(|route| [&route.there, &route.back]);
+        let late = late.filter_map(Direction::deadline).min().map(|at| self.began + at);
+        let news = self.counted.is_news.then_some(self.counted.next_report);
+        // Who may not send more at the moment wakes nobody up by what lies in its lane.
+        let mut is_untold = self.is_anybody_slowed();
         let may_send = |rate: &Option<Rate>| rate.as_ref().is_none_or(|rate| rate.is_left(now));
-        let logs = &self.logs;
-        let callers = self.callers.iter_mut();
-        let callers = callers.filter(|caller| !logs.is_holding(caller.receiver.lane()));
-        for caller in callers.filter(|caller| may_send(&caller.rate)) {
-            lanes.push(caller.receiver.raw() as &mut dyn ReceivingHalf);
+        let (mut lanes, mut writers) = (Vec::new(), Vec::new());
+        let mut wait_for_room = |writer| {
+            let writer: &mut AnySender = writer;
+            if writer.is_told_of_room() {
+                writers.push(writer);
+            } else {
+                is_untold = true;
+            }
+        };
+        let (logs, work, waited_for) = (&self.logs, &self.work, self.logs.waited_for());
+        for caller in self.callers.iter_mut() {
+            let lane = caller.receiver.lane();
+            let is_held = logs.is_holding(lane) || work.is_holding_link(lane);
+            let is_read = (!is_held || caller.may_read_ahead()) && may_send(&caller.rate);
+            let is_waited_for = caller.is_behind() || waited_for.contains(&lane);
+            let (receiver, sender) = caller.ways();
+            if is_read {
+                lanes.push(receiver as &mut dyn ReceivingHalf);
+            }
+            if is_waited_for {
+                wait_for_room(sender);
+            }
         }
         for route in self.routes.values_mut() {
             let Route { opener, target, there, back, rates } = route;
-            if !there.is_waiting() && may_send(&rates[0]) {
-                lanes.push(opener.receiver.raw());
-            }
-            if !back.is_waiting() && may_send(&rates[1]) {
-                lanes.push(target.receiver.raw());
+            // A direction whose message waits is not read, so only its reader can move it on.
+            for (direction, rate, from, to) in [
+                (there, &rates[0], &mut opener.receiver, &mut target.sender),
+                (back, &rates[1], &mut target.receiver, &mut opener.sender),
+            ] {
+                if direction.is_waiting() {
+                    wait_for_room(to.raw());
+                } else if may_send(rate) {
+                    lanes.push(from.raw());
+                }
             }
         }
-        self.client.wait(&mut lanes, deadline).map(|_woken| ())
+        let retry = is_untold.then(|| Instant::now() + FORWARD_RETRY_INTERVAL);
+        let own = [self.work.next_deadline(), self.logs.next_deadline()];
+        let deadline = [retry, news, late].into_iter().chain(own).flatten().min();
+        self.client.wait_for_room(&mut lanes, &mut writers, deadline).map(|_woken| ())
     }
 
     /// How many messages a second are taken from an agent; nothing where it is any number.
@@ -253,8 +260,12 @@ impl Server {
         }
         self.counted.is_news = false;
         self.counted.next_report = now + REPORT_INTERVAL_MIN;
-        let Counted { passed, routed_bytes, .. } = self.counted;
-        let errors = [("limit-passed", passed), ("limit-routed-bytes", routed_bytes)];
+        let Counted { passed, routed_bytes, stalled, .. } = self.counted;
+        let errors = [
+            ("limit-passed", passed),
+            ("limit-routed-bytes", routed_bytes),
+            ("limit-routed-message-patience", stalled),
+        ];
         let errors = errors.into_iter().filter(|(_, count)| *count > 0);
         let errors = errors.map(|(kind, count)| (kind.to_owned(), count)).collect();
         self.client.report(Report { errors, ..Report::default() })
@@ -336,49 +347,7 @@ impl Server {
         let mut lanes = std::mem::take(&mut self.lanes);
         self.callers.list(&mut lanes);
         for lane in lanes.drain(..) {
-            let (mut bytes, mut turn_began) = (0, None);
-            for _ in 0..REQUESTS_PER_TURN_MAX {
-                let now = self.began.elapsed();
-                // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
-                let has_had_its_turn = bytes > REQUEST_BYTES_PER_TURN_MAX
-                    || now.saturating_sub(*turn_began.get_or_insert(now)) > LOOK_INTERVAL;
-                if self.logs.is_holding(lane) || has_had_its_turn {
-                    break;
-                }
-                let Some(caller) = self.callers.get(lane) else { break };
-                if caller.rate.as_ref().is_some_and(|rate| !rate.is_left(now)) {
-                    self.counted.slowed(caller.receiver.raw().has_message());
-                    break;
-                }
-                let incoming = match caller.receiver.try_receive() {
-                    Ok(None) => break,
-                    Ok(Some(incoming)) => incoming,
-                    // The end of a socket is its peer's word; the router may know nothing of it.
-                    Err(CallError::Ended { .. })
-                        if caller.receiver.raw().class() == Class::Normal =>
-                    {
-                        self.client.decline(lane, "it ended")?;
-                        self.forget_caller(lane);
-                        break;
-                    }
-                    // The router tells of an end.
-                    Err(CallError::Ended { .. }) => break,
-                    Err(error) => {
-                        warn!(%error, lane = lane.0, "a link is given up");
-                        self.client.quarantine(lane, &error.to_string())?;
-                        self.forget_caller(lane);
-                        break;
-                    }
-                };
-                if let Some(rate) = &caller.rate {
-                    rate.take(now);
-                }
-                moved = true;
-                if let Incoming::Request(request) = &incoming {
-                    bytes += request.payload.len();
-                }
-                self.asked(lane, incoming);
-            }
+            moved |= self.serve_caller(lane)?;
         }
         self.lanes = lanes;
         self.work.tick(&mut self.callers);
@@ -398,10 +367,91 @@ impl Server {
         Ok(moved)
     }
 
+    /// Takes requests of one caller, as many as are one turn's. True when there was a message.
+    fn serve_caller(&mut self, lane: LaneId) -> Result<bool, ClientError> {
+        let (mut moved, mut bytes, mut turn_began) = (false, 0, None);
+        for _ in 0..REQUESTS_PER_TURN_MAX {
+            let now = self.began.elapsed();
+            // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
+            let has_had_its_turn = bytes > REQUEST_BYTES_PER_TURN_MAX
+                || now.saturating_sub(*turn_began.get_or_insert(now)) > LOOK_INTERVAL;
+            if has_had_its_turn {
+                break;
+            }
+            let is_held = self.is_holding(lane);
+            let Some(caller) = self.callers.get(lane) else { break };
+            if is_held && !caller.may_read_ahead() {
+                break;
+            }
+            if !is_held && let Some(kept) = caller.take_kept() {
+                moved = true;
+                bytes += payload_bytes(&kept);
+                self.asked(lane, kept);
+                continue;
+            }
+            if caller.rate.as_ref().is_some_and(|rate| !rate.is_left(now)) {
+                self.counted.slowed(caller.receiver.raw().has_message());
+                break;
+            }
+            let incoming = match caller.receiver.try_receive() {
+                Ok(None) => break,
+                Ok(Some(incoming)) => incoming,
+                Err(error) => {
+                    self.receiving_failed(lane, &error)?;
+                    break;
+                }
+            };
+            if let Some(rate) = &caller.rate {
+                rate.take(now);
+            }
+            moved = true;
+            bytes += payload_bytes(&incoming);
+            match incoming {
+                Incoming::Cancelled { request } => self.cancelled(lane, request),
+                incoming if is_held => caller.keep_for_later(incoming),
+                incoming => self.asked(lane, incoming),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn receiving_failed(&mut self, lane: LaneId, error: &CallError) -> Result<(), ClientError> {
+        let class = self.callers.get(lane).map(|caller| caller.receiver.raw().class());
+        match error {
+            // The end of a socket is its peer's word; the router may know nothing of it.
+            CallError::Ended { .. } if class == Some(Class::Normal) => {
+                self.client.decline(lane, "it ended")?;
+            }
+            // The router tells of an end.
+            CallError::Ended { .. } => return Ok(()),
+            error => {
+                warn!(%error, lane = lane.0, "a link is given up");
+                self.client.quarantine(lane, &error.to_string())?;
+            }
+        }
+        self.forget_caller(lane);
+        Ok(())
+    }
+
+    /// Whether nothing more is carried out of a link for now, because a request of it waits.
+    fn is_holding(&self, lane: LaneId) -> bool {
+        self.logs.is_holding(lane) || self.work.is_holding_link(lane)
+    }
+
+    /// Nobody waits for a request any more: one that has begun, that waits, or that was only read.
+    fn cancelled(&mut self, lane: LaneId, request: u32) {
+        let kept = self.callers.get(lane).and_then(|caller| caller.take_back(request));
+        if let Some(id) = kept {
+            return self.callers.say(lane, id, Said::Failed(encoded(&work::cancelled())));
+        }
+        self.work.cancelled(&mut self.callers, lane, request);
+        self.logs.cancelled(&mut self.callers, lane, request);
+    }
+
     fn asked(&mut self, lane: LaneId, incoming: Incoming) {
         match incoming {
             Incoming::Request(request) if Work::knows(&request.tool) => {
-                self.work.asked(&mut self.callers, lane, &request);
+                self.work.asked(&mut self.callers, lane, request);
             }
             Incoming::Request(request) if Logs::knows(&request.tool) => {
                 self.logs.asked(&mut self.callers, lane, request);
@@ -411,26 +461,35 @@ impl Server {
                 let error = encoded(&refusal("no-such-tool", text));
                 self.callers.say(lane, request.id, Said::Failed(error));
             }
-            Incoming::Cancelled { request } => {
-                self.work.cancelled(&mut self.callers, lane, request);
-                self.logs.cancelled(lane, request);
-            }
+            Incoming::Cancelled { request } => self.cancelled(lane, request),
             other => debug!(?other, "a message that the exchange has no use for"),
         }
     }
 
-    /// What a caller wanted to be kept before its end is kept, as far as it does not have to wait.
+    /// What a caller had in its lane when it ended is carried out, in order, as far as it does not have to wait: what it has
+    /// done is done, and what it gave is there. It is asked for nothing that would be its own. One that ignores its end and
+    /// goes on writing holds nobody.
     fn hear_out(&mut self, lane: LaneId) {
-        for _ in 0..SLOTS_DEFAULT {
-            let Some(caller) = self.callers.get(lane) else { return };
-            if self.logs.is_holding(lane) {
+        for _ in 0..CALLER_READ_AHEAD_MESSAGES_MAX + SLOTS_MAX {
+            // What stands behind a request that waits may rely on it.
+            if self.is_holding(lane) {
                 return;
             }
-            let Ok(Some(incoming)) = caller.receiver.try_receive() else { return };
-            if let Incoming::Request(request) = incoming
-                && Logs::knows(&request.tool)
-            {
-                self.logs.asked(&mut self.callers, lane, request);
+            let Some(caller) = self.callers.get(lane) else { return };
+            let incoming = match caller.take_kept() {
+                Some(kept) => kept,
+                None => match caller.receiver.try_receive() {
+                    Ok(Some(incoming)) => incoming,
+                    _ => return,
+                },
+            };
+            let is_wanted = match &incoming {
+                Incoming::Request(request) => !Work::is_for_the_caller(&request.tool),
+                Incoming::Cancelled { .. } => true,
+                _ => false,
+            };
+            if is_wanted {
+                self.asked(lane, incoming);
             }
         }
     }
@@ -474,12 +533,13 @@ impl Server {
         self.forget_caller(lane);
         let first = self.first_of.get(&lane).copied().unwrap_or(lane);
         if let Some(route) = self.routes.get_mut(&first) {
+            let now = self.began.elapsed();
             // As far as there is room; who is dead or slow loses the rest, as on a direct link.
             let Route { opener, target, there, back, .. } = route;
             let (from, to) = (opener.receiver.raw(), target.sender.raw());
-            pass_rest(there, from, to);
+            pass_rest(there, from, to, now);
             let (from, to) = (target.receiver.raw(), opener.sender.raw());
-            pass_rest(back, from, to);
+            pass_rest(back, from, to, now);
         }
         self.close_route(first, CloseCause::Wanted, reason)
     }
@@ -501,66 +561,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-impl Route {
-    fn held(&self) -> usize {
-        self.there.held().saturating_add(self.back.held())
-    }
-
-    /// One turn in both directions, no more than each side may send at the moment.
-    fn pass(&mut self, began: Instant, counted: &mut Counted) -> (Turn, Turn) {
-        let Self { opener, target, there, back, rates } = self;
-        let [opener_rate, target_rate] = rates;
-        let ways = (opener.receiver.raw(), target.sender.raw());
-        let there = pass_within(opener_rate, began, counted, there, ways);
-        let ways = (target.receiver.raw(), opener.sender.raw());
-        (there, pass_within(target_rate, began, counted, back, ways))
-    }
-}
-
-/// Passes on what a rate has left, or everything where there is none.
-fn pass_within(
-    rate: &Option<Rate>,
-    began: Instant,
-    counted: &mut Counted,
-    direction: &mut Direction,
-    (from, to): (&mut AnyReceiver, &mut AnySender),
-) -> Turn {
-    let Some(rate) = rate else { return direction.pass(from, to, FORWARDED_PER_TURN_MAX) };
-    let now = began.elapsed();
-    let left = rate.left(now).min(FORWARDED_PER_TURN_MAX);
-    if left == 0 {
-        counted.slowed(from.has_message());
-    }
-    let turn = direction.pass(from, to, left);
-    if let Turn::Passed(count) = turn {
-        for _ in 0..count {
-            rate.take(now);
-        }
-    }
-    turn
-}
-
-/// What was in a lane when it ended. One that ignores its end and goes on writing holds nobody.
-fn pass_rest(direction: &mut Direction, from: &mut AnyReceiver, to: &mut AnySender) {
-    for _ in 0..=SLOTS_MAX / FORWARDED_PER_TURN_MAX {
-        let Turn::Passed(1..) = direction.pass(from, to, FORWARDED_PER_TURN_MAX) else { return };
-    }
-}
-
-impl Counted {
-    fn slowed(&mut self, has_message: bool) {
-        if has_message {
-            self.passed += 1;
-            self.is_news = true;
-        }
-    }
-
-    fn reached_bytes(&mut self) {
-        self.routed_bytes += 1;
-        self.is_news = true;
     }
 }
 

@@ -18,7 +18,7 @@ use ipc::header::LaneId;
 use ipc::link::{Request, RequestId};
 
 use super::callers::{Callers, Remains, Said};
-use super::journal::{change_bytes, put_bytes};
+use super::journal::{JournalError, change_bytes, put_bytes};
 use super::keeper::{Keeper, Told};
 use super::priority::Priority;
 use super::queue::limits::{ITEM_BYTES_MAX, TAKE_ITEMS_MAX};
@@ -29,8 +29,11 @@ use super::queue::{
 use crate::limits::{DEAD_LETTERS_PER_ANSWER_MAX, PENDING_PER_CALLER_MAX};
 
 mod tell;
+mod waiting;
 mod words;
 
+pub(super) use self::waiting::cancelled;
+use self::waiting::{Role, Waiters};
 pub(super) use self::words::{encoded, refusal};
 use self::words::{encoded_status, options_of};
 
@@ -45,6 +48,8 @@ pub(super) struct Work {
     last_pending: u64,
     /// Puts and takes that are not over.
     pending: HashMap<u64, Pending>,
+    /// Requests for queues that are being made, opened again or removed.
+    waiters: Waiters,
     output: Output,
     /// Kept for their memory.
     effects: Vec<(QueueId, Effect)>,
@@ -68,6 +73,16 @@ struct Asker {
     request: RequestId,
 }
 
+/// Where a request finds its queue.
+enum Place {
+    /// There; and whether it was made just now: by a declaration, or with the usual options by the first put or take.
+    Queue(QueueId, bool),
+    /// It was declared just now, and its journal is being made.
+    IsMade,
+    /// It is being opened again.
+    IsOpened,
+}
+
 /// The answer of an operation that is over at once, or none yet.
 type Answer = Result<Option<Vec<u8>>, ToolError>;
 
@@ -88,6 +103,7 @@ impl Work {
             last_item: item_last.max(started_ns),
             last_pending: 0,
             pending: HashMap::new(),
+            waiters: Waiters::default(),
             output: Output::default(),
             effects: Vec::new(),
             ready: Vec::new(),
@@ -104,14 +120,26 @@ impl Work {
         tool.starts_with("queue.")
     }
 
-    /// Carries out one request.
-    pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, request: &Request) {
+    /// Whether a request gives something to whoever asks, which is of no use to one that has ended.
+    pub(super) fn is_for_the_caller(tool: &str) -> bool {
+        tool == "queue.take"
+    }
+
+    /// Carries out one request, now or when its queue can be used.
+    pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, request: Request) {
         let Some(agent) = callers.get(lane).map(|caller| caller.agent) else { return };
         let asker = Asker { lane, agent, request: request.id };
         let (queue, answer) = match wire::Operation::decode(&request.tool, &request.payload) {
+            Ok(Some((name, _))) if self.keeper.is_under_way(&name) => {
+                return self.waiters.add(lane, request.id, &name, Role::Again(request));
+            }
             Ok(Some((name, operation))) => match self.place(callers, &name, &operation) {
-                Ok(place) => {
-                    (Some(place.0), self.carry_out(callers, asker, place, &name, operation))
+                Ok(Place::Queue(id, is_made)) => {
+                    (Some(id), self.carry_out(callers, asker, (id, is_made), &name, operation))
+                }
+                Ok(Place::IsMade) => return self.waiters.add(lane, request.id, &name, Role::Maker),
+                Ok(Place::IsOpened) => {
+                    return self.waiters.add(lane, request.id, &name, Role::Again(request));
                 }
                 Err(error) => (None, Err(error)),
             },
@@ -130,15 +158,18 @@ impl Work {
         match (answer, queue) {
             (Ok(None), _) => {}
             (Ok(Some(bytes)), Some(id)) if has_changed => {
-                self.tell(callers, id, Told::Answer(lane, request.id, bytes));
+                self.tell(callers, id, Told::Answer(lane, asker.request, bytes));
             }
-            (Ok(Some(bytes)), _) => callers.say(lane, request.id, Said::Done(bytes)),
-            (Err(error), _) => callers.say(lane, request.id, Said::Failed(encoded(&error))),
+            (Ok(Some(bytes)), _) => callers.say(lane, asker.request, Said::Done(bytes)),
+            (Err(error), _) => callers.say(lane, asker.request, Said::Failed(encoded(&error))),
         }
     }
 
     /// A caller does not wait for this request any more.
     pub(super) fn cancelled(&mut self, callers: &mut Callers, lane: LaneId, request: u32) {
+        if self.cancel_waiter(callers, lane, request) {
+            return;
+        }
         let open = callers.get(lane).and_then(|caller| caller.open.get(&request).copied());
         if let Some(number) = open {
             self.cancel(number);
@@ -154,6 +185,7 @@ impl Work {
 
     /// A link is about to end: what is open on it is nobody's.
     pub(super) fn link_ends(&mut self, callers: &mut Callers, lane: LaneId) {
+        self.waiters.forget(lane);
         let Some(caller) = callers.get(lane) else { return };
         let open = std::mem::take(&mut caller.open);
         for number in open.into_values() {
@@ -190,6 +222,7 @@ impl Work {
 
     /// Does what is due.
     pub(super) fn tick(&mut self, callers: &mut Callers) {
+        self.take_settled(callers);
         let now = self.now_ns();
         if self.queues.next_deadline().is_some_and(|at| at <= now) {
             self.queues.tick(now, &mut self.output);
@@ -208,27 +241,22 @@ impl Work {
 
     /// Whether somebody waits for a disk.
     pub(super) fn is_holding(&self) -> bool {
-        self.keeper.is_holding()
+        self.keeper.is_holding() || self.keeper.is_at_work()
     }
 
-    /// The queue of this name, and whether it was made just now: by a declaration, or with the usual options by the first
-    /// put or take.
+    /// The queue of this name.
     fn place(
         &mut self,
         callers: &mut Callers,
         name: &str,
         operation: &wire::Operation<'_>,
-    ) -> Result<(QueueId, bool), ToolError> {
+    ) -> Result<Place, ToolError> {
         if let Some(id) = self.queues.find(name) {
-            return Ok((id, false));
+            return Ok(Place::Queue(id, false));
         }
         let now = self.now_ns();
-        match self.keeper.reopen(name, &mut self.queues, callers.names_mut(), now) {
-            Some(Ok(id)) => {
-                // It may be of a life whose clock was ahead of this one's.
-                self.last_item = self.last_item.max(self.keeper.item_last());
-                return Ok((id, false));
-            }
+        match self.keeper.reopen(name, callers.names_mut(), now) {
+            Some(Ok(())) => return Ok(Place::IsOpened),
             Some(Err(why)) => return Err(storage(name, &why)),
             None => {}
         }
@@ -239,11 +267,14 @@ impl Work {
         };
         let declared = self.queues.declare(name, options);
         let id = declared.map_err(|error| refusal("queue-refused", error.to_string()))?;
-        if let Err(error) = self.keeper.create(&self.queues, id, name, callers.names(), now) {
-            self.queues.give_up(id);
-            return Err(storage(name, &error.to_string()));
+        match self.keeper.make(&self.queues, id, name, now) {
+            Ok(true) => Ok(Place::IsMade),
+            Ok(false) => Ok(Place::Queue(id, true)),
+            Err(error) => {
+                self.queues.give_up(id);
+                Err(storage(name, &error.to_string()))
+            }
         }
-        Ok((id, true))
     }
 
     fn carry_out(
@@ -263,11 +294,18 @@ impl Work {
                 }
             }
             wire::Operation::Remove => {
+                let busy = |error: JournalError| storage(name, &error.to_string());
+                self.keeper.may_remove(id).map_err(busy)?;
                 self.queues.remove(id).map_err(|error| refusal("in-use", error.to_string()))?;
-                for told in self.keeper.remove(id) {
+                let Some((held, begun)) = self.keeper.remove(id) else {
+                    return Ok(Some(Vec::new()));
+                };
+                for told in held {
                     self.tell_now(callers, id, told);
                 }
-                Ok(Some(Vec::new()))
+                begun.map_err(busy)?;
+                self.waiters.add(asker.lane, asker.request, name, Role::Remover);
+                Ok(None)
             }
             wire::Operation::Put { .. } => self.put(callers, asker, id, name, &operation),
             wire::Operation::Take { count, wait_ns } => {

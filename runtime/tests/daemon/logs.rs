@@ -12,6 +12,11 @@ use rustix::process::Signal;
 
 use super::world::{self, Daemon, eventually, patience, signal};
 
+#[path = "logs/full.rs"]
+mod full;
+#[path = "logs/shares.rs"]
+mod shares;
+
 pub(crate) const EXCHANGE: world::Options =
     world::Options { hosted: "exchange", dev: false, drain_seconds: 10, routed: "" };
 /// Small enough that some hundred records are several of them.

@@ -174,8 +174,8 @@ impl SendingHalf for Sender {
         self.half.send_timed(meta, payload, timing, when)
     }
 
-    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
-        self.half.send_large(message, when)
+    fn take_back(&mut self, meta: Meta) {
+        self.half.take_back(meta);
     }
 
     fn resume_large(

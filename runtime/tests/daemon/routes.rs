@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 
 use ipc::class::{ReceivingHalf, SendingHalf};
 use ipc::client::{Client, Event, Offer};
-use ipc::lane::{Ended, ReceiveError, WhenFull};
+use ipc::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
+use ipc::limits::MESSAGE_BYTES_MAX;
 use ipc::link::{CallError, Link, Outcome};
 use ipc::ring::Meta;
 use rustix::process::Signal;
@@ -148,4 +149,42 @@ fn others_stay_direct() {
     let mut client = daemon.client("test.loud");
     let _link = client.open("echo").unwrap();
     assert_eq!(lanes(&daemon), 2);
+}
+
+#[test]
+fn who_hoards_what_all_routes_may_hold_loses_a_route_and_nobody_else_does() {
+    // As many of the longest messages as all routes together may hold.
+    const HOARDED: usize = 32;
+    let daemon = Daemon::start(&ROUTED);
+    let (_one, _two, mut opened, mut accepted) = linked(&daemon);
+    let mut hoarder = daemon.client("test.quiet.hoarder");
+    let mut sink = daemon.client("test.sink");
+    let payload = vec![1; MESSAGE_BYTES_MAX];
+    let (mut hoards, _sinks) = std::thread::scope(|scope| {
+        let sinks = scope.spawn(|| {
+            let accept = |_| {
+                let offer = offered(&mut sink);
+                sink.accept(offer).unwrap()
+            };
+            (0..HOARDED).map(accept).collect::<Vec<Link>>()
+        });
+        let open = |_| hoarder.open("test.sink").unwrap();
+        ((0..HOARDED).map(open).collect::<Vec<Link>>(), sinks.join().unwrap())
+    });
+    for link in &mut hoards {
+        let lane = link.sender().raw();
+        let message = Large { header: None, meta: Meta::default(), parts: &[&payload] };
+        let begun = lane.resume_large(&message, &mut 0, WhenFull::Reject);
+        assert_eq!(begun, Err(SendError::Full), "it is not complete");
+        eventually("the exchange has what was sent", || lane.is_drained().unwrap());
+    }
+    for round in 0..3 {
+        let innocent = vec![round; 1_000_000];
+        let (sender, receiver) = (opened.sender().raw(), accepted.receiver().raw());
+        sender.send(Meta::default(), &innocent, WhenFull::WaitUntil(patience())).unwrap();
+        assert!(receiver.receive(Some(patience())).unwrap().payload == innocent);
+    }
+    eventually("the hoarder has lost a route", || lanes(&daemon) < 4 * (HOARDED as u64 + 1));
+    let is_over = |link: &mut Link| link.receiver().raw().is_over();
+    assert_eq!(hoards.iter_mut().filter_map(|link| is_over(link).then_some(())).count(), 1);
 }

@@ -40,15 +40,39 @@ impl Daemon {
     /// The same, with more variables.
     pub(crate) fn start_with(options: &Options, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let process = spawn(directory.path(), options, variables);
+        let program = Command::new(env!("CARGO_BIN_EXE_bolide"));
+        let process = spawn(program, directory.path(), options, variables);
         let mut daemon = Self { directory, process, metrics: String::new() };
         daemon.wait_until_ready();
         daemon
     }
 
+    /// Starts one whose state lies on a file system of this size; nothing where the machine does not allow it.
+    pub(crate) fn start_on_small_disk(options: &Options, size: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let tried = on_small_disk(&state, size, "true").output();
+        if !tried.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("not shown here: a small file system needs rights: {tried:?}");
+            return None;
+        }
+        let program = on_small_disk(&state, size, "exec \"$0\" \"$@\"");
+        let process = spawn(program, directory.path(), options, &[]);
+        let mut daemon = Self { directory, process, metrics: String::new() };
+        daemon.wait_until_ready();
+        Some(daemon)
+    }
+
+    /// What the daemon and its agents have written down.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
     /// Starts another one in the same place.
     pub(crate) fn restart(&mut self, options: &Options) {
-        self.process = spawn(self.directory.path(), options, &[]);
+        let program = Command::new(env!("CARGO_BIN_EXE_bolide"));
+        self.process = spawn(program, self.directory.path(), options, &[]);
         self.wait_until_ready();
     }
 
@@ -179,9 +203,24 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(directory: &std::path::Path, options: &Options, variables: &[(&str, &str)]) -> Child {
+/// `unshare`, as whose child a shell runs in name spaces of its own, with a small file system in memory at this place; then the
+/// rest of the command.
+fn on_small_disk(state: &std::path::Path, size: &str, then: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    let place = state.display();
+    let mount = format!("mount -t tmpfs -o size={size},mode=700 bolide '{place}'");
+    command.arg(format!("{mount} && {then}")).arg(env!("CARGO_BIN_EXE_bolide"));
+    command
+}
+
+fn spawn(
+    mut command: Command,
+    directory: &std::path::Path,
+    options: &Options,
+    variables: &[(&str, &str)],
+) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("log"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bolide"));
     command.args(["serve", "--metrics-addr", "127.0.0.1:0"]);
     if options.dev {
         command.arg("--dev");

@@ -198,6 +198,10 @@ impl ReceivingHalf for Receiver {
         self.end.is_some()
     }
 
+    fn is_under_way(&self) -> bool {
+        self.packets.is_under_way()
+    }
+
     fn held_bytes(&self) -> usize {
         self.packets.held_bytes()
     }

@@ -3,7 +3,7 @@
 //! Not here: the packets' rules (`normal`).
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::PollFlags;
@@ -191,6 +191,13 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// What becomes writable when there is room.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl SendingHalf for Sender {
     fn class(&self) -> Class {
         Class::Normal
@@ -216,14 +223,8 @@ impl SendingHalf for Sender {
         self.send_small(meta, payload, Some(&timing), when)
     }
 
-    fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
-        let mut sent = 0;
-        let result = self.resume_large(&message, &mut sent, when);
-        // What an earlier message still owes stays due.
-        if result.is_err() && sent > 0 {
-            self.abort_due = Some(message.meta);
-        }
-        result
+    fn take_back(&mut self, meta: Meta) {
+        self.abort_due = Some(meta);
     }
 
     fn resume_large(

@@ -229,3 +229,45 @@ fn what_was_pushed_and_not_announced_is_told_of_and_can_be_had() {
         assert_eq!(message.map(|message| message.payload.to_vec()), Some(b"pushed".to_vec()));
     }
 }
+
+#[test]
+fn a_writer_that_sleeps_is_woken_by_room_whatever_its_class() {
+    let router = Router::start();
+    let (mut client, _others, mut ours, mut theirs) = linked_by_all(router.path());
+    for (mine, yours) in ours.iter_mut().zip(&mut theirs) {
+        let class = mine.class();
+        let lane = mine.sender().raw();
+        assert!(lane.is_told_of_room(), "{class}");
+        let mut sent = 0u32;
+        let full = |lane: &mut crate::class::AnySender, sent: &mut u32| {
+            while lane.send(Meta::default(), &sent.to_le_bytes(), WhenFull::Reject).is_ok() {
+                *sent += 1;
+            }
+        };
+        full(lane, &mut sent);
+        for round in 0..3 {
+            std::thread::scope(|scope| {
+                let (mut expected, all) = (0u32, sent);
+                let receiver = yours.receiver().raw();
+                scope.spawn(move || {
+                    while expected < all {
+                        let message = receiver.receive(Some(later())).unwrap();
+                        if round == 0 {
+                            assert_eq!(message.payload, expected.to_le_bytes());
+                        }
+                        expected += 1;
+                    }
+                });
+                let mut more = 0;
+                while more == 0 {
+                    // Without a deadline: a wake-up that is lost is seen by whoever watches over the test.
+                    let woken = client.wait_for_room(&mut [], &mut [&mut *lane], None).unwrap();
+                    assert_eq!(woken, Woken::News, "{class}");
+                    full(lane, &mut more);
+                }
+                sent = more;
+            });
+            full(lane, &mut sent);
+        }
+    }
+}

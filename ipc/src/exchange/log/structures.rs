@@ -55,6 +55,8 @@ pub enum Short {
     DiskFull = 2,
     /// The log has as many segments as it may have.
     LogFull = 3,
+    /// Whoever asked for it cancelled it while it waited.
+    Cancelled = 4,
 }
 
 /// The answer to an append: first: u64; count: u32; why it is less than asked: u8, 0 where it is not.
@@ -242,6 +244,7 @@ impl fmt::Display for Short {
             Self::Behind => "a follower is too far behind (hint: wait for it)",
             Self::DiskFull => "the disk is full (hint: free space, or trim the log)",
             Self::LogFull => "the log has as many segments as it may (hint: trim it)",
+            Self::Cancelled => "it was cancelled",
         })
     }
 }
@@ -265,6 +268,7 @@ impl Appended {
             1 => Some(Short::Behind),
             2 => Some(Short::DiskFull),
             3 => Some(Short::LogFull),
+            4 => Some(Short::Cancelled),
             got => return Err(DecodeError::Value { field: "short", got: got.into() }),
         };
         Ok(Self { first, count, short })

@@ -10,6 +10,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::super::ReceiveError;
 use super::Receiver;
 use crate::futex;
 use crate::header::AgentId;
@@ -45,11 +46,11 @@ impl Receiver {
         spin: Spin,
     ) -> Result<Self, SegmentError> {
         let slots = Slots::open_kind(slots, true)?;
-        let place = place_to_join(&slots);
-        let begin = match start {
-            Start::Live => place.position,
-            Start::History => place.from,
-            Start::At(position) => position.min(place.position),
+        let Joining { place, missing } = place_to_join(&slots);
+        let (begin, missing) = match start {
+            Start::Live => (place.position, 0),
+            Start::History => (place.from, missing),
+            Start::At(position) => (position.min(place.position), 0),
         };
         let consumer = Consumer::join_at(slots.slots(), begin);
         let region = Region::open(region)?;
@@ -58,7 +59,14 @@ impl Receiver {
         let mut receiver = Self::new(source, slots, region, control, cursor, consumer);
         receiver.spin = spin;
         receiver.live_from = place.position;
+        (receiver.missing, receiver.joined_at) = (missing, begin - missing);
         Ok(receiver)
+    }
+
+    /// What of the messages kept for those who join was not there any more: told once, before the others.
+    pub(super) fn take_missing(&mut self) -> Option<ReceiveError> {
+        let missing = std::mem::take(&mut self.missing);
+        (missing > 0).then(|| self.lapped(missing))
     }
 
     /// Of a topic: where it was joined. The position now is this, the lines of what was received, and those that were lost.
@@ -100,13 +108,25 @@ impl Receiver {
     }
 }
 
+/// Where a reader that joins can begin, and how many lines of the kept messages stood before that and are gone.
+struct Joining {
+    place: Place,
+    missing: u64,
+}
+
+impl Joining {
+    fn at(from: u64, position: u64) -> Self {
+        Self { place: Place { from, position }, missing: 0 }
+    }
+}
+
 /// Where the writer's last messages begin and where its next one goes. Every word may be a lie: what cannot be is taken as no
 /// history, and the stamps tell the rest.
-fn place_to_join(slots: &Slots) -> Place {
+fn place_to_join(slots: &Slots) -> Joining {
     let counters = &slots.header().counters;
     let newest = Consumer::join(slots.slots()).position();
     if !slots.tells_where_to_join() {
-        return Place { from: newest, position: newest };
+        return Joining::at(newest, newest);
     }
     let keeps = counters.history.load(Ordering::Relaxed) > 0;
     let ask = |_| counters.join_words().ask();
@@ -115,11 +135,18 @@ fn place_to_join(slots: &Slots) -> Place {
         Ok(place) | Err(place) => place,
     };
     if position > POSITION_MAX {
-        return Place { from: newest, position: newest };
+        return Joining::at(newest, newest);
     }
-    let kept = position.checked_sub(from).filter(|lines| *lines <= slots.slots().len() as u64);
-    if !keeps || kept.is_none() {
-        return Place { from: position, position };
+    let capacity = slots.slots().len() as u64;
+    match position.checked_sub(from).filter(|_| keeps) {
+        None => Joining::at(position, position),
+        Some(lines) if lines <= capacity => Joining::at(from, position),
+        // They never all stood in the ring: as many as are whole.
+        Some(_) if slots.tells_what_is_whole() => {
+            let whole = slots.header().whole_from.0.load(Ordering::Relaxed);
+            let begin = whole.clamp(position - capacity, position);
+            Joining { place: Place { from: begin, position }, missing: begin - from }
+        }
+        Some(_) => Joining::at(position, position),
     }
-    Place { from, position }
 }

@@ -83,6 +83,30 @@ fn large_messages_of_the_history_are_whole_or_said_to_be_lost() {
 }
 
 #[test]
+fn a_history_longer_than_the_ring_is_given_as_far_as_it_is_whole_and_the_rest_is_counted() {
+    const SMALL: u32 = 7;
+    let mut sender = keeping(TopicPolicy::Lossless, SMALL + 1);
+    // Of so many chunks that it does not stand in the ring beside the small ones.
+    let chunks = SLOTS as u64 - 3;
+    let payload = vec![1; 2_048 * chunks as usize];
+    let large = Large { header: None, meta: meta(99), parts: &[&payload] };
+    sender.send_large(large, WhenFull::Reject).unwrap();
+    for number in 0..SMALL {
+        send(&mut sender, number).unwrap();
+    }
+    let mut late = begin(&sender, Start::History, Spin::Adaptive);
+    assert!(late.is_behind_join());
+    let joined_at = late.joined_at();
+    assert_eq!(drain_lossy(&mut late), ((0..SMALL).collect(), chunks));
+    assert_eq!(late.lost(), chunks, "fewer came than are kept");
+    assert_eq!(late.position(), joined_at + u64::from(SMALL) + late.lost());
+    let mut live = begin(&sender, Start::Live, Spin::Adaptive);
+    assert_eq!(drain_lossy(&mut live), (vec![], 0));
+    send(&mut sender, SMALL).unwrap();
+    assert_eq!((drain(&mut late), drain(&mut live)), (vec![SMALL], vec![SMALL]));
+}
+
+#[test]
 fn reader_goes_on_where_the_one_before_it_stopped_and_hears_how_much_it_missed() {
     for (away, lost) in [(3, 0), (SLOTS as u32, 0), (SLOTS as u32 + 1, 9), (500, 475)] {
         let mut sender = keeping(TopicPolicy::Lossless, 0);

@@ -16,6 +16,7 @@ use crate::limits::{
 
 mod classes;
 mod limits;
+mod topics;
 
 pub(super) type Segments = Rc<u32>;
 
@@ -531,7 +532,7 @@ fn every_limit_of_an_agent_is_held() {
     }
     assert_eq!(refused_code(&bus.says(1, open(99, "two"), Some(0)), 1, 99), "limit");
     for request in 1..=TOPICS_PER_AGENT_MAX as u32 {
-        lane_of(&bus.says(1, publish(request, "t"), Some(0)), 1);
+        lane_of(&bus.says(1, publish(request, &format!("t.{request}")), Some(0)), 1);
     }
     assert_eq!(refused_code(&bus.says(1, publish(99, "t"), Some(0)), 1, 99), "limit");
     for request in 1..=SUBSCRIPTIONS_PER_AGENT_MAX as u32 {

@@ -70,7 +70,18 @@ impl<D: Clone> Router<D> {
         if let Err(error) = check_subject(subject) {
             return Err(("malformed", format!("`{subject}` cannot be a subject: {error}")));
         }
-        let own = self.agents.get(&writer).map_or(0, |agent| agent.topics.len());
+        let own = self.agents.get(&writer).map(|agent| &agent.topics);
+        let is_same = |lane: &LaneId| match self.lanes.get(lane) {
+            Some(Lane::Topic(topic)) => topic.declared.subject == subject,
+            _ => false,
+        };
+        // Readers know a writer by its name and epoch; two of one epoch could not be told apart, and the next epoch begins
+        // where the one before has ended.
+        if own.into_iter().flatten().any(is_same) {
+            let text = format!("this agent publishes `{subject}` already; end that topic first");
+            return Err(("name-taken", text));
+        }
+        let own = own.map_or(0, |topics| topics.len());
         if own >= TOPICS_PER_AGENT_MAX || self.topics_count >= TOPICS_MAX {
             let text = format!(
                 "an agent writes at most {TOPICS_PER_AGENT_MAX} topics and the bus has at most \

@@ -2,10 +2,13 @@
 
 use ipc::header::AgentId;
 
+use std::path::Path;
+
 use super::*;
 use crate::exchange::log::AppendError;
 use crate::exchange::priority::Priority;
 use crate::exchange::queue::{Agent, ItemId, NEVER, Options, Output, Put};
+use crate::limits::JOURNAL_RETRY_INTERVAL;
 
 /// One life of the exchange, without its links.
 struct Life {
@@ -27,11 +30,27 @@ impl Life {
         life
     }
 
-    fn declare(&mut self, name: &str, durable: Durable) -> Result<QueueId, JournalError> {
+    fn declare(&mut self, name: &str, durable: Durable) -> Result<QueueId, String> {
         let options = Options { durable, ..Options::default() };
-        let id = self.queues.declare(name, Some(options))?;
-        let made = self.keeper.create(&self.queues, id, name, &self.names, 1);
-        made.inspect_err(|_| self.queues.give_up(id)).map(|()| id)
+        let id = self.queues.declare(name, Some(options)).unwrap();
+        if self.keeper.make(&self.queues, id, name, 1).unwrap() {
+            self.settled(name)?;
+        }
+        Ok(id)
+    }
+
+    /// Waits until something is under way no more.
+    fn settled(&mut self, name: &str) -> Result<(), String> {
+        assert!(self.keeper.is_under_way(name));
+        loop {
+            let Life { keeper, queues, names, .. } = self;
+            if let Some(settled) = keeper.take_settled(queues, names, 2) {
+                assert_eq!(settled.name, name);
+                assert!(!self.keeper.is_under_way(name));
+                return settled.result;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Stores an item and writes that down; what is to be told.
@@ -63,8 +82,9 @@ impl Life {
         self.keeper.close(id, &mut self.queues, &error).unwrap()
     }
 
-    fn reopen(&mut self, name: &str) -> Option<Result<QueueId, String>> {
-        self.keeper.reopen(name, &mut self.queues, &mut self.names, 2)
+    fn reopen(&mut self, name: &str) -> Option<Result<(), String>> {
+        let begun = self.keeper.reopen(name, &mut self.names, 2)?;
+        Some(begun.and_then(|()| self.settled(name)))
     }
 }
 
@@ -120,7 +140,7 @@ fn a_closed_queue_gives_back_what_it_held_and_opens_again_when_asked_for() {
     assert!(matches!(life.reopen("work"), Some(Err(_))), "not at once");
     life.keeper.closed.get_mut("work").unwrap().tried -= JOURNAL_RETRY_INTERVAL;
     // The log's thread lets go of the directory when it is done.
-    while !matches!(life.reopen("work"), Some(Ok(_))) {
+    while !matches!(life.reopen("work"), Some(Ok(()))) {
         if let Some(closed) = life.keeper.closed.get_mut("work") {
             closed.tried -= JOURNAL_RETRY_INTERVAL;
         }
@@ -136,7 +156,9 @@ fn a_removed_queue_leaves_nothing_and_leftovers_are_deleted() {
     let id = life.declare("work", Durable::Stored).unwrap();
     let queues = home.path().join("exchange/queues");
     life.queues.remove(id).unwrap();
-    assert!(life.keeper.remove(id).is_empty());
+    let (held, begun) = life.keeper.remove(id).unwrap();
+    assert!(held.is_empty() && begun.is_ok());
+    life.settled("work").unwrap();
     std::fs::create_dir(queues.join(".removed-1-1")).unwrap();
     // Made by a life that ended before the first picture was complete.
     std::fs::create_dir(queues.join("unfinished")).unwrap();
@@ -158,7 +180,31 @@ fn the_state_of_a_queue_that_was_not_opened_is_not_touched() {
         out: Output::default(),
     };
     let refused = second.declare("work", Durable::Stored);
-    assert!(matches!(refused, Err(JournalError::There(_))), "{refused:?}");
+    assert!(refused.unwrap_err().contains("which was not opened"));
     drop((first, second));
     assert_eq!(Life::begin(home.path()).ready("work"), Some(1));
+}
+
+#[test]
+fn a_queue_is_read_again_where_somebody_of_a_name_in_it_came_meanwhile() {
+    let home = tempfile::tempdir().unwrap();
+    let mut life = Life::begin(home.path());
+    let id = life.declare("work", Durable::Stored).unwrap();
+    life.put(id, 1);
+    drop(life);
+    // A life in which nobody called `sender` has come yet.
+    let mut life = Life {
+        keeper: Keeper::new(home.path().join("exchange/queues")),
+        queues: Queues::default(),
+        names: Names::default(),
+        out: Output::default(),
+    };
+    life.keeper.note_closed("work", "a test");
+    life.keeper.closed.get_mut("work").unwrap().tried -= JOURNAL_RETRY_INTERVAL;
+    life.keeper.reopen("work", &mut life.names, 2).unwrap().unwrap();
+    let sender = life.names.number("sender");
+    assert_eq!(life.settled("work"), Ok(()));
+    assert_eq!((life.ready("work"), life.names.find("sender")), (Some(1), Some(sender)));
+    let queue = life.queues.get(life.queues.find("work").unwrap()).unwrap();
+    assert!(queue.names().all(|name| name == sender));
 }

@@ -124,15 +124,7 @@ impl Ticket {
         }
     }
 
-    /// All positions below the answer survive power loss.
-    pub(crate) async fn done(self) -> Result<u64, SyncError> {
-        match self.0 {
-            Waiting::Done(synced) => Ok(synced),
-            Waiting::For(answer) => answer.await.unwrap_or(Err(SyncError::Stopped)),
-        }
-    }
-
-    /// As [`Self::done`], for threads; panics inside an async runtime.
+    /// All positions below the answer survive power loss. Panics inside an async runtime.
     pub(crate) fn wait(self) -> Result<u64, SyncError> {
         match self.0 {
             Waiting::Done(synced) => Ok(synced),

@@ -208,7 +208,7 @@ impl Logs {
             Some(key) => key,
             None => {
                 let name = std::sync::Arc::clone(&follower.name);
-                let key = match self.find(&name, None) {
+                let key = match self.find(&name, None, None) {
                     Ok(key) => key,
                     Err(Ok(_)) => return Ok(false),
                     Err(Err(error)) => return Err(error),

@@ -1,16 +1,15 @@
-//! Threads beside the serving one, for what may wait for the disk: one opens, closes and deletes, one reads.
+//! What the threads beside the serving one do for logs, as far as it may wait for the disk: one opens, closes and deletes, one
+//! reads.
 //!
-//! Jobs go in and results come out through bounded channels; each result rings the bell. Jobs of one thread are done in order,
-//! so a log is closed before it is opened again, and what is deleted is gone before that.
+//! Jobs of one thread are done in order, so a log is closed before it is opened again, and what is deleted is gone before
+//! that. Not here: how jobs and results travel (`hand`).
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
-use ipc::doorbell::Bell;
 use ipc::exchange::log::{Entry, Options, Record};
 use ipc::header::LaneId;
 use ipc::link::RequestId;
@@ -22,28 +21,7 @@ use crate::exchange::log::{
     self, Committer, Log, OpenError, Positions, ReadError, Reader, Recovered, Retained, Surplus,
     directory_name,
 };
-use crate::limits::{
-    LOG_JOBS_MAX, LOG_OPEN_RETRY_INTERVAL, LOG_OPEN_TRIES_MAX, LOG_READ_TRIES_MAX, LOGS_MAX,
-};
-
-/// A thread that does one job after the other.
-pub(super) struct Hand<J, R> {
-    jobs: SyncSender<J>,
-    results: Receiver<R>,
-    /// Jobs whose results were not taken.
-    out: usize,
-    /// The thread has panicked.
-    pub(super) is_dead: bool,
-}
-
-/// Rings when a thread ends, in a panic too, so that who waits for it looks.
-struct RingAtEnd(Arc<Bell>);
-
-impl Drop for RingAtEnd {
-    fn drop(&mut self) {
-        self.0.ring();
-    }
-}
+use crate::limits::{LOG_OPEN_RETRY_INTERVAL, LOG_OPEN_TRIES_MAX, LOG_READ_TRIES_MAX, LOGS_MAX};
 
 /// What may wait for the disk.
 pub(super) enum DiskJob {
@@ -117,62 +95,6 @@ pub(super) struct ReadDone {
     pub(super) next: u64,
     pub(super) reader: Option<Reader>,
     pub(super) result: Result<(), ReadError>,
-}
-
-impl<J: Send + 'static, R: Send + 'static> Hand<J, R> {
-    pub(super) fn start(name: &str, bell: Arc<Bell>, work: fn(J) -> R) -> io::Result<Self> {
-        let (jobs, to_do) = mpsc::sync_channel::<J>(LOG_JOBS_MAX);
-        let (done, results) = mpsc::sync_channel(LOG_JOBS_MAX);
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let bell = RingAtEnd(bell);
-            // Gone before the bell is: who looks then finds that nothing more comes.
-            let done = done;
-            for job in to_do {
-                if done.send(work(job)).is_err() {
-                    return;
-                }
-                bell.0.ring();
-            }
-        })?;
-        Ok(Self { jobs, results, out: 0, is_dead: false })
-    }
-
-    /// Whether one more job can be given.
-    pub(super) fn has_room(&self) -> bool {
-        self.out < LOG_JOBS_MAX
-    }
-
-    /// Gives a job; it comes back where there is no room.
-    pub(super) fn give(&mut self, job: J) -> Result<(), J> {
-        if !self.has_room() {
-            return Err(job);
-        }
-        match self.jobs.try_send(job) {
-            Ok(()) => {
-                self.out += 1;
-                Ok(())
-            }
-            Err(mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job)) => Err(job),
-        }
-    }
-
-    /// The next result, if it is there.
-    pub(super) fn take(&mut self) -> Option<R> {
-        if self.out == 0 {
-            return None;
-        }
-        match self.results.try_recv() {
-            Ok(result) => {
-                self.out -= 1;
-                Some(result)
-            }
-            Err(mpsc::TryRecvError::Empty) => None,
-            Err(mpsc::TryRecvError::Disconnected) => {
-                self.is_dead = true;
-                None
-            }
-        }
-    }
 }
 
 /// The work of the thread that opens and deletes.

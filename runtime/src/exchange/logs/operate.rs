@@ -51,7 +51,7 @@ impl Logs {
             Operation::Open { options, .. } => options,
             _ => None,
         };
-        let key = match self.find(name, options) {
+        let key = match self.find(name, options, Some(asking.agent.name)) {
             Ok(key) => key,
             Err(Ok(why)) => return Ok(Outcome::Hold(why)),
             Err(Err(error)) => return Err(error),
@@ -292,7 +292,7 @@ impl Logs {
     pub(super) fn say_last_words(&mut self, callers: &mut Callers) {
         for _ in 0..self.last_words.len() {
             let Some(will) = self.last_words.pop_front() else { return };
-            let key = match self.find(&will.log, None) {
+            let key = match self.find(&will.log, None, None) {
                 Ok(key) => key,
                 Err(Ok(_)) => {
                     self.last_words.push_back(will);

@@ -6,7 +6,7 @@ use std::path::Path;
 use agents_contract::ToolError;
 
 use crate::exchange::log::{AppendError, OpenError, ReadError, SyncError};
-use crate::limits::{LOGS_MAX, LOGS_OPEN_MAX};
+use crate::limits::{LOGS_MAX, LOGS_OPEN_MAX, LOGS_OPEN_PER_AGENT_MAX};
 
 /// Why a log was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,18 @@ pub(super) fn too_many_waiting(what: &str, max: usize) -> ToolError {
 pub(super) fn too_many_open() -> ToolError {
     let message = format!("{LOGS_OPEN_MAX} logs are open and in use");
     refusal("busy", message, "end a follower of another log", true)
+}
+
+pub(super) fn too_many_of_agent() -> ToolError {
+    let max = LOGS_OPEN_PER_AGENT_MAX;
+    let message = format!("limit `logs_open_per_agent`: {max} logs are in use for this agent");
+    refusal("limit", message, "end a follower of another log, or wait for an answer", true)
+}
+
+/// To whoever does not wait for the disk any more.
+pub(super) fn not_waited_for() -> ToolError {
+    let message = "it is stored, but was cancelled before it was known to survive power loss";
+    refusal("cancelled", message.to_owned(), "`log.sync`", false)
 }
 
 pub(super) fn differs() -> ToolError {

@@ -62,7 +62,7 @@ impl Logs {
 
     fn disk_done(&mut self, callers: &mut Callers, done: DiskDone) {
         match done {
-            DiskDone::Opened { key, result: Ok(opened) } => self.is_open(key, *opened),
+            DiskDone::Opened { key, result: Ok(opened) } => self.is_open(callers, key, *opened),
             DiskDone::Opened { key, result: Err(failure) } => {
                 self.is_not_open(callers, key, &failure);
             }
@@ -89,7 +89,7 @@ impl Logs {
         }
     }
 
-    fn is_open(&mut self, key: LogKey, opened: Opened) {
+    fn is_open(&mut self, callers: &mut Callers, key: LogKey, opened: Opened) {
         let Opened { log, recovered, options, is_new } = opened;
         let Some(served) = self.logs.get_mut(&key) else { return };
         let name = &*served.name;
@@ -102,24 +102,40 @@ impl Logs {
         let (ticket, refused, writer) = (None, None, None);
         let open = Open { log, options, is_new, followers, ticket, refused, waiting, writer };
         served.open = Some(Box::new(open));
+        let name = std::sync::Arc::clone(&served.name);
         self.look_again(options.age_max_ns);
+        if let Err(error) = self.make_place(key) {
+            self.close(key);
+            self.refuse_opening(callers, key, &name, &error);
+        }
     }
 
     fn is_not_open(&mut self, callers: &mut Callers, key: LogKey, failure: &OpenFailure) {
         let Some(served) = self.logs.remove(&key) else { return };
         self.names.remove(&served.name);
         let error = refuse::not_opened(&served.name, &self.directory, failure);
+        self.refuse_opening(callers, key, &served.name, &error);
+    }
+
+    /// Tells all who wait for a log why it is not open.
+    fn refuse_opening(
+        &mut self,
+        callers: &mut Callers,
+        key: LogKey,
+        name: &str,
+        error: &ToolError,
+    ) {
         let waits = |why: Why| matches!(why, Why::Opening(of) if of == key);
         let lanes: Vec<LaneId> =
             self.held.iter().filter_map(|(lane, held)| waits(held.why).then_some(*lane)).collect();
         for lane in lanes {
-            self.answer_held(callers, lane, Said::Failed(encoded(&error)));
+            self.answer_held(callers, lane, Said::Failed(encoded(error)));
         }
-        self.end_followers_of(callers, &served.name, &error);
+        self.end_followers_of(callers, name, error);
         let words = self.last_words.len();
-        self.last_words.retain(|will| will.log != served.name);
+        self.last_words.retain(|will| &*will.log != name);
         if self.last_words.len() < words {
-            warn!(log = &*served.name, error = error.message, "last words are lost");
+            warn!(log = name, error = error.message, "last words are lost");
         }
     }
 

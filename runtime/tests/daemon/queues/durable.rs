@@ -137,6 +137,47 @@ fn what_waits_for_the_disk_is_answered_though_its_queue_is_removed() {
     }
 }
 
+#[test]
+fn while_one_queue_waits_for_the_disk_everybody_else_goes_on() {
+    let declare = Operation::Declare { options: durable(Durable::Stored) };
+    let cases = [
+        ("exchange.queue-making", "new", declare, vec![1]),
+        ("exchange.queue-removing", "old", Operation::Remove, vec![]),
+    ];
+    for (point, name, operation, answer) in cases {
+        let home = tempfile::tempdir().unwrap();
+        let hold = home.path().join("hold");
+        let value = format!("{point}:{}", hold.display());
+        let daemon = Daemon::start_with(&EXCHANGE, &[("BOLIDE_FAULT_HOLD", &value)]);
+        let (_client, mut slow) = queues(&daemon, "test.slow");
+        let (_other, mut other) = queues(&daemon, "test.other");
+        slow.declare("old", durable(Durable::Stored), patience()).unwrap();
+        other.declare("work", durable(Durable::Synced), patience()).unwrap();
+        std::fs::write(&hold, []).unwrap();
+        let arguments = operation.encode(name).unwrap();
+        let waiting = slow.link().request(operation.tool(), &arguments, &[], patience()).unwrap();
+        let held = hold.with_added_extension("held");
+        eventually("it waits for the disk", || held.exists());
+        for _ in 0..10 {
+            stored(other.put("work", b"x", patience()).unwrap());
+            let taken = item(&mut other, "work");
+            other.ack("work", taken.lease, patience()).unwrap();
+        }
+        // What is about the same queue waits too, unless it is taken back.
+        let arguments = Operation::Status.encode(name).unwrap();
+        let status = other.link().request("queue.status", &arguments, &[], patience()).unwrap();
+        other.link().sender().cancel(status).unwrap();
+        let taken_back = other.link().answer(status, patience()).unwrap();
+        assert!(matches!(taken_back, Answer::Failed(_)), "{taken_back:?}");
+        other.put("work", b"x", patience()).unwrap();
+        let again = other.link().request("queue.status", &arguments, &[], patience()).unwrap();
+        std::fs::remove_file(&hold).unwrap();
+        assert_eq!(slow.link().answer(waiting, patience()).unwrap(), Answer::Done(answer.clone()));
+        let again = other.link().answer(again, patience()).unwrap();
+        assert_eq!(matches!(again, Answer::Done(_)), !answer.is_empty(), "{again:?}");
+    }
+}
+
 /// What one agent was told in all lives of the exchange.
 #[derive(Default)]
 struct Ledger {

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use ipc::client::Client;
-use ipc::exchange::queue::{Lease, Options, Queues, Taken};
+use ipc::exchange::queue::{Lease, Operation, Options, Queues, Taken};
 use rustix::process::Signal;
 
 use super::super::world::{self, Daemon, client_manifest, eventually, patience, signal};
@@ -70,6 +70,55 @@ fn is_stopped(pid: u32) -> bool {
         let stat = std::fs::read_to_string(stat).unwrap_or_default();
         stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
     })
+}
+
+/// The ack of a worker that has ended by the time the exchange looks.
+fn acked_and_ended(end: impl Fn(Client, Queues)) {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_sender, mut sender) = queues(&daemon, "test.sender");
+    let links = || daemon.status()["lanes"].as_u64().unwrap();
+    // What was in the lane may be seen before the end is; not each time.
+    for round in 0..5 {
+        let (client, mut worker) = queues(&daemon, "test.worker");
+        sender.put("work", b"x", patience()).unwrap();
+        let taken = item(&mut worker, "work");
+        let (exchange, before) = (daemon.agent_pid("exchange"), links());
+        signal(exchange, Signal::STOP);
+        eventually("it is stopped", || is_stopped(exchange));
+        let ack = Operation::Ack(taken.lease);
+        let arguments = ack.encode("work").unwrap();
+        worker.link().request(ack.tool(), &arguments, &[], patience()).unwrap();
+        let work = Operation::Put {
+            priority: 5,
+            dedup: None,
+            deadline_ns: 0,
+            wait_ns: 0,
+            payload: b"what comes of it",
+        };
+        let arguments = work.encode("results").unwrap();
+        worker.link().request(work.tool(), &arguments, &[], patience()).unwrap();
+        end(client, worker);
+        eventually("the daemon knows", || links() < before);
+        signal(exchange, Signal::CONT);
+        eventually("its end is known", || sender.status("work", patience()).unwrap().leased == 0);
+        let status = sender.status("work", patience()).unwrap();
+        assert_eq!((status.acked, status.ready, status.redelivered), (round + 1, 0, 0));
+        assert_eq!(sender.status("results", patience()).unwrap().ready, round + 1);
+    }
+}
+
+#[test]
+fn what_a_worker_acked_before_it_closed_its_link_is_done() {
+    acked_and_ended(|mut client, mut worker| {
+        client.decline(worker.link().lane(), "done").unwrap();
+        client.bye().unwrap();
+    });
+}
+
+#[test]
+fn what_a_worker_acked_before_it_died_is_done() {
+    // To the router the same as a death: the socket hangs up without a word.
+    acked_and_ended(|client, worker| drop((client, worker)));
 }
 
 /// Not a test of its own: what the others start.

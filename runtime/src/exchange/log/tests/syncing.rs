@@ -63,16 +63,6 @@ fn a_group_is_synced_without_a_ring() {
 }
 
 #[test]
-fn a_ticket_can_be_awaited() {
-    let disk = Disk::new(1);
-    let (mut log, _) = open_on(&disk, small()).unwrap();
-    log.committer = Committer::start(Mechanism::Best).unwrap();
-    append(&mut log, 10).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert_eq!(runtime.block_on(log.request_sync(0).unwrap().done()), Ok(1));
-}
-
-#[test]
 fn after_a_failed_sync_nothing_is_promised_until_the_log_is_opened_again() {
     let disk = Disk::new(1);
     let (mut log, _) = open_on(&disk, small()).unwrap();
