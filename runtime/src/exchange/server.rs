@@ -13,6 +13,7 @@ use ipc::fault;
 use ipc::header::LaneId;
 use ipc::limits::{SLOTS_DEFAULT, SLOTS_MAX, SPIN_NS};
 use ipc::link::{CallError, Incoming, LinkReceiver, LinkSender};
+use ipc::manifest::AgentManifest;
 use tracing::{debug, info, warn};
 
 use super::callers::{Callers, Said};
@@ -20,6 +21,7 @@ use super::forward::{Direction, Turn};
 use super::logs::Logs;
 use super::rates::{Rate, Rates};
 use super::work::{Work, encoded, refusal};
+use super::{LOG_SYNC, mechanism_here};
 use crate::daemon::LimitTable;
 use crate::limits::{
     FORWARD_RETRY_INTERVAL, FORWARDED_PER_TURN_MAX, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
@@ -54,6 +56,8 @@ pub(super) struct Server {
     /// How many messages a second are taken from each agent.
     rates: Rates,
     began: Instant,
+    /// How logs are synced here, for the daemon to show.
+    log_sync: String,
     /// How often a limit was reached, and whether the daemon knows.
     counted: Counted,
 }
@@ -103,10 +107,12 @@ impl Server {
             draining: false,
             rates: Rates::new(limits),
             began: Instant::now(),
+            log_sync: mechanism_here(),
             counted: Counted {
                 passed: 0,
                 routed_bytes: 0,
-                is_news: false,
+                // How logs are synced.
+                is_news: true,
                 next_report: Instant::now(),
             },
         }
@@ -228,8 +234,8 @@ impl Server {
     }
 
     /// How many messages a second are taken from an agent; nothing where it is any number.
-    fn rate_of(&mut self, name: &str) -> Option<Rate> {
-        self.rates.of(name, self.began.elapsed())
+    fn rate_of(&mut self, agent: &AgentManifest) -> Option<Rate> {
+        self.rates.of(agent, self.began.elapsed())
     }
 
     fn is_anybody_slowed(&self) -> bool {
@@ -253,7 +259,8 @@ impl Server {
         let errors = [("limit-passed", passed), ("limit-routed-bytes", routed_bytes)];
         let errors = errors.into_iter().filter(|(_, count)| *count > 0);
         let errors = errors.map(|(kind, count)| (kind.to_owned(), count)).collect();
-        self.client.report(Report { errors, ..Report::default() })
+        let facts = vec![(LOG_SYNC.to_owned(), self.log_sync.clone())];
+        self.client.report(Report { errors, facts, ..Report::default() })
     }
 
     fn take_events(&mut self) -> Result<(), ClientError> {
@@ -308,12 +315,13 @@ impl Server {
             return self.client.decline(offer.lane, "the daemon is stopping");
         }
         fault::point("exchange.caller-offered");
-        let (id, name) = (offer.from.id, offer.from.manifest.name.clone());
+        let (id, manifest) = (offer.from.id, offer.from.manifest.clone());
+        let name = &manifest.name;
         match self.client.accept(offer) {
             Ok(link) => {
                 let (sender, receiver) = link.split();
-                let rate = self.rate_of(&name);
-                self.callers.add(id, &name, sender, receiver, rate);
+                let rate = self.rate_of(&manifest);
+                self.callers.add(id, name, sender, receiver, rate);
                 self.work.arrived(&mut self.callers);
                 Ok(())
             }
@@ -452,7 +460,7 @@ impl Server {
         };
         let (sender, receiver) = link.split();
         let opener = End { lane: first, sender, receiver };
-        let rates = [&opener, &target].map(|end| self.rate_of(&end.receiver.peer().manifest.name));
+        let rates = [&opener, &target].map(|end| self.rate_of(&end.receiver.peer().manifest));
         self.first_of.insert(target.lane, first);
         let (there, back) = (Direction::default(), Direction::default());
         self.routes.insert(first, Route { opener, target, there, back, rates });

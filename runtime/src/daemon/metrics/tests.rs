@@ -32,6 +32,7 @@ pub(crate) fn snapshot() -> Snapshot {
             last_end: None,
             tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
             errors: BTreeMap::from([("bad \"kind\"\n".to_owned(), 4)]),
+            facts: BTreeMap::new(),
         }],
         lanes: 6,
         messages: BTreeMap::from([("critical", 42)]),
@@ -40,7 +41,12 @@ pub(crate) fn snapshot() -> Snapshot {
         refused: BTreeMap::from([("limit", 1)]),
         limited: BTreeMap::from([("bytes", 1)]),
         allowed: vec!["critical"],
-        fallbacks: vec![Fallback { wanted: "high", got: "normal", links: 2 }],
+        fallbacks: vec![Fallback {
+            wanted: "high",
+            got: "normal",
+            links: 2,
+            reason: String::new(),
+        }],
     }
 }
 
