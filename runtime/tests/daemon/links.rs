@@ -12,9 +12,10 @@ use ipc::manifest::{AgentManifest, OwnLimits};
 use ipc::ring::Meta;
 use ipc::socket::ReceiveError as PacketError;
 use rustix::process::Signal;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::world::{Daemon, Options, cbor, client_manifest, eventually, patience, signal};
+use super::world::{
+    Daemon, Options, cbor, client_manifest, eventually, patience, share_one_processor, signal,
+};
 use super::{ECHO, reopened};
 
 const ALL: [Class; 3] = [Class::Critical, Class::High, Class::Normal];
@@ -83,15 +84,6 @@ fn a_link_of_each_class_reaches_a_hosted_process_and_is_counted_as_what_it_is() 
         drop(client);
         eventually("the client is gone", || daemon.agent("test.client").is_none());
     }
-}
-
-/// The calling thread, and what it starts, on one processor.
-fn share_one_processor() {
-    let allowed = sched_getaffinity(None).unwrap();
-    let first = (0..CpuSet::MAX_CPU).find(|index| allowed.is_set(*index)).unwrap();
-    let mut one = CpuSet::new();
-    one.set(first);
-    sched_setaffinity(None, &one).unwrap();
 }
 
 #[test]
@@ -275,7 +267,7 @@ fn an_agent_is_held_to_what_its_manifest_says_and_everybody_sees_it() {
     let _first = many.open("echo").unwrap();
     let refusal = many.open("echo").unwrap_err().to_string();
     assert!(refusal.contains("limit `bytes`") && refusal.contains("own manifest"), "{refusal}");
-    many.set_lane_options(LaneOptions::default());
+    many.set_lane_options(LaneOptions { slots: 64, region_bytes: 4_096 });
     let _second = many.open("echo").unwrap();
     let refusal = many.open("echo").unwrap_err().to_string();
     assert!(refusal.contains("(set by `bus.limits` for `test.>`)"), "{refusal}");
