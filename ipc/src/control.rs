@@ -101,6 +101,8 @@ pub struct Report {
     pub panicked: u64,
     /// Errors by kind; at most `LIST_ENTRIES_MAX` kinds.
     pub errors: Vec<(String, u64)>,
+    /// What else operators should see, for people, by name; at most `REPORT_FACTS_MAX`. Since 1.2.
+    pub facts: Vec<(String, String)>,
 }
 
 /// From a client to the router.

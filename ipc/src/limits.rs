@@ -20,9 +20,16 @@ pub const WORD_BYTES_MAX: usize = 128;
 pub const LIST_ENTRIES_MAX: usize = 64;
 /// Lists in a manifest: capabilities, tools, subscriptions, tags.
 pub const MANIFEST_LISTS: usize = 4;
-/// An encoded manifest without its own length field, in bytes.
-pub const MANIFEST_BYTES_MAX: usize =
-    3 * (2 + WORD_BYTES_MAX) + 2 + MANIFEST_LISTS * (2 + LIST_ENTRIES_MAX * (2 + WORD_BYTES_MAX));
+/// Limits in a manifest: links, bytes, descriptors, messages, messages through the exchange.
+pub const MANIFEST_LIMITS: usize = 5;
+/// An encoded manifest without its own length field, in bytes. A limit is a byte and a u64.
+pub const MANIFEST_BYTES_MAX: usize = 3 * (2 + WORD_BYTES_MAX)
+    + 2
+    + MANIFEST_LISTS * (2 + LIST_ENTRIES_MAX * (2 + WORD_BYTES_MAX))
+    + 1
+    + MANIFEST_LIMITS * 9;
+/// Facts in a report: what an agent chose when it started. The exchange has one.
+pub const REPORT_FACTS_MAX: usize = 8;
 /// A token, in bytes. A JWT with a dozen claims and an RS256 signature is under 1.5 KiB.
 pub const TOKEN_BYTES_MAX: usize = 8_192;
 /// A text for people (`reason`, `message`), in bytes of UTF-8.

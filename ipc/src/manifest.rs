@@ -19,4 +19,25 @@ pub struct AgentManifest {
     pub subscriptions: Vec<String>,
     /// Free words that others filter by.
     pub tags: Vec<String>,
+    /// What it wants to be held to.
+    pub limits: OwnLimits,
+}
+
+/// What an agent wants to be held to, at most. The router's configuration says what it may have, and the tighter of the two
+/// counts: a program that is to have one link says so, and a mistake in it that opens a hundred is refused by name. What is not
+/// named is the configuration's alone.
+///
+/// Time and size of the handshake are not here: they bound it before anybody has read a manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnLimits {
+    /// Links, offered and open.
+    pub links: Option<u64>,
+    /// Bytes of all segments that it makes and that are in use.
+    pub bytes: Option<u64>,
+    /// Descriptors that the router keeps open for it.
+    pub descriptors: Option<u64>,
+    /// Control packets a second; at least one.
+    pub messages: Option<u64>,
+    /// Messages a second that the exchange takes from it; at least one.
+    pub passed: Option<u64>,
 }

@@ -42,8 +42,8 @@ pub struct RingNumber(pub u32);
 /// Why there is no ring, or no way into a peer's. Whoever wanted one goes one class down.
 #[derive(Debug, Error)]
 pub enum Unavailable {
-    /// No io_uring: an old kernel, `kernel.io_uring_disabled`, or a sandbox.
-    #[error("this process may not make a ring")]
+    /// No io_uring: an old kernel, `kernel.io_uring_disabled`, or a sandbox that lets rings be made but not entered, too.
+    #[error("this process gets no ring of io_uring")]
     Ring(#[source] io::Error),
     /// The kernel has rings, but not this part of them.
     #[error("this kernel's io_uring has no {what} (Linux {since})")]
@@ -53,8 +53,9 @@ pub enum Unavailable {
         /// Since when there is one.
         since: &'static str,
     },
-    /// The peer's ring cannot be fetched: the peer runs as another user, or a rule against tracing (Yama, a sandbox) forbids it.
-    #[error("the peer's ring cannot be fetched: this process may not trace the peer")]
+    /// The peer's ring cannot be fetched: the peer runs as another user, or a rule against tracing (Yama, a sandbox) forbids it;
+    /// or there is no such system call, or no room for a descriptor.
+    #[error("the peer's ring cannot be fetched{}", why_not_fetched(.0))]
     Fetch(#[source] io::Error),
     /// What was fetched takes no messages: it is no ring, or not enabled.
     #[error("descriptor {number} of the peer takes no messages")]
@@ -206,22 +207,15 @@ impl Outbox {
             })?;
         let entry = opcode::MsgRingData::new(Fd(target.as_raw_fd()), 0, 0, None).build();
         let mut outbox = Self { ring, target, entry };
-        outbox.try_target().map_err(target_error)?;
+        let posted = outbox.try_target().map_err(Unavailable::Ring)?;
+        posted.map_err(target_error)?;
         outbox.entry = outbox.entry.clone().flags(squeue::Flags::SKIP_SUCCESS);
         Ok(outbox)
     }
 
-    /// Whose completion is waited for, and looked at.
-    fn try_target(&mut self) -> io::Result<()> {
-        // SAFETY: the entry names no memory.
-        let pushed = unsafe { self.ring.submission().push(&self.entry) };
-        pushed.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-        self.ring.submit_and_wait(1)?;
-        match self.ring.completion().next().map(|done| done.result()) {
-            Some(result @ ..0) => Err(io::Error::from_raw_os_error(-result)),
-            Some(_) => Ok(()),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+    /// Whose completion is waited for, and looked at: what the own ring says, then what came of it.
+    fn try_target(&mut self) -> io::Result<io::Result<()>> {
+        try_entry(&mut self.ring, &self.entry)
     }
 
     /// Posts into the peer's inbox. Never waits.
@@ -242,6 +236,36 @@ impl Outbox {
     /// The peer's ring. Posting into it needs no more of the peer.
     pub fn target(&self) -> BorrowedFd<'_> {
         self.target.as_fd()
+    }
+}
+
+/// Whether this process can make a ring and enter it: a sandbox may deny the one without the other, and who submits to a ring
+/// that cannot be entered waits for ever.
+pub fn try_ring() -> Result<(), Unavailable> {
+    let mut ring = IoUring::builder().dontfork().build(1).map_err(Unavailable::Ring)?;
+    let done = try_entry(&mut ring, &opcode::Nop::new().build());
+    done.and_then(|result| result).map_err(Unavailable::Ring)
+}
+
+/// Submits an entry that names no memory and waits for it: what the ring says, then what came of the entry.
+fn try_entry(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<io::Result<()>> {
+    // SAFETY: the entry names no memory; both callers say so.
+    let pushed = unsafe { ring.submission().push(entry) };
+    pushed.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+    ring.submit_and_wait(1)?;
+    match ring.completion().next().map(|done| done.result()) {
+        Some(result @ ..0) => Ok(Err(io::Error::from_raw_os_error(-result))),
+        Some(_) => Ok(Ok(())),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn why_not_fetched(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ": this process may not trace the peer (another user, Yama, or a sandbox)"
+        }
+        _ => "",
     }
 }
 

@@ -123,7 +123,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Agents(command) => command.run(&context),
         Command::Top(command) => command.run(&context),
         Command::Revoke(command) => command.run(&context),
-        Command::Doctor(command) => command.run(),
+        Command::Doctor(command) => command.run(&context),
         Command::Plan(command) => packages::plan(command, &context),
         Command::Apply(command) => packages::apply(command, &context),
         Command::Add(command) => packages::add(command, &context),

@@ -32,6 +32,7 @@ use crate::paths::SOCKET_NAME;
 use crate::priority;
 
 use self::callers::Callers;
+pub(crate) use self::log::mechanism_here;
 use self::logs::Logs;
 use self::work::Work;
 
@@ -40,6 +41,9 @@ const QUEUES_PLACE: &str = "exchange/queues";
 
 /// Its name on the bus, which only the daemon's own process may bear.
 pub(crate) use ipc::exchange::NAME;
+
+/// How logs and durable queues are synced, in what the exchange reports and `status` shows.
+pub(crate) const LOG_SYNC: &str = "log-sync";
 
 /// The directory of all logs in the state directory.
 const LOGS_NAME: &str = "logs";

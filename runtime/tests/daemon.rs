@@ -6,6 +6,8 @@
 
 #[path = "daemon/calls.rs"]
 mod calls;
+#[path = "daemon/denied.rs"]
+mod denied;
 #[path = "daemon/directory.rs"]
 mod directory;
 #[path = "daemon/doors.rs"]
@@ -22,6 +24,8 @@ mod queues;
 mod routes;
 #[path = "daemon/topics.rs"]
 mod topics;
+#[path = "daemon/traced.rs"]
+mod traced;
 #[path = "daemon/waits.rs"]
 mod waits;
 #[path = "daemon/world.rs"]

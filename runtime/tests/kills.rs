@@ -55,6 +55,7 @@ const ARRIVES: &str = "what was sent arrives whole, then the end";
 const TOLD: &str = "the writer is told of the end";
 const FREED: &str = "nothing of it is left";
 const STORED: &str = "what was stored is there, once";
+const DEAD_LETTER: &str = "a dead letter, called back";
 const INHERITED: &str = "unfinished items come again, counted";
 
 const fn case(
@@ -112,7 +113,7 @@ const CASES: &[Case] = &[
     case("worker.ack-sent", 3, "queue-worker", inherit, INHERITED),
     case("worker.ack-answered", 3, "queue-worker", inherit, INHERITED),
     case("worker.nack-sent", 3, "queue-refuser", inherit, INHERITED),
-    case("worker.delivered", 0, "queue-worker", bury_and_call_back, "a dead letter, called back"),
+    case("worker.delivered", 0, "queue-worker-once", bury_and_call_back, DEAD_LETTER),
 ];
 
 fn rounds() -> u64 {

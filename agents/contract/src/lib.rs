@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 pub use self::cancellation::Cancellation;
-pub use ipc::manifest::AgentManifest;
+pub use ipc::manifest::{AgentManifest, OwnLimits};
 use serde::{Deserialize, Serialize};
 
 /// A program that answers tools.

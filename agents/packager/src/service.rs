@@ -164,6 +164,7 @@ impl Agent for Packager {
             tools: TOOLS.map(str::to_owned).to_vec(),
             subscriptions: Vec::new(),
             tags: ["npm", "pypi", "cargo"].map(str::to_owned).to_vec(),
+            ..AgentManifest::default()
         }
     }
 

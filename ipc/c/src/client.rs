@@ -439,5 +439,6 @@ fn read_manifest(manifest: &Manifest) -> Result<AgentManifest, Fault> {
         tools: manifest.tools.words("tools")?,
         subscriptions: manifest.subscriptions.words("subscriptions")?,
         tags: manifest.tags.words("tags")?,
+        ..AgentManifest::default()
     })
 }

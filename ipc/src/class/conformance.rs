@@ -23,10 +23,21 @@ use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Timing};
 use crate::wait::Spin;
 
 #[cfg(test)]
+mod apart;
+#[cfg(test)]
 mod ways;
 
 #[cfg(test)]
+use apart::Apart;
+#[cfg(test)]
 use ways::{Critical, High, Normal};
+
+#[cfg(test)]
+type CriticalApart = Apart<Critical>;
+#[cfg(test)]
+type HighApart = Apart<High>;
+#[cfg(test)]
+type NormalApart = Apart<Normal>;
 
 /// Who writes, as its receiver is told.
 pub const WRITER: AgentId = AgentId(7);
@@ -473,7 +484,11 @@ macro_rules! conformance {
             $(
                 #[test]
                 fn $promise() {
-                    $crate::class::conformance::$promise::<super::$way>();
+                    // On a thread of its own, because a way may pin the one that makes it.
+                    let promise = $crate::class::conformance::$promise::<super::$way>;
+                    if let Err(panic) = std::thread::spawn(promise).join() {
+                        std::panic::resume_unwind(panic);
+                    }
                 }
             )*
         }
@@ -512,3 +527,15 @@ conformance! { ending high_ends: High }
 conformance! { every normal: Normal }
 #[cfg(test)]
 conformance! { ending normal_ends: Normal }
+#[cfg(test)]
+conformance! { every critical_apart: CriticalApart }
+#[cfg(test)]
+conformance! { ending critical_ends_apart: CriticalApart }
+#[cfg(test)]
+conformance! { every high_apart: HighApart }
+#[cfg(test)]
+conformance! { ending high_ends_apart: HighApart }
+#[cfg(test)]
+conformance! { every normal_apart: NormalApart }
+#[cfg(test)]
+conformance! { ending normal_ends_apart: NormalApart }

@@ -11,6 +11,7 @@ use crate::wait::Spin;
 use router::Router;
 
 mod classes;
+mod denied;
 mod doors;
 mod fuzz;
 mod hostile;

@@ -4,8 +4,10 @@ use super::codec::{DecodeError, EncodeError};
 use super::fields::{Reader, Writer};
 use super::{AgentInfo, Lineage, Report, SlowReaders, TopicTerms};
 use crate::header::{AgentId, LaneId};
-use crate::limits::{LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX};
-use crate::manifest::AgentManifest;
+use crate::limits::{
+    LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, REPORT_FACTS_MAX, TEXT_BYTES_MAX,
+};
+use crate::manifest::{AgentManifest, OwnLimits};
 
 pub(super) fn write_manifest(
     out: &mut Writer,
@@ -19,6 +21,7 @@ pub(super) fn write_manifest(
     out.list("tools", &manifest.tools)?;
     out.list("subscriptions", &manifest.subscriptions)?;
     out.list("tags", &manifest.tags)?;
+    write_limits(out, &manifest.limits);
     debug_assert!(out.len() <= MANIFEST_BYTES_MAX);
     Ok(())
 }
@@ -33,7 +36,41 @@ pub(super) fn read_manifest(fields: &mut Reader<'_>) -> Result<AgentManifest, De
         tools: fields.list("tools")?,
         subscriptions: fields.list("subscriptions")?,
         tags: fields.list("tags")?,
+        limits: read_limits(fields)?,
     })
+}
+
+/// A number for each that is named, and its value.
+fn write_limits(out: &mut Writer, limits: &OwnLimits) {
+    let OwnLimits { links, bytes, descriptors, messages, passed } = *limits;
+    let named = [links, bytes, descriptors, messages, passed];
+    out.u8(named.iter().flatten().count() as u8);
+    for (number, value) in (1..).zip(named) {
+        if let Some(value) = value {
+            out.u8(number);
+            out.u64(value);
+        }
+    }
+}
+
+/// What an old agent does not say is nothing; what a newer one names beside these is passed over.
+fn read_limits(fields: &mut Reader<'_>) -> Result<OwnLimits, DecodeError> {
+    let mut limits = OwnLimits::default();
+    let count = if fields.is_empty() { 0 } else { fields.u8("limits")? };
+    for _ in 0..count {
+        let (number, value) = (fields.u8("limits")?, fields.u64("limits")?);
+        let limit = match number {
+            1 => &mut limits.links,
+            2 => &mut limits.bytes,
+            3 => &mut limits.descriptors,
+            4 => &mut limits.messages,
+            5 => &mut limits.passed,
+            _ => continue,
+        };
+        // Of one that is named twice the tighter counts.
+        *limit = Some(limit.map_or(value, |before| before.min(value)));
+    }
+    Ok(limits)
 }
 
 pub(super) fn write_agent(out: &mut Writer, agent: &AgentInfo) -> Result<(), EncodeError> {
@@ -60,7 +97,7 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     if got > max {
         return Err(EncodeError::TooLong { field: "errors", got, max });
     }
-    let Report { started, done, failed, cancelled, panicked, errors } = report;
+    let Report { started, done, failed, cancelled, panicked, errors, facts } = report;
     for count in [started, done, failed, cancelled, panicked] {
         out.u64(*count);
     }
@@ -68,6 +105,15 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     errors.iter().try_for_each(|(kind, count)| {
         out.u64(*count);
         out.word("errors", kind)
+    })?;
+    let (got, max) = (facts.len(), REPORT_FACTS_MAX);
+    if got > max {
+        return Err(EncodeError::TooLong { field: "facts", got, max });
+    }
+    out.u16(got as u16);
+    facts.iter().try_for_each(|(name, text)| {
+        out.word("facts", name)?;
+        out.block("facts", text.as_bytes(), TEXT_BYTES_MAX)
     })
 }
 
@@ -79,6 +125,7 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
         cancelled: fields.u64("cancelled")?,
         panicked: fields.u64("panicked")?,
         errors: Vec::new(),
+        facts: Vec::new(),
     };
     let (got, max) = (usize::from(fields.u16("errors")?), LIST_ENTRIES_MAX);
     if got > max {
@@ -87,6 +134,14 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
     for _ in 0..got {
         let count = fields.u64("errors")?;
         report.errors.push((fields.word("errors")?, count));
+    }
+    // What an old agent does not say is nothing.
+    let got = if fields.is_empty() { 0 } else { usize::from(fields.u16("facts")?) };
+    if got > REPORT_FACTS_MAX {
+        return Err(DecodeError::TooLong { field: "facts", got, max: REPORT_FACTS_MAX });
+    }
+    for _ in 0..got {
+        report.facts.push((fields.word("facts")?, fields.text("facts", TEXT_BYTES_MAX)?));
     }
     Ok(report)
 }

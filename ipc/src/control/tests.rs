@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::fields::{Reader, Writer};
 use super::*;
 use crate::class::Class;
 use crate::limits::{
     FRAME_BYTES, LIST_ENTRIES_MAX, PACKET_BYTES_MAX, PATIENCE_MS_MAX, WORD_BYTES_MAX,
 };
+use crate::manifest::OwnLimits;
 
 pub(crate) mod fuzz;
 
@@ -19,8 +21,12 @@ fn words() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn manifest() -> impl Strategy<Value = AgentManifest> {
-    ((word(), word(), word(), any::<u8>()), (words(), words(), words(), words())).prop_map(
-        |((name, version, category, priority), (capabilities, tools, subscriptions, tags))| {
+    let words = (words(), words(), words(), words());
+    ((word(), word(), word(), any::<u8>()), words, any::<[Option<u64>; 5]>()).prop_map(
+        |((name, version, category, priority), words, limits)| {
+            let (capabilities, tools, subscriptions, tags) = words;
+            let [links, bytes, descriptors, messages, passed] = limits;
+            let limits = OwnLimits { links, bytes, descriptors, messages, passed };
             AgentManifest {
                 name,
                 version,
@@ -30,6 +36,7 @@ fn manifest() -> impl Strategy<Value = AgentManifest> {
                 tools,
                 subscriptions,
                 tags,
+                limits,
             }
         },
     )
@@ -100,11 +107,15 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         Just(ToRouter::Bye),
         any::<u32>().prop_map(|request| ToRouter::Status { request }),
         any::<u32>().prop_map(|request| ToRouter::Directory { request }),
-        (any::<[u64; 5]>(), prop::collection::vec((word(), any::<u64>()), 0..4)).prop_map(
-            |([started, done, failed, cancelled, panicked], errors)| {
-                ToRouter::Report(Report { started, done, failed, cancelled, panicked, errors })
-            }
-        ),
+        (
+            any::<[u64; 5]>(),
+            prop::collection::vec((word(), any::<u64>()), 0..4),
+            prop::collection::vec((word(), word()), 0..4)
+        )
+            .prop_map(|([started, done, failed, cancelled, panicked], errors, facts)| {
+                let report = Report { started, done, failed, cancelled, panicked, errors, facts };
+                ToRouter::Report(report)
+            }),
     ]
 }
 
@@ -315,6 +326,30 @@ fn control_characters_are_refused() {
         ToRouter::decode(&message.encode().unwrap()),
         Err(DecodeError::Text { field: "target" })
     );
+}
+
+#[test]
+fn limits_of_an_old_manifest_are_none_and_unknown_ones_are_passed_over() {
+    let limits = OwnLimits { links: Some(3), ..OwnLimits::default() };
+    let manifest = AgentManifest { name: "one".to_owned(), limits, ..AgentManifest::default() };
+    let mut fields = Writer::new();
+    structures::write_manifest(&mut fields, &manifest).unwrap();
+    let bytes = fields.into_bytes();
+    let read = |bytes: &[u8]| structures::read_manifest(&mut Reader::new(bytes));
+    assert_eq!(read(&bytes), Ok(manifest.clone()));
+    let old = &bytes[..bytes.len() - 10];
+    let none = AgentManifest { limits: OwnLimits::default(), ..manifest.clone() };
+    assert_eq!(read(old), Ok(none));
+    // One that is named twice, and one of a later version.
+    let mut newer = old.to_vec();
+    newer.push(4);
+    for (number, value) in [(1, 9), (1, 3), (1, 5), (77, 1u64)] {
+        newer.push(number);
+        newer.extend(value.to_le_bytes());
+    }
+    assert_eq!(read(&newer), Ok(manifest));
+    newer.pop();
+    assert_eq!(read(&newer), Err(DecodeError::Truncated { field: "limits" }));
 }
 
 #[test]

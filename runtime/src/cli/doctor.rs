@@ -2,6 +2,8 @@
 
 mod bus;
 
+pub(super) use self::bus::fallback_lines;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,7 +14,7 @@ use scheduler::placement::{Work, place, slots};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
-use super::output;
+use super::{Context, output};
 
 /// `bolide doctor`
 #[derive(clap::Args, Debug)]
@@ -32,13 +34,14 @@ pub(super) struct Doctor {
 const TOOLS: [&str; 5] = ["node", "npm", "python3", "cargo", "git"];
 
 impl Doctor {
-    pub(super) fn run(self) -> Result<Exit, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         if self.show_ring {
             bus::show_ring()?;
             return Ok(Exit::Done);
         }
         let root = self.sysfs_root.map_or_else(Root::machine, Root::at);
-        let report = report(&root);
+        let mut report = report(&root);
+        report["daemon"] = bus::daemon(context);
         if self.json {
             output::print_json(&report)?;
         } else {
@@ -142,6 +145,7 @@ fn text(report: &Value) -> String {
         lines.push(format!("           no {feature} (since {since}): {without}"));
     }
     lines.extend(bus::lines(report["bus"].as_array().map_or(&[][..], Vec::as_slice)));
+    lines.extend(bus::daemon_lines(&report["daemon"]));
     for (tool, version) in report["tools"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or("not found");
         lines.push(format!("{tool:<10} {version}"));

@@ -79,6 +79,10 @@ fn text_of(status: &Value) -> String {
         status["lanes"],
         status["messages"]["critical"],
     );
+    for line in super::doctor::fallback_lines(&status["fallbacks"]) {
+        text.push_str(&output::harmless(&line));
+        text.push('\n');
+    }
     let hosted = list(&status["hosted"]);
     if hosted.is_empty() {
         return text;

@@ -85,7 +85,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "bus.routed",
         environment: "BOLIDE_BUS_ROUTED",
-        summary: "agents whose links pass through the exchange, as patterns separated by commas; default none",
+        summary: "agents whose links pass through the exchange, and that have no topics, as patterns separated by commas; default none",
         set: |settings, text| {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
             let routed: Vec<String> = words.map(str::to_owned).collect();
@@ -101,7 +101,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "bus.classes",
         environment: "BOLIDE_BUS_CLASSES",
-        summary: "classes that links may have, of critical, high, normal; default all",
+        summary: "classes that links may have, of critical, high, normal; without critical there are no topics; default all",
         set: |settings, text| {
             let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
             let mut classes = ClassSet::NONE;
@@ -120,7 +120,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "bus.limits",
         environment: "BOLIDE_BUS_LIMITS",
-        summary: "what agents may have, as `PATTERN: links=N bytes=N descriptors=N messages=N passed=N`, separated by commas; the first pattern that matches counts; default none",
+        summary: "what agents may have, as `PATTERN: links=N bytes=N descriptors=N messages=N passed=N`, separated by commas; the first pattern that matches counts, and an agent's manifest where it asks for less; default none",
         set: |settings, text| LimitTable::parse(text).map(|limits| settings.limits = limits),
         show: |settings| settings.limits.text(),
     },

@@ -29,7 +29,7 @@ use self::segments::Segments;
 use self::transport::{Transport, watched};
 use super::hosted::HostedTable;
 use super::hub::{Outbox, Outgoing, ToHub};
-use super::quota::{AgentLimits, LimitTable, Share};
+use super::quota::{LimitTable, Share};
 use super::router::rate::Budget;
 use super::router::{Event, Newcomer};
 use crate::limits::{
@@ -308,11 +308,12 @@ impl Client {
                 return transport.turn_away("unauthorized", &text);
             }
         };
-        let limits = self.reception.admission.limits.of(&newcomer.manifest.name);
+        let manifest = &newcomer.manifest;
+        let limits = self.reception.admission.limits.of(&manifest.name, &manifest.limits);
         fault::point("daemon.hello-read");
         let (packets, outgoing) = mpsc::channel(OUTBOX_PACKETS_MAX);
         let (hangup, mut hung_up) = oneshot::channel();
-        let share = Share::new(limits.bytes);
+        let (share, rate) = (Share::new(limits.bytes), limits.messages.rate());
         let outbox = Outbox { packets, grants: Arc::default(), hangup };
         let connected = ToHub::Connected { agent, outbox };
         let hello = ToHub::Event(Box::new(Event::Hello(newcomer)));
@@ -320,7 +321,7 @@ impl Client {
             return;
         }
         let reason = tokio::select! {
-            reason = self.listen(&transport, limits, &share) => reason,
+            reason = self.listen(&transport, rate, &share) => reason,
             reason = speak(&transport, outgoing) => reason,
             () = death.wait() => {
                 self.last_words(&transport, &share).await;
@@ -339,14 +340,9 @@ impl Client {
     }
 
     /// Takes packets, no faster than allowed, until there are no more.
-    async fn listen(
-        &self,
-        transport: &Transport,
-        limits: AgentLimits,
-        share: &Arc<Share>,
-    ) -> Option<String> {
+    async fn listen(&self, transport: &Transport, rate: u32, share: &Arc<Share>) -> Option<String> {
         let started = Instant::now();
-        let mut budget = Budget::new(limits.messages, started.elapsed());
+        let mut budget = Budget::new(rate, started.elapsed());
         loop {
             let mut is_slowed = false;
             while let Err(wait) = budget.try_take(started.elapsed()) {

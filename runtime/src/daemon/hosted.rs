@@ -191,6 +191,7 @@ impl Entry {
             last_end: self.last_end.clone(),
             tasks: self.tasks(),
             errors: self.errors(),
+            facts: self.current.facts.iter().cloned().collect(),
         }
     }
 }

@@ -23,9 +23,9 @@ use super::board::Board;
 use super::connections::held::{self, Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
 use super::hosted::HostedTable;
-use super::quota::LimitTable;
+use super::quota::{Limit, LimitTable};
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
-use super::snapshot::{AgentStatus, Fallback, Phase, SCHEMA, Snapshot};
+use super::snapshot::{AgentStatus, Fallback, LimitStatus, Phase, SCHEMA, Snapshot};
 use crate::limits::{FAREWELL_TIMEOUT, GRANTS_WAITING_MAX};
 
 /// What the hub is told.
@@ -424,8 +424,12 @@ fn number_page(message: &FromRouter, carry: &Carry<Arc<Segments>>) {
     }
 }
 
-fn fallback((wanted, got, links): (Class, Class, u64)) -> Fallback {
-    Fallback { wanted: wanted.name(), got: got.name(), links }
+fn fallback((wanted, got, links, reason): (Class, Class, u64, &str)) -> Fallback {
+    Fallback { wanted: wanted.name(), got: got.name(), links, reason: reason.to_owned() }
+}
+
+fn limit((name, limit): (&'static str, &Limit)) -> (&'static str, LimitStatus) {
+    (name, LimitStatus { value: limit.value, set_by: limit.set_by.to_string() })
 }
 
 fn status_of(view: AgentView) -> AgentStatus {
@@ -444,5 +448,6 @@ fn status_of(view: AgentView) -> AgentStatus {
         links: view.links_count,
         topics: view.topics_count,
         subscriptions: view.subscriptions_count,
+        limits: view.limits.iter().map(limit).collect(),
     }
 }

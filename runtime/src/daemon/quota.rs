@@ -5,8 +5,11 @@
 //! the exchange. Lanes that two agents share between them are not slowed down by anybody: their memory is bounded here, and
 //! their counters show what went over them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use ipc::manifest::OwnLimits;
 
 use super::router::subject::{check_pattern, matches};
 use crate::exchange::NAME;
@@ -16,26 +19,46 @@ use crate::limits::{
     SHARED_BYTES_PER_AGENT_MAX,
 };
 
-/// What one agent may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What one agent may have: the tighter of what the configuration says and what its own manifest does.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgentLimits {
     /// Links, offered and open.
-    pub(crate) links: usize,
+    pub(crate) links: Limit,
     /// Bytes of all segments that it made and that are in use.
-    pub(crate) bytes: u64,
+    pub(crate) bytes: Limit,
     /// Descriptors that the daemon keeps open for it.
-    pub(crate) descriptors: usize,
+    pub(crate) descriptors: Limit,
     /// Control packets a second.
-    pub(crate) messages: u32,
+    pub(crate) messages: Limit,
     /// Messages a second that the exchange takes from it, over all of its links: routed ones, and operations on queues and
     /// logs. 0 is any number.
-    pub(crate) passed: u32,
+    pub(crate) passed: Limit,
+}
+
+/// One limit, and where somebody has to go who wants another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// How much.
+    pub(crate) value: u64,
+    /// Who said so.
+    pub(crate) set_by: SetBy,
+}
+
+/// Who set a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SetBy {
+    /// Nobody: it is what the daemon bears.
+    BuiltIn,
+    /// The configuration's `bus.limits`, in the entry for this pattern.
+    Configuration(Arc<str>),
+    /// The agent's own manifest.
+    Manifest,
 }
 
 /// One line of the configuration: for whom, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    pattern: String,
+    pattern: Arc<str>,
     settings: Vec<(Setting, u64)>,
 }
 
@@ -87,23 +110,83 @@ impl LimitTable {
         entries.collect::<Vec<_>>().join(", ")
     }
 
-    /// The limits of an agent: the defaults, changed by the first entry whose pattern is its name's.
-    pub(crate) fn of(&self, name: &str) -> AgentLimits {
+    /// The limits of an agent: the defaults, changed by the first entry whose pattern is its name's, then by what it asks for
+    /// itself, which is never more.
+    pub(crate) fn of(&self, name: &str, asked: &OwnLimits) -> AgentLimits {
         let mut limits = AgentLimits::of_name(name);
         let entry = self.entries.iter().find(|entry| matches(&entry.pattern, name));
-        for (setting, number) in entry.into_iter().flat_map(|entry| &entry.settings) {
-            let count = usize::try_from(*number).unwrap_or(usize::MAX);
-            let rate = u32::try_from(*number).unwrap_or(u32::MAX);
+        for (entry, (setting, number)) in
+            entry.into_iter().flat_map(|entry| entry.settings.iter().map(move |one| (entry, one)))
+        {
+            let by = SetBy::Configuration(Arc::clone(&entry.pattern));
             match setting {
                 // What the daemon itself can bear is not for the configuration to raise.
-                Setting::Links => limits.links = count.min(limits.links),
-                Setting::Bytes => limits.bytes = *number,
-                Setting::Descriptors => limits.descriptors = count.min(limits.descriptors),
-                Setting::Messages => limits.messages = rate.max(1),
-                Setting::Passed => limits.passed = rate,
+                Setting::Links => limits.links.tighten(*number, by),
+                Setting::Descriptors => limits.descriptors.tighten(*number, by),
+                Setting::Bytes => limits.bytes = Limit { value: *number, set_by: by },
+                Setting::Messages => {
+                    limits.messages = Limit { value: (*number).max(1), set_by: by };
+                }
+                Setting::Passed => limits.passed = Limit { value: *number, set_by: by },
+            }
+        }
+        let own = |limit: &mut Limit, asked: Option<u64>| {
+            if let Some(number) = asked {
+                limit.tighten(number, SetBy::Manifest);
+            }
+        };
+        own(&mut limits.links, asked.links);
+        own(&mut limits.bytes, asked.bytes);
+        own(&mut limits.descriptors, asked.descriptors);
+        own(&mut limits.messages, asked.messages.map(|rate| rate.max(1)));
+        // 0 is any number here, of which nobody can ask for more.
+        if let Some(rate) = asked.passed.map(|rate| rate.max(1)) {
+            match limits.passed.value {
+                0 => limits.passed = Limit { value: rate, set_by: SetBy::Manifest },
+                _ => limits.passed.tighten(rate, SetBy::Manifest),
             }
         }
         limits
+    }
+}
+
+impl Limit {
+    fn built_in(value: u64) -> Self {
+        Self { value, set_by: SetBy::BuiltIn }
+    }
+
+    fn tighten(&mut self, value: u64, set_by: SetBy) {
+        if value < self.value {
+            *self = Self { value, set_by };
+        }
+    }
+
+    /// As a rate of messages a second.
+    pub(crate) fn rate(&self) -> u32 {
+        u32::try_from(self.value).unwrap_or(u32::MAX)
+    }
+
+    /// Whether so many are more than it.
+    pub(crate) fn is_exceeded_by(&self, count: usize) -> bool {
+        count as u64 > self.value
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.value, self.set_by)
+    }
+}
+
+impl fmt::Display for SetBy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => formatter.write_str("built in"),
+            Self::Configuration(pattern) => {
+                write!(formatter, "set by `bus.limits` for `{pattern}`")
+            }
+            Self::Manifest => formatter.write_str("set by its own manifest"),
+        }
     }
 }
 
@@ -118,7 +201,27 @@ impl AgentLimits {
             ),
             false => (LINKS_PER_AGENT_MAX, SHARED_BYTES_PER_AGENT_MAX, DESCRIPTORS_PER_AGENT_MAX),
         };
-        Self { links, bytes, descriptors, messages: PACKETS_PER_SECOND_MAX, passed: 0 }
+        Self {
+            links: Limit::built_in(links as u64),
+            bytes: Limit::built_in(bytes),
+            descriptors: Limit::built_in(descriptors as u64),
+            messages: Limit::built_in(PACKETS_PER_SECOND_MAX.into()),
+            passed: Limit::built_in(0),
+        }
+    }
+
+    /// Each of them by the name that it has in the configuration.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Limit)> {
+        SETTINGS.iter().map(|(name, setting)| {
+            let limit = match setting {
+                Setting::Links => &self.links,
+                Setting::Bytes => &self.bytes,
+                Setting::Descriptors => &self.descriptors,
+                Setting::Messages => &self.messages,
+                Setting::Passed => &self.passed,
+            };
+            (*name, limit)
+        })
     }
 }
 
@@ -138,14 +241,14 @@ fn parse_entry(entry: &str) -> Result<Entry, String> {
         Ok((*setting, number))
     };
     let settings = rest.split_whitespace().map(setting).collect::<Result<Vec<_>, String>>()?;
-    Ok(Entry { pattern: pattern.to_owned(), settings })
+    Ok(Entry { pattern: pattern.into(), settings })
 }
 
 /// The memory that the segments of one connection take.
 #[derive(Debug)]
 pub(crate) struct Share {
     used: AtomicU64,
-    max: u64,
+    max: Limit,
 }
 
 /// Bytes of a share in use, until the last one who needs them drops this.
@@ -157,19 +260,19 @@ pub(crate) struct Held {
 
 impl Share {
     /// Nothing used yet.
-    pub(crate) fn new(max: u64) -> Arc<Self> {
+    pub(crate) fn new(max: Limit) -> Arc<Self> {
         Arc::new(Self { used: AtomicU64::new(0), max })
     }
 
     /// Takes so many bytes; nothing when they are not left. The message for the agent is in the error.
     pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> Result<Held, String> {
-        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max);
+        let more = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max.value);
         // Relaxed: a number, and nothing that stands elsewhere.
         match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Held { share: Arc::clone(self), bytes }),
             Err(used) => Err(format!(
                 "limit `bytes`: {used} bytes of shared memory are in use and {bytes} are asked \
-                 for, of {} at most",
+                 for, of at most {}",
                 self.max
             )),
         }
@@ -191,11 +294,44 @@ mod tests {
         let text = "test.small: links=2 bytes=4096, test.>: messages=10";
         let table = LimitTable::parse(text).unwrap();
         assert_eq!(table.text(), text);
-        let small = table.of("test.small");
-        assert_eq!((small.links, small.bytes, small.messages), (2, 4096, PACKETS_PER_SECOND_MAX));
-        assert_eq!(table.of("test.other").messages, 10);
-        assert_eq!(table.of("elsewhere"), LimitTable::default().of("elsewhere"));
-        assert!(table.of(NAME).links > table.of("elsewhere").links);
+        let of = |name| table.of(name, &OwnLimits::default());
+        let small = of("test.small");
+        let set_by = SetBy::Configuration("test.small".into());
+        assert_eq!(small.links, Limit { value: 2, set_by: set_by.clone() });
+        assert_eq!(small.bytes, Limit { value: 4096, set_by });
+        assert_eq!(small.messages, Limit::built_in(PACKETS_PER_SECOND_MAX.into()));
+        assert_eq!(of("test.other").messages.to_string(), "10 (set by `bus.limits` for `test.>`)");
+        let plain = LimitTable::default().of("elsewhere", &OwnLimits::default());
+        assert_eq!(of("elsewhere"), plain);
+        assert!(of(NAME).links.value > of("elsewhere").links.value);
+    }
+
+    #[test]
+    fn a_manifest_only_ever_tightens() {
+        let table = LimitTable::parse("a: links=5 bytes=4096 messages=10 passed=10").unwrap();
+        let values = |limits: AgentLimits| -> Vec<u64> {
+            limits.iter().map(|(_, limit)| limit.value).collect()
+        };
+        let configured = values(table.of("a", &OwnLimits::default()));
+        let all = |number| OwnLimits {
+            links: Some(number),
+            bytes: Some(number),
+            descriptors: Some(number),
+            messages: Some(number),
+            passed: Some(number),
+        };
+        let more = table.of("a", &all(u64::MAX));
+        assert_eq!(values(more.clone()), configured);
+        assert!(more.iter().all(|(_, limit)| limit.set_by != SetBy::Manifest));
+        let less = table.of("a", &all(3));
+        assert_eq!(values(less.clone()), [3; 5]);
+        assert!(less.iter().all(|(_, limit)| limit.set_by == SetBy::Manifest));
+        // A rate of nothing would hold an agent for ever.
+        assert_eq!(values(table.of("a", &all(0))), [0, 0, 0, 1, 1]);
+        // Where the configuration has none, any rate is tighter.
+        let own = OwnLimits { passed: Some(7), ..OwnLimits::default() };
+        assert_eq!(table.of("b", &own).passed, Limit { value: 7, set_by: SetBy::Manifest });
+        assert_eq!(table.of("b", &OwnLimits::default()).passed.value, 0);
     }
 
     #[test]
@@ -208,10 +344,11 @@ mod tests {
 
     #[test]
     fn bytes_are_given_back_when_the_last_holder_is_gone() {
-        let share = Share::new(100);
+        let share = Share::new(Limit { value: 100, set_by: SetBy::Manifest });
         let one = share.take(60).unwrap();
         let refused = share.take(41).unwrap_err();
         assert!(refused.contains("limit `bytes`"), "{refused}");
+        assert!(refused.ends_with("of at most 100 (set by its own manifest)"), "{refused}");
         drop(one);
         assert!(share.take(100).is_ok());
         assert!(share.take(u64::MAX).is_err());

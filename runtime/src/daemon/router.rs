@@ -68,7 +68,7 @@ pub(crate) struct Router<D> {
     /// The classes that links may have.
     classes: ClassSet,
     /// Links that fell below the class that was wanted, by both.
-    fallbacks: BTreeMap<(Class, Class), u64>,
+    fallbacks: BTreeMap<(Class, Class), Fallen>,
     limits: LimitTable,
 }
 
@@ -119,6 +119,14 @@ struct Link {
     acceptor: AgentId,
     class: Class,
     half: Option<Half>,
+}
+
+/// Links that have another class than was wanted.
+#[derive(Debug, Default)]
+struct Fallen {
+    count: u64,
+    /// Why the last of them did.
+    reason: String,
 }
 
 /// What a link is within a route: two links that meet in the exchange.
@@ -184,6 +192,8 @@ pub(crate) struct AgentView {
     pub(crate) topics_count: usize,
     /// Its patterns.
     pub(crate) subscriptions_count: usize,
+    /// What it may have.
+    pub(crate) limits: AgentLimits,
 }
 
 type Effects<D> = Vec<Effect<D>>;
@@ -263,6 +273,7 @@ impl<D: Clone> Router<D> {
             links_count: agent.links.len(),
             topics_count: agent.topics.len(),
             subscriptions_count: agent.subscriptions.len(),
+            limits: agent.limits.clone(),
         })
     }
 

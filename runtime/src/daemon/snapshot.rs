@@ -61,6 +61,8 @@ pub(crate) struct Fallback {
     pub(crate) got: &'static str,
     /// How many.
     pub(crate) links: u64,
+    /// Why the last of them did.
+    pub(crate) reason: String,
 }
 
 /// What one class of lanes has carried since the start, ended lanes included.
@@ -145,6 +147,17 @@ pub(crate) struct AgentStatus {
     pub(crate) topics: usize,
     /// Patterns that it wants.
     pub(crate) subscriptions: usize,
+    /// What it may have, by the names of `bus.limits`; `passed` 0 is any number.
+    pub(crate) limits: BTreeMap<&'static str, LimitStatus>,
+}
+
+/// One limit of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LimitStatus {
+    /// How much.
+    pub(crate) value: u64,
+    /// Who said so, for people.
+    pub(crate) set_by: String,
 }
 
 /// One hosted agent.
@@ -164,6 +177,8 @@ pub(crate) struct HostedStatus {
     pub(crate) tasks: Tasks,
     /// Its errors by kind.
     pub(crate) errors: BTreeMap<String, u64>,
+    /// What it says of how it works in this life.
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
 /// How a hosted agent is.

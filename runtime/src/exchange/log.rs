@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub(crate) use commit::{Committer, Mechanism, SyncError, Ticket};
+pub(crate) use commit::{Committer, Mechanism, SyncError, Ticket, mechanism_here};
 pub(crate) use format::Record;
 pub(crate) use name::{directory_name, subject_of};
 pub(crate) use reader::{Entry, ReadError, Reader};

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipc::manifest::AgentManifest;
+
 use crate::daemon::{Budget, LimitTable};
 
 /// The rates of all agents that have one.
@@ -27,12 +29,15 @@ impl Rates {
     }
 
     /// The rate of an agent; nothing where it is any number.
-    pub(super) fn of(&mut self, name: &str, now: Duration) -> Option<Rate> {
-        let passed = self.limits.of(name).passed;
+    pub(super) fn of(&mut self, agent: &AgentManifest, now: Duration) -> Option<Rate> {
+        let name = agent.name.as_str();
+        let passed = self.limits.of(name, &agent.limits).passed.rate();
         if passed == 0 {
             return None;
         }
         if let Some(rate) = self.of.get(name) {
+            // It may have come back with another manifest; what it has used up stays used up.
+            rate.0.borrow_mut().set_rate(passed, now);
             return Some(rate.clone());
         }
         // Who has no link and has used nothing up lately would get the same again. Who closes its links and comes back does
@@ -64,32 +69,54 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use ipc::manifest::OwnLimits;
+
     use super::*;
+
+    fn named(name: &str) -> AgentManifest {
+        AgentManifest { name: name.to_owned(), ..AgentManifest::default() }
+    }
 
     #[test]
     fn links_of_one_agent_share_its_rate_and_a_new_link_does_not_renew_it() {
         let limits = LimitTable::parse("test.slow: passed=10").unwrap();
         let mut rates = Rates::new(limits);
         let now = Duration::ZERO;
-        assert!(rates.of("test.other", now).is_none());
-        let (one, other) =
-            (rates.of("test.slow", now).unwrap(), rates.of("test.slow", now).unwrap());
+        assert!(rates.of(&named("test.other"), now).is_none());
+        let slow = named("test.slow");
+        let (one, other) = (rates.of(&slow, now).unwrap(), rates.of(&slow, now).unwrap());
         while one.is_left(now) {
             one.take(now);
         }
         assert!(!other.is_left(now));
         drop((one, other));
-        assert!(!rates.of("test.slow", now).unwrap().is_left(now));
-        assert!(
-            rates.of("test.slow", Duration::from_secs(9)).unwrap().is_left(Duration::from_secs(9))
-        );
+        assert!(!rates.of(&slow, now).unwrap().is_left(now));
+        let later = Duration::from_secs(9);
+        assert!(rates.of(&slow, later).unwrap().is_left(later));
+    }
+
+    #[test]
+    fn another_manifest_changes_the_rate_and_gives_nothing_back() {
+        let mut rates = Rates::new(LimitTable::parse("test.slow: passed=10").unwrap());
+        let asks = |passed| {
+            let limits = OwnLimits { passed: Some(passed), ..OwnLimits::default() };
+            AgentManifest { limits, ..named("test.slow") }
+        };
+        let rate = rates.of(&asks(100), Duration::ZERO).unwrap();
+        assert_eq!(rate.left(Duration::ZERO), 5, "half a second of ten");
+        while rate.is_left(Duration::ZERO) {
+            rate.take(Duration::ZERO);
+        }
+        let again = rates.of(&asks(2), Duration::ZERO).unwrap();
+        assert!(!again.is_left(Duration::ZERO));
+        assert_eq!(rate.left(Duration::from_secs(9)), 1, "half a second of two");
     }
 
     #[test]
     fn who_is_gone_and_has_everything_left_is_forgotten() {
         let mut rates = Rates::new(LimitTable::parse("test.>: passed=10").unwrap());
         for number in 0..100 {
-            rates.of(&format!("test.{number}"), Duration::ZERO);
+            rates.of(&named(&format!("test.{number}")), Duration::ZERO);
         }
         assert_eq!(rates.of.len(), 1);
     }

@@ -13,6 +13,7 @@ use ipc::fault;
 use ipc::header::LaneId;
 use ipc::limits::{SLOTS_MAX, SPIN_NS};
 use ipc::link::{CallError, Incoming};
+use ipc::manifest::AgentManifest;
 use tracing::{debug, info, warn};
 
 use super::callers::{Callers, READER_BROKE, Said, payload_bytes};
@@ -21,6 +22,7 @@ use super::logs::Logs;
 use super::rates::{Rate, Rates};
 use super::routes::{Counted, End, Route, largest_holding, pass_rest};
 use super::work::{self, Work, encoded, refusal};
+use super::{LOG_SYNC, mechanism_here};
 use crate::daemon::LimitTable;
 use crate::limits::{
     CALLER_READ_AHEAD_MESSAGES_MAX, FORWARD_RETRY_INTERVAL, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
@@ -58,6 +60,8 @@ pub(super) struct Server {
     /// How many messages a second are taken from each agent.
     rates: Rates,
     began: Instant,
+    /// How logs are synced here, for the daemon to show.
+    log_sync: String,
     /// How often a limit was reached, and whether the daemon knows.
     counted: Counted,
 }
@@ -82,11 +86,13 @@ impl Server {
             draining: false,
             rates: Rates::new(limits),
             began: Instant::now(),
+            log_sync: mechanism_here(),
             counted: Counted {
                 passed: 0,
                 routed_bytes: 0,
                 stalled: 0,
-                is_news: false,
+                // How logs are synced.
+                is_news: true,
                 next_report: Instant::now(),
             },
         }
@@ -239,8 +245,8 @@ impl Server {
     }
 
     /// How many messages a second are taken from an agent; nothing where it is any number.
-    fn rate_of(&mut self, name: &str) -> Option<Rate> {
-        self.rates.of(name, self.began.elapsed())
+    fn rate_of(&mut self, agent: &AgentManifest) -> Option<Rate> {
+        self.rates.of(agent, self.began.elapsed())
     }
 
     fn is_anybody_slowed(&self) -> bool {
@@ -268,7 +274,8 @@ impl Server {
         ];
         let errors = errors.into_iter().filter(|(_, count)| *count > 0);
         let errors = errors.map(|(kind, count)| (kind.to_owned(), count)).collect();
-        self.client.report(Report { errors, ..Report::default() })
+        let facts = vec![(LOG_SYNC.to_owned(), self.log_sync.clone())];
+        self.client.report(Report { errors, facts, ..Report::default() })
     }
 
     fn take_events(&mut self) -> Result<(), ClientError> {
@@ -323,12 +330,13 @@ impl Server {
             return self.client.decline(offer.lane, "the daemon is stopping");
         }
         fault::point("exchange.caller-offered");
-        let (id, name) = (offer.from.id, offer.from.manifest.name.clone());
+        let (id, manifest) = (offer.from.id, offer.from.manifest.clone());
+        let name = &manifest.name;
         match self.client.accept(offer) {
             Ok(link) => {
                 let (sender, receiver) = link.split();
-                let rate = self.rate_of(&name);
-                self.callers.add(id, &name, sender, receiver, rate);
+                let rate = self.rate_of(&manifest);
+                self.callers.add(id, name, sender, receiver, rate);
                 self.work.arrived(&mut self.callers);
                 Ok(())
             }
@@ -519,7 +527,7 @@ impl Server {
         };
         let (sender, receiver) = link.split();
         let opener = End { lane: first, sender, receiver };
-        let rates = [&opener, &target].map(|end| self.rate_of(&end.receiver.peer().manifest.name));
+        let rates = [&opener, &target].map(|end| self.rate_of(&end.receiver.peer().manifest));
         self.first_of.insert(target.lane, first);
         let (there, back) = (Direction::default(), Direction::default());
         self.routes.insert(first, Route { opener, target, there, back, rates });

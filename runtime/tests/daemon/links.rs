@@ -2,16 +2,20 @@
 //! agent may have.
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use ipc::class::{Class, ReceivingHalf, SendingHalf};
 use ipc::client::{Client, ClientError, Event, LinkOptions};
 use ipc::lane::{Ended, LaneOptions, ReceiveError, SendError, WhenFull};
 use ipc::link::{CallError, Link, Outcome};
+use ipc::manifest::{AgentManifest, OwnLimits};
 use ipc::ring::Meta;
 use ipc::socket::ReceiveError as PacketError;
 use rustix::process::Signal;
 
-use super::world::{Daemon, Options, cbor, eventually, patience, signal};
+use super::world::{
+    Daemon, Options, cbor, client_manifest, eventually, patience, share_one_processor, signal,
+};
 use super::{ECHO, reopened};
 
 const ALL: [Class; 3] = [Class::Critical, Class::High, Class::Normal];
@@ -83,6 +87,33 @@ fn a_link_of_each_class_reaches_a_hosted_process_and_is_counted_as_what_it_is() 
         assert!(lanes.clone().count() == 2 && lanes.all(|row| row.class == got as u8));
         drop(client);
         eventually("the client is gone", || daemon.agent("test.client").is_none());
+    }
+}
+
+#[test]
+fn daemon_agent_and_client_on_one_processor_answer_over_every_class() {
+    // The pin is that thread's, and goes with it.
+    std::thread::scope(|scope| scope.spawn(call_on_one_processor).join().unwrap());
+}
+
+fn call_on_one_processor() {
+    share_one_processor();
+    let daemon = Daemon::start(&ECHO);
+    let mut client = daemon.client("test.client");
+    for class in ALL {
+        let mut link = open(&mut client, "echo", class);
+        let mut times: Vec<Duration> = (0..500)
+            .map(|_| {
+                let began = Instant::now();
+                let answer = client.call(&mut link, "echo.echo", b"x", &[], patience(), |_| {});
+                assert_eq!(answer.unwrap(), Outcome::Done(b"x".to_vec()));
+                began.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        eprintln!("one processor, {}: p50 {half:?}, p99 {most:?} for a call", link.class());
+        client.decline(link.lane(), "done").unwrap();
     }
 }
 
@@ -220,6 +251,42 @@ fn links_and_memory_beyond_what_is_declared_are_refused_by_name_and_counted() {
 }
 
 #[test]
+fn an_agent_is_held_to_what_its_manifest_says_and_everybody_sees_it() {
+    let limits = [("BOLIDE_BUS_LIMITS", "test.>: links=2 bytes=90000000")];
+    let daemon = Daemon::start_with(&ECHO, &limits);
+    let connect = |name: &str, limits: OwnLimits| {
+        let manifest = AgentManifest { limits, ..client_manifest(name) };
+        Client::connect(&daemon.socket(), &manifest, &[]).unwrap()
+    };
+    let one = OwnLimits { links: Some(1), ..OwnLimits::default() };
+    let mut few = connect("test.few", one);
+    let _first = few.open("echo").unwrap();
+    let refusal = few.open("echo").unwrap_err().to_string();
+    assert!(refusal.contains("limit `links`: `test.few` already has 1"), "{refusal}");
+    assert!(refusal.contains("(set by its own manifest)"), "{refusal}");
+
+    let many = OwnLimits { links: Some(9), bytes: Some(1_000_000), ..OwnLimits::default() };
+    let mut many = connect("test.many", many);
+    many.set_lane_options(LaneOptions { slots: 1_024, region_bytes: 1 << 19 });
+    let _first = many.open("echo").unwrap();
+    let refusal = many.open("echo").unwrap_err().to_string();
+    assert!(refusal.contains("limit `bytes`") && refusal.contains("own manifest"), "{refusal}");
+    many.set_lane_options(LaneOptions { slots: 64, region_bytes: 4_096 });
+    let _second = many.open("echo").unwrap();
+    let refusal = many.open("echo").unwrap_err().to_string();
+    assert!(refusal.contains("(set by `bus.limits` for `test.>`)"), "{refusal}");
+
+    let (_, stdout, _) = daemon.run(&["agents", "test.many", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let limits = &shown["agents"][0]["limits"];
+    let by = |limit: &str| (limits[limit]["value"].as_u64(), limits[limit]["set_by"].as_str());
+    assert_eq!(by("links"), (Some(2), Some("set by `bus.limits` for `test.>`")));
+    assert_eq!(by("bytes"), (Some(1_000_000), Some("set by its own manifest")));
+    assert_eq!(by("passed"), (Some(0), Some("built in")));
+    assert!(by("messages").0 > Some(0) && by("descriptors").0 > Some(0));
+}
+
+#[test]
 fn an_agent_that_says_too_much_to_the_router_is_slowed_down_and_nothing_is_lost() {
     let limits = [("BOLIDE_BUS_LIMITS", "test.fast: messages=100")];
     let daemon = Daemon::start_with(&QUIET, &limits);
@@ -293,7 +360,7 @@ fn doctor_says_which_classes_there_are_and_what_happens_without_them() {
     let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     let rows = report["bus"].as_array().unwrap();
     let classes: Vec<_> = rows.iter().map(|row| row["class"].as_str().unwrap()).collect();
-    assert_eq!(classes, ["critical", "high", "normal", "batch"]);
+    assert_eq!(classes, ["critical", "high", "normal", "low", "batch"]);
     for row in rows {
         assert!(!row["without"].as_str().unwrap().is_empty());
         assert_eq!(row["available"] == true, row["reason"].is_null(), "{row}");

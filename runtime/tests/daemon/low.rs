@@ -16,12 +16,15 @@ use ipc::ring::{FLAG_ABORT, FLAG_CHUNK, FLAG_SECOND_LINE, FLAG_TWO_LINES, Meta, 
 use ipc::wait::Spin;
 
 use super::logs::EXCHANGE;
-use super::world::{Daemon, eventually, patience};
+use super::world::{Daemon, eventually, patience, share_one_processor};
 
 const LOG: &str = "way";
 
-/// Class LOW under test.
-struct Low;
+/// Class LOW under test: everybody where they may run, or daemon, exchange, writer and reader on one processor.
+struct Low<const ON_ONE: bool>;
+
+type Anywhere = Low<false>;
+type OnOne = Low<true>;
 
 /// A sender, and the means to append what it would not.
 struct Sender {
@@ -39,13 +42,16 @@ struct Beside {
     _daemon: Daemon,
 }
 
-impl Way for Low {
+impl<const ON_ONE: bool> Way for Low<ON_ONE> {
     const CLASS: Class = Class::Low;
     type Sender = Sender;
     type Receiver = low::Receiver;
     type Beside = Beside;
 
     fn make(spin: Spin) -> Option<Pair<Self>> {
+        if ON_ONE {
+            share_one_processor();
+        }
         let daemon = Daemon::start(&EXCHANGE);
         let mut writer = daemon.client("test.writer");
         let (mut reader, mut rogue) = (daemon.client("test.reader"), daemon.client("test.rogue"));
@@ -196,7 +202,8 @@ impl SendingHalf for Sender {
     }
 }
 
-ipc::conformance! { every suite: Low }
+ipc::conformance! { every suite: Anywhere }
+ipc::conformance! { every suite_on_one_processor: OnOne }
 
 fn numbers(daemon: &Daemon, count: u32) -> low::Sender {
     let mut writer = daemon.client("test.writer");

@@ -50,6 +50,23 @@ enum Word {
     Epoch(u32),
 }
 
+#[test]
+fn where_memory_may_not_be_shared_topics_and_groups_are_refused_and_the_reason_says_what_to_use() {
+    let forbidden = [("BOLIDE_BUS_CLASSES", "high,normal")];
+    let daemon = Daemon::start_with(&world::Options { hosted: "echo", ..BARE }, &forbidden);
+    let mut client = daemon.client("test.client");
+    let written = client.publisher("news", TopicPolicy::Lossy).map(drop);
+    let read = client.subscribe("news").map(drop);
+    let joined = client.join_group("crew").map(drop);
+    for refused in [written, read, joined] {
+        let Err(ClientError::Refused { code, message }) = refused else { panic!("{refused:?}") };
+        assert_eq!(code, "no-class");
+        assert!(message.contains("`bus.classes`") && message.contains("use a log"), "{message}");
+    }
+    // What is not refused goes on.
+    assert!(client.open("echo").is_ok());
+}
+
 fn heard(subscriber: &mut Subscriber) -> Word {
     match subscriber.next(Some(patience())).unwrap() {
         Heard::Message(message) => {

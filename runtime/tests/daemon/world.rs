@@ -10,6 +10,7 @@ use ipc::client::Client;
 use ipc::manifest::AgentManifest;
 use ipc::socket::Connection;
 use rustix::process::{Pid, Signal};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
 /// Names the socket to the process that is to be killed.
@@ -274,6 +275,15 @@ pub(crate) fn cbor(value: impl serde::Serialize) -> Vec<u8> {
 
 pub(crate) fn patience() -> Instant {
     Instant::now() + WATCHDOG
+}
+
+/// The calling thread, and what it starts, on one processor.
+pub(crate) fn share_one_processor() {
+    let allowed = sched_getaffinity(None).unwrap();
+    let first = (0..CpuSet::MAX_CPU).find(|index| allowed.is_set(*index)).unwrap();
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).unwrap();
 }
 
 /// Asks again and again until it is so.

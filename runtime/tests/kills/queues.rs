@@ -36,6 +36,11 @@ pub(crate) fn drained(queues: &mut Queues, queue: &str) -> Vec<Delivery> {
     }
 }
 
+/// Of a queue in which an item may be delivered once.
+pub(crate) fn once() -> Options {
+    Options { deliveries_max: 1, ..Options::default() }
+}
+
 /// Waits until the exchange knows of the death: nobody holds a lease or waits.
 fn without_leases(queues: &mut Queues, queue: &str) -> Status {
     let mut status = queues.status(queue, patience()).unwrap();
@@ -50,6 +55,8 @@ fn without_leases(queues: &mut Queues, queue: &str) -> Status {
 pub(crate) fn take_after_the_sender(stage: &mut Stage) {
     let (mut queues, queue) = (queues(stage), stage.queue.clone());
     stage.victim.wait();
+    // As a put makes it: one that died very early has put nothing, and then it is there, and empty.
+    queues.declare(&queue, Options::default(), patience()).unwrap();
     eventually("the sender is forgotten", || {
         stage.client.agents(super::victim::NAME).unwrap().is_empty()
     });
@@ -64,7 +71,9 @@ pub(crate) fn take_after_the_sender(stage: &mut Stage) {
     close(stage, &mut queues);
 }
 
+/// The queue is empty by now, and goes: a long run has more of them than the exchange has room for.
 fn close(stage: &mut Stage, queues: &mut Queues) {
+    queues.remove(&stage.queue, patience()).unwrap();
     stage.client.decline(queues.link().lane(), "done").unwrap();
 }
 
@@ -104,8 +113,7 @@ pub(crate) fn inherit(stage: &mut Stage) {
 /// An item that may be delivered once is dead with its worker, and can be called back.
 pub(crate) fn bury_and_call_back(stage: &mut Stage) {
     let (mut queues, queue) = (queues(stage), stage.queue.clone());
-    let options = Options { deliveries_max: 1, ..Options::default() };
-    queues.declare(&queue, options, patience()).unwrap();
+    queues.declare(&queue, once(), patience()).unwrap();
     queues.put(&queue, &0u64.to_le_bytes(), patience()).unwrap();
     stage.victim.wait();
     let status = without_leases(&mut queues, &queue);

@@ -85,6 +85,10 @@ pub(crate) fn run(role: &str) {
         "subscriber" => subscribe(&mut client),
         "queue-sender" => put(&mut client, &mut report),
         "queue-worker" => work(&mut client, &mut report, false),
+        "queue-worker-once" => {
+            declare_once(&mut client);
+            work(&mut client, &mut report, false);
+        }
         "queue-refuser" => work(&mut client, &mut report, true),
         "queue-sleeper" => finish_late(&mut client, &mut report),
         other => panic!("no role `{other}`"),
@@ -226,6 +230,14 @@ fn put(client: &mut Client, report: &mut Report) {
         report.say("stored", number);
         fault::point("sender.put-answered");
     }
+}
+
+/// The queue in which an item is delivered once. Whoever comes first makes it, the victim or the survivor, and a take would make
+/// another one.
+fn declare_once(client: &mut Client) {
+    let (mut queues, queue) = queues(client);
+    queues.declare(&queue, super::queues::once(), patience()).unwrap();
+    client.decline(queues.link().lane(), "declared").unwrap();
 }
 
 /// Takes items one by one and says what became of each.

@@ -15,13 +15,13 @@ use crate::ring::{FLAG_CHUNK, FLAG_REGION, FLAG_SECOND_LINE};
 use crate::segment::{ControlWriter, LaneState};
 
 /// Small enough that a maximal message takes many laps.
-const OPTIONS: LaneOptions = LaneOptions { slots: 64, region_bytes: 65_536 };
+pub(super) const OPTIONS: LaneOptions = LaneOptions { slots: 64, region_bytes: 65_536 };
 
-fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
+pub(super) fn copy(fd: BorrowedFd<'_>) -> OwnedFd {
     fd.try_clone_to_owned().unwrap()
 }
 
-fn state(how: How) -> LaneState {
+pub(super) fn state(how: How) -> LaneState {
     match how {
         How::Closes => LaneState::Closed,
         How::Dies => LaneState::PeerGone,

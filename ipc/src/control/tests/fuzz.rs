@@ -30,6 +30,11 @@ fn manifest(chance: &mut Chance) -> AgentManifest {
         tools: texts(chance),
         subscriptions: texts(chance),
         tags: texts(chance),
+        limits: OwnLimits {
+            links: chance.once_in(2).then(|| chance.next()),
+            passed: chance.once_in(2).then(|| chance.next()),
+            ..OwnLimits::default()
+        },
     }
 }
 

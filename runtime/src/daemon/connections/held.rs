@@ -367,7 +367,7 @@ mod tests {
     use ipc::wait::Spin;
 
     use super::*;
-    use crate::daemon::quota::Share;
+    use crate::daemon::quota::{Limit, SetBy, Share};
 
     #[test]
     fn a_socket_can_be_cut_without_a_descriptor_more() {
@@ -378,7 +378,7 @@ mod tests {
         let message = ToRouter::AcceptLink { lane: LaneId(1), terms };
         let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), given.as_fd()];
         let sent = sent.map(|one| Foreign::own(one.try_clone_to_owned().unwrap())).into();
-        let share = Share::new(u64::MAX);
+        let share = Share::new(Limit { value: u64::MAX, set_by: SetBy::BuiltIn });
         let process = || Err(std::io::ErrorKind::Unsupported.into());
         let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
         drop(given);

@@ -268,6 +268,7 @@ mod tests {
     use ipc::wait::Spin;
 
     use super::*;
+    use crate::daemon::quota::{Limit, SetBy};
 
     /// How many descriptors travel with an offer of what is asked for in these terms.
     fn offered(terms: Terms) -> usize {
@@ -278,7 +279,7 @@ mod tests {
         let sent = [sender.slots_fd(), cursor.as_fd(), sender.region_fd(), bell.as_fd()];
         let sent = sent.map(|one| Foreign::own(one.try_clone_to_owned().unwrap())).into();
         let process = || Ok(Doorbell::new()?.ringer_for_peer()?.0);
-        let share = Share::new(u64::MAX);
+        let share = Share::new(Limit { value: u64::MAX, set_by: SetBy::BuiltIn });
         let segments = Segments::check(&message, sent, &share, process).unwrap().unwrap();
         descriptors(&Carry::Offer(Arc::new(segments))).len()
     }

@@ -32,6 +32,7 @@ pub(crate) fn snapshot() -> Snapshot {
             last_end: None,
             tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
             errors: BTreeMap::from([("bad \"kind\"\n".to_owned(), 4)]),
+            facts: BTreeMap::new(),
         }],
         lanes: 6,
         messages: BTreeMap::from([("critical", 42)]),
@@ -41,7 +42,12 @@ pub(crate) fn snapshot() -> Snapshot {
         limited: BTreeMap::from([("bytes", 1)]),
         allowed: vec!["critical"],
         ended: BTreeMap::from([("quarantined", 1)]),
-        fallbacks: vec![Fallback { wanted: "high", got: "normal", links: 2 }],
+        fallbacks: vec![Fallback {
+            wanted: "high",
+            got: "normal",
+            links: 2,
+            reason: String::new(),
+        }],
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipc::control::{AgentInfo, FromRouter};
 use ipc::header::AgentId;
-use ipc::limits::AGENTS_PER_PACKET_MAX;
+use ipc::limits::{AGENTS_PER_PACKET_MAX, MANIFEST_LIMITS};
 use ipc::manifest::AgentManifest;
 
 use super::subject::{check_pattern, check_subject};
@@ -34,7 +34,7 @@ impl<D: Clone> Router<D> {
         if let Some(tools) = self.reserved.get_mut(&name) {
             tools.clone_from(&manifest.tools);
         }
-        let limits = self.limits.of(&name);
+        let limits = self.limits.of(&name, &manifest.limits);
         let patterns = manifest.subscriptions.clone();
         let info = AgentInfo { id: agent, pid, uid, manifest };
         self.names.insert(name, agent);
@@ -55,6 +55,12 @@ impl<D: Clone> Router<D> {
         let (instance, classes) = (self.instance, self.classes);
         send(out, agent, FromRouter::Welcome { version, agent, instance, classes });
         out.push(Effect::Arrived { info, hosted });
+        if !patterns.is_empty()
+            && let Some((code, _)) = self.no_topics(agent)
+        {
+            // It is on the bus for what else it does; whoever asks to subscribe is told why.
+            return self.count_refusal(code);
+        }
         for pattern in patterns {
             self.add_subscription(agent, Subscription { request: 0, pattern }, out);
         }
@@ -170,5 +176,5 @@ fn encoded_bytes(info: &AgentInfo) -> usize {
     let listed = lists.into_iter().flatten().map(|word| word.len() + 8).sum::<usize>();
     let plain = [&manifest.name, &manifest.version, &manifest.category];
     let plain = plain.into_iter().map(|word| word.len() + 8).sum::<usize>();
-    64 + listed + plain
+    64 + MANIFEST_LIMITS * 9 + listed + plain
 }

@@ -6,7 +6,7 @@ use ipc::class::{Class, ClassSet};
 use ipc::control::{CLASSES_SINCE, Terms};
 use ipc::header::{AgentId, LaneId};
 
-use super::{Half, Lane, Refusal, Router};
+use super::{Fallen, Half, Lane, Refusal, Router};
 
 /// A request for a link, as far as it does not say to whom.
 #[derive(Debug)]
@@ -31,9 +31,11 @@ impl<D: Clone> Router<D> {
         self.classes
     }
 
-    /// Links that have another class than was wanted, since the start: wanted, got, how many.
-    pub(crate) fn fallbacks(&self) -> impl Iterator<Item = (Class, Class, u64)> {
-        self.fallbacks.iter().map(|((wanted, got), count)| (*wanted, *got, *count))
+    /// Links that have another class than was wanted, since the start: wanted, got, how many, and why the last of them.
+    pub(crate) fn fallbacks(&self) -> impl Iterator<Item = (Class, Class, u64, &str)> {
+        self.fallbacks.iter().map(|((wanted, got), Fallen { count, reason })| {
+            (*wanted, *got, *count, reason.as_str())
+        })
     }
 
     /// How an open lane's messages travel.
@@ -84,7 +86,9 @@ impl<D: Clone> Router<D> {
     /// Counts a link that is ready.
     pub(super) fn count_class(&mut self, terms: &Terms) {
         if terms.has_fallen() {
-            *self.fallbacks.entry((terms.wanted, terms.class)).or_default() += 1;
+            let fallen = self.fallbacks.entry((terms.wanted, terms.class)).or_default();
+            fallen.count += 1;
+            fallen.reason.clone_from(&terms.reason);
         }
     }
 

@@ -113,14 +113,18 @@ impl<D: Clone> Router<D> {
             let Some(agent) = self.agents.get(&side) else {
                 return Err(("peer-gone", "one of the two left the bus".to_owned()));
             };
-            let (name, limits) = (&agent.info.manifest.name, agent.limits);
-            if agent.links.len() >= limits.links {
-                let text = format!("limit `links`: `{name}` already has {}", limits.links);
+            let (name, limits) = (&agent.info.manifest.name, &agent.limits);
+            if limits.links.is_exceeded_by(agent.links.len() + 1) {
+                let text = format!(
+                    "limit `links`: `{name}` already has {}, of at most {}",
+                    agent.links.len(),
+                    limits.links
+                );
                 return Err(("limit:links", text));
             }
-            if agent.descriptors() + DESCRIPTORS_PER_OFFER > limits.descriptors {
+            if limits.descriptors.is_exceeded_by(agent.descriptors() + DESCRIPTORS_PER_OFFER) {
                 let text = format!(
-                    "limit `descriptors`: the daemon keeps {} for `{name}`, of {} at most",
+                    "limit `descriptors`: the daemon keeps {} for `{name}`, of at most {}",
                     agent.descriptors(),
                     limits.descriptors
                 );

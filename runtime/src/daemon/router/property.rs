@@ -285,7 +285,7 @@ impl World {
             assert_eq!(agent.links, links.remove(id).unwrap_or_default());
             assert_eq!(agent.topics, topics.remove(id).unwrap_or_default());
             assert_eq!(agent.announced, announced.remove(id).unwrap_or_default());
-            assert!(agent.links.len() <= agent.limits.links);
+            assert!(!agent.limits.links.is_exceeded_by(agent.links.len()));
             assert_eq!(agent.offers_count, offers.remove(id).unwrap_or_default());
         }
         assert!(links.is_empty() && topics.is_empty() && announced.is_empty());

@@ -15,12 +15,26 @@ pub(crate) struct Budget {
 
 const ONE: u64 = 1_000_000_000;
 
+/// What a budget of so many a second holds at most.
+fn full(per_second: u32) -> u64 {
+    (u64::from(per_second) * PACKETS_BURST_MS / 1_000).max(1) * ONE
+}
+
 impl Budget {
     /// A full budget of so many a second, at `now` (any clock that never runs backwards).
     pub(crate) fn new(per_second: u32, now: Duration) -> Self {
         let per_second = per_second.max(1);
-        let full = (u64::from(per_second) * PACKETS_BURST_MS / 1_000).max(1) * ONE;
+        let full = full(per_second);
         Self { per_second, full, billionths: full, filled_at: now }
+    }
+
+    /// Another rate from `now` on. What was used up stays used up.
+    pub(crate) fn set_rate(&mut self, per_second: u32, now: Duration) {
+        self.billionths = self.billionths_at(now);
+        self.filled_at = self.filled_at.max(now);
+        self.per_second = per_second.max(1);
+        self.full = full(self.per_second);
+        self.billionths = self.billionths.min(self.full);
     }
 
     /// How many may be sent at `now`. Takes none.

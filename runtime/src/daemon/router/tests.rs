@@ -16,6 +16,7 @@ use crate::limits::{
 
 mod classes;
 mod limits;
+mod topic_rights;
 mod topics;
 
 pub(super) type Segments = Rc<u32>;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use ipc::class::Class;
 use ipc::control::{CloseCause, FromRouter, Lineage};
 use ipc::header::{AgentId, LaneId};
 use ipc::topic::is_group;
 
-use super::subject::{check_pattern, check_subject, covers};
+use super::subject::{check_pattern, check_subject, covers, matches};
 use super::{
-    Carry, Declared, Effect, Effects, EndedTopic, Ending, Lane, Router, Subscription, Topic,
-    lane_closed, send,
+    Carry, Declared, Effect, Effects, EndedTopic, Ending, Lane, Refusal, Router, Subscription,
+    Topic, lane_closed, send,
 };
 use crate::limits::{
     ENDED_TOPICS_KEPT_MAX, READERS_PER_TOPIC_MAX, SUBSCRIPTIONS_PER_AGENT_MAX, TOPICS_MAX,
@@ -67,6 +68,9 @@ impl<D: Clone> Router<D> {
         if self.draining {
             return Err(("draining", "the daemon is stopping; no new topics".to_owned()));
         }
+        if let Some(refusal) = self.no_topics(writer) {
+            return Err(refusal);
+        }
         if let Err(error) = check_subject(subject) {
             return Err(("malformed", format!("`{subject}` cannot be a subject: {error}")));
         }
@@ -92,6 +96,23 @@ impl<D: Clone> Router<D> {
         Ok(())
     }
 
+    /// Why an agent neither writes topics nor reads any: each is one writer's memory that all readers map, so nothing can stand
+    /// in for it where that is forbidden.
+    pub(super) fn no_topics(&self, agent: AgentId) -> Option<Refusal> {
+        let name = &self.agents.get(&agent)?.info.manifest.name;
+        let why = if !self.classes.has(Class::Critical) {
+            "`bus.classes` does not allow it".to_owned()
+        } else {
+            let pattern = self.routed.iter().find(|pattern| matches(pattern, name))?;
+            format!("`bus.routed` has `{pattern}`, so `{name}` shares no memory with others")
+        };
+        let text = format!(
+            "topics and groups are of class critical, memory that all readers map: {why}; use \
+             a log, a work queue or links, or have the configuration changed"
+        );
+        Some(("no-class", text))
+    }
+
     pub(super) fn subscribe(
         &mut self,
         reader: AgentId,
@@ -102,6 +123,9 @@ impl<D: Clone> Router<D> {
         if let Err(error) = check_pattern(&pattern) {
             let text = format!("`{pattern}` cannot be subscribed to: {error}");
             return self.refuse(reader, request, "malformed", text, out);
+        }
+        if let Some((code, text)) = self.no_topics(reader) {
+            return self.refuse(reader, request, code, text, out);
         }
         let held = self.agents.get(&reader).map_or(0, |agent| agent.subscriptions.len());
         if held >= SUBSCRIPTIONS_PER_AGENT_MAX {

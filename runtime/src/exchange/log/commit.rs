@@ -4,8 +4,8 @@
 //! that come meanwhile are the next group. One log is synced by `fdatasync` on this thread, which is
 //! quicker than a ring here (`bench::bus::log` measures both); several are synced at once, by
 //! io_uring (`tokio-uring` on this thread, never inside another runtime). Where the kernel gives no
-//! ring, the same thread calls `fdatasync` one after the other. Which one it is was chosen at start
-//! and can be read ([`Committer::mechanism`]).
+//! ring, or a sandbox none that can be entered, the same thread calls `fdatasync` one after the
+//! other. Which one it is was chosen at start and can be read ([`Committer::mechanism`]).
 //!
 //! After a failed sync the kernel may have dropped the pages and taken them for clean, so a second
 //! sync that succeeds proves nothing. The log then promises nothing more until it is opened again,
@@ -19,6 +19,7 @@ use std::sync::{Arc, mpsc as ready};
 use std::thread;
 
 use ipc::fault;
+use ipc::uring::{Unavailable, try_ring};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -204,21 +205,41 @@ fn run(
     told: &ready::SyncSender<String>,
     notice: &dyn Fn(),
 ) {
-    // `tokio_uring::start` would panic where there is no ring.
     let ring = match mechanism {
-        Mechanism::Best | Mechanism::Ring => tokio_uring::Runtime::new(&tokio_uring::builder()),
+        Mechanism::Best | Mechanism::Ring => ring(),
         Mechanism::Plain => Err(io::Error::other("not wanted")),
     };
-    let said = match (&ring, mechanism) {
-        (Ok(_), Mechanism::Ring) => "io_uring fdatasync".to_owned(),
-        (Ok(_), _) => "fdatasync, several logs at once by io_uring".to_owned(),
-        (Err(error), _) => format!("fdatasync (io_uring: {error})"),
-    };
-    let _ = told.send(said);
+    let _ = told.send(words(&ring, mechanism));
     match (ring, mechanism) {
         (Ok(ring), Mechanism::Ring) => ring.block_on(commit_by_ring(receiver, notice)),
         (ring, _) => commit(receiver, ring.ok().as_ref(), notice),
     }
+}
+
+/// A ring that this process can make and enter: `tokio_uring::start` would panic where there is none, and wait for ever on one
+/// that cannot be entered.
+fn ring() -> io::Result<tokio_uring::Runtime> {
+    usable().and_then(|()| tokio_uring::Runtime::new(&tokio_uring::builder()))
+}
+
+fn usable() -> io::Result<()> {
+    try_ring().map_err(|error| match error {
+        Unavailable::Ring(error) => error,
+        error => io::Error::other(error),
+    })
+}
+
+fn words<T>(ring: &io::Result<T>, mechanism: Mechanism) -> String {
+    match (ring, mechanism) {
+        (Ok(_), Mechanism::Ring) => "io_uring fdatasync".to_owned(),
+        (Ok(_), _) => "fdatasync, several logs at once by io_uring".to_owned(),
+        (Err(error), _) => format!("fdatasync (io_uring: {error})"),
+    }
+}
+
+/// How a committer of this process syncs, found by trying what it would try.
+pub(crate) fn mechanism_here() -> String {
+    words(&usable(), Mechanism::Best)
 }
 
 /// The first request and all others that wait, by log; at most as many as the queue holds, however

@@ -63,9 +63,9 @@ fn what_is_forbidden_falls_one_class_down_and_is_counted() {
         assert_eq!((terms.class, terms.wanted), (got, Class::Critical));
         assert!(terms.reason.contains("the router does not allow it"), "{terms:?}");
         let told = ready(&bus.says(2, accept(lane, terms.clone()), Some(0)));
-        assert_eq!((told.class, told.reason), (got, terms.reason));
+        assert_eq!((told.class, &told.reason), (got, &terms.reason));
         let counted: Vec<_> = bus.0.fallbacks().collect();
-        assert_eq!(counted, [(Class::Critical, got, 1)]);
+        assert_eq!(counted, [(Class::Critical, got, 1, terms.reason.as_str())]);
     }
 }
 
