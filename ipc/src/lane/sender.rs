@@ -10,6 +10,7 @@ use super::history::History;
 use super::lender::{self, Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
+use crate::clock::Clock;
 use crate::fault;
 use crate::futex;
 use crate::header::{AgentId, HEADER_BYTES, Header};
@@ -40,6 +41,7 @@ pub struct Sender {
     abort_due: Option<Meta>,
     messages: u64,
     bytes_lent: u64,
+    clock: Clock,
     /// Lines of a message that is not whole yet.
     unfinished: u64,
     /// What readers that join late are given, where that is anything.
@@ -111,6 +113,7 @@ impl Sender {
             abort_due: None,
             messages: 0,
             bytes_lent: 0,
+            clock: Clock::new(),
             unfinished: 0,
             history: None,
             patience: None,
@@ -252,19 +255,47 @@ impl Sender {
         timing: Timing,
         when: WhenFull,
     ) -> Result<(), SendError> {
+        self.make_room_for_two(payload, when)?;
+        self.write_two(meta, payload, timing);
+        Ok(())
+    }
+
+    /// [`Sender::send_timed`] with this moment as the time: the clock is looked at once there is room, while the line that it goes
+    /// into is on its way here.
+    #[inline]
+    pub fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.make_room_for_two(payload, when)?;
+        self.producer.ask_for_second(self.slots.slots());
+        let timing = Timing { time_ns: self.clock.now_ns(), ..timing };
+        self.write_two(meta, payload, timing);
+        Ok(())
+    }
+
+    #[inline]
+    fn make_room_for_two(&mut self, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
         if payload.len() > INLINE_BYTES_MAX {
             return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
         }
         if !self.producer.has_room(2) || self.abort_due.is_some() {
             self.make_room(2, None, when)?;
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn write_two(&mut self, meta: Meta, payload: &[u8], timing: Timing) {
         if let Some(history) = &mut self.history {
             history.record(self.producer.position());
         }
         self.producer.write_two(self.slots.slots(), meta, payload, timing);
         self.messages += 1;
         self.flush();
-        Ok(())
     }
 
     /// Sends a message of any length up to `MESSAGE_BYTES_MAX` through the region, in chunks where it is longer than half of

@@ -101,6 +101,13 @@ impl Producer {
         slot.stamp.store(stamp, Ordering::Release);
     }
 
+    /// Asks for the second line of a message that is written next: what is done until then, as looking at a clock, takes no time
+    /// then. The first line is left to the reader, who looks at it all the time and would only take it back.
+    #[inline]
+    pub(crate) fn ask_for_second(&self, slots: &[Slot]) {
+        prefetch::for_writing(slot_of(slots, self.position + 1));
+    }
+
     /// Asks for a line that will be written soon, after the message is out. Not for messages of two lines: there it was seen to
     /// cost latency, and who sends a time with each message wants that more than rate.
     #[inline]
