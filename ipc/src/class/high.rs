@@ -172,6 +172,17 @@ impl SendingHalf for Sender {
         self.lane.send_timed(meta, payload, timing, when)
     }
 
+    fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.flush();
+        self.lane.send_timed_now(meta, payload, timing, when)
+    }
+
     fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {
         self.flush();
         self.lane.send_large(message, when)

@@ -222,9 +222,7 @@ impl Sender {
     /// Sends one line: at most 48 bytes. Wakes whoever sleeps.
     #[inline]
     pub fn send(&mut self, meta: Meta, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
-        self.push(meta, payload, when)?;
-        self.flush();
-        Ok(())
+        self.push(meta, payload, when).map(|()| self.flush())
     }
 
     /// Like [`Sender::send`], but wakes nobody: [`Sender::flush`] follows after some of them.
@@ -255,9 +253,7 @@ impl Sender {
         timing: Timing,
         when: WhenFull,
     ) -> Result<(), SendError> {
-        self.make_room_for_two(payload, when)?;
-        self.write_two(meta, payload, timing);
-        Ok(())
+        self.send_two(meta, payload, |_| timing, when)
     }
 
     /// [`Sender::send_timed`] with this moment as the time: the clock is looked at once there is room, while the line that it goes
@@ -270,32 +266,35 @@ impl Sender {
         timing: Timing,
         when: WhenFull,
     ) -> Result<(), SendError> {
-        self.make_room_for_two(payload, when)?;
-        self.producer.ask_for_second(self.slots.slots());
-        let timing = Timing { time_ns: self.clock.now_ns(), ..timing };
-        self.write_two(meta, payload, timing);
-        Ok(())
+        let now = |lane: &Self| {
+            lane.producer.ask_for_second(lane.slots.slots());
+            Timing { time_ns: lane.clock.now_ns(), ..timing }
+        };
+        self.send_two(meta, payload, now, when)
     }
 
     #[inline]
-    fn make_room_for_two(&mut self, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
+    fn send_two(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: impl FnOnce(&Self) -> Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
         if payload.len() > INLINE_BYTES_MAX {
             return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
         }
         if !self.producer.has_room(2) || self.abort_due.is_some() {
             self.make_room(2, None, when)?;
         }
-        Ok(())
-    }
-
-    #[inline]
-    fn write_two(&mut self, meta: Meta, payload: &[u8], timing: Timing) {
+        let timing = timing(self);
         if let Some(history) = &mut self.history {
             history.record(self.producer.position());
         }
         self.producer.write_two(self.slots.slots(), meta, payload, timing);
         self.messages += 1;
         self.flush();
+        Ok(())
     }
 
     /// Sends a message of any length up to `MESSAGE_BYTES_MAX` through the region, in chunks where it is longer than half of
