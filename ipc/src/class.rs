@@ -30,6 +30,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use crate::clock;
 use crate::header::AgentId;
 pub use crate::header::Class;
 use crate::lane::{self, Large, Message, ReceiveError, SendError, WhenFull};
@@ -147,6 +148,18 @@ pub trait SendingHalf {
         timing: Timing,
         when: WhenFull,
     ) -> Result<(), SendError>;
+
+    /// [`SendingHalf::send_timed`] with this moment as the time, looked at as late and as cheaply as the class can.
+    fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        let timing = Timing { time_ns: clock::time_of_day_ns(), ..timing };
+        self.send_timed(meta, payload, timing, when)
+    }
 
     /// Sends a message with header and parts. Where the time ends between its pieces, the reader never sees it.
     ///
@@ -385,6 +398,16 @@ impl SendingHalf for AnySender {
         when: WhenFull,
     ) -> Result<(), SendError> {
         each!(half in self => half.send_timed(meta, payload, timing, when))
+    }
+
+    fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        each!(half in self => half.send_timed_now(meta, payload, timing, when))
     }
 
     fn send_large(&mut self, message: Large<'_>, when: WhenFull) -> Result<(), SendError> {

@@ -5,11 +5,14 @@
 //! together. It is used only where the kernel itself goes by that counter, which it does when it found the counter steady and the
 //! same on all processors; elsewhere every reading asks. Readings of two clocks differ by some tens of nanoseconds at most.
 //! Not for deadlines, whose time runs on while nobody looks.
+//! A [`Span`] is for a promise that may end early and never late.
 #![allow(unsafe_code, reason = "reading the processor's counter is an intrinsic")]
 
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::SystemTime;
+
+use crate::futex;
 
 /// Between two questions to the kernel: the error of the rate, some millionths, stays below a cache line's way.
 const REFRESH_NS: u64 = 10_000_000;
@@ -20,6 +23,9 @@ const RATE_NS_MAX: u64 = 1_000_000_000;
 /// Asking lasts a hundred ticks; where it lasted longer than this, something came in between, and counter and time do not belong
 /// together.
 const ASKING_TICKS_MAX: u64 = 2_000;
+/// A span by the counter is shorter than one by the kernel's clock by one part in so many: more than the rate of either changes
+/// in between, and enough for a rate that was measured badly once.
+const SPAN_SHARE: u64 = 16;
 /// The bits behind the point of a rate.
 const RATE_BITS: u32 = 32;
 /// A clock that differs from what the rate says by more than one in so many was set, or the rate is wrong: the kernel steers its clock
@@ -34,9 +40,19 @@ const RATE_MIN: u64 = 1 << (RATE_BITS - 4);
 const RATE_MAX: u64 = 16 << RATE_BITS;
 
 /// A clock of one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clock {
     known: Cell<Known>,
+    /// What the kernel says.
+    kernel_ns: fn() -> u64,
+}
+
+/// A span of time of which is known, without asking the kernel, that it is not over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    began_ticks: u64,
+    /// None where the counter cannot tell.
+    ticks: u64,
 }
 
 /// How counter and time belong together.
@@ -56,7 +72,22 @@ impl Clock {
     pub fn new() -> Self {
         // Looks that up now rather than at the first reading.
         is_counter_trusted();
-        Self::default()
+        Self { known: Cell::default(), kernel_ns: time_of_day_ns }
+    }
+
+    /// The kernel's monotonic time instead, which is never set.
+    pub(crate) fn monotonic() -> Self {
+        Self { kernel_ns: futex::monotonic_ns, ..Self::new() }
+    }
+
+    /// What the kernel says, and a span that is over before so many nanoseconds have passed since then; at once while the
+    /// counter's rate is not known.
+    pub(crate) fn begin(&self, ns: u64) -> (u64, Span) {
+        let began_ticks = ticks();
+        let now_ns = self.ask();
+        let ns = ns - ns / SPAN_SHARE;
+        let ticks = (ns << RATE_BITS).checked_div(self.known.get().rate).unwrap_or(0);
+        (now_ns, Span { began_ticks, ticks })
     }
 
     /// Nanoseconds since the Unix epoch.
@@ -81,7 +112,7 @@ impl Clock {
     #[inline(never)]
     fn ask(&self) -> u64 {
         let before = ticks();
-        let now_ns = kernel_ns();
+        let now_ns = (self.kernel_ns)();
         let lasted = ticks().wrapping_sub(before);
         if is_counter_trusted() && lasted <= ASKING_TICKS_MAX {
             let mut known = self.known.get();
@@ -102,13 +133,12 @@ impl Known {
             *self = Self { base_ticks: ticks, base_ns: now_ns, ..Self::default() };
             return;
         }
-        let is_known = self.rate != 0;
         if (RATE_NS_MIN..=RATE_NS_MAX).contains(&passed_ns) && passed_ticks != 0 {
             let rate = (u128::from(passed_ns) << RATE_BITS) / u128::from(passed_ticks);
             let rate = u64::try_from(rate).unwrap_or(u64::MAX);
             self.rate = if (RATE_MIN..RATE_MAX).contains(&rate) { rate } else { 0 };
-        } else if !is_known && (1..=now_ns).contains(&self.base_ns) && passed_ns < RATE_NS_MIN {
-            // Too early for a rate; the first reading stays.
+        } else if (1..=now_ns).contains(&self.base_ns) && passed_ns < RATE_NS_MIN {
+            // Too early for a rate; the reading from which one will be known stays.
             return;
         }
         (self.base_ticks, self.base_ns) = (ticks, now_ns);
@@ -123,8 +153,23 @@ impl Known {
     }
 }
 
-/// What the kernel says; in 64 bits, which hold it for centuries and are faster than the 128 of `as_nanos`.
-fn kernel_ns() -> u64 {
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Span {
+    /// Whether it is certainly not over. Once a fence has made sure that something can be seen, it could be seen at the time to which
+    /// this answer belongs.
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        ticks_in_order().wrapping_sub(self.began_ticks) < self.ticks
+    }
+}
+
+/// The time of day, as the kernel says; in 64 bits, which hold it for centuries and are faster than the 128 of `as_nanos`.
+pub(crate) fn time_of_day_ns() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs().wrapping_mul(1_000_000_000).wrapping_add(now.subsec_nanos().into())
 }
@@ -147,9 +192,24 @@ fn ticks() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
+/// The same, but not before everything that comes before it is done.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn ticks_in_order() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, which only waits.
+    unsafe { std::arch::x86_64::_mm_lfence() };
+    ticks()
+}
+
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 #[inline]
 fn ticks() -> u64 {
+    0
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+fn ticks_in_order() -> u64 {
     0
 }
 
@@ -165,9 +225,9 @@ mod tests {
     #[test]
     fn it_goes_with_the_kernels_clock() {
         let clock = Clock::new();
-        let until = kernel_ns() + 5 * REFRESH_NS;
+        let until = time_of_day_ns() + 5 * REFRESH_NS;
         loop {
-            let (before, now, after) = (kernel_ns(), clock.now_ns(), kernel_ns());
+            let (before, now, after) = (time_of_day_ns(), clock.now_ns(), time_of_day_ns());
             assert!(now + 100_000 >= before && now <= after + 100_000, "{before} {now} {after}");
             if after > until {
                 break;
@@ -213,6 +273,27 @@ mod tests {
             }
             assert!(known.rate.abs_diff((1 << RATE_BITS) / 3) < 1_000, "{known:?}");
         }
+    }
+
+    #[test]
+    fn a_span_is_over_before_the_kernels_clock_says_so() {
+        const NS: u64 = 200_000;
+        let clock = Clock::monotonic();
+        assert!(!Span::default().is_running(), "none has begun");
+        let until = futex::monotonic_ns() + 3 * REFRESH_NS;
+        let mut ran = 0;
+        loop {
+            let (began_ns, span) = clock.begin(NS);
+            while span.is_running() {
+                ran += 1;
+            }
+            while futex::monotonic_ns() < began_ns + NS {}
+            assert!(!span.is_running(), "it lasted longer than it may");
+            if began_ns > until {
+                break;
+            }
+        }
+        assert!(ran > 0 || !is_counter_trusted(), "a known rate gives spans");
     }
 
     #[test]

@@ -127,6 +127,12 @@ pub fn claim<T>(place: &T) {
     crate::prefetch::for_writing(place);
 }
 
+/// Asks for a line ahead of reading, as the reader of messages of two lines does.
+#[inline]
+pub fn fetch<T>(place: &T) {
+    crate::prefetch::for_reading(place);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -66,6 +66,10 @@ pub const SLOTS_DEFAULT: usize = 1_024;
 /// How many lines ahead the writer of a ring asks for the line that it will write: about what its store buffer holds. From 4
 /// to 128 the rate of a ring of 1,024 slots is the same within a tenth; without it, an eighth to a quarter.
 pub const CLAIM_AHEAD_LINES: u64 = 16;
+/// The same in the ring of a topic, whose writer makes a fence after each message. Processors fetch ahead of readers that have
+/// caught up, some twenty lines, and take back what was asked for too early; then each fence waits for a line. With 2 to 4 a message to
+/// two hundred awake readers takes a quarter less time than with 16.
+pub const CLAIM_AHEAD_LINES_TOPIC: u64 = 4;
 /// Smallest region from which payloads are lent, in bytes.
 pub const REGION_BYTES_MIN: usize = 4_096;
 /// Largest region, in bytes; larger payloads travel as chunks or as a granted descriptor.

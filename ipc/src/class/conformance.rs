@@ -200,6 +200,7 @@ pub fn too_long_messages_are_refused<W: Way>() {
     let (timing, long) = (Timing::default(), [0; INLINE_BYTES_MAX + 1]);
     let refused = Err(SendError::TooLong { got: long.len(), max: INLINE_BYTES_MAX });
     assert_eq!(sender.send_timed(meta(0), &long, timing, soon()), refused);
+    assert_eq!(sender.send_timed_now(meta(0), &long, timing, soon()), refused);
     assert_eq!(sender.push(meta(0), &long, soon()), refused);
     send_number::<W>(&mut sender, 5, soon()).unwrap();
     assert_eq!(receive_number::<W>(&mut receiver), 5);
@@ -255,6 +256,18 @@ fn fill<W: Way>(sender: &mut W::Sender) -> u32 {
         }
     }
     panic!("never full");
+}
+
+pub fn message_of_now_has_the_moment_of_sending<W: Way>() {
+    let Some(Pair { mut sender, mut receiver, beside }) = W::make(Spin::None) else { return };
+    let timing = Timing { time_ns: 0, deadline_ns: u64::MAX, trace: 5 };
+    let before_ns = crate::histogram::since_ns(0);
+    sender.send_timed_now(meta(1), b"now", timing, soon()).unwrap();
+    let message = receiver.receive(late()).unwrap();
+    let got = *message.timing.unwrap();
+    assert_eq!((message.payload, got.deadline_ns, got.trace), (&b"now"[..], u64::MAX, 5));
+    assert!(got.time_ns.abs_diff(before_ns) < 60_000_000_000, "{} is not now", got.time_ns);
+    drop(beside);
 }
 
 pub fn full_way_rejects_and_goes_on_when_read<W: Way>() {
@@ -499,6 +512,7 @@ macro_rules! conformance {
             every_size_arrives
             too_long_messages_are_refused
             everything_beside_the_payload_is_carried
+            message_of_now_has_the_moment_of_sending
             full_way_rejects_and_goes_on_when_read
             waiting_writer_is_let_in_by_the_reader
             message_given_up_half_way_is_never_seen

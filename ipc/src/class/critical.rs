@@ -45,6 +45,17 @@ impl SendingHalf for Sender {
         Sender::send_timed(self, meta, payload, timing, when)
     }
 
+    #[inline]
+    fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        Sender::send_timed_now(self, meta, payload, timing, when)
+    }
+
     fn take_back(&mut self, meta: Meta) {
         Sender::take_back(self, meta);
     }

@@ -177,6 +177,17 @@ impl SendingHalf for Sender {
         self.lane.send_timed(meta, payload, timing, when)
     }
 
+    fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        self.flush();
+        self.lane.send_timed_now(meta, payload, timing, when)
+    }
+
     fn take_back(&mut self, meta: Meta) {
         self.lane.take_back(meta);
     }

@@ -4,7 +4,8 @@
 //! 1. Cursors are looked at only when the known limit is reached (rule 3 of `ring`), and while one reader holds the writer up
 //!    only that one's cursor, until it moves.
 //! 2. A few readers that may sleep are each looked at after a message. Of many, all are looked at once per quiet time (rule 7 of
-//!    `wait`), and in between those that were seen asleep.
+//!    `wait`), and in between those that were seen asleep. Whether it still is quiet the processor's counter tells; only where it
+//!    does not, the kernel is asked.
 //! 3. Readers that sleep sleep on the stamp of the line that they wait for. Those that had read everything wait for the same
 //!    one, so one system call wakes them all, and none is made twice for one sleep.
 //!
@@ -15,12 +16,13 @@ use std::os::fd::OwnedFd;
 
 use thiserror::Error;
 
+use crate::clock::{Clock, Span};
 use crate::doorbell::Bell;
 use crate::fault;
 use crate::futex;
 use crate::header::AgentId;
 use crate::layout::SlotsHeader;
-use crate::limits::{READERS_LOOKED_AT_MAX, READERS_MAX};
+use crate::limits::{QUIET_NS, READERS_LOOKED_AT_MAX, READERS_MAX};
 use crate::ring::{self, Gate, Producer, Slot, Violation};
 use crate::segment::{Cursor, SegmentError};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -65,7 +67,7 @@ pub enum AttachError {
 }
 
 /// Everybody who is attached.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Readers {
     held: Vec<Reader>,
     detached: Vec<DetachedReader>,
@@ -74,6 +76,9 @@ pub(super) struct Readers {
     /// Of these, those that know nothing of quiet times.
     impatient: usize,
     quiet: Quiet,
+    /// A part of the quiet time, told by a clock that is faster to look at.
+    certainly_quiet: Span,
+    clock: Clock,
     /// Who was asleep when all were looked at last.
     watched: Vec<u16>,
     /// Who held the writer back when all cursors were looked at last.
@@ -99,6 +104,22 @@ pub(super) enum Slowest {
     Unmoved,
     /// The smallest cursor of those that hold the writer back, if any do, and whether somebody is about to join them.
     At { cursor: Option<u64>, joining: bool },
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            held: Vec::new(),
+            detached: Vec::new(),
+            sleepers: 0,
+            impatient: 0,
+            quiet: Quiet::default(),
+            certainly_quiet: Span::default(),
+            clock: Clock::monotonic(),
+            watched: Vec::new(),
+            slowest: None,
+        }
+    }
 }
 
 impl Readers {
@@ -252,7 +273,7 @@ impl Readers {
             }
             return;
         }
-        if !self.quiet.is_over(&header.quiet_until.0, futex::monotonic_ns()) {
+        if self.certainly_quiet.is_running() || !self.begin_quiet_time(header) {
             for index in &self.watched {
                 if let Some(held) = self.held.get_mut(usize::from(*index)) {
                     held.wake(slots, position, &mut last_woken);
@@ -268,12 +289,25 @@ impl Readers {
         }
     }
 
+    /// Whether the quiet time is over, by the kernel's clock. If so, a new one has begun.
+    #[cold]
+    #[inline(never)]
+    fn begin_quiet_time(&mut self, header: &SlotsHeader) -> bool {
+        let (now_ns, span) = self.clock.begin(QUIET_NS);
+        let begins = self.quiet.is_over(&header.quiet_until.0, now_ns);
+        if begins {
+            self.certainly_quiet = span;
+        }
+        begins
+    }
+
     /// Somebody came or left: what is remembered by place no longer holds.
     fn changed(&mut self) {
         let sleepers = self.held.iter().filter(|held| !held.cursor.polls());
         self.sleepers = sleepers.clone().count();
         self.impatient = sleepers.filter(|held| !held.cursor.heeds_quiet()).count();
         self.quiet.end();
+        self.certainly_quiet = Span::default();
         self.watched.clear();
         self.slowest = None;
     }

@@ -10,6 +10,7 @@ use super::history::History;
 use super::lender::{self, Lender, Place};
 use super::parts::{PARTS_MAX, Parts};
 use super::{Ended, LaneOptions, SendError, WhenFull};
+use crate::clock::Clock;
 use crate::doorbell::Bell;
 use crate::fault;
 use crate::header::{AgentId, HEADER_BYTES, Header};
@@ -42,6 +43,7 @@ pub struct Sender {
     abort_due: Option<Meta>,
     messages: u64,
     bytes_lent: u64,
+    clock: Clock,
     /// Lines of a message that is not whole yet.
     unfinished: u64,
     /// What readers that join late are given, where that is anything.
@@ -113,6 +115,7 @@ impl Sender {
             abort_due: None,
             messages: 0,
             bytes_lent: 0,
+            clock: Clock::new(),
             unfinished: 0,
             history: None,
             patience: None,
@@ -226,9 +229,7 @@ impl Sender {
     /// Sends one line: at most 48 bytes. Wakes whoever sleeps.
     #[inline]
     pub fn send(&mut self, meta: Meta, payload: &[u8], when: WhenFull) -> Result<(), SendError> {
-        self.push(meta, payload, when)?;
-        self.flush();
-        Ok(())
+        self.push(meta, payload, when).map(|()| self.flush())
     }
 
     /// Like [`Sender::send`], but wakes nobody: [`Sender::flush`] follows after some of them.
@@ -259,12 +260,41 @@ impl Sender {
         timing: Timing,
         when: WhenFull,
     ) -> Result<(), SendError> {
+        self.send_two(meta, payload, |_| timing, when)
+    }
+
+    /// [`Sender::send_timed`] with this moment as the time: the clock is looked at once there is room, while the line that it goes
+    /// into is on its way here.
+    #[inline]
+    pub fn send_timed_now(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
+        let now = |lane: &Self| {
+            lane.producer.ask_for_second(lane.slots.slots());
+            Timing { time_ns: lane.clock.now_ns(), ..timing }
+        };
+        self.send_two(meta, payload, now, when)
+    }
+
+    #[inline]
+    fn send_two(
+        &mut self,
+        meta: Meta,
+        payload: &[u8],
+        timing: impl FnOnce(&Self) -> Timing,
+        when: WhenFull,
+    ) -> Result<(), SendError> {
         if payload.len() > INLINE_BYTES_MAX {
             return Err(SendError::TooLong { got: payload.len(), max: INLINE_BYTES_MAX });
         }
         if !self.producer.has_room(2) || self.abort_due.is_some() {
             self.make_room(2, None, when)?;
         }
+        let timing = timing(self);
         if let Some(history) = &mut self.history {
             history.record(self.producer.position());
         }

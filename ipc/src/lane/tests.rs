@@ -108,6 +108,44 @@ fn timed_message_arrives_with_its_second_line() {
 }
 
 #[test]
+fn message_of_now_has_the_moment_when_there_was_room() {
+    let (mut sender, mut receiver, _control) = small();
+    let timing = Timing { time_ns: 7, deadline_ns: u64::MAX, trace: 5 };
+    let before_ns = crate::histogram::since_ns(0);
+    for lap in 0..20u32 {
+        sender.send_timed_now(meta(lap), b"now", timing, WhenFull::Reject).unwrap();
+        let message = receiver.try_receive().unwrap().unwrap();
+        let got = *message.timing.unwrap();
+        assert_eq!((message.payload, message.meta.correlation), (&b"now"[..], lap));
+        assert_eq!((got.deadline_ns, got.trace), (u64::MAX, 5));
+        let passed_ns = got.time_ns.abs_diff(before_ns);
+        assert!(passed_ns < 60_000_000_000, "{} is not now", got.time_ns);
+    }
+    let long = [0; INLINE_BYTES_MAX + 1];
+    let refused = Err(SendError::TooLong { got: long.len(), max: INLINE_BYTES_MAX });
+    assert_eq!(sender.send_timed_now(meta(0), &long, timing, WhenFull::Reject), refused);
+    assert_eq!(receiver.memory().counters().latency.count(), 20, "each was counted");
+}
+
+/// Lines alone and in twos by turns, so that what a reader expects is wrong each time, read by a reader that finds nothing before.
+#[test]
+fn reader_that_expects_two_lines_takes_what_there_is() {
+    let (mut sender, mut receiver, _control) = small();
+    for number in 0..60u32 {
+        assert_eq!(receiver.try_receive(), Ok(None));
+        let timing = Timing { trace: number.into(), ..Timing::default() };
+        let two = number % 3 != 0;
+        match two {
+            true => sender.send_timed(meta(number), b"two", timing, WhenFull::Reject).unwrap(),
+            false => send(&mut sender, number).unwrap(),
+        }
+        let message = receiver.try_receive().unwrap().unwrap();
+        assert_eq!(message.meta.correlation, number);
+        assert_eq!(message.timing.map(|timing| timing.trace), two.then_some(number.into()));
+    }
+}
+
+#[test]
 fn only_messages_that_say_when_they_were_sent_are_timed() {
     let (mut sender, mut receiver, _control) = small();
     let timed = |receiver: &Receiver| receiver.memory().counters().latency;

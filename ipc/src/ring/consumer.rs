@@ -7,6 +7,7 @@ use super::{
     slot_of,
 };
 use crate::limits::INLINE_BYTES_MAX;
+use crate::prefetch;
 use crate::sync::{Ordering, fence};
 
 /// What a reader finds at its position.
@@ -44,6 +45,8 @@ pub struct Consumer {
     pub(super) position: u64,
     pub(super) capacity: u64,
     pub(super) ungated: bool,
+    /// The last message had two lines, and so may the next one: its second line is asked for while the first one is looked for.
+    pub(super) expects_two: bool,
 }
 
 impl Consumer {
@@ -52,19 +55,19 @@ impl Consumer {
     /// # Panics
     /// When the number of slots is no power of two or less than 4.
     pub fn new(slots: &[Slot]) -> Self {
-        Self { position: 0, capacity: capacity_of(slots), ungated: false }
+        Self { position: 0, capacity: capacity_of(slots), ungated: false, expects_two: false }
     }
 
     /// A reader that joins where the writer is now and may be lapped (topics). One pass over all stamps.
     pub fn join(slots: &[Slot]) -> Self {
         let newest = slots.iter().map(|slot| slot.stamp.load(Ordering::Acquire));
         let position = newest.filter(|stamp| stamp & WRITING == 0).max().unwrap_or(0);
-        Self { position, capacity: capacity_of(slots), ungated: true }
+        Self { position, capacity: capacity_of(slots), ungated: true, expects_two: false }
     }
 
     /// A reader that may be lapped and begins at `position` (topics); what is gone by then is reported as lost.
     pub fn join_at(slots: &[Slot], position: u64) -> Self {
-        Self { position, capacity: capacity_of(slots), ungated: true }
+        Self { position, capacity: capacity_of(slots), ungated: true, expects_two: false }
     }
 
     /// The position that is read next: what the cursor says, when it is stored.
@@ -93,7 +96,13 @@ impl Consumer {
     ) -> Result<Found, Violation> {
         let position = self.position;
         match self.look(slots, position)? {
-            Look::Empty => return Ok(Found::Empty),
+            Look::Empty => {
+                // So that both lines are on their way at once. A hint: the stamp of the first line is what tells.
+                if self.expects_two {
+                    prefetch::for_reading(slot_of(slots, position + 1));
+                }
+                return Ok(Found::Empty);
+            }
             Look::Lapped { writer } => return Ok(self.skip(writer)),
             Look::There => {}
         }
@@ -106,6 +115,7 @@ impl Consumer {
         }
         if line.meta.flags & (FLAG_TWO_LINES | FLAG_SECOND_LINE) == 0 {
             self.position = position + 1;
+            self.expects_two = false;
             return Ok(Found::One);
         }
         self.take_second(slots, line.meta.flags, timing)
@@ -154,17 +164,18 @@ impl Consumer {
                 return Err(Violation::Stamp { position: position + 1, got });
             }
         }
-        let mut second = Line::default();
-        slot_of(slots, position + 1).copy_to(&mut second);
+        let slot = slot_of(slots, position + 1);
+        let (meta, words) = (Meta::from_word(slot.first_word()), slot.payload_words::<4>());
         if self.ungated && !still_there(slots, position + 1) {
             return self.lapped(slots, position + 1);
         }
-        if second.meta.flags != FLAG_SECOND_LINE {
-            return Err(Violation::Flags { position: position + 1, got: second.meta.flags });
+        if meta.flags != FLAG_SECOND_LINE {
+            return Err(Violation::Flags { position: position + 1, got: meta.flags });
         }
         self.position = position + 2;
-        let trace = u128::from(second.word(2)) | u128::from(second.word(3)) << 64;
-        *timing = Timing { time_ns: second.word(0), deadline_ns: second.word(1), trace };
+        self.expects_two = true;
+        let [time_ns, deadline_ns, low, high] = words;
+        *timing = Timing { time_ns, deadline_ns, trace: u128::from(low) | u128::from(high) << 64 };
         Ok(Found::Two)
     }
 

@@ -6,7 +6,7 @@ use super::{
     FLAG_SECOND_LINE, FLAG_TWO_LINES, Meta, Slot, Timing, Violation, WRITING, capacity_of, slot_of,
 };
 use crate::fault;
-use crate::limits::CLAIM_AHEAD_LINES;
+use crate::limits::{CLAIM_AHEAD_LINES, CLAIM_AHEAD_LINES_TOPIC};
 use crate::prefetch;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -33,8 +33,9 @@ impl Producer {
     /// When the number of slots is no power of two or less than 4.
     pub fn new(slots: &[Slot], ungated: bool) -> Self {
         let capacity = capacity_of(slots);
+        let ahead = if ungated { CLAIM_AHEAD_LINES_TOPIC } else { CLAIM_AHEAD_LINES };
         // In a small ring half a lap: what was written last is not asked for again.
-        let ahead = CLAIM_AHEAD_LINES.min(capacity / 2);
+        let ahead = ahead.min(capacity / 2);
         Self { position: 0, limit: capacity, capacity, ahead, ungated }
     }
 
@@ -99,6 +100,13 @@ impl Producer {
         fault::point("lane.payload-written");
         // Partner: the Acquire load in `Consumer::look`.
         slot.stamp.store(stamp, Ordering::Release);
+    }
+
+    /// Asks for the second line of a message that is written next: what is done until then, as looking at a clock, takes no time
+    /// then. The first line is left to the reader, who looks at it all the time and would only take it back.
+    #[inline]
+    pub(crate) fn ask_for_second(&self, slots: &[Slot]) {
+        prefetch::for_writing(slot_of(slots, self.position + 1));
     }
 
     /// Asks for a line that will be written soon, after the message is out. Not for messages of two lines: there it was seen to

@@ -79,6 +79,13 @@ impl Slot {
         self.copy_payload_to(line);
     }
 
+    /// The first words of the payload, each loaded once.
+    #[inline]
+    pub(super) fn payload_words<const COUNT: usize>(&self) -> [u64; COUNT] {
+        let load = |index: usize| self.words[1 + index].load(Ordering::Relaxed);
+        std::array::from_fn(|index| if index < WORDS - 1 { load(index) } else { 0 })
+    }
+
     /// [`Slot::copy_to`] without the first word.
     #[inline]
     pub(super) fn copy_payload_to(&self, line: &mut Line) {

@@ -93,7 +93,7 @@ fn stamps_that_lie_are_violations() {
     {
         let slots = slots(4);
         slots[0].stamp.store(stamp, Ordering::Relaxed);
-        let mut consumer = Consumer { position: 0, capacity: 4, ungated };
+        let mut consumer = Consumer { position: 0, capacity: 4, ungated, expects_two: false };
         let expected = Violation::Stamp { position: 0, got: stamp };
         assert_eq!(consumer.take_owned(&slots), Err(expected), "{stamp:#x}");
     }

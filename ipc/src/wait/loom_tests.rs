@@ -213,18 +213,35 @@ fn loom_armed_reader_finds_its_bell_rung() {
 /// as with the clock of a machine after a fence.
 #[test]
 fn loom_reader_of_a_quiet_writer_always_wakes() {
-    model(|| {
+    quiet_writer(0);
+}
+
+/// The same where the writer first looks at a counter of its own, which is over no later than the time that it announced: `Span` in
+/// `clock`. With one that runs longer this fails.
+#[test]
+fn loom_reader_of_a_quiet_writer_with_a_counter_always_wakes() {
+    quiet_writer(QUIET_NS);
+}
+
+/// `span`: for how long after the beginning of a quiet time the writer's counter alone says that it is not over.
+fn quiet_writer(span: u64) {
+    model(move || {
         let shared = shared();
         let quiet_word = Arc::new((AtomicU64::new(0), AtomicU64::new(1)));
         let writer = thread::spawn({
             let (shared, quiet_word) = (shared.clone(), quiet_word.clone());
             move || {
                 let (mut quiet, mut watched) = (Quiet::default(), false);
+                let mut certainly_until = 0;
                 for value in 1..=2 {
                     shared.moving.store(value, Ordering::Release);
                     fence(Ordering::SeqCst);
                     let now = quiet_word.1.fetch_add(1, Ordering::AcqRel);
-                    if quiet.is_over(&quiet_word.0, now) || watched {
+                    let begins = now >= certainly_until && quiet.is_over(&quiet_word.0, now);
+                    if begins {
+                        certainly_until = now + span;
+                    }
+                    if begins || watched {
                         watched = asleep(&shared.sleeping).is_some();
                         if watched {
                             shared.futex.wake();

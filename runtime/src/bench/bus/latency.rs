@@ -2,18 +2,20 @@
 //!
 //! Half of a round trip is one way. Two lines are measured with a real time, as a sender that wants its latency counted sends
 //! them: it looks at the clock before, and the reader looks at it and counts; and without a time, where neither does. What
-//! one look at the bus's clock takes stands beside it.
+//! one look at the bus's clock takes stands beside it; and so does the same exchange of two lines written as bare loops, without
+//! checks, counters or an end, which look at the same clock as often: the limit of that mechanism.
 //!
 //! One line lives in one place of the caches, near or far by chance, for the whole run; a ring's lines live everywhere. So the
 //! floor is measured with the same line each time, which is the floor of the promises, and with the lines of a page in turn.
 
 use std::hint::black_box;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use ipc::clock::Clock;
-use ipc::floor::FloorLine;
+use ipc::floor::{self, FloorLine, FloorRing, FloorSlot};
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
 use ipc::ring::{Meta, Timing};
@@ -25,6 +27,8 @@ use super::pair::{Percentiles, exactly, times};
 
 /// Bytes of payload in a message.
 pub(super) const PAYLOAD_BYTES: usize = 48;
+/// The same in words.
+const PAYLOAD_WORDS: usize = PAYLOAD_BYTES / 8;
 /// Slots of each lane, the default of the bus.
 const SLOTS: usize = 1024;
 /// Bytes of each lane's region; the measured messages do not use it.
@@ -43,14 +47,17 @@ pub(super) enum Measure {
     OneLine,
     TwoLines,
     TwoLinesUntimed,
+    /// The mechanism of `TwoLines` alone.
+    TwoLinesBare,
 }
 
-pub(super) const MEASURES: [Measure; 5] = [
+pub(super) const MEASURES: [Measure; 6] = [
     Measure::Floor,
     Measure::FloorInTurn,
     Measure::OneLine,
     Measure::TwoLines,
     Measure::TwoLinesUntimed,
+    Measure::TwoLinesBare,
 ];
 
 /// One side's ends.
@@ -61,9 +68,22 @@ pub(super) struct Ends {
     other: FloorLine,
     /// The last value that was written: it only grows, so one pair of pages serves all rounds of both floors.
     floor: u64,
+    bare: Bare,
     sender: Sender,
     receiver: Receiver,
     clock: Clock,
+}
+
+/// One side of two bare rings in which messages have two lines.
+struct Bare {
+    /// Written by this side.
+    own: FloorRing,
+    /// Written by the other.
+    other: FloorRing,
+    sent: u64,
+    received: u64,
+    /// In place of a histogram.
+    passed_ns: u64,
 }
 
 impl Measure {
@@ -75,6 +95,7 @@ impl Measure {
             Self::OneLine => "classes.critical",
             Self::TwoLines => "classes.critical_two_lines",
             Self::TwoLinesUntimed => "classes.critical_two_lines.untimed",
+            Self::TwoLinesBare => "classes.critical_two_lines.bare",
         }
     }
 }
@@ -83,11 +104,14 @@ impl Ends {
     /// Makes this side's segments, hands them over, and takes the other side's.
     pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
         let (own, other) = (FloorLine::create()?, FloorLine::create()?);
+        let bare = Bare::new(FloorRing::create()?, FloorRing::create()?);
         let mut sender = Sender::for_link(options())?;
         let cursor = Receiver::new_cursor(Spin::Forever)?;
         let given = [
             own.as_fd(),
             other.as_fd(),
+            bare.own.as_fd(),
+            bare.other.as_fd(),
             sender.slots_fd(),
             sender.region_fd(),
             cursor.as_fd(),
@@ -101,13 +125,13 @@ impl Ends {
         sender.set_spin(Spin::Forever);
         sender.attach(AgentId(1), their_cursor, None)?;
         let receiver = Receiver::for_link(AgentId(1), slots, region, page, cursor)?;
-        Ok(Self { own, other, floor: 0, sender, receiver, clock: Clock::new() })
+        Ok(Self { own, other, floor: 0, bare, sender, receiver, clock: Clock::new() })
     }
 
     /// The other side of [`Ends::offer`].
     pub(super) fn take(socket: &Connection) -> anyhow::Result<Self> {
-        let taken: [OwnedFd; 6] = exactly(socket.receive()?.descriptors)?;
-        let [other, own, slots, region, their_cursor, page] = taken;
+        let taken: [OwnedFd; 8] = exactly(socket.receive()?.descriptors)?;
+        let [other, own, bare_other, bare_own, slots, region, their_cursor, page] = taken;
         let mut sender = Sender::for_link(options())?;
         let cursor = Receiver::new_cursor(Spin::Forever)?;
         socket.send(b"taken", &[sender.slots_fd(), sender.region_fd(), cursor.as_fd()])?;
@@ -116,7 +140,8 @@ impl Ends {
         sender.attach(AgentId(2), their_cursor, None)?;
         let receiver = Receiver::for_link(AgentId(2), slots, region, page, cursor)?;
         let (own, other) = (FloorLine::open(own)?, FloorLine::open(other)?);
-        Ok(Self { own, other, floor: 0, sender, receiver, clock: Clock::new() })
+        let bare = Bare::new(FloorRing::open(bare_own)?, FloorRing::open(bare_other)?);
+        Ok(Self { own, other, floor: 0, bare, sender, receiver, clock: Clock::new() })
     }
 
     /// Sends messages and waits for the answer of each.
@@ -135,6 +160,11 @@ impl Ends {
                     self.floor += 1;
                     self.own.store_in_turn(self.floor);
                     self.other.wait_for_in_turn(self.floor);
+                }
+                Measure::TwoLinesBare => {
+                    let words = [number; PAYLOAD_WORDS];
+                    self.bare.send(words, &self.clock);
+                    ensure!(self.bare.receive(&self.clock) == words, "{number} came back changed");
                 }
                 _ => {
                     payload.fill(number as u8);
@@ -163,6 +193,10 @@ impl Ends {
                     self.other.wait_for_in_turn(self.floor);
                     self.own.store_in_turn(self.floor);
                 }
+                Measure::TwoLinesBare => {
+                    let words = self.bare.receive(&self.clock);
+                    self.bare.send(words, &self.clock);
+                }
                 _ => {
                     payload.copy_from_slice(self.receiver.receive(None)?.payload);
                     self.send(measure, &payload)?;
@@ -176,8 +210,7 @@ impl Ends {
         let (sender, when) = (&mut self.sender, WhenFull::Reject);
         match measure {
             Measure::TwoLines => {
-                let timing = Timing { time_ns: self.clock.now_ns(), ..Timing::default() };
-                sender.send_timed(Meta::default(), payload, timing, when)?;
+                sender.send_timed_now(Meta::default(), payload, Timing::default(), when)?;
             }
             Measure::TwoLinesUntimed => {
                 sender.send_timed(Meta::default(), payload, Timing::default(), when)?;
@@ -186,6 +219,53 @@ impl Ends {
         }
         Ok(())
     }
+}
+
+impl Bare {
+    fn new(own: FloorRing, other: FloorRing) -> Self {
+        Self { own, other, sent: 0, received: 0, passed_ns: 0 }
+    }
+
+    /// As a lane does it: the second line is asked for before the clock is looked at, and is stamped before the first one.
+    #[inline]
+    fn send(&mut self, words: [u64; PAYLOAD_WORDS], clock: &Clock) {
+        let [first, second] = [self.sent, self.sent + 1].map(|at| slot(&self.own, at));
+        floor::claim(second);
+        let timing = [0, clock.now_ns(), 0, 0, 0];
+        for (place, word) in second.words.iter().zip(timing) {
+            place.store(word, Ordering::Relaxed);
+        }
+        second.stamp.store(self.sent + 2, Ordering::Release);
+        for (place, word) in first.words[1..].iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+        first.words[0].store(PAYLOAD_BYTES as u64, Ordering::Relaxed);
+        first.stamp.store(self.sent + 1, Ordering::Release);
+        self.sent += 2;
+    }
+
+    /// As a lane does it: the first line is looked for, and both are asked for meanwhile.
+    #[inline]
+    fn receive(&mut self, clock: &Clock) -> [u64; PAYLOAD_WORDS] {
+        let [first, second] = [self.received, self.received + 1].map(|at| slot(&self.other, at));
+        while first.stamp.load(Ordering::Acquire) != self.received + 1 {
+            floor::fetch(second);
+            std::hint::spin_loop();
+        }
+        let words = std::array::from_fn(|index| first.words[index + 1].load(Ordering::Relaxed));
+        let timing: [u64; 5] =
+            std::array::from_fn(|index| second.words[index].load(Ordering::Relaxed));
+        self.passed_ns = black_box(self.passed_ns.wrapping_add(clock.since_ns(timing[1])));
+        black_box(timing);
+        self.received += 2;
+        words
+    }
+}
+
+/// As many of them as a lane has.
+#[inline]
+fn slot(ring: &FloorRing, at: u64) -> &FloorSlot {
+    &ring.memory().slots[at as usize & (SLOTS - 1)]
 }
 
 /// What one look at the clock takes.

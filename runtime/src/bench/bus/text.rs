@@ -61,6 +61,7 @@ fn latency(text: &mut String, report: &Value) {
         ("  64 of them in turn", &report["floor"]["in_turn"]),
         ("critical", &classes["critical"]),
         ("critical, two lines", two),
+        ("  bare loops", &two["bare"]),
         ("  without a time", &two["untimed"]),
         ("high", &classes["high"]),
         ("  blocked", &classes["high"]["blocked"]),
