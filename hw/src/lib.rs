@@ -5,7 +5,7 @@
 //! number: what cannot be read is absent. Nothing here logs: failures are values, counted by cause.
 //!
 //! Reading order: [`root`], [`cpu_set`], [`cpu`], [`cores`], [`cgroup`], [`allowed`], [`watcher`], [`affinity`],
-//! [`thermal`], [`throttle`], [`pressure`], [`power`], [`kernel`], [`opinion`].
+//! [`thermal`], [`throttle`], [`pressure`], [`power`], [`kernel`], [`simd`], [`opinion`].
 #![forbid(unsafe_code)]
 
 pub mod affinity;
@@ -22,6 +22,7 @@ pub mod opinion;
 pub mod power;
 pub mod pressure;
 pub mod root;
+pub mod simd;
 pub mod thermal;
 pub mod throttle;
 #[cfg(feature = "trees")]
