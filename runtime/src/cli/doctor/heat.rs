@@ -35,19 +35,23 @@ pub(super) fn report(root: &Root, cpus: &CpuSet) -> Value {
         throttles.totals().map(|(core, package)| json!({"core": core, "package": package}));
     let groups = Groups::read(root);
     let limits = power::limits(root).into_iter();
+    let limits: Vec<Value> =
+        limits.map(|(name, watts)| json!({"package": name, "watts": watts})).collect();
+    let critical = survey.critical.as_ref();
+    let critical = critical.map(|it| json!({"celsius": it.celsius, "file": it.path}));
     json!({
         "source": survey.chosen.first().map(|sensor| sensor.source),
         "celsius": celsius,
         "state": state(&survey, celsius).name(),
         "sensors": sensors.collect::<Vec<_>>(),
         "rejected": rejected.collect::<Vec<_>>(),
-        "critical": survey.critical.as_ref().map(|it| json!({"celsius": it.celsius, "file": it.path})),
+        "critical": critical,
         "throttles": throttles,
         "pressure": {
             "machine": Pressure::of_machine(root).map(|it| it.some_avg10),
             "group": Pressure::of_group(root, &groups).map(|it| it.some_avg10),
         },
-        "power_limits": limits.map(|(name, watts)| json!({"package": name, "watts": watts})).collect::<Vec<_>>(),
+        "power_limits": limits,
     })
 }
 
