@@ -1,10 +1,12 @@
 //! Who may run how much, and where: pure decisions about placement and slots, and the admission that enforces them.
 //!
 //! Knows kinds of work and classes of cores, never packages or messages. Reading order: [`limits`], [`placement`], [`decision`],
-//! [`admission`].
+//! [`governor`], [`simulation`] (what the governor is tried on), [`admission`].
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod decision;
+pub mod governor;
 pub mod limits;
 pub mod placement;
+pub mod simulation;
