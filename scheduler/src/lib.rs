@@ -1,10 +1,12 @@
-//! Who may run how much, and where: pure decisions about placement and slots, and the admission that enforces them.
+//! Who may run how much, and where: pure decisions about placement and slots, the admission that enforces them, and the
+//! pools of pinned workers that carry it out.
 //!
 //! Knows kinds of work and classes of cores, never packages or messages. Reading order: [`limits`], [`placement`], [`decision`],
-//! [`admission`].
+//! [`admission`], [`pool`].
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod decision;
 pub mod limits;
 pub mod placement;
+
