@@ -22,9 +22,9 @@ pub fn make_current_thread_idle() -> Idle {
     // SAFETY: the pointer is to a live local of the right type; 0 is the calling thread.
     let processor = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) } == 0;
     // SAFETY: takes three integers and no pointer; 0 is the calling thread.
-    let disk = unsafe {
-        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE)
-    } == 0;
+    let disk =
+        unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE) }
+            == 0;
     Idle { processor, disk }
 }
 

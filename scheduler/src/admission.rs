@@ -225,7 +225,8 @@ impl Admission {
     }
 
     fn count(&mut self, leave: Leave, is_resolution: bool, by: isize) {
-        let add = |count: &mut usize| *count = count.checked_add_signed(by).expect("grants balance");
+        let add =
+            |count: &mut usize| *count = count.checked_add_signed(by).expect("grants balance");
         match leave {
             Leave::Run(lane) => add(&mut self.running[lane as usize]),
             Leave::Heavy => add(&mut self.heavy),

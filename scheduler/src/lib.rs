@@ -10,3 +10,4 @@ pub mod decision;
 pub mod limits;
 pub mod placement;
 
+pub mod pool;

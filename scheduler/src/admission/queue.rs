@@ -109,11 +109,8 @@ impl Queue {
     pub(super) fn put(&mut self, order: &Order, wish: Wish, now: Duration) -> Id {
         self.last_id += 1;
         let id = Id(self.last_id);
-        let rank = if order.security {
-            RANK_SECURITY
-        } else {
-            order.priority.clamp(1, PRIORITY_MAX)
-        };
+        let rank =
+            if order.security { RANK_SECURITY } else { order.priority.clamp(1, PRIORITY_MAX) };
         let requester = Arc::clone(&order.requester);
         let fresh_turn = self.last_turn + 1;
         let turn = self.turns.entry(Arc::clone(&requester)).or_insert_with(|| {
@@ -170,9 +167,8 @@ impl Queue {
 
     /// Gives everybody to `note` who came and got nothing, once.
     pub(super) fn for_each_fresh(&mut self, mut note: impl FnMut(Wish) -> Reason) {
-        let fresh = |entry: &&mut Entry| {
-            !entry.had_any && !entry.withdrawn && entry.deferred.is_none()
-        };
+        let fresh =
+            |entry: &&mut Entry| !entry.had_any && !entry.withdrawn && entry.deferred.is_none();
         for entry in self.entries.values_mut().filter(fresh) {
             entry.deferred = Some(note(entry.wish));
         }

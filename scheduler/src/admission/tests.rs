@@ -235,7 +235,16 @@ impl Oracle {
             self.serial
         });
         let (order, held) = (order.clone(), Vec::new());
-        self.requests.push(Asked { id, order, wish, since: now, held, had: false, gone: false, turn });
+        self.requests.push(Asked {
+            id,
+            order,
+            wish,
+            since: now,
+            held,
+            had: false,
+            gone: false,
+            turn,
+        });
     }
 
     fn rank(one: &Asked, now: Duration) -> u8 {
@@ -257,10 +266,9 @@ impl Oracle {
         let Slots { performance: p, efficient: e, low_power: l } = decision.slots;
         let on = |lane| self.held(Leave::Run(lane));
         let all = on(Lane::Performance) + on(Lane::Efficient) + on(Lane::LowPower);
-        let resolves = |one: &&Asked| {
-            matches!(one.wish, Wish::Pieces { work: Work::Resolve, .. })
-        };
-        let resolving: usize = self.requests.iter().filter(resolves).map(|one| one.held.len()).sum();
+        let resolves = |one: &&Asked| matches!(one.wish, Wish::Pieces { work: Work::Resolve, .. });
+        let resolving: usize =
+            self.requests.iter().filter(resolves).map(|one| one.held.len()).sum();
         let resolution = self.requests.iter().filter(resolves).any(|one| !one.gone);
         let late = now - one.since >= DEFER_MAX;
         match one.wish {
@@ -350,8 +358,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let ask = (0..4u8, 0..12u8, prop::bool::weighted(0.1), wish).prop_map(
         |(requester, priority, security, wish)| Step::Ask { requester, priority, security, wish },
     );
-    let background =
-        prop_oneof![Just(Background::Efficient), Just(Background::LowPower), Just(Background::Paused)];
+    let background = prop_oneof![
+        Just(Background::Efficient),
+        Just(Background::LowPower),
+        Just(Background::Paused)
+    ];
     let decide = (0..6usize, 1..4usize, 0..4usize, 0..3usize, any::<bool>(), background).prop_map(
         |(state, p, e, l, heavy, background)| {
             let decision = decision(State::ALL[state], [p, e, l], heavy);
