@@ -98,7 +98,21 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         any::<u32>().prop_map(|request| ToRouter::Directory { request }),
         (any::<[u64; 5]>(), prop::collection::vec((word(), any::<u64>()), 0..4)).prop_map(
             |([started, done, failed, cancelled, panicked], errors)| {
-                ToRouter::Report(Report { started, done, failed, cancelled, panicked, errors })
+                let work = WorkReport {
+                    running: [started as u32; 4],
+                    deferred: [done; 4],
+                    cpus: ["0-3,7", "", "8", "8"].map(str::to_owned),
+                    ..WorkReport::default()
+                };
+                ToRouter::Report(Report {
+                    started,
+                    done,
+                    failed,
+                    cancelled,
+                    panicked,
+                    errors,
+                    work,
+                })
             }
         ),
     ]
