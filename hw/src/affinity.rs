@@ -5,26 +5,28 @@
 
 use rustix::thread::{CpuSet as KernelSet, sched_getaffinity, sched_setaffinity};
 
-use crate::cpu;
+use crate::allowed::Allowed;
 use crate::cpu_set::CpuSet;
 use crate::root::Root;
 
-/// The CPUs that may be used: affinity of the calling thread and online on this machine; only the online ones on a
-/// tree that stands in for it. Never empty: CPU 0 where nothing can be read.
+/// The CPUs that may be used, as [`Allowed::read`] has them. Never empty.
 pub fn allowed(root: &Root) -> CpuSet {
-    let online = cpu::online(root);
-    let allowed = match (root.is_machine(), current()) {
-        (true, Some(current)) if online.is_empty() => current,
-        (true, Some(current)) => current.intersection(&online),
-        _ => online,
-    };
-    if allowed.is_empty() { CpuSet::from_iter([0]) } else { allowed }
+    Allowed::read(root).cpus
 }
 
-/// The set that the calling thread may run on now.
+/// The set that the calling thread may run on now. Where the machine has more CPUs than the system call's usual mask
+/// holds, the kernel's own list is read.
 pub fn current() -> Option<CpuSet> {
-    let set = sched_getaffinity(None).ok()?;
-    Some((0..KernelSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+    match sched_getaffinity(None) {
+        Ok(set) => Some((0..KernelSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()),
+        Err(_) => listed(&Root::machine().read("proc/thread-self/status")?),
+    }
+}
+
+/// The set in the text of `/proc/PID/status`.
+fn listed(status: &str) -> Option<CpuSet> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    CpuSet::parse(list).filter(|set| !set.is_empty())
 }
 
 /// Restricts the calling thread to `wanted` and returns what the kernel made of it; `None` where it refused (no CPU
@@ -44,9 +46,20 @@ pub fn pin_polling_thread(cpu: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{allowed, current, pin_current_thread, pin_polling_thread};
+    use super::{allowed, current, listed, pin_current_thread, pin_polling_thread};
     use crate::cpu_set::CpuSet;
     use crate::root::Root;
+
+    #[test]
+    fn the_list_of_the_kernel_says_what_the_system_call_says() {
+        let status = Root::machine().read("proc/thread-self/status").unwrap();
+        assert_eq!(listed(&status), current());
+        let large =
+            "Name:\tbolide\nCpus_allowed:\tff\nCpus_allowed_list:\t3,1020-1300\nMems_allowed:\t1";
+        assert_eq!(listed(large).unwrap().to_string(), "3,1020-1300");
+        assert_eq!(listed("Cpus_allowed_list:\t\n"), None);
+        assert_eq!(listed("Cpus_allowed_list:\tx\n"), None);
+    }
 
     #[test]
     fn a_thread_is_pinned_where_it_is_allowed_and_nowhere_else() {

@@ -1,117 +1,193 @@
-//! The temperature of the processor package: one read of one sensor, or nothing.
+//! The temperature of the processor packages: one reading of the best sensor, judged, or the reason why there is none.
 //!
-//! Only sensors that measure the package count; board, battery and disk sensors do not, and per-core sensors wake
-//! their cores. A reading outside what a running processor can have is no reading.
+//! Several packages are as hot as the hottest. One that has answered must go on answering: while it does not, its heat
+//! is unknown and so is the machine's. One that never answered does not count, or a single dead sensor would blind
+//! everybody for good.
 
-use crate::limits::{CELSIUS_MAX, CELSIUS_MIN};
+mod choice;
+mod validator;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use choice::{Critical, Rejected, Sensor, Survey, survey};
+pub use validator::{Unusable, Validator, celsius_of};
+
+use crate::limits::{BAD_READS_MAX, SENSOR_SEARCH_EVERY};
 use crate::root::Root;
 
-/// Where the package temperature is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sensor {
-    /// The file, under the root.
-    pub path: String,
-    /// What kind of sensor it is, for people.
-    pub source: &'static str,
+/// Reads the package temperature over time: chooses the sensors, judges what they say, and looks for them again when
+/// they went or became somebody else's. Owns no clock: times are those of any steady one.
+#[derive(Debug)]
+pub struct Thermometer {
+    packages: Vec<Package>,
+    source: Option<&'static str>,
+    critical: Option<Critical>,
+    searched: Duration,
+    bad_reads: usize,
+    counts: Counts,
 }
 
-impl Sensor {
-    /// The best package sensor under `root`: `x86_pkg_temp`, else coretemp's package label, else the processor's
-    /// thermal device.
-    pub fn find(root: &Root) -> Option<Self> {
-        Self::zone(root, &["x86_pkg_temp"], "thermal zone x86_pkg_temp")
-            .or_else(|| Self::coretemp(root))
-            .or_else(|| Self::zone(root, &["TCPU", "B0D4"], "processor thermal device"))
+#[derive(Debug)]
+struct Package {
+    sensor: Sensor,
+    validator: Validator,
+    has_answered: bool,
+}
+
+/// Readings and failures since the start, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Readings asked for.
+    pub reads: u64,
+    /// Those that gave no temperature, by cause; each cause is there from the start.
+    pub failures: BTreeMap<&'static str, u64>,
+    /// Searches for the sensor after the first.
+    pub searches: u64,
+}
+
+impl Thermometer {
+    /// Looks for sensors. Reads each candidate once.
+    pub fn new(root: &Root, now: Duration) -> Self {
+        let failures = Unusable::all().map(|cause| (cause.name(), 0)).collect();
+        let counts = Counts { reads: 0, failures, searches: 0 };
+        let mut thermometer = Self {
+            packages: Vec::new(),
+            source: None,
+            critical: None,
+            searched: now,
+            bad_reads: 0,
+            counts,
+        };
+        thermometer.adopt(survey(root));
+        thermometer
     }
 
-    /// The temperature now in degrees Celsius; `None` where the sensor fails or answers nonsense.
-    pub fn read(&self, root: &Root) -> Option<f64> {
-        let celsius = root.read(&self.path)?.parse::<i64>().ok()? as f64 / 1000.0;
-        (CELSIUS_MIN..=CELSIUS_MAX).contains(&celsius).then_some(celsius)
+    /// Whether there never was a sensor. This is not the same as one that was lost.
+    pub fn is_absent(&self) -> bool {
+        self.source.is_none()
     }
 
-    fn zone(root: &Root, types: &[&str], source: &'static str) -> Option<Self> {
-        let directory = "sys/class/thermal";
-        root.list(directory).iter().find_map(|zone| {
-            let kind = root.read(&format!("{directory}/{zone}/type"))?;
-            let path = format!("{directory}/{zone}/temp");
-            types.contains(&kind.as_str()).then_some(Self { path, source })
-        })
+    /// What kind of sensor it is, for people; the last one where it is lost.
+    pub fn source(&self) -> Option<&'static str> {
+        self.source
     }
 
-    fn coretemp(root: &Root) -> Option<Self> {
-        let directory = "sys/class/hwmon";
-        root.list(directory).iter().find_map(|monitor| {
-            let place = format!("{directory}/{monitor}");
-            if root.read(&format!("{place}/name"))? != "coretemp" {
-                return None;
+    /// The temperature at which the processor protects itself, as its driver has it.
+    pub fn critical_celsius(&self) -> Option<f64> {
+        self.critical.as_ref().map(|critical| critical.celsius)
+    }
+
+    /// Readings and failures.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The temperature of the hottest package in degrees Celsius. `busy_cpus` is how much the caller knows to be running
+    /// (a sensor that does not move while that does is not believed); `now` is the time of the reading.
+    pub fn read(
+        &mut self,
+        root: &Root,
+        busy_cpus: Option<f64>,
+        now: Duration,
+    ) -> Result<f64, Unusable> {
+        self.counts.reads += 1;
+        let mut result = self.hottest(root, busy_cpus, now);
+        if self.is_search_due(&result, now) {
+            self.searched = now;
+            self.counts.searches += 1;
+            self.adopt(survey(root));
+            // What is found can be another sensor; where it is the same, this reading has been judged already.
+            if matches!(result, Err(Unusable::NoSensor | Unusable::Moved | Unusable::Unreadable(_)))
+            {
+                result = self.hottest(root, busy_cpus, now);
             }
-            root.list(&place).iter().find_map(|file| {
-                let number = file.strip_prefix("temp")?.strip_suffix("_label")?;
-                let label = root.read(&format!("{place}/{file}"))?;
-                let is_package =
-                    label.starts_with("Package id") || label.starts_with("Physical id");
-                let path = format!("{place}/temp{number}_input");
-                is_package.then_some(Self { path, source: "coretemp package sensor" })
+        }
+        match result {
+            Ok(_) => self.bad_reads = 0,
+            Err(cause) => {
+                self.bad_reads += 1;
+                *self.counts.failures.entry(cause.name()).or_default() += 1;
+            }
+        }
+        result
+    }
+
+    /// The last temperature that was believed, while it is recent enough to say something about now.
+    pub fn latest(&self, now: Duration) -> Result<f64, Unusable> {
+        let answering = self.packages.iter().filter(|package| package.has_answered);
+        let all: Result<Vec<f64>, _> = answering.map(|it| it.validator.latest(now)).collect();
+        all?.into_iter().reduce(f64::max).ok_or(Unusable::NoSensor)
+    }
+
+    fn hottest(
+        &mut self,
+        root: &Root,
+        busy_cpus: Option<f64>,
+        now: Duration,
+    ) -> Result<f64, Unusable> {
+        let mut hottest = Err(Unusable::NoSensor);
+        let mut failed = None;
+        let mut never_answered = None;
+        for package in &mut self.packages {
+            let judged = match package.sensor.read(root) {
+                Ok(text) => package.validator.judge(Ok(&text), busy_cpus, now),
+                Err(Unusable::Unreadable(error)) => {
+                    package.validator.judge(Err(error), busy_cpus, now)
+                }
+                Err(cause) => Err(cause),
+            };
+            match judged {
+                Ok(celsius) => {
+                    package.has_answered = true;
+                    hottest = hottest.map(|so_far: f64| so_far.max(celsius)).or(Ok(celsius));
+                }
+                Err(cause) if package.has_answered => failed = Some(cause),
+                Err(cause) => never_answered = Some(cause),
+            }
+        }
+        match (failed, hottest) {
+            (Some(cause), _) => Err(cause),
+            (None, Ok(celsius)) => Ok(celsius),
+            (None, Err(cause)) => Err(never_answered.unwrap_or(cause)),
+        }
+    }
+
+    fn is_search_due(&self, result: &Result<f64, Unusable>, now: Duration) -> bool {
+        let waited = now.saturating_sub(self.searched) >= SENSOR_SEARCH_EVERY;
+        match result {
+            Ok(_) => false,
+            // The numbers of the devices changed: what is read there now belongs to somebody else.
+            Err(Unusable::Moved) => self.bad_reads == 0 || waited,
+            Err(Unusable::NoSensor) => waited,
+            Err(_) => waited && self.bad_reads >= BAD_READS_MAX,
+        }
+    }
+
+    /// Takes over what a search found; what is known of a package stays with it. Nothing found changes nothing: the
+    /// packages that were there are lost, not absent.
+    fn adopt(&mut self, survey: Survey) {
+        let Some(source) = survey.chosen.first().map(|sensor| sensor.source) else { return };
+        let mut before = std::mem::take(&mut self.packages);
+        self.packages = survey
+            .chosen
+            .into_iter()
+            .map(|sensor| {
+                let same = |old: &Package| {
+                    (&old.sensor.package, old.sensor.source) == (&sensor.package, sensor.source)
+                };
+                match before.iter().position(same) {
+                    Some(index) => Package { sensor, ..before.swap_remove(index) },
+                    None => {
+                        Package { sensor, validator: Validator::default(), has_answered: false }
+                    }
+                }
             })
-        })
+            .collect();
+        self.source = Some(source);
+        self.critical = survey.critical.or_else(|| self.critical.take());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Sensor;
-    use crate::root::Root;
-
-    fn check(files: &[(&str, &str)], expected: Option<(&str, Option<f64>)>) {
-        let directory = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            let path = directory.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
-        let root = Root::at(directory.path());
-        let seen = Sensor::find(&root).map(|sensor| (sensor.source, sensor.read(&root)));
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn the_package_zone_is_preferred_and_the_board_ignored() {
-        check(
-            &[
-                ("sys/class/thermal/thermal_zone0/type", "acpitz\n"),
-                ("sys/class/thermal/thermal_zone0/temp", "16000\n"),
-                ("sys/class/thermal/thermal_zone3/type", "x86_pkg_temp\n"),
-                ("sys/class/thermal/thermal_zone3/temp", "61000\n"),
-            ],
-            Some(("thermal zone x86_pkg_temp", Some(61.0))),
-        );
-    }
-
-    #[test]
-    fn coretemp_serves_under_its_old_label_too() {
-        check(
-            &[
-                ("sys/class/hwmon/hwmon4/name", "coretemp\n"),
-                ("sys/class/hwmon/hwmon4/temp2_label", "Core 0\n"),
-                ("sys/class/hwmon/hwmon4/temp1_label", "Physical id 0\n"),
-                ("sys/class/hwmon/hwmon4/temp1_input", "84000\n"),
-            ],
-            Some(("coretemp package sensor", Some(84.0))),
-        );
-    }
-
-    #[test]
-    fn nonsense_is_no_reading() {
-        for text in ["", "0\n", "-274000\n", "garbage\n", "65261800\n"] {
-            check(
-                &[
-                    ("sys/class/thermal/thermal_zone0/type", "x86_pkg_temp\n"),
-                    ("sys/class/thermal/thermal_zone0/temp", text),
-                ],
-                Some(("thermal zone x86_pkg_temp", None)),
-            );
-        }
-        check(&[], None);
-    }
-}
+mod tests;

@@ -1,95 +1,265 @@
-//! Generated trees: the numberings of one processor that were seen in the field, and the traps around them.
+//! Generated machines, classified CPU by CPU: every numbering that was seen in the field, and the traps around them.
 
-use std::path::Path;
-
-use super::{Classes, online};
+use super::{Classes, Classification, Evidence, online};
 use crate::cpu_set::CpuSet;
-use crate::root::Root;
+use crate::root::ReadError;
+use crate::trees::{Machine, Module, Tree};
 
-struct Tree {
-    directory: tempfile::TempDir,
+struct World {
+    _directory: tempfile::TempDir,
+    tree: Tree,
 }
 
-impl Tree {
-    fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+fn world(machine: &Machine) -> World {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = Tree::at(directory.path());
+    machine.write(&tree);
+    World { _directory: directory, tree }
+}
+
+fn set(text: &str) -> CpuSet {
+    CpuSet::parse(text).unwrap()
+}
+
+impl World {
+    fn classify(&self, allowed: &str) -> Classification {
+        Classification::read(&self.tree.root(), &set(allowed))
     }
 
-    fn file(self, path: &str, content: &str) -> Self {
-        let path = self.directory.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
-        std::fs::write(path, content).unwrap();
-        self
-    }
-
-    fn with_l3(mut self, cpus: &str) -> Self {
-        for cpu in CpuSet::parse(cpus).unwrap().iter() {
-            self = self.file(&format!("sys/devices/system/cpu/cpu{cpu}/cache/index3/level"), "3\n");
+    /// Each CPU that may be used is in the class that is told, and in no other.
+    fn check(&self, allowed: &str, expected: [&str; 3]) -> Classification {
+        let found = self.classify(allowed);
+        let Classes { performance, efficient, low_power, .. } = &found.classes;
+        let seen = [performance, efficient, low_power];
+        for cpu in 0..32 {
+            for (class, expected) in seen.iter().zip(expected) {
+                assert_eq!(
+                    class.contains(cpu),
+                    set(expected).contains(cpu),
+                    "CPU {cpu}: {found:?}"
+                );
+            }
         }
-        self
+        assert_eq!(seen.map(ToString::to_string), expected);
+        assert_eq!(performance.union(efficient).union(low_power), set(allowed));
+        assert_eq!(performance.len() + efficient.len() + low_power.len(), set(allowed).len());
+        assert!(found.steps.iter().any(|step| step.decided), "{found:?}");
+        found
     }
-
-    fn check(&self, allowed: &str, performance: &str, efficient: &str, low_power: &str) {
-        let root = Root::at(self.directory.path());
-        let classes = Classes::read(&root, &CpuSet::parse(allowed).unwrap());
-        let seen = [&classes.performance, &classes.efficient, &classes.low_power];
-        assert_eq!(
-            seen.map(ToString::to_string),
-            [performance, efficient, low_power],
-            "{classes:?}"
-        );
-    }
-}
-
-fn meteor_lake(core: &str, atom: &str, with_l3: &str) -> Tree {
-    Tree::new()
-        .file("sys/devices/cpu_core/cpus", core)
-        .file("sys/devices/cpu_atom/cpus", atom)
-        .with_l3(with_l3)
 }
 
 #[test]
 fn meteor_lake_is_recognised_in_every_numbering() {
-    let performance_first = meteor_lake("0-11\n", "12-21\n", "0-19");
-    performance_first.check("0-21", "0-11", "12-19", "20-21");
-    let efficient_in_the_middle = meteor_lake("0-1,10-19", "2-9,20-21", "0-19");
-    efficient_in_the_middle.check("0-21", "0-1,10-19", "2-9", "20-21");
+    let lists_and_caches = "kernel PMU lists and level-3 caches";
+    let machines = [
+        (Machine::meteor_lake_a(), "0-21", ["0-11", "12-19", "20-21"]),
+        (Machine::meteor_lake_b(), "0-21", ["0-1,10-19", "2-9", "20-21"]),
+        (Machine::meteor_lake_c(), "0-21", ["0-11", "12-19", "20-21"]),
+        (Machine::meteor_lake_d(), "0-20", ["0-10", "11-18", "19-20"]),
+        (Machine::ultra_u(), "0-13", ["0-1,10-11", "2-9", "12-13"]),
+    ];
+    for (machine, all, expected) in machines {
+        let found = world(&machine).check(all, expected);
+        assert_eq!(found.classes.source, lists_and_caches);
+    }
 }
 
 #[test]
-fn a_restricted_set_restricts_every_class() {
-    meteor_lake("0-11", "12-21", "0-19").check("4-13,21", "4-11", "12-13", "21");
+fn low_power_cores_with_a_list_of_their_own_are_those() {
+    let world = world(&Machine::arrow_lake_h());
+    let found = world.check("0-15", ["0-5", "6-13", "14-15"]);
+    assert_eq!(found.classes.source, "kernel PMU lists, low-power cores among them");
+    world.tree.each("6-13", "cache/index3/level", "2\n");
+    world.check("0-15", ["0-5", "6-13", "14-15"]);
 }
 
 #[test]
 fn atoms_without_any_level_3_cache_are_efficient_cores() {
-    meteor_lake("0-3", "4-7", "0-3").check("0-7", "0-3", "4-7", "");
+    let world = world(&Machine::lunar_lake());
+    world.check("0-7", ["0-3", "4-7", ""]);
+    world.check("5-7", ["", "5-7", ""]);
+    // Also while some are off, although that could be another machine.
+    world.tree.offline("3,6");
+    let found = world.check("0-2,4-5,7", ["0-2", "4-5,7", ""]);
+    let cache = found.steps.iter().find(|step| step.rule == "level-3 cache").unwrap();
+    assert!(!cache.decided && cache.finding.contains("3,6 are offline"), "{cache}");
 }
 
 #[test]
-fn capacities_decide_where_there_is_no_pmu_list() {
-    let mut tree = Tree::new();
-    for cpu in 0..8 {
-        let capacity = if cpu < 4 { "400" } else { "1024" };
-        tree = tree.file(&format!("sys/devices/system/cpu/cpu{cpu}/cpu_capacity"), capacity);
+fn a_restricted_set_restricts_every_class_and_changes_none() {
+    let world = world(&Machine::meteor_lake_a());
+    world.check("4-13,21", ["4-11", "12-13", "21"]);
+    // The cores in the cache are not allowed: the others are outside it all the same.
+    world.check("20-21", ["", "", "20-21"]);
+    world.check("0,20", ["0", "", "20"]);
+    let without_lists = self::world(&Machine::meteor_lake_a().without_lists());
+    without_lists.check("12-14,20", ["", "12-14", "20"]);
+}
+
+#[test]
+fn an_offline_cpu_is_in_no_class_and_confuses_none() {
+    let world = world(&Machine::meteor_lake_b());
+    world.tree.offline("2,11,20");
+    let allowed = online(&world.tree.root()).to_string();
+    assert_eq!(allowed, "0-1,3-10,12-19,21");
+    world.check(&allowed, ["0-1,10,12-19", "3-9", "21"]);
+}
+
+#[test]
+fn what_was_seen_of_a_core_is_remembered_while_it_is_off() {
+    let world = world(&Machine::meteor_lake_a());
+    let root = world.tree.root();
+    let mut evidence = Evidence::default();
+    evidence.look(&root, &set("0-21"));
+    world.tree.offline("12-19");
+    // Without memory the two that are left cannot be told from those of a machine without such a cache.
+    world.check("0-11,20-21", ["0-11", "20-21", ""]);
+    let left = set("0-11,20-21");
+    evidence.look(&root, &left);
+    let classes = Classification::from_evidence(&evidence, &root, &left).classes;
+    assert_eq!(
+        (classes.efficient.to_string(), classes.low_power.to_string()),
+        (String::new(), "20-21".into())
+    );
+}
+
+#[test]
+fn capacities_decide_where_there_is_no_list() {
+    let found = world(&Machine::big_little()).check("0-7", ["4-7", "0-3", ""]);
+    assert_eq!(found.classes.source, "scheduler capacity");
+}
+
+#[test]
+fn cores_of_one_kind_that_run_a_little_faster_are_one_kind() {
+    let found = world(&Machine::gb10()).check("0-19", ["5-9,15-19", "0-4,10-14", ""]);
+    let step = found.steps.iter().find(|step| step.rule == "capacity").unwrap();
+    assert_eq!(step.finding, "997 to 1024 on 5-9,15-19; 718 to 731 on 0-4,10-14");
+}
+
+#[test]
+fn a_container_without_the_kernels_lists_finds_the_same_classes() {
+    for machine in [Machine::meteor_lake_a(), Machine::meteor_lake_b(), Machine::meteor_lake_c()] {
+        let with = world(&machine).classify("0-21").classes;
+        let world = world(&machine.without_lists());
+        let expected =
+            [&with.performance, &with.efficient, &with.low_power].map(ToString::to_string);
+        let expected = expected.each_ref().map(String::as_str);
+        let found = world.check("0-21", expected);
+        assert_eq!(found.classes.source, "guaranteed frequency");
+        // By the highest frequency too, where the better value is hidden.
+        for cpu in 0..22 {
+            world.tree.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/base_frequency"));
+        }
+        assert_eq!(world.check("0-21", expected).classes.source, "maximum frequency");
     }
-    tree.check("0-7", "4-7", "0-3", "");
 }
 
 #[test]
-fn favoured_cores_of_one_kind_are_not_two_kinds() {
-    let mut tree = Tree::new();
-    for cpu in 0..4 {
-        let frequency = if cpu == 0 { "5200000" } else { "5000000" };
-        let path = format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq");
-        tree = tree.file(&path, frequency);
+fn equal_values_lead_to_the_next_and_an_incomplete_one_is_none() {
+    let world = world(&Machine::big_little());
+    world.tree.each("0-7", "acpi_cppc/highest_perf", "100\n");
+    world.tree.each("0-6", "cpufreq/base_frequency", "1000000\n");
+    world.tree.each("0", "cpufreq/base_frequency", "9000000\n");
+    let found = world.check("0-7", ["4-7", "0-3", ""]);
+    let findings: Vec<_> = found.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(findings[1], "guaranteed frequency: no: not every CPU has it: 7 has none");
+    assert_eq!(findings[2], "CPPC: no: 100 on every CPU");
+}
+
+#[test]
+fn ranked_and_favoured_cores_of_one_kind_are_not_two_kinds() {
+    let favoured = world(&Machine::virtual_machine());
+    favoured.tree.each("0", "cpufreq/cpuinfo_max_freq", "5200000\n");
+    favoured.tree.each("1", "cpufreq/cpuinfo_max_freq", "5000000\n");
+    favoured.check("0-1", ["0-1", "", ""]);
+    // Sixteen cores, each with its rank: 166 to 241 in steps of 5.
+    let ranked = world(&Machine { modules: vec![Module::single("", "0-15")], has_lists: false });
+    for cpu in 0..16 {
+        let rank = (166 + 5 * cpu).to_string();
+        ranked.tree.each(&cpu.to_string(), "acpi_cppc/highest_perf", &rank);
     }
-    tree.check("0-3", "0-3", "", "");
+    let found = ranked.check("0-15", ["0-15", "", ""]);
+    assert!(found.steps[2].finding.contains("one kind, ranked"), "{found:?}");
 }
 
 #[test]
-fn an_empty_tree_is_homogeneous_and_has_nothing_online() {
-    let tree = Tree::new();
-    tree.check("0-1", "0-1", "", "");
-    assert!(online(&Root::at(tree.directory.path())).is_empty());
+fn a_homogeneous_machine_says_so() {
+    let found = world(&Machine::virtual_machine()).check("0-1", ["0-1", "", ""]);
+    assert!(found.classes.source.starts_with("homogeneous"));
+    let empty = Machine::default();
+    world(&empty).check("0-1", ["0-1", "", ""]);
+    assert!(online(&world(&empty).tree.root()).is_empty());
+}
+
+#[test]
+fn a_hybrid_processor_with_one_kind_switched_off_is_homogeneous() {
+    let mut machine = Machine::meteor_lake_a();
+    machine.modules.retain(|module| module.list == "cpu_core");
+    let found = world(&machine).check("0-11", ["0-11", "", ""]);
+    assert_eq!(found.steps[0].finding, "cpu_core has 0-11, and there are no others");
+}
+
+#[test]
+fn lists_that_lie_leave_every_cpu_in_one_class() {
+    let core = "sys/devices/cpu_core/cpus";
+    let atom = "sys/devices/cpu_atom/cpus";
+    let world = world(&Machine::meteor_lake_a());
+    world.tree.file(atom, "10-21\n");
+    world.check("0-21", ["0-11", "12-19", "20-21"]);
+    world.tree.file(atom, "12-21\n").file(core, "0-9\n");
+    let found = world.check("0-21", ["0-11", "12-19", "20-21"]);
+    assert!(found.steps.iter().any(|step| step.finding.starts_with("10-11: not among")));
+    world.tree.file(core, "0-99999\n");
+    world.check("0-21", ["0-11", "12-19", "20-21"]);
+    world.tree.file(atom, &"0-8191,".repeat(600)).file(core, "garbage");
+    let found = world.check("0-21", ["0-11", "12-19", "20-21"]);
+    assert_eq!(found.classes.source, "guaranteed frequency");
+    let malformed = "not lists of CPUs: sys/devices/cpu_core/cpus, sys/devices/cpu_atom/cpus";
+    assert_eq!(found.steps[0].finding, malformed);
+}
+
+#[test]
+fn caches_that_cannot_be_read_are_not_absent_caches() {
+    let world = world(&Machine::meteor_lake_a());
+    for cpu in 12..16 {
+        world.tree.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cache"));
+    }
+    world.check("0-21", ["0-11", "12-19", "20-21"]);
+    for cpu in 16..22 {
+        world.tree.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cache"));
+    }
+    world.check("0-21", ["0-11", "12-21", ""]);
+    for cpu in 12..22 {
+        world
+            .tree
+            .refuse(&format!("sys/devices/system/cpu/cpu{cpu}/cache/index3/level"), ReadError::Io);
+    }
+    world.check("0-21", ["0-11", "12-21", ""]);
+}
+
+#[test]
+fn large_and_sparse_numbers_are_numbers_like_others() {
+    let core = Module::core("cpu_core", "3,1300");
+    let efficient = Module::single("cpu_atom", "1024-1027");
+    let low_power = Module::single("cpu_atom", "8191").outside();
+    let machine = Machine { modules: vec![core, efficient, low_power], has_lists: true };
+    let world = world(&machine);
+    let found = world.check("3,1024-1027,1300,8191", ["3,1300", "1024-1027", "8191"]);
+    assert_eq!(found.classes.performance.len(), 2);
+}
+
+#[test]
+fn this_machine_has_each_of_its_cpus_in_one_class() {
+    let root = crate::root::Root::machine();
+    let allowed = crate::affinity::allowed(&root);
+    let Classes { performance, efficient, low_power, .. } = Classes::read(&root, &allowed);
+    for cpu in allowed.iter() {
+        let classes = [&performance, &efficient, &low_power];
+        assert_eq!(classes.iter().filter(|class| class.contains(cpu)).count(), 1, "CPU {cpu}");
+    }
+    let hybrid = root.read("sys/devices/cpu_atom/cpus").is_some();
+    let is_virtual = root.read("proc/cpuinfo").is_some_and(|text| text.contains(" hypervisor"));
+    if is_virtual && !hybrid {
+        assert_eq!(performance, allowed, "equal virtual CPUs are performance cores");
+    }
 }
