@@ -22,10 +22,11 @@ use tracing::{debug, info, warn};
 use super::board::Board;
 use super::connections::held::{self, Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
+use super::governor::Told;
 use super::hosted::HostedTable;
 use super::quota::LimitTable;
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
-use super::snapshot::{AgentStatus, Fallback, Phase, SCHEMA, Snapshot};
+use super::snapshot::{AgentStatus, Fallback, Machine, Phase, SCHEMA, Snapshot};
 use crate::limits::{FAREWELL_TIMEOUT, GRANTS_WAITING_MAX};
 
 /// What the hub is told.
@@ -50,6 +51,8 @@ pub(crate) enum ToHub {
         /// Which.
         limit: &'static str,
     },
+    /// The governor has looked at the machine.
+    Machine(Box<Told>),
     /// A picture is wanted.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -104,6 +107,7 @@ pub(crate) struct Hub {
     past: BTreeMap<AgentId, Traffic>,
     board: Board,
     draining: bool,
+    machine: Option<Machine>,
 }
 
 impl Hub {
@@ -118,6 +122,7 @@ impl Hub {
             past: BTreeMap::new(),
             board,
             draining: false,
+            machine: None,
         }
     }
 
@@ -179,6 +184,10 @@ impl Hub {
             }
             ToHub::TurnedAway { code } => self.router.count_refusal(code),
             ToHub::Limited { limit } => self.router.count_limit(limit),
+            ToHub::Machine(told) => {
+                self.board.show_machine(&told.entry);
+                self.machine = Some(told.machine);
+            }
             ToHub::Snapshot(answer) => {
                 // Whoever asked may have given up waiting.
                 let _ = answer.send(self.snapshot());
@@ -398,6 +407,8 @@ impl Hub {
             limited: self.router.limited().clone(),
             allowed: self.router.classes().iter().map(Class::name).collect(),
             fallbacks: self.router.fallbacks().map(fallback).collect(),
+            machine: self.machine.clone(),
+            work: facts.hosted.work(),
         }
     }
 

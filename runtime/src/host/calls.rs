@@ -190,6 +190,7 @@ impl Call {
             directory,
             caller: link.caller.clone(),
             deadline: request.deadline,
+            priority: request.priority,
         };
         let called = catch_unwind(AssertUnwindSafe(|| shared.agent.call(asked, &conversation)));
         let abandoned = conversation.cancellation.is_abandoned();

@@ -27,6 +27,7 @@ use super::calls::{Answering, Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use super::immediate;
+use super::scheduled::ScheduledHost;
 use super::wakefulness::Wakefulness;
 use crate::limits::{
     CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX, CALLS_QUEUED_PER_LINK_MAX,
@@ -67,10 +68,14 @@ struct Served {
 }
 
 impl Server {
-    pub(super) fn new(agent: Arc<dyn Agent>, client: Client) -> std::io::Result<Self> {
+    pub(super) fn new(
+        agent: Arc<dyn Agent>,
+        client: Client,
+        host: Arc<ScheduledHost>,
+    ) -> std::io::Result<Self> {
         let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
         let (tell, notices) = sync_channel(NOTICES_MAX);
-        let counters = Counters::default();
+        let counters = Counters::new(host);
         let tools = agent.manifest().tools.into_iter().collect();
         Ok(Self {
             client,
