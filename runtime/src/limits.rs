@@ -140,11 +140,11 @@ pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 /// that a client may send.
 pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// How often the machine is looked at.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const MACHINE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is hot: a package heats by degrees within half a second.
-pub(crate) const LOOK_INTERVAL_HOT: Duration = Duration::from_millis(500);
+pub(crate) const MACHINE_INTERVAL_HOT: Duration = Duration::from_millis(500);
 /// The same in a process whose work waits for a better decision.
-pub(crate) const LOOK_INTERVAL_WAITING: Duration = Duration::from_millis(200);
+pub(crate) const MACHINE_INTERVAL_WAITING: Duration = Duration::from_millis(200);
 /// A decision that is older is none: a daemon that lives makes one each second.
 pub(crate) const DECISION_AGE_MAX: Duration = Duration::from_secs(5);
 /// Percent of the time in which something waited for a processor from which workers leave their classes.

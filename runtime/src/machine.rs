@@ -16,7 +16,7 @@ use scheduler::decision::{Decision, Slots};
 use scheduler::governor::{Capacity, Changes, Governor, Reading, Thresholds};
 
 pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns};
-use crate::limits::{LOOK_INTERVAL, LOOK_INTERVAL_HOT};
+use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
 
 /// Degrees from which it is looked at more often; where heavy work waits, too.
 const HOT_CELSIUS: f64 = 90.0;
@@ -86,8 +86,13 @@ impl Regulator {
         let cpus = &self.watcher.allowed().cpus;
         let throttled = self.throttles.tick(&self.root, cpus).package;
         let Load { in_flight, is_limited } = load;
-        let reading =
-            Reading { celsius: self.celsius, age: Duration::ZERO, throttled, in_flight, is_limited };
+        let reading = Reading {
+            celsius: self.celsius,
+            age: Duration::ZERO,
+            throttled,
+            in_flight,
+            is_limited,
+        };
         self.decision = self.governor.step(reading, now);
         self.decision
     }
@@ -97,7 +102,7 @@ impl Regulator {
         let is_hot = self.celsius.is_some_and(|celsius| celsius >= HOT_CELSIUS);
         // Other sensors are cached by the kernel for a second.
         let is_fresh = self.source().is_some_and(|source| source.contains("x86_pkg_temp"));
-        if is_hot && is_fresh { LOOK_INTERVAL_HOT } else { LOOK_INTERVAL }
+        if is_hot && is_fresh { MACHINE_INTERVAL_HOT } else { MACHINE_INTERVAL }
     }
 
     /// What the last look decided.

@@ -39,7 +39,7 @@ impl State {
 /// How many pieces of computing work may start on each class of cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Slots {
-    /// On performance cores; at least one, which is resolution's.
+    /// On performance cores; where the machine has any at least one, which is resolution's.
     pub performance: usize,
     /// On efficient cores.
     pub efficient: usize,

@@ -2,12 +2,13 @@
 //! pools of pinned workers that carry it out.
 //!
 //! Knows kinds of work and classes of cores, never packages or messages. Reading order: [`limits`], [`placement`], [`decision`],
-//! [`admission`], [`pool`].
+//! [`governor`], [`simulation`] (what the governor is tried on), [`admission`], [`pool`].
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod decision;
+pub mod governor;
 pub mod limits;
 pub mod placement;
-
 pub mod pool;
+pub mod simulation;

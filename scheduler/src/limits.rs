@@ -34,3 +34,48 @@ pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(50);
 pub const WORKER_STACK_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(JOBS_OPTIMAL <= JOBS_MAX && BACKGROUND_MAX <= LANE_WORKERS_MAX);
+
+/// Degrees Celsius between which a package temperature is believed; a running processor is neither colder nor hotter.
+pub const CELSIUS_MIN: f64 = 5.0;
+/// See [`CELSIUS_MIN`]; the greatest number that the sensor's seven bits make.
+pub const CELSIUS_MAX: f64 = 127.0;
+
+/// Degrees Celsius between which a threshold may be set: above a warm room, below what silicon survives.
+pub const THRESHOLD_CELSIUS_MIN: f64 = 40.0;
+/// See [`THRESHOLD_CELSIUS_MIN`].
+pub const THRESHOLD_CELSIUS_MAX: f64 = 125.0;
+
+/// Degrees Celsius between which the firmware's critical temperature is believed.
+pub const CRITICAL_CELSIUS_MIN: f64 = 70.0;
+/// See [`CRITICAL_CELSIUS_MIN`].
+pub const CRITICAL_CELSIUS_MAX: f64 = 130.0;
+
+/// Degrees Celsius between the begin and the end of a state, and between states: three steps of a sensor that rounds to 1 C.
+pub const HYSTERESIS_CELSIUS_MIN: f64 = 3.0;
+
+/// A value that is older tells nothing: a die follows its power within a second.
+pub const READING_AGE_MAX: Duration = Duration::from_secs(3);
+
+/// Bad reads in a row after which the sensor is lost, however close together.
+pub const READINGS_BAD_MAX: u32 = 5;
+
+/// Good reads in a row after which a lost sensor is believed again.
+pub const READINGS_GOOD_MIN: u32 = 3;
+
+/// Degrees Celsius by which a package does not cool down between two reads; the firmware's 27.8 C of a board sensor is that far off.
+pub const FALL_CELSIUS_MAX: f64 = 40.0;
+
+/// Between two steps longer than this the machine was suspended or the daemon stopped; what was learnt before is forgotten.
+pub const STEP_GAP_MAX: Duration = Duration::from_secs(5);
+
+/// A state is not left for a cooler one sooner.
+pub const DWELL_MIN: Duration = Duration::from_secs(10);
+
+/// Heavy work starts again only after it was cool for so long.
+pub const HEAVY_DWELL_MIN: Duration = Duration::from_secs(10);
+
+const _: () = assert!(CELSIUS_MIN < THRESHOLD_CELSIUS_MIN && THRESHOLD_CELSIUS_MAX < CELSIUS_MAX);
+const _: () = assert!(READING_AGE_MAX.as_secs() < STEP_GAP_MAX.as_secs());
+
+/// After its firmware throttled a machine without a sensor keeps to few slots for so long.
+pub const FIRMWARE_QUIET_MIN: Duration = Duration::from_secs(600);

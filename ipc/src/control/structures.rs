@@ -4,7 +4,7 @@ use super::codec::{DecodeError, EncodeError};
 use super::fields::{Reader, Writer};
 use super::{AgentInfo, Lineage, Report, SlowReaders, TopicTerms, WorkReport};
 use crate::header::{AgentId, LaneId};
-use crate::limits::{LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX};
+use crate::limits::{LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, TEXT_BYTES_MAX};
 use crate::manifest::AgentManifest;
 
 pub(super) fn write_manifest(

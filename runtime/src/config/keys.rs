@@ -177,36 +177,28 @@ pub(crate) const KEYS: &[Key] = &[
         name: "thermal.normal",
         environment: "BOLIDE_THERMAL_NORMAL",
         summary: "degrees Celsius from which slots grow with care, and below which that ends; default 85/80",
-        set: |settings, text| {
-            change_thresholds(settings, text, |values| &mut values.normal)
-        },
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.normal),
         show: |settings| band_text(settings.thresholds.values().normal),
     },
     Key {
         name: "thermal.caution",
         environment: "BOLIDE_THERMAL_CAUTION",
         summary: "degrees Celsius from which slots are taken away, and below which that ends; default 95/90",
-        set: |settings, text| {
-            change_thresholds(settings, text, |values| &mut values.caution)
-        },
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.caution),
         show: |settings| band_text(settings.thresholds.values().caution),
     },
     Key {
         name: "thermal.throttle",
         environment: "BOLIDE_THERMAL_THROTTLE",
         summary: "degrees Celsius from which slots are halved, and below which that ends; default 100/95",
-        set: |settings, text| {
-            change_thresholds(settings, text, |values| &mut values.throttle)
-        },
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.throttle),
         show: |settings| band_text(settings.thresholds.values().throttle),
     },
     Key {
         name: "thermal.heavy",
         environment: "BOLIDE_THERMAL_HEAVY",
         summary: "degrees Celsius from which large changes wait, and below which they begin again; default 90/86",
-        set: |settings, text| {
-            change_thresholds(settings, text, |values| &mut values.heavy)
-        },
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.heavy),
         show: |settings| band_text(settings.thresholds.values().heavy),
     },
     Key {

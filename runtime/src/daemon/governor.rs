@@ -143,7 +143,10 @@ impl Loop {
                 Background::LowPower => "low_power",
                 Background::Paused => "paused",
             },
-            cpus: by_class([&classes.performance, &classes.efficient, &classes.low_power].map(|cpus| cpus.len())),
+            cpus: by_class(
+                [&classes.performance, &classes.efficient, &classes.low_power]
+                    .map(|cpus| cpus.len()),
+            ),
             allowed: regulator.watcher().allowed().cpus.to_string(),
         }
     }
@@ -155,7 +158,9 @@ impl Loop {
         }
         let (celsius, why) = (self.regulator.celsius(), self.regulator.why());
         match state {
-            State::Blind => warn!(why, "the temperature is not known any more: little runs at once"),
+            State::Blind => {
+                warn!(why, "the temperature is not known any more: little runs at once")
+            }
             State::Caution | State::Throttle => {
                 warn!(celsius, why, "the machine is in the thermal state `{}`", state.name());
             }

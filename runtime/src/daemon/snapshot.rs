@@ -137,7 +137,6 @@ impl From<&WorkReport> for WorkStatus {
     }
 }
 
-
 /// Links that fell from one class to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fallback {

@@ -12,9 +12,9 @@ use hw::root::Root;
 use ipc::control::WorkReport;
 use ipc::directory::Reader;
 use ipc::limits::TEXT_BYTES_MAX;
+use scheduler::admission;
 use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::governor::{Capacity, Thresholds};
-use scheduler::admission;
 use scheduler::placement::{self, Lane, Pinning};
 use scheduler::pool::{Pools, Undertaking as Begun};
 

@@ -31,7 +31,11 @@ fn thermal(machine: &Machine) -> Vec<MetricFamily> {
             "Temperature of the processor package; absent while it is not known.",
             celsius,
         ),
-        gauge("bolide_thermal_state", "1 for the thermal state of the machine, 0 for all others.", states),
+        gauge(
+            "bolide_thermal_state",
+            "1 for the thermal state of the machine, 0 for all others.",
+            states,
+        ),
         counter(
             "bolide_thermal_sensor_reads_total",
             "How often the package temperature was read.",

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::careful;
 use crate::limits::{
-    DECISION_AGE_MAX, LOOK_INTERVAL, LOOK_INTERVAL_WAITING, PRESSURE_HIGH, PRESSURE_LOW,
+    DECISION_AGE_MAX, MACHINE_INTERVAL, MACHINE_INTERVAL_WAITING, PRESSURE_HIGH, PRESSURE_LOW,
 };
 use crate::machine::{Load, Regulator, cool_capacity, decision_of, monotonic_ns};
 
@@ -49,7 +49,8 @@ enum Source {
 impl View {
     /// Of a daemon's directory.
     pub(super) fn of_daemon(reader: Reader, without: Decision) -> Self {
-        let (followed_ns, without) = (AtomicU64::new(0), Decision { state: State::Blind, ..without });
+        let (followed_ns, without) =
+            (AtomicU64::new(0), Decision { state: State::Blind, ..without });
         Self(Arc::new(Source::Daemon { reader, followed_ns, without }))
     }
 
@@ -83,11 +84,10 @@ impl View {
     fn look(&self, pools: &Pools) -> Duration {
         let Source::Own { root, thresholds, regulator } = &*self.0 else {
             self.follow(pools);
-            return LOOK_INTERVAL;
+            return MACHINE_INTERVAL;
         };
         let mut regulator = regulator.lock().unwrap_or_else(PoisonError::into_inner);
-        let regulator =
-            regulator.get_or_insert_with(|| Regulator::new(root.clone(), *thresholds));
+        let regulator = regulator.get_or_insert_with(|| Regulator::new(root.clone(), *thresholds));
         let running = pools.report().running;
         let in_flight = Slots {
             performance: running[Lane::Performance as usize],
@@ -139,7 +139,7 @@ impl Keeper {
             self.contended = self.is_contended();
             pools.set_machine(self.machine());
             if pools.has_waiting() {
-                interval = interval.min(LOOK_INTERVAL_WAITING);
+                interval = interval.min(MACHINE_INTERVAL_WAITING);
             }
             drop(pools);
             watch.pause(interval.saturating_sub(began.elapsed()));

@@ -1,0 +1,313 @@
+//! What is believed of the sensor: which reads are good, the temperature behind their noise, and when it is lost.
+//!
+//! Cuts follow a quick mean with a look ahead, growth a slow one that a single wrong read does not move; a lie may therefore cost
+//! work, not heat. A value that is always the same is a stuck sensor or an idle machine: what tells them apart is whether
+//! our own load changed by more than any package hides.
+
+use std::time::Duration;
+
+use super::Reason;
+use crate::decision::Slots;
+use crate::limits::{
+    CELSIUS_MAX, CELSIUS_MIN, FALL_CELSIUS_MAX, READING_AGE_MAX, READINGS_BAD_MAX,
+    READINGS_GOOD_MIN,
+};
+
+/// Time constants of the two means, in seconds: two and six reads.
+const QUICK_SECONDS: f64 = 2.0;
+const SLOW_SECONDS: f64 = 6.0;
+
+/// The most that a look ahead adds, in kelvins.
+const AHEAD_CELSIUS_MAX: f64 = 4.0;
+
+/// How far apart reads of a new level may lie, in kelvins.
+const SUSPECT_SPREAD: f64 = 10.0;
+
+/// Growth steps that one change of the reading supports.
+const GROWTH_PER_CHANGE: u32 = 2;
+
+/// The heat of a busy core in that of an E core: P, LP-E.
+const WEIGHT_PERFORMANCE: f64 = 3.0;
+const WEIGHT_LOW_POWER: f64 = 0.3;
+
+/// A change of load that every package shows, in E cores: about 25 W, 2 C even on a large server.
+const WEIGHT_SHOWN: f64 = 8.0;
+
+/// How long a value may stay the same after such a change.
+const STUCK_AFTER_CHANGE: Duration = Duration::from_secs(3);
+
+/// How long it may stay the same under at least that load.
+const STUCK_UNDER_LOAD: Duration = Duration::from_secs(30);
+
+/// The temperature, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Heat {
+    /// The last value.
+    pub(super) raw: f64,
+    /// The quick mean.
+    pub(super) quick: f64,
+    /// The slow one, or the median of the last three if that is higher.
+    pub(super) slow: f64,
+    /// Kelvins per second.
+    pub(super) slope: f64,
+    /// Whether the value is of this step.
+    pub(super) is_fresh: bool,
+    /// Whether the value has changed often enough to support growth.
+    pub(super) supports_growth: bool,
+}
+
+impl Heat {
+    /// The quick mean and where it is going.
+    pub(super) fn ahead(&self) -> f64 {
+        self.quick + (2.0 * self.slope).clamp(0.0, AHEAD_CELSIUS_MAX)
+    }
+}
+
+/// What is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Seen {
+    /// The temperature.
+    Heat(Heat),
+    /// A sensor that has not been read yet, or not for a moment.
+    Nothing,
+    /// There was a sensor.
+    Lost(Reason),
+    /// There never was one.
+    Never,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Sense {
+    exists: bool,
+    lost: Option<Reason>,
+    bad_run: u32,
+    good_run: u32,
+    /// Whether the good reads in a row are not all the same: what fails often fails with the same number.
+    has_moved: bool,
+    /// Values that may be a new level.
+    suspect: Option<Suspect>,
+    /// When the last good value was taken; at first when the sensor was first asked.
+    good_at: Option<Duration>,
+    filter: Option<Filter>,
+    growth: u32,
+    same: Same,
+}
+
+/// Values that a package does not fall to, unless it stays there and goes on moving.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    value: f64,
+    run: u32,
+    has_moved: bool,
+}
+
+/// The means.
+#[derive(Clone, Copy, Debug)]
+struct Filter {
+    quick: f64,
+    slow: f64,
+    last: [f64; 3],
+    at: Duration,
+}
+
+/// For how long the value has been the same, and under what load.
+#[derive(Clone, Copy, Debug, Default)]
+struct Same {
+    value: f64,
+    weight_low: f64,
+    weight_high: f64,
+    /// Since when the load differs so much from what it was that the value should have changed.
+    changed_at: Option<Duration>,
+    /// Since when the load is so high that the value should change.
+    loaded_at: Option<Duration>,
+}
+
+impl Sense {
+    pub(super) fn new(exists: bool) -> Self {
+        Self {
+            exists,
+            lost: None,
+            bad_run: 0,
+            good_run: 0,
+            has_moved: false,
+            suspect: None,
+            good_at: None,
+            filter: None,
+            growth: 0,
+            same: Same { value: f64::NAN, ..Same::default() },
+        }
+    }
+
+    /// Time has jumped: what was seen before says nothing about now. A lost sensor stays lost.
+    pub(super) fn forget(&mut self) {
+        *self = Self { lost: self.lost, ..Self::new(self.exists) };
+    }
+
+    /// One slot was added on the word of this sensor.
+    pub(super) fn spend_growth(&mut self) {
+        self.growth = self.growth.saturating_sub(1);
+    }
+
+    /// Takes in one read; `full` is the whole machine.
+    pub(super) fn take(
+        &mut self,
+        celsius: Option<f64>,
+        age: Duration,
+        load: (Slots, Slots),
+        now: Duration,
+    ) -> Seen {
+        let good_at = *self.good_at.get_or_insert(now);
+        let plausible = celsius
+            .filter(|value| (CELSIUS_MIN..=CELSIUS_MAX).contains(value) && age <= READING_AGE_MAX);
+        if plausible.is_none() {
+            self.suspect = None;
+        }
+        if self.bad_run > 0 && now.saturating_sub(good_at) > READING_AGE_MAX {
+            // Whatever this read says, it is not measured by what was known so long ago.
+            self.lose();
+        }
+        let good = plausible.filter(|value| self.is_possible(*value));
+        if let Some(value) = good {
+            self.bad_run = 0;
+            self.good_run = self.good_run.saturating_add(1);
+            self.good_at = Some(now.saturating_sub(age));
+            self.update(value, weight(load.0), weight(load.1), now);
+        } else {
+            self.bad_run = self.bad_run.saturating_add(1);
+            self.good_run = 0;
+            self.has_moved = false;
+        }
+        self.judge(good.is_some(), now)
+    }
+
+    /// A package does not cool down so far so quickly, unless it stays there.
+    fn is_possible(&mut self, value: f64) -> bool {
+        let Some(filter) = self.filter else { return true };
+        if value >= filter.last[0] - FALL_CELSIUS_MAX {
+            self.suspect = None;
+            return true;
+        }
+        let suspect = match self.suspect {
+            Some(before) if (before.value - value).abs() <= SUSPECT_SPREAD => Suspect {
+                value,
+                run: before.run + 1,
+                has_moved: before.has_moved || before.value != value,
+            },
+            _ => Suspect { value, run: 1, has_moved: false },
+        };
+        self.suspect = Some(suspect);
+        suspect.run >= READINGS_GOOD_MIN && suspect.has_moved
+    }
+
+    fn update(&mut self, value: f64, weight: f64, weight_full: f64, now: Duration) {
+        if self.same.value.is_finite() && self.same.value != value {
+            self.growth = GROWTH_PER_CHANGE;
+            // Two good reads in a row differ; what was before a bad one is not compared.
+            self.has_moved |= self.good_run > 1;
+        }
+        self.same.update(value, weight, weight_full, now);
+        let filter = match self.filter {
+            Some(before) => {
+                let seconds = now.saturating_sub(before.at).as_secs_f64();
+                let mix = |mean: f64, time_constant: f64| {
+                    mean + (value - mean) * (1.0 - (-seconds / time_constant).exp())
+                };
+                Filter {
+                    quick: mix(before.quick, QUICK_SECONDS),
+                    slow: mix(before.slow, SLOW_SECONDS),
+                    last: [value, before.last[0], before.last[1]],
+                    at: now,
+                }
+            }
+            None => Filter { quick: value, slow: value, last: [value; 3], at: now },
+        };
+        self.filter = Some(filter);
+    }
+
+    /// What it said before the loss is no part of what it says after.
+    fn lose(&mut self) {
+        self.filter = None;
+        self.suspect = None;
+        self.lost = Some(Reason::SensorLost);
+    }
+
+    fn judge(&mut self, is_fresh: bool, now: Duration) -> Seen {
+        let is_back = self.good_run >= READINGS_GOOD_MIN && self.has_moved;
+        if !self.exists {
+            if !is_back {
+                return Seen::Never;
+            }
+            self.exists = true;
+        }
+        let is_old = self.good_at.is_some_and(|at| now.saturating_sub(at) > READING_AGE_MAX);
+        if self.bad_run >= READINGS_BAD_MAX || is_old {
+            self.lose();
+        } else if self.same.is_stuck(now) {
+            self.good_run = 0;
+            self.has_moved = false;
+            self.lost = Some(Reason::SensorStuck);
+        } else if is_back {
+            self.lost = None;
+        }
+        if let Some(reason) = self.lost {
+            self.growth = 0;
+            return Seen::Lost(reason);
+        }
+        match self.filter {
+            Some(filter) => Seen::Heat(filter.heat(is_fresh, self.growth > 0)),
+            None => Seen::Nothing,
+        }
+    }
+}
+
+impl Filter {
+    fn heat(&self, is_fresh: bool, supports_growth: bool) -> Heat {
+        let [first, second, third] = self.last;
+        let median = first.max(second).min(first.min(second).max(third));
+        Heat {
+            raw: first,
+            quick: self.quick,
+            slow: self.slow.max(median),
+            // A mean lags behind a ramp by its time constant.
+            slope: (self.quick - self.slow) / (SLOW_SECONDS - QUICK_SECONDS),
+            is_fresh,
+            supports_growth: is_fresh && supports_growth,
+        }
+    }
+}
+
+impl Same {
+    fn update(&mut self, value: f64, weight: f64, weight_full: f64, now: Duration) {
+        if self.value != value {
+            *self = Self {
+                value,
+                weight_low: weight,
+                weight_high: weight,
+                changed_at: None,
+                loaded_at: None,
+            };
+        }
+        self.weight_low = self.weight_low.min(weight);
+        self.weight_high = self.weight_high.max(weight);
+        // Above a quarter of the machine a power limit may hide any change; below it does not.
+        let is_shown = self.weight_low <= weight_full / 4.0
+            && (weight - self.weight_low).max(self.weight_high - weight) >= WEIGHT_SHOWN;
+        self.changed_at = is_shown.then(|| self.changed_at.unwrap_or(now));
+        let is_loaded = weight >= WEIGHT_SHOWN;
+        self.loaded_at = is_loaded.then(|| self.loaded_at.unwrap_or(now));
+    }
+
+    fn is_stuck(&self, now: Duration) -> bool {
+        let lasts = |since: Option<Duration>, longest: Duration| {
+            since.is_some_and(|since| now.saturating_sub(since) >= longest)
+        };
+        lasts(self.changed_at, STUCK_AFTER_CHANGE) || lasts(self.loaded_at, STUCK_UNDER_LOAD)
+    }
+}
+
+/// The heat of busy cores in that of an E core.
+fn weight(busy: Slots) -> f64 {
+    busy.performance as f64 * WEIGHT_PERFORMANCE
+        + busy.efficient as f64
+        + busy.low_power as f64 * WEIGHT_LOW_POWER
+}
