@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check loom races fuzz miri rage peers clean
+.PHONY: run test build needs check isa loom races fuzz miri rage peers clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -26,6 +26,10 @@ needs:
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+## No instruction in the release build that an ordinary processor lacks.
+isa: build
+	BOLIDE_ISA_PROGRAM="$(CURDIR)/target/release/bolide" $(CARGO) test --locked -p tests --test isa
 
 ## The rings, the wait protocol and what else the bus orders, under every interleaving (reduced sizes).
 loom:

@@ -97,7 +97,7 @@ impl Groups {
 
     /// The file with the CPU pressure of this process's own group, where there is one.
     pub(crate) fn pressure(&self, root: &Root) -> Option<String> {
-        let own = self.unified.as_deref().filter(|path| path.trim_matches('/') != "")?;
+        let own = self.unified.as_deref().filter(|path| !path.trim_matches('/').is_empty())?;
         let levels = levels(Some(own), &UNIFIED);
         let mut files = levels.into_iter().map(|level| format!("{level}/cpu.pressure"));
         files.find(|file| root.read(file).is_some())

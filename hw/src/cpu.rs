@@ -156,7 +156,8 @@ fn outside_level_3(evidence: &Evidence, efficient: &CpuSet, steps: &mut Vec<Step
         (false, true) => (false, no_core_inside(evidence, &outside)),
         (false, false) => (true, format!("{outside} are outside, {inside} inside")),
     };
-    if !unknown.is_empty() && !(outside.is_empty() && inside.is_empty()) {
+    let says_something = !outside.is_empty() || !inside.is_empty();
+    if says_something && !unknown.is_empty() {
         finding += &format!("; {unknown} do not tell, and count as inside");
     }
     steps.push(Step { rule: "level-3 cache", decided, finding });

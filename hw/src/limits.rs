@@ -18,6 +18,9 @@ pub const CACHES_PER_CPU_MAX: usize = 8;
 /// Files kept while recording: about twenty for each of 8,192 CPUs.
 pub const RECORDED_FILES_MAX: usize = 200_000;
 
+/// Bytes read of the list of what refused to be read in a recorded tree: some thousand lines.
+pub const REFUSED_BYTES_MAX: usize = 256 * 1024;
+
 /// Levels of control groups walked from a process's own to the top; the kernel's default bound on depth is higher,
 /// real trees have less than ten.
 pub const CGROUP_LEVELS_MAX: usize = 32;

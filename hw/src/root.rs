@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-use crate::limits::{DIRECTORY_ENTRIES_MAX, FILE_BYTES_MAX, RECORDED_FILES_MAX};
+use crate::limits::{DIRECTORY_ENTRIES_MAX, FILE_BYTES_MAX, RECORDED_FILES_MAX, REFUSED_BYTES_MAX};
 
 /// The file at the top of a recorded tree that says which files were there and refused to be read: one line each, the
 /// path, a space, and the cause as [`ReadError::name`] has it.
@@ -236,12 +236,21 @@ impl Root {
         if self.is_machine() {
             return BTreeMap::new();
         }
-        let text = std::fs::read_to_string(self.prefix.join(REFUSED)).unwrap_or_default();
+        // By the same way in as everything else: the tree may be a stranger's.
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+        if let Ok(file) = self.open(REFUSED) {
+            while bytes.len() < REFUSED_BYTES_MAX
+                && let Ok(size @ 1..) = rustix::io::read(&file, &mut buffer)
+            {
+                bytes.extend_from_slice(&buffer[..size]);
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
         let line = |line: &str| {
             let (path, name) = line.rsplit_once(' ')?;
             Some((path.to_owned(), ReadError::from_name(name)?))
         };
-        text.lines().take(RECORDED_FILES_MAX).filter_map(line).collect()
+        text.lines().filter_map(line).collect()
     }
 
     fn record(&self, path: &str, bytes: &Result<Vec<u8>, ReadError>) {

@@ -130,13 +130,9 @@ impl Thermometer {
         let mut failed = None;
         let mut never_answered = None;
         for package in &mut self.packages {
-            let judged = match package.sensor.read(root) {
-                Ok(text) => package.validator.judge(Ok(&text), busy_cpus, now),
-                Err(Unusable::Unreadable(error)) => {
-                    package.validator.judge(Err(error), busy_cpus, now)
-                }
-                Err(cause) => Err(cause),
-            };
+            let said = package.sensor.read(root);
+            let said = said.as_deref().map_err(|cause| *cause);
+            let judged = package.validator.judge(said, busy_cpus, now);
             match judged {
                 Ok(celsius) => {
                     package.has_answered = true;

@@ -102,9 +102,12 @@ fn unsafe_stands_only_in_the_ground_parts() {
     }
 }
 
+/// Features that only development dependencies turn on: the points at which tests kill (`ipc::fault`), and the
+/// generated machines (`hw::trees`).
+const TEST_FEATURES: [&str; 2] = ["faults", "trees"];
+
 #[test]
-fn no_program_but_those_of_tests_can_be_ended_by_name() {
-    // The points at which tests kill (`ipc::fault`) are a feature, and only development dependencies turn it on.
+fn no_program_has_what_only_tests_may_have() {
     let whole = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let texts = MAY_USE.iter().map(|(part, _)| root().join(part).join("Cargo.toml"));
     let texts = texts.map(|path| std::fs::read_to_string(path).unwrap()).chain([whole]);
@@ -112,13 +115,19 @@ fn no_program_but_those_of_tests_can_be_ended_by_name() {
         let manifest: toml::Table = text.parse().unwrap();
         let shared = manifest.get("workspace").and_then(|table| table.get("dependencies"));
         let own = manifest.get("dependencies");
-        let default = manifest.get("features").and_then(|features| features.get("default"));
-        for table in [shared, own, default].into_iter().flatten() {
-            assert!(!table.to_string().contains("faults"), "{table}");
+        let features = manifest.get("features").and_then(|table| table.as_table());
+        // What any other feature brings, `default` among them.
+        let brought = features.into_iter().flatten().map(|(_, value)| value);
+        for table in [shared, own].into_iter().flatten().chain(brought) {
+            for feature in TEST_FEATURES {
+                assert!(!table.to_string().contains(feature), "{feature}: {table}");
+            }
         }
     }
     let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
-    assert!(!makefile.contains("faults"), "nothing is built with them to be used");
+    for feature in TEST_FEATURES {
+        assert!(!makefile.contains(feature), "nothing is built with {feature} to be used");
+    }
 }
 
 #[test]

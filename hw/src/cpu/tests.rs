@@ -1,5 +1,9 @@
 //! Generated machines, classified CPU by CPU: every numbering that was seen in the field, and the traps around them.
 
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{ProptestConfig, proptest};
+
 use super::{Classes, Classification, Evidence, online};
 use crate::cpu_set::CpuSet;
 use crate::root::ReadError;
@@ -261,5 +265,40 @@ fn this_machine_has_each_of_its_cpus_in_one_class() {
     let is_virtual = root.read("proc/cpuinfo").is_some_and(|text| text.contains(" hypervisor"));
     if is_virtual && !hybrid {
         assert_eq!(performance, allowed, "equal virtual CPUs are performance cores");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the files say, each CPU that may be used is in exactly one class, and no other CPU in any.
+    #[test]
+    fn each_cpu_is_in_one_class_whatever_the_files_say(
+        lists in vec(option::of("[0-9]{1,2}(-[0-9]{1,2})?(,[0-9]{1,2}(-[0-9]{1,2})?){0,3}|x|"), 5),
+        capacities in vec(option::of(0_u64..2000), 8),
+        levels in vec(option::of(0_u8..5), 8),
+        allowed in vec(0_usize..8, 1..8),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::at(directory.path());
+        let files = ["cpu_core/cpus", "cpu_atom/cpus", "cpu_lowpower/cpus", "system/cpu/online", "system/cpu/present"];
+        for (file, list) in files.iter().zip(&lists) {
+            if let Some(list) = list {
+                tree.file(&format!("sys/devices/{file}"), list);
+            }
+        }
+        for (cpu, (capacity, level)) in capacities.iter().zip(&levels).enumerate() {
+            let cpu = cpu.to_string();
+            if let Some(capacity) = capacity {
+                tree.each(&cpu, "cpu_capacity", &capacity.to_string());
+            }
+            if let Some(level) = level {
+                tree.each(&cpu, "cache/index0/level", &level.to_string());
+            }
+        }
+        let allowed: CpuSet = allowed.into_iter().collect();
+        let Classes { performance, efficient, low_power, .. } = Classes::read(&tree.root(), &allowed);
+        assert_eq!(performance.union(&efficient).union(&low_power), allowed);
+        assert_eq!(performance.len() + efficient.len() + low_power.len(), allowed.len());
     }
 }

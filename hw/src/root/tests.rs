@@ -41,6 +41,8 @@ fn a_pipe_does_not_stop_the_reader() {
     let held = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     assert_eq!(tree.root().try_read("pipe"), Err(ReadError::Again), "somebody may write");
     drop(held);
+    mkfifoat(CWD, directory.path().join(super::REFUSED), Mode::from_raw_mode(0o600)).unwrap();
+    assert_eq!(tree.root().try_read("none"), Err(ReadError::Missing));
 }
 
 #[test]

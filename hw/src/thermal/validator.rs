@@ -102,12 +102,11 @@ impl Validator {
     /// that the caller knows of, if any.
     pub fn judge(
         &mut self,
-        raw: Result<&str, ReadError>,
+        raw: Result<&str, Unusable>,
         busy_cpus: Option<f64>,
         now: Duration,
     ) -> Result<f64, Unusable> {
         let judged = raw
-            .map_err(Unusable::Unreadable)
             .and_then(celsius_of)
             .and_then(|celsius| self.without_jump(celsius, now))
             .and_then(|celsius| self.moving(celsius, busy_cpus, now));

@@ -1,18 +1,24 @@
-//! `bolide doctor`: what this machine is and what Bolide makes of it.
+//! `bolide doctor`: what this machine is, what Bolide makes of it, and why.
 
 mod bus;
+mod capture;
+mod heat;
+mod processor;
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use hw::cpu::Classes;
 use hw::root::Root;
-use hw::thermal::Sensor;
-use scheduler::placement::{Work, place, slots};
+use hw::watcher::Watcher;
+use scheduler::admission::Admission;
+use scheduler::decision::{Background, Decision, State};
+use scheduler::placement::{Lane, Work, cpus_of};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::output;
+use crate::machine::cool_capacity;
+use processor::Processor;
 
 /// `bolide doctor`
 #[derive(clap::Args, Debug)]
@@ -20,6 +26,10 @@ pub(super) struct Doctor {
     /// Read a recorded or generated tree in the place of `/`.
     #[arg(long, value_name = "DIRECTORY")]
     sysfs_root: Option<PathBuf>,
+    /// Save the files that this command reads of the machine (CPUs, sensors, control groups of this process), and no
+    /// others, as a new archive (.tar.gz). Unpacked, it serves as --sysfs-root on any machine.
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -37,8 +47,18 @@ impl Doctor {
             bus::show_ring()?;
             return Ok(Exit::Done);
         }
-        let root = self.sysfs_root.map_or_else(Root::machine, Root::at);
-        let report = report(&root);
+        let root = self.sysfs_root.map_or_else(Root::machine, Root::at).recording();
+        let mut report = report(&root);
+        if let Some(file) = &self.capture {
+            let recorded = root.recorded();
+            capture::write(&recorded, file)?;
+            report["captured"] = json!({
+                "file": file,
+                "files": recorded.files.len(),
+                "refused": recorded.refused.len(),
+                "left_out": recorded.left_out_count,
+            });
+        }
         if self.json {
             output::print_json(&report)?;
         } else {
@@ -49,10 +69,8 @@ impl Doctor {
 }
 
 fn report(root: &Root) -> Value {
-    let allowed = hw::affinity::allowed(root);
-    let classes = Classes::read(root, &allowed);
-    let sensor = Sensor::find(root);
-    let celsius = sensor.as_ref().and_then(|sensor| sensor.read(root));
+    let processor = Processor::read(root);
+    let classes = &processor.classification.classes;
     let features: serde_json::Map<String, Value> = hw::kernel::features(root)
         .iter()
         .map(|feature| (feature.name.to_owned(), json!(feature.present)))
@@ -62,11 +80,17 @@ fn report(root: &Root) -> Value {
         .filter(|feature| !feature.present)
         .map(|f| json!({"feature": f.name, "since": f.since, "without": f.without}))
         .collect();
+    let most = most(root);
     let work = Work::ALL.map(|work| {
+        let lane = match work {
+            Work::Resolve => Lane::Performance,
+            Work::Unpack | Work::Scan => Lane::Efficient,
+            Work::Background => Lane::Background,
+        };
         json!({
             "kind": format!("{work:?}").to_lowercase(),
-            "cpus": place(work, &classes).to_string(),
-            "slots": slots(work, &classes),
+            "cpus": cpus_of(lane, classes, &processor.allowed.cpus, false).to_string(),
+            "slots": Admission::new(most).width(work),
         })
     });
     let tools: serde_json::Map<String, Value> =
@@ -74,34 +98,34 @@ fn report(root: &Root) -> Value {
     json!({
         "schema": "bolide.doctor/1",
         "version": env!("CARGO_PKG_VERSION"),
-        "cpu": {
-            "p": classes.performance.iter().collect::<Vec<_>>(),
-            "e": classes.efficient.iter().collect::<Vec<_>>(),
-            "lpe": classes.low_power.iter().collect::<Vec<_>>(),
-            "source": classes.source,
-            "allowed": allowed.to_string(),
-            "microcode": microcode(root),
-        },
+        "cpu": processor.report(root),
+        "simd": simd(root),
         "work": work,
-        "thermal": {
-            "source": sensor.map(|sensor| sensor.source),
-            "celsius": celsius,
-            // The governor is not part of this version: nothing is throttled by temperature.
-            "state": "off",
-        },
+        "thermal": heat::report(root, &processor.allowed.cpus),
         "kernel": {
             "release": root.read("proc/sys/kernel/osrelease"),
             "features": features,
             "missing": missing,
         },
         "bus": bus::report(root),
-        "hwloc": null,
+        "hwloc": processor.hwloc(),
         "tools": tools,
     })
 }
 
-fn microcode(root: &Root) -> Option<String> {
-    root.read("sys/devices/system/cpu/cpu0/microcode/version")
+/// What may run at most: of a cool machine.
+fn most(root: &Root) -> Decision {
+    let capacity = cool_capacity(root, &Watcher::new(root.clone()));
+    let slots = capacity.slots_at(capacity.slots_max());
+    Decision { state: State::Off, slots, heavy: true, background: Background::Efficient }
+}
+
+/// The instructions that libraries choose at run time; of a recorded machine nothing is known.
+fn simd(root: &Root) -> Value {
+    let features = hw::simd::features().into_iter();
+    let features: serde_json::Map<String, Value> =
+        features.map(|(name, present)| (name.to_owned(), json!(present))).collect();
+    if root.is_machine() { Value::Object(features) } else { Value::Null }
 }
 
 /// The first line that `tool --version` prints; `None` where there is no such tool or it fails.
@@ -113,28 +137,19 @@ fn tool_version(tool: &str) -> Option<String> {
 
 fn text(report: &Value) -> String {
     let mut lines = Vec::new();
-    let cpu = &report["cpu"];
-    let count = |class: &str| cpu[class].as_array().map_or(0, Vec::len);
     lines.push(format!("bolide     {}", plain(&report["version"])));
-    lines.push(format!(
-        "cpu        {} P, {} E, {} LP-E of {} ({})",
-        count("p"),
-        count("e"),
-        count("lpe"),
-        plain(&cpu["allowed"]),
-        plain(&cpu["source"])
-    ));
+    lines.extend(processor::lines(&report["cpu"], &report["hwloc"]));
+    if let Some(features) = report["simd"].as_object() {
+        let present = features.iter().filter(|(_, present)| **present == true);
+        let names: Vec<&str> = present.map(|(name, _)| name.as_str()).collect();
+        lines.push(format!("simd       {} (chosen at run time)", names.join(" ")));
+    }
     for work in report["work"].as_array().into_iter().flatten() {
         let (kind, cpus, slots) =
             (plain(&work["kind"]), plain(&work["cpus"]), plain(&work["slots"]));
         lines.push(format!("           {kind}: {slots} at once on {cpus}"));
     }
-    let thermal = &report["thermal"];
-    lines.push(match (thermal["source"].as_str(), thermal["celsius"].as_f64()) {
-        (Some(source), Some(celsius)) => format!("thermal    {celsius:.1} C ({source})"),
-        (Some(source), None) => format!("thermal    {source} gives no valid reading"),
-        (None, _) => "thermal    no package sensor".to_owned(),
-    });
+    lines.extend(heat::lines(&report["thermal"]));
     lines.push(format!("kernel     {}", plain(&report["kernel"]["release"])));
     for missing in report["kernel"]["missing"].as_array().into_iter().flatten() {
         let (feature, since) = (plain(&missing["feature"]), plain(&missing["since"]));
@@ -145,6 +160,10 @@ fn text(report: &Value) -> String {
     for (tool, version) in report["tools"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or("not found");
         lines.push(format!("{tool:<10} {version}"));
+    }
+    if let Some(file) = report["captured"]["file"].as_str() {
+        let (files, refused) = (&report["captured"]["files"], &report["captured"]["refused"]);
+        lines.push(format!("captured   {files} files, {refused} that refused to be read: {file}"));
     }
     lines.join("\n") + "\n"
 }

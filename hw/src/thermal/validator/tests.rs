@@ -52,7 +52,7 @@ fn only_what_a_running_processor_can_have_is_a_temperature() {
 fn errors_keep_their_cause() {
     let mut validator = Validator::default();
     for error in ReadError::ALL {
-        let judged = validator.judge(Err(error), None, at(1.0));
+        let judged = validator.judge(Err(Unusable::Unreadable(error)), None, at(1.0));
         assert_eq!(judged, Err(Unusable::Unreadable(error)));
     }
     let names: std::collections::BTreeSet<_> = Unusable::all().map(Unusable::name).collect();
@@ -146,7 +146,7 @@ proptest! {
         for (value, is_error, load, step) in readings {
             now += Duration::from_millis(step.into());
             let text = (value % 200_000).to_string();
-            let raw = if is_error { Err(ReadError::Again) } else { Ok(text.as_str()) };
+            let raw = if is_error { Err(Unusable::Moved) } else { Ok(text.as_str()) };
             if let Ok(celsius) = validator.judge(raw, Some(load.into()), now) {
                 assert!(!is_error && (CELSIUS_MIN..=CELSIUS_MAX).contains(&celsius));
                 assert_eq!(celsius, (value % 200_000) as f64 / 1000.0);
