@@ -1,7 +1,9 @@
-//! The figures of the README, measured on this machine beside a peer or the machine's own limit in the same run.
+//! The figures of the README, measured on this machine beside a peer or the machine's own limit in the same run; those of the
+//! thermal governor are simulated.
 
 pub(crate) mod bus;
 mod figures;
+pub(crate) mod governor;
 pub(crate) mod resolve;
 mod scratch;
 

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::bench::bus::{self, log, pair, recovery};
-use crate::bench::resolve;
+use crate::bench::{governor, resolve};
 
 /// `bolide bench`
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,8 @@ pub(super) enum Bench {
     Log(log::Arguments),
     /// Time to an exact set of versions, beside the ecosystems' own resolvers
     Resolve(resolve::Arguments),
+    /// Heat and work under the thermal governor, beside others, on a simulated laptop
+    Governor(governor::Arguments),
     /// The second process of `bus`
     #[command(hide = true)]
     Peer(pair::Peer),
@@ -38,6 +40,10 @@ impl Bench {
             Self::Resolve(arguments) => {
                 let report = resolve::run(&arguments)?;
                 (report, resolve::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Governor(arguments) => {
+                let report = governor::run(&arguments)?;
+                (report, governor::text as fn(&_) -> String, arguments.json)
             }
             Self::Peer(peer) => {
                 pair::answer(&peer)?;
