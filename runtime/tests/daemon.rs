@@ -8,6 +8,8 @@
 mod calls;
 #[path = "daemon/directory.rs"]
 mod directory;
+#[path = "daemon/governor.rs"]
+mod governor;
 #[path = "daemon/links.rs"]
 mod links;
 #[path = "daemon/logs.rs"]
