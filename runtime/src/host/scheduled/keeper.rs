@@ -42,7 +42,7 @@ enum Source {
         root: Root,
         thresholds: Thresholds,
         /// Made by the keeper at its first look: reading a sensor may take a while, and nobody waits for it.
-        regulator: Mutex<Option<Regulator>>,
+        regulator: Mutex<Option<Box<Regulator>>>,
     },
 }
 
@@ -87,7 +87,8 @@ impl View {
             return MACHINE_INTERVAL;
         };
         let mut regulator = regulator.lock().unwrap_or_else(PoisonError::into_inner);
-        let regulator = regulator.get_or_insert_with(|| Regulator::new(root.clone(), *thresholds));
+        let regulator =
+            regulator.get_or_insert_with(|| Box::new(Regulator::new(root.clone(), *thresholds)));
         let running = pools.report().running;
         let in_flight = Slots {
             performance: running[Lane::Performance as usize],
