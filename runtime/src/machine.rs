@@ -41,8 +41,8 @@ pub(crate) struct Regulator {
 pub(crate) struct Load {
     /// Computing work by class.
     pub(crate) in_flight: Slots,
-    /// Whether work waits for a slot.
-    pub(crate) is_limited: bool,
+    /// Whether somebody waits who has nothing yet.
+    pub(crate) is_waiting: bool,
 }
 
 impl Regulator {
@@ -85,7 +85,9 @@ impl Regulator {
         }
         let cpus = &self.watcher.allowed().cpus;
         let throttled = self.throttles.tick(&self.root, cpus).package;
-        let Load { in_flight, is_limited } = load;
+        let Load { in_flight, is_waiting } = load;
+        // One slot may be kept for resolution while all others are in use.
+        let is_limited = is_waiting || in_flight.sum() + 1 >= self.decision.slots.sum().max(2);
         let reading = Reading {
             celsius: self.celsius,
             age: Duration::ZERO,

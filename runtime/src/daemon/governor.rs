@@ -97,8 +97,8 @@ impl Loop {
             efficient: of(Lane::Efficient),
             low_power: of(Lane::LowPower),
         };
-        let is_limited = work.waiting.iter().any(|waiting| *waiting > 0);
-        let decision = self.regulator.step(Load { in_flight, is_limited });
+        let is_waiting = work.waiting.iter().any(|waiting| *waiting > 0);
+        let decision = self.regulator.step(Load { in_flight, is_waiting });
         self.log(decision.state);
         let classes = self.regulator.watcher().classes();
         let cpus = [&classes.performance, &classes.efficient, &classes.low_power];
@@ -125,14 +125,18 @@ impl Loop {
             reason: reason.name(),
             count,
         });
+        // A machine that never had a sensor does not fail to read it.
+        let has_sensor = regulator.source().is_some();
         let reads = regulator.reads();
+        let failures = reads.failures.iter();
+        let failures = failures.map(|(cause, count)| (*cause, if has_sensor { *count } else { 0 }));
         Machine {
             thermal: Thermal {
                 state: decision.state.name(),
                 celsius: regulator.celsius(),
                 source: regulator.source(),
-                reads: reads.reads,
-                failures: reads.failures.clone(),
+                reads: if has_sensor { reads.reads } else { 0 },
+                failures: failures.collect(),
             },
             slots: by_class([performance, efficient, low_power]),
             why: regulator.why(),

@@ -95,7 +95,7 @@ impl View {
             efficient: running[Lane::Efficient as usize],
             low_power: running[Lane::LowPower as usize],
         };
-        let load = Load { in_flight, is_limited: pools.has_waiting() };
+        let load = Load { in_flight, is_waiting: pools.has_waiting() };
         pools.set_decision(regulator.step(load));
         regulator.interval()
     }
