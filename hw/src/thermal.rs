@@ -2,7 +2,7 @@
 //!
 //! Several packages are as hot as the hottest. One that has answered must go on answering: while it does not, its heat
 //! is unknown and so is the machine's. One that never answered does not count, or a single dead sensor would blind
-//! everybody for good.
+//! everybody for good. A package whose sensor a later search does not find at all is switched off, not silent.
 
 mod choice;
 mod validator;

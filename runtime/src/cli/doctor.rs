@@ -147,7 +147,7 @@ fn text(report: &Value) -> String {
     for work in report["work"].as_array().into_iter().flatten() {
         let (kind, cpus, slots) =
             (plain(&work["kind"]), plain(&work["cpus"]), plain(&work["slots"]));
-        lines.push(format!("           {kind}: {slots} at once on {cpus}"));
+        lines.push(format!("work       {kind}: {slots} at once on {cpus}"));
     }
     lines.extend(heat::lines(&report["thermal"]));
     lines.push(format!("kernel     {}", plain(&report["kernel"]["release"])));
