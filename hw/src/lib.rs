@@ -4,9 +4,9 @@
 //! kernel shows them, kernel feature probes. Decides nothing: `scheduler` does. Nothing here turns an error into a
 //! number: what cannot be read is absent. Nothing here logs: failures are values, counted by cause.
 //!
-//! Reading order: [`root`], [`cpu_set`], [`cpu`], [`cores`], [`cgroup`], [`allowed`], [`watcher`], [`affinity`],
-//! [`thermal`], [`throttle`], [`pressure`], [`power`], [`kernel`], [`simd`], [`opinion`].
-#![forbid(unsafe_code)]
+//! Reading order: [`root`], [`cpu_set`], [`cpu`], [`cores`], [`cgroup`], [`allowed`], [`watcher`], [`affinity`], [`pin`],
+//! [`thermal`], [`throttle`], [`pressure`], [`power`], [`idle`], [`lent`], [`kernel`], [`simd`], [`opinion`].
+#![deny(unsafe_code)]
 
 pub mod affinity;
 pub mod allowed;
@@ -16,9 +16,12 @@ pub mod cpu;
 pub mod cpu_set;
 #[cfg(feature = "hwloc")]
 pub mod hwloc;
+pub mod idle;
 pub mod kernel;
+pub mod lent;
 pub mod limits;
 pub mod opinion;
+pub mod pin;
 pub mod power;
 pub mod pressure;
 pub mod root;

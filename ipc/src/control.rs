@@ -101,9 +101,32 @@ pub struct Report {
     pub panicked: u64,
     /// Errors by kind; at most `LIST_ENTRIES_MAX` kinds.
     pub errors: Vec<(String, u64)>,
-    /// What else operators should see, for people, by name; at most `REPORT_FACTS_MAX`. Since 1.2.
+    /// What else operators should see, for people, by name; at most `REPORT_FACTS_MAX`. Since 1.3.
     pub facts: Vec<(String, String)>,
+    /// What its workers do. Since 1.3.
+    pub work: WorkReport,
 }
+
+/// What the workers of an agent do and what waits for them. Lanes and reasons are numbers here; who gives them a meaning is the
+/// runtime on both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkReport {
+    /// Pieces that run, by lane.
+    pub running: [u32; WORK_LANES],
+    /// The CPUs that the workers of each lane are held to, as the kernel writes such lists; at most `TEXT_BYTES_MAX` bytes.
+    pub cpus: [String; WORK_LANES],
+    /// Requests that wait, by reason.
+    pub waiting: [u32; WORK_REASONS],
+    /// Requests that had to wait since it connected.
+    pub deferred: [u64; WORK_REASONS],
+    /// How long they waited together, in nanoseconds.
+    pub deferred_ns: [u64; WORK_REASONS],
+}
+
+/// Lanes that workers have: performance, efficient, low-power, background.
+pub const WORK_LANES: usize = 4;
+/// Reasons to wait: slots, heat, an unknown temperature, a pause.
+pub const WORK_REASONS: usize = 4;
 
 /// From a client to the router.
 #[derive(Clone, Debug, PartialEq, Eq)]

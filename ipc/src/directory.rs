@@ -6,7 +6,7 @@
 //!
 //! Rules of who may touch which word when:
 //! 1. Only the router writes. The header is written before the segment is handed on and, but for the generation, never again.
-//! 2. The generation is odd while a refresh is under way. The router stores the odd value before the first word of a refresh
+//! 2. The generation (of all but the machine, which is written by itself) is odd while a refresh is under way. The router stores the odd value before the first word of a refresh
 //!    and the even one after the last.
 //! 3. Every entry has a version of its own, odd while the entry is written: store it odd, release fence, store the words,
 //!    store it even with release. A reader loads it with acquire, loads the words, makes an acquire fence and loads it again;
@@ -55,6 +55,31 @@ pub struct Picture {
     pub lanes: Vec<LaneEntry>,
     /// One for each class that has been used.
     pub classes: Vec<ClassEntry>,
+    /// What the router's machine allows; nothing where the router does not know. The writer takes it by itself.
+    pub machine: Option<MachineEntry>,
+}
+
+/// What may run, and what the machine is like. Numbers of states and reasons are PROTOCOL.md's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineEntry {
+    /// When this was decided, on the monotonic clock that all processes of a machine share.
+    pub decided_ns: u64,
+    /// The thermal state, from 1.
+    pub state: u8,
+    /// Whether heavy work may begin.
+    pub heavy: bool,
+    /// Where background work may begin.
+    pub background: u8,
+    /// Slots on performance, efficient and low-power cores.
+    pub slots: [u32; 3],
+    /// The package's temperature in thousandths of a degree Celsius, where it is known.
+    pub millicelsius: Option<i64>,
+    /// CPUs of each class.
+    pub cpus: [u32; 3],
+    /// Pieces that run in hosted agents, by lane.
+    pub running: [u32; 4],
+    /// Requests that wait in hosted agents, by reason.
+    pub waiting: [u32; 4],
 }
 
 /// The router itself.

@@ -10,7 +10,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hw::root::Root;
 use ipc::class::ClassSet;
+use scheduler::governor::Thresholds;
+use scheduler::placement::Pinning;
 
 pub(crate) use self::keys::{KEYS, Key};
 use crate::daemon::LimitTable;
@@ -18,7 +21,7 @@ use crate::limits::{CONFIG_BYTES_MAX, DRAIN_TIMEOUT, HANDSHAKE_BYTES_MAX, HANDSH
 use crate::paths::{self, Environment, PathsError};
 
 /// Everything that can be set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     /// Socket and lock.
     pub(crate) runtime_dir: PathBuf,
@@ -42,6 +45,12 @@ pub(crate) struct Settings {
     pub(crate) handshake_bytes: usize,
     /// How long stopping waits for work in flight.
     pub(crate) drain: Duration,
+    /// How workers are held to classes of cores.
+    pub(crate) pinning: Pinning,
+    /// The temperatures at which less runs.
+    pub(crate) thresholds: Thresholds,
+    /// What stands for `/` where the machine is read.
+    pub(crate) sysfs_root: PathBuf,
     /// What is logged, as `tracing` filters say it.
     pub(crate) log: String,
     /// How log lines look.
@@ -142,6 +151,13 @@ pub(crate) enum ConfigError {
     /// A default place does not exist.
     #[error(transparent)]
     Paths(#[from] PathsError),
+}
+
+impl Settings {
+    /// Where the machine is read.
+    pub(crate) fn root(&self) -> Root {
+        Root::at(&self.sysfs_root)
+    }
 }
 
 impl Config {
@@ -268,6 +284,9 @@ fn defaults(
         handshake: HANDSHAKE_TIMEOUT,
         handshake_bytes: HANDSHAKE_BYTES_MAX,
         drain: DRAIN_TIMEOUT,
+        pinning: Pinning::Auto,
+        thresholds: Thresholds::default(),
+        sysfs_root: PathBuf::from("/"),
         log: "info".to_owned(),
         log_format: LogFormat::Text,
     })

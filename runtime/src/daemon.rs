@@ -6,6 +6,7 @@
 
 mod board;
 mod connections;
+mod governor;
 mod health;
 mod hosted;
 mod http;
@@ -31,6 +32,7 @@ use tracing::{debug, info, warn};
 
 use self::board::Board;
 use self::connections::{Admission, Reception};
+use self::governor::GovernorThread;
 use self::hosted::HostedTable;
 use self::hub::{Facts, Hub, ToHub};
 pub(crate) use self::quota::LimitTable;
@@ -123,6 +125,12 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
         .with_routed(settings.routed.clone())
         .with_policy(settings.classes, settings.limits.clone());
     let hub = tokio::spawn(hub.run(inbox));
+    let governor = GovernorThread::start(
+        settings.root(),
+        settings.thresholds,
+        hub_inbox.clone(),
+        Arc::clone(&hosted),
+    );
     let reception = Arc::new(Reception::new(
         hub_inbox.clone(),
         Arc::clone(&hosted),
@@ -147,6 +155,7 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
     }
     let ended = drain(&settings, &hub_inbox, &stop, supervision, &mut signals).await;
     fault::point("daemon.drained");
+    drop(governor);
     // The listener goes with its task, and the socket with the listener.
     accepting.abort();
     let _ = accepting.await;

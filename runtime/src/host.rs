@@ -103,7 +103,7 @@ fn known(name: &str) -> anyhow::Result<&'static Known> {
 
 /// An agent for this very process, without a bus.
 pub(crate) fn standalone(name: &str, settings: &Settings) -> anyhow::Result<Arc<dyn Agent>> {
-    agent_by_name(name, &Dependencies { settings, host: Arc::new(ScheduledHost::new()) })
+    agent_by_name(name, &Dependencies { settings, host: Arc::new(ScheduledHost::new(settings)) })
 }
 
 /// Runs one agent until the daemon goes away or has drained it. What an earlier life left
@@ -112,16 +112,17 @@ pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
     if let Make::Own(run) = known(name)?.make {
         return run(settings);
     }
-    let dependencies = Dependencies { settings, host: Arc::new(ScheduledHost::new()) };
-    let agent = agent_by_name(name, &dependencies)?;
+    let host = Arc::new(ScheduledHost::new(settings));
+    let agent = agent_by_name(name, &Dependencies { settings, host: host.clone() })?;
     agent.recover().with_context(|| format!("`{name}` cannot recover from its earlier life"))?;
     let socket = settings.runtime_dir.join(SOCKET_NAME);
     let mut client = Client::connect(&socket, &agent.manifest(), &[])
         .with_context(|| format!("`{name}` cannot come to the bus"))?;
+    host.set_directory(client.directory().context("asking for the bus directory")?);
     let closer = Closer::new();
     client.set_closer(closer.clone());
     info!(id = client.agent().0, "ready");
-    let ended = Server::new(agent, client, closer)?.run()?;
+    let ended = Server::new(agent, client, closer, host)?.run()?;
     info!(?ended, "ends");
     Ok(())
 }

@@ -153,6 +153,20 @@ pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 /// The least time between two reports of a host's counters to the daemon: a tenth of the packets
 /// that a client may send.
 pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// How often the machine is looked at.
+pub(crate) const MACHINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while it is hot: a package heats by degrees within half a second.
+pub(crate) const MACHINE_INTERVAL_HOT: Duration = Duration::from_millis(500);
+/// The same in a process whose work waits for a better decision.
+pub(crate) const MACHINE_INTERVAL_WAITING: Duration = Duration::from_millis(200);
+/// A decision that is older is none: a daemon that lives makes one each second.
+pub(crate) const DECISION_AGE_MAX: Duration = Duration::from_secs(5);
+/// Percent of the time in which something waited for a processor from which workers leave their classes.
+pub(crate) const PRESSURE_HIGH: f64 = 20.0;
+/// Percent below which they go back.
+pub(crate) const PRESSURE_LOW: f64 = 10.0;
+/// How often a host whose calls run looks whether their work has changed, to report it.
+pub(crate) const WORK_REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Different kinds of errors that are counted apart for one agent; the rest count as `other`.
 pub(crate) const ERROR_KINDS_MAX: usize = 32;
 

@@ -10,6 +10,7 @@ mod exchange;
 mod host;
 mod limits;
 mod logging;
+mod machine;
 mod paths;
 mod priority;
 

@@ -12,6 +12,8 @@ mod denied;
 mod directory;
 #[path = "daemon/doors.rs"]
 mod doors;
+#[path = "daemon/governor.rs"]
+mod governor;
 #[path = "daemon/links.rs"]
 mod links;
 #[path = "daemon/logs.rs"]

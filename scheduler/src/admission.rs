@@ -1,121 +1,308 @@
-//! Permits: at most so many pieces of each kind of work at once, first come first served.
+//! Who may run next: a pure state machine over requests, slots and time. It knows neither threads nor clocks.
+//!
+//! A request asks for work in *pieces*, of which several may run at once ([`Wish::Pieces`]), or for leave to begin something large
+//! ([`Wish::Heavy`]) or to use the network ([`Wish::Download`]). It is given *grants*, one at a time. A piece gives its grant back when it
+//! ends, or earlier: between two pieces the holder looks at [`Admission::is_contended`]. What runs is never stopped; a smaller decision
+//! takes effect as grants come back.
+//!
+//! Rules:
+//! 1. Of work that computes, no more begins while as much runs as the decision has slots ([`Slots::sum`]). One resolution may always
+//!    run: it exceeds the slots by one where others hold all of them.
+//! 2. The last performance slot is kept for resolution. Others may use it for short pieces while the machine is cool and no resolution
+//!    runs or waits, or where there is no other slot at all.
+//! 3. Of those that could run, the one with the highest rank is next: security fixes before all priorities, priorities as their numbers
+//!    say, and each [`AGE_STEP`] of waiting counts as one more, up to a rank above everything. So the lowest is never starved.
+//! 4. Among equal ranks requesters take turns, whatever each has queued; a requester's own requests go in order of arrival.
+//! 5. Heavy work begins only where the decision allows it, background work only where it is not paused. After [`DEFER_MAX`] it begins
+//!    nevertheless, if nothing of its kind runs.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod queue;
+#[cfg(test)]
+mod tests;
 
-use hw::cpu::Classes;
+use std::time::Duration;
 
-use crate::placement::{Work, slots};
+use self::queue::{Entry, Queue};
+pub use self::queue::{Id, Order, Wish};
+use crate::decision::{Background, Decision, Slots, State};
+use crate::limits::{AGE_STEP, BACKGROUND_MAX, DEFER_MAX, DOWNLOADS_MAX, JOBS_MAX, REQUESTS_MAX};
+use crate::placement::{Lane, Work};
 
-/// Hands out permits. Cheap to clone; all clones share the slots.
-#[derive(Clone, Debug)]
+/// What a request may do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leave {
+    /// Run pieces on a lane.
+    Run(Lane),
+    /// Begin.
+    Heavy,
+    /// Use the network.
+    Download,
+}
+
+/// One leave for one request; it comes back by [`Admission::give_back`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose it is.
+    pub id: Id,
+    /// What for.
+    pub leave: Leave,
+}
+
+/// Why a request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// All slots are in use.
+    Slots,
+    /// It is too hot for it, or for as many slots as there would be.
+    Heat,
+    /// The temperature is not known any more.
+    Blind,
+    /// Background work is paused.
+    Paused,
+}
+
+impl Reason {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Reason; 4] = [Reason::Slots, Reason::Heat, Reason::Blind, Reason::Paused];
+
+    /// The name in metrics and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Slots => "slots",
+            Reason::Heat => "heat",
+            Reason::Blind => "blind",
+            Reason::Paused => "paused",
+        }
+    }
+}
+
+/// What was deferred for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deferred {
+    /// Requests that wait for their first grant now.
+    pub waiting: usize,
+    /// Requests that had to wait for it since the start.
+    pub count: u64,
+    /// How long those waited whose waiting is over.
+    pub time: Duration,
+}
+
+/// Why a request is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// The state.
+#[derive(Debug)]
 pub struct Admission {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    lines: Mutex<[Line; Work::ALL.len()]>,
-    changed: Condvar,
-}
-
-/// The queue before one kind of work. Tickets are served in order: a waiter runs when its ticket is below
-/// `finished + slots`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Line {
-    slots: u64,
-    taken: u64,
-    finished: u64,
-}
-
-/// The right to run one piece of work; dropping it admits the next.
-#[derive(Debug)]
-pub struct Permit {
-    shared: Arc<Shared>,
-    work: Work,
+    decision: Decision,
+    queue: Queue,
+    running: [usize; Lane::ALL.len()],
+    resolving: usize,
+    heavy: usize,
+    downloads: usize,
+    deferred: [Deferred; Reason::ALL.len()],
 }
 
 impl Admission {
-    /// Slots as [`slots`] computes them for these classes.
-    pub fn new(classes: &Classes) -> Self {
-        let lines =
-            Work::ALL.map(|work| Line { slots: slots(work, classes) as u64, ..Line::default() });
-        Self { shared: Arc::new(Shared { lines: Mutex::new(lines), changed: Condvar::new() }) }
-    }
-
-    /// Waits for a slot of this kind, in order of arrival.
-    pub fn acquire(&self, work: Work) -> Permit {
-        let index = work as usize;
-        let mut lines = self.shared.lock();
-        let ticket = lines[index].taken;
-        lines[index].taken += 1;
-        while ticket >= lines[index].finished + lines[index].slots {
-            lines = self.shared.changed.wait(lines).unwrap_or_else(PoisonError::into_inner);
+    /// Nobody asks for anything yet.
+    pub fn new(decision: Decision) -> Self {
+        Self {
+            decision: sound(decision),
+            queue: Queue::default(),
+            running: [0; Lane::ALL.len()],
+            resolving: 0,
+            heavy: 0,
+            downloads: 0,
+            deferred: [Deferred::default(); Reason::ALL.len()],
         }
-        Permit { shared: Arc::clone(&self.shared), work }
     }
 
-    /// How many pieces of this kind may run at once.
-    pub fn slots(&self, work: Work) -> usize {
-        self.shared.lock()[work as usize].slots as usize
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, [Line; Work::ALL.len()]> {
-        // The counters are whole between any two statements, so a panic elsewhere does not spoil them.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.shared.lock()[self.work as usize].finished += 1;
-        self.shared.changed.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use hw::cpu::Classes;
-    use hw::cpu_set::CpuSet;
-
-    use super::Admission;
-    use crate::placement::Work;
-
-    fn admission(cpus: &str) -> Admission {
-        let performance = CpuSet::parse(cpus).unwrap();
-        let none = CpuSet::default();
-        let classes =
-            Classes { performance, efficient: none.clone(), low_power: none, source: "test" };
-        Admission::new(&classes)
+    /// Takes a request. It is to be withdrawn when it wants nothing more.
+    pub fn ask(&mut self, order: &Order, wish: Wish, now: Duration) -> Result<Id, TooMany> {
+        if self.queue.len() >= REQUESTS_MAX {
+            return Err(TooMany);
+        }
+        Ok(self.queue.put(order, wish, now))
     }
 
-    #[test]
-    fn never_more_run_than_there_are_slots_and_all_run() {
-        let admission = admission("0-2");
-        let (running, peak, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..32 {
-                scope.spawn(|| {
-                    let _permit = admission.acquire(Work::Unpack);
-                    peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    std::thread::yield_now();
-                    running.fetch_sub(1, Ordering::SeqCst);
-                    done.fetch_add(1, Ordering::SeqCst);
-                });
-            }
+    /// The next grant, if anybody may have one. To be asked until there is none, after everything that changes this.
+    pub fn next(&mut self, now: Duration) -> Option<Grant> {
+        let (id, leave) = self.queue.choose(now, |entry| self.leave_for(entry, now))?;
+        let served = self.queue.serve(id, now);
+        self.end_wait(served.wait);
+        self.count(leave, served.is_resolution, 1);
+        Some(Grant { id, leave })
+    }
+
+    /// Notes who has to wait; to be called once [`Admission::next`] has nobody more.
+    pub fn note_deferrals(&mut self) {
+        let decision = self.decision;
+        let deferred = &mut self.deferred;
+        self.queue.for_each_fresh(|wish| {
+            let reason = reason_for(wish, decision);
+            deferred[reason as usize].waiting += 1;
+            deferred[reason as usize].count += 1;
+            reason
         });
-        assert_eq!(done.into_inner(), 32);
-        assert!((1..=3).contains(&peak.into_inner()));
     }
 
-    #[test]
-    fn one_kind_does_not_take_the_slots_of_another() {
-        let admission = admission("0");
-        let _unpack = admission.acquire(Work::Unpack);
-        let _background = admission.acquire(Work::Background);
-        let _resolve = admission.acquire(Work::Resolve);
+    /// A grant is no longer used.
+    pub fn give_back(&mut self, grant: Grant) {
+        let is_resolution = self.queue.gave_back(grant.id);
+        self.count(grant.leave, is_resolution, -1);
     }
+
+    /// A request wants nothing more. Grants that it still holds come back later.
+    pub fn withdraw(&mut self, id: Id, now: Duration) {
+        let wait = self.queue.withdraw(id, now);
+        self.end_wait(wait);
+    }
+
+    /// This holds from now on, cut to what can be: it may come from another process.
+    pub fn set_decision(&mut self, decision: Decision) {
+        self.decision = sound(decision);
+    }
+
+    /// What holds.
+    pub fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// Whether a holder of this leave should give it back before its next piece: more run than may, or others wait.
+    pub fn is_contended(&self) -> bool {
+        let computing = self.computing();
+        let slots = self.decision.slots;
+        computing > slots.sum() || self.queue.has_others_waiting() || {
+            let over = |lane: Lane, most: usize| self.running[lane as usize] > most;
+            over(Lane::Performance, slots.performance.max(1))
+                || over(Lane::Efficient, slots.efficient)
+                || over(Lane::LowPower, slots.low_power)
+        }
+    }
+
+    /// How many grants are held on each lane.
+    pub fn running(&self) -> [usize; Lane::ALL.len()] {
+        self.running
+    }
+
+    /// What waited, by reason.
+    pub fn deferred(&self) -> [Deferred; Reason::ALL.len()] {
+        self.deferred
+    }
+
+    /// Whether nobody asks for anything and nothing runs.
+    pub fn is_idle(&self) -> bool {
+        self.queue.len() == 0
+    }
+
+    /// Whether somebody waits who has nothing yet.
+    pub fn has_waiting(&self) -> bool {
+        self.deferred.iter().any(|deferred| deferred.waiting > 0)
+    }
+
+    /// How many pieces of a request of this kind could run at once if it were alone; at least 1.
+    pub fn width(&self, work: Work) -> usize {
+        let Slots { performance, efficient, low_power } = self.decision.slots;
+        let width = match work {
+            Work::Resolve => performance,
+            Work::Unpack | Work::Scan => performance + efficient + low_power,
+            Work::Background => BACKGROUND_MAX,
+        };
+        width.max(1)
+    }
+
+    fn end_wait(&mut self, wait: Option<(Reason, Duration)>) {
+        if let Some((reason, time)) = wait {
+            let deferred = &mut self.deferred[reason as usize];
+            deferred.waiting -= 1;
+            deferred.time += time;
+        }
+    }
+
+    fn computing(&self) -> usize {
+        let of = |lane: Lane| self.running[lane as usize];
+        of(Lane::Performance) + of(Lane::Efficient) + of(Lane::LowPower)
+    }
+
+    fn count(&mut self, leave: Leave, is_resolution: bool, by: isize) {
+        let add =
+            |count: &mut usize| *count = count.checked_add_signed(by).expect("grants balance");
+        match leave {
+            Leave::Run(lane) => add(&mut self.running[lane as usize]),
+            Leave::Heavy => add(&mut self.heavy),
+            Leave::Download => add(&mut self.downloads),
+        }
+        if is_resolution {
+            add(&mut self.resolving);
+        }
+    }
+
+    /// What this request could have at once.
+    fn leave_for(&self, entry: &Entry, now: Duration) -> Option<Leave> {
+        let decision = self.decision;
+        let waited_long = now.saturating_sub(entry.since) >= DEFER_MAX;
+        match entry.wish {
+            Wish::Heavy => {
+                let may = decision.heavy || (waited_long && self.heavy == 0);
+                may.then_some(Leave::Heavy)
+            }
+            Wish::Download => (self.downloads < DOWNLOADS_MAX).then_some(Leave::Download),
+            Wish::Pieces { work: Work::Background, .. } => {
+                let may = decision.background != Background::Paused || waited_long;
+                let free = self.running[Lane::Background as usize] < BACKGROUND_MAX;
+                (may && free).then_some(Leave::Run(Lane::Background))
+            }
+            Wish::Pieces { work: Work::Resolve, .. } => {
+                let free = self.running[Lane::Performance as usize] < decision.slots.performance
+                    && self.computing() < decision.slots.sum();
+                (free || self.resolving == 0).then_some(Leave::Run(Lane::Performance))
+            }
+            Wish::Pieces { work, .. } => self.lane_for_bulk(work).map(Leave::Run),
+        }
+    }
+
+    /// Rules 1 and 2.
+    fn lane_for_bulk(&self, work: Work) -> Option<Lane> {
+        let Slots { performance, efficient, low_power } = self.decision.slots;
+        if self.computing() >= self.decision.slots.sum() {
+            return None;
+        }
+        let is_cool = matches!(self.decision.state, State::Optimal | State::Off);
+        let is_burst = work == Work::Unpack && is_cool && !self.queue.has_resolution();
+        let is_all = efficient + low_power == 0 && performance == 1;
+        let kept = usize::from(!is_burst && !is_all);
+        let lanes = [
+            (Lane::Efficient, efficient),
+            (Lane::Performance, performance.saturating_sub(kept)),
+            (Lane::LowPower, low_power),
+        ];
+        let has_room = |(lane, most): &(Lane, usize)| self.running[*lane as usize] < *most;
+        lanes.into_iter().find(has_room).map(|(lane, _)| lane)
+    }
+}
+
+/// One performance slot at least, and of all no more than there are threads for.
+fn sound(decision: Decision) -> Decision {
+    let performance = decision.slots.performance.clamp(1, JOBS_MAX);
+    let efficient = decision.slots.efficient.min(JOBS_MAX - performance);
+    let low_power = decision.slots.low_power.min(JOBS_MAX - performance - efficient);
+    Decision { slots: Slots { performance, efficient, low_power }, ..decision }
+}
+
+/// Why a request that cannot begin waits.
+fn reason_for(wish: Wish, decision: Decision) -> Reason {
+    let is_background = matches!(wish, Wish::Pieces { work: Work::Background, .. });
+    match decision.state {
+        _ if is_background && decision.background == Background::Paused => Reason::Paused,
+        State::Blind => Reason::Blind,
+        State::Caution | State::Throttle => Reason::Heat,
+        _ if wish == Wish::Heavy => Reason::Heat,
+        State::Optimal | State::Normal | State::Off => Reason::Slots,
+    }
+}
+
+/// The rank of a request that has waited for so long (rule 3).
+fn aged(rank: u8, waited: Duration) -> u8 {
+    let steps = waited.as_nanos() / AGE_STEP.as_nanos();
+    rank.saturating_add(u8::try_from(steps).unwrap_or(u8::MAX)).min(queue::RANK_MAX)
 }

@@ -1,53 +1,99 @@
-//! Which cores a kind of work belongs on, and how much of it may run at once: pure functions of the CPU classes.
+//! Which cores a kind of work belongs on: pure functions of the CPU classes.
+//!
+//! Work is held to whole classes, never to single cores: every instance of a program would choose the same ones. Not here: how much
+//! of it may run ([`crate::admission`]), and the threads ([`crate::pool`]).
 
 use hw::cpu::Classes;
 use hw::cpu_set::CpuSet;
 
-use crate::limits::{BACKGROUND_MAX, JOBS_MAX, JOBS_OPTIMAL, RESOLVE_MAX};
-
 /// The kinds of work that are placed and admitted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// Solving: one thread, somebody waits.
+    /// Solving: latency matters, and somebody waits.
     Resolve,
-    /// Waiting for a network, little computing.
-    Download,
-    /// Hashing, inflating and writing files.
+    /// Hashing, inflating, writing files: many short pieces.
     Unpack,
+    /// Looking through everything that is installed: long.
+    Scan,
     /// Nobody waits for it.
     Background,
 }
 
 impl Work {
     /// All kinds.
-    pub const ALL: [Work; 4] = [Work::Resolve, Work::Download, Work::Unpack, Work::Background];
+    pub const ALL: [Work; 4] = [Work::Resolve, Work::Unpack, Work::Scan, Work::Background];
 }
 
-/// The CPUs where `work` belongs: resolution on P cores, downloads and unpacking on E cores, background on LP-E or
-/// E cores; every CPU where the machine has no such class.
-pub fn place(work: Work, classes: &Classes) -> CpuSet {
-    let preferred = match work {
-        Work::Resolve => [&classes.performance, &classes.efficient, &classes.low_power],
-        Work::Download | Work::Unpack => {
-            [&classes.efficient, &classes.performance, &classes.low_power]
+/// Where a piece of work runs: a pool of workers with the slots that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Performance cores; all cores where they are alike.
+    Performance,
+    /// Efficient cores.
+    Efficient,
+    /// Low-power cores.
+    LowPower,
+    /// Whatever is left over, in the idle classes of the kernel.
+    Background,
+}
+
+impl Lane {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Lane; 4] =
+        [Lane::Performance, Lane::Efficient, Lane::LowPower, Lane::Background];
+
+    /// The name in metrics and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lane::Performance => "performance",
+            Lane::Efficient => "efficient",
+            Lane::LowPower => "low_power",
+            Lane::Background => "background",
         }
-        Work::Background => [&classes.low_power, &classes.efficient, &classes.performance],
-    };
-    preferred.into_iter().find(|set| !set.is_empty()).cloned().unwrap_or_default()
+    }
 }
 
-/// How many pieces of `work` may run at once on this machine; at least 1.
-///
-/// Downloads wait more than they compute, so they may exceed the CPUs; whatever computes may not.
-pub fn slots(work: Work, classes: &Classes) -> usize {
-    let cpus = classes.performance.len() + classes.efficient.len() + classes.low_power.len();
-    let slots = match work {
-        Work::Resolve => RESOLVE_MAX.min(place(work, classes).len()),
-        Work::Download => JOBS_MAX,
-        Work::Unpack => JOBS_OPTIMAL.min(cpus),
-        Work::Background => BACKGROUND_MAX,
+/// How workers are held to the CPUs of their class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pinning {
+    /// To their class, and to everything that is allowed while the processors are contended.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+    /// To their class, whatever happens.
+    Strict,
+}
+
+impl Pinning {
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pinning::Auto => "auto",
+            Pinning::Off => "off",
+            Pinning::Strict => "strict",
+        }
+    }
+
+    /// What a name means.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Pinning::Auto, Pinning::Off, Pinning::Strict].into_iter().find(|one| one.name() == name)
+    }
+}
+
+/// The CPUs that the workers of `lane` belong on. `only_low_power` keeps background work off the efficient cores. A class that this
+/// machine does not have, or that is not allowed, stands for everything that is allowed.
+pub fn cpus_of(lane: Lane, classes: &Classes, allowed: &CpuSet, only_low_power: bool) -> CpuSet {
+    let (efficient, low_power) = (&classes.efficient, &classes.low_power);
+    let preferred = match lane {
+        Lane::Performance => classes.performance.clone(),
+        Lane::Efficient => efficient.clone(),
+        Lane::LowPower => low_power.clone(),
+        Lane::Background if only_low_power && !low_power.is_empty() => low_power.clone(),
+        Lane::Background => efficient.iter().chain(low_power.iter()).collect(),
     };
-    slots.max(1)
+    let permitted = preferred.intersection(allowed);
+    if permitted.is_empty() { allowed.clone() } else { permitted }
 }
 
 #[cfg(test)]
@@ -55,39 +101,35 @@ mod tests {
     use hw::cpu::Classes;
     use hw::cpu_set::CpuSet;
 
-    use super::{Work, place, slots};
+    use super::{Lane, cpus_of};
 
-    fn classes(performance: &str, efficient: &str, low_power: &str) -> Classes {
-        let set = |text| CpuSet::parse(text).unwrap();
-        Classes {
-            performance: set(performance),
-            efficient: set(efficient),
-            low_power: set(low_power),
-            source: "test",
-        }
+    fn check(classes: [&str; 3], allowed: &str, expected: [&str; 4]) {
+        let set = |text: &str| CpuSet::parse(text).unwrap();
+        let [performance, efficient, low_power] = classes.map(set);
+        let classes = Classes { performance, efficient, low_power, source: "test" };
+        let shown = Lane::ALL.map(|lane| cpus_of(lane, &classes, &set(allowed), false).to_string());
+        assert_eq!(shown, expected);
     }
 
     #[test]
-    fn each_kind_goes_to_its_class() {
-        let laptop = classes("0-11", "12-19", "20-21");
-        let places = Work::ALL.map(|work| place(work, &laptop).to_string());
-        assert_eq!(places, ["0-11", "12-19", "12-19", "20-21"]);
+    fn each_lane_has_its_class() {
+        check(["0-11", "12-19", "20-21"], "0-21", ["0-11", "12-19", "20-21", "12-21"]);
     }
 
     #[test]
-    fn a_machine_with_one_class_uses_it_for_everything() {
-        for work in Work::ALL {
-            assert_eq!(place(work, &classes("0-1", "", "")).to_string(), "0-1");
-        }
+    fn what_is_not_allowed_is_left_out_and_nothing_is_everything() {
+        check(["0-11", "12-19", "20-21"], "10-15", ["10-11", "12-15", "10-15", "12-15"]);
+        check(["0-1", "", ""], "1", ["1", "1", "1", "1"]);
+        check(["0", "1", ""], "1", ["1", "1", "1", "1"]);
     }
 
     #[test]
-    fn slots_shrink_with_the_machine_and_never_reach_zero() {
-        assert_eq!(
-            Work::ALL.map(|work| slots(work, &classes("0-11", "12-19", "20-21"))),
-            [2, 16, 8, 1]
-        );
-        assert_eq!(Work::ALL.map(|work| slots(work, &classes("0-1", "", ""))), [2, 16, 2, 1]);
-        assert_eq!(Work::ALL.map(|work| slots(work, &classes("", "", ""))), [1, 16, 1, 1]);
+    fn background_can_be_kept_off_the_efficient_cores() {
+        let set = |text: &str| CpuSet::parse(text).unwrap();
+        let (performance, efficient, low_power) = (set("0-1"), set("2-3"), set("4"));
+        let laptop = Classes { performance, efficient, low_power, source: "test" };
+        assert_eq!(cpus_of(Lane::Background, &laptop, &set("0-4"), true).to_string(), "4");
+        let desktop = Classes { low_power: CpuSet::default(), ..laptop };
+        assert_eq!(cpus_of(Lane::Background, &desktop, &set("0-3"), true).to_string(), "2-3");
     }
 }

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod cancellation;
+mod crew;
 
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 pub use self::cancellation::Cancellation;
+pub use self::crew::{Crew, Hands, Order, Threads, Undertaking, Work};
 pub use ipc::manifest::{AgentManifest, OwnLimits};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,8 @@ pub struct Request {
     pub directory: Option<OwnedFd>,
     /// Who asks, as the kernel and the router say.
     pub caller: Caller,
+    /// How urgent the caller says that it is, 1 (least) to 10 (most).
+    pub priority: u8,
     /// After this moment nobody wants the answer.
     pub deadline: Option<SystemTime>,
 }
@@ -83,32 +87,18 @@ pub trait Conversation: Send + Sync {
     fn publish(&self, subject: &str, payload: &[u8]);
 }
 
-/// The kinds of work that are placed and admitted apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Work {
-    /// Solving; latency matters, one thread.
-    Resolve,
-    /// Waiting for a network.
-    Download,
-    /// Hashing, inflating and writing files.
-    Unpack,
-    /// Nobody waits for it.
-    Background,
-}
-
 /// What an agent may ask of its host. The runtime fills it in from the scheduler.
 pub trait Host: Send + Sync {
-    /// Waits until one more piece of such work may run; dropping the permit gives the place back.
-    fn permit(&self, work: Work) -> Permit;
-    /// How many pieces of such work may run at once at the moment; at least 1.
-    fn parallelism(&self, work: Work) -> usize;
-    /// Places the calling thread where such work belongs, as far as the machine allows.
-    fn place_current_thread(&self, work: Work);
+    /// Calls `piece` once for each number below `count` where such work belongs, as many at once as are admitted, and returns when all
+    /// have ended. What is not wanted any more is not begun. From within a piece, it runs in place.
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync));
+    /// Waits until it may begin; nothing where it is not wanted any more. Dropping the permit gives the place back.
+    fn begin(&self, order: &Order, undertaking: Undertaking) -> Option<Permit>;
     /// The time of day.
     fn now(&self) -> SystemTime;
 }
 
-/// The right to run one piece of work.
+/// The right to go on with an undertaking.
 pub struct Permit {
     _held: Box<dyn Send>,
 }

@@ -77,11 +77,13 @@ impl Error {
     /// # Errors
     /// `cancelled` once the cancellation says so.
     pub fn if_cancelled(cancellation: &Cancellation) -> Result<()> {
-        if cancellation.is_cancelled() {
-            let message = "the request was cancelled before anything was changed";
-            return Err(Self::new(Kind::Failed, "cancelled", message));
-        }
-        Ok(())
+        if cancellation.is_cancelled() { Err(Self::cancelled()) } else { Ok(()) }
+    }
+
+    /// Nobody wants it any more.
+    pub fn cancelled() -> Self {
+        let message = "the request was cancelled before anything was changed";
+        Self::new(Kind::Failed, "cancelled", message)
     }
 
     /// An error of the file system, with the operation and the path that it happened to.

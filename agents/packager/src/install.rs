@@ -11,7 +11,7 @@ mod tests;
 
 use std::path::Path;
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Crew, Threads};
 
 use crate::error::{Error, Kind, Result};
 use crate::resolution::Package;
@@ -20,8 +20,8 @@ use crate::store::{self, Durability, Existing, File, FillOptions, Filled, Form, 
 /// How to write an environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// How many workers copy files; at least one.
-    pub parallelism: usize,
+    /// Who copies files.
+    pub crew: &'a dyn Crew,
     /// Whether every stored file's digest is compared again.
     pub verify: bool,
     /// Whether the call returns only after everything is on the disk. A transaction of several
@@ -34,7 +34,7 @@ pub struct Options<'a> {
 impl Default for Options<'_> {
     fn default() -> Self {
         let (durability, cancellation) = (Durability::Later, Cancellation::NEVER);
-        Self { parallelism: 1, verify: false, durability, cancellation }
+        Self { crew: &Threads(1), verify: false, durability, cancellation }
     }
 }
 
@@ -59,8 +59,8 @@ fn fill(
     options: Options<'_>,
     existing: Existing,
 ) -> Result<Filled> {
-    let Options { parallelism, verify, cancellation, .. } = options;
-    let how = FillOptions { parallelism, verify, existing, cancellation };
+    let Options { crew, verify, cancellation, .. } = options;
+    let how = FillOptions { crew, verify, existing, cancellation };
     let filled = store.fill(root, files, how);
     if filled.as_ref().is_err_and(|error| error.code == store::DAMAGED) {
         for package in packages {

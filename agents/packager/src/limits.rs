@@ -111,11 +111,12 @@ pub const RECORD_BYTES_MAX: u64 = 128 << 20;
 pub const STORE_INDEX_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of a file that are moved through memory in one piece; larger files are copied by the kernel or in pieces.
 pub const COPY_WHOLE_BYTES_MAX: u64 = 256 << 10;
-/// Files that one worker takes from the list at a time: enough to make the shared counter free, few enough that the
-/// last worker is not left alone with a large share.
+/// Files that are one piece of copying: enough to make handing out pieces free, few enough that the last worker is not
+/// left alone with a large share, and that a smaller number of slots takes effect within milliseconds.
 pub const COPY_BATCH_FILES_MAX: usize = 64;
-/// Workers of one copying job; more do not help a disk.
-pub const COPY_WORKERS_MAX: usize = 64;
+/// Packages that are fetched or linked from which a change counts as heavy, so that a hot machine puts it off: about what
+/// keeps all cores busy for seconds.
+pub const HEAVY_PACKAGES_MIN: usize = 64;
 /// Age in seconds after which an unfinished file of the store belongs to a process that died.
 pub const STORE_TEMPORARY_AGE_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Seconds to wait for cargo's own lock before giving up: a cold cargo fetch of a large project holds it for about a minute.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agents_contract::{Conversation, Host};
+use agents_contract::{Conversation, Hands, Host, Order, Work};
 
 use crate::api::{Progress, Setting};
 use crate::ecosystem::Ecosystem;
@@ -47,6 +47,8 @@ pub(crate) struct Task<'a> {
     pub(crate) shop: &'a Shop,
     pub(crate) conversation: &'a dyn Conversation,
     pub(crate) actor: String,
+    /// Whose pieces of work these are, for the host.
+    pub(crate) order: Order,
     pub(crate) setting: Setting,
     /// The registries as this caller's configuration names them.
     pub(crate) registries: io::Client,
@@ -68,7 +70,7 @@ impl<'a> Task<'a> {
     pub(crate) fn new(
         shop: &'a Shop,
         conversation: &'a dyn Conversation,
-        actor: String,
+        (actor, order): (String, Order),
         setting: Setting,
         place: PathBuf,
     ) -> Result<Self> {
@@ -92,7 +94,12 @@ impl<'a> Task<'a> {
         request.cancellation = conversation.cancellation().clone();
         let registries = shop.registries.with_request(request);
         let deadline = Instant::now() + Duration::from_secs(RESOLVE_SECONDS_MAX);
-        Ok(Self { shop, conversation, actor, setting, registries, deadline })
+        Ok(Self { shop, conversation, actor, order, setting, registries, deadline })
+    }
+
+    /// The host's workers for such work of this request.
+    fn hands(&self, work: Work) -> Hands<'_> {
+        Hands { host: &*self.shop.host, order: &self.order, work }
     }
 
     /// Ends a resolution that takes too long or that nobody waits for.

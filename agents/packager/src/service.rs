@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use agents_contract::{
-    Agent, AgentManifest, Caller, Conversation, Host, Question, Request, ToolError,
+    Agent, AgentManifest, Caller, Conversation, Host, Order, Question, Request, ToolError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,9 +85,15 @@ impl Packager {
     }
 
     fn answer(&self, request: Request, conversation: &dyn Conversation) -> Result<Vec<u8>> {
-        let Request { tool, payload, directory, caller, .. } = request;
+        let Request { tool, payload, directory, caller, priority, .. } = request;
         let actor = format!("{} (uid {}, pid {})", caller.name, caller.uid, caller.pid);
         let is_own = is_own(&caller);
+        let order = Order {
+            requester: Arc::from(caller.name.as_str()),
+            priority,
+            security: false,
+            cancellation: conversation.cancellation().clone(),
+        };
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
             if !is_own {
                 // Somebody else may not choose which programs run here, nor whose home counts.
@@ -95,7 +101,7 @@ impl Packager {
                 setting.python = None;
             }
             let place = directory.map_or_else(|| Ok(PathBuf::from("/")), place_of)?;
-            Task::new(&self.shop, conversation, actor.clone(), setting, place)
+            Task::new(&self.shop, conversation, (actor.clone(), order.clone()), setting, place)
         };
         let place = directory.as_ref();
         match tool.as_str() {

@@ -2,7 +2,7 @@
 
 use super::codec::{DecodeError, EncodeError};
 use super::fields::{Reader, Writer};
-use super::{AgentInfo, Lineage, Report, SlowReaders, TopicTerms};
+use super::{AgentInfo, Lineage, Report, SlowReaders, TopicTerms, WorkReport};
 use crate::header::{AgentId, LaneId};
 use crate::limits::{
     LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, REPORT_FACTS_MAX, TEXT_BYTES_MAX,
@@ -97,7 +97,7 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     if got > max {
         return Err(EncodeError::TooLong { field: "errors", got, max });
     }
-    let Report { started, done, failed, cancelled, panicked, errors, facts } = report;
+    let Report { started, done, failed, cancelled, panicked, errors, facts, work } = report;
     for count in [started, done, failed, cancelled, panicked] {
         out.u64(*count);
     }
@@ -114,7 +114,11 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     facts.iter().try_for_each(|(name, text)| {
         out.word("facts", name)?;
         out.block("facts", text.as_bytes(), TEXT_BYTES_MAX)
-    })
+    })?;
+    let WorkReport { running, cpus, waiting, deferred, deferred_ns } = work;
+    running.iter().chain(waiting).for_each(|count| out.u32(*count));
+    deferred.iter().chain(deferred_ns).for_each(|count| out.u64(*count));
+    cpus.iter().try_for_each(|cpus| out.block("cpus", cpus.as_bytes(), TEXT_BYTES_MAX))
 }
 
 pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError> {
@@ -126,6 +130,7 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
         panicked: fields.u64("panicked")?,
         errors: Vec::new(),
         facts: Vec::new(),
+        work: WorkReport::default(),
     };
     let (got, max) = (usize::from(fields.u16("errors")?), LIST_ENTRIES_MAX);
     if got > max {
@@ -143,7 +148,24 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
     for _ in 0..got {
         report.facts.push((fields.word("facts")?, fields.text("facts", TEXT_BYTES_MAX)?));
     }
+    if !fields.is_empty() {
+        report.work = read_work(fields)?;
+    }
     Ok(report)
+}
+
+fn read_work(fields: &mut Reader<'_>) -> Result<WorkReport, DecodeError> {
+    let mut work = WorkReport::default();
+    for count in work.running.iter_mut().chain(&mut work.waiting) {
+        *count = fields.u32("work")?;
+    }
+    for count in work.deferred.iter_mut().chain(&mut work.deferred_ns) {
+        *count = fields.u64("work")?;
+    }
+    for cpus in &mut work.cpus {
+        *cpus = fields.text("cpus", TEXT_BYTES_MAX)?;
+    }
+    Ok(work)
 }
 
 pub(super) fn write_topic_terms(out: &mut Writer, terms: TopicTerms) {

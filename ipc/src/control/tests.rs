@@ -113,8 +113,22 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
             prop::collection::vec((word(), word()), 0..4)
         )
             .prop_map(|([started, done, failed, cancelled, panicked], errors, facts)| {
-                let report = Report { started, done, failed, cancelled, panicked, errors, facts };
-                ToRouter::Report(report)
+                let work = WorkReport {
+                    running: [started as u32; 4],
+                    deferred: [done; 4],
+                    cpus: ["0-3,7", "", "8", "8"].map(str::to_owned),
+                    ..WorkReport::default()
+                };
+                ToRouter::Report(Report {
+                    started,
+                    done,
+                    failed,
+                    cancelled,
+                    panicked,
+                    errors,
+                    facts,
+                    work,
+                })
             }),
     ]
 }

@@ -2,7 +2,7 @@
 //!
 //! Decoding takes any words. Not here: in which order words are stored and loaded (`writer`, `reader`).
 
-use super::{AgentEntry, AgentState, ClassEntry, LaneEntry, LeftOut, TopicEntry};
+use super::{AgentEntry, AgentState, ClassEntry, LaneEntry, LeftOut, MachineEntry, TopicEntry};
 use crate::header::{AgentId, LaneId};
 use crate::histogram::{BUCKETS, Histogram};
 use crate::limits::{
@@ -11,7 +11,7 @@ use crate::limits::{
 };
 
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"BLDR");
-pub(super) const VERSION: (u16, u16) = (1, 0);
+pub(super) const VERSION: (u16, u16) = (1, 1);
 
 // --- the header, in words
 
@@ -26,6 +26,8 @@ pub(super) const TABLES_AT: usize = 8;
 pub(super) const GENERATION_AT: usize = 24;
 /// In lines of their own.
 pub(super) const TOTALS_AT: usize = 32;
+/// In lines of its own.
+pub(super) const MACHINE_AT: usize = 40;
 pub(super) const HEADER_WORDS: usize = SEGMENT_HEADER_BYTES / 8;
 
 /// Where a table lies, in words.
@@ -81,7 +83,8 @@ pub(super) const PLACES: Places = {
     Places { agents, topics, lanes, classes }
 };
 const _: () = assert!(PLACES.classes.end() * 8 <= DIRECTORY_BYTES, "the tables fit");
-const _: () = assert!(TOTALS_AT + TOTALS_WORDS <= HEADER_WORDS);
+const _: () = assert!(TOTALS_AT + TOTALS_WORDS <= MACHINE_AT);
+const _: () = assert!(MACHINE_AT + MACHINE_WORDS <= HEADER_WORDS);
 
 /// An entry: its words after the version.
 pub(super) trait Entry: Sized {
@@ -107,6 +110,7 @@ pub(super) struct Totals {
 }
 
 pub(super) const TOTALS_WORDS: usize = 8;
+pub(super) const MACHINE_WORDS: usize = 16;
 const AGENT_WORDS: usize = 32;
 const TOPIC_WORDS: usize = 32;
 const LANE_WORDS: usize = 16;
@@ -177,6 +181,41 @@ impl Entry for Totals {
             lanes: low(words[2]),
             classes: high(words[2]),
             left_out: LeftOut { agents, topics, lanes },
+        })
+    }
+}
+
+impl Entry for MachineEntry {
+    const WORDS: usize = MACHINE_WORDS;
+
+    fn encode(&self, words: &mut [u64]) {
+        let flags = [self.state, u8::from(self.heavy), self.background];
+        let known = u8::from(self.millicelsius.is_some());
+        words[0] = self.decided_ns;
+        words[1] = u64::from(u32::from_le_bytes([flags[0], flags[1], flags[2], known]));
+        words[2] = pair(self.slots[0], self.slots[1]);
+        words[3] = u64::from(self.slots[2]);
+        words[4] = self.millicelsius.unwrap_or_default() as u64;
+        words[5] = pair(self.cpus[0], self.cpus[1]);
+        words[6] = u64::from(self.cpus[2]);
+        words[7] = pair(self.running[0], self.running[1]);
+        words[8] = pair(self.running[2], self.running[3]);
+        words[9] = pair(self.waiting[0], self.waiting[1]);
+        words[10] = pair(self.waiting[2], self.waiting[3]);
+    }
+
+    fn decode(words: &[u64]) -> Option<Self> {
+        let [state, heavy, background, known] = low(words[1]).to_le_bytes();
+        (state != 0).then(|| Self {
+            decided_ns: words[0],
+            state,
+            heavy: heavy == 1,
+            background,
+            slots: [low(words[2]), high(words[2]), low(words[3])],
+            millicelsius: (known == 1).then_some(words[4] as i64),
+            cpus: [low(words[5]), high(words[5]), low(words[6])],
+            running: [low(words[7]), high(words[7]), low(words[8]), high(words[8])],
+            waiting: [low(words[9]), high(words[9]), low(words[10]), high(words[10])],
         })
     }
 }

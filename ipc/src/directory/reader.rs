@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
 
 use super::format::{
-    BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, IDENTITY_AT, INSTANCE_AT, MAGIC, PID_AT,
-    Place, Places, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
+    BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, IDENTITY_AT, INSTANCE_AT, MACHINE_AT, MAGIC,
+    PID_AT, Place, Places, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
 };
 use super::seqlock;
-use super::{AgentEntry, ClassEntry, LaneEntry, Picture, RouterEntry, TopicEntry};
+use super::{AgentEntry, ClassEntry, LaneEntry, MachineEntry, Picture, RouterEntry, TopicEntry};
 use crate::limits::{DIRECTORY_BYTES, DIRECTORY_PASSES_MAX, DIRECTORY_RETRIES_MAX};
 use crate::segment::{SegmentError, Table};
 use crate::sync::{AtomicU64, Ordering};
@@ -62,6 +62,11 @@ impl Reader {
             std::thread::yield_now();
         }
         read(words, &self.places)
+    }
+
+    /// The machine alone: some loads, for who decides by it. Nothing where the router does not know, or writes for ever.
+    pub fn machine(&self) -> Option<MachineEntry> {
+        entry(&self.table.words()[MACHINE_AT..])
     }
 
     /// The generation alone: it changes with every refresh.
@@ -123,6 +128,7 @@ pub(super) fn read(words: &[AtomicU64], places: &Places) -> Picture {
     picture.topics = entries(words, places.topics, totals.topics, unreadable);
     picture.lanes = entries(words, places.lanes, totals.lanes, unreadable);
     picture.classes = entries(words, places.classes, totals.classes, unreadable);
+    picture.machine = entry(&words[MACHINE_AT..]);
     picture.whole = seqlock::is_of_one_refresh(&words[GENERATION_AT], generation);
     picture
 }

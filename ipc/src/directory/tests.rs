@@ -116,6 +116,30 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn the_machine_is_read_by_itself_and_with_the_rest() {
+    let mut writer = writer();
+    let reader = open(&writer);
+    assert_eq!((reader.machine(), reader.read().machine), (None, None), "nobody has looked yet");
+    let warm = MachineEntry {
+        decided_ns: 7,
+        state: 2,
+        heavy: true,
+        background: 1,
+        slots: [6, 8, 2],
+        millicelsius: Some(-1_500),
+        cpus: [12, 8, 2],
+        running: [1, 2, 3, 4],
+        waiting: [5, 6, 7, 8],
+    };
+    for shown in [warm, MachineEntry { millicelsius: None, heavy: false, ..warm }] {
+        writer.show_machine(&shown);
+        assert_eq!((reader.machine(), reader.read().machine), (Some(shown), Some(shown)));
+    }
+    writer.refresh(&picture(3));
+    assert_eq!(reader.machine().map(|machine| machine.slots), Some([6, 8, 2]));
+}
+
+#[test]
 fn nobody_else_can_write_it() {
     let writer = writer();
     let refused = rustix::io::pwrite(writer.as_fd(), b"x", 0);

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::format::{
-    BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, HEADER_WORDS, IDENTITY_AT, INSTANCE_AT, MAGIC,
-    PID_AT, PLACES, Place, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
+    BYTES_AT, ENTRY_WORDS_MAX, Entry, GENERATION_AT, HEADER_WORDS, IDENTITY_AT, INSTANCE_AT,
+    MACHINE_AT, MAGIC, PID_AT, PLACES, Place, STARTED_AT, TABLES_AT, TOTALS_AT, Totals, VERSION,
 };
 use super::seqlock;
-use super::{LeftOut, Picture, RouterEntry};
+use super::{LeftOut, MachineEntry, Picture, RouterEntry};
 use crate::limits::DIRECTORY_BYTES;
 use crate::segment::{SegmentError, Table};
 use crate::sync::{AtomicU64, Ordering};
@@ -66,6 +66,11 @@ impl Writer {
         };
         put(&words[TOTALS_AT..], &self.used);
         self.generation = seqlock::end_refresh(generation, self.generation);
+    }
+
+    /// Shows this of the machine from now on; no refresh, and costs nobody one.
+    pub fn show_machine(&mut self, machine: &MachineEntry) {
+        put(&self.table.words()[MACHINE_AT..], machine);
     }
 
     /// How often it was refreshed, times two.

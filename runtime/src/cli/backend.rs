@@ -115,6 +115,7 @@ impl Backend {
                     directory: Some(directory),
                     caller,
                     deadline: None,
+                    priority: 5,
                 };
                 agent.call(request, &Alone { line: Mutex::new(line) })
             }

@@ -11,11 +11,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use hw::root::Root;
-use scheduler::placement::{Work, place, slots};
+use hw::watcher::Watcher;
+use scheduler::admission::Admission;
+use scheduler::decision::{Background, Decision, State};
+use scheduler::placement::{Lane, Work, cpus_of};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
 use super::{Context, output};
+use crate::machine::cool_capacity;
 use processor::Processor;
 
 /// `bolide doctor`
@@ -79,11 +83,17 @@ fn report(root: &Root) -> Value {
         .filter(|feature| !feature.present)
         .map(|f| json!({"feature": f.name, "since": f.since, "without": f.without}))
         .collect();
+    let most = most(root);
     let work = Work::ALL.map(|work| {
+        let lane = match work {
+            Work::Resolve => Lane::Performance,
+            Work::Unpack | Work::Scan => Lane::Efficient,
+            Work::Background => Lane::Background,
+        };
         json!({
             "kind": format!("{work:?}").to_lowercase(),
-            "cpus": place(work, classes).to_string(),
-            "slots": slots(work, classes),
+            "cpus": cpus_of(lane, classes, &processor.allowed.cpus, false).to_string(),
+            "slots": Admission::new(most).width(work),
         })
     });
     let tools: serde_json::Map<String, Value> =
@@ -104,6 +114,13 @@ fn report(root: &Root) -> Value {
         "hwloc": processor.hwloc(),
         "tools": tools,
     })
+}
+
+/// What may run at most: of a cool machine.
+fn most(root: &Root) -> Decision {
+    let capacity = cool_capacity(root, &Watcher::new(root.clone()));
+    let slots = capacity.slots_at(capacity.slots_max());
+    Decision { state: State::Off, slots, heavy: true, background: Background::Efficient }
 }
 
 /// The instructions that libraries choose at run time; of a recorded machine nothing is known.

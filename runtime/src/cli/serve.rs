@@ -1,5 +1,7 @@
 //! `bolide serve`: the daemon in the foreground.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::Args;
 
@@ -17,11 +19,16 @@ pub(super) struct Serve {
     /// Where to serve /metrics and /health, or `off`
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
+    /// Read a recorded or generated tree in the place of `/` for everything about the machine
+    #[arg(long, value_name = "DIRECTORY")]
+    sysfs_root: Option<PathBuf>,
 }
 
 impl Serve {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = context.load(self.metrics_addr.map(|address| ("metrics_addr", address)))?;
+        let address = self.metrics_addr.map(|address| ("metrics_addr", address));
+        let root = self.sysfs_root.map(|root| ("sysfs_root", root.to_string_lossy().into_owned()));
+        let config = context.load(address.into_iter().chain(root))?;
         logging::start(&config.settings);
         let program = std::env::current_exe().context("cannot find the program itself")?;
         let options = Options { config, in_process: self.dev, program };

@@ -2,6 +2,7 @@
 //! people.
 
 use clap::Args;
+use scheduler::admission::Reason;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
@@ -83,6 +84,7 @@ fn text_of(status: &Value) -> String {
         text.push_str(&output::harmless(&line));
         text.push('\n');
     }
+    text += &machine_text(&status["machine"], &status["work"]);
     let hosted = list(&status["hosted"]);
     if hosted.is_empty() {
         return text;
@@ -107,6 +109,38 @@ fn text_of(status: &Value) -> String {
     }
     text.push('\n');
     text.push_str(&output::table(&rows));
+    text
+}
+
+/// What the machine allows, what runs and what waits, each on a line; nothing while nobody has looked.
+fn machine_text(machine: &Value, work: &Value) -> String {
+    if machine.is_null() {
+        return String::new();
+    }
+    let thermal = &machine["thermal"];
+    let celsius = thermal["celsius"].as_f64().map(|celsius| format!("{celsius:.1} C"));
+    let classes = ["performance", "efficient", "low_power"];
+    let by_class = |numbers: &Value| classes.map(|class| word(&numbers[class])).join(" + ");
+    let numbers = |numbers: &Value| list(numbers).iter().map(word).collect::<Vec<_>>();
+    let mut text = format!(
+        "machine {} at {} · slots {} ({}) on {} processors · running {}\n",
+        word(&thermal["state"]),
+        celsius.unwrap_or_else(|| "no known temperature".to_owned()),
+        by_class(&machine["slots"]),
+        word(&machine["why"]),
+        by_class(&machine["cpus"]),
+        numbers(&work["running"]).join(" + "),
+    );
+    let waiting = Reason::ALL.into_iter().zip(numbers(&work["waiting"]));
+    let waiting = waiting.filter(|(_, count)| count != "0");
+    let waiting: Vec<String> =
+        waiting.map(|(reason, count)| format!("{count} for {}", reason.name())).collect();
+    if !waiting.is_empty() {
+        text += &format!("waiting {}\n", waiting.join(", "));
+    }
+    if machine["heavy"] == false {
+        text += "large changes wait until it is cooler\n";
+    }
     text
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipc::class::{Class, ClassSet};
+use scheduler::governor::{Band, ThresholdValues, Thresholds};
+use scheduler::placement::Pinning;
 
 use super::{LogFormat, Settings};
 use crate::daemon::{LimitTable, check_pattern};
@@ -161,6 +163,52 @@ pub(crate) const KEYS: &[Key] = &[
         show: |settings| settings.drain.as_secs().to_string(),
     },
     Key {
+        name: "pinning",
+        environment: "BOLIDE_PINNING",
+        summary: "how workers are held to classes of cores: auto (not while processors are contended), off, strict; default auto",
+        set: |settings, text| {
+            let pinning = Pinning::from_name(text);
+            settings.pinning = pinning.ok_or("wanted is `auto`, `off` or `strict`")?;
+            Ok(())
+        },
+        show: |settings| settings.pinning.name().to_owned(),
+    },
+    Key {
+        name: "thermal.normal",
+        environment: "BOLIDE_THERMAL_NORMAL",
+        summary: "degrees Celsius from which slots grow with care, and below which that ends; default 85/80",
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.normal),
+        show: |settings| band_text(settings.thresholds.values().normal),
+    },
+    Key {
+        name: "thermal.caution",
+        environment: "BOLIDE_THERMAL_CAUTION",
+        summary: "degrees Celsius from which slots are taken away, and below which that ends; default 95/90",
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.caution),
+        show: |settings| band_text(settings.thresholds.values().caution),
+    },
+    Key {
+        name: "thermal.throttle",
+        environment: "BOLIDE_THERMAL_THROTTLE",
+        summary: "degrees Celsius from which slots are halved, and below which that ends; default 100/95",
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.throttle),
+        show: |settings| band_text(settings.thresholds.values().throttle),
+    },
+    Key {
+        name: "thermal.heavy",
+        environment: "BOLIDE_THERMAL_HEAVY",
+        summary: "degrees Celsius from which large changes wait, and below which they begin again; default 90/86",
+        set: |settings, text| change_thresholds(settings, text, |values| &mut values.heavy),
+        show: |settings| band_text(settings.thresholds.values().heavy),
+    },
+    Key {
+        name: "sysfs_root",
+        environment: "BOLIDE_SYSFS_ROOT",
+        summary: "directory that is read in the place of / for everything about the machine; default /",
+        set: |settings, text| directory(text).map(|path| settings.sysfs_root = path),
+        show: |settings| settings.sysfs_root.display().to_string(),
+    },
+    Key {
         name: "log.level",
         environment: "BOLIDE_LOG",
         summary: "what is logged: off, error, warn, info, debug, trace, or per part; default info",
@@ -195,6 +243,25 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
 ];
+
+/// Changes one band; what comes out must hold together, so bands that depend on each other are set from the hottest down or up.
+fn change_thresholds(
+    settings: &mut Settings,
+    text: &str,
+    band: fn(&mut ThresholdValues) -> &mut Band,
+) -> Result<(), String> {
+    let wanted = || "wanted are two temperatures, as `95/90`".to_owned();
+    let (enter, leave) = text.split_once('/').ok_or_else(wanted)?;
+    let number = |text: &str| text.trim().parse::<f64>().map_err(|_| wanted());
+    let mut values = settings.thresholds.values();
+    *band(&mut values) = Band { enter: number(enter)?, leave: number(leave)? };
+    settings.thresholds = Thresholds::try_from(values).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn band_text(band: Band) -> String {
+    format!("{}/{}", band.enter, band.leave)
+}
 
 /// Relative directories are taken from where the process was started, once.
 fn directory(text: &str) -> Result<PathBuf, String> {

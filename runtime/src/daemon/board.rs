@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ipc::directory::{MirrorWriter, Picture, RouterEntry, Writer};
+use ipc::directory::{MachineEntry, MirrorWriter, Picture, RouterEntry, Writer};
 use tracing::{debug, warn};
 
 use self::interest::Interest;
@@ -70,6 +70,11 @@ impl Board {
     /// Agents, lanes or topics came or went.
     pub(crate) fn changed(&mut self) {
         self.interest.changed();
+    }
+
+    /// Shows this of the machine from now on; readers of the mirror see it with the next refresh.
+    pub(crate) fn show_machine(&mut self, machine: &MachineEntry) {
+        self.writer.show_machine(machine);
     }
 
     /// Whether a picture that is being taken anyway is worth showing.

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipc::control::Report;
+use ipc::control::{Report, WORK_LANES, WORK_REASONS};
 
-use super::snapshot::{HostedState, HostedStatus, Tasks};
+use super::snapshot::{HostedState, HostedStatus, Tasks, WorkStatus};
 use crate::limits::ERROR_KINDS_MAX;
 
 /// All hosted agents.
@@ -31,6 +31,7 @@ struct Entry {
     /// Everything of ended lives.
     past: Tasks,
     past_errors: BTreeMap<String, u64>,
+    past_work: WorkStatus,
     /// The last report of this life.
     current: Report,
 }
@@ -47,6 +48,7 @@ impl HostedTable {
             came_up_once: false,
             past: Tasks::default(),
             past_errors: BTreeMap::new(),
+            past_work: WorkStatus::default(),
             current: Report::default(),
         };
         let entries = Mutex::new(names.iter().map(entry).collect());
@@ -118,6 +120,11 @@ impl HostedTable {
         self.change(name, |entry| entry.current = report);
     }
 
+    /// What the pools of all of them do.
+    pub(crate) fn work(&self) -> WorkStatus {
+        self.lock().iter().map(Entry::work).fold(WorkStatus::default(), WorkStatus::plus)
+    }
+
     /// Whether each was on the bus at least once.
     pub(crate) fn all_came_up(&self) -> bool {
         self.lock().iter().all(|entry| entry.came_up_once)
@@ -154,6 +161,8 @@ impl Entry {
         let total = self.tasks();
         self.past = Tasks { running: 0, died: total.died.saturating_add(total.running), ..total };
         self.past_errors = self.errors();
+        let nothing = ([0; WORK_LANES], [0; WORK_REASONS]);
+        self.past_work = WorkStatus { running: nothing.0, waiting: nothing.1, ..self.work() };
         self.current = Report::default();
     }
 
@@ -169,6 +178,10 @@ impl Entry {
             panicked: past.panicked.saturating_add(current.panicked),
             died: past.died,
         }
+    }
+
+    fn work(&self) -> WorkStatus {
+        self.past_work.plus(WorkStatus::from(&self.current.work))
     }
 
     fn errors(&self) -> BTreeMap<String, u64> {
@@ -192,6 +205,8 @@ impl Entry {
             tasks: self.tasks(),
             errors: self.errors(),
             facts: self.current.facts.iter().cloned().collect(),
+            work: self.work(),
+            worker_cpus: self.current.work.cpus.clone(),
         }
     }
 }

@@ -22,10 +22,11 @@ use tracing::{debug, info, warn};
 use super::board::Board;
 use super::connections::held::{self, Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
+use super::governor::Told;
 use super::hosted::HostedTable;
 use super::quota::{Limit, LimitTable};
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
-use super::snapshot::{AgentStatus, Fallback, LimitStatus, Phase, SCHEMA, Snapshot};
+use super::snapshot::{AgentStatus, Fallback, LimitStatus, Machine, Phase, SCHEMA, Snapshot};
 use crate::limits::{FAREWELL_TIMEOUT, GRANTS_WAITING_MAX};
 
 /// What the hub is told.
@@ -50,6 +51,8 @@ pub(crate) enum ToHub {
         /// Which.
         limit: &'static str,
     },
+    /// The governor has looked at the machine.
+    Machine(Box<Told>),
     /// A picture is wanted.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -106,6 +109,7 @@ pub(crate) struct Hub {
     endings: BTreeMap<&'static str, u64>,
     board: Board,
     draining: bool,
+    machine: Option<Machine>,
 }
 
 impl Hub {
@@ -121,6 +125,7 @@ impl Hub {
             endings: Ending::ALL.map(|ending| (ending.code(), 0)).into(),
             board,
             draining: false,
+            machine: None,
         }
     }
 
@@ -182,6 +187,10 @@ impl Hub {
             }
             ToHub::TurnedAway { code } => self.router.count_refusal(code),
             ToHub::Limited { limit } => self.router.count_limit(limit),
+            ToHub::Machine(told) => {
+                self.board.show_machine(&told.entry);
+                self.machine = Some(told.machine);
+            }
             ToHub::Snapshot(answer) => {
                 // Whoever asked may have given up waiting.
                 let _ = answer.send(self.snapshot());
@@ -403,6 +412,8 @@ impl Hub {
             allowed: self.router.classes().iter().map(Class::name).collect(),
             fallbacks: self.router.fallbacks().map(fallback).collect(),
             ended: self.endings.clone(),
+            machine: self.machine.clone(),
+            work: facts.hosted.work(),
         }
     }
 

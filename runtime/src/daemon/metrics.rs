@@ -4,6 +4,8 @@
 //! Label sets that can occur are there from the start, with 0. What has no source yet is not there
 //! at all.
 
+mod machine;
+
 use std::collections::HashMap;
 
 use ipc::class::Class;
@@ -90,6 +92,9 @@ impl Collector for SnapshotCollector {
         families.extend(self.limits());
         families.extend(self.agents());
         families.extend(self.errors());
+        if let Some(machine) = &self.snapshot.machine {
+            families.extend(machine::families(machine, &self.snapshot.work));
+        }
         families.extend(self.process());
         families
     }
@@ -280,13 +285,17 @@ fn buckets(histogram: &Histogram) -> Buckets {
 type Sample = (Vec<LabelPair>, f64);
 
 fn sample(labels: &[(&str, &str)], value: u64) -> Sample {
+    sample_of(labels, value as f64)
+}
+
+fn sample_of(labels: &[(&str, &str)], value: f64) -> Sample {
     let pair = |(name, value): &(&str, &str)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
         pair
     };
-    (labels.iter().map(pair).collect(), value as f64)
+    (labels.iter().map(pair).collect(), value)
 }
 
 fn counter(name: &str, help: &str, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {

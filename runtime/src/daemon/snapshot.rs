@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ipc::control::{WORK_LANES, WORK_REASONS, WorkReport};
 use ipc::histogram::Histogram;
 use serde::Serialize;
 
@@ -50,6 +51,92 @@ pub(crate) struct Snapshot {
     pub(crate) fallbacks: Vec<Fallback>,
     /// Links and topics that ended since the start, by the reason that both sides were told.
     pub(crate) ended: BTreeMap<&'static str, u64>,
+    /// What the machine is like and allows; absent until somebody has looked.
+    pub(crate) machine: Option<Machine>,
+    /// What the pools of all hosted agents do.
+    pub(crate) work: WorkStatus,
+}
+
+/// What the machine is like and allows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Machine {
+    /// Its temperature.
+    pub(crate) thermal: Thermal,
+    /// Pieces of work that may run at once, by class of cores.
+    pub(crate) slots: BTreeMap<&'static str, usize>,
+    /// Why so many.
+    pub(crate) why: &'static str,
+    /// How the slots changed since the start.
+    pub(crate) changes: Vec<Change>,
+    /// Whether heavy work may begin.
+    pub(crate) heavy: bool,
+    /// Where background work may begin.
+    pub(crate) background: &'static str,
+    /// Processors by class.
+    pub(crate) cpus: BTreeMap<&'static str, usize>,
+    /// The processors that may be used, as a list.
+    pub(crate) allowed: String,
+}
+
+/// The temperature and what is known of its sensor.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Thermal {
+    /// The thermal state.
+    pub(crate) state: &'static str,
+    /// Of the package; absent while it is not known.
+    pub(crate) celsius: Option<f64>,
+    /// Which sensor.
+    pub(crate) source: Option<&'static str>,
+    /// How often it was read.
+    pub(crate) reads: u64,
+    /// Readings that gave no temperature, by reason.
+    pub(crate) failures: BTreeMap<&'static str, u64>,
+}
+
+/// How often the slots changed in one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Change {
+    /// `up` or `down`.
+    pub(crate) direction: &'static str,
+    /// Why.
+    pub(crate) reason: &'static str,
+    /// How often.
+    pub(crate) count: u64,
+}
+
+/// What pools of workers do; by lane (performance, efficient, low-power, background) and by reason to wait (slots, heat, blind, paused).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct WorkStatus {
+    /// Pieces that run.
+    pub(crate) running: [u32; WORK_LANES],
+    /// Requests that wait to begin.
+    pub(crate) waiting: [u32; WORK_REASONS],
+    /// Requests that had to wait, over all lives.
+    pub(crate) deferred: [u64; WORK_REASONS],
+    /// How long they waited together.
+    pub(crate) deferred_ns: [u64; WORK_REASONS],
+}
+
+impl WorkStatus {
+    /// With what another one does.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        fn sum<T: Copy, const N: usize>(one: [T; N], other: [T; N], add: fn(T, T) -> T) -> [T; N] {
+            std::array::from_fn(|index| add(one[index], other[index]))
+        }
+        Self {
+            running: sum(self.running, other.running, u32::saturating_add),
+            waiting: sum(self.waiting, other.waiting, u32::saturating_add),
+            deferred: sum(self.deferred, other.deferred, u64::saturating_add),
+            deferred_ns: sum(self.deferred_ns, other.deferred_ns, u64::saturating_add),
+        }
+    }
+}
+
+impl From<&WorkReport> for WorkStatus {
+    fn from(report: &WorkReport) -> Self {
+        let &WorkReport { running, waiting, deferred, deferred_ns, cpus: _ } = report;
+        Self { running, waiting, deferred, deferred_ns }
+    }
 }
 
 /// Links that fell from one class to another.
@@ -179,6 +266,10 @@ pub(crate) struct HostedStatus {
     pub(crate) errors: BTreeMap<String, u64>,
     /// What it says of how it works in this life.
     pub(crate) facts: BTreeMap<String, String>,
+    /// What its workers do.
+    pub(crate) work: WorkStatus,
+    /// The processors that the workers of each lane are held to; nothing where it had no work yet.
+    pub(crate) worker_cpus: [String; WORK_LANES],
 }
 
 /// How a hosted agent is.

@@ -77,6 +77,7 @@ impl Call {
             directory: directory.map(Foreign::into_inner),
             caller: link.caller.clone(),
             deadline: request.deadline,
+            priority: request.priority,
         };
         let called = catch_unwind(AssertUnwindSafe(|| shared.agent.call(asked, &conversation)));
         let abandoned = conversation.cancellation.is_abandoned();

@@ -4,12 +4,13 @@
 //! agent's to be mapped and checked.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ipc::control::Report;
+use ipc::control::{Report, WorkReport};
 
-use crate::limits::{ERROR_KINDS_MAX, REPORT_INTERVAL_MIN};
+use super::scheduled::ScheduledHost;
+use crate::limits::{ERROR_KINDS_MAX, REPORT_INTERVAL_MIN, WORK_REPORT_INTERVAL};
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     counted: Mutex<Counted>,
+    /// Whose work is reported along.
+    host: Option<Arc<ScheduledHost>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,15 +34,24 @@ struct Counted {
     totals: Report,
     errors: BTreeMap<String, u64>,
     changed: bool,
+    /// As last reported.
+    work: WorkReport,
 }
 
 /// When to report; the serving thread's own.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     last: Option<Instant>,
+    /// When there was nothing new.
+    looked: Option<Instant>,
 }
 
 impl Counters {
+    /// Nothing yet.
+    pub(super) fn new(host: Arc<ScheduledHost>) -> Self {
+        Self { counted: Mutex::default(), host: Some(host) }
+    }
+
     pub(super) fn started(&self) {
         let mut counted = self.lock();
         counted.totals.started += 1;
@@ -59,16 +71,26 @@ impl Counters {
 
     /// The counts, if they changed since they were last taken.
     fn take(&self) -> Option<Report> {
+        let work = self.host.as_ref().map(|host| host.report()).unwrap_or_default();
         let mut counted = self.lock();
-        let changed = std::mem::replace(&mut counted.changed, false);
-        changed.then(|| Report {
-            errors: counted.errors.clone().into_iter().collect(),
-            ..counted.totals.clone()
+        let changed = std::mem::replace(&mut counted.changed, false) || counted.work != work;
+        changed.then(|| {
+            counted.work = work.clone();
+            let errors = counted.errors.clone().into_iter().collect();
+            Report { errors, work, ..counted.totals.clone() }
         })
     }
 
     fn has_changed(&self) -> bool {
         self.lock().changed
+    }
+
+    /// Whether the work may change by itself, or has ended since it was reported.
+    fn may_change(&self) -> bool {
+        let counted = self.lock();
+        let Report { started, done, failed, cancelled, panicked, .. } = counted.totals;
+        let is_busy = counted.work.running != [0; 4] || counted.work.waiting != [0; 4];
+        self.host.is_some() && (is_busy || started > done + failed + cancelled + panicked)
     }
 
     /// A panic elsewhere leaves plain numbers behind.
@@ -106,6 +128,7 @@ impl Reporter {
         if self.last.is_some_and(|last| now < last + REPORT_INTERVAL_MIN) {
             return None;
         }
+        self.looked = Some(now);
         let report = counters.take()?;
         self.last = Some(now);
         Some(report)
@@ -118,8 +141,11 @@ impl Reporter {
 
     /// When to look again; never where nothing has changed.
     pub(super) fn next(&self, counters: &Counters) -> Option<Instant> {
-        let last = self.last.filter(|_| counters.has_changed())?;
-        Some(last + REPORT_INTERVAL_MIN)
+        let last = self.last?;
+        if counters.has_changed() {
+            return Some(last + REPORT_INTERVAL_MIN);
+        }
+        counters.may_change().then(|| self.looked.unwrap_or(last).max(last) + WORK_REPORT_INTERVAL)
     }
 }
 

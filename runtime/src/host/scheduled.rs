@@ -1,42 +1,109 @@
-//! The host that the scheduler stands behind: permits by admission, threads placed on the cores where their work belongs.
+//! The host that the scheduler stands behind: pools of workers, and a keeper that looks at the machine while they have work.
+//!
+//! Nothing is made before there is work: a command that only lists starts no thread and reads no sensor.
 
+mod keeper;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use agents_contract::{Host, Permit, Work};
-use hw::affinity;
-use hw::cpu::Classes;
+use agents_contract::{Host, Order, Permit, Undertaking, Work};
 use hw::root::Root;
-use scheduler::admission::Admission;
-use scheduler::placement::{self, place};
+use ipc::control::WorkReport;
+use ipc::directory::Reader;
+use ipc::limits::TEXT_BYTES_MAX;
+use scheduler::admission;
+use scheduler::decision::{Background, Decision, Slots, State};
+use scheduler::governor::{Capacity, Thresholds};
+use scheduler::placement::{self, Lane, Pinning};
+use scheduler::pool::{Pools, Undertaking as Begun};
 
-/// Permits and places of one process.
+use self::keeper::{Keeper, View};
+use crate::config::Settings;
+
+/// Pools of one process.
 #[derive(Debug)]
 pub(crate) struct ScheduledHost {
-    classes: Classes,
-    admission: Admission,
+    root: Root,
+    pinning: Pinning,
+    thresholds: Thresholds,
+    /// The daemon's decisions; taken by whoever makes the pools. Without them, this process decides for itself.
+    directory: Mutex<Option<Reader>>,
+    working: OnceLock<Working>,
+}
+
+#[derive(Debug)]
+struct Working {
+    pools: Arc<Pools>,
+    view: View,
 }
 
 impl ScheduledHost {
-    /// Looks at the machine once; to be called before any thread is pinned.
-    pub(crate) fn new() -> Self {
-        let root = Root::machine();
-        let classes = Classes::read(&root, &affinity::allowed(&root));
-        Self { admission: Admission::new(&classes), classes }
+    /// For a process that decides for itself, unless it is told of a directory before it has work.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            root: settings.root(),
+            pinning: settings.pinning,
+            thresholds: settings.thresholds,
+            directory: Mutex::new(None),
+            working: OnceLock::new(),
+        }
+    }
+
+    /// The daemon decides from now on; what it decided stands there.
+    pub(crate) fn set_directory(&self, directory: Reader) {
+        *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory);
+    }
+
+    fn working(&self) -> &Working {
+        self.working.get_or_init(|| {
+            let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (keeper, machine, decision) = Keeper::new(&self.root, self.pinning);
+            let pools = Arc::new(Pools::new(decision, machine));
+            let view = match directory {
+                Some(reader) => View::of_daemon(reader, decision),
+                None => View::own(self.root.clone(), self.thresholds),
+            };
+            view.follow(&pools);
+            keeper.start(&pools, &view);
+            Working { pools, view }
+        })
+    }
+
+    /// What is being done, for the daemon; nothing where there was no work yet.
+    pub(crate) fn report(&self) -> WorkReport {
+        let Some(working) = self.working.get() else { return WorkReport::default() };
+        let report = working.pools.report();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        WorkReport {
+            running: report.running.map(count),
+            cpus: report.cpus.map(|cpus| cut(cpus.to_string())),
+            waiting: report.deferred.map(|deferred| count(deferred.waiting)),
+            deferred: report.deferred.map(|deferred| deferred.count),
+            deferred_ns: report
+                .deferred
+                .map(|deferred| u64::try_from(deferred.time.as_nanos()).unwrap_or(u64::MAX)),
+        }
     }
 }
 
 impl Host for ScheduledHost {
-    fn permit(&self, work: Work) -> Permit {
-        Permit::new(self.admission.acquire(kind(work)))
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        let Working { pools, view } = self.working();
+        view.follow(pools);
+        let is_wanted = || !order.cancellation.is_cancelled();
+        pools.run((&ordered(order), kind(work)), count, &is_wanted, piece);
     }
 
-    fn parallelism(&self, work: Work) -> usize {
-        self.admission.slots(kind(work))
-    }
-
-    /// Only a preference: a thread that may not run there stays where it is.
-    fn place_current_thread(&self, work: Work) {
-        let _ = affinity::pin_current_thread(&place(kind(work), &self.classes));
+    fn begin(&self, order: &Order, undertaking: Undertaking) -> Option<Permit> {
+        let Working { pools, view } = self.working();
+        view.follow(pools);
+        let undertaking = match undertaking {
+            Undertaking::Heavy => Begun::Heavy,
+            Undertaking::Download => Begun::Download,
+        };
+        let is_wanted = || !order.cancellation.is_cancelled();
+        pools.begin(&ordered(order), undertaking, &is_wanted).map(Permit::new)
     }
 
     fn now(&self) -> SystemTime {
@@ -44,26 +111,41 @@ impl Host for ScheduledHost {
     }
 }
 
+fn ordered(order: &Order) -> admission::Order {
+    let Order { requester, priority, security, .. } = order;
+    admission::Order { requester: requester.clone(), priority: *priority, security: *security }
+}
+
 fn kind(work: Work) -> placement::Work {
     match work {
         Work::Resolve => placement::Work::Resolve,
-        Work::Download => placement::Work::Download,
         Work::Unpack => placement::Work::Unpack,
+        Work::Scan => placement::Work::Scan,
         Work::Background => placement::Work::Background,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_of_work_is_admitted_and_a_permit_can_be_had_again() {
-        let host = ScheduledHost::new();
-        for work in [Work::Resolve, Work::Download, Work::Unpack, Work::Background] {
-            for _ in 0..=host.parallelism(work) {
-                drop(host.permit(work));
-            }
-        }
-    }
+/// A list of CPUs is ASCII.
+fn cut(mut text: String) -> String {
+    text.truncate(TEXT_BYTES_MAX);
+    text
 }
+
+/// Slots that are safe where nothing is known of the temperature: one performance core, and few of the others.
+fn careful(capacity: Capacity) -> Decision {
+    let Slots { performance, efficient, low_power } = capacity.cores;
+    let optimal = capacity.slots_optimal();
+    let slots = if efficient + low_power > 0 {
+        let efficient = efficient.min(optimal.saturating_sub(1));
+        Slots { performance: 1, efficient, low_power: 0 }
+    } else {
+        Slots { performance: performance.min(optimal / 2).max(1), ..Slots::default() }
+    };
+    Decision { state: State::Blind, slots, heavy: false, background: Background::Efficient }
+}
+
+const _: () = assert!(Lane::ALL.len() == ipc::control::WORK_LANES);
+const _: () = assert!(admission::Reason::ALL.len() == ipc::control::WORK_REASONS);
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ use super::calls::{Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use super::immediate;
+use super::scheduled::ScheduledHost;
 use super::wakefulness::Wakefulness;
 use crate::limits::{
     ANSWER_RETRY_MAX, ANSWER_RETRY_MIN, CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX,
@@ -82,10 +83,11 @@ impl Server {
         agent: Arc<dyn Agent>,
         client: Client,
         closer: Closer,
+        host: Arc<ScheduledHost>,
     ) -> std::io::Result<Self> {
         let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
         let (tell, notices) = sync_channel(NOTICES_MAX);
-        let counters = Counters::default();
+        let counters = Counters::new(host);
         let tools = agent.manifest().tools.into_iter().collect();
         Ok(Self {
             client,

@@ -196,23 +196,26 @@ fn a_daemon_at_rest_does_nothing_not_even_after_somebody_looked() {
     assert!(last.whole && last.agents.iter().any(|agent| agent.name == "test.client"));
 }
 
-/// None of its threads has run for a second: whatever it does less often than that is no period of
-/// the directory.
+/// Its threads have run in a second no more often than the governor makes them, which looks at the machine once and tells the hub: a
+/// directory that is refreshed four times would come on top of that.
 fn at_rest(daemon: &Daemon) {
     eventually("the daemon rests", || {
         let before = switches(daemon);
         std::thread::sleep(Duration::from_secs(1));
-        before == switches(daemon)
+        switches(daemon) - before <= SWITCHES_AT_REST_MAX
     });
 }
 
+/// The governor's thread wakes once, and the two that hand on what it says up to twice each.
+const SWITCHES_AT_REST_MAX: u64 = 6;
+
 /// How often the daemon's threads went to sleep.
-fn switches(daemon: &Daemon) -> Vec<String> {
+fn switches(daemon: &Daemon) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
     let counts = threads.map(|thread| {
         let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-        line.unwrap().to_owned()
+        line.unwrap().rsplit('\t').next().unwrap().trim().parse::<u64>().unwrap()
     });
-    counts.collect()
+    counts.sum()
 }

@@ -168,7 +168,7 @@ fn write_crates(
         executable: false,
     });
     let fill = FillOptions {
-        parallelism: options.parallelism,
+        crew: options.crew,
         verify: options.verify,
         existing: Existing::Refuse,
         cancellation: options.cancellation,

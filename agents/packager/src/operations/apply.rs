@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use agents_contract::Work;
+use agents_contract::{Crew, Permit, Undertaking, Work};
 
 use super::{Task, cargo, npm, pypi};
 use crate::api::ApplyAnswer;
@@ -17,6 +17,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::Options;
 use crate::io::{DownloadRequest, Durability};
+use crate::limits::HEAVY_PACKAGES_MIN;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
 use crate::store;
@@ -37,6 +38,11 @@ impl Task<'_> {
         (approve, force): (bool, bool),
     ) -> Result<ApplyAnswer> {
         let plan = self.shop.transactions.plan(digest)?;
+        // Before the project is locked: it may take minutes on a hot machine.
+        let _heavy = match is_heavy(&plan) {
+            true => Some(self.begin(Undertaking::Heavy)?),
+            false => None,
+        };
         let again = directory
             .try_clone()
             .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
@@ -89,7 +95,7 @@ impl Task<'_> {
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
         let downloaded = {
-            let _permit = self.shop.host.permit(Work::Download);
+            let _permit = self.begin(Undertaking::Download)?;
             let mut done = 0;
             let mut progress = |progress: crate::io::Progress<'_>| {
                 if progress.done {
@@ -104,39 +110,34 @@ impl Task<'_> {
         Ok(downloaded.iter().map(|file| file.bytes).sum())
     }
 
-    /// Unpacks the fetched artefacts into the store, as many at once as the host allows.
+    /// Unpacks the fetched artefacts into the store, each a piece of work.
     fn unpack(&self, packages: &[&Package], incoming: &Path) -> Result<()> {
         let total = packages.len() as u64;
         self.say("unpack", format!("unpacking {total} packages"), 0, total);
-        let next = AtomicUsize::new(0);
         let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let failed = || failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let work = || {
-            let _permit = self.shop.host.permit(Work::Unpack);
-            self.shop.host.place_current_thread(Work::Unpack);
-            while failed().is_none() && self.check_wanted().is_ok() {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(package) = packages.get(index) else { return };
-                let path = incoming.join(index.to_string());
-                let added = File::open(&path)
-                    .map_err(|error| Error::io("open", &path, &error))
-                    .and_then(|file| self.shop.store.add_package(package, Source::File(&file)));
-                if let Err(error) = added {
-                    failed().get_or_insert(error);
-                }
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hands(Work::Unpack).run(packages.len(), &|index| {
+            if failed().is_some() || self.check_wanted().is_err() {
+                return;
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..self.parallelism().min(packages.len()) {
-                scope.spawn(work);
+            let path = incoming.join(index.to_string());
+            let added = File::open(&path)
+                .map_err(|error| Error::io("open", &path, &error))
+                .and_then(|file| self.shop.store.add_package(packages[index], Source::File(&file)));
+            if let Err(error) = added {
+                failed().get_or_insert(error);
             }
         });
-        let failure = failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
         failure.map_or_else(|| self.check_wanted(), Err)
     }
 
-    fn parallelism(&self) -> usize {
-        self.shop.host.parallelism(Work::Unpack).max(1)
+    /// Waits until something large may begin; an error where nobody wants it any more.
+    fn begin(&self, undertaking: Undertaking) -> Result<Permit> {
+        match self.shop.host.begin(&self.order, undertaking) {
+            Some(permit) => Ok(permit),
+            None => Err(self.check_wanted().err().unwrap_or_else(Error::cancelled)),
+        }
     }
 
     /// Stages everything beside the project and commits it.
@@ -186,8 +187,9 @@ impl Task<'_> {
         installed: &BTreeMap<Ecosystem, Resolution>,
         answer: &mut ApplyAnswer,
     ) -> Result<Vec<Change>> {
+        let hands = self.hands(Work::Unpack);
         let options = Options {
-            parallelism: self.parallelism(),
+            crew: &hands,
             verify: false,
             durability: store::Durability::Later,
             cancellation: self.conversation.cancellation(),
@@ -239,7 +241,6 @@ impl Task<'_> {
         }
         let name = format!("environment-{ecosystem}");
         let staging = open.staging().join(&name);
-        let _permit = self.shop.host.permit(Work::Unpack);
         let warnings = match ecosystem {
             Ecosystem::Npm => npm::stage(self, resolution, &staging, options)?,
             Ecosystem::Pypi => {
@@ -286,6 +287,12 @@ impl Drop for Incoming {
 
 fn resolution(plan: &Plan, ecosystem: Ecosystem) -> Option<&Resolution> {
     plan.resolutions.iter().find(|resolution| resolution.ecosystem == ecosystem)
+}
+
+/// Whether carrying it out keeps all cores busy for long.
+fn is_heavy(plan: &Plan) -> bool {
+    let built = plan.resolutions.iter().filter(|resolution| is_built(plan, resolution.ecosystem));
+    built.map(|resolution| resolution.packages.len()).sum::<usize>() >= HEAVY_PACKAGES_MIN
 }
 
 /// Whether the packages of an ecosystem are needed on the disk. Crates always are: cargo's cache may have lost them.

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use agents_contract::Work;
+use agents_contract::{Crew, Work};
 
 use super::{Decided, Decision, Task, cargo, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
@@ -70,7 +72,7 @@ impl Task<'_> {
         Ok(Planned { digest: Some(digest), answer })
     }
 
-    /// Every concerned ecosystem decides, each on a thread of its own where resolution belongs.
+    /// Every concerned ecosystem decides, each a piece of work where resolution belongs.
     fn decide(
         &self,
         project: &Project,
@@ -80,39 +82,34 @@ impl Task<'_> {
     ) -> Vec<(Ecosystem, Decision)> {
         let concerned: BTreeSet<Ecosystem> =
             add.iter().chain(remove).map(|spec| spec.ecosystem).collect();
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = concerned
-                .into_iter()
-                .map(|ecosystem| {
-                    let of = |specs: &[Spec]| -> Vec<Spec> {
-                        specs.iter().filter(|spec| spec.ecosystem == ecosystem).cloned().collect()
-                    };
-                    let (add, remove) = (of(add), of(remove));
-                    let installed = installed.get(&ecosystem);
-                    let work = move || {
-                        let _permit = self.shop.host.permit(Work::Resolve);
-                        self.shop.host.place_current_thread(Work::Resolve);
-                        self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
-                        match ecosystem {
-                            Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
-                            Ecosystem::Pypi => {
-                                pypi::decide(self, project, &add, &remove, installed)
-                            }
-                            Ecosystem::Cargo => {
-                                cargo::decide(self, project, &add, &remove, installed)
-                            }
-                        }
-                    };
-                    (ecosystem, scope.spawn(work))
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|(ecosystem, thread)| {
-                    (ecosystem, thread.join().unwrap_or_else(|_| Err(broken(ecosystem))))
-                })
-                .collect()
-        })
+        let decisions: Vec<(Ecosystem, Mutex<Option<Decision>>)> =
+            concerned.into_iter().map(|ecosystem| (ecosystem, Mutex::new(None))).collect();
+        self.hands(Work::Resolve).run(decisions.len(), &|index| {
+            let (ecosystem, place) = &decisions[index];
+            let of = |specs: &[Spec]| -> Vec<Spec> {
+                specs.iter().filter(|spec| spec.ecosystem == *ecosystem).cloned().collect()
+            };
+            let (add, remove, installed) = (of(add), of(remove), installed.get(ecosystem));
+            self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
+            // One that breaks does not take the others along.
+            let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
+                Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
+                Ecosystem::Pypi => pypi::decide(self, project, &add, &remove, installed),
+                Ecosystem::Cargo => cargo::decide(self, project, &add, &remove, installed),
+            }));
+            let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);
+        });
+        let taken = |(ecosystem, place): (Ecosystem, Mutex<Option<Decision>>)| {
+            let decided = place.into_inner().unwrap_or_else(PoisonError::into_inner);
+            // What was not begun is not wanted any more.
+            let left_out = || match self.check_wanted() {
+                Err(cancelled) => Err(ResolveError::Other(cancelled)),
+                Ok(()) => Err(broken(ecosystem)),
+            };
+            (ecosystem, decided.unwrap_or_else(left_out))
+        };
+        decisions.into_iter().map(taken).collect()
     }
 
     fn write_down(

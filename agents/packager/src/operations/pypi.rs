@@ -314,7 +314,7 @@ pub(super) fn stage(
     let mut warnings = Vec::new();
     check_environment(project, place, &base)?;
     if live.is_dir() {
-        clone_tree(&live, staging, options.parallelism, options.cancellation)?;
+        clone_tree(&live, staging, options.crew, options.cancellation)?;
     } else {
         let made = install::pypi::create(&task.shop.store, environment, true, options)?;
         warnings.extend(made.warnings);

@@ -1,4 +1,4 @@
-//! Filling a directory with stored and generated files, by several workers.
+//! Filling a directory with stored and generated files, by a crew.
 //!
 //! All directories are made first, in order, through descriptors of their parents; then workers
 //! take groups of files of one directory each and create them exclusively, relative to that
@@ -9,10 +9,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Crew, Threads};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -65,8 +65,8 @@ pub enum Existing {
 /// How a directory is filled.
 #[derive(Clone, Copy, Debug)]
 pub struct FillOptions<'a> {
-    /// How many workers, at least one.
-    pub parallelism: usize,
+    /// Who does it.
+    pub crew: &'a dyn Crew,
     /// Whether the digest of every stored file is compared while it is copied.
     pub verify: bool,
     /// What to do about a file that is already there.
@@ -78,7 +78,7 @@ pub struct FillOptions<'a> {
 impl Default for FillOptions<'_> {
     fn default() -> Self {
         let (existing, cancellation) = (Existing::Refuse, Cancellation::NEVER);
-        Self { parallelism: 1, verify: false, existing, cancellation }
+        Self { crew: &Threads(1), verify: false, existing, cancellation }
     }
 }
 
@@ -122,7 +122,7 @@ impl Store {
             files: &files,
             options,
             cloning: Cloning::new(known),
-            next: AtomicUsize::new(0),
+            buffers: Mutex::default(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
             created: AtomicU64::new(0),
@@ -145,6 +145,11 @@ impl Store {
             }),
         }
     }
+}
+
+/// What a panic left behind is whole between any two statements.
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The directory and the name.
@@ -240,7 +245,8 @@ struct Job<'a> {
     groups: Vec<Range<usize>>,
     options: FillOptions<'a>,
     cloning: Cloning,
-    next: AtomicUsize,
+    /// Those that no piece uses now; a piece takes one along.
+    buffers: Mutex<Vec<Vec<u8>>>,
     stop: AtomicBool,
     failure: Mutex<Option<Error>>,
     created: AtomicU64,
@@ -249,32 +255,23 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// One group is one piece. The counters are read after all pieces have ended, which orders
+    /// them.
     fn run(&self) {
-        let workers =
-            self.options.parallelism.clamp(1, limits::COPY_WORKERS_MAX).min(self.groups.len());
-        std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(|| self.work());
-            }
-            self.work();
-        });
-    }
-
-    /// Takes groups until there are none or somebody failed. The counters are read after all
-    /// threads were joined, which orders them.
-    fn work(&self) {
-        let mut buffer = Vec::new();
-        while !self.stop.load(Ordering::Relaxed) {
-            let Some(group) = self.groups.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+        self.options.crew.run(self.groups.len(), &|index| {
+            if self.stop.load(Ordering::Relaxed) {
                 return;
-            };
-            if let Err(error) = self.create_group(group.clone(), &mut buffer) {
-                self.stop.store(true, Ordering::Relaxed);
-                self.failure
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .get_or_insert(error);
             }
+            let mut buffer = lock(&self.buffers).pop().unwrap_or_default();
+            if let Err(error) = self.create_group(self.groups[index].clone(), &mut buffer) {
+                self.stop.store(true, Ordering::Relaxed);
+                lock(&self.failure).get_or_insert(error);
+            }
+            lock(&self.buffers).push(buffer);
+        });
+        // A crew leaves out what is not wanted any more.
+        if let Err(error) = Error::if_cancelled(self.options.cancellation) {
+            lock(&self.failure).get_or_insert(error);
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::object::Object;
 use super::*;
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Threads};
 
 use crate::unpack::Source;
 use crate::unpack::tests::forge::{self, file, tarball};
@@ -68,7 +68,8 @@ fn a_tarball_goes_in_and_comes_out() {
     }
     for (name, parallelism, verify) in [("one", 1, false), ("two", 4, true)] {
         let to = fresh(&place, name);
-        let options = FillOptions { parallelism, verify, ..FillOptions::default() };
+        let crew = Threads(parallelism);
+        let options = FillOptions { crew: &crew, verify, ..FillOptions::default() };
         let filled = store.fill(&to, files_of(&entry), options).expect("space");
         assert_eq!((filled.files, filled.bytes), (4, 1_000_046));
         assert_eq!(fs::read(to.join("a/b/big")).expect("written"), big);
@@ -170,7 +171,7 @@ fn a_damaged_file_is_noticed_and_forgotten() {
             "changed" => fs::write(&path, "CONTENT").expect("space"),
             _ => {}
         }
-        let options = FillOptions { parallelism: 2, verify, ..FillOptions::default() };
+        let options = FillOptions { crew: &Threads(2), verify, ..FillOptions::default() };
         let error =
             store.fill(&fresh(&place, "to"), files_of(&entry), options).expect_err("damaged");
         assert_eq!(error.code, DAMAGED, "{damage}");
@@ -285,7 +286,7 @@ fn a_copied_tree_is_the_same() {
     fs::set_permissions(from.join("a/b"), fs::Permissions::from_mode(0o500)).expect("ours");
     std::os::unix::fs::symlink("../nowhere", from.join("a/link")).expect("space");
     let to = place.path().join("to");
-    let filled = clone_tree(&from, &to, 3, Cancellation::NEVER).expect("space");
+    let filled = clone_tree(&from, &to, &Threads(3), Cancellation::NEVER).expect("space");
     assert_eq!(filled.files, 3);
     for path in ["", "a", "a/b", "a/b/file", "script", "twin", "a/link"] {
         let facts = |root: &Path| {
@@ -303,7 +304,7 @@ fn a_copied_tree_is_the_same() {
     assert_eq!(fs::read(to.join("a/b/file")).expect("copied"), vec![3; 700_000]);
     assert_eq!(fs::metadata(to.join("twin")).expect("there").nlink(), 1);
     assert_eq!(
-        clone_tree(&from, &to, 1, Cancellation::NEVER).expect_err("there already").code,
+        clone_tree(&from, &to, &Threads(1), Cancellation::NEVER).expect_err("there already").code,
         "io"
     );
     sync_tree(&to).expect("a file system");
@@ -321,8 +322,8 @@ fn a_pipe_in_a_tree_is_refused() {
         0,
     )
     .expect("allowed");
-    let error =
-        clone_tree(&from, &place.path().join("to"), 1, Cancellation::NEVER).expect_err("a pipe");
+    let error = clone_tree(&from, &place.path().join("to"), &Threads(1), Cancellation::NEVER)
+        .expect_err("a pipe");
     assert_eq!((error.kind, error.code.as_str()), (Kind::Refused, "unusual-environment"));
 }
 

@@ -6,10 +6,10 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Crew};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
@@ -32,7 +32,7 @@ pub fn sync_tree(directory: &Path) -> Result<()> {
 pub fn clone_tree(
     source: &Path,
     destination: &Path,
-    parallelism: usize,
+    crew: &dyn Crew,
     cancellation: &Cancellation,
 ) -> Result<Filled> {
     let from = open_directory(source)?;
@@ -43,7 +43,7 @@ pub fn clone_tree(
     let to = open_directory(destination)?;
     let walk = Walk { source, destination, from: from.as_fd(), to: to.as_fd(), cancellation };
     let tree = walk.list(stat)?;
-    let filled = walk.copy_files(&tree.files, parallelism)?;
+    let filled = walk.copy_files(&tree.files, crew)?;
     // Deepest first: a directory's time must not change again after it was set, and it may be
     // read-only.
     for (path, stat) in tree.directories.iter().rev() {
@@ -131,45 +131,35 @@ impl Walk<'_> {
             .map_err(|error| self.write_error("create the link", path, error))
     }
 
-    fn copy_files(&self, files: &[(CString, Stat)], parallelism: usize) -> Result<Filled> {
+    fn copy_files(&self, files: &[(CString, Stat)], crew: &dyn Crew) -> Result<Filled> {
         let cloning = Cloning::new(None);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let stop = AtomicBool::new(false);
         let outcome = Mutex::new(Ok(Filled::default()));
-        let work = || {
+        let outcome_of = || outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let batches: Vec<_> = files.chunks(limits::COPY_BATCH_FILES_MAX).collect();
+        crew.run(batches.len(), &|index| {
             let (mut buffer, mut mine) = (Vec::new(), Filled::default());
-            while !stop.load(Ordering::Relaxed) {
-                let start = next.fetch_add(limits::COPY_BATCH_FILES_MAX, Ordering::Relaxed);
-                if start >= files.len() {
-                    break;
+            for (path, stat) in batches[index] {
+                if stop.load(Ordering::Relaxed) {
+                    return;
                 }
-                for (path, stat) in
-                    &files[start..(start + limits::COPY_BATCH_FILES_MAX).min(files.len())]
-                {
-                    let copied = Error::if_cancelled(self.cancellation).and_then(|()| {
-                        self.copy_file(path, stat, &cloning, &mut buffer, &mut mine)
-                    });
-                    if let Err(error) = copied {
-                        stop.store(true, Ordering::Relaxed);
-                        *outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                            Err(error);
-                        return;
-                    }
+                let copied = Error::if_cancelled(self.cancellation)
+                    .and_then(|()| self.copy_file(path, stat, &cloning, &mut buffer, &mut mine));
+                if let Err(error) = copied {
+                    stop.store(true, Ordering::Relaxed);
+                    *outcome_of() = Err(error);
+                    return;
                 }
             }
-            if let Ok(sum) = &mut *outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-            {
+            if let Ok(sum) = &mut *outcome_of() {
                 sum.files += mine.files;
                 sum.bytes += mine.bytes;
                 sum.cloned += mine.cloned;
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..parallelism.clamp(1, limits::COPY_WORKERS_MAX) {
-                scope.spawn(work);
-            }
-            work();
         });
-        outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        // A crew leaves out what is not wanted any more.
+        Error::if_cancelled(self.cancellation)?;
+        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn copy_file(

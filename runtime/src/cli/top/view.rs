@@ -4,12 +4,14 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use ipc::directory::{AgentEntry, ClassEntry, LaneEntry, Picture, TopicEntry};
+use ipc::directory::{AgentEntry, ClassEntry, LaneEntry, MachineEntry, Picture, TopicEntry};
 use ipc::header::{AgentId, Class, LaneId};
+use scheduler::admission::Reason;
 use serde_json::{Value, json};
 
 use crate::cli::output;
 use crate::limits::TOP_ROWS_MAX;
+use crate::machine::decision_of;
 
 /// The name and version of the JSON form.
 const SCHEMA: &str = "bolide-top/1";
@@ -19,6 +21,7 @@ pub(super) fn text_of(picture: &Picture, before: Option<&Picture>, now_ns: u64) 
     let rates = Rates::new(picture, before);
     let names = names(picture);
     let mut text = headline(picture, now_ns);
+    text += &picture.machine.map(|machine| machine_line(&machine)).unwrap_or_default();
     section(&mut text, &AGENTS, agent_rows(picture, &rates));
     section(&mut text, &LANES, lane_rows(picture, &rates, &names));
     section(&mut text, &TOPICS, topic_rows(picture, &rates, &names));
@@ -52,6 +55,36 @@ fn headline(picture: &Picture, now_ns: u64) -> String {
         );
     }
     text
+}
+
+/// What the machine allows, what runs and what waits.
+fn machine_line(machine: &MachineEntry) -> String {
+    let sum = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(" + ");
+    let celsius = machine.millicelsius.map(|value| format!("{:.1} C", value as f64 / 1000.0));
+    let waiting = Reason::ALL.into_iter().zip(machine.waiting).filter(|(_, count)| *count > 0);
+    let waiting: Vec<String> =
+        waiting.map(|(reason, count)| format!("{count} for {}", reason.name())).collect();
+    format!(
+        "machine {} at {} · slots {} · running {} · waiting {}{}\n",
+        decision_of(machine).state.name(),
+        celsius.unwrap_or_else(|| "no known temperature".to_owned()),
+        sum(&machine.slots),
+        sum(&machine.running),
+        if waiting.is_empty() { "0".to_owned() } else { waiting.join(", ") },
+        if machine.heavy { "" } else { " · large changes wait" },
+    )
+}
+
+fn json_of_machine(machine: &MachineEntry) -> Value {
+    json!({
+        "state": decision_of(machine).state.name(),
+        "celsius": machine.millicelsius.map(|value| value as f64 / 1000.0),
+        "slots": machine.slots,
+        "cpus": machine.cpus,
+        "running": machine.running,
+        "waiting": machine.waiting,
+        "heavy": machine.heavy,
+    })
 }
 
 /// A table with its heading, cut to what fits a terminal.
@@ -242,6 +275,7 @@ pub(super) fn json_of(picture: &Picture, now_ns: u64) -> Value {
         "lanes": picture.lanes.iter().map(|lane| json_of_lane(lane, &names)).collect::<Vec<_>>(),
         "topics": picture.topics.iter().map(|one| json_of_topic(one, &names)).collect::<Vec<_>>(),
         "classes": picture.classes.iter().map(json_of_class).collect::<Vec<_>>(),
+        "machine": picture.machine.as_ref().map(json_of_machine),
     })
 }
 

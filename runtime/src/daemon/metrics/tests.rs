@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::daemon::snapshot::{HostedStatus, Phase, SCHEMA, Tasks};
+use crate::daemon::snapshot::{
+    Change, HostedStatus, Machine, Phase, SCHEMA, Tasks, Thermal, WorkStatus,
+};
 
 fn class() -> ClassStatus {
     let mut histogram = Histogram::default();
@@ -11,6 +13,25 @@ fn class() -> ClassStatus {
         histogram.record(time_ns);
     }
     ClassStatus { messages: 42, lost: 3, depth: 7, histogram, ..ClassStatus::default() }
+}
+
+fn machine(celsius: Option<f64>) -> Machine {
+    Machine {
+        thermal: Thermal {
+            state: "normal",
+            celsius,
+            source: Some("test"),
+            reads: 9,
+            failures: BTreeMap::from([("empty", 1)]),
+        },
+        slots: BTreeMap::from([("performance", 2), ("efficient", 8), ("low_power", 0)]),
+        why: "cool",
+        changes: vec![Change { direction: "up", reason: "cool", count: 3 }],
+        heavy: true,
+        background: "efficient",
+        cpus: BTreeMap::from([("performance", 12), ("efficient", 8), ("low_power", 2)]),
+        allowed: "0-21".to_owned(),
+    }
 }
 
 pub(crate) fn snapshot() -> Snapshot {
@@ -33,6 +54,8 @@ pub(crate) fn snapshot() -> Snapshot {
             tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
             errors: BTreeMap::from([("bad \"kind\"\n".to_owned(), 4)]),
             facts: BTreeMap::new(),
+            work: WorkStatus::default(),
+            worker_cpus: Default::default(),
         }],
         lanes: 6,
         messages: BTreeMap::from([("critical", 42)]),
@@ -48,6 +71,13 @@ pub(crate) fn snapshot() -> Snapshot {
             links: 2,
             reason: String::new(),
         }],
+        machine: Some(machine(Some(61.5))),
+        work: WorkStatus {
+            running: [1, 3, 0, 0],
+            waiting: [0, 2, 0, 0],
+            deferred: [5, 2, 0, 0],
+            deferred_ns: [1_500_000_000, 0, 0, 0],
+        },
     }
 }
 
@@ -82,6 +112,31 @@ fn values_stand_under_their_names_and_labels() {
     check("bolide_errors_total{agent=\"router\",kind=\"limit\"} 1");
     check("bolide_errors_total{agent=\"echo\",kind=\"bad \\\"kind\\\"\\n\"} 4");
     check("process_open_fds 9");
+}
+
+#[test]
+fn the_machine_and_its_slots_are_there() {
+    check("bolide_thermal_package_celsius 61.5");
+    check("bolide_thermal_state{state=\"normal\"} 1");
+    check("bolide_thermal_state{state=\"blind\"} 0");
+    check("bolide_thermal_sensor_reads_total 9");
+    check("bolide_thermal_sensor_read_failures_total{reason=\"empty\"} 1");
+    check("bolide_governor_slots{class=\"efficient\"} 8");
+    check("bolide_governor_inflight{class=\"efficient\"} 3");
+    check("bolide_governor_changes_total{direction=\"up\",reason=\"cool\"} 3");
+    check("bolide_tasks_deferred{reason=\"heat\"} 2");
+    check("bolide_task_deferrals_total{reason=\"slots\"} 5");
+    check("bolide_task_defer_seconds_total{reason=\"slots\"} 1.5");
+    check("bolide_cpu_class_cpus{class=\"low_power\"} 2");
+}
+
+#[test]
+fn an_unknown_temperature_is_absent() {
+    let unknown = Snapshot { machine: Some(machine(None)), ..snapshot() };
+    let text = encode(unknown, ProcessUse::default()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(!text.contains("bolide_thermal_package_celsius"), "{text}");
+    assert!(text.contains("bolide_thermal_state"), "{text}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn spawn(
     command.arg("--state-dir").arg(&settings.state_dir);
     command
         .env("BOLIDE_CACHE_DIR", &settings.cache_dir)
+        .env("BOLIDE_SYSFS_ROOT", &settings.sysfs_root)
         .env("BOLIDE_LOG", &settings.log)
         .env("BOLIDE_LOG_FORMAT", "hosted")
         .stdin(Stdio::null())

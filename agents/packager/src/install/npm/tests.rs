@@ -72,7 +72,7 @@ fn a_tree_with_commands_is_built() {
         &store,
         &resolution(packages),
         &staging,
-        Options { parallelism: 3, ..Options::default() },
+        Options { crew: &agents_contract::Threads(3), ..Options::default() },
     )
     .expect("honest");
     assert_eq!(report.commands, ["a", "c"]);

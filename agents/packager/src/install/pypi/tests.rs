@@ -445,7 +445,7 @@ fn a_real_interpreter_runs_what_was_installed() {
         assert!(run("python", &["-m", "pip", "check"]).0);
         assert!(run("pip", &["list"]).1.contains("demo"));
     }
-    clone_tree(&last, &staging, 2, Cancellation::NEVER).expect("space");
+    clone_tree(&last, &staging, &agents_contract::Threads(2), Cancellation::NEVER).expect("space");
     remove(environment, "demo").expect("installed");
     assert!(!staging.join("bin/demo").exists() && last.join("bin/demo").exists());
 }

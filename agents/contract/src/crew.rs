@@ -1,0 +1,124 @@
+//! Work in pieces, and who does them: the host's workers, or plain threads where there is no host.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{Cancellation, Host};
+
+/// The kinds of work that are placed and admitted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Solving; latency matters, somebody waits.
+    Resolve,
+    /// Hashing, inflating and writing files, in short pieces.
+    Unpack,
+    /// Looking through all that is installed.
+    Scan,
+    /// Nobody waits for it.
+    Background,
+}
+
+/// What begins with one leave and lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Undertaking {
+    /// Something large, of many pieces: it is put off while the machine is hot, for a bounded time.
+    Heavy,
+    /// Files from a network.
+    Download,
+}
+
+/// Whose work it is, and how urgent.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Requesters take turns.
+    pub requester: Arc<str>,
+    /// 1 (least) to 10 (most).
+    pub priority: u8,
+    /// Whether it closes a known hole: then it goes before all priorities.
+    pub security: bool,
+    /// Whether it is still wanted. What is not is not begun.
+    pub cancellation: Cancellation,
+}
+
+impl Default for Order {
+    /// Nobody's, of middle priority, always wanted.
+    fn default() -> Self {
+        Self {
+            requester: Arc::from(""),
+            priority: 5,
+            security: false,
+            cancellation: Cancellation::NEVER.clone(),
+        }
+    }
+}
+
+/// Somebody who does work in pieces.
+pub trait Crew: Debug + Send + Sync {
+    /// Calls `piece` once for each number below `count`, several at once where that is possible, and returns when all have ended.
+    /// Where the work is not wanted any more, the rest is left out: whoever asked has to look.
+    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync));
+}
+
+/// The host's workers for one kind of work.
+#[derive(Clone, Copy)]
+pub struct Hands<'a> {
+    /// Whose.
+    pub host: &'a dyn Host,
+    /// For whom.
+    pub order: &'a Order,
+    /// Which kind.
+    pub work: Work,
+}
+
+impl Debug for Hands<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Hands({:?})", self.work)
+    }
+}
+
+impl Crew for Hands<'_> {
+    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        self.host.run(self.order, self.work, count, piece);
+    }
+}
+
+/// So many threads of one's own for each call; the caller is one of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads(pub usize);
+
+impl Crew for Threads {
+    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            // The threads are joined, which orders everything that the pieces did.
+            while let index = next.fetch_add(1, Ordering::Relaxed)
+                && index < count
+            {
+                piece(index);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.0.min(count) {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_do_every_piece_once() {
+        for (threads, count) in [(1, 5), (4, 2), (3, 100), (2, 0)] {
+            let counts: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            Threads(threads).run(count, &|index| {
+                counts[index].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+        }
+    }
+}

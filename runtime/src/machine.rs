@@ -1,0 +1,163 @@
+//! The machine over time, and what may run on it: reads the sensors and the allowed set, steps the governor, says what it decided.
+//! One is in the daemon, for all agents that it hosts; a command that works alone has one of its own for as long as it lives.
+//!
+//! Owns no thread. It is to be used on one that is not pinned: what may be used is that thread's affinity.
+
+mod numbers;
+
+use std::time::{Duration, Instant};
+
+use hw::cores::Cores;
+use hw::root::Root;
+use hw::thermal::{Counts, Thermometer};
+use hw::throttle::Throttles;
+use hw::watcher::Watcher;
+use scheduler::decision::{Decision, Slots};
+use scheduler::governor::{Capacity, Changes, Governor, Reading, Thresholds};
+
+pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns};
+use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
+
+/// Degrees from which it is looked at more often; where heavy work waits, too.
+const HOT_CELSIUS: f64 = 90.0;
+
+/// Reads and governs.
+#[derive(Debug)]
+pub(crate) struct Regulator {
+    root: Root,
+    watcher: Watcher,
+    thermometer: Thermometer,
+    throttles: Throttles,
+    thresholds: Thresholds,
+    capacity: Capacity,
+    governor: Governor,
+    started: Instant,
+    celsius: Option<f64>,
+    decision: Decision,
+}
+
+/// What runs now, for the governor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Computing work by class.
+    pub(crate) in_flight: Slots,
+    /// Whether somebody waits who has nothing yet.
+    pub(crate) is_waiting: bool,
+}
+
+impl Regulator {
+    /// The first look.
+    pub(crate) fn new(root: Root, thresholds: Thresholds) -> Self {
+        let watcher = Watcher::new(root.clone());
+        let thermometer = Thermometer::new(&root, Duration::ZERO);
+        let capacity = capacity(&root, &watcher, &thermometer);
+        let mut governor = Governor::new(capacity, thresholds, !thermometer.is_absent());
+        let decision = governor.step(Reading::default(), Duration::ZERO);
+        Self {
+            root,
+            watcher,
+            thermometer,
+            throttles: Throttles::default(),
+            thresholds,
+            capacity,
+            governor,
+            started: Instant::now(),
+            celsius: None,
+            decision,
+        }
+    }
+
+    /// Looks at everything and decides.
+    pub(crate) fn step(&mut self, load: Load) -> Decision {
+        let now = self.started.elapsed();
+        let was_absent = self.thermometer.is_absent();
+        let changed = !self.watcher.tick().is_empty();
+        // A machine without a sensor is looked over now and then: drivers may be loaded later.
+        let busy = load.in_flight.sum() as f64;
+        self.celsius = self.thermometer.read(&self.root, Some(busy), now).ok();
+        let has_come = was_absent && !self.thermometer.is_absent();
+        if changed || has_come {
+            self.capacity = capacity(&self.root, &self.watcher, &self.thermometer);
+            self.governor.set_capacity(self.capacity);
+        }
+        if has_come {
+            self.governor = Governor::new(self.capacity, self.thresholds, true);
+        }
+        let cpus = &self.watcher.allowed().cpus;
+        let throttled = self.throttles.tick(&self.root, cpus).package;
+        let Load { in_flight, is_waiting } = load;
+        // One slot may be kept for resolution while all others are in use.
+        let is_limited = is_waiting || in_flight.sum() + 1 >= self.decision.slots.sum().max(2);
+        let reading = Reading {
+            celsius: self.celsius,
+            age: Duration::ZERO,
+            throttled,
+            in_flight,
+            is_limited,
+        };
+        self.decision = self.governor.step(reading, now);
+        self.decision
+    }
+
+    /// When to look again.
+    pub(crate) fn interval(&self) -> Duration {
+        let is_hot = self.celsius.is_some_and(|celsius| celsius >= HOT_CELSIUS);
+        // Other sensors are cached by the kernel for a second.
+        let is_fresh = self.source().is_some_and(|source| source.contains("x86_pkg_temp"));
+        if is_hot && is_fresh { MACHINE_INTERVAL_HOT } else { MACHINE_INTERVAL }
+    }
+
+    /// What the last look decided.
+    pub(crate) fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// The package's temperature at the last look.
+    pub(crate) fn celsius(&self) -> Option<f64> {
+        self.celsius
+    }
+
+    /// Where it is from.
+    pub(crate) fn source(&self) -> Option<&'static str> {
+        self.thermometer.source()
+    }
+
+    /// How often it was read.
+    pub(crate) fn reads(&self) -> &Counts {
+        self.thermometer.counts()
+    }
+
+    /// Why there are as many slots as there are.
+    pub(crate) fn why(&self) -> &'static str {
+        self.governor.why().name()
+    }
+
+    /// How the slots changed.
+    pub(crate) fn changes(&self) -> &Changes {
+        self.governor.changes()
+    }
+
+    /// The CPUs that may be used, and their classes.
+    pub(crate) fn watcher(&self) -> &Watcher {
+        &self.watcher
+    }
+}
+
+/// Physical cores by class, and what else bounds them.
+pub(crate) fn capacity(root: &Root, watcher: &Watcher, thermometer: &Thermometer) -> Capacity {
+    let critical_celsius = thermometer.critical_celsius();
+    Capacity { critical_celsius, ..cool_capacity(root, watcher) }
+}
+
+/// The same, of a machine whose sensor is not looked at.
+pub(crate) fn cool_capacity(root: &Root, watcher: &Watcher) -> Capacity {
+    let (allowed, classes) = (watcher.allowed(), watcher.classes());
+    let cores = Cores::read(root, &allowed.cpus);
+    let cores = Slots {
+        performance: cores.count(&classes.performance),
+        efficient: cores.count(&classes.efficient),
+        low_power: cores.count(&classes.low_power),
+    };
+    let quota_cpus = allowed.quota.as_ref().map(hw::cgroup::Quota::cpus);
+    Capacity { cores, quota_cpus, critical_celsius: None }
+}

@@ -1,0 +1,76 @@
+//! A decision as the numbers of the directory, and back. What comes back is foreign: any numbers give a decision, an unknown state the
+//! one that allows least.
+
+use ipc::directory::MachineEntry;
+use rustix::time::{ClockId, clock_gettime};
+use scheduler::decision::{Background, Decision, Slots, State};
+use scheduler::limits::JOBS_MAX;
+
+/// Nanoseconds of the clock that all processes of a machine share.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// The decision's part of an entry.
+pub(crate) fn entry_of(decision: Decision) -> MachineEntry {
+    let Slots { performance, efficient, low_power } = decision.slots;
+    let state = State::ALL.iter().position(|state| *state == decision.state).unwrap_or_default();
+    MachineEntry {
+        decided_ns: monotonic_ns(),
+        state: state as u8 + 1,
+        heavy: decision.heavy,
+        background: match decision.background {
+            Background::Efficient => 0,
+            Background::LowPower => 1,
+            Background::Paused => 2,
+        },
+        slots: [performance, efficient, low_power].map(|slots| slots as u32),
+        ..MachineEntry::default()
+    }
+}
+
+/// The decision that an entry stands for.
+pub(crate) fn decision_of(entry: &MachineEntry) -> Decision {
+    let [performance, efficient, low_power] =
+        entry.slots.map(|slots| usize::try_from(slots).unwrap_or(JOBS_MAX).min(JOBS_MAX));
+    let known = State::ALL.get(usize::from(entry.state).wrapping_sub(1));
+    Decision {
+        state: known.copied().unwrap_or(State::Blind),
+        slots: Slots { performance: performance.max(1), efficient, low_power },
+        heavy: entry.heavy && known.is_some(),
+        background: match entry.background {
+            0 => Background::Efficient,
+            1 => Background::LowPower,
+            _ => Background::Paused,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_decision_comes_back() {
+        for state in State::ALL {
+            for background in [Background::Efficient, Background::LowPower, Background::Paused] {
+                let slots = Slots { performance: 6, efficient: 8, low_power: 2 };
+                let decision = Decision { state, slots, heavy: true, background };
+                assert_eq!(decision_of(&entry_of(decision)), decision);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_mean_nothing_allow_little() {
+        let absurd =
+            MachineEntry { state: 99, heavy: true, background: 99, ..MachineEntry::default() };
+        let decision = decision_of(&absurd);
+        assert_eq!((decision.state, decision.heavy), (State::Blind, false));
+        assert_eq!((decision.slots.performance, decision.background), (1, Background::Paused));
+        let slots = [u32::MAX; 3];
+        assert!(decision_of(&MachineEntry { slots, ..absurd }).slots.sum() <= 3 * JOBS_MAX);
+    }
+}

@@ -1,0 +1,223 @@
+//! The requests themselves: in which order they are served (rules 3 and 4), and what each still wants. Whether one may have something
+//! is told by the caller.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Leave, Reason, aged};
+use crate::limits::JOBS_MAX;
+use crate::placement::Work;
+
+/// The highest priority that a requester can ask for.
+const PRIORITY_MAX: u8 = 10;
+/// Before all priorities.
+const RANK_SECURITY: u8 = PRIORITY_MAX + 1;
+/// Nothing new begins there: only who has waited long gets so far.
+pub(super) const RANK_MAX: u8 = RANK_SECURITY + 1;
+
+/// The name of a request while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(u64);
+
+/// Who asks, and how urgent it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Requesters take turns.
+    pub requester: Arc<str>,
+    /// 1 (least) to 10 (most); others count as the nearest.
+    pub priority: u8,
+    /// Whether it closes a known hole: then it goes before all priorities.
+    pub security: bool,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Pieces of one kind of work, at most so many at once.
+    Pieces {
+        /// Which kind.
+        work: Work,
+        /// How many at once, at least 1.
+        most: usize,
+    },
+    /// To begin something that takes long and heats.
+    Heavy,
+    /// To fetch files.
+    Download,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) wish: Wish,
+    /// When it last got something, or came.
+    pub(super) since: Duration,
+    requester: Arc<str>,
+    rank: u8,
+    held: usize,
+    had_any: bool,
+    deferred: Option<Reason>,
+    withdrawn: bool,
+}
+
+/// What serving a request changes.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    pub(super) is_resolution: bool,
+    /// Why and how long it waited, where this is its first grant and it was noted as deferred.
+    pub(super) wait: Option<(Reason, Duration)>,
+}
+
+/// All requests.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    entries: BTreeMap<Id, Entry>,
+    turns: BTreeMap<Arc<str>, Turn>,
+    last_id: u64,
+    last_turn: u64,
+}
+
+/// The place of a requester among equals: who was served longest ago goes first, and a newcomer last.
+#[derive(Debug)]
+struct Turn {
+    served: u64,
+    requests: usize,
+}
+
+impl Entry {
+    fn most(&self) -> usize {
+        match self.wish {
+            _ if self.withdrawn => 0,
+            Wish::Pieces { most, .. } => most.clamp(1, JOBS_MAX),
+            // One leave is all of it.
+            Wish::Heavy | Wish::Download => usize::from(!self.had_any),
+        }
+    }
+
+    fn is_resolution(&self) -> bool {
+        matches!(self.wish, Wish::Pieces { work: Work::Resolve, .. })
+    }
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn put(&mut self, order: &Order, wish: Wish, now: Duration) -> Id {
+        self.last_id += 1;
+        let id = Id(self.last_id);
+        let rank =
+            if order.security { RANK_SECURITY } else { order.priority.clamp(1, PRIORITY_MAX) };
+        let requester = Arc::clone(&order.requester);
+        let fresh_turn = self.last_turn + 1;
+        let turn = self.turns.entry(Arc::clone(&requester)).or_insert_with(|| {
+            self.last_turn = fresh_turn;
+            Turn { served: fresh_turn, requests: 0 }
+        });
+        turn.requests += 1;
+        self.entries.insert(
+            id,
+            Entry {
+                wish,
+                since: now,
+                requester,
+                rank,
+                held: 0,
+                had_any: false,
+                deferred: None,
+                withdrawn: false,
+            },
+        );
+        id
+    }
+
+    /// The next of those for whom `leave` has something.
+    pub(super) fn choose(
+        &self,
+        now: Duration,
+        leave: impl Fn(&Entry) -> Option<Leave>,
+    ) -> Option<(Id, Leave)> {
+        let wants = self.entries.iter().filter(|(_, entry)| entry.held < entry.most());
+        let could = wants.filter_map(|(id, entry)| {
+            let leave = leave(entry)?;
+            let rank = aged(entry.rank, now.saturating_sub(entry.since));
+            let turn = self.turns.get(&entry.requester).map_or(0, |turn| turn.served);
+            Some(((Reverse(rank), turn, *id), leave))
+        });
+        let ((_, _, id), leave) = could.min_by_key(|(key, _)| *key)?;
+        Some((id, leave))
+    }
+
+    /// It has one more.
+    pub(super) fn serve(&mut self, id: Id, now: Duration) -> Served {
+        let Some(entry) = self.entries.get_mut(&id) else { return Served::default() };
+        let wait = entry.deferred.take().map(|reason| (reason, now.saturating_sub(entry.since)));
+        entry.held += 1;
+        entry.had_any = true;
+        entry.since = now;
+        self.last_turn += 1;
+        if let Some(turn) = self.turns.get_mut(&entry.requester) {
+            turn.served = self.last_turn;
+        }
+        Served { is_resolution: entry.is_resolution(), wait }
+    }
+
+    /// Gives everybody to `note` who came and got nothing, once.
+    pub(super) fn for_each_fresh(&mut self, mut note: impl FnMut(Wish) -> Reason) {
+        let fresh =
+            |entry: &&mut Entry| !entry.had_any && !entry.withdrawn && entry.deferred.is_none();
+        for entry in self.entries.values_mut().filter(fresh) {
+            entry.deferred = Some(note(entry.wish));
+        }
+    }
+
+    /// One grant came back; whether it was a resolution's.
+    pub(super) fn gave_back(&mut self, id: Id) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        entry.held -= 1;
+        let is_resolution = entry.is_resolution();
+        self.forget_if_done(id);
+        is_resolution
+    }
+
+    /// Gives the reason and the time of a wait that ended in vain.
+    pub(super) fn withdraw(&mut self, id: Id, now: Duration) -> Option<(Reason, Duration)> {
+        let entry = self.entries.get_mut(&id)?;
+        entry.withdrawn = true;
+        let wait = entry.deferred.take().map(|reason| (reason, now.saturating_sub(entry.since)));
+        self.forget_if_done(id);
+        wait
+    }
+
+    fn forget_if_done(&mut self, id: Id) {
+        let done = self.entries.get(&id).is_some_and(|entry| entry.withdrawn && entry.held == 0);
+        let Some(entry) = done.then(|| self.entries.remove(&id)).flatten() else { return };
+        if let Some(turn) = self.turns.get_mut(&entry.requester) {
+            turn.requests -= 1;
+            if turn.requests == 0 {
+                self.turns.remove(&entry.requester);
+            }
+        }
+    }
+
+    /// Whether a resolution runs or waits.
+    pub(super) fn has_resolution(&self) -> bool {
+        self.entries.values().any(|entry| !entry.withdrawn && entry.is_resolution())
+    }
+
+    /// Whether of several requests for pieces at least one has fewer than it wants.
+    pub(super) fn has_others_waiting(&self) -> bool {
+        let mut pieces = 0;
+        let mut wanting = false;
+        for entry in self.entries.values() {
+            if matches!(entry.wish, Wish::Pieces { .. }) && !entry.withdrawn {
+                pieces += 1;
+                wanting |= entry.held < entry.most();
+            }
+        }
+        pieces > 1 && wanting
+    }
+}
