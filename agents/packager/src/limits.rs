@@ -69,6 +69,12 @@ pub const CONFLICTS_UNTIL_EARLY: u32 = 5;
 /// Versions of one package whose metadata is announced at once while a solver walks down its list.
 pub const PREFETCH_VERSIONS_MAX: usize = 32;
 
+/// Packages that are walked through ahead of a solver in one resolution: several times the largest honest answer. Beyond
+/// it nothing is lost but the head start.
+pub const AHEAD_PACKAGES_MAX: usize = 8_192;
+/// Different wants of one package that are kept while walking ahead; a package that more disagree about is the solver's.
+pub const AHEAD_WANTS_MAX: usize = 64;
+
 /// Seconds that an interpreter may take to describe itself; a cold start from a slow disk takes about two.
 pub const INTERPRETER_SECONDS_MAX: u64 = 20;
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod index;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -16,7 +16,7 @@ use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
 use super::secret::{Credentials, Scope};
 use crate::error::{Error, Kind, Result};
-use crate::metadata::cargo::{Crate, Metadata};
+use crate::metadata::cargo::{Ahead, Crate, Metadata};
 
 pub(crate) use self::index::RegistryConfig;
 
@@ -34,11 +34,13 @@ pub(crate) struct Resolved {
 pub(crate) struct CargoClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
+    /// Who is asked about what arrives.
+    ahead: Mutex<Option<Weak<dyn Ahead>>>,
 }
 
 impl CargoClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new() }
+        Self { session, resolved: OnceLock::new(), ahead: Mutex::default() }
     }
 
     /// Finds the endpoint on first use.
@@ -95,14 +97,8 @@ impl CargoClient {
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
-        index::check_name(name)?;
-        let resolved = Arc::clone(self.resolved()?);
-        let index = &resolved.endpoint.index;
-        let lower = name.to_ascii_lowercase();
-        let key = Key::new("cargo", index, Some(&resolved.credentials), &lower);
-        let url = url_of(index, &lower)?;
-        let session = self.session.clone();
-        Ok(Arc::new(CrateResource { key, url, name: name.to_owned(), resolved, session }))
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        CrateResource::new(name, Arc::clone(self.resolved()?), self.session.clone(), ahead)
     }
 }
 
@@ -114,11 +110,13 @@ impl Metadata for CargoClient {
         }
     }
 
-    fn prefetch(&self, name: &str) {
+    fn prefetch(&self, name: &str) -> bool {
         // A wrong name is reported when it is really asked for.
-        if let Ok(resource) = self.resource(name) {
-            self.session.announce(resource);
-        }
+        self.resource(name).is_ok_and(|resource| self.session.announce(resource))
+    }
+
+    fn follow(&self, ahead: &Arc<dyn Ahead>) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
     }
 }
 
@@ -191,9 +189,24 @@ struct CrateResource {
     name: String,
     resolved: Arc<Resolved>,
     session: Session,
+    ahead: Option<Weak<dyn Ahead>>,
 }
 
 impl CrateResource {
+    fn new(
+        name: &str,
+        resolved: Arc<Resolved>,
+        session: Session,
+        ahead: Option<Weak<dyn Ahead>>,
+    ) -> Result<Arc<dyn Resource>> {
+        index::check_name(name)?;
+        let index = &resolved.endpoint.index;
+        let lower = name.to_ascii_lowercase();
+        let key = Key::new("cargo", index, Some(&resolved.credentials), &lower);
+        let url = url_of(index, &lower)?;
+        Ok(Arc::new(Self { key, url, name: name.to_owned(), resolved, session, ahead }))
+    }
+
     /// The token, where the registry says that everything needs it.
     async fn credentials(&self) -> Result<Option<&Credentials>> {
         if self.resolved.endpoint.token.is_none() {
@@ -271,6 +284,18 @@ impl Resource for CrateResource {
 
     fn missing(&self, near: &[String]) -> Error {
         unknown_package("cargo", &self.name, &self.resolved.endpoint.index, near)
+    }
+
+    fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
+        let Value::Crate(krate) = value else { return Vec::new() };
+        let Some(ahead) = self.ahead.as_ref().and_then(Weak::upgrade) else {
+            return Vec::new();
+        };
+        let resource = |name: String| {
+            let (resolved, session) = (Arc::clone(&self.resolved), self.session.clone());
+            Self::new(&name, resolved, session, self.ahead.clone()).ok()
+        };
+        ahead.after(krate).into_iter().filter_map(resource).collect()
     }
 }
 

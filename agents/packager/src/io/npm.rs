@@ -3,7 +3,7 @@
 pub(crate) mod packument;
 mod reduced;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,7 +16,7 @@ use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
-use crate::metadata::npm::{Metadata, Packument};
+use crate::metadata::npm::{Ahead, Metadata, Packument};
 
 /// The abbreviated form has all that resolution needs; a registry that does not know it sends the full one.
 const ACCEPT: &str =
@@ -38,11 +38,13 @@ pub(crate) struct Resolved {
 pub(crate) struct NpmClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
+    /// Who is asked about what arrives.
+    ahead: Mutex<Option<Weak<dyn Ahead>>>,
 }
 
 impl NpmClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new() }
+        Self { session, resolved: OnceLock::new(), ahead: Mutex::default() }
     }
 
     /// Finds the endpoint on first use.
@@ -56,13 +58,8 @@ impl NpmClient {
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
-        check_name(name)?;
-        let resolved = Arc::clone(self.resolved()?);
-        let registry = resolved.endpoint.registry_of(name);
-        let key = Key::new("npm", registry, Some(&resolved.endpoint.credentials), name);
-        let url = format!("{registry}{}", utf8_percent_encode(name, ENCODED));
-        let url = Url::parse(&url).map_err(|_| bad_name(name))?;
-        Ok(Arc::new(PackumentResource { key, url, name: name.to_owned(), resolved }))
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        PackumentResource::new(name, Arc::clone(self.resolved()?), ahead)
     }
 }
 
@@ -74,11 +71,13 @@ impl Metadata for NpmClient {
         }
     }
 
-    fn prefetch(&self, name: &str) {
+    fn prefetch(&self, name: &str) -> bool {
         // A wrong name is reported when it is really asked for.
-        if let Ok(resource) = self.resource(name) {
-            self.session.announce(resource);
-        }
+        self.resource(name).is_ok_and(|resource| self.session.announce(resource))
+    }
+
+    fn follow(&self, ahead: &Arc<dyn Ahead>) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
     }
 }
 
@@ -113,9 +112,23 @@ struct PackumentResource {
     url: Url,
     name: String,
     resolved: Arc<Resolved>,
+    ahead: Option<Weak<dyn Ahead>>,
 }
 
 impl PackumentResource {
+    fn new(
+        name: &str,
+        resolved: Arc<Resolved>,
+        ahead: Option<Weak<dyn Ahead>>,
+    ) -> Result<Arc<dyn Resource>> {
+        check_name(name)?;
+        let registry = resolved.endpoint.registry_of(name);
+        let key = Key::new("npm", registry, Some(&resolved.endpoint.credentials), name);
+        let url = format!("{registry}{}", utf8_percent_encode(name, ENCODED));
+        let url = Url::parse(&url).map_err(|_| bad_name(name))?;
+        Ok(Arc::new(Self { key, url, name: name.to_owned(), resolved, ahead }))
+    }
+
     fn registry(&self) -> &Url {
         self.resolved.endpoint.registry_of(&self.name)
     }
@@ -165,6 +178,17 @@ impl Resource for PackumentResource {
 
     fn missing(&self, near: &[String]) -> Error {
         unknown_package("npm", &self.name, self.registry(), near)
+    }
+
+    fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
+        let Value::Packument(packument) = value else { return Vec::new() };
+        let Some(ahead) = self.ahead.as_ref().and_then(Weak::upgrade) else {
+            return Vec::new();
+        };
+        let next = ahead.after(packument).into_iter();
+        let resource =
+            |name: String| Self::new(&name, Arc::clone(&self.resolved), self.ahead.clone()).ok();
+        next.filter_map(resource).collect()
     }
 }
 

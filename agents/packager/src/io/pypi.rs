@@ -6,7 +6,7 @@ pub(crate) mod page;
 mod page_html;
 mod wheel;
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use futures::future::BoxFuture;
 use pep508_rs::PackageName;
@@ -20,7 +20,7 @@ use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
-use crate::metadata::pypi::{CoreMetadata, File, FileKind, Metadata, Project};
+use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Next, Project};
 
 /// JSON where the index has it; some indexes answer HTML whatever is asked for.
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.2, text/html; q=0.1";
@@ -46,11 +46,21 @@ pub(crate) struct Resolved {
 pub(crate) struct PypiClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
+    /// Who is asked about what arrives.
+    ahead: Mutex<Option<Weak<dyn Ahead>>>,
+}
+
+/// How resources of one request are made: with its endpoint, and with whoever is asked about what arrives.
+#[derive(Clone, Debug)]
+struct Maker {
+    session: Session,
+    resolved: Arc<Resolved>,
+    ahead: Option<Weak<dyn Ahead>>,
 }
 
 impl PypiClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new() }
+        Self { session, resolved: OnceLock::new(), ahead: Mutex::default() }
     }
 
     /// Finds the endpoint on first use.
@@ -66,24 +76,30 @@ impl PypiClient {
         resolved.as_ref().map_err(Clone::clone)
     }
 
-    fn project_resource(&self, name: &PackageName) -> Result<Arc<dyn Resource>> {
+    fn maker(&self) -> Result<Maker> {
         let resolved = Arc::clone(self.resolved()?);
-        let endpoint = &resolved.endpoint;
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Maker { session: self.session.clone(), resolved, ahead })
+    }
+}
+
+impl Maker {
+    fn project(&self, name: &PackageName) -> Result<Arc<dyn Resource>> {
+        let endpoint = &self.resolved.endpoint;
         let key = Key::new("pypi", &endpoint.index, Some(&endpoint.credentials), name.as_ref());
         let url = format!("{}{name}/", endpoint.index);
         let url = Url::parse(&url).map_err(|error| nonsense(&endpoint.index, error))?;
-        Ok(Arc::new(ProjectResource { key, url, name: name.clone(), resolved }))
+        Ok(Arc::new(ProjectResource { key, url, name: name.clone(), maker: self.clone() }))
     }
 
-    fn core_resource(&self, name: &PackageName, file: &Arc<File>) -> Result<Arc<dyn Resource>> {
+    fn core_metadata(&self, name: &PackageName, file: &Arc<File>) -> Result<Arc<dyn Resource>> {
         if !matches!(file.kind, FileKind::Wheel { .. }) {
             let message =
                 format!("`{}` has to be built before its dependencies are known", file.name);
             return Err(Error::new(Kind::Failed, "needs-build", message)
                 .hint("choose a version that has a wheel for this platform"));
         }
-        let resolved = Arc::clone(self.resolved()?);
-        let endpoint = &resolved.endpoint;
+        let endpoint = &self.resolved.endpoint;
         // The index is part of the key: another one must not decide what this one's files depend on.
         let digest = file.hashes.sha256.as_deref().or(file.hashes.sha512.as_deref());
         let what = format!("{}\n{}", file.name, digest.unwrap_or(&file.url));
@@ -94,38 +110,54 @@ impl PypiClient {
             url,
             name: name.clone(),
             file: Arc::clone(file),
-            resolved,
-            session: self.session.clone(),
+            maker: self.clone(),
         }))
+    }
+
+    /// The resources of what is probably asked for next.
+    fn all(&self, next: Vec<Next>) -> Vec<Arc<dyn Resource>> {
+        let resource = |next| match next {
+            Next::Project(name) => self.project(&name).ok(),
+            Next::CoreMetadata(project, file) => self.core_metadata(&project.name, &file).ok(),
+        };
+        next.into_iter().filter_map(resource).collect()
+    }
+
+    fn ahead(&self) -> Option<Arc<dyn Ahead>> {
+        self.ahead.as_ref().and_then(Weak::upgrade)
     }
 }
 
 impl Metadata for PypiClient {
     fn project(&self, name: &PackageName) -> Result<Arc<Project>> {
-        match self.session.ask(self.project_resource(name)?)? {
+        match self.session.ask(self.maker()?.project(name)?)? {
             Value::Project(project) => Ok(project),
             _ => Err(super::resource::wrong_kind()),
         }
     }
 
     fn core_metadata(&self, project: &Project, file: &Arc<File>) -> Result<Arc<CoreMetadata>> {
-        match self.session.ask(self.core_resource(&project.name, file)?)? {
+        match self.session.ask(self.maker()?.core_metadata(&project.name, file)?)? {
             Value::CoreMetadata(metadata) => Ok(metadata),
             _ => Err(super::resource::wrong_kind()),
         }
     }
 
-    fn prefetch_project(&self, name: &PackageName) {
+    fn prefetch_project(&self, name: &PackageName) -> bool {
         // What is wrong is reported when it is really asked for; the same below.
-        if let Ok(resource) = self.project_resource(name) {
+        let resource = self.maker().and_then(|maker| maker.project(name));
+        resource.is_ok_and(|resource| self.session.announce(resource))
+    }
+
+    fn prefetch_core_metadata(&self, project: &Arc<Project>, file: &Arc<File>) {
+        let resource = self.maker().and_then(|maker| maker.core_metadata(&project.name, file));
+        if let Ok(resource) = resource {
             self.session.announce(resource);
         }
     }
 
-    fn prefetch_core_metadata(&self, project: &Arc<Project>, file: &Arc<File>) {
-        if let Ok(resource) = self.core_resource(&project.name, file) {
-            self.session.announce(resource);
-        }
+    fn follow(&self, ahead: &Arc<dyn Ahead>) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
     }
 }
 
@@ -133,7 +165,7 @@ struct ProjectResource {
     key: Key,
     url: Url,
     name: PackageName,
-    resolved: Arc<Resolved>,
+    maker: Maker,
 }
 
 impl Resource for ProjectResource {
@@ -151,11 +183,11 @@ impl Resource for ProjectResource {
         urgency: &'a Urgency,
     ) -> BoxFuture<'a, Result<Fetched>> {
         Box::pin(async move {
-            let credentials = &self.resolved.endpoint.credentials;
+            let credentials = &self.maker.resolved.endpoint.credentials;
             let mut request = Request::new(self.url.clone(), Some(credentials), PROJECT_BYTES_MAX);
             request.accept = Some(ACCEPT);
             request.validators = validators;
-            Fetched::of(self.resolved.http.get(&request, urgency).await?)
+            Fetched::of(self.maker.resolved.http.get(&request, urgency).await?)
         })
     }
 
@@ -173,7 +205,7 @@ impl Resource for ProjectResource {
     }
 
     fn missing(&self, near: &[String]) -> Error {
-        let endpoint = &self.resolved.endpoint;
+        let endpoint = &self.maker.resolved.endpoint;
         let error = unknown_package("Python", self.name.as_ref(), &endpoint.index, near);
         if near.is_empty() && !endpoint.not_followed.is_empty() {
             let others = endpoint.not_followed.join(", ");
@@ -183,6 +215,13 @@ impl Resource for ProjectResource {
         }
         error
     }
+
+    fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
+        match (value, self.maker.ahead()) {
+            (Value::Project(project), Some(ahead)) => self.maker.all(ahead.after_project(project)),
+            _ => Vec::new(),
+        }
+    }
 }
 
 struct CoreResource {
@@ -191,8 +230,7 @@ struct CoreResource {
     url: Url,
     name: PackageName,
     file: Arc<File>,
-    resolved: Arc<Resolved>,
-    session: Session,
+    maker: Maker,
 }
 
 impl CoreResource {
@@ -202,6 +240,7 @@ impl CoreResource {
             Some(advertised) => advertised,
             None => {
                 let table = self
+                    .maker
                     .session
                     .shared
                     .metadata_files
@@ -219,7 +258,7 @@ impl CoreResource {
 
     fn saw_metadata_file(&self, present: bool) {
         let mut table =
-            self.session.shared.metadata_files.lock().unwrap_or_else(PoisonError::into_inner);
+            self.maker.session.shared.metadata_files.lock().unwrap_or_else(PoisonError::into_inner);
         // A page can name any number of hosts.
         if table.len() > 1024 {
             table.clear();
@@ -232,9 +271,9 @@ impl CoreResource {
     async fn metadata_file(&self, urgency: &Urgency) -> Result<Option<Answer>> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}.metadata", self.url.path()));
-        let credentials = &self.resolved.endpoint.credentials;
+        let credentials = &self.maker.resolved.endpoint.credentials;
         let request = Request::new(url, Some(credentials), CORE_METADATA_BYTES_MAX);
-        let reply = self.resolved.http.get(&request, urgency).await?;
+        let reply = self.maker.resolved.http.get(&request, urgency).await?;
         // Servers of static files answer 403 for what does not exist.
         if reply.is_missing() || reply.status == reqwest::StatusCode::FORBIDDEN {
             self.saw_metadata_file(false);
@@ -298,8 +337,8 @@ impl Resource for CoreResource {
                 return Ok(Fetched::New(answer));
             }
             let reader = wheel::Reader {
-                http: &self.resolved.http,
-                credentials: &self.resolved.endpoint.credentials,
+                http: &self.maker.resolved.http,
+                credentials: &self.maker.resolved.endpoint.credentials,
                 url: &self.url,
                 file_name: &self.file.name,
                 urgency,
@@ -331,6 +370,15 @@ impl Resource for CoreResource {
             format!("the index lists `{}`, but there is no such file at `{shown}`", self.file.name);
         Error::new(Kind::Network, "registry-error", message)
             .hint("the mirror is incomplete; try again later or use another index")
+    }
+
+    fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
+        match (value, self.maker.ahead()) {
+            (Value::CoreMetadata(core), Some(ahead)) => {
+                self.maker.all(ahead.after_core_metadata(core))
+            }
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -74,6 +74,10 @@ pub(crate) trait Resource: Send + Sync + 'static {
     fn restore(&self, entry: &Entry) -> Result<Value>;
     /// The error for its absence; `near` are similar names that exist.
     fn missing(&self, near: &[String]) -> Error;
+    /// What will probably be asked for after it, now that `value` is there. Runs on a thread for work.
+    fn leads_to(&self, _value: &Value) -> Vec<Arc<dyn Resource>> {
+        Vec::new()
+    }
 }
 
 /// The error for an absent package, in the words that are the same everywhere.
@@ -143,10 +147,33 @@ impl Session {
         }
     }
 
-    /// Starts to get a resource that nobody waits for yet. Returns at once; may do nothing.
-    pub(crate) fn announce(&self, resource: Arc<dyn Resource>) {
-        if self.known(&*resource).is_none() {
+    /// Starts to get a resource that nobody waits for yet, and then what that leads to. Returns at once; may do
+    /// nothing. Whether it is in memory already, where nothing is started.
+    pub(crate) fn announce(&self, resource: Arc<dyn Resource>) -> bool {
+        let is_known = self.known(&*resource).is_some();
+        if !is_known {
             self.board(resource, true);
+        }
+        is_known
+    }
+
+    /// Announces what a value that arrived leads to, and on through what is in memory. Every resource that can lead
+    /// on remembers what it named, so this ends.
+    fn lead_on(&self, resource: Arc<dyn Resource>, value: Value) {
+        let mut arrived = vec![(resource, value)];
+        while let Some((resource, value)) = arrived.pop() {
+            if self.request.cancellation.is_cancelled() {
+                return;
+            }
+            for next in resource.leads_to(&value) {
+                match self.known(&*next) {
+                    Some(Ok(value)) => arrived.push((next, value)),
+                    Some(Err(_)) => {}
+                    None => {
+                        self.board(next, true);
+                    }
+                }
+            }
         }
     }
 
@@ -305,7 +332,11 @@ enum Stored {
 
 async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
     let outcome = session.get(&resource, &pilot.flight.urgency).await;
+    let arrived = outcome.as_ref().ok().cloned();
     pilot.land(outcome);
+    if let Some(value) = arrived {
+        tokio::task::spawn_blocking(move || session.lead_on(resource, value));
+    }
 }
 
 fn offline(title: &str) -> Error {

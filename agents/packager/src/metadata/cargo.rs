@@ -80,6 +80,14 @@ pub struct Dependency {
 pub trait Metadata: Send + Sync {
     /// The versions of `name`; `unknown-package` where the index has none. Blocks.
     fn krate(&self, name: &str) -> Result<Arc<Crate>, Error>;
-    /// Announces that `name` will probably be asked for. Returns at once.
-    fn prefetch(&self, name: &str);
+    /// Announces that `name` will probably be asked for. Returns at once; whether it can be given without waiting.
+    fn prefetch(&self, name: &str) -> bool;
+    /// Asks `ahead` about every crate that arrives from now on, as long as it lives.
+    fn follow(&self, _ahead: &Arc<dyn Ahead>) {}
+}
+
+/// What a resolution will probably ask for next; see [`super::npm::Ahead`].
+pub trait Ahead: Send + Sync {
+    /// The crates to announce after this one; none twice.
+    fn after(&self, krate: &Arc<Crate>) -> Vec<String>;
 }

@@ -65,6 +65,15 @@ pub struct Version {
 pub trait Metadata: Send + Sync {
     /// The packument of `name`; `unknown-package` where the registry has none. Blocks.
     fn packument(&self, name: &str) -> Result<Arc<Packument>, Error>;
-    /// Announces that `name` will probably be asked for. Returns at once.
-    fn prefetch(&self, name: &str);
+    /// Announces that `name` will probably be asked for. Returns at once; whether it can be given without waiting.
+    fn prefetch(&self, name: &str) -> bool;
+    /// Asks `ahead` about every packument that arrives from now on, as long as it lives.
+    fn follow(&self, _ahead: &Arc<dyn Ahead>) {}
+}
+
+/// What a resolution will probably ask for next. Called where answers arrive, so that the way to the next question does
+/// not lead through the resolver, which waits for another answer.
+pub trait Ahead: Send + Sync {
+    /// The packages to announce after this one; none twice.
+    fn after(&self, packument: &Arc<Packument>) -> Vec<String>;
 }

@@ -85,8 +85,28 @@ pub trait Metadata: Send + Sync {
         project: &Project,
         file: &Arc<File>,
     ) -> Result<Arc<CoreMetadata>, Error>;
-    /// Announces that the files of `name` will probably be asked for. Returns at once.
-    fn prefetch_project(&self, name: &PackageName);
+    /// Announces that the files of `name` will probably be asked for. Returns at once; whether they can be given without
+    /// waiting.
+    fn prefetch_project(&self, name: &PackageName) -> bool;
     /// Announces that the metadata of `file` will probably be asked for. Returns at once.
     fn prefetch_core_metadata(&self, project: &Arc<Project>, file: &Arc<File>);
+    /// Asks `ahead` about everything that arrives from now on, as long as it lives.
+    fn follow(&self, _ahead: &Arc<dyn Ahead>) {}
+}
+
+/// One announcement.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// The files of a project.
+    Project(PackageName),
+    /// The metadata of one of its files.
+    CoreMetadata(Arc<Project>, Arc<File>),
+}
+
+/// What a resolution will probably ask for next; see [`super::npm::Ahead`].
+pub trait Ahead: Send + Sync {
+    /// What to announce after a project's files; nothing twice.
+    fn after_project(&self, project: &Arc<Project>) -> Vec<Next>;
+    /// What to announce after a distribution's metadata; nothing twice.
+    fn after_core_metadata(&self, core: &Arc<CoreMetadata>) -> Vec<Next>;
 }

@@ -5,6 +5,7 @@
 //! is kept where it fits; else versions that the compiler can build come first; else the newest.
 
 mod activation;
+mod ahead;
 mod assemble;
 mod crates;
 pub mod lock;

@@ -7,6 +7,7 @@
 //! Reading order: `catalogue` chooses versions, `tree` knows who finds whom, `check` and `place` put one
 //! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
 
+mod ahead;
 mod build;
 mod catalogue;
 mod check;

@@ -5,6 +5,7 @@
 //! without a wheel for the target do not count, because building is not done. Markers and extras are evaluated
 //! for the one target; URL requirements are refused.
 
+mod ahead;
 mod candidates;
 mod provider;
 mod repair;

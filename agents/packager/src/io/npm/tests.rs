@@ -72,7 +72,9 @@ fn many_announcements_are_answered_and_none_is_asked_twice() {
     });
     let client = World::with("npm", &server.url()).client();
     let names: Vec<String> = (0..200).map(|index| format!("package-{index}")).collect();
-    names.iter().for_each(|name| client.npm().prefetch(name));
+    names.iter().for_each(|name| {
+        client.npm().prefetch(name);
+    });
     for name in names.iter().rev() {
         assert_eq!(client.npm().packument(name).expect("a packument").name, *name);
     }

@@ -8,12 +8,14 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
 use semver::{Version, VersionReq};
 
 use super::Request;
 use super::activation::{Manifest, Value, features_of, of};
+use super::ahead::Scout;
 use super::crates::{Bucket, Crates, Matching};
 use crate::error::{Error, Kind};
 use crate::limits::CONFLICTS_UNTIL_EARLY;
@@ -43,8 +45,10 @@ pub(super) enum Key {
 pub(super) struct Provider<'a> {
     pub(super) request: &'a Request<'a>,
     metadata: &'a dyn Metadata,
+    /// Walks ahead where something has to be waited for.
+    scout: Arc<Scout>,
     pub(super) ids: RefCell<Interner<Key>>,
-    crates: RefCell<HashMap<Rc<str>, Rc<Crates>>>,
+    crates: RefCell<HashMap<Rc<str>, Arc<Crates>>>,
     matching: RefCell<HashMap<Rc<str>, HashMap<VersionReq, Matching>>>,
     /// Who links a native library.
     holders: RefCell<HashMap<Rc<str>, Vec<Holder>>>,
@@ -63,9 +67,13 @@ type Found = Vec<(Id, Set)>;
 
 impl<'a> Provider<'a> {
     pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
+        let scout = Arc::new(Scout::new(request));
+        let ahead: Arc<dyn metadata::Ahead> = Arc::<Scout>::clone(&scout);
+        metadata.follow(&ahead);
         Self {
             request,
             metadata,
+            scout,
             ids: RefCell::new(Interner::new(Key::Root)),
             crates: RefCell::default(),
             matching: RefCell::default(),
@@ -105,7 +113,7 @@ impl<'a> Provider<'a> {
     pub(super) fn check_roots(&self) -> Result<(), Error> {
         let dependencies = || self.request.roots.iter().flat_map(|root| &root.dependencies);
         for dependency in dependencies() {
-            self.metadata.prefetch(&dependency.package);
+            self.announce(dependency);
         }
         for dependency in dependencies() {
             if self.crates(&dependency.package)?.krate.is_none() {
@@ -130,21 +138,34 @@ impl<'a> Provider<'a> {
     }
 
     /// The versions of a crate; none where the registry does not know it.
-    pub(super) fn crates(&self, name: &str) -> Result<Rc<Crates>, Error> {
+    pub(super) fn crates(&self, name: &str) -> Result<Arc<Crates>, Error> {
         if let Some(crates) = self.crates.borrow().get(name) {
-            return Ok(Rc::clone(crates));
+            return Ok(Arc::clone(crates));
         }
-        let crates = match self.metadata.krate(name) {
-            Ok(krate) => {
-                let locked = self.request.preferred.get(name);
-                Crates::new(krate, locked, self.request.rust_versions)
-            }
-            Err(error) if error.code == "unknown-package" => Crates::none(),
-            Err(error) => return Err(error),
+        let crates = match self.scout.crates(name) {
+            Some(crates) => crates,
+            None => Arc::new(match self.metadata.krate(name) {
+                Ok(krate) => {
+                    let locked = self.request.preferred.get(name);
+                    Crates::new(krate, locked, self.request.rust_versions)
+                }
+                Err(error) if error.code == "unknown-package" => Crates::none(),
+                Err(error) => return Err(error),
+            }),
         };
-        let crates = Rc::new(crates);
-        self.crates.borrow_mut().insert(Rc::from(name), Rc::clone(&crates));
+        self.crates.borrow_mut().insert(Rc::from(name), Arc::clone(&crates));
         Ok(crates)
+    }
+
+    /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
+    /// the solver.
+    fn announce(&self, dependency: &Dependency) {
+        if self.metadata.prefetch(&dependency.package) {
+            return;
+        }
+        for name in self.scout.want(dependency) {
+            self.metadata.prefetch(&name);
+        }
     }
 
     /// Where a requirement can be met.
@@ -165,12 +186,12 @@ impl<'a> Provider<'a> {
         name: &str,
         bucket: Bucket,
         position: u32,
-    ) -> Result<std::sync::Arc<metadata::Version>, Error> {
+    ) -> Result<Arc<metadata::Version>, Error> {
         let crates = self.crates(name)?;
         let candidate = crates.list(bucket).get(position as usize).ok_or_else(|| {
             Error::new(Kind::Failed, "no-version", format!("`{name}` has no version in {bucket}"))
         })?;
-        Ok(std::sync::Arc::clone(&candidate.version))
+        Ok(Arc::clone(&candidate.version))
     }
 
     /// Adds what one dependency asks for, in a range of compatible versions or a choice between several.
@@ -250,7 +271,7 @@ impl<'a> Provider<'a> {
             return Ok(Err(reason));
         }
         for dependency in needed() {
-            self.metadata.prefetch(&dependency.package);
+            self.announce(dependency);
         }
         let mut found = Vec::new();
         for dependency in needed() {
@@ -310,7 +331,7 @@ impl<'a> Provider<'a> {
                 if let Some(reason) = foreign(dependency) {
                     return Ok(Err(reason));
                 }
-                self.metadata.prefetch(&dependency.package);
+                self.announce(dependency);
                 let mut features = features_of(dependency);
                 features.extend(asked);
                 self.require(base, dependency, features, &mut found)?;

@@ -1,5 +1,6 @@
 //! Small registries; [`oracle`] compares with brute force.
 
+mod ahead;
 mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -101,7 +102,9 @@ impl Metadata for Universe {
         }))
     }
 
-    fn prefetch(&self, _: &str) {}
+    fn prefetch(&self, _: &str) -> bool {
+        true
+    }
 }
 
 fn root(name: &str, needs: &[&str], features: &[(&str, &[&str])]) -> Root {

@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::ahead::Scout;
 use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
-use crate::metadata::npm::{Dependencies, Metadata, Packument, Version as Entry};
+use crate::metadata::npm::{Ahead, Dependencies, Metadata, Packument, Version as Entry};
 use crate::versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
@@ -86,6 +87,8 @@ struct Loaded {
 
 pub(super) struct Catalogue<'a> {
     source: &'a dyn Metadata,
+    /// Walks ahead where something has to be waited for.
+    scout: Arc<Scout>,
     node: Option<Version>,
     pub(super) names: Names,
     wants: Vec<(Rc<str>, Rc<Want>)>,
@@ -95,14 +98,20 @@ pub(super) struct Catalogue<'a> {
     chosen_ids: HashMap<(NameId, String), PackageId>,
     choices: HashMap<(NameId, WantId), Result<PackageId, NoChoice>>,
     announced: HashSet<NameId>,
+    /// Of those, what there is no need to wait for.
+    at_hand: HashSet<NameId>,
     engines: HashMap<String, bool>,
     network_failure: Option<Error>,
 }
 
 impl<'a> Catalogue<'a> {
     pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>) -> Self {
+        let scout = Arc::<Scout>::default();
+        let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
+        source.follow(&ahead);
         Self {
             source,
+            scout,
             node,
             names: Names::default(),
             wants: Vec::new(),
@@ -112,6 +121,7 @@ impl<'a> Catalogue<'a> {
             chosen_ids: HashMap::new(),
             choices: HashMap::new(),
             announced: HashSet::new(),
+            at_hand: HashSet::new(),
             engines: HashMap::new(),
             network_failure: None,
         }
@@ -330,15 +340,26 @@ impl<'a> Catalogue<'a> {
         Shape { declared, index, bundled }
     }
 
-    fn announce(&mut self, name: &str, want: WantId) {
-        let want = self.want(want);
+    /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
+    /// the tree.
+    fn announce(&mut self, name: &str, id: WantId) {
+        let want = self.want(id);
         if matches!(*want, Want::Unsupported(_)) {
             return;
         }
         let package = want.package(name);
-        let id = self.names.intern(package);
-        if self.announced.insert(id) {
-            self.source.prefetch(package);
+        let package_id = self.names.intern(package);
+        if self.announced.insert(package_id) && self.source.prefetch(package) {
+            self.at_hand.insert(package_id);
+        }
+        if self.at_hand.contains(&package_id) {
+            return;
+        }
+        for package in self.scout.want(name, &self.want_text(id)) {
+            let id = self.names.intern(&package);
+            if self.announced.insert(id) {
+                self.source.prefetch(&package);
+            }
         }
     }
 }

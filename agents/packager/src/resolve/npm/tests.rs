@@ -1,5 +1,6 @@
 //! Trees of small universes: the shapes that npm builds, conflicts, and laws that hold for every tree.
 
+mod ahead;
 mod laws;
 mod universe;
 

@@ -11,6 +11,7 @@ use pep440_rs::{Version, VersionSpecifiers};
 
 use super::specifiers::{admits_python, matches, mentions_prerelease, pins, text};
 use crate::metadata::pypi::{File, FileKind, Project};
+use crate::python::PythonTarget;
 use crate::resolve::indexed::{Set, describe};
 
 /// How a version counts before anybody looked at what it depends on.
@@ -52,6 +53,16 @@ pub(super) struct Judge<'a> {
 pub(super) struct Allowance {
     pub(super) prereleases: bool,
     pub(super) yanked: Vec<Version>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(target: &'a PythonTarget) -> Self {
+        let mut tags = HashMap::with_capacity(target.tags.len());
+        for (rank, tag) in target.tags.iter().enumerate() {
+            tags.entry(tag.as_str()).or_insert(rank);
+        }
+        Self { python: &target.python, tags }
+    }
 }
 
 impl Candidates {

@@ -6,7 +6,6 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pep440_rs::{Version, VersionSpecifiers};
@@ -14,11 +13,12 @@ use pep508_rs::{ExtraName, PackageName, Requirement, VersionOrUrl};
 use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
 
 use super::Request;
+use super::ahead::Scout;
 use super::candidates::{Allowance, Candidates, Judge, needs_python};
 use super::specifiers::{admits_python, mentions_prerelease, pins};
 use crate::error::{Error, Kind};
 use crate::limits::{CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX};
-use crate::metadata::pypi::{CoreMetadata, Metadata};
+use crate::metadata::pypi::{Ahead, CoreMetadata, Metadata, Next};
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -56,10 +56,12 @@ pub(super) const BAD_METADATA: &str = "bad-metadata";
 pub(super) struct Provider<'a> {
     pub(super) request: &'a Request<'a>,
     metadata: &'a dyn Metadata,
+    /// Walks ahead where something has to be waited for.
+    scout: Arc<Scout>,
     judge: Judge<'a>,
     allowances: HashMap<PackageName, Allowance>,
     pub(super) ids: RefCell<Interner<Key>>,
-    candidates: RefCell<HashMap<PackageName, Rc<Candidates>>>,
+    candidates: RefCell<HashMap<PackageName, Arc<Candidates>>>,
     matching: RefCell<HashMap<PackageName, HashMap<VersionSpecifiers, Set>>>,
     core: RefCell<HashMap<(PackageName, u32), Arc<CoreMetadata>>>,
     /// The position last chosen for a package: its extras follow it.
@@ -86,14 +88,14 @@ pub(super) fn specifiers(requirement: &Requirement) -> &VersionSpecifiers {
 
 impl<'a> Provider<'a> {
     pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
-        let mut tags = HashMap::with_capacity(request.target.tags.len());
-        for (rank, tag) in request.target.tags.iter().enumerate() {
-            tags.entry(tag.as_str()).or_insert(rank);
-        }
+        let scout = Arc::new(Scout::new(request, allowances(request)));
+        let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
+        metadata.follow(&ahead);
         Self {
             request,
             metadata,
-            judge: Judge { python: &request.target.python, tags },
+            scout,
+            judge: Judge::new(request.target),
             allowances: allowances(request),
             ids: RefCell::new(Interner::new(Key::Root)),
             candidates: RefCell::default(),
@@ -126,24 +128,44 @@ impl<'a> Provider<'a> {
     }
 
     /// The versions of a project; none where the index does not know it.
-    pub(super) fn candidates(&self, name: &PackageName) -> Result<Rc<Candidates>, Error> {
+    pub(super) fn candidates(&self, name: &PackageName) -> Result<Arc<Candidates>, Error> {
         if let Some(candidates) = self.candidates.borrow().get(name) {
-            return Ok(Rc::clone(candidates));
+            return Ok(Arc::clone(candidates));
         }
-        let candidates = match self.metadata.project(name) {
-            Ok(project) => Candidates::new(project, &self.judge),
-            Err(error) if error.code == "unknown-package" => Candidates::none(),
-            Err(error) => return Err(error),
+        let candidates = match self.scout.candidates(name) {
+            Some(candidates) => candidates,
+            None => Arc::new(match self.metadata.project(name) {
+                Ok(project) => Candidates::new(project, &self.judge),
+                Err(error) if error.code == "unknown-package" => Candidates::none(),
+                Err(error) => return Err(error),
+            }),
         };
-        let candidates = Rc::new(candidates);
-        self.candidates.borrow_mut().insert(name.clone(), Rc::clone(&candidates));
+        self.candidates.borrow_mut().insert(name.clone(), Arc::clone(&candidates));
         Ok(candidates)
+    }
+
+    /// Announces the files that a requirement is about. Where they are not there yet, what they lead to is followed
+    /// without waiting for the solver.
+    fn announce_project(&self, requirement: &Requirement) {
+        if self.metadata.prefetch_project(&requirement.name) {
+            return;
+        }
+        for next in self.scout.want(requirement) {
+            match next {
+                Next::Project(name) => {
+                    self.metadata.prefetch_project(&name);
+                }
+                Next::CoreMetadata(project, file) => {
+                    self.metadata.prefetch_core_metadata(&project, &file);
+                }
+            }
+        }
     }
 
     /// Fails with the index's own words where a direct requirement does not exist.
     pub(super) fn check_direct(&self) -> Result<(), Error> {
         for requirement in self.direct() {
-            self.metadata.prefetch_project(&requirement.name);
+            self.announce_project(requirement);
         }
         for requirement in self.direct() {
             if self.candidates(&requirement.name)?.project.is_none() {
@@ -299,7 +321,7 @@ impl<'a> Provider<'a> {
                     format!("it needs `{}` from a URL, not from an index", requirement.name);
                 return Ok(Err(reason.into()));
             }
-            self.metadata.prefetch_project(&requirement.name);
+            self.announce_project(requirement);
         }
         let itself = self.id(key.clone());
         for requirement in wants {

@@ -1,5 +1,6 @@
 //! Small universes; [`oracle`] compares with brute force.
 
+mod ahead;
 mod oracle;
 
 use std::collections::{BTreeMap, HashMap};
@@ -105,7 +106,9 @@ impl Metadata for Universe {
             .ok_or_else(|| Error::new(Kind::Verification, "bad-metadata", "it has no METADATA"))
     }
 
-    fn prefetch_project(&self, _: &PackageName) {}
+    fn prefetch_project(&self, _: &PackageName) -> bool {
+        true
+    }
 
     fn prefetch_core_metadata(&self, _: &Arc<Project>, _: &Arc<File>) {}
 }

@@ -30,8 +30,9 @@ impl Metadata for Universe {
         })
     }
 
-    fn prefetch(&self, name: &str) {
+    fn prefetch(&self, name: &str) -> bool {
         self.log.lock().expect("log").push(format!("announce {name}"));
+        true
     }
 }
 

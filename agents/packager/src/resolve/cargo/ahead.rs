@@ -1,0 +1,140 @@
+//! What a resolution of crates will probably need next, told where answers arrive. See `resolve::pypi::ahead`, which says
+//! why; a wrong guess costs a request, never an answer.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use semver::{Version, VersionReq};
+
+use super::Request;
+use super::activation::{features_of, of};
+use super::crates::Crates;
+use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
+use crate::metadata::cargo::{self as metadata, Ahead, Crate, Dependency};
+
+/// Walks ahead of one resolution.
+pub(super) struct Scout {
+    preferred: BTreeMap<String, BTreeSet<Version>>,
+    rust_versions: Vec<Version>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What is known of one crate.
+#[derive(Default)]
+struct Known {
+    wants: Vec<Want>,
+    crates: Option<Arc<Crates>>,
+    /// Versions that were followed, with the features under which.
+    followed: HashSet<(Version, BTreeSet<String>)>,
+}
+
+/// A dependency on a crate as far as versions are concerned.
+#[derive(Clone, PartialEq, Eq)]
+struct Want {
+    requirement: VersionReq,
+    features: BTreeSet<String>,
+}
+
+impl Want {
+    fn new<'f>(dependency: &Dependency, features: impl IntoIterator<Item = &'f str>) -> Self {
+        let features = features.into_iter().map(str::to_owned).collect();
+        Self { requirement: dependency.requirement.clone(), features }
+    }
+}
+
+impl Scout {
+    pub(super) fn new(request: &Request<'_>) -> Self {
+        Self {
+            preferred: request.preferred.clone(),
+            rust_versions: request.rust_versions.to_vec(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The versions of a crate that arrived.
+    pub(super) fn crates(&self, name: &str) -> Option<Arc<Crates>> {
+        self.lock().get(name)?.crates.clone()
+    }
+
+    /// Adds a dependency that applies, and says which crates to announce for it.
+    pub(super) fn want(&self, dependency: &Dependency) -> Vec<String> {
+        let mut next = Vec::new();
+        let want = Want::new(dependency, features_of(dependency));
+        let wanted = VecDeque::from([(dependency.package.clone(), want)]);
+        self.follow(&mut self.lock(), wanted, &mut next);
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow(
+        &self,
+        known: &mut HashMap<String, Known>,
+        mut wanted: VecDeque<(String, Want)>,
+        next: &mut Vec<String>,
+    ) {
+        while let Some((name, want)) = wanted.pop_front() {
+            let is_new = !known.contains_key(&name);
+            if is_new && known.len() >= AHEAD_PACKAGES_MAX {
+                continue;
+            }
+            let entry = known.entry(name.clone()).or_default();
+            if entry.wants.contains(&want) || entry.wants.len() >= AHEAD_WANTS_MAX {
+                continue;
+            }
+            entry.wants.push(want.clone());
+            if is_new {
+                next.push(name);
+            }
+            wanted.extend(pick(entry, &want));
+        }
+    }
+}
+
+/// What the version needs that would be chosen for a want; nothing where that was followed already.
+fn pick(entry: &mut Known, want: &Want) -> Vec<(String, Want)> {
+    let Some(crates) = entry.crates.clone() else { return Vec::new() };
+    let matching = crates.matching(&want.requirement);
+    let Some((bucket, set)) = matching.last() else { return Vec::new() };
+    let Some(position) = crates.best(*bucket, set) else { return Vec::new() };
+    let version = &crates.list(*bucket)[position].version;
+    if !entry.followed.insert((version.version.clone(), want.features.clone())) {
+        return Vec::new();
+    }
+    needs(version, &want.features)
+}
+
+fn needs(version: &metadata::Version, features: &BTreeSet<String>) -> Vec<(String, Want)> {
+    let manifest = of(version);
+    let existing = features.iter().map(String::as_str);
+    let existing = existing.filter(|feature| manifest.feature(feature).is_some());
+    // Features that list what does not exist are the solver's to report.
+    let activation = manifest.activate(existing).unwrap_or_default();
+    let active = manifest.active(&activation).into_iter();
+    active
+        .filter(|(dependency, _)| dependency.registry.is_none())
+        .map(|(dependency, features)| {
+            (dependency.package.clone(), Want::new(dependency, features.iter().copied()))
+        })
+        .collect()
+}
+
+impl Ahead for Scout {
+    fn after(&self, krate: &Arc<Crate>) -> Vec<String> {
+        let locked = self.preferred.get(&krate.name);
+        let crates = Arc::new(Crates::new(Arc::clone(krate), locked, &self.rust_versions));
+        let mut known = self.lock();
+        if known.len() >= AHEAD_PACKAGES_MAX {
+            return Vec::new();
+        }
+        let entry = known.entry(krate.name.clone()).or_default();
+        entry.crates.get_or_insert(crates);
+        let wants = entry.wants.clone();
+        let wanted = wants.iter().flat_map(|want| pick(entry, want)).collect();
+        let mut next = Vec::new();
+        self.follow(&mut known, wanted, &mut next);
+        next
+    }
+}

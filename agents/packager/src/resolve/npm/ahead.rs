@@ -1,0 +1,132 @@
+//! What building a tree will probably need next, told where packuments arrive. See `resolve::pypi::ahead`, which says why; a
+//! wrong guess (engines and overrides are not looked at) costs a request, never an answer.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::want::Want;
+use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
+use crate::metadata::npm::{Ahead, Packument, Version as Entry};
+use crate::versions::npm::Version;
+
+/// Walks ahead of one resolution.
+#[derive(Default)]
+pub(super) struct Scout {
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What is known of one package.
+#[derive(Default)]
+struct Known {
+    wants: HashMap<String, Want>,
+    arrived: Option<Arc<Arrived>>,
+    /// Versions that were followed.
+    followed: HashSet<String>,
+}
+
+struct Arrived {
+    packument: Arc<Packument>,
+    /// Highest first.
+    versions: Vec<(Version, Arc<Entry>)>,
+}
+
+impl Scout {
+    /// Adds a dependency, and says which packages to announce for it.
+    pub(super) fn want(&self, name: &str, text: &str) -> Vec<String> {
+        let mut next = Vec::new();
+        let wanted = VecDeque::from([(name.to_owned(), text.to_owned())]);
+        follow(&mut self.lock(), wanted, &mut next);
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn follow(
+    known: &mut HashMap<String, Known>,
+    mut wanted: VecDeque<(String, String)>,
+    next: &mut Vec<String>,
+) {
+    while let Some((name, text)) = wanted.pop_front() {
+        let want = Want::parse(&text);
+        if matches!(want, Want::Unsupported(_)) {
+            continue;
+        }
+        let package = want.package(&name).to_owned();
+        let is_new = !known.contains_key(&package);
+        if is_new && known.len() >= AHEAD_PACKAGES_MAX {
+            continue;
+        }
+        let entry = known.entry(package.clone()).or_default();
+        if entry.wants.contains_key(&text) || entry.wants.len() >= AHEAD_WANTS_MAX {
+            continue;
+        }
+        if is_new {
+            next.push(package);
+        }
+        if let Some(arrived) = &entry.arrived {
+            wanted.extend(pick(arrived, &want, &mut entry.followed));
+        }
+        entry.wants.insert(text, want);
+    }
+}
+
+/// What the version needs that would be chosen for a want; nothing where that was followed already.
+fn pick(arrived: &Arrived, want: &Want, followed: &mut HashSet<String>) -> Vec<(String, String)> {
+    let packument = &arrived.packument;
+    let of_tag = |tag: &str| packument.versions.get(packument.dist_tags.get(tag)?);
+    let entry = match want.target() {
+        Want::Tag(tag) => of_tag(tag),
+        Want::Exact { text, .. } => packument.versions.get(text),
+        Want::Range { range, any } => {
+            let fits = |version: &Version| range.satisfies(version);
+            let latest = of_tag("latest").filter(|entry| {
+                entry.deprecated.is_none()
+                    && (*any || Version::parse_loose(&entry.version).is_ok_and(|it| fits(&it)))
+            });
+            let inside = || arrived.versions.iter().filter(|(version, _)| fits(version));
+            let sound = || inside().find(|(_, entry)| entry.deprecated.is_none());
+            latest.or_else(|| Some(&sound().or_else(|| inside().next())?.1))
+        }
+        Want::Alias { .. } | Want::Unsupported(_) => None,
+    };
+    let Some(entry) = entry else { return Vec::new() };
+    if !followed.insert(entry.version.clone()) {
+        return Vec::new();
+    }
+    let tables = [&entry.dependencies, &entry.optional_dependencies, &entry.peer_dependencies];
+    let comes_inside = |name: &String| entry.bundled.contains(name);
+    let may_stay_away = |name: &String| entry.optional_peers.contains(name);
+    let needed = tables.into_iter().flatten();
+    needed
+        .filter(|(name, _)| !comes_inside(name) && !may_stay_away(name))
+        .map(|(name, text)| (name.clone(), text.clone()))
+        .collect()
+}
+
+impl Ahead for Scout {
+    fn after(&self, packument: &Arc<Packument>) -> Vec<String> {
+        let parsed = packument.versions.iter().filter_map(|(text, entry)| {
+            Some((Version::parse_loose(text).ok()?, Arc::clone(entry)))
+        });
+        let mut versions: Vec<_> = parsed.collect();
+        versions.sort_by(|(one, _), (other, _)| other.cmp(one));
+        let arrived = Arc::new(Arrived { packument: Arc::clone(packument), versions });
+        let mut known = self.lock();
+        if known.len() >= AHEAD_PACKAGES_MAX {
+            return Vec::new();
+        }
+        let entry = known.entry(packument.name.clone()).or_default();
+        entry.arrived = Some(Arc::clone(&arrived));
+        let wants = entry.wants.values();
+        let mut wanted = VecDeque::new();
+        for want in wants {
+            wanted.extend(pick(&arrived, want, &mut entry.followed));
+        }
+        let mut next = Vec::new();
+        follow(&mut known, wanted, &mut next);
+        next
+    }
+}
