@@ -128,9 +128,7 @@ fn tidy(value: f64) -> f64 {
 }
 
 fn write_files(arguments: &Arguments, hottest: &Hottest) -> anyhow::Result<()> {
-    let files: [(&Option<PathBuf>, fn(&Hottest, &[Track]) -> String); 2] =
-        [(&arguments.plot, plot::svg), (&arguments.csv, csv::table)];
-    if files.iter().all(|(path, _)| path.is_none()) {
+    if arguments.plot.is_none() && arguments.csv.is_none() {
         return Ok(());
     }
     let tracks = Kind::ALL.map(|kind| {
@@ -139,10 +137,14 @@ fn write_files(arguments: &Arguments, hottest: &Hottest) -> anyhow::Result<()> {
         simulate(scenario, kind, *seed, *cache_seconds, |sample| samples.push(*sample));
         Track { kind, samples }
     });
-    for (path, write) in files {
-        let Some(path) = path else { continue };
-        std::fs::write(path, write(hottest, &tracks))
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
+    };
+    if let Some(path) = &arguments.plot {
+        write(path, plot::svg(hottest, &tracks))?;
+    }
+    if let Some(path) = &arguments.csv {
+        write(path, csv::table(hottest, &tracks))?;
     }
     Ok(())
 }

@@ -98,7 +98,7 @@ impl CargoClient {
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
         let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        CrateResource::new(name, Arc::clone(self.resolved()?), self.session.clone(), ahead)
+        CrateResource::shared(name, Arc::clone(self.resolved()?), self.session.clone(), ahead)
     }
 }
 
@@ -193,7 +193,7 @@ struct CrateResource {
 }
 
 impl CrateResource {
-    fn new(
+    fn shared(
         name: &str,
         resolved: Arc<Resolved>,
         session: Session,
@@ -293,7 +293,7 @@ impl Resource for CrateResource {
         };
         let resource = |name: String| {
             let (resolved, session) = (Arc::clone(&self.resolved), self.session.clone());
-            Self::new(&name, resolved, session, self.ahead.clone()).ok()
+            Self::shared(&name, resolved, session, self.ahead.clone()).ok()
         };
         ahead.after(krate).into_iter().filter_map(resource).collect()
     }

@@ -59,7 +59,7 @@ impl NpmClient {
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
         let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        PackumentResource::new(name, Arc::clone(self.resolved()?), ahead)
+        PackumentResource::shared(name, Arc::clone(self.resolved()?), ahead)
     }
 }
 
@@ -116,7 +116,7 @@ struct PackumentResource {
 }
 
 impl PackumentResource {
-    fn new(
+    fn shared(
         name: &str,
         resolved: Arc<Resolved>,
         ahead: Option<Weak<dyn Ahead>>,
@@ -187,7 +187,7 @@ impl Resource for PackumentResource {
         };
         let next = ahead.after(packument).into_iter();
         let resource =
-            |name: String| Self::new(&name, Arc::clone(&self.resolved), self.ahead.clone()).ok();
+            |name: String| Self::shared(&name, Arc::clone(&self.resolved), self.ahead.clone()).ok();
         next.filter_map(resource).collect()
     }
 }
