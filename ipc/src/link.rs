@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
@@ -50,6 +51,8 @@ pub struct LinkSender {
     lane: LaneId,
     sender: AnySender,
     next_request: u64,
+    /// The peer's bell is heard as long as either half is there: it tells of messages and of room.
+    _ear: Option<Arc<Ear>>,
 }
 
 /// The receiving half of a link.
@@ -60,8 +63,8 @@ pub struct LinkReceiver {
     terms: Terms,
     epoch: u32,
     receiver: AnyReceiver,
-    /// The peer's bell is heard as long as somebody reads.
-    _ear: Option<Ear>,
+    /// See [`LinkSender`].
+    _ear: Option<Arc<Ear>>,
 }
 
 /// A request that is to be sent.
@@ -218,14 +221,15 @@ pub enum CallError {
 
 impl Link {
     pub(crate) fn new(
-        (lane, _ear): (LaneId, Option<Ear>),
+        (lane, ear): (LaneId, Option<Ear>),
         peer: AgentInfo,
         (terms, epoch): (Terms, u32),
         sender: AnySender,
         receiver: AnyReceiver,
     ) -> Self {
-        let sender = LinkSender { lane, sender, next_request: 1 };
-        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver, _ear };
+        let ear = ear.map(Arc::new);
+        let sender = LinkSender { lane, sender, next_request: 1, _ear: ear.clone() };
+        let receiver = LinkReceiver { lane, peer, terms, epoch, receiver, _ear: ear };
         Self { sender, receiver, set_aside: VecDeque::new() }
     }
 

@@ -197,8 +197,8 @@ impl Client {
             match terms.class {
                 Class::High => match side.ring(theirs) {
                     Ok(outbox) => {
-                        // The message has a place for it; nobody rings it.
-                        let (bell, _ear) = self.doorbell.ringer_for_peer()?;
+                        let (bell, ear) = self.doorbell.ringer_for_peer()?;
+                        own.ear = Some(ear);
                         break (own, Way::Ring(Box::new(outbox)), bell);
                     }
                     Err(ClientError::Unavailable(why)) => fall(&mut terms, &one_line(&why))?,
@@ -309,8 +309,8 @@ impl OwnSide {
         doorbell: &Doorbell,
     ) -> Result<Link, ClientError> {
         let Self { mut sender, cursor, inbox, ear } = self;
-        // In the other classes a ring or a socket says that there is something.
-        let ear = ear.filter(|_| terms.class == Class::Critical);
+        // A socket tells of messages and of room by itself; a ring tells of messages only.
+        let ear = ear.filter(|_| terms.class != Class::Normal);
         if let Some(ear) = &ear {
             ear.tie(lane);
         }
