@@ -12,7 +12,7 @@ use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
 use crate::metadata::npm::{Dependencies, Metadata, Packument, Version as Entry};
-use crate::versions::npm::{Options, Range, Version};
+use agents_versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -348,6 +348,6 @@ pub(super) fn no_match_error(package: &str, want: &str) -> Error {
     Error::new(
         Kind::Conflict,
         "no-matching-version",
-        format!("no version of `{package}` matches `{}`", crate::versions::npm::shorten(want)),
+        format!("no version of `{package}` matches `{}`", agents_versions::shorten(want)),
     )
 }

@@ -1,0 +1,212 @@
+//! Version specifiers of PEP 440: clauses of which all have to hold.
+//!
+//! Pre-releases are in only where a clause other than `!=` names one, as the standard has it for a reader who knows of no
+//! other versions to fall back from.
+
+use std::cmp::Ordering;
+
+use super::{Details, Parts, parse};
+use crate::error::ParseError;
+use crate::key::Key;
+use crate::limits::RANGE_COMPARATORS_MAX;
+use crate::operator::{self, Operator};
+use crate::text::not_a_range;
+
+/// One clause.
+#[derive(Clone, Debug)]
+enum Clause {
+    Compare(Operator, Bound),
+    /// `~=`: at least the bound, and its release without the last number.
+    Compatible(Bound, Prefix),
+    /// `==1.2.*`, and whether it is `!=`.
+    Prefix(Prefix, bool),
+    /// `===`: the same text, without regard to case.
+    Arbitrary(String),
+}
+
+#[derive(Clone, Debug)]
+struct Bound {
+    key: Key,
+    details: Details,
+}
+
+/// The beginning of a version. Numbers are kept without zeros in front, zero being empty.
+#[derive(Clone, Debug)]
+struct Prefix {
+    epoch: Box<str>,
+    release: Vec<Box<str>>,
+    /// `a1`, `post2`: what follows the release.
+    suffixes: Vec<(u8, Box<str>)>,
+}
+
+/// Clauses of which all have to hold; none at all hold for every final release.
+#[derive(Clone, Debug)]
+pub struct Specifiers {
+    clauses: Vec<Clause>,
+    allows_prereleases: bool,
+}
+
+impl Specifiers {
+    /// Reads `>=1.0, !=1.5.*, <2`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ParseError> {
+        let mut specifiers = Self { clauses: Vec::new(), allows_prereleases: false };
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (clause, names_prerelease) = clause(part)?;
+            specifiers.clauses.push(clause);
+            specifiers.allows_prereleases |= names_prerelease;
+            if specifiers.clauses.len() > RANGE_COMPARATORS_MAX {
+                return Err(not_a_range(text));
+            }
+        }
+        Ok(specifiers)
+    }
+
+    pub(crate) fn contains(&self, key: &Key, details: &Details) -> bool {
+        (self.allows_prereleases || !details.is_prerelease)
+            && self.clauses.iter().all(|clause| clause.contains(key, details))
+    }
+}
+
+/// Reads one clause; says whether it names a pre-release.
+fn clause(text: &str) -> Result<(Clause, bool), ParseError> {
+    #[derive(Clone, Copy)]
+    enum Sign {
+        Arbitrary,
+        Compatible,
+        Compare(Operator),
+    }
+    const SIGNS: [(&str, Sign); 8] = [
+        ("===", Sign::Arbitrary),
+        ("~=", Sign::Compatible),
+        ("==", Sign::Compare(Operator::Equal)),
+        ("!=", Sign::Compare(Operator::NotEqual)),
+        ("<=", Sign::Compare(Operator::LessOrEqual)),
+        (">=", Sign::Compare(Operator::GreaterOrEqual)),
+        ("<", Sign::Compare(Operator::Less)),
+        (">", Sign::Compare(Operator::Greater)),
+    ];
+    let (sign, version) = operator::split(text, &SIGNS).ok_or_else(|| not_a_range(text))?;
+    if let Sign::Arbitrary = sign {
+        if version.is_empty() || version.contains([' ', '\t', ';', ')']) {
+            return Err(not_a_range(text));
+        }
+        let is_prerelease = parse(version).is_ok_and(|(_, details)| details.is_prerelease);
+        return Ok((Clause::Arbitrary(version.to_lowercase()), is_prerelease));
+    }
+    let is_equality = matches!(sign, Sign::Compare(Operator::Equal | Operator::NotEqual));
+    if let (true, Some(prefix)) = (is_equality, version.strip_suffix(".*")) {
+        let parts =
+            Parts::read(prefix).filter(|parts| parts.dev.is_none() && parts.local.is_none());
+        let parts = parts.ok_or_else(|| not_a_range(text))?;
+        let is_unequal = matches!(sign, Sign::Compare(Operator::NotEqual));
+        let names_prerelease = !is_unequal && parts.pre.is_some();
+        return Ok((Clause::Prefix(Prefix::whole(&parts), is_unequal), names_prerelease));
+    }
+    let parts = Parts::read(version).filter(|parts| is_equality || parts.local.is_none());
+    let parts = parts.ok_or_else(|| not_a_range(text))?;
+    let (key, details) = parts.write(version);
+    let is_unequal = matches!(sign, Sign::Compare(Operator::NotEqual));
+    let names_prerelease = details.is_prerelease && !is_unequal;
+    let bound = Bound { key, details };
+    let clause = match sign {
+        Sign::Compare(operator) => Clause::Compare(operator, bound),
+        Sign::Compatible | Sign::Arbitrary => {
+            let prefix = Prefix::compatible(&parts).ok_or_else(|| not_a_range(text))?;
+            Clause::Compatible(bound, prefix)
+        }
+    };
+    Ok((clause, names_prerelease))
+}
+
+impl Clause {
+    fn contains(&self, key: &Key, details: &Details) -> bool {
+        match self {
+            Clause::Compare(operator, bound) => compare(*operator, bound, key, details),
+            Clause::Compatible(bound, prefix) => {
+                bound.public_order(key, details) != Ordering::Less && prefix.begins(details)
+            }
+            Clause::Prefix(prefix, is_unequal) => prefix.begins(details) != *is_unequal,
+            Clause::Arbitrary(text) => {
+                Parts::read(&details.text).is_some_and(|parts| parts.normal() == *text)
+            }
+        }
+    }
+}
+
+fn compare(operator: Operator, bound: &Bound, key: &Key, details: &Details) -> bool {
+    let (of_bound, exact) = (&bound.details, key.cmp(&bound.key));
+    match operator {
+        // A local part counts where the clause has one.
+        Operator::Equal | Operator::NotEqual if of_bound.has_local => operator.holds(exact),
+        Operator::Equal | Operator::NotEqual | Operator::LessOrEqual | Operator::GreaterOrEqual => {
+            operator.holds(bound.public_order(key, details))
+        }
+        // `<2` is not meant to bring pre-releases of 2, nor `>2` what came after it under the same number.
+        Operator::Less => {
+            let is_before_same = details.is_prerelease && bound.is_same_release(key, details);
+            exact.is_lt() && (of_bound.is_prerelease || !is_before_same)
+        }
+        Operator::Greater => {
+            let is_after_same = details.is_postrelease && bound.is_same_release(key, details);
+            exact.is_gt()
+                && (of_bound.is_postrelease || !is_after_same)
+                && !(details.has_local && bound.is_same_release(key, details))
+        }
+    }
+}
+
+impl Bound {
+    /// How a version stands to the bound, local parts aside.
+    fn public_order(&self, key: &Key, details: &Details) -> Ordering {
+        let own = &self.key.as_bytes()[..self.details.public_end];
+        key.as_bytes()[..details.public_end].cmp(own)
+    }
+
+    fn is_same_release(&self, key: &Key, details: &Details) -> bool {
+        let own = &self.key.as_bytes()[..self.details.release_end];
+        key.as_bytes()[..details.release_end] == *own
+    }
+}
+
+fn without_zeros(digits: &str) -> Box<str> {
+    digits.trim_start_matches('0').into()
+}
+
+impl Prefix {
+    fn whole(parts: &Parts<'_>) -> Self {
+        let mut suffixes = Vec::new();
+        if let Some((letter, number)) = parts.pre {
+            suffixes.push((super::PRE_LETTERS[letter], without_zeros(number)));
+        }
+        if let Some(number) = parts.post {
+            suffixes.push((b'p', without_zeros(number)));
+        }
+        if let Some(number) = parts.dev {
+            suffixes.push((b'd', without_zeros(number)));
+        }
+        let release = parts.release.split('.').map(without_zeros).collect();
+        Self { epoch: without_zeros(parts.epoch), release, suffixes }
+    }
+
+    /// The release without its last number; none where there is only one.
+    fn compatible(parts: &Parts<'_>) -> Option<Self> {
+        let mut prefix = Self::whole(parts);
+        prefix.suffixes.clear();
+        prefix.release.pop();
+        (!prefix.release.is_empty()).then_some(prefix)
+    }
+
+    fn begins(&self, details: &Details) -> bool {
+        let Some(parts) = Parts::read(&details.text) else { return false };
+        let whole = Self::whole(&parts);
+        let same_numbers = self.epoch == whole.epoch
+            && self.release.iter().enumerate().all(|(at, number)| {
+                // A shorter release goes on with zeros.
+                whole.release.get(at).map_or("", |own| own) == &**number
+            });
+        let same_suffixes = self.suffixes.is_empty()
+            || (whole.release.len() <= self.release.len()
+                && whole.suffixes.starts_with(&self.suffixes));
+        same_numbers && same_suffixes
+    }
+}
