@@ -69,6 +69,11 @@ impl Version {
     pub fn key(&self) -> &Key {
         &self.key
     }
+
+    /// Only the place in the order, for those who hold many.
+    pub fn into_key(self) -> Key {
+        self.key
+    }
 }
 
 impl Ord for Version {

@@ -1,0 +1,25 @@
+# Asks `packaging`: the installed one, or else the one inside pip.
+import sys
+
+try:
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
+except ImportError:
+    from pip._vendor.packaging.specifiers import SpecifierSet
+    from pip._vendor.packaging.version import Version
+
+
+def answer(kind, left, right):
+    try:
+        if kind == "c":
+            a, b = Version(left), Version(right)
+            return "<" if a < b else ">" if a > b else "="
+        specifiers = SpecifierSet(right)
+        # Pre-releases where a clause names one: releases of `packaging` differ in what they do without being told.
+        return str(specifiers.contains(str(Version(left)), prereleases=bool(specifiers.prereleases))).lower()
+    except Exception:
+        return "invalid"
+
+
+for line in sys.stdin:
+    print(answer(*line.rstrip("\n").split("\t")))
