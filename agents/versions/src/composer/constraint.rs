@@ -193,7 +193,7 @@ fn constraint(text: &str) -> Option<Vec<Comparator>> {
 
 /// Without `@stability`; nothing before it is a star. `@stable` says nothing.
 fn without_flag(text: &str) -> (&str, Option<&str>) {
-    let Some((version, flag)) = text.split_once('@') else { return (text, None) };
+    let Some((version, flag)) = text.rsplit_once('@') else { return (text, None) };
     let is_known = STABILITIES.iter().any(|known| flag.eq_ignore_ascii_case(known));
     if !is_known || version.contains([',', ' ', '\t']) {
         return (text, None);

@@ -272,6 +272,11 @@ pub(crate) fn is_circular(text: &str) -> bool {
         || ["ga", "final", "release"].iter().any(|word| lower.contains(word))
 }
 
+/// Whether a number in it may not fit into 64 bits with a sign.
+pub(crate) fn has_long_number(text: &str) -> bool {
+    text.split(|character: char| !character.is_ascii_digit()).any(|digits| digits.len() > 18)
+}
+
 fn gem(random: &mut Random) -> String {
     const WORDS: [&str; 10] = ["a", "b", "rc", "pre", "beta", "alpha", "A", "rc1", "b2", "dev"];
     let mut text = dotted(random, 1, 4);
