@@ -3,6 +3,7 @@
 //! Pre-releases are in only where a clause other than `!=` names one, as the standard has it for a reader who knows of no
 //! other versions to fall back from.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 
 use super::{Details, Parts, parse};
@@ -62,8 +63,29 @@ impl Specifiers {
     }
 
     pub(crate) fn contains(&self, key: &Key, details: &Details) -> bool {
+        let version = Asked { key, details, whole: OnceCell::new(), normal: OnceCell::new() };
         (self.allows_prereleases || !details.is_prerelease)
-            && self.clauses.iter().all(|clause| clause.contains(key, details))
+            && self.clauses.iter().all(|clause| clause.contains(&version))
+    }
+}
+
+/// A version that many clauses look at; what only some of them need is made at most once.
+struct Asked<'a> {
+    key: &'a Key,
+    details: &'a Details,
+    whole: OnceCell<Option<Prefix>>,
+    normal: OnceCell<Option<String>>,
+}
+
+impl Asked<'_> {
+    fn begins_with(&self, prefix: &Prefix) -> bool {
+        let whole = || Parts::read(&self.details.text).map(|parts| Prefix::whole(&parts));
+        self.whole.get_or_init(whole).as_ref().is_some_and(|whole| prefix.begins(whole))
+    }
+
+    fn is_written(&self, text: &str) -> bool {
+        let normal = || Parts::read(&self.details.text).map(|parts| parts.normal());
+        self.normal.get_or_init(normal).as_deref() == Some(text)
     }
 }
 
@@ -119,16 +141,15 @@ fn clause(text: &str) -> Result<(Clause, bool), ParseError> {
 }
 
 impl Clause {
-    fn contains(&self, key: &Key, details: &Details) -> bool {
+    fn contains(&self, version: &Asked<'_>) -> bool {
+        let (key, details) = (version.key, version.details);
         match self {
             Clause::Compare(operator, bound) => compare(*operator, bound, key, details),
             Clause::Compatible(bound, prefix) => {
-                bound.public_order(key, details) != Ordering::Less && prefix.begins(details)
+                bound.public_order(key, details) != Ordering::Less && version.begins_with(prefix)
             }
-            Clause::Prefix(prefix, is_unequal) => prefix.begins(details) != *is_unequal,
-            Clause::Arbitrary(text) => {
-                Parts::read(&details.text).is_some_and(|parts| parts.normal() == *text)
-            }
+            Clause::Prefix(prefix, is_unequal) => version.begins_with(prefix) != *is_unequal,
+            Clause::Arbitrary(text) => version.is_written(text),
         }
     }
 }
@@ -196,14 +217,14 @@ impl Prefix {
         (!prefix.release.is_empty()).then_some(prefix)
     }
 
-    fn begins(&self, details: &Details) -> bool {
-        let Some(parts) = Parts::read(&details.text) else { return false };
-        let whole = Self::whole(&parts);
+    /// Whether a whole version begins with it; a shorter release goes on with zeros.
+    fn begins(&self, whole: &Self) -> bool {
         let same_numbers = self.epoch == whole.epoch
-            && self.release.iter().enumerate().all(|(at, number)| {
-                // A shorter release goes on with zeros.
-                whole.release.get(at).map_or("", |own| own) == &**number
-            });
+            && self
+                .release
+                .iter()
+                .enumerate()
+                .all(|(at, number)| whole.release.get(at).map_or("", |own| own) == &**number);
         let same_suffixes = self.suffixes.is_empty()
             || (whole.release.len() <= self.release.len()
                 && whole.suffixes.starts_with(&self.suffixes));
