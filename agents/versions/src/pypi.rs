@@ -117,6 +117,11 @@ impl<'a> Parts<'a> {
         Some((parts, rest))
     }
 
+    /// Whether there is nothing but an epoch and a release.
+    fn is_release(&self) -> bool {
+        self.pre.is_none() && self.post.is_none() && self.dev.is_none() && self.local.is_none()
+    }
+
     fn write(&self, text: &str) -> (Key, Details) {
         let mut key = KeyWriter::with_capacity(text.len() + 24);
         key.number(self.epoch);

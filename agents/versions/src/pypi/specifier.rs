@@ -31,13 +31,11 @@ struct Bound {
     details: Details,
 }
 
-/// The beginning of a version. Numbers are kept without zeros in front, zero being empty.
+/// The beginning of a release. Numbers are kept without zeros in front, zero being empty.
 #[derive(Clone, Debug)]
 struct Prefix {
     epoch: Box<str>,
     release: Vec<Box<str>>,
-    /// `a1`, `post2`: what follows the release.
-    suffixes: Vec<(u8, Box<str>)>,
 }
 
 /// Clauses of which all have to hold; none at all hold for every final release.
@@ -117,12 +115,11 @@ fn clause(text: &str) -> Result<(Clause, bool), ParseError> {
     }
     let is_equality = matches!(sign, Sign::Compare(Operator::Equal | Operator::NotEqual));
     if let (true, Some(prefix)) = (is_equality, version.strip_suffix(".*")) {
-        let parts =
-            Parts::read(prefix).filter(|parts| parts.dev.is_none() && parts.local.is_none());
+        // A star stands behind a release and nothing else.
+        let parts = Parts::read(prefix).filter(Parts::is_release);
         let parts = parts.ok_or_else(|| not_a_range(text))?;
         let is_unequal = matches!(sign, Sign::Compare(Operator::NotEqual));
-        let names_prerelease = !is_unequal && parts.pre.is_some();
-        return Ok((Clause::Prefix(Prefix::whole(&parts), is_unequal), names_prerelease));
+        return Ok((Clause::Prefix(Prefix::whole(&parts), is_unequal), false));
     }
     let parts = Parts::read(version).filter(|parts| is_equality || parts.local.is_none());
     let parts = parts.ok_or_else(|| not_a_range(text))?;
@@ -195,39 +192,24 @@ fn without_zeros(digits: &str) -> Box<str> {
 
 impl Prefix {
     fn whole(parts: &Parts<'_>) -> Self {
-        let mut suffixes = Vec::new();
-        if let Some((letter, number)) = parts.pre {
-            suffixes.push((super::PRE_LETTERS[letter], without_zeros(number)));
-        }
-        if let Some(number) = parts.post {
-            suffixes.push((b'p', without_zeros(number)));
-        }
-        if let Some(number) = parts.dev {
-            suffixes.push((b'd', without_zeros(number)));
-        }
         let release = parts.release.split('.').map(without_zeros).collect();
-        Self { epoch: without_zeros(parts.epoch), release, suffixes }
+        Self { epoch: without_zeros(parts.epoch), release }
     }
 
     /// The release without its last number; none where there is only one.
     fn compatible(parts: &Parts<'_>) -> Option<Self> {
         let mut prefix = Self::whole(parts);
-        prefix.suffixes.clear();
         prefix.release.pop();
         (!prefix.release.is_empty()).then_some(prefix)
     }
 
     /// Whether a whole version begins with it; a shorter release goes on with zeros.
     fn begins(&self, whole: &Self) -> bool {
-        let same_numbers = self.epoch == whole.epoch
+        self.epoch == whole.epoch
             && self
                 .release
                 .iter()
                 .enumerate()
-                .all(|(at, number)| whole.release.get(at).map_or("", |own| own) == &**number);
-        let same_suffixes = self.suffixes.is_empty()
-            || (whole.release.len() <= self.release.len()
-                && whole.suffixes.starts_with(&self.suffixes));
-        same_numbers && same_suffixes
+                .all(|(at, number)| whole.release.get(at).map_or("", |own| own) == &**number)
     }
 }
