@@ -52,10 +52,14 @@ pub(crate) fn parse(text: &str) -> Result<Key, ParseError> {
     if text.bytes().any(|byte| byte == b' ' || byte == b'\t') {
         return Err(not_a_version(text, "a space in it"));
     }
+    Ok(key_of(text))
+}
+
+fn key_of(text: &str) -> Key {
     let text = text.to_lowercase();
     let mut key = KeyWriter::with_capacity(text.len() * 2 + 16);
     write(&mut key, &normalise(read(&text)));
-    Ok(key.finish())
+    key.finish()
 }
 
 /// Cuts the text into tokens as Maven's parser does.
@@ -259,7 +263,9 @@ fn interval(bracketed: &str, text: &str) -> Result<(Option<Bound>, Option<Bound>
         if !from_inclusive || !to_inclusive {
             return Err(senseless(text, "a single version stands in square brackets"));
         }
-        let only = bound(inner, true)?.ok_or_else(|| not_a_range(text))?;
+        // `[]` is the version without a token, which is zero.
+        let empty = || Bound { key: key_of(""), is_inclusive: true };
+        let only = bound(inner, true)?.unwrap_or_else(empty);
         return Ok((Some(only.clone()), Some(only)));
     };
     let (lower, upper) = (bound(lower, from_inclusive)?, bound(upper, to_inclusive)?);
