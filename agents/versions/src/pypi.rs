@@ -34,10 +34,13 @@ const LOCAL_NUMBER: u8 = 2;
 pub(crate) struct Details {
     /// Bytes of the key up to the end of the release.
     release_end: usize,
+    /// Bytes of the key up to the end of the pre-release.
+    pre_end: usize,
     /// Bytes of the key up to where the local part begins.
     public_end: usize,
     is_prerelease: bool,
     is_postrelease: bool,
+    is_development: bool,
     has_local: bool,
     /// The version as it was written.
     text: Box<str>,
@@ -138,6 +141,7 @@ impl<'a> Parts<'a> {
             None if self.post.is_none() && self.dev.is_some() => key.mark(PRE_BELOW),
             None => key.mark(PRE_ABOVE),
         };
+        let pre_end = key.len();
         match self.post {
             Some(number) => key.mark(WITH_POST).number(number),
             None => key.mark(WITHOUT_POST),
@@ -150,9 +154,11 @@ impl<'a> Parts<'a> {
         self.write_local(&mut key);
         let details = Details {
             release_end,
+            pre_end,
             public_end,
             is_prerelease: self.pre.is_some() || self.dev.is_some(),
             is_postrelease: self.post.is_some(),
+            is_development: self.dev.is_some(),
             has_local: self.local.is_some(),
             text: text.into(),
         };

@@ -162,15 +162,15 @@ fn with_modifier(mut version: String, modifier: &Modifier<'_>) -> String {
     version
 }
 
-/// `2023-05-01`, `20230501123456`: a year, then pairs of digits, then up to two short numbers.
+/// `2023-05-01`, `20230501123456`: a year, then pairs of digits, then a short number.
 fn dated(text: &str) -> Option<String> {
     let text = without_v(text);
     let is_body = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b':' | b'-');
     let len = text.bytes().take_while(|byte| is_body(*byte)).count();
     let body = text[..len].trim_end_matches(['.', ':', '-']);
     let modifier = Modifier::read(&text[body.len()..])?;
-    // A year, six pairs and two numbers of three, each with a separator.
-    const BODY_BYTES_MAX: usize = 4 + 6 * 3 + 2 * 4;
+    // A year, six pairs and a number of three, each with a separator.
+    const BODY_BYTES_MAX: usize = 4 + 6 * 3 + 4;
     if body.len() > BODY_BYTES_MAX || !is_digits(body.get(..4)?) {
         return None;
     }
@@ -181,25 +181,16 @@ fn dated(text: &str) -> Option<String> {
     Some(with_modifier(version, &modifier))
 }
 
-/// Whether the text is `([.:-]?[0-9]{2}){1,6}([.:-]?[0-9]{1,3}){0,2}`, after so many pairs.
+/// Whether the text is `([.:-]?[0-9]{2}){1,6}([.:-]?[0-9]{1,3})?`, after so many pairs.
 fn pairs(text: &str, before: usize) -> bool {
     const PAIRS_MAX: usize = 6;
-    if before > 0 && short(text, 0) {
+    const SHORT_DIGITS_MAX: usize = 3;
+    let body = text.strip_prefix(['.', ':', '-']).unwrap_or(text);
+    let is_last = text.is_empty() || (is_digits(body) && body.len() <= SHORT_DIGITS_MAX);
+    if before > 0 && is_last {
         return true;
     }
-    let body = text.strip_prefix(['.', ':', '-']).unwrap_or(text);
     before < PAIRS_MAX && body.get(..2).is_some_and(is_digits) && pairs(&body[2..], before + 1)
-}
-
-fn short(text: &str, before: usize) -> bool {
-    const SHORT_MAX: usize = 2;
-    if text.is_empty() {
-        return true;
-    }
-    let body = text.strip_prefix(['.', ':', '-']).unwrap_or(text);
-    before < SHORT_MAX
-        && (1..=3)
-            .any(|len| body.get(..len).is_some_and(is_digits) && short(&body[len..], before + 1))
 }
 
 /// `1.x-dev`, `2.1-dev`: a branch that has a place among the versions.

@@ -165,10 +165,9 @@ fn compare(operator: Operator, bound: &Bound, key: &Key, details: &Details) -> b
             exact.is_lt() && (of_bound.is_prerelease || !is_before_same)
         }
         Operator::Greater => {
-            let is_after_same = details.is_postrelease && bound.is_same_release(key, details);
-            exact.is_gt()
-                && (of_bound.is_postrelease || !is_after_same)
-                && !(details.has_local && bound.is_same_release(key, details))
+            let is_own_local = bound.public_order(key, details).is_eq();
+            let has_posts = !of_bound.is_postrelease && !of_bound.is_development;
+            exact.is_gt() && !is_own_local && !(has_posts && bound.is_same_pre(key, details))
         }
     }
 }
@@ -178,6 +177,12 @@ impl Bound {
     fn public_order(&self, key: &Key, details: &Details) -> Ordering {
         let own = &self.key.as_bytes()[..self.details.public_end];
         key.as_bytes()[..details.public_end].cmp(own)
+    }
+
+    /// Whether release and pre-release are the bound's, so that the version came after it under the same number.
+    fn is_same_pre(&self, key: &Key, details: &Details) -> bool {
+        let own = &self.key.as_bytes()[..self.details.pre_end];
+        key.as_bytes()[..details.pre_end] == *own
     }
 
     fn is_same_release(&self, key: &Key, details: &Details) -> bool {
