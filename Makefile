@@ -51,8 +51,8 @@ rage:
 	BOLIDE_SCRIBBLE_SECONDS=60 $(CARGO) test --locked -p runtime --test scribbler -- --nocapture
 
 ## Asks the installed clients of npm, PyPI, Debian, RPM, Maven, RubyGems and Composer whether versions and ranges are read as they read
-## them: `make judge JUDGES=npm,gem COUNT=10000`. `make test` has their answers on record. Debian's packages: dpkg, python3-rpm,
-## libmaven3-core-java, ruby, php-cli with php-composer-semver; npm and pip bring their own.
+## them: `make judge JUDGES=npm,gem COUNT=10000`. `make test` has their answers on record. Debian's packages are dpkg, python3-rpm,
+## libmaven3-core-java with a JDK, ruby, php-cli with php-composer-semver; npm brings its own, PyPI's is `packaging` 26 or later.
 JUDGES ?= all
 COUNT ?= 10000
 judge:
