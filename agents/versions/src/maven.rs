@@ -3,8 +3,9 @@
 //! Maven builds a list in which each hyphen, and each change between digits and letters, opens a list that goes on to the
 //! end. So a version is a row of tokens, each with the number of lists that open before it, and that row is the key. What
 //! equals nothing (zeros, `ga`, `final`, `release`) is dropped at the end of each list. Maven's own comparison goes round
-//! in circles for a qualifier between two dots (`1.ga.5` < `1.0.alpha.1` < `1` < `1.ga.5`). An order cannot, so there it
-//! goes its own way: such a qualifier compares as after a hyphen, and zeros before it do not count.
+//! in circles for a qualifier that no hyphen opened, behind a dot or at the very beginning, where more follows it
+//! (`1.ga.5` < `1.0.alpha.1` < `1` < `1.ga.5`). An order cannot, so there it goes its own way: such a qualifier compares
+//! as after a hyphen, and zeros before it do not count.
 
 use crate::error::ParseError;
 use crate::key::{Key, KeyWriter};

@@ -249,9 +249,12 @@ fn maven(random: &mut Random) -> String {
 }
 
 /// Whether Maven's comparison may go round in circles with it: a qualifier with a dot on either side, or before a hyphen
-/// and behind a dot; a list that opens directly in a list.
+/// and behind a dot; a list that opens directly in a list; a word at the beginning.
 pub(crate) fn is_circular(text: &str) -> bool {
     let bytes = text.as_bytes();
+    if bytes.first().is_some_and(u8::is_ascii_alphabetic) {
+        return true;
+    }
     let is_word = |at: usize| bytes[at].is_ascii_alphabetic();
     let mut at = 0;
     while at < bytes.len() {

@@ -134,7 +134,10 @@ fn is_excused(family: Family, question: &Question) -> bool {
     match family {
         // Two branches have no order there; here they have one. Numbers that PHP cannot count up become floats there.
         Family::Composer => {
-            let is_branch = |text: &str| text.to_lowercase().starts_with("dev-");
+            let is_branch = |text: &str| {
+                let is_default = matches!(text, "master" | "trunk" | "default");
+                is_default || text.to_lowercase().starts_with("dev-")
+            };
             let both =
                 question.kind == "c" && is_branch(&question.left) && is_branch(&question.right);
             both || (question.kind == "s" && generate::has_long_number(&question.right))
