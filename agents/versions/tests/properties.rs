@@ -212,7 +212,12 @@ fn hash(version: &Version) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        // A failure prints its input; what is found becomes a test of its own.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn orders_are_total((family, a, b, c) in three()) {
