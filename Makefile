@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check isa loom races fuzz miri rage peers clean
+.PHONY: run test build needs check isa loom races fuzz miri rage judge peers clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -53,6 +53,14 @@ miri:
 rage:
 	BOLIDE_KILL_ROUNDS=10 BOLIDE_STOP_SECONDS=30 $(CARGO) test --locked -p runtime --test kills -- --nocapture
 	BOLIDE_SCRIBBLE_SECONDS=60 $(CARGO) test --locked -p runtime --test scribbler -- --nocapture
+
+## Asks the installed clients of npm, PyPI, Debian, RPM, Maven, RubyGems and Composer whether versions and ranges are read as they read
+## them: `make judge JUDGES=npm,gem COUNT=10000`. `make test` has their answers on record. Debian's packages are dpkg, python3-rpm,
+## libmaven3-core-java with a JDK, ruby, php-cli with php-composer-semver; npm brings its own, PyPI's is `packaging` 26 or later.
+JUDGES ?= all
+COUNT ?= 10000
+judge:
+	BOLIDE_JUDGES=$(JUDGES) BOLIDE_JUDGE_COUNT=$(COUNT) $(CARGO) test --locked -p agents-versions --test judges -- --nocapture
 
 ## Installs what the benchmarks compare with into `.peers`.
 peers: needs

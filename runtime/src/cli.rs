@@ -16,6 +16,7 @@ mod revoke;
 mod serve;
 mod status;
 mod top;
+mod vers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +81,9 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Compare, match and sort versions as their ecosystem does: a filter over lines
+    #[command(subcommand)]
+    Vers(vers::Vers),
     /// Measure this machine: the figures of the README
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -132,6 +136,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Vers(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions { shell } => completions(shell),
         Command::Agent(command) => command.run(&context),

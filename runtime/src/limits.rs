@@ -376,3 +376,10 @@ const _: () = assert!(
         && TOPICS_MAX <= ipc::limits::DIRECTORY_TOPICS_MAX,
     "the directory has room for everybody"
 );
+
+// --- `bolide vers`
+
+/// Bytes of one question. Two of the longest versions that any family reads.
+pub(crate) const VERS_LINE_BYTES_MAX: usize = 2 * agents_versions::limits::VERSION_BYTES_MAX + 1;
+/// What `sort` holds at once: a few million versions. Beyond it the answer is an error, and sorting in parts is the caller's.
+pub(crate) const VERS_SORT_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -4,14 +4,18 @@
 use std::path::{Path, PathBuf};
 
 /// Each part and the parts of ours that it may use. `benches` and `tests` may use everything; nothing uses them.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("hw", &[]),
     ("ipc", &[]),
     ("ipc/c", &["ipc"]),
     ("scheduler", &["hw"]),
     ("agents/contract", &["ipc"]),
-    ("agents/packager", &["ipc", "agents-contract"]),
-    ("runtime", &["hw", "ipc", "scheduler", "agents-contract", "agents-packager"]),
+    ("agents/versions", &[]),
+    ("agents/packager", &["ipc", "agents-contract", "agents-versions"]),
+    (
+        "runtime",
+        &["hw", "ipc", "scheduler", "agents-contract", "agents-packager", "agents-versions"],
+    ),
 ];
 
 /// The parts whose named modules may hold `unsafe`.
@@ -62,7 +66,7 @@ fn parts_use_only_what_they_may() {
 
 #[test]
 fn only_the_edges_know_an_async_runtime() {
-    for part in ["hw", "ipc", "ipc/c", "scheduler", "agents/contract"] {
+    for part in ["hw", "ipc", "ipc/c", "scheduler", "agents/contract", "agents/versions"] {
         let text = std::fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
         let manifest: toml::Table = text.parse().unwrap();
         for name in manifest["dependencies"].as_table().unwrap().keys() {

@@ -25,4 +25,3 @@ pub mod spec;
 pub mod store;
 pub mod transaction;
 pub mod unpack;
-pub mod versions;

@@ -134,18 +134,6 @@ const _: () = assert!(ARCHIVE_FILE_BYTES_MAX <= ARCHIVE_UNPACKED_BYTES_MAX);
 const _: () = assert!(ARCHIVE_COMPONENT_BYTES_MAX <= ARCHIVE_PATH_BYTES_MAX);
 const _: () = assert!(ARCHIVE_PATH_BYTES_MAX < 4_096);
 
-/// Bytes of one npm version. npm's own library refuses longer ones, so nothing real is lost.
-pub const NPM_VERSION_BYTES_MAX: usize = 256;
-
-/// The largest number in an npm version: what a JavaScript number holds exactly. Same bound as npm's library.
-pub const NPM_VERSION_NUMBER_MAX: u64 = 9_007_199_254_740_991;
-
-/// Bytes of one npm range. The longest in use (peer ranges with many alternatives) stay below 1 KiB.
-pub const NPM_RANGE_BYTES_MAX: usize = 8 * 1024;
-
-/// Comparators of one npm range; bounds the work of a membership test.
-pub const NPM_RANGE_COMPARATORS_MAX: usize = 1024;
-
 /// Nodes that one npm resolution may make, those of peer stages included. The largest real trees place about 5,000
 /// packages and need some 50,000 nodes.
 pub const NPM_NODES_MAX: usize = 1_000_000;

@@ -22,7 +22,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::Error;
 use crate::metadata::cargo::{Dependency, DependencyKind};
 use crate::spec::check_name;
-use crate::versions::npm::shorten;
+use agents_versions::shorten;
 
 /// One Cargo.toml.
 #[derive(Clone, Debug, Default)]

@@ -14,7 +14,7 @@ use crate::limits::MANIFEST_DEPTH_MAX;
 use crate::metadata::npm::Dependencies;
 use crate::resolve::npm::sort_key;
 use crate::spec::check_name;
-use crate::versions::npm::{Range, Version};
+use agents_versions::npm::{Range, Version};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use super::{invalid, read_toml, with_bom, with_line_ends_of, without_bom};
 use crate::ecosystem::Ecosystem;
 use crate::error::Error;
 use crate::spec::normalize_name;
-use crate::versions::npm::shorten;
+use agents_versions::shorten;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use pep508_rs::Requirement;
 use super::{invalid, syntax_error, with_bom, without_bom};
 use crate::error::{Error, Kind};
 use crate::spec::{Spec, normalize_name};
-use crate::versions::npm::shorten;
+use agents_versions::shorten;
 
 #[cfg(test)]
 mod tests;

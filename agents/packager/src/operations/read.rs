@@ -13,7 +13,6 @@ use crate::limits::HISTORY_ENTRIES_MAX;
 use crate::metadata::npm::Packument;
 use crate::spec::Spec;
 use crate::transaction::State;
-use crate::versions;
 
 impl Task<'_> {
     /// What the standing transactions installed.
@@ -200,11 +199,11 @@ fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> Option<Stri
     if let Some(tagged) = packument.dist_tags.get(wanted) {
         return Some(tagged.clone());
     }
-    let range = versions::npm::Range::parse(wanted).ok()?;
+    let range = agents_versions::npm::Range::parse(wanted).ok()?;
     let parsed = packument
         .versions
         .keys()
-        .filter_map(|text| Some((versions::npm::Version::parse(text).ok()?, text)))
+        .filter_map(|text| Some((agents_versions::npm::Version::parse(text).ok()?, text)))
         .filter(|(version, _)| range.satisfies(version));
     parsed.max_by(|left, right| left.0.cmp(&right.0)).map(|(_, text)| text.clone())
 }

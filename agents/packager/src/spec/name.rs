@@ -3,7 +3,7 @@
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::{CRATE_NAME_BYTES_MAX, NPM_NAME_BYTES_MAX, PYPI_NAME_BYTES_MAX};
-use crate::versions::npm::shorten;
+use agents_versions::shorten;
 
 /// The name as the ecosystem writes it, or why it is none.
 pub fn normalize_name(ecosystem: Ecosystem, name: &str) -> Result<String, Error> {

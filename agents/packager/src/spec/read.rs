@@ -7,7 +7,8 @@ use super::name::{check_extra, normalize_name};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::SPEC_BYTES_MAX;
-use crate::versions::npm::{Version, shorten};
+use agents_versions::npm::Version;
+use agents_versions::shorten;
 
 const FORMS: &str = "write `npm:express@^4`, `pypi:requests>=2.31`, `cargo:serde@1`, or a purl such as `pkg:npm/express@4.19.2`";
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::want::Want;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::npm::{Ahead, Packument, Version as Entry};
-use crate::versions::npm::Version;
+use agents_versions::npm::Version;
 
 /// Walks ahead of one resolution.
 #[derive(Default)]

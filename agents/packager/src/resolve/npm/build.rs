@@ -20,7 +20,8 @@ use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_FIXED_MAX, NPM_STEPS_PER_PACKAGE
 use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::Metadata;
 use crate::resolution::Resolution;
-use crate::versions::npm::{Version, shorten};
+use agents_versions::npm::Version;
+use agents_versions::shorten;
 
 /// How often the finished tree is looked over for gaps; one look nearly always finds none.
 const SWEEPS_MAX: usize = 16;

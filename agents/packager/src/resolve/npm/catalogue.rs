@@ -13,7 +13,7 @@ use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
 use crate::metadata::npm::{Ahead, Dependencies, Metadata, Packument, Version as Entry};
-use crate::versions::npm::{Options, Range, Version};
+use agents_versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -369,6 +369,6 @@ pub(super) fn no_match_error(package: &str, want: &str) -> Error {
     Error::new(
         Kind::Conflict,
         "no-matching-version",
-        format!("no version of `{package}` matches `{}`", crate::versions::npm::shorten(want)),
+        format!("no version of `{package}` matches `{}`", agents_versions::shorten(want)),
     )
 }

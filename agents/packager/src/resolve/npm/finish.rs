@@ -15,7 +15,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::npm::Version as Entry;
 use crate::resolution::{Artifact, Package, Resolution};
-use crate::versions::npm::shorten;
+use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
     let mut warnings = Vec::new();

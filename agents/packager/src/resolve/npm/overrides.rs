@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::manifest::package_json::{Override, RootManifest};
-use crate::versions::npm::Range;
+use agents_versions::npm::Range;
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

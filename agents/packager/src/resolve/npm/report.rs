@@ -8,7 +8,8 @@ use crate::limits::NPM_REPAIRS_TRIED_MAX;
 use crate::manifest::package_json::RootManifest;
 use crate::resolve::{Change, Repair};
 use crate::spec::Spec;
-use crate::versions::npm::{Range, shorten};
+use agents_versions::npm::Range;
+use agents_versions::shorten;
 
 /// A peer set that fits nowhere.
 #[derive(Debug)]

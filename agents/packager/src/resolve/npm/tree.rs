@@ -15,7 +15,7 @@ use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
 use super::names::{Folder, NameId, sort_key};
 use super::overrides::{RuleId, Rules};
 use crate::error::Error;
-use crate::versions::npm::Version;
+use agents_versions::npm::Version;
 
 /// A node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

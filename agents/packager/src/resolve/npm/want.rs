@@ -2,7 +2,8 @@
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
-use crate::versions::npm::{Range, Version, shorten};
+use agents_versions::npm::{Range, Version};
+use agents_versions::shorten;
 
 /// A dependency's text, understood.
 #[derive(Clone, Debug)]

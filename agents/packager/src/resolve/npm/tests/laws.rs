@@ -8,7 +8,7 @@ use super::universe::{Universe, request, root};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::resolve::npm::{Preferred, resolve};
-use crate::versions::npm::{Range, Version};
+use agents_versions::npm::{Range, Version};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const WANTS: [&str; 6] = ["*", "1", "2", "^1.1.0", ">=1.1.0", "1.0.0"];

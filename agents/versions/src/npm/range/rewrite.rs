@@ -3,7 +3,7 @@
 //! Text in, text out; whether the result reads as a comparator is decided by the caller.
 
 use super::Options;
-use crate::versions::npm::scan::{self, PartialParts};
+use crate::npm::scan::{self, PartialParts};
 
 /// Removes `+build` wherever it stands, so that it cannot take part in anything.
 pub(super) fn without_build(text: &str) -> String {

@@ -14,36 +14,10 @@ use std::fmt;
 
 pub use range::{Options, Range};
 
+use crate::error::ParseError;
+use crate::key::{Key, KeyWriter};
 use crate::limits::{NPM_VERSION_BYTES_MAX, NPM_VERSION_NUMBER_MAX};
-
-/// Why a text is not a version or a range.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    /// The text is longer than the reading client allows.
-    #[error("longer than {limit} bytes")]
-    TooLong {
-        /// The bound that was exceeded, in bytes.
-        limit: usize,
-    },
-    /// A number is above the largest integer that JavaScript holds exactly.
-    #[error("a number in `{text}` is above {NPM_VERSION_NUMBER_MAX}")]
-    NumberTooLarge {
-        /// The version or comparator, shortened.
-        text: String,
-    },
-    /// Not `major.minor.patch`.
-    #[error("`{text}` is not a version (`major.minor.patch`)")]
-    NotAVersion {
-        /// The text, shortened.
-        text: String,
-    },
-    /// Not a range: a tag, an address, or a slip of the pen.
-    #[error("`{text}` is not a version range")]
-    NotARange {
-        /// The text, shortened.
-        text: String,
-    },
-}
+use crate::text::{is_digits, not_a_version, shorten};
 
 /// One dot-separated part of a pre-release.
 #[derive(Clone, Debug)]
@@ -73,10 +47,6 @@ impl Identifier {
             Identifier::Text(_) => None,
         }
     }
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for Identifier {
@@ -144,11 +114,14 @@ impl Version {
         if text.len() > NPM_VERSION_BYTES_MAX {
             return Err(ParseError::TooLong { limit: NPM_VERSION_BYTES_MAX });
         }
-        let not_a_version = || ParseError::NotAVersion { text: shorten(text) };
-        let parts = scan::version(scan::trim(text), loose).ok_or_else(not_a_version)?;
+        let parts = scan::version(scan::trim(text), loose)
+            .ok_or_else(|| not_a_version(text, "`major.minor.patch`"))?;
         let number = |digits: &str| match digits.parse::<u64>() {
             Ok(number) if number <= NPM_VERSION_NUMBER_MAX => Ok(number),
-            _ => Err(ParseError::NumberTooLarge { text: shorten(text) }),
+            _ => Err(ParseError::NumberTooLarge {
+                text: shorten(text),
+                limit: NPM_VERSION_NUMBER_MAX,
+            }),
         };
         Ok(Self {
             major: number(parts.major)?,
@@ -164,6 +137,32 @@ impl Version {
     /// Whether it is a pre-release.
     pub fn is_prerelease(&self) -> bool {
         !self.pre.is_empty()
+    }
+
+    /// The version's place in the order, as bytes.
+    pub fn key(&self) -> Key {
+        const RELEASE: u8 = 2;
+        const PRERELEASE: u8 = 1;
+        const END: u8 = 0;
+        const NUMBER: u8 = 1;
+        const TEXT: u8 = 2;
+        let mut key = KeyWriter::with_capacity(32);
+        key.integer(self.major).integer(self.minor).integer(self.patch);
+        if self.pre.is_empty() {
+            key.mark(RELEASE);
+            return key.finish();
+        }
+        key.mark(PRERELEASE);
+        for identifier in &self.pre {
+            match (identifier.as_number(), identifier) {
+                // The bits of a float that is not negative are in the order of its value.
+                (Some(number), _) => key.mark(NUMBER).integer(number.to_bits()),
+                (None, Identifier::Text(text)) => key.mark(TEXT).text(text.bytes()),
+                (None, Identifier::Number(_)) => &mut key,
+            };
+        }
+        key.mark(END);
+        key.finish()
     }
 
     fn release(&self) -> (u64, u64, u64) {
@@ -219,18 +218,4 @@ pub fn max_satisfying<'a>(
             _ => Some(version),
         }
     })
-}
-
-/// A text for a message: the beginning only, so that a hostile text cannot fill a log.
-pub(crate) fn shorten(text: &str) -> String {
-    const SHOWN_CHARS: usize = 80;
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_CHARS)
-        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
-        .collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
 }

@@ -10,9 +10,11 @@ use std::fmt;
 
 use rewrite::{hyphen_range, join_marks, join_operators, rewrite, split_operator, without_build};
 
+use super::Version;
 use super::scan;
-use super::{ParseError, Version, shorten};
-use crate::limits::{NPM_RANGE_BYTES_MAX, NPM_RANGE_COMPARATORS_MAX};
+use crate::error::ParseError;
+use crate::limits::{RANGE_BYTES_MAX, RANGE_COMPARATORS_MAX};
+use crate::text::not_a_range;
 
 /// How a range is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,8 +77,8 @@ impl Range {
 
     /// Reads a range; tags (`latest`) and addresses are not ranges.
     pub fn parse_with(text: &str, options: Options) -> Result<Self, ParseError> {
-        if text.len() > NPM_RANGE_BYTES_MAX {
-            return Err(ParseError::TooLong { limit: NPM_RANGE_BYTES_MAX });
+        if text.len() > RANGE_BYTES_MAX {
+            return Err(ParseError::TooLong { limit: RANGE_BYTES_MAX });
         }
         let raw = collapse_spaces(text);
         let mut alternatives = Vec::new();
@@ -84,15 +86,15 @@ impl Range {
         for part in raw.split("||") {
             let alternative = alternative(scan::trim(part), options)?;
             comparators += alternative.len();
-            if comparators > NPM_RANGE_COMPARATORS_MAX {
-                return Err(ParseError::TooLong { limit: NPM_RANGE_BYTES_MAX });
+            if comparators > RANGE_COMPARATORS_MAX {
+                return Err(ParseError::TooLong { limit: RANGE_BYTES_MAX });
             }
             if !alternative.is_empty() {
                 alternatives.push(alternative);
             }
         }
         if alternatives.is_empty() {
-            return Err(ParseError::NotARange { text: shorten(text) });
+            return Err(not_a_range(text));
         }
         Ok(Self {
             alternatives: without_idle_alternatives(alternatives),
@@ -298,7 +300,7 @@ fn comparator(text: &str, options: Options) -> Result<Option<Comparator>, ParseE
     if scan::version(version, options.loose).is_none() {
         return match options.loose {
             true => Ok(None),
-            false => Err(ParseError::NotARange { text: shorten(text) }),
+            false => Err(not_a_range(text)),
         };
     }
     let operator = match operator {
