@@ -198,8 +198,9 @@ impl Server {
         let late = self.routes.values().flat_map(|route| [&route.there, &route.back]);
         let late = late.filter_map(Direction::deadline).min().map(|at| self.began + at);
         let news = self.counted.is_news.then_some(self.counted.next_report);
-        // Who may not send more at the moment wakes nobody up by what lies in its lane.
-        let mut is_untold = self.is_anybody_slowed();
+        // Who may not send more at the moment wakes nobody up by what lies in its lane. One moment for all that follows: who
+        // is left out below because of its rate must be among these.
+        let mut is_untold = self.is_anybody_slowed(now);
         let may_send = |rate: &Option<Rate>| rate.as_ref().is_none_or(|rate| rate.is_left(now));
         let (mut lanes, mut writers) = (Vec::new(), Vec::new());
         let mut wait_for_room = |writer| {
@@ -249,8 +250,7 @@ impl Server {
         self.rates.of(agent, self.began.elapsed())
     }
 
-    fn is_anybody_slowed(&self) -> bool {
-        let now = self.began.elapsed();
+    fn is_anybody_slowed(&self, now: Duration) -> bool {
         let rates = self.routes.values().flat_map(|route| &route.rates);
         rates
             .chain(self.callers.iter().map(|caller| &caller.rate))
