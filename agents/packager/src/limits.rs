@@ -74,6 +74,11 @@ pub const PREFETCH_VERSIONS_MAX: usize = 32;
 pub const AHEAD_PACKAGES_MAX: usize = 8_192;
 /// Different wants of one package that are kept while walking ahead; a package that more disagree about is the solver's.
 pub const AHEAD_WANTS_MAX: usize = 64;
+/// Looks at a version while walking ahead of one resolution: the largest honest ones take about a million; at some tens of
+/// nanoseconds each, this many are a second.
+pub const AHEAD_LOOKS_MAX: u64 = 20_000_000;
+/// Bytes of answers that walking ahead of one resolution keeps; what arrives beyond is the solver's.
+pub const AHEAD_BYTES_MAX: usize = 64 << 20;
 
 /// Seconds that an interpreter may take to describe itself; a cold start from a slow disk takes about two.
 pub const INTERPRETER_SECONDS_MAX: u64 = 20;

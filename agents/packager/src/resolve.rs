@@ -3,6 +3,7 @@
 //! Nothing here talks to a network or a disk: a solver blocks on the traits of [`crate::metadata`].
 //! Equal input gives equal output, down to the order.
 
+mod ahead;
 pub mod cargo;
 pub mod conflict;
 mod indexed;

@@ -1,5 +1,5 @@
 //! `bolide vers`: filters over versions and ranges. One question a line, one answer a line, in the order of the questions
-//! (`sort`: in that of the versions). Nothing is fetched, no daemon is asked, and no line can end the filter.
+//! (`sort`: in that of the versions). Nothing is fetched, no daemon is asked, and no line can end the filter (`sort` holds 256 MiB at most).
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, StdinLock, Write};
 

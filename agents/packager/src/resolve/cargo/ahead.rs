@@ -2,7 +2,7 @@
 //! why; a wrong guess costs a request, never an answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use semver::{Version, VersionReq};
 
@@ -11,11 +11,13 @@ use super::activation::{features_of, of};
 use super::crates::Crates;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::cargo::{self as metadata, Ahead, Crate, Dependency};
+use crate::resolve::ahead::Budget;
 
 /// Walks ahead of one resolution.
 pub(super) struct Scout {
     preferred: BTreeMap<String, BTreeSet<Version>>,
     rust_versions: Vec<Version>,
+    budget: Budget,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -47,13 +49,22 @@ impl Scout {
         Self {
             preferred: request.preferred.clone(),
             rust_versions: request.rust_versions.to_vec(),
+            budget: Budget::default(),
             known: Mutex::default(),
         }
     }
 
-    /// The versions of a crate that arrived.
+    /// The versions of a crate that arrived. Nothing where others are at it: the solver never waits for a hint.
     pub(super) fn crates(&self, name: &str) -> Option<Arc<Crates>> {
-        self.lock().get(name)?.crates.clone()
+        self.try_lock()?.get(name)?.crates.clone()
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, HashMap<String, Known>>> {
+        match self.known.try_lock() {
+            Ok(known) => Some(known),
+            Err(TryLockError::Poisoned(known)) => Some(known.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Adds a dependency that applies, and says which crates to announce for it.
@@ -61,7 +72,11 @@ impl Scout {
         let mut next = Vec::new();
         let want = Want::new(dependency, features_of(dependency));
         let wanted = VecDeque::from([(dependency.package.clone(), want)]);
-        self.follow(&mut self.lock(), wanted, &mut next);
+        match self.try_lock() {
+            Some(mut known) => self.follow(&mut known, wanted, &mut next),
+            // What the crate leads to is then told without it.
+            None => next.push(dependency.package.clone()),
+        }
         next
     }
 
@@ -77,6 +92,9 @@ impl Scout {
     ) {
         while let Some((name, want)) = wanted.pop_front() {
             let is_new = !known.contains_key(&name);
+            if !self.budget.look(0) {
+                return;
+            }
             if is_new && known.len() >= AHEAD_PACKAGES_MAX {
                 continue;
             }
@@ -88,14 +106,18 @@ impl Scout {
             if is_new {
                 next.push(name);
             }
-            wanted.extend(pick(entry, &want));
+            wanted.extend(pick(entry, &want, &self.budget));
         }
     }
 }
 
 /// What the version needs that would be chosen for a want; nothing where that was followed already.
-fn pick(entry: &mut Known, want: &Want) -> Vec<(String, Want)> {
+fn pick(entry: &mut Known, want: &Want, budget: &Budget) -> Vec<(String, Want)> {
     let Some(crates) = entry.crates.clone() else { return Vec::new() };
+    let versions = crates.krate.as_ref().map_or(0, |krate| krate.versions.len());
+    if !budget.look(versions) {
+        return Vec::new();
+    }
     let matching = crates.matching(&want.requirement);
     let Some((bucket, set)) = matching.last() else { return Vec::new() };
     let Some(position) = crates.best(*bucket, set) else { return Vec::new() };
@@ -123,6 +145,9 @@ fn needs(version: &metadata::Version, features: &BTreeSet<String>) -> Vec<(Strin
 
 impl Ahead for Scout {
     fn after(&self, krate: &Arc<Crate>) -> Vec<String> {
+        if !self.budget.keep(krate.raw.len()) || !self.budget.look(krate.versions.len()) {
+            return Vec::new();
+        }
         let locked = self.preferred.get(&krate.name);
         let crates = Arc::new(Crates::new(Arc::clone(krate), locked, &self.rust_versions));
         let mut known = self.lock();
@@ -132,7 +157,7 @@ impl Ahead for Scout {
         let entry = known.entry(krate.name.clone()).or_default();
         entry.crates.get_or_insert(crates);
         let wants = entry.wants.clone();
-        let wanted = wants.iter().flat_map(|want| pick(entry, want)).collect();
+        let wanted = wants.iter().flat_map(|want| pick(entry, want, &self.budget)).collect();
         let mut next = Vec::new();
         self.follow(&mut known, wanted, &mut next);
         next

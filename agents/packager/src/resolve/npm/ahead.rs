@@ -2,16 +2,18 @@
 //! wrong guess (engines and overrides are not looked at) costs a request, never an answer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::want::Want;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
-use crate::metadata::npm::{Ahead, Packument, Version as Entry};
+use crate::metadata::npm::{Ahead, Packument};
+use crate::resolve::ahead::Budget;
 use agents_versions::npm::Version;
 
 /// Walks ahead of one resolution.
 #[derive(Default)]
 pub(super) struct Scout {
+    budget: Budget,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -19,15 +21,10 @@ pub(super) struct Scout {
 #[derive(Default)]
 struct Known {
     wants: HashMap<String, Want>,
-    arrived: Option<Arc<Arrived>>,
+    /// As long as somebody else keeps it: a registry must not fill the memory with what nobody asked for.
+    arrived: Weak<Packument>,
     /// Versions that were followed.
     followed: HashSet<String>,
-}
-
-struct Arrived {
-    packument: Arc<Packument>,
-    /// Highest first.
-    versions: Vec<(Version, Arc<Entry>)>,
 }
 
 impl Scout {
@@ -35,7 +32,7 @@ impl Scout {
     pub(super) fn want(&self, name: &str, text: &str) -> Vec<String> {
         let mut next = Vec::new();
         let wanted = VecDeque::from([(name.to_owned(), text.to_owned())]);
-        follow(&mut self.lock(), wanted, &mut next);
+        follow(&mut self.lock(), wanted, &self.budget, &mut next);
         next
     }
 
@@ -47,9 +44,13 @@ impl Scout {
 fn follow(
     known: &mut HashMap<String, Known>,
     mut wanted: VecDeque<(String, String)>,
+    budget: &Budget,
     next: &mut Vec<String>,
 ) {
     while let Some((name, text)) = wanted.pop_front() {
+        if !budget.look(0) {
+            return;
+        }
         let want = Want::parse(&text);
         if matches!(want, Want::Unsupported(_)) {
             continue;
@@ -66,16 +67,23 @@ fn follow(
         if is_new {
             next.push(package);
         }
-        if let Some(arrived) = &entry.arrived {
-            wanted.extend(pick(arrived, &want, &mut entry.followed));
+        if let Some(packument) = entry.arrived.upgrade() {
+            wanted.extend(pick(&packument, &want, budget, &mut entry.followed));
         }
         entry.wants.insert(text, want);
     }
 }
 
 /// What the version needs that would be chosen for a want; nothing where that was followed already.
-fn pick(arrived: &Arrived, want: &Want, followed: &mut HashSet<String>) -> Vec<(String, String)> {
-    let packument = &arrived.packument;
+fn pick(
+    packument: &Packument,
+    want: &Want,
+    budget: &Budget,
+    followed: &mut HashSet<String>,
+) -> Vec<(String, String)> {
+    if !budget.look(packument.versions.len()) {
+        return Vec::new();
+    }
     let of_tag = |tag: &str| packument.versions.get(packument.dist_tags.get(tag)?);
     let entry = match want.target() {
         Want::Tag(tag) => of_tag(tag),
@@ -86,9 +94,20 @@ fn pick(arrived: &Arrived, want: &Want, followed: &mut HashSet<String>) -> Vec<(
                 entry.deprecated.is_none()
                     && (*any || Version::parse_loose(&entry.version).is_ok_and(|it| fits(&it)))
             });
-            let inside = || arrived.versions.iter().filter(|(version, _)| fits(version));
-            let sound = || inside().find(|(_, entry)| entry.deprecated.is_none());
-            latest.or_else(|| Some(&sound().or_else(|| inside().next())?.1))
+            let inside = || {
+                let parsed = packument
+                    .versions
+                    .values()
+                    .filter_map(|entry| Some((Version::parse_loose(&entry.version).ok()?, entry)));
+                parsed.filter(|(version, _)| fits(version))
+            };
+            // Sound ones first, then the highest.
+            let best = || {
+                let ranked =
+                    inside().map(|(version, entry)| ((entry.deprecated.is_none(), version), entry));
+                ranked.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, entry)| entry)
+            };
+            latest.or_else(best)
         }
         Want::Alias { .. } | Want::Unsupported(_) => None,
     };
@@ -108,25 +127,19 @@ fn pick(arrived: &Arrived, want: &Want, followed: &mut HashSet<String>) -> Vec<(
 
 impl Ahead for Scout {
     fn after(&self, packument: &Arc<Packument>) -> Vec<String> {
-        let parsed = packument.versions.iter().filter_map(|(text, entry)| {
-            Some((Version::parse_loose(text).ok()?, Arc::clone(entry)))
-        });
-        let mut versions: Vec<_> = parsed.collect();
-        versions.sort_by(|(one, _), (other, _)| other.cmp(one));
-        let arrived = Arc::new(Arrived { packument: Arc::clone(packument), versions });
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {
             return Vec::new();
         }
         let entry = known.entry(packument.name.clone()).or_default();
-        entry.arrived = Some(Arc::clone(&arrived));
+        entry.arrived = Arc::downgrade(packument);
         let wants = entry.wants.values();
         let mut wanted = VecDeque::new();
         for want in wants {
-            wanted.extend(pick(&arrived, want, &mut entry.followed));
+            wanted.extend(pick(packument, want, &self.budget, &mut entry.followed));
         }
         let mut next = Vec::new();
-        follow(&mut known, wanted, &mut next);
+        follow(&mut known, wanted, &self.budget, &mut next);
         next
     }
 }

@@ -5,7 +5,7 @@
 //! costs a request, never an answer: nothing here decides anything.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{ExtraName, PackageName, Requirement};
@@ -17,14 +17,22 @@ use super::provider::specifiers;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::pypi::{Ahead, CoreMetadata, Next, Project};
 use crate::python::PythonTarget;
+use crate::resolve::ahead::Budget;
+use crate::resolve::indexed::Set;
 
 /// Walks ahead of one resolution.
 pub(super) struct Scout {
     target: PythonTarget,
     allowances: HashMap<PackageName, Allowance>,
     preferred: BTreeMap<PackageName, Version>,
+    budget: Budget,
     known: Mutex<HashMap<PackageName, Known>>,
 }
+
+/// What one file in a list takes, about.
+const FILE_BYTES: usize = 512;
+/// What one requirement takes, about.
+const REQUIREMENT_BYTES: usize = 256;
 
 /// What is known of one project.
 #[derive(Default)]
@@ -32,6 +40,8 @@ struct Known {
     wants: Vec<VersionSpecifiers>,
     extras: BTreeSet<ExtraName>,
     candidates: Option<Arc<Candidates>>,
+    /// What the first so many wants allow together.
+    allowed: Option<(usize, Set)>,
     /// Versions whose metadata was named.
     named: HashSet<usize>,
     /// Metadata that arrived.
@@ -44,20 +54,35 @@ impl Scout {
             target: request.target.clone(),
             allowances,
             preferred: request.preferred.clone(),
+            budget: Budget::default(),
             known: Mutex::default(),
         }
     }
 
-    /// The versions of a project whose files arrived.
+    /// The versions of a project whose files arrived. Nothing where others are at it: the solver never waits for a hint.
     pub(super) fn candidates(&self, name: &PackageName) -> Option<Arc<Candidates>> {
-        self.lock().get(name)?.candidates.clone()
+        self.try_lock()?.get(name)?.candidates.clone()
     }
 
     /// Adds a requirement that applies, and says what to announce for it.
     pub(super) fn want(&self, requirement: &Requirement) -> Vec<Next> {
         let mut next = Vec::new();
-        self.follow(&mut self.lock(), VecDeque::from([requirement.clone()]), &mut next);
+        match self.try_lock() {
+            Some(mut known) => {
+                self.follow(&mut known, VecDeque::from([requirement.clone()]), &mut next);
+            }
+            // What the files lead to is then told without it.
+            None => next.push(Next::Project(requirement.name.clone())),
+        }
         next
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, HashMap<PackageName, Known>>> {
+        match self.known.try_lock() {
+            Ok(known) => Some(known),
+            Err(TryLockError::Poisoned(known)) => Some(known.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PackageName, Known>> {
@@ -73,12 +98,17 @@ impl Scout {
         while let Some(requirement) = wanted.pop_front() {
             let name = &requirement.name;
             let is_new = !known.contains_key(name);
+            if !self.budget.look(0) {
+                return;
+            }
             if is_new && known.len() >= AHEAD_PACKAGES_MAX {
                 continue;
             }
             let entry = known.entry(name.clone()).or_default();
             let specifiers = specifiers(&requirement);
-            if !entry.wants.contains(specifiers) && entry.wants.len() < AHEAD_WANTS_MAX {
+            let says_more =
+                !entry.wants.contains(specifiers) && entry.wants.len() < AHEAD_WANTS_MAX;
+            if says_more {
                 entry.wants.push(specifiers.clone());
             }
             let extras: Vec<_> = requirement
@@ -90,9 +120,13 @@ impl Scout {
             if is_new {
                 next.push(Next::Project(name.clone()));
             }
-            next.extend(self.pick(name, entry));
-            for core in &entry.cores {
-                wanted.extend(self.needs(core, &extras));
+            if says_more {
+                next.extend(self.pick(name, entry));
+            }
+            if !extras.is_empty() {
+                for core in &entry.cores {
+                    wanted.extend(self.needs(core, &extras));
+                }
             }
         }
     }
@@ -102,10 +136,20 @@ impl Scout {
         let candidates = entry.candidates.as_ref()?;
         let none = Allowance::default();
         let allowance = self.allowances.get(name).unwrap_or(&none);
-        let mut sets = entry.wants.iter().map(|want| candidates.matching(want, allowance));
-        let first = sets.next()?;
+        let (count, mut all) = match entry.allowed.take() {
+            Some((count, all)) => (count, Some(all)),
+            None => (0, None),
+        };
+        for want in &entry.wants[count..] {
+            if !self.budget.look(candidates.list.len()) {
+                return None;
+            }
+            let set = candidates.matching(want, allowance);
+            all = Some(all.map_or_else(|| set.clone(), |all| all.intersection(&set)));
+        }
         // Wants that nothing satisfies together are the solver's to sort out.
-        let all = sets.fold(first, |all, set| all.intersection(&set));
+        let all = all?;
+        entry.allowed = Some((entry.wants.len(), all.clone()));
         let preferred = self.preferred.get(name).and_then(|version| {
             let mut members = all.members(candidates.list.len());
             members.find(|position| candidates.list[*position].version == *version)
@@ -121,6 +165,9 @@ impl Scout {
 
     /// What a distribution needs on the target: by itself where `extras` is empty, else for these extras alone.
     fn needs(&self, core: &CoreMetadata, extras: &[ExtraName]) -> Vec<Requirement> {
+        if !self.budget.look(core.requires_dist.len() * extras.len()) {
+            return Vec::new();
+        }
         let markers = &self.target.markers;
         let applies = |requirement: &&Requirement| {
             extras
@@ -133,6 +180,11 @@ impl Scout {
 
 impl Ahead for Scout {
     fn after_project(&self, project: &Arc<Project>) -> Vec<Next> {
+        if !self.budget.keep(project.files.len() * FILE_BYTES)
+            || !self.budget.look(project.files.len())
+        {
+            return Vec::new();
+        }
         let judge = Judge::new(&self.target);
         let candidates = Arc::new(Candidates::new(Arc::clone(project), &judge));
         let mut known = self.lock();
@@ -145,6 +197,9 @@ impl Ahead for Scout {
     }
 
     fn after_core_metadata(&self, core: &Arc<CoreMetadata>) -> Vec<Next> {
+        if !self.budget.keep(core.requires_dist.len() * REQUIREMENT_BYTES) {
+            return Vec::new();
+        }
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {
             return Vec::new();

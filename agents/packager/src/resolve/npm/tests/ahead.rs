@@ -13,6 +13,8 @@ struct Followed<'a> {
     universe: &'a Universe,
     ahead: Mutex<Option<Weak<dyn Ahead>>>,
     announced: Mutex<BTreeSet<String>>,
+    /// What a cache keeps.
+    kept: Mutex<Vec<Arc<Packument>>>,
     /// What had been announced when somebody first waited.
     at_first: Mutex<Option<BTreeSet<String>>>,
 }
@@ -33,6 +35,7 @@ impl Metadata for Followed<'_> {
             let ahead = self.ahead.lock().expect("no panic").as_ref().and_then(Weak::upgrade);
             if let (Some(ahead), Ok(packument)) = (ahead, self.universe.packument(&name)) {
                 names.extend(ahead.after(&packument));
+                self.kept.lock().expect("no panic").push(Arc::clone(&packument));
                 assert_eq!(ahead.after(&packument), Vec::<String>::new(), "{name} twice");
             }
         }
@@ -51,6 +54,7 @@ fn check(universe: &str, wanted: &str, expected: &[&str]) {
         universe: &universe,
         ahead: Mutex::default(),
         announced: Mutex::default(),
+        kept: Mutex::default(),
         at_first: Mutex::default(),
     };
     let resolution = resolve(&request(root(wanted)), &followed).expect("a tree");
