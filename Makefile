@@ -29,7 +29,7 @@ check:
 
 ## No instruction in the release build that an ordinary processor lacks.
 isa: build
-	BOLIDE_ISA_PROGRAM="$(CURDIR)/target/release/bolide" $(CARGO) test --locked -p tests --test isa
+	BOLIDE_ISA_PROGRAM="$(CURDIR)/target/release/bolide:$(CURDIR)/target/release/libbolide.so" $(CARGO) test --locked -p tests --test isa
 
 ## The rings, the wait protocol and what else the bus orders, under every interleaving (reduced sizes).
 loom:

@@ -1,7 +1,8 @@
 //! The control groups of this process: which CPUs they leave it, how much time, and how much it waits.
 //!
 //! Groups are looked for where every distribution and container runtime mounts them. The table of mounts is not read:
-//! it names people's disks and directories, which have no place in a recording of the machine.
+//! it names people's disks and directories, which have no place in a recording of the machine. Nor have groups of other
+//! controllers and of the service manager: only the lines that are used are recorded.
 
 use crate::cpu_set::CpuSet;
 use crate::limits::CGROUP_LEVELS_MAX;
@@ -46,22 +47,29 @@ impl Groups {
     /// The groups of this process under `root`.
     pub fn read(root: &Root) -> Self {
         let mut groups = Self::default();
-        for line in root.read("proc/self/cgroup").unwrap_or_default().lines() {
-            let mut parts = line.splitn(3, ':');
-            let (Some(_), Some(controllers), Some(path)) =
-                (parts.next(), parts.next(), parts.next())
-            else {
-                continue;
-            };
-            let place = match controllers {
-                "" => &mut groups.unified,
-                _ if controllers.split(',').any(|name| name == "cpuset") => &mut groups.cpuset,
-                _ if controllers.split(',').any(|name| name == "cpu") => &mut groups.cpu,
-                _ => continue,
-            };
-            *place = Some(path.to_owned());
+        let text = root.read_part("proc/self/cgroup", |text| {
+            let used = text.lines().filter(|line| Self::default().place(line).is_some());
+            used.collect::<Vec<_>>().join("\n")
+        });
+        for line in text.unwrap_or_default().lines() {
+            if let Some((place, path)) = groups.place(line) {
+                *place = Some(path.to_owned());
+            }
         }
         groups
+    }
+
+    /// Where the path of one line of `/proc/self/cgroup` belongs, and the path; `None` for a line that is not used.
+    fn place<'a>(&mut self, line: &'a str) -> Option<(&mut Option<String>, &'a str)> {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let has = |wanted| controllers.split(',').any(|name| name == wanted);
+        match controllers {
+            "" => Some((&mut self.unified, path)),
+            _ if has("cpuset") => Some((&mut self.cpuset, path)),
+            _ if has("cpu") => Some((&mut self.cpu, path)),
+            _ => None,
+        }
     }
 
     /// The CPU numbers that the groups leave to this process, and the file that says so.

@@ -60,8 +60,10 @@ pub const SENSOR_SEARCH_EVERY: Duration = Duration::from_secs(10);
 /// Consecutive bad readings after which the sensor is searched again.
 pub const BAD_READS_MAX: usize = 5;
 
-/// Degrees Celsius between which a critical temperature is believed: -274 and 20.8 occur, and so does 65261.8.
-pub const CRITICAL_CELSIUS_MIN: f64 = 40.0;
+/// Degrees Celsius between which a critical temperature is believed: -274 and 20.8 occur, and so does 65261.8. No processor
+/// protects itself below the first, and to believe one that says so would keep a machine that is well throttled for good; not to
+/// believe it costs nothing, because thresholds then are as they are configured and the firmware is heard all the same.
+pub const CRITICAL_CELSIUS_MIN: f64 = 70.0;
 
 /// See [`CRITICAL_CELSIUS_MIN`].
 pub const CRITICAL_CELSIUS_MAX: f64 = 130.0;

@@ -2,7 +2,8 @@
 //!
 //! One file is one `read(2)`: sysfs answers `EAGAIN` for ever to whoever loops. An error keeps its cause and never
 //! becomes a value. While recording, everything that was read is kept, byte for byte, and also what refused to be
-//! read, because how a sensor fails is often the point of a recording.
+//! read, because how a sensor fails is often the point of a recording. Of files that also hold what is nobody's matter
+//! only the part that is used is kept.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -144,6 +145,11 @@ impl Root {
         Self { recorded: Some(Arc::default()), ..self }
     }
 
+    /// The same place; what is read through this value is not kept.
+    pub(crate) fn without_recording(&self) -> Self {
+        Self { prefix: self.prefix.clone(), recorded: None }
+    }
+
     /// What was read since [`Root::recording`]; nothing where that was not called.
     pub fn recorded(&self) -> Recorded {
         let recorded = self.recorded.as_ref();
@@ -179,6 +185,21 @@ impl Root {
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| ReadError::NotText)?.trim();
         if text.is_empty() { Err(ReadError::Empty) } else { Ok(text.to_owned()) }
+    }
+
+    /// What `keep` leaves of a file's text, and all that is recorded of it. `keep` is given its own answer when the
+    /// recording is read, and then leaves all of it.
+    pub fn read_part(&self, path: &str, keep: impl FnOnce(&str) -> String) -> Option<String> {
+        let path = path.trim_start_matches('/');
+        let text = self.without_recording().try_read(path);
+        let part = text.map(|text| keep(&text));
+        self.record(path, &part.clone().map(|part| format!("{part}\n").into_bytes()));
+        part.ok().filter(|part| !part.is_empty())
+    }
+
+    /// Puts what was found out in another way into the recording, as a file.
+    pub(crate) fn note(&self, path: &str, text: &str) {
+        self.record(path, &Ok(text.as_bytes().to_vec()));
     }
 
     /// A whole decimal number from one file; `None` for anything else.

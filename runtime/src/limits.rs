@@ -157,7 +157,7 @@ pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
 pub(crate) const MACHINE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is hot: a package heats by degrees within half a second.
 pub(crate) const MACHINE_INTERVAL_HOT: Duration = Duration::from_millis(500);
-/// The same in a process whose work waits for a better decision.
+/// How often the decision of the daemon is looked at in a process whose work waits for a better one.
 pub(crate) const MACHINE_INTERVAL_WAITING: Duration = Duration::from_millis(200);
 /// A decision that is older is none: a daemon that lives makes one each second.
 pub(crate) const DECISION_AGE_MAX: Duration = Duration::from_secs(5);

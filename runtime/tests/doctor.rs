@@ -32,7 +32,8 @@ fn laptop() -> (tempfile::TempDir, Tree) {
     let tree = Tree::at(directory.path());
     Machine::meteor_lake_b().write(&tree);
     tree.offline("11");
-    tree.file("proc/self/cgroup", "0::/app.slice/bolide.service\n");
+    let groups = "1:name=systemd:/secret\n0::/app.slice/bolide.service\n";
+    tree.file("proc/self/cgroup", groups);
     tree.file("sys/fs/cgroup/app.slice/cpuset.cpus.effective", "0-15,20-21\n");
     tree.file("sys/fs/cgroup/app.slice/cpu.max", "600000 100000\n");
     tree.file("proc/pressure/cpu", "some avg10=1.50 avg60=0.90 avg300=3.45 total=35\n");
@@ -41,6 +42,7 @@ fn laptop() -> (tempfile::TempDir, Tree) {
     tree.refuse("sys/class/thermal/thermal_zone1/temp", ReadError::NoData);
     tree.monitor(4, "coretemp\n", &[("Package id 0\n", "88000\n"), ("Core 0\n", "91000\n")]);
     tree.file("sys/class/hwmon/hwmon4/temp1_crit", "110000\n");
+    tree.monitor(5, "hid_c8:3f:26:secret_battery\n", &[]);
     tree.each("0-10,12-21", "thermal_throttle/core_throttle_count", "3\n");
     tree.each("0-10,12-21", "thermal_throttle/package_throttle_count", "7\n");
     tree.file("home/somebody/secret", "secret").file("proc/self/environ", "TOKEN=secret");
@@ -121,7 +123,11 @@ fn what_was_captured_stands_for_the_machine() {
     for (path, bytes) in &files {
         assert!(!String::from_utf8_lossy(bytes).contains("secret"), "{path}");
         assert!(path.starts_with("sys/") || path.starts_with("proc/") || path == "bolide-refused");
-        if path != "bolide-refused" {
+        if path == "proc/self/cgroup" {
+            assert_eq!(bytes, b"0::/app.slice/bolide.service\n");
+        } else if path == "sys/class/hwmon/hwmon5/name" {
+            assert_eq!(bytes, b"hid\n");
+        } else if path != "bolide-refused" {
             assert_eq!(&std::fs::read(directory.path().join(path)).unwrap(), bytes, "{path}");
         }
     }
@@ -151,7 +157,8 @@ fn this_machine_can_be_captured_and_replayed() {
     let files = unpack(&archive, replayed.path());
     assert!(files.contains_key("sys/devices/system/cpu/online"), "{:?}", files.keys());
     let again = doctor(replayed.path(), &[]);
-    for field in ["/cpu/source", "/thermal/source", "/kernel/release", "/cpu/limits/quota"] {
+    assert_eq!(report["kernel"]["features"]["memfd_seals"], true);
+    for field in ["/cpu/source", "/thermal/source", "/kernel", "/cpu/limits/quota"] {
         assert_eq!(again.pointer(field), report.pointer(field), "{field}");
     }
     assert_eq!(again["simd"], Value::Null, "of another machine nothing is known");
@@ -176,4 +183,63 @@ fn a_machine_without_anything_is_answered_too() {
     assert_eq!(report["cpu"]["p"], json!([0]));
     assert_eq!(report["thermal"]["celsius"], Value::Null);
     assert_eq!(report["thermal"]["state"], "off");
+}
+
+#[test]
+fn what_a_tree_does_not_say_of_the_kernel_is_not_known() {
+    let (directory, tree) = laptop();
+    let seals = || {
+        let kernel = &doctor(directory.path(), &[])["kernel"];
+        let missing = kernel["missing"].as_array().unwrap();
+        let is_missing = missing.iter().any(|it| it["feature"] == "memfd_seals");
+        (kernel["features"]["memfd_seals"].clone(), is_missing)
+    };
+    assert_eq!(seals(), (Value::Null, false));
+    let (_, text, _) = run(&["--sysfs-root", directory.path().to_str().unwrap()]);
+    assert!(text.contains("memfd_seals: not known from this tree"), "{text}");
+    assert!(!text.contains("the daemon does not start"), "{text}");
+    tree.file("bolide-tried", "memfd_seals no\n");
+    assert_eq!(seals(), (json!(false), true));
+}
+
+#[test]
+fn the_configuration_says_where_the_machine_is_and_what_is_hot() {
+    let (directory, tree) = laptop();
+    tree.file("sys/class/hwmon/hwmon4/temp1_input", "72000\n");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("bolide.toml");
+    let root = directory.path().to_str().unwrap();
+    let thermal = "normal = \"70/65\"\n";
+    std::fs::write(&file, format!("sysfs_root = \"{root}\"\n[thermal]\n{thermal}")).unwrap();
+    let report = |more: &[&str]| -> Value {
+        let named = ["--json", "--config", file.to_str().unwrap()];
+        let (code, stdout, stderr) = run(&[&named, more].concat());
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        serde_json::from_str(&stdout).unwrap()
+    };
+    assert_eq!(report(&[])["kernel"]["release"], "6.18.5-test");
+    assert_eq!(report(&[])["thermal"]["state"], "normal");
+    assert_eq!(doctor(directory.path(), &[])["thermal"]["state"], "optimal");
+    let empty = tempfile::tempdir().unwrap();
+    let flag = report(&["--sysfs-root", empty.path().to_str().unwrap()]);
+    assert_eq!(flag["kernel"]["release"], Value::Null, "the flag is stronger");
+    std::fs::write(&file, "nonsense").unwrap();
+    let (code, stdout, stderr) = run(&["--config", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("is not TOML") && stdout.contains("kernel"), "{stderr}");
+}
+
+#[test]
+fn the_state_is_the_one_that_the_governor_would_enter() {
+    let (directory, tree) = laptop();
+    for (celsius, critical, state) in [
+        ("80000", "90000", "normal"),
+        ("58000", "60000", "optimal"),
+        ("97000", "100000", "throttle"),
+    ] {
+        tree.file("sys/class/hwmon/hwmon4/temp1_input", celsius);
+        tree.file("sys/class/hwmon/hwmon4/temp1_crit", critical);
+        let thermal = doctor(directory.path(), &[])["thermal"].clone();
+        assert_eq!(thermal["state"], state, "{celsius} of {critical}");
+    }
 }

@@ -216,14 +216,10 @@ impl Governor {
     /// A hotter state at once, a cooler one step by step, each after a time.
     fn next_state(&self, heat: &Heat, throttled: bool, now: Duration) -> State {
         let ThresholdValues { normal, caution, throttle, .. } = self.thresholds;
-        let least = if throttled || heat.raw >= throttle.enter {
+        let least = if throttled {
             State::Throttle
-        } else if heat.quick >= caution.enter {
-            State::Caution
-        } else if heat.quick >= normal.enter {
-            State::Normal
         } else {
-            State::Optimal
+            self.thresholds.state_of(heat.raw, heat.quick)
         };
         let (leave, cooler) = match self.state {
             State::Throttle => (throttle.leave, State::Caution),

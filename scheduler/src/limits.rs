@@ -45,11 +45,6 @@ pub const THRESHOLD_CELSIUS_MIN: f64 = 40.0;
 /// See [`THRESHOLD_CELSIUS_MIN`].
 pub const THRESHOLD_CELSIUS_MAX: f64 = 125.0;
 
-/// Degrees Celsius between which the firmware's critical temperature is believed.
-pub const CRITICAL_CELSIUS_MIN: f64 = 70.0;
-/// See [`CRITICAL_CELSIUS_MIN`].
-pub const CRITICAL_CELSIUS_MAX: f64 = 130.0;
-
 /// Degrees Celsius between the begin and the end of a state, and between states: three steps of a sensor that rounds to 1 C.
 pub const HYSTERESIS_CELSIUS_MIN: f64 = 3.0;
 

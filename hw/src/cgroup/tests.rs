@@ -97,3 +97,23 @@ fn this_machine_allows_what_the_kernel_says() {
     assert_eq!(Some(&allowed.cpus), allowed.affinity.as_ref());
     let _ = Groups::read(&crate::root::Root::machine());
 }
+
+#[test]
+fn only_the_lines_that_are_used_are_recorded_and_they_say_the_same() {
+    let (_directory, tree) = tree(
+        "12:devices:/private/secret\n5:cpuset:/a\n4:cpu,cpuacct:/b\n1:name=systemd:/secret\n\
+         nonsense secret\n0::/c\n",
+    );
+    let root = tree.root().recording();
+    let groups = Groups::read(&root);
+    assert_eq!(groups.unified.as_deref(), Some("/c"));
+    let recorded = &root.recorded().files["proc/self/cgroup"];
+    let recorded = std::str::from_utf8(recorded).unwrap();
+    assert_eq!(recorded, "5:cpuset:/a\n4:cpu,cpuacct:/b\n0::/c\n");
+    tree.file("proc/self/cgroup", recorded);
+    assert_eq!(Groups::read(&tree.root()), groups);
+    tree.file("proc/self/cgroup", "1:name=systemd:/secret\n");
+    let root = tree.root().recording();
+    assert_eq!(Groups::read(&root), Groups::default());
+    assert_eq!(root.recorded().files["proc/self/cgroup"], b"\n");
+}

@@ -11,6 +11,15 @@ use crate::thermal::validator::{Unusable, celsius_of};
 const ZONES: &str = "sys/class/thermal";
 const MONITORS: &str = "sys/class/hwmon";
 
+/// Names of zones and monitors that can measure a package.
+const PACKAGE_ZONE: &str = "x86_pkg_temp";
+const PROCESSOR_ZONES: [&str; 2] = ["TCPU", "B0D4"];
+const CORETEMP: &str = "coretemp";
+const K10TEMP: &str = "k10temp";
+
+/// The name of a device whose own name begins with no letter.
+const NAMELESS: &str = "other";
+
 /// The sensor of one package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sensor {
@@ -65,7 +74,8 @@ impl Sensor {
     /// The text of the sensor now, if the device is still the same one.
     pub fn read(&self, root: &Root) -> Result<String, Unusable> {
         for (path, expected) in &self.identity {
-            match root.try_read(path) {
+            // The survey recorded what may be; by now this can be the name of another device.
+            match root.without_recording().try_read(path) {
                 Ok(text) if text == *expected => {}
                 Ok(_) => return Err(Unusable::Moved),
                 Err(error) => return Err(Unusable::Unreadable(error)),
@@ -87,16 +97,16 @@ pub fn survey(root: &Root) -> Survey {
     let monitors = devices(root, MONITORS, "hwmon", "name");
     let mut rejected = Vec::new();
     let kinds = [
-        of_zones(&zones, &["x86_pkg_temp"], "thermal zone x86_pkg_temp"),
+        of_zones(&zones, &[PACKAGE_ZONE], "thermal zone x86_pkg_temp"),
         of_monitors(
             root,
             &monitors,
-            "coretemp",
+            CORETEMP,
             &["Package id", "Physical id"],
             "coretemp package sensor",
         ),
-        of_zones(&zones, &["TCPU", "B0D4"], "processor thermal device"),
-        of_monitors(root, &monitors, "k10temp", &["Tctl"], "k10temp control sensor"),
+        of_zones(&zones, &PROCESSOR_ZONES, "processor thermal device"),
+        of_monitors(root, &monitors, K10TEMP, &["Tctl"], "k10temp control sensor"),
     ];
     let answers = |sensors: &Vec<Sensor>| sensors.iter().any(|it| it.celsius(root).is_ok());
     let best = kinds.iter().position(answers);
@@ -133,10 +143,21 @@ fn devices(root: &Root, class: &str, prefix: &str, file: &str) -> Vec<Device> {
     let names = root.list(class).into_iter().filter(|name| name.starts_with(prefix));
     let device = |entry: String| {
         let place = format!("{class}/{entry}");
-        let name = root.read(&format!("{place}/{file}"))?;
+        let name = root.read_part(&format!("{place}/{file}"), public_name)?;
         Some(Device { place, name })
     };
     names.filter_map(device).collect()
+}
+
+/// The name where it is one that matters here; else only the letters it begins with, which are the driver's or the board's.
+/// What follows can be anybody's: a battery of a wireless mouse or of headphones has its address or serial number there.
+fn public_name(name: &str) -> String {
+    let is_used = [PACKAGE_ZONE, CORETEMP, K10TEMP].contains(&name);
+    if is_used || PROCESSOR_ZONES.contains(&name) {
+        return name.to_owned();
+    }
+    let letters: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
+    if letters.is_empty() { NAMELESS.to_owned() } else { letters }
 }
 
 fn of_zones(zones: &[Device], types: &[&str], source: &'static str) -> Vec<Sensor> {
@@ -203,7 +224,9 @@ fn critical(root: &Root, coretemp: &[Sensor], rejected: &mut Vec<Rejected>) -> O
             None => rejected.push(Rejected {
                 place: path,
                 name: "critical temperature".to_owned(),
-                reason: "not between 40 and 130 degrees".to_owned(),
+                reason: format!(
+                    "not between {CRITICAL_CELSIUS_MIN} and {CRITICAL_CELSIUS_MAX} degrees"
+                ),
             }),
         }
     }

@@ -230,17 +230,21 @@ fn a_critical_temperature_is_believed_within_reason() {
     assert_eq!(critical(), None);
     for (text, expected) in [
         ("110000\n", Some(110.0)),
-        ("40000\n", Some(40.0)),
+        ("70000\n", Some(70.0)),
         ("130000\n", Some(130.0)),
         ("-274000\n", None),
         ("20800\n", None),
-        ("39999\n", None),
+        ("60000\n", None),
+        ("69999\n", None),
         ("65261800\n", None),
         ("\n", None),
         ("hot\n", None),
     ] {
         tree.file(file, text);
         assert_eq!(critical(), expected, "{text}");
+        let rejected = survey(&tree.root()).rejected;
+        let reason = rejected.iter().find(|it| it.place == file).map(|it| it.reason.as_str());
+        assert_eq!(reason, expected.is_none().then_some("not between 70 and 130 degrees"));
     }
     tree.file(file, "110000\n").monitor(4, "coretemp\n", &[("Package id 1\n", "55000\n")]);
     tree.file("sys/class/hwmon/hwmon4/temp1_crit", "100000\n");
@@ -259,4 +263,28 @@ fn this_machine_has_a_plausible_temperature_or_none() {
         Err(Unusable::NoSensor) => assert!(thermometer.is_absent()),
         Err(_) => assert!(!thermometer.is_absent()),
     }
+}
+
+#[test]
+fn private_names_of_devices_are_neither_shown_nor_recorded() {
+    let (_directory, tree) = tree();
+    tree.zone(0, "hid-c8:3f:26:aa:bb:cc-battery\n", "30000\n").zone(1, "TCPU\n", "61000\n");
+    tree.monitor(0, "hid_c8:3f:26:aa:bb:cc_battery\n", &[]).monitor(1, "00:11:22\n", &[]);
+    tree.monitor(2, "coretemp\n", &[("Package id 0\n", "62000\n")]).monitor(3, "nvme\n", &[]);
+    tree.monitor(4, "coretemp:secret\n", &[("Package id 0\n", "99000\n")]);
+    let root = tree.root().recording();
+    let found = survey(&root);
+    assert_eq!(found.chosen[0].celsius(&root), Ok(62.0));
+    let names: Vec<&str> = found.rejected.iter().map(|it| it.name.as_str()).collect();
+    for (kind, count) in [("hid", 2), ("other", 1), ("nvme", 1)] {
+        assert_eq!(names.iter().filter(|name| **name == kind).count(), count, "{names:?}");
+    }
+    let (directory, replayed) = self::tree();
+    for (path, bytes) in &root.recorded().files {
+        let text = std::str::from_utf8(bytes).unwrap();
+        assert!(!["3f", "22", "secret"].iter().any(|part| text.contains(part)), "{path}: {text}");
+        replayed.file(path, text);
+    }
+    assert_eq!(survey(&replayed.root()), found);
+    drop(directory);
 }

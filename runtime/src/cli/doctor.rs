@@ -14,6 +14,7 @@ use hw::root::Root;
 use hw::watcher::Watcher;
 use scheduler::admission::Admission;
 use scheduler::decision::{Background, Decision, State};
+use scheduler::governor::Thresholds;
 use scheduler::placement::{Lane, Work, cpus_of};
 use serde_json::{Value, json};
 
@@ -25,11 +26,11 @@ use processor::Processor;
 /// `bolide doctor`
 #[derive(clap::Args, Debug)]
 pub(super) struct Doctor {
-    /// Read a recorded or generated tree in the place of `/`.
+    /// Read a recorded or generated tree in the place of `/`, or of what the configuration names.
     #[arg(long, value_name = "DIRECTORY")]
     sysfs_root: Option<PathBuf>,
-    /// Save the files that this command reads of the machine (CPUs, sensors, control groups of this process), and no
-    /// others, as a new archive (.tar.gz). Unpacked, it serves as --sysfs-root on any machine.
+    /// Save what this command uses of the files that it reads of the machine (CPUs, sensors, control groups of this
+    /// process), and nothing else, as a new archive (.tar.gz). Unpacked, it serves as --sysfs-root on any machine.
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
     /// One JSON object.
@@ -49,8 +50,9 @@ impl Doctor {
             bus::show_ring()?;
             return Ok(Exit::Done);
         }
-        let root = self.sysfs_root.map_or_else(Root::machine, Root::at).recording();
-        let mut report = report(&root);
+        let (configured, thresholds) = configured(context);
+        let root = self.sysfs_root.map_or(configured, Root::at).recording();
+        let mut report = report(&root, &thresholds);
         report["daemon"] = bus::daemon(context);
         if let Some(file) = &self.capture {
             let recorded = root.recorded();
@@ -71,16 +73,27 @@ impl Doctor {
     }
 }
 
-fn report(root: &Root) -> Value {
+/// Where the machine is read and the temperatures at which less runs, as the daemon has them. A configuration that cannot be
+/// read is told, and does not keep anybody from asking about the machine.
+fn configured(context: &Context) -> (Root, Thresholds) {
+    match context.load([]) {
+        Ok(config) => (config.settings.root(), config.settings.thresholds),
+        Err(failure) => {
+            output::complain(&failure);
+            (Root::machine(), Thresholds::default())
+        }
+    }
+}
+
+fn report(root: &Root, thresholds: &Thresholds) -> Value {
     let processor = Processor::read(root);
     let classes = &processor.classification.classes;
-    let features: serde_json::Map<String, Value> = hw::kernel::features(root)
+    let kernel = hw::kernel::features(root);
+    let features: serde_json::Map<String, Value> =
+        kernel.iter().map(|feature| (feature.name.to_owned(), json!(feature.present))).collect();
+    let missing: Vec<Value> = kernel
         .iter()
-        .map(|feature| (feature.name.to_owned(), json!(feature.present)))
-        .collect();
-    let missing: Vec<Value> = hw::kernel::features(root)
-        .iter()
-        .filter(|feature| !feature.present)
+        .filter(|feature| feature.present == Some(false))
         .map(|f| json!({"feature": f.name, "since": f.since, "without": f.without}))
         .collect();
     let most = most(root);
@@ -104,7 +117,7 @@ fn report(root: &Root) -> Value {
         "cpu": processor.report(root),
         "simd": simd(root),
         "work": work,
-        "thermal": heat::report(root, &processor.allowed.cpus),
+        "thermal": heat::report(root, &processor.allowed.cpus, thresholds),
         "kernel": {
             "release": root.read("proc/sys/kernel/osrelease"),
             "features": features,
@@ -158,6 +171,11 @@ fn text(report: &Value) -> String {
         let (feature, since) = (plain(&missing["feature"]), plain(&missing["since"]));
         let without = plain(&missing["without"]);
         lines.push(format!("           no {feature} (since {since}): {without}"));
+    }
+    for (feature, present) in report["kernel"]["features"].as_object().into_iter().flatten() {
+        if present.is_null() {
+            lines.push(format!("           {feature}: not known from this tree"));
+        }
     }
     lines.extend(bus::lines(report["bus"].as_array().map_or(&[][..], Vec::as_slice)));
     lines.extend(bus::daemon_lines(&report["daemon"]));

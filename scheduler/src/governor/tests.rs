@@ -519,3 +519,27 @@ proptest! {
         prop_assert!(cut.caution.leave <= cut.throttle.leave);
     }
 }
+
+#[test]
+fn one_reading_says_what_a_governor_makes_of_it() {
+    let low = Band { enter: 60.0, leave: 55.0 };
+    let configured = ThresholdValues { normal: low, ..ThresholdValues::default() };
+    for thresholds in [Thresholds::default(), configured.try_into().unwrap()] {
+        for critical_celsius in [None, Some(20.8), Some(60.0), Some(70.0), Some(90.0), Some(110.0)]
+        {
+            for celsius in (20..120).map(f64::from) {
+                let capacity = Capacity { critical_celsius, ..LAPTOP };
+                let mut governor = Governor::new(capacity, thresholds, true);
+                let reading = Reading { celsius: Some(celsius), ..Reading::default() };
+                let decision = governor.step(reading, Duration::ZERO);
+                let state = thresholds.state_at(celsius, critical_celsius);
+                assert_eq!(state, decision.state, "{celsius} of {critical_celsius:?}");
+            }
+        }
+    }
+    let at = |celsius, critical| Thresholds::default().state_at(celsius, Some(critical));
+    assert_eq!(at(80.0, 90.0), State::Normal);
+    assert_eq!(at(82.0, 90.0), State::Caution);
+    assert_eq!(at(87.0, 90.0), State::Throttle);
+    assert_eq!(at(58.0, 60.0), State::Optimal, "no processor protects itself at 60 C");
+}

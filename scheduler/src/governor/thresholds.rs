@@ -1,11 +1,10 @@
 //! The temperatures at which states begin and end, as a type that cannot hold nonsense.
 
+use hw::limits::{CRITICAL_CELSIUS_MAX, CRITICAL_CELSIUS_MIN};
 use thiserror::Error;
 
-use crate::limits::{
-    CRITICAL_CELSIUS_MAX, CRITICAL_CELSIUS_MIN, HYSTERESIS_CELSIUS_MIN, THRESHOLD_CELSIUS_MAX,
-    THRESHOLD_CELSIUS_MIN,
-};
+use crate::decision::State;
+use crate::limits::{HYSTERESIS_CELSIUS_MIN, THRESHOLD_CELSIUS_MAX, THRESHOLD_CELSIUS_MIN};
 
 /// Where something begins and where it ends again, in degrees Celsius.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +35,21 @@ impl Default for ThresholdValues {
             caution: Band { enter: 95.0, leave: 90.0 },
             throttle: Band { enter: 100.0, leave: 95.0 },
             heavy: Band { enter: 90.0, leave: 86.0 },
+        }
+    }
+}
+
+impl ThresholdValues {
+    /// The state that begins here at the latest: throttling at one reading, the others at a mean.
+    pub(super) fn state_of(&self, raw: f64, mean: f64) -> State {
+        if raw >= self.throttle.enter {
+            State::Throttle
+        } else if mean >= self.caution.enter {
+            State::Caution
+        } else if mean >= self.normal.enter {
+            State::Normal
+        } else {
+            State::Optimal
         }
     }
 }
@@ -112,6 +126,12 @@ impl Thresholds {
     /// The values.
     pub fn values(&self) -> ThresholdValues {
         self.values
+    }
+
+    /// What one reading alone says on a machine whose firmware clamps at `critical_celsius`: the state of a governor that has seen
+    /// nothing else.
+    pub fn state_at(&self, celsius: f64, critical_celsius: Option<f64>) -> State {
+        self.cut_to(critical_celsius).state_of(celsius, celsius)
     }
 
     /// Cut to a machine whose firmware clamps at `critical`: throttling is entered 3 C below it, caution 8 C.

@@ -1,4 +1,4 @@
-//! `bolide doctor --capture`: exactly the files that `doctor` read, as an archive. Unpacked, it stands for the machine
+//! `bolide doctor --capture`: the files that `doctor` read, of some only what it used, as an archive. Unpacked, it stands for the machine
 //! with `--sysfs-root`. It has no times, owners or names but those of the files.
 
 use std::fs::File;

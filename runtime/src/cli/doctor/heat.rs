@@ -9,12 +9,13 @@ use hw::root::Root;
 use hw::thermal::{Survey, Unusable, survey};
 use hw::throttle::Throttles;
 use scheduler::decision::State;
+use scheduler::governor::Thresholds;
 use serde_json::{Value, json};
 
 use super::plain;
 
 /// `thermal` of `doctor --json`.
-pub(super) fn report(root: &Root, cpus: &CpuSet) -> Value {
+pub(super) fn report(root: &Root, cpus: &CpuSet, thresholds: &Thresholds) -> Value {
     let survey = survey(root);
     let readings: Vec<Result<f64, Unusable>> =
         survey.chosen.iter().map(|sensor| sensor.celsius(root)).collect();
@@ -42,7 +43,7 @@ pub(super) fn report(root: &Root, cpus: &CpuSet) -> Value {
     json!({
         "source": survey.chosen.first().map(|sensor| sensor.source),
         "celsius": celsius,
-        "state": state(&survey, celsius).name(),
+        "state": state(&survey, celsius, thresholds).name(),
         "sensors": sensors.collect::<Vec<_>>(),
         "rejected": rejected.collect::<Vec<_>>(),
         "critical": critical,
@@ -56,15 +57,12 @@ pub(super) fn report(root: &Root, cpus: &CpuSet) -> Value {
 }
 
 /// What one reading alone allows to say. The state of a running daemon also depends on what was before.
-fn state(survey: &Survey, celsius: Option<f64>) -> State {
-    let critical = survey.critical.as_ref().map_or(f64::INFINITY, |critical| critical.celsius);
+fn state(survey: &Survey, celsius: Option<f64>, thresholds: &Thresholds) -> State {
+    let critical = survey.critical.as_ref().map(|critical| critical.celsius);
     match celsius {
         None if survey.chosen.is_empty() => State::Off,
         None => State::Blind,
-        Some(celsius) if celsius >= (critical - 3.0).min(100.0) => State::Throttle,
-        Some(celsius) if celsius >= (critical - 8.0).min(95.0) => State::Caution,
-        Some(celsius) if celsius >= 85.0 => State::Normal,
-        Some(_) => State::Optimal,
+        Some(celsius) => thresholds.state_at(celsius, critical),
     }
 }
 

@@ -101,6 +101,17 @@ impl View {
     }
 }
 
+impl View {
+    /// When to look again. What waits hears of a daemon's decision early; a decision of this process's own costs a reading of
+    /// the sensor, which wakes what it measures and is as old as the kernel keeps it.
+    pub(super) fn pace(&self, interval: Duration, is_waiting: bool) -> Duration {
+        match *self.0 {
+            Source::Daemon { .. } if is_waiting => interval.min(MACHINE_INTERVAL_WAITING),
+            Source::Daemon { .. } | Source::Own { .. } => interval,
+        }
+    }
+}
+
 /// What looks.
 pub(super) struct Keeper {
     root: Root,
@@ -139,9 +150,7 @@ impl Keeper {
             self.watcher.tick();
             self.contended = self.is_contended();
             pools.set_machine(self.machine());
-            if pools.has_waiting() {
-                interval = interval.min(MACHINE_INTERVAL_WAITING);
-            }
+            interval = view.pace(interval, pools.has_waiting());
             drop(pools);
             watch.pause(interval.saturating_sub(began.elapsed()));
         }

@@ -77,3 +77,19 @@ fn what_the_daemon_decides_holds_here_and_a_silent_one_allows_little() {
     assert!(!heavy(), "the daemon is gone");
     assert!(host.report().deferred.iter().sum::<u64>() >= 3);
 }
+
+#[test]
+fn whoever_waits_looks_at_the_daemon_often_and_at_its_own_sensor_no_oftener() {
+    use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT, MACHINE_INTERVAL_WAITING};
+    let writer = Writer::create(RouterEntry::default()).unwrap();
+    let reader = Reader::open(writer.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let (_, _, decision) = Keeper::new(&settings().root(), Pinning::Off);
+    let daemon = View::of_daemon(reader, decision);
+    let own = View::own(settings().root(), Thresholds::default());
+    for interval in [MACHINE_INTERVAL, MACHINE_INTERVAL_HOT] {
+        assert_eq!(own.pace(interval, true), interval);
+        assert_eq!(own.pace(interval, false), interval);
+        assert_eq!(daemon.pace(interval, true), MACHINE_INTERVAL_WAITING);
+        assert_eq!(daemon.pace(interval, false), interval);
+    }
+}
