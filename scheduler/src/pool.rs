@@ -2,7 +2,8 @@
 //!
 //! A caller has pieces of work: [`Pools::run`] asks admission for leave to run them, and each grant becomes a *ticket* in the queue of the
 //! lane that it is for. A worker of that lane takes the ticket, runs pieces of its job until there are none or others wait, and gives
-//! the grant back. There are as many workers as there can be grants, so a ticket never waits for a thread.
+//! the grant back. There are as many workers as there can be grants, and as pieces that wait for answers from elsewhere: a
+//! ticket never waits for a thread.
 //!
 //! Where a lane is held to no fewer CPUs than the caller is (all cores alike, or no pinning), the caller takes the first ticket itself:
 //! for a short job that saves the wake-up of a worker, which is most of its cost.
@@ -176,7 +177,7 @@ impl Pools {
             Undertaking::Download => Wish::Download,
         };
         let shared = &self.shared;
-        let (_state, grant) = shared.wait_for_leave(shared.lock(), (order, wish), is_wanted);
+        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted);
         grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
     }
 
@@ -351,13 +352,13 @@ impl Shared {
         self.dispatch(state, None);
     }
 
-    /// Asks, and waits until it is granted; nothing where it is not wanted any more.
+    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still.
     fn wait_for_leave<'a>(
         self: &'a Arc<Self>,
-        mut state: MutexGuard<'a, State>,
         (order, wish): (&Order, Wish),
         is_wanted: &dyn Fn() -> bool,
     ) -> (MutexGuard<'a, State>, Option<Grant>) {
+        let mut state = self.lock();
         let was_idle = state.is_idle();
         let id = loop {
             match state.admission.ask(order, wish, self.now()) {
