@@ -8,9 +8,13 @@ pub const JOBS_OPTIMAL: usize = 8;
 /// Parallel jobs never exceeded: the physical cores of the largest tuned machine (6 P + 8 E + 2 LP-E).
 pub const JOBS_MAX: usize = 16;
 
-/// Threads of one lane: each of the admitted jobs has one, and the resolution that may exceed the slots by one, so that nothing that
-/// was admitted waits for a thread.
-pub const LANE_WORKERS_MAX: usize = JOBS_MAX + 1;
+/// Pieces of one lane that wait for answers from elsewhere without leave to compute, each on its thread: of 32 calls at once one for each
+/// of three ecosystems. One more waits with its leave.
+pub const AWAY_MAX: usize = 96;
+
+/// Threads of one lane: each of the admitted jobs has one, and the resolution that may exceed the slots by one, and each piece that
+/// waits without leave, so that nothing that was admitted waits for a thread.
+pub const LANE_WORKERS_MAX: usize = JOBS_MAX + 1 + AWAY_MAX;
 
 /// Pieces of background work at once: nobody waits for them.
 pub const BACKGROUND_MAX: usize = 1;

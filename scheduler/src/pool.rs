@@ -2,15 +2,19 @@
 //!
 //! A caller has pieces of work: [`Pools::run`] asks admission for leave to run them, and each grant becomes a *ticket* in the queue of the
 //! lane that it is for. A worker of that lane takes the ticket, runs pieces of its job until there are none or others wait, and gives
-//! the grant back. There are as many workers as there can be grants, so a ticket never waits for a thread.
+//! the grant back. There are as many workers as there can be grants, and as pieces that wait for answers from elsewhere: a
+//! ticket never waits for a thread.
 //!
 //! Where a lane is held to no fewer CPUs than the caller is (all cores alike, or no pinning), the caller takes the first ticket itself:
 //! for a short job that saves the wake-up of a worker, which is most of its cost.
+//!
+//! A piece that blocks for an answer from elsewhere gives its leave back meanwhile ([`waiting`]).
 //!
 //! A worker without tickets sleeps on a condition variable without a timeout. Nothing here looks at sensors or clocks by itself; whoever
 //! does tells [`Pools::set_decision`] and [`Pools::set_machine`].
 
 mod job;
+mod leave;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,7 @@ use hw::cpu_set::CpuSet;
 use hw::lent::lend;
 
 use self::job::{Job, Ticket};
+pub use self::leave::waiting;
 pub use self::places::Machine;
 use self::places::Places;
 use self::workers::Workers;
@@ -88,6 +93,8 @@ struct State {
     jobs: BTreeMap<Id, Arc<Job>>,
     /// Leaves whose owners have not picked them up yet.
     begun: BTreeMap<Id, Grant>,
+    /// Pieces at work that have no leave at the moment, by lane.
+    away: [usize; Lane::ALL.len()],
     closed: bool,
 }
 
@@ -103,6 +110,7 @@ impl Pools {
             admission: Admission::new(decision),
             jobs: BTreeMap::new(),
             begun: BTreeMap::new(),
+            away: [0; Lane::ALL.len()],
             closed: false,
         };
         let shared = Shared {
@@ -134,9 +142,9 @@ impl Pools {
             return;
         }
         let panic = lend(piece, |loan| {
-            let job = Arc::new(Job::new(Arc::clone(loan), count));
+            let job = Arc::new(Job::new(Arc::clone(loan), (order.clone(), work), count));
             let wish = Wish::Pieces { work, most: count };
-            let Some(id) = self.shared.start(order, wish, &job) else {
+            let Some(id) = self.shared.start(wish, &job) else {
                 // More requests than anybody has: this one goes on without the others' help.
                 self.shared.work_off(&job);
                 return job.wait_until_done(|| is_wanted().then_some(()));
@@ -169,26 +177,8 @@ impl Pools {
             Undertaking::Download => Wish::Download,
         };
         let shared = &self.shared;
-        let mut state = shared.lock();
-        let id = loop {
-            match state.admission.ask(order, wish, shared.now()) {
-                Ok(id) => break id,
-                Err(_too_many) if !is_wanted() => return None,
-                Err(_too_many) => state = shared.wait(state, CANCELLATION_INTERVAL),
-            }
-        };
-        shared.changed.notify_all();
-        loop {
-            shared.dispatch(&mut state, None);
-            if let Some(grant) = state.begun.remove(&id) {
-                return Some(Permit { shared: Arc::clone(shared), grant: Some(grant) });
-            }
-            if !is_wanted() {
-                state.admission.withdraw(id, shared.now());
-                return None;
-            }
-            state = shared.wait(state, CANCELLATION_INTERVAL);
-        }
+        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted);
+        grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
     }
 
     /// How many pieces of such work could run at once if nothing else did; at least 1.
@@ -220,9 +210,9 @@ impl Pools {
         Report { running, workers, cpus, deferred }
     }
 
-    /// Whether nothing runs and nobody waits.
+    /// Whether nothing runs and nobody waits, not even for answers from elsewhere.
     pub fn is_idle(&self) -> bool {
-        self.shared.lock().admission.is_idle()
+        self.shared.lock().is_idle()
     }
 
     /// Whether somebody waits who has nothing yet.
@@ -254,7 +244,7 @@ impl Watch {
     /// Sleeps until the pools have something to do; false where they are gone.
     pub fn wait_for_work(&self) -> bool {
         let mut state = self.shared.lock();
-        while !state.closed && state.admission.is_idle() {
+        while !state.closed && state.is_idle() {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         !state.closed
@@ -273,13 +263,18 @@ impl Watch {
     }
 }
 
+impl State {
+    fn is_idle(&self) -> bool {
+        self.admission.is_idle() && self.away.iter().all(|away| *away == 0)
+    }
+}
+
 impl Shared {
     /// Asks for the job; gives its name. The caller may be its first worker.
-    fn start(self: &Arc<Self>, order: &Order, wish: Wish, job: &Arc<Job>) -> Option<Id> {
+    fn start(self: &Arc<Self>, wish: Wish, job: &Arc<Job>) -> Option<Id> {
         let mut state = self.lock();
-        let was_idle = state.admission.is_idle();
-        let id = state.admission.ask(order, wish, self.now()).ok()?;
-        job.set_urgency(order);
+        let was_idle = state.is_idle();
+        let id = state.admission.ask(&job.order, wish, self.now()).ok()?;
         state.jobs.insert(id, Arc::clone(job));
         let own = self.dispatch(&mut state, Some(id));
         drop(state);
@@ -311,22 +306,20 @@ impl Shared {
         let now = self.now();
         let (mut own, mut may_begin) = (None, false);
         while let Some(grant) = state.admission.next(now) {
-            let Leave::Run(lane) = grant.leave else {
+            let (Some(job), Leave::Run(lane)) = (state.jobs.get(&grant.id), grant.leave) else {
+                // Somebody waits for it. A job that has ended gets nothing: it was withdrawn.
                 state.begun.insert(grant.id, grant);
                 may_begin = true;
-                continue;
-            };
-            let Some(job) = state.jobs.get(&grant.id) else {
-                // Its caller is about to withdraw it.
-                state.admission.withdraw(grant.id, now);
-                state.admission.give_back(grant);
                 continue;
             };
             let is_mine = mine == Some(grant.id);
             let ticket = Ticket { job: Arc::clone(job), grant, lane };
             if is_mine && own.is_none() && self.places.is_free(lane) {
                 own = Some(ticket);
-            } else if let Err(ticket) = self.lanes[lane as usize].push(ticket, self) {
+                continue;
+            }
+            let away = state.away[lane as usize];
+            if let Err(ticket) = self.lanes[lane as usize].push(ticket, away, self) {
                 ticket.job.set_unmanned();
                 state.admission.withdraw(ticket.grant.id, now);
                 state.admission.give_back(ticket.grant);
@@ -343,14 +336,51 @@ impl Shared {
 
     /// Runs a ticket to its end.
     fn work(self: &Arc<Self>, ticket: Ticket) {
-        let Ticket { job, grant, .. } = ticket;
-        while job.run_one() && !self.contended.load(Ordering::Relaxed) {}
-        let mut state = self.lock();
-        if job.is_exhausted() {
+        let job = Arc::clone(&ticket.job);
+        leave::hold(self, ticket);
+        while job.run_one() && leave::is_held() && !self.contended.load(Ordering::Relaxed) {}
+        leave::end();
+    }
+
+    /// A piece of `job` computes no longer with this.
+    fn give_back(self: &Arc<Self>, state: &mut State, job: &Job, grant: Grant) {
+        // What a piece got after a wait was asked for by itself, and is no job's.
+        if job.is_exhausted() || !state.jobs.contains_key(&grant.id) {
             state.admission.withdraw(grant.id, self.now());
         }
         state.admission.give_back(grant);
-        self.dispatch(&mut state, None);
+        self.dispatch(state, None);
+    }
+
+    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still.
+    fn wait_for_leave<'a>(
+        self: &'a Arc<Self>,
+        (order, wish): (&Order, Wish),
+        is_wanted: &dyn Fn() -> bool,
+    ) -> (MutexGuard<'a, State>, Option<Grant>) {
+        let mut state = self.lock();
+        let was_idle = state.is_idle();
+        let id = loop {
+            match state.admission.ask(order, wish, self.now()) {
+                Ok(id) => break id,
+                Err(_too_many) if !is_wanted() => return (state, None),
+                Err(_too_many) => state = self.wait(state, CANCELLATION_INTERVAL),
+            }
+        };
+        if was_idle {
+            self.changed.notify_all();
+        }
+        loop {
+            self.dispatch(&mut state, None);
+            if let Some(grant) = state.begun.remove(&id) {
+                return (state, Some(grant));
+            }
+            if !is_wanted() {
+                state.admission.withdraw(id, self.now());
+                return (state, None);
+            }
+            state = self.wait(state, CANCELLATION_INTERVAL);
+        }
     }
 
     /// Runs all of a job in this thread.

@@ -6,12 +6,14 @@
 
 mod cancellation;
 mod crew;
+mod waiting;
 
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 pub use self::cancellation::Cancellation;
 pub use self::crew::{Crew, Hands, Order, Threads, Undertaking, Work};
+pub use self::waiting::{Waiter, waiting, with_waiter};
 pub use ipc::manifest::{AgentManifest, OwnLimits};
 use serde::{Deserialize, Serialize};
 

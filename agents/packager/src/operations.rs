@@ -52,7 +52,6 @@ pub(crate) struct Task<'a> {
     pub(crate) setting: Setting,
     /// The registries as this caller's configuration names them.
     pub(crate) registries: io::Client,
-    deadline: Instant,
 }
 
 /// What an ecosystem decided about its part of a plan.
@@ -93,8 +92,7 @@ impl<'a> Task<'a> {
         request.offline = setting.offline;
         request.cancellation = conversation.cancellation().clone();
         let registries = shop.registries.with_request(request);
-        let deadline = Instant::now() + Duration::from_secs(RESOLVE_SECONDS_MAX);
-        Ok(Self { shop, conversation, actor, order, setting, registries, deadline })
+        Ok(Self { shop, conversation, actor, order, setting, registries })
     }
 
     /// The host's workers for such work of this request.
@@ -102,10 +100,11 @@ impl<'a> Task<'a> {
         Hands { host: &*self.shop.host, order: &self.order, work }
     }
 
-    /// Ends a resolution that takes too long or that nobody waits for.
-    fn check_resolving(&self) -> Result<()> {
+    /// Ends a resolution that takes too long or that nobody waits for. It counts from when it `began`, not from when it was asked for:
+    /// before, it may have waited for others.
+    fn check_resolving(&self, began: Instant) -> Result<()> {
         self.check_wanted()?;
-        if Instant::now() >= self.deadline {
+        if began.elapsed() >= Duration::from_secs(RESOLVE_SECONDS_MAX) {
             return Err(resolve::deadline_exceeded());
         }
         Ok(())

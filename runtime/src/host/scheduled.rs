@@ -7,7 +7,7 @@ mod keeper;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use agents_contract::{Host, Order, Permit, Undertaking, Work};
+use agents_contract::{Cancellation, Host, Order, Permit, Undertaking, Work};
 use hw::root::Root;
 use ipc::control::WorkReport;
 use ipc::directory::Reader;
@@ -92,7 +92,8 @@ impl Host for ScheduledHost {
         let Working { pools, view } = self.working();
         view.follow(pools);
         let is_wanted = || !order.cancellation.is_cancelled();
-        pools.run((&ordered(order), kind(work)), count, &is_wanted, piece);
+        let piece = |index: usize| agents_contract::with_waiter(wait, || piece(index));
+        pools.run((&ordered(order), kind(work)), count, &is_wanted, &piece);
     }
 
     fn begin(&self, order: &Order, undertaking: Undertaking) -> Option<Permit> {
@@ -109,6 +110,11 @@ impl Host for ScheduledHost {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
+}
+
+/// What a piece waits with for others than the pools.
+fn wait(cancellation: &Cancellation, wait: &mut dyn FnMut()) {
+    scheduler::pool::waiting(&|| !cancellation.is_cancelled(), wait);
 }
 
 fn ordered(order: &Order) -> admission::Order {

@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use hw::lent::Loan;
 
 use crate::admission::{Grant, Order};
 use crate::limits::CANCELLATION_INTERVAL;
-use crate::placement::Lane;
+use crate::placement::{Lane, Work};
 
 /// How many urgencies there are: ten priorities, and security fixes.
 pub(super) const URGENCIES: usize = 11;
@@ -28,10 +28,11 @@ pub(super) type Panic = Box<dyn Any + Send>;
 /// One call of [`super::Pools::run`].
 #[derive(Debug)]
 pub(super) struct Job {
+    pub(super) order: Order,
+    pub(super) work: Work,
     loan: Arc<Loan>,
     pieces: Mutex<Pieces>,
     done: Condvar,
-    urgency: AtomicUsize,
     unmanned: AtomicBool,
 }
 
@@ -44,21 +45,17 @@ struct Pieces {
 }
 
 impl Job {
-    pub(super) fn new(loan: Arc<Loan>, count: usize) -> Self {
+    pub(super) fn new(loan: Arc<Loan>, (order, work): (Order, Work), count: usize) -> Self {
         let pieces = Mutex::new(Pieces { next: 0, count, running: 0, panic: None });
-        let (urgency, unmanned) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { loan, pieces, done: Condvar::new(), urgency, unmanned }
-    }
-
-    /// Set once, before anybody else has the job.
-    pub(super) fn set_urgency(&self, order: &Order) {
-        let level = if order.security { URGENCIES } else { order.priority.clamp(1, 10).into() };
-        self.urgency.store(level - 1, Ordering::Relaxed);
+        let unmanned = AtomicBool::new(false);
+        Self { order, work, loan, pieces, done: Condvar::new(), unmanned }
     }
 
     /// Which queue its tickets go to.
     pub(super) fn urgency(&self) -> usize {
-        self.urgency.load(Ordering::Relaxed)
+        let Order { security, priority, .. } = self.order;
+        let level = if security { URGENCIES } else { priority.clamp(1, 10).into() };
+        level - 1
     }
 
     /// The system has no thread for it.

@@ -1,5 +1,7 @@
 //! Pools on the real threads and CPUs of the machine that runs the tests.
 
+mod waits;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};

@@ -32,6 +32,8 @@ struct Crew {
     ready: usize,
     idle: usize,
     stopping: bool,
+    /// The system had no thread for a ticket, which nobody may have come to yet.
+    short: bool,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -48,8 +50,14 @@ impl Default for Workers {
 
 impl Workers {
     /// Gives a ticket to whoever is free first; there is one more thread where nobody is and there may be. The ticket comes back where
-    /// the lane has no thread and cannot have one.
-    pub(super) fn push(&self, ticket: Ticket, shared: &Arc<Shared>) -> Result<(), Ticket> {
+    /// the lane cannot have one more thread and those that it has may not come: there are none, or of them some are `away`, waiting for
+    /// the leave that the ticket has.
+    pub(super) fn push(
+        &self,
+        ticket: Ticket,
+        away: usize,
+        shared: &Arc<Shared>,
+    ) -> Result<(), Ticket> {
         let mut crew = self.lock();
         if crew.ready >= crew.idle && crew.threads.len() < LANE_WORKERS_MAX {
             let (lane, number) = (ticket.lane, crew.threads.len());
@@ -59,9 +67,9 @@ impl Workers {
             let builder = std::thread::Builder::new().name(name).stack_size(WORKER_STACK_BYTES);
             match builder.spawn(work) {
                 Ok(thread) => crew.threads.push(thread),
-                Err(_no_thread) if crew.threads.is_empty() => return Err(ticket),
+                Err(_no_thread) if crew.threads.is_empty() || away > 0 => return Err(ticket),
                 // Those that there are come to it.
-                Err(_no_thread) => {}
+                Err(_no_thread) => crew.short = true,
             }
         }
         self.shared[ticket.job.urgency()].push(ticket);
@@ -69,6 +77,11 @@ impl Workers {
         drop(crew);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Whether a ticket may lie here for which the system had no thread.
+    pub(super) fn is_short(&self) -> bool {
+        self.lock().short
     }
 
     /// Ends all threads of the lane; nobody has work for them any more.
@@ -105,6 +118,8 @@ impl Workers {
     fn wait_for_ready(&self) -> bool {
         let mut crew = self.lock();
         crew.idle += 1;
+        // Every ticket has somebody.
+        crew.short &= crew.ready > 0;
         while crew.ready == 0 && !crew.stopping {
             crew = self.wake.wait(crew).unwrap_or_else(PoisonError::into_inner);
         }

@@ -31,9 +31,19 @@ pub(crate) struct Flight {
 
 impl Flight {
     /// Blocks this thread until the outcome is there or the asker does not want it any more; the flight goes on
-    /// for others. Never called on a thread of the runtime.
+    /// for others. Never called on a thread of the runtime. Meanwhile others may compute in this one's place.
     pub(crate) fn wait(&self, cancellation: &Cancellation) -> Outcome {
         self.urgency.demand();
+        if let Some(outcome) = &*lock(&self.outcome) {
+            return outcome.clone();
+        }
+        let outcome = agents_contract::waiting(cancellation, || self.block(cancellation))?;
+        // It may have been cancelled while it waited to go on; then it must not compute.
+        Error::if_cancelled(cancellation)?;
+        Ok(outcome)
+    }
+
+    fn block(&self, cancellation: &Cancellation) -> Outcome {
         let mut outcome = lock(&self.outcome);
         loop {
             if let Some(outcome) = &*outcome {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use semver::Version;
 
@@ -39,6 +40,7 @@ pub(super) fn decide(
     remove: &[Spec],
     _installed: Option<&Resolution>,
 ) -> Decision {
+    let began = Instant::now();
     refuse_member(project.path())?;
     let before = read_text(project, MANIFEST)?;
     let asked = change(project, before.as_deref(), add, remove, |spec, declared| {
@@ -67,7 +69,7 @@ pub(super) fn decide(
         rust_versions: &rust_versions,
         source: &source,
         download: &download,
-        keep_on: &|| task.check_resolving(),
+        keep_on: &|| task.check_resolving(began),
     };
     let resolved = cargo::resolve(&request, task.registries.cargo())?;
     let resolution = resolved.resolution;

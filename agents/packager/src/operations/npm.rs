@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -32,6 +33,7 @@ pub(super) fn decide(
     remove: &[Spec],
     installed: Option<&Resolution>,
 ) -> Decision {
+    let began = Instant::now();
     check_foreign(task, project, &FOREIGN_LOCKS)?;
     let before = read_text(project, MANIFEST)?;
     let mut root = match &before {
@@ -56,7 +58,7 @@ pub(super) fn decide(
         libc: Some(if cfg!(target_env = "musl") { "musl" } else { "glibc" }.to_owned()),
         preferred: preferred(project, installed)?,
         explicit: add.iter().map(|spec| spec.name.clone()).collect::<BTreeSet<_>>(),
-        keep_on: &|| task.check_resolving(),
+        keep_on: &|| task.check_resolving(began),
     };
     let resolution = npm::resolve(&request, task.registries.npm())?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
@@ -129,6 +130,7 @@ pub(super) fn decide(
     remove: &[Spec],
     installed: Option<&Resolution>,
 ) -> Decision {
+    let began = Instant::now();
     check_foreign(task, project, &FOREIGN_LOCKS)?;
     let manifest = Manifest::read(project)?;
     let mut wanted = manifest.wanted.clone();
@@ -156,7 +158,7 @@ pub(super) fn decide(
         requirements: &wanted,
         target: &interpreter.target,
         preferred: &preferred,
-        keep_on: &|| task.check_resolving(),
+        keep_on: &|| task.check_resolving(began),
     };
     let resolution = pypi::resolve(&request, task.registries.pypi())?;
     manifest.check_digests(&resolution, &interpreter.target)?;

@@ -1,8 +1,16 @@
 //! The host with a directory that a daemon writes, and without one.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use agents_contract::{Agent, Caller, Cancellation, Conversation, Request};
+use agents_packager::api::{PlanRequest, Setting};
+use agents_packager::ecosystem::Ecosystem;
+use agents_packager::service::{Packager, Places};
 use ipc::directory::{MachineEntry, RouterEntry, Writer};
 
 use super::*;
@@ -92,4 +100,75 @@ fn whoever_waits_looks_at_the_daemon_often_and_at_its_own_sensor_no_oftener() {
         assert_eq!(daemon.pace(interval, true), MACHINE_INTERVAL_WAITING);
         assert_eq!(daemon.pace(interval, false), interval);
     }
+}
+
+/// Somebody who only waits for the answer.
+struct Patient;
+
+impl Conversation for Patient {
+    fn progress(&self, _: &[u8]) {}
+    fn cancellation(&self) -> &Cancellation {
+        Cancellation::NEVER
+    }
+    fn publish(&self, _: &str, _: &[u8]) {}
+}
+
+/// Asks for a plan with the package `name`, in a project of its own; gives how it was refused.
+fn plan(packager: &Packager, registry: &str, home: &Path, name: &str) -> String {
+    let project = home.join(name);
+    std::fs::create_dir(&project).unwrap();
+    let setting = Setting {
+        registry: BTreeMap::from([(Ecosystem::Npm, registry.to_owned())]),
+        variables: BTreeMap::from([("HOME".to_owned(), home.to_string_lossy().into_owned())]),
+        ..Setting::default()
+    };
+    let asked = PlanRequest { add: vec![format!("npm:{name}")], remove: Vec::new(), setting };
+    let mut payload = Vec::new();
+    ciborium::into_writer(&asked, &mut payload).unwrap();
+    let uid = rustix::process::getuid().as_raw();
+    let request = Request {
+        tool: "pkg.plan".to_owned(),
+        payload,
+        directory: Some(std::fs::File::open(&project).unwrap().into()),
+        caller: Caller { name: name.to_owned(), uid, pid: std::process::id() },
+        priority: 5,
+        deadline: None,
+    };
+    packager.call(request, &Patient).unwrap_err().code
+}
+
+#[test]
+fn two_plans_wait_for_a_silent_registry_at_the_same_time_with_one_slot() {
+    let mut writer = Writer::create(RouterEntry::default()).unwrap();
+    writer.show_machine(&MachineEntry { slots: [1, 0, 0], ..warm(true) });
+    let host = Arc::new(hosted(&writer));
+    let place = tempfile::tempdir().unwrap();
+    let places = Places { state: place.path().join("state"), cache: place.path().join("cache") };
+    let packager = Packager::new(&places, host.clone()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = format!("http://{}/", listener.local_addr().unwrap());
+    let codes = std::thread::scope(|scope| {
+        let names = ["first", "second"];
+        let (packager, registry, home) = (&packager, &registry, place.path());
+        let plans = names.map(|name| scope.spawn(move || plan(packager, registry, home, name)));
+        // Nobody is told anything before both have asked.
+        let mut asked: BTreeMap<String, TcpStream> = BTreeMap::new();
+        while asked.len() < names.len() {
+            let (stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(&stream).lines().map_while(|line| line.ok());
+            let Some(first) = lines.next() else { continue };
+            lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
+            asked.insert(first, stream);
+        }
+        // The bytes may be faster than the thread that goes to wait for their answer.
+        while host.report().running != [0; 4] {
+            std::thread::yield_now();
+        }
+        for mut stream in asked.into_values() {
+            let answer = "HTTP/1.1 404 Test\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        plans.map(|plan| plan.join().unwrap())
+    });
+    assert_eq!(codes, ["unknown-package", "unknown-package"]);
 }
