@@ -186,6 +186,7 @@ const _: () = assert!(offset_of!(SlotsHeader, counters.history_from) == 232);
 const _: () = assert!(offset_of!(SlotsHeader, counters.history_again) == 240);
 const _: () = assert!(offset_of!(SlotsHeader, counters.history) == 248);
 const _: () = assert!(offset_of!(SlotsHeader, quiet_until) == 256);
+const _: () = assert!(offset_of!(SlotsHeader, whole_from) == 320);
 const _: () = assert!(offset_of!(SlotsHeader, counters.quarantined) == 252);
 const _: () = assert!(offset_of!(CursorHeader, counters.quarantined) == 208);
 const _: () = assert!(offset_of!(CursorHeader, latency) == 256);

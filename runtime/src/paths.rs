@@ -180,6 +180,12 @@ mod tests {
     }
 
     #[test]
+    fn the_written_protocol_has_the_sockets_name() {
+        let text = include_str!("../../ipc/PROTOCOL.md");
+        assert!(text.contains(&format!("Unix socket `{SOCKET_NAME}` in the runtime directory")));
+    }
+
+    #[test]
     fn the_runtime_directory_is_made_private() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("a/b");

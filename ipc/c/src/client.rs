@@ -12,6 +12,7 @@ use ipc::control::TopicPolicy;
 use ipc::header::LaneId;
 use ipc::lane::LaneOptions;
 use ipc::manifest::AgentManifest;
+use ipc::ring::Violation;
 use ipc::wait::Spin;
 
 use crate::agents::AgentTexts;
@@ -396,11 +397,20 @@ pub(crate) fn closable<T>(state: &std::sync::Mutex<T>) -> Result<MutexGuard<'_, 
     }
 }
 
-/// Tells the router that a link or topic is closed. One whose client is closed, or whose router is gone, is so already.
-pub(crate) fn tell_closed(family: &Family, lane: LaneId, reason: &str) -> Result<(), Fault> {
+/// Tells the router that a link or topic is closed, and where the other side broke the protocol, that it did. One whose
+/// client is closed, or whose router is gone, is closed already.
+pub(crate) fn tell_closed(
+    family: &Family,
+    lane: LaneId,
+    reason: &str,
+    violation: Option<Violation>,
+) -> Result<(), Fault> {
     let mut core = closable(family)?;
     if let Ok(bus) = core.client() {
-        let _ = bus.decline(lane, reason);
+        let _ = match violation {
+            Some(_) => bus.quarantine(lane, reason),
+            None => bus.decline(lane, reason),
+        };
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use ipc::client::ClientError;
 use ipc::lane::{Ended, ReceiveError, SendError};
 use ipc::link::CallError;
+use ipc::ring::Violation;
 
 use crate::border::text_for_c;
 use crate::codes::{
@@ -26,6 +27,8 @@ use crate::codes::{
 pub(crate) struct Fault {
     pub(crate) code: i32,
     text: Option<String>,
+    /// How the other side broke the protocol, where this side saw it.
+    pub(crate) violation: Option<Violation>,
 }
 
 /// The last failure of a handle.
@@ -40,11 +43,11 @@ impl Fault {
     pub(crate) const CLOSED: Self = Self::plain(BOLIDE_CLOSED);
 
     pub(crate) const fn plain(code: i32) -> Self {
-        Self { code, text: None }
+        Self { code, text: None, violation: None }
     }
 
     pub(crate) fn new(code: i32, text: impl Into<String>) -> Self {
-        Self { code, text: Some(text.into()) }
+        Self { code, text: Some(text.into()), violation: None }
     }
 
     pub(crate) fn argument(text: impl Into<String>) -> Self {
@@ -68,6 +71,11 @@ impl Fault {
             cause = source.source();
         }
         Self::new(code, text)
+    }
+
+    fn of_violation(violation: Violation, error: &dyn Error) -> Self {
+        let violation = Some(violation);
+        Self { violation, ..Self::of_error(BOLIDE_QUARANTINED, error) }
     }
 
     fn of_panic(panic: &(dyn Any + Send)) -> Self {
@@ -149,7 +157,7 @@ impl From<ReceiveError> for Fault {
             ReceiveError::Lost(_) => Self::plain(BOLIDE_LOST),
             ReceiveError::Deadline => Self::TIMEOUT,
             ReceiveError::Ended(ended) => ended.into(),
-            ReceiveError::Quarantined(_) => Self::of_error(BOLIDE_QUARANTINED, &error),
+            ReceiveError::Quarantined(violation) => Self::of_violation(violation, &error),
         }
     }
 }
@@ -160,7 +168,7 @@ impl From<SendError> for Fault {
             SendError::Full => Self::plain(BOLIDE_FULL),
             SendError::TooLong { .. } => Self::of_error(BOLIDE_ARGUMENT, &error),
             SendError::Ended(ended) => ended.into(),
-            SendError::Quarantined(_) => Self::of_error(BOLIDE_QUARANTINED, &error),
+            SendError::Quarantined(violation) => Self::of_violation(violation, &error),
         }
     }
 }
@@ -171,7 +179,9 @@ impl From<CallError> for Fault {
             CallError::Deadline { .. } => return Self::TIMEOUT,
             CallError::Ended { ended, .. } => Self::from(*ended).code,
             CallError::Full { .. } => BOLIDE_FULL,
-            CallError::Quarantined { .. } => BOLIDE_QUARANTINED,
+            CallError::Quarantined { violation, .. } => {
+                return Self::of_violation(*violation, &error);
+            }
             CallError::TooLong { .. } | CallError::TooManyGrants { .. } => BOLIDE_ARGUMENT,
             CallError::Flooded { .. } => BOLIDE_LIMIT,
         };

@@ -72,7 +72,11 @@ impl Link {
         enter(link.map(|link| &link.last), || {
             let link = given(link, "link")?;
             let mut state = lock(&link.state)?;
-            work(&mut state, &link.family)
+            let done = work(&mut state, &link.family);
+            if let Err(Fault { violation: Some(violation), .. }) = &done {
+                state.violation = Some(*violation);
+            }
+            done
         })
     }
 }
@@ -83,9 +87,11 @@ impl Link {
 pub extern "C" fn bolide_link_close(link: *mut Link, reason: Text) -> i32 {
     let Some(open) = border::closing(link) else { return BOLIDE_OK };
     let code = enter(Some(&open.last), || {
-        let reason = read_reason(reason, "closed").unwrap_or("closed");
         let state = closable(&open.state)?;
-        tell_closed(&open.family, state.link.lane(), reason)
+        let why = state.violation.map(|violation| violation.to_string());
+        let otherwise = why.as_deref().unwrap_or("closed");
+        let reason = read_reason(reason, otherwise).unwrap_or(otherwise);
+        tell_closed(&open.family, state.link.lane(), reason, state.violation)
     });
     if code != BOLIDE_BUSY {
         border::free(link);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipc::class::ReceivingHalf;
 use ipc::lane::{ReceiveError, Receiver, WhenFull};
+use ipc::ring::Violation;
 use ipc::topic::{Publisher as BusPublisher, Subscriber as BusSubscriber};
 use ipc::wait::Spin;
 
@@ -53,6 +54,8 @@ struct Writing {
 struct Reading {
     topic: BusSubscriber,
     spin: Spin,
+    /// How the writer broke the protocol, which the router is told when the reader leaves.
+    violation: Option<Violation>,
 }
 
 /// A subscriber of the right client, in use by a call that sleeps on it.
@@ -90,7 +93,7 @@ impl Subscriber {
             policy: policy_number(topic.policy()),
             subject: text_for_c(topic.subject()),
             from: AgentTexts::new(topic.from()),
-            state: Mutex::new(Reading { topic, spin }),
+            state: Mutex::new(Reading { topic, spin, violation: None }),
             family,
             last: LastFault::default(),
         }
@@ -113,7 +116,11 @@ impl Subscriber {
         enter(subscriber.map(|subscriber| &subscriber.last), || {
             let subscriber = given(subscriber, "subscriber")?;
             let mut state = lock(&subscriber.state)?;
-            work(&mut state, &subscriber.family)
+            let done = work(&mut state, &subscriber.family);
+            if let Err(Fault { violation: Some(violation), .. }) = &done {
+                state.violation = Some(*violation);
+            }
+            done
         })
     }
 }
@@ -161,7 +168,7 @@ pub extern "C" fn bolide_publisher_close(publisher: *mut Publisher) -> i32 {
     let Some(open) = border::closing(publisher) else { return BOLIDE_OK };
     let code = enter(Some(&open.last), || {
         let state = closable(&open.state)?;
-        tell_closed(&open.family, state.topic.lane(), "closed")
+        tell_closed(&open.family, state.topic.lane(), "closed", None)
     });
     if code != BOLIDE_BUSY {
         border::free(publisher);
@@ -243,7 +250,9 @@ pub extern "C" fn bolide_subscriber_close(subscriber: *mut Subscriber) -> i32 {
     let Some(open) = border::closing(subscriber) else { return BOLIDE_OK };
     let code = enter(Some(&open.last), || {
         let state = closable(&open.state)?;
-        tell_closed(&open.family, state.topic.lane(), "left")
+        let why = state.violation.map(|violation| violation.to_string());
+        let reason = why.as_deref().unwrap_or("left");
+        tell_closed(&open.family, state.topic.lane(), reason, state.violation)
     });
     if code != BOLIDE_BUSY {
         border::free(subscriber);

@@ -288,7 +288,7 @@ class Client(Handle):
             if not self._serving:
                 library.client_decline(self._open, lane, b"this program answers nothing at the moment")
             elif library.client_accept(self._open, lane, ctypes.byref(pointer)) == c.OK:
-                self._links[lane] = Link(self, pointer)
+                self._links[lane] = Link(self, pointer, accepted=True)
         elif event.kind == c.TOPIC_FOUND:
             subscriber = self._subscribers.get(event.subscription)
             if subscriber is None:

@@ -17,6 +17,10 @@ class BolideError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
 
+    def _again(self) -> "BolideError":
+        """The same without where it was raised, which would keep everything alive that was in use there."""
+        return type(self)(self.code, self.message, self.hint)
+
 
 class Timeout(BolideError, TimeoutError):
     """Nothing came until the deadline."""

@@ -95,10 +95,14 @@ class Link(Handle):
     """Two opposite lanes between this program and another agent."""
 
     _family = "link"
+    #: Whether the client has let go of it, so that nobody but the program has it.
+    _forgotten = False
 
-    def __init__(self, client: "Client", pointer: Any) -> None:
+    def __init__(self, client: "Client", pointer: Any, accepted: bool = False) -> None:
         super().__init__(pointer)
         self._client = client
+        #: Whether the other side opened it; then the client closes it when it has ended.
+        self._accepted = accepted
         self._view = View()
         self._raw = c.CMessage()
         self._place = ctypes.byref(self._raw)
@@ -114,6 +118,20 @@ class Link(Handle):
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if self._forgotten:
+            try:
+                self.close()
+            except BolideError:
+                # Something is still made of its last message: the memory stays.
+                pass
+
+    @property
+    def _open(self) -> Any:
+        if self._pointer is None and self._ended is not None:
+            raise self._ended._again()
+        return super()._open
 
     @property
     def peer(self) -> "Agent":
@@ -200,7 +218,7 @@ class Link(Handle):
         room_ms = 0 if len(payload) <= _AT_ONCE_BYTES else _LARGE_ROOM_MS
         while True:
             if self._ended is not None:
-                raise self._ended
+                raise self._ended._again()
             try:
                 request = self._request(tool, payload, descriptors, timeout, room_ms)
                 break
@@ -228,7 +246,8 @@ class Link(Handle):
             return
         self._view.take_away()
         self._free(self._library.link_close, None if reason is None else word(reason))
-        self._client._links.pop(self.lane, None)
+        if self._client._links.get(self.lane) is self:
+            del self._client._links[self.lane]
         self._end(BolideError("closed", "this link is closed"))
 
     def _message(self, code: int) -> Message:
@@ -261,11 +280,18 @@ class Link(Handle):
 
     def _end(self, error: BolideError) -> None:
         """Nothing more will come: whoever waits is told."""
-        self._ended = error
+        if self._ended is None:
+            self._ended = error._again()
         for future, _ in list(self._awaited.values()):
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(self._ended._again())
         self._awaited.clear()
+
+    def _forget(self) -> None:
+        """The client has no use for it any more: it is closed when the program lets go of it."""
+        self._forgotten = True
+        if self._client._links.get(self.lane) is self:
+            del self._client._links[self.lane]
 
     def _take_answer(self, message: Message) -> None:
         """An answer for somebody who awaits it."""

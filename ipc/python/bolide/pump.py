@@ -89,6 +89,8 @@ class Pump:
         again = False
         for link in list(client._links.values()):
             again |= not self._drain(link)
+            if link._ended is not None:
+                self._let_go(link)
         if gone is not None:
             self.stop(gone)
             return
@@ -104,6 +106,18 @@ class Pump:
                 again |= client._library.link_arm(link._pointer) != c.OK
         if again:
             self.kick()
+
+    def _let_go(self, link: Link) -> None:
+        """A link that has ended is freed: one that the program opened when the program has no use for it any more, others
+        at once; and so is one that broke the protocol, because that is how the other side is told."""
+        if not link._accepted and link._ended.code != "quarantined":
+            link._forget()
+            return
+        try:
+            link.close()
+        except BolideError:
+            # Its last message is still in use; the next turn tries again.
+            pass
 
     def _drain(self, link: Link) -> bool:
         """Takes what is on a link; whether everything was taken."""

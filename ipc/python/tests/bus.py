@@ -4,6 +4,9 @@ Run by `tests/it/languages.rs`; not found by unittest's own search, because it n
 """
 
 import asyncio
+import contextlib
+import ctypes
+import logging
 import os
 import pickle
 import tempfile
@@ -17,6 +20,31 @@ SOCKET = os.environ["BOLIDE_TEST_SOCKET"]
 
 def client(name):
     return bolide.Client(f"test.{name}", socket=SOCKET)
+
+
+def descriptors(pid="self"):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def own_slots():
+    """Where the slots lie that this process writes."""
+    with open("/proc/self/maps") as file:
+        lines = [line.split() for line in file]
+    starts = [int(line[0].split("-")[0], 16) for line in lines if line[1] == "rw-s" and "memfd:" in line[-2] + line[-1]]
+    return {start for start in starts if ctypes.string_at(start, 4) == b"BLSL"}
+
+
+@contextlib.contextmanager
+def served(server):
+    """A server of this process, in a thread of its own."""
+    with server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.stop()
+            thread.join()
 
 
 class Waiting(unittest.TestCase):
@@ -154,7 +182,48 @@ class Waiting(unittest.TestCase):
             kept.call("c.echo")
 
 
+class Ending(unittest.TestCase):
+    def test_server_in_an_event_loop_keeps_nothing_of_callers_that_left(self):
+        callers = 100
+        with client("leaving") as bus:
+            (server,) = bus.agents("py.echo")
+            before = descriptors(server.pid)
+            for _ in range(callers):
+                with bus.open("py.echo") as link:
+                    link.call("py.echo", b"x", timeout=30)
+            # The last one may still be there.
+            self.assertLess(descriptors(server.pid) - before, callers)
+
+    def test_peer_that_breaks_the_protocol_is_told_that_it_did(self):
+        before = own_slots()
+        with served(client("scribbled")), client("scribbler") as bus, bus.open("test.scribbled") as link:
+            link.send(b"x")
+            # Both sides write slots in this process; those with a first line are this side's.
+            (slots,) = (at for at in own_slots() - before if ctypes.c_uint64.from_address(at + 4096).value == 1)
+            ctypes.c_uint64.from_address(slots + 4096 + 64).value = 1 << 62
+            with self.assertRaises(bolide.Ended) as caught:
+                link.receive(timeout=30)
+            self.assertEqual(caught.exception.code, "quarantined")
+
+
 class Awaiting(unittest.IsolatedAsyncioTestCase):
+    async def test_link_that_the_other_side_closed_is_freed_when_the_program_lets_go_of_it(self):
+        links, server = 50, client("leaver")
+        server.tool("test.leave")(lambda request: request.link.close())
+        logging.getLogger("bolide").addHandler(logging.NullHandler())
+        with served(server):
+            async with client("left") as bus:
+                before = descriptors()
+                for _ in range(links):
+                    link = bus.open("test.leave")
+                    for _ in range(2):
+                        with self.assertRaises(bolide.Ended) as caught:
+                            await link.request("test.leave", timeout=30)
+                        self.assertEqual(caught.exception.code, "closed")
+                del link, caught
+                # The server may still be about to close its side of the last one.
+                self.assertLess(descriptors() - before, links)
+
     async def test_many_requests_are_under_way_at_once(self):
         async with client("many") as bus:
             link = bus.open("c.echo")

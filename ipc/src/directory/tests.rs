@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64 as Counter};
 
 use proptest::prelude::*;
 
-use super::format::{GENERATION_AT, HEADER_WORDS, PLACES, Place, TABLES_AT, TOTALS_AT};
+use super::format::{GENERATION_AT, HEADER_WORDS, PLACES, Place, TABLES_AT, TOTALS_AT, VERSION};
 use super::reader::{places, read};
 use super::*;
 use crate::limits::{DIRECTORY_AGENTS_MAX, DIRECTORY_BYTES, DIRECTORY_LANES_MAX, WORD_BYTES_MAX};
@@ -98,6 +98,17 @@ fn picture(number: u32) -> Picture {
 /// The number of a picture of one refresh.
 fn number_of(agent: &AgentEntry) -> u32 {
     agent.pid
+}
+
+#[test]
+fn the_written_protocol_has_the_versions_that_are_spoken() {
+    let text = include_str!("../../PROTOCOL.md");
+    let (major, minor) = VERSION;
+    assert!(text.contains(&format!("| major, minor << 16: {major}.{minor} |")));
+    assert_eq!(crate::control::VERSION, crate::layout::SEGMENT_VERSION);
+    let (common, of_common) = crate::control::VERSION;
+    let both = format!("both {common}.{of_common} (the directory: {major}.{minor})");
+    assert!(text.contains(&both), "{both}");
 }
 
 #[test]

@@ -8,8 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use ipc::class::ReceivingHalf;
 use ipc::header::AgentId;
+use ipc::lane::SendError;
 use ipc::limits::{SET_ASIDE_MAX, WORD_BYTES_MAX};
 use ipc::link::{Answer, AnswerView, Ask, Incoming, Link, RequestId, View};
+use ipc::ring::Violation;
 use ipc::wait::Spin;
 
 use crate::codes::{
@@ -24,6 +26,8 @@ use crate::shapes::Message;
 pub(super) struct State {
     pub(super) link: Link,
     pub(super) spin: Spin,
+    /// How the peer broke the protocol, which it and the router are told when the link is closed.
+    pub(super) violation: Option<Violation>,
     /// Requests whose last answer has not come, ascending.
     live: Vec<u64>,
     /// What came while something else was waited for.
@@ -53,6 +57,7 @@ impl State {
         Self {
             link,
             spin: Spin::Adaptive,
+            violation: None,
             live: Vec::new(),
             kept: VecDeque::new(),
             current: None,
@@ -91,7 +96,9 @@ impl State {
         self.done(request);
         let of = |kept: &Incoming| matches!(kept, Incoming::Answer { request: of, .. } if *of == request);
         self.kept.retain(|kept| !of(kept));
-        let _ = self.link.sender().cancel(request);
+        if let Err(SendError::Quarantined(violation)) = self.link.sender().cancel(request) {
+            self.violation = Some(violation);
+        }
     }
 
     fn done(&mut self, request: RequestId) {

@@ -222,6 +222,10 @@ impl<D: Clone> Router<D> {
         (why, reason): (CloseCause, String),
         out: &mut Effects<D>,
     ) {
+        let ending = match why {
+            CloseCause::Wanted => Ending::Closed,
+            CloseCause::Quarantined => Ending::Quarantined,
+        };
         match self.lanes.get(&lane) {
             Some(Lane::Offer(offer)) if offer.target == agent => {
                 let Some(offer) = self.take_offer(lane, agent) else { return };
@@ -230,18 +234,17 @@ impl<D: Clone> Router<D> {
                 self.refuse(offer.opener, offer.asked.request, "declined", text, out);
             }
             Some(Lane::Link(link)) if [link.opener, link.acceptor].contains(&agent) => {
-                let ending = self.inherited(lane, agent).unwrap_or(match why {
-                    CloseCause::Wanted => Ending::Closed,
-                    CloseCause::Quarantined => Ending::Quarantined,
-                });
+                let ending = self.inherited(lane, agent).unwrap_or(ending);
                 self.end_link(lane, agent, ending, &reason, out);
             }
             Some(Lane::Topic(topic)) if topic.writer == agent => {
-                self.end_topic(lane, Ending::Closed, &reason, out);
+                self.end_topic(lane, ending, &reason, out);
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.topics.remove(&lane);
                 }
             }
+            // The topic goes on for the others. Where its writer broke the protocol, the reader's cursor says so, and that
+            // is what is counted.
             Some(Lane::Topic(topic)) if topic.readers.contains(&agent) => {
                 self.leave_topic(lane, agent, out);
             }
