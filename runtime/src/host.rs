@@ -2,6 +2,7 @@
 //! as a thread of the daemon. An agent sees neither bus nor process; [`server`] does.
 
 mod answering;
+mod callers;
 mod calls;
 mod counters;
 mod events;

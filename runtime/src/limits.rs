@@ -114,19 +114,22 @@ pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const CALLS_AT_ONCE_MAX: usize = 32;
 /// Requests that wait for a place or for a granted descriptor; one more is answered with `busy`.
 pub(crate) const CALLS_QUEUED_MAX: usize = 256;
-/// Of these, calls that run for one link, or whose answers it has not taken: one caller has a quarter of the agent at most.
-pub(crate) const CALLS_PER_LINK_MAX: usize = 8;
-/// Requests of one link that wait: an eighth of all, so that one caller cannot fill the queue.
-pub(crate) const CALLS_QUEUED_PER_LINK_MAX: usize = 32;
+/// Of the places, those of one caller over all its links: calls that run, and answers that it has not taken. One caller has a
+/// quarter of the agent at most.
+pub(crate) const CALLS_PER_CALLER_MAX: usize = 8;
+/// Requests of one caller that wait, over all its links: an eighth of all, so that one caller cannot fill the queue.
+pub(crate) const CALLS_QUEUED_PER_CALLER_MAX: usize = 32;
 /// Bytes of payload in all requests that wait: four of the longest messages that the bus carries.
 pub(crate) const QUEUED_BYTES_MAX: usize = 4 * ipc::limits::MESSAGE_BYTES_MAX;
+/// The same of one caller: half of it, which leaves the others room for two of the longest.
+pub(crate) const QUEUED_BYTES_PER_CALLER_MAX: usize = QUEUED_BYTES_MAX / 2;
 /// Bytes of a request, and of its answer, that the serving thread of a hosted agent handles itself: a copy of some
 /// microseconds, so that one caller does not hold up the others.
 pub(crate) const IMMEDIATE_BYTES_MAX: usize = 64 * 1024;
 /// Looks at its lanes, and messages taken off them, between two looks at the socket and at what calls tell: ten microseconds of the
 /// first, a hundred of the second. Such a look is several system calls, an empty one at the lanes some tens of nanoseconds.
 pub(crate) const TURNS_PER_HOST_LOOK: u32 = 256;
-/// Requests that are taken from one link before the others have their turn.
+/// Messages that are taken from one caller, over all its links, before the others have their turn.
 pub(crate) const REQUESTS_PER_TURN_MAX: usize = 64;
 /// Notices of calls that wait for the serving thread: an end and a complaint of each, and room for
 /// events.
@@ -146,7 +149,9 @@ pub(crate) const ANSWER_RETRY_MAX: Duration = Duration::from_millis(64);
 /// Last answers of one link that wait for room, beyond which its requests stay in its lane; those that were taken off it before
 /// come on top.
 pub(crate) const UNSENT_PER_LINK_MAX: usize = 64;
-/// Bytes of all last answers that are under way or wait: what all calls at once may answer. One more is answered with `busy`.
+/// Bytes of all last answers that found no room, and of the longest ones that the calls that run may give: what all calls at
+/// once may answer. Beyond it no call begins until some are taken; no answer that is there is given up for it. Of one caller it
+/// is a quarter at most, since its answers keep the places of their calls. Refusals, which are short, come on top.
 pub(crate) const UNSENT_BYTES_MAX: usize = CALLS_AT_ONCE_MAX * ipc::limits::MESSAGE_BYTES_MAX;
 /// Stack of a call's thread. Explanations and solvers are built without recursion.
 pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
@@ -361,9 +366,13 @@ const _: () = assert!(AGENTS_PACKET_BYTES_MAX < ipc::limits::PACKET_BYTES_MAX);
 const _: () = assert!(ERROR_KINDS_MAX <= ipc::limits::LIST_ENTRIES_MAX);
 const _: () = assert!(OFFERS_PER_AGENT_MAX <= LINKS_PER_AGENT_MAX);
 const _: () = assert!(RESTART_DELAY_MIN.as_millis() < RESTART_DELAY_MAX.as_millis());
-const _: () = assert!(CALLS_PER_LINK_MAX < CALLS_AT_ONCE_MAX);
+const _: () = assert!(4 * CALLS_PER_CALLER_MAX <= CALLS_AT_ONCE_MAX, "a quarter of the places");
 const _: () = assert!(
-    CALLS_QUEUED_PER_LINK_MAX + CALLS_PER_LINK_MAX <= ipc::limits::GRANTS_PER_LINK_MAX,
+    4 * CALLS_PER_CALLER_MAX * ipc::limits::MESSAGE_BYTES_MAX <= UNSENT_BYTES_MAX,
+    "a quarter of what may wait"
+);
+const _: () = assert!(
+    CALLS_QUEUED_PER_CALLER_MAX + CALLS_PER_CALLER_MAX <= ipc::limits::GRANTS_PER_LINK_MAX,
     "the client library keeps a grant of every request that waits"
 );
 const _: () = assert!(

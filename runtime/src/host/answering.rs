@@ -3,24 +3,27 @@
 //! A last answer that finds no room waits here, in order, until there is room, its request's deadline has passed, its caller has
 //! taken the request back, or the link has ended, which the router tells. How slowly a caller reads decides nothing about its
 //! link: a time bounds how long a thread waits with an answer before it leaves it here, and how long an intermediate answer may
-//! take. What waits is bounded because a link of which too much waits is not read (`server`).
+//! take. What waits is bounded because a link of which too much waits is not read (`server`), and because an answer that the
+//! first attempt left here counts as its call did: it holds up later calls (`callers`), and no answer that is there.
 //!
 //! Whoever has the sender sends what waits first. The lock of the sender comes before that of the queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::{Instant, SystemTime};
 
 use agents_contract::{Caller, ToolError};
 use ipc::header::LaneId;
 use ipc::lane::{Ended, SendError, WhenFull};
+use ipc::limits::MESSAGE_BYTES_MAX;
 use ipc::link::{LastAnswer, LinkSender, RequestId};
 use ipc::ring::Violation;
 use tracing::debug;
 
+use super::callers::{Account, Kept};
 use super::calls::{encoded, tool_error};
-use crate::limits::{ANSWER_PATIENCE, PROGRESS_PATIENCE, UNSENT_BYTES_MAX};
+use crate::limits::{ANSWER_PATIENCE, PROGRESS_PATIENCE};
 
 /// One link as its calls see it. Once it is closed its sender is gone, and with it the link's memory, however long
 /// the calls go on.
@@ -28,12 +31,12 @@ use crate::limits::{ANSWER_PATIENCE, PROGRESS_PATIENCE, UNSENT_BYTES_MAX};
 pub(super) struct Answering {
     pub(super) lane: LaneId,
     pub(super) caller: Caller,
+    /// The caller's, over all its links.
+    pub(super) account: Arc<Account>,
     way: Mutex<Option<Way>>,
     unsent: Mutex<VecDeque<Unsent>>,
     /// Of these, and the one that is on its way.
     unsent_count: AtomicUsize,
-    /// Bytes of those of all links.
-    bytes: Arc<AtomicUsize>,
     /// Whoever frees the sender looks here.
     closed: AtomicBool,
     /// How the caller broke the protocol.
@@ -55,14 +58,8 @@ struct Unsent {
     is_error: bool,
     /// After it nobody wants the answer.
     deadline: Option<SystemTime>,
-    _bytes: Counted,
-}
-
-/// Bytes that are counted for as long as they are kept.
-#[derive(Debug)]
-struct Counted {
-    bytes: usize,
-    all: Arc<AtomicUsize>,
+    /// Counts for as long as this one is there.
+    _kept: Arc<Kept>,
 }
 
 impl Answering {
@@ -70,15 +67,15 @@ impl Answering {
         lane: LaneId,
         caller: Caller,
         sender: LinkSender,
-        bytes: &Arc<AtomicUsize>,
+        account: Arc<Account>,
     ) -> Arc<Self> {
         Arc::new(Self {
             lane,
             caller,
+            account,
             way: Mutex::new(Some(Way { sender, current: None })),
             unsent: Mutex::default(),
             unsent_count: AtomicUsize::new(0),
-            bytes: Arc::clone(bytes),
             closed: AtomicBool::new(false),
             broken: OnceLock::new(),
         })
@@ -89,6 +86,7 @@ impl Answering {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.give_up_when_closed();
+        self.forget_unsent(&mut None);
     }
 
     /// How many last answers wait.
@@ -110,8 +108,9 @@ impl Answering {
         answer: Result<Vec<u8>, &ToolError>,
         deadline: Option<SystemTime>,
     ) {
-        self.push(request, answer, deadline);
+        let kept = self.push(request, answer, deadline);
         self.send_within(WhenFull::WaitUntil(Instant::now() + ANSWER_PATIENCE));
+        charge(&kept);
     }
 
     /// Answers with an error from the serving thread, which nobody may hold up.
@@ -121,8 +120,9 @@ impl Answering {
         error: &ToolError,
         deadline: Option<SystemTime>,
     ) {
-        self.push(request, Err(error), deadline);
+        let kept = self.push(request, Err(error), deadline);
         self.flush();
+        charge(&kept);
     }
 
     /// Sends what there is room for; never waits. Whether anything moved.
@@ -192,28 +192,28 @@ impl Answering {
         sent
     }
 
-    /// Puts a last answer behind those that wait. One for which there is no memory becomes an error.
+    /// Puts a last answer behind those that wait.
     fn push(
         &self,
         request: RequestId,
         answer: Result<Vec<u8>, &ToolError>,
         deadline: Option<SystemTime>,
-    ) {
-        let (mut payload, mut is_error) = match answer {
+    ) -> Weak<Kept> {
+        let (payload, is_error) = match answer {
+            // Not kept where it could never be sent, so that what waits is as long as the bus carries at most.
+            Ok(payload) if payload.len() > MESSAGE_BYTES_MAX => {
+                (too_long(payload.len(), MESSAGE_BYTES_MAX), true)
+            }
             Ok(payload) => (payload, false),
             Err(error) => (encoded(error), true),
         };
-        let mut counted = Counted::new(payload.len(), &self.bytes);
-        if counted.is_too_much() {
-            let text = "answers that their callers do not take fill the memory".to_owned();
-            payload = encoded(&tool_error("busy", text, true));
-            is_error = true;
-            counted = Counted::new(payload.len(), &self.bytes);
-        }
-        let one = Unsent { request, payload, is_error, deadline, _bytes: counted };
+        let kept = self.account.keep(payload.len());
+        let handle = Arc::downgrade(&kept);
+        let one = Unsent { request, payload, is_error, deadline, _kept: kept };
         let mut unsent = self.queue();
         self.unsent_count.fetch_add(1, Ordering::Relaxed);
         unsent.push_back(one);
+        handle
     }
 
     /// Sends what waits, in order, as far as there is room. Whether anything moved.
@@ -243,8 +243,7 @@ impl Answering {
                 }
                 Err(SendError::Full) => return moved || answer.sent() > before,
                 Err(SendError::TooLong { got, max }) => {
-                    let text = format!("the answer has {got} bytes, the bus carries {max}");
-                    unsent.payload = encoded(&tool_error("answer-too-long", text, false));
+                    unsent.payload = too_long(got, max);
                     unsent.is_error = true;
                     *answer = sender.last_answer(unsent.request, true);
                 }
@@ -305,20 +304,79 @@ impl Unsent {
     }
 }
 
-impl Counted {
-    fn new(bytes: usize, all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(bytes, Ordering::Relaxed);
-        Self { bytes, all: Arc::clone(all) }
-    }
-
-    /// Errors are small, and there are no more of them than requests.
-    fn is_too_much(&self) -> bool {
-        self.all.load(Ordering::Relaxed) > UNSENT_BYTES_MAX
+/// Counts an answer that is still there after the first attempt. Before the call's place is free, so that one of both counts
+/// at any time.
+fn charge(kept: &Weak<Kept>) {
+    if let Some(kept) = kept.upgrade() {
+        kept.charge();
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+fn too_long(got: usize, max: usize) -> Vec<u8> {
+    let text = format!("the answer has {got} bytes, the bus carries {max}");
+    encoded(&tool_error("answer-too-long", text, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{CALLS_PER_CALLER_MAX, UNSENT_BYTES_MAX};
+
+    /// A link of a caller who took nothing so far.
+    fn link(account: &Arc<Account>) -> Answering {
+        Answering {
+            lane: LaneId(1),
+            caller: Caller { name: "test.caller".to_owned(), uid: 1, pid: 1 },
+            account: Arc::clone(account),
+            way: Mutex::new(None),
+            unsent: Mutex::default(),
+            unsent_count: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            broken: OnceLock::new(),
+        }
+    }
+
+    #[test]
+    fn what_others_do_not_take_replaces_no_answer_that_is_there() {
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let greedy = Account::new(&bytes).keep(UNSENT_BYTES_MAX);
+        greedy.charge();
+        let link = link(&Account::new(&bytes));
+        // Somebody else sends over it, so the answer is left.
+        let sending = link.way.lock().unwrap();
+        link.answer(RequestId(1), Ok(b"finished".to_vec()), None);
+        {
+            let unsent = link.queue();
+            let left = unsent.front().unwrap();
+            assert_eq!((left.payload.as_slice(), left.is_error), (&b"finished"[..], false));
+        }
+        drop(sending);
+        assert_eq!(bytes.load(Ordering::Relaxed), UNSENT_BYTES_MAX + b"finished".len());
+        link.close();
+        assert_eq!(bytes.load(Ordering::Relaxed), UNSENT_BYTES_MAX, "nobody wants it any more");
+    }
+
+    #[test]
+    fn answers_that_wait_at_several_links_take_the_places_of_their_caller() {
+        let account = Account::new(&Arc::default());
+        let links: Vec<_> = (0..CALLS_PER_CALLER_MAX).map(|_| link(&account)).collect();
+        for link in &links {
+            assert!(account.has_place());
+            let _sending = link.way.lock().unwrap();
+            link.answer(RequestId(1), Ok(b"finished".to_vec()), None);
+        }
+        assert!(!account.has_place());
+        links[0].withdraw(|_| true);
+        assert!(account.has_place());
+    }
+
+    #[test]
+    fn an_answer_that_no_lane_carries_is_not_kept() {
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let link = link(&Account::new(&bytes));
+        let _sending = link.way.lock().unwrap();
+        link.answer(RequestId(1), Ok(vec![0; MESSAGE_BYTES_MAX + 1]), None);
+        assert!(bytes.load(Ordering::Relaxed) < 1024);
+        assert!(link.queue().front().unwrap().is_error);
     }
 }

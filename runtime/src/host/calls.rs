@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::SyncSender;
 
 use agents_contract::{Agent, Cancellation, Conversation, Request, ToolError};
@@ -26,8 +25,6 @@ pub(super) struct Shared {
     pub(super) notices: SyncSender<Notice>,
     /// Wakes the serving thread.
     pub(super) bell: Bell,
-    /// Bytes of all answers that wait for room.
-    pub(super) unsent_bytes: Arc<AtomicUsize>,
 }
 
 /// What a call tells the serving thread.

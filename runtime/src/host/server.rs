@@ -7,8 +7,8 @@
 //! Answers that find no room wait with their link (`answering`), which is not read while it has many: its caller is held up by
 //! itself and closed by nobody.
 //!
-//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait, of one link `CALLS_PER_LINK_MAX`
-//! and `CALLS_QUEUED_PER_LINK_MAX`; one more is answered with `busy`. A request whose granted directory has not come yet (it travels over the socket, the
+//! Bounds: `CALLS_AT_ONCE_MAX` calls run, `CALLS_QUEUED_MAX` wait, of one caller over all its links `CALLS_PER_CALLER_MAX`
+//! and `CALLS_QUEUED_PER_CALLER_MAX`; one more is answered with `busy`. Callers, not links, have their turns. A request whose granted directory has not come yet (it travels over the socket, the
 //! request over shared memory) waits aside.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,7 @@ use ipc::link::{Incoming, LinkReceiver, Request, RequestId, View};
 use tracing::{debug, info, warn};
 
 use super::answering::Answering;
+use super::callers::{Callers, Place};
 use super::calls::{Call, Notice, Shared, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
@@ -35,9 +36,9 @@ use super::immediate;
 use super::scheduled::ScheduledHost;
 use super::wakefulness::Wakefulness;
 use crate::limits::{
-    ANSWER_RETRY_MAX, ANSWER_RETRY_MIN, CALLS_AT_ONCE_MAX, CALLS_PER_LINK_MAX, CALLS_QUEUED_MAX,
-    CALLS_QUEUED_PER_LINK_MAX, GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX,
-    REQUESTS_PER_TURN_MAX, UNSENT_PER_LINK_MAX,
+    ANSWER_RETRY_MAX, ANSWER_RETRY_MIN, CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX,
+    CALLS_QUEUED_PER_CALLER_MAX, GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX,
+    QUEUED_BYTES_PER_CALLER_MAX, UNSENT_PER_LINK_MAX,
 };
 use crate::priority::{Fair, Priority};
 
@@ -56,7 +57,10 @@ pub(super) struct Server {
     shared: Arc<Shared>,
     notices: Receiver<Notice>,
     links: BTreeMap<LaneId, Served>,
-    running: BTreeMap<(LaneId, RequestId), Cancellation>,
+    callers: Callers,
+    running: BTreeMap<(LaneId, RequestId), Running>,
+    /// Counts the times that messages were taken; every caller has its share of each.
+    turns: u64,
     /// The agent's own word, asked once.
     tools: BTreeSet<String>,
     queued: Fair<Call>,
@@ -67,6 +71,11 @@ pub(super) struct Server {
     draining: bool,
     wakefulness: Wakefulness,
     closer: Closer,
+}
+
+struct Running {
+    cancellation: Cancellation,
+    _place: Place,
 }
 
 struct Served {
@@ -91,17 +100,13 @@ impl Server {
         let tools = agent.manifest().tools.into_iter().collect();
         Ok(Self {
             client,
-            shared: Arc::new(Shared {
-                agent,
-                counters,
-                notices: tell,
-                bell,
-                unsent_bytes: Arc::default(),
-            }),
+            shared: Arc::new(Shared { agent, counters, notices: tell, bell }),
             closer,
             notices,
             links: BTreeMap::new(),
+            callers: Callers::default(),
             running: BTreeMap::new(),
+            turns: 0,
             tools,
             queued: Fair::new(CALLS_QUEUED_MAX),
             ungranted: Vec::new(),
@@ -259,13 +264,14 @@ impl Server {
         };
         let caller = Caller { name: from.manifest.name, uid: from.uid, pid: from.pid };
         let (sender, receiver) = link.split();
-        let link = Answering::new(lane, caller, sender, &self.shared.unsent_bytes);
+        let account = self.callers.account(&caller);
+        let link = Answering::new(lane, caller, sender, account);
         let (retry, pause) = (None, ANSWER_RETRY_MIN);
         self.links.insert(lane, Served { receiver, link, retry, pause });
         Ok(())
     }
 
-    /// What came over the links, a bounded number from each; how much it was. What can be is answered, calls are started for the
+    /// What came over the links, a bounded number from each caller; how much it was. What can be is answered, calls are started for the
     /// rest.
     fn take_messages(&mut self) -> Result<u32, ClientError> {
         let ready = |served: &mut Served| served.is_read() && served.receiver.raw().has_message();
@@ -278,11 +284,11 @@ impl Server {
 
     fn take_from(&mut self, lanes: &[LaneId]) -> Result<u32, ClientError> {
         let mut taken = 0;
-        for lane in lanes {
-            for _ in 0..REQUESTS_PER_TURN_MAX {
-                if !self.take_message(*lane)? {
-                    break;
-                }
+        self.turns += 1;
+        // Each time another link begins, so that of a caller's links none has every turn.
+        let (last, first) = lanes.split_at(self.turns as usize % lanes.len().max(1));
+        for lane in first.iter().chain(last) {
+            while self.take_message(*lane)? {
                 taken += 1;
             }
         }
@@ -292,10 +298,10 @@ impl Server {
         Ok(taken)
     }
 
-    /// One message of one link, if it is there.
+    /// One message of one link, if it is there and its caller has its turn.
     fn take_message(&mut self, lane: LaneId) -> Result<bool, ClientError> {
         let Some(served) = self.links.get_mut(&lane) else { return Ok(false) };
-        if !served.is_read() {
+        if !served.is_read() || !served.link.account.has_turn(self.turns) {
             return Ok(false);
         }
         let message = match served.receiver.try_view() {
@@ -304,6 +310,7 @@ impl Server {
                 if !self.draining
                     && immediate::try_answer(&self.shared, &served.link, &request) =>
             {
+                served.link.account.took(self.turns);
                 return Ok(true);
             }
             Ok(Some(view)) => view.to_incoming(),
@@ -321,6 +328,7 @@ impl Server {
             }
         };
         let link = Arc::clone(&served.link);
+        link.account.took(self.turns);
         match message {
             Incoming::Request(request) => self.requested(&link, request)?,
             Incoming::Cancelled { request } => self.cancelled(&link, request),
@@ -336,8 +344,7 @@ impl Server {
         } else if self.draining {
             Some(tool_error("draining", "the daemon is stopping".to_owned(), true))
         } else {
-            self.is_full_for(link.lane, request.payload.len())
-                .map(|text| tool_error("busy", text, true))
+            self.is_full_for(link, request.payload.len()).map(|text| tool_error("busy", text, true))
         };
         if let Some(refusal) = refusal {
             self.client.discard_grants(link.lane, &request.grants);
@@ -365,19 +372,27 @@ impl Server {
     }
 
     /// Why a request with so much payload cannot wait its turn, if it cannot.
-    fn is_full_for(&self, lane: LaneId, bytes: usize) -> Option<String> {
-        let (mut waiting, mut of_link, mut waiting_bytes) = (0, 0, bytes);
+    fn is_full_for(&self, link: &Answering, bytes: usize) -> Option<String> {
+        let (mut waiting, mut waiting_bytes) = (0, bytes);
+        let (mut of_caller, mut bytes_of_caller) = (0, bytes);
         for call in self.queued.iter().chain(self.ungranted.iter().map(|(call, _)| call)) {
+            let bytes = call.request.payload.len();
             waiting += 1;
-            of_link += usize::from(call.link.lane == lane);
-            waiting_bytes += call.request.payload.len();
+            waiting_bytes += bytes;
+            if Arc::ptr_eq(&call.link.account, &link.account) {
+                of_caller += 1;
+                bytes_of_caller += bytes;
+            }
         }
         if waiting >= CALLS_QUEUED_MAX {
             Some(format!("{waiting} requests are waiting already"))
-        } else if of_link >= CALLS_QUEUED_PER_LINK_MAX {
-            Some(format!("{of_link} requests of this caller are waiting already"))
+        } else if of_caller >= CALLS_QUEUED_PER_CALLER_MAX {
+            Some(format!("{of_caller} requests of this caller are waiting already"))
         } else if waiting_bytes > QUEUED_BYTES_MAX {
             Some(format!("the requests that wait would have {waiting_bytes} bytes"))
+        } else if bytes_of_caller > QUEUED_BYTES_PER_CALLER_MAX {
+            let text = "the requests of this caller that wait would have";
+            Some(format!("{text} {bytes_of_caller} bytes"))
         } else {
             None
         }
@@ -387,9 +402,9 @@ impl Server {
         let lane = link.lane;
         // Only the low half travels; on one link it does not come round while a call lasts.
         let is_it = |of: LaneId, id: RequestId| of == lane && id.0 as u32 == request;
-        for ((of, id), cancellation) in &self.running {
+        for ((of, id), running) in &self.running {
             if is_it(*of, *id) {
-                cancellation.cancel();
+                running.cancellation.cancel();
             }
         }
         link.withdraw(|id| is_it(lane, id));
@@ -431,7 +446,7 @@ impl Server {
     }
 
     fn start_calls(&mut self) -> Result<(), ClientError> {
-        while self.running.len() < CALLS_AT_ONCE_MAX {
+        while self.has_place() {
             let Some(call) = self.next_call() else { return Ok(()) };
             let key = (call.link.lane, call.request.id);
             if self.running.contains_key(&key) {
@@ -441,7 +456,8 @@ impl Server {
                 refuse(&call.link, &call.request, &refusal);
                 continue;
             }
-            self.running.insert(key, call.cancellation.clone());
+            let (cancellation, place) = (call.cancellation.clone(), call.link.account.begin());
+            self.running.insert(key, Running { cancellation, _place: place });
             self.shared.counters.started();
             // Before it runs: should it take the process down, the daemon knows that it was lost.
             self.report()?;
@@ -450,15 +466,15 @@ impl Server {
         Ok(())
     }
 
-    /// The call whose turn it is among those whose link has a place.
+    /// Whether one more call may run, whoever's.
+    fn has_place(&self) -> bool {
+        let running = self.running.len();
+        running < CALLS_AT_ONCE_MAX && self.callers.may_begin(running)
+    }
+
+    /// The call whose turn it is among those whose caller has a place.
     fn next_call(&mut self) -> Option<Call> {
-        let running = &self.running;
-        let has_place = |call: &Call| {
-            // An answer that waits has its call's place, so what waits is bounded as calls are.
-            let count = running.range(of_link(call.link.lane)).count() + call.link.unsent_count();
-            count < CALLS_PER_LINK_MAX
-        };
-        self.queued.pop_where(has_place).map(|(_, call)| call)
+        self.queued.pop_where(|call| call.link.account.has_place()).map(|(_, call)| call)
     }
 
     fn take_notices(&mut self) -> Result<(), ClientError> {
@@ -478,8 +494,8 @@ impl Server {
     /// A link is over: nothing more is read from it, and nobody wants what runs for it.
     fn forget(&mut self, lane: LaneId) {
         if let Some(served) = self.links.remove(&lane) {
-            for (_, cancellation) in self.running.range(of_link(lane)) {
-                cancellation.cancel();
+            for (_, running) in self.running.range(of_link(lane)) {
+                running.cancellation.cancel();
             }
             served.link.close();
         }

@@ -15,9 +15,14 @@ const CALLS_EACH: usize = 8;
 /// No call ends by itself.
 const LONG: Duration = Duration::from_secs(600);
 
+/// Requests of one caller that wait.
+const QUEUED_EACH: usize = 32;
+/// An answer that its lane cannot hold, so that it waits until it is read.
+const LARGE_BYTES: usize = 2 * 1024 * 1024;
+
 /// A caller with a link to the agent.
 struct Caller {
-    _client: Client,
+    client: Client,
     link: Link,
 }
 
@@ -25,14 +30,23 @@ impl Caller {
     fn new(daemon: &Daemon, name: &str) -> Self {
         let mut client = daemon.client(name);
         let link = client.open("echo").unwrap();
-        Self { _client: client, link }
+        Self { client, link }
+    }
+
+    /// Goes on over a new link; gives back the one before.
+    fn change_links(&mut self) -> Link {
+        std::mem::replace(&mut self.link, self.client.open("echo").unwrap())
     }
 
     /// Asks for a call that lasts until it is cancelled; it says when it begins.
     fn wait(&mut self, priority: u8) -> RequestId {
+        self.ask("echo.wait", &cbor(LONG.as_millis() as u64), priority)
+    }
+
+    fn ask(&mut self, tool: &str, payload: &[u8], priority: u8) -> RequestId {
         let ask = Ask {
-            tool: "echo.wait",
-            payload: &cbor(LONG.as_millis() as u64),
+            tool,
+            payload,
             grants: &[],
             deadline: patience(),
             priority,
@@ -57,7 +71,12 @@ impl Caller {
 
 /// All places taken: who took them, and what runs.
 fn fill(daemon: &Daemon) -> Vec<(Caller, Vec<RequestId>)> {
-    let fillers = (0..FILLERS).map(|number| {
+    fill_but(daemon, 0)
+}
+
+/// The same where some callers have theirs already.
+fn fill_but(daemon: &Daemon, already: usize) -> Vec<(Caller, Vec<RequestId>)> {
+    let fillers = (already..FILLERS).map(|number| {
         let mut caller = Caller::new(daemon, &format!("test.filler-{number}"));
         let running = (0..CALLS_EACH).map(|_| caller.wait(5)).collect();
         for _ in 0..CALLS_EACH {
@@ -92,4 +111,69 @@ fn requests_that_wait_start_by_priority() {
         order.push(caller.begun());
     }
     assert_eq!(order, [high, middle, second, low]);
+}
+
+#[test]
+fn a_caller_has_its_quarter_however_many_links_it_opens() {
+    let daemon = Daemon::start(&ECHO);
+    let mut greedy = Caller::new(&daemon, "test.greedy");
+    let mut links = Vec::new();
+    for _ in 0..CALLS_EACH {
+        greedy.wait(5);
+        greedy.begun();
+        links.push(greedy.change_links());
+    }
+    for _ in 0..QUEUED_EACH {
+        greedy.wait(5);
+        // Behind it in the lane, so it waits by now.
+        greedy.echo();
+        links.push(greedy.change_links());
+    }
+    for _ in 0..CALLS_EACH {
+        let request = greedy.wait(5);
+        match greedy.link.next(patience()).unwrap() {
+            Incoming::Answer { request: of, answer: Answer::Failed(error) } => {
+                let text = String::from_utf8_lossy(&error).into_owned();
+                assert!(of == request && text.contains("busy"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+        links.push(greedy.change_links());
+    }
+    let mut others = fill_but(&daemon, 1);
+    let mut late = Caller::new(&daemon, "test.late");
+    let wanted = late.wait(5);
+    late.echo();
+    let (other, running) = &mut others[0];
+    other.link.sender().cancel(running[0]).unwrap();
+    assert_eq!(late.begun(), wanted, "what the greedy one wants waits for places of its own");
+}
+
+#[test]
+fn answers_that_are_not_taken_keep_the_places_of_their_caller_and_of_nobody_else() {
+    let daemon = Daemon::start(&ECHO);
+    let mut greedy = Caller::new(&daemon, "test.greedy");
+    let mut links = Vec::new();
+    for _ in 0..CALLS_EACH {
+        let request = greedy.ask("echo.echo", &vec![7; LARGE_BYTES], 5);
+        links.push((greedy.change_links(), request));
+    }
+    let done = "bolide_tasks_total{agent=\"echo\",outcome=\"done\"}";
+    super::eventually("the calls are over", || daemon.metric(done) == CALLS_EACH as f64);
+    let wanted = greedy.wait(10);
+    let behind = greedy.ask("echo.echo", b"quick", 5);
+    let quick = Incoming::Answer { request: behind, answer: Answer::Done(b"quick".to_vec()) };
+    assert_eq!(greedy.link.next(patience()).unwrap(), quick);
+    let mut other = Caller::new(&daemon, "test.other");
+    for _ in 0..4 * CALLS_EACH {
+        let outcome = other.link.call("echo.wait", &cbor(0u64), &[], patience(), |_| {}).unwrap();
+        assert_eq!(outcome, Outcome::Done(cbor(0u64)));
+    }
+    // More urgent than all of these, and before them.
+    assert!(matches!(greedy.link.receiver().try_receive(), Ok(None)), "it has no place");
+    for (mut link, request) in links {
+        let answer = link.answer(request, patience()).unwrap();
+        assert_eq!(answer, Answer::Done(vec![7; LARGE_BYTES]));
+    }
+    assert_eq!(greedy.begun(), wanted, "there is a place again");
 }
