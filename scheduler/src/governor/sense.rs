@@ -38,10 +38,10 @@ const WEIGHT_LOW_POWER: f64 = 0.3;
 
 /// A change of load that every package shows, in E cores: 45 W (3.2 W each). The simulated die of 0.6 K/W is 27 K warmer by it
 /// within a second (its time constant is 0.33 s); a server's, cooled ten times as well, 2.7 K.
-const WEIGHT_SHOWN: f64 = 14.0;
+pub(super) const WEIGHT_SHOWN: f64 = 14.0;
 
 /// The same on a machine that is smaller: all of four P cores, 38 W and 2.3 K on that server. Fewer show nothing.
-const WEIGHT_SHOWN_MIN: f64 = 12.0;
+pub(super) const WEIGHT_SHOWN_MIN: f64 = 12.0;
 
 /// Under this, one P core, nothing contradicts a value that stands still.
 const WEIGHT_LIGHT: f64 = 3.0;
