@@ -99,13 +99,10 @@ fn a_daemon_that_falls_silent_leaves_no_more_than_it_allowed_last() {
     };
     assert_eq!(followed(&view), [1, 7, 0], "nothing was ever heard");
     let (recent, long_ago) = (monotonic_ns(), monotonic_ns().saturating_sub(60_000_000_000).max(1));
-    for (index, (slots, left)) in [
-        ([1, 0, 0], [1, 0, 0]),
-        ([1, 2, 2], [1, 2, 0]),
-        ([6, 8, 2], [1, 7, 0]),
-    ]
-    .into_iter()
-    .enumerate()
+    for (index, (slots, left)) in
+        [([1, 0, 0], [1, 0, 0]), ([1, 2, 2], [1, 2, 0]), ([6, 8, 2], [1, 7, 0])]
+            .into_iter()
+            .enumerate()
     {
         let decided_ns = recent + index as u64;
         let entry = MachineEntry { decided_ns, slots, background: 2, ..warm(true) };
