@@ -31,28 +31,8 @@ pub const CELSIUS_MIN: f64 = 5.0;
 /// Degrees Celsius above which a reading is not a temperature of a running processor (65261.8 occurs).
 pub const CELSIUS_MAX: f64 = 127.0;
 
-/// Degrees Celsius by which a package does not change within [`JUMP_WINDOW`]: the largest steps of a laptop under full
-/// power are about 30.
-pub const JUMP_CELSIUS_MAX: f64 = 40.0;
-
-/// The time to which [`JUMP_CELSIUS_MAX`] applies.
-pub const JUMP_WINDOW: Duration = Duration::from_secs(3);
-
-/// Readings that must agree before a jump is believed, so that waking from suspend works.
-pub const JUMP_READS_MIN: usize = 3;
-
-/// Degrees Celsius within which readings after a jump agree.
-pub const JUMP_AGREEMENT_CELSIUS_MAX: f64 = 10.0;
-
 /// Age above which the last good reading says nothing about now.
 pub const READING_AGE_MAX: Duration = Duration::from_secs(3);
-
-/// Time for which a sensor may show the very same value while the load changes by [`CONSTANT_LOAD_CPUS_MIN`].
-pub const CONSTANT_AFTER: Duration = Duration::from_secs(5);
-
-/// Change of load, in busy CPUs, that every package sensor with a resolution of one degree must show: one performance
-/// core alone is more than 5 degrees at the die, two low-power cores are one.
-pub const CONSTANT_LOAD_CPUS_MIN: f64 = 3.0;
 
 /// Time between searches for a sensor that stopped answering.
 pub const SENSOR_SEARCH_EVERY: Duration = Duration::from_secs(10);
@@ -73,4 +53,3 @@ pub const CRITICAL_CELSIUS_MAX: f64 = 130.0;
 pub const PACKAGE_WATTS_MAX: f64 = 1000.0;
 
 const _: () = assert!(CELSIUS_MIN < CELSIUS_MAX && CRITICAL_CELSIUS_MIN < CRITICAL_CELSIUS_MAX);
-const _: () = assert!(JUMP_AGREEMENT_CELSIUS_MAX < JUMP_CELSIUS_MAX);

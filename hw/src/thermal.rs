@@ -22,6 +22,7 @@ use crate::root::Root;
 pub struct Thermometer {
     packages: Vec<Package>,
     source: Option<&'static str>,
+    has_answered: bool,
     critical: Option<Critical>,
     searched: Duration,
     bad_reads: usize,
@@ -54,6 +55,7 @@ impl Thermometer {
         let mut thermometer = Self {
             packages: Vec::new(),
             source: None,
+            has_answered: false,
             critical: None,
             searched: now,
             bad_reads: 0,
@@ -63,9 +65,14 @@ impl Thermometer {
         thermometer
     }
 
-    /// Whether there never was a sensor. This is not the same as one that was lost.
+    /// Whether no sensor was ever found. This is not the same as one that was lost.
     pub fn is_absent(&self) -> bool {
         self.source.is_none()
+    }
+
+    /// Whether a sensor ever gave a temperature: before that there is nothing that could be lost.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// What kind of sensor it is, for people; the last one where it is lost.
@@ -83,16 +90,10 @@ impl Thermometer {
         &self.counts
     }
 
-    /// The temperature of the hottest package in degrees Celsius. `busy_cpus` is how much the caller knows to be running
-    /// (a sensor that does not move while that does is not believed); `now` is the time of the reading.
-    pub fn read(
-        &mut self,
-        root: &Root,
-        busy_cpus: Option<f64>,
-        now: Duration,
-    ) -> Result<f64, Unusable> {
+    /// The temperature of the hottest package in degrees Celsius; `now` is the time of the reading.
+    pub fn read(&mut self, root: &Root, now: Duration) -> Result<f64, Unusable> {
         self.counts.reads += 1;
-        let mut result = self.hottest(root, busy_cpus, now);
+        let mut result = self.hottest(root, now);
         if self.is_search_due(&result, now) {
             self.searched = now;
             self.counts.searches += 1;
@@ -100,11 +101,11 @@ impl Thermometer {
             // What is found can be another sensor; where it is the same, this reading has been judged already.
             if matches!(result, Err(Unusable::NoSensor | Unusable::Moved | Unusable::Unreadable(_)))
             {
-                result = self.hottest(root, busy_cpus, now);
+                result = self.hottest(root, now);
             }
         }
         match result {
-            Ok(_) => self.bad_reads = 0,
+            Ok(_) => (self.bad_reads, self.has_answered) = (0, true),
             Err(cause) => {
                 self.bad_reads += 1;
                 *self.counts.failures.entry(cause.name()).or_default() += 1;
@@ -120,19 +121,14 @@ impl Thermometer {
         all?.into_iter().reduce(f64::max).ok_or(Unusable::NoSensor)
     }
 
-    fn hottest(
-        &mut self,
-        root: &Root,
-        busy_cpus: Option<f64>,
-        now: Duration,
-    ) -> Result<f64, Unusable> {
+    fn hottest(&mut self, root: &Root, now: Duration) -> Result<f64, Unusable> {
         let mut hottest = Err(Unusable::NoSensor);
         let mut failed = None;
         let mut never_answered = None;
         for package in &mut self.packages {
             let said = package.sensor.read(root);
             let said = said.as_deref().map_err(|cause| *cause);
-            let judged = package.validator.judge(said, busy_cpus, now);
+            let judged = package.validator.judge(said, now);
             match judged {
                 Ok(celsius) => {
                     package.has_answered = true;

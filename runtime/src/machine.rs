@@ -5,7 +5,7 @@
 
 mod numbers;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hw::cores::Cores;
 use hw::root::Root;
@@ -15,6 +15,7 @@ use hw::watcher::Watcher;
 use scheduler::decision::{Decision, Slots};
 use scheduler::governor::{Capacity, Changes, Governor, Reading, Thresholds};
 
+use self::numbers::boot_time;
 pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns};
 use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
 
@@ -31,7 +32,8 @@ pub(crate) struct Regulator {
     thresholds: Thresholds,
     capacity: Capacity,
     governor: Governor,
-    started: Instant,
+    /// By the clock that goes on in suspend, so that the governor sees the gap.
+    started: Duration,
     celsius: Option<f64>,
     decision: Decision,
 }
@@ -49,10 +51,13 @@ impl Regulator {
     /// The first look.
     pub(crate) fn new(root: Root, thresholds: Thresholds) -> Self {
         let watcher = Watcher::new(root.clone());
-        let thermometer = Thermometer::new(&root, Duration::ZERO);
+        let mut thermometer = Thermometer::new(&root, Duration::ZERO);
+        let celsius = thermometer.read(&root, Duration::ZERO).ok();
         let capacity = capacity(&root, &watcher, &thermometer);
-        let mut governor = Governor::new(capacity, thresholds, !thermometer.is_absent());
-        let decision = governor.step(Reading::default(), Duration::ZERO);
+        // One that is there and has never answered is none: what never was cannot be lost.
+        let mut governor = Governor::new(capacity, thresholds, thermometer.has_answered());
+        let reading = Reading { celsius, ..Reading::default() };
+        let decision = governor.step(reading, Duration::ZERO);
         Self {
             root,
             watcher,
@@ -61,21 +66,23 @@ impl Regulator {
             thresholds,
             capacity,
             governor,
-            started: Instant::now(),
-            celsius: None,
+            started: boot_time(),
+            celsius,
             decision,
         }
     }
 
     /// Looks at everything and decides.
     pub(crate) fn step(&mut self, load: Load) -> Decision {
-        let now = self.started.elapsed();
-        let was_absent = self.thermometer.is_absent();
+        self.step_at(load, boot_time().saturating_sub(self.started))
+    }
+
+    fn step_at(&mut self, load: Load, now: Duration) -> Decision {
+        let was_silent = !self.thermometer.has_answered();
         let changed = !self.watcher.tick().is_empty();
         // A machine without a sensor is looked over now and then: drivers may be loaded later.
-        let busy = load.in_flight.sum() as f64;
-        self.celsius = self.thermometer.read(&self.root, Some(busy), now).ok();
-        let has_come = was_absent && !self.thermometer.is_absent();
+        self.celsius = self.thermometer.read(&self.root, now).ok();
+        let has_come = was_silent && self.thermometer.has_answered();
         if changed || has_come {
             self.capacity = capacity(&self.root, &self.watcher, &self.thermometer);
             self.governor.set_capacity(self.capacity);
@@ -161,3 +168,6 @@ pub(crate) fn cool_capacity(root: &Root, watcher: &Watcher) -> Capacity {
     let quota_cpus = allowed.quota.as_ref().map(hw::cgroup::Quota::cpus);
     Capacity { cores, quota_cpus, critical_celsius: None }
 }
+
+#[cfg(test)]
+mod tests;

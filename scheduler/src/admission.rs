@@ -281,11 +281,12 @@ impl Admission {
     }
 }
 
-/// One performance slot at least, and of all no more than there are threads for.
+/// One performance slot at least, out of what was decided, and of all no more than there are threads for.
 fn sound(decision: Decision) -> Decision {
-    let performance = decision.slots.performance.clamp(1, JOBS_MAX);
-    let efficient = decision.slots.efficient.min(JOBS_MAX - performance);
-    let low_power = decision.slots.low_power.min(JOBS_MAX - performance - efficient);
+    let slots = decision.slots.with_resolution();
+    let performance = slots.performance.min(JOBS_MAX);
+    let efficient = slots.efficient.min(JOBS_MAX - performance);
+    let low_power = slots.low_power.min(JOBS_MAX - performance - efficient);
     Decision { slots: Slots { performance, efficient, low_power }, ..decision }
 }
 

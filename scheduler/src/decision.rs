@@ -48,6 +48,26 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// The same with one performance slot at least, taken from another class: a resolution's, wherever it then runs. Of no slots
+    /// at all it makes one.
+    pub fn with_resolution(self) -> Self {
+        let Self { performance, efficient, low_power } = self;
+        match (performance, efficient) {
+            (1.., _) => self,
+            (0, 1..) => Self { performance: 1, efficient: efficient - 1, low_power },
+            (0, 0) => Self { performance: 1, efficient, low_power: low_power.saturating_sub(1) },
+        }
+    }
+
+    /// The smaller of both, class by class.
+    pub fn least(self, other: Self) -> Self {
+        Self {
+            performance: self.performance.min(other.performance),
+            efficient: self.efficient.min(other.efficient),
+            low_power: self.low_power.min(other.low_power),
+        }
+    }
+
     /// Of all classes.
     pub fn sum(self) -> usize {
         self.performance + self.efficient + self.low_power

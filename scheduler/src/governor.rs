@@ -164,7 +164,7 @@ impl Governor {
         if let Some(direction) = direction {
             self.changes.count(direction, reason);
             if direction == Direction::Up {
-                self.sense.spend_growth();
+                self.sense.spend_growth(self.capacity.is_performance(self.ladder.level()));
             }
         }
         self.gate.step(&heat, self.state, &self.thresholds.heavy, now);

@@ -195,6 +195,11 @@ impl Pools {
         self.shared.places.set_low_power_only(is_low_power_only(decision));
     }
 
+    /// What holds.
+    pub fn decision(&self) -> Decision {
+        self.shared.lock().admission.decision()
+    }
+
     /// The machine is like this from now on: workers are placed anew where that changes something.
     pub fn set_machine(&self, machine: Machine) {
         self.shared.places.set(machine);

@@ -1,6 +1,8 @@
 //! A decision as the numbers of the directory, and back. What comes back is foreign: any numbers give a decision, an unknown state the
 //! one that allows least.
 
+use std::time::Duration;
+
 use ipc::directory::MachineEntry;
 use rustix::time::{ClockId, clock_gettime};
 use scheduler::decision::{Background, Decision, Slots, State};
@@ -11,6 +13,11 @@ pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Since the start of the machine, suspend included.
+pub(super) fn boot_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 /// The decision's part of an entry.
@@ -38,7 +45,7 @@ pub(crate) fn decision_of(entry: &MachineEntry) -> Decision {
     let known = State::ALL.get(usize::from(entry.state).wrapping_sub(1));
     Decision {
         state: known.copied().unwrap_or(State::Blind),
-        slots: Slots { performance: performance.max(1), efficient, low_power },
+        slots: Slots { performance, efficient, low_power }.with_resolution(),
         heavy: entry.heavy && known.is_some(),
         background: match entry.background {
             0 => Background::Efficient,
@@ -70,6 +77,8 @@ mod tests {
         let decision = decision_of(&absurd);
         assert_eq!((decision.state, decision.heavy), (State::Blind, false));
         assert_eq!((decision.slots.performance, decision.background), (1, Background::Paused));
+        let efficient = decision_of(&MachineEntry { slots: [0, 4, 0], ..absurd }).slots;
+        assert_eq!((efficient.performance, efficient.sum()), (1, 4), "no more than was decided");
         let slots = [u32::MAX; 3];
         assert!(decision_of(&MachineEntry { slots, ..absurd }).slots.sum() <= 3 * JOBS_MAX);
     }

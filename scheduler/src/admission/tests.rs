@@ -89,6 +89,19 @@ fn a_decision_without_slots_leaves_one() {
 }
 
 #[test]
+fn without_performance_cores_no_more_runs_than_was_decided() {
+    for slots in [[0, 4, 0], [0, 0, 3], [0, 1, 2]] {
+        let mut admission = Admission::new(decision(State::Optimal, slots, true));
+        admission.ask(&order("a", 5), pieces(Work::Unpack, 16), START).unwrap();
+        admission.ask(&order("b", 5), pieces(Work::Resolve, 4), START).unwrap();
+        let grants = all(&mut admission, START);
+        assert_eq!(grants.len(), slots.iter().sum::<usize>(), "{slots:?}");
+        let resolves = |grant: &&Grant| grant.leave == Leave::Run(Lane::Performance);
+        assert_eq!(grants.iter().filter(resolves).count(), 1, "{slots:?}");
+    }
+}
+
+#[test]
 fn heavy_work_waits_for_a_cool_machine_and_runs_alone_after_its_deadline() {
     let hot = decision(State::Caution, [1, 4, 0], false);
     let mut admission = Admission::new(hot);

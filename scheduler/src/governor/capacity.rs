@@ -63,6 +63,11 @@ impl Capacity {
         Slots { performance: reserved + others, efficient, low_power }
     }
 
+    /// Whether the last slot of this level is one of a P core.
+    pub(super) fn is_performance(&self, level: usize) -> bool {
+        self.class_at(level) == Class::Performance
+    }
+
     /// The class of the last slot of this level.
     pub(super) fn class_at(&self, level: usize) -> Class {
         let (with, without) = (self.slots_at(level), self.slots_at(level - 1));

@@ -194,6 +194,9 @@ impl Ladder {
             return Err(Reason::Unmoved);
         }
         let class = step.capacity.class_at(self.level + 1);
+        if class == Class::Performance && !step.heat.supports_performance {
+            return Err(Reason::Unmoved);
+        }
         let rise = match class {
             Class::Performance => RISE_PERFORMANCE,
             Class::Efficient => RISE_EFFICIENT,

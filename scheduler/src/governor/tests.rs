@@ -1,5 +1,7 @@
 //! What the governor does, reading by reading, and what it does whatever is read.
 
+mod sensor;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -146,7 +146,7 @@ impl Run {
                 Event::Cores(cores) => {
                     self.cores = cores;
                     self.control.set_cores(cores);
-                    self.busy = least(self.busy, cores);
+                    self.busy = self.busy.least(cores);
                 }
             }
         }
@@ -164,7 +164,7 @@ impl Run {
             is_limited: self.demand > self.busy.sum(),
         };
         let now = Duration::from_secs_f64(seconds + self.suspended);
-        self.slots = least(self.control.step(&reading, now), self.cores);
+        self.slots = self.control.step(&reading, now).least(self.cores);
         Sample {
             seconds,
             celsius: self.plant.celsius(),
@@ -204,14 +204,6 @@ impl Run {
 
     fn ended(&mut self, busy: usize) -> usize {
         (0..busy).filter(|_| self.random.uniform() < self.task_ends).count()
-    }
-}
-
-fn least(left: Slots, right: Slots) -> Slots {
-    Slots {
-        performance: left.performance.min(right.performance),
-        efficient: left.efficient.min(right.efficient),
-        low_power: left.low_power.min(right.low_power),
     }
 }
 

@@ -1,5 +1,10 @@
 //! The simulated sensor: rounded, cached, noisy, and wrong as often as a scenario says.
 
+use std::time::Duration;
+
+use hw::root::ReadError;
+use hw::thermal::{Unusable, Validator};
+
 use super::random::Random;
 
 /// What a read may answer besides the temperature; all of it has been seen on real machines.
@@ -34,15 +39,23 @@ pub(super) struct Sensor {
     /// The last true value, and when it was taken.
     cached: Option<(f64, f64)>,
     random: Random,
+    validator: Validator,
 }
 
 impl Sensor {
     pub(super) fn new(quality: Quality, random: Random) -> Self {
-        Self { quality, cached: None, random }
+        Self { quality, cached: None, random, validator: Validator::default() }
     }
 
-    /// One read at `now`, in seconds.
+    /// One read at `now`, in seconds, judged by what judges the sensors of a real machine.
     pub(super) fn read(&mut self, celsius: f64, now: f64, fault: Fault) -> Option<f64> {
+        let said = self.say(celsius, now, fault);
+        let text = said.map(|celsius| ((celsius * 1000.0) as i64).to_string());
+        let text = text.as_deref().ok_or(Unusable::Unreadable(ReadError::NoData));
+        self.validator.judge(text, Duration::from_secs_f64(now)).ok()
+    }
+
+    fn say(&mut self, celsius: f64, now: f64, fault: Fault) -> Option<f64> {
         if fault == Fault::AllBad || self.random.uniform() < self.quality.bad_share {
             return self.random.pick(&BAD);
         }

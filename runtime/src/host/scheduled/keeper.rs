@@ -25,6 +25,9 @@ use crate::limits::{
 };
 use crate::machine::{Load, Regulator, cool_capacity, decision_of, monotonic_ns};
 
+/// Stands for the time of a decision while there is none.
+const SILENT_NS: u64 = u64::MAX;
+
 /// Who decides. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct View(Arc<Source>);
@@ -35,8 +38,8 @@ enum Source {
         reader: Reader,
         /// When the decision that the pools have was made; 0 for none.
         followed_ns: AtomicU64,
-        /// What holds when it says nothing any more.
-        without: Decision,
+        /// What holds when it says nothing any more; taken for each change of what the pools have, so that those come in order.
+        without: Mutex<Without>,
     },
     Own {
         root: Root,
@@ -46,11 +49,28 @@ enum Source {
     },
 }
 
+/// Without a word from the daemon nobody knows the temperature, so nothing may be added: what it allowed last, cut to what is safe.
+#[derive(Debug)]
+struct Without {
+    /// What is safe on this machine.
+    careful: Decision,
+    /// What was followed last.
+    last: Option<Decision>,
+}
+
+impl Without {
+    fn decision(&self) -> Decision {
+        let Decision { slots, background, .. } = self.last.unwrap_or(self.careful);
+        let slots = slots.least(self.careful.slots);
+        Decision { state: State::Blind, slots, background, heavy: false }
+    }
+}
+
 impl View {
     /// Of a daemon's directory.
-    pub(super) fn of_daemon(reader: Reader, without: Decision) -> Self {
-        let (followed_ns, without) =
-            (AtomicU64::new(0), Decision { state: State::Blind, ..without });
+    pub(super) fn of_daemon(reader: Reader, careful: Decision) -> Self {
+        let followed_ns = AtomicU64::new(0);
+        let without = Mutex::new(Without { careful, last: None });
         Self(Arc::new(Source::Daemon { reader, followed_ns, without }))
     }
 
@@ -67,16 +87,35 @@ impl View {
             let age = monotonic_ns().saturating_sub(entry.decided_ns);
             u128::from(age) <= DECISION_AGE_MAX.as_nanos()
         });
-        let (decided_ns, decision) = match entry.filter(|_| is_fresh) {
-            Some(entry) => (entry.decided_ns, decision_of(&entry)),
-            None => (u64::MAX, *without),
-        };
-        // Two who come at once set the same, or one after the other.
-        if followed_ns.swap(decided_ns, Ordering::Relaxed) != decided_ns {
-            if !is_fresh {
-                warn!("the daemon does not say what may run: little does until it does");
+        let entry = entry.filter(|_| is_fresh);
+        let decided_ns = entry.map_or(SILENT_NS, |entry| entry.decided_ns);
+        if followed_ns.load(Ordering::Relaxed) == decided_ns {
+            return;
+        }
+        let mut without = without.lock().unwrap_or_else(PoisonError::into_inner);
+        if followed_ns.swap(decided_ns, Ordering::Relaxed) == decided_ns {
+            return;
+        }
+        match entry {
+            Some(entry) => {
+                let decision = decision_of(&entry);
+                without.last = Some(decision);
+                pools.set_decision(decision);
             }
-            pools.set_decision(decision);
+            None => {
+                warn!("the daemon does not say what may run: little does until it does");
+                pools.set_decision(without.decision());
+            }
+        }
+    }
+
+    /// The machine has changed; where the daemon is silent, what holds without it does, too.
+    pub(super) fn set_careful(&self, careful: Decision, pools: &Pools) {
+        let Source::Daemon { followed_ns, without, .. } = &*self.0 else { return };
+        let mut without = without.lock().unwrap_or_else(PoisonError::into_inner);
+        without.careful = careful;
+        if followed_ns.load(Ordering::Relaxed) == SILENT_NS {
+            pools.set_decision(without.decision());
         }
     }
 
@@ -147,7 +186,9 @@ impl Keeper {
             let began = Instant::now();
             let Some(pools) = pools.upgrade() else { return };
             let mut interval = view.look(&pools);
-            self.watcher.tick();
+            if !self.watcher.tick().is_empty() {
+                view.set_careful(careful(cool_capacity(&self.root, &self.watcher)), &pools);
+            }
             self.contended = self.is_contended();
             pools.set_machine(self.machine());
             interval = view.pace(interval, pools.has_waiting());

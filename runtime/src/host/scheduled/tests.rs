@@ -172,3 +172,41 @@ fn two_plans_wait_for_a_silent_registry_at_the_same_time_with_one_slot() {
     });
     assert_eq!(codes, ["unknown-package", "unknown-package"]);
 }
+
+#[test]
+fn a_daemon_that_falls_silent_leaves_no_more_than_it_allowed_last() {
+    let mut writer = Writer::create(RouterEntry::default()).unwrap();
+    let deciding = |slots: [usize; 3]| {
+        let [performance, efficient, low_power] = slots;
+        let slots = Slots { performance, efficient, low_power };
+        let state = State::Blind;
+        Decision { state, slots, heavy: false, background: Background::Efficient }
+    };
+    let careful = deciding([1, 7, 0]);
+    let (_, machine, _) = Keeper::new(&settings().root(), Pinning::Off);
+    let pools = Pools::new(careful, machine);
+    let reader = Reader::open(writer.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let view = View::of_daemon(reader, careful);
+    let followed = |view: &View| {
+        view.follow(&pools);
+        let Slots { performance, efficient, low_power } = pools.decision().slots;
+        [performance, efficient, low_power]
+    };
+    assert_eq!(followed(&view), [1, 7, 0], "nothing was ever heard");
+    let (recent, long_ago) = (monotonic_ns(), monotonic_ns().saturating_sub(60_000_000_000).max(1));
+    for (index, (slots, left)) in
+        [([1, 0, 0], [1, 0, 0]), ([1, 2, 2], [1, 2, 0]), ([6, 8, 2], [1, 7, 0])]
+            .into_iter()
+            .enumerate()
+    {
+        let decided_ns = recent + index as u64;
+        let entry = MachineEntry { decided_ns, slots, background: 2, ..warm(true) };
+        writer.show_machine(&entry);
+        assert_eq!(followed(&view), slots.map(|slots| slots as usize));
+        writer.show_machine(&MachineEntry { decided_ns: long_ago, ..entry });
+        assert_eq!(followed(&view), left, "{slots:?}");
+        assert_eq!(pools.decision().background, Background::Paused);
+    }
+    view.set_careful(deciding([1, 3, 0]), &pools);
+    assert_eq!(followed(&view), [1, 3, 0], "a smaller machine");
+}

@@ -1,0 +1,68 @@
+//! A machine as a tree, second by second, with what runs on it.
+
+use hw::root::ReadError;
+use hw::trees::{Machine, Tree};
+use scheduler::decision::State;
+
+use super::*;
+
+const ZONE: &str = "sys/class/thermal/thermal_zone0/temp";
+
+/// A laptop whose package sensor says this.
+fn laptop(said: &str) -> (tempfile::TempDir, Tree) {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = Tree::at(directory.path());
+    Machine::meteor_lake_a().write(&tree);
+    tree.zone(0, "x86_pkg_temp", said);
+    (directory, tree)
+}
+
+fn load(performance: usize, efficient: usize, low_power: usize) -> Load {
+    Load { in_flight: Slots { performance, efficient, low_power }, is_waiting: false }
+}
+
+fn at(second: u64) -> Duration {
+    Duration::from_secs(second)
+}
+
+#[test]
+fn an_idle_machine_at_one_temperature_keeps_its_sensor_whatever_ran_once() {
+    let (_directory, tree) = laptop("45000");
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    for second in 1..100 {
+        let load = if second == 20 { load(0, 1, 2) } else { Load::default() };
+        assert_eq!(regulator.step_at(load, at(second)).state, State::Optimal, "{second}");
+    }
+}
+
+#[test]
+fn a_sensor_that_has_never_answered_is_none_until_it_does() {
+    let (_directory, tree) = laptop("45000");
+    tree.refuse(ZONE, ReadError::NoData);
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    assert_eq!(regulator.decision().state, State::Off);
+    for second in 1..30 {
+        assert_eq!(regulator.step_at(load(1, 0, 0), at(second)).state, State::Off, "{second}");
+    }
+    // The list of what is refused goes with the file.
+    tree.remove(ZONE).zone(0, "x86_pkg_temp", "91000");
+    let states = (30..45).map(|second| regulator.step_at(load(1, 0, 0), at(second)).state);
+    assert_eq!(states.last(), Some(State::Normal));
+    tree.file(ZONE, "rubbish");
+    let states = (45..55).map(|second| regulator.step_at(load(1, 0, 0), at(second)).state);
+    assert_eq!(states.last(), Some(State::Blind), "now it is lost");
+}
+
+#[test]
+fn a_machine_that_wakes_up_cold_is_believed_at_once() {
+    let (_directory, tree) = laptop("91000");
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    for second in 1..20 {
+        regulator.step_at(load(1, 5, 2), at(second));
+    }
+    tree.file(ZONE, "35000");
+    for second in 3_600..3_630 {
+        let decision = regulator.step_at(Load::default(), at(second));
+        assert_ne!(decision.state, State::Blind, "{second}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Sensors that stand still, fall and lie, beside what runs meanwhile.
+
+use super::*;
+use crate::governor::sense::{WEIGHT_SHOWN, WEIGHT_SHOWN_MIN};
+use crate::simulation::plant::{BASE, Build, Plant, STEP_SECONDS};
+
+fn busy(performance: usize, efficient: usize, low_power: usize) -> Slots {
+    Slots { performance, efficient, low_power }
+}
+
+impl Bench {
+    /// So many seconds of one value under one load.
+    fn stand(&mut self, celsius: f64, in_flight: Slots, seconds: u32) -> Decision {
+        for _ in 0..seconds {
+            let celsius = Some(celsius);
+            self.step(Reading { celsius, in_flight, is_limited: true, ..Reading::default() });
+        }
+        self.last
+    }
+}
+
+#[test]
+fn work_that_may_be_waiting_contradicts_nothing() {
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.stand(45.0, Slots::default(), 60);
+    for in_flight in [busy(3, 0, 0), busy(4, 0, 1), busy(0, 1, 2)] {
+        assert_eq!(bench.stand(45.0, in_flight, 120).state, State::Optimal, "{in_flight:?}");
+        assert_eq!(bench.stand(45.0, Slots::default(), 60).state, State::Optimal);
+    }
+    // What ran for a moment only is forgotten with it.
+    bench.stand(45.0, full(), 2);
+    assert_eq!(bench.stand(45.0, Slots::default(), 600).state, State::Optimal);
+}
+
+#[test]
+fn what_a_load_contradicted_is_forgotten_with_the_load() {
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.stand(45.0, Slots::default(), 60);
+    assert_eq!(bench.stand(45.0, full(), 5).state, State::Blind);
+    let blind = bench.last.slots;
+    assert_eq!(bench.stand(45.0, blind, 60).state, State::Blind, "it is still there");
+    assert_eq!(bench.stand(45.0, Slots::default(), 3).state, State::Optimal);
+    assert_eq!(bench.stand(45.0, Slots::default(), 600).slots, blind, "and nothing is added");
+}
+
+#[test]
+fn a_fall_that_several_reads_confirm_is_believed_where_little_runs() {
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.hold(88.0, 60);
+    let before = bench.last.slots.sum();
+    for _ in 0..600 {
+        // Steps come a little later than each second.
+        bench.seconds += 0.002;
+        let decision = bench.stand(45.0, busy(1, 0, 0), 1);
+        assert_ne!(decision.state, State::Blind, "after {} s", bench.seconds);
+        assert!(decision.slots.sum() <= before + 2);
+    }
+    assert_eq!(bench.last.state, State::Optimal);
+}
+
+#[test]
+fn a_fall_to_what_never_moves_is_a_lie_under_load_and_no_longer() {
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.hold(88.0, 60);
+    let load = busy(1, 8, 2);
+    assert_eq!(bench.stand(45.0, load, 5).state, State::Blind);
+    assert_eq!(bench.stand(45.0, load, 60).state, State::Blind);
+    assert_ne!(bench.stand(45.0, Slots::default(), 4).state, State::Blind);
+}
+
+#[test]
+fn a_lie_that_falls_once_and_stays_gives_no_performance_slot() {
+    for lie in [84.0, 75.0, 60.0, 52.0] {
+        let mut bench = Bench::new(LAPTOP, true);
+        bench.hold(50.0, 20);
+        bench.hold(97.0, 20);
+        bench.hold(90.0, 60);
+        let performance = bench.last.slots.performance;
+        for _ in 0..60 {
+            let now = bench.read(Some(lie)).slots.performance;
+            assert!(now <= performance, "{lie}: {now} of {performance}");
+        }
+        assert!(bench.hold(60.0, 60).slots.performance > performance, "what moves is believed");
+    }
+}
+
+/// The rule's own figures: what it takes for a contradiction is seen on a laptop, and on a server that is cooled ten times as well.
+#[test]
+fn the_load_that_contradicts_a_still_value_shows_on_any_package() {
+    let server = Build { die_resistance: 0.06, sink_resistance: 0.075, ..BASE };
+    for build in [BASE, server] {
+        for in_flight in [busy(0, WEIGHT_SHOWN as usize, 0), busy(4, 0, 0)] {
+            let mut plant = Plant::new(build);
+            let settle = |plant: &mut Plant, load, seconds: f64| {
+                for _ in 0..(seconds / STEP_SECONDS) as usize {
+                    plant.step(load);
+                }
+                plant.celsius()
+            };
+            let idle = settle(&mut plant, Slots::default(), 600.0);
+            let loaded = settle(&mut plant, in_flight, 2.0);
+            assert!(loaded - idle >= 2.0, "{in_flight:?} {build:?}: {idle} {loaded}");
+        }
+    }
+    assert_eq!(WEIGHT_SHOWN_MIN, 4.0 * 3.0);
+}
