@@ -222,14 +222,20 @@ impl Callers {
         self.flush(lane);
     }
 
-    /// Sends everybody what there is room for.
-    pub(super) fn flush_all(&mut self) {
+    /// Sends everybody what there is room for. True when an outbox became empty, for which somebody may have waited
+    /// ([`Callers::has_room`]).
+    pub(super) fn flush_all(&mut self) -> bool {
         let Self { links, given_up, .. } = self;
+        let mut is_room_new = false;
         for (lane, caller) in links.iter_mut().filter(|(_, caller)| !caller.outbox.is_empty()) {
-            if let Flushed::Broken(why) = caller.flush() {
-                given_up.insert(*lane, why);
+            match caller.flush() {
+                Flushed::Fine => is_room_new |= caller.outbox.is_empty(),
+                Flushed::Broken(why) => {
+                    given_up.insert(*lane, why);
+                }
             }
         }
+        is_room_new
     }
 
     fn flush(&mut self, lane: LaneId) {

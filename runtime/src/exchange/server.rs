@@ -188,6 +188,8 @@ impl Server {
         }
         if let Some((first, why, reason)) = ended {
             self.close_route(first, why, reason)?;
+            // Another one may have ended in the same turn.
+            moved = true;
         }
         Ok(moved)
     }
@@ -216,7 +218,9 @@ impl Server {
             let lane = caller.receiver.lane();
             let is_held = logs.is_holding(lane) || work.is_holding_link(lane);
             let is_read = (!is_held || caller.may_read_ahead()) && may_send(&caller.rate);
-            let is_waited_for = caller.is_behind() || waited_for.contains(&lane);
+            // A socket to which nothing is owed has room at any time: to wait for that would not be to sleep.
+            let tells_more = caller.receiver.raw().class() != Class::Normal;
+            let is_waited_for = caller.is_behind() || (tells_more && waited_for.contains(&lane));
             let (receiver, sender) = caller.ways();
             if is_read {
                 lanes.push(receiver as &mut dyn ReceivingHalf);
@@ -358,9 +362,11 @@ impl Server {
             moved |= self.serve_caller(lane)?;
         }
         self.lanes = lanes;
-        self.work.tick(&mut self.callers);
+        // Whatever lets something else go on counts: who is found asleep by its own room, or with a request that was kept for
+        // later, is woken by nobody.
+        moved |= self.work.tick(&mut self.callers);
         moved |= self.logs.tick(&mut self.callers);
-        self.callers.flush_all();
+        moved |= self.callers.flush_all();
         while let Some((lane, why)) = self.callers.take_given_up() {
             warn!(lane = lane.0, why, "a link is closed");
             if why == READER_BROKE {

@@ -220,9 +220,9 @@ impl Work {
         }
     }
 
-    /// Does what is due.
-    pub(super) fn tick(&mut self, callers: &mut Callers) {
-        self.take_settled(callers);
+    /// Does what is due. True when requests that were kept for later may be carried out.
+    pub(super) fn tick(&mut self, callers: &mut Callers) -> bool {
+        let has_settled = self.take_settled(callers);
         let now = self.now_ns();
         if self.queues.next_deadline().is_some_and(|at| at <= now) {
             self.queues.tick(now, &mut self.output);
@@ -230,6 +230,7 @@ impl Work {
         } else if self.keeper.is_holding() {
             self.carry_effects(callers);
         }
+        has_settled
     }
 
     /// When [`Work::tick`] has something to do.

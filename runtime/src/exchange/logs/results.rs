@@ -33,6 +33,7 @@ impl Logs {
         let is_dead = |hands: &Machinery| hands.disk.is_dead || hands.reading.is_dead;
         if self.machinery.as_ref().is_some_and(is_dead) {
             self.give_up(callers);
+            moved = true;
         }
         moved
     }

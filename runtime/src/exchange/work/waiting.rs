@@ -72,18 +72,21 @@ impl Work {
         self.keeper.is_at_work() && self.waiters.has(lane)
     }
 
-    /// Answers those who waited for queues that are under way no more.
-    pub(super) fn take_settled(&mut self, callers: &mut Callers) {
+    /// Answers those who waited for queues that are under way no more. True when there was such a queue.
+    pub(super) fn take_settled(&mut self, callers: &mut Callers) -> bool {
+        let mut has_settled = false;
         while self.keeper.is_at_work() {
             let now = self.now_ns();
             let names = callers.names_mut();
             let Some(settled) = self.keeper.take_settled(&mut self.queues, names, now) else {
-                return;
+                break;
             };
+            has_settled = true;
             // It may be of a life whose clock was ahead of this one's.
             self.last_item = self.last_item.max(self.keeper.item_last());
             self.answer_waiters(callers, &settled);
         }
+        has_settled
     }
 
     fn answer_waiters(&mut self, callers: &mut Callers, settled: &Settled) {
