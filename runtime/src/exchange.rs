@@ -7,6 +7,7 @@
 //! for the disk: what does is other threads' (`hand`, `log::commit`).
 
 mod callers;
+mod counted;
 mod forward;
 mod hand;
 mod journal;
@@ -14,6 +15,7 @@ mod keeper;
 pub(crate) mod log;
 mod logs;
 mod names;
+mod pace;
 mod queue;
 mod rates;
 mod routes;
@@ -32,6 +34,7 @@ use crate::paths::SOCKET_NAME;
 use crate::priority;
 
 use self::callers::Callers;
+pub(crate) use self::counted::LIMITS;
 pub(crate) use self::log::mechanism_here;
 use self::logs::Logs;
 use self::work::Work;

@@ -101,15 +101,14 @@ impl Client {
         deadline: Instant,
     ) -> Result<(FromRouter, Vec<OwnedFd>), ClientError> {
         loop {
+            // First, because receiving clears a buffer for the longest packet, and who looks now and then finds nothing mostly.
+            let mut polled = [PollFd::new(&self.connection, PollFlags::IN)];
+            if !sleep(&mut polled, Some(deadline))? {
+                return Err(ClientError::Deadline);
+            }
             let packet = match self.connection.receive() {
                 Ok(packet) => packet,
-                Err(ReceiveError::WouldBlock) => {
-                    let mut polled = [PollFd::new(&self.connection, PollFlags::IN)];
-                    if !sleep(&mut polled, Some(deadline))? {
-                        return Err(ClientError::Deadline);
-                    }
-                    continue;
-                }
+                Err(ReceiveError::WouldBlock) => continue,
                 Err(ReceiveError::NoDescriptorsLeft { bytes }) => {
                     let message = match FromRouter::decode(&bytes) {
                         Err(DecodeError::UnknownType { optional: true, .. }) => continue,

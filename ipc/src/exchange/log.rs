@@ -175,13 +175,13 @@ impl Operation<'_> {
 
 impl<'a> Operation<'a> {
     /// The log's name and the operation of a request; nothing for a tool that is none of these. The bytes are foreign.
-    pub fn decode(tool: &str, payload: &'a [u8]) -> Result<Option<(String, Self)>, DecodeError> {
+    pub fn decode(tool: &str, payload: &'a [u8]) -> Result<Option<(&'a str, Self)>, DecodeError> {
         if !tool.starts_with("log.") {
             return Ok(None);
         }
         let mut fields = Reader::new(payload);
         let fields = &mut fields;
-        let log = fields.word("log")?;
+        let log = fields.word_here("log")?;
         let operation = match tool {
             "log.append" => Self::Append {
                 durability: Durability::read(fields)?,

@@ -18,6 +18,7 @@ use prometheus::proto::{
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::snapshot::{ClassStatus, Fallback, HostedState, Snapshot};
+use crate::exchange;
 
 /// What the daemon's own process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ const FALLBACKS: [(Class, Class); 3] = [
     (Class::Critical, Class::Normal),
     (Class::High, Class::Normal),
 ];
-/// Every limit that the daemon counts.
+/// Every limit that the daemon itself counts; the exchange names its own.
 const LIMITS: [&str; 11] = [
     "agents",
     "bytes",
@@ -168,7 +169,13 @@ impl SnapshotCollector {
         });
         let reached = snapshot.limited.iter().map(|(limit, count)| (*limit, *count));
         let quiet = LIMITS.iter().map(|limit| (*limit, 0));
-        let limited = reached.chain(quiet).map(|(limit, count)| sample(&[("limit", limit)], count));
+        let hosted = snapshot.hosted.iter().filter(|one| one.name == exchange::NAME);
+        let of_exchange = exchange::LIMITS.iter().map(|(limit, kind)| {
+            let counts = hosted.clone().filter_map(|one| one.errors.get(*kind));
+            (*limit, counts.sum())
+        });
+        let limited = reached.chain(of_exchange).chain(quiet);
+        let limited = limited.map(|(limit, count)| sample(&[("limit", limit)], count));
         vec![
             counter(
                 "bolide_bus_class_fallbacks_total",

@@ -159,6 +159,7 @@ struct Will {
 struct Asking<'a> {
     lane: LaneId,
     agent: Agent,
+    name: Arc<str>,
     request: RequestId,
     appended: Option<(u64, u32)>,
     until: Option<Instant>,
@@ -304,13 +305,15 @@ impl Logs {
     }
 
     fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) {
-        let Some(agent) = callers.get(lane).map(|caller| caller.agent) else { return };
+        let Some(caller) = callers.get(lane) else { return };
+        let (agent, name) = (caller.agent, Arc::clone(&caller.name));
         let Held { request, appended, until, .. } = held;
         let id = request.id;
         let outcome = match wire::Operation::decode(&request.tool, &request.payload) {
             Ok(Some((log, operation))) => {
-                let asking = Asking { lane, agent, request: id, appended, until, callers };
-                self.carry_out(asking, &log, operation)
+                let request = id;
+                let asking = Asking { lane, agent, name, request, appended, until, callers };
+                self.carry_out(asking, log, operation)
             }
             Ok(None) => Err(refuse::no_such_tool(&request.tool)),
             Err(error) => Err(refuse::unreadable(&error)),
