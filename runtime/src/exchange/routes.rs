@@ -19,6 +19,8 @@ pub(super) struct Counted {
     pub(super) passed: u64,
     pub(super) routed_bytes: u64,
     pub(super) stalled: u64,
+    /// Callers that went on asking and did not take answers any more.
+    pub(super) readers_ended: u64,
     pub(super) is_news: bool,
     pub(super) next_report: Instant,
 }
@@ -130,6 +132,11 @@ impl Counted {
 
     pub(super) fn stalled(&mut self) {
         self.stalled += 1;
+        self.is_news = true;
+    }
+
+    pub(super) fn reader_ended(&mut self) {
+        self.readers_ended += 1;
         self.is_news = true;
     }
 
