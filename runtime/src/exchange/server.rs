@@ -11,9 +11,10 @@ use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::{CloseCause, Report};
 use ipc::fault;
 use ipc::header::LaneId;
-use ipc::limits::{SLOTS_MAX, SPIN_NS};
+use ipc::limits::SLOTS_MAX;
 use ipc::link::{CallError, Incoming};
 use ipc::manifest::AgentManifest;
+use ipc::wait::adaptive_spin;
 use tracing::{debug, info, warn};
 
 use super::callers::{Callers, READER_BROKE, READER_ENDED, Said, payload_bytes};
@@ -112,7 +113,7 @@ impl Server {
     }
 
     fn serve(&mut self) -> Result<(), ClientError> {
-        let spin = Duration::from_nanos(SPIN_NS);
+        let spin = adaptive_spin();
         let mut idle_since: Option<Instant> = None;
         let mut looked = Instant::now();
         let mut turns = 0u32;
