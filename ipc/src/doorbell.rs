@@ -348,6 +348,30 @@ mod tests {
     }
 
     #[test]
+    fn a_bell_that_does_not_close_holds_up_nobody_who_has_a_closer() {
+        use crate::closer::tests::lingering;
+        use crate::closer::{Closer, Foreign};
+
+        let closer = Closer::new();
+        let (ring, theirs) = crate::socket::Connection::pair().unwrap();
+        let (stuck, end) = lingering();
+        // Its last copy lies in the queue of the bell, and goes with it.
+        theirs.send(&[1], &[stuck.as_fd()]).unwrap();
+        drop(stuck);
+        let bell = Bell::from_foreign(Foreign::new(ring.into(), Some(&closer), 7)).unwrap();
+        let copy = bell.clone();
+        drop((bell, theirs));
+        copy.ring();
+        assert_eq!(closer.count(), 0);
+        // Without a closer the next line would last an hour.
+        drop(copy);
+        drop(end);
+        while closer.count() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn other_descriptors_are_no_bells() {
         let (reading, _writing) = std::io::pipe().unwrap();
         assert!(Bell::from_peer(reading.into()).is_err());

@@ -146,8 +146,49 @@ mod system_call {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+
+    use rustix::io::Errno;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
     use super::*;
+    use crate::class::normal;
+    use crate::doorbell::Doorbell;
     use crate::socket::Connection;
+
+    fn send_a_file(to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let files = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&files)));
+        sendmsg(to, &[IoSlice::new(&[1])], &mut beside, SendFlags::DONTWAIT)
+    }
+
+    #[test]
+    fn neither_a_bell_nor_a_links_socket_carries_files() {
+        let (here, there) = Connection::pair().unwrap();
+        if let Err(error) = system_call::set_pass_rights(here.as_fd(), false) {
+            assert!(not_offered(&error), "{error}");
+            return eprintln!("not shown here: the kernel cannot refuse descriptors");
+        }
+        assert_eq!(send_a_file(there.as_fd()), Err(Errno::PERM));
+        assert_eq!(send_a_file(here.as_fd()), Ok(1), "the other direction is as it was");
+        let doorbell = Doorbell::new().unwrap();
+        let (ring, _ear) = doorbell.ringer_for_peer().unwrap();
+        assert_eq!(send_a_file(ring.as_fd()), Err(Errno::PERM));
+        assert_eq!(send_a_file(doorbell.ringer()), Err(Errno::PERM));
+        let (one, other) = normal::pair().unwrap();
+        for end in [&one, &other] {
+            assert_eq!(send_a_file(end.as_fd()), Err(Errno::PERM));
+        }
+        // An end that somebody else made, as the opener of a link gets it.
+        let (theirs, ours) = Connection::pair().unwrap();
+        let receiver = normal::Receiver::new(crate::header::AgentId(1), ours.into()).unwrap();
+        assert_eq!(send_a_file(theirs.as_fd()), Err(Errno::PERM));
+        drop(receiver);
+    }
 
     #[test]
     fn peer_of_a_pair_is_this_process() {

@@ -205,3 +205,39 @@ pub fn adaptive_spin() -> Duration {
         if is_alone { Duration::ZERO } else { Duration::from_nanos(crate::limits::SPIN_NS) }
     })
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    use super::*;
+
+    /// Says to the process that it was started on one processor.
+    const ALONE: &str = "BOLIDE_TEST_ON_ONE_PROCESSOR";
+
+    #[test]
+    fn a_program_that_was_started_on_one_processor_does_not_spin_and_a_thread_that_moved_there_does()
+     {
+        if std::env::var_os(ALONE).is_some() {
+            assert!(adaptive_spin().is_zero());
+            assert_eq!(Spinner::new(Spin::Adaptive).next(), Next::Sleep);
+            assert_eq!(Spinner::new(Spin::Forever).next(), Next::Poll);
+            return;
+        }
+        let allowed = sched_getaffinity(None).unwrap();
+        let pinned = std::thread::spawn(move || {
+            let first = (0..CpuSet::MAX_CPU).find(|index| allowed.is_set(*index)).unwrap();
+            let mut one = CpuSet::new();
+            one.set(first);
+            sched_setaffinity(None, &one).unwrap();
+            let name = "wait::tests::a_program_that_was_started_on_one_processor_does_not_spin_and_a_thread_that_moved_there_does";
+            let program = std::env::current_exe().unwrap();
+            let mut program = std::process::Command::new(program);
+            let output = program.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+            adaptive_spin().is_zero()
+        });
+        assert_eq!(pinned.join().unwrap(), allowed.count() == 1);
+    }
+}

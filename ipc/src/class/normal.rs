@@ -35,8 +35,7 @@ pub use sender::Sender;
 /// Two connected ends. Each carries both directions: a sender and a receiver may share one (by a copy of the descriptor).
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
-    let (here, there) =
-        net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let (here, there) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     peer::refuse_descriptors(here.as_fd());
     peer::refuse_descriptors(there.as_fd());
     Ok((here, there))

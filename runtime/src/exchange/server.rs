@@ -23,7 +23,7 @@ use super::logs::Logs;
 use super::rates::{Rate, Rates};
 use super::routes::{Counted, End, Route, largest_holding, pass_rest};
 use super::work::{self, Work, encoded, refusal};
-use super::{LOG_SYNC, mechanism_here};
+use super::{LOG_SYNC, is_hangup, mechanism_here};
 use crate::daemon::LimitTable;
 use crate::limits::{
     CALLER_READ_AHEAD_MESSAGES_MAX, FORWARD_RETRY_INTERVAL, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
@@ -223,8 +223,8 @@ impl Server {
             let lane = caller.receiver.lane();
             let is_held = logs.is_holding(lane) || work.is_holding_link(lane);
             let is_read = (!is_held || caller.may_read_ahead()) && may_send(&caller.rate);
-            let is_waited_for = caller.is_behind()
-                || (waited_for.contains(&lane) && caller.shows_what_is_read());
+            let is_waited_for =
+                caller.is_behind() || (waited_for.contains(&lane) && caller.shows_what_is_read());
             let (receiver, sender) = caller.ways();
             if is_read {
                 lanes.push(receiver as &mut dyn ReceivingHalf);
@@ -591,14 +591,5 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-fn is_hangup(error: &ClientError) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    match error {
-        ClientError::RouterGone => true,
-        ClientError::Io(error) => [BrokenPipe, ConnectionReset].contains(&error.kind()),
-        _ => false,
     }
 }

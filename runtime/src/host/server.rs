@@ -114,9 +114,7 @@ impl Server {
             topics: Topics::default(),
             reporter: Reporter::default(),
             draining: false,
-            wakefulness: Wakefulness::new(
-                !adaptive_spin().is_zero(),
-            ),
+            wakefulness: Wakefulness::new(!adaptive_spin().is_zero()),
         })
     }
 
