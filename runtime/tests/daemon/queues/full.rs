@@ -81,13 +81,15 @@ fn a_slow_worker_of_a_durable_queue_gets_everything_once_and_holds_up_nobody() {
         sender.put("other", b"x", patience()).unwrap();
         let other = item(&mut sender, "other");
         sender.ack("other", other.lease, patience()).unwrap();
+        let mut leases = Vec::new();
         for expected in 0..COUNT {
             let Taken::Item(got) = slow.next(take, patience()).unwrap() else { panic!("no item") };
             assert_eq!((number_of(&got.payload), got.lease.delivery), (expected, 1));
-            slow.ack("work", got.lease, patience()).unwrap();
+            leases.push(got.lease);
         }
         let end = slow.next(take, patience()).unwrap();
         assert_eq!(end, Taken::End { missing: 0, end: TakeEnd::Complete });
+        leases.into_iter().for_each(|lease| slow.ack("work", lease, patience()).unwrap());
     }
     let status = sender.status("work", patience()).unwrap();
     let all = u64::from(2 * COUNT);
