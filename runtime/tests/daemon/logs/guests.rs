@@ -71,7 +71,7 @@ fn the_guest() {
     say("follows").unwrap();
     loop {
         let Ok(Entry::Record(record)) = follower.next(patience()) else { return };
-        if number_of(record.payload) % 100 == 0 {
+        if number_of(record.payload).is_multiple_of(100) {
             say(&format!("at {}.", record.position)).unwrap();
         }
     }
