@@ -23,7 +23,7 @@ mod server;
 mod work;
 
 use anyhow::Context;
-use ipc::client::Client;
+use ipc::client::{Client, ClientError};
 use ipc::closer::Closer;
 use ipc::doorbell::Bell;
 use ipc::manifest::AgentManifest;
@@ -76,4 +76,14 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let ended = server.run()?;
     info!(?ended, "ends");
     Ok(())
+}
+
+/// Whether the daemon has gone.
+fn is_hangup(error: &ClientError) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    match error {
+        ClientError::RouterGone => true,
+        ClientError::Io(error) => [BrokenPipe, ConnectionReset].contains(&error.kind()),
+        _ => false,
+    }
 }

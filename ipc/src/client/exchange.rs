@@ -176,11 +176,12 @@ impl Client {
     ) -> Result<(), ClientError> {
         let event = match message {
             FromRouter::LinkOffered { lane, from, terms } => {
-                let side = PeerSide::from_descriptors(fds)?;
+                let side = PeerSide::from_descriptors(fds, (lane, self.closer.as_ref()))?;
                 Event::LinkOffered(Offer { lane, from, terms, side })
             }
             FromRouter::RouteWanted { lane, from, target, terms } => {
-                let offer = Offer { lane, from, terms, side: PeerSide::from_descriptors(fds)? };
+                let side = PeerSide::from_descriptors(fds, (lane, self.closer.as_ref()))?;
+                let offer = Offer { lane, from, terms, side };
                 Event::RouteWanted { offer, target }
             }
             FromRouter::LinkReady { request, lane, peer, terms } => {

@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::client::{Client, ClientError};
 use crate::control::fields::{Reader, Writer};
 use crate::control::{DecodeError, EncodeError};
-use crate::link::{CallError, Link, Outcome};
+use crate::link::{CallError, Link};
 
 mod follower;
 mod structures;
@@ -314,10 +314,7 @@ impl Logs {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, LogError> {
-        let arguments = operation.encode(log)?;
-        match self.link.call(operation.tool(), &arguments, &[], deadline, |_| {})? {
-            Outcome::Done(bytes) => Ok(bytes),
-            Outcome::Failed(error) => Err(LogError::Refused(error)),
-        }
+        let asked = (operation.tool(), operation.encode(log));
+        super::call(&mut self.link, asked, deadline, LogError::Refused)
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use ipc::class::{AnyReceiver, AnySender, SendingHalf};
+use ipc::class::{AnyReceiver, AnySender, Class, SendingHalf};
 use ipc::clock::Clock;
 use ipc::header::{AgentId, Header, Kind, LaneId};
 use ipc::lane::{Large, SendError, WhenFull};
@@ -25,6 +25,8 @@ use crate::limits::{
 
 /// Why a link is given up whose reader cannot be trusted.
 pub(super) const READER_BROKE: &str = "the reader broke the protocol";
+/// Why one is given up whose reader has ended, which the router may not know.
+pub(super) const READER_ENDED: &str = "its reader ended";
 
 /// All of them.
 #[derive(Default)]
@@ -56,7 +58,7 @@ pub(super) struct Caller {
     /// Of items, which are queues' own as well while these have them.
     outbox_item_bytes: usize,
     messages: u64,
-    /// The lane has ended, and the router will tell.
+    /// The lane has ended: the router will tell, or the link is given up.
     has_ended: bool,
 }
 
@@ -284,6 +286,12 @@ impl Caller {
         !self.outbox.is_empty() && !self.has_ended
     }
 
+    /// Whether its lane shows what its reader has taken. What a socket or a log holds counts as taken at once, and a socket to
+    /// which nothing is owed has room at any time: to wait for either would not be to sleep.
+    pub(super) fn shows_what_is_read(&self) -> bool {
+        matches!(self.sender.class(), Class::Critical | Class::High)
+    }
+
     /// Both ways, to sleep on.
     pub(super) fn ways(&mut self) -> (&mut AnyReceiver, &mut AnySender) {
         (self.receiver.raw(), self.sender.raw())
@@ -330,6 +338,10 @@ impl Caller {
                 Err(SendError::Ended(_)) => {
                     // What was not sent stays, so that items can go back when the router tells of the end.
                     self.has_ended = true;
+                    // The end of a socket is its peer's word, and nobody but this end has heard it.
+                    if self.sender.class() == Class::Normal {
+                        return Flushed::Broken(READER_ENDED);
+                    }
                     break;
                 }
                 Err(SendError::Quarantined(_)) => {

@@ -20,6 +20,8 @@ pub(crate) const LIMITS: [(&str, &str); 3] = [
 pub(super) struct Counted {
     /// In the order of [`LIMITS`].
     counts: [u64; LIMITS.len()],
+    /// Callers that went on asking and did not take answers any more.
+    readers_ended: u64,
     is_news: bool,
     next_report: Instant,
 }
@@ -27,7 +29,8 @@ pub(super) struct Counted {
 impl Counted {
     /// Nothing was reached, and the daemon has heard nothing yet.
     pub(super) fn new() -> Self {
-        Self { counts: [0; LIMITS.len()], is_news: true, next_report: Instant::now() }
+        let counts = [0; LIMITS.len()];
+        Self { counts, readers_ended: 0, is_news: true, next_report: Instant::now() }
     }
 
     /// An agent may not send more at the moment.
@@ -45,6 +48,12 @@ impl Counted {
     /// A message was begun and not completed.
     pub(super) fn stalled(&mut self) {
         self.count(2);
+    }
+
+    /// A caller that goes on asking does not take answers any more.
+    pub(super) fn reader_ended(&mut self) {
+        self.readers_ended += 1;
+        self.is_news = true;
     }
 
     fn count(&mut self, index: usize) {
@@ -68,7 +77,9 @@ impl Counted {
         }
         self.is_news = false;
         self.next_report = now + REPORT_INTERVAL_MIN;
-        let counts = LIMITS.iter().zip(self.counts).filter(|(_, count)| *count > 0);
-        Some(counts.map(|((_, kind), count)| ((*kind).to_owned(), count)).collect())
+        let counts = LIMITS.iter().map(|(_, kind)| *kind).zip(self.counts);
+        let counts = counts.chain([("reader-ended", self.readers_ended)]);
+        let counts = counts.filter(|(_, count)| *count > 0);
+        Some(counts.map(|(kind, count)| (kind.to_owned(), count)).collect())
     }
 }

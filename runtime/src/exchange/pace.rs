@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use ipc::limits::SPIN_NS;
+use ipc::wait::adaptive_spin;
 
 use crate::limits::{LOOK_INTERVAL, TURNS_PER_CLOCK};
 
@@ -21,12 +21,14 @@ pub(super) struct Pace {
     looked: Duration,
     /// Since when nothing has moved.
     idle_since: Option<Duration>,
+    /// For how long nothing has to have moved.
+    spin: Duration,
 }
 
 impl Pace {
     pub(super) fn new(began: Instant) -> Self {
         let (recent, looked) = (Duration::ZERO, Duration::ZERO);
-        Self { began, recent, turns: 0, looked, idle_since: None }
+        Self { began, recent, turns: 0, looked, idle_since: None, spin: adaptive_spin() }
     }
 
     /// A moment that is at most some empty turns ago.
@@ -62,7 +64,7 @@ impl Pace {
     /// Nothing moved in this turn. True when nothing has for as long as a wake-up costs.
     pub(super) fn has_rested(&mut self) -> bool {
         let since = *self.idle_since.get_or_insert(self.recent);
-        self.recent.saturating_sub(since) >= Duration::from_nanos(SPIN_NS)
+        self.recent.saturating_sub(since) >= self.spin
     }
 
     /// The thread has slept, and looked at the socket.
@@ -94,10 +96,10 @@ mod tests {
         pace.has_moved();
         let moved = pace.recent();
         turns_until(&mut pace, |pace, _| pace.has_rested());
-        assert!(pace.recent() - moved >= Duration::from_nanos(SPIN_NS));
+        assert!(pace.recent() - moved >= pace.spin);
         pace.has_moved();
         pace.begins_turn();
-        assert!(!pace.has_rested(), "what moved counts from now");
+        assert_eq!(pace.has_rested(), pace.spin.is_zero(), "what moved counts from now");
     }
 
     #[test]

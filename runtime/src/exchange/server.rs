@@ -16,7 +16,7 @@ use ipc::link::{CallError, Incoming};
 use ipc::manifest::AgentManifest;
 use tracing::{debug, info, warn};
 
-use super::callers::{Callers, READER_BROKE, Said, payload_bytes};
+use super::callers::{Callers, READER_BROKE, READER_ENDED, Said, payload_bytes};
 use super::counted::Counted;
 use super::forward::{Direction, Turn};
 use super::logs::Logs;
@@ -24,7 +24,7 @@ use super::pace::Pace;
 use super::rates::{Rate, Rates};
 use super::routes::{End, Route, largest_holding, pass_rest};
 use super::work::{self, Work, encoded, refusal};
-use super::{LOG_SYNC, mechanism_here};
+use super::{LOG_SYNC, is_hangup, mechanism_here};
 use crate::daemon::LimitTable;
 use crate::limits::{
     CALLER_READ_AHEAD_MESSAGES_MAX, CALLER_TURN_MAX, FORWARD_RETRY_INTERVAL,
@@ -188,7 +188,10 @@ impl Server {
     fn sleep(&mut self) -> Result<(), ClientError> {
         let now = self.began.elapsed();
         let late = self.routes.values().flat_map(|route| [&route.there, &route.back]);
-        let late = late.filter_map(Direction::deadline).min().map(|at| self.began + at);
+        // One that is late and was not given up has more in its lane than may be read at the moment.
+        let soonest = now + FORWARD_RETRY_INTERVAL;
+        let late = late.filter_map(Direction::deadline).min();
+        let late = late.map(|at| self.began + at.max(soonest));
         let news = self.counted.next_report();
         // Who may not send more at the moment wakes nobody up by what lies in its lane. One moment for all that follows: who
         // is left out below because of its rate must be among these.
@@ -208,9 +211,8 @@ impl Server {
             let lane = caller.receiver.lane();
             let is_held = logs.is_holding(lane) || work.is_holding_link(lane);
             let is_read = (!is_held || caller.may_read_ahead()) && may_send(&caller.rate);
-            // A socket to which nothing is owed has room at any time: to wait for that would not be to sleep.
-            let tells_more = caller.receiver.raw().class() != Class::Normal;
-            let is_waited_for = caller.is_behind() || (tells_more && waited_for.contains(&lane));
+            let is_waited_for =
+                caller.is_behind() || (waited_for.contains(&lane) && caller.shows_what_is_read());
             let (receiver, sender) = caller.ways();
             if is_read {
                 lanes.push(receiver as &mut dyn ReceivingHalf);
@@ -345,17 +347,28 @@ impl Server {
         moved |= self.logs.tick(&mut self.callers);
         moved |= self.callers.flush_all();
         while let Some((lane, why)) = self.callers.take_given_up() {
-            warn!(lane = lane.0, why, "a link is closed");
-            if why == READER_BROKE {
-                self.client.quarantine(lane, why)?;
-            } else {
-                self.client.decline(lane, why)?;
-            }
-            self.forget_caller(lane);
+            self.close_caller(lane, why)?;
             // Somebody else's request may have waited for one of this link.
             moved = true;
         }
         Ok(moved)
+    }
+
+    /// Closes a link that is no use any more.
+    fn close_caller(&mut self, lane: LaneId, why: &'static str) -> Result<(), ClientError> {
+        warn!(lane = lane.0, why, "a link is closed");
+        match why {
+            READER_BROKE => self.client.quarantine(lane, why)?,
+            READER_ENDED => {
+                // As when the router tells of an end: what was asked before it is carried out.
+                self.counted.reader_ended();
+                self.hear_out(lane);
+                self.client.decline(lane, why)?;
+            }
+            _ => self.client.decline(lane, why)?,
+        }
+        self.forget_caller(lane);
+        Ok(())
     }
 
     /// Takes requests of one caller, as many as are one turn's. True when there was a message.
@@ -556,14 +569,5 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-fn is_hangup(error: &ClientError) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    match error {
-        ClientError::RouterGone => true,
-        ClientError::Io(error) => [BrokenPipe, ConnectionReset].contains(&error.kind()),
-        _ => false,
     }
 }

@@ -25,6 +25,7 @@ use ipc::doorbell::Bell;
 use ipc::header::{GrantId, LaneId};
 use ipc::lane::ReceiveError;
 use ipc::link::{Incoming, LinkReceiver, Request, RequestId, View};
+use ipc::wait::adaptive_spin;
 use tracing::{debug, info, warn};
 
 use super::answering::Answering;
@@ -113,9 +114,7 @@ impl Server {
             topics: Topics::default(),
             reporter: Reporter::default(),
             draining: false,
-            wakefulness: Wakefulness::new(
-                std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
-            ),
+            wakefulness: Wakefulness::new(!adaptive_spin().is_zero()),
         })
     }
 
