@@ -22,6 +22,15 @@ pub enum Work {
 impl Work {
     /// All kinds.
     pub const ALL: [Work; 4] = [Work::Resolve, Work::Unpack, Work::Scan, Work::Background];
+
+    /// The lane that it belongs on. Where that has no slot left, unpacking and scanning go to others, too.
+    pub fn lane(self) -> Lane {
+        match self {
+            Work::Resolve => Lane::Performance,
+            Work::Unpack | Work::Scan => Lane::Efficient,
+            Work::Background => Lane::Background,
+        }
+    }
 }
 
 /// Where a piece of work runs: a pool of workers with the slots that it takes.

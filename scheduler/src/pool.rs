@@ -10,6 +10,9 @@
 //!
 //! A piece that blocks for an answer from elsewhere gives its leave back meanwhile ([`waiting`]).
 //!
+//! Threads of others that do such work, too (those that move bytes to and from networks), are placed with the workers of a lane
+//! ([`Pools::settle`]), and take tickets of that lane themselves as any caller does that is no better placed.
+//!
 //! A worker without tickets sleeps on a condition variable without a timeout. Nothing here looks at sensors or clocks by itself; whoever
 //! does tells [`Pools::set_decision`] and [`Pools::set_machine`].
 
@@ -29,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use hw::cpu_set::CpuSet;
 use hw::lent::lend;
+use hw::pin::Thread;
 
 use self::job::{Job, Ticket};
 pub use self::leave::waiting;
@@ -51,7 +55,7 @@ pub struct Pools {
 pub enum Undertaking {
     /// A whole installation, a scan of everything: waits for a cool machine.
     Heavy,
-    /// Files from a network.
+    /// A file from a network.
     Download,
 }
 
@@ -60,6 +64,14 @@ pub enum Undertaking {
 pub struct Permit {
     shared: Arc<Shared>,
     grant: Option<Grant>,
+}
+
+/// That a thread is placed with the workers of a lane; dropping it ends that, and leaves the thread where it is.
+#[derive(Debug)]
+pub struct Guest {
+    shared: Arc<Shared>,
+    thread: Thread,
+    lane: Lane,
 }
 
 /// What the pools are doing.
@@ -101,6 +113,8 @@ struct State {
 thread_local! {
     /// Whether this thread is running a ticket: then more work is done in place, since it could wait for itself.
     static AT_WORK: Cell<bool> = const { Cell::new(false) };
+    /// Of which pools this thread is a guest, by their address, and where.
+    static SETTLED: Cell<Option<(usize, Lane)>> = const { Cell::new(None) };
 }
 
 impl Pools {
@@ -165,20 +179,29 @@ impl Pools {
         }
     }
 
-    /// Waits until the undertaking may begin; nothing where it is not wanted any more.
+    /// Waits until the undertaking may begin; nothing where it is not wanted any more. If it has to wait, `waits` is told why, once.
     pub fn begin(
         &self,
         order: &Order,
         undertaking: Undertaking,
         is_wanted: &dyn Fn() -> bool,
+        waits: &dyn Fn(Reason),
     ) -> Option<Permit> {
         let wish = match undertaking {
             Undertaking::Heavy => Wish::Heavy,
             Undertaking::Download => Wish::Download,
         };
         let shared = &self.shared;
-        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted);
+        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted, waits);
         grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
+    }
+
+    /// Places the calling thread with the workers of such work, until that is dropped.
+    pub fn settle(&self, work: Work) -> Guest {
+        let (lane, thread) = (work.lane(), Thread::current());
+        self.shared.places.enter_guest(lane, thread);
+        SETTLED.set(Some((self.shared.address(), lane)));
+        Guest { shared: Arc::clone(&self.shared), thread, lane }
     }
 
     /// How many pieces of such work could run at once if nothing else did; at least 1.
@@ -319,7 +342,7 @@ impl Shared {
             };
             let is_mine = mine == Some(grant.id);
             let ticket = Ticket { job: Arc::clone(job), grant, lane };
-            if is_mine && own.is_none() && self.places.is_free(lane) {
+            if is_mine && own.is_none() && self.may_run_itself(lane) {
                 own = Some(ticket);
                 continue;
             }
@@ -337,6 +360,22 @@ impl Shared {
             self.changed.notify_all();
         }
         own
+    }
+
+    /// Whether the calling thread is as well placed for that lane as its workers are.
+    fn may_run_itself(self: &Arc<Self>, lane: Lane) -> bool {
+        let is_free = self.places.is_free(lane);
+        match SETTLED.get() {
+            Some((address, own)) if address == self.address() => {
+                own == lane || (is_free && self.places.is_free(own))
+            }
+            _ => is_free,
+        }
+    }
+
+    /// Which pools these are, among those of this process that are there now.
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
     }
 
     /// Runs a ticket to its end.
@@ -357,11 +396,13 @@ impl Shared {
         self.dispatch(state, None);
     }
 
-    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still.
+    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still. `waits` is called
+    /// without it.
     fn wait_for_leave<'a>(
         self: &'a Arc<Self>,
         (order, wish): (&Order, Wish),
         is_wanted: &dyn Fn() -> bool,
+        waits: &dyn Fn(Reason),
     ) -> (MutexGuard<'a, State>, Option<Grant>) {
         let mut state = self.lock();
         let was_idle = state.is_idle();
@@ -375,6 +416,7 @@ impl Shared {
         if was_idle {
             self.changed.notify_all();
         }
+        let mut is_told = false;
         loop {
             self.dispatch(&mut state, None);
             if let Some(grant) = state.begun.remove(&id) {
@@ -384,7 +426,17 @@ impl Shared {
                 state.admission.withdraw(id, self.now());
                 return (state, None);
             }
-            state = self.wait(state, CANCELLATION_INTERVAL);
+            match state.admission.why(id) {
+                Some(reason) if !is_told => {
+                    is_told = true;
+                    drop(state);
+                    let asked = Asked { shared: self, id };
+                    waits(reason);
+                    std::mem::forget(asked);
+                    state = self.lock();
+                }
+                _ => state = self.wait(state, CANCELLATION_INTERVAL),
+            }
         }
     }
 
@@ -406,6 +458,33 @@ impl Shared {
     /// No code of anybody else runs under this lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request of somebody who is being told something; dropped only where that panics.
+struct Asked<'a> {
+    shared: &'a Arc<Shared>,
+    id: Id,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.admission.withdraw(self.id, self.shared.now());
+        if let Some(grant) = state.begun.remove(&self.id) {
+            state.admission.give_back(grant);
+        }
+        self.shared.dispatch(&mut state, None);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.shared.places.leave_guest(self.lane, self.thread);
+        // Elsewhere than on the thread itself there is nothing to take back.
+        if Thread::current() == self.thread {
+            SETTLED.set(None);
+        }
     }
 }
 

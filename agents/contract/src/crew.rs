@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::{Cancellation, Host};
 
@@ -24,8 +25,28 @@ pub enum Work {
 pub enum Undertaking {
     /// Something large, of many pieces: it is put off while the machine is hot, for a bounded time.
     Heavy,
-    /// Files from a network.
+    /// One file from a network.
     Download,
+}
+
+/// Why an undertaking cannot begin at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Obstacle {
+    /// As many as may be are under way.
+    Busy,
+    /// The machine is too hot.
+    Heat,
+    /// How hot it is, is not known any more.
+    Blind,
+}
+
+/// What somebody who has to wait is told, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// For what.
+    pub obstacle: Obstacle,
+    /// For how long at most, where that is bounded; then those that wait so long begin one at a time.
+    pub at_most: Option<Duration>,
 }
 
 /// Whose work it is, and how urgent.
@@ -35,8 +56,6 @@ pub struct Order {
     pub requester: Arc<str>,
     /// 1 (least) to 10 (most).
     pub priority: u8,
-    /// Whether it closes a known hole: then it goes before all priorities.
-    pub security: bool,
     /// Whether it is still wanted. What is not is not begun.
     pub cancellation: Cancellation,
 }
@@ -47,7 +66,6 @@ impl Default for Order {
         Self {
             requester: Arc::from(""),
             priority: 5,
-            security: false,
             cancellation: Cancellation::NEVER.clone(),
         }
     }
