@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 pub use self::cancellation::Cancellation;
-pub use self::crew::{Crew, Hands, Obstacle, Order, Threads, Undertaking, Wait, Work};
+pub use self::crew::{Crew, Hands, Hired, Obstacle, Order, Threads, Undertaking, Wait, Work, once};
 pub use self::waiting::{Waiter, waiting, with_waiter};
 pub use ipc::manifest::{AgentManifest, OwnLimits};
 use serde::{Deserialize, Serialize};

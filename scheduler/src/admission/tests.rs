@@ -184,8 +184,7 @@ fn the_lowest_passes_a_stream_of_the_most_urgent() {
     for second in 0..60 {
         now = Duration::from_secs(second);
         for name in ["x", "y"] {
-            let urgent_too =
-                admission.ask(&order(name, 10), pieces(Work::Unpack, 1), now).unwrap();
+            let urgent_too = admission.ask(&order(name, 10), pieces(Work::Unpack, 1), now).unwrap();
             assert!(urgent_too > low);
         }
         let mut grants = all(&mut admission, now);
@@ -393,8 +392,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Wish::Heavy),
         Just(Wish::Download),
     ];
-    let ask = (0..4u8, 0..12u8, wish)
-        .prop_map(|(requester, priority, wish)| Step::Ask { requester, priority, wish });
+    let ask = (0..4u8, 0..12u8, wish).prop_map(|(requester, priority, wish)| Step::Ask {
+        requester,
+        priority,
+        wish,
+    });
     let background = prop_oneof![
         Just(Background::Efficient),
         Just(Background::LowPower),

@@ -155,7 +155,8 @@ fn heavy_work_begins_when_the_decision_allows_it() {
     let hot = Decision { heavy: false, ..decision(State::Caution, [1, 0, 0]) };
     let pools = Pools::new(hot, alike());
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, QUIET).is_some());
+        let waiter =
+            scope.spawn(|| pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, QUIET).is_some());
         while !pools.has_waiting() {
             std::thread::yield_now();
         }
