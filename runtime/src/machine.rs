@@ -16,7 +16,7 @@ use scheduler::decision::{Decision, Slots};
 use scheduler::governor::{Capacity, Changes, Governor, Reading, Thresholds};
 
 use self::numbers::boot_time;
-pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns};
+pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns, pinning_number, pinning_of};
 use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
 
 /// Degrees from which it is looked at more often; where heavy work waits, too.
@@ -104,6 +104,12 @@ impl Regulator {
         };
         self.decision = self.governor.step(reading, now);
         self.decision
+    }
+
+    /// Other temperatures from the next look on.
+    pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+        self.governor.set_thresholds(thresholds);
     }
 
     /// When to look again.

@@ -75,6 +75,9 @@ pub enum Pinning {
 }
 
 impl Pinning {
+    /// All of them.
+    pub const ALL: [Pinning; 3] = [Pinning::Auto, Pinning::Off, Pinning::Strict];
+
     /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,7 +89,7 @@ impl Pinning {
 
     /// What a name means.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Pinning::Auto, Pinning::Off, Pinning::Strict].into_iter().find(|one| one.name() == name)
+        Self::ALL.into_iter().find(|one| one.name() == name)
     }
 }
 
