@@ -406,3 +406,36 @@ fn summary(plan: &Plan, answer: &ApplyAnswer) -> serde_json::Value {
         "removed": answer.removed.len(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_told_for_what_and_how_long() {
+        let said = |obstacle, at_most| waits_for(Wait { obstacle, at_most });
+        let ten_minutes = Some(Duration::from_secs(600));
+        let heat = "waits until the machine is cooler, at most 600 s";
+        assert_eq!(said(Obstacle::Heat, ten_minutes), heat);
+        assert_eq!(said(Obstacle::Busy, None), "waits for its turn");
+        assert!(said(Obstacle::Blind, ten_minutes).ends_with("at most 600 s"));
+    }
+
+    #[test]
+    fn downloads_of_requests_that_ended_long_ago_are_removed_and_no_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["old", "young"] {
+            let place = directory.path().join(name);
+            std::fs::create_dir(&place).expect("a directory");
+            std::fs::write(place.join("0"), "bytes").expect("a file");
+        }
+        let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
+        let now = SystemTime::now();
+        let old = std::fs::File::open(directory.path().join("old")).expect("a directory");
+        let times = std::fs::FileTimes::new();
+        old.set_times(times.set_modified(now - age_max - Duration::from_secs(9))).expect("times");
+        remove_abandoned(directory.path(), now);
+        assert!(!directory.path().join("old").exists() && directory.path().join("young").exists());
+        remove_abandoned(&directory.path().join("nowhere"), now);
+    }
+}
