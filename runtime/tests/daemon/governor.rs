@@ -56,7 +56,13 @@ fn state_and_slots_follow_the_sensor_while_the_daemon_runs() {
     assert!(!metrics.contains("bolide_thermal_package_celsius "), "{metrics}");
     assert_eq!(daemon.metric("bolide_thermal_state{state=\"blind\"}"), 1.0);
     assert!(slots() >= 1);
-    assert!(daemon.metric("bolide_thermal_sensor_reads_total") >= 3.0);
+    let reads = || daemon.metric("bolide_thermal_sensor_reads_total");
+    let before = reads();
+    assert!(before >= 3.0);
+    eventually("it is read on", || reads() >= before + 3.0);
+    let log = daemon.log();
+    let told = log.lines().filter(|line| line.contains("the temperature is not known any more"));
+    assert_eq!(told.count(), 1, "each change is told once, not each reading: {log}");
 }
 
 #[test]

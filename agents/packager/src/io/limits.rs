@@ -38,8 +38,10 @@ pub const IDLE_CONNECTIONS_MAX: usize = 16;
 pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
 /// Threads that move bytes, for questions and for files.
 pub const RUNTIME_THREADS: usize = 2;
-/// Threads that parse, and those that hash and write or wait for their turn to; more than cores only adds memory.
+/// Threads that parse answers; more than cores only adds memory.
 pub const BLOCKING_THREADS_MAX: usize = 8;
+/// Threads that hash and write, of which each file under way may hold one while it waits for its turn, and eight for looking up names.
+pub const FILE_THREADS_MAX: usize = IDLE_CONNECTIONS_MAX + 8;
 /// Pools of connections kept, one per set of CA files and proxies; a machine has one or two.
 pub const TRANSPORTS_MAX: usize = 16;
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use agents_contract::{Host, Place, Work};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::limits::{BLOCKING_THREADS_MAX, RUNTIME_THREADS};
+use super::limits::{BLOCKING_THREADS_MAX, FILE_THREADS_MAX, RUNTIME_THREADS};
 use crate::error::{Error, Kind, Result};
 
 /// Both kinds.
@@ -34,12 +34,12 @@ impl Threads {
 
     /// Those for questions.
     pub(crate) fn questions(&self) -> Result<&Handle> {
-        self.get(&self.questions, "registry-io", Work::Resolve)
+        self.get(&self.questions, ("registry-io", BLOCKING_THREADS_MAX), Work::Resolve)
     }
 
     /// Those for files.
     pub(crate) fn files(&self) -> Result<&Handle> {
-        self.get(&self.files, "download", Work::Unpack)
+        self.get(&self.files, ("download", FILE_THREADS_MAX), Work::Unpack)
     }
 
     /// Whose cores they are on.
@@ -50,18 +50,18 @@ impl Threads {
     fn get<'a>(
         &self,
         runtime: &'a OnceLock<Result<Runtime>>,
-        name: &'static str,
+        kind: (&'static str, usize),
         work: Work,
     ) -> Result<&'a Handle> {
-        let runtime = runtime.get_or_init(|| self.start(name, work));
+        let runtime = runtime.get_or_init(|| self.start(kind, work));
         runtime.as_ref().map(Runtime::handle).map_err(Error::clone)
     }
 
-    fn start(&self, name: &'static str, work: Work) -> Result<Runtime> {
+    fn start(&self, (name, blocking_max): (&'static str, usize), work: Work) -> Result<Runtime> {
         let host = Arc::clone(&self.host);
         Builder::new_multi_thread()
             .worker_threads(RUNTIME_THREADS)
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .max_blocking_threads(blocking_max)
             .thread_name(name)
             .on_thread_start(move || PLACE.set(Some(host.settle(work))))
             .on_thread_stop(|| PLACE.set(None))
