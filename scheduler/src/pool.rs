@@ -16,6 +16,7 @@
 //! A worker without tickets sleeps on a condition variable without a timeout. Nothing here looks at sensors or clocks by itself; whoever
 //! does tells [`Pools::set_decision`] and [`Pools::set_machine`].
 
+mod guest;
 mod job;
 mod leave;
 mod places;
@@ -32,8 +33,8 @@ use std::time::{Duration, Instant};
 
 use hw::cpu_set::CpuSet;
 use hw::lent::lend;
-use hw::pin::Thread;
 
+pub use self::guest::Guest;
 use self::job::{Job, Ticket};
 pub use self::leave::waiting;
 pub use self::places::Machine;
@@ -64,14 +65,6 @@ pub enum Undertaking {
 pub struct Permit {
     shared: Arc<Shared>,
     grant: Option<Grant>,
-}
-
-/// That a thread is placed with the workers of a lane; dropping it ends that, and leaves the thread where it is.
-#[derive(Debug)]
-pub struct Guest {
-    shared: Arc<Shared>,
-    thread: Thread,
-    lane: Lane,
 }
 
 /// What the pools are doing.
@@ -113,8 +106,6 @@ struct State {
 thread_local! {
     /// Whether this thread is running a ticket: then more work is done in place, since it could wait for itself.
     static AT_WORK: Cell<bool> = const { Cell::new(false) };
-    /// Of which pools this thread is a guest, by their address, and where.
-    static SETTLED: Cell<Option<(usize, Lane)>> = const { Cell::new(None) };
 }
 
 impl Pools {
@@ -194,14 +185,6 @@ impl Pools {
         let shared = &self.shared;
         let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted, waits);
         grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
-    }
-
-    /// Places the calling thread with the workers of such work, until that is dropped.
-    pub fn settle(&self, work: Work) -> Guest {
-        let (lane, thread) = (work.lane(), Thread::current());
-        self.shared.places.enter_guest(lane, thread);
-        SETTLED.set(Some((self.shared.address(), lane)));
-        Guest { shared: Arc::clone(&self.shared), thread, lane }
     }
 
     /// How many pieces of such work could run at once if nothing else did; at least 1.
@@ -362,22 +345,6 @@ impl Shared {
         own
     }
 
-    /// Whether the calling thread is as well placed for that lane as its workers are.
-    fn may_run_itself(self: &Arc<Self>, lane: Lane) -> bool {
-        let is_free = self.places.is_free(lane);
-        match SETTLED.get() {
-            Some((address, own)) if address == self.address() => {
-                own == lane || (is_free && self.places.is_free(own))
-            }
-            _ => is_free,
-        }
-    }
-
-    /// Which pools these are, among those of this process that are there now.
-    fn address(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self).addr()
-    }
-
     /// Runs a ticket to its end.
     fn work(self: &Arc<Self>, ticket: Ticket) {
         let job = Arc::clone(&ticket.job);
@@ -475,16 +442,6 @@ impl Drop for Asked<'_> {
             state.admission.give_back(grant);
         }
         self.shared.dispatch(&mut state, None);
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.shared.places.leave_guest(self.lane, self.thread);
-        // Elsewhere than on the thread itself there is nothing to take back.
-        if Thread::current() == self.thread {
-            SETTLED.set(None);
-        }
     }
 }
 
