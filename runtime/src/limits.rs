@@ -158,6 +158,8 @@ pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 /// The least time between two reports of a host's counters to the daemon: a tenth of the packets
 /// that a client may send.
 pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Jobs of one process that nobody waits for and that wait for quiet: more than requests that run at once. One more is done at once.
+pub(crate) const LATER_JOBS_MAX: usize = 64;
 /// How often the machine is looked at.
 pub(crate) const MACHINE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is hot: a package heats by degrees within half a second.

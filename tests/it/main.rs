@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 
 mod adding;
+mod heat;
 mod languages;
 mod mishaps;
 mod packages;

@@ -371,7 +371,7 @@ pub struct RollbackAnswer {
 /// An intermediate answer: what the Packager is doing now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `resolve`, `fetch`, `stage`, `commit`.
+    /// `resolve`, `wait` (for a cooler machine), `fetch`, `unpack`, `stage`, `commit`.
     pub step: String,
     /// What it is about, for people.
     pub message: String,

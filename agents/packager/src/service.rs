@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use agents_contract::{
@@ -55,7 +56,7 @@ pub struct Packager {
 }
 
 impl Packager {
-    /// Opens state, store and caches. Asks no registry.
+    /// Opens state, store and caches. Asks no registry and starts no thread.
     pub fn new(places: &Places, host: Arc<dyn Host>) -> Result<Self> {
         for place in [&places.state, &places.cache] {
             std::fs::create_dir_all(place).map_err(|error| Error::io("create", place, &error))?;
@@ -70,16 +71,18 @@ impl Packager {
             cache_dir: places.cache.clone(),
             state_dir: places.state.clone(),
             request: io::RequestSettings::new(environment),
-        })?;
+            host: Arc::clone(&host),
+        });
         Ok(Self {
             recent: Recent::default(),
             shop: Shop {
                 transactions: Transactions::open(&places.state, clock)?,
-                store: Store::open(&places.cache.join("store"))?,
+                store: Arc::new(Store::open(&places.cache.join("store"))?),
                 registries,
                 host,
                 tools: Tools::default(),
                 incoming: places.cache.join("incoming"),
+                is_tidied: AtomicBool::new(false),
             },
         })
     }
@@ -91,7 +94,6 @@ impl Packager {
         let order = Order {
             requester: Arc::from(caller.name.as_str()),
             priority,
-            security: false,
             cancellation: conversation.cancellation().clone(),
         };
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {

@@ -54,7 +54,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::commit::{Change, CommitOptions, Committed, Expected, KnownFiles, Open, Purpose};
+pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
 pub use self::database::{Approval, EnvironmentState, HistoryEntry, State};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
 pub use self::fingerprint::DriftKind;

@@ -76,6 +76,10 @@ pub(crate) struct Machine {
     pub(crate) cpus: BTreeMap<&'static str, usize>,
     /// The processors that may be used, as a list.
     pub(crate) allowed: String,
+    /// How workers are held to classes of cores.
+    pub(crate) pinning: &'static str,
+    /// Degrees Celsius at which states begin and below which they end, as they are configured.
+    pub(crate) thresholds: BTreeMap<&'static str, String>,
 }
 
 /// The temperature and what is known of its sensor.

@@ -122,14 +122,14 @@ impl Disk {
         })
     }
 
-    /// Keeps an answer. Failing to costs only time later, so it is logged and not reported.
-    pub(crate) fn write(&self, key: Key, validators: &Validators, body: &[u8]) {
+    /// Keeps an answer. Failing to costs only time later, so it is logged and not reported. Whether it is time to [`Disk::sweep`].
+    pub(crate) fn write(&self, key: Key, validators: &Validators, body: &[u8]) -> bool {
         let header = Header {
             validators: validators.clone(),
             body_bytes: body.len() as u64,
             body_crc: crc(body),
         };
-        let Ok(mut header) = serde_json::to_vec(&header) else { return };
+        let Ok(mut header) = serde_json::to_vec(&header) else { return false };
         if header.len() > HEADER_BYTES_MAX {
             let header_without = Header {
                 validators: Validators::default(),
@@ -143,11 +143,8 @@ impl Disk {
         if let Err(error) = write_atomically(&path, &[MAGIC, &length, &header, body]) {
             tracing::debug!(path = %path.display(), %error, "cannot keep metadata");
         }
-        if self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
+        self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
             == DISK_WRITES_PER_SWEEP - 1
-        {
-            self.sweep();
-        }
     }
 
     /// Marks an answer as confirmed now.

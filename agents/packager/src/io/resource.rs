@@ -188,8 +188,12 @@ impl Session {
             Boarding::Passenger(flight) => Some(flight),
             Boarding::First(pilot) => {
                 let flight = Arc::clone(&pilot.flight);
-                let session = self.clone();
-                self.shared.handle().spawn(fly(session, resource, pilot));
+                match self.shared.threads.questions() {
+                    Ok(threads) => {
+                        threads.spawn(fly(self.clone(), resource, pilot));
+                    }
+                    Err(error) => pilot.land(Err(error)),
+                }
                 Some(flight)
             }
         }
@@ -284,7 +288,10 @@ impl Session {
 
     fn keep(&self, resource: &dyn Resource, answer: &Answer) -> Outcome {
         let parsed = resource.parse(answer)?;
-        self.shared.disk.write(resource.key(), &answer.validators, &parsed.stored);
+        if self.shared.disk.write(resource.key(), &answer.validators, &parsed.stored) {
+            let shared = Arc::clone(&self.shared);
+            self.shared.threads.host().later(Box::new(move || shared.disk.sweep()));
+        }
         self.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), parsed.stored.len());
         Ok(parsed.value)
     }

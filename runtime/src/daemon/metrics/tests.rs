@@ -31,6 +31,8 @@ fn machine(celsius: Option<f64>) -> Machine {
         heavy: true,
         background: "efficient",
         cpus: BTreeMap::from([("performance", 12), ("efficient", 8), ("low_power", 2)]),
+        pinning: "auto",
+        thresholds: std::collections::BTreeMap::new(),
         allowed: "0-21".to_owned(),
     }
 }
