@@ -24,6 +24,7 @@ use crate::api::{Progress, Setting};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
+use crate::measures::Measures;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
@@ -38,6 +39,7 @@ pub(crate) struct Shop {
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) tools: tools::Tools,
+    pub(crate) measures: Measures,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
 }

@@ -110,9 +110,12 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         (
             any::<[u64; 5]>(),
             prop::collection::vec((word(), any::<u64>()), 0..4),
-            prop::collection::vec((word(), word()), 0..4)
+            prop::collection::vec((word(), word()), 0..4),
+            prop::collection::vec((word(), word(), any::<u64>()), 0..4)
         )
-            .prop_map(|([started, done, failed, cancelled, panicked], errors, facts)| {
+            .prop_map(|([started, done, failed, cancelled, panicked], errors, facts, figures)| {
+                let figures = figures.into_iter();
+                let figures = figures.map(|(name, label, value)| Figure { name, label, value });
                 let work = WorkReport {
                     running: [started as u32; 4],
                     deferred: [done; 4],
@@ -128,6 +131,7 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
                     errors,
                     facts,
                     work,
+                    figures: figures.collect(),
                 })
             }),
     ]

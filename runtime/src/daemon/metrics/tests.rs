@@ -54,6 +54,7 @@ pub(crate) fn snapshot() -> Snapshot {
             tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
             errors: BTreeMap::from([("bad \"kind\"\n".to_owned(), 4)]),
             facts: BTreeMap::new(),
+            figures: Figures::default(),
             work: WorkStatus::default(),
             worker_cpus: Default::default(),
         }],
