@@ -8,4 +8,5 @@ mod packages;
 mod projects;
 mod registry;
 mod sibling;
+mod watching;
 mod world;

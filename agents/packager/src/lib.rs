@@ -16,6 +16,7 @@ pub mod manifest;
 mod measures;
 pub mod metadata;
 mod operations;
+pub mod options;
 pub mod plan;
 mod process;
 pub mod python;

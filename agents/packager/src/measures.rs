@@ -27,14 +27,8 @@ pub(crate) enum Trigger {
 }
 
 impl Trigger {
-    const ALL: [Self; 6] = [
-        Self::Applied,
-        Self::Approval,
-        Self::Conflict,
-        Self::Failed,
-        Self::InLine,
-        Self::Planned,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Applied, Self::Approval, Self::Conflict, Self::Failed, Self::InLine, Self::Planned];
 
     /// Its name for programs.
     pub(crate) fn name(self) -> &'static str {

@@ -192,7 +192,8 @@ impl Watcher {
             false => None,
         };
         let now = Instant::now();
-        let pause = next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
+        let pause =
+            next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
         // A signal is as good a reason to look as any.
         let _ = poll(&mut polled, pause.as_ref());
     }
@@ -242,7 +243,8 @@ impl Watcher {
             let path = project.clone();
             let builder = std::thread::Builder::new().name("watch-answer".to_owned());
             let spawned = builder.spawn(move || {
-                let answering = std::panic::AssertUnwindSafe(|| answer::answer(&shop, &*station, &path));
+                let answering =
+                    std::panic::AssertUnwindSafe(|| answer::answer(&shop, &*station, &path));
                 let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
                     tracing::error!(project = %path.display(), "an answer to a change panicked");
                     false

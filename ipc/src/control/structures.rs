@@ -5,8 +5,8 @@ use super::fields::{Reader, Writer};
 use super::{AgentInfo, Figure, Lineage, Report, SlowReaders, TopicTerms, WorkReport};
 use crate::header::{AgentId, LaneId};
 use crate::limits::{
-    REPORT_FIGURES_MAX,
-    LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, REPORT_FACTS_MAX, TEXT_BYTES_MAX,
+    LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, REPORT_FACTS_MAX, REPORT_FIGURES_MAX,
+    TEXT_BYTES_MAX,
 };
 use crate::manifest::{AgentManifest, OwnLimits};
 
@@ -98,7 +98,8 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     if got > max {
         return Err(EncodeError::TooLong { field: "errors", got, max });
     }
-    let Report { started, done, failed, cancelled, panicked, errors, facts, work, figures } = report;
+    let Report { started, done, failed, cancelled, panicked, errors, facts, work, figures } =
+        report;
     for count in [started, done, failed, cancelled, panicked] {
         out.u64(*count);
     }

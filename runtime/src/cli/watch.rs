@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use agents_packager::api::{UnwatchRequest, WatchPolicy, WatchRequest, WatchesAnswer, WatchesRequest};
+use agents_packager::api::{
+    UnwatchRequest, WatchPolicy, WatchRequest, WatchesAnswer, WatchesRequest,
+};
 
 use super::exit::{Exit, Failure};
 use super::packages::{Asker, Common, Registries, tool_error};

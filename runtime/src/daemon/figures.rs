@@ -42,7 +42,9 @@ impl Figures {
     pub(crate) fn plus(&self, report: &[Figure]) -> Self {
         let mut sum = self.clone();
         for figure in report {
-            let Some(known) = KNOWN.iter().find(|known| known.name == figure.name) else { continue };
+            let Some(known) = KNOWN.iter().find(|known| known.name == figure.name) else {
+                continue;
+            };
             let label = known.labels.iter().find(|label| **label == figure.label);
             let Some(label) = label else { continue };
             let value = sum.0.entry(known.name).or_default().entry(label).or_default();

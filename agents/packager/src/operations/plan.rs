@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use super::{Decided, Decision, Task, cargo, fixed, npm, pypi, rebuild};
+use super::{Asked, Decided, Decision, Task, cargo, fixed, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -89,6 +89,7 @@ impl Task<'_> {
         let installed = self.installed(&project)?;
         let named: Vec<&Spec> = add.iter().chain(&remove).collect();
         let concerned = self.concerned(&project, &named, &installed)?;
+        self.choices.check_in_place(&concerned)?;
         let decisions = self.decide(&project, concerned, (&add, &remove), &installed);
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
@@ -131,14 +132,15 @@ impl Task<'_> {
             let of = |specs: &[Spec]| -> Vec<Spec> {
                 specs.iter().filter(|spec| spec.ecosystem == *ecosystem).cloned().collect()
             };
-            let (add, remove, installed) = (of(add), of(remove), installed.get(ecosystem));
+            let (add, remove) = (of(add), of(remove));
+            let asked = Asked { add: &add, remove: &remove, installed: installed.get(ecosystem) };
             let began = Instant::now();
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
             let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
-                Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
-                Ecosystem::Pypi => pypi::decide(self, project, &add, &remove, installed),
-                Ecosystem::Cargo => cargo::decide(self, project, &add, &remove, installed),
+                Ecosystem::Npm => npm::decide(self, project, &asked),
+                Ecosystem::Pypi => pypi::decide(self, project, &asked),
+                Ecosystem::Cargo => cargo::decide(self, project, &asked),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
             self.shop.measures.resolved(*ecosystem, began.elapsed());

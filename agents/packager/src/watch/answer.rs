@@ -132,7 +132,8 @@ fn carry_out(
         security: false,
         cancellation: station.cancellation().clone(),
     };
-    let actor = format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
+    let actor =
+        format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
     let task = Task::new(shop, &alone, (actor, order), setting, project.path().to_owned())?;
     let open = || {
         let flags = rustix::fs::OFlags::RDONLY
@@ -184,13 +185,7 @@ fn failed(error: &Error) -> Answered {
 }
 
 /// Writes it down; gives `again` back.
-fn note(
-    shop: &Shop,
-    row: &WatchRow,
-    seen: Option<&str>,
-    answered: &Answered,
-    again: bool,
-) -> bool {
+fn note(shop: &Shop, row: &WatchRow, seen: Option<&str>, answered: &Answered, again: bool) -> bool {
     let last = WatchOutcome {
         outcome: answered.trigger.name().to_owned(),
         digest: answered.digest.clone(),

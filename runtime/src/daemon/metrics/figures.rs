@@ -10,7 +10,8 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
     let mut families = Vec::new();
     let mut count = |name: &str, metric: &str, label: &str, help: &str| {
         if figures.has(name) {
-            let samples = labels(name).iter().map(|of| sample(&[(label, of)], figures.get(name, of)));
+            let samples =
+                labels(name).iter().map(|of| sample(&[(label, of)], figures.get(name, of)));
             families.push(counter(metric, help, samples));
         }
     };
