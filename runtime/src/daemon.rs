@@ -6,6 +6,7 @@
 
 mod board;
 mod connections;
+mod figures;
 mod governor;
 mod health;
 mod hosted;

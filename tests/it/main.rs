@@ -9,4 +9,5 @@ mod packages;
 mod projects;
 mod registry;
 mod sibling;
+mod watching;
 mod world;

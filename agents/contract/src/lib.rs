@@ -6,13 +6,16 @@
 
 mod cancellation;
 mod crew;
+mod station;
 mod waiting;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::cancellation::Cancellation;
 pub use self::crew::{Crew, Hands, Hired, Obstacle, Order, Threads, Undertaking, Wait, Work, once};
+pub use self::station::{Busy, Figure, Station};
 pub use self::waiting::{Waiter, waiting, with_waiter};
 pub use ipc::manifest::{AgentManifest, OwnLimits};
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,16 @@ pub trait Agent: Send + Sync {
     /// ones, and all of them while the agent drains, go to `call` right away.
     fn try_call(&self, _question: &Question<'_>) -> Option<Result<Vec<u8>, ToolError>> {
         None
+    }
+
+    /// Called once after [`Agent::recover`] where the agent stays (a daemon hosts it): begins, on threads of its own, what it does
+    /// without being asked, and returns at once. Never called for a command that works alone.
+    fn settle(self: Arc<Self>, _station: Arc<dyn Station>) {}
+
+    /// What it measured since it was made; asked when tasks begin and end and after [`Station::changed`]. A name and label always
+    /// mean the same thing; the runtime shows those that it knows.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
     }
 }
 

@@ -26,6 +26,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::measures::Measures;
 use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
@@ -41,6 +42,7 @@ pub(crate) struct Shop {
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) tools: tools::Tools,
+    pub(crate) measures: Measures,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
     /// Whether this process has looked for what others left unfinished there.

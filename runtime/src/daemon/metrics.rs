@@ -4,6 +4,7 @@
 //! Label sets that can occur are there from the start, with 0. What has no source yet is not there
 //! at all.
 
+mod figures;
 mod machine;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, Registry, TextEncoder};
 
+use super::figures::Figures;
 use super::snapshot::{ClassStatus, Fallback, HostedState, Snapshot};
 use crate::exchange;
 
@@ -93,6 +95,7 @@ impl Collector for SnapshotCollector {
         families.extend(self.limits());
         families.extend(self.agents());
         families.extend(self.errors());
+        families.extend(figures::families(&snapshot_figures(&self.snapshot)));
         if let Some(machine) = &self.snapshot.machine {
             families.extend(machine::families(machine, &self.snapshot.work));
         }
@@ -271,6 +274,12 @@ impl SnapshotCollector {
             gauge("process_resident_memory_bytes", "Resident memory of the daemon.", resident),
         ]
     }
+}
+
+/// What all hosted agents measured together.
+fn snapshot_figures(snapshot: &Snapshot) -> Figures {
+    let all = snapshot.hosted.iter().map(|hosted| &hosted.figures);
+    all.fold(Figures::default(), |sum, one| sum.plus(&one.to_report()))
 }
 
 /// Ours with one bucket for each power of two: the edges are edges of ours, so nothing is guessed.

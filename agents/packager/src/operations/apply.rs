@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::install::Options;
 use crate::io::{DownloadRequest, Durability};
 use crate::limits::{HEAVY_PACKAGES_MIN, STORE_TEMPORARY_AGE_SECONDS_MAX};
+use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
 use crate::store;
@@ -62,7 +63,10 @@ impl Task<'_> {
         answer.downloaded_bytes = self.fetch(&plan)?;
         lap(&mut answer, "fetch", began);
         self.check_wanted()?;
-        self.change(&mut session, &project, &plan, &installed, force, &mut answer)?;
+        let changed = self.change(&mut session, &project, &plan, &installed, force, &mut answer);
+        let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
+        self.shop.measures.transacted(how);
+        changed?;
         self.publish(&answer);
         Ok(answer)
     }
@@ -110,6 +114,9 @@ impl Task<'_> {
         )?;
         self.check_wanted()?;
         self.unpack(&missing, &incoming.path)?;
+        for (package, file) in missing.iter().zip(&downloaded) {
+            self.shop.measures.downloaded(package.ecosystem, file.bytes);
+        }
         Ok(downloaded.iter().map(|file| file.bytes).sum())
     }
 

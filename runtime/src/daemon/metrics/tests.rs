@@ -86,6 +86,7 @@ fn hosted(name: &str, restarts: u64, errors: &[(&str, u64)]) -> HostedStatus {
         tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
         errors: errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
         facts: BTreeMap::new(),
+        figures: Figures::default(),
         work: WorkStatus::default(),
         worker_cpus: Default::default(),
     }
