@@ -40,7 +40,7 @@ use self::http::{Gates, Transports};
 use self::limits::{
     BLOCKING_THREADS_MAX, DOWNLOADS_MAX, FRESH_FOR, MEMORY_BYTES_MAX, RUNTIME_THREADS,
 };
-use self::resource::Session;
+use self::resource::{Backlog, Session};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 
@@ -91,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Disk,
     pub(crate) memory: Memory,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) backlog: Backlog,
     pub(crate) transports: Transports,
     pub(crate) gates: Arc<Gates>,
     pub(crate) downloads: Arc<tokio::sync::Semaphore>,
@@ -147,6 +148,7 @@ impl Client {
             disk: Disk::new(&settings.cache_dir),
             memory: Memory::new(MEMORY_BYTES_MAX),
             flights: Arc::default(),
+            backlog: Backlog::default(),
             transports: Transports::default(),
             gates: Arc::default(),
             downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS_MAX)),
@@ -168,6 +170,39 @@ impl Client {
             pypi: Arc::new(pypi::PypiClient::new(session.clone())),
             cargo: Arc::new(cargo::CargoClient::new(session.clone())),
             session,
+        }
+    }
+
+    /// Starts what a resolution of `ecosystem` begins with: finds the registry, connects, and asks for `names`. Returns at
+    /// once; what is wrong is reported to whoever asks for it.
+    pub fn prepare(&self, ecosystem: Ecosystem, names: Vec<String>) {
+        let client = self.clone();
+        self.session.shared.handle().spawn_blocking(move || {
+            if ecosystem == Ecosystem::Cargo {
+                client.cargo.prefetch_registry_config();
+            }
+            for name in &names {
+                if client.session.request.cancellation.is_cancelled() {
+                    return;
+                }
+                client.announce(ecosystem, name);
+            }
+        });
+    }
+
+    fn announce(&self, ecosystem: Ecosystem, name: &str) {
+        match ecosystem {
+            Ecosystem::Npm => {
+                self.npm().prefetch(name);
+            }
+            Ecosystem::Pypi => {
+                if let Ok(name) = name.parse() {
+                    self.pypi().prefetch_project(&name);
+                }
+            }
+            Ecosystem::Cargo => {
+                self.cargo().prefetch(name);
+            }
         }
     }
 
@@ -196,9 +231,13 @@ impl Client {
         }
     }
 
-    /// Configuration that is there and not followed, in words; empty for most people.
-    pub fn not_followed(&self) -> Result<Vec<String>> {
-        Ok(self.pypi.resolved()?.endpoint.not_followed.clone())
+    /// Configuration of an ecosystem that is there and not followed, in words; empty for most people.
+    pub fn not_followed(&self, ecosystem: Ecosystem) -> Result<Vec<String>> {
+        Ok(match ecosystem {
+            Ecosystem::Npm => self.npm.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Pypi => self.pypi.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Cargo => self.cargo.resolved()?.endpoint.not_followed.clone(),
+        })
     }
 
     /// The address of a crate's file, as the registry's `config.json` says. Blocks.

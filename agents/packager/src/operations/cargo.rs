@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use semver::Version;
 
-use super::{Decided, Decision, Task, edit, fixed, not_direct, read_text};
+use super::{Decided, Decision, Task, edit, fixed, not_direct, not_followed, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::{self, Options};
@@ -102,7 +102,8 @@ pub(super) fn decide(
         // A package without any target is refused by cargo.
         edits.extend(edit(TARGETS[1], None, "")?);
     }
-    let warnings = resolution.warnings.clone();
+    let mut warnings = resolution.warnings.clone();
+    warnings.extend(not_followed(task, Ecosystem::Cargo)?);
     Ok(Decided { resolution, edits, environment: None, preconditions, warnings })
 }
 

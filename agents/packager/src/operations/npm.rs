@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+use super::{
+    Decided, Decision, Task, check_foreign, edit, fixed, not_direct, not_followed, read_text,
+};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::install::{self, Options};
@@ -63,6 +65,7 @@ pub(super) fn decide(
     let resolution = npm::resolve(&request, task.registries.npm())?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
     let mut warnings = resolution.warnings.clone();
+    warnings.extend(not_followed(task, Ecosystem::Npm)?);
     if project.content(&fixed(NPM_LOCK)?)?.is_some() {
         warnings.push(format!("`{NPM_LOCK}` is npm's and is not rewritten"));
     }

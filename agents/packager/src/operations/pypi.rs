@@ -8,7 +8,9 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
-use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+use super::{
+    Decided, Decision, Task, check_foreign, edit, fixed, not_direct, not_followed, read_text,
+};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
@@ -180,7 +182,7 @@ pub(super) fn decide(
             .warnings
             .iter()
             .cloned()
-            .chain(task.registries.not_followed()?)
+            .chain(not_followed(task, Ecosystem::Pypi)?)
             .collect(),
         resolution,
         environment: Some(environment),
