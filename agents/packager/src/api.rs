@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::Error;
+use crate::options::Options;
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Setting {
     pub python: Option<String>,
     /// Change the project even where the lock of another tool shows that it is that tool's.
     pub take_over: bool,
+    /// What is wanted of a resolution beside its packages.
+    pub options: Options,
     /// Variables of the caller that configure registry clients; see [`Setting::is_known`]. Others are ignored.
     pub variables: BTreeMap<String, String>,
     /// The variables that the caller's own npmrc names as `${NAME}`. They are put there and used for nothing else.
@@ -37,6 +40,7 @@ impl std::fmt::Debug for Setting {
             .field("offline", &self.offline)
             .field("python", &self.python)
             .field("take_over", &self.take_over)
+            .field("options", &self.options)
             .field("variables", &self.variables.keys())
             .field("references", &self.references.keys())
             .finish()
