@@ -39,7 +39,7 @@ use self::endpoints::learn::Learner;
 use self::flight::Flights;
 use self::http::{Gates, Transports};
 use self::limits::{FRESH_FOR, MEMORY_BYTES_MAX};
-use self::resource::Session;
+use self::resource::{Backlog, Session};
 use self::threads::Threads;
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
@@ -92,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Disk,
     pub(crate) memory: Memory,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) backlog: Backlog,
     pub(crate) transports: Transports,
     pub(crate) gates: Arc<Gates>,
     pub(crate) learner: Learner,
@@ -116,6 +117,7 @@ impl Client {
             disk: Disk::new(&settings.cache_dir),
             memory: Memory::new(MEMORY_BYTES_MAX),
             flights: Arc::default(),
+            backlog: Backlog::default(),
             transports: Transports::default(),
             gates: Arc::default(),
             learner: Learner::new(&settings.state_dir),
@@ -136,6 +138,39 @@ impl Client {
             pypi: Arc::new(pypi::PypiClient::new(session.clone())),
             cargo: Arc::new(cargo::CargoClient::new(session.clone())),
             session,
+        }
+    }
+
+    /// Starts what a resolution of `ecosystem` begins with: finds the registry, connects, and asks for `names`. Returns at
+    /// once; what is wrong is reported to whoever asks for it.
+    pub fn prepare(&self, ecosystem: Ecosystem, names: Vec<String>) {
+        let client = self.clone();
+        self.session.shared.handle().spawn_blocking(move || {
+            if ecosystem == Ecosystem::Cargo {
+                client.cargo.prefetch_registry_config();
+            }
+            for name in &names {
+                if client.session.request.cancellation.is_cancelled() {
+                    return;
+                }
+                client.announce(ecosystem, name);
+            }
+        });
+    }
+
+    fn announce(&self, ecosystem: Ecosystem, name: &str) {
+        match ecosystem {
+            Ecosystem::Npm => {
+                self.npm().prefetch(name);
+            }
+            Ecosystem::Pypi => {
+                if let Ok(name) = name.parse() {
+                    self.pypi().prefetch_project(&name);
+                }
+            }
+            Ecosystem::Cargo => {
+                self.cargo().prefetch(name);
+            }
         }
     }
 
@@ -164,9 +199,13 @@ impl Client {
         }
     }
 
-    /// Configuration that is there and not followed, in words; empty for most people.
-    pub fn not_followed(&self) -> Result<Vec<String>> {
-        Ok(self.pypi.resolved()?.endpoint.not_followed.clone())
+    /// Configuration of an ecosystem that is there and not followed, in words; empty for most people.
+    pub fn not_followed(&self, ecosystem: Ecosystem) -> Result<Vec<String>> {
+        Ok(match ecosystem {
+            Ecosystem::Npm => self.npm.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Pypi => self.pypi.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Cargo => self.cargo.resolved()?.endpoint.not_followed.clone(),
+        })
     }
 
     /// The address of a crate's file, as the registry's `config.json` says. Blocks.

@@ -102,10 +102,10 @@ impl<'a> Task<'a> {
             io::Environment::of_this_process(&place)
         } else {
             let home = home.or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
-            let known = |name: &str| Setting::VARIABLES.contains(&name);
             let mut variables = setting.variables.clone();
-            variables.retain(|name, _| known(name));
-            io::Environment { variables, home, project: place }
+            variables.retain(|name, _| Setting::is_known(name));
+            let references = setting.references.clone();
+            io::Environment { variables, references, home, project: place }
         };
         let mut request = io::RequestSettings::new(environment);
         request.overrides = overrides;
@@ -222,6 +222,12 @@ fn edit(path: &str, before: Option<&str>, after: &str) -> Result<Option<FileEdit
         before: before.map(|text| Content::of(text.as_bytes())),
         after: Some(after.as_bytes().to_vec()),
     }))
+}
+
+/// Warnings of the caller's settings for registries that are not followed.
+fn not_followed(task: &Task<'_>, ecosystem: Ecosystem) -> Result<Vec<String>> {
+    let settings = task.registries.not_followed(ecosystem)?;
+    Ok(settings.into_iter().map(|what| format!("not followed: {what}")).collect())
 }
 
 /// The refusal to remove what is not asked for.

@@ -223,6 +223,7 @@ impl World {
         let directory = tempfile::tempdir().expect("a directory");
         let environment = Environment {
             variables: BTreeMap::new(),
+            references: BTreeMap::new(),
             home: directory.path().join("home"),
             project: directory.path().join("project"),
         };

@@ -48,6 +48,7 @@ impl Task<'_> {
             return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
                 .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
         }
+        self.prepare(&add);
         self.plan_for(directory, add, remove, began)
     }
 
@@ -115,6 +116,18 @@ impl Task<'_> {
         describe(&plan, &installed, &mut answer);
         answer.digest = Some(digest.clone());
         Ok(Planned { digest: Some(digest), answer })
+    }
+
+    /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
+    fn prepare(&self, add: &[Spec]) {
+        let mut names: BTreeMap<Ecosystem, Vec<String>> = BTreeMap::new();
+        // An alias or an address is about another package than its name says.
+        for spec in add.iter().filter(|spec| !spec.requirement.contains(':')) {
+            names.entry(spec.ecosystem).or_default().push(spec.name.clone());
+        }
+        for (ecosystem, names) in names {
+            self.registries.prepare(ecosystem, names);
+        }
     }
 
     /// Every concerned ecosystem decides, each a piece of work where resolution belongs.

@@ -129,7 +129,6 @@ fn carry_out(
     let order = Order {
         requester: Arc::from("watch"),
         priority: PRIORITY,
-        security: false,
         cancellation: station.cancellation().clone(),
     };
     let actor =
