@@ -144,8 +144,10 @@ impl Client {
     /// Starts what a resolution of `ecosystem` begins with: finds the registry, connects, and asks for `names`. Returns at
     /// once; what is wrong is reported to whoever asks for it.
     pub fn prepare(&self, ecosystem: Ecosystem, names: Vec<String>) {
+        // Who asks in earnest is told why there are no threads.
+        let Ok(handle) = self.session.shared.threads.questions() else { return };
         let client = self.clone();
-        self.session.shared.handle().spawn_blocking(move || {
+        handle.spawn_blocking(move || {
             if ecosystem == Ecosystem::Cargo {
                 client.cargo.prefetch_registry_config();
             }
