@@ -3,6 +3,7 @@
 
 mod adding;
 mod languages;
+mod locking;
 mod mishaps;
 mod packages;
 mod projects;

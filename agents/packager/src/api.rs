@@ -72,7 +72,10 @@ impl Setting {
 }
 
 /// `pkg.plan`: what would have to change. Changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Packages are added and removed, or the environments are brought in line with manifests and lock, or locked versions are
+/// renewed: one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// Packages to add, as purls or short specs.
@@ -81,6 +84,13 @@ pub struct PlanRequest {
     /// Packages to remove, as short specs or purls without versions.
     #[serde(default)]
     pub remove: Vec<String>,
+    /// Bring the environments in line with the manifests and `bolide.lock`, keeping what is locked.
+    #[serde(default)]
+    pub install: bool,
+    /// Packages whose versions may change within what the manifests allow, as short specs or purls without versions; an empty
+    /// list means all of them.
+    #[serde(default)]
+    pub update: Option<Vec<String>>,
     /// The caller's configuration.
     #[serde(default)]
     pub setting: Setting,
@@ -186,11 +196,13 @@ pub struct ApplyRequest {
     pub setting: Setting,
 }
 
-/// `pkg.install` and `pkg.remove`: plan, approve and apply in one request.
+/// `pkg.install`, `pkg.remove` and `pkg.update`: plan, approve and apply in one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// The packages to add or to remove.
+    /// The packages to add, to remove or to update. `pkg.install` without any brings the environments in line with manifests
+    /// and lock, `pkg.update` without any renews everything that is locked.
+    #[serde(default)]
     pub packages: Vec<String>,
     /// The caller approves whatever the plan will be. Without it the answer is `approval-needed` with the digest.
     #[serde(default)]
@@ -203,7 +215,7 @@ pub struct ChangeRequest {
     pub setting: Setting,
 }
 
-/// The answer to `pkg.apply`, `pkg.install` and `pkg.remove`.
+/// The answer to `pkg.apply`, `pkg.install`, `pkg.remove` and `pkg.update`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApplyAnswer {
     /// `bolide.apply/1`.
@@ -303,6 +315,116 @@ pub struct InfoAnswer {
     pub scripts: Vec<String>,
 }
 
+/// `pkg.why`: who wants a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhyRequest {
+    /// A purl or short spec; without a version every version of it is meant.
+    pub package: String,
+    /// The caller's configuration.
+    #[serde(default)]
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.why`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyAnswer {
+    /// `bolide.why/1`.
+    pub schema: String,
+    /// The project's directory.
+    pub project: String,
+    /// One for each place where the package stands; empty where nobody wants it.
+    pub packages: Vec<WhyPackage>,
+}
+
+/// Why one package is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyPackage {
+    /// The package URL.
+    pub purl: String,
+    /// Whether the project itself asks for it.
+    pub direct: bool,
+    /// Where it is, for npm.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub place: String,
+    /// The shortest way from each of the project's own dependencies that leads here, as purls, this package last.
+    pub paths: Vec<Vec<String>>,
+    /// Ways that were left out, because there are too many.
+    pub more: usize,
+}
+
+/// `pkg.outdated`: what the project asks for, and what there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutdatedRequest {
+    /// Those that are as new as they can be, too.
+    pub all: bool,
+    /// The caller's configuration.
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.outdated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutdatedAnswer {
+    /// `bolide.outdated/1`.
+    pub schema: String,
+    /// The project's directory.
+    pub project: String,
+    /// The direct dependencies, sorted.
+    pub packages: Vec<OutdatedPackage>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// One direct dependency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutdatedPackage {
+    /// The package URL, without a version.
+    pub purl: String,
+    /// What the manifest asks for.
+    pub requirement: String,
+    /// The version that is installed or locked.
+    pub current: Option<String>,
+    /// The newest version that the manifest allows.
+    pub allowed: Option<String>,
+    /// The newest version.
+    pub newest: String,
+}
+
+/// `pkg.search`: packages by words of their name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchRequest {
+    /// The words.
+    pub query: String,
+    /// Only these ecosystems; all where none is named.
+    pub ecosystems: Vec<Ecosystem>,
+    /// The caller's configuration.
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.search`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchAnswer {
+    /// `bolide.search/1`.
+    pub schema: String,
+    /// What was found: installed first, then what this machine knows, then what registries say, in their order.
+    pub results: Vec<SearchResult>,
+    /// Where was not looked, and why.
+    pub notes: Vec<String>,
+}
+
+/// One package that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// The package URL; with a version where one is known.
+    pub purl: String,
+    /// `installed`, `cached` or `registry`.
+    pub origin: String,
+    /// What its author says about it.
+    pub description: Option<String>,
+}
+
 /// `pkg.history`: the transactions of a project, or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -327,7 +449,7 @@ pub struct HistoryEntry {
     pub transaction: String,
     /// `committed`, `rolled-back`, `failed` or `running`.
     pub state: String,
-    /// `add`, `remove`, `rollback`.
+    /// `add`, `remove`, `change`, `install`, `update`, `rollback`.
     pub operation: String,
     /// The project's directory.
     pub project: String,

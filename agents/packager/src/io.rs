@@ -186,6 +186,16 @@ impl Client {
         &*self.cargo
     }
 
+    /// What npm's registry finds for some words. Blocks.
+    pub(crate) fn npm_search(&self, words: &str) -> Result<Arc<Vec<npm::search::Found>>> {
+        self.npm.search(words)
+    }
+
+    /// Names of packages (`npm:express`) that this process knows metadata of, and that contain `text`.
+    pub(crate) fn names_with(&self, text: &str, most: usize) -> Vec<String> {
+        self.session.shared.memory.names_with(text, most)
+    }
+
     /// The registry that is asked, without credentials and with a slash at the end. For npm the one of names
     /// without a scope of their own, for cargo the sparse index without `sparse+`.
     pub fn registry(&self, ecosystem: Ecosystem) -> Result<Url> {

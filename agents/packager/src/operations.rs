@@ -3,14 +3,19 @@
 //! One file per operation, and one per ecosystem for what only that ecosystem knows ([`npm`], [`pypi`], [`cargo`]). What they share
 //! stands here: the process-wide [`Shop`] and the [`Task`] of one request.
 
+mod addresses;
 pub(crate) mod apply;
 mod cargo;
+mod locked;
 mod npm;
+pub(crate) mod outdated;
 pub(crate) mod plan;
 mod pypi;
 pub(crate) mod read;
 pub(crate) mod rollback;
+pub(crate) mod search;
 pub(crate) mod tools;
+pub(crate) mod why;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -25,6 +30,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::lock::Part;
 use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
@@ -66,11 +72,30 @@ pub(crate) struct Asked<'a> {
     pub(crate) remove: &'a [Spec],
     /// What is installed.
     pub(crate) installed: Option<&'a Resolution>,
+    /// What `bolide.lock` says.
+    pub(crate) locked: Option<&'a Part>,
+    /// What it is all for.
+    pub(crate) aim: Aim<'a>,
+}
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim<'a> {
+    /// To change what the manifests ask for.
+    Change,
+    /// To have what manifests and lock say.
+    Install,
+    /// To have newer versions of these within what the manifests allow; of all where none is named.
+    Update(&'a [Spec]),
 }
 
 /// What an ecosystem decided about its part of a plan.
 pub(crate) struct Decided {
     pub(crate) resolution: Resolution,
+    /// What its manifests ask for after the change; see [`Part::wants`].
+    pub(crate) wants: Vec<String>,
+    /// What it is resolved for; see [`Part::target`].
+    pub(crate) target: String,
     pub(crate) edits: Vec<FileEdit>,
     /// The environment that holds the packages, where the ecosystem has one in the project.
     pub(crate) environment: Option<RelativePath>,
@@ -227,9 +252,16 @@ fn not_direct(ecosystem: Ecosystem, name: &str, manifest: &str) -> Error {
     ))
 }
 
-/// Refuses a project that one of these locks shows to be another tool's, unless the caller takes it over.
-fn check_foreign(task: &Task<'_>, project: &Project, locks: &[&str]) -> Result<()> {
-    for lock in locks.iter().filter(|_| !task.setting.take_over) {
+/// Refuses a project that one of these locks shows to be another tool's, unless the caller takes it over or did so before: then
+/// there is a lock of ours.
+fn check_foreign(
+    task: &Task<'_>,
+    project: &Project,
+    asked: &Asked<'_>,
+    locks: &[&str],
+) -> Result<()> {
+    let is_ours = task.setting.take_over || asked.locked.is_some();
+    for lock in locks.iter().filter(|_| !is_ours) {
         if project.content(&fixed(lock)?)?.is_some() {
             let message = format!("`{lock}` shows that another tool keeps this project");
             return Err(Error::new(Kind::Refused, "foreign-lock", message).hint(

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, PlanRequest,
-    RollbackRequest, Setting,
+    ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, OutdatedRequest,
+    PlanRequest, RollbackRequest, SearchRequest, Setting, WhyRequest,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
@@ -27,13 +27,17 @@ mod recent;
 use self::recent::Recent;
 
 /// The tools that it answers.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 12] = [
     "pkg.plan",
     "pkg.apply",
     "pkg.install",
     "pkg.remove",
+    "pkg.update",
     "pkg.list",
     "pkg.info",
+    "pkg.why",
+    "pkg.outdated",
+    "pkg.search",
     "pkg.history",
     "pkg.rollback",
 ];
@@ -119,14 +123,16 @@ impl Packager {
                     (request.approve, request.force),
                 )?)
             }
-            "pkg.install" | "pkg.remove" => {
+            "pkg.install" | "pkg.remove" | "pkg.update" => {
                 let request: ChangeRequest = read(&payload)?;
                 let task = task(request.setting.clone(), place)?;
-                let (add, remove) = match tool.as_str() {
-                    "pkg.install" => (request.packages, Vec::new()),
-                    _ => (Vec::new(), request.packages),
-                };
-                let plan = PlanRequest { add, remove, setting: request.setting };
+                let mut plan = PlanRequest { setting: request.setting, ..PlanRequest::default() };
+                match tool.as_str() {
+                    "pkg.install" if request.packages.is_empty() => plan.install = true,
+                    "pkg.install" => plan.add = request.packages,
+                    "pkg.update" => plan.update = Some(request.packages),
+                    _ => plan.remove = request.packages,
+                }
                 let how = (request.approve, request.force);
                 write(&change(&task, needed(directory)?, &plan, how)?)
             }
@@ -142,6 +148,21 @@ impl Packager {
                     self.recent.keep(payload, &answer, self.shop.host.now());
                 }
                 Ok(answer)
+            }
+            "pkg.why" => {
+                let request: WhyRequest = read(&payload)?;
+                let task = task(request.setting, place)?;
+                write(&task.why(needed(directory)?, &request.package)?)
+            }
+            "pkg.outdated" => {
+                let request: OutdatedRequest = read(&payload)?;
+                let task = task(request.setting, place)?;
+                write(&task.outdated(needed(directory)?, request.all)?)
+            }
+            "pkg.search" => {
+                let request: SearchRequest = read(&payload)?;
+                let task = task(request.setting.clone(), place)?;
+                write(&task.search(directory, &request)?)
             }
             "pkg.history" => {
                 let request: HistoryRequest = read(&payload)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod packument;
 mod reduced;
+pub(crate) mod search;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 

@@ -8,12 +8,14 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use super::{Asked, Decided, Decision, Task, cargo, npm, pypi, rebuild};
+use super::locked::{self, Locked};
+use super::{Aim, Asked, Decided, Decision, Task, cargo, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
-use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
+use crate::lock;
+use crate::plan::{Plan, Precondition, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
@@ -30,25 +32,17 @@ impl Task<'_> {
     /// Makes a plan and keeps it.
     pub(crate) fn plan(&self, directory: OwnedFd, request: &PlanRequest) -> Result<Planned> {
         let began = Instant::now();
-        let add = specs(&request.add)?;
-        let remove = specs(&request.remove)?;
-        if let Some(spec) = add.iter().find(|spec| remove.iter().any(|gone| is_same(gone, spec))) {
-            let message = format!("`{}:{}` is both added and removed", spec.ecosystem, spec.name);
-            return Err(Error::new(Kind::Usage, "contradiction", message));
-        }
-        if add.is_empty() && remove.is_empty() {
-            return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
-                .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
-        }
-        let concerned: BTreeSet<Ecosystem> =
-            add.iter().chain(&remove).map(|spec| spec.ecosystem).collect();
-        self.choices.check_in_place(&concerned)?;
+        let wish = Wish::read(request)?;
+        locked::check_frozen(self, wish.aim())?;
         let again = directory.try_clone().map_err(|error| {
             Error::io("use the descriptor of", std::path::Path::new("."), &error)
         })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
-        let decisions = self.decide(&project, concerned, (&add, &remove), &installed);
+        let locked = Locked::read(&project)?;
+        let concerned = wish.concerned(&project)?;
+        self.choices.check_in_place(&concerned)?;
+        let decisions = self.decide(&project, concerned, &wish, (&installed, &locked));
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
         let mut conflict: Option<Conflict> = None;
@@ -66,7 +60,8 @@ impl Task<'_> {
         let mut warnings: Vec<String> =
             decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
         let session = self.lock(Project::from_fd(again)?)?;
-        let plan = self.write_down(&session, (add, remove), decided, &installed, &mut warnings)?;
+        let known = (&installed, &locked);
+        let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
         let digest = self.shop.transactions.store_plan(&plan)?;
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
@@ -80,8 +75,8 @@ impl Task<'_> {
         &self,
         project: &Project,
         concerned: BTreeSet<Ecosystem>,
-        (add, remove): (&[Spec], &[Spec]),
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        wish: &Wish,
+        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
     ) -> Vec<(Ecosystem, Decision)> {
         let decisions: Vec<(Ecosystem, Mutex<Option<Decision>>)> =
             concerned.into_iter().map(|ecosystem| (ecosystem, Mutex::new(None))).collect();
@@ -90,8 +85,14 @@ impl Task<'_> {
             let of = |specs: &[Spec]| -> Vec<Spec> {
                 specs.iter().filter(|spec| spec.ecosystem == *ecosystem).cloned().collect()
             };
-            let (add, remove) = (of(add), of(remove));
-            let asked = Asked { add: &add, remove: &remove, installed: installed.get(ecosystem) };
+            let (add, remove) = (of(&wish.add), of(&wish.remove));
+            let asked = Asked {
+                add: &add,
+                remove: &remove,
+                installed: installed.get(ecosystem),
+                locked: locked.lock.parts.get(ecosystem),
+                aim: wish.aim(),
+            };
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
             let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
@@ -117,27 +118,27 @@ impl Task<'_> {
     fn write_down(
         &self,
         session: &Session,
-        (add, remove): (Vec<Spec>, Vec<Spec>),
+        wish: Wish,
         decided: Vec<Decided>,
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
         warnings: &mut Vec<String>,
     ) -> Result<Plan> {
         let project = session.project();
         let now_ms = self.shop.transactions.now_ms();
-        let operation = match (add.is_empty(), remove.is_empty()) {
-            (false, true) => "add",
-            (true, false) => "remove",
-            _ => "change",
-        };
+        let lock_edit = locked.edit(&decided)?;
+        if let Some(edit) = lock_edit.as_ref().filter(|_| self.choices.frozen) {
+            let ecosystem = decided.first().map_or(Ecosystem::Npm, |it| it.resolution.ecosystem);
+            return Err(lock::stale(ecosystem, &format!("`{}` would change", edit.path)));
+        }
         let mut plan = Plan {
             schema_version: SCHEMA_VERSION,
             project: ProjectId::of(project),
-            operation: operation.to_owned(),
-            requested: add.into_iter().chain(remove).collect(),
+            operation: wish.operation().to_owned(),
+            requested: wish.into_specs(),
             resolutions: Vec::new(),
-            edits: Vec::new(),
+            edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
-            preconditions: Vec::new(),
+            preconditions: vec![Precondition::file(project, super::fixed(lock::FILE)?)?],
             created_at_ms: now_ms,
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
         };
@@ -150,7 +151,9 @@ impl Task<'_> {
                 let is_ours = state.fingerprint.is_some() || !is_there;
                 let is_right = is_ours
                     && !is_edited
-                    && installed.get(&resolution.ecosystem) == Some(&resolution)
+                    && installed
+                        .get(&resolution.ecosystem)
+                        .is_some_and(|before| lock::is_same(before, &resolution))
                     && is_there != resolution.packages.is_empty();
                 if is_edited {
                     warnings.push(format!("`{place}` was edited since; applying needs `--force`"));
@@ -165,6 +168,76 @@ impl Task<'_> {
         }
         plan.normalise();
         Ok(plan)
+    }
+}
+
+/// What was asked for, read.
+struct Wish {
+    add: Vec<Spec>,
+    remove: Vec<Spec>,
+    update: Option<Vec<Spec>>,
+}
+
+impl Wish {
+    fn read(request: &PlanRequest) -> Result<Self> {
+        let add = specs(&request.add)?;
+        let remove = specs(&request.remove)?;
+        let update = request.update.as_deref().map(specs).transpose()?;
+        if let Some(spec) = add.iter().find(|spec| remove.iter().any(|gone| is_same(gone, spec))) {
+            let message = format!("`{}:{}` is both added and removed", spec.ecosystem, spec.name);
+            return Err(Error::new(Kind::Usage, "contradiction", message));
+        }
+        locked::check_names(update.as_deref().unwrap_or_default())?;
+        let changes = !add.is_empty() || !remove.is_empty();
+        match [changes, request.install, update.is_some()].into_iter().filter(|is| *is).count() {
+            0 => Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
+                .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`")),
+            1 => Ok(Self { add, remove, update }),
+            _ => {
+                let message = "packages are changed, installed or updated, not several at once";
+                Err(Error::new(Kind::Usage, "contradiction", message))
+            }
+        }
+    }
+
+    fn aim(&self) -> Aim<'_> {
+        match &self.update {
+            Some(named) => Aim::Update(named),
+            None if self.add.is_empty() && self.remove.is_empty() => Aim::Install,
+            None => Aim::Change,
+        }
+    }
+
+    fn operation(&self) -> &'static str {
+        match self.aim() {
+            Aim::Install => "install",
+            Aim::Update(_) => "update",
+            Aim::Change if self.remove.is_empty() => "add",
+            Aim::Change if self.add.is_empty() => "remove",
+            Aim::Change => "change",
+        }
+    }
+
+    /// The ecosystems that have to decide: those of the named packages, else all that the project uses.
+    fn concerned(&self, project: &Project) -> Result<BTreeSet<Ecosystem>> {
+        let named = [&self.add, &self.remove].into_iter().chain(&self.update).flatten();
+        let named: BTreeSet<Ecosystem> = named.map(|spec| spec.ecosystem).collect();
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let used = locked::used(project)?;
+        if used.is_empty() {
+            let message = format!("there is no manifest in `{}`", project.path().display());
+            return Err(Error::new(Kind::Usage, "manifest-missing", message).hint(
+                "go to a directory with a package.json, pyproject.toml, requirements.txt or Cargo.toml",
+            ));
+        }
+        Ok(used)
+    }
+
+    fn into_specs(self) -> Vec<Spec> {
+        let updated = self.update.into_iter().flatten();
+        self.add.into_iter().chain(self.remove).chain(updated).collect()
     }
 }
 
