@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 
 mod adding;
+mod aging;
 mod languages;
 mod locking;
+mod looking;
 mod mishaps;
 mod packages;
 mod projects;

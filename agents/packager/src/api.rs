@@ -111,6 +111,9 @@ pub struct PlanAnswer {
     pub removed: Vec<String>,
     /// Files of the project that will be written, relative.
     pub files: Vec<String>,
+    /// Packages that are younger than the age that is asked for, and why they are let through.
+    #[serde(default)]
+    pub exemptions: Vec<crate::plan::Exemption>,
     /// What people should know.
     pub warnings: Vec<String>,
     /// Until when the plan may be applied (seconds since the Unix epoch); `None` where there is a conflict.

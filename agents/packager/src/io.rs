@@ -55,6 +55,8 @@ pub struct RequestSettings {
     pub offline: bool,
     /// How old an index answer may be before it is asked for again.
     pub max_age: Duration,
+    /// Whether answers have to say when versions were published, even where that makes them larger.
+    pub dated: bool,
     /// Ends what blocks for this request; what others wait for too goes on.
     pub cancellation: Cancellation,
 }
@@ -67,6 +69,7 @@ impl RequestSettings {
             overrides: Overrides::default(),
             offline: false,
             max_age: FRESH_FOR,
+            dated: false,
             cancellation: Cancellation::NEVER.clone(),
         }
     }

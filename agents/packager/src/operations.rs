@@ -4,6 +4,7 @@
 //! stands here: the process-wide [`Shop`] and the [`Task`] of one request.
 
 mod addresses;
+mod age;
 pub(crate) mod apply;
 mod cargo;
 mod locked;
@@ -46,6 +47,8 @@ pub(crate) struct Shop {
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) tools: tools::Tools,
+    /// The least age of a version in seconds, whatever a request says.
+    pub(crate) minimum_age_s: u64,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
 }
@@ -131,6 +134,9 @@ impl<'a> Task<'a> {
         request.overrides = overrides;
         request.offline = setting.offline;
         request.cancellation = conversation.cancellation().clone();
+        request.dated = choices.exclude_newer.is_some()
+            || choices.minimum_age_s.is_some()
+            || shop.minimum_age_s > 0;
         let registries = shop.registries.with_request(request);
         Ok(Self { shop, conversation, actor, order, setting, choices, registries })
     }

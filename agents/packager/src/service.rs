@@ -51,6 +51,13 @@ pub struct Places {
     pub cache: PathBuf,
 }
 
+/// What the machine's owner asks of every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The least age of a version in seconds; 0 allows any.
+    pub minimum_age_s: u64,
+}
+
 /// The agent.
 pub struct Packager {
     shop: Shop,
@@ -60,7 +67,7 @@ pub struct Packager {
 
 impl Packager {
     /// Opens state, store and caches. Asks no registry.
-    pub fn new(places: &Places, host: Arc<dyn Host>) -> Result<Self> {
+    pub fn new(places: &Places, policy: Policy, host: Arc<dyn Host>) -> Result<Self> {
         for place in [&places.state, &places.cache] {
             std::fs::create_dir_all(place).map_err(|error| Error::io("create", place, &error))?;
         }
@@ -83,6 +90,7 @@ impl Packager {
                 registries,
                 host,
                 tools: Tools::default(),
+                minimum_age_s: policy.minimum_age_s,
                 incoming: places.cache.join("incoming"),
             },
         })

@@ -213,15 +213,14 @@ fn registry(text: &str) -> Result<(Ecosystem, String), String> {
 
 pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> {
     let common = &arguments.common;
-    let (install, update) = (arguments.install, arguments.update.then(Vec::new));
-    let (add, update) = match update {
-        Some(_) => (Vec::new(), Some(arguments.packages)),
-        None => (arguments.packages, None),
+    let (add, update) = match arguments.update {
+        true => (Vec::new(), Some(arguments.packages)),
+        false => (arguments.packages, None),
     };
     let request = PlanRequest {
         add,
         remove: arguments.remove,
-        install,
+        install: arguments.install,
         update,
         setting: Setting {
             options: arguments.resolution.options()?,

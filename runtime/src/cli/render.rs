@@ -34,6 +34,11 @@ pub(super) fn plan(answer: &PlanAnswer) -> String {
     for file in &answer.files {
         line(&mut text, format_args!("* {file}"));
     }
+    for exempt in &answer.exemptions {
+        let (purl, reason) = (&exempt.purl, &exempt.reason);
+        let published = exempt.published.as_deref().unwrap_or("nobody says when");
+        line(&mut text, format_args!("! {purl} is too young ({published}), let through: {reason}"));
+    }
     for warning in &answer.warnings {
         line(&mut text, format_args!("warning: {warning}"));
     }

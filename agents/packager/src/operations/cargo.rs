@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use semver::Version;
 
+use super::age::told;
 use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -15,10 +16,12 @@ use crate::limits::WORKSPACE_DIRECTORIES_MAX;
 use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
+use crate::metadata::aged::Aged;
 use crate::metadata::cargo::{Crate, DependencyKind};
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
+use crate::resolve::ResolveError;
 use crate::resolve::cargo::{self, Root, lock};
 use crate::spec::Spec;
 use crate::transaction::Project;
@@ -36,7 +39,7 @@ struct Member {
 }
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
@@ -69,8 +72,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         download: &download,
         keep_on: &|| task.check_resolving(began),
     };
-    let resolved = cargo::resolve(&request, task.registries.cargo())?;
-    let mut resolution = resolved.resolution;
+    let resolved = resolve(task, asked, &request)?;
+    let (mut resolution, lock) = (resolved.resolution, resolved.lock);
     if let Some(text) = &locked {
         import::cargo(text, &source)?.keep_hashes(&mut resolution)?;
     }
@@ -93,7 +96,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     })?;
     let mut edits: Vec<FileEdit> = Vec::new();
     edits.extend(edit(MANIFEST, before.as_deref(), &after)?);
-    let rendered = resolved.lock.render();
+    let rendered = lock.render();
     if task.choices.frozen && locked.as_ref().is_some_and(|text| *text != rendered) {
         return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
@@ -112,6 +115,26 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let warnings = resolution.warnings.clone();
     let (wants, target) = (Vec::new(), String::new());
     Ok(Decided { resolution, wants, target, edits, environment: None, preconditions, warnings })
+}
+
+/// The resolution, of old enough versions where that is asked for.
+fn resolve(
+    task: &Task<'_>,
+    asked: &Asked<'_>,
+    request: &cargo::Request<'_>,
+) -> std::result::Result<cargo::Resolved, ResolveError> {
+    let registry = task.registries.cargo();
+    let Some(mut limit) = task.limit(Ecosystem::Cargo, asked) else {
+        return cargo::resolve(request, registry);
+    };
+    // What cargo itself has locked is there, too.
+    for (name, versions) in request.preferred {
+        let versions = versions.iter().map(Version::to_string);
+        limit.versions.entry(name.clone()).or_default().extend(versions);
+    }
+    let aged = Aged::new(registry, limit);
+    let resolved = cargo::resolve(request, &aged);
+    told(resolved, &aged.left_out(), |resolved| &mut resolved.resolution.warnings)
 }
 
 /// What Cargo.lock says, because cargo itself builds by it; where there is none, what we locked or installed last. Without what is

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use super::age::told;
 use super::{
     Aim, Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text,
 };
@@ -13,6 +14,7 @@ use crate::install::{self, Options};
 use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
 use crate::manifest::package_json::{self, RootManifest};
+use crate::metadata::aged::Aged;
 use crate::options::Choice;
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
@@ -31,7 +33,7 @@ const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bu
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
@@ -117,7 +119,16 @@ fn resolve(
         explicit,
         keep_on: &|| task.check_resolving(began),
     };
-    let mut resolution = npm::resolve(&request, task.registries.npm())?;
+    let registry = task.registries.npm();
+    let mut resolution = match task.limit(Ecosystem::Npm, asked) {
+        None => npm::resolve(&request, registry)?,
+        Some(limit) => {
+            let aged = Aged::new(registry, limit);
+            told(npm::resolve(&request, &aged), &aged.left_out(), |resolved| {
+                &mut resolved.warnings
+            })?
+        }
+    };
     if let Some(imported) = imported {
         imported.keep_hashes(&mut resolution)?;
     }

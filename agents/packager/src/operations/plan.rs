@@ -138,6 +138,7 @@ impl Task<'_> {
             resolutions: Vec::new(),
             edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
+            exemptions: Vec::new(),
             preconditions: vec![Precondition::file(project, super::fixed(lock::FILE)?)?],
             created_at_ms: now_ms,
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
@@ -162,6 +163,7 @@ impl Task<'_> {
                     plan.environments.push(rebuild(&place, resolution.ecosystem));
                 }
             }
+            plan.exemptions.extend(self.exemptions(&resolution));
             plan.resolutions.push(resolution);
             plan.edits.extend(edits);
             plan.preconditions.extend(preconditions);
@@ -296,6 +298,7 @@ fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
         packages: Vec::new(),
         removed: Vec::new(),
         files: Vec::new(),
+        exemptions: Vec::new(),
         warnings: Vec::new(),
         expires_at: None,
         conflict: None,
@@ -321,6 +324,7 @@ fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &m
     let edits = plan.edits.iter().map(|edit| edit.path.to_string());
     let environments = plan.environments.iter().map(|environment| environment.place.to_string());
     answer.files = edits.chain(environments).collect();
+    answer.exemptions.clone_from(&plan.exemptions);
     answer.expires_at = Some(plan.expires_at_ms / 1000);
 }
 

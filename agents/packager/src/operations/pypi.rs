@@ -8,6 +8,7 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
+use super::age::told;
 use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -17,6 +18,7 @@ use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
 use crate::manifest::requirements::{Requirements, Wanted};
 use crate::manifest::{pyproject, requirements};
+use crate::metadata::aged::Aged;
 use crate::metadata::pypi::FileKind;
 use crate::options::Choice;
 use crate::plan::Precondition;
@@ -139,7 +141,7 @@ impl Manifest {
 }
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
@@ -184,7 +186,16 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 preferred: &preferred,
                 keep_on: &|| task.check_resolving(began),
             };
-            let mut resolution = pypi::resolve(&request, task.registries.pypi())?;
+            let registry = task.registries.pypi();
+            let mut resolution = match task.limit(Ecosystem::Pypi, asked) {
+                None => pypi::resolve(&request, registry)?,
+                Some(limit) => {
+                    let aged = Aged::new(registry, limit);
+                    told(pypi::resolve(&request, &aged), &aged.left_out(), |resolved| {
+                        &mut resolved.warnings
+                    })?
+                }
+            };
             if let Some(imported) = imported {
                 imported.keep_hashes(&mut resolution)?;
             }
