@@ -59,14 +59,16 @@ fn what_is_let_through_by_name_is_recorded_and_stays() {
     assert_eq!(plan["exemptions"], expected);
     world.bolide(&["apply", plan["digest"].as_str().unwrap(), "--yes"]).succeeds();
     assert_eq!(leaf(&world), "pkg:npm/leaf@1.1.0");
-    // What is locked is no reason to go back.
-    date(&world, &[("1.0.0", OLD), ("1.1.0", NEW), ("2.0.0", NEW)]);
+    // What is there already is no reason to go back.
     world.file("package.json", &world.read("package.json").replace("\"1\"", "\"^1\""));
-    let plan = ["plan", "npm:leaf@^1", "--minimum-age", "3d", "--json"];
+    let plan = ["plan", "--install", "--minimum-age", "3d", "--json"];
     let plan = world.bolide(&plan).succeeds().json();
-    assert_eq!(plan["exemptions"], json!([]), "asked for anew, so chosen anew: {plan}");
-    let plan = world.bolide(&["plan", "--install", "--minimum-age", "3d", "--json"]).succeeds();
-    assert_eq!(plan.json()["exemptions"][0]["reason"], "locked", "{plan:#?}");
+    assert_eq!(plan["packages"][0]["purl"], "pkg:npm/leaf@1.1.0");
+    assert_eq!(plan["exemptions"][0]["reason"], "locked", "{plan}");
+    let plan = ["plan", "--update", "npm:leaf", "--minimum-age", "3d", "--json"];
+    let plan = world.bolide(&plan).succeeds().json();
+    assert_eq!(plan["packages"][0]["purl"], "pkg:npm/leaf@1.0.0", "chosen anew: {plan}");
+    assert_eq!(plan["exemptions"], json!([]));
 }
 
 #[test]
