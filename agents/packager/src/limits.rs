@@ -195,8 +195,10 @@ pub const OPTION_FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the name of a platform; the longest known has 30.
 pub const PYTHON_PLATFORM_BYTES_MAX: usize = 100;
 
-/// Packages of one `bolide.lock`: twice what one npm tree may hold.
-pub const LOCK_PACKAGES_MAX: usize = 100_000;
+/// Bytes of one `bolide.lock`: some 500 for each of [`LOCK_PACKAGES_MAX`] packages, and as much again.
+pub const LOCK_BYTES_MAX: usize = 48 << 20;
+/// Packages of one `bolide.lock`: as many as one npm tree may hold.
+pub const LOCK_PACKAGES_MAX: usize = NPM_PACKAGES_MAX;
 /// Packages that one of them uses; the largest known have some hundred.
 pub const LOCK_DEPENDENCIES_MAX: usize = 10_000;
 /// Lines about what manifests ask for; a large workspace has some thousand.

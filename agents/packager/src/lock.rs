@@ -13,7 +13,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -141,12 +141,14 @@ pub(crate) fn stale(ecosystem: Ecosystem, difference: &str) -> Error {
     )
 }
 
-/// The first difference between what was wanted and what is, for people.
+/// The first difference between what was wanted and what is, for people; the order does not count.
 pub(crate) fn difference(locked: &[String], now: &[String]) -> Option<String> {
-    let fresh = now.iter().find(|line| !locked.contains(line));
-    let gone = locked.iter().find(|line| !now.contains(line));
+    let known = |lines: &[String]| lines.iter().cloned().collect::<HashSet<String>>();
+    let (locked_lines, lines) = (known(locked), known(now));
+    let fresh = now.iter().find(|line| !locked_lines.contains(*line));
+    let gone = locked.iter().find(|line| !lines.contains(*line));
     match (fresh, gone) {
-        (None, None) => (locked != now).then(|| "they are the same in another order".to_owned()),
+        (None, None) => None,
         (Some(fresh), None) => Some(format!("`{fresh}` is not locked")),
         (None, Some(gone)) => Some(format!("`{gone}` is locked and not asked for")),
         (Some(fresh), Some(gone)) => Some(format!("`{fresh}` is asked for, locked is `{gone}`")),

@@ -11,8 +11,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::npm::is_place;
 use crate::limits::{
-    LOCK_DEPENDENCIES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX,
-    PROJECT_FILE_BYTES_MAX,
+    LOCK_BYTES_MAX, LOCK_DEPENDENCIES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX,
 };
 use crate::metadata::Hashes;
 use crate::resolution::{Artifact, Package, Resolution};
@@ -68,7 +67,7 @@ struct Entry {
 }
 
 pub(super) fn read(text: &str) -> Result<Lock> {
-    if text.len() as u64 > PROJECT_FILE_BYTES_MAX {
+    if text.len() > LOCK_BYTES_MAX {
         return Err(damaged(format!("it has {} bytes", text.len())));
     }
     let file: File = match toml::from_str(text) {

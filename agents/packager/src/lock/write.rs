@@ -6,9 +6,7 @@ use std::fmt::Write as _;
 use super::{FILE, Lock, Part, VERSION, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{
-    LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX, PROJECT_FILE_BYTES_MAX,
-};
+use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::quoted;
 
@@ -42,7 +40,7 @@ pub(super) fn render(lock: &Lock) -> Result<Option<String>> {
             entry(&mut text, *ecosystem, &packages[index], &part.resolution, &counts);
         }
     }
-    match text.len() as u64 > PROJECT_FILE_BYTES_MAX {
+    match text.len() > LOCK_BYTES_MAX {
         true => Err(unwritable(&format!("it would have {} bytes", text.len()))),
         false => Ok(Some(text)),
     }
@@ -63,15 +61,21 @@ fn check(part: &Part) -> Result<()> {
             &package.artifact.file_name,
         ])
     }));
-    if let Some(long) = texts.find(|text| text.len() > LOCK_TEXT_BYTES_MAX) {
-        let shown = agents_versions::shorten(long);
-        return Err(unwritable(&format!("`{shown}` is longer than {LOCK_TEXT_BYTES_MAX} bytes")));
+    if let Some(unfit) = texts.find(|text| !is_fit(text)) {
+        let shown = agents_versions::shorten(unfit);
+        let limit = format!("more than {LOCK_TEXT_BYTES_MAX} bytes, or control characters");
+        return Err(unwritable(&format!("`{shown}` has {limit}")));
     }
     let (packages, wants) = (packages.len(), part.wants.len());
     if packages > LOCK_PACKAGES_MAX || wants > LOCK_WANTS_MAX {
         return Err(unwritable(&format!("{packages} packages for {wants} wants are too many")));
     }
     Ok(())
+}
+
+/// Whether a reader would take a text.
+fn is_fit(text: &str) -> bool {
+    text.len() <= LOCK_TEXT_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
 fn entry(
@@ -110,11 +114,10 @@ fn entry(
     list(text, "extras", &package.extras);
     list(text, "scripts", &package.scripts);
     // What only informs is left out rather than refused.
-    let informs = |said: &&String| said.len() <= LOCK_TEXT_BYTES_MAX;
-    if let Some(license) = package.license.as_ref().filter(informs) {
+    if let Some(license) = package.license.as_ref().filter(|said| is_fit(said)) {
         line(text, "license", license);
     }
-    if let Some(published) = package.published.as_ref().filter(informs) {
+    if let Some(published) = package.published.as_ref().filter(|said| is_fit(said)) {
         line(text, "published", published);
     }
     let used = package.dependencies.iter().filter_map(|index| resolution.packages.get(*index));

@@ -56,7 +56,8 @@ impl Task<'_> {
         let installed = self.installed(session.project())?;
         let mut answer = described(&plan, digest, &installed);
         let changes_nothing = plan.edits.is_empty() && plan.environments.is_empty();
-        let crates = resolution(&plan, Ecosystem::Cargo);
+        let crates =
+            resolution(&plan, Ecosystem::Cargo).filter(|crates| !crates.packages.is_empty());
         // Crates lie outside of the project: its lock may be right and cargo's cache empty.
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
             return Ok(answer);

@@ -6,7 +6,7 @@ use super::{Aim, Asked, Decided, Task, edit, fixed, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, FILE, Lock, Part};
-use crate::plan::FileEdit;
+use crate::plan::{FileEdit, Precondition};
 use crate::resolution::Resolution;
 use crate::spec::Spec;
 use crate::transaction::{Content, Project};
@@ -33,6 +33,12 @@ impl Locked {
             None => Lock::default(),
         };
         Ok(Self { text, lock })
+    }
+
+    /// That the lock stays what was read.
+    pub(super) fn precondition(&self) -> Result<Precondition> {
+        let content = self.text.as_ref().map(|text| Content::of(text.as_bytes()));
+        Ok(Precondition::File { path: fixed(FILE)?, content })
     }
 
     /// The edit that locks what was decided; `None` where that was locked before.
@@ -113,14 +119,17 @@ impl Asked<'_> {
         match self.locked {
             None if resolution.packages.is_empty() => Ok(()),
             None => Err(lock::missing(ecosystem)),
-            Some(part) if lock::is_same(&part.resolution, resolution) => Ok(()),
             Some(part) => {
-                let purls = |resolution: &Resolution| -> Vec<String> {
-                    resolution.packages.iter().map(|package| package.purl()).collect()
+                let artefacts = |resolution: &Resolution| -> Vec<String> {
+                    let packages = resolution.packages.iter();
+                    let named = packages.map(|it| format!("{} {}", it.purl(), it.artifact.hashes));
+                    named.collect()
                 };
-                let difference = lock::difference(&purls(&part.resolution), &purls(resolution));
-                let difference = difference.unwrap_or_else(|| "their digests or edges".to_owned());
-                Err(lock::stale(ecosystem, &difference))
+                let (locked, now) = (artefacts(&part.resolution), artefacts(resolution));
+                match lock::difference(&locked, &now) {
+                    Some(difference) => Err(lock::stale(ecosystem, &difference)),
+                    None => Ok(()),
+                }
             }
         }
     }

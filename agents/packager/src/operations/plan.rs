@@ -15,7 +15,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
 use crate::lock;
-use crate::plan::{Plan, Precondition, ProjectId, SCHEMA_VERSION};
+use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
@@ -86,12 +86,16 @@ impl Task<'_> {
                 specs.iter().filter(|spec| spec.ecosystem == *ecosystem).cloned().collect()
             };
             let (add, remove) = (of(&wish.add), of(&wish.remove));
+            let update = of(wish.update.as_deref().unwrap_or_default());
             let asked = Asked {
                 add: &add,
                 remove: &remove,
                 installed: installed.get(ecosystem),
                 locked: locked.lock.parts.get(ecosystem),
-                aim: wish.aim(),
+                aim: match wish.aim() {
+                    Aim::Update(_) => Aim::Update(&update),
+                    aim => aim,
+                },
             };
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
@@ -125,11 +129,11 @@ impl Task<'_> {
     ) -> Result<Plan> {
         let project = session.project();
         let now_ms = self.shop.transactions.now_ms();
-        let lock_edit = locked.edit(&decided)?;
-        if let Some(edit) = lock_edit.as_ref().filter(|_| self.choices.frozen) {
-            let ecosystem = decided.first().map_or(Ecosystem::Npm, |it| it.resolution.ecosystem);
-            return Err(lock::stale(ecosystem, &format!("`{}` would change", edit.path)));
-        }
+        // What is frozen was followed, so the lock is right as it is.
+        let lock_edit = match self.choices.frozen {
+            true => None,
+            false => locked.edit(&decided)?,
+        };
         let mut plan = Plan {
             schema_version: SCHEMA_VERSION,
             project: ProjectId::of(project),
@@ -139,7 +143,7 @@ impl Task<'_> {
             edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
             exemptions: Vec::new(),
-            preconditions: vec![Precondition::file(project, super::fixed(lock::FILE)?)?],
+            preconditions: vec![locked.precondition()?],
             created_at_ms: now_ms,
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
         };
@@ -224,12 +228,15 @@ impl Wish {
     fn concerned(&self, project: &Project) -> Result<BTreeSet<Ecosystem>> {
         let named = [&self.add, &self.remove].into_iter().chain(&self.update).flatten();
         let named: BTreeSet<Ecosystem> = named.map(|spec| spec.ecosystem).collect();
-        if !named.is_empty() {
+        if !named.is_empty() && self.update.is_none() {
             return Ok(named);
         }
         let used = locked::used(project)?;
-        if used.is_empty() {
-            let message = format!("there is no manifest in `{}`", project.path().display());
+        if !named.is_empty() && named.is_subset(&used) {
+            return Ok(named);
+        }
+        if used.is_empty() || !named.is_empty() {
+            let message = format!("there is no manifest for it in `{}`", project.path().display());
             return Err(Error::new(Kind::Usage, "manifest-missing", message).hint(
                 "go to a directory with a package.json, pyproject.toml, requirements.txt or Cargo.toml",
             ));

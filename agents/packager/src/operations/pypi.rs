@@ -214,7 +214,10 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     Ok(Decided {
         wants: lock::of_pypi(&manifest.wanted_in(&after)?),
         target,
-        edits: edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
+        edits: match add.is_empty() && remove.is_empty() {
+            true => Vec::new(),
+            false => edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
+        },
         preconditions: vec![
             Precondition::file(project, fixed(PYPROJECT)?)?,
             Precondition::file(project, fixed(REQUIREMENTS)?)?,

@@ -16,6 +16,9 @@ pub(super) const FILE: &str = "pnpm-lock.yaml";
 /// Levels of indentation; pnpm writes five.
 const DEPTH_MAX: usize = 16;
 
+/// Edges that are laid out; the largest real trees have some 100,000. What is beyond is chosen without this lock.
+const STEPS_MAX: usize = 2_000_000;
+
 /// One package with the versions it uses: name and version, then names in its folder to keys.
 #[derive(Default)]
 struct Node {
@@ -107,11 +110,14 @@ fn lay_out(direct: &BTreeMap<String, String>, graph: &HashMap<String, Node>) -> 
             queue.push_back((place, key));
         }
     }
+    let mut steps = 0;
     while let Some((place, key)) = queue.pop_front() {
-        if placed.len() >= LOCK_PACKAGES_MAX {
-            break;
-        }
         for (folder, version) in &graph[&key].uses {
+            steps += 1;
+            if placed.len() >= LOCK_PACKAGES_MAX || steps > STEPS_MAX {
+                queue.clear();
+                break;
+            }
             let Some(key) = target(folder, version, graph) else { continue };
             if check_name(Ecosystem::Npm, folder).is_err() {
                 continue;
