@@ -3,6 +3,7 @@
 
 mod adding;
 mod aging;
+mod heat;
 mod languages;
 mod locking;
 mod looking;
@@ -11,4 +12,5 @@ mod packages;
 mod projects;
 mod registry;
 mod sibling;
+mod watching;
 mod world;

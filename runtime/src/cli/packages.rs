@@ -24,13 +24,13 @@ use super::{Context, output, render};
 pub(crate) struct Common {
     /// The project's directory.
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// One JSON object instead of text.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Work in this process even where a daemon runs.
     #[arg(long)]
-    standalone: bool,
+    pub(super) standalone: bool,
 }
 
 /// How registries are reached; for the commands that ask them.
@@ -397,6 +397,11 @@ impl Asker {
         ciborium::into_writer(request, &mut payload).map_err(|error| nonsense(&error))?;
         let answer = self.backend.call(tool, &payload)?;
         ciborium::from_reader(answer.as_slice()).map_err(|error| nonsense(&error))
+    }
+
+    /// Whether a daemon answers.
+    pub(super) fn has_daemon(&self) -> bool {
+        self.backend.peer_pid().is_some()
     }
 
     /// Whether the person at the terminal says yes; always no where there is none.

@@ -98,8 +98,8 @@ impl npm::Metadata for Aged<'_, dyn npm::Metadata + '_, npm::Packument> {
             let whole = self.inner.packument(name)?;
             let versions = whole.versions.iter();
             let kept = versions.filter(|(text, one)| counts(text, one.published.as_deref()));
-            let versions: BTreeMap<_, _> =
-                kept.map(|(text, one)| (text.clone(), Arc::clone(one))).collect();
+            let versions: npm::Versions =
+                kept.map(|(text, one)| (text.to_owned(), Arc::clone(one))).collect();
             let dist_tags = tags(&whole.dist_tags, &versions);
             Ok(Arc::new(npm::Packument { name: whole.name.clone(), dist_tags, versions }))
         })
@@ -116,23 +116,18 @@ impl npm::Metadata for Aged<'_, dyn npm::Metadata + '_, npm::Packument> {
 }
 
 /// A tag whose version is left out means the newest before it that is not, as npm has it with `before`.
-fn tags(
-    tags: &BTreeMap<String, String>,
-    versions: &BTreeMap<String, Arc<npm::Version>>,
-) -> BTreeMap<String, String> {
+fn tags(tags: &BTreeMap<String, String>, versions: &npm::Versions) -> BTreeMap<String, String> {
     use agents_versions::npm::Version;
-    let mut parsed: Vec<(Version, &String)> =
-        versions.keys().filter_map(|text| Some((Version::parse_loose(text).ok()?, text))).collect();
-    parsed.sort_by(|left, right| left.0.cmp(&right.0));
     let moved = tags.iter().filter_map(|(tag, text)| {
-        if versions.contains_key(text) {
+        if versions.listed(text).is_some() {
             return Some((tag.clone(), text.clone()));
         }
         let tagged = Version::parse_loose(text).ok()?;
-        let mut older = parsed.iter().rev().filter(|(version, _)| *version < tagged);
-        let is_final = |(version, _): &&(Version, &String)| !version.is_prerelease();
-        let newest = older.clone().find(is_final).or_else(|| older.next())?;
-        Some((tag.clone(), newest.1.clone()))
+        let is_older = |one: &npm::Listed<'_>| one.number().is_some_and(|it| *it < tagged);
+        let is_final = |one: &npm::Listed<'_>| one.number().is_some_and(|it| !it.is_prerelease());
+        let mut older = versions.ranked().filter(is_older);
+        let newest = older.find(is_final).or_else(|| versions.ranked().find(is_older))?;
+        Some((tag.clone(), newest.text().to_owned()))
     });
     moved.collect()
 }

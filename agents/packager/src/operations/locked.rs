@@ -166,6 +166,22 @@ pub(super) fn used(project: &Project) -> Result<BTreeSet<Ecosystem>> {
     Ok(used)
 }
 
+/// Refuses to install or update where nothing says what is wanted.
+pub(super) fn check_manifest(project: &Project, aim: Aim<'_>) -> Result<()> {
+    let used = used(project)?;
+    let named = match aim {
+        Aim::Update(named) => named,
+        Aim::Change | Aim::Install => &[],
+    };
+    if !used.is_empty() && named.iter().all(|spec| used.contains(&spec.ecosystem)) {
+        return Ok(());
+    }
+    let message = format!("there is no manifest for it in `{}`", project.path().display());
+    Err(Error::new(Kind::Usage, "manifest-missing", message).hint(
+        "go to a directory with a package.json, pyproject.toml, requirements.txt or Cargo.toml",
+    ))
+}
+
 /// Names of packages without versions, for an update.
 pub(super) fn check_names(specs: &[Spec]) -> Result<()> {
     let is_more = |spec: &&Spec| !spec.requirement.is_empty() || !spec.extras.is_empty();

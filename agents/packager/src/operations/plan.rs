@@ -34,13 +34,30 @@ impl Task<'_> {
         let began = Instant::now();
         let wish = Wish::read(request)?;
         locked::check_frozen(self, wish.aim())?;
+        if wish.aim() != Aim::Change {
+            let copy = directory.try_clone().map_err(|error| {
+                Error::io("use the descriptor of", std::path::Path::new("."), &error)
+            })?;
+            locked::check_manifest(&Project::from_fd(copy)?, wish.aim())?;
+        }
+        self.prepare(&wish.add);
+        self.plan_for(directory, wish, began)
+    }
+
+    /// Makes a plan that brings every environment in line with its manifest, and keeps it.
+    pub(crate) fn plan_install(&self, directory: OwnedFd) -> Result<Planned> {
+        let wish = Wish { add: Vec::new(), remove: Vec::new(), update: None };
+        self.plan_for(directory, wish, Instant::now())
+    }
+
+    fn plan_for(&self, directory: OwnedFd, wish: Wish, began: Instant) -> Result<Planned> {
         let again = directory.try_clone().map_err(|error| {
             Error::io("use the descriptor of", std::path::Path::new("."), &error)
         })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
         let locked = Locked::read(&project)?;
-        let concerned = wish.concerned(&project)?;
+        let concerned = wish.concerned(&project, &installed)?;
         self.choices.check_in_place(&concerned)?;
         let decisions = self.decide(&project, concerned, &wish, (&installed, &locked));
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
@@ -70,6 +87,18 @@ impl Task<'_> {
         Ok(Planned { digest: Some(digest), answer })
     }
 
+    /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
+    fn prepare(&self, add: &[Spec]) {
+        let mut names: BTreeMap<Ecosystem, Vec<String>> = BTreeMap::new();
+        // An alias or an address is about another package than its name says.
+        for spec in add.iter().filter(|spec| !spec.requirement.contains(':')) {
+            names.entry(spec.ecosystem).or_default().push(spec.name.clone());
+        }
+        for (ecosystem, names) in names {
+            self.registries.prepare(ecosystem, names);
+        }
+    }
+
     /// Every concerned ecosystem decides, each a piece of work where resolution belongs.
     fn decide(
         &self,
@@ -97,6 +126,7 @@ impl Task<'_> {
                     aim => aim,
                 },
             };
+            let began = Instant::now();
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
             let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
@@ -105,6 +135,7 @@ impl Task<'_> {
                 Ecosystem::Cargo => cargo::decide(self, project, &asked),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
+            self.shop.measures.resolved(*ecosystem, began.elapsed());
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);
         });
         let taken = |(ecosystem, place): (Ecosystem, Mutex<Option<Decision>>)| {
@@ -224,23 +255,24 @@ impl Wish {
         }
     }
 
-    /// The ecosystems that have to decide: those of the named packages, else all that the project uses.
-    fn concerned(&self, project: &Project) -> Result<BTreeSet<Ecosystem>> {
+    /// The ecosystems that have to decide: those of the named packages; where none is named, those with a manifest, and those that
+    /// had one and left packages behind.
+    fn concerned(
+        &self,
+        project: &Project,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+    ) -> Result<BTreeSet<Ecosystem>> {
         let named = [&self.add, &self.remove].into_iter().chain(&self.update).flatten();
         let named: BTreeSet<Ecosystem> = named.map(|spec| spec.ecosystem).collect();
-        if !named.is_empty() && self.update.is_none() {
+        if !named.is_empty() {
             return Ok(named);
         }
-        let used = locked::used(project)?;
-        if !named.is_empty() && named.is_subset(&used) {
-            return Ok(named);
-        }
-        if used.is_empty() || !named.is_empty() {
-            let message = format!("there is no manifest for it in `{}`", project.path().display());
-            return Err(Error::new(Kind::Usage, "manifest-missing", message).hint(
-                "go to a directory with a package.json, pyproject.toml, requirements.txt or Cargo.toml",
-            ));
-        }
+        let mut used = locked::used(project)?;
+        // Crates have no environment in the project.
+        let left = installed.values().filter(|resolution| {
+            resolution.ecosystem != Ecosystem::Cargo && !resolution.packages.is_empty()
+        });
+        used.extend(left.map(|resolution| resolution.ecosystem));
         Ok(used)
     }
 

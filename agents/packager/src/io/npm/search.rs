@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use url::Url;
@@ -74,7 +75,8 @@ impl Resource for SearchResource {
 
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let found = parse(&answer.body).map_err(|error| nonsense(&answer.url, error))?;
-        Ok(Parsed { value: Value::Search(Arc::new(found)), stored: answer.body.clone() })
+        let value = Value::Search(Arc::new(found));
+        Ok(Parsed { value, stored: answer.body.clone(), packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
