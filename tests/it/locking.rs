@@ -24,16 +24,13 @@ fn listed(world: &World) -> Vec<String> {
     purls(&world.bolide(&["list", "--json"]).succeeds().json())
 }
 
-/// What a colleague has after cloning: everything that is kept under version control, nothing else, on another machine.
+/// What is kept under version control.
+const LOCKED_FILES: [&str; 6] =
+    ["package.json", "requirements.txt", "Cargo.toml", "Cargo.lock", "bolide.lock", "src/lib.rs"];
+
+/// What a colleague has after cloning: nothing else, on another machine.
 fn clone_into(world: &World, other: &World) {
-    for file in [
-        "package.json",
-        "requirements.txt",
-        "Cargo.toml",
-        "Cargo.lock",
-        "bolide.lock",
-        "src/lib.rs",
-    ] {
+    for file in LOCKED_FILES {
         if world.project().join(file).exists() {
             other.file(file, &world.read(file));
         }
@@ -94,14 +91,23 @@ fn what_is_in_the_store_is_installed_without_any_registry() {
     let world = World::new();
     world.file("src/lib.rs", "");
     add_all(&world);
-    let expected = listed(&world);
-    for place in ["node_modules", ".venv", ".bolide"] {
-        std::fs::remove_dir_all(world.project().join(place)).unwrap();
+    let clone = world.place("clone");
+    std::fs::create_dir_all(clone.join("src")).unwrap();
+    for file in LOCKED_FILES {
+        std::fs::copy(world.project().join(file), clone.join(file)).unwrap();
     }
     world.registry.fall_silent("/");
-    world.bolide(&["install", "--frozen", "--offline", "--force"]).succeeds();
-    assert_eq!(listed(&world), expected);
-    judged(&world);
+    let directory = clone.display().to_string();
+    world.bolide(&["install", "--frozen", "--offline", "--dir", &directory]).succeeds();
+    let list = world.bolide(&["list", "--json", "--dir", &directory]).succeeds().json();
+    assert_eq!(purls(&list), listed(&world));
+    for installed in ["node_modules/leaf/index.js", ".venv/bin/wall"] {
+        assert!(clone.join(installed).exists(), "{installed}");
+    }
+    for file in LOCKED_FILES {
+        let read = |directory: &Path| std::fs::read(directory.join(file)).unwrap();
+        assert_eq!(read(&clone), read(&world.project()), "{file}");
+    }
 }
 
 #[test]
