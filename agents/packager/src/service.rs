@@ -145,15 +145,9 @@ impl Packager {
             }
             "pkg.install" | "pkg.remove" | "pkg.update" => {
                 let request: ChangeRequest = read(&payload)?;
-                let task = task(request.setting.clone(), place)?;
-                let mut plan = PlanRequest { setting: request.setting, ..PlanRequest::default() };
-                match tool.as_str() {
-                    "pkg.install" if request.packages.is_empty() => plan.install = true,
-                    "pkg.install" => plan.add = request.packages,
-                    "pkg.update" => plan.update = Some(request.packages),
-                    _ => plan.remove = request.packages,
-                }
                 let how = (request.approve, request.force);
+                let plan = plan_of(&tool, request);
+                let task = task(plan.setting.clone(), place)?;
                 write(&change(&task, needed(directory)?, &plan, how)?)
             }
             "pkg.list" => {
@@ -169,20 +163,9 @@ impl Packager {
                 }
                 Ok(answer)
             }
-            "pkg.why" => {
-                let request: WhyRequest = read(&payload)?;
-                let task = task(request.setting, place)?;
-                write(&task.why(needed(directory)?, &request.package)?)
-            }
-            "pkg.outdated" => {
-                let request: OutdatedRequest = read(&payload)?;
-                let task = task(request.setting, place)?;
-                write(&task.outdated(needed(directory)?, request.all)?)
-            }
-            "pkg.search" => {
-                let request: SearchRequest = read(&payload)?;
-                let task = task(request.setting.clone(), place)?;
-                write(&task.search(directory, &request)?)
+            "pkg.why" | "pkg.outdated" | "pkg.search" => {
+                let look = |setting| task(setting, place);
+                look_up(&tool, &payload, &look, directory.as_ref())
             }
             "pkg.history" => {
                 let request: HistoryRequest = read(&payload)?;
@@ -277,9 +260,50 @@ impl Agent for Packager {
     }
 }
 
+/// The tools that only look, beside those of every day. `task` makes the task for a setting.
+fn look_up<'t>(
+    tool: &str,
+    payload: &[u8],
+    task: &dyn Fn(Setting) -> Result<Task<'t>>,
+    directory: Option<&OwnedFd>,
+) -> Result<Vec<u8>> {
+    let directory = || directory.map(copy_of).transpose();
+    match tool {
+        "pkg.why" => {
+            let WhyRequest { package, setting } = read(payload)?;
+            write(&task(setting)?.why(needed(directory()?)?, &package)?)
+        }
+        "pkg.outdated" => {
+            let OutdatedRequest { all, setting } = read(payload)?;
+            write(&task(setting)?.outdated(needed(directory()?)?, all)?)
+        }
+        _ => {
+            let request: SearchRequest = read(payload)?;
+            write(&task(request.setting.clone())?.search(directory()?, &request)?)
+        }
+    }
+}
+
+fn copy_of(directory: &OwnedFd) -> Result<OwnedFd> {
+    let copy = directory.try_clone();
+    copy.map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))
+}
+
 /// Whether the caller is this user.
 fn is_own(caller: &Caller) -> bool {
     caller.uid == rustix::process::geteuid().as_raw()
+}
+
+/// What a tool that changes has planned.
+fn plan_of(tool: &str, request: ChangeRequest) -> PlanRequest {
+    let ChangeRequest { packages, setting, .. } = request;
+    let plan = PlanRequest { setting, ..PlanRequest::default() };
+    match tool {
+        "pkg.install" if packages.is_empty() => PlanRequest { install: true, ..plan },
+        "pkg.install" => PlanRequest { add: packages, ..plan },
+        "pkg.update" => PlanRequest { update: Some(packages), ..plan },
+        _ => PlanRequest { remove: packages, ..plan },
+    }
 }
 
 /// Plans, and applies the plan with the caller's approval. A caller who approves whatever the plan will be gets a new one
@@ -290,10 +314,7 @@ fn change(
     request: &PlanRequest,
     how: (bool, bool),
 ) -> Result<crate::api::ApplyAnswer> {
-    let again = || {
-        let copy = directory.try_clone();
-        copy.map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))
-    };
+    let again = || copy_of(&directory);
     let mut tries = 0;
     loop {
         tries += 1;

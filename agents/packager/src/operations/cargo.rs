@@ -101,13 +101,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
     edits.extend(edit(LOCK, locked.as_deref(), &rendered)?);
-    let mut preconditions = vec![
-        Precondition::file(project, fixed(LOCK)?)?,
-        Precondition::file(project, fixed(MANIFEST)?)?,
-    ];
-    for member in members.iter().filter(|member| member.path != MANIFEST) {
-        preconditions.push(Precondition::file(project, fixed(&member.path)?)?);
-    }
+    let preconditions = preconditions(project, &members)?;
     if before.is_none() && !has_target(project)? {
         // A package without any target is refused by cargo.
         edits.extend(edit(TARGETS[1], None, "")?);
@@ -116,6 +110,14 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
     let (wants, target) = (Vec::new(), String::new());
     Ok(Decided { resolution, wants, target, edits, environment: None, preconditions, warnings })
+}
+
+/// Everything that was read.
+fn preconditions(project: &Project, members: &[Member]) -> Result<Vec<Precondition>> {
+    let members = members.iter().map(|member| member.path.as_str());
+    let others = members.filter(|path| *path != MANIFEST);
+    let paths = [LOCK, MANIFEST].into_iter().chain(others);
+    paths.map(|path| Precondition::file(project, fixed(path)?)).collect()
 }
 
 /// The resolution, of old enough versions where that is asked for.

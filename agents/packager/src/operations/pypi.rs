@@ -24,7 +24,7 @@ use crate::options::Choice;
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
-use crate::resolve::pypi;
+use crate::resolve::{ResolveError, pypi};
 use crate::spec::Spec;
 use crate::store::clone_tree;
 use crate::transaction::{Project, RelativePath};
@@ -157,15 +157,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             return Err(not_direct(Ecosystem::Pypi, &spec.name, manifest.path).into());
         }
     }
-    let mut lines = Vec::new();
-    for spec in add {
-        let old = wanted.iter().find(|requirement| requirement.name.as_ref() == spec.name).cloned();
-        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
-        let changed = merged(requirement(spec)?, old.as_ref());
-        // What stood there already is kept; what is new gets the bound that was chosen.
-        lines.push(old.is_some().then(|| unmarked(&changed)));
-        wanted.push(changed);
-    }
+    let lines = want(&mut wanted, add)?;
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
     check_environment(project, &environment, &base(&interpreter)?)?;
@@ -186,20 +178,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 preferred: &preferred,
                 keep_on: &|| task.check_resolving(began),
             };
-            let registry = task.registries.pypi();
-            let mut resolution = match task.limit(Ecosystem::Pypi, asked) {
-                None => pypi::resolve(&request, registry)?,
-                Some(limit) => {
-                    let aged = Aged::new(registry, limit);
-                    told(pypi::resolve(&request, &aged), &aged.left_out(), |resolved| {
-                        &mut resolved.warnings
-                    })?
-                }
-            };
-            if let Some(imported) = imported {
-                imported.keep_hashes(&mut resolution)?;
-            }
-            resolution
+            resolve(task, asked, &request, imported.as_ref())?
         }
     };
     asked.check_update(&resolution)?;
@@ -234,6 +213,28 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     })
 }
 
+/// The resolution, of old enough versions where that is asked for.
+fn resolve(
+    task: &Task<'_>,
+    asked: &Asked<'_>,
+    request: &pypi::Request<'_>,
+    imported: Option<&Imported>,
+) -> std::result::Result<Resolution, ResolveError> {
+    let registry = task.registries.pypi();
+    let mut resolution = match task.limit(Ecosystem::Pypi, asked) {
+        None => pypi::resolve(request, registry)?,
+        Some(limit) => {
+            let aged = Aged::new(registry, limit);
+            let resolved = pypi::resolve(request, &aged);
+            told(resolved, &aged.left_out(), |resolved| &mut resolved.warnings)?
+        }
+    };
+    if let Some(imported) = imported {
+        imported.keep_hashes(&mut resolution)?;
+    }
+    Ok(resolution)
+}
+
 /// What the project asks of the index.
 pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
     let wanted = Manifest::read(project)?.wanted;
@@ -246,6 +247,20 @@ pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
         Spec::parse(&format!("pypi:{}{specifiers}", requirement.name)).ok()
     });
     Ok(specs.collect())
+}
+
+/// Puts what is added in the place of what stood there. What stood there already is a line to write as it is; what is new gets the
+/// bound that is chosen.
+fn want(wanted: &mut Vec<Requirement>, add: &[Spec]) -> Result<Vec<Option<String>>> {
+    let mut lines = Vec::new();
+    for spec in add {
+        let old = wanted.iter().find(|requirement| requirement.name.as_ref() == spec.name).cloned();
+        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
+        let changed = merged(requirement(spec)?, old.as_ref());
+        lines.push(old.is_some().then(|| unmarked(&changed)));
+        wanted.push(changed);
+    }
+    Ok(lines)
 }
 
 /// What is asked for now, with what stood in the manifest where the caller did not say otherwise.
