@@ -8,6 +8,7 @@ mod bench;
 mod config;
 mod doctor;
 mod exit;
+mod looking;
 mod options;
 mod output;
 mod packages;
@@ -75,8 +76,18 @@ enum Command {
     Add(packages::Change),
     /// The same for packages that are no longer wanted
     Remove(packages::Change),
+    /// Bring the environments in line with the manifests and bolide.lock
+    Install(packages::Install),
+    /// Choose newer versions within what the manifests allow
+    Update(packages::Update),
     /// List what is installed
     List(packages::List),
+    /// Show who wants a package
+    Why(looking::Why),
+    /// Show which direct dependencies have newer versions
+    Outdated(looking::Outdated),
+    /// Look for packages by words of their names
+    Search(looking::Search),
     /// Show what the registry says about a package
     Info(packages::Info),
     /// List the transactions
@@ -137,7 +148,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Apply(command) => packages::apply(command, &context),
         Command::Add(command) => packages::add(command, &context),
         Command::Remove(command) => packages::remove(command, &context),
+        Command::Install(command) => packages::install(command, &context),
+        Command::Update(command) => packages::update(command, &context),
         Command::List(command) => packages::list(command, &context),
+        Command::Why(command) => looking::why(command, &context),
+        Command::Outdated(command) => looking::outdated(command, &context),
+        Command::Search(command) => looking::search(command, &context),
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),

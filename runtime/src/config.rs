@@ -15,7 +15,7 @@ use ipc::class::ClassSet;
 use scheduler::governor::{ThresholdError, ThresholdValues, Thresholds};
 use scheduler::placement::Pinning;
 
-pub(crate) use self::keys::{KEYS, Key, band_text};
+pub(crate) use self::keys::{KEYS, Key, age, band_text};
 use crate::daemon::LimitTable;
 use crate::limits::{CONFIG_BYTES_MAX, DRAIN_TIMEOUT, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIMEOUT};
 use crate::paths::{self, Environment, PathsError};
@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) sysfs_root: PathBuf,
     /// What is logged, as `tracing` filters say it.
     pub(crate) log: String,
+    /// How old a version of a package has to be.
+    pub(crate) minimum_age: Duration,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
 }
@@ -307,6 +309,7 @@ fn defaults(
         thresholds: Thresholds::default(),
         sysfs_root: PathBuf::from("/"),
         log: "info".to_owned(),
+        minimum_age: Duration::ZERO,
         log_format: LogFormat::Text,
     })
 }

@@ -15,7 +15,7 @@ mod wakefulness;
 use std::sync::Arc;
 
 use agents_contract::{Agent, Host};
-use agents_packager::service::{Packager, Places};
+use agents_packager::service::{Packager, Places, Policy};
 use anyhow::{Context, anyhow};
 use ipc::client::Client;
 use ipc::closer::Closer;
@@ -59,7 +59,8 @@ const KNOWN: &[Known] = &[
         make: Make::Agent(|dependencies| {
             let Dependencies { settings, host } = dependencies;
             let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
-            Ok(Arc::new(Packager::new(&Places { state, cache }, Arc::clone(host))?))
+            let policy = Policy { minimum_age_s: settings.minimum_age.as_secs() };
+            Ok(Arc::new(Packager::new(&Places { state, cache }, policy, Arc::clone(host))?))
         }),
     },
     Known { name: crate::exchange::NAME, by_default: true, make: Make::Own(crate::exchange::run) },

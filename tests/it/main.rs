@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 
 mod adding;
+mod aging;
 mod heat;
 mod languages;
+mod locking;
+mod looking;
 mod mishaps;
 mod packages;
 mod projects;

@@ -3,6 +3,8 @@
 //! A request about a project comes with an open descriptor of its directory. Every answer names its schema;
 //! fields may be added within a version of it, never renamed or removed.
 
+mod questions;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::ecosystem::Ecosystem;
 use crate::error::Error;
 use crate::options::Options;
+
+pub use questions::{
+    OutdatedAnswer, OutdatedPackage, OutdatedRequest, SearchAnswer, SearchRequest, SearchResult,
+    WhyAnswer, WhyPackage, WhyRequest,
+};
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +118,10 @@ impl Setting {
 }
 
 /// `pkg.plan`: what would have to change. Changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Packages are added and removed, or the environments are brought in line with manifests and lock, or locked versions are
+/// renewed: one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// Packages to add, as purls or short specs.
@@ -120,6 +130,13 @@ pub struct PlanRequest {
     /// Packages to remove, as short specs or purls without versions.
     #[serde(default)]
     pub remove: Vec<String>,
+    /// Bring the environments in line with the manifests and `bolide.lock`, keeping what is locked.
+    #[serde(default)]
+    pub install: bool,
+    /// Packages whose versions may change within what the manifests allow, as short specs or purls without versions; an empty
+    /// list means all of them.
+    #[serde(default)]
+    pub update: Option<Vec<String>>,
     /// The caller's configuration.
     #[serde(default)]
     pub setting: Setting,
@@ -140,6 +157,9 @@ pub struct PlanAnswer {
     pub removed: Vec<String>,
     /// Files of the project that will be written, relative.
     pub files: Vec<String>,
+    /// Packages that are younger than the age that is asked for, and why they are let through.
+    #[serde(default)]
+    pub exemptions: Vec<crate::plan::Exemption>,
     /// What people should know.
     pub warnings: Vec<String>,
     /// Until when the plan may be applied (seconds since the Unix epoch); `None` where there is a conflict.
@@ -225,11 +245,13 @@ pub struct ApplyRequest {
     pub setting: Setting,
 }
 
-/// `pkg.install` and `pkg.remove`: plan, approve and apply in one request.
+/// `pkg.install`, `pkg.remove` and `pkg.update`: plan, approve and apply in one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// The packages to add or to remove.
+    /// The packages to add, to remove or to update. `pkg.install` without any brings the environments in line with manifests
+    /// and lock, `pkg.update` without any renews everything that is locked.
+    #[serde(default)]
     pub packages: Vec<String>,
     /// The caller approves whatever the plan will be. Without it the answer is `approval-needed` with the digest.
     #[serde(default)]
@@ -242,7 +264,7 @@ pub struct ChangeRequest {
     pub setting: Setting,
 }
 
-/// The answer to `pkg.apply`, `pkg.install` and `pkg.remove`.
+/// The answer to `pkg.apply`, `pkg.install`, `pkg.remove` and `pkg.update`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApplyAnswer {
     /// `bolide.apply/1`.
@@ -366,7 +388,7 @@ pub struct HistoryEntry {
     pub transaction: String,
     /// `committed`, `rolled-back`, `failed` or `running`.
     pub state: String,
-    /// `add`, `remove`, `rollback`.
+    /// `add`, `remove`, `change`, `install`, `update`, `rollback`.
     pub operation: String,
     /// The project's directory.
     pub project: String,

@@ -55,6 +55,8 @@ pub struct RequestSettings {
     pub offline: bool,
     /// How old an index answer may be before it is asked for again.
     pub max_age: Duration,
+    /// Whether answers have to say when versions were published, even where that makes them larger.
+    pub dated: bool,
     /// Ends what blocks for this request; what others wait for too goes on.
     pub cancellation: Cancellation,
 }
@@ -67,6 +69,7 @@ impl RequestSettings {
             overrides: Overrides::default(),
             offline: false,
             max_age: FRESH_FOR,
+            dated: false,
             cancellation: Cancellation::NEVER.clone(),
         }
     }
@@ -189,6 +192,16 @@ impl Client {
     /// Crates of the sparse index.
     pub fn cargo(&self) -> &dyn crate::metadata::cargo::Metadata {
         &*self.cargo
+    }
+
+    /// What npm's registry finds for some words. Blocks.
+    pub(crate) fn npm_search(&self, words: &str) -> Result<Arc<Vec<npm::search::Found>>> {
+        self.npm.search(words)
+    }
+
+    /// Names of packages (`npm:express`) that this process knows metadata of, and that contain `text`.
+    pub(crate) fn names_with(&self, text: &str, most: usize) -> Vec<String> {
+        self.session.shared.memory.names_with(text, most)
     }
 
     /// The registry that is asked, without credentials and with a slash at the end. For npm the one of names

@@ -12,6 +12,7 @@ pub mod error;
 pub mod install;
 pub mod io;
 pub mod limits;
+pub mod lock;
 pub mod manifest;
 mod measures;
 pub mod metadata;

@@ -195,6 +195,30 @@ pub const OPTION_FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the name of a platform; the longest known has 30.
 pub const PYTHON_PLATFORM_BYTES_MAX: usize = 100;
 
+/// Bytes of one `bolide.lock`: some 500 for each of [`LOCK_PACKAGES_MAX`] packages, and as much again.
+pub const LOCK_BYTES_MAX: usize = 48 << 20;
+/// Packages of one `bolide.lock`: as many as one npm tree may hold.
+pub const LOCK_PACKAGES_MAX: usize = NPM_PACKAGES_MAX;
+/// Packages that one of them uses; the largest known have some hundred.
+pub const LOCK_DEPENDENCIES_MAX: usize = 10_000;
+/// Lines about what manifests ask for; a large workspace has some thousand.
+pub const LOCK_WANTS_MAX: usize = 20_000;
+/// Bytes of one text in a lock: names and ranges stay far below, licences are the longest.
+pub const LOCK_TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// Results of a search from one source: one screen.
+pub const SEARCH_RESULTS_MAX: usize = 20;
+/// Bytes of the words of a search; people write a few words.
+pub const SEARCH_BYTES_MAX: usize = 200;
+/// Characters of a description in a result: one line.
+pub const SEARCH_DESCRIPTION_CHARS_MAX: usize = 200;
+/// Artefacts of the store that a search looks at: opening so many files takes about a second.
+pub const STORE_NAMES_MAX: usize = 20_000;
+/// Bytes of an entry of the store that hold its name and version.
+pub const STORE_NAME_BYTES_MAX: u64 = 1_024;
+/// Ways from a project to a package that are shown; with more nobody reads any.
+pub const WHY_PATHS_MAX: usize = 100;
+
 /// Seconds after which a resolution gives up: ordinary sets take under two, the hardest seen a minute.
 pub const RESOLVE_SECONDS_MAX: u64 = 300;
 /// Seconds to wait for another transaction on the same project.

@@ -3,6 +3,7 @@
 //! A resolver never talks to a network: it blocks on one of these traits, and announces early what it will
 //! probably ask next. `crate::io` implements them over HTTP; tests implement them over a small universe.
 
+pub mod aged;
 pub mod cargo;
 pub mod npm;
 pub mod pypi;

@@ -3,14 +3,20 @@
 //! One file per operation, and one per ecosystem for what only that ecosystem knows ([`npm`], [`pypi`], [`cargo`]). What they share
 //! stands here: the process-wide [`Shop`] and the [`Task`] of one request.
 
+mod addresses;
+mod age;
 pub(crate) mod apply;
 mod cargo;
+mod locked;
 mod npm;
+pub(crate) mod outdated;
 pub(crate) mod plan;
 mod pypi;
 pub(crate) mod read;
 pub(crate) mod rollback;
+pub(crate) mod search;
 pub(crate) mod tools;
+pub(crate) mod why;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -26,6 +32,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::lock::Part;
 use crate::measures::Measures;
 use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
@@ -42,6 +49,8 @@ pub(crate) struct Shop {
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) tools: tools::Tools,
+    /// The least age of a version in seconds, whatever a request says.
+    pub(crate) minimum_age_s: u64,
     pub(crate) measures: Measures,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
@@ -71,11 +80,30 @@ pub(crate) struct Asked<'a> {
     pub(crate) remove: &'a [Spec],
     /// What is installed.
     pub(crate) installed: Option<&'a Resolution>,
+    /// What `bolide.lock` says.
+    pub(crate) locked: Option<&'a Part>,
+    /// What it is all for.
+    pub(crate) aim: Aim<'a>,
+}
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim<'a> {
+    /// To change what the manifests ask for.
+    Change,
+    /// To have what manifests and lock say.
+    Install,
+    /// To have newer versions of these within what the manifests allow; of all where none is named.
+    Update(&'a [Spec]),
 }
 
 /// What an ecosystem decided about its part of a plan.
 pub(crate) struct Decided {
     pub(crate) resolution: Resolution,
+    /// What its manifests ask for after the change; see [`Part::wants`].
+    pub(crate) wants: Vec<String>,
+    /// What it is resolved for; see [`Part::target`].
+    pub(crate) target: String,
     pub(crate) edits: Vec<FileEdit>,
     /// The environment that holds the packages, where the ecosystem has one in the project.
     pub(crate) environment: Option<RelativePath>,
@@ -111,6 +139,9 @@ impl<'a> Task<'a> {
         request.overrides = overrides;
         request.offline = setting.offline;
         request.cancellation = conversation.cancellation().clone();
+        request.dated = choices.exclude_newer.is_some()
+            || choices.minimum_age_s.is_some()
+            || shop.minimum_age_s > 0;
         let registries = shop.registries.with_request(request);
         Ok(Self { shop, conversation, actor, order, setting, choices, registries })
     }
@@ -238,9 +269,16 @@ fn not_direct(ecosystem: Ecosystem, name: &str, manifest: &str) -> Error {
     ))
 }
 
-/// Refuses a project that one of these locks shows to be another tool's, unless the caller takes it over.
-fn check_foreign(task: &Task<'_>, project: &Project, locks: &[&str]) -> Result<()> {
-    for lock in locks.iter().filter(|_| !task.setting.take_over) {
+/// Refuses a project that one of these locks shows to be another tool's, unless the caller takes it over or did so before: then
+/// there is a lock of ours.
+fn check_foreign(
+    task: &Task<'_>,
+    project: &Project,
+    asked: &Asked<'_>,
+    locks: &[&str],
+) -> Result<()> {
+    let is_ours = task.setting.take_over || asked.locked.is_some();
+    for lock in locks.iter().filter(|_| !is_ours) {
         if project.content(&fixed(lock)?)?.is_some() {
             let message = format!("`{lock}` shows that another tool keeps this project");
             return Err(Error::new(Kind::Refused, "foreign-lock", message).hint(

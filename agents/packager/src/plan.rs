@@ -40,12 +40,27 @@ pub struct Plan {
     pub edits: Vec<FileEdit>,
     /// Environments that are built anew, sorted by place.
     pub environments: Vec<Rebuild>,
+    /// Packages that are younger than the age that is asked for, and why they are let through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exemptions: Vec<Exemption>,
     /// What it was made from.
     pub preconditions: Vec<Precondition>,
     /// Milliseconds since 1970.
     pub created_at_ms: u64,
     /// From then on it is refused.
     pub expires_at_ms: u64,
+}
+
+/// One package that is let through although it is too young.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exemption {
+    /// The package URL.
+    pub purl: String,
+    /// When it was published, as the registry says; `None` where it does not.
+    pub published: Option<String>,
+    /// Who let it through: `named`, by its name; `locked`, because it was there before.
+    pub reason: String,
 }
 
 /// Which project a plan is for.
@@ -137,6 +152,7 @@ impl Plan {
         self.resolutions.sort_by_key(|resolution| resolution.ecosystem);
         self.edits.sort_by(|left, right| left.path.cmp(&right.path));
         self.environments.sort();
+        self.exemptions.sort();
         self.preconditions.sort_by(|left, right| left.name().cmp(&right.name()));
         self.preconditions.dedup();
     }

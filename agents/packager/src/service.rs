@@ -14,8 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, PlanRequest,
-    RollbackRequest, Setting, UnwatchRequest, WatchRequest, WatchesRequest,
+    ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, OutdatedRequest,
+    PlanRequest, RollbackRequest, SearchRequest, Setting, UnwatchRequest, WatchRequest,
+    WatchesRequest, WhyRequest,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
@@ -31,13 +32,17 @@ mod recent;
 use self::recent::Recent;
 
 /// The tools that it answers.
-const TOOLS: [&str; 11] = [
+const TOOLS: [&str; 15] = [
     "pkg.plan",
     "pkg.apply",
     "pkg.install",
     "pkg.remove",
+    "pkg.update",
     "pkg.list",
     "pkg.info",
+    "pkg.why",
+    "pkg.outdated",
+    "pkg.search",
     "pkg.history",
     "pkg.rollback",
     "pkg.watch",
@@ -54,6 +59,13 @@ pub struct Places {
     pub cache: PathBuf,
 }
 
+/// What the machine's owner asks of every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The least age of a version in seconds; 0 allows any.
+    pub minimum_age_s: u64,
+}
+
 /// The agent.
 pub struct Packager {
     shop: Arc<Shop>,
@@ -64,7 +76,7 @@ pub struct Packager {
 
 impl Packager {
     /// Opens state, store and caches. Asks no registry and starts no thread.
-    pub fn new(places: &Places, host: Arc<dyn Host>) -> Result<Self> {
+    pub fn new(places: &Places, policy: Policy, host: Arc<dyn Host>) -> Result<Self> {
         for place in [&places.state, &places.cache] {
             std::fs::create_dir_all(place).map_err(|error| Error::io("create", place, &error))?;
         }
@@ -89,6 +101,7 @@ impl Packager {
                 registries,
                 host,
                 tools: Tools::default(),
+                minimum_age_s: policy.minimum_age_s,
                 measures: Measures::default(),
                 incoming: places.cache.join("incoming"),
                 is_tidied: AtomicBool::new(false),
@@ -130,15 +143,11 @@ impl Packager {
                     (request.approve, request.force),
                 )?)
             }
-            "pkg.install" | "pkg.remove" => {
+            "pkg.install" | "pkg.remove" | "pkg.update" => {
                 let request: ChangeRequest = read(&payload)?;
-                let task = task(request.setting.clone(), place)?;
-                let (add, remove) = match tool.as_str() {
-                    "pkg.install" => (request.packages, Vec::new()),
-                    _ => (Vec::new(), request.packages),
-                };
-                let plan = PlanRequest { add, remove, setting: request.setting };
                 let how = (request.approve, request.force);
+                let plan = plan_of(&tool, request);
+                let task = task(plan.setting.clone(), place)?;
                 write(&change(&task, needed(directory)?, &plan, how)?)
             }
             "pkg.list" => {
@@ -153,6 +162,10 @@ impl Packager {
                     self.recent.keep(payload, &answer, self.shop.host.now());
                 }
                 Ok(answer)
+            }
+            "pkg.why" | "pkg.outdated" | "pkg.search" => {
+                let look = |setting| task(setting, place);
+                look_up(&tool, &payload, &look, directory.as_ref())
             }
             "pkg.history" => {
                 let request: HistoryRequest = read(&payload)?;
@@ -247,9 +260,50 @@ impl Agent for Packager {
     }
 }
 
+/// The tools that only look, beside those of every day. `task` makes the task for a setting.
+fn look_up<'t>(
+    tool: &str,
+    payload: &[u8],
+    task: &dyn Fn(Setting) -> Result<Task<'t>>,
+    directory: Option<&OwnedFd>,
+) -> Result<Vec<u8>> {
+    let directory = || directory.map(copy_of).transpose();
+    match tool {
+        "pkg.why" => {
+            let WhyRequest { package, setting } = read(payload)?;
+            write(&task(setting)?.why(needed(directory()?)?, &package)?)
+        }
+        "pkg.outdated" => {
+            let OutdatedRequest { all, setting } = read(payload)?;
+            write(&task(setting)?.outdated(needed(directory()?)?, all)?)
+        }
+        _ => {
+            let request: SearchRequest = read(payload)?;
+            write(&task(request.setting.clone())?.search(directory()?, &request)?)
+        }
+    }
+}
+
+fn copy_of(directory: &OwnedFd) -> Result<OwnedFd> {
+    let copy = directory.try_clone();
+    copy.map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))
+}
+
 /// Whether the caller is this user.
 fn is_own(caller: &Caller) -> bool {
     caller.uid == rustix::process::geteuid().as_raw()
+}
+
+/// What a tool that changes has planned.
+fn plan_of(tool: &str, request: ChangeRequest) -> PlanRequest {
+    let ChangeRequest { packages, setting, .. } = request;
+    let plan = PlanRequest { setting, ..PlanRequest::default() };
+    match tool {
+        "pkg.install" if packages.is_empty() => PlanRequest { install: true, ..plan },
+        "pkg.install" => PlanRequest { add: packages, ..plan },
+        "pkg.update" => PlanRequest { update: Some(packages), ..plan },
+        _ => PlanRequest { remove: packages, ..plan },
+    }
 }
 
 /// Plans, and applies the plan with the caller's approval. A caller who approves whatever the plan will be gets a new one
@@ -260,10 +314,7 @@ fn change(
     request: &PlanRequest,
     how: (bool, bool),
 ) -> Result<crate::api::ApplyAnswer> {
-    let again = || {
-        let copy = directory.try_clone();
-        copy.map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))
-    };
+    let again = || copy_of(&directory);
     let mut tries = 0;
     loop {
         tries += 1;

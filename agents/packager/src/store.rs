@@ -41,6 +41,7 @@ mod collect;
 mod copy;
 mod entry;
 mod fill;
+mod names;
 mod object;
 mod tree;
 

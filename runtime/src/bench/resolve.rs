@@ -467,7 +467,8 @@ impl Daemon {
             };
             add[0] = spec(set, name, &changed);
         }
-        let request = PlanRequest { add, remove: Vec::new(), setting: Setting::of_this_process() };
+        let request =
+            PlanRequest { add, setting: Setting::of_this_process(), ..PlanRequest::default() };
         let mut payload = Vec::new();
         ciborium::into_writer(&request, &mut payload)?;
         let began = Instant::now();

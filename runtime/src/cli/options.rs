@@ -38,6 +38,9 @@ pub(crate) struct Resolution {
     /// Only what was published up to this day (in UTC) or before this moment (RFC 3339).
     #[arg(long, value_name = "DATE")]
     exclude_newer: Option<String>,
+    /// Only what was published at least so long ago: `3d`, `12h`. The configuration may ask for more.
+    #[arg(long, value_name = "AGE", value_parser = minimum_age)]
+    minimum_age: Option<u64>,
     /// Let this package be as new as it likes: `npm:express`. The plan says so.
     #[arg(long, value_name = "PACKAGE")]
     allow_new: Vec<String>,
@@ -67,13 +70,18 @@ impl Resolution {
             no_binary: self.no_binary.clone(),
             universal: self.universal,
             exclude_newer: self.exclude_newer.clone(),
-            minimum_age_s: None,
+            minimum_age_s: self.minimum_age,
             allow_new: self.allow_new.clone(),
             constraints: read(&self.constraint)?,
             overrides: read(&self.overrides)?,
             frozen: self.frozen,
         })
     }
+}
+
+fn minimum_age(text: &str) -> Result<u64, String> {
+    let age = crate::config::age(text).ok_or("write it as `3d` or `12h`")?;
+    Ok(age.as_secs())
 }
 
 /// Reads a file that a flag names; never more of it than the Packager takes.

@@ -58,6 +58,12 @@ pub(crate) struct Plan {
     /// Packages to remove.
     #[arg(long, value_name = "PACKAGE")]
     remove: Vec<String>,
+    /// Plan what `bolide install` does.
+    #[arg(long, conflicts_with_all = ["packages", "remove", "update"])]
+    install: bool,
+    /// Plan what `bolide update` does with the packages.
+    #[arg(long, conflicts_with = "remove")]
+    update: bool,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -88,6 +94,42 @@ pub(crate) struct Apply {
 pub(crate) struct Change {
     /// The packages.
     #[arg(required = true)]
+    packages: Vec<String>,
+    /// Approve whatever the plan will be.
+    #[arg(long)]
+    yes: bool,
+    /// Go on over environments that were edited since; what was edited is kept aside first.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
+    resolution: Resolution,
+}
+
+/// `bolide install`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Install {
+    /// Does nothing: an installation needs no approval. Taken so that scripts may say it everywhere.
+    #[arg(long, hide = true)]
+    yes: bool,
+    /// Go on over environments that were edited since; what was edited is kept aside first.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
+    resolution: Resolution,
+}
+
+/// `bolide update`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Update {
+    /// The packages, `npm:express`; everything that is locked where none is named.
     packages: Vec<String>,
     /// Approve whatever the plan will be.
     #[arg(long)]
@@ -171,9 +213,15 @@ fn registry(text: &str) -> Result<(Ecosystem, String), String> {
 
 pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> {
     let common = &arguments.common;
+    let (add, update) = match arguments.update {
+        true => (Vec::new(), Some(arguments.packages)),
+        false => (arguments.packages, None),
+    };
     let request = PlanRequest {
-        add: arguments.packages,
+        add,
         remove: arguments.remove,
+        install: arguments.install,
+        update,
         setting: Setting {
             options: arguments.resolution.options()?,
             ..arguments.registries.setting()
@@ -201,16 +249,38 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
 pub(crate) fn add(arguments: Change, context: &Context) -> Result<Exit, Failure> {
     change(arguments, context, |packages, setting| PlanRequest {
         add: packages,
-        remove: Vec::new(),
         setting,
+        ..PlanRequest::default()
     })
 }
 
 pub(crate) fn remove(arguments: Change, context: &Context) -> Result<Exit, Failure> {
     change(arguments, context, |packages, setting| PlanRequest {
-        add: Vec::new(),
         remove: packages,
         setting,
+        ..PlanRequest::default()
+    })
+}
+
+pub(crate) fn update(arguments: Update, context: &Context) -> Result<Exit, Failure> {
+    let Update { packages, yes, force, common, registries, resolution } = arguments;
+    let change_of = Change { packages, yes, force, common, registries, resolution };
+    change(change_of, context, |packages, setting| PlanRequest {
+        update: Some(packages),
+        setting,
+        ..PlanRequest::default()
+    })
+}
+
+/// Needs no approval: it does what manifests and lock say, which their author approved.
+pub(crate) fn install(arguments: Install, context: &Context) -> Result<Exit, Failure> {
+    let Install { yes: _, force, common, registries, resolution } = arguments;
+    let packages = Vec::new();
+    let change_of = Change { packages, yes: true, force, common, registries, resolution };
+    change(change_of, context, |_, setting| PlanRequest {
+        install: true,
+        setting,
+        ..PlanRequest::default()
     })
 }
 

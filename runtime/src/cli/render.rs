@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agents_packager::api::{
-    Action, ApplyAnswer, HistoryAnswer, InfoAnswer, ListAnswer, PlanAnswer, RollbackAnswer,
+    Action, ApplyAnswer, HistoryAnswer, InfoAnswer, ListAnswer, OutdatedAnswer, PlanAnswer,
+    RollbackAnswer, SearchAnswer, WhyAnswer,
 };
 
 /// The text of a plan: what changes, what stays is only counted.
@@ -32,6 +33,11 @@ pub(super) fn plan(answer: &PlanAnswer) -> String {
     }
     for file in &answer.files {
         line(&mut text, format_args!("* {file}"));
+    }
+    for exempt in &answer.exemptions {
+        let (purl, reason) = (&exempt.purl, &exempt.reason);
+        let published = exempt.published.as_deref().unwrap_or("nobody says when");
+        line(&mut text, format_args!("! {purl} is too young ({published}), let through: {reason}"));
     }
     for warning in &answer.warnings {
         line(&mut text, format_args!("warning: {warning}"));
@@ -86,6 +92,74 @@ pub(super) fn list(answer: &ListAnswer) -> String {
     }
     if answer.packages.is_empty() {
         line(&mut text, format_args!("nothing is installed by bolide in `{}`", answer.project));
+    }
+    text
+}
+
+/// The ways to a package, one to a line.
+pub(super) fn why(answer: &WhyAnswer) -> String {
+    let mut text = String::new();
+    for package in &answer.packages {
+        let place = if package.place.is_empty() { "" } else { "  " };
+        line(&mut text, format_args!("{}{place}{}", package.purl, package.place));
+        for path in &package.paths {
+            line(&mut text, format_args!("  {}", path.join(" > ")));
+        }
+        if package.paths.is_empty() {
+            line(&mut text, format_args!("  nothing that the project asks for leads here"));
+        }
+        if package.more > 0 {
+            line(&mut text, format_args!("  and {} more", package.more));
+        }
+    }
+    if answer.packages.is_empty() {
+        line(&mut text, format_args!("it is not used in `{}`", answer.project));
+    }
+    text
+}
+
+/// What could be newer, as a table.
+pub(super) fn outdated(answer: &OutdatedAnswer) -> String {
+    let mut rows =
+        vec![["package", "asked for", "current", "allowed", "newest"].map(str::to_owned).to_vec()];
+    for package in &answer.packages {
+        let or_none = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![
+            package.purl.clone(),
+            package.requirement.clone(),
+            or_none(&package.current),
+            or_none(&package.allowed),
+            package.newest.clone(),
+        ]);
+    }
+    let mut text = String::new();
+    if answer.packages.is_empty() {
+        line(
+            &mut text,
+            format_args!("everything that `{}` asks for is the newest", answer.project),
+        );
+    } else {
+        text = super::output::table(&rows);
+    }
+    for warning in &answer.warnings {
+        line(&mut text, format_args!("warning: {warning}"));
+    }
+    text
+}
+
+/// What was found, and where was not looked.
+pub(super) fn search(answer: &SearchAnswer) -> String {
+    let mut text = String::new();
+    for result in &answer.results {
+        let description = result.description.as_ref();
+        let description = description.map(|said| format!("  {said}")).unwrap_or_default();
+        line(&mut text, format_args!("{:<9}  {}{description}", result.origin, result.purl));
+    }
+    if answer.results.is_empty() {
+        line(&mut text, format_args!("nothing was found"));
+    }
+    for note in &answer.notes {
+        line(&mut text, format_args!("note: {note}"));
     }
     text
 }

@@ -202,6 +202,24 @@ pub(crate) const KEYS: &[Key] = &[
         show: |settings| band_text(settings.bands.heavy),
     },
     Key {
+        name: "packages.minimum_age",
+        environment: "BOLIDE_PACKAGES_MINIMUM_AGE",
+        summary: "how old a version has to be before it is chosen, as `3d`, `12h` or `0`, up to 365d; what is locked or let through by name counts always; default 0",
+        set: |settings, text| {
+            settings.minimum_age =
+                age(text).ok_or("wanted is a number of days or hours, as `3d`")?;
+            Ok(())
+        },
+        show: |settings| {
+            let hours = settings.minimum_age.as_secs() / 3_600;
+            match (hours, hours % 24) {
+                (0, _) => "0".to_owned(),
+                (hours, 0) => format!("{}d", hours / 24),
+                (hours, _) => format!("{hours}h"),
+            }
+        },
+    },
+    Key {
         name: "sysfs_root",
         environment: "BOLIDE_SYSFS_ROOT",
         summary: "directory that is read in the place of / for everything about the machine; default /",
@@ -243,6 +261,17 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
 ];
+
+/// `3d`, `12h` or `0`, up to a year.
+pub(crate) fn age(text: &str) -> Option<Duration> {
+    let (number, hours) = match text.strip_suffix('d') {
+        Some(days) => (days, 24),
+        None => (text.strip_suffix('h').unwrap_or(text), 1),
+    };
+    let hours = number.parse::<u64>().ok()?.checked_mul(hours)?;
+    let is_known = hours <= 365 * 24 && (hours == 0 || text.ends_with(['d', 'h']));
+    is_known.then(|| Duration::from_secs(hours * 3_600))
+}
 
 /// Changes one band. Whether all together make sense is seen when all are there.
 fn change_band(

@@ -106,7 +106,7 @@ fn bad_place(package: &Package, why: &str) -> Error {
 }
 
 /// `node_modules/NAME`, repeated, where NAME is `name` or `@scope/name`.
-fn is_place(place: &str) -> bool {
+pub(crate) fn is_place(place: &str) -> bool {
     if names::check(place).is_err() {
         return false;
     }

@@ -67,6 +67,8 @@ pub const WHEEL_TAIL_BYTES: u64 = 48 << 10;
 pub const WHEEL_DIRECTORY_BYTES_MAX: u64 = 16 << 20;
 /// An artefact, unless the request says otherwise: the biggest wheels are just above 2 GB.
 pub const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of the answer to a search; 20 results have some tens of KiB.
+pub const SEARCH_BYTES_MAX: usize = 4 << 20;
 /// Bytes gathered before they are hashed and written: one system call per 256 KiB.
 pub const WRITE_CHUNK_BYTES: usize = 256 << 10;
 

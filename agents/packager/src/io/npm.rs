@@ -2,6 +2,7 @@
 
 pub(crate) mod packument;
 mod reduced;
+pub(crate) mod search;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +23,9 @@ use crate::metadata::npm::{Ahead, Metadata, Packument};
 /// The abbreviated form has all that resolution needs; a registry that does not know it sends the full one.
 const ACCEPT: &str =
     "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*; q=0.1";
+
+/// The form that says when each version was published.
+const ACCEPT_DATED: &str = "application/json; q=1.0, */*; q=0.1";
 
 /// What `encodeURIComponent` leaves alone, which is what npm sends.
 const ENCODED: &AsciiSet =
@@ -62,7 +66,12 @@ impl NpmClient {
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
-        PackumentResource::shared(name, Arc::clone(self.resolved()?), Arc::clone(&self.ahead))
+        let maker = Maker {
+            resolved: Arc::clone(self.resolved()?),
+            ahead: Arc::clone(&self.ahead),
+            dated: self.session.request.dated,
+        };
+        PackumentResource::shared(name, maker)
     }
 }
 
@@ -110,30 +119,36 @@ fn bad_name(name: &str) -> Error {
         .hint("names look like `express` or `@scope/name`")
 }
 
+/// How resources of one request are made.
+#[derive(Clone)]
+struct Maker {
+    resolved: Arc<Resolved>,
+    ahead: Arc<Follower<dyn Ahead>>,
+    /// Whether publication times are needed, which only the full form has.
+    dated: bool,
+}
+
 struct PackumentResource {
     key: Key,
     url: Url,
     name: String,
-    resolved: Arc<Resolved>,
-    ahead: Arc<Follower<dyn Ahead>>,
+    maker: Maker,
 }
 
 impl PackumentResource {
-    fn shared(
-        name: &str,
-        resolved: Arc<Resolved>,
-        ahead: Arc<Follower<dyn Ahead>>,
-    ) -> Result<Arc<dyn Resource>> {
+    fn shared(name: &str, maker: Maker) -> Result<Arc<dyn Resource>> {
         check_name(name)?;
-        let registry = resolved.endpoint.registry_of(name);
-        let key = Key::new("npm", registry, Some(&resolved.endpoint.credentials), name);
+        let endpoint = &maker.resolved.endpoint;
+        let registry = endpoint.registry_of(name);
+        let kind = if maker.dated { "npm-dated" } else { "npm" };
+        let key = Key::new(kind, registry, Some(&endpoint.credentials), name);
         let url = format!("{registry}{}", utf8_percent_encode(name, ENCODED));
         let url = Url::parse(&url).map_err(|_| bad_name(name))?;
-        Ok(Arc::new(Self { key, url, name: name.to_owned(), resolved, ahead }))
+        Ok(Arc::new(Self { key, url, name: name.to_owned(), maker }))
     }
 
     fn registry(&self) -> &Url {
-        self.resolved.endpoint.registry_of(&self.name)
+        self.maker.resolved.endpoint.registry_of(&self.name)
     }
 }
 
@@ -152,12 +167,12 @@ impl Resource for PackumentResource {
         urgency: &'a Urgency,
     ) -> BoxFuture<'a, Result<Fetched>> {
         Box::pin(async move {
-            let credentials = &self.resolved.endpoint.credentials;
+            let credentials = &self.maker.resolved.endpoint.credentials;
             let mut request =
                 Request::new(self.url.clone(), Some(credentials), PACKUMENT_BYTES_MAX);
-            request.accept = Some(ACCEPT);
+            request.accept = Some(if self.maker.dated { ACCEPT_DATED } else { ACCEPT });
             request.validators = validators;
-            Fetched::of(self.resolved.http.get(&request, urgency).await?)
+            Fetched::of(self.maker.resolved.http.get(&request, urgency).await?)
         })
     }
 
@@ -198,16 +213,14 @@ impl Resource for PackumentResource {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.ahead.is_gone()
+        !self.maker.ahead.is_gone()
     }
 
     fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
         let Value::Packument(packument) = value else { return Vec::new() };
-        let Some(ahead) = self.ahead.get() else { return Vec::new() };
+        let Some(ahead) = self.maker.ahead.get() else { return Vec::new() };
         let next = ahead.after(packument).into_iter();
-        let resource = |name: String| {
-            Self::shared(&name, Arc::clone(&self.resolved), Arc::clone(&self.ahead)).ok()
-        };
+        let resource = |name: String| Self::shared(&name, self.maker.clone()).ok();
         next.filter_map(resource).collect()
     }
 }

@@ -56,13 +56,24 @@ impl Task<'_> {
         self.shop.transactions.require_approval(digest)?;
         let installed = self.installed(session.project())?;
         let mut answer = described(&plan, digest, &installed);
-        if plan.edits.is_empty() && plan.environments.is_empty() {
+        let changes_nothing = plan.edits.is_empty() && plan.environments.is_empty();
+        let crates =
+            resolution(&plan, Ecosystem::Cargo).filter(|crates| !crates.packages.is_empty());
+        // Crates lie outside of the project: its lock may be right and cargo's cache empty.
+        if changes_nothing && (plan.operation != "install" || crates.is_none()) {
             return Ok(answer);
         }
         let began = Instant::now();
         answer.downloaded_bytes = self.fetch(&plan)?;
         lap(&mut answer, "fetch", began);
         self.check_wanted()?;
+        if let Some(crates) = crates.filter(|_| changes_nothing) {
+            let hands = self.hands(Work::Unpack);
+            let cancellation = self.conversation.cancellation();
+            let options = Options { crew: &hands, cancellation, ..Options::default() };
+            answer.warnings.extend(cargo::populate(self, crates, options)?);
+            return Ok(answer);
+        }
         let changed = self.change(&mut session, &project, &plan, &installed, force, &mut answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
@@ -86,12 +97,14 @@ impl Task<'_> {
         }
         self.tidy();
         let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+        let addresses = self.addresses(&missing)?;
         let requests: Vec<DownloadRequest> = missing
             .iter()
+            .zip(addresses)
             .enumerate()
-            .map(|(index, package)| DownloadRequest {
+            .map(|(index, (package, url))| DownloadRequest {
                 ecosystem: package.ecosystem,
-                url: package.artifact.url.clone(),
+                url,
                 hashes: package.artifact.hashes.clone(),
                 destination: incoming.path.join(index.to_string()),
                 bytes_max: None,

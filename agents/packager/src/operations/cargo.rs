@@ -1,23 +1,27 @@
 //! cargo's part of an operation: Cargo.toml, Cargo.lock, and the crates where cargo's own offline build finds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use semver::Version;
 
+use super::age::told;
 use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::{self, Options};
 use crate::limits::WORKSPACE_DIRECTORIES_MAX;
+use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
+use crate::metadata::aged::Aged;
 use crate::metadata::cargo::{Crate, DependencyKind};
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
+use crate::resolve::ResolveError;
 use crate::resolve::cargo::{self, Root, lock};
 use crate::spec::Spec;
 use crate::transaction::Project;
@@ -35,7 +39,7 @@ struct Member {
 }
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
@@ -43,7 +47,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let Asked { add, remove, .. } = *asked;
     refuse_member(project.path())?;
     let before = read_text(project, MANIFEST)?;
-    let asked = change(project, before.as_deref(), add, remove, |spec, declared| {
+    let edited = change(project, before.as_deref(), add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
             // Nothing asked and something there: what stands there stays.
             ("", true) => String::new(),
@@ -51,13 +55,10 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             (requirement, _) => requirement.to_owned(),
         }
     })?;
-    let members = members(project, &asked)?;
+    let members = members(project, &edited)?;
     let locked = read_text(project, LOCK)?;
     let source = lock::default_source();
-    let preferred = match &locked {
-        Some(text) => lock::preferences(text, &source)?,
-        None => BTreeMap::new(),
-    };
+    let preferred = preferred(asked, locked.as_deref(), &source)?;
     let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
     let rust_versions = rust_versions(task, &members);
     let download = |name: &str, version: &Version, _: &Hashes| {
@@ -71,8 +72,13 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         download: &download,
         keep_on: &|| task.check_resolving(began),
     };
-    let resolved = cargo::resolve(&request, task.registries.cargo())?;
-    let resolution = resolved.resolution;
+    let resolved = resolve(task, asked, &request)?;
+    let (mut resolution, lock) = (resolved.resolution, resolved.lock);
+    if let Some(text) = &locked {
+        import::cargo(text, &source)?.keep_hashes(&mut resolution)?;
+    }
+    asked.check_locked(task, &resolution)?;
+    asked.check_update(&resolution)?;
     // The address of an artefact is asked for here, so that a registry without one is an error and not an empty address.
     if let Some(package) =
         resolution.packages.iter().find(|package| package.artifact.url.is_empty())
@@ -90,21 +96,69 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     })?;
     let mut edits: Vec<FileEdit> = Vec::new();
     edits.extend(edit(MANIFEST, before.as_deref(), &after)?);
-    edits.extend(edit(LOCK, locked.as_deref(), &resolved.lock.render())?);
-    let mut preconditions = vec![
-        Precondition::file(project, fixed(LOCK)?)?,
-        Precondition::file(project, fixed(MANIFEST)?)?,
-    ];
-    for member in members.iter().filter(|member| member.path != MANIFEST) {
-        preconditions.push(Precondition::file(project, fixed(&member.path)?)?);
+    let rendered = lock.render();
+    if task.choices.frozen && locked.as_ref().is_some_and(|text| *text != rendered) {
+        return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
+    edits.extend(edit(LOCK, locked.as_deref(), &rendered)?);
+    let preconditions = preconditions(project, &members)?;
     if before.is_none() && !has_target(project)? {
         // A package without any target is refused by cargo.
         edits.extend(edit(TARGETS[1], None, "")?);
     }
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
-    Ok(Decided { resolution, edits, environment: None, preconditions, warnings })
+    let (wants, target) = (Vec::new(), String::new());
+    Ok(Decided { resolution, wants, target, edits, environment: None, preconditions, warnings })
+}
+
+/// Everything that was read.
+fn preconditions(project: &Project, members: &[Member]) -> Result<Vec<Precondition>> {
+    let members = members.iter().map(|member| member.path.as_str());
+    let others = members.filter(|path| *path != MANIFEST);
+    let paths = [LOCK, MANIFEST].into_iter().chain(others);
+    paths.map(|path| Precondition::file(project, fixed(path)?)).collect()
+}
+
+/// The resolution, of old enough versions where that is asked for.
+fn resolve(
+    task: &Task<'_>,
+    asked: &Asked<'_>,
+    request: &cargo::Request<'_>,
+) -> std::result::Result<cargo::Resolved, ResolveError> {
+    let registry = task.registries.cargo();
+    let Some(mut limit) = task.limit(Ecosystem::Cargo, asked) else {
+        return cargo::resolve(request, registry);
+    };
+    // What cargo itself has locked is there, too.
+    for (name, versions) in request.preferred {
+        let versions = versions.iter().map(Version::to_string);
+        limit.versions.entry(name.clone()).or_default().extend(versions);
+    }
+    let aged = Aged::new(registry, limit);
+    let resolved = cargo::resolve(request, &aged);
+    told(resolved, &aged.left_out(), |resolved| &mut resolved.resolution.warnings)
+}
+
+/// What Cargo.lock says, because cargo itself builds by it; where there is none, what we locked or installed last. Without what is
+/// to be chosen anew.
+fn preferred(
+    asked: &Asked<'_>,
+    locked: Option<&str>,
+    source: &str,
+) -> Result<BTreeMap<String, BTreeSet<Version>>> {
+    let mut preferred = BTreeMap::<String, BTreeSet<Version>>::new();
+    match locked {
+        Some(text) => preferred = lock::preferences(text, source)?,
+        None => {
+            for package in asked.known().into_iter().flat_map(|known| &known.packages) {
+                let Ok(version) = Version::parse(&package.version) else { continue };
+                preferred.entry(package.name.clone()).or_default().insert(version);
+            }
+        }
+    }
+    preferred.retain(|name, _| !asked.is_anew(name));
+    Ok(preferred)
 }
 
 fn has_target(project: &Project) -> Result<bool> {
@@ -114,6 +168,17 @@ fn has_target(project: &Project) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// What the project and its members ask of the registry.
+pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
+    let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
+    let members = members(project, &text)?;
+    let dependencies = members.iter().flat_map(|member| &member.manifest.dependencies);
+    let specs = dependencies.filter_map(|dependency| {
+        Spec::parse(&format!("cargo:{}@{}", dependency.package, dependency.requirement)).ok()
+    });
+    Ok(specs.collect())
 }
 
 /// The newest of the resolved versions of a crate: the one that a direct dependency without a range means.

@@ -1,19 +1,24 @@
 //! npm's part of an operation: package.json and `node_modules`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use serde_json::Value;
-
-use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+use super::age::told;
+use super::{
+    Aim, Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text,
+};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::install::{self, Options};
+use crate::lock::import::{self, Imported};
+use crate::lock::{self, Part};
 use crate::manifest::package_json::{self, RootManifest};
+use crate::metadata::aged::Aged;
 use crate::options::Choice;
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
+use crate::resolve::ResolveError;
 use crate::resolve::npm::{self, Preferred};
 use crate::spec::Spec;
 use crate::transaction::Project;
@@ -28,13 +33,13 @@ const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bu
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Npm, HONOURED)?;
-    let Asked { add, remove, installed } = *asked;
-    check_foreign(task, project, &FOREIGN_LOCKS)?;
+    let Asked { add, remove, installed, .. } = *asked;
+    check_foreign(task, project, asked, &FOREIGN_LOCKS)?;
     let before = read_text(project, MANIFEST)?;
     let mut root = match &before {
         Some(text) => package_json::read(MANIFEST, text)?,
@@ -49,19 +54,19 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
         want(&mut root, &spec.name, wanted);
     }
-    let node = task.version("node");
-    let request = npm::Request {
-        root,
-        node_version: node.map(|version| version.to_string()),
-        os: "linux".to_owned(),
-        cpu: architecture().to_owned(),
-        libc: Some(if cfg!(target_env = "musl") { "musl" } else { "glibc" }.to_owned()),
-        preferred: preferred(project, installed)?,
-        explicit: add.iter().map(|spec| spec.name.clone()).collect::<BTreeSet<_>>(),
-        keep_on: &|| task.check_resolving(began),
+    let target = format!("linux-{}-{}", architecture(), libc());
+    let fits = |part: &Part| part.target == target;
+    let locked = asked.as_locked(task, Ecosystem::Npm, &lock::of_npm(&root), &fits)?;
+    let resolution = match locked {
+        Some(resolution) => resolution,
+        None => resolve(task, project, asked, root, began)?,
     };
-    let resolution = npm::resolve(&request, task.registries.npm())?;
+    asked.check_update(&resolution)?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
+    let wants = match &after {
+        Some(text) => lock::of_npm(&package_json::read(MANIFEST, text)?),
+        None => Vec::new(),
+    };
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Npm)?);
     if project.content(&fixed(NPM_LOCK)?)?.is_some() {
@@ -73,7 +78,12 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let environment = fixed(ENVIRONMENT)?;
     Ok(Decided {
         resolution,
-        edits: edit(MANIFEST, before.as_deref(), &after)?.into_iter().collect(),
+        wants,
+        target,
+        edits: match after {
+            Some(after) => edit(MANIFEST, before.as_deref(), &after)?.into_iter().collect(),
+            None => Vec::new(),
+        },
         preconditions: vec![
             Precondition::file(project, fixed(MANIFEST)?)?,
             Precondition::environment(&task.shop.transactions, project, environment.clone())?,
@@ -83,13 +93,56 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     })
 }
 
+fn resolve(
+    task: &Task<'_>,
+    project: &Project,
+    asked: &Asked<'_>,
+    root: RootManifest,
+    began: Instant,
+) -> Result<Resolution, ResolveError> {
+    let declared = |spec: &&Spec| root.declared(&spec.name).is_some();
+    let updated = match asked.aim {
+        Aim::Update(named) => named.iter().filter(declared).collect(),
+        _ => Vec::new(),
+    };
+    let explicit = asked.add.iter().chain(updated).map(|spec| spec.name.clone()).collect();
+    let imported = match asked.known() {
+        Some(_) => None,
+        None => import::npm(project)?,
+    };
+    let request = npm::Request {
+        root,
+        node_version: task.version("node").map(|version| version.to_string()),
+        os: "linux".to_owned(),
+        cpu: architecture().to_owned(),
+        libc: Some(libc().to_owned()),
+        preferred: preferred(asked, imported.as_ref()),
+        explicit,
+        keep_on: &|| task.check_resolving(began),
+    };
+    let registry = task.registries.npm();
+    let mut resolution = match task.limit(Ecosystem::Npm, asked) {
+        None => npm::resolve(&request, registry)?,
+        Some(limit) => {
+            let aged = Aged::new(registry, limit);
+            told(npm::resolve(&request, &aged), &aged.left_out(), |resolved| {
+                &mut resolved.warnings
+            })?
+        }
+    };
+    if let Some(imported) = imported {
+        imported.keep_hashes(&mut resolution)?;
+    }
+    Ok(resolution)
+}
+
 /// The manifest after the change: ranges as they were asked, else the caret range of what was chosen.
 fn edited(
     before: Option<&str>,
     add: &[Spec],
     remove: &[Spec],
     resolution: &Resolution,
-) -> Result<String> {
+) -> Result<Option<String>> {
     let names: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let mut text = before.map(str::to_owned);
     if let (Some(present), false) = (&text, names.is_empty()) {
@@ -106,9 +159,23 @@ fn edited(
     let wanted: Vec<(&str, &str)> =
         wanted.iter().map(|(name, text)| (*name, text.as_str())).collect();
     match (text, wanted.is_empty()) {
-        (Some(text), true) => Ok(text),
-        (text, _) => package_json::add(MANIFEST, text.as_deref(), &wanted),
+        (text, true) => Ok(text),
+        (text, false) => package_json::add(MANIFEST, text.as_deref(), &wanted).map(Some),
     }
+}
+
+/// What the project asks of the registry.
+pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
+    let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
+    let root = package_json::read(MANIFEST, &text)?;
+    let tables = [&root.dependencies, &root.dev_dependencies, &root.optional_dependencies];
+    let written = tables.into_iter().flatten();
+    // An alias is another package under this name; what is not of a registry is nobody's version.
+    let specs = written.filter_map(|(name, range)| match range.strip_prefix("npm:") {
+        Some(other) => Spec::parse(&format!("npm:{other}")).ok(),
+        None => Spec::parse(&format!("npm:{name}@{range}")).ok(),
+    });
+    Ok(specs.collect())
 }
 
 fn take(root: &mut RootManifest, name: &str) -> bool {
@@ -129,29 +196,18 @@ fn want(root: &mut RootManifest, name: &str, requirement: &str) {
     root.dependencies.insert(name.to_owned(), requirement.to_owned());
 }
 
-/// What is installed by us, else what npm's own lock says.
-fn preferred(
-    project: &Project,
-    installed: Option<&Resolution>,
-) -> Result<BTreeMap<String, Preferred>> {
-    if let Some(resolution) = installed {
-        let known = resolution.packages.iter().map(|package| {
-            let (name, version) = (package.name.clone(), package.version.clone());
-            (package.place.clone(), Preferred { name, version })
-        });
-        return Ok(known.collect());
-    }
-    let Some(text) = read_text(project, NPM_LOCK)? else { return Ok(BTreeMap::new()) };
-    let Ok(lock) = serde_json::from_str::<Value>(&text) else { return Ok(BTreeMap::new()) };
-    let entries = lock["packages"].as_object().into_iter().flatten();
-    Ok(entries.filter_map(locked).collect())
-}
-
-fn locked((place, entry): (&String, &Value)) -> Option<(String, Preferred)> {
-    let folder = place.rsplit_once("node_modules/")?.1;
-    let name = entry["name"].as_str().unwrap_or(folder).to_owned();
-    let version = entry["version"].as_str()?.to_owned();
-    Some((place.clone(), Preferred { name, version }))
+/// What is locked or installed by us, else what another tool locked; without what is to be chosen anew.
+fn preferred(asked: &Asked<'_>, imported: Option<&Imported>) -> BTreeMap<String, Preferred> {
+    let known = asked.known().into_iter().flat_map(|known| &known.packages);
+    let known = known.map(|package| (&package.place, &package.name, &package.version));
+    let others = imported.into_iter().flat_map(|imported| &imported.packages);
+    let others = others.map(|package| (&package.place, &package.name, &package.version));
+    let kept =
+        known.chain(others).filter(|(place, name, _)| !place.is_empty() && !asked.is_anew(name));
+    kept.map(|(place, name, version)| {
+        (place.clone(), Preferred { name: name.clone(), version: version.clone() })
+    })
+    .collect()
 }
 
 /// Says which packages of a `node_modules` that others made are not asked for by anybody, so that they go, as with npm.
@@ -174,6 +230,10 @@ fn strangers(project: &Project, resolution: &Resolution) -> Option<String> {
             "{count} packages in `{ENVIRONMENT}` are not asked for and go, as with npm: `{shown}`"
         )
     })
+}
+
+fn libc() -> &'static str {
+    if cfg!(target_env = "musl") { "musl" } else { "glibc" }
 }
 
 /// `process.arch` of this machine.

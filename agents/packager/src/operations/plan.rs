@@ -8,24 +8,18 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use super::{Asked, Decided, Decision, Task, cargo, fixed, npm, pypi, rebuild};
+use super::locked::{self, Locked};
+use super::{Aim, Asked, Decided, Decision, Task, cargo, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
+use crate::lock;
 use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
 use crate::transaction::{Project, Session};
-
-/// The files that make an ecosystem concerned.
-const MANIFESTS: [(&str, Ecosystem); 4] = [
-    ("Cargo.toml", Ecosystem::Cargo),
-    ("package.json", Ecosystem::Npm),
-    ("pyproject.toml", Ecosystem::Pypi),
-    ("requirements.txt", Ecosystem::Pypi),
-];
 
 /// A plan, and how it is shown.
 pub(crate) struct Planned {
@@ -38,60 +32,34 @@ impl Task<'_> {
     /// Makes a plan and keeps it.
     pub(crate) fn plan(&self, directory: OwnedFd, request: &PlanRequest) -> Result<Planned> {
         let began = Instant::now();
-        let add = specs(&request.add)?;
-        let remove = specs(&request.remove)?;
-        if let Some(spec) = add.iter().find(|spec| remove.iter().any(|gone| is_same(gone, spec))) {
-            let message = format!("`{}:{}` is both added and removed", spec.ecosystem, spec.name);
-            return Err(Error::new(Kind::Usage, "contradiction", message));
+        let wish = Wish::read(request)?;
+        locked::check_frozen(self, wish.aim())?;
+        if wish.aim() != Aim::Change {
+            let copy = directory.try_clone().map_err(|error| {
+                Error::io("use the descriptor of", std::path::Path::new("."), &error)
+            })?;
+            locked::check_manifest(&Project::from_fd(copy)?, wish.aim())?;
         }
-        if add.is_empty() && remove.is_empty() {
-            return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
-                .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
-        }
-        self.prepare(&add);
-        self.plan_for(directory, add, remove, began)
+        self.prepare(&wish.add);
+        self.plan_for(directory, wish, began)
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
     pub(crate) fn plan_install(&self, directory: OwnedFd) -> Result<Planned> {
-        self.plan_for(directory, Vec::new(), Vec::new(), Instant::now())
+        let wish = Wish { add: Vec::new(), remove: Vec::new(), update: None };
+        self.plan_for(directory, wish, Instant::now())
     }
 
-    /// An ecosystem is concerned where something of it is named; where nothing is named at all, where it has a manifest or packages.
-    fn concerned(
-        &self,
-        project: &Project,
-        named: &[&Spec],
-        installed: &BTreeMap<Ecosystem, Resolution>,
-    ) -> Result<BTreeSet<Ecosystem>> {
-        if !named.is_empty() {
-            return Ok(named.iter().map(|spec| spec.ecosystem).collect());
-        }
-        let mut concerned: BTreeSet<Ecosystem> = installed.keys().copied().collect();
-        for (name, ecosystem) in MANIFESTS {
-            if project.content(&fixed(name)?)?.is_some() {
-                concerned.insert(ecosystem);
-            }
-        }
-        Ok(concerned)
-    }
-
-    fn plan_for(
-        &self,
-        directory: OwnedFd,
-        add: Vec<Spec>,
-        remove: Vec<Spec>,
-        began: Instant,
-    ) -> Result<Planned> {
+    fn plan_for(&self, directory: OwnedFd, wish: Wish, began: Instant) -> Result<Planned> {
         let again = directory.try_clone().map_err(|error| {
             Error::io("use the descriptor of", std::path::Path::new("."), &error)
         })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
-        let named: Vec<&Spec> = add.iter().chain(&remove).collect();
-        let concerned = self.concerned(&project, &named, &installed)?;
+        let locked = Locked::read(&project)?;
+        let concerned = wish.concerned(&project, &installed)?;
         self.choices.check_in_place(&concerned)?;
-        let decisions = self.decide(&project, concerned, (&add, &remove), &installed);
+        let decisions = self.decide(&project, concerned, &wish, (&installed, &locked));
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
         let mut conflict: Option<Conflict> = None;
@@ -109,7 +77,8 @@ impl Task<'_> {
         let mut warnings: Vec<String> =
             decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
         let session = self.lock(Project::from_fd(again)?)?;
-        let plan = self.write_down(&session, (add, remove), decided, &installed, &mut warnings)?;
+        let known = (&installed, &locked);
+        let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
         let digest = self.shop.transactions.store_plan(&plan)?;
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
@@ -135,8 +104,8 @@ impl Task<'_> {
         &self,
         project: &Project,
         concerned: BTreeSet<Ecosystem>,
-        (add, remove): (&[Spec], &[Spec]),
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        wish: &Wish,
+        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
     ) -> Vec<(Ecosystem, Decision)> {
         let decisions: Vec<(Ecosystem, Mutex<Option<Decision>>)> =
             concerned.into_iter().map(|ecosystem| (ecosystem, Mutex::new(None))).collect();
@@ -145,8 +114,18 @@ impl Task<'_> {
             let of = |specs: &[Spec]| -> Vec<Spec> {
                 specs.iter().filter(|spec| spec.ecosystem == *ecosystem).cloned().collect()
             };
-            let (add, remove) = (of(add), of(remove));
-            let asked = Asked { add: &add, remove: &remove, installed: installed.get(ecosystem) };
+            let (add, remove) = (of(&wish.add), of(&wish.remove));
+            let update = of(wish.update.as_deref().unwrap_or_default());
+            let asked = Asked {
+                add: &add,
+                remove: &remove,
+                installed: installed.get(ecosystem),
+                locked: locked.lock.parts.get(ecosystem),
+                aim: match wish.aim() {
+                    Aim::Update(_) => Aim::Update(&update),
+                    aim => aim,
+                },
+            };
             let began = Instant::now();
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
@@ -174,28 +153,28 @@ impl Task<'_> {
     fn write_down(
         &self,
         session: &Session,
-        (add, remove): (Vec<Spec>, Vec<Spec>),
+        wish: Wish,
         decided: Vec<Decided>,
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
         warnings: &mut Vec<String>,
     ) -> Result<Plan> {
         let project = session.project();
         let now_ms = self.shop.transactions.now_ms();
-        let operation = match (add.is_empty(), remove.is_empty()) {
-            (false, true) => "add",
-            (true, false) => "remove",
-            (true, true) => "install",
-            _ => "change",
+        // What is frozen was followed, so the lock is right as it is.
+        let lock_edit = match self.choices.frozen {
+            true => None,
+            false => locked.edit(&decided)?,
         };
         let mut plan = Plan {
             schema_version: SCHEMA_VERSION,
             project: ProjectId::of(project),
-            operation: operation.to_owned(),
-            requested: add.into_iter().chain(remove).collect(),
+            operation: wish.operation().to_owned(),
+            requested: wish.into_specs(),
             resolutions: Vec::new(),
-            edits: Vec::new(),
+            edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
-            preconditions: Vec::new(),
+            exemptions: Vec::new(),
+            preconditions: vec![locked.precondition()?],
             created_at_ms: now_ms,
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
         };
@@ -208,7 +187,9 @@ impl Task<'_> {
                 let is_ours = state.fingerprint.is_some() || !is_there;
                 let is_right = is_ours
                     && !is_edited
-                    && installed.get(&resolution.ecosystem) == Some(&resolution)
+                    && installed
+                        .get(&resolution.ecosystem)
+                        .is_some_and(|before| lock::is_same(before, &resolution))
                     && is_there != resolution.packages.is_empty();
                 if is_edited {
                     warnings.push(format!("`{place}` was edited since; applying needs `--force`"));
@@ -217,12 +198,87 @@ impl Task<'_> {
                     plan.environments.push(rebuild(&place, resolution.ecosystem));
                 }
             }
+            plan.exemptions.extend(self.exemptions(&resolution));
             plan.resolutions.push(resolution);
             plan.edits.extend(edits);
             plan.preconditions.extend(preconditions);
         }
         plan.normalise();
         Ok(plan)
+    }
+}
+
+/// What was asked for, read.
+struct Wish {
+    add: Vec<Spec>,
+    remove: Vec<Spec>,
+    update: Option<Vec<Spec>>,
+}
+
+impl Wish {
+    fn read(request: &PlanRequest) -> Result<Self> {
+        let add = specs(&request.add)?;
+        let remove = specs(&request.remove)?;
+        let update = request.update.as_deref().map(specs).transpose()?;
+        if let Some(spec) = add.iter().find(|spec| remove.iter().any(|gone| is_same(gone, spec))) {
+            let message = format!("`{}:{}` is both added and removed", spec.ecosystem, spec.name);
+            return Err(Error::new(Kind::Usage, "contradiction", message));
+        }
+        locked::check_names(update.as_deref().unwrap_or_default())?;
+        let changes = !add.is_empty() || !remove.is_empty();
+        match [changes, request.install, update.is_some()].into_iter().filter(|is| *is).count() {
+            0 => Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
+                .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`")),
+            1 => Ok(Self { add, remove, update }),
+            _ => {
+                let message = "packages are changed, installed or updated, not several at once";
+                Err(Error::new(Kind::Usage, "contradiction", message))
+            }
+        }
+    }
+
+    fn aim(&self) -> Aim<'_> {
+        match &self.update {
+            Some(named) => Aim::Update(named),
+            None if self.add.is_empty() && self.remove.is_empty() => Aim::Install,
+            None => Aim::Change,
+        }
+    }
+
+    fn operation(&self) -> &'static str {
+        match self.aim() {
+            Aim::Install => "install",
+            Aim::Update(_) => "update",
+            Aim::Change if self.remove.is_empty() => "add",
+            Aim::Change if self.add.is_empty() => "remove",
+            Aim::Change => "change",
+        }
+    }
+
+    /// The ecosystems that have to decide: those of the named packages; where none is named, those with a manifest, and those that
+    /// had one and left packages behind.
+    fn concerned(
+        &self,
+        project: &Project,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+    ) -> Result<BTreeSet<Ecosystem>> {
+        let named = [&self.add, &self.remove].into_iter().chain(&self.update).flatten();
+        let named: BTreeSet<Ecosystem> = named.map(|spec| spec.ecosystem).collect();
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let mut used = locked::used(project)?;
+        // Crates have no environment in the project.
+        let left = installed.values().filter(|resolution| {
+            resolution.ecosystem != Ecosystem::Cargo && !resolution.packages.is_empty()
+        });
+        used.extend(left.map(|resolution| resolution.ecosystem));
+        Ok(used)
+    }
+
+    fn into_specs(self) -> Vec<Spec> {
+        let updated = self.update.into_iter().flatten();
+        self.add.into_iter().chain(self.remove).chain(updated).collect()
     }
 }
 
@@ -281,6 +337,7 @@ fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
         packages: Vec::new(),
         removed: Vec::new(),
         files: Vec::new(),
+        exemptions: Vec::new(),
         warnings: Vec::new(),
         expires_at: None,
         conflict: None,
@@ -306,6 +363,7 @@ fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &m
     let edits = plan.edits.iter().map(|edit| edit.path.to_string());
     let environments = plan.environments.iter().map(|environment| environment.place.to_string());
     answer.files = edits.chain(environments).collect();
+    answer.exemptions.clone_from(&plan.exemptions);
     answer.expires_at = Some(plan.expires_at_ms / 1000);
 }
 

@@ -1,6 +1,6 @@
 //! Python's part of an operation: pyproject.toml or requirements.txt, and the virtual environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
@@ -8,18 +8,23 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
+use super::age::told;
 use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
+use crate::lock::import::{self, Imported};
+use crate::lock::{self, Part};
 use crate::manifest::requirements::{Requirements, Wanted};
 use crate::manifest::{pyproject, requirements};
+use crate::metadata::aged::Aged;
+use crate::metadata::pypi::FileKind;
 use crate::options::Choice;
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
-use crate::resolve::pypi;
+use crate::resolve::{ResolveError, pypi};
 use crate::spec::Spec;
 use crate::store::clone_tree;
 use crate::transaction::{Project, RelativePath};
@@ -107,6 +112,17 @@ impl Manifest {
         Ok(())
     }
 
+    /// What another text of the same file asks for.
+    fn wanted_in(&self, text: &str) -> Result<Vec<Requirement>> {
+        Ok(match self.path {
+            PYPROJECT => pyproject::read(PYPROJECT, text)?.unwrap_or_default().dependencies,
+            path => {
+                let read = requirements::read(path, text)?.wanted;
+                read.into_iter().map(|wanted| wanted.requirement).collect()
+            }
+        })
+    }
+
     fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
         let add: Vec<&str> = add.iter().map(String::as_str).collect();
         let mut text = self.text.clone();
@@ -125,13 +141,13 @@ impl Manifest {
 }
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Pypi, HONOURED)?;
-    let Asked { add, remove, installed } = *asked;
-    check_foreign(task, project, &FOREIGN_LOCKS)?;
+    let Asked { add, remove, .. } = *asked;
+    check_foreign(task, project, asked, &FOREIGN_LOCKS)?;
     let manifest = Manifest::read(project)?;
     let mut wanted = manifest.wanted.clone();
     for spec in remove {
@@ -141,26 +157,31 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             return Err(not_direct(Ecosystem::Pypi, &spec.name, manifest.path).into());
         }
     }
-    let mut lines = Vec::new();
-    for spec in add {
-        let old = wanted.iter().find(|requirement| requirement.name.as_ref() == spec.name).cloned();
-        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
-        let changed = merged(requirement(spec)?, old.as_ref());
-        // What stood there already is kept; what is new gets the bound that was chosen.
-        lines.push(old.is_some().then(|| unmarked(&changed)));
-        wanted.push(changed);
-    }
+    let lines = want(&mut wanted, add)?;
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
     check_environment(project, &environment, &base(&interpreter)?)?;
-    let preferred = preferred(project, &environment, add, installed)?;
-    let request = pypi::Request {
-        requirements: &wanted,
-        target: &interpreter.target,
-        preferred: &preferred,
-        keep_on: &|| task.check_resolving(began),
+    let target = target_name(&interpreter.target);
+    let fits = |part: &Part| part.target == target && runs(&part.resolution, &interpreter.target);
+    let locked = asked.as_locked(task, Ecosystem::Pypi, &lock::of_pypi(&wanted), &fits)?;
+    let resolution = match locked {
+        Some(resolution) => resolution,
+        None => {
+            let imported = match asked.known() {
+                Some(_) => None,
+                None => import::pypi(project, manifest.path)?,
+            };
+            let preferred = preferred(project, &environment, asked, imported.as_ref())?;
+            let request = pypi::Request {
+                requirements: &wanted,
+                target: &interpreter.target,
+                preferred: &preferred,
+                keep_on: &|| task.check_resolving(began),
+            };
+            resolve(task, asked, &request, imported.as_ref())?
+        }
     };
-    let resolution = pypi::resolve(&request, task.registries.pypi())?;
+    asked.check_update(&resolution)?;
     manifest.check_digests(&resolution, &interpreter.target)?;
     let lines: Vec<String> = add
         .iter()
@@ -170,7 +191,12 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
     Ok(Decided {
-        edits: edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
+        wants: lock::of_pypi(&manifest.wanted_in(&after)?),
+        target,
+        edits: match add.is_empty() && remove.is_empty() {
+            true => Vec::new(),
+            false => edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
+        },
         preconditions: vec![
             Precondition::file(project, fixed(PYPROJECT)?)?,
             Precondition::file(project, fixed(REQUIREMENTS)?)?,
@@ -185,6 +211,56 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         resolution,
         environment: Some(environment),
     })
+}
+
+/// The resolution, of old enough versions where that is asked for.
+fn resolve(
+    task: &Task<'_>,
+    asked: &Asked<'_>,
+    request: &pypi::Request<'_>,
+    imported: Option<&Imported>,
+) -> std::result::Result<Resolution, ResolveError> {
+    let registry = task.registries.pypi();
+    let mut resolution = match task.limit(Ecosystem::Pypi, asked) {
+        None => pypi::resolve(request, registry)?,
+        Some(limit) => {
+            let aged = Aged::new(registry, limit);
+            let resolved = pypi::resolve(request, &aged);
+            told(resolved, &aged.left_out(), |resolved| &mut resolved.warnings)?
+        }
+    };
+    if let Some(imported) = imported {
+        imported.keep_hashes(&mut resolution)?;
+    }
+    Ok(resolution)
+}
+
+/// What the project asks of the index.
+pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
+    let wanted = Manifest::read(project)?.wanted;
+    let specs = wanted.into_iter().filter_map(|requirement| {
+        let specifiers = match &requirement.version_or_url {
+            None => String::new(),
+            Some(pep508_rs::VersionOrUrl::VersionSpecifier(specifiers)) => specifiers.to_string(),
+            Some(pep508_rs::VersionOrUrl::Url(_)) => return None,
+        };
+        Spec::parse(&format!("pypi:{}{specifiers}", requirement.name)).ok()
+    });
+    Ok(specs.collect())
+}
+
+/// Puts what is added in the place of what stood there. What stood there already is a line to write as it is; what is new gets the
+/// bound that is chosen.
+fn want(wanted: &mut Vec<Requirement>, add: &[Spec]) -> Result<Vec<Option<String>>> {
+    let mut lines = Vec::new();
+    for spec in add {
+        let old = wanted.iter().find(|requirement| requirement.name.as_ref() == spec.name).cloned();
+        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
+        let changed = merged(requirement(spec)?, old.as_ref());
+        lines.push(old.is_some().then(|| unmarked(&changed)));
+        wanted.push(changed);
+    }
+    Ok(lines)
 }
 
 /// What is asked for now, with what stood in the manifest where the caller did not say otherwise.
@@ -274,12 +350,39 @@ fn interpreter(task: &Task<'_>, project: &Project) -> Result<Interpreter> {
     task.shop.tools.interpreter(&path, task.conversation.cancellation())
 }
 
-/// What is installed, except what the caller asked for anew without naming versions.
+/// A target by what decides about most packages; see [`runs`] for the rest.
+fn target_name(target: &PythonTarget) -> String {
+    let markers = &target.markers;
+    format!(
+        "{}-{}-{}-{}",
+        markers.implementation_name(),
+        markers.python_version(),
+        markers.sys_platform(),
+        markers.platform_machine()
+    )
+}
+
+/// Whether every wheel is for the target.
+fn runs(resolution: &Resolution, target: &PythonTarget) -> bool {
+    let tags: HashSet<&str> = target.tags.iter().map(String::as_str).collect();
+    resolution.packages.iter().all(|package| {
+        let Ok(name) = PackageName::from_str(&package.name) else { return false };
+        match crate::io::pypi::file_name::parse(&package.artifact.file_name, &name) {
+            Some((_, FileKind::Wheel { tags: of_file, .. })) => {
+                of_file.iter().any(|tag| tags.contains(tag.as_str()))
+            }
+            _ => false,
+        }
+    })
+}
+
+/// What is in the environment, what another tool locked, what is installed or locked by us, the last one before the others;
+/// without what is to be chosen anew.
 fn preferred(
     project: &Project,
     environment: &RelativePath,
-    add: &[Spec],
-    installed: Option<&Resolution>,
+    asked: &Asked<'_>,
+    imported: Option<&Imported>,
 ) -> Result<BTreeMap<PackageName, Version>> {
     let mut known: Vec<(String, String)> = Vec::new();
     let place = project.path().join(environment.as_str());
@@ -287,12 +390,15 @@ fn preferred(
         let present = install::pypi::installed(&place.join(site_packages))?;
         known.extend(present.into_iter().map(|present| (present.name, present.version)));
     }
-    if let Some(resolution) = installed {
+    let others = imported.into_iter().flat_map(|imported| &imported.packages);
+    known.extend(others.map(|package| (package.name.clone(), package.version.clone())));
+    if let Some(resolution) = asked.known() {
         let packages = resolution.packages.iter();
         known.extend(packages.map(|package| (package.name.clone(), package.version.clone())));
     }
     let anew = |name: &PackageName| {
-        add.iter().any(|spec| spec.requirement.is_empty() && spec.name == name.as_ref())
+        let is_bare = |spec: &Spec| spec.requirement.is_empty() && spec.name == name.as_ref();
+        asked.add.iter().any(is_bare) || asked.is_anew(name.as_ref())
     };
     let parsed = known.into_iter().filter_map(|(name, version)| {
         Some((PackageName::from_str(&name).ok()?, Version::from_str(&version).ok()?))

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::Task;
+use super::outdated::{best_file, best_version, python, rust};
 use super::plan::purls_of;
 use crate::api::{
     HistoryAnswer, HistoryEntry, HistoryRequest, InfoAnswer, InstalledPackage, ListAnswer,
@@ -109,25 +110,11 @@ impl Task<'_> {
     }
 
     fn pypi_info(&self, spec: &Spec) -> Result<InfoAnswer> {
-        let wanted = format!("{}{}", spec.name, spec.requirement);
-        let wanted = crate::io::pypi::core_metadata::requirement(&wanted)
-            .map_err(|problem| Error::new(Kind::Usage, "bad-requirement", problem))?;
+        let wanted = python(spec)?;
         let project = self.registries.pypi().project(&wanted.name)?;
-        let fits = |version: &pep440_rs::Version| match &wanted.version_or_url {
-            Some(pep508_rs::VersionOrUrl::VersionSpecifier(specifiers)) => {
-                specifiers.contains(version)
-            }
-            _ => true,
-        };
-        // Final releases before pre-releases, then the newest; wheels before source, because they tell more.
-        let rank = |file: &std::sync::Arc<crate::metadata::pypi::File>| {
-            let is_wheel = file.kind != crate::metadata::pypi::FileKind::Source;
-            (file.yanked.is_none(), !file.version.any_prerelease(), file.version.clone(), is_wheel)
-        };
-        let best =
-            project.files.iter().filter(|file| fits(&file.version)).max_by_key(|file| rank(file));
+        let (best, latest) = best_file(&project, &wanted);
         let best = best.ok_or_else(|| none(spec))?;
-        let latest = project.files.iter().max_by_key(|file| rank(file)).unwrap_or(best);
+        let latest = latest.unwrap_or(best);
         let described = match best.kind {
             crate::metadata::pypi::FileKind::Source => None,
             _ => Some(self.registries.pypi().core_metadata(&project, best)?),
@@ -155,18 +142,11 @@ impl Task<'_> {
     }
 
     fn cargo_info(&self, spec: &Spec) -> Result<InfoAnswer> {
-        let wanted = match spec.requirement.as_str() {
-            "" => semver::VersionReq::STAR,
-            text => semver::VersionReq::parse(text)
-                .map_err(|error| Error::new(Kind::Usage, "bad-requirement", error.to_string()))?,
-        };
+        let wanted = rust(spec)?;
         let krate = self.registries.cargo().krate(&spec.name)?;
-        let rank = |version: &&std::sync::Arc<crate::metadata::cargo::Version>| {
-            (!version.yanked, version.version.pre.is_empty(), version.version.clone())
-        };
-        let fitting = krate.versions.iter().filter(|version| wanted.matches(&version.version));
-        let best = fitting.max_by_key(rank).ok_or_else(|| none(spec))?;
-        let latest = krate.versions.iter().max_by_key(rank).unwrap_or(best);
+        let (best, latest) = best_version(&krate, &wanted);
+        let best = best.ok_or_else(|| none(spec))?;
+        let latest = latest.unwrap_or(best);
         let requires = best.dependencies.iter().map(|dependency| {
             let optional = if dependency.optional { " (optional)" } else { "" };
             format!("{} {}{optional}", dependency.package, dependency.requirement)
@@ -192,7 +172,7 @@ fn schema() -> String {
 }
 
 /// The version that a tag, an exact version or a range means; the latest where nothing is said.
-fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> Option<String> {
+pub(super) fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> Option<String> {
     if wanted.is_empty() {
         return Some(latest.to_owned());
     }
@@ -205,7 +185,7 @@ fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> Option<Stri
     ranked.find(fits).map(|listed| listed.text().to_owned())
 }
 
-fn none(spec: &Spec) -> Error {
+pub(super) fn none(spec: &Spec) -> Error {
     let message =
         format!("no version of `{}:{}` is in `{}`", spec.ecosystem, spec.name, spec.requirement);
     Error::new(Kind::Failed, "unknown-version", message)
@@ -221,7 +201,10 @@ fn summary(summary: &serde_json::Value, undid: &[String], error: Option<&str>) -
         return format!("undid {}", undid.join(", "));
     }
     let requested = summary["requested"].as_array().into_iter().flatten();
-    let requested: Vec<&str> = requested.filter_map(serde_json::Value::as_str).collect();
+    let mut requested: Vec<&str> = requested.filter_map(serde_json::Value::as_str).collect();
+    if requested.is_empty() {
+        requested.push("everything");
+    }
     let count = |what: &str| summary[what].as_u64().unwrap_or(0);
     format!(
         "{} ({} installed, {} removed)",

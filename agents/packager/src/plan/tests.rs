@@ -42,6 +42,7 @@ fn plan(world: &World) -> Plan {
             before: Some(Content::of(b"{}")),
             after: Some(vec![0xff, 0x00, b'"']),
         }],
+        exemptions: Vec::new(),
         environments: vec![Rebuild { place: path("node_modules"), ecosystem: Ecosystem::Npm }],
         preconditions: vec![
             Precondition::environment(&world.transactions, &world.project, path("node_modules"))

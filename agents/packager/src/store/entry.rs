@@ -51,6 +51,10 @@ impl Form {
             Form::Crate => 3,
         }
     }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Form::Npm, Form::Wheel, Form::Crate].into_iter().find(|form| form.byte() == byte)
+    }
 }
 
 /// The files of one artefact.
@@ -158,12 +162,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
     if reader.take(MAGIC.len())? != MAGIC || u16::from_le_bytes(reader.array()?) != FORMAT_VERSION {
         return None;
     }
-    let form = match reader.array::<1>()? {
-        [1] => Form::Npm,
-        [2] => Form::Wheel,
-        [3] => Form::Crate,
-        _ => return None,
-    };
+    let form = Form::from_byte(reader.array::<1>()?[0])?;
     let (name, version) = (reader.string()?.to_owned(), reader.string()?.to_owned());
     let mut warnings = Vec::new();
     for _ in 0..reader.count()? {
@@ -185,6 +184,22 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
         });
     }
     reader.0.is_empty().then_some(Entry { form, name, version, warnings, files })
+}
+
+/// Form, name and version at the beginning of an entry. A crate's name is that of its folder.
+pub(super) fn name(bytes: &[u8]) -> Option<(Form, String, String)> {
+    let mut reader = Reader(bytes);
+    if reader.take(MAGIC.len())? != MAGIC || u16::from_le_bytes(reader.array()?) != FORMAT_VERSION {
+        return None;
+    }
+    let form = Form::from_byte(reader.array::<1>()?[0])?;
+    let (name, version) = (reader.string()?, reader.string()?);
+    if form != Form::Crate {
+        return Some((form, name.to_owned(), version.to_owned()));
+    }
+    let is_version = |at: &usize| semver::Version::parse(&name[at + 1..]).is_ok();
+    let at = name.match_indices('-').map(|(at, _)| at).find(is_version)?;
+    Some((form, name[..at].to_owned(), name[at + 1..].to_owned()))
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -36,6 +36,8 @@ struct Event<'a> {
 struct Seen {
     names: Vec<&'static str>,
     digest: String,
+    /// The same without our lock.
+    wishes: String,
 }
 
 /// What came of it.
@@ -96,6 +98,12 @@ pub(super) fn answer(shop: &Shop, station: &dyn Station, path: &Path) -> bool {
     }
     shop.measures.triggered(answered.trigger);
     station.changed();
+    // What was applied has written the lock. Where nothing else has changed, that is no change to answer.
+    let written = match answered.trigger {
+        Trigger::Applied => see(&project).ok().filter(|now| now.wishes == seen.wishes),
+        _ => None,
+    };
+    let seen = written.as_ref().unwrap_or(&seen);
     let seen = (!again).then_some(seen.digest.as_str());
     note(shop, &row, seen, answered, again)
 }
@@ -109,14 +117,20 @@ fn terms(row: &WatchRow) -> Result<(WatchPolicy, Setting)> {
 /// Reads all manifests; what their content is, is for the comparison alone.
 fn see(project: &Project) -> Result<Seen> {
     let mut all = digest::Context::new(&digest::SHA256);
+    let mut wishes = digest::Context::new(&digest::SHA256);
     let mut names = Vec::new();
     for name in MANIFESTS {
         let Some(content) = project.content(&RelativePath::new(name)?)? else { continue };
         names.push(name);
         // Neither a name nor a digest has a line end in it.
-        all.update(format!("{name} {}\n", content.sha256).as_bytes());
+        let line = format!("{name} {}\n", content.sha256);
+        all.update(line.as_bytes());
+        if name != crate::lock::FILE {
+            wishes.update(line.as_bytes());
+        }
     }
-    Ok(Seen { names, digest: hex(all.finish().as_ref()) })
+    let [digest, wishes] = [all, wishes].map(|context| hex(context.finish().as_ref()));
+    Ok(Seen { names, digest, wishes })
 }
 
 fn carry_out(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use agents_contract::{Agent, Caller, Cancellation, Conversation, Request};
 use agents_packager::api::{PlanRequest, Setting};
 use agents_packager::ecosystem::Ecosystem;
-use agents_packager::service::{Packager, Places};
+use agents_packager::service::{Packager, Places, Policy};
 use ipc::directory::{MachineEntry, RouterEntry, Writer};
 
 use super::*;
@@ -122,7 +122,7 @@ fn plan(packager: &Packager, registry: &str, home: &Path, name: &str) -> String 
         variables: BTreeMap::from([("HOME".to_owned(), home.to_string_lossy().into_owned())]),
         ..Setting::default()
     };
-    let asked = PlanRequest { add: vec![format!("npm:{name}")], remove: Vec::new(), setting };
+    let asked = PlanRequest { add: vec![format!("npm:{name}")], setting, ..PlanRequest::default() };
     let mut payload = Vec::new();
     ciborium::into_writer(&asked, &mut payload).unwrap();
     let uid = rustix::process::getuid().as_raw();
@@ -144,7 +144,7 @@ fn two_plans_wait_for_a_silent_registry_at_the_same_time_with_one_slot() {
     let host = Arc::new(hosted(&writer));
     let place = tempfile::tempdir().unwrap();
     let places = Places { state: place.path().join("state"), cache: place.path().join("cache") };
-    let packager = Packager::new(&places, host.clone()).unwrap();
+    let packager = Packager::new(&places, Policy::default(), host.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let registry = format!("http://{}/", listener.local_addr().unwrap());
     let codes = std::thread::scope(|scope| {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::Key;
 use crate::error::Error;
 use crate::io::cargo::RegistryConfig;
+use crate::io::npm::search::Found;
 use crate::metadata::{cargo, npm, pypi};
 
 /// Something parsed, of any of the kinds that registries give.
@@ -17,6 +18,7 @@ pub(crate) enum Value {
     CoreMetadata(Arc<pypi::CoreMetadata>),
     Crate(Arc<cargo::Crate>),
     RegistryConfig(Arc<RegistryConfig>),
+    Search(Arc<Vec<Found>>),
 }
 
 #[derive(Debug)]
@@ -91,6 +93,16 @@ impl Memory {
         // Freeing big trees takes its time; nobody should wait for it.
         drop(slots);
         drop(dropped);
+    }
+
+    /// Known names (`npm:express`) that contain `text`, at most so many.
+    pub(crate) fn names_with(&self, text: &str, most: usize) -> Vec<String> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = slots.map.values().filter(|slot| slot.value.is_ok());
+        let names = known.filter_map(|slot| slot.name.as_deref());
+        let is_meant =
+            |name: &&str| name.split_once(':').is_some_and(|(_, name)| name.contains(text));
+        names.filter(is_meant).take(most).map(str::to_owned).collect()
     }
 
     /// Known names with `prefix` that look like `name`, at most three.

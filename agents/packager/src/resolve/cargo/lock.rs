@@ -114,7 +114,7 @@ fn line(text: &mut String, key: &str, value: &str) {
 }
 
 /// A basic string. Names come from a registry, so whatever would end the string early is escaped.
-fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('"');
     for character in value.chars() {

@@ -1,0 +1,255 @@
+//! Locks that are written are read again, whatever was in them; locks that nobody wrote are refused.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::LOCK_PACKAGES_MAX;
+use crate::metadata::Hashes;
+use crate::resolution::Artifact;
+
+fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usize]) -> Package {
+    let file_name = match ecosystem {
+        Ecosystem::Npm => format!("{name}-{version}.tgz"),
+        Ecosystem::Pypi => format!("{name}-{version}-py3-none-any.whl"),
+        Ecosystem::Cargo => format!("{name}-{version}.crate"),
+    };
+    let place = match ecosystem {
+        Ecosystem::Npm => format!("node_modules/{name}"),
+        _ => String::new(),
+    };
+    let sha512 = (ecosystem == Ecosystem::Npm).then(|| "a1".repeat(64));
+    let sha256 = (ecosystem != Ecosystem::Npm).then(|| "b2".repeat(32));
+    Package {
+        ecosystem,
+        name: name.to_owned(),
+        version: version.to_owned(),
+        direct: dependencies.is_empty(),
+        artifact: Artifact {
+            file_name,
+            url: String::new(),
+            hashes: Hashes { sha256, sha512 },
+            size: None,
+        },
+        dependencies: dependencies.to_vec(),
+        place,
+        bin: BTreeMap::new(),
+        extras: Vec::new(),
+        license: None,
+        published: None,
+        scripts: Vec::new(),
+    }
+}
+
+fn part(wants: &[&str], packages: Vec<Package>) -> Part {
+    let ecosystem = packages[0].ecosystem;
+    let resolution = Resolution { ecosystem, packages, warnings: Vec::new() };
+    let wants = wants.iter().map(|want| (*want).to_owned()).collect();
+    Part { wants, target: "linux-x64-glibc".to_owned(), resolution }
+}
+
+fn sample() -> Lock {
+    let mut leaf_below = package(Ecosystem::Npm, "leaf", "1.0.0", &[]);
+    leaf_below.place = "node_modules/tree/node_modules/leaf".to_owned();
+    let mut tree = package(Ecosystem::Npm, "tree", "2.0.0-rc.1", &[0, 1]);
+    tree.bin = BTreeMap::from([("tree".to_owned(), "bin/tree.js".to_owned())]);
+    tree.license = Some("MIT \"or\" \u{1f600}".to_owned());
+    tree.scripts = vec!["postinstall".to_owned()];
+    tree.artifact.size = Some(12);
+    let leaf = package(Ecosystem::Npm, "leaf", "1.0.0", &[]);
+    let mut lock = Lock::default();
+    lock.put(part(&["tree@^2"], vec![leaf, leaf_below, tree]));
+    lock.put(part(&["wall>=1.0"], vec![package(Ecosystem::Pypi, "wall", "1.0+local", &[])]));
+    lock
+}
+
+#[test]
+fn the_text_is_what_people_are_told() {
+    let text = sample().render().expect("written").expect("something");
+    let expected = format!(
+        r#"# What Bolide installs here. `bolide install` follows it, `bolide update` renews it.
+version = 1
+
+[npm]
+target = "linux-x64-glibc"
+wants = ["tree@^2"]
+
+[pypi]
+target = "linux-x64-glibc"
+wants = ["wall>=1.0"]
+
+[[package]]
+purl = "pkg:npm/leaf@1.0.0"
+direct = true
+hashes = ["sha512:{0}"]
+source = "npm"
+place = "node_modules/leaf"
+
+[[package]]
+purl = "pkg:npm/leaf@1.0.0"
+direct = true
+hashes = ["sha512:{0}"]
+source = "npm"
+place = "node_modules/tree/node_modules/leaf"
+
+[[package]]
+purl = "pkg:npm/tree@2.0.0-rc.1"
+hashes = ["sha512:{0}"]
+source = "npm"
+size = 12
+place = "node_modules/tree"
+bin = {{ "tree" = "bin/tree.js" }}
+scripts = ["postinstall"]
+license = "MIT \"or\" {2}"
+dependencies = [
+    "pkg:npm/leaf@1.0.0 node_modules/leaf",
+    "pkg:npm/leaf@1.0.0 node_modules/tree/node_modules/leaf",
+]
+
+[[package]]
+purl = "pkg:pypi/wall@1.0%2Blocal"
+direct = true
+hashes = ["sha256:{1}"]
+source = "pypi"
+file = "wall-1.0+local-py3-none-any.whl"
+"#,
+        "a1".repeat(64),
+        "b2".repeat(32),
+        '\u{1f600}',
+    );
+    assert_eq!(text, expected);
+    assert_eq!(Lock::read(&text).expect("read"), sample());
+}
+
+#[test]
+fn nothing_locked_is_no_file() {
+    assert_eq!(Lock::default().render().expect("written"), None);
+    let mut lock = sample();
+    for ecosystem in [Ecosystem::Npm, Ecosystem::Pypi] {
+        let resolution = Resolution { ecosystem, packages: Vec::new(), warnings: Vec::new() };
+        lock.put(Part { wants: Vec::new(), target: "anywhere".to_owned(), resolution });
+    }
+    assert_eq!(lock.render().expect("written"), None);
+}
+
+#[test]
+fn the_same_packages_in_another_order_are_the_same_bytes() {
+    let mut shuffled = sample();
+    let packages = &mut shuffled.parts.get_mut(&Ecosystem::Npm).expect("npm").resolution.packages;
+    packages.reverse();
+    packages[0].dependencies = vec![2, 1];
+    let sample = sample();
+    assert_eq!(shuffled.render().expect("written"), sample.render().expect("written"));
+    let npm = |lock: &Lock| lock.parts[&Ecosystem::Npm].resolution.clone();
+    assert!(is_same(&npm(&shuffled), &npm(&sample)));
+    let mut other = npm(&sample);
+    other.packages[0].artifact.hashes.sha512 = Some("00".repeat(64));
+    assert!(!is_same(&other, &npm(&sample)), "another digest is another environment");
+    let mut other = npm(&sample);
+    other.packages[2].dependencies = vec![0];
+    assert!(!is_same(&other, &npm(&sample)), "another edge is another environment");
+    let mut other = npm(&sample);
+    other.packages[2].artifact.url = "https://elsewhere.invalid/".to_owned();
+    other.packages[2].license = None;
+    assert!(is_same(&other, &npm(&sample)), "addresses and words do not count");
+}
+
+/// The sample with one text replaced, and what the refusal says.
+#[track_caller]
+fn refused(from: &str, to: &str, word: &str) {
+    let text = sample().render().expect("written").expect("something");
+    assert!(text.contains(from), "{from}");
+    let error = Lock::read(&text.replacen(from, to, 1)).expect_err(to);
+    assert!(error.message.contains(word), "{error:?}");
+    assert!(error.hint.is_some(), "{error:?}");
+    let is_plain = !error.message.chars().any(char::is_control);
+    assert!(is_plain && error.message.len() < 2_000, "{error:?}");
+}
+
+#[test]
+fn what_a_stranger_wrote_is_refused_with_its_place() {
+    refused("version = 1\n", "version = 2\nnews = true\n", "version 2");
+    refused("version = 1\n", "version = \"x\"\n", "version");
+    refused("version = 1\n", "", "version");
+    refused("version = 1\n", "version = 1\nurl = \"https://x.invalid\"\n", "url");
+    refused("[npm]", "[gem]", "gem");
+    refused("[npm]\ntarget = \"linux-x64-glibc\"\nwants = [\"tree@^2\"]\n", "", "no `[npm]`");
+    refused("source = \"npm\"", "source = \"https://x.invalid\"", "source");
+    refused("source = \"npm\"", "source = \"npm\"\nresolved = \"https://x.invalid\"", "resolved");
+    refused("pkg:npm/leaf@1.0.0", "pkg:npm/leaf", "exact");
+    refused("pkg:npm/leaf@1.0.0", "pkg:npm/../leaf@1.0.0", "exact");
+    refused("pkg:npm/leaf@1.0.0", "pkg:npm/%2e%2e@1.0.0", "exact");
+    refused("pkg:npm/leaf@1.0.0", "pkg:npm/leaf@1.0.0?repository_url=x", "exact");
+    refused("pkg:npm/leaf@1.0.0", "pkg:npm/leaf@^1.0.0", "exact");
+    refused("pkg:pypi/wall@1.0%2Blocal", "pkg:pypi/Wall@1.0", "exact");
+    refused("pkg:pypi/wall@1.0%2Blocal", "pkg:deb/wall@1.0", "exact");
+    refused("node_modules/tree/node_modules/leaf", "node_modules/../../leaf", "place");
+    refused("node_modules/tree/node_modules/leaf", "/etc/node_modules/leaf", "place");
+    refused("node_modules/tree/node_modules/leaf", "node_modules/.bin", "place");
+    refused("node_modules/tree/node_modules/leaf", "node_modules/leaf", "twice");
+    refused("node_modules/tree/node_modules/leaf\"", "node_modules/tree\"", "two packages");
+    refused("    \"pkg:npm/leaf@1.0.0 node_modules/leaf\",", "\"pkg:npm/leaf@1.0.0\",", "names no");
+    refused("wall-1.0+local-py3-none-any.whl", "../wall.whl", "name");
+    refused("wall-1.0+local-py3-none-any.whl", ".whl", "name");
+    refused("file = ", "place = \"node_modules/wall\"\nfile = ", "place");
+    refused("sha512:a1", "sha512:A1", "sha512");
+    refused("sha512:a1", "sha1:a1", "sha512");
+    refused("sha512:a1", "sha512:", "sha512");
+    refused("\"sha256:", "\"md5:00\", \"sha256:", "sha256");
+    refused("license = \"MIT", "license = \"\\u001B[2JMIT", "cannot stand there");
+    refused("\"bin/tree.js\"", &format!("\"{}\"", "x".repeat(5_000)), "cannot stand there");
+    refused("size = 12", "size = -1", "line");
+    refused("[[package]]", "[[package]]\npurl = 1", "line");
+}
+
+#[test]
+fn too_much_of_anything_is_refused() {
+    let head = "version = 1\n[cargo]\n";
+    let wants: String = (0..30_000).map(|index| format!("\"a{index}\",")).collect();
+    let error = Lock::read(&format!("version = 1\n[npm]\nwants = [{wants}]\n")).expect_err("many");
+    assert!(error.message.contains("wants"), "{error:?}");
+    let entry = |index: usize| {
+        let digest = "0".repeat(64);
+        format!(
+            "[[package]]\npurl = \"pkg:cargo/a@0.0.{index}\"\nhashes = [\"sha256:{digest}\"]\nsource = \"cargo\"\n"
+        )
+    };
+    let entries: String = (0..=LOCK_PACKAGES_MAX).map(entry).collect();
+    let error = Lock::read(&format!("{head}{entries}")).expect_err("many");
+    assert!(error.message.contains("packages"), "{error:?}");
+    let deep = format!("version = 1\nx = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    Lock::read(&deep).expect_err("deep");
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let mut lock = sample();
+    let npm = lock.parts.get_mut(&Ecosystem::Npm).expect("npm");
+    npm.wants = vec!["x".repeat(5_000)];
+    assert_eq!(lock.render().expect_err("too long").code, "lock-unwritable");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Changing any bytes gives a lock that means something, or an error; never a panic, and never another meaning in other
+    /// bytes: what is read and written is read as the same.
+    #[test]
+    fn a_changed_lock_is_read_or_refused(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), "[a-z0-9\"\\[\\]\\\\=.:@/%\n -]{0,3}", 0usize..4), 1..4)
+    ) {
+        let mut text = sample().render().expect("written").expect("something");
+        for (at, insert, remove) in changes {
+            let boundaries: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+            let from = at.index(boundaries.len());
+            let to = (from + remove).min(boundaries.len() - 1);
+            text.replace_range(boundaries[from]..boundaries[to], &insert);
+        }
+        if let Ok(lock) = Lock::read(&text) {
+            let rendered = lock.render().expect("written").unwrap_or_default();
+            if !rendered.is_empty() {
+                let again = Lock::read(&rendered).expect("read again");
+                prop_assert_eq!(again.render().expect("written").unwrap_or_default(), rendered);
+            }
+        }
+    }
+}

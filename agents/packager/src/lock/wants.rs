@@ -1,0 +1,47 @@
+//! What a manifest asks for, as sorted lines of text: a lock that was made from the same lines needs no resolver.
+//!
+//! Everything that changes a resolution has to be in them. What only changes the project itself (names, scripts) is not.
+
+use pep508_rs::Requirement;
+
+use crate::manifest::package_json::{Override, RootManifest};
+
+/// The lines of a package.json.
+pub(crate) fn of_npm(root: &RootManifest) -> Vec<String> {
+    let tables = [
+        ("", &root.dependencies),
+        ("dev ", &root.dev_dependencies),
+        ("optional ", &root.optional_dependencies),
+        ("peer ", &root.peer_dependencies),
+    ];
+    let mut lines: Vec<String> = Vec::new();
+    for (kind, table) in tables {
+        lines.extend(table.iter().map(|(name, range)| format!("{kind}{name}@{range}")));
+    }
+    lines.extend(root.optional_peers.iter().map(|name| format!("optional-peer {name}")));
+    lines.extend(root.workspaces.iter().map(|pattern| format!("workspace {pattern}")));
+    overrides(&root.overrides, "override", &mut lines);
+    sorted(lines)
+}
+
+/// Rules inside each other are as deep as a manifest may be nested.
+fn overrides(rules: &[Override], above: &str, lines: &mut Vec<String>) {
+    for rule in rules {
+        let path = format!("{above} {}", rule.key);
+        if let Some(value) = &rule.value {
+            lines.push(format!("{path} = {value}"));
+        }
+        overrides(&rule.nested, &path, lines);
+    }
+}
+
+/// The lines of Python requirements, each in its canonical form.
+pub(crate) fn of_pypi(requirements: &[Requirement]) -> Vec<String> {
+    sorted(requirements.iter().map(ToString::to_string).collect())
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines.dedup();
+    lines
+}

@@ -1,0 +1,157 @@
+//! The text of a lock. Every list has one item to a line, so that two changes of different packages merge.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::{FILE, Lock, Part, VERSION, order};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
+use crate::resolution::{Package, Resolution};
+use crate::resolve::cargo::lock::quoted;
+
+/// Packages of one resolution by their purl, to tell which purls need a place beside them.
+type Counts = BTreeMap<String, usize>;
+
+pub(super) fn render(lock: &Lock) -> Result<Option<String>> {
+    if lock.parts.is_empty() {
+        return Ok(None);
+    }
+    let mut text = String::from(
+        "# What Bolide installs here. `bolide install` follows it, `bolide update` renews it.\n",
+    );
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(text, "version = {VERSION}");
+    for (ecosystem, part) in &lock.parts {
+        check(part)?;
+        let _ = writeln!(text, "\n[{ecosystem}]");
+        if !part.target.is_empty() {
+            let _ = writeln!(text, "target = {}", quoted(&part.target));
+        }
+        list(&mut text, "wants", &part.wants);
+    }
+    for (ecosystem, part) in &lock.parts {
+        let packages = &part.resolution.packages;
+        let mut counts = Counts::new();
+        for package in packages {
+            *counts.entry(package.purl()).or_default() += 1;
+        }
+        for index in order(packages) {
+            entry(&mut text, *ecosystem, &packages[index], &part.resolution, &counts);
+        }
+    }
+    match text.len() > LOCK_BYTES_MAX {
+        true => Err(unwritable(&format!("it would have {} bytes", text.len()))),
+        false => Ok(Some(text)),
+    }
+}
+
+fn unwritable(problem: &str) -> Error {
+    Error::new(Kind::Failed, "lock-unwritable", format!("`{FILE}` cannot be written: {problem}"))
+}
+
+/// What a reader would refuse is not written.
+fn check(part: &Part) -> Result<()> {
+    let packages = &part.resolution.packages;
+    let mut texts = part.wants.iter().chain(packages.iter().flat_map(|package| {
+        let bin = package.bin.iter().flat_map(|(name, path)| [name, path]);
+        bin.chain(&package.extras).chain(&package.scripts).chain([
+            &package.version,
+            &package.place,
+            &package.artifact.file_name,
+        ])
+    }));
+    if let Some(unfit) = texts.find(|text| !is_fit(text)) {
+        let shown = agents_versions::shorten(unfit);
+        let limit = format!("more than {LOCK_TEXT_BYTES_MAX} bytes, or control characters");
+        return Err(unwritable(&format!("`{shown}` has {limit}")));
+    }
+    let (packages, wants) = (packages.len(), part.wants.len());
+    if packages > LOCK_PACKAGES_MAX || wants > LOCK_WANTS_MAX {
+        return Err(unwritable(&format!("{packages} packages for {wants} wants are too many")));
+    }
+    Ok(())
+}
+
+/// Whether a reader would take a text.
+fn is_fit(text: &str) -> bool {
+    text.len() <= LOCK_TEXT_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+fn entry(
+    text: &mut String,
+    ecosystem: Ecosystem,
+    package: &Package,
+    resolution: &Resolution,
+    counts: &Counts,
+) {
+    text.push_str("\n[[package]]\n");
+    line(text, "purl", &package.purl());
+    if package.direct {
+        text.push_str("direct = true\n");
+    }
+    let hashes = &package.artifact.hashes;
+    let named = [("sha512", &hashes.sha512), ("sha256", &hashes.sha256)];
+    let digests = named
+        .into_iter()
+        .filter_map(|(algorithm, digest)| Some(format!("{algorithm}:{}", digest.as_ref()?)));
+    list(text, "hashes", &digests.collect::<Vec<_>>());
+    line(text, "source", ecosystem.as_str());
+    if ecosystem == Ecosystem::Pypi {
+        line(text, "file", &package.artifact.file_name);
+    }
+    if let Some(size) = package.artifact.size.filter(|size| i64::try_from(*size).is_ok()) {
+        let _ = writeln!(text, "size = {size}");
+    }
+    if !package.place.is_empty() {
+        line(text, "place", &package.place);
+    }
+    if !package.bin.is_empty() {
+        let pairs = package.bin.iter();
+        let pairs = pairs.map(|(name, path)| format!("{} = {}", quoted(name), quoted(path)));
+        let _ = writeln!(text, "bin = {{ {} }}", pairs.collect::<Vec<_>>().join(", "));
+    }
+    list(text, "extras", &package.extras);
+    list(text, "scripts", &package.scripts);
+    // What only informs is left out rather than refused.
+    if let Some(license) = package.license.as_ref().filter(|said| is_fit(said)) {
+        line(text, "license", license);
+    }
+    if let Some(published) = package.published.as_ref().filter(|said| is_fit(said)) {
+        line(text, "published", published);
+    }
+    let used = package.dependencies.iter().filter_map(|index| resolution.packages.get(*index));
+    let mut used: Vec<String> = used.map(|used| reference(used, counts)).collect();
+    used.sort();
+    used.dedup();
+    list(text, "dependencies", &used);
+}
+
+/// As little as says which package is meant.
+fn reference(package: &Package, counts: &Counts) -> String {
+    let purl = package.purl();
+    match counts.get(&purl) {
+        Some(count) if *count > 1 => format!("{purl} {}", package.place),
+        _ => purl,
+    }
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    let _ = writeln!(text, "{key} = {}", quoted(value));
+}
+
+fn list(text: &mut String, key: &str, values: &[String]) {
+    match values {
+        [] => {}
+        [one] => {
+            let _ = writeln!(text, "{key} = [{}]", quoted(one));
+        }
+        several => {
+            let _ = writeln!(text, "{key} = [");
+            for value in several {
+                let _ = writeln!(text, "    {},", quoted(value));
+            }
+            text.push_str("]\n");
+        }
+    }
+}
