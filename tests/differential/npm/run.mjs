@@ -120,7 +120,14 @@ async function compare(name, manifest, recording, url) {
   row.seconds = { npm: npm.seconds, pnpm: theirs.seconds, bolide: ours.seconds }
   if (npm.code !== 0 || ours.code !== 0) {
     row.errors = { npm: npm.errors, bolide: ours.errors || ours.out.slice(0, 4000) }
-    if ((npm.code === 0) !== (ours.code === 0)) row.problems.push('only one of them has an answer')
+    if (npm.code === 0) row.problems.push('npm has an answer')
+    if (ours.code === 0) {
+      // npm gives up where versions that it takes first do not agree; an answer has to be right by itself then.
+      const tree = new Tree(ofPlan(JSON.parse(ours.out)), manifest, recording)
+      row.differs = true
+      row.faultsOfBolide = tree.faults()
+      row.problems.push(...row.faultsOfBolide.map((fault) => `unsatisfied: ${fault.text}`))
+    }
     return row
   }
   const left = new Tree(ofPackageLock(JSON.parse(npm.lock)), manifest, recording).usable()

@@ -103,7 +103,8 @@ pub(super) fn decide(
         edits.extend(edit(TARGETS[1], None, "")?);
     }
     let warnings = resolution.warnings.clone();
-    Ok(Decided { resolution, edits, environment: None, preconditions, warnings })
+    let (environment, beside) = (None, Vec::new());
+    Ok(Decided { resolution, edits, environment, beside, preconditions, warnings })
 }
 
 fn has_target(project: &Project) -> Result<bool> {

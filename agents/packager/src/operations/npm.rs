@@ -1,5 +1,7 @@
 //! npm's part of an operation: package.json and `node_modules`.
 
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
@@ -15,7 +17,7 @@ use crate::plan::Precondition;
 use crate::resolution::Resolution;
 use crate::resolve::npm::{self, Preferred};
 use crate::spec::Spec;
-use crate::transaction::Project;
+use crate::transaction::{Project, RelativePath};
 
 const MANIFEST: &str = "package.json";
 const ENVIRONMENT: &str = "node_modules";
@@ -49,9 +51,12 @@ pub(super) fn decide(
         let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
         want(&mut root, &spec.name, wanted);
     }
+    let locals = own::find(project, &mut root)?;
     let node = task.version("node");
     let request = npm::Request {
         root,
+        locals,
+        choice: npm::Choice::default(),
         node_version: node.map(|version| version.to_string()),
         os: "linux".to_owned(),
         cpu: architecture().to_owned(),
@@ -70,16 +75,34 @@ pub(super) fn decide(
         warnings.extend(strangers(project, &resolution));
     }
     let environment = fixed(ENVIRONMENT)?;
+    let mut preconditions = own::preconditions(project, &request.locals)?;
+    preconditions.push(Precondition::file(project, fixed(MANIFEST)?)?);
+    preconditions.push(Precondition::environment(
+        &task.shop.transactions,
+        project,
+        environment.clone(),
+    )?);
+    let beside = beside(&resolution, installed)?;
+    for place in &beside {
+        let place = place.clone();
+        preconditions.push(Precondition::environment(&task.shop.transactions, project, place)?);
+    }
     Ok(Decided {
         resolution,
         edits: edit(MANIFEST, before.as_deref(), &after)?.into_iter().collect(),
-        preconditions: vec![
-            Precondition::file(project, fixed(MANIFEST)?)?,
-            Precondition::environment(&task.shop.transactions, project, environment.clone())?,
-        ],
+        preconditions,
         environment: Some(environment),
+        beside,
         warnings,
     })
+}
+
+/// The environments of the project's own packages, also those that lose their last package.
+fn beside(resolution: &Resolution, installed: Option<&Resolution>) -> Result<Vec<RelativePath>> {
+    let mut places: BTreeSet<&str> = install::npm::environments(resolution);
+    places.extend(installed.into_iter().flat_map(install::npm::environments));
+    places.remove(ENVIRONMENT);
+    places.into_iter().map(fixed).collect()
 }
 
 /// The manifest after the change: ranges as they were asked, else the caret range of what was chosen.
@@ -160,8 +183,9 @@ fn strangers(project: &Project, resolution: &Resolution) -> Option<String> {
     let known = |name: &String| {
         let place = format!("{ENVIRONMENT}/{name}");
         let below = format!("{place}/");
-        let mut packages = resolution.packages.iter();
-        packages.any(|package| package.place == place || package.place.starts_with(&below))
+        let packages = resolution.packages.iter().map(|package| &package.place);
+        let mut places = packages.chain(resolution.links.iter().map(|link| &link.place));
+        places.any(|one| *one == place || one.starts_with(&below))
     };
     let mut gone: Vec<String> =
         names.filter(|name| !name.starts_with('.') && !known(name)).collect();
@@ -184,12 +208,14 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Builds the tree in `staging`; its warnings.
+/// Builds what stands at one place of the tree in `staging`; its warnings.
 pub(super) fn stage(
     task: &Task<'_>,
     resolution: &Resolution,
+    place: &RelativePath,
     staging: &Path,
     options: Options<'_>,
 ) -> Result<Vec<String>> {
-    Ok(install::npm::stage(&task.shop.store, resolution, staging, options)?.warnings)
+    let store = &task.shop.store;
+    Ok(install::npm::stage(store, resolution, place.as_str(), staging, options)?.warnings)
 }

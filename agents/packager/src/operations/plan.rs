@@ -17,7 +17,7 @@ use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
-use crate::transaction::{Project, Session};
+use crate::transaction::{Project, RelativePath, Session};
 
 /// A plan, and how it is shown.
 pub(crate) struct Planned {
@@ -140,8 +140,8 @@ impl Task<'_> {
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
         };
         for decided in decided {
-            let Decided { resolution, edits, environment, preconditions, .. } = decided;
-            if let Some(place) = environment {
+            let Decided { resolution, edits, environment, beside, preconditions, .. } = decided;
+            for place in environment.into_iter().chain(beside) {
                 let state = self.shop.transactions.environment(project, &place)?;
                 let is_there = project.path().join(place.as_str()).exists();
                 let is_edited = state.fingerprint.is_some() && session.is_edited(&place)?;
@@ -149,7 +149,7 @@ impl Task<'_> {
                 let is_right = is_ours
                     && !is_edited
                     && installed.get(&resolution.ecosystem) == Some(&resolution)
-                    && is_there != resolution.packages.is_empty();
+                    && is_there != is_empty(&resolution, &place);
                 if is_edited {
                     warnings.push(format!("`{place}` was edited since; applying needs `--force`"));
                 }
@@ -163,6 +163,14 @@ impl Task<'_> {
         }
         plan.normalise();
         Ok(plan)
+    }
+}
+
+/// Whether nothing is to stand in an environment.
+fn is_empty(resolution: &Resolution, place: &RelativePath) -> bool {
+    match resolution.ecosystem {
+        Ecosystem::Npm => crate::install::npm::is_empty(resolution, place.as_str()),
+        _ => resolution.packages.is_empty(),
     }
 }
 

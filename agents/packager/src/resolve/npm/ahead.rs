@@ -109,7 +109,7 @@ fn pick(
             };
             latest.or_else(best)
         }
-        Want::Alias { .. } | Want::Unsupported(_) => None,
+        Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
     };
     let Some(entry) = entry else { return Vec::new() };
     if !followed.insert(entry.version.clone()) {

@@ -4,11 +4,13 @@
 //! deprecated and fit the engine first, then the highest. Placing is not done here.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Choice;
 use super::ahead::Scout;
+use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
@@ -90,13 +92,19 @@ pub(super) struct Catalogue<'a> {
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     node: Option<Version>,
+    choice: Choice,
+    /// Versions that are not taken, by package.
+    barred: HashSet<(String, String)>,
     pub(super) names: Names,
     wants: Vec<(Rc<str>, Rc<Want>)>,
     want_ids: HashMap<Rc<str>, WantId>,
+    /// The same texts where the project itself or one of its own packages says them: a path means something there.
+    own_want_ids: HashMap<Rc<str>, WantId>,
+    pub(super) locals: Locals,
     loaded: HashMap<String, Result<Rc<Loaded>, Error>>,
     chosen: Vec<Rc<Chosen>>,
     chosen_ids: HashMap<(NameId, String), PackageId>,
-    choices: HashMap<(NameId, WantId), Result<PackageId, NoChoice>>,
+    choices: HashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
     announced: HashSet<NameId>,
     /// Of those, what there is no need to wait for.
     at_hand: HashSet<NameId>,
@@ -105,7 +113,7 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>) -> Self {
+    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>, choice: Choice) -> Self {
         let scout = Arc::<Scout>::default();
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         source.follow(&ahead);
@@ -113,9 +121,13 @@ impl<'a> Catalogue<'a> {
             source,
             scout,
             node,
+            choice,
+            barred: HashSet::new(),
             names: Names::default(),
             wants: Vec::new(),
             want_ids: HashMap::new(),
+            own_want_ids: HashMap::new(),
+            locals: Locals::default(),
             loaded: HashMap::new(),
             chosen: Vec::new(),
             chosen_ids: HashMap::new(),
@@ -144,6 +156,23 @@ impl<'a> Catalogue<'a> {
         id
     }
 
+    /// What a text means in the project's own manifests, where `file:` names a directory from the project's.
+    pub(super) fn own_want_id(&mut self, text: &str) -> WantId {
+        let Some(path) = text.strip_prefix("file:") else { return self.want_id(text) };
+        if let Some(&id) = self.own_want_ids.get(text) {
+            return id;
+        }
+        let want = match self.locals.at(path) {
+            Some(local) => Want::Local(local),
+            None => Want::Unsupported("a path where no package is"),
+        };
+        let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
+        let shared: Rc<str> = text.into();
+        self.own_want_ids.insert(Rc::clone(&shared), id);
+        self.wants.push((shared, Rc::new(want)));
+        id
+    }
+
     pub(super) fn want(&self, id: WantId) -> Rc<Want> {
         Rc::clone(&self.wants[id.0 as usize].1)
     }
@@ -152,8 +181,8 @@ impl<'a> Catalogue<'a> {
         Rc::clone(&self.wants[id.0 as usize].0)
     }
 
-    pub(super) fn accepts(&self, id: WantId, version: Option<&Version>) -> bool {
-        self.wants[id.0 as usize].1.accepts(version)
+    pub(super) fn want_ref(&self, id: WantId) -> &Want {
+        &self.wants[id.0 as usize].1
     }
 
     pub(super) fn package(&self, id: PackageId) -> &Rc<Chosen> {
@@ -161,18 +190,28 @@ impl<'a> Catalogue<'a> {
     }
 
     /// The version that npm would take for `name` wanted as `want`. Blocks when the packument is not there yet.
-    pub(super) fn choose(&mut self, name: NameId, want: WantId) -> Result<PackageId, NoChoice> {
-        if let Some(choice) = self.choices.get(&(name, want)) {
+    pub(super) fn choose(
+        &mut self,
+        name: NameId,
+        want: WantId,
+        lowest: bool,
+    ) -> Result<PackageId, NoChoice> {
+        if let Some(choice) = self.choices.get(&(name, want, lowest)) {
             return choice.clone();
         }
         let wanted = self.want(want);
         let package = wanted.package(&self.names.text(name)).to_owned();
-        let choice = self.choose_uncached(&package, wanted.target());
-        self.choices.insert((name, want), choice.clone());
+        let choice = self.choose_uncached(&package, wanted.target(), lowest);
+        self.choices.insert((name, want, lowest), choice.clone());
         choice
     }
 
-    fn choose_uncached(&mut self, package: &str, want: &Want) -> Result<PackageId, NoChoice> {
+    fn choose_uncached(
+        &mut self,
+        package: &str,
+        want: &Want,
+        lowest: bool,
+    ) -> Result<PackageId, NoChoice> {
         let loaded = self.load(package).map_err(NoChoice::Failed)?;
         let no_match = || NoChoice::NoMatch {
             package: package.to_owned(),
@@ -185,8 +224,9 @@ impl<'a> Catalogue<'a> {
                 .get(tag)
                 .and_then(|text| loaded.packument.versions.get(text)),
             Want::Exact { text, .. } => loaded.packument.versions.get(text),
+            Want::Range { range, .. } if lowest => self.lowest(&loaded, range),
             Want::Range { range, any } => self.best(&loaded, range, *any),
-            Want::Alias { .. } | Want::Unsupported(_) => None,
+            Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
         };
         let entry = Arc::clone(entry.ok_or_else(no_match)?);
         self.take(package, &entry).ok_or_else(no_match)
@@ -213,6 +253,51 @@ impl<'a> Catalogue<'a> {
         // The stable sort keeps the highest first among equals.
         inside.sort_by_key(|entry| Reverse((self.engine_fits(entry), entry.deprecated.is_none())));
         inside.first().copied()
+    }
+
+    /// The lowest version in a range, sound ones first.
+    fn lowest<'l>(&mut self, loaded: &'l Loaded, range: &Range) -> Option<&'l Arc<Entry>> {
+        let inside = loaded.versions.iter().rev().filter(|(version, _)| range.satisfies(version));
+        let mut inside: Vec<&Arc<Entry>> = inside.map(|(_, entry)| entry).collect();
+        // The stable sort keeps the lowest first among equals.
+        inside.sort_by_key(|entry| Reverse((self.engine_fits(entry), entry.deprecated.is_none())));
+        inside.first().copied()
+    }
+
+    /// The versions that do for a want, in the order in which they would be taken; `None` where the package could not be
+    /// asked for.
+    pub(super) fn in_order(
+        &mut self,
+        package: &str,
+        want: &Want,
+    ) -> Option<Vec<(Version, Arc<Entry>)>> {
+        let loaded = self.load(package).ok()?;
+        let first = match want {
+            Want::Range { range, any } => self.best(&loaded, range, *any).cloned(),
+            Want::Tag(tag) => {
+                let text = loaded.packument.dist_tags.get(tag);
+                text.and_then(|text| loaded.packument.versions.get(text)).cloned()
+            }
+            Want::Exact { text, .. } => loaded.packument.versions.get(text).cloned(),
+            Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
+        };
+        let Want::Range { range, .. } = want else {
+            let version = first.as_ref().and_then(|one| Version::parse_loose(&one.version).ok());
+            return Some(version.zip(first).into_iter().collect());
+        };
+        let inside = loaded.versions.iter().filter(|(version, _)| range.satisfies(version));
+        let mut inside: Vec<(Version, Arc<Entry>)> = inside.cloned().collect();
+        inside.sort_by_key(|(_, entry)| {
+            let is_first = first.as_ref().is_some_and(|first| first.version == entry.version);
+            Reverse((is_first, self.engine_fits(entry), entry.deprecated.is_none()))
+        });
+        if let Some(first) = first
+            && inside.first().is_none_or(|(_, entry)| entry.version != first.version)
+            && let Ok(version) = Version::parse_loose(&first.version)
+        {
+            inside.insert(0, (version, first));
+        }
+        Some(inside)
     }
 
     fn engine_fits(&mut self, entry: &Entry) -> bool {
@@ -246,6 +331,7 @@ impl<'a> Catalogue<'a> {
             return loaded.clone();
         }
         let loaded = self.source.packument(package).map(|packument| {
+            let packument = self.usable(packument);
             let mut versions: Vec<(Version, Arc<Entry>)> = packument
                 .versions
                 .iter()
@@ -263,6 +349,55 @@ impl<'a> Catalogue<'a> {
         }
         self.loaded.insert(package.to_owned(), loaded.clone());
         loaded
+    }
+
+    /// Without versions that are barred or too young; a tag that led to one of those leads to the highest that is left
+    /// below it.
+    fn usable(&self, packument: Arc<Packument>) -> Arc<Packument> {
+        // What is no moment lets nothing through.
+        let until = self.choice.published_until.as_deref();
+        let until = until.map(|text| moment(text).unwrap_or_default());
+        let is_barred = |text: &str| {
+            !self.barred.is_empty()
+                && self.barred.contains(&(packument.name.clone(), text.to_owned()))
+        };
+        let is_young = |entry: &Entry| {
+            until.as_ref().is_some_and(|until| {
+                let published = entry.published.as_deref().and_then(moment);
+                published.is_none_or(|published| published > *until)
+            })
+        };
+        let gone = |text: &String, entry: &Arc<Entry>| is_barred(text) || is_young(entry);
+        if (until.is_none() && self.barred.is_empty())
+            || !packument.versions.iter().any(|(text, entry)| gone(text, entry))
+        {
+            return packument;
+        }
+        let mut left = (*packument).clone();
+        left.versions.retain(|text, entry| !gone(text, entry));
+        let parsed: Vec<(Version, &String)> = left
+            .versions
+            .keys()
+            .filter_map(|text| Some((Version::parse_loose(text).ok()?, text)))
+            .collect();
+        for version in left.dist_tags.values_mut() {
+            if left.versions.contains_key(version) {
+                continue;
+            }
+            let Ok(tagged) = Version::parse_loose(version) else { continue };
+            let below = parsed.iter().filter(|(one, _)| {
+                *one < tagged && (tagged.is_prerelease() || !one.is_prerelease())
+            });
+            if let Some((_, text)) = below.max_by(|(left, _), (right, _)| left.cmp(right)) {
+                (*text).clone_into(version);
+            }
+        }
+        Arc::new(left)
+    }
+
+    /// Versions that are not taken from now on; to be said before anything is asked for.
+    pub(super) fn bar(&mut self, versions: &BTreeSet<(String, String)>) {
+        self.barred = versions.iter().cloned().collect();
     }
 
     fn take(&mut self, package: &str, entry: &Arc<Entry>) -> Option<PackageId> {
@@ -300,14 +435,17 @@ impl<'a> Catalogue<'a> {
                 (Role::Optional, &entry.optional_dependencies),
             ],
             &bundled,
+            false,
         )
     }
 
-    /// Interns tables into edges; of a name in several tables the last counts. Announces what will be needed.
+    /// Interns tables into edges; of a name in several tables the last counts. Announces what will be needed. The tables
+    /// are the project's own or a registry's.
     pub(super) fn shape(
         &mut self,
         tables: &[(Role, &Dependencies)],
         bundled: &HashSet<&str>,
+        is_own: bool,
     ) -> Shape {
         let mut declared: Vec<Declared> = Vec::new();
         let mut known: HashSet<Folder> = HashSet::new();
@@ -315,7 +453,7 @@ impl<'a> Catalogue<'a> {
             for (name, text) in *table {
                 let id = self.names.intern(name);
                 let folder = self.names.folder(id);
-                let want = self.want_id(text);
+                let want = if is_own { self.own_want_id(text) } else { self.want_id(text) };
                 if !known.insert(folder) {
                     declared.retain(|earlier| earlier.folder != folder);
                 }
@@ -344,7 +482,7 @@ impl<'a> Catalogue<'a> {
     /// the tree.
     fn announce(&mut self, name: &str, id: WantId) {
         let want = self.want(id);
-        if matches!(*want, Want::Unsupported(_)) {
+        if matches!(*want, Want::Local(_) | Want::Unsupported(_)) {
             return;
         }
         let package = want.package(name);
@@ -362,6 +500,26 @@ impl<'a> Catalogue<'a> {
             }
         }
     }
+}
+
+/// A moment as RFC 3339 writes it, as text that sorts in time: `2024-03-09T23:48:42.127`. Registries write UTC, with `Z` or
+/// `+00:00`; with another offset it is no moment, rather than a wrong one.
+fn moment(text: &str) -> Option<String> {
+    let text = text.trim();
+    let plain = text
+        .strip_suffix(['Z', 'z'])
+        .or_else(|| text.strip_suffix("+00:00"))
+        .or_else(|| text.strip_suffix("+0000"))
+        .unwrap_or(text);
+    let (date, time) = plain.split_once(['T', 't', ' ']).unwrap_or((plain, "00:00:00"));
+    let is_date =
+        date.len() == 10 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let is_time =
+        time.len() >= 8 && time.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
+    // Without the zeros that say nothing, so that `42` and `42.000` are the same.
+    let time =
+        if time.contains('.') { time.trim_end_matches('0').trim_end_matches('.') } else { time };
+    (is_date && is_time).then(|| format!("{date}T{time}"))
 }
 
 /// The error for a required package of which no version will do, for callers that need one without a tree.

@@ -12,8 +12,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
+use super::locals::LocalId;
 use super::names::{Folder, NameId, sort_key};
 use super::overrides::{RuleId, Rules};
+use super::want::Want;
 use crate::error::Error;
 use agents_versions::npm::Version;
 
@@ -30,8 +32,14 @@ pub(super) struct EdgeId(u32);
 pub(super) enum Content {
     /// The project, or the top of a stage.
     Top,
+    /// One of the project's own packages, in its directory.
+    Local(LocalId),
+    /// A link to one of them.
+    Link(LocalId),
     /// A package.
     Package(PackageId),
+    /// A link to the same package further up, in which it would else be nested without end.
+    Again(PackageId),
     /// A package that could not be loaded; fatal unless everything that needs it is optional.
     Failed(Rc<Failure>),
 }
@@ -107,6 +115,8 @@ pub(super) struct Tree<'a> {
     /// Placed nodes by name, in the order of placing.
     bearers: HashMap<NameId, Vec<NodeId>>,
     placed_count: usize,
+    /// The project's own packages that something links to.
+    locals: Vec<NodeId>,
 }
 
 impl<'a> Tree<'a> {
@@ -119,6 +129,7 @@ impl<'a> Tree<'a> {
             seekers: HashMap::new(),
             bearers: HashMap::new(),
             placed_count: 0,
+            locals: Vec::new(),
         }
     }
 
@@ -161,21 +172,43 @@ impl<'a> Tree<'a> {
 
     pub(super) fn package_of(&self, id: NodeId) -> Option<PackageId> {
         match self.node(id).content {
-            Content::Package(package) => Some(package),
-            Content::Top | Content::Failed(_) => None,
+            Content::Package(package) | Content::Again(package) => Some(package),
+            Content::Top | Content::Local(_) | Content::Link(_) | Content::Failed(_) => None,
         }
     }
 
     pub(super) fn version_of(&self, id: NodeId) -> Option<&Version> {
-        self.package_of(id).map(|package| &self.catalogue.package(package).version)
+        match self.node(id).content {
+            Content::Local(local) | Content::Link(local) => {
+                self.catalogue.locals.own(local).version.as_ref()
+            }
+            _ => self.package_of(id).map(|package| &self.catalogue.package(package).version),
+        }
+    }
+
+    fn link_of(&self, id: NodeId) -> Option<LocalId> {
+        match self.node(id).content {
+            Content::Link(local) => Some(local),
+            _ => None,
+        }
     }
 
     pub(super) fn failed(&self, id: NodeId) -> bool {
         matches!(self.node(id).content, Content::Failed(_))
     }
 
+    /// The project, the top of a stage, or one of the project's own packages in its directory.
     pub(super) fn is_top(&self, id: NodeId) -> bool {
-        self.node(id).parent.is_none()
+        self.node(id).parent.is_none() || matches!(self.node(id).content, Content::Local(_))
+    }
+
+    /// Whether conflicts there are the project's own business: its manifest, or that of a workspace.
+    pub(super) fn is_mine(&self, id: NodeId) -> bool {
+        match self.node(id).content {
+            Content::Top => self.node(id).stands_for.is_none(),
+            Content::Local(local) => self.catalogue.locals.own(local).is_workspace,
+            _ => false,
+        }
     }
 
     /// The node, its parent, and so on to the top.
@@ -218,8 +251,9 @@ impl<'a> Tree<'a> {
     pub(super) fn matches(&self, left: NodeId, right: NodeId) -> bool {
         left == right
             || (self.node(left).name == self.node(right).name
-                && self.package_of(left).is_some()
-                && self.package_of(left) == self.package_of(right))
+                && (self.package_of(left).is_some() || self.link_of(left).is_some())
+                && self.package_of(left) == self.package_of(right)
+                && self.link_of(left) == self.link_of(right))
     }
 
     /// Whether a node would do for an edge if the edge found it.
@@ -228,15 +262,34 @@ impl<'a> Tree<'a> {
         if self.node(node).name != edge.name {
             return false;
         }
-        let version = self.version_of(node);
-        if self.catalogue.accepts(edge.want, version) {
+        if self.meets(node, edge.want) {
             return true;
         }
+        let version = self.version_of(node);
         // An override replaces only the versions that it names; others may still be what the package declares.
         edge.rule.and_then(|rule| self.rules.replaced_range(rule)).is_some_and(|replaced| {
-            self.catalogue.accepts(edge.declared, version)
+            self.meets(node, edge.declared)
                 && !version.is_some_and(|version| replaced.satisfies(version))
         })
+    }
+
+    /// Whether what stands at a node is what a text asks for. A package under another's name does for who asks for that
+    /// name, which is what aliases are for; who asks for an alias has to find that very package.
+    fn meets(&self, node: NodeId, want: WantId) -> bool {
+        let want = self.catalogue.want_ref(want);
+        match want {
+            Want::Local(local) => return self.link_of(node) == Some(*local),
+            Want::Tag(_) if self.package_of(node).is_none() => return false,
+            Want::Alias { package, .. } => {
+                let found = self.package_of(node).map(|found| self.catalogue.package(found).name);
+                let is_it = |found| *self.catalogue.names.text(found) == **package;
+                if !found.is_some_and(is_it) {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+        want.accepts(self.version_of(node))
     }
 
     /// Makes a top: the project's, or that of a stage when it stands for another node.
@@ -254,6 +307,43 @@ impl<'a> Tree<'a> {
         id
     }
 
+    /// Puts one of the project's own packages into its directory, below the project or the one that it lies in.
+    pub(super) fn add_local(&mut self, local: LocalId, top: NodeId) -> NodeId {
+        let own = self.catalogue.locals.own(local);
+        let (name, place) = (own.name, Rc::clone(&own.place));
+        let around = self
+            .locals()
+            .filter(|&one| {
+                let rest = place.strip_prefix(&*self.node(one).place);
+                rest.is_some_and(|rest| rest.starts_with('/'))
+            })
+            .max_by_key(|&one| self.node(one).place.len());
+        let id = self.make(name, Content::Local(local));
+        let text = self.catalogue.names.text(name);
+        let rule = self.node(top).rule.map(|rule| self.rules.for_edge(rule, &text, None));
+        let node = self.node_mut(id);
+        node.parent = Some(around.unwrap_or(top));
+        node.placed = true;
+        node.place_key = Rc::from(sort_key(&place));
+        node.place = place;
+        node.rule = rule;
+        self.locals.push(id);
+        self.open_edges(id);
+        id
+    }
+
+    /// The project's own packages that something links to, in their directories.
+    pub(super) fn locals(&self) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
+        self.locals.iter().copied()
+    }
+
+    /// The one that a link leads to.
+    pub(super) fn local_of(&self, link: NodeId) -> Option<NodeId> {
+        let local = self.link_of(link)?;
+        self.locals()
+            .find(|&id| matches!(self.node(id).content, Content::Local(one) if one == local))
+    }
+
     /// Makes a node and puts it under a parent, in the place of whatever is there.
     pub(super) fn add(&mut self, name: NameId, content: Content, parent: NodeId) -> NodeId {
         let id = self.make(name, content);
@@ -265,7 +355,8 @@ impl<'a> Tree<'a> {
     pub(super) fn make(&mut self, name: NameId, content: Content) -> NodeId {
         let shape = match &content {
             Content::Package(package) => Rc::clone(&self.catalogue.package(*package).shape),
-            Content::Top | Content::Failed(_) => Rc::default(),
+            Content::Local(local) => Rc::clone(&self.catalogue.locals.own(*local).shape),
+            _ => Rc::default(),
         };
         self.push_node(name, content, shape)
     }
@@ -434,8 +525,9 @@ impl<'a> Tree<'a> {
         if self.rules.root().is_some() {
             self.refresh_rule(id);
         }
-        let attached =
-            self.node(from).placed || !self.is_top(from) || self.node(from).stands_for.is_some();
+        let attached = self.node(from).placed
+            || self.node(from).parent.is_some()
+            || self.node(from).stands_for.is_some();
         let found = if attached { self.resolve(from, folder) } else { None };
         if found != self.edge(id).to {
             self.point(id, found);
