@@ -130,13 +130,20 @@ fn a_rollback_over_later_transactions_is_asked_for() {
 #[test]
 fn the_workspaces_of_an_npm_project_are_linked_and_have_their_own_versions() {
     let world = World::new();
-    world.file("package.json", r#"{"name": "demo", "private": true, "workspaces": ["packages/*"]}"#);
+    world
+        .file("package.json", r#"{"name": "demo", "private": true, "workspaces": ["packages/*"]}"#);
     world.file(
         "packages/a/package.json",
         r#"{"name": "a", "version": "1.0.0", "bin": "a.js", "dependencies": {"b": "^2.0.0", "leaf": "1.0.0"}}"#,
     );
-    world.file("packages/a/a.js", "#!/usr/bin/env node\nmodule.exports = require('leaf') + ' ' + require('b')\n");
-    world.file("packages/b/package.json", r#"{"name": "b", "version": "2.1.0", "dependencies": {"tree": "*"}}"#);
+    world.file(
+        "packages/a/a.js",
+        "#!/usr/bin/env node\nmodule.exports = require('leaf') + ' ' + require('b')\n",
+    );
+    world.file(
+        "packages/b/package.json",
+        r#"{"name": "b", "version": "2.1.0", "dependencies": {"tree": "*"}}"#,
+    );
     world.file("packages/b/index.js", "module.exports = require('leaf') + ' ' + require('tree')\n");
     let before = world.tree();
     world.bolide(&["add", "npm:leaf@1.1.0", "--yes"]).succeeds();

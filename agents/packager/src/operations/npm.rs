@@ -13,7 +13,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::install::{self, Options};
 use crate::manifest::package_json::{self, RootManifest};
-use crate::options::Choice;
+use crate::options::{Choice, Mode, Moment};
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
 use crate::resolve::npm::{self, Preferred};
@@ -30,7 +30,7 @@ const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bu
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[];
+const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
@@ -56,7 +56,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let request = npm::Request {
         root,
         locals,
-        choice: npm::Choice::default(),
+        choice: choice(task),
         node_version: node.map(|version| version.to_string()),
         os: "linux".to_owned(),
         cpu: architecture().to_owned(),
@@ -95,6 +95,23 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         beside,
         warnings,
     })
+}
+
+/// Which versions the options of a request let the resolver take.
+fn choice(task: &Task<'_>) -> npm::Choice {
+    let choices = &task.choices;
+    let now = Moment::from_unix(task.shop.transactions.now_ms() / 1000);
+    let of_age = choices.minimum_age_s.map(|seconds| now.before(seconds));
+    let always = choices.allow_new.iter().filter(|(ecosystem, _)| *ecosystem == Ecosystem::Npm);
+    npm::Choice {
+        order: match choices.mode {
+            Mode::Highest => npm::Order::Highest,
+            Mode::Lowest => npm::Order::Lowest,
+            Mode::LowestDirect => npm::Order::LowestDirect,
+        },
+        published_before: choices.exclude_newer.into_iter().chain(of_age).min(),
+        always: always.map(|(_, name)| name.clone()).collect(),
+    }
 }
 
 /// The environments of the project's own packages, also those that lose their last package.

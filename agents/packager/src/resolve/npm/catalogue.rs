@@ -3,8 +3,10 @@
 //! The choice follows npm's `npm-pick-manifest`: `latest` where it fits and is sound, else versions that are not
 //! deprecated and fit the engine first, then the highest. Placing is not done here.
 
+mod usable;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -351,55 +353,6 @@ impl<'a> Catalogue<'a> {
         loaded
     }
 
-    /// Without versions that are barred or too young; a tag that led to one of those leads to the highest that is left
-    /// below it.
-    fn usable(&self, packument: Arc<Packument>) -> Arc<Packument> {
-        // What is no moment lets nothing through.
-        let until = self.choice.published_until.as_deref();
-        let until = until.map(|text| moment(text).unwrap_or_default());
-        let is_barred = |text: &str| {
-            !self.barred.is_empty()
-                && self.barred.contains(&(packument.name.clone(), text.to_owned()))
-        };
-        let is_young = |entry: &Entry| {
-            until.as_ref().is_some_and(|until| {
-                let published = entry.published.as_deref().and_then(moment);
-                published.is_none_or(|published| published > *until)
-            })
-        };
-        let gone = |text: &String, entry: &Arc<Entry>| is_barred(text) || is_young(entry);
-        if (until.is_none() && self.barred.is_empty())
-            || !packument.versions.iter().any(|(text, entry)| gone(text, entry))
-        {
-            return packument;
-        }
-        let mut left = (*packument).clone();
-        left.versions.retain(|text, entry| !gone(text, entry));
-        let parsed: Vec<(Version, &String)> = left
-            .versions
-            .keys()
-            .filter_map(|text| Some((Version::parse_loose(text).ok()?, text)))
-            .collect();
-        for version in left.dist_tags.values_mut() {
-            if left.versions.contains_key(version) {
-                continue;
-            }
-            let Ok(tagged) = Version::parse_loose(version) else { continue };
-            let below = parsed.iter().filter(|(one, _)| {
-                *one < tagged && (tagged.is_prerelease() || !one.is_prerelease())
-            });
-            if let Some((_, text)) = below.max_by(|(left, _), (right, _)| left.cmp(right)) {
-                (*text).clone_into(version);
-            }
-        }
-        Arc::new(left)
-    }
-
-    /// Versions that are not taken from now on; to be said before anything is asked for.
-    pub(super) fn bar(&mut self, versions: &BTreeSet<(String, String)>) {
-        self.barred = versions.iter().cloned().collect();
-    }
-
     fn take(&mut self, package: &str, entry: &Arc<Entry>) -> Option<PackageId> {
         let name = self.names.intern(package);
         let key = (name, entry.version.clone());
@@ -500,26 +453,6 @@ impl<'a> Catalogue<'a> {
             }
         }
     }
-}
-
-/// A moment as RFC 3339 writes it, as text that sorts in time: `2024-03-09T23:48:42.127`. Registries write UTC, with `Z` or
-/// `+00:00`; with another offset it is no moment, rather than a wrong one.
-fn moment(text: &str) -> Option<String> {
-    let text = text.trim();
-    let plain = text
-        .strip_suffix(['Z', 'z'])
-        .or_else(|| text.strip_suffix("+00:00"))
-        .or_else(|| text.strip_suffix("+0000"))
-        .unwrap_or(text);
-    let (date, time) = plain.split_once(['T', 't', ' ']).unwrap_or((plain, "00:00:00"));
-    let is_date =
-        date.len() == 10 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let is_time =
-        time.len() >= 8 && time.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
-    // Without the zeros that say nothing, so that `42` and `42.000` are the same.
-    let time =
-        if time.contains('.') { time.trim_end_matches('0').trim_end_matches('.') } else { time };
-    (is_date && is_time).then(|| format!("{date}T{time}"))
 }
 
 /// The error for a required package of which no version will do, for callers that need one without a tree.

@@ -10,6 +10,7 @@ mod universe;
 use universe::{Universe, request, request_with, root};
 
 use crate::error::Kind;
+use crate::options::Moment;
 use crate::resolve::ResolveError;
 use crate::resolve::npm::{Order, Preferred, resolve};
 
@@ -465,13 +466,18 @@ fn nothing_younger_than_the_moment_is_taken() {
     );
     let tree = |wanted: &str, until: &str| {
         let mut request = request(root(wanted));
-        request.choice.published_until = Some(until.to_owned());
+        request.choice.published_before = Some(Moment::end_of(until).expect("a moment"));
         resolve(&request, &universe).map(|tree| universe::places(&tree))
     };
-    assert_eq!(tree("a@1", "2024-02-01T00:00:00Z").expect("old"), ["a a@1.1.0"]);
+    assert_eq!(tree("a@1", "2024-02-01T00:00:01Z").expect("old"), ["a a@1.1.0"]);
+    assert_eq!(tree("a@1", "2024-02-01T00:00:00Z").expect("not that moment"), ["a a@1.0.0"]);
     assert_eq!(tree("a@latest", "2024-02-15").expect("a tag"), ["a a@1.1.0"]);
     assert_eq!(tree("a@*", "2024-01-31").expect("older"), ["a a@1.0.0"]);
     assert_eq!(tree("a@1", "2025-01-01").expect("all that say when"), ["a a@1.2.0"]);
     assert!(tree("a@1", "2023-01-01").is_err());
-    assert!(tree("a@1", "nonsense").is_err());
+    let mut request = request(root("a@1"));
+    request.choice.published_before = Moment::end_of("2024-01-31");
+    request.choice.always.insert("a".to_owned());
+    let tree = resolve(&request, &universe).expect("the exception");
+    assert_eq!(universe::places(&tree), ["a a@1.2.0"]);
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariant after each method: an edge's `to` is what walking up from its node finds. Nothing here decides anything.
 
+mod own;
 mod rules;
 
 use std::collections::HashMap;
@@ -15,7 +16,6 @@ use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
 use super::locals::LocalId;
 use super::names::{Folder, NameId, sort_key};
 use super::overrides::{RuleId, Rules};
-use super::want::Want;
 use crate::error::Error;
 use agents_versions::npm::Version;
 
@@ -186,13 +186,6 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn link_of(&self, id: NodeId) -> Option<LocalId> {
-        match self.node(id).content {
-            Content::Link(local) => Some(local),
-            _ => None,
-        }
-    }
-
     pub(super) fn failed(&self, id: NodeId) -> bool {
         matches!(self.node(id).content, Content::Failed(_))
     }
@@ -200,15 +193,6 @@ impl<'a> Tree<'a> {
     /// The project, the top of a stage, or one of the project's own packages in its directory.
     pub(super) fn is_top(&self, id: NodeId) -> bool {
         self.node(id).parent.is_none() || matches!(self.node(id).content, Content::Local(_))
-    }
-
-    /// Whether conflicts there are the project's own business: its manifest, or that of a workspace.
-    pub(super) fn is_mine(&self, id: NodeId) -> bool {
-        match self.node(id).content {
-            Content::Top => self.node(id).stands_for.is_none(),
-            Content::Local(local) => self.catalogue.locals.own(local).is_workspace,
-            _ => false,
-        }
     }
 
     /// The node, its parent, and so on to the top.
@@ -273,25 +257,6 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// Whether what stands at a node is what a text asks for. A package under another's name does for who asks for that
-    /// name, which is what aliases are for; who asks for an alias has to find that very package.
-    fn meets(&self, node: NodeId, want: WantId) -> bool {
-        let want = self.catalogue.want_ref(want);
-        match want {
-            Want::Local(local) => return self.link_of(node) == Some(*local),
-            Want::Tag(_) if self.package_of(node).is_none() => return false,
-            Want::Alias { package, .. } => {
-                let found = self.package_of(node).map(|found| self.catalogue.package(found).name);
-                let is_it = |found| *self.catalogue.names.text(found) == **package;
-                if !found.is_some_and(is_it) {
-                    return false;
-                }
-            }
-            _ => {}
-        }
-        want.accepts(self.version_of(node))
-    }
-
     /// Makes a top: the project's, or that of a stage when it stands for another node.
     pub(super) fn add_top(&mut self, shape: Rc<Shape>, stands_for: Option<NodeId>) -> NodeId {
         let (name, rule) = match stands_for {
@@ -305,43 +270,6 @@ impl<'a> Tree<'a> {
         node.placed = stands_for.is_none();
         self.open_edges(id);
         id
-    }
-
-    /// Puts one of the project's own packages into its directory, below the project or the one that it lies in.
-    pub(super) fn add_local(&mut self, local: LocalId, top: NodeId) -> NodeId {
-        let own = self.catalogue.locals.own(local);
-        let (name, place) = (own.name, Rc::clone(&own.place));
-        let around = self
-            .locals()
-            .filter(|&one| {
-                let rest = place.strip_prefix(&*self.node(one).place);
-                rest.is_some_and(|rest| rest.starts_with('/'))
-            })
-            .max_by_key(|&one| self.node(one).place.len());
-        let id = self.make(name, Content::Local(local));
-        let text = self.catalogue.names.text(name);
-        let rule = self.node(top).rule.map(|rule| self.rules.for_edge(rule, &text, None));
-        let node = self.node_mut(id);
-        node.parent = Some(around.unwrap_or(top));
-        node.placed = true;
-        node.place_key = Rc::from(sort_key(&place));
-        node.place = place;
-        node.rule = rule;
-        self.locals.push(id);
-        self.open_edges(id);
-        id
-    }
-
-    /// The project's own packages that something links to, in their directories.
-    pub(super) fn locals(&self) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
-        self.locals.iter().copied()
-    }
-
-    /// The one that a link leads to.
-    pub(super) fn local_of(&self, link: NodeId) -> Option<NodeId> {
-        let local = self.link_of(link)?;
-        self.locals()
-            .find(|&id| matches!(self.node(id).content, Content::Local(one) if one == local))
     }
 
     /// Makes a node and puts it under a parent, in the place of whatever is there.
