@@ -162,8 +162,8 @@ pub const NPM_PEER_DEPTH_MAX: usize = 64;
 /// Nodes that one change of a dependency may bring under another override rule.
 pub const NPM_OVERRIDE_STEPS_MAX: usize = 100_000;
 
-/// Versions that are looked at while searching for some that agree on their peers; tens of nanoseconds to microseconds each.
-pub const NPM_AGREE_LOOKS_MAX: usize = 1_000_000;
+/// Versions that are looked at while searching for some that agree on their peers; at some microseconds each, a second.
+pub const NPM_AGREE_LOOKS_MAX: usize = 200_000;
 
 /// Resolutions that one request may take because versions turned out not to be usable; each is a whole one.
 pub const NPM_ATTEMPTS_MAX: usize = 32;

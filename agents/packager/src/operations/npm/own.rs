@@ -293,7 +293,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_linked_is_refused_by_name() {
-        let cases: [(&str, &[(&str, &str)], &str); 4] = [
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(&str, Files<'_>, &str); 4] = [
             (r#"{"dependencies": {"a": "file:gone"}}"#, &[], "manifest-missing"),
             (r#"{"dependencies": {"a": "file:."}}"#, &[], "unsupported-dependency"),
             (

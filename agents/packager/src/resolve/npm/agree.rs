@@ -140,6 +140,7 @@ impl Search<'_, '_> {
             let Some(candidate) = level.candidates.get(level.at) else { break false };
             self.looks += 1;
             if self.looks > NPM_AGREE_LOOKS_MAX {
+                // The bound ends the search; what it stands at does not matter.
                 break true;
             }
             match self.objection(level.name, candidate) {
@@ -188,7 +189,7 @@ impl Search<'_, '_> {
         }
         // The project's own want says which package it is, where it has one.
         let of_project = self.wants.iter().find(|(one, _, _)| *one == name);
-        let want = of_project.map_or(want, |(_, want, _)| *want);
+        let (want, is_of_project) = of_project.map_or((want, false), |(_, want, _)| (*want, true));
         let catalogue = &mut self.builder.tree.catalogue;
         let wanted = catalogue.want(want);
         let package = wanted.package(&catalogue.names.text(name)).to_owned();
@@ -208,7 +209,9 @@ impl Search<'_, '_> {
             });
         }
         if !matches!(*wanted, Want::Local(_)) {
-            for (version, entry) in catalogue.in_order(&package, wanted.target())? {
+            // What peers want of it is asked of each version; they may be others another time.
+            let range = is_of_project.then(|| wanted.target());
+            for (version, entry) in catalogue.in_order(&package, range)? {
                 let (package, entry, version) = (package.clone(), Some(entry), Some(version));
                 list.push(Candidate { package, entry, version, peers: Vec::new() });
             }

@@ -220,17 +220,11 @@ impl<'a> Catalogue<'a> {
             latest: loaded.packument.dist_tags.get("latest").cloned(),
         };
         let entry = match want {
-            Want::Tag(tag) => loaded
-                .packument
-                .dist_tags
-                .get(tag)
-                .and_then(|text| loaded.packument.versions.get(text)),
-            Want::Exact { text, .. } => loaded.packument.versions.get(text),
-            Want::Range { range, .. } if lowest => self.lowest(&loaded, range),
-            Want::Range { range, any } => self.best(&loaded, range, *any),
-            Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
+            Want::Range { range, .. } if lowest => self.lowest(&loaded, range).cloned(),
+            Want::Range { range, any } => self.best(&loaded, range, *any).cloned(),
+            want => self.only(&loaded, want),
         };
-        let entry = Arc::clone(entry.ok_or_else(no_match)?);
+        let entry = entry.ok_or_else(no_match)?;
         self.take(package, &entry).ok_or_else(no_match)
     }
 
@@ -266,40 +260,50 @@ impl<'a> Catalogue<'a> {
         inside.first().copied()
     }
 
-    /// The versions that do for a want, in the order in which they would be taken; `None` where the package could not be
-    /// asked for.
+    /// The versions of a package that a want may take, in the order in which they would be taken; without a want, all.
+    /// `None` where the package could not be asked for.
     pub(super) fn in_order(
         &mut self,
         package: &str,
-        want: &Want,
+        want: Option<&Want>,
     ) -> Option<Vec<(Version, Arc<Entry>)>> {
         let loaded = self.load(package).ok()?;
-        let first = match want {
-            Want::Range { range, any } => self.best(&loaded, range, *any).cloned(),
-            Want::Tag(tag) => {
-                let text = loaded.packument.dist_tags.get(tag);
-                text.and_then(|text| loaded.packument.versions.get(text)).cloned()
+        let (first, range) = match want {
+            None => {
+                let latest = loaded.packument.dist_tags.get("latest");
+                (latest.and_then(|text| loaded.packument.versions.get(text)).cloned(), None)
             }
-            Want::Exact { text, .. } => loaded.packument.versions.get(text).cloned(),
-            Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
+            Some(Want::Range { range, any }) => {
+                (self.best(&loaded, range, *any).cloned(), Some(range))
+            }
+            Some(want) => {
+                let only = self.only(&loaded, want);
+                let version = only.as_ref().and_then(|one| Version::parse_loose(&one.version).ok());
+                return Some(version.zip(only).into_iter().collect());
+            }
         };
-        let Want::Range { range, .. } = want else {
-            let version = first.as_ref().and_then(|one| Version::parse_loose(&one.version).ok());
-            return Some(version.zip(first).into_iter().collect());
-        };
-        let inside = loaded.versions.iter().filter(|(version, _)| range.satisfies(version));
+        let is_first =
+            |entry: &Entry| first.as_ref().is_some_and(|first| first.version == entry.version);
+        let fits = |version: &Version| range.is_none_or(|range| range.satisfies(version));
+        let inside =
+            loaded.versions.iter().filter(|(version, entry)| fits(version) || is_first(entry));
         let mut inside: Vec<(Version, Arc<Entry>)> = inside.cloned().collect();
-        inside.sort_by_key(|(_, entry)| {
-            let is_first = first.as_ref().is_some_and(|first| first.version == entry.version);
-            Reverse((is_first, self.engine_fits(entry), entry.deprecated.is_none()))
+        // The stable sort keeps the highest first among equals.
+        inside.sort_by_key(|(version, entry)| {
+            let is_sound = (self.engine_fits(entry), entry.deprecated.is_none());
+            Reverse((is_first(entry), !version.is_prerelease(), is_sound))
         });
-        if let Some(first) = first
-            && inside.first().is_none_or(|(_, entry)| entry.version != first.version)
-            && let Ok(version) = Version::parse_loose(&first.version)
-        {
-            inside.insert(0, (version, first));
-        }
         Some(inside)
+    }
+
+    /// The one version that a tag or an exact want names.
+    fn only(&self, loaded: &Loaded, want: &Want) -> Option<Arc<Entry>> {
+        let text = match want {
+            Want::Tag(tag) => loaded.packument.dist_tags.get(tag)?,
+            Want::Exact { text, .. } => text,
+            _ => return None,
+        };
+        loaded.packument.versions.get(text).cloned()
     }
 
     fn engine_fits(&mut self, entry: &Entry) -> bool {
