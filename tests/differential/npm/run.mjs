@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { differences } from './differences.mjs'
 import { projects } from './projects.mjs'
 import { Recording, serve } from './registry.mjs'
-import { Tree, ofPackageLock, ofPlan, ofPnpmLock } from './trees.mjs'
+import { Tree, ofPackageLock, ofPlan, ofPnpmLock, runs } from './trees.mjs'
 
 const top = resolve(dirname(fileURLToPath(import.meta.url)), '../../..')
 const flags = new Set(process.argv.slice(2).filter((one) => one.startsWith('--')))
@@ -111,6 +111,43 @@ async function askBolide(manifest, url) {
 
 const only = (left, right) => [...left].filter((one) => !right.has(one)).sort()
 
+/**
+ * How pnpm's edges differ. It takes the highest version of each range, where npm takes what is there already: `choices` are
+ * edges of the same dependency to another version, `follows` belong to packages that only one of them has for that reason,
+ * `elsewhere` are optional packages of other platforms, which its lock lists; `optional` are optional peers, which may be
+ * there or not (pnpm also knows those that are only named in `peerDependenciesMeta`); `others` are none of these: what
+ * pnpm adds to published packages from a table of its own (`debug` gets `supports-color`).
+ */
+function beside(pnpm, edges, recording) {
+  const read = (edge) => {
+    const [, from, name, to] = /^(.+) > (.+): (.+)$/.exec(edge)
+    return { from, key: `${from} > ${name}`, name, to }
+  }
+  const keys = (all) => new Set([...all].map((edge) => read(edge).key))
+  const sources = (all) => new Set([...all].map((edge) => read(edge).from))
+  const found = { choices: 0, follows: 0, elsewhere: 0, optional: 0, others: [] }
+  const sort = (mine, theirs) => {
+    const [theirKeys, theirSources] = [keys(theirs), sources(theirs)]
+    const theirPackages = new Set([...theirs].map((edge) => read(edge).to))
+    for (const edge of only(mine, theirs)) {
+      const { from, key, name, to } = read(edge)
+      if (theirKeys.has(key)) found.choices += 1
+      else if (!theirSources.has(from) && !theirPackages.has(from)) found.follows += 1
+      else if (!runs(manifestOf(to, recording))) found.elsewhere += 1
+      else if (manifestOf(from, recording).peerDependenciesMeta?.[name]?.optional) found.optional += 1
+      else found.others.push(edge)
+    }
+  }
+  sort(pnpm.edges, edges)
+  sort(edges, pnpm.edges)
+  return found
+}
+
+function manifestOf(id, recording) {
+  const at = id.lastIndexOf('@')
+  return recording.read(id.slice(0, at))?.versions?.[id.slice(at + 1)] ?? {}
+}
+
 /** What came out of one project. */
 async function compare(name, manifest, recording, url) {
   const npm = await answer('npm', name, manifest, (directory) => askNpm(directory, manifest, url))
@@ -149,7 +186,7 @@ async function compare(name, manifest, recording, url) {
   if (row.onlyNpm.length + row.onlyBolide.length > 0) row.differs = true
   if (theirs.code === 0) {
     const other = ofPnpmLock(theirs.lock)
-    row.pnpmEdges = { onlyPnpm: only(other.edges, edgesRight).length, onlyBolide: only(edgesRight, other.edges).length }
+    row.pnpmEdges = beside(other, edgesRight, recording)
   }
   return row
 }
@@ -160,7 +197,7 @@ function say(row) {
   const count = (key) => (row[key] ? `${row[key].npm}/${row[key].bolide}` : '-')
   const cells = [row.name.padEnd(26), verdict.padEnd(10), `packages ${count('packages')}`.padEnd(20), `edges ${count('edges')}`.padEnd(17),
     `-${row.onlyNpm?.length ?? 0} +${row.onlyBolide?.length ?? 0}`.padEnd(10), `faults ${count('faults')}`.padEnd(14),
-    row.pnpmEdges ? `pnpm -${row.pnpmEdges.onlyPnpm} +${row.pnpmEdges.onlyBolide}` : `pnpm exit ${row.pnpm}`]
+    row.pnpmEdges ? `pnpm ${row.pnpmEdges.choices} choices, ${row.pnpmEdges.follows} follow, ${row.pnpmEdges.elsewhere} elsewhere, ${row.pnpmEdges.optional} optional, ${row.pnpmEdges.others.length} others` : `pnpm exit ${row.pnpm}`]
   const seconds = ['npm', 'pnpm', 'bolide'].map((tool) => row.seconds[tool].toFixed(1)).join('/')
   console.log(`${cells.join(' ')}  ${seconds} s`)
   if (verdict === 'WRONG') for (const problem of row.problems.slice(0, 5)) console.log(`    ${problem}`)

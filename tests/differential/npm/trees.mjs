@@ -167,7 +167,8 @@ function group(edges) {
   return groups
 }
 
-function runs(manifest) {
+/** Whether a version runs on this machine. */
+export function runs(manifest) {
   try {
     checks.checkEngine(manifest, '11.0.0', process.version, false)
     checks.checkPlatform(manifest, false)

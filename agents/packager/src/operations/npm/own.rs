@@ -144,6 +144,12 @@ fn settle(project: &Project, place: &str, manifest: &mut RootManifest) -> Result
         if [".tgz", ".tar.gz", ".tar"].iter().any(|end| settled.ends_with(end)) {
             continue;
         }
+        if settled.split('/').any(|part| part == "node_modules") {
+            let message =
+                format!("`{name}` is asked for as `{text}`, which is an installed package");
+            return Err(Error::new(Kind::Usage, "unsupported-dependency", message)
+                .hint("name a package outside of `node_modules`"));
+        }
         *text = format!("file:{settled}");
         named.insert(settled);
     }

@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::agree::{Agreement, Pins};
-use super::catalogue::{Catalogue, Role};
+use super::catalogue::{Catalogue, PackageId, Role};
 use super::check::Mode;
 use super::finish;
 use super::locals::{self, LocalId, Locals};
+use super::names::NameId;
 use super::names::sort_key;
 use super::overrides::Rules;
 use super::place::place;
@@ -41,7 +42,9 @@ pub(super) struct Guide {
 #[derive(Clone, Debug)]
 pub(super) enum Way {
     Pin(Pins),
-    Bar { package: String, version: String },
+    /// Without a version, because it needs what does not exist under a name.
+    Without(PackageId, NameId),
+    Bar(Vec<(String, String)>),
 }
 
 impl Guide {
@@ -53,7 +56,12 @@ impl Guide {
                 self.pins.clone_from(pins);
                 true
             }
-            Way::Bar { package, version } => self.barred.insert((package.clone(), version.clone())),
+            Way::Without(..) => false,
+            Way::Bar(versions) => {
+                let before = self.barred.len();
+                self.barred.extend(versions.iter().cloned());
+                self.barred.len() > before
+            }
         }
     }
 }
@@ -127,6 +135,13 @@ impl<'a> Builder<'a> {
             }),
             Err(stop) => Err(self.explain_with_way(stop)),
         };
+        let outcome = outcome.map_err(|failure| match failure {
+            Failure::Conflict { explanation, candidates, way: Some(Way::Without(from, name)) } => {
+                let way = Some(Way::Bar(self.unusable_versions(from, name)));
+                Failure::Conflict { explanation, candidates, way }
+            }
+            failure => failure,
+        });
         match (outcome, unreachable) {
             // It says more: who needs the package.
             (Err(Failure::Other(error)), _) if error.kind == Kind::Network => {
@@ -219,7 +234,17 @@ impl<'a> Builder<'a> {
     /// Queues whoever still lacks something; removing a duplicate may have taken more than was seen then.
     fn requeue_problems(&mut self) -> bool {
         let placed: Vec<NodeId> = self.tree.placed().collect();
-        for node in placed {
+        for &node in &placed {
+            // A link up whose package above became another one leads nowhere.
+            if matches!(self.tree.node(node).content, Content::Again(_))
+                && self.tree.same_above(node).is_none()
+            {
+                self.tree.detach(node);
+            }
+        }
+        for node in
+            placed.into_iter().filter(|&node| self.tree.node(node).placed).collect::<Vec<_>>()
+        {
             if self.problems(node).iter().any(|&edge| !self.tree.edge(edge).overruled) {
                 self.revisit(node);
             }

@@ -305,7 +305,7 @@ fn write_down(
             .edges_out(node)
             .filter_map(|edge| {
                 let to = builder.tree.edge(edge).to?;
-                index.get(&to).or_else(|| index.get(&same_above(builder, to)?)).copied()
+                index.get(&to).or_else(|| index.get(&builder.tree.same_above(to)?)).copied()
             })
             .collect();
         dependencies.sort_unstable();
@@ -342,7 +342,7 @@ fn links(builder: &Builder<'_>, kept: &HashSet<NodeId>) -> Vec<Link> {
                     let own = builder.tree.catalogue.locals.own(local);
                     (own.place.to_string(), own.bin.clone())
                 }
-                Content::Again(_) => (place(same_above(builder, node)?), BTreeMap::new()),
+                Content::Again(_) => (place(builder.tree.same_above(node)?), BTreeMap::new()),
                 _ => return None,
             };
             Some(Link { place: place(node), target, bin })
@@ -350,15 +350,6 @@ fn links(builder: &Builder<'_>, kept: &HashSet<NodeId>) -> Vec<Link> {
         .collect();
     links.sort();
     links
-}
-
-/// The package that a link up leads to.
-fn same_above(builder: &Builder<'_>, node: NodeId) -> Option<NodeId> {
-    let mut above = builder.tree.ancestry(node).skip(1);
-    above.find(|&one| {
-        matches!(builder.tree.node(one).content, Content::Package(_))
-            && builder.tree.matches(one, node)
-    })
 }
 
 fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {

@@ -1,6 +1,8 @@
 //! What ends a resolution early, told so that a person can act on it, with changes that would help.
 
 use super::build::{Builder, Way};
+use super::catalogue::{NoChoice, PackageId};
+use super::names::NameId;
 use super::tree::{Content, EdgeId, NodeId};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
@@ -219,6 +221,28 @@ impl Builder<'_> {
             .any(|edge| *self.tree.catalogue.names.text(self.tree.edge(edge).name) == *name)
     }
 
+    /// This version of a package, and all others that need what nobody published under a name.
+    pub(super) fn unusable_versions(
+        &mut self,
+        package: PackageId,
+        wanted: NameId,
+    ) -> Vec<(String, String)> {
+        let package = std::rc::Rc::clone(self.tree.catalogue.package(package));
+        let name = self.tree.catalogue.names.text(package.name);
+        let text = self.tree.catalogue.names.text(wanted);
+        let mut versions = vec![(name.to_string(), package.entry.version.clone())];
+        for (_, entry) in self.tree.catalogue.entries(&name) {
+            if let Some(want) = entry.dependencies.get(&*text) {
+                let want = self.tree.catalogue.want_id(want);
+                let choice = self.tree.catalogue.choose(wanted, want, false);
+                if let Err(NoChoice::NoMatch { .. }) = choice {
+                    versions.push((name.to_string(), entry.version.clone()));
+                }
+            }
+        }
+        versions
+    }
+
     /// A required package of which no version will do.
     pub(super) fn no_match(&self, edge: EdgeId, package: &str, latest: Option<&str>) -> Failure {
         let one = self.tree.edge(edge);
@@ -239,11 +263,7 @@ impl Builder<'_> {
             None => Vec::new(),
         };
         // Nobody can use the version that needs this; another one of the same package may not need it.
-        let way = self.tree.package_of(one.from).map(|package| {
-            let package = self.tree.catalogue.package(package);
-            let name = self.tree.catalogue.names.text(package.name).to_string();
-            Way::Bar { package: name, version: package.entry.version.clone() }
-        });
+        let way = self.tree.package_of(one.from).map(|package| Way::Without(package, one.name));
         Failure::Conflict { explanation, candidates, way }
     }
 }

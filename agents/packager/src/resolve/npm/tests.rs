@@ -5,6 +5,7 @@ mod impossible;
 mod laws;
 mod own;
 mod recorded;
+mod replaced;
 mod universe;
 
 use universe::{Universe, request, request_with, root};

@@ -25,6 +25,14 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// The package that a link up leads to.
+    pub(in super::super) fn same_above(&self, link: NodeId) -> Option<NodeId> {
+        let mut above = self.ancestry(link).skip(1);
+        above.find(|&one| {
+            matches!(self.node(one).content, Content::Package(_)) && self.matches(one, link)
+        })
+    }
+
     /// Whether what stands at a node is what a text asks for. A package under another's name does for who asks for that
     /// name, which is what aliases are for; who asks for an alias has to find that very package.
     pub(super) fn meets(&self, node: NodeId, want: WantId) -> bool {
