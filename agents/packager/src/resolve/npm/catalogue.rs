@@ -16,7 +16,7 @@ use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
-use crate::metadata::npm::{Ahead, Dependencies, Metadata, Packument, Version as Entry};
+use crate::metadata::npm::{Ahead, Dependencies, Listed, Metadata, Packument, Version as Entry};
 use agents_versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
@@ -83,12 +83,6 @@ pub(super) enum NoChoice {
     Failed(Error),
 }
 
-struct Loaded {
-    packument: Arc<Packument>,
-    /// Highest first.
-    versions: Vec<(Version, Arc<Entry>)>,
-}
-
 pub(super) struct Catalogue<'a> {
     source: &'a dyn Metadata,
     /// Walks ahead where something has to be waited for.
@@ -103,7 +97,7 @@ pub(super) struct Catalogue<'a> {
     /// The same texts where the project itself or one of its own packages says them: a path means something there.
     own_want_ids: HashMap<Rc<str>, WantId>,
     pub(super) locals: Locals,
-    loaded: HashMap<String, Result<Rc<Loaded>, Error>>,
+    loaded: HashMap<String, Result<Arc<Packument>, Error>>,
     chosen: Vec<Rc<Chosen>>,
     chosen_ids: HashMap<(NameId, String), PackageId>,
     choices: HashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
@@ -214,49 +208,58 @@ impl<'a> Catalogue<'a> {
         want: &Want,
         lowest: bool,
     ) -> Result<PackageId, NoChoice> {
-        let loaded = self.load(package).map_err(NoChoice::Failed)?;
+        let packument = self.load(package).map_err(NoChoice::Failed)?;
         let no_match = || NoChoice::NoMatch {
             package: package.to_owned(),
-            latest: loaded.packument.dist_tags.get("latest").cloned(),
+            latest: packument.dist_tags.get("latest").cloned(),
         };
         let entry = match want {
-            Want::Range { range, .. } if lowest => self.lowest(&loaded, range).cloned(),
-            Want::Range { range, any } => self.best(&loaded, range, *any).cloned(),
-            want => self.only(&loaded, want),
+            Want::Range { range, .. } if lowest => self.lowest(&packument, range),
+            Want::Range { range, any } => self.best(&packument, range, *any),
+            want => only(&packument, want),
         };
-        let entry = entry.ok_or_else(no_match)?;
+        let entry = Arc::clone(entry.map(Listed::version).ok_or_else(no_match)?);
         self.take(package, &entry).ok_or_else(no_match)
     }
 
-    fn best<'l>(&mut self, loaded: &'l Loaded, range: &Range, any: bool) -> Option<&'l Arc<Entry>> {
-        if let Some(text) = loaded.packument.dist_tags.get("latest")
-            && let Some(entry) = loaded.packument.versions.get(text)
-            && (any || Version::parse_loose(text).is_ok_and(|version| range.satisfies(&version)))
-            && entry.deprecated.is_none()
-            && self.engine_fits(entry)
+    fn best<'p>(
+        &mut self,
+        packument: &'p Packument,
+        range: &Range,
+        any: bool,
+    ) -> Option<Listed<'p>> {
+        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(number));
+        if let Some(text) = packument.dist_tags.get("latest")
+            && let Some(latest) = packument.versions.listed(text)
+            && (any || fits(&latest))
+            && !latest.is_deprecated()
+            && self.engine_fits(latest.engines_node())
         {
-            return Some(entry);
+            return Some(latest);
         }
-        let mut inside: Vec<&Arc<Entry>> = Vec::new();
-        for (version, entry) in &loaded.versions {
-            if range.satisfies(version) {
-                if entry.deprecated.is_none() && self.engine_fits(entry) {
-                    return Some(entry);
-                }
-                inside.push(entry);
+        let mut inside: Vec<Listed<'p>> = Vec::new();
+        for one in packument.versions.ranked().filter(fits) {
+            if !one.is_deprecated() && self.engine_fits(one.engines_node()) {
+                return Some(one);
             }
+            inside.push(one);
         }
         // The stable sort keeps the highest first among equals.
-        inside.sort_by_key(|entry| Reverse((self.engine_fits(entry), entry.deprecated.is_none())));
+        inside.sort_by_key(|one| {
+            Reverse((self.engine_fits(one.engines_node()), !one.is_deprecated()))
+        });
         inside.first().copied()
     }
 
     /// The lowest version in a range, sound ones first.
-    fn lowest<'l>(&mut self, loaded: &'l Loaded, range: &Range) -> Option<&'l Arc<Entry>> {
-        let inside = loaded.versions.iter().rev().filter(|(version, _)| range.satisfies(version));
-        let mut inside: Vec<&Arc<Entry>> = inside.map(|(_, entry)| entry).collect();
+    fn lowest<'p>(&mut self, packument: &'p Packument, range: &Range) -> Option<Listed<'p>> {
+        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(number));
+        let mut inside: Vec<Listed<'p>> = packument.versions.ranked().filter(fits).collect();
+        inside.reverse();
         // The stable sort keeps the lowest first among equals.
-        inside.sort_by_key(|entry| Reverse((self.engine_fits(entry), entry.deprecated.is_none())));
+        inside.sort_by_key(|one| {
+            Reverse((self.engine_fits(one.engines_node()), !one.is_deprecated()))
+        });
         inside.first().copied()
     }
 
@@ -267,47 +270,40 @@ impl<'a> Catalogue<'a> {
         package: &str,
         want: Option<&Want>,
     ) -> Option<Vec<(Version, Arc<Entry>)>> {
-        let loaded = self.load(package).ok()?;
+        let packument = self.load(package).ok()?;
         let (first, range) = match want {
             None => {
-                let latest = loaded.packument.dist_tags.get("latest");
-                (latest.and_then(|text| loaded.packument.versions.get(text)).cloned(), None)
+                let latest = packument.dist_tags.get("latest");
+                (latest.and_then(|text| packument.versions.listed(text)), None)
             }
-            Some(Want::Range { range, any }) => {
-                (self.best(&loaded, range, *any).cloned(), Some(range))
-            }
+            Some(Want::Range { range, any }) => (self.best(&packument, range, *any), Some(range)),
             Some(want) => {
-                let only = self.only(&loaded, want);
-                let version = only.as_ref().and_then(|one| Version::parse_loose(&one.version).ok());
-                return Some(version.zip(only).into_iter().collect());
+                let only = only(&packument, want).into_iter();
+                let found =
+                    only.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version()))));
+                return Some(found.collect());
             }
         };
-        let is_first =
-            |entry: &Entry| first.as_ref().is_some_and(|first| first.version == entry.version);
-        let fits = |version: &Version| range.is_none_or(|range| range.satisfies(version));
-        let inside =
-            loaded.versions.iter().filter(|(version, entry)| fits(version) || is_first(entry));
-        let mut inside: Vec<(Version, Arc<Entry>)> = inside.cloned().collect();
-        // The stable sort keeps the highest first among equals.
-        inside.sort_by_key(|(version, entry)| {
-            let is_sound = (self.engine_fits(entry), entry.deprecated.is_none());
-            Reverse((is_first(entry), !version.is_prerelease(), is_sound))
-        });
-        Some(inside)
-    }
-
-    /// The one version that a tag or an exact want names.
-    fn only(&self, loaded: &Loaded, want: &Want) -> Option<Arc<Entry>> {
-        let text = match want {
-            Want::Tag(tag) => loaded.packument.dist_tags.get(tag)?,
-            Want::Exact { text, .. } => text,
-            _ => return None,
+        let is_first = |one: &Listed<'_>| first.is_some_and(|first| first.text() == one.text());
+        let fits = |one: &Listed<'_>| {
+            one.number().is_some_and(|number| range.is_none_or(|range| range.satisfies(number)))
         };
-        loaded.packument.versions.get(text).cloned()
+        let all = packument.versions.ranked();
+        let mut inside: Vec<Listed<'_>> = all.filter(|one| fits(one) || is_first(one)).collect();
+        // The stable sort keeps the highest first among equals.
+        inside.sort_by_key(|one| {
+            let is_sound = (self.engine_fits(one.engines_node()), !one.is_deprecated());
+            let is_release = one.number().is_some_and(|number| !number.is_prerelease());
+            Reverse((is_first(one), is_release, is_sound))
+        });
+        let found = inside.into_iter();
+        let found =
+            found.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version()))));
+        Some(found.collect())
     }
 
-    fn engine_fits(&mut self, entry: &Entry) -> bool {
-        let (Some(node), Some(engines)) = (&self.node, &entry.engines_node) else { return true };
+    fn engine_fits(&mut self, engines: Option<&str>) -> bool {
+        let (Some(node), Some(engines)) = (&self.node, engines) else { return true };
         if engines.is_empty() {
             return true;
         }
@@ -316,38 +312,29 @@ impl<'a> Catalogue<'a> {
         }
         let options = Options { loose: false, include_prerelease: true };
         let fits = Range::parse_with(engines, options).is_ok_and(|range| range.satisfies(node));
-        self.engines.insert(engines.clone(), fits);
+        self.engines.insert(engines.to_owned(), fits);
         fits
     }
 
     /// A version that is known by its text (from a lock), where the registry still has it.
     pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
-        let loaded = self.load(package).ok()?;
-        let entry = loaded.packument.versions.get(version)?;
+        let packument = self.load(package).ok()?;
+        let entry = packument.versions.get(version)?;
         self.take(package, entry)
     }
 
     /// The versions of a package, highest first, for repairs.
     pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
-        self.load(package).map(|loaded| loaded.versions.clone()).unwrap_or_default()
+        let Ok(packument) = self.load(package) else { return Vec::new() };
+        let all = packument.versions.ranked();
+        all.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version())))).collect()
     }
 
-    fn load(&mut self, package: &str) -> Result<Rc<Loaded>, Error> {
+    fn load(&mut self, package: &str) -> Result<Arc<Packument>, Error> {
         if let Some(loaded) = self.loaded.get(package) {
             return loaded.clone();
         }
-        let loaded = self.source.packument(package).map(|packument| {
-            let packument = self.usable(packument);
-            let mut versions: Vec<(Version, Arc<Entry>)> = packument
-                .versions
-                .iter()
-                .filter_map(|(text, entry)| {
-                    Some((Version::parse_loose(text).ok()?, Arc::clone(entry)))
-                })
-                .collect();
-            versions.sort_by(|(left, _), (right, _)| right.cmp(left));
-            Rc::new(Loaded { packument, versions })
-        });
+        let loaded = self.source.packument(package).map(|packument| self.usable(packument));
         if let Err(error) = &loaded
             && error.kind == Kind::Network
         {
@@ -365,7 +352,7 @@ impl<'a> Catalogue<'a> {
         }
         let version = Version::parse_loose(&entry.version).ok()?;
         let shape = self.shape_of_package(entry);
-        let engine_fits = self.engine_fits(entry);
+        let engine_fits = self.engine_fits(entry.engines_node.as_deref());
         let id = PackageId(u32::try_from(self.chosen.len()).ok()?);
         self.chosen.push(Rc::new(Chosen {
             name,
@@ -457,6 +444,16 @@ impl<'a> Catalogue<'a> {
             }
         }
     }
+}
+
+/// The one version that a tag or an exact want names.
+fn only<'p>(packument: &'p Packument, want: &Want) -> Option<Listed<'p>> {
+    let text = match want {
+        Want::Tag(tag) => packument.dist_tags.get(tag)?,
+        Want::Exact { text, .. } => text,
+        _ => return None,
+    };
+    packument.versions.listed(text)
 }
 
 /// The error for a required package of which no version will do, for callers that need one without a tree.

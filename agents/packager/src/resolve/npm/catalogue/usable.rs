@@ -24,21 +24,25 @@ impl Catalogue<'_> {
                 published.is_none_or(|published| published >= before)
             })
         };
-        let gone = |text: &String, entry: &Arc<Entry>| is_barred(text) || is_young(entry);
-        if (before.is_none() && self.barred.is_empty())
-            || !packument.versions.iter().any(|(text, entry)| gone(text, entry))
-        {
+        // Without a moment no version has to be looked into.
+        if before.is_none() && !packument.versions.keys().any(is_barred) {
             return packument;
         }
-        let mut left = (*packument).clone();
-        left.versions.retain(|text, entry| !gone(text, entry));
-        let parsed: Vec<(Version, &String)> = left
+        let stays = |(text, entry): &(&str, &Arc<Entry>)| !is_barred(text) && !is_young(entry);
+        let versions = packument.versions.iter().filter(stays);
+        let versions = versions.map(|(text, entry)| (text.to_owned(), Arc::clone(entry)));
+        let mut left = Packument {
+            name: packument.name.clone(),
+            dist_tags: packument.dist_tags.clone(),
+            versions: versions.collect(),
+        };
+        let parsed: Vec<(Version, &str)> = left
             .versions
-            .keys()
-            .filter_map(|text| Some((Version::parse_loose(text).ok()?, text)))
+            .ranked()
+            .filter_map(|one| Some((one.number()?.clone(), one.text())))
             .collect();
         for version in left.dist_tags.values_mut() {
-            if left.versions.contains_key(version) {
+            if left.versions.get(version).is_some() {
                 continue;
             }
             let Ok(tagged) = Version::parse_loose(version) else { continue };

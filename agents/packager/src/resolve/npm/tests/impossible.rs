@@ -33,7 +33,7 @@ fn peers(entry: &Entry) -> impl Iterator<Item = (&String, &String, bool)> {
 
 /// The versions for which there is something for each thing that they need.
 fn viable(universe: &Universe) -> BTreeSet<Id> {
-    let versions = |name: &String| universe.packages[name].versions.keys().cloned();
+    let versions = |name: &String| universe.packages[name].versions.keys().map(str::to_owned);
     let mut left: BTreeSet<Id> = universe
         .packages
         .keys()
