@@ -126,3 +126,39 @@ fn a_rollback_over_later_transactions_is_asked_for() {
     world.bolide(&["rollback", first, "--yes"]).succeeds();
     assert_eq!(world.tree(), before);
 }
+
+#[test]
+fn the_workspaces_of_an_npm_project_are_linked_and_have_their_own_versions() {
+    let world = World::new();
+    world
+        .file("package.json", r#"{"name": "demo", "private": true, "workspaces": ["packages/*"]}"#);
+    world.file(
+        "packages/a/package.json",
+        r#"{"name": "a", "version": "1.0.0", "bin": "a.js", "dependencies": {"b": "^2.0.0", "leaf": "1.0.0"}}"#,
+    );
+    world.file(
+        "packages/a/a.js",
+        "#!/usr/bin/env node\nmodule.exports = require('leaf') + ' ' + require('b')\n",
+    );
+    world.file(
+        "packages/b/package.json",
+        r#"{"name": "b", "version": "2.1.0", "dependencies": {"tree": "*"}}"#,
+    );
+    world.file("packages/b/index.js", "module.exports = require('leaf') + ' ' + require('tree')\n");
+    let before = world.tree();
+    world.bolide(&["add", "npm:leaf@1.1.0", "--yes"]).succeeds();
+    let node = world.run("node", &["-p", "require('leaf') + ' ' + require('a/a.js')"]).succeeds();
+    assert_eq!(node.stdout.trim(), "1.1.0 1.0.0 1.1.0 1.0.0");
+    assert!(world.project().join("node_modules/.bin/a").exists());
+    world.run("npm", &["ls", "--all"]).succeeds();
+    // The last of its packages goes, and its folder with it.
+    world.file("packages/a/package.json", r#"{"name": "a", "version": "1.0.0"}"#);
+    world.bolide(&["add", "npm:tree", "--yes"]).succeeds();
+    assert!(!world.project().join("packages/a/node_modules").exists());
+    world.bolide(&["rollback"]).succeeds();
+    assert!(world.project().join("packages/a/node_modules/leaf").exists());
+    let manifest = r#"{"name": "a", "version": "1.0.0", "bin": "a.js", "dependencies": {"b": "^2.0.0", "leaf": "1.0.0"}}"#;
+    world.file("packages/a/package.json", manifest);
+    world.bolide(&["rollback"]).succeeds();
+    assert_eq!(world.tree(), before);
+}

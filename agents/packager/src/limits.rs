@@ -162,6 +162,12 @@ pub const NPM_PEER_DEPTH_MAX: usize = 64;
 /// Nodes that one change of a dependency may bring under another override rule.
 pub const NPM_OVERRIDE_STEPS_MAX: usize = 100_000;
 
+/// Versions that are looked at while searching for some that agree on their peers; at some microseconds each, a second.
+pub const NPM_AGREE_LOOKS_MAX: usize = 200_000;
+
+/// Resolutions that one request may take because versions turned out not to be usable; each is a whole one.
+pub const NPM_ATTEMPTS_MAX: usize = 32;
+
 /// Repairs of a conflict that are tried; each is a whole resolution.
 pub const NPM_REPAIRS_TRIED_MAX: usize = 4;
 
@@ -227,7 +233,9 @@ pub const LOCK_WAIT_SECONDS: u64 = 60;
 pub const TOOLS_REMEMBERED_MAX: usize = 64;
 /// Bytes of a tool's `--version` that are looked at.
 pub const TOOL_OUTPUT_BYTES_MAX: usize = 4096;
-/// Directories of a cargo workspace that are looked at.
+/// Texts that the braces in one pattern of npm's `workspaces` may stand for; people write two or three.
+pub const WORKSPACE_ALTERNATIVES_MAX: usize = 256;
+/// Directories of a workspace that are looked at, cargo's or npm's.
 pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
 
 /// How often a caller who approved any plan gets a new one because somebody else was quicker.

@@ -72,6 +72,11 @@ impl Lock {
             self.parts.insert(ecosystem, part);
         }
     }
+
+    /// Takes away what was locked for an ecosystem.
+    pub fn take(&mut self, ecosystem: Ecosystem) {
+        self.parts.remove(&ecosystem);
+    }
 }
 
 /// A package by what tells it from all others of its ecosystem.
@@ -96,6 +101,9 @@ fn order(packages: &[Package]) -> Vec<usize> {
 /// Whether two resolutions mean the same environment: packages, digests, places, edges. Where they are fetched from, what
 /// registries say about them, and the order in which they stand do not count.
 pub fn is_same(left: &Resolution, right: &Resolution) -> bool {
+    if left.links != right.links {
+        return false;
+    }
     if left.ecosystem != right.ecosystem || left.packages.len() != right.packages.len() {
         return false;
     }

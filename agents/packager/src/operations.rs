@@ -107,6 +107,8 @@ pub(crate) struct Decided {
     pub(crate) edits: Vec<FileEdit>,
     /// The environment that holds the packages, where the ecosystem has one in the project.
     pub(crate) environment: Option<RelativePath>,
+    /// More of them, in the project's own packages (npm).
+    pub(crate) beside: Vec<RelativePath>,
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) warnings: Vec<String>,
 }

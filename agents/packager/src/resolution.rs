@@ -15,8 +15,23 @@ pub struct Resolution {
     pub ecosystem: Ecosystem,
     /// Every package, the direct ones included.
     pub packages: Vec<Package>,
+    /// npm: links in the tree, sorted. Others: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// What people should know: deprecated versions, unmet optional peers, skipped optional packages.
     pub warnings: Vec<String>,
+}
+
+/// A place in the tree that is a link: to a package of the project's own, or to the same package further up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Link {
+    /// Where it stands, relative to the project.
+    pub place: String,
+    /// The directory that it leads to, relative to the project.
+    pub target: String,
+    /// Commands to link, name to path inside of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bin: BTreeMap<String, String>,
 }
 
 /// One exact package.

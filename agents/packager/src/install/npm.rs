@@ -8,37 +8,81 @@
 //!
 //! Install scripts are never run here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::{Options, Report, fill, identity_mismatch};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::resolution::{Package, Resolution};
+use crate::resolution::{Link, Package, Resolution};
 use crate::store::{Content, Entry, Existing, File, Store, StoredFile};
 use crate::unpack::names;
 
 mod bin;
+mod links;
 
 #[cfg(test)]
 mod tests;
 
 const ROOT: &str = "node_modules";
 
-/// Builds the tree of `resolution` in `staging`, which becomes (or already is, empty) the
+/// The directories, relative to the project, that hold the packages of a resolution: `node_modules`, and those in the
+/// project's own packages, `packages/a/node_modules`.
+pub fn environments(resolution: &Resolution) -> BTreeSet<&str> {
+    let packages = resolution.packages.iter().map(|package| package.place.as_str());
+    let links = resolution.links.iter().map(|link| link.place.as_str());
+    packages.chain(links).filter_map(environment_of).collect()
+}
+
+/// Whether a resolution puts nothing there.
+pub fn is_empty(resolution: &Resolution, environment: &str) -> bool {
+    !environments(resolution).contains(environment)
+}
+
+/// The environment that a place is in.
+fn environment_of(place: &str) -> Option<&str> {
+    let end = match place.starts_with("node_modules/") {
+        true => ROOT.len(),
+        false => place.find("/node_modules/")? + 1 + ROOT.len(),
+    };
+    Some(&place[..end])
+}
+
+/// What stands in one environment, with places as if it were the project's own.
+fn part(resolution: &Resolution, environment: &str) -> (Vec<Package>, Vec<Link>) {
+    let above = environment.len() - ROOT.len().min(environment.len());
+    let inside = |place: &str| environment_of(place) == Some(environment);
+    let packages = resolution.packages.iter().filter(|package| inside(&package.place));
+    let packages = packages.filter(|package| package.ecosystem == Ecosystem::Npm).cloned();
+    let links = resolution.links.iter().filter(|link| inside(&link.place)).cloned();
+    let packages =
+        packages.map(|package| Package { place: package.place[above..].to_owned(), ..package });
+    let links = links.map(|link| Link { place: link.place[above..].to_owned(), ..link });
+    (packages.collect(), links.collect())
+}
+
+/// Builds one environment of `resolution` in `staging`, which becomes (or already is, empty) the
 /// `node_modules` directory itself.
 pub fn stage(
     store: &Store,
     resolution: &Resolution,
+    environment: &str,
     staging: &Path,
     options: Options<'_>,
 ) -> Result<Report> {
-    let packages: Vec<&Package> =
-        resolution.packages.iter().filter(|package| package.ecosystem == Ecosystem::Npm).collect();
+    for package in &resolution.packages {
+        let is_placed =
+            names::check(&package.place).is_ok() && environment_of(&package.place).is_some();
+        if package.ecosystem == Ecosystem::Npm && !is_placed {
+            return Err(bad_place(package, "is not a place in a tree of npm"));
+        }
+    }
+    let (packages, own) = part(resolution, environment);
+    let packages: Vec<&Package> = packages.iter().collect();
     std::fs::create_dir_all(staging)
         .map_err(|error| Error::io("create the directory", staging, &error))?;
-    let places = check_places(&packages)?;
+    let places = check_places(&packages, &own)?;
     let mut warnings = Vec::new();
     let mut entries = HashMap::new();
     for package in &packages {
@@ -47,7 +91,7 @@ pub fn stage(
         warnings.extend(entry.warnings.iter().map(|text| format!("`{}`: {text}", package.name)));
         entries.insert(package.place.as_str(), entry);
     }
-    let links = bin::links(&packages, &entries, &mut warnings)?;
+    let links = bin::links(&packages, &entries, &own, &mut warnings)?;
     let mut files = Vec::new();
     for package in &packages {
         place_files(
@@ -68,6 +112,8 @@ pub fn stage(
         Options { durability: Default::default(), ..options },
         Existing::Refuse,
     )?;
+    let levels = environment.split('/').count() - 1;
+    links::create(staging, &own, levels)?;
     let commands = bin::create(staging, &links)?;
     if options.durability == crate::store::Durability::Now {
         crate::store::sync_tree(staging)?;
@@ -76,7 +122,7 @@ pub fn stage(
 }
 
 /// Every place once, well formed, and inside of a package that is there.
-fn check_places<'p>(packages: &[&'p Package]) -> Result<HashSet<&'p str>> {
+fn check_places<'p>(packages: &[&'p Package], links: &[Link]) -> Result<HashSet<&'p str>> {
     let mut places = HashSet::new();
     for package in packages {
         if !is_place(&package.place) {
@@ -93,6 +139,7 @@ fn check_places<'p>(packages: &[&'p Package]) -> Result<HashSet<&'p str>> {
             return Err(bad_place(package, "is inside of a package that is not installed"));
         }
     }
+    links::check(links, &places)?;
     Ok(places)
 }
 

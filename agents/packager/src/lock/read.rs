@@ -85,7 +85,8 @@ pub(super) fn read(text: &str) -> Result<Lock> {
         [(Ecosystem::Npm, file.npm), (Ecosystem::Pypi, file.pypi), (Ecosystem::Cargo, file.cargo)];
     for (ecosystem, head) in heads {
         let Some(head) = head else { continue };
-        let resolution = Resolution { ecosystem, packages: Vec::new(), warnings: Vec::new() };
+        let resolution =
+            Resolution { ecosystem, packages: Vec::new(), links: Vec::new(), warnings: Vec::new() };
         parts.insert(ecosystem, part(head, resolution)?);
     }
     let mut used: BTreeMap<Ecosystem, Vec<Vec<String>>> = BTreeMap::new();

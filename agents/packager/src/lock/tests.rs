@@ -42,7 +42,7 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
 
 fn part(wants: &[&str], packages: Vec<Package>) -> Part {
     let ecosystem = packages[0].ecosystem;
-    let resolution = Resolution { ecosystem, packages, warnings: Vec::new() };
+    let resolution = Resolution { ecosystem, packages, links: Vec::new(), warnings: Vec::new() };
     let wants = wants.iter().map(|want| (*want).to_owned()).collect();
     Part { wants, target: "linux-x64-glibc".to_owned(), resolution }
 }
@@ -125,7 +125,8 @@ fn nothing_locked_is_no_file() {
     assert_eq!(Lock::default().render().expect("written"), None);
     let mut lock = sample();
     for ecosystem in [Ecosystem::Npm, Ecosystem::Pypi] {
-        let resolution = Resolution { ecosystem, packages: Vec::new(), warnings: Vec::new() };
+        let resolution =
+            Resolution { ecosystem, packages: Vec::new(), links: Vec::new(), warnings: Vec::new() };
         lock.put(Part { wants: Vec::new(), target: "anywhere".to_owned(), resolution });
     }
     assert_eq!(lock.render().expect("written"), None);

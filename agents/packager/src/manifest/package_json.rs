@@ -2,6 +2,8 @@
 //!
 //! Strict JSON as npm reads it (no comments, no trailing commas). Scripts, exports and the rest are not looked at.
 
+use std::collections::BTreeMap;
+
 use jsonc_parser::common::Ranged;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
 use jsonc_parser::{CollectOptions, ParseOptions};
@@ -15,6 +17,8 @@ use crate::metadata::npm::Dependencies;
 use crate::resolve::npm::sort_key;
 use crate::spec::check_name;
 use agents_versions::npm::{Range, Version};
+
+pub mod patterns;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +44,8 @@ pub struct RootManifest {
     pub overrides: Vec<Override>,
     /// `workspaces`, as patterns.
     pub workspaces: Vec<String>,
+    /// `bin`: command name to path inside the package.
+    pub bin: BTreeMap<String, String>,
 }
 
 /// One rule of `overrides`.
@@ -98,6 +104,7 @@ pub fn read(file: &str, text: &str) -> Result<RootManifest, Error> {
             Some(_) => return Err(invalid(file, "`overrides` is not an object")),
         },
         workspaces: workspaces(file, &object)?,
+        bin: commands(&object),
     })
 }
 
@@ -159,6 +166,21 @@ fn overrides(file: &str, rules: &Map<String, Value>, depth: usize) -> Result<Vec
         });
     }
     Ok(list)
+}
+
+/// The commands of a package; a single one has the package's name without its scope.
+fn commands(object: &Map<String, Value>) -> BTreeMap<String, String> {
+    match (object.get("bin"), object.get("name").and_then(Value::as_str)) {
+        (Some(Value::String(path)), Some(name)) => {
+            let command = name.rsplit('/').next().unwrap_or(name);
+            BTreeMap::from([(command.to_owned(), path.clone())])
+        }
+        (Some(Value::Object(table)), _) => table
+            .iter()
+            .filter_map(|(name, path)| Some((name.clone(), path.as_str()?.to_owned())))
+            .collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 fn workspaces(file: &str, object: &Map<String, Value>) -> Result<Vec<String>, Error> {

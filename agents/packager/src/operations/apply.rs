@@ -277,13 +277,15 @@ impl Task<'_> {
             expected: Expected::Anything,
         };
         let Some(resolution) = resolution(plan, *ecosystem) else { return Err(damaged(place)) };
-        if resolution.packages.is_empty() && *ecosystem == Ecosystem::Npm {
+        let is_empty = || crate::install::npm::is_empty(resolution, place.as_str());
+        if *ecosystem == Ecosystem::Npm && is_empty() {
             return Ok(change(None));
         }
-        let name = format!("environment-{ecosystem}");
+        let index = plan.environments.iter().position(|one| one == rebuild).unwrap_or_default();
+        let name = format!("environment-{ecosystem}-{index}");
         let staging = open.staging().join(&name);
         let warnings = match ecosystem {
-            Ecosystem::Npm => npm::stage(self, resolution, &staging, options)?,
+            Ecosystem::Npm => npm::stage(self, resolution, place, &staging, options)?,
             Ecosystem::Pypi => {
                 let before = installed.get(ecosystem);
                 pypi::stage(self, project, place, resolution, before, &staging, options)?

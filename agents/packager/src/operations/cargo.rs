@@ -109,7 +109,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
     let (wants, target) = (Vec::new(), String::new());
-    Ok(Decided { resolution, wants, target, edits, environment: None, preconditions, warnings })
+    let (environment, beside) = (None, Vec::new());
+    Ok(Decided { resolution, wants, target, edits, environment, beside, preconditions, warnings })
 }
 
 /// Everything that was read.

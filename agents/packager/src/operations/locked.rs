@@ -47,6 +47,11 @@ impl Locked {
         for decided in decided {
             let (wants, target) = (decided.wants.clone(), decided.target.clone());
             let mut resolution = decided.resolution.clone();
+            if !resolution.links.is_empty() {
+                // A lock without them would install something else.
+                lock.take(resolution.ecosystem);
+                continue;
+            }
             resolution.warnings.clear();
             lock.put(Part { wants, target, resolution });
         }

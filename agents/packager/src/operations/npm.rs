@@ -1,6 +1,8 @@
 //! npm's part of an operation: package.json and `node_modules`.
 
-use std::collections::BTreeMap;
+mod own;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -15,13 +17,13 @@ use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
 use crate::manifest::package_json::{self, RootManifest};
 use crate::metadata::aged::Aged;
-use crate::options::Choice;
+use crate::options::{Choice, Mode};
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
 use crate::resolve::ResolveError;
 use crate::resolve::npm::{self, Preferred};
 use crate::spec::Spec;
-use crate::transaction::Project;
+use crate::transaction::{Project, RelativePath};
 
 const MANIFEST: &str = "package.json";
 const ENVIRONMENT: &str = "node_modules";
@@ -33,7 +35,7 @@ const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bu
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
+const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
@@ -54,12 +56,19 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
         want(&mut root, &spec.name, wanted);
     }
+    let locals = own::find(project, &mut root)?;
+    let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
     let fits = |part: &Part| part.target == target;
-    let locked = asked.as_locked(task, Ecosystem::Npm, &lock::of_npm(&root), &fits)?;
+    // A lock holds no links, and so no packages of the project itself.
+    let locked = match locals.is_empty() {
+        true => asked.as_locked(task, Ecosystem::Npm, &lock::of_npm(&root), &fits)?,
+        false if task.choices.frozen => return Err(lock::missing(Ecosystem::Npm).into()),
+        false => None,
+    };
     let resolution = match locked {
         Some(resolution) => resolution,
-        None => resolve(task, project, asked, root, began)?,
+        None => resolve(task, project, asked, (root, locals), began)?,
     };
     asked.check_update(&resolution)?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
@@ -76,6 +85,17 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         warnings.extend(strangers(project, &resolution));
     }
     let environment = fixed(ENVIRONMENT)?;
+    preconditions.push(Precondition::file(project, fixed(MANIFEST)?)?);
+    preconditions.push(Precondition::environment(
+        &task.shop.transactions,
+        project,
+        environment.clone(),
+    )?);
+    let beside = beside(&resolution, installed)?;
+    for place in &beside {
+        let place = place.clone();
+        preconditions.push(Precondition::environment(&task.shop.transactions, project, place)?);
+    }
     Ok(Decided {
         resolution,
         wants,
@@ -84,11 +104,9 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             Some(after) => edit(MANIFEST, before.as_deref(), &after)?.into_iter().collect(),
             None => Vec::new(),
         },
-        preconditions: vec![
-            Precondition::file(project, fixed(MANIFEST)?)?,
-            Precondition::environment(&task.shop.transactions, project, environment.clone())?,
-        ],
+        preconditions,
         environment: Some(environment),
+        beside,
         warnings,
     })
 }
@@ -97,7 +115,7 @@ fn resolve(
     task: &Task<'_>,
     project: &Project,
     asked: &Asked<'_>,
-    root: RootManifest,
+    (root, locals): (RootManifest, Vec<npm::Local>),
     began: Instant,
 ) -> Result<Resolution, ResolveError> {
     let declared = |spec: &&Spec| root.declared(&spec.name).is_some();
@@ -112,6 +130,8 @@ fn resolve(
     };
     let request = npm::Request {
         root,
+        locals,
+        choice: npm::Choice { order: order(task), ..npm::Choice::default() },
         node_version: task.version("node").map(|version| version.to_string()),
         os: "linux".to_owned(),
         cpu: architecture().to_owned(),
@@ -134,6 +154,23 @@ fn resolve(
         imported.keep_hashes(&mut resolution)?;
     }
     Ok(resolution)
+}
+
+/// Which of the versions that fit are taken.
+fn order(task: &Task<'_>) -> npm::Order {
+    match task.choices.mode {
+        Mode::Highest => npm::Order::Highest,
+        Mode::Lowest => npm::Order::Lowest,
+        Mode::LowestDirect => npm::Order::LowestDirect,
+    }
+}
+
+/// The environments of the project's own packages, also those that lose their last package.
+fn beside(resolution: &Resolution, installed: Option<&Resolution>) -> Result<Vec<RelativePath>> {
+    let mut places: BTreeSet<&str> = install::npm::environments(resolution);
+    places.extend(installed.into_iter().flat_map(install::npm::environments));
+    places.remove(ENVIRONMENT);
+    places.into_iter().map(fixed).collect()
 }
 
 /// The manifest after the change: ranges as they were asked, else the caret range of what was chosen.
@@ -217,8 +254,9 @@ fn strangers(project: &Project, resolution: &Resolution) -> Option<String> {
     let known = |name: &String| {
         let place = format!("{ENVIRONMENT}/{name}");
         let below = format!("{place}/");
-        let mut packages = resolution.packages.iter();
-        packages.any(|package| package.place == place || package.place.starts_with(&below))
+        let packages = resolution.packages.iter().map(|package| &package.place);
+        let mut places = packages.chain(resolution.links.iter().map(|link| &link.place));
+        places.any(|one| *one == place || one.starts_with(&below))
     };
     let mut gone: Vec<String> =
         names.filter(|name| !name.starts_with('.') && !known(name)).collect();
@@ -245,12 +283,14 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Builds the tree in `staging`; its warnings.
+/// Builds what stands at one place of the tree in `staging`; its warnings.
 pub(super) fn stage(
     task: &Task<'_>,
     resolution: &Resolution,
+    place: &RelativePath,
     staging: &Path,
     options: Options<'_>,
 ) -> Result<Vec<String>> {
-    Ok(install::npm::stage(&task.shop.store, resolution, staging, options)?.warnings)
+    let store = &task.shop.store;
+    Ok(install::npm::stage(store, resolution, place.as_str(), staging, options)?.warnings)
 }

@@ -19,7 +19,7 @@ use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
-use crate::transaction::{Project, Session};
+use crate::transaction::{Project, RelativePath, Session};
 
 /// A plan, and how it is shown.
 pub(crate) struct Planned {
@@ -179,8 +179,8 @@ impl Task<'_> {
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
         };
         for decided in decided {
-            let Decided { resolution, edits, environment, preconditions, .. } = decided;
-            if let Some(place) = environment {
+            let Decided { resolution, edits, environment, beside, preconditions, .. } = decided;
+            for place in environment.into_iter().chain(beside) {
                 let state = self.shop.transactions.environment(project, &place)?;
                 let is_there = project.path().join(place.as_str()).exists();
                 let is_edited = state.fingerprint.is_some() && session.is_edited(&place)?;
@@ -190,7 +190,7 @@ impl Task<'_> {
                     && installed
                         .get(&resolution.ecosystem)
                         .is_some_and(|before| lock::is_same(before, &resolution))
-                    && is_there != resolution.packages.is_empty();
+                    && is_there != is_empty(&resolution, &place);
                 if is_edited {
                     warnings.push(format!("`{place}` was edited since; applying needs `--force`"));
                 }
@@ -279,6 +279,14 @@ impl Wish {
     fn into_specs(self) -> Vec<Spec> {
         let updated = self.update.into_iter().flatten();
         self.add.into_iter().chain(self.remove).chain(updated).collect()
+    }
+}
+
+/// Whether nothing is to stand in an environment.
+fn is_empty(resolution: &Resolution, place: &RelativePath) -> bool {
+    match resolution.ecosystem {
+        Ecosystem::Npm => crate::install::npm::is_empty(resolution, place.as_str()),
+        _ => resolution.packages.is_empty(),
     }
 }
 

@@ -210,6 +210,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             .collect(),
         resolution,
         environment: Some(environment),
+        beside: Vec::new(),
     })
 }
 

@@ -7,11 +7,13 @@
 //! Reading order: `catalogue` chooses versions, `tree` knows who finds whom, `check` and `place` put one
 //! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
 
+mod agree;
 mod ahead;
 mod build;
 mod catalogue;
 mod check;
 mod finish;
+mod locals;
 mod names;
 mod overrides;
 mod place;
@@ -28,15 +30,17 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use names::sort_key;
 
 use super::{Conflict, KeepOn, ResolveError};
-use crate::error::{Error, Kind};
 use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::Metadata;
+use crate::options::Moment;
 use crate::resolution::Resolution;
 
 /// What is to be resolved, and for which machine.
 pub struct Request<'a> {
-    /// The project.
+    /// The project. What it asks for as `file:` is a place of `locals`.
     pub root: RootManifest,
+    /// The project's own packages: workspaces, and directories that are named by `file:`.
+    pub locals: Vec<Local>,
     /// Node's version (`20.1.0`), where there is a node; without it every `engines` fits.
     pub node_version: Option<String>,
     /// As `process.platform` says: `linux`.
@@ -49,8 +53,48 @@ pub struct Request<'a> {
     pub preferred: BTreeMap<String, Preferred>,
     /// Direct dependencies to choose anew even if what is preferred satisfies.
     pub explicit: BTreeSet<String>,
+    /// Which versions are taken.
+    pub choice: Choice,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
+}
+
+/// Which of the versions that would do are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// From which end.
+    pub order: Order,
+    /// Nothing that was published at this moment or later, or of which the registry does not say when.
+    pub published_before: Option<Moment>,
+    /// Packages to which that does not apply.
+    pub always: BTreeSet<String>,
+}
+
+/// From which end versions are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// As npm does: `latest` where it does, else the highest.
+    #[default]
+    Highest,
+    /// The lowest.
+    Lowest,
+    /// The lowest for what the project and its workspaces ask for, else as npm does.
+    LowestDirect,
+}
+
+/// A package of the project's own. It is linked, not fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Its directory, relative to the project: `packages/a`.
+    pub place: String,
+    /// Its name.
+    pub name: String,
+    /// Its package.json. What it asks for as `file:` is a place of another one.
+    pub manifest: RootManifest,
+    /// Whether it is linked without being asked for.
+    pub is_workspace: bool,
+    /// Whether it lies inside of the project, so that what it needs is resolved with it.
+    pub is_inside: bool,
 }
 
 /// A package that is already in the tree.
@@ -64,29 +108,45 @@ pub struct Preferred {
 
 /// Resolves a project. Blocks on `metadata` where it has to.
 pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolution, ResolveError> {
-    if !request.root.workspaces.is_empty() {
-        let error = Error::new(
-            Kind::Usage,
-            "npm-workspaces",
-            "the project has npm workspaces, which are not resolved yet",
-        );
-        return Err(error.hint("run the command in the directory of one workspace").into());
+    attempt(request, &request.root, metadata).map_err(|failure| match failure {
+        report::Failure::Other(error) => ResolveError::Other(error),
+        report::Failure::Conflict { explanation, candidates, .. } => {
+            ResolveError::Conflict(Conflict {
+                explanation,
+                repairs: report::tried(candidates, |change| {
+                    let root = report::with_change(&request.root, change);
+                    attempt(request, &root, metadata).is_ok()
+                }),
+            })
+        }
+    })
+}
+
+/// Resolves as npm would, and where that fails because of the versions that npm takes first, with others.
+fn attempt(
+    request: &Request<'_>,
+    root: &RootManifest,
+    metadata: &dyn Metadata,
+) -> Result<Resolution, report::Failure> {
+    let mut guide = build::Guide::default();
+    let mut first: Option<report::Failure> = None;
+    for _ in 0..crate::limits::NPM_ATTEMPTS_MAX {
+        let failure = match build::Builder::new(request, root, metadata, &guide).run() {
+            Ok(resolution) => return Ok(resolution),
+            Err(failure @ report::Failure::Other(_)) => return Err(first.unwrap_or(failure)),
+            Err(failure) => failure,
+        };
+        let has_more = match &failure {
+            report::Failure::Conflict { way: Some(way), .. } => guide.take(way),
+            _ => false,
+        };
+        // What was wrong with the versions that a person would expect says most.
+        first.get_or_insert(failure);
+        if !has_more {
+            break;
+        }
     }
-    match build::Builder::new(request, &request.root, metadata).run() {
-        Ok(resolution) => Ok(resolution),
-        Err(failure) => Err(match failure {
-            report::Failure::Other(error) => ResolveError::Other(error),
-            report::Failure::Conflict { explanation, candidates } => {
-                ResolveError::Conflict(Conflict {
-                    explanation,
-                    repairs: report::tried(candidates, |change| {
-                        let root = report::with_change(&request.root, change);
-                        build::Builder::new(request, &root, metadata).run().is_ok()
-                    }),
-                })
-            }
-        }),
-    }
+    Err(first.expect("the first attempt failed, or it was returned"))
 }
 
 /// What is wrong with a requirement of npm, where it does not name versions of a registry.

@@ -151,7 +151,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolu
             scripts: Vec::new(),
         });
     }
-    Ok(Resolution { ecosystem: Ecosystem::Pypi, packages, warnings })
+    Ok(Resolution { ecosystem: Ecosystem::Pypi, packages, links: Vec::new(), warnings })
 }
 
 /// How a package is used.

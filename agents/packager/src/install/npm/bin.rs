@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
-use crate::resolution::Package;
+use crate::resolution::{self, Package};
 use crate::store::Entry;
 use crate::unpack::names;
 
@@ -23,12 +23,30 @@ pub(super) struct Link {
 pub(super) fn links(
     packages: &[&Package],
     entries: &HashMap<&str, Entry>,
+    own: &[resolution::Link],
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Link>> {
     let mut ordered: Vec<&Package> =
         packages.iter().copied().filter(|package| !package.bin.is_empty()).collect();
     ordered.sort_by_cached_key(|package| (depth(&package.place), collation_key(&package.place)));
     let mut links: BTreeMap<String, Link> = BTreeMap::new();
+    // The project's own commands; npm too takes what stands highest first.
+    for link in own {
+        let (folder, inside) = split_place(&link.place);
+        for (name, path) in &link.bin {
+            let named = plain_command(name).zip(target(path));
+            let Some((name, path)) = named else {
+                let shown = crate::unpack::printable(name.as_bytes());
+                warnings.push(format!("the command `{shown}` of `{inside}` would leave it"));
+                continue;
+            };
+            let link = Link {
+                target: format!("{}/{path}", link.place),
+                text: format!("../{inside}/{path}"),
+            };
+            links.entry(format!("{folder}/.bin/{name}")).or_insert(link);
+        }
+    }
     for package in ordered {
         let (folder, inside) = split_place(&package.place);
         for (name, path) in &package.bin {
@@ -93,14 +111,15 @@ fn depth(place: &str) -> usize {
 /// npm takes the last component of a name (`@scope/x` is the command `x`); whatever else could
 /// leave `.bin` is refused.
 fn command_name<'n>(package: &Package, written: &'n str) -> Result<&'n str> {
+    plain_command(written).ok_or_else(|| bad_command(package, written))
+}
+
+fn plain_command(written: &str) -> Option<&str> {
     let name = match written.split_once('/') {
         Some((scope, name)) if scope.starts_with('@') => name,
         _ => written,
     };
-    match names::check(name).is_ok() && !name.contains(['/', ':']) {
-        true => Ok(name),
-        false => Err(bad_command(package, written)),
-    }
+    (names::check(name).is_ok() && !name.contains(['/', ':'])).then_some(name)
 }
 
 /// The path of a command inside its package, without a leading `./` or `/`; `None` if it leaves the

@@ -24,15 +24,15 @@ fn stored(
 }
 
 fn resolution(packages: Vec<Package>) -> Resolution {
-    Resolution { ecosystem: Ecosystem::Npm, packages, warnings: Vec::new() }
+    Resolution { ecosystem: Ecosystem::Npm, packages, links: Vec::new(), warnings: Vec::new() }
 }
 
 #[track_caller]
 fn check_refused(store: &Store, packages: Vec<Package>, code: &str) {
     let place = tempfile::tempdir().expect("a directory");
     let staging = place.path().join("staging");
-    let error =
-        stage(store, &resolution(packages), &staging, Options::default()).expect_err("hostile");
+    let error = stage(store, &resolution(packages), "node_modules", &staging, Options::default())
+        .expect_err("hostile");
     assert_eq!(error.code, code, "{error}");
     assert!(error.hint.is_some());
 }
@@ -71,6 +71,7 @@ fn a_tree_with_commands_is_built() {
     let report = stage(
         &store,
         &resolution(packages),
+        "node_modules",
         &staging,
         Options { crew: &agents_contract::Threads(3), ..Options::default() },
     )
@@ -100,7 +101,8 @@ fn the_first_package_keeps_a_contended_command() {
         stored(&store, &format!("node_modules/{name}"), name, "1.0.0", &[("x", "")], &[("x", "x")])
     });
     let staging = place.path().join("node_modules");
-    stage(&store, &resolution(packages.to_vec()), &staging, Options::default()).expect("honest");
+    stage(&store, &resolution(packages.to_vec()), "node_modules", &staging, Options::default())
+        .expect("honest");
     assert_eq!(
         fs::read_link(staging.join(".bin/x")).expect("a link").to_string_lossy(),
         "../@z/c/x"
@@ -120,8 +122,8 @@ fn a_copy_inside_of_a_tarball_gives_way_to_the_plan() {
         stored(&store, "node_modules/a/node_modules/b", "b", "1.0.0", &[], &[]),
     ];
     let staging = place.path().join("node_modules");
-    let report =
-        stage(&store, &resolution(packages), &staging, Options::default()).expect("honest");
+    let report = stage(&store, &resolution(packages), "node_modules", &staging, Options::default())
+        .expect("honest");
     assert_eq!(report.warnings.len(), 1);
     assert!(!staging.join("a/node_modules/b/old.js").exists());
     assert!(staging.join("a/node_modules/k/x").exists());
@@ -205,6 +207,7 @@ fn damage_in_the_store_makes_the_package_fetched_again() {
     let error = stage(
         &store,
         &resolution(vec![package.clone()]),
+        "node_modules",
         &place.path().join("n"),
         Options::default(),
     )
@@ -221,8 +224,59 @@ fn a_link_in_a_tarball_is_told() {
     let bytes = crate::unpack::tests::forge::tarball(&entries);
     let mut package = package(&store, Ecosystem::Npm, "a", "1.0.0", &bytes);
     package.place = "node_modules/a".to_owned();
-    let report =
-        stage(&store, &resolution(vec![package]), &place.path().join("n"), Options::default())
-            .expect("as npm");
+    let report = stage(
+        &store,
+        &resolution(vec![package]),
+        "node_modules",
+        &place.path().join("n"),
+        Options::default(),
+    )
+    .expect("as npm");
     assert!(report.warnings[0].contains("`package/link` was left out"), "{:?}", report.warnings);
+}
+
+#[test]
+fn environments_of_own_packages_are_built_each_by_itself_and_links_lead_there() {
+    let (place, store) = store();
+    let mut resolution = resolution(vec![
+        stored(&store, "node_modules/a", "a", "1.0.0", &[("x", "")], &[("x", "x")]),
+        stored(&store, "packages/w/node_modules/a", "a", "2.0.0", &[("x", "")], &[("x", "x")]),
+        stored(&store, "packages/w/node_modules/a/node_modules/b", "b", "1.0.0", &[], &[]),
+    ]);
+    let link = |place: &str, target: &str, bin: &[(&str, &str)]| Link {
+        place: place.to_owned(),
+        target: target.to_owned(),
+        bin: bin.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect(),
+    };
+    resolution.links = vec![
+        link(
+            "node_modules/@own/w",
+            "packages/w",
+            &[("w", "./bin/w.js"), ("../up", "x"), ("out", "../x")],
+        ),
+        link("packages/w/node_modules/v", "v", &[]),
+    ];
+    assert_eq!(
+        environments(&resolution).into_iter().collect::<Vec<_>>(),
+        ["node_modules", "packages/w/node_modules"]
+    );
+    assert!(is_empty(&resolution, "v/node_modules") && !is_empty(&resolution, "node_modules"));
+    let build = |environment: &str| {
+        let staging = place.path().join(environment.replace('/', "-"));
+        let report = stage(&store, &resolution, environment, &staging, Options::default());
+        (staging, report.expect("honest"))
+    };
+    let text = |path: std::path::PathBuf| {
+        fs::read_link(path).expect("a link").to_string_lossy().into_owned()
+    };
+    let (root, report) = build("node_modules");
+    assert_eq!(report.commands, ["w", "x"]);
+    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+    assert_eq!(text(root.join("@own/w")), "../../packages/w");
+    assert_eq!(text(root.join(".bin/w")), "../@own/w/bin/w.js");
+    assert!(!root.join("a/node_modules").exists());
+    let (own, report) = build("packages/w/node_modules");
+    assert_eq!(report.commands, ["x"]);
+    assert_eq!(text(own.join("v")), "../../../v");
+    assert!(own.join("a/node_modules/b/package.json").exists());
 }

@@ -10,11 +10,12 @@ use url::Url;
 
 use crate::io::cache::hex;
 use crate::io::lenient::{Accept, Fill, Lenient, Name, present};
-use crate::io::limits::VERSIONS_MAX;
+use crate::io::limits::{TABLE_ENTRIES_MAX, VERSIONS_MAX};
 use crate::metadata::Hashes;
 use crate::metadata::npm::{Dependencies, Packument, Version};
 
-/// Reads a packument. Versions without a tarball address are left out; relative ones are beneath `registry`.
+/// Reads a packument. Versions without a tarball address, or with more dependencies than anybody has, are left out;
+/// relative addresses are beneath `registry`.
 pub(crate) fn parse(
     bytes: &[u8],
     name: &str,
@@ -83,10 +84,12 @@ impl Accept for RawPackument {
 impl Accept for Versions {
     fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(text)) = object.next_key()? {
-            let Lenient(version) = object.next_value::<Lenient<RawVersion>>()?;
-            if self.0.len() < VERSIONS_MAX {
-                self.0.insert(text.into_owned(), version);
+            if self.0.len() >= VERSIONS_MAX {
+                let message = format!("it has more than {VERSIONS_MAX} versions");
+                return Err(serde::de::Error::custom(message));
             }
+            let Lenient(version) = object.next_value::<Lenient<RawVersion>>()?;
+            self.0.insert(text.into_owned(), version);
         }
         Ok(())
     }
@@ -318,6 +321,13 @@ impl RawVersion {
         registry: &Url,
         published: Option<String>,
     ) -> Option<Version> {
+        // A table of that length was cut: the version would seem to need less than it does.
+        let tables = [&self.dependencies, &self.optional_dependencies, &self.peer_dependencies];
+        let is_cut = tables.iter().any(|table| table.len() >= TABLE_ENTRIES_MAX)
+            || self.peer_dependencies_meta.len() >= TABLE_ENTRIES_MAX;
+        if is_cut {
+            return None;
+        }
         let tarball = tarball_url(self.dist.tarball.as_deref()?, registry)?;
         let optional_dependencies: Dependencies = present(self.optional_dependencies);
         let mut dependencies: Dependencies = present(self.dependencies);

@@ -118,6 +118,75 @@ fn nonsense_is_called_so() {
 }
 
 #[test]
+fn more_versions_than_anybody_publishes_are_refused_and_the_bound_is_named() {
+    let version = |at: usize| format!(r#""1.0.{at}":{{"dist":{{"tarball":"x.tgz"}}}}"#);
+    let versions: Vec<String> = (0..100_000).map(version).collect();
+    let text = format!(r#"{{"name":"express","versions":{{{}}}}}"#, versions.join(","));
+    let server = Server::start(move |_| Reply::ok(text.clone()).json());
+    let client = World::with("npm", &server.url()).client();
+    let error = client.npm().packument("express").expect_err("too many");
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Network, "registry-nonsense"));
+    assert!(error.message.contains("more than 50000 versions"), "{error}");
+}
+
+#[test]
+fn a_version_whose_dependencies_were_cut_is_left_out() {
+    let many: Vec<String> = (0..10_000).map(|at| format!(r#""d{at}":"*""#)).collect();
+    let text = format!(
+        r#"{{"name":"express","versions":{{"1.0.0":{{"dist":{{"tarball":"x.tgz"}}}},
+        "2.0.0":{{"dependencies":{{{}}},"dist":{{"tarball":"x.tgz"}}}}}}}}"#,
+        many.join(",")
+    );
+    let server = Server::start(move |_| Reply::ok(text.clone()).json());
+    let client = World::with("npm", &server.url()).client();
+    let packument = client.npm().packument("express").expect("a packument");
+    assert_eq!(packument.versions.keys().collect::<Vec<_>>(), ["1.0.0"]);
+}
+
+#[test]
+fn names_that_mean_something_in_other_languages_are_only_names() {
+    let server = Server::start(|seen| {
+        let name = &seen.path[1..];
+        Reply::ok(format!(
+            r#"{{"name":"{name}","__proto__":{{"versions":{{}}}},"dist-tags":{{"constructor":"1.0.0"}},
+            "versions":{{"1.0.0":{{"dependencies":{{"__proto__":"1","toString":"*"}},
+            "dist":{{"tarball":"x.tgz"}}}}}}}}"#
+        ))
+        .json()
+    });
+    let client = World::with("npm", &server.url()).client();
+    for name in ["__proto__", "constructor", "hasOwnProperty", "then"] {
+        let packument = client.npm().packument(name).expect("a packument");
+        assert_eq!(packument.name, name);
+        assert_eq!(packument.dist_tags["constructor"], "1.0.0");
+        let names: Vec<&String> = packument.versions["1.0.0"].dependencies.keys().collect();
+        assert_eq!(names, ["__proto__", "toString"]);
+    }
+}
+
+#[test]
+fn control_characters_of_a_registry_do_not_reach_a_message() {
+    let server =
+        Server::start(|_| Reply::ok(r#"{"name":"\u001b[31mevil\u0007","versions":{}}"#).json());
+    let client = World::with("npm", &server.url()).client();
+    let error = client.npm().packument("express").expect_err("another package");
+    assert!(!error.message.contains(char::is_control), "{:?}", error.message);
+    let error = client.npm().packument("\u{1b}[2Jx").expect_err("no name");
+    assert!(!error.message.contains(char::is_control), "{:?}", error.message);
+}
+
+#[test]
+fn a_trickle_of_bytes_ends() {
+    let body =
+        format!(r#"{{"name":"express","versions":{{}},"readme":"{}"}}"#, "x".repeat(64 << 10));
+    let server =
+        Server::start(move |_| Reply::ok(body.clone()).json().slow(Duration::from_millis(500)));
+    let client = World::with("npm", &server.url()).client();
+    let error = client.npm().packument("express").expect_err("a trickle");
+    assert_eq!(error.kind, Kind::Network, "{error}");
+}
+
+#[test]
 fn stale_answers_are_confirmed_by_their_validators() {
     let server = Server::start(|seen| match seen.header("if-none-match") {
         Some("\"one\"") => Reply::status(304),

@@ -228,7 +228,12 @@ fn resolution(sha256: &str) -> Resolution {
         published: None,
         scripts: Vec::new(),
     };
-    Resolution { ecosystem: Ecosystem::Pypi, packages: vec![package], warnings: Vec::new() }
+    Resolution {
+        ecosystem: Ecosystem::Pypi,
+        packages: vec![package],
+        links: Vec::new(),
+        warnings: Vec::new(),
+    }
 }
 
 fn imported(files: Vec<(String, Hashes)>, digests: &[&str]) -> Imported {

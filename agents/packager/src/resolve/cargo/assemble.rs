@@ -183,7 +183,12 @@ impl Walk<'_, '_> {
             packages.push(self.package(node, direct.contains(node), dependencies)?);
         }
         let lock = self.lock(&nodes)?;
-        let resolution = Resolution { ecosystem: Ecosystem::Cargo, packages, warnings: Vec::new() };
+        let resolution = Resolution {
+            ecosystem: Ecosystem::Cargo,
+            packages,
+            links: Vec::new(),
+            warnings: Vec::new(),
+        };
         Ok(Resolved { resolution, lock })
     }
 

@@ -101,7 +101,7 @@ fn pick(
             };
             latest.or_else(best).map(Listed::version)
         }
-        Want::Alias { .. } | Want::Unsupported(_) => None,
+        Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
     };
     let Some(entry) = entry else { return Vec::new() };
     if !followed.insert(entry.version.clone()) {

@@ -6,25 +6,65 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::Request;
-use super::catalogue::{Catalogue, Role};
+use super::agree::{Agreement, Pins};
+use super::catalogue::{Catalogue, PackageId, Role};
 use super::check::Mode;
 use super::finish;
+use super::locals::{self, LocalId, Locals};
+use super::names::NameId;
 use super::names::sort_key;
 use super::overrides::Rules;
 use super::place::place;
 use super::report::{Failure, Stop};
 use super::tree::{Content, EdgeId, NodeId, Tree};
+use super::{Order, Request};
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_FIXED_MAX, NPM_STEPS_PER_PACKAGE_MAX};
 use crate::manifest::package_json::RootManifest;
-use crate::metadata::npm::Metadata;
+use crate::metadata::npm::{Dependencies, Metadata};
 use crate::resolution::Resolution;
 use agents_versions::npm::Version;
 use agents_versions::shorten;
 
 /// How often the finished tree is looked over for gaps; one look nearly always finds none.
 const SWEEPS_MAX: usize = 16;
+
+/// What earlier attempts found out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guide {
+    /// Versions beside the project that agree with each other.
+    pub(super) pins: Pins,
+    /// Versions that need what does not exist.
+    pub(super) barred: BTreeSet<(String, String)>,
+}
+
+/// What another attempt may do better.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    Pin(Pins),
+    /// Without a version, because it needs what does not exist under a name.
+    Without(PackageId, NameId),
+    Bar(Vec<(String, String)>),
+}
+
+impl Guide {
+    /// Follows a way; `false` where that was done before.
+    pub(super) fn take(&mut self, way: &Way) -> bool {
+        match way {
+            Way::Pin(pins) if self.pins == *pins => false,
+            Way::Pin(pins) => {
+                self.pins.clone_from(pins);
+                true
+            }
+            Way::Without(..) => false,
+            Way::Bar(versions) => {
+                let before = self.barred.len();
+                self.barred.extend(versions.iter().cloned());
+                self.barred.len() > before
+            }
+        }
+    }
+}
 
 pub(super) struct Builder<'a> {
     pub(super) tree: Tree<'a>,
@@ -34,6 +74,9 @@ pub(super) struct Builder<'a> {
     queue: BTreeSet<(u32, Rc<[u8]>, NodeId)>,
     seen: HashSet<NodeId>,
     explicit: HashSet<EdgeId>,
+    /// The project's own packages whose turn comes when the project itself has what it needs.
+    waiting: Vec<NodeId>,
+    pub(super) pins: Pins,
 }
 
 impl<'a> Builder<'a> {
@@ -41,27 +84,31 @@ impl<'a> Builder<'a> {
         request: &'a Request<'a>,
         root: &RootManifest,
         metadata: &'a dyn Metadata,
+        guide: &Guide,
     ) -> Self {
         let node = request.node_version.as_deref().and_then(|text| Version::parse_loose(text).ok());
-        let mut catalogue = Catalogue::new(metadata, node);
-        let optional: HashSet<&str> = root.optional_peers.iter().map(String::as_str).collect();
-        let (optional_peers, peers) = root
-            .peer_dependencies
-            .clone()
-            .into_iter()
-            .partition(|(name, _)| optional.contains(name.as_str()));
-        let shape = catalogue.shape(
-            &[
-                (Role::Peer, &peers),
-                (Role::OptionalPeer, &optional_peers),
-                (Role::Required, &root.dependencies),
-                (Role::Optional, &root.optional_dependencies),
-                (Role::Development, &root.dev_dependencies),
-            ],
-            &HashSet::new(),
-        );
+        let mut catalogue = Catalogue::new(metadata, node, request.choice.clone());
+        catalogue.bar(&guide.barred);
+        let own = Locals::new(&mut catalogue, &request.locals);
+        catalogue.locals = own;
+        let shape = locals::shape_of(&mut catalogue, root, &locals::links(&request.locals));
+        let ids: Vec<LocalId> = catalogue.locals.ids().collect();
+        for (&id, local) in ids.iter().zip(&request.locals) {
+            let none = Dependencies::new();
+            let shape = locals::shape_of(&mut catalogue, &local.manifest, &none);
+            catalogue.locals.set_shape(id, shape);
+        }
         let mut tree = Tree::new(catalogue, Rules::new(root));
         let top = tree.add_top(Rc::new(shape), None);
+        let mut waiting = Vec::new();
+        for id in ids {
+            let own = tree.catalogue.locals.own(id);
+            let name = own.name;
+            if own.is_workspace {
+                tree.add(name, Content::Link(id), top);
+                waiting.push(tree.add_local(id, top));
+            }
+        }
         Self {
             tree,
             top,
@@ -70,6 +117,8 @@ impl<'a> Builder<'a> {
             queue: BTreeSet::new(),
             seen: HashSet::new(),
             explicit: HashSet::new(),
+            waiting,
+            pins: guide.pins.clone(),
         }
     }
 
@@ -79,9 +128,20 @@ impl<'a> Builder<'a> {
         // Taken before an explanation looks for repairs: that those could not be asked for changes no answer.
         let unreachable = self.tree.catalogue.network_failure().cloned();
         let outcome = match built {
-            Ok(()) => finish::finish(&self, self.request),
-            Err(stop) => Err(self.explain(stop)),
+            Ok(()) => finish::finish(&self, self.request).map(|mut resolution| {
+                resolution.warnings.extend(self.passed_over());
+                resolution.warnings.sort();
+                resolution
+            }),
+            Err(stop) => Err(self.explain_with_way(stop)),
         };
+        let outcome = outcome.map_err(|failure| match failure {
+            Failure::Conflict { explanation, candidates, way: Some(Way::Without(from, name)) } => {
+                let way = Some(Way::Bar(self.unusable_versions(from, name)));
+                Failure::Conflict { explanation, candidates, way }
+            }
+            failure => failure,
+        });
         match (outcome, unreachable) {
             // It says more: who needs the package.
             (Err(Failure::Other(error)), _) if error.kind == Kind::Network => {
@@ -89,6 +149,62 @@ impl<'a> Builder<'a> {
             }
             (_, Some(error)) => Err(Failure::Other(error)),
             (outcome, None) => outcome,
+        }
+    }
+
+    /// Explains why building stopped, and looks for versions with which it would not.
+    fn explain_with_way(&mut self, stop: Stop) -> Failure {
+        let is_clash = matches!(stop, Stop::Clash(_)) && self.pins.is_empty();
+        let failure = self.explain(stop);
+        match failure {
+            Failure::Conflict { explanation, candidates, way: None } if is_clash => {
+                let way = match self.agree() {
+                    Ok(Agreement::Found(pins)) => Some(Way::Pin(pins)),
+                    Ok(Agreement::None | Agreement::Unknown) => None,
+                    Err(_) => return self.interrupted(),
+                };
+                Failure::Conflict { explanation, candidates, way }
+            }
+            failure => failure,
+        }
+    }
+
+    /// The error with which a request ends that nobody waits for any more.
+    fn interrupted(&self) -> Failure {
+        match self.keep_on() {
+            Err(Stop::Other(error)) => Failure::Other(error),
+            _ => Failure::Other(crate::resolve::deadline_exceeded()),
+        }
+    }
+
+    /// Says of direct dependencies which version was passed over, because it does not agree with the others.
+    fn passed_over(&mut self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for edge in self.tree.edges_out(self.top) {
+            let (name, want) = (self.tree.edge(edge).name, self.tree.edge(edge).want);
+            let text = self.tree.catalogue.names.text(name);
+            let Some(pin) = self.pins.get(&*text) else { continue };
+            let Ok(first) = self.tree.catalogue.choose(name, want, false) else { continue };
+            let first = &self.tree.catalogue.package(first).entry.version;
+            if *first != pin.version {
+                warnings.push(format!(
+                    "`{text}` is `{}` and not `{first}`, which does not agree with the peers of others",
+                    pin.version
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// Whether the lowest version is wanted for an edge.
+    pub(super) fn wants_lowest(&self, edge: EdgeId) -> bool {
+        match self.request.choice.order {
+            Order::Highest => false,
+            Order::Lowest => true,
+            Order::LowestDirect => {
+                let from = self.tree.edge(edge).from;
+                self.tree.is_mine(self.tree.node(from).stands_for.unwrap_or(from))
+            }
         }
     }
 
@@ -118,7 +234,17 @@ impl<'a> Builder<'a> {
     /// Queues whoever still lacks something; removing a duplicate may have taken more than was seen then.
     fn requeue_problems(&mut self) -> bool {
         let placed: Vec<NodeId> = self.tree.placed().collect();
-        for node in placed {
+        for &node in &placed {
+            // A link up whose package above became another one leads nowhere.
+            if matches!(self.tree.node(node).content, Content::Again(_))
+                && self.tree.same_above(node).is_none()
+            {
+                self.tree.detach(node);
+            }
+        }
+        for node in
+            placed.into_iter().filter(|&node| self.tree.node(node).placed).collect::<Vec<_>>()
+        {
             if self.problems(node).iter().any(|&edge| !self.tree.edge(edge).overruled) {
                 self.revisit(node);
             }
@@ -127,7 +253,16 @@ impl<'a> Builder<'a> {
     }
 
     fn drain(&mut self, steps: &mut usize) -> Result<(), Stop> {
-        while let Some((_, _, node)) = self.queue.pop_first() {
+        loop {
+            let Some((_, _, node)) = self.queue.pop_first() else {
+                if self.waiting.is_empty() {
+                    return Ok(());
+                }
+                for local in std::mem::take(&mut self.waiting) {
+                    self.enqueue(local);
+                }
+                continue;
+            };
             if !self.tree.node(node).placed || !self.seen.insert(node) {
                 continue;
             }
@@ -139,7 +274,6 @@ impl<'a> Builder<'a> {
             }
             self.visit(node)?;
         }
-        Ok(())
     }
 
     fn check_overrides(&self) -> Result<(), Stop> {
@@ -167,23 +301,35 @@ impl<'a> Builder<'a> {
 
     /// Puts what is already there into the tree, parents first; what the registry does not know is left out.
     fn place_preferred(&mut self) {
-        let mut places: Vec<(Vec<&str>, &super::Preferred)> = self
+        let mut places: Vec<(NodeId, Vec<&str>, &super::Preferred)> = self
             .request
             .preferred
             .iter()
             .take(NPM_PACKAGES_MAX)
-            .filter_map(|(place, one)| Some((names_of_place(place)?, one)))
+            .filter_map(|(place, one)| {
+                let (start, inside) = self.start_of_place(place)?;
+                Some((start, names_of_place(inside)?, one))
+            })
             .collect();
-        places.sort_by_key(|(names, _)| names.len());
-        for (names, one) in places {
+        places.sort_by_key(|(_, names, _)| names.len());
+        for (start, names, one) in places {
             let Some((name, above)) = names.split_last() else { continue };
-            let mut parent = Some(self.top);
+            let mut parent = Some(start);
             for step in above {
                 let id = self.tree.catalogue.names.intern(step);
                 let folder = self.tree.catalogue.names.folder(id);
                 parent = parent.and_then(|at| self.tree.node(at).children.get(&folder).copied());
             }
-            let Some(parent) = parent else { continue };
+            // What is linked there is no package of a registry.
+            let free = |parent: &NodeId| {
+                let is_there =
+                    |id: &NodeId| matches!(self.tree.node(*id).content, Content::Link(_));
+                let named = self.tree.catalogue.names.known(name);
+                let folder = named.map(|id| self.tree.catalogue.names.folder(id));
+                let child = folder.and_then(|folder| self.tree.node(*parent).children.get(&folder));
+                !child.is_some_and(is_there)
+            };
+            let Some(parent) = parent.filter(free) else { continue };
             if let Some(package) = self.tree.catalogue.exact(&one.name, &one.version) {
                 let name = self.tree.catalogue.names.intern(name);
                 self.tree.add(name, Content::Package(package), parent);
@@ -202,6 +348,16 @@ impl<'a> Builder<'a> {
         for node in incomplete {
             self.enqueue(node);
         }
+    }
+
+    /// Whose `node_modules` a place is in: the project's, or that of one of its own packages.
+    fn start_of_place<'p>(&self, place: &'p str) -> Option<(NodeId, &'p str)> {
+        if place.starts_with("node_modules/") {
+            return Some((self.top, place));
+        }
+        let at = place.find("/node_modules/")?;
+        let start = self.tree.locals().find(|&id| *self.tree.node(id).place == place[..at])?;
+        Some((start, &place[at + 1..]))
     }
 
     fn enqueue(&mut self, node: NodeId) {
@@ -283,6 +439,7 @@ impl<'a> Builder<'a> {
                 }
             }
             self.enqueue(placed);
+            self.follow(placed);
         }
         for node in outcome.reopened {
             self.revisit(node);
@@ -291,6 +448,21 @@ impl<'a> Builder<'a> {
             return Err(Stop::Bound(format!("the tree has more than {NPM_PACKAGES_MAX} packages")));
         }
         Ok(())
+    }
+
+    /// Looks after what a new link leads to, where nobody did yet.
+    fn follow(&mut self, link: NodeId) {
+        let Content::Link(local) = self.tree.node(link).content else { return };
+        if !self.tree.catalogue.locals.own(local).is_inside || self.tree.local_of(link).is_some() {
+            return;
+        }
+        // Those around it first: what they have is found by it too.
+        for local in self.tree.catalogue.locals.around(local) {
+            let is_it = |id: NodeId| matches!(self.tree.node(id).content, Content::Local(one) if one == local);
+            if !self.tree.locals().any(is_it) {
+                self.waiting.push(self.tree.add_local(local, self.top));
+            }
+        }
     }
 
     /// The dependencies of a node that need work.

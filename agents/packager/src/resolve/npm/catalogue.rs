@@ -3,12 +3,16 @@
 //! The choice follows npm's `npm-pick-manifest`: `latest` where it fits and is sound, else versions that are not
 //! deprecated and fit the engine first, then the highest. Placing is not done here.
 
+mod usable;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Choice;
 use super::ahead::Scout;
+use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
@@ -84,13 +88,19 @@ pub(super) struct Catalogue<'a> {
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     node: Option<Version>,
+    choice: Choice,
+    /// Versions that are not taken, by package.
+    barred: HashSet<(String, String)>,
     pub(super) names: Names,
     wants: Vec<(Rc<str>, Rc<Want>)>,
     want_ids: HashMap<Rc<str>, WantId>,
+    /// The same texts where the project itself or one of its own packages says them: a path means something there.
+    own_want_ids: HashMap<Rc<str>, WantId>,
+    pub(super) locals: Locals,
     loaded: HashMap<String, Result<Arc<Packument>, Error>>,
     chosen: Vec<Rc<Chosen>>,
     chosen_ids: HashMap<(NameId, String), PackageId>,
-    choices: HashMap<(NameId, WantId), Result<PackageId, NoChoice>>,
+    choices: HashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
     announced: HashSet<NameId>,
     /// Of those, what there is no need to wait for.
     at_hand: HashSet<NameId>,
@@ -99,7 +109,7 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>) -> Self {
+    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>, choice: Choice) -> Self {
         let scout = Arc::<Scout>::default();
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         source.follow(&ahead);
@@ -107,9 +117,13 @@ impl<'a> Catalogue<'a> {
             source,
             scout,
             node,
+            choice,
+            barred: HashSet::new(),
             names: Names::default(),
             wants: Vec::new(),
             want_ids: HashMap::new(),
+            own_want_ids: HashMap::new(),
+            locals: Locals::default(),
             loaded: HashMap::new(),
             chosen: Vec::new(),
             chosen_ids: HashMap::new(),
@@ -138,6 +152,23 @@ impl<'a> Catalogue<'a> {
         id
     }
 
+    /// What a text means in the project's own manifests, where `file:` names a directory from the project's.
+    pub(super) fn own_want_id(&mut self, text: &str) -> WantId {
+        let Some(path) = text.strip_prefix("file:") else { return self.want_id(text) };
+        if let Some(&id) = self.own_want_ids.get(text) {
+            return id;
+        }
+        let want = match self.locals.at(path) {
+            Some(local) => Want::Local(local),
+            None => Want::Unsupported("a path where no package is"),
+        };
+        let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
+        let shared: Rc<str> = text.into();
+        self.own_want_ids.insert(Rc::clone(&shared), id);
+        self.wants.push((shared, Rc::new(want)));
+        id
+    }
+
     pub(super) fn want(&self, id: WantId) -> Rc<Want> {
         Rc::clone(&self.wants[id.0 as usize].1)
     }
@@ -146,8 +177,8 @@ impl<'a> Catalogue<'a> {
         Rc::clone(&self.wants[id.0 as usize].0)
     }
 
-    pub(super) fn accepts(&self, id: WantId, version: Option<&Version>) -> bool {
-        self.wants[id.0 as usize].1.accepts(version)
+    pub(super) fn want_ref(&self, id: WantId) -> &Want {
+        &self.wants[id.0 as usize].1
     }
 
     pub(super) fn package(&self, id: PackageId) -> &Rc<Chosen> {
@@ -155,32 +186,39 @@ impl<'a> Catalogue<'a> {
     }
 
     /// The version that npm would take for `name` wanted as `want`. Blocks when the packument is not there yet.
-    pub(super) fn choose(&mut self, name: NameId, want: WantId) -> Result<PackageId, NoChoice> {
-        if let Some(choice) = self.choices.get(&(name, want)) {
+    pub(super) fn choose(
+        &mut self,
+        name: NameId,
+        want: WantId,
+        lowest: bool,
+    ) -> Result<PackageId, NoChoice> {
+        if let Some(choice) = self.choices.get(&(name, want, lowest)) {
             return choice.clone();
         }
         let wanted = self.want(want);
         let package = wanted.package(&self.names.text(name)).to_owned();
-        let choice = self.choose_uncached(&package, wanted.target());
-        self.choices.insert((name, want), choice.clone());
+        let choice = self.choose_uncached(&package, wanted.target(), lowest);
+        self.choices.insert((name, want, lowest), choice.clone());
         choice
     }
 
-    fn choose_uncached(&mut self, package: &str, want: &Want) -> Result<PackageId, NoChoice> {
+    fn choose_uncached(
+        &mut self,
+        package: &str,
+        want: &Want,
+        lowest: bool,
+    ) -> Result<PackageId, NoChoice> {
         let packument = self.load(package).map_err(NoChoice::Failed)?;
         let no_match = || NoChoice::NoMatch {
             package: package.to_owned(),
             latest: packument.dist_tags.get("latest").cloned(),
         };
         let entry = match want {
-            Want::Tag(tag) => {
-                packument.dist_tags.get(tag).and_then(|text| packument.versions.get(text))
-            }
-            Want::Exact { text, .. } => packument.versions.get(text),
-            Want::Range { range, any } => self.best(&packument, range, *any).map(Listed::version),
-            Want::Alias { .. } | Want::Unsupported(_) => None,
+            Want::Range { range, .. } if lowest => self.lowest(&packument, range),
+            Want::Range { range, any } => self.best(&packument, range, *any),
+            want => only(&packument, want),
         };
-        let entry = Arc::clone(entry.ok_or_else(no_match)?);
+        let entry = Arc::clone(entry.map(Listed::version).ok_or_else(no_match)?);
         self.take(package, &entry).ok_or_else(no_match)
     }
 
@@ -211,6 +249,57 @@ impl<'a> Catalogue<'a> {
             Reverse((self.engine_fits(one.engines_node()), !one.is_deprecated()))
         });
         inside.first().copied()
+    }
+
+    /// The lowest version in a range, sound ones first.
+    fn lowest<'p>(&mut self, packument: &'p Packument, range: &Range) -> Option<Listed<'p>> {
+        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(number));
+        let mut inside: Vec<Listed<'p>> = packument.versions.ranked().filter(fits).collect();
+        inside.reverse();
+        // The stable sort keeps the lowest first among equals.
+        inside.sort_by_key(|one| {
+            Reverse((self.engine_fits(one.engines_node()), !one.is_deprecated()))
+        });
+        inside.first().copied()
+    }
+
+    /// The versions of a package that a want may take, in the order in which they would be taken; without a want, all.
+    /// `None` where the package could not be asked for.
+    pub(super) fn in_order(
+        &mut self,
+        package: &str,
+        want: Option<&Want>,
+    ) -> Option<Vec<(Version, Arc<Entry>)>> {
+        let packument = self.load(package).ok()?;
+        let (first, range) = match want {
+            None => {
+                let latest = packument.dist_tags.get("latest");
+                (latest.and_then(|text| packument.versions.listed(text)), None)
+            }
+            Some(Want::Range { range, any }) => (self.best(&packument, range, *any), Some(range)),
+            Some(want) => {
+                let only = only(&packument, want).into_iter();
+                let found =
+                    only.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version()))));
+                return Some(found.collect());
+            }
+        };
+        let is_first = |one: &Listed<'_>| first.is_some_and(|first| first.text() == one.text());
+        let fits = |one: &Listed<'_>| {
+            one.number().is_some_and(|number| range.is_none_or(|range| range.satisfies(number)))
+        };
+        let all = packument.versions.ranked();
+        let mut inside: Vec<Listed<'_>> = all.filter(|one| fits(one) || is_first(one)).collect();
+        // The stable sort keeps the highest first among equals.
+        inside.sort_by_key(|one| {
+            let is_sound = (self.engine_fits(one.engines_node()), !one.is_deprecated());
+            let is_release = one.number().is_some_and(|number| !number.is_prerelease());
+            Reverse((is_first(one), is_release, is_sound))
+        });
+        let found = inside.into_iter();
+        let found =
+            found.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version()))));
+        Some(found.collect())
     }
 
     fn engine_fits(&mut self, engines: Option<&str>) -> bool {
@@ -245,7 +334,7 @@ impl<'a> Catalogue<'a> {
         if let Some(loaded) = self.loaded.get(package) {
             return loaded.clone();
         }
-        let loaded = self.source.packument(package);
+        let loaded = self.source.packument(package).map(|packument| self.usable(packument));
         if let Err(error) = &loaded
             && error.kind == Kind::Network
         {
@@ -290,14 +379,17 @@ impl<'a> Catalogue<'a> {
                 (Role::Optional, &entry.optional_dependencies),
             ],
             &bundled,
+            false,
         )
     }
 
-    /// Interns tables into edges; of a name in several tables the last counts. Announces what will be needed.
+    /// Interns tables into edges; of a name in several tables the last counts. Announces what will be needed. The tables
+    /// are the project's own or a registry's.
     pub(super) fn shape(
         &mut self,
         tables: &[(Role, &Dependencies)],
         bundled: &HashSet<&str>,
+        is_own: bool,
     ) -> Shape {
         let mut declared: Vec<Declared> = Vec::new();
         let mut known: HashSet<Folder> = HashSet::new();
@@ -305,7 +397,7 @@ impl<'a> Catalogue<'a> {
             for (name, text) in *table {
                 let id = self.names.intern(name);
                 let folder = self.names.folder(id);
-                let want = self.want_id(text);
+                let want = if is_own { self.own_want_id(text) } else { self.want_id(text) };
                 if !known.insert(folder) {
                     declared.retain(|earlier| earlier.folder != folder);
                 }
@@ -334,7 +426,7 @@ impl<'a> Catalogue<'a> {
     /// the tree.
     fn announce(&mut self, name: &str, id: WantId) {
         let want = self.want(id);
-        if matches!(*want, Want::Unsupported(_)) {
+        if matches!(*want, Want::Local(_) | Want::Unsupported(_)) {
             return;
         }
         let package = want.package(name);
@@ -352,6 +444,16 @@ impl<'a> Catalogue<'a> {
             }
         }
     }
+}
+
+/// The one version that a tag or an exact want names.
+fn only<'p>(packument: &'p Packument, want: &Want) -> Option<Listed<'p>> {
+    let text = match want {
+        Want::Tag(tag) => packument.dist_tags.get(tag)?,
+        Want::Exact { text, .. } => text,
+        _ => return None,
+    };
+    packument.versions.listed(text)
 }
 
 /// The error for a required package of which no version will do, for callers that need one without a tree.

@@ -103,7 +103,7 @@ fn check_in(
 pub(super) fn deepest_target(tree: &Tree<'_>, start: NodeId, folder: Folder) -> NodeId {
     tree.ancestry(start)
         .find(|&target| {
-            tree.is_top(target)
+            tree.node(target).parent.is_none()
                 || tree
                     .edge_named(target, folder)
                     .is_none_or(|edge| !tree.edge(edge).role.is_peer())

@@ -14,12 +14,16 @@ use super::tree::{Content, EdgeId, NodeId};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::npm::Version as Entry;
-use crate::resolution::{Artifact, Package, Resolution};
+use crate::resolution::{Artifact, Link, Package, Resolution};
 use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
     let mut warnings = Vec::new();
-    let required = reachable(builder, &HashSet::new(), |role| !role.is_optional());
+    let mut required = reachable(builder, &HashSet::new(), |role| !role.is_optional());
+    // What the project's own packages need is needed, even where only an optional dependency links to them.
+    for local in builder.tree.locals() {
+        reach(builder, local, &HashSet::new(), |role| !role.is_optional(), &mut required);
+    }
     let mut dropped: HashSet<NodeId> = HashSet::new();
     let mut elsewhere = 0;
     for node in builder.tree.placed() {
@@ -71,7 +75,7 @@ impl Unusable {
 
 fn unusable(builder: &Builder<'_>, request: &Request<'_>, node: NodeId) -> Option<Unusable> {
     let package = match &builder.tree.node(node).content {
-        Content::Top => return None,
+        Content::Top | Content::Local(_) | Content::Link(_) | Content::Again(_) => return None,
         Content::Failed(_) => return Some(Unusable::Failed),
         Content::Package(package) => builder.tree.catalogue.package(*package),
     };
@@ -125,21 +129,30 @@ fn reachable(
     without: &HashSet<NodeId>,
     follow: impl Fn(Role) -> bool,
 ) -> HashSet<NodeId> {
-    let mut found = HashSet::from([builder.top]);
-    let mut open = vec![builder.top];
+    let mut found = HashSet::new();
+    reach(builder, builder.top, without, follow, &mut found);
+    found
+}
+
+/// Adds what a node leads to, itself included.
+fn reach(
+    builder: &Builder<'_>,
+    start: NodeId,
+    without: &HashSet<NodeId>,
+    follow: impl Fn(Role) -> bool,
+    found: &mut HashSet<NodeId>,
+) {
+    found.insert(start);
+    let mut open = vec![start];
     while let Some(node) = open.pop() {
-        for edge in builder.tree.edges_out(node) {
-            let one = builder.tree.edge(edge);
-            if let Some(to) = one.to
-                && follow(one.role)
-                && !without.contains(&to)
-                && found.insert(to)
-            {
+        let edges = builder.tree.edges_out(node).map(|edge| builder.tree.edge(edge));
+        let next = edges.filter(|edge| follow(edge.role)).filter_map(|edge| edge.to);
+        for to in next.chain(builder.tree.local_of(node)) {
+            if !without.contains(&to) && found.insert(to) {
                 open.push(to);
             }
         }
     }
-    found
 }
 
 /// Drops an optional package: who needs it, up to where it is optional, and all that only those need.
@@ -150,7 +163,8 @@ fn drop_optional(builder: &Builder<'_>, node: NodeId, dropped: &mut HashSet<Node
     while at < set.len() {
         for &edge in &builder.tree.node(set[at]).edges_in {
             let one = builder.tree.edge(edge);
-            if !one.role.is_optional() && one.from != builder.top && known.insert(one.from) {
+            let is_project = builder.tree.is_top(one.from);
+            if !one.role.is_optional() && !is_project && known.insert(one.from) {
                 set.push(one.from);
             }
         }
@@ -265,7 +279,7 @@ fn write_down(
 ) -> Result<Resolution, Failure> {
     let mut nodes: Vec<(String, String, String, NodeId)> = Vec::with_capacity(kept.len());
     for &node in kept {
-        let Some(package) = builder.tree.package_of(node) else { continue };
+        let Content::Package(package) = builder.tree.node(node).content else { continue };
         let package = builder.tree.catalogue.package(package);
         nodes.push((
             builder.tree.catalogue.names.text(package.name).to_string(),
@@ -277,8 +291,11 @@ fn write_down(
     nodes.sort();
     let index: HashMap<NodeId, usize> =
         nodes.iter().enumerate().map(|(at, (_, _, _, node))| (*node, at)).collect();
-    let direct: HashSet<NodeId> =
-        builder.tree.edges_out(builder.top).filter_map(|edge| builder.tree.edge(edge).to).collect();
+    let own = builder.tree.locals().filter(|local| kept.contains(local)).chain([builder.top]);
+    let direct: HashSet<NodeId> = own
+        .flat_map(|node| builder.tree.edges_out(node))
+        .filter_map(|edge| builder.tree.edge(edge).to)
+        .collect();
     let mut packages = Vec::with_capacity(nodes.len());
     for (name, version, place, node) in nodes {
         let Some(id) = builder.tree.package_of(node) else { continue };
@@ -286,7 +303,10 @@ fn write_down(
         let mut dependencies: Vec<usize> = builder
             .tree
             .edges_out(node)
-            .filter_map(|edge| index.get(&builder.tree.edge(edge).to?).copied())
+            .filter_map(|edge| {
+                let to = builder.tree.edge(edge).to?;
+                index.get(&to).or_else(|| index.get(&builder.tree.same_above(to)?)).copied()
+            })
             .collect();
         dependencies.sort_unstable();
         dependencies.dedup();
@@ -307,7 +327,29 @@ fn write_down(
     }
     warnings.sort();
     warnings.dedup();
-    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, warnings })
+    let links = links(builder, kept);
+    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
+}
+
+/// The links in the tree, and where they lead.
+fn links(builder: &Builder<'_>, kept: &HashSet<NodeId>) -> Vec<Link> {
+    let place = |node: NodeId| builder.tree.node(node).place.to_string();
+    let mut links: Vec<Link> = kept
+        .iter()
+        .filter_map(|&node| {
+            let (target, bin) = match builder.tree.node(node).content {
+                Content::Link(local) => {
+                    let own = builder.tree.catalogue.locals.own(local);
+                    (own.place.to_string(), own.bin.clone())
+                }
+                Content::Again(_) => (place(builder.tree.same_above(node)?), BTreeMap::new()),
+                _ => return None,
+            };
+            Some(Link { place: place(node), target, bin })
+        })
+        .collect();
+    links.sort();
+    links
 }
 
 fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {

@@ -38,6 +38,10 @@ impl Names {
         id
     }
 
+    pub(super) fn known(&self, text: &str) -> Option<NameId> {
+        self.ids.get(text).copied()
+    }
+
     pub(super) fn text(&self, id: NameId) -> Rc<str> {
         Rc::clone(&self.texts[id.0 as usize])
     }

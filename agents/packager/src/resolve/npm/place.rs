@@ -9,7 +9,7 @@ use super::check::{
     Check, Mode, Verdict, can_replace, check, deepest_target, gather, peer_entry_sets,
 };
 use super::report::{Clash, Stop};
-use super::tree::{EdgeId, NodeId, Tree};
+use super::tree::{Content, EdgeId, NodeId, Tree};
 
 /// What one placement did.
 #[derive(Default)]
@@ -99,10 +99,14 @@ fn place_one(
         prune_duplicates(tree, target, true);
         return Ok(None);
     }
-    if let Some(above) =
-        tree.ancestry(target).find(|&one| !tree.is_top(one) && tree.matches(one, dep))
+    let above = tree.ancestry(target).find(|&one| !tree.is_top(one) && tree.matches(one, dep));
+    if let Some(above) = above
+        && let Content::Package(package) = tree.node(above).content
     {
-        return Err(Stop::Endless { edge, above });
+        // The same again, in itself: a link up ends what would be nested without end.
+        let placed = tree.add(tree.node(dep).name, Content::Again(package), target);
+        outcome.placed.push((placed, edge));
+        return Ok(None);
     }
     if tree.node(target).depth >= crate::limits::NPM_TREE_DEPTH_MAX {
         return Err(Stop::TooDeep { edge });
@@ -186,8 +190,7 @@ fn clash(tree: &Tree<'_>, entry: EdgeId, dep: NodeId, check: Option<Check>) -> C
 /// set that the package came with. Others' peers are overruled with a warning, as npm does.
 fn is_projects_own(tree: &Tree<'_>, entry: EdgeId) -> bool {
     let from = tree.edge(entry).from;
-    let is_project = |id: NodeId| tree.is_top(id) && tree.node(id).stands_for.is_none();
-    if is_project(from) {
+    if tree.is_mine(from) {
         return true;
     }
     if !tree.edge(entry).role.is_peer() {
@@ -195,12 +198,12 @@ fn is_projects_own(tree: &Tree<'_>, entry: EdgeId) -> bool {
     }
     let edges_in = &tree.node(from).edges_in;
     let direct =
-        |&edge: &EdgeId| !tree.edge(edge).role.is_peer() && is_project(tree.edge(edge).from);
+        |&edge: &EdgeId| !tree.edge(edge).role.is_peer() && tree.is_mine(tree.edge(edge).from);
     edges_in.iter().any(direct)
         || (edges_in.iter().any(|&edge| tree.edge(edge).role.is_peer())
             && peer_entry_sets(tree, from)
                 .iter()
-                .any(|(edge, _)| is_project(tree.edge(*edge).from)))
+                .any(|(edge, _)| tree.is_mine(tree.edge(*edge).from)))
 }
 
 fn overrule(tree: &mut Tree<'_>, edge: EdgeId, outcome: &mut Outcome) {
@@ -243,7 +246,7 @@ fn replace_old(
         for (entry, _) in peer_entry_sets(tree, one.from) {
             let Some(entry_node) = tree.edge(entry).to else { continue };
             let deepest = deepest_target(tree, entry_node, tree.node(entry_node).folder);
-            let from_project = tree.is_top(tree.edge(entry).from);
+            let from_project = tree.is_mine(tree.edge(entry).from);
             if deepest != target && !from_project {
                 moved.extend(gather(tree, &[entry_node], |other| {
                     tree.edge(other).to != Some(entry_node) && !tree.edge(other).overruled
@@ -328,7 +331,13 @@ fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
                 tree.detach(gone);
             }
         } else if descend {
-            open.extend(sorted_children(tree, node).into_iter().rev());
+            let mut below = sorted_children(tree, node);
+            if tree.node(node).parent.is_none() {
+                for local in tree.locals() {
+                    below.extend(sorted_children(tree, local));
+                }
+            }
+            open.extend(below.into_iter().rev());
         }
     }
 }

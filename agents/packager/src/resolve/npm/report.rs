@@ -1,6 +1,8 @@
 //! What ends a resolution early, told so that a person can act on it, with changes that would help.
 
-use super::build::Builder;
+use super::build::{Builder, Way};
+use super::catalogue::{NoChoice, PackageId};
+use super::names::NameId;
 use super::tree::{Content, EdgeId, NodeId};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
@@ -28,11 +30,6 @@ pub(super) struct Clash {
 #[derive(Debug)]
 pub(super) enum Stop {
     Clash(Clash),
-    /// The same package would have to be nested in itself for ever.
-    Endless {
-        edge: EdgeId,
-        above: NodeId,
-    },
     TooDeep {
         edge: EdgeId,
     },
@@ -51,7 +48,7 @@ pub(super) enum Stop {
 
 /// The same, explained.
 pub(super) enum Failure {
-    Conflict { explanation: String, candidates: Vec<Candidate> },
+    Conflict { explanation: String, candidates: Vec<Candidate>, way: Option<Way> },
     Other(Error),
 }
 
@@ -69,6 +66,9 @@ impl Builder<'_> {
             return "the project".to_owned();
         }
         let name = self.tree.catalogue.names.text(self.tree.node(node).name);
+        if let Content::Local(_) | Content::Link(_) = self.tree.node(node).content {
+            return format!("the project's own `{name}`");
+        }
         match self.tree.version_of(node) {
             Some(version) => format!("`{name}@{version}`"),
             None => format!("`{name}`"),
@@ -116,15 +116,6 @@ impl Builder<'_> {
     pub(super) fn explain(&mut self, stop: Stop) -> Failure {
         match stop {
             Stop::Clash(clash) => self.explain_clash(&clash),
-            Stop::Endless { edge, above } => Failure::Conflict {
-                explanation: format!(
-                    "{} needs {}, which itself ends up needing {} again without end; no finite tree of folders holds them",
-                    self.describe(self.tree.edge(edge).from),
-                    self.wish(edge),
-                    self.describe(above)
-                ),
-                candidates: Vec::new(),
-            },
             Stop::Restless { node } => Failure::Conflict {
                 explanation: format!(
                     "the dependencies of {}{} and of others push each other out of their places without end; no tree of folders satisfies all of them",
@@ -132,6 +123,7 @@ impl Builder<'_> {
                     self.chain(node)
                 ),
                 candidates: Vec::new(),
+                way: None,
             },
             Stop::PeerChain { edge } => Failure::Conflict {
                 explanation: format!(
@@ -142,6 +134,7 @@ impl Builder<'_> {
                     crate::limits::NPM_PEER_DEPTH_MAX
                 ),
                 candidates: Vec::new(),
+                way: None,
             },
             Stop::TooDeep { edge } => Failure::Other(bound(format!(
                 "{} would have to stand deeper than {} folders",
@@ -179,7 +172,7 @@ impl Builder<'_> {
                 None => text.push_str(", which has no place in the tree"),
             },
         }
-        Failure::Conflict { explanation: text, candidates: self.candidates(clash) }
+        Failure::Conflict { explanation: text, candidates: self.candidates(clash), way: None }
     }
 
     fn candidates(&mut self, clash: &Clash) -> Vec<Candidate> {
@@ -228,6 +221,28 @@ impl Builder<'_> {
             .any(|edge| *self.tree.catalogue.names.text(self.tree.edge(edge).name) == *name)
     }
 
+    /// This version of a package, and all others that need what nobody published under a name.
+    pub(super) fn unusable_versions(
+        &mut self,
+        package: PackageId,
+        wanted: NameId,
+    ) -> Vec<(String, String)> {
+        let package = std::rc::Rc::clone(self.tree.catalogue.package(package));
+        let name = self.tree.catalogue.names.text(package.name);
+        let text = self.tree.catalogue.names.text(wanted);
+        let mut versions = vec![(name.to_string(), package.entry.version.clone())];
+        for (_, entry) in self.tree.catalogue.entries(&name) {
+            if let Some(want) = entry.dependencies.get(&*text) {
+                let want = self.tree.catalogue.want_id(want);
+                let choice = self.tree.catalogue.choose(wanted, want, false);
+                if let Err(NoChoice::NoMatch { .. }) = choice {
+                    versions.push((name.to_string(), entry.version.clone()));
+                }
+            }
+        }
+        versions
+    }
+
     /// A required package of which no version will do.
     pub(super) fn no_match(&self, edge: EdgeId, package: &str, latest: Option<&str>) -> Failure {
         let one = self.tree.edge(edge);
@@ -247,7 +262,9 @@ impl Builder<'_> {
             }
             None => Vec::new(),
         };
-        Failure::Conflict { explanation, candidates }
+        // Nobody can use the version that needs this; another one of the same package may not need it.
+        let way = self.tree.package_of(one.from).map(|package| Way::Without(package, one.name));
+        Failure::Conflict { explanation, candidates, way }
     }
 }
 

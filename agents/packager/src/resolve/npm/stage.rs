@@ -75,8 +75,22 @@ impl Builder<'_> {
         stage: NodeId,
         edge: EdgeId,
     ) -> Result<NodeId, Stop> {
-        let content = self.choose(name, want, edge)?;
+        let beside_project = self.tree.node(stage).stands_for == Some(self.top);
+        let content = match self.pinned(name, want).filter(|_| beside_project) {
+            Some(pinned) => pinned,
+            None => self.choose(name, want, edge)?,
+        };
         Ok(self.tree.add(name, content, stage))
+    }
+
+    /// The version that an earlier attempt found to agree with the others, where it is wanted.
+    fn pinned(&mut self, name: NameId, want: WantId) -> Option<Content> {
+        let pin = self.pins.get(&*self.tree.catalogue.names.text(name))?;
+        let wanted = self.tree.catalogue.want(want);
+        let package = self.tree.catalogue.exact(&pin.package, &pin.version)?;
+        let is_it = wanted.package(&pin.package) == pin.package
+            && wanted.accepts(Some(&self.tree.catalogue.package(package).version));
+        is_it.then_some(Content::Package(package))
     }
 
     /// The version for an edge; what cannot be had is content too, because nobody may need it in the end.
@@ -89,7 +103,18 @@ impl Builder<'_> {
             let error = unsupported(&text, &spec, why, &dependent);
             return Ok(Content::Failed(std::rc::Rc::new(Failure { error, no_match: None })));
         }
-        match self.tree.catalogue.choose(name, want) {
+        if let Want::Local(local) = &*wanted {
+            return Ok(Content::Link(*local));
+        }
+        // What the project has itself comes before what a registry has, wherever it does.
+        if let Some(local) = self.tree.catalogue.locals.workspace(name)
+            && matches!(*wanted, Want::Range { .. } | Want::Exact { .. })
+            && wanted.accepts(self.tree.catalogue.locals.own(local).version.as_ref())
+        {
+            return Ok(Content::Link(local));
+        }
+        let lowest = self.wants_lowest(edge);
+        match self.tree.catalogue.choose(name, want, lowest) {
             Ok(package) => Ok(Content::Package(package)),
             Err(NoChoice::Failed(error)) => {
                 Ok(Content::Failed(std::rc::Rc::new(Failure { error, no_match: None })))
@@ -142,7 +167,8 @@ impl Builder<'_> {
         depth: usize,
     ) -> Result<(), Stop> {
         let beside = self.tree.edge_named(stage, self.tree.edge(edge).folder);
-        let for_project = self.tree.node(stage).stands_for == Some(self.top);
+        let for_project =
+            self.tree.node(stage).stands_for.is_some_and(|node| self.tree.is_mine(node));
         let Some(current) = self.tree.edge(edge).to else {
             let Some(beside) = beside else {
                 self.stage_edge(edge, Some(stage), None, needed, depth + 1)?;

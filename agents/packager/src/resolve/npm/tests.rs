@@ -1,14 +1,19 @@
 //! Trees of small universes: the shapes that npm builds, conflicts, and laws that hold for every tree.
 
 mod ahead;
+mod impossible;
 mod laws;
+mod own;
+mod recorded;
+mod replaced;
 mod universe;
 
 use universe::{Universe, request, request_with, root};
 
 use crate::error::Kind;
+use crate::options::Moment;
 use crate::resolve::ResolveError;
-use crate::resolve::npm::{Preferred, resolve};
+use crate::resolve::npm::{Order, Preferred, resolve};
 
 /// Resolves and compares the places, one `place name@version` a line, in the order of places.
 #[track_caller]
@@ -16,6 +21,22 @@ fn check(universe: &str, wanted: &str, expected: &[&str]) {
     let universe = Universe::parse(universe);
     let resolution = resolve(&request(root(wanted)), &universe).expect("a tree");
     assert_eq!(universe::places(&resolution), expected, "{wanted}");
+}
+
+/// Resolves a project with packages of its own, `place name@version: dependencies` a line; places, and links as `place -> target`.
+#[track_caller]
+fn check_own(universe: &str, wanted: &str, locals: &str, expected: &[&str]) {
+    let universe = Universe::parse(universe);
+    let mut request = request(root(wanted));
+    request.locals = universe::locals(locals);
+    let resolution = resolve(&request, &universe).expect("a tree");
+    let mut lines = universe::places(&resolution);
+    let links = resolution
+        .links
+        .iter()
+        .map(|link| format!("{} -> {}", link.place.replace("node_modules/", ""), link.target));
+    lines.extend(links);
+    assert_eq!(lines, expected, "{wanted} with {locals}");
 }
 
 #[track_caller]
@@ -257,9 +278,90 @@ fn what_is_locked_stays_unless_asked_for_by_name() {
 }
 
 #[test]
-fn an_endless_nesting_is_a_conflict() {
+fn what_would_be_nested_without_end_is_a_link_up() {
     let universe = "a@1.0.0: b@1\na@2.0.0: b@2\nb@1.0.0: a@2\nb@2.0.0: a@1";
-    assert!(conflict(universe, "a@1").explanation.contains("without end"));
+    check_own(
+        universe,
+        "a@1",
+        "",
+        &[
+            "a a@1.0.0",
+            "b b@1.0.0",
+            "b/a a@2.0.0",
+            "b/b b@2.0.0",
+            "b/b/a a@1.0.0",
+            "b/b/b -> node_modules/b",
+        ],
+    );
+}
+
+#[test]
+fn workspaces_are_linked_and_share_what_they_need() {
+    check_own(
+        "x@1.0.0\nx@2.0.0\ny@1.0.0: x@1",
+        "x@2",
+        "packages/a a@1.0.0: b@^1 x@2\npackages/b b@1.2.0: x@1 y@1",
+        &[
+            "packages/b/x x@1.0.0",
+            "x x@2.0.0",
+            "y y@1.0.0",
+            "y/x x@1.0.0",
+            "a -> packages/a",
+            "b -> packages/b",
+        ],
+    );
+}
+
+#[test]
+fn a_workspace_does_where_its_version_does_and_only_there() {
+    let universe = "b@1.0.0\nb@2.0.0\nu@1.0.0: b@1\nv@1.0.0: b@2\nw@1.0.0: peer b@1";
+    check_own(universe, "u@1 w@1", "b b@1.5.0:", &["u u@1.0.0", "w w@1.0.0", "b -> b"]);
+    check_own(universe, "v@1", "b b@1.5.0:", &["v v@1.0.0", "v/b b@2.0.0", "b -> b"]);
+}
+
+#[test]
+fn peers_of_workspaces_are_the_projects_own_business() {
+    let universe = "p@1.0.0\np@2.0.0";
+    check_own(universe, "p@1", "w w@1.0.0: peer p@1", &["p p@1.0.0", "w -> w"]);
+    let mut request = request(root("p@2"));
+    request.locals = universe::locals("w w@1.0.0: peer p@1");
+    match resolve(&request, &Universe::parse(universe)) {
+        Err(ResolveError::Conflict(conflict)) => {
+            assert!(
+                conflict.explanation.contains("the project's own `w`"),
+                "{}",
+                conflict.explanation
+            );
+        }
+        other => panic!("expected a conflict, got {other:?}"),
+    }
+}
+
+#[test]
+fn directories_that_are_named_are_linked_and_what_lies_outside_is_left_alone() {
+    check_own(
+        "x@1.0.0\nx@2.0.0",
+        "lib@file:libs/one out@file:../out x@2",
+        "file libs/one one@0.1.0: two@file:libs/one/two x@1\nfile libs/one/two two@0.1.0: x@1\n\
+         file ../out out@1.0.0: gone@1\nfile libs/unused unused@1.0.0: gone@1",
+        &[
+            "libs/one/x x@1.0.0",
+            "x x@2.0.0",
+            "lib -> libs/one",
+            "out -> ../out",
+            "two -> libs/one/two",
+        ],
+    );
+    let refused = error("a@1.0.0: x@file:libs/one", "a@1");
+    assert_eq!(refused.code, "unsupported-dependency");
+}
+
+#[test]
+fn an_alias_is_only_met_by_the_package_that_it_names() {
+    let universe = "x@1.0.0\nreal@1.0.0\na@1.0.0: x@npm:real@1\nb@1.0.0: x@1";
+    check(universe, "x@1 a@1", &["a a@1.0.0", "a/x real@1.0.0", "x x@1.0.0"]);
+    // Who asks for the name takes what the project put there under that name.
+    check(universe, "x@npm:real@1 b@1", &["b b@1.0.0", "x real@1.0.0"]);
 }
 
 #[test]
@@ -308,4 +410,75 @@ fn all_dependencies_of_a_choice_are_announced_before_any_is_asked_for() {
     let mut announced = log[asked + 1..next].to_vec();
     announced.sort();
     assert_eq!(announced, ["announce w", "announce x", "announce y", "announce z"]);
+}
+
+#[test]
+fn other_versions_are_taken_where_the_first_ones_do_not_agree() {
+    let universe = Universe::parse("a@1.0.0: peer p@2\na@2.0.0: peer p@1\np@1.0.0\np@2.0.0");
+    let tree = resolve(&request(root("a@* p@2")), &universe).expect("a tree");
+    assert_eq!(universe::places(&tree), ["a a@1.0.0", "p p@2.0.0"]);
+    assert!(tree.warnings.iter().any(|one| one.contains("`a` is `1.0.0` and not `2.0.0`")));
+    // The version that both sides accept is neither's first choice.
+    check(
+        "a@1.0.0: peer p@1.5||3\nb@1.0.0: peer p@1.5||2\np@1.5.0\np@2.0.0\np@3.0.0",
+        "a@1 b@1",
+        &["a a@1.0.0", "b b@1.0.0", "p p@1.5.0"],
+    );
+}
+
+#[test]
+fn a_version_that_needs_what_does_not_exist_is_passed_over() {
+    check("a@1.0.0\na@1.1.0: gone@^9\ngone@1.0.0", "a@1", &["a a@1.0.0"]);
+    let conflict = conflict("a@1.0.0: gone@^8\na@1.1.0: gone@^9\ngone@1.0.0", "a@1");
+    assert!(conflict.explanation.contains("`gone`"), "{}", conflict.explanation);
+}
+
+#[test]
+fn peers_that_can_never_agree_end_soon() {
+    let peers = |name: &str, want: &str| -> String {
+        (0..300).map(|at| format!("{name}@1.{at}.0: peer p@{want}\n")).collect()
+    };
+    let ps: String = (0..300).map(|at| format!("p@1.{at}.0\np@2.{at}.0\n")).collect();
+    let text = format!("{}{}{}{ps}", peers("a", "1"), peers("b", "*"), peers("c", "2"));
+    let conflict = conflict(&text, "a@* b@* c@*");
+    assert!(conflict.explanation.contains("has the peer dependency"), "{}", conflict.explanation);
+}
+
+#[test]
+fn the_lowest_versions_are_taken_where_they_are_asked_for() {
+    let universe = Universe::parse(
+        "a@1.0.0: x@1\na@1.1.0: x@1\nx@1.0.0 deprecated\nx@1.1.0\nx@1.2.0\ntag a latest 1.1.0",
+    );
+    let tree = |order| {
+        let mut request = request(root("a@1"));
+        request.choice.order = order;
+        universe::places(&resolve(&request, &universe).expect("a tree"))
+    };
+    assert_eq!(tree(Order::Highest), ["a a@1.1.0", "x x@1.2.0"]);
+    assert_eq!(tree(Order::Lowest), ["a a@1.0.0", "x x@1.1.0"]);
+    assert_eq!(tree(Order::LowestDirect), ["a a@1.0.0", "x x@1.2.0"]);
+}
+
+#[test]
+fn nothing_younger_than_the_moment_is_taken() {
+    let universe = Universe::parse(
+        "a@1.0.0 time=2024-01-01T00:00:00.000Z\na@1.1.0 time=2024-02-01T00:00:00Z\n\
+         a@1.2.0 time=2024-03-01T00:00:00+00:00\na@1.3.0\ntag a latest 1.2.0",
+    );
+    let tree = |wanted: &str, until: &str| {
+        let mut request = request(root(wanted));
+        request.choice.published_before = Some(Moment::end_of(until).expect("a moment"));
+        resolve(&request, &universe).map(|tree| universe::places(&tree))
+    };
+    assert_eq!(tree("a@1", "2024-02-01T00:00:01Z").expect("old"), ["a a@1.1.0"]);
+    assert_eq!(tree("a@1", "2024-02-01T00:00:00Z").expect("not that moment"), ["a a@1.0.0"]);
+    assert_eq!(tree("a@latest", "2024-02-15").expect("a tag"), ["a a@1.1.0"]);
+    assert_eq!(tree("a@*", "2024-01-31").expect("older"), ["a a@1.0.0"]);
+    assert_eq!(tree("a@1", "2025-01-01").expect("all that say when"), ["a a@1.2.0"]);
+    assert!(tree("a@1", "2023-01-01").is_err());
+    let mut request = request(root("a@1"));
+    request.choice.published_before = Moment::end_of("2024-01-31");
+    request.choice.always.insert("a".to_owned());
+    let tree = resolve(&request, &universe).expect("the exception");
+    assert_eq!(universe::places(&tree), ["a a@1.2.0"]);
 }

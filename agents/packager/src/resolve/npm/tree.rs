@@ -6,12 +6,14 @@
 //!
 //! Invariant after each method: an edge's `to` is what walking up from its node finds. Nothing here decides anything.
 
+mod own;
 mod rules;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
+use super::locals::LocalId;
 use super::names::{Folder, NameId, sort_key};
 use super::overrides::{RuleId, Rules};
 use crate::error::Error;
@@ -30,8 +32,14 @@ pub(super) struct EdgeId(u32);
 pub(super) enum Content {
     /// The project, or the top of a stage.
     Top,
+    /// One of the project's own packages, in its directory.
+    Local(LocalId),
+    /// A link to one of them.
+    Link(LocalId),
     /// A package.
     Package(PackageId),
+    /// A link to the same package further up, in which it would else be nested without end.
+    Again(PackageId),
     /// A package that could not be loaded; fatal unless everything that needs it is optional.
     Failed(Rc<Failure>),
 }
@@ -107,6 +115,8 @@ pub(super) struct Tree<'a> {
     /// Placed nodes by name, in the order of placing.
     bearers: HashMap<NameId, Vec<NodeId>>,
     placed_count: usize,
+    /// The project's own packages that something links to.
+    locals: Vec<NodeId>,
 }
 
 impl<'a> Tree<'a> {
@@ -119,6 +129,7 @@ impl<'a> Tree<'a> {
             seekers: HashMap::new(),
             bearers: HashMap::new(),
             placed_count: 0,
+            locals: Vec::new(),
         }
     }
 
@@ -161,21 +172,27 @@ impl<'a> Tree<'a> {
 
     pub(super) fn package_of(&self, id: NodeId) -> Option<PackageId> {
         match self.node(id).content {
-            Content::Package(package) => Some(package),
-            Content::Top | Content::Failed(_) => None,
+            Content::Package(package) | Content::Again(package) => Some(package),
+            Content::Top | Content::Local(_) | Content::Link(_) | Content::Failed(_) => None,
         }
     }
 
     pub(super) fn version_of(&self, id: NodeId) -> Option<&Version> {
-        self.package_of(id).map(|package| &self.catalogue.package(package).version)
+        match self.node(id).content {
+            Content::Local(local) | Content::Link(local) => {
+                self.catalogue.locals.own(local).version.as_ref()
+            }
+            _ => self.package_of(id).map(|package| &self.catalogue.package(package).version),
+        }
     }
 
     pub(super) fn failed(&self, id: NodeId) -> bool {
         matches!(self.node(id).content, Content::Failed(_))
     }
 
+    /// The project, the top of a stage, or one of the project's own packages in its directory.
     pub(super) fn is_top(&self, id: NodeId) -> bool {
-        self.node(id).parent.is_none()
+        self.node(id).parent.is_none() || matches!(self.node(id).content, Content::Local(_))
     }
 
     /// The node, its parent, and so on to the top.
@@ -218,8 +235,9 @@ impl<'a> Tree<'a> {
     pub(super) fn matches(&self, left: NodeId, right: NodeId) -> bool {
         left == right
             || (self.node(left).name == self.node(right).name
-                && self.package_of(left).is_some()
-                && self.package_of(left) == self.package_of(right))
+                && (self.package_of(left).is_some() || self.link_of(left).is_some())
+                && self.package_of(left) == self.package_of(right)
+                && self.link_of(left) == self.link_of(right))
     }
 
     /// Whether a node would do for an edge if the edge found it.
@@ -228,13 +246,13 @@ impl<'a> Tree<'a> {
         if self.node(node).name != edge.name {
             return false;
         }
-        let version = self.version_of(node);
-        if self.catalogue.accepts(edge.want, version) {
+        if self.meets(node, edge.want) {
             return true;
         }
+        let version = self.version_of(node);
         // An override replaces only the versions that it names; others may still be what the package declares.
         edge.rule.and_then(|rule| self.rules.replaced_range(rule)).is_some_and(|replaced| {
-            self.catalogue.accepts(edge.declared, version)
+            self.meets(node, edge.declared)
                 && !version.is_some_and(|version| replaced.satisfies(version))
         })
     }
@@ -265,7 +283,8 @@ impl<'a> Tree<'a> {
     pub(super) fn make(&mut self, name: NameId, content: Content) -> NodeId {
         let shape = match &content {
             Content::Package(package) => Rc::clone(&self.catalogue.package(*package).shape),
-            Content::Top | Content::Failed(_) => Rc::default(),
+            Content::Local(local) => Rc::clone(&self.catalogue.locals.own(*local).shape),
+            _ => Rc::default(),
         };
         self.push_node(name, content, shape)
     }
@@ -434,8 +453,9 @@ impl<'a> Tree<'a> {
         if self.rules.root().is_some() {
             self.refresh_rule(id);
         }
-        let attached =
-            self.node(from).placed || !self.is_top(from) || self.node(from).stands_for.is_some();
+        let attached = self.node(from).placed
+            || self.node(from).parent.is_some()
+            || self.node(from).stands_for.is_some();
         let found = if attached { self.resolve(from, folder) } else { None };
         if found != self.edge(id).to {
             self.point(id, found);

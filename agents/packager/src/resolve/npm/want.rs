@@ -1,5 +1,6 @@
 //! What stands on the right of a dependency: a range, a version, a tag, an alias, or something not from a registry.
 
+use super::locals::LocalId;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use agents_versions::npm::{Range, Version};
@@ -31,6 +32,8 @@ pub(super) enum Want {
         /// What is wanted of it; never another alias.
         want: Box<Want>,
     },
+    /// One of the project's own packages.
+    Local(LocalId),
     /// Not from a registry, or not readable.
     Unsupported(&'static str),
 }
@@ -116,7 +119,7 @@ impl Want {
             }
             // A tag is settled when the package is chosen; what a registry gave under it stays good.
             Want::Tag(_) => version.is_some(),
-            Want::Alias { .. } | Want::Unsupported(_) => false,
+            Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => false,
         }
     }
 

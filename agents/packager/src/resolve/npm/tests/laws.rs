@@ -60,6 +60,14 @@ fn judge(universe: &Universe, wanted: &str, resolution: &Resolution) -> Result<(
     let tree: BTreeMap<&str, &Package> =
         resolution.packages.iter().map(|one| (one.place.as_str(), one)).collect();
     prop_assert_eq!(tree.len(), resolution.packages.len(), "a place is used twice");
+    let mut tree = tree;
+    for link in &resolution.links {
+        let target = tree.get(link.target.as_str()).copied();
+        prop_assert!(target.is_some(), "{} leads to nothing", link.place);
+        let above = link.place.starts_with(&format!("{}/", link.target));
+        prop_assert!(above, "{} does not lead up", link.place);
+        tree.extend(target.map(|target| (link.place.as_str(), target)));
+    }
     let fits = |package: &Package, want: &str| {
         let version = Version::parse(&package.version).expect("version");
         want == "*" || Range::parse(want).expect("range").satisfies(&version)

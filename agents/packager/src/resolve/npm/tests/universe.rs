@@ -8,7 +8,7 @@ use crate::manifest::package_json::RootManifest;
 use crate::metadata::Hashes;
 use crate::metadata::npm::{Metadata, Packument, Version};
 use crate::resolution::Resolution;
-use crate::resolve::npm::{Preferred, Request};
+use crate::resolve::npm::{Choice, Local, Preferred, Request};
 
 #[derive(Default)]
 pub(super) struct Universe {
@@ -72,9 +72,11 @@ impl Universe {
             } else if let Some(libc) = word.strip_prefix("libc=") {
                 version.libc = list(libc);
             } else if let Some(node) = word.strip_prefix("node=") {
-                version.engines_node = Some(node.to_owned());
+                version.engines_node = Some(plain(node));
             } else if let Some(names) = word.strip_prefix("bundle=") {
                 version.bundled = list(names);
+            } else if let Some(time) = word.strip_prefix("time=") {
+                version.published = Some(time.to_owned());
             } else if word == "deprecated" {
                 version.deprecated = Some("old".to_owned());
             } else if let Some((name, want)) = split_wish(word) {
@@ -103,7 +105,12 @@ impl Universe {
 
 fn split_wish(word: &str) -> Option<(String, String)> {
     let at = word.get(1..)?.find('@')? + 1;
-    Some((word[..at].to_owned(), word[at + 1..].to_owned()))
+    Some((word[..at].to_owned(), plain(&word[at + 1..])))
+}
+
+/// What stands between spaces cannot have one.
+fn plain(text: &str) -> String {
+    text.replace("%20", " ").replace("%25", "%")
 }
 
 /// A project with dependencies as in `a@1 b@^2`.
@@ -122,6 +129,8 @@ pub(super) fn request_with(
 ) -> Request<'static> {
     Request {
         root,
+        locals: Vec::new(),
+        choice: Choice::default(),
         node_version: Some("20.0.0".to_owned()),
         os: "linux".to_owned(),
         cpu: "x64".to_owned(),
@@ -130,6 +139,38 @@ pub(super) fn request_with(
         explicit: std::collections::BTreeSet::new(),
         keep_on,
     }
+}
+
+/// The project's own packages, `place name@version: dependencies` a line; `file` before it is one that is no workspace.
+pub(super) fn locals(text: &str) -> Vec<Local> {
+    let local = |line: &str| {
+        let (head, wanted) = line.split_once(':').expect("a colon");
+        let (is_workspace, head) = match head.trim().strip_prefix("file ") {
+            Some(head) => (false, head),
+            None => (true, head.trim()),
+        };
+        let (place, id) = head.split_once(' ').expect("place name@version");
+        let (name, version) = id.rsplit_once('@').expect("name@version");
+        let mut manifest =
+            RootManifest { version: Some(version.to_owned()), ..RootManifest::default() };
+        let mut table = "";
+        for word in wanted.split_whitespace() {
+            let Some((name, want)) = split_wish(word) else {
+                table = word;
+                continue;
+            };
+            match std::mem::take(&mut table) {
+                "peer" => manifest.peer_dependencies.insert(name, want),
+                "opt" => manifest.optional_dependencies.insert(name, want),
+                "dev" => manifest.dev_dependencies.insert(name, want),
+                _ => manifest.dependencies.insert(name, want),
+            };
+        }
+        let (place, name) = (place.to_owned(), name.to_owned());
+        let is_inside = !place.starts_with("../");
+        Local { place, name, manifest, is_workspace, is_inside }
+    };
+    text.lines().filter(|line| !line.trim().is_empty()).map(local).collect()
 }
 
 /// `a/b name@version`, in the order of places; `a/b` stands for `node_modules/a/node_modules/b`.

@@ -11,7 +11,7 @@ impl Tree<'_> {
         let range = self.catalogue.want(declared);
         let rule = self.rules.for_edge(of_node, &text, range.range());
         let want = match self.rules.replacement(rule, &text) {
-            Some(replacement) => self.catalogue.want_id(&replacement),
+            Some(replacement) => self.catalogue.own_want_id(&replacement),
             None => declared,
         };
         let edge = self.edge_mut(id);

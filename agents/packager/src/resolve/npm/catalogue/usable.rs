@@ -1,0 +1,63 @@
+//! Which versions of a package count at all: none that was barred, none that is too young.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Catalogue;
+use crate::metadata::npm::{Packument, Version as Entry};
+use crate::options::Moment;
+use agents_versions::npm::Version;
+
+impl Catalogue<'_> {
+    /// Without versions that are barred or too young; a tag that led to one of those leads to the highest that is left
+    /// below it.
+    pub(super) fn usable(&self, packument: Arc<Packument>) -> Arc<Packument> {
+        let before = self.choice.published_before;
+        let before = before.filter(|_| !self.choice.always.contains(&packument.name));
+        let is_barred = |text: &str| {
+            !self.barred.is_empty()
+                && self.barred.contains(&(packument.name.clone(), text.to_owned()))
+        };
+        let is_young = |entry: &Entry| {
+            before.is_some_and(|before| {
+                let published = entry.published.as_deref().and_then(Moment::parse);
+                published.is_none_or(|published| published >= before)
+            })
+        };
+        // Without a moment no version has to be looked into.
+        if before.is_none() && !packument.versions.keys().any(is_barred) {
+            return packument;
+        }
+        let stays = |(text, entry): &(&str, &Arc<Entry>)| !is_barred(text) && !is_young(entry);
+        let versions = packument.versions.iter().filter(stays);
+        let versions = versions.map(|(text, entry)| (text.to_owned(), Arc::clone(entry)));
+        let mut left = Packument {
+            name: packument.name.clone(),
+            dist_tags: packument.dist_tags.clone(),
+            versions: versions.collect(),
+        };
+        let parsed: Vec<(Version, &str)> = left
+            .versions
+            .ranked()
+            .filter_map(|one| Some((one.number()?.clone(), one.text())))
+            .collect();
+        for version in left.dist_tags.values_mut() {
+            if left.versions.get(version).is_some() {
+                continue;
+            }
+            let Ok(tagged) = Version::parse_loose(version) else { continue };
+            let below = parsed.iter().filter(|(one, _)| {
+                *one < tagged && (tagged.is_prerelease() || !one.is_prerelease())
+            });
+            if let Some((_, text)) = below.max_by(|(left, _), (right, _)| left.cmp(right)) {
+                (*text).clone_into(version);
+            }
+        }
+        Arc::new(left)
+    }
+
+    /// Versions that are not taken from now on; to be said before anything is asked for.
+    pub(in super::super) fn bar(&mut self, versions: &BTreeSet<(String, String)>) {
+        self.barred = versions.iter().cloned().collect();
+    }
+}
