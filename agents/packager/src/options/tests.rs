@@ -1,3 +1,5 @@
+//! Options that people write, and those that nobody can mean.
+
 use super::{Choice, Mode, Moment, OptionFile, Options};
 use crate::ecosystem::Ecosystem;
 
