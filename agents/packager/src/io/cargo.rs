@@ -182,11 +182,9 @@ impl Resource for ConfigResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let config =
             RegistryConfig::parse(&answer.body).map_err(|error| nonsense(&answer.url, error))?;
-        Ok(Parsed {
-            value: Value::RegistryConfig(Arc::new(config)),
-            stored: answer.body.clone(),
-            packed: Bytes::new(),
-        })
+        let body = Bytes::clone(&answer.body);
+        let value = Value::RegistryConfig(Arc::new(config));
+        Ok(Parsed { value, stored: Box::new(|| body), packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -289,7 +287,8 @@ impl Resource for CrateResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let found = index::parse(&answer.body, &self.name, &answer.validators)
             .map_err(|why| nonsense(&answer.url, why))?;
-        let stored = Bytes::clone(&answer.body);
+        let body = Bytes::clone(&answer.body);
+        let stored = Box::new(|| body);
         Ok(Parsed { value: Value::Crate(Arc::new(found)), stored, packed: Bytes::new() })
     }
 

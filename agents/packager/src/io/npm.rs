@@ -169,12 +169,12 @@ impl Resource for PackumentResource {
                 packument.name.chars().take(80).flat_map(char::escape_debug).collect();
             return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
         }
-        let stored = reduced::reduced(&packument).into();
         let packed = packument.pack().unwrap_or_default();
+        let packument = Arc::new(packument);
         // Most versions are never looked at: packed they need a fraction of the memory.
         let value = self.unpack(&packed);
-        let value = value.unwrap_or_else(|| Value::Packument(Arc::new(packument)));
-        Ok(Parsed { value, stored, packed })
+        let value = value.unwrap_or_else(|| Value::Packument(Arc::clone(&packument)));
+        Ok(Parsed { value, stored: Box::new(move || reduced::reduced(&packument).into()), packed })
     }
 
     fn pack(&self, value: &Value) -> Bytes {

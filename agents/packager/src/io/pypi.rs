@@ -194,8 +194,10 @@ impl Resource for ProjectResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let project = page::parse(&answer.body, &answer.media_type, &self.name, &answer.url)
             .map_err(|why| nonsense(&answer.url, why))?;
-        let stored = page::reduced(&project).into();
-        Ok(Parsed { value: Value::Project(Arc::new(project)), stored, packed: Bytes::new() })
+        let project = Arc::new(project);
+        let kept = Arc::clone(&project);
+        let stored = Box::new(move || page::reduced(&kept).into());
+        Ok(Parsed { value: Value::Project(project), stored, packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -358,7 +360,8 @@ impl Resource for CoreResource {
         let headers = core_metadata::headers(&answer.body);
         let metadata = core_metadata::parse(headers, &self.name, &self.file.version)
             .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
-        let stored = answer.body.slice(..headers.len());
+        let headers = answer.body.slice(..headers.len());
+        let stored = Box::new(|| headers);
         Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
     }
 

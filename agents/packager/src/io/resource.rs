@@ -51,8 +51,8 @@ pub(crate) enum Fetched {
 /// A value and the forms in which it is kept on disk.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
-    /// The answer, reduced to what is needed of it.
-    pub(crate) stored: Bytes,
+    /// Makes the answer, reduced to what is needed of it. Called when what the value leads to has been announced.
+    pub(crate) stored: Box<dyn FnOnce() -> Bytes>,
     /// The value as an archive, which another process can use without parsing; empty where there is none.
     pub(crate) packed: Bytes,
 }
@@ -268,13 +268,17 @@ impl Session {
         (age <= limit).then_some(value)
     }
 
-    async fn get(&self, resource: &Arc<dyn Resource>, urgency: &Urgency) -> Outcome {
+    async fn get(&self, resource: &Arc<dyn Resource>, urgency: &Urgency) -> Result<Arrived> {
         if let Some(outcome) = self.known(&**resource) {
-            return outcome;
+            return outcome.map(Arrived::AtHand);
         }
-        let stored = self.work(resource, Self::look_on_disk).await?;
+        // Most questions of a cold cache end here; a thread for work may be behind many answers that are read.
+        let stored = match self.shared.disk.has(resource.key()) {
+            true => self.work(resource, Self::look_on_disk).await?,
+            false => Found::Nothing,
+        };
         let validators = match stored {
-            Found::Usable(value) => return Ok(value),
+            Found::Usable(value) => return Ok(Arrived::AtHand(value)),
             Found::Stale(validators) => {
                 Some(validators).filter(|validators| !validators.is_empty())
             }
@@ -284,22 +288,15 @@ impl Session {
             return Err(offline(&resource.title()));
         }
         match resource.fetch(validators.as_ref(), urgency).await? {
-            Fetched::New(answer) => {
-                self.work(resource, move |session, resource| session.keep(resource, &answer)).await
-            }
+            Fetched::New(answer) => self.read(resource, answer).await,
             Fetched::Missing { near } => Err(self.forget(&**resource, near)),
             Fetched::Unchanged => {
                 if let Some(value) = self.work(resource, Self::confirm).await? {
-                    return Ok(value);
+                    return Ok(Arrived::AtHand(value));
                 }
                 // It was removed or damaged in the meantime.
                 match resource.fetch(None, urgency).await? {
-                    Fetched::New(answer) => {
-                        self.work(resource, move |session, resource| {
-                            session.keep(resource, &answer)
-                        })
-                        .await
-                    }
+                    Fetched::New(answer) => self.read(resource, answer).await,
                     Fetched::Missing { near } => Err(self.forget(&**resource, near)),
                     Fetched::Unchanged => Err(Error::new(
                         Kind::Network,
@@ -312,6 +309,26 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Reads an answer and keeps it. What it leads to is announced before it is written down, and on the same thread,
+    /// since others queue for threads.
+    async fn read(&self, resource: &Arc<dyn Resource>, answer: Answer) -> Result<Arrived> {
+        let shared = Arc::clone(resource);
+        self.work(resource, move |session, resource| {
+            let parsed = resource.parse(&answer)?;
+            let weight = match parsed.packed.len() {
+                0 => answer.body.len(),
+                packed => packed,
+            };
+            session.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
+            session.lead_on(shared, parsed.value.clone());
+            let stored = (parsed.stored)();
+            let parts = (&parsed.packed[..], &stored[..]);
+            session.shared.disk.write(resource.key(), &answer.validators, parts, None);
+            Ok(Arrived::Followed(parsed.value))
+        })
+        .await
     }
 
     /// Runs `job` on a thread for work, since parsing and disks take their time.
@@ -370,15 +387,6 @@ impl Session {
         Some(value)
     }
 
-    fn keep(&self, resource: &dyn Resource, answer: &Answer) -> Outcome {
-        let parsed = resource.parse(answer)?;
-        let parts = (&parsed.packed[..], &parsed.stored[..]);
-        self.shared.disk.write(resource.key(), &answer.validators, parts, None);
-        let weight = parsed.stored.len().max(parsed.packed.len());
-        self.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
-        Ok(parsed.value)
-    }
-
     fn confirm(&self, resource: &dyn Resource) -> Result<Option<Value>> {
         let Some(stored) = self.shared.disk.open(resource.key()) else { return Ok(None) };
         let now = SystemTime::now();
@@ -420,15 +428,27 @@ enum Found {
     Nothing,
 }
 
+/// A value that was asked for.
+enum Arrived {
+    /// It was in memory or on disk.
+    AtHand(Value),
+    /// It came over the network, and what it leads to is announced.
+    Followed(Value),
+}
+
 async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
-    let outcome = {
+    let arrived = {
         let urgency = &pilot.flight.urgency;
         tokio::select! {
-            outcome = session.get(&resource, urgency) => outcome,
+            arrived = session.get(&resource, urgency) => arrived,
             () = abandoned(&*resource, urgency) => Err(abandonment()),
         }
     };
-    let arrived = outcome.as_ref().ok().cloned();
+    let (outcome, leads) = match arrived {
+        Ok(Arrived::AtHand(value)) => (Ok(value.clone()), Some(value)),
+        Ok(Arrived::Followed(value)) => (Ok(value), None),
+        Err(error) => (Err(error), None),
+    };
     pilot.land(outcome);
     // One lands, one takes off.
     while let Some((next, announced)) = session.shared.backlog.pop() {
@@ -437,7 +457,7 @@ async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
             break;
         }
     }
-    if let Some(value) = arrived {
+    if let Some(value) = leads {
         tokio::task::spawn_blocking(move || session.lead_on(resource, value));
     }
 }
