@@ -4,6 +4,7 @@
 //! configuration, offline or not) of what the process shares: connections, caches, and questions under way.
 //! Nothing here decides which version to take, and nothing here unpacks an artefact.
 
+pub(crate) mod announced;
 pub(crate) mod cache;
 pub(crate) mod cargo;
 pub mod download;
@@ -32,6 +33,7 @@ pub use self::download::{DownloadRequest, Downloaded, Durability, Progress};
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
 
+use self::announced::Backlog;
 use self::cache::Disk;
 use self::cache::memory::Memory;
 use self::endpoints::learn::Learner;
@@ -40,7 +42,7 @@ use self::http::{Gates, Transports};
 use self::limits::{
     BLOCKING_THREADS_MAX, DOWNLOADS_MAX, FRESH_FOR, MEMORY_BYTES_MAX, RUNTIME_THREADS,
 };
-use self::resource::{Backlog, Session};
+use self::resource::Session;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 

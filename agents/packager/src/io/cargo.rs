@@ -8,14 +8,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use url::Url;
 
+use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, CargoEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
-use super::resource::{
-    Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package, wrong_kind,
-};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
 use super::secret::{Credentials, Scope};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::cargo::{Ahead, Crate, Metadata};

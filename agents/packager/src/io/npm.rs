@@ -10,12 +10,13 @@ use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, NpmEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
-use super::resource::{Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::npm::{Ahead, Metadata, Packument};
 

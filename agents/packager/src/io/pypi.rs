@@ -13,12 +13,13 @@ use futures::future::BoxFuture;
 use pep508_rs::PackageName;
 use url::Url;
 
+use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, PypiEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX};
-use super::resource::{Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Next, Project};

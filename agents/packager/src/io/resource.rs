@@ -3,21 +3,20 @@
 //! Freshness is our own rule (registries give none): an answer counts for `max_age`, then it is confirmed with
 //! the validators that came with it, or fetched again. Offline, whatever is there counts, whatever its age.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use url::Url;
 
+use super::announced::{abandoned, abandonment, is_abandoned};
 use super::cache::memory::Value;
 use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Reply, Urgency, Validators};
-use super::limits::{ABANDONED_INTERVAL, BACKLOG_MAX, MISSING_FRESH_FOR};
+use super::limits::MISSING_FRESH_FOR;
 use super::{RequestSettings, Shared};
 use crate::error::{Error, Kind, Result};
 
@@ -94,38 +93,6 @@ pub(crate) trait Resource: Send + Sync + 'static {
     /// What will probably be asked for after it, now that `value` is there. Runs on a thread for work.
     fn leads_to(&self, _value: &Value) -> Vec<Arc<dyn Resource>> {
         Vec::new()
-    }
-}
-
-/// Who is asked about what arrives for one client, as long as it lives. Shared with every question of that client, so that
-/// those count too that were sent before anybody followed.
-pub(crate) struct Follower<A: ?Sized>(Mutex<Option<Weak<A>>>);
-
-impl<A: ?Sized> fmt::Debug for Follower<A> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Follower")
-    }
-}
-
-impl<A: ?Sized> Default for Follower<A> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
-
-impl<A: ?Sized> Follower<A> {
-    pub(crate) fn set(&self, ahead: &Arc<A>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
-    }
-
-    pub(crate) fn get(&self) -> Option<Arc<A>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
-    }
-
-    /// Whether whoever followed is gone. Before anybody followed nobody is.
-    pub(crate) fn is_gone(&self) -> bool {
-        let ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ahead.as_ref().is_some_and(|ahead| ahead.strong_count() == 0)
     }
 }
 
@@ -462,54 +429,8 @@ async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
     }
 }
 
-/// Ends when nobody waits for a resource and whoever announced it does not want it any more.
-async fn abandoned(resource: &dyn Resource, urgency: &Urgency) {
-    while urgency.is_demanded() || resource.is_wanted() {
-        tokio::time::sleep(ABANDONED_INTERVAL).await;
-    }
-}
-
-const ABANDONED: &str = "abandoned";
-
-/// Whoever came to wait for it in the last moment asks anew.
-fn abandonment() -> Error {
-    Error::new(Kind::Failed, ABANDONED, "nobody wanted the answer any more")
-}
-
-fn is_abandoned(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_err_and(|error| error.code == ABANDONED)
-}
-
 fn not_accepted() -> Error {
     Error::new(Kind::Failed, "internal", "a question was not accepted")
-}
-
-/// Announcements for which there was no room: they start when others have landed. Bounded; what is beyond is dropped, it
-/// was only a hint.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog(Mutex<VecDeque<(Session, Announced)>>);
-
-/// A resource that can stand in a queue.
-pub(crate) struct Announced(Arc<dyn Resource>);
-
-impl fmt::Debug for Announced {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0.title())
-    }
-}
-
-impl Backlog {
-    fn push(&self, session: Session, resource: Arc<dyn Resource>) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() < BACKLOG_MAX {
-            queue.push_back((session, Announced(resource)));
-        }
-    }
-
-    fn pop(&self) -> Option<(Session, Arc<dyn Resource>)> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.pop_front().map(|(session, announced)| (session, announced.0))
-    }
 }
 
 fn offline(title: &str) -> Error {

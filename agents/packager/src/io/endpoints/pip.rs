@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{Finder, ProxyAddress, TransportSettings, registry_url};
-use super::{installed, netrc};
+use super::{installed, keyring, netrc, uv};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
@@ -34,6 +34,12 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     let files = read_files(finder)?;
     let setting =
         |key: &str| files.iter().find_map(|file| file.get(key).map(|value| (value, file)));
+    let uv = uv::read(finder)?;
+    let mut name = None;
+    let mut named = |found: &uv::Named| {
+        name.clone_from(&found.name);
+        registry_url(&found.url, &found.from)
+    };
     let mut index = match finder.overrides.get(Ecosystem::Pypi) {
         Some(url) => url.clone(),
         None => match ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"]
@@ -46,13 +52,31 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
                     value.split_once("=http").map_or(value, |(name, _)| &value[name.len() + 1..]);
                 registry_url(value, &format!("the environment variable `{name}`"))?
             }
-            None => match setting("index-url") {
-                Some((value, file)) => registry_url(value, &format!("`{}`", file.path.display()))?,
-                None => learnt_default(finder)?,
+            None => match (&uv.of_project, setting("index-url"), &uv.of_person) {
+                (Some(found), _, _) => named(found)?,
+                (None, Some((value, file)), _) => {
+                    registry_url(value, &format!("`{}`", file.path.display()))?
+                }
+                (None, None, Some(found)) => named(found)?,
+                (None, None, None) => learnt_default(finder)?,
             },
         },
     };
     let mut credentials = Credentials::default();
+    let is_keyring = |value: &str| matches!(value, "subprocess" | "import");
+    let has_keyring = uv.has_keyring
+        || ["PIP_KEYRING_PROVIDER", "UV_KEYRING_PROVIDER"]
+            .iter()
+            .any(|name| environment.variable(name).is_some_and(is_keyring))
+        || setting("keyring-provider").is_some_and(|(value, _)| is_keyring(value));
+    // A name leads to a credential only where the person gave it: a project could give the name of another index.
+    let by_name = name.filter(|_| uv.of_project.is_none());
+    let own = by_name.and_then(|name| uv::credential(environment, &name));
+    let kept = || has_keyring.then(|| keyring::ask(finder, &index)).flatten();
+    let kept = own.or_else(|| kept().filter(|_| uv.of_project.is_none()));
+    if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
+        credentials.add(scope, credential);
+    }
     if let (Some(credential), Some(scope)) = (take_userinfo(&mut index), Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
@@ -67,7 +91,8 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         transport.http_proxy = Some(ProxyAddress(proxy.to_owned()));
         transport.https_proxy = Some(ProxyAddress(proxy.to_owned()));
     }
-    let not_followed = not_followed(environment, &files);
+    let mut not_followed = not_followed(environment, &files);
+    not_followed.extend(uv.not_followed);
     Ok(PypiEndpoint { index, credentials, transport, not_followed })
 }
 
@@ -186,13 +211,18 @@ fn not_followed(environment: &Environment, files: &[ConfigFile]) -> Vec<String> 
         "UV_INDEX",
         "PIP_NO_INDEX",
         "PIP_TRUSTED_HOST",
+        "PIP_FIND_LINKS",
+        "PIP_CLIENT_CERT",
+        "UV_FIND_LINKS",
+        "UV_INSECURE_HOST",
+        "UV_NO_INDEX",
     ] {
         if environment.variable(name).is_some() {
             found.push(format!("the environment variable `{name}`"));
         }
     }
     for file in files {
-        for key in ["extra-index-url", "no-index", "trusted-host"] {
+        for key in ["extra-index-url", "no-index", "trusted-host", "find-links", "client-cert"] {
             if file.get(key).is_some() {
                 found.push(format!("`{key}` in `{}`", file.path.display()));
             }
