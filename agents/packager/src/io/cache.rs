@@ -170,21 +170,22 @@ impl Disk {
         is_whole.then_some(Stored { file, header, start, confirmed })
     }
 
-    /// Keeps an answer, confirmed at that time. Failing to costs only time later, so it is logged and not reported.
+    /// Keeps an answer, confirmed at that time. Failing to costs only time later, so it is logged and not reported. Whether it is time
+    /// to [`Disk::sweep`].
     pub(crate) fn write(
         &self,
         key: Key,
         validators: &Validators,
         (archive, body): (&[u8], &[u8]),
         confirmed: Option<SystemTime>,
-    ) {
+    ) -> bool {
         let header = Header {
             validators: validators.clone(),
             archive_bytes: archive.len() as u64,
             body_bytes: body.len() as u64,
             body_crc: crc(body),
         };
-        let Ok(mut text) = serde_json::to_vec(&header) else { return };
+        let Ok(mut text) = serde_json::to_vec(&header) else { return false };
         if text.len() > HEADER_BYTES_MAX {
             let without = Header { validators: Validators::default(), ..header };
             text = serde_json::to_vec(&without).unwrap_or_default();
@@ -195,11 +196,8 @@ impl Disk {
         if let Err(error) = write_atomically_at(&path, parts, confirmed) {
             tracing::debug!(path = %path.display(), %error, "cannot keep metadata");
         }
-        if self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
+        self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
             == DISK_WRITES_PER_SWEEP - 1
-        {
-            self.sweep();
-        }
     }
 
     /// Marks an answer as confirmed now.

@@ -217,8 +217,12 @@ impl Session {
             Boarding::Passenger(flight) => Some(flight),
             Boarding::First(pilot) => {
                 let flight = Arc::clone(&pilot.flight);
-                let session = self.clone();
-                self.shared.handle().spawn(fly(session, resource, pilot));
+                match self.shared.threads.questions() {
+                    Ok(threads) => {
+                        threads.spawn(fly(self.clone(), resource, pilot));
+                    }
+                    Err(error) => pilot.land(Err(error)),
+                }
                 Some(flight)
             }
         }
@@ -292,7 +296,7 @@ impl Session {
             session.lead_on(shared, parsed.value.clone());
             let stored = (parsed.stored)();
             let parts = (&parsed.packed[..], &stored[..]);
-            session.shared.disk.write(resource.key(), &answer.validators, parts, None);
+            session.store(resource, &answer.validators, parts, None);
             Ok(Arrived::Followed(parsed.value))
         })
         .await
@@ -344,14 +348,26 @@ impl Session {
                 let packed = resource.pack(&value);
                 if !packed.is_empty() {
                     let parts = (&packed[..], &entry.body[..]);
-                    let key = resource.key();
-                    self.shared.disk.write(key, &entry.validators, parts, Some(confirmed));
+                    self.store(resource, &entry.validators, parts, Some(confirmed));
                 }
                 (value, entry.body.len())
             }
         };
         self.remember(resource, Ok(value.clone()), confirmed, weight);
         Some(value)
+    }
+
+    fn store(
+        &self,
+        resource: &dyn Resource,
+        validators: &Validators,
+        parts: (&[u8], &[u8]),
+        confirmed: Option<SystemTime>,
+    ) {
+        if self.shared.disk.write(resource.key(), validators, parts, confirmed) {
+            let shared = Arc::clone(&self.shared);
+            self.shared.threads.host().later(Box::new(move || shared.disk.sweep()));
+        }
     }
 
     fn confirm(&self, resource: &dyn Resource) -> Result<Option<Value>> {
