@@ -80,7 +80,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     if let (Some(credential), Some(scope)) = (take_userinfo(&mut index), Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
-    add_netrc(finder, &index, &mut credentials);
+    add_netrc(finder, &index, uv.of_project.is_none(), &mut credentials);
     let mut transport = TransportSettings::from_variables(environment);
     for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         transport.trust(environment.path_variable(name));
@@ -179,7 +179,13 @@ fn parse(text: &str) -> Vec<(String, String, String)> {
     values
 }
 
-fn add_netrc(finder: &Finder<'_>, index: &Url, credentials: &mut Credentials) {
+/// The entry without a host is for every host that the person asks, not for one that a project names.
+fn add_netrc(
+    finder: &Finder<'_>,
+    index: &Url,
+    is_the_persons: bool,
+    credentials: &mut Credentials,
+) {
     let environment = finder.environment;
     let path =
         environment.path_variable("NETRC").unwrap_or_else(|| environment.home.join(".netrc"));
@@ -190,7 +196,7 @@ fn add_netrc(finder: &Finder<'_>, index: &Url, credentials: &mut Credentials) {
     let own = machines
         .iter()
         .find(|machine| machine.host.as_deref() == Some(index_host))
-        .or_else(|| machines.iter().find(|machine| machine.host.is_none()));
+        .or_else(|| machines.iter().find(|machine| is_the_persons && machine.host.is_none()));
     if let (Some(machine), Some(scope)) = (own, Scope::host_of(index)) {
         credentials.add(scope, Credential::basic(&machine.login, &machine.password));
     }

@@ -127,6 +127,20 @@ fn a_keyring_is_asked_where_the_person_says_so_and_only_for_the_persons_index() 
 }
 
 #[test]
+fn a_project_that_names_an_index_gets_no_login_that_is_for_all_hosts() {
+    let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.write("home/.netrc", "default login me password hush\n");
+    world.write("project/uv.toml", &format!("index-url = '{}'\n", index.at("/simple")));
+    let name = "a".parse().expect("a name");
+    world.client().pypi().project(&name).expect("without");
+    world.set("PIP_INDEX_URL", index.at("/simple").as_str());
+    world.client().pypi().project(&name).expect("with the person's login");
+    assert_eq!(authorizations(&index), [None, Some("Basic bWU6aHVzaA==".to_owned())]);
+}
+
+#[test]
 fn an_index_by_name_has_the_credential_of_its_name() {
     let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
     let mut world = World::new();
