@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
 
 use super::flight::Outcome;
 use super::http::Urgency;
@@ -43,11 +44,19 @@ impl<A: ?Sized> Follower<A> {
     }
 }
 
-/// Ends when nobody waits for a resource and whoever announced it does not want it any more.
+/// Ends when nobody waits for a resource and whoever announced it does not want it any more. Looks whenever its task is
+/// woken, so that a request whose turn comes too late is not sent, and from time to time.
 pub(super) async fn abandoned(resource: &dyn Resource, urgency: &Urgency) {
-    while urgency.is_demanded() || resource.is_wanted() {
-        tokio::time::sleep(ABANDONED_INTERVAL).await;
-    }
+    let mut interval = tokio::time::interval(ABANDONED_INTERVAL);
+    std::future::poll_fn(|context| {
+        if !urgency.is_demanded() && !resource.is_wanted() {
+            return Poll::Ready(());
+        }
+        // Until it is pending, and so will wake this task.
+        while interval.poll_tick(context).is_ready() {}
+        Poll::Pending
+    })
+    .await;
 }
 
 const ABANDONED: &str = "abandoned";

@@ -423,8 +423,9 @@ async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
     let arrived = {
         let urgency = &pilot.flight.urgency;
         tokio::select! {
-            arrived = session.get(&resource, urgency) => arrived,
+            biased;
             () = abandoned(&*resource, urgency) => Err(abandonment()),
+            arrived = session.get(&resource, urgency) => arrived,
         }
     };
     let (outcome, leads) = match arrived {
