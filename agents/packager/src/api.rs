@@ -105,8 +105,7 @@ impl Setting {
                 || (beginning.starts_with("npm") && start.eq_ignore_ascii_case(beginning))
         };
         Self::VARIABLES.contains(&name)
-            || (Self::VARIABLE_BEGINNINGS.iter().any(|one| begins(&one))
-                && !name.starts_with(Self::NOT_WANTED))
+            || (Self::VARIABLE_BEGINNINGS.iter().any(begins) && !name.starts_with(Self::NOT_WANTED))
     }
 
     /// The setting of the calling process: its variables, no overrides.

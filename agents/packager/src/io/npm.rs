@@ -14,6 +14,7 @@ use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, NpmEndpoint};
+use super::flight::Outcome;
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
@@ -33,6 +34,13 @@ const ENCODED: &AsciiSet =
 pub(crate) struct Resolved {
     pub(crate) endpoint: NpmEndpoint,
     pub(crate) http: Http,
+}
+
+impl Resolved {
+    fn key(&self, name: &str) -> Key {
+        let registry = self.endpoint.registry_of(name);
+        Key::new("npm", registry, Some(&self.endpoint.credentials), name)
+    }
 }
 
 /// npm as one request sees it.
@@ -62,6 +70,11 @@ impl NpmClient {
         resolved.as_ref().map_err(Clone::clone)
     }
 
+    /// What memory knows of a name.
+    fn at_hand(&self, name: &str) -> Result<Option<Outcome>> {
+        Ok(self.session.at_hand(self.resolved()?.key(name), false))
+    }
+
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
         PackumentResource::shared(name, Arc::clone(self.resolved()?), Arc::clone(&self.ahead))
     }
@@ -69,13 +82,20 @@ impl NpmClient {
 
 impl Metadata for NpmClient {
     fn packument(&self, name: &str) -> Result<Arc<Packument>> {
-        match self.session.ask(self.resource(name)?)? {
+        let outcome = match self.at_hand(name)? {
+            Some(outcome) => outcome,
+            None => self.session.ask(self.resource(name)?),
+        };
+        match outcome? {
             Value::Packument(packument) => Ok(packument),
             _ => Err(super::resource::wrong_kind()),
         }
     }
 
     fn prefetch(&self, name: &str) -> bool {
+        if matches!(self.at_hand(name), Ok(Some(_))) {
+            return true;
+        }
         // A wrong name is reported when it is really asked for.
         self.resource(name).is_ok_and(|resource| self.session.announce(resource))
     }
@@ -127,7 +147,7 @@ impl PackumentResource {
     ) -> Result<Arc<dyn Resource>> {
         check_name(name)?;
         let registry = resolved.endpoint.registry_of(name);
-        let key = Key::new("npm", registry, Some(&resolved.endpoint.credentials), name);
+        let key = resolved.key(name);
         let url = format!("{registry}{}", utf8_percent_encode(name, ENCODED));
         let url = Url::parse(&url).map_err(|_| bad_name(name))?;
         Ok(Arc::new(Self { key, url, name: name.to_owned(), resolved, ahead }))

@@ -230,9 +230,14 @@ impl Session {
 
     /// What memory knows, if it may be used.
     fn known(&self, resource: &dyn Resource) -> Option<Outcome> {
-        let (value, age) = self.shared.memory.get(resource.key(), SystemTime::now())?;
+        self.at_hand(resource.key(), resource.is_immutable())
+    }
+
+    /// The same for a key, without the resource: whoever has all in memory need not make one.
+    pub(crate) fn at_hand(&self, key: Key, is_immutable: bool) -> Option<Outcome> {
+        let (value, age) = self.shared.memory.get(key, SystemTime::now())?;
         let limit = match &value {
-            Ok(_) if self.request.offline || resource.is_immutable() => Duration::MAX,
+            Ok(_) if self.request.offline || is_immutable => Duration::MAX,
             Ok(_) => self.request.max_age,
             Err(_) => self.request.max_age.min(MISSING_FRESH_FOR),
         };

@@ -63,17 +63,14 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         },
     };
     let mut credentials = Credentials::default();
-    let is_keyring = |value: &str| matches!(value, "subprocess" | "import");
-    let has_keyring = uv.has_keyring
-        || ["PIP_KEYRING_PROVIDER", "UV_KEYRING_PROVIDER"]
-            .iter()
-            .any(|name| environment.variable(name).is_some_and(is_keyring))
-        || setting("keyring-provider").is_some_and(|(value, _)| is_keyring(value));
-    // A name leads to a credential only where the person gave it: a project could give the name of another index.
-    let by_name = name.filter(|_| uv.of_project.is_none());
-    let own = by_name.and_then(|name| uv::credential(environment, &name));
-    let kept = || has_keyring.then(|| keyring::ask(finder, &index)).flatten();
-    let kept = own.or_else(|| kept().filter(|_| uv.of_project.is_none()));
+    // A project could name another index by the name of the person's, or a user of the person's keyring.
+    let kept = match uv.of_project {
+        Some(_) => None,
+        None => {
+            let asked = setting("keyring-provider").map(|(value, _)| value);
+            kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked)
+        }
+    };
     if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
@@ -105,6 +102,23 @@ fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
         )
     })?;
     registry_url(&learnt, "what pip says of itself")
+}
+
+/// The credential of an index that stands outside of its address: in uv's variables by its name, else in a keyring, where
+/// the person wants that to be asked.
+fn kept_credential(
+    finder: &Finder<'_>,
+    index: &Url,
+    name: Option<&str>,
+    has_keyring: bool,
+    provider: Option<&str>,
+) -> Option<Credential> {
+    let by_name = name.and_then(|name| uv::credential(finder.environment, name));
+    let variables = ["PIP_KEYRING_PROVIDER", "UV_KEYRING_PROVIDER"].into_iter();
+    let mut providers =
+        variables.filter_map(|name| finder.environment.variable(name)).chain(provider);
+    let wanted = has_keyring || providers.any(|one| matches!(one, "subprocess" | "import"));
+    by_name.or_else(|| wanted.then(|| keyring::ask(finder, index)).flatten())
 }
 
 /// Strongest first: the file named by `PIP_CONFIG_FILE`, the virtual environment's, the user's, the machine's.
