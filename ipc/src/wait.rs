@@ -216,8 +216,7 @@ mod tests {
     const ALONE: &str = "BOLIDE_TEST_ON_ONE_PROCESSOR";
 
     #[test]
-    fn a_program_that_was_started_on_one_processor_does_not_spin_and_a_thread_that_moved_there_does()
-     {
+    fn who_was_started_on_one_processor_does_not_spin() {
         if std::env::var_os(ALONE).is_some() {
             assert!(adaptive_spin().is_zero());
             assert_eq!(Spinner::new(Spin::Adaptive).next(), Next::Sleep);
@@ -230,7 +229,7 @@ mod tests {
             let mut one = CpuSet::new();
             one.set(first);
             sched_setaffinity(None, &one).unwrap();
-            let name = "wait::tests::a_program_that_was_started_on_one_processor_does_not_spin_and_a_thread_that_moved_there_does";
+            let name = "wait::tests::who_was_started_on_one_processor_does_not_spin";
             let program = std::env::current_exe().unwrap();
             let mut program = std::process::Command::new(program);
             let output = program.args(["--exact", name]).env(ALONE, "1").output().unwrap();

@@ -170,7 +170,8 @@ impl Pools {
         }
     }
 
-    /// Waits until the undertaking may begin; nothing where it is not wanted any more. If it has to wait, `waits` is told why, once.
+    /// Waits until the undertaking may begin; nothing where it is not wanted any more. If it has to wait longer than a moment, `waits` is told why,
+    /// once.
     pub fn begin(
         &self,
         order: &Order,
@@ -383,7 +384,7 @@ impl Shared {
         if was_idle {
             self.changed.notify_all();
         }
-        let mut is_told = false;
+        let (began, mut is_told) = (self.now(), false);
         loop {
             self.dispatch(&mut state, None);
             if let Some(grant) = state.begun.remove(&id) {
@@ -393,8 +394,10 @@ impl Shared {
                 state.admission.withdraw(id, self.now());
                 return (state, None);
             }
+            // At the start of everything it takes a moment until somebody has decided: nobody is told of that.
+            let is_long = self.now().saturating_sub(began) >= CANCELLATION_INTERVAL;
             match state.admission.why(id) {
-                Some(reason) if !is_told => {
+                Some(reason) if is_long && !is_told => {
                     is_told = true;
                     drop(state);
                     let asked = Asked { shared: self, id };

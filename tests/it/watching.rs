@@ -77,7 +77,7 @@ fn by_default_a_plan_is_made_and_nothing_is_touched() {
     let planned = comes_to(&world, ".", "planned");
     assert_eq!(installed(&world), None);
     let digest = planned["digest"].as_str().unwrap();
-    world.bolide(&["apply", digest]).fails(4, &["approval-needed"]);
+    world.bolide(&["apply", digest]).fails(4, &["nobody has approved"]);
     world.bolide(&["apply", digest, "--yes"]).succeeds();
     assert_eq!(installed(&world).as_deref(), Some("1.0.0"));
     world.bolide(&["watch", "remove"]).succeeds();

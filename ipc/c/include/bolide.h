@@ -247,11 +247,11 @@ typedef struct bolide_limits {
      */
     uint64_t links;
     /**
-     * Bytes of all segments that it makes and that are in use.
+     * All segments that it makes and that are in use, in bytes.
      */
     uint64_t bytes;
     /**
-     * Descriptors that the router keeps open for it.
+     * How many descriptors the router keeps open for it.
      */
     uint64_t descriptors;
     /**

@@ -40,9 +40,9 @@ pub type Progress =
 pub struct Limits {
     /// Links, offered and open.
     pub links: u64,
-    /// Bytes of all segments that it makes and that are in use.
+    /// All segments that it makes and that are in use, in bytes.
     pub bytes: u64,
-    /// Descriptors that the router keeps open for it.
+    /// How many descriptors the router keeps open for it.
     pub descriptors: u64,
     /// Control packets a second.
     pub messages: u64,

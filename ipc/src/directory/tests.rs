@@ -105,10 +105,11 @@ fn the_written_protocol_has_the_versions_that_are_spoken() {
     let text = include_str!("../../PROTOCOL.md");
     let (major, minor) = VERSION;
     assert!(text.contains(&format!("| major, minor << 16: {major}.{minor} |")));
-    assert_eq!(crate::control::VERSION, crate::layout::SEGMENT_VERSION);
-    let (common, of_common) = crate::control::VERSION;
-    let both = format!("both {common}.{of_common} (the directory: {major}.{minor})");
-    assert!(text.contains(&both), "{both}");
+    let shown = |(major, minor): (u16, u16)| format!("{major}.{minor}");
+    let (control, segments) = (crate::control::VERSION, crate::layout::SEGMENT_VERSION);
+    let (control, segments, directory) = (shown(control), shown(segments), shown(VERSION));
+    let all = format!("{control} and {segments} (the directory: {directory})");
+    assert!(text.contains(&all), "{all}");
 }
 
 #[test]

@@ -310,11 +310,13 @@ fn a_caller_that_takes_no_answers_any_more_is_heard_out_and_let_go_of() {
     ask(put(5, b"last"));
     let closed = client.next_event(patience()).unwrap();
     assert!(matches!(closed, Some(Event::LinkClosed { lane: of, .. }) if of == lane), "{closed:?}");
-    // What it had comes again; what found no way to it has not been with anybody.
+    // What it had comes again. What was on its way to it may count as delivered: nobody knows how far it came.
     let mut items = [item(&mut heir, "work"), item(&mut heir, "work")]
         .map(|item| (item.payload, item.lease.delivery));
     items.sort_unstable();
-    assert_eq!(items, [(b"held".to_vec(), 2), (b"last".to_vec(), 1)]);
+    assert_eq!(items[0], (b"held".to_vec(), 2));
+    assert_eq!(items[1].0, b"last");
+    assert!((1..=2).contains(&items[1].1), "{items:?}");
     let counted = "bolide_errors_total{agent=\"exchange\",kind=\"reader-ended\"} 1";
     eventually("it is counted", || daemon.get("/metrics").1.contains(counted));
 }

@@ -39,7 +39,7 @@ fn a_full_disk_refuses_puts_and_lets_work_be_finished() {
     let Some(daemon) = Daemon::start_on_small_disk(&EXCHANGE, "24m") else { return };
     let (_sender, mut sender) = queues(&daemon, "test.sender");
     let (_worker, mut worker) = queues(&daemon, "test.worker");
-    let bytes_max = 1 << 30;
+    let bytes_max = 1 << 28;
     let options = Options { durable: Durable::Stored, bytes_max, ..Options::default() };
     sender.declare("work", options, patience()).unwrap();
     let mut stored = 0;
