@@ -57,9 +57,10 @@ impl std::fmt::Debug for Setting {
 impl Setting {
     /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`]: what the ecosystems' own
     /// clients read, and what leads to the programs that they ask.
-    const VARIABLES: [&'static str; 32] = [
+    const VARIABLES: [&'static str; 33] = [
         "ALL_PROXY",
         "CARGO_HOME",
+        "CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS",
         "CURL_CA_BUNDLE",
         "DBUS_SESSION_BUS_ADDRESS",
         "DESTDIR",
@@ -92,8 +93,16 @@ impl Setting {
         "no_proxy",
     ];
     /// What the names of the clients' own settings begin with; npm's in any case.
-    const VARIABLE_BEGINNINGS: [&'static str; 6] =
-        ["npm_config_", "PIP_", "UV_", "CARGO_REGISTR", "CARGO_HTTP_", "CARGO_CREDENTIAL_ALIAS_"];
+    const VARIABLE_BEGINNINGS: [&'static str; 6] = [
+        "npm_config_",
+        "PIP_",
+        "UV_",
+        "CARGO_REGISTRIES_",
+        "CARGO_HTTP_",
+        "CARGO_CREDENTIAL_ALIAS_",
+    ];
+    /// What is for publishing is nobody's business here.
+    const NOT_WANTED: &'static str = "UV_PUBLISH_";
 
     /// Whether a variable is one of those that count.
     pub fn is_known(name: &str) -> bool {
@@ -102,7 +111,8 @@ impl Setting {
             start == *beginning
                 || (beginning.starts_with("npm") && start.eq_ignore_ascii_case(beginning))
         };
-        Self::VARIABLES.contains(&name) || Self::VARIABLE_BEGINNINGS.iter().any(|one| begins(&one))
+        Self::VARIABLES.contains(&name)
+            || (Self::VARIABLE_BEGINNINGS.iter().any(begins) && !name.starts_with(Self::NOT_WANTED))
     }
 
     /// The setting of the calling process: its variables, no overrides.
@@ -537,4 +547,29 @@ pub struct Watched {
     pub message: String,
     /// When that was (seconds since the Unix epoch).
     pub at: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_of_the_clients_count_and_those_for_publishing_do_not() {
+        for name in ["PIP_PROXY", "UV_INDEX", "npm_config_cafile", "NPM_CONFIG_CAFILE", "NO_PROXY"]
+        {
+            assert!(Setting::is_known(name), "{name}");
+        }
+        for name in ["CARGO_REGISTRY_TOKEN", "UV_PUBLISH_TOKEN", "LD_PRELOAD", "npm", "pip_x", ""] {
+            assert!(!Setting::is_known(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_printed_without_its_values() {
+        let mut setting = Setting::default();
+        setting.variables.insert("PIP_INDEX_URL".to_owned(), "https://me:hush@x/".to_owned());
+        setting.references.insert("TOKEN".to_owned(), "hush".to_owned());
+        setting.registry.insert(Ecosystem::Npm, "https://me:hush@x/".to_owned());
+        assert!(!format!("{setting:?}").contains("hush"));
+    }
 }

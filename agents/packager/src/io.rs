@@ -4,6 +4,7 @@
 //! configuration, offline or not) of what the process shares: connections, caches, and questions under way.
 //! Nothing here decides which version to take, and nothing here unpacks an artefact.
 
+pub(crate) mod announced;
 pub(crate) mod cache;
 pub(crate) mod cargo;
 pub mod download;
@@ -33,13 +34,14 @@ pub use self::download::{DownloadRequest, Downloaded, Durability, Progress};
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
 
+use self::announced::Backlog;
 use self::cache::Disk;
 use self::cache::memory::Memory;
 use self::endpoints::learn::Learner;
 use self::flight::Flights;
 use self::http::{Gates, Transports};
 use self::limits::{FRESH_FOR, MEMORY_BYTES_MAX};
-use self::resource::{Backlog, Session};
+use self::resource::Session;
 use self::threads::Threads;
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;

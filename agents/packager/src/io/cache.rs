@@ -139,6 +139,11 @@ impl Disk {
         self.directory.join(&name[..2]).join(&name[2..])
     }
 
+    /// Whether there may be an answer; does not wait for more than the directory.
+    pub(crate) fn has(&self, key: Key) -> bool {
+        self.path(key).exists()
+    }
+
     /// The stored answer; whatever is damaged does not exist.
     pub(crate) fn open(&self, key: Key) -> Option<Stored> {
         let file = File::open(self.path(key)).ok()?;

@@ -8,14 +8,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use url::Url;
 
+use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, CargoEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
-use super::resource::{
-    Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package, wrong_kind,
-};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
 use super::secret::{Credentials, Scope};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::cargo::{Ahead, Crate, Metadata};
@@ -182,11 +181,9 @@ impl Resource for ConfigResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let config =
             RegistryConfig::parse(&answer.body).map_err(|error| nonsense(&answer.url, error))?;
-        Ok(Parsed {
-            value: Value::RegistryConfig(Arc::new(config)),
-            stored: answer.body.clone(),
-            packed: Bytes::new(),
-        })
+        let body = Bytes::clone(&answer.body);
+        let value = Value::RegistryConfig(Arc::new(config));
+        Ok(Parsed { value, stored: Box::new(|| body), packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -289,7 +286,8 @@ impl Resource for CrateResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let found = index::parse(&answer.body, &self.name, &answer.validators)
             .map_err(|why| nonsense(&answer.url, why))?;
-        let stored = Bytes::clone(&answer.body);
+        let body = Bytes::clone(&answer.body);
+        let stored = Box::new(|| body);
         Ok(Parsed { value: Value::Crate(Arc::new(found)), stored, packed: Bytes::new() })
     }
 

@@ -8,10 +8,12 @@
 mod cargo_config;
 mod cargo_provider;
 mod installed;
+mod keyring;
 pub(crate) mod learn;
 mod netrc;
 mod npmrc;
 mod pip;
+mod uv;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

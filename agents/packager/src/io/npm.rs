@@ -11,12 +11,14 @@ use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, NpmEndpoint};
+use super::flight::Outcome;
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
-use super::resource::{Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::npm::{Ahead, Metadata, Packument};
 
@@ -36,6 +38,14 @@ const ENCODED: &AsciiSet =
 pub(crate) struct Resolved {
     pub(crate) endpoint: NpmEndpoint,
     pub(crate) http: Http,
+}
+
+impl Resolved {
+    fn key(&self, name: &str, dated: bool) -> Key {
+        let registry = self.endpoint.registry_of(name);
+        let kind = if dated { "npm-dated" } else { "npm" };
+        Key::new(kind, registry, Some(&self.endpoint.credentials), name)
+    }
 }
 
 /// npm as one request sees it.
@@ -65,6 +75,11 @@ impl NpmClient {
         resolved.as_ref().map_err(Clone::clone)
     }
 
+    /// What memory knows of a name.
+    fn at_hand(&self, name: &str) -> Result<Option<Outcome>> {
+        Ok(self.session.at_hand(self.resolved()?.key(name, self.session.request.dated), false))
+    }
+
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
         let maker = Maker {
             resolved: Arc::clone(self.resolved()?),
@@ -77,13 +92,20 @@ impl NpmClient {
 
 impl Metadata for NpmClient {
     fn packument(&self, name: &str) -> Result<Arc<Packument>> {
-        match self.session.ask(self.resource(name)?)? {
+        let outcome = match self.at_hand(name)? {
+            Some(outcome) => outcome,
+            None => self.session.ask(self.resource(name)?),
+        };
+        match outcome? {
             Value::Packument(packument) => Ok(packument),
             _ => Err(super::resource::wrong_kind()),
         }
     }
 
     fn prefetch(&self, name: &str) -> bool {
+        if matches!(self.at_hand(name), Ok(Some(_))) {
+            return true;
+        }
         // A wrong name is reported when it is really asked for.
         self.resource(name).is_ok_and(|resource| self.session.announce(resource))
     }
@@ -138,10 +160,8 @@ struct PackumentResource {
 impl PackumentResource {
     fn shared(name: &str, maker: Maker) -> Result<Arc<dyn Resource>> {
         check_name(name)?;
-        let endpoint = &maker.resolved.endpoint;
-        let registry = endpoint.registry_of(name);
-        let kind = if maker.dated { "npm-dated" } else { "npm" };
-        let key = Key::new(kind, registry, Some(&endpoint.credentials), name);
+        let registry = maker.resolved.endpoint.registry_of(name);
+        let key = maker.resolved.key(name, maker.dated);
         let url = format!("{registry}{}", utf8_percent_encode(name, ENCODED));
         let url = Url::parse(&url).map_err(|_| bad_name(name))?;
         Ok(Arc::new(Self { key, url, name: name.to_owned(), maker }))
@@ -184,12 +204,12 @@ impl Resource for PackumentResource {
                 packument.name.chars().take(80).flat_map(char::escape_debug).collect();
             return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
         }
-        let stored = reduced::reduced(&packument).into();
         let packed = packument.pack().unwrap_or_default();
+        let packument = Arc::new(packument);
         // Most versions are never looked at: packed they need a fraction of the memory.
         let value = self.unpack(&packed);
-        let value = value.unwrap_or_else(|| Value::Packument(Arc::new(packument)));
-        Ok(Parsed { value, stored, packed })
+        let value = value.unwrap_or_else(|| Value::Packument(Arc::clone(&packument)));
+        Ok(Parsed { value, stored: Box::new(move || reduced::reduced(&packument).into()), packed })
     }
 
     fn pack(&self, value: &Value) -> Bytes {

@@ -13,12 +13,13 @@ use futures::future::BoxFuture;
 use pep508_rs::PackageName;
 use url::Url;
 
+use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, PypiEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX};
-use super::resource::{Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package};
+use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Next, Project};
@@ -194,8 +195,10 @@ impl Resource for ProjectResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let project = page::parse(&answer.body, &answer.media_type, &self.name, &answer.url)
             .map_err(|why| nonsense(&answer.url, why))?;
-        let stored = page::reduced(&project).into();
-        Ok(Parsed { value: Value::Project(Arc::new(project)), stored, packed: Bytes::new() })
+        let project = Arc::new(project);
+        let kept = Arc::clone(&project);
+        let stored = Box::new(move || page::reduced(&kept).into());
+        Ok(Parsed { value: Value::Project(project), stored, packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -358,7 +361,8 @@ impl Resource for CoreResource {
         let headers = core_metadata::headers(&answer.body);
         let metadata = core_metadata::parse(headers, &self.name, &self.file.version)
             .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
-        let stored = answer.body.slice(..headers.len());
+        let headers = answer.body.slice(..headers.len());
+        let stored = Box::new(|| headers);
         Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
     }
 

@@ -3,21 +3,20 @@
 //! Freshness is our own rule (registries give none): an answer counts for `max_age`, then it is confirmed with
 //! the validators that came with it, or fetched again. Offline, whatever is there counts, whatever its age.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use url::Url;
 
+use super::announced::{abandoned, abandonment, is_abandoned};
 use super::cache::memory::Value;
 use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Reply, Urgency, Validators};
-use super::limits::{ABANDONED_INTERVAL, BACKLOG_MAX, MISSING_FRESH_FOR};
+use super::limits::MISSING_FRESH_FOR;
 use super::{RequestSettings, Shared};
 use crate::error::{Error, Kind, Result};
 
@@ -51,8 +50,8 @@ pub(crate) enum Fetched {
 /// A value and the forms in which it is kept on disk.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
-    /// The answer, reduced to what is needed of it.
-    pub(crate) stored: Bytes,
+    /// Makes the answer, reduced to what is needed of it. Called when what the value leads to has been announced.
+    pub(crate) stored: Box<dyn FnOnce() -> Bytes>,
     /// The value as an archive, which another process can use without parsing; empty where there is none.
     pub(crate) packed: Bytes,
 }
@@ -94,38 +93,6 @@ pub(crate) trait Resource: Send + Sync + 'static {
     /// What will probably be asked for after it, now that `value` is there. Runs on a thread for work.
     fn leads_to(&self, _value: &Value) -> Vec<Arc<dyn Resource>> {
         Vec::new()
-    }
-}
-
-/// Who is asked about what arrives for one client, as long as it lives. Shared with every question of that client, so that
-/// those count too that were sent before anybody followed.
-pub(crate) struct Follower<A: ?Sized>(Mutex<Option<Weak<A>>>);
-
-impl<A: ?Sized> fmt::Debug for Follower<A> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Follower")
-    }
-}
-
-impl<A: ?Sized> Default for Follower<A> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
-
-impl<A: ?Sized> Follower<A> {
-    pub(crate) fn set(&self, ahead: &Arc<A>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
-    }
-
-    pub(crate) fn get(&self) -> Option<Arc<A>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
-    }
-
-    /// Whether whoever followed is gone. Before anybody followed nobody is.
-    pub(crate) fn is_gone(&self) -> bool {
-        let ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ahead.as_ref().is_some_and(|ahead| ahead.strong_count() == 0)
     }
 }
 
@@ -263,22 +230,31 @@ impl Session {
 
     /// What memory knows, if it may be used.
     fn known(&self, resource: &dyn Resource) -> Option<Outcome> {
-        let (value, age) = self.shared.memory.get(resource.key(), SystemTime::now())?;
+        self.at_hand(resource.key(), resource.is_immutable())
+    }
+
+    /// The same for a key, without the resource: whoever has all in memory need not make one.
+    pub(crate) fn at_hand(&self, key: Key, is_immutable: bool) -> Option<Outcome> {
+        let (value, age) = self.shared.memory.get(key, SystemTime::now())?;
         let limit = match &value {
-            Ok(_) if self.request.offline || resource.is_immutable() => Duration::MAX,
+            Ok(_) if self.request.offline || is_immutable => Duration::MAX,
             Ok(_) => self.request.max_age,
             Err(_) => self.request.max_age.min(MISSING_FRESH_FOR),
         };
         (age <= limit).then_some(value)
     }
 
-    async fn get(&self, resource: &Arc<dyn Resource>, urgency: &Urgency) -> Outcome {
+    async fn get(&self, resource: &Arc<dyn Resource>, urgency: &Urgency) -> Result<Arrived> {
         if let Some(outcome) = self.known(&**resource) {
-            return outcome;
+            return outcome.map(Arrived::AtHand);
         }
-        let stored = self.work(resource, Self::look_on_disk).await?;
+        // Most questions of a cold cache end here; a thread for work may be behind many answers that are read.
+        let stored = match self.shared.disk.has(resource.key()) {
+            true => self.work(resource, Self::look_on_disk).await?,
+            false => Found::Nothing,
+        };
         let validators = match stored {
-            Found::Usable(value) => return Ok(value),
+            Found::Usable(value) => return Ok(Arrived::AtHand(value)),
             Found::Stale(validators) => {
                 Some(validators).filter(|validators| !validators.is_empty())
             }
@@ -288,22 +264,15 @@ impl Session {
             return Err(offline(&resource.title()));
         }
         match resource.fetch(validators.as_ref(), urgency).await? {
-            Fetched::New(answer) => {
-                self.work(resource, move |session, resource| session.keep(resource, &answer)).await
-            }
+            Fetched::New(answer) => self.read(resource, answer).await,
             Fetched::Missing { near } => Err(self.forget(&**resource, near)),
             Fetched::Unchanged => {
                 if let Some(value) = self.work(resource, Self::confirm).await? {
-                    return Ok(value);
+                    return Ok(Arrived::AtHand(value));
                 }
                 // It was removed or damaged in the meantime.
                 match resource.fetch(None, urgency).await? {
-                    Fetched::New(answer) => {
-                        self.work(resource, move |session, resource| {
-                            session.keep(resource, &answer)
-                        })
-                        .await
-                    }
+                    Fetched::New(answer) => self.read(resource, answer).await,
                     Fetched::Missing { near } => Err(self.forget(&**resource, near)),
                     Fetched::Unchanged => Err(Error::new(
                         Kind::Network,
@@ -316,6 +285,26 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Reads an answer and keeps it. What it leads to is announced before it is written down, and on the same thread,
+    /// since others queue for threads.
+    async fn read(&self, resource: &Arc<dyn Resource>, answer: Answer) -> Result<Arrived> {
+        let shared = Arc::clone(resource);
+        self.work(resource, move |session, resource| {
+            let parsed = resource.parse(&answer)?;
+            let weight = match parsed.packed.len() {
+                0 => answer.body.len(),
+                packed => packed,
+            };
+            session.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
+            session.lead_on(shared, parsed.value.clone());
+            let stored = (parsed.stored)();
+            let parts = (&parsed.packed[..], &stored[..]);
+            session.store(resource, &answer.validators, parts, None);
+            Ok(Arrived::Followed(parsed.value))
+        })
+        .await
     }
 
     /// Runs `job` on a thread for work, since parsing and disks take their time.
@@ -364,8 +353,7 @@ impl Session {
                 let packed = resource.pack(&value);
                 if !packed.is_empty() {
                     let parts = (&packed[..], &entry.body[..]);
-                    let key = resource.key();
-                    self.shared.disk.write(key, &entry.validators, parts, Some(confirmed));
+                    self.store(resource, &entry.validators, parts, Some(confirmed));
                 }
                 (value, entry.body.len())
             }
@@ -374,16 +362,17 @@ impl Session {
         Some(value)
     }
 
-    fn keep(&self, resource: &dyn Resource, answer: &Answer) -> Outcome {
-        let parsed = resource.parse(answer)?;
-        let parts = (&parsed.packed[..], &parsed.stored[..]);
-        if self.shared.disk.write(resource.key(), &answer.validators, parts, None) {
+    fn store(
+        &self,
+        resource: &dyn Resource,
+        validators: &Validators,
+        parts: (&[u8], &[u8]),
+        confirmed: Option<SystemTime>,
+    ) {
+        if self.shared.disk.write(resource.key(), validators, parts, confirmed) {
             let shared = Arc::clone(&self.shared);
             self.shared.threads.host().later(Box::new(move || shared.disk.sweep()));
         }
-        let weight = parsed.stored.len().max(parsed.packed.len());
-        self.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
-        Ok(parsed.value)
     }
 
     fn confirm(&self, resource: &dyn Resource) -> Result<Option<Value>> {
@@ -427,15 +416,28 @@ enum Found {
     Nothing,
 }
 
+/// A value that was asked for.
+enum Arrived {
+    /// It was in memory or on disk.
+    AtHand(Value),
+    /// It came over the network, and what it leads to is announced.
+    Followed(Value),
+}
+
 async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
-    let outcome = {
+    let arrived = {
         let urgency = &pilot.flight.urgency;
         tokio::select! {
-            outcome = session.get(&resource, urgency) => outcome,
+            biased;
             () = abandoned(&*resource, urgency) => Err(abandonment()),
+            arrived = session.get(&resource, urgency) => arrived,
         }
     };
-    let arrived = outcome.as_ref().ok().cloned();
+    let (outcome, leads) = match arrived {
+        Ok(Arrived::AtHand(value)) => (Ok(value.clone()), Some(value)),
+        Ok(Arrived::Followed(value)) => (Ok(value), None),
+        Err(error) => (Err(error), None),
+    };
     pilot.land(outcome);
     // One lands, one takes off.
     while let Some((next, announced)) = session.shared.backlog.pop() {
@@ -444,59 +446,13 @@ async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
             break;
         }
     }
-    if let Some(value) = arrived {
+    if let Some(value) = leads {
         tokio::task::spawn_blocking(move || session.lead_on(resource, value));
     }
 }
 
-/// Ends when nobody waits for a resource and whoever announced it does not want it any more.
-async fn abandoned(resource: &dyn Resource, urgency: &Urgency) {
-    while urgency.is_demanded() || resource.is_wanted() {
-        tokio::time::sleep(ABANDONED_INTERVAL).await;
-    }
-}
-
-const ABANDONED: &str = "abandoned";
-
-/// Whoever came to wait for it in the last moment asks anew.
-fn abandonment() -> Error {
-    Error::new(Kind::Failed, ABANDONED, "nobody wanted the answer any more")
-}
-
-fn is_abandoned(outcome: &Outcome) -> bool {
-    outcome.as_ref().is_err_and(|error| error.code == ABANDONED)
-}
-
 fn not_accepted() -> Error {
     Error::new(Kind::Failed, "internal", "a question was not accepted")
-}
-
-/// Announcements for which there was no room: they start when others have landed. Bounded; what is beyond is dropped, it
-/// was only a hint.
-#[derive(Debug, Default)]
-pub(crate) struct Backlog(Mutex<VecDeque<(Session, Announced)>>);
-
-/// A resource that can stand in a queue.
-pub(crate) struct Announced(Arc<dyn Resource>);
-
-impl fmt::Debug for Announced {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0.title())
-    }
-}
-
-impl Backlog {
-    fn push(&self, session: Session, resource: Arc<dyn Resource>) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() < BACKLOG_MAX {
-            queue.push_back((session, Announced(resource)));
-        }
-    }
-
-    fn pop(&self) -> Option<(Session, Arc<dyn Resource>)> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.pop_front().map(|(session, announced)| (session, announced.0))
-    }
 }
 
 fn offline(title: &str) -> Error {

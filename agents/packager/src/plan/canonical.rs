@@ -53,7 +53,8 @@ fn write(value: &Value, bytes: &mut Vec<u8>) {
 }
 
 fn write_text(text: &str, bytes: &mut Vec<u8>) {
-    bytes.extend_from_slice(Value::from(text).to_string().as_bytes());
+    // A text always serialises, and a vector takes everything.
+    let _ = serde_json::to_writer(bytes, text);
 }
 
 /// File content in JSON: base64, because a manifest need not be UTF-8.

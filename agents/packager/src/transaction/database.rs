@@ -91,16 +91,41 @@ impl Database {
     }
 
     fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        let failed = |error: rusqlite::Error| describe(&self.path, error);
         let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
         self.disk.perform("database", || Ok(())).map_err(interrupted)?;
+        let answer = self.in_one(&mut self.lock(), change)?;
+        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
+        Ok(answer)
+    }
+
+    /// The same for what may be lost with the power, and only then: it waits for no disk. Whatever is written durably
+    /// afterwards makes it durable too, since both stand in one log.
+    fn write_lazily<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         let mut connection = self.lock();
+        let set = |connection: &Connection, level: &str| {
+            let set = connection.pragma_update(None, "synchronous", level);
+            set.map_err(|error| describe(&self.path, error))
+        };
+        set(&connection, "NORMAL")?;
+        let answer = self.in_one(&mut connection, change);
+        set(&connection, "FULL")?;
+        answer
+    }
+
+    /// All or nothing.
+    fn in_one<T>(
+        &self,
+        connection: &mut Connection,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let failed = |error: rusqlite::Error| describe(&self.path, error);
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let answer = change(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        drop(connection);
-        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
         Ok(answer)
     }
 

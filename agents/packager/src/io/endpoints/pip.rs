@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::{Finder, ProxyAddress, TransportSettings, registry_url};
-use super::{installed, netrc};
+use super::{installed, keyring, netrc, uv};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
@@ -34,6 +34,12 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     let files = read_files(finder)?;
     let setting =
         |key: &str| files.iter().find_map(|file| file.get(key).map(|value| (value, file)));
+    let uv = uv::read(finder)?;
+    let mut name = None;
+    let mut named = |found: &uv::Named| {
+        name.clone_from(&found.name);
+        registry_url(&found.url, &found.from)
+    };
     let mut index = match finder.overrides.get(Ecosystem::Pypi) {
         Some(url) => url.clone(),
         None => match ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"]
@@ -46,17 +52,32 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
                     value.split_once("=http").map_or(value, |(name, _)| &value[name.len() + 1..]);
                 registry_url(value, &format!("the environment variable `{name}`"))?
             }
-            None => match setting("index-url") {
-                Some((value, file)) => registry_url(value, &format!("`{}`", file.path.display()))?,
-                None => learnt_default(finder)?,
+            None => match (&uv.of_project, setting("index-url"), &uv.of_person) {
+                (Some(found), _, _) => named(found)?,
+                (None, Some((value, file)), _) => {
+                    registry_url(value, &format!("`{}`", file.path.display()))?
+                }
+                (None, None, Some(found)) => named(found)?,
+                (None, None, None) => learnt_default(finder)?,
             },
         },
     };
     let mut credentials = Credentials::default();
+    // A project could name another index by the name of the person's, or a user of the person's keyring.
+    let kept = match uv.of_project {
+        Some(_) => None,
+        None => {
+            let asked = setting("keyring-provider").map(|(value, _)| value);
+            kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked)
+        }
+    };
+    if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
+        credentials.add(scope, credential);
+    }
     if let (Some(credential), Some(scope)) = (take_userinfo(&mut index), Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
-    add_netrc(finder, &index, &mut credentials);
+    add_netrc(finder, &index, uv.of_project.is_none(), &mut credentials);
     let mut transport = TransportSettings::from_variables(environment);
     for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         transport.trust(environment.path_variable(name));
@@ -67,7 +88,8 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         transport.http_proxy = Some(ProxyAddress(proxy.to_owned()));
         transport.https_proxy = Some(ProxyAddress(proxy.to_owned()));
     }
-    let not_followed = not_followed(environment, &files);
+    let mut not_followed = not_followed(environment, &files);
+    not_followed.extend(uv.not_followed);
     Ok(PypiEndpoint { index, credentials, transport, not_followed })
 }
 
@@ -80,6 +102,23 @@ fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
         )
     })?;
     registry_url(&learnt, "what pip says of itself")
+}
+
+/// The credential of an index that stands outside of its address: in uv's variables by its name, else in a keyring, where
+/// the person wants that to be asked.
+fn kept_credential(
+    finder: &Finder<'_>,
+    index: &Url,
+    name: Option<&str>,
+    has_keyring: bool,
+    provider: Option<&str>,
+) -> Option<Credential> {
+    let by_name = name.and_then(|name| uv::credential(finder.environment, name));
+    let variables = ["PIP_KEYRING_PROVIDER", "UV_KEYRING_PROVIDER"].into_iter();
+    let mut providers =
+        variables.filter_map(|name| finder.environment.variable(name)).chain(provider);
+    let wanted = has_keyring || providers.any(|one| matches!(one, "subprocess" | "import"));
+    by_name.or_else(|| wanted.then(|| keyring::ask(finder, index)).flatten())
 }
 
 /// Strongest first: the file named by `PIP_CONFIG_FILE`, the virtual environment's, the user's, the machine's.
@@ -154,7 +193,13 @@ fn parse(text: &str) -> Vec<(String, String, String)> {
     values
 }
 
-fn add_netrc(finder: &Finder<'_>, index: &Url, credentials: &mut Credentials) {
+/// The entry without a host is for every host that the person asks, not for one that a project names.
+fn add_netrc(
+    finder: &Finder<'_>,
+    index: &Url,
+    is_the_persons: bool,
+    credentials: &mut Credentials,
+) {
     let environment = finder.environment;
     let path =
         environment.path_variable("NETRC").unwrap_or_else(|| environment.home.join(".netrc"));
@@ -165,7 +210,7 @@ fn add_netrc(finder: &Finder<'_>, index: &Url, credentials: &mut Credentials) {
     let own = machines
         .iter()
         .find(|machine| machine.host.as_deref() == Some(index_host))
-        .or_else(|| machines.iter().find(|machine| machine.host.is_none()));
+        .or_else(|| machines.iter().find(|machine| is_the_persons && machine.host.is_none()));
     if let (Some(machine), Some(scope)) = (own, Scope::host_of(index)) {
         credentials.add(scope, Credential::basic(&machine.login, &machine.password));
     }
@@ -186,13 +231,18 @@ fn not_followed(environment: &Environment, files: &[ConfigFile]) -> Vec<String> 
         "UV_INDEX",
         "PIP_NO_INDEX",
         "PIP_TRUSTED_HOST",
+        "PIP_FIND_LINKS",
+        "PIP_CLIENT_CERT",
+        "UV_FIND_LINKS",
+        "UV_INSECURE_HOST",
+        "UV_NO_INDEX",
     ] {
         if environment.variable(name).is_some() {
             found.push(format!("the environment variable `{name}`"));
         }
     }
     for file in files {
-        for key in ["extra-index-url", "no-index", "trusted-host"] {
+        for key in ["extra-index-url", "no-index", "trusted-host", "find-links", "client-cert"] {
             if file.get(key).is_some() {
                 found.push(format!("`{key}` in `{}`", file.path.display()));
             }

@@ -31,7 +31,8 @@ impl Database {
         created_at_ms: u64,
         expires_at_ms: u64,
     ) -> Result<()> {
-        self.write(|connection| {
+        // A plan that went with the power is made again; an approval of it, or its application, is written durably.
+        self.write_lazily(|connection| {
             // Plans that expired long ago only take space, unless what they describe stands or is under way:
             // it has to be possible to look up what a transaction was agreed to do.
             connection.execute(

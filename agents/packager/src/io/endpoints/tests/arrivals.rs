@@ -100,15 +100,75 @@ fn the_password_of_an_index_does_not_travel_to_the_host_of_its_files() {
     assert!(!format!("{error:?} {:?}", client.registry(Ecosystem::Pypi)).contains("hush"));
 }
 
+#[test]
+fn a_keyring_is_asked_where_the_person_says_so_and_only_for_the_persons_index() {
+    let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    let script = format!("[ \"$1 $2 $3\" = 'get {} me' ] && echo hush", index.at("/simple/"));
+    program(&world, "bin/keyring", &script);
+    let path = format!("{}:/usr/bin:/bin", world.directory.path().join("bin").display());
+    world.set("PATH", &path);
+    let address = index.at("/simple").to_string().replace("http://", "http://me@");
+    world.set("PIP_INDEX_URL", &address);
+    let name = "a".parse().expect("a name");
+    world.client().pypi().project(&name).expect("without");
+    world.set("PIP_KEYRING_PROVIDER", "subprocess");
+    world.client().pypi().project(&name).expect("with the password");
+    world.set("PIP_INDEX_URL", "");
+    world.write("project/uv.toml", &format!("index-url = \"{address}\"\n"));
+    let client = world.client();
+    client.pypi().project(&name).expect("as the project says");
+    let seen = authorizations(&index);
+    assert_eq!(seen[0], Some("Basic bWU6".to_owned()));
+    assert_eq!(seen[1], Some("Basic bWU6aHVzaA==".to_owned()));
+    // The same question with the same credential was answered from the cache.
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
+fn a_project_that_names_an_index_gets_no_login_that_is_for_all_hosts() {
+    let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.write("home/.netrc", "default login me password hush\n");
+    world.write("project/uv.toml", &format!("index-url = '{}'\n", index.at("/simple")));
+    let name = "a".parse().expect("a name");
+    world.client().pypi().project(&name).expect("without");
+    world.set("PIP_INDEX_URL", index.at("/simple").as_str());
+    world.client().pypi().project(&name).expect("with the person's login");
+    assert_eq!(authorizations(&index), [None, Some("Basic bWU6aHVzaA==".to_owned())]);
+}
+
+#[test]
+fn an_index_by_name_has_the_credential_of_its_name() {
+    let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.set("UV_INDEX_MY_OWN_USERNAME", "me");
+    world.set("UV_INDEX_MY_OWN_PASSWORD", "hush");
+    let file =
+        format!("[[index]]\nname = 'my-own'\nurl = '{}'\ndefault = true\n", index.at("/simple"));
+    world.write("home/.config/uv/uv.toml", &file);
+    let name = "a".parse().expect("a name");
+    world.client().pypi().project(&name).expect("with the password");
+    world.write("project/uv.toml", &file);
+    world.client().pypi().project(&name).expect("without, since the project says so");
+    assert_eq!(authorizations(&index), [Some("Basic bWU6aHVzaA==".to_owned()), None]);
+}
+
 /// A world whose crates come from a registry that wants a token for everything, and where it is.
 fn private_registry() -> (World, Server) {
-    let line = r#"{"name":"serde","vers":"1.0.0","deps":[],"cksum":"00","features":{}}"#;
+    let digest = "00".repeat(32);
+    let line = format!(
+        r#"{{"name":"serde","vers":"1.0.0","deps":[],"cksum":"{digest}","features":{{}}}}"#
+    );
     let server =
         Server::start(move |seen| match (seen.path.as_str(), seen.header("authorization")) {
             ("/index/config.json", Some("hush")) => {
                 Reply::ok(r#"{"dl":"http://127.0.0.1:1/dl","auth-required":true}"#).json()
             }
-            ("/index/se/rd/serde", Some("hush")) => Reply::ok(line),
+            ("/index/se/rd/serde", Some("hush")) => Reply::ok(line.clone()),
             _ => Reply::status(401),
         });
     let mut world = World::new();
@@ -202,9 +262,9 @@ fn a_proxy_gets_its_own_password_and_the_hosts_without_one_are_reached_directly(
     assert_eq!(direct.seen()[0].header("proxy-authorization"), None);
     world.set("REQUEST_METHOD", "GET");
     world.set("NO_PROXY", "");
-    let client = World::client(&world);
-    client.npm().packument("express").expect("what a stranger's header says is no proxy");
-    assert_eq!(proxy.seen().len(), 1);
+    world.request.max_age = std::time::Duration::ZERO;
+    world.client().npm().packument("express").expect("what a stranger's header says is no proxy");
+    assert_eq!((proxy.seen().len(), direct.seen().len()), (1, 2));
 }
 
 #[test]

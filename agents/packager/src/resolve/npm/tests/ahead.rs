@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::universe::{self, Universe, request, root};
 use crate::error::Error;
-use crate::metadata::npm::{Ahead, Metadata, Packument};
+use crate::limits::{AHEAD_LOOKS_MAX, AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
+use crate::metadata::npm::{Ahead, Metadata, Packument, Version};
+use crate::resolve::npm::ahead::Scout;
 use crate::resolve::npm::resolve;
 
 /// A registry whose answers arrive at once, but not where the question was.
@@ -83,4 +85,60 @@ fn aliases_peers_and_optional_packages_are_followed_and_bundled_ones_are_not() {
         p@1.0.0\no@1.0.0\nq@1.0.0\ni@1.0.0\ndeep@1.0.0";
     // The tree itself announces optional peers.
     check(universe, "a@1", &["a", "deep", "o", "p", "real"]);
+}
+
+fn packument(
+    name: &str,
+    versions: impl Iterator<Item = String>,
+    needs: &[String],
+) -> Arc<Packument> {
+    let version = |text: String| {
+        let dependencies = needs.iter().map(|name| (name.clone(), "*".to_owned())).collect();
+        (text.clone(), Arc::new(Version { version: text, dependencies, ..Version::default() }))
+    };
+    let mut versions: Vec<String> = versions.collect();
+    versions.sort();
+    let latest = versions.last().cloned().unwrap_or_default();
+    Arc::new(Packument {
+        name: name.to_owned(),
+        dist_tags: [("latest".to_owned(), latest)].into(),
+        versions: versions.into_iter().map(version).collect(),
+    })
+}
+
+#[test]
+fn a_registry_that_never_ends_is_followed_up_to_a_bound() {
+    let scout = Scout::default();
+    let mut names = scout.want("p0", "*");
+    let mut followed = 0;
+    while let Some(name) = names.pop() {
+        followed += 1;
+        assert!(followed <= AHEAD_PACKAGES_MAX);
+        let number: usize = name[1..].parse().expect("a number");
+        let needs = [1, 2, 3].map(|more| format!("p{}", number * 3 + more));
+        names.extend(scout.after(&packument(&name, ["1.0.0".to_owned()].into_iter(), &needs)));
+    }
+    assert!(followed > AHEAD_PACKAGES_MAX / 2);
+}
+
+#[test]
+fn ranges_that_make_many_versions_be_looked_at_again_and_again_are_given_up() {
+    let scout = Scout::default();
+    let texts = (0..40_000).map(|patch| format!("1.0.{patch}"));
+    let versions = packument("p", texts, &["next".to_owned()]).versions.clone();
+    let mut looks = 0;
+    for index in 0.. {
+        let name = format!("p{index}");
+        for number in 0..AHEAD_WANTS_MAX {
+            scout.want(&name, &format!(">=1.0.{number} <0.0.1"));
+            looks += versions.len() as u64;
+        }
+        let dist_tags = std::collections::BTreeMap::new();
+        scout.after(&Arc::new(Packument { name, dist_tags, versions: versions.clone() }));
+        if looks > AHEAD_LOOKS_MAX {
+            break;
+        }
+    }
+    // It is spent: not even a new name is followed.
+    assert_eq!(scout.want("another", "*"), Vec::<String>::new());
 }

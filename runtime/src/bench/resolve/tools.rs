@@ -1,0 +1,368 @@
+//! The tools that are compared, each with its own directory, its caches, and how its answer is read.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agents_packager::api::PlanAnswer;
+use agents_packager::ecosystem::Ecosystem;
+use anyhow::{Context, bail};
+use serde_json::{Map, Value, json};
+
+use super::sets::Set;
+
+/// Longest time that one run of one tool may take before the benchmark gives up on it.
+const RUN_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// One tool's way to answer the question of a set, in a directory of its own.
+pub(super) struct Tool {
+    pub(super) name: &'static str,
+    directory: PathBuf,
+    /// What is removed before a cold run, in its directory.
+    caches: &'static [&'static str],
+    cold: Repeatable,
+    warm: Repeatable,
+    /// Removed before every run, so that the question is asked anew.
+    answer: Option<&'static str>,
+    read: fn(&Path, &str) -> Option<BTreeSet<String>>,
+    pub(super) is_judge: bool,
+}
+
+/// One run.
+pub(super) struct Ran {
+    pub(super) elapsed_ms: f64,
+    pub(super) peak_rss_bytes: u64,
+}
+
+/// A command that can be run more than once.
+struct Repeatable {
+    program: PathBuf,
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, PathBuf)>,
+}
+
+impl Repeatable {
+    fn new(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { program: program.into(), arguments, variables: Vec::new() }
+    }
+
+    fn with(&self, more: &[&str]) -> Self {
+        let arguments = self.arguments.iter().cloned().chain(more.iter().map(|a| (*a).to_owned()));
+        let (program, variables) = (self.program.clone(), self.variables.clone());
+        Self { program, arguments: arguments.collect(), variables }
+    }
+
+    fn variable(mut self, name: &'static str, value: PathBuf) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+}
+
+impl Tool {
+    pub(super) fn run(&self, cold: bool) -> anyhow::Result<Ran> {
+        for cache in self.caches.iter().filter(|_| cold) {
+            let path = self.directory.join(cache);
+            if path.exists() {
+                std::fs::remove_dir_all(&path)
+                    .with_context(|| format!("cannot remove `{}`", path.display()))?;
+            }
+        }
+        if let Some(answer) = self.answer {
+            let _ = std::fs::remove_file(self.directory.join(answer));
+        }
+        let command = if cold { &self.cold } else { &self.warm };
+        let output = std::fs::File::create(self.directory.join("output"))?;
+        let errors = std::fs::File::create(self.directory.join("errors"))?;
+        let began = Instant::now();
+        let mut child = Command::new(&command.program)
+            .args(&command.arguments)
+            .envs(command.variables.iter().map(|(name, value)| (name, value)))
+            .env("UV_PYTHON_DOWNLOADS", "never")
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", command.program.display()))?;
+        let (status, peak_rss_bytes) = wait(&mut child)?;
+        let elapsed_ms = began.elapsed().as_secs_f64() * 1000.0;
+        if !status.success() {
+            let errors = std::fs::read_to_string(self.directory.join("errors")).unwrap_or_default();
+            bail!("{status}: {}", errors.lines().last().unwrap_or("no message"));
+        }
+        Ok(Ran { elapsed_ms, peak_rss_bytes })
+    }
+
+    pub(super) fn packages(&self) -> Option<BTreeSet<String>> {
+        let file = self.answer.unwrap_or("output");
+        (self.read)(&self.directory, &std::fs::read_to_string(self.directory.join(file)).ok()?)
+    }
+}
+
+/// How often the memory of a run is looked at.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Waits for a child without keeping a core busy, and ends it after [`RUN_TIME_MAX`]; the most memory that it was seen with.
+fn wait(child: &mut Child) -> anyhow::Result<(std::process::ExitStatus, u64)> {
+    let began = Instant::now();
+    let (mut peak, mut looked) = (0, began);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, peak));
+        }
+        if began.elapsed() > RUN_TIME_MAX {
+            child.kill()?;
+            child.wait()?;
+            bail!("not finished within {RUN_TIME_MAX:?}");
+        }
+        if looked.elapsed() > MEMORY_INTERVAL {
+            looked = Instant::now();
+            peak = peak.max(peak_rss_bytes(child.id()).unwrap_or(0));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// The most memory that a process has had until now.
+pub(super) fn peak_rss_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// Bolide first, then the peers of the set's ecosystem.
+pub(super) fn tools(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) -> Vec<Tool> {
+    let mut tools = vec![bolide(set, scratch, registry)];
+    match set.ecosystem {
+        Ecosystem::Pypi => tools.extend(python_peers(set, scratch, peers)),
+        Ecosystem::Npm => tools.extend(npm_peers(set, scratch, peers, registry)),
+        Ecosystem::Cargo => tools.push(cargo_peer(set, scratch)),
+    }
+    tools
+}
+
+fn place(scratch: &Path, name: &str) -> PathBuf {
+    let directory = scratch.join(name);
+    let _ = std::fs::create_dir_all(&directory);
+    directory
+}
+
+fn bolide(set: &Set, scratch: &Path, registry: Option<&str>) -> Tool {
+    let directory = place(scratch, "bolide");
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("bolide"));
+    let mut cold = Repeatable::new(own, &["plan", "--json", "--standalone"])
+        .variable("XDG_CACHE_HOME", directory.join("cache"))
+        .variable("BOLIDE_STATE_DIR", directory.join("state"));
+    cold.arguments.extend(set.packages.iter().map(|(name, range)| set.spec(name, range)));
+    if let Some(registry) = registry {
+        cold.arguments.extend(["--registry".to_owned(), format!("{}={registry}", set.ecosystem)]);
+    }
+    Tool {
+        name: "bolide",
+        caches: &["cache", "state"],
+        warm: cold.with(&["--offline"]),
+        cold,
+        directory,
+        answer: None,
+        read: |_, output| {
+            let plan: PlanAnswer = serde_json::from_str(output).ok()?;
+            Some(
+                plan.packages
+                    .iter()
+                    .filter_map(|package| name_and_version(&package.purl))
+                    .collect(),
+            )
+        },
+        is_judge: false,
+    }
+}
+
+/// `pkg:npm/%40scope/name@1.0.0` as `@scope/name 1.0.0`.
+fn name_and_version(purl: &str) -> Option<String> {
+    let path = purl.strip_prefix("pkg:")?.split_once('/')?.1.replace("%40", "@");
+    let path = path.replace("%2B", "+").replace("%2b", "+").replace("%21", "!");
+    let (name, version) = path.rsplit_once('@')?;
+    Some(format!("{name} {version}"))
+}
+
+fn python_peers(set: &Set, scratch: &Path, peers: &Path) -> Vec<Tool> {
+    let lines: String =
+        set.packages.iter().map(|(name, range)| format!("{name}{range}\n")).collect();
+    let directory = place(scratch, "uv");
+    let _ = std::fs::write(directory.join("requirements.in"), &lines);
+    let uv = peers.join("bin/uv");
+    let arguments = [
+        "pip",
+        "compile",
+        "--quiet",
+        "--no-header",
+        "--no-annotate",
+        "--strip-extras",
+        "requirements.in",
+    ];
+    let cold = Repeatable::new(uv, &arguments).variable("UV_CACHE_DIR", directory.join("cache"));
+    let warm = cold.with(&["--offline"]);
+    let read: fn(&Path, &str) -> Option<BTreeSet<String>> =
+        |_, output| Some(output.lines().map(|line| line.replace("==", " ")).collect());
+    let uv = Tool {
+        name: "uv",
+        caches: &["cache"],
+        directory,
+        cold,
+        warm,
+        answer: None,
+        read,
+        is_judge: true,
+    };
+    vec![uv, pip(&lines, scratch)]
+}
+
+/// The pip of the interpreter that is resolved for. It has no offline mode: its warm run has a full cache.
+fn pip(lines: &str, scratch: &Path) -> Tool {
+    let directory = place(scratch, "pip");
+    let _ = std::fs::write(directory.join("requirements.in"), lines);
+    let arguments = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--ignore-installed",
+        "--only-binary=:all:",
+        "--no-input",
+        "--report=report.json",
+        "-r",
+        "requirements.in",
+    ];
+    let cold =
+        Repeatable::new("python3", &arguments).variable("PIP_CACHE_DIR", directory.join("cache"));
+    Tool {
+        name: "pip",
+        caches: &["cache"],
+        directory,
+        warm: cold.with(&[]),
+        cold,
+        answer: Some("report.json"),
+        read: |_, _| None,
+        is_judge: false,
+    }
+}
+
+fn npm_peers(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) -> Vec<Tool> {
+    let dependencies: Map<String, Value> =
+        set.packages.iter().map(|(name, range)| (name.clone(), json!(range))).collect();
+    let manifest =
+        json!({"name": "bench", "private": true, "dependencies": dependencies}).to_string();
+    let make = |name| {
+        let directory = place(scratch, name);
+        let _ = std::fs::write(directory.join("package.json"), &manifest);
+        if let Some(registry) = registry {
+            let _ = std::fs::write(directory.join(".npmrc"), format!("registry={registry}\n"));
+        }
+        directory
+    };
+    let (npm, pnpm, bun) = (make("npm"), make("pnpm"), make("bun"));
+    let lock = ["install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"];
+    let npm_cold = Repeatable::new("npm", &lock).variable("npm_config_cache", npm.join("cache"));
+    let pnpm_cold = Repeatable::new(
+        peers.join("bin/pnpm"),
+        &["install", "--lockfile-only", "--ignore-scripts"],
+    )
+    .variable("XDG_CACHE_HOME", pnpm.join("cache"))
+    .variable("XDG_DATA_HOME", pnpm.join("data"));
+    let bun_cold =
+        Repeatable::new(peers.join("bin/bun"), &["install", "--lockfile-only", "--ignore-scripts"])
+            .variable("BUN_INSTALL_CACHE_DIR", bun.join("cache"));
+    let unread: fn(&Path, &str) -> Option<BTreeSet<String>> = |_, _| None;
+    vec![
+        Tool {
+            name: "npm",
+            caches: &["cache"],
+            directory: npm,
+            warm: npm_cold.with(&["--offline"]),
+            cold: npm_cold,
+            answer: Some("package-lock.json"),
+            read: |_, text| npm_lock(text),
+            is_judge: true,
+        },
+        Tool {
+            name: "pnpm",
+            caches: &["cache", "data"],
+            directory: pnpm,
+            warm: pnpm_cold.with(&["--offline"]),
+            cold: pnpm_cold,
+            answer: Some("pnpm-lock.yaml"),
+            read: unread,
+            is_judge: false,
+        },
+        Tool {
+            name: "bun",
+            caches: &["cache"],
+            directory: bun,
+            warm: bun_cold.with(&["--prefer-offline"]),
+            cold: bun_cold,
+            answer: Some("bun.lock"),
+            read: unread,
+            is_judge: false,
+        },
+    ]
+}
+
+/// The installed packages of a package-lock.json, without optional ones that do not fit this platform.
+fn npm_lock(text: &str) -> Option<BTreeSet<String>> {
+    let lock: Value = serde_json::from_str(text).ok()?;
+    let packages = lock["packages"].as_object()?.iter().filter(|(place, _)| !place.is_empty());
+    let fits = |entry: &Value| {
+        entry["os"].as_array().is_none_or(|os| os.contains(&json!("linux")))
+            && entry["cpu"].as_array().is_none_or(|cpu| cpu.contains(&json!("x64")))
+            && entry["libc"].as_array().is_none_or(|libc| libc.contains(&json!("glibc")))
+    };
+    let named = packages.filter(|(_, entry)| fits(entry) && entry["inBundle"] != json!(true));
+    Some(
+        named
+            .filter_map(|(place, entry)| {
+                let folder = place.rsplit_once("node_modules/")?.1;
+                let name = entry["name"].as_str().unwrap_or(folder);
+                Some(format!("{name} {}", entry["version"].as_str()?))
+            })
+            .collect(),
+    )
+}
+
+fn cargo_peer(set: &Set, scratch: &Path) -> Tool {
+    let directory = place(scratch, "cargo");
+    let mut manifest =
+        "[package]\nname = \"bench\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n"
+            .to_owned();
+    for (name, range) in &set.packages {
+        manifest += &format!("{name} = \"{range}\"\n");
+    }
+    let _ = std::fs::create_dir_all(directory.join("src"));
+    let _ = std::fs::write(directory.join("src/lib.rs"), "");
+    let _ = std::fs::write(directory.join("Cargo.toml"), manifest);
+    let cold = Repeatable::new("cargo", &["generate-lockfile"])
+        .variable("CARGO_HOME", directory.join("home"));
+    let read: fn(&Path, &str) -> Option<BTreeSet<String>> = |_, text| {
+        let lock: toml::Table = text.parse().ok()?;
+        let entries =
+            lock["package"].as_array()?.iter().filter(|entry| entry.get("source").is_some());
+        Some(
+            entries
+                .filter_map(|e| Some(format!("{} {}", e["name"].as_str()?, e["version"].as_str()?)))
+                .collect(),
+        )
+    };
+    let warm = cold.with(&["--offline"]);
+    Tool {
+        name: "cargo",
+        caches: &["home"],
+        directory,
+        cold,
+        warm,
+        answer: Some("Cargo.lock"),
+        read,
+        is_judge: true,
+    }
+}
