@@ -184,6 +184,13 @@ pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Levels of nesting in a manifest; bounds the stack of its parsers.
 pub const MANIFEST_DEPTH_MAX: usize = 64;
 
+/// Requirements files that one includes, directly or not; people have a handful.
+pub const REQUIREMENTS_FILES_MAX: usize = 64;
+/// Requirements files that include each other in a row; bounds the stack.
+pub const REQUIREMENTS_DEPTH_MAX: usize = 16;
+/// Requirements that the dependency groups of one project come to; a person writes some tens.
+pub const GROUP_REQUIREMENTS_MAX: usize = 10_000;
+
 /// Packages that one request may name; a person names a few, a program some hundreds.
 pub const SPECS_MAX: usize = 1024;
 /// Seconds after which a resolution gives up: ordinary sets take under two, the hardest seen a minute.

@@ -1,6 +1,6 @@
 //! Python's part of an operation: pyproject.toml or requirements.txt, and the virtual environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
@@ -13,15 +13,17 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
-use crate::manifest::requirements::{Requirements, Wanted};
+use crate::manifest::requirements::{Everything, Wanted};
 use crate::manifest::{pyproject, requirements};
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::pypi;
+use crate::resolve::pypi::policy::{Policy, Prereleases};
 use crate::spec::Spec;
 use crate::store::clone_tree;
 use crate::transaction::{Project, RelativePath};
+use agents_versions::shorten;
 
 const PYPROJECT: &str = "pyproject.toml";
 const REQUIREMENTS: &str = "requirements.txt";
@@ -30,16 +32,27 @@ const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];
 
 /// Locks of tools that keep the environment themselves.
 const FOREIGN_LOCKS: [&str; 4] = ["uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"];
-/// Options of a requirements file that change nothing here: every artefact is verified, and only wheels are installed.
-const HARMLESS_OPTIONS: [&str; 3] = ["--require-hashes", "--prefer-binary", "--only-binary"];
+/// Options of a requirements file that change nothing here: only wheels are installed.
+const HARMLESS_OPTIONS: [&str; 2] = ["--prefer-binary", "--only-binary"];
 
 /// The file that says what the project wants.
+#[derive(Default)]
 struct Manifest {
     path: &'static str,
     text: Option<String>,
+    /// What stands in the file itself.
     wanted: Vec<Requirement>,
+    /// What is wanted beside it: by included files, by dependency groups.
+    beside: Vec<Requirement>,
+    constraints: Vec<Requirement>,
+    prereleases: Prereleases,
     /// The lines that name digests (`sha256:...`).
     pinned: Vec<Wanted>,
+    /// Every package must have one.
+    requires_digests: bool,
+    requires_python: Option<String>,
+    /// The files that it includes.
+    files: Vec<String>,
 }
 
 impl Manifest {
@@ -49,29 +62,89 @@ impl Manifest {
             && let Some(described) = pyproject::read(PYPROJECT, &text)?
         {
             let (path, wanted) = (PYPROJECT, described.dependencies);
-            return Ok(Self { path, text: Some(text), wanted, pinned: Vec::new() });
+            let (beside, requires_python) = (described.development, described.requires_python);
+            let text = Some(text);
+            return Ok(Self { path, text, wanted, beside, requires_python, ..Self::default() });
         }
         let text = read_text(project, REQUIREMENTS)?;
         let read = match &text {
-            Some(text) => requirements::read(REQUIREMENTS, text)?,
-            None => Requirements::default(),
+            Some(text) => {
+                requirements::read_all(REQUIREMENTS, text, &mut |path| read_text(project, path))?
+            }
+            None => Everything::default(),
         };
-        let followed =
-            |option: &str| HARMLESS_OPTIONS.iter().any(|known| option.starts_with(known));
-        if let Some((line, option)) = read.options.iter().find(|(_, option)| !followed(option)) {
-            let option = option.split(['=', ' ']).next().unwrap_or_default();
-            let message = format!("`{REQUIREMENTS}` line {line}: `{option}` is not followed");
-            return Err(Error::new(Kind::Failed, "manifest-option", message).hint(
-                "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
-            ));
+        let own = read.own.options.iter().map(|(line, option)| (REQUIREMENTS, line, option));
+        let others = read.options.iter().map(|(file, line, option)| (&**file, line, option));
+        let (mut prereleases, mut requires_digests) = (Prereleases::default(), false);
+        for (file, line, option) in own.chain(others) {
+            let option = option.split(['=', ' ', '\t']).next().unwrap_or_default();
+            match option {
+                "--pre" => prereleases = Prereleases::Allow,
+                "--require-hashes" => requires_digests = true,
+                _ if HARMLESS_OPTIONS.contains(&option) => {}
+                _ => return Err(not_followed(file, *line, option)),
+            }
         }
-        let pinned =
-            read.wanted.iter().filter(|wanted| !wanted.hashes.is_empty()).cloned().collect();
-        let wanted = read.wanted.into_iter().map(|wanted| wanted.requirement).collect();
-        Ok(Self { path: REQUIREMENTS, text, wanted, pinned })
+        let all = [&read.own.wanted, &read.included, &read.constraints];
+        let has_digest = |wanted: &&Wanted| !wanted.hashes.is_empty();
+        let pinned = all.into_iter().flatten().filter(has_digest).cloned().collect();
+        let plain = |wanted: Vec<Wanted>| wanted.into_iter().map(|one| one.requirement).collect();
+        Ok(Self {
+            path: REQUIREMENTS,
+            text,
+            wanted: plain(read.own.wanted),
+            beside: plain(read.included),
+            constraints: plain(read.constraints),
+            prereleases,
+            pinned,
+            requires_digests,
+            requires_python: None,
+            files: read.files,
+        })
     }
 
-    /// Refuses artefacts that the manifest's own digests do not allow.
+    /// Refuses an interpreter that the project does not want to be run by.
+    fn check_python(&self, target: &PythonTarget) -> Result<()> {
+        let Some(text) = &self.requires_python else { return Ok(()) };
+        let Some(wanted) = crate::io::pypi::core_metadata::specifiers(text) else {
+            let message = format!("`{}`: `requires-python` cannot be read", self.path);
+            return Err(Error::new(Kind::Failed, "manifest-invalid", message));
+        };
+        if pypi::admits_python(&wanted, &target.python) {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` wants Python {}, and this is {}",
+            self.path,
+            shorten(text),
+            target.python
+        );
+        Err(Error::new(Kind::Failed, "other-python-wanted", message)
+            .hint("choose an interpreter that fits with `--python`"))
+    }
+
+    /// What the manifest says beside its requirements.
+    fn policy(&self, target: &PythonTarget) -> Policy {
+        Policy {
+            constraints: self.constraints.clone(),
+            prereleases: self.prereleases,
+            digests: self.digests(target),
+            ..Policy::default()
+        }
+    }
+
+    /// The SHA-256 digests that the file allows, by package.
+    fn digests(&self, target: &PythonTarget) -> BTreeMap<PackageName, BTreeSet<String>> {
+        let mut digests: BTreeMap<PackageName, BTreeSet<String>> = BTreeMap::new();
+        let applies = |line: &&Wanted| line.requirement.evaluate_markers(&target.markers, &[]);
+        for line in self.pinned.iter().filter(applies) {
+            let known = line.hashes.iter().filter_map(|one| one.strip_prefix("sha256:"));
+            let held = digests.entry(line.requirement.name.clone()).or_default();
+            held.extend(known.map(str::to_ascii_lowercase));
+        }
+        digests
+    }
+
     fn check_digests(&self, resolution: &Resolution, target: &PythonTarget) -> Result<()> {
         for package in &resolution.packages {
             let lines = self.pinned.iter().filter(|line| {
@@ -80,6 +153,14 @@ impl Manifest {
             });
             let allowed: Vec<&str> =
                 lines.flat_map(|line| line.hashes.iter().map(String::as_str)).collect();
+            if allowed.is_empty() && self.requires_digests {
+                let message = format!(
+                    "`{}` has `--require-hashes` and no hash of `{}`, which is needed",
+                    self.path, package.name
+                );
+                return Err(Error::new(Kind::Verification, "no-hash", message)
+                    .hint("make the file again with the tool that it is made by"));
+            }
             if allowed.is_empty() {
                 continue;
             }
@@ -123,6 +204,13 @@ impl Manifest {
     }
 }
 
+fn not_followed(file: &str, line: usize, option: &str) -> Error {
+    let message = format!("`{file}` line {line}: `{}` is not followed", shorten(option));
+    Error::new(Kind::Failed, "manifest-option", message).hint(
+        "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
+    )
+}
+
 pub(super) fn decide(
     task: &Task<'_>,
     project: &Project,
@@ -153,11 +241,14 @@ pub(super) fn decide(
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
     check_environment(project, &environment, &base(&interpreter)?)?;
+    manifest.check_python(&interpreter.target)?;
     let preferred = preferred(project, &environment, add, installed)?;
+    wanted.extend(manifest.beside.iter().cloned());
     let request = pypi::Request {
         requirements: &wanted,
         target: &interpreter.target,
         preferred: &preferred,
+        policy: &manifest.policy(&interpreter.target),
         keep_on: &|| task.check_resolving(began),
     };
     let resolution = pypi::resolve(&request, task.registries.pypi())?;
@@ -169,13 +260,17 @@ pub(super) fn decide(
         .collect();
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
+    let mut preconditions = vec![
+        Precondition::file(project, fixed(PYPROJECT)?)?,
+        Precondition::file(project, fixed(REQUIREMENTS)?)?,
+        Precondition::environment(&task.shop.transactions, project, environment.clone())?,
+    ];
+    for file in manifest.files.iter().collect::<BTreeSet<_>>() {
+        preconditions.push(Precondition::file(project, fixed(file)?)?);
+    }
     Ok(Decided {
         edits: edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
-        preconditions: vec![
-            Precondition::file(project, fixed(PYPROJECT)?)?,
-            Precondition::file(project, fixed(REQUIREMENTS)?)?,
-            Precondition::environment(&task.shop.transactions, project, environment.clone())?,
-        ],
+        preconditions,
         warnings: resolution
             .warnings
             .iter()

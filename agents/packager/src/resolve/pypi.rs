@@ -1,12 +1,13 @@
 //! Python requirements to exact wheels for one interpreter.
 //!
-//! Rules, where the standards leave a choice: pre-releases count only where a requirement names one or where nothing
+//! Rules, where the standards leave a choice and [`Policy`] says nothing else: pre-releases count only where a requirement names one or where nothing
 //! else of what it matches exists; yanked versions only where they are pinned exactly or already installed; versions
 //! without a wheel for the target do not count, because building is not done. Markers and extras are evaluated
 //! for the one target; URL requirements are refused.
 
 mod ahead;
 mod candidates;
+pub mod policy;
 mod provider;
 mod repair;
 mod specifiers;
@@ -20,7 +21,9 @@ use pep440_rs::Version;
 use pep508_rs::{ExtraName, PackageName, Requirement, VersionOrUrl};
 use pubgrub::PubGrubError;
 
+use self::policy::Policy;
 use self::provider::{Key, Provider};
+pub use self::specifiers::admits_python;
 use super::conflict::{Explanation, explain};
 use super::indexed::ROOT;
 use super::{Conflict, KeepOn, ResolveError};
@@ -39,6 +42,8 @@ pub struct Request<'a> {
     pub target: &'a PythonTarget,
     /// Installed or locked versions, kept wherever they still fit.
     pub preferred: &'a BTreeMap<PackageName, Version>,
+    /// What else is wanted.
+    pub policy: &'a Policy,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
 }

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::PackageName;
 
+use super::policy::{Prereleases, Rules};
 use super::specifiers::{admits_python, matches, mentions_prerelease, pins, text};
 use crate::metadata::pypi::{File, FileKind, Project};
 use crate::python::PythonTarget;
@@ -46,22 +48,23 @@ pub(super) struct Judge<'a> {
     pub(super) python: &'a Version,
     /// Position of each compatibility tag, 0 the best.
     pub(super) tags: HashMap<&'a str, usize>,
+    rules: Arc<Rules>,
 }
 
 /// What direct requirements and installed versions allow of one project beyond the rules for everybody.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Allowance {
     pub(super) prereleases: bool,
     pub(super) yanked: Vec<Version>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(target: &'a PythonTarget) -> Self {
+    pub(super) fn new(target: &'a PythonTarget, rules: Arc<Rules>) -> Self {
         let mut tags = HashMap::with_capacity(target.tags.len());
         for (rank, tag) in target.tags.iter().enumerate() {
             tags.entry(tag.as_str()).or_insert(rank);
         }
-        Self { python: &target.python, tags }
+        Self { python: &target.python, tags, rules }
     }
 }
 
@@ -81,7 +84,8 @@ impl Candidates {
                     (false, true) => Class::Prerelease,
                     (false, false) => Class::Final,
                 };
-                Candidate { version: version.clone(), class, file: best_file(&files, judge) }
+                let file = best_file(&project.name, &files, judge);
+                Candidate { version: version.clone(), class, file }
             })
             .collect();
         list.sort_by(|one, other| (one.class, &one.version).cmp(&(other.class, &other.version)));
@@ -94,7 +98,12 @@ impl Candidates {
     }
 
     /// The positions that a requirement may use.
-    pub(super) fn matching(&self, specifiers: &VersionSpecifiers, allowance: &Allowance) -> Set {
+    pub(super) fn matching(
+        &self,
+        specifiers: &VersionSpecifiers,
+        allowance: &Allowance,
+        prereleases: Prereleases,
+    ) -> Set {
         let is_match: Vec<bool> = self
             .list
             .iter()
@@ -108,19 +117,28 @@ impl Candidates {
         let has_final = self.list.iter().zip(&is_match).any(|(candidate, &is_match)| {
             is_match && candidate.class == Class::Final && candidate.file.is_ok()
         });
-        let takes_prereleases =
-            allowance.prereleases || mentions_prerelease(specifiers) || !has_final;
+        let is_named = || allowance.prereleases || mentions_prerelease(specifiers);
+        let takes_prereleases = match prereleases {
+            Prereleases::IfNamedOrNecessary => is_named() || !has_final,
+            Prereleases::IfNecessary => !has_final,
+            Prereleases::Allow => true,
+            Prereleases::Disallow => false,
+        };
         Set::of(self.list.len(), |position| {
             is_match[position]
                 && (takes_prereleases || self.list[position].class != Class::Prerelease)
         })
     }
 
-    /// The newest usable version in a set.
-    pub(super) fn newest(&self, set: &Set) -> Option<usize> {
-        set.members(self.list.len())
-            .filter(|&position| self.list[position].file.is_ok())
-            .max_by(|&one, &other| self.list[one].version.cmp(&self.list[other].version))
+    /// The newest usable version in a set, or the oldest.
+    pub(super) fn best(&self, set: &Set, is_oldest: bool) -> Option<usize> {
+        let usable =
+            set.members(self.list.len()).filter(|&position| self.list[position].file.is_ok());
+        let version = |position: &usize| &self.list[*position].version;
+        match is_oldest {
+            true => usable.min_by(|one, other| version(one).cmp(version(other))),
+            false => usable.max_by(|one, other| version(one).cmp(version(other))),
+        }
     }
 
     /// Which versions a set means, for people; `None` for all.
@@ -192,8 +210,13 @@ impl Candidates {
 }
 
 /// The file to install a version from.
-fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<str>> {
-    let mut best: Option<(usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
+fn best_file(
+    name: &PackageName,
+    files: &[&Arc<File>],
+    judge: &Judge<'_>,
+) -> Result<Arc<File>, Arc<str>> {
+    let mut best: Option<(bool, usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
+    let wanted = judge.rules.digests(name);
     let (mut has_wheel, mut has_fitting_wheel, mut has_hash) = (false, false, false);
     let mut unmet_python = None;
     let all_yanked = files.iter().all(|file| file.yanked.is_some());
@@ -218,15 +241,21 @@ fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<s
             continue;
         }
         has_hash = true;
-        let key = (*rank, std::cmp::Reverse(BuildNumber::new(build.as_deref())));
-        let is_better = best.as_ref().is_none_or(|(rank, build, held)| {
-            (&key.0, &key.1, &file.name) < (rank, build, &held.name)
+        // One that is not among those that are wanted is chosen where there is no other, to be refused by name.
+        let digest = file.hashes.sha256.as_ref();
+        let is_other = wanted.is_some_and(|wanted| digest.is_none_or(|it| !wanted.contains(it)));
+        let build = std::cmp::Reverse(BuildNumber::new(build.as_deref()));
+        let is_better = best.as_ref().is_none_or(|(held_other, held_rank, held_build, held)| {
+            (is_other, rank, &build, &file.name) < (*held_other, held_rank, held_build, &held.name)
         });
         if is_better {
-            best = Some((key.0, key.1, file));
+            best = Some((is_other, *rank, build, file));
         }
     }
-    if let Some((_, _, file)) = best {
+    if let Some((_, _, _, file)) = best {
+        return Ok(Arc::clone(file));
+    }
+    if let Some(file) = judge.rules.has_sources.then(|| source(files, judge.python)).flatten() {
         return Ok(Arc::clone(file));
     }
     let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
@@ -238,6 +267,18 @@ fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<s
         _ if has_wheel => "has no wheel for this platform and Python".into(),
         _ => "is published as source only, and building is not done".into(),
     })
+}
+
+/// The source archive of a version; the standard's own format before older ones.
+fn source<'f>(files: &[&'f Arc<File>], python: &Version) -> Option<&'f Arc<File>> {
+    let all_yanked = files.iter().all(|file| file.yanked.is_some());
+    let usable = files.iter().copied().filter(|file| {
+        file.kind == FileKind::Source
+            && (file.yanked.is_none() || all_yanked)
+            && !file.hashes.is_empty()
+            && file.requires_python.as_ref().is_none_or(|it| admits_python(it, python))
+    });
+    usable.min_by_key(|file| (!file.name.ends_with(".tar.gz"), &file.name))
 }
 
 /// The reason for a version that another Python is needed for; follows the name of a version.

@@ -15,6 +15,7 @@ use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, Ver
 use super::Request;
 use super::ahead::Scout;
 use super::candidates::{Allowance, Candidates, Judge, needs_python};
+use super::policy::Rules;
 use super::specifiers::{admits_python, mentions_prerelease, pins};
 use crate::error::{Error, Kind};
 use crate::limits::{CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX};
@@ -51,6 +52,8 @@ impl Key {
 
 /// The code of an error that says that a file is there but its metadata is not what it should be.
 pub(super) const BAD_METADATA: &str = "bad-metadata";
+/// The code of an error that says that a source archive does not tell what it needs.
+const NEEDS_BUILD: &str = "needs-build";
 
 /// One resolution under way.
 pub(super) struct Provider<'a> {
@@ -59,6 +62,7 @@ pub(super) struct Provider<'a> {
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     judge: Judge<'a>,
+    rules: Arc<Rules>,
     allowances: HashMap<PackageName, Allowance>,
     pub(super) ids: RefCell<Interner<Key>>,
     candidates: RefCell<HashMap<PackageName, Arc<Candidates>>>,
@@ -88,15 +92,19 @@ pub(super) fn specifiers(requirement: &Requirement) -> &VersionSpecifiers {
 
 impl<'a> Provider<'a> {
     pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
-        let scout = Arc::new(Scout::new(request, allowances(request)));
+        let markers = &request.target.markers;
+        let rules = Arc::new(Rules::new(request.policy, request.requirements, markers));
+        let allowances = allowances(request, &rules);
+        let scout = Arc::new(Scout::new(request, Arc::clone(&rules), allowances.clone()));
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
         Self {
             request,
             metadata,
             scout,
-            judge: Judge::new(request.target),
-            allowances: allowances(request),
+            judge: Judge::new(request.target, Arc::clone(&rules)),
+            rules,
+            allowances,
             ids: RefCell::new(Interner::new(Key::Root)),
             candidates: RefCell::default(),
             matching: RefCell::default(),
@@ -119,12 +127,13 @@ impl<'a> Provider<'a> {
     }
 
     /// The requirements that apply to this target.
-    pub(super) fn direct(&self) -> impl Iterator<Item = &'a Requirement> + '_ {
+    pub(super) fn direct(&self) -> impl Iterator<Item = &Requirement> {
         let markers = &self.request.target.markers;
         self.request
             .requirements
             .iter()
             .filter(move |requirement| requirement.evaluate_markers(markers, &[]))
+            .flat_map(|requirement| self.rules.in_place_of(requirement))
     }
 
     /// The versions of a project; none where the index does not know it.
@@ -175,15 +184,16 @@ impl<'a> Provider<'a> {
         Ok(())
     }
 
-    /// The positions that a requirement may use.
+    /// The positions that a requirement may use, under what constrains its package.
     pub(super) fn matching(&self, requirement: &Requirement) -> Result<Set, Error> {
-        let specifiers = specifiers(requirement);
+        let specifiers = &self.rules.joint(requirement);
         let mut matching = self.matching.borrow_mut();
         if let Some(set) = matching.get(&requirement.name).and_then(|sets| sets.get(specifiers)) {
             return Ok(set.clone());
         }
         let allowance = self.allowances.get(&requirement.name).unwrap_or(&self.no_allowance);
-        let set = self.candidates(&requirement.name)?.matching(specifiers, allowance);
+        let candidates = self.candidates(&requirement.name)?;
+        let set = candidates.matching(specifiers, allowance, self.rules.prereleases);
         let sets = matching.entry(requirement.name.clone()).or_default();
         sets.insert(specifiers.clone(), set.clone());
         Ok(set)
@@ -224,17 +234,24 @@ impl<'a> Provider<'a> {
     }
 
     /// What a package or an extra of it needs, beyond the package itself.
-    pub(super) fn wants<'core>(
-        &self,
-        core: &'core CoreMetadata,
+    pub(super) fn wants<'both>(
+        &'both self,
+        core: &'both CoreMetadata,
         key: &Key,
-    ) -> impl Iterator<Item = &'core Requirement> {
+    ) -> impl Iterator<Item = &'both Requirement> {
         let markers = &self.request.target.markers;
         let extras = key.extras().to_vec();
-        core.requires_dist.iter().filter(move |requirement| {
+        let applies = move |requirement: &&Requirement| {
             requirement.evaluate_markers(markers, &extras)
                 && (extras.is_empty() || !requirement.evaluate_markers(markers, &[]))
-        })
+        };
+        let applying = core.requires_dist.iter().filter(applies);
+        applying.flat_map(|requirement| self.rules.in_place_of(requirement))
+    }
+
+    /// What constrains a package wherever it is needed.
+    pub(super) fn constraint(&self, name: &PackageName) -> Option<&VersionSpecifiers> {
+        self.rules.constraint(name)
     }
 
     fn announce(&self, name: &PackageName, candidates: &Candidates, position: usize) {
@@ -259,12 +276,17 @@ impl<'a> Provider<'a> {
             return;
         }
         let chosen = &candidates.list[chosen].version;
+        let is_oldest = self.rules.wants_oldest(name);
         let mut older: Vec<_> = set
             .members(candidates.list.len())
-            .filter(|&position| candidates.list[position].version < *chosen)
+            .filter(|&position| match is_oldest {
+                true => candidates.list[position].version > *chosen,
+                false => candidates.list[position].version < *chosen,
+            })
             .collect();
         older.sort_by(|&one, &other| {
-            candidates.list[other].version.cmp(&candidates.list[one].version)
+            let order = candidates.list[other].version.cmp(&candidates.list[one].version);
+            if is_oldest { order.reverse() } else { order }
         });
         for &position in older.iter().take((tried * 2).min(PREFETCH_VERSIONS_MAX)) {
             self.announce(name, candidates, position);
@@ -275,8 +297,9 @@ impl<'a> Provider<'a> {
     fn require(&self, requirement: &Requirement, found: &mut Vec<(Id, Set)>) -> Result<(), Error> {
         let set = self.matching(requirement)?;
         let candidates = self.candidates(&requirement.name)?;
-        if let Some(newest) = candidates.newest(&set) {
-            self.announce(&requirement.name, &candidates, newest);
+        let is_oldest = self.rules.wants_oldest(&requirement.name);
+        if let Some(best) = candidates.best(&set, is_oldest) {
+            self.announce(&requirement.name, &candidates, best);
         }
         let mut ids = self.ids.borrow_mut();
         found.push((ids.id(Key::Base(requirement.name.clone())), set.clone()));
@@ -296,6 +319,11 @@ impl<'a> Provider<'a> {
     ) -> Result<Result<Vec<(Id, Set)>, Reason>, Error> {
         let core = match self.core(name, position) {
             Ok(core) => core,
+            // What would have to be built first says nothing to go by.
+            Err(error) if error.code == NEEDS_BUILD => {
+                let why = "it is source that tells what it needs only when it is built";
+                return Ok(Err(why.into()));
+            }
             // A file that is broken by itself rules out its version. Anything else ends the resolution: an older
             // version must not be chosen because the newest one could not be looked at today.
             Err(error) if error.code == BAD_METADATA => {
@@ -361,11 +389,11 @@ impl<'a> Provider<'a> {
 }
 
 /// What the direct requirements and what is installed already allow.
-fn allowances(request: &Request<'_>) -> HashMap<PackageName, Allowance> {
+fn allowances(request: &Request<'_>, rules: &Rules) -> HashMap<PackageName, Allowance> {
     let mut allowances: HashMap<PackageName, Allowance> = HashMap::new();
-    for requirement in request.requirements {
-        let specifiers = specifiers(requirement);
-        let allowance = allowances.entry(requirement.name.clone()).or_default();
+    let direct = request.requirements.iter().map(|it| (&it.name, specifiers(it)));
+    for (name, specifiers) in direct.chain(rules.said()) {
+        let allowance = allowances.entry(name.clone()).or_default();
         allowance.prereleases |= mentions_prerelease(specifiers);
         for specifier in specifiers.iter() {
             let version = specifier.version();
@@ -424,7 +452,8 @@ impl DependencyProvider for Provider<'_> {
                 candidate.version == *version && candidate.file.is_ok()
             })
         });
-        let Some(position) = preferred.or_else(|| candidates.newest(set)) else { return Ok(None) };
+        let best = || candidates.best(set, self.rules.wants_oldest(name));
+        let Some(position) = preferred.or_else(best) else { return Ok(None) };
         if let Key::Base(_) = key {
             self.chosen.borrow_mut().insert(name.clone(), position as u32);
             self.announce(name, &candidates, position);

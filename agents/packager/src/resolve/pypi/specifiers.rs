@@ -51,7 +51,7 @@ pub(super) fn pins(specifiers: &VersionSpecifiers, version: &Version) -> bool {
 /// Whether an interpreter of this version may use something that declares `requires_python`.
 ///
 /// As pip and uv do, only the release of the interpreter counts: 3.14.0rc1 may use what needs `>=3.14`.
-pub(super) fn admits_python(requires_python: &VersionSpecifiers, python: &Version) -> bool {
+pub fn admits_python(requires_python: &VersionSpecifiers, python: &Version) -> bool {
     matches(requires_python, &python.only_release())
 }
 

@@ -2,13 +2,15 @@
 
 mod ahead;
 mod oracle;
+mod policy;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use pep440_rs::Version;
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, PackageName, Requirement};
 
+use super::policy::Policy;
 use super::{Request, resolve};
 use crate::error::{Error, Kind};
 use crate::metadata::Hashes;
@@ -22,6 +24,8 @@ use crate::resolve::{Conflict, ResolveError};
 struct Universe {
     projects: HashMap<PackageName, Vec<Arc<File>>>,
     core: HashMap<String, Arc<CoreMetadata>>,
+    /// Source archives that do not say what they need.
+    dynamic: HashSet<String>,
 }
 
 /// One file, with what the test is about changed.
@@ -44,6 +48,12 @@ const PLAIN: Release = Release {
     extras: &[],
     has_hash: true,
 };
+
+/// A digest that tells files apart.
+fn digest(file_name: &str) -> String {
+    let bytes = ring::digest::digest(&ring::digest::SHA256, file_name.as_bytes());
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 impl Universe {
     fn add(self, name: &str, version: &str, needs: &[&str]) -> Self {
@@ -77,7 +87,7 @@ impl Universe {
                 },
             },
             url: format!("https://index.example.invalid/{file_name}"),
-            hashes: Hashes { sha256: release.has_hash.then(|| "0".repeat(64)), sha512: None },
+            hashes: Hashes { sha256: release.has_hash.then(|| digest(&file_name)), sha512: None },
             size: Some(1),
             requires_python,
             yanked: release.yanked.then(|| "a mistake".to_owned()),
@@ -100,6 +110,9 @@ impl Metadata for Universe {
     }
 
     fn core_metadata(&self, _: &Project, file: &Arc<File>) -> Result<Arc<CoreMetadata>, Error> {
+        if self.dynamic.contains(&file.name) {
+            return Err(Error::new(Kind::Failed, "needs-build", "it does not say what it needs"));
+        }
         self.core
             .get(&file.name)
             .cloned()
@@ -141,6 +154,15 @@ fn run(
     requirements: &[&str],
     preferred: &[(&str, &str)],
 ) -> Result<Resolution, ResolveError> {
+    run_with(universe, requirements, preferred, &Policy::default())
+}
+
+fn run_with(
+    universe: &Universe,
+    requirements: &[&str],
+    preferred: &[(&str, &str)],
+    policy: &Policy,
+) -> Result<Resolution, ResolveError> {
     let requirements: Vec<Requirement> =
         requirements.iter().map(|it| it.parse().expect("a requirement")).collect();
     let preferred: BTreeMap<PackageName, Version> = preferred
@@ -152,6 +174,7 @@ fn run(
         requirements: &requirements,
         target: &target,
         preferred: &preferred,
+        policy,
         keep_on: &|| Ok(()),
     };
     resolve(&request, universe)
@@ -423,6 +446,7 @@ fn a_deadline_in_the_past_ends_the_search() {
         requirements: &requirements,
         target: &target,
         preferred: &BTreeMap::new(),
+        policy: &Policy::default(),
         keep_on: &|| Err(crate::resolve::deadline_exceeded()),
     };
     let Err(ResolveError::Other(error)) = resolve(&request, &universe) else { panic!("too slow") };

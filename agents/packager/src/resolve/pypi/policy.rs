@@ -1,0 +1,140 @@
+//! What a caller wants of a Python resolution beside its requirements: constraints, overrides, which of the versions that
+//! fit, which pre-releases, which files. Only looked at here; where it comes from is not this file's matter.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep440_rs::{VersionSpecifier, VersionSpecifiers};
+use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
+
+use super::provider::specifiers;
+
+/// Which of the versions that fit is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest.
+    #[default]
+    Highest,
+    /// The oldest.
+    Lowest,
+    /// The oldest of what the project itself asks for, the newest of everything else.
+    LowestDirect,
+}
+
+/// Which pre-releases count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prereleases {
+    /// Those that a requirement names, and those of packages that have nothing else that fits.
+    #[default]
+    IfNamedOrNecessary,
+    /// Those of packages that have nothing else that fits.
+    IfNecessary,
+    /// All.
+    Allow,
+    /// None.
+    Disallow,
+}
+
+/// What is wanted. The default is what pip does by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Hold for packages that are needed anyway; those whose markers do not hold for the target are skipped.
+    pub constraints: Vec<Requirement>,
+    /// Stand for every requirement on the same package, whoever has it.
+    pub overrides: Vec<Requirement>,
+    /// Which of the versions that fit.
+    pub order: Order,
+    /// Which pre-releases.
+    pub prereleases: Prereleases,
+    /// SHA-256 digests; where a package has some, a file with one of them is taken before others.
+    pub digests: BTreeMap<PackageName, BTreeSet<String>>,
+    /// Whether versions without a wheel that fits may be source archives. What these need is read from what they say of
+    /// themselves; they are never built, so what is chosen cannot be installed by itself.
+    pub has_sources: bool,
+}
+
+/// A policy by package, for one target.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    constraints: BTreeMap<PackageName, VersionSpecifiers>,
+    overrides: BTreeMap<PackageName, Vec<Requirement>>,
+    pub(super) prereleases: Prereleases,
+    order: Order,
+    direct: BTreeSet<PackageName>,
+    digests: BTreeMap<PackageName, BTreeSet<String>>,
+    pub(super) has_sources: bool,
+}
+
+impl Rules {
+    pub(super) fn new(
+        policy: &Policy,
+        requirements: &[Requirement],
+        markers: &MarkerEnvironment,
+    ) -> Self {
+        let applies = |requirement: &&Requirement| requirement.evaluate_markers(markers, &[]);
+        let mut constraints: BTreeMap<PackageName, Vec<VersionSpecifier>> = BTreeMap::new();
+        for constraint in policy.constraints.iter().filter(applies) {
+            let held = constraints.entry(constraint.name.clone()).or_default();
+            held.extend(specifiers(constraint).iter().cloned());
+        }
+        let mut overrides: BTreeMap<PackageName, Vec<Requirement>> = BTreeMap::new();
+        for wanted in &policy.overrides {
+            let held = overrides.entry(wanted.name.clone()).or_default();
+            // An override whose marker does not hold still takes the place of what packages say.
+            held.extend(applies(&wanted).then(|| wanted.clone()));
+        }
+        let constraints =
+            constraints.into_iter().map(|(name, held)| (name, held.into_iter().collect()));
+        let direct = requirements.iter().filter(applies).map(|it| it.name.clone());
+        Self {
+            constraints: constraints.collect(),
+            overrides,
+            prereleases: policy.prereleases,
+            order: policy.order,
+            direct: direct.collect(),
+            digests: policy.digests.clone(),
+            has_sources: policy.has_sources,
+        }
+    }
+
+    /// What holds for a package wherever it is needed.
+    pub(super) fn constraint(&self, name: &PackageName) -> Option<&VersionSpecifiers> {
+        self.constraints.get(name)
+    }
+
+    /// A requirement's specifiers with what constrains its package.
+    pub(super) fn joint(&self, requirement: &Requirement) -> VersionSpecifiers {
+        let own = specifiers(requirement);
+        match self.constraint(&requirement.name) {
+            Some(held) => own.iter().chain(held.iter()).cloned().collect(),
+            None => own.clone(),
+        }
+    }
+
+    /// What stands for a requirement: itself, or the overrides of its package.
+    pub(super) fn in_place_of<'r>(&'r self, requirement: &'r Requirement) -> &'r [Requirement] {
+        match self.overrides.get(&requirement.name) {
+            Some(overrides) => overrides,
+            None => std::slice::from_ref(requirement),
+        }
+    }
+
+    /// Everything that a person said about versions beside the requirements themselves.
+    pub(super) fn said(&self) -> impl Iterator<Item = (&PackageName, &VersionSpecifiers)> {
+        let overrides = self.overrides.values().flatten().map(|it| (&it.name, specifiers(it)));
+        self.constraints.iter().chain(overrides)
+    }
+
+    /// Whether the oldest version of a package is wanted.
+    pub(super) fn wants_oldest(&self, name: &PackageName) -> bool {
+        match self.order {
+            Order::Highest => false,
+            Order::Lowest => true,
+            Order::LowestDirect => self.direct.contains(name),
+        }
+    }
+
+    /// The digests of which one is wanted; nothing where any will do.
+    pub(super) fn digests(&self, name: &PackageName) -> Option<&BTreeSet<String>> {
+        self.digests.get(name)
+    }
+}

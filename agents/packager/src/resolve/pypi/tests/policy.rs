@@ -1,0 +1,145 @@
+//! What a caller wants beside its requirements.
+
+use super::super::policy::{Order, Policy, Prereleases};
+use super::{PLAIN, Release, Requirement, ResolveError, Universe, run_with, versions};
+
+fn parsed(texts: &[&str]) -> Vec<Requirement> {
+    texts.iter().map(|text| text.parse().expect("a requirement")).collect()
+}
+
+#[track_caller]
+fn check(universe: &Universe, policy: &Policy, requirements: &[&str], expected: &str) {
+    match run_with(universe, requirements, &[], policy) {
+        Ok(resolution) => assert_eq!(versions(&resolution), expected),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[track_caller]
+fn impossible(universe: &Universe, policy: &Policy, requirements: &[&str], expected: &str) {
+    match run_with(universe, requirements, &[], policy) {
+        Err(ResolveError::Conflict(conflict)) => assert_eq!(conflict.explanation, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn two_each() -> Universe {
+    Universe::default()
+        .add("a", "1", &["b"])
+        .add("a", "2", &["b>=1"])
+        .add("b", "1", &[])
+        .add("b", "2", &[])
+        .add("c", "1", &[])
+}
+
+#[test]
+fn constraints_narrow_what_is_needed_and_add_nothing() {
+    let constrained = |texts: &[&str]| Policy { constraints: parsed(texts), ..Policy::default() };
+    check(&two_each(), &constrained(&["b<2", "c==1"]), &["a"], "a 2, b 1");
+    check(&two_each(), &constrained(&["a==1", "b>1"]), &["a"], "a 1, b 2");
+    let elsewhere = constrained(&["b<2; sys_platform == 'win32'"]);
+    check(&two_each(), &elsewhere, &["a"], "a 2, b 2");
+    impossible(
+        &two_each(),
+        &constrained(&["b>2"]),
+        &["a==2"],
+        "Because `a` 2 needs `b` >=1 (constrained to >2) but no version of it matches, `a` 2 \
+         cannot be used.\nAnd because the project needs `a` ==2, the requirements cannot be met.",
+    );
+}
+
+#[test]
+fn a_constraint_lets_through_what_it_names() {
+    let yanked = Release { yanked: true, ..PLAIN };
+    let universe =
+        Universe::default().add("a", "1", &[]).add("a", "2rc1", &[]).release("a", "3", &[], yanked);
+    let constrained = |texts: &[&str]| Policy { constraints: parsed(texts), ..Policy::default() };
+    check(&universe, &constrained(&[]), &["a"], "a 1");
+    check(&universe, &constrained(&["a>=2rc1"]), &["a"], "a 2rc1");
+    check(&universe, &constrained(&["a==3"]), &["a"], "a 3");
+}
+
+#[test]
+fn overrides_stand_for_what_anybody_says() {
+    let overridden = |texts: &[&str]| Policy { overrides: parsed(texts), ..Policy::default() };
+    let universe = two_each().add("d", "1", &["b<2", "c"]);
+    check(&universe, &overridden(&["b==2"]), &["d"], "b 2, c 1, d 1");
+    check(&universe, &overridden(&["b==1"]), &["d", "b>1"], "b 1, c 1, d 1");
+    // One whose marker does not hold takes the requirement away.
+    let gone = overridden(&["c; sys_platform == 'win32'"]);
+    check(&universe, &gone, &["d"], "b 1, d 1");
+    // What nobody needs is not added.
+    check(&universe, &overridden(&["a==1"]), &["c"], "c 1");
+}
+
+#[test]
+fn the_oldest_versions_can_be_wanted_of_all_or_of_what_is_direct() {
+    let ordered = |order| Policy { order, ..Policy::default() };
+    check(&two_each(), &ordered(Order::Lowest), &["a"], "a 1, b 1");
+    check(&two_each(), &ordered(Order::Lowest), &["a>1"], "a 2, b 1");
+    check(&two_each(), &ordered(Order::LowestDirect), &["a"], "a 1, b 2");
+    let universe = two_each().add("a", "0.9rc1", &[]);
+    check(&universe, &ordered(Order::Lowest), &["a"], "a 1, b 1");
+    // Where the oldest leads nowhere, the next is tried.
+    let universe = two_each().add("a", "0", &["b>2"]);
+    check(&universe, &ordered(Order::Lowest), &["a"], "a 1, b 1");
+}
+
+#[test]
+fn prereleases_can_be_allowed_refused_or_left_to_necessity() {
+    let policy = |prereleases| Policy { prereleases, ..Policy::default() };
+    let universe = Universe::default()
+        .add("a", "1", &[])
+        .add("a", "2rc1", &[])
+        .add("b", "1a1", &[])
+        .add("c", "1", &["a"]);
+    check(&universe, &policy(Prereleases::Allow), &["c"], "a 2rc1, c 1");
+    check(&universe, &policy(Prereleases::IfNecessary), &["b", "a>=1rc1"], "a 1, b 1a1");
+    check(&universe, &policy(Prereleases::Disallow), &["a>=1rc1"], "a 1");
+    impossible(
+        &universe,
+        &policy(Prereleases::Disallow),
+        &["b"],
+        "Because the project needs `b`, but every version of `b` is a pre-release, and nothing \
+         asks for one, the requirements cannot be met.",
+    );
+}
+
+#[test]
+fn a_file_with_a_digest_that_is_wanted_comes_before_a_better_one() {
+    let best = Release { tags: &["cp311-cp311-linux_x86_64"], ..PLAIN };
+    let universe = Universe::default().release("a", "1", &[], best).add("a", "1", &[]);
+    let wanted = |digest: &str| Policy {
+        digests: [("a".parse().expect("a name"), [digest.to_owned()].into())].into(),
+        ..Policy::default()
+    };
+    let file = |policy: &Policy| {
+        let resolution = run_with(&universe, &["a"], &[], policy).expect("solvable");
+        resolution.packages[0].artifact.file_name.clone()
+    };
+    assert_eq!(file(&Policy::default()), "a-1-cp311-cp311-linux_x86_64.whl");
+    assert_eq!(file(&wanted(&super::digest("a-1-py3-none-any.whl"))), "a-1-py3-none-any.whl");
+    // One that is refused later, by name, where there is no other.
+    assert_eq!(file(&wanted("none")), "a-1-cp311-cp311-linux_x86_64.whl");
+}
+
+#[test]
+fn source_archives_count_where_they_may_and_say_what_they_need() {
+    let source = Release { is_source: true, ..PLAIN };
+    let universe =
+        Universe::default().release("a", "2", &["b"], source).add("a", "1", &[]).add("b", "1", &[]);
+    let sources = Policy { has_sources: true, ..Policy::default() };
+    check(&universe, &Policy::default(), &["a"], "a 1");
+    check(&universe, &sources, &["a"], "a 2, b 1");
+    let mut universe = universe;
+    universe.dynamic.insert("a-2.tar.gz".to_owned());
+    check(&universe, &sources, &["a"], "a 1");
+    impossible(
+        &universe,
+        &sources,
+        &["a>1"],
+        "Because `a` 2 cannot be used: it is source that tells what it needs only when it is \
+         built.\nAnd because the project needs `a` >1, the \
+         requirements cannot be met.",
+    );
+}
