@@ -28,7 +28,7 @@ pub struct Setting {
 
 impl Setting {
     /// The variables that a caller may hand over: those that the ecosystems' own clients read.
-    pub const VARIABLES: [&'static str; 27] = [
+    pub const VARIABLES: [&'static str; 29] = [
         "ALL_PROXY",
         "CARGO_HOME",
         "HOME",
@@ -46,6 +46,8 @@ impl Setting {
         "SSL_CERT_DIR",
         "SSL_CERT_FILE",
         "UV_DEFAULT_INDEX",
+        "UV_EXTRA_INDEX_URL",
+        "UV_INDEX",
         "UV_INDEX_URL",
         "VIRTUAL_ENV",
         "XDG_CONFIG_HOME",

@@ -66,6 +66,13 @@ pub const REPAIR_ATTEMPTS_MAX: usize = 16;
 /// Conflicts after which a package is decided before others: deciding the culprit early ends most long searches.
 pub const CONFLICTS_UNTIL_EARLY: u32 = 5;
 
+/// Versions of one package that are tried before an attempt is given up, to decide that package earlier in the next.
+pub const VERSIONS_UNTIL_EARLY: usize = 5;
+
+/// Attempts at one resolution that are given up; the next goes on to its end. Each costs about what the last one did, and what
+/// was fetched is kept.
+pub const ATTEMPTS_MAX: usize = 32;
+
 /// Versions of one package whose metadata is announced at once while a solver walks down its list.
 pub const PREFETCH_VERSIONS_MAX: usize = 32;
 

@@ -88,7 +88,11 @@ fn solve(
 ) -> Result<Result<Resolution, Failure>, Error> {
     let provider = Provider::new(request, metadata);
     provider.check_direct()?;
-    match pubgrub::resolve(&provider, ROOT, 0u32) {
+    let mut outcome = pubgrub::resolve(&provider, ROOT, 0u32);
+    while outcome.is_err() && provider.begin_again() {
+        outcome = pubgrub::resolve(&provider, ROOT, 0u32);
+    }
+    match outcome {
         Ok(selected) => {
             let selected = selected.into_iter().map(|(id, version)| (provider.key(id), version));
             Ok(Ok(assemble(&provider, selected.collect())?))

@@ -18,7 +18,9 @@ use super::candidates::{Allowance, Candidates, Judge, needs_python};
 use super::policy::Rules;
 use super::specifiers::{admits_python, mentions_prerelease, pins};
 use crate::error::{Error, Kind};
-use crate::limits::{CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX};
+use crate::limits::{
+    ATTEMPTS_MAX, CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX, VERSIONS_UNTIL_EARLY,
+};
 use crate::metadata::pypi::{Ahead, CoreMetadata, Metadata, Next};
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
@@ -72,6 +74,9 @@ pub(super) struct Provider<'a> {
     chosen: RefCell<HashMap<PackageName, u32>>,
     announced: RefCell<HashSet<(PackageName, u32)>>,
     tried: RefCell<HashMap<PackageName, usize>>,
+    /// Packages that many versions of were given up; see [`Provider::begin_again`].
+    early: RefCell<HashSet<PackageName>>,
+    is_hopeless: Cell<bool>,
     /// Versions whose metadata is not what it should be.
     broken: RefCell<BTreeMap<(PackageName, u32), Reason>>,
     no_allowance: Allowance,
@@ -112,6 +117,8 @@ impl<'a> Provider<'a> {
             chosen: RefCell::default(),
             announced: RefCell::default(),
             tried: RefCell::default(),
+            early: RefCell::default(),
+            is_hopeless: Cell::new(false),
             broken: RefCell::default(),
             no_allowance: Allowance::default(),
             calls: Cell::new(0),
@@ -262,6 +269,34 @@ impl<'a> Provider<'a> {
         if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
             self.metadata.prefetch_core_metadata(project, file);
         }
+    }
+
+    /// Ends an attempt in which one version of a package after the other is given up: what was decided before it is to
+    /// blame, so it is better decided first. The solver cannot take back a decision of its own accord; it begins again.
+    fn give_up_early(&self, name: &PackageName) -> Result<(), Error> {
+        let tried = self.tried.borrow().get(name).copied().unwrap_or(0);
+        let mut early = self.early.borrow_mut();
+        if tried < VERSIONS_UNTIL_EARLY
+            || early.len() >= ATTEMPTS_MAX
+            || !early.insert(name.clone())
+        {
+            return Ok(());
+        }
+        self.is_hopeless.set(true);
+        Err(Error::new(Kind::Failed, "begin-again", format!("`{name}` is decided too late")))
+    }
+
+    /// Whether the attempt that ended is to be followed by another one, for which everything that was learnt from the index
+    /// is kept.
+    pub(super) fn begin_again(&self) -> bool {
+        if !self.is_hopeless.take() {
+            return false;
+        }
+        // Ids are given in the order of discovery, which decides among equals.
+        *self.ids.borrow_mut() = Interner::new(Key::Root);
+        self.chosen.borrow_mut().clear();
+        self.tried.borrow_mut().clear();
+        true
     }
 
     /// While a solver walks down the versions of a package, announces a growing number of those to come.
@@ -429,6 +464,7 @@ impl DependencyProvider for Provider<'_> {
                 let count = self.candidates.borrow().get(&name).map_or(0, |it| it.list.len());
                 match set.size(count) {
                     0 | 1 => (2, order),
+                    _ if self.early.borrow().contains(&name) => (1, order),
                     _ if statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY => (1, order),
                     _ => (0, order),
                 }
@@ -455,6 +491,7 @@ impl DependencyProvider for Provider<'_> {
         let best = || candidates.best(set, self.rules.wants_oldest(name));
         let Some(position) = preferred.or_else(best) else { return Ok(None) };
         if let Key::Base(_) = key {
+            self.give_up_early(name)?;
             self.chosen.borrow_mut().insert(name.clone(), position as u32);
             self.announce(name, &candidates, position);
             self.announce_next(name, &candidates, set, position);
