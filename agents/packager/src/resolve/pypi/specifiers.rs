@@ -37,7 +37,7 @@ pub(super) fn mentions_prerelease(specifiers: &VersionSpecifiers) -> bool {
     let asks = |operator| {
         !matches!(operator, Operator::NotEqual | Operator::NotEqualStar | Operator::LessThan)
     };
-    specifiers.iter().any(|it| asks(it.operator()) && it.any_prerelease())
+    specifiers.iter().any(|it| asks(*it.operator()) && it.any_prerelease())
 }
 
 /// Whether the specifiers name exactly this version, which lets a yanked one through.
