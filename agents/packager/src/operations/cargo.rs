@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use semver::Version;
 
-use super::{Decided, Decision, Task, edit, fixed, not_direct, read_text};
+use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::{self, Options};
@@ -15,6 +15,7 @@ use crate::limits::WORKSPACE_DIRECTORIES_MAX;
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
 use crate::metadata::cargo::{Crate, DependencyKind};
+use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::{self, Root, lock};
@@ -33,14 +34,13 @@ struct Member {
     path: String,
 }
 
-pub(super) fn decide(
-    task: &Task<'_>,
-    project: &Project,
-    add: &[Spec],
-    remove: &[Spec],
-    _installed: Option<&Resolution>,
-) -> Decision {
+/// The options of a resolution that the resolver honours; others are refused.
+const HONOURED: &[Choice] = &[];
+
+pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
+    task.choices.check_honoured(Ecosystem::Cargo, HONOURED)?;
+    let Asked { add, remove, .. } = *asked;
     refuse_member(project.path())?;
     let before = read_text(project, MANIFEST)?;
     let asked = change(project, before.as_deref(), add, remove, |spec, declared| {

@@ -3,224 +3,55 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
-use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+mod manifest;
+
+use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
+use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
-use crate::manifest::requirements::{Everything, Wanted};
-use crate::manifest::{pyproject, requirements};
+use crate::manifest::requirements::{self, Wanted};
+use crate::options::{Choice, Choices, Moment};
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::pypi;
-use crate::resolve::pypi::policy::{Policy, Prereleases};
+use crate::resolve::pypi::policy::{Age, Policy};
 use crate::spec::Spec;
 use crate::store::clone_tree;
 use crate::transaction::{Project, RelativePath};
-use agents_versions::shorten;
 
-const PYPROJECT: &str = "pyproject.toml";
-const REQUIREMENTS: &str = "requirements.txt";
 /// Where an environment is looked for, in this order; the first is where one is made.
 const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];
 
 /// Locks of tools that keep the environment themselves.
 const FOREIGN_LOCKS: [&str; 4] = ["uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"];
-/// Options of a requirements file that change nothing here: only wheels are installed.
-const HARMLESS_OPTIONS: [&str; 2] = ["--prefer-binary", "--only-binary"];
+/// The options of a resolution that the resolver honours; others are refused.
+const HONOURED: &[Choice] = &[
+    Choice::PythonVersion,
+    Choice::PythonPlatform,
+    Choice::Prerelease,
+    Choice::Resolution,
+    // Nothing but wheels is ever used, whatever is named.
+    Choice::OnlyBinary,
+    Choice::ExcludeNewer,
+    Choice::Constraint,
+    Choice::Override,
+];
 
-/// The file that says what the project wants.
-#[derive(Default)]
-struct Manifest {
-    path: &'static str,
-    text: Option<String>,
-    /// What stands in the file itself.
-    wanted: Vec<Requirement>,
-    /// What is wanted beside it: by included files, by dependency groups.
-    beside: Vec<Requirement>,
-    constraints: Vec<Requirement>,
-    prereleases: Prereleases,
-    /// The lines that name digests (`sha256:...`).
-    pinned: Vec<Wanted>,
-    /// Every package must have one.
-    requires_digests: bool,
-    requires_python: Option<String>,
-    /// The files that it includes.
-    files: Vec<String>,
-}
-
-impl Manifest {
-    /// pyproject.toml where it has a `[project]`, else requirements.txt, which need not exist yet.
-    fn read(project: &Project) -> Result<Self> {
-        if let Some(text) = read_text(project, PYPROJECT)?
-            && let Some(described) = pyproject::read(PYPROJECT, &text)?
-        {
-            let (path, wanted) = (PYPROJECT, described.dependencies);
-            let (beside, requires_python) = (described.development, described.requires_python);
-            let text = Some(text);
-            return Ok(Self { path, text, wanted, beside, requires_python, ..Self::default() });
-        }
-        let text = read_text(project, REQUIREMENTS)?;
-        let read = match &text {
-            Some(text) => {
-                requirements::read_all(REQUIREMENTS, text, &mut |path| read_text(project, path))?
-            }
-            None => Everything::default(),
-        };
-        let own = read.own.options.iter().map(|(line, option)| (REQUIREMENTS, line, option));
-        let others = read.options.iter().map(|(file, line, option)| (&**file, line, option));
-        let (mut prereleases, mut requires_digests) = (Prereleases::default(), false);
-        for (file, line, option) in own.chain(others) {
-            let option = option.split(['=', ' ', '\t']).next().unwrap_or_default();
-            match option {
-                "--pre" => prereleases = Prereleases::Allow,
-                "--require-hashes" => requires_digests = true,
-                _ if HARMLESS_OPTIONS.contains(&option) => {}
-                _ => return Err(not_followed(file, *line, option)),
-            }
-        }
-        let all = [&read.own.wanted, &read.included, &read.constraints];
-        let has_digest = |wanted: &&Wanted| !wanted.hashes.is_empty();
-        let pinned = all.into_iter().flatten().filter(has_digest).cloned().collect();
-        let plain = |wanted: Vec<Wanted>| wanted.into_iter().map(|one| one.requirement).collect();
-        Ok(Self {
-            path: REQUIREMENTS,
-            text,
-            wanted: plain(read.own.wanted),
-            beside: plain(read.included),
-            constraints: plain(read.constraints),
-            prereleases,
-            pinned,
-            requires_digests,
-            requires_python: None,
-            files: read.files,
-        })
-    }
-
-    /// Refuses an interpreter that the project does not want to be run by.
-    fn check_python(&self, target: &PythonTarget) -> Result<()> {
-        let Some(text) = &self.requires_python else { return Ok(()) };
-        let Some(wanted) = crate::io::pypi::core_metadata::specifiers(text) else {
-            let message = format!("`{}`: `requires-python` cannot be read", self.path);
-            return Err(Error::new(Kind::Failed, "manifest-invalid", message));
-        };
-        if pypi::admits_python(&wanted, &target.python) {
-            return Ok(());
-        }
-        let message = format!(
-            "`{}` wants Python {}, and this is {}",
-            self.path,
-            shorten(text),
-            target.python
-        );
-        Err(Error::new(Kind::Failed, "other-python-wanted", message)
-            .hint("choose an interpreter that fits with `--python`"))
-    }
-
-    /// What the manifest says beside its requirements.
-    fn policy(&self, target: &PythonTarget) -> Policy {
-        Policy {
-            constraints: self.constraints.clone(),
-            prereleases: self.prereleases,
-            digests: self.digests(target),
-            ..Policy::default()
-        }
-    }
-
-    /// The SHA-256 digests that the file allows, by package.
-    fn digests(&self, target: &PythonTarget) -> BTreeMap<PackageName, BTreeSet<String>> {
-        let mut digests: BTreeMap<PackageName, BTreeSet<String>> = BTreeMap::new();
-        let applies = |line: &&Wanted| line.requirement.evaluate_markers(&target.markers, &[]);
-        for line in self.pinned.iter().filter(applies) {
-            let known = line.hashes.iter().filter_map(|one| one.strip_prefix("sha256:"));
-            let held = digests.entry(line.requirement.name.clone()).or_default();
-            held.extend(known.map(str::to_ascii_lowercase));
-        }
-        digests
-    }
-
-    fn check_digests(&self, resolution: &Resolution, target: &PythonTarget) -> Result<()> {
-        for package in &resolution.packages {
-            let lines = self.pinned.iter().filter(|line| {
-                line.requirement.name.as_ref() == package.name
-                    && line.requirement.evaluate_markers(&target.markers, &[])
-            });
-            let allowed: Vec<&str> =
-                lines.flat_map(|line| line.hashes.iter().map(String::as_str)).collect();
-            if allowed.is_empty() && self.requires_digests {
-                let message = format!(
-                    "`{}` has `--require-hashes` and no hash of `{}`, which is needed",
-                    self.path, package.name
-                );
-                return Err(Error::new(Kind::Verification, "no-hash", message)
-                    .hint("make the file again with the tool that it is made by"));
-            }
-            if allowed.is_empty() {
-                continue;
-            }
-            let known: Vec<&str> =
-                allowed.iter().filter_map(|one| one.strip_prefix("sha256:")).collect();
-            if known.is_empty() {
-                let message = format!(
-                    "`{}` has only hashes of `{}` that the index does not give",
-                    self.path, package.name
-                );
-                return Err(Error::new(Kind::Failed, "unsupported-hash", message)
-                    .hint("add its SHA-256 to the file"));
-            }
-            let digest = package.artifact.hashes.sha256.as_deref().unwrap_or_default();
-            if !known.contains(&digest) {
-                let message = format!(
-                    "the hash of `{}` is not one of those that `{}` allows for `{}`",
-                    package.artifact.file_name, self.path, package.name
-                );
-                return Err(Error::new(Kind::Verification, "hash-mismatch", message)
-                    .hint("find out which of the two is right; nothing was changed"));
-            }
-        }
-        Ok(())
-    }
-
-    fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
-        let add: Vec<&str> = add.iter().map(String::as_str).collect();
-        let mut text = self.text.clone();
-        if let (Some(present), false) = (&text, remove.is_empty()) {
-            text = Some(match self.path {
-                PYPROJECT => pyproject::remove(self.path, present, remove)?,
-                _ => requirements::remove(self.path, present, remove)?,
-            });
-        }
-        match (text, self.path) {
-            (Some(text), _) if add.is_empty() => Ok(text),
-            (Some(text), PYPROJECT) => pyproject::add(self.path, &text, &add),
-            (text, _) => requirements::add(self.path, text.as_deref(), &add),
-        }
-    }
-}
-
-fn not_followed(file: &str, line: usize, option: &str) -> Error {
-    let message = format!("`{file}` line {line}: `{}` is not followed", shorten(option));
-    Error::new(Kind::Failed, "manifest-option", message).hint(
-        "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
-    )
-}
-
-pub(super) fn decide(
-    task: &Task<'_>,
-    project: &Project,
-    add: &[Spec],
-    remove: &[Spec],
-    installed: Option<&Resolution>,
-) -> Decision {
+pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
+    task.choices.check_honoured(Ecosystem::Pypi, HONOURED)?;
+    let Asked { add, remove, installed } = *asked;
     check_foreign(task, project, &FOREIGN_LOCKS)?;
-    let manifest = Manifest::read(project)?;
+    let mut manifest = Manifest::read(project)?;
+    manifest.pin(task.choices.constraints.iter().chain(&task.choices.overrides));
     let mut wanted = manifest.wanted.clone();
     for spec in remove {
         let count = wanted.len();
@@ -240,19 +71,27 @@ pub(super) fn decide(
     }
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
-    check_environment(project, &environment, &base(&interpreter)?)?;
-    manifest.check_python(&interpreter.target)?;
-    let preferred = preferred(project, &environment, add, installed)?;
+    let (version, platform) = (&task.choices.python_version, &task.choices.python_platform);
+    let is_elsewhere = version.is_some() || platform.is_some();
+    let target = PythonTarget::elsewhere(&interpreter, version.as_ref(), platform.as_deref())?;
+    manifest.check_python(&target)?;
+    let preferred = match is_elsewhere {
+        true => BTreeMap::new(),
+        false => {
+            check_environment(project, &environment, &base(&interpreter)?)?;
+            preferred(project, &environment, add, installed)?
+        }
+    };
     wanted.extend(manifest.beside.iter().cloned());
     let request = pypi::Request {
         requirements: &wanted,
-        target: &interpreter.target,
+        target: &target,
         preferred: &preferred,
-        policy: &manifest.policy(&interpreter.target),
+        policy: &policy(&task.choices, &manifest, &target),
         keep_on: &|| task.check_resolving(began),
     };
     let resolution = pypi::resolve(&request, task.registries.pypi())?;
-    manifest.check_digests(&resolution, &interpreter.target)?;
+    manifest.check_digests(&resolution, &target)?;
     let lines: Vec<String> = add
         .iter()
         .zip(lines)
@@ -263,23 +102,52 @@ pub(super) fn decide(
     let mut preconditions = vec![
         Precondition::file(project, fixed(PYPROJECT)?)?,
         Precondition::file(project, fixed(REQUIREMENTS)?)?,
-        Precondition::environment(&task.shop.transactions, project, environment.clone())?,
     ];
+    let mut warnings = resolution.warnings.clone();
+    warnings.extend(task.registries.not_followed()?);
+    if is_elsewhere {
+        warnings.push(format!(
+            "resolved for Python {} on {}, so nothing is installed here",
+            target.python,
+            platform.as_deref().unwrap_or("this platform")
+        ));
+    } else {
+        let transactions = &task.shop.transactions;
+        preconditions.push(Precondition::environment(transactions, project, environment.clone())?);
+    }
     for file in manifest.files.iter().collect::<BTreeSet<_>>() {
         preconditions.push(Precondition::file(project, fixed(file)?)?);
     }
     Ok(Decided {
         edits: edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
         preconditions,
-        warnings: resolution
-            .warnings
-            .iter()
-            .cloned()
-            .chain(task.registries.not_followed()?)
-            .collect(),
+        warnings,
         resolution,
-        environment: Some(environment),
+        environment: (!is_elsewhere).then_some(environment),
     })
+}
+
+/// What the manifest and the caller say beside the requirements.
+fn policy(choices: &Choices, manifest: &Manifest, target: &PythonTarget) -> Policy {
+    let mut policy = manifest.policy(target);
+    let plain =
+        |wanted: &Vec<Wanted>| wanted.iter().map(|one| one.requirement.clone()).collect::<Vec<_>>();
+    policy.constraints.extend(plain(&choices.constraints));
+    policy.overrides.extend(plain(&choices.overrides));
+    policy.mode = choices.mode;
+    policy.prerelease = choices.prerelease.or(policy.prerelease);
+    policy.age = age(choices);
+    policy
+}
+
+fn age(choices: &Choices) -> Option<Age> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
+    let aged = choices.minimum_age_s.map(|seconds| Moment::from_unix(now).before(seconds));
+    let before = [choices.exclude_newer, aged].into_iter().flatten().min()?;
+    let python = choices.allow_new.iter().filter(|(ecosystem, _)| *ecosystem == Ecosystem::Pypi);
+    let except = python.filter_map(|(_, name)| PackageName::from_str(name).ok()).collect();
+    // A date is a promise about every package; a least age is a caution that many indexes do not let anybody take.
+    Some(Age { before, is_strict: choices.exclude_newer.is_some(), except })
 }
 
 /// What is asked for now, with what stood in the manifest where the caller did not say otherwise.

@@ -160,6 +160,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolu
             scripts: Vec::new(),
         });
     }
+    warnings.extend(provider.ageless(&packages));
     Ok(Resolution { ecosystem: Ecosystem::Pypi, packages, warnings })
 }
 

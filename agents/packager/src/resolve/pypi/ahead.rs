@@ -158,7 +158,7 @@ impl Scout {
             if !self.budget.look(candidates.list.len()) {
                 return None;
             }
-            let set = candidates.matching(want, allowance, self.rules.prereleases);
+            let set = candidates.matching(want, allowance, self.rules.prerelease);
             all = Some(all.map_or_else(|| set.clone(), |all| all.intersection(&set)));
         }
         // Wants that nothing satisfies together are the solver's to sort out.

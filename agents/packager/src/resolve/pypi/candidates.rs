@@ -10,9 +10,10 @@ use std::sync::Arc;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::PackageName;
 
-use super::policy::{Prereleases, Rules};
+use super::policy::Rules;
 use super::specifiers::{admits_python, matches, mentions_prerelease, pins, text};
 use crate::metadata::pypi::{File, FileKind, Project};
+use crate::options::Prerelease;
 use crate::python::PythonTarget;
 use crate::resolve::indexed::{Set, describe};
 
@@ -102,7 +103,7 @@ impl Candidates {
         &self,
         specifiers: &VersionSpecifiers,
         allowance: &Allowance,
-        prereleases: Prereleases,
+        prerelease: Option<Prerelease>,
     ) -> Set {
         let is_match: Vec<bool> = self
             .list
@@ -118,11 +119,11 @@ impl Candidates {
             is_match && candidate.class == Class::Final && candidate.file.is_ok()
         });
         let is_named = || allowance.prereleases || mentions_prerelease(specifiers);
-        let takes_prereleases = match prereleases {
-            Prereleases::IfNamedOrNecessary => is_named() || !has_final,
-            Prereleases::IfNecessary => !has_final,
-            Prereleases::Allow => true,
-            Prereleases::Disallow => false,
+        let takes_prereleases = match prerelease {
+            None => is_named() || !has_final,
+            Some(Prerelease::IfNecessary) => !has_final,
+            Some(Prerelease::Allow) => true,
+            Some(Prerelease::Disallow) => false,
         };
         Set::of(self.list.len(), |position| {
             is_match[position]
@@ -217,6 +218,20 @@ fn best_file(
 ) -> Result<Arc<File>, Arc<str>> {
     let mut best: Option<(bool, usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
     let wanted = judge.rules.digests(name);
+    let mut too_new = None;
+    let files: Vec<&Arc<File>> = files
+        .iter()
+        .copied()
+        .filter(|file| {
+            let why = judge.rules.too_new(name, file);
+            too_new = too_new.or(why);
+            why.is_none()
+        })
+        .collect();
+    if let (true, Some(why)) = (files.is_empty(), too_new) {
+        return Err(why.into());
+    }
+    let files = files.as_slice();
     let (mut has_wheel, mut has_fitting_wheel, mut has_hash) = (false, false, false);
     let mut unmet_python = None;
     let all_yanked = files.iter().all(|file| file.yanked.is_some());

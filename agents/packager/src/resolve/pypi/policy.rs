@@ -7,31 +7,18 @@ use pep440_rs::{VersionSpecifier, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 
 use super::provider::specifiers;
+use crate::metadata::pypi::File;
+use crate::options::{Mode, Moment, Prerelease};
 
-/// Which of the versions that fit is wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// The newest.
-    #[default]
-    Highest,
-    /// The oldest.
-    Lowest,
-    /// The oldest of what the project itself asks for, the newest of everything else.
-    LowestDirect,
-}
-
-/// Which pre-releases count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Prereleases {
-    /// Those that a requirement names, and those of packages that have nothing else that fits.
-    #[default]
-    IfNamedOrNecessary,
-    /// Those of packages that have nothing else that fits.
-    IfNecessary,
-    /// All.
-    Allow,
-    /// None.
-    Disallow,
+/// How old a version has to be.
+#[derive(Clone, Debug)]
+pub struct Age {
+    /// Only what was published before this moment counts.
+    pub before: Moment,
+    /// Whether what nobody says the time of is left out as well.
+    pub is_strict: bool,
+    /// Packages that may be as new as they like.
+    pub except: BTreeSet<PackageName>,
 }
 
 /// What is wanted. The default is what pip does by itself.
@@ -42,9 +29,11 @@ pub struct Policy {
     /// Stand for every requirement on the same package, whoever has it.
     pub overrides: Vec<Requirement>,
     /// Which of the versions that fit.
-    pub order: Order,
-    /// Which pre-releases.
-    pub prereleases: Prereleases,
+    pub mode: Mode,
+    /// Which pre-releases; `None` is those that a requirement names, and those of packages that have nothing else that fits.
+    pub prerelease: Option<Prerelease>,
+    /// How old versions have to be.
+    pub age: Option<Age>,
     /// SHA-256 digests; where a package has some, a file with one of them is taken before others.
     pub digests: BTreeMap<PackageName, BTreeSet<String>>,
     /// Whether versions without a wheel that fits may be source archives. What these need is read from what they say of
@@ -57,8 +46,9 @@ pub struct Policy {
 pub(super) struct Rules {
     constraints: BTreeMap<PackageName, VersionSpecifiers>,
     overrides: BTreeMap<PackageName, Vec<Requirement>>,
-    pub(super) prereleases: Prereleases,
-    order: Order,
+    pub(super) prerelease: Option<Prerelease>,
+    mode: Mode,
+    pub(super) age: Option<Age>,
     direct: BTreeSet<PackageName>,
     digests: BTreeMap<PackageName, BTreeSet<String>>,
     pub(super) has_sources: bool,
@@ -88,8 +78,9 @@ impl Rules {
         Self {
             constraints: constraints.collect(),
             overrides,
-            prereleases: policy.prereleases,
-            order: policy.order,
+            prerelease: policy.prerelease,
+            mode: policy.mode,
+            age: policy.age.clone(),
             direct: direct.collect(),
             digests: policy.digests.clone(),
             has_sources: policy.has_sources,
@@ -126,15 +117,25 @@ impl Rules {
 
     /// Whether the oldest version of a package is wanted.
     pub(super) fn wants_oldest(&self, name: &PackageName) -> bool {
-        match self.order {
-            Order::Highest => false,
-            Order::Lowest => true,
-            Order::LowestDirect => self.direct.contains(name),
+        match self.mode {
+            Mode::Highest => false,
+            Mode::Lowest => true,
+            Mode::LowestDirect => self.direct.contains(name),
         }
     }
 
     /// The digests of which one is wanted; nothing where any will do.
     pub(super) fn digests(&self, name: &PackageName) -> Option<&BTreeSet<String>> {
         self.digests.get(name)
+    }
+
+    /// Why a file may not be used for its age; follows the name of a version.
+    pub(super) fn too_new(&self, name: &PackageName, file: &File) -> Option<&'static str> {
+        let age = self.age.as_ref().filter(|age| !age.except.contains(name))?;
+        match file.published.as_deref().and_then(Moment::parse) {
+            Some(published) if published < age.before => None,
+            Some(_) => Some("is newer than is wanted"),
+            None => age.is_strict.then_some("does not say when it was published"),
+        }
     }
 }

@@ -22,6 +22,8 @@ use crate::limits::{
     ATTEMPTS_MAX, CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX, VERSIONS_UNTIL_EARLY,
 };
 use crate::metadata::pypi::{Ahead, CoreMetadata, Metadata, Next};
+use crate::options::Moment;
+use crate::resolution::Package;
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -200,7 +202,7 @@ impl<'a> Provider<'a> {
         }
         let allowance = self.allowances.get(&requirement.name).unwrap_or(&self.no_allowance);
         let candidates = self.candidates(&requirement.name)?;
-        let set = candidates.matching(specifiers, allowance, self.rules.prereleases);
+        let set = candidates.matching(specifiers, allowance, self.rules.prerelease);
         let sets = matching.entry(requirement.name.clone()).or_default();
         sets.insert(specifiers.clone(), set.clone());
         Ok(set)
@@ -269,6 +271,19 @@ impl<'a> Provider<'a> {
         if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
             self.metadata.prefetch_core_metadata(project, file);
         }
+    }
+
+    /// What people should know of packages whose age could not be looked at.
+    pub(super) fn ageless(&self, packages: &[Package]) -> Option<String> {
+        let age = self.rules.age.as_ref()?;
+        let is_ageless = |package: &&Package| {
+            package.published.as_deref().and_then(Moment::parse).is_none()
+                && !package.name.parse().is_ok_and(|name| age.except.contains(&name))
+        };
+        let count = packages.iter().filter(is_ageless).count();
+        (count > 0).then(|| {
+            format!("of {count} packages the index does not say when they were published; their age was not checked")
+        })
     }
 
     /// Ends an attempt in which one version of a package after the other is given up: what was decided before it is to

@@ -37,6 +37,7 @@ struct Release {
     is_source: bool,
     extras: &'static [&'static str],
     has_hash: bool,
+    published: Option<&'static str>,
 }
 
 const PLAIN: Release = Release {
@@ -47,6 +48,7 @@ const PLAIN: Release = Release {
     is_source: false,
     extras: &[],
     has_hash: true,
+    published: None,
 };
 
 /// A digest that tells files apart.
@@ -91,7 +93,7 @@ impl Universe {
             size: Some(1),
             requires_python,
             yanked: release.yanked.then(|| "a mistake".to_owned()),
-            published: None,
+            published: release.published.map(str::to_owned),
             core_metadata: Some(true),
             core_metadata_hashes: Hashes::default(),
         };

@@ -1,6 +1,8 @@
 //! What a caller wants beside its requirements.
 
-use super::super::policy::{Order, Policy, Prereleases};
+use super::super::policy::{Age, Policy};
+use crate::options::{Mode, Moment, Prerelease};
+
 use super::{PLAIN, Release, Requirement, ResolveError, Universe, run_with, versions};
 
 fn parsed(texts: &[&str]) -> Vec<Requirement> {
@@ -74,31 +76,31 @@ fn overrides_stand_for_what_anybody_says() {
 
 #[test]
 fn the_oldest_versions_can_be_wanted_of_all_or_of_what_is_direct() {
-    let ordered = |order| Policy { order, ..Policy::default() };
-    check(&two_each(), &ordered(Order::Lowest), &["a"], "a 1, b 1");
-    check(&two_each(), &ordered(Order::Lowest), &["a>1"], "a 2, b 1");
-    check(&two_each(), &ordered(Order::LowestDirect), &["a"], "a 1, b 2");
+    let ordered = |mode| Policy { mode, ..Policy::default() };
+    check(&two_each(), &ordered(Mode::Lowest), &["a"], "a 1, b 1");
+    check(&two_each(), &ordered(Mode::Lowest), &["a>1"], "a 2, b 1");
+    check(&two_each(), &ordered(Mode::LowestDirect), &["a"], "a 1, b 2");
     let universe = two_each().add("a", "0.9rc1", &[]);
-    check(&universe, &ordered(Order::Lowest), &["a"], "a 1, b 1");
+    check(&universe, &ordered(Mode::Lowest), &["a"], "a 1, b 1");
     // Where the oldest leads nowhere, the next is tried.
     let universe = two_each().add("a", "0", &["b>2"]);
-    check(&universe, &ordered(Order::Lowest), &["a"], "a 1, b 1");
+    check(&universe, &ordered(Mode::Lowest), &["a"], "a 1, b 1");
 }
 
 #[test]
 fn prereleases_can_be_allowed_refused_or_left_to_necessity() {
-    let policy = |prereleases| Policy { prereleases, ..Policy::default() };
+    let policy = |which| Policy { prerelease: Some(which), ..Policy::default() };
     let universe = Universe::default()
         .add("a", "1", &[])
         .add("a", "2rc1", &[])
         .add("b", "1a1", &[])
         .add("c", "1", &["a"]);
-    check(&universe, &policy(Prereleases::Allow), &["c"], "a 2rc1, c 1");
-    check(&universe, &policy(Prereleases::IfNecessary), &["b", "a>=1rc1"], "a 1, b 1a1");
-    check(&universe, &policy(Prereleases::Disallow), &["a>=1rc1"], "a 1");
+    check(&universe, &policy(Prerelease::Allow), &["c"], "a 2rc1, c 1");
+    check(&universe, &policy(Prerelease::IfNecessary), &["b", "a>=1rc1"], "a 1, b 1a1");
+    check(&universe, &policy(Prerelease::Disallow), &["a>=1rc1"], "a 1");
     impossible(
         &universe,
-        &policy(Prereleases::Disallow),
+        &policy(Prerelease::Disallow),
         &["b"],
         "Because the project needs `b`, but every version of `b` is a pre-release, and nothing \
          asks for one, the requirements cannot be met.",
@@ -141,5 +143,45 @@ fn source_archives_count_where_they_may_and_say_what_they_need() {
         "Because `a` 2 cannot be used: it is source that tells what it needs only when it is \
          built.\nAnd because the project needs `a` >1, the \
          requirements cannot be met.",
+    );
+}
+
+#[test]
+fn what_is_too_new_does_not_count() {
+    let on = |published| Release { published, ..PLAIN };
+    let universe = Universe::default()
+        .release("a", "1", &["b"], on(Some("2026-01-01T00:00:00Z")))
+        .release("a", "2", &["b"], on(Some("2026-03-01T00:00:00.123456Z")))
+        .add("b", "1", &[]);
+    let aged = |before: &str, is_strict, except: &[&str]| Policy {
+        age: Some(Age {
+            before: Moment::parse(before).expect("a moment"),
+            is_strict,
+            except: except.iter().map(|name| name.parse().expect("a name")).collect(),
+        }),
+        ..Policy::default()
+    };
+    let spring = "2026-02-01T00:00:00Z";
+    check(&universe, &aged("2027-01-01T00:00:00Z", false, &[]), &["a"], "a 2, b 1");
+    check(&universe, &aged(spring, false, &[]), &["a"], "a 1, b 1");
+    check(&universe, &aged(spring, false, &["a"]), &["a"], "a 2, b 1");
+    check(&universe, &aged(spring, true, &["b"]), &["a"], "a 1, b 1");
+    let found = run_with(&universe, &["a"], &[], &aged(spring, false, &[])).expect("solvable");
+    let warning = "of 1 packages the index does not say when they were published; their age was not \
+                   checked";
+    assert_eq!(found.warnings, [warning]);
+    impossible(
+        &universe,
+        &aged(spring, true, &[]),
+        &["b"],
+        "Because the project needs `b`, but every version of `b` does not say when it was \
+         published, the requirements cannot be met.",
+    );
+    impossible(
+        &universe,
+        &aged(spring, false, &[]),
+        &["a>1"],
+        "Because the project needs `a` >1, but `a` 2 is newer than is wanted, the requirements \
+         cannot be met.",
     );
 }
