@@ -165,8 +165,7 @@ impl Scout {
         let all = all?;
         entry.allowed = Some((entry.wants.len(), all.clone()));
         let preferred = self.preferred.get(name).and_then(|version| {
-            let mut members = all.members(candidates.list.len());
-            members.find(|position| candidates.list[*position].version == *version)
+            candidates.find(version).filter(|position| all.contains(&(*position as u32)))
         });
         let position =
             preferred.or_else(|| candidates.best(&all, self.rules.wants_oldest(name)))?;

@@ -131,15 +131,62 @@ impl Candidates {
         })
     }
 
-    /// The newest usable version in a set, or the oldest.
+    /// The newest usable version in a set, or the oldest. Looks at few of them: some projects have 100,000.
     pub(super) fn best(&self, set: &Set, is_oldest: bool) -> Option<usize> {
-        let usable =
-            set.members(self.list.len()).filter(|&position| self.list[position].file.is_ok());
+        let is_usable = |position: &usize| self.list[*position].file.is_ok();
         let version = |position: &usize| &self.list[*position].version;
+        let found = self.groups().map(|group| {
+            let mut members = set.members_within(group);
+            if is_oldest { members.find(is_usable) } else { members.rfind(is_usable) }
+        });
+        let found = found.into_iter().flatten();
         match is_oldest {
-            true => usable.min_by(|one, other| version(one).cmp(version(other))),
-            false => usable.max_by(|one, other| version(one).cmp(version(other))),
+            true => found.min_by(|one, other| version(one).cmp(version(other))),
+            false => found.max_by(|one, other| version(one).cmp(version(other))),
         }
+    }
+
+    /// The next versions of a set after the one at a position, in the order in which they would be tried.
+    pub(super) fn after(
+        &self,
+        set: &Set,
+        position: usize,
+        is_oldest: bool,
+        count: usize,
+    ) -> Vec<usize> {
+        let chosen = &self.list[position].version;
+        let mut found: Vec<usize> = Vec::new();
+        for group in self.groups() {
+            let of_group = &self.list[group.clone()];
+            let below = group.start + of_group.partition_point(|it| it.version < *chosen);
+            let upto = group.start + of_group.partition_point(|it| it.version <= *chosen);
+            match is_oldest {
+                true => found.extend(set.members_within(upto..group.end).take(count)),
+                false => found.extend(set.members_within(group.start..below).rev().take(count)),
+            }
+        }
+        found.sort_by(|&one, &other| {
+            let order = self.list[other].version.cmp(&self.list[one].version);
+            if is_oldest { order.reverse() } else { order }
+        });
+        found.truncate(count);
+        found
+    }
+
+    /// The position of a version.
+    pub(super) fn find(&self, version: &Version) -> Option<usize> {
+        self.groups().into_iter().find_map(|group| {
+            let of_group = &self.list[group.clone()];
+            let found = of_group.binary_search_by(|candidate| candidate.version.cmp(version));
+            found.ok().map(|offset| group.start + offset)
+        })
+    }
+
+    /// Where the versions of each class are; within one, they ascend.
+    fn groups(&self) -> [std::ops::Range<usize>; 3] {
+        let yanked = self.list.partition_point(|it| it.class <= Class::Yanked);
+        let prereleases = self.list.partition_point(|it| it.class <= Class::Prerelease);
+        [0..yanked, yanked..prereleases, prereleases..self.list.len()]
     }
 
     /// Which versions a set means, for people; `None` for all.

@@ -202,6 +202,8 @@ impl<'a> Provider<'a> {
         }
         let allowance = self.allowances.get(&requirement.name).unwrap_or(&self.no_allowance);
         let candidates = self.candidates(&requirement.name)?;
+        // One look at every version: with many requirements on a project of many versions this is where time goes.
+        (self.request.keep_on)()?;
         let set = candidates.matching(specifiers, allowance, self.rules.prerelease);
         let sets = matching.entry(requirement.name.clone()).or_default();
         sets.insert(specifiers.clone(), set.clone());
@@ -325,20 +327,9 @@ impl<'a> Provider<'a> {
         if tried < 3 {
             return;
         }
-        let chosen = &candidates.list[chosen].version;
         let is_oldest = self.rules.wants_oldest(name);
-        let mut older: Vec<_> = set
-            .members(candidates.list.len())
-            .filter(|&position| match is_oldest {
-                true => candidates.list[position].version > *chosen,
-                false => candidates.list[position].version < *chosen,
-            })
-            .collect();
-        older.sort_by(|&one, &other| {
-            let order = candidates.list[other].version.cmp(&candidates.list[one].version);
-            if is_oldest { order.reverse() } else { order }
-        });
-        for &position in older.iter().take((tried * 2).min(PREFETCH_VERSIONS_MAX)) {
+        let count = (tried * 2).min(PREFETCH_VERSIONS_MAX);
+        for position in candidates.after(set, chosen, is_oldest, count) {
             self.announce(name, candidates, position);
         }
     }
@@ -498,10 +489,9 @@ impl DependencyProvider for Provider<'_> {
             return Ok(Some(*position));
         }
         let preferred = self.request.preferred.get(name).and_then(|version| {
-            set.members(candidates.list.len()).find(|&position| {
-                let candidate = &candidates.list[position];
-                candidate.version == *version && candidate.file.is_ok()
-            })
+            let position = candidates.find(version)?;
+            let fits = set.contains(&(position as u32)) && candidates.list[position].file.is_ok();
+            fits.then_some(position)
         });
         let best = || candidates.best(set, self.rules.wants_oldest(name));
         let Some(position) = preferred.or_else(best) else { return Ok(None) };

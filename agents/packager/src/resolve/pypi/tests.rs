@@ -1,8 +1,10 @@
 //! Small universes; [`oracle`] compares with brute force.
 
 mod ahead;
+mod hostile;
 mod oracle;
 mod policy;
+mod recorded;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, PackageName, Requir
 use super::policy::Policy;
 use super::{Request, resolve};
 use crate::error::{Error, Kind};
+use crate::io::pypi::core_metadata::{requirement, specifiers};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, File, FileKind, Metadata, Project};
 use crate::python::PythonTarget;
@@ -69,11 +72,11 @@ impl Universe {
             true => format!("{name}-{version}.tar.gz"),
             false => format!("{name}-{version}{build}-{}.whl", release.tags[0]),
         };
-        let requires_python = release.requires_python.map(|it| it.parse().expect("specifiers"));
+        let requires_python = release.requires_python.map(|it| specifiers(it).expect("specifiers"));
         let core = CoreMetadata {
             name: package.clone(),
             version: version.parse().expect("a version"),
-            requires_dist: needs.iter().map(|it| it.parse().expect("a requirement")).collect(),
+            requires_dist: needs.iter().map(|it| requirement(it).expect("a requirement")).collect(),
             requires_python: requires_python.clone(),
             extras: release.extras.iter().map(|extra| (*extra).to_owned()).collect(),
             license: Some("MIT".to_owned()),
