@@ -65,7 +65,7 @@ fn requirements(file: &str, place: &str, item: &Item) -> Result<Vec<Requirement>
 }
 
 fn requirement(file: &str, place: &str, line: &str) -> Result<Requirement, Error> {
-    if line.contains("://") {
+    if line.contains("://") && !super::names_address(line) {
         let problem = format!("`{}` is not from an index, which is not supported", shorten(line));
         return Err(invalid(file, problem));
     }

@@ -162,7 +162,9 @@ fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
 fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
     let (body, options) = split_options(&logical.body);
     let line = logical.line;
-    if body.contains("://") || body.starts_with(['.', '/']) || body.contains(" @ ") {
+    if !super::names_address(body)
+        && (body.contains("://") || body.starts_with(['.', '/']) || body.contains(" @ "))
+    {
         return Err(invalid(
             file,
             format!(

@@ -3,10 +3,11 @@
 //! Rules, where the standards leave a choice and [`Policy`] says nothing else: pre-releases count only where a requirement names one or where nothing
 //! else of what it matches exists; yanked versions only where they are pinned exactly or already installed; versions
 //! without a wheel for the target do not count, because building is not done. Markers and extras are evaluated
-//! for the one target; URL requirements are refused.
+//! for the one target; a wheel that is named by its address stands for its whole project.
 
 mod ahead;
 mod candidates;
+mod named;
 pub mod policy;
 mod provider;
 mod repair;
@@ -18,7 +19,7 @@ mod vocabulary;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pep440_rs::Version;
-use pep508_rs::{ExtraName, PackageName, Requirement, VersionOrUrl};
+use pep508_rs::{ExtraName, PackageName, Requirement};
 use pubgrub::PubGrubError;
 
 use self::policy::Policy;
@@ -52,19 +53,8 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// [`ResolveError::Conflict`] where no set of versions does, with repairs that were checked; otherwise what the index
-/// said, `url-requirement` for a direct requirement that names a URL, `deadline`.
+/// said, `url-requirement` for an address that is not that of a wheel with its digest, `deadline`.
 pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolution, ResolveError> {
-    for requirement in request.requirements {
-        if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
-            let name = &requirement.name;
-            let message = format!(
-                "`{name}` is asked for by URL, and only packages of an index can be resolved"
-            );
-            return Err(Error::new(Kind::Usage, "url-requirement", message)
-                .hint(format!("ask for `{name}` by version, or install it with pip"))
-                .into());
-        }
-    }
     match solve(request, metadata)? {
         Ok(resolution) => Ok(resolution),
         Err(explanation) => Err(ResolveError::Conflict(Conflict {
@@ -86,7 +76,7 @@ fn solve(
     request: &Request<'_>,
     metadata: &dyn Metadata,
 ) -> Result<Result<Resolution, Failure>, Error> {
-    let provider = Provider::new(request, metadata);
+    let provider = Provider::new(request, metadata)?;
     provider.check_direct()?;
     let mut outcome = pubgrub::resolve(&provider, ROOT, 0u32);
     while outcome.is_err() && provider.begin_again() {

@@ -123,7 +123,7 @@ pub(super) fn add_hash(hashes: &mut Hashes, algorithm: &str, digest: &str) {
 }
 
 /// Makes an address absolute and takes the digests out of its fragment; `None` for what cannot be fetched.
-pub(super) fn file_url(link: &str, base: &Url, hashes: &mut Hashes) -> Option<Url> {
+pub(crate) fn file_url(link: &str, base: &Url, hashes: &mut Hashes) -> Option<Url> {
     let mut url = base.join(link).ok()?;
     if !matches!(url.scheme(), "https" | "http") {
         return None;

@@ -117,6 +117,9 @@ impl Scout {
         next: &mut Vec<Next>,
     ) -> Vec<Requirement> {
         let name = &requirement.name;
+        if self.rules.named.contains(name) {
+            return Vec::new();
+        }
         let is_new = !known.contains_key(name);
         if !self.budget.look(0) || (is_new && known.len() >= AHEAD_PACKAGES_MAX) {
             return Vec::new();

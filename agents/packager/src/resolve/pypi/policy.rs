@@ -52,6 +52,8 @@ pub(super) struct Rules {
     direct: BTreeSet<PackageName>,
     digests: BTreeMap<PackageName, BTreeSet<String>>,
     pub(super) has_sources: bool,
+    /// Packages that are taken from an address, not from an index.
+    pub(super) named: BTreeSet<PackageName>,
 }
 
 impl Rules {
@@ -84,6 +86,7 @@ impl Rules {
             direct: direct.collect(),
             digests: policy.digests.clone(),
             has_sources: policy.has_sources,
+            named: BTreeSet::new(),
         }
     }
 

@@ -15,6 +15,7 @@ use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, Ver
 use super::Request;
 use super::ahead::Scout;
 use super::candidates::{Allowance, Candidates, Judge, needs_python};
+use super::named::{self, Named};
 use super::policy::Rules;
 use super::specifiers::{admits_python, mentions_prerelease, pins};
 use crate::error::{Error, Kind};
@@ -67,6 +68,8 @@ pub(super) struct Provider<'a> {
     scout: Arc<Scout>,
     judge: Judge<'a>,
     rules: Arc<Rules>,
+    /// What the project names by address.
+    named: BTreeMap<PackageName, Named>,
     allowances: HashMap<PackageName, Allowance>,
     pub(super) ids: RefCell<Interner<Key>>,
     candidates: RefCell<HashMap<PackageName, Arc<Candidates>>>,
@@ -98,19 +101,23 @@ pub(super) fn specifiers(requirement: &Requirement) -> &VersionSpecifiers {
 }
 
 impl<'a> Provider<'a> {
-    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Result<Self, Error> {
         let markers = &request.target.markers;
-        let rules = Arc::new(Rules::new(request.policy, request.requirements, markers));
+        let named = named::find(request)?;
+        let mut rules = Rules::new(request.policy, request.requirements, markers);
+        rules.named = named.keys().cloned().collect();
+        let rules = Arc::new(rules);
         let allowances = allowances(request, &rules);
         let scout = Arc::new(Scout::new(request, Arc::clone(&rules), allowances.clone()));
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
-        Self {
+        Ok(Self {
             request,
             metadata,
             scout,
             judge: Judge::new(request.target, Arc::clone(&rules)),
             rules,
+            named,
             allowances,
             ids: RefCell::new(Interner::new(Key::Root)),
             candidates: RefCell::default(),
@@ -124,7 +131,7 @@ impl<'a> Provider<'a> {
             broken: RefCell::default(),
             no_allowance: Allowance::default(),
             calls: Cell::new(0),
-        }
+        })
     }
 
     pub(super) fn key(&self, id: Id) -> Key {
@@ -150,7 +157,11 @@ impl<'a> Provider<'a> {
         if let Some(candidates) = self.candidates.borrow().get(name) {
             return Ok(Arc::clone(candidates));
         }
-        let candidates = match self.scout.candidates(name) {
+        let named = self
+            .named
+            .get(name)
+            .map(|named| Arc::new(Candidates::new(Arc::clone(&named.project), &self.judge)));
+        let candidates = match named.or_else(|| self.scout.candidates(name)) {
             Some(candidates) => candidates,
             None => Arc::new(match self.metadata.project(name) {
                 Ok(project) => Candidates::new(project, &self.judge),
@@ -165,7 +176,10 @@ impl<'a> Provider<'a> {
     /// Announces the files that a requirement is about. Where they are not there yet, what they lead to is followed
     /// without waiting for the solver.
     fn announce_project(&self, requirement: &Requirement) {
-        if self.metadata.prefetch_project(&requirement.name) {
+        // No index is told what is not taken from it.
+        if self.named.contains_key(&requirement.name)
+            || self.metadata.prefetch_project(&requirement.name)
+        {
             return;
         }
         for next in self.scout.want(requirement) {
@@ -385,7 +399,10 @@ impl<'a> Provider<'a> {
         }
         let wants: Vec<_> = self.wants(&core, key).collect();
         for requirement in &wants {
-            if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
+            let named = self.named.get(&requirement.name);
+            if let Some(address) = named::address(requirement)
+                && !named.is_some_and(|named| named.is_at(&address))
+            {
                 let reason =
                     format!("it needs `{}` from a URL, not from an index", requirement.name);
                 return Ok(Err(reason.into()));

@@ -45,8 +45,8 @@ fn constraints_narrow_what_is_needed_and_add_nothing() {
         &two_each(),
         &constrained(&["b>2"]),
         &["a==2"],
-        "Because `a` 2 needs `b` >=1 (constrained to >2) but no version of it matches, `a` 2 \
-         cannot be used.\nAnd because the project needs `a` ==2, the requirements cannot be met.",
+        "Because `a` 2 needs `b` >=1 (constrained to >2), but there is no such version and the \
+         project needs `a` ==2, the requirements cannot be met.",
     );
 }
 
@@ -102,8 +102,8 @@ fn prereleases_can_be_allowed_refused_or_left_to_necessity() {
         &universe,
         &policy(Prerelease::Disallow),
         &["b"],
-        "Because the project needs `b`, but every version of `b` is a pre-release, and nothing \
-         asks for one, the requirements cannot be met.",
+        "Because the project needs `b`, but `b` 1a1 is a pre-release, and nothing asks for one, \
+         the requirements cannot be met.",
     );
 }
 
@@ -141,8 +141,7 @@ fn source_archives_count_where_they_may_and_say_what_they_need() {
         &sources,
         &["a>1"],
         "Because `a` 2 cannot be used: it is source that tells what it needs only when it is \
-         built.\nAnd because the project needs `a` >1, the \
-         requirements cannot be met.",
+         built and the project needs `a` >1, the requirements cannot be met.",
     );
 }
 
@@ -174,14 +173,65 @@ fn what_is_too_new_does_not_count() {
         &universe,
         &aged(spring, true, &[]),
         &["b"],
-        "Because the project needs `b`, but every version of `b` does not say when it was \
-         published, the requirements cannot be met.",
+        "Because `b` 1 does not say when it was published and the project needs `b`, the \
+         requirements cannot be met.",
     );
     impossible(
         &universe,
         &aged(spring, false, &[]),
         &["a>1"],
-        "Because the project needs `a` >1, but `a` 2 is newer than is wanted, the requirements \
+        "Because `a` 2 is newer than is wanted and the project needs `a` >1, the requirements \
          cannot be met.",
     );
+}
+
+#[test]
+fn a_wheel_named_by_its_address_stands_for_its_project() {
+    let universe = two_each();
+    let digest = super::digest("b-1-py3-none-any.whl");
+    let at = |file: &str, digest: &str| {
+        format!("b @ https://elsewhere.example.invalid/x/{file}#sha256={digest}")
+    };
+    let named = at("b-1-py3-none-any.whl", &digest);
+    let found = run_with(&universe, &["a", &named], &[], &Policy::default()).expect("solvable");
+    assert_eq!(versions(&found), "a 2, b 1");
+    let artifact = &found.packages[1].artifact;
+    assert_eq!(artifact.url, "https://elsewhere.example.invalid/x/b-1-py3-none-any.whl");
+    assert_eq!(artifact.hashes.sha256.as_deref(), Some(&*digest));
+    // Others may want it too, if they want what it is.
+    impossible(
+        &universe,
+        &Policy::default(),
+        &[&named, "b>1"],
+        "Because the project needs `b` >1, but the newest version of it is 1, the requirements \
+         cannot be met.",
+    );
+    let constrained = Policy { constraints: parsed(&[&named]), ..Policy::default() };
+    check(&universe, &constrained, &["a"], "a 2, b 1");
+    for (requirement, why) in [
+        (at("b-1-py3-none-any.whl", "00"), "without a digest"),
+        (at("c-1-py3-none-any.whl", &digest), "does not end in a wheel of it"),
+        (at("b-1.tar.gz", &digest), "does not end in a wheel of it"),
+        ("b @ ftp://example.invalid/b-1-py3-none-any.whl".to_owned(), "cannot be fetched"),
+    ] {
+        let error = run_with(&universe, &[&requirement], &[], &Policy::default());
+        let Err(ResolveError::Other(error)) = error else { panic!("{error:?}") };
+        assert_eq!(error.code, "url-requirement");
+        assert!(error.message.contains(why), "{}", error.message);
+    }
+}
+
+#[test]
+fn an_address_that_a_package_names_is_not_followed_unless_the_project_names_it() {
+    let digest = super::digest("b-1-py3-none-any.whl");
+    let named = format!("b @ https://example.invalid/b-1-py3-none-any.whl#sha256={digest}");
+    let universe = two_each().add("d", "1", &[&named]);
+    impossible(
+        &universe,
+        &Policy::default(),
+        &["d"],
+        "Because `d` 1 cannot be used: it needs `b` from a URL, not from an index and the project \
+         needs `d`, the requirements cannot be met.",
+    );
+    check(&universe, &Policy::default(), &["d", &named], "b 1, d 1");
 }
