@@ -78,7 +78,8 @@ pub(super) struct Provider<'a> {
     /// The position last chosen for a package: its extras follow it.
     chosen: RefCell<HashMap<PackageName, u32>>,
     announced: RefCell<HashSet<(PackageName, u32)>>,
-    tried: RefCell<HashMap<PackageName, usize>>,
+    /// The versions that were chosen in this attempt. One that is chosen again, because of others, is not a further one.
+    tried: RefCell<HashMap<PackageName, HashSet<usize>>>,
     /// Packages that many versions of were given up; see [`Provider::begin_again`].
     early: RefCell<HashSet<PackageName>>,
     is_hopeless: Cell<bool>,
@@ -302,10 +303,14 @@ impl<'a> Provider<'a> {
         })
     }
 
+    fn was_tried(&self, name: &PackageName, position: usize) -> bool {
+        self.tried.borrow().get(name).is_some_and(|tried| tried.contains(&position))
+    }
+
     /// Ends an attempt in which one version of a package after the other is given up: what was decided before it is to
     /// blame, so it is better decided first. The solver cannot take back a decision of its own accord; it begins again.
     fn give_up_early(&self, name: &PackageName) -> Result<(), Error> {
-        let tried = self.tried.borrow().get(name).copied().unwrap_or(0);
+        let tried = self.tried.borrow().get(name).map_or(0, HashSet::len);
         let mut early = self.early.borrow_mut();
         if tried < VERSIONS_UNTIL_EARLY
             || early.len() >= ATTEMPTS_MAX
@@ -332,12 +337,7 @@ impl<'a> Provider<'a> {
 
     /// While a solver walks down the versions of a package, announces a growing number of those to come.
     fn announce_next(&self, name: &PackageName, candidates: &Candidates, set: &Set, chosen: usize) {
-        let tried = {
-            let mut tried = self.tried.borrow_mut();
-            let tried = tried.entry(name.clone()).or_insert(0);
-            *tried += 1;
-            *tried
-        };
+        let tried = self.tried.borrow().get(name).map_or(0, HashSet::len);
         if tried < 3 {
             return;
         }
@@ -513,10 +513,16 @@ impl DependencyProvider for Provider<'_> {
         let best = || candidates.best(set, self.rules.wants_oldest(name));
         let Some(position) = preferred.or_else(best) else { return Ok(None) };
         if let Key::Base(_) = key {
-            self.give_up_early(name)?;
+            let is_further = !self.was_tried(name, position);
+            if is_further {
+                self.give_up_early(name)?;
+                self.tried.borrow_mut().entry(name.clone()).or_default().insert(position);
+            }
             self.chosen.borrow_mut().insert(name.clone(), position as u32);
             self.announce(name, &candidates, position);
-            self.announce_next(name, &candidates, set, position);
+            if is_further {
+                self.announce_next(name, &candidates, set, position);
+            }
         }
         Ok(Some(position as u32))
     }
