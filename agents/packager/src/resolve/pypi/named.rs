@@ -71,7 +71,15 @@ fn refused(name: &PackageName, why: &str) -> Error {
 
 fn project(name: &PackageName, address: &str) -> Result<Project, Error> {
     let mut hashes = Hashes::default();
-    let url = Url::parse(address).ok().and_then(|base| file_url(address, &base, &mut hashes));
+    let written = Url::parse(address).ok();
+    if written.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+        // The requirement is repeated in explanations and repairs.
+        return Err(refused(
+            name,
+            "is asked for by an address with a password, which belongs into netrc",
+        ));
+    }
+    let url = written.and_then(|base| file_url(address, &base, &mut hashes));
     let url =
         url.ok_or_else(|| refused(name, "is asked for by an address that cannot be fetched"))?;
     if hashes.is_empty() {

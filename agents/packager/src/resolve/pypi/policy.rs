@@ -64,7 +64,8 @@ impl Rules {
     ) -> Self {
         let applies = |requirement: &&Requirement| requirement.evaluate_markers(markers, &[]);
         let mut constraints: BTreeMap<PackageName, Vec<VersionSpecifier>> = BTreeMap::new();
-        for constraint in policy.constraints.iter().filter(applies) {
+        let says = |it: &&Requirement| !specifiers(it).is_empty();
+        for constraint in policy.constraints.iter().filter(applies).filter(says) {
             let held = constraints.entry(constraint.name.clone()).or_default();
             held.extend(specifiers(constraint).iter().cloned());
         }

@@ -212,12 +212,17 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
         (at("b-1-py3-none-any.whl", "00"), "without a digest"),
         (at("c-1-py3-none-any.whl", &digest), "does not end in a wheel of it"),
         (at("b-1.tar.gz", &digest), "does not end in a wheel of it"),
+        (
+            format!("b @ https://me:hush@example.invalid/b-1-py3-none-any.whl#sha256={digest}"),
+            "with a password",
+        ),
         ("b @ ftp://example.invalid/b-1-py3-none-any.whl".to_owned(), "cannot be fetched"),
     ] {
         let error = run_with(&universe, &[&requirement], &[], &Policy::default());
         let Err(ResolveError::Other(error)) = error else { panic!("{error:?}") };
         assert_eq!(error.code, "url-requirement");
         assert!(error.message.contains(why), "{}", error.message);
+        assert!(!error.to_string().contains("hush"));
     }
 }
 
