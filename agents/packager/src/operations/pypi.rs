@@ -104,7 +104,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         Precondition::file(project, fixed(REQUIREMENTS)?)?,
     ];
     let mut warnings = resolution.warnings.clone();
-    warnings.extend(task.registries.not_followed()?);
+    warnings.extend(super::not_followed(task, Ecosystem::Pypi)?);
     if is_elsewhere {
         warnings.push(format!(
             "resolved for Python {} on {}, so nothing is installed here",
