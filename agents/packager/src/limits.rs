@@ -66,6 +66,13 @@ pub const REPAIR_ATTEMPTS_MAX: usize = 16;
 /// Conflicts after which a package is decided before others: deciding the culprit early ends most long searches.
 pub const CONFLICTS_UNTIL_EARLY: u32 = 5;
 
+/// Versions of one package that are tried before an attempt is given up, to decide that package earlier in the next.
+pub const VERSIONS_UNTIL_EARLY: usize = 5;
+
+/// Attempts at one resolution that are given up; the next goes on to its end. Each costs about what the last one did, and what
+/// was fetched is kept.
+pub const ATTEMPTS_MAX: usize = 32;
+
 /// Versions of one package whose metadata is announced at once while a solver walks down its list.
 pub const PREFETCH_VERSIONS_MAX: usize = 32;
 
@@ -189,6 +196,13 @@ pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Levels of nesting in a manifest; bounds the stack of its parsers.
 pub const MANIFEST_DEPTH_MAX: usize = 64;
+
+/// Requirements files that one includes, directly or not; people have a handful.
+pub const REQUIREMENTS_FILES_MAX: usize = 64;
+/// Requirements files that include each other in a row; bounds the stack.
+pub const REQUIREMENTS_DEPTH_MAX: usize = 16;
+/// Requirements that the dependency groups of one project come to; a person writes some tens.
+pub const GROUP_REQUIREMENTS_MAX: usize = 10_000;
 
 /// Packages that one request may name; a person names a few, a program some hundreds.
 pub const SPECS_MAX: usize = 1024;

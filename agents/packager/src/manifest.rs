@@ -57,6 +57,16 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
+/// Whether a requirement is of the form `name @ https://...`: by an address that a resolver can judge.
+fn names_address(line: &str) -> bool {
+    line.split_once('@').is_some_and(|(name, address)| {
+        let address = address.trim_start();
+        !name.contains("://")
+            && !name.trim().is_empty()
+            && ["https://", "http://"].iter().any(|scheme| address.starts_with(scheme))
+    })
+}
+
 /// Reads TOML for editing; an error names the place.
 fn read_toml(file: &str, text: &str) -> Result<toml_edit::DocumentMut, Error> {
     text.parse::<toml_edit::DocumentMut>().map_err(|error| {

@@ -7,6 +7,7 @@
 mod find;
 mod inspect;
 mod tags;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,8 @@ pub struct Interpreter {
     pub paths: BTreeMap<String, PathBuf>,
     /// The C library.
     pub libc: Option<Libc>,
+    /// What decides its compatibility tags beside its version.
+    pub native: Platform,
     /// What packages can be resolved for it.
     pub target: PythonTarget,
 }

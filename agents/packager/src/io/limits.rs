@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// How often a thread that waits for a registry asks whether its answer is still wanted.
 pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(20);
+/// Further Python indexes that are asked before the main one; each may cost a question for every package.
+pub const INDEXES_MAX: usize = 8;
 /// Redirects followed for one request; browsers take 20, registries need one or two.
 pub const REDIRECTS_MAX: usize = 8;
 /// Tries of one request, the first included: rides out a restarting mirror, ends in seconds when it is down.
@@ -57,6 +59,8 @@ pub const PROJECT_BYTES_MAX: usize = 96 << 20;
 pub const CRATE_BYTES_MAX: usize = 48 << 20;
 /// `config.json` of a cargo index: a handful of lines.
 pub const REGISTRY_CONFIG_BYTES_MAX: usize = 64 << 10;
+/// A source archive that is read for what it says of itself; it passes through memory. Few are above 20 MB.
+pub const SOURCE_IN_MEMORY_BYTES_MAX: usize = 128 << 20;
 /// A METADATA file: headers plus a description; the biggest known are below 2 MB.
 pub const CORE_METADATA_BYTES_MAX: usize = 8 << 20;
 /// A wheel that is read whole because its server cannot read ranges; it passes through memory.

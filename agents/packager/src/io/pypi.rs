@@ -4,6 +4,7 @@ pub(crate) mod core_metadata;
 pub(crate) mod file_name;
 pub(crate) mod page;
 mod page_html;
+mod source;
 mod wheel;
 
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -18,7 +19,7 @@ use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, PypiEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
-use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX};
+use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX, SOURCE_IN_MEMORY_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
@@ -87,23 +88,30 @@ impl PypiClient {
 impl Maker {
     fn project(&self, name: &PackageName) -> Result<Arc<dyn Resource>> {
         let endpoint = &self.resolved.endpoint;
-        let key = Key::new("pypi", &endpoint.index, Some(&endpoint.credentials), name.as_ref());
-        let url = format!("{}{name}/", endpoint.index);
-        let url = Url::parse(&url).map_err(|error| nonsense(&endpoint.index, error))?;
-        Ok(Arc::new(ProjectResource { key, url, name: name.clone(), maker: self.clone() }))
+        let what = format!("{name}{}", self.others());
+        let key = Key::new("pypi", &endpoint.index, Some(&endpoint.credentials), &what);
+        let page = |index: &Url| {
+            Url::parse(&format!("{index}{name}/")).map_err(|error| nonsense(index, error))
+        };
+        let pages = endpoint.first.iter().chain([&endpoint.index]).map(page);
+        let pages = pages.collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectResource { key, pages, name: name.clone(), maker: self.clone() }))
+    }
+
+    /// What the other indexes add to a key: what they say must not be taken for what the main one says.
+    fn others(&self) -> String {
+        self.resolved.endpoint.first.iter().map(|index| format!("\n{index}")).collect()
     }
 
     fn core_metadata(&self, name: &PackageName, file: &Arc<File>) -> Result<Arc<dyn Resource>> {
-        if !matches!(file.kind, FileKind::Wheel { .. }) {
-            let message =
-                format!("`{}` has to be built before its dependencies are known", file.name);
-            return Err(Error::new(Kind::Failed, "needs-build", message)
-                .hint("choose a version that has a wheel for this platform"));
+        if file.kind == FileKind::Source && file.hashes.is_empty() {
+            // What it says of itself is believed for what the index listed, not for whatever is there now.
+            return Err(source::needs_build(&file.name));
         }
         let endpoint = &self.resolved.endpoint;
         // The index is part of the key: another one must not decide what this one's files depend on.
         let digest = file.hashes.sha256.as_deref().or(file.hashes.sha512.as_deref());
-        let what = format!("{}\n{}", file.name, digest.unwrap_or(&file.url));
+        let what = format!("{}\n{}{}", file.name, digest.unwrap_or(&file.url), self.others());
         let key = Key::new("pypi-core", &endpoint.index, Some(&endpoint.credentials), &what);
         let url = Url::parse(&file.url).map_err(|error| nonsense(&endpoint.index, error))?;
         Ok(Arc::new(CoreResource {
@@ -164,7 +172,8 @@ impl Metadata for PypiClient {
 
 struct ProjectResource {
     key: Key,
-    url: Url,
+    /// Its page at each index, in the order in which they are asked; never empty.
+    pages: Vec<Url>,
     name: PackageName,
     maker: Maker,
 }
@@ -185,10 +194,20 @@ impl Resource for ProjectResource {
     ) -> BoxFuture<'a, Result<Fetched>> {
         Box::pin(async move {
             let credentials = &self.maker.resolved.endpoint.credentials;
-            let mut request = Request::new(self.url.clone(), Some(credentials), PROJECT_BYTES_MAX);
-            request.accept = Some(ACCEPT);
-            request.validators = validators;
-            Fetched::of(self.maker.resolved.http.get(&request, urgency).await?)
+            let is_only = self.pages.len() == 1;
+            let mut found = Fetched::Missing { near: None };
+            for page in &self.pages {
+                let mut request = Request::new(page.clone(), Some(credentials), PROJECT_BYTES_MAX);
+                request.accept = Some(ACCEPT);
+                // What one index said is not confirmed by another.
+                request.validators = validators.filter(|_| is_only);
+                found = Fetched::of(self.maker.resolved.http.get(&request, urgency).await?)?;
+                // An index that fails is not passed over: a later one could answer for it whatever it likes.
+                if !matches!(found, Fetched::Missing { .. }) {
+                    break;
+                }
+            }
+            Ok(found)
         })
     }
 
@@ -202,8 +221,8 @@ impl Resource for ProjectResource {
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
-        let project = page::parse(&entry.body, page::JSON, &self.name, &self.url)
-            .map_err(|why| nonsense(&self.url, why))?;
+        let project = page::parse(&entry.body, page::JSON, &self.name, &self.pages[0])
+            .map_err(|why| nonsense(&self.pages[0], why))?;
         Ok(Value::Project(Arc::new(project)))
     }
 
@@ -212,9 +231,7 @@ impl Resource for ProjectResource {
         let error = unknown_package("Python", self.name.as_ref(), &endpoint.index, near);
         if near.is_empty() && !endpoint.not_followed.is_empty() {
             let others = endpoint.not_followed.join(", ");
-            return error.hint(format!(
-                "check the spelling; one index is asked, these are not followed: {others}"
-            ));
+            return error.hint(format!("check the spelling; these are not followed: {others}"));
         }
         error
     }
@@ -241,8 +258,26 @@ struct CoreResource {
 }
 
 impl CoreResource {
-    /// Whether to ask for a PEP 658 file.
+    fn is_source(&self) -> bool {
+        self.file.kind == FileKind::Source
+    }
+
+    /// The whole source archive.
+    async fn archive(&self, urgency: &Urgency) -> Result<Fetched> {
+        let credentials = &self.maker.resolved.endpoint.credentials;
+        let request = Request::new(self.url.clone(), Some(credentials), SOURCE_IN_MEMORY_BYTES_MAX);
+        let fetched = Fetched::of(self.maker.resolved.http.get(&request, urgency).await?)?;
+        if let Fetched::New(answer) = &fetched {
+            verify(&answer.body, &self.file.hashes, &answer.url)?;
+        }
+        Ok(fetched)
+    }
+
+    /// Whether to ask for a PEP 658 file. Unadvertised ones of source archives are not in use.
     fn may_have_metadata_file(&self) -> bool {
+        if self.is_source() {
+            return false;
+        }
         match self.file.core_metadata {
             Some(advertised) => advertised,
             None => {
@@ -343,6 +378,9 @@ impl Resource for CoreResource {
             {
                 return Ok(Fetched::New(answer));
             }
+            if self.is_source() {
+                return self.archive(urgency).await;
+            }
             let reader = wheel::Reader {
                 http: &self.maker.resolved.http,
                 credentials: &self.maker.resolved.endpoint.credentials,
@@ -358,10 +396,17 @@ impl Resource for CoreResource {
     }
 
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
-        let headers = core_metadata::headers(&answer.body);
+        let body = match self.is_source() {
+            true => source::package_info(&answer.body, &self.file.name)?,
+            false => answer.body.clone(),
+        };
+        let headers = core_metadata::headers(&body);
+        if self.is_source() && !source::is_static(headers) {
+            return Err(source::needs_build(&self.file.name));
+        }
         let metadata = core_metadata::parse(headers, &self.name, &self.file.version)
             .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
-        let headers = answer.body.slice(..headers.len());
+        let headers = body.slice(..headers.len());
         let stored = Box::new(|| headers);
         Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
     }

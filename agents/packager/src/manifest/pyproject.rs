@@ -1,6 +1,7 @@
 //! `pyproject.toml`: `[project] dependencies`, read and edited in place.
 //!
-//! Dependency groups, optional dependencies and tools' own tables are left alone.
+//! Dependency groups and optional dependencies are read and never edited; tools' own tables are left alone, but for the one
+//! setting of uv that says which groups a project's environment has.
 
 use pep508_rs::Requirement;
 use toml_edit::{Array, DocumentMut, Formatted, Item, Value};
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::spec::normalize_name;
 use agents_versions::shorten;
 
+mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,9 @@ pub struct PyProject {
     pub requires_python: Option<String>,
     /// `dependencies`.
     pub dependencies: Vec<Requirement>,
+    /// What the groups need that belong to the environment of whoever works on the project: those that
+    /// `tool.uv.default-groups` names, else `dev`.
+    pub development: Vec<Requirement>,
 }
 
 /// Reads `[project]`; `None` where there is no such table. `file` is for messages.
@@ -35,36 +40,38 @@ pub fn read(file: &str, text: &str) -> Result<Option<PyProject>, Error> {
     };
     refuse_dynamic(file, &document)?;
     let plain = |key: &str| project.get(key).and_then(Item::as_str).map(str::to_owned);
-    let mut dependencies = Vec::new();
-    if let Some(item) = project.get("dependencies") {
-        let Some(list) = item.as_array() else {
-            return Err(invalid(file, "`project.dependencies` is not a list"));
-        };
-        for value in list {
-            let Some(line) = value.as_str() else {
-                return Err(invalid(
-                    file,
-                    "`project.dependencies` has something that is not a text",
-                ));
-            };
-            dependencies.push(requirement(file, line)?);
-        }
-    }
+    let dependencies = match project.get("dependencies") {
+        Some(item) => requirements(file, "project.dependencies", item)?,
+        None => Vec::new(),
+    };
     Ok(Some(PyProject {
         name: plain("name"),
         requires_python: plain("requires-python"),
         dependencies,
+        development: groups::development(file, &document)?,
     }))
 }
 
-fn requirement(file: &str, line: &str) -> Result<Requirement, Error> {
-    if line.contains("://") {
+/// A list of requirements; `place` is for messages.
+fn requirements(file: &str, place: &str, item: &Item) -> Result<Vec<Requirement>, Error> {
+    let Some(list) = item.as_array() else {
+        return Err(invalid(file, format!("`{place}` is not a list")));
+    };
+    let line = |value: &Value| match value.as_str() {
+        Some(line) => requirement(file, place, line),
+        None => Err(invalid(file, format!("`{place}` has something that is not a text"))),
+    };
+    list.iter().map(line).collect()
+}
+
+fn requirement(file: &str, place: &str, line: &str) -> Result<Requirement, Error> {
+    if line.contains("://") && !super::names_address(line) {
         let problem = format!("`{}` is not from an index, which is not supported", shorten(line));
         return Err(invalid(file, problem));
     }
     crate::io::pypi::core_metadata::requirement(line).map_err(|text| {
         let problem = text.lines().next().unwrap_or("not a requirement").to_owned();
-        invalid(file, format!("in `project.dependencies`, {problem} in `{}`", shorten(line)))
+        invalid(file, format!("in `{place}`, {problem} in `{}`", shorten(line)))
     })
 }
 

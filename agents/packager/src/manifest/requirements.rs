@@ -1,7 +1,7 @@
 //! `requirements.txt`: read line by line as pip does, and edited line by line.
 //!
-//! Includes (`-r`, `-c`) are refused, not followed: what another file says would be lost silently otherwise. What is
-//! saved for a bare name is `name>=VERSION`, as uv does: it installs what was tested or newer, and never blocks.
+//! [`read`] is for one file by itself and refuses includes (`-r`, `-c`), because what another file says would be lost
+//! silently; [`read_all`] follows them. What is saved for a bare name is `name>=VERSION`, as uv does: it installs what was tested or newer, and never blocks.
 
 use std::ops::Range;
 
@@ -12,8 +12,11 @@ use crate::error::{Error, Kind};
 use crate::spec::{Spec, normalize_name};
 use agents_versions::shorten;
 
+mod include;
 #[cfg(test)]
 mod tests;
+
+pub use include::{Everything, read_all};
 
 /// What a requirements file asks for.
 #[derive(Clone, Debug, Default)]
@@ -91,37 +94,64 @@ fn comment_start(text: &str) -> Option<usize> {
 
 /// Reads a requirements file. `file` is for messages.
 pub fn read(file: &str, text: &str) -> Result<Requirements, Error> {
+    read_lines(file, text, &mut |logical, _| {
+        let message = format!(
+            "`{file}` line {}: `{}` includes another file, which is not followed",
+            logical.line,
+            shorten(&logical.body)
+        );
+        Err(Error::new(Kind::Usage, "manifest-include", message)
+            .hint("put the requirements of both files into one, or name the other file by itself"))
+    })
+}
+
+/// What to do with a line that includes another file.
+type Including<'a> = &'a mut dyn FnMut(&Logical, Included<'_>) -> Result<(), Error>;
+
+/// Another file that a line names.
+struct Included<'t> {
+    path: &'t str,
+    /// Whether it holds constraints only.
+    constrains: bool,
+}
+
+fn read_lines(file: &str, text: &str, including: Including<'_>) -> Result<Requirements, Error> {
     let (text, _) = without_bom(file, text)?;
     let mut requirements = Requirements::default();
     for logical in logical_lines(text) {
         if logical.body.is_empty() {
             continue;
         }
-        if logical.body.starts_with('-') {
+        if !logical.body.starts_with('-') {
+            requirements.wanted.push(read_wanted(file, &logical)?);
+        } else if let Some(included) = included(&logical.body) {
+            including(&logical, included)?;
+        } else {
             check_option(file, &logical)?;
             requirements.options.push((logical.line, logical.body));
-            continue;
         }
-        requirements.wanted.push(read_wanted(file, &logical)?);
     }
     Ok(requirements)
 }
 
+/// The file that an option names: `-r other.txt`, `-rother.txt`, `--requirement=other.txt`.
+fn included(body: &str) -> Option<Included<'_>> {
+    let forms = [("--requirement", false), ("-r", false), ("--constraint", true), ("-c", true)];
+    forms.into_iter().find_map(|(option, constrains)| {
+        let rest = body.strip_prefix(option)?;
+        let is_long = option.starts_with("--");
+        // `--requirements` and the like are other options; `-rother.txt` is one word to pip.
+        let path = match rest.trim_start_matches([' ', '\t']) {
+            path if path.len() < rest.len() => path.strip_prefix('=').unwrap_or(path),
+            path if is_long && !path.is_empty() => path.strip_prefix('=')?,
+            path => path,
+        };
+        Some(Included { path: path.trim().trim_matches(['"', '\'']), constrains })
+    })
+}
+
 fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
     let word = logical.body.split([' ', '\t', '=']).next().unwrap_or_default();
-    let included = ["-r", "--requirement", "-c", "--constraint"];
-    // `-rother.txt` is one word to pip.
-    let joined = !word.starts_with("--") && (word.starts_with("-r") || word.starts_with("-c"));
-    if included.contains(&word) || joined {
-        let message = format!(
-            "`{file}` line {}: `{}` includes another file, which is not followed",
-            logical.line,
-            shorten(&logical.body)
-        );
-        return Err(Error::new(Kind::Usage, "manifest-include", message).hint(
-            "put the requirements of both files into one, or name the other file by itself",
-        ));
-    }
     if matches!(word, "-e" | "--editable") || (!word.starts_with("--") && word.starts_with("-e")) {
         let problem = format!("line {}: editable projects are not installed", logical.line);
         return Err(invalid(file, problem));
@@ -132,7 +162,9 @@ fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
 fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
     let (body, options) = split_options(&logical.body);
     let line = logical.line;
-    if body.contains("://") || body.starts_with(['.', '/']) || body.contains(" @ ") {
+    if !super::names_address(body)
+        && (body.contains("://") || body.starts_with(['.', '/']) || body.contains(" @ "))
+    {
         return Err(invalid(
             file,
             format!(
@@ -145,11 +177,15 @@ fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
         let problem = text.lines().next().unwrap_or("not a requirement");
         syntax_error(file, line, 1, &format!("{problem} in `{}`", shorten(body)))
     })?;
-    let hashes = options
-        .split_whitespace()
-        .filter_map(|option| option.strip_prefix("--hash="))
-        .map(str::to_owned)
-        .collect();
+    let mut hashes = Vec::new();
+    let mut words = options.split_whitespace();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--hash") {
+            Some("") => hashes.extend(words.next().map(str::to_owned)),
+            Some(rest) => hashes.extend(rest.strip_prefix('=').map(str::to_owned)),
+            None => {}
+        }
+    }
     Ok(Wanted { requirement, hashes, line })
 }
 

@@ -1,6 +1,6 @@
 //! Python's part of an operation: pyproject.toml or requirements.txt, and the virtual environment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
@@ -8,147 +8,55 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
+mod manifest;
+
+use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
 use super::age::told;
-use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
 use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
-use crate::manifest::requirements::{Requirements, Wanted};
-use crate::manifest::{pyproject, requirements};
+use crate::manifest::requirements::{self, Wanted};
 use crate::metadata::aged::Aged;
 use crate::metadata::pypi::FileKind;
-use crate::options::Choice;
+use crate::options::{Choice, Choices};
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
+use crate::resolve::pypi::policy::Policy;
 use crate::resolve::{ResolveError, pypi};
 use crate::spec::Spec;
 use crate::store::clone_tree;
 use crate::transaction::{Project, RelativePath};
 
-const PYPROJECT: &str = "pyproject.toml";
-const REQUIREMENTS: &str = "requirements.txt";
 /// Where an environment is looked for, in this order; the first is where one is made.
 const ENVIRONMENTS: [&str; 2] = [".venv", "venv"];
 
 /// Locks of tools that keep the environment themselves.
 const FOREIGN_LOCKS: [&str; 4] = ["uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"];
-/// Options of a requirements file that change nothing here: every artefact is verified, and only wheels are installed.
-const HARMLESS_OPTIONS: [&str; 3] = ["--require-hashes", "--prefer-binary", "--only-binary"];
-
-/// The file that says what the project wants.
-struct Manifest {
-    path: &'static str,
-    text: Option<String>,
-    wanted: Vec<Requirement>,
-    /// The lines that name digests (`sha256:...`).
-    pinned: Vec<Wanted>,
-}
-
-impl Manifest {
-    /// pyproject.toml where it has a `[project]`, else requirements.txt, which need not exist yet.
-    fn read(project: &Project) -> Result<Self> {
-        if let Some(text) = read_text(project, PYPROJECT)?
-            && let Some(described) = pyproject::read(PYPROJECT, &text)?
-        {
-            let (path, wanted) = (PYPROJECT, described.dependencies);
-            return Ok(Self { path, text: Some(text), wanted, pinned: Vec::new() });
-        }
-        let text = read_text(project, REQUIREMENTS)?;
-        let read = match &text {
-            Some(text) => requirements::read(REQUIREMENTS, text)?,
-            None => Requirements::default(),
-        };
-        let followed =
-            |option: &str| HARMLESS_OPTIONS.iter().any(|known| option.starts_with(known));
-        if let Some((line, option)) = read.options.iter().find(|(_, option)| !followed(option)) {
-            let option = option.split(['=', ' ']).next().unwrap_or_default();
-            let message = format!("`{REQUIREMENTS}` line {line}: `{option}` is not followed");
-            return Err(Error::new(Kind::Failed, "manifest-option", message).hint(
-                "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
-            ));
-        }
-        let pinned =
-            read.wanted.iter().filter(|wanted| !wanted.hashes.is_empty()).cloned().collect();
-        let wanted = read.wanted.into_iter().map(|wanted| wanted.requirement).collect();
-        Ok(Self { path: REQUIREMENTS, text, wanted, pinned })
-    }
-
-    /// Refuses artefacts that the manifest's own digests do not allow.
-    fn check_digests(&self, resolution: &Resolution, target: &PythonTarget) -> Result<()> {
-        for package in &resolution.packages {
-            let lines = self.pinned.iter().filter(|line| {
-                line.requirement.name.as_ref() == package.name
-                    && line.requirement.evaluate_markers(&target.markers, &[])
-            });
-            let allowed: Vec<&str> =
-                lines.flat_map(|line| line.hashes.iter().map(String::as_str)).collect();
-            if allowed.is_empty() {
-                continue;
-            }
-            let known: Vec<&str> =
-                allowed.iter().filter_map(|one| one.strip_prefix("sha256:")).collect();
-            if known.is_empty() {
-                let message = format!(
-                    "`{}` has only hashes of `{}` that the index does not give",
-                    self.path, package.name
-                );
-                return Err(Error::new(Kind::Failed, "unsupported-hash", message)
-                    .hint("add its SHA-256 to the file"));
-            }
-            let digest = package.artifact.hashes.sha256.as_deref().unwrap_or_default();
-            if !known.contains(&digest) {
-                let message = format!(
-                    "the hash of `{}` is not one of those that `{}` allows for `{}`",
-                    package.artifact.file_name, self.path, package.name
-                );
-                return Err(Error::new(Kind::Verification, "hash-mismatch", message)
-                    .hint("find out which of the two is right; nothing was changed"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What another text of the same file asks for.
-    fn wanted_in(&self, text: &str) -> Result<Vec<Requirement>> {
-        Ok(match self.path {
-            PYPROJECT => pyproject::read(PYPROJECT, text)?.unwrap_or_default().dependencies,
-            path => {
-                let read = requirements::read(path, text)?.wanted;
-                read.into_iter().map(|wanted| wanted.requirement).collect()
-            }
-        })
-    }
-
-    fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
-        let add: Vec<&str> = add.iter().map(String::as_str).collect();
-        let mut text = self.text.clone();
-        if let (Some(present), false) = (&text, remove.is_empty()) {
-            text = Some(match self.path {
-                PYPROJECT => pyproject::remove(self.path, present, remove)?,
-                _ => requirements::remove(self.path, present, remove)?,
-            });
-        }
-        match (text, self.path) {
-            (Some(text), _) if add.is_empty() => Ok(text),
-            (Some(text), PYPROJECT) => pyproject::add(self.path, &text, &add),
-            (text, _) => requirements::add(self.path, text.as_deref(), &add),
-        }
-    }
-}
-
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
+const HONOURED: &[Choice] = &[
+    Choice::PythonVersion,
+    Choice::PythonPlatform,
+    Choice::Prerelease,
+    Choice::Resolution,
+    // Nothing but wheels is ever used, whatever is named.
+    Choice::OnlyBinary,
+    Choice::ExcludeNewer,
+    Choice::Constraint,
+    Choice::Override,
+];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Pypi, HONOURED)?;
     let Asked { add, remove, .. } = *asked;
     check_foreign(task, project, asked, &FOREIGN_LOCKS)?;
-    let manifest = Manifest::read(project)?;
+    let mut manifest = Manifest::read(project)?;
+    manifest.pin(task.choices.constraints.iter().chain(&task.choices.overrides));
     let mut wanted = manifest.wanted.clone();
     for spec in remove {
         let count = wanted.len();
@@ -160,29 +68,41 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let lines = want(&mut wanted, add)?;
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
-    check_environment(project, &environment, &base(&interpreter)?)?;
-    let target = target_name(&interpreter.target);
-    let fits = |part: &Part| part.target == target && runs(&part.resolution, &interpreter.target);
+    let (version, platform) = (&task.choices.python_version, &task.choices.python_platform);
+    let is_elsewhere = version.is_some() || platform.is_some();
+    let target = PythonTarget::elsewhere(&interpreter, version.as_ref(), platform.as_deref())?;
+    manifest.check_python(&target)?;
+    if !is_elsewhere {
+        check_environment(project, &environment, &base(&interpreter)?)?;
+    }
+    wanted.extend(manifest.beside.iter().cloned());
+    let locked_for = target_name(&target);
+    let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
     let locked = asked.as_locked(task, Ecosystem::Pypi, &lock::of_pypi(&wanted), &fits)?;
     let resolution = match locked {
         Some(resolution) => resolution,
         None => {
             let imported = match asked.known() {
                 Some(_) => None,
+                None if is_elsewhere => None,
                 None => import::pypi(project, manifest.path)?,
             };
-            let preferred = preferred(project, &environment, asked, imported.as_ref())?;
+            let preferred = match is_elsewhere {
+                true => BTreeMap::new(),
+                false => preferred(project, &environment, asked, imported.as_ref())?,
+            };
             let request = pypi::Request {
                 requirements: &wanted,
-                target: &interpreter.target,
+                target: &target,
                 preferred: &preferred,
+                policy: &policy(&task.choices, &manifest, &target),
                 keep_on: &|| task.check_resolving(began),
             };
             resolve(task, asked, &request, imported.as_ref())?
         }
     };
     asked.check_update(&resolution)?;
-    manifest.check_digests(&resolution, &interpreter.target)?;
+    manifest.check_digests(&resolution, &target)?;
     let lines: Vec<String> = add
         .iter()
         .zip(lines)
@@ -190,26 +110,36 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         .collect();
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
+    let mut preconditions = vec![
+        Precondition::file(project, fixed(PYPROJECT)?)?,
+        Precondition::file(project, fixed(REQUIREMENTS)?)?,
+    ];
+    let mut warnings = resolution.warnings.clone();
+    warnings.extend(super::not_followed(task, Ecosystem::Pypi)?);
+    if is_elsewhere {
+        warnings.push(format!(
+            "resolved for Python {} on {}, so nothing is installed here",
+            target.python,
+            platform.as_deref().unwrap_or("this platform")
+        ));
+    } else {
+        let transactions = &task.shop.transactions;
+        preconditions.push(Precondition::environment(transactions, project, environment.clone())?);
+    }
+    for file in manifest.files.iter().collect::<BTreeSet<_>>() {
+        preconditions.push(Precondition::file(project, fixed(file)?)?);
+    }
     Ok(Decided {
         wants: lock::of_pypi(&manifest.wanted_in(&after)?),
-        target,
+        target: locked_for,
         edits: match add.is_empty() && remove.is_empty() {
             true => Vec::new(),
             false => edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
         },
-        preconditions: vec![
-            Precondition::file(project, fixed(PYPROJECT)?)?,
-            Precondition::file(project, fixed(REQUIREMENTS)?)?,
-            Precondition::environment(&task.shop.transactions, project, environment.clone())?,
-        ],
-        warnings: resolution
-            .warnings
-            .iter()
-            .cloned()
-            .chain(super::not_followed(task, Ecosystem::Pypi)?)
-            .collect(),
+        preconditions,
+        warnings,
         resolution,
-        environment: Some(environment),
+        environment: (!is_elsewhere).then_some(environment),
         beside: Vec::new(),
     })
 }
@@ -262,6 +192,18 @@ fn want(wanted: &mut Vec<Requirement>, add: &[Spec]) -> Result<Vec<Option<String
         wanted.push(changed);
     }
     Ok(lines)
+}
+
+/// What the manifest and the caller say beside the requirements.
+fn policy(choices: &Choices, manifest: &Manifest, target: &PythonTarget) -> Policy {
+    let mut policy = manifest.policy(target);
+    let plain =
+        |wanted: &Vec<Wanted>| wanted.iter().map(|one| one.requirement.clone()).collect::<Vec<_>>();
+    policy.constraints.extend(plain(&choices.constraints));
+    policy.overrides.extend(plain(&choices.overrides));
+    policy.mode = choices.mode;
+    policy.prerelease = choices.prerelease.or(policy.prerelease);
+    policy
 }
 
 /// What is asked for now, with what stood in the manifest where the caller did not say otherwise.

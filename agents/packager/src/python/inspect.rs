@@ -110,6 +110,7 @@ impl Answer {
             overrides: self.manylinux,
         };
         let tags = compatible_tags(&abi, &platform);
+        let native = platform;
         Ok(Interpreter {
             executable: self.executable,
             base_executable: self.base_executable,
@@ -120,6 +121,7 @@ impl Answer {
             platform: self.platform,
             paths: self.paths,
             libc,
+            native,
             target: PythonTarget { markers: self.markers, tags, python },
         })
     }

@@ -181,13 +181,45 @@ fn generic_abi(suffix: &str) -> Option<String> {
     Some(parts.get(..length)?.join("_").replace('.', "_"))
 }
 
+/// `macosx_13_0_arm64`: what runs there, down to the oldest system. From 11 on, only the first number counts.
+fn macos(name: &str) -> Option<Vec<String>> {
+    let mut parts = name.strip_prefix("macosx_")?.splitn(3, '_');
+    let (major, minor) = (parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?);
+    let machine = parts.next()?;
+    let formats: &[&str] = match machine {
+        "x86_64" => &["x86_64", "intel", "fat64", "fat32", "universal2", "universal"],
+        "arm64" => &["arm64", "universal2"],
+        _ => return None,
+    };
+    // Systems of the tenth line before 10.4 did not run on these machines.
+    let tenth = |from: u32| (4..=from).rev().map(|minor| (10, minor));
+    let versions: Vec<(u32, u32)> = match major {
+        10 => tenth(minor).collect(),
+        11..=99 => (11..=major).rev().map(|major| (major, 0)).chain(tenth(16)).collect(),
+        _ => return None,
+    };
+    let mut found = Vec::new();
+    for (major, minor) in versions {
+        for format in formats {
+            // Machines of the newer kind run what was made for the tenth line only where it was made for both.
+            if machine == "arm64" && major == 10 && *format != "universal2" {
+                continue;
+            }
+            found.push(format!("macosx_{major}_{minor}_{format}"));
+        }
+    }
+    Some(found)
+}
+
 /// glibc versions whose manylinux has a name of its own, newest first.
 const LEGACY: [((u32, u32), &str); 3] =
     [((2, 17), "manylinux2014"), ((2, 12), "manylinux2010"), ((2, 5), "manylinux1")];
 
 fn platforms(platform: &Platform) -> Vec<String> {
     let name = platform.name.replace(['-', '.', ' '], "_");
-    let Some(machine) = name.strip_prefix("linux_") else { return vec![name] };
+    let Some(machine) = name.strip_prefix("linux_") else {
+        return macos(&name).unwrap_or_else(|| vec![name]);
+    };
     let machine = match (machine, platform.is_32bit) {
         ("x86_64", true) => "i686",
         ("aarch64", true) => "armv8l",

@@ -197,3 +197,113 @@ fn a_program_that_is_no_python_is_named_in_the_error() {
     assert_eq!(error.code, "bad-python");
     assert!(error.message.contains(&path.display().to_string()), "{error}");
 }
+
+fn at_hand() -> super::Interpreter {
+    let native = linux("x86_64", Libc::Glibc(2, 36));
+    let markers = pep508_rs::MarkerEnvironment::try_from(pep508_rs::MarkerEnvironmentBuilder {
+        implementation_name: "cpython",
+        implementation_version: "3.11.7",
+        os_name: "posix",
+        platform_machine: "x86_64",
+        platform_python_implementation: "CPython",
+        platform_release: "6.1",
+        platform_system: "Linux",
+        platform_version: "1",
+        python_full_version: "3.11.7",
+        python_version: "3.11",
+        sys_platform: "linux",
+    });
+    super::Interpreter {
+        executable: "/usr/bin/python3".into(),
+        base_executable: "/usr/bin/python3".into(),
+        prefix: "/usr".into(),
+        base_prefix: "/usr".into(),
+        version: (3, 11, 7),
+        implementation: "cpython".to_owned(),
+        platform: native.name.clone(),
+        paths: std::collections::BTreeMap::new(),
+        libc: native.libc,
+        target: super::PythonTarget {
+            markers: markers.expect("markers"),
+            tags: compatible_tags(&cpython((3, 11)), &native),
+            python: "3.11.7".parse().expect("a version"),
+        },
+        native,
+    }
+}
+
+fn elsewhere(version: Option<&str>, platform: Option<&str>) -> super::PythonTarget {
+    let version = version.map(|version| version.parse().expect("a version"));
+    super::PythonTarget::elsewhere(&at_hand(), version.as_ref(), platform).expect("a target")
+}
+
+#[test]
+fn another_python_keeps_the_platform() {
+    let target = elsewhere(Some("3.9"), None);
+    assert_eq!(target.python.to_string(), "3.9.0");
+    assert_eq!(target.markers.python_version().to_string(), "3.9");
+    assert_eq!(target.markers.platform_release(), "6.1");
+    assert_eq!(target.tags[0], "cp39-cp39-manylinux_2_36_x86_64");
+    assert!(!target.tags.iter().any(|tag| tag.starts_with("cp311")));
+    assert_eq!(elsewhere(Some("3.14.2"), None).markers.python_full_version().to_string(), "3.14.2");
+    assert_eq!(elsewhere(None, None), at_hand().target);
+}
+
+#[test]
+fn another_platform_keeps_the_python() {
+    for (name, tag, machine, system) in [
+        ("linux", "cp311-cp311-manylinux_2_28_x86_64", "x86_64", "linux"),
+        ("x86_64-manylinux2014", "cp311-cp311-manylinux_2_17_x86_64", "x86_64", "linux"),
+        ("aarch64-manylinux_2_31", "cp311-cp311-manylinux_2_31_aarch64", "aarch64", "linux"),
+        ("aarch64-unknown-linux-musl", "cp311-cp311-musllinux_1_2_aarch64", "aarch64", "linux"),
+        ("macos", "cp311-cp311-macosx_13_0_arm64", "arm64", "darwin"),
+        ("x86_64-apple-darwin", "cp311-cp311-macosx_13_0_x86_64", "x86_64", "darwin"),
+        ("windows", "cp311-cp311-win_amd64", "AMD64", "win32"),
+        ("i686-pc-windows-msvc", "cp311-cp311-win32", "x86", "win32"),
+    ] {
+        let target = elsewhere(None, Some(name));
+        assert_eq!(target.tags[0], tag, "{name}");
+        assert_eq!(target.markers.platform_machine(), machine, "{name}");
+        assert_eq!(target.markers.sys_platform(), system, "{name}");
+        assert_eq!(target.python.to_string(), "3.11.7");
+        assert!(target.tags.contains(&"py3-none-any".to_owned()));
+    }
+}
+
+#[test]
+fn a_mac_runs_what_was_made_for_older_ones() {
+    // Counted and compared with what `packaging` gives for macOS 13.
+    let of = |name| {
+        let tags = elsewhere(None, Some(name)).tags;
+        let platforms = tags.iter().filter_map(|tag| tag.strip_prefix("cp311-cp311-"));
+        platforms.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let arm = of("macos");
+    assert_eq!(
+        (arm.len(), &*arm[6], &*arm[18]),
+        (19, "macosx_10_16_universal2", "macosx_10_4_universal2")
+    );
+    let intel = of("x86_64-apple-darwin");
+    assert_eq!((intel.len(), &*intel[95]), (96, "macosx_10_4_universal"));
+    assert_eq!(&*intel[18], "macosx_10_16_x86_64");
+}
+
+#[test]
+fn what_is_no_platform_or_no_cpython_is_refused() {
+    for name in [
+        "",
+        "x86_64",
+        "plan9",
+        "sparc-unknown-linux-gnu",
+        "x86_64-manylinux_2_",
+        "x86_64-manylinux_2_4000",
+    ] {
+        let error = super::PythonTarget::elsewhere(&at_hand(), None, Some(name));
+        assert_eq!(error.expect_err(name).code, "unknown-platform");
+    }
+    let mut base = at_hand();
+    base.implementation = "pypy".to_owned();
+    let version = "3.10".parse().expect("a version");
+    let error = super::PythonTarget::elsewhere(&base, Some(&version), None);
+    assert_eq!(error.expect_err("not known").code, "unknown-python");
+}

@@ -82,6 +82,20 @@ impl Set {
             .flat_map(|(first, end)| first..end.max(first))
     }
 
+    /// The members within a range, ascending.
+    pub(crate) fn members_within(
+        &self,
+        range: std::ops::Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = usize> + '_ {
+        let (start, end) = (range.start, range.end);
+        self.0
+            .iter()
+            .map(move |(low, high)| (lower(low).max(start), upper(high, end)))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .flat_map(|(first, end)| first..end.max(first))
+    }
+
     /// How many members are below `count`.
     pub(crate) fn size(&self, count: usize) -> usize {
         self.0.iter().map(|(low, high)| upper(high, count).saturating_sub(lower(low))).sum()

@@ -1,12 +1,14 @@
 //! Python requirements to exact wheels for one interpreter.
 //!
-//! Rules, where the standards leave a choice: pre-releases count only where a requirement names one or where nothing
+//! Rules, where the standards leave a choice and [`Policy`] says nothing else: pre-releases count only where a requirement names one or where nothing
 //! else of what it matches exists; yanked versions only where they are pinned exactly or already installed; versions
 //! without a wheel for the target do not count, because building is not done. Markers and extras are evaluated
-//! for the one target; URL requirements are refused.
+//! for the one target; a wheel that is named by its address stands for its whole project.
 
 mod ahead;
 mod candidates;
+mod named;
+pub mod policy;
 mod provider;
 mod repair;
 mod specifiers;
@@ -17,10 +19,12 @@ mod vocabulary;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pep440_rs::Version;
-use pep508_rs::{ExtraName, PackageName, Requirement, VersionOrUrl};
+use pep508_rs::{ExtraName, PackageName, Requirement};
 use pubgrub::PubGrubError;
 
+use self::policy::Policy;
 use self::provider::{Key, Provider};
+pub use self::specifiers::admits_python;
 use super::conflict::{Explanation, explain};
 use super::indexed::ROOT;
 use super::{Conflict, KeepOn, ResolveError};
@@ -39,6 +43,8 @@ pub struct Request<'a> {
     pub target: &'a PythonTarget,
     /// Installed or locked versions, kept wherever they still fit.
     pub preferred: &'a BTreeMap<PackageName, Version>,
+    /// What else is wanted.
+    pub policy: &'a Policy,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
 }
@@ -47,19 +53,8 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// [`ResolveError::Conflict`] where no set of versions does, with repairs that were checked; otherwise what the index
-/// said, `url-requirement` for a direct requirement that names a URL, `deadline`.
+/// said, `url-requirement` for an address that is not that of a wheel with its digest, `deadline`.
 pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolution, ResolveError> {
-    for requirement in request.requirements {
-        if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
-            let name = &requirement.name;
-            let message = format!(
-                "`{name}` is asked for by URL, and only packages of an index can be resolved"
-            );
-            return Err(Error::new(Kind::Usage, "url-requirement", message)
-                .hint(format!("ask for `{name}` by version, or install it with pip"))
-                .into());
-        }
-    }
     match solve(request, metadata)? {
         Ok(resolution) => Ok(resolution),
         Err(explanation) => Err(ResolveError::Conflict(Conflict {
@@ -81,9 +76,13 @@ fn solve(
     request: &Request<'_>,
     metadata: &dyn Metadata,
 ) -> Result<Result<Resolution, Failure>, Error> {
-    let provider = Provider::new(request, metadata);
+    let provider = Provider::new(request, metadata)?;
     provider.check_direct()?;
-    match pubgrub::resolve(&provider, ROOT, 0u32) {
+    let mut outcome = pubgrub::resolve(&provider, ROOT, 0u32);
+    while outcome.is_err() && provider.begin_again() {
+        outcome = pubgrub::resolve(&provider, ROOT, 0u32);
+    }
+    match outcome {
         Ok(selected) => {
             let selected = selected.into_iter().map(|(id, version)| (provider.key(id), version));
             Ok(Ok(assemble(&provider, selected.collect())?))
@@ -151,6 +150,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolu
             scripts: Vec::new(),
         });
     }
+    warnings.extend(provider.ageless(&packages));
     Ok(Resolution { ecosystem: Ecosystem::Pypi, packages, links: Vec::new(), warnings })
 }
 

@@ -63,7 +63,7 @@ impl Daemon {
         if let Some(registry) = &self.registry {
             setting.registry.insert(set.ecosystem, registry.clone());
         }
-        let request = PlanRequest { add, remove: Vec::new(), setting };
+        let request = PlanRequest { add, setting, ..PlanRequest::default() };
         let mut payload = Vec::new();
         ciborium::into_writer(&request, &mut payload)?;
         let began = Instant::now();

@@ -9,6 +9,7 @@ use super::{installed, keyring, netrc, uv};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
+use crate::io::limits::INDEXES_MAX;
 use crate::io::secret::{Credential, Credentials, Scope, take_userinfo};
 
 /// Where Python packages come from.
@@ -16,6 +17,9 @@ use crate::io::secret::{Credential, Credentials, Scope, take_userinfo};
 pub(crate) struct PypiEndpoint {
     /// The index, a directory of project pages.
     pub(crate) index: Url,
+    /// Further indexes, which are asked before it, in this order. A project is taken from the first that has it and from
+    /// no other: a stranger who puts a project of the same name and a higher version into a later one gains nothing.
+    pub(crate) first: Vec<Url>,
     pub(crate) credentials: Credentials,
     pub(crate) transport: TransportSettings,
     /// Settings that are there and not followed, for hints and `doctor`.
@@ -46,11 +50,8 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
             .into_iter()
             .find_map(|name| environment.variable(name).map(|value| (name, value)))
         {
-            // uv allows `name=URL`.
             Some((name, value)) => {
-                let value =
-                    value.split_once("=http").map_or(value, |(name, _)| &value[name.len() + 1..]);
-                registry_url(value, &format!("the environment variable `{name}`"))?
+                registry_url(unnamed(value), &format!("the environment variable `{name}`"))?
             }
             None => match (&uv.of_project, setting("index-url"), &uv.of_person) {
                 (Some(found), _, _) => named(found)?,
@@ -61,6 +62,11 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
                 (None, None, None) => learnt_default(finder)?,
             },
         },
+    };
+    let mut first = match finder.overrides.get(Ecosystem::Pypi) {
+        // Who names an index for this one command means that one alone.
+        Some(_) => Vec::new(),
+        None => further(environment, setting("extra-index-url"))?,
     };
     let mut credentials = Credentials::default();
     // A project could name another index by the name of the person's, or a user of the person's keyring.
@@ -74,10 +80,17 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
-    if let (Some(credential), Some(scope)) = (take_userinfo(&mut index), Scope::host_of(&index)) {
-        credentials.add(scope, credential);
+    for url in std::iter::once(&mut index).chain(&mut first) {
+        let Some(credential) = take_userinfo(url) else { continue };
+        // Files may be elsewhere on the host; beneath the index itself its own credential is the nearest.
+        for scope in [Scope::host_of(url), Scope::beneath(url)].into_iter().flatten() {
+            credentials.add(scope, credential.clone());
+        }
     }
-    add_netrc(finder, &index, uv.of_project.is_none(), &mut credentials);
+    first.retain(|url| *url != index);
+    for url in std::iter::once(&index).chain(&first) {
+        add_netrc(finder, url, uv.of_project.is_none(), &mut credentials);
+    }
     let mut transport = TransportSettings::from_variables(environment);
     for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         transport.trust(environment.path_variable(name));
@@ -90,7 +103,35 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     }
     let mut not_followed = not_followed(environment, &files);
     not_followed.extend(uv.not_followed);
-    Ok(PypiEndpoint { index, credentials, transport, not_followed })
+    Ok(PypiEndpoint { index, first, credentials, transport, not_followed })
+}
+
+/// The further indexes that are configured: uv's, else pip's, each in the order in which it is written.
+fn further(environment: &Environment, setting: Option<(&str, &ConfigFile)>) -> Result<Vec<Url>> {
+    let named =
+        ["UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"].into_iter().filter_map(|name| {
+            Some((format!("the environment variable `{name}`"), environment.variable(name)?))
+        });
+    let written = setting.map(|(value, file)| (format!("`{}`", file.path.display()), value));
+    let mut found: Vec<Url> = Vec::new();
+    for (context, value) in named.chain(written) {
+        for text in value.split_whitespace() {
+            let url = registry_url(unnamed(text), &context)?;
+            if !found.contains(&url) {
+                found.push(url);
+            }
+            if found.len() > INDEXES_MAX {
+                let message = format!("more than {INDEXES_MAX} indexes are configured");
+                return Err(Error::new(Kind::Usage, "too-many-indexes", message));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// uv allows `name=URL`.
+fn unnamed(text: &str) -> &str {
+    text.split_once("=http").map_or(text, |(name, _)| &text[name.len() + 1..])
 }
 
 fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
@@ -226,9 +267,6 @@ fn add_netrc(
 fn not_followed(environment: &Environment, files: &[ConfigFile]) -> Vec<String> {
     let mut found = Vec::new();
     for name in [
-        "PIP_EXTRA_INDEX_URL",
-        "UV_EXTRA_INDEX_URL",
-        "UV_INDEX",
         "PIP_NO_INDEX",
         "PIP_TRUSTED_HOST",
         "PIP_FIND_LINKS",
@@ -242,7 +280,7 @@ fn not_followed(environment: &Environment, files: &[ConfigFile]) -> Vec<String> 
         }
     }
     for file in files {
-        for key in ["extra-index-url", "no-index", "trusted-host", "find-links", "client-cert"] {
+        for key in ["no-index", "trusted-host", "find-links", "client-cert"] {
             if file.get(key).is_some() {
                 found.push(format!("`{key}` in `{}`", file.path.display()));
             }

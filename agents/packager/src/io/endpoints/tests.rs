@@ -191,7 +191,9 @@ fn the_index_of_python_comes_from_variables_and_files() {
     let pypi = found.pypi();
     assert_eq!(pypi.index, url("https://install.example.invalid/simple/"));
     assert_eq!(pypi.transport.authorities, [found.world.request.environment.home.join("ca.pem")]);
-    assert_eq!(pypi.not_followed.len(), 1);
+    let first = ["https://a.example.invalid/", "https://b.example.invalid/"].map(url);
+    assert_eq!(pypi.first, first);
+    assert!(pypi.not_followed.is_empty());
     found.world.set("UV_INDEX_URL", "https://uv.example.invalid/simple");
     assert_eq!(found.pypi().index, url("https://uv.example.invalid/simple/"));
     found.world.set("UV_DEFAULT_INDEX", "mine=https://default.example.invalid/simple?a=b");

@@ -76,7 +76,8 @@ impl Resource for SearchResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let found = parse(&answer.body).map_err(|error| nonsense(&answer.url, error))?;
         let value = Value::Search(Arc::new(found));
-        Ok(Parsed { value, stored: answer.body.clone(), packed: Bytes::new() })
+        let body = answer.body.clone();
+        Ok(Parsed { value, stored: Box::new(|| body), packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {

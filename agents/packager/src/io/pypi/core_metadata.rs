@@ -5,6 +5,8 @@ use std::str::FromStr;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{PackageName, Requirement};
 
+use agents_versions::shorten;
+
 use crate::error::{Error, Kind};
 use crate::io::limits::TABLE_ENTRIES_MAX;
 use crate::metadata::pypi::CoreMetadata;
@@ -78,7 +80,7 @@ pub(crate) fn parse(
             "requires-dist" => metadata.requires_dist.push(requirement(&value)?),
             "requires-python" => metadata.requires_python = specifiers(&value),
             "provides-extra" if metadata.extras.len() < TABLE_ENTRIES_MAX => {
-                metadata.extras.push(value)
+                metadata.extras.push(shorten(&value));
             }
             "license-expression" => license_expression = license_expression.or(Some(value)),
             "license" => license = license.or(Some(value)),
@@ -95,7 +97,7 @@ pub(crate) fn parse(
     }
     let usable = |text: &String| {
         !text.is_empty()
-            && !text.contains('\n')
+            && !text.contains(char::is_control)
             && text.len() <= LICENSE_BYTES_MAX
             && text != "UNKNOWN"
     };

@@ -13,7 +13,8 @@ const SOURCE_ENDINGS: [&str; 6] = [".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.
 
 /// Reads the name of a file of `project`; `None` for other projects' files, other kinds, and damaged names.
 pub(crate) fn parse(name: &str, project: &PackageName) -> Option<(Version, FileKind)> {
-    if name.contains(['/', '\\', '\0']) {
+    // Names reach terminals, plans and the disk.
+    if name.contains(['/', '\\']) || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
     match name.strip_suffix(".whl") {
@@ -129,6 +130,9 @@ mod tests {
             "a-one-py3-none-any.whl",
             "a-1.0-py3..py2-none-any.whl",
             "../a-1.0-py3-none-any.whl",
+            "a-1.0-py3-none-any\u{1b}[31m.whl",
+            "a-1.0 -py3-none-any.whl",
+            "a-1.0-py3-none-\u{e4}.whl",
             "a-1.0.exe",
             "a.whl",
             ".whl",

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use agents_versions::shorten;
 use pep440_rs::VersionSpecifiers;
 use pep508_rs::PackageName;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::io::lenient::{Accept, Fill, Lenient, Name, present};
 use crate::io::limits::FILES_MAX;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{File, Project};
+use crate::options::Moment;
 
 /// The media type of the JSON form.
 pub(crate) const JSON: &str = "application/vnd.pypi.simple.v1+json";
@@ -86,8 +88,8 @@ impl<'a> Builder<'a> {
             hashes: listed.hashes,
             size: listed.size,
             requires_python,
-            yanked: listed.yanked,
-            published: listed.published,
+            yanked: listed.yanked.as_deref().map(shorten),
+            published: listed.published.filter(|text| Moment::parse(text).is_some()),
             core_metadata: listed.core_metadata,
             core_metadata_hashes: listed.core_metadata_hashes,
         }));
@@ -121,7 +123,7 @@ pub(super) fn add_hash(hashes: &mut Hashes, algorithm: &str, digest: &str) {
 }
 
 /// Makes an address absolute and takes the digests out of its fragment; `None` for what cannot be fetched.
-pub(super) fn file_url(link: &str, base: &Url, hashes: &mut Hashes) -> Option<Url> {
+pub(crate) fn file_url(link: &str, base: &Url, hashes: &mut Hashes) -> Option<Url> {
     let mut url = base.join(link).ok()?;
     if !matches!(url.scheme(), "https" | "http") {
         return None;

@@ -207,13 +207,108 @@ fn a_source_archive_has_no_metadata_without_a_build() {
     assert_eq!(ask(&World::with("pypi", &server.url())).expect_err("a source").code, "needs-build");
 }
 
+/// A source archive with one file beside its PKG-INFO.
+fn source_archive(info: &str) -> Vec<u8> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(gzip);
+    for (path, text) in [("a-1.0/setup.py", "exit(1)"), ("a-1.0/PKG-INFO", info)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, text.as_bytes()).expect("written");
+    }
+    archive.into_inner().expect("written").finish().expect("written")
+}
+
 #[test]
-fn an_unknown_project_says_which_indexes_were_not_asked() {
+fn a_source_archive_is_believed_where_it_says_so_itself() {
+    let head = METADATA.replace("2.1", "2.2");
+    let dynamic = head.replace("Requires-Dist: b>=1", "Dynamic: Requires-Dist");
+    for (info, damaged, expected) in [
+        (head.as_str(), false, None),
+        (METADATA, false, Some("needs-build")),
+        (dynamic.as_str(), false, Some("needs-build")),
+        (head.as_str(), true, Some("hash-mismatch")),
+    ] {
+        let bytes = source_archive(info);
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        let digest = super::super::cache::hex(digest.as_ref());
+        let server = Server::start(move |seen| match seen.path.as_str() {
+            "/a/" => Reply::ok(format!(r#"<a href="/a-1.0.tar.gz#sha256={digest}">a</a>"#)).html(),
+            "/a-1.0.tar.gz" if damaged => Reply::ok("something else"),
+            "/a-1.0.tar.gz" => Reply::ok(bytes.clone()),
+            _ => Reply::status(404),
+        });
+        let world = World::with("pypi", &server.url());
+        match expected {
+            Some(code) => assert_eq!(ask(&world).expect_err("refused").code, code),
+            None => {
+                check(&ask(&world).expect("metadata"));
+                // The second time from the disk.
+                check(&ask(&world).expect("metadata"));
+                assert_eq!(server.paths(), ["/a/", "/a-1.0.tar.gz"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unknown_project_says_which_settings_were_not_followed() {
     let server = Server::start(|_| Reply::status(404));
     let mut world = World::with("pypi", &server.url());
-    world.set("PIP_EXTRA_INDEX_URL", "https://me:hush@x.example.invalid/");
+    world.set("PIP_NO_INDEX", "1");
     let error = world.client().pypi().project(&name()).expect_err("unknown");
     assert_eq!((error.kind, error.code.as_str()), (Kind::Failed, "unknown-package"));
-    let hint = error.hint.expect("advice");
-    assert!(hint.contains("PIP_EXTRA_INDEX_URL") && !hint.contains("hush"), "{hint}");
+    assert!(error.hint.expect("advice").contains("PIP_NO_INDEX"));
+}
+
+/// Two indexes as a person configures them, the first one asked first.
+fn two(first: &Server, main: &Server) -> World {
+    let mut world = World::new();
+    world.set("PIP_INDEX_URL", main.url().as_str());
+    world.set("PIP_EXTRA_INDEX_URL", first.url().as_str());
+    world
+}
+
+#[test]
+fn a_project_comes_from_the_first_index_that_has_it() {
+    let listing = |version: &str| {
+        let link = format!(r#"<a href="/a-{version}-py3-none-any.whl">a</a>"#);
+        Reply::ok(link).html()
+    };
+    let first = Server::start(move |seen| match seen.path.as_str() {
+        "/a/" => listing("1.0"),
+        _ => Reply::status(404),
+    });
+    // A stranger's higher version under the same name.
+    let main = Server::start(move |seen| match seen.path.as_str() {
+        "/a/" => listing("99.0"),
+        "/b/" => Reply::ok(r#"<a href="/b-2.0-py3-none-any.whl">b</a>"#).html(),
+        _ => Reply::status(404),
+    });
+    let mut world = two(&first, &main);
+    let client = world.client();
+    let project = client.pypi().project(&name()).expect("a page");
+    assert_eq!(project.files[0].name, "a-1.0-py3-none-any.whl");
+    let other = client.pypi().project(&"b".parse().expect("a name")).expect("a page");
+    assert_eq!(other.files[0].name, "b-2.0-py3-none-any.whl");
+    assert_eq!(
+        (first.paths(), main.paths()),
+        (vec!["/a/".into(), "/b/".into()], vec!["/b/".into()])
+    );
+    // What was kept with both configured does not stand for the main one alone.
+    world.set("PIP_EXTRA_INDEX_URL", "");
+    let alone = world.client().pypi().project(&name()).expect("a page");
+    assert_eq!(alone.files[0].name, "a-99.0-py3-none-any.whl");
+}
+
+#[test]
+fn an_index_that_fails_is_not_passed_over() {
+    for status in [401, 403, 500] {
+        let first = Server::start(move |_| Reply::status(status));
+        let main = Server::start(|_| Reply::ok(r#"<a href="/a-9-py3-none-any.whl">a</a>"#).html());
+        let error = two(&first, &main).client().pypi().project(&name()).expect_err("refused");
+        assert_ne!(error.code, "unknown-package");
+        assert!(main.paths().is_empty(), "{status}");
+    }
 }

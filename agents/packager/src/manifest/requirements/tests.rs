@@ -47,7 +47,9 @@ fn includes_and_addresses_are_refused_by_name() {
         ("-c constraints.txt\n", "manifest-include"),
         ("-e .\n", "manifest-invalid"),
         ("./x.whl\n", "manifest-invalid"),
-        ("x @ https://example.invalid/x.whl\n", "manifest-invalid"),
+        ("x @ file:///x.whl\n", "manifest-invalid"),
+        ("x @ git+https://example.invalid/x\n", "manifest-invalid"),
+        ("https://example.invalid/x.whl\n", "manifest-invalid"),
         ("a==\n", "manifest-syntax"),
         ("!!\n", "manifest-syntax"),
     ] {

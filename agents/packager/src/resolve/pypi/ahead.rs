@@ -13,7 +13,7 @@ use pubgrub::VersionSet;
 
 use super::Request;
 use super::candidates::{Allowance, Candidates, Judge};
-use super::provider::specifiers;
+use super::policy::Rules;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::pypi::{Ahead, CoreMetadata, Next, Project};
 use crate::python::PythonTarget;
@@ -23,6 +23,7 @@ use crate::resolve::indexed::Set;
 /// Walks ahead of one resolution.
 pub(super) struct Scout {
     target: PythonTarget,
+    rules: Arc<Rules>,
     allowances: HashMap<PackageName, Allowance>,
     preferred: BTreeMap<PackageName, Version>,
     budget: Budget,
@@ -49,9 +50,14 @@ struct Known {
 }
 
 impl Scout {
-    pub(super) fn new(request: &Request<'_>, allowances: HashMap<PackageName, Allowance>) -> Self {
+    pub(super) fn new(
+        request: &Request<'_>,
+        rules: Arc<Rules>,
+        allowances: HashMap<PackageName, Allowance>,
+    ) -> Self {
         Self {
             target: request.target.clone(),
+            rules,
             allowances,
             preferred: request.preferred.clone(),
             budget: Budget::default(),
@@ -95,39 +101,50 @@ impl Scout {
         mut wanted: VecDeque<Requirement>,
         next: &mut Vec<Next>,
     ) {
-        while let Some(requirement) = wanted.pop_front() {
-            let name = &requirement.name;
-            let is_new = !known.contains_key(name);
-            if !self.budget.look(0) {
-                return;
+        while let Some(said) = wanted.pop_front() {
+            for requirement in self.rules.in_place_of(&said) {
+                let more = self.follow_one(known, requirement, next);
+                wanted.extend(more);
             }
-            if is_new && known.len() >= AHEAD_PACKAGES_MAX {
-                continue;
-            }
-            let entry = known.entry(name.clone()).or_default();
-            let specifiers = specifiers(&requirement);
-            let says_more =
-                !entry.wants.contains(specifiers) && entry.wants.len() < AHEAD_WANTS_MAX;
-            if says_more {
-                entry.wants.push(specifiers.clone());
-            }
-            let extras: Vec<_> = requirement
-                .extras
-                .iter()
-                .filter(|extra| entry.extras.insert((*extra).clone()))
-                .cloned()
-                .collect();
-            if is_new {
-                next.push(Next::Project(name.clone()));
-            }
-            if says_more {
-                next.extend(self.pick(name, entry));
-            }
-            if !extras.is_empty() {
-                for core in &entry.cores {
-                    wanted.extend(self.needs(core, &extras));
-                }
-            }
+        }
+    }
+
+    /// Adds one requirement; gives those of what it is about that came before it did.
+    fn follow_one(
+        &self,
+        known: &mut HashMap<PackageName, Known>,
+        requirement: &Requirement,
+        next: &mut Vec<Next>,
+    ) -> Vec<Requirement> {
+        let name = &requirement.name;
+        if self.rules.named.contains(name) {
+            return Vec::new();
+        }
+        let is_new = !known.contains_key(name);
+        if !self.budget.look(0) || (is_new && known.len() >= AHEAD_PACKAGES_MAX) {
+            return Vec::new();
+        }
+        let entry = known.entry(name.clone()).or_default();
+        let specifiers = self.rules.joint(requirement);
+        let says_more = !entry.wants.contains(&specifiers) && entry.wants.len() < AHEAD_WANTS_MAX;
+        if says_more {
+            entry.wants.push(specifiers);
+        }
+        let extras: Vec<_> = requirement
+            .extras
+            .iter()
+            .filter(|extra| entry.extras.insert((*extra).clone()))
+            .cloned()
+            .collect();
+        if is_new {
+            next.push(Next::Project(name.clone()));
+        }
+        if says_more {
+            next.extend(self.pick(name, entry));
+        }
+        match extras.is_empty() {
+            true => Vec::new(),
+            false => entry.cores.iter().flat_map(|core| self.needs(core, &extras)).collect(),
         }
     }
 
@@ -144,17 +161,17 @@ impl Scout {
             if !self.budget.look(candidates.list.len()) {
                 return None;
             }
-            let set = candidates.matching(want, allowance);
+            let set = candidates.matching(want, allowance, self.rules.prerelease);
             all = Some(all.map_or_else(|| set.clone(), |all| all.intersection(&set)));
         }
         // Wants that nothing satisfies together are the solver's to sort out.
         let all = all?;
         entry.allowed = Some((entry.wants.len(), all.clone()));
         let preferred = self.preferred.get(name).and_then(|version| {
-            let mut members = all.members(candidates.list.len());
-            members.find(|position| candidates.list[*position].version == *version)
+            candidates.find(version).filter(|position| all.contains(&(*position as u32)))
         });
-        let position = preferred.or_else(|| candidates.newest(&all))?;
+        let position =
+            preferred.or_else(|| candidates.best(&all, self.rules.wants_oldest(name)))?;
         let file = candidates.list[position].file.as_ref().ok()?;
         let project = candidates.project.as_ref()?;
         entry
@@ -185,7 +202,7 @@ impl Ahead for Scout {
         {
             return Vec::new();
         }
-        let judge = Judge::new(&self.target);
+        let judge = Judge::new(&self.target, Arc::clone(&self.rules));
         let candidates = Arc::new(Candidates::new(Arc::clone(project), &judge));
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {

@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::PackageName;
 
+use super::policy::Rules;
 use super::specifiers::{admits_python, matches, mentions_prerelease, pins, text};
 use crate::metadata::pypi::{File, FileKind, Project};
+use crate::options::Prerelease;
 use crate::python::PythonTarget;
 use crate::resolve::indexed::{Set, describe};
 
@@ -46,22 +49,23 @@ pub(super) struct Judge<'a> {
     pub(super) python: &'a Version,
     /// Position of each compatibility tag, 0 the best.
     pub(super) tags: HashMap<&'a str, usize>,
+    rules: Arc<Rules>,
 }
 
 /// What direct requirements and installed versions allow of one project beyond the rules for everybody.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Allowance {
     pub(super) prereleases: bool,
     pub(super) yanked: Vec<Version>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(target: &'a PythonTarget) -> Self {
+    pub(super) fn new(target: &'a PythonTarget, rules: Arc<Rules>) -> Self {
         let mut tags = HashMap::with_capacity(target.tags.len());
         for (rank, tag) in target.tags.iter().enumerate() {
             tags.entry(tag.as_str()).or_insert(rank);
         }
-        Self { python: &target.python, tags }
+        Self { python: &target.python, tags, rules }
     }
 }
 
@@ -81,7 +85,8 @@ impl Candidates {
                     (false, true) => Class::Prerelease,
                     (false, false) => Class::Final,
                 };
-                Candidate { version: version.clone(), class, file: best_file(&files, judge) }
+                let file = best_file(&project.name, &files, judge);
+                Candidate { version: version.clone(), class, file }
             })
             .collect();
         list.sort_by(|one, other| (one.class, &one.version).cmp(&(other.class, &other.version)));
@@ -94,7 +99,12 @@ impl Candidates {
     }
 
     /// The positions that a requirement may use.
-    pub(super) fn matching(&self, specifiers: &VersionSpecifiers, allowance: &Allowance) -> Set {
+    pub(super) fn matching(
+        &self,
+        specifiers: &VersionSpecifiers,
+        allowance: &Allowance,
+        prerelease: Option<Prerelease>,
+    ) -> Set {
         let is_match: Vec<bool> = self
             .list
             .iter()
@@ -108,19 +118,75 @@ impl Candidates {
         let has_final = self.list.iter().zip(&is_match).any(|(candidate, &is_match)| {
             is_match && candidate.class == Class::Final && candidate.file.is_ok()
         });
-        let takes_prereleases =
-            allowance.prereleases || mentions_prerelease(specifiers) || !has_final;
+        let is_named = || allowance.prereleases || mentions_prerelease(specifiers);
+        let takes_prereleases = match prerelease {
+            None => is_named() || !has_final,
+            Some(Prerelease::IfNecessary) => !has_final,
+            Some(Prerelease::Allow) => true,
+            Some(Prerelease::Disallow) => false,
+        };
         Set::of(self.list.len(), |position| {
             is_match[position]
                 && (takes_prereleases || self.list[position].class != Class::Prerelease)
         })
     }
 
-    /// The newest usable version in a set.
-    pub(super) fn newest(&self, set: &Set) -> Option<usize> {
-        set.members(self.list.len())
-            .filter(|&position| self.list[position].file.is_ok())
-            .max_by(|&one, &other| self.list[one].version.cmp(&self.list[other].version))
+    /// The newest usable version in a set, or the oldest. Looks at few of them: some projects have 100,000.
+    pub(super) fn best(&self, set: &Set, is_oldest: bool) -> Option<usize> {
+        let is_usable = |position: &usize| self.list[*position].file.is_ok();
+        let version = |position: &usize| &self.list[*position].version;
+        let found = self.groups().map(|group| {
+            let mut members = set.members_within(group);
+            if is_oldest { members.find(is_usable) } else { members.rfind(is_usable) }
+        });
+        let found = found.into_iter().flatten();
+        match is_oldest {
+            true => found.min_by(|one, other| version(one).cmp(version(other))),
+            false => found.max_by(|one, other| version(one).cmp(version(other))),
+        }
+    }
+
+    /// The next versions of a set after the one at a position, in the order in which they would be tried.
+    pub(super) fn after(
+        &self,
+        set: &Set,
+        position: usize,
+        is_oldest: bool,
+        count: usize,
+    ) -> Vec<usize> {
+        let chosen = &self.list[position].version;
+        let mut found: Vec<usize> = Vec::new();
+        for group in self.groups() {
+            let of_group = &self.list[group.clone()];
+            let below = group.start + of_group.partition_point(|it| it.version < *chosen);
+            let upto = group.start + of_group.partition_point(|it| it.version <= *chosen);
+            match is_oldest {
+                true => found.extend(set.members_within(upto..group.end).take(count)),
+                false => found.extend(set.members_within(group.start..below).rev().take(count)),
+            }
+        }
+        found.sort_by(|&one, &other| {
+            let order = self.list[other].version.cmp(&self.list[one].version);
+            if is_oldest { order.reverse() } else { order }
+        });
+        found.truncate(count);
+        found
+    }
+
+    /// The position of a version.
+    pub(super) fn find(&self, version: &Version) -> Option<usize> {
+        self.groups().into_iter().find_map(|group| {
+            let of_group = &self.list[group.clone()];
+            let found = of_group.binary_search_by(|candidate| candidate.version.cmp(version));
+            found.ok().map(|offset| group.start + offset)
+        })
+    }
+
+    /// Where the versions of each class are; within one, they ascend.
+    fn groups(&self) -> [std::ops::Range<usize>; 3] {
+        let yanked = self.list.partition_point(|it| it.class <= Class::Yanked);
+        let prereleases = self.list.partition_point(|it| it.class <= Class::Prerelease);
+        [0..yanked, yanked..prereleases, prereleases..self.list.len()]
     }
 
     /// Which versions a set means, for people; `None` for all.
@@ -192,8 +258,27 @@ impl Candidates {
 }
 
 /// The file to install a version from.
-fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<str>> {
-    let mut best: Option<(usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
+fn best_file(
+    name: &PackageName,
+    files: &[&Arc<File>],
+    judge: &Judge<'_>,
+) -> Result<Arc<File>, Arc<str>> {
+    let mut best: Option<(bool, usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
+    let wanted = judge.rules.digests(name);
+    let mut too_new = None;
+    let files: Vec<&Arc<File>> = files
+        .iter()
+        .copied()
+        .filter(|file| {
+            let why = judge.rules.too_new(name, file);
+            too_new = too_new.or(why);
+            why.is_none()
+        })
+        .collect();
+    if let (true, Some(why)) = (files.is_empty(), too_new) {
+        return Err(why.into());
+    }
+    let files = files.as_slice();
     let (mut has_wheel, mut has_fitting_wheel, mut has_hash) = (false, false, false);
     let mut unmet_python = None;
     let all_yanked = files.iter().all(|file| file.yanked.is_some());
@@ -218,15 +303,21 @@ fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<s
             continue;
         }
         has_hash = true;
-        let key = (*rank, std::cmp::Reverse(BuildNumber::new(build.as_deref())));
-        let is_better = best.as_ref().is_none_or(|(rank, build, held)| {
-            (&key.0, &key.1, &file.name) < (rank, build, &held.name)
+        // One that is not among those that are wanted is chosen where there is no other, to be refused by name.
+        let digest = file.hashes.sha256.as_ref();
+        let is_other = wanted.is_some_and(|wanted| digest.is_none_or(|it| !wanted.contains(it)));
+        let build = std::cmp::Reverse(BuildNumber::new(build.as_deref()));
+        let is_better = best.as_ref().is_none_or(|(held_other, held_rank, held_build, held)| {
+            (is_other, rank, &build, &file.name) < (*held_other, held_rank, held_build, &held.name)
         });
         if is_better {
-            best = Some((key.0, key.1, file));
+            best = Some((is_other, *rank, build, file));
         }
     }
-    if let Some((_, _, file)) = best {
+    if let Some((_, _, _, file)) = best {
+        return Ok(Arc::clone(file));
+    }
+    if let Some(file) = judge.rules.has_sources.then(|| source(files, judge.python)).flatten() {
         return Ok(Arc::clone(file));
     }
     let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
@@ -238,6 +329,18 @@ fn best_file(files: &[&Arc<File>], judge: &Judge<'_>) -> Result<Arc<File>, Arc<s
         _ if has_wheel => "has no wheel for this platform and Python".into(),
         _ => "is published as source only, and building is not done".into(),
     })
+}
+
+/// The source archive of a version; the standard's own format before older ones.
+fn source<'f>(files: &[&'f Arc<File>], python: &Version) -> Option<&'f Arc<File>> {
+    let all_yanked = files.iter().all(|file| file.yanked.is_some());
+    let usable = files.iter().copied().filter(|file| {
+        file.kind == FileKind::Source
+            && (file.yanked.is_none() || all_yanked)
+            && !file.hashes.is_empty()
+            && file.requires_python.as_ref().is_none_or(|it| admits_python(it, python))
+    });
+    usable.min_by_key(|file| (!file.name.ends_with(".tar.gz"), &file.name))
 }
 
 /// The reason for a version that another Python is needed for; follows the name of a version.

@@ -15,10 +15,16 @@ use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, Ver
 use super::Request;
 use super::ahead::Scout;
 use super::candidates::{Allowance, Candidates, Judge, needs_python};
+use super::named::{self, Named};
+use super::policy::Rules;
 use super::specifiers::{admits_python, mentions_prerelease, pins};
 use crate::error::{Error, Kind};
-use crate::limits::{CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX};
+use crate::limits::{
+    ATTEMPTS_MAX, CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX, VERSIONS_UNTIL_EARLY,
+};
 use crate::metadata::pypi::{Ahead, CoreMetadata, Metadata, Next};
+use crate::options::Moment;
+use crate::resolution::Package;
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -51,6 +57,8 @@ impl Key {
 
 /// The code of an error that says that a file is there but its metadata is not what it should be.
 pub(super) const BAD_METADATA: &str = "bad-metadata";
+/// The code of an error that says that a source archive does not tell what it needs.
+const NEEDS_BUILD: &str = "needs-build";
 
 /// One resolution under way.
 pub(super) struct Provider<'a> {
@@ -59,6 +67,9 @@ pub(super) struct Provider<'a> {
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     judge: Judge<'a>,
+    rules: Arc<Rules>,
+    /// What the project names by address.
+    named: BTreeMap<PackageName, Named>,
     allowances: HashMap<PackageName, Allowance>,
     pub(super) ids: RefCell<Interner<Key>>,
     candidates: RefCell<HashMap<PackageName, Arc<Candidates>>>,
@@ -67,7 +78,11 @@ pub(super) struct Provider<'a> {
     /// The position last chosen for a package: its extras follow it.
     chosen: RefCell<HashMap<PackageName, u32>>,
     announced: RefCell<HashSet<(PackageName, u32)>>,
-    tried: RefCell<HashMap<PackageName, usize>>,
+    /// The versions that were chosen in this attempt. One that is chosen again, because of others, is not a further one.
+    tried: RefCell<HashMap<PackageName, HashSet<usize>>>,
+    /// Packages that many versions of were given up; see [`Provider::begin_again`].
+    early: RefCell<HashSet<PackageName>>,
+    is_hopeless: Cell<bool>,
     /// Versions whose metadata is not what it should be.
     broken: RefCell<BTreeMap<(PackageName, u32), Reason>>,
     no_allowance: Allowance,
@@ -87,16 +102,24 @@ pub(super) fn specifiers(requirement: &Requirement) -> &VersionSpecifiers {
 }
 
 impl<'a> Provider<'a> {
-    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
-        let scout = Arc::new(Scout::new(request, allowances(request)));
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Result<Self, Error> {
+        let markers = &request.target.markers;
+        let named = named::find(request)?;
+        let mut rules = Rules::new(request.policy, request.requirements, markers);
+        rules.named = named.keys().cloned().collect();
+        let rules = Arc::new(rules);
+        let allowances = allowances(request, &rules);
+        let scout = Arc::new(Scout::new(request, Arc::clone(&rules), allowances.clone()));
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
-        Self {
+        Ok(Self {
             request,
             metadata,
             scout,
-            judge: Judge::new(request.target),
-            allowances: allowances(request),
+            judge: Judge::new(request.target, Arc::clone(&rules)),
+            rules,
+            named,
+            allowances,
             ids: RefCell::new(Interner::new(Key::Root)),
             candidates: RefCell::default(),
             matching: RefCell::default(),
@@ -104,10 +127,12 @@ impl<'a> Provider<'a> {
             chosen: RefCell::default(),
             announced: RefCell::default(),
             tried: RefCell::default(),
+            early: RefCell::default(),
+            is_hopeless: Cell::new(false),
             broken: RefCell::default(),
             no_allowance: Allowance::default(),
             calls: Cell::new(0),
-        }
+        })
     }
 
     pub(super) fn key(&self, id: Id) -> Key {
@@ -119,12 +144,13 @@ impl<'a> Provider<'a> {
     }
 
     /// The requirements that apply to this target.
-    pub(super) fn direct(&self) -> impl Iterator<Item = &'a Requirement> + '_ {
+    pub(super) fn direct(&self) -> impl Iterator<Item = &Requirement> {
         let markers = &self.request.target.markers;
         self.request
             .requirements
             .iter()
             .filter(move |requirement| requirement.evaluate_markers(markers, &[]))
+            .flat_map(|requirement| self.rules.in_place_of(requirement))
     }
 
     /// The versions of a project; none where the index does not know it.
@@ -132,7 +158,11 @@ impl<'a> Provider<'a> {
         if let Some(candidates) = self.candidates.borrow().get(name) {
             return Ok(Arc::clone(candidates));
         }
-        let candidates = match self.scout.candidates(name) {
+        let named = self
+            .named
+            .get(name)
+            .map(|named| Arc::new(Candidates::new(Arc::clone(&named.project), &self.judge)));
+        let candidates = match named.or_else(|| self.scout.candidates(name)) {
             Some(candidates) => candidates,
             None => Arc::new(match self.metadata.project(name) {
                 Ok(project) => Candidates::new(project, &self.judge),
@@ -147,7 +177,10 @@ impl<'a> Provider<'a> {
     /// Announces the files that a requirement is about. Where they are not there yet, what they lead to is followed
     /// without waiting for the solver.
     fn announce_project(&self, requirement: &Requirement) {
-        if self.metadata.prefetch_project(&requirement.name) {
+        // No index is told what is not taken from it.
+        if self.named.contains_key(&requirement.name)
+            || self.metadata.prefetch_project(&requirement.name)
+        {
             return;
         }
         for next in self.scout.want(requirement) {
@@ -175,15 +208,18 @@ impl<'a> Provider<'a> {
         Ok(())
     }
 
-    /// The positions that a requirement may use.
+    /// The positions that a requirement may use, under what constrains its package.
     pub(super) fn matching(&self, requirement: &Requirement) -> Result<Set, Error> {
-        let specifiers = specifiers(requirement);
+        let specifiers = &self.rules.joint(requirement);
         let mut matching = self.matching.borrow_mut();
         if let Some(set) = matching.get(&requirement.name).and_then(|sets| sets.get(specifiers)) {
             return Ok(set.clone());
         }
         let allowance = self.allowances.get(&requirement.name).unwrap_or(&self.no_allowance);
-        let set = self.candidates(&requirement.name)?.matching(specifiers, allowance);
+        let candidates = self.candidates(&requirement.name)?;
+        // One look at every version: with many requirements on a project of many versions this is where time goes.
+        (self.request.keep_on)()?;
+        let set = candidates.matching(specifiers, allowance, self.rules.prerelease);
         let sets = matching.entry(requirement.name.clone()).or_default();
         sets.insert(specifiers.clone(), set.clone());
         Ok(set)
@@ -224,17 +260,24 @@ impl<'a> Provider<'a> {
     }
 
     /// What a package or an extra of it needs, beyond the package itself.
-    pub(super) fn wants<'core>(
-        &self,
-        core: &'core CoreMetadata,
+    pub(super) fn wants<'both>(
+        &'both self,
+        core: &'both CoreMetadata,
         key: &Key,
-    ) -> impl Iterator<Item = &'core Requirement> {
+    ) -> impl Iterator<Item = &'both Requirement> {
         let markers = &self.request.target.markers;
         let extras = key.extras().to_vec();
-        core.requires_dist.iter().filter(move |requirement| {
+        let applies = move |requirement: &&Requirement| {
             requirement.evaluate_markers(markers, &extras)
                 && (extras.is_empty() || !requirement.evaluate_markers(markers, &[]))
-        })
+        };
+        let applying = core.requires_dist.iter().filter(applies);
+        applying.flat_map(|requirement| self.rules.in_place_of(requirement))
+    }
+
+    /// What constrains a package wherever it is needed.
+    pub(super) fn constraint(&self, name: &PackageName) -> Option<&VersionSpecifiers> {
+        self.rules.constraint(name)
     }
 
     fn announce(&self, name: &PackageName, candidates: &Candidates, position: usize) {
@@ -247,26 +290,60 @@ impl<'a> Provider<'a> {
         }
     }
 
+    /// What people should know of packages whose age could not be looked at.
+    pub(super) fn ageless(&self, packages: &[Package]) -> Option<String> {
+        let age = self.rules.age.as_ref()?;
+        let is_ageless = |package: &&Package| {
+            package.published.as_deref().and_then(Moment::parse).is_none()
+                && !package.name.parse().is_ok_and(|name| age.except.contains(&name))
+        };
+        let count = packages.iter().filter(is_ageless).count();
+        (count > 0).then(|| {
+            format!("of {count} packages the index does not say when they were published; their age was not checked")
+        })
+    }
+
+    fn was_tried(&self, name: &PackageName, position: usize) -> bool {
+        self.tried.borrow().get(name).is_some_and(|tried| tried.contains(&position))
+    }
+
+    /// Ends an attempt in which one version of a package after the other is given up: what was decided before it is to
+    /// blame, so it is better decided first. The solver cannot take back a decision of its own accord; it begins again.
+    fn give_up_early(&self, name: &PackageName) -> Result<(), Error> {
+        let tried = self.tried.borrow().get(name).map_or(0, HashSet::len);
+        let mut early = self.early.borrow_mut();
+        if tried < VERSIONS_UNTIL_EARLY
+            || early.len() >= ATTEMPTS_MAX
+            || !early.insert(name.clone())
+        {
+            return Ok(());
+        }
+        self.is_hopeless.set(true);
+        Err(Error::new(Kind::Failed, "begin-again", format!("`{name}` is decided too late")))
+    }
+
+    /// Whether the attempt that ended is to be followed by another one, for which everything that was learnt from the index
+    /// is kept.
+    pub(super) fn begin_again(&self) -> bool {
+        if !self.is_hopeless.take() {
+            return false;
+        }
+        // Ids are given in the order of discovery, which decides among equals.
+        *self.ids.borrow_mut() = Interner::new(Key::Root);
+        self.chosen.borrow_mut().clear();
+        self.tried.borrow_mut().clear();
+        true
+    }
+
     /// While a solver walks down the versions of a package, announces a growing number of those to come.
     fn announce_next(&self, name: &PackageName, candidates: &Candidates, set: &Set, chosen: usize) {
-        let tried = {
-            let mut tried = self.tried.borrow_mut();
-            let tried = tried.entry(name.clone()).or_insert(0);
-            *tried += 1;
-            *tried
-        };
+        let tried = self.tried.borrow().get(name).map_or(0, HashSet::len);
         if tried < 3 {
             return;
         }
-        let chosen = &candidates.list[chosen].version;
-        let mut older: Vec<_> = set
-            .members(candidates.list.len())
-            .filter(|&position| candidates.list[position].version < *chosen)
-            .collect();
-        older.sort_by(|&one, &other| {
-            candidates.list[other].version.cmp(&candidates.list[one].version)
-        });
-        for &position in older.iter().take((tried * 2).min(PREFETCH_VERSIONS_MAX)) {
+        let is_oldest = self.rules.wants_oldest(name);
+        let count = (tried * 2).min(PREFETCH_VERSIONS_MAX);
+        for position in candidates.after(set, chosen, is_oldest, count) {
             self.announce(name, candidates, position);
         }
     }
@@ -275,8 +352,9 @@ impl<'a> Provider<'a> {
     fn require(&self, requirement: &Requirement, found: &mut Vec<(Id, Set)>) -> Result<(), Error> {
         let set = self.matching(requirement)?;
         let candidates = self.candidates(&requirement.name)?;
-        if let Some(newest) = candidates.newest(&set) {
-            self.announce(&requirement.name, &candidates, newest);
+        let is_oldest = self.rules.wants_oldest(&requirement.name);
+        if let Some(best) = candidates.best(&set, is_oldest) {
+            self.announce(&requirement.name, &candidates, best);
         }
         let mut ids = self.ids.borrow_mut();
         found.push((ids.id(Key::Base(requirement.name.clone())), set.clone()));
@@ -296,6 +374,11 @@ impl<'a> Provider<'a> {
     ) -> Result<Result<Vec<(Id, Set)>, Reason>, Error> {
         let core = match self.core(name, position) {
             Ok(core) => core,
+            // What would have to be built first says nothing to go by.
+            Err(error) if error.code == NEEDS_BUILD => {
+                let why = "it is source that tells what it needs only when it is built";
+                return Ok(Err(why.into()));
+            }
             // A file that is broken by itself rules out its version. Anything else ends the resolution: an older
             // version must not be chosen because the newest one could not be looked at today.
             Err(error) if error.code == BAD_METADATA => {
@@ -316,7 +399,10 @@ impl<'a> Provider<'a> {
         }
         let wants: Vec<_> = self.wants(&core, key).collect();
         for requirement in &wants {
-            if let Some(VersionOrUrl::Url(_)) = requirement.version_or_url {
+            let named = self.named.get(&requirement.name);
+            if let Some(address) = named::address(requirement)
+                && !named.is_some_and(|named| named.is_at(&address))
+            {
                 let reason =
                     format!("it needs `{}` from a URL, not from an index", requirement.name);
                 return Ok(Err(reason.into()));
@@ -361,11 +447,11 @@ impl<'a> Provider<'a> {
 }
 
 /// What the direct requirements and what is installed already allow.
-fn allowances(request: &Request<'_>) -> HashMap<PackageName, Allowance> {
+fn allowances(request: &Request<'_>, rules: &Rules) -> HashMap<PackageName, Allowance> {
     let mut allowances: HashMap<PackageName, Allowance> = HashMap::new();
-    for requirement in request.requirements {
-        let specifiers = specifiers(requirement);
-        let allowance = allowances.entry(requirement.name.clone()).or_default();
+    let direct = request.requirements.iter().map(|it| (&it.name, specifiers(it)));
+    for (name, specifiers) in direct.chain(rules.said()) {
+        let allowance = allowances.entry(name.clone()).or_default();
         allowance.prereleases |= mentions_prerelease(specifiers);
         for specifier in specifiers.iter() {
             let version = specifier.version();
@@ -401,6 +487,7 @@ impl DependencyProvider for Provider<'_> {
                 let count = self.candidates.borrow().get(&name).map_or(0, |it| it.list.len());
                 match set.size(count) {
                     0 | 1 => (2, order),
+                    _ if self.early.borrow().contains(&name) => (1, order),
                     _ if statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY => (1, order),
                     _ => (0, order),
                 }
@@ -419,16 +506,23 @@ impl DependencyProvider for Provider<'_> {
             return Ok(Some(*position));
         }
         let preferred = self.request.preferred.get(name).and_then(|version| {
-            set.members(candidates.list.len()).find(|&position| {
-                let candidate = &candidates.list[position];
-                candidate.version == *version && candidate.file.is_ok()
-            })
+            let position = candidates.find(version)?;
+            let fits = set.contains(&(position as u32)) && candidates.list[position].file.is_ok();
+            fits.then_some(position)
         });
-        let Some(position) = preferred.or_else(|| candidates.newest(set)) else { return Ok(None) };
+        let best = || candidates.best(set, self.rules.wants_oldest(name));
+        let Some(position) = preferred.or_else(best) else { return Ok(None) };
         if let Key::Base(_) = key {
+            let is_further = !self.was_tried(name, position);
+            if is_further {
+                self.give_up_early(name)?;
+                self.tried.borrow_mut().entry(name.clone()).or_default().insert(position);
+            }
             self.chosen.borrow_mut().insert(name.clone(), position as u32);
             self.announce(name, &candidates, position);
-            self.announce_next(name, &candidates, set, position);
+            if is_further {
+                self.announce_next(name, &candidates, set, position);
+            }
         }
         Ok(Some(position as u32))
     }

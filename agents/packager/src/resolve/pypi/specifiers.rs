@@ -33,11 +33,11 @@ fn has_prefix(version: &Version, prefix: &[u64]) -> bool {
 
 /// Whether a specifier names a pre-release, which asks for pre-releases.
 pub(super) fn mentions_prerelease(specifiers: &VersionSpecifiers) -> bool {
-    specifiers.iter().any(|specifier| {
-        // "Not this pre-release" does not ask for others.
-        !matches!(specifier.operator(), Operator::NotEqual | Operator::NotEqualStar)
-            && specifier.any_prerelease()
-    })
+    // "Not this pre-release" does not ask for others, and "below it" (`<2.0dev`) is how people exclude a whole version.
+    let asks = |operator| {
+        !matches!(operator, Operator::NotEqual | Operator::NotEqualStar | Operator::LessThan)
+    };
+    specifiers.iter().any(|it| asks(*it.operator()) && it.any_prerelease())
 }
 
 /// Whether the specifiers name exactly this version, which lets a yanked one through.
@@ -51,7 +51,7 @@ pub(super) fn pins(specifiers: &VersionSpecifiers, version: &Version) -> bool {
 /// Whether an interpreter of this version may use something that declares `requires_python`.
 ///
 /// As pip and uv do, only the release of the interpreter counts: 3.14.0rc1 may use what needs `>=3.14`.
-pub(super) fn admits_python(requires_python: &VersionSpecifiers, python: &Version) -> bool {
+pub fn admits_python(requires_python: &VersionSpecifiers, python: &Version) -> bool {
     matches(requires_python, &python.only_release())
 }
 

@@ -1,16 +1,21 @@
 //! Small universes; [`oracle`] compares with brute force.
 
 mod ahead;
+mod hostile;
 mod oracle;
+mod policy;
+mod recorded;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use pep440_rs::Version;
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, PackageName, Requirement};
 
+use super::policy::Policy;
 use super::{Request, resolve};
 use crate::error::{Error, Kind};
+use crate::io::pypi::core_metadata::{requirement, specifiers};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, File, FileKind, Metadata, Project};
 use crate::python::PythonTarget;
@@ -22,6 +27,8 @@ use crate::resolve::{Conflict, ResolveError};
 struct Universe {
     projects: HashMap<PackageName, Vec<Arc<File>>>,
     core: HashMap<String, Arc<CoreMetadata>>,
+    /// Source archives that do not say what they need.
+    dynamic: HashSet<String>,
 }
 
 /// One file, with what the test is about changed.
@@ -33,6 +40,7 @@ struct Release {
     is_source: bool,
     extras: &'static [&'static str],
     has_hash: bool,
+    published: Option<&'static str>,
 }
 
 const PLAIN: Release = Release {
@@ -43,7 +51,14 @@ const PLAIN: Release = Release {
     is_source: false,
     extras: &[],
     has_hash: true,
+    published: None,
 };
+
+/// A digest that tells files apart.
+fn digest(file_name: &str) -> String {
+    let bytes = ring::digest::digest(&ring::digest::SHA256, file_name.as_bytes());
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 impl Universe {
     fn add(self, name: &str, version: &str, needs: &[&str]) -> Self {
@@ -57,11 +72,11 @@ impl Universe {
             true => format!("{name}-{version}.tar.gz"),
             false => format!("{name}-{version}{build}-{}.whl", release.tags[0]),
         };
-        let requires_python = release.requires_python.map(|it| it.parse().expect("specifiers"));
+        let requires_python = release.requires_python.map(|it| specifiers(it).expect("specifiers"));
         let core = CoreMetadata {
             name: package.clone(),
             version: version.parse().expect("a version"),
-            requires_dist: needs.iter().map(|it| it.parse().expect("a requirement")).collect(),
+            requires_dist: needs.iter().map(|it| requirement(it).expect("a requirement")).collect(),
             requires_python: requires_python.clone(),
             extras: release.extras.iter().map(|extra| (*extra).to_owned()).collect(),
             license: Some("MIT".to_owned()),
@@ -77,11 +92,11 @@ impl Universe {
                 },
             },
             url: format!("https://index.example.invalid/{file_name}"),
-            hashes: Hashes { sha256: release.has_hash.then(|| "0".repeat(64)), sha512: None },
+            hashes: Hashes { sha256: release.has_hash.then(|| digest(&file_name)), sha512: None },
             size: Some(1),
             requires_python,
             yanked: release.yanked.then(|| "a mistake".to_owned()),
-            published: None,
+            published: release.published.map(str::to_owned),
             core_metadata: Some(true),
             core_metadata_hashes: Hashes::default(),
         };
@@ -100,6 +115,9 @@ impl Metadata for Universe {
     }
 
     fn core_metadata(&self, _: &Project, file: &Arc<File>) -> Result<Arc<CoreMetadata>, Error> {
+        if self.dynamic.contains(&file.name) {
+            return Err(Error::new(Kind::Failed, "needs-build", "it does not say what it needs"));
+        }
         self.core
             .get(&file.name)
             .cloned()
@@ -141,6 +159,15 @@ fn run(
     requirements: &[&str],
     preferred: &[(&str, &str)],
 ) -> Result<Resolution, ResolveError> {
+    run_with(universe, requirements, preferred, &Policy::default())
+}
+
+fn run_with(
+    universe: &Universe,
+    requirements: &[&str],
+    preferred: &[(&str, &str)],
+    policy: &Policy,
+) -> Result<Resolution, ResolveError> {
     let requirements: Vec<Requirement> =
         requirements.iter().map(|it| it.parse().expect("a requirement")).collect();
     let preferred: BTreeMap<PackageName, Version> = preferred
@@ -152,6 +179,7 @@ fn run(
         requirements: &requirements,
         target: &target,
         preferred: &preferred,
+        policy,
         keep_on: &|| Ok(()),
     };
     resolve(&request, universe)
@@ -423,6 +451,7 @@ fn a_deadline_in_the_past_ends_the_search() {
         requirements: &requirements,
         target: &target,
         preferred: &BTreeMap::new(),
+        policy: &Policy::default(),
         keep_on: &|| Err(crate::resolve::deadline_exceeded()),
     };
     let Err(ResolveError::Other(error)) = resolve(&request, &universe) else { panic!("too slow") };

@@ -70,7 +70,14 @@ impl Vocabulary for Provider<'_> {
             .iter()
             .find(|requirement| self.matching(requirement).is_ok_and(|set| set == *wanted));
         match exact.or(requirements.first()) {
-            Some(requirement) => text(specifiers(requirement)),
+            Some(requirement) => match self.constraint(&requirement.name) {
+                Some(held) => {
+                    let own = text(specifiers(requirement));
+                    let space = if own.is_empty() { "" } else { " " };
+                    format!("{own}{space}(constrained to {})", text(held))
+                }
+                None => text(specifiers(requirement)),
+            },
             None => self.versions(to, wanted).unwrap_or_default(),
         }
     }

@@ -67,7 +67,7 @@ fn a_page_in_json_gives_the_same_things() {
     let files = json(&format!(
         r#"{{"meta":{{"api-version":"1.1"}},"name":"A.B","files":[
         {{"filename":"a_b-1.0-py3-none-any.whl","url":"../../files/a.whl","hashes":{{"sha256":"{DIGEST}","md5":"x"}},
-          "requires-python":">=3.8","size":7,"upload-time":"2020","yanked":false,"core-metadata":{{"sha256":"{DIGEST}"}}}},
+          "requires-python":">=3.8","size":7,"upload-time":"2020-01-01T00:00:00Z","yanked":false,"core-metadata":{{"sha256":"{DIGEST}"}}}},
         {{"filename":"a_b-1.1.tar.gz","url":"https://me:hush@f.example.invalid/b","yanked":"bad","dist-info-metadata":false,"gpg-sig":true}},
         {{"filename":"a_b-1.2.zip","url":"c","yanked":true,"requires-python":null,"hashes":[],"size":"7","core-metadata":true}},
         null, 7, {{}}, {{"filename":"a_b-1.3.zip","url":"file:///x"}}, {{"filename":["a_b-1.4.zip"],"url":"x"}}]}}"#
@@ -126,7 +126,7 @@ fn the_same_file_counts_once() {
 fn the_reduced_form_says_the_same() {
     let files = html(&format!(
         r#"<a href="a_b-1.0-py3-none-any.whl#sha256={DIGEST}" data-requires-python="!=3.9,&gt;=3.8" data-yanked=""
-        data-core-metadata="sha256={DIGEST}" data-upload-time="2020">x</a><a href="a_b-1.1.tar.gz">x</a>"#
+        data-core-metadata="sha256={DIGEST}" data-upload-time="2020-01-01T00:00:00Z">x</a><a href="a_b-1.1.tar.gz">x</a>"#
     ));
     let project = Project { name: name(), files };
     let again = parse(&reduced(&project), JSON, &name(), &address()).expect("our own form");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pep508_rs::PackageName;
 
-use super::{Request, Universe, resolve, run, target, versions};
+use super::{Policy, Request, Universe, resolve, run, target, versions};
 use crate::error::Error;
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, Metadata, Next, Project};
 
@@ -98,6 +98,7 @@ fn check(universe: &Universe, requirements: &[&str], expected: &[&str]) {
         requirements: &parsed,
         target: &target,
         preferred: &BTreeMap::new(),
+        policy: &Policy::default(),
         keep_on: &|| Ok(()),
     };
     let resolution = resolve(&request, &followed).expect("an answer");

@@ -1,0 +1,220 @@
+//! What a Python project says that it wants: pyproject.toml or requirements.txt with what it includes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep508_rs::{PackageName, Requirement};
+
+use super::super::read_text;
+use crate::error::{Error, Kind, Result};
+use crate::manifest::requirements::{Everything, Wanted};
+use crate::manifest::{pyproject, requirements};
+use crate::options::Prerelease;
+use crate::python::PythonTarget;
+use crate::resolution::Resolution;
+use crate::resolve::pypi;
+use crate::resolve::pypi::policy::Policy;
+use crate::transaction::Project;
+use agents_versions::shorten;
+
+pub(super) const PYPROJECT: &str = "pyproject.toml";
+pub(super) const REQUIREMENTS: &str = "requirements.txt";
+/// Options of a requirements file that change nothing here: only wheels are installed.
+const HARMLESS_OPTIONS: [&str; 2] = ["--prefer-binary", "--only-binary"];
+
+/// The file that says what the project wants.
+#[derive(Default)]
+pub(super) struct Manifest {
+    pub(super) path: &'static str,
+    pub(super) text: Option<String>,
+    /// What stands in the file itself.
+    pub(super) wanted: Vec<Requirement>,
+    /// What is wanted beside it: by included files, by dependency groups.
+    pub(super) beside: Vec<Requirement>,
+    pub(super) constraints: Vec<Requirement>,
+    pub(super) takes_prereleases: bool,
+    /// The lines that name digests (`sha256:...`).
+    pub(super) pinned: Vec<Wanted>,
+    /// Every package must have one.
+    pub(super) requires_digests: bool,
+    pub(super) requires_python: Option<String>,
+    /// The files that it includes.
+    pub(super) files: Vec<String>,
+}
+
+impl Manifest {
+    /// pyproject.toml where it has a `[project]`, else requirements.txt, which need not exist yet.
+    pub(super) fn read(project: &Project) -> Result<Self> {
+        if let Some(text) = read_text(project, PYPROJECT)?
+            && let Some(described) = pyproject::read(PYPROJECT, &text)?
+        {
+            let (path, wanted) = (PYPROJECT, described.dependencies);
+            let (beside, requires_python) = (described.development, described.requires_python);
+            let text = Some(text);
+            return Ok(Self { path, text, wanted, beside, requires_python, ..Self::default() });
+        }
+        let text = read_text(project, REQUIREMENTS)?;
+        let read = match &text {
+            Some(text) => {
+                requirements::read_all(REQUIREMENTS, text, &mut |path| read_text(project, path))?
+            }
+            None => Everything::default(),
+        };
+        let own = read.own.options.iter().map(|(line, option)| (REQUIREMENTS, line, option));
+        let others = read.options.iter().map(|(file, line, option)| (&**file, line, option));
+        let (mut takes_prereleases, mut requires_digests) = (false, false);
+        for (file, line, option) in own.chain(others) {
+            let option = option.split(['=', ' ', '\t']).next().unwrap_or_default();
+            match option {
+                "--pre" => takes_prereleases = true,
+                "--require-hashes" => requires_digests = true,
+                _ if HARMLESS_OPTIONS.contains(&option) => {}
+                _ => return Err(not_followed(file, *line, option)),
+            }
+        }
+        let all = [&read.own.wanted, &read.included, &read.constraints];
+        let has_digest = |wanted: &&Wanted| !wanted.hashes.is_empty();
+        let pinned = all.into_iter().flatten().filter(has_digest).cloned().collect();
+        let plain = |wanted: Vec<Wanted>| wanted.into_iter().map(|one| one.requirement).collect();
+        Ok(Self {
+            path: REQUIREMENTS,
+            text,
+            wanted: plain(read.own.wanted),
+            beside: plain(read.included),
+            constraints: plain(read.constraints),
+            takes_prereleases,
+            pinned,
+            requires_digests,
+            requires_python: None,
+            files: read.files,
+        })
+    }
+
+    /// Refuses an interpreter that the project does not want to be run by.
+    pub(super) fn check_python(&self, target: &PythonTarget) -> Result<()> {
+        let Some(text) = &self.requires_python else { return Ok(()) };
+        let Some(wanted) = crate::io::pypi::core_metadata::specifiers(text) else {
+            let message = format!("`{}`: `requires-python` cannot be read", self.path);
+            return Err(Error::new(Kind::Failed, "manifest-invalid", message));
+        };
+        if pypi::admits_python(&wanted, &target.python) {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` wants Python {}, and this is {}",
+            self.path,
+            shorten(text),
+            target.python
+        );
+        Err(Error::new(Kind::Failed, "other-python-wanted", message)
+            .hint("choose an interpreter that fits with `--python`"))
+    }
+
+    /// Adds the digests of lines that the caller gave.
+    pub(super) fn pin<'w>(&mut self, wanted: impl Iterator<Item = &'w Wanted>) {
+        self.pinned.extend(wanted.filter(|one| !one.hashes.is_empty()).cloned());
+    }
+
+    /// What the manifest says beside its requirements.
+    pub(super) fn policy(&self, target: &PythonTarget) -> Policy {
+        Policy {
+            constraints: self.constraints.clone(),
+            prerelease: self.takes_prereleases.then_some(Prerelease::Allow),
+            digests: self.digests(target),
+            ..Policy::default()
+        }
+    }
+
+    /// The SHA-256 digests that the file allows, by package.
+    fn digests(&self, target: &PythonTarget) -> BTreeMap<PackageName, BTreeSet<String>> {
+        let mut digests: BTreeMap<PackageName, BTreeSet<String>> = BTreeMap::new();
+        let applies = |line: &&Wanted| line.requirement.evaluate_markers(&target.markers, &[]);
+        for line in self.pinned.iter().filter(applies) {
+            let known = line.hashes.iter().filter_map(|one| one.strip_prefix("sha256:"));
+            let held = digests.entry(line.requirement.name.clone()).or_default();
+            held.extend(known.map(str::to_ascii_lowercase));
+        }
+        digests
+    }
+
+    pub(super) fn check_digests(
+        &self,
+        resolution: &Resolution,
+        target: &PythonTarget,
+    ) -> Result<()> {
+        for package in &resolution.packages {
+            let lines = self.pinned.iter().filter(|line| {
+                line.requirement.name.as_ref() == package.name
+                    && line.requirement.evaluate_markers(&target.markers, &[])
+            });
+            let allowed: Vec<&str> =
+                lines.flat_map(|line| line.hashes.iter().map(String::as_str)).collect();
+            if allowed.is_empty() && self.requires_digests {
+                let message = format!(
+                    "`{}` has `--require-hashes` and no hash of `{}`, which is needed",
+                    self.path, package.name
+                );
+                return Err(Error::new(Kind::Verification, "no-hash", message)
+                    .hint("make the file again with the tool that it is made by"));
+            }
+            if allowed.is_empty() {
+                continue;
+            }
+            let known: Vec<&str> =
+                allowed.iter().filter_map(|one| one.strip_prefix("sha256:")).collect();
+            if known.is_empty() {
+                let message = format!(
+                    "`{}` has only hashes of `{}` that the index does not give",
+                    self.path, package.name
+                );
+                return Err(Error::new(Kind::Failed, "unsupported-hash", message)
+                    .hint("add its SHA-256 to the file"));
+            }
+            let digest = package.artifact.hashes.sha256.as_deref().unwrap_or_default();
+            if !known.contains(&digest) {
+                let message = format!(
+                    "the hash of `{}` is not one of those that `{}` allows for `{}`",
+                    package.artifact.file_name, self.path, package.name
+                );
+                return Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                    .hint("find out which of the two is right; nothing was changed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What another text of the same file asks for, with what is wanted beside it.
+    pub(super) fn wanted_in(&self, text: &str) -> Result<Vec<Requirement>> {
+        let mut wanted: Vec<Requirement> = match self.path {
+            PYPROJECT => pyproject::read(PYPROJECT, text)?.unwrap_or_default().dependencies,
+            path => {
+                let read = requirements::read(path, text)?.wanted;
+                read.into_iter().map(|wanted| wanted.requirement).collect()
+            }
+        };
+        wanted.extend(self.beside.iter().cloned());
+        Ok(wanted)
+    }
+
+    pub(super) fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
+        let add: Vec<&str> = add.iter().map(String::as_str).collect();
+        let mut text = self.text.clone();
+        if let (Some(present), false) = (&text, remove.is_empty()) {
+            text = Some(match self.path {
+                PYPROJECT => pyproject::remove(self.path, present, remove)?,
+                _ => requirements::remove(self.path, present, remove)?,
+            });
+        }
+        match (text, self.path) {
+            (Some(text), _) if add.is_empty() => Ok(text),
+            (Some(text), PYPROJECT) => pyproject::add(self.path, &text, &add),
+            (text, _) => requirements::add(self.path, text.as_deref(), &add),
+        }
+    }
+}
+
+fn not_followed(file: &str, line: usize, option: &str) -> Error {
+    let message = format!("`{file}` line {line}: `{}` is not followed", shorten(option));
+    Error::new(Kind::Failed, "manifest-option", message).hint(
+        "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
+    )
+}

@@ -1,0 +1,108 @@
+//! Wheels that the project names by their address (`name @ https://.../name-1.0-py3-none-any.whl#sha256=...`) in the place of
+//! what an index has.
+//!
+//! The digest has to stand in the address: what is planned is exactly what is installed. Addresses that packages name are
+//! followed only where the project names the same one, so that nobody else decides where code comes from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pep508_rs::{PackageName, Requirement, VersionOrUrl};
+use url::Url;
+
+use super::Request;
+use crate::error::{Error, Kind};
+use crate::io::pypi::file_name;
+use crate::io::pypi::page::file_url;
+use crate::metadata::Hashes;
+use crate::metadata::pypi::{File, FileKind, Project};
+
+/// What stands for a project of an index.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// As it was written.
+    address: String,
+    /// A project of one file.
+    pub(super) project: Arc<Project>,
+}
+
+/// The address of a requirement that names one.
+pub(super) fn address(requirement: &Requirement) -> Option<String> {
+    match &requirement.version_or_url {
+        Some(VersionOrUrl::Url(url)) => Some(url.to_string()),
+        _ => None,
+    }
+}
+
+impl Named {
+    /// Whether a requirement names this address.
+    pub(super) fn is_at(&self, address: &str) -> bool {
+        self.address == address
+    }
+}
+
+/// The wheels that the project, its constraints and its overrides name.
+///
+/// # Errors
+/// `url-requirement` for an address that names no wheel of the package, has no digest, or is one of two.
+pub(super) fn find(request: &Request<'_>) -> Result<BTreeMap<PackageName, Named>, Error> {
+    let mut found: BTreeMap<PackageName, Named> = BTreeMap::new();
+    let policy = request.policy;
+    let all = request.requirements.iter().chain(&policy.constraints).chain(&policy.overrides);
+    for requirement in all.filter(|it| it.evaluate_markers(&request.target.markers, &[])) {
+        let Some(address) = address(requirement) else { continue };
+        let name = &requirement.name;
+        match found.get(name) {
+            Some(named) if named.is_at(&address) => continue,
+            Some(_) => return Err(refused(name, "is asked for by two addresses")),
+            None => {}
+        }
+        let project = Arc::new(project(name, &address)?);
+        found.insert(name.clone(), Named { address, project });
+    }
+    Ok(found)
+}
+
+fn refused(name: &PackageName, why: &str) -> Error {
+    Error::new(Kind::Usage, "url-requirement", format!("`{name}` {why}")).hint(format!(
+        "write it as `{name} @ https://HOST/{name}-1.0-py3-none-any.whl#sha256=DIGEST`"
+    ))
+}
+
+fn project(name: &PackageName, address: &str) -> Result<Project, Error> {
+    let mut hashes = Hashes::default();
+    let written = Url::parse(address).ok();
+    if written.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+        // The requirement is repeated in explanations and repairs.
+        return Err(refused(
+            name,
+            "is asked for by an address with a password, which belongs into netrc",
+        ));
+    }
+    let url = written.and_then(|base| file_url(address, &base, &mut hashes));
+    let url =
+        url.ok_or_else(|| refused(name, "is asked for by an address that cannot be fetched"))?;
+    if hashes.is_empty() {
+        return Err(refused(name, "is asked for by an address without a digest to verify it by"));
+    }
+    let last =
+        url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+    let file_name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
+    let Some((version, kind @ FileKind::Wheel { .. })) = file_name::parse(&file_name, name) else {
+        return Err(refused(name, "is asked for by an address that does not end in a wheel of it"));
+    };
+    let file = File {
+        name: file_name,
+        version,
+        kind,
+        url: url.into(),
+        hashes,
+        size: None,
+        requires_python: None,
+        yanked: None,
+        published: None,
+        core_metadata: Some(false),
+        core_metadata_hashes: Hashes::default(),
+    };
+    Ok(Project { name: name.clone(), files: vec![Arc::new(file)] })
+}
