@@ -102,7 +102,7 @@ impl Setting {
             start == *beginning
                 || (beginning.starts_with("npm") && start.eq_ignore_ascii_case(beginning))
         };
-        Self::VARIABLES.contains(&name) || Self::VARIABLE_BEGINNINGS.iter().any(|one| begins(&one))
+        Self::VARIABLES.contains(&name) || Self::VARIABLE_BEGINNINGS.iter().any(|one| begins(one))
     }
 
     /// The setting of the calling process: its variables, no overrides.
