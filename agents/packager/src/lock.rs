@@ -126,9 +126,9 @@ pub fn is_same(left: &Resolution, right: &Resolution) -> bool {
 
 /// A lock that cannot be believed.
 fn damaged(problem: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Verification, "lock-damaged", format!("`{FILE}`: {problem}")).hint(format!(
-        "bring back the file from version control, or remove it and run `bolide install` to lock anew"
-    ))
+    Error::new(Kind::Verification, "lock-damaged", format!("`{FILE}`: {problem}")).hint(
+        "bring it back from version control, or remove it and run `bolide install` to lock anew",
+    )
 }
 
 /// There is no lock to follow.

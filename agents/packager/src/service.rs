@@ -208,7 +208,9 @@ impl Packager {
                 let UnwatchRequest { path } = read(payload)?;
                 watch::remove(&self.shop, &self.state, &path)?;
             }
-            _ => drop(read::<WatchesRequest>(payload)?),
+            _ => {
+                let _: WatchesRequest = read(payload)?;
+            }
         }
         write(&watch::list(&self.shop)?)
     }
