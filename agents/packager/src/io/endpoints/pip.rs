@@ -36,6 +36,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         |key: &str| files.iter().find_map(|file| file.get(key).map(|value| (value, file)));
     let uv = uv::read(finder)?;
     let mut name = None;
+    let mut is_the_persons = true;
     let mut named = |found: &uv::Named| {
         name.clone_from(&found.name);
         registry_url(&found.url, &found.from)
@@ -53,7 +54,10 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
                 registry_url(value, &format!("the environment variable `{name}`"))?
             }
             None => match (&uv.of_project, setting("index-url"), &uv.of_person) {
-                (Some(found), _, _) => named(found)?,
+                (Some(found), _, _) => {
+                    is_the_persons = false;
+                    named(found)?
+                }
                 (None, Some((value, file)), _) => {
                     registry_url(value, &format!("`{}`", file.path.display()))?
                 }
@@ -64,20 +68,17 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     };
     let mut credentials = Credentials::default();
     // A project could name another index by the name of the person's, or a user of the person's keyring.
-    let kept = match uv.of_project {
-        Some(_) => None,
-        None => {
-            let asked = setting("keyring-provider").map(|(value, _)| value);
-            kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked)
-        }
-    };
+    let asked = setting("keyring-provider").map(|(value, _)| value);
+    let kept = is_the_persons
+        .then(|| kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked))
+        .flatten();
     if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
     if let (Some(credential), Some(scope)) = (take_userinfo(&mut index), Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
-    add_netrc(finder, &index, uv.of_project.is_none(), &mut credentials);
+    add_netrc(finder, &index, is_the_persons, &mut credentials);
     let mut transport = TransportSettings::from_variables(environment);
     for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         transport.trust(environment.path_variable(name));
