@@ -40,6 +40,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         |key: &str| files.iter().find_map(|file| file.get(key).map(|value| (value, file)));
     let uv = uv::read(finder)?;
     let mut name = None;
+    let mut is_the_persons = true;
     let mut named = |found: &uv::Named| {
         name.clone_from(&found.name);
         registry_url(&found.url, &found.from)
@@ -54,7 +55,10 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
                 registry_url(unnamed(value), &format!("the environment variable `{name}`"))?
             }
             None => match (&uv.of_project, setting("index-url"), &uv.of_person) {
-                (Some(found), _, _) => named(found)?,
+                (Some(found), _, _) => {
+                    is_the_persons = false;
+                    named(found)?
+                }
                 (None, Some((value, file)), _) => {
                     registry_url(value, &format!("`{}`", file.path.display()))?
                 }
@@ -70,13 +74,10 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     };
     let mut credentials = Credentials::default();
     // A project could name another index by the name of the person's, or a user of the person's keyring.
-    let kept = match uv.of_project {
-        Some(_) => None,
-        None => {
-            let asked = setting("keyring-provider").map(|(value, _)| value);
-            kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked)
-        }
-    };
+    let asked = setting("keyring-provider").map(|(value, _)| value);
+    let kept = is_the_persons
+        .then(|| kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked))
+        .flatten();
     if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
         credentials.add(scope, credential);
     }
@@ -88,8 +89,10 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         }
     }
     first.retain(|url| *url != index);
-    for url in std::iter::once(&index).chain(&first) {
-        add_netrc(finder, url, uv.of_project.is_none(), &mut credentials);
+    add_netrc(finder, &index, is_the_persons, &mut credentials);
+    for url in &first {
+        // No project's file names these.
+        add_netrc(finder, url, true, &mut credentials);
     }
     let mut transport = TransportSettings::from_variables(environment);
     for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {

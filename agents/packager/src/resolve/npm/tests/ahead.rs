@@ -109,9 +109,9 @@ fn packument(
 #[test]
 fn a_registry_that_never_ends_is_followed_up_to_a_bound() {
     let scout = Scout::default();
-    let mut names = scout.want("p0", "*");
+    let mut names = std::collections::VecDeque::from(scout.want("p0", "*"));
     let mut followed = 0;
-    while let Some(name) = names.pop() {
+    while let Some(name) = names.pop_front() {
         followed += 1;
         assert!(followed <= AHEAD_PACKAGES_MAX);
         let number: usize = name[1..].parse().expect("a number");
