@@ -199,7 +199,7 @@ mod tests {
         let optional = "[project.optional-dependencies]\ntest = ['t', 'me[more]']\nmore = ['m']\n";
         check(
             &format!("{optional}[dependency-groups]\ndev = ['me[test]', 'a']\n"),
-            &["m", "t", "a"],
+            &["t", "m", "a"],
         );
         let round = "[project.optional-dependencies]\nx = ['me[x]', 'y']\n";
         check(&format!("{round}[dependency-groups]\ndev = ['Me[X]']\n"), &["y"]);

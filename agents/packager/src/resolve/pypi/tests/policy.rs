@@ -216,7 +216,6 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
             format!("b @ https://me:hush@example.invalid/b-1-py3-none-any.whl#sha256={digest}"),
             "with a password",
         ),
-        ("b @ ftp://example.invalid/b-1-py3-none-any.whl".to_owned(), "cannot be fetched"),
     ] {
         let error = run_with(&universe, &[&requirement], &[], &Policy::default());
         let Err(ResolveError::Other(error)) = error else { panic!("{error:?}") };
