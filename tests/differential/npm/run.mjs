@@ -193,7 +193,7 @@ async function compare(name, manifest, recording, url) {
 
 function say(row) {
   const explained = differences[row.name]
-  const verdict = row.problems.length > 0 ? (explained ? 'explained' : 'WRONG') : row.differs || row.larger ? (explained ? 'explained' : 'DIFFERS') : row.npm === 0 ? 'same' : 'none has'
+  const verdict = row.problems.length > 0 ? 'WRONG' : row.differs || row.larger ? (explained ? 'explained' : 'DIFFERS') : row.npm === 0 ? 'same' : 'none has'
   const count = (key) => (row[key] ? `${row[key].npm}/${row[key].bolide}` : '-')
   const cells = [row.name.padEnd(26), verdict.padEnd(10), `packages ${count('packages')}`.padEnd(20), `edges ${count('edges')}`.padEnd(17),
     `-${row.onlyNpm?.length ?? 0} +${row.onlyBolide?.length ?? 0}`.padEnd(10), `faults ${count('faults')}`.padEnd(14),
