@@ -163,7 +163,9 @@ async function compare(name, manifest, recording, url) {
       const tree = new Tree(ofPlan(JSON.parse(ours.out)), manifest, recording)
       row.differs = true
       row.faultsOfBolide = tree.faults()
-      row.problems.push(...row.faultsOfBolide.map((fault) => `unsatisfied: ${fault.text}`))
+      // Peers of other people's packages that cannot be had are overruled with a warning, as npm does.
+      const hard = row.faultsOfBolide.filter((fault) => !fault.kind.includes('peer'))
+      row.problems.push(...hard.map((fault) => `unsatisfied: ${fault.text}`))
     }
     return row
   }
@@ -193,7 +195,7 @@ async function compare(name, manifest, recording, url) {
 
 function say(row) {
   const explained = differences[row.name]
-  const verdict = row.problems.length > 0 ? (explained ? 'explained' : 'WRONG') : row.differs || row.larger ? (explained ? 'explained' : 'DIFFERS') : row.npm === 0 ? 'same' : 'none has'
+  const verdict = row.problems.length > 0 ? 'WRONG' : row.differs || row.larger ? (explained ? 'explained' : 'DIFFERS') : row.npm === 0 ? 'same' : 'none has'
   const count = (key) => (row[key] ? `${row[key].npm}/${row[key].bolide}` : '-')
   const cells = [row.name.padEnd(26), verdict.padEnd(10), `packages ${count('packages')}`.padEnd(20), `edges ${count('edges')}`.padEnd(17),
     `-${row.onlyNpm?.length ?? 0} +${row.onlyBolide?.length ?? 0}`.padEnd(10), `faults ${count('faults')}`.padEnd(14),
