@@ -78,8 +78,11 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     let kept = is_the_persons
         .then(|| kept_credential(finder, &index, name.as_deref(), uv.has_keyring, asked))
         .flatten();
-    if let (Some(credential), Some(scope)) = (kept, Scope::host_of(&index)) {
-        credentials.add(scope, credential);
+    // Before what the address says, which may be a user's name alone.
+    for scope in [Scope::host_of(&index), Scope::beneath(&index)].into_iter().flatten() {
+        if let Some(credential) = &kept {
+            credentials.add(scope, credential.clone());
+        }
     }
     for url in std::iter::once(&mut index).chain(&mut first) {
         let Some(credential) = take_userinfo(url) else { continue };
