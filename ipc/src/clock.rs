@@ -4,7 +4,7 @@
 //! counter instead, which waits for nothing, and asks the kernel a hundred times a second how counter and time belong
 //! together. It is used only where the kernel itself goes by that counter, which it does when it found the counter steady and the
 //! same on all processors; elsewhere every reading asks. Readings of two clocks differ by some tens of nanoseconds at most.
-//! Not for deadlines, whose time runs on while nobody looks.
+//! Not for waiting until a deadline, whose time runs on while nobody looks.
 //! A [`Span`] is for a promise that may end early and never late.
 #![allow(unsafe_code, reason = "reading the processor's counter is an intrinsic")]
 

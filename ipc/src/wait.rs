@@ -191,7 +191,7 @@ impl Spinner {
 /// For how long [`Spin::Adaptive`] spins: as long as a wake-up costs, or not at all where nobody else could run meanwhile.
 ///
 /// What counts is where this process may run, by its first thread and as of the first call. Who was put on one processor, by
-/// `taskset` or a container, is there together with whatever it talks to as a rule, and spinning would use up the very time
+/// `taskset` or a cpuset, is there together with whatever it talks to as a rule, and spinning would use up the very time
 /// that its peer needs. A thread that pins itself does so to wait for one that is pinned elsewhere, so that does not count; and
 /// who owns the one processor says [`Spin::Forever`].
 #[cfg(not(loom))]

@@ -10,7 +10,8 @@
 //!    picture is complete, or the one before it and all changes since are still there.
 //! 5. Replay starts at the first complete picture. Changes that came between the lines of a picture are made after it.
 //! 6. On a disk without room a picture is written as soon as the queue has become small enough for it, so that what was worked
-//!    off makes room; large ones leave free what acks need.
+//!    off makes room; large ones leave free what acks need. What is kept free is enough for some thousand acks, so a queue of many
+//!    more small items than that may have to wait for room from outside.
 //!
 //! So the disk holds at most about five times what is in the queue, and some segments. Not here: bytes (`codec`),
 //! which queues there are and who waits for the disk (`keeper`).
@@ -41,6 +42,8 @@ const RECORD_BYTES: u64 = 64;
 /// Bytes of a line beside an item's payload, at most: three names and numbers.
 const LINE_BYTES: u64 = 512;
 
+/// Bytes of an item in a picture beside its payload, with names of usual length.
+const ITEM_BYTES: u64 = RECORD_BYTES + 128;
 /// Bytes of a deduplication id in a picture, with a name of usual length.
 const KNOWN_BYTES: u64 = 64;
 /// What puts and large pictures leave free in a segment.
@@ -145,7 +148,7 @@ pub(super) fn put_bytes(payload_bytes: usize) -> u64 {
 /// About how large a picture of a queue would be.
 fn picture_bytes(queue: &Queue) -> u64 {
     let Extent { items, bytes, known } = queue.extent();
-    bytes + items * (RECORD_BYTES + LINE_BYTES) + known * KNOWN_BYTES + 2 * LINE_BYTES
+    bytes + items * ITEM_BYTES + known * KNOWN_BYTES + 2 * LINE_BYTES
 }
 
 /// What a picture of so many bytes leaves free in its segment. A small one may use what is kept for the end of a queue: it makes
@@ -263,12 +266,12 @@ impl Journal {
         if self.picture.is_some() || self.complete.is_some() {
             return false;
         }
-        let Some(before) = self.short_of else {
-            return self.bytes_since >= self.picture_every.max(2 * self.picture_bytes);
-        };
+        let is_long = self.bytes_since >= self.picture_every.max(2 * self.picture_bytes);
+        let Some(before) = self.short_of else { return is_long };
         let bytes = picture_bytes(queue);
         if bytes > before / 2 && queue.extent().items > 0 {
-            return false;
+            // So many changes found room: the disk has some again.
+            return is_long;
         }
         self.short_of = Some(bytes);
         let needed = bytes + kept_free(bytes);

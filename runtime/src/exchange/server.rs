@@ -152,7 +152,6 @@ impl Server {
                 match turn {
                     Turn::Passed(count) => moved |= count > 0,
                     Turn::SourceStalled => {
-                        self.counted.stalled();
                         ended = Some((*first, CloseCause::Wanted, STALLED));
                     }
                     Turn::SourceEnded | Turn::TargetEnded => {
@@ -177,6 +176,9 @@ impl Server {
             moved = true;
         }
         if let Some((first, why, reason)) = ended {
+            if reason == STALLED {
+                self.counted.stalled();
+            }
             self.close_route(first, why, reason)?;
             // Another one may have ended in the same turn.
             moved = true;
@@ -383,9 +385,10 @@ impl Server {
                 false => turn_began,
             };
             // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
-            if bytes > REQUEST_BYTES_PER_TURN_MAX
-                || now.saturating_sub(turn_began) > CALLER_TURN_MAX
-            {
+            // Not before the first: what waits in memory for its turn wakes nobody.
+            let has_had_its_turn = bytes > REQUEST_BYTES_PER_TURN_MAX
+                || now.saturating_sub(turn_began) > CALLER_TURN_MAX;
+            if count > 0 && has_had_its_turn {
                 break;
             }
             if is_held && !caller.may_read_ahead() {

@@ -118,7 +118,11 @@ impl Server {
             topics: Topics::default(),
             reporter: Reporter::default(),
             draining: false,
-            wakefulness: Wakefulness::new(!adaptive_spin().is_zero()),
+            wakefulness: Wakefulness::new(
+                !adaptive_spin().is_zero()
+                    // A quota of one processor, too, has nobody at work while this thread spins.
+                    && std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+            ),
         })
     }
 
@@ -156,6 +160,8 @@ impl Server {
             std::hint::spin_loop();
             return Ok(false);
         }
+        // Before the notices are taken: what had ended by then has told all that it had to tell, and nothing more begins.
+        let is_over = self.draining && !self.presence.is_busy();
         self.look_around()?;
         let idle = self.running.is_empty()
             && self.queued.is_empty()
@@ -170,7 +176,7 @@ impl Server {
             return Ok(false);
         }
         if self.draining && idle {
-            return Ok(true);
+            return Ok(is_over);
         }
         self.sleep()?;
         Ok(false)
