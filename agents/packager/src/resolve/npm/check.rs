@@ -114,7 +114,18 @@ pub(super) fn deepest_target(tree: &Tree<'_>, start: NodeId, folder: Folder) -> 
 impl Check {
     fn judge(&mut self, tree: &Tree<'_>, mode: Mode, walk: &mut Walk) -> Verdict {
         if tree.failed(self.dep) {
-            return if self.current.is_some() { Verdict::Replace } else { Verdict::Free };
+            return match self.current {
+                // The project's own package stays, whatever else was asked for under its name; and what it has already
+                // is no place for what it cannot have.
+                Some(current)
+                    if tree.link_of(current).is_some()
+                        || tree.is_mine(tree.edge(self.edge).from) =>
+                {
+                    Verdict::Conflict
+                }
+                Some(_) => Verdict::Replace,
+                None => Verdict::Free,
+            };
         }
         let folder = tree.edge(self.edge).folder;
         let top = tree.is_top(self.target);
