@@ -314,6 +314,7 @@ pub(super) fn can_replace(
     for &edge in &tree.node(old).edges_in {
         let from = tree.edge(edge).from;
         let moves_along = !tree.is_top(old)
+            && !tree.is_top(from)
             && tree.node(from).parent == tree.node(old).parent
             && tree.edge(edge).role.is_peer()
             && ignored.contains(&tree.node(from).folder);
