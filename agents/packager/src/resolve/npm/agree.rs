@@ -159,6 +159,10 @@ impl Search<'_, '_> {
         if self.wants.iter().any(|(one, want, _)| *one == name && against(*want, candidate)) {
             return Some(None);
         }
+        // A package may name itself: it finds itself then.
+        if candidate.peers.iter().any(|(one, want, _)| *one == name && against(*want, candidate)) {
+            return Some(None);
+        }
         for (index, level) in self.levels.iter().enumerate() {
             let decided = &level.candidates[level.at];
             let mut theirs = decided.peers.iter().filter(|(one, _, _)| *one == name);

@@ -376,9 +376,16 @@ impl<'a> Builder<'a> {
         let mut tasks: Vec<(EdgeId, NodeId)> = Vec::new();
         for edge in self.problems(node) {
             self.keep_on()?;
-            if !self.tree.edge(edge).overruled {
-                tasks.push((edge, self.dep_for(node, edge)?));
+            if self.tree.edge(edge).overruled {
+                continue;
             }
+            let dep = self.dep_for(node, edge)?;
+            // Nobody published what it would like beside it: what is there stays, with a warning.
+            if self.tree.edge(edge).role == Role::OptionalPeer && self.tree.failed(dep) {
+                self.tree.edge_mut(edge).overruled = true;
+                continue;
+            }
+            tasks.push((edge, dep));
         }
         tasks.sort_by_cached_key(|(edge, _)| {
             sort_key(&self.tree.catalogue.names.text(self.tree.edge(*edge).name))

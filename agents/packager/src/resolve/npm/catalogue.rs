@@ -208,18 +208,25 @@ impl<'a> Catalogue<'a> {
         want: &Want,
         lowest: bool,
     ) -> Result<PackageId, NoChoice> {
-        let packument = self.load(package).map_err(NoChoice::Failed)?;
-        let no_match = || NoChoice::NoMatch {
-            package: package.to_owned(),
-            latest: packument.dist_tags.get("latest").cloned(),
-        };
-        let entry = match want {
-            Want::Range { range, .. } if lowest => self.lowest(&packument, range),
-            Want::Range { range, any } => self.best(&packument, range, *any),
-            want => only(&packument, want),
-        };
-        let entry = Arc::clone(entry.map(Listed::version).ok_or_else(no_match)?);
-        self.take(package, &entry).ok_or_else(no_match)
+        loop {
+            let packument = self.load(package).map_err(NoChoice::Failed)?;
+            let no_match = || NoChoice::NoMatch {
+                package: package.to_owned(),
+                latest: packument.dist_tags.get("latest").cloned(),
+            };
+            let entry = match want {
+                Want::Range { range, .. } if lowest => self.lowest(&packument, range),
+                Want::Range { range, any } => self.best(&packument, range, *any),
+                want => only(&packument, want),
+            };
+            let entry = Arc::clone(entry.map(Listed::version).ok_or_else(no_match)?);
+            // A version that wants another one of itself as its peer can be had nowhere.
+            if !rejects_itself(package, &entry) {
+                return self.take(package, &entry).ok_or_else(no_match);
+            }
+            self.barred.insert((package.to_owned(), entry.version.clone()));
+            self.loaded.remove(package);
+        }
     }
 
     fn best<'p>(
@@ -444,6 +451,19 @@ impl<'a> Catalogue<'a> {
             }
         }
     }
+}
+
+/// Whether a version has a peer of its own name that it is not itself.
+fn rejects_itself(package: &str, entry: &Entry) -> bool {
+    let is_peer = !entry.dependencies.contains_key(package)
+        && !entry.optional_dependencies.contains_key(package)
+        && !entry.bundled.iter().any(|name| name == package);
+    let want = entry.peer_dependencies.get(package).filter(|_| is_peer);
+    want.is_some_and(|want| {
+        let version = Version::parse_loose(&entry.version).ok();
+        let want = Want::parse(want);
+        want.range().is_some() && !want.accepts(version.as_ref())
+    })
 }
 
 /// The one version that a tag or an exact want names.

@@ -114,7 +114,18 @@ pub(super) fn deepest_target(tree: &Tree<'_>, start: NodeId, folder: Folder) -> 
 impl Check {
     fn judge(&mut self, tree: &Tree<'_>, mode: Mode, walk: &mut Walk) -> Verdict {
         if tree.failed(self.dep) {
-            return if self.current.is_some() { Verdict::Replace } else { Verdict::Free };
+            return match self.current {
+                // The project's own package stays, whatever else was asked for under its name; and what it has already
+                // is no place for what it cannot have.
+                Some(current)
+                    if tree.link_of(current).is_some()
+                        || tree.is_mine(tree.edge(self.edge).from) =>
+                {
+                    Verdict::Conflict
+                }
+                Some(_) => Verdict::Replace,
+                None => Verdict::Free,
+            };
         }
         let folder = tree.edge(self.edge).folder;
         let top = tree.is_top(self.target);
@@ -303,6 +314,7 @@ pub(super) fn can_replace(
     for &edge in &tree.node(old).edges_in {
         let from = tree.edge(edge).from;
         let moves_along = !tree.is_top(old)
+            && !tree.is_top(from)
             && tree.node(from).parent == tree.node(old).parent
             && tree.edge(edge).role.is_peer()
             && ignored.contains(&tree.node(from).folder);

@@ -193,13 +193,14 @@ fn failed(builder: &Builder<'_>, node: NodeId) -> Failure {
     let Content::Failed(failure) = &builder.tree.node(node).content else {
         return Failure::Other(Error::new(Kind::Failed, "internal", "a failure without a reason"));
     };
-    let edge = builder
-        .tree
-        .node(node)
-        .edges_in
-        .iter()
-        .copied()
-        .find(|&edge| !builder.tree.edge(edge).role.is_optional());
+    let edges_in = builder.tree.node(node).edges_in.iter().copied();
+    let needs = |edge: &EdgeId| !builder.tree.edge(*edge).role.is_optional();
+    // Whoever it was chosen for, not who happens to find it.
+    let edge = edges_in
+        .clone()
+        .filter(needs)
+        .find(|&edge| builder.tree.edge(edge).want == failure.want)
+        .or_else(|| edges_in.clone().find(needs));
     match (edge, &failure.no_match) {
         (Some(edge), Some((package, latest))) => builder.no_match(edge, package, latest.as_deref()),
         (Some(edge), None) => {

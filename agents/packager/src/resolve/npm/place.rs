@@ -239,7 +239,7 @@ fn replace_old(
     let mut moved: Vec<NodeId> = Vec::new();
     for edge in tree.node(old).edges_in.clone() {
         let one = tree.edge(edge);
-        let here = tree.node(one.from).parent == Some(target);
+        let here = tree.node(one.from).parent == Some(target) && !tree.is_top(one.from);
         if tree.satisfies(placed, edge) || !one.role.is_peer() || !here || one.overruled {
             continue;
         }

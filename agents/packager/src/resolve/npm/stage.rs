@@ -101,7 +101,7 @@ impl Builder<'_> {
             let dependent = self.describe(self.tree.edge(edge).from);
             let spec = self.tree.catalogue.want_text(want);
             let error = unsupported(&text, &spec, why, &dependent);
-            return Ok(Content::Failed(std::rc::Rc::new(Failure { error, no_match: None })));
+            return Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })));
         }
         if let Want::Local(local) = &*wanted {
             return Ok(Content::Link(*local));
@@ -117,13 +117,14 @@ impl Builder<'_> {
         match self.tree.catalogue.choose(name, want, lowest) {
             Ok(package) => Ok(Content::Package(package)),
             Err(NoChoice::Failed(error)) => {
-                Ok(Content::Failed(std::rc::Rc::new(Failure { error, no_match: None })))
+                Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })))
             }
             Err(NoChoice::NoMatch { package, latest }) => {
                 let spec = self.tree.catalogue.want_text(want);
                 let error = super::catalogue::no_match_error(&package, &spec);
                 Ok(Content::Failed(std::rc::Rc::new(Failure {
                     error,
+                    want,
                     no_match: Some((package, latest)),
                 })))
             }

@@ -418,6 +418,7 @@ fn other_versions_are_taken_where_the_first_ones_do_not_agree() {
     let tree = resolve(&request(root("a@* p@2")), &universe).expect("a tree");
     assert_eq!(universe::places(&tree), ["a a@1.0.0", "p p@2.0.0"]);
     assert!(tree.warnings.iter().any(|one| one.contains("`a` is `1.0.0` and not `2.0.0`")));
+    check("b@1.0.0\nb@2.0.0: peer b@1", "b@*", &["b b@1.0.0"]);
     // The version that both sides accept is neither's first choice.
     check(
         "a@1.0.0: peer p@1.5||3\nb@1.0.0: peer p@1.5||2\np@1.5.0\np@2.0.0\np@3.0.0",

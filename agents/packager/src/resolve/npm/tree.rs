@@ -48,6 +48,8 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
+    /// Which want it was chosen for; others may find it too.
+    pub(super) want: WantId,
     /// The package exists in other versions; carries what `latest` points to.
     pub(super) no_match: Option<(String, Option<String>)>,
 }

@@ -9,7 +9,7 @@ use crate::resolve::npm::names::sort_key;
 use crate::resolve::npm::want::Want;
 
 impl<'a> Tree<'a> {
-    pub(super) fn link_of(&self, id: NodeId) -> Option<LocalId> {
+    pub(in super::super) fn link_of(&self, id: NodeId) -> Option<LocalId> {
         match self.node(id).content {
             Content::Link(local) => Some(local),
             _ => None,
