@@ -115,11 +115,12 @@ impl Check {
     fn judge(&mut self, tree: &Tree<'_>, mode: Mode, walk: &mut Walk) -> Verdict {
         if tree.failed(self.dep) {
             return match self.current {
-                // The project's own package stays, whatever else was asked for under its name; and what it has already
-                // is no place for what it cannot have.
+                // What is there stays: the project's own package, what the project has already, and what others found
+                // before somebody asked for a peer that cannot be had.
                 Some(current)
                     if tree.link_of(current).is_some()
-                        || tree.is_mine(tree.edge(self.edge).from) =>
+                        || tree.is_mine(tree.edge(self.edge).from)
+                        || (tree.edge(self.edge).role.is_peer() && !tree.failed(current)) =>
                 {
                     Verdict::Conflict
                 }

@@ -1,7 +1,6 @@
 //! Trees of small universes: the shapes that npm builds, conflicts, and laws that hold for every tree.
 
 mod ahead;
-mod impossible;
 mod laws;
 mod own;
 mod recorded;
