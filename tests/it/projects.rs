@@ -148,7 +148,7 @@ fn the_workspaces_of_an_npm_project_are_linked_and_have_their_own_versions() {
     let before = world.tree();
     world.bolide(&["add", "npm:leaf@1.1.0", "--yes"]).succeeds();
     let node = world.run("node", &["-p", "require('leaf') + ' ' + require('a/a.js')"]).succeeds();
-    assert_eq!(node.stdout.trim(), "1.1.0 1.0.0 1.1.0 1.0.0");
+    assert_eq!(node.stdout.trim(), "1.1.0 1.0.0 1.1.0 2.0.0");
     assert!(world.project().join("node_modules/.bin/a").exists());
     world.run("npm", &["ls", "--all"]).succeeds();
     // The last of its packages goes, and its folder with it.
