@@ -28,9 +28,10 @@ pub struct Setting {
 
 impl Setting {
     /// The variables that a caller may hand over: those that the ecosystems' own clients read.
-    pub const VARIABLES: [&'static str; 27] = [
+    pub const VARIABLES: [&'static str; 28] = [
         "ALL_PROXY",
         "CARGO_HOME",
+        "DPKG_ROOT",
         "HOME",
         "HTTPS_PROXY",
         "HTTP_PROXY",

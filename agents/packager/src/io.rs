@@ -6,6 +6,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod cargo;
+pub(crate) mod debian;
 pub mod download;
 pub(crate) mod endpoints;
 pub mod environment;
@@ -117,6 +118,11 @@ impl Drop for Shared {
     }
 }
 
+/// apt fetches its own lists and packages.
+fn no_registry() -> Error {
+    Error::new(Kind::Usage, "no-registry", "packages of Debian are fetched by apt")
+}
+
 /// Registries as one request sees them. Cheap to make from another one, and to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -193,6 +199,7 @@ impl Client {
             Ecosystem::Npm => Ok(self.npm.resolved()?.endpoint.default.clone()),
             Ecosystem::Pypi => Ok(self.pypi.resolved()?.endpoint.index.clone()),
             Ecosystem::Cargo => Ok(self.cargo.resolved()?.endpoint.index.clone()),
+            Ecosystem::Debian => Err(no_registry()),
         }
     }
 
@@ -242,6 +249,7 @@ impl Client {
                 let resolved = self.cargo.resolved()?;
                 (resolved.http.clone(), resolved.credentials.clone())
             }
+            Ecosystem::Debian => return Err(no_registry()),
         };
         Ok(download::FileAccess { transport: http.transport, credentials: Arc::new(credentials) })
     }

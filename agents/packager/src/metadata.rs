@@ -4,6 +4,7 @@
 //! probably ask next. `crate::io` implements them over HTTP; tests implement them over a small universe.
 
 pub mod cargo;
+pub mod debian;
 pub mod npm;
 pub mod pypi;
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod apply;
 mod cargo;
+mod debian;
 mod npm;
 pub(crate) mod plan;
 mod pypi;
@@ -62,6 +63,8 @@ pub(crate) struct Decided {
     pub(crate) environment: Option<RelativePath>,
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) warnings: Vec<String>,
+    /// What is replaced or taken away, where the machine knows it better than the history of transactions.
+    pub(crate) before: Option<Resolution>,
 }
 
 impl<'a> Task<'a> {

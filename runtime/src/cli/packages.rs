@@ -159,7 +159,7 @@ impl Registries {
 
 fn registry(text: &str) -> Result<(Ecosystem, String), String> {
     let (name, url) = text.split_once('=').ok_or("write it as `npm=URL`")?;
-    let ecosystem = Ecosystem::ALL.into_iter().find(|ecosystem| ecosystem.as_str() == name);
+    let ecosystem = Ecosystem::WITH_REGISTRY.into_iter().find(|it| it.as_str() == name);
     let ecosystem = ecosystem.ok_or_else(|| format!("no registry is known for `{name}`"))?;
     Ok((ecosystem, url.to_owned()))
 }

@@ -42,7 +42,7 @@ impl Overrides {
             )
         })?;
         let ecosystem =
-            Ecosystem::ALL.into_iter().find(|known| known.as_str() == name).ok_or_else(|| {
+            Ecosystem::WITH_REGISTRY.into_iter().find(|it| it.as_str() == name).ok_or_else(|| {
                 Error::new(Kind::Usage, "unknown-ecosystem", format!("unknown ecosystem: `{name}`"))
                     .hint("ecosystems with a registry are npm, pypi and cargo")
             })?;

@@ -103,7 +103,7 @@ pub(super) fn decide(
         edits.extend(edit(TARGETS[1], None, "")?);
     }
     let warnings = resolution.warnings.clone();
-    Ok(Decided { resolution, edits, environment: None, preconditions, warnings })
+    Ok(Decided { resolution, edits, environment: None, preconditions, warnings, before: None })
 }
 
 fn has_target(project: &Project) -> Result<bool> {

@@ -79,6 +79,7 @@ pub(super) fn decide(
         ],
         environment: Some(environment),
         warnings,
+        before: None,
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use super::{Decided, Decision, Task, cargo, npm, pypi, rebuild};
+use super::{Decided, Decision, Task, cargo, debian, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -62,6 +62,13 @@ impl Task<'_> {
         }
         let mut warnings: Vec<String> =
             decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
+        let mut installed = installed;
+        for decided in &mut decided {
+            // What the machine itself says of what is installed comes before what was noted.
+            if let Some(before) = decided.before.take() {
+                installed.insert(before.ecosystem, before);
+            }
+        }
         let session = self.lock(Project::from_fd(again)?)?;
         let plan = self.write_down(&session, (add, remove), decided, &installed, &mut warnings)?;
         drop(session);
@@ -96,6 +103,7 @@ impl Task<'_> {
                 Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
                 Ecosystem::Pypi => pypi::decide(self, project, &add, &remove, installed),
                 Ecosystem::Cargo => cargo::decide(self, project, &add, &remove, installed),
+                Ecosystem::Debian => debian::decide(self, &add, &remove),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);

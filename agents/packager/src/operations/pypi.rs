@@ -184,6 +184,7 @@ pub(super) fn decide(
             .collect(),
         resolution,
         environment: Some(environment),
+        before: None,
     })
 }
 

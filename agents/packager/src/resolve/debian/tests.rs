@@ -1,0 +1,1 @@
+//! Small machines with small lists.

@@ -1,0 +1,95 @@
+"""A loopback sparse registry that records: what it lacks it asks of the registry behind it, once.
+
+Both sides of a comparison read the same bytes, and a run repeats without a network.
+"""
+
+import http.server
+import json
+import os
+import pathlib
+import threading
+import urllib.error
+import urllib.request
+
+# Seconds for one answer of the registry behind; an index file is at most some megabytes.
+UPSTREAM_SECONDS = 60
+MISSING = (404, 410, 451)
+
+
+def path_of(name):
+    """Where the index keeps a crate."""
+    lower = name.lower()
+    if len(lower) < 3:
+        return f"{len(lower)}/{lower}"
+    if len(lower) == 3:
+        return f"3/{lower[0]}/{lower}"
+    return f"{lower[:2]}/{lower[2:4]}/{lower}"
+
+
+class Registry:
+    """Serves the recordings in `place`; `upstream` is `None` for a run that may not record."""
+
+    def __init__(self, place, upstream):
+        self.place = pathlib.Path(place)
+        self.upstream = upstream
+        self.recorded = 0
+        # (name, version) pairs that are served as withdrawn.
+        self.yanked = set()
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self):
+                body, status = registry.answer(self.path.lstrip("/"))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Type", "text/plain")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, path):
+        if path == "config.json":
+            return b'{"dl": "%sdl"}' % self.url.encode(), 200
+        if ".." in path.split("/"):
+            return b"", 404
+        file = self.place / path
+        missing = file.with_name(file.name + ".missing")
+        if file.is_file():
+            return self.served(file), 200
+        if missing.exists() or self.upstream is None:
+            return b"", 404
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with urllib.request.urlopen(self.upstream + path, timeout=UPSTREAM_SECONDS) as reply:
+                body = reply.read()
+        except urllib.error.HTTPError as error:
+            if error.code not in MISSING:
+                return b"", 502
+            missing.touch()
+            return b"", 404
+        except OSError:
+            return b"", 502
+        part = file.with_name(f"{file.name}.{threading.get_ident()}.part")
+        part.write_bytes(body)
+        os.replace(part, file)
+        self.recorded += 1
+        return self.served(file), 200
+
+    def served(self, file):
+        """A recorded file, with what this run withdraws."""
+        body = file.read_bytes()
+        gone = {version for name, version in self.yanked if path_of(name) == str(file.relative_to(self.place))}
+        if not gone:
+            return body
+        lines = [json.loads(line) for line in body.splitlines() if line.strip()]
+        return b"".join(json.dumps({**line, "yanked": line["yanked"] or line["vers"] in gone}).encode() + b"\n" for line in lines)
