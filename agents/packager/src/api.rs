@@ -28,9 +28,10 @@ pub struct Setting {
 
 impl Setting {
     /// The variables that a caller may hand over: those that the ecosystems' own clients read.
-    pub const VARIABLES: [&'static str; 28] = [
+    pub const VARIABLES: [&'static str; 29] = [
         "ALL_PROXY",
         "CARGO_HOME",
+        "CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS",
         "DPKG_ROOT",
         "HOME",
         "HTTPS_PROXY",
@@ -79,6 +80,10 @@ pub struct PlanRequest {
     /// Packages to remove, as short specs or purls without versions.
     #[serde(default)]
     pub remove: Vec<String>,
+    /// The member of a cargo workspace that is changed, as a directory relative to the project, which is the workspace's
+    /// root; empty for the package of the root itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub member: String,
     /// The caller's configuration.
     #[serde(default)]
     pub setting: Setting,

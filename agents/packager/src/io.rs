@@ -213,6 +213,11 @@ impl Client {
         self.cargo.artifact_url(name, version)
     }
 
+    /// Whether cargo's configuration puts versions that the compiler can build first; `None` where it says nothing.
+    pub fn cargo_rust_version_setting(&self) -> Result<Option<bool>> {
+        endpoints::cargo_config::incompatible_rust_versions(&self.session.finder())
+    }
+
     /// The `config.json` of the cargo registry as it was received. Blocks.
     pub fn cargo_registry_config(&self) -> Result<Arc<[u8]>> {
         Ok(Arc::clone(&self.cargo.registry_config()?.raw))

@@ -25,3 +25,4 @@ pub mod spec;
 pub mod store;
 pub mod transaction;
 pub mod unpack;
+pub mod workspace;

@@ -126,7 +126,8 @@ impl Packager {
                     "pkg.install" => (request.packages, Vec::new()),
                     _ => (Vec::new(), request.packages),
                 };
-                let plan = PlanRequest { add, remove, setting: request.setting };
+                let plan =
+                    PlanRequest { add, remove, member: String::new(), setting: request.setting };
                 let how = (request.approve, request.force);
                 write(&change(&task, needed(directory)?, &plan, how)?)
             }

@@ -256,6 +256,8 @@ fn tools(set: &Set, scratch: &Path, peers: &Path) -> Vec<Tool> {
         Ecosystem::Pypi => tools.extend(python_peers(set, scratch, peers)),
         Ecosystem::Npm => tools.extend(npm_peers(set, scratch, peers)),
         Ecosystem::Cargo => tools.push(cargo_peer(set, scratch)),
+        // apt reads the same lists from the same disk; there is nothing to fetch or to cache.
+        Ecosystem::Debian => {}
     }
     tools
 }
@@ -464,10 +466,16 @@ impl Daemon {
                 Ecosystem::Pypi => format!("<{bound}"),
                 Ecosystem::Npm => format!("{range} <{bound}.0.0"),
                 Ecosystem::Cargo => format!("{range}, <{bound}"),
+                Ecosystem::Debian => format!("<<{bound}:0"),
             };
             add[0] = spec(set, name, &changed);
         }
-        let request = PlanRequest { add, remove: Vec::new(), setting: Setting::of_this_process() };
+        let request = PlanRequest {
+            add,
+            remove: Vec::new(),
+            member: String::new(),
+            setting: Setting::of_this_process(),
+        };
         let mut payload = Vec::new();
         ciborium::into_writer(&request, &mut payload)?;
         let began = Instant::now();

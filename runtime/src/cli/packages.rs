@@ -32,6 +32,31 @@ pub(crate) struct Common {
     standalone: bool,
 }
 
+impl Common {
+    /// The same at the root of the cargo workspace that the directory is a member of, with the member's name there, where
+    /// crates are asked for. The root has the lock, so it is the project.
+    fn at_workspace(&self, packages: &[&Vec<String>]) -> Result<(Self, String), Failure> {
+        let is_crate =
+            |text: &&String| text.starts_with("cargo:") || text.starts_with("pkg:cargo/");
+        let all = || packages.iter().copied().flatten();
+        let found = match all().any(|text| is_crate(&text)) {
+            true => agents_packager::workspace::root_of(&self.dir),
+            false => None,
+        };
+        let Some((dir, member)) = found else { return Ok((self.clone(), String::new())) };
+        if !all().all(|text| is_crate(&text)) {
+            let message = format!(
+                "`{}` is a member of the cargo workspace at `{}`, which is changed by itself",
+                self.dir.display(),
+                dir.display()
+            );
+            let hint = "ask for crates and for other packages in two commands";
+            return Err(tool_error(2, "workspace-member", &message, hint).into());
+        }
+        Ok((Self { dir, ..self.clone() }, member))
+    }
+}
+
 /// How registries are reached; for the commands that ask them.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Registries {
@@ -166,12 +191,14 @@ fn registry(text: &str) -> Result<(Ecosystem, String), String> {
 
 pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> {
     let common = &arguments.common;
+    let (common, member) = common.at_workspace(&[&arguments.packages, &arguments.remove])?;
     let request = PlanRequest {
         add: arguments.packages,
         remove: arguments.remove,
+        member,
         setting: arguments.registries.setting(),
     };
-    let mut asker = Asker::open(common, context)?;
+    let mut asker = Asker::open(&common, context)?;
     let answer: PlanAnswer = asker.ask("pkg.plan", &request)?;
     asker.print(&answer, render::plan)?;
     Ok(if answer.conflict.is_some() { Exit::Conflict } else { Exit::Done })
@@ -191,17 +218,19 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
 }
 
 pub(crate) fn add(arguments: Change, context: &Context) -> Result<Exit, Failure> {
-    change(arguments, context, |packages, setting| PlanRequest {
+    change(arguments, context, |packages, member, setting| PlanRequest {
         add: packages,
         remove: Vec::new(),
+        member,
         setting,
     })
 }
 
 pub(crate) fn remove(arguments: Change, context: &Context) -> Result<Exit, Failure> {
-    change(arguments, context, |packages, setting| PlanRequest {
+    change(arguments, context, |packages, member, setting| PlanRequest {
         add: Vec::new(),
         remove: packages,
+        member,
         setting,
     })
 }
@@ -213,11 +242,12 @@ const REPLANS_MAX: usize = 8;
 fn change(
     arguments: Change,
     context: &Context,
-    request: impl FnOnce(Vec<String>, Setting) -> PlanRequest,
+    request: impl FnOnce(Vec<String>, String, Setting) -> PlanRequest,
 ) -> Result<Exit, Failure> {
     let setting = arguments.registries.setting();
-    let mut asker = Asker::open(&arguments.common, context)?;
-    let request = request(arguments.packages, setting.clone());
+    let (common, member) = arguments.common.at_workspace(&[&arguments.packages])?;
+    let mut asker = Asker::open(&common, context)?;
+    let request = request(arguments.packages, member, setting.clone());
     let mut tries = 0;
     loop {
         tries += 1;

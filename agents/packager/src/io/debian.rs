@@ -184,16 +184,13 @@ impl Lists {
             let Some(package) = self.package(*place) else { continue };
             let is_meant = match is_provided {
                 false => package.name == name,
-                true => {
-                    package.name != name && package.provides.iter().any(|it| it.name == name)
-                }
+                true => package.name != name && package.provides.iter().any(|it| it.name == name),
             };
             let is_here = place.text != 0 || package.is_installed;
             if !is_meant || !is_here {
                 continue;
             }
-            let id =
-                (package.name.clone(), package.architecture.clone(), package.version.clone());
+            let id = (package.name.clone(), package.architecture.clone(), package.version.clone());
             match seen.get(&id) {
                 Some(&at) => merge(&mut found[at], package),
                 None => {

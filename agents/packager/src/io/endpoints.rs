@@ -4,7 +4,7 @@
 //! user's, the machine's, and the default that the installed client knows ([`learn`]). What a project says is
 //! followed, but never trusted: it can point at another registry, not redirect a credential or add a CA.
 
-mod cargo_config;
+pub(crate) mod cargo_config;
 pub(crate) mod learn;
 mod netrc;
 mod npmrc;
@@ -41,8 +41,10 @@ impl Overrides {
                 format!("`{text}` is not of the form `ECOSYSTEM=URL`"),
             )
         })?;
-        let ecosystem =
-            Ecosystem::WITH_REGISTRY.into_iter().find(|it| it.as_str() == name).ok_or_else(|| {
+        let ecosystem = Ecosystem::WITH_REGISTRY
+            .into_iter()
+            .find(|it| it.as_str() == name)
+            .ok_or_else(|| {
                 Error::new(Kind::Usage, "unknown-ecosystem", format!("unknown ecosystem: `{name}`"))
                     .hint("ecosystems with a registry are npm, pypi and cargo")
             })?;

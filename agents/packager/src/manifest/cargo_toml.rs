@@ -95,6 +95,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Whether members can inherit a crate under its own name.
+    pub fn has(&self, name: &str) -> bool {
+        let package = |item: &Item| item.get("package").and_then(Item::as_str).map(str::to_owned);
+        self.dependencies.get(name).is_some_and(|it| package(it).is_none_or(|it| it == name))
+    }
+
     /// Whether a directory, relative to the root, is one of the members that the patterns name.
     pub fn is_member(&self, directory: &str) -> bool {
         let excluded = self.exclude.iter().any(|excluded| {

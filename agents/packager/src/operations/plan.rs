@@ -45,7 +45,8 @@ impl Task<'_> {
         })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
-        let decisions = self.decide(&project, &add, &remove, &installed);
+        let member = request.member.as_str();
+        let decisions = self.decide(&project, member, (&add, &remove), &installed);
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
         let mut conflict: Option<Conflict> = None;
@@ -83,8 +84,8 @@ impl Task<'_> {
     fn decide(
         &self,
         project: &Project,
-        add: &[Spec],
-        remove: &[Spec],
+        member: &str,
+        (add, remove): (&[Spec], &[Spec]),
         installed: &BTreeMap<Ecosystem, Resolution>,
     ) -> Vec<(Ecosystem, Decision)> {
         let concerned: BTreeSet<Ecosystem> =
@@ -102,7 +103,7 @@ impl Task<'_> {
             let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
                 Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
                 Ecosystem::Pypi => pypi::decide(self, project, &add, &remove, installed),
-                Ecosystem::Cargo => cargo::decide(self, project, &add, &remove, installed),
+                Ecosystem::Cargo => cargo::decide(self, project, member, &add, &remove),
                 Ecosystem::Debian => debian::decide(self, &add, &remove),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));

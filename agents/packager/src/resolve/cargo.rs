@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub rust_versions: &'a [Version],
     /// The registry as the lock names it: [`lock::default_source`] or `sparse+https://...`.
     pub source: &'a str,
+    /// The format of the lock; see [`lock::format_for`].
+    pub format: u32,
     /// Where the registry keeps the `.crate` file of a name, version and checksum (its `dl`).
     pub download: &'a dyn Fn(&str, &Version, &Hashes) -> String,
     /// Whether to go on.

@@ -13,8 +13,7 @@ use agents_versions::shorten;
 const FORMS: &str = "write `npm:express@^4`, `pypi:requests>=2.31`, `cargo:serde@1`, or a purl such as `pkg:npm/express@4.19.2`";
 
 /// Ecosystems that purls and short specs name, and that have no resolver here.
-const KNOWN_ONLY: &[&str] =
-    &["rpm", "apk", "pacman", "alpm", "maven", "nuget", "gem", "composer"];
+const KNOWN_ONLY: &[&str] = &["rpm", "apk", "pacman", "alpm", "maven", "nuget", "gem", "composer"];
 
 pub(super) fn read(text: &str) -> Result<Spec, Error> {
     let text = text.trim();

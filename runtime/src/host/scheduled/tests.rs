@@ -122,7 +122,12 @@ fn plan(packager: &Packager, registry: &str, home: &Path, name: &str) -> String 
         variables: BTreeMap::from([("HOME".to_owned(), home.to_string_lossy().into_owned())]),
         ..Setting::default()
     };
-    let asked = PlanRequest { add: vec![format!("npm:{name}")], remove: Vec::new(), setting };
+    let asked = PlanRequest {
+        add: vec![format!("npm:{name}")],
+        remove: Vec::new(),
+        member: String::new(),
+        setting,
+    };
     let mut payload = Vec::new();
     ciborium::into_writer(&asked, &mut payload).unwrap();
     let uid = rustix::process::getuid().as_raw();

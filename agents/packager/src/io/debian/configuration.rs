@@ -20,7 +20,8 @@ pub(super) fn value(text: &str, option: &str) -> Option<String> {
             }
             ";" => {
                 if let [name, value] = words.as_slice() {
-                    let whole: Vec<&str> = scopes.iter().chain([name]).map(String::as_str).collect();
+                    let whole: Vec<&str> =
+                        scopes.iter().chain([name]).map(String::as_str).collect();
                     if whole.join("::").eq_ignore_ascii_case(option) {
                         found = Some(value.clone());
                     }
@@ -35,7 +36,9 @@ pub(super) fn value(text: &str, option: &str) -> Option<String> {
 
 /// Whether a value means no; apt takes everything else for yes.
 pub(super) fn is_no(value: &str) -> bool {
-    ["0", "no", "false", "without", "off", "disable"].iter().any(|no| value.eq_ignore_ascii_case(no))
+    ["0", "no", "false", "without", "off", "disable"]
+        .iter()
+        .any(|no| value.eq_ignore_ascii_case(no))
 }
 
 /// The next token and what is after it, without comments and spaces.

@@ -173,8 +173,7 @@ fn copy(out: &mut Vec<u8>, offset: usize, count: usize) {
 
 /// XXH32 with seed 0, the checksum of LZ4 frames.
 fn xxh32(data: &[u8]) -> u32 {
-    const PRIMES: [u32; 5] =
-        [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D, 0x27D4_EB2F, 0x1656_67B1];
+    const PRIMES: [u32; 5] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D, 0x27D4_EB2F, 0x1656_67B1];
     let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let round = |lane: u32, input: u32| {
         lane.wrapping_add(input.wrapping_mul(PRIMES[1])).rotate_left(13).wrapping_mul(PRIMES[0])

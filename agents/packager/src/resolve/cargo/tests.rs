@@ -133,6 +133,7 @@ fn run_all(
         preferred: &locked,
         rust_versions,
         source: SOURCE,
+        format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),
     };

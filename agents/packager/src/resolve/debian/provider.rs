@@ -50,10 +50,7 @@ pub(super) struct Provider<'a> {
 type Found = Vec<(Id, Set)>;
 
 impl<'a> Provider<'a> {
-    pub(super) fn new(
-        request: &'a Request<'a>,
-        metadata: &'a dyn Metadata,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Result<Self, Error> {
         let mut provider = Self {
             request,
             metadata,
@@ -256,7 +253,12 @@ impl<'a> Provider<'a> {
     }
 
     /// `Conflicts` and `Breaks`, and the versions of other architectures that cannot stand beside it.
-    fn forbid(&self, package: &Arc<Package>, is_change: bool, found: &mut Found) -> Result<(), Error> {
+    fn forbid(
+        &self,
+        package: &Arc<Package>,
+        is_change: bool,
+        found: &mut Found,
+    ) -> Result<(), Error> {
         use crate::metadata::debian::MultiArch;
         let mut others: BTreeSet<(String, String)> = BTreeSet::new();
         for conflict in &package.conflicts {
@@ -292,12 +294,7 @@ impl<'a> Provider<'a> {
     }
 
     /// Brings in what is installed and mentions something that comes, goes or changes: its own rules then apply.
-    fn look_again(
-        &self,
-        stock: &Stock,
-        position: usize,
-        found: &mut Found,
-    ) -> Result<(), Error> {
+    fn look_again(&self, stock: &Stock, position: usize, found: &mut Found) -> Result<(), Error> {
         let before = stock.installed.and_then(|installed| stock.at(installed));
         let both = before.into_iter().chain(stock.at(position));
         let provided = both.flat_map(|it| &it.provides).map(|it| it.name.as_str());
@@ -376,9 +373,8 @@ impl DependencyProvider for Provider<'_> {
                 let stock = self.stock(*id)?;
                 let allowed = stock.allowed();
                 let order = self.preference(*id, &stock);
-                let fits = |at: &usize| {
-                    set.contains(&(*at as u32)) && allowed.contains(&(*at as u32))
-                };
+                let fits =
+                    |at: &usize| set.contains(&(*at as u32)) && allowed.contains(&(*at as u32));
                 let found = order.into_iter().find(fits);
                 if let Some(position) = found {
                     self.chosen.borrow_mut().insert(*id, position);

@@ -73,6 +73,7 @@ fn what_features_switch_on_is_followed_and_nothing_else() {
         preferred: &BTreeMap::new(),
         rust_versions: &[],
         source: SOURCE,
+        format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),
     };
