@@ -8,6 +8,7 @@ mod bench;
 mod config;
 mod doctor;
 mod exit;
+mod options;
 mod output;
 mod packages;
 mod progress;

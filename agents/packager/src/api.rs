@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::Error;
+use crate::options::Options;
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Setting {
     pub python: Option<String>,
     /// Change the project even where the lock of another tool shows that it is that tool's.
     pub take_over: bool,
+    /// What is wanted of a resolution beside its packages.
+    pub options: Options,
     /// Variables of the caller that configure registry clients; see [`Setting::VARIABLES`]. Others are ignored.
     pub variables: BTreeMap<String, String>,
 }

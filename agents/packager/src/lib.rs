@@ -15,6 +15,7 @@ pub mod limits;
 pub mod manifest;
 pub mod metadata;
 mod operations;
+pub mod options;
 pub mod plan;
 mod process;
 pub mod python;

@@ -189,6 +189,15 @@ pub const MANIFEST_DEPTH_MAX: usize = 64;
 
 /// Packages that one request may name; a person names a few, a program some hundreds.
 pub const SPECS_MAX: usize = 1024;
+/// Names that one list of an option holds; what a large project pins by name stays below.
+pub const OPTION_NAMES_MAX: usize = 4_096;
+/// Files that one option names; people name one or two.
+pub const OPTION_FILES_MAX: usize = 16;
+/// Bytes of one of those files: requirements with a pin for each of some ten thousand packages.
+pub const OPTION_FILE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the name of a platform; the longest known has 30.
+pub const PYTHON_PLATFORM_BYTES_MAX: usize = 100;
+
 /// Seconds after which a resolution gives up: ordinary sets take under two, the hardest seen a minute.
 pub const RESOLVE_SECONDS_MAX: u64 = 300;
 /// Seconds to wait for another transaction on the same project.

@@ -26,9 +26,11 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
 use crate::resolve::{self, ResolveError};
+use crate::spec::Spec;
 use crate::store::Store;
 use crate::transaction::{Content, Project, RelativePath, State, Transactions};
 
@@ -51,8 +53,22 @@ pub(crate) struct Task<'a> {
     /// Whose pieces of work these are, for the host.
     pub(crate) order: Order,
     pub(crate) setting: Setting,
+    /// Its options, checked.
+    pub(crate) choices: Choices,
     /// The registries as this caller's configuration names them.
     pub(crate) registries: io::Client,
+}
+
+/// What one ecosystem is to decide about.
+pub(crate) struct Asked<'a> {
+    /// What its manifest gets.
+    pub(crate) add: &'a [Spec],
+    /// What its manifest loses.
+    pub(crate) remove: &'a [Spec],
+    /// The member of a cargo workspace whose manifest is meant; empty for the root's.
+    pub(crate) member: &'a str,
+    /// What is installed.
+    pub(crate) installed: Option<&'a Resolution>,
 }
 
 /// What an ecosystem decided about its part of a plan.
@@ -80,6 +96,7 @@ impl<'a> Task<'a> {
         for (ecosystem, url) in &setting.registry {
             overrides.add(&format!("{ecosystem}={url}"))?;
         }
+        let choices = setting.options.check()?;
         let home = setting.variables.get("HOME").map(PathBuf::from);
         let environment = if setting.variables.is_empty() {
             io::Environment::of_this_process(&place)
@@ -95,7 +112,7 @@ impl<'a> Task<'a> {
         request.offline = setting.offline;
         request.cancellation = conversation.cancellation().clone();
         let registries = shop.registries.with_request(request);
-        Ok(Self { shop, conversation, actor, order, setting, registries })
+        Ok(Self { shop, conversation, actor, order, setting, choices, registries })
     }
 
     /// The host's workers for such work of this request.

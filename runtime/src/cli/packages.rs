@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::backend::Backend;
 use super::exit::{Exit, Failure};
+use super::options::Resolution;
 use super::{Context, output, render};
 
 /// Where to work, and how to answer; common to every command about packages.
@@ -86,6 +87,8 @@ pub(crate) struct Plan {
     common: Common,
     #[command(flatten)]
     registries: Registries,
+    #[command(flatten)]
+    resolution: Resolution,
 }
 
 /// `bolide apply`.
@@ -121,6 +124,8 @@ pub(crate) struct Change {
     common: Common,
     #[command(flatten)]
     registries: Registries,
+    #[command(flatten)]
+    resolution: Resolution,
 }
 
 /// `bolide list`.
@@ -196,7 +201,10 @@ pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> 
         add: arguments.packages,
         remove: arguments.remove,
         member,
-        setting: arguments.registries.setting(),
+        setting: Setting {
+            options: arguments.resolution.options()?,
+            ..arguments.registries.setting()
+        },
     };
     let mut asker = Asker::open(&common, context)?;
     let answer: PlanAnswer = asker.ask("pkg.plan", &request)?;
@@ -244,7 +252,8 @@ fn change(
     context: &Context,
     request: impl FnOnce(Vec<String>, String, Setting) -> PlanRequest,
 ) -> Result<Exit, Failure> {
-    let setting = arguments.registries.setting();
+    let options = arguments.resolution.options()?;
+    let setting = Setting { options, ..arguments.registries.setting() };
     let (common, member) = arguments.common.at_workspace(&[&arguments.packages])?;
     let mut asker = Asker::open(&common, context)?;
     let request = request(arguments.packages, member, setting.clone());

@@ -10,13 +10,14 @@ use std::time::Instant;
 use semver::Version;
 
 use self::workspace::{Target, root};
-use super::{Decided, Decision, Task, edit, fixed, not_direct, read_text};
+use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::install::{self, Options};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
 use crate::metadata::cargo::{Crate, DependencyKind};
+use crate::options::{Choice, Moment};
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::{self, lock};
@@ -28,15 +29,13 @@ const LOCK: &str = "Cargo.lock";
 /// Files of which cargo wants one at least in a package without explicit targets.
 const TARGETS: [&str; 2] = ["src/main.rs", "src/lib.rs"];
 
-/// `member` is the directory of the package that is changed, relative to the project; empty for the root's own.
-pub(super) fn decide(
-    task: &Task<'_>,
-    project: &Project,
-    member: &str,
-    add: &[Spec],
-    remove: &[Spec],
-) -> Decision {
+/// The options of a resolution that the resolver honours; others are refused.
+const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
+
+pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
+    task.choices.check_honoured(Ecosystem::Cargo, HONOURED)?;
+    let Asked { add, remove, member, .. } = *asked;
     workspace::refuse_member(project.path())?;
     let target = Target::find(project, member)?;
     let before = target.text.as_deref();
@@ -56,20 +55,14 @@ pub(super) fn decide(
         None => BTreeMap::new(),
     };
     let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
-    let rust_versions = match workspace::is_rust_version_aware(
-        &members,
-        task.registries.cargo_rust_version_setting()?,
-    ) {
-        true => workspace::rust_versions(&members, || task.version("rustc")),
-        false => Vec::new(),
-    };
+    let policy = policy(task, &members, &roots)?;
     let download = |name: &str, version: &Version, _: &Hashes| {
         task.registries.cargo_artifact_url(name, version).unwrap_or_default()
     };
     let request = cargo::Request {
         roots: &roots,
         preferred: &preferred,
-        rust_versions: &rust_versions,
+        policy: &policy,
         source: &source,
         format: lock::format_for(workspace::lowest_rust_version(&members).as_ref()),
         download: &download,
@@ -108,6 +101,35 @@ pub(super) fn decide(
     }
     let warnings = resolution.warnings.clone();
     Ok(Decided { resolution, edits, environment: None, preconditions, warnings, before: None })
+}
+
+/// What is preferred: by the members' manifests, cargo's configuration and the options of this request.
+fn policy(
+    task: &Task<'_>,
+    members: &[workspace::Member],
+    roots: &[cargo::Root],
+) -> Result<cargo::Policy> {
+    let setting = task.registries.cargo_rust_version_setting()?;
+    let rust_versions = match workspace::is_rust_version_aware(members, setting) {
+        true => workspace::rust_versions(members, || task.version("rustc")),
+        false => Vec::new(),
+    };
+    let direct = roots.iter().flat_map(|root| &root.dependencies);
+    let exempt = task.choices.allow_new.iter().filter(|(it, _)| *it == Ecosystem::Cargo);
+    Ok(cargo::Policy {
+        rust_versions,
+        mode: task.choices.mode,
+        direct: direct.map(|dependency| dependency.package.clone()).collect(),
+        cutoff: cutoff(task),
+        exempt: exempt.map(|(_, name)| name.clone()).collect(),
+    })
+}
+
+/// From when on versions do not count: the earlier of both options.
+fn cutoff(task: &Task<'_>) -> Option<Moment> {
+    let now = Moment::from_unix(task.shop.transactions.now_ms() / 1000);
+    let young = task.choices.minimum_age_s.map(|seconds| now.before(seconds));
+    task.choices.exclude_newer.into_iter().chain(young).min()
 }
 
 fn has_target(project: &Project) -> Result<bool> {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{Decided, Decision, Task};
+use super::{Asked, Decided, Decision, Task};
 use crate::api::InfoAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::debian::Lists;
 use crate::metadata::debian::{Bound, Metadata, Package};
+use crate::options::Choice;
 use crate::resolve::debian::{self, Request, Wish};
 use crate::spec::Spec;
 
@@ -25,8 +26,13 @@ fn wish(spec: &Spec, is_removal: bool) -> Wish {
     Wish { name: spec.name.clone(), bound, is_removal }
 }
 
-pub(super) fn decide(task: &Task<'_>, add: &[Spec], remove: &[Spec]) -> Decision {
+/// The options of a resolution that are honoured: apt's lists have one candidate of each package and no dates.
+const HONOURED: &[Choice] = &[];
+
+pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
+    task.choices.check_honoured(Ecosystem::Debian, HONOURED)?;
+    let Asked { add, remove, .. } = *asked;
     let lists = lists(task)?;
     let wishes: Vec<Wish> = add
         .iter()

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::install::{self, Options};
 use crate::manifest::package_json::{self, RootManifest};
+use crate::options::Choice;
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
 use crate::resolve::npm::{self, Preferred};
@@ -26,14 +27,13 @@ const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bu
 /// Names in a warning; the rest is counted.
 const NAMES_SHOWN_MAX: usize = 5;
 
-pub(super) fn decide(
-    task: &Task<'_>,
-    project: &Project,
-    add: &[Spec],
-    remove: &[Spec],
-    installed: Option<&Resolution>,
-) -> Decision {
+/// The options of a resolution that the resolver honours; others are refused.
+const HONOURED: &[Choice] = &[];
+
+pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
+    task.choices.check_honoured(Ecosystem::Npm, HONOURED)?;
+    let Asked { add, remove, installed, .. } = *asked;
     check_foreign(task, project, &FOREIGN_LOCKS)?;
     let before = read_text(project, MANIFEST)?;
     let mut root = match &before {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use super::{Decided, Decision, Task, cargo, debian, npm, pypi, rebuild};
+use super::{Asked, Decided, Decision, Task, cargo, debian, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -40,13 +40,16 @@ impl Task<'_> {
             return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
                 .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
         }
+        let concerned: BTreeSet<Ecosystem> =
+            add.iter().chain(&remove).map(|spec| spec.ecosystem).collect();
+        self.choices.check_in_place(&concerned)?;
         let again = directory.try_clone().map_err(|error| {
             Error::io("use the descriptor of", std::path::Path::new("."), &error)
         })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
         let member = request.member.as_str();
-        let decisions = self.decide(&project, member, (&add, &remove), &installed);
+        let decisions = self.decide(&project, concerned, (&add, &remove, member), &installed);
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
         let mut conflict: Option<Conflict> = None;
@@ -84,12 +87,10 @@ impl Task<'_> {
     fn decide(
         &self,
         project: &Project,
-        member: &str,
-        (add, remove): (&[Spec], &[Spec]),
+        concerned: BTreeSet<Ecosystem>,
+        (add, remove, member): (&[Spec], &[Spec], &str),
         installed: &BTreeMap<Ecosystem, Resolution>,
     ) -> Vec<(Ecosystem, Decision)> {
-        let concerned: BTreeSet<Ecosystem> =
-            add.iter().chain(remove).map(|spec| spec.ecosystem).collect();
         let decisions: Vec<(Ecosystem, Mutex<Option<Decision>>)> =
             concerned.into_iter().map(|ecosystem| (ecosystem, Mutex::new(None))).collect();
         self.hands(Work::Resolve).run(decisions.len(), &|index| {
@@ -97,14 +98,16 @@ impl Task<'_> {
             let of = |specs: &[Spec]| -> Vec<Spec> {
                 specs.iter().filter(|spec| spec.ecosystem == *ecosystem).cloned().collect()
             };
-            let (add, remove, installed) = (of(add), of(remove), installed.get(ecosystem));
+            let (add, remove) = (of(add), of(remove));
+            let installed = installed.get(ecosystem);
+            let asked = Asked { add: &add, remove: &remove, member, installed };
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
             let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
-                Ecosystem::Npm => npm::decide(self, project, &add, &remove, installed),
-                Ecosystem::Pypi => pypi::decide(self, project, &add, &remove, installed),
-                Ecosystem::Cargo => cargo::decide(self, project, member, &add, &remove),
-                Ecosystem::Debian => debian::decide(self, &add, &remove),
+                Ecosystem::Npm => npm::decide(self, project, &asked),
+                Ecosystem::Pypi => pypi::decide(self, project, &asked),
+                Ecosystem::Cargo => cargo::decide(self, project, &asked),
+                Ecosystem::Debian => debian::decide(self, &asked),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);

@@ -8,13 +8,14 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
-use super::{Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
+use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
 use crate::manifest::requirements::{Requirements, Wanted};
 use crate::manifest::{pyproject, requirements};
+use crate::options::Choice;
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
 use crate::resolution::{Package, Resolution};
@@ -123,14 +124,13 @@ impl Manifest {
     }
 }
 
-pub(super) fn decide(
-    task: &Task<'_>,
-    project: &Project,
-    add: &[Spec],
-    remove: &[Spec],
-    installed: Option<&Resolution>,
-) -> Decision {
+/// The options of a resolution that the resolver honours; others are refused.
+const HONOURED: &[Choice] = &[];
+
+pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
+    task.choices.check_honoured(Ecosystem::Pypi, HONOURED)?;
+    let Asked { add, remove, installed, .. } = *asked;
     check_foreign(task, project, &FOREIGN_LOCKS)?;
     let manifest = Manifest::read(project)?;
     let mut wanted = manifest.wanted.clone();

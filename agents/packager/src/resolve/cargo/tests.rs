@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use semver::Version;
 
-use super::{Request, Resolved, Root, lock, resolve};
+use super::{Policy, Request, Resolved, Root, lock, resolve};
 use crate::error::{Error, Kind};
 use crate::metadata::Hashes;
 use crate::metadata::cargo::{self as metadata, Crate, Dependency, DependencyKind, Metadata};
@@ -131,7 +131,7 @@ fn run_all(
     let request = Request {
         roots,
         preferred: &locked,
-        rust_versions,
+        policy: &Policy { rust_versions: rust_versions.to_vec(), ..Policy::default() },
         source: SOURCE,
         format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
