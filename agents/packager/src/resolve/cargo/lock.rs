@@ -61,10 +61,8 @@ impl Lock {
     /// format; another never gets an older format, and keeps the line ends that it has.
     pub fn render_over(&self, existing: Option<&str>) -> String {
         let Some(existing) = existing else { return self.render() };
-        let lines = |text: String| match existing.lines().next_back().is_some() {
-            true if existing.contains("\r\n") => text.replace('\n', "\r\n"),
-            _ => text,
-        };
+        let has_returns = existing.split_once('\n').is_some_and(|(first, _)| first.ends_with('\r'));
+        let lines = |text: String| if has_returns { text.replace('\n', "\r\n") } else { text };
         let format = format_of(existing);
         let same = lines(Self { format, ..self.clone() }.render());
         if same == existing {

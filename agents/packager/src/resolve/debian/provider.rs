@@ -283,10 +283,12 @@ impl<'a> Provider<'a> {
                     !is_same(package) || !is_same(other) || other.version != package.version
                 }
             };
-            let set = stock.lacking(excludes);
-            let installed = stock.installed.filter(|at| !set.contains(&(*at as u32)));
-            // As with dependencies: what is side by side already stays so.
-            if set != stock.all() && (is_change || installed.is_none()) {
+            let mut set = stock.lacking(excludes);
+            // As with dependencies: what is side by side already may stay so.
+            if let Some(installed) = stock.installed.filter(|_| !is_change) {
+                set = set.union(&Set::singleton(installed as u32));
+            }
+            if set != stock.all() {
                 found.push((id, set));
             }
         }
