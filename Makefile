@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check isa loom races fuzz miri rage judge peers clean
+.PHONY: run test build needs check isa loom races fuzz miri rage judge peers differential clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -65,6 +65,11 @@ judge:
 ## Installs what the benchmarks compare with into `.peers`.
 peers: needs
 	deploy/peers
+
+## Compares answers with the real tools' on the same recorded registry: `make differential ECOSYSTEM=npm`. Recordings stay in `.recordings`.
+ECOSYSTEM ?= npm
+differential: build
+	tests/differential/$(ECOSYSTEM)/run
 
 clean:
 	$(CARGO) clean

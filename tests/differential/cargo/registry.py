@@ -35,6 +35,8 @@ class Registry:
         self.recorded = 0
         # (name, version) pairs that are served as withdrawn.
         self.yanked = set()
+        # Lines by crate in the place of all recordings.
+        self.universe = None
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -62,6 +64,10 @@ class Registry:
             return b'{"dl": "%sdl"}' % self.url.encode(), 200
         if ".." in path.split("/"):
             return b"", 404
+        if self.universe is not None:
+            lines = self.universe.get(path.rsplit("/", 1)[-1])
+            body = b"".join(json.dumps(line).encode() + b"\n" for line in lines or [])
+            return body, 200 if lines else 404
         file = self.place / path
         missing = file.with_name(file.name + ".missing")
         if file.is_file():

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod oracle;
+mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
