@@ -17,12 +17,15 @@ def write(comparison, one, directory):
     comparison.registry.yanked.clear()
     project = comparison.project(one, side)
     before = (project / "Cargo.lock").read_text() if "before" in one else None
+    comparison.withdraw(one)
     lock, words, _ = comparison.cargo(project)
     if lock is None:
         raise SystemExit(f"{one['name']}: {words}")
     roots = judge.members(project, side.environment)
     locked = [package for package in judge.read_lock(lock) + judge.read_lock(before or "") if package.get("source")]
-    universe = cut(comparison.recordings, locked, comparison.registry.yanked)
+    asked = {feature for root in roots for need in judge.of_member(root)[0] for feature in need["features"]}
+    asked |= {value.split("/")[-1] for root in roots for values in root["features"].values() for value in values}
+    universe = cut(comparison.recordings, locked, comparison.registry.yanked, asked)
     comparison.registry.universe = universe
     (project / "Cargo.lock").unlink()
     if before:
@@ -61,7 +64,7 @@ def member(package):
     return {"name": package["name"], "version": package["version"], "needs": needs, "local": local, "features": features}
 
 
-def cut(place, locked, yanked):
+def cut(place, locked, yanked, wanted):
     universe = {}
     for name in sorted({package["name"] for package in locked}):
         lines = [json.loads(line) for line in (place / registry.path_of(name)).read_text().splitlines() if line.strip()]
@@ -83,27 +86,30 @@ def cut(place, locked, yanked):
     }
     for lines in universe.values():
         for line in lines:
-            thin(line, asked | {"default"}, universe)
+            thin(line, asked | wanted | {"default"}, universe)
     return universe
 
 
 def thin(line, asked, universe):
-    """Takes out what no feature that anybody asks for reaches, and what only tests of the crate itself need."""
+    """Takes out what no feature that anybody asks for reaches."""
     features = {**line["features"]}
     for name, values in (line.get("features2") or {}).items():
         features.setdefault(name, [])
         features[name] = features[name] + values
     optional = {need["name"] for need in line["deps"] if need.get("optional")}
-    line["deps"] = [need for need in line["deps"] if need.get("kind") != "dev"]
-    reached, stack = set(), [name for name in features if name in asked | inner_of(universe) or name in optional]
+    # A dependency that has the name of a feature must be mentioned with `dep:` somewhere.
+    twins = {f"dep:{name}" for name in optional if name in features}
+    start = [name for name, values in features.items() if name in asked | inner_of(universe) | optional or twins & set(values)]
+    reached, stack = set(), start
     while stack:
         name = stack.pop()
         if name in reached or name not in features:
             continue
         reached.add(name)
         stack += [value.split("/")[0].rstrip("?") for value in features[name] if not value.startswith("dep:")]
-    line["features"] = {name: values for name, values in features.items() if name in reached}
-    line.pop("features2", None)
+    for table in ("features", "features2"):
+        if line.get(table):
+            line[table] = {name: values for name, values in line[table].items() if name in reached}
 
 
 def inner_of(universe):
@@ -125,8 +131,14 @@ def inner_of(universe):
 def short(line):
     """Without what a resolution does not need. The checksum is the same for all, so that the file is small."""
     kept = {"vers": line["vers"]}
+    features = {**line["features"]}
+    for name, values in (line.get("features2") or {}).items():
+        features[name] = features.get(name, []) + values
+    line = {**line, "features": features}
     needs = []
     for need in line["deps"]:
+        if need.get("kind") == "dev":
+            continue
         one = {"name": need["name"], "req": need["req"]}
         for key in ("features", "optional", "package", "target"):
             if need.get(key):

@@ -3,12 +3,14 @@
 Both sides of a comparison read the same bytes, and a run repeats without a network.
 """
 
+import http.client
 import http.server
 import json
 import os
 import pathlib
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 
 # Seconds for one answer of the registry behind; an index file is at most some megabytes.
@@ -35,6 +37,7 @@ class Registry:
         self.recorded = 0
         # (name, version) pairs that are served as withdrawn.
         self.yanked = set()
+        self.kept = threading.local()
         # Lines by crate in the place of all recordings.
         self.universe = None
         registry = self
@@ -54,7 +57,12 @@ class Registry:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            # A client that ends while answers are under way is nothing to report.
+            def handle_error(self, *_):
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -76,20 +84,43 @@ class Registry:
             return b"", 404
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with urllib.request.urlopen(self.upstream + path, timeout=UPSTREAM_SECONDS) as reply:
-                body = reply.read()
-        except urllib.error.HTTPError as error:
-            if error.code not in MISSING:
-                return b"", 502
+            body, status = self.asked(path)
+        except (OSError, http.client.HTTPException):
+            return b"", 502
+        if status in MISSING:
             missing.touch()
             return b"", 404
-        except OSError:
+        if status != 200:
             return b"", 502
         part = file.with_name(f"{file.name}.{threading.get_ident()}.part")
         part.write_bytes(body)
         os.replace(part, file)
         self.recorded += 1
         return self.served(file), 200
+
+    def asked(self, path):
+        """An answer of the registry behind. A connection is kept for each of the client's, because there are thousands."""
+        place = urllib.parse.urlsplit(self.upstream + path)
+        if urllib.request.getproxies().get(place.scheme):
+            try:
+                with urllib.request.urlopen(self.upstream + path, timeout=UPSTREAM_SECONDS) as reply:
+                    return reply.read(), reply.status
+            except urllib.error.HTTPError as error:
+                return b"", error.code
+        for _ in range(2):
+            connection = getattr(self.kept, "connection", None)
+            if connection is None:
+                kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+                connection = self.kept.connection = kind(place.netloc, timeout=UPSTREAM_SECONDS)
+            try:
+                connection.request("GET", place.path)
+                reply = connection.getresponse()
+                return reply.read(), reply.status
+            except (OSError, http.client.HTTPException):
+                # It was closed while nothing was asked.
+                connection.close()
+                self.kept.connection = None
+        raise OSError("the registry behind does not answer")
 
     def served(self, file):
         """A recorded file, with what this run withdraws."""

@@ -4,6 +4,7 @@
 //! other registries are refused by name. `edit` writes; nothing here looks for files.
 
 mod edit;
+mod features;
 mod glob;
 
 #[cfg(test)]
@@ -146,6 +147,9 @@ pub fn read(
             };
             reader.tables(table, Some(target), &mut manifest)?;
         }
+    }
+    if let Some(problem) = features::problem(&manifest) {
+        return Err(invalid(file, problem));
     }
     manifest.workspace = own;
     Ok(manifest)

@@ -182,7 +182,7 @@ pub(super) fn root(member: &Member) -> Result<Root> {
         version,
         dependencies: manifest.dependencies.clone(),
         local,
-        features: manifest.features.clone(),
+        features: manifest.features_of_crates(),
     })
 }
 
