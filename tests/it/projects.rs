@@ -198,3 +198,16 @@ fn packages_of_debian_are_planned_and_not_yet_applied() {
     bolide(&["plan", "deb:bad"]).fails(5, &["lib (>= 2)", "1.5"]);
     bolide(&["plan", "deb:no-such"]).fails(2, &["no-such"]);
 }
+
+#[test]
+fn a_neighbour_that_is_no_member_is_refused_by_name() {
+    let world = World::new();
+    world.file(
+        "Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"0.1.0\"\n[dependencies]\nnear = { path = \"near\" }\n",
+    );
+    world.file("near/Cargo.toml", "[package]\nname = \"near\"\nversion = \"0.1.0\"\n");
+    let before = world.tree();
+    world.bolide(&["add", "cargo:grain", "--yes"]).fails(2, &["`near`", "[workspace]"]);
+    assert_eq!(world.tree(), before);
+}

@@ -20,6 +20,23 @@ def read_lock(text):
 
 
 def members(directory, environment):
+    """The workspace's packages as cargo reads them, and with `is_near` those that lie near it and are only depended on."""
+    found = described(directory, environment)
+    known = {(one["name"], one["version"]) for one in found}
+    pending = list(found)
+    while pending:
+        for need in pending.pop()["dependencies"]:
+            if not need.get("path"):
+                continue
+            for one in described(need["path"], environment):
+                if one["name"] == need["name"] and (one["name"], one["version"]) not in known:
+                    known.add((one["name"], one["version"]))
+                    found.append({**one, "is_near": True})
+                    pending.append(one)
+    return found
+
+
+def described(directory, environment):
     command = ["cargo", "metadata", "--no-deps", "--format-version", "1", "--offline"]
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=True)
     return json.loads(done.stdout)["packages"]
@@ -76,6 +93,7 @@ def of_member(package):
             "path": one.get("path"),
         }
         for one in package["dependencies"]
+        if not (package.get("is_near") and one.get("kind") == "dev")
     ]
     return needs, package["features"]
 
@@ -100,8 +118,9 @@ class Walk:
 
     def run(self):
         for node, package in self.roots.items():
-            _, features = of_member(package)
-            self.reach(node, set(features))
+            if not package.get("is_near"):
+                _, features = of_member(package)
+                self.reach(node, set(features))
         while self.queue:
             self.expand(self.queue.pop())
         self.check_packages()

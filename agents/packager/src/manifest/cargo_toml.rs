@@ -96,6 +96,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Whether a directory, relative to the root, is kept out of the workspace.
+    pub fn is_excluded(&self, directory: &str) -> bool {
+        self.exclude.iter().any(|excluded| {
+            let excluded = excluded.trim_end_matches('/');
+            directory == excluded
+                || directory.strip_prefix(excluded).is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+
     /// Whether members can inherit a crate under its own name.
     pub fn has(&self, name: &str) -> bool {
         let package = |item: &Item| item.get("package").and_then(Item::as_str).map(str::to_owned);
@@ -104,12 +113,8 @@ impl Workspace {
 
     /// Whether a directory, relative to the root, is one of the members that the patterns name.
     pub fn is_member(&self, directory: &str) -> bool {
-        let excluded = self.exclude.iter().any(|excluded| {
-            let excluded = excluded.trim_end_matches('/');
-            directory == excluded
-                || directory.strip_prefix(excluded).is_some_and(|rest| rest.starts_with('/'))
-        });
-        !excluded && self.members.iter().any(|pattern| matches(pattern, directory))
+        !self.is_excluded(directory)
+            && self.members.iter().any(|pattern| matches(pattern, directory))
     }
 }
 

@@ -50,7 +50,7 @@ pub struct Request<'a> {
 pub struct Resolved {
     /// Packages that are installed or change their version, and those asked for that stay.
     pub resolution: Resolution,
-    /// The versions that are replaced or taken away; `packages` only.
+    /// The versions that are replaced or taken away, and those asked for that stay; `packages` only.
     pub before: Resolution,
     /// Names of what is taken away, with architectures where these are foreign.
     pub removed: Vec<String>,

@@ -97,6 +97,9 @@ pub(super) fn members(project: &Project, target: &Target, changed: &str) -> Resu
                 format!("the workspace has more than {WORKSPACE_DIRECTORIES_MAX} members");
             return Err(Error::new(Kind::Failed, "workspace-too-large", message));
         }
+        if !workspace.as_ref().is_some_and(|workspace| !workspace.is_excluded(&directory)) {
+            return Err(near(&directory));
+        }
         let path = format!("{directory}/{MANIFEST}");
         let text = match path == target.path {
             true => changed.to_owned(),
@@ -108,6 +111,15 @@ pub(super) fn members(project: &Project, target: &Target, changed: &str) -> Resu
     }
     members.sort_by(|left, right| left.path.cmp(&right.path));
     Ok(members)
+}
+
+/// The refusal of a package that is depended on by path and is no member: of such a one cargo locks only what its
+/// dependents ask for, which is not done here.
+fn near(directory: &str) -> Error {
+    let message = format!("`{directory}` is depended on by path and is no member of the workspace");
+    Error::new(Kind::Usage, "not-a-member", message).hint(
+        "with `[workspace]` in the root's Cargo.toml, and no `exclude` for it, it becomes one; or use cargo here",
+    )
 }
 
 /// Refuses a member of a workspace whose root lies above: its lock is there.

@@ -39,14 +39,14 @@ pub(super) fn assemble(
         let stock = provider.stock(id)?;
         let is_change = stock.installed.unwrap_or(AWAY) != position;
         let here = stock.installed.and_then(|installed| stock.at(installed));
-        if let Some(here) = here.filter(|_| is_change) {
+        // What was asked for and is there already is shown too, where a list can say its digest.
+        let is_shown = is_change || wished.contains(name.as_str());
+        if let Some(here) = here.filter(|_| is_shown) {
             before.insert(name.clone(), (id, Arc::clone(here)));
             if position == AWAY {
                 removed.push(name.clone());
             }
         }
-        // What was asked for and is there already is shown too, where a list can say its digest.
-        let is_shown = is_change || wished.contains(name.as_str());
         let package = stock.at(position).filter(|it| is_shown && is_verified(it));
         if let Some(package) = package {
             comes.insert(name, (id, Arc::clone(package)));

@@ -117,6 +117,14 @@ fn what_is_needed_comes_along_in_its_candidate_version() {
 }
 
 #[test]
+fn what_is_there_already_is_shown_as_it_was() {
+    let machine = Machine::default().has("a", "1", "").lists("a", "1", "");
+    let resolved = machine.ask(&["a"]).expect("an answer");
+    assert_eq!(resolved.before.packages, resolved.resolution.packages);
+    assert_eq!(resolved.resolution.packages.len(), 1);
+}
+
+#[test]
 fn what_is_installed_stays_unless_it_does_not_do() {
     let machine = Machine::default()
         .has("b", "1", "")
