@@ -5,12 +5,14 @@
 //! everybody for good. A package whose sensor a later search does not find at all is switched off, not silent.
 
 mod choice;
+mod hottest;
 mod validator;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use choice::{Critical, Rejected, Sensor, Survey, survey};
+pub use hottest::HottestCore;
 pub use validator::{Unusable, Validator, celsius_of};
 
 use crate::limits::{BAD_READS_MAX, SENSOR_SEARCH_EVERY};

@@ -155,6 +155,12 @@ impl Foreign {
         Self { descriptor: Some(descriptor), closer: None }
     }
 
+    /// A second descriptor of the same file, closed in the same way.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let descriptor = Some(self.as_fd().try_clone_to_owned()?);
+        Ok(Self { descriptor, closer: self.closer.clone() })
+    }
+
     /// The descriptor, for somebody who may wait when it is closed.
     ///
     /// # Panics

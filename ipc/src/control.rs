@@ -105,6 +105,19 @@ pub struct Report {
     pub facts: Vec<(String, String)>,
     /// What its workers do. Since 1.3.
     pub work: WorkReport,
+    /// What it measured besides; at most `REPORT_FIGURES_MAX`. Since 1.4.
+    pub figures: Vec<Figure>,
+}
+
+/// One number that an agent measured since it connected. Who gives the names a meaning is the runtime on both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// Of which kind, outcome or part; empty where there is only one.
+    pub label: String,
+    /// How much.
+    pub value: u64,
 }
 
 /// What the workers of an agent do and what waits for them. Lanes and reasons are numbers here; who gives them a meaning is the

@@ -80,6 +80,8 @@ pub struct MachineEntry {
     pub running: [u32; 4],
     /// Requests that wait in hosted agents, by reason.
     pub waiting: [u32; 4],
+    /// How workers are to be held to classes of cores: 1 unless processors are contended, 2 not at all, 3 whatever happens; 0 is not said.
+    pub pinning: u8,
 }
 
 /// The router itself.

@@ -20,8 +20,10 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
+use crate::closer::Foreign;
 use crate::header::LaneId;
 use crate::limits::BELLS_MAX;
+use crate::peer;
 
 /// The listening side: put its descriptor into `poll` or `epoll`.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ pub struct Ear {
 /// The ringing side, in another process. A copy rings the same.
 #[derive(Clone, Debug)]
 pub struct Bell {
-    ring: Arc<OwnedFd>,
+    ring: Arc<Foreign>,
 }
 
 impl Doorbell {
@@ -187,6 +189,8 @@ impl Listening {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (listen, ring) =
             net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        // A bell says nothing, and least of all does it carry files.
+        peer::refuse_descriptors(listen.as_fd());
         let key = self.next;
         self.next += 1;
         epoll::add(epoll, &listen, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
@@ -218,6 +222,11 @@ impl AsFd for Doorbell {
 impl Bell {
     /// Takes over a descriptor from a peer, which must be a Unix socket for packets.
     pub fn from_peer(ring: OwnedFd) -> io::Result<Self> {
+        Self::from_foreign(Foreign::own(ring))
+    }
+
+    /// The same for one that is not closed in place: its peer may have put into its queue what takes long to close.
+    pub(crate) fn from_foreign(ring: Foreign) -> io::Result<Self> {
         let is_bell = sockopt::socket_domain(&ring)? == AddressFamily::UNIX
             && sockopt::socket_type(&ring)? == SocketType::SEQPACKET;
         if !is_bell {
@@ -336,6 +345,30 @@ mod tests {
         assert!(!is_rung(&doorbell), "nobody hears them");
         Bell::from_peer(other).unwrap().ring();
         assert!(is_rung(&doorbell));
+    }
+
+    #[test]
+    fn a_bell_that_does_not_close_holds_up_nobody_who_has_a_closer() {
+        use crate::closer::tests::lingering;
+        use crate::closer::{Closer, Foreign};
+
+        let closer = Closer::new();
+        let (ring, theirs) = crate::socket::Connection::pair().unwrap();
+        let (stuck, end) = lingering();
+        // Its last copy lies in the queue of the bell, and goes with it.
+        theirs.send(&[1], &[stuck.as_fd()]).unwrap();
+        drop(stuck);
+        let bell = Bell::from_foreign(Foreign::new(ring.into(), Some(&closer), 7)).unwrap();
+        let copy = bell.clone();
+        drop((bell, theirs));
+        copy.ring();
+        assert_eq!(closer.count(), 0);
+        // Without a closer the next line would last an hour.
+        drop(copy);
+        drop(end);
+        while closer.count() > 0 {
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ compile_error!("the bus needs 64-bit little-endian Linux with 64-bit atomics (x8
 
 pub mod limits;
 
+pub mod archive;
 #[cfg(not(loom))]
 pub mod clock;
 pub mod fault;

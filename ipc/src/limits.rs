@@ -30,6 +30,8 @@ pub const MANIFEST_BYTES_MAX: usize = 3 * (2 + WORD_BYTES_MAX)
     + MANIFEST_LIMITS * 9;
 /// Facts in a report: what an agent chose when it started. The exchange has one.
 pub const REPORT_FACTS_MAX: usize = 8;
+/// Figures in a report: a dozen measures of an agent, each of some ecosystems, outcomes or services.
+pub const REPORT_FIGURES_MAX: usize = 128;
 /// A token, in bytes. A JWT with a dozen claims and an RS256 signature is under 1.5 KiB.
 pub const TOKEN_BYTES_MAX: usize = 8_192;
 /// A text for people (`reason`, `message`), in bytes of UTF-8.

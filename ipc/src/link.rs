@@ -10,11 +10,12 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
 
 use crate::class::{AnyReceiver, AnySender, Class, ReceivingHalf, SendingHalf};
+use crate::clock::Clock;
 use crate::control::{AgentInfo, Terms};
 use crate::doorbell::Ear;
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
@@ -51,6 +52,8 @@ pub struct LinkSender {
     lane: LaneId,
     sender: AnySender,
     next_request: u64,
+    /// For when a message was sent.
+    clock: Clock,
     /// The peer's bell is heard as long as either half is there: it tells of messages and of room.
     _ear: Option<Arc<Ear>>,
 }
@@ -228,7 +231,8 @@ impl Link {
         receiver: AnyReceiver,
     ) -> Self {
         let ear = ear.map(Arc::new);
-        let sender = LinkSender { lane, sender, next_request: 1, _ear: ear.clone() };
+        let clock = Clock::new();
+        let sender = LinkSender { lane, sender, next_request: 1, clock, _ear: ear.clone() };
         let receiver = LinkReceiver { lane, peer, terms, epoch, receiver, _ear: ear };
         Self { sender, receiver, set_aside: VecDeque::new() }
     }
@@ -413,12 +417,12 @@ impl LinkSender {
         let id = self.next_request;
         self.next_request += 1;
         let left = deadline.saturating_duration_since(Instant::now());
-        let now = SystemTime::now();
         let mut header = Header::new(Kind::Task);
         header.id = id;
         header.priority = priority.clamp(1, 10);
-        header.time_ns = since_epoch_ns(now);
-        header.deadline_ns = now.checked_add(left).map_or(0, since_epoch_ns);
+        header.time_ns = self.clock.now_ns();
+        let left_ns = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+        header.deadline_ns = header.time_ns.saturating_add(left_ns);
         header.schema = SCHEMA_CBOR;
         for (place, grant) in header.context.iter_mut().zip(grants) {
             *place = grant.0;
@@ -563,9 +567,4 @@ impl CallError {
             ReceiveError::Lost(_) => Self::Ended { peer, ended: Ended::Closed },
         }
     }
-}
-
-fn since_epoch_ns(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,5 @@
-//! Who is at the other end of a Unix socket, as the kernel says: user, process, and a descriptor of that process.
+//! Who is at the other end of a Unix socket, as the kernel says: user, process, and a descriptor of that process. And whether that
+//! end may hand over descriptors.
 //!
 //! Not here: what the peer says of itself (`manifest`), and what it may do (`runtime`).
 
@@ -48,6 +49,14 @@ pub fn ticks_now() -> u64 {
     whole + now.tv_nsec.unsigned_abs() * ticks_per_second / 1_000_000_000
 }
 
+/// From now on nobody can send descriptors to this socket: a packet with any is refused to its sender.
+///
+/// Where they are not asked for the kernel closes them on the thread that receives, and that lasts for as long as their maker
+/// likes. Kernels before 6.16 cannot; there this does nothing.
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) {
+    let _ = system_call::set_pass_rights(socket, false);
+}
+
 fn not_offered(error: &io::Error) -> bool {
     let errno = rustix::io::Errno::from_io_error(error);
     errno == Some(rustix::io::Errno::NOPROTOOPT) || errno == Some(rustix::io::Errno::INVAL)
@@ -87,11 +96,29 @@ fn hung_up(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP))
 }
 
-/// The one call that rustix does not offer.
-#[allow(unsafe_code, reason = "getsockopt with an option that rustix does not know")]
+/// The calls that rustix does not offer.
+#[allow(unsafe_code, reason = "options of sockets that rustix does not know")]
 mod system_call {
     use std::io;
     use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+    /// `SO_PASSRIGHTS` of `asm-generic/socket.h`, which the processors have that the bus runs on.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+
+    pub(super) fn set_pass_rights(socket: BorrowedFd<'_>, passes: bool) -> io::Result<()> {
+        let value = libc::c_int::from(passes);
+        // SAFETY: the pointer is to a live local, whose size is what is said.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PASSRIGHTS,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
 
     pub(super) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         let mut pidfd: libc::c_int = -1;
@@ -119,8 +146,49 @@ mod system_call {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+
+    use rustix::io::Errno;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
     use super::*;
+    use crate::class::normal;
+    use crate::doorbell::Doorbell;
     use crate::socket::Connection;
+
+    fn send_a_file(to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let files = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&files)));
+        sendmsg(to, &[IoSlice::new(&[1])], &mut beside, SendFlags::DONTWAIT)
+    }
+
+    #[test]
+    fn neither_a_bell_nor_a_links_socket_carries_files() {
+        let (here, there) = Connection::pair().unwrap();
+        if let Err(error) = system_call::set_pass_rights(here.as_fd(), false) {
+            assert!(not_offered(&error), "{error}");
+            return eprintln!("not shown here: the kernel cannot refuse descriptors");
+        }
+        assert_eq!(send_a_file(there.as_fd()), Err(Errno::PERM));
+        assert_eq!(send_a_file(here.as_fd()), Ok(1), "the other direction is as it was");
+        let doorbell = Doorbell::new().unwrap();
+        let (ring, _ear) = doorbell.ringer_for_peer().unwrap();
+        assert_eq!(send_a_file(ring.as_fd()), Err(Errno::PERM));
+        assert_eq!(send_a_file(doorbell.ringer()), Err(Errno::PERM));
+        let (one, other) = normal::pair().unwrap();
+        for end in [&one, &other] {
+            assert_eq!(send_a_file(end.as_fd()), Err(Errno::PERM));
+        }
+        // An end that somebody else made, as the opener of a link gets it.
+        let (theirs, ours) = Connection::pair().unwrap();
+        let receiver = normal::Receiver::new(crate::header::AgentId(1), ours.into()).unwrap();
+        assert_eq!(send_a_file(theirs.as_fd()), Err(Errno::PERM));
+        drop(receiver);
+    }
 
     #[test]
     fn peer_of_a_pair_is_this_process() {

@@ -131,7 +131,7 @@ pub(crate) fn quiet_until(shared: &AtomicU64, now_ns: u64) -> Option<u64> {
 pub enum Spin {
     /// Sleep at once: for a thread that shares its processor.
     None,
-    /// For as long as a wake-up costs; not at all on a machine with one processor.
+    /// For as long as a wake-up costs; not at all in a program that was started on one processor ([`adaptive_spin`]).
     Adaptive,
     /// Never sleep. For a thread that owns its processor.
     Forever,
@@ -160,8 +160,8 @@ const POLLS_BOUNDED: u32 = 32;
 #[cfg(not(loom))]
 impl Spinner {
     pub(crate) fn new(spin: Spin) -> Self {
-        let alone = spin == Spin::Adaptive && !has_several_processors();
-        let spin = if alone { Spin::None } else { spin };
+        let is_alone = spin == Spin::Adaptive && adaptive_spin().is_zero();
+        let spin = if is_alone { Spin::None } else { spin };
         Self { polls: 0, until: None, spin }
     }
 
@@ -183,20 +183,60 @@ impl Spinner {
             return Next::Look;
         }
         let now = Instant::now();
-        let until = *self.until.get_or_insert(now + Duration::from_nanos(crate::limits::SPIN_NS));
+        let until = *self.until.get_or_insert(now + adaptive_spin());
         if now >= until { Next::Sleep } else { Next::Poll }
     }
 }
 
-/// Whether another processor can move things on while this one spins. The machine's, not those that this thread may use: a
-/// thread that is pinned waits for one that is pinned elsewhere.
+/// For how long [`Spin::Adaptive`] spins: as long as a wake-up costs, or not at all where nobody else could run meanwhile.
+///
+/// What counts is where this process may run, by its first thread and as of the first call. Who was put on one processor, by
+/// `taskset` or a container, is there together with whatever it talks to as a rule, and spinning would use up the very time
+/// that its peer needs. A thread that pins itself does so to wait for one that is pinned elsewhere, so that does not count; and
+/// who owns the one processor says [`Spin::Forever`].
 #[cfg(not(loom))]
-fn has_several_processors() -> bool {
+pub fn adaptive_spin() -> Duration {
     use std::sync::OnceLock;
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    *KNOWN.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
-        // A list of ranges: `0`, `0-3`, `0,2`.
-        Ok(online) => online.contains(['-', ',']),
-        Err(_) => std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
+    static KNOWN: OnceLock<Duration> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let allowed = rustix::thread::sched_getaffinity(Some(rustix::process::getpid()));
+        // A machine of more processors than the set has room for has several.
+        let is_alone = allowed.is_ok_and(|allowed| allowed.count() == 1);
+        if is_alone { Duration::ZERO } else { Duration::from_nanos(crate::limits::SPIN_NS) }
     })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    use super::*;
+
+    /// Says to the process that it was started on one processor.
+    const ALONE: &str = "BOLIDE_TEST_ON_ONE_PROCESSOR";
+
+    #[test]
+    fn who_was_started_on_one_processor_does_not_spin() {
+        if std::env::var_os(ALONE).is_some() {
+            assert!(adaptive_spin().is_zero());
+            assert_eq!(Spinner::new(Spin::Adaptive).next(), Next::Sleep);
+            assert_eq!(Spinner::new(Spin::Forever).next(), Next::Poll);
+            return;
+        }
+        let allowed = sched_getaffinity(None).unwrap();
+        let pinned = std::thread::spawn(move || {
+            let first = (0..CpuSet::MAX_CPU).find(|index| allowed.is_set(*index)).unwrap();
+            let mut one = CpuSet::new();
+            one.set(first);
+            sched_setaffinity(None, &one).unwrap();
+            let name = "wait::tests::who_was_started_on_one_processor_does_not_spin";
+            let program = std::env::current_exe().unwrap();
+            let mut program = std::process::Command::new(program);
+            let output = program.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+            adaptive_spin().is_zero()
+        });
+        assert_eq!(pinned.join().unwrap(), allowed.count() == 1);
+    }
 }

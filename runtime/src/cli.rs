@@ -18,6 +18,7 @@ mod serve;
 mod status;
 mod top;
 mod vers;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +83,9 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Answer changes of a project's manifests by themselves
+    #[command(subcommand)]
+    Watch(watch::Watch),
     /// Compare, match and sort versions as their ecosystem does: a filter over lines
     #[command(subcommand)]
     Vers(vers::Vers),
@@ -137,6 +141,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Watch(command) => command.run(&context),
         Command::Vers(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Completions { shell } => completions(shell),

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use hw::root::Root;
 use ipc::class::ClassSet;
-use scheduler::governor::Thresholds;
+use scheduler::governor::{ThresholdError, ThresholdValues, Thresholds};
 use scheduler::placement::Pinning;
 
-pub(crate) use self::keys::{KEYS, Key};
+pub(crate) use self::keys::{KEYS, Key, band_text};
 use crate::daemon::LimitTable;
 use crate::limits::{CONFIG_BYTES_MAX, DRAIN_TIMEOUT, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIMEOUT};
 use crate::paths::{self, Environment, PathsError};
@@ -47,7 +47,9 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
     /// How workers are held to classes of cores.
     pub(crate) pinning: Pinning,
-    /// The temperatures at which less runs.
+    /// The temperatures at which less runs, as they were written down.
+    pub(crate) bands: ThresholdValues,
+    /// The same, after they were found to hold together.
     pub(crate) thresholds: Thresholds,
     /// What stands for `/` where the machine is read.
     pub(crate) sysfs_root: PathBuf,
@@ -97,8 +99,6 @@ pub(crate) struct Config {
     pub(crate) settings: Settings,
     /// By key name.
     pub(crate) origins: BTreeMap<&'static str, Origin>,
-    /// The file that `--config` named, for processes started from this one.
-    pub(crate) explicit_file: Option<PathBuf>,
 }
 
 /// Why there is no configuration.
@@ -192,7 +192,25 @@ impl Config {
             })?;
             origins.insert(key.name, origin);
         }
-        Ok(Self { settings, origins, explicit_file: flags.config.clone() })
+        settings.thresholds = Thresholds::try_from(settings.bands)
+            .map_err(|error| crossed(&settings, &origins, error))?;
+        Ok(Self { settings, origins })
+    }
+}
+
+/// The error of temperatures of which each could be right and all together are not; under the name of the one that does not fit.
+fn crossed(
+    settings: &Settings,
+    origins: &BTreeMap<&'static str, Origin>,
+    error: ThresholdError,
+) -> ConfigError {
+    let is_it = |key: &&Key| key.name.strip_prefix("thermal.") == Some(error.name());
+    let Some(key) = KEYS.iter().find(is_it) else { unreachable!("each temperature has its key") };
+    ConfigError::Value {
+        key: key.name,
+        value: (key.show)(settings),
+        origin: origins.get(key.name).cloned().unwrap_or(Origin::Default),
+        why: error.to_string(),
     }
 }
 
@@ -285,6 +303,7 @@ fn defaults(
         handshake_bytes: HANDSHAKE_BYTES_MAX,
         drain: DRAIN_TIMEOUT,
         pinning: Pinning::Auto,
+        bands: ThresholdValues::default(),
         thresholds: Thresholds::default(),
         sysfs_root: PathBuf::from("/"),
         log: "info".to_owned(),

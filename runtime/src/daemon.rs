@@ -6,6 +6,7 @@
 
 mod board;
 mod connections;
+mod figures;
 mod governor;
 mod health;
 mod hosted;
@@ -13,6 +14,7 @@ mod http;
 mod hub;
 mod metrics;
 mod quota;
+mod reload;
 mod router;
 mod snapshot;
 mod supervisor;
@@ -32,15 +34,16 @@ use tracing::{debug, info, warn};
 
 use self::board::Board;
 use self::connections::{Admission, Reception};
-use self::governor::GovernorThread;
+use self::governor::{GovernorThread, Rules};
 use self::hosted::HostedTable;
 use self::hub::{Facts, Hub, ToHub};
 pub(crate) use self::quota::LimitTable;
+use self::reload::Reloading;
 use self::router::Event;
 pub(crate) use self::router::rate::Budget;
 pub(crate) use self::router::subject::check_pattern;
 use self::supervisor::{Stopping, Supervisor};
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::limits::{CHILD_STOP_TIMEOUT, HUB_EVENTS_MAX};
 use crate::paths::{self, SOCKET_NAME};
 
@@ -49,6 +52,8 @@ use crate::paths::{self, SOCKET_NAME};
 pub(crate) struct Options {
     /// Everything that can be set.
     pub(crate) config: Config,
+    /// What it was made of, to read it again.
+    pub(crate) flags: Flags,
     /// Hosted agents are threads of the daemon.
     pub(crate) in_process: bool,
     /// What hosted agents' processes run.
@@ -127,7 +132,7 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
     let hub = tokio::spawn(hub.run(inbox));
     let governor = GovernorThread::start(
         settings.root(),
-        settings.thresholds,
+        Rules::of(&settings),
         hub_inbox.clone(),
         Arc::clone(&hosted),
     );
@@ -142,15 +147,22 @@ async fn run(options: Options, listener: Listener, started: Instant) -> anyhow::
     ));
     let mut accepting = tokio::spawn(reception.accept(listener));
     let (stop, stopping) = watch::channel(Stopping::No);
-    let Options { config, in_process, program } = options;
+    let Options { config, flags, in_process, program } = options;
+    let mut reloading = Reloading::new(config.settings.clone(), flags);
     let supervisor = Supervisor::new(config, hosted, stopping, program, in_process);
     let supervision = tokio::spawn(supervisor.run());
     let socket = settings.runtime_dir.join(SOCKET_NAME);
     info!(socket = %socket.display(), metrics = metrics_addr, "the daemon serves");
-    tokio::select! {
-        () = signals.next() => {}
-        ended = &mut accepting => {
-            ended.context("the accepting task ended")?.context("cannot accept clients")?;
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop => break,
+                Told::Reload => reloading.again(&governor),
+            },
+            ended = &mut accepting => {
+                ended.context("the accepting task ended")?.context("cannot accept clients")?;
+                break;
+            }
         }
     }
     let ended = drain(&settings, &hub_inbox, &stop, supervision, &mut signals).await;
@@ -184,7 +196,7 @@ async fn drain(
     let why = tokio::select! {
         _ = &mut supervision => return Ended::Drained,
         () = tokio::time::sleep(settings.drain) => "patience is over",
-        () = signals.next() => "told again",
+        () = signals.stop() => "told again",
     };
     warn!(why, "stopping at once; work in flight is cut off and recovered at the next start");
     stop.send_replace(Stopping::Now);
@@ -195,24 +207,39 @@ async fn drain(
     Ended::Cut
 }
 
-/// SIGTERM and SIGINT, which mean the same.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// SIGTERM and SIGINT, which mean the same, and SIGHUP, which asks to read the configuration again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let terminate = listen(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
+        let interrupt = listen(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt, hangup: listen(SignalKind::hangup())? })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
         }
+    }
+
+    /// Those that ask to read the configuration again mean nothing any more.
+    async fn stop(&mut self) {
+        while self.next().await != Told::Stop {}
     }
 }
 

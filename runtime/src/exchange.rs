@@ -7,6 +7,7 @@
 //! for the disk: what does is other threads' (`hand`, `log::commit`).
 
 mod callers;
+mod counted;
 mod forward;
 mod hand;
 mod journal;
@@ -14,6 +15,7 @@ mod keeper;
 pub(crate) mod log;
 mod logs;
 mod names;
+mod pace;
 mod queue;
 mod rates;
 mod routes;
@@ -21,7 +23,7 @@ mod server;
 mod work;
 
 use anyhow::Context;
-use ipc::client::Client;
+use ipc::client::{Client, ClientError};
 use ipc::closer::Closer;
 use ipc::doorbell::Bell;
 use ipc::manifest::AgentManifest;
@@ -32,6 +34,7 @@ use crate::paths::SOCKET_NAME;
 use crate::priority;
 
 use self::callers::Callers;
+pub(crate) use self::counted::LIMITS;
 pub(crate) use self::log::mechanism_here;
 use self::logs::Logs;
 use self::work::Work;
@@ -73,4 +76,14 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let ended = server.run()?;
     info!(?ended, "ends");
     Ok(())
+}
+
+/// Whether the daemon has gone.
+fn is_hangup(error: &ClientError) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    match error {
+        ClientError::RouterGone => true,
+        ClientError::Io(error) => [BrokenPipe, ConnectionReset].contains(&error.kind()),
+        _ => false,
+    }
 }

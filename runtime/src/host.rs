@@ -9,6 +9,7 @@ mod events;
 mod immediate;
 mod scheduled;
 mod server;
+mod station;
 mod wakefulness;
 
 use std::sync::Arc;
@@ -123,7 +124,9 @@ pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
     let closer = Closer::new();
     client.set_closer(closer.clone());
     info!(id = client.agent().0, "ready");
-    let ended = Server::new(agent, client, closer, host)?.run()?;
+    let server = Server::new(Arc::clone(&agent), client, closer, host)?;
+    agent.settle(server.station());
+    let ended = server.run()?;
     info!(?ended, "ends");
     Ok(())
 }

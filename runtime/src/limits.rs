@@ -158,6 +158,8 @@ pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
 /// The least time between two reports of a host's counters to the daemon: a tenth of the packets
 /// that a client may send.
 pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Jobs of one process that nobody waits for and that wait for quiet: more than requests that run at once. One more is done at once.
+pub(crate) const LATER_JOBS_MAX: usize = 64;
 /// How often the machine is looked at.
 pub(crate) const MACHINE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is hot: a package heats by degrees within half a second.
@@ -227,12 +229,18 @@ pub(crate) const HELD_PER_QUEUE_MAX: usize = 4_096;
 pub(crate) const FORWARD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of requests that are taken from one link before the others have their turn; one request more may be.
 pub(crate) const REQUEST_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
-/// The longest time between two looks at the socket while there is something to do, as long as one turn allows: a tenth of
-/// what a dead worker's items may take to be elsewhere. Also how long one caller's requests are served before the others have
-/// their turn; one request more may be.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_micros(500);
-/// Turns between two looks at socket and clock: a look is a system call, an empty turn some tens of nanoseconds.
-pub(crate) const TURNS_PER_LOOK: u32 = 64;
+/// How long one caller's requests are served before the others have their turn; one request more may be. A tenth of what a dead
+/// worker's items may take to be elsewhere.
+pub(crate) const CALLER_TURN_MAX: Duration = Duration::from_micros(500);
+/// The time between two looks at the socket while the serving thread is awake, as long as one turn allows: a look is a system
+/// call, a third of a microsecond.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_micros(20);
+/// Empty turns between two looks at the clock: a look is as long as such a turn, and what they take together, a microsecond, is
+/// little beside `LOOK_INTERVAL`.
+pub(crate) const TURNS_PER_CLOCK: u32 = 16;
+/// A rate that has not held its agent back for so long begins to anew: longer than the serving thread sleeps while it does
+/// (`FORWARD_RETRY_INTERVAL`), as often as it may be late.
+pub(crate) const HELD_BACK_APART_MIN: Duration = Duration::from_millis(100);
 
 // --- the metrics and health endpoint
 

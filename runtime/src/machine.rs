@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use hw::cores::Cores;
 use hw::root::Root;
-use hw::thermal::{Counts, Thermometer};
+use hw::thermal::{Counts, HottestCore, Thermometer};
 use hw::throttle::Throttles;
 use hw::watcher::Watcher;
 use scheduler::decision::{Decision, Slots};
 use scheduler::governor::{Capacity, Changes, Governor, Reading, Thresholds};
 
 use self::numbers::boot_time;
-pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns};
+pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns, pinning_number, pinning_of};
 use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
 
 /// Degrees from which it is looked at more often; where heavy work waits, too.
@@ -28,6 +28,7 @@ pub(crate) struct Regulator {
     root: Root,
     watcher: Watcher,
     thermometer: Thermometer,
+    hottest_core: HottestCore,
     throttles: Throttles,
     thresholds: Thresholds,
     capacity: Capacity,
@@ -62,6 +63,7 @@ impl Regulator {
             root,
             watcher,
             thermometer,
+            hottest_core: HottestCore::default(),
             throttles: Throttles::default(),
             thresholds,
             capacity,
@@ -92,6 +94,8 @@ impl Regulator {
         }
         let cpus = &self.watcher.allowed().cpus;
         let throttled = self.throttles.tick(&self.root, cpus).package;
+        let doubts = self.governor.doubts_sensor(now);
+        let hottest_core = doubts.then(|| self.hottest_core.celsius(&self.root)).flatten();
         let Load { in_flight, is_waiting } = load;
         // One slot may be kept for resolution while all others are in use.
         let is_limited = is_waiting || in_flight.sum() + 1 >= self.decision.slots.sum().max(2);
@@ -101,9 +105,16 @@ impl Regulator {
             throttled,
             in_flight,
             is_limited,
+            hottest_core,
         };
         self.decision = self.governor.step(reading, now);
         self.decision
+    }
+
+    /// Other temperatures from the next look on.
+    pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+        self.governor.set_thresholds(thresholds);
     }
 
     /// When to look again.

@@ -10,11 +10,13 @@
 //!    run: it exceeds the slots by one where others hold all of them.
 //! 2. The last performance slot is kept for resolution. Others may use it for short pieces while the machine is cool and no resolution
 //!    runs or waits, or where there is no other slot at all.
-//! 3. Of those that could run, the one with the highest rank is next: security fixes before all priorities, priorities as their numbers
-//!    say, and each [`AGE_STEP`] of waiting counts as one more, up to a rank above everything. So the lowest is never starved.
+//! 3. Of those that could run, the one with the highest rank is next: priorities as their numbers say, and each [`AGE_STEP`] of waiting
+//!    counts as one more, up to a rank above everything. So the lowest is never starved.
 //! 4. Among equal ranks requesters take turns, whatever each has queued; a requester's own requests go in order of arrival.
 //! 5. Heavy work begins only where the decision allows it, background work only where it is not paused. After [`DEFER_MAX`] it begins
 //!    nevertheless, if nothing of its kind runs.
+//! 6. Transfers wait more than they compute, so they have no slots (what they bring is computed with in pieces); but fewer of them run
+//!    where it is hot, or where nobody knows ([`downloads_max`]).
 
 mod queue;
 #[cfg(test)]
@@ -146,6 +148,11 @@ impl Admission {
         });
     }
 
+    /// Why a request waits that has nothing yet; known after [`Admission::note_deferrals`].
+    pub fn why(&self, id: Id) -> Option<Reason> {
+        self.queue.deferred(id)
+    }
+
     /// A grant is no longer used.
     pub fn give_back(&mut self, grant: Grant) {
         let is_resolution = self.queue.gave_back(grant.id);
@@ -246,7 +253,9 @@ impl Admission {
                 let may = decision.heavy || (waited_long && self.heavy == 0);
                 may.then_some(Leave::Heavy)
             }
-            Wish::Download => (self.downloads < DOWNLOADS_MAX).then_some(Leave::Download),
+            Wish::Download => {
+                (self.downloads < downloads_max(decision.state)).then_some(Leave::Download)
+            }
             Wish::Pieces { work: Work::Background, .. } => {
                 let may = decision.background != Background::Paused || waited_long;
                 let free = self.running[Lane::Background as usize] < BACKGROUND_MAX;
@@ -278,6 +287,15 @@ impl Admission {
         ];
         let has_room = |(lane, most): &(Lane, usize)| self.running[*lane as usize] < *most;
         lanes.into_iter().find(has_room).map(|(lane, _)| lane)
+    }
+}
+
+/// How many transfers may run at once (rule 6).
+pub fn downloads_max(state: State) -> usize {
+    match state {
+        State::Optimal | State::Normal | State::Off => DOWNLOADS_MAX,
+        State::Caution | State::Blind => DOWNLOADS_MAX / 2,
+        State::Throttle => DOWNLOADS_MAX / 4,
     }
 }
 

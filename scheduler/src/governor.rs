@@ -39,6 +39,8 @@ pub struct Reading {
     pub in_flight: Slots,
     /// Whether work waits for a slot.
     pub is_limited: bool,
+    /// What the hottest core says, where [`Governor::doubts_sensor`] asked for it.
+    pub hottest_core: Option<f64>,
 }
 
 /// The state between two steps.
@@ -106,7 +108,8 @@ impl Governor {
             self.throttled_at = None;
         }
         let load = (reading.in_flight, self.capacity.slots_at(usize::MAX));
-        let seen = self.sense.take(reading.celsius, reading.age, load, now);
+        let hottest_core = reading.hottest_core;
+        let seen = self.sense.take(reading.celsius, reading.age, load, hottest_core, now);
         self.shrink_to(self.capacity.slots_max(), Reason::Machine);
         match self.without_sensor(seen, reading.throttled, now) {
             Seen::Heat(heat) => self.governed(heat, &reading, now),
@@ -115,6 +118,11 @@ impl Governor {
             Seen::Never => self.off(),
         }
         self.decision()
+    }
+
+    /// Whether the next reading should say what the hottest core says, too: the package's sensor stands still while work runs.
+    pub fn doubts_sensor(&self, now: Duration) -> bool {
+        self.sense.is_doubted(now)
     }
 
     /// Why there are as many slots as there are, and not more.

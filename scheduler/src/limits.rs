@@ -19,7 +19,7 @@ pub const LANE_WORKERS_MAX: usize = JOBS_MAX + 1 + AWAY_MAX;
 /// Pieces of background work at once: nobody waits for them.
 pub const BACKGROUND_MAX: usize = 1;
 
-/// Transfers from networks at once, each of one request with connections of its own: they wait more than they compute.
+/// Transfers from networks at once, each of one file on a connection of its own: one stream does not fill a line, sixteen do.
 pub const DOWNLOADS_MAX: usize = 16;
 
 /// Requests that wait or run in one process: more callers than an agent's host lets in at once.
@@ -38,6 +38,7 @@ pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(50);
 pub const WORKER_STACK_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(JOBS_OPTIMAL <= JOBS_MAX && BACKGROUND_MAX <= LANE_WORKERS_MAX);
+const _: () = assert!(DOWNLOADS_MAX >= 4, "of which a quarter runs where the firmware throttles");
 
 /// Degrees Celsius between which a package temperature is believed; a running processor is neither colder nor hotter.
 pub const CELSIUS_MIN: f64 = 5.0;

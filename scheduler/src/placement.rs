@@ -22,6 +22,15 @@ pub enum Work {
 impl Work {
     /// All kinds.
     pub const ALL: [Work; 4] = [Work::Resolve, Work::Unpack, Work::Scan, Work::Background];
+
+    /// The lane that it belongs on. Where that has no slot left, unpacking and scanning go to others, too.
+    pub fn lane(self) -> Lane {
+        match self {
+            Work::Resolve => Lane::Performance,
+            Work::Unpack | Work::Scan => Lane::Efficient,
+            Work::Background => Lane::Background,
+        }
+    }
 }
 
 /// Where a piece of work runs: a pool of workers with the slots that it takes.
@@ -66,6 +75,9 @@ pub enum Pinning {
 }
 
 impl Pinning {
+    /// All of them.
+    pub const ALL: [Pinning; 3] = [Pinning::Auto, Pinning::Off, Pinning::Strict];
+
     /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,7 +89,7 @@ impl Pinning {
 
     /// What a name means.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Pinning::Auto, Pinning::Off, Pinning::Strict].into_iter().find(|one| one.name() == name)
+        Self::ALL.into_iter().find(|one| one.name() == name)
     }
 }
 

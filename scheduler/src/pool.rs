@@ -10,9 +10,13 @@
 //!
 //! A piece that blocks for an answer from elsewhere gives its leave back meanwhile ([`waiting`]).
 //!
+//! Threads of others that do such work, too (those that move bytes to and from networks), are placed with the workers of a lane
+//! ([`Pools::settle`]), and take tickets of that lane themselves as any caller does that is no better placed.
+//!
 //! A worker without tickets sleeps on a condition variable without a timeout. Nothing here looks at sensors or clocks by itself; whoever
 //! does tells [`Pools::set_decision`] and [`Pools::set_machine`].
 
+mod guest;
 mod job;
 mod leave;
 mod places;
@@ -30,6 +34,7 @@ use std::time::{Duration, Instant};
 use hw::cpu_set::CpuSet;
 use hw::lent::lend;
 
+pub use self::guest::Guest;
 use self::job::{Job, Ticket};
 pub use self::leave::waiting;
 pub use self::places::Machine;
@@ -51,7 +56,7 @@ pub struct Pools {
 pub enum Undertaking {
     /// A whole installation, a scan of everything: waits for a cool machine.
     Heavy,
-    /// Files from a network.
+    /// A file from a network.
     Download,
 }
 
@@ -165,19 +170,21 @@ impl Pools {
         }
     }
 
-    /// Waits until the undertaking may begin; nothing where it is not wanted any more.
+    /// Waits until the undertaking may begin; nothing where it is not wanted any more. If it has to wait longer than a moment, `waits` is told why,
+    /// once.
     pub fn begin(
         &self,
         order: &Order,
         undertaking: Undertaking,
         is_wanted: &dyn Fn() -> bool,
+        waits: &dyn Fn(Reason),
     ) -> Option<Permit> {
         let wish = match undertaking {
             Undertaking::Heavy => Wish::Heavy,
             Undertaking::Download => Wish::Download,
         };
         let shared = &self.shared;
-        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted);
+        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted, waits);
         grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
     }
 
@@ -319,7 +326,7 @@ impl Shared {
             };
             let is_mine = mine == Some(grant.id);
             let ticket = Ticket { job: Arc::clone(job), grant, lane };
-            if is_mine && own.is_none() && self.places.is_free(lane) {
+            if is_mine && own.is_none() && self.may_run_itself(lane) {
                 own = Some(ticket);
                 continue;
             }
@@ -357,11 +364,13 @@ impl Shared {
         self.dispatch(state, None);
     }
 
-    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still.
+    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still. `waits` is called
+    /// without it.
     fn wait_for_leave<'a>(
         self: &'a Arc<Self>,
         (order, wish): (&Order, Wish),
         is_wanted: &dyn Fn() -> bool,
+        waits: &dyn Fn(Reason),
     ) -> (MutexGuard<'a, State>, Option<Grant>) {
         let mut state = self.lock();
         let was_idle = state.is_idle();
@@ -375,6 +384,7 @@ impl Shared {
         if was_idle {
             self.changed.notify_all();
         }
+        let (began, mut is_told) = (self.now(), false);
         loop {
             self.dispatch(&mut state, None);
             if let Some(grant) = state.begun.remove(&id) {
@@ -384,7 +394,19 @@ impl Shared {
                 state.admission.withdraw(id, self.now());
                 return (state, None);
             }
-            state = self.wait(state, CANCELLATION_INTERVAL);
+            // At the start of everything it takes a moment until somebody has decided: nobody is told of that.
+            let is_long = self.now().saturating_sub(began) >= CANCELLATION_INTERVAL;
+            match state.admission.why(id) {
+                Some(reason) if is_long && !is_told => {
+                    is_told = true;
+                    drop(state);
+                    let asked = Asked { shared: self, id };
+                    waits(reason);
+                    std::mem::forget(asked);
+                    state = self.lock();
+                }
+                _ => state = self.wait(state, CANCELLATION_INTERVAL),
+            }
         }
     }
 
@@ -406,6 +428,23 @@ impl Shared {
     /// No code of anybody else runs under this lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request of somebody who is being told something; dropped only where that panics.
+struct Asked<'a> {
+    shared: &'a Arc<Shared>,
+    id: Id,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.admission.withdraw(self.id, self.shared.now());
+        if let Some(grant) = state.begun.remove(&self.id) {
+            state.admission.give_back(grant);
+        }
+        self.shared.dispatch(&mut state, None);
     }
 }
 

@@ -113,6 +113,13 @@ fn wait_for_agent(world: &World, name: &str) {
     wait_until(name, || world.bolide(&["agents", "--json"]).stdout.contains(name));
 }
 
+/// What an agent is held to, and who said so.
+fn limits_of(world: &World, name: &str) -> Value {
+    let shown = world.bolide(&["agents", name, "--json"]).stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    shown["agents"][0]["limits"].clone()
+}
+
 fn c_server(world: &World, linked: Linked) -> Running {
     let running =
         Running::start(world.command(compile(world, "server", linked)).arg(socket(world)));
@@ -267,6 +274,10 @@ fn server_in_python_that_is_killed_ends_the_wait_of_c() {
     let mut command = world.command(compile(&world, "client", Linked::Static));
     command.arg(socket(&world)).arg("py.slow");
     let (mut client, stderr) = start_and_await_progress(&mut command);
+    let limits = limits_of(&world, "demo.c.client");
+    assert_eq!(limits["links"]["value"], 1, "{limits}");
+    assert_eq!(limits["links"]["set_by"], "set by its own manifest");
+    assert_eq!(limits["bytes"]["set_by"], "built in", "it asks for nothing there");
     server.kill();
     assert_eq!(client.0.wait().unwrap().code(), Some(21));
     let said: Vec<String> = stderr.lines().map(Result::unwrap).collect();

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 
 mod adding;
+mod heat;
 mod languages;
 mod mishaps;
 mod packages;
 mod projects;
 mod registry;
 mod sibling;
+mod watching;
 mod world;

@@ -17,7 +17,7 @@ fn ask(world: &World, tool: &str, arguments: &Value) -> Outcome {
 }
 
 /// One number of the daemon's metrics.
-fn metric(world: &World, name: &str) -> f64 {
+pub(crate) fn metric(world: &World, name: &str) -> f64 {
     let status = world.bolide(&["status", "--json"]).succeeds().json();
     let address = status["metrics_addr"].as_str().unwrap().to_owned();
     let mut stream = TcpStream::connect(address).unwrap();

@@ -104,8 +104,13 @@ impl World {
 
     /// Starts a daemon and waits until it is ready.
     pub(crate) fn daemon(&self) -> Daemon {
+        self.daemon_on(Path::new("/"))
+    }
+
+    /// The same, for which `tree` is the machine.
+    pub(crate) fn daemon_on(&self, tree: &Path) -> Daemon {
         let mut command = self.command(bolide_program());
-        command.args(["serve", "--metrics-addr", "127.0.0.1:0"]);
+        command.args(["serve", "--metrics-addr", "127.0.0.1:0", "--sysfs-root"]).arg(tree);
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let daemon = Daemon { child };
         wait_until("the daemon hosts the packager", || {

@@ -1,8 +1,9 @@
 //! Work in pieces, and who does them: the host's workers, or plain threads where there is no host.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::{Cancellation, Host};
 
@@ -24,8 +25,28 @@ pub enum Work {
 pub enum Undertaking {
     /// Something large, of many pieces: it is put off while the machine is hot, for a bounded time.
     Heavy,
-    /// Files from a network.
+    /// One file from a network.
     Download,
+}
+
+/// Why an undertaking cannot begin at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Obstacle {
+    /// As many as may be are under way.
+    Busy,
+    /// The machine is too hot.
+    Heat,
+    /// How hot it is, is not known any more.
+    Blind,
+}
+
+/// What somebody who has to wait is told, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// For what.
+    pub obstacle: Obstacle,
+    /// For how long at most, where that is bounded; then those that wait so long begin one at a time.
+    pub at_most: Option<Duration>,
 }
 
 /// Whose work it is, and how urgent.
@@ -35,8 +56,6 @@ pub struct Order {
     pub requester: Arc<str>,
     /// 1 (least) to 10 (most).
     pub priority: u8,
-    /// Whether it closes a known hole: then it goes before all priorities.
-    pub security: bool,
     /// Whether it is still wanted. What is not is not begun.
     pub cancellation: Cancellation,
 }
@@ -44,12 +63,7 @@ pub struct Order {
 impl Default for Order {
     /// Nobody's, of middle priority, always wanted.
     fn default() -> Self {
-        Self {
-            requester: Arc::from(""),
-            priority: 5,
-            security: false,
-            cancellation: Cancellation::NEVER.clone(),
-        }
+        Self { requester: Arc::from(""), priority: 5, cancellation: Cancellation::NEVER.clone() }
     }
 }
 
@@ -83,6 +97,40 @@ impl Crew for Hands<'_> {
     }
 }
 
+/// The same for whoever outlives the one who hired them: a task of its own.
+#[derive(Clone)]
+pub struct Hired {
+    /// Whose.
+    pub host: Arc<dyn Host>,
+    /// For whom.
+    pub order: Order,
+    /// Which kind.
+    pub work: Work,
+}
+
+impl Debug for Hired {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Hired({:?})", self.work)
+    }
+}
+
+impl Crew for Hired {
+    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        self.host.run(&self.order, self.work, count, piece);
+    }
+}
+
+/// Has `work` done once by `crew`, and gives what came of it; nothing where it was not wanted any more.
+pub fn once<T: Send>(crew: &dyn Crew, work: impl FnOnce() -> T + Send) -> Option<T> {
+    let (work, got) = (Mutex::new(Some(work)), Mutex::new(None));
+    crew.run(1, &|_| {
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let came = work.map(|work| work());
+        *got.lock().unwrap_or_else(PoisonError::into_inner) = came;
+    });
+    got.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// So many threads of one's own for each call; the caller is one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Threads(pub usize);
@@ -110,6 +158,18 @@ impl Crew for Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_done_once_comes_back_and_what_is_left_out_does_not() {
+        #[derive(Debug)]
+        struct Idle;
+        impl Crew for Idle {
+            fn run(&self, _: usize, _: &(dyn Fn(usize) + Sync)) {}
+        }
+        let text = String::from("given away");
+        assert_eq!(once(&Threads(2), move || text.len()), Some(10));
+        assert_eq!(once(&Idle, || 7), None);
+    }
 
     #[test]
     fn threads_do_every_piece_once() {

@@ -6,13 +6,16 @@
 
 mod cancellation;
 mod crew;
+mod station;
 mod waiting;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::cancellation::Cancellation;
-pub use self::crew::{Crew, Hands, Order, Threads, Undertaking, Work};
+pub use self::crew::{Crew, Hands, Hired, Obstacle, Order, Threads, Undertaking, Wait, Work, once};
+pub use self::station::{Busy, Figure, Station};
 pub use self::waiting::{Waiter, waiting, with_waiter};
 pub use ipc::manifest::{AgentManifest, OwnLimits};
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,16 @@ pub trait Agent: Send + Sync {
     /// ones, and all of them while the agent drains, go to `call` right away.
     fn try_call(&self, _question: &Question<'_>) -> Option<Result<Vec<u8>, ToolError>> {
         None
+    }
+
+    /// Called once after [`Agent::recover`] where the agent stays (a daemon hosts it): begins, on threads of its own, what it does
+    /// without being asked, and returns at once. Never called for a command that works alone.
+    fn settle(self: Arc<Self>, _station: Arc<dyn Station>) {}
+
+    /// What it measured since it was made; asked when tasks begin and end and after [`Station::changed`]. A name and label always
+    /// mean the same thing; the runtime shows those that it knows.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
     }
 }
 
@@ -94,8 +107,20 @@ pub trait Host: Send + Sync {
     /// Calls `piece` once for each number below `count` where such work belongs, as many at once as are admitted, and returns when all
     /// have ended. What is not wanted any more is not begun. From within a piece, it runs in place.
     fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync));
-    /// Waits until it may begin; nothing where it is not wanted any more. Dropping the permit gives the place back.
-    fn begin(&self, order: &Order, undertaking: Undertaking) -> Option<Permit>;
+    /// Waits until it may begin; nothing where it is not wanted any more. Dropping the permit gives the place back. Where it has to
+    /// wait, `waits` is told so once.
+    fn begin(
+        &self,
+        order: &Order,
+        undertaking: Undertaking,
+        waits: &dyn Fn(Wait),
+    ) -> Option<Permit>;
+    /// Holds the calling thread, which belongs to the agent, to the cores of such work, and moves it with the workers of the host, until
+    /// the place is dropped. Pieces that this thread asks to be run on those cores may then be run by itself.
+    fn settle(&self, work: Work) -> Place;
+    /// Does something that nobody waits for, when there is time for it; a process that ends may leave it undone. At once and on this
+    /// thread where there is no later: in a process that ends with its work, and where too much waits already.
+    fn later(&self, job: Job);
     /// The time of day.
     fn now(&self) -> SystemTime;
 }
@@ -108,6 +133,21 @@ pub struct Permit {
 impl Permit {
     /// A permit that drops `held` when it is given back.
     pub fn new(held: impl Send + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+}
+
+/// Something that is done once.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// That a thread is held to certain cores. What it does when it is dropped is the host's matter.
+pub struct Place {
+    _held: Box<dyn std::any::Any>,
+}
+
+impl Place {
+    /// One that drops `held` when it is given up.
+    pub fn new(held: impl std::any::Any) -> Self {
         Self { _held: Box::new(held) }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::options::Options;
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Setting {
     /// Registry per ecosystem in the place of the configured one.
@@ -25,51 +25,90 @@ pub struct Setting {
     pub take_over: bool,
     /// What is wanted of a resolution beside its packages.
     pub options: Options,
-    /// Variables of the caller that configure registry clients; see [`Setting::VARIABLES`]. Others are ignored.
+    /// Variables of the caller that configure registry clients; see [`Setting::is_known`]. Others are ignored.
     pub variables: BTreeMap<String, String>,
+    /// The variables that the caller's own npmrc names as `${NAME}`. They are put there and used for nothing else.
+    pub references: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Setting {
+    /// Of variables the names only, and of registries the ecosystems: both may hold secrets.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Setting")
+            .field("registry", &self.registry.keys())
+            .field("offline", &self.offline)
+            .field("python", &self.python)
+            .field("take_over", &self.take_over)
+            .field("options", &self.options)
+            .field("variables", &self.variables.keys())
+            .field("references", &self.references.keys())
+            .finish()
+    }
 }
 
 impl Setting {
-    /// The variables that a caller may hand over: those that the ecosystems' own clients read.
-    pub const VARIABLES: [&'static str; 29] = [
+    /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`]: what the ecosystems' own
+    /// clients read, and what leads to the programs that they ask.
+    const VARIABLES: [&'static str; 34] = [
         "ALL_PROXY",
         "CARGO_HOME",
         "CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS",
+        "CURL_CA_BUNDLE",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DESTDIR",
         "DPKG_ROOT",
         "HOME",
         "HTTPS_PROXY",
         "HTTP_PROXY",
         "NETRC",
+        "NODE_EXTRA_CA_CERTS",
+        "NODE_TLS_REJECT_UNAUTHORIZED",
         "NO_PROXY",
-        "NPM_CONFIG_REGISTRY",
-        "NPM_CONFIG_USERCONFIG",
+        "NVM_DIR",
         "PATH",
-        "PIP_CERT",
-        "PIP_CONFIG_FILE",
-        "PIP_EXTRA_INDEX_URL",
-        "PIP_INDEX_URL",
+        "PREFIX",
+        "PYENV_ROOT",
+        "PYENV_VERSION",
+        "REQUESTS_CA_BUNDLE",
+        "REQUEST_METHOD",
+        "RUSTUP_HOME",
+        "RUSTUP_TOOLCHAIN",
         "SSL_CERT_DIR",
         "SSL_CERT_FILE",
-        "UV_DEFAULT_INDEX",
-        "UV_INDEX_URL",
         "VIRTUAL_ENV",
+        "VOLTA_HOME",
+        "XDG_CONFIG_DIRS",
         "XDG_CONFIG_HOME",
+        "XDG_RUNTIME_DIR",
         "all_proxy",
         "http_proxy",
         "https_proxy",
         "no_proxy",
-        "npm_config_registry",
-        "npm_config_userconfig",
-        "NODE_EXTRA_CA_CERTS",
     ];
+    /// What the names of the clients' own settings begin with; npm's in any case.
+    const VARIABLE_BEGINNINGS: [&'static str; 6] =
+        ["npm_config_", "PIP_", "UV_", "CARGO_REGISTR", "CARGO_HTTP_", "CARGO_CREDENTIAL_ALIAS_"];
+
+    /// Whether a variable is one of those that count.
+    pub fn is_known(name: &str) -> bool {
+        let begins = |beginning: &&str| {
+            let start = name.get(..beginning.len()).unwrap_or_default();
+            start == *beginning
+                || (beginning.starts_with("npm") && start.eq_ignore_ascii_case(beginning))
+        };
+        Self::VARIABLES.contains(&name) || Self::VARIABLE_BEGINNINGS.iter().any(|one| begins(&one))
+    }
 
     /// The setting of the calling process: its variables, no overrides.
     pub fn of_this_process() -> Self {
-        let variables = Self::VARIABLES
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+        let all: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self { variables, ..Self::default() }
+        let references = crate::io::environment::npm_references(&all);
+        let mut variables = all;
+        variables.retain(|name, _| Self::is_known(name));
+        Self { variables, references, ..Self::default() }
     }
 }
 
@@ -377,7 +416,7 @@ pub struct RollbackAnswer {
 /// An intermediate answer: what the Packager is doing now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `resolve`, `fetch`, `stage`, `commit`.
+    /// `resolve`, `wait` (for a cooler machine), `fetch`, `unpack`, `stage`, `commit`.
     pub step: String,
     /// What it is about, for people.
     pub message: String,
@@ -397,4 +436,89 @@ impl From<Error> for agents_contract::ToolError {
             retry: error.retry,
         }
     }
+}
+
+/// What is done when a watched project's manifests change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchPolicy {
+    /// A plan is made and told of.
+    #[default]
+    Plan,
+    /// A plan is made and put up for somebody to approve.
+    Approve,
+    /// A plan is made and applied: whoever may write the manifests decides what is installed.
+    Apply,
+}
+
+impl WatchPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Plan, Self::Approve, Self::Apply];
+
+    /// Its name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Approve => "approve",
+            Self::Apply => "apply",
+        }
+    }
+
+    /// The policy of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// `pkg.watch`: answers changes of the granted directory's manifests from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchRequest {
+    /// What is done.
+    pub policy: WatchPolicy,
+    /// The configuration that it is done with.
+    pub setting: Setting,
+}
+
+/// `pkg.unwatch`: the end of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnwatchRequest {
+    /// The project's path as `pkg.watches` gives it; the directory may be gone.
+    pub path: String,
+}
+
+/// `pkg.watches`: what is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchesRequest {}
+
+/// The answer to all three.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchesAnswer {
+    /// `bolide.watches/1`.
+    pub schema: String,
+    /// By path.
+    pub watched: Vec<Watched>,
+}
+
+/// One watched project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Its directory.
+    pub path: String,
+    /// Whether the directory is there; one that is not is answered when it comes.
+    pub exists: bool,
+    /// What is done when it changes.
+    pub policy: WatchPolicy,
+    /// Since when (seconds since the Unix epoch).
+    pub since: u64,
+    /// What came of the last change: `in-line`, `planned`, `approval`, `applied`, `conflict` or `failed`; `None` where there was none.
+    pub outcome: Option<String>,
+    /// The digest of the plan that was made.
+    pub digest: Option<String>,
+    /// For people.
+    pub message: String,
+    /// When that was (seconds since the Unix epoch).
+    pub at: Option<u64>,
 }

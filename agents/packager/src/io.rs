@@ -1,6 +1,6 @@
 //! Everything of the Packager that talks to registries: where they are, what they say, and their files.
 //!
-//! Callers block; inside, a small runtime of its own moves the bytes. A [`Client`] is one request's view (its
+//! Callers block; inside, small runtimes of their own move the bytes ([`threads`]). A [`Client`] is one request's view (its
 //! configuration, offline or not) of what the process shares: connections, caches, and questions under way.
 //! Nothing here decides which version to take, and nothing here unpacks an artefact.
 
@@ -20,13 +20,14 @@ pub(crate) mod resource;
 pub(crate) mod secret;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod threads;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Host, Order};
 use url::Url;
 
 pub use self::download::{DownloadRequest, Downloaded, Durability, Progress};
@@ -38,10 +39,9 @@ use self::cache::memory::Memory;
 use self::endpoints::learn::Learner;
 use self::flight::Flights;
 use self::http::{Gates, Transports};
-use self::limits::{
-    BLOCKING_THREADS_MAX, DOWNLOADS_MAX, FRESH_FOR, MEMORY_BYTES_MAX, RUNTIME_THREADS,
-};
-use self::resource::Session;
+use self::limits::{FRESH_FOR, MEMORY_BYTES_MAX};
+use self::resource::{Backlog, Session};
+use self::threads::Threads;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 
@@ -74,7 +74,7 @@ impl RequestSettings {
 }
 
 /// What a process needs to start talking to registries.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Where metadata is cached; a directory `metadata` is made in it.
     pub cache_dir: PathBuf,
@@ -82,40 +82,23 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The first request's view.
     pub request: RequestSettings,
+    /// Who says where threads belong and how much runs.
+    pub host: Arc<dyn Host>,
 }
 
 /// What all clients of a process share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Present until the end.
-    runtime: Option<tokio::runtime::Runtime>,
+    pub(crate) threads: Threads,
     pub(crate) disk: Disk,
     pub(crate) memory: Memory,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) backlog: Backlog,
     pub(crate) transports: Transports,
     pub(crate) gates: Arc<Gates>,
-    pub(crate) downloads: Arc<tokio::sync::Semaphore>,
     pub(crate) learner: Learner,
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
-}
-
-impl Shared {
-    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
-        self.runtime
-            .as_ref()
-            .expect("the runtime is taken only when the last user drops this")
-            .handle()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Waiting for it would panic where the last client is dropped on another runtime's thread.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// apt fetches its own lists and packages.
@@ -133,33 +116,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// The first client of a process. Starts threads; reads no configuration yet and sends nothing.
-    pub fn new(settings: Settings) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(RUNTIME_THREADS)
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("registry-io")
-            .enable_all()
-            .build()
-            .map_err(|error| {
-                Error::new(
-                    Kind::Failed,
-                    "io",
-                    format!("cannot start the registry threads: {error}"),
-                )
-            })?;
+    /// The first client of a process. Starts no thread, reads no configuration yet and sends nothing.
+    pub fn new(settings: Settings) -> Self {
         let shared = Shared {
-            runtime: Some(runtime),
+            threads: Threads::new(settings.host),
             disk: Disk::new(&settings.cache_dir),
             memory: Memory::new(MEMORY_BYTES_MAX),
             flights: Arc::default(),
+            backlog: Backlog::default(),
             transports: Transports::default(),
             gates: Arc::default(),
-            downloads: Arc::new(tokio::sync::Semaphore::new(DOWNLOADS_MAX)),
             learner: Learner::new(&settings.state_dir),
             metadata_files: Mutex::default(),
         };
-        Ok(Self::of(Arc::new(shared), settings.request))
+        Self::of(Arc::new(shared), settings.request)
     }
 
     /// Another request's view of the same connections and caches.
@@ -174,6 +144,43 @@ impl Client {
             pypi: Arc::new(pypi::PypiClient::new(session.clone())),
             cargo: Arc::new(cargo::CargoClient::new(session.clone())),
             session,
+        }
+    }
+
+    /// Starts what a resolution of `ecosystem` begins with: finds the registry, connects, and asks for `names`. Returns at
+    /// once; what is wrong is reported to whoever asks for it.
+    pub fn prepare(&self, ecosystem: Ecosystem, names: Vec<String>) {
+        // Who asks in earnest is told why there are no threads.
+        let Ok(handle) = self.session.shared.threads.questions() else { return };
+        let client = self.clone();
+        handle.spawn_blocking(move || {
+            if ecosystem == Ecosystem::Cargo {
+                client.cargo.prefetch_registry_config();
+            }
+            for name in &names {
+                if client.session.request.cancellation.is_cancelled() {
+                    return;
+                }
+                client.announce(ecosystem, name);
+            }
+        });
+    }
+
+    fn announce(&self, ecosystem: Ecosystem, name: &str) {
+        match ecosystem {
+            Ecosystem::Npm => {
+                self.npm().prefetch(name);
+            }
+            Ecosystem::Pypi => {
+                if let Ok(name) = name.parse() {
+                    self.pypi().prefetch_project(&name);
+                }
+            }
+            Ecosystem::Cargo => {
+                self.cargo().prefetch(name);
+            }
+            // Nothing is fetched: apt's lists are here.
+            Ecosystem::Debian => {}
         }
     }
 
@@ -203,9 +210,14 @@ impl Client {
         }
     }
 
-    /// Configuration that is there and not followed, in words; empty for most people.
-    pub fn not_followed(&self) -> Result<Vec<String>> {
-        Ok(self.pypi.resolved()?.endpoint.not_followed.clone())
+    /// Configuration of an ecosystem that is there and not followed, in words; empty for most people.
+    pub fn not_followed(&self, ecosystem: Ecosystem) -> Result<Vec<String>> {
+        Ok(match ecosystem {
+            Ecosystem::Npm => self.npm.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Pypi => self.pypi.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Cargo => self.cargo.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Debian => Vec::new(),
+        })
     }
 
     /// The address of a crate's file, as the registry's `config.json` says. Blocks.
@@ -223,16 +235,18 @@ impl Client {
         Ok(Arc::clone(&self.cargo.registry_config()?.raw))
     }
 
-    /// Fetches files, in parallel, each verified. Blocks; `progress` is called on this thread.
+    /// Fetches files for whose work `order` is, as many at once as the host lets, each verified. Blocks; `progress` is called on this
+    /// thread.
     ///
     /// All or nothing: the first failure stops the others and removes everything that this call has fetched.
     pub fn download(
         &self,
         requests: &[DownloadRequest],
         durability: Durability,
+        order: &Order,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Vec<Downloaded>> {
-        download::run(self, requests, durability, progress)
+        download::run(self, (requests, durability), order, progress)
     }
 
     pub(crate) fn session(&self) -> &Session {

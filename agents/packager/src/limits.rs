@@ -211,3 +211,24 @@ pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
 
 /// How often a caller who approved any plan gets a new one because somebody else was quicker.
 pub const REPLANS_MAX: usize = 8;
+
+/// Projects that are watched: each costs the kernel a watch for every directory of its path.
+pub const WATCHES_MAX: usize = 1_024;
+/// How long nothing must happen in a watched project before its manifests are read: editors and checkouts write in bursts.
+pub const WATCH_QUIET: std::time::Duration = std::time::Duration::from_millis(300);
+/// The longest wait for that rest.
+pub const WATCH_SETTLE_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+/// Answers to changes of one project within [`WATCH_ANSWERS_WINDOW`]; a program that writes a manifest for ever gets no more.
+pub const WATCH_ANSWERS_MAX: usize = 20;
+/// See [`WATCH_ANSWERS_MAX`].
+pub const WATCH_ANSWERS_WINDOW: std::time::Duration = std::time::Duration::from_secs(600);
+/// Changes that are answered at once, each on a thread of its own: their work is admitted like everybody's.
+pub const WATCH_ANSWERS_AT_ONCE_MAX: usize = 4;
+/// The first pause before a change is tried again that could not be answered for a reason that may pass; doubled each time.
+pub const WATCH_RETRY_MIN: std::time::Duration = std::time::Duration::from_secs(30);
+/// The longest such pause.
+pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// Times that everything is watched anew at once because paths changed meanwhile; then it is left for the next event.
+pub const WATCH_REBUILDS_MAX: usize = 8;
+/// Bytes of events taken from the kernel in one call: some hundred; a name has 255 bytes at most.
+pub const WATCH_EVENT_BYTES: usize = 16 * 1024;

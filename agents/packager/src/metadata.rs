@@ -11,7 +11,19 @@ pub mod pypi;
 use std::fmt;
 
 /// One or several digests of one artefact; only the strong ones count.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
 pub struct Hashes {
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: Option<String>,

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use agents_contract::{Conversation, Hands, Host, Order, Work};
@@ -26,6 +27,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::measures::Measures;
 use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
@@ -37,12 +39,15 @@ use crate::transaction::{Content, Project, RelativePath, State, Transactions};
 /// What all requests of a process share.
 pub(crate) struct Shop {
     pub(crate) transactions: Transactions,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) tools: tools::Tools,
+    pub(crate) measures: Measures,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
+    /// Whether this process has looked for what others left unfinished there.
+    pub(crate) is_tidied: AtomicBool,
 }
 
 /// One request at work.
@@ -102,10 +107,10 @@ impl<'a> Task<'a> {
             io::Environment::of_this_process(&place)
         } else {
             let home = home.or_else(std::env::home_dir).unwrap_or_else(|| PathBuf::from("/"));
-            let known = |name: &str| Setting::VARIABLES.contains(&name);
             let mut variables = setting.variables.clone();
-            variables.retain(|name, _| known(name));
-            io::Environment { variables, home, project: place }
+            variables.retain(|name, _| Setting::is_known(name));
+            let references = setting.references.clone();
+            io::Environment { variables, references, home, project: place }
         };
         let mut request = io::RequestSettings::new(environment);
         request.overrides = overrides;
@@ -222,6 +227,12 @@ fn edit(path: &str, before: Option<&str>, after: &str) -> Result<Option<FileEdit
         before: before.map(|text| Content::of(text.as_bytes())),
         after: Some(after.as_bytes().to_vec()),
     }))
+}
+
+/// Warnings of the caller's settings for registries that are not followed.
+fn not_followed(task: &Task<'_>, ecosystem: Ecosystem) -> Result<Vec<String>> {
+    let settings = task.registries.not_followed(ecosystem)?;
+    Ok(settings.into_iter().map(|what| format!("not followed: {what}")).collect())
 }
 
 /// The refusal to remove what is not asked for.

@@ -1,6 +1,6 @@
 //! Runs a program to its end within bounds of time and size. Not a sandbox: who calls has decided to run it.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -20,14 +20,33 @@ pub(crate) fn run(
     bytes_max: u64,
     cancellation: &Cancellation,
 ) -> io::Result<Option<Output>> {
+    run_with_input(command, &[], limit, bytes_max, cancellation)
+}
+
+/// The same for a program that is told something: it gets `input`, then the end of its input.
+///
+/// # Errors
+/// Where it cannot be started or waited for.
+pub(crate) fn run_with_input(
+    command: &mut Command,
+    input: &[u8],
+    limit: Duration,
+    bytes_max: u64,
+    cancellation: &Cancellation,
+) -> io::Result<Option<Output>> {
     let deadline = Instant::now() + limit;
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that what a wrapper started ends with it.
         .process_group(0)
         .spawn()?;
+    if let Some(mut pipe) = child.stdin.take() {
+        let input = input.to_owned();
+        // On a thread, since a program need not read. That it did not is seen from its answer.
+        std::thread::spawn(move || pipe.write_all(&input).ok());
+    }
     // Both pipes are drained by threads: a program that fills one of them must not stall the other.
     let stdout = child.stdout.take().map(|pipe| drain(pipe, bytes_max));
     let stderr = child.stderr.take().map(|pipe| drain(pipe, bytes_max));
@@ -97,6 +116,18 @@ mod tests {
             (&b"out\n"[..], &b"err\n"[..])
         );
         assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_program_gets_its_input_and_need_not_read_it() {
+        let told = |script: &str, input: &[u8]| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            let output = run_with_input(&mut command, input, LONG, 100, Cancellation::NEVER);
+            output.expect("run").expect("ended").stdout
+        };
+        assert_eq!(told("cat", b"input"), b"input");
+        assert_eq!(told("exec <&-; echo done", &[b'x'; 1 << 20]), b"done\n");
     }
 
     #[test]

@@ -3,31 +3,35 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use agents_contract::{
-    Agent, AgentManifest, Caller, Conversation, Host, Order, Question, Request, ToolError,
+    Agent, AgentManifest, Caller, Conversation, Figure, Host, Order, Question, Request, Station,
+    ToolError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
     ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, PlanRequest,
-    RollbackRequest, Setting,
+    RollbackRequest, Setting, UnwatchRequest, WatchRequest, WatchesRequest,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::REPLANS_MAX;
+use crate::measures::Measures;
 use crate::operations::{Shop, Task, tools::Tools};
 use crate::store::Store;
-use crate::transaction::Transactions;
+use crate::transaction::{Project, Transactions};
+use crate::watch;
 
 mod recent;
 
 use self::recent::Recent;
 
 /// The tools that it answers.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 11] = [
     "pkg.plan",
     "pkg.apply",
     "pkg.install",
@@ -36,6 +40,9 @@ const TOOLS: [&str; 8] = [
     "pkg.info",
     "pkg.history",
     "pkg.rollback",
+    "pkg.watch",
+    "pkg.unwatch",
+    "pkg.watches",
 ];
 
 /// Where the Packager keeps what it needs.
@@ -49,13 +56,14 @@ pub struct Places {
 
 /// The agent.
 pub struct Packager {
-    shop: Shop,
+    shop: Arc<Shop>,
+    state: PathBuf,
     /// Answers to `pkg.info` that need no second look.
     recent: Recent,
 }
 
 impl Packager {
-    /// Opens state, store and caches. Asks no registry.
+    /// Opens state, store and caches. Asks no registry and starts no thread.
     pub fn new(places: &Places, host: Arc<dyn Host>) -> Result<Self> {
         for place in [&places.state, &places.cache] {
             std::fs::create_dir_all(place).map_err(|error| Error::io("create", place, &error))?;
@@ -70,17 +78,21 @@ impl Packager {
             cache_dir: places.cache.clone(),
             state_dir: places.state.clone(),
             request: io::RequestSettings::new(environment),
-        })?;
+            host: Arc::clone(&host),
+        });
         Ok(Self {
             recent: Recent::default(),
-            shop: Shop {
+            state: places.state.clone(),
+            shop: Arc::new(Shop {
                 transactions: Transactions::open(&places.state, clock)?,
-                store: Store::open(&places.cache.join("store"))?,
+                store: Arc::new(Store::open(&places.cache.join("store"))?),
                 registries,
                 host,
                 tools: Tools::default(),
+                measures: Measures::default(),
                 incoming: places.cache.join("incoming"),
-            },
+                is_tidied: AtomicBool::new(false),
+            }),
         })
     }
 
@@ -91,7 +103,6 @@ impl Packager {
         let order = Order {
             requester: Arc::from(caller.name.as_str()),
             priority,
-            security: false,
             cancellation: conversation.cancellation().clone(),
         };
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
@@ -152,11 +163,42 @@ impl Packager {
                 let request: RollbackRequest = read(&payload)?;
                 write(&task(Setting::default(), place)?.rollback(needed(directory)?, &request)?)
             }
+            "pkg.watch" | "pkg.unwatch" | "pkg.watches" => {
+                self.answer_watch(&tool, &payload, directory, is_own)
+            }
             _ => {
                 let message = format!("there is no tool `{}`", tool.escape_debug());
                 Err(Error::new(Kind::Usage, "unknown-tool", message).hint(TOOLS.join(" ")))
             }
         }
+    }
+
+    /// The tools about watched projects.
+    fn answer_watch(
+        &self,
+        tool: &str,
+        payload: &[u8],
+        directory: Option<OwnedFd>,
+        is_own: bool,
+    ) -> Result<Vec<u8>> {
+        if !is_own {
+            // What is watched is acted upon with this user's rights, later and unasked.
+            let message = "only programs of the daemon's own user may say what is watched";
+            return Err(Error::new(Kind::Refused, "not-yours", message));
+        }
+        match tool {
+            "pkg.watch" => {
+                let WatchRequest { policy, setting } = read(payload)?;
+                let project = Project::from_fd(needed(directory)?)?;
+                watch::add(&self.shop, &self.state, &project, (policy, setting))?;
+            }
+            "pkg.unwatch" => {
+                let UnwatchRequest { path } = read(payload)?;
+                watch::remove(&self.shop, &self.state, &path)?;
+            }
+            _ => drop(read::<WatchesRequest>(payload)?),
+        }
+        write(&watch::list(&self.shop)?)
     }
 }
 
@@ -195,6 +237,14 @@ impl Agent for Packager {
             return None;
         }
         self.recent.try_get(question.payload, self.shop.host.now()).map(Ok)
+    }
+
+    fn settle(self: Arc<Self>, station: Arc<dyn Station>) {
+        watch::start(Arc::clone(&self.shop), &self.state, station);
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.shop.measures.figures()
     }
 }
 

@@ -54,8 +54,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::commit::{Change, CommitOptions, Committed, Expected, KnownFiles, Open, Purpose};
+pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
 pub use self::database::{Approval, EnvironmentState, HistoryEntry, State};
+pub(crate) use self::database::{WatchOutcome, WatchRow};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
 pub use self::fingerprint::DriftKind;
 pub use self::project::{Content, Project};
@@ -201,6 +202,36 @@ impl Transactions {
                 "look at it, then run `bolide apply {shown} --yes`, or send `approve` with the request"
             ))
         })
+    }
+
+    /// The projects that are watched.
+    pub(crate) fn watches(&self) -> Result<Vec<WatchRow>> {
+        self.inner.database.watches()
+    }
+
+    /// One of them.
+    pub(crate) fn watched(&self, path: &str) -> Result<Option<WatchRow>> {
+        self.inner.database.watched(path)
+    }
+
+    /// Watches one more, or the same one otherwise; false where there are `count_max` others.
+    pub(crate) fn watch(&self, watch: &WatchRow, count_max: usize) -> Result<bool> {
+        self.inner.database.watch(watch, count_max)
+    }
+
+    /// Watches one no more; whether it was watched.
+    pub(crate) fn unwatch(&self, path: &str) -> Result<bool> {
+        self.inner.database.unwatch(path)
+    }
+
+    /// Writes down what came of a change in a watched project, and which manifests that answered.
+    pub(crate) fn watch_answered(
+        &self,
+        path: &str,
+        seen: Option<&str>,
+        last: &WatchOutcome,
+    ) -> Result<()> {
+        self.inner.database.answered(path, seen, last)
     }
 
     /// The time as this state directory's owner sees it.

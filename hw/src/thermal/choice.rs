@@ -138,6 +138,12 @@ pub fn survey(root: &Root) -> Survey {
     Survey { chosen: chosen.unwrap_or_default(), rejected, critical }
 }
 
+/// The sensors of single cores, of all packages.
+pub(super) fn of_cores(root: &Root) -> Vec<Sensor> {
+    let monitors = devices(root, MONITORS, "hwmon", "name");
+    of_monitors(root, &monitors, CORETEMP, &["Core "], "coretemp core sensor")
+}
+
 /// Entries of a class with their names; one that does not say its name is nothing.
 fn devices(root: &Root, class: &str, prefix: &str, file: &str) -> Vec<Device> {
     let names = root.list(class).into_iter().filter(|name| name.starts_with(prefix));

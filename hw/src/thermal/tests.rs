@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Thermometer, Unusable, survey};
+use super::{HottestCore, Thermometer, Unusable, survey};
 use crate::root::ReadError;
 use crate::trees::Tree;
 
@@ -278,4 +278,32 @@ fn private_names_of_devices_are_neither_shown_nor_recorded() {
     }
     assert_eq!(survey(&replayed.root()), found);
     drop(directory);
+}
+
+#[test]
+fn the_hottest_core_is_asked_by_its_label_whatever_numbers_there_are() {
+    let (_directory, tree) = tree();
+    let mut cores = HottestCore::default();
+    assert_eq!(cores.celsius(&tree.root()), None, "no sensors");
+    let label = |label, reading| (label, reading);
+    tree.monitor(
+        4,
+        "coretemp",
+        &[
+            label("Package id 0", "99000"),
+            label("Core 0", "61000"),
+            label("Core 24", "74000"),
+            label("Core 33", "0"),
+        ],
+    );
+    tree.monitor(5, "nvme", &[label("Core 1", "90000")]);
+    assert_eq!(cores.celsius(&tree.root()), Some(74.0), "found when it is there");
+    tree.refuse("sys/class/hwmon/hwmon4/temp3_input", ReadError::Io);
+    assert_eq!(cores.celsius(&tree.root()), Some(61.0));
+    // The numbers of the devices change: what is there now is asked at the next look.
+    tree.remove("sys/class/hwmon/hwmon4").remove("sys/class/hwmon/hwmon5");
+    tree.monitor(4, "nvme", &[label("Composite", "40000"), label("Core 0", "41000")]);
+    tree.monitor(1, "coretemp", &[label("Core 0", "66000")]);
+    assert_eq!(cores.celsius(&tree.root()), None);
+    assert_eq!(cores.celsius(&tree.root()), Some(66.0));
 }

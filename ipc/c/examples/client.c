@@ -68,7 +68,8 @@ static int call(bolide_link *link, const char *tool)
 
 int main(int count, char **words)
 {
-    bolide_manifest manifest = {.name = "demo.c.client", .version = "1.0.0"};
+    /* One link is all that it needs; a mistake that opened more would be refused. */
+    bolide_manifest manifest = {.name = "demo.c.client", .version = "1.0.0", .limits = {.links = 1}};
     bolide_client *client;
     bolide_link *link = NULL;
     int32_t code;

@@ -238,6 +238,33 @@ typedef struct bolide_publisher bolide_publisher;
 typedef struct bolide_subscriber bolide_subscriber;
 
 /**
+ * What an agent wants to be held to, at most. The router's configuration says what it may have, and the tighter of the two
+ * counts; 0 is the configuration's alone.
+ */
+typedef struct bolide_limits {
+    /**
+     * Links, offered and open.
+     */
+    uint64_t links;
+    /**
+     * All segments that it makes and that are in use, in bytes.
+     */
+    uint64_t bytes;
+    /**
+     * How many descriptors the router keeps open for it.
+     */
+    uint64_t descriptors;
+    /**
+     * Control packets a second.
+     */
+    uint64_t messages;
+    /**
+     * Messages a second that the exchange takes from it.
+     */
+    uint64_t passed;
+} bolide_limits;
+
+/**
  * What an agent says of itself. The caller's; read during the call only.
  */
 typedef struct bolide_manifest {
@@ -273,6 +300,10 @@ typedef struct bolide_manifest {
      * 1 to 10; 0: 5.
      */
     uint8_t priority;
+    /**
+     * What it wants to be held to; all 0: nothing.
+     */
+    struct bolide_limits limits;
 } bolide_manifest;
 
 /**

@@ -11,7 +11,7 @@ use ipc::client::{Client as Bus, LinkOptions};
 use ipc::control::TopicPolicy;
 use ipc::header::LaneId;
 use ipc::lane::LaneOptions;
-use ipc::manifest::AgentManifest;
+use ipc::manifest::{AgentManifest, OwnLimits};
 use ipc::ring::Violation;
 use ipc::wait::Spin;
 
@@ -24,7 +24,7 @@ use crate::family::{Core, Family, ask};
 use crate::fault::{Fault, LastFault, enter, lock};
 use crate::limits::{LANES_PER_WAIT_MAX, SOCKET_PATH_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::link::Link;
-use crate::shapes::{Agent, Bytes, Event, Manifest, Text};
+use crate::shapes::{Agent, Bytes, Event, Limits, Manifest, Text};
 use crate::topic::{Publisher, Subscriber};
 
 mod socket;
@@ -449,6 +449,13 @@ fn read_manifest(manifest: &Manifest) -> Result<AgentManifest, Fault> {
         tools: manifest.tools.words("tools")?,
         subscriptions: manifest.subscriptions.words("subscriptions")?,
         tags: manifest.tags.words("tags")?,
-        ..AgentManifest::default()
+        limits: read_limits(&manifest.limits),
     })
+}
+
+fn read_limits(limits: &Limits) -> OwnLimits {
+    let Limits { links, bytes, descriptors, messages, passed } = *limits;
+    let [links, bytes, descriptors, messages, passed] =
+        [links, bytes, descriptors, messages, passed].map(|limit| (limit != 0).then_some(limit));
+    OwnLimits { links, bytes, descriptors, messages, passed }
 }

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError};
-use ipc::limits::SPIN_NS;
-use ipc::wait::Spin;
+use ipc::wait::{Spin, adaptive_spin};
 
 use crate::agents::AgentTexts;
 use crate::codes::BOLIDE_ROUTER_GONE;
@@ -126,7 +125,7 @@ pub(crate) fn receive<R: Reads>(
         let now = Instant::now();
         let spin_until = match spin {
             Spin::None => now,
-            Spin::Adaptive => now + Duration::from_nanos(SPIN_NS),
+            Spin::Adaptive => now + adaptive_spin(),
             Spin::Forever => now + Duration::from_millis(ROUTER_LOOK_MS),
         };
         let until = timeout.map_or(spin_until, |timeout| timeout.min(spin_until));

@@ -33,6 +33,23 @@ pub struct Descriptors(pub(crate) *const i32);
 pub type Progress =
     Option<extern "C" fn(context: *mut c_void, payload: *const u8, payload_length: usize)>;
 
+/// What an agent wants to be held to, at most. The router's configuration says what it may have, and the tighter of the two
+/// counts; 0 is the configuration's alone.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Limits {
+    /// Links, offered and open.
+    pub links: u64,
+    /// All segments that it makes and that are in use, in bytes.
+    pub bytes: u64,
+    /// How many descriptors the router keeps open for it.
+    pub descriptors: u64,
+    /// Control packets a second.
+    pub messages: u64,
+    /// Messages a second that the exchange takes from it.
+    pub passed: u64,
+}
+
 /// What an agent says of itself. The caller's; read during the call only.
 #[derive(Debug)]
 #[repr(C)]
@@ -53,6 +70,8 @@ pub struct Manifest {
     pub tags: Words,
     /// 1 to 10; 0: 5.
     pub priority: u8,
+    /// What it wants to be held to; all 0: nothing.
+    pub limits: Limits,
 }
 
 /// A request that is to be sent. The caller's; read during the call only.

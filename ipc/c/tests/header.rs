@@ -29,12 +29,13 @@ fn root() -> PathBuf {
 }
 
 /// The names of types in C.
-const NAMES: [(&str, &str); 9] = [
+const NAMES: [(&str, &str); 10] = [
     ("Client", "bolide_client"),
     ("Link", "bolide_link"),
     ("Publisher", "bolide_publisher"),
     ("Subscriber", "bolide_subscriber"),
     ("Manifest", "bolide_manifest"),
+    ("Limits", "bolide_limits"),
     ("Request", "bolide_request"),
     ("Message", "bolide_message"),
     ("Agent", "bolide_agent"),

@@ -21,6 +21,16 @@ CLASSES = ("critical", "high", "normal")
 SPIN_ADAPTIVE, SPIN_NONE, SPIN_FOREVER = 0, 1, 2
 
 
+class CLimits(ctypes.Structure):
+    _fields_ = [
+        ("links", c_uint64),
+        ("bytes", c_uint64),
+        ("descriptors", c_uint64),
+        ("messages", c_uint64),
+        ("passed", c_uint64),
+    ]
+
+
 class CManifest(ctypes.Structure):
     _fields_ = [
         ("name", c_char_p),
@@ -31,6 +41,7 @@ class CManifest(ctypes.Structure):
         ("subscriptions", POINTER(c_char_p)),
         ("tags", POINTER(c_char_p)),
         ("priority", c_uint8),
+        ("limits", CLimits),
     ]
 
 

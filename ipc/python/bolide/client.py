@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 import logging
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 from . import _library as c
 from . import cbor
@@ -58,6 +58,17 @@ class Agent:
         )
 
 
+def own_limits(limits: Mapping[str, int]) -> c.CLimits:
+    """What a program wants to be held to, as the library takes it; what is not named is the configuration's alone."""
+    known = [name for name, _ in c.CLimits._fields_]
+    for name, limit in limits.items():
+        if name not in known:
+            raise ValueError(f"no limit is called {name!r}; there are {', '.join(known)}")
+        if not 1 <= limit < 1 << 64:
+            raise ValueError(f"the limit {name!r} is not 1 to 2**64 - 1: {limit}")
+    return c.CLimits(**limits)
+
+
 class Client(Handle):
     """One connection to the router. `with` or `async with` connects and closes it."""
 
@@ -75,6 +86,7 @@ class Client(Handle):
         capabilities: Sequence[str] = (),
         subscriptions: Sequence[str] = (),
         tags: Sequence[str] = (),
+        limits: Optional[Mapping[str, int]] = None,
     ) -> None:
         super().__init__(None)
         self.name = name
@@ -85,6 +97,7 @@ class Client(Handle):
         self._socket, self._token = socket, token
         self._words = (version, category, priority)
         self._lists = (list(capabilities), list(subscriptions), list(tags))
+        self._limits = own_limits(limits or {})
         self._tools: Dict[str, Tool] = {}
         self._links: Dict[int, Link] = {}
         self._publishers: Dict[int, Publisher] = {}
@@ -118,6 +131,7 @@ class Client(Handle):
             c.words(subscriptions),
             c.words(tags),
             priority,
+            self._limits,
         )
         socket = None if self._socket is None else word(self._socket)
         library, pointer = self._library, self._library.client_new()

@@ -13,7 +13,8 @@ import bolide
 def main(socket, tool, *pairs):
     arguments = bolide.cbor.dumps(dict(pair.split("=", 1) for pair in pairs))
     try:
-        with bolide.Client("demo.py.client", socket=socket) as client, client.open(tool) as link:
+        # One link is all that it needs; a mistake that opened more would be refused.
+        with bolide.Client("demo.py.client", socket=socket, limits={"links": 1}) as client, client.open(tool) as link:
             answer = link.call(tool, arguments, timeout=60, progress=lambda _: print("progress", file=sys.stderr))
             sys.stdout.buffer.write(answer)
     except bolide.ToolError as error:

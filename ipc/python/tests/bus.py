@@ -55,6 +55,16 @@ class Waiting(unittest.TestCase):
             self.assertIn("c.slow", server.tools)
             self.assertIn("test.list", [agent.name for agent in bus.agents()])
 
+    def test_a_program_is_held_to_the_limits_that_it_sets_itself(self):
+        with bolide.Client("test.modest", socket=SOCKET, limits={"links": 1}) as bus, bus.open("c.echo") as link:
+            with self.assertRaises(bolide.Refused) as caught:
+                bus.open("py.add")
+            self.assertIn("limit `links`", caught.exception.message)
+            self.assertIn("manifest", caught.exception.message)
+            self.assertEqual(bytes(link.call("c.echo", b"still there")), b"still there")
+        with client("immodest") as bus, bus.open("c.echo"), bus.open("py.add"):
+            pass
+
     def test_payload_is_taken_away_by_the_next_receive(self):
         with client("view") as bus, bus.open("c.echo") as link:
             first = link.call("c.echo", b"first")

@@ -30,7 +30,7 @@ class Library(unittest.TestCase):
     def test_structures_have_the_fields_of_the_header(self):
         with open(HEADER) as file:
             text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
-        for structure in ("Manifest", "Request", "Message", "Agent", "Event"):
+        for structure in ("Limits", "Manifest", "Request", "Message", "Agent", "Event"):
             body = re.search(rf"typedef struct bolide_{structure.lower()} {{(.*?)}}", text, re.DOTALL).group(1)
             names = re.findall(r"(\w+)(?:\[2\])?;", body)
             ours = [name.rstrip("_") for name, _ in getattr(_library, f"C{structure}")._fields_]
@@ -47,6 +47,11 @@ class Library(unittest.TestCase):
             bolide.Client("demo").open("anything")
         self.assertEqual(caught.exception.code, "closed")
         bolide.Client("demo").close()
+
+    def test_limits_that_are_none_are_refused(self):
+        for limits in ({"lanes": 1}, {"links": 0}, {"links": -1}, {"bytes": 1 << 64}):
+            with self.assertRaises(ValueError):
+                bolide.Client("demo", limits=limits)
 
     def test_library_that_is_not_there_is_an_error_with_a_hint(self):
         before = os.environ.get("BOLIDE_LIBRARY")

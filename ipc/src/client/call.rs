@@ -1,14 +1,14 @@
 //! A call that also hears of the router's end: the page that tells of a peer's death is the router's to write, so when router
 //! and peer die together only the socket tells.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{AsFd, Client, sleep_on};
 use crate::class::ReceivingHalf;
 use crate::header::GrantId;
 use crate::lane::Ended;
-use crate::limits::SPIN_NS;
 use crate::link::{Answer, CallError, Link, Outcome, RequestId};
+use crate::wait::adaptive_spin;
 
 impl Client {
     /// Calls a tool over a link of this client and waits for its last answer, as [`Link::call`] does; `progress` sees the
@@ -51,10 +51,14 @@ impl Client {
         deadline: Instant,
     ) -> Result<Answer, CallError> {
         loop {
-            let polled = deadline.min(Instant::now() + Duration::from_nanos(SPIN_NS));
-            while Instant::now() < polled {
+            let polled = deadline.min(Instant::now() + adaptive_spin());
+            // Once at least: the sleep below ends at once where something is there.
+            loop {
                 if let Some(answer) = link.try_answer(request)? {
                     return Ok(answer);
+                }
+                if Instant::now() >= polled {
+                    break;
                 }
                 std::hint::spin_loop();
             }

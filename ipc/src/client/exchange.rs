@@ -101,15 +101,14 @@ impl Client {
         deadline: Instant,
     ) -> Result<(FromRouter, Vec<OwnedFd>), ClientError> {
         loop {
+            // First, because receiving clears a buffer for the longest packet, and who looks now and then finds nothing mostly.
+            let mut polled = [PollFd::new(&self.connection, PollFlags::IN)];
+            if !sleep(&mut polled, Some(deadline))? {
+                return Err(ClientError::Deadline);
+            }
             let packet = match self.connection.receive() {
                 Ok(packet) => packet,
-                Err(ReceiveError::WouldBlock) => {
-                    let mut polled = [PollFd::new(&self.connection, PollFlags::IN)];
-                    if !sleep(&mut polled, Some(deadline))? {
-                        return Err(ClientError::Deadline);
-                    }
-                    continue;
-                }
+                Err(ReceiveError::WouldBlock) => continue,
                 Err(ReceiveError::NoDescriptorsLeft { bytes }) => {
                     let message = match FromRouter::decode(&bytes) {
                         Err(DecodeError::UnknownType { optional: true, .. }) => continue,
@@ -177,11 +176,12 @@ impl Client {
     ) -> Result<(), ClientError> {
         let event = match message {
             FromRouter::LinkOffered { lane, from, terms } => {
-                let side = PeerSide::from_descriptors(fds)?;
+                let side = PeerSide::from_descriptors(fds, (lane, self.closer.as_ref()))?;
                 Event::LinkOffered(Offer { lane, from, terms, side })
             }
             FromRouter::RouteWanted { lane, from, target, terms } => {
-                let offer = Offer { lane, from, terms, side: PeerSide::from_descriptors(fds)? };
+                let side = PeerSide::from_descriptors(fds, (lane, self.closer.as_ref()))?;
+                let offer = Offer { lane, from, terms, side };
                 Event::RouteWanted { offer, target }
             }
             FromRouter::LinkReady { request, lane, peer, terms } => {

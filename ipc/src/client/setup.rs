@@ -12,11 +12,12 @@ use super::{Client, ClientError, Event, Offer, UNFIT, unexpected};
 use crate::class::{
     AnyReceiver, AnySender, Class, ClassSet, ReceivingHalf, high, normal, one_line,
 };
+use crate::closer::{Closer, Foreign};
 use crate::control::{AgentInfo, FromRouter, NoClass, Terms, ToRouter};
 use crate::doorbell::{Bell, Doorbell, Ear};
 use crate::fault;
 use crate::header::LaneId;
-use crate::lane::{LaneOptions, Receiver, Sender};
+use crate::lane::{AttachError, LaneOptions, Receiver, Sender};
 use crate::limits::{CLOSING_MAX, REGION_BYTES_MIN, SLOTS_MIN};
 use crate::link::Link;
 use crate::segment::{Control, Cursor};
@@ -53,7 +54,8 @@ pub(super) struct PeerSide {
     slots: OwnedFd,
     cursor: OwnedFd,
     region: OwnedFd,
-    bell: OwnedFd,
+    /// Or the opener's end of the pair of sockets. Of all these the only one that the router cannot know to close at once.
+    bell: Foreign,
     control: OwnedFd,
     /// Of class HIGH: the peer's process.
     process: Option<OwnedFd>,
@@ -66,7 +68,7 @@ pub(super) enum Way {
     Bell,
     /// The peer's ring.
     Ring(Box<Outbox>),
-    /// One end of a pair of sockets.
+    /// The own end of a pair of sockets.
     Socket(OwnedFd),
 }
 
@@ -89,7 +91,9 @@ impl Client {
             fault::point("client.open-sent");
             let (lane, peer, agreed, side) = match self.answer(request)? {
                 (FromRouter::LinkReady { lane, peer, terms, .. }, descriptors) => {
-                    (lane, peer, terms, PeerSide::from_descriptors(descriptors)?)
+                    let side =
+                        PeerSide::from_descriptors(descriptors, (lane, self.closer.as_ref()))?;
+                    (lane, peer, terms, side)
                 }
                 (other, _) => return Err(unexpected(other)),
             };
@@ -161,7 +165,7 @@ impl Client {
         (lane, peer, terms): (LaneId, AgentInfo, Terms),
         descriptors: Vec<OwnedFd>,
     ) -> Result<Link, ClientError> {
-        let side = PeerSide::from_descriptors(descriptors)?;
+        let side = PeerSide::from_descriptors(descriptors, (lane, self.closer.as_ref()))?;
         let way = match terms.class {
             Class::High => Way::Ring(Box::new(side.ring(terms.ring)?)),
             _ => Way::Bell,
@@ -324,12 +328,12 @@ impl OwnSide {
                 let mailbox = high::Mailbox::from_parts(inbox, cursor);
                 let (slots, region) = (side.slots, side.region);
                 let mut receiver = high::Receiver::new(id, slots, region, control, mailbox)?;
-                receiver.set_bell(Bell::from_peer(side.bell)?);
+                receiver.set_bell(Bell::from_foreign(side.bell)?);
                 (AnySender::High(Box::new(sender)), AnyReceiver::High(Box::new(receiver)))
             }
             (Class::Normal, way, _) => {
                 let socket = match way {
-                    Way::Socket(socket) => socket,
+                    Way::Socket(socket) => Foreign::own(socket),
                     Way::Bell | Way::Ring(_) => side.bell,
                 };
                 let writing = normal::WriterPage { slots: sender.into_slots(), control: page };
@@ -340,7 +344,8 @@ impl OwnSide {
             }
             (Class::Critical, Way::Bell, _) => {
                 sender.set_control(control.try_clone()?)?;
-                sender.attach(id, side.cursor, Some(side.bell))?;
+                let bell = Bell::from_foreign(side.bell).map_err(AttachError::from)?;
+                sender.attach_with(id, side.cursor, Some(bell))?;
                 let (slots, region) = (side.slots, side.region);
                 let mut receiver = Receiver::for_link(id, slots, region, control, cursor)?;
                 // The peer reads and writes, so its one bell tells it of messages and of room.
@@ -359,9 +364,13 @@ impl OwnSide {
 }
 
 impl PeerSide {
-    pub(super) fn from_descriptors(mut descriptors: Vec<OwnedFd>) -> Result<Self, ClientError> {
+    pub(super) fn from_descriptors(
+        mut descriptors: Vec<OwnedFd>,
+        (lane, closer): (LaneId, Option<&Closer>),
+    ) -> Result<Self, ClientError> {
         let process = if descriptors.len() > 5 { descriptors.pop() } else { None };
         let [slots, cursor, region, bell, control] = exactly(descriptors)?;
+        let bell = Foreign::new(bell, closer, lane.0);
         Ok(Self { slots, cursor, region, bell, control, process })
     }
 

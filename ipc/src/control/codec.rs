@@ -24,7 +24,7 @@ use crate::limits::{
 /// The first four bytes of every packet: `BLDC`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BLDC");
 /// The protocol version of this build, major and minor.
-pub const VERSION: (u16, u16) = (1, 3);
+pub const VERSION: (u16, u16) = (1, 4);
 /// In a frame's flags: a receiver that does not know the type skips the packet.
 pub const FLAG_OPTIONAL: u16 = 1;
 /// Types whose frames say that they may be skipped: both sides get along without them.

@@ -165,16 +165,26 @@ impl<'a> Reader<'a> {
 
     /// Text with a u16 length before it. Control characters are refused: these texts end in logs and on terminals.
     pub(crate) fn text(&mut self, field: &'static str, max: usize) -> Result<String, DecodeError> {
+        self.text_here(field, max).map(str::to_owned)
+    }
+
+    /// The same where it lies.
+    fn text_here(&mut self, field: &'static str, max: usize) -> Result<&'a str, DecodeError> {
         let bytes = self.block(field, max)?;
         let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Text { field })?;
         if text.chars().any(char::is_control) {
             return Err(DecodeError::Text { field });
         }
-        Ok(text.to_owned())
+        Ok(text)
     }
 
     pub(crate) fn word(&mut self, field: &'static str) -> Result<String, DecodeError> {
         self.text(field, WORD_BYTES_MAX)
+    }
+
+    /// A word where it lies.
+    pub(crate) fn word_here(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
+        self.text_here(field, WORD_BYTES_MAX)
     }
 
     pub(crate) fn list(&mut self, field: &'static str) -> Result<Vec<String>, DecodeError> {

@@ -2,10 +2,11 @@
 
 use super::codec::{DecodeError, EncodeError};
 use super::fields::{Reader, Writer};
-use super::{AgentInfo, Lineage, Report, SlowReaders, TopicTerms, WorkReport};
+use super::{AgentInfo, Figure, Lineage, Report, SlowReaders, TopicTerms, WorkReport};
 use crate::header::{AgentId, LaneId};
 use crate::limits::{
-    LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, REPORT_FACTS_MAX, TEXT_BYTES_MAX,
+    LIST_ENTRIES_MAX, MANIFEST_BYTES_MAX, PATIENCE_MS_MAX, REPORT_FACTS_MAX, REPORT_FIGURES_MAX,
+    TEXT_BYTES_MAX,
 };
 use crate::manifest::{AgentManifest, OwnLimits};
 
@@ -97,7 +98,8 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     if got > max {
         return Err(EncodeError::TooLong { field: "errors", got, max });
     }
-    let Report { started, done, failed, cancelled, panicked, errors, facts, work } = report;
+    let Report { started, done, failed, cancelled, panicked, errors, facts, work, figures } =
+        report;
     for count in [started, done, failed, cancelled, panicked] {
         out.u64(*count);
     }
@@ -118,7 +120,18 @@ pub(super) fn write_report(out: &mut Writer, report: &Report) -> Result<(), Enco
     let WorkReport { running, cpus, waiting, deferred, deferred_ns } = work;
     running.iter().chain(waiting).for_each(|count| out.u32(*count));
     deferred.iter().chain(deferred_ns).for_each(|count| out.u64(*count));
-    cpus.iter().try_for_each(|cpus| out.block("cpus", cpus.as_bytes(), TEXT_BYTES_MAX))
+    cpus.iter().try_for_each(|cpus| out.block("cpus", cpus.as_bytes(), TEXT_BYTES_MAX))?;
+    let (got, max) = (figures.len(), REPORT_FIGURES_MAX);
+    if got > max {
+        return Err(EncodeError::TooLong { field: "figures", got, max });
+    }
+    out.u16(got as u16);
+    figures.iter().try_for_each(|figure| {
+        out.word("figures", &figure.name)?;
+        out.word("figures", &figure.label)?;
+        out.u64(figure.value);
+        Ok(())
+    })
 }
 
 pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError> {
@@ -131,6 +144,7 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
         errors: Vec::new(),
         facts: Vec::new(),
         work: WorkReport::default(),
+        figures: Vec::new(),
     };
     let (got, max) = (usize::from(fields.u16("errors")?), LIST_ENTRIES_MAX);
     if got > max {
@@ -150,6 +164,14 @@ pub(super) fn read_report(fields: &mut Reader<'_>) -> Result<Report, DecodeError
     }
     if !fields.is_empty() {
         report.work = read_work(fields)?;
+    }
+    let got = if fields.is_empty() { 0 } else { usize::from(fields.u16("figures")?) };
+    if got > REPORT_FIGURES_MAX {
+        return Err(DecodeError::TooLong { field: "figures", got, max: REPORT_FIGURES_MAX });
+    }
+    for _ in 0..got {
+        let (name, label) = (fields.word("figures")?, fields.word("figures")?);
+        report.figures.push(Figure { name, label, value: fields.u64("figures")? });
     }
     Ok(report)
 }

@@ -110,26 +110,32 @@ fn to_router() -> impl Strategy<Value = ToRouter> {
         (
             any::<[u64; 5]>(),
             prop::collection::vec((word(), any::<u64>()), 0..4),
-            prop::collection::vec((word(), word()), 0..4)
+            prop::collection::vec((word(), word()), 0..4),
+            prop::collection::vec((word(), word(), any::<u64>()), 0..4)
         )
-            .prop_map(|([started, done, failed, cancelled, panicked], errors, facts)| {
-                let work = WorkReport {
-                    running: [started as u32; 4],
-                    deferred: [done; 4],
-                    cpus: ["0-3,7", "", "8", "8"].map(str::to_owned),
-                    ..WorkReport::default()
-                };
-                ToRouter::Report(Report {
-                    started,
-                    done,
-                    failed,
-                    cancelled,
-                    panicked,
-                    errors,
-                    facts,
-                    work,
-                })
-            }),
+            .prop_map(
+                |([started, done, failed, cancelled, panicked], errors, facts, figures)| {
+                    let figures = figures.into_iter();
+                    let figures = figures.map(|(name, label, value)| Figure { name, label, value });
+                    let work = WorkReport {
+                        running: [started as u32; 4],
+                        deferred: [done; 4],
+                        cpus: ["0-3,7", "", "8", "8"].map(str::to_owned),
+                        ..WorkReport::default()
+                    };
+                    ToRouter::Report(Report {
+                        started,
+                        done,
+                        failed,
+                        cancelled,
+                        panicked,
+                        errors,
+                        facts,
+                        work,
+                        figures: figures.collect(),
+                    })
+                }
+            ),
     ]
 }
 

@@ -192,7 +192,8 @@ impl Entry for MachineEntry {
         let flags = [self.state, u8::from(self.heavy), self.background];
         let known = u8::from(self.millicelsius.is_some());
         words[0] = self.decided_ns;
-        words[1] = u64::from(u32::from_le_bytes([flags[0], flags[1], flags[2], known]));
+        let flags = u32::from_le_bytes([flags[0], flags[1], flags[2], known]);
+        words[1] = pair(flags, u32::from(self.pinning));
         words[2] = pair(self.slots[0], self.slots[1]);
         words[3] = u64::from(self.slots[2]);
         words[4] = self.millicelsius.unwrap_or_default() as u64;
@@ -206,6 +207,7 @@ impl Entry for MachineEntry {
 
     fn decode(words: &[u64]) -> Option<Self> {
         let [state, heavy, background, known] = low(words[1]).to_le_bytes();
+        let [pinning, ..] = high(words[1]).to_le_bytes();
         (state != 0).then(|| Self {
             decided_ns: words[0],
             state,
@@ -216,6 +218,7 @@ impl Entry for MachineEntry {
             cpus: [low(words[5]), high(words[5]), low(words[6])],
             running: [low(words[7]), high(words[7]), low(words[8]), high(words[8])],
             waiting: [low(words[9]), high(words[9]), low(words[10]), high(words[10])],
+            pinning,
         })
     }
 }

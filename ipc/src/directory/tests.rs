@@ -105,10 +105,11 @@ fn the_written_protocol_has_the_versions_that_are_spoken() {
     let text = include_str!("../../PROTOCOL.md");
     let (major, minor) = VERSION;
     assert!(text.contains(&format!("| major, minor << 16: {major}.{minor} |")));
-    assert_eq!(crate::control::VERSION, crate::layout::SEGMENT_VERSION);
-    let (common, of_common) = crate::control::VERSION;
-    let both = format!("both {common}.{of_common} (the directory: {major}.{minor})");
-    assert!(text.contains(&both), "{both}");
+    let shown = |(major, minor): (u16, u16)| format!("{major}.{minor}");
+    let (control, segments) = (crate::control::VERSION, crate::layout::SEGMENT_VERSION);
+    let (control, segments, directory) = (shown(control), shown(segments), shown(VERSION));
+    let all = format!("{control} and {segments} (the directory: {directory})");
+    assert!(text.contains(&all), "{all}");
 }
 
 #[test]
@@ -141,6 +142,7 @@ fn the_machine_is_read_by_itself_and_with_the_rest() {
         cpus: [12, 8, 2],
         running: [1, 2, 3, 4],
         waiting: [5, 6, 7, 8],
+        pinning: 3,
     };
     for shown in [warm, MachineEntry { millicelsius: None, heavy: false, ..warm }] {
         writer.show_machine(&shown);

@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::client::{Client, ClientError};
 use crate::control::fields::{Reader, Writer};
 use crate::control::{DecodeError, EncodeError};
-use crate::link::{CallError, Link, Outcome};
+use crate::link::{CallError, Link};
 
 mod follower;
 mod structures;
@@ -175,13 +175,13 @@ impl Operation<'_> {
 
 impl<'a> Operation<'a> {
     /// The log's name and the operation of a request; nothing for a tool that is none of these. The bytes are foreign.
-    pub fn decode(tool: &str, payload: &'a [u8]) -> Result<Option<(String, Self)>, DecodeError> {
+    pub fn decode(tool: &str, payload: &'a [u8]) -> Result<Option<(&'a str, Self)>, DecodeError> {
         if !tool.starts_with("log.") {
             return Ok(None);
         }
         let mut fields = Reader::new(payload);
         let fields = &mut fields;
-        let log = fields.word("log")?;
+        let log = fields.word_here("log")?;
         let operation = match tool {
             "log.append" => Self::Append {
                 durability: Durability::read(fields)?,
@@ -314,10 +314,7 @@ impl Logs {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, LogError> {
-        let arguments = operation.encode(log)?;
-        match self.link.call(operation.tool(), &arguments, &[], deadline, |_| {})? {
-            Outcome::Done(bytes) => Ok(bytes),
-            Outcome::Failed(error) => Err(LogError::Refused(error)),
-        }
+        let asked = (operation.tool(), operation.encode(log));
+        super::call(&mut self.link, asked, deadline, LogError::Refused)
     }
 }

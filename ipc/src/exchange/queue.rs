@@ -31,7 +31,7 @@ use thiserror::Error;
 use crate::client::{Client, ClientError};
 use crate::control::fields::{Reader, Writer};
 use crate::control::{DecodeError, EncodeError};
-use crate::link::{Answer, CallError, Incoming, Link, Outcome, RequestId};
+use crate::link::{Answer, CallError, Incoming, Link, RequestId};
 
 mod structures;
 #[cfg(test)]
@@ -392,11 +392,8 @@ impl Queues {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, QueueError> {
-        let arguments = operation.encode(queue)?;
-        match self.link.call(operation.tool(), &arguments, &[], deadline, |_| {})? {
-            Outcome::Done(bytes) => Ok(bytes),
-            Outcome::Failed(error) => Err(QueueError::Refused(error)),
-        }
+        let asked = (operation.tool(), operation.encode(queue));
+        super::call(&mut self.link, asked, deadline, QueueError::Refused)
     }
 }
 

@@ -137,7 +137,7 @@ impl Readers {
         &mut self,
         id: AgentId,
         cursor: OwnedFd,
-        bell: Option<OwnedFd>,
+        bell: Option<Bell>,
         gate: Gate,
         max: usize,
     ) -> Result<(), AttachError> {
@@ -145,7 +145,6 @@ impl Readers {
             return Err(AttachError::TooManyReaders { max });
         }
         let cursor = Cursor::open(cursor)?;
-        let bell = bell.map(Bell::from_peer).transpose()?;
         self.held.push(Reader { id, cursor, bell, outbox: None, gate, woken: 0 });
         self.watched.reserve(READERS_MAX.min(self.held.len()));
         self.changed();

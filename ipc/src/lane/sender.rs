@@ -174,6 +174,16 @@ impl Sender {
         cursor: OwnedFd,
         bell: Option<OwnedFd>,
     ) -> Result<(), AttachError> {
+        self.attach_with(reader, cursor, bell.map(Bell::from_peer).transpose()?)
+    }
+
+    /// The same with a bell that is one.
+    pub(crate) fn attach_with(
+        &mut self,
+        reader: AgentId,
+        cursor: OwnedFd,
+        bell: Option<Bell>,
+    ) -> Result<(), AttachError> {
         if self.policy == Policy::Link {
             self.readers.attach(reader, cursor, bell, Gate::from_start(), 1)?;
             self.producer.set_limit(self.producer.capacity());

@@ -2,9 +2,7 @@
 //!
 //! Not here: requests, and answers that are sent in one go (`link`).
 
-use std::time::SystemTime;
-
-use super::{LinkSender, RequestId, SCHEMA_CBOR, since_epoch_ns};
+use super::{LinkSender, RequestId, SCHEMA_CBOR};
 use crate::class::SendingHalf;
 use crate::header::{Header, Kind};
 use crate::lane::{Large, SendError, WhenFull};
@@ -51,7 +49,7 @@ impl LinkSender {
         let mut header = Header::new(Kind::Result);
         header.id = self.next_request;
         self.next_request += 1;
-        header.time_ns = since_epoch_ns(SystemTime::now());
+        header.time_ns = self.clock.now_ns();
         header.correlation = request.0;
         header.schema = SCHEMA_CBOR;
         let correlation = request.0 as u32;

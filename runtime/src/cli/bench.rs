@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::bench::bus::{self, log, pair, recovery};
-use crate::bench::{governor, resolve};
+use crate::bench::{governor, resolve, workers};
 
 /// `bolide bench`
 #[derive(Debug, Subcommand)]
@@ -18,6 +18,8 @@ pub(super) enum Bench {
     Resolve(resolve::Arguments),
     /// Heat and work under the thermal governor, beside others, on a simulated laptop
     Governor(governor::Arguments),
+    /// Pieces of work on pools that are pinned and not pinned
+    Workers(workers::Arguments),
     /// The second process of `bus`
     #[command(hide = true)]
     Peer(pair::Peer),
@@ -44,6 +46,10 @@ impl Bench {
             Self::Governor(arguments) => {
                 let report = governor::run(&arguments)?;
                 (report, governor::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Workers(arguments) => {
+                let report = workers::run(&arguments)?;
+                (report, workers::text as fn(&_) -> String, arguments.json)
             }
             Self::Peer(peer) => {
                 pair::answer(&peer)?;

@@ -15,7 +15,7 @@ use hw::watcher::Watcher;
 use scheduler::admission::Admission;
 use scheduler::decision::{Background, Decision, State};
 use scheduler::governor::Thresholds;
-use scheduler::placement::{Lane, Work, cpus_of};
+use scheduler::placement::{Work, cpus_of};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
@@ -98,14 +98,9 @@ fn report(root: &Root, thresholds: &Thresholds) -> Value {
         .collect();
     let most = most(root);
     let work = Work::ALL.map(|work| {
-        let lane = match work {
-            Work::Resolve => Lane::Performance,
-            Work::Unpack | Work::Scan => Lane::Efficient,
-            Work::Background => Lane::Background,
-        };
         json!({
             "kind": format!("{work:?}").to_lowercase(),
-            "cpus": cpus_of(lane, classes, &processor.allowed.cpus, false).to_string(),
+            "cpus": cpus_of(work.lane(), classes, &processor.allowed.cpus, false).to_string(),
             "slots": Admission::new(most).width(work),
         })
     });

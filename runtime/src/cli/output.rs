@@ -23,6 +23,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&text)
 }
 
+/// Tells something beside the answer.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().write_all(format!("{}\n", harmless(text)).as_bytes());
+}
+
 /// Says why a command failed.
 pub(crate) fn complain(failure: &Failure) {
     // Nothing is left to be told where stderr is closed.

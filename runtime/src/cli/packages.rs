@@ -24,13 +24,13 @@ use super::{Context, output, render};
 pub(crate) struct Common {
     /// The project's directory.
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// One JSON object instead of text.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Work in this process even where a daemon runs.
     #[arg(long)]
-    standalone: bool,
+    pub(super) standalone: bool,
 }
 
 impl Common {
@@ -172,7 +172,7 @@ pub(crate) struct Rollback {
 }
 
 impl Registries {
-    fn setting(&self) -> Setting {
+    pub(super) fn setting(&self) -> Setting {
         let mut setting = Setting::of_this_process();
         setting.registry.extend(self.registries.iter().cloned());
         setting.offline = self.offline;
@@ -337,18 +337,18 @@ pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, F
 }
 
 /// One conversation with the Packager on behalf of one command.
-struct Asker {
+pub(super) struct Asker {
     backend: Backend,
     json: bool,
 }
 
 impl Asker {
-    fn open(common: &Common, context: &Context) -> Result<Self, Failure> {
+    pub(super) fn open(common: &Common, context: &Context) -> Result<Self, Failure> {
         let backend = Backend::open(&context.load([])?.settings, &common.dir, common.standalone)?;
         Ok(Self { backend, json: common.json })
     }
 
-    fn ask<Answer: DeserializeOwned>(
+    pub(super) fn ask<Answer: DeserializeOwned>(
         &mut self,
         tool: &str,
         request: &impl Serialize,
@@ -357,6 +357,11 @@ impl Asker {
         ciborium::into_writer(request, &mut payload).map_err(|error| nonsense(&error))?;
         let answer = self.backend.call(tool, &payload)?;
         ciborium::from_reader(answer.as_slice()).map_err(|error| nonsense(&error))
+    }
+
+    /// Whether a daemon answers.
+    pub(super) fn has_daemon(&self) -> bool {
+        self.backend.peer_pid().is_some()
     }
 
     /// Whether the person at the terminal says yes; always no where there is none.
@@ -373,7 +378,7 @@ impl Asker {
         read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
-    fn print<Answer: Serialize>(
+    pub(super) fn print<Answer: Serialize>(
         &self,
         answer: &Answer,
         text: impl FnOnce(&Answer) -> String,

@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::Context;
 use super::exit::{Exit, Failure};
+use crate::config::Config;
 use crate::daemon::{self, Ended, Options};
 use crate::logging;
+use crate::paths::process_environment;
 
 /// `bolide serve`
 #[derive(Debug, Args)]
@@ -28,10 +30,12 @@ impl Serve {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let address = self.metrics_addr.map(|address| ("metrics_addr", address));
         let root = self.sysfs_root.map(|root| ("sysfs_root", root.to_string_lossy().into_owned()));
-        let config = context.load(address.into_iter().chain(root))?;
+        let mut flags = context.flags.clone();
+        flags.values.extend(address.into_iter().chain(root));
+        let config = Config::load(&flags, &process_environment).map_err(Failure::wrong_use)?;
         logging::start(&config.settings);
         let program = std::env::current_exe().context("cannot find the program itself")?;
-        let options = Options { config, in_process: self.dev, program };
+        let options = Options { config, flags, in_process: self.dev, program };
         match daemon::serve(options)? {
             Ended::Drained => Ok(Exit::Done),
             Ended::Cut => Ok(Exit::Failed),

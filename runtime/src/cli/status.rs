@@ -3,6 +3,7 @@
 
 use clap::Args;
 use scheduler::admission::Reason;
+use scheduler::limits::DEFER_MAX;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
@@ -139,7 +140,15 @@ fn machine_text(machine: &Value, work: &Value) -> String {
         text += &format!("waiting {}\n", waiting.join(", "));
     }
     if machine["heavy"] == false {
-        text += "large changes wait until it is cooler\n";
+        let until = match thermal["state"].as_str() {
+            Some("blind") => "until the temperature is known again",
+            _ => "until it is cooler",
+        };
+        let at_most = DEFER_MAX.as_secs();
+        text += &format!("large changes wait {until}, at most {at_most} s each\n");
+    }
+    if machine["background"] == "paused" {
+        text += "work that nobody waits for is paused\n";
     }
     text
 }

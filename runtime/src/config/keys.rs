@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipc::class::{Class, ClassSet};
-use scheduler::governor::{Band, ThresholdValues, Thresholds};
+use scheduler::governor::{Band, ThresholdValues};
 use scheduler::placement::Pinning;
 
 use super::{LogFormat, Settings};
@@ -177,29 +177,29 @@ pub(crate) const KEYS: &[Key] = &[
         name: "thermal.normal",
         environment: "BOLIDE_THERMAL_NORMAL",
         summary: "degrees Celsius from which slots grow with care, and below which that ends; default 85/80",
-        set: |settings, text| change_thresholds(settings, text, |values| &mut values.normal),
-        show: |settings| band_text(settings.thresholds.values().normal),
+        set: |settings, text| change_band(settings, text, |values| &mut values.normal),
+        show: |settings| band_text(settings.bands.normal),
     },
     Key {
         name: "thermal.caution",
         environment: "BOLIDE_THERMAL_CAUTION",
         summary: "degrees Celsius from which slots are taken away, and below which that ends; default 95/90",
-        set: |settings, text| change_thresholds(settings, text, |values| &mut values.caution),
-        show: |settings| band_text(settings.thresholds.values().caution),
+        set: |settings, text| change_band(settings, text, |values| &mut values.caution),
+        show: |settings| band_text(settings.bands.caution),
     },
     Key {
         name: "thermal.throttle",
         environment: "BOLIDE_THERMAL_THROTTLE",
         summary: "degrees Celsius from which slots are halved, and below which that ends; default 100/95",
-        set: |settings, text| change_thresholds(settings, text, |values| &mut values.throttle),
-        show: |settings| band_text(settings.thresholds.values().throttle),
+        set: |settings, text| change_band(settings, text, |values| &mut values.throttle),
+        show: |settings| band_text(settings.bands.throttle),
     },
     Key {
         name: "thermal.heavy",
         environment: "BOLIDE_THERMAL_HEAVY",
         summary: "degrees Celsius from which large changes wait, and below which they begin again; default 90/86",
-        set: |settings, text| change_thresholds(settings, text, |values| &mut values.heavy),
-        show: |settings| band_text(settings.thresholds.values().heavy),
+        set: |settings, text| change_band(settings, text, |values| &mut values.heavy),
+        show: |settings| band_text(settings.bands.heavy),
     },
     Key {
         name: "sysfs_root",
@@ -244,8 +244,8 @@ pub(crate) const KEYS: &[Key] = &[
     },
 ];
 
-/// Changes one band; what comes out must hold together, so bands that depend on each other are set from the hottest down or up.
-fn change_thresholds(
+/// Changes one band. Whether all together make sense is seen when all are there.
+fn change_band(
     settings: &mut Settings,
     text: &str,
     band: fn(&mut ThresholdValues) -> &mut Band,
@@ -253,13 +253,12 @@ fn change_thresholds(
     let wanted = || "wanted are two temperatures, as `95/90`".to_owned();
     let (enter, leave) = text.split_once('/').ok_or_else(wanted)?;
     let number = |text: &str| text.trim().parse::<f64>().map_err(|_| wanted());
-    let mut values = settings.thresholds.values();
-    *band(&mut values) = Band { enter: number(enter)?, leave: number(leave)? };
-    settings.thresholds = Thresholds::try_from(values).map_err(|error| error.to_string())?;
+    *band(&mut settings.bands) = Band { enter: number(enter)?, leave: number(leave)? };
     Ok(())
 }
 
-fn band_text(band: Band) -> String {
+/// As a file has it.
+pub(crate) fn band_text(band: Band) -> String {
     format!("{}/{}", band.enter, band.leave)
 }
 

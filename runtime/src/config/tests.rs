@@ -128,3 +128,28 @@ fn what_a_key_shows_it_also_takes() {
         assert_eq!(other, config.settings, "{}", key.name);
     }
 }
+
+#[test]
+fn temperatures_are_judged_together_whatever_their_order() {
+    let hotter = [
+        ("BOLIDE_THERMAL_NORMAL", "100/95"),
+        ("BOLIDE_THERMAL_CAUTION", "105/100"),
+        ("BOLIDE_THERMAL_THROTTLE", "110/105"),
+    ];
+    let values =
+        Home::with("").load(&Flags::default(), &hotter).unwrap().settings.thresholds.values();
+    assert_eq!(
+        [values.normal.enter, values.caution.enter, values.throttle.enter],
+        [100.0, 105.0, 110.0]
+    );
+    for (text, key) in [
+        ("thermal.normal = \"94/85\"", "thermal.caution"),
+        ("thermal.heavy = \"90/89\"", "thermal.heavy"),
+        ("thermal.throttle = \"300/200\"", "thermal.throttle"),
+        ("thermal.caution = \"NaN/NaN\"", "thermal.caution"),
+        ("thermal.caution = \"95\"", "thermal.caution"),
+    ] {
+        let error = Home::with(text).load(&Flags::default(), &[]).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+}

@@ -4,22 +4,23 @@
 //! Not here: what is read and decided ([`crate::machine`]), and who keeps to it (`host`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use hw::root::Root;
 use ipc::directory::MachineEntry;
 use scheduler::decision::{Background, Slots, State};
-use scheduler::governor::Thresholds;
-use scheduler::placement::Lane;
+use scheduler::governor::{ThresholdValues, Thresholds};
+use scheduler::placement::{Lane, Pinning};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::hosted::HostedTable;
 use super::hub::ToHub;
 use super::snapshot::{Change, Machine, Thermal};
-use crate::machine::{Load, Regulator, entry_of};
+use crate::config::{Settings, band_text};
+use crate::machine::{Load, Regulator, entry_of, pinning_number};
 
 /// What the governor tells the hub.
 #[derive(Clone, Debug)]
@@ -30,10 +31,26 @@ pub(crate) struct Told {
     pub(crate) entry: MachineEntry,
 }
 
+/// What it goes by, which may change while it runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rules {
+    thresholds: Thresholds,
+    pinning: Pinning,
+}
+
+impl Rules {
+    /// What was configured.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { thresholds: settings.thresholds, pinning: settings.pinning }
+    }
+}
+
 /// The thread; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct GovernorThread {
-    stop: Option<SyncSender<()>>,
+    rules: Arc<Mutex<Rules>>,
+    /// Wakes it early; dropped, it ends.
+    wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,27 +58,39 @@ impl GovernorThread {
     /// Looks for the first time, then starts.
     pub(super) fn start(
         root: Root,
-        thresholds: Thresholds,
+        rules: Rules,
         hub: mpsc::Sender<ToHub>,
         hosted: Arc<HostedTable>,
     ) -> Self {
-        let (stop, stopped) = sync_channel(0);
+        // One place: who wakes it twice at once means the same.
+        let (wake, woken) = sync_channel(1);
+        let shared = Arc::new(Mutex::new(rules));
+        let given = Arc::clone(&shared);
         let govern = move || {
-            let regulator = Regulator::new(root, thresholds);
+            let regulator = Regulator::new(root, rules.thresholds);
             info!(sensor = regulator.source(), "the machine is looked at");
-            Loop { regulator, hub, hosted, state: None }.run(&stopped);
+            Loop { regulator, rules, given, hub, hosted, state: None }.run(&woken);
         };
         let thread = std::thread::Builder::new().name("governor".to_owned()).spawn(govern);
         if let Err(error) = &thread {
             error!(%error, "nobody looks at the machine: hosted agents run little at once");
         }
-        Self { stop: Some(stop), thread: thread.ok() }
+        Self { rules: shared, wake: Some(wake), thread: thread.ok() }
+    }
+
+    /// These rules hold from now on.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+        if let Some(wake) = &self.wake {
+            // Where it is full, it is about to look anyway.
+            let _ = wake.try_send(());
+        }
     }
 }
 
 impl Drop for GovernorThread {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.wake.take());
         if let Some(thread) = self.thread.take() {
             // What it panicked with was said.
             let _ = thread.join();
@@ -71,22 +100,34 @@ impl Drop for GovernorThread {
 
 struct Loop {
     regulator: Regulator,
+    rules: Rules,
+    /// Those that hold from the next look on.
+    given: Arc<Mutex<Rules>>,
     hub: mpsc::Sender<ToHub>,
     hosted: Arc<HostedTable>,
     state: Option<State>,
 }
 
 impl Loop {
-    fn run(mut self, stopped: &Receiver<()>) {
+    fn run(mut self, woken: &Receiver<()>) {
         loop {
+            self.follow_rules();
             let told = self.look();
             // A hub that is behind hears of the next look.
             let _ = self.hub.try_send(ToHub::Machine(Box::new(told)));
-            match stopped.recv_timeout(self.regulator.interval()) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            match woken.recv_timeout(self.regulator.interval()) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    fn follow_rules(&mut self) {
+        let rules = *self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if rules.thresholds != self.rules.thresholds {
+            self.regulator.set_thresholds(rules.thresholds);
+        }
+        self.rules = rules;
     }
 
     fn look(&mut self) -> Told {
@@ -107,6 +148,7 @@ impl Loop {
             cpus: cpus.map(|cpus| cpus.len() as u32),
             running: work.running,
             waiting: work.waiting,
+            pinning: pinning_number(self.rules.pinning),
             ..entry_of(decision)
         };
         Told { machine: self.shown(), entry }
@@ -152,6 +194,8 @@ impl Loop {
                     .map(|cpus| cpus.len()),
             ),
             allowed: regulator.watcher().allowed().cpus.to_string(),
+            pinning: self.rules.pinning.name(),
+            thresholds: shown_bands(self.rules.thresholds.values()),
         }
     }
 
@@ -173,4 +217,11 @@ impl Loop {
             }
         }
     }
+}
+
+fn shown_bands(values: ThresholdValues) -> BTreeMap<&'static str, String> {
+    let ThresholdValues { normal, caution, throttle, heavy } = values;
+    let bands =
+        [("normal", normal), ("caution", caution), ("throttle", throttle), ("heavy", heavy)];
+    bands.map(|(name, band)| (name, band_text(band))).into()
 }

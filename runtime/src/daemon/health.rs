@@ -1,9 +1,10 @@
-//! Whether the daemon lives, and whether it is ready: named parts, each with its reason. Pure over
-//! a snapshot.
+//! Whether the daemon lives, and whether it is ready: named parts, each with its reason. What works with less than usual is
+//! ready, and degraded. Pure over a snapshot.
 
+use scheduler::decision::State;
 use serde_json::{Map, Value, json};
 
-use super::snapshot::{HostedState, Phase, Snapshot};
+use super::snapshot::{HostedState, Machine, Phase, Snapshot};
 
 /// An HTTP status and a JSON body.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +49,30 @@ pub(crate) fn ready(snapshot: Option<&Snapshot>) -> Health {
             }
         }
     }
+    let mut degraded = Vec::new();
+    if let Some(machine) = snapshot.and_then(|snapshot| snapshot.machine.as_ref()) {
+        let mut thermal = json!({ "ready": true });
+        if let Some(reason) = less_runs(machine) {
+            thermal = json!({ "ready": true, "degraded": true, "reason": reason });
+            degraded.push("thermal");
+        }
+        parts.insert("thermal".to_owned(), thermal);
+    }
     let (status, word) = if ready { (200, "ready") } else { (503, "not ready") };
-    Health { status, body: json!({ "status": word, "parts": parts }) }
+    Health { status, body: json!({ "status": word, "degraded": degraded, "parts": parts }) }
+}
+
+/// Why less than usual may run, where that is so.
+fn less_runs(machine: &Machine) -> Option<String> {
+    let state = State::ALL.into_iter().find(|state| state.name() == machine.thermal.state)?;
+    let what = match state {
+        State::Blind => "the temperature is not known any more",
+        State::Throttle => "the machine throttles, or is about to",
+        // Hot and held there is what the governor is for.
+        State::Optimal | State::Normal | State::Caution | State::Off => return None,
+    };
+    let slots: usize = machine.slots.values().sum();
+    Some(format!("{}: {what}; {slots} pieces of work may run at once", state.name()))
 }
 
 #[cfg(test)]
@@ -73,6 +96,32 @@ mod tests {
         assert_eq!(health.status, 503);
         let reason = &health.body["parts"]["agent.echo"]["reason"];
         assert_eq!(reason, "waiting: it was ended by signal 9");
+    }
+
+    #[test]
+    fn a_hot_or_blind_machine_is_ready_and_degraded() {
+        for (state, degraded) in [
+            ("optimal", false),
+            ("normal", false),
+            ("caution", false),
+            ("off", false),
+            ("throttle", true),
+            ("blind", true),
+        ] {
+            let mut hot = snapshot();
+            hot.machine.as_mut().unwrap().thermal.state = state;
+            let health = ready(Some(&hot));
+            assert_eq!((health.status, &health.body["status"]), (200, &json!("ready")));
+            let thermal = &health.body["parts"]["thermal"];
+            assert_eq!(thermal["ready"], true);
+            assert_eq!(thermal["degraded"] == true, degraded, "{thermal}");
+            assert_eq!(thermal["reason"].is_string(), degraded);
+            let names = if degraded { json!(["thermal"]) } else { json!([]) };
+            assert_eq!(health.body["degraded"], names);
+        }
+        let mut unknown = snapshot();
+        unknown.machine = None;
+        assert!(ready(Some(&unknown)).body["parts"]["thermal"].is_null(), "nobody has looked");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipc::control::{Report, WORK_LANES, WORK_REASONS};
 
+use super::figures::Figures;
 use super::snapshot::{HostedState, HostedStatus, Tasks, WorkStatus};
 use crate::limits::ERROR_KINDS_MAX;
 
@@ -32,6 +33,7 @@ struct Entry {
     past: Tasks,
     past_errors: BTreeMap<String, u64>,
     past_work: WorkStatus,
+    past_figures: Figures,
     /// The last report of this life.
     current: Report,
 }
@@ -49,6 +51,7 @@ impl HostedTable {
             past: Tasks::default(),
             past_errors: BTreeMap::new(),
             past_work: WorkStatus::default(),
+            past_figures: Figures::default(),
             current: Report::default(),
         };
         let entries = Mutex::new(names.iter().map(entry).collect());
@@ -163,7 +166,12 @@ impl Entry {
         self.past_errors = self.errors();
         let nothing = ([0; WORK_LANES], [0; WORK_REASONS]);
         self.past_work = WorkStatus { running: nothing.0, waiting: nothing.1, ..self.work() };
+        self.past_figures = self.figures().after_life();
         self.current = Report::default();
+    }
+
+    fn figures(&self) -> Figures {
+        self.past_figures.plus(&self.current.figures)
     }
 
     fn tasks(&self) -> Tasks {
@@ -204,6 +212,7 @@ impl Entry {
             last_end: self.last_end.clone(),
             tasks: self.tasks(),
             errors: self.errors(),
+            figures: self.figures(),
             facts: self.current.facts.iter().cloned().collect(),
             work: self.work(),
             worker_cpus: self.current.work.cpus.clone(),

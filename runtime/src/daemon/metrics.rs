@@ -4,6 +4,7 @@
 //! Label sets that can occur are there from the start, with 0. What has no source yet is not there
 //! at all.
 
+mod figures;
 mod machine;
 
 use std::collections::HashMap;
@@ -17,7 +18,9 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, Registry, TextEncoder};
 
+use super::figures::Figures;
 use super::snapshot::{ClassStatus, Fallback, HostedState, Snapshot};
+use crate::exchange;
 
 /// What the daemon's own process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +64,7 @@ const FALLBACKS: [(Class, Class); 3] = [
     (Class::Critical, Class::Normal),
     (Class::High, Class::Normal),
 ];
-/// Every limit that the daemon counts.
+/// Every limit that the daemon itself counts; the exchange names its own.
 const LIMITS: [&str; 11] = [
     "agents",
     "bytes",
@@ -92,6 +95,7 @@ impl Collector for SnapshotCollector {
         families.extend(self.limits());
         families.extend(self.agents());
         families.extend(self.errors());
+        families.extend(figures::families(&snapshot_figures(&self.snapshot)));
         if let Some(machine) = &self.snapshot.machine {
             families.extend(machine::families(machine, &self.snapshot.work));
         }
@@ -168,7 +172,13 @@ impl SnapshotCollector {
         });
         let reached = snapshot.limited.iter().map(|(limit, count)| (*limit, *count));
         let quiet = LIMITS.iter().map(|limit| (*limit, 0));
-        let limited = reached.chain(quiet).map(|(limit, count)| sample(&[("limit", limit)], count));
+        let hosted = snapshot.hosted.iter().filter(|one| one.name == exchange::NAME);
+        let of_exchange = exchange::LIMITS.iter().map(|(limit, kind)| {
+            let counts = hosted.clone().filter_map(|one| one.errors.get(*kind));
+            (*limit, counts.sum())
+        });
+        let limited = reached.chain(of_exchange).chain(quiet);
+        let limited = limited.map(|(limit, count)| sample(&[("limit", limit)], count));
         vec![
             counter(
                 "bolide_bus_class_fallbacks_total",
@@ -264,6 +274,12 @@ impl SnapshotCollector {
             gauge("process_resident_memory_bytes", "Resident memory of the daemon.", resident),
         ]
     }
+}
+
+/// What all hosted agents measured together.
+fn snapshot_figures(snapshot: &Snapshot) -> Figures {
+    let all = snapshot.hosted.iter().map(|hosted| &hosted.figures);
+    all.fold(Figures::default(), |sum, one| sum.plus(&one.to_report()))
 }
 
 /// Ours with one bucket for each power of two: the edges are edges of ours, so nothing is guessed.

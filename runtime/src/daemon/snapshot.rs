@@ -7,6 +7,8 @@ use ipc::control::{WORK_LANES, WORK_REASONS, WorkReport};
 use ipc::histogram::Histogram;
 use serde::Serialize;
 
+use super::figures::Figures;
+
 /// The name and version of this form.
 pub(crate) const SCHEMA: &str = "bolide-status/1";
 
@@ -76,6 +78,10 @@ pub(crate) struct Machine {
     pub(crate) cpus: BTreeMap<&'static str, usize>,
     /// The processors that may be used, as a list.
     pub(crate) allowed: String,
+    /// How workers are held to classes of cores.
+    pub(crate) pinning: &'static str,
+    /// Degrees Celsius at which states begin and below which they end, as they are configured.
+    pub(crate) thresholds: BTreeMap<&'static str, String>,
 }
 
 /// The temperature and what is known of its sensor.
@@ -266,6 +272,8 @@ pub(crate) struct HostedStatus {
     pub(crate) errors: BTreeMap<String, u64>,
     /// What it says of how it works in this life.
     pub(crate) facts: BTreeMap<String, String>,
+    /// What it measures, as metrics name it.
+    pub(crate) figures: Figures,
     /// What its workers do.
     pub(crate) work: WorkStatus,
     /// The processors that the workers of each lane are held to; nothing where it had no work yet.

@@ -6,9 +6,10 @@
 //! `logs`).
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use ipc::class::{AnyReceiver, AnySender, SendingHalf};
+use ipc::class::{AnyReceiver, AnySender, Class, SendingHalf};
+use ipc::clock::Clock;
 use ipc::header::{AgentId, Header, Kind, LaneId};
 use ipc::lane::{Large, SendError, WhenFull};
 use ipc::link::{Incoming, LinkReceiver, LinkSender, RequestId, SCHEMA_CBOR};
@@ -24,6 +25,8 @@ use crate::limits::{
 
 /// Why a link is given up whose reader cannot be trusted.
 pub(super) const READER_BROKE: &str = "the reader broke the protocol";
+/// Why one is given up whose reader has ended, which the router may not know.
+pub(super) const READER_ENDED: &str = "its reader ended";
 
 /// All of them.
 #[derive(Default)]
@@ -32,11 +35,15 @@ pub(super) struct Callers {
     names: Names,
     /// Links that are no use any more, and why.
     given_up: BTreeMap<LaneId, &'static str>,
+    /// For when a message was sent.
+    clock: Clock,
 }
 
 /// One link.
 pub(super) struct Caller {
     pub(super) agent: Agent,
+    /// The agent's name.
+    pub(super) name: Arc<str>,
     pub(super) receiver: LinkReceiver,
     /// Puts and takes that are not over: from the low half of the request's id to the number that the queue knows.
     pub(super) open: HashMap<u32, u64>,
@@ -51,7 +58,7 @@ pub(super) struct Caller {
     /// Of items, which are queues' own as well while these have them.
     outbox_item_bytes: usize,
     messages: u64,
-    /// The lane has ended, and the router will tell.
+    /// The lane has ended: the router will tell, or the link is given up.
     has_ended: bool,
 }
 
@@ -138,6 +145,7 @@ impl Callers {
         let agent = Agent { name: self.names.number(name), id };
         let caller = Caller {
             agent,
+            name: Arc::from(name),
             receiver,
             open: HashMap::new(),
             rate,
@@ -198,6 +206,11 @@ impl Callers {
         self.links.values().map(|caller| caller.agent).find(|agent| agent.name == number)
     }
 
+    /// Nanoseconds since 1970.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     pub(super) fn names(&self) -> &Names {
         &self.names
     }
@@ -225,10 +238,10 @@ impl Callers {
     /// Sends everybody what there is room for. True when an outbox became empty, for which somebody may have waited
     /// ([`Callers::has_room`]).
     pub(super) fn flush_all(&mut self) -> bool {
-        let Self { links, given_up, .. } = self;
+        let Self { links, given_up, clock, .. } = self;
         let mut is_room_new = false;
         for (lane, caller) in links.iter_mut().filter(|(_, caller)| !caller.outbox.is_empty()) {
-            match caller.flush() {
+            match caller.flush(clock) {
                 Flushed::Fine => is_room_new |= caller.outbox.is_empty(),
                 Flushed::Broken(why) => {
                     given_up.insert(*lane, why);
@@ -240,7 +253,7 @@ impl Callers {
 
     fn flush(&mut self, lane: LaneId) {
         let Some(caller) = self.links.get_mut(&lane) else { return };
-        if let Flushed::Broken(why) = caller.flush() {
+        if let Flushed::Broken(why) = caller.flush(&self.clock) {
             self.given_up.insert(lane, why);
         } else if caller.outbox.len() > CALLER_OUTBOX_MESSAGES_MAX
             || caller.outbox_bytes > CALLER_OUTBOX_BYTES_MAX
@@ -271,6 +284,12 @@ impl Caller {
     /// Whether something waits for room.
     pub(super) fn is_behind(&self) -> bool {
         !self.outbox.is_empty() && !self.has_ended
+    }
+
+    /// Whether its lane shows what its reader has taken. What a socket or a log holds counts as taken at once, and a socket to
+    /// which nothing is owed has room at any time: to wait for either would not be to sleep.
+    pub(super) fn shows_what_is_read(&self) -> bool {
+        matches!(self.sender.class(), Class::Critical | Class::High)
     }
 
     /// Both ways, to sleep on.
@@ -311,14 +330,18 @@ impl Caller {
     }
 
     /// Sends what there is room for.
-    fn flush(&mut self) -> Flushed {
+    fn flush(&mut self, clock: &Clock) -> Flushed {
         while let Some(message) = self.outbox.front_mut().filter(|_| !self.has_ended) {
-            match send(&mut self.sender, message) {
+            match send(&mut self.sender, message, clock.now_ns()) {
                 Ok(()) => {}
                 Err(SendError::Full) => break,
                 Err(SendError::Ended(_)) => {
                     // What was not sent stays, so that items can go back when the router tells of the end.
                     self.has_ended = true;
+                    // The end of a socket is its peer's word, and nobody but this end has heard it.
+                    if self.sender.class() == Class::Normal {
+                        return Flushed::Broken(READER_ENDED);
+                    }
                     break;
                 }
                 Err(SendError::Quarantined(_)) => {
@@ -347,7 +370,7 @@ pub(super) fn payload_bytes(incoming: &Incoming) -> usize {
 }
 
 /// Sends a message from where it stopped.
-fn send(sender: &mut LinkSender, message: &mut Outgoing) -> Result<(), SendError> {
+fn send(sender: &mut LinkSender, message: &mut Outgoing, time_ns: u64) -> Result<(), SendError> {
     let Outgoing { request, said, number, sent } = message;
     let (kind, flags) = match said {
         Said::Done(_) => (Kind::Result, 0),
@@ -365,8 +388,7 @@ fn send(sender: &mut LinkSender, message: &mut Outgoing) -> Result<(), SendError
     header.id = *number;
     header.correlation = request.0;
     header.schema = SCHEMA_CBOR;
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    header.time_ns = u64::try_from(epoch.as_nanos()).unwrap_or_default();
+    header.time_ns = time_ns;
     let correlation = request.0 as u32;
     let meta = Meta { flags, priority: header.priority, correlation, ..Meta::default() };
     let message = Large { header: Some(&header), meta, parts: &[head, payload] };

@@ -9,6 +9,8 @@
 //! 4. Segments before the last complete picture go once that is on the disk. Whatever the moment of a death: either the
 //!    picture is complete, or the one before it and all changes since are still there.
 //! 5. Replay starts at the first complete picture. Changes that came between the lines of a picture are made after it.
+//! 6. On a disk without room a picture is written as soon as the queue has become small enough for it, so that what was worked
+//!    off makes room; large ones leave free what acks need.
 //!
 //! So the disk holds at most about five times what is in the queue, and some segments. Not here: bytes (`codec`),
 //! which queues there are and who waits for the disk (`keeper`).
@@ -26,7 +28,7 @@ use tracing::warn;
 use self::codec::{encode_begin, encode_change, encode_end, encode_item, encode_known};
 use super::log;
 use super::names::Names;
-use super::queue::{DeclareError, Frozen, Queue, Record};
+use super::queue::{DeclareError, Extent, Frozen, Queue, Record};
 use crate::limits::{
     JOURNAL_HEADROOM_SHARE, JOURNAL_KNOWN_PER_LINE, JOURNAL_PICTURE_BYTES_PER_TURN,
     JOURNAL_SEGMENT_BYTES,
@@ -38,6 +40,11 @@ const PICTURE: &str = "picture";
 const RECORD_BYTES: u64 = 64;
 /// Bytes of a line beside an item's payload, at most: three names and numbers.
 const LINE_BYTES: u64 = 512;
+
+/// Bytes of a deduplication id in a picture, with a name of usual length.
+const KNOWN_BYTES: u64 = 64;
+/// What puts and large pictures leave free in a segment.
+const HEADROOM_BYTES: u64 = JOURNAL_SEGMENT_BYTES / JOURNAL_HEADROOM_SHARE;
 
 /// Why a journal cannot go on. What is in memory is then ahead of it, and is given up.
 #[derive(Debug, Error)]
@@ -109,6 +116,8 @@ pub(super) struct Journal {
     picture_bytes: u64,
     /// The least number of bytes of changes between two pictures.
     picture_every: u64,
+    /// The disk has no room: about how large a picture was when one was last thought of.
+    short_of: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -118,6 +127,8 @@ struct Picture {
     known_written: usize,
     items_count: u64,
     bytes: u64,
+    /// What its lines leave free.
+    kept_free: u64,
 }
 
 /// How the log of a queue is kept: everything goes that no picture needs.
@@ -128,10 +139,19 @@ pub(super) fn log_options() -> log::Options {
 
 /// Bytes that a put of so many takes in the journal, with what must stay free for what follows from it.
 pub(super) fn put_bytes(payload_bytes: usize) -> u64 {
-    payload_bytes as u64
-        + RECORD_BYTES
-        + LINE_BYTES
-        + JOURNAL_SEGMENT_BYTES / JOURNAL_HEADROOM_SHARE
+    payload_bytes as u64 + RECORD_BYTES + LINE_BYTES + HEADROOM_BYTES
+}
+
+/// About how large a picture of a queue would be.
+fn picture_bytes(queue: &Queue) -> u64 {
+    let Extent { items, bytes, known } = queue.extent();
+    bytes + items * (RECORD_BYTES + LINE_BYTES) + known * KNOWN_BYTES + 2 * LINE_BYTES
+}
+
+/// What a picture of so many bytes leaves free in its segment. A small one may use what is kept for the end of a queue: it makes
+/// that again.
+fn kept_free(picture_bytes: u64) -> u64 {
+    if picture_bytes <= HEADROOM_BYTES / 2 { 0 } else { HEADROOM_BYTES }
 }
 
 /// Bytes that so many changes of items take that are there already.
@@ -162,6 +182,7 @@ impl Journal {
             bytes_owed: 0,
             picture_bytes: 0,
             picture_every: 2 * JOURNAL_SEGMENT_BYTES,
+            short_of: None,
         }
     }
 
@@ -181,7 +202,18 @@ impl Journal {
 
     /// Makes sure that so many bytes of lines find their space taken.
     pub(super) fn reserve(&mut self, bytes: u64, now_ns: u64) -> Result<(), JournalError> {
-        Ok(self.log.reserve(bytes, now_ns)?)
+        let mut reserved = self.log.reserve(bytes, now_ns);
+        if reserved.is_err() {
+            // No change may come for a while that would look.
+            self.retire_complete(now_ns);
+            reserved = self.log.reserve(bytes, now_ns);
+        }
+        match &reserved {
+            Err(_) => drop(self.short_of.get_or_insert(u64::MAX)),
+            Ok(()) if bytes > HEADROOM_BYTES => self.short_of = None,
+            Ok(()) => {}
+        }
+        Ok(reserved?)
     }
 
     /// The position after the last line.
@@ -209,25 +241,49 @@ impl Journal {
         if self.log.is_broken() {
             return Err(log::SyncError::Broken.into());
         }
-        if let Some((first, last)) = self.complete
-            && self.log.synced_position() > last
-        {
-            self.complete = None;
-            self.retire(first, now_ns);
-        }
+        self.retire_complete(now_ns);
         let budget = JOURNAL_PICTURE_BYTES_PER_TURN + 4 * std::mem::take(&mut self.bytes_owed);
-        let long = self.picture_every.max(2 * self.picture_bytes);
         let mut written = Ok(());
-        if self.picture.is_none() && self.complete.is_none() && self.bytes_since >= long {
+        if self.is_picture_due(queue, now_ns) {
             self.bytes_since = 0;
             written = self.begin_picture(queue, names, now_ns);
         }
         if let Err(error) = written.and_then(|()| self.go_on(budget, names, now_ns)) {
-            // The changes are complete without it; the next one is tried when as many more have come.
+            // The changes are complete without it.
             warn!(%error, "a picture of a queue is given up");
             self.picture = None;
+            self.short_of.get_or_insert(picture_bytes(queue));
         }
         Ok(())
+    }
+
+    /// Whether one is begun now: when the changes have become long, and on a disk without room when the queue has become half as
+    /// large as it was the last time and the picture certainly fits, because it makes the room that there is.
+    fn is_picture_due(&mut self, queue: &Queue, now_ns: u64) -> bool {
+        if self.picture.is_some() || self.complete.is_some() {
+            return false;
+        }
+        let Some(before) = self.short_of else {
+            return self.bytes_since >= self.picture_every.max(2 * self.picture_bytes);
+        };
+        let bytes = picture_bytes(queue);
+        if bytes > before / 2 && queue.extent().items > 0 {
+            return false;
+        }
+        self.short_of = Some(bytes);
+        let needed = bytes + kept_free(bytes);
+        needed <= JOURNAL_SEGMENT_BYTES && self.log.reserve(needed, now_ns).is_ok()
+    }
+
+    /// Drops what lies before a picture once that is on the disk.
+    fn retire_complete(&mut self, now_ns: u64) {
+        if let Some((first, last)) = self.complete
+            && self.log.synced_position() > last
+        {
+            self.complete = None;
+            self.short_of = None;
+            self.retire(first, now_ns);
+        }
     }
 
     /// Writes a whole picture and syncs it.
@@ -256,7 +312,10 @@ impl Journal {
         let frozen = queue.freeze();
         encode_begin(&mut self.line, names, &frozen.head);
         let bytes = append(&mut self.log, &self.line, now_ns)?;
-        self.picture = Some(Picture { first, frozen, known_written: 0, items_count: 0, bytes });
+        let kept_free = kept_free(picture_bytes(queue));
+        let (known_written, items_count) = (0, 0);
+        self.picture =
+            Some(Picture { first, frozen, known_written, items_count, bytes, kept_free });
         Ok(())
     }
 
@@ -284,6 +343,9 @@ impl Journal {
                 let _ = self.log.request_sync(last);
                 return Ok(());
             }
+            // What follows from the items that are there must find room, whatever becomes of the picture.
+            let needed = RECORD_BYTES + self.line.len() as u64 + picture.kept_free;
+            self.log.reserve(needed, now_ns)?;
             picture.bytes += append(&mut self.log, &self.line, now_ns)?;
         }
         Ok(())

@@ -159,6 +159,7 @@ struct Will {
 struct Asking<'a> {
     lane: LaneId,
     agent: Agent,
+    name: Arc<str>,
     request: RequestId,
     appended: Option<(u64, u32)>,
     until: Option<Instant>,
@@ -205,14 +206,18 @@ impl Logs {
         self.held.contains_key(&lane)
     }
 
-    /// Links whose readers somebody waits for: followers that hold writers back.
+    /// Links whose readers somebody waits for: followers that hold a writer back who waits, as far as they have something to
+    /// take.
     pub(super) fn waited_for(&self) -> BTreeSet<LaneId> {
         let logs = self.held.values().filter_map(|held| match held.why {
             Why::Followers(key) => self.open(key),
             _ => None,
         });
-        let followers = logs.flat_map(|open| &open.followers);
-        followers.filter_map(|id| Some(self.followers.get(id)?.lane)).collect()
+        let followers = logs.flat_map(|open| {
+            let followers = open.followers.iter().filter_map(|id| self.followers.get(id));
+            followers.filter(|follower| follower.is_too_far_behind(open) && follower.has_more())
+        });
+        followers.map(|follower| follower.lane).collect()
     }
 
     /// Whether an answer comes from the disk, for which who stops should wait.
@@ -223,7 +228,9 @@ impl Logs {
 
     /// When [`Logs::tick`] has something to do though nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let held = self.held.values().filter_map(|held| held.until).min();
+        // Who waits for something else as well gives up when that has come.
+        let is_due = |held: &&Held| matches!(held.why, Why::Followers(_));
+        let held = self.held.values().filter(is_due).filter_map(|held| held.until).min();
         [held, self.next_look].into_iter().flatten().min()
     }
 
@@ -304,13 +311,15 @@ impl Logs {
     }
 
     fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) {
-        let Some(agent) = callers.get(lane).map(|caller| caller.agent) else { return };
+        let Some(caller) = callers.get(lane) else { return };
+        let (agent, name) = (caller.agent, Arc::clone(&caller.name));
         let Held { request, appended, until, .. } = held;
         let id = request.id;
         let outcome = match wire::Operation::decode(&request.tool, &request.payload) {
             Ok(Some((log, operation))) => {
-                let asking = Asking { lane, agent, request: id, appended, until, callers };
-                self.carry_out(asking, &log, operation)
+                let request = id;
+                let asking = Asking { lane, agent, name, request, appended, until, callers };
+                self.carry_out(asking, log, operation)
             }
             Ok(None) => Err(refuse::no_such_tool(&request.tool)),
             Err(error) => Err(refuse::unreadable(&error)),

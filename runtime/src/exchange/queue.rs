@@ -50,7 +50,7 @@ mod store;
 mod tests;
 mod waiting;
 
-pub(crate) use self::image::{Frozen, Head, Known};
+pub(crate) use self::image::{Extent, Frozen, Head, Known};
 pub(crate) use self::inspect::{Counters, QueueView, Refusals};
 pub(crate) use self::model::{
     Agent, DedupId, Delivery, Effect, ItemId, NEVER, NameId, Output, Put, PutAnswer, QueueId,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipc::manifest::AgentManifest;
 
 use crate::daemon::{Budget, LimitTable};
+use crate::limits::HELD_BACK_APART_MIN;
 
 /// The rates of all agents that have one.
 #[derive(Debug)]
@@ -20,7 +21,14 @@ pub(super) struct Rates {
 
 /// What one agent may still send; the same for each of its links.
 #[derive(Clone, Debug)]
-pub(super) struct Rate(Rc<RefCell<Budget>>);
+pub(super) struct Rate(Rc<RefCell<Share>>);
+
+#[derive(Debug)]
+struct Share {
+    budget: Budget,
+    /// When it was last found to hold the agent back.
+    held_back: Option<Duration>,
+}
 
 impl Rates {
     /// Nobody is there yet.
@@ -37,13 +45,16 @@ impl Rates {
         }
         if let Some(rate) = self.of.get(name) {
             // It may have come back with another manifest; what it has used up stays used up.
-            rate.0.borrow_mut().set_rate(passed, now);
+            rate.0.borrow_mut().budget.set_rate(passed, now);
             return Some(rate.clone());
         }
         // Who has no link and has used nothing up lately would get the same again. Who closes its links and comes back does
         // not begin anew.
-        self.of.retain(|_, rate| Rc::strong_count(&rate.0) > 1 || !rate.0.borrow().is_full(now));
-        let rate = Rate(Rc::new(RefCell::new(Budget::new(passed, now))));
+        self.of.retain(|_, rate| {
+            Rc::strong_count(&rate.0) > 1 || !rate.0.borrow().budget.is_full(now)
+        });
+        let share = Share { budget: Budget::new(passed, now), held_back: None };
+        let rate = Rate(Rc::new(RefCell::new(share)));
         self.of.insert(name.to_owned(), rate.clone());
         Some(rate)
     }
@@ -52,7 +63,7 @@ impl Rates {
 impl Rate {
     /// How many messages may be taken now.
     pub(super) fn left(&self, now: Duration) -> usize {
-        self.0.borrow().left(now)
+        self.0.borrow().budget.left(now)
     }
 
     /// Whether one may be.
@@ -63,7 +74,14 @@ impl Rate {
     /// One was taken.
     pub(super) fn take(&self, now: Duration) {
         // Whoever takes has asked whether one is left.
-        let _ = self.0.borrow_mut().try_take(now);
+        let _ = self.0.borrow_mut().budget.try_take(now);
+    }
+
+    /// Something waits on one of its links and none may be taken: whether that begins now. A link that is let through a message now
+    /// and then is held back all the while.
+    pub(super) fn begins_to_hold(&self, now: Duration) -> bool {
+        let before = self.0.borrow_mut().held_back.replace(now);
+        before.is_none_or(|before| now.saturating_sub(before) > HELD_BACK_APART_MIN)
     }
 }
 
@@ -119,5 +137,30 @@ mod tests {
             rates.of(&named(&format!("test.{number}")), Duration::ZERO);
         }
         assert_eq!(rates.of.len(), 1);
+    }
+
+    #[test]
+    fn holding_an_agent_back_begins_once_however_long_it_lasts_and_over_however_many_links() {
+        let mut rates = Rates::new(LimitTable::parse("test.slow: passed=2").unwrap());
+        let (one, other) = (
+            rates.of(&named("test.slow"), Duration::ZERO),
+            rates.of(&named("test.slow"), Duration::ZERO),
+        );
+        let (one, other) = (one.unwrap(), other.unwrap());
+        let mut begun = 0;
+        let mut now = Duration::ZERO;
+        for _ in 0..3_000 {
+            for rate in [&one, &other] {
+                match rate.is_left(now) {
+                    true => rate.take(now),
+                    false => begun += u32::from(rate.begins_to_hold(now)),
+                }
+            }
+            now += Duration::from_millis(1);
+        }
+        assert_eq!(begun, 1, "two messages a second went through meanwhile");
+        now += Duration::from_secs(1);
+        one.take(now);
+        assert!(other.begins_to_hold(now) && !one.begins_to_hold(now), "it was over in between");
     }
 }

@@ -1,4 +1,4 @@
-//! Routes: two links that meet here, what they hold for whom, and the limits that they reach.
+//! Routes: two links that meet here, and what they hold for whom.
 //!
 //! Not here: one direction (`forward`), how routes come and go (`server`).
 
@@ -10,18 +10,10 @@ use ipc::header::{AgentId, LaneId};
 use ipc::limits::SLOTS_MAX;
 use ipc::link::{LinkReceiver, LinkSender};
 
+use super::counted::Counted;
 use super::forward::{Direction, Turn};
 use super::rates::Rate;
 use crate::limits::FORWARDED_PER_TURN_MAX;
-
-/// Limits that were reached.
-pub(super) struct Counted {
-    pub(super) passed: u64,
-    pub(super) routed_bytes: u64,
-    pub(super) stalled: u64,
-    pub(super) is_news: bool,
-    pub(super) next_report: Instant,
-}
 
 /// Two links that meet here.
 pub(super) struct Route {
@@ -95,7 +87,7 @@ fn pass_within(
     let now = began.elapsed();
     let left = rate.left(now).min(FORWARDED_PER_TURN_MAX);
     if left == 0 {
-        counted.slowed(from.has_message());
+        counted.held_back(rate, from.has_message(), now);
     }
     let turn = direction.pass(from, to, left, || now);
     if let Turn::Passed(count) = turn {
@@ -117,24 +109,5 @@ pub(super) fn pass_rest(
         let Turn::Passed(1..) = direction.pass(from, to, FORWARDED_PER_TURN_MAX, || now) else {
             return;
         };
-    }
-}
-
-impl Counted {
-    pub(super) fn slowed(&mut self, has_message: bool) {
-        if has_message {
-            self.passed += 1;
-            self.is_news = true;
-        }
-    }
-
-    pub(super) fn stalled(&mut self) {
-        self.stalled += 1;
-        self.is_news = true;
-    }
-
-    pub(super) fn reached_bytes(&mut self) {
-        self.routed_bytes += 1;
-        self.is_news = true;
     }
 }

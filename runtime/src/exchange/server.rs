@@ -11,22 +11,24 @@ use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::{CloseCause, Report};
 use ipc::fault;
 use ipc::header::LaneId;
-use ipc::limits::{SLOTS_MAX, SPIN_NS};
+use ipc::limits::SLOTS_MAX;
 use ipc::link::{CallError, Incoming};
 use ipc::manifest::AgentManifest;
 use tracing::{debug, info, warn};
 
-use super::callers::{Callers, READER_BROKE, Said, payload_bytes};
+use super::callers::{Callers, READER_BROKE, READER_ENDED, Said, payload_bytes};
+use super::counted::Counted;
 use super::forward::{Direction, Turn};
 use super::logs::Logs;
+use super::pace::Pace;
 use super::rates::{Rate, Rates};
-use super::routes::{Counted, End, Route, largest_holding, pass_rest};
+use super::routes::{End, Route, largest_holding, pass_rest};
 use super::work::{self, Work, encoded, refusal};
-use super::{LOG_SYNC, mechanism_here};
+use super::{LOG_SYNC, is_hangup, mechanism_here};
 use crate::daemon::LimitTable;
 use crate::limits::{
-    CALLER_READ_AHEAD_MESSAGES_MAX, FORWARD_RETRY_INTERVAL, LOOK_INTERVAL, REPORT_INTERVAL_MIN,
-    REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX, TURNS_PER_LOOK,
+    CALLER_READ_AHEAD_MESSAGES_MAX, CALLER_TURN_MAX, FORWARD_RETRY_INTERVAL,
+    REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX,
 };
 
 /// What both sides of a route are told.
@@ -60,6 +62,7 @@ pub(super) struct Server {
     /// How many messages a second are taken from each agent.
     rates: Rates,
     began: Instant,
+    pace: Pace,
     /// How logs are synced here, for the daemon to show.
     log_sync: String,
     /// How often a limit was reached, and whether the daemon knows.
@@ -74,6 +77,7 @@ impl Server {
         logs: Logs,
         limits: LimitTable,
     ) -> Self {
+        let began = Instant::now();
         Self {
             client,
             wanted: BTreeMap::new(),
@@ -85,16 +89,11 @@ impl Server {
             lanes: Vec::new(),
             draining: false,
             rates: Rates::new(limits),
-            began: Instant::now(),
+            began,
+            pace: Pace::new(began),
             log_sync: mechanism_here(),
-            counted: Counted {
-                passed: 0,
-                routed_bytes: 0,
-                stalled: 0,
-                // How logs are synced.
-                is_news: true,
-                next_report: Instant::now(),
-            },
+            // How logs are synced is news.
+            counted: Counted::new(),
         }
     }
 
@@ -111,32 +110,23 @@ impl Server {
     }
 
     fn serve(&mut self) -> Result<(), ClientError> {
-        let spin = Duration::from_nanos(SPIN_NS);
-        let mut idle_since: Option<Instant> = None;
-        let mut looked = Instant::now();
-        let mut turns = 0u32;
         loop {
-            turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(TURNS_PER_LOOK) {
+            // Turns are long while there is much to do, and a death must not wait for many of them.
+            if self.pace.begins_turn() {
                 self.take_events()?;
+                self.report()?;
             }
             let passed = self.pass_on()?;
+            if passed {
+                // The time that it took is not that of the caller who comes next.
+                self.pace.now();
+            }
             if self.serve_callers()? || passed {
-                idle_since = None;
-                // Turns are long while there is much to do, and a death must not wait for many of them.
-                let now = Instant::now();
-                if now.duration_since(looked) > LOOK_INTERVAL {
-                    looked = now;
-                    self.take_events()?;
-                }
+                self.pace.has_moved();
                 continue;
             }
-            if !turns.is_multiple_of(TURNS_PER_LOOK) {
-                std::hint::spin_loop();
-                continue;
-            }
-            let now = Instant::now();
-            if now.duration_since(*idle_since.get_or_insert(now)) < spin {
+            // No pause between two turns: one is as long as the processor's, and nobody looks meanwhile.
+            if !self.pace.has_rested() {
                 continue;
             }
             if self.draining && !self.work.is_holding() && !self.logs.is_busy() {
@@ -145,7 +135,7 @@ impl Server {
             self.report()?;
             self.sleep()?;
             self.take_events()?;
-            idle_since = None;
+            self.pace.woke();
         }
     }
 
@@ -198,8 +188,11 @@ impl Server {
     fn sleep(&mut self) -> Result<(), ClientError> {
         let now = self.began.elapsed();
         let late = self.routes.values().flat_map(|route| [&route.there, &route.back]);
-        let late = late.filter_map(Direction::deadline).min().map(|at| self.began + at);
-        let news = self.counted.is_news.then_some(self.counted.next_report);
+        // One that is late and was not given up has more in its lane than may be read at the moment.
+        let soonest = now + FORWARD_RETRY_INTERVAL;
+        let late = late.filter_map(Direction::deadline).min();
+        let late = late.map(|at| self.began + at.max(soonest));
+        let news = self.counted.next_report();
         // Who may not send more at the moment wakes nobody up by what lies in its lane. One moment for all that follows: who
         // is left out below because of its rate must be among these.
         let mut is_untold = self.is_anybody_slowed(now);
@@ -218,9 +211,8 @@ impl Server {
             let lane = caller.receiver.lane();
             let is_held = logs.is_holding(lane) || work.is_holding_link(lane);
             let is_read = (!is_held || caller.may_read_ahead()) && may_send(&caller.rate);
-            // A socket to which nothing is owed has room at any time: to wait for that would not be to sleep.
-            let tells_more = caller.receiver.raw().class() != Class::Normal;
-            let is_waited_for = caller.is_behind() || (tells_more && waited_for.contains(&lane));
+            let is_waited_for =
+                caller.is_behind() || (waited_for.contains(&lane) && caller.shows_what_is_read());
             let (receiver, sender) = caller.ways();
             if is_read {
                 lanes.push(receiver as &mut dyn ReceivingHalf);
@@ -262,22 +254,9 @@ impl Server {
             .any(|rate| !rate.is_left(now))
     }
 
-    /// Tells the daemon what was slowed down or closed; before a sleep, so that a busy bus is not told of each.
+    /// Tells the daemon what was slowed down or closed, not more often than it wants to hear of it.
     fn report(&mut self) -> Result<(), ClientError> {
-        let now = Instant::now();
-        if !self.counted.is_news || now < self.counted.next_report {
-            return Ok(());
-        }
-        self.counted.is_news = false;
-        self.counted.next_report = now + REPORT_INTERVAL_MIN;
-        let Counted { passed, routed_bytes, stalled, .. } = self.counted;
-        let errors = [
-            ("limit-passed", passed),
-            ("limit-routed-bytes", routed_bytes),
-            ("limit-routed-message-patience", stalled),
-        ];
-        let errors = errors.into_iter().filter(|(_, count)| *count > 0);
-        let errors = errors.map(|(kind, count)| (kind.to_owned(), count)).collect();
+        let Some(errors) = self.counted.news() else { return Ok(()) };
         let facts = vec![(LOG_SYNC.to_owned(), self.log_sync.clone())];
         self.client.report(Report { errors, facts, ..Report::default() })
     }
@@ -368,32 +347,47 @@ impl Server {
         moved |= self.logs.tick(&mut self.callers);
         moved |= self.callers.flush_all();
         while let Some((lane, why)) = self.callers.take_given_up() {
-            warn!(lane = lane.0, why, "a link is closed");
-            if why == READER_BROKE {
-                self.client.quarantine(lane, why)?;
-            } else {
-                self.client.decline(lane, why)?;
-            }
-            self.forget_caller(lane);
+            self.close_caller(lane, why)?;
             // Somebody else's request may have waited for one of this link.
             moved = true;
         }
         Ok(moved)
     }
 
+    /// Closes a link that is no use any more.
+    fn close_caller(&mut self, lane: LaneId, why: &'static str) -> Result<(), ClientError> {
+        warn!(lane = lane.0, why, "a link is closed");
+        match why {
+            READER_BROKE => self.client.quarantine(lane, why)?,
+            READER_ENDED => {
+                // As when the router tells of an end: what was asked before it is carried out.
+                self.counted.reader_ended();
+                self.hear_out(lane);
+                self.client.decline(lane, why)?;
+            }
+            _ => self.client.decline(lane, why)?,
+        }
+        self.forget_caller(lane);
+        Ok(())
+    }
+
     /// Takes requests of one caller, as many as are one turn's. True when there was a message.
     fn serve_caller(&mut self, lane: LaneId) -> Result<bool, ClientError> {
-        let (mut moved, mut bytes, mut turn_began) = (false, 0, None);
-        for _ in 0..REQUESTS_PER_TURN_MAX {
-            let now = self.began.elapsed();
-            // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
-            let has_had_its_turn = bytes > REQUEST_BYTES_PER_TURN_MAX
-                || now.saturating_sub(*turn_began.get_or_insert(now)) > LOOK_INTERVAL;
-            if has_had_its_turn {
-                break;
-            }
+        let (mut moved, mut bytes, turn_began) = (false, 0, self.pace.recent());
+        for count in 0..REQUESTS_PER_TURN_MAX {
             let is_held = self.is_holding(lane);
             let Some(caller) = self.callers.get(lane) else { break };
+            // Mostly nothing is there, and a look at the clock would be the longest part of finding that.
+            let now = match count > 0 || caller.rate.is_some() {
+                true => self.pace.now(),
+                false => turn_began,
+            };
+            // Some requests are small and a lot of work: an append of a thousand records, a take of as many items.
+            if bytes > REQUEST_BYTES_PER_TURN_MAX
+                || now.saturating_sub(turn_began) > CALLER_TURN_MAX
+            {
+                break;
+            }
             if is_held && !caller.may_read_ahead() {
                 break;
             }
@@ -403,8 +397,8 @@ impl Server {
                 self.asked(lane, kept);
                 continue;
             }
-            if caller.rate.as_ref().is_some_and(|rate| !rate.is_left(now)) {
-                self.counted.slowed(caller.receiver.raw().has_message());
+            if let Some(rate) = caller.rate.as_ref().filter(|rate| !rate.is_left(now)) {
+                self.counted.held_back(rate, caller.receiver.raw().has_message(), now);
                 break;
             }
             let incoming = match caller.receiver.try_receive() {
@@ -575,14 +569,5 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-fn is_hangup(error: &ClientError) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    match error {
-        ClientError::RouterGone => true,
-        ClientError::Io(error) => [BrokenPipe, ConnectionReset].contains(&error.kind()),
-        _ => false,
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Notice {
     Ended { lane: LaneId, request: RequestId },
     /// Something is to be published.
     Publish { subject: String, payload: Vec<u8> },
+    /// What the agent measured may be new, or what it did by itself is over.
+    Changed,
 }
 
 /// One call that was taken off a link.
@@ -107,7 +109,7 @@ impl Call {
 
 impl Shared {
     /// Tells the serving thread; waits while it is behind, which it never is for long.
-    fn tell(&self, notice: Notice) {
+    pub(super) fn tell(&self, notice: Notice) {
         // A serving thread that is gone takes the process with it.
         let _ = self.notices.send(notice);
         self.bell.ring();

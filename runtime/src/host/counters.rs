@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ipc::control::{Report, WorkReport};
+use agents_contract::Agent;
+use ipc::control::{Figure, Report, WorkReport};
+use ipc::limits::REPORT_FIGURES_MAX;
 
 use super::scheduled::ScheduledHost;
 use crate::limits::{ERROR_KINDS_MAX, REPORT_INTERVAL_MIN, WORK_REPORT_INTERVAL};
@@ -22,11 +24,11 @@ pub(super) enum Outcome {
 }
 
 /// Shared by the calls of one host.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Counters {
     counted: Mutex<Counted>,
-    /// Whose work is reported along.
-    host: Option<Arc<ScheduledHost>>,
+    /// Whose work is reported along, and who measures by itself.
+    sources: Option<(Arc<ScheduledHost>, Arc<dyn Agent>)>,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +50,13 @@ pub(super) struct Reporter {
 
 impl Counters {
     /// Nothing yet.
-    pub(super) fn new(host: Arc<ScheduledHost>) -> Self {
-        Self { counted: Mutex::default(), host: Some(host) }
+    pub(super) fn new(host: Arc<ScheduledHost>, agent: Arc<dyn Agent>) -> Self {
+        Self { counted: Mutex::default(), sources: Some((host, agent)) }
+    }
+
+    /// What the agent measured may be new.
+    pub(super) fn changed(&self) {
+        self.lock().changed = true;
     }
 
     pub(super) fn started(&self) {
@@ -71,14 +78,27 @@ impl Counters {
 
     /// The counts, if they changed since they were last taken.
     fn take(&self) -> Option<Report> {
-        let work = self.host.as_ref().map(|host| host.report()).unwrap_or_default();
+        let work = self.sources.as_ref().map(|(host, _)| host.report()).unwrap_or_default();
         let mut counted = self.lock();
         let changed = std::mem::replace(&mut counted.changed, false) || counted.work != work;
-        changed.then(|| {
+        let mut report = changed.then(|| {
             counted.work = work.clone();
             let errors = counted.errors.clone().into_iter().collect();
             Report { errors, work, ..counted.totals.clone() }
-        })
+        })?;
+        drop(counted);
+        report.figures = self.figures();
+        Some(report)
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let Some((_, agent)) = &self.sources else { return Vec::new() };
+        let figures = agent.figures().into_iter().take(REPORT_FIGURES_MAX);
+        let words = |figure: agents_contract::Figure| {
+            let agents_contract::Figure { name, label, value } = figure;
+            Figure { name: name.to_owned(), label: label.to_owned(), value }
+        };
+        figures.map(words).collect()
     }
 
     fn has_changed(&self) -> bool {
@@ -90,7 +110,7 @@ impl Counters {
         let counted = self.lock();
         let Report { started, done, failed, cancelled, panicked, .. } = counted.totals;
         let is_busy = counted.work.running != [0; 4] || counted.work.waiting != [0; 4];
-        self.host.is_some() && (is_busy || started > done + failed + cancelled + panicked)
+        self.sources.is_some() && (is_busy || started > done + failed + cancelled + panicked)
     }
 
     /// A panic elsewhere leaves plain numbers behind.

@@ -3,11 +3,15 @@
 //! Nothing is made before there is work: a command that only lists starts no thread and reads no sensor.
 
 mod keeper;
+mod later;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use agents_contract::{Cancellation, Host, Order, Permit, Undertaking, Work};
+use agents_contract::{
+    Cancellation, Host, Job, Obstacle, Order, Permit, Place, Undertaking, Wait, Work,
+};
 use hw::root::Root;
 use ipc::control::WorkReport;
 use ipc::directory::Reader;
@@ -15,11 +19,14 @@ use ipc::limits::TEXT_BYTES_MAX;
 use scheduler::admission;
 use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::governor::{Capacity, Thresholds};
+use scheduler::limits::DEFER_MAX;
 use scheduler::placement::{self, Lane, Pinning};
 use scheduler::pool::{Pools, Undertaking as Begun};
 
 use self::keeper::{Keeper, View};
+use self::later::Later;
 use crate::config::Settings;
+use crate::machine::pinning_of;
 
 /// Pools of one process.
 #[derive(Debug)]
@@ -29,6 +36,9 @@ pub(crate) struct ScheduledHost {
     thresholds: Thresholds,
     /// The daemon's decisions; taken by whoever makes the pools. Without them, this process decides for itself.
     directory: Mutex<Option<Reader>>,
+    /// Whether this process goes on after its work.
+    is_hosted: AtomicBool,
+    later: Later,
     working: OnceLock<Working>,
 }
 
@@ -46,6 +56,8 @@ impl ScheduledHost {
             pinning: settings.pinning,
             thresholds: settings.thresholds,
             directory: Mutex::new(None),
+            is_hosted: AtomicBool::new(false),
+            later: Later::default(),
             working: OnceLock::new(),
         }
     }
@@ -53,12 +65,16 @@ impl ScheduledHost {
     /// The daemon decides from now on; what it decided stands there.
     pub(crate) fn set_directory(&self, directory: Reader) {
         *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory);
+        // Decides where a job is done, and publishes nothing.
+        self.is_hosted.store(true, Ordering::Relaxed);
     }
 
     fn working(&self) -> &Working {
         self.working.get_or_init(|| {
             let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let (keeper, machine, decision) = Keeper::new(&self.root, self.pinning);
+            let told = directory.as_ref().and_then(Reader::machine);
+            let pinning = told.and_then(|entry| pinning_of(&entry)).unwrap_or(self.pinning);
+            let (keeper, machine, decision) = Keeper::new(&self.root, pinning);
             let pools = Arc::new(Pools::new(decision, machine));
             let view = match directory {
                 Some(reader) => View::of_daemon(reader, decision),
@@ -96,19 +112,54 @@ impl Host for ScheduledHost {
         pools.run((&ordered(order), kind(work)), count, &is_wanted, &piece);
     }
 
-    fn begin(&self, order: &Order, undertaking: Undertaking) -> Option<Permit> {
+    fn begin(
+        &self,
+        order: &Order,
+        undertaking: Undertaking,
+        waits: &dyn Fn(Wait),
+    ) -> Option<Permit> {
         let Working { pools, view } = self.working();
         view.follow(pools);
+        let at_most = (undertaking == Undertaking::Heavy).then_some(DEFER_MAX);
         let undertaking = match undertaking {
             Undertaking::Heavy => Begun::Heavy,
             Undertaking::Download => Begun::Download,
         };
         let is_wanted = || !order.cancellation.is_cancelled();
-        pools.begin(&ordered(order), undertaking, &is_wanted).map(Permit::new)
+        let waits = |reason| waits(Wait { obstacle: obstacle(reason), at_most });
+        pools.begin(&ordered(order), undertaking, &is_wanted, &waits).map(Permit::new)
+    }
+
+    fn settle(&self, work: Work) -> Place {
+        Place::new(self.working().pools.settle(kind(work)))
+    }
+
+    fn later(&self, job: Job) {
+        let kept = match self.is_hosted.load(Ordering::Relaxed) {
+            true => self.later.put(job, &self.working().pools),
+            false => Err(job),
+        };
+        if let Err(job) = kept {
+            job();
+        }
     }
 
     fn now(&self) -> SystemTime {
         SystemTime::now()
+    }
+}
+
+impl Drop for ScheduledHost {
+    fn drop(&mut self) {
+        self.later.close();
+    }
+}
+
+fn obstacle(reason: admission::Reason) -> Obstacle {
+    match reason {
+        admission::Reason::Slots | admission::Reason::Paused => Obstacle::Busy,
+        admission::Reason::Heat => Obstacle::Heat,
+        admission::Reason::Blind => Obstacle::Blind,
     }
 }
 
@@ -118,8 +169,8 @@ fn wait(cancellation: &Cancellation, wait: &mut dyn FnMut()) {
 }
 
 fn ordered(order: &Order) -> admission::Order {
-    let Order { requester, priority, security, .. } = order;
-    admission::Order { requester: requester.clone(), priority: *priority, security: *security }
+    let Order { requester, priority, .. } = order;
+    admission::Order { requester: requester.clone(), priority: *priority }
 }
 
 fn kind(work: Work) -> placement::Work {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use agents_contract::{Agent, Caller, Cancellation, ToolError};
+use agents_contract::{Agent, Caller, Cancellation, Station, ToolError};
 use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::closer::{Closer, Foreign};
@@ -25,6 +25,7 @@ use ipc::doorbell::Bell;
 use ipc::header::{GrantId, LaneId};
 use ipc::lane::ReceiveError;
 use ipc::link::{Incoming, LinkReceiver, Request, RequestId, View};
+use ipc::wait::adaptive_spin;
 use tracing::{debug, info, warn};
 
 use super::answering::Answering;
@@ -34,6 +35,7 @@ use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use super::immediate;
 use super::scheduled::ScheduledHost;
+use super::station::{Post, Presence};
 use super::wakefulness::Wakefulness;
 use crate::limits::{
     ANSWER_RETRY_MAX, ANSWER_RETRY_MIN, CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX,
@@ -71,6 +73,8 @@ pub(super) struct Server {
     draining: bool,
     wakefulness: Wakefulness,
     closer: Closer,
+    /// What the agent does without being asked.
+    presence: Arc<Presence>,
 }
 
 struct Running {
@@ -96,12 +100,13 @@ impl Server {
     ) -> std::io::Result<Self> {
         let bell = Bell::from_peer(client.doorbell().ringer().try_clone_to_owned()?)?;
         let (tell, notices) = sync_channel(NOTICES_MAX);
-        let counters = Counters::new(host);
+        let counters = Counters::new(host, Arc::clone(&agent));
         let tools = agent.manifest().tools.into_iter().collect();
         Ok(Self {
             client,
             shared: Arc::new(Shared { agent, counters, notices: tell, bell }),
             closer,
+            presence: Arc::default(),
             notices,
             links: BTreeMap::new(),
             callers: Callers::default(),
@@ -113,10 +118,13 @@ impl Server {
             topics: Topics::default(),
             reporter: Reporter::default(),
             draining: false,
-            wakefulness: Wakefulness::new(
-                std::thread::available_parallelism().is_ok_and(|count| count.get() > 1),
-            ),
+            wakefulness: Wakefulness::new(!adaptive_spin().is_zero()),
         })
+    }
+
+    /// Where the agent's own work has its outlet.
+    pub(super) fn station(&self) -> Arc<dyn Station> {
+        Arc::new(Post { shared: Arc::clone(&self.shared), presence: Arc::clone(&self.presence) })
     }
 
     /// Serves until the daemon stops or is gone.
@@ -152,6 +160,7 @@ impl Server {
         let idle = self.running.is_empty()
             && self.queued.is_empty()
             && self.ungranted.is_empty()
+            && !self.presence.is_busy()
             && !self.is_anything_unsent();
         // Of all, because those that have ended say so only when they are asked.
         let all: Vec<LaneId> = self.links.keys().copied().collect();
@@ -237,6 +246,7 @@ impl Server {
                 Event::Draining => {
                     info!(running = self.running.len(), "finishing what is in flight");
                     self.draining = true;
+                    self.presence.stop();
                 }
                 // Hosted agents subscribe to nothing yet, and only the exchange is asked for routes.
                 Event::TopicFound(_)
@@ -486,6 +496,7 @@ impl Server {
                 Notice::Publish { subject, payload } => {
                     self.topics.publish(&mut self.client, &subject, &payload)?;
                 }
+                Notice::Changed => self.shared.counters.changed(),
             }
         }
         Ok(())

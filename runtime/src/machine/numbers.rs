@@ -7,6 +7,7 @@ use ipc::directory::MachineEntry;
 use rustix::time::{ClockId, clock_gettime};
 use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::limits::JOBS_MAX;
+use scheduler::placement::Pinning;
 
 /// Nanoseconds of the clock that all processes of a machine share.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -36,6 +37,16 @@ pub(crate) fn entry_of(decision: Decision) -> MachineEntry {
         slots: [performance, efficient, low_power].map(|slots| slots as u32),
         ..MachineEntry::default()
     }
+}
+
+/// How workers are to be held, as a number of an entry.
+pub(crate) fn pinning_number(pinning: Pinning) -> u8 {
+    pinning as u8 + 1
+}
+
+/// What such a number stands for.
+pub(crate) fn pinning_of(entry: &MachineEntry) -> Option<Pinning> {
+    Pinning::ALL.get(usize::from(entry.pinning).wrapping_sub(1)).copied()
 }
 
 /// The decision that an entry stands for.
@@ -68,6 +79,15 @@ mod tests {
                 assert_eq!(decision_of(&entry_of(decision)), decision);
             }
         }
+    }
+
+    #[test]
+    fn every_way_to_pin_comes_back_and_an_unknown_one_says_nothing() {
+        let entry = |pinning| MachineEntry { pinning, ..MachineEntry::default() };
+        for pinning in Pinning::ALL {
+            assert_eq!(pinning_of(&entry(pinning_number(pinning))), Some(pinning));
+        }
+        assert_eq!([0, 4, 255].map(|number| pinning_of(&entry(number))), [None; 3]);
     }
 
     #[test]

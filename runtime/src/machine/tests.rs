@@ -66,3 +66,24 @@ fn a_machine_that_wakes_up_cold_is_believed_at_once() {
         assert_ne!(decision.state, State::Blind, "{second}");
     }
 }
+
+#[test]
+fn a_frozen_package_sensor_is_known_by_the_cores_within_five_seconds() {
+    let (_directory, tree) = laptop("70000");
+    let cores = |celsius: &str| {
+        tree.monitor(2, "coretemp", &[("Package id 0", "70000"), ("Core 8", celsius)]);
+    };
+    cores("70000");
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    for second in 1..20 {
+        assert_eq!(regulator.step_at(load(1, 4, 2), at(second)).state, State::Optimal, "{second}");
+    }
+    // It froze at the last change of the reading.
+    tree.file(ZONE, "71000");
+    regulator.step_at(load(1, 4, 2), at(20));
+    cores("79000");
+    let states: Vec<_> =
+        (21..26).map(|second| regulator.step_at(load(1, 4, 2), at(second)).state).collect();
+    assert_eq!(states.last(), Some(&State::Blind), "{states:?}");
+    assert_eq!(regulator.why(), "sensor_stuck");
+}

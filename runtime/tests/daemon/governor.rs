@@ -1,10 +1,10 @@
 //! The daemon governs: what it makes of a sensor is seen in metrics, status and `top`, and follows the sensor while it runs.
 
 use hw::trees::{Machine, Tree};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::world::{Daemon, Options, eventually};
+use crate::world::{Daemon, Options, eventually, signal};
 
 const NOBODY: Options = Options { hosted: "", dev: false, drain_seconds: 0, routed: "" };
 
@@ -56,7 +56,13 @@ fn state_and_slots_follow_the_sensor_while_the_daemon_runs() {
     assert!(!metrics.contains("bolide_thermal_package_celsius "), "{metrics}");
     assert_eq!(daemon.metric("bolide_thermal_state{state=\"blind\"}"), 1.0);
     assert!(slots() >= 1);
-    assert!(daemon.metric("bolide_thermal_sensor_reads_total") >= 3.0);
+    let reads = || daemon.metric("bolide_thermal_sensor_reads_total");
+    let before = reads();
+    assert!(before >= 3.0);
+    eventually("it is read on", || reads() >= before + 3.0);
+    let log = daemon.log();
+    let told = log.lines().filter(|line| line.contains("the temperature is not known any more"));
+    assert_eq!(told.count(), 1, "each change is told once, not each reading: {log}");
 }
 
 #[test]
@@ -109,8 +115,10 @@ fn workers_of_a_hosted_agent_follow_what_is_allowed_while_they_live() {
     Machine::virtual_machine().write(&tree);
     tree.file("sys/devices/cpu_core/cpus", "0").file("sys/devices/cpu_atom/cpus", "1");
     let options = Options { hosted: "packager", ..NOBODY };
+    let config = directory.path().join("config");
+    let places = [("BOLIDE_SYSFS_ROOT", tree.directory()), ("XDG_CONFIG_HOME", config.as_path())];
     let daemon =
-        Daemon::start_with(&options, &[("BOLIDE_SYSFS_ROOT", tree.directory().to_str().unwrap())]);
+        Daemon::start_with(&options, &places.map(|(name, path)| (name, path.to_str().unwrap())));
     let project = directory.path().join("project");
     std::fs::create_dir(&project).unwrap();
     std::fs::write(project.join("package.json"), "{}").unwrap();
@@ -133,5 +141,97 @@ fn workers_of_a_hosted_agent_follow_what_is_allowed_while_they_live() {
     sched_setaffinity(Some(keeper), &left).unwrap();
     resolve();
     eventually("the worker is where it may be", || held_to().eq(["1"]));
+    // The threads that talk to registries are where the worker is.
+    let moved = threads(pid, "registry-io");
+    assert!(!moved.is_empty() && moved.iter().all(|(_, cpus)| cpus == "1"), "{moved:?}");
+    // And where nobody is to be held, nobody is.
+    let mut both = CpuSet::new();
+    [0, 1].iter().for_each(|cpu| both.set(*cpu));
+    sched_setaffinity(Some(keeper), &both).unwrap();
+    std::fs::create_dir_all(directory.path().join("config/bolide")).unwrap();
+    std::fs::write(directory.path().join("config/bolide/config.toml"), "pinning = \"off\"")
+        .unwrap();
+    signal(daemon.pid(), Signal::HUP);
+    eventually("it is taken over", || daemon.status()["machine"]["pinning"] == "off");
+    resolve();
+    eventually("the worker is free", || held_to().eq(["0-1"]));
     assert_eq!(daemon.agent_pid("packager"), pid, "the same process");
+}
+
+#[test]
+fn a_changed_configuration_is_taken_over_and_a_bad_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = Tree::at(directory.path().join("machine"));
+    Machine::meteor_lake_a().write(&tree);
+    tree.zone(0, "x86_pkg_temp", "61000");
+    let place = directory.path().join("config/bolide");
+    std::fs::create_dir_all(&place).unwrap();
+    let configure = |text: &str| std::fs::write(place.join("config.toml"), text).unwrap();
+    configure("pinning = \"strict\"\n");
+    let variables = [
+        ("BOLIDE_SYSFS_ROOT", tree.directory().to_str().unwrap()),
+        ("XDG_CONFIG_HOME", directory.path().join("config").to_str().unwrap()),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let daemon = Daemon::start_with(&NOBODY, &variables);
+    eventually("the machine is looked at", || !daemon.status()["machine"].is_null());
+    let machine = || daemon.status()["machine"].clone();
+    assert_eq!((&machine()["pinning"], state(&daemon)), (&"strict".into(), "optimal".to_owned()));
+    let again = || signal(daemon.pid(), Signal::HUP);
+
+    let cooler = "pinning = \"off\"\nbus.handshake_ms = 1000\n[thermal]\nnormal = \"50/45\"\n\
+                  caution = \"56/52\"\nthrottle = \"70/65\"\nheavy = \"55/50\"\n";
+    configure(cooler);
+    again();
+    eventually("it is hot by the new measure", || state(&daemon) == "caution");
+    assert_eq!(machine()["pinning"], "off");
+    assert_eq!(machine()["thresholds"]["caution"], "56/52");
+    assert_eq!(machine()["heavy"], false);
+    eventually("what takes a restart is told", || {
+        daemon.log().contains("bus.handshake_ms") && daemon.log().contains("read at the start only")
+    });
+
+    for (bad, told) in [
+        ("pinning = \"maybe\"\n", "`maybe` cannot be `pinning`"),
+        ("[thermal]\ncaution = \"86/84\"\n", "cannot be `thermal.caution`"),
+        ("= nonsense", "is not TOML"),
+    ] {
+        configure(bad);
+        again();
+        let refusal = "the configuration is refused, the one before holds on";
+        eventually("it is refused", || {
+            let log = daemon.log();
+            log.lines().any(|line| line.contains(refusal) && line.contains(told))
+        });
+        assert_eq!(machine()["thresholds"]["caution"], "56/52");
+    }
+    configure("");
+    again();
+    eventually("it is as at first", || machine()["thresholds"]["caution"] == "95/90");
+    assert_eq!(machine()["pinning"], "auto");
+}
+
+#[test]
+fn a_machine_that_throttles_or_is_not_known_is_ready_and_degraded() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = Tree::at(directory.path());
+    Machine::meteor_lake_a().write(&tree);
+    tree.zone(0, "x86_pkg_temp", "61000");
+    let daemon = on(&tree);
+    let ready = || {
+        let (status, body) = daemon.get("/health/ready");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()
+    };
+    eventually("it is cool", || ready()["parts"]["thermal"]["ready"] == true);
+    assert_eq!(ready()["degraded"], serde_json::json!([]));
+    for (text, word) in [("101000", "throttle: "), ("rubbish", "blind: ")] {
+        tree.file("sys/class/thermal/thermal_zone0/temp", text);
+        eventually("it is degraded", || {
+            let thermal = ready()["parts"]["thermal"].clone();
+            thermal["reason"].as_str().is_some_and(|reason| reason.starts_with(word))
+        });
+        assert_eq!(ready()["degraded"], serde_json::json!(["thermal"]));
+    }
 }

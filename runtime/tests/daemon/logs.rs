@@ -14,6 +14,10 @@ use super::world::{self, Daemon, eventually, patience, signal};
 
 #[path = "logs/full.rs"]
 mod full;
+#[path = "logs/guests.rs"]
+mod guests;
+#[path = "logs/rest.rs"]
+mod rest;
 #[path = "logs/shares.rs"]
 mod shares;
 

@@ -9,10 +9,14 @@ use ipc::exchange::queue::{
     Taken,
 };
 
+use ipc::link::{Answer, Incoming};
+
 use super::world::{self, Daemon, cbor, eventually, patience};
 
 #[path = "queues/durable.rs"]
 mod durable;
+#[path = "queues/full.rs"]
+mod full;
 #[path = "queues/workers.rs"]
 mod workers;
 
@@ -281,6 +285,40 @@ fn a_socket_that_its_caller_has_dropped_is_let_go_of() {
     drop(link);
     let closed = client.next_event(patience()).unwrap();
     assert!(matches!(closed, Some(Event::LinkClosed { lane: of, .. }) if of == lane), "{closed:?}");
+}
+
+#[test]
+fn a_caller_that_takes_no_answers_any_more_is_heard_out_and_let_go_of() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (_heir, mut heir) = queues(&daemon, "test.heir");
+    let mut client = daemon.client("test.half");
+    let options = LinkOptions { class: Class::Normal };
+    let link = client.open_link("exchange", options).unwrap();
+    assert_eq!(link.terms().class, Class::Normal);
+    let lane = link.lane();
+    let (mut sender, mut receiver) = link.split();
+    let mut ask = |operation: Operation<'_>| {
+        let arguments = operation.encode("work").unwrap();
+        sender.request(operation.tool(), &arguments, &[], patience(), "exchange").unwrap()
+    };
+    // It has one item, and waits for another.
+    heir.put("work", b"held", patience()).unwrap();
+    ask(Operation::Take { count: 2, wait_ns: HOUR_NS });
+    let first = receiver.receive(Some(patience())).unwrap();
+    assert!(matches!(first, Incoming::Answer { answer: Answer::Progress(_), .. }), "{first:?}");
+    drop(receiver);
+    ask(put(5, b"last"));
+    let closed = client.next_event(patience()).unwrap();
+    assert!(matches!(closed, Some(Event::LinkClosed { lane: of, .. }) if of == lane), "{closed:?}");
+    // What it had comes again. What was on its way to it may count as delivered: nobody knows how far it came.
+    let mut items = [item(&mut heir, "work"), item(&mut heir, "work")]
+        .map(|item| (item.payload, item.lease.delivery));
+    items.sort_unstable();
+    assert_eq!(items[0], (b"held".to_vec(), 2));
+    assert_eq!(items[1].0, b"last");
+    assert!((1..=2).contains(&items[1].1), "{items:?}");
+    let counted = "bolide_errors_total{agent=\"exchange\",kind=\"reader-ended\"} 1";
+    eventually("it is counted", || daemon.get("/metrics").1.contains(counted));
 }
 
 #[test]

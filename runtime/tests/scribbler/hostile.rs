@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ipc::class::{Class, SendingHalf};
 use ipc::client::{Client, ClientError, Event, LinkOptions};
 use ipc::control::{CloseCause, Terms, ToRouter, TopicPolicy, TopicTerms, VERSION};
+use ipc::exchange::log;
 use ipc::exchange::queue::{Lease, Operation, Queues};
 use ipc::header::{AgentId, GrantId, Header, Kind, LaneId};
 use ipc::lane::{Large, WhenFull};
@@ -77,7 +78,7 @@ fn end_when_stuck(played: &AtomicU64) {
 
 impl Hostile {
     fn play(&mut self) -> Result<(), ClientError> {
-        match self.random.below(9) {
+        match self.random.below(10) {
             0 => self.open("echo"),
             1 => self.open("exchange"),
             2 => self.open(HOST),
@@ -86,6 +87,7 @@ impl Hostile {
             5 => self.subscribe(),
             6 => self.route(),
             7 => self.queue(),
+            8 => self.follow(),
             _ => self.babble(),
         }
     }
@@ -180,6 +182,51 @@ impl Hostile {
             let until = Instant::now() + SHORT;
             let _ = queues.link().request(operation.tool(), &arguments, &[], until);
             if self.random.below(4) == 0 {
+                self.scribble();
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a log from anywhere, holds back whoever appends to it, and says of what it has read whatever comes to mind.
+    fn follow(&mut self) -> Result<(), ClientError> {
+        let mut client = self.client("test.hostile.")?;
+        let mut link = client.open_link("exchange", LinkOptions { class: self.class() })?;
+        let payload = self.bytes(2_000);
+        for _ in 0..ROUNDS {
+            let payloads = [&payload[..]];
+            let records = log::Records::from_payloads(&payloads);
+            let (priority, takes_will_back) = (5, false);
+            let (records_max, bytes_max) = (self.random.next() as u32, self.random.next() as u32);
+            let start = match self.random.below(3) {
+                0 => log::Start::First,
+                1 => log::Start::At(self.random.next()),
+                _ => log::Start::At(self.random.below(50)),
+            };
+            let durability = log::Durability::Stored;
+            let wait_ns = self.random.next();
+            let operation = match self.random.below(7) {
+                0 => {
+                    let options = Some(log::Options { ahead_max: 9, ..log::Options::default() });
+                    log::Operation::Open { options, replaces: true }
+                }
+                1 | 2 => log::Operation::Append {
+                    durability,
+                    priority,
+                    takes_will_back,
+                    wait_ns,
+                    records,
+                },
+                3 => log::Operation::Read { start, records_max, bytes_max },
+                4 => log::Operation::Trim { below: self.random.below(60) },
+                _ => log::Operation::Follow { start, holds_back: true },
+            };
+            let mut arguments = operation.encode("hostile")?;
+            self.damage(&mut arguments);
+            let until = Instant::now() + SHORT;
+            let _ = link.request(operation.tool(), &arguments, &[], until);
+            let _ = link.receiver().try_receive();
+            if self.random.below(3) == 0 {
                 self.scribble();
             }
         }

@@ -12,10 +12,8 @@ use crate::placement::Work;
 
 /// The highest priority that a requester can ask for.
 const PRIORITY_MAX: u8 = 10;
-/// Before all priorities.
-const RANK_SECURITY: u8 = PRIORITY_MAX + 1;
 /// Nothing new begins there: only who has waited long gets so far.
-pub(super) const RANK_MAX: u8 = RANK_SECURITY + 1;
+pub(super) const RANK_MAX: u8 = PRIORITY_MAX + 1;
 
 /// The name of a request while it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,8 +26,6 @@ pub struct Order {
     pub requester: Arc<str>,
     /// 1 (least) to 10 (most); others count as the nearest.
     pub priority: u8,
-    /// Whether it closes a known hole: then it goes before all priorities.
-    pub security: bool,
 }
 
 /// What a request is for.
@@ -44,7 +40,7 @@ pub enum Wish {
     },
     /// To begin something that takes long and heats.
     Heavy,
-    /// To fetch files.
+    /// To fetch a file.
     Download,
 }
 
@@ -109,8 +105,7 @@ impl Queue {
     pub(super) fn put(&mut self, order: &Order, wish: Wish, now: Duration) -> Id {
         self.last_id += 1;
         let id = Id(self.last_id);
-        let rank =
-            if order.security { RANK_SECURITY } else { order.priority.clamp(1, PRIORITY_MAX) };
+        let rank = order.priority.clamp(1, PRIORITY_MAX);
         let requester = Arc::clone(&order.requester);
         let fresh_turn = self.last_turn + 1;
         let turn = self.turns.entry(Arc::clone(&requester)).or_insert_with(|| {
@@ -163,6 +158,11 @@ impl Queue {
             turn.served = self.last_turn;
         }
         Served { is_resolution: entry.is_resolution(), wait }
+    }
+
+    /// Why it waits that has nothing yet, as it was noted.
+    pub(super) fn deferred(&self, id: Id) -> Option<Reason> {
+        self.entries.get(&id)?.deferred
     }
 
     /// Gives everybody to `note` who came and got nothing, once.

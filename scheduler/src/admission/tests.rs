@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Admission, Grant, Id, Leave, Order, Reason, Wish};
+use super::{Admission, Grant, Id, Leave, Order, Reason, Wish, downloads_max};
 use crate::decision::{Background, Decision, Slots, State};
 use crate::limits::{AGE_STEP, DEFER_MAX, DOWNLOADS_MAX};
 use crate::placement::{Lane, Work};
@@ -18,7 +18,7 @@ fn decision(state: State, slots: [usize; 3], heavy: bool) -> Decision {
 }
 
 fn order(requester: &str, priority: u8) -> Order {
-    Order { requester: Arc::from(requester), priority, security: false }
+    Order { requester: Arc::from(requester), priority }
 }
 
 fn pieces(work: Work, most: usize) -> Wish {
@@ -143,12 +143,36 @@ fn paused_background_work_waits_and_does_not_starve() {
 }
 
 #[test]
-fn security_goes_before_every_priority() {
-    let mut admission = Admission::new(decision(State::Normal, [1, 1, 0], true));
-    admission.ask(&order("a", 10), pieces(Work::Unpack, 1), START).unwrap();
-    let fix = Order { security: true, ..order("b", 1) };
-    let fix = admission.ask(&fix, pieces(Work::Unpack, 1), START).unwrap();
-    assert_eq!(all(&mut admission, START)[0].id, fix);
+fn fewer_transfers_run_where_it_is_hot_or_not_known() {
+    for (state, most) in [
+        (State::Off, DOWNLOADS_MAX),
+        (State::Optimal, DOWNLOADS_MAX),
+        (State::Normal, DOWNLOADS_MAX),
+        (State::Caution, DOWNLOADS_MAX / 2),
+        (State::Blind, DOWNLOADS_MAX / 2),
+        (State::Throttle, DOWNLOADS_MAX / 4),
+    ] {
+        let mut admission = Admission::new(decision(state, [1, 0, 0], false));
+        for _ in 0..2 * DOWNLOADS_MAX {
+            admission.ask(&order("a", 5), Wish::Download, START).unwrap();
+        }
+        let mut held = all(&mut admission, START);
+        assert_eq!(held.len(), most, "{state:?}");
+        assert_eq!(admission.running(), [0; 4], "they have no slots");
+        admission.give_back(held.remove(0));
+        assert_eq!(all(&mut admission, START).len(), 1);
+    }
+}
+
+#[test]
+fn who_waits_can_be_told_why() {
+    let mut admission = Admission::new(decision(State::Caution, [1, 0, 0], false));
+    let id = admission.ask(&order("a", 5), Wish::Heavy, START).unwrap();
+    assert_eq!(all(&mut admission, START), []);
+    assert_eq!(admission.why(id), Some(Reason::Heat));
+    admission.set_decision(decision(State::Optimal, [1, 0, 0], true));
+    assert_eq!(all(&mut admission, START).len(), 1);
+    assert_eq!(admission.why(id), None);
 }
 
 #[test]
@@ -156,12 +180,11 @@ fn the_lowest_passes_a_stream_of_the_most_urgent() {
     let mut admission = Admission::new(decision(State::Normal, [1, 1, 0], true));
     let low = admission.ask(&order("low", 1), pieces(Work::Unpack, 1), START).unwrap();
     let mut now = START;
-    // One piece a second, and always two of the most urgent in front of it, security fixes among them.
+    // One piece a second, and always two of the most urgent in front of it.
     for second in 0..60 {
         now = Duration::from_secs(second);
         for name in ["x", "y"] {
-            let urgent = Order { security: second % 2 == 0, ..order(name, 10) };
-            let urgent_too = admission.ask(&urgent, pieces(Work::Unpack, 1), now).unwrap();
+            let urgent_too = admission.ask(&order(name, 10), pieces(Work::Unpack, 1), now).unwrap();
             assert!(urgent_too > low);
         }
         let mut grants = all(&mut admission, now);
@@ -261,10 +284,9 @@ impl Oracle {
     }
 
     fn rank(one: &Asked, now: Duration) -> u8 {
-        let base = if one.order.security { 11 } else { one.order.priority.clamp(1, 10) };
-        let mut rank = base;
+        let mut rank = one.order.priority.clamp(1, 10);
         let mut waited = now - one.since;
-        while waited >= AGE_STEP && rank < 12 {
+        while waited >= AGE_STEP && rank < 11 {
             waited -= AGE_STEP;
             rank += 1;
         }
@@ -288,7 +310,9 @@ impl Oracle {
             Wish::Heavy if decision.heavy || (late && self.held(Leave::Heavy) == 0) => {
                 Some(Leave::Heavy)
             }
-            Wish::Download if self.held(Leave::Download) < DOWNLOADS_MAX => Some(Leave::Download),
+            Wish::Download if self.held(Leave::Download) < downloads_max(decision.state) => {
+                Some(Leave::Download)
+            }
             Wish::Heavy | Wish::Download => None,
             Wish::Pieces { work: Work::Background, .. } => {
                 let may = decision.background != Background::Paused || late;
@@ -355,7 +379,7 @@ impl Oracle {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask { requester: u8, priority: u8, security: bool, wish: Wish },
+    Ask { requester: u8, priority: u8, wish: Wish },
     GiveBack(usize),
     Withdraw(usize),
     Decide(Decision),
@@ -368,9 +392,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Wish::Heavy),
         Just(Wish::Download),
     ];
-    let ask = (0..4u8, 0..12u8, prop::bool::weighted(0.1), wish).prop_map(
-        |(requester, priority, security, wish)| Step::Ask { requester, priority, security, wish },
-    );
+    let ask = (0..4u8, 0..12u8, wish).prop_map(|(requester, priority, wish)| Step::Ask {
+        requester,
+        priority,
+        wish,
+    });
     let background = prop_oneof![
         Just(Background::Efficient),
         Just(Background::LowPower),
@@ -416,8 +442,8 @@ proptest! {
         let mut held: Vec<Grant> = Vec::new();
         for step in steps {
             match step {
-                Step::Ask { requester, priority, security, wish } => {
-                    let order = Order { security, ..order(&requester.to_string(), priority) };
+                Step::Ask { requester, priority, wish } => {
+                    let order = order(&requester.to_string(), priority);
                     let id = admission.ask(&order, wish, now).unwrap();
                     oracle.ask(id, &order, wish, now);
                 }

@@ -52,6 +52,19 @@ const STUCK_AFTER_CHANGE: Duration = Duration::from_secs(3);
 /// How long it may stay the same under at least that load.
 const STUCK_UNDER_LOAD: Duration = Duration::from_secs(30);
 
+/// How long a value stands still, while more than one P core is busy, before the cores are asked.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
+
+/// How often they are asked while they contradict nothing: each one is woken by it.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How many kelvins a core is above a package sensor that does not follow it. A package is as hot as its hottest core, and two readings
+/// of the same heat differ by rounding and noise.
+const CORE_ABOVE: f64 = 6.0;
+
+/// How often in a row they must say so.
+const CONTRADICTIONS: u32 = 2;
+
 /// The temperature, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Heat {
@@ -108,6 +121,16 @@ pub(super) struct Sense {
     /// Changes since the last P slot and the last fall.
     changes: u32,
     same: Same,
+    witness: Witness,
+}
+
+/// What the cores said of a value that stands still.
+#[derive(Clone, Copy, Debug, Default)]
+struct Witness {
+    asked: u32,
+    asked_at: Duration,
+    /// In a row.
+    contradicted: u32,
 }
 
 /// Values that a package does not fall to, unless it stays there and goes on moving.
@@ -136,6 +159,8 @@ struct Same {
     changed_at: Option<Duration>,
     /// Since when the load is so high that the value should change.
     loaded_at: Option<Duration>,
+    /// Since when there is more load than may be waiting.
+    worked_at: Option<Duration>,
 }
 
 impl Sense {
@@ -152,6 +177,7 @@ impl Sense {
             growth: 0,
             changes: 0,
             same: Same { value: f64::NAN, ..Same::default() },
+            witness: Witness::default(),
         }
     }
 
@@ -168,12 +194,32 @@ impl Sense {
         }
     }
 
+    /// Whether the value has stood still for so long that the cores should be asked.
+    pub(super) fn is_doubted(&self, now: Duration) -> bool {
+        let Witness { asked, asked_at, contradicted } = self.witness;
+        let is_new = asked < CONTRADICTIONS || contradicted > 0;
+        self.same.is_doubtful(now) && (is_new || now.saturating_sub(asked_at) >= ASK_AGAIN_AFTER)
+    }
+
+    /// What the hottest core says beside the last good read.
+    fn hear(&mut self, hottest_core: Option<f64>, now: Duration) {
+        if !self.same.is_doubtful(now) {
+            self.witness = Witness::default();
+        } else if let Some(core) = hottest_core {
+            let contradicts = core >= self.same.value + CORE_ABOVE;
+            let contradicted = if contradicts { self.witness.contradicted + 1 } else { 0 };
+            let asked = self.witness.asked.saturating_add(1);
+            self.witness = Witness { asked, asked_at: now, contradicted };
+        }
+    }
+
     /// Takes in one read; `full` is the whole machine.
     pub(super) fn take(
         &mut self,
         celsius: Option<f64>,
         age: Duration,
         load: (Slots, Slots),
+        hottest_core: Option<f64>,
         now: Duration,
     ) -> Seen {
         let good_at = *self.good_at.get_or_insert(now);
@@ -196,6 +242,7 @@ impl Sense {
             self.good_run = self.good_run.saturating_add(1);
             self.good_at = Some(now.saturating_sub(age));
             self.update(value, weight(load.0), weight(load.1), now);
+            self.hear(hottest_core, now);
         } else {
             self.bad_run = self.bad_run.saturating_add(1);
             self.good_run = 0;
@@ -268,7 +315,7 @@ impl Sense {
         let is_old = self.good_at.is_some_and(|at| now.saturating_sub(at) > READING_AGE_MAX);
         if self.bad_run >= READINGS_BAD_MAX || is_old {
             self.lose();
-        } else if self.same.is_stuck(now) {
+        } else if self.same.is_stuck(now) || self.witness.contradicted >= CONTRADICTIONS {
             self.good_run = 0;
             self.has_moved = false;
             self.lost = Some(Reason::SensorStuck);
@@ -306,7 +353,7 @@ impl Filter {
 impl Same {
     fn update(&mut self, value: f64, weight: f64, weight_full: f64, now: Duration) {
         if self.value != value {
-            *self = Self { value, weight_low: weight, changed_at: None, loaded_at: None };
+            *self = Self { value, weight_low: weight, ..Self::default() };
         }
         self.weight_low = self.weight_low.min(weight);
         let shown = weight_full.clamp(WEIGHT_SHOWN_MIN, WEIGHT_SHOWN);
@@ -315,14 +362,22 @@ impl Same {
         self.changed_at = is_shown.then(|| self.changed_at.unwrap_or(now));
         let is_loaded = weight >= shown;
         self.loaded_at = is_loaded.then(|| self.loaded_at.unwrap_or(now));
+        let works = weight > WEIGHT_LIGHT;
+        self.worked_at = works.then(|| self.worked_at.unwrap_or(now));
     }
 
     fn is_stuck(&self, now: Duration) -> bool {
-        let lasts = |since: Option<Duration>, longest: Duration| {
-            since.is_some_and(|since| now.saturating_sub(since) >= longest)
-        };
-        lasts(self.changed_at, STUCK_AFTER_CHANGE) || lasts(self.loaded_at, STUCK_UNDER_LOAD)
+        lasts(self.changed_at, STUCK_AFTER_CHANGE, now)
+            || lasts(self.loaded_at, STUCK_UNDER_LOAD, now)
     }
+
+    fn is_doubtful(&self, now: Duration) -> bool {
+        lasts(self.worked_at, DOUBT_AFTER, now)
+    }
+}
+
+fn lasts(since: Option<Duration>, longest: Duration, now: Duration) -> bool {
+    since.is_some_and(|since| now.saturating_sub(since) >= longest)
 }
 
 /// The heat of busy cores in that of an E core.

@@ -366,13 +366,15 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     ];
     let age = prop_oneof![9 => Just(0_u64), 1 => 0..u64::MAX];
     let throttled = prop_oneof![19 => Just(0_u64), 1 => any::<u64>()];
-    (celsius, age, throttled, any_slots(), any::<bool>()).prop_map(
-        |(celsius, age, throttled, in_flight, is_limited)| Reading {
+    let core = prop::option::weighted(0.2, any::<f64>());
+    (celsius, age, throttled, any_slots(), any::<bool>(), core).prop_map(
+        |(celsius, age, throttled, in_flight, is_limited, hottest_core)| Reading {
             celsius,
             age: Duration::from_millis(age),
             throttled,
             in_flight,
             is_limited,
+            hottest_core,
         },
     )
 }

@@ -89,6 +89,16 @@ pub enum ThresholdError {
     },
 }
 
+impl ThresholdError {
+    /// Which of them does not fit.
+    pub fn name(&self) -> &'static str {
+        match *self {
+            Self::OutOfRange { name, .. } | Self::NoHysteresis { name, .. } => name,
+            Self::OutOfOrder { hotter, .. } => hotter,
+        }
+    }
+}
+
 /// Thresholds that hold together: each state ends well below where it begins, and a hotter one lies above a cooler one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Thresholds {

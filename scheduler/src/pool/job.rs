@@ -11,8 +11,8 @@ use crate::admission::{Grant, Order};
 use crate::limits::CANCELLATION_INTERVAL;
 use crate::placement::{Lane, Work};
 
-/// How many urgencies there are: ten priorities, and security fixes.
-pub(super) const URGENCIES: usize = 11;
+/// How many urgencies there are: the ten priorities.
+pub(super) const URGENCIES: usize = 10;
 
 /// The leave to run pieces of a job on a lane.
 #[derive(Debug)]
@@ -53,9 +53,7 @@ impl Job {
 
     /// Which queue its tickets go to.
     pub(super) fn urgency(&self) -> usize {
-        let Order { security, priority, .. } = self.order;
-        let level = if security { URGENCIES } else { priority.clamp(1, 10).into() };
-        level - 1
+        usize::from(self.order.priority).clamp(1, URGENCIES) - 1
     }
 
     /// The system has no thread for it.

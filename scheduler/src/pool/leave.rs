@@ -89,7 +89,7 @@ fn come_back(is_wanted: &dyn Fn() -> bool) {
         return;
     };
     let wish = Wish::Pieces { work: job.work, most: 1 };
-    let (mut state, grant) = shared.wait_for_leave((&job.order, wish), is_wanted);
+    let (mut state, grant) = shared.wait_for_leave((&job.order, wish), is_wanted, &|_| {});
     if grant.is_some() {
         state.away[lane as usize] -= 1;
     }

@@ -34,6 +34,9 @@ pub(super) struct Places {
 struct Inner {
     machine: Machine,
     low_power_only: bool,
+    /// Whether threads were ever held to a part of what is allowed. From then on they are placed even where pinning is off: nobody else
+    /// would let them go again.
+    ever_pinned: bool,
     lanes: [Held; Lane::ALL.len()],
 }
 
@@ -41,6 +44,8 @@ struct Inner {
 struct Held {
     wanted: CpuSet,
     threads: Vec<Thread>,
+    /// Threads of others that do such work.
+    guests: Vec<Thread>,
     /// What the kernel made of it, of the thread that was placed last.
     effective: Option<CpuSet>,
 }
@@ -49,7 +54,7 @@ impl Places {
     pub(super) fn new(machine: Machine, low_power_only: bool) -> Self {
         let lanes = Lane::ALL.map(|_| Held::default());
         let places = Self {
-            inner: Mutex::new(Inner { machine, low_power_only, lanes }),
+            inner: Mutex::new(Inner { machine, low_power_only, ever_pinned: false, lanes }),
             free: AtomicU8::new(0),
         };
         places.place_all(&mut places.lock());
@@ -73,16 +78,31 @@ impl Places {
     /// Places the calling thread, and again whenever that has to change.
     pub(super) fn enter(&self, lane: Lane) {
         let mut inner = self.lock();
-        let is_off = inner.machine.pinning == Pinning::Off;
+        let is_placed = inner.ever_pinned;
         let held = &mut inner.lanes[lane as usize];
         let thread = Thread::current();
         held.threads.push(thread);
-        held.effective = if is_off { thread.cpus() } else { held.place(thread) };
+        held.effective = if is_placed { held.place(thread) } else { thread.cpus() };
     }
 
     pub(super) fn leave(&self, lane: Lane) {
         let thread = Thread::current();
         self.lock().lanes[lane as usize].threads.retain(|one| *one != thread);
+    }
+
+    /// The same for a thread that is no worker; it is given, because it may leave from another one.
+    pub(super) fn enter_guest(&self, lane: Lane, thread: Thread) {
+        let mut inner = self.lock();
+        let is_placed = inner.ever_pinned;
+        let held = &mut inner.lanes[lane as usize];
+        held.guests.push(thread);
+        if is_placed {
+            held.place(thread);
+        }
+    }
+
+    pub(super) fn leave_guest(&self, lane: Lane, thread: Thread) {
+        self.lock().lanes[lane as usize].guests.retain(|one| *one != thread);
     }
 
     /// Whether being a worker of this lane restricts a thread to nothing.
@@ -103,8 +123,9 @@ impl Places {
 
     /// Holds every worker where it belongs now. Who is there already costs one system call.
     fn place_all(&self, inner: &mut Inner) {
-        let Inner { machine, low_power_only, lanes } = inner;
+        let Inner { machine, low_power_only, ever_pinned, lanes } = inner;
         let Machine { classes, allowed, pinning, contended } = machine;
+        *ever_pinned |= *pinning != Pinning::Off;
         let mut free = 0;
         for lane in Lane::ALL {
             let is_wide = match pinning {
@@ -122,7 +143,10 @@ impl Places {
             if held.wanted == *allowed && lane != Lane::Background {
                 free |= 1 << lane as u8;
             }
-            if *pinning != Pinning::Off {
+            if *ever_pinned {
+                for thread in &held.guests {
+                    held.place(*thread);
+                }
                 for thread in held.threads.clone() {
                     held.effective = held.place(thread);
                 }

@@ -1,5 +1,6 @@
 //! Pools on the real threads and CPUs of the machine that runs the tests.
 
+mod guests;
 mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,10 +35,11 @@ fn alike() -> Machine {
 }
 
 fn order(requester: &str) -> Order {
-    Order { requester: Arc::from(requester), priority: 5, security: false }
+    Order { requester: Arc::from(requester), priority: 5 }
 }
 
 const ALWAYS: &dyn Fn() -> bool = &|| true;
+const QUIET: &dyn Fn(Reason) = &|_| {};
 
 #[test]
 fn every_piece_runs_once_whoever_runs_it() {
@@ -153,7 +155,8 @@ fn heavy_work_begins_when_the_decision_allows_it() {
     let hot = Decision { heavy: false, ..decision(State::Caution, [1, 0, 0]) };
     let pools = Pools::new(hot, alike());
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| pools.begin(&order("a"), Undertaking::Heavy, ALWAYS).is_some());
+        let waiter =
+            scope.spawn(|| pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, QUIET).is_some());
         while !pools.has_waiting() {
             std::thread::yield_now();
         }
@@ -165,8 +168,8 @@ fn heavy_work_begins_when_the_decision_allows_it() {
     assert_eq!((deferred.waiting, deferred.count), (0, 1));
     assert!(!deferred.time.is_zero() && pools.is_idle());
     pools.set_decision(hot);
-    assert!(pools.begin(&order("a"), Undertaking::Heavy, &|| false).is_none());
-    assert!(pools.begin(&order("a"), Undertaking::Download, &|| false).is_some());
+    assert!(pools.begin(&order("a"), Undertaking::Heavy, &|| false, QUIET).is_none());
+    assert!(pools.begin(&order("a"), Undertaking::Download, &|| false, QUIET).is_some());
 }
 
 #[test]
@@ -331,7 +334,7 @@ fn the_watch_sleeps_until_there_is_work_and_ends_with_the_pools() {
         }
         seen
     });
-    let _permit = pools.begin(&order("a"), Undertaking::Download, ALWAYS).unwrap();
+    let _permit = pools.begin(&order("a"), Undertaking::Download, ALWAYS, QUIET).unwrap();
     while !pools.has_waiting() && pools.is_idle() {
         std::thread::yield_now();
     }

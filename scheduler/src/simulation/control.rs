@@ -17,6 +17,11 @@ pub trait Control {
     /// The cores that may be used have changed.
     fn set_cores(&mut self, cores: Slots);
 
+    /// Whether it wants to know what the hottest core says.
+    fn doubts_sensor(&self, _now: Duration) -> bool {
+        false
+    }
+
     /// What state it is in, where it has states.
     fn state(&self) -> Option<State> {
         None
@@ -94,6 +99,10 @@ impl Control for Bolide {
     fn set_cores(&mut self, cores: Slots) {
         self.capacity.cores = cores;
         self.governor.set_capacity(self.capacity);
+    }
+
+    fn doubts_sensor(&self, now: Duration) -> bool {
+        self.governor.doubts_sensor(now)
     }
 
     fn state(&self) -> Option<State> {

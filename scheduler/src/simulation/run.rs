@@ -154,6 +154,7 @@ impl Run {
 
     fn decide(&mut self, seconds: f64) -> Sample {
         let read = self.sensor.read(self.plant.celsius(), seconds, self.fault);
+        let now = Duration::from_secs_f64(seconds + self.suspended);
         let throttled = self.plant.throttled() - self.throttled;
         self.throttled += throttled;
         let reading = Reading {
@@ -162,8 +163,9 @@ impl Run {
             throttled,
             in_flight: self.busy,
             is_limited: self.demand > self.busy.sum(),
+            // The sensors of the cores work in all scenarios, rounded as they are.
+            hottest_core: self.control.doubts_sensor(now).then(|| self.plant.celsius().round()),
         };
-        let now = Duration::from_secs_f64(seconds + self.suspended);
         self.slots = self.control.step(&reading, now).least(self.cores);
         Sample {
             seconds,

@@ -92,7 +92,7 @@ pub const LETTERS: [Scenario; 7] = [
 ];
 
 /// The others: one thing each.
-pub const OTHERS: [Scenario; 8] = [
+pub const OTHERS: [Scenario; 9] = [
     Scenario {
         name: "cool",
         about: "never passes 85 C",
@@ -136,6 +136,18 @@ pub const OTHERS: [Scenario; 8] = [
         about: "thin, the sensor freezes under load",
         build: THIN,
         events: &[(30.0, Event::Sensor(Fault::Frozen))],
+        ..NORMAL
+    },
+    Scenario {
+        name: "frozen-warming",
+        about: "thin, the sensor freezes while the package still warms up",
+        build: THIN,
+        events: &[
+            (0.0, Event::Demand(0)),
+            (100.0, Event::Demand(MANY)),
+            (103.0, Event::Sensor(Fault::Frozen)),
+        ],
+        lost_at_seconds: Some(103.0),
         ..NORMAL
     },
     Scenario {

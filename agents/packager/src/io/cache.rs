@@ -1,14 +1,14 @@
 //! What registries answered, kept on disk: one file per answer, written atomically, never trusted to be whole.
 //!
-//! A file holds a magic line, the length of a header, the header (JSON), and the body. Its time of modification
-//! is when the answer was last confirmed. The directory is ours alone (0700), since answers may be private; the
+//! A file holds a magic line, the length of a header, the header (JSON), the archive that is read instead of the body
+//! where it can be (it may be missing), and the body. Its time of modification is when the answer was last confirmed. The directory is ours alone (0700), since answers may be private; the
 //! file's name is a hash of what was asked, of whom, and with which credential.
 
 pub(crate) mod memory;
 
 use std::fs::{File, FileTimes};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{IoSlice, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -20,9 +20,13 @@ use super::http::Validators;
 use super::limits::{DISK_BYTES_MAX, DISK_WRITES_PER_SWEEP, PACKUMENT_BYTES_MAX};
 use super::secret::Credentials;
 
-const MAGIC: &[u8] = b"bolide metadata 1\n";
+const MAGIC: &[u8] = b"bolide metadata 2\n";
 /// Header: a few validators; servers that send more get no revalidation.
 const HEADER_BYTES_MAX: usize = 16 << 10;
+/// What is read at first: the header of nearly all answers.
+const HEADER_BYTES_USUAL: usize = 1 << 10;
+/// An entry with both of its forms.
+const ENTRY_BYTES_MAX: u64 = 2 * (PACKUMENT_BYTES_MAX + HEADER_BYTES_MAX) as u64;
 
 /// What was asked, of whom, with which credential: a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -54,8 +58,19 @@ impl Key {
 pub(crate) struct Header {
     #[serde(flatten)]
     pub(crate) validators: Validators,
+    archive_bytes: u64,
     body_bytes: u64,
     body_crc: u32,
+}
+
+/// One stored answer, of which only the header was read.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    file: File,
+    header: Header,
+    /// Where the archive begins in the file.
+    start: u64,
+    confirmed: SystemTime,
 }
 
 /// One stored answer.
@@ -63,13 +78,42 @@ pub(crate) struct Header {
 pub(crate) struct Entry {
     pub(crate) validators: Validators,
     pub(crate) body: Vec<u8>,
-    confirmed: SystemTime,
 }
 
-impl Entry {
+impl Stored {
+    pub(crate) fn validators(&self) -> &Validators {
+        &self.header.validators
+    }
+
+    /// When it was last confirmed.
+    pub(crate) fn confirmed(&self) -> SystemTime {
+        self.confirmed
+    }
+
     /// How old it is; an entry from the future (the clock was set back) is infinitely old.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.confirmed).unwrap_or(Duration::MAX)
+    }
+
+    /// The archive, whose own checksum tells whether it is whole.
+    pub(crate) fn archive(&self) -> Option<Vec<u8>> {
+        if self.header.archive_bytes == 0 {
+            return None;
+        }
+        self.part(self.start, self.header.archive_bytes)
+    }
+
+    /// The answer itself, if it is whole.
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        let body = self.part(self.start + self.header.archive_bytes, self.header.body_bytes)?;
+        let is_whole = crc(&body) == self.header.body_crc;
+        is_whole.then(|| Entry { validators: self.header.validators.clone(), body })
+    }
+
+    fn part(&self, start: u64, length: u64) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length).ok()?];
+        self.file.read_exact_at(&mut bytes, start).ok()?;
+        Some(bytes)
     }
 }
 
@@ -96,58 +140,59 @@ impl Disk {
     }
 
     /// The stored answer; whatever is damaged does not exist.
-    pub(crate) fn read(&self, key: Key) -> Option<Entry> {
-        let mut file = File::open(self.path(key)).ok()?;
+    pub(crate) fn open(&self, key: Key) -> Option<Stored> {
+        let file = File::open(self.path(key)).ok()?;
         let metadata = file.metadata().ok()?;
-        if metadata.len() > (PACKUMENT_BYTES_MAX + HEADER_BYTES_MAX) as u64 {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
-        file.read_to_end(&mut bytes).ok()?;
-        let rest = bytes.strip_prefix(MAGIC)?;
+        let mut bytes = [0; HEADER_BYTES_USUAL];
+        let got = file.read_at(&mut bytes, 0).ok()?;
+        let rest = bytes[..got].strip_prefix(MAGIC)?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
-        let header: Header =
-            serde_json::from_slice(rest.get(..length.min(HEADER_BYTES_MAX))?).ok()?;
-        let body = &rest[length..];
-        let whole = body.len() as u64 == header.body_bytes && crc(body) == header.body_crc;
-        let start = bytes.len() - body.len();
-        whole.then(|| {
-            bytes.drain(..start);
-            Entry {
-                validators: header.validators,
-                body: bytes,
-                confirmed: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        let begin = MAGIC.len() + 4;
+        let header: Header = match rest.get(..length) {
+            Some(text) => serde_json::from_slice(text).ok()?,
+            None if length <= HEADER_BYTES_MAX => {
+                let mut text = vec![0; length];
+                file.read_exact_at(&mut text, begin as u64).ok()?;
+                serde_json::from_slice(&text).ok()?
             }
-        })
+            None => return None,
+        };
+        let start = (begin + length) as u64;
+        let end = start.checked_add(header.archive_bytes)?.checked_add(header.body_bytes)?;
+        let is_whole = end == metadata.len() && end <= ENTRY_BYTES_MAX;
+        let confirmed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        is_whole.then_some(Stored { file, header, start, confirmed })
     }
 
-    /// Keeps an answer. Failing to costs only time later, so it is logged and not reported.
-    pub(crate) fn write(&self, key: Key, validators: &Validators, body: &[u8]) {
+    /// Keeps an answer, confirmed at that time. Failing to costs only time later, so it is logged and not reported. Whether it is time
+    /// to [`Disk::sweep`].
+    pub(crate) fn write(
+        &self,
+        key: Key,
+        validators: &Validators,
+        (archive, body): (&[u8], &[u8]),
+        confirmed: Option<SystemTime>,
+    ) -> bool {
         let header = Header {
             validators: validators.clone(),
+            archive_bytes: archive.len() as u64,
             body_bytes: body.len() as u64,
             body_crc: crc(body),
         };
-        let Ok(mut header) = serde_json::to_vec(&header) else { return };
-        if header.len() > HEADER_BYTES_MAX {
-            let header_without = Header {
-                validators: Validators::default(),
-                body_bytes: body.len() as u64,
-                body_crc: crc(body),
-            };
-            header = serde_json::to_vec(&header_without).unwrap_or_default();
+        let Ok(mut text) = serde_json::to_vec(&header) else { return false };
+        if text.len() > HEADER_BYTES_MAX {
+            let without = Header { validators: Validators::default(), ..header };
+            text = serde_json::to_vec(&without).unwrap_or_default();
         }
-        let length = (header.len() as u32).to_le_bytes();
+        let length = (text.len() as u32).to_le_bytes();
         let path = self.path(key);
-        if let Err(error) = write_atomically(&path, &[MAGIC, &length, &header, body]) {
+        let parts: &[&[u8]] = &[MAGIC, &length, &text, archive, body];
+        if let Err(error) = write_atomically_at(&path, parts, confirmed) {
             tracing::debug!(path = %path.display(), %error, "cannot keep metadata");
         }
-        if self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
+        self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
             == DISK_WRITES_PER_SWEEP - 1
-        {
-            self.sweep();
-        }
     }
 
     /// Marks an answer as confirmed now.
@@ -197,6 +242,15 @@ impl Disk {
 /// Writes a private file so that readers see the old one or the new one, never a part. Not synced to the disk:
 /// after a power loss it may be damaged, which readers notice.
 pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    write_atomically_at(path, parts, None)
+}
+
+/// The same with a time of modification of its own.
+fn write_atomically_at(
+    path: &Path,
+    parts: &[&[u8]],
+    modified: Option<SystemTime>,
+) -> std::io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let directory = path.parent().unwrap_or(Path::new("/"));
     if !directory.is_dir() {
@@ -208,8 +262,17 @@ pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> std::io::Result<
     let write = || {
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            let written = file.write_vectored(left)?;
+            if written == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut left, written);
+        }
+        if let Some(modified) = modified {
+            file.set_times(FileTimes::new().set_modified(modified))?;
         }
         std::fs::rename(&temporary, path)
     };

@@ -2,7 +2,7 @@
 
 pub(crate) mod index;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -13,7 +13,9 @@ use super::cache::{Entry, Key};
 use super::endpoints::{self, CargoEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
-use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
+use super::resource::{
+    Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package, wrong_kind,
+};
 use super::secret::{Credentials, Scope};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::cargo::{Ahead, Crate, Metadata};
@@ -35,18 +37,21 @@ pub(crate) struct CargoClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
     /// Who is asked about what arrives.
-    ahead: Mutex<Option<Weak<dyn Ahead>>>,
+    ahead: Arc<Follower<dyn Ahead>>,
 }
 
 impl CargoClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new(), ahead: Mutex::default() }
+        Self { session, resolved: OnceLock::new(), ahead: Arc::default() }
     }
 
     /// Finds the endpoint on first use.
     pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
         let resolved = self.resolved.get_or_init(|| {
             let endpoint = endpoints::cargo(&self.session.finder())?;
+            for what in &endpoint.not_followed {
+                tracing::warn!("not followed: {what}");
+            }
             let http = self.session.http(&endpoint.transport)?;
             let mut credentials = Credentials::default();
             if let (Some(token), Some(scope)) = (&endpoint.token, Scope::host_of(&endpoint.index)) {
@@ -55,6 +60,14 @@ impl CargoClient {
             Ok(Arc::new(Resolved { endpoint, credentials, http }))
         });
         resolved.as_ref().map_err(Clone::clone)
+    }
+
+    /// Announces what the registry says about itself: every address of a file is made of it.
+    pub(crate) fn prefetch_registry_config(&self) {
+        // What is wrong is reported when it is really asked for.
+        if let Ok(resource) = self.resolved().and_then(config_resource) {
+            self.session.announce(resource);
+        }
     }
 
     /// What the registry says about itself. Blocks.
@@ -97,8 +110,8 @@ impl CargoClient {
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
-        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        CrateResource::shared(name, Arc::clone(self.resolved()?), self.session.clone(), ahead)
+        let (resolved, ahead) = (Arc::clone(self.resolved()?), Arc::clone(&self.ahead));
+        CrateResource::shared(name, resolved, self.session.clone(), ahead)
     }
 }
 
@@ -116,7 +129,7 @@ impl Metadata for CargoClient {
     }
 
     fn follow(&self, ahead: &Arc<dyn Ahead>) {
-        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
+        self.ahead.set(ahead);
     }
 }
 
@@ -169,7 +182,11 @@ impl Resource for ConfigResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let config =
             RegistryConfig::parse(&answer.body).map_err(|error| nonsense(&answer.url, error))?;
-        Ok(Parsed { value: Value::RegistryConfig(Arc::new(config)), stored: answer.body.clone() })
+        Ok(Parsed {
+            value: Value::RegistryConfig(Arc::new(config)),
+            stored: answer.body.clone(),
+            packed: Bytes::new(),
+        })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -189,7 +206,7 @@ struct CrateResource {
     name: String,
     resolved: Arc<Resolved>,
     session: Session,
-    ahead: Option<Weak<dyn Ahead>>,
+    ahead: Arc<Follower<dyn Ahead>>,
 }
 
 impl CrateResource {
@@ -197,7 +214,7 @@ impl CrateResource {
         name: &str,
         resolved: Arc<Resolved>,
         session: Session,
-        ahead: Option<Weak<dyn Ahead>>,
+        ahead: Arc<Follower<dyn Ahead>>,
     ) -> Result<Arc<dyn Resource>> {
         index::check_name(name)?;
         let index = &resolved.endpoint.index;
@@ -273,7 +290,7 @@ impl Resource for CrateResource {
         let found = index::parse(&answer.body, &self.name, &answer.validators)
             .map_err(|why| nonsense(&answer.url, why))?;
         let stored = Bytes::clone(&answer.body);
-        Ok(Parsed { value: Value::Crate(Arc::new(found)), stored })
+        Ok(Parsed { value: Value::Crate(Arc::new(found)), stored, packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -286,14 +303,16 @@ impl Resource for CrateResource {
         unknown_package("cargo", &self.name, &self.resolved.endpoint.index, near)
     }
 
+    fn is_wanted(&self) -> bool {
+        !self.ahead.is_gone()
+    }
+
     fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
         let Value::Crate(krate) = value else { return Vec::new() };
-        let Some(ahead) = self.ahead.as_ref().and_then(Weak::upgrade) else {
-            return Vec::new();
-        };
+        let Some(ahead) = self.ahead.get() else { return Vec::new() };
         let resource = |name: String| {
             let (resolved, session) = (Arc::clone(&self.resolved), self.session.clone());
-            Self::shared(&name, resolved, session, self.ahead.clone()).ok()
+            Self::shared(&name, resolved, session, Arc::clone(&self.ahead)).ok()
         };
         ahead.after(krate).into_iter().filter_map(resource).collect()
     }

@@ -2,36 +2,38 @@
 //!
 //! A file appears under its destination only when every digest that is known of it was right. Until then it is
 //! `DESTINATION.part`, which is removed on failure. What is in a file is somebody else's matter.
+//!
+//! A file has a permit of the host while it is under way. Moving its bytes takes no slot, since that is waiting; each chunk is hashed and
+//! written as a piece of work of its own, when it is its turn. The next one is not read before, so a machine that is hot is not sent more
+//! than it may compute with. Whoever has a permit waits for slots, and whoever has a slot for nobody.
 
+mod call;
 mod sink;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use agents_contract::Cancellation;
+use agents_contract::{Hired, Permit};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use url::Url;
 
+pub(crate) use self::call::run;
 use self::sink::{Sink, finish};
 use super::Client;
 use super::http::{Failure, Transport, pause_before_retry, retry_after, send};
 use super::limits::{
-    ARTIFACT_BYTES_MAX, CANCELLATION_INTERVAL, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX,
-    DOWNLOAD_TIMEOUT, READ_TIMEOUT, WRITE_CHUNK_BYTES,
+    ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
+    READ_TIMEOUT, WRITE_CHUNK_BYTES,
 };
 use super::secret::{Credentials, shown};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
-
-/// How often the caller hears of progress of files that are not complete.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One file to fetch.
 #[derive(Clone, Debug)]
@@ -96,109 +98,8 @@ struct Job {
     access: FileAccess,
     durability: Durability,
     progress: Arc<AtomicU64>,
-}
-
-/// See [`Client::download`].
-pub(crate) fn run(
-    client: &Client,
-    requests: &[DownloadRequest],
-    durability: Durability,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Vec<Downloaded>> {
-    let jobs = check(client, requests, durability)?;
-    let counters: Vec<Arc<AtomicU64>> = jobs.iter().map(|job| Arc::clone(&job.progress)).collect();
-    // As many places as results: a task never waits for the caller.
-    let (sender, receiver) = sync_channel(requests.len().max(1));
-    // Dropped when this function ends for whatever reason, which stops the tasks.
-    let (cancel, cancelled) = watch::channel(());
-    let shared = &client.session().shared;
-    for (index, job) in jobs.into_iter().enumerate() {
-        let (sender, cancelled) = (sender.clone(), cancelled.clone());
-        let gate = Arc::clone(&shared.downloads);
-        shared.handle().spawn(async move {
-            let result = fetch(&gate, job, cancelled).await;
-            // Nobody listens any more where the caller has panicked.
-            let _ = sender.send((index, result));
-        });
-    }
-    drop(sender);
-    let mut waiting = Waiting {
-        requests,
-        counters,
-        told: vec![0; requests.len()],
-        told_at: Instant::now(),
-        progress,
-        cancellation: &client.session().request.cancellation,
-    };
-    let mut results: Vec<Option<Downloaded>> = vec![None; requests.len()];
-    match waiting.collect(&receiver, &mut results) {
-        Ok(()) => Ok(results.into_iter().flatten().collect()),
-        Err(error) => {
-            drop(cancel);
-            // Each task tells its end, so nothing reappears behind our back.
-            for (index, result) in receiver {
-                results[index] = result.ok();
-            }
-            let complete = requests.iter().zip(results).filter(|(_, result)| result.is_some());
-            for (request, _) in complete {
-                // The caller gets all or nothing.
-                let _ = std::fs::remove_file(&request.destination);
-            }
-            Err(error)
-        }
-    }
-}
-
-type Outcomes = Receiver<(usize, Result<Downloaded>)>;
-
-/// The caller's side while the tasks work.
-struct Waiting<'a> {
-    requests: &'a [DownloadRequest],
-    counters: Vec<Arc<AtomicU64>>,
-    told: Vec<u64>,
-    /// When everything was looked at last.
-    told_at: Instant,
-    progress: &'a mut dyn FnMut(Progress<'_>),
-    cancellation: &'a Cancellation,
-}
-
-impl Waiting<'_> {
-    /// Until everything is there, or the first failure.
-    fn collect(&mut self, outcomes: &Outcomes, results: &mut [Option<Downloaded>]) -> Result<()> {
-        let mut left = results.len();
-        while left > 0 {
-            Error::if_cancelled(self.cancellation)?;
-            match outcomes.recv_timeout(CANCELLATION_INTERVAL) {
-                Ok((index, result)) => {
-                    let downloaded = result?;
-                    left -= 1;
-                    self.tell(index, downloaded.bytes, true);
-                    results[index] = Some(downloaded);
-                }
-                Err(RecvTimeoutError::Timeout) if self.told_at.elapsed() < PROGRESS_INTERVAL => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    self.told_at = Instant::now();
-                    for (index, result) in results.iter().enumerate() {
-                        let bytes = self.counters[index].load(Ordering::Relaxed);
-                        if result.is_none() && bytes != self.told[index] {
-                            self.tell(index, bytes, false);
-                        }
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let error = Error::new(Kind::Failed, "internal", "a download was interrupted");
-                    return Err(error.retryable());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, index: usize, bytes: u64, done: bool) {
-        self.told[index] = bytes;
-        let file_name = file_name(&self.requests[index]);
-        (self.progress)(Progress { index, file_name, bytes, done });
-    }
+    /// Who hashes and writes.
+    hired: Hired,
 }
 
 fn file_name(request: &DownloadRequest) -> &str {
@@ -213,8 +114,8 @@ fn part_of(request: &DownloadRequest) -> PathBuf {
 
 fn check(
     client: &Client,
-    requests: &[DownloadRequest],
-    durability: Durability,
+    (requests, durability): (&[DownloadRequest], Durability),
+    hired: &Hired,
 ) -> Result<Vec<Job>> {
     if requests.len() > DOWNLOAD_REQUESTS_MAX {
         let message =
@@ -259,29 +160,26 @@ fn check(
             access,
             durability,
             progress: Arc::default(),
+            hired: hired.clone(),
         });
     }
     Ok(jobs)
 }
 
+/// Fetches one file. The permit is given back when this ends.
 async fn fetch(
-    gate: &Semaphore,
+    _permit: Permit,
     job: Job,
     mut cancelled: watch::Receiver<()>,
 ) -> Result<Downloaded> {
     let job = Arc::new(job);
-    let transferred = async {
-        // Closed only when the process ends.
-        let permit = gate.acquire().await;
-        Ok((transfer(&job).await?, permit))
-    };
     // Only until everything has arrived: giving the file its name is never cut in two.
     let transferred = tokio::select! {
-        transferred = transferred => transferred,
+        transferred = transfer(&job) => transferred,
         _ = cancelled.changed() => Err(Error::new(Kind::Failed, "cancelled", "another download failed")),
     };
     let result = match transferred {
-        Ok((sink, _permit)) => {
+        Ok(sink) => {
             let job = Arc::clone(&job);
             let finished = tokio::task::spawn_blocking(move || finish(&job, sink)).await;
             finished.unwrap_or_else(|error| Err(interrupted(&error)))
@@ -438,7 +336,7 @@ fn continues(headers: &HeaderMap, have: u64) -> bool {
     start.is_some_and(|(start, _)| start.trim().parse() == Ok(have))
 }
 
-/// Hashes and writes on a thread for work; gives the emptied buffer back.
+/// Hashes and writes, when it is its turn; gives the emptied buffer back.
 async fn write(
     job: &Arc<Job>,
     sink: &mut Option<Sink>,
@@ -466,11 +364,13 @@ async fn with_sink<T: Send + 'static>(
     let Some(mut taken) = sink.take() else {
         return Err(lost().into());
     };
+    let hired = job.hired.clone();
     let worked = tokio::task::spawn_blocking(move || {
-        let result = work(&mut taken);
-        (taken, result)
+        let result = agents_contract::once(&hired, || work(&mut taken));
+        result.map(|result| (taken, result))
     });
-    let (taken, result) = worked.await.map_err(|error| interrupted(&error))?;
+    let worked = worked.await.map_err(|error| interrupted(&error))?;
+    let (taken, result) = worked.ok_or_else(Error::cancelled)?;
     *sink = Some(taken);
     result.map_err(|error| Error::io("write", &job.part, &error).into())
 }

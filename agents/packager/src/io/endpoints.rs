@@ -1,10 +1,13 @@
 //! Where each ecosystem's registry is, as the machine is configured; no registry's host stands in our code.
 //!
 //! Precedence, strongest first: what the caller overrides, environment variables, the project's files, the
-//! user's, the machine's, and the default that the installed client knows ([`learn`]). What a project says is
+//! user's, the machine's, and the default that the installed client knows (read in its files, [`installed`], or asked,
+//! [`learn`]). What a project says is
 //! followed, but never trusted: it can point at another registry, not redirect a credential or add a CA.
 
 pub(crate) mod cargo_config;
+mod cargo_provider;
+mod installed;
 pub(crate) mod learn;
 mod netrc;
 mod npmrc;
@@ -95,8 +98,11 @@ impl TransportSettings {
         let proxy = |names: &[&str]| first(names).or_else(|| all.clone()).map(ProxyAddress);
         Self {
             authorities: environment.path_variable("SSL_CERT_FILE").into_iter().collect(),
-            // The upper-case HTTP_PROXY is not read: a CGI server sets it from a request's header.
-            http_proxy: proxy(&["http_proxy"]),
+            // In a CGI program the upper-case name is a header of a stranger's request.
+            http_proxy: match environment.variable("REQUEST_METHOD") {
+                Some(_) => proxy(&["http_proxy"]),
+                None => proxy(&["http_proxy", "HTTP_PROXY"]),
+            },
             https_proxy: proxy(&["https_proxy", "HTTPS_PROXY"]),
             no_proxy: first(&["no_proxy", "NO_PROXY"]),
         }

@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::limits::{CONFIGURATION_BYTES_MAX, REFERENCES_MAX};
+
 /// What decides which registries a request talks to. A request over the bus carries its caller's.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// Environment variables. May hold tokens, so `Debug` prints names only.
     pub variables: BTreeMap<String, String>,
+    /// Variables that the person's npmrc names as `${NAME}`, for nothing but that. May hold tokens too.
+    pub references: BTreeMap<String, String>,
     /// The home directory, where user-level configuration is.
     pub home: PathBuf,
     /// The project, whose own configuration is read but not trusted.
@@ -22,11 +26,12 @@ pub struct Environment {
 impl Environment {
     /// The surroundings of this very process, for a command without a daemon.
     pub fn of_this_process(project: &Path) -> Self {
-        let variables = std::env::vars_os()
+        let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        let references = npm_references(&variables);
         let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
-        Self { variables, home, project: project.to_owned() }
+        Self { variables, references, home, project: project.to_owned() }
     }
 
     /// A variable that is set and not empty.
@@ -58,10 +63,26 @@ impl fmt::Debug for Environment {
         formatter
             .debug_struct("Environment")
             .field("variables", &self.variables.keys())
+            .field("references", &self.references.keys())
             .field("home", &self.home)
             .field("project", &self.project)
             .finish()
     }
+}
+
+/// The variables that the person's npmrc names as `${NAME}`, out of all that are set.
+pub(crate) fn npm_references(all: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let set = |name: &str| all.get(name).filter(|value| !value.is_empty());
+    let named = set("npm_config_userconfig").or_else(|| set("NPM_CONFIG_USERCONFIG"));
+    let path = named.map(PathBuf::from).or_else(|| Some(Path::new(set("HOME")?).join(".npmrc")));
+    let read = path.and_then(|path| read_small(&path, CONFIGURATION_BYTES_MAX).ok().flatten());
+    let text = String::from_utf8_lossy(&read.unwrap_or_default()).into_owned();
+    let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+    let names = names.map(|(name, _)| name.strip_suffix('?').unwrap_or(name));
+    names
+        .take(REFERENCES_MAX)
+        .filter_map(|name| Some((name.to_owned(), all.get(name)?.clone())))
+        .collect()
 }
 
 /// Reads a small regular file; `None` where there is none.

@@ -93,6 +93,12 @@ pub(crate) enum Boarding {
 }
 
 impl Flights {
+    /// How many questions are under way.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.table).len()
+    }
+
     /// Joins the question or starts it. Announcements are refused when there are too many questions.
     pub(crate) fn board(self: &Arc<Self>, key: Key, offline: bool, announced: bool) -> Boarding {
         let mut table = lock(&self.table);

@@ -111,7 +111,7 @@ impl Urgency {
         self.changed.notify_waiters();
     }
 
-    fn is_demanded(&self) -> bool {
+    pub(crate) fn is_demanded(&self) -> bool {
         self.demanded.load(Ordering::Acquire)
     }
 }

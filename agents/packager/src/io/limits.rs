@@ -32,14 +32,20 @@ pub const DEMANDED_REQUESTS_MAX: usize = 16;
 pub const ANNOUNCED_REQUESTS_MAX: usize = 48;
 /// Announcements accepted and not yet answered; further ones are dropped, they are only hints.
 pub const ANNOUNCEMENTS_MAX: usize = 1024;
-/// Downloads under way at once: one stream does not fill a line, sixteen do.
-pub const DOWNLOADS_MAX: usize = 16;
+/// Announcements that wait until others have been answered: more than a scout follows.
+pub const BACKLOG_MAX: usize = 16_384;
+/// How often a request that nobody waits for looks whether it is still wanted.
+pub const ABANDONED_INTERVAL: Duration = Duration::from_millis(50);
+/// Connections for files that are kept for the next ones: as many as a host lets run at once.
+pub const IDLE_CONNECTIONS_MAX: usize = 16;
 /// Requests of one call to `download`; a tree of 10,000 packages is beyond what npm manages.
 pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
-/// Threads of the runtime that move bytes.
+/// Threads that move bytes, for questions and for files.
 pub const RUNTIME_THREADS: usize = 2;
-/// Threads that parse, hash and write; more than cores only adds memory.
+/// Threads that parse answers; more than cores only adds memory.
 pub const BLOCKING_THREADS_MAX: usize = 8;
+/// Threads that hash and write, of which each file under way may hold one while it waits for its turn, and eight for looking up names.
+pub const FILE_THREADS_MAX: usize = IDLE_CONNECTIONS_MAX + 8;
 /// Pools of connections kept, one per set of CA files and proxies; a machine has one or two.
 pub const TRANSPORTS_MAX: usize = 16;
 
@@ -87,6 +93,8 @@ pub const DEBIAN_VERSIONS_MAX: usize = 20_000;
 
 /// A configuration file of a package manager.
 pub const CONFIGURATION_BYTES_MAX: u64 = 1 << 20;
+/// Variables that an npmrc may name: one for each of many registries.
+pub const REFERENCES_MAX: usize = 64;
 /// A file of CA certificates: the public ones are about 220 KiB.
 pub const CERTIFICATES_BYTES_MAX: u64 = 8 << 20;
 /// Time for an installed client to tell its defaults; a cold Python start on a busy disk takes seconds.

@@ -3,8 +3,9 @@
 pub(crate) mod packument;
 mod reduced;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
@@ -14,7 +15,7 @@ use super::cache::{Entry, Key};
 use super::endpoints::{self, NpmEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
-use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
+use super::resource::{Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::npm::{Ahead, Metadata, Packument};
 
@@ -39,18 +40,21 @@ pub(crate) struct NpmClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
     /// Who is asked about what arrives.
-    ahead: Mutex<Option<Weak<dyn Ahead>>>,
+    ahead: Arc<Follower<dyn Ahead>>,
 }
 
 impl NpmClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new(), ahead: Mutex::default() }
+        Self { session, resolved: OnceLock::new(), ahead: Arc::default() }
     }
 
     /// Finds the endpoint on first use.
     pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
         let resolved = self.resolved.get_or_init(|| {
             let endpoint = endpoints::npm(&self.session.finder())?;
+            for what in &endpoint.not_followed {
+                tracing::warn!("not followed: {what}");
+            }
             let http = self.session.http(&endpoint.transport)?;
             Ok(Arc::new(Resolved { endpoint, http }))
         });
@@ -58,8 +62,7 @@ impl NpmClient {
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
-        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        PackumentResource::shared(name, Arc::clone(self.resolved()?), ahead)
+        PackumentResource::shared(name, Arc::clone(self.resolved()?), Arc::clone(&self.ahead))
     }
 }
 
@@ -77,7 +80,7 @@ impl Metadata for NpmClient {
     }
 
     fn follow(&self, ahead: &Arc<dyn Ahead>) {
-        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
+        self.ahead.set(ahead);
     }
 }
 
@@ -112,14 +115,14 @@ struct PackumentResource {
     url: Url,
     name: String,
     resolved: Arc<Resolved>,
-    ahead: Option<Weak<dyn Ahead>>,
+    ahead: Arc<Follower<dyn Ahead>>,
 }
 
 impl PackumentResource {
     fn shared(
         name: &str,
         resolved: Arc<Resolved>,
-        ahead: Option<Weak<dyn Ahead>>,
+        ahead: Arc<Follower<dyn Ahead>>,
     ) -> Result<Arc<dyn Resource>> {
         check_name(name)?;
         let registry = resolved.endpoint.registry_of(name);
@@ -167,7 +170,21 @@ impl Resource for PackumentResource {
             return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
         }
         let stored = reduced::reduced(&packument).into();
-        Ok(Parsed { value: Value::Packument(Arc::new(packument)), stored })
+        let packed = packument.pack().unwrap_or_default();
+        // Most versions are never looked at: packed they need a fraction of the memory.
+        let value = self.unpack(&packed);
+        let value = value.unwrap_or_else(|| Value::Packument(Arc::new(packument)));
+        Ok(Parsed { value, stored, packed })
+    }
+
+    fn pack(&self, value: &Value) -> Bytes {
+        let Value::Packument(packument) = value else { return Bytes::new() };
+        packument.pack().unwrap_or_default()
+    }
+
+    fn unpack(&self, packed: &Bytes) -> Option<Value> {
+        let packument = Packument::unpack(packed).ok()?;
+        Some(Value::Packument(Arc::new(packument)))
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -180,14 +197,17 @@ impl Resource for PackumentResource {
         unknown_package("npm", &self.name, self.registry(), near)
     }
 
+    fn is_wanted(&self) -> bool {
+        !self.ahead.is_gone()
+    }
+
     fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
         let Value::Packument(packument) = value else { return Vec::new() };
-        let Some(ahead) = self.ahead.as_ref().and_then(Weak::upgrade) else {
-            return Vec::new();
-        };
+        let Some(ahead) = self.ahead.get() else { return Vec::new() };
         let next = ahead.after(packument).into_iter();
-        let resource =
-            |name: String| Self::shared(&name, Arc::clone(&self.resolved), self.ahead.clone()).ok();
+        let resource = |name: String| {
+            Self::shared(&name, Arc::clone(&self.resolved), Arc::clone(&self.ahead)).ok()
+        };
         next.filter_map(resource).collect()
     }
 }

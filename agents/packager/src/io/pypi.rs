@@ -6,8 +6,9 @@ pub(crate) mod page;
 mod page_html;
 mod wheel;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use pep508_rs::PackageName;
 use url::Url;
@@ -17,7 +18,7 @@ use super::cache::{Entry, Key};
 use super::endpoints::{self, PypiEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX};
-use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
+use super::resource::{Answer, Fetched, Follower, Parsed, Resource, Session, unknown_package};
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Next, Project};
@@ -47,7 +48,7 @@ pub(crate) struct PypiClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
     /// Who is asked about what arrives.
-    ahead: Mutex<Option<Weak<dyn Ahead>>>,
+    ahead: Arc<Follower<dyn Ahead>>,
 }
 
 /// How resources of one request are made: with its endpoint, and with whoever is asked about what arrives.
@@ -55,12 +56,12 @@ pub(crate) struct PypiClient {
 struct Maker {
     session: Session,
     resolved: Arc<Resolved>,
-    ahead: Option<Weak<dyn Ahead>>,
+    ahead: Arc<Follower<dyn Ahead>>,
 }
 
 impl PypiClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new(), ahead: Mutex::default() }
+        Self { session, resolved: OnceLock::new(), ahead: Arc::default() }
     }
 
     /// Finds the endpoint on first use.
@@ -78,8 +79,7 @@ impl PypiClient {
 
     fn maker(&self) -> Result<Maker> {
         let resolved = Arc::clone(self.resolved()?);
-        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Maker { session: self.session.clone(), resolved, ahead })
+        Ok(Maker { session: self.session.clone(), resolved, ahead: Arc::clone(&self.ahead) })
     }
 }
 
@@ -124,7 +124,7 @@ impl Maker {
     }
 
     fn ahead(&self) -> Option<Arc<dyn Ahead>> {
-        self.ahead.as_ref().and_then(Weak::upgrade)
+        self.ahead.get()
     }
 }
 
@@ -157,7 +157,7 @@ impl Metadata for PypiClient {
     }
 
     fn follow(&self, ahead: &Arc<dyn Ahead>) {
-        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
+        self.ahead.set(ahead);
     }
 }
 
@@ -195,7 +195,7 @@ impl Resource for ProjectResource {
         let project = page::parse(&answer.body, &answer.media_type, &self.name, &answer.url)
             .map_err(|why| nonsense(&answer.url, why))?;
         let stored = page::reduced(&project).into();
-        Ok(Parsed { value: Value::Project(Arc::new(project)), stored })
+        Ok(Parsed { value: Value::Project(Arc::new(project)), stored, packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -214,6 +214,10 @@ impl Resource for ProjectResource {
             ));
         }
         error
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.maker.ahead.is_gone()
     }
 
     fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {
@@ -355,7 +359,7 @@ impl Resource for CoreResource {
         let metadata = core_metadata::parse(headers, &self.name, &self.file.version)
             .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
         let stored = answer.body.slice(..headers.len());
-        Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored })
+        Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -370,6 +374,10 @@ impl Resource for CoreResource {
             format!("the index lists `{}`, but there is no such file at `{shown}`", self.file.name);
         Error::new(Kind::Network, "registry-error", message)
             .hint("the mirror is incomplete; try again later or use another index")
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.maker.ahead.is_gone()
     }
 
     fn leads_to(&self, value: &Value) -> Vec<Arc<dyn Resource>> {

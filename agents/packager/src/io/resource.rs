@@ -3,7 +3,9 @@
 //! Freshness is our own rule (registries give none): an answer counts for `max_age`, then it is confirmed with
 //! the validators that came with it, or fetched again. Offline, whatever is there counts, whatever its age.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,11 +13,11 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use super::cache::memory::Value;
-use super::cache::{Entry, Key};
+use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Reply, Urgency, Validators};
-use super::limits::MISSING_FRESH_FOR;
+use super::limits::{ABANDONED_INTERVAL, BACKLOG_MAX, MISSING_FRESH_FOR};
 use super::{RequestSettings, Shared};
 use crate::error::{Error, Kind, Result};
 
@@ -46,10 +48,13 @@ pub(crate) enum Fetched {
     },
 }
 
-/// A value and the form in which it is kept on disk.
+/// A value and the forms in which it is kept on disk.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
+    /// The answer, reduced to what is needed of it.
     pub(crate) stored: Bytes,
+    /// The value as an archive, which another process can use without parsing; empty where there is none.
+    pub(crate) packed: Bytes,
 }
 
 /// Something that a registry has, how to ask for it, and how to read it.
@@ -70,13 +75,57 @@ pub(crate) trait Resource: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Fetched>>;
     /// Reads what came over the network. Runs on a thread for work, not for bytes.
     fn parse(&self, answer: &Answer) -> Result<Parsed>;
-    /// Reads what was kept on disk.
+    /// Reads the answer that was kept on disk.
     fn restore(&self, entry: &Entry) -> Result<Value>;
+    /// The archive of a value; empty where there is none.
+    fn pack(&self, _value: &Value) -> Bytes {
+        Bytes::new()
+    }
+    /// The value in an archive that was kept on disk; `None` where that is damaged or was made by another build.
+    fn unpack(&self, _packed: &Bytes) -> Option<Value> {
+        None
+    }
     /// The error for its absence; `near` are similar names that exist.
     fn missing(&self, near: &[String]) -> Error;
+    /// Whether the one who announced it still wants it; somebody else may wait for it all the same.
+    fn is_wanted(&self) -> bool {
+        true
+    }
     /// What will probably be asked for after it, now that `value` is there. Runs on a thread for work.
     fn leads_to(&self, _value: &Value) -> Vec<Arc<dyn Resource>> {
         Vec::new()
+    }
+}
+
+/// Who is asked about what arrives for one client, as long as it lives. Shared with every question of that client, so that
+/// those count too that were sent before anybody followed.
+pub(crate) struct Follower<A: ?Sized>(Mutex<Option<Weak<A>>>);
+
+impl<A: ?Sized> fmt::Debug for Follower<A> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Follower")
+    }
+}
+
+impl<A: ?Sized> Default for Follower<A> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<A: ?Sized> Follower<A> {
+    pub(crate) fn set(&self, ahead: &Arc<A>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(ahead));
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<A>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
+    }
+
+    /// Whether whoever followed is gone. Before anybody followed nobody is.
+    pub(crate) fn is_gone(&self) -> bool {
+        let ahead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.as_ref().is_some_and(|ahead| ahead.strong_count() == 0)
     }
 }
 
@@ -126,24 +175,34 @@ impl Session {
 
     /// Gives a resource, from memory if it is fresh there. Blocks this thread, until the request is cancelled at most.
     pub(crate) fn ask(&self, resource: Arc<dyn Resource>) -> Outcome {
-        if let Some(outcome) = self.known(&*resource) {
-            return outcome;
-        }
-        match self.board(resource, false) {
-            Some(flight) => flight.wait(&self.request.cancellation),
-            // Only announcements are refused.
-            None => Err(Error::new(Kind::Failed, "internal", "a question was not accepted")),
+        loop {
+            if let Some(outcome) = self.known(&*resource) {
+                return outcome;
+            }
+            let outcome = match self.board(Arc::clone(&resource), false) {
+                Some(flight) => flight.wait(&self.request.cancellation),
+                // Only announcements are refused.
+                None => Err(not_accepted()),
+            };
+            if !is_abandoned(&outcome) {
+                return outcome;
+            }
         }
     }
 
     /// The same inside of a task.
     pub(crate) async fn ask_in_task(&self, resource: Arc<dyn Resource>) -> Outcome {
-        if let Some(outcome) = self.known(&*resource) {
-            return outcome;
-        }
-        match self.board(resource, false) {
-            Some(flight) => flight.wait_in_task().await,
-            None => Err(Error::new(Kind::Failed, "internal", "a question was not accepted")),
+        loop {
+            if let Some(outcome) = self.known(&*resource) {
+                return outcome;
+            }
+            let outcome = match self.board(Arc::clone(&resource), false) {
+                Some(flight) => flight.wait_in_task().await,
+                None => Err(not_accepted()),
+            };
+            if !is_abandoned(&outcome) {
+                return outcome;
+            }
         }
     }
 
@@ -184,12 +243,19 @@ impl Session {
     ) -> Option<Arc<super::flight::Flight>> {
         let flights = &self.shared.flights;
         match flights.board(resource.key(), self.request.offline, announced) {
-            Boarding::Full => None,
+            Boarding::Full => {
+                self.shared.backlog.push(self.clone(), resource);
+                None
+            }
             Boarding::Passenger(flight) => Some(flight),
             Boarding::First(pilot) => {
                 let flight = Arc::clone(&pilot.flight);
-                let session = self.clone();
-                self.shared.handle().spawn(fly(session, resource, pilot));
+                match self.shared.threads.questions() {
+                    Ok(threads) => {
+                        threads.spawn(fly(self.clone(), resource, pilot));
+                    }
+                    Err(error) => pilot.land(Err(error)),
+                }
                 Some(flight)
             }
         }
@@ -212,11 +278,11 @@ impl Session {
         }
         let stored = self.work(resource, Self::look_on_disk).await?;
         let validators = match stored {
-            Stored::Usable(value) => return Ok(value),
-            Stored::Stale(validators) => {
+            Found::Usable(value) => return Ok(value),
+            Found::Stale(validators) => {
                 Some(validators).filter(|validators| !validators.is_empty())
             }
-            Stored::Nothing => None,
+            Found::Nothing => None,
         };
         if self.request.offline {
             return Err(offline(&resource.title()));
@@ -267,36 +333,67 @@ impl Session {
         )
     }
 
-    fn look_on_disk(&self, resource: &dyn Resource) -> Result<Stored> {
-        let key = resource.key();
-        let Some(entry) = self.shared.disk.read(key) else { return Ok(Stored::Nothing) };
-        let now = SystemTime::now();
-        let age = entry.age(now);
+    fn look_on_disk(&self, resource: &dyn Resource) -> Result<Found> {
+        let Some(stored) = self.shared.disk.open(resource.key()) else { return Ok(Found::Nothing) };
+        let age = stored.age(SystemTime::now());
         if !(self.request.offline || resource.is_immutable() || age <= self.request.max_age) {
-            return Ok(Stored::Stale(entry.validators));
+            return Ok(Found::Stale(stored.validators().clone()));
         }
-        // An entry that cannot be read was written by another version, or is damaged: as good as none.
-        let Ok(value) = resource.restore(&entry) else { return Ok(Stored::Nothing) };
-        let confirmed = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-        self.remember(resource, Ok(value.clone()), confirmed, entry.body.len());
-        Ok(Stored::Usable(value))
+        let confirmed = stored.confirmed();
+        Ok(match self.take(resource, &stored, confirmed) {
+            Some(value) => Found::Usable(value),
+            None => Found::Nothing,
+        })
+    }
+
+    /// The value of what is on disk: out of its archive, else out of the answer, and then the archive is made again.
+    /// An entry that cannot be read was written by another version, or is damaged: as good as none.
+    fn take(
+        &self,
+        resource: &dyn Resource,
+        stored: &Stored,
+        confirmed: SystemTime,
+    ) -> Option<Value> {
+        let packed = stored.archive().map(Bytes::from);
+        let unpacked = packed.and_then(|packed| Some((resource.unpack(&packed)?, packed.len())));
+        let (value, weight) = match unpacked {
+            Some(unpacked) => unpacked,
+            None => {
+                let entry = stored.entry()?;
+                let value = resource.restore(&entry).ok()?;
+                let packed = resource.pack(&value);
+                if !packed.is_empty() {
+                    let parts = (&packed[..], &entry.body[..]);
+                    let key = resource.key();
+                    self.shared.disk.write(key, &entry.validators, parts, Some(confirmed));
+                }
+                (value, entry.body.len())
+            }
+        };
+        self.remember(resource, Ok(value.clone()), confirmed, weight);
+        Some(value)
     }
 
     fn keep(&self, resource: &dyn Resource, answer: &Answer) -> Outcome {
         let parsed = resource.parse(answer)?;
-        self.shared.disk.write(resource.key(), &answer.validators, &parsed.stored);
-        self.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), parsed.stored.len());
+        let parts = (&parsed.packed[..], &parsed.stored[..]);
+        if self.shared.disk.write(resource.key(), &answer.validators, parts, None) {
+            let shared = Arc::clone(&self.shared);
+            self.shared.threads.host().later(Box::new(move || shared.disk.sweep()));
+        }
+        let weight = parsed.stored.len().max(parsed.packed.len());
+        self.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
         Ok(parsed.value)
     }
 
     fn confirm(&self, resource: &dyn Resource) -> Result<Option<Value>> {
-        let key = resource.key();
-        let Some(entry) = self.shared.disk.read(key) else { return Ok(None) };
-        let Ok(value) = resource.restore(&entry) else { return Ok(None) };
+        let Some(stored) = self.shared.disk.open(resource.key()) else { return Ok(None) };
         let now = SystemTime::now();
-        self.shared.disk.confirm(key, now);
-        self.remember(resource, Ok(value.clone()), now, entry.body.len());
-        Ok(Some(value))
+        let value = self.take(resource, &stored, now);
+        if value.is_some() {
+            self.shared.disk.confirm(resource.key(), now);
+        }
+        Ok(value)
     }
 
     fn forget(&self, resource: &dyn Resource, near: Option<String>) -> Error {
@@ -324,18 +421,81 @@ impl Session {
     }
 }
 
-enum Stored {
+enum Found {
     Usable(Value),
     Stale(Validators),
     Nothing,
 }
 
 async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
-    let outcome = session.get(&resource, &pilot.flight.urgency).await;
+    let outcome = {
+        let urgency = &pilot.flight.urgency;
+        tokio::select! {
+            outcome = session.get(&resource, urgency) => outcome,
+            () = abandoned(&*resource, urgency) => Err(abandonment()),
+        }
+    };
     let arrived = outcome.as_ref().ok().cloned();
     pilot.land(outcome);
+    // One lands, one takes off.
+    while let Some((next, announced)) = session.shared.backlog.pop() {
+        if announced.is_wanted() {
+            next.board(announced, true);
+            break;
+        }
+    }
     if let Some(value) = arrived {
         tokio::task::spawn_blocking(move || session.lead_on(resource, value));
+    }
+}
+
+/// Ends when nobody waits for a resource and whoever announced it does not want it any more.
+async fn abandoned(resource: &dyn Resource, urgency: &Urgency) {
+    while urgency.is_demanded() || resource.is_wanted() {
+        tokio::time::sleep(ABANDONED_INTERVAL).await;
+    }
+}
+
+const ABANDONED: &str = "abandoned";
+
+/// Whoever came to wait for it in the last moment asks anew.
+fn abandonment() -> Error {
+    Error::new(Kind::Failed, ABANDONED, "nobody wanted the answer any more")
+}
+
+fn is_abandoned(outcome: &Outcome) -> bool {
+    outcome.as_ref().is_err_and(|error| error.code == ABANDONED)
+}
+
+fn not_accepted() -> Error {
+    Error::new(Kind::Failed, "internal", "a question was not accepted")
+}
+
+/// Announcements for which there was no room: they start when others have landed. Bounded; what is beyond is dropped, it
+/// was only a hint.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog(Mutex<VecDeque<(Session, Announced)>>);
+
+/// A resource that can stand in a queue.
+pub(crate) struct Announced(Arc<dyn Resource>);
+
+impl fmt::Debug for Announced {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.title())
+    }
+}
+
+impl Backlog {
+    fn push(&self, session: Session, resource: Arc<dyn Resource>) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() < BACKLOG_MAX {
+            queue.push_back((session, Announced(resource)));
+        }
+    }
+
+    fn pop(&self) -> Option<(Session, Arc<dyn Resource>)> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front().map(|(session, announced)| (session, announced.0))
     }
 }
 

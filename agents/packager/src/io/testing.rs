@@ -6,8 +6,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use agents_contract::{Host, Job, Order, Permit, Place, Undertaking, Wait, Work};
 use url::Url;
 
 use super::{Client, Environment, Overrides, RequestSettings, Settings};
@@ -185,6 +186,32 @@ fn read_request(stream: &TcpStream) -> Option<Seen> {
     Some(Seen { path, headers })
 }
 
+/// A host without cores of its own: everything is done at once, in place.
+#[derive(Debug)]
+pub(crate) struct PlainHost;
+
+impl Host for PlainHost {
+    fn run(&self, order: &Order, _: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        (0..count).take_while(|_| !order.cancellation.is_cancelled()).for_each(piece);
+    }
+
+    fn begin(&self, order: &Order, _: Undertaking, _: &dyn Fn(Wait)) -> Option<Permit> {
+        (!order.cancellation.is_cancelled()).then(|| Permit::new(()))
+    }
+
+    fn settle(&self, _: Work) -> Place {
+        Place::new(())
+    }
+
+    fn later(&self, job: Job) {
+        job();
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
 /// A temporary world with a home, a project, a cache and a state directory.
 pub(crate) struct World {
     pub(crate) directory: tempfile::TempDir,
@@ -196,6 +223,7 @@ impl World {
         let directory = tempfile::tempdir().expect("a directory");
         let environment = Environment {
             variables: BTreeMap::new(),
+            references: BTreeMap::new(),
             home: directory.path().join("home"),
             project: directory.path().join("project"),
         };
@@ -226,12 +254,17 @@ impl World {
 
     /// A fresh process in this world: disk shared, memory empty.
     pub(crate) fn client(&self) -> Client {
+        self.client_of(Arc::new(PlainHost))
+    }
+
+    /// The same with this host.
+    pub(crate) fn client_of(&self, host: Arc<dyn Host>) -> Client {
         Client::new(Settings {
             cache_dir: self.directory.path().join("cache"),
             state_dir: self.directory.path().join("state"),
             request: self.request.clone(),
+            host,
         })
-        .expect("a client")
     }
 
     /// The same, offline.

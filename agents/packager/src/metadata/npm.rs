@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod versions;
+
+pub use self::versions::{Listed, Versions};
+
 use super::Hashes;
 use crate::error::Error;
 
@@ -14,14 +18,16 @@ pub struct Packument {
     /// `latest`, `next`, ... to the version text that each points to.
     pub dist_tags: BTreeMap<String, String>,
     /// Every published version by its text.
-    pub versions: BTreeMap<String, Arc<Version>>,
+    pub versions: Versions,
 }
 
 /// A dependency table: the name in the tree to the range (or alias, tag, URL) as written.
 pub type Dependencies = BTreeMap<String, String>;
 
 /// One published version.
-#[derive(Clone, Debug, Default)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct Version {
     /// The version text.
     pub version: String,

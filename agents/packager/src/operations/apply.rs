@@ -6,10 +6,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use agents_contract::{Crew, Permit, Undertaking, Work};
+use agents_contract::{Crew, Host, Obstacle, Permit, Undertaking, Wait, Work};
 
 use super::{Task, cargo, npm, pypi};
 use crate::api::ApplyAnswer;
@@ -17,7 +17,8 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::Options;
 use crate::io::{DownloadRequest, Durability};
-use crate::limits::HEAVY_PACKAGES_MIN;
+use crate::limits::{HEAVY_PACKAGES_MIN, STORE_TEMPORARY_AGE_SECONDS_MAX};
+use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
 use crate::store;
@@ -41,7 +42,7 @@ impl Task<'_> {
         refuse_system(&plan)?;
         // Before the project is locked: it may take minutes on a hot machine.
         let _heavy = match is_heavy(&plan) {
-            true => Some(self.begin(Undertaking::Heavy)?),
+            true => Some(self.begin_heavy()?),
             false => None,
         };
         let again = directory
@@ -63,7 +64,10 @@ impl Task<'_> {
         answer.downloaded_bytes = self.fetch(&plan)?;
         lap(&mut answer, "fetch", began);
         self.check_wanted()?;
-        self.change(&mut session, &project, &plan, &installed, force, &mut answer)?;
+        let changed = self.change(&mut session, &project, &plan, &installed, force, &mut answer);
+        let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
+        self.shop.measures.transacted(how);
+        changed?;
         self.publish(&answer);
         Ok(answer)
     }
@@ -81,7 +85,8 @@ impl Task<'_> {
         if missing.is_empty() {
             return Ok(0);
         }
-        let incoming = Incoming::new(&self.shop.incoming)?;
+        self.tidy();
+        let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
         let requests: Vec<DownloadRequest> = missing
             .iter()
             .enumerate()
@@ -95,19 +100,24 @@ impl Task<'_> {
             .collect();
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
-        let downloaded = {
-            let _permit = self.begin(Undertaking::Download)?;
-            let mut done = 0;
-            let mut progress = |progress: crate::io::Progress<'_>| {
-                if progress.done {
-                    done += 1;
-                    self.say("fetch", missing[progress.index].purl(), done, total);
-                }
-            };
-            self.registries.download(&requests, Durability::Buffered, &mut progress)?
+        let mut done = 0;
+        let mut progress = |progress: crate::io::Progress<'_>| {
+            if progress.done {
+                done += 1;
+                self.say("fetch", missing[progress.index].purl(), done, total);
+            }
         };
+        let downloaded = self.registries.download(
+            &requests,
+            Durability::Buffered,
+            &self.order,
+            &mut progress,
+        )?;
         self.check_wanted()?;
         self.unpack(&missing, &incoming.path)?;
+        for (package, file) in missing.iter().zip(&downloaded) {
+            self.shop.measures.downloaded(package.ecosystem, file.bytes);
+        }
         Ok(downloaded.iter().map(|file| file.bytes).sum())
     }
 
@@ -133,12 +143,29 @@ impl Task<'_> {
         failure.map_or_else(|| self.check_wanted(), Err)
     }
 
-    /// Waits until something large may begin; an error where nobody wants it any more.
-    fn begin(&self, undertaking: Undertaking) -> Result<Permit> {
-        match self.shop.host.begin(&self.order, undertaking) {
+    /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more.
+    fn begin_heavy(&self) -> Result<Permit> {
+        let waits = |wait: Wait| self.say("wait", waits_for(wait), 0, 0);
+        match self.shop.host.begin(&self.order, Undertaking::Heavy, &waits) {
             Some(permit) => Ok(permit),
             None => Err(self.check_wanted().err().unwrap_or_else(Error::cancelled)),
         }
+    }
+
+    /// Once in a process: removes, when there is time, what processes that died left unfinished.
+    fn tidy(&self) {
+        if self.shop.is_tidied.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (store, incoming) = (Arc::clone(&self.shop.store), self.shop.incoming.clone());
+        let now = self.shop.host.now();
+        self.shop.host.later(Box::new(move || {
+            remove_abandoned(&incoming, now);
+            match store.remove_abandoned() {
+                Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
+                Err(error) => tracing::debug!(%error, "cannot remove what others left unfinished"),
+            }
+        }));
     }
 
     /// Stages everything beside the project and commits it.
@@ -168,8 +195,9 @@ impl Task<'_> {
         lap(answer, "stage", began);
         let began = Instant::now();
         self.say("commit", "making it visible", 0, 0);
-        let committed =
-            open.commit(&changes, CommitOptions { force, ..CommitOptions::default() })?;
+        let hands = self.hands(Work::Scan);
+        let options = CommitOptions { force, crew: Some(&hands), ..CommitOptions::default() };
+        let committed = open.commit(&changes, options)?;
         lap(answer, "commit", began);
         if let Some(unfinished) = committed.unfinished {
             answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));
@@ -263,26 +291,57 @@ impl Task<'_> {
     }
 }
 
-/// Where downloads of one request lie; removed with everything in it when the request ends.
+/// What a caller is told who has to wait.
+fn waits_for(Wait { obstacle, at_most }: Wait) -> String {
+    let what = match obstacle {
+        Obstacle::Heat => "waits until the machine is cooler",
+        Obstacle::Blind => "waits until it is known how hot the machine is",
+        Obstacle::Busy => "waits for its turn",
+    };
+    match at_most {
+        Some(at_most) => format!("{what}, at most {} s", at_most.as_secs()),
+        None => what.to_owned(),
+    }
+}
+
+/// Removes the downloads of requests that began too long ago to be under way still.
+fn remove_abandoned(incoming: &Path, now: SystemTime) {
+    let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
+    let Ok(entries) = std::fs::read_dir(incoming) else { return };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+        if age.is_some_and(|age| age > age_max) {
+            // What cannot be removed is tried again by the next process.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Where downloads of one request lie; removed with everything in it after the request has ended.
 struct Incoming {
     path: PathBuf,
+    host: Arc<dyn Host>,
 }
 
 impl Incoming {
-    fn new(parent: &Path) -> Result<Self> {
+    fn new(parent: &Path, host: &Arc<dyn Host>) -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("{}-{count}", std::process::id()));
         // What a killed process of the same number left behind is of no use to anybody.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, &error))?;
-        Ok(Self { path })
+        Ok(Self { path, host: Arc::clone(host) })
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        let path = std::mem::take(&mut self.path);
+        self.host.later(Box::new(move || {
+            let _ = std::fs::remove_dir_all(path);
+        }));
     }
 }
 
@@ -369,4 +428,37 @@ fn refuse_system(plan: &Plan) -> Result<()> {
             packages.join(" ")
         ),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_told_for_what_and_how_long() {
+        let said = |obstacle, at_most| waits_for(Wait { obstacle, at_most });
+        let ten_minutes = Some(Duration::from_secs(600));
+        let heat = "waits until the machine is cooler, at most 600 s";
+        assert_eq!(said(Obstacle::Heat, ten_minutes), heat);
+        assert_eq!(said(Obstacle::Busy, None), "waits for its turn");
+        assert!(said(Obstacle::Blind, ten_minutes).ends_with("at most 600 s"));
+    }
+
+    #[test]
+    fn downloads_of_requests_that_ended_long_ago_are_removed_and_no_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["old", "young"] {
+            let place = directory.path().join(name);
+            std::fs::create_dir(&place).expect("a directory");
+            std::fs::write(place.join("0"), "bytes").expect("a file");
+        }
+        let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
+        let now = SystemTime::now();
+        let old = std::fs::File::open(directory.path().join("old")).expect("a directory");
+        let times = std::fs::FileTimes::new();
+        old.set_times(times.set_modified(now - age_max - Duration::from_secs(9))).expect("times");
+        remove_abandoned(directory.path(), now);
+        assert!(!directory.path().join("old").exists() && directory.path().join("young").exists());
+        remove_abandoned(&directory.path().join("nowhere"), now);
+    }
 }

@@ -99,7 +99,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         // A package without any target is refused by cargo.
         edits.extend(edit(TARGETS[1], None, "")?);
     }
-    let warnings = resolution.warnings.clone();
+    let mut warnings = resolution.warnings.clone();
+    warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
     Ok(Decided { resolution, edits, environment: None, preconditions, warnings, before: None })
 }
 

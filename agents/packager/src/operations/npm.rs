@@ -63,6 +63,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let resolution = npm::resolve(&request, task.registries.npm())?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
     let mut warnings = resolution.warnings.clone();
+    warnings.extend(super::not_followed(task, Ecosystem::Npm)?);
     if project.content(&fixed(NPM_LOCK)?)?.is_some() {
         warnings.push(format!("`{NPM_LOCK}` is npm's and is not rewritten"));
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use super::{Asked, Decided, Decision, Task, cargo, debian, npm, pypi, rebuild};
+use super::{Asked, Decided, Decision, Task, cargo, debian, fixed, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -18,6 +18,14 @@ use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
 use crate::transaction::{Project, Session};
+
+/// The files that make an ecosystem concerned.
+const MANIFESTS: [(&str, Ecosystem); 4] = [
+    ("Cargo.toml", Ecosystem::Cargo),
+    ("package.json", Ecosystem::Npm),
+    ("pyproject.toml", Ecosystem::Pypi),
+    ("requirements.txt", Ecosystem::Pypi),
+];
 
 /// A plan, and how it is shown.
 pub(crate) struct Planned {
@@ -40,15 +48,48 @@ impl Task<'_> {
             return Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
                 .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`"));
         }
-        let concerned: BTreeSet<Ecosystem> =
-            add.iter().chain(&remove).map(|spec| spec.ecosystem).collect();
-        self.choices.check_in_place(&concerned)?;
+        self.prepare(&add);
+        self.plan_for(directory, (add, remove, &request.member), began)
+    }
+
+    /// Makes a plan that brings every environment in line with its manifest, and keeps it.
+    pub(crate) fn plan_install(&self, directory: OwnedFd) -> Result<Planned> {
+        self.plan_for(directory, (Vec::new(), Vec::new(), ""), Instant::now())
+    }
+
+    /// An ecosystem is concerned where something of it is named; where nothing is named at all, where it has a manifest or packages.
+    fn concerned(
+        &self,
+        project: &Project,
+        named: &[&Spec],
+        installed: &BTreeMap<Ecosystem, Resolution>,
+    ) -> Result<BTreeSet<Ecosystem>> {
+        if !named.is_empty() {
+            return Ok(named.iter().map(|spec| spec.ecosystem).collect());
+        }
+        let mut concerned: BTreeSet<Ecosystem> = installed.keys().copied().collect();
+        for (name, ecosystem) in MANIFESTS {
+            if project.content(&fixed(name)?)?.is_some() {
+                concerned.insert(ecosystem);
+            }
+        }
+        Ok(concerned)
+    }
+
+    fn plan_for(
+        &self,
+        directory: OwnedFd,
+        (add, remove, member): (Vec<Spec>, Vec<Spec>, &str),
+        began: Instant,
+    ) -> Result<Planned> {
         let again = directory.try_clone().map_err(|error| {
             Error::io("use the descriptor of", std::path::Path::new("."), &error)
         })?;
         let project = self.open(directory)?;
         let installed = self.installed(&project)?;
-        let member = request.member.as_str();
+        let named: Vec<&Spec> = add.iter().chain(&remove).collect();
+        let concerned = self.concerned(&project, &named, &installed)?;
+        self.choices.check_in_place(&concerned)?;
         let decisions = self.decide(&project, concerned, (&add, &remove, member), &installed);
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
@@ -83,6 +124,18 @@ impl Task<'_> {
         Ok(Planned { digest: Some(digest), answer })
     }
 
+    /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
+    fn prepare(&self, add: &[Spec]) {
+        let mut names: BTreeMap<Ecosystem, Vec<String>> = BTreeMap::new();
+        // An alias or an address is about another package than its name says.
+        for spec in add.iter().filter(|spec| !spec.requirement.contains(':')) {
+            names.entry(spec.ecosystem).or_default().push(spec.name.clone());
+        }
+        for (ecosystem, names) in names {
+            self.registries.prepare(ecosystem, names);
+        }
+    }
+
     /// Every concerned ecosystem decides, each a piece of work where resolution belongs.
     fn decide(
         &self,
@@ -101,6 +154,7 @@ impl Task<'_> {
             let (add, remove) = (of(add), of(remove));
             let installed = installed.get(ecosystem);
             let asked = Asked { add: &add, remove: &remove, member, installed };
+            let began = Instant::now();
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
             let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
@@ -110,6 +164,7 @@ impl Task<'_> {
                 Ecosystem::Debian => debian::decide(self, &asked),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
+            self.shop.measures.resolved(*ecosystem, began.elapsed());
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);
         });
         let taken = |(ecosystem, place): (Ecosystem, Mutex<Option<Decision>>)| {
@@ -137,6 +192,7 @@ impl Task<'_> {
         let operation = match (add.is_empty(), remove.is_empty()) {
             (false, true) => "add",
             (true, false) => "remove",
+            (true, true) => "install",
             _ => "change",
         };
         let mut plan = Plan {

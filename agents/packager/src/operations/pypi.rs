@@ -180,7 +180,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             .warnings
             .iter()
             .cloned()
-            .chain(task.registries.not_followed()?)
+            .chain(super::not_followed(task, Ecosystem::Pypi)?)
             .collect(),
         resolution,
         environment: Some(environment),

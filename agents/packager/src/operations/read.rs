@@ -10,7 +10,7 @@ use crate::api::{
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::HISTORY_ENTRIES_MAX;
-use crate::metadata::npm::Packument;
+use crate::metadata::npm::{Listed, Packument};
 use crate::spec::Spec;
 use crate::transaction::State;
 
@@ -201,12 +201,9 @@ fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> Option<Stri
         return Some(tagged.clone());
     }
     let range = agents_versions::npm::Range::parse(wanted).ok()?;
-    let parsed = packument
-        .versions
-        .keys()
-        .filter_map(|text| Some((agents_versions::npm::Version::parse(text).ok()?, text)))
-        .filter(|(version, _)| range.satisfies(version));
-    parsed.max_by(|left, right| left.0.cmp(&right.0)).map(|(_, text)| text.clone())
+    let mut ranked = packument.versions.ranked();
+    let fits = |listed: &Listed<'_>| listed.number().is_some_and(|it| range.satisfies(it));
+    ranked.find(fits).map(|listed| listed.text().to_owned())
 }
 
 fn none(spec: &Spec) -> Error {

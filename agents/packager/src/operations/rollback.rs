@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use super::Task;
 use crate::api::{RollbackAnswer, RollbackRequest};
 use crate::error::Result;
+use crate::measures::Transacted;
 use crate::transaction::Project;
 
 impl Task<'_> {
@@ -18,6 +19,7 @@ impl Task<'_> {
         let project = session.project().path().to_string_lossy().into_owned();
         let wanted = request.transaction.as_deref();
         let done = session.rollback(wanted, &self.actor, request.force)?;
+        self.shop.measures.transacted(Transacted::RolledBack);
         let answer = RollbackAnswer {
             schema: "bolide.rollback/1".to_owned(),
             transaction: done.transaction,

@@ -1,5 +1,5 @@
-//! Removing from the store what nobody needs any more. Runs only when nobody else has the store
-//! open.
+//! Removing from the store what nobody needs any more. What is complete goes only when nobody else has
+//! the store open.
 
 use std::collections::HashSet;
 use std::fs;
@@ -59,6 +59,13 @@ impl Store {
         // only garbage.
         remove_unlisted(&self.root.join("index"), &entries, &mut freed)?;
         remove_unlisted(&self.root.join("files"), &objects, &mut freed)?;
+        self.remove_unfinished(&mut freed)?;
+        Ok(freed)
+    }
+
+    /// Removes unfinished files of processes that died. Needs no exclusive use: who is at work has younger ones.
+    pub fn remove_abandoned(&self) -> Result<Freed> {
+        let mut freed = Freed::default();
         self.remove_unfinished(&mut freed)?;
         Ok(freed)
     }

@@ -6,13 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use agents_contract::Crew;
 use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
 use super::database::fingerprint_name;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
-use super::fingerprint::{self, Drift, Fingerprint, KnownDigests};
+use super::fingerprint::{self, Drift, Fingerprint};
 use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
 use super::project::{Content, STAGING, Workshop, is_link, linked};
 use super::settle::{CANNOT_MOVE, Direction};
@@ -61,16 +62,13 @@ pub struct Change {
     pub expected: Expected,
 }
 
-/// Answers the SHA-256 of a staged file by the live name and the path in it.
-pub type KnownFiles<'a> = &'a dyn Fn(&RelativePath, &Path) -> Option<[u8; 32]>;
-
 /// How to commit.
 #[derive(Clone, Copy, Default)]
 pub struct CommitOptions<'a> {
     /// Replace an environment that a person edited; what was edited is copied aside first.
     pub force: bool,
-    /// Digests of files that were verified just now, by live name and path in it: saves reading them again.
-    pub known_digests: Option<KnownFiles<'a>>,
+    /// Who looks through what is installed and what is to be; the caller itself where nobody is named.
+    pub crew: Option<&'a dyn Crew>,
 }
 
 /// A committed transaction.
@@ -84,6 +82,13 @@ pub struct Committed {
     pub unfinished: Option<Error>,
     /// Microseconds from the call until the new state was visible.
     pub visible_us: u64,
+}
+
+/// What there is to change, and what a person changed meanwhile.
+struct Looked {
+    directories: Vec<RelativePath>,
+    items: Vec<Item>,
+    drift: BTreeMap<String, Drift>,
 }
 
 /// A transaction after its commit record.
@@ -297,18 +302,12 @@ impl Open<'_> {
     /// Everything before the intent: checks, fingerprints, and the staged content on the device.
     fn prepare(&self, changes: &[Change], options: CommitOptions<'_>) -> Result<(Intent, bool)> {
         check_overlap(changes)?;
-        let mut directories = Vec::new();
-        let mut items = Vec::with_capacity(changes.len());
-        for change in changes {
-            let removal = change.staged.is_none() && !matches!(change.expected, Expected::File(_));
-            if removal && live_identity(&self.session.project, &change.live)?.is_none() {
-                // A removal of what is not there changes nothing.
-                continue;
-            }
-            self.missing_directories(&change.live, &mut directories)?;
-            items.push(self.item(items.len(), change, options)?);
-        }
-        let drift = self.drift(&items)?;
+        let look = || self.look(changes);
+        let looked = match options.crew {
+            Some(crew) => agents_contract::once(crew, look).ok_or_else(Error::cancelled)?,
+            None => look(),
+        };
+        let Looked { mut directories, items, drift } = looked?;
         if !drift.is_empty() && !options.force {
             return Err(fingerprint::refusal("this change", &drift));
         }
@@ -323,7 +322,24 @@ impl Open<'_> {
         Ok((Intent { directories, items, finish: Finish::Keep }, kept))
     }
 
-    fn item(&self, position: usize, change: &Change, options: CommitOptions<'_>) -> Result<Item> {
+    /// Looks at every file of what is to be made live, and of what it replaces.
+    fn look(&self, changes: &[Change]) -> Result<Looked> {
+        let mut directories = Vec::new();
+        let mut items = Vec::with_capacity(changes.len());
+        for change in changes {
+            let removal = change.staged.is_none() && !matches!(change.expected, Expected::File(_));
+            if removal && live_identity(&self.session.project, &change.live)?.is_none() {
+                // A removal of what is not there changes nothing.
+                continue;
+            }
+            self.missing_directories(&change.live, &mut directories)?;
+            items.push(self.item(items.len(), change)?);
+        }
+        let drift = self.drift(&items)?;
+        Ok(Looked { directories, items, drift })
+    }
+
+    fn item(&self, position: usize, change: &Change) -> Result<Item> {
         let project = &self.session.project;
         let full = project.path().join(change.live.as_str());
         let old = live_identity(&self.session.project, &change.live)?;
@@ -354,11 +370,8 @@ impl Open<'_> {
         }
         let mut fingerprint = None;
         if new.is_some() {
-            let known =
-                |path: &Path| options.known_digests.and_then(|known| known(&change.live, path));
-            let known: KnownDigests<'_> = &known;
             let place = change.live.name();
-            let print = Fingerprint::record(&self.staging, OsStr::new(&slot), place, Some(known))?;
+            let print = Fingerprint::record(&self.staging, OsStr::new(&slot), place)?;
             tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
             let name = fingerprint_name(&self.begin.id, position);
             self.session.inner.save_fingerprint(&name, &print)?;

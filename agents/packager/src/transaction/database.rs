@@ -6,6 +6,7 @@
 mod history;
 mod plans;
 mod schema;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 pub use self::history::{HistoryEntry, State};
 pub use self::plans::Approval;
+pub(crate) use self::watches::{WatchOutcome, WatchRow};
 
 use super::directory::RelativePath;
 use super::disk::Disk;

@@ -27,9 +27,6 @@ use crate::limits::PATH_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 
-/// Answers the digest of a file that is known already, by its path in the tree.
-pub(super) type KnownDigests<'a> = &'a dyn Fn(&Path) -> Option<[u8; 32]>;
-
 /// One installed tree or file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
@@ -65,31 +62,22 @@ pub(super) type Drift = Vec<(PathBuf, DriftKind)>;
 
 impl Fingerprint {
     /// Describes what lies at `name` in `parent`; empty where nothing does.
-    pub(super) fn record(
-        parent: &Directory,
-        name: &OsStr,
-        place: &OsStr,
-        known: Option<KnownDigests<'_>>,
-    ) -> Result<Self> {
-        let mut entries = Vec::new();
-        tree::walk(parent, name, &|path| is_cache(place, path), &mut |visit| {
-            let known = known
-                .filter(|_| visit.kind() == ObjectKind::File)
-                .and_then(|known| known(Path::new(OsStr::from_bytes(visit.path))));
-            let digest = match known {
-                Some(digest) => digest,
-                None => visit.content_digest()?,
-            };
-            entries.push(Entry::of(visit, digest)?);
-            Ok(())
-        })?;
-        Ok(Self { entries })
+    pub(super) fn record(parent: &Directory, name: &OsStr, place: &OsStr) -> Result<Self> {
+        Self::record_without(parent, name, &|path| is_cache(place, path))
     }
 
     /// The same with caches.
     pub(super) fn record_all(parent: &Directory, name: &OsStr) -> Result<Self> {
+        Self::record_without(parent, name, &|_| false)
+    }
+
+    fn record_without(
+        parent: &Directory,
+        name: &OsStr,
+        skip: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Self> {
         let mut entries = Vec::new();
-        tree::walk(parent, name, &|_| false, &mut |visit| {
+        tree::walk(parent, name, skip, &mut |visit| {
             entries.push(Entry::of(visit, visit.content_digest()?)?);
             Ok(())
         })?;

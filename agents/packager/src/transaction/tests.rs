@@ -174,5 +174,5 @@ fn install(session: &mut Session, version: &str, force: bool) -> Result<Committe
         source,
         removal("old.txt"),
     ];
-    open.commit(&changes, CommitOptions { force, known_digests: None })
+    open.commit(&changes, CommitOptions { force, ..CommitOptions::default() })
 }

@@ -14,6 +14,7 @@ use super::page::ReaderPage;
 use super::{checked, look, sleep};
 use crate::class::packets::Packets;
 use crate::class::{Class, Counters, ReceivingHalf};
+use crate::closer::Foreign;
 use crate::header::AgentId;
 use crate::lane::{Ended, Message, ReceiveError, Taken};
 use crate::limits::PIECES_PER_LOOK;
@@ -23,7 +24,7 @@ use crate::wait::{Next, Spin, Spinner};
 /// Receives packets. When it is dropped, its sender is told by the hang-up.
 #[derive(Debug)]
 pub struct Receiver {
-    socket: OwnedFd,
+    socket: Foreign,
     spin: Spin,
     /// Why nothing more is received.
     end: Option<ReceiveError>,
@@ -41,13 +42,17 @@ enum Ask {
 impl Receiver {
     /// Receives on this end of a [`super::pair`] whose other end `source` has.
     pub fn new(source: AgentId, socket: OwnedFd) -> io::Result<Self> {
+        Self::on(source, Foreign::own(socket))
+    }
+
+    fn on(source: AgentId, socket: Foreign) -> io::Result<Self> {
         let (socket, packets) = (checked(socket)?, Packets::new(source, false));
         Ok(Self { socket, spin: Spin::Adaptive, end: None, packets, page: None })
     }
 
     /// The same for a link: counts where the router looks, and says how the link ended as the router does.
-    pub(crate) fn for_link(source: AgentId, socket: OwnedFd, page: ReaderPage) -> io::Result<Self> {
-        let mut receiver = Self::new(source, socket)?;
+    pub(crate) fn for_link(source: AgentId, socket: Foreign, page: ReaderPage) -> io::Result<Self> {
+        let mut receiver = Self::on(source, socket)?;
         receiver.page = Some(page);
         Ok(receiver)
     }

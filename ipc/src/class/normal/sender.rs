@@ -14,6 +14,7 @@ use super::page::WriterPage;
 use super::{checked, sleep};
 use crate::class::packets::{self, PacketKind, PacketLine};
 use crate::class::{Class, Counters, SendingHalf};
+use crate::closer::Foreign;
 use crate::fault;
 use crate::lane::{Ended, Large, PARTS_AT_ONCE, SendError, WhenFull};
 use crate::limits::{PACKET_BUFFER_BYTES, PACKET_PAYLOAD_BYTES_MAX, PACKET_PAYLOAD_BYTES_MIN};
@@ -23,7 +24,7 @@ use crate::wait::{Next, Spin, Spinner};
 /// Sends packets. When it is dropped, it says goodbye and shuts its direction down.
 #[derive(Debug)]
 pub struct Sender {
-    socket: OwnedFd,
+    socket: Foreign,
     payload_bytes_max: usize,
     spin: Spin,
     ended: Option<Ended>,
@@ -39,6 +40,10 @@ const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 impl Sender {
     /// Sends on this end of a [`super::pair`].
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        Self::on(Foreign::own(socket))
+    }
+
+    fn on(socket: Foreign) -> io::Result<Self> {
         let socket = checked(socket)?;
         sockopt::set_socket_send_buffer_size(&socket, PACKET_BUFFER_BYTES)?;
         // The kernel says twice of what it granted, for its own structures; four pieces fit.
@@ -51,8 +56,8 @@ impl Sender {
     }
 
     /// The same for a link: counts where the router looks, and says how the link ended as the router does.
-    pub(crate) fn for_link(socket: OwnedFd, page: WriterPage) -> io::Result<Self> {
-        let mut sender = Self::new(socket)?;
+    pub(crate) fn for_link(socket: Foreign, page: WriterPage) -> io::Result<Self> {
+        let mut sender = Self::on(socket)?;
         sender.page = Some(page);
         Ok(sender)
     }
@@ -121,7 +126,7 @@ impl Sender {
     fn transmit(
         &mut self,
         when: WhenFull,
-        send: impl Fn(&OwnedFd) -> Result<usize, Errno>,
+        send: impl Fn(&Foreign) -> Result<usize, Errno>,
     ) -> Result<(), SendError> {
         if let Some(ended) = self.ended {
             return Err(SendError::Ended(ended));
@@ -137,7 +142,7 @@ impl Sender {
         &mut self,
         mut errno: Errno,
         when: WhenFull,
-        send: impl Fn(&OwnedFd) -> Result<usize, Errno>,
+        send: impl Fn(&Foreign) -> Result<usize, Errno>,
     ) -> Result<(), SendError> {
         let mut spinner = Spinner::new(self.spin);
         let mut has_waited = false;
@@ -186,7 +191,7 @@ impl Sender {
 
     /// What a hostile writer would send on.
     #[cfg(test)]
-    pub(crate) fn socket(&self) -> &OwnedFd {
+    pub(crate) fn socket(&self) -> &Foreign {
         &self.socket
     }
 }

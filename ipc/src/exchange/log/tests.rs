@@ -44,7 +44,7 @@ proptest! {
     fn operations_come_back_as_they_were(operation in operation(), log in "[a-z.]{1,40}") {
         let bytes = operation.encode(&log).unwrap();
         let decoded = Operation::decode(operation.tool(), &bytes).unwrap().unwrap();
-        prop_assert_eq!(decoded, (log, operation.clone()));
+        prop_assert_eq!(decoded, (log.as_str(), operation.clone()));
         for length in 0..bytes.len() {
             let _ = Operation::decode(operation.tool(), &bytes[..length]);
         }

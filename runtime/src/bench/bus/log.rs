@@ -1,8 +1,10 @@
 //! `bolide bench log`: an append through the exchange until it is acknowledged, stored and synced, beside the least that the
 //! same way can cost.
 //!
-//! The limit is a loop of two threads over two lanes: the same request and the same answer, and between them one `pwrite` of
-//! the same size into a file whose space is taken (and `fdatasync`), with nothing else on the way: no names, no log, no exchange.
+//! The limit is a loop of two threads over two lanes with what no log of records can do without: the bytes of the same request,
+//! whose payload goes into a record with a position, the time of day and two checksums, one `pwrite` of it into a file whose space is
+//! taken (and `fdatasync`), and the bytes of the same answer. Nothing else is on the way: the request is put together once, nobody looks
+//! up or allocates anything, no message carries a time or is counted, no name is sought and no exchange serves others in between.
 //! Both are measured in turn in the same run, several rounds, and the median round counts. The files lie in the temporary
 //! directory; where that is in memory, syncing costs nothing and says nothing.
 //!
@@ -18,6 +20,7 @@ use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use hw::affinity;
 use hw::root::Root;
+use ipc::clock::Clock;
 use ipc::exchange::log::{Logs, Operation, Options, Records};
 use ipc::header::{AgentId, Header, Kind};
 use ipc::lane::{LaneOptions, Large, Receiver, Sender, WhenFull};
@@ -139,6 +142,10 @@ struct Home(PathBuf);
 const PAYLOAD_BYTES: usize = 100;
 /// Such a record in the log, with a sender's name of eight to twelve bytes.
 const RECORD_BYTES: usize = 176;
+/// Name and payload of it, and what aligns the next one.
+const BODY_BYTES: usize = RECORD_BYTES - 64;
+/// The name in a bare record: as many bytes as that of the client which is measured.
+const NAME: &[u8] = b"measured";
 /// The largest latency that is told apart, in nanoseconds; a slower disk shows as this.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Bytes of the answer to an append.
@@ -236,9 +243,11 @@ fn bare(
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || -> anyhow::Result<()> {
             pin(cpu)?;
+            let clock = Clock::new();
             for index in 0..records {
-                answering.receiver.receive(Some(deadline()))?;
-                file.write_all_at(&[7; RECORD_BYTES], (index * RECORD_BYTES) as u64)?;
+                let request = answering.receiver.receive(Some(deadline()))?;
+                let record = bare_record(request.payload, index as u64, clock.now_ns());
+                file.write_all_at(&record, (index * RECORD_BYTES) as u64)?;
                 if way == Way::Synced {
                     file.sync_data()?;
                 }
@@ -257,15 +266,32 @@ fn bare(
         let request = [&[10, 0][..], b"log.append", &request.encode(LOG)?].concat();
         let mut histogram = histogram()?;
         for _ in 0..records {
+            let until = deadline();
             let start = Instant::now();
             asking.send(Kind::Task, &request)?;
-            let answer = asking.receiver.receive(Some(deadline()))?;
+            let answer = asking.receiver.receive(Some(until))?;
             ensure!(answer.payload.len() == ANSWER_BYTES, "an answer of another length");
             note(&mut histogram, start);
         }
         writer.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
         Ok(histogram)
     })
+}
+
+/// A record of what a request carries, laid out as in a log: 64 bytes before a name and the payload, with checksums of both.
+fn bare_record(request: &[u8], position: u64, time_ns: u64) -> [u8; RECORD_BYTES] {
+    let mut record = [0; RECORD_BYTES];
+    let (header, body) = record.split_at_mut(RECORD_BYTES - BODY_BYTES);
+    let payload = &request[request.len().saturating_sub(PAYLOAD_BYTES)..];
+    body[..NAME.len()].copy_from_slice(NAME);
+    body[NAME.len()..][..payload.len()].copy_from_slice(payload);
+    header[0..4].copy_from_slice(&(RECORD_BYTES as u32).to_le_bytes());
+    header[8..16].copy_from_slice(&position.to_le_bytes());
+    header[16..24].copy_from_slice(&time_ns.to_le_bytes());
+    header[52..56].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    let checksum = crc32c::crc32c(&header[8..]);
+    header[4..8].copy_from_slice(&checksum.to_le_bytes());
+    record
 }
 
 impl Ends {

@@ -7,6 +7,8 @@ use std::hash::Hash;
 use ipc::directory::{AgentEntry, ClassEntry, LaneEntry, MachineEntry, Picture, TopicEntry};
 use ipc::header::{AgentId, Class, LaneId};
 use scheduler::admission::Reason;
+use scheduler::decision::{Background, State};
+use scheduler::limits::DEFER_MAX;
 use serde_json::{Value, json};
 
 use crate::cli::output;
@@ -71,8 +73,25 @@ fn machine_line(machine: &MachineEntry) -> String {
         sum(&machine.slots),
         sum(&machine.running),
         if waiting.is_empty() { "0".to_owned() } else { waiting.join(", ") },
-        if machine.heavy { "" } else { " · large changes wait" },
+        deferred(machine),
     )
+}
+
+/// What does not begin now, whoever asks, and until when.
+fn deferred(machine: &MachineEntry) -> String {
+    let decision = decision_of(machine);
+    let mut text = String::new();
+    if !decision.heavy {
+        let until = match decision.state {
+            State::Blind => "until the temperature is known again",
+            _ => "until it is cooler",
+        };
+        text += &format!(" · large changes wait {until}, at most {} s", DEFER_MAX.as_secs());
+    }
+    if decision.background == Background::Paused {
+        text += " · background work is paused";
+    }
+    text
 }
 
 fn json_of_machine(machine: &MachineEntry) -> Value {

@@ -6,6 +6,7 @@ use super::*;
 use crate::daemon::snapshot::{
     Change, HostedStatus, Machine, Phase, SCHEMA, Tasks, Thermal, WorkStatus,
 };
+use crate::exchange;
 
 fn class() -> ClassStatus {
     let mut histogram = Histogram::default();
@@ -30,6 +31,8 @@ fn machine(celsius: Option<f64>) -> Machine {
         heavy: true,
         background: "efficient",
         cpus: BTreeMap::from([("performance", 12), ("efficient", 8), ("low_power", 2)]),
+        pinning: "auto",
+        thresholds: std::collections::BTreeMap::new(),
         allowed: "0-21".to_owned(),
     }
 }
@@ -45,18 +48,10 @@ pub(crate) fn snapshot() -> Snapshot {
         runtime_dir: "/run/x".to_owned(),
         metrics_addr: None,
         agents: Vec::new(),
-        hosted: vec![HostedStatus {
-            name: "echo".to_owned(),
-            state: HostedState::Up,
-            pid: Some(2),
-            restarts: 3,
-            last_end: None,
-            tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
-            errors: BTreeMap::from([("bad \"kind\"\n".to_owned(), 4)]),
-            facts: BTreeMap::new(),
-            work: WorkStatus::default(),
-            worker_cpus: Default::default(),
-        }],
+        hosted: vec![
+            hosted("echo", 3, &[("bad \"kind\"\n", 4), ("limit-passed", 7)]),
+            hosted(exchange::NAME, 0, &[("limit-passed", 2)]),
+        ],
         lanes: 6,
         messages: BTreeMap::from([("critical", 42)]),
         rejected: BTreeMap::from([("critical", 0)]),
@@ -78,6 +73,22 @@ pub(crate) fn snapshot() -> Snapshot {
             deferred: [5, 2, 0, 0],
             deferred_ns: [1_500_000_000, 0, 0, 0],
         },
+    }
+}
+
+fn hosted(name: &str, restarts: u64, errors: &[(&str, u64)]) -> HostedStatus {
+    HostedStatus {
+        name: name.to_owned(),
+        state: HostedState::Up,
+        pid: Some(2),
+        restarts,
+        last_end: None,
+        tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
+        errors: errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
+        facts: BTreeMap::new(),
+        figures: Figures::default(),
+        work: WorkStatus::default(),
+        worker_cpus: Default::default(),
     }
 }
 
@@ -103,7 +114,7 @@ fn values_stand_under_their_names_and_labels() {
     check("bolide_bus_class_fallbacks_total{wanted=\"critical\",got=\"high\"} 0");
     check("bolide_bus_limits_total{limit=\"bytes\"} 1");
     check("bolide_bus_limits_total{limit=\"links\"} 0");
-    check("bolide_agents{state=\"up\"} 1");
+    check("bolide_agents{state=\"up\"} 2");
     check("bolide_agents{state=\"failed\"} 0");
     check("bolide_agent_restarts_total{agent=\"echo\"} 3");
     check("bolide_tasks_total{agent=\"echo\",outcome=\"died\"} 2");
@@ -191,4 +202,11 @@ fn linters_find_nothing() {
         }
     }
     assert!(kinds.len() > 8);
+}
+
+#[test]
+fn limits_of_the_exchange_stand_with_the_others_and_nobody_elses_words_do() {
+    check("bolide_bus_limits_total{limit=\"passed\"} 2");
+    check("bolide_bus_limits_total{limit=\"routed_bytes\"} 0");
+    check("bolide_bus_limits_total{limit=\"routed_message_patience\"} 0");
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::{Level, debug, error, info, trace, warn};
 
 use super::{End, Stopping, stops_now};
-use crate::config::Config;
+use crate::config::{Config, KEYS};
 use crate::limits::{CHILD_STOP_TIMEOUT, LOG_LINE_BYTES_MAX};
 use crate::logging::hosted_line;
 
@@ -25,15 +25,12 @@ pub(super) fn spawn(
     let settings = &config.settings;
     let mut command = Command::new(program);
     command.args(["agent", "run", name]);
-    if let Some(file) = &config.explicit_file {
-        command.arg("--config").arg(file);
+    // No file: one that was edited meanwhile could keep an agent from being started again.
+    command.args(["--config", "/dev/null"]);
+    for key in KEYS {
+        command.env(key.environment, (key.show)(settings));
     }
-    command.arg("--runtime-dir").arg(&settings.runtime_dir);
-    command.arg("--state-dir").arg(&settings.state_dir);
     command
-        .env("BOLIDE_CACHE_DIR", &settings.cache_dir)
-        .env("BOLIDE_SYSFS_ROOT", &settings.sysfs_root)
-        .env("BOLIDE_LOG", &settings.log)
         .env("BOLIDE_LOG_FORMAT", "hosted")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

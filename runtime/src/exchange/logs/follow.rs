@@ -10,7 +10,7 @@ use ipc::header::LaneId;
 use ipc::link::RequestId;
 
 use super::hands::{ReadJob, Whom};
-use super::{Asking, LogKey, Logs, Outcome, refuse};
+use super::{Asking, LogKey, Logs, Open, Outcome, refuse};
 use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{Positions, Reader, Record};
 use crate::exchange::work::encoded;
@@ -45,6 +45,17 @@ enum State {
 }
 
 impl Follower {
+    /// Whether it holds writers back, by what its reader had taken when that was last looked at.
+    pub(super) fn is_too_far_behind(&self, open: &Open) -> bool {
+        let (ahead_max, next) = (open.options.ahead_max, open.log.next_position());
+        self.holds_back && ahead_max > 0 && next.saturating_sub(self.passed) >= ahead_max
+    }
+
+    /// Whether it was given something that its reader had not taken then. Who has taken everything waits for us.
+    pub(super) fn has_more(&self) -> bool {
+        self.passed < self.position
+    }
+
     /// Its log was closed.
     pub(super) fn detach(&mut self) {
         self.key = None;
@@ -110,22 +121,16 @@ impl Logs {
         let Some(open) = self.logs.get(&key).and_then(|served| served.open.as_ref()) else {
             return false;
         };
-        let (ahead_max, next) = (open.options.ahead_max, open.log.next_position());
-        if ahead_max == 0 {
-            return false;
-        }
-        open.followers.iter().any(|id| {
-            let Some(follower) = self.followers.get_mut(id).filter(|one| one.holds_back) else {
-                return false;
-            };
-            if next.saturating_sub(follower.passed) < ahead_max {
-                return false;
-            }
-            if callers.is_drained(follower.lane) {
+        let mut is_held_back = false;
+        // All of them: who is waited for is told by what was found here.
+        for id in &open.followers {
+            let Some(follower) = self.followers.get_mut(id) else { continue };
+            if follower.is_too_far_behind(open) && callers.is_drained(follower.lane) {
                 follower.passed = follower.position;
             }
-            next.saturating_sub(follower.passed) >= ahead_max
-        })
+            is_held_back |= follower.is_too_far_behind(open);
+        }
+        is_held_back
     }
 
     /// Gives what was just appended from position `first` on to those who have everything before it. `payloads` are those of the

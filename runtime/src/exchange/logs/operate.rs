@@ -129,7 +129,7 @@ impl Logs {
         key: LogKey,
         append: &Append<'_>,
     ) -> Result<Outcome, ToolError> {
-        let Asking { lane, agent, request, appended, until, callers } = asking;
+        let Asking { lane, agent, name: sender, request, appended, until, callers } = asking;
         if !(1..=10).contains(&append.priority) {
             return Err(refuse::bad("a priority is 1 to 10".to_owned()));
         }
@@ -146,9 +146,8 @@ impl Logs {
         if is_held_back {
             return Ok(held_back(append.wait_ns, until, key, next));
         }
-        let sender = callers.names().text(agent.name).to_owned();
         let template = Record {
-            time_ns: super::now_ns(),
+            time_ns: callers.now_ns(),
             sender: agent.id.0,
             sender_name: &sender,
             priority: append.priority,
@@ -282,7 +281,7 @@ impl Logs {
         self.wills.remove(&asking.lane);
         if !payload.is_empty() {
             let (log, payload) = (Arc::from(log), payload.to_vec());
-            let sender = asking.callers.names().text(asking.agent.name).to_owned();
+            let sender = asking.name.to_string();
             self.wills.insert(asking.lane, Will { log, agent: asking.agent, sender, payload });
         }
         Ok(Outcome::Said(Said::Done(Vec::new())))

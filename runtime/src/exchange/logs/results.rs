@@ -43,6 +43,7 @@ impl Logs {
         let error = refuse::thread_ended();
         warn!(error = error.message, "all logs are closed");
         self.machinery = None;
+        self.next_look = None;
         self.names.clear();
         self.syncing.clear();
         let failed = || Said::Failed(encoded(&error));

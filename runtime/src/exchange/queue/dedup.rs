@@ -39,6 +39,11 @@ impl Dedup {
         self.order.push_back((sender, id));
     }
 
+    /// How many ids there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Every id, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, ItemId)> {
         self.order.iter().map(|key| (*key, self.known[key]))

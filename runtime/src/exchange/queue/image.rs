@@ -42,6 +42,14 @@ pub(crate) struct Frozen {
     pub(crate) items: vec::IntoIter<Item>,
 }
 
+/// How much is in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+    pub(crate) known: u64,
+}
+
 impl Queue {
     /// The state at this moment.
     pub(crate) fn freeze(&self) -> Frozen {
@@ -56,6 +64,16 @@ impl Queue {
             },
             known: known.collect(),
             items: items.into_iter(),
+        }
+    }
+
+    /// What is in it, without looking at each: items and dead letters, their payload bytes, and deduplication ids.
+    pub(crate) fn extent(&self) -> Extent {
+        let usage = self.store.usage;
+        Extent {
+            items: usage.stored_count() + usage.dead_count,
+            bytes: usage.bytes + usage.dead_bytes,
+            known: self.store.dedup.len() as u64,
         }
     }
 

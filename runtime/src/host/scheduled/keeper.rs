@@ -2,7 +2,8 @@
 //!
 //! What the pools may do is decided elsewhere ([`View`]): by the daemon for the agents that it hosts, which read it in the bus
 //! directory; by a governor of this process where it works alone. A daemon that says nothing for [`DECISION_AGE_MAX`] decides nothing
-//! any more: then little may run. Where workers may be is this process's own matter, since it may be held to fewer CPUs than the daemon.
+//! any more: then little may run. How workers are pinned the daemon says, too, since its configuration can change while it runs; where they
+//! may be is this process's own matter: it may be held to fewer CPUs than the daemon.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -23,7 +24,7 @@ use super::careful;
 use crate::limits::{
     DECISION_AGE_MAX, MACHINE_INTERVAL, MACHINE_INTERVAL_WAITING, PRESSURE_HIGH, PRESSURE_LOW,
 };
-use crate::machine::{Load, Regulator, cool_capacity, decision_of, monotonic_ns};
+use crate::machine::{Load, Regulator, cool_capacity, decision_of, monotonic_ns, pinning_of};
 
 /// Stands for the time of a decision while there is none.
 const SILENT_NS: u64 = u64::MAX;
@@ -141,6 +142,14 @@ impl View {
 }
 
 impl View {
+    /// How workers are to be held, where somebody else says so.
+    pub(super) fn pinning(&self) -> Option<Pinning> {
+        match &*self.0 {
+            Source::Daemon { reader, .. } => reader.machine().and_then(|entry| pinning_of(&entry)),
+            Source::Own { .. } => None,
+        }
+    }
+
     /// When to look again. What waits hears of a daemon's decision early; a decision of this process's own costs a reading of
     /// the sensor, which wakes what it measures and is as old as the kernel keeps it.
     pub(super) fn pace(&self, interval: Duration, is_waiting: bool) -> Duration {
@@ -188,6 +197,9 @@ impl Keeper {
             let mut interval = view.look(&pools);
             if !self.watcher.tick().is_empty() {
                 view.set_careful(careful(cool_capacity(&self.root, &self.watcher)), &pools);
+            }
+            if let Some(pinning) = view.pinning() {
+                self.pinning = pinning;
             }
             self.contended = self.is_contended();
             pools.set_machine(self.machine());

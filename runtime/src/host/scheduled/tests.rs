@@ -52,7 +52,7 @@ fn every_kind_of_work_is_done_and_can_be_done_again() {
     }
     assert_eq!(done.into_inner(), 80);
     for undertaking in [Undertaking::Download, Undertaking::Heavy] {
-        assert!(host.begin(&Order::default(), undertaking).is_some());
+        assert!(host.begin(&Order::default(), undertaking, &|_| {}).is_some());
     }
 }
 
@@ -71,7 +71,7 @@ fn what_the_daemon_decides_holds_here_and_a_silent_one_allows_little() {
         let cancellation = agents_contract::Cancellation::until(None);
         cancellation.cancel();
         let order = Order { cancellation, ..Order::default() };
-        host.begin(&order, Undertaking::Heavy).is_some()
+        host.begin(&order, Undertaking::Heavy, &|_| {}).is_some()
     };
     assert!(!heavy(), "nobody has decided");
     writer.show_machine(&warm(true));
@@ -214,4 +214,71 @@ fn a_daemon_that_falls_silent_leaves_no_more_than_it_allowed_last() {
     }
     view.set_careful(deciding([1, 3, 0]), &pools);
     assert_eq!(followed(&view), [1, 3, 0], "a smaller machine");
+}
+
+#[test]
+fn who_waits_for_heat_is_told_for_how_long_at_most() {
+    let mut writer = Writer::create(RouterEntry::default()).unwrap();
+    writer.show_machine(&warm(false));
+    let host = hosted(&writer);
+    let (told, writer) = (Mutex::new(Vec::new()), Mutex::new(writer));
+    let waits = |wait| {
+        told.lock().unwrap().push(wait);
+        writer.lock().unwrap().show_machine(&warm(true));
+    };
+    // The keeper hears of it.
+    assert!(host.begin(&Order::default(), Undertaking::Heavy, &waits).is_some());
+    let at_most = Some(std::time::Duration::from_secs(600));
+    assert_eq!(told.into_inner().unwrap(), [Wait { obstacle: Obstacle::Heat, at_most }]);
+}
+
+#[test]
+fn how_workers_are_pinned_follows_the_daemon() {
+    use crate::machine::pinning_number;
+    let mut writer = Writer::create(RouterEntry::default()).unwrap();
+    let entry = |pinning| MachineEntry { pinning: pinning_number(pinning), ..warm(true) };
+    writer.show_machine(&entry(Pinning::Strict));
+    let reader = || Reader::open(writer.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let (_, _, decision) = Keeper::new(&settings().root(), Pinning::Off);
+    let view = View::of_daemon(reader(), decision);
+    assert_eq!(view.pinning(), Some(Pinning::Strict));
+    writer.show_machine(&entry(Pinning::Off));
+    assert_eq!(view.pinning(), Some(Pinning::Off));
+    writer.show_machine(&warm(true));
+    assert_eq!(view.pinning(), None, "an earlier daemon");
+    assert_eq!(View::own(settings().root(), Thresholds::default()).pinning(), None);
+}
+
+#[test]
+fn jobs_for_later_are_done_in_the_background_or_at_once_where_there_is_no_later() {
+    let mut writer = Writer::create(RouterEntry::default()).unwrap();
+    // Background work is paused.
+    writer.show_machine(&MachineEntry { background: 2, ..warm(true) });
+    let host = hosted(&writer);
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let job = |name: &'static str| -> Job {
+        let done = Arc::clone(&done);
+        Box::new(move || {
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            done.lock().unwrap().push((name, thread));
+        })
+    };
+    host.later(Box::new(|| panic!("a job's own")));
+    host.later(job("first"));
+    host.later(job("second"));
+    while host.report().waiting.iter().sum::<u32>() == 0 {
+        std::thread::yield_now();
+    }
+    assert!(done.lock().unwrap().is_empty(), "it is not the time for it");
+    writer.show_machine(&warm(true));
+    while done.lock().unwrap().len() < 2 {
+        std::thread::yield_now();
+    }
+    let by = |name| (name, "worker-idle-0".to_owned());
+    assert_eq!(*done.lock().unwrap(), [by("first"), by("second")]);
+    done.lock().unwrap().clear();
+    let alone = ScheduledHost::new(&settings());
+    alone.later(job("alone"));
+    assert_eq!(done.lock().unwrap()[0].0, "alone");
+    assert!(alone.working.get().is_none(), "nothing was made for it");
 }

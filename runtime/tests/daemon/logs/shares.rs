@@ -76,7 +76,7 @@ fn who_uses_its_whole_share_at_once_is_told_which_limit_it_is_and_others_go_on()
     });
 }
 
-fn append(logs: &mut Logs, wait_ns: u64, payload: &[u8]) -> RequestId {
+pub(super) fn append(logs: &mut Logs, wait_ns: u64, payload: &[u8]) -> RequestId {
     let payloads = [payload];
     let records = Records::from_payloads(&payloads);
     let (durability, priority, takes_will_back) = (Durability::Stored, 5, false);
@@ -121,34 +121,4 @@ fn an_append_that_waits_is_taken_back_when_nobody_waits_for_it() {
         panic!()
     };
     assert_eq!(Appended::decode(&answer).unwrap(), Appended { first: 10, count: 1, short: None });
-}
-
-/// How often a process has gone to sleep.
-fn sleeps(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    line.unwrap().trim().parse().unwrap()
-}
-
-#[test]
-fn a_follower_that_never_reads_costs_nothing_while_nothing_comes() {
-    let daemon = Daemon::start(&EXCHANGE);
-    let (mut client, mut writer) = logs(&daemon, "test.writer");
-    writer.make("events", Options { ahead_max: 5_000, ..small(0) }, patience()).unwrap();
-    let mut follower =
-        Follower::open(&mut client, "events", Start::First, true, patience()).unwrap();
-    // More than its lane takes, until it holds the writer up.
-    fill(&mut writer, "events", 0..5_000);
-    let waiting = append(&mut writer, u64::MAX, &number(5_000));
-    let exchange = daemon.agent_pid("exchange");
-    // It has nothing to do as soon as it has gone to sleep without waking for a while; who looks each millisecond never has.
-    super::eventually("the exchange rests", || {
-        let before = sleeps(exchange);
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        sleeps(exchange) - before < 10
-    });
-    // And it hears of the reader all the same.
-    (0..5_001).for_each(|expected| super::take_number(&mut follower, expected));
-    let answer = writer.link().answer(waiting, patience()).unwrap();
-    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
 }

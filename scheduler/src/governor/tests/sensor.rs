@@ -84,6 +84,57 @@ fn a_lie_that_falls_once_and_stays_gives_no_performance_slot() {
     }
 }
 
+#[test]
+fn a_core_that_is_hotter_than_a_package_that_stands_still_shows_that_it_is_stuck() {
+    let load = busy(1, 2, 0);
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.hold(70.0, 20);
+    let mut stand = |hottest_core: Option<f64>| {
+        let now = Duration::from_secs_f64(bench.seconds + 1.0);
+        let asks = bench.governor.doubts_sensor(now);
+        let hottest_core = hottest_core.filter(|_| asks);
+        let celsius = Some(70.0);
+        let reading = Reading { celsius, in_flight: load, hottest_core, ..Reading::default() };
+        (asks, bench.step(reading).state)
+    };
+    let (doubted, states): (Vec<_>, Vec<_>) = (0..6).map(|_| stand(Some(76.0))).unzip();
+    assert_eq!(doubted, [false, false, false, true, true, true]);
+    assert_eq!(states[..4], [State::Optimal; 4], "one look proves nothing");
+    assert_eq!(states[4..], [State::Blind; 2], "within five seconds");
+    for _ in 0..60 {
+        assert_eq!(stand(Some(76.0)).1, State::Blind, "for as long as they say so");
+    }
+    assert_eq!(bench.governor.why(), Reason::SensorStuck);
+}
+
+#[test]
+fn cores_that_agree_are_asked_seldom_and_contradict_nothing() {
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.hold(70.0, 20);
+    let mut asked = 0;
+    for second in 0..100 {
+        let now = Duration::from_secs_f64(bench.seconds + 1.0);
+        let asks = bench.governor.doubts_sensor(now);
+        asked += u32::from(asks);
+        // As far above as noise and rounding make it, and further for a single look.
+        let core = if second == 40 { 90.0 } else { 73.0 };
+        let reading = Reading {
+            celsius: Some(70.0),
+            in_flight: busy(2, 2, 0),
+            hottest_core: asks.then_some(core),
+            ..Reading::default()
+        };
+        assert_ne!(bench.step(reading).state, State::Blind);
+    }
+    assert!((15..30).contains(&asked), "{asked}");
+    let mut idle = Bench::new(LAPTOP, true);
+    idle.stand(45.0, busy(1, 0, 0), 100);
+    assert!(!idle.governor.doubts_sensor(Duration::from_secs(200)), "nothing runs that heats");
+    let mut lively = Bench::new(LAPTOP, true);
+    lively.hold(70.0, 100);
+    assert!(!lively.governor.doubts_sensor(Duration::from_secs_f64(lively.seconds + 1.0)));
+}
+
 /// The rule's own figures: what it takes for a contradiction is seen on a laptop, and on a server that is cooled ten times as well.
 #[test]
 fn the_load_that_contradicts_a_still_value_shows_on_any_package() {

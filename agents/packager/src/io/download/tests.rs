@@ -1,12 +1,15 @@
 //! Downloads from servers that misbehave.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
+use std::time::SystemTime;
 
+use agents_contract::{Host, Order, Place, Undertaking, Wait, Work};
 use ring::digest::{SHA256, SHA512};
 
 use super::*;
 use crate::io::cache::hex;
-use crate::io::testing::{Reply, Server, World};
+use crate::io::testing::{PlainHost, Reply, Server, World};
 
 struct Case {
     world: World,
@@ -33,7 +36,7 @@ impl Case {
     }
 
     fn download(&self, requests: &[DownloadRequest]) -> Result<Vec<Downloaded>> {
-        self.client.download(requests, Durability::Buffered, &mut |_| {})
+        self.client.download(requests, Durability::Buffered, &Order::default(), &mut |_| {})
     }
 
     /// The files that are there, without those of the world.
@@ -68,7 +71,8 @@ fn many_files_arrive_verified_and_are_told_of() {
         })
         .collect();
     let mut done = 0;
-    let results = case.client.download(&requests, Durability::Synced, &mut |progress| {
+    let order = Order::default();
+    let results = case.client.download(&requests, Durability::Synced, &order, &mut |progress| {
         assert_eq!(progress.file_name, format!("f{}", progress.index));
         done += usize::from(progress.done);
     });
@@ -276,4 +280,113 @@ fn credentials_go_to_the_files_of_their_host_only() {
     assert!(server.seen().iter().all(|seen| seen.header("authorization").is_some()));
     assert!(other.seen().iter().all(|seen| seen.header("authorization").is_none()));
     assert_eq!(other.seen().len(), 2);
+}
+
+/// Lets so many files be under way, and counts what it is asked for.
+struct Counting {
+    free: Mutex<usize>,
+    under_way: Arc<AtomicUsize>,
+    most: AtomicUsize,
+    pieces: AtomicUsize,
+    settled: Mutex<Vec<(Work, String)>>,
+}
+
+impl Counting {
+    fn new(free: usize) -> Arc<Self> {
+        Arc::new(Self {
+            free: Mutex::new(free),
+            under_way: Arc::default(),
+            most: AtomicUsize::new(0),
+            pieces: AtomicUsize::new(0),
+            settled: Mutex::default(),
+        })
+    }
+}
+
+/// One file less is under way.
+struct Ended(Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Host for Counting {
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        assert_eq!((work, count), (Work::Unpack, 1));
+        self.pieces.fetch_add(1, Ordering::SeqCst);
+        PlainHost.run(order, work, count, piece);
+    }
+
+    fn begin(&self, order: &Order, undertaking: Undertaking, _: &dyn Fn(Wait)) -> Option<Permit> {
+        assert_eq!(undertaking, Undertaking::Download);
+        while self.under_way.load(Ordering::SeqCst) >= *self.free.lock().expect("a number") {
+            if order.cancellation.is_cancelled() {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        Some(Permit::new(Ended(Arc::clone(&self.under_way))))
+    }
+
+    fn settle(&self, work: Work) -> Place {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        self.settled.lock().expect("a list").push((work, name));
+        Place::new(())
+    }
+
+    fn later(&self, job: agents_contract::Job) {
+        job();
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+#[test]
+fn the_host_says_how_many_files_are_under_way_and_each_chunk_is_a_piece_of_its_work() {
+    let server = Server::start(|_| Reply::ok(content()));
+    let mut case = Case::new();
+    let host = Counting::new(2);
+    case.client = case.world.client_of(host.clone());
+    assert!(host.settled.lock().expect("a list").is_empty(), "no thread before it is needed");
+    let requests: Vec<_> =
+        (0..6).map(|index| case.request(&server.url(), &format!("f{index}"), &content())).collect();
+    case.download(&requests).expect("all of them");
+    assert_eq!(host.most.load(Ordering::SeqCst), 2);
+    let chunks = content().len().div_ceil(WRITE_CHUNK_BYTES);
+    assert!(host.pieces.load(Ordering::SeqCst) >= 6 * chunks);
+    assert_eq!(host.under_way.load(Ordering::SeqCst), 0, "each permit came back");
+    let settled = host.settled.lock().expect("a list");
+    let as_files = |(work, name): &(Work, String)| *work == Work::Unpack && name == "download";
+    assert!(!settled.is_empty() && settled.iter().all(as_files), "{settled:?}");
+}
+
+#[test]
+fn a_failure_ends_what_waits_for_its_turn() {
+    let server = Server::start(|_| Reply::ok("evil"));
+    let mut case = Case::new();
+    let host = Counting::new(1);
+    case.client = case.world.client_of(host.clone());
+    let requests: Vec<_> =
+        (0..50).map(|index| case.request(&server.url(), &format!("f{index}"), b"good")).collect();
+    assert_eq!(case.download(&requests).expect_err("a failure").code, "hash-mismatch");
+    assert!(case.files().is_empty());
+    assert_eq!(host.under_way.load(Ordering::SeqCst), 0);
+    // And what nobody lets begin ends with its caller.
+    *host.free.lock().expect("a number") = 0;
+    let cancellation = agents_contract::Cancellation::until(None);
+    let mut request = case.world.request.clone();
+    request.cancellation = cancellation.clone();
+    case.client = case.client.with_request(request);
+    let error = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| case.download(&requests[..1]).expect_err("nobody wants it"));
+        cancellation.cancel();
+        waits.join().expect("an end")
+    });
+    assert_eq!(error.code, "cancelled");
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
+use super::cargo_provider::{self, Wanted};
 use super::{Finder, ProxyAddress, TransportSettings, registry_url};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +22,8 @@ pub(crate) struct CargoEndpoint {
     /// What its private form (`auth-required`) wants to see.
     pub(crate) token: Option<Credential>,
     pub(crate) transport: TransportSettings,
+    /// Settings that are there and not followed, in words.
+    pub(crate) not_followed: Vec<String>,
 }
 
 /// The part of a `config.toml` that is read; everything else passes.
@@ -29,6 +32,8 @@ pub(crate) struct CargoEndpoint {
 struct File {
     source: BTreeMap<String, Source>,
     registries: BTreeMap<String, Registry>,
+    registry: DefaultRegistry,
+    credential_alias: BTreeMap<String, Words>,
     http: Http,
     resolver: Resolver,
 }
@@ -37,6 +42,29 @@ struct File {
 #[serde(default, rename_all = "kebab-case")]
 struct Resolver {
     incompatible_rust_versions: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct DefaultRegistry {
+    global_credential_providers: Option<Vec<String>>,
+}
+
+/// A command as cargo's configuration has them: one text or a list.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Words {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Words {
+    fn words(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+            Self::List(words) => words.clone(),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -54,6 +82,7 @@ struct Source {
 struct Registry {
     index: Option<String>,
     token: Option<String>,
+    credential_provider: Option<Words>,
 }
 
 #[derive(Default, Deserialize)]
@@ -61,6 +90,7 @@ struct Registry {
 struct Http {
     cainfo: Option<String>,
     proxy: Option<String>,
+    ssl_version: Option<toml::Value>,
 }
 
 struct Layer {
@@ -77,24 +107,87 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
         environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
     let layers = layers(finder, &home)?;
     let transport = transport(environment, &layers, &home);
+    let mut not_followed = not_followed(&layers);
     if let Some(url) = finder.overrides.get(Ecosystem::Cargo) {
         let mut index = url.clone();
         let token = take_userinfo(&mut index);
-        return Ok(CargoEndpoint { index, token, transport });
+        return Ok(CargoEndpoint { index, token, transport, not_followed });
     }
     let Some(replacement) = follow_replacements(environment, &layers)? else {
         // The constant that the people who track cargo keep; what `cargo` itself has compiled in.
         let index = registry_url(tame_index::CRATES_IO_HTTP_INDEX, "cargo's own default")?;
-        return Ok(CargoEndpoint { index, token: None, transport });
+        return Ok(CargoEndpoint { index, token: None, transport, not_followed });
     };
     let mut index = sparse_url(&replacement.index, &replacement.from)?;
     let token = take_userinfo(&mut index);
     let token = match (token, replacement.trusted_name) {
         (Some(token), _) => Some(token),
-        (None, Some(name)) => token_of(finder, &layers, &home, &name)?,
+        (None, Some(name)) => {
+            let registry = Wanted { name: &name, index: &index };
+            provided(finder, &layers, &home, &registry, &mut not_followed)?
+        }
         (None, None) => None,
     };
-    Ok(CargoEndpoint { index, token, transport })
+    Ok(CargoEndpoint { index, token, transport, not_followed })
+}
+
+fn not_followed(layers: &[Layer]) -> Vec<String> {
+    let set = layers.iter().filter(|layer| layer.file.http.ssl_version.is_some());
+    set.map(|layer| format!("`http.ssl-version` in `{}`", layer.path.display())).collect()
+}
+
+/// The token from the providers that the person configured, in cargo's order: the registry's own, else the general ones,
+/// the last of which is the strongest.
+fn provided(
+    finder: &Finder<'_>,
+    layers: &[Layer],
+    home: &std::path::Path,
+    registry: &Wanted<'_>,
+    not_followed: &mut Vec<String>,
+) -> Result<Option<Credential>> {
+    let trusted = || layers.iter().filter(|layer| layer.trusted);
+    let variable = format!("CARGO_REGISTRIES_{}_CREDENTIAL_PROVIDER", variable_part(registry.name));
+    let own = finder.environment.variable(&variable).map(|text| Words::Text(text.to_owned()));
+    let own = own.or_else(|| {
+        let mut tables = trusted().filter_map(|layer| layer.file.registries.get(registry.name));
+        tables.find_map(|table| table.credential_provider.clone())
+    });
+    let general = "CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS";
+    let general = finder.environment.variable(general);
+    let general = general.map(|text| text.split_whitespace().map(str::to_owned).collect());
+    let general = general.or_else(|| {
+        let mut lists = trusted().map(|layer| &layer.file.registry.global_credential_providers);
+        lists.find_map(Clone::clone)
+    });
+    let providers: Vec<Vec<String>> = match (own, general) {
+        (Some(own), _) => vec![own.words()],
+        (None, Some(general)) => {
+            general.iter().rev().map(|text| Words::Text(text.clone()).words()).collect()
+        }
+        (None, None) => vec![vec![cargo_provider::FROM_FILES.to_owned()]],
+    };
+    for words in providers {
+        let alias = words
+            .first()
+            .filter(|_| words.len() == 1)
+            .and_then(|name| trusted().find_map(|layer| layer.file.credential_alias.get(name)));
+        let words = alias.map_or(words, Words::words);
+        let token = match words.first().map(String::as_str) {
+            Some(cargo_provider::FROM_FILES) => token_of(finder, layers, home, registry.name)?,
+            _ => match cargo_provider::ask(finder, &words, registry) {
+                Ok(token) => token,
+                Err(why) => {
+                    let name = words.first().map_or("", String::as_str);
+                    not_followed.push(format!("cargo's credential provider `{name}`: {why}"));
+                    None
+                }
+            },
+        };
+        if token.is_some() {
+            return Ok(token);
+        }
+    }
+    Ok(None)
 }
 
 /// What cargo's configuration says of versions that the compiler cannot build: whether others come before them, where it

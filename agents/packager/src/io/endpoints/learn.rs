@@ -1,14 +1,14 @@
-//! What the installed package managers know by themselves: their default registries, asked for once.
+//! What the installed package managers know by themselves and cannot be read ([`super::installed`]): asked for once.
 //!
-//! A fact is kept in the state directory together with the program that told it, and asked for again when that
-//! program changed. Programs run outside the project, without anybody's registry configuration, and are only
-//! taken from absolute places of `PATH` that are not in the project.
+//! A fact is kept in the state directory together with the identity of the program that told it and of the variables
+//! that lead a wrapper to another one, and asked for again when one of them changed. Programs run outside the project,
+//! without anybody's registry configuration, and are only taken from absolute places of `PATH` that are not in the project.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use agents_contract::Cancellation;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,22 @@ use crate::process;
 
 /// The file in the state directory.
 const FILE_NAME: &str = "endpoints.json";
-const SCHEMA: &str = "bolide.endpoints/1";
+const SCHEMA: &str = "bolide.endpoints/2";
+/// Variables that decide which program a wrapper (a version manager's shim) starts, or how that finds its files.
+const LEADING_VARIABLES: [&str; 12] = [
+    "DESTDIR",
+    "HOME",
+    "NODE_PATH",
+    "NVM_DIR",
+    "PATH",
+    "PREFIX",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "VOLTA_HOME",
+];
 
 /// One thing that a program told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,9 +44,42 @@ struct Fact {
     value: String,
     /// The command, for people.
     learnt_from: String,
+    source: Source,
+}
+
+/// What an answer depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Source {
     program: PathBuf,
+    /// Behind all links.
+    target: PathBuf,
     modified_seconds: i64,
+    modified_nanoseconds: i64,
     size: u64,
+    inode: u64,
+    /// A digest of the variables: they may hold what is nobody's business.
+    variables: String,
+}
+
+impl Source {
+    fn of(program: &Path, environment: &Environment) -> Option<Self> {
+        let metadata = std::fs::metadata(program).ok()?;
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        for name in LEADING_VARIABLES {
+            let value = environment.variable(name).unwrap_or_default();
+            digest.update(&(value.len() as u64).to_le_bytes());
+            digest.update(value.as_bytes());
+        }
+        Some(Self {
+            program: program.to_owned(),
+            target: program.canonicalize().ok()?,
+            modified_seconds: metadata.mtime(),
+            modified_nanoseconds: metadata.mtime_nsec(),
+            size: metadata.size(),
+            inode: metadata.ino(),
+            variables: crate::io::cache::hex(digest.finish().as_ref()),
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -45,6 +93,26 @@ struct Facts {
 pub(crate) struct Learner {
     file: PathBuf,
     facts: Mutex<Option<Facts>>,
+    /// Per question, so that one program does not hold up what others are asked.
+    turns: [Mutex<()>; 3],
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy)]
+enum Topic {
+    NpmRegistry,
+    NpmGlobalConfig,
+    PypiIndex,
+}
+
+impl Topic {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NpmRegistry => "npm-registry",
+            Self::NpmGlobalConfig => "npm-global-config",
+            Self::PypiIndex => "pypi-index",
+        }
+    }
 }
 
 /// One way to learn a fact.
@@ -56,7 +124,7 @@ struct Question {
 
 impl Learner {
     pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { file: state_dir.join(FILE_NAME), facts: Mutex::new(None) }
+        Self { file: state_dir.join(FILE_NAME), facts: Mutex::new(None), turns: Default::default() }
     }
 
     /// npm's own default registry.
@@ -73,7 +141,7 @@ impl Learner {
             "--globalconfig=/dev/null/npmrc",
         ];
         self.learn(
-            "npm-registry",
+            Topic::NpmRegistry,
             environment,
             &[Question { program: "npm", arguments, read: address_line }],
             cancellation,
@@ -88,7 +156,7 @@ impl Learner {
     ) -> Option<String> {
         let arguments = &["config", "get", "globalconfig", "--userconfig=/dev/null"];
         let question = Question { program: "npm", arguments, read: path_line };
-        self.learn("npm-global-config", environment, &[question], cancellation)
+        self.learn(Topic::NpmGlobalConfig, environment, &[question], cancellation)
     }
 
     /// pip's default index; uv's where there is no pip.
@@ -108,45 +176,47 @@ impl Learner {
             Question { program: "pip", arguments: pip, read: pip_default },
             Question { program: "uv", arguments: &["pip", "install", "--help"], read: uv_default },
         ];
-        self.learn("pypi-index", environment, &questions, cancellation)
+        self.learn(Topic::PypiIndex, environment, &questions, cancellation)
     }
 
     fn learn(
         &self,
-        name: &str,
+        topic: Topic,
         environment: &Environment,
         questions: &[Question],
         cancellation: &Cancellation,
     ) -> Option<String> {
-        let mut guard = self.facts(cancellation)?;
-        let facts = guard.get_or_insert_with(|| self.load());
+        let _turn = self.turn(topic, cancellation)?;
         for question in questions {
             let Some(program) = find_program(environment, question.program) else { continue };
-            let Ok(metadata) = std::fs::metadata(&program) else { continue };
-            let (modified_seconds, size) = (metadata.mtime(), metadata.size());
-            let known = facts.facts.get(name).filter(|fact| {
-                fact.program == program
-                    && fact.modified_seconds == modified_seconds
-                    && fact.size == size
-            });
-            if let Some(fact) = known {
-                return Some(fact.value.clone());
+            let Some(source) = Source::of(&program, environment) else { continue };
+            if let Some(value) = self.known(topic, &source) {
+                return Some(value);
             }
             let Some(value) = ask(environment, &program, question, cancellation) else { continue };
             let learnt_from = format!("{} {}", program.display(), question.arguments.join(" "));
-            let fact = Fact { value: value.clone(), learnt_from, program, modified_seconds, size };
-            facts.facts.insert(name.to_owned(), fact);
+            let fact = Fact { value: value.clone(), learnt_from, source };
+            let mut guard = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            let facts = guard.get_or_insert_with(|| self.load());
+            facts.facts.insert(topic.name().to_owned(), fact);
             self.save(facts);
             return Some(value);
         }
         None
     }
 
-    /// The facts, for one asker at a time: others would only ask the same program the same. `None` where the answer
-    /// is not wanted any more before it is this one's turn.
-    fn facts(&self, cancellation: &Cancellation) -> Option<MutexGuard<'_, Option<Facts>>> {
+    fn known(&self, topic: Topic, source: &Source) -> Option<String> {
+        let mut guard = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = guard.get_or_insert_with(|| self.load());
+        let fact = facts.facts.get(topic.name()).filter(|fact| fact.source == *source)?;
+        Some(fact.value.clone())
+    }
+
+    /// One asker at a time: others would only ask the same program the same. `None` where the answer is not wanted any
+    /// more before it is this one's turn.
+    fn turn(&self, topic: Topic, cancellation: &Cancellation) -> Option<MutexGuard<'_, ()>> {
         loop {
-            match self.facts.try_lock() {
+            match self.turns[topic as usize].try_lock() {
                 Ok(guard) => return Some(guard),
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) if cancellation.is_cancelled() => return None,
@@ -173,16 +243,24 @@ impl Learner {
 }
 
 /// The first program of that name in `PATH`, leaving out places that a project controls.
-fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
-    let path = environment.variable("PATH")?;
+pub(super) fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
+    programs(environment, name).next()
+}
+
+/// All programs of that name in `PATH`, in its order, leaving out places that a project controls.
+pub(super) fn programs<'e>(
+    environment: &'e Environment,
+    name: &'e str,
+) -> impl Iterator<Item = PathBuf> + 'e {
+    let path = environment.variable("PATH").unwrap_or_default();
     path.split(':')
         .map(Path::new)
         .filter(|directory| directory.is_absolute())
         .filter(|directory| {
             !directory.starts_with(&environment.project) || environment.project == Path::new("/")
         })
-        .map(|directory| directory.join(name))
-        .find(|candidate| {
+        .map(move |directory| directory.join(name))
+        .filter(|candidate| {
             let metadata = std::fs::metadata(candidate);
             metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
         })
@@ -282,6 +360,14 @@ mod tests {
         assert_eq!(runs.lines().count(), 1);
         write("https://another.example.invalid/");
         assert_eq!(ask().as_deref(), Some("https://another.example.invalid/"));
+        let shim = |root: &str| {
+            let mut led = environment.clone();
+            led.variables.insert("PYENV_ROOT".to_owned(), root.to_owned());
+            Learner::new(directory.path()).npm_registry(&led, Cancellation::NEVER)
+        };
+        write("https://another.example.invalid/$PYENV_ROOT");
+        assert_eq!(shim("a").as_deref(), Some("https://another.example.invalid/a"));
+        assert_eq!(shim("b").as_deref(), Some("https://another.example.invalid/b"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! npm's configuration: `npmrc` files and `npm_config_` variables, as far as they say where packages come from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::{Finder, ProxyAddress, TransportSettings, registry_url};
+use super::{Finder, ProxyAddress, TransportSettings, installed, registry_url};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
@@ -22,6 +22,8 @@ pub(crate) struct NpmEndpoint {
     pub(crate) scopes: BTreeMap<String, Url>,
     pub(crate) credentials: Credentials,
     pub(crate) transport: TransportSettings,
+    /// Settings that are there and not followed, in words.
+    pub(crate) not_followed: Vec<String>,
 }
 
 impl NpmEndpoint {
@@ -43,7 +45,8 @@ struct Layer {
 
 /// Finds npm's endpoint.
 pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
-    let layers = layers(finder)?;
+    let installed = installed::npm(finder.environment);
+    let layers = layers(finder, installed.as_ref())?;
     let mut credentials = Credentials::default();
     let mut take = |mut url: Url| {
         let credential = take_userinfo(&mut url);
@@ -56,7 +59,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
         Some(url) => take(url.clone()),
         None => match first(&layers, "registry", false) {
             Some((text, layer)) => take(registry_url(text, &layer.name)?),
-            None => take(learnt_default(finder)?),
+            None => take(learnt_default(finder, installed)?),
         },
     };
     let mut scopes = BTreeMap::new();
@@ -72,47 +75,90 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
     }
     collect_credentials(&layers, &mut credentials);
     let transport = transport(finder.environment, &layers);
-    Ok(NpmEndpoint { default, scopes, credentials, transport })
+    let not_followed = not_followed(finder.environment, &layers);
+    Ok(NpmEndpoint { default, scopes, credentials, transport, not_followed })
+}
+
+/// What would weaken the check of a server's identity is never followed, what would change who we are to a server is not
+/// supported; neither is passed over in silence.
+fn not_followed(environment: &Environment, layers: &[Layer]) -> Vec<String> {
+    let mut found = Vec::new();
+    for layer in layers {
+        for (key, value) in &layer.values {
+            let key =
+                key.rsplit_once(':').filter(|_| key.starts_with("//")).map_or(&**key, |it| it.1);
+            let is_set = !matches!(value.as_str(), "" | "null");
+            let counts = match key {
+                "strict-ssl" => value == "false",
+                "ca" | "ca[]" | "cert" | "key" | "certfile" | "keyfile" => is_set,
+                _ => false,
+            };
+            if counts {
+                found.push(format!("`{key}` in {}", layer.name));
+            }
+        }
+    }
+    if environment.variable("NODE_TLS_REJECT_UNAUTHORIZED") == Some("0") {
+        found.push("the environment variable `NODE_TLS_REJECT_UNAUTHORIZED`".to_owned());
+    }
+    found.dedup();
+    found
 }
 
 /// The registry that npm itself would use if nobody configured one.
-fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
-    let learnt =
-        finder.learner.npm_registry(finder.environment, finder.cancellation).ok_or_else(|| {
-            Error::new(Kind::Failed, "registry-unknown", "no registry is known for npm packages")
-                .hint("install npm, or name a registry with `--registry npm=URL` or in `~/.npmrc`")
-        })?;
-    registry_url(&learnt, "the answer of `npm config get registry`")
+fn learnt_default(finder: &Finder<'_>, installed: Option<installed::Npm>) -> Result<Url> {
+    let read = installed.and_then(|npm| npm.default_registry);
+    let asked = || finder.learner.npm_registry(finder.environment, finder.cancellation);
+    let learnt = read.or_else(asked).ok_or_else(|| {
+        Error::new(Kind::Failed, "registry-unknown", "no registry is known for npm packages")
+            .hint("install npm, or name a registry with `--registry npm=URL` or in `~/.npmrc`")
+    })?;
+    registry_url(&learnt, "what npm says of itself")
 }
 
-fn layers(finder: &Finder<'_>) -> Result<Vec<Layer>> {
+fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec<Layer>> {
     let environment = finder.environment;
     let variables = from_variables(environment);
-    let lookup = |name: &str| {
-        let found = variables.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| environment.expand_home(value))
-    };
-    let user = lookup("userconfig").unwrap_or_else(|| environment.home.join(".npmrc"));
-    let project = environment.project.join(".npmrc");
-    let global = lookup("globalconfig")
-        .or_else(|| lookup("prefix").map(|prefix| prefix.join("etc/npmrc")))
-        .or_else(|| {
-            finder.learner.npm_global_config(environment, finder.cancellation).map(PathBuf::from)
-        });
     let mut layers = vec![Layer {
         values: variables,
         trusted: true,
-        name: "the environment variable `npm_config_registry`".to_owned(),
+        name: "an environment variable `npm_config_...`".to_owned(),
     }];
-    let files = [(Some(project.clone()), false), (Some(user.clone()), true), (global, true)];
-    for (path, trusted) in files {
-        // In the home directory the project's file and the user's are one, and the user's.
-        let Some(path) = path.filter(|path| trusted || *path != user) else { continue };
-        if let Some(text) = finder.configuration(&path)? {
+    let read = |layers: &mut Vec<Layer>, path: &Path, trusted: bool| -> Result<()> {
+        if let Some(text) = finder.configuration(path)? {
             let values = parse(&text, trusted.then_some(environment));
             layers.push(Layer { values, trusted, name: format!("`{}`", path.display()) });
         }
+        Ok(())
+    };
+    let path_in = |layers: &[Layer], name: &str| {
+        first(layers, name, true).map(|(value, _)| environment.expand_home(value))
+    };
+    let user = path_in(&layers, "userconfig").unwrap_or_else(|| environment.home.join(".npmrc"));
+    let project = environment.project.join(".npmrc");
+    // In the home directory the project's file and the user's are one, and the user's.
+    if project != user {
+        read(&mut layers, &project, false)?;
     }
+    read(&mut layers, &user, true)?;
+    let mut builtin = Vec::new();
+    if let Some(npm) = installed {
+        read(&mut builtin, &npm.builtin, true)?;
+    }
+    // What a project says of these is not asked for: it would name files as trusted.
+    let set = |name: &str| path_in(&layers, name).or_else(|| path_in(&builtin, name));
+    let below = |prefix: PathBuf| prefix.join("etc/npmrc");
+    let asked = || {
+        let learnt = finder.learner.npm_global_config(environment, finder.cancellation);
+        learnt.map(PathBuf::from)
+    };
+    let global = set("globalconfig")
+        .or_else(|| set("prefix").map(below))
+        .or_else(|| installed.map_or_else(asked, |npm| Some(below(npm.prefix.clone()))));
+    if let Some(global) = global {
+        read(&mut layers, &global, true)?;
+    }
+    layers.extend(builtin);
     Ok(layers)
 }
 
@@ -174,7 +220,9 @@ fn expand(text: &str, environment: Option<&Environment>) -> Option<String> {
         let end = start + rest[start..].find('}')?;
         let name = &rest[start + 2..end];
         let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
-        let value = environment?.variables.get(name).map(String::as_str);
+        let environment = environment?;
+        let value = environment.references.get(name).or_else(|| environment.variables.get(name));
+        let value = value.map(String::as_str);
         result.push_str(&rest[..start]);
         result.push_str(value.or_else(|| optional.then_some(""))?);
         rest = &rest[end + 1..];

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::netrc;
 use super::{Finder, ProxyAddress, TransportSettings, registry_url};
+use super::{installed, netrc};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
@@ -72,12 +72,14 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
 }
 
 fn learnt_default(finder: &Finder<'_>) -> Result<Url> {
-    let learnt = finder.learner.pypi_index(finder.environment, finder.cancellation).ok_or_else(|| {
+    let read = installed::pip_index(finder.environment);
+    let asked = || finder.learner.pypi_index(finder.environment, finder.cancellation);
+    let learnt = read.or_else(asked).ok_or_else(|| {
         Error::new(Kind::Failed, "registry-unknown", "no index is known for Python packages").hint(
             "install pip (or uv), or name an index with `--registry pypi=URL` or `PIP_INDEX_URL`",
         )
     })?;
-    registry_url(&learnt, "the help text of pip")
+    registry_url(&learnt, "what pip says of itself")
 }
 
 /// Strongest first: the file named by `PIP_CONFIG_FILE`, the virtual environment's, the user's, the machine's.

@@ -1,5 +1,7 @@
 //! Configurations as people have them.
 
+mod arrivals;
+
 use super::learn::Learner;
 use super::*;
 use crate::io::secret::Credential;
@@ -69,7 +71,7 @@ fn the_project_is_stronger_than_the_user_and_a_variable_than_both() {
 #[test]
 fn tokens_of_npm_in_all_forms_go_to_their_places() {
     let mut world = World::new();
-    world.set("NPM_TOKEN", "from-variable");
+    world.request.environment.references.insert("NPM_TOKEN".to_owned(), "from-variable".to_owned());
     world.set("PATH", "/nowhere");
     world.write(
         "home/.npmrc",
@@ -90,6 +92,23 @@ fn tokens_of_npm_in_all_forms_go_to_their_places() {
     assert_eq!(credential_of(&npm, "https://s.example.invalid/a"), None);
     assert_eq!(credential_of(&npm, "https://t.example.invalid/a"), basic);
     assert_eq!(credential_of(&npm, "https://u.example.invalid/a"), None);
+}
+
+#[test]
+fn the_machine_wide_settings_of_npm_are_where_its_prefix_is() {
+    let mut world = World::new();
+    world.set("PATH", "/nowhere");
+    let at = |path: &str| world.directory.path().join(path).to_str().expect("text").to_owned();
+    let (prefix, other, theirs) = (at("prefix"), at("other"), at("theirs/npmrc"));
+    world.write("prefix/etc/npmrc", "registry=https://prefix.example.invalid/\n");
+    world.write("other/npmrc", "registry=https://other.example.invalid/\n");
+    world.write("theirs/npmrc", "registry=https://evil.example.invalid/\n//x/:_authToken=x\n");
+    world.write("home/.npmrc", &format!("prefix={prefix}\n"));
+    world.write("project/.npmrc", &format!("globalconfig={theirs}\n"));
+    let mut found = Found::new(world);
+    assert_eq!(found.npm().default, url("https://prefix.example.invalid/"));
+    found.world.set("npm_config_globalconfig", &format!("{other}/npmrc"));
+    assert_eq!(found.npm().default, url("https://other.example.invalid/"));
 }
 
 #[test]

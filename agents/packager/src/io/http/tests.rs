@@ -24,7 +24,13 @@ fn get(url: &Url, credentials: Option<&Credentials>, bytes_max: usize) -> Result
     let urgency = Urgency::default();
     urgency.demand();
     let request = Request::new(url.clone(), credentials, bytes_max);
-    client.session().shared.handle().block_on(http.get(&request, &urgency))
+    client
+        .session()
+        .shared
+        .threads
+        .questions()
+        .expect("threads")
+        .block_on(http.get(&request, &urgency))
 }
 
 fn code(result: Result<Reply>) -> String {
@@ -90,7 +96,13 @@ fn a_silent_server_is_unreachable() {
     let server = Server::start(|_| Served::ok(vec![b'x'; 4096]).slow(Duration::from_secs(60)));
     let (client, http) = http();
     let request = Request::new(server.url(), None, 10_000);
-    let result = client.session().shared.handle().block_on(http.attempt(&request));
+    let result = client
+        .session()
+        .shared
+        .threads
+        .questions()
+        .expect("threads")
+        .block_on(http.attempt(&request));
     assert!(
         matches!(
             result,

@@ -27,13 +27,14 @@ pub(crate) fn parse(
     if !raw.is_object {
         return Err(serde::de::Error::custom("not an object"));
     }
-    let mut versions = BTreeMap::new();
+    let mut versions = Vec::with_capacity(raw.versions.0.len());
     for (text, version) in raw.versions.0 {
         let published = raw.time.0.remove(&text);
         if let Some(version) = version.finish(&text, name, registry, published) {
-            versions.insert(text, Arc::new(version));
+            versions.push((text, Arc::new(version)));
         }
     }
+    let versions = versions.into_iter().collect();
     let name = raw.name.filter(|name| !name.is_empty()).unwrap_or_else(|| name.to_owned());
     Ok(Packument { name, dist_tags: present(raw.dist_tags), versions })
 }

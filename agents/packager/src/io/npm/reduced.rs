@@ -12,11 +12,9 @@ use crate::metadata::npm::{Dependencies, Packument, Version};
 
 /// The reduced form, for the disk.
 pub(crate) fn reduced(packument: &Packument) -> Vec<u8> {
-    let versions =
-        packument.versions.iter().map(|(text, version)| (text.as_str(), Reduced::of(version)));
+    let versions = packument.versions.iter().map(|(text, version)| (text, Reduced::of(version)));
     let dated = packument.versions.iter();
-    let time =
-        dated.filter_map(|(text, version)| Some((text.as_str(), version.published.as_deref()?)));
+    let time = dated.filter_map(|(text, version)| Some((text, version.published.as_deref()?)));
     let form = ReducedPackument {
         name: &packument.name,
         dist_tags: &packument.dist_tags,

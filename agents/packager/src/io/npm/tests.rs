@@ -196,11 +196,100 @@ fn a_damaged_cache_is_as_good_as_none() {
         for file in std::fs::read_dir(directory.expect("an entry").path()).expect("a directory") {
             let path = file.expect("an entry").path();
             let mut bytes = std::fs::read(&path).expect("an answer");
-            let last = bytes.len() - 9;
-            bytes[last] ^= 1;
+            let half = bytes.len() / 2;
+            bytes[half..].iter_mut().for_each(|byte| *byte ^= 1);
             std::fs::write(&path, bytes).expect("damage");
         }
     }
     world.client().npm().packument("express").expect("fetched again");
     assert_eq!(count.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_damaged_archive_is_made_again_from_the_answer() {
+    let server = Server::start(|_| Reply::ok(EXPRESS).json());
+    let world = World::with("npm", &server.url());
+    world.client().npm().packument("express").expect("new");
+    let cache = world.directory.path().join("cache/metadata");
+    let entry = |place: &std::path::Path| {
+        let mut entries = std::fs::read_dir(place).expect("a directory");
+        entries.next().expect("one").expect("readable").path()
+    };
+    let path = entry(&entry(&cache));
+    let whole = std::fs::read(&path).expect("an entry");
+    let archive = whole.windows(7).position(|bytes| bytes == b"bolidea").expect("an archive");
+    for at in [archive, archive + 9, archive + 40] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).expect("damage");
+        let packument = world.client().npm().packument("express").expect("from the answer");
+        assert_eq!(packument.versions["4.0.0"].version, "4.0.0");
+        assert!(std::fs::read(&path).expect("an entry") == whole, "made again");
+    }
+    assert_eq!(server.paths().len(), 1);
+}
+
+/// Follows nothing.
+struct Nobody;
+
+impl Ahead for Nobody {
+    fn after(&self, _packument: &Arc<Packument>) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Waits until nothing is under way.
+fn settle(client: &crate::io::Client) {
+    while client.session().shared.flights.count() > 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn any(seen: &crate::io::testing::Seen) -> Reply {
+    Reply::ok(format!(r#"{{"name":"{}","versions":{{}}}}"#, &seen.path[1..])).json()
+}
+
+#[test]
+fn what_was_announced_is_given_up_when_nobody_follows_any_more() {
+    let server = Server::start(|seen| any(seen).slow(Duration::from_secs(1)));
+    let client = World::with("npm", &server.url()).client();
+    let ahead: Arc<dyn Ahead> = Arc::new(Nobody);
+    client.npm().follow(&ahead);
+    for number in 0..500 {
+        client.npm().prefetch(&format!("p{number}"));
+    }
+    drop(ahead);
+    settle(&client);
+    // Of those that were under way some may have been asked for, none that stood behind them.
+    assert!(server.paths().len() < 200, "{}", server.paths().len());
+    client.npm().packument("p499").expect("asked for, it is given all the same");
+}
+
+#[test]
+fn who_waits_for_what_was_announced_gets_it_though_the_announcer_is_gone() {
+    let server = Server::start(|seen| any(seen).slow(Duration::from_millis(300)));
+    let client = World::with("npm", &server.url()).client();
+    for round in 0..4 {
+        let ahead: Arc<dyn Ahead> = Arc::new(Nobody);
+        client.npm().follow(&ahead);
+        let name = format!("p{round}");
+        client.npm().prefetch(&name);
+        drop(ahead);
+        std::thread::sleep(Duration::from_millis(15 * round));
+        client.npm().packument(&name).expect("given");
+    }
+}
+
+#[test]
+fn no_announcement_is_lost_where_there_are_many() {
+    let server = Server::start(any);
+    let client = World::with("npm", &server.url()).client();
+    let ahead: Arc<dyn Ahead> = Arc::new(Nobody);
+    client.npm().follow(&ahead);
+    let count = crate::io::limits::ANNOUNCEMENTS_MAX + 300;
+    for number in 0..count {
+        client.npm().prefetch(&format!("p{number}"));
+    }
+    settle(&client);
+    assert_eq!(server.paths().len(), count);
 }

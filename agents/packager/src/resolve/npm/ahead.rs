@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::want::Want;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
-use crate::metadata::npm::{Ahead, Packument};
+use crate::metadata::npm::{Ahead, Listed, Packument};
 use crate::resolve::ahead::Budget;
-use agents_versions::npm::Version;
 
 /// Walks ahead of one resolution.
 #[derive(Default)]
@@ -89,25 +88,18 @@ fn pick(
         Want::Tag(tag) => of_tag(tag),
         Want::Exact { text, .. } => packument.versions.get(text),
         Want::Range { range, any } => {
-            let fits = |version: &Version| range.satisfies(version);
-            let latest = of_tag("latest").filter(|entry| {
-                entry.deprecated.is_none()
-                    && (*any || Version::parse_loose(&entry.version).is_ok_and(|it| fits(&it)))
-            });
-            let inside = || {
-                let parsed = packument
-                    .versions
-                    .values()
-                    .filter_map(|entry| Some((Version::parse_loose(&entry.version).ok()?, entry)));
-                parsed.filter(|(version, _)| fits(version))
-            };
+            let fits = |one: &Listed<'_>| one.number().is_some_and(|it| range.satisfies(it));
+            let latest = packument.dist_tags.get("latest");
+            let latest = latest.and_then(|text| packument.versions.listed(text));
+            let latest = latest.filter(|one| !one.is_deprecated() && (*any || fits(one)));
             // Sound ones first, then the highest.
+            let mut inside = packument.versions.ranked().filter(fits);
             let best = || {
-                let ranked =
-                    inside().map(|(version, entry)| ((entry.deprecated.is_none(), version), entry));
-                ranked.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, entry)| entry)
+                let highest = inside.next()?;
+                let mut sound = std::iter::once(highest).chain(inside);
+                Some(sound.find(|one| !one.is_deprecated()).unwrap_or(highest))
             };
-            latest.or_else(best)
+            latest.or_else(best).map(Listed::version)
         }
         Want::Alias { .. } | Want::Unsupported(_) => None,
     };

@@ -12,7 +12,7 @@ use super::ahead::Scout;
 use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
-use crate::metadata::npm::{Ahead, Dependencies, Metadata, Packument, Version as Entry};
+use crate::metadata::npm::{Ahead, Dependencies, Listed, Metadata, Packument, Version as Entry};
 use agents_versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
@@ -79,12 +79,6 @@ pub(super) enum NoChoice {
     Failed(Error),
 }
 
-struct Loaded {
-    packument: Arc<Packument>,
-    /// Highest first.
-    versions: Vec<(Version, Arc<Entry>)>,
-}
-
 pub(super) struct Catalogue<'a> {
     source: &'a dyn Metadata,
     /// Walks ahead where something has to be waited for.
@@ -93,7 +87,7 @@ pub(super) struct Catalogue<'a> {
     pub(super) names: Names,
     wants: Vec<(Rc<str>, Rc<Want>)>,
     want_ids: HashMap<Rc<str>, WantId>,
-    loaded: HashMap<String, Result<Rc<Loaded>, Error>>,
+    loaded: HashMap<String, Result<Arc<Packument>, Error>>,
     chosen: Vec<Rc<Chosen>>,
     chosen_ids: HashMap<(NameId, String), PackageId>,
     choices: HashMap<(NameId, WantId), Result<PackageId, NoChoice>>,
@@ -173,50 +167,54 @@ impl<'a> Catalogue<'a> {
     }
 
     fn choose_uncached(&mut self, package: &str, want: &Want) -> Result<PackageId, NoChoice> {
-        let loaded = self.load(package).map_err(NoChoice::Failed)?;
+        let packument = self.load(package).map_err(NoChoice::Failed)?;
         let no_match = || NoChoice::NoMatch {
             package: package.to_owned(),
-            latest: loaded.packument.dist_tags.get("latest").cloned(),
+            latest: packument.dist_tags.get("latest").cloned(),
         };
         let entry = match want {
-            Want::Tag(tag) => loaded
-                .packument
-                .dist_tags
-                .get(tag)
-                .and_then(|text| loaded.packument.versions.get(text)),
-            Want::Exact { text, .. } => loaded.packument.versions.get(text),
-            Want::Range { range, any } => self.best(&loaded, range, *any),
+            Want::Tag(tag) => {
+                packument.dist_tags.get(tag).and_then(|text| packument.versions.get(text))
+            }
+            Want::Exact { text, .. } => packument.versions.get(text),
+            Want::Range { range, any } => self.best(&packument, range, *any).map(Listed::version),
             Want::Alias { .. } | Want::Unsupported(_) => None,
         };
         let entry = Arc::clone(entry.ok_or_else(no_match)?);
         self.take(package, &entry).ok_or_else(no_match)
     }
 
-    fn best<'l>(&mut self, loaded: &'l Loaded, range: &Range, any: bool) -> Option<&'l Arc<Entry>> {
-        if let Some(text) = loaded.packument.dist_tags.get("latest")
-            && let Some(entry) = loaded.packument.versions.get(text)
-            && (any || Version::parse_loose(text).is_ok_and(|version| range.satisfies(&version)))
-            && entry.deprecated.is_none()
-            && self.engine_fits(entry)
+    fn best<'p>(
+        &mut self,
+        packument: &'p Packument,
+        range: &Range,
+        any: bool,
+    ) -> Option<Listed<'p>> {
+        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(number));
+        if let Some(text) = packument.dist_tags.get("latest")
+            && let Some(latest) = packument.versions.listed(text)
+            && (any || fits(&latest))
+            && !latest.is_deprecated()
+            && self.engine_fits(latest.engines_node())
         {
-            return Some(entry);
+            return Some(latest);
         }
-        let mut inside: Vec<&Arc<Entry>> = Vec::new();
-        for (version, entry) in &loaded.versions {
-            if range.satisfies(version) {
-                if entry.deprecated.is_none() && self.engine_fits(entry) {
-                    return Some(entry);
-                }
-                inside.push(entry);
+        let mut inside: Vec<Listed<'p>> = Vec::new();
+        for one in packument.versions.ranked().filter(fits) {
+            if !one.is_deprecated() && self.engine_fits(one.engines_node()) {
+                return Some(one);
             }
+            inside.push(one);
         }
         // The stable sort keeps the highest first among equals.
-        inside.sort_by_key(|entry| Reverse((self.engine_fits(entry), entry.deprecated.is_none())));
+        inside.sort_by_key(|one| {
+            Reverse((self.engine_fits(one.engines_node()), !one.is_deprecated()))
+        });
         inside.first().copied()
     }
 
-    fn engine_fits(&mut self, entry: &Entry) -> bool {
-        let (Some(node), Some(engines)) = (&self.node, &entry.engines_node) else { return true };
+    fn engine_fits(&mut self, engines: Option<&str>) -> bool {
+        let (Some(node), Some(engines)) = (&self.node, engines) else { return true };
         if engines.is_empty() {
             return true;
         }
@@ -225,37 +223,29 @@ impl<'a> Catalogue<'a> {
         }
         let options = Options { loose: false, include_prerelease: true };
         let fits = Range::parse_with(engines, options).is_ok_and(|range| range.satisfies(node));
-        self.engines.insert(engines.clone(), fits);
+        self.engines.insert(engines.to_owned(), fits);
         fits
     }
 
     /// A version that is known by its text (from a lock), where the registry still has it.
     pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
-        let loaded = self.load(package).ok()?;
-        let entry = loaded.packument.versions.get(version)?;
+        let packument = self.load(package).ok()?;
+        let entry = packument.versions.get(version)?;
         self.take(package, entry)
     }
 
     /// The versions of a package, highest first, for repairs.
     pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
-        self.load(package).map(|loaded| loaded.versions.clone()).unwrap_or_default()
+        let Ok(packument) = self.load(package) else { return Vec::new() };
+        let all = packument.versions.ranked();
+        all.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version())))).collect()
     }
 
-    fn load(&mut self, package: &str) -> Result<Rc<Loaded>, Error> {
+    fn load(&mut self, package: &str) -> Result<Arc<Packument>, Error> {
         if let Some(loaded) = self.loaded.get(package) {
             return loaded.clone();
         }
-        let loaded = self.source.packument(package).map(|packument| {
-            let mut versions: Vec<(Version, Arc<Entry>)> = packument
-                .versions
-                .iter()
-                .filter_map(|(text, entry)| {
-                    Some((Version::parse_loose(text).ok()?, Arc::clone(entry)))
-                })
-                .collect();
-            versions.sort_by(|(left, _), (right, _)| right.cmp(left));
-            Rc::new(Loaded { packument, versions })
-        });
+        let loaded = self.source.packument(package);
         if let Err(error) = &loaded
             && error.kind == Kind::Network
         {
@@ -273,7 +263,7 @@ impl<'a> Catalogue<'a> {
         }
         let version = Version::parse_loose(&entry.version).ok()?;
         let shape = self.shape_of_package(entry);
-        let engine_fits = self.engine_fits(entry);
+        let engine_fits = self.engine_fits(entry.engines_node.as_deref());
         let id = PackageId(u32::try_from(self.chosen.len()).ok()?);
         self.chosen.push(Rc::new(Chosen {
             name,

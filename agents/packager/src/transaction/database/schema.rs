@@ -10,7 +10,9 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS};
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES];
+
+const TRANSACTIONS: &str = "
     CREATE TABLE projects (
         key TEXT PRIMARY KEY,
         path TEXT NOT NULL,
@@ -73,7 +75,21 @@ const MIGRATIONS: [&str; 1] = ["
         withdrawn_at_ms INTEGER
     ) STRICT;
     CREATE INDEX approvals_of ON approvals (digest);
-"];
+";
+
+const WATCHES: &str = "
+    CREATE TABLE watches (
+        path TEXT PRIMARY KEY,
+        policy TEXT NOT NULL,
+        setting TEXT NOT NULL,
+        added_at_ms INTEGER NOT NULL,
+        seen TEXT,
+        outcome TEXT,
+        digest TEXT,
+        message TEXT,
+        at_ms INTEGER
+    ) STRICT;
+";
 
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {

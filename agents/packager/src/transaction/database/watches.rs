@@ -1,0 +1,123 @@
+//! The projects that are watched, and what came of the last change of each.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::Database;
+use crate::error::Result;
+
+/// One watched project as it is kept. What the texts mean is `crate::watch`'s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WatchRow {
+    /// The project's directory.
+    pub(crate) path: String,
+    /// What is done when it changes.
+    pub(crate) policy: String,
+    /// The configuration of who asked for it, as JSON.
+    pub(crate) setting: String,
+    /// Milliseconds since 1970.
+    pub(crate) added_at_ms: u64,
+    /// The manifests that were answered last.
+    pub(crate) seen: Option<String>,
+    /// What came of them.
+    pub(crate) last: Option<WatchOutcome>,
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WatchOutcome {
+    pub(crate) outcome: String,
+    pub(crate) digest: Option<String>,
+    pub(crate) message: String,
+    pub(crate) at_ms: u64,
+}
+
+impl Database {
+    /// All of them by path.
+    pub(crate) fn watches(&self) -> Result<Vec<WatchRow>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms
+                 FROM watches ORDER BY path",
+            )?;
+            statement.query_map([], row)?.collect()
+        })
+    }
+
+    /// Adds one, or changes the policy and setting of one that is there, if there are fewer than `count_max` others. What was
+    /// seen before is forgotten: another policy has to look again.
+    pub(crate) fn watch(&self, watch: &WatchRow, count_max: usize) -> Result<bool> {
+        self.write(|connection| {
+            let others: i64 = connection.query_row(
+                "SELECT COUNT(*) FROM watches WHERE path <> ?1",
+                [&watch.path],
+                |row| row.get(0),
+            )?;
+            if usize::try_from(others).unwrap_or(usize::MAX) >= count_max {
+                return Ok(false);
+            }
+            let at = watch.added_at_ms as i64;
+            connection.execute(
+                "INSERT INTO watches (path, policy, setting, added_at_ms) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (path) DO UPDATE SET policy = ?2, setting = ?3, seen = NULL",
+                params![watch.path, watch.policy, watch.setting, at],
+            )?;
+            Ok(true)
+        })
+    }
+
+    /// Takes one away; whether it was there.
+    pub(crate) fn unwatch(&self, path: &str) -> Result<bool> {
+        self.write(|connection| {
+            Ok(connection.execute("DELETE FROM watches WHERE path = ?1", [path])? > 0)
+        })
+    }
+
+    /// Writes down what came of a change. `seen` is kept where nothing is said of it.
+    pub(crate) fn answered(
+        &self,
+        path: &str,
+        seen: Option<&str>,
+        last: &WatchOutcome,
+    ) -> Result<()> {
+        self.write(|connection| {
+            let WatchOutcome { outcome, digest, message, at_ms } = last;
+            connection.execute(
+                "UPDATE watches SET seen = COALESCE(?2, seen), outcome = ?3, digest = ?4,
+                     message = ?5, at_ms = ?6
+                 WHERE path = ?1",
+                params![path, seen, outcome, digest, message, *at_ms as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// One of them.
+    pub(crate) fn watched(&self, path: &str) -> Result<Option<WatchRow>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms
+                 FROM watches WHERE path = ?1",
+            )?;
+            statement.query_row([path], row).optional()
+        })
+    }
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<WatchRow> {
+    let outcome: Option<String> = row.get(5)?;
+    let (digest, message, at_ms) = (row.get(6)?, row.get::<_, Option<String>>(7)?, row.get(8)?);
+    let at_ms: Option<i64> = at_ms;
+    Ok(WatchRow {
+        path: row.get(0)?,
+        policy: row.get(1)?,
+        setting: row.get(2)?,
+        added_at_ms: row.get::<_, i64>(3)? as u64,
+        seen: row.get(4)?,
+        last: outcome.map(|outcome| WatchOutcome {
+            outcome,
+            digest,
+            message: message.unwrap_or_default(),
+            at_ms: at_ms.unwrap_or_default() as u64,
+        }),
+    })
+}

@@ -1,0 +1,290 @@
+//! The first trigger: a watched project whose manifests change is resolved, and by its policy the plan is only made, put up for
+//! approval, or applied.
+//!
+//! [`notice`] says where something may have happened, [`settle`] when it is over, [`answer`] does what the policy says. Here are the list
+//! of projects, which is in the database, and the thread that joins them; it sleeps until the kernel tells it something.
+//!
+//! A change is what is different from the manifests that were answered last; so events may be lost, doubled or imagined, and what
+//! changed while nobody watched is found at the next start. What an answer itself writes into a manifest is one more change, which then
+//! finds nothing to do.
+
+mod answer;
+mod notice;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use agents_contract::Station;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use self::notice::{AGAIN, Notices};
+use self::settle::Settling;
+use crate::api::{Setting, WatchPolicy, Watched, WatchesAnswer};
+use crate::error::{Error, Kind, Result};
+use crate::limits::{
+    WATCH_ANSWERS_AT_ONCE_MAX, WATCH_REBUILDS_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX,
+};
+use crate::operations::Shop;
+use crate::transaction::{Project, WatchOutcome, WatchRow};
+
+/// The files that say what a project wants. One that is not there is as good a state as any.
+pub(crate) const MANIFESTS: [&str; 5] =
+    ["Cargo.toml", "bolide.lock", "package.json", "pyproject.toml", "requirements.txt"];
+
+/// Where a process that changes the list tells the one that watches, below the state directory.
+const LIST_PLACE: &str = "watch";
+
+/// Watches a project, or watches it otherwise than before.
+pub(crate) fn add(
+    shop: &Shop,
+    state: &Path,
+    project: &Project,
+    terms: (WatchPolicy, Setting),
+) -> Result<()> {
+    let (policy, setting) = terms;
+    let setting = serde_json::to_string(&setting).map_err(|error| damaged(&error))?;
+    let watch = WatchRow {
+        path: project.path().to_string_lossy().into_owned(),
+        policy: policy.name().to_owned(),
+        setting,
+        added_at_ms: shop.transactions.now_ms(),
+        ..WatchRow::default()
+    };
+    if !shop.transactions.watch(&watch, WATCHES_MAX)? {
+        let message = format!("{WATCHES_MAX} projects are watched already");
+        return Err(Error::new(Kind::Refused, "too-many-watches", message)
+            .hint("`bolide watch list` names them, `bolide watch remove DIR` makes room"));
+    }
+    tell(state)
+}
+
+/// Watches a project no more.
+pub(crate) fn remove(shop: &Shop, state: &Path, path: &str) -> Result<()> {
+    if !shop.transactions.unwatch(path)? {
+        let message = format!("`{}` is not watched", path.escape_debug());
+        return Err(Error::new(Kind::Usage, "not-watched", message)
+            .hint("`bolide watch list` names the projects that are"));
+    }
+    tell(state)
+}
+
+/// What is watched, and what came of the last change of each.
+pub(crate) fn list(shop: &Shop) -> Result<WatchesAnswer> {
+    let mut watched = Vec::new();
+    for row in shop.transactions.watches()? {
+        let policy = WatchPolicy::from_name(&row.policy).ok_or_else(|| damaged(&row.policy))?;
+        let last = row.last.unwrap_or_default();
+        watched.push(Watched {
+            exists: Path::new(&row.path).is_dir(),
+            path: row.path,
+            policy,
+            since: row.added_at_ms / 1000,
+            outcome: (!last.outcome.is_empty()).then_some(last.outcome),
+            digest: last.digest,
+            message: last.message,
+            at: (last.at_ms > 0).then_some(last.at_ms / 1000),
+        });
+    }
+    Ok(WatchesAnswer { schema: "bolide.watches/1".to_owned(), watched })
+}
+
+/// Tells whichever process watches that the list has changed.
+fn tell(state: &Path) -> Result<()> {
+    let place = list_place(state)?;
+    let path = place.join("changed");
+    std::fs::write(&path, b"").map_err(|error| Error::io("write", &path, &error))
+}
+
+fn list_place(state: &Path) -> Result<PathBuf> {
+    let place = state.join(LIST_PLACE);
+    std::fs::create_dir_all(&place).map_err(|error| Error::io("create", &place, &error))?;
+    Ok(place)
+}
+
+fn damaged(what: &dyn std::fmt::Display) -> Error {
+    let message = format!("the list of watched projects cannot be used: {what}");
+    Error::new(Kind::Failed, "state-damaged", message)
+        .hint("watch the project again with `bolide watch add`")
+}
+
+/// Begins to watch, on a thread that lives as long as the process.
+pub(crate) fn start(shop: Arc<Shop>, state: &Path, station: Arc<dyn Station>) {
+    let (tell, told) = channel();
+    let watcher = list_place(state).and_then(|list| {
+        let failed = |errno: rustix::io::Errno| Error::io("watch", &list, &errno.into());
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?;
+        Ok(Watcher {
+            shop,
+            station,
+            list: list.clone(),
+            bell: Arc::new(bell),
+            tell,
+            told,
+            projects: BTreeSet::new(),
+            settling: Settling::default(),
+            running: BTreeSet::new(),
+            pauses: BTreeMap::new(),
+        })
+    });
+    let started = watcher.and_then(|watcher| {
+        let builder = std::thread::Builder::new().name("watch".to_owned());
+        let spawned = builder.spawn(move || watcher.run());
+        spawned.map(drop).map_err(|error| Error::io("start a thread for", state, &error))
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "no project is watched");
+    }
+}
+
+/// The thread that watches.
+struct Watcher {
+    shop: Arc<Shop>,
+    station: Arc<dyn Station>,
+    list: PathBuf,
+    /// Rung by whoever ends an answer.
+    bell: Arc<rustix::fd::OwnedFd>,
+    tell: Sender<Ended>,
+    told: Receiver<Ended>,
+    projects: BTreeSet<PathBuf>,
+    settling: Settling<PathBuf>,
+    running: BTreeSet<PathBuf>,
+    /// The pause before the next try, of projects whose answer failed for a while.
+    pauses: BTreeMap<PathBuf, Duration>,
+}
+
+/// An answer is over.
+struct Ended {
+    project: PathBuf,
+    /// Whether it is to be tried again.
+    again: bool,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        let mut notices = self.watch_anew();
+        while !self.station.cancellation().is_cancelled() {
+            self.sleep(notices.as_ref());
+            let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
+            while let Ok(ended) = self.told.try_recv() {
+                self.ended(ended);
+            }
+            let noticed = notices.as_mut().map(Notices::read).unwrap_or_default();
+            let now = Instant::now();
+            for project in &noticed.projects {
+                self.settling.touch(project, now);
+            }
+            if noticed.everything {
+                notices = self.watch_anew();
+            }
+            self.answer_due();
+        }
+    }
+
+    fn sleep(&self, notices: Option<&Notices>) {
+        let mut polled = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+        polled.extend(notices.map(|notices| PollFd::new(notices, PollFlags::IN)));
+        let next = match self.running.len() < WATCH_ANSWERS_AT_ONCE_MAX {
+            true => self.settling.next(|project| !self.running.contains(project)),
+            false => None,
+        };
+        let now = Instant::now();
+        let pause =
+            next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
+        // A signal is as good a reason to look as any.
+        let _ = poll(&mut polled, pause.as_ref());
+    }
+
+    /// Reads the list and watches all of it from now on. All of it is looked at once, because what happened in between was told to nobody.
+    fn watch_anew(&mut self) -> Option<Notices> {
+        match self.shop.transactions.watches() {
+            Ok(rows) => self.projects = rows.into_iter().map(|row| row.path.into()).collect(),
+            Err(error) => tracing::warn!(%error, "the list of watched projects was not read"),
+        }
+        self.settling.retain(|project| self.projects.contains(project));
+        self.pauses.retain(|project, _| self.projects.contains(project));
+        let projects: Vec<PathBuf> = self.projects.iter().cloned().collect();
+        let mut watching = None;
+        for _ in 0..WATCH_REBUILDS_MAX {
+            let (notices, failed) = match Notices::new(&self.list, &projects) {
+                Ok(watching) => watching,
+                Err(error) => {
+                    tracing::error!(%error, "no project is watched");
+                    return None;
+                }
+            };
+            watching = Some(notices);
+            if !failed.iter().any(|(_, reason)| reason == AGAIN) {
+                for (project, reason) in failed {
+                    self.note(&project, None, "failed", &format!("it cannot be watched: {reason}"));
+                }
+                break;
+            }
+        }
+        let now = Instant::now();
+        for project in &projects {
+            self.settling.touch(project, now);
+        }
+        self.shop.measures.watches(projects.len());
+        self.station.changed();
+        watching
+    }
+
+    fn answer_due(&mut self) {
+        while self.running.len() < WATCH_ANSWERS_AT_ONCE_MAX {
+            let running = &self.running;
+            let due = self.settling.take(Instant::now(), |project| !running.contains(project));
+            let Some(project) = due else { return };
+            let (shop, station) = (Arc::clone(&self.shop), Arc::clone(&self.station));
+            let (tell, bell) = (self.tell.clone(), Arc::clone(&self.bell));
+            let path = project.clone();
+            let builder = std::thread::Builder::new().name("watch-answer".to_owned());
+            let spawned = builder.spawn(move || {
+                let answering =
+                    std::panic::AssertUnwindSafe(|| answer::answer(&shop, &*station, &path));
+                let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
+                    tracing::error!(project = %path.display(), "an answer to a change panicked");
+                    false
+                });
+                let _ = tell.send(Ended { project: path, again });
+                let _ = rustix::io::write(&*bell, &1_u64.to_ne_bytes());
+            });
+            match spawned {
+                Ok(_) => drop(self.running.insert(project)),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread to answer a change");
+                    self.settling.retry(&project, Instant::now(), WATCH_RETRY_MIN);
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let Ended { project, again } = ended;
+        self.running.remove(&project);
+        if !again {
+            self.pauses.remove(&project);
+            return;
+        }
+        let pause = self.pauses.get(&project).copied().unwrap_or(WATCH_RETRY_MIN);
+        self.settling.retry(&project, Instant::now(), pause);
+        self.pauses.insert(project, (2 * pause).min(WATCH_RETRY_MAX));
+    }
+
+    /// Writes down what people should know of a project.
+    fn note(&self, project: &Path, seen: Option<&str>, outcome: &str, message: &str) {
+        let last = WatchOutcome {
+            outcome: outcome.to_owned(),
+            digest: None,
+            message: message.to_owned(),
+            at_ms: self.shop.transactions.now_ms(),
+        };
+        let path = project.to_string_lossy();
+        if let Err(error) = self.shop.transactions.watch_answered(&path, seen, &last) {
+            tracing::warn!(%error, "what came of a watched project was not written down");
+        }
+    }
+}

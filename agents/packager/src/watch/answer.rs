@@ -1,0 +1,223 @@
+//! One answer to one changed project: what its policy says, done as a request of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use agents_contract::{Cancellation, Conversation, Order, Station};
+use ring::digest;
+use serde::Serialize;
+
+use super::MANIFESTS;
+use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
+use crate::error::{Error, Kind, Result};
+use crate::measures::Trigger;
+use crate::operations::{Shop, Task};
+use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow, hex};
+
+/// How urgent what nobody waits for is, 1 to 10.
+const PRIORITY: u8 = 3;
+
+/// `event.manifest.changed`, and after it `event.manifest.answered`.
+#[derive(Clone, Debug, Serialize)]
+struct Event<'a> {
+    schema: &'static str,
+    project: &'a str,
+    policy: WatchPolicy,
+    /// The manifests that are there.
+    manifests: &'a [&'static str],
+    /// What came of it; nothing in the first event.
+    outcome: Option<&'static str>,
+    /// The plan's digest, where there is one.
+    digest: Option<&'a str>,
+    message: &'a str,
+}
+
+/// What is in a project's manifests.
+struct Seen {
+    names: Vec<&'static str>,
+    digest: String,
+}
+
+/// What came of it.
+struct Answered {
+    trigger: Trigger,
+    digest: Option<String>,
+    message: String,
+}
+
+/// Answers a change in the project at `path`, if it is one; whether to try again later.
+pub(super) fn answer(shop: &Shop, station: &dyn Station, path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    let row = match shop.transactions.watched(&path) {
+        Ok(Some(row)) => row,
+        Ok(None) => return false,
+        Err(error) => {
+            tracing::warn!(%error, "a watched project was not read");
+            return true;
+        }
+    };
+    // One that is not there is answered when it comes.
+    let Ok(project) = Project::open(Path::new(&row.path)) else { return false };
+    let seen = match see(&project) {
+        Ok(seen) => seen,
+        Err(error) => return note(shop, &row, None, &failed(&error), error.retry),
+    };
+    if row.seen.as_deref() == Some(&seen.digest) {
+        return false;
+    }
+    // The host is stopping: the next start finds the change.
+    let Some(_busy) = station.begin() else { return false };
+    let (policy, setting) = match terms(&row) {
+        Ok(terms) => terms,
+        Err(error) => return note(shop, &row, Some(&seen.digest), &failed(&error), false),
+    };
+    let mut event = Event {
+        schema: "bolide.manifest-event/1",
+        project: &row.path,
+        policy,
+        manifests: &seen.names,
+        outcome: None,
+        digest: None,
+        message: "",
+    };
+    publish(station, "event.manifest.changed", &event);
+    let done = carry_out(shop, station, &project, (policy, setting));
+    let (answered, again) = match &done {
+        Ok(answered) => (answered, false),
+        // What may pass is tried again, and until then the change counts as not answered.
+        Err(error) => (&failed(error), error.retry || error.code == "cancelled"),
+    };
+    event.outcome = Some(answered.trigger.name());
+    event.digest = answered.digest.as_deref();
+    event.message = &answered.message;
+    publish(station, "event.manifest.answered", &event);
+    if answered.trigger == Trigger::Approval {
+        publish(station, "event.approval.requested", &event);
+    }
+    shop.measures.triggered(answered.trigger);
+    station.changed();
+    let seen = (!again).then_some(seen.digest.as_str());
+    note(shop, &row, seen, answered, again)
+}
+
+fn terms(row: &WatchRow) -> Result<(WatchPolicy, Setting)> {
+    let policy = WatchPolicy::from_name(&row.policy).ok_or_else(|| super::damaged(&row.policy))?;
+    let setting = serde_json::from_str(&row.setting).map_err(|error| super::damaged(&error))?;
+    Ok((policy, setting))
+}
+
+/// Reads all manifests; what their content is, is for the comparison alone.
+fn see(project: &Project) -> Result<Seen> {
+    let mut all = digest::Context::new(&digest::SHA256);
+    let mut names = Vec::new();
+    for name in MANIFESTS {
+        let Some(content) = project.content(&RelativePath::new(name)?)? else { continue };
+        names.push(name);
+        // Neither a name nor a digest has a line end in it.
+        all.update(format!("{name} {}\n", content.sha256).as_bytes());
+    }
+    Ok(Seen { names, digest: hex(all.finish().as_ref()) })
+}
+
+fn carry_out(
+    shop: &Shop,
+    station: &dyn Station,
+    project: &Project,
+    (policy, setting): (WatchPolicy, Setting),
+) -> Result<Answered> {
+    let alone = Alone { station };
+    let order = Order {
+        requester: Arc::from("watch"),
+        priority: PRIORITY,
+        cancellation: station.cancellation().clone(),
+    };
+    let actor =
+        format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
+    let task = Task::new(shop, &alone, (actor, order), setting, project.path().to_owned())?;
+    let open = || {
+        let flags = rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::DIRECTORY
+            | rustix::fs::OFlags::CLOEXEC;
+        rustix::fs::open(project.path(), flags, rustix::fs::Mode::empty())
+            .map_err(|errno| Error::io("open", project.path(), &errno.into()))
+    };
+    let planned = task.plan_install(open()?)?;
+    let Some(digest) = planned.digest else {
+        let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
+        let message = explanation.unwrap_or_default();
+        return Ok(Answered { trigger: Trigger::Conflict, digest: None, message });
+    };
+    let message = summary(&planned.answer);
+    if planned.answer.files.is_empty() && planned.answer.removed.is_empty() {
+        return Ok(Answered { trigger: Trigger::InLine, digest: None, message });
+    }
+    let trigger = match policy {
+        WatchPolicy::Plan => Trigger::Planned,
+        WatchPolicy::Approve => Trigger::Approval,
+        WatchPolicy::Apply => {
+            task.apply(open()?, &digest, (true, false))?;
+            Trigger::Applied
+        }
+    };
+    Ok(Answered { trigger, digest: Some(digest), message })
+}
+
+/// One line for people.
+fn summary(plan: &PlanAnswer) -> String {
+    let count = |action| plan.packages.iter().filter(|package| package.action == action).count();
+    let (added, changed) = (count(Action::Add), count(Action::Change));
+    let removed = plan.removed.len();
+    match (added, changed, removed) {
+        (0, 0, 0) if plan.files.is_empty() => "nothing to do".to_owned(),
+        (0, 0, 0) => format!("the same packages; writes {}", plan.files.join(", ")),
+        _ => format!("{added} packages more, {changed} in another version, {removed} less"),
+    }
+}
+
+fn failed(error: &Error) -> Answered {
+    let trigger = match error.kind {
+        Kind::Conflict => Trigger::Conflict,
+        _ => Trigger::Failed,
+    };
+    let hint = error.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    Answered { trigger, digest: None, message: format!("{}{hint}", error.message) }
+}
+
+/// Writes it down; gives `again` back.
+fn note(shop: &Shop, row: &WatchRow, seen: Option<&str>, answered: &Answered, again: bool) -> bool {
+    let last = WatchOutcome {
+        outcome: answered.trigger.name().to_owned(),
+        digest: answered.digest.clone(),
+        message: answered.message.clone(),
+        at_ms: shop.transactions.now_ms(),
+    };
+    if let Err(error) = shop.transactions.watch_answered(&row.path, seen, &last) {
+        tracing::warn!(%error, "what came of a watched project was not written down");
+    }
+    again
+}
+
+fn publish(station: &dyn Station, subject: &str, event: &Event<'_>) {
+    let mut payload = Vec::new();
+    if ciborium::into_writer(event, &mut payload).is_ok() {
+        station.publish(subject, &payload);
+    }
+}
+
+/// The conversation of work that nobody asked for.
+struct Alone<'a> {
+    station: &'a dyn Station,
+}
+
+impl Conversation for Alone<'_> {
+    /// Nobody listens.
+    fn progress(&self, _payload: &[u8]) {}
+
+    fn cancellation(&self) -> &Cancellation {
+        self.station.cancellation()
+    }
+
+    fn publish(&self, subject: &str, payload: &[u8]) {
+        self.station.publish(subject, payload);
+    }
+}

@@ -1,0 +1,91 @@
+//! What hosted agents measure, in Prometheus' form. A measure that no agent has reported yet is absent.
+
+use prometheus::proto::{Metric, MetricFamily, MetricType, Summary};
+
+use super::{counter, gauge, sample};
+use crate::daemon::figures::{Figures, KNOWN};
+
+/// All measures that were reported.
+pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
+    let mut families = Vec::new();
+    let mut count = |name: &str, metric: &str, label: &str, help: &str| {
+        if figures.has(name) {
+            let samples =
+                labels(name).iter().map(|of| sample(&[(label, of)], figures.get(name, of)));
+            families.push(counter(metric, help, samples));
+        }
+    };
+    count(
+        "transactions",
+        "bolide_pkg_transactions_total",
+        "outcome",
+        "Transactions of the packager, by outcome.",
+    );
+    count(
+        "download-bytes",
+        "bolide_pkg_download_bytes_total",
+        "ecosystem",
+        "Bytes of packages that were downloaded.",
+    );
+    count(
+        "triggers",
+        "bolide_pkg_triggers_total",
+        "outcome",
+        "Changed manifests that were answered by themselves, by what came of it.",
+    );
+    if figures.has("watched") {
+        let watched = [sample(&[], figures.get("watched", ""))];
+        families.push(gauge("bolide_pkg_watched_projects", "Projects that are watched.", watched));
+    }
+    if figures.has("resolutions") {
+        families.push(resolutions(figures));
+    }
+    families
+}
+
+fn labels(name: &str) -> &'static [&'static str] {
+    KNOWN.iter().find(|known| known.name == name).map_or(&[], |known| known.labels)
+}
+
+fn resolutions(figures: &Figures) -> MetricFamily {
+    let of = |ecosystem: &&str| {
+        let mut summary = Summary::default();
+        summary.set_sample_count(figures.get("resolutions", ecosystem));
+        summary.set_sample_sum(figures.get("resolution-ns", ecosystem) as f64 / 1e9);
+        let (labels, _) = sample(&[("ecosystem", ecosystem)], 0);
+        let mut metric = Metric::default();
+        metric.set_label(labels);
+        metric.set_summary(summary);
+        metric
+    };
+    let mut family = MetricFamily::default();
+    family.set_name("bolide_pkg_resolve_seconds".to_owned());
+    family.set_help("How long resolutions took, and how many there were.".to_owned());
+    family.set_field_type(MetricType::SUMMARY);
+    family.set_metric(labels("resolutions").iter().map(of).collect());
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use ipc::control::Figure;
+
+    use super::*;
+
+    #[test]
+    fn what_was_reported_stands_under_the_names_that_others_rely_on() {
+        assert_eq!(families(&Figures::default()).len(), 0);
+        let report = [("resolutions", "npm", 2), ("resolution-ns", "npm", 3_000_000_000)];
+        let report = report.map(|(name, label, value)| Figure {
+            name: name.to_owned(),
+            label: label.to_owned(),
+            value,
+        });
+        let families = families(&Figures::default().plus(&report));
+        assert_eq!(families.len(), 1);
+        let npm = &families[0].get_metric()[1];
+        assert_eq!(npm.get_label()[0].value(), "npm");
+        assert_eq!(npm.get_summary().sample_count(), 2);
+        assert!((npm.get_summary().sample_sum() - 3.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,105 @@
+//! What an agent does without being asked, as the serving thread sees it: events to publish, and work that must end before the
+//! process does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use agents_contract::{Busy, Cancellation, Station};
+
+use super::calls::{Notice, Shared};
+
+/// How much of it is under way, and whether more may begin.
+#[derive(Debug)]
+pub(super) struct Presence {
+    /// Pieces under way, and [`STOPPED`] once nothing more may begin: one word, so that none begins after a look that found nothing.
+    state: AtomicUsize,
+    stop: Cancellation,
+}
+
+/// Above any number of pieces.
+const STOPPED: usize = 1 << (usize::BITS - 1);
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { state: AtomicUsize::new(0), stop: Cancellation::until(None) }
+    }
+}
+
+impl Presence {
+    /// Nothing more begins, and what can still be abandoned should be.
+    pub(super) fn stop(&self) {
+        self.state.fetch_or(STOPPED, Ordering::AcqRel);
+        self.stop.cancel();
+    }
+
+    /// Whether anything is under way. Acquire: what a piece did before it ended (`leave`) is seen.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.load(Ordering::Acquire) & !STOPPED != 0
+    }
+
+    fn enter(&self) -> bool {
+        let entered = |state: usize| (state & STOPPED == 0).then_some(state + 1);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, entered).is_ok()
+    }
+
+    /// Release: pairs with `is_busy`.
+    fn leave(&self) {
+        self.state.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The agent's station.
+pub(super) struct Post {
+    pub(super) shared: Arc<Shared>,
+    pub(super) presence: Arc<Presence>,
+}
+
+/// One piece of work.
+struct Piece {
+    shared: Arc<Shared>,
+    presence: Arc<Presence>,
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.presence.leave();
+        // The serving thread may be waiting for this to end.
+        self.shared.tell(Notice::Changed);
+    }
+}
+
+impl Station for Post {
+    fn publish(&self, subject: &str, payload: &[u8]) {
+        let (subject, payload) = (subject.to_owned(), payload.to_vec());
+        self.shared.tell(Notice::Publish { subject, payload });
+    }
+
+    fn begin(&self) -> Option<Busy> {
+        let (shared, presence) = (Arc::clone(&self.shared), Arc::clone(&self.presence));
+        presence.enter().then(|| Busy::new(Piece { shared, presence }))
+    }
+
+    fn cancellation(&self) -> &Cancellation {
+        &self.presence.stop
+    }
+
+    fn changed(&self) {
+        self.shared.tell(Notice::Changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_begins_once_it_is_stopping_and_what_began_is_waited_for() {
+        let presence = Presence::default();
+        assert!(presence.enter() && presence.is_busy());
+        presence.stop();
+        assert!(presence.stop.is_cancelled());
+        assert!(!presence.enter() && presence.is_busy());
+        presence.leave();
+        assert!(!presence.is_busy());
+    }
+}
