@@ -97,7 +97,7 @@ pub(super) fn members(project: &Project, target: &Target, changed: &str) -> Resu
                 format!("the workspace has more than {WORKSPACE_DIRECTORIES_MAX} members");
             return Err(Error::new(Kind::Failed, "workspace-too-large", message));
         }
-        if !workspace.as_ref().is_some_and(|workspace| !workspace.is_excluded(&directory)) {
+        if workspace.as_ref().is_none_or(|workspace| workspace.is_excluded(&directory)) {
             return Err(near(&directory));
         }
         let path = format!("{directory}/{MANIFEST}");
