@@ -120,10 +120,16 @@ mod tests {
 
     #[test]
     fn what_is_said_of_neighbours_does_not_reach_the_registry() {
-        let text = "[package]\nname = \"p\"\n[dependencies]\na = { version = \"1\", optional = true }\n\
-            near = { path = \"near\", optional = true }\n\
-            [features]\nf = [\"near\", \"near/x\", \"near?/y\", \"dep:near\", \"a/x\", \"g\"]\ng = []\n";
-        let manifest = read("Cargo.toml", "", text, None).expect("readable");
-        assert_eq!(manifest.features_of_crates()["f"], ["a/x", "g"]);
+        for (list, kept) in [
+            ("\"near\", \"near/x\", \"a/x\", \"g\"", vec!["a/x", "g"]),
+            ("\"near/x\", \"near?/y\", \"dep:near\", \"a?/x\", \"dep:a\"", vec!["a?/x", "dep:a"]),
+        ] {
+            let text = format!(
+                "[package]\nname = \"p\"\n[dependencies]\na = {{ version = \"1\", optional = true }}\n\
+                 near = {{ path = \"near\", optional = true }}\n[features]\nf = [{list}]\ng = []\n"
+            );
+            let manifest = read("Cargo.toml", "", &text, None).expect("readable");
+            assert_eq!(manifest.features_of_crates()["f"], kept);
+        }
     }
 }
