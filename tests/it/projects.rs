@@ -162,3 +162,88 @@ fn the_workspaces_of_an_npm_project_are_linked_and_have_their_own_versions() {
     world.bolide(&["rollback"]).succeeds();
     assert_eq!(world.tree(), before);
 }
+
+#[test]
+fn a_member_of_a_workspace_is_changed_from_its_own_directory() {
+    let world = World::new();
+    let member = |name: &str| {
+        world.file(
+            &format!("parts/{name}/Cargo.toml"),
+            &format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+        );
+        world.file(&format!("parts/{name}/src/lib.rs"), "");
+    };
+    world.file(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"parts/*\"]\n\n[workspace.dependencies]\ngrain = \"0.1\"\n",
+    );
+    member("one");
+    member("two");
+    let other = world.read("parts/two/Cargo.toml");
+    let add = ["add", "cargo:bread", "cargo:grain", "--dir", "parts/one", "--yes"];
+    world.bolide(&add).succeeds();
+    let manifest = world.read("parts/one/Cargo.toml");
+    assert!(manifest.contains("bread = \"1.0.0\""), "{manifest}");
+    assert!(manifest.contains("grain.workspace = true"), "{manifest}");
+    assert_eq!(world.read("parts/two/Cargo.toml"), other);
+    assert!(!world.project().join("parts/one/Cargo.lock").exists());
+    // The lock is what cargo itself would write.
+    world.run("cargo", &["metadata", "--offline", "--locked", "--format-version", "1"]).succeeds();
+    let remove = ["remove", "cargo:bread", "--dir", "parts/one", "--yes"];
+    world.bolide(&remove).succeeds();
+    assert!(!world.read("parts/one/Cargo.toml").contains("bread"));
+    world
+        .bolide(&["add", "cargo:grain", "npm:leaf", "--dir", "parts/one"])
+        .fails(2, &["parts/one"]);
+}
+
+/// A machine of Debian with one package installed and two in its list.
+fn debian(world: &World) {
+    let digest = "0".repeat(64);
+    world.file(
+        "debian/var/lib/dpkg/status",
+        "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n",
+    );
+    world.file(
+        "debian/var/lib/apt/lists/h_dists_s_main_binary-amd64_Packages",
+        &format!(
+            "Package: web\nVersion: 2\nArchitecture: amd64\nDepends: lib (>= 1)\nSize: 5\n\
+             Filename: pool/web.deb\nSHA256: {digest}\n\nPackage: lib\nVersion: 1.5\nSize: 5\n\
+             Architecture: amd64\nFilename: pool/lib.deb\nSHA256: {digest}\n\nPackage: bad\n\
+             Version: 1\nArchitecture: amd64\nDepends: lib (>= 2)\nFilename: pool/bad.deb\n\
+             SHA256: {digest}\n"
+        ),
+    );
+}
+
+#[test]
+fn packages_of_debian_are_planned_and_not_yet_applied() {
+    let world = World::new();
+    debian(&world);
+    let bolide = |arguments: &[&str]| {
+        let mut command = world.command(bolide_program());
+        command.env("DPKG_ROOT", world.project().join("debian")).args(arguments);
+        crate::world::Outcome::of(&mut command)
+    };
+    let plan = bolide(&["plan", "deb:web", "--json"]).succeeds().json();
+    let purls: Vec<_> = plan["packages"].as_array().unwrap().iter().map(|it| &it["purl"]).collect();
+    assert_eq!(purls, ["pkg:deb/debian/lib@1.5", "pkg:deb/debian/web@2"]);
+    assert_eq!(plan["packages"][0]["hash"], format!("sha256:{}", "0".repeat(64)));
+    let digest = plan["digest"].as_str().unwrap();
+    bolide(&["apply", digest, "--yes"]).fails(3, &["apt-get install web=2"]);
+    bolide(&["plan", "deb:bad"]).fails(5, &["lib (>= 2)", "1.5"]);
+    bolide(&["plan", "deb:no-such"]).fails(2, &["no-such"]);
+}
+
+#[test]
+fn a_neighbour_that_is_no_member_is_refused_by_name() {
+    let world = World::new();
+    world.file(
+        "Cargo.toml",
+        "[package]\nname = \"app\"\nversion = \"0.1.0\"\n[dependencies]\nnear = { path = \"near\" }\n",
+    );
+    world.file("near/Cargo.toml", "[package]\nname = \"near\"\nversion = \"0.1.0\"\n");
+    let before = world.tree();
+    world.bolide(&["add", "cargo:grain", "--yes"]).fails(2, &["`near`", "[workspace]"]);
+    assert_eq!(world.tree(), before);
+}

@@ -57,13 +57,15 @@ impl std::fmt::Debug for Setting {
 impl Setting {
     /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`]: what the ecosystems' own
     /// clients read, and what leads to the programs that they ask.
-    const VARIABLES: [&'static str; 33] = [
+    const VARIABLES: [&'static str; 35] = [
         "ALL_PROXY",
         "CARGO_HOME",
         "CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS",
+        "CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS",
         "CURL_CA_BUNDLE",
         "DBUS_SESSION_BUS_ADDRESS",
         "DESTDIR",
+        "DPKG_ROOT",
         "HOME",
         "HTTPS_PROXY",
         "HTTP_PROXY",
@@ -147,6 +149,10 @@ pub struct PlanRequest {
     /// list means all of them.
     #[serde(default)]
     pub update: Option<Vec<String>>,
+    /// The member of a cargo workspace that is changed, as a directory relative to the project, which is the workspace's
+    /// root; empty for the package of the root itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub member: String,
     /// The caller's configuration.
     #[serde(default)]
     pub setting: Setting,

@@ -12,11 +12,18 @@ pub enum Ecosystem {
     Pypi,
     /// Crates of Rust.
     Cargo,
+    /// Packages of Debian and its kin: planned here, carried out by apt.
+    #[serde(rename = "deb")]
+    Debian,
 }
 
 impl Ecosystem {
-    /// All ecosystems that the Packager can resolve and install.
-    pub const ALL: [Ecosystem; 3] = [Ecosystem::Npm, Ecosystem::Pypi, Ecosystem::Cargo];
+    /// All ecosystems that the Packager can resolve.
+    pub const ALL: [Ecosystem; 4] =
+        [Ecosystem::Npm, Ecosystem::Pypi, Ecosystem::Cargo, Ecosystem::Debian];
+
+    /// Those with registries of their own that a caller can name another address for.
+    pub const WITH_REGISTRY: [Ecosystem; 3] = [Ecosystem::Npm, Ecosystem::Pypi, Ecosystem::Cargo];
 
     /// The name in short specs (`npm:express`), in purls (`pkg:npm/express`) and in JSON.
     pub fn as_str(self) -> &'static str {
@@ -24,6 +31,7 @@ impl Ecosystem {
             Ecosystem::Npm => "npm",
             Ecosystem::Pypi => "pypi",
             Ecosystem::Cargo => "cargo",
+            Ecosystem::Debian => "deb",
         }
     }
 }

@@ -64,7 +64,9 @@ fn fill(
     let filled = store.fill(root, files, how);
     if filled.as_ref().is_err_and(|error| error.code == store::DAMAGED) {
         for package in packages {
-            store.check(&package.artifact.hashes, Form::of(package.ecosystem), options.verify);
+            if let Some(form) = Form::of(package.ecosystem) {
+                store.check(&package.artifact.hashes, form, options.verify);
+            }
         }
     }
     let filled = filled?;

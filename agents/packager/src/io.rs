@@ -7,6 +7,7 @@
 pub(crate) mod announced;
 pub(crate) mod cache;
 pub(crate) mod cargo;
+pub(crate) mod debian;
 pub mod download;
 pub(crate) mod endpoints;
 pub mod environment;
@@ -44,7 +45,7 @@ use self::limits::{FRESH_FOR, MEMORY_BYTES_MAX};
 use self::resource::Session;
 use self::threads::Threads;
 use crate::ecosystem::Ecosystem;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// What one request brings along.
 #[derive(Clone, Debug)]
@@ -103,6 +104,11 @@ pub(crate) struct Shared {
     pub(crate) learner: Learner,
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
+}
+
+/// apt fetches its own lists and packages.
+fn no_registry() -> Error {
+    Error::new(Kind::Usage, "no-registry", "packages of Debian are fetched by apt")
 }
 
 /// Registries as one request sees them. Cheap to make from another one, and to clone.
@@ -178,6 +184,8 @@ impl Client {
             Ecosystem::Cargo => {
                 self.cargo().prefetch(name);
             }
+            // Nothing is fetched: apt's lists are here.
+            Ecosystem::Debian => {}
         }
     }
 
@@ -213,6 +221,7 @@ impl Client {
             Ecosystem::Npm => Ok(self.npm.resolved()?.endpoint.default.clone()),
             Ecosystem::Pypi => Ok(self.pypi.resolved()?.endpoint.index.clone()),
             Ecosystem::Cargo => Ok(self.cargo.resolved()?.endpoint.index.clone()),
+            Ecosystem::Debian => Err(no_registry()),
         }
     }
 
@@ -222,12 +231,18 @@ impl Client {
             Ecosystem::Npm => self.npm.resolved()?.endpoint.not_followed.clone(),
             Ecosystem::Pypi => self.pypi.resolved()?.endpoint.not_followed.clone(),
             Ecosystem::Cargo => self.cargo.resolved()?.endpoint.not_followed.clone(),
+            Ecosystem::Debian => Vec::new(),
         })
     }
 
     /// The address of a crate's file, as the registry's `config.json` says. Blocks.
     pub fn cargo_artifact_url(&self, name: &str, version: &semver::Version) -> Result<String> {
         self.cargo.artifact_url(name, version)
+    }
+
+    /// Whether cargo's configuration puts versions that the compiler can build first; `None` where it says nothing.
+    pub fn cargo_rust_version_setting(&self) -> Result<Option<bool>> {
+        endpoints::cargo_config::incompatible_rust_versions(&self.session.finder())
     }
 
     /// The `config.json` of the cargo registry as it was received. Blocks.
@@ -268,6 +283,7 @@ impl Client {
                 let resolved = self.cargo.resolved()?;
                 (resolved.http.clone(), resolved.credentials.clone())
             }
+            Ecosystem::Debian => return Err(no_registry()),
         };
         Ok(download::FileAccess { transport: http.transport, credentials: Arc::new(credentials) })
     }

@@ -29,3 +29,4 @@ pub mod store;
 pub mod transaction;
 pub mod unpack;
 mod watch;
+pub mod workspace;

@@ -187,6 +187,9 @@ pub const PYPI_NAME_BYTES_MAX: usize = 200;
 /// Bytes of one crate name: crates.io's own rule.
 pub const CRATE_NAME_BYTES_MAX: usize = 64;
 
+/// Bytes of one package name of Debian: what a file system can name.
+pub const DEBIAN_NAME_BYTES_MAX: usize = 255;
+
 /// Bytes of one spec that a caller writes; leaves room for a long list of extras and a long range.
 pub const SPEC_BYTES_MAX: usize = 4 * 1024;
 

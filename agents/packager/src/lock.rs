@@ -86,7 +86,7 @@ fn identity(package: &Package) -> Identity<'_> {
     // Of one version of an npm package or a crate there is one file, whatever its registry calls it.
     let file = match package.ecosystem {
         Ecosystem::Pypi => package.artifact.file_name.as_str(),
-        Ecosystem::Npm | Ecosystem::Cargo => "",
+        Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Debian => "",
     };
     (&package.name, &package.version, &package.place, file)
 }

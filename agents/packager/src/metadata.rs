@@ -5,6 +5,7 @@
 
 pub mod aged;
 pub mod cargo;
+pub mod debian;
 pub mod npm;
 pub mod pypi;
 

@@ -7,6 +7,7 @@ mod addresses;
 mod age;
 pub(crate) mod apply;
 mod cargo;
+mod debian;
 mod locked;
 mod npm;
 pub(crate) mod outdated;
@@ -78,6 +79,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) add: &'a [Spec],
     /// What its manifest loses.
     pub(crate) remove: &'a [Spec],
+    /// The member of a cargo workspace whose manifest is meant; empty for the root's.
+    pub(crate) member: &'a str,
     /// What is installed.
     pub(crate) installed: Option<&'a Resolution>,
     /// What `bolide.lock` says.
@@ -111,6 +114,8 @@ pub(crate) struct Decided {
     pub(crate) beside: Vec<RelativePath>,
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) warnings: Vec<String>,
+    /// What is replaced or taken away, where the machine knows it better than the history of transactions.
+    pub(crate) before: Option<Resolution>,
 }
 
 impl<'a> Task<'a> {
@@ -221,7 +226,8 @@ impl<'a> Task<'a> {
             for resolution in plan.resolutions {
                 found.entry(resolution.ecosystem).or_insert(resolution);
             }
-            if found.len() == Ecosystem::ALL.len() {
+            // Nothing of the system is carried out, so nothing of it is ever found.
+            if found.len() == Ecosystem::WITH_REGISTRY.len() {
                 break;
             }
         }

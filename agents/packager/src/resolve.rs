@@ -6,6 +6,7 @@
 mod ahead;
 pub mod cargo;
 pub mod conflict;
+pub mod debian;
 mod indexed;
 pub mod npm;
 pub mod pypi;

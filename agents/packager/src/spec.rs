@@ -30,7 +30,7 @@ pub struct Spec {
     pub name: String,
     /// PyPI extras or cargo features, sorted and without repetition.
     pub extras: Vec<String>,
-    /// npm range, PEP 440 specifiers or cargo requirement; empty means any version.
+    /// npm range, PEP 440 specifiers, cargo requirement or Debian relation; empty means any version.
     pub requirement: String,
 }
 
@@ -58,7 +58,9 @@ impl fmt::Display for Spec {
         }
         match self.ecosystem {
             _ if self.requirement.is_empty() => Ok(()),
-            Ecosystem::Npm | Ecosystem::Cargo => write!(formatter, "@{}", self.requirement),
+            Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Debian => {
+                write!(formatter, "@{}", self.requirement)
+            }
             Ecosystem::Pypi => formatter.write_str(&self.requirement),
         }
     }
@@ -72,8 +74,21 @@ const KEPT: &AsciiSet =
 ///
 /// Letters keep their case: an old npm package may differ from another in case only, and a purl names one of them.
 pub fn purl(ecosystem: Ecosystem, name: &str, version: &str) -> String {
+    if ecosystem == Ecosystem::Debian {
+        return debian_purl(name, version);
+    }
     let segments: Vec<String> =
         name.split('/').map(|segment| utf8_percent_encode(segment, KEPT).to_string()).collect();
     let version = utf8_percent_encode(version, KEPT);
     format!("pkg:{}/{}@{version}", ecosystem.as_str(), segments.join("/"))
+}
+
+/// The purl type for Debian has the distribution as its namespace and the architecture as a qualifier.
+fn debian_purl(name: &str, version: &str) -> String {
+    let (name, architecture) = match name.split_once(':') {
+        Some((name, architecture)) => (name, format!("?arch={architecture}")),
+        None => (name, String::new()),
+    };
+    let (name, version) = (utf8_percent_encode(name, KEPT), utf8_percent_encode(version, KEPT));
+    format!("pkg:deb/debian/{name}@{version}{architecture}")
 }

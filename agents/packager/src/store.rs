@@ -136,7 +136,7 @@ impl Store {
 
     /// The same for a package of a resolution.
     pub fn package(&self, package: &Package) -> Option<Entry> {
-        self.entry(&package.artifact.hashes, Form::of(package.ecosystem))
+        self.entry(&package.artifact.hashes, Form::of(package.ecosystem)?)
     }
 
     /// The same, as an error where it is missing.
@@ -175,12 +175,13 @@ impl Store {
 }
 
 impl Form {
-    /// How the artefacts of an ecosystem are packed.
-    pub fn of(ecosystem: Ecosystem) -> Self {
+    /// How the artefacts of an ecosystem are packed; `None` for what another program unpacks.
+    pub fn of(ecosystem: Ecosystem) -> Option<Self> {
         match ecosystem {
-            Ecosystem::Npm => Form::Npm,
-            Ecosystem::Pypi => Form::Wheel,
-            Ecosystem::Cargo => Form::Crate,
+            Ecosystem::Npm => Some(Form::Npm),
+            Ecosystem::Pypi => Some(Form::Wheel),
+            Ecosystem::Cargo => Some(Form::Crate),
+            Ecosystem::Debian => None,
         }
     }
 }

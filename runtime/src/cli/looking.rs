@@ -46,7 +46,7 @@ pub(crate) struct Search {
 }
 
 fn ecosystem(text: &str) -> Result<Ecosystem, String> {
-    let known = Ecosystem::ALL.into_iter().find(|ecosystem| ecosystem.as_str() == text);
+    let known = Ecosystem::WITH_REGISTRY.into_iter().find(|ecosystem| ecosystem.as_str() == text);
     known.ok_or_else(|| "write `npm`, `pypi` or `cargo`".to_owned())
 }
 

@@ -33,6 +33,31 @@ pub(crate) struct Common {
     pub(super) standalone: bool,
 }
 
+impl Common {
+    /// The same at the root of the cargo workspace that the directory is a member of, with the member's name there, where
+    /// crates are asked for. The root has the lock, so it is the project.
+    fn at_workspace(&self, packages: &[&Vec<String>]) -> Result<(Self, String), Failure> {
+        let is_crate =
+            |text: &&String| text.starts_with("cargo:") || text.starts_with("pkg:cargo/");
+        let all = || packages.iter().copied().flatten();
+        let found = match all().any(|text| is_crate(&text)) {
+            true => agents_packager::workspace::root_of(&self.dir),
+            false => None,
+        };
+        let Some((dir, member)) = found else { return Ok((self.clone(), String::new())) };
+        if !all().all(|text| is_crate(&text)) {
+            let message = format!(
+                "`{}` is a member of the cargo workspace at `{}`, which is changed by itself",
+                self.dir.display(),
+                dir.display()
+            );
+            let hint = "ask for crates and for other packages in two commands";
+            return Err(tool_error(2, "workspace-member", &message, hint).into());
+        }
+        Ok((Self { dir, ..self.clone() }, member))
+    }
+}
+
 /// How registries are reached; for the commands that ask them.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Registries {
@@ -206,13 +231,14 @@ impl Registries {
 
 fn registry(text: &str) -> Result<(Ecosystem, String), String> {
     let (name, url) = text.split_once('=').ok_or("write it as `npm=URL`")?;
-    let ecosystem = Ecosystem::ALL.into_iter().find(|ecosystem| ecosystem.as_str() == name);
+    let ecosystem = Ecosystem::WITH_REGISTRY.into_iter().find(|it| it.as_str() == name);
     let ecosystem = ecosystem.ok_or_else(|| format!("no registry is known for `{name}`"))?;
     Ok((ecosystem, url.to_owned()))
 }
 
 pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> {
     let common = &arguments.common;
+    let (common, member) = common.at_workspace(&[&arguments.packages, &arguments.remove])?;
     let (add, update) = match arguments.update {
         true => (Vec::new(), Some(arguments.packages)),
         false => (arguments.packages, None),
@@ -222,12 +248,13 @@ pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> 
         remove: arguments.remove,
         install: arguments.install,
         update,
+        member,
         setting: Setting {
             options: arguments.resolution.options()?,
             ..arguments.registries.setting()
         },
     };
-    let mut asker = Asker::open(common, context)?;
+    let mut asker = Asker::open(&common, context)?;
     let answer: PlanAnswer = asker.ask("pkg.plan", &request)?;
     asker.print(&answer, render::plan)?;
     Ok(if answer.conflict.is_some() { Exit::Conflict } else { Exit::Done })
@@ -247,16 +274,18 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
 }
 
 pub(crate) fn add(arguments: Change, context: &Context) -> Result<Exit, Failure> {
-    change(arguments, context, |packages, setting| PlanRequest {
+    change(arguments, context, |packages, member, setting| PlanRequest {
         add: packages,
+        member,
         setting,
         ..PlanRequest::default()
     })
 }
 
 pub(crate) fn remove(arguments: Change, context: &Context) -> Result<Exit, Failure> {
-    change(arguments, context, |packages, setting| PlanRequest {
+    change(arguments, context, |packages, member, setting| PlanRequest {
         remove: packages,
+        member,
         setting,
         ..PlanRequest::default()
     })
@@ -265,8 +294,9 @@ pub(crate) fn remove(arguments: Change, context: &Context) -> Result<Exit, Failu
 pub(crate) fn update(arguments: Update, context: &Context) -> Result<Exit, Failure> {
     let Update { packages, yes, force, common, registries, resolution } = arguments;
     let change_of = Change { packages, yes, force, common, registries, resolution };
-    change(change_of, context, |packages, setting| PlanRequest {
+    change(change_of, context, |packages, member, setting| PlanRequest {
         update: Some(packages),
+        member,
         setting,
         ..PlanRequest::default()
     })
@@ -277,7 +307,7 @@ pub(crate) fn install(arguments: Install, context: &Context) -> Result<Exit, Fai
     let Install { yes: _, force, common, registries, resolution } = arguments;
     let packages = Vec::new();
     let change_of = Change { packages, yes: true, force, common, registries, resolution };
-    change(change_of, context, |_, setting| PlanRequest {
+    change(change_of, context, |_, _, setting| PlanRequest {
         install: true,
         setting,
         ..PlanRequest::default()
@@ -291,12 +321,13 @@ const REPLANS_MAX: usize = 8;
 fn change(
     arguments: Change,
     context: &Context,
-    request: impl FnOnce(Vec<String>, Setting) -> PlanRequest,
+    request: impl FnOnce(Vec<String>, String, Setting) -> PlanRequest,
 ) -> Result<Exit, Failure> {
     let options = arguments.resolution.options()?;
     let setting = Setting { options, ..arguments.registries.setting() };
-    let mut asker = Asker::open(&arguments.common, context)?;
-    let request = request(arguments.packages, setting.clone());
+    let (common, member) = arguments.common.at_workspace(&[&arguments.packages])?;
+    let mut asker = Asker::open(&common, context)?;
+    let request = request(arguments.packages, member, setting.clone());
     let mut tries = 0;
     loop {
         tries += 1;

@@ -17,7 +17,7 @@ pub(crate) struct Known {
     pub(crate) labels: &'static [&'static str],
 }
 
-const ECOSYSTEMS: &[&str] = &["cargo", "npm", "pypi"];
+const ECOSYSTEMS: &[&str] = &["cargo", "deb", "npm", "pypi"];
 
 const fn growing(name: &'static str, labels: &'static [&'static str]) -> Known {
     Known { name, grows: true, labels }

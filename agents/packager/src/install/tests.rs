@@ -27,6 +27,7 @@ pub(super) fn package(
         Ecosystem::Npm => format!("{name}-{version}.tgz"),
         Ecosystem::Pypi => format!("{name}-{version}-py3-none-any.whl"),
         Ecosystem::Cargo => format!("{name}-{version}.crate"),
+        Ecosystem::Debian => format!("{name}_{version}_amd64.deb"),
     };
     let package = Package {
         ecosystem,

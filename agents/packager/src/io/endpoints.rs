@@ -5,7 +5,7 @@
 //! [`learn`]). What a project says is
 //! followed, but never trusted: it can point at another registry, not redirect a credential or add a CA.
 
-mod cargo_config;
+pub(crate) mod cargo_config;
 mod cargo_provider;
 mod installed;
 mod keyring;
@@ -46,8 +46,10 @@ impl Overrides {
                 format!("`{text}` is not of the form `ECOSYSTEM=URL`"),
             )
         })?;
-        let ecosystem =
-            Ecosystem::ALL.into_iter().find(|known| known.as_str() == name).ok_or_else(|| {
+        let ecosystem = Ecosystem::WITH_REGISTRY
+            .into_iter()
+            .find(|it| it.as_str() == name)
+            .ok_or_else(|| {
                 Error::new(Kind::Usage, "unknown-ecosystem", format!("unknown ecosystem: `{name}`"))
                     .hint("ecosystems with a registry are npm, pypi and cargo")
             })?;

@@ -87,6 +87,16 @@ pub const WHEEL_TAGS_MAX: usize = 512;
 /// A package's name: npm allows 214 characters, PyPI and cargo less.
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// apt's lists together, unpacked: Debian's own with all components and an architecture has about 60 MB, and machines that
+/// follow several suites some hundred.
+pub const DEBIAN_LISTS_BYTES_MAX: usize = 1 << 30;
+/// Packages and provided names in apt's lists: Debian has about 65,000 and 20,000 for an architecture.
+pub const DEBIAN_PARAGRAPHS_MAX: usize = 4_000_000;
+/// One paragraph of a list: the largest known, those of Rust crates with what they provide, are about 60 KB.
+pub const DEBIAN_STANZA_BYTES_MAX: usize = 1 << 20;
+/// Versions of packages that are or provide one name; the most wanted virtual names have about 1,000.
+pub const DEBIAN_VERSIONS_MAX: usize = 20_000;
+
 /// A configuration file of a package manager.
 pub const CONFIGURATION_BYTES_MAX: u64 = 1 << 20;
 /// Variables that an npmrc may name: one for each of many registries.
@@ -112,6 +122,8 @@ pub const DISK_BYTES_MAX: u64 = 512 << 20;
 pub const DISK_WRITES_PER_SWEEP: u64 = 2_048;
 
 const _: () = assert!(READ_TIMEOUT.as_secs() < METADATA_TIMEOUT.as_secs());
+// Places in a list are kept in 32 bits.
+const _: () = assert!(DEBIAN_LISTS_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(ANNOUNCED_REQUESTS_MAX < ANNOUNCEMENTS_MAX);
 const _: () = assert!(WHEEL_TAIL_BYTES < WHEEL_DIRECTORY_BYTES_MAX);
 const _: () = assert!((WHEEL_DIRECTORY_BYTES_MAX as usize) < WHEEL_IN_MEMORY_BYTES_MAX);

@@ -205,7 +205,7 @@ fn parse_purl(text: &str) -> Result<(Ecosystem, String, String)> {
     }
     let (kind, rest) =
         text.strip_prefix("pkg:").and_then(|it| it.split_once('/')).ok_or_else(refused)?;
-    let ecosystem = Ecosystem::ALL.into_iter().find(|one| one.as_str() == kind);
+    let ecosystem = Ecosystem::WITH_REGISTRY.into_iter().find(|one| one.as_str() == kind);
     let ecosystem = ecosystem.ok_or_else(refused)?;
     let (name, version) = rest.rsplit_once('@').ok_or_else(refused)?;
     let decoded = |part: &str| -> Result<String> {
@@ -216,6 +216,7 @@ fn parse_purl(text: &str) -> Result<(Ecosystem, String, String)> {
         Ecosystem::Npm => agents_versions::npm::Version::parse_loose(&version).is_ok(),
         Ecosystem::Pypi => version.parse::<pep440_rs::Version>().is_ok(),
         Ecosystem::Cargo => semver::Version::parse(&version).is_ok(),
+        Ecosystem::Debian => false,
     };
     let is_plain = !version.contains(|c: char| c.is_control() || c.is_whitespace());
     let is_normal = normalize_name(ecosystem, &name).is_ok_and(|normal| normal == name);

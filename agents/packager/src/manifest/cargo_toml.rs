@@ -4,6 +4,7 @@
 //! other registries are refused by name. `edit` writes; nothing here looks for files.
 
 mod edit;
+mod features;
 mod glob;
 
 #[cfg(test)]
@@ -95,14 +96,25 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Whether a directory, relative to the root, is one of the members that the patterns name.
-    pub fn is_member(&self, directory: &str) -> bool {
-        let excluded = self.exclude.iter().any(|excluded| {
+    /// Whether a directory, relative to the root, is kept out of the workspace.
+    pub fn is_excluded(&self, directory: &str) -> bool {
+        self.exclude.iter().any(|excluded| {
             let excluded = excluded.trim_end_matches('/');
             directory == excluded
                 || directory.strip_prefix(excluded).is_some_and(|rest| rest.starts_with('/'))
-        });
-        !excluded && self.members.iter().any(|pattern| matches(pattern, directory))
+        })
+    }
+
+    /// Whether members can inherit a crate under its own name.
+    pub fn has(&self, name: &str) -> bool {
+        let package = |item: &Item| item.get("package").and_then(Item::as_str).map(str::to_owned);
+        self.dependencies.get(name).is_some_and(|it| package(it).is_none_or(|it| it == name))
+    }
+
+    /// Whether a directory, relative to the root, is one of the members that the patterns name.
+    pub fn is_member(&self, directory: &str) -> bool {
+        !self.is_excluded(directory)
+            && self.members.iter().any(|pattern| matches(pattern, directory))
     }
 }
 
@@ -140,6 +152,9 @@ pub fn read(
             };
             reader.tables(table, Some(target), &mut manifest)?;
         }
+    }
+    if let Some(problem) = features::problem(&manifest) {
+        return Err(invalid(file, problem));
     }
     manifest.workspace = own;
     Ok(manifest)

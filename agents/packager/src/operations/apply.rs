@@ -39,6 +39,7 @@ impl Task<'_> {
         (approve, force): (bool, bool),
     ) -> Result<ApplyAnswer> {
         let plan = self.shop.transactions.plan(digest)?;
+        refuse_system(&plan)?;
         // Before the project is locked: it may take minutes on a hot machine.
         let _heavy = match is_heavy(&plan) {
             true => Some(self.begin_heavy()?),
@@ -290,7 +291,7 @@ impl Task<'_> {
                 let before = installed.get(ecosystem);
                 pypi::stage(self, project, place, resolution, before, &staging, options)?
             }
-            Ecosystem::Cargo => return Err(damaged(place)),
+            Ecosystem::Cargo | Ecosystem::Debian => return Err(damaged(place)),
         };
         answer.warnings.extend(warnings);
         Ok(change(Some(name)))
@@ -427,6 +428,21 @@ fn summary(plan: &Plan, answer: &ApplyAnswer) -> serde_json::Value {
         "installed": answer.installed.len(),
         "removed": answer.removed.len(),
     })
+}
+
+/// Refuses a plan with packages of the system: nothing here carries them out yet, and half a plan is none.
+fn refuse_system(plan: &Plan) -> Result<()> {
+    let Some(resolution) = resolution(plan, Ecosystem::Debian) else { return Ok(()) };
+    let text = |package: &Package| format!("{}={}", package.name, package.version);
+    let packages: Vec<_> = resolution.packages.iter().filter(|it| it.direct).map(text).collect();
+    let message = "packages of Debian can be planned and not yet installed; nothing was changed";
+    Err(Error::new(Kind::Refused, "no-executor", message).hint(match packages.is_empty() {
+        true => "apply the other packages by a plan of their own".to_owned(),
+        false => format!(
+            "install them with `apt-get install {}`, and the others by a plan of their own",
+            packages.join(" ")
+        ),
+    }))
 }
 
 #[cfg(test)]

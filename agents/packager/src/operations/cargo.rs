@@ -1,18 +1,20 @@
 //! cargo's part of an operation: Cargo.toml, Cargo.lock, and the crates where cargo's own offline build finds them.
 
+mod workspace;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use semver::Version;
 
+use self::workspace::{Member, Target, root};
 use super::age::told;
 use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::install::{self, Options};
-use crate::limits::WORKSPACE_DIRECTORIES_MAX;
 use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
@@ -22,7 +24,7 @@ use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
-use crate::resolve::cargo::{self, Root, lock};
+use crate::resolve::cargo::{self, lock};
 use crate::spec::Spec;
 use crate::transaction::Project;
 
@@ -31,23 +33,17 @@ const LOCK: &str = "Cargo.lock";
 /// Files of which cargo wants one at least in a package without explicit targets.
 const TARGETS: [&str; 2] = ["src/main.rs", "src/lib.rs"];
 
-/// One package of the project.
-struct Member {
-    manifest: Manifest,
-    /// Its Cargo.toml, relative to the project.
-    path: String,
-}
-
 /// The options of a resolution that the resolver honours; others are refused.
-const HONOURED: &[Choice] = &[Choice::ExcludeNewer];
+const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Cargo, HONOURED)?;
-    let Asked { add, remove, .. } = *asked;
-    refuse_member(project.path())?;
-    let before = read_text(project, MANIFEST)?;
-    let edited = change(project, before.as_deref(), add, remove, |spec, declared| {
+    let Asked { add, remove, member, .. } = *asked;
+    workspace::refuse_member(project.path())?;
+    let target = Target::find(project, member)?;
+    let before = target.text.as_deref();
+    let edited = change(project, &target, add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
             // Nothing asked and something there: what stands there stays.
             ("", true) => String::new(),
@@ -55,20 +51,21 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             (requirement, _) => requirement.to_owned(),
         }
     })?;
-    let members = members(project, &edited)?;
+    let members = workspace::members(project, &target, &edited)?;
     let locked = read_text(project, LOCK)?;
     let source = lock::default_source();
     let preferred = preferred(asked, locked.as_deref(), &source)?;
     let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
-    let rust_versions = rust_versions(task, &members);
+    let policy = policy(task, &members, &roots)?;
     let download = |name: &str, version: &Version, _: &Hashes| {
         task.registries.cargo_artifact_url(name, version).unwrap_or_default()
     };
     let request = cargo::Request {
         roots: &roots,
         preferred: &preferred,
-        rust_versions: &rust_versions,
+        policy: &policy,
         source: &source,
+        format: lock::format_for(workspace::lowest_rust_version(&members).as_ref()),
         download: &download,
         keep_on: &|| task.check_resolving(began),
     };
@@ -86,7 +83,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         let version = Version::parse(&package.version).unwrap_or(Version::new(0, 0, 0));
         task.registries.cargo_artifact_url(&package.name, &version)?;
     }
-    let after = change(project, before.as_deref(), add, remove, |spec, declared| {
+    let after = change(project, &target, add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
             ("", true) => String::new(),
             (requirement, _) => {
@@ -95,8 +92,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         }
     })?;
     let mut edits: Vec<FileEdit> = Vec::new();
-    edits.extend(edit(MANIFEST, before.as_deref(), &after)?);
-    let rendered = lock.render();
+    edits.extend(edit(&target.path, before, &after)?);
+    let rendered = lock.render_over(locked.as_deref());
     if task.choices.frozen && locked.as_ref().is_some_and(|text| *text != rendered) {
         return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
@@ -108,9 +105,32 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     }
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
-    let (wants, target) = (Vec::new(), String::new());
-    let (environment, beside) = (None, Vec::new());
-    Ok(Decided { resolution, wants, target, edits, environment, beside, preconditions, warnings })
+    Ok(Decided {
+        resolution,
+        wants: Vec::new(),
+        target: String::new(),
+        edits,
+        environment: None,
+        beside: Vec::new(),
+        preconditions,
+        warnings,
+        before: None,
+    })
+}
+
+/// What is preferred: by the members' manifests, cargo's configuration and the options of this request.
+fn policy(task: &Task<'_>, members: &[Member], roots: &[cargo::Root]) -> Result<cargo::Policy> {
+    let setting = task.registries.cargo_rust_version_setting()?;
+    let rust_versions = match workspace::is_rust_version_aware(members, setting) {
+        true => workspace::rust_versions(members, || task.version("rustc")),
+        false => Vec::new(),
+    };
+    let direct = roots.iter().flat_map(|root| &root.dependencies);
+    Ok(cargo::Policy {
+        rust_versions,
+        mode: task.choices.mode,
+        direct: direct.map(|dependency| dependency.package.clone()).collect(),
+    })
 }
 
 /// Everything that was read.
@@ -174,7 +194,8 @@ fn has_target(project: &Project) -> Result<bool> {
 /// What the project and its members ask of the registry.
 pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
     let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
-    let members = members(project, &text)?;
+    let target = Target::find(project, "")?;
+    let members = workspace::members(project, &target, &text)?;
     let dependencies = members.iter().flat_map(|member| &member.manifest.dependencies);
     let specs = dependencies.filter_map(|dependency| {
         Spec::parse(&format!("cargo:{}@{}", dependency.package, dependency.requirement)).ok()
@@ -194,14 +215,17 @@ fn direct_version<'r>(resolution: &'r Resolution, spec: &Spec) -> &'r str {
 /// The manifest with the changes; `requirement` says what to write for a crate, given what stands there already.
 fn change(
     project: &Project,
-    before: Option<&str>,
+    target: &Target,
     add: &[Spec],
     remove: &[Spec],
     requirement: impl Fn(&Spec, bool) -> String,
 ) -> Result<String> {
-    let mut text = before.map(str::to_owned);
-    let declared = match before {
-        Some(text) => cargo_toml::read(MANIFEST, "", text, None)?,
+    let mut text = target.text.clone();
+    let declared = match &target.text {
+        Some(text) => {
+            let shared = target.workspace.as_ref();
+            cargo_toml::read(&target.path, &target.directory, text, shared)?
+        }
         None => Manifest::default(),
     };
     let direct = |spec: &Spec| {
@@ -213,172 +237,31 @@ fn change(
     for spec in remove {
         let known = declared.dependencies.iter().any(|dependency| dependency.package == spec.name);
         if !known {
-            return Err(not_direct(Ecosystem::Cargo, &spec.name, MANIFEST));
+            return Err(not_direct(Ecosystem::Cargo, &spec.name, &target.path));
         }
     }
     if let (Some(present), false) = (&text, remove.is_empty()) {
         let names: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
-        text = Some(cargo_toml::remove(MANIFEST, present, &names)?);
+        text = Some(cargo_toml::remove(&target.path, present, &names)?);
     }
     let wanted: Vec<Wanted> = add
         .iter()
         .map(|spec| {
             let present = direct(spec);
             let (name, features) = (spec.name.clone(), spec.extras.clone());
-            Wanted { name, requirement: requirement(spec, present), features }
+            // As `cargo add` does: what the workspace has a version of is inherited, unless one is asked for.
+            let shared = target.workspace.as_ref().is_some_and(|shared| shared.has(&name));
+            let inherits = shared && !present && spec.requirement.is_empty();
+            Wanted { name, requirement: requirement(spec, present), features, inherits }
         })
         .collect();
     match (text, wanted.is_empty()) {
         (Some(text), true) => Ok(text),
         (text, _) => {
             let directory = project.path().file_name().unwrap_or_default().to_string_lossy();
-            cargo_toml::add(MANIFEST, text.as_deref(), &directory, &wanted)
+            cargo_toml::add(&target.path, text.as_deref(), &directory, &wanted)
         }
     }
-}
-
-/// The root package and every member of the workspace that its manifest names.
-fn members(project: &Project, text: &str) -> Result<Vec<Member>> {
-    let root = cargo_toml::read(MANIFEST, "", text, None)?;
-    let mut directories: Vec<String> =
-        root.path_dependencies.iter().map(|dependency| dependency.directory.clone()).collect();
-    if let Some(workspace) = &root.workspace {
-        directories.extend(
-            directories_with_manifest(project.path())?
-                .into_iter()
-                .filter(|directory| workspace.is_member(directory)),
-        );
-    }
-    let workspace = root.workspace.clone();
-    let mut members = Vec::new();
-    if root.package.is_some() {
-        members.push(Member { manifest: root, path: MANIFEST.to_owned() });
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    while let Some(directory) = directories.pop() {
-        if directory.is_empty() || !seen.insert(directory.clone()) {
-            continue;
-        }
-        if seen.len() > WORKSPACE_DIRECTORIES_MAX {
-            let message =
-                format!("the workspace has more than {WORKSPACE_DIRECTORIES_MAX} members");
-            return Err(Error::new(Kind::Failed, "workspace-too-large", message));
-        }
-        let path = format!("{directory}/{MANIFEST}");
-        let text = read_text(project, &path)?.ok_or_else(|| {
-            let message = format!("`{path}` is named by the workspace and does not exist");
-            Error::new(Kind::Failed, "manifest-missing", message)
-                .hint("create it, or take it out of the workspace")
-        })?;
-        let manifest = cargo_toml::read(&path, &directory, &text, workspace.as_ref())?;
-        directories.extend(manifest.path_dependencies.iter().map(|one| one.directory.clone()));
-        members.push(Member { manifest, path });
-    }
-    members.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(members)
-}
-
-/// Refuses a member of a workspace whose root lies above: its lock is there.
-fn refuse_member(project: &Path) -> Result<()> {
-    for root in project.ancestors().skip(1) {
-        let Ok(text) = std::fs::read_to_string(root.join(MANIFEST)) else { continue };
-        // Somebody else's broken manifest is no reason to refuse this project.
-        let Ok(manifest) = cargo_toml::read(MANIFEST, "", &text, None) else { continue };
-        let directory = project.strip_prefix(root).unwrap_or(project).to_string_lossy();
-        let is_member = manifest.workspace.is_some_and(|workspace| workspace.is_member(&directory));
-        if is_member {
-            let message = format!(
-                "`{}` is a member of the workspace at `{}`, and changing members is not done yet",
-                project.display(),
-                root.display()
-            );
-            return Err(Error::new(Kind::Usage, "workspace-member", message).hint(
-                "use `cargo add` in the member; `bolide` changes the package at a workspace's root",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Directories below the project that hold a Cargo.toml, without those that hold products or hidden files.
-fn directories_with_manifest(project: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut pending = vec![String::new()];
-    let mut looked_at = 0;
-    while let Some(directory) = pending.pop() {
-        let place = project.join(&directory);
-        let entries =
-            std::fs::read_dir(&place).map_err(|error| Error::io("list", &place, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| Error::io("list", &place, &error))?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if !is_directory || name.starts_with('.') || name == "target" || name == "node_modules"
-            {
-                continue;
-            }
-            looked_at += 1;
-            if looked_at > WORKSPACE_DIRECTORIES_MAX {
-                let message =
-                    format!("the workspace has more than {WORKSPACE_DIRECTORIES_MAX} directories");
-                return Err(Error::new(Kind::Failed, "workspace-too-large", message));
-            }
-            let below = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-            if project.join(&below).join(MANIFEST).is_file() {
-                found.push(below.clone());
-            }
-            pending.push(below);
-        }
-    }
-    Ok(found)
-}
-
-fn root(member: &Member) -> Result<Root> {
-    let manifest = &member.manifest;
-    let package = manifest.package.clone().unwrap_or_default();
-    let version = Version::parse(&package.version).map_err(|error| {
-        let message =
-            format!("`{}`: the version `{}` is none: {error}", member.path, package.version);
-        Error::new(Kind::Failed, "manifest-invalid", message)
-    })?;
-    let mut local: Vec<String> =
-        manifest.path_dependencies.iter().map(|dependency| dependency.package.clone()).collect();
-    local.sort();
-    local.dedup();
-    Ok(Root {
-        name: package.name,
-        version,
-        dependencies: manifest.dependencies.clone(),
-        local,
-        features: manifest.features.clone(),
-    })
-}
-
-/// The compiler versions that choices should fit, as resolver 3 (the default since edition 2024) has it.
-fn rust_versions(task: &Task<'_>, members: &[Member]) -> Vec<Version> {
-    let workspace = members.iter().find_map(|member| member.manifest.workspace.as_ref());
-    let resolver = workspace.and_then(|workspace| workspace.resolver.clone());
-    let packages = || members.iter().filter_map(|member| member.manifest.package.as_ref());
-    let resolver = resolver.or_else(|| packages().find_map(|package| package.resolver.clone()));
-    let is_aware = match resolver {
-        Some(resolver) => resolver == "3",
-        None => packages().any(|package| package.edition.as_deref() == Some("2024")),
-    };
-    if !is_aware {
-        return Vec::new();
-    }
-    let declared: Vec<Version> =
-        packages().filter_map(|package| rust_version(package.rust_version.as_deref()?)).collect();
-    if !declared.is_empty() {
-        return declared;
-    }
-    task.version("rustc").into_iter().collect()
-}
-
-/// `1.70` as a version.
-fn rust_version(text: &str) -> Option<Version> {
-    let missing = 2usize.checked_sub(text.matches('.').count())?;
-    Version::parse(&format!("{text}{}", ".0".repeat(missing))).ok()
 }
 
 /// Puts the crates and their index entries where cargo looks for them offline; warnings.

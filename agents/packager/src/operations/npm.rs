@@ -108,6 +108,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         environment: Some(environment),
         beside,
         warnings,
+        before: None,
     })
 }
 

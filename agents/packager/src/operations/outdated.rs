@@ -46,6 +46,7 @@ impl Task<'_> {
                 Ecosystem::Npm => npm::declared(&project)?,
                 Ecosystem::Pypi => pypi::declared(&project)?,
                 Ecosystem::Cargo => cargo::declared(&project)?,
+                Ecosystem::Debian => Vec::new(),
             });
         }
         declared.sort();
@@ -91,6 +92,7 @@ impl Task<'_> {
             Ecosystem::Cargo => {
                 self.registries.cargo().prefetch(&spec.name);
             }
+            Ecosystem::Debian => {}
         }
     }
 
@@ -119,6 +121,7 @@ impl Task<'_> {
                 let newest = newest.map(text).ok_or_else(|| super::read::none(spec))?;
                 Ok(Newest { allowed: best.map(text), newest })
             }
+            Ecosystem::Debian => Err(super::read::none(spec)),
         }
     }
 }
@@ -154,6 +157,7 @@ pub(super) fn contains(spec: &Spec, version: &str) -> bool {
             .ok()
             .zip(version.parse().ok())
             .is_some_and(|(wanted, version)| wanted.matches(&version)),
+        Ecosystem::Debian => false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use agents_contract::{Crew, Work};
 
 use super::locked::{self, Locked};
-use super::{Aim, Asked, Decided, Decision, Task, cargo, npm, pypi, rebuild};
+use super::{Aim, Asked, Decided, Decision, Task, cargo, debian, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -46,8 +46,7 @@ impl Task<'_> {
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
     pub(crate) fn plan_install(&self, directory: OwnedFd) -> Result<Planned> {
-        let wish = Wish { add: Vec::new(), remove: Vec::new(), update: None };
-        self.plan_for(directory, wish, Instant::now())
+        self.plan_for(directory, Wish::default(), Instant::now())
     }
 
     fn plan_for(&self, directory: OwnedFd, wish: Wish, began: Instant) -> Result<Planned> {
@@ -76,6 +75,13 @@ impl Task<'_> {
         }
         let mut warnings: Vec<String> =
             decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
+        let mut installed = installed;
+        for decided in &mut decided {
+            // What the machine itself says of what is installed comes before what was noted.
+            if let Some(before) = decided.before.take() {
+                installed.insert(before.ecosystem, before);
+            }
+        }
         let session = self.lock(Project::from_fd(again)?)?;
         let known = (&installed, &locked);
         let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
@@ -119,6 +125,7 @@ impl Task<'_> {
             let asked = Asked {
                 add: &add,
                 remove: &remove,
+                member: &wish.member,
                 installed: installed.get(ecosystem),
                 locked: locked.lock.parts.get(ecosystem),
                 aim: match wish.aim() {
@@ -133,6 +140,7 @@ impl Task<'_> {
                 Ecosystem::Npm => npm::decide(self, project, &asked),
                 Ecosystem::Pypi => pypi::decide(self, project, &asked),
                 Ecosystem::Cargo => cargo::decide(self, project, &asked),
+                Ecosystem::Debian => debian::decide(self, &asked),
             }));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
             self.shop.measures.resolved(*ecosystem, began.elapsed());
@@ -209,10 +217,13 @@ impl Task<'_> {
 }
 
 /// What was asked for, read.
+#[derive(Default)]
 struct Wish {
     add: Vec<Spec>,
     remove: Vec<Spec>,
     update: Option<Vec<Spec>>,
+    /// The member of a cargo workspace that is meant.
+    member: String,
 }
 
 impl Wish {
@@ -229,7 +240,7 @@ impl Wish {
         match [changes, request.install, update.is_some()].into_iter().filter(|is| *is).count() {
             0 => Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
                 .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`")),
-            1 => Ok(Self { add, remove, update }),
+            1 => Ok(Self { add, remove, update, member: request.member.clone() }),
             _ => {
                 let message = "packages are changed, installed or updated, not several at once";
                 Err(Error::new(Kind::Usage, "contradiction", message))
@@ -268,9 +279,10 @@ impl Wish {
             return Ok(named);
         }
         let mut used = locked::used(project)?;
-        // Crates have no environment in the project.
+        // Crates have no environment in the project, nor have packages of the system.
         let left = installed.values().filter(|resolution| {
-            resolution.ecosystem != Ecosystem::Cargo && !resolution.packages.is_empty()
+            let has_place = matches!(resolution.ecosystem, Ecosystem::Npm | Ecosystem::Pypi);
+            has_place && !resolution.packages.is_empty()
         });
         used.extend(left.map(|resolution| resolution.ecosystem));
         Ok(used)

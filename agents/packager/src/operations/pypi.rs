@@ -141,6 +141,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         resolution,
         environment: (!is_elsewhere).then_some(environment),
         beside: Vec::new(),
+        before: None,
     })
 }
 

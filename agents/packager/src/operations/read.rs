@@ -78,6 +78,7 @@ impl Task<'_> {
             Ecosystem::Npm => self.npm_info(&spec),
             Ecosystem::Pypi => self.pypi_info(&spec),
             Ecosystem::Cargo => self.cargo_info(&spec),
+            Ecosystem::Debian => super::debian::info(self, &spec),
         }
     }
 
@@ -167,7 +168,7 @@ impl Task<'_> {
     }
 }
 
-fn schema() -> String {
+pub(super) fn schema() -> String {
     "bolide.info/1".to_owned()
 }
 

@@ -50,7 +50,7 @@ impl Task<'_> {
         known.sort();
         for text in known {
             let Some((kind, name)) = text.split_once(':') else { continue };
-            let ecosystem = Ecosystem::ALL.into_iter().find(|one| one.as_str() == kind);
+            let ecosystem = Ecosystem::WITH_REGISTRY.into_iter().find(|one| one.as_str() == kind);
             if let Some(ecosystem) = ecosystem.filter(|ecosystem| wanted(*ecosystem)) {
                 results.put("cached", ecosystem, name, None, None);
             }

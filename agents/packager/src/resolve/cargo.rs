@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pubgrub::PubGrubError;
 use semver::Version;
 
+pub use self::crates::Policy;
 use self::lock::Lock;
 use self::provider::Provider;
 use super::conflict::{Explanation, explain};
@@ -52,10 +53,12 @@ pub struct Request<'a> {
     pub roots: &'a [Root],
     /// Versions in an existing lock, kept wherever they still fit, even if they were yanked since.
     pub preferred: &'a BTreeMap<String, BTreeSet<Version>>,
-    /// The `rust-version`s of the members, or the compiler's where none has one; empty to ignore compilers.
-    pub rust_versions: &'a [Version],
+    /// What is preferred.
+    pub policy: &'a Policy,
     /// The registry as the lock names it: [`lock::default_source`] or `sparse+https://...`.
     pub source: &'a str,
+    /// The format of the lock; see [`lock::format_for`].
+    pub format: u32,
     /// Where the registry keeps the `.crate` file of a name, version and checksum (its `dl`).
     pub download: &'a dyn Fn(&str, &Version, &Hashes) -> String,
     /// Whether to go on.

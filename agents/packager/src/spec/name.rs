@@ -2,14 +2,16 @@
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
-use crate::limits::{CRATE_NAME_BYTES_MAX, NPM_NAME_BYTES_MAX, PYPI_NAME_BYTES_MAX};
+use crate::limits::{
+    CRATE_NAME_BYTES_MAX, DEBIAN_NAME_BYTES_MAX, NPM_NAME_BYTES_MAX, PYPI_NAME_BYTES_MAX,
+};
 use agents_versions::shorten;
 
 /// The name as the ecosystem writes it, or why it is none.
 pub fn normalize_name(ecosystem: Ecosystem, name: &str) -> Result<String, Error> {
     check_name(ecosystem, name)?;
     Ok(match ecosystem {
-        Ecosystem::Npm | Ecosystem::Cargo => name.to_owned(),
+        Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Debian => name.to_owned(),
         Ecosystem::Pypi => normalize_pypi(name),
     })
 }
@@ -33,6 +35,7 @@ pub fn check_name(ecosystem: Ecosystem, name: &str) -> Result<(), Error> {
         Ecosystem::Npm => npm_problem(name),
         Ecosystem::Pypi => pypi_problem(name),
         Ecosystem::Cargo => cargo_problem(name),
+        Ecosystem::Debian => debian_problem(name),
     };
     match problem {
         None => Ok(()),
@@ -108,10 +111,30 @@ fn cargo_problem(name: &str) -> Option<&'static str> {
         .then_some("it does not begin with a letter")
 }
 
+/// Debian policy: lower case, digits, `+`, `-`, `.`; and an architecture after a colon.
+fn debian_problem(name: &str) -> Option<&'static str> {
+    let (name, architecture) = name.split_once(':').unwrap_or((name, "any"));
+    if name.len() < 2 {
+        return Some("it has less than two characters");
+    }
+    if name.len() > DEBIAN_NAME_BYTES_MAX {
+        return Some("it is longer than 255 bytes");
+    }
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if !name.bytes().all(|byte| lower(byte) || b"+-.".contains(&byte)) {
+        return Some("only lower-case letters, digits, `+`, `-` and `.` are allowed");
+    }
+    if !name.bytes().next().is_some_and(lower) {
+        return Some("it does not begin with a letter or digit");
+    }
+    let is_good = architecture.bytes().all(|byte| lower(byte) || byte == b'-');
+    (architecture.is_empty() || !is_good).then_some("what stands after `:` is no architecture")
+}
+
 /// Whether a text can be an extra of PyPI or a feature of cargo; npm has neither.
 pub(super) fn check_extra(ecosystem: Ecosystem, extra: &str) -> Result<String, Error> {
     let valid = match ecosystem {
-        Ecosystem::Npm => false,
+        Ecosystem::Npm | Ecosystem::Debian => false,
         Ecosystem::Pypi => pypi_problem(extra).is_none(),
         Ecosystem::Cargo => {
             extra.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
@@ -124,12 +147,12 @@ pub(super) fn check_extra(ecosystem: Ecosystem, extra: &str) -> Result<String, E
     if valid {
         return Ok(match ecosystem {
             Ecosystem::Pypi => normalize_pypi(extra),
-            Ecosystem::Npm | Ecosystem::Cargo => extra.to_owned(),
+            _ => extra.to_owned(),
         });
     }
     let message = match ecosystem {
-        Ecosystem::Npm => {
-            "packages of npm have no extras, so `[...]` means nothing here".to_owned()
+        Ecosystem::Npm | Ecosystem::Debian => {
+            format!("packages of {ecosystem} have no extras, so `[...]` means nothing here")
         }
         Ecosystem::Pypi => format!("`{}` is not a name of an extra", shorten(extra)),
         Ecosystem::Cargo => format!("`{}` is not a name of a feature", shorten(extra)),

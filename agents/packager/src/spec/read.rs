@@ -13,8 +13,7 @@ use agents_versions::shorten;
 const FORMS: &str = "write `npm:express@^4`, `pypi:requests>=2.31`, `cargo:serde@1`, or a purl such as `pkg:npm/express@4.19.2`";
 
 /// Ecosystems that purls and short specs name, and that have no resolver here.
-const KNOWN_ONLY: &[&str] =
-    &["deb", "rpm", "apk", "pacman", "alpm", "maven", "nuget", "gem", "composer"];
+const KNOWN_ONLY: &[&str] = &["rpm", "apk", "pacman", "alpm", "maven", "nuget", "gem", "composer"];
 
 pub(super) fn read(text: &str) -> Result<Spec, Error> {
     let text = text.trim();
@@ -42,6 +41,10 @@ pub(super) fn read(text: &str) -> Result<Spec, Error> {
         Ecosystem::Npm => split_npm(rest),
         Ecosystem::Pypi => split_pypi(text, rest)?,
         Ecosystem::Cargo => split_cargo(text, rest)?,
+        Ecosystem::Debian => {
+            let (name, requirement) = rest.split_once('@').unwrap_or((rest, ""));
+            (name.trim(), Vec::new(), requirement)
+        }
     };
     build(text, ecosystem, name, &extras, requirement.trim())
 }
@@ -60,7 +63,7 @@ fn ecosystem(text: &str, name: &str) -> Result<Ecosystem, Error> {
         let message =
             format!("packages of `{lower}` are known but cannot be installed by this version");
         return Err(Error::new(Kind::Usage, "unsupported-ecosystem", message)
-            .hint("npm, pypi and cargo can be installed"));
+            .hint("npm, pypi and cargo can be installed, deb can be planned"));
     }
     Err(invalid(text, &format!("`{}` is not an ecosystem", shorten(name))))
 }
@@ -144,6 +147,9 @@ fn check_requirement(text: &str, ecosystem: Ecosystem, requirement: &str) -> Res
         Ecosystem::Cargo => semver::VersionReq::parse(requirement)
             .err()
             .map(|error| format!("`{shown}` is not a version requirement: {error}")),
+        Ecosystem::Debian => crate::metadata::debian::Bound::parse(requirement)
+            .is_none()
+            .then(|| format!("`{shown}` is not a version or a relation such as `>=1.2`")),
     };
     problem.map_or(Ok(()), |problem| Err(invalid(text, &problem)))
 }
@@ -170,6 +176,10 @@ fn read_purl(text: &str, rest: &str) -> Result<Spec, Error> {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         segments.push(decoded(text, segment)?);
+    }
+    if ecosystem == Ecosystem::Debian && segments.len() == 2 {
+        // The distribution. apt takes what its own lists have.
+        segments.remove(0);
     }
     let name = segments.join("/");
     if ecosystem != Ecosystem::Npm && segments.len() > 1 {
@@ -212,12 +222,15 @@ fn exact(text: &str, ecosystem: Ecosystem, version: &str) -> Result<String, Erro
         Ecosystem::Cargo => semver::Version::parse(version)
             .map(|version| format!("={version}"))
             .map_err(|_| not_a_version()),
+        Ecosystem::Debian => crate::metadata::debian::Bound::parse(&format!("={version}"))
+            .map(|bound| format!("={}", bound.text))
+            .ok_or_else(not_a_version),
     }
 }
 
 fn extras_of(text: &str, ecosystem: Ecosystem, qualifiers: &str) -> Result<Vec<String>, Error> {
     let wanted = match ecosystem {
-        Ecosystem::Npm => "",
+        Ecosystem::Npm | Ecosystem::Debian => "",
         Ecosystem::Pypi => "extras",
         Ecosystem::Cargo => "features",
     };
@@ -225,6 +238,10 @@ fn extras_of(text: &str, ecosystem: Ecosystem, qualifiers: &str) -> Result<Vec<S
     for qualifier in qualifiers.split('&').filter(|qualifier| !qualifier.is_empty()) {
         let (key, value) = qualifier.split_once('=').unwrap_or((qualifier, ""));
         if value.is_empty() {
+            continue;
+        }
+        // Says where a package comes from or what it is for; read with the name.
+        if ecosystem == Ecosystem::Debian && matches!(key, "arch" | "distro") {
             continue;
         }
         if wanted.is_empty() || !key.eq_ignore_ascii_case(wanted) {

@@ -91,7 +91,9 @@ fn what_cannot_be_asked_for_is_refused_with_a_reason() {
     check("cargo:serde@foo", "version requirement");
     check("cargo:serde=1", "only letters");
     check("zig:x", "not an ecosystem");
-    for known in ["deb", "rpm", "apk", "pacman", "maven", "nuget", "gem", "composer"] {
+    check("deb:x", "less than two characters");
+    check("deb:nginx@!!", "not a version or a relation");
+    for known in ["rpm", "apk", "pacman", "maven", "nuget", "gem", "composer"] {
         check(&format!("{known}:x"), "cannot be installed by this version");
     }
     check("pkg:maven/org.apache/x@1", "cannot be installed by this version");
@@ -126,4 +128,22 @@ proptest! {
         prop_assert_eq!(spec.name, name);
         prop_assert_eq!(spec.requirement, format!("={version}"));
     }
+}
+
+#[test]
+fn packages_of_debian_are_named_short_and_as_purls() {
+    for (text, name, requirement) in [
+        ("deb:nginx", "nginx", ""),
+        ("deb:libc6:i386@>=2.36-9", "libc6:i386", ">=2.36-9"),
+        ("pkg:deb/debian/nginx@1.22.1-9?arch=amd64", "nginx", "=1.22.1-9"),
+        ("pkg:deb/g%2B%2B", "g++", ""),
+    ] {
+        let spec = Spec::parse(text).expect(text);
+        assert_eq!((spec.name.as_str(), spec.requirement.as_str()), (name, requirement));
+        assert_eq!(Spec::parse(&spec.to_string()), Ok(spec), "{text}");
+    }
+    assert_eq!(
+        super::purl(Ecosystem::Debian, "g++:i386", "4:12.2"),
+        "pkg:deb/debian/g%2B%2B@4:12.2?arch=i386"
+    );
 }

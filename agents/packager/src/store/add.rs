@@ -31,6 +31,11 @@ impl Store {
                 let folder = format!("{}-{}", package.name, package.version);
                 self.add_crate(source, &artifact.hashes, &folder)
             }
+            Ecosystem::Debian => Err(crate::error::Error::new(
+                crate::error::Kind::Failed,
+                "not-stored",
+                format!("`{}` is a package of Debian, which apt unpacks", package.name),
+            )),
         }
     }
 

@@ -56,6 +56,7 @@ impl Daemon {
                 Ecosystem::Pypi => format!("<{bound}"),
                 Ecosystem::Npm => format!("{range} <{bound}.0.0"),
                 Ecosystem::Cargo => format!("{range}, <{bound}"),
+                Ecosystem::Debian => format!("<<{bound}:0"),
             };
             add[0] = set.spec(name, &changed);
         }

@@ -139,6 +139,8 @@ pub(super) fn tools(set: &Set, scratch: &Path, peers: &Path, registry: Option<&s
         Ecosystem::Pypi => tools.extend(python_peers(set, scratch, peers)),
         Ecosystem::Npm => tools.extend(npm_peers(set, scratch, peers, registry)),
         Ecosystem::Cargo => tools.push(cargo_peer(set, scratch)),
+        // There is no set of it.
+        Ecosystem::Debian => {}
     }
     tools
 }

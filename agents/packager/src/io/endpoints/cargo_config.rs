@@ -35,6 +35,13 @@ struct File {
     registry: DefaultRegistry,
     credential_alias: BTreeMap<String, Words>,
     http: Http,
+    resolver: Resolver,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Resolver {
+    incompatible_rust_versions: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -181,6 +188,26 @@ fn provided(
         }
     }
     Ok(None)
+}
+
+/// What cargo's configuration says of versions that the compiler cannot build: whether others come before them, where it
+/// says anything.
+pub(crate) fn incompatible_rust_versions(finder: &Finder<'_>) -> Result<Option<bool>> {
+    let environment = finder.environment;
+    let home =
+        environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
+    let variable = environment.variable("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS");
+    let value = match variable {
+        Some(value) => Some(value.to_owned()),
+        None => layers(finder, &home)?
+            .into_iter()
+            .find_map(|layer| layer.file.resolver.incompatible_rust_versions),
+    };
+    Ok(match value.as_deref() {
+        Some("fallback") => Some(true),
+        Some("allow") => Some(false),
+        _ => None,
+    })
 }
 
 /// What stands for the public registry.

@@ -29,6 +29,8 @@ pub struct Wanted {
     pub requirement: String,
     /// Features, added to those that are there.
     pub features: Vec<String>,
+    /// Whether the version is the workspace's, for a crate that is not there yet.
+    pub inherits: bool,
 }
 
 /// What is written for a requirement that was asked for and the version that was chosen: what was asked, else the
@@ -120,13 +122,19 @@ fn add_one(file: &str, table: &mut dyn TableLike, wanted: &Wanted) -> Result<(),
     let key = key_of(table, &wanted.name);
     match key.as_deref().and_then(|key| table.get_mut(key)) {
         Some(item) => change(file, item, wanted),
-        None if wanted.requirement.is_empty() => Err(invalid(
+        None if wanted.requirement.is_empty() && !wanted.inherits => Err(invalid(
             file,
             format!("`{}` is not there and has no version to write", wanted.name),
         )),
         None => {
             let sorted = table.iter().map(|(key, _)| key.to_owned()).is_sorted();
-            table.insert(&wanted.name, new_item(&wanted.requirement, &wanted.features));
+            table.insert(
+                &wanted.name,
+                match wanted.inherits {
+                    true => inherited_item(&wanted.features),
+                    false => new_item(&wanted.requirement, &wanted.features),
+                },
+            );
             if sorted {
                 table.sort_values();
             }
@@ -151,6 +159,18 @@ fn new_item(requirement: &str, features: &[String]) -> Item {
     let mut inline = InlineTable::new();
     inline.insert("version", requirement.into());
     inline.insert("features", Value::Array(features.iter().collect::<Array>()));
+    toml_edit::value(inline)
+}
+
+/// `crate = { workspace = true }`, as a dotted key where that is all, as `cargo add` writes it.
+fn inherited_item(features: &[String]) -> Item {
+    let mut inline = InlineTable::new();
+    inline.insert("workspace", true.into());
+    if features.is_empty() {
+        inline.set_dotted(true);
+    } else {
+        inline.insert("features", Value::Array(features.iter().collect::<Array>()));
+    }
     toml_edit::value(inline)
 }
 

@@ -7,6 +7,7 @@ fn wanted(name: &str, requirement: &str, features: &[&str]) -> Wanted {
         name: name.to_owned(),
         requirement: requirement.to_owned(),
         features: features.iter().map(|one| (*one).to_owned()).collect(),
+        inherits: false,
     }
 }
 

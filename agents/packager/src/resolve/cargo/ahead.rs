@@ -8,7 +8,7 @@ use semver::{Version, VersionReq};
 
 use super::Request;
 use super::activation::{features_of, of};
-use super::crates::Crates;
+use super::crates::{Crates, Policy};
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::cargo::{self as metadata, Ahead, Crate, Dependency};
 use crate::resolve::ahead::Budget;
@@ -16,7 +16,7 @@ use crate::resolve::ahead::Budget;
 /// Walks ahead of one resolution.
 pub(super) struct Scout {
     preferred: BTreeMap<String, BTreeSet<Version>>,
-    rust_versions: Vec<Version>,
+    policy: Policy,
     budget: Budget,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -48,7 +48,7 @@ impl Scout {
     pub(super) fn new(request: &Request<'_>) -> Self {
         Self {
             preferred: request.preferred.clone(),
-            rust_versions: request.rust_versions.to_vec(),
+            policy: request.policy.clone(),
             budget: Budget::default(),
             known: Mutex::default(),
         }
@@ -149,7 +149,7 @@ impl Ahead for Scout {
             return Vec::new();
         }
         let locked = self.preferred.get(&krate.name);
-        let crates = Arc::new(Crates::new(Arc::clone(krate), locked, &self.rust_versions));
+        let crates = Arc::new(Crates::new(Arc::clone(krate), locked, &self.policy));
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {
             return Vec::new();

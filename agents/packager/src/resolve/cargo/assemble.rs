@@ -261,7 +261,7 @@ impl Walk<'_, '_> {
                 dependencies: dependencies.into_iter().collect(),
             });
         }
-        Ok(Lock { format: lock::format_for(request.rust_versions), packages })
+        Ok(Lock { format: request.format, packages })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use semver::{Version, VersionReq};
 
 use crate::metadata::cargo::{self as metadata, Crate};
+use crate::options::Mode;
 use crate::resolve::indexed::{Set, describe};
 
 /// A range of compatible versions, of which one package graph has at most one.
@@ -44,6 +45,27 @@ impl fmt::Display for Bucket {
     }
 }
 
+/// What is preferred among the versions that fit, beside what is locked.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The `rust-version`s of the members, or the compiler's where none has one; empty to ignore compilers.
+    pub rust_versions: Vec<Version>,
+    /// The newest or the oldest.
+    pub mode: Mode,
+    /// Crates that members themselves depend on, for [`Mode::LowestDirect`].
+    pub direct: BTreeSet<String>,
+}
+
+impl Policy {
+    fn is_lowest(&self, name: &str) -> bool {
+        match self.mode {
+            Mode::Highest => false,
+            Mode::Lowest => true,
+            Mode::LowestDirect => self.direct.contains(name),
+        }
+    }
+}
+
 /// One version.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -52,11 +74,16 @@ pub(super) struct Candidate {
     pub(super) is_usable: bool,
     /// Locked ones first, then how many compilers can build it, then the version.
     rank: (bool, usize),
+    /// Whether older versions are preferred.
+    is_lowest: bool,
 }
 
 impl Candidate {
-    fn key(&self) -> (bool, usize, &Version) {
-        (self.rank.0, self.rank.1, &self.version.version)
+    /// What is preferred is greater.
+    fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        let versions = self.version.version.cmp(&other.version.version);
+        let versions = if self.is_lowest { versions.reverse() } else { versions };
+        self.rank.cmp(&other.rank).then(versions)
     }
 }
 
@@ -75,14 +102,16 @@ impl Crates {
     pub(super) fn new(
         krate: Arc<Crate>,
         locked: Option<&BTreeSet<Version>>,
-        rust_versions: &[Version],
+        policy: &Policy,
     ) -> Self {
+        let is_lowest = policy.is_lowest(&krate.name);
         let mut buckets: BTreeMap<Bucket, Vec<Candidate>> = BTreeMap::new();
         for version in &krate.versions {
             let is_locked = locked.is_some_and(|locked| locked.contains(&version.version));
             let candidate = Candidate {
                 is_usable: (is_locked || !version.yanked) && !version.hashes.is_empty(),
-                rank: (is_locked, compilers(version, rust_versions)),
+                rank: (is_locked, compilers(version, &policy.rust_versions)),
+                is_lowest,
                 version: Arc::clone(version),
             };
             buckets.entry(Bucket::of(&version.version)).or_default().push(candidate);
@@ -120,11 +149,14 @@ impl Crates {
             })
             .filter(|(_, set)| !set.is_empty())
             .collect();
-        let key = |(bucket, set): &(Bucket, Set)| {
+        let best = |(bucket, set): &(Bucket, Set)| {
             let list = self.list(*bucket);
-            self.best(*bucket, set).map(|position| list[position].key())
+            self.best(*bucket, set).map(|position| &list[position])
         };
-        found.sort_by(|one, other| key(one).cmp(&key(other)));
+        found.sort_by(|one, other| match (best(one), best(other)) {
+            (Some(one), Some(other)) => one.compare(other),
+            (one, other) => one.is_some().cmp(&other.is_some()),
+        });
         Rc::new(found)
     }
 
@@ -133,7 +165,7 @@ impl Crates {
         let list = self.list(bucket);
         set.members(list.len())
             .filter(|&position| list[position].is_usable)
-            .max_by(|&one, &other| list[one].key().cmp(&list[other].key()))
+            .max_by(|&one, &other| list[one].compare(&list[other]))
     }
 
     /// Which versions of a bucket a set means, for people. Never `None`: there may be other buckets.

@@ -147,7 +147,7 @@ impl<'a> Provider<'a> {
             None => Arc::new(match self.metadata.krate(name) {
                 Ok(krate) => {
                     let locked = self.request.preferred.get(name);
-                    Crates::new(krate, locked, self.request.rust_versions)
+                    Crates::new(krate, locked, self.request.policy)
                 }
                 Err(error) if error.code == "unknown-package" => Crates::none(),
                 Err(error) => return Err(error),

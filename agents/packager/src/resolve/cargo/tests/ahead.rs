@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
-use super::{Request, SOURCE, Universe, resolve, root, run, versions};
+use super::{Policy, Request, SOURCE, Universe, resolve, root, run, versions};
 use crate::error::Error;
 use crate::metadata::cargo::{Ahead, Crate, Metadata};
 
@@ -71,8 +71,9 @@ fn what_features_switch_on_is_followed_and_nothing_else() {
     let request = Request {
         roots: &[root("app", &["a 1"], &[])],
         preferred: &BTreeMap::new(),
-        rust_versions: &[],
+        policy: &Policy::default(),
         source: SOURCE,
+        format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),
     };

@@ -20,13 +20,28 @@ struct Need {
     with_feature: bool,
     /// Whether only the feature `f` of the needing version switches it on.
     is_optional: bool,
+    /// How that feature mentions it.
+    mention: Mention,
+    /// Whether it is for another target only; a lock is for all of them.
+    is_for_target: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mention {
+    /// `dep:n0`, where it is optional.
+    Plain,
+    /// `n0/f`.
+    Feature,
+    /// `n0?/f`, which for a lock is the same.
+    Weak,
 }
 
 #[derive(Clone, Debug)]
 struct Release {
     needs: Vec<Need>,
     has_feature: bool,
-    has_links: bool,
+    /// Which of two native libraries it links.
+    links: Option<usize>,
     is_yanked: bool,
 }
 
@@ -34,24 +49,30 @@ struct Release {
 type World = Vec<Vec<Option<Release>>>;
 
 fn need() -> impl Strategy<Value = Need> {
-    (0..NAMES.len(), 0..REQUIREMENTS.len(), any::<bool>(), any::<bool>()).prop_map(
-        |(name, requirement, with_feature, is_optional)| Need {
+    let mention = prop::sample::select(
+        &[Mention::Plain, Mention::Plain, Mention::Feature, Mention::Weak][..],
+    );
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (0..NAMES.len(), 0..REQUIREMENTS.len(), mention, flags).prop_map(
+        |(name, requirement, mention, (with_feature, is_optional, is_for_target))| Need {
             name,
             requirement,
             with_feature,
             is_optional,
+            mention,
+            is_for_target,
         },
     )
 }
 
 fn world() -> impl Strategy<Value = World> {
     use proptest::bool::weighted;
-    let release =
-        (prop::collection::vec(need(), 0..3), weighted(0.7), weighted(0.2), weighted(0.1));
-    let release = release.prop_map(|(needs, has_feature, has_links, is_yanked)| Release {
+    let links = prop::option::weighted(0.25, 0..2usize);
+    let release = (prop::collection::vec(need(), 0..3), weighted(0.7), links, weighted(0.1));
+    let release = release.prop_map(|(needs, has_feature, links, is_yanked)| Release {
         needs,
         has_feature,
-        has_links,
+        links,
         is_yanked,
     });
     let versions = prop::collection::vec(prop::option::weighted(0.8, release), VERSIONS.len());
@@ -82,15 +103,22 @@ fn universe(world: &World) -> Universe {
                 .needs
                 .iter()
                 .enumerate()
-                .filter(|(_, need)| need.is_optional)
-                .map(|(position, _)| format!("dep:n{position}"))
+                .filter_map(|(position, need)| match need.mention {
+                    Mention::Plain => need.is_optional.then(|| format!("dep:n{position}")),
+                    Mention::Feature => Some(format!("n{position}/f")),
+                    Mention::Weak if need.is_optional => Some(format!("n{position}?/f")),
+                    Mention::Weak => None,
+                })
                 .collect();
             let listed: Vec<_> = listed.iter().map(String::as_str).collect();
             let features: &[(&str, &[&str])] =
                 if release.has_feature { &[("f", &listed)] } else { &[] };
             universe = universe.with(NAMES[name], VERSIONS[version], &needs, features, |it| {
                 it.yanked = release.is_yanked;
-                it.links = release.has_links.then(|| "z".to_owned());
+                it.links = release.links.map(|links| ["y", "z"][links].to_owned());
+                for (need, dependency) in release.needs.iter().zip(&mut it.dependencies) {
+                    dependency.target = need.is_for_target.then(|| "cfg(windows)".to_owned());
+                }
             });
         }
     }
@@ -119,13 +147,13 @@ struct Reached {
 
 impl Oracle<'_> {
     fn holds(&self, roots: &[Need], assignment: &Assignment) -> bool {
-        let queue: Vec<_> = roots.iter().map(|need| (None, need)).collect();
+        let queue: Vec<_> = roots.iter().map(|need| (None, need.clone())).collect();
         self.walk(queue, Reached::default(), assignment)
     }
 
-    fn walk<'n>(
-        &'n self,
-        mut queue: Vec<(Asker, &'n Need)>,
+    fn walk(
+        &self,
+        mut queue: Vec<(Asker, Need)>,
         reached: Reached,
         assignment: &Assignment,
     ) -> bool {
@@ -140,17 +168,17 @@ impl Oracle<'_> {
             let choice =
                 reached.choices.entry((asker, need.name, need.requirement)).or_insert(version);
             *choice == version
-                && self.enter(need, version, &mut reached, &mut queue)
+                && self.enter(&need, version, &mut reached, &mut queue)
                 && self.walk(queue, reached, assignment)
         })
     }
 
-    fn enter<'n>(
-        &'n self,
+    fn enter(
+        &self,
         need: &Need,
         version: usize,
         reached: &mut Reached,
-        queue: &mut Vec<(Asker, &'n Need)>,
+        queue: &mut Vec<(Asker, Need)>,
     ) -> bool {
         let Some(release) = &self.world[need.name][version] else { return false };
         if release.is_yanked || (need.with_feature && !release.has_feature) {
@@ -160,21 +188,32 @@ impl Oracle<'_> {
         let known = reached.features.get(&(need.name, version)).copied();
         if known.is_none() {
             let needed = release.needs.iter().filter(|need| !need.is_optional);
-            queue.extend(needed.map(|need| (asker, need)));
+            queue.extend(needed.map(|need| (asker, need.clone())));
         }
         if need.with_feature && known != Some(true) {
-            let optional = release.needs.iter().filter(|need| need.is_optional);
-            queue.extend(optional.map(|need| (asker, need)));
+            // What the feature lists: the dependencies that it switches on, and features of dependencies.
+            for need in &release.needs {
+                let asks = match need.mention {
+                    Mention::Plain => false,
+                    Mention::Feature => true,
+                    Mention::Weak => need.is_optional,
+                };
+                if need.is_optional || asks {
+                    let with_feature = need.with_feature || asks;
+                    queue.push((asker, Need { with_feature, ..need.clone() }));
+                }
+            }
         }
         reached.features.insert((need.name, version), need.with_feature || known == Some(true));
         true
     }
 
     fn has_one_linker(&self, reached: &Reached) -> bool {
-        let links = |(name, version): &&(usize, usize)| {
-            self.world[*name][*version].as_ref().is_some_and(|release| release.has_links)
+        let links = |(name, version): &(usize, usize)| {
+            self.world[*name][*version].as_ref().and_then(|release| release.links)
         };
-        reached.features.keys().filter(links).count() <= 1
+        let mut seen = BTreeSet::new();
+        reached.features.keys().filter_map(links).all(|library| seen.insert(library))
     }
 
     fn has_solution(&self, roots: &[Need]) -> bool {
@@ -199,7 +238,7 @@ proptest! {
     fn solver_and_brute_force_agree(world in world(), needs in prop::collection::vec(need(), 1..3)) {
         let universe = universe(&world);
         let needs: Vec<_> =
-            needs.into_iter().map(|need| Need { is_optional: false, ..need }).collect();
+            needs.into_iter().map(|need| Need { is_optional: false, mention: Mention::Plain, ..need }).collect();
         let texts = texts(&needs);
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
         let roots: [Root; 1] = [root("app", &texts, &[])];
