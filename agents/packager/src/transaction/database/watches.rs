@@ -65,11 +65,29 @@ impl Database {
         })
     }
 
-    /// Takes one away; whether it was there.
+    /// Takes one away; whether it was there. Its setting is then in no file any more.
     pub(crate) fn unwatch(&self, path: &str) -> Result<bool> {
-        self.write(|connection| {
+        let was_there = self.write(|connection| {
             Ok(connection.execute("DELETE FROM watches WHERE path = ?1", [path])? > 0)
-        })
+        })?;
+        if was_there {
+            self.empty_log();
+        }
+        Ok(was_there)
+    }
+
+    /// Brings the log into the database and leaves it empty: what was deleted from the one would still be read in the other.
+    fn empty_log(&self) {
+        let emptied = self.read(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+        });
+        match emptied {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("another process reads the database; its log stays as it is")
+            }
+            Err(error) => tracing::warn!(%error, "the log of the database was not emptied"),
+        }
     }
 
     /// Writes down what came of a change. `seen` is kept where nothing is said of it.
