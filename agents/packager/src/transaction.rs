@@ -224,6 +224,11 @@ impl Transactions {
         self.inner.database.unwatch(path)
     }
 
+    /// Writes down which projects cannot be watched, and why; all others can.
+    pub(crate) fn note_unwatched(&self, named: &[(impl AsRef<str>, &str)]) -> Result<()> {
+        self.inner.database.note_unwatched(named)
+    }
+
     /// Writes down what came of a change in a watched project, and which manifests that answered.
     pub(crate) fn watch_answered(
         &self,

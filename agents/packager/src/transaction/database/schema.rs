@@ -10,7 +10,7 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS};
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES];
+const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -90,6 +90,8 @@ const WATCHES: &str = "
         at_ms INTEGER
     ) STRICT;
 ";
+
+const UNWATCHED: &str = "ALTER TABLE watches ADD COLUMN unwatched TEXT;";
 
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
