@@ -553,6 +553,9 @@ pub struct Watched {
     pub message: String,
     /// When that was (seconds since the Unix epoch).
     pub at: Option<u64>,
+    /// Why changes are not heard of at the moment; `None` where they are. It is tried again by itself.
+    #[serde(default)]
+    pub unwatched: Option<String>,
 }
 
 #[cfg(test)]

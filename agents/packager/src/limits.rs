@@ -252,6 +252,8 @@ pub const TOOLS_REMEMBERED_MAX: usize = 64;
 pub const TOOL_OUTPUT_BYTES_MAX: usize = 4096;
 /// Texts that the braces in one pattern of npm's `workspaces` may stand for; people write two or three.
 pub const WORKSPACE_ALTERNATIVES_MAX: usize = 256;
+/// The same of all patterns together: every directory is compared with each of them, and large projects have some tens.
+pub const WORKSPACE_ALTERNATIVES_ALL_MAX: usize = 4_096;
 /// Directories of a workspace that are looked at, cargo's or npm's.
 pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
 

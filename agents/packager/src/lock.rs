@@ -139,6 +139,16 @@ pub(crate) fn missing(ecosystem: Ecosystem) -> Error {
     )
 }
 
+/// The project has what no lock can say, so that installing once more would not help.
+pub(crate) fn unsupported() -> Error {
+    let message = format!(
+        "`--frozen`: an npm project with packages of its own (workspaces, directories named by `file:`) has no npm part in \
+         `{FILE}`"
+    );
+    Error::new(Kind::Usage, "lock-unsupported", message)
+        .hint("run `bolide install` without `--frozen`; what it installs is decided anew each time")
+}
+
 /// What the manifests ask for is not what was locked.
 pub(crate) fn stale(ecosystem: Ecosystem, difference: &str) -> Error {
     let message = format!(

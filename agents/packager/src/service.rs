@@ -24,10 +24,12 @@ use crate::limits::REPLANS_MAX;
 use crate::measures::Measures;
 use crate::operations::{Shop, Task, tools::Tools};
 use crate::store::Store;
-use crate::transaction::{Project, Transactions};
+use crate::transaction::{Project, Transactions, make_private};
 use crate::watch;
 
 mod recent;
+#[cfg(test)]
+mod tests;
 
 use self::recent::Recent;
 
@@ -77,9 +79,10 @@ pub struct Packager {
 impl Packager {
     /// Opens state, store and caches. Asks no registry and starts no thread.
     pub fn new(places: &Places, policy: Policy, host: Arc<dyn Host>) -> Result<Self> {
-        for place in [&places.state, &places.cache] {
-            std::fs::create_dir_all(place).map_err(|error| Error::io("create", place, &error))?;
-        }
+        // First of all, so that nothing in it was readable for a while. What is cached is no secret.
+        make_private(&places.state)?;
+        let failed = |error: std::io::Error| Error::io("create", &places.cache, &error);
+        std::fs::create_dir_all(&places.cache).map_err(failed)?;
         let clock_host = Arc::clone(&host);
         let clock = Arc::new(move || {
             let since = clock_host.now().duration_since(UNIX_EPOCH).unwrap_or_default();

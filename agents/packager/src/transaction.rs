@@ -224,6 +224,11 @@ impl Transactions {
         self.inner.database.unwatch(path)
     }
 
+    /// Writes down which projects cannot be watched, and why; all others can.
+    pub(crate) fn note_unwatched(&self, named: &[(impl AsRef<str>, &str)]) -> Result<()> {
+        self.inner.database.note_unwatched(named)
+    }
+
     /// Writes down what came of a change in a watched project, and which manifests that answered.
     pub(crate) fn watch_answered(
         &self,
@@ -299,19 +304,31 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// Makes a directory that only we may read.
-fn make_private(path: &Path) -> Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+/// Makes a directory that only we may read, and makes one so that is ours and was not.
+pub(crate) fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     let failed = |error: std::io::Error| Error::io("create", path, &error);
     if !path.is_dir() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     }
-    let owner = std::fs::metadata(path).map_err(failed)?.uid();
+    let about = std::fs::metadata(path).map_err(failed)?;
     let own = rustix::process::geteuid().as_raw();
-    if owner != own {
+    if about.uid() != own {
+        let owner = about.uid();
         let message = format!("`{}` belongs to uid {owner}, not to {own}", path.display());
         return Err(Error::new(Kind::Failed, "foreign-state", message)
             .hint("name another state directory with --state-dir, or run as its owner"));
+    }
+    // Others count on one like /tmp, which root owns: closing it would break the machine.
+    if about.mode() & 0o1000 != 0 {
+        let message = format!("`{}` is a directory that many users share", path.display());
+        return Err(Error::new(Kind::Failed, "shared-state", message)
+            .hint("name a directory below it with --state-dir"));
+    }
+    if about.mode() & 0o077 != 0 {
+        let mode = std::fs::Permissions::from_mode(about.mode() & 0o7700);
+        std::fs::set_permissions(path, mode)
+            .map_err(|error| Error::io("make private", path, &error))?;
     }
     Ok(())
 }

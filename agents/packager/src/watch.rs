@@ -11,6 +11,7 @@
 mod answer;
 mod notice;
 mod settle;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,15 +22,13 @@ use std::time::{Duration, Instant};
 use agents_contract::Station;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use self::notice::{AGAIN, Notices};
 use self::settle::Settling;
+use self::standing::Standing;
 use crate::api::{Setting, WatchPolicy, Watched, WatchesAnswer};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{
-    WATCH_ANSWERS_AT_ONCE_MAX, WATCH_REBUILDS_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX,
-};
+use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX};
 use crate::operations::Shop;
-use crate::transaction::{Project, WatchOutcome, WatchRow};
+use crate::transaction::{Project, WatchRow};
 
 /// The files that say what a project wants. One that is not there is as good a state as any.
 pub(crate) const MANIFESTS: [&str; 5] =
@@ -87,6 +86,7 @@ pub(crate) fn list(shop: &Shop) -> Result<WatchesAnswer> {
             digest: last.digest,
             message: last.message,
             at: (last.at_ms > 0).then_some(last.at_ms / 1000),
+            unwatched: row.unwatched,
         });
     }
     Ok(WatchesAnswer { schema: "bolide.watches/1".to_owned(), watched })
@@ -125,6 +125,7 @@ pub(crate) fn start(shop: Arc<Shop>, state: &Path, station: Arc<dyn Station>) {
             tell,
             told,
             projects: BTreeSet::new(),
+            standing: Standing::default(),
             settling: Settling::default(),
             running: BTreeSet::new(),
             pauses: BTreeMap::new(),
@@ -150,6 +151,7 @@ struct Watcher {
     tell: Sender<Ended>,
     told: Receiver<Ended>,
     projects: BTreeSet<PathBuf>,
+    standing: Standing,
     settling: Settling<PathBuf>,
     running: BTreeSet<PathBuf>,
     /// The pause before the next try, of projects whose answer failed for a while.
@@ -165,32 +167,33 @@ struct Ended {
 
 impl Watcher {
     fn run(mut self) {
-        let mut notices = self.watch_anew();
+        self.watch_anew();
         while !self.station.cancellation().is_cancelled() {
-            self.sleep(notices.as_ref());
+            self.sleep();
             let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
             while let Ok(ended) = self.told.try_recv() {
                 self.ended(ended);
             }
-            let noticed = notices.as_mut().map(Notices::read).unwrap_or_default();
+            let noticed = self.standing.read();
             let now = Instant::now();
             for project in &noticed.projects {
                 self.settling.touch(project, now);
             }
-            if noticed.everything {
-                notices = self.watch_anew();
+            if noticed.everything || self.standing.is_due(now) {
+                self.watch_anew();
             }
             self.answer_due();
         }
     }
 
-    fn sleep(&self, notices: Option<&Notices>) {
+    fn sleep(&self) {
         let mut polled = vec![PollFd::new(&*self.bell, PollFlags::IN)];
-        polled.extend(notices.map(|notices| PollFd::new(notices, PollFlags::IN)));
+        polled.extend(self.standing.notices().map(|notices| PollFd::new(notices, PollFlags::IN)));
         let next = match self.running.len() < WATCH_ANSWERS_AT_ONCE_MAX {
             true => self.settling.next(|project| !self.running.contains(project)),
             false => None,
         };
+        let next = next.into_iter().chain(self.standing.again_at()).min();
         let now = Instant::now();
         let pause =
             next.and_then(|next| Timespec::try_from(next.saturating_duration_since(now)).ok());
@@ -199,38 +202,36 @@ impl Watcher {
     }
 
     /// Reads the list and watches all of it from now on. All of it is looked at once, because what happened in between was told to nobody.
-    fn watch_anew(&mut self) -> Option<Notices> {
-        match self.shop.transactions.watches() {
-            Ok(rows) => self.projects = rows.into_iter().map(|row| row.path.into()).collect(),
+    fn watch_anew(&mut self) {
+        let now = Instant::now();
+        let is_retry = self.standing.is_due(now);
+        let mut noted = BTreeMap::new();
+        let rows = self.shop.transactions.watches();
+        let is_read = rows.is_ok();
+        match rows {
+            Ok(rows) => {
+                self.projects = rows.iter().map(|row| row.path.clone().into()).collect();
+                let reasons = rows.into_iter().map(|row| (row.path.into(), row.unwatched));
+                noted = reasons.filter_map(|(path, reason)| Some((path, reason?))).collect();
+            }
             Err(error) => tracing::warn!(%error, "the list of watched projects was not read"),
         }
         self.settling.retain(|project| self.projects.contains(project));
         self.pauses.retain(|project, _| self.projects.contains(project));
         let projects: Vec<PathBuf> = self.projects.iter().cloned().collect();
-        let mut watching = None;
-        for _ in 0..WATCH_REBUILDS_MAX {
-            let (notices, failed) = match Notices::new(&self.list, &projects) {
-                Ok(watching) => watching,
-                Err(error) => {
-                    tracing::error!(%error, "no project is watched");
-                    return None;
-                }
-            };
-            watching = Some(notices);
-            if !failed.iter().any(|(_, reason)| reason == AGAIN) {
-                for (project, reason) in failed {
-                    self.note(&project, None, "failed", &format!("it cannot be watched: {reason}"));
-                }
-                break;
-            }
+        let is_renewed = self.standing.renew(&self.list, &projects, now);
+        if !is_read {
+            self.standing.again_soon(now);
         }
-        let now = Instant::now();
-        for project in &projects {
-            self.settling.touch(project, now);
+        self.note(&noted);
+        // A try that changed nothing is no reason to look at all of them.
+        if is_renewed || !is_retry {
+            for project in &projects {
+                self.settling.touch(project, now);
+            }
         }
         self.shop.measures.watches(projects.len());
         self.station.changed();
-        watching
     }
 
     fn answer_due(&mut self) {
@@ -274,17 +275,18 @@ impl Watcher {
         self.pauses.insert(project, (2 * pause).min(WATCH_RETRY_MAX));
     }
 
-    /// Writes down what people should know of a project.
-    fn note(&self, project: &Path, seen: Option<&str>, outcome: &str, message: &str) {
-        let last = WatchOutcome {
-            outcome: outcome.to_owned(),
-            digest: None,
-            message: message.to_owned(),
-            at_ms: self.shop.transactions.now_ms(),
-        };
-        let path = project.to_string_lossy();
-        if let Err(error) = self.shop.transactions.watch_answered(&path, seen, &last) {
-            tracing::warn!(%error, "what came of a watched project was not written down");
+    /// Writes down for people which projects are not watched, where that differs from what is `noted`. It stands beside what
+    /// came of the last change, which says nothing of it.
+    fn note(&self, noted: &BTreeMap<PathBuf, String>) {
+        let unwatched = self.standing.unwatched();
+        if unwatched == noted {
+            return;
+        }
+        let named =
+            unwatched.iter().map(|(path, reason)| (path.to_string_lossy(), reason.as_str()));
+        let named: Vec<_> = named.collect();
+        if let Err(error) = self.shop.transactions.note_unwatched(&named) {
+            tracing::warn!(%error, "which projects are not watched was not written down");
         }
     }
 }

@@ -116,6 +116,9 @@ fn text(answer: &WatchesAnswer) -> String {
     for watched in &answer.watched {
         let missing = if watched.exists { "" } else { "  (the directory is missing)" };
         text += &format!("{}  {}{missing}\n", watched.path, watched.policy.name());
+        if let Some(reason) = &watched.unwatched {
+            text += &format!("  its changes are not heard of: {reason}\n");
+        }
         let Some(outcome) = &watched.outcome else { continue };
         text += &format!("  {outcome}: {}\n", watched.message.replace('\n', "\n    "));
         if let Some(digest) = watched.digest.as_ref().filter(|_| outcome != "applied") {

@@ -56,14 +56,14 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
         want(&mut root, &spec.name, wanted);
     }
-    let locals = own::find(project, &mut root)?;
+    let locals = own::find(project, &mut root, &|| task.check_wanted())?;
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
     let fits = |part: &Part| part.target == target;
     // A lock holds no links, and so no packages of the project itself.
     let locked = match locals.is_empty() {
         true => asked.as_locked(task, Ecosystem::Npm, &lock::of_npm(&root), &fits)?,
-        false if task.choices.frozen => return Err(lock::missing(Ecosystem::Npm).into()),
+        false if task.choices.frozen => return Err(lock::unsupported().into()),
         false => None,
     };
     let resolution = match locked {

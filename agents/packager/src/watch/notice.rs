@@ -30,6 +30,7 @@ const SELF: WatchFlags = WatchFlags::DELETE_SELF.union(WatchFlags::MOVE_SELF);
 const ARRIVAL: WatchFlags = WatchFlags::CREATE.union(WatchFlags::MOVED_TO);
 
 /// The kernel's word on some projects.
+#[derive(Debug)]
 pub(super) struct Notices {
     descriptor: OwnedFd,
     roles: HashMap<i32, Vec<Role>>,
@@ -58,7 +59,7 @@ pub(super) struct Noticed {
 }
 
 /// The result of watching: the notices, and the projects that could not be watched, with the reason.
-pub(super) type Watching = (Notices, Vec<(PathBuf, String)>);
+pub(super) type Watching<Word = Notices> = (Word, Vec<(PathBuf, String)>);
 
 impl Notices {
     /// Watches `projects`, and `list` for changes of the list.
@@ -83,7 +84,7 @@ impl Notices {
         for directory in above {
             match self.add(directory, SELF, Role::Ancestor) {
                 Ok(()) => parent = Some(directory),
-                Err(Errno::NOENT | Errno::NOTDIR) => return self.await_below(parent, project),
+                Err(Errno::NOENT | Errno::NOTDIR) => return self.await_below(parent, directory),
                 // What may be passed through and not be read cannot be watched; its own fate shows in what is below.
                 Err(Errno::ACCESS) => {}
                 Err(errno) => return Err(errno),
@@ -95,16 +96,17 @@ impl Notices {
         }
     }
 
-    /// Waits in `parent` for the next name on the way to `project`.
-    fn await_below(&mut self, parent: Option<&Path>, project: &Path) -> Result<(), Errno> {
+    /// Waits in `parent` for the directory `missing`. What is there and is no directory is missing as well.
+    fn await_below(&mut self, parent: Option<&Path>, missing: &Path) -> Result<(), Errno> {
         let Some(parent) = parent else { return Err(Errno::NOENT) };
-        let rest = project.strip_prefix(parent).unwrap_or(project);
-        let Some(name) = rest.components().next() else { return Ok(()) };
-        let name = name.as_os_str().as_bytes().to_vec();
-        self.add(parent, ARRIVAL, Role::Missing(name))?;
+        let Some(name) = missing.file_name() else { return Ok(()) };
+        // In between lies what may not be read: of what comes there nobody would be told.
+        if missing.parent() != Some(parent) {
+            return Err(Errno::ACCESS);
+        }
+        self.add(parent, ARRIVAL, Role::Missing(name.as_bytes().to_vec()))?;
         // It may have come between the look and the watch.
-        match parent.join(rest.components().next().unwrap_or(std::path::Component::CurDir)).exists()
-        {
+        match missing.is_dir() {
             true => Err(Errno::AGAIN),
             false => Ok(()),
         }
@@ -187,7 +189,7 @@ fn reason(errno: Errno) -> String {
 }
 
 /// The reason of a project that came while it was looked for: watching anew finds it.
-pub(super) const AGAIN: &str = "it came just now";
+pub(super) const AGAIN: &str = "it comes and goes while it is looked for";
 
 #[cfg(test)]
 mod tests {
@@ -284,6 +286,26 @@ mod tests {
         assert_eq!(place.told(), (0, true));
         place.again();
         assert_eq!(place.told(), (0, false));
+    }
+
+    #[test]
+    fn a_plain_file_in_the_way_is_awaited_like_what_is_missing() {
+        let mut place = Place::new(|place| {
+            fs::create_dir(place.join("above")).unwrap();
+            fs::write(place.join("above/project"), "").unwrap();
+        });
+        assert_eq!(place.told(), (0, false));
+        fs::create_dir(place.path("new")).unwrap();
+        fs::remove_file(place.path("above/project")).unwrap();
+        fs::rename(place.path("new"), place.path("above/project")).unwrap();
+        assert_eq!(place.told(), (0, true));
+        fs::remove_dir_all(place.path("above")).unwrap();
+        fs::write(place.path("above"), "").unwrap();
+        place.again();
+        fs::remove_file(place.path("above")).unwrap();
+        assert_eq!(place.told(), (0, false));
+        fs::create_dir(place.path("above")).unwrap();
+        assert_eq!(place.told(), (0, true));
     }
 
     #[test]

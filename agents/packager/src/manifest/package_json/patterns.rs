@@ -5,7 +5,7 @@
 
 use super::invalid;
 use crate::error::Error;
-use crate::limits::WORKSPACE_ALTERNATIVES_MAX;
+use crate::limits::{WORKSPACE_ALTERNATIVES_ALL_MAX, WORKSPACE_ALTERNATIVES_MAX};
 
 /// The patterns of one manifest.
 pub struct Patterns {
@@ -16,7 +16,8 @@ pub struct Patterns {
 impl Patterns {
     /// Reads them. `file` is for messages.
     pub fn new(file: &str, texts: &[String]) -> Result<Self, Error> {
-        let mut list = Vec::with_capacity(texts.len());
+        let mut list = Vec::new();
+        let mut alternatives_count = 0;
         for text in texts {
             let negations = text.bytes().take_while(|byte| *byte == b'!').count();
             let pattern = &text[negations..];
@@ -30,6 +31,13 @@ impl Patterns {
             let Some(alternatives) = alternatives(pattern) else {
                 return refuse("has braces that do not close, or too many of them");
             };
+            alternatives_count += alternatives.len();
+            if alternatives_count > WORKSPACE_ALTERNATIVES_ALL_MAX {
+                let why = format!(
+                    "`workspaces` stands for more than {WORKSPACE_ALTERNATIVES_ALL_MAX} patterns, those in braces counted"
+                );
+                return Err(invalid(file, why));
+            }
             let parts = alternatives.iter().map(|one| parts(one)).collect::<Option<_>>();
             let Some(parts) = parts else { return refuse("leads out of the project") };
             list.push((negations % 2 == 0, parts));
@@ -139,6 +147,7 @@ fn greedy(
 #[cfg(test)]
 mod tests {
     use super::Patterns;
+    use crate::limits::WORKSPACE_ALTERNATIVES_ALL_MAX;
 
     #[track_caller]
     fn check(patterns: &[&str], named: &[&str], others: &[&str]) {
@@ -182,6 +191,20 @@ mod tests {
             let refused = Patterns::new("package.json", &[text.to_owned()]);
             assert_eq!(refused.err().expect(text).code, "manifest-invalid");
         }
+    }
+
+    #[test]
+    fn braces_of_many_patterns_do_not_add_up_without_end() {
+        let texts = |count: usize| vec!["{a,b}{c,d}{e,f}{g,h}{i,j}{k,l}{m,n}".to_owned(); count];
+        let most = WORKSPACE_ALTERNATIVES_ALL_MAX / 128;
+        assert!(Patterns::new("package.json", &texts(most)).is_ok());
+        for count in [most + 1, 80_000] {
+            let refused = Patterns::new("package.json", &texts(count)).err().expect("a refusal");
+            assert_eq!(refused.code, "manifest-invalid");
+            assert!(refused.message.contains("more than 4096 patterns"), "{refused}");
+        }
+        let plain = vec!["a".to_owned(); WORKSPACE_ALTERNATIVES_ALL_MAX + 1];
+        assert!(Patterns::new("package.json", &plain).is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Component, Path};
 
 use super::MANIFEST;
 use crate::error::{Error, Kind, Result};
-use crate::limits::WORKSPACE_DIRECTORIES_MAX;
+use crate::io::environment::read_small;
+use crate::limits::{MANIFEST_BYTES_MAX, WORKSPACE_DIRECTORIES_MAX};
 use crate::manifest::package_json::patterns::Patterns;
 use crate::manifest::package_json::{self, RootManifest};
 use crate::metadata::npm::Dependencies;
@@ -17,13 +18,20 @@ use crate::spec::check_name;
 use crate::transaction::Project;
 
 /// Finds and reads them all. In the manifests, the root's too, `file:` texts then name places from the project.
-pub(super) fn find(project: &Project, root: &mut RootManifest) -> Result<Vec<Local>> {
+/// `check_wanted` fails once nobody waits for them any more: a large project takes a while.
+pub(super) fn find(
+    project: &Project,
+    root: &mut RootManifest,
+    check_wanted: &dyn Fn() -> Result<()>,
+) -> Result<Vec<Local>> {
     let mut found: BTreeMap<String, Local> = BTreeMap::new();
     if !root.workspaces.is_empty() {
         let patterns = Patterns::new(MANIFEST, &root.workspaces)?;
-        let mut directories = directories(project.path())?;
-        directories.retain(|directory| patterns.name(directory));
-        for place in directories {
+        for place in directories(project.path(), check_wanted)? {
+            check_wanted()?;
+            if !patterns.name(&place) {
+                continue;
+            }
             if let Some(local) = read(project, &place, true)? {
                 found.insert(place, local);
             }
@@ -34,6 +42,7 @@ pub(super) fn find(project: &Project, root: &mut RootManifest) -> Result<Vec<Loc
     let mut named = settle(project, "", root)?;
     loop {
         for place in named.drain(..) {
+            check_wanted()?;
             if found.contains_key(&place) {
                 continue;
             }
@@ -93,19 +102,23 @@ fn read(project: &Project, place: &str, is_workspace: bool) -> Result<Option<Loc
     Ok(Some(Local { place: place.to_owned(), name, manifest, is_workspace, is_inside }))
 }
 
-/// A package.json of another project, which is only looked at for its name, version and commands.
+/// A package.json of another project, which is only looked at for its name, version and commands. Nobody vouches for what
+/// lies there, so that it is read like everything planted: a pipe does not hang us and a device has an end.
 fn read_outside(path: &Path) -> Result<Option<String>> {
     let failed = |error: std::io::Error| Error::io("read", path, &error);
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-        Ok(about) if about.len() > crate::limits::MANIFEST_BYTES_MAX as u64 => {
+    let bytes = match read_small(path, MANIFEST_BYTES_MAX as u64) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
             let message = format!("`{}` is too large for a manifest", path.display());
             return Err(Error::new(Kind::Failed, "manifest-too-large", message));
         }
-        Ok(_) => {}
-    }
-    std::fs::read_to_string(path).map(Some).map_err(failed)
+        Err(error) => return Err(failed(error)),
+    };
+    String::from_utf8(bytes).map(Some).map_err(|_| {
+        let message = format!("`{}` is not UTF-8", path.display());
+        Error::new(Kind::Failed, "manifest-invalid", message)
+    })
 }
 
 /// Two workspaces of one name: only one can have the link.
@@ -194,11 +207,12 @@ fn from_project(project: &Path, place: &str, path: &str) -> Option<String> {
 }
 
 /// Directories below the project that hold a package.json, without hidden ones and installed packages.
-fn directories(project: &Path) -> Result<Vec<String>> {
+fn directories(project: &Path, check_wanted: &dyn Fn() -> Result<()>) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut pending = vec![String::new()];
     let mut looked_at = 0;
     while let Some(directory) = pending.pop() {
+        check_wanted()?;
         let place = project.join(&directory);
         let failed = |error: std::io::Error| Error::io("list", &place, &error);
         for entry in std::fs::read_dir(&place).map_err(failed)? {
@@ -272,7 +286,7 @@ mod tests {
             ("libs/lib/inner/package.json", "{}"),
             ("../out/package.json", r#"{"name": "out", "dependencies": {"gone": "file:gone"}}"#),
         ]);
-        let locals = find(&project, &mut root).expect("packages");
+        let locals = find(&project, &mut root, &|| Ok(())).expect("packages");
         let shown: Vec<(&str, &str, bool, bool)> = locals
             .iter()
             .map(|one| (one.place.as_str(), one.name.as_str(), one.is_workspace, one.is_inside))
@@ -318,7 +332,7 @@ mod tests {
             let mut all = vec![("package.json", manifest)];
             all.extend(files);
             let (_place, project, mut root) = project(&all);
-            let error = find(&project, &mut root).expect_err(manifest);
+            let error = find(&project, &mut root, &|| Ok(())).expect_err(manifest);
             assert_eq!(error.code, code, "{error}");
         }
     }
@@ -331,6 +345,39 @@ mod tests {
         std::fs::create_dir(&outside).expect("a directory");
         std::fs::write(outside.join(MANIFEST), "{}").expect("a file");
         std::os::unix::fs::symlink(&outside, project.path().join("packages/a")).expect("a link");
-        assert_eq!(find(&project, &mut root).expect("none"), []);
+        assert_eq!(find(&project, &mut root, &|| Ok(())).expect("none"), []);
+    }
+
+    #[test]
+    fn what_lies_outside_and_has_no_end_is_read_neither_whole_nor_for_ever() {
+        let (place, project, mut root) =
+            project(&[("package.json", r#"{"dependencies": {"out": "file:../out"}}"#)]);
+        let manifest = place.path().join("out").join(MANIFEST);
+        std::fs::create_dir(place.path().join("out")).expect("a directory");
+        let mut code = || find(&project, &mut root, &|| Ok(())).expect_err("a refusal").code;
+
+        std::os::unix::fs::symlink("/dev/zero", &manifest).expect("a link");
+        assert_eq!(code(), "manifest-missing");
+        std::fs::remove_file(&manifest).expect("no link");
+
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &manifest, rustix::fs::FileType::Fifo, mode, 0)
+            .expect("a pipe");
+        assert_eq!(code(), "manifest-missing");
+        std::fs::remove_file(&manifest).expect("no pipe");
+
+        let file = std::fs::File::create(&manifest).expect("a file");
+        file.set_len(MANIFEST_BYTES_MAX as u64 + 1).expect("a large file");
+        assert_eq!(code(), "manifest-too-large");
+        std::fs::write(&manifest, b"\xff").expect("a file");
+        assert_eq!(code(), "manifest-invalid");
+    }
+
+    #[test]
+    fn a_search_that_nobody_waits_for_ends() {
+        let (_place, project, mut root) =
+            project(&[("package.json", r#"{"workspaces": ["*"]}"#), ("a/package.json", "{}")]);
+        let error = find(&project, &mut root, &|| Err(Error::cancelled())).expect_err("an end");
+        assert_eq!(error.code, "cancelled");
     }
 }

@@ -10,7 +10,7 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS};
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES];
+const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -91,6 +91,8 @@ const WATCHES: &str = "
     ) STRICT;
 ";
 
+const UNWATCHED: &str = "ALTER TABLE watches ADD COLUMN unwatched TEXT;";
+
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -102,12 +104,18 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
         (Some(Ok(parent)), Some(name)) => parent.join(name),
         _ => path.to_owned(),
     };
-    let mut connection = Connection::open_with_flags(real, flags)?;
+    let mut connection = Connection::open_with_flags(&real, flags)?;
+    // The file is there now, and its log, which gets the same mode, is not yet written to by us.
+    if let Err(error) = make_files_private(&real) {
+        return Ok(Err(error));
+    }
     connection.busy_timeout(Duration::from_millis(DATABASE_BUSY_MS))?;
     use_write_ahead_log(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
+    // Settings of watched projects may hold tokens: what is deleted is overwritten.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.set_prepared_statement_cache_capacity(32);
     if version(&connection)? != MIGRATIONS.len() {
         let behaviour = rusqlite::TransactionBehavior::Immediate;
@@ -129,6 +137,27 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
         transaction.commit()?;
     }
     Ok(Ok(connection))
+}
+
+/// Lets nobody else read the database and its log. By name, since closing a descriptor of its own would give up the locks that
+/// SQLite has on the file; the directory is ours alone, so the names stay what they are.
+fn make_files_private(database: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for end in ["", "-wal", "-shm"] {
+        let mut name = database.as_os_str().to_owned();
+        name.push(end);
+        let path = Path::new(&name);
+        let Ok(about) = path.symlink_metadata() else { continue };
+        if !about.is_file() || about.permissions().mode() & 0o077 == 0 {
+            continue;
+        }
+        match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
+            // The log goes with the last process that closes the database.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.map_err(|error| Error::io("make private", path, &error))?,
+        }
+    }
+    Ok(())
 }
 
 /// Switches the journal mode. While another process makes the same first switch, SQLite answers "busy" at once, without

@@ -20,6 +20,8 @@ pub(crate) struct WatchRow {
     pub(crate) seen: Option<String>,
     /// What came of them.
     pub(crate) last: Option<WatchOutcome>,
+    /// Why it cannot be watched at the moment.
+    pub(crate) unwatched: Option<String>,
 }
 
 /// What came of a change.
@@ -36,7 +38,8 @@ impl Database {
     pub(crate) fn watches(&self) -> Result<Vec<WatchRow>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms
+                "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms,
+                     unwatched
                  FROM watches ORDER BY path",
             )?;
             statement.query_map([], row)?.collect()
@@ -65,11 +68,29 @@ impl Database {
         })
     }
 
-    /// Takes one away; whether it was there.
+    /// Takes one away; whether it was there. Its setting is then in no file any more.
     pub(crate) fn unwatch(&self, path: &str) -> Result<bool> {
-        self.write(|connection| {
+        let was_there = self.write(|connection| {
             Ok(connection.execute("DELETE FROM watches WHERE path = ?1", [path])? > 0)
-        })
+        })?;
+        if was_there {
+            self.empty_log();
+        }
+        Ok(was_there)
+    }
+
+    /// Brings the log into the database and leaves it empty: what was deleted from the one would still be read in the other.
+    fn empty_log(&self) {
+        let emptied = self.read(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+        });
+        match emptied {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("another process reads the database; its log stays as it is")
+            }
+            Err(error) => tracing::warn!(%error, "the log of the database was not emptied"),
+        }
     }
 
     /// Writes down what came of a change. `seen` is kept where nothing is said of it.
@@ -91,11 +112,26 @@ impl Database {
         })
     }
 
+    /// Writes down which of them cannot be watched, and why; all others can.
+    pub(crate) fn note_unwatched(&self, named: &[(impl AsRef<str>, &str)]) -> Result<()> {
+        self.write(|connection| {
+            let forget = "UPDATE watches SET unwatched = NULL WHERE unwatched IS NOT NULL";
+            connection.execute(forget, [])?;
+            let mut note =
+                connection.prepare_cached("UPDATE watches SET unwatched = ?2 WHERE path = ?1")?;
+            for (path, reason) in named {
+                note.execute([path.as_ref(), *reason])?;
+            }
+            Ok(())
+        })
+    }
+
     /// One of them.
     pub(crate) fn watched(&self, path: &str) -> Result<Option<WatchRow>> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms
+                "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms,
+                     unwatched
                  FROM watches WHERE path = ?1",
             )?;
             statement.query_row([path], row).optional()
@@ -119,5 +155,6 @@ fn row(row: &Row<'_>) -> rusqlite::Result<WatchRow> {
             message: message.unwrap_or_default(),
             at_ms: at_ms.unwrap_or_default() as u64,
         }),
+        unwatched: row.get(9)?,
     })
 }

@@ -1,0 +1,168 @@
+//! The agent as its host calls it, in a scratch place.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use agents_contract::Cancellation;
+
+use super::*;
+use crate::api::{WatchPolicy, WatchesAnswer};
+use crate::io::testing::PlainHost;
+
+const TOKEN: &str = "npm_a-token-that-nobody-else-may-read";
+
+/// A caller that only waits for the answer.
+struct Waiting;
+
+impl Conversation for Waiting {
+    fn progress(&self, _: &[u8]) {}
+
+    fn cancellation(&self) -> &Cancellation {
+        Cancellation::NEVER
+    }
+
+    fn publish(&self, _: &str, _: &[u8]) {}
+}
+
+struct Scratch {
+    directory: tempfile::TempDir,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("project")).expect("a project");
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn packager(&self) -> Packager {
+        let places = Places { state: self.path("state"), cache: self.path("cache") };
+        Packager::new(&places, Policy::default(), Arc::new(PlainHost)).expect("a packager")
+    }
+
+    fn ask<T: Serialize, A: DeserializeOwned>(
+        &self,
+        packager: &Packager,
+        tool: &str,
+        payload: &T,
+    ) -> Result<A> {
+        let request = Request {
+            tool: tool.to_owned(),
+            payload: write(payload)?,
+            directory: Some(std::fs::File::open(self.path("project")).expect("a project").into()),
+            caller: Caller {
+                name: "test".to_owned(),
+                uid: rustix::process::geteuid().as_raw(),
+                pid: 1,
+            },
+            priority: 5,
+            deadline: None,
+        };
+        read(&packager.answer(request, &Waiting)?)
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        let about = std::fs::metadata(self.path(name)).expect(name);
+        about.permissions().mode() & 0o7777
+    }
+
+    fn open_to_all(&self, name: &str, mode: u32) {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.path(name), mode).expect("another mode");
+    }
+
+    /// The files below the state directory that hold the token.
+    fn holders(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut pending = vec![self.path("state")];
+        while let Some(directory) = pending.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    pending.push(path);
+                    continue;
+                }
+                let bytes = std::fs::read(&path).expect("a file");
+                if bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()) {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn the_state_is_readable_by_its_owner_alone_even_where_it_was_not() {
+    let scratch = Scratch::new();
+    let files = ["state/state.sqlite3", "state/state.sqlite3-wal", "state/state.sqlite3-shm"];
+    let first = scratch.packager();
+    assert_eq!(scratch.mode("state"), 0o700);
+    for file in files {
+        assert_eq!(scratch.mode(file), 0o600, "{file}");
+    }
+    for place in ["state", "state/journal"] {
+        scratch.open_to_all(place, 0o755);
+    }
+    for file in files {
+        scratch.open_to_all(file, 0o644);
+    }
+    let cache_mode = scratch.mode("cache");
+    let _second = scratch.packager();
+    drop(first);
+    for place in ["state", "state/journal"] {
+        assert_eq!(scratch.mode(place), 0o700, "{place}");
+    }
+    for file in files {
+        assert_eq!(scratch.mode(file), 0o600, "{file}");
+    }
+    assert_eq!(scratch.mode("cache"), cache_mode);
+}
+
+#[test]
+fn a_directory_that_many_share_is_not_taken_for_the_state() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("state")).expect("a directory");
+    scratch.open_to_all("state", 0o1777);
+    let places = Places { state: scratch.path("state"), cache: scratch.path("cache") };
+    let refused = Packager::new(&places, Policy::default(), Arc::new(PlainHost));
+    assert_eq!(refused.err().expect("a refusal").code, "shared-state");
+    assert_eq!(scratch.mode("state"), 0o1777);
+}
+
+#[test]
+fn what_a_watched_project_was_set_to_is_gone_when_it_is_watched_no_more() {
+    let scratch = Scratch::new();
+    let packager = scratch.packager();
+    // Another process has the database open, so that closing ours would not empty its log.
+    let _other = scratch.packager();
+    let mut setting = Setting::default();
+    setting.variables = BTreeMap::from([("NPM_TOKEN".to_owned(), TOKEN.to_owned())]);
+    setting.references = BTreeMap::from([("LONG".to_owned(), TOKEN.repeat(500))]);
+    let watch = WatchRequest { policy: WatchPolicy::Plan, setting };
+    let answer: WatchesAnswer = scratch.ask(&packager, "pkg.watch", &watch).expect("an answer");
+    assert!(!scratch.holders().is_empty());
+    let path = answer.watched[0].path.clone();
+    let answer: WatchesAnswer =
+        scratch.ask(&packager, "pkg.unwatch", &UnwatchRequest { path }).expect("an answer");
+    assert!(answer.watched.is_empty());
+    assert_eq!(scratch.holders(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn frozen_with_packages_of_its_own_says_that_no_lock_can_have_them() {
+    let scratch = Scratch::new();
+    let manifest = r#"{"workspaces": ["packages/*"]}"#;
+    std::fs::create_dir_all(scratch.path("project/packages/a")).expect("a directory");
+    std::fs::write(scratch.path("project/package.json"), manifest).expect("a manifest");
+    std::fs::write(scratch.path("project/packages/a/package.json"), "{}").expect("a manifest");
+    let mut request = PlanRequest { install: true, ..PlanRequest::default() };
+    request.setting.options.frozen = true;
+    let packager = scratch.packager();
+    let answer: Result<crate::api::PlanAnswer> = scratch.ask(&packager, "pkg.plan", &request);
+    assert_eq!(answer.expect_err("a refusal").code, "lock-unsupported");
+}
