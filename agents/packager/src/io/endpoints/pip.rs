@@ -240,7 +240,9 @@ fn parse(text: &str) -> Vec<(String, String, String)> {
     values
 }
 
-/// The entry without a host is for every host that the person asks, not for one that a project names.
+/// Adds the logins of the person's netrc. An entry is for a host, whatever the port; a project that could choose the port, or no
+/// encryption, would have the login sent where it likes. So what a project names gets only what the host's usual port gets, and
+/// nothing of the entry without a host.
 fn add_netrc(
     finder: &Finder<'_>,
     index: &Url,
@@ -257,8 +259,9 @@ fn add_netrc(
     let own = machines
         .iter()
         .find(|machine| machine.host.as_deref() == Some(index_host))
-        .or_else(|| machines.iter().find(|machine| is_the_persons && machine.host.is_none()));
-    if let (Some(machine), Some(scope)) = (own, Scope::host_of(index)) {
+        .or_else(|| machines.iter().find(|machine| machine.host.is_none()));
+    let scope = Scope::host_of(index).filter(|_| is_the_persons);
+    if let (Some(machine), Some(scope)) = (own, scope) {
         credentials.add(scope, Credential::basic(&machine.login, &machine.password));
     }
     for machine in &machines {

@@ -141,6 +141,21 @@ fn a_project_that_names_an_index_gets_no_login_that_is_for_all_hosts() {
 }
 
 #[test]
+fn a_login_for_a_host_does_not_go_to_the_port_that_a_project_names() {
+    let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.write("home/.netrc", "machine 127.0.0.1 login me password hush\n");
+    let address = index.at("/simple");
+    world.write("project/pyproject.toml", &format!("[tool.uv]\nindex-url = '{address}'\n"));
+    let name = "a".parse().expect("a name");
+    world.client().pypi().project(&name).expect("without");
+    world.set("PIP_INDEX_URL", address.as_str());
+    world.client().pypi().project(&name).expect("with the person's login");
+    assert_eq!(authorizations(&index), [None, Some("Basic bWU6aHVzaA==".to_owned())]);
+}
+
+#[test]
 fn an_index_by_name_has_the_credential_of_its_name() {
     let index = Server::start(|_| Reply::ok("<a href=\"a-1-py3-none-any.whl\">a</a>").html());
     let mut world = World::new();
