@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
 use crate::lock::import::{self, Imported};
-use crate::lock::{self, Part};
+use crate::lock::Part;
 use crate::manifest::requirements::{self, Wanted};
 use crate::metadata::aged::Aged;
 use crate::metadata::pypi::FileKind;
@@ -78,7 +78,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     wanted.extend(manifest.beside.iter().cloned());
     let locked_for = target_name(&target);
     let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
-    let locked = asked.as_locked(task, Ecosystem::Pypi, &lock::of_pypi(&wanted), &fits)?;
+    let locked = asked.as_locked(task, Ecosystem::Pypi, &manifest.wants(&wanted), &fits)?;
     let resolution = match locked {
         Some(resolution) => resolution,
         None => {
@@ -130,7 +130,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         preconditions.push(Precondition::file(project, fixed(file)?)?);
     }
     Ok(Decided {
-        wants: lock::of_pypi(&manifest.wanted_in(&after)?),
+        wants: manifest.wants(&manifest.wanted_in(&after)?),
         target: locked_for,
         edits: match add.is_empty() && remove.is_empty() {
             true => Vec::new(),
