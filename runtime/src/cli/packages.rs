@@ -295,6 +295,8 @@ fn change(
 ) -> Result<Exit, Failure> {
     let options = arguments.resolution.options()?;
     let setting = Setting { options, ..arguments.registries.setting() };
+    // Before a person is asked about a plan that nobody may carry out.
+    setting.options.check_here().map_err(ToolError::from)?;
     let mut asker = Asker::open(&arguments.common, context)?;
     let request = request(arguments.packages, setting.clone());
     let mut tries = 0;

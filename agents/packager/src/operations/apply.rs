@@ -39,6 +39,7 @@ impl Task<'_> {
         (approve, force): (bool, bool),
     ) -> Result<ApplyAnswer> {
         let plan = self.shop.transactions.plan(digest)?;
+        plan.check_here()?;
         // Before the project is locked: it may take minutes on a hot machine.
         let _heavy = match is_heavy(&plan) {
             true => Some(self.begin_heavy()?),

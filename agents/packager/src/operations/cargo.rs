@@ -110,7 +110,18 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
     let (wants, target) = (Vec::new(), String::new());
     let (environment, beside) = (None, Vec::new());
-    Ok(Decided { resolution, wants, target, edits, environment, beside, preconditions, warnings })
+    Ok(Decided {
+        resolution,
+        wants,
+        target,
+        edits,
+        environment,
+        beside,
+        preconditions,
+        warnings,
+        is_locked: false,
+        is_elsewhere: false,
+    })
 }
 
 /// Everything that was read.

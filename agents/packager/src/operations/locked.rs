@@ -45,6 +45,10 @@ impl Locked {
     pub(super) fn edit(&self, decided: &[Decided]) -> Result<Option<FileEdit>> {
         let mut lock = self.lock.clone();
         for decided in decided {
+            if decided.is_elsewhere {
+                // What is locked is what this project is made of here.
+                continue;
+            }
             let (wants, target) = (decided.wants.clone(), decided.target.clone());
             let mut resolution = decided.resolution.clone();
             if !resolution.links.is_empty() {

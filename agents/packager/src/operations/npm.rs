@@ -66,6 +66,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         false if task.choices.frozen => return Err(lock::missing(Ecosystem::Npm).into()),
         false => None,
     };
+    let is_locked = locked.is_some();
     let resolution = match locked {
         Some(resolution) => resolution,
         None => resolve(task, project, asked, (root, locals), began)?,
@@ -108,6 +109,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         environment: Some(environment),
         beside,
         warnings,
+        is_locked,
+        is_elsewhere: false,
     })
 }
 
