@@ -102,9 +102,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Pypi)?);
     if is_elsewhere {
-        let (python, platform) = (&target.python, platform.as_deref().unwrap_or("this platform"));
-        let place = format!("Python {python} on {platform}");
-        warnings.push(format!("resolved for {place}, so nothing is installed here"));
+        warnings.push(nothing_here(&target, platform.as_deref()));
     }
     Ok(Decided {
         wants: manifest.wants(&manifest.wanted_in(&after)?),
@@ -134,6 +132,12 @@ fn left(manifest: &Manifest, remove: &[Spec]) -> Result<Vec<Requirement>> {
         }
     }
     Ok(wanted)
+}
+
+/// The warning of a plan that is only looked at.
+fn nothing_here(target: &PythonTarget, platform: Option<&str>) -> String {
+    let (python, platform) = (&target.python, platform.unwrap_or("this platform"));
+    format!("resolved for Python {python} on {platform}, so nothing is installed here")
 }
 
 /// What another tool locked, where nothing is known of our own, and what is preferred here.
