@@ -7,7 +7,7 @@ pub mod npm;
 pub mod pypi;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 

@@ -16,6 +16,8 @@ mod pypi;
 pub(crate) mod read;
 pub(crate) mod rollback;
 pub(crate) mod search;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tools;
 pub(crate) mod why;
 
@@ -116,6 +118,10 @@ pub(crate) struct Decided {
     pub(crate) warnings: Vec<String>,
     /// What is replaced or taken away, where the machine knows it better than the history of transactions.
     pub(crate) before: Option<Resolution>,
+    /// Whether the resolution was taken from `bolide.lock` without asking a registry.
+    pub(crate) is_locked: bool,
+    /// Whether it is for another machine or interpreter than this, so that nothing of it belongs here.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl<'a> Task<'a> {

@@ -264,6 +264,23 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Refuses to install with options that are about another machine or interpreter than this.
+    ///
+    /// # Errors
+    /// `not-for-here`, with the flag.
+    pub fn check_here(&self) -> Result<()> {
+        let choice = match (&self.python_version, &self.python_platform) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => Choice::PythonVersion,
+            (None, Some(_)) => Choice::PythonPlatform,
+        };
+        let message = format!("`{choice}` is about another place, so nothing is installed here");
+        Err(Error::new(Kind::Usage, "not-for-here", message)
+            .hint(format!("leave `{choice}` out, or look at what `bolide plan` says with it")))
+    }
+}
+
 impl Choices {
     /// The options that were chosen and change something, `--frozen` apart, which is not the resolvers' matter.
     pub fn given(&self) -> Vec<Choice> {

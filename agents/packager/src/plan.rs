@@ -43,6 +43,9 @@ pub struct Plan {
     /// Packages that are younger than the age that is asked for, and why they are let through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
+    /// Whether it is for another Python or platform than this machine's: to be looked at, and never carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_elsewhere: bool,
     /// What it was made from.
     pub preconditions: Vec<Precondition>,
     /// Milliseconds since 1970.
@@ -185,6 +188,17 @@ impl Plan {
             return Err(Error::new(Kind::Stale, "plan-version", message).hint("make a new plan"));
         }
         Ok(plan)
+    }
+
+    /// Refuses a plan for another Python or platform: what was committed counts as what is installed, and nothing of it could be.
+    pub fn check_here(&self) -> Result<()> {
+        if !self.is_elsewhere {
+            return Ok(());
+        }
+        let message =
+            "the plan is for another Python or platform, so nothing of it is installed here";
+        Err(Error::new(Kind::Usage, "not-for-here", message)
+            .hint("make a plan without `--python-version` and `--python-platform`"))
     }
 
     /// Refuses a plan that has expired, is for another project, or was made from something that has changed.

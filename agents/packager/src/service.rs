@@ -319,6 +319,8 @@ fn change(
     request: &PlanRequest,
     how: (bool, bool),
 ) -> Result<crate::api::ApplyAnswer> {
+    // Before anything is resolved in vain.
+    request.setting.options.check_here()?;
     let again = || copy_of(&directory);
     let mut tries = 0;
     loop {

@@ -325,6 +325,8 @@ fn change(
 ) -> Result<Exit, Failure> {
     let options = arguments.resolution.options()?;
     let setting = Setting { options, ..arguments.registries.setting() };
+    // Before a person is asked about a plan that nobody may carry out.
+    setting.options.check_here().map_err(ToolError::from)?;
     let (common, member) = arguments.common.at_workspace(&[&arguments.packages])?;
     let mut asker = Asker::open(&common, context)?;
     let request = request(arguments.packages, member, setting.clone());

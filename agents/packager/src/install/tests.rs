@@ -68,7 +68,7 @@ pub(super) fn npm_artifact(name: &str, version: &str, files: &[(&str, &str)]) ->
 }
 
 /// A wheel with `RECORD`; what `files` has of the description replaces the usual.
-pub(super) fn wheel_artifact(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn wheel_artifact(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     let info = format!("{name}-{version}.dist-info");
     let mut members: Vec<ZipEntry> =
         files.iter().map(|(path, content)| forge::member(path, content)).collect();

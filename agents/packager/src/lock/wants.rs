@@ -35,9 +35,16 @@ fn overrides(rules: &[Override], above: &str, lines: &mut Vec<String>) {
     }
 }
 
-/// The lines of Python requirements, each in its canonical form.
-pub(crate) fn of_pypi(requirements: &[Requirement]) -> Vec<String> {
-    sorted(requirements.iter().map(ToString::to_string).collect())
+/// The lines of Python requirements, each in its canonical form, and of what is said beside them: no requirement looks like those.
+pub(crate) fn of_pypi(
+    requirements: &[Requirement],
+    constraints: &[Requirement],
+    takes_prereleases: bool,
+) -> Vec<String> {
+    let mut lines: Vec<String> = requirements.iter().map(ToString::to_string).collect();
+    lines.extend(constraints.iter().map(|constraint| format!("constraint {constraint}")));
+    lines.extend(takes_prereleases.then(|| "--pre".to_owned()));
+    sorted(lines)
 }
 
 fn sorted(mut lines: Vec<String>) -> Vec<String> {

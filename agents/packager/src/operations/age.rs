@@ -1,14 +1,15 @@
 //! The least age of versions in an operation: from the machine's configuration, from the request, whichever is stricter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::UNIX_EPOCH;
 
 use super::{Asked, Task};
 use crate::ecosystem::Ecosystem;
+use crate::metadata::Hashes;
 use crate::metadata::aged::{LeftOut, Limit};
 use crate::options::Moment;
 use crate::plan::Exemption;
-use crate::resolution::Resolution;
+use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 
 /// Names in a warning; the rest is counted.
@@ -39,17 +40,43 @@ impl Task<'_> {
 
     /// The packages of a resolution that are too young, with the reason why they are in it.
     pub(super) fn exemptions(&self, resolution: &Resolution) -> Vec<Exemption> {
+        self.exempted(resolution, |package| package.published.as_deref())
+    }
+
+    /// The same of a resolution that was taken from the lock. The times in a lock came with the project, and whoever hides a package
+    /// that is too young writes an old one: only the times in the record of what is installed are believed.
+    pub(super) fn exemptions_of_locked(
+        &self,
+        resolution: &Resolution,
+        installed: Option<&Resolution>,
+    ) -> Vec<Exemption> {
+        let mut times: HashMap<(&str, &str, &Hashes), &str> = HashMap::new();
+        for known in installed.into_iter().flat_map(|installed| &installed.packages) {
+            let identity = (&*known.name, &*known.version, &known.artifact.hashes);
+            times.extend(known.published.as_deref().map(|published| (identity, published)));
+        }
+        self.exempted(resolution, |package| {
+            times.get(&(&*package.name, &*package.version, &package.artifact.hashes)).copied()
+        })
+    }
+
+    fn exempted<'r>(
+        &self,
+        resolution: &'r Resolution,
+        published: impl Fn(&'r Package) -> Option<&'r str>,
+    ) -> Vec<Exemption> {
         // Lists of the system tell no ages, and are made by those who answer for them.
         let has_ages = resolution.ecosystem != Ecosystem::Debian;
         let Some(before) = self.cutoff().filter(|_| has_ages) else { return Vec::new() };
         let limit = Limit { before: Some(before), ..Limit::default() };
-        let packages = resolution.packages.iter().filter(|package| {
-            !limit.allows(&package.name, &package.version, package.published.as_deref())
+        let packages = resolution.packages.iter().map(|package| (package, published(package)));
+        let young = packages.filter(|(package, published)| {
+            !limit.allows(&package.name, &package.version, *published)
         });
-        let exempted = packages.map(|package| {
+        let exempted = young.map(|(package, published)| {
             let key = (package.ecosystem, package.name.clone());
             let reason = if self.choices.allow_new.contains(&key) { "named" } else { "locked" };
-            let published = package.published.clone();
+            let published = published.map(str::to_owned);
             Exemption { purl: package.purl(), published, reason: reason.to_owned() }
         });
         let mut exempted: Vec<Exemption> = exempted.collect();

@@ -40,6 +40,7 @@ impl Task<'_> {
     ) -> Result<ApplyAnswer> {
         let plan = self.shop.transactions.plan(digest)?;
         refuse_system(&plan)?;
+        plan.check_here()?;
         // Before the project is locked: it may take minutes on a hot machine.
         let _heavy = match is_heavy(&plan) {
             true => Some(self.begin_heavy()?),

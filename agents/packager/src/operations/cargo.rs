@@ -115,6 +115,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         preconditions,
         warnings,
         before: None,
+        is_locked: false,
+        is_elsewhere: false,
     })
 }
 

@@ -55,6 +55,8 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
         preconditions: Vec::new(),
         warnings,
         before: Some(resolved.before),
+        is_locked: false,
+        is_elsewhere: false,
     })
 }
 

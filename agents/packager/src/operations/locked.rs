@@ -44,8 +44,11 @@ impl Locked {
     /// The edit that locks what was decided; `None` where that was locked before.
     pub(super) fn edit(&self, decided: &[Decided]) -> Result<Option<FileEdit>> {
         let mut lock = self.lock.clone();
-        // What the system has is no matter of a project.
-        for decided in decided.iter().filter(|it| it.resolution.ecosystem != Ecosystem::Debian) {
+        for decided in decided {
+            // What the system has is no matter of a project, and what is locked is what this project is made of here.
+            if decided.is_elsewhere || decided.resolution.ecosystem == Ecosystem::Debian {
+                continue;
+            }
             let (wants, target) = (decided.wants.clone(), decided.target.clone());
             let mut resolution = decided.resolution.clone();
             if !resolution.links.is_empty() {

@@ -66,6 +66,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         false if task.choices.frozen => return Err(lock::unsupported().into()),
         false => None,
     };
+    let is_locked = locked.is_some();
     let resolution = match locked {
         Some(resolution) => resolution,
         None => resolve(task, project, asked, (root, locals), began)?,
@@ -109,6 +110,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         beside,
         warnings,
         before: None,
+        is_locked,
+        is_elsewhere: false,
     })
 }
 

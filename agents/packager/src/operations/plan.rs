@@ -182,12 +182,14 @@ impl Task<'_> {
             edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
             exemptions: Vec::new(),
+            is_elsewhere: decided.iter().any(|decided| decided.is_elsewhere),
             preconditions: vec![locked.precondition()?],
             created_at_ms: now_ms,
             expires_at_ms: now_ms + PLAN_LIFETIME_MS,
         };
         for decided in decided {
             let Decided { resolution, edits, environment, beside, preconditions, .. } = decided;
+            let before = installed.get(&resolution.ecosystem);
             for place in environment.into_iter().chain(beside) {
                 let state = self.shop.transactions.environment(project, &place)?;
                 let is_there = project.path().join(place.as_str()).exists();
@@ -195,9 +197,7 @@ impl Task<'_> {
                 let is_ours = state.fingerprint.is_some() || !is_there;
                 let is_right = is_ours
                     && !is_edited
-                    && installed
-                        .get(&resolution.ecosystem)
-                        .is_some_and(|before| lock::is_same(before, &resolution))
+                    && before.is_some_and(|before| lock::is_same(before, &resolution))
                     && is_there != is_empty(&resolution, &place);
                 if is_edited {
                     warnings.push(format!("`{place}` was edited since; applying needs `--force`"));
@@ -206,7 +206,10 @@ impl Task<'_> {
                     plan.environments.push(rebuild(&place, resolution.ecosystem));
                 }
             }
-            plan.exemptions.extend(self.exemptions(&resolution));
+            plan.exemptions.extend(match decided.is_locked {
+                true => self.exemptions_of_locked(&resolution, before),
+                false => self.exemptions(&resolution),
+            });
             plan.resolutions.push(resolution);
             plan.edits.extend(edits);
             plan.preconditions.extend(preconditions);

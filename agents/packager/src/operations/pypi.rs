@@ -17,8 +17,8 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
+use crate::lock::Part;
 use crate::lock::import::{self, Imported};
-use crate::lock::{self, Part};
 use crate::manifest::requirements::{self, Wanted};
 use crate::metadata::aged::Aged;
 use crate::metadata::pypi::FileKind;
@@ -57,18 +57,11 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     check_foreign(task, project, asked, &FOREIGN_LOCKS)?;
     let mut manifest = Manifest::read(project)?;
     manifest.pin(task.choices.constraints.iter().chain(&task.choices.overrides));
-    let mut wanted = manifest.wanted.clone();
-    for spec in remove {
-        let count = wanted.len();
-        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
-        if wanted.len() == count {
-            return Err(not_direct(Ecosystem::Pypi, &spec.name, manifest.path).into());
-        }
-    }
+    let mut wanted = left(&manifest, remove)?;
     let lines = want(&mut wanted, add)?;
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
-    let (version, platform) = (&task.choices.python_version, &task.choices.python_platform);
+    let Choices { python_version: version, python_platform: platform, .. } = &task.choices;
     let is_elsewhere = version.is_some() || platform.is_some();
     let target = PythonTarget::elsewhere(&interpreter, version.as_ref(), platform.as_deref())?;
     manifest.check_python(&target)?;
@@ -78,18 +71,14 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     wanted.extend(manifest.beside.iter().cloned());
     let locked_for = target_name(&target);
     let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
-    let locked = asked.as_locked(task, Ecosystem::Pypi, &lock::of_pypi(&wanted), &fits)?;
+    let locked = asked.as_locked(task, Ecosystem::Pypi, &manifest.wants(&wanted), &fits)?;
+    let is_locked = locked.is_some();
     let resolution = match locked {
         Some(resolution) => resolution,
         None => {
-            let imported = match asked.known() {
-                Some(_) => None,
-                None if is_elsewhere => None,
-                None => import::pypi(project, manifest.path)?,
-            };
-            let preferred = match is_elsewhere {
-                true => BTreeMap::new(),
-                false => preferred(project, &environment, asked, imported.as_ref())?,
+            let (imported, preferred) = match is_elsewhere {
+                true => (None, BTreeMap::new()),
+                false => known_here(project, &environment, asked, &manifest)?,
             };
             let request = pypi::Request {
                 requirements: &wanted,
@@ -103,34 +92,20 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     };
     asked.check_update(&resolution)?;
     manifest.check_digests(&resolution, &target)?;
-    let lines: Vec<String> = add
-        .iter()
-        .zip(lines)
-        .map(|(spec, line)| line.unwrap_or_else(|| saved(spec, &resolution)))
-        .collect();
+    let saved =
+        |(spec, line): (_, Option<String>)| line.unwrap_or_else(|| saved(spec, &resolution));
+    let lines: Vec<String> = add.iter().zip(lines).map(saved).collect();
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
-    let mut preconditions = vec![
-        Precondition::file(project, fixed(PYPROJECT)?)?,
-        Precondition::file(project, fixed(REQUIREMENTS)?)?,
-    ];
+    let environment = (!is_elsewhere).then_some(environment);
+    let preconditions = preconditions(task, project, &manifest, environment.as_ref())?;
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Pypi)?);
     if is_elsewhere {
-        warnings.push(format!(
-            "resolved for Python {} on {}, so nothing is installed here",
-            target.python,
-            platform.as_deref().unwrap_or("this platform")
-        ));
-    } else {
-        let transactions = &task.shop.transactions;
-        preconditions.push(Precondition::environment(transactions, project, environment.clone())?);
-    }
-    for file in manifest.files.iter().collect::<BTreeSet<_>>() {
-        preconditions.push(Precondition::file(project, fixed(file)?)?);
+        warnings.push(nothing_here(&target, platform.as_deref()));
     }
     Ok(Decided {
-        wants: lock::of_pypi(&manifest.wanted_in(&after)?),
+        wants: manifest.wants(&manifest.wanted_in(&after)?),
         target: locked_for,
         edits: match add.is_empty() && remove.is_empty() {
             true => Vec::new(),
@@ -139,10 +114,64 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         preconditions,
         warnings,
         resolution,
-        environment: (!is_elsewhere).then_some(environment),
+        environment,
         beside: Vec::new(),
         before: None,
+        is_locked,
+        is_elsewhere,
     })
+}
+
+/// What the manifest itself asks for, without what is removed.
+fn left(manifest: &Manifest, remove: &[Spec]) -> Result<Vec<Requirement>> {
+    let mut wanted = manifest.wanted.clone();
+    for spec in remove {
+        let count = wanted.len();
+        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
+        if wanted.len() == count {
+            return Err(not_direct(Ecosystem::Pypi, &spec.name, manifest.path));
+        }
+    }
+    Ok(wanted)
+}
+
+/// The warning of a plan that is only looked at.
+fn nothing_here(target: &PythonTarget, platform: Option<&str>) -> String {
+    let (python, platform) = (&target.python, platform.unwrap_or("this platform"));
+    format!("resolved for Python {python} on {platform}, so nothing is installed here")
+}
+
+/// What another tool locked, where nothing is known of our own, and what is preferred here.
+fn known_here(
+    project: &Project,
+    environment: &RelativePath,
+    asked: &Asked<'_>,
+    manifest: &Manifest,
+) -> Result<(Option<Imported>, BTreeMap<PackageName, Version>)> {
+    let imported = match asked.known() {
+        Some(_) => None,
+        None => import::pypi(project, manifest.path)?,
+    };
+    let preferred = preferred(project, environment, asked, imported.as_ref())?;
+    Ok((imported, preferred))
+}
+
+/// Everything that was read has to stay as it is, and so has the environment that is built.
+fn preconditions(
+    task: &Task<'_>,
+    project: &Project,
+    manifest: &Manifest,
+    environment: Option<&RelativePath>,
+) -> Result<Vec<Precondition>> {
+    let files: BTreeSet<&str> = manifest.files.iter().map(String::as_str).collect();
+    let files = [PYPROJECT, REQUIREMENTS].into_iter().chain(files);
+    let mut preconditions =
+        files.map(|file| Precondition::file(project, fixed(file)?)).collect::<Result<Vec<_>>>()?;
+    if let Some(place) = environment {
+        let transactions = &task.shop.transactions;
+        preconditions.push(Precondition::environment(transactions, project, place.clone())?);
+    }
+    Ok(preconditions)
 }
 
 /// The resolution, of old enough versions where that is asked for.

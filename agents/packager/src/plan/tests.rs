@@ -43,6 +43,7 @@ fn plan(world: &World) -> Plan {
             after: Some(vec![0xff, 0x00, b'"']),
         }],
         exemptions: Vec::new(),
+        is_elsewhere: false,
         environments: vec![Rebuild { place: path("node_modules"), ecosystem: Ecosystem::Npm }],
         preconditions: vec![
             Precondition::environment(&world.transactions, &world.project, path("node_modules"))

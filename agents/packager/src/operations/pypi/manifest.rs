@@ -6,6 +6,7 @@ use pep508_rs::{PackageName, Requirement};
 
 use super::super::read_text;
 use crate::error::{Error, Kind, Result};
+use crate::lock;
 use crate::manifest::requirements::{Everything, Wanted};
 use crate::manifest::{pyproject, requirements};
 use crate::options::Prerelease;
@@ -187,12 +188,19 @@ impl Manifest {
         let mut wanted: Vec<Requirement> = match self.path {
             PYPROJECT => pyproject::read(PYPROJECT, text)?.unwrap_or_default().dependencies,
             path => {
-                let read = requirements::read(path, text)?.wanted;
+                // What included files say was read before and does not change with this one.
+                let nothing = &mut |_: &str| Ok(Some(String::new()));
+                let read = requirements::read_all(path, text, nothing)?.own.wanted;
                 read.into_iter().map(|wanted| wanted.requirement).collect()
             }
         };
         wanted.extend(self.beside.iter().cloned());
         Ok(wanted)
+    }
+
+    /// What the lock has to be made from: these requirements, and what the manifest says beside them.
+    pub(super) fn wants(&self, requirements: &[Requirement]) -> Vec<String> {
+        lock::of_pypi(requirements, &self.constraints, self.takes_prereleases)
     }
 
     pub(super) fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
