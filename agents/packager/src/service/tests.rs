@@ -8,6 +8,7 @@ use agents_contract::Cancellation;
 use super::*;
 use crate::api::{WatchPolicy, WatchesAnswer};
 use crate::io::testing::PlainHost;
+use crate::transaction::WatchOutcome;
 
 const TOKEN: &str = "npm_a-token-that-nobody-else-may-read";
 
@@ -165,4 +166,26 @@ fn frozen_with_packages_of_its_own_says_that_no_lock_can_have_them() {
     let packager = scratch.packager();
     let answer: Result<crate::api::PlanAnswer> = scratch.ask(&packager, "pkg.plan", &request);
     assert_eq!(answer.expect_err("a refusal").code, "lock-unsupported");
+}
+
+#[test]
+fn that_a_project_is_not_watched_stands_beside_what_came_of_its_last_change() {
+    let scratch = Scratch::new();
+    let packager = scratch.packager();
+    let watch = WatchRequest::default();
+    let answer: WatchesAnswer = scratch.ask(&packager, "pkg.watch", &watch).expect("an answer");
+    let path = answer.watched[0].path.as_str();
+    let transactions = &packager.shop.transactions;
+    transactions.note_unwatched(&[(path, "no more watches")]).expect("a note");
+    let last = WatchOutcome { outcome: "in-line".to_owned(), ..WatchOutcome::default() };
+    transactions.watch_answered(path, None, &last).expect("an outcome");
+    let look = || {
+        let mut answer = crate::watch::list(&packager.shop).expect("an answer");
+        answer.watched.remove(0)
+    };
+    assert_eq!(look().unwatched.as_deref(), Some("no more watches"));
+    assert_eq!(look().outcome.as_deref(), Some("in-line"));
+    transactions.note_unwatched(&[] as &[(&str, &str)]).expect("a note");
+    assert_eq!(look().unwatched, None);
+    assert_eq!(look().outcome.as_deref(), Some("in-line"));
 }
