@@ -141,9 +141,11 @@ fn what_a_watched_project_was_set_to_is_gone_when_it_is_watched_no_more() {
     let packager = scratch.packager();
     // Another process has the database open, so that closing ours would not empty its log.
     let _other = scratch.packager();
-    let mut setting = Setting::default();
-    setting.variables = BTreeMap::from([("NPM_TOKEN".to_owned(), TOKEN.to_owned())]);
-    setting.references = BTreeMap::from([("LONG".to_owned(), TOKEN.repeat(500))]);
+    let setting = Setting {
+        variables: BTreeMap::from([("NPM_TOKEN".to_owned(), TOKEN.to_owned())]),
+        references: BTreeMap::from([("LONG".to_owned(), TOKEN.repeat(500))]),
+        ..Setting::default()
+    };
     let watch = WatchRequest { policy: WatchPolicy::Plan, setting };
     let answer: WatchesAnswer = scratch.ask(&packager, "pkg.watch", &watch).expect("an answer");
     assert!(!scratch.holders().is_empty());
