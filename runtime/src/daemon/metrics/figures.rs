@@ -83,8 +83,8 @@ mod tests {
         });
         let families = families(&Figures::default().plus(&report));
         assert_eq!(families.len(), 1);
-        let npm = &families[0].get_metric()[1];
-        assert_eq!(npm.get_label()[0].value(), "npm");
+        let is_npm = |metric: &&Metric| metric.get_label()[0].value() == "npm";
+        let npm = families[0].get_metric().iter().find(is_npm).unwrap();
         assert_eq!(npm.get_summary().sample_count(), 2);
         assert!((npm.get_summary().sample_sum() - 3.0).abs() < 1e-9);
     }

