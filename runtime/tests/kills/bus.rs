@@ -174,7 +174,10 @@ impl Bus {
         let text = self.metrics_text().expect("a daemon that serves");
         let number = |series| number_in(&text, series);
         let daemon = (number("process_open_fds"), mappings(self.pid()));
-        let exchange = self.exchange.get().map(|pid| (descriptors(pid), mappings(pid)));
+        let exchange = self.exchange.get().map(|pid| {
+            let place = self.directory.path();
+            (descriptors(pid, place), mappings(pid))
+        });
         State {
             lanes: number("bolide_bus_lanes"),
             guests: number("bolide_agents{state=\"guest\"}"),
@@ -297,8 +300,12 @@ fn number_in(text: &str, series: &str) -> u64 {
     line.map_or(0, |number| number.trim().parse::<f64>().unwrap() as u64)
 }
 
-fn descriptors(pid: u32) -> u64 {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
+/// Open descriptors of a process but for files below `place`: logs and journals stay open when whoever wrote to them has
+/// gone, as many as the exchange allows itself.
+fn descriptors(pid: u32, place: &Path) -> u64 {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let opened = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    opened.filter(|path| !path.starts_with(place)).count() as u64
 }
 
 /// Mappings of shared memory, 0 where the system does not show them.
