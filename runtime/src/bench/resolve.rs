@@ -74,7 +74,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     let mut totals = Totals::default();
     let mut sets = Vec::new();
     for set in sets::all().iter().filter(|set| is_wanted(set)) {
-        sets.push(measure(set, rounds, &peers, &arguments.without, &mut totals)?);
+        let measured = measure(set, rounds, &peers, &arguments.without, &mut totals)?;
+        // The whole takes many minutes, and what is known already is worth seeing.
+        eprint!("{}", set_text(&measured));
+        sets.push(measured);
     }
     Ok(json!({
         "schema": "bolide.bench.resolve/1",
@@ -187,36 +190,43 @@ fn scratch() -> anyhow::Result<PathBuf> {
 
 /// The report for people.
 pub(crate) fn text(report: &Value) -> String {
-    let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), |ms| format!("{ms:.1}"));
-    let mut lines = vec![format!(
-        "{:<14} {:<8} {:>10} {:>10} {:>10}  ms",
-        "set", "tool", "cold", "warm", "daemon"
-    )];
+    let mut text =
+        format!("{:<14} {:<8} {:>10} {:>10} {:>10}  ms\n", "set", "tool", "cold", "warm", "daemon");
     for set in report["sets"].as_array().into_iter().flatten() {
-        lines.push(format!(
-            "{:<14} {:<8} {:>10} {:>10} {:>10}  {} packages, same answer: {}",
-            set["name"].as_str().unwrap_or_default(),
-            "bolide",
-            ms(&set["cold_ms"]),
-            ms(&set["warm_ms"]),
-            ms(&set["daemon_warm_ms"]),
-            set["packages"],
-            set["same_answer"]
-        ));
-        let differences = set["differences"].as_array().into_iter().flatten();
-        lines.extend(differences.map(|one| format!("{:<14} {}", "", one.as_str().unwrap_or(""))));
-        for (peer, measured) in set["peers"].as_object().into_iter().flatten() {
-            let why = measured["why"].as_str().unwrap_or_default();
-            let (cold, warm) = (ms(&measured["cold_ms"]), ms(&measured["warm_ms"]));
-            lines.push(format!("{:<14} {peer:<8} {cold:>10} {warm:>10} {:>10}  {why}", "", ""));
-        }
+        text += &set_text(set);
     }
     let rss = report["peak_rss_bytes"].as_u64().unwrap_or(0) >> 20;
-    lines.push(format!(
-        "p95 over all runs: cold {}, warm {}, daemon {} ms; peak {rss} MiB",
+    text += &format!(
+        "p95 over all runs: cold {}, warm {}, daemon {} ms; peak {rss} MiB\n",
         ms(&report["p95_cold_ms"]),
         ms(&report["p95_warm_ms"]),
         ms(&report["p95_daemon_warm_ms"])
-    ));
+    );
+    text
+}
+
+/// One set and its peers, a line each.
+fn set_text(set: &Value) -> String {
+    let mut lines = vec![format!(
+        "{:<14} {:<8} {:>10} {:>10} {:>10}  {} packages, same answer: {}",
+        set["name"].as_str().unwrap_or_default(),
+        "bolide",
+        ms(&set["cold_ms"]),
+        ms(&set["warm_ms"]),
+        ms(&set["daemon_warm_ms"]),
+        set["packages"],
+        set["same_answer"]
+    )];
+    let differences = set["differences"].as_array().into_iter().flatten();
+    lines.extend(differences.map(|one| format!("{:<14} {}", "", one.as_str().unwrap_or(""))));
+    for (peer, measured) in set["peers"].as_object().into_iter().flatten() {
+        let why = measured["why"].as_str().unwrap_or_default();
+        let (cold, warm) = (ms(&measured["cold_ms"]), ms(&measured["warm_ms"]));
+        lines.push(format!("{:<14} {peer:<8} {cold:>10} {warm:>10} {:>10}  {why}", "", ""));
+    }
     lines.join("\n") + "\n"
+}
+
+fn ms(value: &Value) -> String {
+    value.as_f64().map_or("-".to_owned(), |ms| format!("{ms:.1}"))
 }
