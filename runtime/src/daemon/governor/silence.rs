@@ -13,8 +13,8 @@ pub(crate) fn governor(age: Duration, is_first: bool) -> Governor {
     let since = if is_first { "since the daemon's start" } else { "since the last decision" };
     let silent = (age > DECISION_AGE_MAX).then(|| {
         format!(
-            "nobody decides what may run, {} s {since}: what looks at the machine hangs or is gone; \
-             hosted agents begin little, and nothing large, until it decides again",
+            "nobody decides what may run, {} s {since}: what looks at the machine hangs or is \
+             gone; hosted agents begin little, and nothing large, until it decides again",
             age.as_secs()
         )
     });

@@ -20,7 +20,7 @@ pub(super) fn families(machine: &Machine, work: &WorkStatus) -> Vec<MetricFamily
 pub(super) fn decision_age(governor: &Governor) -> MetricFamily {
     gauge(
         "bolide_governor_decision_age_seconds",
-        "How old the governor's last decision is, or the daemon where there was none; about 1 while it works.",
+        "How old the governor's last decision is, or the daemon where there was none.",
         [sample_of(&[], governor.decision_age_seconds)],
     )
 }
