@@ -168,6 +168,9 @@ pub(crate) const MACHINE_INTERVAL_HOT: Duration = Duration::from_millis(500);
 pub(crate) const MACHINE_INTERVAL_WAITING: Duration = Duration::from_millis(200);
 /// A decision that is older is none: a daemon that lives makes one each second.
 pub(crate) const DECISION_AGE_MAX: Duration = Duration::from_secs(5);
+/// How long the daemon, when it stops, waits for the thread that looks at the machine: many times what reading all of a machine's files takes. One
+/// that hangs in a file of the kernel cannot be ended, and is left to the end of the process.
+pub(crate) const GOVERNOR_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Percent of the time in which something waited for a processor from which workers leave their classes.
 pub(crate) const PRESSURE_HIGH: f64 = 20.0;
 /// Percent below which they go back.

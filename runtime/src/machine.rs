@@ -13,10 +13,12 @@ use hw::thermal::{Counts, HottestCore, Thermometer};
 use hw::throttle::Throttles;
 use hw::watcher::Watcher;
 use scheduler::decision::{Decision, Slots};
-use scheduler::governor::{Capacity, Changes, Governor, Reading, Thresholds};
+use scheduler::governor::{Capacity, Changes, Governor, Reading, ThresholdValues, Thresholds};
 
 use self::numbers::boot_time;
-pub(crate) use self::numbers::{decision_of, entry_of, monotonic_ns, pinning_number, pinning_of};
+pub(crate) use self::numbers::{
+    as_of_now, decision_of, entry_of, monotonic_ns, pinning_number, pinning_of,
+};
 use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
 
 /// Degrees from which it is looked at more often; where heavy work waits, too.
@@ -115,6 +117,11 @@ impl Regulator {
     pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
         self.governor.set_thresholds(thresholds);
+    }
+
+    /// The temperatures that hold: those that were set, cut to the critical one of this machine.
+    pub(crate) fn thresholds(&self) -> ThresholdValues {
+        self.governor.thresholds()
     }
 
     /// When to look again.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that does not get what it needs has failed")]
 
+#[path = "daemon/affinity.rs"]
+mod affinity;
 #[path = "daemon/calls.rs"]
 mod calls;
 #[path = "daemon/denied.rs"]
@@ -24,6 +26,8 @@ mod low;
 mod queues;
 #[path = "daemon/routes.rs"]
 mod routes;
+#[path = "daemon/silence.rs"]
+mod silence;
 #[path = "daemon/topics.rs"]
 mod topics;
 #[path = "daemon/traced.rs"]

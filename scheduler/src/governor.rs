@@ -94,6 +94,11 @@ impl Governor {
         self.thresholds = thresholds.cut_to(self.capacity.critical_celsius);
     }
 
+    /// The thresholds that hold: the configured ones, cut to the machine.
+    pub fn thresholds(&self) -> ThresholdValues {
+        self.thresholds
+    }
+
     /// What may run until the next step. `now` is of any clock that does not go backwards; if it does, or leaps, what was
     /// seen before is forgotten and all waits begin again.
     pub fn step(&mut self, reading: Reading, now: Duration) -> Decision {

@@ -3,6 +3,7 @@
 
 mod adding;
 mod aging;
+mod deferred;
 mod heat;
 mod languages;
 mod locking;

@@ -8,7 +8,7 @@ use super::sibling::metric;
 use super::world::{World, wait_until};
 
 /// What came of the last change in `project`; empty where nothing has.
-fn last(world: &World, project: &str) -> Value {
+pub(crate) fn last(world: &World, project: &str) -> Value {
     let list = world.bolide(&["watch", "list", project, "--json"]).succeeds().json();
     let watched = list["watched"].as_array().unwrap().first().cloned();
     watched.unwrap_or_default()
@@ -16,7 +16,7 @@ fn last(world: &World, project: &str) -> Value {
 
 /// Waits until a change in `project` came to `outcome`; what was noted of it.
 #[track_caller]
-fn comes_to(world: &World, project: &str, outcome: &str) -> Value {
+pub(crate) fn comes_to(world: &World, project: &str, outcome: &str) -> Value {
     let mut seen = Value::Null;
     wait_until(outcome, || {
         seen = last(world, project);
@@ -25,7 +25,7 @@ fn comes_to(world: &World, project: &str, outcome: &str) -> Value {
     seen
 }
 
-fn manifest(dependency: &str) -> String {
+pub(crate) fn manifest(dependency: &str) -> String {
     format!(r#"{{"name": "here", "version": "1.0.0", "dependencies": {{"tree": "{dependency}"}}}}"#)
 }
 

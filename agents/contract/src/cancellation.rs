@@ -9,8 +9,15 @@ use std::time::SystemTime;
 #[derive(Clone, Debug, Default)]
 pub struct Cancellation {
     // Never cancelled where there is none.
-    abandoned: Option<Arc<AtomicBool>>,
+    state: Option<Arc<State>>,
     deadline: Option<SystemTime>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_abandoned: AtomicBool,
+    /// Each of them ends this one, too.
+    others: Vec<Cancellation>,
 }
 
 impl Cancellation {
@@ -19,29 +26,49 @@ impl Cancellation {
 
     /// Wanted until somebody calls [`Cancellation::cancel`], or until the deadline.
     pub fn until(deadline: Option<SystemTime>) -> Self {
-        Self { abandoned: Some(Arc::default()), deadline }
+        Self { state: Some(Arc::default()), deadline }
+    }
+
+    /// Wanted as long as all of these are, and until somebody cancels it, which is nothing to them.
+    pub fn any(others: impl IntoIterator<Item = Self>) -> Self {
+        let others = others.into_iter().filter(|other| !other.is_never()).collect();
+        let state = State { is_abandoned: AtomicBool::new(false), others };
+        Self { state: Some(Arc::new(state)), deadline: None }
     }
 
     /// Says to all clones that nobody waits any more. Does nothing to [`Cancellation::NEVER`].
     pub fn cancel(&self) {
-        if let Some(abandoned) = &self.abandoned {
+        if let Some(state) = &self.state {
             // A hint to look at; it publishes nothing else.
-            abandoned.store(true, Ordering::Relaxed);
+            state.is_abandoned.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether somebody called [`Cancellation::cancel`].
+    /// Whether somebody called [`Cancellation::cancel`], of this or of one that it depends on.
     pub fn is_abandoned(&self) -> bool {
-        self.abandoned.as_ref().is_some_and(|abandoned| abandoned.load(Ordering::Relaxed))
+        self.is_marked() || self.others().iter().any(Self::is_abandoned)
     }
 
     /// Whether the work may stop: abandoned, or later than its deadline.
     pub fn is_cancelled(&self) -> bool {
-        self.is_abandoned() || self.deadline.is_some_and(|deadline| SystemTime::now() >= deadline)
+        let is_late = || self.deadline.is_some_and(|deadline| SystemTime::now() >= deadline);
+        self.is_marked() || is_late() || self.others().iter().any(Self::is_cancelled)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_abandoned.load(Ordering::Relaxed))
+    }
+
+    fn others(&self) -> &[Self] {
+        self.state.as_ref().map_or(&[], |state| &state.others)
+    }
+
+    fn is_never(&self) -> bool {
+        self.state.is_none() && self.deadline.is_none()
     }
 }
 
-static NEVER: Cancellation = Cancellation { abandoned: None, deadline: None };
+static NEVER: Cancellation = Cancellation { state: None, deadline: None };
 
 #[cfg(test)]
 mod tests {
@@ -59,5 +86,24 @@ mod tests {
         assert!(late.is_cancelled() && !late.is_abandoned());
         Cancellation::NEVER.cancel();
         assert!(!Cancellation::NEVER.is_cancelled());
+    }
+
+    #[test]
+    fn one_that_depends_on_others_ends_with_each_of_them_and_ends_none() {
+        let [first, second] = [(); 2].map(|()| Cancellation::until(None));
+        let of_both = || {
+            let others = [first.clone(), Cancellation::NEVER.clone(), second.clone()];
+            Cancellation::any(others)
+        };
+        let (one, other) = (of_both(), of_both());
+        one.cancel();
+        assert!(one.is_cancelled() && one.is_abandoned() && one.clone().is_cancelled());
+        assert!(!first.is_cancelled() && !second.is_cancelled() && !other.is_cancelled());
+        second.cancel();
+        assert!(other.is_cancelled() && other.is_abandoned() && !first.is_cancelled());
+        let late = Cancellation::until(Some(SystemTime::now() - Duration::from_secs(1)));
+        let after = Cancellation::any([late]);
+        assert!(after.is_cancelled() && !after.is_abandoned());
+        assert!(!Cancellation::any([]).is_cancelled());
     }
 }

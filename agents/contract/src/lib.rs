@@ -100,6 +100,15 @@ pub trait Conversation: Send + Sync {
     fn cancellation(&self) -> &Cancellation;
     /// Publishes an event on the bus, where there is one.
     fn publish(&self, subject: &str, payload: &[u8]);
+    /// Says when the host takes nothing new any more. What has begun is finished then; what waits and has begun nothing ends, and its
+    /// caller is told so.
+    fn stopping(&self) -> &Cancellation {
+        Cancellation::NEVER
+    }
+    /// An undertaking has to wait before it begins. [`Conversation::goes_on`] follows, or the request ends.
+    fn waits(&self, _wait: Wait) {}
+    /// It waits no more, and begins.
+    fn goes_on(&self) {}
 }
 
 /// What an agent may ask of its host. The runtime fills it in from the scheduler.

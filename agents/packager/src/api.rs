@@ -545,7 +545,8 @@ pub struct Watched {
     pub policy: WatchPolicy,
     /// Since when (seconds since the Unix epoch).
     pub since: u64,
-    /// What came of the last change: `in-line`, `planned`, `approval`, `applied`, `conflict` or `failed`; `None` where there was none.
+    /// What came of the last change: `in-line`, `planned`, `approval`, `applied`, `conflict` or `failed`; `deferred` while it only waits, as
+    /// for a cooler machine, and nothing was begun; `None` where there was none.
     pub outcome: Option<String>,
     /// The digest of the plan that was made.
     pub digest: Option<String>,

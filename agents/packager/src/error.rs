@@ -86,6 +86,14 @@ impl Error {
         Self::new(Kind::Failed, "cancelled", message)
     }
 
+    /// The host stops, and the request had only waited.
+    pub fn draining() -> Self {
+        let message = "the daemon is stopping: the request had only waited, nothing was begun";
+        Self::new(Kind::Failed, "draining", message)
+            .hint("run the command again when a daemon is back, or with `--standalone`")
+            .retryable()
+    }
+
     /// An error of the file system, with the operation and the path that it happened to.
     ///
     /// Maps `ENOSPC` and `EDQUOT` to `disk-full`, `EACCES`, `EPERM` and `EROFS` to `permission-denied`, the rest

@@ -272,6 +272,8 @@ pub const WATCH_ANSWERS_MAX: usize = 20;
 pub const WATCH_ANSWERS_WINDOW: std::time::Duration = std::time::Duration::from_secs(600);
 /// Changes that are answered at once, each on a thread of its own: their work is admitted like everybody's.
 pub const WATCH_ANSWERS_AT_ONCE_MAX: usize = 4;
+/// Changes whose answers wait for a cooler machine, beside those: each is a thread that sleeps and a plan in memory. One more is tried again later.
+pub const WATCH_DEFERRED_MAX: usize = 64;
 /// The first pause before a change is tried again that could not be answered for a reason that may pass; doubled each time.
 pub const WATCH_RETRY_MIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// The longest such pause.

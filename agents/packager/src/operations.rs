@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use agents_contract::{Conversation, Hands, Host, Order, Work};
+use agents_contract::{Cancellation, Conversation, Hands, Host, Order, Work};
 
 use crate::api::{Progress, Setting};
 use crate::ecosystem::Ecosystem;
@@ -213,7 +213,26 @@ impl<'a> Task<'a> {
 
     fn lock(&self, project: Project) -> Result<crate::transaction::Session> {
         let wait = Duration::from_secs(LOCK_WAIT_SECONDS);
-        self.shop.transactions.lock(project, wait, self.conversation.cancellation())
+        let locked = self.shop.transactions.lock(project, wait, &self.while_it_waits());
+        locked.map_err(|error| match error.code == "cancelled" {
+            true => self.waited_in_vain(),
+            false => error,
+        })
+    }
+
+    /// For what only waits, having begun nothing: it ends where the host stops, too.
+    fn while_it_waits(&self) -> Cancellation {
+        let conversation = self.conversation;
+        Cancellation::any([conversation.cancellation(), conversation.stopping()].map(Clone::clone))
+    }
+
+    /// Why such a wait ended.
+    fn waited_in_vain(&self) -> Error {
+        match self.check_wanted() {
+            Err(cancelled) => cancelled,
+            Ok(()) if self.conversation.stopping().is_cancelled() => Error::draining(),
+            Ok(()) => Error::cancelled(),
+        }
     }
 
     /// What the standing transactions of a project installed, by ecosystem: the newest word on each.

@@ -1,8 +1,9 @@
 //! The first trigger: a watched project whose manifests change is resolved, and by its policy the plan is only made, put up for
 //! approval, or applied.
 //!
-//! [`notice`] says where something may have happened, [`settle`] when it is over, [`answer`] does what the policy says. Here are the list
-//! of projects, which is in the database, and the thread that joins them; it sleeps until the kernel tells it something.
+//! [`notice`] says where something may have happened, [`settle`] when it is over, [`answer`] does what the policy says, [`under_way`] how many
+//! answers there may be. Here are the list of projects, which is in the database, and the thread that joins them; it sleeps until the kernel
+//! or an answer tells it something.
 //!
 //! A change is what is different from the manifests that were answered last; so events may be lost, doubled or imagined, and what
 //! changed while nobody watched is found at the next start. What an answer itself writes into a manifest is one more change, which then
@@ -12,6 +13,7 @@ mod answer;
 mod notice;
 mod settle;
 mod standing;
+mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,14 +21,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use agents_contract::Station;
+use agents_contract::{Cancellation, Station};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use self::answer::Step;
 use self::settle::Settling;
 use self::standing::Standing;
+use self::under_way::UnderWay;
 use crate::api::{Setting, WatchPolicy, Watched, WatchesAnswer};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX};
+use crate::limits::{WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX};
 use crate::operations::Shop;
 use crate::transaction::{Project, WatchRow};
 
@@ -127,7 +131,7 @@ pub(crate) fn start(shop: Arc<Shop>, state: &Path, station: Arc<dyn Station>) {
             projects: BTreeSet::new(),
             standing: Standing::default(),
             settling: Settling::default(),
-            running: BTreeSet::new(),
+            under_way: UnderWay::default(),
             pauses: BTreeMap::new(),
         })
     });
@@ -146,23 +150,41 @@ struct Watcher {
     shop: Arc<Shop>,
     station: Arc<dyn Station>,
     list: PathBuf,
-    /// Rung by whoever ends an answer.
+    /// Rung by answers that have told something.
     bell: Arc<rustix::fd::OwnedFd>,
-    tell: Sender<Ended>,
-    told: Receiver<Ended>,
+    tell: Sender<Told>,
+    told: Receiver<Told>,
     projects: BTreeSet<PathBuf>,
     standing: Standing,
     settling: Settling<PathBuf>,
-    running: BTreeSet<PathBuf>,
+    under_way: UnderWay,
     /// The pause before the next try, of projects whose answer failed for a while.
     pauses: BTreeMap<PathBuf, Duration>,
 }
 
-/// An answer is over.
-struct Ended {
+/// What an answer tells: of which project, and what.
+struct Told(PathBuf, News);
+
+enum News {
+    /// It goes another step.
+    Step(Step),
+    /// It is over, and perhaps to be tried again.
+    Ended { again: bool },
+}
+
+/// An answer's way to tell.
+struct Teller {
     project: PathBuf,
-    /// Whether it is to be tried again.
-    again: bool,
+    tell: Sender<Told>,
+    bell: Arc<rustix::fd::OwnedFd>,
+}
+
+impl Teller {
+    fn tell(&self, news: News) {
+        // Both last as long as the process.
+        let _ = self.tell.send(Told(self.project.clone(), news));
+        let _ = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
+    }
 }
 
 impl Watcher {
@@ -171,13 +193,18 @@ impl Watcher {
         while !self.station.cancellation().is_cancelled() {
             self.sleep();
             let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
-            while let Ok(ended) = self.told.try_recv() {
-                self.ended(ended);
+            while let Ok(Told(project, news)) = self.told.try_recv() {
+                match news {
+                    News::Step(Step::Waits(terms)) => self.under_way.defer(&project, terms),
+                    News::Step(Step::GoesOn) => self.under_way.go_on(&project),
+                    News::Ended { again } => self.ended(project, again),
+                }
             }
             let noticed = self.standing.read();
             let now = Instant::now();
             for project in &noticed.projects {
                 self.settling.touch(project, now);
+                self.under_way.changed(project);
             }
             if noticed.everything || self.standing.is_due(now) {
                 self.watch_anew();
@@ -189,8 +216,8 @@ impl Watcher {
     fn sleep(&self) {
         let mut polled = vec![PollFd::new(&*self.bell, PollFlags::IN)];
         polled.extend(self.standing.notices().map(|notices| PollFd::new(notices, PollFlags::IN)));
-        let next = match self.running.len() < WATCH_ANSWERS_AT_ONCE_MAX {
-            true => self.settling.next(|project| !self.running.contains(project)),
+        let next = match self.under_way.has_place() {
+            true => self.settling.next(|project| !self.under_way.contains(project)),
             false => None,
         };
         let next = next.into_iter().chain(self.standing.again_at()).min();
@@ -211,6 +238,8 @@ impl Watcher {
         match rows {
             Ok(rows) => {
                 self.projects = rows.iter().map(|row| row.path.clone().into()).collect();
+                let terms = rows.iter().map(|row| (row.path.clone().into(), answer::terms(row)));
+                self.under_way.follow_terms(terms.collect());
                 let reasons = rows.into_iter().map(|row| (row.path.into(), row.unwatched));
                 noted = reasons.filter_map(|(path, reason)| Some((path, reason?))).collect();
             }
@@ -235,26 +264,29 @@ impl Watcher {
     }
 
     fn answer_due(&mut self) {
-        while self.running.len() < WATCH_ANSWERS_AT_ONCE_MAX {
-            let running = &self.running;
-            let due = self.settling.take(Instant::now(), |project| !running.contains(project));
+        while self.under_way.has_place() {
+            let under_way = &self.under_way;
+            let due = self.settling.take(Instant::now(), |project| !under_way.contains(project));
             let Some(project) = due else { return };
             let (shop, station) = (Arc::clone(&self.shop), Arc::clone(&self.station));
+            let wanted = Cancellation::any([station.cancellation().clone()]);
             let (tell, bell) = (self.tell.clone(), Arc::clone(&self.bell));
-            let path = project.clone();
+            let teller = Teller { project: project.clone(), tell, bell };
+            let own = wanted.clone();
             let builder = std::thread::Builder::new().name("watch-answer".to_owned());
             let spawned = builder.spawn(move || {
-                let answering =
-                    std::panic::AssertUnwindSafe(|| answer::answer(&shop, &*station, &path));
+                let path = &teller.project;
+                let step = |step| teller.tell(News::Step(step));
+                let answering = || answer::answer(&shop, &*station, path, (&own, &step));
+                let answering = std::panic::AssertUnwindSafe(answering);
                 let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
                     tracing::error!(project = %path.display(), "an answer to a change panicked");
                     false
                 });
-                let _ = tell.send(Ended { project: path, again });
-                let _ = rustix::io::write(&*bell, &1_u64.to_ne_bytes());
+                teller.tell(News::Ended { again });
             });
             match spawned {
-                Ok(_) => drop(self.running.insert(project)),
+                Ok(_) => self.under_way.begin(project, wanted),
                 Err(error) => {
                     tracing::warn!(%error, "no thread to answer a change");
                     self.settling.retry(&project, Instant::now(), WATCH_RETRY_MIN);
@@ -263,9 +295,8 @@ impl Watcher {
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
-        let Ended { project, again } = ended;
-        self.running.remove(&project);
+    fn ended(&mut self, project: PathBuf, again: bool) {
+        self.under_way.end(&project);
         if !again {
             self.pauses.remove(&project);
             return;

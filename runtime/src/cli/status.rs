@@ -86,6 +86,9 @@ fn text_of(status: &Value) -> String {
         text.push('\n');
     }
     text += &machine_text(&status["machine"], &status["work"]);
+    if let Some(reason) = status["governor"]["silent"].as_str() {
+        text += &format!("degraded: {}\n", output::harmless(reason));
+    }
     let hosted = list(&status["hosted"]);
     if hosted.is_empty() {
         return text;

@@ -19,6 +19,7 @@ use ipc::socket::ConnectError;
 use super::exit::{Exit, Failure};
 use super::{Context, output};
 use crate::limits::{TOP_INTERVAL, TOP_PICTURES_PER_REQUEST};
+use crate::machine::as_of_now;
 use crate::paths::SOCKET_NAME;
 
 /// `bolide top`
@@ -123,7 +124,9 @@ impl Source {
                     *pictures = 0;
                     *reader = client.directory().context("asking for the bus directory")?;
                 }
-                Ok(reader.read())
+                let picture = reader.read();
+                let machine = picture.machine.map(as_of_now);
+                Ok(Picture { machine, ..picture })
             }
         }
     }

@@ -1,12 +1,15 @@
 //! The daemon's governor: a thread that looks at the machine about once a second and tells the hub what it decided.
 //!
 //! The hub shows it in the bus directory, where hosted agents read it, and in status and metrics, which therefore never touch a sensor.
+//! Reading a file of the kernel may never end. So nothing waits for this thread without bound: what it decided is shown with its age
+//! ([`silence`]), and a daemon that stops leaves a thread that hangs to the end of the process.
 //! Not here: what is read and decided ([`crate::machine`]), and who keeps to it (`host`).
 
+pub(super) mod silence;
+
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use hw::root::Root;
 use ipc::directory::MachineEntry;
@@ -20,6 +23,7 @@ use super::hosted::HostedTable;
 use super::hub::ToHub;
 use super::snapshot::{Change, Machine, Thermal};
 use crate::config::{Settings, band_text};
+use crate::limits::GOVERNOR_STOP_TIMEOUT;
 use crate::machine::{Load, Regulator, entry_of, pinning_number};
 
 /// What the governor tells the hub.
@@ -45,13 +49,14 @@ impl Rules {
     }
 }
 
-/// The thread; it ends when this is dropped.
+/// The thread; it ends when this is dropped, unless it hangs.
 #[derive(Debug)]
 pub(super) struct GovernorThread {
     rules: Arc<Mutex<Rules>>,
     /// Wakes it early; dropped, it ends.
     wake: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends with the thread; nothing is ever sent.
+    ended: Receiver<()>,
 }
 
 impl GovernorThread {
@@ -66,7 +71,9 @@ impl GovernorThread {
         let (wake, woken) = sync_channel(1);
         let shared = Arc::new(Mutex::new(rules));
         let given = Arc::clone(&shared);
+        let (end, ended) = channel::<()>();
         let govern = move || {
+            let _end = end;
             let regulator = Regulator::new(root, rules.thresholds);
             info!(sensor = regulator.source(), "the machine is looked at");
             Loop { regulator, rules, given, hub, hosted, state: None }.run(&woken);
@@ -75,7 +82,7 @@ impl GovernorThread {
         if let Err(error) = &thread {
             error!(%error, "nobody looks at the machine: hosted agents run little at once");
         }
-        Self { rules: shared, wake: Some(wake), thread: thread.ok() }
+        Self { rules: shared, wake: Some(wake), ended }
     }
 
     /// These rules hold from now on.
@@ -91,9 +98,11 @@ impl GovernorThread {
 impl Drop for GovernorThread {
     fn drop(&mut self) {
         drop(self.wake.take());
-        if let Some(thread) = self.thread.take() {
-            // What it panicked with was said.
-            let _ = thread.join();
+        // What it panicked with was said.
+        if self.ended.recv_timeout(GOVERNOR_STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            warn!(
+                "the thread that looks at the machine hangs: it is left to the end of the process"
+            );
         }
     }
 }
@@ -195,8 +204,17 @@ impl Loop {
             ),
             allowed: regulator.watcher().allowed().cpus.to_string(),
             pinning: self.rules.pinning.name(),
-            thresholds: shown_bands(self.rules.thresholds.values()),
+            thresholds: shown_bands(regulator.thresholds()),
+            thresholds_configured: self.cut_bands(),
         }
+    }
+
+    /// The configured bands that do not hold as they are.
+    fn cut_bands(&self) -> BTreeMap<&'static str, String> {
+        let mut configured = shown_bands(self.rules.thresholds.values());
+        let held = shown_bands(self.regulator.thresholds());
+        configured.retain(|name, band| held.get(name) != Some(band));
+        configured
     }
 
     /// Once for each change, not for each reading.

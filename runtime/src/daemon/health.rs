@@ -50,16 +50,25 @@ pub(crate) fn ready(snapshot: Option<&Snapshot>) -> Health {
         }
     }
     let mut degraded = Vec::new();
-    if let Some(machine) = snapshot.and_then(|snapshot| snapshot.machine.as_ref()) {
-        let mut thermal = json!({ "ready": true });
-        if let Some(reason) = less_runs(machine) {
-            thermal = json!({ "ready": true, "degraded": true, "reason": reason });
-            degraded.push("thermal");
+    for (name, reason) in snapshot.map(lessened).into_iter().flatten() {
+        let mut part = json!({ "ready": true });
+        if let Some(reason) = reason {
+            part = json!({ "ready": true, "degraded": true, "reason": reason });
+            degraded.push(name);
         }
-        parts.insert("thermal".to_owned(), thermal);
+        parts.insert(name.to_owned(), part);
     }
     let (status, word) = if ready { (200, "ready") } else { (503, "not ready") };
     Health { status, body: json!({ "status": word, "degraded": degraded, "parts": parts }) }
+}
+
+/// The parts that can do with less than usual, each with the reason where it does.
+fn lessened(snapshot: &Snapshot) -> Vec<(&'static str, Option<String>)> {
+    let silent = snapshot.governor.silent.clone();
+    // How hot it is nobody knows while nobody looks.
+    let machine = snapshot.machine.as_ref().filter(|_| silent.is_none());
+    let thermal = machine.map(|machine| ("thermal", less_runs(machine)));
+    [("governor", silent)].into_iter().chain(thermal).collect()
 }
 
 /// Why less than usual may run, where that is so.
@@ -122,6 +131,18 @@ mod tests {
         let mut unknown = snapshot();
         unknown.machine = None;
         assert!(ready(Some(&unknown)).body["parts"]["thermal"].is_null(), "nobody has looked");
+    }
+
+    #[test]
+    fn a_governor_that_says_nothing_any_more_is_degraded_and_its_last_temperature_no_part() {
+        let mut silent = snapshot();
+        let health = ready(Some(&silent));
+        assert_eq!(health.body["parts"]["governor"], json!({ "ready": true }));
+        silent.governor.silent = Some("it hangs".to_owned());
+        let health = ready(Some(&silent));
+        assert_eq!((health.status, &health.body["degraded"]), (200, &json!(["governor"])));
+        assert_eq!(health.body["parts"]["governor"]["reason"], "it hangs");
+        assert!(health.body["parts"]["thermal"].is_null());
     }
 
     #[test]

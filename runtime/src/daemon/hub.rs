@@ -22,12 +22,15 @@ use tracing::{debug, info, warn};
 use super::board::Board;
 use super::connections::held::{self, Carried, HeldLane, Traffic};
 use super::connections::segments::Segments;
-use super::governor::Told;
+use super::governor::{Told, silence};
 use super::hosted::HostedTable;
 use super::quota::{Limit, LimitTable};
 use super::router::{AgentView, Carry, Effect, Ending, Event, Router};
-use super::snapshot::{AgentStatus, Fallback, LimitStatus, Machine, Phase, SCHEMA, Snapshot};
+use super::snapshot::{
+    AgentStatus, Fallback, Governor, LimitStatus, Machine, Phase, SCHEMA, Snapshot,
+};
 use crate::limits::{FAREWELL_TIMEOUT, GRANTS_WAITING_MAX};
+use crate::machine::monotonic_ns;
 
 /// What the hub is told.
 #[derive(Debug)]
@@ -109,7 +112,8 @@ pub(crate) struct Hub {
     endings: BTreeMap<&'static str, u64>,
     board: Board,
     draining: bool,
-    machine: Option<Machine>,
+    /// What the governor said last.
+    told: Option<Told>,
 }
 
 impl Hub {
@@ -125,7 +129,7 @@ impl Hub {
             endings: Ending::ALL.map(|ending| (ending.code(), 0)).into(),
             board,
             draining: false,
-            machine: None,
+            told: None,
         }
     }
 
@@ -189,7 +193,7 @@ impl Hub {
             ToHub::Limited { limit } => self.router.count_limit(limit),
             ToHub::Machine(told) => {
                 self.board.show_machine(&told.entry);
-                self.machine = Some(told.machine);
+                self.told = Some(*told);
             }
             ToHub::Snapshot(answer) => {
                 // Whoever asked may have given up waiting.
@@ -386,6 +390,7 @@ impl Hub {
             Some((class.name(), picture::class_status(entry, self.quarantined(class))))
         });
         let classes: BTreeMap<_, _> = by_class.collect();
+        let (machine, governor) = self.machine();
         let facts = &self.facts;
         let phase = match (self.draining, facts.hosted.all_came_up()) {
             (true, _) => Phase::Draining,
@@ -412,9 +417,23 @@ impl Hub {
             allowed: self.router.classes().iter().map(Class::name).collect(),
             fallbacks: self.router.fallbacks().map(fallback).collect(),
             ended: self.endings.clone(),
-            machine: self.machine.clone(),
+            machine,
+            governor,
             work: facts.hosted.work(),
         }
+    }
+
+    /// The machine as it counts now, and whether its governor still decides.
+    fn machine(&self) -> (Option<Machine>, Governor) {
+        let decided = self.told.as_ref().map(|told| told.entry.decided_ns);
+        let age = decided.map(|at| Duration::from_nanos(monotonic_ns().saturating_sub(at)));
+        let governor = silence::governor(age.unwrap_or_else(|| self.now()), age.is_none());
+        let machine = self.told.as_ref().map(|told| told.machine.clone());
+        let machine = match governor.silent {
+            Some(_) => machine.map(silence::unseen),
+            None => machine,
+        };
+        (machine, governor)
     }
 
     fn now(&self) -> Duration {

@@ -96,6 +96,7 @@ impl Collector for SnapshotCollector {
         families.extend(self.agents());
         families.extend(self.errors());
         families.extend(figures::families(&snapshot_figures(&self.snapshot)));
+        families.push(machine::decision_age(&self.snapshot.governor));
         if let Some(machine) = &self.snapshot.machine {
             families.extend(machine::families(machine, &self.snapshot.work));
         }

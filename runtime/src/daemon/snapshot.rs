@@ -55,6 +55,8 @@ pub(crate) struct Snapshot {
     pub(crate) ended: BTreeMap<&'static str, u64>,
     /// What the machine is like and allows; absent until somebody has looked.
     pub(crate) machine: Option<Machine>,
+    /// Whether what it allows was decided just now.
+    pub(crate) governor: Governor,
     /// What the pools of all hosted agents do.
     pub(crate) work: WorkStatus,
 }
@@ -80,8 +82,20 @@ pub(crate) struct Machine {
     pub(crate) allowed: String,
     /// How workers are held to classes of cores.
     pub(crate) pinning: &'static str,
-    /// Degrees Celsius at which states begin and below which they end, as they are configured.
+    /// Degrees Celsius at which states begin and below which they end, as they hold: cut to the temperature at which the processor
+    /// protects itself.
     pub(crate) thresholds: BTreeMap<&'static str, String>,
+    /// Those of them that are configured otherwise.
+    pub(crate) thresholds_configured: BTreeMap<&'static str, String>,
+}
+
+/// How the governor is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Governor {
+    /// How old its last decision is; since the start where there was none.
+    pub(crate) decision_age_seconds: f64,
+    /// Why no decision holds any more; absent while one does.
+    pub(crate) silent: Option<String>,
 }
 
 /// The temperature and what is known of its sensor.

@@ -15,6 +15,7 @@ use tracing::{debug, error};
 
 use super::answering::Answering;
 use super::counters::{Counters, Outcome};
+use super::station::Presence;
 use crate::limits::CALL_STACK_BYTES;
 
 /// What the calls of one host share.
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) notices: SyncSender<Notice>,
     /// Wakes the serving thread.
     pub(super) bell: Bell,
+    /// What the agent does without being asked, and whether the host is stopping.
+    pub(super) presence: Presence,
 }
 
 /// What a call tells the serving thread.
@@ -139,6 +142,17 @@ impl Conversation for Talk<'_> {
         let (subject, payload) = (subject.to_owned(), payload.to_vec());
         self.shared.tell(Notice::Publish { subject, payload });
     }
+
+    fn stopping(&self) -> &Cancellation {
+        self.shared.presence.stopping()
+    }
+}
+
+/// The refusal of what came or waited when the daemon began to stop.
+pub(super) fn draining() -> ToolError {
+    let message = "the daemon is stopping: nothing of the request was begun".to_owned();
+    let hint = Some("ask again when a daemon is back".to_owned());
+    ToolError { hint, ..tool_error("draining", message, true) }
 }
 
 /// An error of the host's own.

@@ -30,7 +30,7 @@ use tracing::{debug, info, warn};
 
 use super::answering::Answering;
 use super::callers::{Callers, Place};
-use super::calls::{Call, Notice, Shared, tool_error};
+use super::calls::{Call, Notice, Shared, draining, tool_error};
 use super::counters::{Counters, Reporter};
 use super::events::Topics;
 use super::immediate;
@@ -73,8 +73,6 @@ pub(super) struct Server {
     draining: bool,
     wakefulness: Wakefulness,
     closer: Closer,
-    /// What the agent does without being asked.
-    presence: Arc<Presence>,
 }
 
 struct Running {
@@ -102,11 +100,11 @@ impl Server {
         let (tell, notices) = sync_channel(NOTICES_MAX);
         let counters = Counters::new(host, Arc::clone(&agent));
         let tools = agent.manifest().tools.into_iter().collect();
+        let presence = Presence::default();
         Ok(Self {
             client,
-            shared: Arc::new(Shared { agent, counters, notices: tell, bell }),
+            shared: Arc::new(Shared { agent, counters, notices: tell, bell, presence }),
             closer,
-            presence: Arc::default(),
             notices,
             links: BTreeMap::new(),
             callers: Callers::default(),
@@ -128,7 +126,7 @@ impl Server {
 
     /// Where the agent's own work has its outlet.
     pub(super) fn station(&self) -> Arc<dyn Station> {
-        Arc::new(Post { shared: Arc::clone(&self.shared), presence: Arc::clone(&self.presence) })
+        Arc::new(Post { shared: Arc::clone(&self.shared) })
     }
 
     /// Serves until the daemon stops or is gone.
@@ -161,12 +159,12 @@ impl Server {
             return Ok(false);
         }
         // Before the notices are taken: what had ended by then has told all that it had to tell, and nothing more begins.
-        let is_over = self.draining && !self.presence.is_busy();
+        let is_over = self.draining && !self.shared.presence.is_busy();
         self.look_around()?;
         let idle = self.running.is_empty()
             && self.queued.is_empty()
             && self.ungranted.is_empty()
-            && !self.presence.is_busy()
+            && !self.shared.presence.is_busy()
             && !self.is_anything_unsent();
         // Of all, because those that have ended say so only when they are asked.
         let all: Vec<LaneId> = self.links.keys().copied().collect();
@@ -252,7 +250,8 @@ impl Server {
                 Event::Draining => {
                     info!(running = self.running.len(), "finishing what is in flight");
                     self.draining = true;
-                    self.presence.stop();
+                    self.shared.presence.stop();
+                    self.refuse_waiting();
                 }
                 // Hosted agents subscribe to nothing yet, and only the exchange is asked for routes.
                 Event::TopicFound(_)
@@ -358,7 +357,7 @@ impl Server {
         let refusal = if !self.tools.contains(tool) {
             Some(tool_error("no-such-tool", format!("there is no tool `{tool}`"), false))
         } else if self.draining {
-            Some(tool_error("draining", "the daemon is stopping".to_owned(), true))
+            Some(draining())
         } else {
             self.is_full_for(link, request.payload.len()).map(|text| tool_error("busy", text, true))
         };
@@ -384,6 +383,17 @@ impl Server {
         if let Err(call) = self.queued.try_push(priority, call) {
             let text = format!("{CALLS_QUEUED_MAX} requests are waiting already");
             refuse(&call.link, &call.request, &tool_error("busy", text, true));
+        }
+    }
+
+    /// Nothing begins any more: what only waited so far is told so, and holds up no stop.
+    fn refuse_waiting(&mut self) {
+        while let Some((_, call)) = self.queued.pop_where(|_| true) {
+            refuse(&call.link, &call.request, &draining());
+        }
+        for (call, _) in std::mem::take(&mut self.ungranted) {
+            self.client.discard_grants(call.link.lane, &call.request.grants);
+            refuse(&call.link, &call.request, &draining());
         }
     }
 

@@ -37,6 +37,11 @@ impl Presence {
         self.state.load(Ordering::Acquire) & !STOPPED != 0
     }
 
+    /// Cancelled by [`Presence::stop`].
+    pub(super) fn stopping(&self) -> &Cancellation {
+        &self.stop
+    }
+
     fn enter(&self) -> bool {
         let entered = |state: usize| (state & STOPPED == 0).then_some(state + 1);
         self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, entered).is_ok()
@@ -51,18 +56,16 @@ impl Presence {
 /// The agent's station.
 pub(super) struct Post {
     pub(super) shared: Arc<Shared>,
-    pub(super) presence: Arc<Presence>,
 }
 
 /// One piece of work.
 struct Piece {
     shared: Arc<Shared>,
-    presence: Arc<Presence>,
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.presence.leave();
+        self.shared.presence.leave();
         // The serving thread may be waiting for this to end.
         self.shared.tell(Notice::Changed);
     }
@@ -75,12 +78,12 @@ impl Station for Post {
     }
 
     fn begin(&self) -> Option<Busy> {
-        let (shared, presence) = (Arc::clone(&self.shared), Arc::clone(&self.presence));
-        presence.enter().then(|| Busy::new(Piece { shared, presence }))
+        let piece = || Busy::new(Piece { shared: Arc::clone(&self.shared) });
+        self.shared.presence.enter().then(piece)
     }
 
     fn cancellation(&self) -> &Cancellation {
-        &self.presence.stop
+        self.shared.presence.stopping()
     }
 
     fn changed(&self) {

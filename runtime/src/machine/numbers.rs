@@ -9,6 +9,8 @@ use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::limits::JOBS_MAX;
 use scheduler::placement::Pinning;
 
+use crate::limits::DECISION_AGE_MAX;
+
 /// Nanoseconds of the clock that all processes of a machine share.
 pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
@@ -24,10 +26,9 @@ pub(super) fn boot_time() -> Duration {
 /// The decision's part of an entry.
 pub(crate) fn entry_of(decision: Decision) -> MachineEntry {
     let Slots { performance, efficient, low_power } = decision.slots;
-    let state = State::ALL.iter().position(|state| *state == decision.state).unwrap_or_default();
     MachineEntry {
         decided_ns: monotonic_ns(),
-        state: state as u8 + 1,
+        state: state_number(decision.state),
         heavy: decision.heavy,
         background: match decision.background {
             Background::Efficient => 0,
@@ -37,6 +38,19 @@ pub(crate) fn entry_of(decision: Decision) -> MachineEntry {
         slots: [performance, efficient, low_power].map(|slots| slots as u32),
         ..MachineEntry::default()
     }
+}
+
+/// An entry as it counts now: one that is too old says nothing of the temperature any more.
+pub(crate) fn as_of_now(entry: MachineEntry) -> MachineEntry {
+    let age = monotonic_ns().saturating_sub(entry.decided_ns);
+    if u128::from(age) <= DECISION_AGE_MAX.as_nanos() {
+        return entry;
+    }
+    MachineEntry { state: state_number(State::Blind), heavy: false, millicelsius: None, ..entry }
+}
+
+fn state_number(state: State) -> u8 {
+    State::ALL.iter().position(|one| *one == state).unwrap_or_default() as u8 + 1
 }
 
 /// How workers are to be held, as a number of an entry.
@@ -79,6 +93,20 @@ mod tests {
                 assert_eq!(decision_of(&entry_of(decision)), decision);
             }
         }
+    }
+
+    #[test]
+    fn an_entry_that_nobody_renewed_says_nothing_of_the_temperature() {
+        let slots = Slots { performance: 6, efficient: 8, low_power: 2 };
+        let background = Background::Efficient;
+        let decision = Decision { state: State::Optimal, slots, heavy: true, background };
+        let fresh = MachineEntry { millicelsius: Some(61_000), ..entry_of(decision) };
+        assert_eq!(as_of_now(fresh), fresh);
+        let old =
+            MachineEntry { decided_ns: fresh.decided_ns.saturating_sub(60_000_000_000), ..fresh };
+        let now = as_of_now(old);
+        assert_eq!(now.millicelsius, None);
+        assert_eq!(decision_of(&now), Decision { state: State::Blind, heavy: false, ..decision });
     }
 
     #[test]

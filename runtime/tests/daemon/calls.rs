@@ -6,8 +6,10 @@ use ipc::client::Client;
 use ipc::lane::WhenFull;
 use ipc::link::{Answer, Ask, Incoming, Link, Outcome, RequestId};
 
+use rustix::process::Signal;
+
 use super::ECHO;
-use super::world::{Daemon, cbor, patience};
+use super::world::{Daemon, Options, cbor, patience, signal};
 
 /// Links that together take all places of an agent, and requests of each that run at once.
 const FILLERS: usize = 4;
@@ -111,6 +113,33 @@ fn requests_that_wait_start_by_priority() {
         order.push(caller.begun());
     }
     assert_eq!(order, [high, middle, second, low]);
+}
+
+#[test]
+fn a_request_that_waits_holds_up_no_stop_and_is_told_that_nothing_was_begun() {
+    // Nobody's patience: whoever is not let go hangs.
+    let mut daemon = Daemon::start(&Options { drain_seconds: 600, ..ECHO });
+    let mut fillers = fill(&daemon);
+    let mut caller = Caller::new(&daemon, "test.caller");
+    let waiting = caller.wait(10);
+    // Behind it in the lane, so it waits by now.
+    caller.echo();
+    signal(daemon.pid(), Signal::TERM);
+    match caller.link.next(patience()).unwrap() {
+        Incoming::Answer { request, answer: Answer::Failed(error) } => {
+            let text = String::from_utf8_lossy(&error).into_owned();
+            assert!(request == waiting && text.contains("draining"), "{text}");
+            assert!(text.contains("nothing of the request was begun"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // What runs is let finish.
+    for (filler, running) in &mut fillers {
+        for request in running {
+            filler.link.sender().cancel(*request).unwrap();
+        }
+    }
+    assert_eq!(daemon.wait(), Some(0));
 }
 
 #[test]

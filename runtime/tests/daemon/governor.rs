@@ -4,6 +4,7 @@ use hw::trees::{Machine, Tree};
 use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::affinity::tasks;
 use crate::world::{Daemon, Options, eventually, signal};
 
 const NOBODY: Options = Options { hosted: "", dev: false, drain_seconds: 0, routed: "" };
@@ -89,18 +90,8 @@ fn this_machine_is_governed_too() {
 
 /// The threads of a process whose names begin so, each with what the kernel says that it may run on.
 fn threads(pid: u32, name: &str) -> Vec<(Pid, String)> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let read = |path: &std::path::Path, file: &str| std::fs::read_to_string(path.join(file)).ok();
-    tasks
-        .filter_map(|task| {
-            let path = task.ok()?.path();
-            read(&path, "comm")?.starts_with(name).then_some(())?;
-            let status = read(&path, "status")?;
-            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-            let number = path.file_name()?.to_str()?.parse().ok()?;
-            Some((Pid::from_raw(number)?, line.trim().to_owned()))
-        })
-        .collect()
+    let those = tasks(pid).into_iter().filter(|task| task.name.starts_with(name));
+    those.map(|task| (task.id, task.cpus)).collect()
 }
 
 #[test]
@@ -206,10 +197,31 @@ fn a_changed_configuration_is_taken_over_and_a_bad_one_is_refused() {
         });
         assert_eq!(machine()["thresholds"]["caution"], "56/52");
     }
+    assert_eq!(machine()["thresholds_configured"], serde_json::json!({}), "nothing cuts them");
     configure("");
     again();
     eventually("it is as at first", || machine()["thresholds"]["caution"] == "95/90");
     assert_eq!(machine()["pinning"], "auto");
+}
+
+#[test]
+fn status_shows_the_temperatures_that_hold_where_the_processor_protects_itself_earlier() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = Tree::at(directory.path());
+    Machine::meteor_lake_a().write(&tree);
+    tree.zone(0, "x86_pkg_temp", "61000").monitor(1, "coretemp", &[("Package id 0", "61000")]);
+    tree.file("sys/class/hwmon/hwmon1/temp1_crit", "101000");
+    let daemon = on(&tree);
+    let machine = daemon.status()["machine"].clone();
+    let held = serde_json::json!({
+        "normal": "85/80", "caution": "93/88", "throttle": "98/93", "heavy": "90/86"
+    });
+    assert_eq!(machine["thresholds"], held);
+    let configured = serde_json::json!({ "caution": "95/90", "throttle": "100/95" });
+    assert_eq!(machine["thresholds_configured"], configured);
+    // They are what is gone by.
+    tree.zone(0, "x86_pkg_temp", "98500");
+    eventually("it throttles", || state(&daemon) == "throttle");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `pkg.apply`: an approved plan carried out. Everything is fetched, verified and staged before the one moment in which it
 //! becomes visible; before that moment any failure leaves the project as it was.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use agents_contract::{Crew, Host, Obstacle, Permit, Undertaking, Wait, Work};
+use agents_contract::{Crew, Host, Obstacle, Order, Permit, Undertaking, Wait, Work};
 
 use super::{Task, cargo, npm, pypi};
 use crate::api::ApplyAnswer;
@@ -157,13 +158,21 @@ impl Task<'_> {
         failure.map_or_else(|| self.check_wanted(), Err)
     }
 
-    /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more.
+    /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more, or the
+    /// host stops.
     fn begin_heavy(&self) -> Result<Permit> {
-        let waits = |wait: Wait| self.say("wait", waits_for(wait), 0, 0);
-        match self.shop.host.begin(&self.order, Undertaking::Heavy, &waits) {
-            Some(permit) => Ok(permit),
-            None => Err(self.check_wanted().err().unwrap_or_else(Error::cancelled)),
+        let has_waited = Cell::new(false);
+        let waits = |wait: Wait| {
+            has_waited.set(true);
+            self.conversation.waits(wait);
+            self.say("wait", waits_for(wait), 0, 0);
+        };
+        let order = Order { cancellation: self.while_it_waits(), ..self.order.clone() };
+        let permit = self.shop.host.begin(&order, Undertaking::Heavy, &waits);
+        if permit.is_some() && has_waited.get() {
+            self.conversation.goes_on();
         }
+        permit.ok_or_else(|| self.waited_in_vain())
     }
 
     /// Once in a process: removes, when there is time, what processes that died left unfinished.
@@ -308,7 +317,7 @@ impl Task<'_> {
 }
 
 /// What a caller is told who has to wait.
-fn waits_for(Wait { obstacle, at_most }: Wait) -> String {
+pub(crate) fn waits_for(Wait { obstacle, at_most }: Wait) -> String {
     let what = match obstacle {
         Obstacle::Heat => "waits until the machine is cooler",
         Obstacle::Blind => "waits until it is known how hot the machine is",

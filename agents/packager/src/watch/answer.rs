@@ -3,21 +3,37 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use agents_contract::{Cancellation, Conversation, Order, Station};
+use agents_contract::{Cancellation, Conversation, Order, Station, Wait};
 use ring::digest;
 use serde::Serialize;
 
 use super::MANIFESTS;
+use super::under_way::Terms;
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
 use crate::measures::Trigger;
-use crate::operations::{Shop, Task};
+use crate::operations::{Shop, Task, apply};
 use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow, hex};
 
 /// How urgent what nobody waits for is, 1 to 10.
 const PRIORITY: u8 = 3;
 
-/// `event.manifest.changed`, and after it `event.manifest.answered`.
+/// What came of a change that is not answered yet, and only waits to be.
+const DEFERRED: &str = "deferred";
+
+/// What an answer tells the one who began it.
+pub(super) enum Step {
+    /// It waits, and has begun nothing; it was begun with these terms.
+    Waits(Terms),
+    /// It waits no more.
+    GoesOn,
+}
+
+/// Whether an answer is still wanted, and whom it tells.
+type Commission<'a> = (&'a Cancellation, &'a (dyn Fn(Step) + Send + Sync));
+
+/// `event.manifest.changed`, and after it `event.manifest.answered`, if nothing else is wanted before; in between perhaps
+/// `event.manifest.deferred`.
 #[derive(Clone, Debug, Serialize)]
 struct Event<'a> {
     schema: &'static str,
@@ -48,7 +64,12 @@ struct Answered {
 }
 
 /// Answers a change in the project at `path`, if it is one; whether to try again later.
-pub(super) fn answer(shop: &Shop, station: &dyn Station, path: &Path) -> bool {
+pub(super) fn answer(
+    shop: &Shop,
+    station: &dyn Station,
+    path: &Path,
+    (wanted, tell): Commission<'_>,
+) -> bool {
     let path = path.to_string_lossy();
     let row = match shop.transactions.watched(&path) {
         Ok(Some(row)) => row,
@@ -69,7 +90,7 @@ pub(super) fn answer(shop: &Shop, station: &dyn Station, path: &Path) -> bool {
     }
     // The host is stopping: the next start finds the change.
     let Some(_busy) = station.begin() else { return false };
-    let (policy, setting) = match terms(&row) {
+    let (policy, setting) = match meaning(&row) {
         Ok(terms) => terms,
         Err(error) => return note(shop, &row, Some(&seen.digest), &failed(&error), false),
     };
@@ -83,11 +104,14 @@ pub(super) fn answer(shop: &Shop, station: &dyn Station, path: &Path) -> bool {
         message: "",
     };
     publish(station, "event.manifest.changed", &event);
-    let done = carry_out(shop, station, &project, (policy, setting));
+    let alone = Alone { shop, station, row: &row, wanted, tell, event: event.clone() };
+    let done = carry_out(&alone, &project, (policy, setting));
     let (answered, again) = match &done {
         Ok(answered) => (answered, false),
+        // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.
+        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => return true,
         // What may pass is tried again, and until then the change counts as not answered.
-        Err(error) => (&failed(error), error.retry || error.code == "cancelled"),
+        Err(error) => (&failed(error), error.retry),
     };
     event.outcome = Some(answered.trigger.name());
     event.digest = answered.digest.as_deref();
@@ -108,7 +132,12 @@ pub(super) fn answer(shop: &Shop, station: &dyn Station, path: &Path) -> bool {
     note(shop, &row, seen, answered, again)
 }
 
-fn terms(row: &WatchRow) -> Result<(WatchPolicy, Setting)> {
+/// What the project of a row is watched with.
+pub(super) fn terms(row: &WatchRow) -> Terms {
+    (row.policy.clone(), row.setting.clone())
+}
+
+fn meaning(row: &WatchRow) -> Result<(WatchPolicy, Setting)> {
     let policy = WatchPolicy::from_name(&row.policy).ok_or_else(|| super::damaged(&row.policy))?;
     let setting = serde_json::from_str(&row.setting).map_err(|error| super::damaged(&error))?;
     Ok((policy, setting))
@@ -134,20 +163,19 @@ fn see(project: &Project) -> Result<Seen> {
 }
 
 fn carry_out(
-    shop: &Shop,
-    station: &dyn Station,
+    alone: &Alone<'_>,
     project: &Project,
     (policy, setting): (WatchPolicy, Setting),
 ) -> Result<Answered> {
-    let alone = Alone { station };
     let order = Order {
         requester: Arc::from("watch"),
         priority: PRIORITY,
-        cancellation: station.cancellation().clone(),
+        cancellation: alone.wanted.clone(),
     };
     let actor =
         format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
-    let task = Task::new(shop, &alone, (actor, order), setting, project.path().to_owned())?;
+    let place = project.path().to_owned();
+    let task = Task::new(alone.shop, alone, (actor, order), setting, place)?;
     let open = || {
         let flags = rustix::fs::OFlags::RDONLY
             | rustix::fs::OFlags::DIRECTORY
@@ -220,7 +248,12 @@ fn publish(station: &dyn Station, subject: &str, event: &Event<'_>) {
 
 /// The conversation of work that nobody asked for.
 struct Alone<'a> {
+    shop: &'a Shop,
     station: &'a dyn Station,
+    row: &'a WatchRow,
+    wanted: &'a Cancellation,
+    tell: &'a (dyn Fn(Step) + Send + Sync),
+    event: Event<'a>,
 }
 
 impl Conversation for Alone<'_> {
@@ -228,10 +261,31 @@ impl Conversation for Alone<'_> {
     fn progress(&self, _payload: &[u8]) {}
 
     fn cancellation(&self) -> &Cancellation {
-        self.station.cancellation()
+        self.wanted
     }
 
     fn publish(&self, subject: &str, payload: &[u8]) {
         self.station.publish(subject, payload);
+    }
+
+    /// Minutes may pass: people are told, and others answered meanwhile.
+    fn waits(&self, wait: Wait) {
+        let message = apply::waits_for(wait);
+        let event = Event { outcome: Some(DEFERRED), message: &message, ..self.event.clone() };
+        publish(self.station, "event.manifest.deferred", &event);
+        let last = WatchOutcome {
+            outcome: DEFERRED.to_owned(),
+            digest: None,
+            message,
+            at_ms: self.shop.transactions.now_ms(),
+        };
+        if let Err(error) = self.shop.transactions.watch_answered(&self.row.path, None, &last) {
+            tracing::warn!(%error, "that a watched project waits was not written down");
+        }
+        (self.tell)(Step::Waits(terms(self.row)));
+    }
+
+    fn goes_on(&self) {
+        (self.tell)(Step::GoesOn);
     }
 }

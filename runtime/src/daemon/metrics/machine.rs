@@ -6,7 +6,7 @@ use scheduler::decision::State;
 use scheduler::placement::Lane;
 
 use super::{Sample, counter, gauge, sample, sample_of};
-use crate::daemon::snapshot::{Machine, WorkStatus};
+use crate::daemon::snapshot::{Governor, Machine, WorkStatus};
 
 /// What the governor last said.
 pub(super) fn families(machine: &Machine, work: &WorkStatus) -> Vec<MetricFamily> {
@@ -14,6 +14,15 @@ pub(super) fn families(machine: &Machine, work: &WorkStatus) -> Vec<MetricFamily
     families.extend(slots(machine, work));
     families.extend(waiting(work));
     families
+}
+
+/// There even where nothing was decided yet.
+pub(super) fn decision_age(governor: &Governor) -> MetricFamily {
+    gauge(
+        "bolide_governor_decision_age_seconds",
+        "How old the governor's last decision is, or the daemon where there was none.",
+        [sample_of(&[], governor.decision_age_seconds)],
+    )
 }
 
 fn thermal(machine: &Machine) -> Vec<MetricFamily> {

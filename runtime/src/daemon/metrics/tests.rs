@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::daemon::snapshot::{
-    Change, HostedStatus, Machine, Phase, SCHEMA, Tasks, Thermal, WorkStatus,
+    Change, Governor, HostedStatus, Machine, Phase, SCHEMA, Tasks, Thermal, WorkStatus,
 };
 use crate::exchange;
 
@@ -32,7 +32,8 @@ fn machine(celsius: Option<f64>) -> Machine {
         background: "efficient",
         cpus: BTreeMap::from([("performance", 12), ("efficient", 8), ("low_power", 2)]),
         pinning: "auto",
-        thresholds: std::collections::BTreeMap::new(),
+        thresholds: BTreeMap::new(),
+        thresholds_configured: BTreeMap::new(),
         allowed: "0-21".to_owned(),
     }
 }
@@ -67,6 +68,7 @@ pub(crate) fn snapshot() -> Snapshot {
             reason: String::new(),
         }],
         machine: Some(machine(Some(61.5))),
+        governor: Governor { decision_age_seconds: 0.5, silent: None },
         work: WorkStatus {
             running: [1, 3, 0, 0],
             waiting: [0, 2, 0, 0],
@@ -132,6 +134,7 @@ fn the_machine_and_its_slots_are_there() {
     check("bolide_thermal_state{state=\"blind\"} 0");
     check("bolide_thermal_sensor_reads_total 9");
     check("bolide_thermal_sensor_read_failures_total{reason=\"empty\"} 1");
+    check("bolide_governor_decision_age_seconds 0.5");
     check("bolide_governor_slots{class=\"efficient\"} 8");
     check("bolide_governor_inflight{class=\"efficient\"} 3");
     check("bolide_governor_changes_total{direction=\"up\",reason=\"cool\"} 3");
@@ -148,6 +151,16 @@ fn an_unknown_temperature_is_absent() {
     let text = String::from_utf8(text).unwrap();
     assert!(!text.contains("bolide_thermal_package_celsius"), "{text}");
     assert!(text.contains("bolide_thermal_state"), "{text}");
+}
+
+#[test]
+fn how_long_nobody_has_decided_is_there_even_where_nobody_ever_did() {
+    let governor = Governor { decision_age_seconds: 7.0, silent: Some("it hangs".to_owned()) };
+    let never = Snapshot { machine: None, governor, ..snapshot() };
+    let text = encode(never, ProcessUse::default()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("\nbolide_governor_decision_age_seconds 7\n"), "{text}");
+    assert!(!text.contains("bolide_governor_slots"), "{text}");
 }
 
 #[test]
