@@ -6,7 +6,6 @@
 
 use std::time::Instant;
 
-use crate::control::EncodeError;
 use crate::link::{CallError, Link, Outcome};
 
 pub mod log;
@@ -16,13 +15,13 @@ pub mod queue;
 pub const NAME: &str = "exchange";
 
 /// Calls a tool that has one answer; its bytes, or what `refused` makes of the exchange's error.
-fn call<E: From<EncodeError> + From<CallError>>(
+fn call<E: From<CallError>>(
     link: &mut Link,
-    (tool, arguments): (&str, Result<Vec<u8>, EncodeError>),
+    (tool, arguments): (&str, &[u8]),
     deadline: Instant,
     refused: fn(Vec<u8>) -> E,
 ) -> Result<Vec<u8>, E> {
-    match link.call(tool, &arguments?, &[], deadline, |_| {})? {
+    match link.call(tool, arguments, &[], deadline, |_| {})? {
         Outcome::Done(bytes) => Ok(bytes),
         Outcome::Failed(error) => Err(refused(error)),
     }

@@ -250,6 +250,8 @@ pub const GRANTS_PER_REQUEST_MAX: usize = 2;
 pub const SET_ASIDE_MAX: usize = 256;
 /// Of these, all together, in bytes: two of the largest.
 pub const SET_ASIDE_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Memory of a request that is over which is kept for the next one, in bytes: most requests are far shorter.
+pub const SPARE_BYTES_MAX: usize = 4_096;
 /// Answers to calls that were given up which one look skips.
 pub const ANSWERS_SKIPPED_MAX: usize = 1_024;
 

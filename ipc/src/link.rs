@@ -21,7 +21,8 @@ use crate::doorbell::Ear;
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
 use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{
-    ANSWERS_SKIPPED_MAX, GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX,
+    ANSWERS_SKIPPED_MAX, GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX,
+    SPARE_BYTES_MAX, WORD_BYTES_MAX,
 };
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
@@ -147,6 +148,26 @@ pub struct Request {
     pub deadline: Option<SystemTime>,
     /// Joins everything that follows from one cause.
     pub trace: u128,
+}
+
+/// Memory of a request that is over, for the next one.
+#[derive(Debug, Default)]
+pub struct Spare {
+    tool: String,
+    payload: Vec<u8>,
+}
+
+impl From<Request> for Spare {
+    fn from(request: Request) -> Self {
+        let Request { mut tool, mut payload, .. } = request;
+        // One long request is no reason to keep as much for ever.
+        if payload.capacity() > SPARE_BYTES_MAX {
+            return Self::default();
+        }
+        tool.clear();
+        payload.clear();
+        Self { tool, payload }
+    }
 }
 
 /// One answer.
@@ -520,12 +541,17 @@ impl LinkReceiver {
 
     /// The next message, if it is there.
     pub fn try_receive(&mut self) -> Result<Option<Incoming>, CallError> {
+        self.try_receive_in(&mut Spare::default())
+    }
+
+    /// The next message, if it is there; a request is put into memory that is at hand, so that nothing is allocated for it.
+    pub fn try_receive_in(&mut self, spare: &mut Spare) -> Result<Option<Incoming>, CallError> {
         let message = match self.receiver.try_receive() {
             Ok(None) => return Ok(None),
             Ok(Some(message)) => message,
             Err(error) => return Err(CallError::from_receive(error, &self.peer.manifest.name)),
         };
-        Ok(Some(View::of(message).to_incoming()))
+        Ok(Some(View::of(message).to_incoming_in(spare)))
     }
 
     /// The next message, if it is there, where it lies: nothing is copied and nothing is allocated.

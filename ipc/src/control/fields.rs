@@ -12,7 +12,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(256) }
+        Self::over(Vec::with_capacity(256))
+    }
+
+    /// Writes into memory that is at hand, over what it holds.
+    pub(crate) fn over(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes }
     }
 
     pub(crate) fn u8(&mut self, value: u8) {

@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::client::{Client, ClientError};
 use crate::control::fields::{Reader, Writer};
 use crate::control::{DecodeError, EncodeError};
+use crate::limits::SPARE_BYTES_MAX;
 use crate::link::{CallError, Link};
 
 mod follower;
@@ -121,6 +122,8 @@ pub enum LogError {
 #[derive(Debug)]
 pub struct Logs {
     link: Link,
+    /// Arguments of the last request, kept for their memory.
+    arguments: Vec<u8>,
 }
 
 impl Operation<'_> {
@@ -141,12 +144,17 @@ impl Operation<'_> {
     /// Its arguments.
     pub fn encode(&self, log: &str) -> Result<Vec<u8>, EncodeError> {
         let mut out = Writer::new();
+        self.write(log, &mut out)?;
+        Ok(out.into_bytes())
+    }
+
+    fn write(&self, log: &str, out: &mut Writer) -> Result<(), EncodeError> {
         out.word("log", log)?;
         match self {
             Self::Open { options, replaces } => {
                 out.u8(u8::from(options.is_some()) | u8::from(*replaces) << 1);
                 if let Some(options) = options {
-                    options.write(&mut out);
+                    options.write(out);
                 }
             }
             Self::Append { durability, priority, takes_will_back, wait_ns, records } => {
@@ -154,22 +162,22 @@ impl Operation<'_> {
                 out.u8(u8::from(*takes_will_back));
                 out.u8(*priority);
                 out.u64(*wait_ns);
-                records.write(&mut out)?;
+                records.write(out)?;
             }
             Self::Read { start, records_max, bytes_max } => {
-                start.write(&mut out);
+                start.write(out);
                 out.u32(*records_max);
                 out.u32(*bytes_max);
             }
             Self::Follow { start, holds_back } => {
-                start.write(&mut out);
+                start.write(out);
                 out.u8(u8::from(*holds_back));
             }
             Self::Sync | Self::Info => {}
             Self::Trim { below } => out.u64(*below),
             Self::Will { payload } => out.rest(payload),
         }
-        Ok(out.into_bytes())
+        Ok(())
     }
 }
 
@@ -217,7 +225,7 @@ impl<'a> Operation<'a> {
 impl Logs {
     /// Opens a link to the exchange.
     pub fn open(client: &mut Client) -> Result<Self, ClientError> {
-        Ok(Self { link: client.open(super::NAME)? })
+        Ok(Self { link: client.open(super::NAME)?, arguments: Vec::new() })
     }
 
     /// The link, to wait for several at once.
@@ -314,7 +322,15 @@ impl Logs {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, LogError> {
-        let asked = (operation.tool(), operation.encode(log));
-        super::call(&mut self.link, asked, deadline, LogError::Refused)
+        let mut out = Writer::over(std::mem::take(&mut self.arguments));
+        operation.write(log, &mut out)?;
+        self.arguments = out.into_bytes();
+        let asked = (operation.tool(), &self.arguments[..]);
+        let answer = super::call(&mut self.link, asked, deadline, LogError::Refused);
+        // One long record is no reason to keep as much for ever.
+        if self.arguments.capacity() > SPARE_BYTES_MAX {
+            self.arguments = Vec::new();
+        }
+        answer
     }
 }

@@ -392,7 +392,7 @@ impl Queues {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, QueueError> {
-        let asked = (operation.tool(), operation.encode(queue));
+        let asked = (operation.tool(), &operation.encode(queue)?[..]);
         super::call(&mut self.link, asked, deadline, QueueError::Refused)
     }
 }

@@ -111,3 +111,24 @@ fn what_comes_beside_answers_is_kept_up_to_so_many_bytes() {
     let kept: usize = client.set_aside.iter().map(Incoming::bytes).sum();
     assert_eq!(kept, SET_ASIDE_BYTES_MAX);
 }
+
+#[test]
+fn a_request_takes_the_memory_of_the_one_before_but_of_none_that_was_long() {
+    let (mut client, mut peer) = ends();
+    let mut spare = Spare::default();
+    let mut next = |tool: &str, payload: &[u8], spare: &mut Spare| {
+        client.request(tool, payload, &[], later()).unwrap();
+        match peer.receiver().try_receive_in(spare) {
+            Ok(Some(Incoming::Request(request))) => request,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = next("log.append", &[1; 200], &mut spare);
+    let (tool, payload) = (first.tool.as_ptr(), first.payload.as_ptr());
+    spare = first.into();
+    let second = next("log.sync", &[2; 100], &mut spare);
+    assert_eq!((&second.tool[..], &second.payload[..]), ("log.sync", &[2; 100][..]));
+    assert_eq!((second.tool.as_ptr(), second.payload.as_ptr()), (tool, payload));
+    let long = next("log.append", &[3; SPARE_BYTES_MAX + 1], &mut spare);
+    assert_eq!(Spare::from(long).payload.capacity(), 0);
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Answer, Incoming, Request, RequestId};
+use super::{Answer, Incoming, Request, RequestId, Spare};
 use crate::header::{GrantId, Header, Kind};
 use crate::lane::Message;
 use crate::limits::{GRANTS_PER_REQUEST_MAX, WORD_BYTES_MAX};
@@ -84,8 +84,13 @@ impl<'a> View<'a> {
 
     /// A copy that can be kept.
     pub fn to_incoming(self) -> Incoming {
+        self.to_incoming_in(&mut Spare::default())
+    }
+
+    /// A copy that can be kept; a request takes the memory of one that is over.
+    pub(super) fn to_incoming_in(self, spare: &mut Spare) -> Incoming {
         match self {
-            Self::Request(request) => Incoming::Request(request.to_request()),
+            Self::Request(request) => Incoming::Request(request.to_request(std::mem::take(spare))),
             Self::Cancelled { request } => Incoming::Cancelled { request },
             Self::Answer { request, answer } => {
                 let answer = match answer {
@@ -108,14 +113,18 @@ impl RequestView<'_> {
         self.header.context.map(GrantId)
     }
 
-    fn to_request(self) -> Request {
+    /// A copy of it in the memory of a request that is over.
+    fn to_request(self, spare: Spare) -> Request {
         let Self { header, tool, payload } = self;
+        let Spare { tool: mut name, payload: mut bytes } = spare;
+        name.push_str(tool);
+        bytes.extend_from_slice(payload);
         Request {
             id: RequestId(header.id),
             kind: header.kind,
             priority: header.priority,
-            tool: tool.to_owned(),
-            payload: payload.to_vec(),
+            tool: name,
+            payload: bytes,
             grants: self.grants().into_iter().filter(|grant| grant.0 != 0).collect(),
             deadline: (header.deadline_ns != 0)
                 .then(|| UNIX_EPOCH + Duration::from_nanos(header.deadline_ns)),

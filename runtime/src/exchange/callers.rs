@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ipc::class::{AnyReceiver, AnySender, Class, SendingHalf};
 use ipc::clock::Clock;
+use ipc::exchange::log::Appended;
 use ipc::header::{AgentId, Header, Kind, LaneId};
 use ipc::lane::{Large, SendError, WhenFull};
 use ipc::link::{Incoming, LinkReceiver, LinkSender, RequestId, SCHEMA_CBOR};
@@ -79,6 +80,8 @@ pub(super) enum Said {
     Progress(Vec<u8>),
     /// The last answer.
     Done(Vec<u8>),
+    /// The last answer: records were appended. The one that is given most often, so nothing is allocated for it.
+    Appended(Appended),
     /// The last answer is an error.
     Failed(Vec<u8>),
     /// An item for a take; more follows.
@@ -119,6 +122,7 @@ impl Said {
     fn own_bytes(&self) -> usize {
         match self {
             Self::Progress(bytes) | Self::Done(bytes) | Self::Failed(bytes) => bytes.len(),
+            Self::Appended(_) => 0,
             Self::Item(parcel) | Self::Handoff(parcel) => parcel.head.len(),
         }
     }
@@ -126,7 +130,7 @@ impl Said {
     /// Bytes of an item.
     fn item_bytes(&self) -> usize {
         match self {
-            Self::Progress(_) | Self::Done(_) | Self::Failed(_) => 0,
+            Self::Progress(_) | Self::Done(_) | Self::Appended(_) | Self::Failed(_) => 0,
             Self::Item(parcel) | Self::Handoff(parcel) => parcel.delivery.payload.len(),
         }
     }
@@ -171,7 +175,7 @@ impl Callers {
             match message.said {
                 Said::Item(parcel) => unsent.push(*parcel),
                 Said::Handoff(parcel) => unsent_handoffs.push(*parcel),
-                Said::Progress(_) | Said::Done(_) | Said::Failed(_) => {}
+                Said::Progress(_) | Said::Done(_) | Said::Appended(_) | Said::Failed(_) => {}
             }
         }
         Some(Remains { agent, is_last, unsent, unsent_handoffs })
@@ -373,12 +377,17 @@ pub(super) fn payload_bytes(incoming: &Incoming) -> usize {
 fn send(sender: &mut LinkSender, message: &mut Outgoing, time_ns: u64) -> Result<(), SendError> {
     let Outgoing { request, said, number, sent } = message;
     let (kind, flags) = match said {
-        Said::Done(_) => (Kind::Result, 0),
+        Said::Done(_) | Said::Appended(_) => (Kind::Result, 0),
         Said::Failed(_) => (Kind::Result, FLAG_ERROR),
         Said::Progress(_) | Said::Item(_) => (Kind::Result, FLAG_MORE),
         Said::Handoff(_) => (Kind::Handoff, 0),
     };
+    let appended;
     let (head, payload) = match said {
+        Said::Appended(answer) => {
+            appended = answer.to_bytes();
+            (&appended[..], &[][..])
+        }
         Said::Progress(bytes) | Said::Done(bytes) | Said::Failed(bytes) => (&bytes[..], &[][..]),
         Said::Item(parcel) | Said::Handoff(parcel) => {
             (&parcel.head[..], &parcel.delivery.payload[..])

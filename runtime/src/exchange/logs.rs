@@ -18,7 +18,7 @@ mod operate;
 mod refuse;
 mod results;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ pub(super) struct Logs {
     /// Started by the first request, so that an exchange without logs has no thread more.
     machinery: Option<Machinery>,
     logs: BTreeMap<LogKey, Served>,
-    names: HashMap<Arc<str>, LogKey>,
+    /// A tree: there are few, and comparing a name or two is cheaper than hashing one.
+    names: BTreeMap<Arc<str>, LogKey>,
     last_key: u64,
     held: BTreeMap<LaneId, Held>,
     followers: BTreeMap<FollowerId, Follower>,
@@ -174,7 +175,7 @@ impl Logs {
             bell: Arc::new(bell),
             machinery: None,
             logs: BTreeMap::new(),
-            names: HashMap::new(),
+            names: BTreeMap::new(),
             last_key: 0,
             held: BTreeMap::new(),
             followers: BTreeMap::new(),
@@ -192,13 +193,15 @@ impl Logs {
         tool.starts_with("log.")
     }
 
-    /// Carries out one request, now or later.
-    pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, request: Request) {
-        self.attempt(
-            callers,
-            lane,
-            Held { request, why: Why::Answer, appended: None, until: None },
-        );
+    /// Carries out one request, now or later. One that is over is given back, for its memory.
+    pub(super) fn asked(
+        &mut self,
+        callers: &mut Callers,
+        lane: LaneId,
+        request: Request,
+    ) -> Option<Request> {
+        let held = Held { request, why: Why::Answer, appended: None, until: None };
+        self.attempt(callers, lane, held)
     }
 
     /// Whether nothing more may be read from a link for now.
@@ -270,7 +273,7 @@ impl Logs {
             (appended, next) => {
                 let (first, count) = appended.unwrap_or((next.unwrap_or_default(), 0));
                 let short = Some(wire::Short::Cancelled);
-                Said::Done(wire::Appended { first, count, short }.encode())
+                Said::Appended(wire::Appended { first, count, short })
             }
         }
     }
@@ -310,8 +313,9 @@ impl Logs {
         moved
     }
 
-    fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) {
-        let Some(caller) = callers.get(lane) else { return };
+    /// Carries out a request, or holds it. One that is over is given back.
+    fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) -> Option<Request> {
+        let caller = callers.get(lane)?;
         let (agent, name) = (caller.agent, Arc::clone(&caller.name));
         let Held { request, appended, until, .. } = held;
         let id = request.id;
@@ -326,12 +330,16 @@ impl Logs {
         };
         let outcome = outcome.unwrap_or_else(|error| Outcome::Said(Said::Failed(encoded(&error))));
         let (why, appended, until) = match outcome {
-            Outcome::Said(said) => return self.say(callers, lane, id, said),
-            Outcome::Later => return,
+            Outcome::Said(said) => {
+                self.say(callers, lane, id, said);
+                return Some(request);
+            }
+            Outcome::Later => return Some(request),
             Outcome::Hold(why) => (why, appended, until),
             Outcome::HoldAppend(why, appended, until) => (why, appended, until),
         };
         self.held.insert(lane, Held { request, why, appended, until });
+        None
     }
 
     /// What waits and need not any more is tried again.

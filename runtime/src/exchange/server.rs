@@ -12,7 +12,7 @@ use ipc::control::{CloseCause, Report};
 use ipc::fault;
 use ipc::header::LaneId;
 use ipc::limits::SLOTS_MAX;
-use ipc::link::{CallError, Incoming};
+use ipc::link::{CallError, Incoming, Spare};
 use ipc::manifest::AgentManifest;
 use tracing::{debug, info, warn};
 
@@ -31,6 +31,10 @@ use crate::limits::{
     REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX,
 };
 
+/// How often the links of callers are looked at in a turn in which none has anything.
+const LOOKS_PER_TURN_MAX: usize = 4;
+/// And how many looks that may be in all.
+const LINKS_LOOKED_AT: usize = 8;
 /// What both sides of a route are told.
 const STALLED: &str = "limit `routed_message_patience`: a message was begun and not completed";
 
@@ -56,8 +60,9 @@ pub(super) struct Server {
     callers: Callers,
     work: Work,
     logs: Logs,
-    /// Kept for its memory.
+    /// Kept for their memory.
     lanes: Vec<LaneId>,
+    spare: Spare,
     draining: bool,
     /// How many messages a second are taken from each agent.
     rates: Rates,
@@ -87,6 +92,7 @@ impl Server {
             work,
             logs,
             lanes: Vec::new(),
+            spare: Spare::default(),
             draining: false,
             rates: Rates::new(limits),
             began,
@@ -339,8 +345,15 @@ impl Server {
         let mut moved = false;
         let mut lanes = std::mem::take(&mut self.lanes);
         self.callers.list(&mut lanes);
-        for lane in lanes.drain(..) {
-            moved |= self.serve_caller(lane)?;
+        // What else a turn has to look at takes longer than to look at a few links, so these are looked at more than once: a
+        // request is mostly found by such a look.
+        for _ in 0..LOOKS_PER_TURN_MAX.min(LINKS_LOOKED_AT / lanes.len().max(1)).max(1) {
+            for lane in &lanes {
+                moved |= self.serve_caller(*lane)?;
+            }
+            if moved {
+                break;
+            }
         }
         self.lanes = lanes;
         // Whatever lets something else go on counts: who is found asleep by its own room, or with a request that was kept for
@@ -404,7 +417,7 @@ impl Server {
                 self.counted.held_back(rate, caller.receiver.raw().has_message(), now);
                 break;
             }
-            let incoming = match caller.receiver.try_receive() {
+            let incoming = match caller.receiver.try_receive_in(&mut self.spare) {
                 Ok(None) => break,
                 Ok(Some(incoming)) => incoming,
                 Err(error) => {
@@ -465,7 +478,9 @@ impl Server {
                 self.work.asked(&mut self.callers, lane, request);
             }
             Incoming::Request(request) if Logs::knows(&request.tool) => {
-                self.logs.asked(&mut self.callers, lane, request);
+                if let Some(over) = self.logs.asked(&mut self.callers, lane, request) {
+                    self.spare = over.into();
+                }
             }
             Incoming::Request(request) => {
                 let text = format!("the exchange has no tool `{}`", request.tool);

@@ -19,6 +19,9 @@ pub enum Durability {
     Synced = 2,
 }
 
+/// Bytes of an [`Appended`].
+const APPENDED_BYTES: usize = 13;
+
 /// How a log is kept: segment_bytes, bytes_max, age_max_ns, records_max, ahead_max: u64; 0 is no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -252,11 +255,16 @@ impl fmt::Display for Short {
 impl Appended {
     /// The answer's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.u64(self.first);
-        out.u32(self.count);
-        out.u8(self.short.map_or(0, |short| short as u8));
-        out.into_bytes()
+        self.to_bytes().to_vec()
+    }
+
+    /// The same without an allocation.
+    pub fn to_bytes(&self) -> [u8; APPENDED_BYTES] {
+        let mut bytes = [0; APPENDED_BYTES];
+        bytes[..8].copy_from_slice(&self.first.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.count.to_le_bytes());
+        bytes[12] = self.short.map_or(0, |short| short as u8);
+        bytes
     }
 
     /// The answer of foreign bytes.

@@ -206,7 +206,7 @@ impl Logs {
             open.waiting.push_back(Unsynced { below, lane, request, appended });
             self.want_sync(key);
         } else {
-            self.say(callers, lane, request, Said::Done(appended.encode()));
+            self.say(callers, lane, request, Said::Appended(appended));
         }
         Outcome::Later
     }
@@ -351,7 +351,7 @@ fn held_back(wait_ns: u64, until: Option<Instant>, key: LogKey, next: u64) -> Ou
         return Outcome::HoldAppend(Why::Followers(key), None, until);
     }
     let appended = wire::Appended { first: next, count: 0, short: Some(Short::Behind) };
-    Outcome::Said(Said::Done(appended.encode()))
+    Outcome::Said(Said::Appended(appended))
 }
 
 /// Appends records, without those that were appended before, until one finds no room.

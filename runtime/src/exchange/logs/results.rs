@@ -239,9 +239,9 @@ impl Logs {
         }
         let more = !open.waiting.is_empty();
         for Unsynced { lane, request, appended, .. } in done {
-            let bytes = appended
-                .map_or_else(|| synced.to_le_bytes().to_vec(), |appended| appended.encode());
-            self.say(callers, lane, request, Said::Done(bytes));
+            let said =
+                appended.map_or_else(|| Said::Done(synced.to_le_bytes().to_vec()), Said::Appended);
+            self.say(callers, lane, request, said);
         }
         self.syncing.remove(&key);
         if more {
