@@ -46,6 +46,10 @@ pub(crate) fn hosted_line(line: &str) -> (Level, &str) {
     (level, rest.trim_start())
 }
 
+/// What libraries say through `log` below a warning is not in the program at all: a solver that tells of every step is
+/// slowed down many times by being told not to.
+const _: () = assert!(matches!(log::STATIC_MAX_LEVEL, log::LevelFilter::Warn));
+
 #[cfg(test)]
 mod tests {
     use super::*;
