@@ -78,8 +78,6 @@ pub struct Report {
     pub cpus: [CpuSet; Lane::ALL.len()],
     /// What waits and waited, by reason.
     pub deferred: [Deferred; Reason::ALL.len()],
-    /// Transfers that run and wait.
-    pub transfers: Transfers,
 }
 
 #[derive(Debug)]
@@ -216,12 +214,17 @@ impl Pools {
 
     /// What they are doing.
     pub fn report(&self) -> Report {
-        let (running, deferred, transfers) = {
-            let admission = &self.shared.lock().admission;
-            (admission.running(), admission.deferred(), admission.transfers())
+        let (running, deferred) = {
+            let state = self.shared.lock();
+            (state.admission.running(), state.admission.deferred())
         };
         let (workers, cpus) = self.shared.places.report();
-        Report { running, workers, cpus, deferred, transfers }
+        Report { running, workers, cpus, deferred }
+    }
+
+    /// The transfers that run and wait.
+    pub fn transfers(&self) -> Transfers {
+        self.shared.lock().admission.transfers()
     }
 
     /// Whether nothing runs and nobody waits, not even for answers from elsewhere.

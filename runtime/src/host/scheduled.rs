@@ -2,6 +2,7 @@
 //!
 //! Nothing is made before there is work: a command that only lists starts no thread and reads no sensor.
 
+mod followed;
 mod keeper;
 mod later;
 
@@ -16,7 +17,7 @@ use hw::root::Root;
 use ipc::control::WorkReport;
 use ipc::directory::Reader;
 use ipc::limits::TEXT_BYTES_MAX;
-use scheduler::admission;
+use scheduler::admission::{self, Transfers};
 use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::governor::{Capacity, Thresholds};
 use scheduler::limits::DEFER_MAX;
@@ -84,6 +85,11 @@ impl ScheduledHost {
             keeper.start(&pools, &view);
             Working { pools, view }
         })
+    }
+
+    /// Files of networks that are under way and wait, for the daemon; nothing where there was no work yet.
+    pub(crate) fn transfers(&self) -> Option<Transfers> {
+        self.working.get().map(|working| working.pools.transfers())
     }
 
     /// What is being done, for the daemon; nothing where there was no work yet.
