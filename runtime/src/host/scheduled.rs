@@ -20,7 +20,7 @@ use ipc::limits::TEXT_BYTES_MAX;
 use scheduler::admission::{self, Transfers};
 use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::governor::{Capacity, Thresholds};
-use scheduler::limits::DEFER_MAX;
+use scheduler::limits::{DEFER_MAX, DOWNLOADS_ALL_MAX};
 use scheduler::placement::{self, Lane, Pinning};
 use scheduler::pool::{Pools, Undertaking as Begun};
 
@@ -209,6 +209,8 @@ fn careful(capacity: Capacity) -> Decision {
 
 const _: () = assert!(Lane::ALL.len() == ipc::control::WORK_LANES);
 const _: () = assert!(admission::Reason::ALL.len() == ipc::control::WORK_REASONS);
+// What hashes a file that was let begin never waits for a thread.
+const _: () = assert!(agents_packager::io::limits::FILES_AT_ONCE_MAX >= DOWNLOADS_ALL_MAX);
 
 #[cfg(test)]
 mod tests;

@@ -110,21 +110,20 @@ fn fetch(
 fn a_registry_that_trickles_holds_up_only_whom_it_serves_and_who_waits_is_told() {
     let (host, registry) = (&Arc::new(ScheduledHost::new(&settings())), &Registry::start());
     let waiting = || host.transfers().map_or(0, |transfers| transfers.waiting);
-    let (ends, ends_too) = (Cancellation::until(None), Cancellation::until(None));
+    let (ends, ends_too) = (&Cancellation::until(None), &Cancellation::until(None));
     std::thread::scope(|scope| {
-        let slow = ("/slow", 3 * scheduler::limits::DOWNLOADS_MAX);
-        let of = |cancellation| ("trickled", cancellation);
-        let trickled = scope
-            .spawn(|| fetch(host, of(&ends), (registry, slow.0, slow.1), &mut |_| {}).unwrap_err());
+        let trickled = scope.spawn(move || {
+            let files = (registry, "/slow", 3 * scheduler::limits::DOWNLOADS_MAX);
+            fetch(host, ("trickled", ends), files, &mut |_| {}).unwrap_err()
+        });
         while waiting() == 0 {
             std::thread::yield_now();
         }
         for _ in 0..3 {
-            let fetched =
-                fetch(host, ("other", Cancellation::NEVER), (registry, "/quick", 5), &mut |_| {});
-            assert_eq!(fetched.unwrap(), 5);
+            let other = ("other", Cancellation::NEVER);
+            assert_eq!(fetch(host, other, (registry, "/quick", 5), &mut |_| {}).unwrap(), 5);
         }
-        assert_eq!(waiting(), 1, "the other one still waits");
+        assert_eq!(waiting(), 1, "the first one still waits");
         // Another call of the one that has as many as it may is held up, and hears of it.
         let mut told = 0;
         let mut tell = |news: Told<'_>| {
@@ -132,7 +131,7 @@ fn a_registry_that_trickles_holds_up_only_whom_it_serves_and_who_waits_is_told()
             told += 1;
             ends_too.cancel();
         };
-        let second = fetch(host, of(&ends_too), (registry, "/quick", 1), &mut tell);
+        let second = fetch(host, ("trickled", ends_too), (registry, "/quick", 1), &mut tell);
         assert_eq!((second.unwrap_err().code.as_str(), told), ("cancelled", 1));
         ends.cancel();
         registry.hang_up();
