@@ -153,10 +153,10 @@ impl Admission {
     pub fn note_deferrals(&mut self, now: Duration) {
         let Self { decision, queue, deferred, .. } = self;
         let reason = |wish| (wish != Wish::Download).then(|| reason_for(wish, *decision));
-        queue.note_waiting(now, reason, |before, reason| {
+        queue.note_waiting(now, reason, |before, reason, is_first| {
             end_wait(deferred, before);
             deferred[reason as usize].waiting += 1;
-            deferred[reason as usize].count += 1;
+            deferred[reason as usize].count += u64::from(is_first);
         });
     }
 

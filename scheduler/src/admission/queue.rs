@@ -56,6 +56,8 @@ pub(super) struct Entry {
     had_any: bool,
     /// What it waits for that has nothing yet, and since when.
     deferred: Option<(Reason, Duration)>,
+    /// For which reasons it was noted so far.
+    reasons: [bool; Reason::ALL.len()],
     withdrawn: bool,
 }
 
@@ -136,6 +138,7 @@ impl Queue {
                 held: 0,
                 had_any: false,
                 deferred: None,
+                reasons: [false; Reason::ALL.len()],
                 withdrawn: false,
             },
         );
@@ -189,19 +192,21 @@ impl Queue {
         self.turns.get(&entry.requester).map_or(0, |turn| turn.transfers)
     }
 
-    /// Notes of everybody who has nothing yet what he waits for, as `reason` says; `changed` hears of what is new, with what ended by it.
+    /// Notes of everybody who has nothing yet what he waits for, as `reason` says; `changed` hears of what is new, with what ended by it,
+    /// and whether it is the first time for this reason.
     pub(super) fn note_waiting(
         &mut self,
         now: Duration,
         reason: impl Fn(Wish) -> Option<Reason>,
-        mut changed: impl FnMut(Option<(Reason, Duration)>, Reason),
+        mut changed: impl FnMut(Option<(Reason, Duration)>, Reason, bool),
     ) {
         for entry in self.entries.values_mut().filter(|entry| entry.is_waiting()) {
             let Some(reason) = reason(entry.wish) else { continue };
             if entry.deferred.is_none_or(|(before, _)| before != reason) {
                 let before = entry.end_wait(now);
                 entry.deferred = Some((reason, now));
-                changed(before, reason);
+                let was_noted = std::mem::replace(&mut entry.reasons[reason as usize], true);
+                changed(before, reason, !was_noted);
             }
         }
     }

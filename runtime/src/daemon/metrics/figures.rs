@@ -94,10 +94,10 @@ mod tests {
         let families = families(&Figures::default().plus(&report));
         let [under_way, waiting] = &families[..] else { panic!("{families:?}") };
         assert_eq!(under_way.name(), "bolide_downloads_under_way");
-        assert!((under_way.get_metric()[0].get_gauge().value() - 16.0).abs() < 1e-9);
+        assert!((under_way.get_metric()[0].get_gauge().get_value() - 16.0).abs() < 1e-9);
         assert_eq!(waiting.name(), "bolide_downloads_waiting");
         let by = waiting.get_metric().iter();
-        let by = by.map(|metric| (metric.get_label()[0].value(), metric.get_gauge().value()));
+        let by = by.map(|metric| (metric.get_label()[0].value(), metric.get_gauge().get_value()));
         assert_eq!(by.collect::<Vec<_>>(), [("blind", 0.0), ("busy", 3.0), ("heat", 0.0)]);
     }
 

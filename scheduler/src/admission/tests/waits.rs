@@ -128,6 +128,12 @@ fn a_wait_changes_its_reason_with_the_decision() {
     let [slots, heat] = [Reason::Slots, Reason::Heat].map(|it| admission.deferred()[it as usize]);
     assert_eq!((heat.waiting, heat.count, heat.time), (0, 1, ten));
     assert_eq!((slots.waiting, slots.count, slots.time), (1, 1, Duration::ZERO));
+    for state in [State::Caution, State::Normal] {
+        admission.set_decision(decision(state, [1, 0, 0], true));
+        assert_eq!(all(&mut admission, 2 * ten), []);
+    }
+    let counts = [Reason::Slots, Reason::Heat].map(|it| admission.deferred()[it as usize].count);
+    assert_eq!(counts, [1, 1], "one request that waited for both");
     admission.withdraw(ids[1], 3 * ten);
     assert_eq!(admission.deferred()[Reason::Slots as usize].time, 2 * ten);
     assert!(!admission.has_waiting());

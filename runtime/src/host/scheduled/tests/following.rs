@@ -10,6 +10,11 @@ fn deciding(decided_ns: u64, performance: u32) -> MachineEntry {
     MachineEntry { decided_ns, slots: [performance, 0, 0], ..warm(true) }
 }
 
+/// A time of decisions that are not too old, however long a test is held up.
+fn ahead_ns() -> u64 {
+    monotonic_ns() + 3_600_000_000_000
+}
+
 fn pools() -> Pools {
     let (_, machine, careful) = Keeper::new(&settings().root(), Pinning::Off);
     Pools::new(careful, machine)
@@ -19,7 +24,7 @@ fn pools() -> Pools {
 fn a_thread_that_was_held_up_does_not_bring_an_older_decision_back() {
     let pools = pools();
     let followed = Followed::new(pools.decision());
-    let now = monotonic_ns();
+    let now = ahead_ns();
     let (older, newer) = (deciding(now, 6), deciding(now + 1, 2));
     let (written, is_first) = (RefCell::new(older), Cell::new(true));
     // Between the look of one thread and whatever follows it the daemon decides anew, and another thread follows that.
@@ -40,7 +45,7 @@ fn a_thread_that_was_held_up_does_not_bring_an_older_decision_back() {
 fn whoever_follows_last_has_what_was_decided_last() {
     let pools = &pools();
     let followed = &Followed::new(pools.decision());
-    let start = monotonic_ns();
+    let start = ahead_ns();
     let decided = &AtomicUsize::new(0);
     let read = || {
         let slots = decided.load(Ordering::Acquire) as u32;
