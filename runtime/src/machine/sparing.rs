@@ -79,7 +79,7 @@ mod tests {
                 left_out += others;
             }
         }
-        assert_eq!(said[..LINES_PER_PERIOD_MAX], [0, 1, 2, 3]);
+        assert!(said.iter().take(LINES_PER_PERIOD_MAX).copied().eq(0..LINES_PER_PERIOD_MAX as u64));
         for first in 0..3600 {
             let minute = first..first + LINES_PERIOD.as_secs();
             let lines = said.iter().filter(|second| minute.contains(*second)).count();
@@ -99,7 +99,8 @@ mod tests {
                 (said, changes) = (said + 1, changes - 1 - left_out);
             }
         }
-        assert!((4..=44).contains(&said), "{said} lines in ten minutes");
+        let most = 10 * LINES_PER_PERIOD_MAX;
+        assert!((LINES_PER_PERIOD_MAX..=most).contains(&said), "{said} lines in ten minutes");
         let ended = (600..700).filter_map(|second| lines.look(State::Blind, at(second)));
         let ended: Vec<u64> = ended.collect();
         assert_eq!(ended.len(), 1, "what it is now is said once it may be");
