@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use choice::{Critical, Rejected, Sensor, Survey, survey};
-pub use hottest::HottestCore;
+pub use hottest::CoreReading;
 pub use validator::{Unusable, Validator, celsius_of};
 
+use self::hottest::HottestCore;
 use crate::limits::{BAD_READS_MAX, SENSOR_SEARCH_EVERY};
 use crate::root::Root;
 
@@ -29,6 +30,7 @@ pub struct Thermometer {
     searched: Duration,
     bad_reads: usize,
     counts: Counts,
+    hottest_core: HottestCore,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ struct Package {
 pub struct Counts {
     /// Readings asked for.
     pub reads: u64,
-    /// Those that gave no temperature, by cause; each cause is there from the start.
+    /// Those that gave no temperature, by cause, and questions to the cores that none answered; each cause is there from the start.
     pub failures: BTreeMap<&'static str, u64>,
     /// Searches for the sensor after the first.
     pub searches: u64,
@@ -62,6 +64,7 @@ impl Thermometer {
             searched: now,
             bad_reads: 0,
             counts,
+            hottest_core: HottestCore::default(),
         };
         thermometer.adopt(survey(root));
         thermometer
@@ -114,6 +117,15 @@ impl Thermometer {
             }
         }
         result
+    }
+
+    /// What the cores say. Wakes each of them, so only who doubts what the package says asks.
+    pub fn read_cores(&mut self, root: &Root) -> CoreReading {
+        let said = self.hottest_core.read(root);
+        if said == CoreReading::Silent {
+            *self.counts.failures.entry(Unusable::CoresSilent.name()).or_default() += 1;
+        }
+        said
     }
 
     /// The last temperature that was believed, while it is recent enough to say something about now.

@@ -164,6 +164,11 @@ pub(crate) const LATER_JOBS_MAX: usize = 64;
 pub(crate) const MACHINE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is hot: a package heats by degrees within half a second.
 pub(crate) const MACHINE_INTERVAL_HOT: Duration = Duration::from_millis(500);
+/// Lines of the log about one thing that may come and go all the time (a thermal state, a daemon that is silent) within the period
+/// below: once through all thermal states. Further ones are counted in the next.
+pub(crate) const LINES_PER_PERIOD_MAX: usize = 6;
+/// See [`LINES_PER_PERIOD_MAX`].
+pub(crate) const LINES_PERIOD: Duration = Duration::from_secs(60);
 /// How often the decision of the daemon is looked at in a process whose work waits for a better one.
 pub(crate) const MACHINE_INTERVAL_WAITING: Duration = Duration::from_millis(200);
 /// A decision that is older is none: a daemon that lives makes one each second.

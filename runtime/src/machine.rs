@@ -4,25 +4,25 @@
 //! Owns no thread. It is to be used on one that is not pinned: what may be used is that thread's affinity.
 
 mod numbers;
+mod sparing;
 
 use std::time::Duration;
 
 use hw::cores::Cores;
 use hw::root::Root;
-use hw::thermal::{Counts, HottestCore, Thermometer};
+use hw::thermal::{Counts, Thermometer};
 use hw::throttle::Throttles;
 use hw::watcher::Watcher;
 use scheduler::decision::{Decision, Slots};
 use scheduler::governor::{Capacity, Changes, Governor, Reading, ThresholdValues, Thresholds};
+use scheduler::placement::Lane;
 
 use self::numbers::boot_time;
 pub(crate) use self::numbers::{
     as_of_now, decision_of, entry_of, monotonic_ns, pinning_number, pinning_of,
 };
+pub(crate) use self::sparing::{Sparing, StateLines};
 use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_HOT};
-
-/// Degrees from which it is looked at more often; where heavy work waits, too.
-const HOT_CELSIUS: f64 = 90.0;
 
 /// Reads and governs.
 #[derive(Debug)]
@@ -30,7 +30,6 @@ pub(crate) struct Regulator {
     root: Root,
     watcher: Watcher,
     thermometer: Thermometer,
-    hottest_core: HottestCore,
     throttles: Throttles,
     thresholds: Thresholds,
     capacity: Capacity,
@@ -46,8 +45,21 @@ pub(crate) struct Regulator {
 pub(crate) struct Load {
     /// Computing work by class.
     pub(crate) in_flight: Slots,
-    /// Whether somebody waits who has nothing yet.
+    /// Whether somebody has nothing yet to whom one more slot would give something: not who waits for heat or for files.
     pub(crate) is_waiting: bool,
+}
+
+impl Load {
+    /// Of what runs on each lane.
+    pub(crate) fn of(running: [usize; Lane::ALL.len()], is_waiting: bool) -> Self {
+        let of = |lane: Lane| running[lane as usize];
+        let in_flight = Slots {
+            performance: of(Lane::Performance),
+            efficient: of(Lane::Efficient),
+            low_power: of(Lane::LowPower),
+        };
+        Self { in_flight, is_waiting }
+    }
 }
 
 impl Regulator {
@@ -65,7 +77,6 @@ impl Regulator {
             root,
             watcher,
             thermometer,
-            hottest_core: HottestCore::default(),
             throttles: Throttles::default(),
             thresholds,
             capacity,
@@ -97,7 +108,7 @@ impl Regulator {
         let cpus = &self.watcher.allowed().cpus;
         let throttled = self.throttles.tick(&self.root, cpus).package;
         let doubts = self.governor.doubts_sensor(now);
-        let hottest_core = doubts.then(|| self.hottest_core.celsius(&self.root)).flatten();
+        let cores = doubts.then(|| self.thermometer.read_cores(&self.root));
         let Load { in_flight, is_waiting } = load;
         // One slot may be kept for resolution while all others are in use.
         let is_limited = is_waiting || in_flight.sum() + 1 >= self.decision.slots.sum().max(2);
@@ -107,7 +118,7 @@ impl Regulator {
             throttled,
             in_flight,
             is_limited,
-            hottest_core,
+            cores,
         };
         self.decision = self.governor.step(reading, now);
         self.decision
@@ -126,7 +137,7 @@ impl Regulator {
 
     /// When to look again.
     pub(crate) fn interval(&self) -> Duration {
-        let is_hot = self.celsius.is_some_and(|celsius| celsius >= HOT_CELSIUS);
+        let is_hot = self.celsius.is_some_and(|celsius| self.governor.is_hot(celsius));
         // Other sensors are cached by the kernel for a second.
         let is_fresh = self.source().is_some_and(|source| source.contains("x86_pkg_temp"));
         if is_hot && is_fresh { MACHINE_INTERVAL_HOT } else { MACHINE_INTERVAL }

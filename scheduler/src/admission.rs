@@ -13,10 +13,12 @@
 //! 3. Of those that could run, the one with the highest rank is next: priorities as their numbers say, and each [`AGE_STEP`] of waiting
 //!    counts as one more, up to a rank above everything. So the lowest is never starved.
 //! 4. Among equal ranks requesters take turns, whatever each has queued; a requester's own requests go in order of arrival.
-//! 5. Heavy work begins only where the decision allows it, background work only where it is not paused. After [`DEFER_MAX`] it begins
-//!    nevertheless, if nothing of its kind runs.
+//! 5. Heavy work begins only where the decision allows it, and after [`DEFER_MAX`] nevertheless, whatever else has begun: what it heats
+//!    with are pieces, of which no more run for it. Background work begins only where it is not paused, or after [`DEFER_MAX`], and one
+//!    piece at a time.
 //! 6. Transfers wait more than they compute, so they have no slots (what they bring is computed with in pieces); but fewer of them run
-//!    where it is hot, or where nobody knows ([`downloads_max`]).
+//!    where it is hot, or where nobody knows ([`downloads_max`]). A requester that has none may have one beyond that, up to
+//!    [`DOWNLOADS_ALL_MAX`] of all: who is sent a byte now and then holds its own transfers for long, and nobody else's.
 
 mod queue;
 #[cfg(test)]
@@ -27,7 +29,9 @@ use std::time::Duration;
 use self::queue::{Entry, Queue};
 pub use self::queue::{Id, Order, Wish};
 use crate::decision::{Background, Decision, Slots, State};
-use crate::limits::{AGE_STEP, BACKGROUND_MAX, DEFER_MAX, DOWNLOADS_MAX, JOBS_MAX, REQUESTS_MAX};
+use crate::limits::{
+    AGE_STEP, BACKGROUND_MAX, DEFER_MAX, DOWNLOADS_ALL_MAX, DOWNLOADS_MAX, JOBS_MAX, REQUESTS_MAX,
+};
 use crate::placement::{Lane, Work};
 
 /// What a request may do now.
@@ -53,13 +57,13 @@ pub struct Grant {
 /// Why a request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// All slots are in use.
+    /// All slots are in use, or of transfers as many are under way as may be.
     Slots,
     /// It is too hot for it, or for as many slots as there would be.
     Heat,
     /// The temperature is not known any more.
     Blind,
-    /// Background work is paused.
+    /// Background work is paused, or waits for other background work; no slot would help it.
     Paused,
 }
 
@@ -85,8 +89,19 @@ pub struct Deferred {
     pub waiting: usize,
     /// Requests that had to wait for it since the start.
     pub count: u64,
-    /// How long those waited whose waiting is over.
+    /// How long those waited for it who do no more.
     pub time: Duration,
+}
+
+/// The transfers. They have no slots, so they are not among what is [`Deferred`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfers {
+    /// Those that were let begin.
+    pub under_way: usize,
+    /// Requests that wait for it.
+    pub waiting: usize,
+    /// Why they do.
+    pub why: Option<Reason>,
 }
 
 /// Why a request is not taken.
@@ -100,7 +115,6 @@ pub struct Admission {
     queue: Queue,
     running: [usize; Lane::ALL.len()],
     resolving: usize,
-    heavy: usize,
     downloads: usize,
     deferred: [Deferred; Reason::ALL.len()],
 }
@@ -113,7 +127,6 @@ impl Admission {
             queue: Queue::default(),
             running: [0; Lane::ALL.len()],
             resolving: 0,
-            heavy: 0,
             downloads: 0,
             deferred: [Deferred::default(); Reason::ALL.len()],
         }
@@ -131,26 +144,28 @@ impl Admission {
     pub fn next(&mut self, now: Duration) -> Option<Grant> {
         let (id, leave) = self.queue.choose(now, |entry| self.leave_for(entry, now))?;
         let served = self.queue.serve(id, now);
-        self.end_wait(served.wait);
+        end_wait(&mut self.deferred, served.wait);
         self.count(leave, served.is_resolution, 1);
         Some(Grant { id, leave })
     }
 
-    /// Notes who has to wait; to be called once [`Admission::next`] has nobody more.
-    pub fn note_deferrals(&mut self) {
-        let decision = self.decision;
-        let deferred = &mut self.deferred;
-        self.queue.for_each_fresh(|wish| {
-            let reason = reason_for(wish, decision);
+    /// Notes who has to wait, and who does for another reason than before; to be called once [`Admission::next`] has nobody more.
+    pub fn note_deferrals(&mut self, now: Duration) {
+        let Self { decision, queue, deferred, .. } = self;
+        let reason = |wish| (wish != Wish::Download).then(|| reason_for(wish, *decision));
+        queue.note_waiting(now, reason, |before, reason, is_first| {
+            end_wait(deferred, before);
             deferred[reason as usize].waiting += 1;
-            deferred[reason as usize].count += 1;
-            reason
+            deferred[reason as usize].count += u64::from(is_first);
         });
     }
 
-    /// Why a request waits that has nothing yet; known after [`Admission::note_deferrals`].
+    /// Why a request waits that has nothing yet.
     pub fn why(&self, id: Id) -> Option<Reason> {
-        self.queue.deferred(id)
+        Some(match self.queue.wish_of_waiting(id)? {
+            Wish::Download => self.why_transfers(),
+            wish => reason_for(wish, self.decision),
+        })
     }
 
     /// A grant is no longer used.
@@ -162,7 +177,7 @@ impl Admission {
     /// A request wants nothing more. Grants that it still holds come back later.
     pub fn withdraw(&mut self, id: Id, now: Duration) {
         let wait = self.queue.withdraw(id, now);
-        self.end_wait(wait);
+        end_wait(&mut self.deferred, wait);
     }
 
     /// This holds from now on, cut to what can be: it may come from another process.
@@ -192,9 +207,16 @@ impl Admission {
         self.running
     }
 
-    /// What waited, by reason.
+    /// What waited, by reason; without transfers.
     pub fn deferred(&self) -> [Deferred; Reason::ALL.len()] {
         self.deferred
+    }
+
+    /// The transfers that run and wait.
+    pub fn transfers(&self) -> Transfers {
+        let waiting = self.queue.waiting().filter(|wish| *wish == Wish::Download).count();
+        let why = (waiting > 0).then(|| self.why_transfers());
+        Transfers { under_way: self.downloads, waiting, why }
     }
 
     /// Whether nobody asks for anything and nothing runs.
@@ -202,9 +224,14 @@ impl Admission {
         self.queue.len() == 0
     }
 
-    /// Whether somebody waits who has nothing yet.
+    /// Whether somebody waits who has nothing yet, for whatever.
     pub fn has_waiting(&self) -> bool {
-        self.deferred.iter().any(|deferred| deferred.waiting > 0)
+        self.queue.waiting().next().is_some()
+    }
+
+    /// Whether somebody has nothing yet to whom one more slot would give something.
+    pub fn lacks_slots(&self) -> bool {
+        self.deferred[Reason::Slots as usize].waiting > 0
     }
 
     /// How many pieces of a request of this kind could run at once if it were alone; at least 1.
@@ -218,11 +245,11 @@ impl Admission {
         width.max(1)
     }
 
-    fn end_wait(&mut self, wait: Option<(Reason, Duration)>) {
-        if let Some((reason, time)) = wait {
-            let deferred = &mut self.deferred[reason as usize];
-            deferred.waiting -= 1;
-            deferred.time += time;
+    /// Why transfers wait where they do: the machine's state, unless it makes no difference.
+    fn why_transfers(&self) -> Reason {
+        match self.downloads {
+            DOWNLOADS_MAX.. => Reason::Slots,
+            _ => reason_for(Wish::Download, self.decision),
         }
     }
 
@@ -236,8 +263,9 @@ impl Admission {
             |count: &mut usize| *count = count.checked_add_signed(by).expect("grants balance");
         match leave {
             Leave::Run(lane) => add(&mut self.running[lane as usize]),
-            Leave::Heavy => add(&mut self.heavy),
             Leave::Download => add(&mut self.downloads),
+            // Nothing depends on how many there are.
+            Leave::Heavy => {}
         }
         if is_resolution {
             add(&mut self.resolving);
@@ -249,12 +277,13 @@ impl Admission {
         let decision = self.decision;
         let waited_long = now.saturating_sub(entry.since) >= DEFER_MAX;
         match entry.wish {
-            Wish::Heavy => {
-                let may = decision.heavy || (waited_long && self.heavy == 0);
-                may.then_some(Leave::Heavy)
-            }
+            Wish::Heavy => (decision.heavy || waited_long).then_some(Leave::Heavy),
             Wish::Download => {
-                (self.downloads < downloads_max(decision.state)).then_some(Leave::Download)
+                let most = match self.queue.transfers_of(entry) {
+                    0 => DOWNLOADS_ALL_MAX,
+                    _ => downloads_max(decision.state),
+                };
+                (self.downloads < most).then_some(Leave::Download)
             }
             Wish::Pieces { work: Work::Background, .. } => {
                 let may = decision.background != Background::Paused || waited_long;
@@ -290,7 +319,7 @@ impl Admission {
     }
 }
 
-/// How many transfers may run at once (rule 6).
+/// How many transfers may run at once beside the first of each requester (rule 6).
 pub fn downloads_max(state: State) -> usize {
     match state {
         State::Optimal | State::Normal | State::Off => DOWNLOADS_MAX,
@@ -308,15 +337,24 @@ fn sound(decision: Decision) -> Decision {
     Decision { slots: Slots { performance, efficient, low_power }, ..decision }
 }
 
-/// Why a request that cannot begin waits.
+/// Why a request that cannot begin waits under this decision.
 fn reason_for(wish: Wish, decision: Decision) -> Reason {
-    let is_background = matches!(wish, Wish::Pieces { work: Work::Background, .. });
     match decision.state {
-        _ if is_background && decision.background == Background::Paused => Reason::Paused,
+        // Its lane has a bound of its own, and no slots.
+        _ if matches!(wish, Wish::Pieces { work: Work::Background, .. }) => Reason::Paused,
         State::Blind => Reason::Blind,
         State::Caution | State::Throttle => Reason::Heat,
         _ if wish == Wish::Heavy => Reason::Heat,
         State::Optimal | State::Normal | State::Off => Reason::Slots,
+    }
+}
+
+/// Somebody waits no more, or not for that.
+fn end_wait(deferred: &mut [Deferred; Reason::ALL.len()], wait: Option<(Reason, Duration)>) {
+    if let Some((reason, time)) = wait {
+        let deferred = &mut deferred[reason as usize];
+        deferred.waiting -= 1;
+        deferred.time += time;
     }
 }
 

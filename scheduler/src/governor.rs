@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use hw::thermal::CoreReading;
+
 use crate::decision::{Background, Decision, Slots, State};
 use crate::limits::{DWELL_MIN, FIRMWARE_QUIET_MIN, STEP_GAP_MAX};
 
@@ -39,8 +41,8 @@ pub struct Reading {
     pub in_flight: Slots,
     /// Whether work waits for a slot.
     pub is_limited: bool,
-    /// What the hottest core says, where [`Governor::doubts_sensor`] asked for it.
-    pub hottest_core: Option<f64>,
+    /// What the cores say, where [`Governor::doubts_sensor`] asked for it.
+    pub cores: Option<CoreReading>,
 }
 
 /// The state between two steps.
@@ -55,7 +57,7 @@ pub struct Governor {
     state_since: Duration,
     ladder: Ladder,
     gate: Gate,
-    /// When firmware last throttled on a machine without a sensor.
+    /// When the firmware throttled last.
     throttled_at: Option<Duration>,
     stepped_at: Option<Duration>,
     changes: Changes,
@@ -113,10 +115,12 @@ impl Governor {
             self.throttled_at = None;
         }
         let load = (reading.in_flight, self.capacity.slots_at(usize::MAX));
-        let hottest_core = reading.hottest_core;
-        let seen = self.sense.take(reading.celsius, reading.age, load, hottest_core, now);
+        if reading.throttled > 0 {
+            self.throttled_at = Some(now);
+        }
+        let seen = self.sense.take(reading.celsius, reading.age, load, reading.cores, now);
         self.shrink_to(self.capacity.slots_max(), Reason::Machine);
-        match self.without_sensor(seen, reading.throttled, now) {
+        match self.without_sensor(seen, now) {
             Seen::Heat(heat) => self.governed(heat, &reading, now),
             Seen::Nothing => self.unread(reading.throttled, now),
             Seen::Lost(reason) => self.blind(reason, reading.throttled, now),
@@ -125,7 +129,12 @@ impl Governor {
         self.decision()
     }
 
-    /// Whether the next reading should say what the hottest core says, too: the package's sensor stands still while work runs.
+    /// Whether it is so hot that heavy work waits; from there on the sensor is worth a look more often, too.
+    pub fn is_hot(&self, celsius: f64) -> bool {
+        celsius >= self.thresholds.heavy.enter
+    }
+
+    /// Whether the next reading should say what the cores say, too: the package's sensor stands still while work runs.
     pub fn doubts_sensor(&self, now: Duration) -> bool {
         self.sense.is_doubted(now)
     }
@@ -146,16 +155,17 @@ impl Governor {
     }
 
     /// A machine that was never measured, but whose firmware throttles, is like one that lost its sensor.
-    fn without_sensor(&mut self, seen: Seen, throttled: u64, now: Duration) -> Seen {
-        if seen != Seen::Never {
-            return seen;
+    fn without_sensor(&self, seen: Seen, now: Duration) -> Seen {
+        match seen {
+            Seen::Never if self.throttled_within(FIRMWARE_QUIET_MIN, now) => {
+                Seen::Lost(Reason::Firmware)
+            }
+            seen => seen,
         }
-        if throttled > 0 {
-            self.throttled_at = Some(now);
-        }
-        let is_hot =
-            self.throttled_at.is_some_and(|at| now.saturating_sub(at) < FIRMWARE_QUIET_MIN);
-        if is_hot { Seen::Lost(Reason::Firmware) } else { Seen::Never }
+    }
+
+    fn throttled_within(&self, time: Duration, now: Duration) -> bool {
+        self.throttled_at.is_some_and(|at| now.saturating_sub(at) < time)
     }
 
     fn governed(&mut self, heat: Heat, reading: &Reading, now: Duration) {
@@ -194,13 +204,15 @@ impl Governor {
         }
     }
 
+    /// Nobody knows how hot it is. That the firmware throttles is known all the same, and told for as long as where a sensor is.
     fn blind(&mut self, reason: Reason, throttled: u64, now: Duration) {
-        self.enter(State::Blind, now);
+        let throttles = self.throttled_within(DWELL_MIN, now);
+        self.enter(if throttles { State::Throttle } else { State::Blind }, now);
         self.shrink_to(self.capacity.slots_blind(), reason);
         if throttled > 0 {
             self.shrink_to(self.ladder.level() / 2, Reason::Firmware);
         }
-        self.why = reason;
+        self.why = if throttles { Reason::Firmware } else { reason };
         self.gate.close();
     }
 

@@ -22,13 +22,18 @@ pub const BACKGROUND_MAX: usize = 1;
 /// Transfers from networks at once, each of one file on a connection of its own: one stream does not fill a line, sixteen do.
 pub const DOWNLOADS_MAX: usize = 16;
 
+/// The same with the one that each requester may have where others hold all of those: sixteen requesters more, of at most thirty-two whose
+/// calls an agent lets run. Each costs a connection and a thread that waits.
+pub const DOWNLOADS_ALL_MAX: usize = 2 * DOWNLOADS_MAX;
+
 /// Requests that wait or run in one process: more callers than an agent's host lets in at once.
 pub const REQUESTS_MAX: usize = 4096;
 
 /// A request that waits rises by one priority after so long: the least urgent one passes a stream of the most urgent within half a minute.
 pub const AGE_STEP: Duration = Duration::from_secs(2);
 
-/// Longest time that heavy or background work waits for a cool machine. Then it runs alone.
+/// Longest time that heavy work waits for a cool machine, each for itself; then it begins. Background work waits as long, and then for
+/// its turn.
 pub const DEFER_MAX: Duration = Duration::from_secs(600);
 
 /// How often somebody who waits looks whether his work is still wanted: work stops within 100 ms of being abandoned.

@@ -40,7 +40,7 @@ pub use self::leave::waiting;
 pub use self::places::Machine;
 use self::places::Places;
 use self::workers::Workers;
-use crate::admission::{Admission, Deferred, Grant, Id, Leave, Order, Reason, Wish};
+use crate::admission::{Admission, Deferred, Grant, Id, Leave, Order, Reason, Transfers, Wish};
 use crate::decision::{Background, Decision};
 use crate::limits::CANCELLATION_INTERVAL;
 use crate::placement::{Lane, Work};
@@ -222,6 +222,11 @@ impl Pools {
         Report { running, workers, cpus, deferred }
     }
 
+    /// The transfers that run and wait.
+    pub fn transfers(&self) -> Transfers {
+        self.shared.lock().admission.transfers()
+    }
+
     /// Whether nothing runs and nobody waits, not even for answers from elsewhere.
     pub fn is_idle(&self) -> bool {
         self.shared.lock().is_idle()
@@ -230,6 +235,11 @@ impl Pools {
     /// Whether somebody waits who has nothing yet.
     pub fn has_waiting(&self) -> bool {
         self.shared.lock().admission.has_waiting()
+    }
+
+    /// Whether somebody has nothing yet to whom one more slot would give something.
+    pub fn lacks_slots(&self) -> bool {
+        self.shared.lock().admission.lacks_slots()
     }
 
     /// Something that sleeps while the pools are idle.
@@ -337,7 +347,7 @@ impl Shared {
                 state.admission.give_back(ticket.grant);
             }
         }
-        state.admission.note_deferrals();
+        state.admission.note_deferrals(now);
         // A hint: who misses a change looks again after the next piece, and the truth is read under the lock.
         self.contended.store(state.admission.is_contended(), Ordering::Relaxed);
         if may_begin {

@@ -25,7 +25,7 @@ pub enum Work {
 pub enum Undertaking {
     /// Something large, of many pieces: it is put off while the machine is hot, for a bounded time.
     Heavy,
-    /// One file from a network.
+    /// One file from a network. Who has none under way may have one beside all those of others, within a bound of its own.
     Download,
 }
 
@@ -45,7 +45,7 @@ pub enum Obstacle {
 pub struct Wait {
     /// For what.
     pub obstacle: Obstacle,
-    /// For how long at most, where that is bounded; then those that wait so long begin one at a time.
+    /// For how long at most from when it was asked for, where that is bounded; then it begins, whatever else is under way.
     pub at_most: Option<Duration>,
 }
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 use agents_contract::{Cancellation, Host, Order};
 use url::Url;
 
-pub use self::download::{DownloadRequest, Downloaded, Durability, Progress};
+pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told};
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
 
@@ -250,8 +250,8 @@ impl Client {
         Ok(Arc::clone(&self.cargo.registry_config()?.raw))
     }
 
-    /// Fetches files for whose work `order` is, as many at once as the host lets, each verified. Blocks; `progress` is called on this
-    /// thread.
+    /// Fetches files for whose work `order` is, as many at once as the host lets, each verified. Blocks; `tell` is called on this
+    /// thread, also where the host lets none begin for longer than a moment.
     ///
     /// All or nothing: the first failure stops the others and removes everything that this call has fetched.
     pub fn download(
@@ -259,9 +259,9 @@ impl Client {
         requests: &[DownloadRequest],
         durability: Durability,
         order: &Order,
-        progress: &mut dyn FnMut(Progress<'_>),
+        tell: &mut dyn FnMut(Told<'_>),
     ) -> Result<Vec<Downloaded>> {
-        download::run(self, (requests, durability), order, progress)
+        download::run(self, (requests, durability), order, tell)
     }
 
     pub(crate) fn session(&self) -> &Session {

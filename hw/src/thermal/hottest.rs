@@ -6,21 +6,45 @@ use super::choice::{self, Sensor};
 use super::validator::Unusable;
 use crate::root::Root;
 
-/// The sensors of single cores; looked for when they are first asked.
+/// What the sensors of the cores say together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CoreReading {
+    /// There are none, or none that ever answered: they are no witness.
+    Absent,
+    /// They are there and have answered before, and none does now.
+    Silent,
+    /// What the hottest says, in degrees Celsius.
+    Hottest(f64),
+}
+
+/// The sensors of single cores; looked for when they are first asked, and when none of them answers.
 #[derive(Clone, Debug, Default)]
-pub struct HottestCore {
+pub(super) struct HottestCore {
     sensors: Option<Vec<Sensor>>,
+    has_answered: bool,
 }
 
 impl HottestCore {
-    /// What the hottest one says now; nothing where none answers.
-    pub fn celsius(&mut self, root: &Root) -> Option<f64> {
-        let sensors = self.sensors.get_or_insert_with(|| choice::of_cores(root));
-        let read: Vec<_> = sensors.iter().map(|sensor| sensor.celsius(root)).collect();
-        if read.is_empty() || read.contains(&Err(Unusable::Moved)) {
-            // Another number, or a driver that is loaded later.
+    /// What they say now.
+    pub(super) fn read(&mut self, root: &Root) -> CoreReading {
+        let mut read = self.ask(root);
+        if read.contains(&Err(Unusable::Moved)) || !read.iter().any(Result::is_ok) {
+            // Other numbers, or a driver that came or went: what is there now is asked.
             self.sensors = None;
+            read = self.ask(root);
         }
-        read.into_iter().filter_map(Result::ok).reduce(f64::max)
+        let are_there = !read.is_empty();
+        let hottest = read.into_iter().filter_map(Result::ok).reduce(f64::max);
+        self.has_answered = are_there && (self.has_answered || hottest.is_some());
+        match hottest {
+            Some(celsius) => CoreReading::Hottest(celsius),
+            None if self.has_answered => CoreReading::Silent,
+            None => CoreReading::Absent,
+        }
+    }
+
+    fn ask(&mut self, root: &Root) -> Vec<Result<f64, Unusable>> {
+        let sensors = self.sensors.get_or_insert_with(|| choice::of_cores(root));
+        sensors.iter().map(|sensor| sensor.celsius(root)).collect()
     }
 }

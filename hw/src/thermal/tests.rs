@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{HottestCore, Thermometer, Unusable, survey};
+use super::{CoreReading, HottestCore, Thermometer, Unusable, survey};
 use crate::root::ReadError;
 use crate::trees::Tree;
 
@@ -284,7 +284,7 @@ fn private_names_of_devices_are_neither_shown_nor_recorded() {
 fn the_hottest_core_is_asked_by_its_label_whatever_numbers_there_are() {
     let (_directory, tree) = tree();
     let mut cores = HottestCore::default();
-    assert_eq!(cores.celsius(&tree.root()), None, "no sensors");
+    assert_eq!(cores.read(&tree.root()), CoreReading::Absent, "no sensors");
     let label = |label, reading| (label, reading);
     tree.monitor(
         4,
@@ -297,13 +297,34 @@ fn the_hottest_core_is_asked_by_its_label_whatever_numbers_there_are() {
         ],
     );
     tree.monitor(5, "nvme", &[label("Core 1", "90000")]);
-    assert_eq!(cores.celsius(&tree.root()), Some(74.0), "found when it is there");
+    assert_eq!(cores.read(&tree.root()), CoreReading::Hottest(74.0), "found when it is there");
     tree.refuse("sys/class/hwmon/hwmon4/temp3_input", ReadError::Io);
-    assert_eq!(cores.celsius(&tree.root()), Some(61.0));
-    // The numbers of the devices change: what is there now is asked at the next look.
+    assert_eq!(cores.read(&tree.root()), CoreReading::Hottest(61.0));
+    // The numbers of the devices change: what is there now is asked.
     tree.remove("sys/class/hwmon/hwmon4").remove("sys/class/hwmon/hwmon5");
     tree.monitor(4, "nvme", &[label("Composite", "40000"), label("Core 0", "41000")]);
     tree.monitor(1, "coretemp", &[label("Core 0", "66000")]);
-    assert_eq!(cores.celsius(&tree.root()), None);
-    assert_eq!(cores.celsius(&tree.root()), Some(66.0));
+    assert_eq!(cores.read(&tree.root()), CoreReading::Hottest(66.0));
+}
+
+#[test]
+fn cores_that_answered_and_do_not_are_silent_and_those_that_went_or_never_did_are_absent() {
+    let (_directory, tree) = tree();
+    let core = "sys/class/hwmon/hwmon4/temp1_input";
+    let silences = |thermometer: &Thermometer| thermometer.counts().failures["cores-silent"];
+    tree.monitor(4, "coretemp", &[("Core 0", "61000")]).refuse(core, ReadError::Again);
+    let mut thermometer = Thermometer::new(&tree.root(), at(0));
+    assert_eq!(thermometer.read_cores(&tree.root()), CoreReading::Absent, "never heard");
+    tree.remove("sys/class/hwmon/hwmon4").monitor(4, "coretemp", &[("Core 0", "61000")]);
+    assert_eq!(thermometer.read_cores(&tree.root()), CoreReading::Hottest(61.0));
+    for (index, error) in [ReadError::Again, ReadError::Io].into_iter().enumerate() {
+        tree.refuse(core, error);
+        assert_eq!(thermometer.read_cores(&tree.root()), CoreReading::Silent);
+        assert_eq!(silences(&thermometer), index as u64 + 1);
+    }
+    tree.remove("sys/class/hwmon/hwmon4");
+    assert_eq!(thermometer.read_cores(&tree.root()), CoreReading::Absent, "its driver went");
+    tree.monitor(2, "coretemp", &[("Core 0", "nothing")]);
+    assert_eq!(thermometer.read_cores(&tree.root()), CoreReading::Absent, "another one");
+    assert_eq!((silences(&thermometer), thermometer.counts().reads), (2, 0));
 }

@@ -30,6 +30,9 @@ pub enum Unusable {
     /// The last good one is too old.
     #[error("too old")]
     Stale,
+    /// The cores, which were asked because the package's stood still, said nothing.
+    #[error("no core answers")]
+    CoresSilent,
 }
 
 impl Unusable {
@@ -41,6 +44,7 @@ impl Unusable {
             Unusable::Garbage,
             Unusable::OutOfRange,
             Unusable::Stale,
+            Unusable::CoresSilent,
         ];
         own.into_iter().chain(ReadError::ALL.map(Unusable::Unreadable))
     }
@@ -54,6 +58,7 @@ impl Unusable {
             Unusable::Garbage => "garbage",
             Unusable::OutOfRange => "out-of-range",
             Unusable::Stale => "stale",
+            Unusable::CoresSilent => "cores-silent",
         }
     }
 }

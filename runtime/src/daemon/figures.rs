@@ -31,6 +31,8 @@ pub(crate) const KNOWN: &[Known] = &[
     growing("download-bytes", ECOSYSTEMS),
     growing("triggers", &["applied", "approval", "conflict", "failed", "in-line", "planned"]),
     Known { name: "watched", grows: false, labels: &[""] },
+    Known { name: "downloads", grows: false, labels: &[""] },
+    Known { name: "downloads-waiting", grows: false, labels: &["blind", "busy", "heat"] },
 ];
 
 /// Values by measure and label.

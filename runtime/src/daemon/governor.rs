@@ -10,9 +10,11 @@ pub(super) mod silence;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use hw::root::Root;
 use ipc::directory::MachineEntry;
+use scheduler::admission::Reason;
 use scheduler::decision::{Background, Slots, State};
 use scheduler::governor::{ThresholdValues, Thresholds};
 use scheduler::placement::{Lane, Pinning};
@@ -21,10 +23,10 @@ use tracing::{error, info, warn};
 
 use super::hosted::HostedTable;
 use super::hub::ToHub;
-use super::snapshot::{Change, Machine, Thermal};
+use super::snapshot::{Change, Machine, Thermal, WorkStatus};
 use crate::config::{Settings, band_text};
 use crate::limits::GOVERNOR_STOP_TIMEOUT;
-use crate::machine::{Load, Regulator, entry_of, pinning_number};
+use crate::machine::{Load, Regulator, StateLines, entry_of, pinning_number};
 
 /// What the governor tells the hub.
 #[derive(Clone, Debug)]
@@ -76,7 +78,8 @@ impl GovernorThread {
             let _end = end;
             let regulator = Regulator::new(root, rules.thresholds);
             info!(sensor = regulator.source(), "the machine is looked at");
-            Loop { regulator, rules, given, hub, hosted, state: None }.run(&woken);
+            let (lines, started) = (StateLines::default(), Instant::now());
+            Loop { regulator, rules, given, hub, hosted, lines, started }.run(&woken);
         };
         let thread = std::thread::Builder::new().name("governor".to_owned()).spawn(govern);
         if let Err(error) = &thread {
@@ -114,7 +117,8 @@ struct Loop {
     given: Arc<Mutex<Rules>>,
     hub: mpsc::Sender<ToHub>,
     hosted: Arc<HostedTable>,
-    state: Option<State>,
+    lines: StateLines,
+    started: Instant,
 }
 
 impl Loop {
@@ -141,14 +145,7 @@ impl Loop {
 
     fn look(&mut self) -> Told {
         let work = self.hosted.work();
-        let of = |lane: Lane| work.running[lane as usize] as usize;
-        let in_flight = Slots {
-            performance: of(Lane::Performance),
-            efficient: of(Lane::Efficient),
-            low_power: of(Lane::LowPower),
-        };
-        let is_waiting = work.waiting.iter().any(|waiting| *waiting > 0);
-        let decision = self.regulator.step(Load { in_flight, is_waiting });
+        let decision = self.regulator.step(load_of(&work));
         self.log(decision.state);
         let classes = self.regulator.watcher().classes();
         let cpus = [&classes.performance, &classes.efficient, &classes.low_power];
@@ -217,24 +214,28 @@ impl Loop {
         configured
     }
 
-    /// Once for each change, not for each reading.
+    /// Once for each change, not for each reading, and not for each of many; `left_out` are those before it.
     fn log(&mut self, state: State) {
-        if self.state.replace(state) == Some(state) {
-            return;
-        }
-        let (celsius, why) = (self.regulator.celsius(), self.regulator.why());
+        let Some(left_out) = self.lines.look(state, self.started.elapsed()) else { return };
+        let (celsius, why, name) = (self.regulator.celsius(), self.regulator.why(), state.name());
         match state {
             State::Blind => {
-                warn!(why, "the temperature is not known any more: little runs at once")
+                warn!(why, left_out, "the temperature is not known any more: little runs at once")
             }
             State::Caution | State::Throttle => {
-                warn!(celsius, why, "the machine is in the thermal state `{}`", state.name());
+                warn!(celsius, why, left_out, "the machine is in the thermal state `{name}`");
             }
             State::Optimal | State::Normal | State::Off => {
-                info!(celsius, why, "the machine is in the thermal state `{}`", state.name());
+                info!(celsius, why, left_out, "the machine is in the thermal state `{name}`");
             }
         }
     }
+}
+
+/// What the pools of all agents do. Of those who wait, more slots would help only those who wait for slots.
+fn load_of(work: &WorkStatus) -> Load {
+    let is_waiting = work.waiting[Reason::Slots as usize] > 0;
+    Load::of(work.running.map(|count| count as usize), is_waiting)
 }
 
 fn shown_bands(values: ThresholdValues) -> BTreeMap<&'static str, String> {
@@ -242,4 +243,20 @@ fn shown_bands(values: ThresholdValues) -> BTreeMap<&'static str, String> {
     let bands =
         [("normal", normal), ("caution", caution), ("throttle", throttle), ("heavy", heavy)];
     bands.map(|(name, band)| (name, band_text(band))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_waits_for_a_slot_asks_the_governor_for_more() {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            let mut work = WorkStatus { running: [1, 2, 3, 4], ..WorkStatus::default() };
+            work.waiting[place] = 5;
+            let in_flight = Slots { performance: 1, efficient: 2, low_power: 3 };
+            let is_waiting = reason == Reason::Slots;
+            assert_eq!(load_of(&work), Load { in_flight, is_waiting }, "{reason:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use agents_contract::Agent;
 use ipc::control::{Figure, Report, WorkReport};
 use ipc::limits::REPORT_FIGURES_MAX;
+use scheduler::admission::{Reason, Transfers};
 
 use super::scheduled::ScheduledHost;
 use crate::limits::{ERROR_KINDS_MAX, REPORT_INTERVAL_MIN, WORK_REPORT_INTERVAL};
@@ -38,6 +39,7 @@ struct Counted {
     changed: bool,
     /// As last reported.
     work: WorkReport,
+    transfers: Option<Transfers>,
 }
 
 /// When to report; the serving thread's own.
@@ -78,22 +80,28 @@ impl Counters {
 
     /// The counts, if they changed since they were last taken.
     fn take(&self) -> Option<Report> {
-        let work = self.sources.as_ref().map(|(host, _)| host.report()).unwrap_or_default();
+        let host = self.sources.as_ref().map(|(host, _)| host);
+        let work = host.map(|host| host.report()).unwrap_or_default();
+        let transfers = host.and_then(|host| host.transfers());
         let mut counted = self.lock();
-        let changed = std::mem::replace(&mut counted.changed, false) || counted.work != work;
+        let is_other = counted.work != work || counted.transfers != transfers;
+        let changed = std::mem::replace(&mut counted.changed, false) || is_other;
         let mut report = changed.then(|| {
             counted.work = work.clone();
+            counted.transfers = transfers;
             let errors = counted.errors.clone().into_iter().collect();
             Report { errors, work, ..counted.totals.clone() }
         })?;
         drop(counted);
-        report.figures = self.figures();
+        report.figures = self.figures(transfers);
         Some(report)
     }
 
-    fn figures(&self) -> Vec<Figure> {
+    /// What the host says of files, and what the agent measured.
+    fn figures(&self, transfers: Option<Transfers>) -> Vec<Figure> {
         let Some((_, agent)) = &self.sources else { return Vec::new() };
-        let figures = agent.figures().into_iter().take(REPORT_FIGURES_MAX);
+        let of_host = transfers.into_iter().flat_map(figures_of);
+        let figures = of_host.chain(agent.figures()).take(REPORT_FIGURES_MAX);
         let words = |figure: agents_contract::Figure| {
             let agents_contract::Figure { name, label, value } = figure;
             Figure { name: name.to_owned(), label: label.to_owned(), value }
@@ -109,7 +117,10 @@ impl Counters {
     fn may_change(&self) -> bool {
         let counted = self.lock();
         let Report { started, done, failed, cancelled, panicked, .. } = counted.totals;
-        let is_busy = counted.work.running != [0; 4] || counted.work.waiting != [0; 4];
+        let transfers = counted.transfers.unwrap_or_default();
+        let is_busy = counted.work.running != [0; 4]
+            || counted.work.waiting != [0; 4]
+            || transfers != Transfers::default();
         self.sources.is_some() && (is_busy || started > done + failed + cancelled + panicked)
     }
 
@@ -140,6 +151,18 @@ impl Counted {
         let kind = if named(kind) && room { kind } else { "other" };
         *self.errors.entry(kind.to_owned()).or_default() += 1;
     }
+}
+
+/// Files under way, and those that wait, each by the names that the daemon knows.
+fn figures_of(transfers: Transfers) -> [agents_contract::Figure; 2] {
+    let Transfers { under_way, waiting, why } = transfers;
+    let label = match why {
+        Some(Reason::Heat) => "heat",
+        Some(Reason::Blind) => "blind",
+        Some(Reason::Slots | Reason::Paused) | None => "busy",
+    };
+    [("downloads", "", under_way), ("downloads-waiting", label, waiting)]
+        .map(|(name, label, count)| agents_contract::Figure { name, label, value: count as u64 })
 }
 
 impl Reporter {
@@ -187,6 +210,19 @@ mod tests {
         let report = reporter.due(&counters, now + REPORT_INTERVAL_MIN).unwrap();
         assert_eq!((report.started, report.done), (1, 1));
         assert_eq!(reporter.last_report(&counters), None);
+    }
+
+    #[test]
+    fn files_are_told_by_what_they_wait_for() {
+        let told = |why, waiting| {
+            let transfers = Transfers { under_way: 16, waiting, why };
+            figures_of(transfers).map(|figure| (figure.name, figure.label, figure.value))
+        };
+        let busy = [("downloads", "", 16), ("downloads-waiting", "busy", 3)];
+        assert_eq!(told(Some(Reason::Slots), 3), busy);
+        assert_eq!(told(Some(Reason::Heat), 3)[1], ("downloads-waiting", "heat", 3));
+        assert_eq!(told(Some(Reason::Blind), 3)[1], ("downloads-waiting", "blind", 3));
+        assert_eq!(told(None, 0)[1], ("downloads-waiting", "busy", 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing is made before there is work: a command that only lists starts no thread and reads no sensor.
 
+mod followed;
 mod keeper;
 mod later;
 
@@ -16,10 +17,10 @@ use hw::root::Root;
 use ipc::control::WorkReport;
 use ipc::directory::Reader;
 use ipc::limits::TEXT_BYTES_MAX;
-use scheduler::admission;
+use scheduler::admission::{self, Transfers};
 use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::governor::{Capacity, Thresholds};
-use scheduler::limits::DEFER_MAX;
+use scheduler::limits::{DEFER_MAX, DOWNLOADS_ALL_MAX};
 use scheduler::placement::{self, Lane, Pinning};
 use scheduler::pool::{Pools, Undertaking as Begun};
 
@@ -84,6 +85,11 @@ impl ScheduledHost {
             keeper.start(&pools, &view);
             Working { pools, view }
         })
+    }
+
+    /// Files of networks that are under way and wait, for the daemon; nothing where there was no work yet.
+    pub(crate) fn transfers(&self) -> Option<Transfers> {
+        self.working.get().map(|working| working.pools.transfers())
     }
 
     /// What is being done, for the daemon; nothing where there was no work yet.
@@ -203,6 +209,8 @@ fn careful(capacity: Capacity) -> Decision {
 
 const _: () = assert!(Lane::ALL.len() == ipc::control::WORK_LANES);
 const _: () = assert!(admission::Reason::ALL.len() == ipc::control::WORK_REASONS);
+// What hashes a file that was let begin never waits for a thread.
+const _: () = assert!(agents_packager::io::limits::FILES_AT_ONCE_MAX >= DOWNLOADS_ALL_MAX);
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use hw::root::ReadError;
 use hw::trees::{Machine, Tree};
 use scheduler::decision::State;
+use scheduler::governor::{Band, ThresholdValues};
 
 use super::*;
 
@@ -86,4 +87,32 @@ fn a_frozen_package_sensor_is_known_by_the_cores_within_five_seconds() {
         (21..26).map(|second| regulator.step_at(load(1, 4, 2), at(second)).state).collect();
     assert_eq!(states.last(), Some(&State::Blind), "{states:?}");
     assert_eq!(regulator.why(), "sensor_stuck");
+}
+
+#[test]
+fn cores_that_fall_silent_beside_a_package_that_stands_still_make_it_unknown_and_are_counted() {
+    let (_directory, tree) = laptop("70000");
+    tree.monitor(2, "coretemp", &[("Package id 0", "70000"), ("Core 8", "70000")]);
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    for second in 1..20 {
+        assert_eq!(regulator.step_at(load(1, 4, 2), at(second)).state, State::Optimal, "{second}");
+    }
+    tree.refuse("sys/class/hwmon/hwmon2/temp2_input", ReadError::Io);
+    // They are asked every five seconds while they agree, and again at once where they do not.
+    let states: Vec<_> =
+        (20..27).map(|second| regulator.step_at(load(1, 4, 2), at(second)).state).collect();
+    assert_eq!(states.last(), Some(&State::Blind), "{states:?}");
+    assert!(regulator.reads().failures["cores-silent"] >= 2);
+}
+
+#[test]
+fn it_is_looked_at_more_often_from_where_heavy_work_waits() {
+    let (_directory, tree) = laptop("82000");
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    assert_eq!(regulator.interval(), MACHINE_INTERVAL);
+    let heavy = Band { enter: 80.0, leave: 76.0 };
+    let low = ThresholdValues { heavy, ..ThresholdValues::default() };
+    regulator.set_thresholds(low.try_into().unwrap());
+    assert_eq!(regulator.interval(), MACHINE_INTERVAL_HOT);
+    assert!(!regulator.step_at(Load::default(), at(1)).heavy, "the same temperature");
 }

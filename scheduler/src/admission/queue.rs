@@ -54,7 +54,10 @@ pub(super) struct Entry {
     rank: u8,
     held: usize,
     had_any: bool,
-    deferred: Option<Reason>,
+    /// What it waits for that has nothing yet, and since when.
+    deferred: Option<(Reason, Duration)>,
+    /// For which reasons it was noted so far.
+    reasons: [bool; Reason::ALL.len()],
     withdrawn: bool,
 }
 
@@ -62,7 +65,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Served {
     pub(super) is_resolution: bool,
-    /// Why and how long it waited, where this is its first grant and it was noted as deferred.
+    /// What it waited for last and how long, where this is its first grant and it was noted as deferred.
     pub(super) wait: Option<(Reason, Duration)>,
 }
 
@@ -80,6 +83,8 @@ pub(super) struct Queue {
 struct Turn {
     served: u64,
     requests: usize,
+    /// Grants of transfers that its requests hold.
+    transfers: usize,
 }
 
 impl Entry {
@@ -90,6 +95,16 @@ impl Entry {
             // One leave is all of it.
             Wish::Heavy | Wish::Download => usize::from(!self.had_any),
         }
+    }
+
+    /// Whether it has got nothing so far.
+    fn is_waiting(&self) -> bool {
+        !self.had_any && !self.withdrawn
+    }
+
+    /// Ends what it waits for.
+    fn end_wait(&mut self, now: Duration) -> Option<(Reason, Duration)> {
+        self.deferred.take().map(|(reason, since)| (reason, now.saturating_sub(since)))
     }
 
     fn is_resolution(&self) -> bool {
@@ -110,7 +125,7 @@ impl Queue {
         let fresh_turn = self.last_turn + 1;
         let turn = self.turns.entry(Arc::clone(&requester)).or_insert_with(|| {
             self.last_turn = fresh_turn;
-            Turn { served: fresh_turn, requests: 0 }
+            Turn { served: fresh_turn, requests: 0, transfers: 0 }
         });
         turn.requests += 1;
         self.entries.insert(
@@ -123,6 +138,7 @@ impl Queue {
                 held: 0,
                 had_any: false,
                 deferred: None,
+                reasons: [false; Reason::ALL.len()],
                 withdrawn: false,
             },
         );
@@ -149,28 +165,49 @@ impl Queue {
     /// It has one more.
     pub(super) fn serve(&mut self, id: Id, now: Duration) -> Served {
         let Some(entry) = self.entries.get_mut(&id) else { return Served::default() };
-        let wait = entry.deferred.take().map(|reason| (reason, now.saturating_sub(entry.since)));
+        let wait = entry.end_wait(now);
         entry.held += 1;
         entry.had_any = true;
         entry.since = now;
         self.last_turn += 1;
         if let Some(turn) = self.turns.get_mut(&entry.requester) {
             turn.served = self.last_turn;
+            turn.transfers += usize::from(entry.wish == Wish::Download);
         }
         Served { is_resolution: entry.is_resolution(), wait }
     }
 
-    /// Why it waits that has nothing yet, as it was noted.
-    pub(super) fn deferred(&self, id: Id) -> Option<Reason> {
-        self.entries.get(&id)?.deferred
+    /// What it wants that has nothing yet.
+    pub(super) fn wish_of_waiting(&self, id: Id) -> Option<Wish> {
+        self.entries.get(&id).filter(|entry| entry.is_waiting()).map(|entry| entry.wish)
     }
 
-    /// Gives everybody to `note` who came and got nothing, once.
-    pub(super) fn for_each_fresh(&mut self, mut note: impl FnMut(Wish) -> Reason) {
-        let fresh =
-            |entry: &&mut Entry| !entry.had_any && !entry.withdrawn && entry.deferred.is_none();
-        for entry in self.entries.values_mut().filter(fresh) {
-            entry.deferred = Some(note(entry.wish));
+    /// What those want who have nothing yet.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Wish> {
+        self.entries.values().filter(|entry| entry.is_waiting()).map(|entry| entry.wish)
+    }
+
+    /// How many transfers the requester of this request has.
+    pub(super) fn transfers_of(&self, entry: &Entry) -> usize {
+        self.turns.get(&entry.requester).map_or(0, |turn| turn.transfers)
+    }
+
+    /// Notes of everybody who has nothing yet what he waits for, as `reason` says; `changed` hears of what is new, with what ended by it,
+    /// and whether it is the first time for this reason.
+    pub(super) fn note_waiting(
+        &mut self,
+        now: Duration,
+        reason: impl Fn(Wish) -> Option<Reason>,
+        mut changed: impl FnMut(Option<(Reason, Duration)>, Reason, bool),
+    ) {
+        for entry in self.entries.values_mut().filter(|entry| entry.is_waiting()) {
+            let Some(reason) = reason(entry.wish) else { continue };
+            if entry.deferred.is_none_or(|(before, _)| before != reason) {
+                let before = entry.end_wait(now);
+                entry.deferred = Some((reason, now));
+                let was_noted = std::mem::replace(&mut entry.reasons[reason as usize], true);
+                changed(before, reason, !was_noted);
+            }
         }
     }
 
@@ -179,6 +216,9 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         entry.held -= 1;
         let is_resolution = entry.is_resolution();
+        if let Some(turn) = self.turns.get_mut(&entry.requester) {
+            turn.transfers -= usize::from(entry.wish == Wish::Download);
+        }
         self.forget_if_done(id);
         is_resolution
     }
@@ -187,7 +227,7 @@ impl Queue {
     pub(super) fn withdraw(&mut self, id: Id, now: Duration) -> Option<(Reason, Duration)> {
         let entry = self.entries.get_mut(&id)?;
         entry.withdrawn = true;
-        let wait = entry.deferred.take().map(|reason| (reason, now.saturating_sub(entry.since)));
+        let wait = entry.end_wait(now);
         self.forget_if_done(id);
         wait
     }

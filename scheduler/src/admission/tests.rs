@@ -1,14 +1,16 @@
 //! Admission against a slow model of its rules, and the rules one by one.
 
+mod waits;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Admission, Grant, Id, Leave, Order, Reason, Wish, downloads_max};
+use super::{Admission, Grant, Id, Leave, Order, Reason, Transfers, Wish, downloads_max};
 use crate::decision::{Background, Decision, Slots, State};
-use crate::limits::{AGE_STEP, DEFER_MAX, DOWNLOADS_MAX};
+use crate::limits::{AGE_STEP, DEFER_MAX, DOWNLOADS_ALL_MAX, DOWNLOADS_MAX};
 use crate::placement::{Lane, Work};
 
 fn decision(state: State, slots: [usize; 3], heavy: bool) -> Decision {
@@ -30,7 +32,7 @@ const START: Duration = Duration::ZERO;
 /// Everything that can begin now.
 fn all(admission: &mut Admission, now: Duration) -> Vec<Grant> {
     let grants = std::iter::from_fn(|| admission.next(now)).collect();
-    admission.note_deferrals();
+    admission.note_deferrals(now);
     grants
 }
 
@@ -102,24 +104,28 @@ fn without_performance_cores_no_more_runs_than_was_decided() {
 }
 
 #[test]
-fn heavy_work_waits_for_a_cool_machine_and_runs_alone_after_its_deadline() {
+fn heavy_work_waits_for_a_cool_machine_and_each_for_ten_minutes_at_most() {
     let hot = decision(State::Caution, [1, 4, 0], false);
     let mut admission = Admission::new(hot);
-    for requester in ["a", "b"] {
-        admission.ask(&order(requester, 5), Wish::Heavy, START).unwrap();
-    }
+    // One of them comes a minute later, and those that begin never end.
+    let later = Duration::from_secs(60);
+    let ask = |admission: &mut Admission, requester: &str, now| {
+        admission.ask(&order(requester, 5), Wish::Heavy, now).unwrap()
+    };
+    let first = ["a", "b", "b"].map(|requester| ask(&mut admission, requester, START));
     assert_eq!(all(&mut admission, START), []);
     let waiting = admission.deferred()[Reason::Heat as usize];
-    assert_eq!((waiting.waiting, waiting.count), (2, 2));
-    assert_eq!(all(&mut admission, DEFER_MAX - AGE_STEP), []);
-    let mut begun = all(&mut admission, DEFER_MAX);
-    assert_eq!(lanes(&begun), [Leave::Heavy], "alone");
-    assert_eq!(admission.deferred()[Reason::Heat as usize].time, DEFER_MAX);
-    let first = begun.remove(0);
-    let id = first.id;
-    admission.give_back(first);
-    admission.withdraw(id, DEFER_MAX);
-    assert_eq!(all(&mut admission, DEFER_MAX).len(), 1, "then the other");
+    assert_eq!((waiting.waiting, waiting.count), (3, 3));
+    let last = ask(&mut admission, "a", later);
+    let moment = Duration::from_millis(1);
+    assert_eq!(all(&mut admission, DEFER_MAX - moment), []);
+    let begun: Vec<Id> = all(&mut admission, DEFER_MAX).iter().map(|grant| grant.id).collect();
+    assert!(begun.len() == 3 && first.iter().all(|id| begun.contains(id)), "each: {begun:?}");
+    assert_eq!(admission.deferred()[Reason::Heat as usize].time, 3 * DEFER_MAX);
+    assert_eq!(all(&mut admission, later + DEFER_MAX - moment), []);
+    let begun = all(&mut admission, later + DEFER_MAX);
+    assert_eq!(begun.iter().map(|grant| grant.id).collect::<Vec<_>>(), [last]);
+    assert_eq!(admission.running(), [0; 4], "what it heats with are pieces, which have slots");
 }
 
 #[test]
@@ -297,6 +303,11 @@ impl Oracle {
         self.requests.iter().flat_map(|one| &one.held).filter(|held| **held == leave).count()
     }
 
+    fn has_transfer(&self, requester: &str) -> bool {
+        let own = self.requests.iter().filter(|one| &*one.order.requester == requester);
+        own.into_iter().any(|one| one.held.contains(&Leave::Download))
+    }
+
     fn could(&self, one: &Asked, decision: Decision, now: Duration) -> Option<Leave> {
         let Slots { performance: p, efficient: e, low_power: l } = decision.slots;
         let on = |lane| self.held(Leave::Run(lane));
@@ -307,13 +318,14 @@ impl Oracle {
         let resolution = self.requests.iter().filter(resolves).any(|one| !one.gone);
         let late = now - one.since >= DEFER_MAX;
         match one.wish {
-            Wish::Heavy if decision.heavy || (late && self.held(Leave::Heavy) == 0) => {
-                Some(Leave::Heavy)
+            Wish::Heavy => (decision.heavy || late).then_some(Leave::Heavy),
+            Wish::Download => {
+                let all = self.held(Leave::Download);
+                let is_first = !self.has_transfer(&one.order.requester);
+                let may =
+                    all < downloads_max(decision.state) || (is_first && all < DOWNLOADS_ALL_MAX);
+                may.then_some(Leave::Download)
             }
-            Wish::Download if self.held(Leave::Download) < downloads_max(decision.state) => {
-                Some(Leave::Download)
-            }
-            Wish::Heavy | Wish::Download => None,
             Wish::Pieces { work: Work::Background, .. } => {
                 let may = decision.background != Background::Paused || late;
                 (may && on(Lane::Background) == 0).then_some(Leave::Run(Lane::Background))
@@ -474,10 +486,23 @@ proptest! {
                 bounds_hold(before, &admission, grant.leave, resolves);
                 held.push(grant);
             }
-            admission.note_deferrals();
-            let waiting: usize = admission.deferred().iter().map(|one| one.waiting).sum();
-            let expected = oracle.requests.iter().filter(|one| !one.gone && !one.had).count();
-            prop_assert_eq!(waiting, expected);
+            admission.note_deferrals(now);
+            let waits = |one: &&Asked| !one.gone && !one.had;
+            let waiting = || oracle.requests.iter().filter(waits);
+            let transfers = waiting().filter(|one| one.wish == Wish::Download).count();
+            let deferred: usize = admission.deferred().iter().map(|one| one.waiting).sum();
+            prop_assert_eq!(deferred, waiting().count() - transfers);
+            prop_assert_eq!(admission.has_waiting(), waiting().next().is_some());
+            let seen = admission.transfers();
+            prop_assert_eq!(seen.under_way, oracle.held(Leave::Download));
+            prop_assert_eq!((seen.waiting, seen.why.is_some()), (transfers, transfers > 0));
+            for one in &oracle.requests {
+                prop_assert_eq!(admission.why(one.id).is_some(), waits(&one));
+                // Nobody who waits for a transfer has none, while there are not as many as may be.
+                let is_full = seen.under_way >= DOWNLOADS_ALL_MAX;
+                let is_short = waits(&one) && one.wish == Wish::Download && !is_full;
+                prop_assert!(!is_short || oracle.has_transfer(&one.order.requester));
+            }
             prop_assert_eq!(admission.is_idle(), oracle.requests.iter().all(|one| one.gone && one.held.is_empty()));
         }
     }

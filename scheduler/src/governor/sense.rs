@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use hw::thermal::CoreReading;
+
 use super::Reason;
 use crate::decision::Slots;
 use crate::limits::{
@@ -62,7 +64,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// of the same heat differ by rounding and noise.
 const CORE_ABOVE: f64 = 6.0;
 
-/// How often in a row they must say so.
+/// How often in a row they must say so, or nothing.
 const CONTRADICTIONS: u32 = 2;
 
 /// The temperature, as far as it is known.
@@ -201,12 +203,16 @@ impl Sense {
         self.same.is_doubtful(now) && (is_new || now.saturating_sub(asked_at) >= ASK_AGAIN_AFTER)
     }
 
-    /// What the hottest core says beside the last good read.
-    fn hear(&mut self, hottest_core: Option<f64>, now: Duration) {
+    /// What the cores say beside the last good read. Where they could be heard before, silence clears nobody: it counts as a contradiction.
+    fn hear(&mut self, cores: Option<CoreReading>, now: Duration) {
         if !self.same.is_doubtful(now) {
             self.witness = Witness::default();
-        } else if let Some(core) = hottest_core {
-            let contradicts = core >= self.same.value + CORE_ABOVE;
+        } else if let Some(said) = cores {
+            let contradicts = match said {
+                CoreReading::Hottest(core) => core >= self.same.value + CORE_ABOVE,
+                CoreReading::Silent => true,
+                CoreReading::Absent => false,
+            };
             let contradicted = if contradicts { self.witness.contradicted + 1 } else { 0 };
             let asked = self.witness.asked.saturating_add(1);
             self.witness = Witness { asked, asked_at: now, contradicted };
@@ -219,7 +225,7 @@ impl Sense {
         celsius: Option<f64>,
         age: Duration,
         load: (Slots, Slots),
-        hottest_core: Option<f64>,
+        cores: Option<CoreReading>,
         now: Duration,
     ) -> Seen {
         let good_at = *self.good_at.get_or_insert(now);
@@ -242,7 +248,7 @@ impl Sense {
             self.good_run = self.good_run.saturating_add(1);
             self.good_at = Some(now.saturating_sub(age));
             self.update(value, weight(load.0), weight(load.1), now);
-            self.hear(hottest_core, now);
+            self.hear(cores, now);
         } else {
             self.bad_run = self.bad_run.saturating_add(1);
             self.good_run = 0;

@@ -4,6 +4,7 @@ mod sensor;
 
 use std::time::Duration;
 
+use hw::thermal::CoreReading;
 use proptest::prelude::*;
 
 use super::{
@@ -150,11 +151,65 @@ fn a_machine_without_a_sensor_has_its_own_bounds_until_its_firmware_throttles() 
     assert!(decision.heavy);
     let throttled = Reading { throttled: 1, ..Reading::default() };
     let decision = bench.step(throttled);
-    assert_eq!((decision.state, decision.slots.sum()), (State::Blind, 4));
-    for _ in 0..599 {
-        assert_eq!(bench.read(None).state, State::Blind);
+    assert_eq!((decision.state, decision.slots.sum()), (State::Throttle, 4));
+    for second in 1..600 {
+        let state = if second < 10 { State::Throttle } else { State::Blind };
+        assert_eq!(bench.read(None).state, state, "{second}");
     }
     assert_eq!(bench.read(None).state, State::Off);
+}
+
+#[test]
+fn a_rise_of_the_throttle_counts_means_throttle_whatever_is_read() {
+    let unread = || Bench::new(LAPTOP, true);
+    let without = || Bench::new(LAPTOP, false);
+    let cool = || {
+        let mut bench = unread();
+        bench.hold(50.0, 60);
+        bench
+    };
+    let lost = || {
+        let mut bench = cool();
+        for _ in 0..10 {
+            bench.read(None);
+        }
+        assert_eq!(bench.last.state, State::Blind);
+        bench
+    };
+    for (name, mut bench) in
+        [("unread", unread()), ("without", without()), ("cool", cool()), ("lost", lost())]
+    {
+        for celsius in [None, Some(0.0), Some(50.0), None] {
+            let before = bench.last.slots.sum();
+            let decision = bench.step(Reading { celsius, throttled: 1, ..Reading::default() });
+            let told = (decision.state, decision.heavy, decision.background);
+            assert_eq!(told, (State::Throttle, false, Background::Paused), "{name} {celsius:?}");
+            assert!(decision.slots.sum() <= (before / 2).max(1), "{name} {celsius:?}");
+        }
+        let slots = bench.last.slots.sum();
+        for _ in 0..9 {
+            assert_eq!(bench.read(None).state, State::Throttle, "{name}: ten seconds at least");
+        }
+        assert_eq!(bench.read(None).state, State::Blind, "{name}");
+        assert_eq!(bench.last.slots.sum(), slots, "{name}: nothing is added");
+    }
+}
+
+#[test]
+fn it_is_hot_where_heavy_work_waits_wherever_that_is_set() {
+    let configured =
+        ThresholdValues { heavy: Band { enter: 78.0, leave: 74.0 }, ..ThresholdValues::default() };
+    for (thresholds, critical_celsius, from) in [
+        (ThresholdValues::default(), Some(110.0), 90.0),
+        (configured, Some(110.0), 78.0),
+        // Cut to a machine that protects itself early.
+        (ThresholdValues::default(), Some(90.0), 82.0),
+    ] {
+        let capacity = Capacity { critical_celsius, ..LAPTOP };
+        let governor = Governor::new(capacity, thresholds.try_into().unwrap(), true);
+        let seen = [from - 0.5, from].map(|celsius| governor.is_hot(celsius));
+        assert_eq!(seen, [false, true], "{from}");
+    }
 }
 
 #[test]
@@ -366,15 +421,20 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     ];
     let age = prop_oneof![9 => Just(0_u64), 1 => 0..u64::MAX];
     let throttled = prop_oneof![19 => Just(0_u64), 1 => any::<u64>()];
-    let core = prop::option::weighted(0.2, any::<f64>());
-    (celsius, age, throttled, any_slots(), any::<bool>(), core).prop_map(
-        |(celsius, age, throttled, in_flight, is_limited, hottest_core)| Reading {
+    let said = prop_oneof![
+        1 => Just(CoreReading::Absent),
+        1 => Just(CoreReading::Silent),
+        3 => any::<f64>().prop_map(CoreReading::Hottest),
+    ];
+    let cores = prop::option::weighted(0.2, said);
+    (celsius, age, throttled, any_slots(), any::<bool>(), cores).prop_map(
+        |(celsius, age, throttled, in_flight, is_limited, cores)| Reading {
             celsius,
             age: Duration::from_millis(age),
             throttled,
             in_flight,
             is_limited,
-            hottest_core,
+            cores,
         },
     )
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hw::thermal::CoreReading;
+
 use super::control::{Control, Kind};
 use super::plant::{Plant, STEP_SECONDS};
 use super::random::Random;
@@ -155,6 +157,7 @@ impl Run {
     fn decide(&mut self, seconds: f64) -> Sample {
         let read = self.sensor.read(self.plant.celsius(), seconds, self.fault);
         let now = Duration::from_secs_f64(seconds + self.suspended);
+        let doubts = self.control.doubts_sensor(now);
         let throttled = self.plant.throttled() - self.throttled;
         self.throttled += throttled;
         let reading = Reading {
@@ -164,7 +167,7 @@ impl Run {
             in_flight: self.busy,
             is_limited: self.demand > self.busy.sum(),
             // The sensors of the cores work in all scenarios, rounded as they are.
-            hottest_core: self.control.doubts_sensor(now).then(|| self.plant.celsius().round()),
+            cores: doubts.then(|| CoreReading::Hottest(self.plant.celsius().round())),
         };
         self.slots = self.control.step(&reading, now).least(self.cores);
         Sample {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agents_contract::{Hired, Permit};
+use agents_contract::{Hired, Permit, Wait};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use tokio::sync::watch;
@@ -60,6 +60,15 @@ pub enum Durability {
 }
 
 /// What the caller hears while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// How far a file is.
+    File(Progress<'a>),
+    /// None of its files is under way, and the next one has to wait.
+    Waits(Wait),
+}
+
+/// How far a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The index of the request.

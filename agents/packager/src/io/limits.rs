@@ -38,8 +38,10 @@ pub const ANNOUNCEMENTS_MAX: usize = 1024;
 pub const BACKLOG_MAX: usize = 16_384;
 /// How often a request that nobody waits for looks whether it is still wanted.
 pub const ABANDONED_INTERVAL: Duration = Duration::from_millis(50);
-/// Connections for files that are kept for the next ones: as many as a host lets run at once.
+/// Connections for files that are kept for the next ones: as many files as one caller may have under way.
 pub const IDLE_CONNECTIONS_MAX: usize = 16;
+/// Files under way at once, of all callers: as many as a host lets be, which is so many of whomever and as many first ones of others.
+pub const FILES_AT_ONCE_MAX: usize = 2 * IDLE_CONNECTIONS_MAX;
 /// Requests of one call to `download`; a tree of 10,000 packages is beyond what npm manages.
 pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
 /// Threads that move bytes, for questions and for files.
@@ -47,7 +49,7 @@ pub const RUNTIME_THREADS: usize = 2;
 /// Threads that parse answers; more than cores only adds memory.
 pub const BLOCKING_THREADS_MAX: usize = 8;
 /// Threads that hash and write, of which each file under way may hold one while it waits for its turn, and eight for looking up names.
-pub const FILE_THREADS_MAX: usize = IDLE_CONNECTIONS_MAX + 8;
+pub const FILE_THREADS_MAX: usize = FILES_AT_ONCE_MAX + 8;
 /// Pools of connections kept, one per set of CA files and proxies; a machine has one or two.
 pub const TRANSPORTS_MAX: usize = 16;
 

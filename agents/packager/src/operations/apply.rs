@@ -17,7 +17,7 @@ use crate::api::ApplyAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::Options;
-use crate::io::{DownloadRequest, Durability};
+use crate::io::{DownloadRequest, Durability, Told};
 use crate::limits::{HEAVY_PACKAGES_MIN, STORE_TEMPORARY_AGE_SECONDS_MAX};
 use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
@@ -116,18 +116,16 @@ impl Task<'_> {
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
         let mut done = 0;
-        let mut progress = |progress: crate::io::Progress<'_>| {
-            if progress.done {
+        let mut tell = |told: Told<'_>| match told {
+            Told::File(progress) if progress.done => {
                 done += 1;
                 self.say("fetch", missing[progress.index].purl(), done, total);
             }
+            Told::File(_) => {}
+            Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
         };
-        let downloaded = self.registries.download(
-            &requests,
-            Durability::Buffered,
-            &self.order,
-            &mut progress,
-        )?;
+        let downloaded =
+            self.registries.download(&requests, Durability::Buffered, &self.order, &mut tell)?;
         self.check_wanted()?;
         self.unpack(&missing, &incoming.path)?;
         for (package, file) in missing.iter().zip(&downloaded) {
@@ -329,6 +327,14 @@ pub(crate) fn waits_for(Wait { obstacle, at_most }: Wait) -> String {
     }
 }
 
+fn waits_to_fetch(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Busy => "waits to fetch: others fetch as much at once as may be",
+        Obstacle::Heat => "waits to fetch: others do, and the machine is too hot for more at once",
+        Obstacle::Blind => "waits to fetch: others do, and it is not known how hot the machine is",
+    }
+}
+
 /// Removes the downloads of requests that began too long ago to be under way still.
 fn remove_abandoned(incoming: &Path, now: SystemTime) {
     let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
@@ -467,6 +473,9 @@ mod tests {
         assert_eq!(said(Obstacle::Heat, ten_minutes), heat);
         assert_eq!(said(Obstacle::Busy, None), "waits for its turn");
         assert!(said(Obstacle::Blind, ten_minutes).ends_with("at most 600 s"));
+        for obstacle in [Obstacle::Busy, Obstacle::Heat, Obstacle::Blind] {
+            assert!(waits_to_fetch(obstacle).starts_with("waits to fetch: others"));
+        }
     }
 
     #[test]

@@ -33,6 +33,17 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         "outcome",
         "Changed manifests that were answered by themselves, by what came of it.",
     );
+    if figures.has("downloads") {
+        let under_way = [sample(&[], figures.get("downloads", ""))];
+        let help = "Files of hosted agents that are under way from networks.";
+        families.push(gauge("bolide_downloads_under_way", help, under_way));
+    }
+    if figures.has("downloads-waiting") {
+        let of = |why: &&str| sample(&[("reason", why)], figures.get("downloads-waiting", why));
+        let help = "Files of hosted agents that wait to be fetched, by reason.";
+        let waiting = labels("downloads-waiting").iter().map(of);
+        families.push(gauge("bolide_downloads_waiting", help, waiting));
+    }
     if figures.has("watched") {
         let watched = [sample(&[], figures.get("watched", ""))];
         families.push(gauge("bolide_pkg_watched_projects", "Projects that are watched.", watched));
@@ -71,6 +82,24 @@ mod tests {
     use ipc::control::Figure;
 
     use super::*;
+
+    #[test]
+    fn files_that_wait_are_told_by_what_for() {
+        let report = [("downloads", "", 16), ("downloads-waiting", "busy", 3)];
+        let report = report.map(|(name, label, value)| Figure {
+            name: name.to_owned(),
+            label: label.to_owned(),
+            value,
+        });
+        let families = families(&Figures::default().plus(&report));
+        let [under_way, waiting] = &families[..] else { panic!("{families:?}") };
+        assert_eq!(under_way.name(), "bolide_downloads_under_way");
+        assert!((under_way.get_metric()[0].get_gauge().get_value() - 16.0).abs() < 1e-9);
+        assert_eq!(waiting.name(), "bolide_downloads_waiting");
+        let by = waiting.get_metric().iter();
+        let by = by.map(|metric| (metric.get_label()[0].value(), metric.get_gauge().get_value()));
+        assert_eq!(by.collect::<Vec<_>>(), [("blind", 0.0), ("busy", 3.0), ("heat", 0.0)]);
+    }
 
     #[test]
     fn what_was_reported_stands_under_the_names_that_others_rely_on() {

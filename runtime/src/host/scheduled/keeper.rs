@@ -1,11 +1,9 @@
 //! Looks at the machine for the pools of one process, on a thread that sleeps without a timeout while they have no work.
 //!
 //! What the pools may do is decided elsewhere ([`View`]): by the daemon for the agents that it hosts, which read it in the bus
-//! directory; by a governor of this process where it works alone. A daemon that says nothing for [`DECISION_AGE_MAX`] decides nothing
-//! any more: then little may run. How workers are pinned the daemon says, too, since its configuration can change while it runs; where they
-//! may be is this process's own matter: it may be held to fewer CPUs than the daemon.
+//! directory (`followed`); by a governor of this process where it works alone. How workers are pinned the daemon says, too, since its
+//! configuration can change while it runs; where they may be is this process's own matter: it may be held to fewer CPUs than the daemon.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,20 +12,16 @@ use hw::pressure::Pressure;
 use hw::root::Root;
 use hw::watcher::Watcher;
 use ipc::directory::Reader;
-use scheduler::decision::{Decision, Slots, State};
+use scheduler::decision::Decision;
 use scheduler::governor::Thresholds;
-use scheduler::placement::{Lane, Pinning};
+use scheduler::placement::Pinning;
 use scheduler::pool::{Machine, Pools, Watch};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::careful;
-use crate::limits::{
-    DECISION_AGE_MAX, MACHINE_INTERVAL, MACHINE_INTERVAL_WAITING, PRESSURE_HIGH, PRESSURE_LOW,
-};
-use crate::machine::{Load, Regulator, cool_capacity, decision_of, monotonic_ns, pinning_of};
-
-/// Stands for the time of a decision while there is none.
-const SILENT_NS: u64 = u64::MAX;
+use super::followed::Followed;
+use crate::limits::{MACHINE_INTERVAL, MACHINE_INTERVAL_WAITING, PRESSURE_HIGH, PRESSURE_LOW};
+use crate::machine::{Load, Regulator, cool_capacity, pinning_of};
 
 /// Who decides. Clones share it.
 #[derive(Clone, Debug)]
@@ -37,10 +31,7 @@ pub(super) struct View(Arc<Source>);
 enum Source {
     Daemon {
         reader: Reader,
-        /// When the decision that the pools have was made; 0 for none.
-        followed_ns: AtomicU64,
-        /// What holds when it says nothing any more; taken for each change of what the pools have, so that those come in order.
-        without: Mutex<Without>,
+        followed: Followed,
     },
     Own {
         root: Root,
@@ -50,29 +41,10 @@ enum Source {
     },
 }
 
-/// Without a word from the daemon nobody knows the temperature, so nothing may be added: what it allowed last, cut to what is safe.
-#[derive(Debug)]
-struct Without {
-    /// What is safe on this machine.
-    careful: Decision,
-    /// What was followed last.
-    last: Option<Decision>,
-}
-
-impl Without {
-    fn decision(&self) -> Decision {
-        let Decision { slots, background, .. } = self.last.unwrap_or(self.careful);
-        let slots = slots.least(self.careful.slots);
-        Decision { state: State::Blind, slots, background, heavy: false }
-    }
-}
-
 impl View {
     /// Of a daemon's directory.
     pub(super) fn of_daemon(reader: Reader, careful: Decision) -> Self {
-        let followed_ns = AtomicU64::new(0);
-        let without = Mutex::new(Without { careful, last: None });
-        Self(Arc::new(Source::Daemon { reader, followed_ns, without }))
+        Self(Arc::new(Source::Daemon { reader, followed: Followed::new(careful) }))
     }
 
     /// Of this process.
@@ -82,41 +54,15 @@ impl View {
 
     /// Brings pools up to date where that costs nothing: before each piece of work.
     pub(super) fn follow(&self, pools: &Pools) {
-        let Source::Daemon { reader, followed_ns, without } = &*self.0 else { return };
-        let entry = reader.machine();
-        let is_fresh = entry.is_some_and(|entry| {
-            let age = monotonic_ns().saturating_sub(entry.decided_ns);
-            u128::from(age) <= DECISION_AGE_MAX.as_nanos()
-        });
-        let entry = entry.filter(|_| is_fresh);
-        let decided_ns = entry.map_or(SILENT_NS, |entry| entry.decided_ns);
-        if followed_ns.load(Ordering::Relaxed) == decided_ns {
-            return;
-        }
-        let mut without = without.lock().unwrap_or_else(PoisonError::into_inner);
-        if followed_ns.swap(decided_ns, Ordering::Relaxed) == decided_ns {
-            return;
-        }
-        match entry {
-            Some(entry) => {
-                let decision = decision_of(&entry);
-                without.last = Some(decision);
-                pools.set_decision(decision);
-            }
-            None => {
-                warn!("the daemon does not say what may run: little does until it does");
-                pools.set_decision(without.decision());
-            }
+        if let Source::Daemon { reader, followed } = &*self.0 {
+            followed.follow(|| reader.machine(), pools);
         }
     }
 
     /// The machine has changed; where the daemon is silent, what holds without it does, too.
     pub(super) fn set_careful(&self, careful: Decision, pools: &Pools) {
-        let Source::Daemon { followed_ns, without, .. } = &*self.0 else { return };
-        let mut without = without.lock().unwrap_or_else(PoisonError::into_inner);
-        without.careful = careful;
-        if followed_ns.load(Ordering::Relaxed) == SILENT_NS {
-            pools.set_decision(without.decision());
+        if let Source::Daemon { followed, .. } = &*self.0 {
+            followed.set_careful(careful, pools);
         }
     }
 
@@ -129,14 +75,7 @@ impl View {
         let mut regulator = regulator.lock().unwrap_or_else(PoisonError::into_inner);
         let regulator =
             regulator.get_or_insert_with(|| Box::new(Regulator::new(root.clone(), *thresholds)));
-        let running = pools.report().running;
-        let in_flight = Slots {
-            performance: running[Lane::Performance as usize],
-            efficient: running[Lane::Efficient as usize],
-            low_power: running[Lane::LowPower as usize],
-        };
-        let load = Load { in_flight, is_waiting: pools.has_waiting() };
-        pools.set_decision(regulator.step(load));
+        pools.set_decision(regulator.step(load_of(pools)));
         regulator.interval()
     }
 }
@@ -158,6 +97,11 @@ impl View {
             Source::Daemon { .. } | Source::Own { .. } => interval,
         }
     }
+}
+
+/// What pools do. Of those who wait, more slots would help only those who wait for slots.
+pub(super) fn load_of(pools: &Pools) -> Load {
+    Load::of(pools.report().running, pools.lacks_slots())
 }
 
 /// What looks.

@@ -1,5 +1,8 @@
 //! The host with a directory that a daemon writes, and without one.
 
+mod files;
+mod following;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

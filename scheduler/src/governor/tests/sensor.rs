@@ -89,22 +89,44 @@ fn a_core_that_is_hotter_than_a_package_that_stands_still_shows_that_it_is_stuck
     let load = busy(1, 2, 0);
     let mut bench = Bench::new(LAPTOP, true);
     bench.hold(70.0, 20);
-    let mut stand = |hottest_core: Option<f64>| {
+    let mut stand = |celsius: f64| {
         let now = Duration::from_secs_f64(bench.seconds + 1.0);
         let asks = bench.governor.doubts_sensor(now);
-        let hottest_core = hottest_core.filter(|_| asks);
+        let cores = asks.then_some(CoreReading::Hottest(celsius));
         let celsius = Some(70.0);
-        let reading = Reading { celsius, in_flight: load, hottest_core, ..Reading::default() };
+        let reading = Reading { celsius, in_flight: load, cores, ..Reading::default() };
         (asks, bench.step(reading).state)
     };
-    let (doubted, states): (Vec<_>, Vec<_>) = (0..6).map(|_| stand(Some(76.0))).unzip();
+    let (doubted, states): (Vec<_>, Vec<_>) = (0..6).map(|_| stand(76.0)).unzip();
     assert_eq!(doubted, [false, false, false, true, true, true]);
     assert_eq!(states[..4], [State::Optimal; 4], "one look proves nothing");
     assert_eq!(states[4..], [State::Blind; 2], "within five seconds");
     for _ in 0..60 {
-        assert_eq!(stand(Some(76.0)).1, State::Blind, "for as long as they say so");
+        assert_eq!(stand(76.0).1, State::Blind, "for as long as they say so");
     }
     assert_eq!(bench.governor.why(), Reason::SensorStuck);
+}
+
+#[test]
+fn cores_that_fall_silent_clear_no_package_that_stands_still_and_absent_ones_are_no_witness() {
+    for (said, state) in
+        [(CoreReading::Silent, State::Blind), (CoreReading::Absent, State::Optimal)]
+    {
+        let mut bench = Bench::new(LAPTOP, true);
+        bench.hold(70.0, 20);
+        let mut asked = 0;
+        for second in 0..20 {
+            let asks = bench.governor.doubts_sensor(Duration::from_secs_f64(bench.seconds + 1.0));
+            asked += u32::from(asks);
+            let (celsius, cores) = (Some(70.0), asks.then_some(said));
+            let in_flight = busy(1, 2, 0);
+            bench.step(Reading { celsius, in_flight, cores, ..Reading::default() });
+            let expected = if second < 4 { State::Optimal } else { state };
+            assert_eq!(bench.last.state, expected, "{said:?} after {second}");
+        }
+        assert!(state == State::Blind || asked < 10, "where none answers none is asked often");
+        assert_ne!(bench.hold(70.0, 4).state, State::Blind, "what moves is believed");
+    }
 }
 
 #[test]
@@ -121,7 +143,7 @@ fn cores_that_agree_are_asked_seldom_and_contradict_nothing() {
         let reading = Reading {
             celsius: Some(70.0),
             in_flight: busy(2, 2, 0),
-            hottest_core: asks.then_some(core),
+            cores: asks.then_some(CoreReading::Hottest(core)),
             ..Reading::default()
         };
         assert_ne!(bench.step(reading).state, State::Blind);

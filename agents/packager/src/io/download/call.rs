@@ -1,5 +1,9 @@
 //! One call: all of its files or none. A thread of its own starts a file whenever the host lets one more be under way; the caller hears
-//! of progress, and of the first failure, which stops everything.
+//! of progress, of a standstill, and of the first failure, which stops everything.
+//!
+//! That a file waits for its turn while others of the call are under way is how a call goes, and nobody is told.
+
+mod standstill;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +14,10 @@ use agents_contract::{Cancellation, Hired, Order, Undertaking, Work};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::{DownloadRequest, Downloaded, Durability, Job, Progress, check, fetch, file_name};
+use self::standstill::{Standstill, Turn};
+use super::{
+    DownloadRequest, Downloaded, Durability, Job, Progress, Told, check, fetch, file_name,
+};
 use crate::error::{Error, Kind, Result};
 use crate::io::Client;
 use crate::io::limits::CANCELLATION_INTERVAL;
@@ -23,7 +30,7 @@ pub(crate) fn run(
     client: &Client,
     (requests, durability): (&[DownloadRequest], Durability),
     order: &Order,
-    progress: &mut dyn FnMut(Progress<'_>),
+    tell: &mut dyn FnMut(Told<'_>),
 ) -> Result<Vec<Downloaded>> {
     let threads = &client.session().shared.threads;
     // The caller's own cancellation is looked at below; this one also ends what is left of a call that failed.
@@ -32,19 +39,22 @@ pub(crate) fn run(
     let hired = Hired { host: Arc::clone(threads.host()), order, work: Work::Unpack };
     let jobs = check(client, (requests, durability), &hired)?;
     let counters = jobs.iter().map(|job| Arc::clone(&job.progress)).collect();
+    let turn = Arc::new(Turn::default());
     let waiting = Waiting {
         requests,
         counters,
         told: vec![0; requests.len()],
         told_at: Instant::now(),
-        progress,
+        turn: Arc::clone(&turn),
+        standstill: Standstill::default(),
+        tell,
         cancellation: &client.session().request.cancellation,
     };
     // As many places as results: a task never waits for the caller.
     let (sender, receiver) = sync_channel(requests.len().max(1));
     // Dropped when this function ends for whatever reason, which stops the tasks.
     let (cancel, cancelled) = watch::channel(());
-    let starter = Starter { files: threads.files()?.clone(), hired, sender, cancelled };
+    let starter = Starter { files: threads.files()?.clone(), hired, turn, sender, cancelled };
     std::thread::scope(|scope| {
         let named = std::thread::Builder::new().name("downloads".to_owned());
         let started = named.spawn_scoped(scope, move || starter.start(jobs));
@@ -72,6 +82,7 @@ impl Drop for Stop {
 struct Starter {
     files: Handle,
     hired: Hired,
+    turn: Arc<Turn>,
     sender: SyncSender<(usize, Result<Downloaded>)>,
     cancelled: watch::Receiver<()>,
 }
@@ -79,10 +90,12 @@ struct Starter {
 impl Starter {
     /// In the order of the requests; the host lets other callers have their turns in between.
     fn start(self, jobs: Vec<Job>) {
-        let Self { files, hired, sender, cancelled } = self;
+        let Self { files, hired, turn, sender, cancelled } = self;
+        let waits = |wait| turn.waits(wait);
         for (index, job) in jobs.into_iter().enumerate() {
-            let permit = hired.host.begin(&hired.order, Undertaking::Download, &|_| {});
+            let permit = hired.host.begin(&hired.order, Undertaking::Download, &waits);
             let Some(permit) = permit else { return };
+            turn.begins();
             let (sender, cancelled) = (sender.clone(), cancelled.clone());
             files.spawn(async move {
                 let result = fetch(permit, job, cancelled).await;
@@ -102,7 +115,9 @@ struct Waiting<'a> {
     told: Vec<u64>,
     /// When everything was looked at last.
     told_at: Instant,
-    progress: &'a mut dyn FnMut(Progress<'_>),
+    turn: Arc<Turn>,
+    standstill: Standstill,
+    tell: &'a mut dyn FnMut(Told<'_>),
     cancellation: &'a Cancellation,
 }
 
@@ -135,11 +150,15 @@ impl Waiting<'_> {
         let mut left = results.len();
         while left > 0 {
             Error::if_cancelled(self.cancellation)?;
+            let ended = results.len() - left;
+            if let Some(wait) = self.standstill.look(&self.turn, ended, Instant::now()) {
+                (self.tell)(Told::Waits(wait));
+            }
             match outcomes.recv_timeout(CANCELLATION_INTERVAL) {
                 Ok((index, result)) => {
                     let downloaded = result?;
                     left -= 1;
-                    self.tell(index, downloaded.bytes, true);
+                    self.tell_of(index, downloaded.bytes, true);
                     results[index] = Some(downloaded);
                 }
                 Err(RecvTimeoutError::Timeout) if self.told_at.elapsed() < PROGRESS_INTERVAL => {}
@@ -148,7 +167,7 @@ impl Waiting<'_> {
                     for (index, result) in results.iter().enumerate() {
                         let bytes = self.counters[index].load(Ordering::Relaxed);
                         if result.is_none() && bytes != self.told[index] {
-                            self.tell(index, bytes, false);
+                            self.tell_of(index, bytes, false);
                         }
                     }
                 }
@@ -161,9 +180,9 @@ impl Waiting<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, index: usize, bytes: u64, done: bool) {
+    fn tell_of(&mut self, index: usize, bytes: u64, done: bool) {
         self.told[index] = bytes;
         let file_name = file_name(&self.requests[index]);
-        (self.progress)(Progress { index, file_name, bytes, done });
+        (self.tell)(Told::File(Progress { index, file_name, bytes, done }));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
-use agents_contract::{Host, Order, Place, Undertaking, Wait, Work};
+use agents_contract::{Host, Obstacle, Order, Place, Undertaking, Wait, Work};
 use ring::digest::{SHA256, SHA512};
 
 use super::*;
@@ -72,7 +72,8 @@ fn many_files_arrive_verified_and_are_told_of() {
         .collect();
     let mut done = 0;
     let order = Order::default();
-    let results = case.client.download(&requests, Durability::Synced, &order, &mut |progress| {
+    let results = case.client.download(&requests, Durability::Synced, &order, &mut |told| {
+        let Told::File(progress) = told else { panic!("{told:?}") };
         assert_eq!(progress.file_name, format!("f{}", progress.index));
         done += usize::from(progress.done);
     });
@@ -319,8 +320,16 @@ impl Host for Counting {
         PlainHost.run(order, work, count, piece);
     }
 
-    fn begin(&self, order: &Order, undertaking: Undertaking, _: &dyn Fn(Wait)) -> Option<Permit> {
+    fn begin(
+        &self,
+        order: &Order,
+        undertaking: Undertaking,
+        waits: &dyn Fn(Wait),
+    ) -> Option<Permit> {
         assert_eq!(undertaking, Undertaking::Download);
+        if self.under_way.load(Ordering::SeqCst) >= *self.free.lock().expect("a number") {
+            waits(Wait { obstacle: Obstacle::Heat, at_most: None });
+        }
         while self.under_way.load(Ordering::SeqCst) >= *self.free.lock().expect("a number") {
             if order.cancellation.is_cancelled() {
                 return None;
@@ -365,6 +374,28 @@ fn the_host_says_how_many_files_are_under_way_and_each_chunk_is_a_piece_of_its_w
     let settled = host.settled.lock().expect("a list");
     let as_files = |(work, name): &(Work, String)| *work == Work::Unpack && name == "download";
     assert!(!settled.is_empty() && settled.iter().all(as_files), "{settled:?}");
+}
+
+#[test]
+fn a_call_of_which_no_file_may_begin_is_told_why_and_goes_on_when_one_may() {
+    let server = Server::start(|_| Reply::ok(content()));
+    let mut case = Case::new();
+    let host = Counting::new(0);
+    case.client = case.world.client_of(host.clone());
+    let requests: Vec<_> =
+        (0..3).map(|index| case.request(&server.url(), &format!("f{index}"), &content())).collect();
+    let mut told = Vec::new();
+    let mut tell = |news: Told<'_>| {
+        if let Told::Waits(wait) = news {
+            told.push(wait);
+            // Ends only because the caller hears of it.
+            *host.free.lock().expect("a number") = requests.len();
+        }
+    };
+    let order = Order::default();
+    let downloaded = case.client.download(&requests, Durability::Buffered, &order, &mut tell);
+    assert_eq!(downloaded.expect("all of them").len(), 3);
+    assert_eq!(told, [Wait { obstacle: Obstacle::Heat, at_most: None }]);
 }
 
 #[test]
