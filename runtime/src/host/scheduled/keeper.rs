@@ -31,7 +31,7 @@ pub(super) struct View(Arc<Source>);
 enum Source {
     Daemon {
         reader: Reader,
-        followed: Followed,
+        followed: Box<Followed>,
     },
     Own {
         root: Root,
@@ -44,7 +44,7 @@ enum Source {
 impl View {
     /// Of a daemon's directory.
     pub(super) fn of_daemon(reader: Reader, careful: Decision) -> Self {
-        Self(Arc::new(Source::Daemon { reader, followed: Followed::new(careful) }))
+        Self(Arc::new(Source::Daemon { reader, followed: Box::new(Followed::new(careful)) }))
     }
 
     /// Of this process.
