@@ -6,7 +6,7 @@ mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE};
@@ -161,7 +161,7 @@ pub(crate) struct Http {
 impl Http {
     /// Sends a request until it is answered or the tries are used up.
     pub(crate) async fn get(&self, request: &Request<'_>, urgency: &Urgency) -> Result<Reply> {
-        let mut attempt = 0;
+        let (mut attempt, began) = (0, Instant::now());
         loop {
             attempt += 1;
             let result = {
@@ -175,7 +175,12 @@ impl Http {
                 }
             };
             let (failure, wanted) = match result {
-                Ok(reply) if !is_transient(reply.status) => return Ok(reply),
+                Ok(reply) if !is_transient(reply.status) => {
+                    let elapsed_ms = began.elapsed().as_millis() as u64;
+                    let (url, status) = (super::secret::shown(&reply.url), reply.status.as_u16());
+                    tracing::debug!(url, status, bytes = reply.body.len(), elapsed_ms, "answered");
+                    return Ok(reply);
+                }
                 Ok(reply) => {
                     let wanted = retry_after(&reply.headers);
                     (Failure::Status { url: reply.url, status: reply.status }, wanted)

@@ -214,10 +214,24 @@ impl Resource for ProjectResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let project = page::parse(&answer.body, &answer.media_type, &self.name, &answer.url)
             .map_err(|why| nonsense(&answer.url, why))?;
-        let project = Arc::new(project);
-        let kept = Arc::clone(&project);
-        let stored = Box::new(move || page::reduced(&kept).into());
-        Ok(Parsed { value: Value::Project(project), stored, packed: Bytes::new() })
+        let packed = project.pack().unwrap_or_default();
+        // Most files are never looked at: packed they need a fraction of the memory.
+        let project = Arc::new(Project::unpack(&packed, &self.name).unwrap_or(project));
+        let value = Value::Project(Arc::clone(&project));
+        Ok(Parsed { value, stored: Box::new(move || page::reduced(&project).into()), packed })
+    }
+
+    fn weight(&self, value: &Value, length: usize) -> usize {
+        if let Value::Project(project) = value { project.bytes() } else { length }
+    }
+
+    fn pack(&self, value: &Value) -> Bytes {
+        let Value::Project(project) = value else { return Bytes::new() };
+        project.pack().unwrap_or_default()
+    }
+
+    fn unpack(&self, packed: &Bytes) -> Option<Value> {
+        Some(Value::Project(Arc::new(Project::unpack(packed, &self.name).ok()?)))
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -409,6 +423,11 @@ impl Resource for CoreResource {
         let headers = body.slice(..headers.len());
         let stored = Box::new(|| headers);
         Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
+    }
+
+    fn weight(&self, value: &Value, length: usize) -> usize {
+        // The description was not kept.
+        if let Value::CoreMetadata(core) = value { core.bytes() } else { length }
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {

@@ -15,11 +15,11 @@ fn address() -> Url {
 }
 
 fn html(text: &str) -> Vec<Arc<File>> {
-    parse(text.as_bytes(), "text/html", &name(), &address()).expect("a page").files
+    parse(text.as_bytes(), "text/html", &name(), &address()).expect("a page").files().collect()
 }
 
 fn json(text: &str) -> Vec<Arc<File>> {
-    parse(text.as_bytes(), JSON, &name(), &address()).expect("a page").files
+    parse(text.as_bytes(), JSON, &name(), &address()).expect("a page").files().collect()
 }
 
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -90,12 +90,12 @@ fn the_form_is_found_whatever_the_server_calls_it() {
     let page = br#" {"files":[{"filename":"a_b-1.0.zip","url":"x"}]}"#;
     for media_type in ["application/json", JSON, "", "text/plain", "application/octet-stream"] {
         let project = parse(page, media_type, &name(), &address()).expect("a page");
-        assert_eq!(project.files.len(), 1, "{media_type}");
+        assert_eq!(project.files_count(), 1, "{media_type}");
     }
     let page = br#"<a href="a_b-1.0.zip">x</a>"#;
     for media_type in ["text/html", "application/vnd.pypi.simple.v1+html", "", "text/plain"] {
         let project = parse(page, media_type, &name(), &address()).expect("a page");
-        assert_eq!(project.files.len(), 1, "{media_type}");
+        assert_eq!(project.files_count(), 1, "{media_type}");
     }
 }
 
@@ -128,7 +128,7 @@ fn the_reduced_form_says_the_same() {
         r#"<a href="a_b-1.0-py3-none-any.whl#sha256={DIGEST}" data-requires-python="!=3.9,&gt;=3.8" data-yanked=""
         data-core-metadata="sha256={DIGEST}" data-upload-time="2020-01-01T00:00:00Z">x</a><a href="a_b-1.1.tar.gz">x</a>"#
     ));
-    let project = Project { name: name(), files };
+    let project = Project::new(name(), files);
     let again = parse(&reduced(&project), JSON, &name(), &address()).expect("our own form");
     assert_eq!(format!("{project:?}"), format!("{again:?}"));
 }
