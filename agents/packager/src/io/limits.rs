@@ -40,6 +40,8 @@ pub const BACKLOG_MAX: usize = 16_384;
 pub const ABANDONED_INTERVAL: Duration = Duration::from_millis(50);
 /// Connections for files that are kept for the next ones: as many as a host lets run at once.
 pub const IDLE_CONNECTIONS_MAX: usize = 16;
+/// Connections for questions that are kept for the next ones, where a host speaks HTTP/1.1: one for each that may be under way.
+pub const IDLE_QUESTIONS_MAX: usize = DEMANDED_REQUESTS_MAX + ANNOUNCED_REQUESTS_MAX;
 /// Requests of one call to `download`; a tree of 10,000 packages is beyond what npm manages.
 pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
 /// Threads that move bytes, for questions and for files.

@@ -128,28 +128,35 @@ pub(crate) fn file_url(link: &str, base: &Url, hashes: &mut Hashes) -> Option<Ur
     if !matches!(url.scheme(), "https" | "http") {
         return None;
     }
-    for pair in url.fragment().unwrap_or_default().split('&') {
-        if let Some((algorithm, digest)) = pair.split_once('=') {
-            add_hash(hashes, algorithm, digest);
-        }
-    }
+    add_hashes(hashes, url.fragment().unwrap_or_default());
     url.set_fragment(None);
     // Addresses reach plans and lock files, so they must not hold credentials; those come from configuration.
     let _ = crate::io::secret::take_userinfo(&mut url);
     Some(url)
 }
 
-/// The address of a file as a text; nearly all are complete as they stand.
-fn address_of(link: String, base: &Url, hashes: &mut Hashes) -> Option<String> {
+/// The address of a file as a text, without the fragment; nearly all are complete as they stand.
+pub(super) fn address_of(link: &str, base: &Url, hashes: &mut Hashes) -> Option<String> {
+    let (plain, fragment) = link.split_once('#').unwrap_or((link, ""));
     // Checked when it is fetched; parsing thousands takes longer than everything else here.
     let is_plain = |rest: &str| {
         rest.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"@#\\".contains(&byte))
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"@\\".contains(&byte))
+            && !rest.contains("/.")
     };
-    if link.strip_prefix("https://").is_some_and(is_plain) {
-        return Some(link);
+    if plain.strip_prefix("https://").is_some_and(is_plain) {
+        add_hashes(hashes, fragment);
+        return Some(plain.to_owned());
     }
-    file_url(&link, base, hashes).map(Into::into)
+    file_url(link, base, hashes).map(Into::into)
+}
+
+fn add_hashes(hashes: &mut Hashes, fragment: &str) {
+    for pair in fragment.split('&') {
+        if let Some((algorithm, digest)) = pair.split_once('=') {
+            add_hash(hashes, algorithm, digest);
+        }
+    }
 }
 
 fn parse_json(bytes: &[u8], address: &Url, builder: &mut Builder<'_>) -> Result<(), String> {
@@ -204,7 +211,7 @@ impl Accept for Files<'_, '_> {
 impl JsonFile {
     fn listed(self, address: &Url) -> Option<Listed> {
         let mut hashes = self.hashes.0;
-        let url = address_of(self.url?, address, &mut hashes)?;
+        let url = address_of(&self.url?, address, &mut hashes)?;
         let advertised = [self.core_metadata, self.dist_info_metadata];
         let advertised = advertised.into_iter().find(|metadata| metadata.present.is_some());
         let advertised = advertised.unwrap_or_default();

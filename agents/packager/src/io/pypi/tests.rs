@@ -77,7 +77,10 @@ fn an_unadvertised_metadata_file_is_used_and_kept_for_ever() {
     check(&ask(&world).expect("metadata"));
     world.request.max_age = std::time::Duration::ZERO;
     check(&ask(&world).expect("metadata"));
-    assert_eq!(server.paths(), ["/a/", "/a-1.0-py3-none-any.whl.metadata", "/a/"]);
+    let mut paths = server.paths();
+    // The wheel may have been asked for as well, before it was known that the host has such files.
+    paths.retain(|path| !path.ends_with(".whl"));
+    assert_eq!(paths, ["/a/", "/a-1.0-py3-none-any.whl.metadata", "/a/"]);
     world.request.offline = true;
     check(&ask(&world).expect("metadata"));
 }
@@ -150,7 +153,7 @@ fn a_host_without_metadata_files_is_not_asked_again_and_again() {
         let _ = client.pypi().core_metadata(&project, file);
     }
     let asked = server.paths().iter().filter(|path| path.ends_with(".metadata")).count();
-    assert_eq!(asked, ABSENT_METADATA_FILES_MAX as usize);
+    assert_eq!(asked, METADATA_FILES_TRIED_MAX as usize);
 }
 
 #[test]

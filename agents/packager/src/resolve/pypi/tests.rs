@@ -3,6 +3,7 @@
 mod ahead;
 mod hostile;
 mod oracle;
+mod order;
 mod policy;
 mod recorded;
 
