@@ -61,11 +61,6 @@ impl Scout {
         }
     }
 
-    /// The versions of a project whose files arrived. Nothing where others are at it: the solver never waits for a hint.
-    pub(super) fn candidates(&self, name: &PackageName) -> Option<Arc<Candidates>> {
-        self.try_lock()?.get(name)?.candidates.clone()
-    }
-
     /// Adds a requirement that applies, and says what to announce for it.
     pub(super) fn want(&self, requirement: &Requirement) -> Vec<Next> {
         let mut next = Vec::new();

@@ -165,7 +165,7 @@ impl<'a> Provider<'a> {
             .named
             .get(name)
             .map(|named| Arc::new(Candidates::new(Arc::clone(&named.project), &self.judge)));
-        let candidates = match named.or_else(|| self.scout.candidates(name)) {
+        let candidates = match named {
             Some(candidates) => candidates,
             None => Arc::new(match self.metadata.project(name) {
                 Ok(project) => Candidates::new(project, &self.judge),
