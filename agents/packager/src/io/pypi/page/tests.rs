@@ -14,12 +14,40 @@ fn address() -> Url {
     Url::parse("https://i.example.invalid/simple/a-b/").expect("an address")
 }
 
+/// The files of a page by their names.
+fn files(text: &str, media_type: &str) -> Vec<Arc<File>> {
+    let project = parse(text.as_bytes(), media_type, &name(), &address()).expect("a page");
+    let mut files: Vec<Arc<File>> = project.files().collect();
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    files
+}
+
 fn html(text: &str) -> Vec<Arc<File>> {
-    parse(text.as_bytes(), "text/html", &name(), &address()).expect("a page").files().collect()
+    files(text, "text/html")
 }
 
 fn json(text: &str) -> Vec<Arc<File>> {
-    parse(text.as_bytes(), JSON, &name(), &address()).expect("a page").files().collect()
+    files(text, JSON)
+}
+
+#[test]
+fn complete_addresses_are_taken_as_they_stand_and_others_are_put_right() {
+    for (written, expected) in [
+        ("https://f.example.invalid/x/a.whl", Some("https://f.example.invalid/x/a.whl")),
+        ("https://f.example.invalid/a.whl?b=1", Some("https://f.example.invalid/a.whl?b=1")),
+        ("https://f.example.invalid/x/../a.whl", Some("https://f.example.invalid/a.whl")),
+        ("https://me:hush@f.example.invalid/a.whl", Some("https://f.example.invalid/a.whl")),
+        ("https:///f.example.invalid/a.whl", Some("https://f.example.invalid/a.whl")),
+        ("https://f.example.invalid/a b.whl", Some("https://f.example.invalid/a%20b.whl")),
+        ("../a.whl", Some("https://i.example.invalid/simple/a.whl")),
+        ("file:///a.whl", None),
+    ] {
+        let mut hashes = Hashes::default();
+        let link = format!("{written}#sha256={DIGEST}&md5=x");
+        let found = address_of(&link, &address(), &mut hashes);
+        assert_eq!(found.as_deref(), expected, "{written}");
+        assert_eq!(hashes.sha256.is_some(), expected.is_some(), "{written}");
+    }
 }
 
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
