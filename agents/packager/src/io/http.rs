@@ -6,10 +6,12 @@ mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE,
+};
 use reqwest::header::{CONTENT_TYPE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -161,7 +163,7 @@ pub(crate) struct Http {
 impl Http {
     /// Sends a request until it is answered or the tries are used up.
     pub(crate) async fn get(&self, request: &Request<'_>, urgency: &Urgency) -> Result<Reply> {
-        let mut attempt = 0;
+        let (mut attempt, began) = (0, Instant::now());
         loop {
             attempt += 1;
             let result = {
@@ -175,7 +177,12 @@ impl Http {
                 }
             };
             let (failure, wanted) = match result {
-                Ok(reply) if !is_transient(reply.status) => return Ok(reply),
+                Ok(reply) if !is_transient(reply.status) => {
+                    let elapsed_ms = began.elapsed().as_millis() as u64;
+                    let (url, status) = (super::secret::shown(&reply.url), reply.status.as_u16());
+                    tracing::debug!(url, status, bytes = reply.body.len(), elapsed_ms, "answered");
+                    return Ok(reply);
+                }
                 Ok(reply) => {
                     let wanted = retry_after(&reply.headers);
                     (Failure::Status { url: reply.url, status: reply.status }, wanted)
@@ -190,8 +197,8 @@ impl Http {
     }
 
     async fn attempt(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        let client =
-            if request.range.is_some() { &self.transport.files } else { &self.transport.metadata };
+        // Parts of wheels as well: they are small and many, and a client that asks for a part takes no content coding.
+        let client = &self.transport.metadata;
         let headers = headers_of(request);
         let response = send(client, request.url.clone(), &headers, request.credentials).await?;
         let (status, url, headers) =
@@ -210,6 +217,7 @@ fn headers_of(request: &Request<'_>) -> HeaderMap {
     };
     insert(ACCEPT, request.accept);
     insert(RANGE, request.range.as_deref());
+    insert(ACCEPT_ENCODING, request.range.as_ref().map(|_| "identity"));
     if let Some(validators) = request.validators {
         insert(IF_NONE_MATCH, validators.etag.as_deref());
         // A server that knows both must look at the tag; sending one keeps it unambiguous.

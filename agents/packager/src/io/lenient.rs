@@ -13,7 +13,7 @@ use serde::de::{
 use super::limits::TABLE_ENTRIES_MAX;
 
 /// Something that takes the JSON types that it understands and ignores the others.
-pub(crate) trait Accept: Default {
+pub(crate) trait Accept {
     /// A string.
     fn accept_text(&mut self, _text: &str) {}
     /// `true` or `false`.
@@ -36,7 +36,7 @@ pub(crate) trait Accept: Default {
 #[derive(Default)]
 pub(crate) struct Lenient<T>(pub(crate) T);
 
-impl<'de, T: Accept> Deserialize<'de> for Lenient<T> {
+impl<'de, T: Accept + Default> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = T::default();
         Fill(&mut value).deserialize(deserializer)?;
@@ -147,7 +147,7 @@ impl Accept for Vec<String> {
 }
 
 /// The entries of an object that `T` understands something of.
-impl<T: Accept> Accept for BTreeMap<String, T> {
+impl<T: Accept + Default> Accept for BTreeMap<String, T> {
     fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = object.next_key()? {
             let Lenient(value) = object.next_value::<Lenient<T>>()?;

@@ -212,6 +212,10 @@ impl Resource for PackumentResource {
         Ok(Parsed { value, stored: Box::new(move || reduced::reduced(&packument).into()), packed })
     }
 
+    fn weight(&self, _value: &Value, length: usize) -> usize {
+        length
+    }
+
     fn pack(&self, value: &Value) -> Bytes {
         let Value::Packument(packument) = value else { return Bytes::new() };
         packument.pack().unwrap_or_default()

@@ -10,7 +10,7 @@ mod wheel;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use pep508_rs::PackageName;
 use url::Url;
 
@@ -27,14 +27,22 @@ use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Next,
 
 /// JSON where the index has it; some indexes answer HTML whatever is asked for.
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.2, text/html; q=0.1";
-/// How many absent metadata files, with none present, mean that a host has none.
-const ABSENT_METADATA_FILES_MAX: u32 = 3;
+/// How many questions for metadata files that nobody advertised, with none present, mean that a host has none.
+const METADATA_FILES_TRIED_MAX: u32 = 3;
 
 /// Whether a host serves PEP 658 files that it does not advertise.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MetadataFiles {
     present: bool,
-    absent: u32,
+    tried: u32,
+}
+
+/// Whether a wheel has a metadata file beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Yes,
+    Perhaps,
+    No,
 }
 
 /// The endpoint with its connections.
@@ -214,10 +222,24 @@ impl Resource for ProjectResource {
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let project = page::parse(&answer.body, &answer.media_type, &self.name, &answer.url)
             .map_err(|why| nonsense(&answer.url, why))?;
-        let project = Arc::new(project);
-        let kept = Arc::clone(&project);
-        let stored = Box::new(move || page::reduced(&kept).into());
-        Ok(Parsed { value: Value::Project(project), stored, packed: Bytes::new() })
+        let packed = project.pack().unwrap_or_default();
+        // Most files are never looked at: packed they need a fraction of the memory.
+        let project = Arc::new(Project::unpack(&packed, &self.name).unwrap_or(project));
+        let value = Value::Project(Arc::clone(&project));
+        Ok(Parsed { value, stored: Box::new(move || page::reduced(&project).into()), packed })
+    }
+
+    fn weight(&self, value: &Value, length: usize) -> usize {
+        if let Value::Project(project) = value { project.bytes() } else { length }
+    }
+
+    fn pack(&self, value: &Value) -> Bytes {
+        let Value::Project(project) = value else { return Bytes::new() };
+        project.pack().unwrap_or_default()
+    }
+
+    fn unpack(&self, packed: &Bytes) -> Option<Value> {
+        Some(Value::Project(Arc::new(Project::unpack(packed, &self.name).ok()?)))
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
@@ -273,32 +295,16 @@ impl CoreResource {
         Ok(fetched)
     }
 
-    /// Whether to ask for a PEP 658 file. Unadvertised ones of source archives are not in use.
-    fn may_have_metadata_file(&self) -> bool {
+    /// Whether there is a PEP 658 file. Unadvertised ones of source archives are not in use.
+    fn beside(&self) -> Beside {
         if self.is_source() {
-            return false;
+            return Beside::No;
         }
         match self.file.core_metadata {
-            Some(advertised) => advertised,
-            None => {
-                let table = self
-                    .maker
-                    .session
-                    .shared
-                    .metadata_files
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let seen = table.get(self.host()).copied().unwrap_or_default();
-                seen.present || seen.absent < ABSENT_METADATA_FILES_MAX
-            }
+            Some(true) => return Beside::Yes,
+            Some(false) => return Beside::No,
+            None => {}
         }
-    }
-
-    fn host(&self) -> &str {
-        &self.url[..url::Position::BeforePath]
-    }
-
-    fn saw_metadata_file(&self, present: bool) {
         let mut table =
             self.maker.session.shared.metadata_files.lock().unwrap_or_else(PoisonError::into_inner);
         // A page can name any number of hosts.
@@ -306,8 +312,55 @@ impl CoreResource {
             table.clear();
         }
         let seen = table.entry(self.host().to_owned()).or_default();
-        seen.present |= present;
-        seen.absent = seen.absent.saturating_add(u32::from(!present));
+        if seen.present {
+            return Beside::Yes;
+        }
+        if seen.tried >= METADATA_FILES_TRIED_MAX {
+            return Beside::No;
+        }
+        // Counted before the answer is there: many questions begin at once.
+        seen.tried += 1;
+        Beside::Perhaps
+    }
+
+    fn host(&self) -> &str {
+        &self.url[..url::Position::BeforePath]
+    }
+
+    fn saw_metadata_file(&self) {
+        let mut table =
+            self.maker.session.shared.metadata_files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = table.get_mut(self.host()) {
+            seen.present = true;
+        }
+    }
+
+    /// Asks for the metadata file and for the end of the wheel, and takes what comes first: nobody advertised the file, and
+    /// waiting for its absence would cost a round trip where there is none.
+    async fn either(&self, urgency: &Urgency) -> Result<Option<Answer>> {
+        let file = std::pin::pin!(self.metadata_file(urgency));
+        let wheel = std::pin::pin!(self.wheel(urgency));
+        match select(file, wheel).await {
+            Either::Left((Ok(None), wheel)) => wheel.await,
+            Either::Left((found, _)) => found,
+            Either::Right((Ok(Some(answer)), _)) => Ok(Some(answer)),
+            Either::Right((other, file)) => match file.await? {
+                Some(answer) => Ok(Some(answer)),
+                None => other,
+            },
+        }
+    }
+
+    /// What the end of the wheel says.
+    async fn wheel(&self, urgency: &Urgency) -> Result<Option<Answer>> {
+        let reader = wheel::Reader {
+            http: &self.maker.resolved.http,
+            credentials: &self.maker.resolved.endpoint.credentials,
+            url: &self.url,
+            file_name: &self.file.name,
+            urgency,
+        };
+        reader.metadata().await
     }
 
     async fn metadata_file(&self, urgency: &Urgency) -> Result<Option<Answer>> {
@@ -318,7 +371,6 @@ impl CoreResource {
         let reply = self.maker.resolved.http.get(&request, urgency).await?;
         // Servers of static files answer 403 for what does not exist.
         if reply.is_missing() || reply.status == reqwest::StatusCode::FORBIDDEN {
-            self.saw_metadata_file(false);
             return Ok(None);
         }
         if reply.status != reqwest::StatusCode::OK {
@@ -327,10 +379,9 @@ impl CoreResource {
         verify(&reply.body, &self.file.core_metadata_hashes, &reply.url)?;
         // A server that answers everything with a page has no such file either.
         if self.file.core_metadata.is_none() && !core_metadata::looks_right(&reply.body) {
-            self.saw_metadata_file(false);
             return Ok(None);
         }
-        self.saw_metadata_file(true);
+        self.saw_metadata_file();
         Ok(Some(reply.into()))
     }
 }
@@ -373,25 +424,18 @@ impl Resource for CoreResource {
         urgency: &'a Urgency,
     ) -> BoxFuture<'a, Result<Fetched>> {
         Box::pin(async move {
-            if self.may_have_metadata_file()
-                && let Some(answer) = self.metadata_file(urgency).await?
-            {
-                return Ok(Fetched::New(answer));
-            }
             if self.is_source() {
                 return self.archive(urgency).await;
             }
-            let reader = wheel::Reader {
-                http: &self.maker.resolved.http,
-                credentials: &self.maker.resolved.endpoint.credentials,
-                url: &self.url,
-                file_name: &self.file.name,
-                urgency,
+            let found = match self.beside() {
+                Beside::Perhaps => self.either(urgency).await?,
+                Beside::No => self.wheel(urgency).await?,
+                Beside::Yes => match self.metadata_file(urgency).await? {
+                    Some(answer) => Some(answer),
+                    None => self.wheel(urgency).await?,
+                },
             };
-            Ok(match reader.metadata().await? {
-                Some(answer) => Fetched::New(answer),
-                None => Fetched::Missing { near: None },
-            })
+            Ok(found.map_or(Fetched::Missing { near: None }, Fetched::New))
         })
     }
 
@@ -409,6 +453,11 @@ impl Resource for CoreResource {
         let headers = body.slice(..headers.len());
         let stored = Box::new(|| headers);
         Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
+    }
+
+    fn weight(&self, value: &Value, length: usize) -> usize {
+        // The description was not kept.
+        if let Value::CoreMetadata(core) = value { core.bytes() } else { length }
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {

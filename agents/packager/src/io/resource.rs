@@ -20,6 +20,9 @@ use super::limits::MISSING_FRESH_FOR;
 use super::{RequestSettings, Shared};
 use crate::error::{Error, Kind, Result};
 
+/// What is read whole takes about so many times what its text takes.
+const BYTES_PER_BYTE_READ: usize = 3;
+
 /// What came over the network.
 pub(crate) struct Answer {
     /// Where it finally came from; relative addresses in it are relative to this.
@@ -83,6 +86,10 @@ pub(crate) trait Resource: Send + Sync + 'static {
     /// The value in an archive that was kept on disk; `None` where that is damaged or was made by another build.
     fn unpack(&self, _packed: &Bytes) -> Option<Value> {
         None
+    }
+    /// Bytes that a value takes in memory, about; `length` are those of the form that it was read from.
+    fn weight(&self, _value: &Value, length: usize) -> usize {
+        length.saturating_mul(BYTES_PER_BYTE_READ)
     }
     /// The error for its absence; `near` are similar names that exist.
     fn missing(&self, near: &[String]) -> Error;
@@ -293,10 +300,11 @@ impl Session {
         let shared = Arc::clone(resource);
         self.work(resource, move |session, resource| {
             let parsed = resource.parse(&answer)?;
-            let weight = match parsed.packed.len() {
+            let length = match parsed.packed.len() {
                 0 => answer.body.len(),
                 packed => packed,
             };
+            let weight = resource.weight(&parsed.value, length);
             session.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
             session.lead_on(shared, parsed.value.clone());
             let stored = (parsed.stored)();
@@ -345,7 +353,7 @@ impl Session {
     ) -> Option<Value> {
         let packed = stored.archive().map(Bytes::from);
         let unpacked = packed.and_then(|packed| Some((resource.unpack(&packed)?, packed.len())));
-        let (value, weight) = match unpacked {
+        let (value, length) = match unpacked {
             Some(unpacked) => unpacked,
             None => {
                 let entry = stored.entry()?;
@@ -358,6 +366,7 @@ impl Session {
                 (value, entry.body.len())
             }
         };
+        let weight = resource.weight(&value, length);
         self.remember(resource, Ok(value.clone()), confirmed, weight);
         Some(value)
     }

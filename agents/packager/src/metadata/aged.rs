@@ -136,11 +136,10 @@ impl pypi::Metadata for Aged<'_, dyn pypi::Metadata + '_, pypi::Project> {
     fn project(&self, name: &PackageName) -> Result<Arc<pypi::Project>, Error> {
         self.answer(name.as_ref(), |counts| {
             let whole = self.inner.project(name)?;
-            let files = whole.files.iter();
-            let kept =
-                files.filter(|file| counts(&file.version.to_string(), file.published.as_deref()));
-            let files = kept.map(Arc::clone).collect();
-            Ok(Arc::new(pypi::Project { name: whole.name.clone(), files }))
+            let kept = whole
+                .files()
+                .filter(|file| counts(&file.version.to_string(), file.published.as_deref()));
+            Ok(Arc::new(pypi::Project::new(whole.name.clone(), kept.collect())))
         })
     }
 

@@ -1,21 +1,15 @@
 //! Python index pages (PEP 503, 691, 700) and core metadata, reduced to what resolution needs.
 
+mod project;
+
 use std::sync::Arc;
 
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{PackageName, Requirement};
 
+pub use self::project::{Class, Project, Release};
 use super::Hashes;
 use crate::error::Error;
-
-/// All files of one project.
-#[derive(Clone, Debug)]
-pub struct Project {
-    /// The normalised name.
-    pub name: PackageName,
-    /// Every file whose name could be parsed, in the order of the page.
-    pub files: Vec<Arc<File>>,
-}
 
 /// What kind of file it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +67,17 @@ pub struct CoreMetadata {
     pub extras: Vec<String>,
     /// `License-Expression`, else `License` where it is one line.
     pub license: Option<String>,
+}
+
+/// What one parsed requirement takes in memory, about.
+const REQUIREMENT_BYTES: usize = 320;
+
+impl CoreMetadata {
+    /// What it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let extras: usize = self.extras.iter().map(|extra| extra.len() + 32).sum();
+        512 + self.requires_dist.len() * REQUIREMENT_BYTES + extras
+    }
 }
 
 /// Where a resolver gets Python metadata from.

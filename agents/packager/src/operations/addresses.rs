@@ -50,7 +50,7 @@ impl Task<'_> {
             Ecosystem::Pypi => {
                 let name = PackageName::from_str(&package.name).map_err(|_| gone(package))?;
                 let project = self.registries.pypi().project(&name)?;
-                let file = project.files.iter().find(|file| file.name == artifact.file_name);
+                let file = project.files().find(|file| file.name == artifact.file_name);
                 let file = file.ok_or_else(|| gone(package))?;
                 check(package, &file.hashes)?;
                 Ok(file.url.clone())

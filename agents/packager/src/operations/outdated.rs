@@ -187,12 +187,20 @@ pub(super) fn best_file<'p>(
         Some(VersionOrUrl::VersionSpecifier(specifiers)) => specifiers.contains(version),
         _ => true,
     };
-    let rank = |file: &&Arc<metadata::pypi::File>| {
-        let is_wheel = file.kind != metadata::pypi::FileKind::Source;
-        (file.yanked.is_none(), !file.version.any_prerelease(), file.version.clone(), is_wheel)
+    let releases = || project.releases().iter().enumerate();
+    // A version that was withdrawn in part has a file that was not.
+    let rank = |(_, release): &(usize, &metadata::pypi::Release)| {
+        let is_yanked = release.class == metadata::pypi::Class::Yanked;
+        (!is_yanked, !release.version.any_prerelease(), release.version.clone())
     };
-    let best = project.files.iter().filter(|file| fits(&file.version)).max_by_key(rank);
-    (best, project.files.iter().max_by_key(rank))
+    let best = |(position, _)| {
+        let files = project.files_at(position).iter();
+        files.max_by_key(|file| {
+            (file.yanked.is_none(), file.kind != metadata::pypi::FileKind::Source)
+        })
+    };
+    let fitting = releases().filter(|(_, release)| fits(&release.version)).max_by_key(rank);
+    (fitting.and_then(best), releases().max_by_key(rank).and_then(best))
 }
 
 /// The same for the versions of a crate.

@@ -120,14 +120,11 @@ impl Task<'_> {
             crate::metadata::pypi::FileKind::Source => None,
             _ => Some(self.registries.pypi().core_metadata(&project, best)?),
         };
-        let mut versions: Vec<_> = project.files.iter().map(|file| &file.version).collect();
-        versions.sort();
-        versions.dedup();
         let version = best.version.to_string();
         Ok(InfoAnswer {
             purl: crate::spec::purl(Ecosystem::Pypi, &spec.name, &version),
             latest: latest.version.to_string(),
-            versions_count: versions.len(),
+            versions_count: project.releases().len(),
             license: described.as_ref().and_then(|metadata| metadata.license.clone()),
             published: best.published.clone(),
             hash: best.hashes.to_string(),

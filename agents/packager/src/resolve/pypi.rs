@@ -17,6 +17,7 @@ mod tests;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 
 use pep440_rs::Version;
 use pep508_rs::{ExtraName, PackageName, Requirement};
@@ -102,11 +103,11 @@ fn solve(
 }
 
 /// Puts what is reached from the direct requirements into canonical order, with files and edges.
-fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolution, Error> {
+fn assemble(provider: &Provider<'_>, selected: Vec<(Rc<Key>, u32)>) -> Result<Resolution, Error> {
     let mut positions: BTreeMap<PackageName, u32> = BTreeMap::new();
     for (key, position) in selected {
-        if let Key::Base(name) = key {
-            positions.insert(name, position);
+        if let Key::Base(name) = &*key {
+            positions.insert(name.clone(), position);
         }
     }
     let direct: BTreeSet<&PackageName> =
@@ -118,10 +119,11 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolu
     let mut warnings = Vec::new();
     for (name, used) in &reached {
         let position = positions[name];
-        let candidate = &provider.candidates(name)?.list[position as usize];
+        let candidates = provider.candidates(name)?;
+        let version = candidates.version(position as usize);
         let core = provider.core(name, position)?;
-        let file = candidate.file.as_ref().map_err(|reason| {
-            Error::new(Kind::Failed, "no-file", format!("`{name}` {} {reason}", candidate.version))
+        let file = candidates.file(position as usize).as_ref().map_err(|reason| {
+            Error::new(Kind::Failed, "no-file", format!("`{name}` {version} {reason}"))
         })?;
         warn(provider, name, position, used, &mut warnings)?;
         let dependencies: BTreeSet<usize> = used
@@ -133,7 +135,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Key, u32)>) -> Result<Resolu
         packages.push(Package {
             ecosystem: Ecosystem::Pypi,
             name: name.to_string(),
-            version: candidate.version.to_string(),
+            version: version.to_string(),
             direct: direct.contains(name),
             artifact: Artifact {
                 file_name: file.name.clone(),
@@ -208,21 +210,21 @@ fn warn(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let candidates = provider.candidates(name)?;
-    let candidate = &candidates.list[position as usize];
+    let chosen = candidates.version(position as usize);
     let core = provider.core(name, position)?;
     let known: BTreeSet<ExtraName> =
         core.extras.iter().filter_map(|known| known.parse().ok()).collect();
     for extra in used.extras.difference(&known) {
-        warnings.push(format!("`{name}` {} has no extra `{extra}`", candidate.version));
+        warnings.push(format!("`{name}` {chosen} has no extra `{extra}`"));
     }
-    if let Ok(file) = &candidate.file
+    if let Ok(file) = candidates.file(position as usize)
         && let Some(reason) = &file.yanked
     {
         let reason = if reason.is_empty() { "no reason given" } else { reason };
-        warnings.push(format!("`{name}` {} was yanked: {reason}", candidate.version));
+        warnings.push(format!("`{name}` {chosen} was yanked: {reason}"));
     }
     for (version, reason) in provider.broken(name) {
-        if version > candidate.version {
+        if version > *chosen {
             warnings.push(format!("`{name}` {version} was passed over: {reason}"));
         }
     }

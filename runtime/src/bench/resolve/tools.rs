@@ -203,6 +203,8 @@ fn python_peers(set: &Set, scratch: &Path, peers: &Path) -> Vec<Tool> {
         "--no-header",
         "--no-annotate",
         "--strip-extras",
+        // The question that is asked of all: what can be installed without building anything.
+        "--only-binary=:all:",
         "requirements.in",
     ];
     let cold = Repeatable::new(uv, &arguments).variable("UV_CACHE_DIR", directory.join("cache"));

@@ -12,7 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::io::endpoints::TransportSettings;
 use crate::io::environment::read_small;
 use crate::io::limits::{
-    CERTIFICATES_BYTES_MAX, CONNECT_TIMEOUT, IDLE_CONNECTIONS_MAX, READ_TIMEOUT, TRANSPORTS_MAX,
+    CERTIFICATES_BYTES_MAX, CONNECT_TIMEOUT, IDLE_CONNECTIONS_MAX, IDLE_QUESTIONS_MAX,
+    READ_TIMEOUT, TRANSPORTS_MAX,
 };
 
 /// Who we are, for the people who run registries.
@@ -113,7 +114,7 @@ fn client(
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_max_idle_per_host(if files { IDLE_CONNECTIONS_MAX } else { IDLE_QUESTIONS_MAX })
         .tls_backend_preconfigured(tls)
         // The proxies are the caller's, not those of this process.
         .no_proxy();

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use agents_versions::shorten;
 use pep440_rs::VersionSpecifiers;
 use pep508_rs::PackageName;
-use serde::Serialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
+use serde::{Serialize, Serializer};
 use url::Url;
 
 use super::{core_metadata, file_name, page_html};
-use crate::io::lenient::{Accept, Fill, Lenient, Name, present};
+use crate::io::lenient::{Accept, Fill, Lenient, Name};
 use crate::io::limits::FILES_MAX;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{File, Project};
@@ -53,7 +53,7 @@ pub(crate) fn parse(
     } else {
         page_html::parse(bytes, address, &mut builder)?;
     }
-    Ok(Project { name: name.clone(), files: builder.files })
+    Ok(Project::new(name.clone(), builder.files))
 }
 
 /// Collects the files that can be used.
@@ -128,54 +128,53 @@ pub(crate) fn file_url(link: &str, base: &Url, hashes: &mut Hashes) -> Option<Ur
     if !matches!(url.scheme(), "https" | "http") {
         return None;
     }
-    for pair in url.fragment().unwrap_or_default().split('&') {
-        if let Some((algorithm, digest)) = pair.split_once('=') {
-            add_hash(hashes, algorithm, digest);
-        }
-    }
+    add_hashes(hashes, url.fragment().unwrap_or_default());
     url.set_fragment(None);
     // Addresses reach plans and lock files, so they must not hold credentials; those come from configuration.
     let _ = crate::io::secret::take_userinfo(&mut url);
     Some(url)
 }
 
+/// The address of a file as a text, without the fragment; nearly all are complete as they stand.
+pub(super) fn address_of(link: &str, base: &Url, hashes: &mut Hashes) -> Option<String> {
+    let (plain, fragment) = link.split_once('#').unwrap_or((link, ""));
+    // Checked when it is fetched; parsing thousands takes longer than everything else here.
+    let is_plain = |rest: &str| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"@\\".contains(&byte))
+            && !rest.contains("/.")
+    };
+    if plain.strip_prefix("https://").is_some_and(is_plain) {
+        add_hashes(hashes, fragment);
+        return Some(plain.to_owned());
+    }
+    file_url(link, base, hashes).map(Into::into)
+}
+
+fn add_hashes(hashes: &mut Hashes, fragment: &str) {
+    for pair in fragment.split('&') {
+        if let Some((algorithm, digest)) = pair.split_once('=') {
+            add_hash(hashes, algorithm, digest);
+        }
+    }
+}
+
 fn parse_json(bytes: &[u8], address: &Url, builder: &mut Builder<'_>) -> Result<(), String> {
-    let mut page = Page::default();
+    let mut page = Page { files: Files { is_list: false, address, builder } };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     Fill(&mut page).deserialize(&mut deserializer).map_err(|error| error.to_string())?;
     deserializer.end().map_err(|error| error.to_string())?;
     if !page.files.is_list {
         return Err("it has no list of files".to_owned());
     }
-    for file in page.files.files {
-        let mut hashes = file.hashes.0;
-        let Some(url) = file.url.and_then(|url| file_url(&url, address, &mut hashes)) else {
-            continue;
-        };
-        let advertised = [file.core_metadata, file.dist_info_metadata];
-        let advertised = advertised.into_iter().find(|metadata| metadata.present.is_some());
-        let advertised = advertised.unwrap_or_default();
-        builder.add(Listed {
-            name: file.filename.unwrap_or_default(),
-            url: url.into(),
-            hashes,
-            size: file.size,
-            requires_python: file.requires_python,
-            yanked: file.yanked.0,
-            published: file.upload_time,
-            core_metadata: advertised.present,
-            core_metadata_hashes: advertised.hashes,
-        });
-    }
     Ok(())
 }
 
-#[derive(Default)]
-struct Page {
-    files: Files,
+struct Page<'p, 'b> {
+    files: Files<'p, 'b>,
 }
 
-impl Accept for Page {
+impl Accept for Page<'_, '_> {
     fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(field)) = object.next_key()? {
             match &*field {
@@ -189,22 +188,44 @@ impl Accept for Page {
     }
 }
 
-#[derive(Default)]
-struct Files {
+/// Hands on each file as it is read: a page can have a hundred thousand.
+struct Files<'p, 'b> {
     /// Whether there is a list at all.
     is_list: bool,
-    files: Vec<JsonFile>,
+    address: &'p Url,
+    builder: &'p mut Builder<'b>,
 }
 
-impl Accept for Files {
+impl Accept for Files<'_, '_> {
     fn accept_list<'de, A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         self.is_list = true;
         while let Some(Lenient(file)) = list.next_element::<Lenient<JsonFile>>()? {
-            if self.files.len() < FILES_MAX {
-                self.files.push(file);
+            if let Some(listed) = file.listed(self.address) {
+                self.builder.add(listed);
             }
         }
         Ok(())
+    }
+}
+
+impl JsonFile {
+    fn listed(self, address: &Url) -> Option<Listed> {
+        let mut hashes = self.hashes.0;
+        let url = address_of(&self.url?, address, &mut hashes)?;
+        let advertised = [self.core_metadata, self.dist_info_metadata];
+        let advertised = advertised.into_iter().find(|metadata| metadata.present.is_some());
+        let advertised = advertised.unwrap_or_default();
+        Some(Listed {
+            name: self.filename.unwrap_or_default(),
+            url,
+            hashes,
+            size: self.size,
+            requires_python: self.requires_python,
+            yanked: self.yanked.0,
+            published: self.upload_time,
+            core_metadata: advertised.present,
+            core_metadata_hashes: advertised.hashes,
+        })
     }
 }
 
@@ -249,11 +270,13 @@ impl Accept for JsonFile {
 struct JsonHashes(Hashes);
 
 impl Accept for JsonHashes {
-    fn accept_object<'de, A: MapAccess<'de>>(&mut self, object: A) -> Result<(), A::Error> {
-        let mut table: BTreeMap<String, Option<String>> = BTreeMap::new();
-        table.accept_object(object)?;
-        for (algorithm, digest) in present(table) {
-            add_hash(&mut self.0, &algorithm, &digest);
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(algorithm)) = object.next_key()? {
+            let mut digest: Option<String> = None;
+            object.next_value_seed(Fill(&mut digest))?;
+            if let Some(digest) = digest {
+                add_hash(&mut self.0, &algorithm, &digest);
+            }
         }
         Ok(())
     }
@@ -293,14 +316,30 @@ impl Accept for Advertised {
 
 /// The reduced form, for the disk.
 pub(crate) fn reduced(project: &Project) -> Vec<u8> {
-    let files = project.files.iter().map(|file| Reduced::of(file)).collect();
     // Texts and numbers always serialise.
-    serde_json::to_vec(&ReducedPage { files }).unwrap_or_default()
+    serde_json::to_vec(&ReducedPage { files: ReducedFiles(project) }).unwrap_or_default()
 }
 
 #[derive(Serialize)]
 struct ReducedPage<'a> {
-    files: Vec<Reduced<'a>>,
+    files: ReducedFiles<'a>,
+}
+
+/// One file after the other, so that not all of them are unpacked at once.
+struct ReducedFiles<'a>(&'a Project);
+
+impl Serialize for ReducedFiles<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.files().map(ReducedFile))
+    }
+}
+
+struct ReducedFile(Arc<File>);
+
+impl Serialize for ReducedFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Reduced::of(&self.0).serialize(serializer)
+    }
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use html5gum::{StartTag, Token, Tokenizer};
 use url::Url;
 
-use super::page::{Builder, Listed, add_hash, file_url};
+use super::page::{Builder, Listed, add_hash, address_of};
 
 /// Reads the links of a page. The error says why it is no page of an index.
 pub(super) fn parse(bytes: &[u8], address: &Url, builder: &mut Builder<'_>) -> Result<(), String> {
@@ -48,10 +48,10 @@ pub(super) fn parse(bytes: &[u8], address: &Url, builder: &mut Builder<'_>) -> R
 fn read_link(tag: &StartTag<()>, base: &Url) -> Option<Listed> {
     let mut listed = Listed::default();
     let href = attribute(tag, "href")?;
-    let url = file_url(href.trim(), base, &mut listed.hashes)?;
-    let last = url.path_segments()?.next_back()?;
+    let url = address_of(href.trim(), base, &mut listed.hashes)?;
+    let last = url.split('?').next()?.rsplit('/').next()?;
     listed.name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?.into_owned();
-    listed.url = url.into();
+    listed.url = url;
     listed.requires_python =
         attribute(tag, "data-requires-python").map(|text| text.trim().to_owned());
     listed.yanked = attribute(tag, "data-yanked");

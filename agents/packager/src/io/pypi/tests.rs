@@ -59,7 +59,7 @@ fn ranged(bytes: &[u8], seen: &Seen) -> Reply {
 fn ask(world: &World) -> Result<Arc<CoreMetadata>> {
     let client = world.client();
     let project = client.pypi().project(&name())?;
-    client.pypi().core_metadata(&project, &project.files[0])
+    client.pypi().core_metadata(&project, &project.files_at(0)[0])
 }
 
 fn check(metadata: &CoreMetadata) {
@@ -77,7 +77,10 @@ fn an_unadvertised_metadata_file_is_used_and_kept_for_ever() {
     check(&ask(&world).expect("metadata"));
     world.request.max_age = std::time::Duration::ZERO;
     check(&ask(&world).expect("metadata"));
-    assert_eq!(server.paths(), ["/a/", "/a-1.0-py3-none-any.whl.metadata", "/a/"]);
+    let mut paths = server.paths();
+    // The wheel may have been asked for as well, before it was known that the host has such files.
+    paths.retain(|path| !path.ends_with(".whl"));
+    assert_eq!(paths, ["/a/", "/a-1.0-py3-none-any.whl.metadata", "/a/"]);
     world.request.offline = true;
     check(&ask(&world).expect("metadata"));
 }
@@ -145,12 +148,12 @@ fn a_host_without_metadata_files_is_not_asked_again_and_again() {
     });
     let client = World::with("pypi", &server.url()).client();
     let project = client.pypi().project(&name()).expect("a page");
-    for file in &project.files {
+    for file in &project.files().collect::<Vec<_>>() {
         // All but the first are about another version, which is an error; the question counts here.
         let _ = client.pypi().core_metadata(&project, file);
     }
     let asked = server.paths().iter().filter(|path| path.ends_with(".metadata")).count();
-    assert_eq!(asked, ABSENT_METADATA_FILES_MAX as usize);
+    assert_eq!(asked, METADATA_FILES_TRIED_MAX as usize);
 }
 
 #[test]
@@ -289,9 +292,9 @@ fn a_project_comes_from_the_first_index_that_has_it() {
     let mut world = two(&first, &main);
     let client = world.client();
     let project = client.pypi().project(&name()).expect("a page");
-    assert_eq!(project.files[0].name, "a-1.0-py3-none-any.whl");
+    assert_eq!(project.files_at(0)[0].name, "a-1.0-py3-none-any.whl");
     let other = client.pypi().project(&"b".parse().expect("a name")).expect("a page");
-    assert_eq!(other.files[0].name, "b-2.0-py3-none-any.whl");
+    assert_eq!(other.files_at(0)[0].name, "b-2.0-py3-none-any.whl");
     assert_eq!(
         (first.paths(), main.paths()),
         (vec!["/a/".into(), "/b/".into()], vec!["/b/".into()])
@@ -299,7 +302,7 @@ fn a_project_comes_from_the_first_index_that_has_it() {
     // What was kept with both configured does not stand for the main one alone.
     world.set("PIP_EXTRA_INDEX_URL", "");
     let alone = world.client().pypi().project(&name()).expect("a page");
-    assert_eq!(alone.files[0].name, "a-99.0-py3-none-any.whl");
+    assert_eq!(alone.files_at(0)[0].name, "a-99.0-py3-none-any.whl");
 }
 
 #[test]

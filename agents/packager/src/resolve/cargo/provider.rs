@@ -142,16 +142,18 @@ impl<'a> Provider<'a> {
         if let Some(crates) = self.crates.borrow().get(name) {
             return Ok(Arc::clone(crates));
         }
-        let crates = match self.scout.crates(name) {
-            Some(crates) => crates,
-            None => Arc::new(match self.metadata.krate(name) {
-                Ok(krate) => {
-                    let locked = self.request.preferred.get(name);
-                    Crates::new(krate, locked, self.request.policy)
-                }
-                Err(error) if error.code == "unknown-package" => Crates::none(),
-                Err(error) => return Err(error),
-            }),
+        let crates = match self.metadata.krate(name) {
+            Ok(krate) => {
+                // The scout may have seen more than counts here: versions that are too young.
+                let is_same = |made: &Arc<Crates>| {
+                    made.krate.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &krate))
+                };
+                let locked = self.request.preferred.get(name);
+                let made = self.scout.crates(name).filter(is_same);
+                made.unwrap_or_else(|| Arc::new(Crates::new(krate, locked, self.request.policy)))
+            }
+            Err(error) if error.code == "unknown-package" => Arc::new(Crates::none()),
+            Err(error) => return Err(error),
         };
         self.crates.borrow_mut().insert(Rc::from(name), Arc::clone(&crates));
         Ok(crates)

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pep440_rs::{Version, VersionSpecifiers};
-use pep508_rs::{ExtraName, PackageName, Requirement};
+use pep508_rs::{ExtraName, MarkerEnvironment, PackageName, Requirement};
 use pubgrub::VersionSet;
 
 use super::Request;
@@ -16,24 +16,19 @@ use super::candidates::{Allowance, Candidates, Judge};
 use super::policy::Rules;
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::pypi::{Ahead, CoreMetadata, Next, Project};
-use crate::python::PythonTarget;
 use crate::resolve::ahead::Budget;
 use crate::resolve::indexed::Set;
 
 /// Walks ahead of one resolution.
 pub(super) struct Scout {
-    target: PythonTarget,
+    markers: MarkerEnvironment,
     rules: Arc<Rules>,
+    judge: Arc<Judge>,
     allowances: HashMap<PackageName, Allowance>,
     preferred: BTreeMap<PackageName, Version>,
     budget: Budget,
     known: Mutex<HashMap<PackageName, Known>>,
 }
-
-/// What one file in a list takes, about.
-const FILE_BYTES: usize = 512;
-/// What one requirement takes, about.
-const REQUIREMENT_BYTES: usize = 256;
 
 /// What is known of one project.
 #[derive(Default)]
@@ -52,22 +47,18 @@ struct Known {
 impl Scout {
     pub(super) fn new(
         request: &Request<'_>,
-        rules: Arc<Rules>,
+        (rules, judge): (Arc<Rules>, Arc<Judge>),
         allowances: HashMap<PackageName, Allowance>,
     ) -> Self {
         Self {
-            target: request.target.clone(),
+            markers: request.target.markers.clone(),
             rules,
+            judge,
             allowances,
             preferred: request.preferred.clone(),
             budget: Budget::default(),
             known: Mutex::default(),
         }
-    }
-
-    /// The versions of a project whose files arrived. Nothing where others are at it: the solver never waits for a hint.
-    pub(super) fn candidates(&self, name: &PackageName) -> Option<Arc<Candidates>> {
-        self.try_lock()?.get(name)?.candidates.clone()
     }
 
     /// Adds a requirement that applies, and says what to announce for it.
@@ -125,7 +116,7 @@ impl Scout {
             return Vec::new();
         }
         let entry = known.entry(name.clone()).or_default();
-        let specifiers = self.rules.joint(requirement);
+        let specifiers = self.rules.joint(requirement).into_owned();
         let says_more = !entry.wants.contains(&specifiers) && entry.wants.len() < AHEAD_WANTS_MAX;
         if says_more {
             entry.wants.push(specifiers);
@@ -158,7 +149,7 @@ impl Scout {
             None => (0, None),
         };
         for want in &entry.wants[count..] {
-            if !self.budget.look(candidates.list.len()) {
+            if !self.budget.look(candidates.len()) {
                 return None;
             }
             let set = candidates.matching(want, allowance, self.rules.prerelease);
@@ -172,7 +163,7 @@ impl Scout {
         });
         let position =
             preferred.or_else(|| candidates.best(&all, self.rules.wants_oldest(name)))?;
-        let file = candidates.list[position].file.as_ref().ok()?;
+        let file = candidates.file(position).as_ref().ok()?;
         let project = candidates.project.as_ref()?;
         entry
             .named
@@ -185,7 +176,7 @@ impl Scout {
         if !self.budget.look(core.requires_dist.len() * extras.len()) {
             return Vec::new();
         }
-        let markers = &self.target.markers;
+        let markers = &self.markers;
         let applies = |requirement: &&Requirement| {
             extras
                 .iter()
@@ -197,13 +188,10 @@ impl Scout {
 
 impl Ahead for Scout {
     fn after_project(&self, project: &Arc<Project>) -> Vec<Next> {
-        if !self.budget.keep(project.files.len() * FILE_BYTES)
-            || !self.budget.look(project.files.len())
-        {
+        if !self.budget.keep(project.bytes()) || !self.budget.look(project.releases().len()) {
             return Vec::new();
         }
-        let judge = Judge::new(&self.target, Arc::clone(&self.rules));
-        let candidates = Arc::new(Candidates::new(Arc::clone(project), &judge));
+        let candidates = Arc::new(Candidates::new(Arc::clone(project), &self.judge));
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {
             return Vec::new();
@@ -214,7 +202,7 @@ impl Ahead for Scout {
     }
 
     fn after_core_metadata(&self, core: &Arc<CoreMetadata>) -> Vec<Next> {
-        if !self.budget.keep(core.requires_dist.len() * REQUIREMENT_BYTES) {
+        if !self.budget.keep(core.bytes()) {
             return Vec::new();
         }
         let mut known = self.lock();
@@ -229,7 +217,7 @@ impl Ahead for Scout {
         }
         entry.cores.push(Arc::clone(core));
         let extras: Vec<_> = entry.extras.iter().cloned().collect();
-        let markers = &self.target.markers;
+        let markers = &self.markers;
         let own = core.requires_dist.iter();
         let mut wanted: VecDeque<_> =
             own.filter(|requirement| requirement.evaluate_markers(markers, &[])).cloned().collect();

@@ -5,50 +5,36 @@
 //! published in between.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::PackageName;
 
 use super::policy::Rules;
 use super::specifiers::{admits_python, matches, mentions_prerelease, pins, text};
-use crate::metadata::pypi::{File, FileKind, Project};
+use crate::metadata::pypi::{Class, File, FileKind, Project, Release};
 use crate::options::Prerelease;
 use crate::python::PythonTarget;
 use crate::resolve::indexed::{Set, describe};
 
-/// How a version counts before anybody looked at what it depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    /// Withdrawn; only for those who pin it.
-    Yanked,
-    /// A pre-release; only for those who ask for it, or where there is nothing else.
-    Prerelease,
-    /// A final release.
-    Final,
-}
+/// The file to install a version from, or the reason why there is none.
+pub(super) type Judged = Result<Arc<File>, Arc<str>>;
 
-/// One version of a project.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) version: Version,
-    pub(super) class: Class,
-    /// The best file, or the reason why there is none.
-    pub(super) file: Result<Arc<File>, Arc<str>>,
-}
-
-/// All versions of a project.
+/// All versions of a project. Which file a version would be installed from is found when somebody asks.
 #[derive(Debug)]
 pub(super) struct Candidates {
     pub(super) project: Option<Arc<Project>>,
-    pub(super) list: Vec<Candidate>,
+    judge: Arc<Judge>,
+    judged: Box<[OnceLock<Judged>]>,
 }
 
 /// What the versions are judged by.
-pub(super) struct Judge<'a> {
-    pub(super) python: &'a Version,
+#[derive(Debug)]
+pub(super) struct Judge {
+    pub(super) python: Version,
     /// Position of each compatibility tag, 0 the best.
-    pub(super) tags: HashMap<&'a str, usize>,
+    pub(super) tags: HashMap<String, usize>,
     rules: Arc<Rules>,
 }
 
@@ -59,43 +45,56 @@ pub(super) struct Allowance {
     pub(super) yanked: Vec<Version>,
 }
 
-impl<'a> Judge<'a> {
-    pub(super) fn new(target: &'a PythonTarget, rules: Arc<Rules>) -> Self {
+impl Judge {
+    pub(super) fn new(target: &PythonTarget, rules: Arc<Rules>) -> Self {
         let mut tags = HashMap::with_capacity(target.tags.len());
         for (rank, tag) in target.tags.iter().enumerate() {
-            tags.entry(tag.as_str()).or_insert(rank);
+            tags.entry(tag.clone()).or_insert(rank);
         }
-        Self { python: &target.python, tags, rules }
+        Self { python: target.python.clone(), tags, rules }
     }
 }
 
 impl Candidates {
-    /// Groups the files by version and judges each group.
-    pub(super) fn new(project: Arc<Project>, judge: &Judge<'_>) -> Self {
-        let mut groups: HashMap<&Version, Vec<&Arc<File>>> = HashMap::new();
-        for file in &project.files {
-            groups.entry(&file.version).or_default().push(file);
-        }
-        let mut list: Vec<Candidate> = groups
-            .into_iter()
-            .map(|(version, files)| {
-                let is_yanked = files.iter().all(|file| file.yanked.is_some());
-                let class = match (is_yanked, version.any_prerelease()) {
-                    (true, _) => Class::Yanked,
-                    (false, true) => Class::Prerelease,
-                    (false, false) => Class::Final,
-                };
-                let file = best_file(&project.name, &files, judge);
-                Candidate { version: version.clone(), class, file }
-            })
-            .collect();
-        list.sort_by(|one, other| (one.class, &one.version).cmp(&(other.class, &other.version)));
-        Self { project: Some(project), list }
+    pub(super) fn new(project: Arc<Project>, judge: &Arc<Judge>) -> Self {
+        let judged = project.releases().iter().map(|_| OnceLock::new()).collect();
+        Self { project: Some(project), judge: Arc::clone(judge), judged }
     }
 
     /// A project that the index does not have.
-    pub(super) fn none() -> Self {
-        Self { project: None, list: Vec::new() }
+    pub(super) fn none(judge: &Arc<Judge>) -> Self {
+        Self { project: None, judge: Arc::clone(judge), judged: Box::default() }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.judged.len()
+    }
+
+    fn releases(&self) -> &[Release] {
+        self.project.as_ref().map_or(&[], |project| project.releases())
+    }
+
+    /// The version at a position.
+    pub(super) fn version(&self, position: usize) -> &Version {
+        &self.releases()[position].version
+    }
+
+    /// All versions, in the order of the positions.
+    pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.releases().iter().map(|release| &release.version)
+    }
+
+    fn class(&self, position: usize) -> Class {
+        self.releases()[position].class
+    }
+
+    /// The best file of the version at a position, or the reason why there is none.
+    pub(super) fn file(&self, position: usize) -> &Judged {
+        self.judged[position].get_or_init(|| match &self.project {
+            Some(project) => best_file(&project.name, project.files_at(position), &self.judge),
+            None => Err("is not in the index".into()),
+        })
     }
 
     /// The positions that a requirement may use.
@@ -105,36 +104,41 @@ impl Candidates {
         allowance: &Allowance,
         prerelease: Option<Prerelease>,
     ) -> Set {
-        let is_match: Vec<bool> = self
-            .list
+        let releases = self.releases();
+        let is_match: Vec<bool> = releases
             .iter()
-            .map(|candidate| {
-                matches(specifiers, &candidate.version)
-                    && (candidate.class != Class::Yanked
-                        || pins(specifiers, &candidate.version)
-                        || allowance.yanked.contains(&candidate.version))
+            .map(|release| {
+                matches(specifiers, &release.version)
+                    && (release.class != Class::Yanked
+                        || pins(specifiers, &release.version)
+                        || allowance.yanked.contains(&release.version))
             })
             .collect();
-        let has_final = self.list.iter().zip(&is_match).any(|(candidate, &is_match)| {
-            is_match && candidate.class == Class::Final && candidate.file.is_ok()
-        });
+        // The newest first: it mostly can be used, and no other has to be looked at.
+        let [Range { end: yanked_to, .. }, _, Range { start: final_from, .. }] = self.groups();
+        let has_final = || {
+            let mut finals = (final_from..releases.len()).rev();
+            finals.any(|position| is_match[position] && self.file(position).is_ok())
+        };
         let is_named = || allowance.prereleases || mentions_prerelease(specifiers);
         let takes_prereleases = match prerelease {
-            None => is_named() || !has_final,
-            Some(Prerelease::IfNecessary) => !has_final,
+            // Where none matches it makes no difference.
+            _ if !is_match[yanked_to..final_from].contains(&true) => false,
+            None => is_named() || !has_final(),
+            Some(Prerelease::IfNecessary) => !has_final(),
             Some(Prerelease::Allow) => true,
             Some(Prerelease::Disallow) => false,
         };
-        Set::of(self.list.len(), |position| {
+        Set::of(releases.len(), |position| {
             is_match[position]
-                && (takes_prereleases || self.list[position].class != Class::Prerelease)
+                && (takes_prereleases || releases[position].class != Class::Prerelease)
         })
     }
 
     /// The newest usable version in a set, or the oldest. Looks at few of them: some projects have 100,000.
     pub(super) fn best(&self, set: &Set, is_oldest: bool) -> Option<usize> {
-        let is_usable = |position: &usize| self.list[*position].file.is_ok();
-        let version = |position: &usize| &self.list[*position].version;
+        let is_usable = |position: &usize| self.file(*position).is_ok();
+        let version = |position: &usize| self.version(*position);
         let found = self.groups().map(|group| {
             let mut members = set.members_within(group);
             if is_oldest { members.find(is_usable) } else { members.rfind(is_usable) }
@@ -154,10 +158,10 @@ impl Candidates {
         is_oldest: bool,
         count: usize,
     ) -> Vec<usize> {
-        let chosen = &self.list[position].version;
+        let chosen = self.version(position);
         let mut found: Vec<usize> = Vec::new();
         for group in self.groups() {
-            let of_group = &self.list[group.clone()];
+            let of_group = &self.releases()[group.clone()];
             let below = group.start + of_group.partition_point(|it| it.version < *chosen);
             let upto = group.start + of_group.partition_point(|it| it.version <= *chosen);
             match is_oldest {
@@ -166,7 +170,7 @@ impl Candidates {
             }
         }
         found.sort_by(|&one, &other| {
-            let order = self.list[other].version.cmp(&self.list[one].version);
+            let order = self.version(other).cmp(self.version(one));
             if is_oldest { order.reverse() } else { order }
         });
         found.truncate(count);
@@ -176,46 +180,46 @@ impl Candidates {
     /// The position of a version.
     pub(super) fn find(&self, version: &Version) -> Option<usize> {
         self.groups().into_iter().find_map(|group| {
-            let of_group = &self.list[group.clone()];
+            let of_group = &self.releases()[group.clone()];
             let found = of_group.binary_search_by(|candidate| candidate.version.cmp(version));
             found.ok().map(|offset| group.start + offset)
         })
     }
 
     /// Where the versions of each class are; within one, they ascend.
-    fn groups(&self) -> [std::ops::Range<usize>; 3] {
-        let yanked = self.list.partition_point(|it| it.class <= Class::Yanked);
-        let prereleases = self.list.partition_point(|it| it.class <= Class::Prerelease);
-        [0..yanked, yanked..prereleases, prereleases..self.list.len()]
+    fn groups(&self) -> [Range<usize>; 3] {
+        let yanked = self.releases().partition_point(|it| it.class <= Class::Yanked);
+        let prereleases = self.releases().partition_point(|it| it.class <= Class::Prerelease);
+        [0..yanked, yanked..prereleases, prereleases..self.len()]
     }
 
     /// Which versions a set means, for people; `None` for all.
     pub(super) fn describe(&self, set: &Set) -> Option<String> {
         let is_meant = |position: usize| pubgrub::VersionSet::contains(set, &(position as u32));
         // Where only final releases are meant, the others are not worth a gap in the text.
-        let meant = || (0..self.list.len()).filter(|&position| is_meant(position));
-        let only_final = meant().all(|position| self.list[position].class == Class::Final);
-        let mut shown: Vec<usize> = (0..self.list.len())
-            .filter(|&position| !only_final || self.list[position].class == Class::Final)
+        let meant = || (0..self.len()).filter(|&position| is_meant(position));
+        let only_final = meant().all(|position| self.class(position) == Class::Final);
+        let mut shown: Vec<usize> = (0..self.len())
+            .filter(|&position| !only_final || self.class(position) == Class::Final)
             .collect();
-        shown.sort_by(|&one, &other| self.list[one].version.cmp(&self.list[other].version));
+        shown.sort_by(|&one, &other| self.version(one).cmp(self.version(other)));
         let texts: Vec<_> = shown
             .into_iter()
-            .map(|position| (self.list[position].version.to_string(), is_meant(position)))
+            .map(|position| (self.version(position).to_string(), is_meant(position)))
             .collect();
         describe(&texts)
     }
 
     /// Why no version in a set can be used, grouped by reason; `None` where the set has no version.
     pub(super) fn why_unusable(&self, set: &Set) -> Option<String> {
-        let positions: Vec<_> = set.members(self.list.len()).collect();
+        let positions: Vec<_> = set.members(self.len()).collect();
         self.why(&positions)
     }
 
     /// Why nothing that the specifiers match can be used.
     pub(super) fn why_nothing(&self, specifiers: &VersionSpecifiers) -> Option<String> {
-        let matching: Vec<_> = (0..self.list.len())
-            .filter(|&position| matches(specifiers, &self.list[position].version))
+        let matching: Vec<_> = (0..self.len())
+            .filter(|&position| matches(specifiers, self.version(position)))
             .collect();
         self.why(&matching)
     }
@@ -224,8 +228,7 @@ impl Candidates {
         let name = &self.project.as_ref()?.name;
         let mut reasons: Vec<(&str, Vec<usize>)> = Vec::new();
         for &position in positions {
-            let candidate = &self.list[position];
-            let reason = match (&candidate.file, candidate.class) {
+            let reason = match (self.file(position), self.class(position)) {
                 (Err(reason), _) => &**reason,
                 (Ok(_), Class::Yanked) => "was yanked, and nothing pins it exactly",
                 (Ok(_), Class::Prerelease) => "is a pre-release, and nothing asks for one",
@@ -245,7 +248,7 @@ impl Candidates {
             .iter()
             .take(3)
             .map(|(reason, positions)| {
-                let count = self.list.len();
+                let count = self.len();
                 let set = Set::of(count, |position| positions.contains(&position));
                 match self.describe(&set) {
                     Some(versions) => format!("`{name}` {versions} {reason}"),
@@ -258,17 +261,12 @@ impl Candidates {
 }
 
 /// The file to install a version from.
-fn best_file(
-    name: &PackageName,
-    files: &[&Arc<File>],
-    judge: &Judge<'_>,
-) -> Result<Arc<File>, Arc<str>> {
+fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
     let mut best: Option<(bool, usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
     let wanted = judge.rules.digests(name);
     let mut too_new = None;
     let files: Vec<&Arc<File>> = files
         .iter()
-        .copied()
         .filter(|file| {
             let why = judge.rules.too_new(name, file);
             too_new = too_new.or(why);
@@ -290,7 +288,7 @@ fn best_file(
         }
         has_wheel = true;
         if let Some(requires) = &file.requires_python
-            && !admits_python(requires, judge.python)
+            && !admits_python(requires, &judge.python)
         {
             unmet_python = Some(requires);
             continue;
@@ -317,14 +315,14 @@ fn best_file(
     if let Some((_, _, _, file)) = best {
         return Ok(Arc::clone(file));
     }
-    if let Some(file) = judge.rules.has_sources.then(|| source(files, judge.python)).flatten() {
+    if let Some(file) = judge.rules.has_sources.then(|| source(files, &judge.python)).flatten() {
         return Ok(Arc::clone(file));
     }
     let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
     let unmet_python = unmet_python
-        .or_else(|| source_python.into_iter().find(|it| !admits_python(it, judge.python)));
+        .or_else(|| source_python.into_iter().find(|it| !admits_python(it, &judge.python)));
     Err(match unmet_python {
-        Some(requires) if !has_fitting_wheel => needs_python(requires, judge.python),
+        Some(requires) if !has_fitting_wheel => needs_python(requires, &judge.python),
         _ if has_fitting_wheel && !has_hash => "is published without a hash to verify it by".into(),
         _ if has_wheel => "has no wheel for this platform and Python".into(),
         _ => "is published as source only, and building is not done".into(),

@@ -104,5 +104,5 @@ fn project(name: &PackageName, address: &str) -> Result<Project, Error> {
         core_metadata: Some(false),
         core_metadata_hashes: Hashes::default(),
     };
-    Ok(Project { name: name.clone(), files: vec![Arc::new(file)] })
+    Ok(Project::new(name.clone(), vec![Arc::new(file)]))
 }

@@ -1,6 +1,7 @@
 //! What a caller wants of a Python resolution beside its requirements: constraints, overrides, which of the versions that
 //! fit, which pre-releases, which files. Only looked at here; where it comes from is not this file's matter.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pep440_rs::{VersionSpecifier, VersionSpecifiers};
@@ -97,11 +98,11 @@ impl Rules {
     }
 
     /// A requirement's specifiers with what constrains its package.
-    pub(super) fn joint(&self, requirement: &Requirement) -> VersionSpecifiers {
+    pub(super) fn joint<'r>(&self, requirement: &'r Requirement) -> Cow<'r, VersionSpecifiers> {
         let own = specifiers(requirement);
         match self.constraint(&requirement.name) {
-            Some(held) => own.iter().chain(held.iter()).cloned().collect(),
-            None => own.clone(),
+            Some(held) => Cow::Owned(own.iter().chain(held.iter()).cloned().collect()),
+            None => Cow::Borrowed(own),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pep440_rs::{Version, VersionSpecifiers};
@@ -66,12 +67,12 @@ pub(super) struct Provider<'a> {
     metadata: &'a dyn Metadata,
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
-    judge: Judge<'a>,
+    judge: Arc<Judge>,
     rules: Arc<Rules>,
     /// What the project names by address.
     named: BTreeMap<PackageName, Named>,
     allowances: HashMap<PackageName, Allowance>,
-    pub(super) ids: RefCell<Interner<Key>>,
+    pub(super) ids: RefCell<Interner<Rc<Key>>>,
     candidates: RefCell<HashMap<PackageName, Arc<Candidates>>>,
     matching: RefCell<HashMap<PackageName, HashMap<VersionSpecifiers, Set>>>,
     core: RefCell<HashMap<(PackageName, u32), Arc<CoreMetadata>>>,
@@ -109,18 +110,20 @@ impl<'a> Provider<'a> {
         rules.named = named.keys().cloned().collect();
         let rules = Arc::new(rules);
         let allowances = allowances(request, &rules);
-        let scout = Arc::new(Scout::new(request, Arc::clone(&rules), allowances.clone()));
+        let judge = Arc::new(Judge::new(request.target, Arc::clone(&rules)));
+        let (of_scout, shared) = (allowances.clone(), (Arc::clone(&rules), Arc::clone(&judge)));
+        let scout = Arc::new(Scout::new(request, shared, of_scout));
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
         Ok(Self {
             request,
             metadata,
             scout,
-            judge: Judge::new(request.target, Arc::clone(&rules)),
+            judge,
             rules,
             named,
             allowances,
-            ids: RefCell::new(Interner::new(Key::Root)),
+            ids: RefCell::new(Interner::new(Rc::new(Key::Root))),
             candidates: RefCell::default(),
             matching: RefCell::default(),
             core: RefCell::default(),
@@ -135,12 +138,12 @@ impl<'a> Provider<'a> {
         })
     }
 
-    pub(super) fn key(&self, id: Id) -> Key {
-        self.ids.borrow().key(id).clone()
+    pub(super) fn key(&self, id: Id) -> Rc<Key> {
+        Rc::clone(self.ids.borrow().key(id))
     }
 
     pub(super) fn id(&self, key: Key) -> Id {
-        self.ids.borrow_mut().id(key)
+        self.ids.borrow_mut().id(Rc::new(key))
     }
 
     /// The requirements that apply to this target.
@@ -162,11 +165,11 @@ impl<'a> Provider<'a> {
             .named
             .get(name)
             .map(|named| Arc::new(Candidates::new(Arc::clone(&named.project), &self.judge)));
-        let candidates = match named.or_else(|| self.scout.candidates(name)) {
+        let candidates = match named {
             Some(candidates) => candidates,
             None => Arc::new(match self.metadata.project(name) {
                 Ok(project) => Candidates::new(project, &self.judge),
-                Err(error) if error.code == "unknown-package" => Candidates::none(),
+                Err(error) if error.code == "unknown-package" => Candidates::none(&self.judge),
                 Err(error) => return Err(error),
             }),
         };
@@ -179,6 +182,7 @@ impl<'a> Provider<'a> {
     fn announce_project(&self, requirement: &Requirement) {
         // No index is told what is not taken from it.
         if self.named.contains_key(&requirement.name)
+            || self.candidates.borrow().contains_key(&requirement.name)
             || self.metadata.prefetch_project(&requirement.name)
         {
             return;
@@ -210,7 +214,7 @@ impl<'a> Provider<'a> {
 
     /// The positions that a requirement may use, under what constrains its package.
     pub(super) fn matching(&self, requirement: &Requirement) -> Result<Set, Error> {
-        let specifiers = &self.rules.joint(requirement);
+        let specifiers = &*self.rules.joint(requirement);
         let mut matching = self.matching.borrow_mut();
         if let Some(set) = matching.get(&requirement.name).and_then(|sets| sets.get(specifiers)) {
             return Ok(set.clone());
@@ -236,8 +240,7 @@ impl<'a> Provider<'a> {
             return Ok(Arc::clone(core));
         }
         let candidates = self.candidates(name)?;
-        let (Some(project), Ok(file)) =
-            (&candidates.project, &candidates.list[position as usize].file)
+        let (Some(project), Ok(file)) = (&candidates.project, candidates.file(position as usize))
         else {
             let message = format!("no file of `{name}` can be used");
             return Err(Error::new(Kind::Failed, "no-file", message));
@@ -254,7 +257,7 @@ impl<'a> Provider<'a> {
         let of_name = broken.iter().filter(|((of, _), _)| of == name);
         of_name
             .map(|((_, position), reason)| {
-                (candidates.list[*position as usize].version.clone(), Arc::clone(reason))
+                (candidates.version(*position as usize).clone(), Arc::clone(reason))
             })
             .collect()
     }
@@ -281,8 +284,7 @@ impl<'a> Provider<'a> {
     }
 
     fn announce(&self, name: &PackageName, candidates: &Candidates, position: usize) {
-        let (Some(project), Ok(file)) = (&candidates.project, &candidates.list[position].file)
-        else {
+        let (Some(project), Ok(file)) = (&candidates.project, candidates.file(position)) else {
             return;
         };
         if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
@@ -329,21 +331,22 @@ impl<'a> Provider<'a> {
             return false;
         }
         // Ids are given in the order of discovery, which decides among equals.
-        *self.ids.borrow_mut() = Interner::new(Key::Root);
+        *self.ids.borrow_mut() = Interner::new(Rc::new(Key::Root));
         self.chosen.borrow_mut().clear();
         self.tried.borrow_mut().clear();
         true
     }
 
-    /// While a solver walks down the versions of a package, announces a growing number of those to come.
+    /// While a solver walks down the versions of a package, announces a growing number of those to come: each that it has to
+    /// wait for costs a round trip.
     fn announce_next(&self, name: &PackageName, candidates: &Candidates, set: &Set, chosen: usize) {
         let tried = self.tried.borrow().get(name).map_or(0, HashSet::len);
-        if tried < 3 {
+        if tried < 2 {
             return;
         }
         let is_oldest = self.rules.wants_oldest(name);
-        let count = (tried * 2).min(PREFETCH_VERSIONS_MAX);
-        for position in candidates.after(set, chosen, is_oldest, count) {
+        let count = 1_usize.checked_shl(tried as u32).unwrap_or(usize::MAX);
+        for position in candidates.after(set, chosen, is_oldest, count.min(PREFETCH_VERSIONS_MAX)) {
             self.announce(name, candidates, position);
         }
     }
@@ -356,10 +359,9 @@ impl<'a> Provider<'a> {
         if let Some(best) = candidates.best(&set, is_oldest) {
             self.announce(&requirement.name, &candidates, best);
         }
-        let mut ids = self.ids.borrow_mut();
-        found.push((ids.id(Key::Base(requirement.name.clone())), set.clone()));
+        found.push((self.id(Key::Base(requirement.name.clone())), set.clone()));
         for extra in &requirement.extras {
-            let id = ids.id(Key::Extra(requirement.name.clone(), extra.clone()));
+            let id = self.id(Key::Extra(requirement.name.clone(), extra.clone()));
             found.push((id, set.clone()));
         }
         Ok(())
@@ -389,8 +391,7 @@ impl<'a> Provider<'a> {
             Err(error) => return Err(error),
         };
         let candidates = self.candidates(name)?;
-        if let Some(reason) = self.misfit(&core, name, &candidates.list[position as usize].version)
-        {
+        if let Some(reason) = self.misfit(&core, name, candidates.version(position as usize)) {
             return Ok(Err(reason));
         }
         let mut found = Vec::new();
@@ -479,15 +480,18 @@ impl DependencyProvider for Provider<'_> {
 
     fn prioritize(&self, id: &Id, set: &Set, statistics: &PackageResolutionStatistics) -> Priority {
         let order = Reverse(id.0);
-        match self.key(*id) {
+        match &*self.key(*id) {
             Key::Root => (u8::MAX, order),
             // An extra follows its base, whatever made the base urgent.
             Key::Extra(..) => (0, order),
             Key::Base(name) => {
-                let count = self.candidates.borrow().get(&name).map_or(0, |it| it.list.len());
-                match set.size(count) {
+                let candidates = self.candidates.borrow();
+                let Some(candidates) = candidates.get(name) else { return (2, order) };
+                match set.size(candidates.len()) {
                     0 | 1 => (2, order),
-                    _ if self.early.borrow().contains(&name) => (1, order),
+                    // Where nothing can be installed, whoever wants it is out: the sooner the better.
+                    _ if candidates.best(set, false).is_none() => (2, order),
+                    _ if self.early.borrow().contains(name) => (1, order),
                     _ if statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY => (1, order),
                     _ => (0, order),
                 }
@@ -499,7 +503,7 @@ impl DependencyProvider for Provider<'_> {
         let key = self.key(*id);
         let Some(name) = key.package() else { return Ok(Some(0)) };
         let candidates = self.candidates(name)?;
-        if let Key::Extra(..) = key
+        if let Key::Extra(..) = *key
             && let Some(position) = self.chosen.borrow().get(name)
             && set.contains(position)
         {
@@ -507,12 +511,12 @@ impl DependencyProvider for Provider<'_> {
         }
         let preferred = self.request.preferred.get(name).and_then(|version| {
             let position = candidates.find(version)?;
-            let fits = set.contains(&(position as u32)) && candidates.list[position].file.is_ok();
+            let fits = set.contains(&(position as u32)) && candidates.file(position).is_ok();
             fits.then_some(position)
         });
         let best = || candidates.best(set, self.rules.wants_oldest(name));
         let Some(position) = preferred.or_else(best) else { return Ok(None) };
-        if let Key::Base(_) = key {
+        if let Key::Base(_) = *key {
             let is_further = !self.was_tried(name, position);
             if is_further {
                 self.give_up_early(name)?;

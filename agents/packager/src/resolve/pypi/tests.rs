@@ -3,6 +3,7 @@
 mod ahead;
 mod hostile;
 mod oracle;
+mod order;
 mod policy;
 mod recorded;
 
@@ -111,7 +112,7 @@ impl Metadata for Universe {
         let files = self.projects.get(name).ok_or_else(|| {
             Error::new(Kind::Usage, "unknown-package", format!("the index has no `{name}`"))
         })?;
-        Ok(Arc::new(Project { name: name.clone(), files: files.clone() }))
+        Ok(Arc::new(Project::new(name.clone(), files.clone())))
     }
 
     fn core_metadata(&self, _: &Project, file: &Arc<File>) -> Result<Arc<CoreMetadata>, Error> {

@@ -21,8 +21,8 @@ impl Provider<'_> {
             return self.direct().filter(is_wanted).cloned().collect();
         };
         let Ok(candidates) = self.candidates(name) else { return Vec::new() };
-        let mut positions: Vec<_> = versions.members(candidates.list.len()).collect();
-        positions.sort_by_key(|&position| std::cmp::Reverse(&candidates.list[position].version));
+        let mut positions: Vec<_> = versions.members(candidates.len()).collect();
+        positions.sort_by_key(|&position| std::cmp::Reverse(candidates.version(position)));
         for position in positions {
             let Ok(core) = self.core(name, position as u32) else { continue };
             let found: Vec<_> = self.wants(&core, &from).filter(is_wanted).cloned().collect();
@@ -36,7 +36,7 @@ impl Provider<'_> {
 
 impl Vocabulary for Provider<'_> {
     fn name(&self, id: Id) -> String {
-        match self.key(id) {
+        match &*self.key(id) {
             Key::Root => "the project".to_owned(),
             Key::Base(name) => format!("`{name}`"),
             Key::Extra(name, extra) => format!("`{name}[{extra}]`"),
@@ -44,12 +44,12 @@ impl Vocabulary for Provider<'_> {
     }
 
     fn is_project(&self, id: Id) -> bool {
-        self.key(id) == Key::Root
+        *self.key(id) == Key::Root
     }
 
     fn base(&self, id: Id) -> Option<Id> {
-        match self.key(id) {
-            Key::Extra(name, _) => Some(self.id(Key::Base(name))),
+        match &*self.key(id) {
+            Key::Extra(name, _) => Some(self.id(Key::Base(name.clone()))),
             _ => None,
         }
     }
@@ -94,7 +94,7 @@ impl Vocabulary for Provider<'_> {
                 return None;
             }
             candidates.why_nothing(specifiers(requirement)).or_else(|| {
-                let newest = candidates.list.iter().map(|candidate| &candidate.version).max()?;
+                let newest = candidates.versions().max()?;
                 let is_too_new = !requirement_reaches(requirement, newest);
                 is_too_new.then(|| format!("the newest version of it is {newest}"))
             })

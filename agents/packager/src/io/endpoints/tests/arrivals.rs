@@ -93,7 +93,7 @@ fn the_password_of_an_index_does_not_travel_to_the_host_of_its_files() {
     world.set("PIP_INDEX_URL", &address);
     let client = world.client();
     let project = client.pypi().project(&"a".parse().expect("a name")).expect("a project");
-    client.pypi().core_metadata(&project, &project.files[0]).expect("metadata");
+    client.pypi().core_metadata(&project, &project.files_at(0)[0]).expect("metadata");
     assert_eq!(authorizations(&index), [Some("Basic bWU6aHVzaA==".to_owned())]);
     assert_eq!(authorizations(&files), [None]);
     let error = world.offline().pypi().project(&"b".parse().expect("a name")).expect_err("absent");

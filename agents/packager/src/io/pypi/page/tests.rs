@@ -14,12 +14,40 @@ fn address() -> Url {
     Url::parse("https://i.example.invalid/simple/a-b/").expect("an address")
 }
 
+/// The files of a page by their names.
+fn files(text: &str, media_type: &str) -> Vec<Arc<File>> {
+    let project = parse(text.as_bytes(), media_type, &name(), &address()).expect("a page");
+    let mut files: Vec<Arc<File>> = project.files().collect();
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    files
+}
+
 fn html(text: &str) -> Vec<Arc<File>> {
-    parse(text.as_bytes(), "text/html", &name(), &address()).expect("a page").files
+    files(text, "text/html")
 }
 
 fn json(text: &str) -> Vec<Arc<File>> {
-    parse(text.as_bytes(), JSON, &name(), &address()).expect("a page").files
+    files(text, JSON)
+}
+
+#[test]
+fn complete_addresses_are_taken_as_they_stand_and_others_are_put_right() {
+    for (written, expected) in [
+        ("https://f.example.invalid/x/a.whl", Some("https://f.example.invalid/x/a.whl")),
+        ("https://f.example.invalid/a.whl?b=1", Some("https://f.example.invalid/a.whl?b=1")),
+        ("https://f.example.invalid/x/../a.whl", Some("https://f.example.invalid/a.whl")),
+        ("https://me:hush@f.example.invalid/a.whl", Some("https://f.example.invalid/a.whl")),
+        ("https:///f.example.invalid/a.whl", Some("https://f.example.invalid/a.whl")),
+        ("https://f.example.invalid/a b.whl", Some("https://f.example.invalid/a%20b.whl")),
+        ("../a.whl", Some("https://i.example.invalid/simple/a.whl")),
+        ("file:///a.whl", None),
+    ] {
+        let mut hashes = Hashes::default();
+        let link = format!("{written}#sha256={DIGEST}&md5=x");
+        let found = address_of(&link, &address(), &mut hashes);
+        assert_eq!(found.as_deref(), expected, "{written}");
+        assert_eq!(hashes.sha256.is_some(), expected.is_some(), "{written}");
+    }
 }
 
 const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -90,12 +118,12 @@ fn the_form_is_found_whatever_the_server_calls_it() {
     let page = br#" {"files":[{"filename":"a_b-1.0.zip","url":"x"}]}"#;
     for media_type in ["application/json", JSON, "", "text/plain", "application/octet-stream"] {
         let project = parse(page, media_type, &name(), &address()).expect("a page");
-        assert_eq!(project.files.len(), 1, "{media_type}");
+        assert_eq!(project.files_count(), 1, "{media_type}");
     }
     let page = br#"<a href="a_b-1.0.zip">x</a>"#;
     for media_type in ["text/html", "application/vnd.pypi.simple.v1+html", "", "text/plain"] {
         let project = parse(page, media_type, &name(), &address()).expect("a page");
-        assert_eq!(project.files.len(), 1, "{media_type}");
+        assert_eq!(project.files_count(), 1, "{media_type}");
     }
 }
 
@@ -128,7 +156,7 @@ fn the_reduced_form_says_the_same() {
         r#"<a href="a_b-1.0-py3-none-any.whl#sha256={DIGEST}" data-requires-python="!=3.9,&gt;=3.8" data-yanked=""
         data-core-metadata="sha256={DIGEST}" data-upload-time="2020-01-01T00:00:00Z">x</a><a href="a_b-1.1.tar.gz">x</a>"#
     ));
-    let project = Project { name: name(), files };
+    let project = Project::new(name(), files);
     let again = parse(&reduced(&project), JSON, &name(), &address()).expect("our own form");
     assert_eq!(format!("{project:?}"), format!("{again:?}"));
 }

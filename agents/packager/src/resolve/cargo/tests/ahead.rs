@@ -79,9 +79,9 @@ fn what_features_switch_on_is_followed_and_nothing_else() {
     };
     let resolved = resolve(&request, &followed).expect("an answer");
     assert_eq!(versions(&resolved), versions(&run(&universe, &["a 1"]).expect("an answer")));
-    // Nobody waited at all: what arrived is what the solver works with.
-    assert_eq!(*followed.at_first.lock().expect("no panic"), None);
-    let at_first = followed.announced.lock().expect("no panic").clone();
+    let announced = followed.announced.lock().expect("no panic").clone();
+    let at_first = followed.at_first.lock().expect("no panic").clone().expect("it asked");
+    assert_eq!(at_first, announced, "all of it before anybody waited");
     let at_first: Vec<_> = at_first.iter().map(String::as_str).collect();
     // Whether a weak one is on is not known until everything is; a request too many is no harm.
     assert_eq!(at_first, ["a", "b", "deep", "optional", "speed", "weak"]);

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pep508_rs::PackageName;
 
-use super::{Policy, Request, Universe, resolve, run, target, versions};
+use super::{PLAIN, Policy, Release, Request, Universe, resolve, run, target, versions};
 use crate::error::Error;
+use crate::metadata::aged::{Aged, Limit};
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, Metadata, Next, Project};
+use crate::options::Moment;
 
 /// An index whose answers arrive at once, but not where the question was.
 struct Followed<'a> {
@@ -137,4 +139,30 @@ fn wants_that_come_later_narrow_what_is_followed() {
         .add("wrong", "1", &[]);
     let wanted: &[&str] = &["a-1", "b-1", "c-1", "right-1"];
     check(&universe, &["a", "b"], wanted);
+}
+
+#[test]
+fn what_is_too_young_does_not_count_although_the_scout_saw_it() {
+    let published = |when| Release { published: Some(when), ..PLAIN };
+    let universe = Universe::default()
+        .release("a", "1", &[], published("2020-01-01T00:00:00Z"))
+        .release("a", "2", &[], published("2024-01-01T00:00:00Z"));
+    let followed = Followed {
+        universe: &universe,
+        ahead: Mutex::default(),
+        announced: Mutex::default(),
+        at_first: Mutex::default(),
+    };
+    let before = Moment::parse("2022-01-01T00:00:00Z");
+    let metadata: &dyn Metadata = &followed;
+    let aged = Aged::new(metadata, Limit { before, ..Limit::default() });
+    let requirements = ["a".parse().expect("a requirement")];
+    let request = Request {
+        requirements: &requirements,
+        target: &target(),
+        preferred: &BTreeMap::new(),
+        policy: &Policy::default(),
+        keep_on: &|| Ok(()),
+    };
+    assert_eq!(versions(&resolve(&request, &aged).expect("an answer")), "a 1");
 }
