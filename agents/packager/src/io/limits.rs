@@ -40,14 +40,10 @@ pub const BACKLOG_MAX: usize = 16_384;
 pub const ABANDONED_INTERVAL: Duration = Duration::from_millis(50);
 /// Connections for files that are kept for the next ones: as many files as one caller may have under way.
 pub const IDLE_CONNECTIONS_MAX: usize = 16;
-<<<<<<< HEAD
 /// Files under way at once, of all callers: as many as a host lets be, which is so many of whomever and as many first ones of others.
 pub const FILES_AT_ONCE_MAX: usize = 2 * IDLE_CONNECTIONS_MAX;
-||||||| c328c81
-=======
 /// Connections for questions that are kept for the next ones, where a host speaks HTTP/1.1: one for each that may be under way.
 pub const IDLE_QUESTIONS_MAX: usize = DEMANDED_REQUESTS_MAX + ANNOUNCED_REQUESTS_MAX;
->>>>>>> pypispeed
 /// Requests of one call to `download`; a tree of 10,000 packages is beyond what npm manages.
 pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
 /// Threads that move bytes, for questions and for files.
