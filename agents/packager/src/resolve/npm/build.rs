@@ -3,8 +3,10 @@
 //! Each visited package gets what it lacks placed; what was placed, and whoever lost something by that, is queued.
 //! The order (depth, then path) is npm's, because it decides who gets the higher folder.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::agree::{Agreement, Pins};
 use super::catalogue::{Catalogue, PackageId, Role};
@@ -12,7 +14,6 @@ use super::check::Mode;
 use super::finish;
 use super::locals::{self, LocalId, Locals};
 use super::names::NameId;
-use super::names::sort_key;
 use super::overrides::Rules;
 use super::place::place;
 use super::report::{Failure, Stop};
@@ -112,11 +113,11 @@ impl<'a> Builder<'a> {
         Self {
             tree,
             top,
-            stages: HashMap::new(),
+            stages: HashMap::default(),
             request,
             queue: BTreeSet::new(),
-            seen: HashSet::new(),
-            explicit: HashSet::new(),
+            seen: HashSet::default(),
+            explicit: HashSet::default(),
             waiting,
             pins: guide.pins.clone(),
         }
@@ -388,7 +389,7 @@ impl<'a> Builder<'a> {
             tasks.push((edge, dep));
         }
         tasks.sort_by_cached_key(|(edge, _)| {
-            sort_key(&self.tree.catalogue.names.text(self.tree.edge(*edge).name))
+            self.tree.catalogue.names.key(self.tree.edge(*edge).name)
         });
         for (edge, dep) in tasks {
             // Placing one dependency may have removed the node that the next one is for.
@@ -429,7 +430,7 @@ impl<'a> Builder<'a> {
                 return Ok(found);
             }
         }
-        let mut needed = HashSet::from([from]);
+        let mut needed = HashSet::from_iter([from]);
         let stage = role.is_peer().then_some(stage);
         self.stage_edge(edge, stage, None, &mut needed, 0)
     }

@@ -3,12 +3,12 @@
 //! Peers are wanted next to their dependent, so a set has to agree before it goes into the tree. Where the project's
 //! own packages cannot agree, that is a conflict; where others' cannot, what was first stays and a warning is given.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet as HashSet;
 
 use super::build::Builder;
 use super::catalogue::{NoChoice, Role, WantId};
 use super::check::can_replace;
-use super::names::{NameId, sort_key};
+use super::names::NameId;
 use super::report::{Clash, Stop};
 use super::tree::{Content, EdgeId, Failure, NodeId};
 use super::want::{Want, unsupported};
@@ -145,9 +145,7 @@ impl Builder<'_> {
                 one.role.is_peer() && !(one.valid() && one.to.is_some())
             })
             .collect();
-        edges.sort_by_cached_key(|&edge| {
-            sort_key(&self.tree.catalogue.names.text(self.tree.edge(edge).name))
-        });
+        edges.sort_by_cached_key(|&edge| self.tree.catalogue.names.key(self.tree.edge(edge).name));
         for edge in edges {
             // What a deeper peer brought in may have taken this node's place.
             let Some(stage) = self.tree.node(node).parent else { break };
@@ -190,7 +188,7 @@ impl Builder<'_> {
             return Err(self.disagreement(edge, Some(beside)));
         };
         let dep = self.stage_edge(edge, None, None, needed, depth + 1)?;
-        if can_replace(&self.tree, dep, current, &HashSet::new()) {
+        if can_replace(&self.tree, dep, current, &HashSet::default()) {
             self.stage_edge(edge, Some(stage), None, needed, depth + 1)?;
             return Ok(());
         }

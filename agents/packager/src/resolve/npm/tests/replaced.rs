@@ -86,7 +86,7 @@ proptest! {
             resolution.packages.iter().map(|one| (one.place.as_str(), one)).collect();
         let wanted = request.root.dependencies.iter().map(|(name, text)| ("", name, text));
         let of_packages = resolution.packages.iter().flat_map(|one| {
-            let entry = &universe.packages[&one.name].versions[&one.version];
+            let entry = &universe.packages[&one.name].versions.get(&one.version).expect("there");
             entry.dependencies.iter().map(|(name, text)| (one.place.as_str(), name, text))
         });
         for (place, name, text) in wanted.chain(of_packages) {
