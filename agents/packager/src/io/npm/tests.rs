@@ -162,8 +162,8 @@ fn names_that_mean_something_in_other_languages_are_only_names() {
         let packument = client.npm().packument(name).expect("a packument");
         assert_eq!(packument.name, name);
         assert_eq!(packument.dist_tags["constructor"], "1.0.0");
-        let names: Vec<&String> =
-            packument.versions.get("1.0.0").expect("there").dependencies.keys().collect();
+        let version = packument.versions.get("1.0.0").expect("there");
+        let names: Vec<&String> = version.dependencies.keys().collect();
         assert_eq!(names, ["__proto__", "toString"]);
     }
 }
