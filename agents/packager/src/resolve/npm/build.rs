@@ -406,10 +406,16 @@ impl<'a> Builder<'a> {
     }
 
     fn dep_for(&mut self, node: NodeId, edge: EdgeId) -> Result<NodeId, Stop> {
-        let stage = self.stage(node, true);
         let one = self.tree.edge(edge);
         let (role, folder, name, from) = (one.role, one.folder, one.name, one.from);
-        let staged = self.tree.edge_named(stage, folder).and_then(|staged| {
+        let stage = match self.stages.get(&node) {
+            Some(stage) => Some(*stage),
+            None if self.tree.node(node).shape.has_peers => Some(self.stage(node, true)),
+            // Nothing is on it yet.
+            None => None,
+        };
+        let staged = stage.and_then(|stage| self.tree.edge_named(stage, folder));
+        let staged = staged.and_then(|staged| {
             self.tree.edge(staged).to.filter(|_| self.tree.edge(staged).valid())
         });
         if let Some(staged) = staged.filter(|&staged| self.tree.satisfies(staged, edge)) {
@@ -431,8 +437,7 @@ impl<'a> Builder<'a> {
             }
         }
         let mut needed = HashSet::from_iter([from]);
-        let stage = role.is_peer().then_some(stage);
-        self.stage_edge(edge, stage, None, &mut needed, 0)
+        self.stage_edge(edge, stage.filter(|_| role.is_peer()), None, &mut needed, 0)
     }
 
     fn place_task(&mut self, edge: EdgeId, dep: NodeId) -> Result<(), Stop> {

@@ -66,6 +66,8 @@ pub(super) struct Shape {
     index: Vec<(Folder, u32)>,
     /// Names that come inside the archive.
     pub(super) bundled: FxHashSet<Folder>,
+    /// Whether one of the declared is a peer.
+    pub(super) has_peers: bool,
 }
 
 impl Shape {
@@ -432,7 +434,8 @@ impl<'a> Catalogue<'a> {
                 self.names.folder(id)
             })
             .collect();
-        Shape { declared, index, bundled }
+        let has_peers = declared.iter().any(|one| one.role.is_peer());
+        Shape { declared, index, bundled, has_peers }
     }
 
     fn declare(

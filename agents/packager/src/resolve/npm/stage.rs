@@ -26,6 +26,31 @@ impl Builder<'_> {
         stage
     }
 
+    /// The same without its dependencies, for what neither is nor has a peer: nobody asks such a stage for anything but
+    /// whom it stands for. A copy of all dependencies for each of them would be their square.
+    fn bare_stage(&mut self, node: NodeId) -> NodeId {
+        let stage = self.tree.add_top(std::rc::Rc::default(), Some(node));
+        self.stages.insert(node, stage);
+        stage
+    }
+
+    /// Whether an edge's package is chosen without regard to peers of it, or of the one that needs it. Rules reach a
+    /// package over the edges that lead to it, so with those every edge is needed.
+    fn stands_alone(&mut self, edge: EdgeId) -> Result<bool, Stop> {
+        let (from, name, want) = {
+            let one = self.tree.edge(edge);
+            (one.from, one.name, one.want)
+        };
+        if self.tree.rules.root().is_some() || self.tree.node(from).shape.has_peers {
+            return Ok(false);
+        }
+        Ok(match self.content(name, want, from == self.top, edge)? {
+            Content::Package(package) => !self.tree.catalogue.package(package).shape.has_peers,
+            Content::Failed(_) => true,
+            _ => false,
+        })
+    }
+
     /// Chooses a package for an edge, puts it on a stage and loads its peers beside it. `second` is another edge
     /// that would like to be content too. `needed` collects the nodes that will really be installed.
     pub(super) fn stage_edge(
@@ -45,6 +70,9 @@ impl Builder<'_> {
         }
         let stage = match stage {
             Some(stage) => stage,
+            None if second.is_none() && self.stands_alone(edge)? => {
+                self.bare_stage(self.tree.edge(edge).from)
+            }
             None => self.stage(self.tree.edge(edge).from, false),
         };
         let name = self.tree.edge(edge).name;
@@ -76,15 +104,28 @@ impl Builder<'_> {
         edge: EdgeId,
     ) -> Result<NodeId, Stop> {
         let beside_project = self.tree.node(stage).stands_for == Some(self.top);
-        let content = match self.pinned(name, want).filter(|_| beside_project) {
-            Some(pinned) => pinned,
-            None => self.choose(name, want, edge)?,
-        };
+        let content = self.content(name, want, beside_project, edge)?;
         Ok(self.tree.add(name, content, stage))
+    }
+
+    fn content(
+        &mut self,
+        name: NameId,
+        want: WantId,
+        beside_project: bool,
+        edge: EdgeId,
+    ) -> Result<Content, Stop> {
+        match self.pinned(name, want).filter(|_| beside_project) {
+            Some(pinned) => Ok(pinned),
+            None => self.choose(name, want, edge),
+        }
     }
 
     /// The version that an earlier attempt found to agree with the others, where it is wanted.
     fn pinned(&mut self, name: NameId, want: WantId) -> Option<Content> {
+        if self.pins.is_empty() {
+            return None;
+        }
         let pin = self.pins.get(&*self.tree.catalogue.names.text(name))?;
         let wanted = self.tree.catalogue.want(want);
         let package = self.tree.catalogue.exact(&pin.package, &pin.version)?;
