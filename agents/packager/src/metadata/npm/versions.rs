@@ -249,6 +249,7 @@ impl Packument {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Hashes;
 
     fn packument() -> Packument {
         let texts = ["1.0.0", "10.0.0", "2.0.0-beta.1", "2.0.0", "not a version"];
@@ -278,6 +279,40 @@ mod tests {
         assert!(after.versions.iter().eq(before.versions.iter()));
         let again = Packument::unpack(&after.pack().expect("packed")).expect("unpacked");
         assert!(again.versions.iter().eq(before.versions.iter()));
+    }
+
+    #[test]
+    fn odd_versions_come_back() {
+        let texts = ["4294967296.0.7", "1.0.0-rc.1", "1.0.0+build", "0.0.0", "", "1"];
+        let addresses =
+            ["", "https://r.example.invalid/a", "https://r.example.invalid/a-1.0.0.tgz"];
+        let digests = [None, Some("ab".repeat(64)), Some("AB".to_owned()), Some("abc".to_owned())];
+        let mut versions = Versions::default();
+        for (at, text) in texts.into_iter().enumerate() {
+            let version = Version {
+                version: text.to_owned(),
+                tarball: format!("{}{text}", addresses[at % addresses.len()]),
+                hashes: Hashes {
+                    sha512: digests[at % digests.len()].clone(),
+                    sha256: digests[(at + 1) % digests.len()].clone(),
+                },
+                bundled: vec![text.to_owned(); at],
+                license: (at % 2 == 0).then(|| "MIT".to_owned()),
+                unpacked_size: (at % 2 == 1).then_some(at as u64 * 1_000),
+                ..Version::default()
+            };
+            versions.insert(text.to_owned(), Arc::new(version));
+        }
+        let before = Packument { name: "a".to_owned(), versions, ..Packument::default() };
+        let after = Packument::unpack(&before.pack().expect("packed")).expect("unpacked");
+        assert!(after.versions.iter().eq(before.versions.iter()));
+        for text in texts {
+            let [one, other] =
+                [&before, &after].map(|one| one.versions.listed(text).expect("listed").number());
+            assert_eq!(one, other, "{text}");
+        }
+        let looked_at = after.versions.get("0.0.0").expect("there");
+        assert!(Arc::ptr_eq(&looked_at, &after.versions.get("0.0.0").expect("there")));
     }
 
     #[test]

@@ -408,8 +408,8 @@ impl<'a> Builder<'a> {
     fn dep_for(&mut self, node: NodeId, edge: EdgeId) -> Result<NodeId, Stop> {
         let one = self.tree.edge(edge);
         let (role, folder, name, from) = (one.role, one.folder, one.name, one.from);
-        let stage = match self.stages.get(&node) {
-            Some(stage) => Some(*stage),
+        let stage = match self.stages.get(&node).copied() {
+            Some(stage) => Some(stage),
             None if self.tree.node(node).shape.has_peers => Some(self.stage(node, true)),
             // Nothing is on it yet.
             None => None,
