@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rustc_hash::FxHashSet;
 
-use super::{Catalogue, Declared, Role, Shape};
+use super::{Catalogue, Declared, Role, Shape, WantId};
 use crate::metadata::npm::{Dependencies, Version as Entry};
 use crate::resolve::npm::names::Folder;
 use crate::resolve::npm::want::Want;
