@@ -302,7 +302,7 @@ impl<'a> Catalogue<'a> {
             Some(Want::Range { range, any }) => (self.best(&packument, range, *any), Some(range)),
             Some(want) => {
                 let only = only(&packument, want).into_iter();
-                let found = only.filter_map(|one| Some((one.number()?, one.version())));
+                let found = only.filter_map(|one| Some((one.number()?, one.version_in_passing())));
                 return Some(found.collect());
             }
         };
@@ -319,7 +319,7 @@ impl<'a> Catalogue<'a> {
             Reverse((is_first(one), is_release, is_sound))
         });
         let found = inside.into_iter();
-        let found = found.filter_map(|one| Some((one.number()?, one.version())));
+        let found = found.filter_map(|one| Some((one.number()?, one.version_in_passing())));
         Some(found.collect())
     }
 
@@ -348,7 +348,7 @@ impl<'a> Catalogue<'a> {
     pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
         let Ok(packument) = self.load(package) else { return Vec::new() };
         let all = packument.versions.ranked();
-        all.filter_map(|one| Some((one.number()?, one.version()))).collect()
+        all.filter_map(|one| Some((one.number()?, one.version_in_passing()))).collect()
     }
 
     fn load(&mut self, package: &str) -> Result<Arc<Packument>, Error> {
