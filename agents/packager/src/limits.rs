@@ -42,6 +42,9 @@ pub const RECOVERY_WAIT_MS: u64 = 500;
 pub const DATABASE_BUSY_MS: u64 = 10_000;
 /// Milliseconds between two tries of what SQLite does not wait for itself.
 pub const DATABASE_BUSY_PAUSE_MS: u64 = 5;
+/// Pages of the database's log before it is worked into the database, for which whoever fills it waits for the disk: 16 MiB,
+/// ten plans of thousand packages.
+pub const DATABASE_LOG_PAGES_MAX: u32 = 4_096;
 
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
 const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);
@@ -180,6 +183,10 @@ pub const NPM_REPAIRS_TRIED_MAX: usize = 4;
 
 /// Bytes of one package name of npm: the registry's own rule.
 pub const NPM_NAME_BYTES_MAX: usize = 214;
+/// Right sides of npm dependencies that are kept understood: the trees of large projects have some thousands.
+pub const NPM_WANTS_MAX: usize = 32_768;
+/// The longest of those that is kept; longer ones are rare, or were made to take memory.
+pub const NPM_WANT_BYTES_MAX: usize = 128;
 
 /// Bytes of one project name of PyPI; the longest published is below 120.
 pub const PYPI_NAME_BYTES_MAX: usize = 200;

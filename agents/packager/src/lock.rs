@@ -94,7 +94,7 @@ fn identity(package: &Package) -> Identity<'_> {
 /// Positions of packages in the order in which locks have them.
 fn order(packages: &[Package]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..packages.len()).collect();
-    order.sort_by_key(|index| identity(&packages[*index]));
+    order.sort_by_cached_key(|index| identity(&packages[*index]));
     order
 }
 

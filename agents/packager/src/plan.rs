@@ -167,14 +167,18 @@ impl Plan {
 
     /// `sha256:...` over [`Self::canonical_bytes`].
     pub fn digest(&self) -> Result<String> {
-        let bytes = self.canonical_bytes()?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        Ok(format!("sha256:{}", crate::transaction::hex(digest.as_ref())))
+        Ok(digest_of(&self.canonical_bytes()?))
     }
 
-    /// The form that is stored.
-    pub(crate) fn to_json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| malformed(&error))
+    /// The digest, and the form that is stored: what it covers without the line before.
+    pub(crate) fn to_stored(&self) -> Result<(String, String)> {
+        let mut bytes = self.canonical_bytes()?;
+        let digest = digest_of(&bytes);
+        let line = bytes.len() - canonical::json(&bytes).len();
+        bytes.drain(..line);
+        let json = String::from_utf8(bytes)
+            .map_err(|_| Error::new(Kind::Failed, "internal", "a plan that is no text"))?;
+        Ok((digest, json))
     }
 
     /// Reads the stored form.
@@ -263,6 +267,11 @@ impl Precondition {
             }
         }
     }
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    format!("sha256:{}", crate::transaction::hex(digest.as_ref()))
 }
 
 fn malformed(error: &serde_json::Error) -> Error {

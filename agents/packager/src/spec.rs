@@ -77,10 +77,17 @@ pub fn purl(ecosystem: Ecosystem, name: &str, version: &str) -> String {
     if ecosystem == Ecosystem::Debian {
         return debian_purl(name, version);
     }
-    let segments: Vec<String> =
-        name.split('/').map(|segment| utf8_percent_encode(segment, KEPT).to_string()).collect();
-    let version = utf8_percent_encode(version, KEPT);
-    format!("pkg:{}/{}@{version}", ecosystem.as_str(), segments.join("/"))
+    let ecosystem = ecosystem.as_str();
+    let mut purl = String::with_capacity(ecosystem.len() + name.len() + version.len() + 16);
+    purl.push_str("pkg:");
+    purl.push_str(ecosystem);
+    for segment in name.split('/') {
+        purl.push('/');
+        purl.extend(utf8_percent_encode(segment, KEPT));
+    }
+    purl.push('@');
+    purl.extend(utf8_percent_encode(version, KEPT));
+    purl
 }
 
 /// The purl type for Debian has the distribution as its namespace and the architecture as a qualifier.

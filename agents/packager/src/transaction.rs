@@ -153,8 +153,7 @@ impl Transactions {
 
     /// Keeps a plan and answers its digest.
     pub fn store_plan(&self, plan: &Plan) -> Result<String> {
-        let digest = plan.digest()?;
-        let body = plan.to_json()?;
+        let (digest, body) = plan.to_stored()?;
         self.inner.database.store_plan(&digest, &body, plan.created_at_ms, plan.expires_at_ms)?;
         Ok(digest)
     }

@@ -159,6 +159,28 @@ impl<T: Accept + Default> Accept for BTreeMap<String, T> {
     }
 }
 
+/// The entries of an object whose value is a text.
+#[derive(Default)]
+pub(crate) struct Table(pub(crate) BTreeMap<String, String>);
+
+impl Accept for Table {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = object.next_key()? {
+            match object.next_value::<Lenient<Option<String>>>()? {
+                Lenient(Some(text)) if self.0.len() < TABLE_ENTRIES_MAX => {
+                    self.0.insert(name.into_owned(), text);
+                }
+                Lenient(Some(_)) => {}
+                // Of a name that stands there twice the last counts.
+                Lenient(None) => {
+                    self.0.remove(&*name);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The entries with a value, of a table read with [`Accept`].
 pub(crate) fn present<T>(table: BTreeMap<String, Option<T>>) -> BTreeMap<String, T> {
     table.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -175,6 +197,9 @@ mod tests {
         )
         .expect("valid JSON");
         assert_eq!(present(table.0), BTreeMap::from([("a".to_owned(), "x".to_owned())]));
+        let table: Lenient<Table> =
+            serde_json::from_str(r#"{"a":"x","b":1,"c":"y","c":[],"d":null}"#).expect("valid JSON");
+        assert_eq!(table.0.0, BTreeMap::from([("a".to_owned(), "x".to_owned())]));
     }
 
     #[test]

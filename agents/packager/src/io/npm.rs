@@ -1,7 +1,6 @@
 //! The npm registry: packuments by name.
 
 pub(crate) mod packument;
-mod reduced;
 pub(crate) mod search;
 
 use std::sync::{Arc, OnceLock};
@@ -76,7 +75,7 @@ impl NpmClient {
     }
 
     /// What memory knows of a name.
-    fn at_hand(&self, name: &str) -> Result<Option<Outcome>> {
+    fn known(&self, name: &str) -> Result<Option<Outcome>> {
         Ok(self.session.at_hand(self.resolved()?.key(name, self.session.request.dated), false))
     }
 
@@ -92,7 +91,7 @@ impl NpmClient {
 
 impl Metadata for NpmClient {
     fn packument(&self, name: &str) -> Result<Arc<Packument>> {
-        let outcome = match self.at_hand(name)? {
+        let outcome = match self.known(name)? {
             Some(outcome) => outcome,
             None => self.session.ask(self.resource(name)?),
         };
@@ -102,8 +101,15 @@ impl Metadata for NpmClient {
         }
     }
 
+    fn at_hand(&self, name: &str) -> Option<Arc<Packument>> {
+        match self.known(name) {
+            Ok(Some(Ok(Value::Packument(packument)))) => Some(packument),
+            _ => None,
+        }
+    }
+
     fn prefetch(&self, name: &str) -> bool {
-        if matches!(self.at_hand(name), Ok(Some(_))) {
+        if matches!(self.known(name), Ok(Some(_))) {
             return true;
         }
         // A wrong name is reported when it is really asked for.
@@ -205,11 +211,13 @@ impl Resource for PackumentResource {
             return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
         }
         let packed = packument.pack().unwrap_or_default();
-        let packument = Arc::new(packument);
         // Most versions are never looked at: packed they need a fraction of the memory.
         let value = self.unpack(&packed);
-        let value = value.unwrap_or_else(|| Value::Packument(Arc::clone(&packument)));
-        Ok(Parsed { value, stored: Box::new(move || reduced::reduced(&packument).into()), packed })
+        let is_packed = value.is_some();
+        let value = value.unwrap_or_else(|| Value::Packument(Arc::new(packument)));
+        // The archive has all that is read of the answer; without one the answer itself is kept.
+        let body = if is_packed { Bytes::new() } else { answer.body.clone() };
+        Ok(Parsed { value, stored: Box::new(move || body), packed })
     }
 
     fn weight(&self, _value: &Value, length: usize) -> usize {

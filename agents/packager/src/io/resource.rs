@@ -53,7 +53,7 @@ pub(crate) enum Fetched {
 /// A value and the forms in which it is kept on disk.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
-    /// Makes the answer, reduced to what is needed of it. Called when what the value leads to has been announced.
+    /// Makes the answer, reduced to what is needed of it; empty where the archive has all of that. Called when what the value leads to has been announced.
     pub(crate) stored: Box<dyn FnOnce() -> Bytes>,
     /// The value as an archive, which another process can use without parsing; empty where there is none.
     pub(crate) packed: Bytes,

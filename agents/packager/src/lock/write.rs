@@ -1,6 +1,6 @@
 //! The text of a lock. Every list has one item to a line, so that two changes of different packages merge.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::{FILE, Lock, Part, VERSION, order};
@@ -8,10 +8,13 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
 use crate::resolution::{Package, Resolution};
-use crate::resolve::cargo::lock::quoted;
+use crate::resolve::cargo::lock::{quote, quoted};
 
-/// Packages of one resolution by their purl, to tell which purls need a place beside them.
-type Counts = BTreeMap<String, usize>;
+/// The purls of one resolution's packages, and how many have each, to tell which need a place beside them.
+struct Purls {
+    texts: Vec<String>,
+    counts: HashMap<String, usize>,
+}
 
 pub(super) fn render(lock: &Lock) -> Result<Option<String>> {
     if lock.parts.is_empty() {
@@ -32,12 +35,14 @@ pub(super) fn render(lock: &Lock) -> Result<Option<String>> {
     }
     for (ecosystem, part) in &lock.parts {
         let packages = &part.resolution.packages;
-        let mut counts = Counts::new();
-        for package in packages {
-            *counts.entry(package.purl()).or_default() += 1;
+        let texts: Vec<String> = packages.iter().map(Package::purl).collect();
+        let mut counts = HashMap::with_capacity(texts.len());
+        for purl in &texts {
+            *counts.entry(purl.clone()).or_default() += 1;
         }
+        let purls = Purls { texts, counts };
         for index in order(packages) {
-            entry(&mut text, *ecosystem, &packages[index], &part.resolution, &counts);
+            entry(&mut text, *ecosystem, index, &part.resolution, &purls);
         }
     }
     match text.len() > LOCK_BYTES_MAX {
@@ -81,12 +86,13 @@ fn is_fit(text: &str) -> bool {
 fn entry(
     text: &mut String,
     ecosystem: Ecosystem,
-    package: &Package,
+    index: usize,
     resolution: &Resolution,
-    counts: &Counts,
+    purls: &Purls,
 ) {
+    let package = &resolution.packages[index];
     text.push_str("\n[[package]]\n");
-    line(text, "purl", &package.purl());
+    line(text, "purl", &purls.texts[index]);
     if package.direct {
         text.push_str("direct = true\n");
     }
@@ -120,36 +126,43 @@ fn entry(
     if let Some(published) = package.published.as_ref().filter(|said| is_fit(said)) {
         line(text, "published", published);
     }
-    let used = package.dependencies.iter().filter_map(|index| resolution.packages.get(*index));
-    let mut used: Vec<String> = used.map(|used| reference(used, counts)).collect();
+    let used = package.dependencies.iter().filter(|index| **index < resolution.packages.len());
+    let mut used: Vec<String> = used.map(|used| reference(*used, resolution, purls)).collect();
     used.sort();
     used.dedup();
     list(text, "dependencies", &used);
 }
 
 /// As little as says which package is meant.
-fn reference(package: &Package, counts: &Counts) -> String {
-    let purl = package.purl();
-    match counts.get(&purl) {
-        Some(count) if *count > 1 => format!("{purl} {}", package.place),
-        _ => purl,
+fn reference(index: usize, resolution: &Resolution, purls: &Purls) -> String {
+    let purl = &purls.texts[index];
+    match purls.counts.get(purl) {
+        Some(count) if *count > 1 => format!("{purl} {}", resolution.packages[index].place),
+        _ => purl.clone(),
     }
 }
 
 fn line(text: &mut String, key: &str, value: &str) {
-    let _ = writeln!(text, "{key} = {}", quoted(value));
+    text.push_str(key);
+    text.push_str(" = ");
+    quote(text, value);
+    text.push('\n');
 }
 
 fn list(text: &mut String, key: &str, values: &[String]) {
     match values {
         [] => {}
         [one] => {
-            let _ = writeln!(text, "{key} = [{}]", quoted(one));
+            let _ = write!(text, "{key} = [");
+            quote(text, one);
+            text.push_str("]\n");
         }
         several => {
             let _ = writeln!(text, "{key} = [");
             for value in several {
-                let _ = writeln!(text, "    {},", quoted(value));
+                text.push_str("    ");
+                quote(text, value);
+                text.push_str(",\n");
             }
             text.push_str("]\n");
         }

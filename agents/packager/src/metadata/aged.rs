@@ -98,8 +98,7 @@ impl npm::Metadata for Aged<'_, dyn npm::Metadata + '_, npm::Packument> {
             let whole = self.inner.packument(name)?;
             let versions = whole.versions.iter();
             let kept = versions.filter(|(text, one)| counts(text, one.published.as_deref()));
-            let versions: npm::Versions =
-                kept.map(|(text, one)| (text.to_owned(), Arc::clone(one))).collect();
+            let versions: npm::Versions = kept.map(|(text, one)| (text.to_owned(), one)).collect();
             let dist_tags = tags(&whole.dist_tags, &versions);
             Ok(Arc::new(npm::Packument { name: whole.name.clone(), dist_tags, versions }))
         })
@@ -123,7 +122,7 @@ fn tags(tags: &BTreeMap<String, String>, versions: &npm::Versions) -> BTreeMap<S
             return Some((tag.clone(), text.clone()));
         }
         let tagged = Version::parse_loose(text).ok()?;
-        let is_older = |one: &npm::Listed<'_>| one.number().is_some_and(|it| *it < tagged);
+        let is_older = |one: &npm::Listed<'_>| one.number().is_some_and(|it| it < tagged);
         let is_final = |one: &npm::Listed<'_>| one.number().is_some_and(|it| !it.is_prerelease());
         let mut older = versions.ranked().filter(is_older);
         let newest = older.find(is_final).or_else(|| versions.ranked().find(is_older))?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod packed;
 mod versions;
 
 pub use self::versions::{Listed, Versions};
@@ -25,9 +26,7 @@ pub struct Packument {
 pub type Dependencies = BTreeMap<String, String>;
 
 /// One published version.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     /// The version text.
     pub version: String,
@@ -71,6 +70,10 @@ pub struct Version {
 pub trait Metadata: Send + Sync {
     /// The packument of `name`; `unknown-package` where the registry has none. Blocks.
     fn packument(&self, name: &str) -> Result<Arc<Packument>, Error>;
+    /// The packument of `name` where nothing has to be waited for, and perhaps not even then.
+    fn at_hand(&self, _name: &str) -> Option<Arc<Packument>> {
+        None
+    }
     /// Announces that `name` will probably be asked for. Returns at once; whether it can be given without waiting.
     fn prefetch(&self, name: &str) -> bool;
     /// Asks `ahead` about every packument that arrives from now on, as long as it lives.

@@ -1,6 +1,6 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -373,13 +373,20 @@ fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &m
     for resolution in &plan.resolutions {
         let before = installed.get(&resolution.ecosystem);
         let before: &[Package] = before.map_or(&[], |resolution| &resolution.packages);
-        for package in &resolution.packages {
-            answer.packages.push(planned(package, resolution, before));
+        let mut here: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        for package in before {
+            let versions = here.entry((&package.name, &package.place)).or_default();
+            versions.push(&package.version);
         }
-        let purls: BTreeSet<String> = resolution.packages.iter().map(Package::purl).collect();
-        answer
-            .removed
-            .extend(before.iter().map(Package::purl).filter(|purl| !purls.contains(purl)));
+        let purls: Vec<String> = resolution.packages.iter().map(Package::purl).collect();
+        answer.packages.reserve(purls.len());
+        for (package, purl) in resolution.packages.iter().zip(&purls) {
+            let before = here.get(&(package.name.as_str(), package.place.as_str()));
+            answer.packages.push(planned(package, purl, &purls, before.map_or(&[], Vec::as_slice)));
+        }
+        let purls: HashSet<&str> = purls.iter().map(String::as_str).collect();
+        let gone = before.iter().map(Package::purl).filter(|purl| !purls.contains(purl.as_str()));
+        answer.removed.extend(gone);
     }
     answer.removed.sort();
     answer.removed.dedup();
@@ -390,15 +397,15 @@ fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &m
     answer.expires_at = Some(plan.expires_at_ms / 1000);
 }
 
-fn planned(package: &Package, resolution: &Resolution, before: &[Package]) -> PlannedPackage {
-    let here = |other: &&Package| other.name == package.name && other.place == package.place;
-    let action = match before.iter().filter(here).any(|other| other.version == package.version) {
+/// `purls` are those of the whole resolution, `before` the versions that stand at the package's place now.
+fn planned(package: &Package, purl: &str, purls: &[String], before: &[&str]) -> PlannedPackage {
+    let action = match before.contains(&package.version.as_str()) {
         true => Action::Keep,
-        false if before.iter().any(|other| here(&other)) => Action::Change,
+        false if !before.is_empty() => Action::Change,
         false => Action::Add,
     };
     PlannedPackage {
-        purl: package.purl(),
+        purl: purl.to_owned(),
         action,
         direct: package.direct,
         hash: package.artifact.hashes.to_string(),
@@ -408,7 +415,12 @@ fn planned(package: &Package, resolution: &Resolution, before: &[Package]) -> Pl
         published: package.published.clone(),
         scripts: package.scripts.clone(),
         place: package.place.clone(),
-        dependencies: purls_of(package, resolution),
+        dependencies: package
+            .dependencies
+            .iter()
+            .filter_map(|at| purls.get(*at))
+            .cloned()
+            .collect(),
     }
 }
 

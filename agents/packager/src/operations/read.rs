@@ -179,7 +179,7 @@ pub(super) fn npm_version(packument: &Packument, wanted: &str, latest: &str) -> 
     }
     let range = agents_versions::npm::Range::parse(wanted).ok()?;
     let mut ranked = packument.versions.ranked();
-    let fits = |listed: &Listed<'_>| listed.number().is_some_and(|it| range.satisfies(it));
+    let fits = |listed: &Listed<'_>| listed.number().is_some_and(|it| range.satisfies(&it));
     ranked.find(fits).map(|listed| listed.text().to_owned())
 }
 

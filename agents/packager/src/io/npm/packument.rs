@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
 use url::Url;
 
 use crate::io::cache::hex;
-use crate::io::lenient::{Accept, Fill, Lenient, Name, present};
+use crate::io::lenient::{Accept, Fill, Lenient, Name, Table};
 use crate::io::limits::{TABLE_ENTRIES_MAX, VERSIONS_MAX};
 use crate::metadata::Hashes;
 use crate::metadata::npm::{Dependencies, Packument, Version};
@@ -22,9 +22,11 @@ pub(crate) fn parse(
     registry: &Url,
 ) -> Result<Packument, serde_json::Error> {
     let mut raw = RawPackument::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    Fill(&mut raw).deserialize(&mut deserializer)?;
-    deserializer.end()?;
+    // Looking once whether all of it is text is faster than asking of every text. What is not text may be skipped.
+    match std::str::from_utf8(bytes) {
+        Ok(text) => fill(&mut raw, serde_json::Deserializer::from_str(text))?,
+        Err(_) => fill(&mut raw, serde_json::Deserializer::from_slice(bytes))?,
+    }
     if !raw.is_object {
         return Err(serde::de::Error::custom("not an object"));
     }
@@ -37,14 +39,22 @@ pub(crate) fn parse(
     }
     let versions = versions.into_iter().collect();
     let name = raw.name.filter(|name| !name.is_empty()).unwrap_or_else(|| name.to_owned());
-    Ok(Packument { name, dist_tags: present(raw.dist_tags), versions })
+    Ok(Packument { name, dist_tags: raw.dist_tags.0, versions })
+}
+
+fn fill<'de, R: serde_json::de::Read<'de>>(
+    raw: &mut RawPackument,
+    mut deserializer: serde_json::Deserializer<R>,
+) -> Result<(), serde_json::Error> {
+    Fill(raw).deserialize(&mut deserializer)?;
+    deserializer.end()
 }
 
 #[derive(Default)]
 struct RawPackument {
     is_object: bool,
     name: Option<String>,
-    dist_tags: BTreeMap<String, Option<String>>,
+    dist_tags: Table,
     versions: Versions,
     time: Times,
 }
@@ -109,9 +119,9 @@ impl Accept for Times {
 
 #[derive(Default)]
 struct RawVersion {
-    dependencies: BTreeMap<String, Option<String>>,
-    optional_dependencies: BTreeMap<String, Option<String>>,
-    peer_dependencies: BTreeMap<String, Option<String>>,
+    dependencies: Table,
+    optional_dependencies: Table,
+    peer_dependencies: Table,
     peer_dependencies_meta: BTreeMap<String, PeerMeta>,
     bundled: Bundled,
     bin: Bin,
@@ -202,7 +212,7 @@ impl Accept for Bundled {
 #[derive(Default)]
 struct Bin {
     single: Option<String>,
-    table: BTreeMap<String, Option<String>>,
+    table: Table,
 }
 
 impl Accept for Bin {
@@ -323,19 +333,21 @@ impl RawVersion {
     ) -> Option<Version> {
         // A table of that length was cut: the version would seem to need less than it does.
         let tables = [&self.dependencies, &self.optional_dependencies, &self.peer_dependencies];
-        let is_cut = tables.iter().any(|table| table.len() >= TABLE_ENTRIES_MAX)
+        let is_cut = tables.iter().any(|table| table.0.len() >= TABLE_ENTRIES_MAX)
             || self.peer_dependencies_meta.len() >= TABLE_ENTRIES_MAX;
         if is_cut {
             return None;
         }
         let tarball = tarball_url(self.dist.tarball.as_deref()?, registry)?;
-        let optional_dependencies: Dependencies = present(self.optional_dependencies);
-        let mut dependencies: Dependencies = present(self.dependencies);
+        let optional_dependencies: Dependencies = self.optional_dependencies.0;
+        let mut dependencies: Dependencies = self.dependencies.0;
         let bundled = match self.bundled.all {
             true => dependencies.keys().chain(optional_dependencies.keys()).cloned().collect(),
             false => self.bundled.names,
         };
-        dependencies.retain(|name, _| !optional_dependencies.contains_key(name));
+        if !optional_dependencies.is_empty() {
+            dependencies.retain(|name, _| !optional_dependencies.contains_key(name));
+        }
         let optional_peers = self.peer_dependencies_meta.into_iter().filter(|(_, meta)| meta.0);
         let named = INSTALL_SCRIPTS.iter().zip(self.scripts.0).filter(|(_, present)| *present);
         let mut install_scripts: Vec<String> = named.map(|(name, _)| (*name).to_owned()).collect();
@@ -348,7 +360,7 @@ impl RawVersion {
             version: text.to_owned(),
             dependencies,
             optional_dependencies,
-            peer_dependencies: present(self.peer_dependencies),
+            peer_dependencies: self.peer_dependencies.0,
             optional_peers: optional_peers.map(|(name, _)| name).collect(),
             bundled,
             bin: commands(self.bin, name),
@@ -390,7 +402,7 @@ fn tarball_url(text: &str, registry: &Url) -> Option<String> {
 fn commands(bin: Bin, package: &str) -> BTreeMap<String, String> {
     let own_name = package.rsplit('/').next().unwrap_or(package).to_owned();
     let single = bin.single.map(|path| (own_name, path));
-    let written = single.into_iter().chain(present(bin.table));
+    let written = single.into_iter().chain(bin.table.0);
     let mut commands = BTreeMap::new();
     for (name, path) in written {
         let name = name.replace(['\\', ':'], "/");

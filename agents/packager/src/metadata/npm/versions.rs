@@ -1,171 +1,217 @@
 //! All versions of one package: ranked once for everybody, and where they come from an archive, unpacked one by one.
 //!
 //! A package has hundreds of versions, of which a resolution takes one. So what choosing looks at (the order, the
-//! deprecation, the engine) lies apart from what only the chosen one is asked for, and a version is read or unpacked when
-//! somebody looks at it, once for all requests that share the packument.
+//! deprecation, the engine) lies apart from what only the chosen one is asked for, and a version is read when somebody
+//! looks at it, once for all requests that share the packument.
 
 use std::cmp::Reverse;
 use std::fmt;
-use std::ops::{Index, Range};
 use std::sync::{Arc, OnceLock};
 
 use agents_versions::npm::Version as Number;
 use bytes::Bytes;
-use ipc::archive::{self, ArchiveError, Layout};
+use ipc::archive::ArchiveError;
 
+use super::packed::{self, Packed};
 use super::{Packument, Version};
 
-/// What an archive of this module is; other texts are another layout.
-const LAYOUT: Layout = Layout::new(
-    "npm packument",
-    &[include_str!("versions.rs"), include_str!("../npm.rs"), include_str!("../../metadata.rs")],
-);
-
 /// The versions of a package by their text.
+#[derive(Clone)]
+pub struct Versions(Form);
+
+#[derive(Clone)]
+enum Form {
+    /// As an answer was read.
+    Loose(Loose),
+    /// As it is kept.
+    Packed(Packed),
+}
+
 #[derive(Clone, Default)]
-pub struct Versions {
+struct Loose {
     /// In the order of the texts.
     slots: Vec<Slot>,
     /// Positions in `slots`, the highest version first; without those whose text is none.
     ranked: OnceLock<Box<[u32]>>,
-    /// Where the packed ones are.
-    packed: Bytes,
 }
 
 #[derive(Clone)]
 struct Slot {
     text: Box<str>,
-    number: OnceLock<Option<Number>>,
-    is_deprecated: bool,
-    engines_node: Option<Box<str>>,
-    version: OnceLock<Arc<Version>>,
-    /// In `packed`.
-    place: Range<usize>,
+    number: Option<Number>,
+    version: Arc<Version>,
 }
 
 /// One version, as far as choosing looks at it.
 #[derive(Clone, Copy)]
 pub struct Listed<'a> {
     versions: &'a Versions,
-    slot: &'a Slot,
+    at: usize,
 }
 
 impl<'a> Listed<'a> {
     /// Its text.
     pub fn text(self) -> &'a str {
-        &self.slot.text
+        match &self.versions.0 {
+            Form::Loose(loose) => &loose.slots[self.at].text,
+            Form::Packed(packed) => packed.text(self.at),
+        }
     }
 
     /// Its number; `None` where the text is none.
-    pub fn number(self) -> Option<&'a Number> {
-        self.slot.number.get_or_init(|| Number::parse_loose(&self.slot.text).ok()).as_ref()
+    pub fn number(self) -> Option<Number> {
+        match &self.versions.0 {
+            Form::Loose(loose) => loose.slots[self.at].number.clone(),
+            Form::Packed(packed) => packed.number(self.at),
+        }
     }
 
     /// Whether there is a deprecation text.
     pub fn is_deprecated(self) -> bool {
-        self.slot.is_deprecated
+        match &self.versions.0 {
+            Form::Loose(loose) => loose.slots[self.at].version.deprecated.is_some(),
+            Form::Packed(packed) => packed.is_deprecated(self.at),
+        }
     }
 
     /// `engines.node`.
     pub fn engines_node(self) -> Option<&'a str> {
-        self.slot.engines_node.as_deref()
+        match &self.versions.0 {
+            Form::Loose(loose) => loose.slots[self.at].version.engines_node.as_deref(),
+            Form::Packed(packed) => packed.engines_node(self.at),
+        }
     }
 
     /// The whole version.
-    pub fn version(self) -> &'a Arc<Version> {
-        self.slot.version.get_or_init(|| {
-            let body = &self.versions.packed[self.slot.place.clone()];
-            // The checksum of the whole was right, so this is what was once packed; an empty one has no archive, and is
-            // refused where it would be used.
-            Arc::new(archive::copy(body).unwrap_or_default())
-        })
+    pub fn version(self) -> Arc<Version> {
+        match &self.versions.0 {
+            Form::Loose(loose) => Arc::clone(&loose.slots[self.at].version),
+            Form::Packed(packed) => packed.version(self.at),
+        }
+    }
+
+    /// The same for whoever looks at all of them: nothing is kept of it.
+    pub fn version_in_passing(self) -> Arc<Version> {
+        match &self.versions.0 {
+            Form::Loose(loose) => Arc::clone(&loose.slots[self.at].version),
+            Form::Packed(packed) => packed.version_in_passing(self.at),
+        }
+    }
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self(Form::Loose(Loose::default()))
     }
 }
 
 impl Versions {
     /// The version with this text.
-    pub fn get(&self, text: &str) -> Option<&Arc<Version>> {
+    pub fn get(&self, text: &str) -> Option<Arc<Version>> {
         self.listed(text).map(Listed::version)
     }
 
     /// The same as far as choosing looks at it.
     pub fn listed(&self, text: &str) -> Option<Listed<'_>> {
-        let at = self.slots.binary_search_by(|slot| (*slot.text).cmp(text)).ok()?;
-        Some(Listed { versions: self, slot: &self.slots[at] })
+        let at = match &self.0 {
+            Form::Loose(loose) => {
+                loose.slots.binary_search_by(|slot| (*slot.text).cmp(text)).ok()?
+            }
+            Form::Packed(packed) => packed.find(text)?,
+        };
+        Some(Listed { versions: self, at })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        match &self.0 {
+            Form::Loose(loose) => loose.slots.len(),
+            Form::Packed(packed) => packed.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
+    }
+
+    fn all(&self) -> impl Iterator<Item = Listed<'_>> {
+        (0..self.len()).map(|at| Listed { versions: self, at })
     }
 
     /// All texts, in their order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.slots.iter().map(|slot| &*slot.text)
+        self.all().map(Listed::text)
     }
 
     /// All versions, in the order of their texts. Unpacks them.
-    pub fn values(&self) -> impl Iterator<Item = &Arc<Version>> {
-        self.iter().map(|(_, version)| version)
+    pub fn values(&self) -> impl Iterator<Item = Arc<Version>> {
+        self.all().map(Listed::version_in_passing)
     }
 
     /// All texts and versions. Unpacks them.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Version>)> {
-        self.slots.iter().map(|slot| (&*slot.text, Listed { versions: self, slot }.version()))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Arc<Version>)> {
+        self.all().map(|one| (one.text(), one.version_in_passing()))
     }
 
     /// Those whose text is a version, the highest first.
     pub fn ranked(&self) -> impl Iterator<Item = Listed<'_>> {
-        let order = self.ranked.get_or_init(|| self.rank());
-        order.iter().map(|&at| Listed { versions: self, slot: &self.slots[at as usize] })
-    }
-
-    fn rank(&self) -> Box<[u32]> {
-        let number = |slot| Listed { versions: self, slot }.number();
-        let mut order: Vec<(&Number, u32)> = (0..)
-            .zip(&self.slots)
-            .filter_map(|(at, slot)| number(slot).map(|number| (number, at)))
-            .collect();
-        order.sort_by_key(|(number, _)| Reverse(*number));
-        order.into_iter().map(|(_, at)| at).collect()
+        let (loose, packed) = match &self.0 {
+            Form::Loose(loose) => (Some(loose.ranked().iter().map(|at| *at as usize)), None),
+            Form::Packed(packed) => (None, Some(packed.ranked())),
+        };
+        let order = loose.into_iter().flatten().chain(packed.into_iter().flatten());
+        order.map(|at| Listed { versions: self, at })
     }
 
     /// Adds a version, or puts it in the place of the one with the same text.
     pub fn insert(&mut self, text: String, version: Arc<Version>) {
-        let slot = Slot {
-            is_deprecated: version.deprecated.is_some(),
-            engines_node: version.engines_node.as_deref().map(Box::from),
-            text: text.into(),
-            number: OnceLock::new(),
-            version: OnceLock::from(version),
-            place: 0..0,
-        };
-        match self.slots.binary_search_by(|other| other.text.cmp(&slot.text)) {
-            Ok(at) => self.slots[at] = slot,
-            Err(at) => self.slots.insert(at, slot),
+        let loose = self.loosen();
+        let number = Number::parse_loose(&text).ok();
+        let slot = Slot { text: text.into(), number, version };
+        match loose.slots.binary_search_by(|other| other.text.cmp(&slot.text)) {
+            Ok(at) => loose.slots[at] = slot,
+            Err(at) => loose.slots.insert(at, slot),
         }
-        self.ranked = OnceLock::new();
+        loose.ranked = OnceLock::new();
+    }
+
+    fn loosen(&mut self) -> &mut Loose {
+        if let Form::Packed(_) = &self.0 {
+            *self = self.iter().map(|(text, version)| (text.to_owned(), version)).collect();
+        }
+        match &mut self.0 {
+            Form::Loose(loose) => loose,
+            Form::Packed(_) => unreachable!("it was made loose above"),
+        }
     }
 }
 
-impl<Q: AsRef<str> + ?Sized> Index<&Q> for Versions {
-    type Output = Arc<Version>;
-
-    fn index(&self, text: &Q) -> &Arc<Version> {
-        self.get(text.as_ref()).expect("a version that is there")
+impl Loose {
+    fn ranked(&self) -> &[u32] {
+        self.ranked.get_or_init(|| {
+            let numbered = (0..).zip(&self.slots);
+            let mut order: Vec<(&Number, u32)> =
+                numbered.filter_map(|(at, slot)| Some((slot.number.as_ref()?, at))).collect();
+            order.sort_by_key(|(number, _)| Reverse(*number));
+            order.into_iter().map(|(_, at)| at).collect()
+        })
     }
 }
 
 impl FromIterator<(String, Arc<Version>)> for Versions {
     fn from_iter<I: IntoIterator<Item = (String, Arc<Version>)>>(versions: I) -> Self {
-        let mut all = Self::default();
-        versions.into_iter().for_each(|(text, version)| all.insert(text, version));
-        all
+        let slot = |(text, version): (String, Arc<Version>)| Slot {
+            number: Number::parse_loose(&text).ok(),
+            text: text.into(),
+            version,
+        };
+        let mut slots: Vec<Slot> = versions.into_iter().map(slot).collect();
+        // Of several with one text the last counts.
+        slots.reverse();
+        slots.sort_by(|one, other| one.text.cmp(&other.text));
+        slots.dedup_by(|one, other| one.text == other.text);
+        Self(Form::Loose(Loose { slots, ranked: OnceLock::new() }))
     }
 }
 
@@ -175,94 +221,35 @@ impl fmt::Debug for Versions {
     }
 }
 
-/// The form in which a packument is kept.
-#[derive(rkyv::Archive, rkyv::Serialize)]
-struct Packed {
-    name: String,
-    dist_tags: Vec<(String, String)>,
-    heads: Vec<Head>,
-    ranked: Vec<u32>,
-    /// The archives of all versions, one after the other.
-    bodies: Vec<u8>,
-}
-
-#[derive(rkyv::Archive, rkyv::Serialize)]
-struct Head {
-    text: String,
-    is_deprecated: bool,
-    engines_node: Option<String>,
-    /// Where its archive ends in `bodies`; it begins where the one before ends.
-    end: u32,
-}
-
 impl Packument {
     /// The archive of this packument.
     ///
     /// # Errors
     /// [`ArchiveError::TooLarge`].
     pub fn pack(&self) -> Result<Bytes, ArchiveError> {
-        let mut bodies = Vec::new();
-        let mut heads = Vec::with_capacity(self.versions.len());
-        for (text, version) in self.versions.iter() {
-            bodies.extend_from_slice(&archive::lay_out(&**version)?);
-            heads.push(Head {
-                text: text.to_owned(),
-                is_deprecated: version.deprecated.is_some(),
-                engines_node: version.engines_node.clone(),
-                end: u32::try_from(bodies.len()).map_err(|_| ArchiveError::TooLarge)?,
-            });
-        }
-        let ranked = self.versions.ranked.get_or_init(|| self.versions.rank()).to_vec();
-        let dist_tags = self.dist_tags.clone().into_iter().collect();
-        let packed = Packed { name: self.name.clone(), dist_tags, heads, ranked, bodies };
-        Ok(archive::seal(LAYOUT, &packed)?.into())
+        let loose = match &self.versions.0 {
+            Form::Loose(loose) => loose,
+            Form::Packed(packed) => return Ok(packed.whole().clone()),
+        };
+        let slots = loose.slots.iter();
+        let versions = slots.map(|slot| (&*slot.text, slot.number.as_ref(), &*slot.version));
+        packed::write(&self.name, &self.dist_tags, versions, loose.ranked())
     }
 
     /// A packument that stays packed until it is looked at.
     ///
     /// # Errors
-    /// Where the archive is damaged or of another build.
+    /// Where the archive is damaged or of another form.
     pub fn unpack(bytes: &Bytes) -> Result<Self, ArchiveError> {
-        let packed = archive::access::<Packed>(archive::unseal(LAYOUT, bytes)?)?;
-        let bodies = packed.bodies.as_slice();
-        let mut slots = Vec::with_capacity(packed.heads.len());
-        let mut start = 0;
-        for head in packed.heads.iter() {
-            let end = head.end.to_native() as usize;
-            if end < start || end > bodies.len() {
-                return Err(ArchiveError::Invalid);
-            }
-            slots.push(Slot {
-                text: head.text.as_str().into(),
-                number: OnceLock::new(),
-                is_deprecated: head.is_deprecated,
-                engines_node: head.engines_node.as_ref().map(|text| text.as_str().into()),
-                version: OnceLock::new(),
-                place: start..end,
-            });
-            start = end;
-        }
-        let is_sorted = slots.is_sorted_by(|one: &Slot, next| one.text < next.text);
-        let ranked: Box<[u32]> = packed.ranked.iter().map(|at| at.to_native()).collect();
-        if !is_sorted || ranked.iter().any(|at| *at as usize >= slots.len()) {
-            return Err(ArchiveError::Invalid);
-        }
-        let tags = packed.dist_tags.iter();
-        Ok(Self {
-            name: packed.name.as_str().to_owned(),
-            dist_tags: tags.map(|tag| (tag.0.as_str().into(), tag.1.as_str().into())).collect(),
-            versions: Versions {
-                slots,
-                ranked: OnceLock::from(ranked),
-                packed: bytes.slice_ref(bodies),
-            },
-        })
+        let packed::Opened { name, dist_tags, versions } = packed::open(bytes)?;
+        Ok(Self { name, dist_tags, versions: Versions(Form::Packed(versions)) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Hashes;
 
     fn packument() -> Packument {
         let texts = ["1.0.0", "10.0.0", "2.0.0-beta.1", "2.0.0", "not a version"];
@@ -295,6 +282,40 @@ mod tests {
     }
 
     #[test]
+    fn odd_versions_come_back() {
+        let texts = ["4294967296.0.7", "1.0.0-rc.1", "1.0.0+build", "0.0.0", "", "1"];
+        let addresses =
+            ["", "https://r.example.invalid/a", "https://r.example.invalid/a-1.0.0.tgz"];
+        let digests = [None, Some("ab".repeat(64)), Some("AB".to_owned()), Some("abc".to_owned())];
+        let mut versions = Versions::default();
+        for (at, text) in texts.into_iter().enumerate() {
+            let version = Version {
+                version: text.to_owned(),
+                tarball: format!("{}{text}", addresses[at % addresses.len()]),
+                hashes: Hashes {
+                    sha512: digests[at % digests.len()].clone(),
+                    sha256: digests[(at + 1) % digests.len()].clone(),
+                },
+                bundled: vec![text.to_owned(); at],
+                license: (at % 2 == 0).then(|| "MIT".to_owned()),
+                unpacked_size: (at % 2 == 1).then_some(at as u64 * 1_000),
+                ..Version::default()
+            };
+            versions.insert(text.to_owned(), Arc::new(version));
+        }
+        let before = Packument { name: "a".to_owned(), versions, ..Packument::default() };
+        let after = Packument::unpack(&before.pack().expect("packed")).expect("unpacked");
+        assert!(after.versions.iter().eq(before.versions.iter()));
+        for text in texts {
+            let [one, other] =
+                [&before, &after].map(|one| one.versions.listed(text).expect("listed").number());
+            assert_eq!(one, other, "{text}");
+        }
+        let looked_at = after.versions.get("0.0.0").expect("there");
+        assert!(Arc::ptr_eq(&looked_at, &after.versions.get("0.0.0").expect("there")));
+    }
+
+    #[test]
     fn versions_are_ranked_and_the_others_left_out() {
         let before = packument();
         let after = Packument::unpack(&before.pack().expect("packed")).expect("unpacked");
@@ -304,7 +325,7 @@ mod tests {
             let highest = packument.versions.ranked().next().expect("one");
             assert!(highest.is_deprecated());
             assert_eq!(highest.engines_node(), Some(">=4"));
-            assert_eq!(packument.versions["2.0.0"].dependencies["b"], "^2.0.0");
+            assert_eq!(packument.versions.get("2.0.0").expect("there").dependencies["b"], "^2.0.0");
             assert!(packument.versions.get("3.0.0").is_none());
         }
     }
@@ -317,7 +338,7 @@ mod tests {
         packument.versions.insert("2.0.0".to_owned(), Arc::default());
         assert_eq!(packument.versions.len(), 6);
         assert_eq!(packument.versions.ranked().next().map(Listed::text), Some("11.0.0"));
-        assert!(packument.versions["2.0.0"].dependencies.is_empty());
+        assert!(packument.versions.get("2.0.0").expect("there").dependencies.is_empty());
     }
 
     #[test]

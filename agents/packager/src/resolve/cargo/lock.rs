@@ -179,7 +179,20 @@ fn line(text: &mut String, key: &str, value: &str) {
 /// A basic string. Names come from a registry, so whatever would end the string early is escaped.
 pub(crate) fn quoted(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
+    quote(&mut quoted, value);
+    quoted
+}
+
+/// Appends one.
+pub(crate) fn quote(quoted: &mut String, value: &str) {
     quoted.push('"');
+    // Nearly all texts are as they are.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if value.bytes().all(is_plain) {
+        quoted.push_str(value);
+        quoted.push('"');
+        return;
+    }
     for character in value.chars() {
         match character {
             '"' | '\\' => {
@@ -193,7 +206,6 @@ pub(crate) fn quoted(value: &str) -> String {
         }
     }
     quoted.push('"');
-    quoted
 }
 
 /// What is read of an existing lock.

@@ -6,8 +6,10 @@
 //! tree can be nested and is none of this search's business. It is complete up to its bound, so without one an empty
 //! answer means that there is none.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap as HashMap;
 use std::sync::Arc;
 
 use super::build::Builder;
@@ -80,7 +82,7 @@ impl Builder<'_> {
                 }
             }
         }
-        let known = HashMap::new();
+        let known = HashMap::default();
         Search { builder: self, wants, known, levels: Vec::new(), looks: 0 }.run()
     }
 }

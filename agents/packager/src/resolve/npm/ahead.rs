@@ -19,7 +19,7 @@ pub(super) struct Scout {
 /// What is known of one package.
 #[derive(Default)]
 struct Known {
-    wants: HashMap<String, Want>,
+    wants: HashMap<String, Arc<Want>>,
     /// As long as somebody else keeps it: a registry must not fill the memory with what nobody asked for.
     arrived: Weak<Packument>,
     /// Versions that were followed.
@@ -50,8 +50,8 @@ fn follow(
         if !budget.look(0) {
             return;
         }
-        let want = Want::parse(&text);
-        if matches!(want, Want::Unsupported(_)) {
+        let want = Want::shared(&text);
+        if matches!(*want, Want::Unsupported(_)) {
             continue;
         }
         let package = want.package(&name).to_owned();
@@ -88,7 +88,7 @@ fn pick(
         Want::Tag(tag) => of_tag(tag),
         Want::Exact { text, .. } => packument.versions.get(text),
         Want::Range { range, any } => {
-            let fits = |one: &Listed<'_>| one.number().is_some_and(|it| range.satisfies(it));
+            let fits = |one: &Listed<'_>| one.number().is_some_and(|it| range.satisfies(&it));
             let latest = packument.dist_tags.get("latest");
             let latest = latest.and_then(|text| packument.versions.listed(text));
             let latest = latest.filter(|one| !one.is_deprecated() && (*any || fits(one)));

@@ -3,8 +3,10 @@
 //! Each visited package gets what it lacks placed; what was placed, and whoever lost something by that, is queued.
 //! The order (depth, then path) is npm's, because it decides who gets the higher folder.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::agree::{Agreement, Pins};
 use super::catalogue::{Catalogue, PackageId, Role};
@@ -12,7 +14,6 @@ use super::check::Mode;
 use super::finish;
 use super::locals::{self, LocalId, Locals};
 use super::names::NameId;
-use super::names::sort_key;
 use super::overrides::Rules;
 use super::place::place;
 use super::report::{Failure, Stop};
@@ -112,11 +113,11 @@ impl<'a> Builder<'a> {
         Self {
             tree,
             top,
-            stages: HashMap::new(),
+            stages: HashMap::default(),
             request,
             queue: BTreeSet::new(),
-            seen: HashSet::new(),
-            explicit: HashSet::new(),
+            seen: HashSet::default(),
+            explicit: HashSet::default(),
             waiting,
             pins: guide.pins.clone(),
         }
@@ -388,7 +389,7 @@ impl<'a> Builder<'a> {
             tasks.push((edge, dep));
         }
         tasks.sort_by_cached_key(|(edge, _)| {
-            sort_key(&self.tree.catalogue.names.text(self.tree.edge(*edge).name))
+            self.tree.catalogue.names.key(self.tree.edge(*edge).name)
         });
         for (edge, dep) in tasks {
             // Placing one dependency may have removed the node that the next one is for.
@@ -405,10 +406,16 @@ impl<'a> Builder<'a> {
     }
 
     fn dep_for(&mut self, node: NodeId, edge: EdgeId) -> Result<NodeId, Stop> {
-        let stage = self.stage(node, true);
         let one = self.tree.edge(edge);
         let (role, folder, name, from) = (one.role, one.folder, one.name, one.from);
-        let staged = self.tree.edge_named(stage, folder).and_then(|staged| {
+        let stage = match self.stages.get(&node).copied() {
+            Some(stage) => Some(stage),
+            None if self.tree.node(node).shape.has_peers => Some(self.stage(node, true)),
+            // Nothing is on it yet.
+            None => None,
+        };
+        let staged = stage.and_then(|stage| self.tree.edge_named(stage, folder));
+        let staged = staged.and_then(|staged| {
             self.tree.edge(staged).to.filter(|_| self.tree.edge(staged).valid())
         });
         if let Some(staged) = staged.filter(|&staged| self.tree.satisfies(staged, edge)) {
@@ -429,9 +436,8 @@ impl<'a> Builder<'a> {
                 return Ok(found);
             }
         }
-        let mut needed = HashSet::from([from]);
-        let stage = role.is_peer().then_some(stage);
-        self.stage_edge(edge, stage, None, &mut needed, 0)
+        let mut needed = HashSet::from_iter([from]);
+        self.stage_edge(edge, stage.filter(|_| role.is_peer()), None, &mut needed, 0)
     }
 
     fn place_task(&mut self, edge: EdgeId, dep: NodeId) -> Result<(), Stop> {

@@ -3,6 +3,7 @@
 //! The choice follows npm's `npm-pick-manifest`: `latest` where it fits and is sound, else versions that are not
 //! deprecated and fit the engine first, then the highest. Placing is not done here.
 
+mod shape;
 mod usable;
 
 use std::cmp::Reverse;
@@ -10,13 +11,15 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use super::Choice;
 use super::ahead::Scout;
 use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
 use super::want::Want;
 use crate::error::{Error, Kind};
-use crate::metadata::npm::{Ahead, Dependencies, Listed, Metadata, Packument, Version as Entry};
+use crate::metadata::npm::{Ahead, Listed, Metadata, Packument, Version as Entry};
 use agents_versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
@@ -60,9 +63,20 @@ pub(super) struct Declared {
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     pub(super) declared: Vec<Declared>,
-    pub(super) index: HashMap<Folder, u32>,
+    /// Where each is in `declared`, in the order of the folders.
+    index: Vec<(Folder, u32)>,
     /// Names that come inside the archive.
-    pub(super) bundled: HashSet<Folder>,
+    pub(super) bundled: FxHashSet<Folder>,
+    /// Whether one of the declared is a peer.
+    pub(super) has_peers: bool,
+}
+
+impl Shape {
+    /// Which of the declared dependencies goes by that name.
+    pub(super) fn position(&self, folder: Folder) -> Option<u32> {
+        let at = self.index.binary_search_by_key(&folder, |(folder, _)| *folder).ok()?;
+        Some(self.index[at].1)
+    }
 }
 
 /// A chosen version with all that placing needs.
@@ -92,18 +106,19 @@ pub(super) struct Catalogue<'a> {
     /// Versions that are not taken, by package.
     barred: HashSet<(String, String)>,
     pub(super) names: Names,
-    wants: Vec<(Rc<str>, Rc<Want>)>,
+    wants: Vec<(Rc<str>, Arc<Want>)>,
     want_ids: HashMap<Rc<str>, WantId>,
     /// The same texts where the project itself or one of its own packages says them: a path means something there.
     own_want_ids: HashMap<Rc<str>, WantId>,
     pub(super) locals: Locals,
-    loaded: HashMap<String, Result<Arc<Packument>, Error>>,
+    loaded: FxHashMap<NameId, Result<Arc<Packument>, Error>>,
     chosen: Vec<Rc<Chosen>>,
-    chosen_ids: HashMap<(NameId, String), PackageId>,
-    choices: HashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
-    announced: HashSet<NameId>,
+    /// The chosen versions of each package: few.
+    chosen_of: FxHashMap<NameId, Vec<PackageId>>,
+    choices: FxHashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
+    announced: FxHashSet<NameId>,
     /// Of those, what there is no need to wait for.
-    at_hand: HashSet<NameId>,
+    at_hand: FxHashSet<NameId>,
     engines: HashMap<String, bool>,
     network_failure: Option<Error>,
 }
@@ -124,12 +139,12 @@ impl<'a> Catalogue<'a> {
             want_ids: HashMap::new(),
             own_want_ids: HashMap::new(),
             locals: Locals::default(),
-            loaded: HashMap::new(),
+            loaded: FxHashMap::default(),
             chosen: Vec::new(),
-            chosen_ids: HashMap::new(),
-            choices: HashMap::new(),
-            announced: HashSet::new(),
-            at_hand: HashSet::new(),
+            chosen_of: FxHashMap::default(),
+            choices: FxHashMap::default(),
+            announced: FxHashSet::default(),
+            at_hand: FxHashSet::default(),
             engines: HashMap::new(),
             network_failure: None,
         }
@@ -148,7 +163,7 @@ impl<'a> Catalogue<'a> {
         let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
         let shared: Rc<str> = text.into();
         self.want_ids.insert(Rc::clone(&shared), id);
-        self.wants.push((shared, Rc::new(Want::parse(text))));
+        self.wants.push((shared, Want::shared(text)));
         id
     }
 
@@ -165,12 +180,12 @@ impl<'a> Catalogue<'a> {
         let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
         let shared: Rc<str> = text.into();
         self.own_want_ids.insert(Rc::clone(&shared), id);
-        self.wants.push((shared, Rc::new(want)));
+        self.wants.push((shared, Arc::new(want)));
         id
     }
 
-    pub(super) fn want(&self, id: WantId) -> Rc<Want> {
-        Rc::clone(&self.wants[id.0 as usize].1)
+    pub(super) fn want(&self, id: WantId) -> Arc<Want> {
+        Arc::clone(&self.wants[id.0 as usize].1)
     }
 
     pub(super) fn want_text(&self, id: WantId) -> Rc<str> {
@@ -219,13 +234,14 @@ impl<'a> Catalogue<'a> {
                 Want::Range { range, any } => self.best(&packument, range, *any),
                 want => only(&packument, want),
             };
-            let entry = Arc::clone(entry.map(Listed::version).ok_or_else(no_match)?);
+            let entry = entry.map(Listed::version).ok_or_else(no_match)?;
             // A version that wants another one of itself as its peer can be had nowhere.
             if !rejects_itself(package, &entry) {
                 return self.take(package, &entry).ok_or_else(no_match);
             }
             self.barred.insert((package.to_owned(), entry.version.clone()));
-            self.loaded.remove(package);
+            let name = self.names.intern(package);
+            self.loaded.remove(&name);
         }
     }
 
@@ -235,7 +251,7 @@ impl<'a> Catalogue<'a> {
         range: &Range,
         any: bool,
     ) -> Option<Listed<'p>> {
-        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(number));
+        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(&number));
         if let Some(text) = packument.dist_tags.get("latest")
             && let Some(latest) = packument.versions.listed(text)
             && (any || fits(&latest))
@@ -260,7 +276,7 @@ impl<'a> Catalogue<'a> {
 
     /// The lowest version in a range, sound ones first.
     fn lowest<'p>(&mut self, packument: &'p Packument, range: &Range) -> Option<Listed<'p>> {
-        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(number));
+        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(&number));
         let mut inside: Vec<Listed<'p>> = packument.versions.ranked().filter(fits).collect();
         inside.reverse();
         // The stable sort keeps the lowest first among equals.
@@ -286,14 +302,13 @@ impl<'a> Catalogue<'a> {
             Some(Want::Range { range, any }) => (self.best(&packument, range, *any), Some(range)),
             Some(want) => {
                 let only = only(&packument, want).into_iter();
-                let found =
-                    only.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version()))));
+                let found = only.filter_map(|one| Some((one.number()?, one.version_in_passing())));
                 return Some(found.collect());
             }
         };
         let is_first = |one: &Listed<'_>| first.is_some_and(|first| first.text() == one.text());
         let fits = |one: &Listed<'_>| {
-            one.number().is_some_and(|number| range.is_none_or(|range| range.satisfies(number)))
+            one.number().is_some_and(|number| range.is_none_or(|range| range.satisfies(&number)))
         };
         let all = packument.versions.ranked();
         let mut inside: Vec<Listed<'_>> = all.filter(|one| fits(one) || is_first(one)).collect();
@@ -304,8 +319,7 @@ impl<'a> Catalogue<'a> {
             Reverse((is_first(one), is_release, is_sound))
         });
         let found = inside.into_iter();
-        let found =
-            found.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version()))));
+        let found = found.filter_map(|one| Some((one.number()?, one.version_in_passing())));
         Some(found.collect())
     }
 
@@ -327,18 +341,19 @@ impl<'a> Catalogue<'a> {
     pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
         let packument = self.load(package).ok()?;
         let entry = packument.versions.get(version)?;
-        self.take(package, entry)
+        self.take(package, &entry)
     }
 
     /// The versions of a package, highest first, for repairs.
     pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
         let Ok(packument) = self.load(package) else { return Vec::new() };
         let all = packument.versions.ranked();
-        all.filter_map(|one| Some((one.number()?.clone(), Arc::clone(one.version())))).collect()
+        all.filter_map(|one| Some((one.number()?, one.version_in_passing()))).collect()
     }
 
     fn load(&mut self, package: &str) -> Result<Arc<Packument>, Error> {
-        if let Some(loaded) = self.loaded.get(package) {
+        let name = self.names.intern(package);
+        if let Some(loaded) = self.loaded.get(&name) {
             return loaded.clone();
         }
         let loaded = self.source.packument(package).map(|packument| self.usable(packument));
@@ -347,15 +362,16 @@ impl<'a> Catalogue<'a> {
         {
             self.network_failure.get_or_insert_with(|| error.clone());
         }
-        self.loaded.insert(package.to_owned(), loaded.clone());
+        self.loaded.insert(name, loaded.clone());
         loaded
     }
 
     fn take(&mut self, package: &str, entry: &Arc<Entry>) -> Option<PackageId> {
         let name = self.names.intern(package);
-        let key = (name, entry.version.clone());
-        if let Some(&id) = self.chosen_ids.get(&key) {
-            return Some(id);
+        let known = self.chosen_of.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let is_it = |id: &&PackageId| self.package(**id).entry.version == entry.version;
+        if let Some(id) = known.iter().find(is_it) {
+            return Some(*id);
         }
         let version = Version::parse_loose(&entry.version).ok()?;
         let shape = self.shape_of_package(entry);
@@ -368,93 +384,16 @@ impl<'a> Catalogue<'a> {
             shape: Rc::new(shape),
             engine_fits,
         }));
-        self.chosen_ids.insert(key, id);
+        self.chosen_of.entry(name).or_default().push(id);
         Some(id)
-    }
-
-    fn shape_of_package(&mut self, entry: &Entry) -> Shape {
-        let optional: HashSet<&str> = entry.optional_peers.iter().map(String::as_str).collect();
-        let is_optional = |name: &str| optional.contains(name);
-        let (optional_peers, peers): (Dependencies, Dependencies) =
-            entry.peer_dependencies.clone().into_iter().partition(|(name, _)| is_optional(name));
-        let bundled: HashSet<&str> = entry.bundled.iter().map(String::as_str).collect();
-        self.shape(
-            &[
-                (Role::Peer, &peers),
-                (Role::OptionalPeer, &optional_peers),
-                (Role::Required, &entry.dependencies),
-                (Role::Optional, &entry.optional_dependencies),
-            ],
-            &bundled,
-            false,
-        )
-    }
-
-    /// Interns tables into edges; of a name in several tables the last counts. Announces what will be needed. The tables
-    /// are the project's own or a registry's.
-    pub(super) fn shape(
-        &mut self,
-        tables: &[(Role, &Dependencies)],
-        bundled: &HashSet<&str>,
-        is_own: bool,
-    ) -> Shape {
-        let mut declared: Vec<Declared> = Vec::new();
-        let mut known: HashSet<Folder> = HashSet::new();
-        for (role, table) in tables {
-            for (name, text) in *table {
-                let id = self.names.intern(name);
-                let folder = self.names.folder(id);
-                let want = if is_own { self.own_want_id(text) } else { self.want_id(text) };
-                if !known.insert(folder) {
-                    declared.retain(|earlier| earlier.folder != folder);
-                }
-                declared.push(Declared { name: id, folder, role: *role, want });
-                if !bundled.contains(name.as_str()) {
-                    self.announce(name, want);
-                }
-            }
-        }
-        let index = declared
-            .iter()
-            .enumerate()
-            .map(|(at, one)| (one.folder, u32::try_from(at).unwrap_or(u32::MAX)))
-            .collect();
-        let bundled = bundled
-            .iter()
-            .map(|name| {
-                let id = self.names.intern(name);
-                self.names.folder(id)
-            })
-            .collect();
-        Shape { declared, index, bundled }
-    }
-
-    /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
-    /// the tree.
-    fn announce(&mut self, name: &str, id: WantId) {
-        let want = self.want(id);
-        if matches!(*want, Want::Local(_) | Want::Unsupported(_)) {
-            return;
-        }
-        let package = want.package(name);
-        let package_id = self.names.intern(package);
-        if self.announced.insert(package_id) && self.source.prefetch(package) {
-            self.at_hand.insert(package_id);
-        }
-        if self.at_hand.contains(&package_id) {
-            return;
-        }
-        for package in self.scout.want(name, &self.want_text(id)) {
-            let id = self.names.intern(&package);
-            if self.announced.insert(id) {
-                self.source.prefetch(&package);
-            }
-        }
     }
 }
 
 /// Whether a version has a peer of its own name that it is not itself.
 fn rejects_itself(package: &str, entry: &Entry) -> bool {
+    if !entry.peer_dependencies.contains_key(package) {
+        return false;
+    }
     let is_peer = !entry.dependencies.contains_key(package)
         && !entry.optional_dependencies.contains_key(package)
         && !entry.bundled.iter().any(|name| name == package);

@@ -2,7 +2,7 @@
 //!
 //! The answers and their order of questions are those of npm's Arborist, so that trees come out alike.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::names::Folder;
 use super::tree::{EdgeId, NodeId, Tree};
@@ -163,7 +163,7 @@ impl Check {
             (Some(new), Some(old)) => new >= old,
             _ => false,
         };
-        if newer && can_replace(tree, self.dep, current, &HashSet::new()) {
+        if newer && can_replace(tree, self.dep, current, &HashSet::default()) {
             let verdict = self.judge_peers(tree, Verdict::Replace, walk);
             if verdict != Verdict::Conflict {
                 return verdict;
@@ -172,7 +172,7 @@ impl Check {
         if tree.satisfies(current, self.edge) && (!mode.explicit || prefer_dedupe) {
             return Verdict::Keep;
         }
-        if prefer_dedupe && !newer && can_replace(tree, self.dep, current, &HashSet::new()) {
+        if prefer_dedupe && !newer && can_replace(tree, self.dep, current, &HashSet::default()) {
             let verdict = self.judge_peers(tree, Verdict::Replace, walk);
             if verdict != Verdict::Conflict {
                 return verdict;
@@ -341,7 +341,7 @@ pub(super) fn gather(
     counts: impl Fn(EdgeId) -> bool,
 ) -> Vec<NodeId> {
     let mut order: Vec<NodeId> = Vec::new();
-    let mut set: HashSet<NodeId> = HashSet::new();
+    let mut set: HashSet<NodeId> = HashSet::default();
     order.extend(start.iter().copied().filter(|&id| set.insert(id)));
     let mut at = 0;
     while at < order.len() {

@@ -3,7 +3,9 @@
 //! A package that failed to load or does not run here is dropped, with all that only it needs, where everything that
 //! leads to it is optional; else it is an error.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use super::Request;
 use super::build::Builder;
@@ -19,12 +21,12 @@ use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
     let mut warnings = Vec::new();
-    let mut required = reachable(builder, &HashSet::new(), |role| !role.is_optional());
+    let mut required = reachable(builder, &HashSet::default(), |role| !role.is_optional());
     // What the project's own packages need is needed, even where only an optional dependency links to them.
     for local in builder.tree.locals() {
-        reach(builder, local, &HashSet::new(), |role| !role.is_optional(), &mut required);
+        reach(builder, local, &HashSet::default(), |role| !role.is_optional(), &mut required);
     }
-    let mut dropped: HashSet<NodeId> = HashSet::new();
+    let mut dropped: HashSet<NodeId> = HashSet::default();
     let mut elsewhere = 0;
     for node in builder.tree.placed() {
         let Some(why) = unusable(builder, request, node) else { continue };
@@ -129,7 +131,7 @@ fn reachable(
     without: &HashSet<NodeId>,
     follow: impl Fn(Role) -> bool,
 ) -> HashSet<NodeId> {
-    let mut found = HashSet::new();
+    let mut found = HashSet::default();
     reach(builder, builder.top, without, follow, &mut found);
     found
 }
@@ -158,7 +160,7 @@ fn reach(
 /// Drops an optional package: who needs it, up to where it is optional, and all that only those need.
 fn drop_optional(builder: &Builder<'_>, node: NodeId, dropped: &mut HashSet<NodeId>) {
     let mut set = vec![node];
-    let mut known = HashSet::from([node]);
+    let mut known = HashSet::from_iter([node]);
     let mut at = 0;
     while at < set.len() {
         for &edge in &builder.tree.node(set[at]).edges_in {

@@ -104,24 +104,14 @@ pub(super) fn shape_of(
     manifest: &RootManifest,
     links: &Dependencies,
 ) -> Shape {
-    let optional: HashSet<&str> = manifest.optional_peers.iter().map(String::as_str).collect();
-    let (optional_peers, peers) = manifest
-        .peer_dependencies
-        .clone()
-        .into_iter()
-        .partition(|(name, _)| optional.contains(name.as_str()));
-    catalogue.shape(
-        &[
-            (Role::Peer, &peers),
-            (Role::OptionalPeer, &optional_peers),
-            (Role::Required, &manifest.dependencies),
-            (Role::Optional, &manifest.optional_dependencies),
-            (Role::Development, &manifest.dev_dependencies),
-            (Role::Required, links),
-        ],
-        &HashSet::new(),
-        true,
-    )
+    let tables = [
+        (Role::Required, &manifest.dependencies),
+        (Role::Optional, &manifest.optional_dependencies),
+        (Role::Development, &manifest.dev_dependencies),
+        (Role::Required, links),
+    ];
+    let (peers, optional) = (&manifest.peer_dependencies, &manifest.optional_peers);
+    catalogue.shape(peers, optional, &tables, &HashSet::new(), true)
 }
 
 /// The links that the project has to its workspaces, as dependencies.

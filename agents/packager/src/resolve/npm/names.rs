@@ -2,6 +2,7 @@
 //!
 //! npm sorts with the collation of the `en` locale and treats names that differ only in case as the same folder.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -18,6 +19,7 @@ pub(super) struct Names {
     ids: HashMap<Rc<str>, NameId>,
     texts: Vec<Rc<str>>,
     folders: Vec<Folder>,
+    keys: Vec<OnceCell<Rc<[u8]>>>,
 }
 
 impl Names {
@@ -30,6 +32,11 @@ impl Names {
         self.ids.insert(Rc::clone(&shared), id);
         self.texts.push(shared);
         self.folders.push(Folder(id));
+        self.keys.push(OnceCell::new());
+        let is_lower = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        if is_lower {
+            return id;
+        }
         let lower = text.to_lowercase();
         if lower != text {
             let lower = self.intern(&lower);
@@ -44,6 +51,12 @@ impl Names {
 
     pub(super) fn text(&self, id: NameId) -> Rc<str> {
         Rc::clone(&self.texts[id.0 as usize])
+    }
+
+    /// The key by which it sorts.
+    pub(super) fn key(&self, id: NameId) -> Rc<[u8]> {
+        let at = id.0 as usize;
+        Rc::clone(self.keys[at].get_or_init(|| sort_key(&self.texts[at]).into()))
     }
 
     pub(super) fn folder(&self, id: NameId) -> Folder {

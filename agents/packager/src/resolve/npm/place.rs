@@ -3,7 +3,7 @@
 //! Follows npm's Arborist step by step; see `check` for the question, here is the deed: replacing, removing
 //! what nobody needs any more, and telling the builder whose dependencies have to be looked at again.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet as HashSet;
 
 use super::check::{
     Check, Mode, Verdict, can_replace, check, deepest_target, gather, peer_entry_sets,
@@ -268,7 +268,7 @@ fn replace_old(
 
 fn prune_after_replacement(tree: &mut Tree<'_>, placed: NodeId, idle: &[NodeId]) {
     let mut suspects: Vec<NodeId> = Vec::new();
-    let mut known: HashSet<NodeId> = HashSet::new();
+    let mut known: HashSet<NodeId> = HashSet::default();
     for edge in tree.edges_out(placed) {
         let one = tree.edge(edge);
         suspects.extend(one.to.filter(|&to| !one.valid() && known.insert(to)));
@@ -320,7 +320,7 @@ fn sorted_children(tree: &Tree<'_>, node: NodeId) -> Vec<NodeId> {
 fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
     let mut open = vec![node];
     // Whoever was asked once and stayed need not be asked again in this walk.
-    let mut asked: HashSet<NodeId> = HashSet::new();
+    let mut asked: HashSet<NodeId> = HashSet::default();
     while let Some(node) = open.pop() {
         if !tree.node(node).placed || !asked.insert(node) {
             continue;
@@ -353,7 +353,7 @@ fn is_needless(tree: &Tree<'_>, node: NodeId) -> bool {
     if tree.matches(other, node) {
         return true;
     }
-    can_replace(tree, other, node, &HashSet::new())
+    can_replace(tree, other, node, &HashSet::default())
         && match (tree.version_of(other), tree.version_of(node)) {
             (Some(other), Some(this)) => other >= this,
             _ => false,

@@ -3,12 +3,12 @@
 //! Peers are wanted next to their dependent, so a set has to agree before it goes into the tree. Where the project's
 //! own packages cannot agree, that is a conflict; where others' cannot, what was first stays and a warning is given.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet as HashSet;
 
 use super::build::Builder;
 use super::catalogue::{NoChoice, Role, WantId};
 use super::check::can_replace;
-use super::names::{NameId, sort_key};
+use super::names::NameId;
 use super::report::{Clash, Stop};
 use super::tree::{Content, EdgeId, Failure, NodeId};
 use super::want::{Want, unsupported};
@@ -24,6 +24,31 @@ impl Builder<'_> {
         let stage = self.tree.add_top(shape, Some(node));
         self.stages.insert(node, stage);
         stage
+    }
+
+    /// The same without its dependencies, for what neither is nor has a peer: nobody asks such a stage for anything but
+    /// whom it stands for. A copy of all dependencies for each of them would be their square.
+    fn bare_stage(&mut self, node: NodeId) -> NodeId {
+        let stage = self.tree.add_top(std::rc::Rc::default(), Some(node));
+        self.stages.insert(node, stage);
+        stage
+    }
+
+    /// Whether an edge's package is chosen without regard to peers of it, or of the one that needs it. Rules reach a
+    /// package over the edges that lead to it, so with those every edge is needed.
+    fn stands_alone(&mut self, edge: EdgeId) -> Result<bool, Stop> {
+        let (from, name, want) = {
+            let one = self.tree.edge(edge);
+            (one.from, one.name, one.want)
+        };
+        if self.tree.rules.root().is_some() || self.tree.node(from).shape.has_peers {
+            return Ok(false);
+        }
+        Ok(match self.content(name, want, from == self.top, edge)? {
+            Content::Package(package) => !self.tree.catalogue.package(package).shape.has_peers,
+            Content::Failed(_) => true,
+            _ => false,
+        })
     }
 
     /// Chooses a package for an edge, puts it on a stage and loads its peers beside it. `second` is another edge
@@ -45,6 +70,9 @@ impl Builder<'_> {
         }
         let stage = match stage {
             Some(stage) => stage,
+            None if second.is_none() && self.stands_alone(edge)? => {
+                self.bare_stage(self.tree.edge(edge).from)
+            }
             None => self.stage(self.tree.edge(edge).from, false),
         };
         let name = self.tree.edge(edge).name;
@@ -76,15 +104,28 @@ impl Builder<'_> {
         edge: EdgeId,
     ) -> Result<NodeId, Stop> {
         let beside_project = self.tree.node(stage).stands_for == Some(self.top);
-        let content = match self.pinned(name, want).filter(|_| beside_project) {
-            Some(pinned) => pinned,
-            None => self.choose(name, want, edge)?,
-        };
+        let content = self.content(name, want, beside_project, edge)?;
         Ok(self.tree.add(name, content, stage))
+    }
+
+    fn content(
+        &mut self,
+        name: NameId,
+        want: WantId,
+        beside_project: bool,
+        edge: EdgeId,
+    ) -> Result<Content, Stop> {
+        match self.pinned(name, want).filter(|_| beside_project) {
+            Some(pinned) => Ok(pinned),
+            None => self.choose(name, want, edge),
+        }
     }
 
     /// The version that an earlier attempt found to agree with the others, where it is wanted.
     fn pinned(&mut self, name: NameId, want: WantId) -> Option<Content> {
+        if self.pins.is_empty() {
+            return None;
+        }
         let pin = self.pins.get(&*self.tree.catalogue.names.text(name))?;
         let wanted = self.tree.catalogue.want(want);
         let package = self.tree.catalogue.exact(&pin.package, &pin.version)?;
@@ -145,9 +186,7 @@ impl Builder<'_> {
                 one.role.is_peer() && !(one.valid() && one.to.is_some())
             })
             .collect();
-        edges.sort_by_cached_key(|&edge| {
-            sort_key(&self.tree.catalogue.names.text(self.tree.edge(edge).name))
-        });
+        edges.sort_by_cached_key(|&edge| self.tree.catalogue.names.key(self.tree.edge(edge).name));
         for edge in edges {
             // What a deeper peer brought in may have taken this node's place.
             let Some(stage) = self.tree.node(node).parent else { break };
@@ -190,7 +229,7 @@ impl Builder<'_> {
             return Err(self.disagreement(edge, Some(beside)));
         };
         let dep = self.stage_edge(edge, None, None, needed, depth + 1)?;
-        if can_replace(&self.tree, dep, current, &HashSet::new()) {
+        if can_replace(&self.tree, dep, current, &HashSet::default()) {
             self.stage_edge(edge, Some(stage), None, needed, depth + 1)?;
             return Ok(());
         }

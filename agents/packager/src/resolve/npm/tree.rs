@@ -9,8 +9,9 @@
 mod own;
 mod rules;
 
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
 use super::locals::LocalId;
@@ -119,6 +120,8 @@ pub(super) struct Tree<'a> {
     placed_count: usize,
     /// The project's own packages that something links to.
     locals: Vec<NodeId>,
+    /// The place, and its key, of whatever has none.
+    nowhere: (Rc<str>, Rc<[u8]>),
 }
 
 impl<'a> Tree<'a> {
@@ -128,10 +131,11 @@ impl<'a> Tree<'a> {
             rules,
             nodes: Vec::new(),
             edges: Vec::new(),
-            seekers: HashMap::new(),
-            bearers: HashMap::new(),
+            seekers: HashMap::default(),
+            bearers: HashMap::default(),
             placed_count: 0,
             locals: Vec::new(),
+            nowhere: ("".into(), Rc::from([])),
         }
     }
 
@@ -169,7 +173,7 @@ impl<'a> Tree<'a> {
 
     pub(super) fn edge_named(&self, id: NodeId, folder: Folder) -> Option<EdgeId> {
         let node = self.node(id);
-        node.shape.index.get(&folder).map(|at| EdgeId(node.first_edge + at))
+        node.shape.position(folder).map(|at| EdgeId(node.first_edge + at))
     }
 
     pub(super) fn package_of(&self, id: NodeId) -> Option<PackageId> {
@@ -315,13 +319,13 @@ impl<'a> Tree<'a> {
             shape,
             first_edge,
             parent: None,
-            children: HashMap::new(),
+            children: HashMap::default(),
             edges_in: Vec::new(),
             stands_for: None,
             depth: 0,
             rule: None,
-            place: "".into(),
-            place_key: Rc::from([]),
+            place: Rc::clone(&self.nowhere.0),
+            place_key: Rc::clone(&self.nowhere.1),
             placed: false,
         });
         id

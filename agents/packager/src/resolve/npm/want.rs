@@ -1,8 +1,12 @@
 //! What stands on the right of a dependency: a range, a version, a tag, an alias, or something not from a registry.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
 use super::locals::LocalId;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
+use crate::limits::{NPM_WANT_BYTES_MAX, NPM_WANTS_MAX};
 use agents_versions::npm::{Range, Version};
 use agents_versions::shorten;
 
@@ -38,7 +42,29 @@ pub(super) enum Want {
     Unsupported(&'static str),
 }
 
+/// Texts that were understood before. The same ones stand in the tables of thousands of versions.
+static UNDERSTOOD: LazyLock<Mutex<HashMap<Box<str>, Arc<Want>>>> = LazyLock::new(Mutex::default);
+
 impl Want {
+    /// The same as [`Want::parse`], once for every text.
+    pub(super) fn shared(text: &str) -> Arc<Self> {
+        if text.len() > NPM_WANT_BYTES_MAX {
+            return Arc::new(Self::parse(text));
+        }
+        let understood = || UNDERSTOOD.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(want) = understood().get(text) {
+            return Arc::clone(want);
+        }
+        let want = Arc::new(Self::parse(text));
+        let mut understood = understood();
+        // What is still wanted comes back by itself; nothing has to be known of who was used last.
+        if understood.len() >= NPM_WANTS_MAX {
+            understood.clear();
+        }
+        understood.insert(text.into(), Arc::clone(&want));
+        want
+    }
+
     /// Reads the right side of a dependency as npm does.
     pub(super) fn parse(text: &str) -> Self {
         let lower = text.get(..5).map(str::to_ascii_lowercase).unwrap_or_default();

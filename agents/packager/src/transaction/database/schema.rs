@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Kind, Result};
-use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS};
+use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES_MAX};
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED];
+const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -93,6 +93,9 @@ const WATCHES: &str = "
 
 const UNWATCHED: &str = "ALTER TABLE watches ADD COLUMN unwatched TEXT;";
 
+/// Looking for those that expired long ago would else read every plan.
+const PLANS_BY_END: &str = "CREATE INDEX plans_by_end ON plans (expires_at_ms);";
+
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -116,6 +119,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     // Settings of watched projects may hold tokens: what is deleted is overwritten.
     connection.pragma_update(None, "secure_delete", "ON")?;
+    connection.pragma_update(None, "wal_autocheckpoint", DATABASE_LOG_PAGES_MAX)?;
     connection.set_prepared_statement_cache_capacity(32);
     if version(&connection)? != MIGRATIONS.len() {
         let behaviour = rusqlite::TransactionBehavior::Immediate;

@@ -28,21 +28,18 @@ impl Catalogue<'_> {
         if before.is_none() && !packument.versions.keys().any(is_barred) {
             return packument;
         }
-        let stays = |(text, entry): &(&str, &Arc<Entry>)| !is_barred(text) && !is_young(entry);
+        let stays = |(text, entry): &(&str, Arc<Entry>)| !is_barred(text) && !is_young(entry);
         let versions = packument.versions.iter().filter(stays);
-        let versions = versions.map(|(text, entry)| (text.to_owned(), Arc::clone(entry)));
+        let versions = versions.map(|(text, entry)| (text.to_owned(), entry));
         let mut left = Packument {
             name: packument.name.clone(),
             dist_tags: packument.dist_tags.clone(),
             versions: versions.collect(),
         };
-        let parsed: Vec<(Version, &str)> = left
-            .versions
-            .ranked()
-            .filter_map(|one| Some((one.number()?.clone(), one.text())))
-            .collect();
+        let parsed: Vec<(Version, &str)> =
+            left.versions.ranked().filter_map(|one| Some((one.number()?, one.text()))).collect();
         for version in left.dist_tags.values_mut() {
-            if left.versions.get(version).is_some() {
+            if left.versions.listed(version).is_some() {
                 continue;
             }
             let Ok(tagged) = Version::parse_loose(version) else { continue };

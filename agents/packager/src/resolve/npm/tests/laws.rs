@@ -83,7 +83,8 @@ fn judge(universe: &Universe, wanted: &str, resolution: &Resolution) -> Result<(
     for package in &resolution.packages {
         let parent = package.place.rsplit_once("/node_modules/").map(|(parent, _)| parent);
         prop_assert!(parent.is_none_or(|parent| tree.contains_key(parent)), "a folder in nothing");
-        let entry = &universe.packages[&package.name].versions[&package.version];
+        let entry =
+            &universe.packages[&package.name].versions.get(&package.version).expect("there");
         for (name, want) in &entry.dependencies {
             let found = lookup(&tree, &package.place, name);
             prop_assert!(

@@ -102,7 +102,7 @@ proptest! {
             }
         }
         for package in &resolution.packages {
-            let entry = &universe.packages[&package.name].versions[&package.version];
+            let entry = &universe.packages[&package.name].versions.get(&package.version).expect("there");
             for (name, want) in &entry.dependencies {
                 prop_assert!(fits(&package.place, name, want), "{}: {name}@{want}", package.place);
             }

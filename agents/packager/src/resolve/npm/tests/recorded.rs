@@ -58,7 +58,7 @@ fn edges(
     ];
     add("the project", "", tables, &root.optional_peers, &[]);
     for one in &resolution.packages {
-        let entry = &universe.packages[&one.name].versions[&one.version];
+        let entry = &universe.packages[&one.name].versions.get(&one.version).expect("there");
         let tables = [
             (&entry.peer_dependencies, false),
             (&entry.dependencies, false),

@@ -84,17 +84,19 @@ proptest! {
         }
         let tree: BTreeMap<&str, &Package> =
             resolution.packages.iter().map(|one| (one.place.as_str(), one)).collect();
-        let wanted = request.root.dependencies.iter().map(|(name, text)| ("", name, text));
+        let wanted = request.root.dependencies.clone().into_iter();
+        let wanted = wanted.map(|(name, text)| ("", name, text));
         let of_packages = resolution.packages.iter().flat_map(|one| {
-            let entry = &universe.packages[&one.name].versions[&one.version];
-            entry.dependencies.iter().map(|(name, text)| (one.place.as_str(), name, text))
+            let entry = universe.packages[&one.name].versions.get(&one.version).expect("there");
+            let needs = entry.dependencies.clone().into_iter();
+            needs.map(|(name, text)| (one.place.as_str(), name, text))
         });
         for (place, name, text) in wanted.chain(of_packages) {
             let text = match over {
                 Some((replaced, want)) if replaced == name => want,
-                _ => text,
+                _ => &*text,
             };
-            let to = found(&tree, place, name);
+            let to = found(&tree, place, &name);
             prop_assert!(
                 to.is_some_and(|to| meets(to, text)),
                 "{place} finds {:?} for {name}@{text}",

@@ -1,0 +1,384 @@
+//! JSON without spaces whose objects have their keys in the order of their bytes, written in one pass: an object's
+//! entries are put in order where it ends.
+//!
+//! Recursion is as deep as the types of what is written, not as deep as some input.
+
+mod key;
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::ser::{self, Error as _};
+use serde_json::Error;
+
+use key::Key;
+
+/// Appends a value.
+pub(super) fn append(bytes: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut sink = Sink { bytes, aside: Vec::new() };
+    value.serialize(Writer(&mut sink))?;
+    Ok(sink.bytes)
+}
+
+struct Sink {
+    bytes: Vec<u8>,
+    /// Where an object is put in order.
+    aside: Vec<u8>,
+}
+
+impl Sink {
+    /// What JSON writes in one way only: texts, whole numbers, truth values and nothing.
+    fn plain(&mut self, value: &impl Serialize) -> Result<(), Error> {
+        serde_json::to_writer(&mut self.bytes, value)
+    }
+}
+
+struct Writer<'a>(&'a mut Sink);
+
+/// An object or a list of which the beginning is written.
+struct Open<'a> {
+    sink: &'a mut Sink,
+    start: usize,
+    /// Keys, and where the entry of each ends.
+    entries: Vec<(Cow<'static, str>, usize)>,
+    /// What closes it after the object itself: that of an enum.
+    is_wrapped: bool,
+}
+
+impl Open<'_> {
+    fn entry(
+        &mut self,
+        key: Cow<'static, str>,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), Error> {
+        self.sink.plain(&key)?;
+        self.sink.bytes.push(b':');
+        value.serialize(Writer(self.sink))?;
+        self.entries.push((key, self.sink.bytes.len()));
+        Ok(())
+    }
+
+    fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        if self.sink.bytes.len() > self.start {
+            self.sink.bytes.push(b',');
+        }
+        value.serialize(Writer(self.sink))
+    }
+
+    fn close_object(self) {
+        let Self { sink, start, entries, is_wrapped } = self;
+        let mut begin = start;
+        let mut order: Vec<(&str, std::ops::Range<usize>)> = Vec::with_capacity(entries.len());
+        for (key, end) in &entries {
+            order.push((key, begin..*end));
+            begin = *end;
+        }
+        order.sort_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
+        sink.aside.clear();
+        for (at, (_, place)) in order.into_iter().enumerate() {
+            sink.aside.push(if at == 0 { b'{' } else { b',' });
+            sink.aside.extend_from_slice(&sink.bytes[place]);
+        }
+        if entries.is_empty() {
+            sink.aside.push(b'{');
+        }
+        sink.bytes.truncate(start);
+        sink.bytes.extend_from_slice(&sink.aside);
+        sink.bytes.extend_from_slice(if is_wrapped { b"}}" } else { b"}" });
+    }
+
+    fn close_list(self) {
+        self.sink.bytes.extend_from_slice(if self.is_wrapped { b"]}" } else { b"]" });
+    }
+}
+
+impl<'a> Writer<'a> {
+    fn open(self, is_wrapped: bool) -> Open<'a> {
+        Open { start: self.0.bytes.len(), sink: self.0, entries: Vec::new(), is_wrapped }
+    }
+
+    fn open_list(self, is_wrapped: bool) -> Open<'a> {
+        self.0.bytes.push(b'[');
+        self.open(is_wrapped)
+    }
+
+    fn wrap(&mut self, variant: &'static str) -> Result<(), Error> {
+        self.0.bytes.push(b'{');
+        self.0.plain(&variant)?;
+        self.0.bytes.push(b':');
+        Ok(())
+    }
+}
+
+macro_rules! plain {
+    ($($name:ident: $type:ty),*) => {
+        $(fn $name(self, value: $type) -> Result<(), Error> {
+            self.0.plain(&value)
+        })*
+    };
+}
+
+impl<'a> ser::Serializer for Writer<'a> {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Open<'a>;
+    type SerializeTuple = Open<'a>;
+    type SerializeTupleStruct = Open<'a>;
+    type SerializeTupleVariant = Open<'a>;
+    type SerializeMap = Map<'a>;
+    type SerializeStruct = Open<'a>;
+    type SerializeStructVariant = Open<'a>;
+
+    plain!(serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32);
+    plain!(serialize_i64: i64, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32);
+    plain!(serialize_u64: u64, serialize_char: char, serialize_str: &str);
+
+    fn serialize_f32(self, _value: f32) -> Result<(), Error> {
+        Err(Error::custom("a fractional number"))
+    }
+
+    fn serialize_f64(self, _value: f64) -> Result<(), Error> {
+        Err(Error::custom("a fractional number"))
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_none(self) -> Result<(), Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Error> {
+        self.0.plain(&())
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+    ) -> Result<(), Error> {
+        self.serialize_str(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        mut self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        self.wrap(variant)?;
+        value.serialize(Writer(self.0))?;
+        self.0.bytes.push(b'}');
+        Ok(())
+    }
+
+    fn serialize_seq(self, _length: Option<usize>) -> Result<Open<'a>, Error> {
+        Ok(self.open_list(false))
+    }
+
+    fn serialize_tuple(self, _length: usize) -> Result<Open<'a>, Error> {
+        Ok(self.open_list(false))
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        _length: usize,
+    ) -> Result<Open<'a>, Error> {
+        Ok(self.open_list(false))
+    }
+
+    fn serialize_tuple_variant(
+        mut self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        _length: usize,
+    ) -> Result<Open<'a>, Error> {
+        self.wrap(variant)?;
+        Ok(self.open_list(true))
+    }
+
+    fn serialize_map(self, _length: Option<usize>) -> Result<Map<'a>, Error> {
+        Ok(Map { open: self.open(false), key: None })
+    }
+
+    fn serialize_struct(self, _name: &'static str, _length: usize) -> Result<Open<'a>, Error> {
+        Ok(self.open(false))
+    }
+
+    fn serialize_struct_variant(
+        mut self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        _length: usize,
+    ) -> Result<Open<'a>, Error> {
+        self.wrap(variant)?;
+        Ok(self.open(true))
+    }
+}
+
+impl ser::SerializeSeq for Open<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        self.item(value)
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.close_list();
+        Ok(())
+    }
+}
+
+macro_rules! lists {
+    ($($kind:ident $item:ident),*) => {
+        $(impl ser::$kind for Open<'_> {
+            type Ok = ();
+            type Error = Error;
+
+            fn $item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+                self.item(value)
+            }
+
+            fn end(self) -> Result<(), Error> {
+                self.close_list();
+                Ok(())
+            }
+        })*
+    };
+}
+
+macro_rules! objects {
+    ($($kind:ident),*) => {
+        $(impl ser::$kind for Open<'_> {
+            type Ok = ();
+            type Error = Error;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), Error> {
+                self.entry(Cow::Borrowed(key), value)
+            }
+
+            fn end(self) -> Result<(), Error> {
+                self.close_object();
+                Ok(())
+            }
+        })*
+    };
+}
+
+lists!(SerializeTuple serialize_element, SerializeTupleStruct serialize_field, SerializeTupleVariant serialize_field);
+objects!(SerializeStruct, SerializeStructVariant);
+
+/// A map, whose keys are texts.
+struct Map<'a> {
+    open: Open<'a>,
+    key: Option<String>,
+}
+
+impl ser::SerializeMap for Map<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+        self.key = Some(key.serialize(Key)?);
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        let key = self.key.take().ok_or_else(|| Error::custom("a value without a key"))?;
+        self.open.entry(Cow::Owned(key), value)
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.open.close_object();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Variant {
+        Unit,
+        New(u8),
+        Pair(u8, u8),
+        Fields { z: (), a: u8 },
+    }
+
+    #[derive(Serialize)]
+    struct Value {
+        z: Vec<Variant>,
+        a: BTreeMap<String, Option<i64>>,
+        m: (bool, char),
+        empty: BTreeMap<String, ()>,
+        none: Vec<u8>,
+    }
+
+    #[test]
+    fn keys_are_sorted_by_their_bytes_at_every_depth() {
+        let keys = ["b", "a", "\"", "\u{e9}", "\n", "["];
+        let value = Value {
+            z: vec![
+                Variant::Unit,
+                Variant::New(1),
+                Variant::Pair(1, 2),
+                Variant::Fields { z: (), a: 1 },
+            ],
+            a: keys.iter().map(|key| ((*key).to_owned(), Some(-1))).collect(),
+            m: (true, '\u{1}'),
+            empty: BTreeMap::new(),
+            none: Vec::new(),
+        };
+        let bytes = append(Vec::new(), &value).expect("written");
+        let text = String::from_utf8(bytes).expect("text");
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"a":{"\n":-1,"\"":-1,"[":-1,"a":-1,"b":-1,"é":-1},"empty":{},"#,
+                r#""m":[true,"\u0001"],"none":[],"z":["unit",{"new":1},{"pair":[1,2]},"#,
+                r#"{"fields":{"a":1,"z":null}}]}"#
+            )
+        );
+        let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, serde_json::to_value(&value).expect("a value"));
+    }
+
+    #[test]
+    fn what_has_several_spellings_is_refused() {
+        assert!(append(Vec::new(), &json!({"a": 0.5})).is_err());
+        assert!(append(Vec::new(), &BTreeMap::from([(1, 2)])).is_err());
+    }
+}
