@@ -31,6 +31,8 @@ pub(crate) const KNOWN: &[Known] = &[
     growing("download-bytes", ECOSYSTEMS),
     growing("triggers", &["applied", "approval", "conflict", "failed", "in-line", "planned"]),
     Known { name: "watched", grows: false, labels: &[""] },
+    growing("readers", &["failed", "started"]),
+    Known { name: "readers-held", grows: false, labels: &["landlock", "seccomp"] },
 ];
 
 /// Values by measure and label.

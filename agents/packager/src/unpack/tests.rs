@@ -1,7 +1,6 @@
 //! Every class of hostile archive, made by hand; honest ones, made by independent writers; and
 //! damage at random.
 
-pub(crate) mod forge;
 mod random;
 mod tarballs;
 mod wheels;
