@@ -20,6 +20,6 @@ pub fn close_inherited() -> io::Result<()> {
 pub fn try_to_trace_parent() -> io::Result<()> {
     let parent = rustix::process::Pid::as_raw(rustix::process::getppid());
     // SAFETY: seizing takes a process by number and no pointer that is followed.
-    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, parent, 0, 0) };
+    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, parent, 0_usize, 0_usize) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -109,9 +109,9 @@ fn receive() -> Option<(Request, File)> {
     let mut bytes = [0; limits::UNPACK_REQUEST_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let socket = rustix::stdio::stdin();
+    let socket = std::io::stdin();
     let received = rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC)
     });
     let received = received.ok()?;
     let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
@@ -128,8 +128,8 @@ fn receive() -> Option<(Request, File)> {
 /// Sends all of it.
 fn send(mut bytes: &[u8]) -> Result<(), Gone> {
     while !bytes.is_empty() {
-        let pipe = rustix::stdio::stdout();
-        let count = rustix::io::retry_on_intr(|| rustix::io::write(pipe, bytes));
+        let pipe = std::io::stdout();
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(&pipe, bytes));
         bytes = &bytes[count.map_err(|_| Gone)?..];
     }
     Ok(())

@@ -305,7 +305,7 @@ fn write_all(
     let kind = format.kind.kind();
     let mut buffer = vec![0; limits::UNPACK_BUFFER_BYTES];
     let mut manifest = false;
-    let read = unpacker.read(Source::File(archive), kind, Contents::All, |entry, content| {
+    let take = |entry: Entry, content: &mut dyn Read| -> Result<(), Failure> {
         if let Kind::TarGz { folder: Some(folder) } = kind {
             manifest |= entry.path.strip_prefix(folder) == Some("/Cargo.toml");
         }
@@ -326,7 +326,8 @@ fn write_all(
             // Only a file system that confuses names comes here.
             None => Err(Refusal::Repeated(entry.path).into()),
         }
-    });
+    };
+    let read = unpacker.read(Source::File(archive), kind, Contents::All, take);
     unpacked.warnings = read
         .map_err(|failure| match failure {
             Failure::Archive(refusal) => refusal.of(shown),

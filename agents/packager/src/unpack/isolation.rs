@@ -89,7 +89,8 @@ fn limit() -> Result<(), rustix::io::Errno> {
 
 /// The version of the interface that holds; 0 for none.
 fn restrict() -> Result<u8, landlock::RulesetError> {
-    const NEWEST: ABI = ABI::V9;
+    use ABI::{V1, V2, V3, V4, V5, V6, V7, V8, V9};
+    const NEWEST: ABI = V9;
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -101,7 +102,9 @@ fn restrict() -> Result<u8, landlock::RulesetError> {
         LandlockStatus::Available { effective_abi, .. }
             if status.ruleset != RulesetStatus::NotEnforced =>
         {
-            Ok(effective_abi as u8)
+            // Its numbers are not told otherwise.
+            let known = [V1, V2, V3, V4, V5, V6, V7, V8, V9];
+            Ok(known.iter().filter(|version| **version <= effective_abi).count() as u8)
         }
         _ => Ok(0),
     }

@@ -107,6 +107,17 @@ impl Unpacker {
         Some(Isolation { landlock: landlock as u8 })
     }
 
+    /// Starts a process and ends it again; what holds it.
+    ///
+    /// # Errors
+    /// A [`Refusal::Helper`] that says why there is none, also where this process reads by itself.
+    pub fn probe(&self) -> Result<Isolation, Refusal> {
+        let none = || Refusal::Helper("is this very process".to_owned());
+        let program = self.program.as_ref().ok_or_else(none)?;
+        let process = Process::start(program);
+        process.map(|it| it.isolation).map_err(|error| Refusal::Helper(error.to_string()))
+    }
+
     /// Reads an archive and hands each file to `take`, in the archive's order. A file that `take` got may still turn out to be
     /// damaged: nothing counts before this returns. Where `contents` leaves a file's content out, it cannot be read.
     ///
@@ -232,7 +243,7 @@ impl Reading<'_, '_, '_> {
                 Frame::File { executable, size, path } => {
                     let entry = self.check(&mut seen, executable, size, path)?;
                     let mut content = Content {
-                        turn: self.turn,
+                        turn: &mut *self.turn,
                         remaining: if self.contents == Contents::Names { 0 } else { size },
                         piece: 0,
                         is_there: self.contents != Contents::Names,

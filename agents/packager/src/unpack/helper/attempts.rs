@@ -1,13 +1,13 @@
 //! What somebody would try who has taken the process over that reads archives. Compiled into tests alone.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 
 /// Makes one attempt, `what` or `what:where`; says what came of it. Some do not come back.
 pub(super) fn make(attempt: &str) -> String {
@@ -29,7 +29,7 @@ pub(super) fn make(attempt: &str) -> String {
         "become" => Err(Command::new("/bin/true").exec()),
         "thread" => std::thread::Builder::new().spawn(|| ()).map(drop),
         "trace" => ipc::confined::try_to_trace_parent(),
-        "signal" => rustix::process::kill_process(parent(), Signal::TERM).map_err(Into::into),
+        "signal" => rustix::process::test_kill_process(parent()).map_err(Into::into),
         "unlimit" => unlimit(),
         "memory-file" => rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::empty())
             .map(drop)
@@ -70,10 +70,11 @@ fn unlimit() -> io::Result<()> {
     rustix::process::setrlimit(Resource::Data, more).map_err(Into::into)
 }
 
-/// More than it may have, and used.
+/// More than it may have.
 fn allocate() -> io::Result<()> {
-    let mut bytes = Vec::new();
-    io::repeat(7).take(4 << 30).read_to_end(&mut bytes).map(drop)
+    let room: Vec<u8> = Vec::with_capacity(3 << 30);
+    std::hint::black_box(room);
+    Ok(())
 }
 
 /// Answers with bytes of its own, in hexadecimal.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::unpack::attacks::forge::{file, member, pax, tarball, wheel};
 use crate::unpack::tarball::{self as tarballs, Layout};
 use crate::unpack::wheel::Wheel;
-use crate::unpack::{Refusal, Source, names, record};
+use crate::unpack::{ArchiveKind, Contents, Refusal, Source, archive, names, record};
 
 fn drain(content: &mut dyn Read) -> Result<(), Refusal> {
     std::io::copy(content, &mut std::io::sink()).map(drop).map_err(Refusal::from_read)
@@ -16,6 +16,13 @@ fn drain(content: &mut dyn Read) -> Result<(), Refusal> {
 fn read_all(bytes: &[u8]) {
     for layout in [Layout::Npm, Layout::Crate { folder: "demo-1.0.0" }] {
         let _ = tarballs::read(Source::Bytes(bytes), layout, |entry, content| {
+            assert!(names::check(&entry.path).is_ok());
+            drain(content)
+        });
+    }
+    let kinds = [ArchiveKind::TarGz { folder: None }, ArchiveKind::Tar, ArchiveKind::Zip];
+    for kind in kinds {
+        let _ = archive::read(Source::Bytes(bytes), kind, Contents::All, |entry, content| {
             assert!(names::check(&entry.path).is_ok());
             drain(content)
         });
