@@ -116,7 +116,7 @@ pub enum Refusal {
     /// The archive could not be read from the disk.
     #[error("it cannot be read: {0}")]
     Read(String),
-    /// What the process that reads archives says: one of the above, but for the last three.
+    /// A refusal by the process that reads archives, in its words.
     #[error("{0}")]
     Told(String),
     /// That process failed, which says nothing about the archive yet.

@@ -42,7 +42,7 @@ pub fn unpack(unpacker: &Unpacker, file: &Path, into: &Path) -> Result<Unpacked>
     let shown = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
     let archive = open_archive(file)?;
     let place = Place::prepare(into)?;
-    let unpack = || {
+    let unpack = || -> Result<Unpacked> {
         let format = recognize(&archive, &shown).map_err(|refusal| refusal.of(&shown))?;
         let staging = Staging::new(&place)?;
         let unpacked = write_all(unpacker, &archive, &format, &staging, &shown)?;

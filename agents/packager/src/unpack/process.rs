@@ -224,7 +224,7 @@ pub(super) fn read_only(file: &File) -> std::io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, fcntl_getfl, open};
     use std::os::fd::AsRawFd as _;
     if fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDONLY {
-        return Ok(file.as_fd().try_clone_to_owned()?);
+        return file.as_fd().try_clone_to_owned();
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)

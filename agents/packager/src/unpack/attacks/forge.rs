@@ -1,4 +1,5 @@
 //! Writers of archives that lie wherever a test wants it. Not a packer: nothing here checks anything.
+#![allow(missing_docs, reason = "the fields are those of the formats")]
 
 use std::io::Write;
 
