@@ -230,7 +230,8 @@ fn a_file_is_executable_where_it_was_and_nothing_else_of_its_mode_is_kept() {
     let mut plain = forge::file("plain", b"x");
     plain.mode = 0o000;
     let archive = scratch.write("demo.tgz", &forge::tarball(&[program, plain]));
-    std::fs::set_permissions(scratch.path("place"), PermissionsExt::from_mode(0o711)).unwrap();
+    std::fs::set_permissions(scratch.path("place"), std::fs::Permissions::from_mode(0o711))
+        .unwrap();
     assert!(command(&archive, &scratch.path("place"), &[]).status.success());
     let mode = |name: &str| scratch.path(name).metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("place/run") & 0o7100, 0o100);

@@ -157,7 +157,7 @@ impl Refusal {
 
     /// What a failed read of the unpacked stream means; the bounds below travel through
     /// `io::Error`.
-    pub(crate) fn from_read(error: io::Error) -> Self {
+    pub fn from_read(error: io::Error) -> Self {
         if error.raw_os_error().is_some() {
             return Refusal::Read(error.to_string());
         }

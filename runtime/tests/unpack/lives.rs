@@ -81,7 +81,7 @@ fn who_asks_the_same_again_gets_it_without_knowing() {
         token.display()
     );
     let failing = scratch.write("failing", script.as_bytes());
-    std::fs::set_permissions(&failing, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&failing, std::fs::Permissions::from_mode(0o755)).unwrap();
     let unpacker = Arc::new(Unpacker::with(Program::at(&failing)));
     let archive = scratch.write("demo.tgz", &forge::tarball(&[forge::file("a", b"content")]));
     let unpacked = unpack(&unpacker, &archive, &scratch.path("place")).unwrap();

@@ -103,7 +103,7 @@ fn kinds() -> Vec<Attack> {
 fn bombs() -> Vec<Attack> {
     const BYTES: u64 = 80 << 20;
     let zeros = TarEntry { size: Some(BYTES), ..file("demo/zeros", b"") };
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     copy(&mut &zeros.header()[..], &mut encoder).expect("memory");
     copy(&mut repeat(0).take(BYTES), &mut encoder).expect("memory");
     let tar = encoder.finish().expect("memory");
