@@ -293,7 +293,7 @@ pub const UNPACK_PIPE_BYTES: usize = 1 << 20;
 pub const UNPACK_TEXT_BYTES_MAX: usize = 4 * 1024;
 /// Warnings in one answer: more are read by nobody.
 pub const UNPACK_WARNINGS_MAX: usize = 64;
-/// How long it may say nothing at all while it has work: many times what a slow disk takes for a block.
+/// How long it may neither say nor compute anything while it has work: many times what a slow disk takes for a block.
 pub const UNPACK_SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// Seconds of processor time for one archive, whatever its size.
 pub const UNPACK_PROCESSOR_SECONDS: u64 = 30;

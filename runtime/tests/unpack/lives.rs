@@ -61,7 +61,7 @@ fn every_end_has_its_words_and_the_next_archive_is_read() {
         ("abort", bounded(long, 30), "signal 6"),
         ("allocate", bounded(long, 30), "signal 6"),
         ("spin", bounded(long, 1), "the limit on its processor time"),
-        ("hang", bounded(Duration::from_secs(5), 30), "said nothing"),
+        ("hang", bounded(Duration::from_secs(5), 30), "neither said nor computed"),
     ] {
         let unpacker = Arc::new(unpacker);
         let _session = unpacker.session();

@@ -165,9 +165,11 @@ impl Process {
     }
 
     /// Lets it use as much more as the archive may take. The kernel ends it beyond that.
-    fn limit_processor_time(&self, bytes: u64) -> Result<(), Broken> {
+    fn limit_processor_time(&mut self, bytes: u64) -> Result<(), Broken> {
         let more = limits::UNPACK_PROCESSOR_SECONDS_PER_MIB * (bytes >> 20);
-        let used = processor_seconds(self.answers.pid()).ok_or(Broken::Ended)?;
+        let ticks = used_ticks(self.answers.pid()).ok_or(Broken::Ended)?;
+        self.answers.used_before(ticks);
+        let used = ticks.div_ceil(rustix::param::clock_ticks_per_second().max(1));
         let allowed = used.saturating_add(self.bounds.processor_seconds).saturating_add(more);
         let maximum = rustix::process::getrlimit(Resource::Cpu).maximum;
         let current = Some(maximum.map_or(allowed, |maximum| allowed.min(maximum)));
@@ -205,11 +207,10 @@ fn keep(mut command: Command) -> std::io::Result<(Pid, Sender<()>)> {
     pid.map(|pid| (pid, release)).ok_or_else(|| std::io::Error::other("it has no number"))
 }
 
-/// What a process has used so far, rounded up.
-fn processor_seconds(pid: Pid) -> Option<u64> {
+/// What a process has used so far of processors, in the kernel's ticks.
+fn used_ticks(pid: Pid) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", Pid::as_raw(Some(pid)))).ok()?;
-    let ticks = ticks(&stat)?;
-    Some(ticks.div_ceil(rustix::param::clock_ticks_per_second().max(1)))
+    ticks(&stat)
 }
 
 /// The 14th and 15th field; the second may contain anything and ends with the last parenthesis.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
+use super::used_ticks;
 use crate::limits;
 use crate::unpack::protocol::{self, BEGIN, DONE, FILE, FLAG_EXECUTABLE, READY, REFUSED, UNABLE};
 use crate::unpack::{Refusal, printable};
@@ -18,7 +19,7 @@ use crate::unpack::{Refusal, printable};
 pub(crate) enum Broken {
     #[error("ended")]
     Ended,
-    #[error("said nothing for {} s", .0.as_secs())]
+    #[error("neither said nor computed anything for {} s", .0.as_secs())]
     Silent(Duration),
     #[error("{0}")]
     Nonsense(&'static str),
@@ -41,7 +42,7 @@ pub(crate) struct Answers {
     pid: Pid,
     /// What it wrote to its standard error.
     words: File,
-    silence: Duration,
+    idleness: Idleness,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
@@ -50,7 +51,13 @@ pub(crate) struct Answers {
 impl Answers {
     pub(super) fn new(pipe: OwnedFd, pid: Pid, words: File, silence: Duration) -> Self {
         let buffer = vec![0; limits::UNPACK_BUFFER_BYTES].into_boxed_slice();
-        Self { pipe, pid, words, silence, buffer, start: 0, end: 0 }
+        let idleness = Idleness { pid, silence, used_ticks: 0 };
+        Self { pipe, pid, words, idleness, buffer, start: 0, end: 0 }
+    }
+
+    /// What the process has used before it is asked.
+    pub(super) fn used_before(&mut self, ticks: u64) {
+        self.idleness.used_ticks = ticks;
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -98,7 +105,7 @@ impl Answers {
     /// Some bytes of content, at least one.
     pub(crate) fn some(&mut self, room: &mut [u8]) -> Result<usize, Broken> {
         if self.start == self.end && room.len() >= self.buffer.len() {
-            return read(&self.pipe, room, self.silence);
+            return read(&self.pipe, room, &mut self.idleness);
         }
         if self.start == self.end {
             self.fill()?;
@@ -142,7 +149,7 @@ impl Answers {
 
     fn fill(&mut self) -> Result<(), Broken> {
         (self.start, self.end) = (0, 0);
-        self.end = read(&self.pipe, &mut self.buffer, self.silence)?;
+        self.end = read(&self.pipe, &mut self.buffer, &mut self.idleness)?;
         Ok(())
     }
 
@@ -187,19 +194,34 @@ fn meaning(signal: i32) -> String {
     format!("{why} (signal {signal})")
 }
 
-/// Waits for bytes, at most so long.
-fn read(pipe: &OwnedFd, room: &mut [u8], silence: Duration) -> Result<usize, Broken> {
+/// When a process counts as hung: it may be silent for long over one large file, but then it computes.
+struct Idleness {
+    pid: Pid,
+    silence: Duration,
+    used_ticks: u64,
+}
+
+/// Waits for bytes as long as there is a reason to.
+fn read(pipe: &OwnedFd, room: &mut [u8], idleness: &mut Idleness) -> Result<usize, Broken> {
+    let silence = idleness.silence;
     let limit = Timespec {
         tv_sec: i64::try_from(silence.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(silence.subsec_nanos()),
     };
-    // An interrupted wait begins anew; signals are no reason to give an archive up.
-    let ready =
-        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&limit)));
-    match ready {
-        Ok(0) => return Err(Broken::Silent(silence)),
-        Ok(_) => {}
-        Err(_) => return Err(Broken::Ended),
+    loop {
+        // An interrupted wait begins anew; signals are no reason to give an archive up.
+        let ready = rustix::io::retry_on_intr(|| {
+            poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&limit))
+        });
+        match ready {
+            // The kernel ends it when it has computed for too long.
+            Ok(0) => match used_ticks(idleness.pid) {
+                Some(used) if used > idleness.used_ticks => idleness.used_ticks = used,
+                _ => return Err(Broken::Silent(silence)),
+            },
+            Ok(_) => break,
+            Err(_) => return Err(Broken::Ended),
+        }
     }
     match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut *room)) {
         Ok(0) | Err(_) => Err(Broken::Ended),
