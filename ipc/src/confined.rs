@@ -15,11 +15,10 @@ pub fn close_inherited() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Tries to trace the process that started this one, for tests of what a confined process may do; what came of it.
+/// Tries to trace another process, for tests of what a confined process may do; what came of it.
 #[cfg(feature = "faults")]
-pub fn try_to_trace_parent() -> io::Result<()> {
-    let parent = rustix::process::Pid::as_raw(rustix::process::getppid());
+pub fn try_to_trace(process: i32) -> io::Result<()> {
     // SAFETY: seizing takes a process by number and no pointer that is followed.
-    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, parent, 0_usize, 0_usize) };
+    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, process, 0_usize, 0_usize) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -79,7 +79,10 @@ fn serve() -> Result<(), Ended> {
             answers.done(&[came])?;
             continue;
         }
-        match read(&request, &archive, &mut answers) {
+        let outcome = read(&request, &archive, &mut answers);
+        // Before who asked can see the end: an idle process has nothing open.
+        drop(archive);
+        match outcome {
             Ok(warnings) => answers.done(&warnings)?,
             Err(Unsent::Refused(refusal)) => answers.refused(&refusal)?,
             Err(Unsent::Gone) => return Err(Gone.into()),

@@ -28,8 +28,8 @@ pub(super) fn make(attempt: &str) -> String {
         "start" => Command::new("/bin/true").spawn().map(drop),
         "become" => Err(Command::new("/bin/true").exec()),
         "thread" => std::thread::Builder::new().spawn(|| ()).map(drop),
-        "trace" => ipc::confined::try_to_trace_parent(),
-        "signal" => rustix::process::test_kill_process(parent()).map_err(Into::into),
+        "trace" => ipc::confined::try_to_trace(place.parse().expect("a number")),
+        "signal" => rustix::process::test_kill_process(process(place)).map_err(Into::into),
         "unlimit" => unlimit(),
         "memory-file" => rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::empty())
             .map(drop)
@@ -52,8 +52,9 @@ pub(super) fn make(attempt: &str) -> String {
     }
 }
 
-fn parent() -> rustix::process::Pid {
-    rustix::process::getppid().expect("a test is not the first process")
+fn process(number: &str) -> rustix::process::Pid {
+    let number = number.parse().expect("a number");
+    rustix::process::Pid::from_raw(number).expect("a process")
 }
 
 fn append(place: &str) -> io::Result<()> {
