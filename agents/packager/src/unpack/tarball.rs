@@ -48,7 +48,7 @@ pub fn read<E: From<Refusal>>(
     layout: Layout<'_>,
     take: impl FnMut(Entry, &mut dyn Read) -> Result<(), E>,
 ) -> Result<Vec<String>, E> {
-    let wrap = |packed| Packing::Gzip(GzDecoder::new(packed));
+    let wrap = |packed| Packing::Gzip(Box::new(GzDecoder::new(packed)));
     read_with(source, wrap, layout, take)
 }
 
@@ -89,7 +89,7 @@ type Packed<'a> = io::BufReader<Section<'a>>;
 
 /// What stands around the archive.
 enum Packing<'a> {
-    Gzip(GzDecoder<Packed<'a>>),
+    Gzip(Box<GzDecoder<Packed<'a>>>),
     Plain(Packed<'a>),
 }
 
