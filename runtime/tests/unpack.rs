@@ -1,7 +1,7 @@
 //! Archives, read by the process that has no rights: every attack is refused and touches nothing, a process that dies is
 //! replaced, and whoever takes one over gets nowhere.
 //!
-//! The program is built with what tests alone have (the feature `hostile`): archives of every attack, and a process that on
+//! The program is built with what tests alone have (the feature `attacks`): archives of every attack, and a process that on
 //! demand does what a subverted one would.
 #![allow(clippy::unwrap_used, reason = "a test binary: a panic is how a test fails")]
 

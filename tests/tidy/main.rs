@@ -108,7 +108,7 @@ fn unsafe_stands_only_in_the_ground_parts() {
 
 /// Features that only development dependencies turn on: the points at which tests kill (`ipc::fault`), the generated
 /// machines (`hw::trees`), and what attacks the readers of archives (`agents_packager::unpack`).
-const TEST_FEATURES: [&str; 3] = ["faults", "trees", "hostile"];
+const TEST_FEATURES: [&str; 3] = ["faults", "trees", "attacks"];
 
 #[test]
 fn no_program_has_what_only_tests_may_have() {

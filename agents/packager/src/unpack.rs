@@ -12,7 +12,7 @@
 //! case-insensitive twin is refused.
 
 pub mod archive;
-#[cfg(any(test, feature = "hostile"))]
+#[cfg(any(test, feature = "attacks"))]
 pub mod attacks;
 pub mod helper;
 pub mod into;

@@ -20,7 +20,7 @@ use super::protocol::{Gone, Request, Unsent, Writer};
 use super::{Refusal, Source};
 use crate::limits;
 
-#[cfg(feature = "hostile")]
+#[cfg(feature = "attacks")]
 mod attempts;
 
 /// The first argument of such a process.
@@ -72,7 +72,7 @@ fn serve() -> Result<(), Ended> {
     answers.ready(isolation.landlock)?;
     while let Some((request, archive)) = receive() {
         answers.begin(request.number)?;
-        #[cfg(feature = "hostile")]
+        #[cfg(feature = "attacks")]
         if let Some(attempt) = request.as_attempt() {
             answers.flush()?;
             let came = attempts::make(attempt);
@@ -138,13 +138,13 @@ fn send(mut bytes: &[u8]) -> Result<(), Gone> {
     Ok(())
 }
 
-#[cfg(not(feature = "hostile"))]
+#[cfg(not(feature = "attacks"))]
 fn layers() -> Layers {
     Layers::All
 }
 
 /// A test may leave the filter out.
-#[cfg(feature = "hostile")]
+#[cfg(feature = "attacks")]
 fn layers() -> Layers {
     match std::env::args().nth(3).as_deref() {
         Some("landlock") => Layers::Landlock,

@@ -38,7 +38,7 @@ pub enum Layers {
     /// All.
     All,
     /// Landlock without the filter, so that a test sees what it holds by itself.
-    #[cfg(feature = "hostile")]
+    #[cfg(feature = "attacks")]
     Landlock,
 }
 

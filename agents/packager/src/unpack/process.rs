@@ -61,14 +61,14 @@ impl Program {
     }
 
     /// The same with other bounds, for tests that do not wait as long.
-    #[cfg(feature = "hostile")]
+    #[cfg(feature = "attacks")]
     pub fn bounded(mut self, silence: Duration, processor_seconds: u64) -> Self {
         self.bounds = Bounds { silence, processor_seconds };
         self
     }
 
     /// The same without the filter of system calls.
-    #[cfg(feature = "hostile")]
+    #[cfg(feature = "attacks")]
     pub fn under_landlock_alone(mut self) -> Self {
         self.more = Some("landlock");
         self

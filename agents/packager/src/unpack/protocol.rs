@@ -41,7 +41,7 @@ pub(super) struct Request {
 }
 
 /// The kind of a request that is none for archives: a test asks what the process can do.
-#[cfg(feature = "hostile")]
+#[cfg(feature = "attacks")]
 const ATTEMPT: u8 = 255;
 
 impl Request {
@@ -63,13 +63,13 @@ impl Request {
         Self { number, size, kind, contents, folder: folder.to_owned(), path: path.to_owned() }
     }
 
-    #[cfg(feature = "hostile")]
+    #[cfg(feature = "attacks")]
     pub(super) fn attempt(number: u64, what: &str) -> Self {
         let (folder, path) = (what.to_owned(), String::new());
         Self { number, size: 0, kind: ATTEMPT, contents: 0, folder, path }
     }
 
-    #[cfg(feature = "hostile")]
+    #[cfg(feature = "attacks")]
     pub(super) fn as_attempt(&self) -> Option<&str> {
         (self.kind == ATTEMPT).then_some(&self.folder)
     }

@@ -396,7 +396,7 @@ fn descriptor(source: Source<'_>) -> io::Result<OwnedFd> {
     }
 }
 
-#[cfg(feature = "hostile")]
+#[cfg(feature = "attacks")]
 impl Unpacker {
     /// Has a process try what it must not be able to; what it says came of it. Files that it names in answer come to `take`,
     /// as if it had read a `kind` of an archive of that many bytes.
