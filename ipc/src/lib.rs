@@ -46,6 +46,8 @@ pub mod client;
 #[cfg(not(loom))]
 pub mod closer;
 #[cfg(not(loom))]
+pub mod confined;
+#[cfg(not(loom))]
 pub mod control;
 #[cfg(not(loom))]
 pub mod directory;

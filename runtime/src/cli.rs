@@ -18,6 +18,7 @@ mod revoke;
 mod serve;
 mod status;
 mod top;
+mod unpack;
 mod vers;
 mod watch;
 
@@ -94,6 +95,8 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Unpack an archive that nobody vouches for, or say why not
+    Unpack(unpack::Unpack),
     /// Answer changes of a project's manifests by themselves
     #[command(subcommand)]
     Watch(watch::Watch),
@@ -157,6 +160,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Unpack(command) => command.run(),
         Command::Watch(command) => command.run(&context),
         Command::Vers(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use agents_contract::{Agent, Host};
 use agents_packager::service::{Packager, Places, Policy};
+use agents_packager::unpack::Unpacker;
+use agents_packager::unpack::unpacker::Program;
 use anyhow::{Context, anyhow};
 use ipc::client::Client;
 use ipc::closer::Closer;
@@ -60,7 +62,8 @@ const KNOWN: &[Known] = &[
             let Dependencies { settings, host } = dependencies;
             let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
             let policy = Policy { minimum_age_s: settings.minimum_age.as_secs() };
-            Ok(Arc::new(Packager::new(&Places { state, cache }, policy, Arc::clone(host))?))
+            let (places, unpacker) = (Places { state, cache }, Unpacker::with(Program::own()));
+            Ok(Arc::new(Packager::new(&places, policy, unpacker, Arc::clone(host))?))
         }),
     },
     Known { name: crate::exchange::NAME, by_default: true, make: Make::Own(crate::exchange::run) },

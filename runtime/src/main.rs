@@ -15,5 +15,9 @@ mod paths;
 mod priority;
 
 fn main() -> std::process::ExitCode {
+    // Before anything is opened or started here: such a process gives all of it up.
+    if agents_packager::unpack::helper::is_asked_for() {
+        return agents_packager::unpack::helper::run();
+    }
     cli::run()
 }

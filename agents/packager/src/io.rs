@@ -46,6 +46,7 @@ use self::resource::Session;
 use self::threads::Threads;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::unpack::Unpacker;
 
 /// What one request brings along.
 #[derive(Clone, Debug)]
@@ -89,6 +90,8 @@ pub struct Settings {
     pub request: RequestSettings,
     /// Who says where threads belong and how much runs.
     pub host: Arc<dyn Host>,
+    /// Who reads archives.
+    pub unpacker: Arc<Unpacker>,
 }
 
 /// What all clients of a process share.
@@ -104,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) learner: Learner,
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
+    pub(crate) unpacker: Arc<Unpacker>,
 }
 
 /// apt fetches its own lists and packages.
@@ -133,6 +137,7 @@ impl Client {
             gates: Arc::default(),
             learner: Learner::new(&settings.state_dir),
             metadata_files: Mutex::default(),
+            unpacker: settings.unpacker,
         };
         Self::of(Arc::new(shared), settings.request)
     }

@@ -289,3 +289,36 @@ pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(
 pub const WATCH_REBUILDS_MAX: usize = 8;
 /// Bytes of events taken from the kernel in one call: some hundred; a name has 255 bytes at most.
 pub const WATCH_EVENT_BYTES: usize = 16 * 1024;
+
+/// Processes that read archives at once: as many as there are ever pieces of work at once.
+pub const UNPACK_HELPERS_MAX: usize = 16;
+/// Bytes of one request to such a process: two paths and some numbers.
+pub const UNPACK_REQUEST_BYTES_MAX: usize = 2 * ARCHIVE_PATH_BYTES_MAX + 64;
+/// Bytes of its answers that either side holds at once: large enough that the calls cost nothing beside the copying.
+pub const UNPACK_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes of its answers that wait in the kernel: what an ordinary user's pipe may have.
+pub const UNPACK_PIPE_BYTES: usize = 1 << 20;
+/// Bytes of one text in its answers: a name that is shown, and a sentence.
+pub const UNPACK_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Warnings in one answer: more are read by nobody.
+pub const UNPACK_WARNINGS_MAX: usize = 64;
+/// How long it may neither say nor compute anything while it has work: many times what a slow disk takes for a block.
+pub const UNPACK_SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+/// Seconds of processor time for one archive, whatever its size.
+pub const UNPACK_PROCESSOR_SECONDS: u64 = 30;
+/// Seconds more for each MiB of it: at [`ARCHIVE_RATIO_MAX`] that is 250 MiB to inflate and to hash, which slow cores do in two.
+pub const UNPACK_PROCESSOR_SECONDS_PER_MIB: u64 = 4;
+/// Bytes of memory of its own: a directory of [`ZIP_DIRECTORY_BYTES_MAX`], what is made of it, and a `RECORD` of
+/// [`RECORD_BYTES_MAX`] stay below. Honest archives need some ten MiB.
+pub const UNPACK_MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of addresses: the same, and the program itself.
+pub const UNPACK_ADDRESS_BYTES_MAX: u64 = 2 << 30;
+/// Bytes that it may write into files, which is what it says when it panics.
+pub const UNPACK_LAST_WORDS_BYTES_MAX: u64 = 4 * 1024;
+/// Descriptors that it may have: its three, one archive, and what locking itself in takes.
+pub const UNPACK_DESCRIPTORS_MAX: u64 = 16;
+/// Bytes at the beginning of a file by which its format is recognised: a tar header.
+pub const UNPACK_MAGIC_BYTES: usize = 512;
+
+const _: () = assert!(UNPACK_PIPE_BYTES >= UNPACK_BUFFER_BYTES);
+const _: () = assert!(UNPACK_ADDRESS_BYTES_MAX > UNPACK_MEMORY_BYTES_MAX);

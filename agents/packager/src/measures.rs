@@ -6,6 +6,7 @@ use std::time::Duration;
 use agents_contract::Figure;
 
 use crate::ecosystem::Ecosystem;
+use crate::unpack::Unpacker;
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Measures {
     }
 
     /// All values under the names that the runtime knows.
-    pub(crate) fn figures(&self) -> Vec<Figure> {
+    pub(crate) fn figures(&self, unpacker: &Unpacker) -> Vec<Figure> {
         let mut figures = Vec::new();
         let mut tell = |name, labels: &[&'static str], values: &[AtomicU64]| {
             let both = labels.iter().zip(values);
@@ -99,6 +100,13 @@ impl Measures {
         tell("download-bytes", &ecosystems, &self.download_bytes);
         tell("triggers", &Trigger::ALL.map(Trigger::name), &self.triggers);
         tell("watched", &[""], std::slice::from_ref(&self.watched));
+        let (started, failed) = unpacker.counts();
+        tell("readers", &["failed", "started"], &[failed.into(), started.into()]);
+        // Which locks hold is known when there was something to lock in.
+        if let Some(isolation) = unpacker.isolation() {
+            let landlock = u64::from(isolation.landlock > 0);
+            tell("readers-held", &["landlock", "seccomp"], &[landlock.into(), 1.into()]);
+        }
         figures
     }
 }

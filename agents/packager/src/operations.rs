@@ -44,11 +44,15 @@ use crate::resolve::{self, ResolveError};
 use crate::spec::Spec;
 use crate::store::Store;
 use crate::transaction::{Content, Project, RelativePath, State, Transactions};
+use crate::unpack::Unpacker;
+use crate::unpack::unpacker::Session as Reading;
 
 /// What all requests of a process share.
 pub(crate) struct Shop {
     pub(crate) transactions: Transactions,
     pub(crate) store: Arc<Store>,
+    /// Who reads archives.
+    pub(crate) unpacker: Arc<Unpacker>,
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) tools: tools::Tools,
@@ -73,6 +77,8 @@ pub(crate) struct Task<'a> {
     pub(crate) choices: Choices,
     /// The registries as this caller's configuration names them.
     pub(crate) registries: io::Client,
+    /// Processes that read archives stay for the next one as long as this is at work.
+    _reading: Reading,
 }
 
 /// What one ecosystem is to decide about.
@@ -156,7 +162,8 @@ impl<'a> Task<'a> {
             || choices.minimum_age_s.is_some()
             || shop.minimum_age_s > 0;
         let registries = shop.registries.with_request(request);
-        Ok(Self { shop, conversation, actor, order, setting, choices, registries })
+        let _reading = shop.unpacker.session();
+        Ok(Self { shop, conversation, actor, order, setting, choices, registries, _reading })
     }
 
     /// The host's workers for such work of this request.

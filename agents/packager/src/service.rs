@@ -25,6 +25,7 @@ use crate::measures::Measures;
 use crate::operations::{Shop, Task, tools::Tools};
 use crate::store::Store;
 use crate::transaction::{Project, Transactions, make_private};
+use crate::unpack::Unpacker;
 use crate::watch;
 
 mod recent;
@@ -77,8 +78,14 @@ pub struct Packager {
 }
 
 impl Packager {
-    /// Opens state, store and caches. Asks no registry and starts no thread.
-    pub fn new(places: &Places, policy: Policy, host: Arc<dyn Host>) -> Result<Self> {
+    /// Opens state, store and caches. Asks no registry and starts neither thread nor process.
+    pub fn new(
+        places: &Places,
+        policy: Policy,
+        unpacker: Unpacker,
+        host: Arc<dyn Host>,
+    ) -> Result<Self> {
+        let unpacker = Arc::new(unpacker);
         // First of all, so that nothing in it was readable for a while. What is cached is no secret.
         make_private(&places.state)?;
         let failed = |error: std::io::Error| Error::io("create", &places.cache, &error);
@@ -94,13 +101,16 @@ impl Packager {
             state_dir: places.state.clone(),
             request: io::RequestSettings::new(environment),
             host: Arc::clone(&host),
+            unpacker: Arc::clone(&unpacker),
         });
+        let store = Store::open(&places.cache.join("store"))?.unpacked_by(Arc::clone(&unpacker));
         Ok(Self {
             recent: Recent::default(),
             state: places.state.clone(),
             shop: Arc::new(Shop {
                 transactions: Transactions::open(&places.state, clock)?,
-                store: Arc::new(Store::open(&places.cache.join("store"))?),
+                store: Arc::new(store),
+                unpacker,
                 registries,
                 host,
                 tools: Tools::default(),
@@ -261,7 +271,7 @@ impl Agent for Packager {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        self.shop.measures.figures()
+        self.shop.measures.figures(&self.shop.unpacker)
     }
 }
 

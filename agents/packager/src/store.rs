@@ -26,7 +26,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
@@ -34,6 +34,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
 use crate::resolution::Package;
+use crate::unpack::Unpacker;
 
 mod add;
 mod beneath;
@@ -81,6 +82,8 @@ pub struct Store {
     /// attempt.
     clones: Mutex<HashMap<u64, bool>>,
     next_temporary: AtomicU64,
+    /// Who reads the artefacts that are added.
+    unpacker: Arc<Unpacker>,
 }
 
 impl Store {
@@ -114,7 +117,13 @@ impl Store {
             in_use: RwLock::new(()),
             clones: Mutex::new(HashMap::new()),
             next_temporary: AtomicU64::new(0),
+            unpacker: Arc::new(Unpacker::here()),
         })
+    }
+
+    /// The same store with somebody else to read the artefacts that are added.
+    pub fn unpacked_by(self, unpacker: Arc<Unpacker>) -> Self {
+        Self { unpacker, ..self }
     }
 
     /// The directory that was opened.

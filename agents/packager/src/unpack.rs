@@ -11,15 +11,27 @@
 //! one is an error and never an overwrite. Only for the files that say what a package *is* the
 //! case-insensitive twin is refused.
 
+pub mod archive;
+#[cfg(any(test, feature = "attacks"))]
+pub mod attacks;
+pub mod helper;
+pub mod into;
+pub mod isolation;
 pub mod names;
+mod process;
+mod protocol;
 pub mod record;
 pub mod source;
 pub mod tarball;
+pub mod unpacker;
 pub mod wheel;
+pub mod zip;
 
 use std::io::{self, Read};
 
+pub use archive::{Contents, Kind as ArchiveKind, Outcome};
 pub use source::Source;
+pub use unpacker::Unpacker;
 
 use crate::error::{Error, Kind};
 use crate::limits;
@@ -104,7 +116,17 @@ pub enum Refusal {
     /// The archive could not be read from the disk.
     #[error("it cannot be read: {0}")]
     Read(String),
+    /// A refusal by the process that reads archives, in its words.
+    #[error("{0}")]
+    Told(String),
+    /// That process failed, which says nothing about the archive yet.
+    #[error("the process that reads archives {0}")]
+    Helper(String),
 }
+
+/// The code of the error that says that the process which reads archives failed; another try gets
+/// another process.
+pub const HELPER_FAILED: &str = "unpack-helper";
 
 impl Refusal {
     /// The failure towards callers; `artifact` names the file.
@@ -112,6 +134,12 @@ impl Refusal {
         let message = format!("`{artifact}` is refused: {self}");
         match self {
             Refusal::Read(_) => Error::new(Kind::Failed, "io", message),
+            Refusal::Helper(_) => {
+                let message = format!("`{artifact}` cannot be unpacked: {self}");
+                Error::new(Kind::Failed, HELPER_FAILED, message)
+                    .hint("run the command again; if it stays so, choose another version and tell the package's authors")
+                    .retryable()
+            }
             Refusal::Damaged(_) => Error::new(Kind::Verification, "damaged-archive", message)
                 .hint("choose another version; the file has the expected hash, so it was published like this"),
             _ => Error::new(Kind::Verification, "unsafe-archive", message)
@@ -129,7 +157,7 @@ impl Refusal {
 
     /// What a failed read of the unpacked stream means; the bounds below travel through
     /// `io::Error`.
-    pub(crate) fn from_read(error: io::Error) -> Self {
+    pub fn from_read(error: io::Error) -> Self {
         if error.raw_os_error().is_some() {
             return Refusal::Read(error.to_string());
         }

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::bench::bus::{self, log, pair, recovery};
-use crate::bench::{governor, resolve, workers};
+use crate::bench::{governor, resolve, unpack, workers};
 
 /// `bolide bench`
 #[derive(Debug, Subcommand)]
@@ -18,6 +18,8 @@ pub(super) enum Bench {
     Resolve(resolve::Arguments),
     /// Heat and work under the thermal governor, beside others, on a simulated laptop
     Governor(governor::Arguments),
+    /// Archives into the store: read by the process that has no rights, beside this process reading them itself
+    Unpack(unpack::Arguments),
     /// Pieces of work on pools that are pinned and not pinned
     Workers(workers::Arguments),
     /// The second process of `bus`
@@ -46,6 +48,10 @@ impl Bench {
             Self::Governor(arguments) => {
                 let report = governor::run(&arguments)?;
                 (report, governor::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Unpack(arguments) => {
+                let report = unpack::run(&arguments)?;
+                (report, unpack::text as fn(&_) -> String, arguments.json)
             }
             Self::Workers(arguments) => {
                 let report = workers::run(&arguments)?;

@@ -1,5 +1,6 @@
 //! `bolide doctor`: what this machine is, what Bolide makes of it, and why.
 
+mod archives;
 mod bus;
 mod capture;
 mod heat;
@@ -119,6 +120,7 @@ fn report(root: &Root, thresholds: &Thresholds) -> Value {
             "missing": missing,
         },
         "bus": bus::report(root),
+        "archives": archives::report(root),
         "hwloc": processor.hwloc(),
         "tools": tools,
     })
@@ -174,6 +176,7 @@ fn text(report: &Value) -> String {
     }
     lines.extend(bus::lines(report["bus"].as_array().map_or(&[][..], Vec::as_slice)));
     lines.extend(bus::daemon_lines(&report["daemon"]));
+    lines.extend(archives::line(&report["archives"]));
     for (tool, version) in report["tools"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or("not found");
         lines.push(format!("{tool:<10} {version}"));

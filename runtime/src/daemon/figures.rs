@@ -33,6 +33,8 @@ pub(crate) const KNOWN: &[Known] = &[
     Known { name: "watched", grows: false, labels: &[""] },
     Known { name: "downloads", grows: false, labels: &[""] },
     Known { name: "downloads-waiting", grows: false, labels: &["blind", "busy", "heat"] },
+    growing("readers", &["failed", "started"]),
+    Known { name: "readers-held", grows: false, labels: &["landlock", "seccomp"] },
 ];
 
 /// Values by measure and label.

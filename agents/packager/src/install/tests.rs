@@ -7,7 +7,7 @@ use crate::metadata::Hashes;
 use crate::resolution::{Artifact, Package};
 use crate::store::{Object, Store};
 use crate::unpack::Source;
-use crate::unpack::tests::forge::{self, TarEntry, ZipEnd, ZipEntry};
+use crate::unpack::attacks::forge::{self, TarEntry, ZipEnd, ZipEntry};
 
 pub(super) fn store() -> (tempfile::TempDir, Store) {
     let place = tempfile::tempdir().expect("a directory");

@@ -441,7 +441,10 @@ impl Resource for CoreResource {
 
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
         let body = match self.is_source() {
-            true => source::package_info(&answer.body, &self.file.name)?,
+            true => {
+                let unpacker = &self.maker.session.shared.unpacker;
+                source::package_info(unpacker, &answer.body, &self.file.name)?
+            }
             false => answer.body.clone(),
         };
         let headers = core_metadata::headers(&body);

@@ -264,6 +264,7 @@ impl World {
             state_dir: self.directory.path().join("state"),
             request: self.request.clone(),
             host,
+            unpacker: Arc::new(crate::unpack::Unpacker::here()),
         })
     }
 

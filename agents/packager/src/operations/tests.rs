@@ -52,7 +52,8 @@ impl World {
         }
         let place = |name: &str| directory.path().join(name);
         let places = Places { state: place("state"), cache: place("cache") };
-        let packager = Packager::new(&places, policy, Arc::new(PlainHost));
+        let packager =
+            Packager::new(&places, policy, crate::unpack::Unpacker::here(), Arc::new(PlainHost));
         let index = Server::start(|seen| page(&seen.path).unwrap_or_else(|| Reply::status(404)));
         Self { packager: packager.expect("a packager"), directory, index }
     }

@@ -42,7 +42,8 @@ impl Scratch {
 
     fn packager(&self) -> Packager {
         let places = Places { state: self.path("state"), cache: self.path("cache") };
-        Packager::new(&places, Policy::default(), Arc::new(PlainHost)).expect("a packager")
+        Packager::new(&places, Policy::default(), Unpacker::here(), Arc::new(PlainHost))
+            .expect("a packager")
     }
 
     fn ask<T: Serialize, A: DeserializeOwned>(
@@ -130,7 +131,7 @@ fn a_directory_that_many_share_is_not_taken_for_the_state() {
     std::fs::create_dir(scratch.path("state")).expect("a directory");
     scratch.open_to_all("state", 0o1777);
     let places = Places { state: scratch.path("state"), cache: scratch.path("cache") };
-    let refused = Packager::new(&places, Policy::default(), Arc::new(PlainHost));
+    let refused = Packager::new(&places, Policy::default(), Unpacker::here(), Arc::new(PlainHost));
     assert_eq!(refused.err().expect("a refusal").code, "shared-state");
     assert_eq!(scratch.mode("state"), 0o1777);
 }

@@ -15,14 +15,20 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::metadata::Hashes;
 use crate::resolution::Package;
-use crate::unpack::tarball::{self, Layout};
-use crate::unpack::wheel::Wheel;
-use crate::unpack::{Refusal, Source};
+use crate::unpack::{ArchiveKind, Contents, Entry as Found, HELPER_FAILED, Refusal, Source};
 
 impl Store {
     /// Adds the artefact of a package from a downloaded file. The hashes are checked (again) before
     /// anything is unpacked.
     pub fn add_package(&self, package: &Package, source: Source<'_>) -> Result<Entry> {
+        match self.add_package_once(package, source) {
+            // It says nothing about the artefact: another process reads it from the beginning.
+            Err(error) if error.code == HELPER_FAILED => self.add_package_once(package, source),
+            added => added,
+        }
+    }
+
+    fn add_package_once(&self, package: &Package, source: Source<'_>) -> Result<Entry> {
         let artifact = &package.artifact;
         match package.ecosystem {
             Ecosystem::Npm => self.add_tarball(source, &artifact.hashes, &artifact.file_name),
@@ -50,8 +56,11 @@ impl Store {
         verify(source, hashes, file_name)?;
         let mut files = BTreeMap::new();
         let mut buffer = Vec::new();
-        let warnings =
-            tarball::read(source, Layout::Npm, |found, content| -> Result<(), Failure> {
+        let read = self.unpacker.read(
+            source,
+            ArchiveKind::Npm,
+            Contents::All,
+            |found, content| -> Result<(), Failure> {
                 let stored = self.store_file(
                     &found.path,
                     found.size,
@@ -68,8 +77,9 @@ impl Store {
                         Ok(())
                     }
                 }
-            });
-        let warnings = warnings.map_err(|failure| failure.of(file_name))?;
+            },
+        );
+        let warnings = read.map_err(|failure| failure.of(file_name))?.warnings;
         let mut files: Vec<StoredFile> = files.into_values().collect();
         rename_ignore_files(&mut files);
         let mut entry =
@@ -88,11 +98,9 @@ impl Store {
             ));
         }
         verify(source, hashes, file_name)?;
-        let wheel = Wheel::open(source).map_err(|refusal| refusal.of(file_name))?;
-        let identity = wheel.identity().clone();
         let mut files = Vec::new();
         let mut buffer = Vec::new();
-        let warnings = wheel.read(|found, content| -> Result<(), Failure> {
+        let take = |found: Found, content: &mut dyn Read| -> Result<(), Failure> {
             files.push(self.store_file(
                 &found.path,
                 found.size,
@@ -102,15 +110,19 @@ impl Store {
                 file_name,
             )?);
             Ok(())
-        });
-        let warnings = warnings.map_err(|failure| failure.of(file_name))?;
+        };
+        let read = self.unpacker.read(source, ArchiveKind::Wheel, Contents::All, take);
+        let outcome = read.map_err(|failure| failure.of(file_name))?;
+        let identity = outcome.identity.ok_or_else(|| {
+            Refusal::Layout("it has no `.dist-info` directory".to_owned()).of(file_name)
+        })?;
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         self.list(
             Entry {
                 form: Form::Wheel,
                 name: identity.name,
                 version: identity.version,
-                warnings,
+                warnings: outcome.warnings,
                 files,
             },
             hashes,
@@ -124,12 +136,13 @@ impl Store {
         let file_name = format!("{folder}.crate");
         verify(source, hashes, &file_name)?;
         let mut manifest = false;
-        let warnings =
-            tarball::read(source, Layout::Crate { folder }, |found, _| -> Result<(), Refusal> {
-                manifest |= found.path == "Cargo.toml";
-                Ok(())
-            });
-        let warnings = warnings.map_err(|refusal| refusal.of(&file_name))?;
+        let take = |found: Found, _: &mut dyn Read| -> Result<(), Refusal> {
+            manifest |= found.path == "Cargo.toml";
+            Ok(())
+        };
+        let kind = ArchiveKind::Crate { folder };
+        let read = self.unpacker.read(source, kind, Contents::Names, take);
+        let warnings = read.map_err(|refusal| refusal.of(&file_name))?.warnings;
         if !manifest {
             return Err(Refusal::Layout("it has no `Cargo.toml`".to_owned()).of(&file_name));
         }
@@ -329,9 +342,14 @@ impl Store {
             .map_err(|error| Error::io("read", path, &error))?;
         let file_name =
             path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        match self.check(&hashes, Form::Wheel, false) {
-            Some(entry) => Ok(entry),
-            None => self.add_wheel(Source::File(&file), &hashes, &file_name),
+        if let Some(entry) = self.check(&hashes, Form::Wheel, false) {
+            return Ok(entry);
+        }
+        match self.add_wheel(Source::File(&file), &hashes, &file_name) {
+            Err(error) if error.code == HELPER_FAILED => {
+                self.add_wheel(Source::File(&file), &hashes, &file_name)
+            }
+            added => added,
         }
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use agents_contract::{Cancellation, Threads};
 
 use crate::unpack::Source;
-use crate::unpack::tests::forge::{self, file, tarball};
+use crate::unpack::attacks::forge::{self, file, tarball};
 
 fn hashes(bytes: &[u8]) -> Hashes {
     add::hash(Source::Bytes(bytes), true, true).expect("memory")

@@ -8,7 +8,7 @@ use crate::limits;
 /// Checks one relative path with `/` between its components.
 ///
 /// Refused are absolute paths, empty, `.` and `..` components, backslashes (separators elsewhere),
-/// control characters, and whatever exceeds the bounds on length and depth.
+/// control characters and what reorders the text around it, and whatever exceeds the bounds on length and depth.
 pub fn check(path: &str) -> Result<(), Refusal> {
     let refuse = |why| Err(Refusal::name(path, why));
     if path.is_empty() {
@@ -25,6 +25,9 @@ pub fn check(path: &str) -> Result<(), Refusal> {
     }
     if path.chars().any(char::is_control) {
         return refuse("contains a control character");
+    }
+    if path.chars().any(reorders) {
+        return refuse("contains a character that changes the order of text");
     }
     let mut depth = 0;
     for component in path.split('/') {
@@ -43,6 +46,12 @@ pub fn check(path: &str) -> Result<(), Refusal> {
         return refuse("is nested too deeply");
     }
     Ok(())
+}
+
+/// Whether a character lets a name look like another one: the overrides of writing direction, and the ends of lines and
+/// paragraphs that are no control characters. The marks that right-to-left names need are none of them.
+fn reorders(character: char) -> bool {
+    matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The same for a path as bytes.
@@ -149,8 +158,10 @@ impl Names {
     }
 }
 
-/// Whether a (folded) path is one of those by which tools learn what a package is.
+/// Whether a (folded) path is one of those by which tools learn what a package is, with or without the folder of the package in
+/// front.
 fn is_identity(folded: &str) -> bool {
-    let first = folded.split('/').next().unwrap_or_default();
-    folded == "package.json" || folded == "cargo.toml" || first.ends_with(".dist-info")
+    let (first, rest) = folded.split_once('/').unwrap_or((folded, ""));
+    let is_manifest = |path: &str| path == "package.json" || path == "cargo.toml";
+    is_manifest(folded) || is_manifest(rest) || first.ends_with(".dist-info")
 }

@@ -13,6 +13,8 @@ pub enum Source<'a> {
     Bytes(&'a [u8]),
     /// In a file that nobody else writes.
     File(&'a File),
+    /// In such a file, whose size is known: for who may not ask.
+    Sized(&'a File, u64),
 }
 
 impl Source<'_> {
@@ -21,6 +23,7 @@ impl Source<'_> {
         match self {
             Source::Bytes(bytes) => Ok(bytes.len() as u64),
             Source::File(file) => Ok(file.metadata()?.len()),
+            Source::Sized(_, size) => Ok(*size),
         }
     }
 
@@ -33,7 +36,7 @@ impl Source<'_> {
                 buffer[..count].copy_from_slice(&bytes[start..start + count]);
                 Ok(count)
             }
-            Source::File(file) => file.read_at(buffer, offset),
+            Source::File(file) | Source::Sized(file, _) => file.read_at(buffer, offset),
         }
     }
 

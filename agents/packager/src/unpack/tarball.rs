@@ -1,4 +1,4 @@
-//! Gzipped tar archives as npm and cargo publish them: USTAR, with pax and GNU headers for long
+//! Tar archives as npm and cargo publish them, gzipped, and plain ones: USTAR, with pax and GNU headers for long
 //! names only.
 //!
 //! Written here instead of taken from a library because the point is what it does *not* accept: a
@@ -30,6 +30,11 @@ pub enum Layout<'a> {
         /// `name-version`.
         folder: &'a str,
     },
+    /// Any: paths stay whole but for components `.`, links are refused.
+    Plain {
+        /// The one folder in which everything has to lie.
+        folder: Option<&'a str>,
+    },
 }
 
 const BLOCK_BYTES: usize = 512;
@@ -41,12 +46,31 @@ const BLOCK_BYTES: usize = 512;
 pub fn read<E: From<Refusal>>(
     source: Source<'_>,
     layout: Layout<'_>,
+    take: impl FnMut(Entry, &mut dyn Read) -> Result<(), E>,
+) -> Result<Vec<String>, E> {
+    let wrap = |packed| Packing::Gzip(Box::new(GzDecoder::new(packed)));
+    read_with(source, wrap, layout, take)
+}
+
+/// The same for an archive that is not compressed.
+pub fn read_uncompressed<E: From<Refusal>>(
+    source: Source<'_>,
+    layout: Layout<'_>,
+    take: impl FnMut(Entry, &mut dyn Read) -> Result<(), E>,
+) -> Result<Vec<String>, E> {
+    read_with(source, Packing::Plain, layout, take)
+}
+
+fn read_with<'a, E: From<Refusal>>(
+    source: Source<'a>,
+    wrap: impl FnOnce(Packed<'a>) -> Packing<'a>,
+    layout: Layout<'_>,
     mut take: impl FnMut(Entry, &mut dyn Read) -> Result<(), E>,
 ) -> Result<Vec<String>, E> {
     let packed_bytes = source.size().map_err(Refusal::from_read)?;
     let section = Section::new(source, 0, packed_bytes);
     let packed = io::BufReader::with_capacity(64 << 10, section);
-    let unpacked = Bounded::new(GzDecoder::new(packed), packed_bytes);
+    let unpacked = Bounded::new(wrap(packed), packed_bytes);
     let mut reader =
         Tar { stream: io::BufReader::with_capacity(64 << 10, unpacked), names: Names::default() };
     while let Some((header, path)) = reader.next_header()? {
@@ -61,8 +85,25 @@ pub fn read<E: From<Refusal>>(
     Ok(reader.finish()?)
 }
 
+type Packed<'a> = io::BufReader<Section<'a>>;
+
+/// What stands around the archive.
+enum Packing<'a> {
+    Gzip(Box<GzDecoder<Packed<'a>>>),
+    Plain(Packed<'a>),
+}
+
+impl Read for Packing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Packing::Gzip(decoder) => decoder.read(buffer),
+            Packing::Plain(packed) => packed.read(buffer),
+        }
+    }
+}
+
 struct Tar<'a> {
-    stream: io::BufReader<Bounded<GzDecoder<io::BufReader<Section<'a>>>>>,
+    stream: io::BufReader<Bounded<Packing<'a>>>,
     names: Names,
 }
 
@@ -108,6 +149,11 @@ impl Tar<'_> {
         let plain = match layout {
             Layout::Npm => without_dots(trimmed),
             Layout::Crate { .. } => Cow::Borrowed(trimmed),
+            Layout::Plain { .. } => match without_any_dots(trimmed) {
+                // The folder from which it was made, as `tar -c .` writes it.
+                plain if plain.is_empty() && header.kind == Type::Directory => return Ok(None),
+                plain => plain,
+            },
         };
         let whole = names::check_bytes(&plain)?;
         let inner = strip(whole, layout)?;
@@ -127,7 +173,7 @@ impl Tar<'_> {
                     Refusal::name(whole, "is a file outside of the package's folder")
                 })?;
                 let repeated = self.names.add_file(inner)?;
-                if repeated && !matches!(layout, Layout::Npm) {
+                if repeated && matches!(layout, Layout::Crate { .. }) {
                     return Err(Refusal::Repeated(inner.to_owned()));
                 }
                 if header.size > limits::ARCHIVE_FILE_BYTES_MAX {
@@ -152,7 +198,9 @@ impl Tar<'_> {
                 self.names.warn(format!("the link `{path}` was left out, as npm does"));
                 Ok(())
             }
-            Layout::Crate { .. } => Err(Refusal::NotAFile { name: path.to_owned(), what: "link" }),
+            Layout::Crate { .. } | Layout::Plain { .. } => {
+                Err(Refusal::NotAFile { name: path.to_owned(), what: "link" })
+            }
         }
     }
 
@@ -215,7 +263,11 @@ impl Tar<'_> {
     /// Nothing but zeros may follow the compressed stream, for the same reason. (Its checksum was
     /// verified when it ended.)
     fn finish(self) -> Result<Vec<String>, Refusal> {
-        let mut packed = self.stream.into_inner().into_inner().into_inner();
+        let mut packed = match self.stream.into_inner().into_inner() {
+            Packing::Gzip(decoder) => decoder.into_inner(),
+            // Its end was the end of the file.
+            Packing::Plain(_) => return Ok(self.names.into_warnings()),
+        };
         loop {
             let rest = packed.fill_buf().map_err(Refusal::from_read)?;
             if rest.is_empty() {
@@ -253,7 +305,19 @@ fn without_dots(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// Drops the first component. `None` if nothing remains.
+/// The path without any `.` component: where nothing is dropped from a path, none of them can hide
+/// which component is the first.
+fn without_any_dots(path: &[u8]) -> Cow<'_, [u8]> {
+    let mut path = path;
+    while let Some(rest) = path.strip_prefix(b"./")
+        && !matches!(rest, [] | [b'/', ..])
+    {
+        path = rest;
+    }
+    if path == b"." { Cow::Borrowed(b"") } else { without_dots(path) }
+}
+
+/// Drops the first component where the layout has a folder of its own. `None` if nothing remains.
 fn strip<'p>(path: &'p str, layout: Layout<'_>) -> Result<Option<&'p str>, Refusal> {
     let (first, rest) = match path.split_once('/') {
         Some((first, rest)) => (first, Some(rest)),
@@ -261,8 +325,10 @@ fn strip<'p>(path: &'p str, layout: Layout<'_>) -> Result<Option<&'p str>, Refus
     };
     match layout {
         Layout::Npm => {}
+        Layout::Plain { folder: None } => return Ok(Some(path)),
+        Layout::Plain { folder: Some(folder) } if first == folder => return Ok(Some(path)),
         Layout::Crate { folder } if first == folder => {}
-        Layout::Crate { .. } => {
+        Layout::Crate { .. } | Layout::Plain { .. } => {
             return Err(Refusal::name(path, "is outside of the crate's own folder"));
         }
     }

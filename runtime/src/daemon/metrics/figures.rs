@@ -44,6 +44,21 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         let waiting = labels("downloads-waiting").iter().map(of);
         families.push(gauge("bolide_downloads_waiting", help, waiting));
     }
+    count(
+        "readers",
+        "bolide_pkg_archive_readers_total",
+        "event",
+        "Processes that read archives: how many were started, and how many failed.",
+    );
+    if figures.has("readers-held") {
+        let held = labels("readers-held").iter();
+        let held = held.map(|by| sample(&[("by", by)], figures.get("readers-held", by)));
+        families.push(gauge(
+            "bolide_pkg_archive_readers_held",
+            "Whether the kernel holds processes that read archives by this.",
+            held,
+        ));
+    }
     if figures.has("watched") {
         let watched = [sample(&[], figures.get("watched", ""))];
         families.push(gauge("bolide_pkg_watched_projects", "Projects that are watched.", watched));

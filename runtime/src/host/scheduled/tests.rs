@@ -147,7 +147,8 @@ fn two_plans_wait_for_a_silent_registry_at_the_same_time_with_one_slot() {
     let host = Arc::new(hosted(&writer));
     let place = tempfile::tempdir().unwrap();
     let places = Places { state: place.path().join("state"), cache: place.path().join("cache") };
-    let packager = Packager::new(&places, Policy::default(), host.clone()).unwrap();
+    let packager =
+        Packager::new(&places, Policy::default(), Unpacker::here(), host.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let registry = format!("http://{}/", listener.local_addr().unwrap());
     let codes = std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 use crate::ecosystem::Ecosystem;
 use crate::install::tests::{package, store};
-use crate::unpack::tests::forge::{file, tarball};
+use crate::unpack::attacks::forge::{file, tarball};
 
 const URL: &str = "sparse+https://index.example.invalid/";
 const CONFIG: &[u8] = b"{\"dl\":\"https://dl.example.invalid\",\"api\":null}";

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::install::tests::{npm_artifact, package, store};
-use crate::unpack::tests::forge::TarEntry;
+use crate::unpack::attacks::forge::TarEntry;
 
 fn stored(
     store: &Store,
@@ -220,8 +220,9 @@ fn damage_in_the_store_makes_the_package_fetched_again() {
 fn a_link_in_a_tarball_is_told() {
     let (place, store) = store();
     let mut entries = crate::install::tests::npm_entries("a", "1.0.0", &[]);
-    entries.push(TarEntry { kind: b'2', ..crate::unpack::tests::forge::file("package/link", b"") });
-    let bytes = crate::unpack::tests::forge::tarball(&entries);
+    entries
+        .push(TarEntry { kind: b'2', ..crate::unpack::attacks::forge::file("package/link", b"") });
+    let bytes = crate::unpack::attacks::forge::tarball(&entries);
     let mut package = package(&store, Ecosystem::Npm, "a", "1.0.0", &bytes);
     package.place = "node_modules/a".to_owned();
     let report = stage(

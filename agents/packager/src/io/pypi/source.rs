@@ -9,25 +9,12 @@ use bytes::Bytes;
 use super::core_metadata;
 use crate::error::{Error, Kind};
 use crate::io::limits::CORE_METADATA_BYTES_MAX;
-use crate::unpack::tarball::{self, Layout};
-use crate::unpack::{Refusal, Source};
+use crate::unpack::{ArchiveKind, Contents, Refusal, Source, Unpacker};
 
 /// Fields that decide what a distribution needs; if one may change in a build, only a build tells.
 const DECIDING: [&str; 3] = ["requires-dist", "requires-python", "provides-extra"];
 /// The first version of the format that says which fields may change in a build.
 const FIRST_STATIC: (u32, u32) = (2, 2);
-
-/// How reading an archive ends.
-enum Stop {
-    Found(Vec<u8>),
-    Refused(Refusal),
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Stop::Refused(refusal)
-    }
-}
 
 /// The error for an archive that has to be built before anybody knows what it needs.
 pub(super) fn needs_build(file_name: &str) -> Error {
@@ -37,28 +24,41 @@ pub(super) fn needs_build(file_name: &str) -> Error {
 }
 
 /// The PKG-INFO of a `.tar.gz`.
-pub(super) fn package_info(archive: &[u8], file_name: &str) -> Result<Bytes, Error> {
+pub(super) fn package_info(
+    unpacker: &Unpacker,
+    archive: &[u8],
+    file_name: &str,
+) -> Result<Bytes, Error> {
     if !file_name.ends_with(".tar.gz") {
         // Older kinds of archive are from before the format that could be believed.
         return Err(needs_build(file_name));
     }
     // Everything lies in one folder, as npm's packages do. Links are left out.
-    let read = tarball::read(Source::Bytes(archive), Layout::Npm, |entry, content| {
-        if entry.path != "PKG-INFO" {
-            return Ok(());
-        }
-        let mut text = Vec::new();
-        let limit = CORE_METADATA_BYTES_MAX as u64;
-        content.take(limit + 1).read_to_end(&mut text).map_err(Refusal::from_read)?;
-        if text.len() as u64 > limit {
-            return Err(Stop::Refused(Refusal::Layout("its PKG-INFO is too large".to_owned())));
-        }
-        Err(Stop::Found(text))
-    });
+    let (source, wanted) = (Source::Bytes(archive), Contents::Only("PKG-INFO"));
+    let read = || -> Result<Option<Vec<u8>>, Refusal> {
+        let mut found = None;
+        unpacker.read(source, ArchiveKind::Npm, wanted, |_, content| -> Result<(), Refusal> {
+            let mut text = Vec::new();
+            let limit = CORE_METADATA_BYTES_MAX as u64;
+            content.take(limit + 1).read_to_end(&mut text).map_err(Refusal::from_read)?;
+            if text.len() as u64 > limit {
+                return Err(Refusal::Layout("its PKG-INFO is too large".to_owned()));
+            }
+            found = Some(text);
+            Ok(())
+        })?;
+        Ok(found)
+    };
+    let read = match read() {
+        // It says nothing about the archive: another process reads it from the beginning.
+        Err(Refusal::Helper(_)) => read(),
+        read => read,
+    };
     match read {
-        Err(Stop::Found(text)) => Ok(text.into()),
-        Err(Stop::Refused(refusal)) => Err(core_metadata::bad(file_name, &refusal.to_string())),
-        Ok(_) => Err(needs_build(file_name)),
+        Ok(Some(text)) => Ok(text.into()),
+        Ok(None) => Err(needs_build(file_name)),
+        Err(refusal @ Refusal::Helper(_)) => Err(refusal.of(file_name)),
+        Err(refusal) => Err(core_metadata::bad(file_name, &refusal.to_string())),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::forge::{TarEntry, blocks, entry, file, gzip, pax, seal, tarball};
+use crate::unpack::attacks::forge::{TarEntry, blocks, entry, file, gzip, pax, seal, tarball};
 use crate::unpack::tarball::{self, Layout};
 use crate::unpack::{Entry, Refusal, Source};
 

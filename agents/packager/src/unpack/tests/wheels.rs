@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Write};
 
-use super::forge::{ZipEnd, ZipEntry, member, wheel, wheel_members, zip};
+use crate::unpack::attacks::forge::{ZipEnd, ZipEntry, member, wheel, wheel_members, zip};
 use crate::unpack::wheel::Wheel;
 use crate::unpack::{Entry, Refusal, Source};
 

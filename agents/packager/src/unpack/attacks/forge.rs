@@ -1,19 +1,20 @@
-//! Writers of archives that lie wherever a test wants it.
+//! Writers of archives that lie wherever a test wants it. Not a packer: nothing here checks anything.
+#![allow(missing_docs, reason = "the fields are those of the formats")]
 
 use std::io::Write;
 
 /// One tar entry.
 #[derive(Clone)]
-pub(crate) struct TarEntry {
-    pub(crate) name: Vec<u8>,
-    pub(crate) kind: u8,
-    pub(crate) mode: u32,
-    pub(crate) size: Option<u64>,
-    pub(crate) content: Vec<u8>,
-    pub(crate) magic: [u8; 8],
+pub struct TarEntry {
+    pub name: Vec<u8>,
+    pub kind: u8,
+    pub mode: u32,
+    pub size: Option<u64>,
+    pub content: Vec<u8>,
+    pub magic: [u8; 8],
 }
 
-pub(crate) fn file(name: &str, content: &[u8]) -> TarEntry {
+pub fn file(name: &str, content: &[u8]) -> TarEntry {
     TarEntry {
         name: name.as_bytes().to_vec(),
         kind: b'0',
@@ -24,12 +25,12 @@ pub(crate) fn file(name: &str, content: &[u8]) -> TarEntry {
     }
 }
 
-pub(crate) fn entry(kind: u8, name: &str, content: &[u8]) -> TarEntry {
+pub fn entry(kind: u8, name: &str, content: &[u8]) -> TarEntry {
     TarEntry { kind, ..file(name, content) }
 }
 
 /// A pax header with these records.
-pub(crate) fn pax(kind: u8, records: &[(&str, &str)]) -> TarEntry {
+pub fn pax(kind: u8, records: &[(&str, &str)]) -> TarEntry {
     let mut body = Vec::new();
     for (key, value) in records {
         let rest = format!(" {key}={value}\n");
@@ -43,7 +44,7 @@ pub(crate) fn pax(kind: u8, records: &[(&str, &str)]) -> TarEntry {
 }
 
 impl TarEntry {
-    pub(crate) fn header(&self) -> [u8; 512] {
+    pub fn header(&self) -> [u8; 512] {
         let mut block = [0; 512];
         let name = &self.name[..self.name.len().min(100)];
         block[..name.len()].copy_from_slice(name);
@@ -60,14 +61,14 @@ impl TarEntry {
 }
 
 /// Writes the checksum of a header.
-pub(crate) fn seal(block: &mut [u8; 512]) {
+pub fn seal(block: &mut [u8; 512]) {
     block[148..156].fill(b' ');
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
 /// The tar stream without compression and without its end.
-pub(crate) fn blocks(entries: &[TarEntry]) -> Vec<u8> {
+pub fn blocks(entries: &[TarEntry]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for entry in entries {
         bytes.extend_from_slice(&entry.header());
@@ -77,13 +78,13 @@ pub(crate) fn blocks(entries: &[TarEntry]) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("memory");
     encoder.finish().expect("memory")
 }
 
-pub(crate) fn tarball(entries: &[TarEntry]) -> Vec<u8> {
+pub fn tarball(entries: &[TarEntry]) -> Vec<u8> {
     let mut bytes = blocks(entries);
     bytes.resize(bytes.len() + 1024, 0);
     gzip(&bytes)
@@ -91,22 +92,22 @@ pub(crate) fn tarball(entries: &[TarEntry]) -> Vec<u8> {
 
 /// One zip member; the central copy of each field can differ.
 #[derive(Clone)]
-pub(crate) struct ZipEntry {
-    pub(crate) name: Vec<u8>,
-    pub(crate) central_name: Option<Vec<u8>>,
-    pub(crate) flags: u16,
-    pub(crate) method: u16,
-    pub(crate) mode: u32,
-    pub(crate) content: Vec<u8>,
+pub struct ZipEntry {
+    pub name: Vec<u8>,
+    pub central_name: Option<Vec<u8>>,
+    pub flags: u16,
+    pub method: u16,
+    pub mode: u32,
+    pub content: Vec<u8>,
     /// Promised size, where it is not the true one: local and central.
-    pub(crate) sizes: (Option<u32>, Option<u32>),
-    pub(crate) crc: Option<u32>,
-    pub(crate) extra: Vec<u8>,
+    pub sizes: (Option<u32>, Option<u32>),
+    pub crc: Option<u32>,
+    pub extra: Vec<u8>,
     /// Bytes between this member and the next.
-    pub(crate) gap: Vec<u8>,
+    pub gap: Vec<u8>,
 }
 
-pub(crate) fn member(name: &str, content: &[u8]) -> ZipEntry {
+pub fn member(name: &str, content: &[u8]) -> ZipEntry {
     ZipEntry {
         name: name.as_bytes().to_vec(),
         central_name: None,
@@ -123,15 +124,16 @@ pub(crate) fn member(name: &str, content: &[u8]) -> ZipEntry {
 
 /// How the end of a zip archive lies.
 #[derive(Clone, Default)]
-pub(crate) struct ZipEnd {
-    pub(crate) before: Vec<u8>,
-    pub(crate) between: Vec<u8>,
-    pub(crate) after: Vec<u8>,
-    pub(crate) comment: Vec<u8>,
-    pub(crate) entries: Option<u16>,
+pub struct ZipEnd {
+    pub before: Vec<u8>,
+    pub between: Vec<u8>,
+    pub locator: Vec<u8>,
+    pub after: Vec<u8>,
+    pub comment: Vec<u8>,
+    pub entries: Option<u16>,
 }
 
-pub(crate) fn zip(members: &[ZipEntry], end: &ZipEnd) -> Vec<u8> {
+pub fn zip(members: &[ZipEntry], end: &ZipEnd) -> Vec<u8> {
     let mut bytes = end.before.clone();
     let mut central = Vec::new();
     for member in members {
@@ -177,6 +179,7 @@ pub(crate) fn zip(members: &[ZipEntry], end: &ZipEnd) -> Vec<u8> {
     bytes.extend_from_slice(&end.between);
     let directory_start = bytes.len() as u32;
     bytes.extend_from_slice(&central);
+    bytes.extend_from_slice(&end.locator);
     bytes.extend_from_slice(b"PK\x05\x06\0\0\0\0");
     let entries = end.entries.unwrap_or(members.len() as u16);
     bytes.extend_from_slice(&entries.to_le_bytes());
@@ -190,7 +193,7 @@ pub(crate) fn zip(members: &[ZipEntry], end: &ZipEnd) -> Vec<u8> {
 }
 
 /// The members of a wheel `demo-1.0`, with a right `RECORD` for all of `members`.
-pub(crate) fn wheel_members(members: &[ZipEntry]) -> Vec<ZipEntry> {
+pub fn wheel_members(members: &[ZipEntry]) -> Vec<ZipEntry> {
     let mut all = members.to_vec();
     all.push(member("demo-1.0.dist-info/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"));
     all.push(member(
@@ -213,6 +216,6 @@ pub(crate) fn wheel_members(members: &[ZipEntry]) -> Vec<ZipEntry> {
     all
 }
 
-pub(crate) fn wheel(members: &[ZipEntry]) -> Vec<u8> {
+pub fn wheel(members: &[ZipEntry]) -> Vec<u8> {
     zip(&wheel_members(members), &ZipEnd::default())
 }

@@ -3,32 +3,42 @@
 
 use crate::limits;
 use crate::unpack::source::Source;
-use crate::unpack::{Refusal, printable};
+use crate::unpack::{Entry, Refusal, printable};
 
 /// How the content of a member is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(in crate::unpack) enum Method {
     Stored,
     Deflated,
 }
 
 /// One member. A directory's name ends with `/`.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) name: String,
+pub(in crate::unpack) struct Member {
+    pub(in crate::unpack) name: String,
     pub(super) method: Method,
     pub(super) crc: u32,
     pub(super) packed_size: u64,
-    pub(super) size: u64,
-    pub(super) executable: bool,
+    pub(in crate::unpack) size: u64,
+    executable: bool,
     pub(super) data_start: u64,
     flags: u16,
     header_start: u64,
 }
 
 impl Member {
-    pub(super) fn is_directory(&self) -> bool {
+    pub(in crate::unpack) fn is_directory(&self) -> bool {
         self.name.ends_with('/')
+    }
+
+    /// The file that it is.
+    pub(in crate::unpack) fn entry(&self) -> Entry {
+        Entry {
+            path: self.name.clone(),
+            size: self.size,
+            executable: self.executable,
+            repeated: false,
+        }
     }
 }
 
@@ -49,7 +59,7 @@ const FLAG_DESCRIPTOR: u16 = 1 << 3;
 /// The name is UTF-8.
 const FLAG_UTF8: u16 = 1 << 11;
 /// Compression level hints, the descriptor, and the name's encoding; every other flag is a feature
-/// that no wheel uses.
+/// that no package uses.
 const FLAGS_ALLOWED: u16 = 0b110 | FLAG_DESCRIPTOR | FLAG_UTF8;
 
 const EXTRA_ZIP64: u16 = 0x0001;
@@ -231,7 +241,7 @@ fn central(fields: &mut Fields<'_>) -> Result<Member, Refusal> {
     if flags & !FLAGS_ALLOWED != 0 {
         return Err(Refusal::Unsupported {
             name,
-            what: "encryption or another feature that wheels do not have",
+            what: "encryption or another feature that packages do not have",
         });
     }
     let method = method_of(&name, method)?;
@@ -272,7 +282,7 @@ fn method_of(name: &str, method: u16) -> Result<Method, Refusal> {
         8 => Ok(Method::Deflated),
         _ => Err(Refusal::Unsupported {
             name: name.to_owned(),
-            what: "a compression method that wheels do not have",
+            what: "a compression method that packages do not have",
         }),
     }
 }
