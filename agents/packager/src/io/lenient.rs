@@ -181,11 +181,6 @@ impl Accept for Table {
     }
 }
 
-/// The entries with a value, of a table read with [`Accept`].
-pub(crate) fn present<T>(table: BTreeMap<String, Option<T>>) -> BTreeMap<String, T> {
-    table.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +191,11 @@ mod tests {
             r#"{"a":"x","b":1,"c":null,"d":[{"e":"y"}],"f":-1.5,"g":{"h":[]}}"#,
         )
         .expect("valid JSON");
-        assert_eq!(present(table.0), BTreeMap::from([("a".to_owned(), "x".to_owned())]));
+        let present = table.0.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        assert_eq!(
+            BTreeMap::from_iter(present),
+            BTreeMap::from([("a".to_owned(), "x".to_owned())])
+        );
         let table: Lenient<Table> =
             serde_json::from_str(r#"{"a":"x","b":1,"c":"y","c":[],"d":null}"#).expect("valid JSON");
         assert_eq!(table.0.0, BTreeMap::from([("a".to_owned(), "x".to_owned())]));
