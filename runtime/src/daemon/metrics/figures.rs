@@ -33,6 +33,12 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         "outcome",
         "Changed manifests that were answered by themselves, by what came of it.",
     );
+    count(
+        "readers",
+        "bolide_pkg_archive_readers_total",
+        "event",
+        "Processes that read archives: how many were started, and how many failed.",
+    );
     if figures.has("downloads") {
         let under_way = [sample(&[], figures.get("downloads", ""))];
         let help = "Files of hosted agents that are under way from networks.";
@@ -44,12 +50,6 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         let waiting = labels("downloads-waiting").iter().map(of);
         families.push(gauge("bolide_downloads_waiting", help, waiting));
     }
-    count(
-        "readers",
-        "bolide_pkg_archive_readers_total",
-        "event",
-        "Processes that read archives: how many were started, and how many failed.",
-    );
     if figures.has("readers-held") {
         let held = labels("readers-held").iter();
         let held = held.map(|by| sample(&[("by", by)], figures.get("readers-held", by)));
