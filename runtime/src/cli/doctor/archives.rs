@@ -40,13 +40,14 @@ mod tests {
 
     #[test]
     fn each_state_has_its_words() {
-        let line = |landlock, why| line(&json!({"landlock": landlock, "why": why}));
-        let said = |landlock: Option<u64>, why: Option<&str>| line(landlock, why).unwrap();
+        fn said(landlock: Option<u64>, why: Option<&str>) -> String {
+            line(&json!({"landlock": landlock, "why": why})).unwrap()
+        }
         assert!(said(Some(7), None).contains("interface 7"));
         assert!(said(Some(0), None).contains("no landlock"));
         assert!(
             said(None, Some("the kernel says no")).ends_with("cannot be read: the kernel says no")
         );
-        assert_eq!(super::line(&Value::Null), None);
+        assert_eq!(line(&Value::Null), None);
     }
 }

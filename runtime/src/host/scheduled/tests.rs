@@ -14,6 +14,7 @@ use agents_contract::{Agent, Caller, Cancellation, Conversation, Request};
 use agents_packager::api::{PlanRequest, Setting};
 use agents_packager::ecosystem::Ecosystem;
 use agents_packager::service::{Packager, Places, Policy};
+use agents_packager::unpack::Unpacker;
 use ipc::directory::{MachineEntry, RouterEntry, Writer};
 
 use super::*;
