@@ -7,6 +7,7 @@ use agents_packager::io::{
     Client, DownloadRequest, Durability, Environment, Overrides, RequestSettings, Told,
 };
 use agents_packager::metadata::Hashes;
+use agents_packager::unpack::Unpacker;
 
 use super::*;
 
@@ -91,7 +92,8 @@ fn fetch(
     };
     let host: Arc<dyn Host> = host.clone();
     let (cache_dir, state_dir) = (at("cache"), at("state"));
-    let settings = agents_packager::io::Settings { cache_dir, state_dir, request, host };
+    let unpacker = Arc::new(Unpacker::here());
+    let settings = agents_packager::io::Settings { cache_dir, state_dir, request, host, unpacker };
     let client = Client::new(settings);
     let requests: Vec<DownloadRequest> = (0..count)
         .map(|index| DownloadRequest {
