@@ -24,7 +24,7 @@ enum Form {
     /// As an answer was read.
     Loose(Loose),
     /// As it is kept.
-    Packed(Packed),
+    Packed(Box<Packed>),
 }
 
 #[derive(Clone, Default)]
@@ -242,7 +242,7 @@ impl Packument {
     /// Where the archive is damaged or of another form.
     pub fn unpack(bytes: &Bytes) -> Result<Self, ArchiveError> {
         let packed::Opened { name, dist_tags, versions } = packed::open(bytes)?;
-        Ok(Self { name, dist_tags, versions: Versions(Form::Packed(versions)) })
+        Ok(Self { name, dist_tags, versions: Versions(Form::Packed(Box::new(versions))) })
     }
 }
 
