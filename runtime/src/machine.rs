@@ -102,9 +102,6 @@ impl Regulator {
             self.capacity = capacity(&self.root, &self.watcher, &self.thermometer);
             self.governor.set_capacity(self.capacity);
         }
-        if has_come {
-            self.governor = Governor::new(self.capacity, self.thresholds, true);
-        }
         let cpus = &self.watcher.allowed().cpus;
         let throttled = self.throttles.tick(&self.root, cpus).package;
         let doubts = self.governor.doubts_sensor(now);

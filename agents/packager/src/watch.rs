@@ -296,9 +296,12 @@ impl Watcher {
     }
 
     fn ended(&mut self, project: PathBuf, again: bool) {
-        self.under_way.end(&project);
-        if !again {
+        // Who gave way to what is wanted now has not failed.
+        let gave_way = self.under_way.end(&project);
+        if !again || gave_way {
             self.pauses.remove(&project);
+        }
+        if !again {
             return;
         }
         let pause = self.pauses.get(&project).copied().unwrap_or(WATCH_RETRY_MIN);

@@ -55,6 +55,31 @@ fn a_sensor_that_has_never_answered_is_none_until_it_does() {
 }
 
 #[test]
+fn a_sensor_that_comes_late_does_not_make_throttling_forgotten() {
+    let (_directory, tree) = laptop("45000");
+    tree.refuse(ZONE, ReadError::NoData);
+    let throttled = |count: u64| {
+        tree.each("0-21", "thermal_throttle/package_throttle_count", &count.to_string());
+    };
+    throttled(0);
+    let mut regulator = Regulator::new(tree.root(), Thresholds::default());
+    let mut before = regulator.step_at(load(1, 0, 0), at(1));
+    for second in 2..10 {
+        throttled(second);
+        before = regulator.step_at(load(1, 0, 0), at(second));
+    }
+    assert_eq!(before.state, State::Throttle);
+    tree.remove(ZONE).zone(0, "x86_pkg_temp", "84000");
+    for second in 10..60 {
+        let now = regulator.step_at(load(1, 0, 0), at(second));
+        let (slots, most) = (now.slots.sum(), before.slots.sum() + 1);
+        assert!(slots <= most, "{second}: {slots} after {before:?}");
+        before = now;
+    }
+    assert_ne!(before.state, State::Throttle, "it is over one day");
+}
+
+#[test]
 fn a_machine_that_wakes_up_cold_is_believed_at_once() {
     let (_directory, tree) = laptop("91000");
     let mut regulator = Regulator::new(tree.root(), Thresholds::default());

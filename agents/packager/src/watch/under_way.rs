@@ -68,9 +68,9 @@ impl UnderWay {
         }
     }
 
-    /// It is over.
-    pub(super) fn end(&mut self, project: &Path) {
-        self.answers.remove(project);
+    /// It is over; whether that is because it was given up for something else.
+    pub(super) fn end(&mut self, project: &Path) -> bool {
+        self.answers.remove(project).is_some_and(|answer| answer.wanted.is_cancelled())
     }
 
     /// The project has changed: what waits is an answer to something else.

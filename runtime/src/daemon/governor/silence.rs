@@ -14,7 +14,8 @@ pub(crate) fn governor(age: Duration, is_first: bool) -> Governor {
     let silent = (age > DECISION_AGE_MAX).then(|| {
         format!(
             "nobody decides what may run, {} s {since}: what looks at the machine hangs or is \
-             gone; hosted agents begin little, and nothing large, until it decides again",
+             gone; until it decides again hosted agents begin little, and nothing large that has \
+             not waited ten minutes",
             age.as_secs()
         )
     });
