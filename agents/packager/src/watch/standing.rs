@@ -53,7 +53,7 @@ impl<Word> Standing<Word> {
                     self.unwatched = failed.into_iter().collect();
                 }
                 Err(error) => {
-                    tracing::error!(%error, "projects cannot be watched for now");
+                    tracing::error!(%error, "projects cannot be watched; it is tried again");
                     let failed = projects.iter().map(|one| (one.clone(), error.to_string()));
                     self.unwatched = failed.collect();
                     self.again_at = Some(now + WATCH_RETRY_MIN);
