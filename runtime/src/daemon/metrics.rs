@@ -19,6 +19,7 @@ use prometheus::proto::{
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::figures::Figures;
+use super::router::LIMITS;
 use super::snapshot::{ClassStatus, Fallback, HostedState, Snapshot};
 use crate::exchange;
 
@@ -63,20 +64,6 @@ const FALLBACKS: [(Class, Class); 3] = [
     (Class::Critical, Class::High),
     (Class::Critical, Class::Normal),
     (Class::High, Class::Normal),
-];
-/// Every limit that the daemon itself counts; the exchange names its own.
-const LIMITS: [&str; 11] = [
-    "agents",
-    "bytes",
-    "closing",
-    "descriptors",
-    "handshake_bytes",
-    "handshake_ms",
-    "links",
-    "messages",
-    "offers",
-    "open_files",
-    "outbox",
 ];
 
 struct SnapshotCollector {

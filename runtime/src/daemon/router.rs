@@ -41,6 +41,22 @@ pub(crate) use self::event::{Carry, Effect, Ending, Event, Newcomer};
 use super::quota::{AgentLimits, LimitTable};
 use crate::limits::REASON_BYTES_MAX;
 
+/// Every limit that the daemon itself counts, from the start at zero; the exchange names its own.
+pub(crate) const LIMITS: [&str; 12] = [
+    "agents",
+    "bytes",
+    "closing",
+    "descriptors",
+    "grants",
+    "handshake_bytes",
+    "handshake_ms",
+    "links",
+    "messages",
+    "offers",
+    "open_files",
+    "outbox",
+];
+
 /// Everything that the router knows.
 #[derive(Debug)]
 pub(crate) struct Router<D> {
@@ -311,6 +327,7 @@ impl<D: Clone> Router<D> {
 
     /// Counts that somebody reached a limit.
     pub(crate) fn count_limit(&mut self, limit: &'static str) {
+        debug_assert!(LIMITS.contains(&limit), "{limit} is shown only once it was reached");
         *self.limited.entry(limit).or_default() += 1;
     }
 
