@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agents_packager::service::StoreRules;
 use hw::root::Root;
 use ipc::class::ClassSet;
 use scheduler::governor::{ThresholdError, ThresholdValues, Thresholds};
@@ -57,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     /// How old a version of a package has to be.
     pub(crate) minimum_age: Duration,
+    /// How the store of packages is kept.
+    pub(crate) store: StoreRules,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
 }
@@ -310,6 +313,7 @@ fn defaults(
         sysfs_root: PathBuf::from("/"),
         log: "info".to_owned(),
         minimum_age: Duration::ZERO,
+        store: StoreRules::default(),
         log_format: LogFormat::Text,
     })
 }

@@ -61,7 +61,8 @@ const KNOWN: &[Known] = &[
         make: Make::Agent(|dependencies| {
             let Dependencies { settings, host } = dependencies;
             let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
-            let policy = Policy { minimum_age_s: settings.minimum_age.as_secs() };
+            let minimum_age_s = settings.minimum_age.as_secs();
+            let policy = Policy { minimum_age_s, store: settings.store };
             let (places, unpacker) = (Places { state, cache }, Unpacker::with(Program::own()));
             Ok(Arc::new(Packager::new(&places, policy, unpacker, Arc::clone(host))?))
         }),

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::options::Options;
 
 pub use questions::{
-    OutdatedAnswer, OutdatedPackage, OutdatedRequest, SearchAnswer, SearchRequest, SearchResult,
-    WhyAnswer, WhyPackage, WhyRequest,
+    CacheAction, CacheAnswer, CacheRequest, OutdatedAnswer, OutdatedPackage, OutdatedRequest,
+    SearchAnswer, SearchRequest, SearchResult, WhyAnswer, WhyPackage, WhyRequest,
 };
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agents_packager::store::Wanted;
 use ipc::class::{Class, ClassSet};
 use scheduler::governor::{Band, ThresholdValues};
 use scheduler::placement::Pinning;
@@ -220,6 +221,40 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "store.mode",
+        environment: "BOLIDE_STORE_MODE",
+        summary: "how files come out of the store: reflink, link (hard links), copy, or auto, which is the first of them that works; where one does not, a copy; default auto",
+        set: |settings, text| {
+            let mode = Wanted::from_name(text);
+            settings.store.mode = mode.ok_or("wanted is `auto`, `reflink`, `link` or `copy`")?;
+            Ok(())
+        },
+        show: |settings| settings.store.mode.name().to_owned(),
+    },
+    Key {
+        name: "store.limit",
+        environment: "BOLIDE_STORE_LIMIT",
+        summary: "what the store may take on the disk, as `20G` or `500M`; what is needed stays beyond it; default 20G",
+        set: |settings, text| {
+            settings.store.bytes_max = bytes(text).ok_or("wanted is a size, as `20G` or `500M`")?;
+            Ok(())
+        },
+        show: |settings| match settings.store.bytes_max >> 20 {
+            mebibytes if mebibytes % 1_024 == 0 => format!("{}G", mebibytes >> 10),
+            mebibytes => format!("{mebibytes}M"),
+        },
+    },
+    Key {
+        name: "store.verify",
+        environment: "BOLIDE_STORE_VERIFY",
+        summary: "whether the digest of every file of the store is compared whenever it is used, and not only of those that could have been changed: true or false; default false",
+        set: |settings, text| {
+            settings.store.verify = text.parse().map_err(|_| "wanted is `true` or `false`")?;
+            Ok(())
+        },
+        show: |settings| settings.store.verify.to_string(),
+    },
+    Key {
         name: "sysfs_root",
         environment: "BOLIDE_SYSFS_ROOT",
         summary: "directory that is read in the place of / for everything about the machine; default /",
@@ -271,6 +306,16 @@ pub(crate) fn age(text: &str) -> Option<Duration> {
     let hours = number.parse::<u64>().ok()?.checked_mul(hours)?;
     let is_known = hours <= 365 * 24 && (hours == 0 || text.ends_with(['d', 'h']));
     is_known.then(|| Duration::from_secs(hours * 3_600))
+}
+
+/// `20G` or `500M`, up to a million of the former.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, shift) = match text.strip_suffix('G') {
+        Some(number) => (number, 30),
+        None => (text.strip_suffix('M')?, 20),
+    };
+    let number = number.parse::<u64>().ok().filter(|number| *number <= 1_000_000)?;
+    Some(number << shift)
 }
 
 /// Changes one band. Whether all together make sense is seen when all are there.

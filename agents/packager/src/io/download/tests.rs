@@ -11,6 +11,9 @@ use super::*;
 use crate::io::cache::hex;
 use crate::io::testing::{PlainHost, Reply, Server, World};
 
+mod mirrors;
+mod parts;
+
 struct Case {
     world: World,
     client: Client,

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use std::time::Duration;
+
 use super::*;
 use crate::io::Client;
+use crate::io::limits::ATTEMPTS_MAX;
 use crate::io::secret::{Credential, Scope};
 use crate::io::testing::{Reply as Served, Server, World};
 
