@@ -22,7 +22,7 @@ pub use questions::{
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Setting {
-    /// Registry per ecosystem in the place of the configured one.
+    /// Registry per ecosystem in the place of the configured one; further addresses behind it, separated by spaces, are its mirrors.
     pub registry: BTreeMap<Ecosystem, String>,
     /// Use only what is cached.
     pub offline: bool,

@@ -277,6 +277,11 @@ impl Client {
         download::run(self, (requests, durability), order, tell)
     }
 
+    /// Whether somebody may be asked for artefacts by their digests.
+    pub(crate) fn has_artifact_mirrors(&self) -> bool {
+        !self.session.request.offline && !self.session.request.overrides.artifacts().is_empty()
+    }
+
     /// Keeps what broke off within its bounds.
     pub(crate) fn collect_partials(&self) -> std::io::Result<()> {
         let shared = &self.session.shared;

@@ -64,6 +64,8 @@ pub(crate) struct Shop {
     pub(crate) measures: Measures,
     /// How the store is kept.
     pub(crate) rules: StoreRules,
+    /// Who stands in for registries, or has artefacts by their digests.
+    pub(crate) mirrors: Vec<String>,
     /// Bytes that this process has fetched since it looked at the size of the store; none yet where it has not.
     pub(crate) fetched_since: AtomicU64,
     /// Where downloads lie until they are in the store; on the store's file system.
@@ -147,8 +149,13 @@ impl<'a> Task<'a> {
         place: PathBuf,
     ) -> Result<Self> {
         let mut overrides = io::Overrides::default();
-        for (ecosystem, url) in &setting.registry {
-            overrides.add(&format!("{ecosystem}={url}"))?;
+        for mirror in &shop.mirrors {
+            overrides.add_mirror(mirror)?;
+        }
+        for (ecosystem, urls) in &setting.registry {
+            for url in urls.split_whitespace() {
+                overrides.add(&format!("{ecosystem}={url}"))?;
+            }
         }
         let choices = setting.options.check()?;
         let home = setting.variables.get("HOME").map(PathBuf::from);

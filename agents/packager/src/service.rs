@@ -70,6 +70,8 @@ pub struct Policy {
     pub minimum_age_s: u64,
     /// How the store is kept.
     pub store: StoreRules,
+    /// Who stands in for registries, `npm=URL`, or has artefacts by their digests, `bolide=URL`.
+    pub mirrors: Vec<String>,
 }
 
 /// How the store is kept.
@@ -81,11 +83,18 @@ pub struct StoreRules {
     pub bytes_max: u64,
     /// Whether the digest of every file is compared whenever it is used.
     pub verify: bool,
+    /// Whether artefacts are kept as they were downloaded, for other hosts.
+    pub archives: bool,
 }
 
 impl Default for StoreRules {
     fn default() -> Self {
-        Self { mode: Wanted::Best, bytes_max: STORE_BYTES_MAX_DEFAULT, verify: false }
+        Self {
+            mode: Wanted::Best,
+            bytes_max: STORE_BYTES_MAX_DEFAULT,
+            verify: false,
+            archives: false,
+        }
     }
 }
 
@@ -139,6 +148,7 @@ impl Packager {
                 minimum_age_s: policy.minimum_age_s,
                 measures: Measures::default(),
                 rules: policy.store,
+                mirrors: policy.mirrors,
                 fetched_since: AtomicU64::new(0),
                 incoming: places.cache.join("incoming"),
                 is_tidied: AtomicBool::new(false),

@@ -7,6 +7,7 @@
 //! lent/<2 hex>/<62 hex>           the same, for files that were given to an environment as a hard link
 //! index/<2 hex>/<hash>.<form>     the list of files of one artefact, named by the artefact's own digest
 //! leases/<process>-<random>       what a transaction under way needs, locked by its owner
+//! archives/<2 hex>/<hash>         an artefact as it was downloaded, where other hosts are served
 //! tmp/<process>-<number>          files that are being written
 //! lock                            locked shared by whoever is inside, exclusively by a collection of garbage
 //! ```
@@ -41,6 +42,7 @@ use crate::resolution::Package;
 use crate::unpack::Unpacker;
 
 mod add;
+mod archive;
 mod beneath;
 mod collect;
 mod copy;
@@ -60,6 +62,7 @@ mod tests;
 use gate::Gate;
 use mode::Modes;
 
+pub use archive::Algorithm;
 pub(crate) use beneath::open_beneath;
 pub use collect::{Collected, Freed, Usage};
 pub use entry::{Entry, Form, StoredFile};
@@ -102,7 +105,7 @@ impl Store {
     /// Opens the store in `directory`, which is made if it is missing.
     pub fn open(directory: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        for name in ["files", "lent", "index", "leases", "tmp"] {
+        for name in ["files", "lent", "index", "archives", "leases", "tmp"] {
             let path = directory.join(name);
             fs::DirBuilder::new()
                 .recursive(true)

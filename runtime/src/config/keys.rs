@@ -1,9 +1,11 @@
 //! Every key of the configuration: its name, its variable, what it means, how text becomes its
 //! value.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agents_packager::io::Overrides;
 use agents_packager::store::Wanted;
 use ipc::class::{Class, ClassSet};
 use scheduler::governor::{Band, ThresholdValues};
@@ -218,6 +220,42 @@ pub(crate) const KEYS: &[Key] = &[
                 (hours, 0) => format!("{}d", hours / 24),
                 (hours, _) => format!("{hours}h"),
             }
+        },
+    },
+    Key {
+        name: "packages.mirrors",
+        environment: "BOLIDE_PACKAGES_MIRRORS",
+        summary: "who stands in for a registry that does not answer, as `npm=URL` (also pypi, cargo), and who is asked for artefacts by their digests before any registry, as `bolide=URL`; separated by commas, in the order in which they are asked; default none",
+        set: |settings, text| {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let mirrors: Vec<String> = words.map(str::to_owned).collect();
+            let mut tried = Overrides::default();
+            for mirror in &mirrors {
+                tried.add_mirror(mirror).map_err(|error| error.to_string())?;
+            }
+            settings.mirrors = mirrors;
+            Ok(())
+        },
+        show: |settings| settings.mirrors.join(","),
+    },
+    Key {
+        name: "mirror_addr",
+        environment: "BOLIDE_MIRROR_ADDR",
+        summary: "address and port at which other hosts may fetch artefacts that this one has, by their digests, without a password: anybody who reaches it may; or `off`; default off",
+        set: |settings, text| {
+            settings.mirror_addr = match text {
+                "off" => None,
+                text => {
+                    let address = text.parse::<SocketAddr>().ok();
+                    // Any port would be another one than was said.
+                    let address = address.filter(|address| address.port() != 0);
+                    Some(address.ok_or("wanted is an address with a port, or `off`")?)
+                }
+            };
+            Ok(())
+        },
+        show: |settings| {
+            settings.mirror_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())
         },
     },
     Key {

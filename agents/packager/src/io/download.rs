@@ -170,6 +170,12 @@ fn check(
             format!("{} files at once; {DOWNLOAD_REQUESTS_MAX} are allowed", requests.len());
         return Err(Error::new(Kind::Failed, "too-many-files", message));
     }
+    if client.session().request.offline
+        && let Some(request) = requests.first()
+    {
+        let message = format!("`{}` is not fetched offline", file_name(request));
+        return Err(Error::new(Kind::Network, "offline-missing", message));
+    }
     let mut destinations = HashSet::new();
     let mut accesses: [Option<FileAccess>; 3] = [None, None, None];
     let mut jobs = Vec::with_capacity(requests.len());

@@ -11,7 +11,7 @@ use agents_contract::{Crew, Host, Obstacle, Work};
 
 use super::Task;
 use super::apply::is_built;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::{DownloadRequest, Durability, Told};
 use crate::limits::STORE_TEMPORARY_AGE_SECONDS_MAX;
 use crate::plan::Plan;
@@ -59,12 +59,29 @@ impl Task<'_> {
         let needed = self.needed(plan).into_iter();
         let missing: Vec<&Package> =
             needed.filter(|package| self.shop.store.package(package).is_none()).collect();
+        let missing: Vec<&Package> =
+            missing.into_iter().filter(|package| !self.has_archive(package)).collect();
         if missing.is_empty() {
             return Ok(0);
         }
+        if self.setting.offline {
+            let (first, others) = (missing[0].purl(), missing.len() - 1);
+            let more = if others > 0 { format!(" nor are {others} others") } else { String::new() };
+            let message =
+                format!("`{first}` is not in the store{more}, and nothing is fetched offline");
+            return Err(Error::new(Kind::Network, "offline-missing", message)
+                .hint("run the command once without `--offline`"));
+        }
         self.tidy();
         let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
-        let addresses = self.addresses(&missing)?;
+        let addresses = match self.addresses(&missing) {
+            // Mirrors of artefacts need no address.
+            Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
+                tracing::warn!(%error, "only mirrors of artefacts are asked");
+                vec![String::new(); missing.len()]
+            }
+            addresses => addresses?,
+        };
         let requests: Vec<DownloadRequest> = missing
             .iter()
             .zip(addresses)
@@ -98,6 +115,20 @@ impl Task<'_> {
         Ok(downloaded.iter().map(|file| file.bytes).sum())
     }
 
+    /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
+    fn has_archive(&self, package: &Package) -> bool {
+        let hashes = &package.artifact.hashes;
+        let Some(file) = self.shop.store.archive(hashes) else { return false };
+        match self.shop.store.add_package(package, Source::File(&file)) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "an artefact that was kept is of no use");
+                self.shop.store.forget_archive(hashes);
+                false
+            }
+        }
+    }
+
     /// Unpacks the fetched artefacts into the store, each a piece of work.
     fn unpack(&self, packages: &[&Package], incoming: &Path) -> Result<()> {
         let total = packages.len() as u64;
@@ -112,7 +143,11 @@ impl Task<'_> {
             let added = File::open(&path)
                 .map_err(|error| Error::io("open", &path, &error))
                 .and_then(|file| self.shop.store.add_package(packages[index], Source::File(&file)));
-            if let Err(error) = added {
+            let kept = added.and_then(|_| match self.shop.rules.archives {
+                true => self.shop.store.keep_archive(&packages[index].artifact.hashes, &path),
+                false => Ok(()),
+            });
+            if let Err(error) = kept {
                 failed().get_or_insert(error);
             }
         });
@@ -126,9 +161,12 @@ impl Task<'_> {
             return;
         }
         let (store, incoming) = (Arc::clone(&self.shop.store), self.shop.incoming.clone());
-        let now = self.shop.host.now();
+        let (now, registries) = (self.shop.host.now(), self.shop.registries.clone());
         self.shop.host.later(Box::new(move || {
             remove_abandoned(&incoming, now);
+            if let Err(error) = registries.collect_partials() {
+                tracing::debug!(%error, "cannot look at downloads that broke off");
+            }
             match store.remove_abandoned() {
                 Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
                 Err(error) => tracing::debug!(%error, "cannot remove what others left unfinished"),

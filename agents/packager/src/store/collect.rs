@@ -73,10 +73,33 @@ struct Counted {
     bytes: u64,
 }
 
+/// One artefact as it was downloaded.
+struct Archive {
+    path: PathBuf,
+    last_use: SystemTime,
+    bytes: u64,
+}
+
+/// What may go.
+enum Victim {
+    Artefact(Artefact),
+    Archive(Archive),
+}
+
+impl Victim {
+    fn last_use(&self) -> SystemTime {
+        match self {
+            Self::Artefact(artefact) => artefact.last_use,
+            Self::Archive(archive) => archive.last_use,
+        }
+    }
+}
+
 /// Everything that was found.
 #[derive(Default)]
 struct Census {
     artefacts: Vec<Artefact>,
+    archives: Vec<Archive>,
     objects: HashMap<[u8; 32], Counted>,
     bytes: u64,
 }
@@ -93,16 +116,26 @@ impl Store {
             true => bytes_max / 100 * limits::STORE_COLLECTED_PERCENT,
             false => u64::MAX,
         };
-        let mut artefacts = std::mem::take(&mut census.artefacts);
-        artefacts.retain(|artefact| !artefact.is_needed);
-        artefacts.sort_unstable_by_key(|artefact| artefact.last_use);
+        let artefacts = std::mem::take(&mut census.artefacts).into_iter();
+        let archives = std::mem::take(&mut census.archives).into_iter().map(Victim::Archive);
+        let artefacts = artefacts.filter(|artefact| !artefact.is_needed).map(Victim::Artefact);
+        let mut victims: Vec<Victim> = artefacts.chain(archives).collect();
+        victims.sort_unstable_by_key(Victim::last_use);
         let mut removed = 0;
-        for artefact in artefacts {
+        for victim in victims {
             if census.bytes <= target {
                 break;
             }
-            self.evict(&artefact, &mut census, &mut freed)?;
-            removed += 1;
+            match victim {
+                Victim::Artefact(artefact) => {
+                    self.evict(&artefact, &mut census, &mut freed)?;
+                    removed += 1;
+                }
+                Victim::Archive(archive) => {
+                    census.bytes = census.bytes.saturating_sub(archive.bytes);
+                    self.remove_path(&archive.path, archive.bytes, &mut freed)?;
+                }
+            }
         }
         self.remove_unfinished(Duration::ZERO, &mut freed)?;
         Ok(Collected { before, artefacts: removed, freed })
@@ -145,6 +178,16 @@ impl Store {
         self.count_artefacts(&kept, &mut census, freed)?;
         self.count_objects("files", &self.files, &mut census, freed)?;
         self.count_objects("lent", &self.lent, &mut census, freed)?;
+        for folder in list(&self.root.join("archives"))? {
+            for path in list(&folder)? {
+                use std::os::unix::fs::MetadataExt as _;
+                let Ok(metadata) = path.symlink_metadata() else { continue };
+                let bytes = metadata.blocks() * 512;
+                let last_use = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                census.bytes += bytes;
+                census.archives.push(Archive { path, last_use, bytes });
+            }
+        }
         Ok(census)
     }
 
@@ -293,6 +336,20 @@ impl Store {
             }
             Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(Error::io("remove", &self.root.join(name), &error.into())),
+        }
+    }
+}
+
+impl Store {
+    fn remove_path(&self, path: &Path, bytes: u64, freed: &mut Freed) -> Result<()> {
+        match fs::remove_file(path) {
+            Ok(()) => {
+                freed.files += 1;
+                freed.bytes += bytes;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("remove", path, &error)),
         }
     }
 }

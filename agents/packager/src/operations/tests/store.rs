@@ -139,3 +139,73 @@ fn a_store_beyond_its_limit_is_made_smaller_after_an_installation() {
     assert_eq!((left.artefacts, left.artefacts_needed), (1, 1), "{left:?}");
     assert!(!world.installs(Options::default()));
 }
+
+#[test]
+fn what_is_not_here_is_not_fetched_offline_even_where_its_address_is_known() {
+    let world = linking(false);
+    world.write("requirements.txt", "base\n");
+    world.plan_install(Options::default()).expect("the index is known now");
+    let asked = world.index.paths().len();
+    let mut setting = world.setting(Options::default());
+    setting.offline = true;
+    let request = || ChangeRequest {
+        packages: Vec::new(),
+        approve: true,
+        force: false,
+        setting: setting.clone(),
+    };
+    let refused: Result<ApplyAnswer, _> = world.ask("pkg.install", &request());
+    let error = refused.expect_err("it is not here");
+    assert_eq!((error.exit_code, error.code.as_str()), (7, "offline-missing"), "{error:?}");
+    assert!(error.message.contains("pkg:pypi/base@2.0"), "{error:?}");
+    assert_eq!(world.index.paths().len(), asked);
+    assert!(world.fetches());
+    let asked = world.index.paths().len();
+    std::fs::remove_dir_all(world.project()).expect("ours");
+    std::fs::create_dir(world.project()).expect("space");
+    world.write("requirements.txt", "base\n");
+    let done: ApplyAnswer = world.ask("pkg.install", &request()).expect("all of it is here");
+    assert!(done.transaction.is_some());
+    assert_eq!(world.index.paths().len(), asked);
+}
+
+#[test]
+fn artefacts_that_are_kept_mend_the_store_without_a_network() {
+    let store = StoreRules { archives: true, ..StoreRules::default() };
+    let world = World::with(Policy { store, ..Policy::default() });
+    world.write("requirements.txt", "base\n");
+    assert!(world.fetches());
+    let store = world.directory.path().join("cache/store");
+    let archives = walk(&store.join("archives"));
+    assert_eq!(archives.len(), 1);
+    assert_eq!(std::fs::read(&archives[0]).expect("there"), wheel("base", "2.0"));
+    std::fs::remove_dir_all(store.join("files")).expect("ours");
+    std::fs::remove_dir_all(store.join("lent")).expect("ours");
+    for part in ["files", "lent"] {
+        std::fs::create_dir(store.join(part)).expect("space");
+    }
+    // A process that opens the store as it is now.
+    let again = |world: &World| {
+        std::fs::remove_dir_all(world.project()).expect("ours");
+        std::fs::create_dir(world.project()).expect("space");
+        world.write("requirements.txt", "base\n");
+    };
+    let (index, directory) = (world.index, world.directory);
+    let places =
+        Places { state: directory.path().join("state"), cache: directory.path().join("cache") };
+    let unpacker = crate::unpack::Unpacker::here();
+    let host = Arc::new(PlainHost);
+    let packager = Packager::new(&places, Policy::default(), unpacker, host).expect("a packager");
+    let world = World { directory, packager, index };
+    again(&world);
+    assert!(!world.fetches(), "it was there");
+    assert!(world.has_module("base"));
+    // One that is damaged itself is of no use, and goes.
+    edit_in_place(&archives[0], b"EVIL");
+    world.cache(CacheAction::Verify, false);
+    let files = walk(&store.join("index"));
+    files.iter().for_each(|file| std::fs::remove_file(file).expect("ours"));
+    again(&world);
+    assert!(world.fetches());
+    assert!(walk(&store.join("archives")).is_empty());
+}
