@@ -64,7 +64,7 @@ use mode::Modes;
 
 pub use archive::Algorithm;
 pub(crate) use beneath::open_beneath;
-pub use collect::{Collected, Freed, Usage};
+pub use collect::{Collected, Freed, Needed, Usage};
 pub use entry::{Entry, Form, StoredFile};
 pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub(crate) use gate::Use;

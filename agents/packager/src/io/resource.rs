@@ -142,13 +142,8 @@ impl Session {
         }
     }
 
-    /// Connections with these settings.
-    pub(crate) fn http(&self, settings: &TransportSettings) -> Result<Http> {
-        self.http_of(settings, Mirrors::default())
-    }
-
-    /// The same to a registry, and to those that are configured to stand for it.
-    pub(crate) fn http_of(&self, settings: &TransportSettings, mirrors: Mirrors) -> Result<Http> {
+    /// Connections with these settings, to a registry and to those that are configured to stand for it.
+    pub(crate) fn http(&self, settings: &TransportSettings, mirrors: Mirrors) -> Result<Http> {
         let transport = self.shared.transports.get(settings)?;
         Ok(Http { transport, gates: Arc::clone(&self.shared.gates), mirrors: Arc::new(mirrors) })
     }

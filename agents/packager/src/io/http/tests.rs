@@ -12,7 +12,7 @@ use crate::io::testing::{Reply as Served, Server, World};
 
 fn http() -> (Client, Http) {
     let client = World::new().client();
-    let http = client.session().http(&Default::default()).expect("connections");
+    let http = client.session().http(&Default::default(), Default::default()).expect("connections");
     (client, http)
 }
 
