@@ -149,23 +149,24 @@ impl Store {
     /// Compares every stored file with its digest; what is damaged is removed, and its artefacts are forgotten. Answers how many
     /// artefacts those are.
     pub fn verify(&self, wanted: &mut dyn FnMut() -> Result<()>) -> Result<u64> {
-        let mut damaged = 0;
+        let mut damaged = HashSet::new();
         for folder in list(&self.root.join("index"))? {
             for path in list(&folder)? {
                 wanted()?;
                 let Some(name) = relative(&self.root.join("index"), &path) else { continue };
                 // One artefact at a time, so that others get in between.
                 let _use = self.gate.enter()?;
-                let Some((entry, _)) = entry::read_any(&self.index, name) else { continue };
+                let Some((entry, digest)) = entry::read_any(&self.index, name) else { continue };
                 let bad =
                     entry.files.iter().filter(|file| !self.object_is_good(&file.object, true));
+                // All of them are looked at, so that each is stored anew.
                 if bad.count() > 0 {
                     let _ = rustix::fs::unlinkat(&self.index, name, AtFlags::empty());
-                    damaged += 1;
+                    damaged.insert(digest);
                 }
             }
         }
-        Ok(damaged)
+        Ok(damaged.len() as u64)
     }
 
     /// Everything that is there, without what belongs to nobody, which is removed.

@@ -77,10 +77,10 @@ impl Store {
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => Ok(Lending::Done),
             Err(Errno::EXIST) => Ok(Lending::Taken),
-            // Another mount of the same file system, a quota of links, a rule of the kernel about who may link.
-            Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP | Errno::NOENT) => {
-                Ok(Lending::Impossible)
-            }
+            // Another mount of the same file system, or a rule of the kernel about who may link.
+            Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => Ok(Lending::Impossible),
+            // This one has too many, or was found to be damaged by somebody else: whoever copies sees which.
+            Err(Errno::MLINK | Errno::NOENT) => Ok(Lending::InUse),
             Err(error) => Err(io(error)),
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags};
+use rustix::io::Errno;
 
 use super::{Store, open_directory};
 use crate::error::{Error, Result};
@@ -144,9 +145,14 @@ impl Store {
                 name.as_str(),
                 AtFlags::empty(),
             );
-            if linked.is_ok() {
-                let _ = rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty());
-                return Ok(Some(Mode::Link));
+            match linked {
+                Ok(()) => {
+                    let _ = rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty());
+                    return Ok(Some(Mode::Link));
+                }
+                Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                // Nothing can be made there, which says nothing of the file system.
+                Err(_) => return Ok(None),
             }
         }
         Ok(Some(Mode::Copy))
