@@ -146,6 +146,15 @@ pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 pub const STORE_COLLECTED_PERCENT: u64 = 90;
 /// How often the time of the last use is noted: what was used within the hour is all the same to a collection.
 pub const STORE_USE_NOTED_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// How often a process that has just begun looks at the size of the store: it costs about a second of a full one, and many
+/// commands live no longer.
+pub const STORE_LOOKED_AT_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// How long nobody must have changed a file whose digest is found right, for that to be remembered: a hundred ticks of the coarsest
+/// clock of a file system that is kept to nanoseconds. Nothing in tests of this crate, which would wait for it.
+pub const STORE_WITNESS_QUIET: std::time::Duration =
+    std::time::Duration::from_secs(if cfg!(test) { 0 } else { 2 });
+/// Files of which that is remembered: those of many large projects, in some 100 MiB at most.
+pub const STORE_WITNESSES_MAX: usize = 1_000_000;
 /// How long a collection waits for whoever is in the store: longer than most directories take to be filled.
 pub const STORE_COLLECTION_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Bytes of the names that one transaction needs: 160 for each of [`LOCK_PACKAGES_MAX`] packages under both digests, and half as much again.

@@ -9,6 +9,7 @@
 //! leases/<process>-<random>       what a transaction under way needs, locked by its owner
 //! archives/<2 hex>/<hash>         an artefact as it was downloaded, where other hosts are served
 //! tmp/<process>-<number>          files that are being written
+//! looked                          its time says when a collection looked at everything
 //! lock                            locked shared by whoever is inside, exclusively by a collection of garbage
 //! ```
 //!
@@ -55,12 +56,14 @@ mod mode;
 mod names;
 mod object;
 mod tree;
+mod witness;
 
 #[cfg(test)]
 mod tests;
 
 use gate::Gate;
 use mode::Modes;
+use witness::Witnesses;
 
 pub use archive::Algorithm;
 pub(crate) use beneath::open_beneath;
@@ -94,6 +97,7 @@ pub struct Store {
     temporary: OwnedFd,
     gate: Gate,
     modes: Modes,
+    witnesses: Witnesses,
     next_temporary: AtomicU64,
     #[cfg(test)]
     removals_left: std::sync::atomic::AtomicI64,
@@ -122,6 +126,7 @@ impl Store {
             root: directory.to_owned(),
             gate: Gate::open(directory)?,
             modes: Modes::default(),
+            witnesses: Witnesses::default(),
             next_temporary: AtomicU64::new(0),
             #[cfg(test)]
             removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),

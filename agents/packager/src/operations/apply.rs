@@ -71,6 +71,7 @@ impl Task<'_> {
                 Err(error) if error.code == DAMAGED && repairs < STORE_REPAIRS_MAX => {
                     tracing::warn!(%error, "the store was damaged");
                     repairs += 1;
+                    self.shop.measures.found_damage();
                     self.examine(&plan)?;
                 }
                 done => break done?,

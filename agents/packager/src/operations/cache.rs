@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::Task;
 use crate::api::{CacheAction, CacheAnswer, CacheRequest};
 use crate::error::Result;
+use crate::limits::STORE_LOOKED_AT_AFTER;
 use crate::metadata::Hashes;
 use crate::store::{Collected, Form, Store};
 use crate::transaction::Transactions;
@@ -44,7 +45,7 @@ impl Task<'_> {
         })
     }
 
-    /// Has the size of the store looked at, when there is time, after enough was fetched; the first time in a process always.
+    /// Has the size of the store looked at, when there is time, after enough was fetched; and by the first process of an hour.
     pub(super) fn keep_small(&self, fetched_bytes: u64) {
         let (shop, rules) = (self.shop, self.shop.rules);
         if fetched_bytes == 0 {
@@ -52,7 +53,8 @@ impl Task<'_> {
         }
         let before = shop.fetched_since.fetch_add(fetched_bytes, Ordering::Relaxed);
         let enough = rules.bytes_max / 100 * LOOK_AFTER_PERCENT;
-        if before > 0 && before.saturating_add(fetched_bytes) < enough {
+        let is_first = before == 0 && !shop.store.was_looked_at(STORE_LOOKED_AT_AFTER);
+        if !is_first && before.saturating_add(fetched_bytes) < enough {
             return;
         }
         // One and not none, so that the next look waits for the next bytes.

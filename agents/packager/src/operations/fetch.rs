@@ -56,11 +56,12 @@ impl Task<'_> {
 
     /// Brings every artefact that the plan needs into the store; the bytes that were downloaded for it.
     pub(super) fn fetch(&self, plan: &Plan) -> Result<u64> {
-        let needed = self.needed(plan).into_iter();
-        let missing: Vec<&Package> =
-            needed.filter(|package| self.shop.store.package(package).is_none()).collect();
-        let missing: Vec<&Package> =
-            missing.into_iter().filter(|package| !self.has_archive(package)).collect();
+        let needed = self.needed(plan);
+        let is_missing = |package: &&Package| {
+            self.shop.store.package(package).is_none() && !self.has_archive(package)
+        };
+        let missing: Vec<&Package> = needed.iter().copied().filter(is_missing).collect();
+        self.shop.measures.looked_for(needed.len() - missing.len(), missing.len());
         if missing.is_empty() {
             return Ok(0);
         }

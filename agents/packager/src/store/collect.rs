@@ -20,6 +20,9 @@ use crate::limits::{self, STORE_FILES_MAX};
 use crate::metadata::Hashes;
 use crate::store::Form;
 
+/// The file whose time says when a collection looked at the store.
+const LOOKED: &str = "looked";
+
 /// Files that were removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freed {
@@ -138,12 +141,16 @@ impl Store {
             }
         }
         self.remove_unfinished(Duration::ZERO, &mut freed)?;
+        // Without it the next process looks again, which harms nobody.
+        let _ = fs::write(self.root.join(LOOKED), b"");
         Ok(Collected { before, artefacts: removed, freed })
     }
 
-    /// Counts what is there, and removes only garbage.
-    pub fn usage(&self, needed: Needed<'_>) -> Result<Usage> {
-        Ok(self.collect(needed, u64::MAX)?.before)
+    /// Whether a collection looked at the store within this time.
+    pub fn was_looked_at(&self, within: Duration) -> bool {
+        let looked = self.root.join(LOOKED).metadata().and_then(|metadata| metadata.modified());
+        let age = looked.ok().and_then(|looked| SystemTime::now().duration_since(looked).ok());
+        age.is_some_and(|age| age < within)
     }
 
     /// Compares every stored file with its digest; what is damaged is removed, and its artefacts are forgotten. Answers how many

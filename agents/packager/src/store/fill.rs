@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use agents_contract::{Cancellation, Crew, Threads};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::copy;
@@ -350,19 +351,20 @@ impl Job<'_> {
     ) -> Result<u64> {
         let Opened { file: from, is_lent } = self.store.open_object(object)?;
         let verify = self.options.verify;
-        if verify && self.clones && !is_lent && !digest_of_file_is(from.as_fd(), object) {
-            self.store.discard(object, is_lent);
-            return Err(damaged(object, "is damaged"));
-        }
-        if is_lent || verify && !self.clones {
-            return self.copy_verified(object, (from.as_fd(), is_lent), to, file, buffer);
-        }
         let examine = || {
             rustix::fs::fstat(&from).map_err(|error| {
                 Error::io("examine", &self.store.object_path(object), &error.into())
             })
         };
-        let is_cloned = self.clones && rustix::fs::ioctl_ficlone(to, &from).is_ok();
+        let is_known = |status: &Stat| self.store.witnesses.know(object, status);
+        if verify && self.clones && !is_lent && !digest_of_file_is(from.as_fd(), object) {
+            self.store.discard(object, is_lent);
+            return Err(damaged(object, "is damaged"));
+        }
+        if verify && (is_lent || !self.clones) || is_lent && !is_known(&examine()?) {
+            return self.copy_verified(object, (from.as_fd(), is_lent), to, file, buffer);
+        }
+        let is_cloned = self.clones && !is_lent && rustix::fs::ioctl_ficlone(to, &from).is_ok();
         let copied = if is_cloned {
             examine()?.st_size as u64
         } else if object.size <= limits::COPY_WHOLE_BYTES_MAX {
@@ -380,8 +382,10 @@ impl Job<'_> {
         if copied != object.size {
             return Err(damaged(object, "has the wrong size"));
         }
-        // Somebody lent it while it was read, and may have edited it.
-        if examine()?.st_nlink != 1 && !digest_of_file_is(from.as_fd(), object) {
+        let after = examine()?;
+        // Somebody lent it while it was read, or changed it.
+        let is_doubtful = if is_lent { !is_known(&after) } else { after.st_nlink != 1 };
+        if is_doubtful && !digest_of_file_is(from.as_fd(), object) {
             return Err(damaged(object, "was changed"));
         }
         self.cloned.fetch_add(u64::from(is_cloned), Ordering::Relaxed);
@@ -398,9 +402,13 @@ impl Job<'_> {
         buffer: &mut Vec<u8>,
     ) -> Result<u64> {
         let mut digest = Passing::new();
+        let (before, began) = (rustix::fs::fstat(from), SystemTime::now());
         let copied = copy::copy_seen(from, to, buffer, |bytes| digest.update(bytes))
             .map_err(|error| self.write_error(file, error))?;
         if copied == object.size && digest.is(object) {
+            if let (Ok(before), Ok(after)) = (&before, &rustix::fs::fstat(from)) {
+                self.store.witnesses.note(object, (before, after), began);
+            }
             return Ok(copied);
         }
         self.store.discard(object, is_lent);

@@ -11,7 +11,6 @@ use crate::unpack::Source;
 use crate::unpack::attacks::forge::{self, file, tarball};
 
 mod collecting;
-mod figures;
 mod lending;
 
 fn hashes(bytes: &[u8]) -> Hashes {

@@ -223,3 +223,22 @@ fn modes_have_names_that_are_read_back() {
     }
     assert_eq!(Wanted::from_name("hardlink"), None);
 }
+
+#[test]
+fn what_was_found_right_is_not_read_twice_until_somebody_touches_it() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    case.fill("one").expect("space");
+    let object = Object::of(CONTENT);
+    let is_known = || {
+        let status = rustix::fs::stat(case.file("one")).expect("a file");
+        case.store.witnesses.know(&object, &status)
+    };
+    assert!(!is_known(), "nobody has looked at it since it left");
+    case.fill("two").expect("space");
+    assert!(is_known());
+    case.fill("three").expect("space");
+    assert_eq!(case.read("three"), CONTENT);
+    edit_in_place(&case.file("one"), b"WHAT");
+    assert!(!is_known(), "also where the time of the edit was taken back");
+    assert_eq!(case.fill("four").expect_err("damaged").code, DAMAGED);
+}
