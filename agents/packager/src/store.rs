@@ -198,11 +198,9 @@ impl Store {
     /// damaged is forgotten.
     pub fn check(&self, hashes: &Hashes, form: Form, verify: bool) -> Option<Entry> {
         let entry = self.entry(hashes, form)?;
-        // All of them, so that everything that is damaged is stored anew.
-        let good = entry
-            .files
-            .iter()
-            .fold(true, |good, file| self.object_is_good(&file.object, verify) && good);
+        // All of them are looked at, so that everything that is damaged is stored anew.
+        let bad = entry.files.iter().filter(|file| !self.object_is_good(&file.object, verify));
+        let good = bad.count() == 0;
         if !good {
             self.forget(hashes, form);
         }

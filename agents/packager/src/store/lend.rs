@@ -57,11 +57,9 @@ impl Store {
             self.discard(object, is_lent);
             return Err(damaged(object, "has the wrong size"));
         }
-        if is_lent || verify {
-            if !digest_of_file_is(file.as_fd(), object) {
-                self.discard(object, is_lent);
-                return Err(damaged(object, "was changed"));
-            }
+        if (is_lent || verify) && !digest_of_file_is(file.as_fd(), object) {
+            self.discard(object, is_lent);
+            return Err(damaged(object, "was changed"));
         }
         if !is_lent && !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
             // Somebody else has lent it in the meantime.

@@ -52,8 +52,10 @@ fn part(content: &[u8], from: usize) -> Reply {
     Reply::ok(&content[from..]).with_status(206).header("content-range", &range)
 }
 
+type Answering = Box<dyn Fn(&Seen) -> Reply + Send + Sync>;
+
 /// The answers one after the other, the last one for ever.
-fn one_by_one(answers: Vec<Box<dyn Fn(&Seen) -> Reply + Send + Sync>>) -> Server {
+fn one_by_one(answers: Vec<Answering>) -> Server {
     let count = AtomicUsize::new(0);
     Server::start(move |seen| {
         let index = count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
@@ -61,7 +63,7 @@ fn one_by_one(answers: Vec<Box<dyn Fn(&Seen) -> Reply + Send + Sync>>) -> Server
     })
 }
 
-fn answer(reply: Reply) -> Box<dyn Fn(&Seen) -> Reply + Send + Sync> {
+fn answer(reply: Reply) -> Answering {
     Box::new(move |_| reply.clone())
 }
 
