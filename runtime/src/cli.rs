@@ -5,6 +5,7 @@ mod agent;
 mod ask;
 pub(crate) mod backend;
 mod bench;
+mod cache;
 mod config;
 mod doctor;
 mod exit;
@@ -95,6 +96,9 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Show the store of packages, make it smaller, or look for damage in it
+    #[command(subcommand)]
+    Cache(cache::Cache),
     /// Unpack an archive that nobody vouches for, or say why not
     Unpack(unpack::Unpack),
     /// Answer changes of a project's manifests by themselves
@@ -160,6 +164,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Cache(command) => command.run(&context),
         Command::Unpack(command) => command.run(),
         Command::Watch(command) => command.run(&context),
         Command::Vers(command) => command.run(),

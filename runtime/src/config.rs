@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agents_packager::service::StoreRules;
 use hw::root::Root;
 use ipc::class::ClassSet;
 use scheduler::governor::{ThresholdError, ThresholdValues, Thresholds};
@@ -18,6 +19,7 @@ use scheduler::placement::Pinning;
 pub(crate) use self::keys::{KEYS, Key, age, band_text};
 use crate::daemon::LimitTable;
 use crate::limits::{CONFIG_BYTES_MAX, DRAIN_TIMEOUT, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIMEOUT};
+use crate::mirror;
 use crate::paths::{self, Environment, PathsError};
 
 /// Everything that can be set.
@@ -57,6 +59,12 @@ pub(crate) struct Settings {
     pub(crate) log: String,
     /// How old a version of a package has to be.
     pub(crate) minimum_age: Duration,
+    /// How the store of packages is kept.
+    pub(crate) store: StoreRules,
+    /// Who stands in for registries, or has artefacts by their digests.
+    pub(crate) mirrors: Vec<String>,
+    /// Where other hosts may fetch what this one has; `None` is nowhere.
+    pub(crate) mirror_addr: Option<SocketAddr>,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
 }
@@ -194,6 +202,12 @@ impl Config {
             })?;
             origins.insert(key.name, origin);
         }
+        // What has an address is served, whoever else is hosted.
+        if settings.mirror_addr.is_some()
+            && !settings.hosted.iter().any(|name| name == mirror::NAME)
+        {
+            settings.hosted.push(mirror::NAME.to_owned());
+        }
         settings.thresholds = Thresholds::try_from(settings.bands)
             .map_err(|error| crossed(&settings, &origins, error))?;
         Ok(Self { settings, origins })
@@ -310,6 +324,9 @@ fn defaults(
         sysfs_root: PathBuf::from("/"),
         log: "info".to_owned(),
         minimum_age: Duration::ZERO,
+        store: StoreRules::default(),
+        mirrors: Vec::new(),
+        mirror_addr: None,
         log_format: LogFormat::Text,
     })
 }

@@ -15,7 +15,7 @@ mod wakefulness;
 use std::sync::Arc;
 
 use agents_contract::{Agent, Host};
-use agents_packager::service::{Packager, Places, Policy};
+use agents_packager::service::{Packager, Places, Policy, StoreRules};
 use agents_packager::unpack::Unpacker;
 use agents_packager::unpack::unpacker::Program;
 use anyhow::{Context, anyhow};
@@ -27,6 +27,7 @@ use self::scheduled::ScheduledHost;
 use self::server::Server;
 use crate::config::Settings;
 use crate::echo::Echo;
+use crate::mirror::Mirror;
 use crate::paths::SOCKET_NAME;
 
 /// What an agent is made from.
@@ -61,12 +62,21 @@ const KNOWN: &[Known] = &[
         make: Make::Agent(|dependencies| {
             let Dependencies { settings, host } = dependencies;
             let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
-            let policy = Policy { minimum_age_s: settings.minimum_age.as_secs() };
+            let minimum_age_s = settings.minimum_age.as_secs();
+            // What others may ask for has to be there as it came.
+            let archives = settings.store.archives || settings.mirror_addr.is_some();
+            let store = StoreRules { archives, ..settings.store };
+            let policy = Policy { minimum_age_s, store, mirrors: settings.mirrors.clone() };
             let (places, unpacker) = (Places { state, cache }, Unpacker::with(Program::own()));
             Ok(Arc::new(Packager::new(&places, policy, unpacker, Arc::clone(host))?))
         }),
     },
     Known { name: crate::exchange::NAME, by_default: true, make: Make::Own(crate::exchange::run) },
+    Known {
+        name: crate::mirror::NAME,
+        by_default: false,
+        make: Make::Agent(|dependencies| Ok(Arc::new(Mirror::new(dependencies.settings)?))),
+    },
     Known {
         name: "echo",
         by_default: false,

@@ -252,6 +252,17 @@ pub(crate) const HELD_BACK_APART_MIN: Duration = Duration::from_millis(100);
 
 // --- the metrics and health endpoint
 
+/// Connections to the mirror at once, of all hosts: each takes a chunk of memory and waits for a slow line.
+pub(crate) const MIRROR_CONNECTIONS_MAX: usize = 128;
+/// Connections of one host: as many files as a Packager fetches at once, so four such hosts have room.
+pub(crate) const MIRROR_CONNECTIONS_OF_ONE_MAX: usize = 32;
+/// For one connection altogether: a wheel of 2 GiB at 1.2 MB/s; who is slower goes on by range.
+pub(crate) const MIRROR_CONNECTION_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Bytes of a file that are read at once.
+pub(crate) const MIRROR_CHUNK_BYTES: usize = 128 << 10;
+/// Threads that serve: they move bytes out of the page cache.
+pub(crate) const MIRROR_THREADS: usize = 2;
+
 /// HTTP connections at once; a scraper and a few probes need fewer than ten.
 pub(crate) const HTTP_CONNECTIONS_MAX: usize = 32;
 /// For the head of a request to arrive; also bounds an idle kept-alive connection.

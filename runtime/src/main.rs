@@ -11,6 +11,7 @@ mod host;
 mod limits;
 mod logging;
 mod machine;
+mod mirror;
 mod paths;
 mod priority;
 

@@ -22,6 +22,8 @@ mod links;
 mod logs;
 #[path = "daemon/low.rs"]
 mod low;
+#[path = "daemon/mirror.rs"]
+mod mirror;
 #[path = "daemon/queues.rs"]
 mod queues;
 #[path = "daemon/routes.rs"]

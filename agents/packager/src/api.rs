@@ -14,15 +14,15 @@ use crate::error::Error;
 use crate::options::Options;
 
 pub use questions::{
-    OutdatedAnswer, OutdatedPackage, OutdatedRequest, SearchAnswer, SearchRequest, SearchResult,
-    WhyAnswer, WhyPackage, WhyRequest,
+    CacheAction, CacheAnswer, CacheRequest, OutdatedAnswer, OutdatedPackage, OutdatedRequest,
+    SearchAnswer, SearchRequest, SearchResult, WhyAnswer, WhyPackage, WhyRequest,
 };
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Setting {
-    /// Registry per ecosystem in the place of the configured one.
+    /// Registry per ecosystem in the place of the configured one; further addresses behind it, separated by spaces, are its mirrors.
     pub registry: BTreeMap<Ecosystem, String>,
     /// Use only what is cached.
     pub offline: bool,

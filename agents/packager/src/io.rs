@@ -40,7 +40,7 @@ use self::cache::Disk;
 use self::cache::memory::Memory;
 use self::endpoints::learn::Learner;
 use self::flight::Flights;
-use self::http::{Gates, Transports};
+use self::http::{Gates, RealTime, Time, Transports};
 use self::limits::{FRESH_FOR, MEMORY_BYTES_MAX};
 use self::resource::Session;
 use self::threads::Threads;
@@ -108,6 +108,8 @@ pub(crate) struct Shared {
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
     pub(crate) unpacker: Arc<Unpacker>,
+    /// Where files that broke off wait.
+    pub(crate) partials: PathBuf,
 }
 
 /// apt fetches its own lists and packages.
@@ -127,14 +129,20 @@ pub struct Client {
 impl Client {
     /// The first client of a process. Starts no thread, reads no configuration yet and sends nothing.
     pub fn new(settings: Settings) -> Self {
+        Self::in_time(settings, Arc::new(RealTime))
+    }
+
+    /// The same with a time of its own.
+    pub(crate) fn in_time(settings: Settings, time: Arc<dyn Time>) -> Self {
         let shared = Shared {
+            partials: settings.cache_dir.join("partial"),
             threads: Threads::new(settings.host),
             disk: Disk::new(&settings.cache_dir),
             memory: Memory::new(MEMORY_BYTES_MAX),
             flights: Arc::default(),
             backlog: Backlog::default(),
             transports: Transports::default(),
-            gates: Arc::default(),
+            gates: Arc::new(Gates::new(time)),
             learner: Learner::new(&settings.state_dir),
             metadata_files: Mutex::default(),
             unpacker: settings.unpacker,
@@ -269,6 +277,17 @@ impl Client {
         download::run(self, (requests, durability), order, tell)
     }
 
+    /// Whether somebody may be asked for artefacts by their digests.
+    pub(crate) fn has_artifact_mirrors(&self) -> bool {
+        !self.session.request.offline && !self.session.request.overrides.artifacts().is_empty()
+    }
+
+    /// Keeps what broke off within its bounds.
+    pub(crate) fn collect_partials(&self) -> std::io::Result<()> {
+        let shared = &self.session.shared;
+        download::partial::collect(&shared.partials, shared.gates.time.now())
+    }
+
     pub(crate) fn session(&self) -> &Session {
         &self.session
     }
@@ -290,6 +309,7 @@ impl Client {
             }
             Ecosystem::Debian => return Err(no_registry()),
         };
-        Ok(download::FileAccess { transport: http.transport, credentials: Arc::new(credentials) })
+        let http::Http { transport, mirrors, .. } = http;
+        Ok(download::FileAccess { transport, credentials: Arc::new(credentials), mirrors })
     }
 }

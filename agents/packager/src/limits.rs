@@ -140,6 +140,32 @@ pub const COPY_BATCH_FILES_MAX: usize = 64;
 pub const HEAVY_PACKAGES_MIN: usize = 64;
 /// Age in seconds after which an unfinished file of the store belongs to a process that died.
 pub const STORE_TEMPORARY_AGE_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// Bytes that the store may take unless the configuration says otherwise: several large projects of each ecosystem, a tenth of a small disk.
+pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
+/// Of a store that is too large, so many hundredths of what it may take are left, so that the next package does not make it too large again.
+pub const STORE_COLLECTED_PERCENT: u64 = 90;
+/// How often the time of the last use is noted: what was used within the hour is all the same to a collection.
+pub const STORE_USE_NOTED_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// How often a process that has just begun looks at the size of the store: it costs about a second of a full one, and many
+/// commands live no longer.
+pub const STORE_LOOKED_AT_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// How long nobody must have changed a file whose digest is found right, for that to be remembered: a hundred ticks of the coarsest
+/// clock of a file system that is kept to nanoseconds. Nothing in tests of this crate, which would wait for it.
+pub const STORE_WITNESS_QUIET: std::time::Duration =
+    std::time::Duration::from_secs(if cfg!(test) { 0 } else { 2 });
+/// Files of which that is remembered: those of many large projects, in some 100 MiB at most.
+pub const STORE_WITNESSES_MAX: usize = 1_000_000;
+/// How long a collection waits for whoever is in the store: longer than most directories take to be filled.
+pub const STORE_COLLECTION_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Bytes of the names that one transaction needs: 160 for each of [`LOCK_PACKAGES_MAX`] packages under both digests, and half as much again.
+pub const STORE_LEASE_BYTES_MAX: u64 = 24 << 20;
+/// Transactions that may use a store at once; beyond it nothing is collected.
+pub const STORE_LEASES_MAX: usize = 1_000;
+/// Files in the store that a collection counts: twenty full limits of small files. A larger store is only emptied by hand.
+pub const STORE_FILES_MAX: usize = 8_000_000;
+/// How often a transaction begins again because the store turned out to be damaged: what is damaged is fetched after the first
+/// time, and a disk that damages it at once will not do better.
+pub const STORE_REPAIRS_MAX: usize = 2;
 /// Seconds to wait for cargo's own lock before giving up: a cold cargo fetch of a large project holds it for about a minute.
 pub const CARGO_LOCK_WAIT_SECONDS_MAX: u64 = 120;
 /// Bytes of a first line (`#!...`) that the kernel reads, its end included.

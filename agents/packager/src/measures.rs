@@ -51,6 +51,7 @@ pub(crate) struct Measures {
     resolutions: [AtomicU64; Ecosystem::ALL.len()],
     resolution_ns: [AtomicU64; Ecosystem::ALL.len()],
     download_bytes: [AtomicU64; Ecosystem::ALL.len()],
+    cache_requests: [AtomicU64; 3],
     triggers: [AtomicU64; Trigger::ALL.len()],
     watched: AtomicU64,
 }
@@ -71,6 +72,17 @@ impl Measures {
     /// Bytes of an artefact came.
     pub(crate) fn downloaded(&self, ecosystem: Ecosystem, bytes: u64) {
         add(&self.download_bytes[place(ecosystem)], bytes);
+    }
+
+    /// So many artefacts that were needed were in the store, and so many were not.
+    pub(crate) fn looked_for(&self, hits: usize, misses: usize) {
+        add(&self.cache_requests[1], hits as u64);
+        add(&self.cache_requests[2], misses as u64);
+    }
+
+    /// The store turned out to be damaged.
+    pub(crate) fn found_damage(&self) {
+        add(&self.cache_requests[0], 1);
     }
 
     /// A change in a watched project was answered.
@@ -98,6 +110,7 @@ impl Measures {
         tell("resolutions", &ecosystems, &self.resolutions);
         tell("resolution-ns", &ecosystems, &self.resolution_ns);
         tell("download-bytes", &ecosystems, &self.download_bytes);
+        tell("cache-requests", &["damaged", "hit", "miss"], &self.cache_requests);
         tell("triggers", &Trigger::ALL.map(Trigger::name), &self.triggers);
         tell("watched", &[""], std::slice::from_ref(&self.watched));
         let (started, failed) = unpacker.counts();

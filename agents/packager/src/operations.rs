@@ -6,8 +6,10 @@
 mod addresses;
 mod age;
 pub(crate) mod apply;
+pub(crate) mod cache;
 mod cargo;
 mod debian;
+mod fetch;
 mod locked;
 mod npm;
 pub(crate) mod outdated;
@@ -25,7 +27,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use agents_contract::{Cancellation, Conversation, Hands, Host, Order, Work};
@@ -41,6 +43,7 @@ use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
 use crate::resolve::{self, ResolveError};
+use crate::service::StoreRules;
 use crate::spec::Spec;
 use crate::store::Store;
 use crate::transaction::{Content, Project, RelativePath, State, Transactions};
@@ -59,6 +62,12 @@ pub(crate) struct Shop {
     /// The least age of a version in seconds, whatever a request says.
     pub(crate) minimum_age_s: u64,
     pub(crate) measures: Measures,
+    /// How the store is kept.
+    pub(crate) rules: StoreRules,
+    /// Who stands in for registries, or has artefacts by their digests.
+    pub(crate) mirrors: Vec<String>,
+    /// Bytes that this process has fetched since it looked at the size of the store; none yet where it has not.
+    pub(crate) fetched_since: AtomicU64,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
     /// Whether this process has looked for what others left unfinished there.
@@ -140,8 +149,13 @@ impl<'a> Task<'a> {
         place: PathBuf,
     ) -> Result<Self> {
         let mut overrides = io::Overrides::default();
-        for (ecosystem, url) in &setting.registry {
-            overrides.add(&format!("{ecosystem}={url}"))?;
+        for mirror in &shop.mirrors {
+            overrides.add_mirror(mirror)?;
+        }
+        for (ecosystem, urls) in &setting.registry {
+            for url in urls.split_whitespace() {
+                overrides.add(&format!("{ecosystem}={url}"))?;
+            }
         }
         let choices = setting.options.check()?;
         let home = setting.variables.get("HOME").map(PathBuf::from);

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::UNIX_EPOCH;
 
 use agents_contract::{
@@ -14,16 +14,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ApplyRequest, ChangeRequest, HistoryRequest, InfoRequest, ListRequest, OutdatedRequest,
-    PlanRequest, RollbackRequest, SearchRequest, Setting, UnwatchRequest, WatchRequest,
-    WatchesRequest, WhyRequest,
+    ApplyRequest, CacheAction, CacheRequest, ChangeRequest, HistoryRequest, InfoRequest,
+    ListRequest, OutdatedRequest, PlanRequest, RollbackRequest, SearchRequest, Setting,
+    UnwatchRequest, WatchRequest, WatchesRequest, WhyRequest,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
-use crate::limits::REPLANS_MAX;
+use crate::limits::{REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
 use crate::measures::Measures;
 use crate::operations::{Shop, Task, tools::Tools};
-use crate::store::Store;
+use crate::store::{Store, Wanted};
 use crate::transaction::{Project, Transactions, make_private};
 use crate::unpack::Unpacker;
 use crate::watch;
@@ -35,7 +35,7 @@ mod tests;
 use self::recent::Recent;
 
 /// The tools that it answers.
-const TOOLS: [&str; 15] = [
+const TOOLS: [&str; 16] = [
     "pkg.plan",
     "pkg.apply",
     "pkg.install",
@@ -51,6 +51,7 @@ const TOOLS: [&str; 15] = [
     "pkg.watch",
     "pkg.unwatch",
     "pkg.watches",
+    "pkg.cache",
 ];
 
 /// Where the Packager keeps what it needs.
@@ -63,10 +64,38 @@ pub struct Places {
 }
 
 /// What the machine's owner asks of every request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The least age of a version in seconds; 0 allows any.
     pub minimum_age_s: u64,
+    /// How the store is kept.
+    pub store: StoreRules,
+    /// Who stands in for registries, `npm=URL`, or has artefacts by their digests, `bolide=URL`.
+    pub mirrors: Vec<String>,
+}
+
+/// How the store is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreRules {
+    /// How files come out of it.
+    pub mode: Wanted,
+    /// What it may take on the disk, beside what is needed.
+    pub bytes_max: u64,
+    /// Whether the digest of every file is compared whenever it is used.
+    pub verify: bool,
+    /// Whether artefacts are kept as they were downloaded, for other hosts.
+    pub archives: bool,
+}
+
+impl Default for StoreRules {
+    fn default() -> Self {
+        Self {
+            mode: Wanted::Best,
+            bytes_max: STORE_BYTES_MAX_DEFAULT,
+            verify: false,
+            archives: false,
+        }
+    }
 }
 
 /// The agent.
@@ -103,7 +132,9 @@ impl Packager {
             host: Arc::clone(&host),
             unpacker: Arc::clone(&unpacker),
         });
-        let store = Store::open(&places.cache.join("store"))?.unpacked_by(Arc::clone(&unpacker));
+        let store = Store::open(&places.cache.join("store"))?
+            .unpacked_by(Arc::clone(&unpacker))
+            .with_mode(policy.store.mode);
         Ok(Self {
             recent: Recent::default(),
             state: places.state.clone(),
@@ -116,6 +147,9 @@ impl Packager {
                 tools: Tools::default(),
                 minimum_age_s: policy.minimum_age_s,
                 measures: Measures::default(),
+                rules: policy.store,
+                mirrors: policy.mirrors,
+                fetched_since: AtomicU64::new(0),
                 incoming: places.cache.join("incoming"),
                 is_tidied: AtomicBool::new(false),
             }),
@@ -187,6 +221,14 @@ impl Packager {
             "pkg.rollback" => {
                 let request: RollbackRequest = read(&payload)?;
                 write(&task(Setting::default(), place)?.rollback(needed(directory)?, &request)?)
+            }
+            "pkg.cache" => {
+                let request: CacheRequest = read(&payload)?;
+                if !is_own && request.action != CacheAction::Show {
+                    let message = "only programs of the daemon's own user may change its store";
+                    return Err(Error::new(Kind::Refused, "not-yours", message));
+                }
+                write(&task(Setting::default(), None)?.cache(&request)?)
             }
             "pkg.watch" | "pkg.unwatch" | "pkg.watches" => {
                 self.answer_watch(&tool, &payload, directory, is_own)

@@ -4,31 +4,37 @@
 //!
 //! ```text
 //! files/<2 hex>/<62 hex>          one file's content, mode 0444; a `.crate` as it was downloaded is such a file, too
+//! lent/<2 hex>/<62 hex>           the same, for files that were given to an environment as a hard link
 //! index/<2 hex>/<hash>.<form>     the list of files of one artefact, named by the artefact's own digest
+//! leases/<process>-<random>       what a transaction under way needs, locked by its owner
+//! archives/<2 hex>/<hash>         an artefact as it was downloaded, where other hosts are served
 //! tmp/<process>-<number>          files that are being written
-//! lock                            locked shared by every user, exclusively by a collection of garbage
+//! looked                          its time says when a collection looked at everything
+//! lock                            locked shared by whoever is inside, exclusively by a collection of garbage
 //! ```
 //!
 //! Rules:
 //! 1. A file appears under its final name by `rename` only, complete. Two processes that store the
 //!    same content replace equal bytes by equal bytes.
 //! 2. An index entry is written after all of its files, and carries a digest of itself; what cannot
-//!    be read or fails the digest counts as absent, and the caller fetches the artefact again.
-//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify); a file
-//!    that fails is an error with the code `store-damaged`, and the index entry that led to it is
+//!    be read or fails the digest counts as absent, and the caller fetches the artefact again. Its time says when it was used last.
+//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify, and always where it was lent); a file
+//!    that fails is an error with the code `store-damaged` and loses its name, and the index entry that led to it is
 //!    removed, which makes rule 2 apply.
-//! 4. Nothing leaves the store as a hard link: an edit in an environment must not change the store.
+//! 4. A file leaves the store as a clone or as a copy, or as a hard link by the rules of [`lend`]: at most once at a time, and
+//!    never believed again.
+//! 5. Who adds or fills is *inside* ([`gate`]); a collection is alone. So while one looks and removes, no entry comes that
+//!    relies on a file which it takes away. Entries go before their files, so a collection that dies leaves garbage and no damage.
 //!
 //! The store is not a place for unverified things: an artefact is hashed before it is opened.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode as Permissions, OFlags};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -37,22 +43,36 @@ use crate::resolution::Package;
 use crate::unpack::Unpacker;
 
 mod add;
+mod archive;
 mod beneath;
 mod collect;
 mod copy;
 mod entry;
 mod fill;
+mod gate;
+mod lease;
+mod lend;
+mod mode;
 mod names;
 mod object;
 mod tree;
+mod witness;
 
 #[cfg(test)]
 mod tests;
 
+use gate::Gate;
+use mode::Modes;
+use witness::Witnesses;
+
+pub use archive::Algorithm;
 pub(crate) use beneath::open_beneath;
-pub use collect::Freed;
+pub use collect::{Collected, Freed, Needed, Usage};
 pub use entry::{Entry, Form, StoredFile};
 pub use fill::{Content, Existing, File, FillOptions, Filled};
+pub(crate) use gate::Use;
+pub use lease::Lease;
+pub use mode::{Mode, Wanted};
 pub use object::Object;
 pub use tree::{clone_tree, sync_tree};
 
@@ -72,16 +92,15 @@ pub enum Durability {
 pub struct Store {
     root: PathBuf,
     files: OwnedFd,
+    lent: OwnedFd,
     index: OwnedFd,
     temporary: OwnedFd,
-    lock: fs::File,
-    /// Held for reading by whoever adds or reads files, for writing by a collection in this
-    /// process.
-    in_use: RwLock<()>,
-    /// Whether files can be cloned to a file system, by its device number; learnt from the first
-    /// attempt.
-    clones: Mutex<HashMap<u64, bool>>,
+    gate: Gate,
+    modes: Modes,
+    witnesses: Witnesses,
     next_temporary: AtomicU64,
+    #[cfg(test)]
+    removals_left: std::sync::atomic::AtomicI64,
     /// Who reads the artefacts that are added.
     unpacker: Arc<Unpacker>,
 }
@@ -90,7 +109,7 @@ impl Store {
     /// Opens the store in `directory`, which is made if it is missing.
     pub fn open(directory: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        for name in ["files", "index", "tmp"] {
+        for name in ["files", "lent", "index", "archives", "leases", "tmp"] {
             let path = directory.join(name);
             fs::DirBuilder::new()
                 .recursive(true)
@@ -98,25 +117,19 @@ impl Store {
                 .create(&path)
                 .map_err(|error| Error::io("create the directory", &path, &error))?;
         }
-        let lock_path = directory.join("lock");
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|error| Error::io("open", &lock_path, &error))?;
-        rustix::fs::flock(&lock, FlockOperation::LockShared)
-            .map_err(|error| Error::io("lock", &lock_path, &error.into()))?;
         let open = |name: &str| open_directory(&directory.join(name));
         Ok(Self {
             files: open("files")?,
+            lent: open("lent")?,
             index: open("index")?,
             temporary: open("tmp")?,
             root: directory.to_owned(),
-            lock,
-            in_use: RwLock::new(()),
-            clones: Mutex::new(HashMap::new()),
+            gate: Gate::open(directory)?,
+            modes: Modes::default(),
+            witnesses: Witnesses::default(),
             next_temporary: AtomicU64::new(0),
+            #[cfg(test)]
+            removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),
             unpacker: Arc::new(Unpacker::here()),
         })
     }
@@ -124,6 +137,16 @@ impl Store {
     /// The same store with somebody else to read the artefacts that are added.
     pub fn unpacked_by(self, unpacker: Arc<Unpacker>) -> Self {
         Self { unpacker, ..self }
+    }
+
+    /// The same store whose files come out in another way.
+    pub fn with_mode(self, wanted: Wanted) -> Self {
+        Self { modes: Modes::of(wanted), ..self }
+    }
+
+    /// Keeps collections out until the value is dropped. For moments only.
+    pub(crate) fn enter(&self) -> Result<Use<'_>> {
+        self.gate.enter()
     }
 
     /// The directory that was opened.
@@ -175,7 +198,9 @@ impl Store {
     /// damaged is forgotten.
     pub fn check(&self, hashes: &Hashes, form: Form, verify: bool) -> Option<Entry> {
         let entry = self.entry(hashes, form)?;
-        let good = entry.files.iter().all(|file| self.object_is_good(&file.object, verify));
+        // All of them are looked at, so that everything that is damaged is stored anew.
+        let bad = entry.files.iter().filter(|file| !self.object_is_good(&file.object, verify));
+        let good = bad.count() == 0;
         if !good {
             self.forget(hashes, form);
         }
@@ -196,8 +221,12 @@ impl Form {
 }
 
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| Error::io("open the directory", path, &error.into()))
+    rustix::fs::open(
+        path,
+        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+        Permissions::empty(),
+    )
+    .map_err(|error| Error::io("open the directory", path, &error.into()))
 }
 
 /// The code of the error that says that the store lost something; the caller fetches the artefact

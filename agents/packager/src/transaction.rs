@@ -171,6 +171,19 @@ impl Transactions {
         Ok(plan)
     }
 
+    /// The digests of the plans that describe something: what stands in a project that is there, what is under way, and what may
+    /// still be approved and applied.
+    pub(crate) fn needed_plans(&self) -> Result<Vec<String>> {
+        let mut digests = self.inner.database.unexpired_plans(self.inner.now_ms())?;
+        for (digest, path) in self.inner.database.standing_plans()? {
+            // Of a project that is gone nothing is needed any more, and one on a disk that is not here can be filled again.
+            if Path::new(&path).symlink_metadata().is_ok() {
+                digests.insert(digest);
+            }
+        }
+        Ok(digests.into_iter().collect())
+    }
+
     /// Records that somebody agreed to a plan.
     pub fn approve(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
         if self.inner.database.plan(digest)?.is_none() {

@@ -5,6 +5,7 @@ mod bus;
 mod capture;
 mod heat;
 mod processor;
+mod store;
 
 pub(super) use self::bus::fallback_lines;
 
@@ -55,6 +56,7 @@ impl Doctor {
         let root = self.sysfs_root.map_or(configured, Root::at).recording();
         let mut report = report(&root, &thresholds);
         report["daemon"] = bus::daemon(context);
+        report["store"] = store::report(&root, context);
         if let Some(file) = &self.capture {
             let recorded = root.recorded();
             capture::write(&recorded, file)?;
@@ -177,6 +179,7 @@ fn text(report: &Value) -> String {
     lines.extend(bus::lines(report["bus"].as_array().map_or(&[][..], Vec::as_slice)));
     lines.extend(bus::daemon_lines(&report["daemon"]));
     lines.extend(archives::line(&report["archives"]));
+    lines.extend(store::line(&report["store"]));
     for (tool, version) in report["tools"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or("not found");
         lines.push(format!("{tool:<10} {version}"));

@@ -61,7 +61,7 @@ impl Common {
 /// How registries are reached; for the commands that ask them.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Registries {
-    /// Use this registry instead of the configured one, as `npm=URL`, `pypi=URL` or `cargo=URL`.
+    /// Use this registry instead of the configured one, as `npm=URL`, `pypi=URL` or `cargo=URL`; given again, a mirror of it.
     #[arg(long = "registry", value_name = "ECOSYSTEM=URL", value_parser = registry)]
     registries: Vec<(Ecosystem, String)>,
     /// Use only what is cached.
@@ -216,7 +216,11 @@ pub(crate) struct Rollback {
 impl Registries {
     pub(super) fn setting(&self) -> Setting {
         let mut setting = Setting::of_this_process();
-        setting.registry.extend(self.registries.iter().cloned());
+        for (ecosystem, url) in &self.registries {
+            // The second one and those behind it are mirrors of the first.
+            let urls = setting.registry.entry(*ecosystem).or_default();
+            *urls = format!("{urls} {url}").trim_start().to_owned();
+        }
         setting.offline = self.offline;
         // The daemon has another working directory.
         setting.python = self.python.as_deref().map(|python| match python.contains('/') {

@@ -21,6 +21,9 @@ pub(super) struct Serve {
     /// Where to serve /metrics and /health, or `off`
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
+    /// Let other hosts fetch artefacts that this one has, by their digests; anybody who reaches the address may
+    #[arg(long, value_name = "ADDRESS")]
+    mirror: Option<String>,
     /// Read a recorded or generated tree in the place of `/` for everything about the machine
     #[arg(long, value_name = "DIRECTORY")]
     sysfs_root: Option<PathBuf>,
@@ -31,7 +34,8 @@ impl Serve {
         let address = self.metrics_addr.map(|address| ("metrics_addr", address));
         let root = self.sysfs_root.map(|root| ("sysfs_root", root.to_string_lossy().into_owned()));
         let mut flags = context.flags.clone();
-        flags.values.extend(address.into_iter().chain(root));
+        let mirror = self.mirror.map(|address| ("mirror_addr", address));
+        flags.values.extend(address.into_iter().chain(root).chain(mirror));
         let config = Config::load(&flags, &process_environment).map_err(Failure::wrong_use)?;
         logging::start(&config.settings);
         let program = std::env::current_exe().context("cannot find the program itself")?;

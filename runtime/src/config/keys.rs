@@ -1,9 +1,12 @@
 //! Every key of the configuration: its name, its variable, what it means, how text becomes its
 //! value.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agents_packager::io::Overrides;
+use agents_packager::store::Wanted;
 use ipc::class::{Class, ClassSet};
 use scheduler::governor::{Band, ThresholdValues};
 use scheduler::placement::Pinning;
@@ -220,6 +223,76 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "packages.mirrors",
+        environment: "BOLIDE_PACKAGES_MIRRORS",
+        summary: "who stands in for a registry that does not answer, as `npm=URL` (also pypi, cargo), and who is asked for artefacts by their digests before any registry, as `bolide=URL`; separated by commas, in the order in which they are asked; default none",
+        set: |settings, text| {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            let mirrors: Vec<String> = words.map(str::to_owned).collect();
+            let mut tried = Overrides::default();
+            for mirror in &mirrors {
+                tried.add_mirror(mirror).map_err(|error| error.to_string())?;
+            }
+            settings.mirrors = mirrors;
+            Ok(())
+        },
+        show: |settings| settings.mirrors.join(","),
+    },
+    Key {
+        name: "mirror_addr",
+        environment: "BOLIDE_MIRROR_ADDR",
+        summary: "address and port at which other hosts may fetch artefacts that this one has, by their digests, without a password: anybody who reaches it may; or `off`; default off",
+        set: |settings, text| {
+            settings.mirror_addr = match text {
+                "off" => None,
+                text => {
+                    let address = text.parse::<SocketAddr>().ok();
+                    // Any port would be another one than was said.
+                    let address = address.filter(|address| address.port() != 0);
+                    Some(address.ok_or("wanted is an address with a port, or `off`")?)
+                }
+            };
+            Ok(())
+        },
+        show: |settings| {
+            settings.mirror_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())
+        },
+    },
+    Key {
+        name: "store.mode",
+        environment: "BOLIDE_STORE_MODE",
+        summary: "how files come out of the store: reflink, link (hard links), copy, or auto, which is the first of them that works; where one does not, a copy; default auto",
+        set: |settings, text| {
+            let mode = Wanted::from_name(text);
+            settings.store.mode = mode.ok_or("wanted is `auto`, `reflink`, `link` or `copy`")?;
+            Ok(())
+        },
+        show: |settings| settings.store.mode.name().to_owned(),
+    },
+    Key {
+        name: "store.limit",
+        environment: "BOLIDE_STORE_LIMIT",
+        summary: "what the store may take on the disk, as `20G` or `500M`; what is needed stays beyond it; default 20G",
+        set: |settings, text| {
+            settings.store.bytes_max = bytes(text).ok_or("wanted is a size, as `20G` or `500M`")?;
+            Ok(())
+        },
+        show: |settings| match settings.store.bytes_max >> 20 {
+            mebibytes if mebibytes % 1_024 == 0 => format!("{}G", mebibytes >> 10),
+            mebibytes => format!("{mebibytes}M"),
+        },
+    },
+    Key {
+        name: "store.verify",
+        environment: "BOLIDE_STORE_VERIFY",
+        summary: "whether the digest of every file of the store is compared whenever it is used, and not only of those that could have been changed: true or false; default false",
+        set: |settings, text| {
+            settings.store.verify = text.parse().map_err(|_| "wanted is `true` or `false`")?;
+            Ok(())
+        },
+        show: |settings| settings.store.verify.to_string(),
+    },
+    Key {
         name: "sysfs_root",
         environment: "BOLIDE_SYSFS_ROOT",
         summary: "directory that is read in the place of / for everything about the machine; default /",
@@ -271,6 +344,16 @@ pub(crate) fn age(text: &str) -> Option<Duration> {
     let hours = number.parse::<u64>().ok()?.checked_mul(hours)?;
     let is_known = hours <= 365 * 24 && (hours == 0 || text.ends_with(['d', 'h']));
     is_known.then(|| Duration::from_secs(hours * 3_600))
+}
+
+/// `20G` or `500M`, up to a million of the former.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, shift) = match text.strip_suffix('G') {
+        Some(number) => (number, 30),
+        None => (text.strip_suffix('M')?, 20),
+    };
+    let number = number.parse::<u64>().ok().filter(|number| *number <= 1_000_000)?;
+    Some(number << shift)
 }
 
 /// Changes one band. Whether all together make sense is seen when all are there.

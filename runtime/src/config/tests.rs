@@ -42,6 +42,21 @@ fn flags_beat_variables_beat_files_beat_defaults() {
 }
 
 #[test]
+fn a_store_has_a_size_and_a_way_out() {
+    let home = Home::with("[store]\nlimit = \"500M\"\nmode = \"link\"\nverify = true\n");
+    let config = home.load(&Flags::default(), &[]).unwrap();
+    assert_eq!((config.settings.store.bytes_max, config.settings.store.verify), (500 << 20, true));
+    for key in KEYS.iter().filter(|key| key.name.starts_with("store.")) {
+        let mut again = Home::with("").load(&Flags::default(), &[]).unwrap().settings;
+        (key.set)(&mut again, &(key.show)(&config.settings)).unwrap();
+        assert_eq!((key.show)(&again), (key.show)(&config.settings), "{}", key.name);
+        for wrong in ["", "1T", "-1G", "hard", "G", "20"] {
+            assert!((key.set)(&mut again, wrong).is_err(), "{} = {wrong}", key.name);
+        }
+    }
+}
+
+#[test]
 fn an_unknown_key_is_an_error_that_names_the_likely_one() {
     for (text, key, nearest) in [
         ("metrics_adr = 1", "metrics_adr", Some("metrics_addr")),

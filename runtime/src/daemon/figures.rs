@@ -29,6 +29,7 @@ pub(crate) const KNOWN: &[Known] = &[
     growing("resolutions", ECOSYSTEMS),
     growing("resolution-ns", ECOSYSTEMS),
     growing("download-bytes", ECOSYSTEMS),
+    growing("cache-requests", &["damaged", "hit", "miss"]),
     growing("triggers", &["applied", "approval", "conflict", "failed", "in-line", "planned"]),
     Known { name: "watched", grows: false, labels: &[""] },
     Known { name: "downloads", grows: false, labels: &[""] },

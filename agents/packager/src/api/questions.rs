@@ -114,3 +114,51 @@ pub struct SearchResult {
     /// What its author says about it.
     pub description: Option<String>,
 }
+
+/// What is to be done with the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheAction {
+    /// Say what is there; garbage is removed.
+    #[default]
+    Show,
+    /// Remove what is too much, of what nothing needs.
+    Collect,
+    /// Compare every file with its digest, and forget what is damaged.
+    Verify,
+}
+
+/// `pkg.cache`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheRequest {
+    /// What.
+    pub action: CacheAction,
+    /// Remove everything that nothing needs, however small the store is.
+    pub all: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheAnswer {
+    /// `bolide.cache/1`.
+    pub schema: String,
+    /// Where the store is.
+    pub path: String,
+    /// How files come out of it into directories of its own file system.
+    pub mode: String,
+    /// What it may take on the disk.
+    pub bytes_max: u64,
+    /// What it takes.
+    pub bytes: u64,
+    /// Artefacts in it.
+    pub artefacts: u64,
+    /// Those that plans which stand, or wait for an approval, or transactions under way need.
+    pub artefacts_needed: u64,
+    /// Artefacts that were removed.
+    pub removed: u64,
+    /// Artefacts that were damaged and are fetched again when they are needed; `null` where nobody looked.
+    pub damaged: Option<u64>,
+    /// Bytes that are free now.
+    pub freed_bytes: u64,
+}

@@ -16,6 +16,7 @@ use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
 use super::secret::{Credentials, Scope};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::cargo::{Ahead, Crate, Metadata};
 
@@ -51,7 +52,8 @@ impl CargoClient {
             for what in &endpoint.not_followed {
                 tracing::warn!("not followed: {what}");
             }
-            let http = self.session.http(&endpoint.transport)?;
+            let mirrors = self.session.mirrors(Ecosystem::Cargo, &endpoint.index);
+            let http = self.session.http(&endpoint.transport, mirrors)?;
             let mut credentials = Credentials::default();
             if let (Some(token), Some(scope)) = (&endpoint.token, Scope::host_of(&endpoint.index)) {
                 credentials.add(scope, token.clone());

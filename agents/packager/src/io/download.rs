@@ -1,34 +1,36 @@
 //! Files of packages: fetched in parallel, hashed while they arrive, verified before they get their name.
 //!
-//! A file appears under its destination only when every digest that is known of it was right. Until then it is
-//! `DESTINATION.part`, which is removed on failure. What is in a file is somebody else's matter.
+//! A file appears under its destination only when every digest that is known of it was right. Until then it is in a place named by
+//! the digest ([`partial`]), where what broke off waits for the next try, of this process or another. It is gone on with by range,
+//! under the condition that the server still has the same (`If-Range`, where it named it unmistakably); parts that do not fit
+//! together in the end are fetched once more from the beginning. What is in a file is somebody else's matter.
 //!
 //! A file has a permit of the host while it is under way. Moving its bytes takes no slot, since that is waiting; each chunk is hashed and
 //! written as a piece of work of its own, when it is its turn. The next one is not read before, so a machine that is hot is not sent more
 //! than it may compute with. Whoever has a permit waits for slots, and whoever has a slot for nobody.
 
 mod call;
+pub(crate) mod partial;
 mod sink;
+mod stream;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use agents_contract::{Hired, Permit, Wait};
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use tokio::sync::watch;
 use url::Url;
 
 pub(crate) use self::call::run;
+use self::partial::Place;
 use self::sink::{Sink, finish};
+use self::stream::{Broken, stream};
 use super::Client;
-use super::http::{Failure, Transport, pause_before_retry, retry_after, send};
+use super::http::{Failure, Gates, Mirrors, Transport, pause_before_retry};
 use super::limits::{
     ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
-    READ_TIMEOUT, WRITE_CHUNK_BYTES,
 };
 use super::secret::{Credentials, shown};
 use crate::ecosystem::Ecosystem;
@@ -40,7 +42,7 @@ use crate::metadata::Hashes;
 pub struct DownloadRequest {
     /// Whose connections and credentials to use.
     pub ecosystem: Ecosystem,
-    /// Where it is.
+    /// Where it is; empty where only mirrors of artefacts may know.
     pub url: String,
     /// What it must hash to; all that are given are checked, at least one must be.
     pub hashes: Hashes,
@@ -95,20 +97,55 @@ pub struct Downloaded {
 pub(crate) struct FileAccess {
     pub(crate) transport: Arc<Transport>,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) mirrors: Arc<Mirrors>,
 }
 
 /// One request, checked.
 struct Job {
+    /// Where the registry has it, or for messages the first mirror that may.
     url: Url,
+    /// Where it may be asked for by its digest, before that.
+    artifacts: Vec<Url>,
+    /// Whether those are not asked any more: one gave something else.
+    is_registry_only: AtomicBool,
+    /// Whether the registry is known to have it.
+    has_registry: bool,
     hashes: Hashes,
     destination: PathBuf,
     part: PathBuf,
+    partials: PathBuf,
+    gates: Arc<Gates>,
     bytes_max: u64,
     access: FileAccess,
     durability: Durability,
     progress: Arc<AtomicU64>,
     /// Who hashes and writes.
     hired: Hired,
+}
+
+impl Job {
+    /// Where the file may be, in the order in which it is asked for.
+    fn addresses(&self) -> Vec<Url> {
+        let mut addresses = Vec::new();
+        if !self.is_registry_only.load(Ordering::Relaxed) {
+            addresses.extend_from_slice(&self.artifacts);
+        }
+        if self.has_registry {
+            addresses.extend(self.access.mirrors.addresses(&self.url, &self.gates.ailing));
+        }
+        addresses
+    }
+}
+
+/// Where mirrors of artefacts have what has this digest.
+fn by_digest(mirrors: &[Url], hashes: &Hashes) -> Vec<Url> {
+    let (algorithm, digest) = match (&hashes.sha512, &hashes.sha256) {
+        (Some(digest), _) => ("sha512", digest),
+        (None, Some(digest)) => ("sha256", digest),
+        (None, None) => return Vec::new(),
+    };
+    let path = format!("v1/{algorithm}/{digest}");
+    mirrors.iter().filter_map(|mirror| mirror.join(&path).ok()).collect()
 }
 
 fn file_name(request: &DownloadRequest) -> &str {
@@ -131,6 +168,12 @@ fn check(
             format!("{} files at once; {DOWNLOAD_REQUESTS_MAX} are allowed", requests.len());
         return Err(Error::new(Kind::Failed, "too-many-files", message));
     }
+    if client.session().request.offline
+        && let Some(request) = requests.first()
+    {
+        let message = format!("`{}` is not fetched offline", file_name(request));
+        return Err(Error::new(Kind::Network, "offline-missing", message));
+    }
     let mut destinations = HashSet::new();
     let mut accesses: [Option<FileAccess>; 3] = [None, None, None];
     let mut jobs = Vec::with_capacity(requests.len());
@@ -148,9 +191,14 @@ fn check(
                 format!("`{}` is the destination of two downloads", request.destination.display());
             return Err(Error::new(Kind::Failed, "internal", message));
         }
-        let url =
-            Url::parse(&request.url).ok().filter(|url| matches!(url.scheme(), "https" | "http"));
-        let Some(mut url) = url else {
+        let session = client.session();
+        let artifacts = by_digest(session.request.overrides.artifacts(), &request.hashes);
+        let has_registry = !request.url.is_empty();
+        let url = match (has_registry, artifacts.first()) {
+            (false, Some(first)) => Some(first.clone()),
+            _ => Url::parse(&request.url).ok(),
+        };
+        let Some(mut url) = url.filter(|url| matches!(url.scheme(), "https" | "http")) else {
             let message = format!("the registry gives no usable address for `{name}`");
             return Err(Error::new(Kind::Network, "registry-nonsense", message));
         };
@@ -162,6 +210,11 @@ fn check(
         };
         jobs.push(Job {
             url,
+            artifacts,
+            is_registry_only: AtomicBool::new(false),
+            has_registry,
+            partials: session.shared.partials.clone(),
+            gates: Arc::clone(&session.shared.gates),
             hashes: request.hashes.clone(),
             destination: request.destination.clone(),
             part: part_of(request),
@@ -182,41 +235,67 @@ async fn fetch(
     mut cancelled: watch::Receiver<()>,
 ) -> Result<Downloaded> {
     let job = Arc::new(job);
-    // Only until everything has arrived: giving the file its name is never cut in two.
-    let transferred = tokio::select! {
-        transferred = transfer(&job) => transferred,
-        _ = cancelled.changed() => Err(Error::new(Kind::Failed, "cancelled", "another download failed")),
-    };
-    let result = match transferred {
-        Ok(sink) => {
-            let job = Arc::clone(&job);
-            let finished = tokio::task::spawn_blocking(move || finish(&job, sink)).await;
-            finished.unwrap_or_else(|error| Err(interrupted(&error)))
+    let opening = Arc::clone(&job);
+    let place = tokio::task::spawn_blocking(move || {
+        Place::open(&opening.partials, &opening.hashes, &opening.part)
+    });
+    let place = place.await.map_err(|error| interrupted(&error))?;
+    let place = Arc::new(place.map_err(|error| Error::io("write", &job.part, &error))?);
+    let mut may_begin_again = true;
+    loop {
+        // Only until everything has arrived: giving the file its name is never cut in two.
+        let transferred = tokio::select! {
+            transferred = transfer(&job, &place) => transferred,
+            _ = cancelled.changed() => Err(Error::new(Kind::Failed, "cancelled", "another download failed")),
+        };
+        let (result, is_pieced) = match transferred {
+            Ok(sink) => {
+                let is_pieced = sink.is_pieced;
+                let (job, place) = (Arc::clone(&job), Arc::clone(&place));
+                let finished =
+                    tokio::task::spawn_blocking(move || finish(&job, &place, sink)).await;
+                (finished.unwrap_or_else(|error| Err(interrupted(&error))), is_pieced)
+            }
+            Err(error) => (Err(error), false),
+        };
+        let Err(error) = &result else { return result };
+        let is_doubtful = is_pieced || job.has_registry && !job.artifacts.is_empty();
+        if error.code == "hash-mismatch" && is_doubtful && may_begin_again {
+            // The parts may be of different files, or a mirror's, which says nothing about the registry's.
+            tracing::debug!(url = shown(&job.url), "what came is not right: from the beginning");
+            may_begin_again = false;
+            job.is_registry_only.store(job.has_registry, Ordering::Relaxed);
+            let _ = place.file().and_then(|file| file.set_len(0));
+            place.note_tag(None);
+            continue;
         }
-        Err(error) => Err(error),
-    };
-    if result.is_err() {
-        let _ = std::fs::remove_file(&job.part);
+        let keep = error.kind == Kind::Network || error.code == "cancelled";
+        place.give_up(keep && error.code != "registry-nonsense");
+        if keep {
+            // What is left behind must not become too much, whatever servers do.
+            let _ = partial::collect(&job.partials, job.gates.time.now());
+        }
+        return result;
     }
-    result
 }
 
-/// Everything of one file, over as many connections as it takes.
-async fn transfer(job: &Arc<Job>) -> Result<Sink> {
-    let write_error = |error: std::io::Error| Error::io("write", &job.part, &error);
-    let mut sink = Some(Sink::create(job).map_err(write_error)?);
-    let mut etag = None;
+/// Everything of one file, over as many connections, and from as many servers, as it takes.
+async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
+    let mut sink = Some(open(job, place).await?);
+    if sink.as_ref().is_some_and(|sink| sink.is_complete(&job.hashes)) {
+        return sink.ok_or_else(lost);
+    }
+    let mut addresses = job.gates.ailing.last(job.addresses()).into_iter();
+    let mut url = addresses.next().ok_or_else(|| unaddressed(job))?;
     let (mut attempt, mut resumes) = (0, 0);
     loop {
         attempt += 1;
         let before = sink.as_ref().map_or(0, |sink| sink.bytes);
-        let limited = tokio::time::timeout(DOWNLOAD_TIMEOUT, stream(job, &mut sink, &mut etag));
+        let limited = tokio::time::timeout(DOWNLOAD_TIMEOUT, stream(job, place, &url, &mut sink));
         let broken = match limited.await {
             Ok(Ok(())) => break,
             Ok(Err(broken)) => broken,
-            Err(_) => {
-                Broken::from(Failure::TooSlow { url: job.url.clone(), limit: DOWNLOAD_TIMEOUT })
-            }
+            Err(_) => Broken::from(Failure::TooSlow { url: url.clone(), limit: DOWNLOAD_TIMEOUT }),
         };
         let (failure, wanted) = match broken {
             Broken::Connection(failure, wanted) => (*failure, wanted),
@@ -228,170 +307,43 @@ async fn transfer(job: &Arc<Job>) -> Result<Sink> {
             attempt = 1;
         }
         match pause_before_retry(&failure, attempt, wanted) {
-            Some(pause) => tokio::time::sleep(pause).await,
-            None => return Err(failure.into()),
+            Some(pause) => job.gates.time.pause(pause).await,
+            None => {
+                // Whoever has the bytes may give them, since the digest decides. What one server refuses another one may have.
+                let next = addresses.next().filter(|_| failure.may_differ_elsewhere());
+                let Some(next) = next else { return Err(failure.into()) };
+                if failure.is_transient() {
+                    job.gates.ailing.note(&url);
+                }
+                tracing::debug!(%failure, next = shown(&next), "the next server is asked");
+                (url, attempt, resumes) = (next, 0, 0);
+            }
         }
         if sink.is_none() {
             // The time limit fell into a write, which took the sink along.
-            sink = Some(Sink::create(job).map_err(write_error)?);
+            sink = Some(open(job, place).await?);
         }
     }
     sink.ok_or_else(lost)
 }
 
-/// Why a stream ended early.
-enum Broken {
-    /// Another try may help.
-    Connection(Box<Failure>, Option<Duration>),
-    Final(Box<Error>),
-}
-
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
-        Self::Connection(Box::new(failure), None)
-    }
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Self::Final(Box::new(error))
-    }
-}
-
-/// One try: from where the file ends to the end of the answer.
-async fn stream(
-    job: &Arc<Job>,
-    sink: &mut Option<Sink>,
-    etag: &mut Option<HeaderValue>,
-) -> Result<(), Broken> {
-    let have = sink.as_ref().map_or(0, |sink| sink.bytes);
-    let mut headers = HeaderMap::new();
-    if have > 0 {
-        let range = format!("bytes={have}-");
-        headers.insert(RANGE, HeaderValue::from_str(&range).map_err(|_| unusable(job))?);
-        if let Some(tag) = etag.as_ref() {
-            headers.insert(IF_RANGE, tag.clone());
-        }
-    }
-    let client = &job.access.transport.files;
-    let mut response =
-        send(client, job.url.clone(), &headers, Some(&job.access.credentials)).await?;
-    let url = response.url().clone();
-    let status = response.status();
-    let resumed = status == StatusCode::PARTIAL_CONTENT && have > 0;
-    if resumed && !continues(response.headers(), have) {
-        return Err(super::http::nonsense(&url, "another part than it was asked for").into());
-    }
-    if !resumed && status != StatusCode::OK {
-        if status == StatusCode::RANGE_NOT_SATISFIABLE && have > 0 {
-            // The file is shorter than what we have: begin again.
-            restart(job, sink).await?;
-        }
-        let wanted = retry_after(response.headers());
-        let failure = match status {
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                Failure::BrokenOff { url, cause: format!("status {status}") }
-            }
-            _ => Failure::Status { url, status },
-        };
-        return Err(Broken::Connection(Box::new(failure), wanted));
-    }
-    if !resumed && have > 0 {
-        restart(job, sink).await?;
-    }
-    *etag = response.headers().get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")).cloned();
-    let have = if resumed { have } else { 0 };
-    if response.content_length().unwrap_or(0).saturating_add(have) > job.bytes_max {
-        return Err(too_large(job).into());
-    }
-    let mut gathered = Vec::with_capacity(WRITE_CHUNK_BYTES);
-    let mut received = have;
-    loop {
-        let chunk = tokio::time::timeout(READ_TIMEOUT, response.chunk()).await;
-        let chunk = match chunk {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(Failure::from_reqwest(&url, error)),
-            Err(_) => Err(Failure::TooSlow { url: url.clone(), limit: READ_TIMEOUT }),
-        };
-        match chunk {
-            Ok(Some(chunk)) => {
-                received = received.saturating_add(chunk.len() as u64);
-                if received > job.bytes_max {
-                    return Err(too_large(job).into());
-                }
-                gathered.extend_from_slice(&chunk);
-                job.progress.store(received, Ordering::Relaxed);
-                if gathered.len() >= WRITE_CHUNK_BYTES {
-                    gathered = write(job, sink, gathered).await?;
-                }
-            }
-            Ok(None) => {
-                write(job, sink, gathered).await?;
-                return Ok(());
-            }
-            Err(failure) => {
-                // What arrived is kept; the next try goes on behind it.
-                write(job, sink, gathered).await?;
-                return Err(failure.into());
-            }
-        }
-    }
-}
-
-/// Whether a part starts where our file ends.
-fn continues(headers: &HeaderMap, have: u64) -> bool {
-    let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let start = range.and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('-'));
-    start.is_some_and(|(start, _)| start.trim().parse() == Ok(have))
-}
-
-/// Hashes and writes, when it is its turn; gives the emptied buffer back.
-async fn write(
-    job: &Arc<Job>,
-    sink: &mut Option<Sink>,
-    mut bytes: Vec<u8>,
-) -> Result<Vec<u8>, Broken> {
-    with_sink(job, sink, move |sink| {
-        let result = sink.write(&bytes);
-        bytes.clear();
-        result.map(|()| bytes)
-    })
-    .await
-}
-
-async fn restart(job: &Arc<Job>, sink: &mut Option<Sink>) -> Result<(), Broken> {
-    let hashes = job.hashes.clone();
-    job.progress.store(0, Ordering::Relaxed);
-    with_sink(job, sink, move |sink| sink.restart(&hashes)).await
-}
-
-async fn with_sink<T: Send + 'static>(
-    job: &Arc<Job>,
-    sink: &mut Option<Sink>,
-    work: impl FnOnce(&mut Sink) -> std::io::Result<T> + Send + 'static,
-) -> Result<T, Broken> {
-    let Some(mut taken) = sink.take() else {
-        return Err(lost().into());
-    };
-    let hired = job.hired.clone();
-    let worked = tokio::task::spawn_blocking(move || {
-        let result = agents_contract::once(&hired, || work(&mut taken));
-        result.map(|result| (taken, result))
+/// What is there already, hashed as a piece of work: it may be large.
+async fn open(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
+    let (opening, place) = (Arc::clone(job), Arc::clone(place));
+    let opened = tokio::task::spawn_blocking(move || {
+        let hired = opening.hired.clone();
+        agents_contract::once(&hired, || Sink::open(&opening, &place))
     });
-    let worked = worked.await.map_err(|error| interrupted(&error))?;
-    let (taken, result) = worked.ok_or_else(Error::cancelled)?;
-    *sink = Some(taken);
-    result.map_err(|error| Error::io("write", &job.part, &error).into())
+    let opened = opened.await.map_err(|error| interrupted(&error))?;
+    let sink = opened.ok_or_else(Error::cancelled)?;
+    let sink = sink.map_err(|error| Error::io("write", &job.part, &error))?;
+    job.progress.store(sink.bytes, Ordering::Relaxed);
+    Ok(sink)
 }
 
-fn too_large(job: &Job) -> Error {
-    let message = format!("`{}` is larger than {} bytes", shown(&job.url), job.bytes_max);
-    Error::new(Kind::Network, "registry-nonsense", message)
-        .hint("no package of this size is expected; check what the registry sends")
-}
-
-fn unusable(job: &Job) -> Error {
-    Error::new(Kind::Failed, "internal", format!("cannot ask for a part of `{}`", shown(&job.url)))
+fn unaddressed(job: &Job) -> Error {
+    let name = job.destination.display();
+    Error::new(Kind::Failed, "internal", format!("nobody is known to have `{name}`"))
 }
 
 fn lost() -> Error {

@@ -25,7 +25,7 @@ pub(crate) use self::cargo_config::CargoEndpoint;
 pub(crate) use self::npmrc::NpmEndpoint;
 pub(crate) use self::pip::PypiEndpoint;
 use super::environment::{Environment, read_small};
-use super::limits::CONFIGURATION_BYTES_MAX;
+use super::limits::{CONFIGURATION_BYTES_MAX, MIRRORS_MAX};
 use super::secret::shown;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -34,34 +34,79 @@ use crate::error::{Error, Kind, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     registries: BTreeMap<Ecosystem, Url>,
+    /// What is asked where a registry does not answer.
+    mirrors: BTreeMap<Ecosystem, Vec<Url>>,
+    /// What is asked for artefacts by their digests, before any registry.
+    artifacts: Vec<Url>,
 }
 
 impl Overrides {
-    /// Adds one in the form of the command line, `npm=URL`; a cargo URL may start with `sparse+`.
+    /// Adds one in the form of the command line, `npm=URL`; a cargo URL may start with `sparse+`. The first of an ecosystem is
+    /// its registry, the others are mirrors of that one.
     pub fn add(&mut self, text: &str) -> Result<()> {
-        let (name, address) = text.split_once('=').ok_or_else(|| {
-            Error::new(
-                Kind::Usage,
-                "bad-registry",
-                format!("`{text}` is not of the form `ECOSYSTEM=URL`"),
-            )
-        })?;
-        let ecosystem = Ecosystem::WITH_REGISTRY
-            .into_iter()
-            .find(|it| it.as_str() == name)
-            .ok_or_else(|| {
-                Error::new(Kind::Usage, "unknown-ecosystem", format!("unknown ecosystem: `{name}`"))
-                    .hint("ecosystems with a registry are npm, pypi and cargo")
-            })?;
-        let url = registry_url(address, "the override of the registry")?;
+        let (name, address) = named(text)?;
+        let (ecosystem, url) =
+            (ecosystem(name)?, registry_url(address, "the override of the registry")?);
+        if self.registries.contains_key(&ecosystem) {
+            return push(self.mirrors.entry(ecosystem).or_default(), url);
+        }
+        // Mirrors of the configured registry are not this one's.
+        self.mirrors.remove(&ecosystem);
         self.registries.insert(ecosystem, url);
         Ok(())
+    }
+
+    /// Adds a mirror of whatever registry an ecosystem has, `npm=URL`, or of artefacts by their digests, `bolide=URL`. Mirrors of a
+    /// configured registry come before overrides.
+    pub fn add_mirror(&mut self, text: &str) -> Result<()> {
+        let (name, address) = named(text)?;
+        let url = registry_url(address, "the address of the mirror")?;
+        match name {
+            "bolide" => push(&mut self.artifacts, url),
+            name => push(self.mirrors.entry(ecosystem(name)?).or_default(), url),
+        }
     }
 
     /// The registry named for `ecosystem`.
     pub(crate) fn get(&self, ecosystem: Ecosystem) -> Option<&Url> {
         self.registries.get(&ecosystem)
     }
+
+    /// The mirrors of its registry.
+    pub(crate) fn mirrors(&self, ecosystem: Ecosystem) -> &[Url] {
+        self.mirrors.get(&ecosystem).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who is asked for artefacts by their digests.
+    pub(crate) fn artifacts(&self) -> &[Url] {
+        &self.artifacts
+    }
+}
+
+fn named(text: &str) -> Result<(&str, &str)> {
+    text.split_once('=').ok_or_else(|| {
+        // The text may hold a password, so it is not repeated.
+        let message = "a registry is named as `ECOSYSTEM=URL`";
+        Error::new(Kind::Usage, "bad-registry", message)
+    })
+}
+
+fn ecosystem(name: &str) -> Result<Ecosystem> {
+    let found = Ecosystem::WITH_REGISTRY.into_iter().find(|it| it.as_str() == name);
+    found.ok_or_else(|| {
+        let message = format!("unknown ecosystem: `{name}`");
+        Error::new(Kind::Usage, "unknown-ecosystem", message)
+            .hint("ecosystems with a registry are npm, pypi and cargo")
+    })
+}
+
+fn push(mirrors: &mut Vec<Url>, url: Url) -> Result<()> {
+    if mirrors.len() >= MIRRORS_MAX {
+        let message = format!("more than {MIRRORS_MAX} mirrors of one registry");
+        return Err(Error::new(Kind::Usage, "too-many-mirrors", message));
+    }
+    mirrors.push(url);
+    Ok(())
 }
 
 /// What connections of one ecosystem need beyond an address.

@@ -2,26 +2,29 @@
 //! belong. What an answer means is up to the ecosystem's module.
 
 mod failure;
+mod mirrors;
+mod retry;
 mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE,
 };
-use reqwest::header::{CONTENT_TYPE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE};
 use reqwest::{Response, StatusCode};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use url::Url;
 
 pub(crate) use self::failure::{Failure, nonsense};
+pub(crate) use self::mirrors::{Ailing, Mirrors};
+pub(crate) use self::retry::{RealTime, Time, is_transient, pause_before_retry, retry_after};
 pub(crate) use self::transport::{Transport, Transports};
 use super::limits::{
-    ANNOUNCED_REQUESTS_MAX, ATTEMPTS_MAX, BACKOFF_FIRST, DEMANDED_REQUESTS_MAX, METADATA_TIMEOUT,
-    READ_TIMEOUT, REDIRECTS_MAX, RETRY_AFTER_MAX,
+    ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, METADATA_TIMEOUT, READ_TIMEOUT, REDIRECTS_MAX,
 };
 use super::secret::Credentials;
 use crate::error::{Error, Result};
@@ -118,23 +121,27 @@ impl Urgency {
     }
 }
 
-/// The two queues: what somebody waits for never stands behind what was only announced.
+/// What requests of all ecosystems share. The two queues: what somebody waits for never stands behind what was only announced.
 #[derive(Debug)]
 pub(crate) struct Gates {
     demanded: Semaphore,
     announced: Semaphore,
-}
-
-impl Default for Gates {
-    fn default() -> Self {
-        Self {
-            demanded: Semaphore::new(DEMANDED_REQUESTS_MAX),
-            announced: Semaphore::new(ANNOUNCED_REQUESTS_MAX),
-        }
-    }
+    /// What passes between two tries.
+    pub(crate) time: Arc<dyn Time>,
+    /// Who did not answer lately.
+    pub(crate) ailing: Ailing,
 }
 
 impl Gates {
+    pub(crate) fn new(time: Arc<dyn Time>) -> Self {
+        Self {
+            demanded: Semaphore::new(DEMANDED_REQUESTS_MAX),
+            announced: Semaphore::new(ANNOUNCED_REQUESTS_MAX),
+            time,
+            ailing: Ailing::default(),
+        }
+    }
+
     async fn enter(&self, urgency: &Urgency) -> Option<SemaphorePermit<'_>> {
         let changed = urgency.changed.notified();
         tokio::pin!(changed);
@@ -158,11 +165,38 @@ impl Gates {
 pub(crate) struct Http {
     pub(crate) transport: Arc<Transport>,
     pub(crate) gates: Arc<Gates>,
+    pub(crate) mirrors: Arc<Mirrors>,
 }
 
 impl Http {
-    /// Sends a request until it is answered or the tries are used up.
+    /// Sends a request until it is answered, by the registry or by a mirror of it, or the tries are used up.
     pub(crate) async fn get(&self, request: &Request<'_>, urgency: &Urgency) -> Result<Reply> {
+        let mut addresses = self.mirrors.addresses(&request.url, &self.gates.ailing).into_iter();
+        let mut url = addresses.next().unwrap_or_else(|| request.url.clone());
+        loop {
+            let is_mirror = url != request.url;
+            let mut request = Request { url, ..request.clone() };
+            if is_mirror {
+                // What one server said of its answers means nothing to another one.
+                request.validators = None;
+            }
+            let failure = match self.get_from(&request, urgency).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            match addresses.next().filter(|_| failure.is_transient()) {
+                Some(next) => {
+                    tracing::warn!(%failure, "the next mirror is asked");
+                    self.gates.ailing.note(&request.url);
+                    url = next;
+                }
+                None => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// The same at one address.
+    async fn get_from(&self, request: &Request<'_>, urgency: &Urgency) -> Result<Reply, Failure> {
         let (mut attempt, began) = (0, Instant::now());
         loop {
             attempt += 1;
@@ -184,14 +218,14 @@ impl Http {
                     return Ok(reply);
                 }
                 Ok(reply) => {
-                    let wanted = retry_after(&reply.headers);
+                    let wanted = retry_after(&reply.headers, self.gates.time.now());
                     (Failure::Status { url: reply.url, status: reply.status }, wanted)
                 }
                 Err(failure) => (failure, None),
             };
             match pause_before_retry(&failure, attempt, wanted) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(failure.into()),
+                Some(pause) => self.gates.time.pause(pause).await,
+                None => return Err(failure),
             }
         }
     }
@@ -294,41 +328,6 @@ async fn read_body(mut response: Response, bytes_max: usize) -> Result<Bytes, Fa
             Some(chunk) => body.extend_from_slice(&chunk),
         }
     }
-}
-
-/// Whether the same request may get another answer soon.
-pub(crate) fn is_transient(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// `Retry-After` in seconds; the form with a date is not used by registries.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// How long to wait before the next try; `None` when there should be none.
-pub(crate) fn pause_before_retry(
-    failure: &Failure,
-    attempt: u32,
-    wanted: Option<Duration>,
-) -> Option<Duration> {
-    if attempt >= ATTEMPTS_MAX || !failure.is_transient() {
-        return None;
-    }
-    if wanted.is_some_and(|wanted| wanted > RETRY_AFTER_MAX) {
-        return None;
-    }
-    let backoff = BACKOFF_FIRST * 2_u32.pow(attempt - 1);
-    let pause = backoff.mul_f64(0.5 + jitter());
-    Some(pause.max(wanted.unwrap_or_default()))
-}
-
-/// Between 0 and 1, different for every call: spreads the tries of many clients.
-fn jitter() -> f64 {
-    use std::hash::BuildHasher;
-    let random = std::hash::RandomState::new().hash_one(0_u8);
-    (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

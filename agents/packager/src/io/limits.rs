@@ -17,6 +17,22 @@ pub const ATTEMPTS_MAX: u32 = 4;
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// The longest pause that a registry may ask for with `Retry-After`; a longer one is an answer, not a pause.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(15);
+/// How long a server that did not answer is asked last, where there is another: a mirror that is restarted is back by then.
+pub const AILING_FOR: Duration = Duration::from_secs(60);
+/// Servers of which that is known; beyond it everything is forgotten.
+pub const AILING_MAX: usize = 256;
+/// Mirrors of one registry, or of artefacts: people have one or two.
+pub const MIRRORS_MAX: usize = 8;
+/// Bytes of a file that broke off from which it is worth being kept for the next request: one chunk.
+pub const PARTIAL_BYTES_MIN: u64 = WRITE_CHUNK_BYTES as u64;
+/// Files that broke off and are kept: those of a few requests that were killed.
+pub const PARTIALS_MAX: usize = 64;
+/// Bytes of them: two of the biggest wheels.
+pub const PARTIALS_BYTES_MAX: u64 = 4 << 30;
+/// How long one is kept: who wants the file comes back within days.
+pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Bytes of what is noted of one: the server's tag.
+pub const PARTIAL_TAG_BYTES_MAX: u64 = 1_024;
 /// Time to get a connection with TLS; covers a slow proxy on a bad line.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest silence while an answer is awaited or read. Shorter in tests of this crate, which wait for it.

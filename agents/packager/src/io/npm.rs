@@ -18,6 +18,7 @@ use super::flight::Outcome;
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::npm::{Ahead, Metadata, Packument};
 
@@ -68,7 +69,8 @@ impl NpmClient {
             for what in &endpoint.not_followed {
                 tracing::warn!("not followed: {what}");
             }
-            let http = self.session.http(&endpoint.transport)?;
+            let mirrors = self.session.mirrors(Ecosystem::Npm, &endpoint.default);
+            let http = self.session.http(&endpoint.transport, mirrors)?;
             Ok(Arc::new(Resolved { endpoint, http }))
         });
         resolved.as_ref().map_err(Clone::clone)

@@ -21,6 +21,7 @@ use super::endpoints::{self, PypiEndpoint};
 use super::http::{Http, Request, Urgency, Validators, nonsense};
 use super::limits::{CORE_METADATA_BYTES_MAX, PROJECT_BYTES_MAX, SOURCE_IN_MEMORY_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Next, Project};
@@ -81,7 +82,8 @@ impl PypiClient {
             for what in &endpoint.not_followed {
                 tracing::warn!("not followed: {what}");
             }
-            let http = self.session.http(&endpoint.transport)?;
+            let mirrors = self.session.mirrors(Ecosystem::Pypi, &endpoint.index);
+            let http = self.session.http(&endpoint.transport, mirrors)?;
             Ok(Arc::new(Resolved { endpoint, http }))
         });
         resolved.as_ref().map_err(Clone::clone)

@@ -15,9 +15,10 @@ use super::cache::memory::Value;
 use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
-use super::http::{Http, Reply, Urgency, Validators};
+use super::http::{Http, Mirrors, Reply, Urgency, Validators};
 use super::limits::MISSING_FRESH_FOR;
 use super::{RequestSettings, Shared};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 
 /// What is read whole takes about so many times what its text takes.
@@ -141,10 +142,16 @@ impl Session {
         }
     }
 
-    /// Connections with these settings.
-    pub(crate) fn http(&self, settings: &TransportSettings) -> Result<Http> {
+    /// Connections with these settings, to a registry and to those that are configured to stand for it.
+    pub(crate) fn http(&self, settings: &TransportSettings, mirrors: Mirrors) -> Result<Http> {
         let transport = self.shared.transports.get(settings)?;
-        Ok(Http { transport, gates: Arc::clone(&self.shared.gates) })
+        Ok(Http { transport, gates: Arc::clone(&self.shared.gates), mirrors: Arc::new(mirrors) })
+    }
+
+    /// Who stands for the registry of `ecosystem` at `base`.
+    pub(crate) fn mirrors(&self, ecosystem: Ecosystem, base: &Url) -> Mirrors {
+        let others = self.request.overrides.mirrors(ecosystem).to_vec();
+        Mirrors { base: Some(base.clone()), others }
     }
 
     /// Gives a resource, from memory if it is fresh there. Blocks this thread, until the request is cancelled at most.

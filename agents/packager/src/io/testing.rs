@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use agents_contract::{Host, Job, Order, Permit, Place, Undertaking, Wait, Work};
 use url::Url;
 
+use super::http::{RealTime, Time};
 use super::{Client, Environment, Overrides, RequestSettings, Settings};
 
 /// A request that the server has seen.
@@ -212,6 +213,36 @@ impl Host for PlainHost {
     }
 }
 
+/// A time in which pauses are noted and take none. The calendar stands still.
+#[derive(Debug)]
+pub(crate) struct NoTime {
+    pauses: Mutex<Vec<Duration>>,
+    now: SystemTime,
+}
+
+impl NoTime {
+    /// At this moment.
+    pub(crate) fn at(now: SystemTime) -> Arc<Self> {
+        Arc::new(Self { pauses: Mutex::default(), now })
+    }
+
+    /// How long the pauses since the last question would have been.
+    pub(crate) fn pauses(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.pauses.lock().expect("no panic"))
+    }
+}
+
+impl Time for NoTime {
+    fn pause(&self, length: Duration) -> futures::future::BoxFuture<'static, ()> {
+        self.pauses.lock().expect("no panic").push(length);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn now(&self) -> SystemTime {
+        self.now
+    }
+}
+
 /// A temporary world with a home, a project, a cache and a state directory.
 pub(crate) struct World {
     pub(crate) directory: tempfile::TempDir,
@@ -259,13 +290,23 @@ impl World {
 
     /// The same with this host.
     pub(crate) fn client_of(&self, host: Arc<dyn Host>) -> Client {
-        Client::new(Settings {
+        self.client_with(host, Arc::new(RealTime))
+    }
+
+    /// One for which pauses take no time.
+    pub(crate) fn client_in(&self, time: Arc<NoTime>) -> Client {
+        self.client_with(Arc::new(PlainHost), time)
+    }
+
+    fn client_with(&self, host: Arc<dyn Host>, time: Arc<dyn Time>) -> Client {
+        let settings = Settings {
             cache_dir: self.directory.path().join("cache"),
             state_dir: self.directory.path().join("state"),
             request: self.request.clone(),
             host,
             unpacker: Arc::new(crate::unpack::Unpacker::here()),
-        })
+        };
+        Client::in_time(settings, time)
     }
 
     /// The same, offline.

@@ -3,30 +3,25 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::time::Instant;
 
-use agents_contract::{Crew, Host, Obstacle, Order, Permit, Undertaking, Wait, Work};
+use agents_contract::{Obstacle, Order, Permit, Undertaking, Wait, Work};
 
 use super::{Task, cargo, npm, pypi};
 use crate::api::ApplyAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::Options;
-use crate::io::{DownloadRequest, Durability, Told};
-use crate::limits::{HEAVY_PACKAGES_MIN, STORE_TEMPORARY_AGE_SECONDS_MAX};
+use crate::limits::{HEAVY_PACKAGES_MIN, STORE_REPAIRS_MAX};
 use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
-use crate::store;
+use crate::store::{self, DAMAGED};
 use crate::transaction::{
     Change, CommitOptions, Expected, Open, Project, Purpose, RelativePath, Session,
 };
-use crate::unpack::Source;
 
 /// Packages named in the summary of a transaction; the rest is counted.
 const SUMMARY_PACKAGES_MAX: usize = 20;
@@ -66,94 +61,55 @@ impl Task<'_> {
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
             return Ok(answer);
         }
-        let began = Instant::now();
-        answer.downloaded_bytes = self.fetch(&plan)?;
-        lap(&mut answer, "fetch", began);
-        self.check_wanted()?;
-        if let Some(crates) = crates.filter(|_| changes_nothing) {
-            let hands = self.hands(Work::Unpack);
-            let cancellation = self.conversation.cancellation();
-            let options = Options { crew: &hands, cancellation, ..Options::default() };
-            answer.warnings.extend(cargo::populate(self, crates, options)?);
-            return Ok(answer);
+        let _lease = self.lease(&plan)?;
+        let mut repairs = 0;
+        loop {
+            let carried =
+                self.carry_out(&mut session, &project, &plan, &installed, force, &mut answer);
+            match carried {
+                // Nothing was changed yet. What is damaged is fetched and everything staged anew.
+                Err(error) if error.code == DAMAGED && repairs < STORE_REPAIRS_MAX => {
+                    tracing::warn!(%error, "the store was damaged");
+                    repairs += 1;
+                    self.shop.measures.found_damage();
+                    self.examine(&plan)?;
+                }
+                done => break done?,
+            }
         }
-        let changed = self.change(&mut session, &project, &plan, &installed, force, &mut answer);
-        let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
-        self.shop.measures.transacted(how);
-        changed?;
-        self.publish(&answer);
+        self.keep_small(answer.downloaded_bytes);
         Ok(answer)
     }
 
-    /// Brings every artefact that the plan needs into the store; the bytes that were downloaded for it.
-    fn fetch(&self, plan: &Plan) -> Result<u64> {
-        let mut seen = BTreeSet::new();
-        let needed =
-            plan.resolutions.iter().filter(|resolution| is_built(plan, resolution.ecosystem));
-        let missing: Vec<&Package> = needed
-            .flat_map(|resolution| &resolution.packages)
-            .filter(|package| seen.insert((package.ecosystem, package.artifact.hashes.to_string())))
-            .filter(|package| self.shop.store.package(package).is_none())
-            .collect();
-        if missing.is_empty() {
-            return Ok(0);
-        }
-        self.tidy();
-        let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
-        let addresses = self.addresses(&missing)?;
-        let requests: Vec<DownloadRequest> = missing
-            .iter()
-            .zip(addresses)
-            .enumerate()
-            .map(|(index, (package, url))| DownloadRequest {
-                ecosystem: package.ecosystem,
-                url,
-                hashes: package.artifact.hashes.clone(),
-                destination: incoming.path.join(index.to_string()),
-                bytes_max: None,
-            })
-            .collect();
-        let total = requests.len() as u64;
-        self.say("fetch", format!("fetching {total} packages"), 0, total);
-        let mut done = 0;
-        let mut tell = |told: Told<'_>| match told {
-            Told::File(progress) if progress.done => {
-                done += 1;
-                self.say("fetch", missing[progress.index].purl(), done, total);
-            }
-            Told::File(_) => {}
-            Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
-        };
-        let downloaded =
-            self.registries.download(&requests, Durability::Buffered, &self.order, &mut tell)?;
+    /// Fetches, stages and commits.
+    fn carry_out(
+        &self,
+        session: &mut Session,
+        project: &Project,
+        plan: &Plan,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+        force: bool,
+        answer: &mut ApplyAnswer,
+    ) -> Result<()> {
+        let began = Instant::now();
+        answer.downloaded_bytes += self.fetch(plan)?;
+        lap(answer, "fetch", began);
         self.check_wanted()?;
-        self.unpack(&missing, &incoming.path)?;
-        for (package, file) in missing.iter().zip(&downloaded) {
-            self.shop.measures.downloaded(package.ecosystem, file.bytes);
+        if plan.edits.is_empty() && plan.environments.is_empty() {
+            let Some(crates) = resolution(plan, Ecosystem::Cargo) else { return Ok(()) };
+            let hands = self.hands(Work::Unpack);
+            let cancellation = self.conversation.cancellation();
+            let verify = self.shop.rules.verify;
+            let options = Options { crew: &hands, cancellation, verify, ..Options::default() };
+            answer.warnings.extend(cargo::populate(self, crates, options)?);
+            return Ok(());
         }
-        Ok(downloaded.iter().map(|file| file.bytes).sum())
-    }
-
-    /// Unpacks the fetched artefacts into the store, each a piece of work.
-    fn unpack(&self, packages: &[&Package], incoming: &Path) -> Result<()> {
-        let total = packages.len() as u64;
-        self.say("unpack", format!("unpacking {total} packages"), 0, total);
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        self.hands(Work::Unpack).run(packages.len(), &|index| {
-            if failed().is_some() || self.check_wanted().is_err() {
-                return;
-            }
-            let path = incoming.join(index.to_string());
-            let added = File::open(&path)
-                .map_err(|error| Error::io("open", &path, &error))
-                .and_then(|file| self.shop.store.add_package(packages[index], Source::File(&file)));
-            if let Err(error) = added {
-                failed().get_or_insert(error);
-            }
-        });
-        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failure.map_or_else(|| self.check_wanted(), Err)
+        let changed = self.change(session, project, plan, installed, force, answer);
+        let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
+        self.shop.measures.transacted(how);
+        changed?;
+        self.publish(answer);
+        Ok(())
     }
 
     /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more, or the
@@ -171,22 +127,6 @@ impl Task<'_> {
             self.conversation.goes_on();
         }
         permit.ok_or_else(|| self.waited_in_vain())
-    }
-
-    /// Once in a process: removes, when there is time, what processes that died left unfinished.
-    fn tidy(&self) {
-        if self.shop.is_tidied.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (store, incoming) = (Arc::clone(&self.shop.store), self.shop.incoming.clone());
-        let now = self.shop.host.now();
-        self.shop.host.later(Box::new(move || {
-            remove_abandoned(&incoming, now);
-            match store.remove_abandoned() {
-                Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
-                Err(error) => tracing::debug!(%error, "cannot remove what others left unfinished"),
-            }
-        }));
     }
 
     /// Stages everything beside the project and commits it.
@@ -240,7 +180,7 @@ impl Task<'_> {
         let hands = self.hands(Work::Unpack);
         let options = Options {
             crew: &hands,
-            verify: false,
+            verify: self.shop.rules.verify,
             durability: store::Durability::Later,
             cancellation: self.conversation.cancellation(),
         };
@@ -327,55 +267,6 @@ pub(crate) fn waits_for(Wait { obstacle, at_most }: Wait) -> String {
     }
 }
 
-fn waits_to_fetch(obstacle: Obstacle) -> &'static str {
-    match obstacle {
-        Obstacle::Busy => "waits to fetch: others fetch as much at once as may be",
-        Obstacle::Heat => "waits to fetch: others do, and the machine is too hot for more at once",
-        Obstacle::Blind => "waits to fetch: others do, and it is not known how hot the machine is",
-    }
-}
-
-/// Removes the downloads of requests that began too long ago to be under way still.
-fn remove_abandoned(incoming: &Path, now: SystemTime) {
-    let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
-    let Ok(entries) = std::fs::read_dir(incoming) else { return };
-    for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
-        if age.is_some_and(|age| age > age_max) {
-            // What cannot be removed is tried again by the next process.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Where downloads of one request lie; removed with everything in it after the request has ended.
-struct Incoming {
-    path: PathBuf,
-    host: Arc<dyn Host>,
-}
-
-impl Incoming {
-    fn new(parent: &Path, host: &Arc<dyn Host>) -> Result<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("{}-{count}", std::process::id()));
-        // What a killed process of the same number left behind is of no use to anybody.
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, &error))?;
-        Ok(Self { path, host: Arc::clone(host) })
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        let path = std::mem::take(&mut self.path);
-        self.host.later(Box::new(move || {
-            let _ = std::fs::remove_dir_all(path);
-        }));
-    }
-}
-
 fn resolution(plan: &Plan, ecosystem: Ecosystem) -> Option<&Resolution> {
     plan.resolutions.iter().find(|resolution| resolution.ecosystem == ecosystem)
 }
@@ -387,7 +278,7 @@ fn is_heavy(plan: &Plan) -> bool {
 }
 
 /// Whether the packages of an ecosystem are needed on the disk. Crates always are: cargo's cache may have lost them.
-fn is_built(plan: &Plan, ecosystem: Ecosystem) -> bool {
+pub(super) fn is_built(plan: &Plan, ecosystem: Ecosystem) -> bool {
     ecosystem == Ecosystem::Cargo
         || plan.environments.iter().any(|environment| environment.ecosystem == ecosystem)
 }
@@ -463,6 +354,8 @@ fn refuse_system(plan: &Plan) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -473,26 +366,5 @@ mod tests {
         assert_eq!(said(Obstacle::Heat, ten_minutes), heat);
         assert_eq!(said(Obstacle::Busy, None), "waits for its turn");
         assert!(said(Obstacle::Blind, ten_minutes).ends_with("at most 600 s"));
-        for obstacle in [Obstacle::Busy, Obstacle::Heat, Obstacle::Blind] {
-            assert!(waits_to_fetch(obstacle).starts_with("waits to fetch: others"));
-        }
-    }
-
-    #[test]
-    fn downloads_of_requests_that_ended_long_ago_are_removed_and_no_others() {
-        let directory = tempfile::tempdir().expect("a directory");
-        for name in ["old", "young"] {
-            let place = directory.path().join(name);
-            std::fs::create_dir(&place).expect("a directory");
-            std::fs::write(place.join("0"), "bytes").expect("a file");
-        }
-        let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
-        let now = SystemTime::now();
-        let old = std::fs::File::open(directory.path().join("old")).expect("a directory");
-        let times = std::fs::FileTimes::new();
-        old.set_times(times.set_modified(now - age_max - Duration::from_secs(9))).expect("times");
-        remove_abandoned(directory.path(), now);
-        assert!(!directory.path().join("old").exists() && directory.path().join("young").exists());
-        remove_abandoned(&directory.path().join("nowhere"), now);
     }
 }

@@ -86,7 +86,11 @@ impl Task<'_> {
         let known = (&installed, &locked);
         let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
-        let digest = self.shop.transactions.store_plan(&plan)?;
+        let digest = {
+            // A collection must not begin between what it asks for and what it takes away.
+            let _use = self.shop.store.enter()?;
+            self.shop.transactions.store_plan(&plan)?
+        };
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
         describe(&plan, &installed, &mut answer);
         answer.digest = Some(digest.clone());

@@ -18,6 +18,8 @@ use crate::plan::Exemption;
 use crate::service::{Packager, Places, Policy};
 use crate::store::Object;
 
+mod store;
+
 /// Projects of the index with their versions, all of one wheel that runs everywhere.
 const INDEX: [(&str, &[&str]); 3] =
     [("base", &["1.0", "2.0"]), ("good", &["1.0"]), ("held", &["1.0", "2.0", "3.0rc1"])];
@@ -249,7 +251,7 @@ fn a_lock_does_not_say_how_old_its_packages_are() {
     let dated =
         lock.replacen("\nhashes = ", "\npublished = \"2001-01-01T00:00:00Z\"\nhashes = ", 1);
     assert_ne!(lock, dated);
-    let world = World::with(Policy { minimum_age_s: 60 });
+    let world = World::with(Policy { minimum_age_s: 60, ..Policy::default() });
     for (name, text) in [("requirements.txt", "base\n"), ("bolide.lock", &*dated)] {
         world.write(name, text);
     }

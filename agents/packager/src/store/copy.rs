@@ -90,12 +90,23 @@ fn copy_through_memory(
     to: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,
 ) -> rustix::io::Result<u64> {
+    copy_seen(from, to, buffer, |_| {})
+}
+
+/// The same through memory, with every byte that is written shown to `see` first.
+pub(super) fn copy_seen(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    mut see: impl FnMut(&[u8]),
+) -> rustix::io::Result<u64> {
     let mut copied = 0;
     buffer.resize(crate::limits::COPY_WHOLE_BYTES_MAX as usize, 0);
     loop {
         match rustix::io::read(from, buffer.as_mut_slice()) {
             Ok(0) => return Ok(copied),
             Ok(count) => {
+                see(&buffer[..count]);
                 write_all(to, &buffer[..count])?;
                 copied += count as u64;
             }

@@ -13,8 +13,10 @@
 //! ```
 //! All numbers are little-endian. A reader of another version treats the entry as absent.
 
+use std::fs::{File, FileTimes};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::time::SystemTime;
 
 use ring::digest;
 use rustix::fs::{Mode, OFlags};
@@ -116,11 +118,38 @@ pub(super) fn names(hashes: &Hashes, form: Form) -> Vec<String> {
 }
 
 pub(super) fn read(index: &OwnedFd, name: &str, form: Form) -> Option<Entry> {
+    let (file, bytes) = bytes(index, name)?;
+    let entry = decode(&bytes).filter(|entry| entry.form == form)?;
+    note_use(&file);
+    Some(entry)
+}
+
+/// The same of any form, with the digest at its end, for who only counts.
+pub(super) fn read_any(index: &OwnedFd, name: &str) -> Option<(Entry, [u8; DIGEST_BYTES])> {
+    let (_, bytes) = bytes(index, name)?;
+    let end = bytes.last_chunk().copied();
+    decode(&bytes).zip(end)
+}
+
+fn bytes(index: &OwnedFd, name: &str) -> Option<(File, Vec<u8>)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::openat(index, name, flags, Mode::empty()).ok()?;
+    let file = File::from(rustix::fs::openat(index, name, flags, Mode::empty()).ok()?);
     let mut bytes = Vec::new();
-    std::fs::File::from(file).take(limits::STORE_INDEX_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    decode(&bytes).filter(|entry| entry.form == form)
+    (&file).take(limits::STORE_INDEX_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some((file, bytes))
+}
+
+/// The time of an entry says when it was used last, so that a collection takes away first what has not been for long. Not written
+/// for every use of a busy day. Whoever may not write it only looks.
+fn note_use(file: &File) {
+    let now = SystemTime::now();
+    let last = file.metadata().and_then(|metadata| metadata.modified());
+    let is_recent = last.is_ok_and(|last| {
+        now.duration_since(last).is_ok_and(|age| age < limits::STORE_USE_NOTED_AFTER)
+    });
+    if !is_recent {
+        let _ = file.set_times(FileTimes::new().set_modified(now));
+    }
 }
 
 pub(super) fn encode(entry: &Entry) -> Vec<u8> {

@@ -11,12 +11,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use agents_contract::{Cancellation, Crew, Threads};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::copy::{self, Cloning};
+use super::copy;
+use super::lend::Lending;
+use super::mode::{self, Mode as How};
+use super::object::{Opened, Passing, digest_of_file_is};
 use super::{Object, Store, damaged, open_beneath, open_directory};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -89,8 +93,10 @@ pub struct Filled {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How many of the files share their content with the store.
+    /// How many of the files are clones: they share their blocks with the store until one side is written.
     pub cloned: u64,
+    /// How many of the files are the store's own, under a second name.
+    pub linked: u64,
 }
 
 impl Store {
@@ -101,19 +107,19 @@ impl Store {
         mut files: Vec<File>,
         options: FillOptions<'_>,
     ) -> Result<Filled> {
-        let _in_use = self.in_use.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _use = self.gate.enter()?;
         let directory = open_directory(root)?;
         files.sort_unstable_by(|a, b| split(&a.path).cmp(&split(&b.path)));
         make_directories(root, &directory, &files)?;
-        let device = rustix::fs::fstat(&directory)
-            .map_err(|error| Error::io("examine", root, &error.into()))?
-            .st_dev;
-        let known = self
-            .clones
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .get(&device)
-            .copied();
+        let mut how = self.mode_in(directory.as_fd(), root)?;
+        // A link has the permissions that a file made here would get.
+        let mut left = 0o777;
+        if how == How::Link {
+            match mode::permissions_left(directory.as_fd()) {
+                Some(permissions) => left = permissions,
+                None => how = How::Copy,
+            }
+        }
         let job = Job {
             store: self,
             root,
@@ -121,27 +127,25 @@ impl Store {
             groups: group(&files),
             files: &files,
             options,
-            cloning: Cloning::new(known),
+            clones: how == How::Reflink,
+            links: AtomicBool::new(how == How::Link),
+            left,
             buffers: Mutex::default(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
             created: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             cloned: AtomicU64::new(0),
+            linked: AtomicU64::new(0),
         };
         job.run();
-        if let Some(possible) = job.cloning.known() {
-            self.clones
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .insert(device, possible);
-        }
         match job.failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some(error) => Err(error),
             None => Ok(Filled {
                 files: job.created.into_inner(),
                 bytes: job.bytes.into_inner(),
                 cloned: job.cloned.into_inner(),
+                linked: job.linked.into_inner(),
             }),
         }
     }
@@ -244,7 +248,11 @@ struct Job<'a> {
     files: &'a [File],
     groups: Vec<Range<usize>>,
     options: FillOptions<'a>,
-    cloning: Cloning,
+    clones: bool,
+    /// Whether links are tried; a hint that guards no memory.
+    links: AtomicBool,
+    /// Which of the permissions 0777 files made here have.
+    left: u32,
     /// Those that no piece uses now; a piece takes one along.
     buffers: Mutex<Vec<Vec<u8>>>,
     stop: AtomicBool,
@@ -252,6 +260,7 @@ struct Job<'a> {
     created: AtomicU64,
     bytes: AtomicU64,
     cloned: AtomicU64,
+    linked: AtomicU64,
 }
 
 impl Job<'_> {
@@ -288,9 +297,28 @@ impl Job<'_> {
 
     fn create(&self, directory: BorrowedFd<'_>, file: &File, buffer: &mut Vec<u8>) -> Result<()> {
         let name = split(&file.path).1;
-        let mode = Mode::from_raw_mode(if file.executable { 0o755 } else { 0o644 });
+        let mode = if file.executable { 0o755 } else { 0o644 };
+        if let Content::Object(object) = &file.content
+            && object.size > 0
+            && self.links.load(Ordering::Relaxed)
+        {
+            let (place, mode) = ((directory, name), mode & self.left);
+            match self.store.lend(object, place, mode, self.options.verify)? {
+                Lending::Done => {
+                    self.linked.fetch_add(1, Ordering::Relaxed);
+                    self.count(object.size);
+                    return Ok(());
+                }
+                Lending::Taken => return self.meet_existing(directory, file),
+                Lending::InUse => {}
+                Lending::Impossible => {
+                    self.links.store(false, Ordering::Relaxed);
+                    self.store.fall_back(self.directory);
+                }
+            }
+        }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let to = match rustix::fs::openat(directory, name, flags, mode) {
+        let to = match rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode)) {
             Ok(to) => to,
             Err(Errno::EXIST) => return self.meet_existing(directory, file),
             Err(error) => {
@@ -305,9 +333,13 @@ impl Job<'_> {
             }
             Content::Object(object) => self.copy_object(object, to.as_fd(), file, buffer)?,
         };
-        self.created.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.count(size);
         Ok(())
+    }
+
+    fn count(&self, bytes: u64) {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn copy_object(
@@ -317,21 +349,25 @@ impl Job<'_> {
         file: &File,
         buffer: &mut Vec<u8>,
     ) -> Result<u64> {
-        let from = self.store.open_object(object)?;
-        if self.options.verify && !self.store.object_is_good(object, true) {
+        let Opened { file: from, is_lent } = self.store.open_object(object)?;
+        let verify = self.options.verify;
+        let examine = || {
+            rustix::fs::fstat(&from).map_err(|error| {
+                Error::io("examine", &self.store.object_path(object), &error.into())
+            })
+        };
+        let is_known = |status: &Stat| self.store.witnesses.know(object, status);
+        if verify && self.clones && !is_lent && !digest_of_file_is(from.as_fd(), object) {
+            self.store.discard(object, is_lent);
             return Err(damaged(object, "is damaged"));
         }
-        if self.cloning.try_clone(from.as_fd(), to) {
-            let stat = rustix::fs::fstat(&from).map_err(|error| {
-                Error::io("examine", &self.store.object_path(object), &error.into())
-            })?;
-            if stat.st_size as u64 != object.size {
-                return Err(damaged(object, "has the wrong size"));
-            }
-            self.cloned.fetch_add(1, Ordering::Relaxed);
-            return Ok(object.size);
+        if verify && (is_lent || !self.clones) || is_lent && !is_known(&examine()?) {
+            return self.copy_verified(object, (from.as_fd(), is_lent), to, file, buffer);
         }
-        let copied = if object.size <= limits::COPY_WHOLE_BYTES_MAX {
+        let is_cloned = self.clones && !is_lent && rustix::fs::ioctl_ficlone(to, &from).is_ok();
+        let copied = if is_cloned {
+            examine()?.st_size as u64
+        } else if object.size <= limits::COPY_WHOLE_BYTES_MAX {
             copy::read_expected(from.as_fd(), object.size, buffer).map_err(|error| {
                 Error::io("read", &self.store.object_path(object), &error.into())
             })?;
@@ -343,10 +379,42 @@ impl Job<'_> {
             copy::copy(from.as_fd(), to, object.size, buffer)
                 .map_err(|error| self.write_error(file, error))?
         };
-        match copied == object.size {
-            true => Ok(copied),
-            false => Err(damaged(object, "has the wrong size")),
+        if copied != object.size {
+            return Err(damaged(object, "has the wrong size"));
         }
+        let after = examine()?;
+        // Somebody lent it while it was read, or changed it.
+        let is_doubtful = if is_lent { !is_known(&after) } else { after.st_nlink != 1 };
+        if is_doubtful && !digest_of_file_is(from.as_fd(), object) {
+            return Err(damaged(object, "was changed"));
+        }
+        self.cloned.fetch_add(u64::from(is_cloned), Ordering::Relaxed);
+        Ok(copied)
+    }
+
+    /// Copies what is not believed: the digest is that of the bytes that are written.
+    fn copy_verified(
+        &self,
+        object: &Object,
+        (from, is_lent): (BorrowedFd<'_>, bool),
+        to: BorrowedFd<'_>,
+        file: &File,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64> {
+        let mut digest = Passing::new();
+        let (before, began) = (rustix::fs::fstat(from), SystemTime::now());
+        let copied = copy::copy_seen(from, to, buffer, |bytes| digest.update(bytes))
+            .map_err(|error| self.write_error(file, error))?;
+        if copied == object.size && digest.is(object) {
+            if let (Ok(before), Ok(after)) = (&before, &rustix::fs::fstat(from)) {
+                self.store.witnesses.note(object, (before, after), began);
+            }
+            return Ok(copied);
+        }
+        self.store.discard(object, is_lent);
+        // Whoever fills stops and takes everything away; until then nobody should read this.
+        let _ = rustix::fs::ftruncate(to, 0);
+        Err(damaged(object, "was changed"))
     }
 
     fn write_error(&self, file: &File, error: Errno) -> Error {
@@ -366,7 +434,7 @@ impl Job<'_> {
             }
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
             let there = rustix::fs::openat(directory, name, flags, Mode::empty()).ok()?;
-            Some(super::object::digest_is(there, &wanted))
+            Some(digest_of_file_is(there.as_fd(), &wanted))
         };
         match self.options.existing {
             Existing::AcceptEqual if equal() == Some(true) => Ok(()),

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use ring::digest;
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Store, damaged};
 use crate::error::{Error, Result};
@@ -59,7 +60,7 @@ fn finish(digest: digest::Digest) -> [u8; 32] {
 }
 
 /// A file that is being written into `tmp`; removed again unless it was moved to its name.
-struct Temporary<'s> {
+pub(super) struct Temporary<'s> {
     store: &'s Store,
     name: String,
     file: File,
@@ -76,12 +77,24 @@ impl Drop for Temporary<'_> {
     }
 }
 
+/// A stored file that was opened for reading.
+pub(super) struct Opened {
+    pub(super) file: OwnedFd,
+    /// Whether it has been linked into an environment, so that only its digest tells what is in it.
+    pub(super) is_lent: bool,
+}
+
 impl Temporary<'_> {
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.store.root.join("tmp").join(&self.name)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Its name in `tmp`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|error| Error::io("write", &self.path(), &error))
     }
 
@@ -112,7 +125,7 @@ impl Temporary<'_> {
 }
 
 impl Store {
-    fn temporary(&self, mode: u32) -> Result<Temporary<'_>> {
+    pub(super) fn temporary(&self, mode: u32) -> Result<Temporary<'_>> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         // The address of the store tells two stores of one process apart.
         let name =
@@ -137,7 +150,8 @@ impl Store {
     /// Stores bytes under their digest.
     pub(super) fn put(&self, bytes: &[u8]) -> Result<Object> {
         let object = Object::of(bytes);
-        if self.object_is_good(&object, false) {
+        // What was lent does not count: it may change at any time, and this one is right.
+        if self.has_pristine(&object) {
             return Ok(object);
         }
         let mut temporary = self.temporary(0o444)?;
@@ -185,24 +199,48 @@ impl Store {
         temporary.keep(&self.index, "index", name)
     }
 
-    pub(super) fn object_is_good(&self, object: &Object, verify: bool) -> bool {
-        let name = object.name();
-        match rustix::fs::statat(&self.files, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if stat.st_size as u64 != object.size => false,
-            Ok(_) if verify => self.open_object(object).is_ok_and(|file| digest_is(file, object)),
-            Ok(_) => true,
-            Err(_) => false,
-        }
+    /// Whether a file that never left the store is there, with the right size.
+    fn has_pristine(&self, object: &Object) -> bool {
+        rustix::fs::statat(&self.files, object.name().as_str(), AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|status| status.st_size as u64 == object.size)
     }
 
-    /// Opens a stored file for reading. Its size is not checked yet.
-    pub(super) fn open_object(&self, object: &Object) -> Result<OwnedFd> {
+    /// Whether a stored file has its size, and its digest if `verify`. One that has not loses its name, so that it is stored anew.
+    pub(super) fn object_is_good(&self, object: &Object, verify: bool) -> bool {
+        // A second look finds the one that was lent where the first one was damaged.
+        (0..2).any(|_| {
+            let Ok(Opened { file, is_lent }) = self.open_object(object) else { return false };
+            let has_size =
+                rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_size as u64 == object.size);
+            let good = has_size && (!verify || digest_of_file_is(file.as_fd(), object));
+            if !good {
+                self.discard(object, is_lent);
+            }
+            good
+        })
+    }
+
+    /// Takes the name from a file that is not what it should be.
+    pub(super) fn discard(&self, object: &Object, is_lent: bool) {
+        let directory = if is_lent { &self.lent } else { &self.files };
+        // If it cannot be removed, the next use finds the same damage and says so again.
+        let _ = rustix::fs::unlinkat(directory, object.name().as_str(), AtFlags::empty());
+    }
+
+    /// Opens a stored file for reading. Neither size nor digest are checked yet.
+    pub(super) fn open_object(&self, object: &Object) -> Result<Opened> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        match rustix::fs::openat(&self.files, object.name(), flags, Mode::empty()) {
-            Ok(file) => Ok(file),
-            Err(rustix::io::Errno::NOENT) => Err(damaged(object, "is missing")),
-            Err(error) => Err(Error::io("open", &self.object_path(object), &error.into())),
-        }
+        let name = object.name();
+        let open = |directory| rustix::fs::openat(directory, name.as_str(), flags, Mode::empty());
+        let opened = match open(&self.files) {
+            Ok(file) => Ok(Opened { file, is_lent: false }),
+            Err(Errno::NOENT) => open(&self.lent).map(|file| Opened { file, is_lent: true }),
+            Err(error) => Err(error),
+        };
+        opened.map_err(|error| match error {
+            Errno::NOENT => damaged(object, "is missing"),
+            error => Error::io("open", &self.object_path(object), &error.into()),
+        })
     }
 
     /// The path of a stored file, for messages and for tools that read it.
@@ -213,7 +251,7 @@ impl Store {
     /// Whether a stored file begins with some bytes.
     pub(crate) fn object_begins_with(&self, object: &Object, mark: &[u8]) -> Result<bool> {
         let mut head = Vec::with_capacity(mark.len());
-        let file = File::from(self.open_object(object)?);
+        let file = File::from(self.open_object(object)?.file);
         file.take(mark.len() as u64)
             .read_to_end(&mut head)
             .map_err(|error| Error::io("read", &self.object_path(object), &error))?;
@@ -228,26 +266,56 @@ impl Store {
             return Err(Error::new(crate::error::Kind::Verification, "unsafe-archive", message));
         }
         let mut bytes = Vec::with_capacity(object.size as usize + 1);
-        File::from(self.open_object(object)?)
+        let Opened { file, is_lent } = self.open_object(object)?;
+        File::from(file)
             .take(object.size + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io("read", &self.object_path(object), &error))?;
         match Object::of(&bytes) == *object {
             true => Ok(bytes),
-            false => Err(damaged(object, "is damaged")),
+            false => {
+                self.discard(object, is_lent);
+                Err(damaged(object, "is damaged"))
+            }
         }
     }
 }
 
-pub(super) fn digest_is(file: OwnedFd, object: &Object) -> bool {
-    let mut file = File::from(file);
+/// Whether an open file has the digest of `object`; read from its beginning, wherever it was read before.
+pub(super) fn digest_of_file_is(file: BorrowedFd<'_>, object: &Object) -> bool {
     let mut hash = digest::Context::new(&digest::SHA256);
-    let mut buffer = vec![0; 64 << 10];
+    let size = usize::try_from(object.size).unwrap_or(usize::MAX).saturating_add(1);
+    let mut buffer = vec![0; size.min(limits::COPY_WHOLE_BYTES_MAX as usize)];
+    let mut offset = 0;
     loop {
-        match file.read(&mut buffer) {
+        match rustix::io::pread(file, &mut buffer, offset) {
             Ok(0) => return hash.finish().as_ref() == object.digest,
-            Ok(count) => hash.update(&buffer[..count]),
+            Ok(count) => {
+                hash.update(&buffer[..count]);
+                offset += count as u64;
+                if offset > object.size {
+                    return false;
+                }
+            }
+            Err(Errno::INTR) => {}
             Err(_) => return false,
         }
+    }
+}
+
+/// A digest of bytes as they pass.
+pub(super) struct Passing(digest::Context);
+
+impl Passing {
+    pub(super) fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(super) fn is(self, object: &Object) -> bool {
+        self.0.finish().as_ref() == object.digest
     }
 }

@@ -10,6 +10,9 @@ use agents_contract::{Cancellation, Threads};
 use crate::unpack::Source;
 use crate::unpack::attacks::forge::{self, file, tarball};
 
+mod collecting;
+mod lending;
+
 fn hashes(bytes: &[u8]) -> Hashes {
     add::hash(Source::Bytes(bytes), true, true).expect("memory")
 }
@@ -76,7 +79,6 @@ fn a_tarball_goes_in_and_comes_out() {
         let mode =
             |path: &str| fs::metadata(to.join(path)).expect("written").permissions().mode() & 0o111;
         assert_eq!((mode("run"), mode("a-b/empty")), (0o111, 0));
-        assert_eq!(fs::metadata(to.join("run")).expect("written").nlink(), 1);
     }
 }
 
@@ -179,7 +181,7 @@ fn a_damaged_file_is_noticed_and_forgotten() {
         assert_eq!(store.check(&hashes(&bytes), Form::Npm, verify), None);
         assert!(!store.has(&hashes(&bytes), Form::Npm));
         store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("again");
-        assert!(store.check(&hashes(&bytes), Form::Npm, damage != "changed").is_some());
+        assert!(store.check(&hashes(&bytes), Form::Npm, true).is_some(), "{damage}");
     }
 }
 
@@ -259,22 +261,6 @@ fn many_writers_of_the_same_artefact_agree() {
 }
 
 #[test]
-fn a_collection_keeps_what_is_wanted() {
-    let (_place, store) = open();
-    let (wanted, other) = (npm_package(&[("a", b"1")]), npm_package(&[("a", b"2")]));
-    for bytes in [&wanted, &other] {
-        store.add_tarball(Source::Bytes(bytes), &hashes(bytes), "demo.tgz").expect("honest");
-    }
-    let second = Store::open(store.root()).expect("a second process");
-    assert_eq!(store.collect(&[]).expect_err("in use").code, "store-busy");
-    drop(second);
-    let freed = store.collect(&[(hashes(&wanted), Form::Npm)]).expect("alone");
-    assert_eq!(freed.files, 3, "two index entries and one file");
-    assert!(store.check(&hashes(&wanted), Form::Npm, true).is_some());
-    assert!(!store.has(&hashes(&other), Form::Npm));
-}
-
-#[test]
 fn a_copied_tree_is_the_same() {
     let (place, _store) = open();
     let from = fresh(&place, "from");
@@ -318,7 +304,7 @@ fn a_pipe_in_a_tree_is_refused() {
         rustix::fs::CWD,
         from.join("pipe"),
         rustix::fs::FileType::Fifo,
-        Mode::from_raw_mode(0o600),
+        rustix::fs::Mode::from_raw_mode(0o600),
         0,
     )
     .expect("allowed");

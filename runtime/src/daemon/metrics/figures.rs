@@ -34,6 +34,12 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         "Changed manifests that were answered by themselves, by what came of it.",
     );
     count(
+        "cache-requests",
+        "bolide_pkg_cache_requests_total",
+        "result",
+        "Artefacts that a transaction needed: in the store, not there, or damaged there.",
+    );
+    count(
         "readers",
         "bolide_pkg_archive_readers_total",
         "event",

@@ -1,14 +1,16 @@
 //! The file that a download is written to, with its digests, up to the moment when it gets its name.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Seek, SeekFrom, Write};
 
+use reqwest::header::HeaderValue;
 use ring::digest::{Context, SHA256, SHA512};
 
+use super::partial::Place;
 use super::{Downloaded, Durability, Job};
 use crate::error::{Error, Kind, Result};
 use crate::io::cache::hex;
+use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::io::secret::shown;
 use crate::metadata::Hashes;
 
@@ -19,16 +21,42 @@ pub(super) struct Sink {
     sha512: Option<Context>,
     /// How much of it is there.
     pub(super) bytes: u64,
+    /// What the server that sent the beginning called it, where that is unmistakable.
+    pub(super) etag: Option<HeaderValue>,
+    /// Whether it came in more than one part.
+    pub(super) is_pieced: bool,
 }
 
 impl Sink {
-    pub(super) fn create(job: &Job) -> std::io::Result<Self> {
-        // A part left by a crash; ours alone, as the directory is.
-        let _ = std::fs::remove_file(&job.part);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&job.part)?;
-        let mut sink = Self { file, sha256: None, sha512: None, bytes: 0 };
+    /// Goes on with what is in the place of a file.
+    pub(super) fn open(job: &Job, place: &Place) -> std::io::Result<Self> {
+        let (file, etag) = (place.file()?, place.tag());
+        let mut sink = Self { file, sha256: None, sha512: None, bytes: 0, etag, is_pieced: false };
         sink.start_digests(&job.hashes);
-        Ok(sink)
+        let mut buffer = vec![0; WRITE_CHUNK_BYTES];
+        loop {
+            let count = sink.file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(sink);
+            }
+            sink.bytes += count as u64;
+            if sink.bytes > job.bytes_max {
+                sink.restart(&job.hashes)?;
+                return Ok(sink);
+            }
+            sink.digest(&buffer[..count]);
+        }
+    }
+
+    /// Whether everything is there already: whoever fetched it died before it got its name.
+    pub(super) fn is_complete(&self, hashes: &Hashes) -> bool {
+        let is = |context: &Option<Context>, expected: &Option<String>| match (context, expected) {
+            (Some(context), Some(expected)) => {
+                hex(context.clone().finish().as_ref()) == expected.to_ascii_lowercase()
+            }
+            _ => true,
+        };
+        self.bytes > 0 && is(&self.sha256, &hashes.sha256) && is(&self.sha512, &hashes.sha512)
     }
 
     fn start_digests(&mut self, hashes: &Hashes) {
@@ -40,23 +68,28 @@ impl Sink {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.bytes = 0;
+        self.is_pieced = false;
         self.start_digests(hashes);
         Ok(())
     }
 
     pub(super) fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
-        for context in [&mut self.sha256, &mut self.sha512].into_iter().flatten() {
-            context.update(chunk);
-        }
+        self.digest(chunk);
         self.file.write_all(chunk)?;
         self.bytes += chunk.len() as u64;
         Ok(())
     }
+
+    fn digest(&mut self, bytes: &[u8]) {
+        for context in [&mut self.sha256, &mut self.sha512].into_iter().flatten() {
+            context.update(bytes);
+        }
+    }
 }
 
 /// Verifies, syncs where wanted, and gives the file its name.
-pub(super) fn finish(job: &Job, sink: Sink) -> Result<Downloaded> {
-    let Sink { file, sha256, sha512, bytes } = sink;
+pub(super) fn finish(job: &Job, place: &Place, sink: Sink) -> Result<Downloaded> {
+    let Sink { file, sha256, sha512, bytes, .. } = sink;
     let digest = |context: Option<Context>| context.map(|context| hex(context.finish().as_ref()));
     let got = Hashes { sha256: digest(sha256), sha512: digest(sha512) };
     let pairs =
@@ -77,9 +110,10 @@ pub(super) fn finish(job: &Job, sink: Sink) -> Result<Downloaded> {
         }
     }
     if job.durability == Durability::Synced {
-        file.sync_all().map_err(|error| Error::io("sync", &job.part, &error))?;
+        file.sync_all().map_err(|error| Error::io("sync", &place.path, &error))?;
     }
-    std::fs::rename(&job.part, &job.destination)
+    place
+        .finish(&job.destination)
         .map_err(|error| Error::io("rename", &job.destination, &error))?;
     Ok(Downloaded { bytes, hashes: got })
 }

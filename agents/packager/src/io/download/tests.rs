@@ -2,14 +2,18 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use agents_contract::{Host, Obstacle, Order, Place, Undertaking, Wait, Work};
 use ring::digest::{SHA256, SHA512};
 
 use super::*;
 use crate::io::cache::hex;
+use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::io::testing::{PlainHost, Reply, Server, World};
+
+mod mirrors;
+mod parts;
 
 struct Case {
     world: World,

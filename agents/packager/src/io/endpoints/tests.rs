@@ -295,6 +295,32 @@ fn overrides_are_checked() {
 }
 
 #[test]
+fn mirrors_belong_to_the_registry_that_they_were_named_with() {
+    let mut overrides = Overrides::default();
+    for text in ["npm=https://m.example.invalid/a", "npm=https://n.example.invalid/"] {
+        overrides.add_mirror(text).expect("valid");
+    }
+    overrides.add_mirror("bolide=http://b.example.invalid:8002").expect("valid");
+    let mirrors = [url("https://m.example.invalid/a/"), url("https://n.example.invalid/")];
+    assert_eq!(overrides.mirrors(Ecosystem::Npm), mirrors);
+    assert_eq!(overrides.artifacts(), [url("http://b.example.invalid:8002/")]);
+    assert_eq!(overrides.get(Ecosystem::Npm), None, "the configured one stays");
+    // Another registry has mirrors of its own, and it was named first.
+    overrides.add("npm=https://r.example.invalid/").expect("valid");
+    assert!(overrides.mirrors(Ecosystem::Npm).is_empty());
+    overrides.add("npm=https://s.example.invalid/").expect("valid");
+    assert_eq!(overrides.get(Ecosystem::Npm), Some(&url("https://r.example.invalid/")));
+    assert_eq!(overrides.mirrors(Ecosystem::Npm), [url("https://s.example.invalid/")]);
+    for wrong in ["npm", "deb=https://r.example.invalid/", "pypi=ftp://r.example.invalid/", "=x"] {
+        assert!(overrides.add_mirror(wrong).is_err(), "{wrong}");
+    }
+    let more = (0..MIRRORS_MAX).map(|_| overrides.add("npm=https://s.example.invalid/"));
+    assert!(more.collect::<Vec<_>>().iter().any(Result::is_err), "bounded");
+    let error = overrides.add_mirror("hush").expect_err("no form");
+    assert!(!error.message.contains("hush"), "it may be a secret");
+}
+
+#[test]
 fn a_pipe_or_a_huge_file_in_the_project_does_not_harm() {
     let mut world = World::new();
     world.set("PATH", "/nowhere");

@@ -57,6 +57,11 @@ impl Failure {
         }
     }
 
+    /// Whether another server may have what this one does not give.
+    pub(crate) fn may_differ_elsewhere(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Status { .. } | Self::Untrusted { .. })
+    }
+
     fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. }

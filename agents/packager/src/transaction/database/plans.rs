@@ -1,5 +1,7 @@
 //! Plans by digest, and who approved them. Knowing a digest is not an approval: only a record is.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,26 @@ impl Database {
             connection
                 .query_row("SELECT body FROM plans WHERE digest = ?1", [digest], |row| row.get(0))
                 .optional()
+        })
+    }
+
+    /// Plans that may still be applied.
+    pub(crate) fn unexpired_plans(&self, now_ms: u64) -> Result<BTreeSet<String>> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT digest FROM plans WHERE expires_at_ms >= ?1")?;
+            query.query_map([now_ms as i64], |row| row.get(0))?.collect()
+        })
+    }
+
+    /// Plans that were carried out or are being so, each with the place of its project.
+    pub(crate) fn standing_plans(&self) -> Result<Vec<(String, String)>> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT DISTINCT t.digest, p.path FROM transactions t JOIN projects p ON p.key = t.project
+                 WHERE t.digest IS NOT NULL AND t.state IN ('committed', 'preparing')",
+            )?;
+            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
     }
 

@@ -1,0 +1,256 @@
+//! What a plan needs, brought into the store: fetched, verified, unpacked. Nothing of the project is touched here.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use agents_contract::{Crew, Host, Obstacle, Work};
+
+use super::Task;
+use super::apply::is_built;
+use crate::error::{Error, Kind, Result};
+use crate::io::{DownloadRequest, Durability, Told};
+use crate::limits::STORE_TEMPORARY_AGE_SECONDS_MAX;
+use crate::plan::Plan;
+use crate::resolution::Package;
+use crate::store::{Form, Lease};
+use crate::unpack::Source;
+
+impl Task<'_> {
+    /// Each artefact that carrying out a plan takes, once.
+    fn needed<'p>(&self, plan: &'p Plan) -> Vec<&'p Package> {
+        let mut seen = BTreeSet::new();
+        let built =
+            plan.resolutions.iter().filter(|resolution| is_built(plan, resolution.ecosystem));
+        built
+            .flat_map(|resolution| &resolution.packages)
+            .filter(|package| seen.insert((package.ecosystem, package.artifact.hashes.to_string())))
+            .collect()
+    }
+
+    /// Keeps them in the store until the plan is carried out.
+    pub(super) fn lease(&self, plan: &Plan) -> Result<Lease> {
+        let artefacts = self
+            .needed(plan)
+            .into_iter()
+            .filter_map(|package| Some((&package.artifact.hashes, Form::of(package.ecosystem)?)));
+        self.shop.store.lease(artefacts)
+    }
+
+    /// Looks for damage in everything that a plan needs, so that what is damaged is fetched again.
+    pub(super) fn examine(&self, plan: &Plan) -> Result<()> {
+        let needed = self.needed(plan);
+        self.say("fetch", "the store was damaged: looking for more", 0, needed.len() as u64);
+        self.hands(Work::Unpack).run(needed.len(), &|index| {
+            let package = needed[index];
+            if let Some(form) = Form::of(package.ecosystem) {
+                // What is damaged is forgotten, which is all that is wanted.
+                let _ = self.shop.store.check(&package.artifact.hashes, form, true);
+            }
+        });
+        self.check_wanted()
+    }
+
+    /// Brings every artefact that the plan needs into the store; the bytes that were downloaded for it.
+    pub(super) fn fetch(&self, plan: &Plan) -> Result<u64> {
+        let needed = self.needed(plan);
+        let is_missing = |package: &&Package| {
+            self.shop.store.package(package).is_none() && !self.has_archive(package)
+        };
+        let missing: Vec<&Package> = needed.iter().copied().filter(is_missing).collect();
+        self.shop.measures.looked_for(needed.len() - missing.len(), missing.len());
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        if self.setting.offline {
+            let (first, others) = (missing[0].purl(), missing.len() - 1);
+            let more = if others > 0 { format!(" nor are {others} others") } else { String::new() };
+            let message =
+                format!("`{first}` is not in the store{more}, and nothing is fetched offline");
+            return Err(Error::new(Kind::Network, "offline-missing", message)
+                .hint("run the command once without `--offline`"));
+        }
+        self.tidy();
+        let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+        let addresses = match self.addresses(&missing) {
+            // Mirrors of artefacts need no address.
+            Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
+                tracing::warn!(%error, "only mirrors of artefacts are asked");
+                vec![String::new(); missing.len()]
+            }
+            addresses => addresses?,
+        };
+        let requests: Vec<DownloadRequest> = missing
+            .iter()
+            .zip(addresses)
+            .enumerate()
+            .map(|(index, (package, url))| DownloadRequest {
+                ecosystem: package.ecosystem,
+                url,
+                hashes: package.artifact.hashes.clone(),
+                destination: incoming.path.join(index.to_string()),
+                bytes_max: None,
+            })
+            .collect();
+        let total = requests.len() as u64;
+        self.say("fetch", format!("fetching {total} packages"), 0, total);
+        let mut done = 0;
+        let mut tell = |told: Told<'_>| match told {
+            Told::File(progress) if progress.done => {
+                done += 1;
+                self.say("fetch", missing[progress.index].purl(), done, total);
+            }
+            Told::File(_) => {}
+            Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
+        };
+        let downloaded =
+            self.registries.download(&requests, Durability::Buffered, &self.order, &mut tell)?;
+        self.check_wanted()?;
+        self.unpack(&missing, &incoming.path)?;
+        for (package, file) in missing.iter().zip(&downloaded) {
+            self.shop.measures.downloaded(package.ecosystem, file.bytes);
+        }
+        Ok(downloaded.iter().map(|file| file.bytes).sum())
+    }
+
+    /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
+    fn has_archive(&self, package: &Package) -> bool {
+        let hashes = &package.artifact.hashes;
+        let Some(file) = self.shop.store.archive(hashes) else { return false };
+        match self.shop.store.add_package(package, Source::File(&file)) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "an artefact that was kept is of no use");
+                self.shop.store.forget_archive(hashes);
+                false
+            }
+        }
+    }
+
+    /// Unpacks the fetched artefacts into the store, each a piece of work.
+    fn unpack(&self, packages: &[&Package], incoming: &Path) -> Result<()> {
+        let total = packages.len() as u64;
+        self.say("unpack", format!("unpacking {total} packages"), 0, total);
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hands(Work::Unpack).run(packages.len(), &|index| {
+            if failed().is_some() || self.check_wanted().is_err() {
+                return;
+            }
+            let path = incoming.join(index.to_string());
+            let added = File::open(&path)
+                .map_err(|error| Error::io("open", &path, &error))
+                .and_then(|file| self.shop.store.add_package(packages[index], Source::File(&file)));
+            let kept = added.and_then(|_| match self.shop.rules.archives {
+                true => self.shop.store.keep_archive(&packages[index].artifact.hashes, &path),
+                false => Ok(()),
+            });
+            if let Err(error) = kept {
+                failed().get_or_insert(error);
+            }
+        });
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failure.map_or_else(|| self.check_wanted(), Err)
+    }
+
+    /// Once in a process: removes, when there is time, what processes that died left unfinished.
+    fn tidy(&self) {
+        if self.shop.is_tidied.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (store, incoming) = (Arc::clone(&self.shop.store), self.shop.incoming.clone());
+        let (now, registries) = (self.shop.host.now(), self.shop.registries.clone());
+        self.shop.host.later(Box::new(move || {
+            remove_abandoned(&incoming, now);
+            if let Err(error) = registries.collect_partials() {
+                tracing::debug!(%error, "cannot look at downloads that broke off");
+            }
+            match store.remove_abandoned() {
+                Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
+                Err(error) => tracing::debug!(%error, "cannot remove what others left unfinished"),
+            }
+        }));
+    }
+}
+
+fn waits_to_fetch(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Busy => "waits to fetch: others fetch as much at once as may be",
+        Obstacle::Heat => "waits to fetch: others do, and the machine is too hot for more at once",
+        Obstacle::Blind => "waits to fetch: others do, and it is not known how hot the machine is",
+    }
+}
+
+/// Removes the downloads of requests that began too long ago to be under way still.
+fn remove_abandoned(incoming: &Path, now: SystemTime) {
+    let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
+    let Ok(entries) = std::fs::read_dir(incoming) else { return };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+        if age.is_some_and(|age| age > age_max) {
+            // What cannot be removed is tried again by the next process.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Where downloads of one request lie; removed with everything in it after the request has ended.
+struct Incoming {
+    path: PathBuf,
+    host: Arc<dyn Host>,
+}
+
+impl Incoming {
+    fn new(parent: &Path, host: &Arc<dyn Host>) -> Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{}-{count}", std::process::id()));
+        // What a killed process of the same number left behind is of no use to anybody.
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, &error))?;
+        Ok(Self { path, host: Arc::clone(host) })
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.path);
+        self.host.later(Box::new(move || {
+            let _ = std::fs::remove_dir_all(path);
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_to_fetch_is_told_so() {
+        for obstacle in [Obstacle::Busy, Obstacle::Heat, Obstacle::Blind] {
+            assert!(waits_to_fetch(obstacle).starts_with("waits to fetch: others"));
+        }
+    }
+
+    #[test]
+    fn downloads_of_requests_that_ended_long_ago_are_removed_and_no_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["old", "young"] {
+            let place = directory.path().join(name);
+            std::fs::create_dir(&place).expect("a directory");
+            std::fs::write(place.join("0"), "bytes").expect("a file");
+        }
+        let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
+        let now = SystemTime::now();
+        let old = std::fs::File::open(directory.path().join("old")).expect("a directory");
+        let times = std::fs::FileTimes::new();
+        old.set_times(times.set_modified(now - age_max - Duration::from_secs(9))).expect("times");
+        remove_abandoned(directory.path(), now);
+        assert!(!directory.path().join("old").exists() && directory.path().join("young").exists());
+        remove_abandoned(&directory.path().join("nowhere"), now);
+    }
+}

@@ -1,0 +1,244 @@
+//! The three ways out of the store, and what an edit in an environment does to it: nothing that anybody else sees.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use super::*;
+
+/// A store that links, with one package in it, on a file system that can link.
+struct Case {
+    place: tempfile::TempDir,
+    store: Store,
+    bytes: Vec<u8>,
+    entry: Entry,
+}
+
+const CONTENT: &[u8] = b"what the package holds";
+
+impl Case {
+    fn new(wanted: Wanted) -> Self {
+        let (place, store) = open();
+        let store = store.with_mode(wanted);
+        let bytes = npm_package(&[("a", CONTENT), ("empty", b"")]);
+        let entry =
+            store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
+        Self { place, store, bytes, entry }
+    }
+
+    fn fill(&self, name: &str) -> Result<Filled> {
+        let to = fresh(&self.place, name);
+        self.store.fill(&to, files_of(&self.entry), FillOptions::default())
+    }
+
+    fn file(&self, environment: &str) -> PathBuf {
+        self.place.path().join(environment).join("a")
+    }
+
+    fn read(&self, environment: &str) -> Vec<u8> {
+        fs::read(self.file(environment)).expect("a file")
+    }
+
+    fn inode(&self, environment: &str) -> u64 {
+        fs::metadata(self.file(environment)).expect("a file").ino()
+    }
+
+    fn again(&self) {
+        let hashes = hashes(&self.bytes);
+        self.store.add_tarball(Source::Bytes(&self.bytes), &hashes, "demo.tgz").expect("honest");
+    }
+}
+
+/// Writes into the file as it is, and takes back the times that tell of it.
+fn edit_in_place(path: &Path, bytes: &[u8]) {
+    let before = fs::metadata(path).expect("a file").modified().expect("a time");
+    let mut file = fs::File::options().write(true).open(path).expect("writable");
+    file.write_all(bytes).expect("written");
+    file.set_times(fs::FileTimes::new().set_modified(before)).expect("ours");
+}
+
+#[test]
+fn each_way_gives_the_same_files_and_says_what_it_was() {
+    for wanted in Mode::ALL.map(Wanted::Only).into_iter().chain([Wanted::Best]) {
+        let case = Case::new(wanted);
+        let filled = case.fill("to").expect("space");
+        assert_eq!((filled.files, case.read("to").as_slice()), (3, CONTENT), "{wanted:?}");
+        let found = case.store.mode_at(case.place.path()).expect("a directory");
+        // The file system decides; a mode that it does not have is a copy.
+        if let Wanted::Only(mode) = wanted {
+            assert!(found == mode || found == Mode::Copy, "{wanted:?} gave {found:?}");
+        }
+        let shared = (filled.cloned > 0, filled.linked > 0);
+        assert_eq!(shared, (found == Mode::Reflink, found == Mode::Link), "{wanted:?}");
+        let status = fs::metadata(case.file("to")).expect("a file");
+        let names = if found == Mode::Link { 2 } else { 1 };
+        assert_eq!((status.nlink(), status.permissions().mode() & 0o200), (names, 0o200));
+        let left = fs::read_dir(case.place.path().join("to")).expect("there").count();
+        assert_eq!(left, 3, "no probe stays");
+        assert_eq!(fs::read_dir(case.store.root().join("tmp")).expect("there").count(), 0);
+    }
+}
+
+#[test]
+fn another_file_system_gets_copies() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let case = Case::new(Wanted::Best);
+    let device = |path: &Path| fs::metadata(path).expect("there").dev();
+    if device(elsewhere.path()) == device(case.place.path()) {
+        return;
+    }
+    let to = elsewhere.path().join("to");
+    fs::create_dir(&to).expect("space");
+    let filled = case.store.fill(&to, files_of(&case.entry), FillOptions::default());
+    let filled = filled.expect("space");
+    assert_eq!((filled.files, filled.cloned, filled.linked), (3, 0, 0));
+    assert_eq!(case.store.mode_at(elsewhere.path()).expect("there"), Mode::Copy);
+}
+
+#[test]
+fn memory_and_disk_both_link_within_themselves() {
+    for parent in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+        let Ok(place) = tempfile::tempdir_in(parent) else { continue };
+        let store = Store::open(&place.path().join("store")).expect("a store");
+        let store = store.with_mode(Wanted::Only(Mode::Link));
+        assert_eq!(store.mode_at(place.path()).expect("there"), Mode::Link, "{parent:?}");
+    }
+}
+
+#[test]
+fn a_file_is_in_one_environment_and_the_store_at_most() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    assert_eq!(case.fill("one").expect("space").linked, 2, "an empty file is not worth it");
+    let second = case.fill("two").expect("space");
+    assert_eq!((second.files, second.linked), (3, 0));
+    assert_ne!(case.inode("one"), case.inode("two"));
+    edit_in_place(&case.file("one"), b"WHAT");
+    assert_eq!(case.read("two"), CONTENT, "nobody else sees an edit");
+    // When its environment is gone it may be linked again.
+    let case = Case::new(Wanted::Only(Mode::Link));
+    case.fill("one").expect("space");
+    let inode = case.inode("one");
+    fs::remove_dir_all(case.place.path().join("one")).expect("ours");
+    assert_eq!(case.fill("two").expect("space").linked, 2);
+    assert_eq!(case.inode("two"), inode);
+}
+
+#[test]
+fn an_edit_in_place_is_noticed_before_the_file_is_used_again() {
+    for is_gone in [false, true] {
+        let case = Case::new(Wanted::Only(Mode::Link));
+        case.fill("one").expect("space");
+        edit_in_place(&case.file("one"), b"WHAT");
+        if is_gone {
+            // What remains of it is only in the store now.
+            fs::remove_dir_all(case.place.path().join("one")).expect("ours");
+        }
+        let error = case.fill("two").expect_err("damaged");
+        assert_eq!((error.code.as_str(), error.retry), (DAMAGED, true));
+        assert!(!case.file("two").exists() || case.read("two") != b"WHAT the package holds");
+        // The entry is forgotten by whoever asks for the package, which then is fetched.
+        assert!(case.store.check(&hashes(&case.bytes), Form::Npm, false).is_none());
+        case.again();
+        case.fill("three").expect("whole again");
+        assert_eq!(case.read("three"), CONTENT);
+        if !is_gone {
+            assert_eq!(case.read("one"), b"WHAT the package holds", "a person's edit stays");
+        }
+    }
+}
+
+#[test]
+fn what_was_lent_is_verified_where_it_is_read_as_a_whole() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    case.fill("one").expect("space");
+    let object = Object::of(CONTENT);
+    assert_eq!(case.store.read_object(&object, 1 << 20).expect("unchanged"), CONTENT);
+    edit_in_place(&case.file("one"), b"WHAT");
+    assert_eq!(case.store.read_object(&object, 1 << 20).expect_err("changed").code, DAMAGED);
+}
+
+#[test]
+fn a_file_that_somebody_holds_is_copied() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    let object = Object::of(CONTENT);
+    let held = fs::File::open(case.store.object_path(&object)).expect("there");
+    held.lock().expect("nobody else");
+    assert_eq!(case.fill("one").expect("space").linked, 1, "the other one");
+    assert_eq!(case.read("one"), CONTENT);
+    drop(held);
+    case.fill("two").expect("space");
+    assert_eq!(fs::metadata(case.file("two")).expect("there").nlink(), 2);
+}
+
+#[test]
+fn many_at_once_share_no_file() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    let again = Store::open(case.store.root()).expect("a second process would do so");
+    let again = again.with_mode(Wanted::Only(Mode::Link));
+    std::thread::scope(|scope| {
+        for index in 0..8 {
+            let store = if index % 2 == 0 { &case.store } else { &again };
+            let (to, files) = (fresh(&case.place, &index.to_string()), files_of(&case.entry));
+            scope.spawn(move || store.fill(&to, files, FillOptions::default()).expect("space"));
+        }
+    });
+    let mut inodes: Vec<u64> = (0..8).map(|index| case.inode(&index.to_string())).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    assert_eq!(inodes.len(), 8);
+    assert!((0..8).all(|index| case.read(&index.to_string()) == CONTENT));
+}
+
+#[test]
+fn a_name_that_is_taken_is_a_conflict_and_not_replaced() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    let to = fresh(&case.place, "to");
+    fs::write(to.join("a"), "mine").expect("space");
+    let error = case.store.fill(&to, files_of(&case.entry), FillOptions::default());
+    assert_eq!(error.expect_err("there already").code, "file-conflict");
+    assert_eq!(case.read("to"), b"mine");
+}
+
+#[test]
+fn verification_on_reading_notices_what_was_never_lent() {
+    for wanted in Mode::ALL.map(Wanted::Only) {
+        let case = Case::new(wanted);
+        let path = case.store.object_path(&Object::of(CONTENT));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("ours");
+        edit_in_place(&path, b"WHAT");
+        let verify = FillOptions { verify: true, ..FillOptions::default() };
+        let to = fresh(&case.place, "to");
+        let error = case.store.fill(&to, files_of(&case.entry), verify).expect_err("damaged");
+        assert_eq!(error.code, DAMAGED, "{wanted:?}");
+        case.again();
+        let to = fresh(&case.place, "again");
+        case.store.fill(&to, files_of(&case.entry), verify).expect("whole again");
+    }
+}
+
+#[test]
+fn modes_have_names_that_are_read_back() {
+    for wanted in Mode::ALL.map(Wanted::Only).into_iter().chain([Wanted::Best]) {
+        assert_eq!(Wanted::from_name(wanted.name()), Some(wanted));
+    }
+    assert_eq!(Wanted::from_name("hardlink"), None);
+}
+
+#[test]
+fn what_was_found_right_is_not_read_twice_until_somebody_touches_it() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    case.fill("one").expect("space");
+    let object = Object::of(CONTENT);
+    let is_known = || {
+        let status = rustix::fs::stat(case.file("one")).expect("a file");
+        case.store.witnesses.know(&object, &status)
+    };
+    assert!(!is_known(), "nobody has looked at it since it left");
+    case.fill("two").expect("space");
+    assert!(is_known());
+    case.fill("three").expect("space");
+    assert_eq!(case.read("three"), CONTENT);
+    edit_in_place(&case.file("one"), b"WHAT");
+    assert!(!is_known(), "also where the time of the edit was taken back");
+    assert_eq!(case.fill("four").expect_err("damaged").code, DAMAGED);
+}
