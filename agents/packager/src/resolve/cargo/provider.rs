@@ -13,13 +13,14 @@ use std::sync::Arc;
 use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
 use semver::{Version, VersionReq};
 
-use super::Request;
-use super::activation::{Manifest, Value, features_of, of};
+use super::activation::{Manifest, Value, features_of};
 use super::ahead::Scout;
 use super::crates::{Bucket, Crates, Matching};
+use super::{Request, Root};
 use crate::error::{Error, Kind};
 use crate::limits::CONFLICTS_UNTIL_EARLY;
-use crate::metadata::cargo::{self as metadata, Dependency, Metadata};
+use crate::metadata::Hashes;
+use crate::metadata::cargo::{self as metadata, Crate, Listed, Metadata, Need};
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -34,7 +35,7 @@ pub(super) enum Key {
     /// A feature of one.
     Feature(Rc<str>, Bucket, Rc<str>),
     /// Which range a dependent's requirement is met in. The positions are those of [`Matching`].
-    Choice(Id, Rc<str>, VersionReq),
+    Choice(Id, Rc<str>, Rc<str>),
     /// A feature of whatever the choice (given as package) falls on.
     ChoiceFeature(Id, Rc<str>),
     /// The right to link a native library. The positions are those of the holders.
@@ -44,12 +45,15 @@ pub(super) enum Key {
 /// One resolution under way.
 pub(super) struct Provider<'a> {
     pub(super) request: &'a Request<'a>,
+    /// The members, packed as crates are.
+    members: Vec<Crate>,
     metadata: &'a dyn Metadata,
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     pub(super) ids: RefCell<Interner<Key>>,
     crates: RefCell<HashMap<Rc<str>, Arc<Crates>>>,
-    matching: RefCell<HashMap<Rc<str>, HashMap<VersionReq, Matching>>>,
+    /// By crate and requirement.
+    matching: RefCell<HashMap<Rc<str>, HashMap<Rc<str>, Matching>>>,
     /// Who links a native library.
     holders: RefCell<HashMap<Rc<str>, Vec<Holder>>>,
     /// The position last chosen for a crate: its features follow it.
@@ -59,6 +63,37 @@ pub(super) struct Provider<'a> {
     calls: Cell<u32>,
 }
 
+/// One version of a crate.
+#[derive(Clone)]
+pub(super) struct Chosen {
+    krate: Arc<Crate>,
+    position: usize,
+}
+
+impl Chosen {
+    pub(super) fn listed(&self) -> Listed<'_> {
+        self.krate.listed(self.position)
+    }
+}
+
+/// A member in the form that crates have.
+fn packed(root: &Root) -> Result<Crate, Error> {
+    let version = metadata::Version {
+        version: root.version.clone(),
+        dependencies: root.dependencies.clone(),
+        features: root.features.clone(),
+        yanked: false,
+        links: None,
+        rust_version: None,
+        hashes: Hashes::default(),
+        published: None,
+    };
+    Crate::member(&root.name, &version).map_err(|error| {
+        let message = format!("the manifest of `{}` cannot be resolved: {error}", root.name);
+        Error::new(Kind::Usage, "bad-manifest", message)
+    })
+}
+
 /// A version that links a native library.
 type Holder = (Rc<str>, Version);
 
@@ -66,12 +101,14 @@ type Holder = (Rc<str>, Version);
 type Found = Vec<(Id, Set)>;
 
 impl<'a> Provider<'a> {
-    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Result<Self, Error> {
+        let members = request.roots.iter().map(packed).collect::<Result<_, _>>()?;
         let scout = Arc::new(Scout::new(request));
         let ahead: Arc<dyn metadata::Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
-        Self {
+        Ok(Self {
             request,
+            members,
             metadata,
             scout,
             ids: RefCell::new(Interner::new(Key::Root)),
@@ -81,7 +118,7 @@ impl<'a> Provider<'a> {
             chosen: RefCell::default(),
             fallen: RefCell::default(),
             calls: Cell::new(0),
-        }
+        })
     }
 
     pub(super) fn key(&self, id: Id) -> Key {
@@ -111,13 +148,13 @@ impl<'a> Provider<'a> {
     /// Fails with the registry's own words where a direct dependency does not exist, and where members' features
     /// mention what does not exist.
     pub(super) fn check_roots(&self) -> Result<(), Error> {
-        let dependencies = || self.request.roots.iter().flat_map(|root| &root.dependencies);
-        for dependency in dependencies() {
-            self.announce(dependency);
+        let needs = || (0..self.members.len()).flat_map(|position| self.member(position).needs());
+        for need in needs() {
+            self.announce(need);
         }
-        for dependency in dependencies() {
-            if self.crates(&dependency.package)?.krate.is_none() {
-                self.metadata.krate(&dependency.package)?;
+        for need in needs() {
+            if self.crates(need.package())?.krate.is_none() {
+                self.metadata.krate(need.package())?;
             }
         }
         for (position, root) in self.request.roots.iter().enumerate() {
@@ -132,9 +169,9 @@ impl<'a> Provider<'a> {
         Ok(())
     }
 
-    pub(super) fn member(&self, position: usize) -> Manifest<'a> {
-        let root = &self.request.roots[position];
-        Manifest { dependencies: &root.dependencies, features: &root.features, is_member: true }
+    pub(super) fn member(&self, position: usize) -> Manifest<'_> {
+        // Each was packed from one version.
+        Manifest(self.members[position].listed(0))
     }
 
     /// The versions of a crate; none where the registry does not know it.
@@ -161,24 +198,28 @@ impl<'a> Provider<'a> {
 
     /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
     /// the solver.
-    fn announce(&self, dependency: &Dependency) {
-        if self.metadata.prefetch(&dependency.package) {
+    fn announce(&self, need: Need<'_>) {
+        if self.metadata.prefetch(need.package()) {
             return;
         }
-        for name in self.scout.want(dependency) {
+        for name in self.scout.want(need) {
             self.metadata.prefetch(&name);
         }
     }
 
     /// Where a requirement can be met.
-    pub(super) fn matching(&self, name: &str, requirement: &VersionReq) -> Result<Matching, Error> {
+    pub(super) fn matching(&self, name: &str, requirement: &str) -> Result<Matching, Error> {
         let mut matching = self.matching.borrow_mut();
         if let Some(found) = matching.get(name).and_then(|found| found.get(requirement)) {
             return Ok(Rc::clone(found));
         }
-        let found = self.crates(name)?.matching(requirement);
+        let wanted = VersionReq::parse(requirement).map_err(|error| {
+            let message = format!("`{requirement}` is no requirement of `{name}`: {error}");
+            Error::new(Kind::Failed, "bad-requirement", message)
+        })?;
+        let found = self.crates(name)?.matching(&wanted);
         let of_name = matching.entry(Rc::from(name)).or_default();
-        of_name.insert(requirement.clone(), Rc::clone(&found));
+        of_name.insert(Rc::from(requirement), Rc::clone(&found));
         Ok(found)
     }
 
@@ -188,24 +229,28 @@ impl<'a> Provider<'a> {
         name: &str,
         bucket: Bucket,
         position: u32,
-    ) -> Result<Arc<metadata::Version>, Error> {
+    ) -> Result<Chosen, Error> {
         let crates = self.crates(name)?;
-        let candidate = crates.list(bucket).get(position as usize).ok_or_else(|| {
+        let candidate = crates.list(bucket).get(position as usize);
+        let chosen = crates.krate.as_ref().zip(candidate).map(|(krate, candidate)| Chosen {
+            krate: Arc::clone(krate),
+            position: candidate.position as usize,
+        });
+        chosen.ok_or_else(|| {
             Error::new(Kind::Failed, "no-version", format!("`{name}` has no version in {bucket}"))
-        })?;
-        Ok(Arc::clone(&candidate.version))
+        })
     }
 
     /// Adds what one dependency asks for, in a range of compatible versions or a choice between several.
     fn require<'f>(
         &self,
         parent: Id,
-        dependency: &Dependency,
+        need: Need<'_>,
         features: impl IntoIterator<Item = &'f str>,
         found: &mut Found,
     ) -> Result<(), Error> {
-        let name: Rc<str> = Rc::from(dependency.package.as_str());
-        let matching = self.matching(&name, &dependency.requirement)?;
+        let name: Rc<str> = Rc::from(need.package());
+        let matching = self.matching(&name, need.requirement())?;
         match matching.as_slice() {
             [] => found.push((self.id(Key::Crate(name, Bucket::Nothing)), Set::empty())),
             [(bucket, set)] => {
@@ -220,7 +265,7 @@ impl<'a> Provider<'a> {
             }
             several => {
                 let all = Set::of(several.len(), |_| true);
-                let choice = self.id(Key::Choice(parent, name, dependency.requirement.clone()));
+                let choice = self.id(Key::Choice(parent, name, need.requirement().into()));
                 found.push((choice, all.clone()));
                 for feature in features {
                     let key = Key::ChoiceFeature(choice, Rc::from(feature));
@@ -244,7 +289,11 @@ impl<'a> Provider<'a> {
         }
         let crates = self.crates(name)?;
         let list = crates.list(bucket);
-        let has_default = |position: usize| list[position].version.features.contains_key("default");
+        let has_default = |position: usize| {
+            crates
+                .listed(list[position])
+                .is_some_and(|version| version.feature("default").is_some())
+        };
         Ok(!set.members(list.len()).any(has_default))
     }
 
@@ -253,8 +302,8 @@ impl<'a> Provider<'a> {
         let mut found = Vec::new();
         // Checked before: `check_roots` followed all features.
         let activation = manifest.activate(manifest.all_features()).unwrap_or_default();
-        for (dependency, features) in manifest.active(&activation) {
-            self.require(id, dependency, features, &mut found)?;
+        for (need, features) in manifest.active(&activation) {
+            self.require(id, need, features, &mut found)?;
         }
         Ok(found)
     }
@@ -267,23 +316,23 @@ impl<'a> Provider<'a> {
         position: u32,
     ) -> Result<Result<Found, Reason>, Error> {
         let version = self.version(name, bucket, position)?;
-        let manifest = of(&version);
-        let needed = || manifest.dependencies().map(|(_, it)| it).filter(|it| !it.optional);
+        let version = version.listed();
+        let needed = || version.needs().filter(|need| !need.is_optional());
         if let Some(reason) = needed().find_map(foreign) {
             return Ok(Err(reason));
         }
-        for dependency in needed() {
-            self.announce(dependency);
+        for need in needed() {
+            self.announce(need);
         }
         let mut found = Vec::new();
-        for dependency in needed() {
-            self.require(id, dependency, features_of(dependency), &mut found)?;
+        for need in needed() {
+            self.require(id, need, features_of(need), &mut found)?;
         }
-        if let Some(links) = &version.links {
-            let links: Rc<str> = Rc::from(links.as_str());
+        if let Some(links) = version.links() {
+            let links: Rc<str> = Rc::from(links);
             let mut holders = self.holders.borrow_mut();
             let holders = holders.entry(Rc::clone(&links)).or_default();
-            let holder = (Rc::clone(name), version.version.clone());
+            let holder = (Rc::clone(name), version.number().clone());
             let token = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
                 holders.push(holder);
                 holders.len() - 1
@@ -301,20 +350,19 @@ impl<'a> Provider<'a> {
         position: u32,
     ) -> Result<Result<Found, Reason>, Error> {
         let version = self.version(name, bucket, position)?;
-        let manifest = of(&version);
+        let manifest = Manifest(version.listed());
         let base = self.id(Key::Crate(Rc::clone(name), bucket));
         let same = Set::singleton(position);
         let mut found = vec![(base, same.clone())];
-        let values = match manifest.feature(feature) {
-            Some(values) => values,
-            None if feature == "default" => Vec::new(),
-            None => return Ok(Err(format!("it has no feature `{feature}`").into())),
-        };
+        let values = manifest.feature(feature);
+        if values.is_none() && feature != "default" {
+            return Ok(Err(format!("it has no feature `{feature}`").into()));
+        }
         let own = |feature: &str| {
             let key = Key::Feature(Rc::clone(name), bucket, Rc::from(feature));
             (self.id(key), same.clone())
         };
-        for value in values {
+        for value in values.into_iter().flatten() {
             let (alias, asked) = match value {
                 Value::Feature(other) if other == feature => continue,
                 Value::Feature(other) => {
@@ -329,26 +377,21 @@ impl<'a> Provider<'a> {
                     (alias, Some(asked))
                 }
             };
-            for (_, dependency) in manifest.named(alias) {
-                if let Some(reason) = foreign(dependency) {
+            for need in manifest.named(alias) {
+                if let Some(reason) = foreign(need) {
                     return Ok(Err(reason));
                 }
-                self.announce(dependency);
-                let mut features = features_of(dependency);
+                self.announce(need);
+                let mut features = features_of(need);
                 features.extend(asked);
-                self.require(base, dependency, features, &mut found)?;
+                self.require(base, need, features, &mut found)?;
             }
         }
         Ok(Ok(found))
     }
 
     /// What a choice falls on at a position.
-    fn choice(
-        &self,
-        name: &str,
-        requirement: &VersionReq,
-        position: u32,
-    ) -> Result<(Bucket, Set), Error> {
+    fn choice(&self, name: &str, requirement: &str, position: u32) -> Result<(Bucket, Set), Error> {
         let matching = self.matching(name, requirement)?;
         matching.get(position as usize).cloned().ok_or_else(|| {
             Error::new(
@@ -363,7 +406,7 @@ impl<'a> Provider<'a> {
         self.crates.borrow().get(name).map_or(0, |crates| set.size(crates.list(bucket).len()))
     }
 
-    fn count_choice(&self, name: &str, requirement: &VersionReq, set: &Set) -> usize {
+    fn count_choice(&self, name: &str, requirement: &str, set: &Set) -> usize {
         let Ok(matching) = self.matching(name, requirement) else { return 0 };
         let positions = set.members(matching.len());
         positions
@@ -391,9 +434,9 @@ impl<'a> Provider<'a> {
 }
 
 /// Why a dependency rules out its version: it comes from another registry.
-fn foreign(dependency: &Dependency) -> Option<Reason> {
-    let name = &dependency.package;
-    dependency.registry.is_some().then(|| format!("it needs `{name}` from another registry").into())
+fn foreign(need: Need<'_>) -> Option<Reason> {
+    let name = need.package();
+    need.registry().is_some().then(|| format!("it needs `{name}` from another registry").into())
 }
 
 /// What caused many conflicts first; then, as cargo does, what has the fewest candidates; then in the order of

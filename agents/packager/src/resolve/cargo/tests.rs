@@ -96,12 +96,7 @@ impl Metadata for Universe {
         let versions = self.crates.get(name).ok_or_else(|| {
             Error::new(Kind::Usage, "unknown-package", format!("the registry has no `{name}`"))
         })?;
-        Ok(Arc::new(Crate {
-            name: name.to_owned(),
-            versions: versions.iter().cloned().map(Arc::new).collect(),
-            raw: Arc::from(&[][..]),
-            index_version: None,
-        }))
+        Ok(Arc::new(Crate::new(name, versions).expect("small")))
     }
 
     fn prefetch(&self, _: &str) -> bool {
