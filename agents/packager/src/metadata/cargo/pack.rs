@@ -11,8 +11,8 @@ use ipc::archive::{self, ArchiveError};
 use semver::Version as SemVersion;
 
 use super::packed::{
-    DIGEST_BYTES, FEATURE_WORDS, FORM, HAS_DEFAULT, HAS_DIGEST, HEAD_WORDS, IS_BUILD, IS_DEV,
-    IS_OPTIONAL, IS_PLAIN, IS_YANKED, NEED_WORDS, SECTIONS,
+    DIGEST_BYTES, FEATURE_WORDS, FORM, HAS_DEFAULT, HAS_DEFAULT_FEATURE, HAS_DIGEST, HEAD_WORDS,
+    IS_BUILD, IS_DEV, IS_OPTIONAL, IS_PLAIN, IS_YANKED, NEED_WORDS, SECTIONS,
 };
 use super::{Dependency, DependencyKind};
 use crate::metadata::flat::put_section;
@@ -156,11 +156,13 @@ impl Writer {
         features.reverse();
         features.dedup_by_key(|(name, _)| *name);
         features.reverse();
+        let has_default = features.iter().any(|(name, _)| texts.text(*name) == "default");
         let features: Vec<u32> = features.iter().map(|(_, id)| *id).collect();
         let (need_row, feature_row) = (self.need_rows.id(needs), self.feature_rows.id(&features));
         let digest = head.sha256.and_then(bytes_of);
         let mut flags = if head.is_yanked { IS_YANKED } else { 0 };
         flags |= if digest.is_some() { HAS_DIGEST } else { 0 };
+        flags |= if has_default { HAS_DEFAULT_FEATURE } else { 0 };
         let number = head.version;
         let parts = [number.major, number.minor, number.patch].map(u32::try_from);
         let has_more = !number.pre.is_empty() || !number.build.is_empty();

@@ -49,6 +49,8 @@ pub(super) const IS_YANKED: u32 = 1;
 pub(super) const HAS_DIGEST: u32 = 2;
 /// The numbers of the head are all of the version; else the first one is its text.
 pub(super) const IS_PLAIN: u32 = 4;
+/// There is a feature `default`, for which nobody should have to search.
+pub(super) const HAS_DEFAULT_FEATURE: u32 = 8;
 
 pub(super) const IS_OPTIONAL: u32 = 1;
 pub(super) const HAS_DEFAULT: u32 = 2;
@@ -295,6 +297,11 @@ impl<'a> Listed<'a> {
     /// Whether there is a digest to verify its file by.
     pub fn has_digest(self) -> bool {
         self.field(0) as u32 & HAS_DIGEST != 0
+    }
+
+    /// Whether it has a feature `default`.
+    pub fn has_default(self) -> bool {
+        self.field(0) as u32 & HAS_DEFAULT_FEATURE != 0
     }
 
     /// The digest of the `.crate` file.

@@ -32,7 +32,8 @@ struct Walk<'p, 'a> {
     /// The features switched on so far, as asked for.
     features: BTreeMap<Node, BTreeSet<String>>,
     edges: BTreeMap<Node, BTreeSet<Node>>,
-    queue: Vec<Node>,
+    /// What has to be looked at, each once however much is new of it.
+    queue: BTreeSet<Node>,
 }
 
 pub(super) fn assemble(
@@ -45,7 +46,7 @@ pub(super) fn assemble(
         choices: HashMap::new(),
         features: BTreeMap::new(),
         edges: BTreeMap::new(),
-        queue: Vec::new(),
+        queue: BTreeSet::new(),
     };
     for (id, position) in selected {
         match provider.key(id) {
@@ -62,7 +63,7 @@ pub(super) fn assemble(
     for position in 0..provider.request.roots.len() {
         walk.reach(Node::Member(position), &BTreeSet::new());
     }
-    while let Some(node) = walk.queue.pop() {
+    while let Some(node) = walk.queue.pop_first() {
         walk.expand(&node)?;
     }
     walk.finish()
@@ -76,7 +77,7 @@ impl Walk<'_, '_> {
         let before = known.len();
         known.extend(features.iter().map(|feature| (*feature).to_owned()));
         if is_new || known.len() > before {
-            self.queue.push(node);
+            self.queue.insert(node);
         }
     }
 

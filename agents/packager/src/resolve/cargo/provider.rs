@@ -4,16 +4,18 @@
 //! the crate at the same version and what the feature lists; for a requirement that spans several ranges, a choice
 //! whose versions are the ranges; and for each native library, the right to link it, which one version has.
 
+mod needs;
+
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
 use semver::{Version, VersionReq};
 
-use super::activation::{Manifest, Value, features_of};
+use super::activation::Manifest;
 use super::ahead::Scout;
 use super::crates::{Bucket, Crates, Matching};
 use super::{Request, Root};
@@ -52,6 +54,8 @@ pub(super) struct Provider<'a> {
     scout: Arc<Scout>,
     pub(super) ids: RefCell<Interner<Key>>,
     crates: RefCell<HashMap<Rc<str>, Arc<Crates>>>,
+    /// Crates of which it is known that nothing has to be waited for.
+    at_hand: RefCell<HashSet<Rc<str>>>,
     /// By crate and requirement.
     matching: RefCell<HashMap<Rc<str>, HashMap<Rc<str>, Matching>>>,
     /// Who links a native library.
@@ -113,6 +117,7 @@ impl<'a> Provider<'a> {
             scout,
             ids: RefCell::new(Interner::new(Key::Root)),
             crates: RefCell::default(),
+            at_hand: RefCell::default(),
             matching: RefCell::default(),
             holders: RefCell::default(),
             chosen: RefCell::default(),
@@ -199,7 +204,12 @@ impl<'a> Provider<'a> {
     /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
     /// the solver.
     fn announce(&self, need: Need<'_>) {
-        if self.metadata.prefetch(need.package()) {
+        let name = need.package();
+        if self.at_hand.borrow().contains(name) {
+            return;
+        }
+        if self.metadata.prefetch(name) {
+            self.at_hand.borrow_mut().insert(name.into());
             return;
         }
         for name in self.scout.want(need) {
@@ -241,167 +251,6 @@ impl<'a> Provider<'a> {
         })
     }
 
-    /// Adds what one dependency asks for, in a range of compatible versions or a choice between several.
-    fn require<'f>(
-        &self,
-        parent: Id,
-        need: Need<'_>,
-        features: impl IntoIterator<Item = &'f str>,
-        found: &mut Found,
-    ) -> Result<(), Error> {
-        let name: Rc<str> = Rc::from(need.package());
-        let matching = self.matching(&name, need.requirement())?;
-        match matching.as_slice() {
-            [] => found.push((self.id(Key::Crate(name, Bucket::Nothing)), Set::empty())),
-            [(bucket, set)] => {
-                found.push((self.id(Key::Crate(Rc::clone(&name), *bucket)), set.clone()));
-                for feature in features {
-                    if self.may_skip(&name, *bucket, set, feature)? {
-                        continue;
-                    }
-                    let key = Key::Feature(Rc::clone(&name), *bucket, Rc::from(feature));
-                    found.push((self.id(key), set.clone()));
-                }
-            }
-            several => {
-                let all = Set::of(several.len(), |_| true);
-                let choice = self.id(Key::Choice(parent, name, need.requirement().into()));
-                found.push((choice, all.clone()));
-                for feature in features {
-                    let key = Key::ChoiceFeature(choice, Rc::from(feature));
-                    found.push((self.id(key), all.clone()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a feature cannot matter: `default` where no version in the set has it.
-    fn may_skip(
-        &self,
-        name: &str,
-        bucket: Bucket,
-        set: &Set,
-        feature: &str,
-    ) -> Result<bool, Error> {
-        if feature != "default" {
-            return Ok(false);
-        }
-        let crates = self.crates(name)?;
-        let list = crates.list(bucket);
-        let has_default = |position: usize| {
-            crates
-                .listed(list[position])
-                .is_some_and(|version| version.feature("default").is_some())
-        };
-        Ok(!set.members(list.len()).any(has_default))
-    }
-
-    fn member_dependencies(&self, id: Id, position: usize) -> Result<Found, Error> {
-        let manifest = self.member(position);
-        let mut found = Vec::new();
-        // Checked before: `check_roots` followed all features.
-        let activation = manifest.activate(manifest.all_features()).unwrap_or_default();
-        for (need, features) in manifest.active(&activation) {
-            self.require(id, need, features, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    fn crate_dependencies(
-        &self,
-        id: Id,
-        name: &Rc<str>,
-        bucket: Bucket,
-        position: u32,
-    ) -> Result<Result<Found, Reason>, Error> {
-        let version = self.version(name, bucket, position)?;
-        let version = version.listed();
-        let needed = || version.needs().filter(|need| !need.is_optional());
-        if let Some(reason) = needed().find_map(foreign) {
-            return Ok(Err(reason));
-        }
-        for need in needed() {
-            self.announce(need);
-        }
-        let mut found = Vec::new();
-        for need in needed() {
-            self.require(id, need, features_of(need), &mut found)?;
-        }
-        if let Some(links) = version.links() {
-            let links: Rc<str> = Rc::from(links);
-            let mut holders = self.holders.borrow_mut();
-            let holders = holders.entry(Rc::clone(&links)).or_default();
-            let holder = (Rc::clone(name), version.number().clone());
-            let token = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
-                holders.push(holder);
-                holders.len() - 1
-            });
-            found.push((self.id(Key::Links(links)), Set::singleton(token as u32)));
-        }
-        Ok(Ok(found))
-    }
-
-    fn feature_dependencies(
-        &self,
-        name: &Rc<str>,
-        bucket: Bucket,
-        feature: &str,
-        position: u32,
-    ) -> Result<Result<Found, Reason>, Error> {
-        let version = self.version(name, bucket, position)?;
-        let manifest = Manifest(version.listed());
-        let base = self.id(Key::Crate(Rc::clone(name), bucket));
-        let same = Set::singleton(position);
-        let mut found = vec![(base, same.clone())];
-        let values = manifest.feature(feature);
-        if values.is_none() && feature != "default" {
-            return Ok(Err(format!("it has no feature `{feature}`").into()));
-        }
-        let own = |feature: &str| {
-            let key = Key::Feature(Rc::clone(name), bucket, Rc::from(feature));
-            (self.id(key), same.clone())
-        };
-        for value in values.into_iter().flatten() {
-            let (alias, asked) = match value {
-                Value::Feature(other) if other == feature => continue,
-                Value::Feature(other) => {
-                    found.push(own(other));
-                    continue;
-                }
-                Value::Dependency(alias) => (alias, None),
-                Value::DependencyFeature { alias, feature: asked, is_weak } => {
-                    if !is_weak && alias != feature && manifest.switches_on_alias(alias) {
-                        found.push(own(alias));
-                    }
-                    (alias, Some(asked))
-                }
-            };
-            for need in manifest.named(alias) {
-                if let Some(reason) = foreign(need) {
-                    return Ok(Err(reason));
-                }
-                self.announce(need);
-                let mut features = features_of(need);
-                features.extend(asked);
-                self.require(base, need, features, &mut found)?;
-            }
-        }
-        Ok(Ok(found))
-    }
-
-    /// What a choice falls on at a position.
-    fn choice(&self, name: &str, requirement: &str, position: u32) -> Result<(Bucket, Set), Error> {
-        let matching = self.matching(name, requirement)?;
-        matching.get(position as usize).cloned().ok_or_else(|| {
-            Error::new(
-                Kind::Failed,
-                "no-version",
-                format!("`{name}` has no version for {requirement}"),
-            )
-        })
-    }
-
     fn count(&self, name: &str, bucket: Bucket, set: &Set) -> usize {
         self.crates.borrow().get(name).map_or(0, |crates| set.size(crates.list(bucket).len()))
     }
@@ -417,7 +266,7 @@ impl<'a> Provider<'a> {
     /// Prunes what the solver cannot take: a package that needs itself.
     fn checked(&self, id: Id, position: u32, found: Found) -> Result<Found, Reason> {
         let mut kept: Found = Vec::with_capacity(found.len());
-        let mut seen: BTreeSet<(Id, String)> = BTreeSet::new();
+        let mut seen: HashSet<(Id, Set)> = HashSet::with_capacity(found.len());
         for (to, set) in found {
             if to == id {
                 if !set.contains(&position) {
@@ -425,7 +274,7 @@ impl<'a> Provider<'a> {
                 }
                 continue;
             }
-            if seen.insert((to, set.to_string())) {
+            if seen.insert((to, set.clone())) {
                 kept.push((to, set));
             }
         }
@@ -433,13 +282,7 @@ impl<'a> Provider<'a> {
     }
 }
 
-/// Why a dependency rules out its version: it comes from another registry.
-fn foreign(need: Need<'_>) -> Option<Reason> {
-    let name = need.package();
-    need.registry().is_some().then(|| format!("it needs `{name}` from another registry").into())
-}
-
-/// What caused many conflicts first; then, as cargo does, what has the fewest candidates; then in the order of
+/// What caused many more conflicts than it has versions first; then, as cargo does, what has the fewest candidates; then in the order of
 /// discovery. A feature never precedes its crate: its set is no smaller, and it was discovered later.
 type Priority = (u8, Reverse<usize>, Reverse<u32>);
 
@@ -456,7 +299,10 @@ impl DependencyProvider for Provider<'_> {
             Key::Root | Key::Member(_) => (2, 0),
             Key::Links(_) => (0, 0),
             Key::Crate(name, bucket) => {
-                let is_culprit = statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY;
+                // One conflict for each version is a walk down the list, which something decided before may be the reason of, and
+                // cargo goes that way, too.
+                let versions = self.count(&name, bucket, &Set::full()) as u32;
+                let is_culprit = statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY + versions;
                 (u8::from(is_culprit), self.count(&name, bucket, set))
             }
             Key::Feature(name, bucket, _) => (0, self.count(&name, bucket, set)),
@@ -477,6 +323,15 @@ impl DependencyProvider for Provider<'_> {
             Key::Crate(name, bucket) => {
                 let best = self.crates(&name)?.best(bucket, set);
                 if let Some(position) = best {
+                    if std::env::var_os("TRACE_CRATES").is_some() {
+                        eprintln!(
+                            "choose {name} {bucket} {:?} of {}",
+                            self.crates(&name)?
+                                .listed(self.crates(&name)?.list(bucket)[position])
+                                .map(|l| l.number().to_string()),
+                            set.size(self.crates(&name)?.list(bucket).len())
+                        );
+                    }
                     self.chosen.borrow_mut().insert((name, bucket), position as u32);
                 }
                 best

@@ -197,6 +197,7 @@ fn check_told(lines: &[serde_json::Value], name: &str) {
             assert!(version.feature(feature).expect("there").eq(values.iter()), "{feature}");
         }
         assert!(version.feature("no such feature").is_none());
+        assert_eq!(version.has_default(), expected.features.contains_key("default"));
     }
 }
 
@@ -236,7 +237,7 @@ fn version_text() -> impl Strategy<Value = String> {
 }
 
 fn generated_line() -> impl Strategy<Value = serde_json::Value> {
-    let names = || prop::sample::select(&["a", "b", "serde", "ü\"\n", "std", "x-y"][..]);
+    let names = || prop::sample::select(&["a", "b", "default", "ü\"\n", "std", "x-y"][..]);
     let values = ["dep:a", "b", "a/std", "b?/x-y", "dep:serde", "\\", "std"];
     let values = prop::collection::vec(prop::sample::select(values.to_vec()), 0..4);
     let features = || prop::collection::btree_map(names(), values.clone(), 0..4);
