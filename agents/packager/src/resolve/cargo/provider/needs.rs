@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
+use pubgrub::VersionSet;
+
 use super::super::activation::{Manifest, Value, features_of};
 use super::super::crates::Bucket;
 use super::{Found, Key, Provider};
 use crate::error::{Error, Kind};
 use crate::metadata::cargo::{Listed, Need};
 use crate::resolve::indexed::{Id, Reason, Set};
-
-use pubgrub::VersionSet;
 
 impl Provider<'_> {
     /// Adds what one dependency asks for, in a range of compatible versions or a choice between several.
