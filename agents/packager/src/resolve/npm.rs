@@ -52,17 +52,10 @@ pub struct Request<'a> {
     pub preferred: BTreeMap<String, Preferred>,
     /// Direct dependencies to choose anew even if what is preferred satisfies.
     pub explicit: BTreeSet<String>,
-    /// Which versions are taken.
-    pub choice: Choice,
+    /// From which end versions are taken.
+    pub order: Order,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
-}
-
-/// Which of the versions that would do are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// From which end.
-    pub order: Order,
 }
 
 /// From which end versions are taken.

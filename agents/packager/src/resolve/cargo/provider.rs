@@ -56,8 +56,8 @@ pub(super) struct Provider<'a> {
     crates: RefCell<HashMap<Rc<str>, Arc<Crates>>>,
     /// Crates of which it is known that nothing has to be waited for.
     at_hand: RefCell<HashSet<Rc<str>>>,
-    /// By crate and requirement.
-    matching: RefCell<HashMap<Rc<str>, HashMap<Rc<str>, Matching>>>,
+    /// By crate.
+    matching: RefCell<HashMap<Rc<str>, ByRequirement>>,
     /// Who links a native library.
     holders: RefCell<HashMap<Rc<str>, Vec<Holder>>>,
     /// The position last chosen for a crate: its features follow it.
@@ -97,6 +97,9 @@ fn packed(root: &Root) -> Result<Crate, Error> {
         Error::new(Kind::Usage, "bad-manifest", message)
     })
 }
+
+/// Where each requirement on a crate can be met.
+type ByRequirement = HashMap<Rc<str>, Matching>;
 
 /// A version that links a native library.
 type Holder = (Rc<str>, Version);

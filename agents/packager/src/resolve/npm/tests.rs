@@ -450,7 +450,7 @@ fn the_lowest_versions_are_taken_where_they_are_asked_for() {
     );
     let tree = |order| {
         let mut request = request(root("a@1"));
-        request.choice.order = order;
+        request.order = order;
         universe::places(&resolve(&request, &universe).expect("a tree"))
     };
     assert_eq!(tree(Order::Highest), ["a a@1.1.0", "x x@1.2.0"]);
