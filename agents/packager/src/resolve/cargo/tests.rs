@@ -2,6 +2,7 @@
 
 mod ahead;
 mod oracle;
+mod order;
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
