@@ -258,6 +258,11 @@ impl Client {
         endpoints::cargo_config::incompatible_rust_versions(&self.session.finder())
     }
 
+    /// The index file of a crate as it was received. Blocks.
+    pub fn cargo_index_file(&self, name: &str) -> Result<crate::metadata::cargo::IndexFile> {
+        self.cargo.index_file(name)
+    }
+
     /// The `config.json` of the cargo registry as it was received. Blocks.
     pub fn cargo_registry_config(&self) -> Result<Arc<[u8]>> {
         Ok(Arc::clone(&self.cargo.registry_config()?.raw))

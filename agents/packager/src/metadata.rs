@@ -6,6 +6,7 @@
 pub mod aged;
 pub mod cargo;
 pub mod debian;
+mod flat;
 pub mod npm;
 pub mod pypi;
 

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::digest;
@@ -19,7 +18,7 @@ use rustix::fs::FlockOperation;
 use super::Options;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::metadata::cargo::Crate;
+use crate::metadata::cargo::IndexFile;
 use crate::resolution::Package;
 use crate::store::{Durability, Existing, File, FillOptions, Object, Store, sync_tree};
 
@@ -58,7 +57,10 @@ pub struct Report {
     pub entries_kept: usize,
 }
 
-/// Makes everything that `crates` need available offline. `index` holds the index file of every
+/// The crates that a lock file names, and where their index files come from, one at a time: together they can be large.
+pub type Index<'a> = (&'a [&'a str], &'a dyn Fn(&str) -> Result<IndexFile>);
+
+/// Makes everything that `crates` need available offline. `index` gives the index file of every
 /// crate that the lock file names; `cargo_version` is the version of the installed cargo, which
 /// decides about directory names.
 pub fn populate(
@@ -67,7 +69,7 @@ pub fn populate(
     cargo_version: &semver::Version,
     registry: Registry<'_>,
     crates: &[&Package],
-    index: &[Arc<Crate>],
+    (names, index): Index<'_>,
     options: Options<'_>,
 ) -> Result<Report> {
     let name = directory_name(registry.index_url, cargo_version)?;
@@ -81,8 +83,8 @@ pub fn populate(
     let _lock = lock(cargo_home)?;
     if registry.is_override {
         check_crates(store, &cache, crates)?;
-        for krate in index {
-            check_index_entry(store, &index_directory, krate, crates)?;
+        for name in names {
+            check_index_entry(store, &index_directory, &index(name)?, crates)?;
         }
     }
     make(&cache)?;
@@ -93,8 +95,8 @@ pub fn populate(
     if !config.exists() {
         write_atomically(&config, registry.config)?;
     }
-    for krate in index {
-        write_index_entry(&index_directory, krate, registry.is_override, &mut report)?;
+    for name in names {
+        write_index_entry(&index_directory, &index(name)?, registry.is_override, &mut report)?;
     }
     if options.durability == Durability::Now {
         sync_tree(cargo_home)?;
@@ -231,14 +233,14 @@ fn check_crates(store: &Store, cache: &Path, crates: &[&Package]) -> Result<()> 
 fn check_index_entry(
     store: &Store,
     directory: &Path,
-    krate: &Crate,
+    krate: &IndexFile,
     crates: &[&Package],
 ) -> Result<()> {
     let path = directory.join(".cache").join(index::entry_path(&krate.name)?);
     let present = match fs::read(&path) {
         Ok(present) => present,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return cache_entry(&krate.raw, krate.index_version.as_deref()).map(drop);
+            return cache_entry(&krate.raw, krate.revision.as_deref()).map(drop);
         }
         Err(error) => return Err(Error::io("read", &path, &error)),
     };
@@ -276,7 +278,7 @@ fn mismatch(package: &Package, path: &Path) -> Error {
 
 fn write_index_entry(
     directory: &Path,
-    krate: &Crate,
+    krate: &IndexFile,
     is_override: bool,
     report: &mut Report,
 ) -> Result<()> {
@@ -287,7 +289,7 @@ fn write_index_entry(
         report.entries_kept += 1;
         return Ok(());
     }
-    let bytes = cache_entry(&krate.raw, krate.index_version.as_deref())?;
+    let bytes = cache_entry(&krate.raw, krate.revision.as_deref())?;
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)
             .map_err(|error| Error::io("create the directory", parent, &error))?;

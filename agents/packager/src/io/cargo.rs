@@ -18,7 +18,7 @@ use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_packag
 use super::secret::{Credentials, Scope};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::metadata::cargo::{Ahead, Crate, Metadata};
+use crate::metadata::cargo::{Ahead, Crate, IndexFile, Metadata};
 
 pub(crate) use self::index::RegistryConfig;
 
@@ -86,8 +86,8 @@ impl CargoClient {
         // The digest stands in the index, which is asked only where the address needs it.
         let checksum = if config.needs_checksum() {
             let found = self.krate(name)?;
-            let version = found.versions.iter().find(|known| known.version == *version);
-            version.and_then(|version| version.hashes.sha256.clone())
+            let version = found.versions().find(|known| known.number() == version);
+            version.and_then(|version| version.hashes().sha256)
         } else {
             None
         };
@@ -108,6 +108,14 @@ impl CargoClient {
         })?;
         let _ = super::secret::take_userinfo(&mut url);
         Ok(url.into())
+    }
+
+    /// The index file of a crate as it was served. Blocks.
+    pub(crate) fn index_file(&self, name: &str) -> Result<IndexFile> {
+        let (value, entry) = self.session.original(self.resource(name)?)?;
+        let Value::Crate(found) = value else { return Err(wrong_kind()) };
+        let revision = index::revision(&entry.validators);
+        Ok(IndexFile { name: found.name().to_owned(), raw: entry.body, revision })
     }
 
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
@@ -286,16 +294,36 @@ impl Resource for CrateResource {
     }
 
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
-        let found = index::parse(&answer.body, &self.name, &answer.validators)
-            .map_err(|why| nonsense(&answer.url, why))?;
-        let body = Bytes::clone(&answer.body);
+        let found =
+            index::parse(&answer.body, &self.name).map_err(|why| nonsense(&answer.url, why))?;
+        let (body, packed) = (Bytes::clone(&answer.body), found.archive().clone());
+        // Cargo's own cache is written from the answer as it is.
         let stored = Box::new(|| body);
-        Ok(Parsed { value: Value::Crate(Arc::new(found)), stored, packed: Bytes::new() })
+        Ok(Parsed { value: Value::Crate(Arc::new(found)), stored, packed })
+    }
+
+    fn weight(&self, value: &Value, length: usize) -> usize {
+        match value {
+            Value::Crate(krate) => krate.bytes(),
+            _ => length,
+        }
+    }
+
+    fn pack(&self, value: &Value) -> Bytes {
+        match value {
+            Value::Crate(krate) => krate.archive().clone(),
+            _ => Bytes::new(),
+        }
+    }
+
+    fn unpack(&self, packed: &Bytes) -> Option<Value> {
+        let krate = Crate::open(packed).ok()?;
+        krate.name().eq_ignore_ascii_case(&self.name).then(|| Value::Crate(Arc::new(krate)))
     }
 
     fn restore(&self, entry: &Entry) -> Result<Value> {
-        let found = index::parse(&entry.body, &self.name, &entry.validators)
-            .map_err(|why| nonsense(&self.url, why))?;
+        let found =
+            index::parse(&entry.body, &self.name).map_err(|why| nonsense(&self.url, why))?;
         Ok(Value::Crate(Arc::new(found)))
     }
 

@@ -187,6 +187,27 @@ impl Session {
         }
     }
 
+    /// The answer itself beside its value: from the disk, since memory has the value only. Blocks.
+    pub(crate) fn original(&self, resource: Arc<dyn Resource>) -> Result<(Value, Entry)> {
+        let key = resource.key();
+        let on_disk = || self.shared.disk.open(key).and_then(|stored| stored.entry());
+        let value = self.ask(Arc::clone(&resource))?;
+        if let Some(entry) = on_disk() {
+            return Ok((value, entry));
+        }
+        // It was swept away, is damaged or still to be written. Whoever asks anew waits until it is there.
+        self.shared.memory.remove(key);
+        self.shared.disk.remove(key);
+        let title = resource.title();
+        let value = self.ask(resource)?;
+        let entry = on_disk().ok_or_else(|| {
+            let message =
+                format!("what the registry says of `{title}` cannot be kept on this disk");
+            Error::new(Kind::Failed, "io", message).hint("see whether the cache can be written to")
+        })?;
+        Ok((value, entry))
+    }
+
     /// Starts to get a resource that nobody waits for yet, and then what that leads to. Returns at once; may do
     /// nothing. Whether it is in memory already, where nothing is started.
     pub(crate) fn announce(&self, resource: Arc<dyn Resource>) -> bool {

@@ -167,16 +167,7 @@ impl cargo::Metadata for Aged<'_, dyn cargo::Metadata + '_, cargo::Crate> {
     fn krate(&self, name: &str) -> Result<Arc<cargo::Crate>, Error> {
         self.answer(name, |counts| {
             let whole = self.inner.krate(name)?;
-            let versions = whole.versions.iter();
-            let kept =
-                versions.filter(|one| counts(&one.version.to_string(), one.published.as_deref()));
-            let versions = kept.map(Arc::clone).collect();
-            Ok(Arc::new(cargo::Crate {
-                name: whole.name.clone(),
-                versions,
-                raw: Arc::clone(&whole.raw),
-                index_version: whole.index_version.clone(),
-            }))
+            Ok(Arc::new(whole.only(|one| counts(&one.number().to_string(), one.published()))))
         })
     }
 

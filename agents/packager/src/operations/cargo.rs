@@ -4,7 +4,6 @@ mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use semver::Version;
@@ -19,7 +18,7 @@ use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
 use crate::metadata::aged::Aged;
-use crate::metadata::cargo::{Crate, DependencyKind};
+use crate::metadata::cargo::DependencyKind;
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
@@ -285,8 +284,10 @@ pub(super) fn populate(
     let mut names: Vec<&str> =
         resolution.packages.iter().map(|package| package.name.as_str()).collect();
     names.dedup();
-    let index: Vec<Arc<Crate>> =
-        names.iter().map(|name| task.registries.cargo().krate(name)).collect::<Result<_>>()?;
+    // Known, before cargo's lock is taken.
+    for name in &names {
+        task.registries.cargo().krate(name)?;
+    }
     let config = task.registries.cargo_registry_config()?;
     // A registry that the caller named for this request is a mirror: cargo itself does not know it.
     let is_override = task.setting.registry.contains_key(&Ecosystem::Cargo);
@@ -303,7 +304,7 @@ pub(super) fn populate(
         &version,
         registry,
         &packages,
-        &index,
+        (&names, &|name| task.registries.cargo_index_file(name)),
         options,
     )?;
     Ok(Vec::new())

@@ -117,7 +117,7 @@ impl Task<'_> {
                 let wanted = rust(spec)?;
                 let krate = self.registries.cargo().krate(&spec.name)?;
                 let (best, newest) = best_version(&krate, &wanted);
-                let text = |version: &Arc<metadata::cargo::Version>| version.version.to_string();
+                let text = |version: metadata::cargo::Listed<'_>| version.number().to_string();
                 let newest = newest.map(text).ok_or_else(|| super::read::none(spec))?;
                 Ok(Newest { allowed: best.map(text), newest })
             }
@@ -207,10 +207,10 @@ pub(super) fn best_file<'p>(
 pub(super) fn best_version<'c>(
     krate: &'c metadata::cargo::Crate,
     wanted: &semver::VersionReq,
-) -> (Option<&'c Arc<metadata::cargo::Version>>, Option<&'c Arc<metadata::cargo::Version>>) {
-    let rank = |version: &&Arc<metadata::cargo::Version>| {
-        (!version.yanked, version.version.pre.is_empty(), version.version.clone())
+) -> (Option<metadata::cargo::Listed<'c>>, Option<metadata::cargo::Listed<'c>>) {
+    let rank = |version: &metadata::cargo::Listed<'c>| {
+        (!version.is_yanked(), version.number().pre.is_empty(), version.number())
     };
-    let fitting = krate.versions.iter().filter(|version| wanted.matches(&version.version));
-    (fitting.max_by_key(rank), krate.versions.iter().max_by_key(rank))
+    let fitting = krate.versions().filter(|version| wanted.matches(version.number()));
+    (fitting.max_by_key(rank), krate.versions().max_by_key(rank))
 }

@@ -145,20 +145,21 @@ impl Task<'_> {
         let (best, latest) = best_version(&krate, &wanted);
         let best = best.ok_or_else(|| none(spec))?;
         let latest = latest.unwrap_or(best);
-        let requires = best.dependencies.iter().map(|dependency| {
-            let optional = if dependency.optional { " (optional)" } else { "" };
-            format!("{} {}{optional}", dependency.package, dependency.requirement)
+        let requires = best.needs().map(|need| {
+            let optional = if need.is_optional() { " (optional)" } else { "" };
+            format!("{} {}{optional}", need.package(), need.requirement())
         });
+        let version = best.number().to_string();
         Ok(InfoAnswer {
-            purl: crate::spec::purl(Ecosystem::Cargo, &krate.name, &best.version.to_string()),
-            version: best.version.to_string(),
-            latest: latest.version.to_string(),
-            versions_count: krate.versions.len(),
+            purl: crate::spec::purl(Ecosystem::Cargo, krate.name(), &version),
+            version,
+            latest: latest.number().to_string(),
+            versions_count: krate.versions().len(),
             license: None,
-            published: best.published.clone(),
-            hash: best.hashes.to_string(),
+            published: best.published().map(str::to_owned),
+            hash: best.hashes().to_string(),
             requires: requires.collect(),
-            withdrawn: best.yanked.then(|| "yanked".to_owned()),
+            withdrawn: best.is_yanked().then(|| "yanked".to_owned()),
             scripts: Vec::new(),
             schema: schema(),
         })

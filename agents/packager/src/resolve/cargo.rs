@@ -115,7 +115,7 @@ fn solve(
     request: &Request<'_>,
     metadata: &dyn Metadata,
 ) -> Result<Result<Resolved, Failure>, Error> {
-    let provider = Provider::new(request, metadata);
+    let provider = Provider::new(request, metadata)?;
     provider.check_roots()?;
     match pubgrub::resolve(&provider, ROOT, 0u32) {
         Ok(selected) => Ok(Ok(assemble::assemble(&provider, selected)?)),

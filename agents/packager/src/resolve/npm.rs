@@ -32,7 +32,6 @@ pub(crate) use names::sort_key;
 use super::{Conflict, KeepOn, ResolveError};
 use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::Metadata;
-use crate::options::Moment;
 use crate::resolution::Resolution;
 
 /// What is to be resolved, and for which machine.
@@ -53,21 +52,10 @@ pub struct Request<'a> {
     pub preferred: BTreeMap<String, Preferred>,
     /// Direct dependencies to choose anew even if what is preferred satisfies.
     pub explicit: BTreeSet<String>,
-    /// Which versions are taken.
-    pub choice: Choice,
+    /// From which end versions are taken.
+    pub order: Order,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
-}
-
-/// Which of the versions that would do are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// From which end.
-    pub order: Order,
-    /// Nothing that was published at this moment or later, or of which the registry does not say when.
-    pub published_before: Option<Moment>,
-    /// Packages to which that does not apply.
-    pub always: BTreeSet<String>,
 }
 
 /// From which end versions are taken.

@@ -152,7 +152,6 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Rc<Key>, u32)>) -> Result<Re
             scripts: Vec::new(),
         });
     }
-    warnings.extend(provider.ageless(&packages));
     Ok(Resolution { ecosystem: Ecosystem::Pypi, packages, links: Vec::new(), warnings })
 }
 

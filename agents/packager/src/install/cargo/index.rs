@@ -8,7 +8,7 @@
 use tame_index::KrateName;
 
 use crate::error::{Error, Kind, Result};
-use crate::metadata::cargo::Crate;
+use crate::metadata::cargo::IndexFile;
 
 const FORMAT: u8 = 3;
 const INDEX_VERSION: u32 = 2;
@@ -93,7 +93,7 @@ pub fn cache_entry(raw: &[u8], revision: Option<&str>) -> Result<Vec<u8>> {
 /// Whether a present entry has every line of ours. Cargo (or another project) may have fetched a
 /// newer one, which must not be replaced by an older one; a changed line (a withdrawal, say) makes
 /// it differ, and then ours is written.
-pub(super) fn is_at_least(present: &[u8], krate: &Crate) -> bool {
+pub(super) fn is_at_least(present: &[u8], krate: &IndexFile) -> bool {
     let Some(header) = present.get(..5) else { return false };
     if header[0] != FORMAT || header[1..] != INDEX_VERSION.to_le_bytes() {
         return false;

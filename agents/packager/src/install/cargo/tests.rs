@@ -17,7 +17,7 @@ fn version() -> semver::Version {
     text.split(' ').nth(1).and_then(|version| version.trim().parse().ok()).expect("a version")
 }
 
-fn demo(store: &Store) -> (Package, Arc<Crate>) {
+fn demo(store: &Store) -> (Package, IndexFile) {
     let bytes = tarball(&[
         file(
             "demo-1.0.0/Cargo.toml",
@@ -33,18 +33,18 @@ fn demo(store: &Store) -> (Package, Arc<Crate>) {
         )
     };
     let raw = line("0.9.0") + &line("1.0.0");
-    let krate = Crate { name: "demo".to_owned(), raw: raw.into_bytes().into(), ..Crate::default() };
-    (package, Arc::new(krate))
+    let file = IndexFile { name: "demo".to_owned(), raw: raw.into_bytes(), revision: None };
+    (package, file)
 }
 
-fn run(store: &Store, home: &Path, demo: &(Package, Arc<Crate>)) -> Result<Report> {
+fn run(store: &Store, home: &Path, demo: &(Package, IndexFile)) -> Result<Report> {
     run_as(store, home, demo, false)
 }
 
 fn run_as(
     store: &Store,
     home: &Path,
-    demo: &(Package, Arc<Crate>),
+    demo: &(Package, IndexFile),
     is_override: bool,
 ) -> Result<Report> {
     let registry = Registry { index_url: URL, config: CONFIG, is_override };
@@ -54,7 +54,7 @@ fn run_as(
         &version(),
         registry,
         &[&demo.0],
-        std::slice::from_ref(&demo.1),
+        (&["demo"], &|_| Ok(demo.1.clone())),
         Options::default(),
     )
 }

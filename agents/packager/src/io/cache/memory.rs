@@ -95,6 +95,13 @@ impl Memory {
         drop(dropped);
     }
 
+    /// Forgets what is known.
+    pub(crate) fn remove(&self, key: Key) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = slots.map.remove(&key);
+        slots.weight -= old.as_ref().map_or(0, |old| old.weight);
+    }
+
     /// Known names (`npm:express`) that contain `text`, at most so many.
     pub(crate) fn names_with(&self, text: &str, most: usize) -> Vec<String> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,8 +10,7 @@ use serde::Deserialize;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::Validators;
 use crate::io::limits::{TABLE_ENTRIES_MAX, VERSIONS_MAX};
-use crate::metadata::Hashes;
-use crate::metadata::cargo::{Crate, Dependency, DependencyKind, Version};
+use crate::metadata::cargo::{Crate, DependencyKind, Head, NeedParts, Writer};
 
 /// The newest form of index lines that is understood here; cargo skips newer ones too.
 const LINE_FORM_MAX: u32 = 2;
@@ -96,47 +95,64 @@ impl RegistryConfig {
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    name: Text<'a>,
     #[serde(borrow)]
-    vers: Cow<'a, str>,
+    vers: Text<'a>,
     #[serde(borrow)]
     deps: Vec<LineDependency<'a>>,
     #[serde(borrow)]
-    cksum: Cow<'a, str>,
-    features: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    features2: Option<BTreeMap<String, Vec<String>>>,
+    cksum: Text<'a>,
+    #[serde(borrow)]
+    features: Features<'a>,
+    #[serde(default, borrow)]
+    features2: Option<Features<'a>>,
     #[serde(default)]
     yanked: Option<bool>,
-    #[serde(default)]
-    links: Option<String>,
-    #[serde(default)]
-    rust_version: Option<String>,
-    #[serde(default)]
-    pubtime: Option<String>,
+    #[serde(default, borrow)]
+    links: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    rust_version: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    pubtime: Option<Text<'a>>,
     #[serde(default)]
     v: Option<u32>,
 }
 
 #[derive(Deserialize)]
 struct LineDependency<'a> {
-    name: String,
     #[serde(borrow)]
-    req: Cow<'a, str>,
-    #[serde(default)]
-    features: Vec<String>,
+    name: Text<'a>,
+    #[serde(borrow)]
+    req: Text<'a>,
+    #[serde(default, borrow)]
+    features: Vec<Text<'a>>,
     #[serde(default)]
     optional: bool,
     #[serde(default = "yes")]
     default_features: bool,
-    #[serde(default)]
-    target: Option<String>,
     #[serde(default, borrow)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(default)]
-    registry: Option<String>,
-    #[serde(default)]
-    package: Option<String>,
+    target: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    kind: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    registry: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    package: Option<Text<'a>>,
+}
+
+type Features<'a> = BTreeMap<Text<'a>, Vec<Text<'a>>>;
+
+/// A text where it lies in the line, unless it has escapes.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 fn yes() -> bool {
@@ -145,86 +161,107 @@ fn yes() -> bool {
 
 /// Reads the file of one crate. Lines that make no sense are skipped, as cargo does; a file without any line
 /// that does is an error.
-pub(crate) fn parse(bytes: &[u8], name: &str, validators: &Validators) -> Result<Crate, String> {
-    let mut found =
-        Crate { raw: bytes.into(), index_version: index_version(validators), ..Crate::default() };
-    let mut skipped = None;
+pub(crate) fn parse(bytes: &[u8], name: &str) -> Result<Crate, String> {
+    let mut writer = Writer::default();
+    let (mut spelled, mut count, mut skipped) = (None, 0, None);
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-        if found.versions.len() >= VERSIONS_MAX {
+        if count >= VERSIONS_MAX {
             break;
         }
-        match parse_line(line, name) {
-            Ok((spelled, version)) => {
-                found.name = spelled;
-                found.versions.push(Arc::new(version));
+        match Checked::new(line, name) {
+            Ok(line) => {
+                line.write(&mut writer);
+                spelled = Some(line.line.name.to_owned());
+                count += 1;
             }
             Err(why) => skipped = Some(why),
         }
     }
-    match skipped {
-        Some(why) if found.versions.is_empty() => Err(why),
-        None if found.versions.is_empty() => Err("it has no versions".to_owned()),
-        _ => Ok(found),
+    match (spelled, skipped) {
+        (Some(spelled), _) => {
+            let packed = writer.finish(&spelled).map_err(|error| error.to_string())?;
+            Crate::open(&packed).map_err(|error| error.to_string())
+        }
+        (None, Some(why)) => Err(why),
+        (None, None) => Err("it has no versions".to_owned()),
     }
 }
 
-fn parse_line(line: &[u8], name: &str) -> Result<(String, Version), String> {
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if line.v.unwrap_or(1) > LINE_FORM_MAX {
-        return Err("its lines are of a newer form".to_owned());
-    }
-    if !line.name.eq_ignore_ascii_case(name) {
-        return Err("it is about another crate".to_owned());
-    }
-    if line.deps.len() > TABLE_ENTRIES_MAX {
-        return Err(format!("a version has more than {TABLE_ENTRIES_MAX} dependencies"));
-    }
-    let version = SemVersion::parse(&line.vers).map_err(|error| error.to_string())?;
-    let checksum = line.cksum.to_ascii_lowercase();
-    if checksum.len() != 64 || !checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err("a checksum is not a SHA-256".to_owned());
-    }
-    let dependencies: Result<Vec<Dependency>, String> =
-        line.deps.into_iter().map(dependency).collect();
-    let mut features = line.features;
-    for (feature, wanted) in line.features2.unwrap_or_default() {
-        features.entry(feature).or_default().extend(wanted);
-    }
-    let version = Version {
-        version,
-        dependencies: dependencies?,
-        features,
-        yanked: line.yanked.unwrap_or(false),
-        links: line.links,
-        rust_version: line.rust_version,
-        hashes: Hashes { sha256: Some(checksum), sha512: None },
-        published: line.pubtime,
-    };
-    Ok((line.name.into_owned(), version))
+/// A line that makes sense.
+struct Checked<'a> {
+    line: Line<'a>,
+    version: SemVersion,
+    /// What is wanted of each dependency.
+    requirements: Vec<String>,
 }
 
-fn dependency(line: LineDependency<'_>) -> Result<Dependency, String> {
-    let requirement = VersionReq::parse(&line.req).map_err(|error| error.to_string())?;
-    let kind = match line.kind.as_deref() {
-        Some("dev") => DependencyKind::Dev,
-        Some("build") => DependencyKind::Build,
-        _ => DependencyKind::Normal,
-    };
-    Ok(Dependency {
-        package: line.package.unwrap_or_else(|| line.name.clone()),
-        alias: line.name,
-        requirement,
-        features: line.features,
-        default_features: line.default_features,
-        optional: line.optional,
-        target: line.target,
-        kind,
-        registry: line.registry,
-    })
+impl<'a> Checked<'a> {
+    fn new(line: &'a [u8], name: &str) -> Result<Self, String> {
+        let mut line: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        if line.v.unwrap_or(1) > LINE_FORM_MAX {
+            return Err("its lines are of a newer form".to_owned());
+        }
+        if !line.name.eq_ignore_ascii_case(name) {
+            return Err("it is about another crate".to_owned());
+        }
+        if line.deps.len() > TABLE_ENTRIES_MAX {
+            return Err(format!("a version has more than {TABLE_ENTRIES_MAX} dependencies"));
+        }
+        let version = SemVersion::parse(&line.vers).map_err(|error| error.to_string())?;
+        let is_digest =
+            line.cksum.len() == 64 && line.cksum.bytes().all(|it| it.is_ascii_hexdigit());
+        if !is_digest {
+            return Err("a checksum is not a SHA-256".to_owned());
+        }
+        let mut requirements = Vec::with_capacity(line.deps.len());
+        for dependency in &line.deps {
+            let requirement =
+                VersionReq::parse(&dependency.req).map_err(|error| error.to_string())?;
+            requirements.push(requirement.to_string());
+        }
+        for (feature, wanted) in line.features2.take().unwrap_or_default() {
+            line.features.entry(feature).or_default().extend(wanted);
+        }
+        Ok(Self { line, version, requirements })
+    }
+
+    /// Dependencies for tests are nobody's who uses the crate.
+    fn write(&self, writer: &mut Writer) {
+        let line = &self.line;
+        for (dependency, requirement) in line.deps.iter().zip(&self.requirements) {
+            let kind = match dependency.kind.as_deref() {
+                Some("dev") => continue,
+                Some("build") => DependencyKind::Build,
+                _ => DependencyKind::Normal,
+            };
+            writer.need_of(&NeedParts {
+                alias: &dependency.name,
+                package: dependency.package.as_deref().unwrap_or(&dependency.name),
+                requirement,
+                features: dependency.features.iter().map(|feature| &**feature),
+                default_features: dependency.default_features,
+                optional: dependency.optional,
+                target: dependency.target.as_deref(),
+                kind,
+                registry: dependency.registry.as_deref(),
+            });
+        }
+        for (feature, values) in &line.features {
+            writer.feature(feature, values.iter().map(|value| &**value));
+        }
+        writer.version(Head {
+            version: self.version.clone(),
+            is_yanked: line.yanked.unwrap_or(false),
+            links: line.links.as_deref(),
+            rust_version: line.rust_version.as_deref(),
+            published: line.pubtime.as_deref(),
+            sha256: Some(&line.cksum),
+        });
+    }
 }
 
 /// The line by which cargo's own cache knows an answer again.
-fn index_version(validators: &Validators) -> Option<String> {
+pub(crate) fn revision(validators: &Validators) -> Option<String> {
     let tag = validators.etag.as_ref().map(|tag| format!("etag: {tag}"));
     tag.or_else(|| validators.last_modified.as_ref().map(|date| format!("last-modified: {date}")))
 }

@@ -20,17 +20,64 @@ fn a_crate_is_read_and_its_file_is_found() {
     let world = World::with("cargo", &server.url());
     let client = world.client();
     let found = client.cargo().krate("Serde").expect("a crate");
-    assert_eq!(
-        (found.name.as_str(), found.index_version.as_deref()),
-        ("serde", Some("etag: \"x\""))
-    );
+    assert_eq!(found.name(), "serde");
     let version = semver::Version::new(1, 0, 0);
     let url = client.cargo_artifact_url("serde", &version).expect("an address");
     assert!(url.starts_with("https://d.example.invalid/serde/e3b0c442"), "{url}");
     assert_eq!(world.offline().cargo_artifact_url("serde", &version).expect("known"), url);
     let offline = world.offline().cargo().krate("serde").expect("known");
-    assert_eq!((&offline.raw, &offline.index_version), (&found.raw, &found.index_version));
+    assert_eq!(offline.archive(), found.archive());
+    let file = world.offline().cargo_index_file("serde").expect("known");
+    assert_eq!((file.name.as_str(), &*file.raw), ("serde", SERDE.as_bytes()));
+    assert_eq!(file.revision.as_deref(), Some("etag: \"x\""));
     assert_eq!(server.paths().len(), 2);
+}
+
+/// The entries of the cache on disk.
+fn kept(world: &World) -> Vec<std::path::PathBuf> {
+    let list = |place: std::path::PathBuf| {
+        let entries = std::fs::read_dir(place).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
+    };
+    let directories = list(world.directory.path().join("cache/metadata"));
+    directories.into_iter().flat_map(list).collect()
+}
+
+#[test]
+fn an_index_file_that_is_gone_or_damaged_is_asked_for_anew() {
+    let server = Server::start(|_| Reply::ok(SERDE));
+    let world = World::with("cargo", &server.url());
+    let client = world.client();
+    client.cargo().krate("serde").expect("a crate");
+    let places = kept(&world);
+    let [place] = &places[..] else { panic!("{places:?}") };
+    std::fs::remove_file(place).expect("there");
+    assert_eq!(client.cargo_index_file("serde").expect("asked for").raw, SERDE.as_bytes());
+    let mut bytes = std::fs::read(place).expect("there again");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(place, bytes).expect("written");
+    assert_eq!(client.cargo_index_file("serde").expect("asked for").raw, SERDE.as_bytes());
+    assert_eq!(server.paths().len(), 3);
+}
+
+#[test]
+fn a_damaged_archive_is_made_again_from_the_file() {
+    let server = Server::start(|_| Reply::ok(SERDE));
+    let world = World::with("cargo", &server.url());
+    let before = world.client().cargo().krate("serde").expect("a crate");
+    let places = kept(&world);
+    let [place] = &places[..] else { panic!("{places:?}") };
+    let whole = std::fs::read(place).expect("there");
+    let archive = before.archive();
+    let start = whole.windows(archive.len()).position(|part| part == archive).expect("kept");
+    let mut damaged = whole.clone();
+    damaged[start + archive.len() / 2] ^= 1;
+    std::fs::write(place, damaged).expect("written");
+    let after = world.offline().cargo().krate("serde").expect("known");
+    assert_eq!(after.archive(), archive);
+    assert_eq!(std::fs::read(place).expect("there"), whole);
+    assert_eq!(server.paths().len(), 1);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use ipc::archive::{self, ArchiveError, Layout};
 
 use super::{Dependencies, Version};
 use crate::metadata::Hashes;
+use crate::metadata::flat::{Reader, put_number, put_section};
 
 /// The form. Its number changes with anything in this file that changes what is written.
 const FORM: Layout = Layout::new("npm packument, form 1", &[]);
@@ -270,38 +271,6 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*four))
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        Some(*first)
-    }
-
-    /// Seven bits in a byte, the lowest first.
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn section(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (section, rest) = self.bytes.split_at_checked(length)?;
-        self.bytes = rest;
-        Some(section)
-    }
-}
-
 /// Writes the flat form of versions that are in the order of their texts; `ranked` are positions among them.
 pub(super) fn write<'a>(
     name: &str,
@@ -483,17 +452,4 @@ fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
     if rest.is_empty() { bytes.collect() } else { None }
-}
-
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn put_section(out: &mut Vec<u8>, section: &[u8]) {
-    put_number(out, section.len() as u64);
-    out.extend_from_slice(section);
 }

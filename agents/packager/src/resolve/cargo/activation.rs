@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::metadata::cargo::{Dependency, DependencyKind, Version};
+use crate::metadata::cargo::{Listed, Need};
 
 /// One entry of a feature's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,54 +33,40 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The features and dependencies of one version or member.
+/// The features and dependencies of one version or member, where they lie.
 #[derive(Clone, Copy)]
-pub(super) struct Manifest<'a> {
-    pub(super) dependencies: &'a [Dependency],
-    pub(super) features: &'a BTreeMap<String, Vec<String>>,
-    /// Whether dev dependencies count.
-    pub(super) is_member: bool,
-}
+pub(super) struct Manifest<'a>(pub(super) Listed<'a>);
 
 impl<'a> Manifest<'a> {
-    /// The dependencies that can play a part, with their positions.
-    pub(super) fn dependencies(self) -> impl Iterator<Item = (usize, &'a Dependency)> {
-        let counts =
-            move |dependency: &Dependency| self.is_member || dependency.kind != DependencyKind::Dev;
-        self.dependencies.iter().enumerate().filter(move |(_, dependency)| counts(dependency))
+    /// The dependencies that can play a part.
+    pub(super) fn needs(self) -> impl Iterator<Item = Need<'a>> {
+        self.0.needs()
     }
 
     /// Those that go by one name; several where targets or kinds differ.
-    pub(super) fn named(self, alias: &'a str) -> impl Iterator<Item = (usize, &'a Dependency)> {
-        self.dependencies().filter(move |(_, dependency)| dependency.alias == alias)
+    pub(super) fn named(self, alias: &str) -> impl Iterator<Item = Need<'a>> {
+        self.0.needs().filter(move |need| need.alias() == alias)
     }
 
     /// What a feature lists; `None` where there is no such feature. An optional dependency is a feature by itself
     /// unless some feature mentions it with `dep:`.
-    pub(super) fn feature(self, name: &'a str) -> Option<Vec<Value<'a>>> {
-        if let Some(values) = self.features.get(name) {
-            return Some(values.iter().map(|value| Value::new(value)).collect());
-        }
-        let is_optional = self.dependencies.iter().any(|it| it.optional && it.alias == name);
-        let is_mentioned = || {
-            let values = self.features.values().flatten();
-            values.into_iter().any(|value| Value::new(value) == Value::Dependency(name))
-        };
-        (is_optional && !is_mentioned()).then(|| vec![Value::Dependency(name)])
+    pub(super) fn feature(self, name: &str) -> Option<impl Iterator<Item = Value<'a>> + use<'a>> {
+        self.0.feature(name).map(|values| values.map(Value::new))
+    }
+
+    /// Whether there is such a feature.
+    pub(super) fn has_feature(self, name: &str) -> bool {
+        self.0.feature(name).is_some()
     }
 
     /// Whether `alias/feature` also switches on a feature named like the dependency.
-    pub(super) fn switches_on_alias(self, alias: &'a str) -> bool {
-        self.dependencies.iter().any(|it| it.optional && it.alias == alias)
-            && self.feature(alias).is_some()
+    pub(super) fn switches_on_alias(self, alias: &str) -> bool {
+        self.named(alias).any(Need::is_optional) && self.has_feature(alias)
     }
 
     /// Every feature that there is, the implicit ones included.
     pub(super) fn all_features(self) -> BTreeSet<&'a str> {
-        let explicit = self.features.keys().map(String::as_str);
-        let optional = self.dependencies.iter().filter(|dependency| dependency.optional);
-        let implicit = optional.map(|dependency| dependency.alias.as_str());
-        explicit.chain(implicit.filter(|alias| self.feature(alias).is_some())).collect()
+        self.0.features().map(|(name, _)| name).collect()
     }
 
     /// Follows features to the end. Fails with the name of one that does not exist.
@@ -114,33 +100,24 @@ impl<'a> Manifest<'a> {
     }
 
     /// The dependencies that are on, with all features asked of them (`default` among them).
-    pub(super) fn active(
-        self,
-        activation: &Activation<'a>,
-    ) -> Vec<(&'a Dependency, BTreeSet<&'a str>)> {
+    pub(super) fn active(self, activation: &Activation<'a>) -> Vec<(Need<'a>, BTreeSet<&'a str>)> {
         let mut active = Vec::new();
-        for (_, dependency) in self.dependencies() {
-            let asked = activation.aliases.get(dependency.alias.as_str());
-            if dependency.optional && asked.is_none() {
+        for need in self.needs() {
+            let asked = activation.aliases.get(need.alias());
+            if need.is_optional() && asked.is_none() {
                 continue;
             }
-            let mut features = features_of(dependency);
+            let mut features = features_of(need);
             features.extend(asked.into_iter().flatten());
-            active.push((dependency, features));
+            active.push((need, features));
         }
         active
     }
 }
 
-/// A published version's features and dependencies.
-pub(super) fn of(version: &Version) -> Manifest<'_> {
-    Manifest { dependencies: &version.dependencies, features: &version.features, is_member: false }
-}
-
 /// The features that a dependency itself asks for.
-pub(super) fn features_of(dependency: &Dependency) -> BTreeSet<&str> {
-    let default = dependency.default_features.then_some("default");
-    dependency.features.iter().map(String::as_str).chain(default).collect()
+pub(super) fn features_of(need: Need<'_>) -> BTreeSet<&str> {
+    need.features().chain(need.has_default().then_some("default")).collect()
 }
 
 /// What a set of features comes to.

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use semver::{Version, VersionReq};
 
 use super::Request;
-use super::activation::{features_of, of};
+use super::activation::{Manifest, features_of};
 use super::crates::{Crates, Policy};
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
-use crate::metadata::cargo::{self as metadata, Ahead, Crate, Dependency};
+use crate::metadata::cargo::{Ahead, Crate, Need};
 use crate::resolve::ahead::Budget;
 
 /// Walks ahead of one resolution.
@@ -27,20 +27,20 @@ struct Known {
     wants: Vec<Want>,
     crates: Option<Arc<Crates>>,
     /// Versions that were followed, with the features under which.
-    followed: HashSet<(Version, BTreeSet<String>)>,
+    followed: HashSet<(u32, BTreeSet<String>)>,
 }
 
 /// A dependency on a crate as far as versions are concerned.
 #[derive(Clone, PartialEq, Eq)]
 struct Want {
-    requirement: VersionReq,
+    requirement: String,
     features: BTreeSet<String>,
 }
 
 impl Want {
-    fn new<'f>(dependency: &Dependency, features: impl IntoIterator<Item = &'f str>) -> Self {
+    fn new<'f>(need: Need<'_>, features: impl IntoIterator<Item = &'f str>) -> Self {
         let features = features.into_iter().map(str::to_owned).collect();
-        Self { requirement: dependency.requirement.clone(), features }
+        Self { requirement: need.requirement().to_owned(), features }
     }
 }
 
@@ -68,14 +68,14 @@ impl Scout {
     }
 
     /// Adds a dependency that applies, and says which crates to announce for it.
-    pub(super) fn want(&self, dependency: &Dependency) -> Vec<String> {
+    pub(super) fn want(&self, need: Need<'_>) -> Vec<String> {
         let mut next = Vec::new();
-        let want = Want::new(dependency, features_of(dependency));
-        let wanted = VecDeque::from([(dependency.package.clone(), want)]);
+        let want = Want::new(need, features_of(need));
+        let wanted = VecDeque::from([(need.package().to_owned(), want)]);
         match self.try_lock() {
             Some(mut known) => self.follow(&mut known, wanted, &mut next),
             // What the crate leads to is then told without it.
-            None => next.push(dependency.package.clone()),
+            None => next.push(need.package().to_owned()),
         }
         next
     }
@@ -114,47 +114,46 @@ impl Scout {
 /// What the version needs that would be chosen for a want; nothing where that was followed already.
 fn pick(entry: &mut Known, want: &Want, budget: &Budget) -> Vec<(String, Want)> {
     let Some(crates) = entry.crates.clone() else { return Vec::new() };
-    let versions = crates.krate.as_ref().map_or(0, |krate| krate.versions.len());
+    let versions = crates.krate.as_ref().map_or(0, |krate| krate.versions().len());
     if !budget.look(versions) {
         return Vec::new();
     }
-    let matching = crates.matching(&want.requirement);
+    let Ok(requirement) = VersionReq::parse(&want.requirement) else { return Vec::new() };
+    let matching = crates.matching(&requirement);
     let Some((bucket, set)) = matching.last() else { return Vec::new() };
     let Some(position) = crates.best(*bucket, set) else { return Vec::new() };
-    let version = &crates.list(*bucket)[position].version;
-    if !entry.followed.insert((version.version.clone(), want.features.clone())) {
+    let candidate = crates.list(*bucket)[position];
+    let Some(version) = crates.listed(candidate) else { return Vec::new() };
+    if !entry.followed.insert((candidate.position, want.features.clone())) {
         return Vec::new();
     }
-    needs(version, &want.features)
+    needs(Manifest(version), &want.features)
 }
 
-fn needs(version: &metadata::Version, features: &BTreeSet<String>) -> Vec<(String, Want)> {
-    let manifest = of(version);
+fn needs(manifest: Manifest<'_>, features: &BTreeSet<String>) -> Vec<(String, Want)> {
     let existing = features.iter().map(String::as_str);
-    let existing = existing.filter(|feature| manifest.feature(feature).is_some());
+    let existing = existing.filter(|feature| manifest.has_feature(feature));
     // Features that list what does not exist are the solver's to report.
     let activation = manifest.activate(existing).unwrap_or_default();
     let active = manifest.active(&activation).into_iter();
     active
-        .filter(|(dependency, _)| dependency.registry.is_none())
-        .map(|(dependency, features)| {
-            (dependency.package.clone(), Want::new(dependency, features.iter().copied()))
-        })
+        .filter(|(need, _)| need.registry().is_none())
+        .map(|(need, features)| (need.package().to_owned(), Want::new(need, features)))
         .collect()
 }
 
 impl Ahead for Scout {
     fn after(&self, krate: &Arc<Crate>) -> Vec<String> {
-        if !self.budget.keep(krate.raw.len()) || !self.budget.look(krate.versions.len()) {
+        if !self.budget.keep(krate.bytes()) || !self.budget.look(krate.versions().len()) {
             return Vec::new();
         }
-        let locked = self.preferred.get(&krate.name);
+        let locked = self.preferred.get(krate.name());
         let crates = Arc::new(Crates::new(Arc::clone(krate), locked, &self.policy));
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {
             return Vec::new();
         }
-        let entry = known.entry(krate.name.clone()).or_default();
+        let entry = known.entry(krate.name().to_owned()).or_default();
         entry.crates.get_or_insert(crates);
         let wants = entry.wants.clone();
         let wanted = wants.iter().flat_map(|want| pick(entry, want, &self.budget)).collect();

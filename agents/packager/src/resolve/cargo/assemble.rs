@@ -3,18 +3,18 @@
 //! This repeats cargo's own activation over the chosen versions, and so would also notice a choice that does not hold.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use pubgrub::SelectedDependencies;
+use semver::VersionReq;
 
 use super::Resolved;
-use super::activation::{Manifest, of};
+use super::activation::Manifest;
 use super::crates::Bucket;
 use super::lock::{self, Lock};
-use super::provider::{Key, Provider};
+use super::provider::{Chosen, Key, Provider};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
-use crate::metadata::cargo::{self as metadata, Dependency};
+use crate::metadata::cargo::Need;
 use crate::resolution::{Artifact, Package, Resolution};
 use crate::resolve::indexed::Id;
 
@@ -27,12 +27,13 @@ enum Node {
 
 struct Walk<'p, 'a> {
     provider: &'p Provider<'a>,
-    versions: HashMap<(String, Bucket), Arc<metadata::Version>>,
+    versions: HashMap<(String, Bucket), Chosen>,
     choices: HashMap<Id, u32>,
     /// The features switched on so far, as asked for.
     features: BTreeMap<Node, BTreeSet<String>>,
     edges: BTreeMap<Node, BTreeSet<Node>>,
-    queue: Vec<Node>,
+    /// What has to be looked at, each once however much is new of it.
+    queue: BTreeSet<Node>,
 }
 
 pub(super) fn assemble(
@@ -45,7 +46,7 @@ pub(super) fn assemble(
         choices: HashMap::new(),
         features: BTreeMap::new(),
         edges: BTreeMap::new(),
-        queue: Vec::new(),
+        queue: BTreeSet::new(),
     };
     for (id, position) in selected {
         match provider.key(id) {
@@ -62,7 +63,7 @@ pub(super) fn assemble(
     for position in 0..provider.request.roots.len() {
         walk.reach(Node::Member(position), &BTreeSet::new());
     }
-    while let Some(node) = walk.queue.pop() {
+    while let Some(node) = walk.queue.pop_first() {
         walk.expand(&node)?;
     }
     walk.finish()
@@ -76,7 +77,7 @@ impl Walk<'_, '_> {
         let before = known.len();
         known.extend(features.iter().map(|feature| (*feature).to_owned()));
         if is_new || known.len() > before {
-            self.queue.push(node);
+            self.queue.insert(node);
         }
     }
 
@@ -89,12 +90,12 @@ impl Walk<'_, '_> {
             }
             Node::Crate(name, bucket) => {
                 let version = self.version(name, *bucket)?;
-                let manifest = of(&version);
+                let manifest = Manifest(version.listed());
                 let parent = self.provider.id(Key::Crate(name.as_str().into(), *bucket));
                 let wanted = self.features.get(node).cloned().unwrap_or_default();
                 let wanted = wanted.iter().map(String::as_str);
                 let exists =
-                    |feature: &&str| *feature != "default" || manifest.feature(feature).is_some();
+                    |feature: &&str| *feature != "default" || manifest.has_feature(feature);
                 self.follow(node, parent, manifest, &wanted.filter(exists).collect())
             }
         }
@@ -114,8 +115,8 @@ impl Walk<'_, '_> {
         if let Some(known) = self.features.get_mut(node) {
             known.extend(implied.iter().map(|feature| (*feature).to_owned()));
         }
-        for (dependency, features) in manifest.active(&activation) {
-            let target = self.target(parent, dependency)?;
+        for (need, features) in manifest.active(&activation) {
+            let target = self.target(parent, need)?;
             self.edges.entry(node.clone()).or_default().insert(target.clone());
             self.reach(target, &features);
         }
@@ -123,13 +124,13 @@ impl Walk<'_, '_> {
     }
 
     /// The crate that meets a dependency.
-    fn target(&self, parent: Id, dependency: &Dependency) -> Result<Node, Error> {
-        let name = dependency.package.as_str();
-        let matching = self.provider.matching(name, &dependency.requirement)?;
+    fn target(&self, parent: Id, need: Need<'_>) -> Result<Node, Error> {
+        let (name, requirement) = (need.package(), need.requirement());
+        let matching = self.provider.matching(name, requirement)?;
         let position = match matching.len() {
             1 => 0,
             _ => {
-                let key = Key::Choice(parent, name.into(), dependency.requirement.clone());
+                let key = Key::Choice(parent, name.into(), requirement.into());
                 let choice = self.choices.get(&self.provider.id(key));
                 *choice.ok_or_else(|| inconsistent(&format!("nothing was chosen for `{name}`")))?
                     as usize
@@ -137,14 +138,14 @@ impl Walk<'_, '_> {
         };
         let bucket = matching.get(position).map_or(Bucket::Nothing, |(bucket, _)| *bucket);
         let version = self.version(name, bucket)?;
-        if !dependency.requirement.matches(&version.version) {
-            let (version, requirement) = (&version.version, &dependency.requirement);
+        let version = version.listed().number();
+        if !VersionReq::parse(requirement).is_ok_and(|wanted| wanted.matches(version)) {
             return Err(inconsistent(&format!("`{name}` {version} does not meet {requirement}")));
         }
         Ok(Node::Crate(name.to_owned(), bucket))
     }
 
-    fn version(&self, name: &str, bucket: Bucket) -> Result<Arc<metadata::Version>, Error> {
+    fn version(&self, name: &str, bucket: Bucket) -> Result<Chosen, Error> {
         let version = self.versions.get(&(name.to_owned(), bucket));
         version.cloned().ok_or_else(|| inconsistent(&format!("`{name}` {bucket} was not chosen")))
     }
@@ -159,7 +160,7 @@ impl Walk<'_, '_> {
                     (root.name.clone(), root.version.clone())
                 }
                 Node::Crate(name, bucket) => {
-                    (name.clone(), self.version(name, *bucket)?.version.clone())
+                    (name.clone(), self.version(name, *bucket)?.listed().number().clone())
                 }
             };
             nodes.push((name, version, node.clone()));
@@ -202,18 +203,19 @@ impl Walk<'_, '_> {
             return Err(inconsistent("a member is not a crate of the registry"));
         };
         let version = self.version(name, *bucket)?;
-        let manifest = of(&version);
+        let version = version.listed();
+        let (number, hashes) = (version.number(), version.hashes());
         let features = self.features.get(node).into_iter().flatten();
-        let features = features.filter(|feature| manifest.feature(feature).is_some());
+        let features = features.filter(|feature| Manifest(version).has_feature(feature));
         Ok(Package {
             ecosystem: Ecosystem::Cargo,
             name: name.clone(),
-            version: version.version.to_string(),
+            version: number.to_string(),
             direct,
             artifact: Artifact {
-                file_name: format!("{name}-{}.crate", version.version),
-                url: (self.provider.request.download)(name, &version.version, &version.hashes),
-                hashes: version.hashes.clone(),
+                file_name: format!("{name}-{number}.crate"),
+                url: (self.provider.request.download)(name, number, &hashes),
+                hashes,
                 size: None,
             },
             dependencies: dependencies.into_iter().collect(),
@@ -221,7 +223,7 @@ impl Walk<'_, '_> {
             bin: BTreeMap::new(),
             extras: features.cloned().collect(),
             license: None,
-            published: version.published.clone(),
+            published: version.published().map(str::to_owned),
             scripts: Vec::new(),
         })
     }
@@ -237,7 +239,7 @@ impl Walk<'_, '_> {
                 targets.filter_map(|target| index_of.get(target).copied()).collect();
             let (source, checksum) = match node {
                 Node::Crate(name, bucket) => {
-                    let checksum = self.version(name, *bucket)?.hashes.sha256.clone();
+                    let checksum = self.version(name, *bucket)?.listed().hashes().sha256;
                     (Some(request.source.to_owned()), checksum)
                 }
                 Node::Member(position) => {

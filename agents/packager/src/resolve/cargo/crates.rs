@@ -1,13 +1,14 @@
 //! The versions of one crate as the solver sees them: grouped by compatibility, with an order of preference.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use semver::{Version, VersionReq};
 
-use crate::metadata::cargo::{self as metadata, Crate};
+use crate::metadata::cargo::{Crate, Listed};
 use crate::options::Mode;
 use crate::resolve::indexed::{Set, describe};
 
@@ -67,32 +68,26 @@ impl Policy {
 }
 
 /// One version.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    pub(super) version: Arc<metadata::Version>,
+    /// Its position in the crate.
+    pub(super) position: u32,
     /// Whether it may be chosen: not yanked, or locked already; and with a digest.
     pub(super) is_usable: bool,
-    /// Locked ones first, then how many compilers can build it, then the version.
-    rank: (bool, usize),
-    /// Whether older versions are preferred.
-    is_lowest: bool,
-}
-
-impl Candidate {
-    /// What is preferred is greater.
-    fn compare(&self, other: &Self) -> std::cmp::Ordering {
-        let versions = self.version.version.cmp(&other.version.version);
-        let versions = if self.is_lowest { versions.reverse() } else { versions };
-        self.rank.cmp(&other.rank).then(versions)
-    }
+    /// Locked ones first, then how many compilers can build it.
+    rank: (bool, u32),
 }
 
 /// The versions of one crate.
 #[derive(Debug)]
 pub(super) struct Crates {
     pub(super) krate: Option<Arc<Crate>>,
-    /// In each bucket the unusable versions first, each group ascending: what is usable is one run of positions.
-    pub(super) buckets: BTreeMap<Bucket, Vec<Candidate>>,
+    /// Whether older versions are preferred.
+    is_lowest: bool,
+    /// By bucket; in each the unusable versions first, each group ascending: what is usable is one run of positions.
+    candidates: Vec<Candidate>,
+    /// Where the candidates of each bucket end, ascending.
+    buckets: Vec<(Bucket, usize)>,
 }
 
 /// Where a requirement can be met, in ascending order of preference.
@@ -104,57 +99,93 @@ impl Crates {
         locked: Option<&BTreeSet<Version>>,
         policy: &Policy,
     ) -> Self {
-        let is_lowest = policy.is_lowest(&krate.name);
-        let mut buckets: BTreeMap<Bucket, Vec<Candidate>> = BTreeMap::new();
-        for version in &krate.versions {
-            let is_locked = locked.is_some_and(|locked| locked.contains(&version.version));
-            let candidate = Candidate {
-                is_usable: (is_locked || !version.yanked) && !version.hashes.is_empty(),
-                rank: (is_locked, compilers(version, &policy.rust_versions)),
-                is_lowest,
-                version: Arc::clone(version),
-            };
-            buckets.entry(Bucket::of(&version.version)).or_default().push(candidate);
-        }
-        for bucket in buckets.values_mut() {
-            bucket.sort_by(|one, other| {
-                (one.is_usable, &one.version.version)
-                    .cmp(&(other.is_usable, &other.version.version))
+        let is_lowest = policy.is_lowest(krate.name());
+        let versions = krate.versions();
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(versions.len());
+        let mut buckets: Vec<(Bucket, usize)> = Vec::new();
+        // Neighbours mostly want the same compiler.
+        let (mut wanted, mut count) = (None, compilers(None, &policy.rust_versions));
+        for version in versions {
+            let is_locked = locked.is_some_and(|locked| locked.contains(version.number()));
+            if wanted != version.rust_version() {
+                wanted = version.rust_version();
+                count = compilers(wanted, &policy.rust_versions);
+            }
+            // They come in ascending order, and so do buckets.
+            let bucket = Bucket::of(version.number());
+            if buckets.last().is_none_or(|(last, _)| *last != bucket) {
+                buckets.push((bucket, 0));
+            }
+            candidates.push(Candidate {
+                position: version.position() as u32,
+                is_usable: (is_locked || !version.is_yanked()) && version.has_digest(),
+                rank: (is_locked, count),
             });
-            bucket.dedup_by(|one, other| one.version.version == other.version.version);
+            if let Some((_, end)) = buckets.last_mut() {
+                *end = candidates.len();
+            }
         }
-        Self { krate: Some(krate), buckets }
+        let mut start = 0;
+        for (_, end) in &buckets {
+            // Stable: each group stays in the order of the versions.
+            candidates[start..*end].sort_by_key(|candidate| candidate.is_usable);
+            start = *end;
+        }
+        Self { krate: Some(krate), is_lowest, candidates, buckets }
     }
 
     /// A crate that the registry does not have.
     pub(super) fn none() -> Self {
-        Self { krate: None, buckets: BTreeMap::new() }
+        Self { krate: None, is_lowest: false, candidates: Vec::new(), buckets: Vec::new() }
     }
 
     pub(super) fn list(&self, bucket: Bucket) -> &[Candidate] {
-        self.buckets.get(&bucket).map_or(&[], Vec::as_slice)
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(found) => &self.candidates[self.range(found)],
+            Err(_) => &[],
+        }
+    }
+
+    fn range(&self, bucket: usize) -> std::ops::Range<usize> {
+        let start = bucket.checked_sub(1).map_or(0, |before| self.buckets[before].1);
+        start..self.buckets[bucket].1
+    }
+
+    /// The version of a candidate.
+    pub(super) fn listed(&self, candidate: Candidate) -> Option<Listed<'_>> {
+        self.krate.as_ref().map(|krate| krate.listed(candidate.position as usize))
+    }
+
+    fn number(&self, candidate: Candidate) -> Option<&Version> {
+        self.listed(candidate).map(Listed::number)
+    }
+
+    /// What is preferred is greater.
+    fn compare(&self, one: Candidate, other: Candidate) -> Ordering {
+        let versions = self.number(one).cmp(&self.number(other));
+        let versions = if self.is_lowest { versions.reverse() } else { versions };
+        one.rank.cmp(&other.rank).then(versions)
     }
 
     /// The usable versions that a requirement matches.
     pub(super) fn matching(&self, requirement: &VersionReq) -> Matching {
-        let mut found: Vec<(Bucket, Set)> = self
-            .buckets
-            .iter()
-            .map(|(bucket, list)| {
-                let set = Set::of(list.len(), |position| {
-                    let candidate = &list[position];
-                    candidate.is_usable && requirement.matches(&candidate.version.version)
-                });
-                (*bucket, set)
+        let matches = |candidate: Candidate| {
+            candidate.is_usable && self.number(candidate).is_some_and(|it| requirement.matches(it))
+        };
+        let buckets = self.buckets.iter().enumerate();
+        let mut found: Vec<(Bucket, Set)> = buckets
+            .map(|(at, (bucket, _))| {
+                let list = &self.candidates[self.range(at)];
+                (*bucket, Set::of(list.len(), |position| matches(list[position])))
             })
             .filter(|(_, set)| !set.is_empty())
             .collect();
         let best = |(bucket, set): &(Bucket, Set)| {
             let list = self.list(*bucket);
-            self.best(*bucket, set).map(|position| &list[position])
+            self.best(*bucket, set).map(|position| list[position])
         };
         found.sort_by(|one, other| match (best(one), best(other)) {
-            (Some(one), Some(other)) => one.compare(other),
+            (Some(one), Some(other)) => self.compare(one, other),
             (one, other) => one.is_some().cmp(&other.is_some()),
         });
         Rc::new(found)
@@ -165,7 +196,7 @@ impl Crates {
         let list = self.list(bucket);
         set.members(list.len())
             .filter(|&position| list[position].is_usable)
-            .max_by(|&one, &other| list[one].compare(&list[other]))
+            .max_by(|&one, &other| self.compare(list[one], list[other]))
     }
 
     /// Which versions of a bucket a set means, for people. Never `None`: there may be other buckets.
@@ -175,10 +206,11 @@ impl Crates {
         let mut shown: Vec<_> = (0..list.len())
             .filter(|&position| list[position].is_usable || is_meant(position))
             .collect();
-        shown.sort_by_key(|&position| &list[position].version.version);
+        shown.sort_by_key(|&position| self.number(list[position]));
+        let text = |position: usize| self.number(list[position]).map(Version::to_string);
         let texts: Vec<_> = shown
             .into_iter()
-            .map(|position| (list[position].version.version.to_string(), is_meant(position)))
+            .map(|position| (text(position).unwrap_or_default(), is_meant(position)))
             .collect();
         describe(&texts).unwrap_or_else(|| format!("^{bucket}"))
     }
@@ -188,35 +220,31 @@ impl Crates {
         let Some(krate) = &self.krate else {
             return Some("the registry does not have it".to_owned());
         };
-        let mut matching: Vec<_> =
-            krate.versions.iter().filter(|it| requirement.matches(&it.version)).collect();
-        matching.sort_by(|one, other| one.version.cmp(&other.version));
-        let name = &krate.name;
+        let matching = krate.versions().filter(|it| requirement.matches(it.number()));
+        let matching: Vec<Listed<'_>> = matching.collect();
+        let name = krate.name();
         match matching.last() {
-            Some(newest) if newest.yanked => match matching.len() {
-                1 => Some(format!("`{name}` {} was yanked", newest.version)),
+            Some(newest) if newest.is_yanked() => match matching.len() {
+                1 => Some(format!("`{name}` {} was yanked", newest.number())),
                 count => Some(format!("all {count} versions of `{name}` that match were yanked")),
             },
             Some(newest) => Some(format!(
                 "`{name}` {} is published without a hash to verify it by",
-                newest.version
+                newest.number()
             )),
             None => {
-                let usable = krate.versions.iter().filter(|version| !version.yanked);
-                let newest = usable.map(|version| &version.version).max()?;
-                Some(format!("the newest version of `{name}` is {newest}"))
+                let newest = krate.versions().rev().find(|version| !version.is_yanked())?;
+                Some(format!("the newest version of `{name}` is {}", newest.number()))
             }
         }
     }
 }
 
-/// How many of the compilers can build a version.
-fn compilers(version: &metadata::Version, rust_versions: &[Version]) -> usize {
-    let Some(wanted) = version.rust_version.as_deref() else { return rust_versions.len() };
+/// How many of the compilers can build what wants this one.
+fn compilers(wanted: Option<&str>, rust_versions: &[Version]) -> u32 {
+    let all = rust_versions.len() as u32;
     // A bare version is a caret requirement, which is what cargo makes of it.
-    let Ok(wanted) = VersionReq::parse(wanted) else { return rust_versions.len() };
-    rust_versions
-        .iter()
-        .filter(|rust| wanted.matches(&Version::new(rust.major, rust.minor, rust.patch)))
-        .count()
+    let Some(Ok(wanted)) = wanted.map(VersionReq::parse) else { return all };
+    let can = |rust: &&Version| wanted.matches(&Version::new(rust.major, rust.minor, rust.patch));
+    rust_versions.iter().filter(can).count() as u32
 }

@@ -4,22 +4,25 @@
 //! the crate at the same version and what the feature lists; for a requirement that spans several ranges, a choice
 //! whose versions are the ranges; and for each native library, the right to link it, which one version has.
 
+mod needs;
+
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use pubgrub::{Dependencies, DependencyProvider, PackageResolutionStatistics, VersionSet};
 use semver::{Version, VersionReq};
 
-use super::Request;
-use super::activation::{Manifest, Value, features_of, of};
+use super::activation::Manifest;
 use super::ahead::Scout;
 use super::crates::{Bucket, Crates, Matching};
+use super::{Request, Root};
 use crate::error::{Error, Kind};
 use crate::limits::CONFLICTS_UNTIL_EARLY;
-use crate::metadata::cargo::{self as metadata, Dependency, Metadata};
+use crate::metadata::Hashes;
+use crate::metadata::cargo::{self as metadata, Crate, Listed, Metadata, Need};
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -34,7 +37,7 @@ pub(super) enum Key {
     /// A feature of one.
     Feature(Rc<str>, Bucket, Rc<str>),
     /// Which range a dependent's requirement is met in. The positions are those of [`Matching`].
-    Choice(Id, Rc<str>, VersionReq),
+    Choice(Id, Rc<str>, Rc<str>),
     /// A feature of whatever the choice (given as package) falls on.
     ChoiceFeature(Id, Rc<str>),
     /// The right to link a native library. The positions are those of the holders.
@@ -44,12 +47,17 @@ pub(super) enum Key {
 /// One resolution under way.
 pub(super) struct Provider<'a> {
     pub(super) request: &'a Request<'a>,
+    /// The members, packed as crates are.
+    members: Vec<Crate>,
     metadata: &'a dyn Metadata,
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     pub(super) ids: RefCell<Interner<Key>>,
     crates: RefCell<HashMap<Rc<str>, Arc<Crates>>>,
-    matching: RefCell<HashMap<Rc<str>, HashMap<VersionReq, Matching>>>,
+    /// Crates of which it is known that nothing has to be waited for.
+    at_hand: RefCell<HashSet<Rc<str>>>,
+    /// By crate.
+    matching: RefCell<HashMap<Rc<str>, ByRequirement>>,
     /// Who links a native library.
     holders: RefCell<HashMap<Rc<str>, Vec<Holder>>>,
     /// The position last chosen for a crate: its features follow it.
@@ -59,6 +67,40 @@ pub(super) struct Provider<'a> {
     calls: Cell<u32>,
 }
 
+/// One version of a crate.
+#[derive(Clone)]
+pub(super) struct Chosen {
+    krate: Arc<Crate>,
+    position: usize,
+}
+
+impl Chosen {
+    pub(super) fn listed(&self) -> Listed<'_> {
+        self.krate.listed(self.position)
+    }
+}
+
+/// A member in the form that crates have.
+fn packed(root: &Root) -> Result<Crate, Error> {
+    let version = metadata::Version {
+        version: root.version.clone(),
+        dependencies: root.dependencies.clone(),
+        features: root.features.clone(),
+        yanked: false,
+        links: None,
+        rust_version: None,
+        hashes: Hashes::default(),
+        published: None,
+    };
+    Crate::member(&root.name, &version).map_err(|error| {
+        let message = format!("the manifest of `{}` cannot be resolved: {error}", root.name);
+        Error::new(Kind::Usage, "bad-manifest", message)
+    })
+}
+
+/// Where each requirement on a crate can be met.
+type ByRequirement = HashMap<Rc<str>, Matching>;
+
 /// A version that links a native library.
 type Holder = (Rc<str>, Version);
 
@@ -66,22 +108,25 @@ type Holder = (Rc<str>, Version);
 type Found = Vec<(Id, Set)>;
 
 impl<'a> Provider<'a> {
-    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Self {
+    pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Result<Self, Error> {
+        let members = request.roots.iter().map(packed).collect::<Result<_, _>>()?;
         let scout = Arc::new(Scout::new(request));
         let ahead: Arc<dyn metadata::Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
-        Self {
+        Ok(Self {
             request,
+            members,
             metadata,
             scout,
             ids: RefCell::new(Interner::new(Key::Root)),
             crates: RefCell::default(),
+            at_hand: RefCell::default(),
             matching: RefCell::default(),
             holders: RefCell::default(),
             chosen: RefCell::default(),
             fallen: RefCell::default(),
             calls: Cell::new(0),
-        }
+        })
     }
 
     pub(super) fn key(&self, id: Id) -> Key {
@@ -111,13 +156,13 @@ impl<'a> Provider<'a> {
     /// Fails with the registry's own words where a direct dependency does not exist, and where members' features
     /// mention what does not exist.
     pub(super) fn check_roots(&self) -> Result<(), Error> {
-        let dependencies = || self.request.roots.iter().flat_map(|root| &root.dependencies);
-        for dependency in dependencies() {
-            self.announce(dependency);
+        let needs = || (0..self.members.len()).flat_map(|position| self.member(position).needs());
+        for need in needs() {
+            self.announce(need);
         }
-        for dependency in dependencies() {
-            if self.crates(&dependency.package)?.krate.is_none() {
-                self.metadata.krate(&dependency.package)?;
+        for need in needs() {
+            if self.crates(need.package())?.krate.is_none() {
+                self.metadata.krate(need.package())?;
             }
         }
         for (position, root) in self.request.roots.iter().enumerate() {
@@ -132,9 +177,9 @@ impl<'a> Provider<'a> {
         Ok(())
     }
 
-    pub(super) fn member(&self, position: usize) -> Manifest<'a> {
-        let root = &self.request.roots[position];
-        Manifest { dependencies: &root.dependencies, features: &root.features, is_member: true }
+    pub(super) fn member(&self, position: usize) -> Manifest<'_> {
+        // Each was packed from one version.
+        Manifest(self.members[position].listed(0))
     }
 
     /// The versions of a crate; none where the registry does not know it.
@@ -161,24 +206,33 @@ impl<'a> Provider<'a> {
 
     /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
     /// the solver.
-    fn announce(&self, dependency: &Dependency) {
-        if self.metadata.prefetch(&dependency.package) {
+    fn announce(&self, need: Need<'_>) {
+        let name = need.package();
+        if self.at_hand.borrow().contains(name) {
             return;
         }
-        for name in self.scout.want(dependency) {
+        if self.metadata.prefetch(name) {
+            self.at_hand.borrow_mut().insert(name.into());
+            return;
+        }
+        for name in self.scout.want(need) {
             self.metadata.prefetch(&name);
         }
     }
 
     /// Where a requirement can be met.
-    pub(super) fn matching(&self, name: &str, requirement: &VersionReq) -> Result<Matching, Error> {
+    pub(super) fn matching(&self, name: &str, requirement: &str) -> Result<Matching, Error> {
         let mut matching = self.matching.borrow_mut();
         if let Some(found) = matching.get(name).and_then(|found| found.get(requirement)) {
             return Ok(Rc::clone(found));
         }
-        let found = self.crates(name)?.matching(requirement);
+        let wanted = VersionReq::parse(requirement).map_err(|error| {
+            let message = format!("`{requirement}` is no requirement of `{name}`: {error}");
+            Error::new(Kind::Failed, "bad-requirement", message)
+        })?;
+        let found = self.crates(name)?.matching(&wanted);
         let of_name = matching.entry(Rc::from(name)).or_default();
-        of_name.insert(requirement.clone(), Rc::clone(&found));
+        of_name.insert(Rc::from(requirement), Rc::clone(&found));
         Ok(found)
     }
 
@@ -188,174 +242,15 @@ impl<'a> Provider<'a> {
         name: &str,
         bucket: Bucket,
         position: u32,
-    ) -> Result<Arc<metadata::Version>, Error> {
+    ) -> Result<Chosen, Error> {
         let crates = self.crates(name)?;
-        let candidate = crates.list(bucket).get(position as usize).ok_or_else(|| {
+        let candidate = crates.list(bucket).get(position as usize);
+        let chosen = crates.krate.as_ref().zip(candidate).map(|(krate, candidate)| Chosen {
+            krate: Arc::clone(krate),
+            position: candidate.position as usize,
+        });
+        chosen.ok_or_else(|| {
             Error::new(Kind::Failed, "no-version", format!("`{name}` has no version in {bucket}"))
-        })?;
-        Ok(Arc::clone(&candidate.version))
-    }
-
-    /// Adds what one dependency asks for, in a range of compatible versions or a choice between several.
-    fn require<'f>(
-        &self,
-        parent: Id,
-        dependency: &Dependency,
-        features: impl IntoIterator<Item = &'f str>,
-        found: &mut Found,
-    ) -> Result<(), Error> {
-        let name: Rc<str> = Rc::from(dependency.package.as_str());
-        let matching = self.matching(&name, &dependency.requirement)?;
-        match matching.as_slice() {
-            [] => found.push((self.id(Key::Crate(name, Bucket::Nothing)), Set::empty())),
-            [(bucket, set)] => {
-                found.push((self.id(Key::Crate(Rc::clone(&name), *bucket)), set.clone()));
-                for feature in features {
-                    if self.may_skip(&name, *bucket, set, feature)? {
-                        continue;
-                    }
-                    let key = Key::Feature(Rc::clone(&name), *bucket, Rc::from(feature));
-                    found.push((self.id(key), set.clone()));
-                }
-            }
-            several => {
-                let all = Set::of(several.len(), |_| true);
-                let choice = self.id(Key::Choice(parent, name, dependency.requirement.clone()));
-                found.push((choice, all.clone()));
-                for feature in features {
-                    let key = Key::ChoiceFeature(choice, Rc::from(feature));
-                    found.push((self.id(key), all.clone()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a feature cannot matter: `default` where no version in the set has it.
-    fn may_skip(
-        &self,
-        name: &str,
-        bucket: Bucket,
-        set: &Set,
-        feature: &str,
-    ) -> Result<bool, Error> {
-        if feature != "default" {
-            return Ok(false);
-        }
-        let crates = self.crates(name)?;
-        let list = crates.list(bucket);
-        let has_default = |position: usize| list[position].version.features.contains_key("default");
-        Ok(!set.members(list.len()).any(has_default))
-    }
-
-    fn member_dependencies(&self, id: Id, position: usize) -> Result<Found, Error> {
-        let manifest = self.member(position);
-        let mut found = Vec::new();
-        // Checked before: `check_roots` followed all features.
-        let activation = manifest.activate(manifest.all_features()).unwrap_or_default();
-        for (dependency, features) in manifest.active(&activation) {
-            self.require(id, dependency, features, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    fn crate_dependencies(
-        &self,
-        id: Id,
-        name: &Rc<str>,
-        bucket: Bucket,
-        position: u32,
-    ) -> Result<Result<Found, Reason>, Error> {
-        let version = self.version(name, bucket, position)?;
-        let manifest = of(&version);
-        let needed = || manifest.dependencies().map(|(_, it)| it).filter(|it| !it.optional);
-        if let Some(reason) = needed().find_map(foreign) {
-            return Ok(Err(reason));
-        }
-        for dependency in needed() {
-            self.announce(dependency);
-        }
-        let mut found = Vec::new();
-        for dependency in needed() {
-            self.require(id, dependency, features_of(dependency), &mut found)?;
-        }
-        if let Some(links) = &version.links {
-            let links: Rc<str> = Rc::from(links.as_str());
-            let mut holders = self.holders.borrow_mut();
-            let holders = holders.entry(Rc::clone(&links)).or_default();
-            let holder = (Rc::clone(name), version.version.clone());
-            let token = holders.iter().position(|known| *known == holder).unwrap_or_else(|| {
-                holders.push(holder);
-                holders.len() - 1
-            });
-            found.push((self.id(Key::Links(links)), Set::singleton(token as u32)));
-        }
-        Ok(Ok(found))
-    }
-
-    fn feature_dependencies(
-        &self,
-        name: &Rc<str>,
-        bucket: Bucket,
-        feature: &str,
-        position: u32,
-    ) -> Result<Result<Found, Reason>, Error> {
-        let version = self.version(name, bucket, position)?;
-        let manifest = of(&version);
-        let base = self.id(Key::Crate(Rc::clone(name), bucket));
-        let same = Set::singleton(position);
-        let mut found = vec![(base, same.clone())];
-        let values = match manifest.feature(feature) {
-            Some(values) => values,
-            None if feature == "default" => Vec::new(),
-            None => return Ok(Err(format!("it has no feature `{feature}`").into())),
-        };
-        let own = |feature: &str| {
-            let key = Key::Feature(Rc::clone(name), bucket, Rc::from(feature));
-            (self.id(key), same.clone())
-        };
-        for value in values {
-            let (alias, asked) = match value {
-                Value::Feature(other) if other == feature => continue,
-                Value::Feature(other) => {
-                    found.push(own(other));
-                    continue;
-                }
-                Value::Dependency(alias) => (alias, None),
-                Value::DependencyFeature { alias, feature: asked, is_weak } => {
-                    if !is_weak && alias != feature && manifest.switches_on_alias(alias) {
-                        found.push(own(alias));
-                    }
-                    (alias, Some(asked))
-                }
-            };
-            for (_, dependency) in manifest.named(alias) {
-                if let Some(reason) = foreign(dependency) {
-                    return Ok(Err(reason));
-                }
-                self.announce(dependency);
-                let mut features = features_of(dependency);
-                features.extend(asked);
-                self.require(base, dependency, features, &mut found)?;
-            }
-        }
-        Ok(Ok(found))
-    }
-
-    /// What a choice falls on at a position.
-    fn choice(
-        &self,
-        name: &str,
-        requirement: &VersionReq,
-        position: u32,
-    ) -> Result<(Bucket, Set), Error> {
-        let matching = self.matching(name, requirement)?;
-        matching.get(position as usize).cloned().ok_or_else(|| {
-            Error::new(
-                Kind::Failed,
-                "no-version",
-                format!("`{name}` has no version for {requirement}"),
-            )
         })
     }
 
@@ -363,7 +258,7 @@ impl<'a> Provider<'a> {
         self.crates.borrow().get(name).map_or(0, |crates| set.size(crates.list(bucket).len()))
     }
 
-    fn count_choice(&self, name: &str, requirement: &VersionReq, set: &Set) -> usize {
+    fn count_choice(&self, name: &str, requirement: &str, set: &Set) -> usize {
         let Ok(matching) = self.matching(name, requirement) else { return 0 };
         let positions = set.members(matching.len());
         positions
@@ -374,7 +269,7 @@ impl<'a> Provider<'a> {
     /// Prunes what the solver cannot take: a package that needs itself.
     fn checked(&self, id: Id, position: u32, found: Found) -> Result<Found, Reason> {
         let mut kept: Found = Vec::with_capacity(found.len());
-        let mut seen: BTreeSet<(Id, String)> = BTreeSet::new();
+        let mut seen: HashSet<(Id, Set)> = HashSet::with_capacity(found.len());
         for (to, set) in found {
             if to == id {
                 if !set.contains(&position) {
@@ -382,7 +277,7 @@ impl<'a> Provider<'a> {
                 }
                 continue;
             }
-            if seen.insert((to, set.to_string())) {
+            if seen.insert((to, set.clone())) {
                 kept.push((to, set));
             }
         }
@@ -390,13 +285,7 @@ impl<'a> Provider<'a> {
     }
 }
 
-/// Why a dependency rules out its version: it comes from another registry.
-fn foreign(dependency: &Dependency) -> Option<Reason> {
-    let name = &dependency.package;
-    dependency.registry.is_some().then(|| format!("it needs `{name}` from another registry").into())
-}
-
-/// What caused many conflicts first; then, as cargo does, what has the fewest candidates; then in the order of
+/// What caused many more conflicts than it has versions first; then, as cargo does, what has the fewest candidates; then in the order of
 /// discovery. A feature never precedes its crate: its set is no smaller, and it was discovered later.
 type Priority = (u8, Reverse<usize>, Reverse<u32>);
 
@@ -413,7 +302,10 @@ impl DependencyProvider for Provider<'_> {
             Key::Root | Key::Member(_) => (2, 0),
             Key::Links(_) => (0, 0),
             Key::Crate(name, bucket) => {
-                let is_culprit = statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY;
+                // One conflict for each version is a walk down the list, which something decided before may be the reason of, and
+                // cargo goes that way, too.
+                let versions = self.count(&name, bucket, &Set::full()) as u32;
+                let is_culprit = statistics.conflict_count() >= CONFLICTS_UNTIL_EARLY + versions;
                 (u8::from(is_culprit), self.count(&name, bucket, set))
             }
             Key::Feature(name, bucket, _) => (0, self.count(&name, bucket, set)),
@@ -434,6 +326,15 @@ impl DependencyProvider for Provider<'_> {
             Key::Crate(name, bucket) => {
                 let best = self.crates(&name)?.best(bucket, set);
                 if let Some(position) = best {
+                    if std::env::var_os("TRACE_CRATES").is_some() {
+                        eprintln!(
+                            "choose {name} {bucket} {:?} of {}",
+                            self.crates(&name)?
+                                .listed(self.crates(&name)?.list(bucket)[position])
+                                .map(|l| l.number().to_string()),
+                            set.size(self.crates(&name)?.list(bucket).len())
+                        );
+                    }
                     self.chosen.borrow_mut().insert((name, bucket), position as u32);
                 }
                 best

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod oracle;
+mod order;
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -96,12 +97,7 @@ impl Metadata for Universe {
         let versions = self.crates.get(name).ok_or_else(|| {
             Error::new(Kind::Usage, "unknown-package", format!("the registry has no `{name}`"))
         })?;
-        Ok(Arc::new(Crate {
-            name: name.to_owned(),
-            versions: versions.iter().cloned().map(Arc::new).collect(),
-            raw: Arc::from(&[][..]),
-            index_version: None,
-        }))
+        Ok(Arc::new(Crate::new(name, versions).expect("small")))
     }
 
     fn prefetch(&self, _: &str) -> bool {

@@ -1,17 +1,19 @@
 //! How crates are talked about in explanations.
 
+use std::rc::Rc;
+
 use pubgrub::VersionSet;
 use semver::VersionReq;
 
-use super::activation::{Manifest, of};
+use super::activation::Manifest;
 use super::provider::{Key, Provider};
-use crate::metadata::cargo::Dependency;
+use crate::metadata::cargo::Need;
 use crate::resolve::conflict::Vocabulary;
 use crate::resolve::indexed::{Id, Set};
 
 impl Provider<'_> {
     /// The requirement through which one package wants another, of the newest version meant.
-    fn wanted_by(&self, from: Id, versions: &Set, to: Id, wanted: &Set) -> Option<VersionReq> {
+    fn wanted_by(&self, from: Id, versions: &Set, to: Id, wanted: &Set) -> Option<Rc<str>> {
         let name = self.crate_name(to)?;
         match self.key(from) {
             Key::Member(position) => self.requirement_in(self.member(position), &name, to, wanted),
@@ -19,7 +21,8 @@ impl Provider<'_> {
                 let crates = self.crates(&krate).ok()?;
                 let list = crates.list(bucket);
                 versions.members(list.len()).rev().find_map(|position| {
-                    self.requirement_in(of(&list[position].version), &name, to, wanted)
+                    let manifest = Manifest(crates.listed(list[position])?);
+                    self.requirement_in(manifest, &name, to, wanted)
                 })
             }
             Key::Choice(_, _, requirement) => Some(requirement),
@@ -38,20 +41,20 @@ impl Provider<'_> {
         name: &str,
         to: Id,
         wanted: &Set,
-    ) -> Option<VersionReq> {
-        let makes = |dependency: &&Dependency| {
-            let Ok(matching) = self.matching(name, &dependency.requirement) else { return false };
+    ) -> Option<Rc<str>> {
+        let makes = |need: &Need<'_>| {
+            let Ok(matching) = self.matching(name, need.requirement()) else { return false };
             match (self.key(to), matching.as_slice()) {
                 (Key::Crate(..), []) => *wanted == Set::empty(),
                 (Key::Crate(_, bucket) | Key::Feature(_, bucket, _), [(found, set)]) => {
                     bucket == *found && set == wanted
                 }
-                (Key::Choice(_, _, requirement), _) => requirement == dependency.requirement,
+                (Key::Choice(_, _, requirement), _) => *requirement == *need.requirement(),
                 _ => false,
             }
         };
-        let named = || manifest.dependencies().map(|(_, it)| it).filter(|it| it.package == name);
-        named().find(makes).or_else(|| named().next()).map(|it| it.requirement.clone())
+        let named = || manifest.needs().filter(|need| need.package() == name);
+        named().find(makes).or_else(|| named().next()).map(|need| need.requirement().into())
     }
 }
 
@@ -111,7 +114,7 @@ impl Vocabulary for Provider<'_> {
     fn why_nothing(&self, from: Id, versions: &Set, to: Id) -> Option<String> {
         let requirement = self.wanted_by(from, versions, to, &Set::empty())?;
         let name = self.crate_name(to)?;
-        self.crates(&name).ok()?.why_nothing(&requirement)
+        self.crates(&name).ok()?.why_nothing(&VersionReq::parse(&requirement).ok()?)
     }
 
     fn why_unusable(&self, _id: Id, _set: &Set) -> Option<String> {
@@ -121,7 +124,7 @@ impl Vocabulary for Provider<'_> {
 }
 
 impl Provider<'_> {
-    fn describe_choice(&self, name: &str, requirement: &VersionReq, set: &Set) -> String {
+    fn describe_choice(&self, name: &str, requirement: &str, set: &Set) -> String {
         let Ok(matching) = self.matching(name, requirement) else { return requirement.to_string() };
         let buckets: Vec<_> = set
             .members(matching.len())

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Choice;
 use super::ahead::Scout;
 use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
@@ -102,7 +101,6 @@ pub(super) struct Catalogue<'a> {
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     node: Option<Version>,
-    choice: Choice,
     /// Versions that are not taken, by package.
     barred: HashSet<(String, String)>,
     pub(super) names: Names,
@@ -124,7 +122,7 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>, choice: Choice) -> Self {
+    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>) -> Self {
         let scout = Arc::<Scout>::default();
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         source.follow(&ahead);
@@ -132,7 +130,6 @@ impl<'a> Catalogue<'a> {
             source,
             scout,
             node,
-            choice,
             barred: HashSet::new(),
             names: Names::default(),
             wants: Vec::new(),

@@ -10,7 +10,6 @@ mod universe;
 use universe::{Universe, request, request_with, root};
 
 use crate::error::Kind;
-use crate::options::Moment;
 use crate::resolve::ResolveError;
 use crate::resolve::npm::{Order, Preferred, resolve};
 
@@ -451,34 +450,10 @@ fn the_lowest_versions_are_taken_where_they_are_asked_for() {
     );
     let tree = |order| {
         let mut request = request(root("a@1"));
-        request.choice.order = order;
+        request.order = order;
         universe::places(&resolve(&request, &universe).expect("a tree"))
     };
     assert_eq!(tree(Order::Highest), ["a a@1.1.0", "x x@1.2.0"]);
     assert_eq!(tree(Order::Lowest), ["a a@1.0.0", "x x@1.1.0"]);
     assert_eq!(tree(Order::LowestDirect), ["a a@1.0.0", "x x@1.2.0"]);
-}
-
-#[test]
-fn nothing_younger_than_the_moment_is_taken() {
-    let universe = Universe::parse(
-        "a@1.0.0 time=2024-01-01T00:00:00.000Z\na@1.1.0 time=2024-02-01T00:00:00Z\n\
-         a@1.2.0 time=2024-03-01T00:00:00+00:00\na@1.3.0\ntag a latest 1.2.0",
-    );
-    let tree = |wanted: &str, until: &str| {
-        let mut request = request(root(wanted));
-        request.choice.published_before = Some(Moment::end_of(until).expect("a moment"));
-        resolve(&request, &universe).map(|tree| universe::places(&tree))
-    };
-    assert_eq!(tree("a@1", "2024-02-01T00:00:01Z").expect("old"), ["a a@1.1.0"]);
-    assert_eq!(tree("a@1", "2024-02-01T00:00:00Z").expect("not that moment"), ["a a@1.0.0"]);
-    assert_eq!(tree("a@latest", "2024-02-15").expect("a tag"), ["a a@1.1.0"]);
-    assert_eq!(tree("a@*", "2024-01-31").expect("older"), ["a a@1.0.0"]);
-    assert_eq!(tree("a@1", "2025-01-01").expect("all that say when"), ["a a@1.2.0"]);
-    assert!(tree("a@1", "2023-01-01").is_err());
-    let mut request = request(root("a@1"));
-    request.choice.published_before = Moment::end_of("2024-01-31");
-    request.choice.always.insert("a".to_owned());
-    let tree = resolve(&request, &universe).expect("the exception");
-    assert_eq!(universe::places(&tree), ["a a@1.2.0"]);
 }

@@ -264,23 +264,10 @@ impl Candidates {
 fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
     let mut best: Option<(bool, usize, std::cmp::Reverse<BuildNumber<'_>>, &Arc<File>)> = None;
     let wanted = judge.rules.digests(name);
-    let mut too_new = None;
-    let files: Vec<&Arc<File>> = files
-        .iter()
-        .filter(|file| {
-            let why = judge.rules.too_new(name, file);
-            too_new = too_new.or(why);
-            why.is_none()
-        })
-        .collect();
-    if let (true, Some(why)) = (files.is_empty(), too_new) {
-        return Err(why.into());
-    }
-    let files = files.as_slice();
     let (mut has_wheel, mut has_fitting_wheel, mut has_hash) = (false, false, false);
     let mut unmet_python = None;
     let all_yanked = files.iter().all(|file| file.yanked.is_some());
-    for &file in files {
+    for file in files {
         let FileKind::Wheel { build, tags } = &file.kind else { continue };
         // One yanked file of a version that was not yanked as a whole is passed over.
         if file.yanked.is_some() && !all_yanked {
@@ -330,9 +317,9 @@ fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
 }
 
 /// The source archive of a version; the standard's own format before older ones.
-fn source<'f>(files: &[&'f Arc<File>], python: &Version) -> Option<&'f Arc<File>> {
+fn source<'f>(files: &'f [Arc<File>], python: &Version) -> Option<&'f Arc<File>> {
     let all_yanked = files.iter().all(|file| file.yanked.is_some());
-    let usable = files.iter().copied().filter(|file| {
+    let usable = files.iter().filter(|file| {
         file.kind == FileKind::Source
             && (file.yanked.is_none() || all_yanked)
             && !file.hashes.is_empty()

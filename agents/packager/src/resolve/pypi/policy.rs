@@ -8,19 +8,7 @@ use pep440_rs::{VersionSpecifier, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 
 use super::provider::specifiers;
-use crate::metadata::pypi::File;
-use crate::options::{Mode, Moment, Prerelease};
-
-/// How old a version has to be.
-#[derive(Clone, Debug)]
-pub struct Age {
-    /// Only what was published before this moment counts.
-    pub before: Moment,
-    /// Whether what nobody says the time of is left out as well.
-    pub is_strict: bool,
-    /// Packages that may be as new as they like.
-    pub except: BTreeSet<PackageName>,
-}
+use crate::options::{Mode, Prerelease};
 
 /// What is wanted. The default is what pip does by itself.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +21,6 @@ pub struct Policy {
     pub mode: Mode,
     /// Which pre-releases; `None` is those that a requirement names, and those of packages that have nothing else that fits.
     pub prerelease: Option<Prerelease>,
-    /// How old versions have to be.
-    pub age: Option<Age>,
     /// SHA-256 digests; where a package has some, a file with one of them is taken before others.
     pub digests: BTreeMap<PackageName, BTreeSet<String>>,
     /// Whether versions without a wheel that fits may be source archives. What these need is read from what they say of
@@ -49,7 +35,6 @@ pub(super) struct Rules {
     overrides: BTreeMap<PackageName, Vec<Requirement>>,
     pub(super) prerelease: Option<Prerelease>,
     mode: Mode,
-    pub(super) age: Option<Age>,
     direct: BTreeSet<PackageName>,
     digests: BTreeMap<PackageName, BTreeSet<String>>,
     pub(super) has_sources: bool,
@@ -84,7 +69,6 @@ impl Rules {
             overrides,
             prerelease: policy.prerelease,
             mode: policy.mode,
-            age: policy.age.clone(),
             direct: direct.collect(),
             digests: policy.digests.clone(),
             has_sources: policy.has_sources,
@@ -132,15 +116,5 @@ impl Rules {
     /// The digests of which one is wanted; nothing where any will do.
     pub(super) fn digests(&self, name: &PackageName) -> Option<&BTreeSet<String>> {
         self.digests.get(name)
-    }
-
-    /// Why a file may not be used for its age; follows the name of a version.
-    pub(super) fn too_new(&self, name: &PackageName, file: &File) -> Option<&'static str> {
-        let age = self.age.as_ref().filter(|age| !age.except.contains(name))?;
-        match file.published.as_deref().and_then(Moment::parse) {
-            Some(published) if published < age.before => None,
-            Some(_) => Some("is newer than is wanted"),
-            None => age.is_strict.then_some("does not say when it was published"),
-        }
     }
 }

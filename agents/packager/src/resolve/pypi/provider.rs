@@ -24,8 +24,6 @@ use crate::limits::{
     ATTEMPTS_MAX, CONFLICTS_UNTIL_EARLY, PREFETCH_VERSIONS_MAX, VERSIONS_UNTIL_EARLY,
 };
 use crate::metadata::pypi::{Ahead, CoreMetadata, Metadata, Next};
-use crate::options::Moment;
-use crate::resolution::Package;
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -290,19 +288,6 @@ impl<'a> Provider<'a> {
         if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
             self.metadata.prefetch_core_metadata(project, file);
         }
-    }
-
-    /// What people should know of packages whose age could not be looked at.
-    pub(super) fn ageless(&self, packages: &[Package]) -> Option<String> {
-        let age = self.rules.age.as_ref()?;
-        let is_ageless = |package: &&Package| {
-            package.published.as_deref().and_then(Moment::parse).is_none()
-                && !package.name.parse().is_ok_and(|name| age.except.contains(&name))
-        };
-        let count = packages.iter().filter(is_ageless).count();
-        (count > 0).then(|| {
-            format!("of {count} packages the index does not say when they were published; their age was not checked")
-        })
     }
 
     fn was_tried(&self, name: &PackageName, position: usize) -> bool {

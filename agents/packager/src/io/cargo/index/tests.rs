@@ -1,13 +1,14 @@
 //! Index files and registry configurations.
 
 use super::*;
-use crate::metadata::cargo::DependencyKind;
+use crate::metadata::cargo::tests::unpacked;
+use crate::metadata::cargo::{Dependency, DependencyKind, Version};
 use proptest::prelude::*;
 
 const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 fn check(lines: &str) -> Result<Crate, String> {
-    parse(lines.replace("SUM", SUM).as_bytes(), "serde", &Validators::default())
+    parse(lines.replace("SUM", SUM).as_bytes(), "serde")
 }
 
 #[test]
@@ -37,33 +38,32 @@ fn a_line_gives_everything() {
             .as_str(),
     )
     .expect("a crate");
-    let version = &found.versions[0];
-    assert_eq!(found.name, "serde");
+    assert_eq!(found.name(), "serde");
+    let version = unpacked(found.versions().next().expect("one"));
     let alias = &version.dependencies[0];
     assert_eq!((alias.alias.as_str(), alias.package.as_str()), ("alias", "real"));
     assert!(alias.optional && !alias.default_features);
+    assert_eq!(alias.features, ["x"]);
+    assert_eq!(alias.target.as_deref(), Some("cfg(unix)"));
     assert_eq!(alias.registry.as_deref(), Some("https://x"));
-    let kinds: Vec<DependencyKind> =
-        version.dependencies.iter().map(|dependency| dependency.kind).collect();
-    assert_eq!(
-        kinds,
-        [
-            DependencyKind::Normal,
-            DependencyKind::Dev,
-            DependencyKind::Build,
-            DependencyKind::Normal
-        ]
-    );
-    assert!(version.dependencies[3].default_features);
+    let kinds: Vec<_> = version.dependencies.iter().map(|it| (&*it.alias, it.kind)).collect();
+    // Nobody follows the one for tests.
+    let (normal, build) = (DependencyKind::Normal, DependencyKind::Build);
+    assert_eq!(kinds, [("alias", normal), ("b", build), ("n", normal)]);
+    assert_eq!(version.dependencies[1].requirement.to_string(), "=1.2.3");
+    assert!(version.dependencies[2].default_features);
     assert_eq!(version.features["std"], ["b?/std"]);
     assert_eq!(version.features["x"], ["dep:alias"]);
+    assert_eq!(version.features.keys().collect::<Vec<_>>(), ["default", "std", "x"]);
     assert!(version.yanked);
+    assert_eq!(version.links.as_deref(), Some("z"));
+    assert_eq!(version.rust_version.as_deref(), Some("1.56"));
     assert_eq!(version.hashes.sha256.as_deref(), Some(SUM));
     assert_eq!(version.published.as_deref(), Some("2020-01-01T00:00:00Z"));
 }
 
 #[test]
-fn bad_lines_are_skipped_and_the_bytes_kept() {
+fn bad_lines_are_skipped() {
     let lines = concat!(
         "not json\n\n",
         r#"{"name":"serde","vers":"1.0.0","deps":[],"cksum":"SUM","features":{},"yanked":false,"v":3}"#,
@@ -79,9 +79,8 @@ fn bad_lines_are_skipped_and_the_bytes_kept() {
         r#"{"name":"Serde","vers":"1.0.4","deps":[],"cksum":"SUM","features":{}}"#,
     );
     let found = check(lines).expect("a crate");
-    assert_eq!(found.versions.len(), 1);
-    assert_eq!(found.name, "Serde");
-    assert_eq!(&*found.raw, lines.replace("SUM", SUM).as_bytes());
+    assert_eq!(found.versions().len(), 1);
+    assert_eq!(found.name(), "Serde");
 }
 
 #[test]
@@ -95,10 +94,10 @@ fn a_file_without_a_usable_line_is_an_error() {
 fn validators_are_kept_in_the_form_of_cargo() {
     let both =
         Validators { etag: Some("\"x\"".to_owned()), last_modified: Some("then".to_owned()) };
-    assert_eq!(index_version(&both).as_deref(), Some("etag: \"x\""));
+    assert_eq!(revision(&both).as_deref(), Some("etag: \"x\""));
     let date = Validators { etag: None, last_modified: Some("then".to_owned()) };
-    assert_eq!(index_version(&date).as_deref(), Some("last-modified: then"));
-    assert_eq!(index_version(&Validators::default()), None);
+    assert_eq!(revision(&date).as_deref(), Some("last-modified: then"));
+    assert_eq!(revision(&Validators::default()), None);
 }
 
 #[test]
@@ -134,10 +133,147 @@ fn names_are_checked() {
     }
 }
 
+/// What a line says, read without any of what reads it in earnest. Optional dependencies are features by themselves where nothing says
+/// otherwise.
+fn told(line: &serde_json::Value) -> Version {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let texts = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(text).collect()
+    };
+    let mut features: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for table in [&line["features"], &line["features2"]] {
+        for (name, values) in table.as_object().into_iter().flatten() {
+            features.entry(name.clone()).or_default().extend(texts(values));
+        }
+    }
+    let dependencies = line["deps"].as_array().expect("a list").iter();
+    let dependencies: Vec<Dependency> = dependencies
+        .filter(|it| it["kind"] != "dev")
+        .map(|it| Dependency {
+            alias: text(&it["name"]).expect("a name"),
+            package: text(&it["package"]).or(text(&it["name"])).expect("a name"),
+            requirement: it["req"].as_str().expect("one").parse().expect("one"),
+            features: texts(&it["features"]),
+            default_features: it["default_features"].as_bool().unwrap_or(true),
+            optional: it["optional"].as_bool().unwrap_or(false),
+            target: text(&it["target"]),
+            kind: match it["kind"].as_str() {
+                Some("build") => DependencyKind::Build,
+                _ => DependencyKind::Normal,
+            },
+            registry: text(&it["registry"]),
+        })
+        .collect();
+    let mentioned: Vec<String> = features.values().flatten().cloned().collect();
+    for alias in dependencies.iter().filter(|it| it.optional).map(|it| &it.alias) {
+        let value = format!("dep:{alias}");
+        if !mentioned.contains(&value) {
+            features.entry(alias.clone()).or_insert_with(|| vec![value]);
+        }
+    }
+    Version {
+        version: line["vers"].as_str().expect("one").parse().expect("one"),
+        dependencies,
+        features,
+        yanked: line["yanked"].as_bool().unwrap_or(false),
+        links: text(&line["links"]),
+        rust_version: text(&line["rust_version"]),
+        hashes: crate::metadata::Hashes { sha256: text(&line["cksum"]), sha512: None },
+        published: text(&line["pubtime"]),
+    }
+}
+
+#[track_caller]
+fn check_told(lines: &[serde_json::Value], name: &str) {
+    let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    let found = parse(text.join("\n").as_bytes(), name).expect("a crate");
+    let mut expected: Vec<Version> = lines.iter().map(told).collect();
+    expected.sort_by(|one, other| one.version.cmp(&other.version));
+    assert_eq!(found.versions().map(unpacked).collect::<Vec<_>>(), expected);
+    let again = Crate::open(found.archive()).expect("whole");
+    assert_eq!(again.versions().map(unpacked).collect::<Vec<_>>(), expected);
+    for (version, expected) in again.versions().zip(&expected) {
+        for (feature, values) in &expected.features {
+            assert!(version.feature(feature).expect("there").eq(values.iter()), "{feature}");
+        }
+        assert!(version.feature("no such feature").is_none());
+        assert_eq!(version.has_default(), expected.features.contains_key("default"));
+    }
+}
+
+#[test]
+fn recorded_files_are_packed_as_they_were_read() {
+    let place =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/resolve/cargo/tests/recorded");
+    let mut count = 0;
+    for entry in std::fs::read_dir(place).expect("there") {
+        let text = std::fs::read(entry.expect("one").path()).expect("readable");
+        let universe: serde_json::Value = serde_json::from_slice(&text).expect("a universe");
+        for (name, lines) in universe["index"].as_object().expect("crates") {
+            let mut lines = lines.as_array().expect("versions").clone();
+            for line in &mut lines {
+                // What the recordings leave out, because it decides nothing there.
+                line["name"] = name.as_str().into();
+                line["cksum"] = SUM.into();
+                for table in ["deps", "features"] {
+                    if line[table].is_null() {
+                        line[table] =
+                            if table == "deps" { "[]" } else { "{}" }.parse().expect("one");
+                    }
+                }
+            }
+            check_told(&lines, name);
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count}");
+}
+
+fn version_text() -> impl Strategy<Value = String> {
+    let number = || prop_oneof![0..3_u64, Just(u64::from(u32::MAX) + 1)];
+    let rest = prop::sample::select(&["", "-rc.1", "+build.7", "-a.10+z"][..]);
+    (number(), number(), number(), rest)
+        .prop_map(|(major, minor, patch, rest)| format!("{major}.{minor}.{patch}{rest}"))
+}
+
+fn generated_line() -> impl Strategy<Value = serde_json::Value> {
+    let names = || prop::sample::select(&["a", "b", "default", "ü\"\n", "std", "x-y"][..]);
+    let values = ["dep:a", "b", "a/std", "b?/x-y", "dep:serde", "\\", "std"];
+    let values = prop::collection::vec(prop::sample::select(values.to_vec()), 0..4);
+    let features = || prop::collection::btree_map(names(), values.clone(), 0..4);
+    let optional_text = || prop::option::of(names());
+    let requirement =
+        prop::sample::select(&["1", "^1.2", ">=1, <3", "*", "=1.0.0-rc.1", "~0.3"][..]);
+    let kind = prop::option::of(prop::sample::select(&["normal", "dev", "build"][..]));
+    let dependency =
+        (names(), optional_text(), requirement, kind, any::<(bool, bool)>(), optional_text())
+            .prop_map(|(name, package, req, kind, (optional, default), target)| {
+                serde_json::json!({"name": name, "package": package, "req": req, "kind": kind,
+                "optional": optional && kind != Some("dev"), "default_features": default,
+                "target": target, "registry": target, "features": [name]})
+            });
+    let dependencies = prop::collection::vec(dependency, 0..5);
+    let rest = (optional_text(), optional_text(), optional_text(), any::<bool>(), "[0-9a-f]{64}");
+    (version_text(), dependencies, features(), prop::option::of(features()), rest).prop_map(
+        |(version, dependencies, features, more, (links, rust, time, yanked, sum))| {
+            serde_json::json!({"name": "serde", "vers": version, "deps": dependencies,
+                "features": features, "features2": more, "links": links, "rust_version": rust,
+                "pubtime": time, "yanked": yanked, "cksum": sum, "v": 2})
+        },
+    )
+}
+
 proptest! {
     #[test]
+    fn generated_files_are_packed_as_they_were_read(
+        lines in prop::collection::vec(generated_line(), 1..8),
+    ) {
+        check_told(&lines, "serde");
+    }
+
+    #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-        let _ = parse(&bytes, "serde", &Validators::default());
+        let _ = parse(&bytes, "serde");
         let _ = RegistryConfig::parse(&bytes);
     }
 
@@ -145,6 +281,6 @@ proptest! {
     fn no_line_makes_the_parser_panic(version in "\\PC{0,20}", requirement in "\\PC{0,20}") {
         let line = serde_json::json!({"name": "serde", "vers": version, "cksum": SUM, "features": {},
             "deps": [{"name": "a", "req": requirement, "features": []}]});
-        let _ = parse(line.to_string().as_bytes(), "serde", &Validators::default());
+        let _ = parse(line.to_string().as_bytes(), "serde");
     }
 }

@@ -1,11 +1,15 @@
 //! What is announced ahead of the solver: everything that it will ask for, before it waited for anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
-use super::{Policy, Request, SOURCE, Universe, resolve, root, run, versions};
+use semver::Version;
+
+use super::{Policy, Request, Root, SOURCE, Universe, resolve, root, run, versions};
 use crate::error::Error;
-use crate::metadata::cargo::{Ahead, Crate, Metadata};
+use crate::metadata::aged::{Aged, Limit};
+use crate::metadata::cargo::{self as metadata, Ahead, Crate, Metadata};
+use crate::options::Moment;
 
 /// A registry whose answers arrive at once, but not where the question was.
 struct Followed<'a> {
@@ -14,6 +18,31 @@ struct Followed<'a> {
     announced: Mutex<BTreeSet<String>>,
     /// What had been announced when somebody first waited.
     at_first: Mutex<Option<BTreeSet<String>>>,
+}
+
+impl<'a> Followed<'a> {
+    fn new(universe: &'a Universe) -> Self {
+        Self {
+            universe,
+            ahead: Mutex::default(),
+            announced: Mutex::default(),
+            at_first: Mutex::default(),
+        }
+    }
+}
+
+fn request(roots: &[Root]) -> Request<'_> {
+    static NOTHING: BTreeMap<String, BTreeSet<Version>> = BTreeMap::new();
+    static POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);
+    Request {
+        roots,
+        preferred: &NOTHING,
+        policy: &POLICY,
+        source: SOURCE,
+        format: 4,
+        download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
+        keep_on: &|| Ok(()),
+    }
 }
 
 impl Metadata for Followed<'_> {
@@ -62,22 +91,9 @@ fn what_features_switch_on_is_followed_and_nothing_else() {
         .add("never", "1.0.0", &[], &[])
         .add("unused", "1.0.0", &[], &[])
         .add("test", "1.0.0", &[], &[]);
-    let followed = Followed {
-        universe: &universe,
-        ahead: Mutex::default(),
-        announced: Mutex::default(),
-        at_first: Mutex::default(),
-    };
-    let request = Request {
-        roots: &[root("app", &["a 1"], &[])],
-        preferred: &BTreeMap::new(),
-        policy: &Policy::default(),
-        source: SOURCE,
-        format: 4,
-        download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
-        keep_on: &|| Ok(()),
-    };
-    let resolved = resolve(&request, &followed).expect("an answer");
+    let followed = Followed::new(&universe);
+    let roots = [root("app", &["a 1"], &[])];
+    let resolved = resolve(&request(&roots), &followed).expect("an answer");
     assert_eq!(versions(&resolved), versions(&run(&universe, &["a 1"]).expect("an answer")));
     let announced = followed.announced.lock().expect("no panic").clone();
     let at_first = followed.at_first.lock().expect("no panic").clone().expect("it asked");
@@ -86,4 +102,30 @@ fn what_features_switch_on_is_followed_and_nothing_else() {
     // Whether a weak one is on is not known until everything is; a request too many is no harm.
     assert_eq!(at_first, ["a", "b", "deep", "optional", "speed", "weak"]);
     assert!(followed.ahead.lock().expect("no panic").as_ref().expect("one").upgrade().is_none());
+}
+
+#[test]
+fn what_is_too_young_does_not_count_although_the_scout_saw_it() {
+    let at = |time: &str| {
+        let time = time.to_owned();
+        move |version: &mut metadata::Version| version.published = Some(time)
+    };
+    let (old, new) = ("2020-01-01T00:00:00Z", "2024-01-01T00:00:00Z");
+    let universe = Universe::default()
+        .with("a", "1.0.0", &["b 1"], &[], at(old))
+        .with("a", "1.1.0", &["b 1", "c 1"], &[], at(new))
+        .with("b", "1.0.0", &[], &[], at(old))
+        .with("b", "1.1.0", &[], &[], at(new))
+        .with("c", "1.0.0", &[], &[], at(new));
+    let followed = Followed::new(&universe);
+    let before = Moment::parse("2022-01-01T00:00:00Z");
+    let registry: &dyn Metadata = &followed;
+    let aged = Aged::new(registry, Limit { before, ..Limit::default() });
+    let roots = [root("app", &["a 1"], &[])];
+    let resolved = resolve(&request(&roots), &aged).expect("an answer");
+    assert_eq!(versions(&resolved), "a 1.0.0, b 1.0.0");
+    let announced = followed.announced.lock().expect("no panic").clone();
+    assert!(announced.contains("c"), "the scout went by what is too young: {announced:?}");
+    let young = aged.left_out().into_iter().map(|(name, left)| (name, left.young));
+    assert_eq!(young.collect::<Vec<_>>(), [("a".to_owned(), 1), ("b".to_owned(), 1)]);
 }

@@ -8,7 +8,7 @@ use crate::manifest::package_json::RootManifest;
 use crate::metadata::Hashes;
 use crate::metadata::npm::{Metadata, Packument, Version};
 use crate::resolution::Resolution;
-use crate::resolve::npm::{Choice, Local, Preferred, Request};
+use crate::resolve::npm::{Local, Order, Preferred, Request};
 
 #[derive(Default)]
 pub(super) struct Universe {
@@ -75,8 +75,6 @@ impl Universe {
                 version.engines_node = Some(plain(node));
             } else if let Some(names) = word.strip_prefix("bundle=") {
                 version.bundled = list(names);
-            } else if let Some(time) = word.strip_prefix("time=") {
-                version.published = Some(time.to_owned());
             } else if word == "deprecated" {
                 version.deprecated = Some("old".to_owned());
             } else if let Some((name, want)) = split_wish(word) {
@@ -130,7 +128,7 @@ pub(super) fn request_with(
     Request {
         root,
         locals: Vec::new(),
-        choice: Choice::default(),
+        order: Order::default(),
         node_version: Some("20.0.0".to_owned()),
         os: "linux".to_owned(),
         cpu: "x64".to_owned(),

@@ -1,7 +1,7 @@
 //! What a caller wants beside its requirements.
 
-use super::super::policy::{Age, Policy};
-use crate::options::{Mode, Moment, Prerelease};
+use super::super::policy::Policy;
+use crate::options::{Mode, Prerelease};
 
 use super::{PLAIN, Release, Requirement, ResolveError, Universe, run_with, versions};
 
@@ -142,46 +142,6 @@ fn source_archives_count_where_they_may_and_say_what_they_need() {
         &["a>1"],
         "Because `a` 2 cannot be used: it is source that tells what it needs only when it is \
          built and the project needs `a` >1, the requirements cannot be met.",
-    );
-}
-
-#[test]
-fn what_is_too_new_does_not_count() {
-    let on = |published| Release { published, ..PLAIN };
-    let universe = Universe::default()
-        .release("a", "1", &["b"], on(Some("2026-01-01T00:00:00Z")))
-        .release("a", "2", &["b"], on(Some("2026-03-01T00:00:00.123456Z")))
-        .add("b", "1", &[]);
-    let aged = |before: &str, is_strict, except: &[&str]| Policy {
-        age: Some(Age {
-            before: Moment::parse(before).expect("a moment"),
-            is_strict,
-            except: except.iter().map(|name| name.parse().expect("a name")).collect(),
-        }),
-        ..Policy::default()
-    };
-    let spring = "2026-02-01T00:00:00Z";
-    check(&universe, &aged("2027-01-01T00:00:00Z", false, &[]), &["a"], "a 2, b 1");
-    check(&universe, &aged(spring, false, &[]), &["a"], "a 1, b 1");
-    check(&universe, &aged(spring, false, &["a"]), &["a"], "a 2, b 1");
-    check(&universe, &aged(spring, true, &["b"]), &["a"], "a 1, b 1");
-    let found = run_with(&universe, &["a"], &[], &aged(spring, false, &[])).expect("solvable");
-    let warning = "of 1 packages the index does not say when they were published; their age was not \
-                   checked";
-    assert_eq!(found.warnings, [warning]);
-    impossible(
-        &universe,
-        &aged(spring, true, &[]),
-        &["b"],
-        "Because `b` 1 does not say when it was published and the project needs `b`, the \
-         requirements cannot be met.",
-    );
-    impossible(
-        &universe,
-        &aged(spring, false, &[]),
-        &["a>1"],
-        "Because `a` 2 is newer than is wanted and the project needs `a` >1, the requirements \
-         cannot be met.",
     );
 }
 
