@@ -22,6 +22,7 @@ mod leave;
 mod places;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod workers;
 
 use std::cell::Cell;
@@ -39,10 +40,11 @@ use self::job::{Job, Ticket};
 pub use self::leave::waiting;
 pub use self::places::Machine;
 use self::places::Places;
+pub use self::wanted::{Wake, Wanted};
 use self::workers::Workers;
 use crate::admission::{Admission, Deferred, Grant, Id, Leave, Order, Reason, Transfers, Wish};
 use crate::decision::{Background, Decision};
-use crate::limits::CANCELLATION_INTERVAL;
+use crate::limits::{CANCELLATION_INTERVAL, TOLD_AFTER, WANTED_INTERVAL};
 use crate::placement::{Lane, Work};
 
 /// The pools of one process.
@@ -98,6 +100,8 @@ struct State {
     jobs: BTreeMap<Id, Arc<Job>>,
     /// Leaves whose owners have not picked them up yet.
     begun: BTreeMap<Id, Grant>,
+    /// When time alone lets somebody begin who waits.
+    look_at: Option<Duration>,
     /// Pieces at work that have no leave at the moment, by lane.
     away: [usize; Lane::ALL.len()],
     closed: bool,
@@ -115,6 +119,7 @@ impl Pools {
             admission: Admission::new(decision),
             jobs: BTreeMap::new(),
             begun: BTreeMap::new(),
+            look_at: None,
             away: [0; Lane::ALL.len()],
             closed: false,
         };
@@ -158,7 +163,7 @@ impl Pools {
                 if job.is_unmanned() {
                     self.shared.work_off(&job);
                 }
-                self.shared.look_again();
+                self.shared.look_again(&mut self.shared.lock());
                 is_wanted().then_some(())
             };
             let panic = job.wait_until_done(look);
@@ -176,7 +181,7 @@ impl Pools {
         &self,
         order: &Order,
         undertaking: Undertaking,
-        is_wanted: &dyn Fn() -> bool,
+        wanted: &dyn Wanted,
         waits: &dyn Fn(Reason),
     ) -> Option<Permit> {
         let wish = match undertaking {
@@ -184,7 +189,7 @@ impl Pools {
             Undertaking::Download => Wish::Download,
         };
         let shared = &self.shared;
-        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted, waits);
+        let (_state, grant) = shared.wait_for_leave((order, wish), wanted, waits);
         grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
     }
 
@@ -319,8 +324,10 @@ impl Shared {
     }
 
     /// Time has passed, which may let somebody begin who waits.
-    fn look_again(self: &Arc<Self>) {
-        self.dispatch(&mut self.lock(), None);
+    fn look_again(self: &Arc<Self>, state: &mut State) {
+        if state.look_at.is_some_and(|at| at <= self.now()) {
+            self.dispatch(state, None);
+        }
     }
 
     /// Hands out everything that may begin. The first ticket of `mine` is given back where its caller may run it.
@@ -348,6 +355,7 @@ impl Shared {
             }
         }
         state.admission.note_deferrals(now);
+        state.look_at = state.admission.next_look(now);
         // A hint: who misses a change looks again after the next piece, and the truth is read under the lock.
         self.contended.store(state.admission.is_contended(), Ordering::Relaxed);
         if may_begin {
@@ -376,10 +384,13 @@ impl Shared {
 
     /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still. `waits` is called
     /// without it.
+    ///
+    /// Who waits sleeps until a grant is there for it, until it is told that it may not be wanted any more, or until time alone changes
+    /// something; it hands out grants only then.
     fn wait_for_leave<'a>(
         self: &'a Arc<Self>,
         (order, wish): (&Order, Wish),
-        is_wanted: &dyn Fn() -> bool,
+        wanted: &dyn Wanted,
         waits: &dyn Fn(Reason),
     ) -> (MutexGuard<'a, State>, Option<Grant>) {
         let mut state = self.lock();
@@ -387,37 +398,70 @@ impl Shared {
         let id = loop {
             match state.admission.ask(order, wish, self.now()) {
                 Ok(id) => break id,
-                Err(_too_many) if !is_wanted() => return (state, None),
+                Err(_too_many) if !wanted.is_wanted() => return (state, None),
                 Err(_too_many) => state = self.wait(state, CANCELLATION_INTERVAL),
             }
         };
         if was_idle {
             self.changed.notify_all();
         }
-        let (began, mut is_told) = (self.now(), false);
+        self.dispatch(&mut state, None);
+        let tell_at = self.now() + TOLD_AFTER;
+        let (mut listening, mut is_told) = (None, false);
         loop {
-            self.dispatch(&mut state, None);
             if let Some(grant) = state.begun.remove(&id) {
                 return (state, Some(grant));
             }
-            if !is_wanted() {
+            if !wanted.is_wanted() {
                 state.admission.withdraw(id, self.now());
                 return (state, None);
             }
-            // At the start of everything it takes a moment until somebody has decided: nobody is told of that.
-            let is_long = self.now().saturating_sub(began) >= CANCELLATION_INTERVAL;
-            match state.admission.why(id) {
-                Some(reason) if is_long && !is_told => {
-                    is_told = true;
-                    drop(state);
-                    let asked = Asked { shared: self, id };
-                    waits(reason);
-                    std::mem::forget(asked);
-                    state = self.lock();
-                }
-                _ => state = self.wait(state, CANCELLATION_INTERVAL),
+            let Some(listening) = &listening else {
+                let mut listen = || listening = Some(wanted.listen(self.waker()));
+                state = self.apart(state, id, &mut listen);
+                continue;
+            };
+            let now = self.now();
+            if let Some(reason) = state.admission.why(id)
+                && !is_told
+                && now >= tell_at
+            {
+                is_told = true;
+                state = self.apart(state, id, &mut || waits(reason));
+                continue;
             }
+            let is_told_of = listening.is_some();
+            let longest = if is_told_of { WANTED_INTERVAL } else { CANCELLATION_INTERVAL };
+            let times = [wanted.left(), state.look_at.map(|at| at.saturating_sub(now))];
+            let told = (!is_told).then(|| tell_at.saturating_sub(now));
+            let pause = times.into_iter().chain([told]).flatten().fold(longest, Duration::min);
+            state = self.wait(state, pause);
+            self.look_again(&mut state);
         }
+    }
+
+    /// Runs somebody else's code without the lock, for the request `id`, which is withdrawn where that panics.
+    fn apart<'a>(
+        self: &'a Arc<Self>,
+        state: MutexGuard<'a, State>,
+        id: Id,
+        code: &mut dyn FnMut(),
+    ) -> MutexGuard<'a, State> {
+        drop(state);
+        let asked = Asked { shared: self, id };
+        code();
+        std::mem::forget(asked);
+        self.lock()
+    }
+
+    /// Lets everybody who waits look whether it is still wanted. Who has looked under the lock and not seen it yet sleeps by then.
+    fn waker(self: &Arc<Self>) -> Wake {
+        let shared = Arc::downgrade(self);
+        Arc::new(move || {
+            let Some(shared) = shared.upgrade() else { return };
+            drop(shared.lock());
+            shared.changed.notify_all();
+        })
     }
 
     /// Runs all of a job in this thread.
@@ -441,7 +485,7 @@ impl Shared {
     }
 }
 
-/// A request of somebody who is being told something; dropped only where that panics.
+/// A request whose owner's code runs; dropped only where that panics.
 struct Asked<'a> {
     shared: &'a Arc<Shared>,
     id: Id,

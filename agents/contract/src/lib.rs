@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::cancellation::Cancellation;
+pub use self::cancellation::{Cancellation, Listening, Wake};
 pub use self::crew::{Crew, Hands, Hired, Obstacle, Order, Threads, Undertaking, Wait, Work, once};
 pub use self::station::{Busy, Figure, Station};
 pub use self::waiting::{Waiter, waiting, with_waiter};

@@ -2,6 +2,7 @@
 
 mod guests;
 mod waits;
+mod wanted;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -156,7 +157,7 @@ fn heavy_work_begins_when_the_decision_allows_it() {
     let pools = Pools::new(hot, alike());
     std::thread::scope(|scope| {
         let waiter =
-            scope.spawn(|| pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, QUIET).is_some());
+            scope.spawn(|| pools.begin(&order("a"), Undertaking::Heavy, &ALWAYS, QUIET).is_some());
         while !pools.has_waiting() {
             std::thread::yield_now();
         }
@@ -341,7 +342,7 @@ fn the_watch_sleeps_until_there_is_work_and_ends_with_the_pools() {
         }
         seen
     });
-    let _permit = pools.begin(&order("a"), Undertaking::Download, ALWAYS, QUIET).unwrap();
+    let _permit = pools.begin(&order("a"), Undertaking::Download, &ALWAYS, QUIET).unwrap();
     while !pools.has_waiting() && pools.is_idle() {
         std::thread::yield_now();
     }
