@@ -8,6 +8,7 @@ mod bench;
 mod config;
 mod doctor;
 mod exit;
+mod files;
 mod looking;
 mod options;
 mod output;

@@ -26,6 +26,8 @@ mod low;
 mod queues;
 #[path = "daemon/routes.rs"]
 mod routes;
+#[path = "daemon/sensors.rs"]
+mod sensors;
 #[path = "daemon/silence.rs"]
 mod silence;
 #[path = "daemon/topics.rs"]

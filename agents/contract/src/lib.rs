@@ -107,7 +107,8 @@ pub trait Conversation: Send + Sync {
     }
     /// An undertaking has to wait before it begins. [`Conversation::goes_on`] follows, or the request ends.
     fn waits(&self, _wait: Wait) {}
-    /// It waits no more, and begins.
+    /// It waits no more, and begins. May block until the one who is told lets it; then, or where it is not wanted any more by now, it
+    /// is cancelled.
     fn goes_on(&self) {}
 }
 
