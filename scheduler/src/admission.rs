@@ -272,7 +272,7 @@ impl Admission {
         match leave {
             Leave::Run(lane) => add(&mut self.running[lane as usize]),
             Leave::Download => add(&mut self.downloads),
-            // Nothing depends on how many there are.
+            // What heats are their pieces. Who must not go on with many at once sees to that himself.
             Leave::Heavy => {}
         }
         if is_resolution {

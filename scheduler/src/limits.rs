@@ -23,7 +23,7 @@ pub const BACKGROUND_MAX: usize = 1;
 pub const DOWNLOADS_MAX: usize = 16;
 
 /// The same with the one that each requester may have where others hold all of those: sixteen requesters more, of at most thirty-two whose
-/// calls an agent lets run. Each costs a connection and a thread that waits.
+/// calls an agent lets run and eight watched projects. Each costs a connection and a thread that waits.
 pub const DOWNLOADS_ALL_MAX: usize = 2 * DOWNLOADS_MAX;
 
 /// Requests that wait or run in one process: more callers than an agent's host lets in at once.

@@ -107,8 +107,8 @@ pub trait Conversation: Send + Sync {
     }
     /// An undertaking has to wait before it begins. [`Conversation::goes_on`] follows, or the request ends.
     fn waits(&self, _wait: Wait) {}
-    /// It waits no more, and begins. May block until the one who is told lets it; then, or where it is not wanted any more by now, it
-    /// is cancelled.
+    /// It waits no more, and begins when this returns, which may take a while where others go on in the same moment. The caller looks
+    /// afterwards whether it is still wanted.
     fn goes_on(&self) {}
 }
 
