@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
 use super::heat::{DEFERRED, MANY, SENSOR, is_too_hot, machine, publish_many};
 use super::packages::Npm;
 use super::sibling::metric;
@@ -88,6 +91,25 @@ fn changes_that_wait_for_a_cooler_machine_leave_the_watch_to_others() {
     comes_to(&world, text(&stays), "applied");
     assert!((0..MANY).all(|number| is_installed(&stays, &format!("many{number}"))));
     assert!(!is_left.join("node_modules").exists() && !is_planned.join("node_modules").exists());
+}
+
+#[test]
+fn what_waited_when_the_daemon_stopped_is_not_shown_as_if_it_still_did() {
+    let world = World::new();
+    let large = large_manifest(&world);
+    let tree = machine(&world, "97000");
+    let mut daemon = world.daemon_on(tree.directory());
+    is_too_hot(&world);
+    let project = watched(&world, "waits", &large);
+    comes_to(&world, text(&project), "deferred");
+    let pid = Pid::from_raw(i32::try_from(daemon.child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
+    let left = last(&world, text(&project));
+    assert_eq!((&left["outcome"], &left["exists"]), (&Value::Null, &Value::Bool(true)), "{left}");
+    drop(daemon);
+    let _daemon = world.daemon_on(tree.directory());
+    comes_to(&world, text(&project), "deferred");
 }
 
 #[test]
