@@ -155,8 +155,8 @@ fn a_lost_sensor_is_noticed_and_costs_no_heat() {
     }
 }
 
-/// A slot takes a change of the reading, so a sensor that stands still adds none, whether it is found out or not. The last change may
-/// have supported two.
+/// A slot takes a change of the reading, so a sensor that stands still adds no more than the last change supported, whether it is found
+/// out or not: two, and of those one on a P core.
 #[test]
 fn from_the_moment_it_freezes_a_sensor_adds_next_to_nothing() {
     for (name, frozen_at) in [("frozen", 200.0), ("frozen-busy", 30.0), ("frozen-warming", 103.0)] {
@@ -167,7 +167,7 @@ fn from_the_moment_it_freezes_a_sensor_adds_next_to_nothing() {
                     let first = first.get_or_insert(sample.slots);
                     let case = format!("{name}, seed {seed}: {first:?}, then {sample:?}");
                     assert!(sample.slots.sum() <= first.sum() + 2, "{case}");
-                    assert!(sample.slots.performance <= first.performance, "{case}");
+                    assert!(sample.slots.performance <= first.performance + 1, "{case}");
                     is_blind |= sample.state == Some(State::Blind);
                 }
             });
