@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::MANIFESTS;
 use super::turns::{Turn, Turns};
-use super::under_way::Deferred;
+use super::under_way::{Deferred, Terms};
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
 use crate::measures::Trigger;
@@ -162,7 +162,7 @@ pub(super) fn digest_at(path: &Path) -> Option<String> {
 }
 
 /// What the project of a row is watched with.
-pub(super) fn terms(row: &WatchRow) -> super::under_way::Terms {
+pub(super) fn terms(row: &WatchRow) -> Terms {
     (row.policy.clone(), row.setting.clone())
 }
 
@@ -233,8 +233,8 @@ fn carry_out(
     Ok(Answered { trigger, digest: Some(digest), message })
 }
 
-/// Each project is one of its own: what it fetches from a registry that trickles holds up no other one. There are no more of them at
-/// once than answers.
+/// Each project is one of its own: what it fetches from a registry that trickles holds up no other one. There are as many of them as
+/// answers, of which a few work and a bounded number waits.
 fn requester(row: &WatchRow) -> Arc<str> {
     Arc::from(format!("watch {}", row.path))
 }
