@@ -48,7 +48,7 @@ fn many_who_wait_long_and_are_told_do_not_look_again_and_again() {
     };
     let begin = || pools.begin(&order("a"), Undertaking::Heavy, wanted, &waits).is_some();
     std::thread::scope(|scope| {
-        let waiters: Vec<_> = (0..WAITING).map(|_| scope.spawn(&begin)).collect();
+        let waiters: Vec<_> = (0..WAITING).map(|_| scope.spawn(begin)).collect();
         all_wait.wait();
         let before = wanted.looks.load(Ordering::SeqCst);
         // What does not concern them: pieces of others, for a while. The time is what is looked for here.
