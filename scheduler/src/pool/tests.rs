@@ -221,7 +221,8 @@ fn two_classes() -> Option<[CpuSet; 3]> {
     if first == last {
         // Past the harness, which keeps to itself what passing tests print.
         let mut said = std::io::stderr();
-        let _ = writeln!(said, "not shown here: it takes two processors, there is {allowed}");
+        let why = "it takes two processors, this process has";
+        let _ = writeln!(said, "not shown here: {why} {allowed}");
         return None;
     }
     Some([CpuSet::from_iter([first]), CpuSet::from_iter([last]), allowed])
