@@ -80,6 +80,10 @@ pub struct MachineEntry {
     pub running: [u32; 4],
     /// Requests that wait in hosted agents, by reason.
     pub waiting: [u32; 4],
+    /// Files from networks that hosted agents are fetching.
+    pub files: u32,
+    /// Files that wait to be fetched: because others are, because of heat, because nobody knows how hot it is.
+    pub files_waiting: [u32; 3],
     /// How workers are to be held to classes of cores: 1 unless processors are contended, 2 not at all, 3 whatever happens; 0 is not said.
     pub pinning: u8,
 }

@@ -9,6 +9,7 @@ mod cache;
 mod config;
 mod doctor;
 mod exit;
+mod files;
 mod looking;
 mod options;
 mod output;

@@ -28,6 +28,8 @@ mod mirror;
 mod queues;
 #[path = "daemon/routes.rs"]
 mod routes;
+#[path = "daemon/sensors.rs"]
+mod sensors;
 #[path = "daemon/silence.rs"]
 mod silence;
 #[path = "daemon/topics.rs"]

@@ -160,6 +160,14 @@ impl Admission {
         });
     }
 
+    /// When time alone lets somebody begin who could not until now; nothing where that takes something else.
+    pub fn next_look(&self, now: Duration) -> Option<Duration> {
+        let is_put_off =
+            |wish| matches!(wish, Wish::Heavy | Wish::Pieces { work: Work::Background, .. });
+        let due = self.queue.wanting().filter(|entry| is_put_off(entry.wish));
+        due.map(|entry| entry.since + DEFER_MAX).filter(|due| *due > now).min()
+    }
+
     /// Why a request waits that has nothing yet.
     pub fn why(&self, id: Id) -> Option<Reason> {
         Some(match self.queue.wish_of_waiting(id)? {
@@ -264,7 +272,7 @@ impl Admission {
         match leave {
             Leave::Run(lane) => add(&mut self.running[lane as usize]),
             Leave::Download => add(&mut self.downloads),
-            // Nothing depends on how many there are.
+            // What heats are their pieces. Who must not go on with many at once sees to that himself.
             Leave::Heavy => {}
         }
         if is_resolution {

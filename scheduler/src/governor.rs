@@ -26,6 +26,7 @@ pub use self::thresholds::{Band, ThresholdError, ThresholdValues, Thresholds};
 
 use self::gate::Gate;
 use self::ladder::{Ladder, Step};
+pub(crate) use self::sense::CORE_ABOVE;
 use self::sense::{Heat, Seen, Sense};
 
 /// What was measured since the last step.

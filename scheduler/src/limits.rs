@@ -23,7 +23,7 @@ pub const BACKGROUND_MAX: usize = 1;
 pub const DOWNLOADS_MAX: usize = 16;
 
 /// The same with the one that each requester may have where others hold all of those: sixteen requesters more, of at most thirty-two whose
-/// calls an agent lets run. Each costs a connection and a thread that waits.
+/// calls an agent lets run and eight watched projects. Each costs a connection and a thread that waits.
 pub const DOWNLOADS_ALL_MAX: usize = 2 * DOWNLOADS_MAX;
 
 /// Requests that wait or run in one process: more callers than an agent's host lets in at once.
@@ -36,8 +36,14 @@ pub const AGE_STEP: Duration = Duration::from_secs(2);
 /// its turn.
 pub const DEFER_MAX: Duration = Duration::from_secs(600);
 
-/// How often somebody who waits looks whether his work is still wanted: work stops within 100 ms of being abandoned.
+/// How often somebody who waits looks whether his work is still wanted, where nobody tells him: work stops within 100 ms of being abandoned.
 pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often he looks who is told: the clock of the day, by which deadlines are, can be set.
+pub const WANTED_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A wait that is shorter is told to nobody: at the start of everything it takes a moment until somebody has decided.
+pub const TOLD_AFTER: Duration = Duration::from_millis(50);
 
 /// Stack of a worker: a resolution goes deep, and has as much where it runs on a thread of a call.
 pub const WORKER_STACK_BYTES: usize = 4 * 1024 * 1024;

@@ -16,12 +16,14 @@
 //! A worker without tickets sleeps on a condition variable without a timeout. Nothing here looks at sensors or clocks by itself; whoever
 //! does tells [`Pools::set_decision`] and [`Pools::set_machine`].
 
+mod asking;
 mod guest;
 mod job;
 mod leave;
 mod places;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod workers;
 
 use std::cell::Cell;
@@ -39,10 +41,10 @@ use self::job::{Job, Ticket};
 pub use self::leave::waiting;
 pub use self::places::Machine;
 use self::places::Places;
+pub use self::wanted::{Wake, Wanted};
 use self::workers::Workers;
 use crate::admission::{Admission, Deferred, Grant, Id, Leave, Order, Reason, Transfers, Wish};
 use crate::decision::{Background, Decision};
-use crate::limits::CANCELLATION_INTERVAL;
 use crate::placement::{Lane, Work};
 
 /// The pools of one process.
@@ -98,6 +100,8 @@ struct State {
     jobs: BTreeMap<Id, Arc<Job>>,
     /// Leaves whose owners have not picked them up yet.
     begun: BTreeMap<Id, Grant>,
+    /// When time alone lets somebody begin who waits.
+    look_at: Option<Duration>,
     /// Pieces at work that have no leave at the moment, by lane.
     away: [usize; Lane::ALL.len()],
     closed: bool,
@@ -115,6 +119,7 @@ impl Pools {
             admission: Admission::new(decision),
             jobs: BTreeMap::new(),
             begun: BTreeMap::new(),
+            look_at: None,
             away: [0; Lane::ALL.len()],
             closed: false,
         };
@@ -158,7 +163,7 @@ impl Pools {
                 if job.is_unmanned() {
                     self.shared.work_off(&job);
                 }
-                self.shared.look_again();
+                self.shared.look_again(&mut self.shared.lock());
                 is_wanted().then_some(())
             };
             let panic = job.wait_until_done(look);
@@ -176,7 +181,7 @@ impl Pools {
         &self,
         order: &Order,
         undertaking: Undertaking,
-        is_wanted: &dyn Fn() -> bool,
+        wanted: &dyn Wanted,
         waits: &dyn Fn(Reason),
     ) -> Option<Permit> {
         let wish = match undertaking {
@@ -184,7 +189,7 @@ impl Pools {
             Undertaking::Download => Wish::Download,
         };
         let shared = &self.shared;
-        let (_state, grant) = shared.wait_for_leave((order, wish), is_wanted, waits);
+        let (_state, grant) = shared.wait_for_leave((order, wish), wanted, waits);
         grant.map(|grant| Permit { shared: Arc::clone(shared), grant: Some(grant) })
     }
 
@@ -319,8 +324,10 @@ impl Shared {
     }
 
     /// Time has passed, which may let somebody begin who waits.
-    fn look_again(self: &Arc<Self>) {
-        self.dispatch(&mut self.lock(), None);
+    fn look_again(self: &Arc<Self>, state: &mut State) {
+        if state.look_at.is_some_and(|at| at <= self.now()) {
+            self.dispatch(state, None);
+        }
     }
 
     /// Hands out everything that may begin. The first ticket of `mine` is given back where its caller may run it.
@@ -348,6 +355,7 @@ impl Shared {
             }
         }
         state.admission.note_deferrals(now);
+        state.look_at = state.admission.next_look(now);
         // A hint: who misses a change looks again after the next piece, and the truth is read under the lock.
         self.contended.store(state.admission.is_contended(), Ordering::Relaxed);
         if may_begin {
@@ -374,52 +382,6 @@ impl Shared {
         self.dispatch(state, None);
     }
 
-    /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still. `waits` is called
-    /// without it.
-    fn wait_for_leave<'a>(
-        self: &'a Arc<Self>,
-        (order, wish): (&Order, Wish),
-        is_wanted: &dyn Fn() -> bool,
-        waits: &dyn Fn(Reason),
-    ) -> (MutexGuard<'a, State>, Option<Grant>) {
-        let mut state = self.lock();
-        let was_idle = state.is_idle();
-        let id = loop {
-            match state.admission.ask(order, wish, self.now()) {
-                Ok(id) => break id,
-                Err(_too_many) if !is_wanted() => return (state, None),
-                Err(_too_many) => state = self.wait(state, CANCELLATION_INTERVAL),
-            }
-        };
-        if was_idle {
-            self.changed.notify_all();
-        }
-        let (began, mut is_told) = (self.now(), false);
-        loop {
-            self.dispatch(&mut state, None);
-            if let Some(grant) = state.begun.remove(&id) {
-                return (state, Some(grant));
-            }
-            if !is_wanted() {
-                state.admission.withdraw(id, self.now());
-                return (state, None);
-            }
-            // At the start of everything it takes a moment until somebody has decided: nobody is told of that.
-            let is_long = self.now().saturating_sub(began) >= CANCELLATION_INTERVAL;
-            match state.admission.why(id) {
-                Some(reason) if is_long && !is_told => {
-                    is_told = true;
-                    drop(state);
-                    let asked = Asked { shared: self, id };
-                    waits(reason);
-                    std::mem::forget(asked);
-                    state = self.lock();
-                }
-                _ => state = self.wait(state, CANCELLATION_INTERVAL),
-            }
-        }
-    }
-
     /// Runs all of a job in this thread.
     fn work_off(&self, job: &Job) {
         AT_WORK.set(true);
@@ -438,23 +400,6 @@ impl Shared {
     /// No code of anybody else runs under this lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A request of somebody who is being told something; dropped only where that panics.
-struct Asked<'a> {
-    shared: &'a Arc<Shared>,
-    id: Id,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.admission.withdraw(self.id, self.shared.now());
-        if let Some(grant) = state.begun.remove(&self.id) {
-            state.admission.give_back(grant);
-        }
-        self.shared.dispatch(&mut state, None);
     }
 }
 

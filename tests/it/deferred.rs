@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
 use super::heat::{DEFERRED, MANY, SENSOR, is_too_hot, machine, publish_many};
+use super::packages::Npm;
 use super::sibling::metric;
 use super::watching::{comes_to, last, manifest};
 use super::world::{World, wait_until};
@@ -69,8 +73,96 @@ fn changes_that_wait_for_a_cooler_machine_leave_the_watch_to_others() {
     wait_until("one waits on", || waiting() == 1.0);
     assert_eq!(last(&world, text(&stays))["outcome"], "deferred");
 
+    // Neither is what is saved as it was: who waits has waited as long as before.
+    let before = last(&world, text(&stays));
+    std::fs::write(stays.join("package.json"), &large).unwrap();
+    for version in ["2.0.0", "1.0.0", "2.0.0"] {
+        std::fs::write(small.join("package.json"), manifest(&format!("^{version}"))).unwrap();
+        wait_until("the change beside it is answered", || {
+            std::fs::read_to_string(small.join("node_modules/tree/package.json"))
+                .is_ok_and(|text| text.contains(&format!("\"{version}\"")))
+        });
+        // With the time at which it was written down.
+        assert_eq!(last(&world, text(&stays)), before, "nothing began to wait anew");
+    }
+    assert_eq!((before["outcome"].as_str(), waiting()), (Some("deferred"), 1.0));
+
     tree.file(SENSOR, "61000");
     comes_to(&world, text(&stays), "applied");
     assert!((0..MANY).all(|number| is_installed(&stays, &format!("many{number}"))));
     assert!(!is_left.join("node_modules").exists() && !is_planned.join("node_modules").exists());
+}
+
+#[test]
+fn what_waited_when_the_daemon_stopped_is_not_shown_as_if_it_still_did() {
+    let world = World::new();
+    let large = large_manifest(&world);
+    let tree = machine(&world, "97000");
+    let mut daemon = world.daemon_on(tree.directory());
+    is_too_hot(&world);
+    let project = watched(&world, "waits", &large);
+    comes_to(&world, text(&project), "deferred");
+    let pid = Pid::from_raw(i32::try_from(daemon.child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
+    let left = last(&world, text(&project));
+    assert_eq!((&left["outcome"], &left["exists"]), (&Value::Null, &Value::Bool(true)), "{left}");
+    drop(daemon);
+    let _daemon = world.daemon_on(tree.directory());
+    comes_to(&world, text(&project), "deferred");
+}
+
+#[test]
+fn when_it_cools_few_go_on_at_once_and_hold_up_no_other_project() {
+    const LARGE: usize = 6;
+    let world = World::new();
+    let large = large_manifest(&world);
+    world.registry.npm(&[Npm { name: "quick", version: "1.0.0", dependencies: &[] }]);
+    let tree = machine(&world, "97000");
+    let _daemon = world.daemon_on(tree.directory());
+    is_too_hot(&world);
+    let projects: Vec<PathBuf> =
+        (0..LARGE).map(|number| watched(&world, &format!("large{number}"), &large)).collect();
+    projects.iter().for_each(|project| {
+        comes_to(&world, text(project), "deferred");
+    });
+    // From now on nobody gets any of their packages.
+    world.registry.fall_silent("/npm/many");
+    tree.file(SENSOR, "61000");
+    let outcomes = || -> Vec<String> {
+        let outcome = |project: &PathBuf| last(&world, text(project))["outcome"].clone();
+        projects.iter().map(|it| outcome(it).as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let count = |outcome: &str| outcomes().iter().filter(|it| *it == outcome).count();
+    wait_until("four of them are being applied", || count("applying") == 4);
+    wait_until("the others are told why they wait", || {
+        let others = projects.iter().map(|project| last(&world, text(project)));
+        let waits = "waits until other changes that have waited, too, are applied";
+        others.filter(|it| it["outcome"] == "deferred" && it["message"] == waits).count() == 2
+    });
+    wait_until("they fetch", || world.registry.unanswered() > 0);
+    for command in [&["status"][..], &["top", "--once"]] {
+        wait_until("everybody can see that files wait, and why", || {
+            let said = world.bolide(command).succeeds().stdout;
+            let line = said.lines().find(|line| line.starts_with("files "));
+            line.is_some_and(|it| it.contains(" under way, ") && it.contains("(others are"))
+        });
+    }
+    let files = world.bolide(&["status", "--json"]).succeeds().json()["work"]["files"].clone();
+    assert!(files["under_way"].as_u64().unwrap() >= 16, "{files}");
+
+    // All the places of those that waited, and all permits to fetch beside the first of each, are taken.
+    let quick = r#"{"name": "here", "version": "1.0.0", "dependencies": {"quick": "^1.0.0"}}"#;
+    for name in ["one", "two"] {
+        let project = watched(&world, name, quick);
+        comes_to(&world, text(&project), "applied");
+        assert!(is_installed(&project, "quick"));
+    }
+    assert_eq!((count("applying"), count("deferred")), (4, 2));
+
+    // One that waited for others gives way to what is wanted instead of it, too.
+    let waits = outcomes().iter().position(|outcome| outcome == "deferred").unwrap();
+    std::fs::write(projects[waits].join("package.json"), quick).unwrap();
+    comes_to(&world, text(&projects[waits]), "applied");
+    assert!(is_installed(&projects[waits], "quick"));
 }

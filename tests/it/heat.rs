@@ -14,7 +14,7 @@ use seccompiler::{
 
 use super::packages::Npm;
 use super::sibling::metric;
-use super::world::{World, bolide_program, wait_until};
+use super::world::{World, bolide_program, not_shown, wait_until};
 
 /// As many packages as make a change a large one.
 pub(crate) const MANY: usize = 64;
@@ -108,9 +108,7 @@ fn a_large_change_waits_while_it_is_hot_and_goes_on_when_it_cools() {
 fn check_places(world: &World) {
     let allowed = hw::affinity::allowed(&hw::root::Root::machine()).to_string();
     if !allowed.starts_with("0-") {
-        return eprintln!(
-            "not shown here: it takes the processors 0 and 1, and there are {allowed}"
-        );
+        return not_shown(&format!("it takes the processors 0 and 1, there are {allowed}"));
     }
     let agents = world.bolide(&["agents", "packager", "--json"]).succeeds().json();
     let pid = agents["agents"][0]["pid"].as_u64().unwrap();

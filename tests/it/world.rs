@@ -225,3 +225,9 @@ pub(crate) fn program_beside_tests(name: &str) -> PathBuf {
     assert!(program.exists(), "{} is not built: run `cargo test --workspace`", program.display());
     program
 }
+
+/// Says what this run does not show, past the harness, which keeps to itself what passing tests print.
+pub(crate) fn not_shown(why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "not shown here: {why}");
+}

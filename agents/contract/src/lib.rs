@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::cancellation::Cancellation;
+pub use self::cancellation::{Cancellation, Listening, Wake};
 pub use self::crew::{Crew, Hands, Hired, Obstacle, Order, Threads, Undertaking, Wait, Work, once};
 pub use self::station::{Busy, Figure, Station};
 pub use self::waiting::{Waiter, waiting, with_waiter};
@@ -107,7 +107,8 @@ pub trait Conversation: Send + Sync {
     }
     /// An undertaking has to wait before it begins. [`Conversation::goes_on`] follows, or the request ends.
     fn waits(&self, _wait: Wait) {}
-    /// It waits no more, and begins.
+    /// It waits no more, and begins when this returns, which may take a while where others go on in the same moment. The caller looks
+    /// afterwards whether it is still wanted.
     fn goes_on(&self) {}
 }
 

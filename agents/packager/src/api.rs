@@ -546,7 +546,7 @@ pub struct Watched {
     /// Since when (seconds since the Unix epoch).
     pub since: u64,
     /// What came of the last change: `in-line`, `planned`, `approval`, `applied`, `conflict` or `failed`; `deferred` while it only waits, as
-    /// for a cooler machine, and nothing was begun; `None` where there was none.
+    /// for a cooler machine, and nothing was begun, `applying` once it has waited; `None` where there was none.
     pub outcome: Option<String>,
     /// The digest of the plan that was made.
     pub digest: Option<String>,

@@ -299,12 +299,16 @@ pub const WATCHES_MAX: usize = 1_024;
 pub const WATCH_QUIET: std::time::Duration = std::time::Duration::from_millis(300);
 /// The longest wait for that rest.
 pub const WATCH_SETTLE_MAX: std::time::Duration = std::time::Duration::from_secs(3);
-/// Answers to changes of one project within [`WATCH_ANSWERS_WINDOW`]; a program that writes a manifest for ever gets no more.
+/// Answers to changes of one project within [`WATCH_ANSWERS_WINDOW`], and looks at one whose answer waits; a program that writes a manifest for ever gets no more.
 pub const WATCH_ANSWERS_MAX: usize = 20;
 /// See [`WATCH_ANSWERS_MAX`].
 pub const WATCH_ANSWERS_WINDOW: std::time::Duration = std::time::Duration::from_secs(600);
 /// Changes that are answered at once, each on a thread of its own: their work is admitted like everybody's.
 pub const WATCH_ANSWERS_AT_ONCE_MAX: usize = 4;
+/// Changes that are answered after they waited for a cooler machine, beside those: when it cools, all may begin in the same moment.
+pub const WATCH_RESUMED_AT_ONCE_MAX: usize = 4;
+/// How often one that waits for such a place looks by itself: it is told of everything but the clock of the day being set.
+pub const WATCH_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 /// Changes whose answers wait for a cooler machine, beside those: each is a thread that sleeps and a plan in memory. One more is tried again later.
 pub const WATCH_DEFERRED_MAX: usize = 64;
 /// The first pause before a change is tried again that could not be answered for a reason that may pass; doubled each time.

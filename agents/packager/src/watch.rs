@@ -1,8 +1,8 @@
 //! The first trigger: a watched project whose manifests change is resolved, and by its policy the plan is only made, put up for
 //! approval, or applied.
 //!
-//! [`notice`] says where something may have happened, [`settle`] when it is over, [`answer`] does what the policy says, [`under_way`] how many
-//! answers there may be. Here are the list of projects, which is in the database, and the thread that joins them; it sleeps until the kernel
+//! [`notice`] says where something may have happened, [`settle`] when it is over, [`answer`] does what the policy says, [`under_way`] and
+//! [`turns`] how many answers there may be. Here are the list of projects, which is in the database, and the thread that joins them; it sleeps until the kernel
 //! or an answer tells it something.
 //!
 //! A change is what is different from the manifests that were answered last; so events may be lost, doubled or imagined, and what
@@ -13,6 +13,7 @@ mod answer;
 mod notice;
 mod settle;
 mod standing;
+mod turns;
 mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,9 +25,10 @@ use std::time::{Duration, Instant};
 use agents_contract::{Cancellation, Station};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use self::answer::Step;
+use self::answer::{Commission, Step};
 use self::settle::Settling;
 use self::standing::Standing;
+use self::turns::Turns;
 use self::under_way::UnderWay;
 use crate::api::{Setting, WatchPolicy, Watched, WatchesAnswer};
 use crate::error::{Error, Kind, Result};
@@ -132,6 +134,7 @@ pub(crate) fn start(shop: Arc<Shop>, state: &Path, station: Arc<dyn Station>) {
             standing: Standing::default(),
             settling: Settling::default(),
             under_way: UnderWay::default(),
+            turns: Arc::default(),
             pauses: BTreeMap::new(),
         })
     });
@@ -158,6 +161,7 @@ struct Watcher {
     standing: Standing,
     settling: Settling<PathBuf>,
     under_way: UnderWay,
+    turns: Arc<Turns>,
     /// The pause before the next try, of projects whose answer failed for a while.
     pauses: BTreeMap<PathBuf, Duration>,
 }
@@ -168,6 +172,8 @@ struct Told(PathBuf, News);
 enum News {
     /// It goes another step.
     Step(Step),
+    /// This is the digest of its manifests, where they could be read.
+    Looked(Option<String>),
     /// It is over, and perhaps to be tried again.
     Ended { again: bool },
 }
@@ -195,8 +201,13 @@ impl Watcher {
             let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
             while let Ok(Told(project, news)) = self.told.try_recv() {
                 match news {
-                    News::Step(Step::Waits(terms)) => self.under_way.defer(&project, terms),
+                    News::Step(Step::Waits(with)) => self.under_way.defer(&project, with),
                     News::Step(Step::GoesOn) => self.under_way.go_on(&project),
+                    News::Looked(digest) => {
+                        if self.under_way.looked(&project, digest.as_deref()) {
+                            self.settling.touch(&project, Instant::now());
+                        }
+                    }
                     News::Ended { again } => self.ended(project, again),
                 }
             }
@@ -204,7 +215,6 @@ impl Watcher {
             let now = Instant::now();
             for project in &noticed.projects {
                 self.settling.touch(project, now);
-                self.under_way.changed(project);
             }
             if noticed.everything || self.standing.is_due(now) {
                 self.watch_anew();
@@ -217,7 +227,7 @@ impl Watcher {
         let mut polled = vec![PollFd::new(&*self.bell, PollFlags::IN)];
         polled.extend(self.standing.notices().map(|notices| PollFd::new(notices, PollFlags::IN)));
         let next = match self.under_way.has_place() {
-            true => self.settling.next(|project| !self.under_way.contains(project)),
+            true => self.settling.next(|project| self.under_way.may_take(project)),
             false => None,
         };
         let next = next.into_iter().chain(self.standing.again_at()).min();
@@ -266,33 +276,65 @@ impl Watcher {
     fn answer_due(&mut self) {
         while self.under_way.has_place() {
             let under_way = &self.under_way;
-            let due = self.settling.take(Instant::now(), |project| !under_way.contains(project));
+            let due = self.settling.take(Instant::now(), |project| under_way.may_take(project));
             let Some(project) = due else { return };
-            let (shop, station) = (Arc::clone(&self.shop), Arc::clone(&self.station));
-            let wanted = Cancellation::any([station.cancellation().clone()]);
-            let (tell, bell) = (self.tell.clone(), Arc::clone(&self.bell));
-            let teller = Teller { project: project.clone(), tell, bell };
-            let own = wanted.clone();
-            let builder = std::thread::Builder::new().name("watch-answer".to_owned());
-            let spawned = builder.spawn(move || {
-                let path = &teller.project;
-                let step = |step| teller.tell(News::Step(step));
-                let answering = || answer::answer(&shop, &*station, path, (&own, &step));
-                let answering = std::panic::AssertUnwindSafe(answering);
-                let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
-                    tracing::error!(project = %path.display(), "an answer to a change panicked");
-                    false
-                });
-                teller.tell(News::Ended { again });
-            });
-            match spawned {
-                Ok(_) => self.under_way.begin(project, wanted),
-                Err(error) => {
-                    tracing::warn!(%error, "no thread to answer a change");
-                    self.settling.retry(&project, Instant::now(), WATCH_RETRY_MIN);
-                }
+            if self.under_way.begin_look(&project) {
+                self.look(&project);
+            } else {
+                self.answer(project);
             }
         }
+    }
+
+    /// Looks, on a thread of its own, whether the manifests are still those to which an answer waits.
+    fn look(&mut self, project: &PathBuf) {
+        let teller = self.teller(project);
+        let builder = std::thread::Builder::new().name("watch-look".to_owned());
+        let spawned = builder.spawn(move || {
+            let look = || answer::digest_at(&teller.project);
+            let digest = std::panic::catch_unwind(look).unwrap_or_else(|_| {
+                tracing::error!(project = %teller.project.display(), "a look at it panicked");
+                None
+            });
+            teller.tell(News::Looked(digest));
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread to look at a changed project");
+            self.under_way.leave_look(project);
+            self.settling.retry(project, Instant::now(), WATCH_RETRY_MIN);
+        }
+    }
+
+    fn answer(&mut self, project: PathBuf) {
+        let (shop, station) = (Arc::clone(&self.shop), Arc::clone(&self.station));
+        let wanted = Cancellation::any([station.cancellation().clone()]);
+        let (teller, turns) = (self.teller(&project), Arc::clone(&self.turns));
+        let own = wanted.clone();
+        let builder = std::thread::Builder::new().name("watch-answer".to_owned());
+        let spawned = builder.spawn(move || {
+            let path = &teller.project;
+            let step = |step| teller.tell(News::Step(step));
+            let commission = Commission { wanted: &own, tell: &step, turns: &turns };
+            let answering = || answer::answer(&shop, &*station, path, commission);
+            let answering = std::panic::AssertUnwindSafe(answering);
+            let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
+                tracing::error!(project = %path.display(), "an answer to a change panicked");
+                false
+            });
+            teller.tell(News::Ended { again });
+        });
+        match spawned {
+            Ok(_) => self.under_way.begin(project, wanted),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to answer a change");
+                self.settling.retry(&project, Instant::now(), WATCH_RETRY_MIN);
+            }
+        }
+    }
+
+    fn teller(&self, project: &Path) -> Teller {
+        let (tell, bell) = (self.tell.clone(), Arc::clone(&self.bell));
+        Teller { project: project.to_owned(), tell, bell }
     }
 
     fn ended(&mut self, project: PathBuf, again: bool) {

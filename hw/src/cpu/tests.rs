@@ -1,5 +1,7 @@
 //! Generated machines, classified CPU by CPU: every numbering that was seen in the field, and the traps around them.
 
+use std::collections::BTreeSet;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{ProptestConfig, proptest};
@@ -142,19 +144,29 @@ fn cores_of_one_kind_that_run_a_little_faster_are_one_kind() {
 
 #[test]
 fn a_container_without_the_kernels_lists_finds_the_same_classes() {
-    for machine in [Machine::meteor_lake_a(), Machine::meteor_lake_b(), Machine::meteor_lake_c()] {
-        let with = world(&machine).classify("0-21").classes;
+    // Written down, not taken from the other way to find them.
+    let machines = [
+        (Machine::meteor_lake_a(), "0-21", ["0-11", "12-19", "20-21"]),
+        (Machine::meteor_lake_b(), "0-21", ["0-1,10-19", "2-9", "20-21"]),
+        (Machine::meteor_lake_c(), "0-21", ["0-11", "12-19", "20-21"]),
+        (Machine::meteor_lake_d(), "0-20", ["0-10", "11-18", "19-20"]),
+        (Machine::ultra_u(), "0-13", ["0-1,10-11", "2-9", "12-13"]),
+    ];
+    for (machine, all, expected) in machines {
         let world = world(&machine.without_lists());
-        let expected =
-            [&with.performance, &with.efficient, &with.low_power].map(ToString::to_string);
-        let expected = expected.each_ref().map(String::as_str);
-        let found = world.check("0-21", expected);
+        let found = world.check(all, expected);
         assert_eq!(found.classes.source, "guaranteed frequency");
         // By the highest frequency too, where the better value is hidden.
-        for cpu in 0..22 {
+        for cpu in set(all).iter() {
             world.tree.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/base_frequency"));
         }
-        assert_eq!(world.check("0-21", expected).classes.source, "maximum frequency");
+        assert_eq!(world.check(all, expected).classes.source, "maximum frequency");
+        // Without any of them nothing shows different cores, and nothing is made up.
+        for cpu in set(all).iter() {
+            world.tree.remove(&format!("sys/devices/system/cpu/cpu{cpu}/cpufreq"));
+        }
+        let found = world.check(all, [all, "", ""]);
+        assert!(found.classes.source.starts_with("homogeneous"), "{found:?}");
     }
 }
 
@@ -252,19 +264,92 @@ fn large_and_sparse_numbers_are_numbers_like_others() {
     assert_eq!(found.classes.performance.len(), 2);
 }
 
-#[test]
-fn this_machine_has_each_of_its_cpus_in_one_class() {
-    let root = crate::root::Root::machine();
-    let allowed = crate::affinity::allowed(&root);
-    let Classes { performance, efficient, low_power, .. } = Classes::read(&root, &allowed);
-    for cpu in allowed.iter() {
-        let classes = [&performance, &efficient, &low_power];
-        assert_eq!(classes.iter().filter(|class| class.contains(cpu)).count(), 1, "CPU {cpu}");
+/// What this machine's kernel says of its CPUs, read and taken apart without anything of this crate.
+struct Said {
+    allowed: BTreeSet<usize>,
+    online: BTreeSet<usize>,
+    lists: [BTreeSet<usize>; 3],
+}
+
+impl Said {
+    fn numbers(text: &str) -> BTreeSet<usize> {
+        let number = |text: &str| text.parse::<usize>().unwrap();
+        let ranges = text.trim().split(',').filter(|range| !range.is_empty());
+        let range = |range: &str| match range.split_once('-') {
+            Some((first, last)) => number(first)..=number(last),
+            None => number(range)..=number(range),
+        };
+        ranges.flat_map(range).collect()
     }
-    let hybrid = root.read("sys/devices/cpu_atom/cpus").is_some();
-    let is_virtual = root.read("proc/cpuinfo").is_some_and(|text| text.contains(" hypervisor"));
-    if is_virtual && !hybrid {
-        assert_eq!(performance, allowed, "equal virtual CPUs are performance cores");
+
+    fn read() -> Self {
+        let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let status = file("/proc/thread-self/status");
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let devices = |path: &str| Self::numbers(&file(&format!("/sys/devices/{path}")));
+        Self {
+            allowed: Self::numbers(allowed.unwrap()),
+            online: devices("system/cpu/online"),
+            lists: ["cpu_core", "cpu_atom", "cpu_lowpower"]
+                .map(|kind| devices(&format!("{kind}/cpus"))),
+        }
+    }
+
+    fn has_level_3(cpu: usize) -> bool {
+        (0..8).any(|index| {
+            let path = format!("/sys/devices/system/cpu/cpu{cpu}/cache/index{index}/level");
+            std::fs::read_to_string(path).is_ok_and(|level| level.trim() == "3")
+        })
+    }
+
+    /// Whether all CPUs have the same of each value by which kinds of cores can differ, or none has it.
+    fn is_homogeneous(&self) -> bool {
+        let files = ["cpufreq/base_frequency", "acpi_cppc/highest_perf", "cpu_capacity"];
+        files.iter().chain(&["cpufreq/cpuinfo_max_freq"]).all(|file| {
+            let path = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/{file}");
+            let values = self.online.iter().map(|cpu| std::fs::read_to_string(path(cpu)).ok());
+            values.collect::<BTreeSet<_>>().len() <= 1
+        })
+    }
+
+    /// The place among performance, efficient and low-power cores; nothing for a CPU that may not be used.
+    fn class(&self, cpu: usize) -> Option<usize> {
+        let [core, atom, low_power] = &self.lists;
+        let atoms: Vec<usize> = atom.difference(core).copied().collect();
+        let some_inside = atoms.iter().any(|atom| Self::has_level_3(*atom));
+        let is_used = self.allowed.contains(&cpu) && self.online.contains(&cpu);
+        is_used.then(|| match cpu {
+            cpu if core.contains(&cpu) => 0,
+            cpu if low_power.contains(&cpu) => 2,
+            cpu if atoms.contains(&cpu) && some_inside && !Self::has_level_3(cpu) => 2,
+            cpu if atoms.contains(&cpu) => 1,
+            _ => 0,
+        })
+    }
+}
+
+#[test]
+fn this_machine_has_each_of_its_cpus_in_the_class_that_its_kernel_says() {
+    let root = crate::root::Root::machine();
+    let found = Classes::read(&root, &crate::affinity::allowed(&root));
+    let classes = [&found.performance, &found.efficient, &found.low_power];
+    let of = |cpu: usize| -> Vec<usize> {
+        (0..classes.len()).filter(|place| classes[*place].contains(cpu)).collect()
+    };
+    let said = Said::read();
+    let last = said.online.iter().chain(&said.allowed).max().copied().unwrap();
+    // Those beyond the last one, too, of which there are none.
+    let cpus = 0..last + 64;
+    if said.lists.iter().all(BTreeSet::is_empty) && !said.is_homogeneous() {
+        // Which values differ by how much is told elsewhere; here only that each is in one class, and no other in any.
+        for cpu in cpus {
+            let is_used = said.allowed.contains(&cpu) && said.online.contains(&cpu);
+            assert_eq!(of(cpu).len(), usize::from(is_used), "CPU {cpu}: {found:?}");
+        }
+        return;
+    }
+    for cpu in cpus {
+        assert_eq!(of(cpu), Vec::from_iter(said.class(cpu)), "CPU {cpu}: {found:?}");
     }
 }
 

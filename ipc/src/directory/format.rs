@@ -203,6 +203,8 @@ impl Entry for MachineEntry {
         words[8] = pair(self.running[2], self.running[3]);
         words[9] = pair(self.waiting[0], self.waiting[1]);
         words[10] = pair(self.waiting[2], self.waiting[3]);
+        words[11] = pair(self.files, self.files_waiting[0]);
+        words[12] = pair(self.files_waiting[1], self.files_waiting[2]);
     }
 
     fn decode(words: &[u64]) -> Option<Self> {
@@ -218,6 +220,8 @@ impl Entry for MachineEntry {
             cpus: [low(words[5]), high(words[5]), low(words[6])],
             running: [low(words[7]), high(words[7]), low(words[8]), high(words[8])],
             waiting: [low(words[9]), high(words[9]), low(words[10]), high(words[10])],
+            files: low(words[11]),
+            files_waiting: [high(words[11]), low(words[12]), high(words[12])],
             pinning,
         })
     }

@@ -142,6 +142,8 @@ fn the_machine_is_read_by_itself_and_with_the_rest() {
         cpus: [12, 8, 2],
         running: [1, 2, 3, 4],
         waiting: [5, 6, 7, 8],
+        files: 9,
+        files_waiting: [10, 11, 12],
         pinning: 3,
     };
     for shown in [warm, MachineEntry { millicelsius: None, heavy: false, ..warm }] {

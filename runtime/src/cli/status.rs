@@ -7,7 +7,7 @@ use scheduler::limits::DEFER_MAX;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
-use super::{Context, ask, output};
+use super::{Context, ask, files, output};
 
 /// `bolide status`
 #[derive(Debug, Args)]
@@ -142,6 +142,11 @@ fn machine_text(machine: &Value, work: &Value) -> String {
     if !waiting.is_empty() {
         text += &format!("waiting {}\n", waiting.join(", "));
     }
+    let count =
+        |number: &Value| u32::try_from(number.as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
+    let by_reason = &work["files"]["waiting"];
+    let files_waiting = [0, 1, 2].map(|reason| count(&by_reason[reason]));
+    text += &files::line_of(count(&work["files"]["under_way"]), files_waiting);
     if machine["heavy"] == false {
         let until = match thermal["state"].as_str() {
             Some("blind") => "until the temperature is known again",

@@ -117,19 +117,22 @@ impl Source {
 
     fn next(&mut self) -> anyhow::Result<Picture> {
         match self {
-            Self::Mirror(mirror) => Ok(mirror.read()?),
+            Self::Mirror(mirror) => Ok(judged(mirror.read()?)),
             Self::Directory { client, reader, pictures } => {
                 *pictures += 1;
                 if *pictures > TOP_PICTURES_PER_REQUEST {
                     *pictures = 0;
                     *reader = client.directory().context("asking for the bus directory")?;
                 }
-                let picture = reader.read();
-                let machine = picture.machine.map(as_of_now);
-                Ok(Picture { machine, ..picture })
+                Ok(judged(reader.read()))
             }
         }
     }
+}
+
+/// What is too old to be believed is shown as not known, wherever it was read: a mirror stands still while nobody looks.
+fn judged(picture: Picture) -> Picture {
+    Picture { machine: picture.machine.map(as_of_now), ..picture }
 }
 
 fn no_daemon(error: impl std::error::Error) -> Failure {

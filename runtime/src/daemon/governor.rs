@@ -154,6 +154,8 @@ impl Loop {
             cpus: cpus.map(|cpus| cpus.len() as u32),
             running: work.running,
             waiting: work.waiting,
+            files: work.files.under_way,
+            files_waiting: work.files.waiting,
             pinning: pinning_number(self.rules.pinning),
             ..entry_of(decision)
         };

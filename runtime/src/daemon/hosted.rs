@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipc::control::{Report, WORK_LANES, WORK_REASONS};
+use ipc::control::Report;
 
 use super::figures::Figures;
-use super::snapshot::{HostedState, HostedStatus, Tasks, WorkStatus};
+use super::snapshot::{Files, HostedState, HostedStatus, Tasks, WorkStatus};
 use crate::limits::ERROR_KINDS_MAX;
 
 /// All hosted agents.
@@ -164,8 +164,8 @@ impl Entry {
         let total = self.tasks();
         self.past = Tasks { running: 0, died: total.died.saturating_add(total.running), ..total };
         self.past_errors = self.errors();
-        let nothing = ([0; WORK_LANES], [0; WORK_REASONS]);
-        self.past_work = WorkStatus { running: nothing.0, waiting: nothing.1, ..self.work() };
+        let WorkStatus { deferred, deferred_ns, .. } = self.work();
+        self.past_work = WorkStatus { deferred, deferred_ns, ..WorkStatus::default() };
         self.past_figures = self.figures().after_life();
         self.current = Report::default();
     }
@@ -189,7 +189,9 @@ impl Entry {
     }
 
     fn work(&self) -> WorkStatus {
-        self.past_work.plus(WorkStatus::from(&self.current.work))
+        let files = Files::of(&self.figures());
+        let current = WorkStatus { files, ..WorkStatus::from(&self.current.work) };
+        self.past_work.plus(current)
     }
 
     fn errors(&self) -> BTreeMap<String, u64> {
@@ -247,6 +249,33 @@ mod tests {
         assert_eq!(status.tasks, expected);
         assert_eq!(status.errors["network"], 2);
         assert_eq!((status.pid, status.restarts, status.state), (Some(8), 1, HostedState::Up));
+    }
+
+    #[test]
+    fn what_runs_and_waits_and_is_fetched_ends_with_the_process_and_what_was_deferred_counts_on() {
+        let table = HostedTable::new(&["echo".to_owned()], false);
+        let reports = || {
+            let figure = |name: &str, label: &str, value| {
+                let (name, label) = (name.to_owned(), label.to_owned());
+                ipc::control::Figure { name, label, value }
+            };
+            let figures = vec![figure("downloads", "", 16), figure("downloads-waiting", "heat", 3)];
+            let mut report = Report { figures, ..Report::default() };
+            report.work.running[0] = 1;
+            report.work.waiting[1] = 2;
+            report.work.deferred[1] = 5;
+            table.reported("echo", report);
+        };
+        table.start("echo", || Ok((Some(7), ()))).unwrap();
+        reports();
+        let files = Files { under_way: 16, waiting: [0, 3, 0] };
+        assert_eq!((table.work().files, table.work().waiting), (files, [0, 2, 0, 0]));
+        table.ended("echo", HostedState::Waiting, "signal 9".to_owned());
+        let ended = WorkStatus { deferred: [0, 5, 0, 0], ..WorkStatus::default() };
+        assert_eq!(table.work(), ended);
+        table.start("echo", || Ok((Some(8), ()))).unwrap();
+        reports();
+        assert_eq!((table.work().files, table.work().deferred), (files, [0, 10, 0, 0]));
     }
 
     #[test]

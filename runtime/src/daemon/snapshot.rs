@@ -135,6 +135,28 @@ pub(crate) struct WorkStatus {
     pub(crate) deferred: [u64; WORK_REASONS],
     /// How long they waited together.
     pub(crate) deferred_ns: [u64; WORK_REASONS],
+    /// Files that are fetched and wait to be.
+    pub(crate) files: Files,
+}
+
+/// Files from networks, which have no slots and are not among what is deferred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Files {
+    /// Those that are being fetched.
+    pub(crate) under_way: u32,
+    /// Those that wait to be: because others are, because of heat, because nobody knows how hot it is.
+    pub(crate) waiting: [u32; 3],
+}
+
+impl Files {
+    /// What agents measure.
+    pub(crate) fn of(figures: &Figures) -> Self {
+        let count = |name, label| u32::try_from(figures.get(name, label)).unwrap_or(u32::MAX);
+        Self {
+            under_way: count("downloads", ""),
+            waiting: ["busy", "heat", "blind"].map(|why| count("downloads-waiting", why)),
+        }
+    }
 }
 
 impl WorkStatus {
@@ -148,6 +170,10 @@ impl WorkStatus {
             waiting: sum(self.waiting, other.waiting, u32::saturating_add),
             deferred: sum(self.deferred, other.deferred, u64::saturating_add),
             deferred_ns: sum(self.deferred_ns, other.deferred_ns, u64::saturating_add),
+            files: Files {
+                under_way: self.files.under_way.saturating_add(other.files.under_way),
+                waiting: sum(self.files.waiting, other.files.waiting, u32::saturating_add),
+            },
         }
     }
 }
@@ -155,7 +181,8 @@ impl WorkStatus {
 impl From<&WorkReport> for WorkStatus {
     fn from(report: &WorkReport) -> Self {
         let &WorkReport { running, waiting, deferred, deferred_ns, cpus: _ } = report;
-        Self { running, waiting, deferred, deferred_ns }
+        // Files are among what agents measure.
+        Self { running, waiting, deferred, deferred_ns, files: Files::default() }
     }
 }
 

@@ -6,9 +6,10 @@ mod followed;
 mod keeper;
 mod later;
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use agents_contract::{
     Cancellation, Host, Job, Obstacle, Order, Permit, Place, Undertaking, Wait, Work,
@@ -22,7 +23,7 @@ use scheduler::decision::{Background, Decision, Slots, State};
 use scheduler::governor::{Capacity, Thresholds};
 use scheduler::limits::{DEFER_MAX, DOWNLOADS_ALL_MAX};
 use scheduler::placement::{self, Lane, Pinning};
-use scheduler::pool::{Pools, Undertaking as Begun};
+use scheduler::pool::{Pools, Undertaking as Begun, Wake, Wanted};
 
 use self::keeper::{Keeper, View};
 use self::later::Later;
@@ -131,9 +132,9 @@ impl Host for ScheduledHost {
             Undertaking::Heavy => Begun::Heavy,
             Undertaking::Download => Begun::Download,
         };
-        let is_wanted = || !order.cancellation.is_cancelled();
         let waits = |reason| waits(Wait { obstacle: obstacle(reason), at_most });
-        pools.begin(&ordered(order), undertaking, &is_wanted, &waits).map(Permit::new)
+        let wanted = Cancellable(&order.cancellation);
+        pools.begin(&ordered(order), undertaking, &wanted, &waits).map(Permit::new)
     }
 
     fn settle(&self, work: Work) -> Place {
@@ -171,7 +172,24 @@ fn obstacle(reason: admission::Reason) -> Obstacle {
 
 /// What a piece waits with for others than the pools.
 fn wait(cancellation: &Cancellation, wait: &mut dyn FnMut()) {
-    scheduler::pool::waiting(&|| !cancellation.is_cancelled(), wait);
+    scheduler::pool::waiting(&Cancellable(cancellation), wait);
+}
+
+/// Whoever cancels wakes who waits.
+struct Cancellable<'a>(&'a Cancellation);
+
+impl Wanted for Cancellable<'_> {
+    fn is_wanted(&self) -> bool {
+        !self.0.is_cancelled()
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.0.left()
+    }
+
+    fn listen(&self, wake: Wake) -> Option<Box<dyn Any>> {
+        Some(Box::new(self.0.listen(&wake)))
+    }
 }
 
 fn ordered(order: &Order) -> admission::Order {

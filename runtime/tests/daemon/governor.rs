@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::affinity::tasks;
-use crate::world::{Daemon, Options, eventually, signal};
+use crate::world::{Daemon, Options, eventually, not_shown, signal};
 
 const NOBODY: Options = Options { hosted: "", dev: false, drain_seconds: 0, routed: "" };
 
@@ -98,8 +98,8 @@ fn threads(pid: u32, name: &str) -> Vec<(Pid, String)> {
 fn workers_of_a_hosted_agent_follow_what_is_allowed_while_they_live() {
     let allowed = hw::affinity::allowed(&hw::root::Root::machine()).to_string();
     if !allowed.starts_with("0-") {
-        eprintln!("not shown here: it takes the processors 0 and 1, this process has {allowed}");
-        return;
+        let why = format!("it takes the processors 0 and 1, this process has {allowed}");
+        return not_shown(&why);
     }
     let directory = tempfile::tempdir().unwrap();
     let tree = Tree::at(directory.path().join("machine"));

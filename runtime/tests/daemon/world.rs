@@ -306,3 +306,9 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
     state.is_some_and(|state| state != "Z")
 }
+
+/// Says what this run does not show, past the harness, which keeps to itself what passing tests print.
+pub(crate) fn not_shown(why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "not shown here: {why}");
+}

@@ -97,6 +97,11 @@ impl Entry {
         }
     }
 
+    /// Whether it wants more than it has.
+    fn wants(&self) -> bool {
+        self.held < self.most()
+    }
+
     /// Whether it has got nothing so far.
     fn is_waiting(&self) -> bool {
         !self.had_any && !self.withdrawn
@@ -151,7 +156,7 @@ impl Queue {
         now: Duration,
         leave: impl Fn(&Entry) -> Option<Leave>,
     ) -> Option<(Id, Leave)> {
-        let wants = self.entries.iter().filter(|(_, entry)| entry.held < entry.most());
+        let wants = self.entries.iter().filter(|(_, entry)| entry.wants());
         let could = wants.filter_map(|(id, entry)| {
             let leave = leave(entry)?;
             let rank = aged(entry.rank, now.saturating_sub(entry.since));
@@ -175,6 +180,11 @@ impl Queue {
             turn.transfers += usize::from(entry.wish == Wish::Download);
         }
         Served { is_resolution: entry.is_resolution(), wait }
+    }
+
+    /// Those that want more than they have.
+    pub(super) fn wanting(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(|entry| entry.wants())
     }
 
     /// What it wants that has nothing yet.
@@ -255,7 +265,7 @@ impl Queue {
         for entry in self.entries.values() {
             if matches!(entry.wish, Wish::Pieces { .. }) && !entry.withdrawn {
                 pieces += 1;
-                wanting |= entry.held < entry.most();
+                wanting |= entry.wants();
             }
         }
         pieces > 1 && wanting

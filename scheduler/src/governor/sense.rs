@@ -57,12 +57,13 @@ const STUCK_UNDER_LOAD: Duration = Duration::from_secs(30);
 /// How long a value stands still, while more than one P core is busy, before the cores are asked.
 const DOUBT_AFTER: Duration = Duration::from_secs(3);
 
-/// How often they are asked while they contradict nothing: each one is woken by it.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How often they are asked while they contradict nothing: each one is woken by it. With the second look that confirms it, a sensor that
+/// cores contradict is known within five seconds.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(4);
 
 /// How many kelvins a core is above a package sensor that does not follow it. A package is as hot as its hottest core, and two readings
 /// of the same heat differ by rounding and noise.
-const CORE_ABOVE: f64 = 6.0;
+pub(crate) const CORE_ABOVE: f64 = 6.0;
 
 /// How often in a row they must say so, or nothing.
 const CONTRADICTIONS: u32 = 2;

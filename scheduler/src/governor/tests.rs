@@ -439,6 +439,36 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     )
 }
 
+/// How a sensor is lost.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    /// Nothing, or what no processor has.
+    Bad(Option<f64>),
+    /// A value that gets older and older.
+    Old,
+    /// The same value, whatever runs.
+    Stuck,
+}
+
+impl Loss {
+    fn reading(self, second: u32) -> Reading {
+        let in_flight = full();
+        let read =
+            Reading { celsius: Some(45.0), in_flight, is_limited: true, ..Reading::default() };
+        match self {
+            Self::Bad(celsius) => Reading { celsius, ..read },
+            Self::Old => Reading { age: Duration::from_secs(4 + u64::from(second)), ..read },
+            Self::Stuck => read,
+        }
+    }
+}
+
+fn any_loss() -> impl Strategy<Value = Loss> {
+    let bad = [None, Some(0.0), Some(-274.0), Some(128.0), Some(f64::NAN)];
+    let bad = prop::sample::select(bad.to_vec()).prop_map(Loss::Bad);
+    prop_oneof![2 => bad, 1 => Just(Loss::Old), 1 => Just(Loss::Stuck)]
+}
+
 /// Milliseconds to the next step: mostly a second, sometimes anything.
 fn any_pause() -> impl Strategy<Value = u64> {
     prop_oneof![17 => Just(1_000_u64), 2 => 0_u64..10_000, 1 => any::<u64>()]
@@ -513,6 +543,39 @@ proptest! {
         for second in 0..120_u32 {
             let celsius = Some(60.0 + f64::from(second % 2));
             bench.step(Reading { celsius, is_limited, ..Reading::default() });
+        }
+        prop_assert_eq!(bench.last.slots, full());
+        prop_assert_eq!(bench.last.state, State::Optimal);
+        prop_assert!(bench.last.heavy);
+    }
+
+    /// However a sensor was lost, after any history and for however long: once it works and the machine is cool, all slots are back
+    /// within two minutes, idle or busy.
+    #[test]
+    fn a_machine_whose_lost_sensor_comes_back_recovers(
+        history in prop::collection::vec(any_reading(), 0..100),
+        loss in any_loss(),
+        lost_seconds in 15..300_u32,
+        is_busy: bool,
+    ) {
+        let mut bench = Bench::new(LAPTOP, true);
+        for reading in history {
+            bench.step(reading);
+        }
+        for _ in 0..20 {
+            // An idle machine of one temperature, which a value that stands still does not contradict.
+            bench.step(Reading { celsius: Some(45.0), ..Reading::default() });
+        }
+        for second in 0..lost_seconds {
+            bench.step(loss.reading(second));
+        }
+        prop_assert_eq!(bench.last.state, State::Blind, "{:?}", loss);
+        let blind = bench.last.slots;
+        prop_assert!(blind.sum() >= 1 && blind.performance == 1 && blind.sum() < full().sum());
+        for second in 0..120_u32 {
+            let celsius = Some(60.0 + f64::from(second % 2));
+            let in_flight = if is_busy { bench.last.slots } else { Slots::default() };
+            bench.step(Reading { celsius, in_flight, is_limited: is_busy, ..Reading::default() });
         }
         prop_assert_eq!(bench.last.slots, full());
         prop_assert_eq!(bench.last.state, State::Optimal);

@@ -12,8 +12,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::Shared;
 use super::job::{Job, Ticket};
+use super::{Shared, Wanted};
 use crate::admission::{Grant, Wish};
 use crate::limits::AWAY_MAX;
 use crate::placement::{Lane, Work};
@@ -33,12 +33,12 @@ thread_local! {
 }
 
 /// Runs `wait`, which blocks for something that none of these pools does. In a piece of work its leave goes to others meanwhile, and is
-/// asked for again before this returns, unless `is_wanted` says no. In any other place, and within another wait, this only calls `wait`.
-pub fn waiting<T>(is_wanted: &dyn Fn() -> bool, wait: impl FnOnce() -> T) -> T {
+/// asked for again before this returns, unless it is not `wanted` any more. In any other place, and within another wait, this only calls `wait`.
+pub fn waiting<T>(wanted: &dyn Wanted, wait: impl FnOnce() -> T) -> T {
     let is_away = HELD.with_borrow_mut(|held| held.as_mut().is_some_and(Held::leave));
     let got = wait();
     if is_away {
-        come_back(is_wanted);
+        come_back(wanted);
     }
     got
 }
@@ -83,13 +83,13 @@ impl Held {
 }
 
 /// Rule 2.
-fn come_back(is_wanted: &dyn Fn() -> bool) {
+fn come_back(wanted: &dyn Wanted) {
     let whose = |held: &Held| (Arc::clone(&held.shared), Arc::clone(&held.job), held.lane);
     let Some((shared, job, lane)) = HELD.with_borrow(|held| held.as_ref().map(whose)) else {
         return;
     };
     let wish = Wish::Pieces { work: job.work, most: 1 };
-    let (mut state, grant) = shared.wait_for_leave((&job.order, wish), is_wanted, &|_| {});
+    let (mut state, grant) = shared.wait_for_leave((&job.order, wish), wanted, &|_| {});
     if grant.is_some() {
         state.away[lane as usize] -= 1;
     }

@@ -7,10 +7,10 @@ use hw::thermal::CoreReading;
 use super::control::{Control, Kind};
 use super::plant::{Plant, STEP_SECONDS};
 use super::random::Random;
-use super::scenario::{Event, SECONDS, Scenario, WARM_UP_SECONDS};
+use super::scenario::{Event, Lost, SECONDS, Scenario, WARM_UP_SECONDS};
 use super::sensor::{Fault, Quality, Sensor};
 use crate::decision::{Slots, State};
-use crate::governor::Reading;
+use crate::governor::{CORE_ABOVE, Reading};
 
 /// The noise of the sensor in all scenarios, in kelvins.
 const NOISE: f64 = 1.0;
@@ -84,7 +84,8 @@ pub fn run(
         run.events(scenario, seconds);
         if index % STEPS_PER_DECISION == 0 {
             let sample = run.decide(seconds);
-            run.tally.sample(&sample, run.cores, run.demand, scenario);
+            run.tally.sample(&sample, run.cores, run.demand);
+            run.tally.loss(&sample, scenario.lost, run.fault);
             observe(&sample);
         }
         run.physics(seconds);
@@ -223,6 +224,8 @@ struct Tally {
     reversals: usize,
     state_changes: usize,
     cooled_at: Option<f64>,
+    /// Since when a loss of the sensor could be known.
+    known_at: Option<f64>,
 }
 
 impl Tally {
@@ -240,16 +243,30 @@ impl Tally {
         }
     }
 
-    fn sample(&mut self, sample: &Sample, cores: Slots, demand: usize, scenario: &Scenario) {
+    /// How long it takes to know of a loss that can be known.
+    fn loss(&mut self, sample: &Sample, lost: Option<Lost>, fault: Fault) {
+        let contradicts = |read| sample.celsius.round() >= read + CORE_ABOVE;
+        let is_known = match lost {
+            Some(Lost::At(seconds)) => sample.seconds >= seconds,
+            Some(Lost::Contradicted) => {
+                fault == Fault::Frozen && sample.read.is_some_and(contradicts)
+            }
+            None => false,
+        };
+        if is_known {
+            self.known_at.get_or_insert(sample.seconds);
+        }
+        let Some(known_at) = self.known_at else { return };
+        let after = self.outcome.blind_after_seconds.get_or_insert(f64::INFINITY);
+        if sample.state == Some(State::Blind) && after.is_infinite() {
+            *after = sample.seconds - known_at;
+        }
+    }
+
+    fn sample(&mut self, sample: &Sample, cores: Slots, demand: usize) {
         let slots = sample.slots.sum();
         let is_blind = sample.state == Some(State::Blind);
         self.recovery(sample, slots == cores.sum(), demand);
-        if let Some(lost_at) = scenario.lost_at_seconds.filter(|at| sample.seconds >= *at) {
-            let after = self.outcome.blind_after_seconds.get_or_insert(f64::INFINITY);
-            if is_blind && after.is_infinite() {
-                *after = sample.seconds - lost_at;
-            }
-        }
         self.outcome.slots_min = match self.last {
             None => slots,
             Some(_) => self.outcome.slots_min.min(slots),

@@ -33,7 +33,17 @@ pub struct Scenario {
     /// What happens, and after how many seconds; in order.
     pub events: &'static [(f64, Event)],
     /// When the governor has all it needs to know that the sensor is lost.
-    pub lost_at_seconds: Option<f64>,
+    pub lost: Option<Lost>,
+}
+
+/// Since when a loss can be known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lost {
+    /// Since then: nothing but bad reads, or a change of load that no package hides.
+    At(f64),
+    /// Since the true temperature is so far above a sensor that stands still that its cores contradict it. Until then it is right, and
+    /// nothing tells it from one that works.
+    Contradicted,
 }
 
 /// How long each is simulated.
@@ -54,7 +64,7 @@ const NORMAL: Scenario = Scenario {
     bad_share: 0.0,
     task_seconds: 2.5,
     events: &[],
-    lost_at_seconds: None,
+    lost: None,
 };
 
 const WHEN_LOADED: &[(f64, Event)] = &[
@@ -128,7 +138,7 @@ pub const OTHERS: [Scenario; 9] = [
             (200.0, Event::Sensor(Fault::Frozen)),
             (210.0, Event::Demand(MANY)),
         ],
-        lost_at_seconds: Some(210.0),
+        lost: Some(Lost::At(210.0)),
         ..NORMAL
     },
     Scenario {
@@ -136,6 +146,7 @@ pub const OTHERS: [Scenario; 9] = [
         about: "thin, the sensor freezes under load",
         build: THIN,
         events: &[(30.0, Event::Sensor(Fault::Frozen))],
+        lost: Some(Lost::Contradicted),
         ..NORMAL
     },
     Scenario {
@@ -147,7 +158,7 @@ pub const OTHERS: [Scenario; 9] = [
             (100.0, Event::Demand(MANY)),
             (103.0, Event::Sensor(Fault::Frozen)),
         ],
-        lost_at_seconds: Some(103.0),
+        lost: Some(Lost::Contradicted),
         ..NORMAL
     },
     Scenario {
@@ -155,7 +166,7 @@ pub const OTHERS: [Scenario; 9] = [
         about: "thin, nothing but bad reads",
         build: THIN,
         events: &[(300.0, Event::Sensor(Fault::AllBad))],
-        lost_at_seconds: Some(300.0),
+        lost: Some(Lost::At(300.0)),
         ..NORMAL
     },
     Scenario {

@@ -125,6 +125,7 @@ impl Task<'_> {
         let permit = self.shop.host.begin(&order, Undertaking::Heavy, &waits);
         if permit.is_some() && has_waited.get() {
             self.conversation.goes_on();
+            self.check_wanted()?;
         }
         permit.ok_or_else(|| self.waited_in_vain())
     }

@@ -1,14 +1,15 @@
 //! One answer to one changed project: what its policy says, done as a request of its own.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use agents_contract::{Cancellation, Conversation, Order, Station, Wait};
 use ring::digest;
 use serde::Serialize;
 
 use super::MANIFESTS;
-use super::under_way::Terms;
+use super::turns::{Turn, Turns};
+use super::under_way::{Deferred, Terms};
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
 use crate::measures::Trigger;
@@ -21,16 +22,27 @@ const PRIORITY: u8 = 3;
 /// What came of a change that is not answered yet, and only waits to be.
 const DEFERRED: &str = "deferred";
 
+/// Why one waits for which it is cool enough.
+const WAITS_FOR_OTHERS: &str = "waits until other changes that have waited, too, are applied";
+
+/// The same of one that waited, and is being applied now.
+const APPLYING: &str = "applying";
+
 /// What an answer tells the one who began it.
 pub(super) enum Step {
-    /// It waits, and has begun nothing; it was begun with these terms.
-    Waits(Terms),
+    /// It waits, and has begun nothing.
+    Waits(Deferred),
     /// It waits no more.
     GoesOn,
 }
 
-/// Whether an answer is still wanted, and whom it tells.
-type Commission<'a> = (&'a Cancellation, &'a (dyn Fn(Step) + Send + Sync));
+/// Whether an answer is still wanted, whom it tells, and where it takes its turn after a wait.
+#[derive(Clone, Copy)]
+pub(super) struct Commission<'a> {
+    pub(super) wanted: &'a Cancellation,
+    pub(super) tell: &'a (dyn Fn(Step) + Send + Sync),
+    pub(super) turns: &'a Arc<Turns>,
+}
 
 /// `event.manifest.changed`, and after it `event.manifest.answered`, if nothing else is wanted before; in between perhaps
 /// `event.manifest.deferred`.
@@ -68,7 +80,7 @@ pub(super) fn answer(
     shop: &Shop,
     station: &dyn Station,
     path: &Path,
-    (wanted, tell): Commission<'_>,
+    commission: Commission<'_>,
 ) -> bool {
     let path = path.to_string_lossy();
     let row = match shop.transactions.watched(&path) {
@@ -104,12 +116,23 @@ pub(super) fn answer(
         message: "",
     };
     publish(station, "event.manifest.changed", &event);
-    let alone = Alone { shop, station, row: &row, wanted, tell, event: event.clone() };
+    let alone = Alone {
+        shop,
+        station,
+        row: &row,
+        seen: &seen.digest,
+        commission,
+        event: event.clone(),
+        turn: OnceLock::new(),
+    };
     let done = carry_out(&alone, &project, (policy, setting));
     let (answered, again) = match &done {
         Ok(answered) => (answered, false),
         // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.
-        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => return true,
+        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => {
+            alone.restore();
+            return true;
+        }
         // What may pass is tried again, and until then the change counts as not answered.
         Err(error) => (&failed(error), error.retry),
     };
@@ -130,6 +153,12 @@ pub(super) fn answer(
     let seen = written.as_ref().unwrap_or(&seen);
     let seen = (!again).then_some(seen.digest.as_str());
     note(shop, &row, seen, answered, again)
+}
+
+/// The digest of what is in the manifests of the project at `path` now; nothing where they cannot be read.
+pub(super) fn digest_at(path: &Path) -> Option<String> {
+    let seen = Project::open(path).and_then(|project| see(&project));
+    seen.ok().map(|seen| seen.digest)
 }
 
 /// What the project of a row is watched with.
@@ -168,9 +197,9 @@ fn carry_out(
     (policy, setting): (WatchPolicy, Setting),
 ) -> Result<Answered> {
     let order = Order {
-        requester: Arc::from("watch"),
+        requester: requester(alone.row),
         priority: PRIORITY,
-        cancellation: alone.wanted.clone(),
+        cancellation: alone.commission.wanted.clone(),
     };
     let actor =
         format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
@@ -202,6 +231,12 @@ fn carry_out(
         }
     };
     Ok(Answered { trigger, digest: Some(digest), message })
+}
+
+/// Each project is one of its own: what it fetches from a registry that trickles holds up no other one. There are as many of them as
+/// answers, of which a few work and a bounded number waits.
+fn requester(row: &WatchRow) -> Arc<str> {
+    Arc::from(format!("watch {}", row.path))
 }
 
 /// One line for people.
@@ -251,9 +286,33 @@ struct Alone<'a> {
     shop: &'a Shop,
     station: &'a dyn Station,
     row: &'a WatchRow,
-    wanted: &'a Cancellation,
-    tell: &'a (dyn Fn(Step) + Send + Sync),
+    /// The digest of the manifests that it answers.
+    seen: &'a str,
+    commission: Commission<'a>,
     event: Event<'a>,
+    /// Where it goes on after a wait.
+    turn: OnceLock<Turn>,
+}
+
+impl Alone<'_> {
+    /// Writes down how it stands with an answer that waits or has waited, where people look for what came of it.
+    fn stands(&self, outcome: &str, message: &str) {
+        let at_ms = self.shop.transactions.now_ms();
+        let (outcome, message) = (outcome.to_owned(), message.to_owned());
+        self.write(&WatchOutcome { outcome, digest: None, message, at_ms });
+    }
+
+    /// Writes down again what came of the change before, as this one comes to nothing.
+    fn restore(&self) {
+        let is_over = |last: &WatchOutcome| ![DEFERRED, APPLYING].contains(&last.outcome.as_str());
+        self.write(&self.row.last.clone().filter(is_over).unwrap_or_default());
+    }
+
+    fn write(&self, last: &WatchOutcome) {
+        if let Err(error) = self.shop.transactions.watch_answered(&self.row.path, None, last) {
+            tracing::warn!(%error, "how it stands with a watched project was not written down");
+        }
+    }
 }
 
 impl Conversation for Alone<'_> {
@@ -261,7 +320,7 @@ impl Conversation for Alone<'_> {
     fn progress(&self, _payload: &[u8]) {}
 
     fn cancellation(&self) -> &Cancellation {
-        self.wanted
+        self.commission.wanted
     }
 
     fn publish(&self, subject: &str, payload: &[u8]) {
@@ -273,19 +332,17 @@ impl Conversation for Alone<'_> {
         let message = apply::waits_for(wait);
         let event = Event { outcome: Some(DEFERRED), message: &message, ..self.event.clone() };
         publish(self.station, "event.manifest.deferred", &event);
-        let last = WatchOutcome {
-            outcome: DEFERRED.to_owned(),
-            digest: None,
-            message,
-            at_ms: self.shop.transactions.now_ms(),
-        };
-        if let Err(error) = self.shop.transactions.watch_answered(&self.row.path, None, &last) {
-            tracing::warn!(%error, "that a watched project waits was not written down");
-        }
-        (self.tell)(Step::Waits(terms(self.row)));
+        self.stands(DEFERRED, &message);
+        let (terms, seen) = (terms(self.row), self.seen.to_owned());
+        (self.commission.tell)(Step::Waits(Deferred { terms, seen }));
     }
 
+    /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before.
     fn goes_on(&self) {
-        (self.tell)(Step::GoesOn);
+        let waits = || self.stands(DEFERRED, WAITS_FOR_OTHERS);
+        let Some(turn) = self.commission.turns.take(self.commission.wanted, waits) else { return };
+        self.turn.get_or_init(|| turn);
+        self.stands(APPLYING, "it has waited for a cooler machine");
+        (self.commission.tell)(Step::GoesOn);
     }
 }

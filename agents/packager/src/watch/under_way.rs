@@ -1,11 +1,11 @@
-//! The answers that are under way: those that hold one of the few places, and those that only wait for a cooler machine, which hold
-//! none. A function of what answers tell, without threads, files or clocks.
+//! The answers that are under way: those that hold one of the few places, those that only wait for a cooler machine, which hold none, and
+//! those that go on after it, which have places of their own (`turns`). A function of what answers tell, without threads, files or clocks.
 //!
 //! An answer that waits has begun nothing and may do so for minutes, so it is given up as soon as something else is wanted: the manifests
-//! changed once more, the project is watched otherwise or no more. One that goes on holds a place again, even where all are taken:
-//! how many do that is bounded by the permits that they waited for.
+//! are not those that it answers any more, the project is watched otherwise or no more. Whether the manifests are others is looked at
+//! where the project was touched, which takes a place: a save that changes nothing is no reason to begin to wait anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use agents_contract::Cancellation;
@@ -15,10 +15,21 @@ use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_DEFERRED_MAX};
 /// What a project is watched with: its policy and its setting, as they are kept.
 pub(super) type Terms = (String, String);
 
+/// What an answer that waits would carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Deferred {
+    /// What the project was watched with when it began.
+    pub(super) terms: Terms,
+    /// The digest of the manifests that it answers.
+    pub(super) seen: String,
+}
+
 /// All of them, by project; one has one answer at a time.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     answers: BTreeMap<PathBuf, Answer>,
+    /// The projects whose manifests are being looked at.
+    looked_at: BTreeSet<PathBuf>,
     /// What each project is watched with now.
     terms: BTreeMap<PathBuf, Terms>,
 }
@@ -27,44 +38,80 @@ pub(super) struct UnderWay {
 struct Answer {
     /// Ends it where nothing was changed yet.
     wanted: Cancellation,
-    /// Where it only waits: what it was begun with.
-    deferred: Option<Terms>,
-    /// Whether the project has changed since it began.
-    is_overtaken: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It holds a place.
+    Begun,
+    /// It waits.
+    Deferred(Deferred),
+    /// It has waited.
+    Resumed,
 }
 
 impl UnderWay {
     /// Whether there is a place for one more.
     pub(super) fn has_place(&self) -> bool {
-        self.answers.len() - self.deferred_count() < WATCH_ANSWERS_AT_ONCE_MAX
+        let begun = self.answers.values().filter(|answer| matches!(answer.stage, Stage::Begun));
+        begun.count() + self.looked_at.len() < WATCH_ANSWERS_AT_ONCE_MAX
     }
 
-    /// Whether an answer to this project has not ended yet.
-    pub(super) fn contains(&self, project: &Path) -> bool {
-        self.answers.contains_key(project)
+    /// Whether a project that was touched may be answered, or looked at because its answer waits.
+    pub(super) fn may_take(&self, project: &Path) -> bool {
+        let answer = self.answers.get(project);
+        let may = answer.is_none_or(|answer| matches!(answer.stage, Stage::Deferred(_)));
+        may && !self.looked_at.contains(project)
+    }
+
+    /// Takes a place to look at the manifests, where an answer waits; false where there is none.
+    pub(super) fn begin_look(&mut self, project: &Path) -> bool {
+        let waits = self.answers.contains_key(project);
+        if waits {
+            self.looked_at.insert(project.to_owned());
+        }
+        waits
+    }
+
+    /// This is the digest of the manifests now; nothing where they cannot be read. Whether what was touched is still to be answered: it
+    /// is not where the answer that waits is one to this.
+    pub(super) fn looked(&mut self, project: &Path, digest: Option<&str>) -> bool {
+        self.leave_look(project);
+        let Some(answer) = self.answers.get(project) else { return true };
+        let Stage::Deferred(deferred) = &answer.stage else { return true };
+        let is_other = digest != Some(&*deferred.seen);
+        if is_other {
+            answer.wanted.cancel();
+        }
+        is_other
+    }
+
+    /// Nobody could look.
+    pub(super) fn leave_look(&mut self, project: &Path) {
+        self.looked_at.remove(project);
     }
 
     /// An answer begins, in a place; `wanted` ends it.
     pub(super) fn begin(&mut self, project: PathBuf, wanted: Cancellation) {
-        self.answers.insert(project, Answer { wanted, deferred: None, is_overtaken: false });
+        self.answers.insert(project, Answer { wanted, stage: Stage::Begun });
     }
 
-    /// It waits, having begun with `terms`, and leaves its place to others. Where too many wait already, or something else was wanted
-    /// before this was told, it is given up.
-    pub(super) fn defer(&mut self, project: &Path, terms: Terms) {
+    /// It waits, and leaves its place to others. Where too many wait already, or the project is watched otherwise by now, it is given up.
+    pub(super) fn defer(&mut self, project: &Path, deferred: Deferred) {
         let is_full = self.deferred_count() >= WATCH_DEFERRED_MAX;
         let Some(answer) = self.answers.get_mut(project) else { return };
-        if is_full || answer.is_overtaken || self.terms.get(project) != Some(&terms) {
+        if is_full || self.terms.get(project) != Some(&deferred.terms) {
             answer.wanted.cancel();
         } else {
-            answer.deferred = Some(terms);
+            answer.stage = Stage::Deferred(deferred);
         }
     }
 
-    /// It waits no more.
+    /// It waits no more, and has a place that is none of these.
     pub(super) fn go_on(&mut self, project: &Path) {
         if let Some(answer) = self.answers.get_mut(project) {
-            answer.deferred = None;
+            answer.stage = Stage::Resumed;
         }
     }
 
@@ -73,27 +120,21 @@ impl UnderWay {
         self.answers.remove(project).is_some_and(|answer| answer.wanted.is_cancelled())
     }
 
-    /// The project has changed: what waits is an answer to something else.
-    pub(super) fn changed(&mut self, project: &Path) {
-        let Some(answer) = self.answers.get_mut(project) else { return };
-        answer.is_overtaken = true;
-        if answer.deferred.is_some() {
-            answer.wanted.cancel();
-        }
-    }
-
     /// These are watched now, with these terms: gives up what waits with others.
     pub(super) fn follow_terms(&mut self, terms: BTreeMap<PathBuf, Terms>) {
         self.terms = terms;
         for (project, answer) in &self.answers {
-            if answer.deferred.is_some() && answer.deferred.as_ref() != self.terms.get(project) {
+            if let Stage::Deferred(deferred) = &answer.stage
+                && Some(&deferred.terms) != self.terms.get(project)
+            {
                 answer.wanted.cancel();
             }
         }
     }
 
     fn deferred_count(&self) -> usize {
-        self.answers.values().filter(|answer| answer.deferred.is_some()).count()
+        let waits = |answer: &&Answer| matches!(answer.stage, Stage::Deferred(_));
+        self.answers.values().filter(waits).count()
     }
 }
 
@@ -103,6 +144,10 @@ mod tests {
 
     fn terms(policy: &str) -> Terms {
         (policy.to_owned(), "{}".to_owned())
+    }
+
+    fn deferred(policy: &str) -> Deferred {
+        Deferred { terms: terms(policy), seen: "before".to_owned() }
     }
 
     /// The answers that began, by number.
@@ -137,20 +182,23 @@ mod tests {
     }
 
     #[test]
-    fn those_that_wait_leave_their_places_and_take_them_again() {
+    fn those_that_wait_leave_their_places_and_take_none_of_them_again() {
         let mut world = World::new(WATCH_ANSWERS_AT_ONCE_MAX);
         assert!(!world.under_way.has_place());
         for number in 0..WATCH_ANSWERS_AT_ONCE_MAX {
-            world.under_way.defer(&path(number), terms("apply"));
+            world.under_way.defer(&path(number), deferred("apply"));
         }
-        assert!(world.under_way.has_place() && world.under_way.contains(&path(0)));
+        assert!(world.under_way.has_place() && world.under_way.may_take(&path(0)));
         (0..WATCH_ANSWERS_AT_ONCE_MAX).for_each(|_| world.begin());
         assert!(!world.under_way.has_place());
-        world.under_way.go_on(&path(0));
+        (0..WATCH_ANSWERS_AT_ONCE_MAX).for_each(|number| world.under_way.go_on(&path(number)));
+        assert!(!world.under_way.has_place() && !world.under_way.may_take(&path(0)));
         world.under_way.end(&path(WATCH_ANSWERS_AT_ONCE_MAX));
-        assert!(!world.under_way.has_place(), "the one that goes on has the place");
-        world.under_way.end(&path(0));
-        assert!(world.under_way.has_place() && !world.under_way.contains(&path(0)));
+        assert!(world.under_way.has_place(), "those that go on hold none of these places");
+        (0..WATCH_ANSWERS_AT_ONCE_MAX).for_each(|number| {
+            world.under_way.end(&path(number));
+        });
+        assert!(world.under_way.may_take(&path(0)));
         assert!(world.given_up().is_empty());
     }
 
@@ -158,45 +206,72 @@ mod tests {
     fn one_more_than_may_wait_is_given_up() {
         let mut world = World::new(WATCH_DEFERRED_MAX + 1);
         for number in 0..=WATCH_DEFERRED_MAX {
-            world.under_way.defer(&path(number), terms("apply"));
+            world.under_way.defer(&path(number), deferred("apply"));
         }
         assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX]);
         world.under_way.end(&path(WATCH_DEFERRED_MAX));
         world.under_way.end(&path(0));
         world.begin();
-        world.under_way.defer(&path(WATCH_DEFERRED_MAX + 1), terms("apply"));
+        world.under_way.defer(&path(WATCH_DEFERRED_MAX + 1), deferred("apply"));
         assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX]);
     }
 
     #[test]
-    fn what_waits_is_given_up_when_something_else_is_wanted_and_what_works_is_not() {
-        let mut world = World::new(5);
+    fn what_waits_is_given_up_when_other_manifests_are_there_and_what_works_is_not() {
+        let mut world = World::new(6);
         for number in [1, 2, 3, 4] {
-            world.under_way.defer(&path(number), terms("apply"));
+            world.under_way.defer(&path(number), deferred("apply"));
         }
         world.under_way.go_on(&path(4));
-        for number in [0, 1, 4, 9] {
-            world.under_way.changed(&path(number));
+        for number in [0, 4, 5] {
+            assert!(!world.under_way.may_take(&path(number)), "its answer works");
         }
-        assert_eq!(world.given_up(), [1]);
-        let all = [(path(2), terms("apply")), (path(3), terms("plan"))];
-        world.under_way.follow_terms(all.into());
-        assert_eq!(world.given_up(), [1, 3]);
-        world.under_way.follow_terms(BTreeMap::new());
-        assert_eq!(world.given_up(), [1, 2, 3], "one that is watched no more");
+        for number in [1, 2, 3] {
+            assert!(world.under_way.may_take(&path(number)));
+            assert!(world.under_way.begin_look(&path(number)));
+            assert!(!world.under_way.may_take(&path(number)), "it is looked at");
+        }
+        assert!(!world.under_way.looked(&path(1), Some("before")), "nothing has changed");
+        assert!(world.under_way.may_take(&path(1)), "until it is touched again");
+        assert!(world.under_way.looked(&path(2), Some("after")));
+        assert!(world.under_way.looked(&path(3), None));
+        assert_eq!(world.given_up(), [2, 3]);
     }
 
     #[test]
-    fn one_that_was_overtaken_before_it_waits_is_given_up() {
-        let mut world = World::new(3);
-        world.under_way.changed(&path(0));
-        world.under_way.defer(&path(0), terms("apply"));
-        world.under_way.defer(&path(1), terms("plan"));
-        world.under_way.defer(&path(2), terms("apply"));
-        assert_eq!(world.given_up(), [0, 1]);
-        world.under_way.end(&path(0));
-        world.under_way.begin(path(0), Cancellation::until(None));
-        world.under_way.defer(&path(0), terms("apply"));
-        assert_eq!(world.given_up(), [0, 1], "the next answer knows of the change");
+    fn a_look_takes_a_place_and_is_in_vain_where_the_answer_does_not_wait_any_more() {
+        let mut world = World::new(2);
+        (0..2).for_each(|number| world.under_way.defer(&path(number), deferred("apply")));
+        assert!(!world.under_way.begin_look(&path(9)), "nothing waits there");
+        (0..2).for_each(|number| assert!(world.under_way.begin_look(&path(number))));
+        (2..WATCH_ANSWERS_AT_ONCE_MAX).for_each(|_| world.begin());
+        assert!(!world.under_way.has_place());
+        world.under_way.go_on(&path(0));
+        world.under_way.end(&path(1));
+        assert!(!world.under_way.has_place() && !world.under_way.may_take(&path(1)));
+        for number in 0..2 {
+            assert!(
+                world.under_way.looked(&path(number), Some("before")),
+                "what it is now, counts"
+            );
+        }
+        assert!(world.under_way.has_place() && world.under_way.may_take(&path(1)));
+        assert!(world.given_up().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_given_up_when_the_project_is_watched_otherwise() {
+        let mut world = World::new(4);
+        world.under_way.defer(&path(0), deferred("plan"));
+        assert_eq!(world.given_up(), [0], "so it was before this was told");
+        for number in [1, 2, 3] {
+            world.under_way.defer(&path(number), deferred("apply"));
+        }
+        world.under_way.go_on(&path(3));
+        let all = [(path(1), terms("apply")), (path(2), terms("plan"))];
+        world.under_way.follow_terms(all.into());
+        assert_eq!(world.given_up(), [0, 2]);
+        world.under_way.follow_terms(BTreeMap::new());
+        assert_eq!(world.given_up(), [0, 1, 2], "one that is watched no more, and does not work");
     }
 }

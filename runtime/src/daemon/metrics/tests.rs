@@ -74,6 +74,7 @@ pub(crate) fn snapshot() -> Snapshot {
             waiting: [0, 2, 0, 0],
             deferred: [5, 2, 0, 0],
             deferred_ns: [1_500_000_000, 0, 0, 0],
+            ..WorkStatus::default()
         },
     }
 }

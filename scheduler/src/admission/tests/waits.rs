@@ -138,3 +138,26 @@ fn a_wait_changes_its_reason_with_the_decision() {
     assert_eq!(admission.deferred()[Reason::Slots as usize].time, 2 * ten);
     assert!(!admission.has_waiting());
 }
+
+#[test]
+fn time_alone_lets_begin_only_what_was_put_off_long_enough() {
+    let hot = decision(State::Throttle, [1, 0, 0], false);
+    let mut admission = Admission::new(Decision { background: Background::Paused, ..hot });
+    let second = Duration::from_secs(1);
+    assert_eq!(admission.next_look(Duration::ZERO), None);
+    let file = admission.ask(&order("a", 5), Wish::Download, second).unwrap();
+    assert_eq!(admission.next_look(second), None, "files wait for others, never for time");
+    admission.ask(&order("a", 5), Wish::Heavy, 3 * second).unwrap();
+    let idle = pieces(Work::Background, 2);
+    let background = admission.ask(&order("b", 5), idle, 2 * second).unwrap();
+    assert_eq!(admission.next_look(3 * second), Some(DEFER_MAX + 2 * second));
+    admission.withdraw(file, second);
+    let due = DEFER_MAX + 2 * second;
+    let grant = admission.next(due).unwrap();
+    assert_eq!((grant.id, admission.next(due)), (background, None));
+    // It has one of two, and another time to wait; the large change is due before.
+    assert_eq!(admission.next_look(due), Some(DEFER_MAX + 3 * second));
+    assert!(admission.next(due + second).is_some());
+    assert_eq!(admission.next_look(due + second), Some(due + DEFER_MAX));
+    admission.give_back(grant);
+}

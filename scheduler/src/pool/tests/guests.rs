@@ -84,8 +84,8 @@ fn whoever_has_to_wait_is_told_why_once() {
         // Without the lock of the pools: whoever is told may do anything.
         pools.set_decision(Decision { heavy: true, ..hot });
     };
-    assert!(pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, &waits).is_some());
-    assert!(pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, &waits).is_some());
+    assert!(pools.begin(&order("a"), Undertaking::Heavy, &ALWAYS, &waits).is_some());
+    assert!(pools.begin(&order("a"), Undertaking::Heavy, &ALWAYS, &waits).is_some());
     assert_eq!(told.into_inner().unwrap(), [Reason::Heat], "the second did not wait");
 }
 
@@ -99,7 +99,7 @@ fn who_is_told_and_panics_waits_no_more() {
             pools.set_decision(Decision { heavy: allowed_meanwhile, ..hot });
             panic!("the caller's own");
         };
-        let begin = || pools.begin(&order("a"), Undertaking::Heavy, ALWAYS, &waits).is_some();
+        let begin = || pools.begin(&order("a"), Undertaking::Heavy, &ALWAYS, &waits).is_some();
         assert!(catch_unwind(AssertUnwindSafe(begin)).is_err());
         assert!(pools.is_idle() && !pools.has_waiting());
     }

@@ -12,7 +12,7 @@ fn a_piece_that_waits_lets_another_compute_and_goes_on_afterwards() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let piece = |_: usize| {
-                waiting(ALWAYS, || {
+                waiting(&ALWAYS, || {
                     asked.wait();
                     answered.wait();
                 });
@@ -42,7 +42,7 @@ fn who_comes_back_waits_until_there_is_room() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let piece = |_: usize| {
-                waiting(ALWAYS, || {
+                waiting(&ALWAYS, || {
                     asked.wait();
                     answered.wait();
                 });
@@ -83,8 +83,8 @@ fn however_many_wait_never_more_compute_than_may_and_all_come_back() {
         for _ in 0..20 {
             computing.fetch_sub(1, Ordering::SeqCst);
             // A wait within a wait is plain, and so is work.
-            waiting(ALWAYS, || {
-                waiting(ALWAYS, std::thread::yield_now);
+            waiting(&ALWAYS, || {
+                waiting(&ALWAYS, std::thread::yield_now);
                 pools.run((&order("inner"), Work::Resolve), 1, ALWAYS, &|_| {});
             });
             enter();
@@ -118,13 +118,13 @@ fn as_many_as_may_be_away_can_wait_at_once_and_one_more_keeps_its_leave() {
     };
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let piece = |_: usize| waiting(ALWAYS, answer);
+            let piece = |_: usize| waiting(&ALWAYS, answer);
             pools.run((&order("many"), Work::Background), AWAY_MAX, ALWAYS, &piece);
         });
         away.wait();
         assert_eq!(pools.report().running, [0; 4]);
         let look = |_: usize| {
-            waiting(ALWAYS, || assert_eq!(pools.report().running, [0, 0, 0, 1]));
+            waiting(&ALWAYS, || assert_eq!(pools.report().running, [0, 0, 0, 1]));
         };
         pools.run((&order("one more"), Work::Background), 1, ALWAYS, &look);
         answered.wait();
@@ -179,7 +179,7 @@ fn who_is_cancelled_while_coming_back_ends_without_leave() {
 #[test]
 fn a_panic_while_away_leaves_nothing_behind() {
     let pools = Pools::new(decision(State::Off, [1, 0, 0]), alike());
-    let broken = |_: usize| waiting(ALWAYS, || panic!("the wait's"));
+    let broken = |_: usize| waiting(&ALWAYS, || panic!("the wait's"));
     let ran = catch_unwind(AssertUnwindSafe(|| {
         pools.run((&order("a"), Work::Resolve), 2, ALWAYS, &broken);
     }));
@@ -188,5 +188,5 @@ fn a_panic_while_away_leaves_nothing_behind() {
         std::thread::yield_now();
     }
     assert_eq!(pools.report().running, [0; 4]);
-    assert_eq!(waiting(ALWAYS, || 7), 7, "a thread that runs no piece only waits");
+    assert_eq!(waiting(&ALWAYS, || 7), 7, "a thread that runs no piece only waits");
 }

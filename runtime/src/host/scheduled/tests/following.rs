@@ -73,6 +73,56 @@ fn whoever_follows_last_has_what_was_decided_last() {
     assert_eq!(pools.decision().slots.performance, 16);
 }
 
+/// What a thread logs, line by line.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// Those that `code` logs on this thread.
+    fn of(code: impl FnOnce()) -> Vec<String> {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+        tracing::subscriber::with_default(log.finish(), code);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn a_daemon_that_falls_silent_again_and_again_is_told_of_now_and_then() {
+    const SILENCES: usize = 50;
+    let pools = pools();
+    let followed = Followed::new(pools.decision());
+    let began = std::time::Instant::now();
+    let lines = Lines::of(|| {
+        for silence in 0..SILENCES {
+            // Nobody says that it is silent still.
+            (0..3).for_each(|_| followed.follow(|| None, &pools));
+            assert_eq!(pools.decision().state, State::Blind);
+            followed.follow(|| Some(deciding(ahead_ns() + silence as u64, 2)), &pools);
+            assert_ne!(pools.decision().state, State::Blind);
+        }
+    });
+    let said = "the daemon does not say what may run: little does until then";
+    assert!(lines.iter().all(|line| line.contains("WARN") && line.contains(said)), "{lines:#?}");
+    let minutes = 1 + began.elapsed().as_secs() as usize / 60;
+    let most = crate::limits::LINES_PER_PERIOD_MAX * minutes;
+    assert!((1..=most.min(SILENCES - 1)).contains(&lines.len()), "{lines:#?}");
+    assert!(lines[0].contains("left_out=0"), "{lines:#?}");
+}
+
 #[test]
 fn who_waits_for_heat_or_for_a_file_does_not_ask_for_slots() {
     let pools = pools();
