@@ -135,7 +135,7 @@ fn resolve(
     let request = npm::Request {
         root,
         locals,
-        choice: npm::Choice { order: order(task), ..npm::Choice::default() },
+        order: order(task),
         node_version: task.version("node").map(|version| version.to_string()),
         os: "linux".to_owned(),
         cpu: architecture().to_owned(),

@@ -4,7 +4,7 @@
 //! wrong version: the procedure of npm's Arborist, because `npm ls` and people's expectations judge by it. The pure
 //! outcome is a [`Resolution`]; fetching, unpacking and linking are others' work.
 //!
-//! Reading order: `catalogue` chooses versions, `tree` knows who finds whom, `check` and `place` put one
+//! Reading order: `catalogue` chooses versions (`ready` keeps what that showed), `tree` knows who finds whom, `check` and `place` put one
 //! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
 
 mod agree;
@@ -17,6 +17,7 @@ mod locals;
 mod names;
 mod overrides;
 mod place;
+mod ready;
 mod report;
 mod stage;
 mod tree;
@@ -32,7 +33,6 @@ pub(crate) use names::sort_key;
 use super::{Conflict, KeepOn, ResolveError};
 use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::Metadata;
-use crate::options::Moment;
 use crate::resolution::Resolution;
 
 /// What is to be resolved, and for which machine.
@@ -53,21 +53,10 @@ pub struct Request<'a> {
     pub preferred: BTreeMap<String, Preferred>,
     /// Direct dependencies to choose anew even if what is preferred satisfies.
     pub explicit: BTreeSet<String>,
-    /// Which versions are taken.
-    pub choice: Choice,
+    /// Which of the versions that would do are taken.
+    pub order: Order,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
-}
-
-/// Which of the versions that would do are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// From which end.
-    pub order: Order,
-    /// Nothing that was published at this moment or later, or of which the registry does not say when.
-    pub published_before: Option<Moment>,
-    /// Packages to which that does not apply.
-    pub always: BTreeSet<String>,
 }
 
 /// From which end versions are taken.

@@ -88,7 +88,7 @@ impl<'a> Builder<'a> {
         guide: &Guide,
     ) -> Self {
         let node = request.node_version.as_deref().and_then(|text| Version::parse_loose(text).ok());
-        let mut catalogue = Catalogue::new(metadata, node, request.choice.clone());
+        let mut catalogue = Catalogue::new(metadata, node);
         catalogue.bar(&guide.barred);
         let own = Locals::new(&mut catalogue, &request.locals);
         catalogue.locals = own;
@@ -199,7 +199,7 @@ impl<'a> Builder<'a> {
 
     /// Whether the lowest version is wanted for an edge.
     pub(super) fn wants_lowest(&self, edge: EdgeId) -> bool {
-        match self.request.choice.order {
+        match self.request.order {
             Order::Highest => false,
             Order::Lowest => true,
             Order::LowestDirect => {
@@ -388,9 +388,8 @@ impl<'a> Builder<'a> {
             }
             tasks.push((edge, dep));
         }
-        tasks.sort_by_cached_key(|(edge, _)| {
-            self.tree.catalogue.names.key(self.tree.edge(*edge).name)
-        });
+        let key = |edge: EdgeId| self.tree.catalogue.names.key(self.tree.edge(edge).name);
+        tasks.sort_by(|(left, _), (right, _)| key(*left).cmp(key(*right)));
         for (edge, dep) in tasks {
             // Placing one dependency may have removed the node that the next one is for.
             if !self.tree.node(node).placed {

@@ -1,35 +1,25 @@
-//! Which versions of a package count at all: none that was barred, none that is too young.
+//! Which versions of a package count at all: none that was barred.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Catalogue;
-use crate::metadata::npm::{Packument, Version as Entry};
-use crate::options::Moment;
+use crate::metadata::npm::Packument;
 use agents_versions::npm::Version;
 
 impl Catalogue<'_> {
-    /// Without versions that are barred or too young; a tag that led to one of those leads to the highest that is left
-    /// below it.
+    /// Without versions that are barred; a tag that led to one of those leads to the highest that is left below it.
     pub(super) fn usable(&self, packument: Arc<Packument>) -> Arc<Packument> {
-        let before = self.choice.published_before;
-        let before = before.filter(|_| !self.choice.always.contains(&packument.name));
-        let is_barred = |text: &str| {
-            !self.barred.is_empty()
-                && self.barred.contains(&(packument.name.clone(), text.to_owned()))
-        };
-        let is_young = |entry: &Entry| {
-            before.is_some_and(|before| {
-                let published = entry.published.as_deref().and_then(Moment::parse);
-                published.is_none_or(|published| published >= before)
-            })
-        };
-        // Without a moment no version has to be looked into.
-        if before.is_none() && !packument.versions.keys().any(is_barred) {
+        // Nearly always nothing is, and no text has to be looked at.
+        if self.barred.is_empty() {
             return packument;
         }
-        let stays = |(text, entry): &(&str, Arc<Entry>)| !is_barred(text) && !is_young(entry);
-        let versions = packument.versions.iter().filter(stays);
+        let is_barred =
+            |text: &str| self.barred.contains(&(packument.name.clone(), text.to_owned()));
+        if !packument.versions.keys().any(is_barred) {
+            return packument;
+        }
+        let versions = packument.versions.iter().filter(|(text, _)| !is_barred(text));
         let versions = versions.map(|(text, entry)| (text.to_owned(), entry));
         let mut left = Packument {
             name: packument.name.clone(),

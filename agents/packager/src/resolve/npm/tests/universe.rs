@@ -8,7 +8,7 @@ use crate::manifest::package_json::RootManifest;
 use crate::metadata::Hashes;
 use crate::metadata::npm::{Metadata, Packument, Version};
 use crate::resolution::Resolution;
-use crate::resolve::npm::{Choice, Local, Preferred, Request};
+use crate::resolve::npm::{Local, Order, Preferred, Request};
 
 #[derive(Default)]
 pub(super) struct Universe {
@@ -130,7 +130,7 @@ pub(super) fn request_with(
     Request {
         root,
         locals: Vec::new(),
-        choice: Choice::default(),
+        order: Order::default(),
         node_version: Some("20.0.0".to_owned()),
         os: "linux".to_owned(),
         cpu: "x64".to_owned(),
