@@ -86,11 +86,21 @@ impl Task<'_> {
         let known = (&installed, &locked);
         let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
-        let digest = self.shop.transactions.store_plan(&plan)?;
+        let digest = self.keep(&plan)?;
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
         describe(&plan, &installed, &mut answer);
         answer.digest = Some(digest.clone());
         Ok(Planned { digest: Some(digest), answer })
+    }
+
+    /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
+    fn keep(&self, plan: &Plan) -> Result<String> {
+        let transactions = &self.shop.transactions;
+        let digest = transactions.note_plan(plan)?;
+        let writer = transactions.clone();
+        self.shop.host.later(Box::new(move || writer.write_plans()));
+        transactions.check_plans()?;
+        Ok(digest)
     }
 
     /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
