@@ -7,6 +7,10 @@
 pub const PROJECT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of the canonical form of one plan; a plan of 10,000 packages needs about 10 MiB.
 pub const PLAN_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Plans that wait to be written: more come from callers that are faster than the disk, and then wait for it.
+pub const PLANS_UNWRITTEN_MAX: usize = 16;
+/// Bytes of these together: some plans of thousands of packages each.
+pub const PLANS_UNWRITTEN_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds that a plan may be applied after it was made: long enough for a person to approve it, short
 /// enough that the registry it was made from still looks the same.
 pub const PLAN_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
@@ -213,6 +217,12 @@ pub const NPM_NAME_BYTES_MAX: usize = 214;
 pub const NPM_WANTS_MAX: usize = 32_768;
 /// The longest of those that is kept; longer ones are rare, or were made to take memory.
 pub const NPM_WANT_BYTES_MAX: usize = 128;
+/// Names of npm packages that are kept with what follows from them, at some 200 bytes each: more than large projects have.
+pub const NPM_NAMES_MAX: usize = 32_768;
+/// Choices that are kept with one packument: a package is wanted in few ways at a time.
+pub const NPM_CHOICES_KEPT_MAX: usize = 32;
+/// Bytes of versions and choices that are kept with a packument, however small it is: a few.
+pub const NPM_NOTES_BYTES_FIXED: usize = 12 << 10;
 
 /// Bytes of one project name of PyPI; the longest published is below 120.
 pub const PYPI_NAME_BYTES_MAX: usize = 200;

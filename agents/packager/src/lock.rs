@@ -46,6 +46,50 @@ pub struct Part {
     pub resolution: Resolution,
 }
 
+/// A part that lies elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartView<'p> {
+    pub(crate) wants: &'p [String],
+    pub(crate) target: &'p str,
+    /// Its addresses and warnings are not looked at.
+    pub(crate) resolution: &'p Resolution,
+}
+
+/// Everything that a lock is to say, lying elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Parts<'p>(BTreeMap<Ecosystem, PartView<'p>>);
+
+impl Part {
+    fn view(&self) -> PartView<'_> {
+        PartView { wants: &self.wants, target: &self.target, resolution: &self.resolution }
+    }
+}
+
+impl<'p> Parts<'p> {
+    /// Puts what was decided for an ecosystem in the place of what was locked. Nothing asked for and nothing found is not kept.
+    pub(crate) fn put(&mut self, part: PartView<'p>) {
+        let ecosystem = part.resolution.ecosystem;
+        if part.wants.is_empty() && part.resolution.packages.is_empty() {
+            self.0.remove(&ecosystem);
+        } else {
+            self.0.insert(ecosystem, part);
+        }
+    }
+
+    /// Takes away what was locked for an ecosystem.
+    pub(crate) fn take(&mut self, ecosystem: Ecosystem) {
+        self.0.remove(&ecosystem);
+    }
+
+    /// The file's text; see [`Lock::render`].
+    ///
+    /// # Errors
+    /// `lock-unwritable` for what could not be read again.
+    pub(crate) fn render(&self) -> Result<Option<String>> {
+        write::render(&self.0)
+    }
+}
+
 impl Lock {
     /// Reads the file's text.
     ///
@@ -60,22 +104,12 @@ impl Lock {
     /// # Errors
     /// `lock-unwritable` for what could not be read again.
     pub fn render(&self) -> Result<Option<String>> {
-        write::render(self)
+        self.view().render()
     }
 
-    /// Puts what was decided for an ecosystem in the place of what was locked. Nothing asked for and nothing found is not kept.
-    pub fn put(&mut self, part: Part) {
-        let ecosystem = part.resolution.ecosystem;
-        if part.wants.is_empty() && part.resolution.packages.is_empty() {
-            self.parts.remove(&ecosystem);
-        } else {
-            self.parts.insert(ecosystem, part);
-        }
-    }
-
-    /// Takes away what was locked for an ecosystem.
-    pub fn take(&mut self, ecosystem: Ecosystem) {
-        self.parts.remove(&ecosystem);
+    /// Its parts where they are.
+    pub(crate) fn view(&self) -> Parts<'_> {
+        Parts(self.parts.iter().map(|(ecosystem, part)| (*ecosystem, part.view())).collect())
     }
 }
 

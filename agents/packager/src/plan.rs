@@ -26,16 +26,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`SCHEMA_VERSION`].
-    pub schema_version: u32,
-    /// The project.
-    pub project: ProjectId,
-    /// `add`, `remove`, `install`, `update`.
-    pub operation: String,
-    /// What was asked for, sorted.
-    pub requested: Vec<Spec>,
-    /// What was found, one for each ecosystem, sorted by it.
-    pub resolutions: Vec<Resolution>,
+    /// Milliseconds since 1970.
+    pub created_at_ms: u64,
     /// Files that change: manifests and lock files, sorted by path.
     pub edits: Vec<FileEdit>,
     /// Environments that are built anew, sorted by place.
@@ -43,15 +35,23 @@ pub struct Plan {
     /// Packages that are younger than the age that is asked for, and why they are let through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<Exemption>,
+    /// From then on it is refused.
+    pub expires_at_ms: u64,
     /// Whether it is for another Python or platform than this machine's: to be looked at, and never carried out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_elsewhere: bool,
+    /// `add`, `remove`, `install`, `update`.
+    pub operation: String,
     /// What it was made from.
     pub preconditions: Vec<Precondition>,
-    /// Milliseconds since 1970.
-    pub created_at_ms: u64,
-    /// From then on it is refused.
-    pub expires_at_ms: u64,
+    /// The project.
+    pub project: ProjectId,
+    /// What was asked for, sorted.
+    pub requested: Vec<Spec>,
+    /// What was found, one for each ecosystem, sorted by it.
+    pub resolutions: Vec<Resolution>,
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
 }
 
 /// One package that is let through although it is too young.
@@ -87,13 +87,13 @@ impl ProjectId {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEdit {
-    /// Relative to the project.
-    pub path: RelativePath,
-    /// What it held; `None`: there was none.
-    pub before: Option<Content>,
     /// All of its new bytes; `None`: it is removed.
     #[serde(with = "canonical::base64_bytes")]
     pub after: Option<Vec<u8>>,
+    /// What it held; `None`: there was none.
+    pub before: Option<Content>,
+    /// Relative to the project.
+    pub path: RelativePath,
 }
 
 /// One environment that is built anew.

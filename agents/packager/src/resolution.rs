@@ -1,4 +1,6 @@
 //! What a resolver found: exact artefacts, who needs whom, and where each one goes.
+//!
+//! Fields stand in the order of their names: so a plan's canonical bytes are written without being put in order.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +15,11 @@ use crate::metadata::Hashes;
 pub struct Resolution {
     /// The ecosystem.
     pub ecosystem: Ecosystem,
-    /// Every package, the direct ones included.
-    pub packages: Vec<Package>,
     /// npm: links in the tree, sorted. Others: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// Every package, the direct ones included.
+    pub packages: Vec<Package>,
     /// What people should know: deprecated versions, unmet optional peers, skipped optional packages.
     pub warnings: Vec<String>,
 }
@@ -37,30 +39,30 @@ pub struct Link {
 /// One exact package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
-    /// The ecosystem.
-    pub ecosystem: Ecosystem,
-    /// The normalised name (for an npm alias: the real package's name).
-    pub name: String,
-    /// The exact version, in the ecosystem's canonical text.
-    pub version: String,
-    /// Whether the project itself asks for it.
-    pub direct: bool,
     /// The one file to fetch.
     pub artifact: Artifact,
-    /// Indices into [`Resolution::packages`] of what it uses at run time, ascending, without repetition.
-    pub dependencies: Vec<usize>,
-    /// npm: places in the tree, relative to the project (`node_modules/a/node_modules/b`). Others: empty.
-    pub place: String,
     /// npm: commands to link, name to path inside the package. Others: empty.
     pub bin: BTreeMap<String, String>,
+    /// Indices into [`Resolution::packages`] of what it uses at run time, ascending, without repetition.
+    pub dependencies: Vec<usize>,
+    /// Whether the project itself asks for it.
+    pub direct: bool,
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
     /// PyPI: extras asked for. cargo: features switched on. Sorted.
     pub extras: Vec<String>,
     /// The licence as the registry says.
     pub license: Option<String>,
+    /// The normalised name (for an npm alias: the real package's name).
+    pub name: String,
+    /// npm: places in the tree, relative to the project (`node_modules/a/node_modules/b`). Others: empty.
+    pub place: String,
     /// Publication time (RFC 3339) as the registry says.
     pub published: Option<String>,
     /// Names of install scripts that the ecosystem's own client would run; Bolide does not.
     pub scripts: Vec<String>,
+    /// The exact version, in the ecosystem's canonical text.
+    pub version: String,
 }
 
 /// One file of a registry.
@@ -68,12 +70,12 @@ pub struct Package {
 pub struct Artifact {
     /// The file's name.
     pub file_name: String,
-    /// Where it is fetched from; never carries a credential.
-    pub url: String,
     /// What it must hash to. Never empty in a resolution.
     pub hashes: Hashes,
     /// Its size in bytes, where the registry says (npm: the unpacked size is not it, so `None`).
     pub size: Option<u64>,
+    /// Where it is fetched from; never carries a credential.
+    pub url: String,
 }
 
 impl Package {

@@ -153,9 +153,32 @@ impl Transactions {
 
     /// Keeps a plan and answers its digest.
     pub fn store_plan(&self, plan: &Plan) -> Result<String> {
-        let (digest, body) = plan.to_stored()?;
-        self.inner.database.store_plan(&digest, &body, plan.created_at_ms, plan.expires_at_ms)?;
+        let digest = self.note_plan(plan)?;
+        self.write_plans();
+        self.check_plans()?;
         Ok(digest)
+    }
+
+    /// The same without waiting for the disk: whoever asks here for the plan finds it, and [`Self::write_plans`] writes it.
+    pub(crate) fn note_plan(&self, plan: &Plan) -> Result<String> {
+        let (digest, body) = plan.to_stored()?;
+        self.inner.database.note_plan(database::Storable {
+            digest: digest.clone(),
+            body,
+            created_at_ms: plan.created_at_ms,
+            expires_at_ms: plan.expires_at_ms,
+        })?;
+        Ok(digest)
+    }
+
+    /// Writes the plans that wait for it.
+    pub(crate) fn write_plans(&self) {
+        self.inner.database.write_plans();
+    }
+
+    /// Why plans that were to be written could not be, where nobody was told yet.
+    pub(crate) fn check_plans(&self) -> Result<()> {
+        self.inner.database.check_plans()
     }
 
     /// The plan with this digest.

@@ -134,8 +134,9 @@ pub const SOURCE_REPLACEMENTS_MAX: usize = 8;
 pub const FRESH_FOR: Duration = Duration::from_secs(600);
 /// How long "no such package" is believed.
 pub const MISSING_FRESH_FOR: Duration = Duration::from_secs(60);
-/// Metadata in memory: what several resolutions of some hundred packages look at. Packuments, projects and crates stay packed there.
-pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// Metadata in memory: what several resolutions of some hundred packages look at. Packuments, projects and crates stay packed there, and
+/// are weighed with what may be noted on them.
+pub const MEMORY_BYTES_MAX: usize = 96 << 20;
 /// Metadata on disk, in bytes.
 pub const DISK_BYTES_MAX: u64 = 512 << 20;
 /// Entries written between two looks at the size of the cache on disk.

@@ -223,7 +223,7 @@ impl Resource for PackumentResource {
     }
 
     fn weight(&self, _value: &Value, length: usize) -> usize {
-        length
+        length + crate::metadata::npm::notes_bytes_max(length)
     }
 
     fn pack(&self, value: &Value) -> Bytes {

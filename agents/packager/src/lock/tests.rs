@@ -57,8 +57,10 @@ fn sample() -> Lock {
     tree.artifact.size = Some(12);
     let leaf = package(Ecosystem::Npm, "leaf", "1.0.0", &[]);
     let mut lock = Lock::default();
-    lock.put(part(&["tree@^2"], vec![leaf, leaf_below, tree]));
-    lock.put(part(&["wall>=1.0"], vec![package(Ecosystem::Pypi, "wall", "1.0+local", &[])]));
+    let npm = part(&["tree@^2"], vec![leaf, leaf_below, tree]);
+    lock.parts.insert(Ecosystem::Npm, npm);
+    let pypi = part(&["wall>=1.0"], vec![package(Ecosystem::Pypi, "wall", "1.0+local", &[])]);
+    lock.parts.insert(Ecosystem::Pypi, pypi);
     lock
 }
 
@@ -123,13 +125,15 @@ file = "wall-1.0+local-py3-none-any.whl"
 #[test]
 fn nothing_locked_is_no_file() {
     assert_eq!(Lock::default().render().expect("written"), None);
-    let mut lock = sample();
-    for ecosystem in [Ecosystem::Npm, Ecosystem::Pypi] {
+    let lock = sample();
+    let nothing = [Ecosystem::Npm, Ecosystem::Pypi].map(|ecosystem| {
         let resolution =
             Resolution { ecosystem, packages: Vec::new(), links: Vec::new(), warnings: Vec::new() };
-        lock.put(Part { wants: Vec::new(), target: "anywhere".to_owned(), resolution });
-    }
-    assert_eq!(lock.render().expect("written"), None);
+        Part { wants: Vec::new(), target: "anywhere".to_owned(), resolution }
+    });
+    let mut parts = lock.view();
+    nothing.iter().for_each(|part| parts.put(part.view()));
+    assert_eq!(parts.render().expect("written"), None);
 }
 
 #[test]

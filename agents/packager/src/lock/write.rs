@@ -1,9 +1,10 @@
 //! The text of a lock. Every list has one item to a line, so that two changes of different packages merge.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::{FILE, Lock, Part, VERSION, order};
+use super::{FILE, PartView, VERSION, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
@@ -11,38 +12,43 @@ use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
 
 /// The purls of one resolution's packages, and how many have each, to tell which need a place beside them.
-struct Purls {
-    texts: Vec<String>,
-    counts: HashMap<String, usize>,
+struct Purls<'p> {
+    texts: &'p [String],
+    counts: HashMap<&'p str, usize>,
 }
 
-pub(super) fn render(lock: &Lock) -> Result<Option<String>> {
-    if lock.parts.is_empty() {
+/// Bytes of a package's entry, about: half of that is its digest.
+const ENTRY_BYTES_USUAL: usize = 512;
+
+pub(super) fn render(parts: &BTreeMap<Ecosystem, PartView<'_>>) -> Result<Option<String>> {
+    if parts.is_empty() {
         return Ok(None);
     }
-    let mut text = String::from(
+    let count: usize = parts.values().map(|part| part.resolution.packages.len()).sum();
+    let mut text = String::with_capacity(ENTRY_BYTES_USUAL * (count + 1));
+    text.push_str(
         "# What Bolide installs here. `bolide install` follows it, `bolide update` renews it.\n",
     );
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(text, "version = {VERSION}");
-    for (ecosystem, part) in &lock.parts {
+    for (ecosystem, part) in parts {
         check(part)?;
         let _ = writeln!(text, "\n[{ecosystem}]");
         if !part.target.is_empty() {
-            let _ = writeln!(text, "target = {}", quoted(&part.target));
+            let _ = writeln!(text, "target = {}", quoted(part.target));
         }
-        list(&mut text, "wants", &part.wants);
+        list(&mut text, "wants", part.wants);
     }
-    for (ecosystem, part) in &lock.parts {
+    for (ecosystem, part) in parts {
         let packages = &part.resolution.packages;
         let texts: Vec<String> = packages.iter().map(Package::purl).collect();
-        let mut counts = HashMap::with_capacity(texts.len());
+        let mut counts: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
         for purl in &texts {
-            *counts.entry(purl.clone()).or_default() += 1;
+            *counts.entry(purl).or_default() += 1;
         }
-        let purls = Purls { texts, counts };
+        let purls = Purls { texts: &texts, counts };
         for index in order(packages) {
-            entry(&mut text, *ecosystem, index, &part.resolution, &purls);
+            entry(&mut text, *ecosystem, index, part.resolution, &purls);
         }
     }
     match text.len() > LOCK_BYTES_MAX {
@@ -56,7 +62,7 @@ fn unwritable(problem: &str) -> Error {
 }
 
 /// What a reader would refuse is not written.
-fn check(part: &Part) -> Result<()> {
+fn check(part: &PartView<'_>) -> Result<()> {
     let packages = &part.resolution.packages;
     let mut texts = part.wants.iter().chain(packages.iter().flat_map(|package| {
         let bin = package.bin.iter().flat_map(|(name, path)| [name, path]);
@@ -80,7 +86,10 @@ fn check(part: &Part) -> Result<()> {
 
 /// Whether a reader would take a text.
 fn is_fit(text: &str) -> bool {
-    text.len() <= LOCK_TEXT_BYTES_MAX && !text.chars().any(char::is_control)
+    // Nearly all are of letters that a look at the bytes tells apart.
+    let is_odd = |byte: u8| !(b' '..0x7f).contains(&byte);
+    let has_odd = text.bytes().fold(false, |found, byte| found | is_odd(byte));
+    text.len() <= LOCK_TEXT_BYTES_MAX && (!has_odd || !text.chars().any(char::is_control))
 }
 
 fn entry(
@@ -88,7 +97,7 @@ fn entry(
     ecosystem: Ecosystem,
     index: usize,
     resolution: &Resolution,
-    purls: &Purls,
+    purls: &Purls<'_>,
 ) {
     let package = &resolution.packages[index];
     text.push_str("\n[[package]]\n");
@@ -127,18 +136,21 @@ fn entry(
         line(text, "published", published);
     }
     let used = package.dependencies.iter().filter(|index| **index < resolution.packages.len());
-    let mut used: Vec<String> = used.map(|used| reference(*used, resolution, purls)).collect();
+    let mut used: Vec<Cow<'_, str>> =
+        used.map(|used| reference(*used, resolution, purls)).collect();
     used.sort();
     used.dedup();
     list(text, "dependencies", &used);
 }
 
 /// As little as says which package is meant.
-fn reference(index: usize, resolution: &Resolution, purls: &Purls) -> String {
+fn reference<'p>(index: usize, resolution: &Resolution, purls: &Purls<'p>) -> Cow<'p, str> {
     let purl = &purls.texts[index];
-    match purls.counts.get(purl) {
-        Some(count) if *count > 1 => format!("{purl} {}", resolution.packages[index].place),
-        _ => purl.clone(),
+    match purls.counts.get(purl.as_str()) {
+        Some(count) if *count > 1 => {
+            Cow::Owned(format!("{purl} {}", resolution.packages[index].place))
+        }
+        _ => Cow::Borrowed(purl),
     }
 }
 
@@ -149,19 +161,24 @@ fn line(text: &mut String, key: &str, value: &str) {
     text.push('\n');
 }
 
-fn list(text: &mut String, key: &str, values: &[String]) {
+fn list(text: &mut String, key: &str, values: &[impl AsRef<str>]) {
+    let begin = |text: &mut String, end: &str| {
+        for part in [key, " = [", end] {
+            text.push_str(part);
+        }
+    };
     match values {
         [] => {}
         [one] => {
-            let _ = write!(text, "{key} = [");
-            quote(text, one);
+            begin(text, "");
+            quote(text, one.as_ref());
             text.push_str("]\n");
         }
         several => {
-            let _ = writeln!(text, "{key} = [");
+            begin(text, "\n");
             for value in several {
                 text.push_str("    ");
-                quote(text, value);
+                quote(text, value.as_ref());
                 text.push_str(",\n");
             }
             text.push_str("]\n");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 mod packed;
 mod versions;
 
+pub(crate) use self::versions::notes_bytes_max;
 pub use self::versions::{Listed, Versions};
 
 use super::Hashes;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Aim, Asked, Decided, Task, edit, fixed, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::lock::{self, FILE, Lock, Part};
+use crate::lock::{self, FILE, Lock, Part, PartView};
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::Resolution;
 use crate::spec::Spec;
@@ -43,23 +43,23 @@ impl Locked {
 
     /// The edit that locks what was decided; `None` where that was locked before.
     pub(super) fn edit(&self, decided: &[Decided]) -> Result<Option<FileEdit>> {
-        let mut lock = self.lock.clone();
+        let mut parts = self.lock.view();
         for decided in decided {
+            let resolution = &decided.resolution;
             // What the system has is no matter of a project, and what is locked is what this project is made of here.
-            if decided.is_elsewhere || decided.resolution.ecosystem == Ecosystem::Debian {
+            if decided.is_elsewhere || resolution.ecosystem == Ecosystem::Debian {
                 continue;
             }
-            let (wants, target) = (decided.wants.clone(), decided.target.clone());
-            let mut resolution = decided.resolution.clone();
-            if !resolution.links.is_empty() {
+            match resolution.links.is_empty() {
+                true => {
+                    let (wants, target) = (&decided.wants[..], &*decided.target);
+                    parts.put(PartView { wants, target, resolution });
+                }
                 // A lock without them would install something else.
-                lock.take(resolution.ecosystem);
-                continue;
+                false => parts.take(resolution.ecosystem),
             }
-            resolution.warnings.clear();
-            lock.put(Part { wants, target, resolution });
         }
-        match (lock.render()?, &self.text) {
+        match (parts.render()?, &self.text) {
             (Some(after), before) => edit(FILE, before.as_deref(), &after),
             (None, None) => Ok(None),
             (None, Some(before)) => Ok(Some(FileEdit {

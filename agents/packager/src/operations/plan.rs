@@ -86,15 +86,26 @@ impl Task<'_> {
         let known = (&installed, &locked);
         let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
-        let digest = {
-            // A collection must not begin between what it asks for and what it takes away.
-            let _use = self.shop.store.enter()?;
-            self.shop.transactions.store_plan(&plan)?
-        };
+        let digest = self.keep(&plan)?;
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
         describe(&plan, &installed, &mut answer);
         answer.digest = Some(digest.clone());
         Ok(Planned { digest: Some(digest), answer })
+    }
+
+    /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
+    fn keep(&self, plan: &Plan) -> Result<String> {
+        let transactions = &self.shop.transactions;
+        let digest = transactions.note_plan(plan)?;
+        let (writer, store) = (transactions.clone(), Arc::clone(&self.shop.store));
+        self.shop.host.later(Box::new(move || {
+            // A collection must not begin between what it asks for and what it takes away. One that cannot be kept out may take
+            // what the plan would find here; that is fetched again.
+            let _use = store.enter();
+            writer.write_plans();
+        }));
+        transactions.check_plans()?;
+        Ok(digest)
     }
 
     /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.

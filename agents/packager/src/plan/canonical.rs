@@ -9,9 +9,15 @@ use super::{Plan, SCHEMA_VERSION, malformed, too_large};
 use crate::error::Result;
 use crate::limits::PLAN_BYTES_MAX;
 
+/// Bytes that a package takes, about: nearly a quarter of it is its digest.
+const PACKAGE_BYTES_USUAL: usize = 640;
+
 /// See the module.
 pub(super) fn bytes(plan: &Plan) -> Result<Vec<u8>> {
-    let bytes = format!("bolide-plan/{SCHEMA_VERSION}\n").into_bytes();
+    let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
+    let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
+    let mut bytes = Vec::with_capacity((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
+    bytes.extend_from_slice(format!("bolide-plan/{SCHEMA_VERSION}\n").as_bytes());
     let bytes = sorted::append(bytes, plan).map_err(|error| malformed(&error))?;
     if bytes.len() > PLAN_BYTES_MAX {
         return Err(too_large(bytes.len()));

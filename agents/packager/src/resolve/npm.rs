@@ -4,7 +4,7 @@
 //! wrong version: the procedure of npm's Arborist, because `npm ls` and people's expectations judge by it. The pure
 //! outcome is a [`Resolution`]; fetching, unpacking and linking are others' work.
 //!
-//! Reading order: `catalogue` chooses versions, `tree` knows who finds whom, `check` and `place` put one
+//! Reading order: `catalogue` chooses versions (`ready` keeps what that showed), `tree` knows who finds whom, `check` and `place` put one
 //! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
 
 mod agree;
@@ -17,6 +17,7 @@ mod locals;
 mod names;
 mod overrides;
 mod place;
+mod ready;
 mod report;
 mod stage;
 mod tree;
@@ -52,7 +53,7 @@ pub struct Request<'a> {
     pub preferred: BTreeMap<String, Preferred>,
     /// Direct dependencies to choose anew even if what is preferred satisfies.
     pub explicit: BTreeSet<String>,
-    /// From which end versions are taken.
+    /// Which of the versions that would do are taken.
     pub order: Order,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,

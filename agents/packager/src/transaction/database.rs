@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 pub use self::history::{HistoryEntry, State};
 pub use self::plans::Approval;
+pub(crate) use self::plans::Storable;
 pub(crate) use self::watches::{WatchOutcome, WatchRow};
 
 use super::directory::RelativePath;
@@ -32,6 +33,13 @@ pub(super) struct Database {
     connection: Mutex<Connection>,
     path: PathBuf,
     disk: Disk,
+    unwritten: plans::Unwritten,
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.write_plans();
+    }
 }
 
 /// What is known of an environment. Generation 0 without a fingerprint: nothing of ours yet.
@@ -78,7 +86,8 @@ impl Database {
     pub(super) fn open(directory: &Path, disk: Disk) -> Result<Self> {
         let path = directory.join("state.sqlite3");
         let connection = schema::open(&path).map_err(|error| describe(&path, error))??;
-        Ok(Self { connection: Mutex::new(connection), path, disk })
+        let unwritten = plans::Unwritten::default();
+        Ok(Self { connection: Mutex::new(connection), path, disk, unwritten })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

@@ -108,6 +108,16 @@ impl Range {
         self.alternatives.iter().any(|set| test_set(set, version, self.include_prerelease))
     }
 
+    /// Whether some pre-release of these three numbers could be in the range. For nearly all ranges it cannot, which spares
+    /// whoever goes through many versions reading the rest of their texts.
+    pub fn admits_prereleases_of(&self, release: (u64, u64, u64)) -> bool {
+        let names = |comparator: &Comparator| {
+            matches!(&comparator.0, Some((_, bound))
+                if !bound.pre.is_empty() && bound.release() == release)
+        };
+        self.include_prerelease || self.alternatives.iter().flatten().any(names)
+    }
+
     /// Whether the range is `*` (or the empty text).
     pub fn is_any(&self) -> bool {
         self.alternatives.iter().any(|set| matches!(set.as_slice(), [Comparator(None)]))

@@ -49,7 +49,10 @@ fn membership_is_as_the_table_says() {
                 .iter()
                 .map(|probe| {
                     let version = Version::parse(probe).expect(probe);
-                    if range.satisfies(&version) { '1' } else { '0' }
+                    let is_inside = range.satisfies(&version);
+                    let is_admitted = range.admits_prereleases_of(version.release());
+                    assert!(!is_inside || !version.is_prerelease() || is_admitted, "{probe}");
+                    if is_inside { '1' } else { '0' }
                 })
                 .collect();
             assert_eq!(&answer, expected, "{text:?} with pre-releases {include_prerelease}");

@@ -4,20 +4,36 @@
 //! deprecation, the engine) lies apart from what only the chosen one is asked for, and a version is read when somebody
 //! looks at it, once for all requests that share the packument.
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use agents_versions::npm::Version as Number;
+use agents_versions::npm::{Range, Version as Number};
 use bytes::Bytes;
 use ipc::archive::ArchiveError;
 
 use super::packed::{self, Packed};
 use super::{Packument, Version};
+use crate::limits::NPM_NOTES_BYTES_FIXED;
 
 /// The versions of a package by their text.
-#[derive(Clone)]
-pub struct Versions(Form);
+#[derive(Clone, Default)]
+pub struct Versions {
+    form: Form,
+    notes: Notes,
+}
+
+/// What whoever chooses among the versions wants to find again the next time. It goes with them, and is about nothing else.
+#[derive(Default)]
+struct Notes(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Clone for Notes {
+    /// None: a copy may become another set of versions.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 #[derive(Clone)]
 enum Form {
@@ -50,9 +66,24 @@ pub struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
+    /// Its position, which [`Versions::at`] takes.
+    pub fn position(self) -> usize {
+        self.at
+    }
+
+    /// Whether it is a version inside of a range.
+    pub fn is_in(self, range: &Range) -> bool {
+        match &self.versions.form {
+            Form::Loose(loose) => {
+                loose.slots[self.at].number.as_ref().is_some_and(|number| range.satisfies(number))
+            }
+            Form::Packed(packed) => packed.is_in(self.at, range),
+        }
+    }
+
     /// Its text.
     pub fn text(self) -> &'a str {
-        match &self.versions.0 {
+        match &self.versions.form {
             Form::Loose(loose) => &loose.slots[self.at].text,
             Form::Packed(packed) => packed.text(self.at),
         }
@@ -60,7 +91,7 @@ impl<'a> Listed<'a> {
 
     /// Its number; `None` where the text is none.
     pub fn number(self) -> Option<Number> {
-        match &self.versions.0 {
+        match &self.versions.form {
             Form::Loose(loose) => loose.slots[self.at].number.clone(),
             Form::Packed(packed) => packed.number(self.at),
         }
@@ -68,7 +99,7 @@ impl<'a> Listed<'a> {
 
     /// Whether there is a deprecation text.
     pub fn is_deprecated(self) -> bool {
-        match &self.versions.0 {
+        match &self.versions.form {
             Form::Loose(loose) => loose.slots[self.at].version.deprecated.is_some(),
             Form::Packed(packed) => packed.is_deprecated(self.at),
         }
@@ -76,7 +107,7 @@ impl<'a> Listed<'a> {
 
     /// `engines.node`.
     pub fn engines_node(self) -> Option<&'a str> {
-        match &self.versions.0 {
+        match &self.versions.form {
             Form::Loose(loose) => loose.slots[self.at].version.engines_node.as_deref(),
             Form::Packed(packed) => packed.engines_node(self.at),
         }
@@ -84,28 +115,47 @@ impl<'a> Listed<'a> {
 
     /// The whole version.
     pub fn version(self) -> Arc<Version> {
-        match &self.versions.0 {
+        match &self.versions.form {
             Form::Loose(loose) => Arc::clone(&loose.slots[self.at].version),
             Form::Packed(packed) => packed.version(self.at),
         }
     }
-
-    /// The same for whoever looks at all of them: nothing is kept of it.
-    pub fn version_in_passing(self) -> Arc<Version> {
-        match &self.versions.0 {
-            Form::Loose(loose) => Arc::clone(&loose.slots[self.at].version),
-            Form::Packed(packed) => packed.version_in_passing(self.at),
-        }
-    }
 }
 
-impl Default for Versions {
+/// Bytes for notes on a packument whose archive has so many: a few versions of any, and more of those with many.
+pub(crate) fn notes_bytes_max(length: usize) -> usize {
+    NPM_NOTES_BYTES_FIXED + length / 8
+}
+
+impl Default for Form {
     fn default() -> Self {
-        Self(Form::Loose(Loose::default()))
+        Self::Loose(Loose::default())
     }
 }
 
 impl Versions {
+    fn of(form: Form) -> Self {
+        Self { form, notes: Notes::default() }
+    }
+
+    /// The notes of one kind, made where there are none; `None` where another kind is kept. Whoever keeps notes bounds them.
+    pub fn notes<T: Any + Send + Sync + Default>(&self) -> Option<&T> {
+        self.notes.0.get_or_init(|| Box::new(T::default())).downcast_ref()
+    }
+
+    /// Bytes that the notes may take, about: they are weighed with the packument, whatever there is of them.
+    pub fn notes_bytes_max(&self) -> usize {
+        match &self.form {
+            Form::Loose(_) => notes_bytes_max(0),
+            Form::Packed(packed) => notes_bytes_max(packed.whole().len()),
+        }
+    }
+
+    /// The version at a position.
+    pub fn at(&self, position: usize) -> Option<Listed<'_>> {
+        (position < self.len()).then_some(Listed { versions: self, at: position })
+    }
+
     /// The version with this text.
     pub fn get(&self, text: &str) -> Option<Arc<Version>> {
         self.listed(text).map(Listed::version)
@@ -113,7 +163,7 @@ impl Versions {
 
     /// The same as far as choosing looks at it.
     pub fn listed(&self, text: &str) -> Option<Listed<'_>> {
-        let at = match &self.0 {
+        let at = match &self.form {
             Form::Loose(loose) => {
                 loose.slots.binary_search_by(|slot| (*slot.text).cmp(text)).ok()?
             }
@@ -124,7 +174,7 @@ impl Versions {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        match &self.0 {
+        match &self.form {
             Form::Loose(loose) => loose.slots.len(),
             Form::Packed(packed) => packed.len(),
         }
@@ -146,17 +196,17 @@ impl Versions {
 
     /// All versions, in the order of their texts. Unpacks them.
     pub fn values(&self) -> impl Iterator<Item = Arc<Version>> {
-        self.all().map(Listed::version_in_passing)
+        self.all().map(Listed::version)
     }
 
     /// All texts and versions. Unpacks them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Arc<Version>)> {
-        self.all().map(|one| (one.text(), one.version_in_passing()))
+        self.all().map(|one| (one.text(), one.version()))
     }
 
     /// Those whose text is a version, the highest first.
     pub fn ranked(&self) -> impl Iterator<Item = Listed<'_>> {
-        let (loose, packed) = match &self.0 {
+        let (loose, packed) = match &self.form {
             Form::Loose(loose) => (Some(loose.ranked().iter().map(|at| *at as usize)), None),
             Form::Packed(packed) => (None, Some(packed.ranked())),
         };
@@ -166,6 +216,7 @@ impl Versions {
 
     /// Adds a version, or puts it in the place of the one with the same text.
     pub fn insert(&mut self, text: String, version: Arc<Version>) {
+        self.notes = Notes::default();
         let loose = self.loosen();
         let number = Number::parse_loose(&text).ok();
         let slot = Slot { text: text.into(), number, version };
@@ -177,10 +228,10 @@ impl Versions {
     }
 
     fn loosen(&mut self) -> &mut Loose {
-        if let Form::Packed(_) = &self.0 {
+        if let Form::Packed(_) = &self.form {
             *self = self.iter().map(|(text, version)| (text.to_owned(), version)).collect();
         }
-        match &mut self.0 {
+        match &mut self.form {
             Form::Loose(loose) => loose,
             Form::Packed(_) => unreachable!("it was made loose above"),
         }
@@ -211,7 +262,7 @@ impl FromIterator<(String, Arc<Version>)> for Versions {
         slots.reverse();
         slots.sort_by(|one, other| one.text.cmp(&other.text));
         slots.dedup_by(|one, other| one.text == other.text);
-        Self(Form::Loose(Loose { slots, ranked: OnceLock::new() }))
+        Self::of(Form::Loose(Loose { slots, ranked: OnceLock::new() }))
     }
 }
 
@@ -227,7 +278,7 @@ impl Packument {
     /// # Errors
     /// [`ArchiveError::TooLarge`].
     pub fn pack(&self) -> Result<Bytes, ArchiveError> {
-        let loose = match &self.versions.0 {
+        let loose = match &self.versions.form {
             Form::Loose(loose) => loose,
             Form::Packed(packed) => return Ok(packed.whole().clone()),
         };
@@ -242,7 +293,7 @@ impl Packument {
     /// Where the archive is damaged or of another form.
     pub fn unpack(bytes: &Bytes) -> Result<Self, ArchiveError> {
         let packed::Opened { name, dist_tags, versions } = packed::open(bytes)?;
-        Ok(Self { name, dist_tags, versions: Versions(Form::Packed(Box::new(versions))) })
+        Ok(Self { name, dist_tags, versions: Versions::of(Form::Packed(Box::new(versions))) })
     }
 }
 
@@ -311,8 +362,6 @@ mod tests {
                 [&before, &after].map(|one| one.versions.listed(text).expect("listed").number());
             assert_eq!(one, other, "{text}");
         }
-        let looked_at = after.versions.get("0.0.0").expect("there");
-        assert!(Arc::ptr_eq(&looked_at, &after.versions.get("0.0.0").expect("there")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! JSON without spaces whose objects have their keys in the order of their bytes, written in one pass: an object's
-//! entries are put in order where it ends.
+//! JSON without spaces whose objects have their keys in the order of their bytes, written in one pass: where an object
+//! ends whose fields came in another order, its entries are put in order. Structures of which there are many are declared
+//! in that order, since what lies in objects inside each other would be moved once for each.
 //!
 //! Recursion is as deep as the types of what is written, not as deep as some input.
 
@@ -15,7 +16,7 @@ use key::Key;
 
 /// Appends a value.
 pub(super) fn append(bytes: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let mut sink = Sink { bytes, aside: Vec::new() };
+    let mut sink = Sink { bytes, aside: Vec::new(), entries: Vec::new() };
     value.serialize(Writer(&mut sink))?;
     Ok(sink.bytes)
 }
@@ -24,12 +25,27 @@ struct Sink {
     bytes: Vec<u8>,
     /// Where an object is put in order.
     aside: Vec<u8>,
+    /// Of the objects that are open, the outermost first: the keys, and where the entry of each begins.
+    entries: Vec<(Cow<'static, str>, usize)>,
 }
 
 impl Sink {
-    /// What JSON writes in one way only: texts, whole numbers, truth values and nothing.
+    /// What JSON writes in one way only: whole numbers, truth values and nothing.
     fn plain(&mut self, value: &impl Serialize) -> Result<(), Error> {
         serde_json::to_writer(&mut self.bytes, value)
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Error> {
+        // Nearly all texts are as they are. Looking at all bytes, whatever is found, is a few of them at a time.
+        let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        if text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+            return serde_json::to_writer(&mut self.bytes, text);
+        }
+        self.bytes.reserve(text.len() + 2);
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(b'"');
+        Ok(())
     }
 }
 
@@ -39,8 +55,8 @@ struct Writer<'a>(&'a mut Sink);
 struct Open<'a> {
     sink: &'a mut Sink,
     start: usize,
-    /// Keys, and where the entry of each ends.
-    entries: Vec<(Cow<'static, str>, usize)>,
+    /// Where its entries begin among all.
+    first: usize,
     /// What closes it after the object itself: that of an enum.
     is_wrapped: bool,
 }
@@ -51,11 +67,13 @@ impl Open<'_> {
         key: Cow<'static, str>,
         value: &(impl Serialize + ?Sized),
     ) -> Result<(), Error> {
-        self.sink.plain(&key)?;
+        let is_first = self.sink.entries.len() == self.first;
+        self.sink.bytes.push(if is_first { b'{' } else { b',' });
+        let begin = self.sink.bytes.len();
+        self.sink.text(&key)?;
         self.sink.bytes.push(b':');
-        value.serialize(Writer(self.sink))?;
-        self.entries.push((key, self.sink.bytes.len()));
-        Ok(())
+        self.sink.entries.push((key, begin));
+        value.serialize(Writer(self.sink))
     }
 
     fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
@@ -66,24 +84,26 @@ impl Open<'_> {
     }
 
     fn close_object(self) {
-        let Self { sink, start, entries, is_wrapped } = self;
-        let mut begin = start;
-        let mut order: Vec<(&str, std::ops::Range<usize>)> = Vec::with_capacity(entries.len());
-        for (key, end) in &entries {
-            order.push((key, begin..*end));
-            begin = *end;
-        }
-        order.sort_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
-        sink.aside.clear();
-        for (at, (_, place)) in order.into_iter().enumerate() {
-            sink.aside.push(if at == 0 { b'{' } else { b',' });
-            sink.aside.extend_from_slice(&sink.bytes[place]);
-        }
+        let Self { sink, start, first, is_wrapped } = self;
+        let entries = &sink.entries[first..];
         if entries.is_empty() {
-            sink.aside.push(b'{');
+            sink.bytes.push(b'{');
         }
-        sink.bytes.truncate(start);
-        sink.bytes.extend_from_slice(&sink.aside);
+        if !entries.is_sorted_by(|left, right| left.0.as_bytes() <= right.0.as_bytes()) {
+            let ends = entries.iter().skip(1).map(|(_, begin)| begin - 1);
+            let ends = ends.chain([sink.bytes.len()]);
+            let mut order: Vec<(&str, std::ops::Range<usize>)> =
+                entries.iter().zip(ends).map(|((key, begin), end)| (&**key, *begin..end)).collect();
+            order.sort_by(|left, right| left.0.as_bytes().cmp(right.0.as_bytes()));
+            sink.aside.clear();
+            for (at, (_, place)) in order.into_iter().enumerate() {
+                sink.aside.push(if at == 0 { b'{' } else { b',' });
+                sink.aside.extend_from_slice(&sink.bytes[place]);
+            }
+            sink.bytes.truncate(start);
+            sink.bytes.extend_from_slice(&sink.aside);
+        }
+        sink.entries.truncate(first);
         sink.bytes.extend_from_slice(if is_wrapped { b"}}" } else { b"}" });
     }
 
@@ -94,7 +114,8 @@ impl Open<'_> {
 
 impl<'a> Writer<'a> {
     fn open(self, is_wrapped: bool) -> Open<'a> {
-        Open { start: self.0.bytes.len(), sink: self.0, entries: Vec::new(), is_wrapped }
+        let (start, first) = (self.0.bytes.len(), self.0.entries.len());
+        Open { sink: self.0, start, first, is_wrapped }
     }
 
     fn open_list(self, is_wrapped: bool) -> Open<'a> {
@@ -104,7 +125,7 @@ impl<'a> Writer<'a> {
 
     fn wrap(&mut self, variant: &'static str) -> Result<(), Error> {
         self.0.bytes.push(b'{');
-        self.0.plain(&variant)?;
+        self.0.text(variant)?;
         self.0.bytes.push(b':');
         Ok(())
     }
@@ -131,7 +152,11 @@ impl<'a> ser::Serializer for Writer<'a> {
 
     plain!(serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32);
     plain!(serialize_i64: i64, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32);
-    plain!(serialize_u64: u64, serialize_char: char, serialize_str: &str);
+    plain!(serialize_u64: u64, serialize_char: char);
+
+    fn serialize_str(self, text: &str) -> Result<(), Error> {
+        self.0.text(text)
+    }
 
     fn serialize_f32(self, _value: f32) -> Result<(), Error> {
         Err(Error::custom("a fractional number"))

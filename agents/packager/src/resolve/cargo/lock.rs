@@ -188,7 +188,8 @@ pub(crate) fn quote(quoted: &mut String, value: &str) {
     quoted.push('"');
     // Nearly all texts are as they are.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if value.bytes().all(is_plain) {
+    // Looking at all bytes, whatever is found, is a few of them at a time.
+    if value.bytes().fold(true, |all, byte| all & is_plain(byte)) {
         quoted.push_str(value);
         quoted.push('"');
         return;

@@ -197,10 +197,11 @@ impl Search<'_, '_> {
         let of_project = self.wants.iter().find(|(one, _, _)| *one == name);
         let (want, is_of_project) = of_project.map_or((want, false), |(_, want, _)| (*want, true));
         let catalogue = &mut self.builder.tree.catalogue;
-        let wanted = catalogue.want(want);
+        let wanted = catalogue.wanted(want);
+        let wanted = &wanted.want;
         let package = wanted.package(&catalogue.names.text(name)).to_owned();
         let mut list = Vec::new();
-        let local = match &*wanted {
+        let local = match wanted {
             Want::Local(local) => Some(*local),
             Want::Unsupported(_) => return None,
             _ => catalogue.locals.workspace(name),
@@ -214,7 +215,7 @@ impl Search<'_, '_> {
                 peers: Vec::new(),
             });
         }
-        if !matches!(*wanted, Want::Local(_)) {
+        if !matches!(wanted, Want::Local(_)) {
             // What peers want of it is asked of each version; they may be others another time.
             let range = is_of_project.then(|| wanted.target());
             for (version, entry) in catalogue.in_order(&package, range)? {
@@ -245,7 +246,7 @@ impl Search<'_, '_> {
             let must = !entry.optional_peers.contains(name);
             let id = tree.catalogue.names.intern(name);
             let declared = tree.catalogue.want_id(text);
-            let range = tree.catalogue.want(declared);
+            let range = tree.catalogue.want_ref(declared);
             let replaced = tree.rules.root().and_then(|root| {
                 let rule = tree.rules.for_edge(root, name, range.range());
                 tree.rules.replacement(rule, name)

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::want::Want;
+use super::want::{Want, Wanted};
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::npm::{Ahead, Listed, Packument};
 use crate::resolve::ahead::Budget;
@@ -19,7 +19,7 @@ pub(super) struct Scout {
 /// What is known of one package.
 #[derive(Default)]
 struct Known {
-    wants: HashMap<String, Arc<Want>>,
+    wants: HashMap<String, Arc<Wanted>>,
     /// As long as somebody else keeps it: a registry must not fill the memory with what nobody asked for.
     arrived: Weak<Packument>,
     /// Versions that were followed.
@@ -50,8 +50,9 @@ fn follow(
         if !budget.look(0) {
             return;
         }
-        let want = Want::shared(&text);
-        if matches!(*want, Want::Unsupported(_)) {
+        let wanting = Wanted::shared(&text);
+        let want = &wanting.want;
+        if matches!(want, Want::Unsupported(_)) {
             continue;
         }
         let package = want.package(&name).to_owned();
@@ -67,9 +68,9 @@ fn follow(
             next.push(package);
         }
         if let Some(packument) = entry.arrived.upgrade() {
-            wanted.extend(pick(&packument, &want, budget, &mut entry.followed));
+            wanted.extend(pick(&packument, want, budget, &mut entry.followed));
         }
-        entry.wants.insert(text, want);
+        entry.wants.insert(text, wanting);
     }
 }
 
@@ -88,7 +89,7 @@ fn pick(
         Want::Tag(tag) => of_tag(tag),
         Want::Exact { text, .. } => packument.versions.get(text),
         Want::Range { range, any } => {
-            let fits = |one: &Listed<'_>| one.number().is_some_and(|it| range.satisfies(&it));
+            let fits = |one: &Listed<'_>| one.is_in(range);
             let latest = packument.dist_tags.get("latest");
             let latest = latest.and_then(|text| packument.versions.listed(text));
             let latest = latest.filter(|one| !one.is_deprecated() && (*any || fits(one)));
@@ -128,7 +129,7 @@ impl Ahead for Scout {
         let wants = entry.wants.values();
         let mut wanted = VecDeque::new();
         for want in wants {
-            wanted.extend(pick(packument, want, &self.budget, &mut entry.followed));
+            wanted.extend(pick(packument, &want.want, &self.budget, &mut entry.followed));
         }
         let mut next = Vec::new();
         follow(&mut known, wanted, &self.budget, &mut next);

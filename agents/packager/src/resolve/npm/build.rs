@@ -388,9 +388,8 @@ impl<'a> Builder<'a> {
             }
             tasks.push((edge, dep));
         }
-        tasks.sort_by_cached_key(|(edge, _)| {
-            self.tree.catalogue.names.key(self.tree.edge(*edge).name)
-        });
+        let key = |edge: EdgeId| self.tree.catalogue.names.key(self.tree.edge(edge).name);
+        tasks.sort_by(|(left, _), (right, _)| key(*left).cmp(key(*right)));
         for (edge, dep) in tasks {
             // Placing one dependency may have removed the node that the next one is for.
             if !self.tree.node(node).placed {

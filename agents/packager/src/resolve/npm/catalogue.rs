@@ -16,7 +16,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::ahead::Scout;
 use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
-use super::want::Want;
+use super::ready::{Notes, Ready};
+use super::want::{Want, Wanted};
 use crate::error::{Error, Kind};
 use crate::metadata::npm::{Ahead, Listed, Metadata, Packument, Version as Entry};
 use agents_versions::npm::{Options, Range, Version};
@@ -71,6 +72,14 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    fn new(declared: Vec<Declared>, bundled: FxHashSet<Folder>) -> Self {
+        let numbered = declared.iter().zip(0..);
+        let mut index: Vec<(Folder, u32)> = numbered.map(|(one, at)| (one.folder, at)).collect();
+        index.sort_unstable();
+        let has_peers = declared.iter().any(|one| one.role.is_peer());
+        Self { declared, index, bundled, has_peers }
+    }
+
     /// Which of the declared dependencies goes by that name.
     pub(super) fn position(&self, folder: Folder) -> Option<u32> {
         let at = self.index.binary_search_by_key(&folder, |(folder, _)| *folder).ok()?;
@@ -96,6 +105,17 @@ pub(super) enum NoChoice {
     Failed(Error),
 }
 
+/// What is known of one package.
+#[derive(Default)]
+struct About {
+    loaded: Option<Result<Arc<Packument>, Error>>,
+    is_announced: bool,
+    /// Whether there is no need to wait for it.
+    is_at_hand: bool,
+    /// Its chosen versions: few.
+    chosen: Vec<PackageId>,
+}
+
 pub(super) struct Catalogue<'a> {
     source: &'a dyn Metadata,
     /// Walks ahead where something has to be waited for.
@@ -104,19 +124,19 @@ pub(super) struct Catalogue<'a> {
     /// Versions that are not taken, by package.
     barred: HashSet<(String, String)>,
     pub(super) names: Names,
-    wants: Vec<(Rc<str>, Arc<Want>)>,
-    want_ids: HashMap<Rc<str>, WantId>,
+    wants: Vec<Arc<Wanted>>,
+    /// By address, which is enough for nearly all; what an address means is in `wants` or `twins`.
+    want_addresses: FxHashMap<usize, WantId>,
+    want_ids: HashMap<Arc<str>, WantId>,
+    /// Further objects of texts that are in `wants`: an address means one object as long as that lives.
+    twins: Vec<Arc<Wanted>>,
     /// The same texts where the project itself or one of its own packages says them: a path means something there.
-    own_want_ids: HashMap<Rc<str>, WantId>,
+    own_want_ids: HashMap<Arc<str>, WantId>,
     pub(super) locals: Locals,
-    loaded: FxHashMap<NameId, Result<Arc<Packument>, Error>>,
+    /// By the name of the package.
+    abouts: Vec<About>,
     chosen: Vec<Rc<Chosen>>,
-    /// The chosen versions of each package: few.
-    chosen_of: FxHashMap<NameId, Vec<PackageId>>,
     choices: FxHashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
-    announced: FxHashSet<NameId>,
-    /// Of those, what there is no need to wait for.
-    at_hand: FxHashSet<NameId>,
     engines: HashMap<String, bool>,
     network_failure: Option<Error>,
 }
@@ -133,15 +153,14 @@ impl<'a> Catalogue<'a> {
             barred: HashSet::new(),
             names: Names::default(),
             wants: Vec::new(),
+            want_addresses: FxHashMap::default(),
             want_ids: HashMap::new(),
+            twins: Vec::new(),
             own_want_ids: HashMap::new(),
             locals: Locals::default(),
-            loaded: FxHashMap::default(),
+            abouts: Vec::new(),
             chosen: Vec::new(),
-            chosen_of: FxHashMap::default(),
             choices: FxHashMap::default(),
-            announced: FxHashSet::default(),
-            at_hand: FxHashSet::default(),
             engines: HashMap::new(),
             network_failure: None,
         }
@@ -153,14 +172,43 @@ impl<'a> Catalogue<'a> {
         self.network_failure.as_ref()
     }
 
+    fn about(&mut self, package: NameId) -> &mut About {
+        if self.abouts.len() <= package.index() {
+            self.abouts.resize_with(package.index() + 1, About::default);
+        }
+        &mut self.abouts[package.index()]
+    }
+
     pub(super) fn want_id(&mut self, text: &str) -> WantId {
-        if let Some(&id) = self.want_ids.get(text) {
+        match self.want_ids.get(text) {
+            Some(&id) => id,
+            None => self.take_want(&Wanted::shared(text)),
+        }
+    }
+
+    fn take_want(&mut self, wanted: &Arc<Wanted>) -> WantId {
+        let address = Arc::as_ptr(wanted).addr();
+        if let Some(&id) = self.want_addresses.get(&address) {
             return id;
         }
+        let id = match self.want_ids.get(&*wanted.text) {
+            Some(&id) => {
+                self.twins.push(Arc::clone(wanted));
+                id
+            }
+            None => {
+                let id = self.push_want(Arc::clone(wanted));
+                self.want_ids.insert(Arc::clone(&wanted.text), id);
+                id
+            }
+        };
+        self.want_addresses.insert(address, id);
+        id
+    }
+
+    fn push_want(&mut self, wanted: Arc<Wanted>) -> WantId {
         let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
-        let shared: Rc<str> = text.into();
-        self.want_ids.insert(Rc::clone(&shared), id);
-        self.wants.push((shared, Want::shared(text)));
+        self.wants.push(wanted);
         id
     }
 
@@ -174,27 +222,34 @@ impl<'a> Catalogue<'a> {
             Some(local) => Want::Local(local),
             None => Want::Unsupported("a path where no package is"),
         };
-        let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
-        let shared: Rc<str> = text.into();
-        self.own_want_ids.insert(Rc::clone(&shared), id);
-        self.wants.push((shared, Arc::new(want)));
+        let text: Arc<str> = text.into();
+        let id = self.push_want(Arc::new(Wanted { text: Arc::clone(&text), want }));
+        self.own_want_ids.insert(text, id);
         id
     }
 
-    pub(super) fn want(&self, id: WantId) -> Arc<Want> {
-        Arc::clone(&self.wants[id.0 as usize].1)
+    pub(super) fn wanted(&self, id: WantId) -> Arc<Wanted> {
+        Arc::clone(&self.wants[id.0 as usize])
     }
 
-    pub(super) fn want_text(&self, id: WantId) -> Rc<str> {
-        Rc::clone(&self.wants[id.0 as usize].0)
+    pub(super) fn want_text(&self, id: WantId) -> Arc<str> {
+        Arc::clone(&self.wants[id.0 as usize].text)
     }
 
     pub(super) fn want_ref(&self, id: WantId) -> &Want {
-        &self.wants[id.0 as usize].1
+        &self.wants[id.0 as usize].want
     }
 
     pub(super) fn package(&self, id: PackageId) -> &Rc<Chosen> {
         &self.chosen[id.0 as usize]
+    }
+
+    /// The name of the package that is wanted under a name.
+    fn package_id(&mut self, name: NameId, wanted: &Want) -> NameId {
+        match wanted {
+            Want::Alias { package, .. } => self.names.intern(package),
+            _ => name,
+        }
     }
 
     /// The version that npm would take for `name` wanted as `want`. Blocks when the packument is not there yet.
@@ -207,39 +262,66 @@ impl<'a> Catalogue<'a> {
         if let Some(choice) = self.choices.get(&(name, want, lowest)) {
             return choice.clone();
         }
-        let wanted = self.want(want);
-        let package = wanted.package(&self.names.text(name)).to_owned();
-        let choice = self.choose_uncached(&package, wanted.target(), lowest);
+        let wanted = self.wanted(want);
+        let package = self.package_id(name, &wanted.want);
+        let choice = self.choose_uncached(package, &wanted, lowest);
         self.choices.insert((name, want, lowest), choice.clone());
         choice
     }
 
     fn choose_uncached(
         &mut self,
-        package: &str,
-        want: &Want,
+        package: NameId,
+        wanted: &Arc<Wanted>,
         lowest: bool,
     ) -> Result<PackageId, NoChoice> {
         loop {
             let packument = self.load(package).map_err(NoChoice::Failed)?;
-            let no_match = || NoChoice::NoMatch {
-                package: package.to_owned(),
-                latest: packument.dist_tags.get("latest").cloned(),
-            };
-            let entry = match want {
-                Want::Range { range, .. } if lowest => self.lowest(&packument, range),
-                Want::Range { range, any } => self.best(&packument, range, *any),
-                want => only(&packument, want),
-            };
-            let entry = entry.map(Listed::version).ok_or_else(no_match)?;
-            // A version that wants another one of itself as its peer can be had nowhere.
-            if !rejects_itself(package, &entry) {
-                return self.take(package, &entry).ok_or_else(no_match);
+            let position = self.position(&packument, wanted, lowest);
+            let ready = position.and_then(|at| Notes::ready(&packument, at));
+            let chosen = ready.as_ref().filter(|ready| !ready.rejects_itself);
+            if let Some(id) = chosen.and_then(|ready| self.take(package, ready)) {
+                return Ok(id);
             }
-            self.barred.insert((package.to_owned(), entry.version.clone()));
-            let name = self.names.intern(package);
-            self.loaded.remove(&name);
+            let name = self.names.text(package).to_string();
+            match ready {
+                // A version that wants another one of itself as its peer can be had nowhere.
+                Some(ready) if ready.rejects_itself => {
+                    self.barred.insert((name, ready.entry.version.clone()));
+                    self.about(package).loaded = None;
+                }
+                _ => {
+                    let latest = packument.dist_tags.get("latest").cloned();
+                    return Err(NoChoice::NoMatch { package: name, latest });
+                }
+            }
         }
+    }
+
+    /// Where the version stands that is taken; asked once of a packument as long as that is kept.
+    fn position(
+        &mut self,
+        packument: &Packument,
+        wanted: &Arc<Wanted>,
+        lowest: bool,
+    ) -> Option<usize> {
+        let notes: Option<&Notes> = packument.versions.notes();
+        if let Some(choice) =
+            notes.and_then(|notes| notes.choice(self.node.as_ref(), wanted, lowest))
+        {
+            return choice;
+        }
+        let listed = match wanted.want.target() {
+            Want::Range { range, .. } if lowest => self.lowest(packument, range),
+            Want::Range { range, any } => self.best(packument, range, *any),
+            want => only(packument, want),
+        };
+        let at = listed.map(Listed::position);
+        if let Some(notes) = notes {
+            let bytes_max = packument.versions.notes_bytes_max();
+            notes.keep_choice(self.node.as_ref(), (wanted, lowest), at, bytes_max);
+        }
+        at
     }
 
     fn best<'p>(
@@ -248,7 +330,7 @@ impl<'a> Catalogue<'a> {
         range: &Range,
         any: bool,
     ) -> Option<Listed<'p>> {
-        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(&number));
+        let fits = |one: &Listed<'_>| one.is_in(range);
         if let Some(text) = packument.dist_tags.get("latest")
             && let Some(latest) = packument.versions.listed(text)
             && (any || fits(&latest))
@@ -273,7 +355,7 @@ impl<'a> Catalogue<'a> {
 
     /// The lowest version in a range, sound ones first.
     fn lowest<'p>(&mut self, packument: &'p Packument, range: &Range) -> Option<Listed<'p>> {
-        let fits = |one: &Listed<'_>| one.number().is_some_and(|number| range.satisfies(&number));
+        let fits = |one: &Listed<'_>| one.is_in(range);
         let mut inside: Vec<Listed<'p>> = packument.versions.ranked().filter(fits).collect();
         inside.reverse();
         // The stable sort keeps the lowest first among equals.
@@ -290,6 +372,7 @@ impl<'a> Catalogue<'a> {
         package: &str,
         want: Option<&Want>,
     ) -> Option<Vec<(Version, Arc<Entry>)>> {
+        let package = self.names.intern(package);
         let packument = self.load(package).ok()?;
         let (first, range) = match want {
             None => {
@@ -299,13 +382,13 @@ impl<'a> Catalogue<'a> {
             Some(Want::Range { range, any }) => (self.best(&packument, range, *any), Some(range)),
             Some(want) => {
                 let only = only(&packument, want).into_iter();
-                let found = only.filter_map(|one| Some((one.number()?, one.version_in_passing())));
+                let found = only.filter_map(|one| Some((one.number()?, one.version())));
                 return Some(found.collect());
             }
         };
         let is_first = |one: &Listed<'_>| first.is_some_and(|first| first.text() == one.text());
         let fits = |one: &Listed<'_>| {
-            one.number().is_some_and(|number| range.is_none_or(|range| range.satisfies(&number)))
+            range.map_or_else(|| one.number().is_some(), |range| one.is_in(range))
         };
         let all = packument.versions.ranked();
         let mut inside: Vec<Listed<'_>> = all.filter(|one| fits(one) || is_first(one)).collect();
@@ -316,7 +399,7 @@ impl<'a> Catalogue<'a> {
             Reverse((is_first(one), is_release, is_sound))
         });
         let found = inside.into_iter();
-        let found = found.filter_map(|one| Some((one.number()?, one.version_in_passing())));
+        let found = found.filter_map(|one| Some((one.number()?, one.version())));
         Some(found.collect())
     }
 
@@ -336,70 +419,56 @@ impl<'a> Catalogue<'a> {
 
     /// A version that is known by its text (from a lock), where the registry still has it.
     pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
+        let package = self.names.intern(package);
         let packument = self.load(package).ok()?;
-        let entry = packument.versions.get(version)?;
-        self.take(package, &entry)
+        let at = packument.versions.listed(version)?.position();
+        self.take(package, &Notes::ready(&packument, at)?)
     }
 
     /// The versions of a package, highest first, for repairs.
     pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
+        let package = self.names.intern(package);
         let Ok(packument) = self.load(package) else { return Vec::new() };
         let all = packument.versions.ranked();
-        all.filter_map(|one| Some((one.number()?, one.version_in_passing()))).collect()
+        all.filter_map(|one| Some((one.number()?, one.version()))).collect()
     }
 
-    fn load(&mut self, package: &str) -> Result<Arc<Packument>, Error> {
-        let name = self.names.intern(package);
-        if let Some(loaded) = self.loaded.get(&name) {
+    fn load(&mut self, package: NameId) -> Result<Arc<Packument>, Error> {
+        if let Some(loaded) = &self.about(package).loaded {
             return loaded.clone();
         }
-        let loaded = self.source.packument(package).map(|packument| self.usable(packument));
+        let name = self.names.text(package);
+        let loaded = self.source.packument(&name).map(|packument| self.usable(packument));
         if let Err(error) = &loaded
             && error.kind == Kind::Network
         {
             self.network_failure.get_or_insert_with(|| error.clone());
         }
-        self.loaded.insert(name, loaded.clone());
+        self.about(package).loaded = Some(loaded.clone());
         loaded
     }
 
-    fn take(&mut self, package: &str, entry: &Arc<Entry>) -> Option<PackageId> {
-        let name = self.names.intern(package);
-        let known = self.chosen_of.get(&name).map(Vec::as_slice).unwrap_or_default();
-        let is_it = |id: &&PackageId| self.package(**id).entry.version == entry.version;
-        if let Some(id) = known.iter().find(is_it) {
-            return Some(*id);
+    fn take(&mut self, name: NameId, ready: &Arc<Ready>) -> Option<PackageId> {
+        let version = &ready.entry.version;
+        let known = self.about(name).chosen.clone();
+        let is_it = |id: &PackageId| self.package(*id).entry.version == *version;
+        if let Some(id) = known.into_iter().find(is_it) {
+            return Some(id);
         }
-        let version = Version::parse_loose(&entry.version).ok()?;
-        let shape = self.shape_of_package(entry);
-        let engine_fits = self.engine_fits(entry.engines_node.as_deref());
+        let number = ready.number.clone()?;
+        let shape = self.shape_of_package(ready);
+        let engine_fits = self.engine_fits(ready.entry.engines_node.as_deref());
         let id = PackageId(u32::try_from(self.chosen.len()).ok()?);
         self.chosen.push(Rc::new(Chosen {
             name,
-            version,
-            entry: Arc::clone(entry),
+            version: number,
+            entry: Arc::clone(&ready.entry),
             shape: Rc::new(shape),
             engine_fits,
         }));
-        self.chosen_of.entry(name).or_default().push(id);
+        self.about(name).chosen.push(id);
         Some(id)
     }
-}
-
-/// Whether a version has a peer of its own name that it is not itself.
-fn rejects_itself(package: &str, entry: &Entry) -> bool {
-    if !entry.peer_dependencies.contains_key(package) {
-        return false;
-    }
-    let is_peer = !entry.dependencies.contains_key(package)
-        && !entry.optional_dependencies.contains_key(package)
-        && !entry.bundled.iter().any(|name| name == package);
-    let want = entry.peer_dependencies.get(package).filter(|_| is_peer);
-    want.is_some_and(|want| {
-        let version = Version::parse_loose(&entry.version).ok();
-        let want = Want::parse(want);
-        want.range().is_some() && !want.accepts(version.as_ref())
-    })
 }
 
 /// The one version that a tag or an exact want names.

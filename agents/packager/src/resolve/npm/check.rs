@@ -243,6 +243,9 @@ impl Check {
         if walk.path.len() >= PATH_MAX {
             return Verdict::Conflict;
         }
+        if !tree.node(self.dep).shape.has_peers {
+            return own;
+        }
         walk.path.push(self.dep);
         let mut verdict = own;
         for edge in tree.edges_out(self.dep) {

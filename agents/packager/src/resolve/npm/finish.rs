@@ -250,6 +250,10 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
             if builder.tree.node(node).shape.bundled.contains(&one.folder) {
                 continue;
             }
+            // Nobody is nearer than what an edge leads to.
+            if one.valid() && one.to.is_some_and(|to| kept.contains(&to)) {
+                continue;
+            }
             // What was left out may have hidden something further up.
             let found = builder.tree.ancestry(node).find_map(|above| {
                 let child = builder.tree.node(above).children.get(&one.folder).copied();
@@ -280,18 +284,14 @@ fn write_down(
     kept: &HashSet<NodeId>,
     mut warnings: Vec<String>,
 ) -> Result<Resolution, Failure> {
-    let mut nodes: Vec<(String, String, String, NodeId)> = Vec::with_capacity(kept.len());
+    let mut nodes: Vec<(&str, &str, &str, NodeId)> = Vec::with_capacity(kept.len());
     for &node in kept {
         let Content::Package(package) = builder.tree.node(node).content else { continue };
         let package = builder.tree.catalogue.package(package);
-        nodes.push((
-            builder.tree.catalogue.names.text(package.name).to_string(),
-            package.entry.version.clone(),
-            builder.tree.node(node).place.to_string(),
-            node,
-        ));
+        let name = builder.tree.catalogue.names.text_ref(package.name);
+        nodes.push((name, &package.entry.version, &builder.tree.node(node).place, node));
     }
-    nodes.sort();
+    nodes.sort_unstable();
     let index: HashMap<NodeId, usize> =
         nodes.iter().enumerate().map(|(at, (_, _, _, node))| (*node, at)).collect();
     let own = builder.tree.locals().filter(|local| kept.contains(local)).chain([builder.top]);
@@ -315,13 +315,13 @@ fn write_down(
         dependencies.dedup();
         packages.push(Package {
             ecosystem: Ecosystem::Npm,
-            artifact: artifact(&name, entry).map_err(Failure::Other)?,
-            name,
-            version,
+            artifact: artifact(name, entry).map_err(Failure::Other)?,
+            name: name.to_owned(),
+            version: version.to_owned(),
             direct: direct.contains(&node),
             dependencies,
-            place,
-            bin: entry.bin.clone().into_iter().collect::<BTreeMap<_, _>>(),
+            place: place.to_owned(),
+            bin: entry.bin.clone(),
             extras: Vec::new(),
             license: entry.license.clone(),
             published: entry.published.clone(),
@@ -356,14 +356,16 @@ fn links(builder: &Builder<'_>, kept: &HashSet<NodeId>) -> Vec<Link> {
 }
 
 fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
-    let what = format!("`{name}@{}`", entry.version);
+    let what = || format!("`{name}@{}`", entry.version);
     if entry.tarball.is_empty() {
-        let message = format!("the registry names no archive for {what}");
+        let message = format!("the registry names no archive for {}", what());
         return Err(Error::new(Kind::Verification, "no-archive", message));
     }
     if entry.hashes.is_empty() {
-        let message =
-            format!("the registry gives no sha512 or sha256 for {what}, so it cannot be verified");
+        let message = format!(
+            "the registry gives no sha512 or sha256 for {}, so it cannot be verified",
+            what()
+        );
         return Err(Error::new(Kind::Verification, "no-integrity", message)
             .hint("ask for a version that was published with an integrity"));
     }

@@ -4,7 +4,7 @@
 //! A link stands in `node_modules` like a package; the package itself stands in its own directory, and looks for what it
 //! needs there and then in the project's `node_modules`, as node does.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::Local;
@@ -111,7 +111,7 @@ pub(super) fn shape_of(
         (Role::Required, links),
     ];
     let (peers, optional) = (&manifest.peer_dependencies, &manifest.optional_peers);
-    catalogue.shape(peers, optional, &tables, &HashSet::new(), true)
+    catalogue.shape(peers, optional, &tables)
 }
 
 /// The links that the project has to its workspaces, as dependencies.

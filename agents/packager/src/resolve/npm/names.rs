@@ -2,45 +2,118 @@
 //!
 //! npm sorts with the collation of the `en` locale and treats names that differ only in case as the same folder.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+use crate::limits::{NPM_NAME_BYTES_MAX, NPM_NAMES_MAX};
 
 /// A name in the tree (an alias counts as a name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct NameId(u32);
 
+impl NameId {
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A folder name without regard to case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Folder(NameId);
 
+/// A name with what follows from its text.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) text: Arc<str>,
+    /// The folder's name, where it is another text.
+    lower: Option<Arc<Name>>,
+    /// By what it sorts.
+    key: Box<[u8]>,
+}
+
+/// Names that were seen before. One that is here twice is two objects of one text, which costs time and nothing else.
+static SEEN: LazyLock<Mutex<HashMap<Arc<str>, Arc<Name>>>> = LazyLock::new(Mutex::default);
+
+impl Name {
+    fn new(text: &str) -> Self {
+        let is_lower = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        let lower = if is_lower { None } else { Some(text.to_lowercase()) };
+        let lower = lower.filter(|lower| lower != text);
+        Self {
+            text: text.into(),
+            // Lowering twice may change a text once more; the first is the folder's.
+            lower: lower.map(|lower| {
+                let (key, text) = (sort_key(&lower), lower.into());
+                Arc::new(Name { text, lower: None, key })
+            }),
+            key: sort_key(text),
+        }
+    }
+
+    /// The same as a new one, once for every text.
+    pub(super) fn shared(text: &str) -> Arc<Self> {
+        if text.len() > NPM_NAME_BYTES_MAX {
+            return Arc::new(Self::new(text));
+        }
+        let seen = || SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = seen().get(text) {
+            return Arc::clone(name);
+        }
+        let name = Arc::new(Self::new(text));
+        let mut seen = seen();
+        // What is still used comes back by itself; nothing has to be known of who was used last.
+        if seen.len() >= NPM_NAMES_MAX {
+            seen.clear();
+        }
+        seen.insert(Arc::clone(&name.text), Arc::clone(&name));
+        name
+    }
+
+    /// What a folder of that name is called.
+    pub(super) fn folder(&self) -> &str {
+        self.lower.as_ref().map_or(&*self.text, |lower| &*lower.text)
+    }
+}
+
+/// The names of one resolution. Shared names are known by their address, so that no text is looked at twice.
 #[derive(Default)]
 pub(super) struct Names {
-    ids: HashMap<Rc<str>, NameId>,
-    texts: Vec<Rc<str>>,
+    addresses: FxHashMap<usize, NameId>,
+    ids: HashMap<Arc<str>, NameId>,
+    names: Vec<Arc<Name>>,
     folders: Vec<Folder>,
-    keys: Vec<OnceCell<Rc<[u8]>>>,
+    /// Further objects of texts that are in `names`: an address means one object as long as that lives.
+    twins: Vec<Arc<Name>>,
 }
 
 impl Names {
     pub(super) fn intern(&mut self, text: &str) -> NameId {
-        if let Some(&id) = self.ids.get(text) {
+        match self.ids.get(text) {
+            Some(&id) => id,
+            None => self.take(&Name::shared(text)),
+        }
+    }
+
+    pub(super) fn take(&mut self, name: &Arc<Name>) -> NameId {
+        let address = Arc::as_ptr(name).addr();
+        if let Some(&id) = self.addresses.get(&address) {
             return id;
         }
-        let id = NameId(u32::try_from(self.texts.len()).expect("names are bounded by packages"));
-        let shared: Rc<str> = text.into();
-        self.ids.insert(Rc::clone(&shared), id);
-        self.texts.push(shared);
+        if let Some(&id) = self.ids.get(&*name.text) {
+            self.twins.push(Arc::clone(name));
+            self.addresses.insert(address, id);
+            return id;
+        }
+        let id = NameId(u32::try_from(self.names.len()).expect("names are bounded by packages"));
+        self.addresses.insert(address, id);
+        self.ids.insert(Arc::clone(&name.text), id);
+        self.names.push(Arc::clone(name));
         self.folders.push(Folder(id));
-        self.keys.push(OnceCell::new());
-        let is_lower = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-        if is_lower {
-            return id;
-        }
-        let lower = text.to_lowercase();
-        if lower != text {
-            let lower = self.intern(&lower);
-            self.folders[id.0 as usize] = Folder(lower);
+        if let Some(lower) = &name.lower {
+            let lower = self.take(lower);
+            self.folders[id.index()] = Folder(lower);
         }
         id
     }
@@ -49,38 +122,55 @@ impl Names {
         self.ids.get(text).copied()
     }
 
-    pub(super) fn text(&self, id: NameId) -> Rc<str> {
-        Rc::clone(&self.texts[id.0 as usize])
+    pub(super) fn text(&self, id: NameId) -> Arc<str> {
+        Arc::clone(&self.names[id.index()].text)
+    }
+
+    pub(super) fn text_ref(&self, id: NameId) -> &str {
+        &self.names[id.index()].text
     }
 
     /// The key by which it sorts.
-    pub(super) fn key(&self, id: NameId) -> Rc<[u8]> {
-        let at = id.0 as usize;
-        Rc::clone(self.keys[at].get_or_init(|| sort_key(&self.texts[at]).into()))
+    pub(super) fn key(&self, id: NameId) -> &[u8] {
+        &self.names[id.index()].key
     }
 
     pub(super) fn folder(&self, id: NameId) -> Folder {
-        self.folders[id.0 as usize]
+        self.folders[id.index()]
     }
 }
 
 /// Punctuation in the order of the collation, before digits and letters.
 const PUNCTUATION: &[u8] = b" _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
 
+/// What each byte sorts by.
+const WEIGHTS: [u8; 256] = weights();
+
+const fn weights() -> [u8; 256] {
+    let mut weights = [0; 256];
+    let mut byte = 0;
+    while byte < weights.len() {
+        weights[byte] = match byte as u8 {
+            digit @ b'0'..=b'9' => 64 + (digit - b'0'),
+            letter @ b'a'..=b'z' => 96 + (letter - b'a'),
+            letter @ b'A'..=b'Z' => 96 + (letter - b'A'),
+            other if other < 128 => 128,
+            other => other,
+        };
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < PUNCTUATION.len() {
+        weights[PUNCTUATION[at] as usize] = at as u8 + 1;
+        at += 1;
+    }
+    weights
+}
+
 /// A key whose bytes sort as npm sorts the text: letters without regard to case, then lower case first.
 pub(crate) fn sort_key(text: &str) -> Box<[u8]> {
     let mut key = Vec::with_capacity(text.len() * 2 + 1);
-    for byte in text.bytes() {
-        key.push(match byte {
-            b'0'..=b'9' => 64 + (byte - b'0'),
-            b'a'..=b'z' => 96 + (byte - b'a'),
-            b'A'..=b'Z' => 96 + (byte - b'A'),
-            _ => match PUNCTUATION.iter().position(|&mark| mark == byte) {
-                Some(at) => u8::try_from(at + 1).unwrap_or(63),
-                None => byte.max(128),
-            },
-        });
-    }
+    key.extend(text.bytes().map(|byte| WEIGHTS[usize::from(byte)]));
     key.push(0);
     key.extend(text.bytes().map(|byte| u8::from(byte.is_ascii_uppercase())));
     key.into_boxed_slice()

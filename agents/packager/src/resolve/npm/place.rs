@@ -113,10 +113,15 @@ fn place_one(
     }
     let placed = put(tree, dep, target, outcome);
     outcome.placed.push((placed, edge));
-    if tree.edge(edge).role.is_peer() && !tree.satisfies(placed, edge) {
+    // What could not be loaded is nothing that anybody agreed to: who needs it is asked again when something else stands there.
+    let is_peer = tree.edge(edge).role.is_peer();
+    if is_peer && !tree.failed(placed) && !tree.satisfies(placed, edge) {
         overrule(tree, edge, outcome);
     }
     tidy(tree, placed, target, edge);
+    if !tree.node(placed).shape.has_peers {
+        return Ok(None);
+    }
     let edges: Vec<EdgeId> = tree.edges_out(placed).rev().collect();
     Ok(Some((at, placed, edges)))
 }
@@ -318,6 +323,12 @@ fn sorted_children(tree: &Tree<'_>, node: NodeId) -> Vec<NodeId> {
 
 /// Removes a node, and what only it needs, where the next one above does as well; else asks its children in turn.
 fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
+    if !descend {
+        if tree.node(node).placed && is_needless(tree, node) {
+            prune(tree, node);
+        }
+        return;
+    }
     let mut open = vec![node];
     // Whoever was asked once and stayed need not be asked again in this walk.
     let mut asked: HashSet<NodeId> = HashSet::default();
@@ -326,11 +337,8 @@ fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
             continue;
         }
         if is_needless(tree, node) {
-            let counts = |edge: EdgeId| tree.edge(edge).to != Some(node) && tree.edge(edge).valid();
-            for gone in gather(tree, &[node], counts) {
-                tree.detach(gone);
-            }
-        } else if descend {
+            prune(tree, node);
+        } else {
             let mut below = sorted_children(tree, node);
             if tree.node(node).parent.is_none() {
                 for local in tree.locals() {
@@ -339,6 +347,13 @@ fn prune_duplicates(tree: &mut Tree<'_>, node: NodeId, descend: bool) {
             }
             open.extend(below.into_iter().rev());
         }
+    }
+}
+
+fn prune(tree: &mut Tree<'_>, node: NodeId) {
+    let counts = |edge: EdgeId| tree.edge(edge).to != Some(node) && tree.edge(edge).valid();
+    for gone in gather(tree, &[node], counts) {
+        tree.detach(gone);
     }
 }
 

@@ -180,7 +180,7 @@ impl Builder<'_> {
         let edge = self.tree.edge(clash.edge);
         let (from, name) = (edge.from, self.tree.catalogue.names.text(edge.name));
         let want = self.tree.catalogue.want_text(edge.want);
-        if self.is_direct(&name) && self.tree.catalogue.want(edge.want).range().is_some() {
+        if self.is_direct(&name) && self.tree.catalogue.want_ref(edge.want).range().is_some() {
             repairs.push(repair(&name, &want, format!("use `{name}@{}`", shorten(&want))));
         }
         // Another version of who has the peer, as long as the project asks for it by itself.

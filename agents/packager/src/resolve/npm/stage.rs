@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet as HashSet;
 use super::build::Builder;
 use super::catalogue::{NoChoice, Role, WantId};
 use super::check::can_replace;
+use super::locals::LocalId;
 use super::names::NameId;
 use super::report::{Clash, Stop};
 use super::tree::{Content, EdgeId, Failure, NodeId};
@@ -26,29 +27,23 @@ impl Builder<'_> {
         stage
     }
 
-    /// The same without its dependencies, for what neither is nor has a peer: nobody asks such a stage for anything but
-    /// whom it stands for. A copy of all dependencies for each of them would be their square.
-    fn bare_stage(&mut self, node: NodeId) -> NodeId {
-        let stage = self.tree.add_top(std::rc::Rc::default(), Some(node));
-        self.stages.insert(node, stage);
-        stage
-    }
-
-    /// Whether an edge's package is chosen without regard to peers of it, or of the one that needs it. Rules reach a
+    /// The package of an edge where it is chosen without regard to peers of it, or of the one that needs it. Rules reach a
     /// package over the edges that lead to it, so with those every edge is needed.
-    fn stands_alone(&mut self, edge: EdgeId) -> Result<bool, Stop> {
+    fn alone(&mut self, edge: EdgeId) -> Result<Option<Content>, Stop> {
         let (from, name, want) = {
             let one = self.tree.edge(edge);
             (one.from, one.name, one.want)
         };
         if self.tree.rules.root().is_some() || self.tree.node(from).shape.has_peers {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(match self.content(name, want, from == self.top, edge)? {
-            Content::Package(package) => !self.tree.catalogue.package(package).shape.has_peers,
+        let content = self.content(name, want, from == self.top, edge)?;
+        let is_alone = match &content {
+            Content::Package(package) => !self.tree.catalogue.package(*package).shape.has_peers,
             Content::Failed(_) => true,
             _ => false,
-        })
+        };
+        Ok(is_alone.then_some(content))
     }
 
     /// Chooses a package for an edge, puts it on a stage and loads its peers beside it. `second` is another edge
@@ -68,14 +63,22 @@ impl Builder<'_> {
         if self.tree.node_count() > NPM_NODES_MAX {
             return Err(Stop::Bound(format!("the tree needs more than {NPM_NODES_MAX} nodes")));
         }
+        let (from, name) = (self.tree.edge(edge).from, self.tree.edge(edge).name);
+        if stage.is_none()
+            && second.is_none()
+            && let Some(content) = self.alone(edge)?
+        {
+            let node = self.tree.add_bare(name, content, from);
+            self.stages.insert(from, self.tree.node(node).parent.unwrap_or(node));
+            if needed.contains(&from) && self.tree.edge(edge).role != Role::OptionalPeer {
+                needed.insert(node);
+            }
+            return Ok(node);
+        }
         let stage = match stage {
             Some(stage) => stage,
-            None if second.is_none() && self.stands_alone(edge)? => {
-                self.bare_stage(self.tree.edge(edge).from)
-            }
-            None => self.stage(self.tree.edge(edge).from, false),
+            None => self.stage(from, false),
         };
-        let name = self.tree.edge(edge).name;
         let first = self.choose_onto(name, self.tree.edge(edge).want, stage, edge)?;
         let mut node = first;
         if let Some(second) = second.filter(|&second| !self.tree.edge(second).valid()) {
@@ -127,32 +130,35 @@ impl Builder<'_> {
             return None;
         }
         let pin = self.pins.get(&*self.tree.catalogue.names.text(name))?;
-        let wanted = self.tree.catalogue.want(want);
+        let wanted = self.tree.catalogue.wanted(want);
         let package = self.tree.catalogue.exact(&pin.package, &pin.version)?;
-        let is_it = wanted.package(&pin.package) == pin.package
-            && wanted.accepts(Some(&self.tree.catalogue.package(package).version));
+        let is_it = wanted.want.package(&pin.package) == pin.package
+            && wanted.want.accepts(Some(&self.tree.catalogue.package(package).version));
         is_it.then_some(Content::Package(package))
     }
 
     /// The version for an edge; what cannot be had is content too, because nobody may need it in the end.
     fn choose(&mut self, name: NameId, want: WantId, edge: EdgeId) -> Result<Content, Stop> {
-        let text = self.tree.catalogue.names.text(name);
-        let wanted = self.tree.catalogue.want(want);
-        if let Want::Unsupported(why) = &*wanted {
-            let dependent = self.describe(self.tree.edge(edge).from);
-            let spec = self.tree.catalogue.want_text(want);
-            let error = unsupported(&text, &spec, why, &dependent);
-            return Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })));
-        }
-        if let Want::Local(local) = &*wanted {
-            return Ok(Content::Link(*local));
-        }
-        // What the project has itself comes before what a registry has, wherever it does.
-        if let Some(local) = self.tree.catalogue.locals.workspace(name)
-            && matches!(*wanted, Want::Range { .. } | Want::Exact { .. })
-            && wanted.accepts(self.tree.catalogue.locals.own(local).version.as_ref())
-        {
-            return Ok(Content::Link(local));
+        match self.tree.catalogue.want_ref(want) {
+            Want::Unsupported(why) => {
+                let text = self.tree.catalogue.names.text(name);
+                let dependent = self.describe(self.tree.edge(edge).from);
+                let spec = self.tree.catalogue.want_text(want);
+                let error = unsupported(&text, &spec, why, &dependent);
+                let failure = Failure { error, want, no_match: None };
+                return Ok(Content::Failed(std::rc::Rc::new(failure)));
+            }
+            Want::Local(local) => return Ok(Content::Link(*local)),
+            // What the project has itself comes before what a registry has, wherever it does.
+            wanted @ (Want::Range { .. } | Want::Exact { .. }) => {
+                let locals = &self.tree.catalogue.locals;
+                let local = locals.workspace(name);
+                let fits = |local: &LocalId| wanted.accepts(locals.own(*local).version.as_ref());
+                if let Some(local) = local.filter(fits) {
+                    return Ok(Content::Link(local));
+                }
+            }
+            Want::Tag(_) | Want::Alias { .. } => {}
         }
         let lowest = self.wants_lowest(edge);
         match self.tree.catalogue.choose(name, want, lowest) {
@@ -186,7 +192,8 @@ impl Builder<'_> {
                 one.role.is_peer() && !(one.valid() && one.to.is_some())
             })
             .collect();
-        edges.sort_by_cached_key(|&edge| self.tree.catalogue.names.key(self.tree.edge(edge).name));
+        let key = |edge: EdgeId| self.tree.catalogue.names.key(self.tree.edge(edge).name);
+        edges.sort_by(|&left, &right| key(left).cmp(key(right)));
         for edge in edges {
             // What a deeper peer brought in may have taken this node's place.
             let Some(stage) = self.tree.node(node).parent else { break };

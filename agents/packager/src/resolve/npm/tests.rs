@@ -10,6 +10,9 @@ mod universe;
 use universe::{Universe, request, request_with, root};
 
 use crate::error::Kind;
+use crate::metadata::aged::{Aged, Limit};
+use crate::metadata::npm::Metadata;
+use crate::options::Moment;
 use crate::resolve::ResolveError;
 use crate::resolve::npm::{Order, Preferred, resolve};
 
@@ -456,4 +459,38 @@ fn the_lowest_versions_are_taken_where_they_are_asked_for() {
     assert_eq!(tree(Order::Highest), ["a a@1.1.0", "x x@1.2.0"]);
     assert_eq!(tree(Order::Lowest), ["a a@1.0.0", "x x@1.1.0"]);
     assert_eq!(tree(Order::LowestDirect), ["a a@1.0.0", "x x@1.2.0"]);
+}
+
+#[test]
+fn nothing_younger_than_the_moment_is_taken() {
+    let universe = Universe::parse(
+        "a@1.0.0 time=2024-01-01T00:00:00.000Z\na@1.1.0 time=2024-02-01T00:00:00Z\n\
+         a@1.2.0 time=2024-03-01T00:00:00+00:00\na@1.3.0\ntag a latest 1.2.0",
+    );
+    let tree = |wanted: &str, until: &str| {
+        let before = Some(Moment::end_of(until).expect("a moment"));
+        let aged = Aged::new(&universe as &dyn Metadata, Limit { before, ..Limit::default() });
+        resolve(&request(root(wanted)), &aged).map(|tree| universe::places(&tree))
+    };
+    assert_eq!(tree("a@1", "2024-02-01T00:00:01Z").expect("old"), ["a a@1.1.0"]);
+    assert_eq!(tree("a@1", "2024-02-01T00:00:00Z").expect("not that moment"), ["a a@1.0.0"]);
+    assert_eq!(tree("a@latest", "2024-02-15").expect("a tag"), ["a a@1.1.0"]);
+    assert_eq!(tree("a@*", "2024-01-31").expect("older"), ["a a@1.0.0"]);
+    assert_eq!(tree("a@1", "2025-01-01").expect("all that say when"), ["a a@1.2.0"]);
+    assert!(tree("a@1", "2023-01-01").is_err());
+    let (before, names) = (Moment::end_of("2024-01-31"), ["a".to_owned()].into());
+    let limit = Limit { before, names, ..Limit::default() };
+    let aged = Aged::new(&universe as &dyn Metadata, limit);
+    let tree = resolve(&request(root("a@1")), &aged).expect("the exception");
+    assert_eq!(universe::places(&tree), ["a a@1.2.0"]);
+}
+
+#[test]
+fn a_peer_of_the_projects_own_that_cannot_be_had_is_not_given_up_for_what_others_bring() {
+    // `a@1.0.0` can be had nowhere; `b@1.1.0` brings `a@1.1.0` to where it would stand.
+    let text = "a@1.0.0: peer a@2\na@1.1.0\na@2.0.0\nb@1.1.0: a@1\nb@2.0.0\nd@2.0.0: peer b@1";
+    let universe = Universe::parse(text);
+    let mut request = request(root(""));
+    request.locals = universe::locals("own/w w@1.0.0: b@*\nv v@1.0.0: d@2 peer a@1.0.0");
+    assert!(matches!(resolve(&request, &universe), Err(ResolveError::Conflict(_))));
 }

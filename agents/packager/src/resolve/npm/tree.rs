@@ -122,6 +122,8 @@ pub(super) struct Tree<'a> {
     locals: Vec<NodeId>,
     /// The place, and its key, of whatever has none.
     nowhere: (Rc<str>, Rc<[u8]>),
+    /// The shape of whatever needs nothing.
+    bare: Rc<Shape>,
 }
 
 impl<'a> Tree<'a> {
@@ -136,6 +138,7 @@ impl<'a> Tree<'a> {
             placed_count: 0,
             locals: Vec::new(),
             nowhere: ("".into(), Rc::from([])),
+            bare: Rc::default(),
         }
     }
 
@@ -290,9 +293,24 @@ impl<'a> Tree<'a> {
         let shape = match &content {
             Content::Package(package) => Rc::clone(&self.catalogue.package(*package).shape),
             Content::Local(local) => Rc::clone(&self.catalogue.locals.own(*local).shape),
-            _ => Rc::default(),
+            _ => Rc::clone(&self.bare),
         };
         self.push_node(name, content, shape)
+    }
+
+    /// Makes the top of a stage without the dependencies of the node that it stands for, and in it a package without its
+    /// own: for what neither has nor is a peer. Whoever asks about the two asks what they are and not what they need, and all
+    /// edges once more for each package would be half of the work.
+    pub(super) fn add_bare(
+        &mut self,
+        name: NameId,
+        content: Content,
+        stands_for: NodeId,
+    ) -> NodeId {
+        let top = self.add_top(Rc::clone(&self.bare), Some(stands_for));
+        let id = self.push_node(name, content, Rc::clone(&self.bare));
+        self.attach(id, top);
+        id
     }
 
     fn push_node(&mut self, name: NameId, content: Content, shape: Rc<Shape>) -> NodeId {
@@ -343,10 +361,10 @@ impl<'a> Tree<'a> {
         let placed = self.node(parent).placed;
         let depth = self.node(parent).depth + 1;
         if placed {
-            let name = self.catalogue.names.text(self.node(id).name);
-            let above = Rc::clone(&self.node(parent).place);
+            let name = self.catalogue.names.text_ref(self.node(id).name);
+            let above = &*self.node(parent).place;
             let slash = if above.is_empty() { "" } else { "/" };
-            let place = format!("{above}{slash}node_modules/{name}");
+            let place = [above, slash, "node_modules/", name].concat();
             let node = self.node_mut(id);
             node.place_key = Rc::from(sort_key(&place));
             node.place = place.into();
@@ -436,8 +454,8 @@ impl<'a> Tree<'a> {
     fn reload_seekers(&mut self, parent: NodeId, folder: Folder) {
         if !self.node(parent).placed {
             let mut around: Vec<EdgeId> = self.edge_named(parent, folder).into_iter().collect();
-            let children: Vec<NodeId> = self.node(parent).children.values().copied().collect();
-            around.extend(children.into_iter().filter_map(|child| self.edge_named(child, folder)));
+            let children = self.node(parent).children.values();
+            around.extend(children.filter_map(|&child| self.edge_named(child, folder)));
             around.sort_unstable();
             for edge in around {
                 self.reload(edge, false);

@@ -42,29 +42,42 @@ pub(super) enum Want {
     Unsupported(&'static str),
 }
 
-/// Texts that were understood before. The same ones stand in the tables of thousands of versions.
-static UNDERSTOOD: LazyLock<Mutex<HashMap<Box<str>, Arc<Want>>>> = LazyLock::new(Mutex::default);
+/// A want with its text.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) text: Arc<str>,
+    pub(super) want: Want,
+}
 
-impl Want {
-    /// The same as [`Want::parse`], once for every text.
+/// Texts that were understood before. The same ones stand in the tables of thousands of versions.
+static UNDERSTOOD: LazyLock<Mutex<HashMap<Arc<str>, Arc<Wanted>>>> = LazyLock::new(Mutex::default);
+
+impl Wanted {
+    fn new(text: &str) -> Self {
+        Self { text: text.into(), want: Want::parse(text) }
+    }
+
+    /// The same as a new one, once for every text.
     pub(super) fn shared(text: &str) -> Arc<Self> {
         if text.len() > NPM_WANT_BYTES_MAX {
-            return Arc::new(Self::parse(text));
+            return Arc::new(Self::new(text));
         }
         let understood = || UNDERSTOOD.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(want) = understood().get(text) {
-            return Arc::clone(want);
+        if let Some(wanted) = understood().get(text) {
+            return Arc::clone(wanted);
         }
-        let want = Arc::new(Self::parse(text));
+        let wanted = Arc::new(Self::new(text));
         let mut understood = understood();
         // What is still wanted comes back by itself; nothing has to be known of who was used last.
         if understood.len() >= NPM_WANTS_MAX {
             understood.clear();
         }
-        understood.insert(text.into(), Arc::clone(&want));
-        want
+        understood.insert(Arc::clone(&wanted.text), Arc::clone(&wanted));
+        wanted
     }
+}
 
+impl Want {
     /// Reads the right side of a dependency as npm does.
     pub(super) fn parse(text: &str) -> Self {
         let lower = text.get(..5).map(str::to_ascii_lowercase).unwrap_or_default();

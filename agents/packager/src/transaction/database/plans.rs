@@ -1,4 +1,10 @@
 //! Plans by digest, and who approved them. Knowing a digest is not an approval: only a record is.
+//!
+//! Nobody has to wait until a plan is written: it is known here from the moment in which it has a digest, and written when there
+//! is time, before somebody asks for it at the latest. So whatever refers to a plan finds it in the database. Between the two
+//! it goes with the process, as a written one may go with the power: then it is made again.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use std::collections::BTreeSet;
 
@@ -6,7 +12,8 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::Database;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::limits::{PLANS_UNWRITTEN_BYTES_MAX, PLANS_UNWRITTEN_MAX};
 
 /// Approvals of one plan that are looked at.
 const APPROVALS_MAX: u32 = 100;
@@ -24,15 +31,76 @@ pub struct Approval {
     pub granted_at_ms: u64,
 }
 
+/// A plan in the form that is stored.
+#[derive(Debug)]
+pub(crate) struct Storable {
+    pub(crate) digest: String,
+    pub(crate) body: String,
+    pub(crate) created_at_ms: u64,
+    pub(crate) expires_at_ms: u64,
+}
+
+/// Plans that are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    plans: Vec<Arc<Storable>>,
+    /// Why the last one could not be written.
+    failure: Option<Error>,
+}
+
+impl Unwritten {
+    fn with<T>(&self, look: impl FnOnce(&mut Waiting) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Database {
+    /// Keeps a plan in memory until [`Self::write_plans`]; writes it at once where too many wait.
+    pub(crate) fn note_plan(&self, plan: Storable) -> Result<()> {
+        let plan = Arc::new(plan);
+        let has_room = self.unwritten.with(|waiting| {
+            let bytes: usize = waiting.plans.iter().map(|plan| plan.body.len()).sum();
+            let has_room = waiting.plans.len() < PLANS_UNWRITTEN_MAX
+                && bytes + plan.body.len() <= PLANS_UNWRITTEN_BYTES_MAX;
+            if has_room {
+                waiting.plans.push(Arc::clone(&plan));
+            }
+            has_room
+        });
+        if has_room { Ok(()) } else { self.store_plan(&plan) }
+    }
+
+    /// Writes what waits. Where that fails, it goes on waiting, and [`Self::check_plans`] says why.
+    pub(crate) fn write_plans(&self) {
+        while let Some(plan) = self.unwritten.with(|waiting| waiting.plans.first().map(Arc::clone))
+        {
+            if let Err(error) = self.write_noted(&plan) {
+                tracing::warn!(%error, "cannot write a plan");
+                self.unwritten.with(|waiting| waiting.failure = Some(error));
+                return;
+            }
+        }
+    }
+
+    /// The failure of the last write that nobody waited for, once.
+    pub(crate) fn check_plans(&self) -> Result<()> {
+        self.unwritten.with(|waiting| waiting.failure.take()).map_or(Ok(()), Err)
+    }
+
+    /// Writes one of those that wait; it waits until it is there, so that it is found in one of the two places at any time.
+    fn write_noted(&self, plan: &Arc<Storable>) -> Result<()> {
+        self.store_plan(plan)?;
+        self.unwritten.with(|waiting| waiting.plans.retain(|other| !Arc::ptr_eq(other, plan)));
+        Ok(())
+    }
+
     /// Keeps a plan's JSON under its digest.
-    pub(crate) fn store_plan(
-        &self,
-        digest: &str,
-        body: &str,
-        created_at_ms: u64,
-        expires_at_ms: u64,
-    ) -> Result<()> {
+    pub(crate) fn store_plan(&self, plan: &Storable) -> Result<()> {
+        let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
+        let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
         // A plan that went with the power is made again; an approval of it, or its application, is written durably.
         self.write_lazily(|connection| {
             // Plans that expired long ago only take space, unless what they describe stands or is under way:
@@ -54,6 +122,12 @@ impl Database {
 
     /// A plan's JSON.
     pub(crate) fn plan(&self, digest: &str) -> Result<Option<String>> {
+        let noted = self.unwritten.with(|waiting| {
+            waiting.plans.iter().find(|plan| plan.digest == digest).map(Arc::clone)
+        });
+        if let Some(plan) = noted {
+            self.write_noted(&plan)?;
+        }
         self.read(|connection| {
             connection
                 .query_row("SELECT body FROM plans WHERE digest = ?1", [digest], |row| row.get(0))

@@ -1,5 +1,6 @@
 //! What is on the disk: the journal, the database, the tree hash, the names.
 
+use super::super::database::{Database, Storable};
 use super::super::directory::Directory;
 use super::super::journal::{self, Begin, Finish, Intent, Journal, Record};
 use super::*;
@@ -18,13 +19,50 @@ fn begin(world: &World) -> Begin {
     }
 }
 
+fn storable(digest: &str, created_at_ms: u64) -> Storable {
+    let (digest, body) = (digest.to_owned(), "{}".to_owned());
+    Storable { digest, body, created_at_ms, expires_at_ms: created_at_ms + 1 }
+}
+
+#[test]
+fn a_plan_that_is_not_written_yet_is_found_and_survives_its_database() {
+    let world = World::quick();
+    let first = world.open();
+    for digest in ["sha256:asked", "sha256:waiting"] {
+        first.inner.database.note_plan(storable(digest, 1)).unwrap();
+    }
+    let second = world.open();
+    let found = |database: &Database, digest: &str| database.plan(digest).unwrap().is_some();
+    assert!(!found(&second.inner.database, "sha256:asked"));
+    // Asking writes it, so that whatever refers to it from now on is no later on the disk.
+    assert!(found(&first.inner.database, "sha256:asked"));
+    assert!(found(&second.inner.database, "sha256:asked"));
+    assert!(!found(&second.inner.database, "sha256:waiting"));
+    drop(first);
+    assert!(found(&second.inner.database, "sha256:waiting"));
+}
+
+#[test]
+fn plans_for_which_there_is_no_room_are_written_at_once() {
+    let world = World::quick();
+    let (first, second) = (world.open(), world.open());
+    for at in 0..=crate::limits::PLANS_UNWRITTEN_MAX {
+        first.inner.database.note_plan(storable(&format!("sha256:{at}"), 1)).unwrap();
+    }
+    let is_written =
+        |at: usize| second.inner.database.plan(&format!("sha256:{at}")).unwrap().is_some();
+    assert!(!is_written(0) && is_written(crate::limits::PLANS_UNWRITTEN_MAX));
+    first.write_plans();
+    assert!((0..=crate::limits::PLANS_UNWRITTEN_MAX).all(is_written));
+}
+
 #[test]
 fn expired_plans_of_standing_transactions_are_kept() {
     let world = World::quick();
     let transactions = world.open();
     let database = &transactions.inner.database;
     for digest in ["sha256:committed", "sha256:preparing", "sha256:aborted", "sha256:unused"] {
-        database.store_plan(digest, "{}", 1, 2).unwrap();
+        database.store_plan(&storable(digest, 1)).unwrap();
     }
     let mut session = world.lock(&transactions).unwrap();
     let purpose = |digest: &str| Purpose { digest: Some(digest.to_owned()), ..purpose("add") };
@@ -34,7 +72,7 @@ fn expired_plans_of_standing_transactions_are_kept() {
     drop(session.begin(purpose("sha256:aborted")).unwrap());
     let _open = session.begin(purpose("sha256:preparing")).unwrap();
     let now_ms = transactions.now_ms();
-    database.store_plan("sha256:new", "{}", now_ms, now_ms + 1).unwrap();
+    database.store_plan(&storable("sha256:new", now_ms)).unwrap();
     let kept = |digest: &str| database.plan(digest).unwrap().is_some();
     assert!(kept("sha256:committed") && kept("sha256:preparing") && kept("sha256:new"));
     assert!(!kept("sha256:aborted") && !kept("sha256:unused"));

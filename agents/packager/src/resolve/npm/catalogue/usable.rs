@@ -8,13 +8,14 @@ use crate::metadata::npm::Packument;
 use agents_versions::npm::Version;
 
 impl Catalogue<'_> {
-    /// Without versions that are barred; a tag that led to one of those leads to the highest that is left
-    /// below it.
+    /// Without versions that are barred; a tag that led to one of those leads to the highest that is left below it.
     pub(super) fn usable(&self, packument: Arc<Packument>) -> Arc<Packument> {
-        let is_barred = |text: &str| {
-            !self.barred.is_empty()
-                && self.barred.contains(&(packument.name.clone(), text.to_owned()))
-        };
+        // Nearly always nothing is, and no text has to be looked at.
+        if self.barred.is_empty() {
+            return packument;
+        }
+        let is_barred =
+            |text: &str| self.barred.contains(&(packument.name.clone(), text.to_owned()));
         if !packument.versions.keys().any(is_barred) {
             return packument;
         }

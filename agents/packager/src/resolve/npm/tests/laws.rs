@@ -1,13 +1,16 @@
 //! Laws that hold for the tree of every universe, judged by a lookup of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::universe::{Universe, request, root};
+use crate::error::Error;
+use crate::metadata::npm::{Metadata, Packument};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
-use crate::resolve::npm::{Preferred, resolve};
+use crate::resolve::npm::{Order, Preferred, resolve};
 use agents_versions::npm::{Range, Version};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -122,6 +125,33 @@ fn judge(universe: &Universe, wanted: &str, resolution: &Resolution) -> Result<(
     Ok(())
 }
 
+/// A registry whose packuments stay the same objects, packed as a cache has them: what one request notes the next one finds.
+struct Kept(HashMap<String, Arc<Packument>>);
+
+impl Kept {
+    fn new(universe: &Universe) -> Self {
+        let packed = universe.packages.iter().map(|(name, packument)| {
+            let bytes = packument.pack().expect("an archive");
+            (name.clone(), Arc::new(Packument::unpack(&bytes).expect("its own archive")))
+        });
+        Self(packed.collect())
+    }
+}
+
+impl Metadata for Kept {
+    fn packument(&self, name: &str) -> Result<Arc<Packument>, Error> {
+        Ok(Arc::clone(self.0.get(name).expect("all names exist")))
+    }
+
+    fn at_hand(&self, name: &str) -> Option<Arc<Packument>> {
+        self.0.get(name).map(Arc::clone)
+    }
+
+    fn prefetch(&self, _name: &str) -> bool {
+        true
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -169,6 +199,24 @@ proptest! {
                 };
                 prop_assert_eq!(places(&first), places(&second));
             }
+        }
+    }
+
+    #[test]
+    fn what_one_request_noted_changes_no_answer_of_another(
+        text in universe(),
+        wishes in proptest::collection::vec(
+            (0..NAMES.len(), 0..WANTS.len(), 0..3_u8, 0..3_u8), 2..6),
+    ) {
+        let universe = Universe::parse(&text.replace(" deprecated", " deprecated node=>=20"));
+        let kept = Kept::new(&universe);
+        for (name, want, order, node) in wishes {
+            let mut request = request(root(&format!("{}@{}", NAMES[name], WANTS[want])));
+            request.order = [Order::Highest, Order::Lowest, Order::LowestDirect][usize::from(order)];
+            request.node_version =
+                [Some("20.0.0".to_owned()), Some("18.0.0".to_owned()), None][usize::from(node)].clone();
+            let fresh = resolve(&request, &universe);
+            prop_assert_eq!(resolve(&request, &kept), fresh);
         }
     }
 }

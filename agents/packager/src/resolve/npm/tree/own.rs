@@ -42,7 +42,7 @@ impl<'a> Tree<'a> {
             Want::Tag(_) if self.package_of(node).is_none() => return false,
             Want::Alias { package, .. } => {
                 let found = self.package_of(node).map(|found| self.catalogue.package(found).name);
-                let is_it = |found| *self.catalogue.names.text(found) == **package;
+                let is_it = |found| self.catalogue.names.text_ref(found) == package;
                 if !found.is_some_and(is_it) {
                     return false;
                 }

@@ -1,0 +1,226 @@
+//! Writes the flat form of a packument. What is written and how it is read again is said in the parent.
+
+use std::collections::{BTreeMap, HashMap};
+
+use agents_versions::npm::Version as Number;
+use bytes::Bytes;
+use ipc::archive::{self, ArchiveError};
+
+use super::{
+    DIGEST_BYTES, DIGEST_TEXT, FORM, HAS_RELEASE, IS_DEPRECATED, IS_NUMBER, IS_PLAIN, NO_DIGEST,
+    SECTIONS,
+};
+use crate::metadata::flat::{put_number, put_section};
+use crate::metadata::npm::Version;
+
+/// Writes the flat form of versions that are in the order of their texts; `ranked` are positions among them.
+pub(in crate::metadata::npm) fn write<'a>(
+    name: &str,
+    dist_tags: &BTreeMap<String, String>,
+    versions: impl Iterator<Item = (&'a str, Option<&'a Number>, &'a Version)>,
+    ranked: &[u32],
+) -> Result<Bytes, ArchiveError> {
+    let mut writer = Writer::default();
+    let mut tags = Vec::new();
+    writer.table(&mut tags, dist_tags);
+    let mut before: Option<(&Version, u32)> = None;
+    for (text, number, version) in versions {
+        // Mostly a version needs what the one before it does, which is found out faster than it is written.
+        let known = before.filter(|(before, _)| has_same_tables(before, version));
+        let begin = match known {
+            Some((_, begin)) => begin,
+            None => writer.tables_at(version)?,
+        };
+        writer.version(text, number, version, begin)?;
+        before = Some((version, begin));
+    }
+    let ranked: Vec<u8> = ranked.iter().flat_map(|at| at.to_le_bytes()).collect();
+    let ends: Vec<u8> = writer.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+    let sections: [&[u8]; SECTIONS] = [
+        name.as_bytes(),
+        &tags,
+        &ends,
+        &writer.texts,
+        &ranked,
+        &writer.heads,
+        &writer.tables,
+        &writer.details,
+    ];
+    let mut body = Vec::with_capacity(sections.iter().map(|one| one.len() + 8).sum());
+    for section in sections {
+        put_section(&mut body, section);
+    }
+    Ok(archive::seal(FORM, &body)?.into())
+}
+
+#[derive(Default)]
+struct Writer {
+    ids: HashMap<String, u32>,
+    ends: Vec<u32>,
+    texts: Vec<u8>,
+    heads: Vec<u8>,
+    tables: Vec<u8>,
+    /// Where tables with these bytes begin.
+    written: HashMap<Vec<u8>, u32>,
+    details: Vec<u8>,
+}
+
+impl Writer {
+    fn version(
+        &mut self,
+        text: &str,
+        number: Option<&Number>,
+        version: &Version,
+        begin: u32,
+    ) -> Result<(), ArchiveError> {
+        let mut flags = if version.deprecated.is_some() { IS_DEPRECATED } else { 0 };
+        let mut numbers = [0; 3];
+        if let Some(number) = number {
+            flags |= IS_NUMBER;
+            let all = [number.major, number.minor, number.patch].map(u32::try_from);
+            if let [Ok(major), Ok(minor), Ok(patch)] = all {
+                flags |= HAS_RELEASE | if number.pre.is_empty() { IS_PLAIN } else { 0 };
+                numbers = [major, minor, patch];
+            }
+        }
+        let engine = version.engines_node.as_deref().map_or(0, |text| self.id(text) + 1);
+        let details = u32::try_from(self.details.len()).map_err(too_large)?;
+        self.details_of(text, version);
+        let [major, minor, patch] = numbers;
+        let text = self.id(text);
+        for field in [text, flags, major, minor, patch, engine, begin, details] {
+            self.heads.extend_from_slice(&field.to_le_bytes());
+        }
+        u32::try_from(self.texts.len()).map_err(too_large).map(|_| ())
+    }
+
+    /// Where the tables of a version begin.
+    fn tables_at(&mut self, version: &Version) -> Result<u32, ArchiveError> {
+        let tables = self.tables_of(version);
+        if let Some(begin) = self.written.get(&tables) {
+            return Ok(*begin);
+        }
+        let begin = u32::try_from(self.tables.len()).map_err(too_large)?;
+        self.tables.extend_from_slice(&tables);
+        self.written.insert(tables, begin);
+        Ok(begin)
+    }
+
+    fn tables_of(&mut self, version: &Version) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.table(&mut out, &version.dependencies);
+        self.table(&mut out, &version.optional_dependencies);
+        self.table(&mut out, &version.peer_dependencies);
+        self.list(&mut out, &version.optional_peers);
+        self.list(&mut out, &version.bundled);
+        self.table(&mut out, &version.bin);
+        self.list(&mut out, &version.os);
+        self.list(&mut out, &version.cpu);
+        self.list(&mut out, &version.libc);
+        self.list(&mut out, &version.install_scripts);
+        self.optional(&mut out, version.license.as_deref());
+        out
+    }
+
+    fn details_of(&mut self, text: &str, version: &Version) {
+        let mut out = std::mem::take(&mut self.details);
+        self.optional(&mut out, version.deprecated.as_deref());
+        self.optional(&mut out, version.published.as_deref());
+        match version.tarball.rsplit_once(text).filter(|_| text == version.version) {
+            Some((before, behind)) => {
+                put_number(&mut out, 1);
+                self.put(&mut out, before);
+                self.put(&mut out, behind);
+            }
+            None => {
+                put_number(&mut out, 0);
+                self.put(&mut out, &version.tarball);
+            }
+        }
+        self.digest(&mut out, version.hashes.sha512.as_deref());
+        self.digest(&mut out, version.hashes.sha256.as_deref());
+        // A size that cannot be counted one further is not known.
+        put_number(&mut out, version.unpacked_size.map_or(0, |size| size.wrapping_add(1)));
+        self.details = out;
+    }
+
+    fn id(&mut self, text: &str) -> u32 {
+        if let Some(id) = self.ids.get(text) {
+            return *id;
+        }
+        // Whether all fits is asked once for each version; until then these only wrap.
+        let id = self.ends.len() as u32;
+        self.texts.extend_from_slice(text.as_bytes());
+        self.ends.push(self.texts.len() as u32);
+        self.ids.insert(text.to_owned(), id);
+        id
+    }
+
+    fn put(&mut self, out: &mut Vec<u8>, text: &str) {
+        let id = self.id(text);
+        put_number(out, id.into());
+    }
+
+    fn optional(&mut self, out: &mut Vec<u8>, text: Option<&str>) {
+        let id = text.map_or(0, |text| u64::from(self.id(text)) + 1);
+        put_number(out, id);
+    }
+
+    fn list(&mut self, out: &mut Vec<u8>, list: &[String]) {
+        put_number(out, list.len() as u64);
+        list.iter().for_each(|text| self.put(out, text));
+    }
+
+    fn table(&mut self, out: &mut Vec<u8>, table: &BTreeMap<String, String>) {
+        put_number(out, table.len() as u64);
+        for (name, text) in table {
+            self.put(out, name);
+            self.put(out, text);
+        }
+    }
+
+    fn digest(&mut self, out: &mut Vec<u8>, digest: Option<&str>) {
+        let Some(text) = digest else { return out.push(NO_DIGEST) };
+        match bytes_of(text) {
+            Some(bytes) => {
+                out.push(DIGEST_BYTES);
+                put_section(out, &bytes);
+            }
+            None => {
+                out.push(DIGEST_TEXT);
+                self.put(out, text);
+            }
+        }
+    }
+}
+
+/// Whether all that [`Writer::tables_of`] writes is the same.
+fn has_same_tables(one: &Version, other: &Version) -> bool {
+    one.dependencies == other.dependencies
+        && one.optional_dependencies == other.optional_dependencies
+        && one.peer_dependencies == other.peer_dependencies
+        && one.optional_peers == other.optional_peers
+        && one.bundled == other.bundled
+        && one.bin == other.bin
+        && one.os == other.os
+        && one.cpu == other.cpu
+        && one.libc == other.libc
+        && one.install_scripts == other.install_scripts
+        && one.license == other.license
+}
+
+fn too_large(_: std::num::TryFromIntError) -> ArchiveError {
+    ArchiveError::TooLarge
+}
+
+/// What lower-case hexadecimal stands for.
+fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    if rest.is_empty() { bytes.collect() } else { None }
+}
