@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::futex;
 
@@ -43,6 +43,8 @@ const RATE_MAX: u64 = 16 << RATE_BITS;
 #[derive(Debug)]
 pub struct Clock {
     known: Cell<Known>,
+    /// A moment of the kernel's monotonic clock, and what this clock said then.
+    pair: Cell<Option<(Instant, u64)>>,
     /// What the kernel says.
     kernel_ns: fn() -> u64,
 }
@@ -72,7 +74,7 @@ impl Clock {
     pub fn new() -> Self {
         // Looks that up now rather than at the first reading.
         is_counter_trusted();
-        Self { known: Cell::default(), kernel_ns: time_of_day_ns }
+        Self { known: Cell::default(), pair: Cell::default(), kernel_ns: time_of_day_ns }
     }
 
     /// The kernel's monotonic time instead, which is never set.
@@ -106,6 +108,26 @@ impl Clock {
     #[inline]
     pub fn since_ns(&self, sent_ns: u64) -> u64 {
         self.now_ns().saturating_sub(sent_ns)
+    }
+
+    /// What this clock says, or would say, at `moment`. `now_ns` is a reading that was just taken. Asks the kernel for the
+    /// monotonic time as often as for the other, and not each time.
+    #[inline]
+    pub(crate) fn at(&self, moment: Instant, now_ns: u64) -> u64 {
+        // Also where the clock was set back.
+        let is_old = |ns: u64| now_ns.wrapping_sub(ns) > REFRESH_NS;
+        let (known, known_ns) = match self.pair.get().filter(|(_, ns)| !is_old(*ns)) {
+            Some(pair) => pair,
+            None => {
+                let pair = (Instant::now(), now_ns);
+                self.pair.set(Some(pair));
+                pair
+            }
+        };
+        match moment.checked_duration_since(known) {
+            Some(later) => known_ns.saturating_add(nanoseconds(later)),
+            None => known_ns.saturating_sub(nanoseconds(known.duration_since(moment))),
+        }
     }
 
     #[cold]
@@ -172,6 +194,12 @@ impl Span {
 pub(crate) fn time_of_day_ns() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs().wrapping_mul(1_000_000_000).wrapping_add(now.subsec_nanos().into())
+}
+
+/// In 64 bits, as [`time_of_day_ns`].
+fn nanoseconds(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(duration.subsec_nanos().into())
 }
 
 /// Whether the kernel goes by the processor's counter itself. Looked up once.
@@ -301,5 +329,23 @@ mod tests {
         let rate = RATE_MAX - 1;
         let ticks = (REFRESH_NS << RATE_BITS) / rate;
         assert!(ticks.checked_mul(rate).is_some());
+    }
+
+    #[test]
+    fn a_moment_has_the_time_that_this_clock_says_then_also_after_it_was_set() {
+        let clock = Clock::new();
+        // As it is, set ahead and set back by an hour.
+        for now_ns in [7_200_000_000_000, 10_800_000_000_000, 3_600_000_000_000] {
+            let before = Instant::now();
+            let said = clock.at(before, now_ns);
+            assert!(said <= now_ns, "it asked after that moment");
+            let later = before + Duration::from_secs(5);
+            assert_eq!(clock.at(later, now_ns), said + 5_000_000_000);
+            assert_eq!(clock.at(later, now_ns + REFRESH_NS), said + 5_000_000_000);
+            assert!(clock.at(Instant::now(), now_ns) >= now_ns);
+        }
+        let known = clock.pair.get();
+        clock.at(Instant::now(), 3_600_000_000_000 + REFRESH_NS + 1);
+        assert_ne!(clock.pair.get(), known, "it asks again after a while");
     }
 }

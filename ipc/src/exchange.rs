@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::link::{CallError, Link, Outcome};
+use crate::link::{CallError, Link};
 
 pub mod log;
 pub mod queue;
@@ -14,15 +14,17 @@ pub mod queue;
 /// The exchange's name on the bus.
 pub const NAME: &str = "exchange";
 
-/// Calls a tool that has one answer; its bytes, or what `refused` makes of the exchange's error.
-fn call<E: From<CallError>>(
+/// Calls a tool that has one answer: what `read` makes of its bytes, or `refused` of the exchange's error.
+fn call<T, E: From<CallError>>(
     link: &mut Link,
     (tool, arguments): (&str, &[u8]),
     deadline: Instant,
+    read: impl FnOnce(&[u8]) -> Result<T, E>,
     refused: fn(Vec<u8>) -> E,
-) -> Result<Vec<u8>, E> {
-    match link.call(tool, arguments, &[], deadline, |_| {})? {
-        Outcome::Done(bytes) => Ok(bytes),
-        Outcome::Failed(error) => Err(refused(error)),
-    }
+) -> Result<T, E> {
+    let last = |last: Result<&[u8], &[u8]>| match last {
+        Ok(bytes) => read(bytes),
+        Err(error) => Err(refused(error.to_vec())),
+    };
+    link.call_viewed((tool, arguments, &[]), deadline, |_| {}, last)?
 }

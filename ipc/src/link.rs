@@ -311,24 +311,54 @@ impl Link {
         payload: &[u8],
         grants: &[GrantId],
         deadline: Instant,
-        mut progress: impl FnMut(&[u8]),
+        progress: impl FnMut(&[u8]),
     ) -> Result<Outcome, CallError> {
+        self.call_viewed((tool, payload, grants), deadline, progress, |last| match last {
+            Ok(bytes) => Outcome::Done(bytes.to_vec()),
+            Err(bytes) => Outcome::Failed(bytes.to_vec()),
+        })
+    }
+
+    /// [`Link::call`] whose last answer, as an error where the tool refused, is read where it lies.
+    pub(crate) fn call_viewed<T>(
+        &mut self,
+        (tool, payload, grants): (&str, &[u8], &[GrantId]),
+        deadline: Instant,
+        progress: impl FnMut(&[u8]),
+        last: impl FnOnce(Result<&[u8], &[u8]>) -> T,
+    ) -> Result<T, CallError> {
         let request = self.request(tool, payload, grants, deadline)?;
+        let result = self.last_answer(request, deadline, progress, last);
+        if result.is_err() {
+            // The peer may be gone or its lane full; then there is nobody to tell.
+            let _ = self.sender.cancel(request);
+        }
+        result
+    }
+
+    fn last_answer<T>(
+        &mut self,
+        request: RequestId,
+        deadline: Instant,
+        mut progress: impl FnMut(&[u8]),
+        last: impl FnOnce(Result<&[u8], &[u8]>) -> T,
+    ) -> Result<T, CallError> {
         loop {
-            match self.answer(request, deadline) {
-                Ok(Answer::Done(bytes)) => return Ok(Outcome::Done(bytes)),
-                Ok(Answer::Failed(bytes)) => return Ok(Outcome::Failed(bytes)),
-                Ok(Answer::Progress(bytes)) if Instant::now() < deadline => progress(&bytes),
-                // A peer that has only progress to tell must not hold the caller beyond his deadline.
-                Ok(Answer::Progress(_)) => {
-                    let _ = self.sender.cancel(request);
-                    return Err(CallError::Deadline { peer: self.receiver.name() });
+            match self.receiver.view(Some(deadline))? {
+                View::Answer { request: of, answer } if of == request => match answer {
+                    AnswerView::Done(bytes) => return Ok(last(Ok(bytes))),
+                    AnswerView::Failed(bytes) => return Ok(last(Err(bytes))),
+                    AnswerView::Progress(bytes) => progress(bytes),
+                },
+                View::Answer { .. } => {}
+                other => {
+                    let other = other.to_incoming();
+                    self.set_aside(other)?;
                 }
-                Err(error) => {
-                    // The peer may be gone or its lane full; then there is nobody to tell.
-                    let _ = self.sender.cancel(request);
-                    return Err(error);
-                }
+            }
+            // A peer that never runs out of progress or other messages must not hold the caller beyond his deadline.
+            if Instant::now() >= deadline {
+                return Err(CallError::Deadline { peer: self.receiver.name() });
             }
         }
     }
@@ -437,13 +467,12 @@ impl LinkSender {
         }
         let id = self.next_request;
         self.next_request += 1;
-        let left = deadline.saturating_duration_since(Instant::now());
         let mut header = Header::new(Kind::Task);
         header.id = id;
         header.priority = priority.clamp(1, 10);
         header.time_ns = self.clock.now_ns();
-        let left_ns = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
-        header.deadline_ns = header.time_ns.saturating_add(left_ns);
+        // One that has passed is over now.
+        header.deadline_ns = self.clock.at(deadline, header.time_ns).max(header.time_ns);
         header.schema = SCHEMA_CBOR;
         for (place, grant) in header.context.iter_mut().zip(grants) {
             *place = grant.0;
@@ -561,8 +590,13 @@ impl LinkReceiver {
 
     /// The next message; waits until the deadline, or without end.
     pub fn receive(&mut self, deadline: Option<Instant>) -> Result<Incoming, CallError> {
+        Ok(self.view(deadline)?.to_incoming())
+    }
+
+    /// The same, where it lies.
+    fn view(&mut self, deadline: Option<Instant>) -> Result<View<'_>, CallError> {
         match self.receiver.receive(deadline) {
-            Ok(message) => Ok(View::of(message).to_incoming()),
+            Ok(message) => Ok(View::of(message)),
             Err(error) => Err(CallError::from_receive(error, &self.peer.manifest.name)),
         }
     }

@@ -284,7 +284,7 @@ impl Logs {
         let records = Records::from_payloads(payloads);
         let (priority, takes_will_back, wait_ns) = (5, false, 0);
         let append = Operation::Append { durability, priority, takes_will_back, wait_ns, records };
-        Ok(Appended::decode(&self.call(log, &append, deadline)?)?)
+        self.ask(log, &append, deadline, |bytes| Ok(Appended::decode(bytes)?))
     }
 
     /// Reads what is there from a position on: about so many bytes, at least one entry where there is one.
@@ -322,11 +322,22 @@ impl Logs {
         operation: &Operation<'_>,
         deadline: Instant,
     ) -> Result<Vec<u8>, LogError> {
+        self.ask(log, operation, deadline, |bytes| Ok(bytes.to_vec()))
+    }
+
+    /// Any operation with one answer; what `read` makes of it.
+    fn ask<T>(
+        &mut self,
+        log: &str,
+        operation: &Operation<'_>,
+        deadline: Instant,
+        read: impl FnOnce(&[u8]) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let mut out = Writer::over(std::mem::take(&mut self.arguments));
         operation.write(log, &mut out)?;
         self.arguments = out.into_bytes();
         let asked = (operation.tool(), &self.arguments[..]);
-        let answer = super::call(&mut self.link, asked, deadline, LogError::Refused);
+        let answer = super::call(&mut self.link, asked, deadline, read, LogError::Refused);
         // One long record is no reason to keep as much for ever.
         if self.arguments.capacity() > SPARE_BYTES_MAX {
             self.arguments = Vec::new();

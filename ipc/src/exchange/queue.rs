@@ -393,7 +393,8 @@ impl Queues {
         deadline: Instant,
     ) -> Result<Vec<u8>, QueueError> {
         let asked = (operation.tool(), &operation.encode(queue)?[..]);
-        super::call(&mut self.link, asked, deadline, QueueError::Refused)
+        let read = |bytes: &[u8]| Ok(bytes.to_vec());
+        super::call(&mut self.link, asked, deadline, read, QueueError::Refused)
     }
 }
 

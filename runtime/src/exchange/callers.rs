@@ -6,7 +6,7 @@
 //! `logs`).
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use ipc::class::{AnyReceiver, AnySender, Class, SendingHalf};
 use ipc::clock::Clock;
@@ -44,7 +44,7 @@ pub(super) struct Callers {
 pub(super) struct Caller {
     pub(super) agent: Agent,
     /// The agent's name.
-    pub(super) name: Arc<str>,
+    pub(super) name: Rc<str>,
     pub(super) receiver: LinkReceiver,
     /// Puts and takes that are not over: from the low half of the request's id to the number that the queue knows.
     pub(super) open: HashMap<u32, u64>,
@@ -149,7 +149,7 @@ impl Callers {
         let agent = Agent { name: self.names.number(name), id };
         let caller = Caller {
             agent,
-            name: Arc::from(name),
+            name: Rc::from(name),
             receiver,
             open: HashMap::new(),
             rate,

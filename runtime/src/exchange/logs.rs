@@ -21,6 +21,7 @@ mod results;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -160,7 +161,7 @@ struct Will {
 struct Asking<'a> {
     lane: LaneId,
     agent: Agent,
-    name: Arc<str>,
+    name: Rc<str>,
     request: RequestId,
     appended: Option<(u64, u32)>,
     until: Option<Instant>,
@@ -316,7 +317,7 @@ impl Logs {
     /// Carries out a request, or holds it. One that is over is given back.
     fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) -> Option<Request> {
         let caller = callers.get(lane)?;
-        let (agent, name) = (caller.agent, Arc::clone(&caller.name));
+        let (agent, name) = (caller.agent, Rc::clone(&caller.name));
         let Held { request, appended, until, .. } = held;
         let id = request.id;
         let outcome = match wire::Operation::decode(&request.tool, &request.payload) {
