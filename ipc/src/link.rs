@@ -348,7 +348,8 @@ impl Link {
                 View::Answer { request: of, answer } if of == request => match answer {
                     AnswerView::Done(bytes) => return Ok(last(Ok(bytes))),
                     AnswerView::Failed(bytes) => return Ok(last(Err(bytes))),
-                    AnswerView::Progress(bytes) => progress(bytes),
+                    AnswerView::Progress(bytes) if Instant::now() < deadline => progress(bytes),
+                    AnswerView::Progress(_) => {}
                 },
                 View::Answer { .. } => {}
                 other => {
