@@ -164,6 +164,7 @@ impl Packager {
             requester: Arc::from(caller.name.as_str()),
             priority,
             cancellation: conversation.cancellation().clone(),
+            asked_at: None,
         };
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
             if !is_own {

@@ -1,5 +1,6 @@
 //! One answer to one changed project: what its policy says, done as a request of its own.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -200,6 +201,7 @@ fn carry_out(
         requester: requester(alone.row),
         priority: PRIORITY,
         cancellation: alone.commission.wanted.clone(),
+        asked_at: None,
     };
     let actor =
         format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
@@ -337,12 +339,24 @@ impl Conversation for Alone<'_> {
         (self.commission.tell)(Step::Waits(Deferred { terms, seen }));
     }
 
-    /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before.
-    fn goes_on(&self) {
-        let waits = || self.stands(DEFERRED, WAITS_FOR_OTHERS);
-        let Some(turn) = self.commission.turns.take(self.commission.wanted, waits) else { return };
-        self.turn.get_or_init(|| turn);
+    /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before. Minutes later the machine
+    /// may be hot again, so it asks again with its turn kept: it begins with both.
+    fn goes_on(&self) -> bool {
+        let had_to_wait = Cell::new(false);
+        let waits = || {
+            had_to_wait.set(true);
+            self.stands(DEFERRED, WAITS_FOR_OTHERS);
+        };
+        if self.turn.get().is_none() {
+            let turn = self.commission.turns.take(self.commission.wanted, waits);
+            let Some(turn) = turn else { return false };
+            self.turn.get_or_init(|| turn);
+        }
+        if had_to_wait.get() {
+            return false;
+        }
         self.stands(APPLYING, "it has waited for a cooler machine");
         (self.commission.tell)(Step::GoesOn);
+        true
     }
 }

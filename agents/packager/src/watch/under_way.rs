@@ -97,9 +97,10 @@ impl UnderWay {
         self.answers.insert(project, Answer { wanted, stage: Stage::Begun });
     }
 
-    /// It waits, and leaves its place to others. Where too many wait already, or the project is watched otherwise by now, it is given up.
+    /// It waits, and leaves its place to others. Where too many others wait already, or the project is watched otherwise by now, it is given
+    /// up. It may wait more than once.
     pub(super) fn defer(&mut self, project: &Path, deferred: Deferred) {
-        let is_full = self.deferred_count() >= WATCH_DEFERRED_MAX;
+        let is_full = self.deferred_beside(project) >= WATCH_DEFERRED_MAX;
         let Some(answer) = self.answers.get_mut(project) else { return };
         if is_full || self.terms.get(project) != Some(&deferred.terms) {
             answer.wanted.cancel();
@@ -132,9 +133,9 @@ impl UnderWay {
         }
     }
 
-    fn deferred_count(&self) -> usize {
-        let waits = |answer: &&Answer| matches!(answer.stage, Stage::Deferred(_));
-        self.answers.values().filter(waits).count()
+    fn deferred_beside(&self, project: &Path) -> usize {
+        let others = self.answers.iter().filter(|(other, _)| **other != project);
+        others.filter(|(_, answer)| matches!(answer.stage, Stage::Deferred(_))).count()
     }
 }
 
@@ -209,6 +210,8 @@ mod tests {
             world.under_way.defer(&path(number), deferred("apply"));
         }
         assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX]);
+        world.under_way.defer(&path(0), deferred("apply"));
+        assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX], "who waits again is no one more");
         world.under_way.end(&path(WATCH_DEFERRED_MAX));
         world.under_way.end(&path(0));
         world.begin();
