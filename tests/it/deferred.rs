@@ -112,6 +112,31 @@ fn what_waited_when_the_daemon_stopped_is_not_shown_as_if_it_still_did() {
     comes_to(&world, text(&project), "deferred");
 }
 
+#[test]
+fn what_waited_when_everything_was_killed_is_not_shown_as_if_it_still_did() {
+    let world = World::new();
+    let large = large_manifest(&world);
+    let tree = machine(&world, "97000");
+    let daemon = world.daemon_on(tree.directory());
+    is_too_hot(&world);
+    let project = watched(&world, "waits", &manifest("^1.0.0"));
+    comes_to(&world, text(&project), "applied");
+    std::fs::write(project.join("package.json"), &large).unwrap();
+    comes_to(&world, text(&project), "deferred");
+    let status = world.bolide(&["status", "--json"]).succeeds().json();
+    let packager = status["hosted"][0]["pid"].as_i64().unwrap();
+    drop(daemon);
+    // It may have ended with the daemon.
+    let packager = Pid::from_raw(i32::try_from(packager).unwrap()).unwrap();
+    let _ = kill_process(packager, Signal::KILL);
+    assert_eq!(last(&world, text(&project))["outcome"], "deferred", "nobody wrote anything down");
+    // What is there now was answered before, so there is nothing to answer.
+    std::fs::write(project.join("package.json"), manifest("^1.0.0")).unwrap();
+    let _daemon = world.daemon_on(tree.directory());
+    wait_until("nothing is shown", || last(&world, text(&project))["outcome"].is_null());
+    assert!(is_installed(&project, "tree"));
+}
+
 /// What waits for its turn asks for leave again when it comes: meanwhile others may have made the machine hot.
 #[test]
 fn who_had_to_wait_for_its_turn_does_not_begin_where_it_is_hot_again() {

@@ -156,6 +156,26 @@ pub(super) fn answer(
     note(shop, &row, seen, answered, again)
 }
 
+/// Writes down that nothing waits or is being applied: of the project at `only`, or of all. Who has ended without writing anything down
+/// left it as if it still did.
+pub(super) fn forget_waits(shop: &Shop, only: Option<&Path>) {
+    let forgotten = shop.transactions.watches().and_then(|rows| {
+        let is_meant = |row: &&WatchRow| only.is_none_or(|only| only == Path::new(&row.path));
+        let waits = |row: &&WatchRow| row.last.as_ref().is_some_and(|last| !is_over(last));
+        rows.iter().filter(is_meant).filter(waits).try_for_each(|row| {
+            shop.transactions.watch_answered(&row.path, None, &WatchOutcome::default())
+        })
+    });
+    if let Err(error) = forgotten {
+        tracing::warn!(%error, "that no watched project waits was not written down");
+    }
+}
+
+/// Whether something came of it, good or bad.
+fn is_over(last: &WatchOutcome) -> bool {
+    ![DEFERRED, APPLYING].contains(&last.outcome.as_str())
+}
+
 /// The digest of what is in the manifests of the project at `path` now; nothing where they cannot be read.
 pub(super) fn digest_at(path: &Path) -> Option<String> {
     let seen = Project::open(path).and_then(|project| see(&project));
@@ -306,7 +326,6 @@ impl Alone<'_> {
 
     /// Writes down again what came of the change before, as this one comes to nothing.
     fn restore(&self) {
-        let is_over = |last: &WatchOutcome| ![DEFERRED, APPLYING].contains(&last.outcome.as_str());
         self.write(&self.row.last.clone().filter(is_over).unwrap_or_default());
     }
 
