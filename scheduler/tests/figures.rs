@@ -32,54 +32,85 @@ fn check_heat_and_calm(name: &str, summary: &Summary) {
     assert_eq!(summary.grown_blind, 0, "{name}: {summary:#?}");
 }
 
-/// Where somebody who takes P cores first does more work than the governor: at temperatures that it never lets come.
-const MORE_WORK: [(&str, Kind); 9] = [
+/// Where somebody does more work than the governor at temperatures that it never lets come.
+const MORE_WORK: [(&str, Kind); 12] = [
     // A fifth of the reads is bad, and the bands take 0 for cold.
     ("F", Kind::LiteralBands),
     // Nobody but the governor notices that the sensor is lost.
     ("frozen", Kind::LiteralBands),
     ("frozen", Kind::Aimd),
+    ("frozen", Kind::AimdEfficientFirst),
     ("frozen-busy", Kind::LiteralBands),
     ("frozen-busy", Kind::Aimd),
     ("frozen-warming", Kind::LiteralBands),
     ("frozen-warming", Kind::Aimd),
+    ("frozen-warming", Kind::AimdEfficientFirst),
     ("all-bad", Kind::LiteralBands),
     ("all-bad", Kind::Aimd),
+    ("all-bad", Kind::AimdEfficientFirst),
 ];
 
-/// Good cooling and load of a minute or two: the governor gives P slots slowly, and they would have done no harm.
-const SLOWER: (&str, Kind) = ("step-load-base", Kind::Aimd);
+/// Where somebody does more work and is little hotter: the governor gives P slots slowly, and they would have done little harm.
+const SLOWER: [(&str, Kind); 8] = [
+    // Good cooling and load of a minute or two.
+    ("step-load-base", Kind::Aimd),
+    ("step-load-base", Kind::AimdEfficientFirst),
+    ("A", Kind::AimdEfficientFirst),
+    ("D", Kind::AimdEfficientFirst),
+    ("E", Kind::AimdEfficientFirst),
+    ("F", Kind::AimdEfficientFirst),
+    ("step-load", Kind::AimdEfficientFirst),
+    ("suspend", Kind::AimdEfficientFirst),
+];
 
-/// Rounding and noise, in kelvins and in shares of work.
-const ALIKE_CELSIUS: f64 = 0.5;
-const ALIKE_WORK: f64 = 0.002;
+/// The most that it comes to, as a share of what naive does.
+const SLOWER_MAX: f64 = 0.09;
 
-/// Beside the others in the same scenario; what ours came to.
-fn check_beside_others(name: &str) -> Summary {
-    let kinds = [Kind::Bolide, Kind::LiteralBands, Kind::Aimd];
-    let [ours, bands, aimd] = compare(scenario(name), &kinds, SEEDS)[..] else { unreachable!() };
-    for other in [bands, aimd] {
+/// By how much ours may be hotter, longer hot, or do less, and still be alike.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    celsius: f64,
+    seconds_at_95: f64,
+    work: f64,
+}
+
+/// Rounding and noise.
+const ALIKE: Tolerance = Tolerance { celsius: 0.5, seconds_at_95: 0.0, work: 0.002 };
+
+/// The same beside one that gives cores in our order, and so comes near us in everything.
+const ALIKE_IN_ORDER: Tolerance = Tolerance { seconds_at_95: 0.5, ..ALIKE };
+
+/// Beside the others in the same scenario; what ours came to. `tolerance` is for those that take P cores first.
+fn check_beside_others(name: &str, tolerance: Tolerance) -> Summary {
+    let kinds = [Kind::Bolide, Kind::LiteralBands, Kind::Aimd, Kind::AimdEfficientFirst];
+    let [ours, others @ ..] = &compare(scenario(name), &kinds, SEEDS)[..] else { unreachable!() };
+    for other in others {
+        let tolerance = match other.kind {
+            Kind::AimdEfficientFirst => ALIKE_IN_ORDER,
+            _ => tolerance,
+        };
         let hotter = ours.peak_celsius.worst - other.peak_celsius.worst;
-        assert!(hotter <= ALIKE_CELSIUS, "{name}: {ours:#?} {other:#?}");
-        assert!(ours.seconds_at_95.worst <= other.seconds_at_95.worst, "{name}: {other:#?}");
+        assert!(hotter <= tolerance.celsius, "{name}: {ours:#?} {other:#?}");
+        let longer = ours.seconds_at_95.worst - other.seconds_at_95.worst;
+        assert!(longer <= tolerance.seconds_at_95, "{name}: {ours:#?} {other:#?}");
         assert!(ours.seconds_at_100.worst <= other.seconds_at_100.worst, "{name}: {other:#?}");
         let less = other.work_ratio.mean - ours.work_ratio.mean;
         // In both directions: what is said of it in the documentation has to be true.
         let case = (name, other.kind);
         if MORE_WORK.contains(&case) {
-            assert!(less > ALIKE_WORK, "{name}: {ours:#?} {other:#?}");
+            assert!(less > ALIKE.work, "{name}: {ours:#?} {other:#?}");
             assert!(other.seconds_at_100.mean > 60.0, "{name}: {other:#?}");
-        } else if case == SLOWER {
-            assert!(less > ALIKE_WORK && less < 0.08, "{name}: {ours:#?} {other:#?}");
+        } else if SLOWER.contains(&case) {
+            assert!(less > ALIKE.work && less < SLOWER_MAX, "{name}: {ours:#?} {other:#?}");
         } else {
-            assert!(less <= ALIKE_WORK, "{name}: {ours:#?} {other:#?}");
+            assert!(less <= tolerance.work, "{name}: {ours:#?} {other:#?}");
         }
     }
-    ours
+    *ours
 }
 
 fn check_letter(name: &str, work_ratio_min: f64) {
-    let ours = check_beside_others(name);
+    let ours = check_beside_others(name, ALIKE);
     check_heat_and_calm(name, &ours);
     assert!(ours.work_ratio.worst >= work_ratio_min, "{name}: {ours:#?}");
 }
@@ -122,7 +153,7 @@ fn scenario_g_holds() {
 
 #[test]
 fn a_cool_machine_loses_nothing() {
-    let summary = check_beside_others("cool");
+    let summary = check_beside_others("cool", ALIKE);
     check_heat_and_calm("cool", &summary);
     assert!(summary.peak_celsius.worst < 85.0);
     assert!(summary.work_ratio.worst >= 0.95, "{summary:#?}");
@@ -131,7 +162,7 @@ fn a_cool_machine_loses_nothing() {
 #[test]
 fn load_that_comes_and_goes_is_held_and_forgotten() {
     for name in ["step-load", "step-load-base"] {
-        let summary = check_beside_others(name);
+        let summary = check_beside_others(name, ALIKE);
         check_heat_and_calm(name, &summary);
         assert!(summary.recovery_seconds.unwrap() <= 120.0, "{name}: {summary:#?}");
     }
@@ -140,7 +171,7 @@ fn load_that_comes_and_goes_is_held_and_forgotten() {
 #[test]
 fn a_suspend_and_a_smaller_cpuset_are_survived() {
     for name in ["suspend", "cpuset"] {
-        check_heat_and_calm(name, &check_beside_others(name));
+        check_heat_and_calm(name, &check_beside_others(name, ALIKE));
     }
 }
 
@@ -149,7 +180,7 @@ fn a_suspend_and_a_smaller_cpuset_are_survived() {
 #[test]
 fn a_lost_sensor_is_noticed_and_costs_no_heat() {
     for name in ["all-bad", "frozen", "frozen-busy", "frozen-warming"] {
-        let summary = check_beside_others(name);
+        let summary = check_beside_others(name, ALIKE);
         check_heat_and_calm(name, &summary);
         assert!(summary.blind_after_seconds.unwrap() <= 5.0, "{name}: {summary:#?}");
     }
