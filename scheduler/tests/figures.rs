@@ -74,6 +74,9 @@ struct Tolerance {
     work: f64,
 }
 
+/// None at all.
+const EXACT: Tolerance = Tolerance { celsius: 0.0, seconds_at_95: 0.0, work: 0.0 };
+
 /// Rounding and noise.
 const ALIKE: Tolerance = Tolerance { celsius: 0.5, seconds_at_95: 0.0, work: 0.002 };
 
@@ -110,7 +113,7 @@ fn check_beside_others(name: &str, tolerance: Tolerance) -> Summary {
 }
 
 fn check_letter(name: &str, work_ratio_min: f64) {
-    let ours = check_beside_others(name, ALIKE);
+    let ours = check_beside_others(name, EXACT);
     check_heat_and_calm(name, &ours);
     assert!(ours.work_ratio.worst >= work_ratio_min, "{name}: {ours:#?}");
 }
