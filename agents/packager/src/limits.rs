@@ -317,8 +317,10 @@ pub const WATCH_ANSWERS_WINDOW: std::time::Duration = std::time::Duration::from_
 pub const WATCH_ANSWERS_AT_ONCE_MAX: usize = 4;
 /// Changes that are answered after they waited for a cooler machine, beside those: when it cools, all may begin in the same moment.
 pub const WATCH_RESUMED_AT_ONCE_MAX: usize = 4;
-/// How often one that waits for such a place looks by itself: it is told of everything but the clock of the day being set.
-pub const WATCH_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often one that waits for such a place looks by itself: it is told of everything but the clock of the day being set. Never in this
+/// crate's tests, which hang where somebody is not told.
+pub const WATCH_LOOK_INTERVAL: std::time::Duration =
+    std::time::Duration::from_secs(if cfg!(test) { 3_600 } else { 5 });
 /// Changes whose answers wait for a cooler machine, beside those: each is a thread that sleeps and a plan in memory. One more is tried again later.
 pub const WATCH_DEFERRED_MAX: usize = 64;
 /// The first pause before a change is tried again that could not be answered for a reason that may pass; doubled each time.
