@@ -205,6 +205,15 @@ fn when_it_cools_few_go_on_at_once_and_hold_up_no_other_project() {
         let waits = "waits until other changes that have waited, too, are applied";
         others.filter(|it| it["outcome"] == "deferred" && it["message"] == waits).count() == 2
     });
+    let waiting =
+        |why: &str| metric(&world, &format!("bolide_pkg_watch_deferred{{reason=\"{why}\"}}"));
+    wait_until("so it is measured", || waiting("turn") == 2.0 && waiting("heat") == 0.0);
+    for command in [&["status"][..], &["top", "--once"]] {
+        wait_until("everybody can see that they wait for others", || {
+            let said = world.bolide(command).succeeds().stdout;
+            said.contains("watched changes 2 wait (others that have waited, too, are applied)\n")
+        });
+    }
     wait_until("they fetch", || world.registry.unanswered() > 0);
     for command in [&["status"][..], &["top", "--once"]] {
         wait_until("everybody can see that files wait, and why", || {

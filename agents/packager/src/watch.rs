@@ -222,6 +222,9 @@ impl Watcher {
                 self.watch_anew();
             }
             self.answer_due();
+            if self.shop.measures.watch_deferred(self.under_way.waiting()) {
+                self.station.changed();
+            }
         }
     }
 

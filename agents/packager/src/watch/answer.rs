@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use agents_contract::{Cancellation, Conversation, Order, Station, Wait};
+use agents_contract::{Cancellation, Conversation, Obstacle, Order, Station, Wait};
 use ring::digest;
 use serde::Serialize;
 
@@ -324,6 +324,11 @@ impl Alone<'_> {
         self.write(&WatchOutcome { outcome, digest: None, message, at_ms });
     }
 
+    fn tell_waits(&self, obstacle: Obstacle) {
+        let (terms, seen) = (terms(self.row), self.seen.to_owned());
+        (self.commission.tell)(Step::Waits(Deferred { terms, seen, obstacle }));
+    }
+
     /// Writes down again what came of the change before, as this one comes to nothing.
     fn restore(&self) {
         self.write(&self.row.last.clone().filter(is_over).unwrap_or_default());
@@ -354,8 +359,7 @@ impl Conversation for Alone<'_> {
         let event = Event { outcome: Some(DEFERRED), message: &message, ..self.event.clone() };
         publish(self.station, "event.manifest.deferred", &event);
         self.stands(DEFERRED, &message);
-        let (terms, seen) = (terms(self.row), self.seen.to_owned());
-        (self.commission.tell)(Step::Waits(Deferred { terms, seen }));
+        self.tell_waits(wait.obstacle);
     }
 
     /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before. Minutes later the machine
@@ -365,6 +369,7 @@ impl Conversation for Alone<'_> {
         let waits = || {
             had_to_wait.set(true);
             self.stands(DEFERRED, WAITS_FOR_OTHERS);
+            self.tell_waits(Obstacle::Busy);
         };
         if self.turn.get().is_none() {
             let turn = self.commission.turns.take(self.commission.wanted, waits);

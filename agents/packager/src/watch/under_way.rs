@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Obstacle};
 
 use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_DEFERRED_MAX};
 
@@ -22,6 +22,8 @@ pub(super) struct Deferred {
     pub(super) terms: Terms,
     /// The digest of the manifests that it answers.
     pub(super) seen: String,
+    /// What it waits for.
+    pub(super) obstacle: Obstacle,
 }
 
 /// All of them, by project; one has one answer at a time.
@@ -133,6 +135,21 @@ impl UnderWay {
         }
     }
 
+    /// How many wait: for heat, until it is known how hot it is, for their turn.
+    pub(super) fn waiting(&self) -> [u64; 3] {
+        let mut waiting = [0; 3];
+        for answer in self.answers.values() {
+            let Stage::Deferred(deferred) = &answer.stage else { continue };
+            let place = match deferred.obstacle {
+                Obstacle::Heat => 0,
+                Obstacle::Blind => 1,
+                Obstacle::Busy => 2,
+            };
+            waiting[place] += 1;
+        }
+        waiting
+    }
+
     fn deferred_beside(&self, project: &Path) -> usize {
         let others = self.answers.iter().filter(|(other, _)| **other != project);
         others.filter(|(_, answer)| matches!(answer.stage, Stage::Deferred(_))).count()
@@ -148,7 +165,7 @@ mod tests {
     }
 
     fn deferred(policy: &str) -> Deferred {
-        Deferred { terms: terms(policy), seen: "before".to_owned() }
+        Deferred { terms: terms(policy), seen: "before".to_owned(), obstacle: Obstacle::Heat }
     }
 
     /// The answers that began, by number.
@@ -201,6 +218,22 @@ mod tests {
         });
         assert!(world.under_way.may_take(&path(0)));
         assert!(world.given_up().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_counted_by_what_it_waits_for() {
+        let mut world = World::new(5);
+        let obstacles = [Obstacle::Heat, Obstacle::Heat, Obstacle::Blind, Obstacle::Busy];
+        for (number, obstacle) in obstacles.into_iter().enumerate() {
+            let deferred = Deferred { obstacle, ..deferred("apply") };
+            world.under_way.defer(&path(number), deferred);
+        }
+        assert_eq!(world.under_way.waiting(), [2, 1, 1]);
+        let turn = Deferred { obstacle: Obstacle::Busy, ..deferred("apply") };
+        world.under_way.defer(&path(0), turn);
+        world.under_way.go_on(&path(1));
+        world.under_way.end(&path(2));
+        assert_eq!(world.under_way.waiting(), [0, 0, 2]);
     }
 
     #[test]
