@@ -70,7 +70,6 @@ pub(crate) use beneath::open_beneath;
 pub use collect::{Collected, Freed, Needed, Usage};
 pub use entry::{Entry, Form, StoredFile};
 pub use fill::{Content, Existing, File, FillOptions, Filled};
-pub(crate) use gate::Use;
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
@@ -142,11 +141,6 @@ impl Store {
     /// The same store whose files come out in another way.
     pub fn with_mode(self, wanted: Wanted) -> Self {
         Self { modes: Modes::of(wanted), ..self }
-    }
-
-    /// Keeps collections out until the value is dropped. For moments only.
-    pub(crate) fn enter(&self) -> Result<Use<'_>> {
-        self.gate.enter()
     }
 
     /// The directory that was opened.

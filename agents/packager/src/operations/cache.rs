@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use agents_contract::Cancellation;
+
 use super::Task;
 use crate::api::{CacheAction, CacheAnswer, CacheRequest};
 use crate::error::Result;
@@ -30,7 +32,7 @@ impl Task<'_> {
             _ => u64::MAX,
         };
         let Collected { before, artefacts, freed } =
-            collect(store, &self.shop.transactions, bytes_max)?;
+            collect(store, &self.shop.transactions, bytes_max, &self.order.cancellation)?;
         Ok(CacheAnswer {
             schema: "bolide.cache/1".to_owned(),
             path: store.root().to_string_lossy().into_owned(),
@@ -60,22 +62,30 @@ impl Task<'_> {
         // One and not none, so that the next look waits for the next bytes.
         shop.fetched_since.store(1, Ordering::Relaxed);
         let (store, transactions) = (Arc::clone(&shop.store), shop.transactions.clone());
-        shop.host.later(Box::new(move || match collect(&store, &transactions, rules.bytes_max) {
-            Ok(done) if done.artefacts > 0 => {
-                tracing::info!(?done, "the store was too large");
+        let look = move |stop: &Cancellation| {
+            match collect(&store, &transactions, rules.bytes_max, stop) {
+                Ok(done) if done.artefacts > 0 => {
+                    tracing::info!(?done, "the store was too large");
+                }
+                Ok(done) => tracing::debug!(?done, "looked at the size of the store"),
+                // Somebody installs something; the next look comes.
+                Err(error) => tracing::debug!(%error, "cannot look at the size of the store"),
             }
-            Ok(done) => tracing::debug!(?done, "looked at the size of the store"),
-            // Somebody installs something; the next look comes.
-            Err(error) => tracing::debug!(%error, "cannot look at the size of the store"),
-        }));
+        };
+        shop.aside.later(&*shop.host, Box::new(look));
     }
 }
 
-fn collect(store: &Store, transactions: &Transactions, bytes_max: u64) -> Result<Collected> {
+fn collect(
+    store: &Store,
+    transactions: &Transactions,
+    bytes_max: u64,
+    cancellation: &Cancellation,
+) -> Result<Collected> {
     let mut known = HashMap::new();
     // Plans are read before others are kept out of the store; inside only those that came in between.
     needed(transactions, &mut known)?;
-    store.collect(&mut || needed(transactions, &mut known), bytes_max)
+    store.collect(&mut || needed(transactions, &mut known), bytes_max, cancellation)
 }
 
 type Artefacts = Vec<(Hashes, Form)>;
