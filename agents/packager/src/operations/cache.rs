@@ -17,6 +17,8 @@ use crate::transaction::Transactions;
 
 /// After so many hundredths of what the store may take were fetched, its size is looked at.
 const LOOK_AFTER_PERCENT: u64 = 5;
+/// What is wrong with a plan that nobody can apply any more.
+const UNUSABLE: [&str; 3] = ["plan-damaged", "plan-version", "unknown-plan"];
 
 impl Task<'_> {
     /// Shows the store, makes it smaller, or looks for damage in it.
@@ -98,25 +100,27 @@ fn needed(
     let mut all = Vec::new();
     for digest in transactions.needed_plans()? {
         if !known.contains_key(&digest) {
-            known.insert(digest.clone(), artefacts(transactions, &digest));
+            known.insert(digest.clone(), artefacts(transactions, &digest)?);
         }
         all.extend(known[&digest].iter().cloned());
     }
     Ok(all)
 }
 
-fn artefacts(transactions: &Transactions, digest: &str) -> Artefacts {
+fn artefacts(transactions: &Transactions, digest: &str) -> Result<Artefacts> {
     let plan = match transactions.plan(digest) {
         Ok(plan) => plan,
-        Err(error) => {
+        Err(error) if UNUSABLE.contains(&error.code.as_str()) => {
             // It can be applied no more, and what stands of it has files of its own.
-            tracing::warn!(%error, "a plan cannot be read, so nothing is kept for it");
-            return Vec::new();
+            tracing::warn!(%error, "a plan is of no use, so nothing is kept for it");
+            return Ok(Vec::new());
         }
+        // A busy database or a broken disk says nothing about what is needed.
+        Err(error) => return Err(error),
     };
     let packages = plan.resolutions.into_iter().flat_map(|resolution| resolution.packages);
     let artefact = |package: crate::resolution::Package| {
         Some((package.artifact.hashes, Form::of(package.ecosystem)?))
     };
-    packages.filter_map(artefact).collect()
+    Ok(packages.filter_map(artefact).collect())
 }

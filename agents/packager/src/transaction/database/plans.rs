@@ -135,13 +135,22 @@ impl Database {
         })
     }
 
-    /// Plans that may still be applied.
+    /// Plans that may still be applied, those that are not written yet included.
     pub(crate) fn unexpired_plans(&self, now_ms: u64) -> Result<BTreeSet<String>> {
+        // Before the table: what is written in between is in both, and in neither it is never.
+        let mut digests: BTreeSet<String> = self.unwritten.with(|waiting| {
+            let unexpired = waiting.plans.iter().filter(|plan| plan.expires_at_ms >= now_ms);
+            unexpired.map(|plan| plan.digest.clone()).collect()
+        });
         self.read(|connection| {
             let mut query =
                 connection.prepare_cached("SELECT digest FROM plans WHERE expires_at_ms >= ?1")?;
-            query.query_map([now_ms as i64], |row| row.get(0))?.collect()
-        })
+            for digest in query.query_map([now_ms as i64], |row| row.get(0))? {
+                digests.insert(digest?);
+            }
+            Ok(())
+        })?;
+        Ok(digests)
     }
 
     /// Plans that were carried out or are being so, each with the place of its project.

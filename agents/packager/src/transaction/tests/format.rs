@@ -57,6 +57,19 @@ fn plans_for_which_there_is_no_room_are_written_at_once() {
 }
 
 #[test]
+fn plans_are_needed_before_they_are_written_and_until_they_expire() {
+    let world = World::quick();
+    let transactions = world.open();
+    let now_ms = transactions.now_ms();
+    for (digest, created_at_ms) in [("sha256:waiting", now_ms + 1_000), ("sha256:old", 1)] {
+        transactions.inner.database.note_plan(storable(digest, created_at_ms)).unwrap();
+    }
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:waiting"]);
+    transactions.write_plans();
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:waiting"]);
+}
+
+#[test]
 fn expired_plans_of_standing_transactions_are_kept() {
     let world = World::quick();
     let transactions = world.open();
