@@ -92,6 +92,30 @@ fn expired_plans_of_standing_transactions_are_kept() {
 }
 
 #[test]
+fn of_each_name_only_the_last_plan_is_needed_for_what_stands() {
+    let world = World::quick();
+    let transactions = world.open();
+    let mut session = world.lock(&transactions).unwrap();
+    let mut change = |digest: &str, name: &str| {
+        let purpose = Purpose { digest: Some(digest.to_owned()), ..purpose("add") };
+        let mut open = session.begin(purpose).unwrap();
+        let change = open.stage_file(path(name), digest.as_bytes(), Expected::Anything).unwrap();
+        open.commit(&[change], CommitOptions::default()).unwrap();
+    };
+    change("sha256:other", "other.txt");
+    for version in 1..=6 {
+        change(&format!("sha256:{version}"), "new.txt");
+    }
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:6", "sha256:other"]);
+    session.rollback(None, "uid 0", false).unwrap();
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:5", "sha256:other"]);
+    let open = session.begin(Purpose { digest: Some("sha256:7".to_owned()), ..purpose("add") });
+    let needed = transactions.needed_plans().unwrap();
+    assert_eq!(needed, ["sha256:5", "sha256:7", "sha256:other"], "it is under way");
+    drop(open);
+}
+
+#[test]
 fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let world = World::quick();
     let _ = world.open();
