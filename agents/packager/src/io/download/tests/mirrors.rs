@@ -87,6 +87,46 @@ fn artefacts_are_asked_for_by_digest_first_and_the_registry_where_that_fails() {
     assert_eq!(registry.paths().len(), 2);
 }
 
+#[test]
+fn a_bad_mirror_of_artefacts_keeps_nobody_from_the_registry() {
+    let registry = Server::start(|_| Reply::ok("good"));
+    let replies: [fn() -> Reply; 3] = [
+        || Reply::status(302).header("location", "ftp://x.example.invalid/f"),
+        // More than the file may have.
+        || Reply::ok(vec![7; 200_000]),
+        || Reply::ok("evil"),
+    ];
+    for (index, reply) in replies.into_iter().enumerate() {
+        let mirror = Server::start(move |_| reply());
+        let case = world(&registry, &[format!("bolide={}", mirror.at("/x/"))]);
+        let mut request = case.request(&registry.at("/r/f"), "f", b"good");
+        request.bytes_max = Some(100_000);
+        case.download(&[request.clone()]).expect("from the registry");
+        assert_eq!((mirror.paths().len(), registry.paths().len()), (1, index + 1));
+        // Where nobody else has it, the error names who sent it.
+        request.url = String::new();
+        request.destination.set_file_name("g");
+        let error = case.download(&[request]).expect_err("nobody has it");
+        assert!(error.message.contains("/x/v1/sha512/"), "{error}");
+    }
+}
+
+#[test]
+fn a_mirror_that_gave_something_else_is_not_asked_again() {
+    let registry = Server::start(|seen| match seen.path.as_str() {
+        "/r/broken" => Reply::status(503),
+        _ => Reply::ok("good"),
+    });
+    let mirror = Server::start(|_| Reply::ok("evil"));
+    let case = world(&registry, &[format!("pypi={}", mirror.at("/m/"))]);
+    let broken = case.request(&registry.at("/r/broken"), "a", b"good");
+    assert_eq!(case.download(&[broken]).expect_err("nobody has it").code, "registry-error");
+    let asked = (registry.paths().len(), mirror.paths().len());
+    let request = case.request(&registry.at("/r/f"), "b", b"good");
+    case.download(&[request]).expect("from the registry");
+    assert_eq!((registry.paths().len(), mirror.paths().len()), (asked.0 + 1, asked.1 + 1));
+}
+
 const PACKUMENT: &str = "{\"name\":\"demo\",\"dist-tags\":{\"latest\":\"1.0.0\"},\"versions\":{\"1.0.0\":{\"name\":\"demo\",\
      \"version\":\"1.0.0\",\"dist\":{\"tarball\":\"http://x.example.invalid/demo-1.0.0.tgz\",\"integrity\":\
      \"sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==\"}}}}";
