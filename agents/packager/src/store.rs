@@ -29,7 +29,7 @@
 //! The store is not a place for unverified things: an artefact is hashed before it is opened.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -117,15 +117,16 @@ impl Store {
                 .map_err(|error| Error::io("create the directory", &path, &error))?;
         }
         let open = |name: &str| open_directory(&directory.join(name));
+        let lent = open("lent")?;
         Ok(Self {
             files: open("files")?,
-            lent: open("lent")?,
+            witnesses: Witnesses::of(lent.as_fd()),
+            lent,
             index: open("index")?,
             temporary: open("tmp")?,
             root: directory.to_owned(),
             gate: Gate::open(directory)?,
             modes: Modes::default(),
-            witnesses: Witnesses::default(),
             next_temporary: AtomicU64::new(0),
             #[cfg(test)]
             removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),
