@@ -37,7 +37,7 @@ impl Task<'_> {
             .needed(plan)
             .into_iter()
             .filter_map(|package| Some((&package.artifact.hashes, Form::of(package.ecosystem)?)));
-        self.shop.store.lease(artefacts)
+        self.shop.store.lease(artefacts, &self.order.cancellation)
     }
 
     /// Looks for damage in everything that a plan needs, so that what is damaged is fetched again.
