@@ -16,6 +16,7 @@ pub(crate) mod http;
 pub(crate) mod lenient;
 pub mod limits;
 pub(crate) mod npm;
+pub(crate) mod outside;
 pub(crate) mod pypi;
 pub(crate) mod resource;
 pub(crate) mod secret;
@@ -295,6 +296,11 @@ impl Client {
 
     pub(crate) fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// How long servers took to answer.
+    pub(crate) fn outside(&self) -> &outside::Outside {
+        &self.session.shared.gates.outside
     }
 
     /// The connections and credentials for files of `ecosystem`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use agents_contract::Figure;
 
 use crate::ecosystem::Ecosystem;
+use crate::io::outside::Outside;
 use crate::unpack::Unpacker;
 
 /// How a transaction ended.
@@ -104,8 +105,12 @@ impl Measures {
     }
 
     /// All values under the names that the runtime knows.
-    pub(crate) fn figures(&self, unpacker: &Unpacker) -> Vec<Figure> {
+    pub(crate) fn figures(&self, unpacker: &Unpacker, outside: &Outside) -> Vec<Figure> {
         let mut figures = Vec::new();
+        for (label, calls, took_ns) in outside.sums() {
+            figures.push(Figure { name: "outside-calls", label, value: calls });
+            figures.push(Figure { name: "outside-ns", label, value: took_ns });
+        }
         let mut tell = |name, labels: &[&'static str], values: &[AtomicU64]| {
             let both = labels.iter().zip(values);
             figures.extend(both.map(|(label, value)| {

@@ -315,7 +315,7 @@ impl Agent for Packager {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        self.shop.measures.figures(&self.shop.unpacker)
+        self.shop.measures.figures(&self.shop.unpacker, self.shop.registries.outside())
     }
 }
 

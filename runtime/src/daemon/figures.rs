@@ -19,6 +19,9 @@ pub(crate) struct Known {
 
 const ECOSYSTEMS: &[&str] = &["cargo", "deb", "npm", "pypi"];
 
+/// Servers outside, by what is asked of them.
+const SERVICES: &[&str] = &["cargo", "cargo-files", "npm", "npm-files", "pypi", "pypi-files"];
+
 const fn growing(name: &'static str, labels: &'static [&'static str]) -> Known {
     Known { name, grows: true, labels }
 }
@@ -29,6 +32,8 @@ pub(crate) const KNOWN: &[Known] = &[
     growing("resolutions", ECOSYSTEMS),
     growing("resolution-ns", ECOSYSTEMS),
     growing("download-bytes", ECOSYSTEMS),
+    growing("outside-calls", SERVICES),
+    growing("outside-ns", SERVICES),
     growing("cache-requests", &["damaged", "hit", "miss"]),
     growing("triggers", &["applied", "approval", "conflict", "failed", "in-line", "planned"]),
     Known { name: "watched", grows: false, labels: &[""] },

@@ -53,7 +53,7 @@ impl CargoClient {
                 tracing::warn!("not followed: {what}");
             }
             let mirrors = self.session.mirrors(Ecosystem::Cargo, &endpoint.index);
-            let http = self.session.http(&endpoint.transport, mirrors)?;
+            let http = self.session.http(Ecosystem::Cargo, &endpoint.transport, mirrors)?;
             let mut credentials = Credentials::default();
             if let (Some(token), Some(scope)) = (&endpoint.token, Scope::host_of(&endpoint.index)) {
                 credentials.add(scope, token.clone());

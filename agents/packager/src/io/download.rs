@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use agents_contract::{Hired, Permit, Wait};
 use tokio::sync::watch;
@@ -32,6 +33,7 @@ use super::http::{Failure, Gates, Mirrors, Transport, pause_before_retry};
 use super::limits::{
     ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
 };
+use super::outside::Service;
 use super::secret::{Credentials, shown};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -102,6 +104,7 @@ pub(crate) struct FileAccess {
 
 /// One request, checked.
 struct Job {
+    ecosystem: Ecosystem,
     /// Where the registry has it, or for messages the first mirror that may.
     url: Url,
     /// Where it may be asked for by its digest, before that.
@@ -209,6 +212,7 @@ fn check(
             None => place.insert(client.files_of(request.ecosystem)?).clone(),
         };
         jobs.push(Job {
+            ecosystem: request.ecosystem,
             url,
             artifacts,
             is_registry_only: AtomicBool::new(false),
@@ -291,8 +295,11 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
     loop {
         attempt += 1;
         let before = sink.as_ref().map_or(0, |sink| sink.bytes);
+        let asked = Instant::now();
         let limited = tokio::time::timeout(DOWNLOAD_TIMEOUT, stream(job, place, &url, &mut sink));
-        let broken = match limited.await {
+        let limited = limited.await;
+        job.gates.outside.note(Service::Files(job.ecosystem), asked.elapsed());
+        let broken = match limited {
             Ok(Ok(())) => break,
             Ok(Err(broken)) => broken,
             Err(_) => Broken::from(Failure::TooSlow { url: url.clone(), limit: DOWNLOAD_TIMEOUT }),

@@ -26,6 +26,7 @@ pub(crate) use self::transport::{Transport, Transports};
 use super::limits::{
     ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, METADATA_TIMEOUT, READ_TIMEOUT, REDIRECTS_MAX,
 };
+use super::outside::{Outside, Service};
 use super::secret::Credentials;
 use crate::error::{Error, Result};
 
@@ -143,6 +144,8 @@ pub(crate) struct Gates {
     pub(crate) time: Arc<dyn Time>,
     /// Who did not answer lately.
     pub(crate) ailing: Ailing,
+    /// How long they took.
+    pub(crate) outside: Outside,
 }
 
 impl Gates {
@@ -152,6 +155,7 @@ impl Gates {
             announced: Semaphore::new(ANNOUNCED_REQUESTS_MAX),
             time,
             ailing: Ailing::default(),
+            outside: Outside::default(),
         }
     }
 
@@ -176,6 +180,7 @@ impl Gates {
 /// Sends requests of one ecosystem.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
+    pub(crate) service: Service,
     pub(crate) transport: Arc<Transport>,
     pub(crate) gates: Arc<Gates>,
     pub(crate) mirrors: Arc<Mirrors>,
@@ -219,12 +224,12 @@ impl Http {
             let result = {
                 // Closed only when the process ends; then going on without a permit harms nobody.
                 let _permit = self.gates.enter(urgency).await;
-                match tokio::time::timeout(METADATA_TIMEOUT, self.attempt(request)).await {
-                    Ok(result) => result,
-                    Err(_) => {
-                        Err(Failure::TooSlow { url: request.url.clone(), limit: METADATA_TIMEOUT })
-                    }
-                }
+                let asked = Instant::now();
+                let tried = tokio::time::timeout(METADATA_TIMEOUT, self.attempt(request)).await;
+                self.gates.outside.note(self.service, asked.elapsed());
+                tried.unwrap_or_else(|_| {
+                    Err(Failure::TooSlow { url: request.url.clone(), limit: METADATA_TIMEOUT })
+                })
             };
             let (failure, wanted) = match result {
                 Ok(reply) if !is_transient(reply.status) => {

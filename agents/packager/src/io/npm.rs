@@ -70,7 +70,7 @@ impl NpmClient {
                 tracing::warn!("not followed: {what}");
             }
             let mirrors = self.session.mirrors(Ecosystem::Npm, &endpoint.default);
-            let http = self.session.http(&endpoint.transport, mirrors)?;
+            let http = self.session.http(Ecosystem::Npm, &endpoint.transport, mirrors)?;
             Ok(Arc::new(Resolved { endpoint, http }))
         });
         resolved.as_ref().map_err(Clone::clone)

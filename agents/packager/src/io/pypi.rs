@@ -83,7 +83,7 @@ impl PypiClient {
                 tracing::warn!("not followed: {what}");
             }
             let mirrors = self.session.mirrors(Ecosystem::Pypi, &endpoint.index);
-            let http = self.session.http(&endpoint.transport, mirrors)?;
+            let http = self.session.http(Ecosystem::Pypi, &endpoint.transport, mirrors)?;
             Ok(Arc::new(Resolved { endpoint, http }))
         });
         resolved.as_ref().map_err(Clone::clone)

@@ -17,6 +17,7 @@ use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Mirrors, Reply, Urgency, Validators};
 use super::limits::MISSING_FRESH_FOR;
+use super::outside::Service;
 use super::{RequestSettings, Shared};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -143,9 +144,15 @@ impl Session {
     }
 
     /// Connections with these settings, to a registry and to those that are configured to stand for it.
-    pub(crate) fn http(&self, settings: &TransportSettings, mirrors: Mirrors) -> Result<Http> {
+    pub(crate) fn http(
+        &self,
+        ecosystem: Ecosystem,
+        settings: &TransportSettings,
+        mirrors: Mirrors,
+    ) -> Result<Http> {
         let transport = self.shared.transports.get(settings)?;
-        Ok(Http { transport, gates: Arc::clone(&self.shared.gates), mirrors: Arc::new(mirrors) })
+        let (gates, mirrors) = (Arc::clone(&self.shared.gates), Arc::new(mirrors));
+        Ok(Http { service: Service::Registry(ecosystem), transport, gates, mirrors })
     }
 
     /// Who stands for the registry of `ecosystem` at `base`.

@@ -1,6 +1,6 @@
 //! What hosted agents measure, in Prometheus' form. A measure that no agent has reported yet is absent.
 
-use prometheus::proto::{Metric, MetricFamily, MetricType, Summary};
+use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType, Summary};
 
 use super::{counter, gauge, sample};
 use crate::daemon::figures::{Figures, KNOWN};
@@ -75,9 +75,26 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         let waiting = labels("watch-deferred").iter().map(of);
         families.push(gauge("bolide_pkg_watch_deferred", help, waiting));
     }
-    if figures.has("resolutions") {
-        families.push(resolutions(figures));
-    }
+    let mut times = |[count, sum]: [&str; 2], metric: &str, label: &str, help: &str| {
+        if figures.has(count) {
+            let samples = labels(count).iter().map(|of| {
+                (sample(&[(label, of)], 0).0, figures.get(count, of), figures.get(sum, of))
+            });
+            families.push(summary(metric, help, samples));
+        }
+    };
+    times(
+        ["resolutions", "resolution-ns"],
+        "bolide_pkg_resolve_seconds",
+        "ecosystem",
+        "How long resolutions took, and how many there were.",
+    );
+    times(
+        ["outside-calls", "outside-ns"],
+        "bolide_outside_call_seconds",
+        "service",
+        "How long servers outside took for each try, failed ones among them, and how many tries there were.",
+    );
     families
 }
 
@@ -85,22 +102,26 @@ fn labels(name: &str) -> &'static [&'static str] {
     KNOWN.iter().find(|known| known.name == name).map_or(&[], |known| known.labels)
 }
 
-fn resolutions(figures: &Figures) -> MetricFamily {
-    let of = |ecosystem: &&str| {
+/// How often something was done, and how many nanoseconds it took in all.
+fn summary(
+    name: &str,
+    help: &str,
+    samples: impl Iterator<Item = (Vec<LabelPair>, u64, u64)>,
+) -> MetricFamily {
+    let metrics = samples.map(|(labels, count, sum_ns)| {
         let mut summary = Summary::default();
-        summary.set_sample_count(figures.get("resolutions", ecosystem));
-        summary.set_sample_sum(figures.get("resolution-ns", ecosystem) as f64 / 1e9);
-        let (labels, _) = sample(&[("ecosystem", ecosystem)], 0);
+        summary.set_sample_count(count);
+        summary.set_sample_sum(sum_ns as f64 / 1e9);
         let mut metric = Metric::default();
         metric.set_label(labels);
         metric.set_summary(summary);
         metric
-    };
+    });
     let mut family = MetricFamily::default();
-    family.set_name("bolide_pkg_resolve_seconds".to_owned());
-    family.set_help("How long resolutions took, and how many there were.".to_owned());
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
     family.set_field_type(MetricType::SUMMARY);
-    family.set_metric(labels("resolutions").iter().map(of).collect());
+    family.set_metric(metrics.collect());
     family
 }
 
@@ -143,5 +164,18 @@ mod tests {
         let npm = families[0].get_metric().iter().find(is_npm).unwrap();
         assert_eq!(npm.get_summary().sample_count(), 2);
         assert!((npm.get_summary().sample_sum() - 3.0).abs() < 1e-9);
+        let report = [("outside-calls", "npm-files", 4), ("outside-ns", "npm-files", 500_000_000)];
+        let report = report.map(|(name, label, value)| Figure {
+            name: name.to_owned(),
+            label: label.to_owned(),
+            value,
+        });
+        let families = super::families(&Figures::default().plus(&report));
+        let [calls] = &families[..] else { panic!("{families:?}") };
+        assert_eq!(calls.name(), "bolide_outside_call_seconds");
+        let is_files = |metric: &&Metric| metric.get_label()[0].value() == "npm-files";
+        let files = calls.get_metric().iter().find(is_files).unwrap().get_summary();
+        assert_eq!(files.sample_count(), 4);
+        assert!((files.sample_sum() - 0.5).abs() < 1e-9);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::ecosystem::Ecosystem;
 use crate::io::Client;
 use crate::io::limits::ATTEMPTS_MAX;
 use crate::io::secret::{Credential, Scope};
@@ -12,7 +13,10 @@ use crate::io::testing::{Reply as Served, Server, World};
 
 fn http() -> (Client, Http) {
     let client = World::new().client();
-    let http = client.session().http(&Default::default(), Default::default()).expect("connections");
+    let http = client
+        .session()
+        .http(Ecosystem::Npm, &Default::default(), Default::default())
+        .expect("connections");
     (client, http)
 }
 
