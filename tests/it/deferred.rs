@@ -93,6 +93,29 @@ fn changes_that_wait_for_a_cooler_machine_leave_the_watch_to_others() {
     assert!(!is_left.join("node_modules").exists() && !is_planned.join("node_modules").exists());
 }
 
+/// What the Packager does unasked is no call: it has to be seen without one.
+#[test]
+fn files_that_a_watched_project_waits_for_are_seen_although_nobody_called() {
+    let world = World::new();
+    let tree = machine(&world, "41000");
+    let _daemon = world.daemon_on(tree.directory());
+    let project = watched(&world, "small", &manifest("^1.0.0"));
+    comes_to(&world, text(&project), "applied");
+    world.registry.fall_silent("/npm/tree/-/");
+    std::fs::write(project.join("package.json"), manifest("^2.0.0")).unwrap();
+    wait_until("it fetches", || world.registry.unanswered() > 0);
+    // This asks the daemon alone; `watch list` would make the Packager report.
+    wait_until("everybody can see that it does", || {
+        let status = world.bolide(&["status", "--json"]).succeeds().json();
+        status["work"]["files"]["under_way"].as_u64().unwrap() > 0
+    });
+    world.registry.speak();
+    wait_until("the other version", || {
+        let text = std::fs::read_to_string(project.join("node_modules/tree/package.json"));
+        text.is_ok_and(|text| text.contains("\"2.0.0\""))
+    });
+}
+
 #[test]
 fn what_waited_when_the_daemon_stopped_is_not_shown_as_if_it_still_did() {
     let world = World::new();
@@ -113,14 +136,14 @@ fn what_waited_when_the_daemon_stopped_is_not_shown_as_if_it_still_did() {
 }
 
 #[test]
-fn what_waited_when_everything_was_killed_is_not_shown_as_if_it_still_did() {
+fn what_waited_when_everything_was_killed_is_not_shown_any_more_and_what_was_before_it_is() {
     let world = World::new();
     let large = large_manifest(&world);
     let tree = machine(&world, "97000");
     let daemon = world.daemon_on(tree.directory());
     is_too_hot(&world);
     let project = watched(&world, "waits", &manifest("^1.0.0"));
-    comes_to(&world, text(&project), "applied");
+    let before = comes_to(&world, text(&project), "applied");
     std::fs::write(project.join("package.json"), &large).unwrap();
     comes_to(&world, text(&project), "deferred");
     let status = world.bolide(&["status", "--json"]).succeeds().json();
@@ -129,11 +152,12 @@ fn what_waited_when_everything_was_killed_is_not_shown_as_if_it_still_did() {
     // It may have ended with the daemon.
     let packager = Pid::from_raw(i32::try_from(packager).unwrap()).unwrap();
     let _ = kill_process(packager, Signal::KILL);
-    assert_eq!(last(&world, text(&project))["outcome"], "deferred", "nobody wrote anything down");
-    // What is there now was answered before, so there is nothing to answer.
-    std::fs::write(project.join("package.json"), manifest("^1.0.0")).unwrap();
+    assert_eq!(last(&world, text(&project)), before, "nobody had time to write anything down");
     let _daemon = world.daemon_on(tree.directory());
-    wait_until("nothing is shown", || last(&world, text(&project))["outcome"].is_null());
+    comes_to(&world, text(&project), "deferred");
+    // What is there from now on was answered before, so there is nothing to answer.
+    std::fs::write(project.join("package.json"), manifest("^1.0.0")).unwrap();
+    wait_until("it is shown again", || last(&world, text(&project)) == before);
     assert!(is_installed(&project, "tree"));
 }
 
@@ -172,6 +196,11 @@ fn who_had_to_wait_for_its_turn_does_not_begin_where_it_is_hot_again() {
     let waits = |project: &&PathBuf| is(project, "deferred", for_heat);
     for project in projects.iter().filter(waits) {
         assert!(!project.join("node_modules").exists());
+        // The ten minutes count from when it first asked.
+        let last = last(&world, text(project));
+        let left = last["message"].as_str().unwrap().strip_prefix(for_heat).unwrap();
+        let left: u64 = left.strip_suffix(" s").unwrap().parse().unwrap();
+        assert!(left < 600, "{last}");
     }
     tree.file(SENSOR, "61000");
     wait_until("all of them are applied", || count("applied", "") == LARGE);

@@ -60,6 +60,8 @@ pub struct Order {
     pub cancellation: Cancellation,
     /// When it was first asked for, where it is asked for again: the longest wait counts from then.
     pub asked_at: Option<Instant>,
+    /// What it was told that it waits for, where it is asked for again: that is not counted as one more that waits.
+    pub noted: Vec<Obstacle>,
 }
 
 impl Default for Order {
@@ -70,6 +72,7 @@ impl Default for Order {
             priority: 5,
             cancellation: Cancellation::NEVER.clone(),
             asked_at: None,
+            noted: Vec::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod waiting;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 pub use self::cancellation::{Cancellation, Listening, Wake};
 pub use self::crew::{Crew, Hands, Hired, Obstacle, Order, Threads, Undertaking, Wait, Work, once};
@@ -109,8 +109,8 @@ pub trait Conversation: Send + Sync {
     fn waits(&self, _wait: Wait) {}
     /// It has leave and waits no more. Where others go on in the same moment this takes a while, and what let it begin may not hold
     /// afterwards: then it answers false, and the caller gives its leave back and asks for it again, until it is true. The caller looks each
-    /// time whether it is still wanted.
-    fn goes_on(&self) -> bool {
+    /// time whether it is still wanted. It was first asked for at `asked_at`: who asked first, goes first.
+    fn goes_on(&self, _asked_at: Instant) -> bool {
         true
     }
 }

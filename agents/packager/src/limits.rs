@@ -328,7 +328,8 @@ pub const WATCH_RESUMED_AT_ONCE_MAX: usize = 4;
 /// crate's tests, which hang where somebody is not told.
 pub const WATCH_LOOK_INTERVAL: std::time::Duration =
     std::time::Duration::from_secs(if cfg!(test) { 3_600 } else { 5 });
-/// Changes whose answers wait for a cooler machine, beside those: each is a thread that sleeps and a plan in memory. One more is tried again later.
+/// Changes whose answers wait for a cooler machine, beside those: each is a thread that sleeps and a plan in memory. While there are so
+/// many, with those that may come to wait, no other one begins.
 pub const WATCH_DEFERRED_MAX: usize = 64;
 /// The first pause before a change is tried again that could not be answered for a reason that may pass; doubled each time.
 pub const WATCH_RETRY_MIN: std::time::Duration = std::time::Duration::from_secs(30);
@@ -369,5 +370,6 @@ pub const UNPACK_DESCRIPTORS_MAX: u64 = 16;
 /// Bytes at the beginning of a file by which its format is recognised: a tar header.
 pub const UNPACK_MAGIC_BYTES: usize = 512;
 
+const _: () = assert!(WATCH_DEFERRED_MAX > WATCH_ANSWERS_AT_ONCE_MAX);
 const _: () = assert!(UNPACK_PIPE_BYTES >= UNPACK_BUFFER_BYTES);
 const _: () = assert!(UNPACK_ADDRESS_BYTES_MAX > UNPACK_MEMORY_BYTES_MAX);

@@ -50,6 +50,7 @@ use crate::store::Store;
 use crate::transaction::{Content, Project, RelativePath, State, Transactions};
 use crate::unpack::Unpacker;
 use crate::unpack::unpacker::Session as Reading;
+use crate::watch::Shown;
 
 /// What all requests of a process share.
 pub(crate) struct Shop {
@@ -65,6 +66,8 @@ pub(crate) struct Shop {
     /// The least age of a version in seconds, whatever a request says.
     pub(crate) minimum_age_s: u64,
     pub(crate) measures: Measures,
+    /// What is shown of changes in watched projects that wait.
+    pub(crate) shown: Shown,
     /// How the store is kept.
     pub(crate) rules: StoreRules,
     /// Who stands in for registries, or has artefacts by their digests.

@@ -148,6 +148,7 @@ impl Packager {
                 tools: Tools::default(),
                 minimum_age_s: policy.minimum_age_s,
                 measures: Measures::default(),
+                shown: watch::Shown::default(),
                 rules: policy.store,
                 mirrors: policy.mirrors,
                 fetched_since: AtomicU64::new(0),
@@ -155,6 +156,12 @@ impl Packager {
                 is_tidied: AtomicBool::new(false),
             }),
         })
+    }
+
+    /// What its requests share.
+    #[cfg(test)]
+    pub(crate) fn shop(&self) -> &Arc<Shop> {
+        &self.shop
     }
 
     fn answer(&self, request: Request, conversation: &dyn Conversation) -> Result<Vec<u8>> {
@@ -166,6 +173,7 @@ impl Packager {
             priority,
             cancellation: conversation.cancellation().clone(),
             asked_at: None,
+            noted: Vec::new(),
         };
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
             if !is_own {

@@ -264,14 +264,14 @@ impl Transactions {
         self.inner.database.note_unwatched(named)
     }
 
-    /// Writes down what came of a change in a watched project, and which manifests that answered.
+    /// Writes down what came of a change in a project that is still watched like this, and which manifests that answered.
     pub(crate) fn watch_answered(
         &self,
-        path: &str,
+        watch: &WatchRow,
         seen: Option<&str>,
         last: &WatchOutcome,
     ) -> Result<()> {
-        self.inner.database.answered(path, seen, last)
+        self.inner.database.answered(watch, seen, last)
     }
 
     /// The time as this state directory's owner sees it.

@@ -12,7 +12,10 @@
 mod answer;
 mod notice;
 mod settle;
+mod shown;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod under_way;
 
@@ -27,14 +30,16 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use self::answer::{Commission, Step};
 use self::settle::Settling;
+pub(crate) use self::shown::Shown;
+use self::shown::Standing as Stands;
 use self::standing::Standing;
 use self::turns::Turns;
 use self::under_way::UnderWay;
 use crate::api::{Setting, WatchPolicy, Watched, WatchesAnswer};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX};
+use crate::limits::{WATCH_DEFERRED_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX};
 use crate::operations::Shop;
-use crate::transaction::{Project, WatchRow};
+use crate::transaction::{Project, WatchOutcome, WatchRow};
 
 /// The files that say what a project wants. One that is not there is as good a state as any.
 pub(crate) const MANIFESTS: [&str; 5] =
@@ -82,7 +87,10 @@ pub(crate) fn list(shop: &Shop) -> Result<WatchesAnswer> {
     let mut watched = Vec::new();
     for row in shop.transactions.watches()? {
         let policy = WatchPolicy::from_name(&row.policy).ok_or_else(|| damaged(&row.policy))?;
-        let last = row.last.unwrap_or_default();
+        let mut last = row.last.unwrap_or_default();
+        if let Some(Stands { outcome, message, at_ms }) = shop.shown.of(Path::new(&row.path)) {
+            last = WatchOutcome { outcome: outcome.to_owned(), digest: None, message, at_ms };
+        }
         watched.push(Watched {
             exists: Path::new(&row.path).is_dir(),
             path: row.path,
@@ -119,26 +127,7 @@ fn damaged(what: &dyn std::fmt::Display) -> Error {
 
 /// Begins to watch, on a thread that lives as long as the process.
 pub(crate) fn start(shop: Arc<Shop>, state: &Path, station: Arc<dyn Station>) {
-    let (tell, told) = channel();
-    let watcher = list_place(state).and_then(|list| {
-        let failed = |errno: rustix::io::Errno| Error::io("watch", &list, &errno.into());
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?;
-        Ok(Watcher {
-            shop,
-            station,
-            list: list.clone(),
-            bell: Arc::new(bell),
-            tell,
-            told,
-            projects: BTreeSet::new(),
-            standing: Standing::default(),
-            settling: Settling::default(),
-            under_way: UnderWay::default(),
-            turns: Arc::default(),
-            pauses: BTreeMap::new(),
-        })
-    });
-    let started = watcher.and_then(|watcher| {
+    let started = Watcher::new(shop, state, station).and_then(|watcher| {
         let builder = std::thread::Builder::new().name("watch".to_owned());
         let spawned = builder.spawn(move || watcher.run());
         spawned.map(drop).map_err(|error| Error::io("start a thread for", state, &error))
@@ -194,9 +183,28 @@ impl Teller {
 }
 
 impl Watcher {
+    fn new(shop: Arc<Shop>, state: &Path, station: Arc<dyn Station>) -> Result<Self> {
+        let (tell, told) = channel();
+        let list = list_place(state)?;
+        let failed = |errno: rustix::io::Errno| Error::io("watch", &list, &errno.into());
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?;
+        Ok(Self {
+            shop,
+            station,
+            bell: Arc::new(bell),
+            list,
+            tell,
+            told,
+            projects: BTreeSet::new(),
+            standing: Standing::default(),
+            settling: Settling::default(),
+            under_way: UnderWay::default(),
+            turns: Arc::default(),
+            pauses: BTreeMap::new(),
+        })
+    }
+
     fn run(mut self) {
-        // Nobody else watches: what stands there as if it waited ended with the process before this one.
-        answer::forget_waits(&self.shop, None);
         self.watch_anew();
         while !self.station.cancellation().is_cancelled() {
             self.sleep();
@@ -222,6 +230,7 @@ impl Watcher {
                 self.watch_anew();
             }
             self.answer_due();
+            self.show_put_off();
             if self.shop.measures.watch_deferred(self.under_way.waiting()) {
                 self.station.changed();
             }
@@ -291,6 +300,14 @@ impl Watcher {
         }
     }
 
+    /// Shows which changes are not even begun, because as many wait as may.
+    fn show_put_off(&self) {
+        let touched = self.settling.touched();
+        let projects = touched.filter(|project| self.under_way.is_put_off(project));
+        let message = format!("is looked at when fewer than {WATCH_DEFERRED_MAX} changes wait");
+        self.shop.shown.put_off(projects, &message, || self.shop.transactions.now_ms());
+    }
+
     /// Looks, on a thread of its own, whether the manifests are still those to which an answer waits.
     fn look(&mut self, project: &PathBuf) {
         let teller = self.teller(project);
@@ -323,9 +340,9 @@ impl Watcher {
             let answering = || answer::answer(&shop, &*station, path, commission);
             let answering = std::panic::AssertUnwindSafe(answering);
             let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
+                // Not while it was carried out, which is caught and told (`answer`).
                 tracing::error!(project = %path.display(), "an answer to a change panicked");
-                answer::forget_waits(&shop, Some(path));
-                false
+                true
             });
             teller.tell(News::Ended { again });
         });

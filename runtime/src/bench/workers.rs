@@ -78,7 +78,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
 }
 
 fn round(pinning: Pinning, pools: &Pools) -> Vec<Figure> {
-    let order = Order { requester: Arc::from("bench"), priority: 5, waited: Duration::ZERO };
+    let order = Order {
+        requester: Arc::from("bench"),
+        priority: 5,
+        waited: Duration::ZERO,
+        noted: [false; 4],
+    };
     let data: Vec<u8> = (0..PIECE_BYTES as u32).map(mixed).collect();
     let bulk = |_: usize| compress(&data);
     let began = Instant::now();

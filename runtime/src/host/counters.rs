@@ -182,13 +182,16 @@ impl Reporter {
         counters.take()
     }
 
-    /// When to look again; never where nothing has changed.
-    pub(super) fn next(&self, counters: &Counters) -> Option<Instant> {
-        let last = self.last?;
-        if counters.has_changed() {
+    /// When to look again; never where nothing has changed, and nothing is under way that changes it without a word. `is_busy` is the
+    /// agent that works unasked: that is no call, and what it began last may not show yet.
+    pub(super) fn next(&self, counters: &Counters, is_busy: bool) -> Option<Instant> {
+        if counters.has_changed()
+            && let Some(last) = self.last
+        {
             return Some(last + REPORT_INTERVAL_MIN);
         }
-        counters.may_change().then(|| self.looked.unwrap_or(last).max(last) + WORK_REPORT_INTERVAL)
+        let looked = self.looked.max(self.last)?;
+        (is_busy || counters.may_change()).then(|| looked + WORK_REPORT_INTERVAL)
     }
 }
 
@@ -201,15 +204,31 @@ mod tests {
         let (counters, mut reporter, now) =
             (Counters::default(), Reporter::default(), Instant::now());
         assert_eq!(reporter.due(&counters, now), None);
-        assert_eq!(reporter.next(&counters), None);
+        assert_eq!(reporter.next(&counters, false), None);
         counters.started();
         assert_eq!(reporter.due(&counters, now).unwrap().started, 1);
         counters.ended(&Outcome::Done);
         assert_eq!(reporter.due(&counters, now), None);
-        assert_eq!(reporter.next(&counters), Some(now + REPORT_INTERVAL_MIN));
+        assert_eq!(reporter.next(&counters, false), Some(now + REPORT_INTERVAL_MIN));
         let report = reporter.due(&counters, now + REPORT_INTERVAL_MIN).unwrap();
         assert_eq!((report.started, report.done), (1, 1));
         assert_eq!(reporter.last_report(&counters), None);
+    }
+
+    #[test]
+    fn whoever_works_unasked_is_looked_at_again_although_nothing_shows_yet() {
+        let (counters, mut reporter, now) =
+            (Counters::default(), Reporter::default(), Instant::now());
+        assert_eq!(reporter.due(&counters, now), None);
+        let again = now + WORK_REPORT_INTERVAL;
+        assert_eq!(reporter.next(&counters, true), Some(again), "it has never reported");
+        counters.changed();
+        let report = reporter.due(&counters, now).unwrap();
+        assert_eq!(report.work, WorkReport::default());
+        assert_eq!(reporter.next(&counters, true), Some(again));
+        assert_eq!(reporter.due(&counters, again), None);
+        assert_eq!(reporter.next(&counters, true), Some(again + WORK_REPORT_INTERVAL));
+        assert_eq!(reporter.next(&counters, false), None, "it has ended");
     }
 
     #[test]

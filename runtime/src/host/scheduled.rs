@@ -195,9 +195,10 @@ impl Wanted for Cancellable<'_> {
 }
 
 fn ordered(order: &Order) -> admission::Order {
-    let Order { requester, priority, asked_at, .. } = order;
+    let Order { requester, priority, asked_at, noted, .. } = order;
     let waited = asked_at.map_or(Duration::ZERO, |at| at.elapsed());
-    admission::Order { requester: requester.clone(), priority: *priority, waited }
+    let noted = admission::Reason::ALL.map(|reason| noted.contains(&obstacle(reason)));
+    admission::Order { requester: requester.clone(), priority: *priority, waited, noted }
 }
 
 fn kind(work: Work) -> placement::Work {

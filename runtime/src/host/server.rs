@@ -193,7 +193,8 @@ impl Server {
     fn sleep(&mut self) -> Result<(), ClientError> {
         let grants = self.ungranted.iter().map(|(_, until)| *until);
         let retry = self.links.values().filter_map(Served::next_try).min();
-        let report = self.reporter.next(&self.shared.counters);
+        let is_busy = self.shared.presence.is_busy();
+        let report = self.reporter.next(&self.shared.counters, is_busy);
         let deadline = grants.chain(report).chain(retry).min();
         let lanes = self.links.values_mut().filter(|served| served.is_read());
         let lanes = lanes.map(|served| served.receiver.raw() as &mut dyn ReceivingHalf);

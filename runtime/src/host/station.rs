@@ -78,8 +78,13 @@ impl Station for Post {
     }
 
     fn begin(&self) -> Option<Busy> {
-        let piece = || Busy::new(Piece { shared: Arc::clone(&self.shared) });
-        self.shared.presence.enter().then(piece)
+        if !self.shared.presence.enter() {
+            return None;
+        }
+        let piece = Busy::new(Piece { shared: Arc::clone(&self.shared) });
+        // The serving thread may sleep without end; from now on it has to look what this computes.
+        self.shared.tell(Notice::Changed);
+        Some(piece)
     }
 
     fn cancellation(&self) -> &Cancellation {
@@ -93,7 +98,41 @@ impl Station for Post {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use ipc::doorbell::{Bell, Doorbell};
+
     use super::*;
+    use crate::config::{Config, Flags};
+    use crate::echo::Echo;
+    use crate::host::counters::Counters;
+    use crate::host::scheduled::ScheduledHost;
+
+    #[test]
+    fn the_serving_thread_hears_when_a_piece_of_work_begins_and_when_it_ends() {
+        let doorbell = Doorbell::new().unwrap();
+        let bell = Bell::from_peer(doorbell.ringer().try_clone_to_owned().unwrap());
+        let (tell, told) = sync_channel(4);
+        let home = |name: &str| (name == "HOME").then(|| "/nonexistent".into());
+        let config = Config::load(&Flags::default(), &home).unwrap();
+        let host = Arc::new(ScheduledHost::new(&config.settings));
+        let shared = Arc::new(Shared {
+            agent: Arc::new(Echo::new(host)),
+            counters: Counters::default(),
+            notices: tell,
+            bell: bell.unwrap(),
+            presence: Presence::default(),
+        });
+        let post = Post { shared: Arc::clone(&shared) };
+        let heard = || matches!(told.try_recv(), Ok(Notice::Changed));
+        assert!(!heard());
+        let busy = post.begin();
+        assert!(heard() && !heard() && shared.presence.is_busy());
+        drop(busy);
+        assert!(heard() && !heard() && !shared.presence.is_busy());
+        shared.presence.stop();
+        assert!(post.begin().is_none() && !heard(), "nothing has begun");
+    }
 
     #[test]
     fn nothing_begins_once_it_is_stopping_and_what_began_is_waited_for() {

@@ -28,6 +28,8 @@ pub struct Order {
     pub priority: u8,
     /// How long it has waited already, where it is asked for again: it counts as part of this wait.
     pub waited: Duration,
+    /// For which reasons it was noted then ([`Reason::ALL`]): it is no one more that waits for them.
+    pub noted: [bool; Reason::ALL.len()],
 }
 
 /// What a request is for.
@@ -145,7 +147,7 @@ impl Queue {
                 held: 0,
                 had_any: false,
                 deferred: None,
-                reasons: [false; Reason::ALL.len()],
+                reasons: order.noted,
                 withdrawn: false,
             },
         );

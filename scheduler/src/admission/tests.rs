@@ -20,7 +20,7 @@ fn decision(state: State, slots: [usize; 3], heavy: bool) -> Decision {
 }
 
 fn order(requester: &str, priority: u8) -> Order {
-    Order { requester: Arc::from(requester), priority, waited: Duration::ZERO }
+    Order { requester: Arc::from(requester), priority, waited: Duration::ZERO, noted: [false; 4] }
 }
 
 fn pieces(work: Work, most: usize) -> Wish {

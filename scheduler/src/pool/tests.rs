@@ -39,7 +39,12 @@ fn alike() -> Machine {
 }
 
 fn order(requester: &str) -> Order {
-    Order { requester: Arc::from(requester), priority: 5, waited: Duration::ZERO }
+    Order {
+        requester: Arc::from(requester),
+        priority: 5,
+        waited: Duration::ZERO,
+        noted: [false; 4],
+    }
 }
 
 const ALWAYS: &dyn Fn() -> bool = &|| true;

@@ -1,7 +1,7 @@
 //! `pkg.apply`: an approved plan carried out. Everything is fetched, verified and staged before the one moment in which it
 //! becomes visible; before that moment any failure leaves the project as it was.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -115,9 +115,9 @@ impl Task<'_> {
     /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more, or the
     /// host stops.
     fn begin_heavy(&self) -> Result<Permit> {
-        let has_waited = Cell::new(false);
+        let told = RefCell::new(Vec::new());
         let waits = |wait: Wait| {
-            has_waited.set(true);
+            told.borrow_mut().push(wait.obstacle);
             self.conversation.waits(wait);
             self.say("wait", waits_for(wait), 0, 0);
         };
@@ -127,13 +127,14 @@ impl Task<'_> {
         loop {
             let permit = self.shop.host.begin(&order, Undertaking::Heavy, &waits);
             let permit = permit.ok_or_else(|| self.waited_in_vain())?;
-            let begins = !has_waited.get() || self.conversation.goes_on();
+            let noted = told.borrow().clone();
+            let begins = noted.is_empty() || self.conversation.goes_on(asked_at);
             self.check_wanted()?;
             if begins {
                 return Ok(permit);
             }
             // It was others' turn meanwhile, and they may have made it hot again.
-            order.asked_at = Some(asked_at);
+            order = Order { asked_at: Some(asked_at), noted, ..order };
         }
     }
 

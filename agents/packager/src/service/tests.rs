@@ -181,7 +181,8 @@ fn that_a_project_is_not_watched_stands_beside_what_came_of_its_last_change() {
     let transactions = &packager.shop.transactions;
     transactions.note_unwatched(&[(path, "no more watches")]).expect("a note");
     let last = WatchOutcome { outcome: "in-line".to_owned(), ..WatchOutcome::default() };
-    transactions.watch_answered(path, None, &last).expect("an outcome");
+    let row = transactions.watched(path).expect("a database").expect("a row");
+    transactions.watch_answered(&row, None, &last).expect("an outcome");
     let look = || {
         let mut answer = crate::watch::list(&packager.shop).expect("an answer");
         answer.watched.remove(0)

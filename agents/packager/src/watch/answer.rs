@@ -1,14 +1,18 @@
 //! One answer to one changed project: what its policy says, done as a request of its own.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use agents_contract::{Cancellation, Conversation, Obstacle, Order, Station, Wait};
 use ring::digest;
 use serde::Serialize;
 
 use super::MANIFESTS;
+use super::shown::{APPLYING, DEFERRED, Page, Standing};
 use super::turns::{Turn, Turns};
 use super::under_way::{Deferred, Terms};
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
@@ -20,14 +24,11 @@ use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow, hex};
 /// How urgent what nobody waits for is, 1 to 10.
 const PRIORITY: u8 = 3;
 
-/// What came of a change that is not answered yet, and only waits to be.
-const DEFERRED: &str = "deferred";
-
 /// Why one waits for which it is cool enough.
 const WAITS_FOR_OTHERS: &str = "waits until other changes that have waited, too, are applied";
 
-/// The same of one that waited, and is being applied now.
-const APPLYING: &str = "applying";
+/// What is said of one that is being applied now.
+const HAS_WAITED: &str = "it has waited for a cooler machine";
 
 /// What an answer tells the one who began it.
 pub(super) enum Step {
@@ -46,7 +47,7 @@ pub(super) struct Commission<'a> {
 }
 
 /// `event.manifest.changed`, and after it `event.manifest.answered`, if nothing else is wanted before; in between perhaps
-/// `event.manifest.deferred`.
+/// `event.manifest.deferred`, once for each thing that it waits for, and `event.manifest.applying` after it.
 #[derive(Clone, Debug, Serialize)]
 struct Event<'a> {
     schema: &'static str,
@@ -54,7 +55,7 @@ struct Event<'a> {
     policy: WatchPolicy,
     /// The manifests that are there.
     manifests: &'a [&'static str],
-    /// What came of it; nothing in the first event.
+    /// What came of it, or `deferred` and `applying` before that; nothing in the first event.
     outcome: Option<&'static str>,
     /// The plan's digest, where there is one.
     digest: Option<&'a str>,
@@ -107,7 +108,7 @@ pub(super) fn answer(
         Ok(terms) => terms,
         Err(error) => return note(shop, &row, Some(&seen.digest), &failed(&error), false),
     };
-    let mut event = Event {
+    let event = Event {
         schema: "bolide.manifest-event/1",
         project: &row.path,
         policy,
@@ -123,29 +124,21 @@ pub(super) fn answer(
         row: &row,
         seen: &seen.digest,
         commission,
-        event: event.clone(),
-        turn: OnceLock::new(),
+        event,
+        page: shop.shown.page(Path::new(&row.path)),
+        turn: Mutex::default(),
+        told: Mutex::default(),
     };
-    let done = carry_out(&alone, &project, (policy, setting));
-    let (answered, again) = match &done {
+    let done = catch_unwind(AssertUnwindSafe(|| carry_out(&alone, &project, (policy, setting))))
+        .unwrap_or_else(|panic| Err(failed_inside(&row, &*panic)));
+    let (answered, again) = match done {
         Ok(answered) => (answered, false),
         // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.
-        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => {
-            alone.restore();
-            return true;
-        }
+        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => return true,
         // What may pass is tried again, and until then the change counts as not answered.
-        Err(error) => (&failed(error), error.retry),
+        Err(error) => (failed(&error), error.retry),
     };
-    event.outcome = Some(answered.trigger.name());
-    event.digest = answered.digest.as_deref();
-    event.message = &answered.message;
-    publish(station, "event.manifest.answered", &event);
-    if answered.trigger == Trigger::Approval {
-        publish(station, "event.approval.requested", &event);
-    }
-    shop.measures.triggered(answered.trigger);
-    station.changed();
+    alone.tell(&answered);
     // What was applied has written the lock. Where nothing else has changed, that is no change to answer.
     let written = match answered.trigger {
         Trigger::Applied => see(&project).ok().filter(|now| now.wishes == seen.wishes),
@@ -153,27 +146,7 @@ pub(super) fn answer(
     };
     let seen = written.as_ref().unwrap_or(&seen);
     let seen = (!again).then_some(seen.digest.as_str());
-    note(shop, &row, seen, answered, again)
-}
-
-/// Writes down that nothing waits or is being applied: of the project at `only`, or of all. Who has ended without writing anything down
-/// left it as if it still did.
-pub(super) fn forget_waits(shop: &Shop, only: Option<&Path>) {
-    let forgotten = shop.transactions.watches().and_then(|rows| {
-        let is_meant = |row: &&WatchRow| only.is_none_or(|only| only == Path::new(&row.path));
-        let waits = |row: &&WatchRow| row.last.as_ref().is_some_and(|last| !is_over(last));
-        rows.iter().filter(is_meant).filter(waits).try_for_each(|row| {
-            shop.transactions.watch_answered(&row.path, None, &WatchOutcome::default())
-        })
-    });
-    if let Err(error) = forgotten {
-        tracing::warn!(%error, "that no watched project waits was not written down");
-    }
-}
-
-/// Whether something came of it, good or bad.
-fn is_over(last: &WatchOutcome) -> bool {
-    ![DEFERRED, APPLYING].contains(&last.outcome.as_str())
+    note(shop, &row, seen, &answered, again)
 }
 
 /// The digest of what is in the manifests of the project at `path` now; nothing where they cannot be read.
@@ -184,7 +157,7 @@ pub(super) fn digest_at(path: &Path) -> Option<String> {
 
 /// What the project of a row is watched with.
 pub(super) fn terms(row: &WatchRow) -> Terms {
-    (row.policy.clone(), row.setting.clone())
+    (row.policy.clone(), row.setting.clone(), row.added_at_ms)
 }
 
 fn meaning(row: &WatchRow) -> Result<(WatchPolicy, Setting)> {
@@ -222,6 +195,7 @@ fn carry_out(
         priority: PRIORITY,
         cancellation: alone.commission.wanted.clone(),
         asked_at: None,
+        noted: Vec::new(),
     };
     let actor =
         format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
@@ -282,6 +256,15 @@ fn failed(error: &Error) -> Answered {
     Answered { trigger, digest: None, message: format!("{}{hint}", error.message) }
 }
 
+/// What panicked is a failure like others, and tried again: it may have had to do with what was there at that moment.
+fn failed_inside(row: &WatchRow, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a panic without words");
+    tracing::error!(project = row.path, text, "an answer to a change panicked");
+    Error::new(Kind::Failed, "panic", format!("the answer failed inside: {text}")).retryable()
+}
+
 /// Writes it down; gives `again` back.
 fn note(shop: &Shop, row: &WatchRow, seen: Option<&str>, answered: &Answered, again: bool) -> bool {
     let last = WatchOutcome {
@@ -290,7 +273,7 @@ fn note(shop: &Shop, row: &WatchRow, seen: Option<&str>, answered: &Answered, ag
         message: answered.message.clone(),
         at_ms: shop.transactions.now_ms(),
     };
-    if let Err(error) = shop.transactions.watch_answered(&row.path, seen, &last) {
+    if let Err(error) = shop.transactions.watch_answered(row, seen, &last) {
         tracing::warn!(%error, "what came of a watched project was not written down");
     }
     again
@@ -312,33 +295,61 @@ struct Alone<'a> {
     seen: &'a str,
     commission: Commission<'a>,
     event: Event<'a>,
+    page: Page<'a>,
     /// Where it goes on after a wait.
-    turn: OnceLock<Turn>,
+    turn: Mutex<Option<Turn>>,
+    /// What those who listen were told that it waits for.
+    told: Mutex<Vec<Obstacle>>,
 }
 
 impl Alone<'_> {
-    /// Writes down how it stands with an answer that waits or has waited, where people look for what came of it.
-    fn stands(&self, outcome: &str, message: &str) {
+    /// How it stands with it from now on, for those who look, those who listen, and who began it: it waits for this, or goes on.
+    fn stands(&self, obstacle: Option<Obstacle>, message: &str) {
+        let (outcome, subject) = match obstacle {
+            Some(_) => (DEFERRED, "event.manifest.deferred"),
+            None => (APPLYING, "event.manifest.applying"),
+        };
         let at_ms = self.shop.transactions.now_ms();
-        let (outcome, message) = (outcome.to_owned(), message.to_owned());
-        self.write(&WatchOutcome { outcome, digest: None, message, at_ms });
-    }
-
-    fn tell_waits(&self, obstacle: Obstacle) {
-        let (terms, seen) = (terms(self.row), self.seen.to_owned());
-        (self.commission.tell)(Step::Waits(Deferred { terms, seen, obstacle }));
-    }
-
-    /// Writes down again what came of the change before, as this one comes to nothing.
-    fn restore(&self) {
-        self.write(&self.row.last.clone().filter(is_over).unwrap_or_default());
-    }
-
-    fn write(&self, last: &WatchOutcome) {
-        if let Err(error) = self.shop.transactions.watch_answered(&self.row.path, None, last) {
-            tracing::warn!(%error, "how it stands with a watched project was not written down");
+        self.page.show(Standing { outcome, message: message.to_owned(), at_ms });
+        let is_news = obstacle.is_none_or(|obstacle| {
+            let mut told = lock(&self.told);
+            let is_news = !told.contains(&obstacle);
+            told.extend(is_news.then_some(obstacle));
+            is_news
+        });
+        if is_news {
+            let event = Event { outcome: Some(outcome), message, ..self.event.clone() };
+            publish(self.station, subject, &event);
         }
+        (self.commission.tell)(match obstacle {
+            Some(obstacle) => {
+                let (terms, seen) = (terms(self.row), self.seen.to_owned());
+                Step::Waits(Deferred { terms, seen, obstacle })
+            }
+            None => Step::GoesOn,
+        });
     }
+
+    /// What came of it, for those who listen.
+    fn tell(&self, answered: &Answered) {
+        let event = Event {
+            outcome: Some(answered.trigger.name()),
+            digest: answered.digest.as_deref(),
+            message: &answered.message,
+            ..self.event.clone()
+        };
+        publish(self.station, "event.manifest.answered", &event);
+        if answered.trigger == Trigger::Approval {
+            publish(self.station, "event.approval.requested", &event);
+        }
+        self.shop.measures.triggered(answered.trigger);
+        self.station.changed();
+    }
+}
+
+/// Each is changed in one statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Conversation for Alone<'_> {
@@ -353,34 +364,35 @@ impl Conversation for Alone<'_> {
         self.station.publish(subject, payload);
     }
 
-    /// Minutes may pass: people are told, and others answered meanwhile.
+    /// Minutes may pass: people are told, and others answered meanwhile. It had its turn where others made it hot in front of it; now those
+    /// have theirs whom heat holds up no more.
     fn waits(&self, wait: Wait) {
-        let message = apply::waits_for(wait);
-        let event = Event { outcome: Some(DEFERRED), message: &message, ..self.event.clone() };
-        publish(self.station, "event.manifest.deferred", &event);
-        self.stands(DEFERRED, &message);
-        self.tell_waits(wait.obstacle);
+        let turn = lock(&self.turn).take();
+        drop(turn);
+        self.stands(Some(wait.obstacle), &apply::waits_for(wait));
     }
 
     /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before. Minutes later the machine
     /// may be hot again, so it asks again with its turn kept: it begins with both.
-    fn goes_on(&self) -> bool {
+    fn goes_on(&self, asked_at: Instant) -> bool {
+        let has_turn = lock(&self.turn).is_some();
         let had_to_wait = Cell::new(false);
-        let waits = || {
-            had_to_wait.set(true);
-            self.stands(DEFERRED, WAITS_FOR_OTHERS);
-            self.tell_waits(Obstacle::Busy);
-        };
-        if self.turn.get().is_none() {
-            let turn = self.commission.turns.take(self.commission.wanted, waits);
+        if !has_turn {
+            let waits = || {
+                had_to_wait.set(true);
+                self.stands(Some(Obstacle::Busy), WAITS_FOR_OTHERS);
+            };
+            let turn = self.commission.turns.take((self.commission.wanted, asked_at), waits);
             let Some(turn) = turn else { return false };
-            self.turn.get_or_init(|| turn);
+            *lock(&self.turn) = Some(turn);
         }
         if had_to_wait.get() {
             return false;
         }
-        self.stands(APPLYING, "it has waited for a cooler machine");
-        (self.commission.tell)(Step::GoesOn);
+        self.stands(None, HAS_WAITED);
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,12 @@ impl<Key: Ord + Clone> Settling<Key> {
         self.answered.retain(|key, _| is_watched(key));
     }
 
+    /// Those that were touched and are to be answered as soon as may be, without what is only tried again later.
+    pub(super) fn touched(&self) -> impl Iterator<Item = &Key> {
+        let touched = self.touched.iter().filter(|(_, touched)| touched.not_before.is_none());
+        touched.map(|(key, _)| key)
+    }
+
     /// The project that is due first and for which `may` holds, which counts as answered now.
     pub(super) fn take(&mut self, now: Instant, may: impl Fn(&Key) -> bool) -> Option<Key> {
         let due = self.touched.iter().filter(|(key, _)| may(key));
@@ -134,7 +140,9 @@ mod tests {
         let pause = Duration::from_secs(60);
         settling.retry(&"a", start, pause);
         assert_eq!(settling.next(ALL), Some(start + pause));
+        assert_eq!(settling.touched().next(), None);
         settling.touch(&"a", start + Duration::from_secs(1));
+        assert_eq!(settling.touched().collect::<Vec<_>>(), [&"a"]);
         assert_eq!(settling.next(ALL), Some(start + Duration::from_secs(1) + WATCH_QUIET));
         settling.retry(&"a", start + Duration::from_secs(1), pause);
         assert_eq!(settling.next(ALL), Some(start + Duration::from_secs(1) + WATCH_QUIET));

@@ -1,6 +1,8 @@
 //! The answers that are under way: those that hold one of the few places, those that only wait for a cooler machine, which hold none, and
 //! those that go on after it, which have places of their own (`turns`). A function of what answers tell, without threads, files or clocks.
 //!
+//! No more begin than may wait: every one that has begun may come to wait, and what was planned is not thrown away because too many do.
+//!
 //! An answer that waits has begun nothing and may do so for minutes, so it is given up as soon as something else is wanted: the manifests
 //! are not those that it answers any more, the project is watched otherwise or no more. Whether the manifests are others is looked at
 //! where the project was touched, which takes a place: a save that changes nothing is no reason to begin to wait anew.
@@ -12,8 +14,8 @@ use agents_contract::{Cancellation, Obstacle};
 
 use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_DEFERRED_MAX};
 
-/// What a project is watched with: its policy and its setting, as they are kept.
-pub(super) type Terms = (String, String);
+/// What a project is watched with: its policy and its setting, as they are kept, and since when (in milliseconds).
+pub(super) type Terms = (String, String, u64);
 
 /// What an answer that waits would carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,9 +64,22 @@ impl UnderWay {
 
     /// Whether a project that was touched may be answered, or looked at because its answer waits.
     pub(super) fn may_take(&self, project: &Path) -> bool {
-        let answer = self.answers.get(project);
-        let may = answer.is_none_or(|answer| matches!(answer.stage, Stage::Deferred(_)));
+        let may = match self.answers.get(project) {
+            None => self.has_room(),
+            Some(answer) => matches!(answer.stage, Stage::Deferred(_)),
+        };
         may && !self.looked_at.contains(project)
+    }
+
+    /// Whether a project that was touched is not answered because too many wait already.
+    pub(super) fn is_put_off(&self, project: &Path) -> bool {
+        !self.answers.contains_key(project) && !self.has_room()
+    }
+
+    /// Whether one more might wait.
+    fn has_room(&self) -> bool {
+        let may_wait = |answer: &&Answer| matches!(answer.stage, Stage::Begun | Stage::Deferred(_));
+        self.answers.values().filter(may_wait).count() < WATCH_DEFERRED_MAX
     }
 
     /// Takes a place to look at the manifests, where an answer waits; false where there is none.
@@ -99,12 +114,10 @@ impl UnderWay {
         self.answers.insert(project, Answer { wanted, stage: Stage::Begun });
     }
 
-    /// It waits, and leaves its place to others. Where too many others wait already, or the project is watched otherwise by now, it is given
-    /// up. It may wait more than once.
+    /// It waits, and leaves its place to others. Where the project is watched otherwise by now, it is given up. It may wait more than once.
     pub(super) fn defer(&mut self, project: &Path, deferred: Deferred) {
-        let is_full = self.deferred_beside(project) >= WATCH_DEFERRED_MAX;
         let Some(answer) = self.answers.get_mut(project) else { return };
-        if is_full || self.terms.get(project) != Some(&deferred.terms) {
+        if self.terms.get(project) != Some(&deferred.terms) {
             answer.wanted.cancel();
         } else {
             answer.stage = Stage::Deferred(deferred);
@@ -149,11 +162,6 @@ impl UnderWay {
         }
         waiting
     }
-
-    fn deferred_beside(&self, project: &Path) -> usize {
-        let others = self.answers.iter().filter(|(other, _)| **other != project);
-        others.filter(|(_, answer)| matches!(answer.stage, Stage::Deferred(_))).count()
-    }
 }
 
 #[cfg(test)]
@@ -161,7 +169,7 @@ mod tests {
     use super::*;
 
     fn terms(policy: &str) -> Terms {
-        (policy.to_owned(), "{}".to_owned())
+        (policy.to_owned(), "{}".to_owned(), 1)
     }
 
     fn deferred(policy: &str) -> Deferred {
@@ -237,19 +245,25 @@ mod tests {
     }
 
     #[test]
-    fn one_more_than_may_wait_is_given_up() {
-        let mut world = World::new(WATCH_DEFERRED_MAX + 1);
-        for number in 0..=WATCH_DEFERRED_MAX {
+    fn no_more_begin_than_may_wait_and_none_is_given_up_for_that() {
+        let mut world = World::new(WATCH_DEFERRED_MAX);
+        let next = path(WATCH_DEFERRED_MAX);
+        for number in 0..WATCH_DEFERRED_MAX {
+            assert!(!world.under_way.may_take(&next), "each that has begun may come to wait");
             world.under_way.defer(&path(number), deferred("apply"));
         }
-        assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX]);
+        assert!(world.under_way.has_place() && !world.under_way.may_take(&next));
+        assert!(world.under_way.is_put_off(&next));
+        assert!(world.under_way.may_take(&path(0)), "what waits is looked at");
+        assert!(!world.under_way.is_put_off(&path(0)));
         world.under_way.defer(&path(0), deferred("apply"));
-        assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX], "who waits again is no one more");
-        world.under_way.end(&path(WATCH_DEFERRED_MAX));
-        world.under_way.end(&path(0));
+        world.under_way.go_on(&path(0));
+        assert!(world.under_way.may_take(&next) && !world.under_way.is_put_off(&next));
         world.begin();
-        world.under_way.defer(&path(WATCH_DEFERRED_MAX + 1), deferred("apply"));
-        assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX]);
+        assert!(!world.under_way.may_take(&path(WATCH_DEFERRED_MAX + 1)));
+        world.under_way.end(&path(1));
+        assert!(world.under_way.may_take(&path(WATCH_DEFERRED_MAX + 1)));
+        assert!(world.given_up().is_empty());
     }
 
     #[test]
@@ -307,7 +321,12 @@ mod tests {
         let all = [(path(1), terms("apply")), (path(2), terms("plan"))];
         world.under_way.follow_terms(all.into());
         assert_eq!(world.given_up(), [0, 2]);
+        let (policy, setting, since) = terms("apply");
+        world.under_way.follow_terms([(path(1), (policy, setting, since + 1))].into());
+        assert_eq!(world.given_up(), [0, 1, 2], "one that was taken away and came back");
+        let mut world = World::new(1);
+        world.under_way.defer(&path(0), deferred("apply"));
         world.under_way.follow_terms(BTreeMap::new());
-        assert_eq!(world.given_up(), [0, 1, 2], "one that is watched no more, and does not work");
+        assert_eq!(world.given_up(), [0], "one that is watched no more, and does not work");
     }
 }

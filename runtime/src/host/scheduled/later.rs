@@ -56,7 +56,12 @@ impl Later {
     }
 
     fn serve(&self, pools: &Pools) {
-        let order = Order { requester: Arc::from("later"), priority: 1, waited: Duration::ZERO };
+        let order = Order {
+            requester: Arc::from("later"),
+            priority: 1,
+            waited: Duration::ZERO,
+            noted: [false; 4],
+        };
         while let Some(job) = self.take() {
             let job = Mutex::new(Some(job));
             let piece = |_: usize| {

@@ -233,6 +233,28 @@ fn who_waits_for_heat_is_told_for_how_long_at_most() {
 }
 
 #[test]
+fn who_asks_again_waits_for_the_rest_of_the_time_and_is_counted_once() {
+    let mut writer = Writer::create(RouterEntry::default()).unwrap();
+    writer.show_machine(&warm(false));
+    let host = hosted(&writer);
+    let (told, writer) = (Mutex::new(Vec::new()), Mutex::new(writer));
+    let waits = |wait: Wait| {
+        told.lock().unwrap().push(wait);
+        writer.lock().unwrap().show_machine(&warm(true));
+    };
+    let first = std::time::Instant::now() - Duration::from_secs(590);
+    let again = Order { asked_at: Some(first), noted: vec![Obstacle::Heat], ..Order::default() };
+    for order in [&Order::default(), &again] {
+        writer.lock().unwrap().show_machine(&warm(false));
+        assert!(host.begin(order, Undertaking::Heavy, &waits).is_some());
+    }
+    let told = told.into_inner().unwrap();
+    assert_eq!(told[0].at_most, Some(Duration::from_secs(600)));
+    assert!(told[1].at_most.unwrap() <= Duration::from_secs(10), "{told:?}");
+    assert_eq!(host.report().deferred.iter().sum::<u64>(), 1, "it is one change");
+}
+
+#[test]
 fn how_workers_are_pinned_follows_the_daemon() {
     use crate::machine::pinning_number;
     let mut writer = Writer::create(RouterEntry::default()).unwrap();

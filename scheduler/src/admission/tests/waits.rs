@@ -140,6 +140,28 @@ fn a_wait_changes_its_reason_with_the_decision() {
 }
 
 #[test]
+fn what_is_asked_for_again_is_one_more_only_for_what_it_did_not_wait_for_before() {
+    let mut admission = Admission::new(decision(State::Throttle, [1, 0, 0], false));
+    let counts = |admission: &Admission| {
+        let of = |reason: Reason| admission.deferred()[reason as usize];
+        [Reason::Heat, Reason::Blind].map(|reason| (of(reason).waiting, of(reason).count))
+    };
+    let first = admission.ask(&order("a", 5), Wish::Heavy, START).unwrap();
+    assert_eq!(all(&mut admission, START), []);
+    assert_eq!(counts(&admission), [(1, 1), (0, 0)]);
+    admission.withdraw(first, START);
+    let mut noted = [false; Reason::ALL.len()];
+    noted[Reason::Heat as usize] = true;
+    let again = Order { waited: Duration::from_secs(1), noted, ..order("a", 5) };
+    admission.ask(&again, Wish::Heavy, START).unwrap();
+    assert_eq!(all(&mut admission, START), []);
+    assert_eq!(counts(&admission), [(1, 1), (0, 0)], "it waits, and is no one more");
+    admission.set_decision(decision(State::Blind, [1, 0, 0], false));
+    assert_eq!(all(&mut admission, START), []);
+    assert_eq!(counts(&admission), [(0, 1), (1, 1)]);
+}
+
+#[test]
 fn time_alone_lets_begin_only_what_was_put_off_long_enough() {
     let hot = decision(State::Throttle, [1, 0, 0], false);
     let mut admission = Admission::new(Decision { background: Background::Paused, ..hot });

@@ -93,20 +93,23 @@ impl Database {
         }
     }
 
-    /// Writes down what came of a change. `seen` is kept where nothing is said of it.
+    /// Writes down what came of a change that was answered by `watch`, as it was read. `seen` is kept where nothing is said of it. Where
+    /// the project is watched otherwise by now, or again, nothing is: that is still to be answered.
     pub(crate) fn answered(
         &self,
-        path: &str,
+        watch: &WatchRow,
         seen: Option<&str>,
         last: &WatchOutcome,
     ) -> Result<()> {
         self.write(|connection| {
+            let WatchRow { path, policy, setting, added_at_ms, .. } = watch;
             let WatchOutcome { outcome, digest, message, at_ms } = last;
+            let (added_at, at) = (*added_at_ms as i64, *at_ms as i64);
             connection.execute(
-                "UPDATE watches SET seen = COALESCE(?2, seen), outcome = ?3, digest = ?4,
-                     message = ?5, at_ms = ?6
-                 WHERE path = ?1",
-                params![path, seen, outcome, digest, message, *at_ms as i64],
+                "UPDATE watches SET seen = COALESCE(?5, seen), outcome = ?6, digest = ?7,
+                     message = ?8, at_ms = ?9
+                 WHERE path = ?1 AND policy = ?2 AND setting = ?3 AND added_at_ms = ?4",
+                params![path, policy, setting, added_at, seen, outcome, digest, message, at],
             )?;
             Ok(())
         })
