@@ -15,7 +15,8 @@ use crate::options::Options;
 
 pub use questions::{
     CacheAction, CacheAnswer, CacheRequest, OutdatedAnswer, OutdatedPackage, OutdatedRequest,
-    SearchAnswer, SearchRequest, SearchResult, WhyAnswer, WhyPackage, WhyRequest,
+    PathDifference, SearchAnswer, SearchRequest, SearchResult, VerifiedEnvironment, VerifyAnswer,
+    VerifyRequest, WhyAnswer, WhyPackage, WhyRequest,
 };
 
 /// How the caller's machine is configured, and what it overrides; part of every request that may use a registry.

@@ -37,6 +37,15 @@ pub const HISTORY_ENTRIES_MAX: u32 = 10_000;
 pub const SUMMARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Paths named in a refusal because of a person's changes; more would hide the message itself.
 pub const DRIFT_PATHS_SHOWN_MAX: usize = 20;
+/// Findings of a verification that are named for one environment; the others are counted. A directory that is gone or was
+/// added is one of them, so more than this means that somebody unpacked something into a directory of ours.
+pub const VERIFY_FINDINGS_MAX: usize = 100_000;
+/// Findings of a verification that are shown as text; a person does not read more, and JSON has all of them.
+pub const VERIFY_FINDINGS_SHOWN_MAX: usize = 50;
+/// Paths that one verification names; more are better said by a directory above them.
+pub const VERIFY_PATHS_MAX: usize = 1_000;
+/// Times that a file is read that changes while it is read; then it is told of as it is.
+pub const INSPECT_READS_MAX: usize = 3;
 /// Milliseconds between two tries to take the lock of a project: short for a person, nothing for a CPU.
 pub const LOCK_RETRY_MS: u64 = 20;
 /// Milliseconds that the recovery of all projects waits for one that is locked: a lock is also held for an

@@ -16,11 +16,13 @@ pub(crate) mod outdated;
 pub(crate) mod plan;
 mod pypi;
 pub(crate) mod read;
+mod repair;
 pub(crate) mod rollback;
 pub(crate) mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tools;
+mod verify;
 pub(crate) mod why;
 
 use std::collections::BTreeMap;

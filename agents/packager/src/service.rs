@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{
     ApplyRequest, CacheAction, CacheRequest, ChangeRequest, HistoryRequest, InfoRequest,
     ListRequest, OutdatedRequest, PlanRequest, RollbackRequest, SearchRequest, Setting,
-    UnwatchRequest, WatchRequest, WatchesRequest, WhyRequest,
+    UnwatchRequest, VerifyRequest, WatchRequest, WatchesRequest, WhyRequest,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
@@ -35,7 +35,7 @@ mod tests;
 use self::recent::Recent;
 
 /// The tools that it answers.
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 17] = [
     "pkg.plan",
     "pkg.apply",
     "pkg.install",
@@ -48,6 +48,7 @@ const TOOLS: [&str; 16] = [
     "pkg.search",
     "pkg.history",
     "pkg.rollback",
+    "pkg.verify",
     "pkg.watch",
     "pkg.unwatch",
     "pkg.watches",
@@ -221,6 +222,10 @@ impl Packager {
             "pkg.rollback" => {
                 let request: RollbackRequest = read(&payload)?;
                 write(&task(Setting::default(), place)?.rollback(needed(directory)?, &request)?)
+            }
+            "pkg.verify" => {
+                let request: VerifyRequest = read(&payload)?;
+                write(&task(request.setting.clone(), place)?.verify(needed(directory)?, &request)?)
             }
             "pkg.cache" => {
                 let request: CacheRequest = read(&payload)?;

@@ -158,7 +158,7 @@ impl Task<'_> {
         let began = Instant::now();
         self.say("commit", "making it visible", 0, 0);
         let hands = self.hands(Work::Scan);
-        let options = CommitOptions { force, crew: Some(&hands) };
+        let options = CommitOptions { force, crew: Some(&hands), mended: None };
         let committed = open.commit(&changes, options)?;
         lap(answer, "commit", began);
         if let Some(unfinished) = committed.unfinished {

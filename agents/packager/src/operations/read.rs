@@ -199,6 +199,11 @@ fn summary(summary: &serde_json::Value, undid: &[String], error: Option<&str>) -
     if !undid.is_empty() {
         return format!("undid {}", undid.join(", "));
     }
+    if let Some(mended) = summary["mended"].as_u64() {
+        let places = summary["places"].as_array().into_iter().flatten();
+        let places: Vec<&str> = places.filter_map(serde_json::Value::as_str).collect();
+        return format!("mended {mended} differences in {}", places.join(", "));
+    }
     let requested = summary["requested"].as_array().into_iter().flatten();
     let mut requested: Vec<&str> = requested.filter_map(serde_json::Value::as_str).collect();
     if requested.is_empty() {

@@ -15,6 +15,7 @@ use super::database::fingerprint_name;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::fingerprint::{self, Drift, Fingerprint};
 use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
+use super::mend::{Mended, changed_meanwhile};
 use super::project::{Content, STAGING, Workshop, is_link, linked};
 use super::settle::{CANNOT_MOVE, Direction};
 use super::tree;
@@ -69,6 +70,8 @@ pub struct CommitOptions<'a> {
     pub force: bool,
     /// Who looks through what is installed and what is to be; the caller itself where nobody is named.
     pub crew: Option<&'a dyn Crew>,
+    /// Environments that are mended, by place: what a person changed there and is not left is copied aside first.
+    pub mended: Option<&'a BTreeMap<RelativePath, Mended>>,
 }
 
 /// A committed transaction.
@@ -89,6 +92,8 @@ struct Looked {
     directories: Vec<RelativePath>,
     items: Vec<Item>,
     drift: BTreeMap<String, Drift>,
+    /// What a person changed in an environment that is mended, and is taken away by that.
+    taken_away: BTreeMap<String, Drift>,
 }
 
 /// A transaction after its commit record.
@@ -99,10 +104,10 @@ pub(super) struct Done {
 
 /// A transaction that is being prepared. Dropping it gives it up and leaves the project as it was.
 pub struct Open<'s> {
-    session: &'s Session,
+    pub(super) session: &'s Session,
     begin: Begin,
     journal: Journal,
-    staging: Directory,
+    pub(super) staging: Directory,
     files: usize,
     ended: bool,
 }
@@ -302,15 +307,16 @@ impl Open<'_> {
     /// Everything before the intent: checks, fingerprints, and the staged content on the device.
     fn prepare(&self, changes: &[Change], options: CommitOptions<'_>) -> Result<(Intent, bool)> {
         check_overlap(changes)?;
-        let look = || self.look(changes);
+        let look = || self.look(changes, options.mended);
         let looked = match options.crew {
             Some(crew) => agents_contract::once(crew, look).ok_or_else(Error::cancelled)?,
             None => look(),
         };
-        let Looked { mut directories, items, drift } = looked?;
+        let Looked { mut directories, items, mut drift, mut taken_away } = looked?;
         if !drift.is_empty() && !options.force {
             return Err(fingerprint::refusal("this change", &drift));
         }
+        drift.append(&mut taken_away);
         self.session.keep_live(&self.begin.id, &drift)?;
         self.session
             .inner
@@ -318,12 +324,16 @@ impl Open<'_> {
             .sync_file_system(&self.staging)
             .map_err(|error| Error::io("write", self.staging.path(), &error))?;
         directories.sort();
-        let kept = !drift.is_empty();
+        let kept = self.session.inner.kept(&self.begin.id).is_dir();
         Ok((Intent { directories, items, finish: Finish::Keep }, kept))
     }
 
     /// Looks at every file of what is to be made live, and of what it replaces.
-    fn look(&self, changes: &[Change]) -> Result<Looked> {
+    fn look(
+        &self,
+        changes: &[Change],
+        mended: Option<&BTreeMap<RelativePath, Mended>>,
+    ) -> Result<Looked> {
         let mut directories = Vec::new();
         let mut items = Vec::with_capacity(changes.len());
         for change in changes {
@@ -333,13 +343,23 @@ impl Open<'_> {
                 continue;
             }
             self.missing_directories(&change.live, &mut directories)?;
-            items.push(self.item(items.len(), change)?);
+            let mended = mended.and_then(|mended| mended.get(&change.live));
+            items.push(self.item(items.len(), change, mended)?);
         }
-        let drift = self.drift(&items)?;
-        Ok(Looked { directories, items, drift })
+        let mut drift = self.drift(&items)?;
+        let mut taken_away = BTreeMap::new();
+        for (place, mended) in mended.into_iter().flatten() {
+            if self.session.inspect(place, &[], &|| Ok(()))? != mended.seen {
+                return Err(changed_meanwhile(place));
+            }
+            if let Some(drift) = drift.remove(place.as_str()) {
+                taken_away.insert(place.as_str().to_owned(), mended.taken_away(drift));
+            }
+        }
+        Ok(Looked { directories, items, drift, taken_away })
     }
 
-    fn item(&self, position: usize, change: &Change) -> Result<Item> {
+    fn item(&self, position: usize, change: &Change, mended: Option<&Mended>) -> Result<Item> {
         let project = &self.session.project;
         let full = project.path().join(change.live.as_str());
         let old = live_identity(&self.session.project, &change.live)?;
@@ -371,7 +391,10 @@ impl Open<'_> {
         let mut fingerprint = None;
         if new.is_some() {
             let place = change.live.name();
-            let print = Fingerprint::record(&self.staging, OsStr::new(&slot), place)?;
+            let mut print = Fingerprint::record(&self.staging, OsStr::new(&slot), place)?;
+            if let Some(mended) = mended {
+                print = mended.record(print, &self.session.standing_fingerprint(&change.live)?);
+            }
             tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
             let name = fingerprint_name(&self.begin.id, position);
             self.session.inner.save_fingerprint(&name, &print)?;

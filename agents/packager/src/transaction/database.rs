@@ -242,6 +242,24 @@ impl Database {
         Ok(state.unwrap_or_default())
     }
 
+    /// The places of a project where an environment of ours stands, and whose they are.
+    pub(super) fn environments(&self, project: &str) -> Result<Vec<(RelativePath, Ecosystem)>> {
+        let rows = self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT place, ecosystem FROM environments
+                 WHERE project = ?1 AND fingerprint IS NOT NULL ORDER BY place",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            query.query_map([project], row)?.collect::<rusqlite::Result<Vec<(String, String)>>>()
+        })?;
+        let known = |name: &str| Ecosystem::ALL.into_iter().find(|it| it.as_str() == name);
+        let read = |(place, ecosystem): (String, String)| {
+            // A newer program may know more of them; it verifies those.
+            known(&ecosystem).map(|ecosystem| Ok((RelativePath::new(&place)?, ecosystem)))
+        };
+        rows.into_iter().filter_map(read).collect()
+    }
+
     /// Every step at `live` that stands, the latest first.
     pub(super) fn steps_at(&self, project: &str, live: &RelativePath) -> Result<Vec<Step>> {
         self.read(|connection| {
