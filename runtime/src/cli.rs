@@ -21,6 +21,7 @@ mod serve;
 mod status;
 mod top;
 mod unpack;
+mod verify;
 mod vers;
 mod watch;
 
@@ -97,6 +98,8 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Compare what is installed with what was installed, and bring back what differs
+    Verify(verify::Verify),
     /// Show the store of packages, make it smaller, or look for damage in it
     #[command(subcommand)]
     Cache(cache::Cache),
@@ -165,6 +168,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Verify(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Unpack(command) => command.run(),
         Command::Watch(command) => command.run(&context),
