@@ -61,7 +61,8 @@ impl Task<'_> {
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
             return Ok(answer);
         }
-        let _lease = self.lease(&plan)?;
+        let needed = self.needed(&plan);
+        let _lease = self.lease(&needed)?;
         let mut repairs = 0;
         loop {
             let carried =
@@ -72,7 +73,7 @@ impl Task<'_> {
                     tracing::warn!(%error, "the store was damaged");
                     repairs += 1;
                     self.shop.measures.found_damage();
-                    self.examine(&plan)?;
+                    self.examine(&needed)?;
                 }
                 done => break done?,
             }
@@ -92,7 +93,7 @@ impl Task<'_> {
         answer: &mut ApplyAnswer,
     ) -> Result<()> {
         let began = Instant::now();
-        answer.downloaded_bytes += self.fetch(plan)?;
+        answer.downloaded_bytes += self.fetch(&self.needed(plan))?;
         lap(answer, "fetch", began);
         self.check_wanted()?;
         if plan.edits.is_empty() && plan.environments.is_empty() {

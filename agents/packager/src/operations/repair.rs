@@ -9,6 +9,7 @@ use std::path::Path;
 
 use agents_contract::Work;
 
+use super::fetch::once_each;
 use super::verify::Inspected;
 use super::{Task, npm, pypi};
 use crate::ecosystem::Ecosystem;
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::install::Options;
 use crate::limits::STORE_REPAIRS_MAX;
 use crate::measures::Transacted;
-use crate::plan::{Plan, ProjectId, Rebuild, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::store::{DAMAGED, Durability, clone_tree_without};
 use crate::transaction::{
@@ -73,16 +73,17 @@ impl Task<'_> {
                 ));
             }
         }
-        let plan = self.plan_of(project, &patients, damaged)?;
-        let _lease = self.lease(&plan)?;
+        let built = patients.iter().flat_map(|patient| &patient.resolution.packages);
+        let needed = once_each(built.chain(damaged.iter().copied()));
+        let _lease = self.lease(&needed)?;
         let mut repairs = 0;
         let bytes = loop {
-            match self.treat(session, (project, installed), &plan, &patients, &mut repaired) {
+            match self.treat(session, project, &needed, &patients, &mut repaired) {
                 // Nothing was changed yet.
                 Err(error) if error.code == DAMAGED && repairs < STORE_REPAIRS_MAX => {
                     repairs += 1;
                     self.shop.measures.found_damage();
-                    self.examine(&plan)?;
+                    self.examine(&needed)?;
                 }
                 done => break done?,
             }
@@ -92,64 +93,16 @@ impl Task<'_> {
         Ok(repaired)
     }
 
-    /// What is needed of the store, in the words of a plan. It is not kept: nobody has to agree to what was agreed to.
-    fn plan_of(
-        &self,
-        project: &Project,
-        patients: &[Patient<'_>],
-        damaged: &[&Package],
-    ) -> Result<Plan> {
-        let now_ms = self.shop.transactions.now_ms();
-        let mut resolutions: BTreeMap<Ecosystem, Resolution> = BTreeMap::new();
-        for patient in patients {
-            let resolution = patient.resolution;
-            resolutions.entry(resolution.ecosystem).or_insert_with(|| resolution.clone());
-        }
-        let mut environments: Vec<Rebuild> =
-            patients.iter().map(|patient| patient.inspected.rebuild()).collect();
-        for package in damaged {
-            let ecosystem = package.ecosystem;
-            let known = resolutions.entry(ecosystem).or_insert_with(|| Resolution {
-                ecosystem,
-                links: Vec::new(),
-                packages: Vec::new(),
-                warnings: Vec::new(),
-            });
-            if !known.packages.iter().any(|it| it.artifact.hashes == package.artifact.hashes) {
-                known.packages.push((*package).clone());
-            }
-            let is_built = environments.iter().any(|it| it.ecosystem == ecosystem);
-            if !is_built {
-                // What is fetched is what some environment is built of.
-                environments.push(Rebuild { place: super::fixed("store")?, ecosystem });
-            }
-        }
-        Ok(Plan {
-            created_at_ms: now_ms,
-            edits: Vec::new(),
-            environments,
-            exemptions: Vec::new(),
-            expires_at_ms: now_ms,
-            is_elsewhere: false,
-            operation: "repair".to_owned(),
-            preconditions: Vec::new(),
-            project: ProjectId::of(project),
-            requested: Vec::new(),
-            resolutions: resolutions.into_values().collect(),
-            schema_version: SCHEMA_VERSION,
-        })
-    }
-
     /// Fetches, builds beside, mends and commits; the bytes that were downloaded.
     fn treat(
         &self,
         session: &mut Session,
-        (project, installed): (&Project, &BTreeMap<Ecosystem, Resolution>),
-        plan: &Plan,
+        project: &Project,
+        needed: &[&Package],
         patients: &[Patient<'_>],
         repaired: &mut Repaired,
     ) -> Result<u64> {
-        let bytes = self.fetch(plan)?;
+        let bytes = self.fetch(needed)?;
         self.check_wanted()?;
         if patients.is_empty() {
             return Ok(bytes);
@@ -163,7 +116,7 @@ impl Task<'_> {
             actor: self.actor.clone(),
             summary: serde_json::json!({ "mended": count, "places": places }),
         })?;
-        let staged = self.stage_mended(&mut open, (project, installed), patients);
+        let staged = self.stage_mended(&open, project, patients);
         let (changes, mended) = match staged {
             Ok(staged) => staged,
             Err(error) => {
@@ -179,7 +132,8 @@ impl Task<'_> {
             let Some(mended) = mended.get(place) else { continue };
             repaired.left.insert(place.clone(), patient.left(mended));
         }
-        if !patients.iter().zip(mended.values()).any(|(patient, it)| has_gained(it, patient)) {
+        let of = |patient: &Patient<'_>| mended.get(&patient.inspected.standing.place);
+        if !patients.iter().any(|patient| of(patient).is_some_and(|it| has_gained(it, patient))) {
             open.abort("nothing could be brought back")?;
             repaired.warnings.push(
                 "nothing could be brought back: the packages make other files now; move the environment away and run `bolide install`".to_owned(),
@@ -204,8 +158,8 @@ impl Task<'_> {
 
     fn stage_mended(
         &self,
-        open: &mut Open<'_>,
-        (project, installed): (&Project, &BTreeMap<Ecosystem, Resolution>),
+        open: &Open<'_>,
+        project: &Project,
         patients: &[Patient<'_>],
     ) -> Result<(Vec<Change>, BTreeMap<RelativePath, Mended>)> {
         let hands = self.hands(Work::Unpack);
@@ -227,7 +181,6 @@ impl Task<'_> {
                 Ecosystem::Pypi => pypi::build(self, project, place, resolution, &beside, options)?,
                 Ecosystem::Cargo | Ecosystem::Debian => continue,
             }
-            let _ = installed;
             let live = project.path().join(place.as_str());
             if !patient.is_made_anew() {
                 let skip = patient.skipped();
@@ -247,12 +200,6 @@ impl Task<'_> {
         }
         self.check_wanted()?;
         Ok((changes, all))
-    }
-}
-
-impl Inspected {
-    fn rebuild(&self) -> Rebuild {
-        Rebuild { place: self.standing.place.clone(), ecosystem: self.standing.ecosystem }
     }
 }
 
