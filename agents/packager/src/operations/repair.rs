@@ -110,7 +110,7 @@ impl Task<'_> {
         let places: Vec<&str> =
             patients.iter().map(|it| it.inspected.standing.place.as_str()).collect();
         let count: usize = patients.iter().map(|patient| patient.taken.len()).sum();
-        let mut open = session.begin(Purpose {
+        let open = session.begin(Purpose {
             operation: "repair".to_owned(),
             digest: None,
             actor: self.actor.clone(),
