@@ -13,5 +13,6 @@ mod packages;
 mod projects;
 mod registry;
 mod sibling;
+mod verifying;
 mod watching;
 mod world;
