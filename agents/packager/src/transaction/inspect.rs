@@ -56,14 +56,14 @@ pub struct Finding {
     pub(super) seen: Option<Seen>,
 }
 
-/// The status of a path by which a later change of it shows.
+/// The status of a path by which a later change of it shows. Not the time of its last change: a file that the store shares
+/// gets another one when the store lets go of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     inode: u64,
     mode: u32,
     size: i64,
     modified_ns: i64,
-    changed_ns: i64,
 }
 
 /// An environment as it was found.
@@ -290,7 +290,6 @@ impl Seen {
             mode: status.st_mode,
             size: status.st_size,
             modified_ns: modified_ns(status),
-            changed_ns: changed_ns(status),
         }
     }
 }
@@ -339,7 +338,7 @@ fn is_replaced(error: &io::Error) -> bool {
 /// beyond what was installed, so one that grows is no way to be kept busy.
 fn steady_digest(directory: &Directory, name: &OsStr, size: u64) -> io::Result<Option<Digest>> {
     let file = directory.open_file(name)?;
-    let status = || rustix::fs::fstat(&file).map(|status| Seen::of(&status));
+    let status = || rustix::fs::fstat(&file).map(|it| (Seen::of(&it), changed_ns(&it)));
     let at_first = status()?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0_u8; 64 * 1024];

@@ -40,7 +40,12 @@ impl Mended {
 
     /// What of a person's changes the mended environment has no more.
     pub(super) fn taken_away(&self, drift: Drift) -> Drift {
-        let is_taken = |path: &PathBuf| !self.leaves(path.as_os_str().as_bytes());
+        let findings = self.seen.findings.iter();
+        // The content of these is what was installed; permissions are nothing that is kept.
+        let modes: BTreeSet<&PathBuf> =
+            findings.filter(|it| it.difference == Difference::Mode).map(|it| &it.path).collect();
+        let is_taken =
+            |path: &PathBuf| !modes.contains(path) && !self.leaves(path.as_os_str().as_bytes());
         drift.into_iter().filter(|(path, _)| is_taken(path)).collect()
     }
 
