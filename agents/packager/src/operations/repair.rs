@@ -61,7 +61,8 @@ impl Task<'_> {
             let taken = curable(inspected, force);
             if inspected.found.left_out > 0 {
                 repaired.warnings.push(format!(
-                    "`{place}` has too many differences to be repaired; move it away and run `bolide install`"
+                    "`{place}` has too many differences to be repaired; move it away and run \
+                     `bolide install`"
                 ));
             } else if let Some(resolution) = installed.get(&inspected.standing.ecosystem) {
                 if !taken.is_empty() {
@@ -136,7 +137,9 @@ impl Task<'_> {
         if !patients.iter().any(|patient| of(patient).is_some_and(|it| has_gained(it, patient))) {
             open.abort("nothing could be brought back")?;
             repaired.warnings.push(
-                "nothing could be brought back: the packages make other files now; move the environment away and run `bolide install`".to_owned(),
+                "nothing could be brought back: the packages make other files now; move the \
+                 environment away and run `bolide install`"
+                    .to_owned(),
             );
             return Ok(bytes);
         }

@@ -159,7 +159,8 @@ impl Session {
         print.filter(|print| print.count() > 0).ok_or_else(|| {
             let message = format!("the record of what was installed as `{place}` is gone");
             Error::new(Kind::Verification, "fingerprint-missing", message).hint(
-                "nobody can tell what changed there; move it away and run `bolide install` to have it made anew",
+                "nobody can tell what changed there; move it away and run `bolide install` to have it \
+                 made anew",
             )
         })
     }
