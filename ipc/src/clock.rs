@@ -335,14 +335,14 @@ mod tests {
     fn a_moment_has_the_time_that_this_clock_says_then_also_after_it_was_set() {
         let clock = Clock::new();
         // As it is, set ahead and set back by an hour.
-        for now_ns in [7_200_000_000_000, 10_800_000_000_000, 3_600_000_000_000] {
+        for reading_ns in [7_200_000_000_000, 10_800_000_000_000, 3_600_000_000_000] {
             let before = Instant::now();
-            let said = clock.at(before, now_ns);
-            assert!(said <= now_ns, "it asked after that moment");
+            let said = clock.at(before, reading_ns);
+            assert!(said <= reading_ns, "it asked after that moment");
             let later = before + Duration::from_secs(5);
-            assert_eq!(clock.at(later, now_ns), said + 5_000_000_000);
-            assert_eq!(clock.at(later, now_ns + REFRESH_NS), said + 5_000_000_000);
-            assert!(clock.at(Instant::now(), now_ns) >= now_ns);
+            assert_eq!(clock.at(later, reading_ns), said + 5_000_000_000);
+            assert_eq!(clock.at(later, reading_ns + REFRESH_NS), said + 5_000_000_000);
+            assert!(clock.at(Instant::now(), reading_ns) >= reading_ns);
         }
         let known = clock.pair.get();
         clock.at(Instant::now(), 3_600_000_000_000 + REFRESH_NS + 1);

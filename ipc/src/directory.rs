@@ -84,6 +84,8 @@ pub struct MachineEntry {
     pub files: u32,
     /// Files that wait to be fetched: because others are, because of heat, because nobody knows how hot it is.
     pub files_waiting: [u32; 3],
+    /// Changes in watched projects that wait: for heat, until it is known how hot it is, for their turn.
+    pub watch_deferred: [u32; 3],
     /// How workers are to be held to classes of cores: 1 unless processors are contended, 2 not at all, 3 whatever happens; 0 is not said.
     pub pinning: u8,
 }

@@ -21,12 +21,12 @@ use crate::doorbell::Ear;
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
 use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
 use crate::limits::{
-    ANSWERS_SKIPPED_MAX, GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX,
-    SPARE_BYTES_MAX, WORD_BYTES_MAX,
+    GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX, SPARE_BYTES_MAX, WORD_BYTES_MAX,
 };
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
 mod answering;
+mod calling;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -301,110 +301,6 @@ impl Link {
     /// The receiving half.
     pub fn receiver(&mut self) -> &mut LinkReceiver {
         &mut self.receiver
-    }
-
-    /// Calls a tool and waits for its last answer; `progress` sees the others. A call that ends without an answer is
-    /// cancelled at the peer.
-    pub fn call(
-        &mut self,
-        tool: &str,
-        payload: &[u8],
-        grants: &[GrantId],
-        deadline: Instant,
-        progress: impl FnMut(&[u8]),
-    ) -> Result<Outcome, CallError> {
-        self.call_viewed((tool, payload, grants), deadline, progress, |last| match last {
-            Ok(bytes) => Outcome::Done(bytes.to_vec()),
-            Err(bytes) => Outcome::Failed(bytes.to_vec()),
-        })
-    }
-
-    /// [`Link::call`] whose last answer, as an error where the tool refused, is read where it lies.
-    pub(crate) fn call_viewed<T>(
-        &mut self,
-        (tool, payload, grants): (&str, &[u8], &[GrantId]),
-        deadline: Instant,
-        progress: impl FnMut(&[u8]),
-        last: impl FnOnce(Result<&[u8], &[u8]>) -> T,
-    ) -> Result<T, CallError> {
-        let request = self.request(tool, payload, grants, deadline)?;
-        let result = self.last_answer(request, deadline, progress, last);
-        if result.is_err() {
-            // The peer may be gone or its lane full; then there is nobody to tell.
-            let _ = self.sender.cancel(request);
-        }
-        result
-    }
-
-    fn last_answer<T>(
-        &mut self,
-        request: RequestId,
-        deadline: Instant,
-        mut progress: impl FnMut(&[u8]),
-        last: impl FnOnce(Result<&[u8], &[u8]>) -> T,
-    ) -> Result<T, CallError> {
-        loop {
-            match self.receiver.view(Some(deadline))? {
-                View::Answer { request: of, answer } if of == request => match answer {
-                    AnswerView::Done(bytes) => return Ok(last(Ok(bytes))),
-                    AnswerView::Failed(bytes) => return Ok(last(Err(bytes))),
-                    AnswerView::Progress(bytes) if Instant::now() < deadline => progress(bytes),
-                    AnswerView::Progress(_) => {}
-                },
-                View::Answer { .. } => {}
-                other => {
-                    let other = other.to_incoming();
-                    self.set_aside(other)?;
-                }
-            }
-            // A peer that never runs out of progress or other messages must not hold the caller beyond his deadline.
-            if Instant::now() >= deadline {
-                return Err(CallError::Deadline { peer: self.receiver.name() });
-            }
-        }
-    }
-
-    /// Sends a request; its answers are fetched with [`Link::answer`].
-    pub fn request(
-        &mut self,
-        tool: &str,
-        payload: &[u8],
-        grants: &[GrantId],
-        deadline: Instant,
-    ) -> Result<RequestId, CallError> {
-        let peer = &self.receiver.peer.manifest.name;
-        self.sender.request(tool, payload, grants, deadline, peer)
-    }
-
-    /// The next answer to a request; waits until the deadline. Answers to requests that were given up are skipped, all other
-    /// messages are kept for [`Link::next`].
-    pub fn answer(&mut self, request: RequestId, deadline: Instant) -> Result<Answer, CallError> {
-        loop {
-            match self.receiver.receive(Some(deadline))? {
-                Incoming::Answer { request: of, answer } if of == request => return Ok(answer),
-                Incoming::Answer { .. } => {}
-                other => self.set_aside(other)?,
-            }
-            // A peer that never runs out of other messages must not hold the caller beyond his deadline.
-            if Instant::now() >= deadline {
-                return Err(CallError::Deadline { peer: self.receiver.name() });
-            }
-        }
-    }
-
-    /// The next answer to a request, if it is there; as [`Link::answer`] otherwise.
-    pub fn try_answer(&mut self, request: RequestId) -> Result<Option<Answer>, CallError> {
-        for _ in 0..ANSWERS_SKIPPED_MAX {
-            match self.receiver.try_receive()? {
-                None => return Ok(None),
-                Some(Incoming::Answer { request: of, answer }) if of == request => {
-                    return Ok(Some(answer));
-                }
-                Some(Incoming::Answer { .. }) => {}
-                Some(other) => self.set_aside(other)?,
-            }
-        }
-        Ok(None)
     }
 
     /// Keeps a message that is no answer, within bounds.

@@ -6,6 +6,7 @@ mod ask;
 pub(crate) mod backend;
 mod bench;
 mod cache;
+mod changes;
 mod config;
 mod doctor;
 mod exit;

@@ -39,8 +39,9 @@ pub const DEFER_MAX: Duration = Duration::from_secs(600);
 /// How often somebody who waits looks whether his work is still wanted, where nobody tells him: work stops within 100 ms of being abandoned.
 pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often he looks who is told: the clock of the day, by which deadlines are, can be set.
-pub const WANTED_INTERVAL: Duration = Duration::from_secs(5);
+/// How often he looks who is told: the clock of the day, by which deadlines are, can be set. Never in this crate's tests, which hang where
+/// somebody is not told.
+pub const WANTED_INTERVAL: Duration = Duration::from_secs(if cfg!(test) { 3_600 } else { 5 });
 
 /// A wait that is shorter is told to nobody: at the start of everything it takes a moment until somebody has decided.
 pub const TOLD_AFTER: Duration = Duration::from_millis(50);

@@ -113,6 +113,71 @@ fn what_waited_when_the_daemon_stopped_is_not_shown_as_if_it_still_did() {
 }
 
 #[test]
+fn what_waited_when_everything_was_killed_is_not_shown_as_if_it_still_did() {
+    let world = World::new();
+    let large = large_manifest(&world);
+    let tree = machine(&world, "97000");
+    let daemon = world.daemon_on(tree.directory());
+    is_too_hot(&world);
+    let project = watched(&world, "waits", &manifest("^1.0.0"));
+    comes_to(&world, text(&project), "applied");
+    std::fs::write(project.join("package.json"), &large).unwrap();
+    comes_to(&world, text(&project), "deferred");
+    let status = world.bolide(&["status", "--json"]).succeeds().json();
+    let packager = status["hosted"][0]["pid"].as_i64().unwrap();
+    drop(daemon);
+    // It may have ended with the daemon.
+    let packager = Pid::from_raw(i32::try_from(packager).unwrap()).unwrap();
+    let _ = kill_process(packager, Signal::KILL);
+    assert_eq!(last(&world, text(&project))["outcome"], "deferred", "nobody wrote anything down");
+    // What is there now was answered before, so there is nothing to answer.
+    std::fs::write(project.join("package.json"), manifest("^1.0.0")).unwrap();
+    let _daemon = world.daemon_on(tree.directory());
+    wait_until("nothing is shown", || last(&world, text(&project))["outcome"].is_null());
+    assert!(is_installed(&project, "tree"));
+}
+
+/// What waits for its turn asks for leave again when it comes: meanwhile others may have made the machine hot.
+#[test]
+fn who_had_to_wait_for_its_turn_does_not_begin_where_it_is_hot_again() {
+    const LARGE: usize = 6;
+    let world = World::new();
+    let large = large_manifest(&world);
+    let tree = machine(&world, "97000");
+    let _daemon = world.daemon_on(tree.directory());
+    is_too_hot(&world);
+    let projects: Vec<PathBuf> =
+        (0..LARGE).map(|number| watched(&world, &format!("large{number}"), &large)).collect();
+    projects.iter().for_each(|project| {
+        comes_to(&world, text(project), "deferred");
+    });
+    world.registry.fall_silent("/npm/many");
+    tree.file(SENSOR, "61000");
+    let is = |project: &PathBuf, outcome: &str, message: &str| {
+        let last = last(&world, text(project));
+        let said = last["message"].as_str().unwrap_or_default();
+        last["outcome"] == outcome && said.starts_with(message)
+    };
+    let count = |outcome, message| projects.iter().filter(|it| is(it, outcome, message)).count();
+    wait_until("four of them are being applied", || count("applying", "") == 4);
+    let for_others = "waits until other changes";
+    wait_until("two wait for them", || count("deferred", for_others) == 2);
+
+    tree.file(SENSOR, "97000");
+    is_too_hot(&world);
+    world.registry.speak();
+    wait_until("those four end", || count("applied", "") == 4);
+    let for_heat = "waits until the machine is cooler, at most ";
+    wait_until("the others wait for heat", || count("deferred", for_heat) == 2);
+    let waits = |project: &&PathBuf| is(project, "deferred", for_heat);
+    for project in projects.iter().filter(waits) {
+        assert!(!project.join("node_modules").exists());
+    }
+    tree.file(SENSOR, "61000");
+    wait_until("all of them are applied", || count("applied", "") == LARGE);
+}
+
+#[test]
 fn when_it_cools_few_go_on_at_once_and_hold_up_no_other_project() {
     const LARGE: usize = 6;
     let world = World::new();
@@ -140,6 +205,15 @@ fn when_it_cools_few_go_on_at_once_and_hold_up_no_other_project() {
         let waits = "waits until other changes that have waited, too, are applied";
         others.filter(|it| it["outcome"] == "deferred" && it["message"] == waits).count() == 2
     });
+    let waiting =
+        |why: &str| metric(&world, &format!("bolide_pkg_watch_deferred{{reason=\"{why}\"}}"));
+    wait_until("so it is measured", || waiting("turn") == 2.0 && waiting("heat") == 0.0);
+    for command in [&["status"][..], &["top", "--once"]] {
+        wait_until("everybody can see that they wait for others", || {
+            let said = world.bolide(command).succeeds().stdout;
+            said.contains("watched changes 2 wait (others that have waited, too, are applied)\n")
+        });
+    }
     wait_until("they fetch", || world.registry.unanswered() > 0);
     for command in [&["status"][..], &["top", "--once"]] {
         wait_until("everybody can see that files wait, and why", || {

@@ -2,10 +2,12 @@
 //! told to misbehave.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine;
 use serde_json::json;
@@ -20,11 +22,29 @@ pub(crate) struct Registry {
     silence: Arc<Silence>,
 }
 
-/// Paths that are asked for and not answered until the test ends.
+/// Paths that are asked for and not answered for now.
 #[derive(Default)]
 struct Silence {
     prefix: Mutex<Option<String>>,
     asked: AtomicUsize,
+}
+
+impl Silence {
+    fn covers(&self, path: &str) -> bool {
+        self.prefix.lock().unwrap().as_ref().is_some_and(|prefix| path.starts_with(prefix))
+    }
+
+    /// Waits until it ends; false where the other side hangs up before.
+    fn ends(&self, path: &str, stream: &TcpStream) -> bool {
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        while self.covers(path) {
+            match stream.peek(&mut [0]) {
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {}
+                _ => return false,
+            }
+        }
+        stream.set_read_timeout(None).is_ok()
+    }
 }
 
 /// What a path answers.
@@ -71,12 +91,17 @@ impl Registry {
         self.pages.lock().unwrap().insert(path.to_owned(), page);
     }
 
-    /// Lets every question for a path that begins with `prefix` wait for ever.
+    /// Lets every question for a path that begins with `prefix` wait until it speaks again.
     pub(crate) fn fall_silent(&self, prefix: &str) {
         *self.silence.prefix.lock().unwrap() = Some(prefix.to_owned());
     }
 
-    /// How many questions wait for ever.
+    /// Answers everything from now on, also what was asked before.
+    pub(crate) fn speak(&self) {
+        *self.silence.prefix.lock().unwrap() = None;
+    }
+
+    /// How many questions were not answered at once.
     pub(crate) fn unanswered(&self) -> usize {
         self.silence.asked.load(Ordering::Relaxed)
     }
@@ -176,12 +201,11 @@ fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>, silence: &Si
             }
         }
         let path = first.split(' ').nth(1).unwrap_or_default().replace("%2F", "%2f");
-        let silent = silence.prefix.lock().unwrap().clone();
-        if silent.is_some_and(|prefix| path.starts_with(&prefix)) {
+        if silence.covers(&path) {
             silence.asked.fetch_add(1, Ordering::Relaxed);
-            // Until the other side hangs up.
-            let _ = reader.read_line(&mut String::new());
-            return;
+            if !silence.ends(&path, stream) {
+                return;
+            }
         }
         let page = pages.lock().unwrap().get(&path).cloned();
         let page = page.unwrap_or(Page { status: 404, kind: "text/plain", body: b"no".to_vec() });

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Cancellation, Host};
 
@@ -58,12 +58,19 @@ pub struct Order {
     pub priority: u8,
     /// Whether it is still wanted. What is not is not begun.
     pub cancellation: Cancellation,
+    /// When it was first asked for, where it is asked for again: the longest wait counts from then.
+    pub asked_at: Option<Instant>,
 }
 
 impl Default for Order {
     /// Nobody's, of middle priority, always wanted.
     fn default() -> Self {
-        Self { requester: Arc::from(""), priority: 5, cancellation: Cancellation::NEVER.clone() }
+        Self {
+            requester: Arc::from(""),
+            priority: 5,
+            cancellation: Cancellation::NEVER.clone(),
+            asked_at: None,
+        }
     }
 }
 

@@ -107,9 +107,12 @@ pub trait Conversation: Send + Sync {
     }
     /// An undertaking has to wait before it begins. [`Conversation::goes_on`] follows, or the request ends.
     fn waits(&self, _wait: Wait) {}
-    /// It waits no more, and begins when this returns, which may take a while where others go on in the same moment. The caller looks
-    /// afterwards whether it is still wanted.
-    fn goes_on(&self) {}
+    /// It has leave and waits no more. Where others go on in the same moment this takes a while, and what let it begin may not hold
+    /// afterwards: then it answers false, and the caller gives its leave back and asks for it again, until it is true. The caller looks each
+    /// time whether it is still wanted.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// What an agent may ask of its host. The runtime fills it in from the scheduler.

@@ -162,14 +162,21 @@ pub const STORE_USE_NOTED_AFTER: std::time::Duration = std::time::Duration::from
 /// How often a process that has just begun looks at the size of the store: it costs about a second of a full one, and many
 /// commands live no longer.
 pub const STORE_LOOKED_AT_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
-/// How long nobody must have changed a file whose digest is found right, for that to be remembered: a hundred ticks of the coarsest
-/// clock of a file system that is kept to nanoseconds. Nothing in tests of this crate, which would wait for it.
+/// How long nobody must have changed a file whose digest is found right, for that to be remembered: longer than the kernel lets a
+/// changed page wait (30 s, looked at every 5 s), after which a store through a mapping changes the time of the file again.
+/// Nothing in tests of this crate, which would wait for it.
 pub const STORE_WITNESS_QUIET: std::time::Duration =
-    std::time::Duration::from_secs(if cfg!(test) { 0 } else { 2 });
+    std::time::Duration::from_secs(if cfg!(test) { 0 } else { 45 });
 /// Files of which that is remembered: those of many large projects, in some 100 MiB at most.
 pub const STORE_WITNESSES_MAX: usize = 1_000_000;
 /// How long a collection waits for whoever is in the store: longer than most directories take to be filled.
 pub const STORE_COLLECTION_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long somebody waits for a collection before giving up: many times what one takes on a slow disk.
+pub const STORE_ENTRY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+/// After so long the wait is told in the log: an ordinary collection is over by then.
+pub const STORE_ENTRY_TOLD_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+/// Pieces of work aside that wait for the thread while it is at one: each is an address or two; writing one plan writes all.
+pub const ASIDE_JOBS_MAX: usize = 64;
 /// Bytes of the names that one transaction needs: 160 for each of [`LOCK_PACKAGES_MAX`] packages under both digests, and half as much again.
 pub const STORE_LEASE_BYTES_MAX: u64 = 24 << 20;
 /// Transactions that may use a store at once; beyond it nothing is collected.
@@ -326,8 +333,10 @@ pub const WATCH_ANSWERS_WINDOW: std::time::Duration = std::time::Duration::from_
 pub const WATCH_ANSWERS_AT_ONCE_MAX: usize = 4;
 /// Changes that are answered after they waited for a cooler machine, beside those: when it cools, all may begin in the same moment.
 pub const WATCH_RESUMED_AT_ONCE_MAX: usize = 4;
-/// How often one that waits for such a place looks by itself: it is told of everything but the clock of the day being set.
-pub const WATCH_LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often one that waits for such a place looks by itself: it is told of everything but the clock of the day being set. Never in this
+/// crate's tests, which hang where somebody is not told.
+pub const WATCH_LOOK_INTERVAL: std::time::Duration =
+    std::time::Duration::from_secs(if cfg!(test) { 3_600 } else { 5 });
 /// Changes whose answers wait for a cooler machine, beside those: each is a thread that sleeps and a plan in memory. One more is tried again later.
 pub const WATCH_DEFERRED_MAX: usize = 64;
 /// The first pause before a change is tried again that could not be answered for a reason that may pass; doubled each time.

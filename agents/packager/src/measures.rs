@@ -54,6 +54,7 @@ pub(crate) struct Measures {
     cache_requests: [AtomicU64; 3],
     triggers: [AtomicU64; Trigger::ALL.len()],
     watched: AtomicU64,
+    watch_deferred: [AtomicU64; 3],
 }
 
 impl Measures {
@@ -95,6 +96,13 @@ impl Measures {
         self.watched.store(count as u64, Ordering::Relaxed);
     }
 
+    /// So many changes in watched projects wait now: for heat, until it is known how hot it is, for their turn. Whether these are others
+    /// than before; one thread writes them.
+    pub(crate) fn watch_deferred(&self, waiting: [u64; 3]) -> bool {
+        let both = self.watch_deferred.iter().zip(waiting);
+        both.fold(false, |differs, (kept, now)| kept.swap(now, Ordering::Relaxed) != now || differs)
+    }
+
     /// All values under the names that the runtime knows.
     pub(crate) fn figures(&self, unpacker: &Unpacker) -> Vec<Figure> {
         let mut figures = Vec::new();
@@ -113,6 +121,7 @@ impl Measures {
         tell("cache-requests", &["damaged", "hit", "miss"], &self.cache_requests);
         tell("triggers", &Trigger::ALL.map(Trigger::name), &self.triggers);
         tell("watched", &[""], std::slice::from_ref(&self.watched));
+        tell("watch-deferred", &["heat", "blind", "turn"], &self.watch_deferred);
         let (started, failed) = unpacker.counts();
         tell("readers", &["failed", "started"], &[failed.into(), started.into()]);
         // Which locks hold is known when there was something to lock in.

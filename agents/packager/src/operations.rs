@@ -6,6 +6,7 @@
 mod addresses;
 mod age;
 pub(crate) mod apply;
+pub(crate) mod aside;
 pub(crate) mod cache;
 mod cargo;
 mod debian;
@@ -60,6 +61,8 @@ pub(crate) struct Shop {
     pub(crate) unpacker: Arc<Unpacker>,
     pub(crate) registries: io::Client,
     pub(crate) host: Arc<dyn Host>,
+    /// Who does what others would have to wait for on an idle thread.
+    pub(crate) aside: aside::Aside,
     pub(crate) tools: tools::Tools,
     /// The least age of a version in seconds, whatever a request says.
     pub(crate) minimum_age_s: u64,

@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
 use crate::measures::Measures;
-use crate::operations::{Shop, Task, tools::Tools};
+use crate::operations::{Shop, Task, aside::Aside, tools::Tools};
 use crate::store::{Store, Wanted};
 use crate::transaction::{Project, Transactions, make_private};
 use crate::unpack::Unpacker;
@@ -145,6 +145,7 @@ impl Packager {
                 unpacker,
                 registries,
                 host,
+                aside: Aside::default(),
                 tools: Tools::default(),
                 minimum_age_s: policy.minimum_age_s,
                 measures: Measures::default(),
@@ -165,6 +166,7 @@ impl Packager {
             requester: Arc::from(caller.name.as_str()),
             priority,
             cancellation: conversation.cancellation().clone(),
+            asked_at: None,
         };
         let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
             if !is_own {

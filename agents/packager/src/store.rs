@@ -29,7 +29,7 @@
 //! The store is not a place for unverified things: an artefact is hashed before it is opened.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -70,7 +70,6 @@ pub(crate) use beneath::open_beneath;
 pub use collect::{Collected, Freed, Needed, Usage};
 pub use entry::{Entry, Form, StoredFile};
 pub use fill::{Content, Existing, File, FillOptions, Filled};
-pub(crate) use gate::Use;
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
@@ -118,15 +117,16 @@ impl Store {
                 .map_err(|error| Error::io("create the directory", &path, &error))?;
         }
         let open = |name: &str| open_directory(&directory.join(name));
+        let lent = open("lent")?;
         Ok(Self {
             files: open("files")?,
-            lent: open("lent")?,
+            witnesses: Witnesses::of(lent.as_fd()),
+            lent,
             index: open("index")?,
             temporary: open("tmp")?,
             root: directory.to_owned(),
             gate: Gate::open(directory)?,
             modes: Modes::default(),
-            witnesses: Witnesses::default(),
             next_temporary: AtomicU64::new(0),
             #[cfg(test)]
             removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),
@@ -142,11 +142,6 @@ impl Store {
     /// The same store whose files come out in another way.
     pub fn with_mode(self, wanted: Wanted) -> Self {
         Self { modes: Modes::of(wanted), ..self }
-    }
-
-    /// Keeps collections out until the value is dropped. For moments only.
-    pub(crate) fn enter(&self) -> Result<Use<'_>> {
-        self.gate.enter()
     }
 
     /// The directory that was opened.

@@ -43,6 +43,7 @@ mod edits;
 mod fingerprint;
 mod inspect;
 mod journal;
+mod look;
 mod mend;
 mod project;
 mod recovery;

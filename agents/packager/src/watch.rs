@@ -195,6 +195,8 @@ impl Teller {
 
 impl Watcher {
     fn run(mut self) {
+        // Nobody else watches: what stands there as if it waited ended with the process before this one.
+        answer::forget_waits(&self.shop, None);
         self.watch_anew();
         while !self.station.cancellation().is_cancelled() {
             self.sleep();
@@ -220,6 +222,9 @@ impl Watcher {
                 self.watch_anew();
             }
             self.answer_due();
+            if self.shop.measures.watch_deferred(self.under_way.waiting()) {
+                self.station.changed();
+            }
         }
     }
 
@@ -319,6 +324,7 @@ impl Watcher {
             let answering = std::panic::AssertUnwindSafe(answering);
             let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
                 tracing::error!(project = %path.display(), "an answer to a change panicked");
+                answer::forget_waits(&shop, Some(path));
                 false
             });
             teller.tell(News::Ended { again });

@@ -205,6 +205,8 @@ impl Entry for MachineEntry {
         words[10] = pair(self.waiting[2], self.waiting[3]);
         words[11] = pair(self.files, self.files_waiting[0]);
         words[12] = pair(self.files_waiting[1], self.files_waiting[2]);
+        words[13] = pair(self.watch_deferred[0], self.watch_deferred[1]);
+        words[14] = u64::from(self.watch_deferred[2]);
     }
 
     fn decode(words: &[u64]) -> Option<Self> {
@@ -222,6 +224,7 @@ impl Entry for MachineEntry {
             waiting: [low(words[9]), high(words[9]), low(words[10]), high(words[10])],
             files: low(words[11]),
             files_waiting: [high(words[11]), low(words[12]), high(words[12])],
+            watch_deferred: [low(words[13]), high(words[13]), low(words[14])],
             pinning,
         })
     }

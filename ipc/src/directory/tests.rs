@@ -144,6 +144,7 @@ fn the_machine_is_read_by_itself_and_with_the_rest() {
         waiting: [5, 6, 7, 8],
         files: 9,
         files_waiting: [10, 11, 12],
+        watch_deferred: [13, 14, 15],
         pinning: 3,
     };
     for shown in [warm, MachineEntry { millicelsius: None, heavy: false, ..warm }] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::header::AgentId;
 use crate::lane::{LaneOptions, Receiver, Sender};
-use crate::limits::MESSAGE_BYTES_MAX;
+use crate::limits::{ANSWERS_SKIPPED_MAX, MESSAGE_BYTES_MAX};
 use crate::manifest::AgentManifest;
 use crate::segment::ControlWriter;
 use crate::wait::Spin;

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
 }
 
 fn round(pinning: Pinning, pools: &Pools) -> Vec<Figure> {
-    let order = Order { requester: Arc::from("bench"), priority: 5 };
+    let order = Order { requester: Arc::from("bench"), priority: 5, waited: Duration::ZERO };
     let data: Vec<u8> = (0..PIECE_BYTES as u32).map(mixed).collect();
     let bulk = |_: usize| compress(&data);
     let began = Instant::now();

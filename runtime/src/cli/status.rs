@@ -7,7 +7,7 @@ use scheduler::limits::DEFER_MAX;
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
-use super::{Context, ask, files, output};
+use super::{Context, ask, changes, files, output};
 
 /// `bolide status`
 #[derive(Debug, Args)]
@@ -147,6 +147,7 @@ fn machine_text(machine: &Value, work: &Value) -> String {
     let by_reason = &work["files"]["waiting"];
     let files_waiting = [0, 1, 2].map(|reason| count(&by_reason[reason]));
     text += &files::line_of(count(&work["files"]["under_way"]), files_waiting);
+    text += &changes::line_of([0, 1, 2].map(|reason| count(&work["watch_deferred"][reason])));
     if machine["heavy"] == false {
         let until = match thermal["state"].as_str() {
             Some("blind") => "until the temperature is known again",

@@ -32,6 +32,7 @@ pub(crate) const KNOWN: &[Known] = &[
     growing("cache-requests", &["damaged", "hit", "miss"]),
     growing("triggers", &["applied", "approval", "conflict", "failed", "in-line", "planned"]),
     Known { name: "watched", grows: false, labels: &[""] },
+    Known { name: "watch-deferred", grows: false, labels: &["blind", "heat", "turn"] },
     Known { name: "downloads", grows: false, labels: &[""] },
     Known { name: "downloads-waiting", grows: false, labels: &["blind", "busy", "heat"] },
     growing("readers", &["failed", "started"]),

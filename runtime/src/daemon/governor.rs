@@ -156,6 +156,7 @@ impl Loop {
             waiting: work.waiting,
             files: work.files.under_way,
             files_waiting: work.files.waiting,
+            watch_deferred: work.watch_deferred,
             pinning: pinning_number(self.rules.pinning),
             ..entry_of(decision)
         };

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ipc::control::Report;
 
 use super::figures::Figures;
-use super::snapshot::{Files, HostedState, HostedStatus, Tasks, WorkStatus};
+use super::snapshot::{HostedState, HostedStatus, Tasks, WorkStatus};
 use crate::limits::ERROR_KINDS_MAX;
 
 /// All hosted agents.
@@ -189,8 +189,7 @@ impl Entry {
     }
 
     fn work(&self) -> WorkStatus {
-        let files = Files::of(&self.figures());
-        let current = WorkStatus { files, ..WorkStatus::from(&self.current.work) };
+        let current = WorkStatus::from(&self.current.work).measured(&self.figures());
         self.past_work.plus(current)
     }
 
@@ -225,6 +224,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::snapshot::Files;
 
     fn report(started: u64, done: u64, error: &str) -> Report {
         let errors = vec![(error.to_owned(), 1)];

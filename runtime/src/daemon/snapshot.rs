@@ -137,6 +137,8 @@ pub(crate) struct WorkStatus {
     pub(crate) deferred_ns: [u64; WORK_REASONS],
     /// Files that are fetched and wait to be.
     pub(crate) files: Files,
+    /// Changes in watched projects that wait: because of heat, because nobody knows how hot it is, for their turn.
+    pub(crate) watch_deferred: [u32; 3],
 }
 
 /// Files from networks, which have no slots and are not among what is deferred.
@@ -148,18 +150,18 @@ pub(crate) struct Files {
     pub(crate) waiting: [u32; 3],
 }
 
-impl Files {
-    /// What agents measure.
-    pub(crate) fn of(figures: &Figures) -> Self {
+impl WorkStatus {
+    /// With what is among what agents measure.
+    pub(crate) fn measured(self, figures: &Figures) -> Self {
         let count = |name, label| u32::try_from(figures.get(name, label)).unwrap_or(u32::MAX);
-        Self {
+        let files = Files {
             under_way: count("downloads", ""),
             waiting: ["busy", "heat", "blind"].map(|why| count("downloads-waiting", why)),
-        }
+        };
+        let watch_deferred = ["heat", "blind", "turn"].map(|why| count("watch-deferred", why));
+        Self { files, watch_deferred, ..self }
     }
-}
 
-impl WorkStatus {
     /// With what another one does.
     pub(crate) fn plus(self, other: Self) -> Self {
         fn sum<T: Copy, const N: usize>(one: [T; N], other: [T; N], add: fn(T, T) -> T) -> [T; N] {
@@ -174,6 +176,7 @@ impl WorkStatus {
                 under_way: self.files.under_way.saturating_add(other.files.under_way),
                 waiting: sum(self.files.waiting, other.files.waiting, u32::saturating_add),
             },
+            watch_deferred: sum(self.watch_deferred, other.watch_deferred, u32::saturating_add),
         }
     }
 }
@@ -181,8 +184,8 @@ impl WorkStatus {
 impl From<&WorkReport> for WorkStatus {
     fn from(report: &WorkReport) -> Self {
         let &WorkReport { running, waiting, deferred, deferred_ns, cpus: _ } = report;
-        // Files are among what agents measure.
-        Self { running, waiting, deferred, deferred_ns, files: Files::default() }
+        // The rest is among what agents measure.
+        Self { running, waiting, deferred, deferred_ns, ..Self::default() }
     }
 }
 

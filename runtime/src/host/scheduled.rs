@@ -127,14 +127,16 @@ impl Host for ScheduledHost {
     ) -> Option<Permit> {
         let Working { pools, view } = self.working();
         view.follow(pools);
-        let at_most = (undertaking == Undertaking::Heavy).then_some(DEFER_MAX);
+        let ordered = ordered(order);
+        let left = DEFER_MAX.saturating_sub(ordered.waited);
+        let at_most = (undertaking == Undertaking::Heavy).then_some(left);
         let undertaking = match undertaking {
             Undertaking::Heavy => Begun::Heavy,
             Undertaking::Download => Begun::Download,
         };
         let waits = |reason| waits(Wait { obstacle: obstacle(reason), at_most });
         let wanted = Cancellable(&order.cancellation);
-        pools.begin(&ordered(order), undertaking, &wanted, &waits).map(Permit::new)
+        pools.begin(&ordered, undertaking, &wanted, &waits).map(Permit::new)
     }
 
     fn settle(&self, work: Work) -> Place {
@@ -193,8 +195,9 @@ impl Wanted for Cancellable<'_> {
 }
 
 fn ordered(order: &Order) -> admission::Order {
-    let Order { requester, priority, .. } = order;
-    admission::Order { requester: requester.clone(), priority: *priority }
+    let Order { requester, priority, asked_at, .. } = order;
+    let waited = asked_at.map_or(Duration::ZERO, |at| at.elapsed());
+    admission::Order { requester: requester.clone(), priority: *priority, waited }
 }
 
 fn kind(work: Work) -> placement::Work {

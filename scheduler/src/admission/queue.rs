@@ -26,6 +26,8 @@ pub struct Order {
     pub requester: Arc<str>,
     /// 1 (least) to 10 (most); others count as the nearest.
     pub priority: u8,
+    /// How long it has waited already, where it is asked for again: it counts as part of this wait.
+    pub waited: Duration,
 }
 
 /// What a request is for.
@@ -48,7 +50,7 @@ pub enum Wish {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) wish: Wish,
-    /// When it last got something, or came.
+    /// When it last got something, or first came.
     pub(super) since: Duration,
     requester: Arc<str>,
     rank: u8,
@@ -137,7 +139,7 @@ impl Queue {
             id,
             Entry {
                 wish,
-                since: now,
+                since: now.saturating_sub(order.waited),
                 requester,
                 rank,
                 held: 0,

@@ -20,7 +20,7 @@ fn decision(state: State, slots: [usize; 3], heavy: bool) -> Decision {
 }
 
 fn order(requester: &str, priority: u8) -> Order {
-    Order { requester: Arc::from(requester), priority }
+    Order { requester: Arc::from(requester), priority, waited: Duration::ZERO }
 }
 
 fn pieces(work: Work, most: usize) -> Wish {
@@ -135,6 +135,20 @@ fn heavy_work_begins_at_once_where_it_may() {
         admission.ask(&order(requester, 5), Wish::Heavy, START).unwrap();
     }
     assert_eq!(all(&mut admission, START).len(), 2);
+}
+
+#[test]
+fn what_is_asked_for_again_has_waited_since_it_was_first_asked_for() {
+    let moment = Duration::from_secs(1);
+    let now = DEFER_MAX + moment;
+    let mut admission = Admission::new(decision(State::Caution, [1, 4, 0], false));
+    let again = Order { waited: DEFER_MAX - moment, ..order("a", 5) };
+    admission.ask(&again, Wish::Heavy, now).unwrap();
+    admission.ask(&order("b", 5), Wish::Heavy, now).unwrap();
+    assert_eq!(all(&mut admission, now), []);
+    assert_eq!(admission.next_look(now), Some(now + moment));
+    assert_eq!(all(&mut admission, now + moment).len(), 1);
+    assert_eq!(all(&mut admission, now + DEFER_MAX).len(), 1);
 }
 
 #[test]

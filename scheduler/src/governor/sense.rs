@@ -334,7 +334,11 @@ impl Sense {
             return Seen::Lost(reason);
         }
         match self.filter {
-            Some(filter) => Seen::Heat(filter.heat(is_fresh, self.growth > 0, self.changes)),
+            Some(filter) => {
+                // What stands still under load supports no P slot, however often it moved before.
+                let changes = if self.same.is_doubtful(now) { 0 } else { self.changes };
+                Seen::Heat(filter.heat(is_fresh, self.growth > 0, changes))
+            }
             None => Seen::Nothing,
         }
     }

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
 use hw::affinity;
 use hw::cpu::Classes;
@@ -38,7 +39,7 @@ fn alike() -> Machine {
 }
 
 fn order(requester: &str) -> Order {
-    Order { requester: Arc::from(requester), priority: 5 }
+    Order { requester: Arc::from(requester), priority: 5, waited: Duration::ZERO }
 }
 
 const ALWAYS: &dyn Fn() -> bool = &|| true;

@@ -21,7 +21,7 @@ const STEPS_PER_DECISION: usize = 20;
 /// Cooled down, as the recovery is counted, in degrees Celsius.
 const COOLED_CELSIUS: f64 = 75.0;
 
-/// What is counted of a run, after the warm-up.
+/// What is counted of a run, after the warm-up; where the sensor breaks before, heat and work from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The highest true temperature.
@@ -203,7 +203,8 @@ impl Run {
             }
         }
         let work = self.plant.step(self.busy);
-        if seconds >= WARM_UP_SECONDS {
+        // What a broken sensor costs is counted from the first moment.
+        if seconds >= WARM_UP_SECONDS || self.fault != Fault::None {
             self.tally.physics(&self.plant, work, self.busy);
         }
     }

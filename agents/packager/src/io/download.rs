@@ -106,7 +106,7 @@ struct Job {
     url: Url,
     /// Where it may be asked for by its digest, before that.
     artifacts: Vec<Url>,
-    /// Whether those are not asked any more: one gave something else.
+    /// Whether nobody but the registry is asked any more: somebody gave something else.
     is_registry_only: AtomicBool,
     /// Whether the registry is known to have it.
     has_registry: bool,
@@ -126,10 +126,10 @@ struct Job {
 impl Job {
     /// Where the file may be, in the order in which it is asked for.
     fn addresses(&self) -> Vec<Url> {
-        let mut addresses = Vec::new();
-        if !self.is_registry_only.load(Ordering::Relaxed) {
-            addresses.extend_from_slice(&self.artifacts);
+        if self.is_registry_only.load(Ordering::Relaxed) {
+            return vec![self.url.clone()];
         }
+        let mut addresses = self.artifacts.clone();
         if self.has_registry {
             addresses.extend(self.access.mirrors.addresses(&self.url, &self.gates.ailing));
         }
@@ -259,7 +259,7 @@ async fn fetch(
             Err(error) => (Err(error), false),
         };
         let Err(error) = &result else { return result };
-        let is_doubtful = is_pieced || job.has_registry && !job.artifacts.is_empty();
+        let is_doubtful = is_pieced || job.addresses().len() > 1;
         if error.code == "hash-mismatch" && is_doubtful && may_begin_again {
             // The parts may be of different files, or a mirror's, which says nothing about the registry's.
             tracing::debug!(url = shown(&job.url), "what came is not right: from the beginning");
@@ -299,14 +299,26 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
         };
         let (failure, wanted) = match broken {
             Broken::Connection(failure, wanted) => (*failure, wanted),
-            Broken::Final(error) => return Err(*error),
+            Broken::Final(error) => {
+                // One that sends nonsense must not keep the file from whoever has it.
+                let next = addresses.next().filter(|_| error.code == "registry-nonsense");
+                let Some(next) = next else { return Err(*error) };
+                tracing::warn!(%error, next = shown(&next), "the next server is asked");
+                (url, attempt, resumes) = (next, 0, 0);
+                // What it sent before may be nonsense, too.
+                sink = Some(open_anew(job, place).await?);
+                continue;
+            }
         };
+        // A server that trickles is not waited for again while another one is left.
+        let is_left =
+            matches!(failure, Failure::TooSlow { .. }) && !addresses.as_slice().is_empty();
         // Progress pays for further tries; a connection that breaks at once again and again does not.
         if sink.as_ref().is_some_and(|sink| sink.bytes > before) && resumes < DOWNLOAD_RESUMES_MAX {
             resumes += 1;
             attempt = 1;
         }
-        match pause_before_retry(&failure, attempt, wanted) {
+        match pause_before_retry(&failure, attempt, wanted).filter(|_| !is_left) {
             Some(pause) => job.gates.time.pause(pause).await,
             None => {
                 // Whoever has the bytes may give them, since the digest decides. What one server refuses another one may have.
@@ -325,6 +337,14 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
         }
     }
     sink.ok_or_else(lost)
+}
+
+/// The same place without what is there.
+async fn open_anew(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
+    let emptied = place.file().and_then(|file| file.set_len(0));
+    emptied.map_err(|error| Error::io("write", &place.path, &error))?;
+    place.note_tag(None);
+    open(job, place).await
 }
 
 /// What is there already, hashed as a piece of work: it may be large.

@@ -59,6 +59,11 @@ impl<'a> Request<'a> {
     pub(crate) fn new(url: Url, credentials: Option<&'a Credentials>, bytes_max: usize) -> Self {
         Self { url, accept: None, range: None, validators: None, credentials, bytes_max }
     }
+
+    /// The same for a mirror: what one server said of its answers means nothing to another one.
+    fn of_mirror(self) -> Self {
+        Self { validators: None, ..self }
+    }
 }
 
 /// An answer with its body, whatever its status; never 429 or 5xx.
@@ -72,6 +77,14 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// The same without what the mirror would like to be asked with: it is the registry that is asked next time, and its
+    /// "not changed" would confirm what it never sent.
+    fn of_mirror(mut self) -> Self {
+        self.headers.remove(ETAG);
+        self.headers.remove(LAST_MODIFIED);
+        self
+    }
+
     /// A header as text.
     pub(crate) fn header(&self, name: &reqwest::header::HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -170,29 +183,32 @@ pub(crate) struct Http {
 
 impl Http {
     /// Sends a request until it is answered, by the registry or by a mirror of it, or the tries are used up.
+    ///
+    /// What there is not, only the registry can say: a mirror's refusal is a failure of the mirror. Of several failures the
+    /// registry's own is told.
     pub(crate) async fn get(&self, request: &Request<'_>, urgency: &Urgency) -> Result<Reply> {
-        let mut addresses = self.mirrors.addresses(&request.url, &self.gates.ailing).into_iter();
-        let mut url = addresses.next().unwrap_or_else(|| request.url.clone());
-        loop {
+        let mut told: Option<Failure> = None;
+        for url in self.mirrors.addresses(&request.url, &self.gates.ailing) {
             let is_mirror = url != request.url;
-            let mut request = Request { url, ..request.clone() };
-            if is_mirror {
-                // What one server said of its answers means nothing to another one.
-                request.validators = None;
-            }
-            let failure = match self.get_from(&request, urgency).await {
-                Ok(reply) => return Ok(reply),
+            let asked = Request { url, ..request.clone() };
+            let asked = if is_mirror { asked.of_mirror() } else { asked };
+            let failure = match self.get_from(&asked, urgency).await {
+                Ok(reply) if !is_mirror => return Ok(reply),
+                Ok(reply) if reply.status.is_success() => return Ok(reply.of_mirror()),
+                Ok(reply) => Failure::Status { url: reply.url, status: reply.status },
                 Err(failure) => failure,
             };
-            match addresses.next().filter(|_| failure.is_transient()) {
-                Some(next) => {
-                    tracing::warn!(%failure, "the next mirror is asked");
-                    self.gates.ailing.note(&request.url);
-                    url = next;
-                }
-                None => return Err(failure.into()),
+            if failure.is_transient() {
+                self.gates.ailing.note(&asked.url);
+            } else if !is_mirror {
+                return Err(failure.into());
+            }
+            tracing::warn!(%failure, "no answer; the next server is asked, if there is one");
+            if !is_mirror || told.is_none() {
+                told = Some(failure);
             }
         }
+        Err(told.map_or_else(|| nonsense(&request.url, "nobody was asked"), Error::from))
     }
 
     /// The same at one address.

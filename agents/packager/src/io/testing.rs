@@ -213,6 +213,50 @@ impl Host for PlainHost {
     }
 }
 
+/// The same, but what it is to do later waits until it is told.
+#[derive(Default)]
+pub(crate) struct LaterHost(Mutex<Vec<Job>>);
+
+impl LaterHost {
+    pub(crate) fn do_what_waits(&self) {
+        let jobs = std::mem::take(&mut *self.0.lock().expect("a list"));
+        jobs.into_iter().for_each(|job| job());
+    }
+}
+
+impl std::fmt::Debug for LaterHost {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("LaterHost")
+    }
+}
+
+impl Host for LaterHost {
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        PlainHost.run(order, work, count, piece);
+    }
+
+    fn begin(
+        &self,
+        order: &Order,
+        undertaking: Undertaking,
+        waits: &dyn Fn(Wait),
+    ) -> Option<Permit> {
+        PlainHost.begin(order, undertaking, waits)
+    }
+
+    fn settle(&self, work: Work) -> Place {
+        PlainHost.settle(work)
+    }
+
+    fn later(&self, job: Job) {
+        self.0.lock().expect("a list").push(job);
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
 /// A time in which pauses are noted and take none. The calendar stands still.
 #[derive(Debug)]
 pub(crate) struct NoTime {

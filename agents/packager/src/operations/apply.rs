@@ -122,13 +122,20 @@ impl Task<'_> {
             self.conversation.waits(wait);
             self.say("wait", waits_for(wait), 0, 0);
         };
-        let order = Order { cancellation: self.while_it_waits(), ..self.order.clone() };
-        let permit = self.shop.host.begin(&order, Undertaking::Heavy, &waits);
-        if permit.is_some() && has_waited.get() {
-            self.conversation.goes_on();
+        let cancellation = self.while_it_waits();
+        let mut order = Order { cancellation, ..self.order.clone() };
+        let asked_at = Instant::now();
+        loop {
+            let permit = self.shop.host.begin(&order, Undertaking::Heavy, &waits);
+            let permit = permit.ok_or_else(|| self.waited_in_vain())?;
+            let begins = !has_waited.get() || self.conversation.goes_on();
             self.check_wanted()?;
+            if begins {
+                return Ok(permit);
+            }
+            // It was others' turn meanwhile, and they may have made it hot again.
+            order.asked_at = Some(asked_at);
         }
-        permit.ok_or_else(|| self.waited_in_vain())
     }
 
     /// Stages everything beside the project and commits it.

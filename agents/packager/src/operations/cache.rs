@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use agents_contract::Cancellation;
+
 use super::Task;
 use crate::api::{CacheAction, CacheAnswer, CacheRequest};
 use crate::error::Result;
@@ -15,6 +17,8 @@ use crate::transaction::Transactions;
 
 /// After so many hundredths of what the store may take were fetched, its size is looked at.
 const LOOK_AFTER_PERCENT: u64 = 5;
+/// What is wrong with a plan that nobody can apply any more.
+const UNUSABLE: [&str; 3] = ["plan-damaged", "plan-version", "unknown-plan"];
 
 impl Task<'_> {
     /// Shows the store, makes it smaller, or looks for damage in it.
@@ -30,7 +34,7 @@ impl Task<'_> {
             _ => u64::MAX,
         };
         let Collected { before, artefacts, freed } =
-            collect(store, &self.shop.transactions, bytes_max)?;
+            collect(store, &self.shop.transactions, bytes_max, &self.order.cancellation)?;
         Ok(CacheAnswer {
             schema: "bolide.cache/1".to_owned(),
             path: store.root().to_string_lossy().into_owned(),
@@ -60,22 +64,30 @@ impl Task<'_> {
         // One and not none, so that the next look waits for the next bytes.
         shop.fetched_since.store(1, Ordering::Relaxed);
         let (store, transactions) = (Arc::clone(&shop.store), shop.transactions.clone());
-        shop.host.later(Box::new(move || match collect(&store, &transactions, rules.bytes_max) {
-            Ok(done) if done.artefacts > 0 => {
-                tracing::info!(?done, "the store was too large");
+        let look = move |stop: &Cancellation| {
+            match collect(&store, &transactions, rules.bytes_max, stop) {
+                Ok(done) if done.artefacts > 0 => {
+                    tracing::info!(?done, "the store was too large");
+                }
+                Ok(done) => tracing::debug!(?done, "looked at the size of the store"),
+                // Somebody installs something; the next look comes.
+                Err(error) => tracing::debug!(%error, "cannot look at the size of the store"),
             }
-            Ok(done) => tracing::debug!(?done, "looked at the size of the store"),
-            // Somebody installs something; the next look comes.
-            Err(error) => tracing::debug!(%error, "cannot look at the size of the store"),
-        }));
+        };
+        shop.aside.later(&*shop.host, Box::new(look));
     }
 }
 
-fn collect(store: &Store, transactions: &Transactions, bytes_max: u64) -> Result<Collected> {
+fn collect(
+    store: &Store,
+    transactions: &Transactions,
+    bytes_max: u64,
+    cancellation: &Cancellation,
+) -> Result<Collected> {
     let mut known = HashMap::new();
     // Plans are read before others are kept out of the store; inside only those that came in between.
     needed(transactions, &mut known)?;
-    store.collect(&mut || needed(transactions, &mut known), bytes_max)
+    store.collect(&mut || needed(transactions, &mut known), bytes_max, cancellation)
 }
 
 type Artefacts = Vec<(Hashes, Form)>;
@@ -88,25 +100,27 @@ fn needed(
     let mut all = Vec::new();
     for digest in transactions.needed_plans()? {
         if !known.contains_key(&digest) {
-            known.insert(digest.clone(), artefacts(transactions, &digest));
+            known.insert(digest.clone(), artefacts(transactions, &digest)?);
         }
         all.extend(known[&digest].iter().cloned());
     }
     Ok(all)
 }
 
-fn artefacts(transactions: &Transactions, digest: &str) -> Artefacts {
+fn artefacts(transactions: &Transactions, digest: &str) -> Result<Artefacts> {
     let plan = match transactions.plan(digest) {
         Ok(plan) => plan,
-        Err(error) => {
+        Err(error) if UNUSABLE.contains(&error.code.as_str()) => {
             // It can be applied no more, and what stands of it has files of its own.
-            tracing::warn!(%error, "a plan cannot be read, so nothing is kept for it");
-            return Vec::new();
+            tracing::warn!(%error, "a plan is of no use, so nothing is kept for it");
+            return Ok(Vec::new());
         }
+        // A busy database or a broken disk says nothing about what is needed.
+        Err(error) => return Err(error),
     };
     let packages = plan.resolutions.into_iter().flat_map(|resolution| resolution.packages);
     let artefact = |package: crate::resolution::Package| {
         Some((package.artifact.hashes, Form::of(package.ecosystem)?))
     };
-    packages.filter_map(artefact).collect()
+    Ok(packages.filter_map(artefact).collect())
 }

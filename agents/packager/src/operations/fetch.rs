@@ -32,7 +32,7 @@ impl Task<'_> {
         let artefacts = needed
             .iter()
             .filter_map(|package| Some((&package.artifact.hashes, Form::of(package.ecosystem)?)));
-        self.shop.store.lease(artefacts)
+        self.shop.store.lease(artefacts, &self.order.cancellation)
     }
 
     /// Looks for damage in everything that is needed, so that what is damaged is fetched again.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use agents_contract::{Crew, Work};
@@ -97,13 +97,8 @@ impl Task<'_> {
     fn keep(&self, plan: &Plan) -> Result<String> {
         let transactions = &self.shop.transactions;
         let digest = transactions.note_plan(plan)?;
-        let (writer, store) = (transactions.clone(), Arc::clone(&self.shop.store));
-        self.shop.host.later(Box::new(move || {
-            // A collection must not begin between what it asks for and what it takes away. One that cannot be kept out may take
-            // what the plan would find here; that is fetched again.
-            let _use = store.enter();
-            writer.write_plans();
-        }));
+        let writer = transactions.clone();
+        self.shop.aside.later(&*self.shop.host, Box::new(move |_| writer.write_plans()));
         transactions.check_plans()?;
         Ok(digest)
     }

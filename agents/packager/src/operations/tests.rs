@@ -48,6 +48,18 @@ impl World {
         Self::with(Policy::default())
     }
 
+    /// The same files and cache in the hands of another packager, with a state directory of its own; the project is a new one.
+    fn again(self, host: Arc<dyn agents_contract::Host>) -> Self {
+        let Self { directory, index, .. } = self;
+        let place = |name: &str| directory.path().join(name);
+        std::fs::remove_dir_all(place("project")).expect("ours");
+        std::fs::create_dir(place("project")).expect("space");
+        let places = Places { state: place("other-state"), cache: place("cache") };
+        let unpacker = crate::unpack::Unpacker::here();
+        let packager = Packager::new(&places, Policy::default(), unpacker, host);
+        Self { packager: packager.expect("a packager"), directory, index }
+    }
+
     fn with(policy: Policy) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["home", "project"] {

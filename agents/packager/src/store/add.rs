@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+use agents_contract::Cancellation;
 use ring::digest;
 
 use super::entry::{self, Entry, Form, StoredFile};
@@ -52,7 +53,7 @@ impl Store {
         hashes: &Hashes,
         file_name: &str,
     ) -> Result<Entry> {
-        let _use = self.gate.enter()?;
+        let _use = self.gate.enter(Cancellation::NEVER)?;
         verify(source, hashes, file_name)?;
         let mut files = BTreeMap::new();
         let mut buffer = Vec::new();
@@ -90,7 +91,7 @@ impl Store {
 
     /// Adds a wheel; `file_name` is for messages.
     pub fn add_wheel(&self, source: Source<'_>, hashes: &Hashes, file_name: &str) -> Result<Entry> {
-        let _use = self.gate.enter()?;
+        let _use = self.gate.enter(Cancellation::NEVER)?;
         if !file_name.ends_with(".whl") {
             let message = format!("`{file_name}` is not a wheel");
             return Err(Error::new(Kind::Refused, "source-distribution", message).hint(
@@ -132,7 +133,7 @@ impl Store {
     /// Adds a `.crate` whose only folder must be `folder` (`name-version`). It is examined, but
     /// kept as it is.
     pub fn add_crate(&self, source: Source<'_>, hashes: &Hashes, folder: &str) -> Result<Entry> {
-        let _use = self.gate.enter()?;
+        let _use = self.gate.enter(Cancellation::NEVER)?;
         let file_name = format!("{folder}.crate");
         verify(source, hashes, &file_name)?;
         let mut manifest = false;

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use agents_contract::Cancellation;
+
 use super::Store;
 use crate::error::{Error, Result};
 use crate::limits::STORE_USE_NOTED_AFTER;
@@ -53,7 +55,7 @@ impl Store {
         else {
             return Ok(());
         };
-        let _use = self.gate.enter()?;
+        let _use = self.gate.enter(Cancellation::NEVER)?;
         if let Some(folder) = to.parent() {
             DirBuilder::new()
                 .recursive(true)

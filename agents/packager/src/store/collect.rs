@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use agents_contract::Cancellation;
 use rustix::fs::{AtFlags, Stat};
 
 use super::object::Object;
@@ -109,8 +110,13 @@ struct Census {
 
 impl Store {
     /// Removes what is not needed, the least recently used first, until at most `bytes_max` are left; nothing but garbage where the
-    /// store is no larger. Refused with `store-busy` while somebody stays inside.
-    pub fn collect(&self, needed: Needed<'_>, bytes_max: u64) -> Result<Collected> {
+    /// store is no larger. Refused with `store-busy` while somebody stays inside. A cancelled one ends between two removals.
+    pub fn collect(
+        &self,
+        needed: Needed<'_>,
+        bytes_max: u64,
+        cancellation: &Cancellation,
+    ) -> Result<Collected> {
         let _alone = self.gate.enter_alone(limits::STORE_COLLECTION_PATIENCE)?;
         let mut freed = Freed::default();
         let mut census = self.census(needed, &mut freed)?;
@@ -129,6 +135,7 @@ impl Store {
             if census.bytes <= target {
                 break;
             }
+            Error::if_cancelled(cancellation)?;
             match victim {
                 Victim::Artefact(artefact) => {
                     self.evict(&artefact, &mut census, &mut freed)?;
@@ -162,7 +169,7 @@ impl Store {
                 wanted()?;
                 let Some(name) = relative(&self.root.join("index"), &path) else { continue };
                 // One artefact at a time, so that others get in between.
-                let _use = self.gate.enter()?;
+                let _use = self.gate.enter(Cancellation::NEVER)?;
                 let Some((entry, digest)) = entry::read_any(&self.index, name) else { continue };
                 let bad =
                     entry.files.iter().filter(|file| !self.object_is_good(&file.object, true));

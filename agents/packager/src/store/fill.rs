@@ -107,7 +107,7 @@ impl Store {
         mut files: Vec<File>,
         options: FillOptions<'_>,
     ) -> Result<Filled> {
-        let _use = self.gate.enter()?;
+        let _use = self.gate.enter(options.cancellation)?;
         let directory = open_directory(root)?;
         files.sort_unstable_by(|a, b| split(&a.path).cmp(&split(&b.path)));
         make_directories(root, &directory, &files)?;

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use agents_contract::Cancellation;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
-use crate::limits::LOCK_RETRY_MS;
+use crate::limits::{LOCK_RETRY_MS, STORE_ENTRY_PATIENCE, STORE_ENTRY_TOLD_AFTER};
 
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -30,7 +32,7 @@ struct Inside {
 
 /// A user inside.
 #[derive(Debug)]
-pub(crate) struct Use<'g>(&'g Gate);
+pub(super) struct Use<'g>(&'g Gate);
 
 /// The only one inside.
 #[derive(Debug)]
@@ -51,17 +53,50 @@ impl Gate {
         Ok(Self { file, path, inside: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Waits for a collection that runs, here or in another process: a second or two.
-    pub(super) fn enter(&self) -> Result<Use<'_>> {
+    /// Waits for a collection that runs, here or in another process: a second or two, and not longer than
+    /// [`STORE_ENTRY_PATIENCE`].
+    pub(super) fn enter(&self, cancellation: &Cancellation) -> Result<Use<'_>> {
+        self.enter_within(STORE_ENTRY_PATIENCE, cancellation)
+    }
+
+    pub(super) fn enter_within(
+        &self,
+        patience: Duration,
+        cancellation: &Cancellation,
+    ) -> Result<Use<'_>> {
+        let began = Instant::now();
+        let mut is_told = false;
         let mut inside = self.lock();
-        while inside.is_collecting {
-            inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            // Who is inside has the lock for all threads.
+            let has_lock = inside.users > 0;
+            if !inside.is_collecting && (has_lock || self.share()?) {
+                inside.users += 1;
+                return Ok(Use(self));
+            }
+            Error::if_cancelled(cancellation)?;
+            let waited = began.elapsed();
+            if waited >= patience {
+                return Err(collected(waited));
+            }
+            if waited >= STORE_ENTRY_TOLD_AFTER && !is_told {
+                tracing::warn!(store = ?self.path, "waits for a collection of the store to end");
+                is_told = true;
+            }
+            // Another process wakes nobody here, and neither does a cancellation.
+            let retry = Duration::from_millis(LOCK_RETRY_MS);
+            let woken = self.changed.wait_timeout(inside, retry);
+            inside = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if inside.users == 0 {
-            self.flock(FlockOperation::LockShared)?;
+    }
+
+    /// Whether this process has the shared lock now: no other process collects.
+    fn share(&self) -> Result<bool> {
+        match self.flock(FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(Error::io("lock", &self.path, &error.into())),
         }
-        inside.users += 1;
-        Ok(Use(self))
     }
 
     /// Waits until nobody is inside, and refuses with `store-busy` where that takes longer than `patience`. Who comes
@@ -101,16 +136,24 @@ impl Gate {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flock(&self, operation: FlockOperation) -> Result<()> {
+    fn flock(&self, operation: FlockOperation) -> rustix::io::Result<()> {
         loop {
             match rustix::fs::flock(&self.file, operation) {
-                Err(rustix::io::Errno::INTR) => {}
-                done => {
-                    return done.map_err(|error| Error::io("lock", &self.path, &error.into()));
-                }
+                Err(Errno::INTR) => {}
+                done => return done,
             }
         }
     }
+}
+
+fn collected(waited: Duration) -> Error {
+    let message = format!(
+        "the store is being collected, and was for {} s that were waited",
+        waited.as_secs()
+    );
+    Error::new(Kind::Refused, "store-busy", message)
+        .hint("try again when `bolide cache collect`, here or in another process, has ended")
+        .retryable()
 }
 
 fn busy() -> Error {

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use agents_contract::Cancellation;
 use rustix::fs::FlockOperation;
 
 use super::collect::list;
@@ -33,10 +34,11 @@ impl Drop for Lease {
 }
 
 impl Store {
-    /// Keeps these artefacts until the lease is dropped.
+    /// Keeps these artefacts until the lease is dropped. Waits for a collection, unless it is cancelled.
     pub fn lease<'h>(
         &self,
         artefacts: impl IntoIterator<Item = (&'h Hashes, Form)>,
+        cancellation: &Cancellation,
     ) -> Result<Lease> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut text = String::new();
@@ -54,7 +56,7 @@ impl Store {
         let random = RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed));
         let path = self.root.join("leases").join(format!("{}-{random:016x}", std::process::id()));
         // Inside, so that no collection sees the file before it is locked and full.
-        let _use = self.gate.enter()?;
+        let _use = self.gate.enter(cancellation)?;
         let failed = |error: std::io::Error| Error::io("write", &path, &error);
         let mut file =
             File::options().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;

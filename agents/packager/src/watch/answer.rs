@@ -1,9 +1,10 @@
 //! One answer to one changed project: what its policy says, done as a request of its own.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use agents_contract::{Cancellation, Conversation, Order, Station, Wait};
+use agents_contract::{Cancellation, Conversation, Obstacle, Order, Station, Wait};
 use ring::digest;
 use serde::Serialize;
 
@@ -155,6 +156,26 @@ pub(super) fn answer(
     note(shop, &row, seen, answered, again)
 }
 
+/// Writes down that nothing waits or is being applied: of the project at `only`, or of all. Who has ended without writing anything down
+/// left it as if it still did.
+pub(super) fn forget_waits(shop: &Shop, only: Option<&Path>) {
+    let forgotten = shop.transactions.watches().and_then(|rows| {
+        let is_meant = |row: &&WatchRow| only.is_none_or(|only| only == Path::new(&row.path));
+        let waits = |row: &&WatchRow| row.last.as_ref().is_some_and(|last| !is_over(last));
+        rows.iter().filter(is_meant).filter(waits).try_for_each(|row| {
+            shop.transactions.watch_answered(&row.path, None, &WatchOutcome::default())
+        })
+    });
+    if let Err(error) = forgotten {
+        tracing::warn!(%error, "that no watched project waits was not written down");
+    }
+}
+
+/// Whether something came of it, good or bad.
+fn is_over(last: &WatchOutcome) -> bool {
+    ![DEFERRED, APPLYING].contains(&last.outcome.as_str())
+}
+
 /// The digest of what is in the manifests of the project at `path` now; nothing where they cannot be read.
 pub(super) fn digest_at(path: &Path) -> Option<String> {
     let seen = Project::open(path).and_then(|project| see(&project));
@@ -200,6 +221,7 @@ fn carry_out(
         requester: requester(alone.row),
         priority: PRIORITY,
         cancellation: alone.commission.wanted.clone(),
+        asked_at: None,
     };
     let actor =
         format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
@@ -302,9 +324,13 @@ impl Alone<'_> {
         self.write(&WatchOutcome { outcome, digest: None, message, at_ms });
     }
 
+    fn tell_waits(&self, obstacle: Obstacle) {
+        let (terms, seen) = (terms(self.row), self.seen.to_owned());
+        (self.commission.tell)(Step::Waits(Deferred { terms, seen, obstacle }));
+    }
+
     /// Writes down again what came of the change before, as this one comes to nothing.
     fn restore(&self) {
-        let is_over = |last: &WatchOutcome| ![DEFERRED, APPLYING].contains(&last.outcome.as_str());
         self.write(&self.row.last.clone().filter(is_over).unwrap_or_default());
     }
 
@@ -333,16 +359,28 @@ impl Conversation for Alone<'_> {
         let event = Event { outcome: Some(DEFERRED), message: &message, ..self.event.clone() };
         publish(self.station, "event.manifest.deferred", &event);
         self.stands(DEFERRED, &message);
-        let (terms, seen) = (terms(self.row), self.seen.to_owned());
-        (self.commission.tell)(Step::Waits(Deferred { terms, seen }));
+        self.tell_waits(wait.obstacle);
     }
 
-    /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before.
-    fn goes_on(&self) {
-        let waits = || self.stands(DEFERRED, WAITS_FOR_OTHERS);
-        let Some(turn) = self.commission.turns.take(self.commission.wanted, waits) else { return };
-        self.turn.get_or_init(|| turn);
+    /// Others may go on in the same moment: it still waits until it is its turn, and is given up like before. Minutes later the machine
+    /// may be hot again, so it asks again with its turn kept: it begins with both.
+    fn goes_on(&self) -> bool {
+        let had_to_wait = Cell::new(false);
+        let waits = || {
+            had_to_wait.set(true);
+            self.stands(DEFERRED, WAITS_FOR_OTHERS);
+            self.tell_waits(Obstacle::Busy);
+        };
+        if self.turn.get().is_none() {
+            let turn = self.commission.turns.take(self.commission.wanted, waits);
+            let Some(turn) = turn else { return false };
+            self.turn.get_or_init(|| turn);
+        }
+        if had_to_wait.get() {
+            return false;
+        }
         self.stands(APPLYING, "it has waited for a cooler machine");
         (self.commission.tell)(Step::GoesOn);
+        true
     }
 }

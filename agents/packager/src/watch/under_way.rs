@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Obstacle};
 
 use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_DEFERRED_MAX};
 
@@ -22,6 +22,8 @@ pub(super) struct Deferred {
     pub(super) terms: Terms,
     /// The digest of the manifests that it answers.
     pub(super) seen: String,
+    /// What it waits for.
+    pub(super) obstacle: Obstacle,
 }
 
 /// All of them, by project; one has one answer at a time.
@@ -97,9 +99,10 @@ impl UnderWay {
         self.answers.insert(project, Answer { wanted, stage: Stage::Begun });
     }
 
-    /// It waits, and leaves its place to others. Where too many wait already, or the project is watched otherwise by now, it is given up.
+    /// It waits, and leaves its place to others. Where too many others wait already, or the project is watched otherwise by now, it is given
+    /// up. It may wait more than once.
     pub(super) fn defer(&mut self, project: &Path, deferred: Deferred) {
-        let is_full = self.deferred_count() >= WATCH_DEFERRED_MAX;
+        let is_full = self.deferred_beside(project) >= WATCH_DEFERRED_MAX;
         let Some(answer) = self.answers.get_mut(project) else { return };
         if is_full || self.terms.get(project) != Some(&deferred.terms) {
             answer.wanted.cancel();
@@ -132,9 +135,24 @@ impl UnderWay {
         }
     }
 
-    fn deferred_count(&self) -> usize {
-        let waits = |answer: &&Answer| matches!(answer.stage, Stage::Deferred(_));
-        self.answers.values().filter(waits).count()
+    /// How many wait: for heat, until it is known how hot it is, for their turn.
+    pub(super) fn waiting(&self) -> [u64; 3] {
+        let mut waiting = [0; 3];
+        for answer in self.answers.values() {
+            let Stage::Deferred(deferred) = &answer.stage else { continue };
+            let place = match deferred.obstacle {
+                Obstacle::Heat => 0,
+                Obstacle::Blind => 1,
+                Obstacle::Busy => 2,
+            };
+            waiting[place] += 1;
+        }
+        waiting
+    }
+
+    fn deferred_beside(&self, project: &Path) -> usize {
+        let others = self.answers.iter().filter(|(other, _)| **other != project);
+        others.filter(|(_, answer)| matches!(answer.stage, Stage::Deferred(_))).count()
     }
 }
 
@@ -147,7 +165,7 @@ mod tests {
     }
 
     fn deferred(policy: &str) -> Deferred {
-        Deferred { terms: terms(policy), seen: "before".to_owned() }
+        Deferred { terms: terms(policy), seen: "before".to_owned(), obstacle: Obstacle::Heat }
     }
 
     /// The answers that began, by number.
@@ -203,12 +221,30 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_counted_by_what_it_waits_for() {
+        let mut world = World::new(5);
+        let obstacles = [Obstacle::Heat, Obstacle::Heat, Obstacle::Blind, Obstacle::Busy];
+        for (number, obstacle) in obstacles.into_iter().enumerate() {
+            let deferred = Deferred { obstacle, ..deferred("apply") };
+            world.under_way.defer(&path(number), deferred);
+        }
+        assert_eq!(world.under_way.waiting(), [2, 1, 1]);
+        let turn = Deferred { obstacle: Obstacle::Busy, ..deferred("apply") };
+        world.under_way.defer(&path(0), turn);
+        world.under_way.go_on(&path(1));
+        world.under_way.end(&path(2));
+        assert_eq!(world.under_way.waiting(), [0, 0, 2]);
+    }
+
+    #[test]
     fn one_more_than_may_wait_is_given_up() {
         let mut world = World::new(WATCH_DEFERRED_MAX + 1);
         for number in 0..=WATCH_DEFERRED_MAX {
             world.under_way.defer(&path(number), deferred("apply"));
         }
         assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX]);
+        world.under_way.defer(&path(0), deferred("apply"));
+        assert_eq!(world.given_up(), [WATCH_DEFERRED_MAX], "who waits again is no one more");
         world.under_way.end(&path(WATCH_DEFERRED_MAX));
         world.under_way.end(&path(0));
         world.begin();

@@ -11,7 +11,7 @@ use scheduler::decision::{Background, State};
 use scheduler::limits::DEFER_MAX;
 use serde_json::{Value, json};
 
-use crate::cli::{files, output};
+use crate::cli::{changes, files, output};
 use crate::limits::TOP_ROWS_MAX;
 use crate::machine::decision_of;
 
@@ -67,7 +67,7 @@ fn machine_line(machine: &MachineEntry) -> String {
     let waiting: Vec<String> =
         waiting.map(|(reason, count)| format!("{count} for {}", reason.name())).collect();
     format!(
-        "machine {} at {} · slots {} · running {} · waiting {}{}\n{}",
+        "machine {} at {} · slots {} · running {} · waiting {}{}\n{}{}",
         decision_of(machine).state.name(),
         celsius.unwrap_or_else(|| "no known temperature".to_owned()),
         sum(&machine.slots),
@@ -75,6 +75,7 @@ fn machine_line(machine: &MachineEntry) -> String {
         if waiting.is_empty() { "0".to_owned() } else { waiting.join(", ") },
         deferred(machine),
         files::line_of(machine.files, machine.files_waiting),
+        changes::line_of(machine.watch_deferred),
     )
 }
 
@@ -104,6 +105,7 @@ fn json_of_machine(machine: &MachineEntry) -> Value {
         "running": machine.running,
         "waiting": machine.waiting,
         "files": { "under_way": machine.files, "waiting": machine.files_waiting },
+        "watch_deferred": machine.watch_deferred,
         "heavy": machine.heavy,
     })
 }

@@ -69,6 +69,12 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         let watched = [sample(&[], figures.get("watched", ""))];
         families.push(gauge("bolide_pkg_watched_projects", "Projects that are watched.", watched));
     }
+    if figures.has("watch-deferred") {
+        let of = |why: &&str| sample(&[("reason", why)], figures.get("watch-deferred", why));
+        let help = "Changes in watched projects that wait to be applied, by reason.";
+        let waiting = labels("watch-deferred").iter().map(of);
+        families.push(gauge("bolide_pkg_watch_deferred", help, waiting));
+    }
     if figures.has("resolutions") {
         families.push(resolutions(figures));
     }

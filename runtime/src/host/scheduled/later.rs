@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use agents_contract::Job;
 use scheduler::admission::Order;
@@ -55,7 +56,7 @@ impl Later {
     }
 
     fn serve(&self, pools: &Pools) {
-        let order = Order { requester: Arc::from("later"), priority: 1 };
+        let order = Order { requester: Arc::from("later"), priority: 1, waited: Duration::ZERO };
         while let Some(job) = self.take() {
             let job = Mutex::new(Some(job));
             let piece = |_: usize| {

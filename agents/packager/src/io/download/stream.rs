@@ -92,7 +92,7 @@ pub(super) async fn stream(
     }
     let announced = response.content_length().unwrap_or(0).saturating_add(have);
     if announced > job.bytes_max {
-        return Err(too_large(job).into());
+        return Err(too_large(&url, job).into());
     }
     if announced >= PARTIAL_BYTES_MIN {
         place.note_tag(sink.as_ref().and_then(|sink| sink.etag.as_ref()));
@@ -126,7 +126,7 @@ async fn receive(
             Ok(Some(chunk)) => {
                 received = received.saturating_add(chunk.len() as u64);
                 if received > job.bytes_max {
-                    return Err(too_large(job).into());
+                    return Err(too_large(&url, job).into());
                 }
                 gathered.extend_from_slice(&chunk);
                 job.progress.store(received, Ordering::Relaxed);
@@ -193,8 +193,8 @@ async fn with_sink<T: Send + 'static>(
     result.map_err(|error| Error::io("write", &job.part, &error).into())
 }
 
-fn too_large(job: &Job) -> Error {
-    let message = format!("`{}` is larger than {} bytes", shown(&job.url), job.bytes_max);
+fn too_large(url: &Url, job: &Job) -> Error {
+    let message = format!("`{}` is larger than {} bytes", shown(url), job.bytes_max);
     Error::new(Kind::Network, "registry-nonsense", message)
         .hint("no package of this size is expected; check what the registry sends")
 }

@@ -59,7 +59,9 @@ impl Failure {
 
     /// Whether another server may have what this one does not give.
     pub(crate) fn may_differ_elsewhere(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Status { .. } | Self::Untrusted { .. })
+        let is_its_own =
+            matches!(self, Self::Status { .. } | Self::Untrusted { .. } | Self::BadRedirect { .. });
+        self.is_transient() || is_its_own
     }
 
     fn code(&self) -> &'static str {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::*;
 use crate::api::{CacheAction, CacheAnswer, CacheRequest, RollbackAnswer, RollbackRequest};
+use crate::io::testing::LaterHost;
 use crate::service::StoreRules;
 use crate::store::{Mode, Wanted};
 
@@ -126,6 +127,21 @@ fn a_collection_keeps_what_stands_and_what_waits_for_an_approval() {
     std::fs::create_dir(world.project()).expect("space");
     let needed = world.cache(CacheAction::Collect, true);
     assert_eq!((needed.artefacts, needed.artefacts_needed), (2, 2), "{needed:?}");
+}
+
+#[test]
+fn a_collection_keeps_what_was_planned_before_the_plan_is_written() {
+    let world = World::new();
+    world.write("requirements.txt", "base\n");
+    assert!(world.fetches());
+    let host = Arc::new(LaterHost::default());
+    let world = world.again(host.clone());
+    world.write("requirements.txt", "base\n");
+    world.plan_install(Options::default()).expect("it is known");
+    let left = world.cache(CacheAction::Collect, true);
+    assert_eq!(left.artefacts_needed, 1, "{left:?}");
+    assert!(!world.fetches(), "nothing was lost");
+    host.do_what_waits();
 }
 
 #[test]

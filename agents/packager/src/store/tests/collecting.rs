@@ -5,7 +5,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use agents_contract::Cancellation;
+
 use super::*;
+
+const NEVER: &Cancellation = Cancellation::NEVER;
 
 /// A package with some files of its own and one that all packages have.
 fn package(number: usize) -> Vec<u8> {
@@ -26,7 +30,7 @@ fn nothing() -> Result<Vec<(Hashes, Form)>> {
 
 fn collect(store: &Store, keep: &[&Hashes], bytes_max: u64) -> Collected {
     let keep: Vec<_> = keep.iter().map(|hashes| ((*hashes).clone(), Form::Npm)).collect();
-    store.collect(&mut || Ok(keep.clone()), bytes_max).expect("alone")
+    store.collect(&mut || Ok(keep.clone()), bytes_max, NEVER).expect("alone")
 }
 
 fn is_whole(store: &Store, hashes: &Hashes) -> bool {
@@ -110,7 +114,7 @@ fn a_lease_keeps_what_it_names_until_its_owner_is_gone() {
     let (_place, store) = open();
     let (bytes, other) = (package(1), add(&store, &package(2)));
     let hashes = hashes(&bytes);
-    let lease = store.lease([(&hashes, Form::Npm)]).expect("space");
+    let lease = store.lease([(&hashes, Form::Npm)], NEVER).expect("space");
     // Also what comes only later.
     add(&store, &bytes);
     let elsewhere = Store::open(store.root()).expect("a second process");
@@ -152,7 +156,7 @@ fn a_collection_that_dies_anywhere_leaves_a_whole_store() {
         let kept = add(&store, &package(0));
         (1..4).for_each(|number| drop(add(&store, &package(number))));
         store.removals_left.store(point, Ordering::Relaxed);
-        let done = store.collect(&mut || Ok(vec![(kept.clone(), Form::Npm)]), 0);
+        let done = store.collect(&mut || Ok(vec![(kept.clone(), Form::Npm)]), 0, NEVER);
         store.removals_left.store(i64::MAX, Ordering::Relaxed);
         check_whole(&store);
         assert!(is_whole(&store, &kept));
@@ -175,7 +179,7 @@ fn a_collection_that_dies_anywhere_leaves_a_whole_store() {
 fn a_collection_waits_for_nobody_for_ever_and_lets_others_in_afterwards() {
     let (_place, store) = open();
     let elsewhere = Store::open(store.root()).expect("a second process");
-    let inside = store.enter().expect("a lock");
+    let inside = store.gate.enter(NEVER).expect("a lock");
     for other in [&store, &elsewhere] {
         let error = other.gate.enter_alone(Duration::from_millis(1)).expect_err("in use");
         assert_eq!((error.code.as_str(), error.retry), ("store-busy", true));
@@ -184,11 +188,40 @@ fn a_collection_waits_for_nobody_for_ever_and_lets_others_in_afterwards() {
     let alone = store.gate.enter_alone(Duration::from_millis(1)).expect("nobody is inside");
     assert!(elsewhere.gate.enter_alone(Duration::from_millis(1)).is_err());
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| elsewhere.enter().map(drop));
+        let waits = scope.spawn(|| elsewhere.gate.enter(NEVER).map(drop));
         drop(alone);
         waits.join().expect("an end").expect("a lock");
     });
-    drop(store.enter().expect("a lock"));
+    drop(store.gate.enter(NEVER).expect("a lock"));
+}
+
+#[test]
+fn nobody_waits_for_a_collection_for_ever_or_once_it_is_cancelled() {
+    let (_place, store) = open();
+    let elsewhere = Store::open(store.root()).expect("a second process");
+    let _alone = store.gate.enter_alone(Duration::from_millis(1)).expect("nobody is inside");
+    for other in [&store, &elsewhere] {
+        let late = other.gate.enter_within(Duration::from_millis(1), NEVER).expect_err("in use");
+        assert_eq!((late.code.as_str(), late.retry), ("store-busy", true));
+        let cancellation = Cancellation::until(None);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| other.gate.enter(&cancellation).map(drop));
+            cancellation.cancel();
+            let error = waits.join().expect("an end").expect_err("nobody wants it");
+            assert_eq!(error.code, "cancelled");
+        });
+    }
+}
+
+#[test]
+fn a_collection_that_is_cancelled_removes_nothing_more() {
+    let (_place, store) = open();
+    let hashes = add(&store, &package(1));
+    let cancellation = Cancellation::until(None);
+    cancellation.cancel();
+    let error = store.collect(&mut nothing, 0, &cancellation).expect_err("nobody wants it");
+    assert_eq!(error.code, "cancelled");
+    assert!(is_whole(&store, &hashes));
 }
 
 #[test]
@@ -213,12 +246,12 @@ fn other_process() {
         let number = (turn % 5) as usize;
         let bytes = package(number);
         let hashes = hashes(&bytes);
-        let _lease = store.lease([(&hashes, Form::Npm)]).expect("space");
+        let _lease = store.lease([(&hashes, Form::Npm)], NEVER).expect("space");
         add(&store, &bytes);
         assert!(is_whole(&store, &hashes), "a collection took what a lease names");
         println!("turn {turn}");
         if turn % 3 == 0 {
-            let _ = store.collect(&mut nothing, 0);
+            let _ = store.collect(&mut nothing, 0, NEVER);
         }
     }
 }
@@ -227,7 +260,7 @@ fn other_process() {
 fn processes_that_are_killed_at_any_moment_leave_a_whole_store() {
     let (_place, store) = open();
     let mine = add(&store, &package(100));
-    let _lease = store.lease([(&mine, Form::Npm)]).expect("space");
+    let _lease = store.lease([(&mine, Form::Npm)], NEVER).expect("space");
     let start = || {
         let name = "store::tests::collecting::other_process";
         let program = std::env::current_exe().expect("this program");

@@ -165,7 +165,8 @@ fn a_file_that_somebody_holds_is_copied() {
     held.lock().expect("nobody else");
     assert_eq!(case.fill("one").expect("space").linked, 1, "the other one");
     assert_eq!(case.read("one"), CONTENT);
-    drop(held);
+    // Closing it is not enough where another test has just started a process, which has it until it becomes a program.
+    held.unlock().expect("ours");
     case.fill("two").expect("space");
     assert_eq!(fs::metadata(case.file("two")).expect("there").nlink(), 2);
 }
@@ -235,7 +236,8 @@ fn what_was_found_right_is_not_read_twice_until_somebody_touches_it() {
     };
     assert!(!is_known(), "nobody has looked at it since it left");
     case.fill("two").expect("space");
-    assert!(is_known());
+    // On tmpfs, say, it is read each time.
+    assert_eq!(is_known(), case.store.witnesses.are_believed());
     case.fill("three").expect("space");
     assert_eq!(case.read("three"), CONTENT);
     edit_in_place(&case.file("one"), b"WHAT");

@@ -135,21 +135,33 @@ impl Database {
         })
     }
 
-    /// Plans that may still be applied.
+    /// Plans that may still be applied, those that are not written yet included.
     pub(crate) fn unexpired_plans(&self, now_ms: u64) -> Result<BTreeSet<String>> {
+        // Before the table: what is written in between is in both, and in neither it is never.
+        let mut digests: BTreeSet<String> = self.unwritten.with(|waiting| {
+            let unexpired = waiting.plans.iter().filter(|plan| plan.expires_at_ms >= now_ms);
+            unexpired.map(|plan| plan.digest.clone()).collect()
+        });
         self.read(|connection| {
             let mut query =
                 connection.prepare_cached("SELECT digest FROM plans WHERE expires_at_ms >= ?1")?;
-            query.query_map([now_ms as i64], |row| row.get(0))?.collect()
-        })
+            for digest in query.query_map([now_ms as i64], |row| row.get(0))? {
+                digests.insert(digest?);
+            }
+            Ok(())
+        })?;
+        Ok(digests)
     }
 
-    /// Plans that were carried out or are being so, each with the place of its project.
+    /// Plans that are being carried out, and those whose results stand: of each name in a project the last one that changed it.
+    /// What an older one left is a generation, which has files of its own. Each with the place of its project.
     pub(crate) fn standing_plans(&self) -> Result<Vec<(String, String)>> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
                 "SELECT DISTINCT t.digest, p.path FROM transactions t JOIN projects p ON p.key = t.project
-                 WHERE t.digest IS NOT NULL AND t.state IN ('committed', 'preparing')",
+                 WHERE t.digest IS NOT NULL AND (t.state = 'preparing' OR t.sequence IN
+                     (SELECT max(n.sequence) FROM steps s JOIN transactions n ON n.id = s.transaction_id
+                      WHERE n.state = 'committed' GROUP BY n.project, s.live))",
             )?;
             query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })

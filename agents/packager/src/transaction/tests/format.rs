@@ -57,6 +57,19 @@ fn plans_for_which_there_is_no_room_are_written_at_once() {
 }
 
 #[test]
+fn plans_are_needed_before_they_are_written_and_until_they_expire() {
+    let world = World::quick();
+    let transactions = world.open();
+    let now_ms = transactions.now_ms();
+    for (digest, created_at_ms) in [("sha256:waiting", now_ms + 1_000), ("sha256:old", 1)] {
+        transactions.inner.database.note_plan(storable(digest, created_at_ms)).unwrap();
+    }
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:waiting"]);
+    transactions.write_plans();
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:waiting"]);
+}
+
+#[test]
 fn expired_plans_of_standing_transactions_are_kept() {
     let world = World::quick();
     let transactions = world.open();
@@ -76,6 +89,30 @@ fn expired_plans_of_standing_transactions_are_kept() {
     let kept = |digest: &str| database.plan(digest).unwrap().is_some();
     assert!(kept("sha256:committed") && kept("sha256:preparing") && kept("sha256:new"));
     assert!(!kept("sha256:aborted") && !kept("sha256:unused"));
+}
+
+#[test]
+fn of_each_name_only_the_last_plan_is_needed_for_what_stands() {
+    let world = World::quick();
+    let transactions = world.open();
+    let mut session = world.lock(&transactions).unwrap();
+    let mut change = |digest: &str, name: &str| {
+        let purpose = Purpose { digest: Some(digest.to_owned()), ..purpose("add") };
+        let mut open = session.begin(purpose).unwrap();
+        let change = open.stage_file(path(name), digest.as_bytes(), Expected::Anything).unwrap();
+        open.commit(&[change], CommitOptions::default()).unwrap();
+    };
+    change("sha256:other", "other.txt");
+    for version in 1..=6 {
+        change(&format!("sha256:{version}"), "new.txt");
+    }
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:6", "sha256:other"]);
+    session.rollback(None, "uid 0", false).unwrap();
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:5", "sha256:other"]);
+    let open = session.begin(Purpose { digest: Some("sha256:7".to_owned()), ..purpose("add") });
+    let needed = transactions.needed_plans().unwrap();
+    assert_eq!(needed, ["sha256:5", "sha256:7", "sha256:other"], "it is under way");
+    drop(open);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn fetch(
             bytes_max: None,
         })
         .collect();
-    let order = Order { requester: Arc::from(requester), priority: 5, cancellation };
+    let order = Order { requester: Arc::from(requester), cancellation, ..Order::default() };
     client.download(&requests, Durability::Buffered, &order, tell).map(|files| files.len())
 }
 

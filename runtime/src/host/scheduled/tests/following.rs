@@ -128,7 +128,7 @@ fn who_waits_for_heat_or_for_a_file_does_not_ask_for_slots() {
     let pools = pools();
     let hot = Decision { heavy: false, ..pools.decision() };
     pools.set_decision(Decision { state: State::Normal, ..hot });
-    let order = admission::Order { requester: Arc::from("a"), priority: 5 };
+    let order = admission::Order { requester: Arc::from("a"), priority: 5, waited: Duration::ZERO };
     let files: Vec<_> = (0..scheduler::limits::DOWNLOADS_MAX)
         .map(|_| pools.begin(&order, Begun::Download, &|| true, &|_| {}).unwrap())
         .collect();

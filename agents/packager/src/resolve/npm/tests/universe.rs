@@ -75,6 +75,8 @@ impl Universe {
                 version.engines_node = Some(plain(node));
             } else if let Some(names) = word.strip_prefix("bundle=") {
                 version.bundled = list(names);
+            } else if let Some(time) = word.strip_prefix("time=") {
+                version.published = Some(time.to_owned());
             } else if word == "deprecated" {
                 version.deprecated = Some("old".to_owned());
             } else if let Some((name, want)) = split_wish(word) {
