@@ -11,6 +11,7 @@ mod config;
 mod doctor;
 mod exit;
 mod files;
+mod hold;
 mod looking;
 mod options;
 mod output;
@@ -99,6 +100,10 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Keep packages at the versions that they have, or show which are kept
+    Hold(hold::Hold),
+    /// Let packages change again
+    Unhold(hold::Unhold),
     /// Compare what is installed with what was installed, and bring back what differs
     Verify(verify::Verify),
     /// Show the store of packages, make it smaller, or look for damage in it
@@ -169,6 +174,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Hold(command) => command.run(&context),
+        Command::Unhold(command) => command.run(&context),
         Command::Verify(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Unpack(command) => command.run(),

@@ -5,6 +5,7 @@ mod adding;
 mod aging;
 mod deferred;
 mod heat;
+mod holding;
 mod languages;
 mod locking;
 mod looking;

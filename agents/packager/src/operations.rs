@@ -11,6 +11,7 @@ pub(crate) mod cache;
 mod cargo;
 mod debian;
 mod fetch;
+pub(crate) mod hold;
 mod locked;
 mod npm;
 pub(crate) mod outdated;
@@ -42,6 +43,7 @@ use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
 use crate::lock::Part;
 use crate::measures::Measures;
+use crate::metadata::held::Held;
 use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
@@ -109,6 +111,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) locked: Option<&'a Part>,
     /// What it is all for.
     pub(crate) aim: Aim<'a>,
+    /// What has to stay as it is.
+    pub(crate) held: &'a Held,
 }
 
 /// What a plan is for.

@@ -53,12 +53,13 @@ mod settle;
 mod tests;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
-pub use self::database::{Approval, EnvironmentState, HistoryEntry, State};
+pub use self::database::{Approval, EnvironmentState, HistoryEntry, Hold, State};
 pub(crate) use self::database::{WatchOutcome, WatchRow};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
 pub use self::fingerprint::DriftKind;
@@ -76,7 +77,9 @@ use self::disk::Disk;
 use self::project::Lock;
 use agents_contract::Cancellation;
 
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::metadata::held::Held;
 use crate::plan::Plan;
 
 /// Answers the time in milliseconds since 1970.
@@ -154,6 +157,11 @@ impl Transactions {
     /// What is known of an environment.
     pub fn environment(&self, project: &Project, place: &RelativePath) -> Result<EnvironmentState> {
         self.inner.database.environment(&project.key(), place)
+    }
+
+    /// What is held in a project, by ecosystem.
+    pub fn holds(&self, project: &Project) -> Result<BTreeMap<Ecosystem, Held>> {
+        self.inner.database.holds(&project.key())
     }
 
     /// Keeps a plan and answers its digest.

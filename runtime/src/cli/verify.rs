@@ -71,7 +71,25 @@ fn text(answer: &VerifyAnswer) -> String {
             line(format_args!("  and {more} more; `--json` names them"));
         }
     }
-    if answer.environments.is_empty() && answer.damaged.is_empty() {
+    if let Some(crates) = &answer.crates {
+        match crates.differences.is_empty() {
+            true => {
+                let count = crates.looked_at;
+                line(format_args!("{}: {count} files of crates are right", crates.place));
+            }
+            false => line(format_args!("{}: not as the crates' digests have it", crates.place)),
+        }
+        let shown = crates.differences.len().min(left);
+        for difference in &crates.differences[..shown] {
+            line(format_args!("  {}", words(difference)));
+        }
+        if shown < crates.differences.len() {
+            let more = crates.differences.len() - shown;
+            line(format_args!("  and {more} more; `--json` names them"));
+        }
+    }
+    let has_nothing = answer.environments.is_empty() && answer.crates.is_none();
+    if has_nothing && answer.damaged.is_empty() {
         line(format_args!("nothing of Bolide is installed in `{}`", answer.project));
     }
     for purl in answer.damaged.iter().take(VERIFY_FINDINGS_SHOWN_MAX) {

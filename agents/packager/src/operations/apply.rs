@@ -48,6 +48,7 @@ impl Task<'_> {
         let project = Project::from_fd(again)?;
         let mut session = self.lock(Project::from_fd(directory)?)?;
         plan.check_preconditions(&self.shop.transactions, session.project())?;
+        self.check_holds(&plan, session.project())?;
         if approve {
             self.shop.transactions.approve(digest, &self.actor, "by the caller of apply")?;
         }

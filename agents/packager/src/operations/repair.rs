@@ -11,7 +11,8 @@ use agents_contract::Work;
 
 use super::fetch::once_each;
 use super::verify::Inspected;
-use super::{Task, npm, pypi};
+use super::{Task, cargo, npm, pypi};
+use crate::api::VerifiedCrates;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Result};
 use crate::install::Options;
@@ -34,6 +35,25 @@ pub(super) struct Repaired {
     pub(super) fetched: u64,
     /// By place: the positions of the findings that are as they were.
     pub(super) left: BTreeMap<RelativePath, BTreeSet<usize>>,
+    /// The crates in cargo's cache, where any of them were wrong.
+    pub(super) crates: Option<VerifiedCrates>,
+}
+
+/// The project, and what is installed in it.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'k> {
+    pub(super) project: &'k Project,
+    pub(super) installed: &'k BTreeMap<Ecosystem, Resolution>,
+}
+
+/// What was found to be wrong.
+#[derive(Clone, Copy)]
+pub(super) struct Wrong<'w> {
+    pub(super) environments: &'w [Inspected],
+    /// Artefacts whose files in the store are damaged.
+    pub(super) damaged: &'w [&'w Package],
+    /// Crates in cargo's cache.
+    pub(super) crates: Option<&'w VerifiedCrates>,
 }
 
 /// One environment that is mended.
@@ -49,11 +69,13 @@ impl Task<'_> {
     pub(super) fn repair(
         &self,
         session: &mut Session,
-        (project, installed): (&Project, &BTreeMap<Ecosystem, Resolution>),
-        environments: &[Inspected],
-        damaged: &[&Package],
+        known: Known<'_>,
+        wrong: Wrong<'_>,
         force: bool,
     ) -> Result<Repaired> {
+        let Known { project, installed } = known;
+        let Wrong { environments, damaged, crates } = wrong;
+        let crates = crates.and_then(|_| installed.get(&Ecosystem::Cargo));
         let mut repaired = Repaired::default();
         let mut patients = Vec::new();
         for inspected in environments {
@@ -75,11 +97,18 @@ impl Task<'_> {
             }
         }
         let built = patients.iter().flat_map(|patient| &patient.resolution.packages);
+        let built = built.chain(crates.into_iter().flat_map(|crates| &crates.packages));
         let needed = once_each(built.chain(damaged.iter().copied()));
         let _lease = self.lease(&needed)?;
         let mut repairs = 0;
         let bytes = loop {
-            match self.treat(session, project, &needed, &patients, &mut repaired) {
+            let treated = self
+                .fetch(&needed)
+                .and_then(|bytes| self.restore_crates(crates, &mut repaired).map(|()| bytes))
+                .and_then(|bytes| {
+                    self.treat(session, project, &patients, &mut repaired).map(|()| bytes)
+                });
+            match treated {
                 // Nothing was changed yet.
                 Err(error) if error.code == DAMAGED && repairs < STORE_REPAIRS_MAX => {
                     repairs += 1;
@@ -90,23 +119,34 @@ impl Task<'_> {
             }
         };
         repaired.fetched = damaged.len() as u64;
+        if let (Some(before), true) = (wrong.crates, crates.is_some()) {
+            repaired.crates = self.examine_crates(installed)?.map(|now| compared(before, &now));
+        }
         self.keep_small(bytes);
         Ok(repaired)
     }
 
-    /// Fetches, builds beside, mends and commits; the bytes that were downloaded.
+    /// Puts crates where cargo looks for them. That is no part of the transaction: the cache is cargo's, of all projects.
+    fn restore_crates(&self, crates: Option<&Resolution>, repaired: &mut Repaired) -> Result<()> {
+        let Some(crates) = crates else { return Ok(()) };
+        let hands = self.hands(Work::Unpack);
+        let (cancellation, verify) = (self.conversation.cancellation(), self.shop.rules.verify);
+        let options = Options { crew: &hands, cancellation, verify, ..Options::default() };
+        repaired.warnings.extend(cargo::populate(self, crates, options)?);
+        Ok(())
+    }
+
+    /// Builds beside, mends and commits.
     fn treat(
         &self,
         session: &mut Session,
         project: &Project,
-        needed: &[&Package],
         patients: &[Patient<'_>],
         repaired: &mut Repaired,
-    ) -> Result<u64> {
-        let bytes = self.fetch(needed)?;
+    ) -> Result<()> {
         self.check_wanted()?;
         if patients.is_empty() {
-            return Ok(bytes);
+            return Ok(());
         }
         let places: Vec<&str> =
             patients.iter().map(|it| it.inspected.standing.place.as_str()).collect();
@@ -141,7 +181,7 @@ impl Task<'_> {
                  environment away and run `bolide install`"
                     .to_owned(),
             );
-            return Ok(bytes);
+            return Ok(());
         }
         self.say("commit", "making it visible", 0, 0);
         let hands = self.hands(Work::Scan);
@@ -156,7 +196,7 @@ impl Task<'_> {
         }
         repaired.kept = committed.kept.map(|path| path.to_string_lossy().into_owned());
         repaired.transaction = Some(committed.transaction);
-        Ok(bytes)
+        Ok(())
     }
 
     fn stage_mended(
@@ -248,6 +288,16 @@ fn curable(inspected: &Inspected, force: bool) -> BTreeSet<usize> {
         Some(_) => force,
     };
     inspected.asked.iter().copied().filter(may).collect()
+}
+
+/// What was found before, with what of it is right now.
+fn compared(before: &VerifiedCrates, now: &VerifiedCrates) -> VerifiedCrates {
+    let still: BTreeSet<&str> = now.differences.iter().map(|it| it.path.as_str()).collect();
+    let mut compared = before.clone();
+    for difference in &mut compared.differences {
+        difference.repaired = !still.contains(difference.path.as_str());
+    }
+    compared
 }
 
 fn remove(directory: &Path) -> Result<()> {

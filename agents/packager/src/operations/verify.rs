@@ -5,20 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use agents_contract::{Crew, Work};
 
-use super::Task;
-use super::repair::Repaired;
-use crate::api::{PathDifference, VerifiedEnvironment, VerifyAnswer, VerifyRequest};
+use super::repair::{Known, Repaired, Wrong};
+use super::{Task, cargo};
+use crate::api::{
+    PathDifference, VerifiedCrates, VerifiedEnvironment, VerifyAnswer, VerifyRequest,
+};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::VERIFY_PATHS_MAX;
 use crate::resolution::{Package, Resolution};
 use crate::store::Form;
-use crate::transaction::{Finding, Inspection, Project, Session, Standing};
+use crate::transaction::{Difference, Finding, Inspection, Project, Session, Standing};
 
 /// One environment as it was found, wholly.
 pub(super) struct Inspected {
@@ -46,14 +48,16 @@ impl Task<'_> {
         let mut session = self.lock(Project::from_fd(directory)?)?;
         let installed = self.installed(session.project())?;
         let environments = self.inspect_all(&session, request)?;
-        let damaged = match request.paths.is_empty() {
-            true => self.damaged(&installed)?,
-            false => Vec::new(),
+        let (damaged, crates) = match request.paths.is_empty() {
+            true => (self.damaged(&installed)?, self.examine_crates(&installed)?),
+            false => (Vec::new(), None),
         };
         let repaired = match request.repair {
             true => {
-                let parts = (&project, &installed);
-                self.repair(&mut session, parts, &environments, &damaged, request.force)?
+                let wrong = crates.as_ref().filter(|crates| !crates.differences.is_empty());
+                let known = Known { project: &project, installed: &installed };
+                let wrong = Wrong { environments: &environments, damaged: &damaged, crates: wrong };
+                self.repair(&mut session, known, wrong, request.force)?
             }
             false => Repaired::default(),
         };
@@ -63,6 +67,7 @@ impl Task<'_> {
             project: project.path().to_string_lossy().into_owned(),
             clean: false,
             environments: Vec::new(),
+            crates: repaired.crates.or(crates),
             damaged: damaged.into_iter().collect(),
             fetched: repaired.fetched,
             transaction: repaired.transaction,
@@ -77,7 +82,9 @@ impl Task<'_> {
         let is_right = |environment: &VerifiedEnvironment| {
             environment.left_out == 0 && environment.differences.iter().all(|it| it.repaired)
         };
+        let crates = answer.crates.iter().flat_map(|crates| &crates.differences);
         answer.clean = answer.environments.iter().all(is_right)
+            && crates.into_iter().all(|it| it.repaired)
             && answer.damaged.len() as u64 <= answer.fetched;
         Ok(answer)
     }
@@ -94,8 +101,7 @@ impl Task<'_> {
             let look = |within: &[Vec<u8>]| {
                 let hands = self.hands(Work::Scan);
                 let keep_on = || self.check_wanted();
-                let look = || session.inspect(&standing.place, within, &keep_on);
-                agents_contract::once(&hands, look).ok_or_else(Error::cancelled)?
+                session.inspect(&standing.place, within, Some(&hands), &keep_on)
             };
             let found = look(within)?;
             let (found, asked) = match request.repair && !within.is_empty() {
@@ -114,6 +120,28 @@ impl Task<'_> {
             all.push(Inspected { standing, found, asked });
         }
         Ok(all)
+    }
+
+    /// The crates in cargo's own cache, which belongs to no project; `None` where there are none.
+    pub(super) fn examine_crates(
+        &self,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+    ) -> Result<Option<VerifiedCrates>> {
+        let crates = installed.get(&Ecosystem::Cargo).filter(|it| !it.packages.is_empty());
+        let Some(crates) = crates else { return Ok(None) };
+        self.say("verify", "looking through cargo's cache", 0, crates.packages.len() as u64);
+        let Some((place, examined)) = cargo::examine(self, crates)? else { return Ok(None) };
+        let described = |(path, difference): (PathBuf, Difference)| PathDifference {
+            path: path.to_string_lossy().into_owned(),
+            difference,
+            entries: 1,
+            repaired: false,
+        };
+        Ok(Some(VerifiedCrates {
+            place: place.to_string_lossy().into_owned(),
+            looked_at: examined.looked_at,
+            differences: examined.findings.into_iter().map(described).collect(),
+        }))
     }
 
     /// The packages of what is installed whose files in the store are damaged. They are out of use from now on.

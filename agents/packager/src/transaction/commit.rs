@@ -11,6 +11,7 @@ use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
+use super::database::Hold;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::fingerprint;
 use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
@@ -106,12 +107,21 @@ pub struct Open<'s> {
 impl Session {
     /// Begins a transaction: from here on there is a staging directory.
     pub fn begin(&mut self, purpose: Purpose) -> Result<Open<'_>> {
+        self.begin_with(purpose, Vec::new())
+    }
+
+    /// Holds packages, or lets go of them, in a transaction that changes nothing else.
+    pub fn hold(&mut self, purpose: Purpose, holds: Vec<Hold>) -> Result<Committed> {
+        self.begin_with(purpose, holds)?.commit(&[], CommitOptions::default())
+    }
+
+    fn begin_with(&mut self, purpose: Purpose, holds: Vec<Hold>) -> Result<Open<'_>> {
         if purpose.summary.to_string().len() > SUMMARY_BYTES_MAX {
             let message = format!("the summary is larger than {SUMMARY_BYTES_MAX} bytes");
             return Err(Error::new(Kind::Usage, "summary-too-large", message));
         }
         self.project.require_owner()?;
-        let (begin, journal) = self.start(purpose)?;
+        let (begin, journal) = self.start(purpose, holds)?;
         match self.make_staging(&begin) {
             Ok(staging) => {
                 Ok(Open { session: self, begin, journal, staging, files: 0, ended: false })
@@ -120,7 +130,7 @@ impl Session {
         }
     }
 
-    pub(super) fn start(&self, purpose: Purpose) -> Result<(Begin, Journal)> {
+    pub(super) fn start(&self, purpose: Purpose, holds: Vec<Hold>) -> Result<(Begin, Journal)> {
         let inner = &self.inner;
         let begin = Begin {
             id: inner.new_id()?,
@@ -132,6 +142,7 @@ impl Session {
             actor: purpose.actor,
             summary: purpose.summary,
             started_at_ms: inner.now_ms(),
+            holds,
         };
         let journal = Journal::create(&inner.disk, &inner.journals, begin.clone())?;
         match inner.database.begin(&begin) {

@@ -4,6 +4,7 @@
 //! so, and recovery writes here what is missing. Every write is one SQLite transaction and can be repeated.
 
 mod history;
+mod holds;
 mod plans;
 mod schema;
 mod watches;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 pub use self::history::{HistoryEntry, State};
+pub use self::holds::Hold;
 pub use self::plans::Approval;
 pub(crate) use self::plans::Storable;
 pub(crate) use self::watches::{WatchOutcome, WatchRow};
@@ -191,6 +193,7 @@ impl Database {
                 // A crash came after this was written the first time.
                 return Ok(());
             }
+            holds::record(connection, begin)?;
             match &intent.finish {
                 Finish::Keep => {
                     for (position, item) in intent.items.iter().enumerate() {

@@ -301,7 +301,8 @@ pub(super) fn before(left: &[u8], right: &[u8]) -> bool {
     order(left, right).is_lt()
 }
 
-fn order(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
+/// The same as an order.
+pub(super) fn order(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
     left.split(|byte| *byte == b'/').cmp(right.split(|byte| *byte == b'/'))
 }
 

@@ -4,22 +4,25 @@
 //! shows, too. It changes nothing, and what it reads may change under its hands: a file counts only as it was from
 //! the beginning of a reading to its end.
 
+mod contents;
+
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use ring::digest;
+use agents_contract::Crew;
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
+use self::contents::Unread;
 use super::directory::{Directory, ObjectKind, RelativePath};
-use super::fingerprint::{Entry, Fingerprint, before, changed_ns, is_cache, modified_ns};
-use super::tree::{self, Digest, Onward, Visit};
+use super::fingerprint::{Entry, Fingerprint, before, is_cache, modified_ns, order};
+use super::tree::{self, Onward, Visit};
 use super::{EnvironmentState, Session};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{INSPECT_READS_MAX, VERIFY_FINDINGS_MAX};
+use crate::limits::VERIFY_FINDINGS_MAX;
 
 /// How one path is not what was installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -101,11 +104,15 @@ impl Session {
 
     /// Compares an environment with what its generation says. `within` names the paths in it that are asked for, all where
     /// there are none; one of which nothing is known and where nothing is is the caller's mistake.
+    ///
+    /// The walk is a piece of work of `crew`, and so is each handful of files that is read; without one all of it is done by the
+    /// caller.
     pub fn inspect(
         &self,
         place: &RelativePath,
         within: &[Vec<u8>],
-        keep_on: &dyn Fn() -> Result<()>,
+        crew: Option<&dyn Crew>,
+        keep_on: &(dyn Fn() -> Result<()> + Sync),
     ) -> Result<Inspection> {
         let print = self.standing_fingerprint(place)?;
         let inside = |path: &[u8]| within.is_empty() || within.iter().any(|it| at(path, it));
@@ -120,32 +127,43 @@ impl Session {
             found: Inspection::default(),
             matched: vec![false; within.len()],
             within,
+            unread: Vec::new(),
         };
         look.expected.extend(print.entries().iter().filter(|entry| is_relevant(&entry.path)));
-        match self.project.root().descend(place.parent().as_ref()) {
-            Ok(parent) => {
-                let skip = |path: &[u8]| is_cache(name, path) || !is_relevant(path);
-                let look = std::cell::RefCell::new(&mut look);
-                tree::walk_as_told(
-                    &parent,
-                    name,
-                    &skip,
-                    &mut |visit| {
-                        keep_on()?;
-                        look.borrow_mut().visit(visit)
-                    },
-                    &mut |visit, _| {
-                        look.borrow_mut().cover(visit, Difference::Unreadable);
-                        Ok(())
-                    },
-                )?;
-            }
+        let parent = match self.project.root().descend(place.parent().as_ref()) {
+            Ok(parent) => parent,
             // Gone, or something else is on the way to it.
-            Err(error) if is_away(&error) => {}
+            Err(error) if is_away(&error) => {
+                look.missing_rest();
+                return look.end(place);
+            }
             Err(error) => {
                 return Err(Error::io("open", &self.project.path().join(place.as_str()), &error));
             }
+        };
+        let skip = |path: &[u8]| is_cache(name, path) || !is_relevant(path);
+        let mut walk = || {
+            let look = std::cell::RefCell::new(&mut look);
+            tree::walk_as_told(
+                &parent,
+                name,
+                &skip,
+                &mut |visit| {
+                    keep_on()?;
+                    look.borrow_mut().visit(visit)
+                },
+                &mut |visit, _| {
+                    look.borrow_mut().cover(visit, Difference::Unreadable);
+                    Ok(())
+                },
+            )
+        };
+        match crew {
+            Some(crew) => agents_contract::once(crew, walk).ok_or_else(Error::cancelled)??,
+            None => walk()?,
         }
+        look.missing_rest();
+        look.read(&parent, name, crew, keep_on)?;
         look.end(place)
     }
 
@@ -173,11 +191,13 @@ struct Look<'l> {
     next: usize,
     /// What is below it belongs to this finding.
     covered: Option<(Vec<u8>, Option<usize>)>,
-    inside: &'l dyn Fn(&[u8]) -> bool,
+    inside: &'l (dyn Fn(&[u8]) -> bool + Sync),
     found: Inspection,
     /// Which of the paths that were asked for were met.
     matched: Vec<bool>,
     within: &'l [Vec<u8>],
+    /// Files that may only be told by their bytes.
+    unread: Vec<Unread<'l>>,
 }
 
 impl<'l> Look<'l> {
@@ -196,16 +216,22 @@ impl<'l> Look<'l> {
             self.cover(visit, Difference::Kind);
             return Ok(Onward::Past);
         }
+        if !(self.inside)(visit.path) {
+            return Ok(Onward::Into);
+        }
+        let has_other_mode =
+            entry.kind != ObjectKind::Link && status.st_mode & 0o7777 != entry.mode;
         let difference = match entry.kind {
-            ObjectKind::File => file_difference(entry, visit),
+            ObjectKind::File if status.st_size as u64 == entry.size => {
+                self.unread.push(Unread { entry, seen: Seen::of(status), has_other_mode });
+                return Ok(Onward::Into);
+            }
+            ObjectKind::File => Some(Difference::Content),
             ObjectKind::Link => link_difference(entry, visit),
             ObjectKind::Directory | ObjectKind::Special => None,
         };
-        let has_mode = entry.kind == ObjectKind::Link || status.st_mode & 0o7777 == entry.mode;
-        if let Some(difference) = difference.or((!has_mode).then_some(Difference::Mode))
-            && (self.inside)(visit.path)
-        {
-            self.push(visit.path, difference, 1, Some(status));
+        if let Some(difference) = difference.or(has_other_mode.then_some(Difference::Mode)) {
+            self.push(visit.path, difference, 1, Some(Seen::of(status)));
         }
         Ok(Onward::Into)
     }
@@ -234,7 +260,8 @@ impl<'l> Look<'l> {
     /// A finding that stands for everything below it.
     fn cover(&mut self, visit: &Visit<'_>, difference: Difference) {
         let entries = u64::from(difference != Difference::Additional);
-        let index = self.push(visit.path, difference, entries, Some(visit.status));
+        let seen = Some(Seen::of(visit.status));
+        let index = self.push(visit.path, difference, entries, seen);
         self.covered = Some((visit.path.to_owned(), index));
     }
 
@@ -243,16 +270,47 @@ impl<'l> Look<'l> {
         path: &[u8],
         difference: Difference,
         entries: u64,
-        status: Option<&Stat>,
+        seen: Option<Seen>,
     ) -> Option<usize> {
         if self.found.findings.len() >= VERIFY_FINDINGS_MAX {
             self.found.left_out += 1;
             return None;
         }
         let path = PathBuf::from(OsStr::from_bytes(path));
-        let seen = status.map(Seen::of);
         self.found.findings.push(Finding { path, difference, entries, seen });
         Some(self.found.findings.len() - 1)
+    }
+
+    /// Reads what was met, and puts what was found in the order of the walk.
+    fn read(
+        &mut self,
+        parent: &Directory,
+        name: &OsStr,
+        crew: Option<&dyn Crew>,
+        keep_on: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<()> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let unread = std::mem::take(&mut self.unread);
+        let differences = match parent.child(name) {
+            Ok(root) => contents::read(&root, &unread, crew, keep_on)?,
+            // It went away since.
+            Err(_) => (0..unread.len()).map(|at| (at, Difference::Unsteady)).collect(),
+        };
+        let found = differences.into_iter().map(|(at, difference)| {
+            let Unread { entry, seen, .. } = &unread[at];
+            let path = PathBuf::from(OsStr::from_bytes(&entry.path));
+            Finding { path, difference, entries: 1, seen: Some(*seen) }
+        });
+        let findings = &mut self.found.findings;
+        findings.extend(found);
+        let bytes = |finding: &Finding| finding.path.as_os_str().as_bytes().to_vec();
+        findings.sort_by(|left, right| order(&bytes(left), &bytes(right)));
+        let beyond = findings.len().saturating_sub(VERIFY_FINDINGS_MAX);
+        findings.truncate(VERIFY_FINDINGS_MAX);
+        self.found.left_out += beyond as u64;
+        Ok(())
     }
 
     fn meet(&mut self, path: &[u8]) {
@@ -261,10 +319,14 @@ impl<'l> Look<'l> {
         }
     }
 
-    fn end(mut self, place: &RelativePath) -> Result<Inspection> {
+    /// After the walk, and before anything is put in order: what was not met.
+    fn missing_rest(&mut self) {
         while let Some(entry) = self.expected(|_| true) {
             self.missing(entry);
         }
+    }
+
+    fn end(self, place: &RelativePath) -> Result<Inspection> {
         // Below something that is not what it was there may be anything.
         let is_covered = |wanted: &[u8]| {
             let findings = self.found.findings.iter();
@@ -310,48 +372,4 @@ fn link_difference(entry: &Entry, visit: &Visit<'_>) -> Option<Difference> {
         Ok(digest) => (digest != entry.digest).then_some(Difference::Target),
         Err(_) => Some(Difference::Unreadable),
     }
-}
-
-fn file_difference(entry: &Entry, visit: &Visit<'_>) -> Option<Difference> {
-    if visit.status.st_size as u64 != entry.size {
-        return Some(Difference::Content);
-    }
-    for _ in 0..INSPECT_READS_MAX {
-        match steady_digest(visit.directory, visit.name, entry.size) {
-            Ok(Some(digest)) => return (digest != entry.digest).then_some(Difference::Content),
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Some(Difference::Missing);
-            }
-            // Something else has the name now.
-            Err(error) if is_replaced(&error) => return Some(Difference::Kind),
-            Err(_) => return Some(Difference::Unreadable),
-        }
-    }
-    Some(Difference::Unsteady)
-}
-
-fn is_replaced(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidInput || super::project::is_link(error)
-}
-
-/// The digest of a file that stayed the same while it was read; `None` where it did not. No more is read than one byte
-/// beyond what was installed, so one that grows is no way to be kept busy.
-fn steady_digest(directory: &Directory, name: &OsStr, size: u64) -> io::Result<Option<Digest>> {
-    let file = directory.open_file(name)?;
-    let status = || rustix::fs::fstat(&file).map(|it| (Seen::of(&it), changed_ns(&it)));
-    let at_first = status()?;
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut buffer = vec![0_u8; 64 * 1024];
-    let mut rest = (&file).take(size.saturating_add(1));
-    loop {
-        match rest.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => context.update(buffer.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let digest = tree::to_digest(context.finish().as_ref());
-    Ok((status()? == at_first).then_some(digest))
 }

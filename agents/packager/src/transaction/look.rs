@@ -46,7 +46,7 @@ impl Open<'_> {
         let mut drift = self.drift(&items)?;
         let mut taken_away = BTreeMap::new();
         for (place, mended) in mended.into_iter().flatten() {
-            if self.session.inspect(place, &[], &|| Ok(()))? != mended.seen {
+            if self.session.inspect(place, &[], None, &|| Ok(()))? != mended.seen {
                 return Err(changed_meanwhile(place));
             }
             if let Some(drift) = drift.remove(place.as_str()) {
