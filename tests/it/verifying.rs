@@ -210,3 +210,32 @@ fn paths_narrow_a_look_and_what_is_nowhere_is_wrong_use() {
     let said = empty.bolide(&["verify"]).succeeds();
     assert!(said.stdout.contains("nothing of Bolide is installed"), "{said:#?}");
 }
+
+#[test]
+fn the_modules_of_a_workspace_member_are_an_environment_too() {
+    let world = World::new();
+    let root = "{\"name\": \"root\", \"private\": true, \"workspaces\": [\"parts/*\"],\
+                \"dependencies\": {\"leaf\": \"^2.0.0\"}}\n";
+    world.file("package.json", root);
+    let one =
+        "{\"name\": \"one\", \"version\": \"1.0.0\", \"dependencies\": {\"leaf\": \"^1.0.0\"}}\n";
+    world.file("parts/one/package.json", one);
+    world.bolide(&["install"]).succeeds();
+    let place = "parts/one/node_modules";
+    edit(&world.project().join(place).join("leaf/index.js"), "1\n");
+    fs::remove_file(world.project().join(place).join("leaf/cli.js")).unwrap();
+    fs::remove_dir_all(world.project().join("node_modules/leaf")).unwrap();
+    let paths: Vec<String> = found(&world).into_iter().map(|it| it.0).collect();
+    let inner = ["cli.js", "index.js"].map(|name| format!("{place}/leaf/{name}"));
+    assert_eq!(paths, ["node_modules/leaf", &inner[0], &inner[1]]);
+    world.bolide(&["verify", "--repair", "--force", "--offline", place]).succeeds();
+    assert_eq!(found(&world), [("node_modules/leaf".to_owned(), "missing".to_owned())]);
+    world.bolide(&["verify", "--repair", "--offline"]).succeeds();
+    assert_eq!(found(&world), []);
+    for _ in 0..2 {
+        world.bolide(&["rollback"]).succeeds();
+    }
+    assert_eq!(found(&world).len(), 3, "both repairs are undone");
+    world.bolide(&["verify", "--repair", "--force", "--offline"]).succeeds();
+    assert_eq!(found(&world), []);
+}

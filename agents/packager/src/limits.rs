@@ -40,6 +40,10 @@ pub const DRIFT_PATHS_SHOWN_MAX: usize = 20;
 /// Findings of a verification that are named for one environment; the others are counted. A directory that is gone or was
 /// added is one of them, so more than this means that somebody unpacked something into a directory of ours.
 pub const VERIFY_FINDINGS_MAX: usize = 100_000;
+/// Bytes of differences in one answer: half of what a message on the bus may have.
+pub const VERIFY_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// What a difference takes in an answer beside its path: names of fields, and small values.
+pub const PATH_DIFFERENCE_BYTES: usize = 64;
 /// Findings of a verification that are shown as text; a person does not read more, and JSON has all of them.
 pub const VERIFY_FINDINGS_SHOWN_MAX: usize = 50;
 /// Paths that one verification names; more are better said by a directory above them.

@@ -265,7 +265,7 @@ pub struct VerifiedEnvironment {
     pub looked_at: u64,
     /// What is not as it was installed, in the order of the tree.
     pub differences: Vec<PathDifference>,
-    /// Differences beyond those; nothing is repaired where there are any.
+    /// Differences that are not named, because there are too many.
     pub left_out: u64,
 }
 

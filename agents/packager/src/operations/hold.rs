@@ -96,7 +96,7 @@ impl Task<'_> {
             let resolution = plan.resolutions.iter().find(|it| it.ecosystem == *ecosystem);
             let broken = resolution.map(|it| held.broken_by(it)).unwrap_or_default();
             let is_named = |spec: &&Spec| {
-                let is_about = matches!(plan.operation.as_str(), "remove" | "update");
+                let is_about = matches!(plan.operation.as_str(), "remove" | "update" | "change");
                 is_about && spec.ecosystem == *ecosystem && held.contains(&spec.name)
             };
             let named = plan.requested.iter().find(is_named).map(|spec| spec.name.as_str());

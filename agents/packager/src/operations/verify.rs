@@ -17,7 +17,7 @@ use crate::api::{
 };
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::VERIFY_PATHS_MAX;
+use crate::limits::{PATH_DIFFERENCE_BYTES, VERIFY_ANSWER_BYTES_MAX, VERIFY_PATHS_MAX};
 use crate::resolution::{Package, Resolution};
 use crate::store::Form;
 use crate::transaction::{Difference, Finding, Inspection, Project, Session, Standing};
@@ -86,7 +86,26 @@ impl Task<'_> {
         answer.clean = answer.environments.iter().all(is_right)
             && crates.into_iter().all(|it| it.repaired)
             && answer.damaged.len() as u64 <= answer.fetched;
+        shorten(&mut answer);
+        self.publish_repair(&answer);
         Ok(answer)
+    }
+
+    /// Tells the bus that something was brought back. What it was, history and a look tell: it may be long.
+    fn publish_repair(&self, answer: &VerifyAnswer) {
+        let VerifyAnswer { project, transaction: Some(transaction), kept, .. } = answer else {
+            return;
+        };
+        let event = serde_json::json!({
+            "schema": "bolide.repaired/1",
+            "project": project,
+            "transaction": transaction,
+            "kept": kept,
+        });
+        let mut payload = Vec::new();
+        if ciborium::into_writer(&event, &mut payload).is_ok() {
+            self.conversation.publish("event.pkg.repaired", &payload);
+        }
     }
 
     /// Every environment that is asked for. What is not asked for in it is looked at where there is a repair, because the
@@ -213,6 +232,21 @@ fn assign(paths: &[String], standing: &[Standing]) -> Result<BTreeMap<String, Ve
     Ok(within)
 }
 
+/// Names no more differences than an answer has room for. The others are counted.
+fn shorten(answer: &mut VerifyAnswer) {
+    let mut left = VERIFY_ANSWER_BYTES_MAX;
+    for environment in &mut answer.environments {
+        let fits = environment.differences.iter().take_while(|it| {
+            let rest = left.checked_sub(it.path.len() + PATH_DIFFERENCE_BYTES);
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        let fitting = fits.count();
+        environment.left_out += (environment.differences.len() - fitting) as u64;
+        environment.differences.truncate(fitting);
+    }
+}
+
 fn described(
     place: String,
     inspected: Inspected,
@@ -237,5 +271,48 @@ fn described(
         looked_at: found.looked_at,
         left_out: found.left_out,
         place,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_names_what_it_has_room_for_and_counts_the_rest() {
+        let difference = |length: usize| PathDifference {
+            path: "x".repeat(length),
+            difference: Difference::Mode,
+            entries: 1,
+            repaired: false,
+        };
+        let environment = |differences| VerifiedEnvironment {
+            place: "node_modules".to_owned(),
+            ecosystem: Ecosystem::Npm,
+            generation: 1,
+            transaction: None,
+            looked_at: 1,
+            differences,
+            left_out: 2,
+        };
+        let large = VERIFY_ANSWER_BYTES_MAX / 2;
+        let mut answer = VerifyAnswer {
+            environments: vec![
+                environment(vec![
+                    difference(8),
+                    difference(large),
+                    difference(large),
+                    difference(8),
+                ]),
+                environment(vec![difference(8)]),
+            ],
+            ..VerifyAnswer::default()
+        };
+        shorten(&mut answer);
+        let counts = answer.environments.iter().map(|it| (it.differences.len(), it.left_out));
+        assert_eq!(counts.collect::<Vec<_>>(), [(2, 4), (0, 3)]);
+        let mut payload = Vec::new();
+        ciborium::into_writer(&difference(0), &mut payload).expect("written");
+        assert!(payload.len() <= PATH_DIFFERENCE_BYTES, "{}", payload.len());
     }
 }

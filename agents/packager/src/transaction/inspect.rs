@@ -153,7 +153,7 @@ impl Session {
                     look.borrow_mut().visit(visit)
                 },
                 &mut |visit, _| {
-                    look.borrow_mut().cover(visit, Difference::Unreadable);
+                    look.borrow_mut().blocked(visit);
                     Ok(())
                 },
             )
@@ -255,6 +255,13 @@ impl<'l> Look<'l> {
         }
         let index = self.push(&entry.path, Difference::Missing, 1, None);
         self.covered = Some((entry.path.clone(), index));
+    }
+
+    /// What is in a directory that cannot be listed nobody knows, whatever its permissions are.
+    fn blocked(&mut self, visit: &Visit<'_>) {
+        let path = visit.path;
+        self.found.findings.pop_if(|last| last.path.as_os_str().as_bytes() == path);
+        self.cover(visit, Difference::Unreadable);
     }
 
     /// A finding that stands for everything below it.
