@@ -94,7 +94,7 @@ fn is_beside(versions: &BTreeSet<String>, version: &str) -> bool {
 /// What a version is compatible with, as npm's `^` and cargo have it: its numbers up to the first that is not zero.
 fn compatible(version: &str) -> &str {
     let numbers = version.split(['-', '+']).next().unwrap_or_default();
-    let is_first = |(at, part): &(usize, &str)| *at == 2 || part.trim_matches('0') != "";
+    let is_first = |(at, part): &(usize, &str)| *at == 2 || !part.trim_matches('0').is_empty();
     let mut end = 0;
     for (at, part) in numbers.split('.').enumerate() {
         end += part.len() + usize::from(at > 0);

@@ -26,6 +26,9 @@ pub(super) struct Unread<'l> {
     pub(super) has_other_mode: bool,
 }
 
+/// Files that differ, by position.
+pub(super) type Found = Vec<(usize, Difference)>;
+
 /// How each of these files below `root` differs, by position; nothing for those that do not. Files in an order that has those of
 /// a directory together cost least.
 pub(super) fn read(
@@ -33,9 +36,9 @@ pub(super) fn read(
     files: &[Unread<'_>],
     crew: Option<&dyn Crew>,
     keep_on: &(dyn Fn() -> Result<()> + Sync),
-) -> Result<Vec<(usize, Difference)>> {
+) -> Result<Found> {
     let pieces = files.chunks(INSPECT_FILES_AT_ONCE).collect::<Vec<_>>();
-    let done: Mutex<Vec<Result<Vec<(usize, Difference)>>>> = Mutex::default();
+    let done: Mutex<Vec<Result<Found>>> = Mutex::default();
     let piece = |index: usize| {
         let first = index * INSPECT_FILES_AT_ONCE;
         let found = keep_on().map(|()| read_piece(root, first, pieces[index]));
@@ -55,7 +58,7 @@ pub(super) fn read(
     Ok(found?.into_iter().flatten().collect())
 }
 
-fn read_piece(root: &Directory, first: usize, files: &[Unread<'_>]) -> Vec<(usize, Difference)> {
+fn read_piece(root: &Directory, first: usize, files: &[Unread<'_>]) -> Found {
     let mut found = Vec::new();
     // The directory of the file before.
     let mut open: Option<(&[u8], io::Result<Directory>)> = None;
