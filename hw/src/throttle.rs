@@ -28,6 +28,16 @@ pub struct Growth {
     pub package: u64,
     /// CPUs that have counters at all.
     pub cpus: usize,
+    /// Those that count for their package.
+    pub package_cpus: usize,
+}
+
+impl Growth {
+    /// Times that the machine was slowed down: what its packages say, or its cores where no package counts. A core that is slowed down
+    /// alone, beside packages that count, is no heat of the machine.
+    pub fn heard(&self) -> u64 {
+        if self.package_cpus > 0 { self.package } else { self.core }
+    }
 }
 
 impl Throttles {
@@ -39,6 +49,7 @@ impl Throttles {
             cpus.iter().map(|cpu| (cpu, Counts::read(root, cpu))).collect();
         for (cpu, counts) in &now {
             growth.cpus += usize::from(counts.core.is_some() || counts.package.is_some());
+            growth.package_cpus += usize::from(counts.package.is_some());
             let before = self.last.get(cpu).copied().unwrap_or_default();
             growth.core = growth.core.saturating_add(grown(before.core, counts.core));
             growth.package = growth.package.max(grown(before.package, counts.package));
@@ -86,7 +97,7 @@ mod tests {
         let cpus = CpuSet::parse("0-3").unwrap();
         let mut throttles = Throttles::default();
         let mut tick = || {
-            let Growth { core, package, cpus: seen } = throttles.tick(&tree.root(), &cpus);
+            let Growth { core, package, cpus: seen, .. } = throttles.tick(&tree.root(), &cpus);
             (core, package, seen)
         };
         assert_eq!(tick(), (0, 0, 0), "a machine without counters");
@@ -102,5 +113,20 @@ mod tests {
         assert_eq!(tick(), (1, 0, 4), "less than before is no growth");
         set("1", "garbage", "-1");
         assert_eq!(tick(), (0, 0, 3));
+    }
+
+    #[test]
+    fn cores_are_heard_where_no_package_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::at(directory.path());
+        let cpus = CpuSet::parse("0-3").unwrap();
+        let mut throttles = Throttles::default();
+        let mut heard = |core: &str| {
+            tree.each("0-3", "thermal_throttle/core_throttle_count", core);
+            throttles.tick(&tree.root(), &cpus).heard()
+        };
+        assert_eq!([heard("5"), heard("5"), heard("6")], [0, 0, 4]);
+        tree.each("0-3", "thermal_throttle/package_throttle_count", "9");
+        assert_eq!([heard("7"), heard("8")], [0, 0], "the package says that it was nothing");
     }
 }

@@ -14,7 +14,9 @@ use hw::thermal::{Counts, Thermometer};
 use hw::throttle::Throttles;
 use hw::watcher::Watcher;
 use scheduler::decision::{Decision, Slots};
-use scheduler::governor::{Capacity, Changes, Governor, Reading, ThresholdValues, Thresholds};
+use scheduler::governor::{
+    Capacity, Changes, Governor, Reading, Sensor, ThresholdValues, Thresholds,
+};
 use scheduler::placement::Lane;
 
 use self::numbers::boot_time;
@@ -69,8 +71,12 @@ impl Regulator {
         let mut thermometer = Thermometer::new(&root, Duration::ZERO);
         let celsius = thermometer.read(&root, Duration::ZERO).ok();
         let capacity = capacity(&root, &watcher, &thermometer);
-        // One that is there and has never answered is none: what never was cannot be lost.
-        let mut governor = Governor::new(capacity, thresholds, thermometer.has_answered());
+        let sensor = match (thermometer.is_absent(), thermometer.has_answered()) {
+            (true, _) => Sensor::Absent,
+            (false, false) => Sensor::Awaited,
+            (false, true) => Sensor::Known,
+        };
+        let mut governor = Governor::new(capacity, thresholds, sensor);
         let reading = Reading { celsius, ..Reading::default() };
         let decision = governor.step(reading, Duration::ZERO);
         Self {
@@ -103,7 +109,7 @@ impl Regulator {
             self.governor.set_capacity(self.capacity);
         }
         let cpus = &self.watcher.allowed().cpus;
-        let throttled = self.throttles.tick(&self.root, cpus).package;
+        let throttled = self.throttles.tick(&self.root, cpus).heard();
         let doubts = self.governor.doubts_sensor(now);
         let cores = doubts.then(|| self.thermometer.read_cores(&self.root));
         let Load { in_flight, is_waiting } = load;

@@ -46,6 +46,18 @@ pub struct Reading {
     pub cores: Option<CoreReading>,
 }
 
+/// What is known of the package's sensor when a governor starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sensor {
+    /// There is none.
+    Absent,
+    /// It was found and has not answered yet: for a while nothing grows, and its first answer counts. What never was cannot be lost, so one
+    /// that goes on saying nothing is none.
+    Awaited,
+    /// It answered.
+    Known,
+}
+
 /// The state between two steps.
 #[derive(Clone, Debug)]
 pub struct Governor {
@@ -66,14 +78,15 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// One for this machine; `has_sensor` says whether a package sensor was found.
-    pub fn new(capacity: Capacity, thresholds: Thresholds, has_sensor: bool) -> Self {
+    /// One for this machine.
+    pub fn new(capacity: Capacity, thresholds: Thresholds, sensor: Sensor) -> Self {
+        let has_sensor = sensor != Sensor::Absent;
         let level = if has_sensor { capacity.slots_optimal() } else { capacity.slots_max() };
         Self {
             configured: thresholds,
             thresholds: thresholds.cut_to(capacity.critical_celsius),
             capacity,
-            sense: Sense::new(has_sensor),
+            sense: Sense::new(sensor),
             state: if has_sensor { State::Optimal } else { State::Off },
             state_since: Duration::ZERO,
             ladder: Ladder::new(level),
@@ -85,10 +98,15 @@ impl Governor {
         }
     }
 
-    /// The machine has changed: fewer slots at once if it shrank, more as the temperature allows if it grew.
+    /// The machine has changed: fewer slots at once if it shrank, more as the temperature allows if it grew. As many slots on other
+    /// cores are not as much heat: those of E cores that went do not come back as P slots but by growing.
     pub fn set_capacity(&mut self, capacity: Capacity) {
+        let performance_max = self.capacity.slots_at(self.ladder.level()).performance.max(1);
         self.capacity = capacity;
         self.thresholds = self.configured.cut_to(capacity.critical_celsius);
+        let fits = |level: &usize| capacity.slots_at(*level).performance <= performance_max;
+        let level = (1..=self.ladder.level()).rev().find(fits).unwrap_or(1);
+        self.shrink_to(level, Reason::Machine);
     }
 
     /// Other thresholds from now on.

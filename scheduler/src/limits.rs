@@ -74,6 +74,10 @@ pub const READINGS_BAD_MAX: u32 = 5;
 /// Good reads in a row after which a lost sensor is believed again.
 pub const READINGS_GOOD_MIN: u32 = 3;
 
+/// For how long a sensor that is there and has not answered yet is awaited, with the slots of the start; then the machine counts as one
+/// without. Drivers that come up late and caches that fill are over by then.
+pub const SENSOR_AWAITED_MAX: Duration = Duration::from_secs(30);
+
 /// Degrees Celsius by which a package does not cool down between two reads; the firmware's 27.8 C of a board sensor is that far off.
 pub const FALL_CELSIUS_MAX: f64 = 40.0;
 

@@ -41,16 +41,20 @@ fn a_sensor_that_has_never_answered_is_none_until_it_does() {
     let (_directory, tree) = laptop("45000");
     tree.refuse(ZONE, ReadError::NoData);
     let mut regulator = Regulator::new(tree.root(), Thresholds::default());
-    assert_eq!(regulator.decision().state, State::Off);
-    for second in 1..30 {
+    for second in 1..=30 {
+        let decision = regulator.step_at(load(1, 0, 0), at(second));
+        assert_eq!((decision.state, decision.heavy), (State::Optimal, false), "{second}");
+        assert!(decision.slots.sum() <= 8, "{second}");
+    }
+    for second in 31..40 {
         assert_eq!(regulator.step_at(load(1, 0, 0), at(second)).state, State::Off, "{second}");
     }
     // The list of what is refused goes with the file.
     tree.remove(ZONE).zone(0, "x86_pkg_temp", "91000");
-    let states = (30..45).map(|second| regulator.step_at(load(1, 0, 0), at(second)).state);
+    let states = (40..55).map(|second| regulator.step_at(load(1, 0, 0), at(second)).state);
     assert_eq!(states.last(), Some(State::Normal));
     tree.file(ZONE, "rubbish");
-    let states = (45..55).map(|second| regulator.step_at(load(1, 0, 0), at(second)).state);
+    let states = (55..65).map(|second| regulator.step_at(load(1, 0, 0), at(second)).state);
     assert_eq!(states.last(), Some(State::Blind), "now it is lost");
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use hw::thermal::CoreReading;
 
-use super::Reason;
+use super::{Reason, Sensor};
 use crate::decision::Slots;
 use crate::limits::{
     CELSIUS_MAX, CELSIUS_MIN, FALL_CELSIUS_MAX, READING_AGE_MAX, READINGS_BAD_MAX,
-    READINGS_GOOD_MIN,
+    READINGS_GOOD_MIN, SENSOR_AWAITED_MAX,
 };
 
 /// Time constants of the two means, in seconds: two and six reads.
@@ -61,6 +61,9 @@ const DOUBT_AFTER: Duration = Duration::from_secs(3);
 /// cores contradict is known within five seconds.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(4);
 
+/// So many light samples in a row end the doubt: work comes in bursts, and one sample may fall between two.
+const LIGHT_RUN_MIN: u32 = 3;
+
 /// How many kelvins a core is above a package sensor that does not follow it. A package is as hot as its hottest core, and two readings
 /// of the same heat differ by rounding and noise.
 pub(crate) const CORE_ABOVE: f64 = 6.0;
@@ -99,7 +102,7 @@ impl Heat {
 pub(super) enum Seen {
     /// The temperature.
     Heat(Heat),
-    /// A sensor that has not been read yet, or not for a moment.
+    /// A sensor that has not answered yet, or not for a moment.
     Nothing,
     /// There was a sensor.
     Lost(Reason),
@@ -109,7 +112,7 @@ pub(super) enum Seen {
 
 #[derive(Clone, Debug)]
 pub(super) struct Sense {
-    exists: bool,
+    sensor: Sensor,
     lost: Option<Reason>,
     bad_run: u32,
     good_run: u32,
@@ -164,12 +167,14 @@ struct Same {
     loaded_at: Option<Duration>,
     /// Since when there is more load than may be waiting.
     worked_at: Option<Duration>,
+    /// How often in a row there was less.
+    light_run: u32,
 }
 
 impl Sense {
-    pub(super) fn new(exists: bool) -> Self {
+    pub(super) fn new(sensor: Sensor) -> Self {
         Self {
-            exists,
+            sensor,
             lost: None,
             bad_run: 0,
             good_run: 0,
@@ -186,7 +191,7 @@ impl Sense {
 
     /// Time has jumped: what was seen before says nothing about now. A lost sensor stays lost.
     pub(super) fn forget(&mut self) {
-        *self = Self { lost: self.lost, ..Self::new(self.exists) };
+        *self = Self { lost: self.lost, ..Self::new(self.sensor) };
     }
 
     /// One slot was added on the word of this sensor.
@@ -238,7 +243,8 @@ impl Sense {
         let is_light = weight(load.0) <= WEIGHT_LIGHT;
         let is_confirmed = plausible.is_some_and(|value| self.is_possible(value, is_light));
         let is_old = self.bad_run > 0 && now.saturating_sub(good_at) > READING_AGE_MAX;
-        if is_old && !(is_confirmed && self.suspect.is_some()) {
+        let is_news = is_confirmed && self.suspect.is_some();
+        if is_old && !is_news && self.sensor != Sensor::Awaited {
             // Whatever this read says, it is not measured by what was known so long ago; unless those before it said the same.
             self.lose();
         }
@@ -313,11 +319,17 @@ impl Sense {
 
     fn judge(&mut self, is_fresh: bool, is_light: bool, now: Duration) -> Seen {
         let is_back = self.good_run >= READINGS_GOOD_MIN && (self.has_moved || is_light);
-        if !self.exists {
-            if !is_back {
+        if is_back || (is_fresh && self.sensor == Sensor::Awaited) {
+            self.sensor = Sensor::Known;
+        }
+        let waited = self.good_at.map_or(Duration::ZERO, |asked| now.saturating_sub(asked));
+        match self.sensor {
+            Sensor::Known => {}
+            Sensor::Awaited if waited <= SENSOR_AWAITED_MAX => return Seen::Nothing,
+            Sensor::Awaited | Sensor::Absent => {
+                self.sensor = Sensor::Absent;
                 return Seen::Never;
             }
-            self.exists = true;
         }
         let is_old = self.good_at.is_some_and(|at| now.saturating_sub(at) > READING_AGE_MAX);
         if self.bad_run >= READINGS_BAD_MAX || is_old {
@@ -373,8 +385,12 @@ impl Same {
         self.changed_at = is_shown.then(|| self.changed_at.unwrap_or(now));
         let is_loaded = weight >= shown;
         self.loaded_at = is_loaded.then(|| self.loaded_at.unwrap_or(now));
-        let works = weight > WEIGHT_LIGHT;
-        self.worked_at = works.then(|| self.worked_at.unwrap_or(now));
+        self.light_run = if weight > WEIGHT_LIGHT { 0 } else { self.light_run.saturating_add(1) };
+        if self.light_run == 0 {
+            self.worked_at.get_or_insert(now);
+        } else if self.light_run >= LIGHT_RUN_MIN {
+            self.worked_at = None;
+        }
     }
 
     fn is_stuck(&self, now: Duration) -> bool {

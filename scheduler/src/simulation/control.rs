@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::plant::Build;
 use crate::decision::{Slots, State};
-use crate::governor::{Capacity, Governor, Reading, Thresholds};
+use crate::governor::{Capacity, Governor, Reading, Sensor, Thresholds};
 
 /// The limit with which everybody starts who has one.
 const START_LIMIT: usize = 8;
@@ -70,7 +70,7 @@ impl Kind {
                     critical_celsius: Some(build.critical_celsius),
                 };
                 Box::new(Bolide {
-                    governor: Governor::new(capacity, Thresholds::default(), true),
+                    governor: Governor::new(capacity, Thresholds::default(), Sensor::Known),
                     capacity,
                     state: State::Optimal,
                 })

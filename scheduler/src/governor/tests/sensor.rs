@@ -157,6 +157,29 @@ fn cores_that_agree_are_asked_seldom_and_contradict_nothing() {
     assert!(!lively.governor.doubts_sensor(Duration::from_secs_f64(lively.seconds + 1.0)));
 }
 
+#[test]
+fn work_that_comes_in_bursts_is_doubted_as_work_that_goes_on() {
+    let mut bench = Bench::new(LAPTOP, true);
+    bench.hold(70.0, 20);
+    let mut blind_after = None;
+    for second in 0..12 {
+        // Between two bursts a sample finds nothing.
+        let in_flight = if second % 3 == 2 { Slots::default() } else { busy(1, 4, 0) };
+        let asks = bench.governor.doubts_sensor(Duration::from_secs_f64(bench.seconds + 1.0));
+        let cores = asks.then_some(CoreReading::Hottest(90.0));
+        let reading = Reading { celsius: Some(70.0), in_flight, cores, ..Reading::default() };
+        if bench.step(reading).state == State::Blind {
+            blind_after.get_or_insert(second);
+        }
+    }
+    assert_eq!(blind_after, Some(4), "as early as without the gaps");
+    let mut over = Bench::new(LAPTOP, true);
+    over.hold(70.0, 20);
+    over.stand(70.0, busy(1, 4, 0), 10);
+    over.stand(70.0, Slots::default(), 3);
+    assert!(!over.governor.doubts_sensor(Duration::from_secs(100)), "it is over");
+}
+
 /// The rule's own figures: what it takes for a contradiction is seen on a laptop, and on a server that is cooled ten times as well.
 #[test]
 fn the_load_that_contradicts_a_still_value_shows_on_any_package() {
