@@ -11,6 +11,7 @@ mod config;
 mod doctor;
 mod exit;
 mod files;
+mod hold;
 mod looking;
 mod options;
 mod output;
@@ -22,6 +23,7 @@ mod serve;
 mod status;
 mod top;
 mod unpack;
+mod verify;
 mod vers;
 mod watch;
 
@@ -98,6 +100,12 @@ enum Command {
     History(packages::History),
     /// Bring back the state before a transaction
     Rollback(packages::Rollback),
+    /// Keep packages at the versions that they have, or show which are kept
+    Hold(hold::Hold),
+    /// Let packages change again
+    Unhold(hold::Unhold),
+    /// Compare what is installed with what was installed, and bring back what differs
+    Verify(verify::Verify),
     /// Show the store of packages, make it smaller, or look for damage in it
     #[command(subcommand)]
     Cache(cache::Cache),
@@ -166,6 +174,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(command) => packages::info(command, &context),
         Command::History(command) => packages::history(command, &context),
         Command::Rollback(command) => packages::rollback(command, &context),
+        Command::Hold(command) => command.run(&context),
+        Command::Unhold(command) => command.run(&context),
+        Command::Verify(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Unpack(command) => command.run(),
         Command::Watch(command) => command.run(&context),

@@ -37,6 +37,22 @@ pub const HISTORY_ENTRIES_MAX: u32 = 10_000;
 pub const SUMMARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Paths named in a refusal because of a person's changes; more would hide the message itself.
 pub const DRIFT_PATHS_SHOWN_MAX: usize = 20;
+/// Findings of a verification that are named for one environment; the others are counted. A directory that is gone or was
+/// added is one of them, so more than this means that somebody unpacked something into a directory of ours.
+pub const VERIFY_FINDINGS_MAX: usize = 100_000;
+/// Bytes of differences in one answer: half of what a message on the bus may have.
+pub const VERIFY_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// What a difference takes in an answer beside its path: names of fields, and small values.
+pub const PATH_DIFFERENCE_BYTES: usize = 64;
+/// Findings of a verification that are shown as text; a person does not read more, and JSON has all of them.
+pub const VERIFY_FINDINGS_SHOWN_MAX: usize = 50;
+/// Paths that one verification names; more are better said by a directory above them.
+pub const VERIFY_PATHS_MAX: usize = 1_000;
+/// Times that a file is read that changes while it is read; then it is told of as it is.
+pub const INSPECT_READS_MAX: usize = 3;
+/// Files that are one piece of work where an environment is read: some milliseconds, so that several hands share even a small
+/// one evenly, and thousands of times what handing a piece over costs.
+pub const INSPECT_FILES_AT_ONCE: usize = 128;
 /// Milliseconds between two tries to take the lock of a project: short for a person, nothing for a CPU.
 pub const LOCK_RETRY_MS: u64 = 20;
 /// Milliseconds that the recovery of all projects waits for one that is locked: a lock is also held for an
@@ -179,6 +195,10 @@ pub const STORE_FILES_MAX: usize = 8_000_000;
 pub const STORE_REPAIRS_MAX: usize = 2;
 /// Seconds to wait for cargo's own lock before giving up: a cold cargo fetch of a large project holds it for about a minute.
 pub const CARGO_LOCK_WAIT_SECONDS_MAX: u64 = 120;
+/// Bytes of an entry in cargo's copy of its index that are read to see whether it is right: what its registry may serve.
+pub const CARGO_INDEX_ENTRY_BYTES_MAX: u64 = 96 << 20;
+/// Bytes of a `.crate` in cargo's cache that are read to see whether it is right; registries take some ten megabytes.
+pub const CRATE_BYTES_EXAMINED_MAX: u64 = 1 << 30;
 /// Bytes of a first line (`#!...`) that the kernel reads, its end included.
 pub const SHEBANG_BYTES_MAX: usize = 127;
 

@@ -7,6 +7,7 @@ pub mod aged;
 pub mod cargo;
 pub mod debian;
 mod flat;
+pub mod held;
 pub mod npm;
 pub mod pypi;
 

@@ -11,17 +11,20 @@ pub(crate) mod cache;
 mod cargo;
 mod debian;
 mod fetch;
+pub(crate) mod hold;
 mod locked;
 mod npm;
 pub(crate) mod outdated;
 pub(crate) mod plan;
 mod pypi;
 pub(crate) mod read;
+mod repair;
 pub(crate) mod rollback;
 pub(crate) mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tools;
+mod verify;
 pub(crate) mod why;
 
 use std::collections::BTreeMap;
@@ -40,6 +43,7 @@ use crate::io;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
 use crate::lock::Part;
 use crate::measures::Measures;
+use crate::metadata::held::Held;
 use crate::options::Choices;
 use crate::plan::{FileEdit, Precondition, Rebuild};
 use crate::resolution::Resolution;
@@ -110,6 +114,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) locked: Option<&'a Part>,
     /// What it is all for.
     pub(crate) aim: Aim<'a>,
+    /// What has to stay as it is.
+    pub(crate) held: &'a Held,
 }
 
 /// What a plan is for.

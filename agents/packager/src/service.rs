@@ -14,9 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ApplyRequest, CacheAction, CacheRequest, ChangeRequest, HistoryRequest, InfoRequest,
-    ListRequest, OutdatedRequest, PlanRequest, RollbackRequest, SearchRequest, Setting,
-    UnwatchRequest, WatchRequest, WatchesRequest, WhyRequest,
+    ApplyRequest, CacheAction, CacheRequest, ChangeRequest, HistoryRequest, HoldRequest,
+    InfoRequest, ListRequest, OutdatedRequest, PlanRequest, RollbackRequest, SearchRequest,
+    Setting, UnwatchRequest, VerifyRequest, WatchRequest, WatchesRequest, WhyRequest,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io;
@@ -35,7 +35,7 @@ mod tests;
 use self::recent::Recent;
 
 /// The tools that it answers.
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 19] = [
     "pkg.plan",
     "pkg.apply",
     "pkg.install",
@@ -48,6 +48,9 @@ const TOOLS: [&str; 16] = [
     "pkg.search",
     "pkg.history",
     "pkg.rollback",
+    "pkg.lock",
+    "pkg.unlock",
+    "pkg.verify",
     "pkg.watch",
     "pkg.unwatch",
     "pkg.watches",
@@ -232,6 +235,10 @@ impl Packager {
                 let request: RollbackRequest = read(&payload)?;
                 write(&task(Setting::default(), place)?.rollback(needed(directory)?, &request)?)
             }
+            "pkg.verify" | "pkg.lock" | "pkg.unlock" => {
+                let keep = |setting| task(setting, place);
+                look_after(&tool, &payload, &keep, directory.as_ref())
+            }
             "pkg.cache" => {
                 let request: CacheRequest = read(&payload)?;
                 if !is_own && request.action != CacheAction::Show {
@@ -349,6 +356,22 @@ fn look_up<'t>(
             write(&task(request.setting.clone())?.search(directory()?, &request)?)
         }
     }
+}
+
+/// The tools that see to it that what is there stays as it is.
+fn look_after<'t>(
+    tool: &str,
+    payload: &[u8],
+    task: &dyn Fn(Setting) -> Result<Task<'t>>,
+    directory: Option<&OwnedFd>,
+) -> Result<Vec<u8>> {
+    let directory = needed(directory.map(copy_of).transpose()?)?;
+    if tool == "pkg.verify" {
+        let request: VerifyRequest = read(payload)?;
+        return write(&task(request.setting.clone())?.verify(directory, &request)?);
+    }
+    let request: HoldRequest = read(payload)?;
+    write(&task(request.setting.clone())?.hold(directory, &request, tool == "pkg.lock")?)
 }
 
 fn copy_of(directory: &OwnedFd) -> Result<OwnedFd> {

@@ -73,7 +73,7 @@ pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
-pub use tree::{clone_tree, sync_tree};
+pub use tree::{clone_tree, clone_tree_without, sync_tree};
 
 /// Whether a caller waits until its data would survive a loss of power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -41,7 +41,10 @@ mod directory;
 mod disk;
 mod edits;
 mod fingerprint;
+mod inspect;
 mod journal;
+mod look;
+mod mend;
 mod project;
 mod recovery;
 mod rollback;
@@ -50,15 +53,18 @@ mod settle;
 mod tests;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
-pub use self::database::{Approval, EnvironmentState, HistoryEntry, State};
+pub use self::database::{Approval, EnvironmentState, HistoryEntry, Hold, State};
 pub(crate) use self::database::{WatchOutcome, WatchRow};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
 pub use self::fingerprint::DriftKind;
+pub use self::inspect::{Difference, Finding, Inspection, Standing};
+pub use self::mend::Mended;
 pub use self::project::{Content, Project};
 pub use self::recovery::{Outcome, Recovered};
 pub use self::rollback::{RollbackPreview, RolledBack};
@@ -71,7 +77,9 @@ use self::disk::Disk;
 use self::project::Lock;
 use agents_contract::Cancellation;
 
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::metadata::held::Held;
 use crate::plan::Plan;
 
 /// Answers the time in milliseconds since 1970.
@@ -149,6 +157,11 @@ impl Transactions {
     /// What is known of an environment.
     pub fn environment(&self, project: &Project, place: &RelativePath) -> Result<EnvironmentState> {
         self.inner.database.environment(&project.key(), place)
+    }
+
+    /// What is held in a project, by ecosystem.
+    pub fn holds(&self, project: &Project) -> Result<BTreeMap<Ecosystem, Held>> {
+        self.inner.database.holds(&project.key())
     }
 
     /// Keeps a plan and answers its digest.

@@ -36,7 +36,10 @@ pub(crate) struct Common {
 impl Common {
     /// The same at the root of the cargo workspace that the directory is a member of, with the member's name there, where
     /// crates are asked for. The root has the lock, so it is the project.
-    fn at_workspace(&self, packages: &[&Vec<String>]) -> Result<(Self, String), Failure> {
+    pub(super) fn at_workspace(
+        &self,
+        packages: &[&Vec<String>],
+    ) -> Result<(Self, String), Failure> {
         let is_crate =
             |text: &&String| text.starts_with("cargo:") || text.starts_with("pkg:cargo/");
         let all = || packages.iter().copied().flatten();

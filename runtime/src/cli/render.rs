@@ -31,6 +31,9 @@ pub(super) fn plan(answer: &PlanAnswer) -> String {
     if kept > 0 {
         line(&mut text, format_args!("= {kept} packages stay as they are"));
     }
+    for package in answer.packages.iter().filter(|package| package.held) {
+        line(&mut text, format_args!("= {} is held", package.purl));
+    }
     for file in &answer.files {
         line(&mut text, format_args!("* {file}"));
     }
@@ -88,7 +91,8 @@ pub(super) fn list(answer: &ListAnswer) -> String {
     for package in &answer.packages {
         let direct = if package.direct { "*" } else { " " };
         let place = if package.place.is_empty() { "" } else { "  " };
-        line(&mut text, format_args!("{direct} {}{place}{}", package.purl, package.place));
+        let held = if package.held { "  (held)" } else { "" };
+        line(&mut text, format_args!("{direct} {}{place}{}{held}", package.purl, package.place));
     }
     if answer.packages.is_empty() {
         line(&mut text, format_args!("nothing is installed by bolide in `{}`", answer.project));
@@ -120,8 +124,9 @@ pub(super) fn why(answer: &WhyAnswer) -> String {
 
 /// What could be newer, as a table.
 pub(super) fn outdated(answer: &OutdatedAnswer) -> String {
-    let mut rows =
-        vec![["package", "asked for", "current", "allowed", "newest"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["package", "asked for", "current", "allowed", "newest", ""].map(str::to_owned).to_vec(),
+    ];
     for package in &answer.packages {
         let or_none = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".to_owned());
         rows.push(vec![
@@ -130,6 +135,7 @@ pub(super) fn outdated(answer: &OutdatedAnswer) -> String {
             or_none(&package.current),
             or_none(&package.allowed),
             package.newest.clone(),
+            if package.held { "held" } else { "" }.to_owned(),
         ]);
     }
     let mut text = String::new();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Setting;
 use crate::ecosystem::Ecosystem;
+use crate::transaction::Difference;
 
 /// `pkg.why`: who wants a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +80,9 @@ pub struct OutdatedPackage {
     pub allowed: Option<String>,
     /// The newest version.
     pub newest: String,
+    /// Whether it is held.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// `pkg.search`: packages by words of their name.
@@ -161,4 +165,130 @@ pub struct CacheAnswer {
     pub damaged: Option<u64>,
     /// Bytes that are free now.
     pub freed_bytes: u64,
+}
+
+/// `pkg.lock`, which holds packages at the versions that they have, and `pkg.unlock`, which lets go of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HoldRequest {
+    /// The packages, `npm:express`. Where none is named nothing changes, and the answer has what the machine's own package
+    /// manager holds, too.
+    pub packages: Vec<String>,
+    /// The caller's configuration.
+    pub setting: Setting,
+}
+
+/// The answer to both: what is held now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldAnswer {
+    /// `bolide.hold/1`.
+    pub schema: String,
+    /// The project's directory.
+    pub project: String,
+    /// The transaction that changed something; `None` where nothing was to be changed.
+    pub transaction: Option<String>,
+    /// What is held.
+    pub holds: Vec<HeldPackage>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// One package that stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPackage {
+    /// `npm:express`.
+    pub package: String,
+    /// Whose it is.
+    pub ecosystem: Ecosystem,
+    /// Its name there.
+    pub name: String,
+    /// The versions that it is held at: all that it had then.
+    pub versions: Vec<String>,
+    /// Who holds it: `bolide`, or `apt` for packages of the system.
+    pub by: String,
+}
+
+/// `pkg.verify`: compares every environment of a project with what its generation says, and brings back what differs where
+/// that is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// Paths of environments or in them, relative to the project; everything where none is named.
+    pub paths: Vec<String>,
+    /// Bring back what is missing or has other permissions.
+    pub repair: bool,
+    /// With `repair`: bring back what somebody changed, too, and take away what somebody added; both are kept aside first.
+    pub force: bool,
+    /// The caller's configuration.
+    pub setting: Setting,
+}
+
+/// The answer to `pkg.verify`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyAnswer {
+    /// `bolide.verify/1`.
+    pub schema: String,
+    /// The project's directory.
+    pub project: String,
+    /// Whether everything is as it should be now.
+    pub clean: bool,
+    /// What was looked at, by place.
+    pub environments: Vec<VerifiedEnvironment>,
+    /// The crates in cargo's own cache; `None` where the project has none, there is no cargo, or paths were named.
+    #[serde(default)]
+    pub crates: Option<VerifiedCrates>,
+    /// Artefacts of what is installed that were damaged in the store, as purls. They are out of use, and fetched again when they
+    /// are needed; a repair fetches them at once.
+    pub damaged: Vec<String>,
+    /// Those of them that are whole in the store again.
+    pub fetched: u64,
+    /// The transaction that brought something back.
+    pub transaction: Option<String>,
+    /// Where files that somebody changed or added were kept, where any were taken away.
+    pub kept: Option<String>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+}
+
+/// One environment that was compared with its record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedEnvironment {
+    /// Where it is, relative to the project.
+    pub place: String,
+    /// Whose packages it holds.
+    pub ecosystem: Ecosystem,
+    /// The generation that it was compared with.
+    pub generation: u64,
+    /// The transaction that made it.
+    pub transaction: Option<String>,
+    /// Paths that were looked at.
+    pub looked_at: u64,
+    /// What is not as it was installed, in the order of the tree.
+    pub differences: Vec<PathDifference>,
+    /// Differences that are not named, because there are too many.
+    pub left_out: u64,
+}
+
+/// The crates that a project needs and their entries in cargo's copy of the index, without which cargo does not find them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedCrates {
+    /// The directory of cargo's registries, which is of no project.
+    pub place: String,
+    /// Files that were looked at.
+    pub looked_at: u64,
+    /// Those that are not as they should be, by their whole paths.
+    pub differences: Vec<PathDifference>,
+}
+
+/// One path that is not as it was installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathDifference {
+    /// Relative to the project, of crates the whole path. What is no UTF-8 is written with replacement characters.
+    pub path: String,
+    /// `missing`, `additional`, `kind`, `content`, `target`, `mode`, `unreadable` or `unsteady`.
+    pub difference: Difference,
+    /// How many installed paths it stands for: a directory that is gone stands for everything that was in it.
+    pub entries: u64,
+    /// Whether it was brought back, or taken away where it was additional.
+    pub repaired: bool,
 }

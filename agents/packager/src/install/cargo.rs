@@ -22,11 +22,13 @@ use crate::metadata::cargo::IndexFile;
 use crate::resolution::Package;
 use crate::store::{Durability, Existing, File, FillOptions, Object, Store, sync_tree};
 
+mod examine;
 mod index;
 
 #[cfg(test)]
 mod tests;
 
+pub use examine::{Examined, examine};
 pub use index::{cache_entry, directory_name};
 
 /// The registry that crates come from, as cargo knows it.

@@ -63,6 +63,34 @@ pub(crate) struct Lists {
     known: RefCell<HashMap<(String, bool), Family>>,
 }
 
+/// What a person told apt or dpkg below `root` to leave at its version, with that version; nothing where there is no dpkg.
+pub(crate) fn holds(root: &Path) -> Result<Vec<(String, String)>> {
+    let path = root.join(STATUS);
+    let status = read_small(&path, DEBIAN_LISTS_BYTES_MAX as u64);
+    let status = status.map_err(|error| Error::io("read", &path, &error))?;
+    let status = text_of(status.unwrap_or_default());
+    let native = native(&status);
+    let held = installed(&status, native).filter(|package| package.is_held);
+    let named = held.map(|package| match package.architecture == native {
+        true => (package.name, package.version),
+        false => (format!("{}:{}", package.name, package.architecture), package.version),
+    });
+    Ok(named.collect())
+}
+
+/// The machine's own architecture: that of dpkg, which is installed where there is a status file.
+fn native(status: &str) -> &str {
+    let own = control::stanzas(status).find(|(_, it)| it.field("Package") == Some("dpkg"));
+    let native = own.and_then(|(_, stanza)| stanza.field("Architecture"));
+    native.unwrap_or(std::env::consts::ARCH)
+}
+
+fn installed<'s>(status: &'s str, native: &'s str) -> impl Iterator<Item = Package> + 's {
+    let all = control::stanzas(status);
+    let packages = all.filter_map(move |(_, stanza)| control::package(stanza, native));
+    packages.filter(|package| package.is_installed)
+}
+
 impl Lists {
     /// Reads what is below `root`.
     ///
@@ -151,13 +179,8 @@ impl Lists {
 
     fn read_installed(&mut self) {
         let status = &self.texts[0].content;
-        // dpkg is installed where there is a status file, in the machine's own architecture.
-        let own = control::stanzas(status).find(|(_, it)| it.field("Package") == Some("dpkg"));
-        let native = own.and_then(|(_, stanza)| stanza.field("Architecture"));
-        self.native = native.unwrap_or(std::env::consts::ARCH).to_owned();
-        let found = control::stanzas(status)
-            .filter_map(|(_, stanza)| control::package(stanza, &self.native))
-            .filter(|package| package.is_installed);
+        self.native = native(status).to_owned();
+        let found = installed(status, &self.native);
         self.installed =
             found.map(|package| Arc::new(Package { pin: INSTALLED, ..package })).collect();
     }

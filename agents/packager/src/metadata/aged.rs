@@ -1,5 +1,5 @@
-//! Metadata without what was published too recently, for resolvers that need not know: a malicious release is mostly found
-//! within days, so versions that are younger than some age do not count.
+//! Metadata without what does not count, for resolvers that need not know: what was published too recently, since a malicious
+//! release is mostly found within days, and other versions of a package than those that it is held at.
 //!
 //! A version whose publication time nobody tells counts as too young: the opposite could be had by leaving the time out. What
 //! is installed or locked already, and what a person lets through by name, counts whatever its age.
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pep508_rs::PackageName;
 
+use super::held::{Held, Word};
 use super::{cargo, npm, pypi};
 use crate::error::Error;
 use crate::options::Moment;
@@ -22,16 +23,28 @@ pub struct Limit {
     pub names: BTreeSet<String>,
     /// Versions to which it does not apply, by name.
     pub versions: BTreeMap<String, BTreeSet<String>>,
+    /// Packages of which only some versions count, whatever their age.
+    pub held: Held,
 }
 
 impl Limit {
     /// Whether a version counts.
     pub fn allows(&self, name: &str, version: &str, published: Option<&str>) -> bool {
+        match self.held.says(name, version) {
+            Word::Held => return true,
+            Word::Back => return false,
+            Word::None => {}
+        }
         let Some(before) = self.before else { return true };
         let is_old = published.and_then(Moment::parse).is_some_and(|published| published < before);
         is_old
             || self.names.contains(name)
             || self.versions.get(name).is_some_and(|versions| versions.contains(version))
+    }
+
+    /// Whether some versions of a package may not count.
+    fn concerns(&self, name: &str) -> bool {
+        self.before.is_some() || self.held.contains(name)
     }
 }
 
@@ -77,7 +90,7 @@ impl<'a, M: ?Sized, Answer> Aged<'a, M, Answer> {
         let answer = make(&mut |version, published| {
             let counts = self.limit.allows(name, version, published);
             match published {
-                _ if counts => {}
+                _ if counts || self.limit.held.says(name, version) == Word::Back => {}
                 Some(_) => left_out.young += 1,
                 None => left_out.undated += 1,
             }
@@ -94,12 +107,15 @@ impl<'a, M: ?Sized, Answer> Aged<'a, M, Answer> {
 
 impl npm::Metadata for Aged<'_, dyn npm::Metadata + '_, npm::Packument> {
     fn packument(&self, name: &str) -> Result<Arc<npm::Packument>, Error> {
+        if !self.limit.concerns(name) {
+            return self.inner.packument(name);
+        }
         self.answer(name, |counts| {
             let whole = self.inner.packument(name)?;
             let versions = whole.versions.iter();
             let kept = versions.filter(|(text, one)| counts(text, one.published.as_deref()));
             let versions: npm::Versions = kept.map(|(text, one)| (text.to_owned(), one)).collect();
-            let dist_tags = tags(&whole.dist_tags, &versions);
+            let dist_tags = tags(&whole.dist_tags, &versions, self.limit.held.contains(name));
             Ok(Arc::new(npm::Packument { name: whole.name.clone(), dist_tags, versions }))
         })
     }
@@ -114,8 +130,13 @@ impl npm::Metadata for Aged<'_, dyn npm::Metadata + '_, npm::Packument> {
     }
 }
 
-/// A tag whose version is left out means the newest before it that is not, as npm has it with `before`.
-fn tags(tags: &BTreeMap<String, String>, versions: &npm::Versions) -> BTreeMap<String, String> {
+/// A tag whose version is left out means the newest before it that is not, as npm has it with `before`; of a package that is
+/// held at something newer that.
+fn tags(
+    tags: &BTreeMap<String, String>,
+    versions: &npm::Versions,
+    is_held: bool,
+) -> BTreeMap<String, String> {
     use agents_versions::npm::Version;
     let moved = tags.iter().filter_map(|(tag, text)| {
         if versions.listed(text).is_some() {
@@ -125,7 +146,8 @@ fn tags(tags: &BTreeMap<String, String>, versions: &npm::Versions) -> BTreeMap<S
         let is_older = |one: &npm::Listed<'_>| one.number().is_some_and(|it| it < tagged);
         let is_final = |one: &npm::Listed<'_>| one.number().is_some_and(|it| !it.is_prerelease());
         let mut older = versions.ranked().filter(is_older);
-        let newest = older.find(is_final).or_else(|| versions.ranked().find(is_older))?;
+        let newest = older.find(is_final).or_else(|| versions.ranked().find(is_older));
+        let newest = newest.or_else(|| versions.ranked().next().filter(|_| is_held))?;
         Some((tag.clone(), newest.text().to_owned()))
     });
     moved.collect()
@@ -133,6 +155,9 @@ fn tags(tags: &BTreeMap<String, String>, versions: &npm::Versions) -> BTreeMap<S
 
 impl pypi::Metadata for Aged<'_, dyn pypi::Metadata + '_, pypi::Project> {
     fn project(&self, name: &PackageName) -> Result<Arc<pypi::Project>, Error> {
+        if !self.limit.concerns(name.as_ref()) {
+            return self.inner.project(name);
+        }
         self.answer(name.as_ref(), |counts| {
             let whole = self.inner.project(name)?;
             let kept = whole
@@ -165,6 +190,9 @@ impl pypi::Metadata for Aged<'_, dyn pypi::Metadata + '_, pypi::Project> {
 
 impl cargo::Metadata for Aged<'_, dyn cargo::Metadata + '_, cargo::Crate> {
     fn krate(&self, name: &str) -> Result<Arc<cargo::Crate>, Error> {
+        if !self.limit.concerns(name) {
+            return self.inner.krate(name);
+        }
         self.answer(name, |counts| {
             let whole = self.inner.krate(name)?;
             Ok(Arc::new(whole.only(|one| counts(&one.number().to_string(), one.published()))))
@@ -237,6 +265,14 @@ mod tests {
         let all = &["1.0.0", "1.1.0", "1.2.0-rc.1", "2.0.0", "2.1.0"];
         let named = Limit { names: BTreeSet::from(["leaf".to_owned()]), ..limit };
         assert_eq!(check(named, all, "2.1.0"), LeftOut::default());
+        let at = |version: &str| Held {
+            packages: BTreeMap::from([("leaf".to_owned(), BTreeSet::from([version.to_owned()]))]),
+            ..Held::default()
+        };
+        let held = Limit { before, held: at("1.1.0"), ..Limit::default() };
+        let left = check(held, &["1.1.0"], "1.1.0");
+        assert_eq!(left, LeftOut::default(), "what is held back is not called too young");
+        check(Limit { held: at("2.1.0"), ..Limit::default() }, &["2.1.0"], "2.1.0");
         assert_eq!(check(Limit::default(), all, "2.1.0"), LeftOut::default());
     }
 }

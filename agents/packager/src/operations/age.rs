@@ -1,4 +1,5 @@
-//! The least age of versions in an operation: from the machine's configuration, from the request, whichever is stricter.
+//! Which versions count in an operation: those of the least age, from the machine's configuration or from the request, whichever
+//! is stricter, and of packages that are held those that they have.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::UNIX_EPOCH;
@@ -26,9 +27,12 @@ impl Task<'_> {
 
     /// What counts for an ecosystem; `None` where everything does.
     pub(super) fn limit(&self, ecosystem: Ecosystem, asked: &Asked<'_>) -> Option<Limit> {
-        let before = Some(self.cutoff()?);
+        let (before, held) = (self.cutoff(), asked.held.clone());
+        if before.is_none() && held.is_empty() {
+            return None;
+        }
         let named = self.choices.allow_new.iter().filter(|(of, _)| *of == ecosystem);
-        let mut limit = Limit { before, ..Limit::default() };
+        let mut limit = Limit { before, held, ..Limit::default() };
         limit.names.extend(named.map(|(_, name)| name.clone()));
         let known = asked.known().into_iter().flat_map(|known| &known.packages);
         for package in known.filter(|package| !asked.is_anew(&package.name)) {

@@ -48,6 +48,7 @@ impl Task<'_> {
         let project = Project::from_fd(again)?;
         let mut session = self.lock(Project::from_fd(directory)?)?;
         plan.check_preconditions(&self.shop.transactions, session.project())?;
+        self.check_holds(&plan, session.project())?;
         if approve {
             self.shop.transactions.approve(digest, &self.actor, "by the caller of apply")?;
         }
@@ -61,7 +62,8 @@ impl Task<'_> {
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
             return Ok(answer);
         }
-        let _lease = self.lease(&plan)?;
+        let needed = self.needed(&plan);
+        let _lease = self.lease(&needed)?;
         let mut repairs = 0;
         loop {
             let carried =
@@ -72,7 +74,7 @@ impl Task<'_> {
                     tracing::warn!(%error, "the store was damaged");
                     repairs += 1;
                     self.shop.measures.found_damage();
-                    self.examine(&plan)?;
+                    self.examine(&needed)?;
                 }
                 done => break done?,
             }
@@ -92,7 +94,7 @@ impl Task<'_> {
         answer: &mut ApplyAnswer,
     ) -> Result<()> {
         let began = Instant::now();
-        answer.downloaded_bytes += self.fetch(plan)?;
+        answer.downloaded_bytes += self.fetch(&self.needed(plan))?;
         lap(answer, "fetch", began);
         self.check_wanted()?;
         if plan.edits.is_empty() && plan.environments.is_empty() {
@@ -166,7 +168,7 @@ impl Task<'_> {
         let began = Instant::now();
         self.say("commit", "making it visible", 0, 0);
         let hands = self.hands(Work::Scan);
-        let options = CommitOptions { force, crew: Some(&hands) };
+        let options = CommitOptions { force, crew: Some(&hands), mended: None };
         let committed = open.commit(&changes, options)?;
         lap(answer, "commit", began);
         if let Some(unfinished) = committed.unfinished {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use agents_contract::Work;
 use semver::Version;
 
 use self::workspace::{Member, Target, root};
@@ -13,6 +14,7 @@ use super::age::told;
 use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
+use crate::install::cargo::Examined;
 use crate::install::{self, Options};
 use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
@@ -265,6 +267,38 @@ fn change(
     }
 }
 
+/// The index as cargo names it, and whether it is another one that is asked.
+fn index_url(task: &Task<'_>) -> Result<(String, bool)> {
+    // A registry that the caller named for this request is a mirror: cargo itself does not know it.
+    match task.setting.registry.contains_key(&Ecosystem::Cargo) {
+        true => Ok((tame_index::index::sparse::CRATES_IO_HTTP_INDEX.to_owned(), true)),
+        false => Ok((format!("sparse+{}", task.registries.registry(Ecosystem::Cargo)?), false)),
+    }
+}
+
+/// The caller's CARGO_HOME.
+fn home(task: &Task<'_>) -> Option<PathBuf> {
+    let home = task.variable("CARGO_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    home.or_else(|| Some(PathBuf::from(task.variable("HOME")?).join(".cargo")))
+}
+
+/// Whether the crates are where cargo looks for them offline; `None` where there is no cargo. With what was found: where it
+/// was looked.
+pub(super) fn examine(
+    task: &Task<'_>,
+    resolution: &Resolution,
+) -> Result<Option<(PathBuf, Examined)>> {
+    let (Some(version), Some(home)) = (task.version("cargo"), home(task)) else { return Ok(None) };
+    let (index_url, _) = index_url(task)?;
+    let name = install::cargo::directory_name(&index_url, &version)?;
+    let registry = home.join("registry");
+    let places = (&*registry.join("cache").join(&name), &*registry.join("index").join(&name));
+    let crates: Vec<&Package> = resolution.packages.iter().collect();
+    let keep_on = || task.check_wanted();
+    let examined = install::cargo::examine(places, &crates, &task.hands(Work::Scan), &keep_on)?;
+    Ok(Some((registry, examined)))
+}
+
 /// Puts the crates and their index entries where cargo looks for them offline; warnings.
 pub(super) fn populate(
     task: &Task<'_>,
@@ -274,9 +308,7 @@ pub(super) fn populate(
     let Some(version) = task.version("cargo") else {
         return Ok(vec!["there is no cargo here, so its cache was not filled".to_owned()]);
     };
-    let home = task.variable("CARGO_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    let home = home.or_else(|| Some(PathBuf::from(task.variable("HOME")?).join(".cargo")));
-    let Some(home) = home else {
+    let Some(home) = home(task) else {
         return Ok(vec![
             "neither CARGO_HOME nor HOME is set, so cargo's cache was not filled".to_owned(),
         ]);
@@ -289,13 +321,7 @@ pub(super) fn populate(
         task.registries.cargo().krate(name)?;
     }
     let config = task.registries.cargo_registry_config()?;
-    // A registry that the caller named for this request is a mirror: cargo itself does not know it.
-    let is_override = task.setting.registry.contains_key(&Ecosystem::Cargo);
-    let index_url = if is_override {
-        tame_index::index::sparse::CRATES_IO_HTTP_INDEX.to_owned()
-    } else {
-        format!("sparse+{}", task.registries.registry(Ecosystem::Cargo)?)
-    };
+    let (index_url, is_override) = index_url(task)?;
     let registry = install::cargo::Registry { index_url: &index_url, config: &config, is_override };
     let packages: Vec<&Package> = resolution.packages.iter().collect();
     install::cargo::populate(

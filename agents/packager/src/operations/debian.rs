@@ -1,5 +1,6 @@
 //! Debian's part of an operation: plans over what apt and dpkg know. Carrying them out is apt's, and not done here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -7,8 +8,10 @@ use super::{Asked, Decided, Decision, Task};
 use crate::api::InfoAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::io;
 use crate::io::debian::Lists;
 use crate::metadata::debian::{Bound, Metadata, Package};
+use crate::metadata::held::Held;
 use crate::options::Choice;
 use crate::resolve::debian::{self, Request, Wish};
 use crate::spec::Spec;
@@ -17,8 +20,13 @@ use crate::spec::Spec;
 const ROOT: &str = "DPKG_ROOT";
 
 fn lists(task: &Task<'_>) -> Result<Lists> {
+    Lists::read(&root(task))
+}
+
+/// Where the system is.
+fn root(task: &Task<'_>) -> PathBuf {
     let root = task.variable(ROOT).map(PathBuf::from).filter(|root| root.is_absolute());
-    Lists::read(&root.unwrap_or_else(|| PathBuf::from("/")))
+    root.unwrap_or_else(|| PathBuf::from("/"))
 }
 
 fn wish(spec: &Spec, is_removal: bool) -> Wish {
@@ -58,6 +66,13 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
         is_locked: false,
         is_elsewhere: false,
     })
+}
+
+/// What apt or dpkg were told to leave as it is; nothing where there is no dpkg.
+pub(super) fn holds(task: &Task<'_>) -> Result<Held> {
+    let packages = io::debian::holds(&root(task))?;
+    let packages = packages.into_iter().map(|(name, version)| (name, BTreeSet::from([version])));
+    Ok(Held { packages: packages.collect(), ..Held::default() })
 }
 
 /// What apt's lists say about one package.

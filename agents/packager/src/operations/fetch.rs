@@ -21,28 +21,22 @@ use crate::unpack::Source;
 
 impl Task<'_> {
     /// Each artefact that carrying out a plan takes, once.
-    fn needed<'p>(&self, plan: &'p Plan) -> Vec<&'p Package> {
-        let mut seen = BTreeSet::new();
+    pub(super) fn needed<'p>(&self, plan: &'p Plan) -> Vec<&'p Package> {
         let built =
             plan.resolutions.iter().filter(|resolution| is_built(plan, resolution.ecosystem));
-        built
-            .flat_map(|resolution| &resolution.packages)
-            .filter(|package| seen.insert((package.ecosystem, package.artifact.hashes.to_string())))
-            .collect()
+        once_each(built.flat_map(|resolution| &resolution.packages))
     }
 
-    /// Keeps them in the store until the plan is carried out.
-    pub(super) fn lease(&self, plan: &Plan) -> Result<Lease> {
-        let artefacts = self
-            .needed(plan)
-            .into_iter()
+    /// Keeps them in the store until what they are for is done.
+    pub(super) fn lease(&self, needed: &[&Package]) -> Result<Lease> {
+        let artefacts = needed
+            .iter()
             .filter_map(|package| Some((&package.artifact.hashes, Form::of(package.ecosystem)?)));
         self.shop.store.lease(artefacts, &self.order.cancellation)
     }
 
-    /// Looks for damage in everything that a plan needs, so that what is damaged is fetched again.
-    pub(super) fn examine(&self, plan: &Plan) -> Result<()> {
-        let needed = self.needed(plan);
+    /// Looks for damage in everything that is needed, so that what is damaged is fetched again.
+    pub(super) fn examine(&self, needed: &[&Package]) -> Result<()> {
         self.say("fetch", "the store was damaged: looking for more", 0, needed.len() as u64);
         self.hands(Work::Unpack).run(needed.len(), &|index| {
             let package = needed[index];
@@ -54,9 +48,8 @@ impl Task<'_> {
         self.check_wanted()
     }
 
-    /// Brings every artefact that the plan needs into the store; the bytes that were downloaded for it.
-    pub(super) fn fetch(&self, plan: &Plan) -> Result<u64> {
-        let needed = self.needed(plan);
+    /// Brings every artefact that is needed into the store; the bytes that were downloaded for it.
+    pub(super) fn fetch(&self, needed: &[&Package]) -> Result<u64> {
         let is_missing = |package: &&Package| {
             self.shop.store.package(package).is_none() && !self.has_archive(package)
         };
@@ -174,6 +167,14 @@ impl Task<'_> {
             }
         }));
     }
+}
+
+/// Those of different artefacts.
+pub(super) fn once_each<'p>(packages: impl Iterator<Item = &'p Package>) -> Vec<&'p Package> {
+    let mut seen = BTreeSet::new();
+    packages
+        .filter(|package| seen.insert((package.ecosystem, package.artifact.hashes.to_string())))
+        .collect()
 }
 
 fn waits_to_fetch(obstacle: Obstacle) -> &'static str {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Aim, Asked, Decided, Task, edit, fixed, read_text};
+use super::{Aim, Asked, Decided, Task, edit, fixed, hold, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, FILE, Lock, Part, PartView};
+use crate::metadata::held::Grip;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::Resolution;
 use crate::spec::Spec;
@@ -75,6 +76,7 @@ impl Asked<'_> {
     /// Whether the version that a package has is no reason to keep it.
     pub(super) fn is_anew(&self, name: &str) -> bool {
         match self.aim {
+            _ if self.held.contains(name) => false,
             Aim::Update([]) => true,
             Aim::Update(named) => named.iter().any(|spec| spec.name == name),
             Aim::Change | Aim::Install => false,
@@ -113,6 +115,11 @@ impl Asked<'_> {
             );
             let error = Error::new(Kind::Stale, "lock-target", message)
                 .hint("run `bolide install` without `--frozen` to lock for this machine");
+            return if is_frozen { Err(error) } else { Ok(None) };
+        }
+        let broken = self.held.broken_by(&part.resolution);
+        if let Some(name) = broken.first().filter(|_| self.held.grip != Grip::Loose) {
+            let error = hold::against_lock(ecosystem, name, self.held);
             return if is_frozen { Err(error) } else { Ok(None) };
         }
         let is_chosen = task.choices.given().iter().any(|choice| choice.is_for(ecosystem));

@@ -40,6 +40,7 @@ impl Task<'_> {
     pub(crate) fn outdated(&self, directory: OwnedFd, all: bool) -> Result<OutdatedAnswer> {
         let project = self.open(directory)?;
         let current = self.current(&project)?;
+        let holds = self.holds(&project, false)?;
         let (mut declared, mut warnings) = (Vec::new(), Vec::new());
         for ecosystem in super::locked::used(&project)? {
             declared.extend(match ecosystem {
@@ -65,7 +66,8 @@ impl Task<'_> {
                     continue;
                 }
             };
-            let package = described(spec, newest, current.get(&spec.ecosystem));
+            let mut package = described(spec, newest, current.get(&spec.ecosystem));
+            package.held = holds.get(&spec.ecosystem).is_some_and(|held| held.contains(&spec.name));
             let is_newest = package.current.as_ref() == Some(&package.newest);
             if all || !is_newest {
                 packages.push(package);
@@ -139,6 +141,7 @@ fn described(spec: &Spec, newest: Newest, current: Option<&Resolution>) -> Outda
         current: current.map(|package| package.version.clone()),
         allowed: newest.allowed,
         newest: newest.newest,
+        held: false,
     }
 }
 

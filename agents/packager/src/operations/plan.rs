@@ -9,12 +9,13 @@ use std::time::Instant;
 use agents_contract::{Crew, Work};
 
 use super::locked::{self, Locked};
-use super::{Aim, Asked, Decided, Decision, Task, cargo, debian, npm, pypi, rebuild};
+use super::{Aim, Asked, Decided, Decision, Task, cargo, debian, hold, npm, pypi, rebuild};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
 use crate::lock;
+use crate::metadata::held::{Held, Word};
 use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
@@ -58,7 +59,8 @@ impl Task<'_> {
         let locked = Locked::read(&project)?;
         let concerned = wish.concerned(&project, &installed)?;
         self.choices.check_in_place(&concerned)?;
-        let decisions = self.decide(&project, concerned, &wish, (&installed, &locked));
+        let holds = self.holds(&project, concerned.contains(&Ecosystem::Debian))?;
+        let decisions = self.decide(&project, concerned, &wish, (&installed, &locked, &holds));
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         let mut decided = Vec::new();
         let mut conflict: Option<Conflict> = None;
@@ -88,7 +90,7 @@ impl Task<'_> {
         drop(session);
         let digest = self.keep(&plan)?;
         let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
-        describe(&plan, &installed, &mut answer);
+        describe(&plan, (&installed, &holds), &mut answer);
         answer.digest = Some(digest.clone());
         Ok(Planned { digest: Some(digest), answer })
     }
@@ -121,8 +123,13 @@ impl Task<'_> {
         project: &Project,
         concerned: BTreeSet<Ecosystem>,
         wish: &Wish,
-        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
+        (installed, locked, holds): (
+            &BTreeMap<Ecosystem, Resolution>,
+            &Locked,
+            &BTreeMap<Ecosystem, Held>,
+        ),
     ) -> Vec<(Ecosystem, Decision)> {
+        let nothing = Held::default();
         let decisions: Vec<(Ecosystem, Mutex<Option<Decision>>)> =
             concerned.into_iter().map(|ecosystem| (ecosystem, Mutex::new(None))).collect();
         self.hands(Work::Resolve).run(decisions.len(), &|index| {
@@ -142,16 +149,19 @@ impl Task<'_> {
                     Aim::Update(_) => Aim::Update(&update),
                     aim => aim,
                 },
+                held: holds.get(ecosystem).unwrap_or(&nothing),
             };
             let began = Instant::now();
             self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
             // One that breaks does not take the others along.
-            let decided = catch_unwind(AssertUnwindSafe(|| match ecosystem {
-                Ecosystem::Npm => npm::decide(self, project, &asked),
-                Ecosystem::Pypi => pypi::decide(self, project, &asked),
-                Ecosystem::Cargo => cargo::decide(self, project, &asked),
-                Ecosystem::Debian => debian::decide(self, &asked),
-            }));
+            let decide = |asked: &Asked<'_>| match ecosystem {
+                Ecosystem::Npm => npm::decide(self, project, asked),
+                Ecosystem::Pypi => pypi::decide(self, project, asked),
+                Ecosystem::Cargo => cargo::decide(self, project, asked),
+                Ecosystem::Debian => debian::decide(self, asked),
+            };
+            let decided =
+                catch_unwind(AssertUnwindSafe(|| hold::with_holds(*ecosystem, &asked, &decide)));
             let decided = decided.unwrap_or_else(|_| Err(broken(*ecosystem)));
             self.shop.measures.resolved(*ecosystem, began.elapsed());
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(decided);
@@ -315,7 +325,7 @@ fn is_empty(resolution: &Resolution, place: &RelativePath) -> bool {
     }
 }
 
-fn specs(texts: &[String]) -> Result<Vec<Spec>> {
+pub(super) fn specs(texts: &[String]) -> Result<Vec<Spec>> {
     if texts.len() > SPECS_MAX {
         let message = format!("{} packages are named; the limit is {SPECS_MAX}", texts.len());
         return Err(Error::new(Kind::Usage, "too-many-packages", message));
@@ -379,7 +389,11 @@ fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
 }
 
 /// Fills in what the plan does, compared with what is installed.
-fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &mut PlanAnswer) {
+fn describe(
+    plan: &Plan,
+    (installed, holds): (&BTreeMap<Ecosystem, Resolution>, &BTreeMap<Ecosystem, Held>),
+    answer: &mut PlanAnswer,
+) {
     for resolution in &plan.resolutions {
         let before = installed.get(&resolution.ecosystem);
         let before: &[Package] = before.map_or(&[], |resolution| &resolution.packages);
@@ -392,7 +406,9 @@ fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &m
         answer.packages.reserve(purls.len());
         for (package, purl) in resolution.packages.iter().zip(&purls) {
             let before = here.get(&(package.name.as_str(), package.place.as_str()));
-            answer.packages.push(planned(package, purl, &purls, before.map_or(&[], Vec::as_slice)));
+            let before = before.map_or(&[][..], Vec::as_slice);
+            let held = holds.get(&resolution.ecosystem);
+            answer.packages.push(planned((package, purl), &purls, before, held));
         }
         let purls: HashSet<&str> = purls.iter().map(String::as_str).collect();
         let gone = before.iter().map(Package::purl).filter(|purl| !purls.contains(purl.as_str()));
@@ -408,7 +424,12 @@ fn describe(plan: &Plan, installed: &BTreeMap<Ecosystem, Resolution>, answer: &m
 }
 
 /// `purls` are those of the whole resolution, `before` the versions that stand at the package's place now.
-fn planned(package: &Package, purl: &str, purls: &[String], before: &[&str]) -> PlannedPackage {
+fn planned(
+    (package, purl): (&Package, &str),
+    purls: &[String],
+    before: &[&str],
+    held: Option<&Held>,
+) -> PlannedPackage {
     let action = match before.contains(&package.version.as_str()) {
         true => Action::Keep,
         false if !before.is_empty() => Action::Change,
@@ -425,6 +446,7 @@ fn planned(package: &Package, purl: &str, purls: &[String], before: &[&str]) -> 
         published: package.published.clone(),
         scripts: package.scripts.clone(),
         place: package.place.clone(),
+        held: is_held(package, held),
         dependencies: package
             .dependencies
             .iter()
@@ -432,6 +454,11 @@ fn planned(package: &Package, purl: &str, purls: &[String], before: &[&str]) -> 
             .cloned()
             .collect(),
     }
+}
+
+/// Whether a package is at a version that it is held at.
+pub(super) fn is_held(package: &Package, held: Option<&Held>) -> bool {
+    held.is_some_and(|held| held.says(&package.name, &package.version) == Word::Held)
 }
 
 /// What a package uses, as purls.

@@ -424,6 +424,25 @@ pub(super) fn stage(
     Ok(warnings)
 }
 
+/// Builds a new environment in `staging` as it would be at its place in the project.
+pub(super) fn build(
+    task: &Task<'_>,
+    project: &Project,
+    place: &RelativePath,
+    resolution: &Resolution,
+    staging: &Path,
+    options: Options<'_>,
+) -> Result<()> {
+    let base = base(&interpreter(task, project)?)?;
+    let live = project.path().join(place.as_str());
+    let environment = Environment { staging, final_path: &live, interpreter: &base };
+    let store = &task.shop.store;
+    install::pypi::create(store, environment, true, options)?;
+    let packages: Vec<&Package> = resolution.packages.iter().collect();
+    install::pypi::install(store, environment, &packages, options)?;
+    Ok(())
+}
+
 fn same_name(left: &str, right: &str) -> bool {
     match (PackageName::from_str(left), PackageName::from_str(right)) {
         (Ok(left), Ok(right)) => left == right,

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::Task;
 use super::outdated::{best_file, best_version, python, rust};
-use super::plan::purls_of;
+use super::plan::{is_held, purls_of};
 use crate::api::{
     HistoryAnswer, HistoryEntry, HistoryRequest, InfoAnswer, InstalledPackage, ListAnswer,
 };
@@ -20,13 +20,17 @@ impl Task<'_> {
     pub(crate) fn list(&self, directory: OwnedFd) -> Result<ListAnswer> {
         let project = self.open(directory)?;
         let mut packages = Vec::new();
-        for resolution in self.installed(&project)?.values() {
+        let installed = self.installed(&project)?;
+        let holds = self.holds(&project, installed.contains_key(&Ecosystem::Debian))?;
+        for resolution in installed.values() {
+            let held = holds.get(&resolution.ecosystem);
             for package in &resolution.packages {
                 packages.push(InstalledPackage {
                     purl: package.purl(),
                     direct: package.direct,
                     place: package.place.clone(),
                     license: package.license.clone(),
+                    held: is_held(package, held),
                     dependencies: purls_of(package, resolution),
                 });
             }
@@ -199,8 +203,19 @@ fn summary(summary: &serde_json::Value, undid: &[String], error: Option<&str>) -
     if !undid.is_empty() {
         return format!("undid {}", undid.join(", "));
     }
-    let requested = summary["requested"].as_array().into_iter().flatten();
-    let mut requested: Vec<&str> = requested.filter_map(serde_json::Value::as_str).collect();
+    let texts = |what: &str| -> Vec<&str> {
+        let texts = summary[what].as_array().into_iter().flatten();
+        texts.filter_map(serde_json::Value::as_str).collect()
+    };
+    for (what, words) in [("held", "held"), ("let_go", "no longer held:")] {
+        if !texts(what).is_empty() {
+            return format!("{words} {}", texts(what).join(", "));
+        }
+    }
+    if let Some(mended) = summary["mended"].as_u64() {
+        return format!("mended {mended} differences in {}", texts("places").join(", "));
+    }
+    let mut requested = texts("requested");
     if requested.is_empty() {
         requested.push("everything");
     }

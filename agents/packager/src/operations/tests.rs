@@ -19,6 +19,7 @@ use crate::service::{Packager, Places, Policy};
 use crate::store::Object;
 
 mod store;
+mod verify;
 
 /// Projects of the index with their versions, all of one wheel that runs everywhere.
 const INDEX: [(&str, &[&str]); 3] =

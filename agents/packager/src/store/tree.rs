@@ -35,6 +35,17 @@ pub fn clone_tree(
     crew: &dyn Crew,
     cancellation: &Cancellation,
 ) -> Result<Filled> {
+    clone_tree_without(source, destination, &|_| false, crew, cancellation)
+}
+
+/// The same without what `skip` says yes to, with all that it contains; it gets paths relative to `source`.
+pub fn clone_tree_without(
+    source: &Path,
+    destination: &Path,
+    skip: &dyn Fn(&[u8]) -> bool,
+    crew: &dyn Crew,
+    cancellation: &Cancellation,
+) -> Result<Filled> {
     let from = open_directory(source)?;
     let stat =
         rustix::fs::fstat(&from).map_err(|error| Error::io("examine", source, &error.into()))?;
@@ -42,7 +53,7 @@ pub fn clone_tree(
         .map_err(|error| Error::io("create the directory", destination, &error.into()))?;
     let to = open_directory(destination)?;
     let walk = Walk { source, destination, from: from.as_fd(), to: to.as_fd(), cancellation };
-    let tree = walk.list(stat)?;
+    let tree = walk.list(stat, skip)?;
     let filled = walk.copy_files(&tree.files, crew)?;
     // Deepest first: a directory's time must not change again after it was set, and it may be
     // read-only.
@@ -67,7 +78,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Lists the source while making the directories and links of the destination.
-    fn list(&self, root: Stat) -> Result<Tree> {
+    fn list(&self, root: Stat, skip: &dyn Fn(&[u8]) -> bool) -> Result<Tree> {
         let mut tree = Tree { directories: vec![(c".".to_owned(), root)], files: Vec::new() };
         let mut waiting = VecDeque::from([(PathBuf::new(), 0)]);
         while let Some((path, depth)) = waiting.pop_front() {
@@ -77,6 +88,9 @@ impl Walk<'_> {
             }
             for name in self.names(&path)? {
                 let inner = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+                if skip(inner.as_os_str().as_bytes()) {
+                    continue;
+                }
                 let c_path = c_path(&inner);
                 let stat =
                     rustix::fs::statat(self.from, c_path.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)

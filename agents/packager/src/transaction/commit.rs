@@ -11,16 +11,18 @@ use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
-use super::database::fingerprint_name;
+use super::database::Hold;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
-use super::fingerprint::{self, Drift, Fingerprint};
+use super::fingerprint;
 use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
+use super::look::{Looked, check_overlap};
+use super::mend::Mended;
 use super::project::{Content, STAGING, Workshop, is_link, linked};
 use super::settle::{CANNOT_MOVE, Direction};
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{CHANGES_MAX, SUMMARY_BYTES_MAX};
+use crate::limits::SUMMARY_BYTES_MAX;
 
 /// The error of a commit record that may or may not be on the device.
 pub(super) const UNCERTAIN: &str = "commit-uncertain";
@@ -69,6 +71,8 @@ pub struct CommitOptions<'a> {
     pub force: bool,
     /// Who looks through what is installed and what is to be; the caller itself where nobody is named.
     pub crew: Option<&'a dyn Crew>,
+    /// Environments that are mended, by place: what a person changed there and is not left is copied aside first.
+    pub mended: Option<&'a BTreeMap<RelativePath, Mended>>,
 }
 
 /// A committed transaction.
@@ -84,13 +88,6 @@ pub struct Committed {
     pub visible_us: u64,
 }
 
-/// What there is to change, and what a person changed meanwhile.
-struct Looked {
-    directories: Vec<RelativePath>,
-    items: Vec<Item>,
-    drift: BTreeMap<String, Drift>,
-}
-
 /// A transaction after its commit record.
 pub(super) struct Done {
     pub(super) unfinished: Option<Error>,
@@ -99,10 +96,10 @@ pub(super) struct Done {
 
 /// A transaction that is being prepared. Dropping it gives it up and leaves the project as it was.
 pub struct Open<'s> {
-    session: &'s Session,
-    begin: Begin,
+    pub(super) session: &'s Session,
+    pub(super) begin: Begin,
     journal: Journal,
-    staging: Directory,
+    pub(super) staging: Directory,
     files: usize,
     ended: bool,
 }
@@ -110,12 +107,21 @@ pub struct Open<'s> {
 impl Session {
     /// Begins a transaction: from here on there is a staging directory.
     pub fn begin(&mut self, purpose: Purpose) -> Result<Open<'_>> {
+        self.begin_with(purpose, Vec::new())
+    }
+
+    /// Holds packages, or lets go of them, in a transaction that changes nothing else.
+    pub fn hold(&mut self, purpose: Purpose, holds: Vec<Hold>) -> Result<Committed> {
+        self.begin_with(purpose, holds)?.commit(&[], CommitOptions::default())
+    }
+
+    fn begin_with(&mut self, purpose: Purpose, holds: Vec<Hold>) -> Result<Open<'_>> {
         if purpose.summary.to_string().len() > SUMMARY_BYTES_MAX {
             let message = format!("the summary is larger than {SUMMARY_BYTES_MAX} bytes");
             return Err(Error::new(Kind::Usage, "summary-too-large", message));
         }
         self.project.require_owner()?;
-        let (begin, journal) = self.start(purpose)?;
+        let (begin, journal) = self.start(purpose, holds)?;
         match self.make_staging(&begin) {
             Ok(staging) => {
                 Ok(Open { session: self, begin, journal, staging, files: 0, ended: false })
@@ -124,7 +130,7 @@ impl Session {
         }
     }
 
-    pub(super) fn start(&self, purpose: Purpose) -> Result<(Begin, Journal)> {
+    pub(super) fn start(&self, purpose: Purpose, holds: Vec<Hold>) -> Result<(Begin, Journal)> {
         let inner = &self.inner;
         let begin = Begin {
             id: inner.new_id()?,
@@ -136,6 +142,7 @@ impl Session {
             actor: purpose.actor,
             summary: purpose.summary,
             started_at_ms: inner.now_ms(),
+            holds,
         };
         let journal = Journal::create(&inner.disk, &inner.journals, begin.clone())?;
         match inner.database.begin(&begin) {
@@ -302,15 +309,16 @@ impl Open<'_> {
     /// Everything before the intent: checks, fingerprints, and the staged content on the device.
     fn prepare(&self, changes: &[Change], options: CommitOptions<'_>) -> Result<(Intent, bool)> {
         check_overlap(changes)?;
-        let look = || self.look(changes);
+        let look = || self.look(changes, options.mended);
         let looked = match options.crew {
             Some(crew) => agents_contract::once(crew, look).ok_or_else(Error::cancelled)?,
             None => look(),
         };
-        let Looked { mut directories, items, drift } = looked?;
+        let Looked { mut directories, items, mut drift, mut taken_away } = looked?;
         if !drift.is_empty() && !options.force {
             return Err(fingerprint::refusal("this change", &drift));
         }
+        drift.append(&mut taken_away);
         self.session.keep_live(&self.begin.id, &drift)?;
         self.session
             .inner
@@ -318,125 +326,8 @@ impl Open<'_> {
             .sync_file_system(&self.staging)
             .map_err(|error| Error::io("write", self.staging.path(), &error))?;
         directories.sort();
-        let kept = !drift.is_empty();
+        let kept = self.session.inner.kept(&self.begin.id).is_dir();
         Ok((Intent { directories, items, finish: Finish::Keep }, kept))
-    }
-
-    /// Looks at every file of what is to be made live, and of what it replaces.
-    fn look(&self, changes: &[Change]) -> Result<Looked> {
-        let mut directories = Vec::new();
-        let mut items = Vec::with_capacity(changes.len());
-        for change in changes {
-            let removal = change.staged.is_none() && !matches!(change.expected, Expected::File(_));
-            if removal && live_identity(&self.session.project, &change.live)?.is_none() {
-                // A removal of what is not there changes nothing.
-                continue;
-            }
-            self.missing_directories(&change.live, &mut directories)?;
-            items.push(self.item(items.len(), change)?);
-        }
-        let drift = self.drift(&items)?;
-        Ok(Looked { directories, items, drift })
-    }
-
-    fn item(&self, position: usize, change: &Change) -> Result<Item> {
-        let project = &self.session.project;
-        let full = project.path().join(change.live.as_str());
-        let old = live_identity(&self.session.project, &change.live)?;
-        let slot = change.staged.clone().unwrap_or_else(|| format!("removed-{position}"));
-        RelativePath::new(&slot)?;
-        let new = match &change.staged {
-            Some(name) => Some(self.staged_identity(name)?),
-            None => None,
-        };
-        let old_sha256 = match (&change.expected, old) {
-            (Expected::Absent, Some(_)) => {
-                return Err(stale(&change.live, "it exists now"));
-            }
-            (Expected::File(_), None) => return Err(stale(&change.live, "it is gone")),
-            (Expected::File(content), Some(_)) => {
-                if project.content(&change.live)?.as_ref() != Some(content) {
-                    return Err(stale(&change.live, "it was edited"));
-                }
-                Some(content.sha256.clone())
-            }
-            (_, Some(Identity { kind: ObjectKind::File, .. })) => {
-                project.content(&change.live)?.map(|content| content.sha256)
-            }
-            _ => None,
-        };
-        if new.is_some_and(|new| matches!(new.kind, ObjectKind::Link | ObjectKind::Special)) {
-            return Err(linked(&full));
-        }
-        let mut fingerprint = None;
-        if new.is_some() {
-            let place = change.live.name();
-            let print = Fingerprint::record(&self.staging, OsStr::new(&slot), place)?;
-            tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
-            let name = fingerprint_name(&self.begin.id, position);
-            self.session.inner.save_fingerprint(&name, &print)?;
-            fingerprint = Some(print.digest());
-        }
-        Ok(Item {
-            live: change.live.clone(),
-            area: STAGING.to_owned(),
-            owner: self.begin.id.clone(),
-            slot,
-            old,
-            new,
-            doomed: None,
-            old_sha256,
-            environment: change.environment,
-            fingerprint,
-        })
-    }
-
-    fn staged_identity(&self, name: &str) -> Result<Identity> {
-        let path = self.staging.path().join(name);
-        if name.contains('/') {
-            let message = format!("`{}` is not directly in the staging directory", path.display());
-            return Err(Error::new(Kind::Usage, "bad-path", message));
-        }
-        let found = self.staging.identity(OsStr::new(name));
-        found
-            .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .map_err(|error| Error::io("find", &path, &error))
-    }
-
-    /// Collects the directories above `live` that have to be made.
-    fn missing_directories(
-        &self,
-        live: &RelativePath,
-        missing: &mut Vec<RelativePath>,
-    ) -> Result<()> {
-        let mut next = live.parent();
-        while let Some(path) = next {
-            next = path.parent();
-            let found = live_identity(&self.session.project, &path)?;
-            match found.map(|found| found.kind) {
-                Some(ObjectKind::Directory) => return Ok(()),
-                Some(_) => {
-                    let full = self.session.project.path().join(path.as_str());
-                    let message = format!("`{}` is not a directory", full.display());
-                    return Err(Error::new(Kind::Failed, "not-a-directory", message));
-                }
-                None if missing.contains(&path) => return Ok(()),
-                None => missing.push(path),
-            }
-        }
-        Ok(())
-    }
-
-    /// What a person changed in the environments that are about to be replaced. Files are not looked at: the
-    /// plan was made from what they hold now.
-    fn drift(&self, items: &[Item]) -> Result<BTreeMap<String, Drift>> {
-        let mut drift = BTreeMap::new();
-        for item in items {
-            if item.old.is_some_and(|old| old.kind == ObjectKind::Directory) {
-                self.session.drift_at(&item.live, &mut drift)?;
-            }
-        }
-        Ok(drift)
     }
 }
 
@@ -474,31 +365,7 @@ pub(super) fn live_identity(
     }
 }
 
-fn check_overlap(changes: &[Change]) -> Result<()> {
-    if changes.len() > CHANGES_MAX {
-        let message = format!("{} changes at once; the limit is {CHANGES_MAX}", changes.len());
-        return Err(Error::new(Kind::Usage, "too-many-changes", message));
-    }
-    let mut sorted: Vec<_> = changes.iter().map(|change| &change.live).collect();
-    sorted.sort();
-    for pair in sorted.windows(2) {
-        if let [left, right] = pair
-            && left.overlaps(right)
-        {
-            let message = format!("`{left}` and `{right}` are changed at once, one in the other");
-            return Err(Error::new(Kind::Usage, "overlapping-changes", message));
-        }
-    }
-    let mut staged: Vec<_> = changes.iter().filter_map(|change| change.staged.as_ref()).collect();
-    staged.sort();
-    if let Some([name, _]) = staged.windows(2).find(|pair| pair.first() == pair.last()) {
-        let message = format!("`{name}` of the staging directory is meant for two places");
-        return Err(Error::new(Kind::Usage, "overlapping-changes", message));
-    }
-    Ok(())
-}
-
-fn stale(live: &RelativePath, what: &str) -> Error {
+pub(super) fn stale(live: &RelativePath, what: &str) -> Error {
     let message = format!("`{live}` changed since the plan was made: {what}");
     Error::new(Kind::Stale, "plan-stale", message)
         .hint("make a new plan from what is there now")

@@ -4,6 +4,7 @@
 //! so, and recovery writes here what is missing. Every write is one SQLite transaction and can be repeated.
 
 mod history;
+mod holds;
 mod plans;
 mod schema;
 mod watches;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 pub use self::history::{HistoryEntry, State};
+pub use self::holds::Hold;
 pub use self::plans::Approval;
 pub(crate) use self::plans::Storable;
 pub(crate) use self::watches::{WatchOutcome, WatchRow};
@@ -191,6 +193,7 @@ impl Database {
                 // A crash came after this was written the first time.
                 return Ok(());
             }
+            holds::record(connection, begin)?;
             match &intent.finish {
                 Finish::Keep => {
                     for (position, item) in intent.items.iter().enumerate() {
@@ -240,6 +243,24 @@ impl Database {
                 .optional()
         })?;
         Ok(state.unwrap_or_default())
+    }
+
+    /// The places of a project where an environment of ours stands, and whose they are.
+    pub(super) fn environments(&self, project: &str) -> Result<Vec<(RelativePath, Ecosystem)>> {
+        let rows = self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT place, ecosystem FROM environments
+                 WHERE project = ?1 AND fingerprint IS NOT NULL ORDER BY place",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            query.query_map([project], row)?.collect::<rusqlite::Result<Vec<(String, String)>>>()
+        })?;
+        let known = |name: &str| Ecosystem::ALL.into_iter().find(|it| it.as_str() == name);
+        let read = |(place, ecosystem): (String, String)| {
+            // A newer program may know more of them; it verifies those.
+            known(&ecosystem).map(|ecosystem| Ok((RelativePath::new(&place)?, ecosystem)))
+        };
+        rows.into_iter().filter_map(read).collect()
     }
 
     /// Every step at `live` that stands, the latest first.

@@ -33,16 +33,17 @@ pub(super) struct Fingerprint {
     entries: Vec<Entry>,
 }
 
+/// One path as it was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    path: Vec<u8>,
-    kind: ObjectKind,
-    mode: u32,
-    size: u64,
+pub(super) struct Entry {
+    pub(super) path: Vec<u8>,
+    pub(super) kind: ObjectKind,
+    pub(super) mode: u32,
+    pub(super) size: u64,
     modified_ns: i64,
     changed_ns: i64,
     inode: u64,
-    digest: Digest,
+    pub(super) digest: Digest,
 }
 
 /// How one path differs from what was installed.
@@ -115,6 +116,21 @@ impl Fingerprint {
         })?;
         drift.extend(expected.map(|entry| (entry.path(), DriftKind::Removed)));
         Ok(drift)
+    }
+
+    /// The same where the paths that `is_of` says yes to are described as in `other`, so that each of them is read again.
+    pub(super) fn with(mut self, other: &Self, is_of: &dyn Fn(&[u8]) -> bool) -> Self {
+        self.entries.retain(|entry| !is_of(&entry.path));
+        let others = other.entries.iter().filter(|entry| is_of(&entry.path)).cloned();
+        // No file has such a status, so its content is what is compared.
+        self.entries.extend(others.map(|entry| Entry { changed_ns: 0, inode: 0, ..entry }));
+        self.entries.sort_by(|left, right| order(&left.path, &right.path));
+        self
+    }
+
+    /// Every path, in the order of a walk.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// The number of entries.
@@ -215,11 +231,11 @@ impl Entry {
     }
 }
 
-fn modified_ns(status: &Stat) -> i64 {
+pub(super) fn modified_ns(status: &Stat) -> i64 {
     nanoseconds(status.st_mtime, status.st_mtime_nsec as i64)
 }
 
-fn changed_ns(status: &Stat) -> i64 {
+pub(super) fn changed_ns(status: &Stat) -> i64 {
     nanoseconds(status.st_ctime, status.st_ctime_nsec as i64)
 }
 
@@ -281,12 +297,17 @@ fn path_of(path: &[u8]) -> PathBuf {
 }
 
 /// The order of a walk: by parts, a directory before what is in it.
-fn before(left: &[u8], right: &[u8]) -> bool {
-    left.split(|byte| *byte == b'/').lt(right.split(|byte| *byte == b'/'))
+pub(super) fn before(left: &[u8], right: &[u8]) -> bool {
+    order(left, right).is_lt()
+}
+
+/// The same as an order.
+pub(super) fn order(left: &[u8], right: &[u8]) -> std::cmp::Ordering {
+    left.split(|byte| *byte == b'/').cmp(right.split(|byte| *byte == b'/'))
 }
 
 /// Whether tools write it by themselves. `place` is the name of the environment.
-fn is_cache(place: &OsStr, path: &[u8]) -> bool {
+pub(super) fn is_cache(place: &OsStr, path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
     if name == b"__pycache__" || name.ends_with(b".pyc") {
         return true;

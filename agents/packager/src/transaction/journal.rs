@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::database::Hold;
 use super::directory::{Directory, Identity, RelativePath};
 use super::disk::Disk;
 use super::project::key_of;
@@ -50,6 +51,9 @@ pub(super) struct Begin {
     pub(super) summary: serde_json::Value,
     /// Milliseconds since 1970.
     pub(super) started_at_ms: u64,
+    /// Packages that it holds, or lets go of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) holds: Vec<Hold>,
 }
 
 impl Begin {

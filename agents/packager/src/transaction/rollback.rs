@@ -83,12 +83,13 @@ impl Session {
             return Err(fingerprint::refusal("the rollback", &drift));
         }
         let taken: Vec<String> = taken.into_iter().map(|standing| standing.id).collect();
-        let (begin, mut journal) = self.start(Purpose {
+        let purpose = Purpose {
             operation: "rollback".to_owned(),
             digest: None,
             actor: actor.to_owned(),
             summary: serde_json::json!({ "undone": taken, "restored": restored(&intent) }),
-        })?;
+        };
+        let (begin, mut journal) = self.start(purpose, Vec::new())?;
         let done = self
             .keep_live(&begin.id, &drift)
             .and_then(|()| self.ensure_generations(&intent))

@@ -60,6 +60,15 @@ struct Frame {
     prefix: usize,
 }
 
+/// Where a walk goes from an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// Into it, where it is a directory.
+    Into,
+    /// Past it.
+    Past,
+}
+
 /// Visits `name` in `parent` and everything in it, parents first, names in the order of their bytes. What `skip`
 /// says yes to is left out with all it contains. Nothing is visited where the root does not exist.
 pub(super) fn walk(
@@ -68,16 +77,29 @@ pub(super) fn walk(
     skip: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(&Visit<'_>) -> Result<()>,
 ) -> Result<()> {
-    let failed = |directory: &Directory, name: &OsStr, error: io::Error| {
-        Error::io("read", &directory.path().join(name), &error)
-    };
-    let Some(status) = parent.status(root).map_err(|error| failed(parent, root, error))? else {
+    let mut blocked =
+        |visit: &Visit<'_>, error| Err(unreadable(visit.directory, visit.name, error));
+    walk_as_told(parent, root, skip, &mut |seen| visit(seen).map(|()| Onward::Into), &mut blocked)
+}
+
+/// The same where the visitor says which directories are entered; `blocked` is told of those that cannot be listed.
+pub(super) fn walk_as_told(
+    parent: &Directory,
+    root: &OsStr,
+    skip: &dyn Fn(&[u8]) -> bool,
+    visit: &mut dyn FnMut(&Visit<'_>) -> Result<Onward>,
+    blocked: &mut dyn FnMut(&Visit<'_>, io::Error) -> Result<()>,
+) -> Result<()> {
+    let Some(status) = parent.status(root).map_err(|error| unreadable(parent, root, error))? else {
         return Ok(());
     };
-    visit(&Visit { path: b"", directory: parent, name: root, status: &status })?;
     let mut stack = Vec::new();
-    if ObjectKind::of(status.st_mode) == ObjectKind::Directory {
-        stack.push(frame(parent, root, 0).map_err(|error| failed(parent, root, error))?);
+    let seen = Visit { path: b"", directory: parent, name: root, status: &status };
+    if visit(&seen)? == Onward::Into && seen.kind() == ObjectKind::Directory {
+        match frame(parent, root, 0) {
+            Ok(frame) => stack.push(frame),
+            Err(error) => blocked(&seen, error)?,
+        }
     }
     let mut path: Vec<u8> = Vec::new();
     let mut entries = 1_usize;
@@ -96,24 +118,31 @@ pub(super) fn walk(
         }
         // A name may vanish between the listing and the look at it; then it is not there.
         let status = top.directory.status(&name);
-        let Some(status) = status.map_err(|error| failed(&top.directory, &name, error))? else {
+        let Some(status) = status.map_err(|error| unreadable(&top.directory, &name, error))? else {
             continue;
         };
         entries += 1;
         if entries > TREE_ENTRIES_MAX {
             return Err(too_large(parent, root, "more entries", TREE_ENTRIES_MAX));
         }
-        visit(&Visit { path: &path, directory: &top.directory, name: &name, status: &status })?;
-        if ObjectKind::of(status.st_mode) == ObjectKind::Directory {
-            if stack.len() >= TREE_DEPTH_MAX {
-                return Err(too_large(parent, root, "directories nested deeper", TREE_DEPTH_MAX));
-            }
-            let top = stack.last().map(|frame| &frame.directory).unwrap_or(parent);
-            let next = frame(top, &name, path.len()).map_err(|error| failed(top, &name, error))?;
-            stack.push(next);
+        let seen = Visit { path: &path, directory: &top.directory, name: &name, status: &status };
+        if visit(&seen)? == Onward::Past || seen.kind() != ObjectKind::Directory {
+            continue;
+        }
+        let next = frame(&top.directory, &name, path.len());
+        if let Err(error) = next {
+            blocked(&seen, error)?;
+        } else if stack.len() >= TREE_DEPTH_MAX {
+            return Err(too_large(parent, root, "directories nested deeper", TREE_DEPTH_MAX));
+        } else {
+            stack.extend(next);
         }
     }
     Ok(())
+}
+
+fn unreadable(directory: &Directory, name: &OsStr, error: io::Error) -> Error {
+    Error::io("read", &directory.path().join(name), &error)
 }
 
 fn frame(parent: &Directory, name: &OsStr, prefix: usize) -> io::Result<Frame> {

@@ -16,6 +16,7 @@ fn begin(world: &World) -> Begin {
         actor: "uid 0".to_owned(),
         summary: serde_json::Value::Null,
         started_at_ms: 1,
+        holds: Vec::new(),
     }
 }
 

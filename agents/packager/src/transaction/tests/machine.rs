@@ -89,6 +89,30 @@ fn a_state_directory_without_permission_is_refused() {
     assert_eq!(error.code, "permission-denied");
 }
 
+#[test]
+fn what_nobody_may_read_is_told_of_and_not_guessed() {
+    if !as_nobody("what_nobody_may_read_is_told_of_and_not_guessed") {
+        return;
+    }
+    let world = World::new();
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    let sealed =
+        ["a/index.js", "only-in-1.0.0"].map(|path| world.project.join("node_modules").join(path));
+    let set = |mode| {
+        for path in &sealed {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    set(0o000);
+    let found = session.inspect(&path("node_modules"), &[], None, &|| Ok(())).unwrap().findings;
+    set(0o755);
+    let found: Vec<_> =
+        found.iter().map(|it| (it.path.to_str().unwrap(), it.difference, it.entries)).collect();
+    use Difference::Unreadable;
+    assert_eq!(found, [("a/index.js", Unreadable, 1), ("only-in-1.0.0", Unreadable, 2)]);
+}
+
 /// A mount that is gone with the value.
 struct Mount(PathBuf);
 
