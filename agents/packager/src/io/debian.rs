@@ -154,7 +154,7 @@ impl Lists {
         // dpkg is installed where there is a status file, in the machine's own architecture.
         let own = control::stanzas(status).find(|(_, it)| it.field("Package") == Some("dpkg"));
         let native = own.and_then(|(_, stanza)| stanza.field("Architecture"));
-        self.native = native.unwrap_or(std::env::consts::ARCH).to_owned();
+        self.native = native.unwrap_or(architecture()).to_owned();
         let found = control::stanzas(status)
             .filter_map(|(_, stanza)| control::package(stanza, &self.native))
             .filter(|package| package.is_installed);
@@ -221,6 +221,15 @@ impl Lists {
             None => INSTALLED,
         };
         Some(package)
+    }
+}
+
+/// The name that Debian has for this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -1,9 +1,8 @@
 //! Debian's part of an operation: plans over what apt and dpkg know. Carrying them out is apt's, and not done here.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{Asked, Decided, Decision, Task};
+use super::{Aim, Asked, Decided, Decision, Task};
 use crate::api::InfoAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -13,12 +12,8 @@ use crate::options::Choice;
 use crate::resolve::debian::{self, Request, Wish};
 use crate::spec::Spec;
 
-/// dpkg's own variable for another place of the system.
-const ROOT: &str = "DPKG_ROOT";
-
 fn lists(task: &Task<'_>) -> Result<Lists> {
-    let root = task.variable(ROOT).map(PathBuf::from).filter(|root| root.is_absolute());
-    Lists::read(&root.unwrap_or_else(|| PathBuf::from("/")))
+    Lists::read(&task.system_root())
 }
 
 fn wish(spec: &Spec, is_removal: bool) -> Wish {
@@ -32,10 +27,22 @@ const HONOURED: &[Choice] = &[];
 pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Debian, HONOURED)?;
-    let Asked { add, remove, .. } = *asked;
+    let Asked { add, remove, aim, .. } = *asked;
     let lists = lists(task)?;
+    let renewed = match aim {
+        Aim::Update(named) => named,
+        Aim::Change | Aim::Install => &[],
+    };
+    for spec in renewed {
+        let is_it = |package: &std::sync::Arc<Package>| spec.name == qualified(package, &lists);
+        if !lists.installed().iter().any(is_it) {
+            let message = format!("`{}` is not installed", spec.name);
+            return Err(Error::new(Kind::Usage, "not-installed", message).into());
+        }
+    }
     let wishes: Vec<Wish> = add
         .iter()
+        .chain(renewed)
         .map(|spec| wish(spec, false))
         .chain(remove.iter().map(|spec| wish(spec, true)))
         .collect();
@@ -44,9 +51,21 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
     // In the resolution too, so that the digest that is approved covers what goes.
     let goes = resolved.removed.iter().map(|name| format!("`{name}` is taken away"));
     resolved.resolution.warnings.extend(goes);
-    let warnings = resolved.resolution.warnings.clone();
+    let mut warnings = resolved.resolution.warnings.clone();
+    let system = match task.system_change(&task.system_root(), &resolved) {
+        Ok(change) => {
+            warnings.extend(change.irreversible.iter().cloned());
+            Some(change)
+        }
+        Err(error) => {
+            let hint = error.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            warnings.push(format!("this plan cannot be applied: {}{hint}", error.message));
+            None
+        }
+    };
     Ok(Decided {
         resolution: resolved.resolution,
+        system,
         wants: Vec::new(),
         target: String::new(),
         edits: Vec::new(),
@@ -58,6 +77,13 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
         is_locked: false,
         is_elsewhere: false,
     })
+}
+
+fn qualified(package: &Package, lists: &Lists) -> String {
+    match package.architecture == lists.native() {
+        true => package.name.clone(),
+        false => format!("{}:{}", package.name, package.architecture),
+    }
 }
 
 /// What apt's lists say about one package.

@@ -10,7 +10,7 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END];
+const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, SYSTEM];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -95,6 +95,9 @@ const UNWATCHED: &str = "ALTER TABLE watches ADD COLUMN unwatched TEXT;";
 
 /// Looking for those that expired long ago would else read every plan.
 const PLANS_BY_END: &str = "CREATE INDEX plans_by_end ON plans (expires_at_ms);";
+
+/// What a transaction changed of the system.
+const SYSTEM: &str = "ALTER TABLE transactions ADD COLUMN system TEXT;";
 
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
