@@ -174,8 +174,12 @@ impl Machine {
         let audit =
             Outcome::of(self.tool("dpkg").args(["--root", &root.display().to_string(), "--audit"]));
         assert_eq!(audit.succeeds().stdout, "", "dpkg finds fault");
-        for place in ["usr", "etc"] {
-            state.push(format!("{place}: {}", tree(&root.join(place))));
+        state.push(format!("usr: {}", tree(&root.join("usr"))));
+        let mut files: Vec<_> = std::fs::read_dir(root.join("etc")).unwrap().flatten().collect();
+        files.sort_by_key(std::fs::DirEntry::path);
+        for file in files.iter().filter(|file| file.path().is_file()) {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            state.push(format!("{}: {text:?}", file.path().strip_prefix(&root).unwrap().display()));
         }
         state
     }

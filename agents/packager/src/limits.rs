@@ -378,6 +378,8 @@ pub const SYSTEM_RELEASE_BYTES_MAX: u64 = 64 << 10;
 pub const SYSTEM_STEPS_MAX: usize = 4_096;
 /// How long another program that changes packages is waited for: an unattended upgrade takes some minutes.
 pub const SYSTEM_LOCK_WAIT_SECONDS: u64 = 300;
+/// The same after a crash: what the dead left running is to end first, and an agent that starts has others to serve.
+pub const SYSTEM_RECOVERY_WAIT_SECONDS: u64 = 30;
 /// How long the distribution's tool may look something up: reading its lists anew takes seconds on a slow disk.
 pub const SYSTEM_QUESTION_SECONDS_MAX: u64 = 120;
 /// How long it may fetch archives.

@@ -35,6 +35,7 @@ pub(crate) use self::snapshot::Snapshot;
 
 use self::apt::Apt;
 use crate::error::{Error, Kind, Result};
+use crate::limits::SYSTEM_LOCK_WAIT_SECONDS;
 
 /// What happens to packages of the system, in either direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,7 +212,7 @@ impl System {
 
     /// Waits until no other program changes packages; tells what it waits for.
     pub(crate) fn wait(&self, tell: &dyn Fn(&str)) -> Result<()> {
-        self.apt.wait(tell)
+        self.apt.wait(SYSTEM_LOCK_WAIT_SECONDS, tell)
     }
 
     /// Gets every archive that either direction takes; the bytes that were fetched.

@@ -51,18 +51,21 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
     // In the resolution too, so that the digest that is approved covers what goes.
     let goes = resolved.removed.iter().map(|name| format!("`{name}` is taken away"));
     resolved.resolution.warnings.extend(goes);
-    let mut warnings = resolved.resolution.warnings.clone();
+    let mut irreversible = Vec::new();
     let system = match task.system_change(&task.system_root(), &resolved) {
         Ok(change) => {
-            warnings.extend(change.irreversible.iter().cloned());
+            irreversible.clone_from(&change.irreversible);
             Some(change)
         }
         Err(error) => {
             let hint = error.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            warnings.push(format!("this plan cannot be applied: {}{hint}", error.message));
+            let why = format!("{}{}{hint}", super::system::CANNOT, error.message);
+            resolved.resolution.warnings.push(why);
             None
         }
     };
+    let mut warnings = resolved.resolution.warnings.clone();
+    warnings.extend(irreversible);
     Ok(Decided {
         resolution: resolved.resolution,
         system,

@@ -21,6 +21,8 @@ use crate::system::{
 const ROOT: &str = "DPKG_ROOT";
 /// Stands for the kind of packages that the system has.
 const OWN: &str = "system:";
+/// What a warning begins with that says why a plan cannot be carried out.
+pub(super) const CANNOT: &str = "this plan cannot be applied: ";
 /// What the distribution's tool may know of the caller's network.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"];
 
@@ -308,11 +310,13 @@ fn package(step: &Step) -> Option<resolution::Package> {
 fn no_executor(resolution: &Resolution) -> Error {
     let text = |package: &resolution::Package| format!("{}={}", package.name, package.version);
     let packages: Vec<_> = resolution.packages.iter().filter(|it| it.direct).map(text).collect();
-    let message = "the plan has packages of the system that could not be carried out when it was made; nothing was changed";
+    let mut why = resolution.warnings.iter().filter(|text| text.starts_with(CANNOT));
+    let why = why.next().map_or("this plan cannot be applied", String::as_str);
+    let message = format!("{why}; nothing was changed");
     Error::new(Kind::Refused, "no-executor", message).hint(match packages.is_empty() {
         true => "apply the other packages by a plan of their own".to_owned(),
         false => format!(
-            "`bolide plan` says why; `apt-get install {}` is the system's own way, the others can have a plan of their own",
+            "`apt-get install {}` is the system's own way; the others can have a plan of their own",
             packages.join(" ")
         ),
     })

@@ -17,7 +17,7 @@ use super::{Change, Direction, Standing, Step, Version, stale};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
     SYSTEM_FETCH_SECONDS_MAX, SYSTEM_FILE_BYTES_MAX, SYSTEM_LOCK_WAIT_SECONDS,
-    SYSTEM_QUESTION_SECONDS_MAX, SYSTEM_STEPS_MAX,
+    SYSTEM_QUESTION_SECONDS_MAX, SYSTEM_RECOVERY_WAIT_SECONDS, SYSTEM_STEPS_MAX,
 };
 
 /// See the module.
@@ -77,6 +77,7 @@ impl Apt {
         let mut command = self.world.apt("apt-get")?;
         // What is recommended has been decided about already, and whoever asks may not be root.
         command.args(["-qq", "--simulate", "-o", "APT::Install-Recommends=false"]);
+        command.args(["-o", "APT::Get::AutomaticRemove=false", "-o", "APT::Get::Purge=false"]);
         command.args(["-o", "Debug::NoLocking=true", "--allow-downgrades", "install", "--"]);
         let said = self.ask(command.args(wants))?;
         if !said.is_success {
@@ -95,14 +96,14 @@ impl Apt {
         is_fit.then(|| digest_of(&path).ok()).flatten()
     }
 
-    pub(super) fn wait(&self, tell: &dyn Fn(&str)) -> Result<()> {
+    pub(super) fn wait(&self, seconds_max: u64, tell: &dyn Fn(&str)) -> Result<()> {
         let mut is_told = false;
         loop {
             // A second at a time at first, so that who waits is told for whom.
-            let seconds = if is_told { SYSTEM_LOCK_WAIT_SECONDS } else { 1 };
+            let seconds = if is_told { seconds_max } else { 1 };
             let mut command = self.world.closed("apt-get")?;
             command.arg("-o").arg(format!("DPkg::Lock::Timeout={seconds}")).arg("check");
-            let limit = SYSTEM_QUESTION_SECONDS_MAX + SYSTEM_LOCK_WAIT_SECONDS;
+            let limit = SYSTEM_QUESTION_SECONDS_MAX + seconds_max;
             let said = command::ask(&mut command, limit, Cancellation::NEVER)?;
             // That something is broken is no reason to wait, nor for this to judge.
             let is_locked = |text: &str| {
@@ -119,7 +120,7 @@ impl Apt {
             }
             is_told = true;
             tell(&format!(
-                "waits at most {SYSTEM_LOCK_WAIT_SECONDS} s for another program that changes packages ({})",
+                "waits at most {seconds_max} s for another program that changes packages ({})",
                 said.complaints
             ));
         }
@@ -248,6 +249,8 @@ impl Apt {
         command.args(world::compared_with(&expected));
         command.args(["install", "--"]).args(self.arguments(tasks)?);
         let said = command::change(&mut command, &self.world.state().join("log"))?;
+        // What apt's cache says of the system is of before, which apt may not see within the same second.
+        let _ = std::fs::remove_file(self.world.root().join("var/cache/apt/pkgcache.bin"));
         if said.text.contains(world::REFUSED) {
             return Err(stale("apt was about to do something else at the last moment"));
         }
@@ -282,7 +285,11 @@ impl Apt {
             let message = format!("more than {SYSTEM_STEPS_MAX} packages of the system at once");
             return Err(Error::new(Kind::Failed, "too-many-packages", message));
         }
-        self.wait(&|_| {})?;
+        let seconds_max = match (direction, is_fresh) {
+            (Direction::Back, false) => SYSTEM_RECOVERY_WAIT_SECONDS,
+            _ => SYSTEM_LOCK_WAIT_SECONDS,
+        };
+        self.wait(seconds_max, &|_| {})?;
         let mut notes = Vec::new();
         match direction {
             Direction::Forward => {

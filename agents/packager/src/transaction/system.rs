@@ -23,7 +23,7 @@ use super::database::Standing as Transacted;
 use super::journal::{self, Begin, Intent};
 use super::{Inner, Project, Session, Transactions};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{LOCK_RETRY_MS, SYSTEM_LOCK_WAIT_SECONDS};
+use crate::limits::{LOCK_RETRY_MS, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_RECOVERY_WAIT_SECONDS};
 use crate::system::{Change, Direction, Files, Snapshot, Standing, Step, System};
 
 /// Held from the intent to the end of a transaction with a part of a system.
@@ -172,7 +172,11 @@ impl Session {
     /// Brings it back. `is_fresh`: the failure was just now.
     pub(super) fn bring_system_back(&self, intent: &Intent, is_fresh: bool) -> Result<()> {
         let Some(change) = &intent.system else { return Ok(()) };
-        let _lock = self.inner.lock_system(Duration::from_secs(SYSTEM_LOCK_WAIT_SECONDS))?;
+        let seconds = match is_fresh {
+            true => SYSTEM_LOCK_WAIT_SECONDS,
+            false => SYSTEM_RECOVERY_WAIT_SECONDS,
+        };
+        let _lock = self.inner.lock_system(Duration::from_secs(seconds))?;
         self.reach("system-back")?;
         let notes = self.inner.system(change)?.bring(change, Direction::Back, is_fresh)?;
         self.reach("system-back")?;

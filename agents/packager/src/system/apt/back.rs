@@ -41,9 +41,17 @@ impl Apt {
             true => self.carry_out(&tasks, Direction::Back),
             false => Err(Error::new(Kind::Failed, "system-torn", "packages are half there")),
         };
-        if let Err(error) = tried {
-            tracing::warn!(%error, "apt does not bring the system back; dpkg is told");
-            self.tell_dpkg(change)?;
+        match tried {
+            Ok(()) => {}
+            // Others' packages would go along. Whose they are decides.
+            Err(error) if error.code == "plan-stale" => {
+                let steps: Vec<&Step> = tasks.iter().map(|task| task.step).collect();
+                return Err(self.cannot_go_back(&steps, &error.message));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "apt does not bring the system back; dpkg is told");
+                self.tell_dpkg(change)?;
+            }
         }
         self.purge(&tasks, &worn, notes)
     }
@@ -76,7 +84,11 @@ impl Apt {
         };
         let gone = left(true)?;
         if !gone.is_empty() {
-            run(&["--force-depends", "--force-remove-reinstreq", "--remove", "--"], &gone)?;
+            let force: &[&str] = match self.is_needed_by_others(change, &gone)? {
+                true => &[],
+                false => &["--force-depends"],
+            };
+            run(&[force, &["--force-remove-reinstreq", "--remove", "--"]].concat(), &gone)?;
         }
         let back = left(false)?;
         if !back.is_empty() {
@@ -85,11 +97,31 @@ impl Apt {
         run(&["--configure", "--pending"], &[])
     }
 
+    /// Whether something that is no part of the change may need one of these packages.
+    fn is_needed_by_others(&self, change: &Change, names: &[String]) -> Result<bool> {
+        let mut query = self.world.dpkg("dpkg-query")?;
+        let format = "${Package}\\t${Depends}, ${Pre-Depends}\\n";
+        let said = self.ask(query.args(["--show", "--showformat", format]))?;
+        let plain = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+        let own: BTreeSet<String> = change.steps.iter().map(|step| plain(&step.name)).collect();
+        let names: BTreeSet<String> = names.iter().map(|name| plain(name)).collect();
+        let needs = |relations: &str| {
+            let mut relations = relations.split([',', '|']);
+            relations.any(|text| {
+                let name = text.trim().split([' ', '(', ':']).next().unwrap_or_default();
+                names.contains(name)
+            })
+        };
+        let mut lines = said.text.lines().filter_map(|line| line.split_once('\t'));
+        Ok(lines.any(|(name, relations)| !own.contains(name) && needs(relations)))
+    }
+
     /// Packages whose traces are to stay although they were not there before: a person edited their configuration, or their
-    /// own scripts would take away what may be a person's data. Nobody can have used what is fresh.
+    /// own scripts would take away what may be a person's data. Nobody can have data in what is fresh, but a configuration file
+    /// may have been there before the package.
     pub(super) fn worn(&self, tasks: &[Task<'_>], is_fresh: bool) -> Result<BTreeSet<String>> {
         let mut worn = BTreeSet::new();
-        for task in tasks.iter().filter(|task| *task.goal == Standing::Absent && !is_fresh) {
+        for task in tasks.iter().filter(|task| *task.goal == Standing::Absent) {
             let name = &task.step.name;
             let info = self.world.root().join("var/lib/dpkg/info");
             let script = |name: &str| info.join(format!("{name}.postrm")).exists();
@@ -97,18 +129,33 @@ impl Apt {
             let plain = name.split(':').next().unwrap_or(name);
             let has_script =
                 script(plain) || architecture.is_some_and(|it| script(&format!("{plain}:{it}")));
-            if has_script || self.is_edited(name)? {
+            if (has_script && !is_fresh) || self.is_edited(name)? {
                 worn.insert(name.clone());
             }
         }
         Ok(worn)
     }
 
-    /// Whether a configuration file of a package is not as it came.
+    /// Whether a configuration file of a package is there and not as it came.
     fn is_edited(&self, name: &str) -> Result<bool> {
         let said = self.ask(self.world.dpkg("dpkg")?.args(["--verify", "--", name]))?;
         // `??5?????? c /etc/web.conf`: something differs, and it is a configuration file.
-        Ok(said.text.lines().any(|line| line.split_whitespace().nth(1) == Some("c")))
+        let differs = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next().is_some_and(|word| word != "missing") && words.next() == Some("c")
+        };
+        if said.text.lines().any(differs) {
+            return Ok(true);
+        }
+        // One that has not been put in its place yet is there only where it was before.
+        let mut query = self.world.dpkg("dpkg-query")?;
+        let said = self.ask(query.args(["--show", "--showformat", "${Conffiles}", "--", name]))?;
+        let is_before = |line: &str| {
+            let (path, digest) = line.trim().split_once(' ').unwrap_or_default();
+            let place = self.world.root().join(path.trim_start_matches('/'));
+            digest == "newconffile" && place.symlink_metadata().is_ok()
+        };
+        Ok(said.text.lines().any(is_before))
     }
 
     /// Takes away what a removal left of packages that were not there before.

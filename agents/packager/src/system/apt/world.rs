@@ -66,6 +66,8 @@ impl World {
     /// The same in a directory.
     pub(super) fn apt_in(&self, name: &str, directory: &Path) -> Result<Command> {
         let mut command = command(name, directory)?;
+        // It tells whether its cache is of today by the second and the size of files, and may be wrong about both.
+        command.args(["-o", "Dir::Cache::pkgcache="]);
         command.envs(self.configuration.iter().map(|path| ("APT_CONFIG", path)));
         Ok(command)
     }
@@ -97,8 +99,7 @@ impl World {
             option(format!("Dir::Etc::{list}=/dev/null"));
         }
         option(format!("Dir::State::lists={}", nothing.display()));
-        // Its caches describe the real lists and are not to be replaced by such of none.
-        option("Dir::Cache::pkgcache=".to_owned());
+        // This cache describes the real lists and is not to be replaced by one of none.
         option("Dir::Cache::srcpkgcache=".to_owned());
         option("APT::Install-Recommends=false".to_owned());
         option("APT::Install-Suggests=false".to_owned());
