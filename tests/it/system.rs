@@ -131,6 +131,35 @@ fn a_script_that_fails_takes_everything_back() {
 }
 
 #[test]
+fn a_file_that_was_there_before_its_package_outlives_the_failure() {
+    let bad = Deb {
+        name: "bad",
+        version: "1",
+        scripts: &[("postinst", "exit 7")],
+        configuration: "bad = yes\n",
+        ..LIB_1
+    };
+    let Some(machine) = machine(&[bad]) else { return };
+    let configuration = machine.root().join("etc/bad.conf");
+    std::fs::write(&configuration, "bad = mine\n").unwrap();
+    machine.bolide(&["add", "deb:bad", "--yes"]).fails(1, &["bad"]);
+    assert_eq!(std::fs::read_to_string(&configuration).unwrap(), "bad = mine\n");
+    assert_eq!(machine.version("bad"), None);
+}
+
+#[test]
+fn what_somebody_elses_package_needs_is_not_taken_from_it() {
+    let guest = Deb { name: "guest", version: "1", fields: "Depends: web", ..LIB_1 };
+    let Some(machine) = machine(&[guest]) else { return };
+    machine.bolide(&["add", "deb:web", "--yes"]).succeeds();
+    machine.apt(&["install", "guest"]);
+    let before = machine.state();
+    machine.bolide(&["rollback"]).fails(4, &["guest"]);
+    machine.bolide(&["rollback", "--force"]).fails(4, &["guest"]);
+    assert_eq!(machine.state(), before);
+}
+
+#[test]
 fn a_project_that_fails_later_takes_the_system_back() {
     // Its script edits a file of the project in the moment between what the plan saw and the commit.
     let meddler = Deb {

@@ -162,9 +162,7 @@ impl Session {
         let system = self.inner.system(change)?;
         // Between the rehearsal and the lock somebody else may have been here.
         system.check_unchanged(change)?;
-        self.reach("system-forward")?;
         let notes = system.bring(change, Direction::Forward, false)?;
-        self.reach("system-forward")?;
         self.note(notes);
         Ok(Some(lock))
     }
@@ -177,9 +175,7 @@ impl Session {
             false => SYSTEM_RECOVERY_WAIT_SECONDS,
         };
         let _lock = self.inner.lock_system(Duration::from_secs(seconds))?;
-        self.reach("system-back")?;
         let notes = self.inner.system(change)?.bring(change, Direction::Back, is_fresh)?;
-        self.reach("system-back")?;
         for note in &notes {
             tracing::warn!(%note, "the system was brought back");
         }
@@ -189,12 +185,6 @@ impl Session {
 
     fn note(&self, notes: Vec<String>) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
-    }
-
-    /// A point at which tests stop the world.
-    fn reach(&self, name: &'static str) -> Result<()> {
-        let reached = self.inner.disk.perform(name, || Ok(()));
-        reached.map_err(|error| Error::io("change", self.project.path(), &error))
     }
 
     /// What follows the end of a transaction with a part of a system, whichever it was.
