@@ -6,6 +6,7 @@
 //! hangs up. No timer has a part in it.
 
 pub(crate) mod held;
+mod presence;
 pub(crate) mod segments;
 mod transport;
 
@@ -25,6 +26,7 @@ use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
+use self::presence::{Peer, Presence};
 use self::segments::Segments;
 use self::transport::{Transport, watched};
 use super::hosted::HostedTable;
@@ -52,6 +54,7 @@ pub(crate) struct Reception {
     uid: u32,
     admission: Admission,
     closer: Closer,
+    presence: Presence,
 }
 
 /// What the configuration says of those who come.
@@ -90,6 +93,7 @@ impl Reception {
             uid: rustix::process::geteuid().as_raw(),
             admission,
             closer: Closer::new(),
+            presence: Presence::default(),
         }
     }
 
@@ -308,6 +312,10 @@ impl Client {
                 return transport.turn_away("unauthorized", &text);
             }
         };
+        let peer = Arc::new(Peer { transport, death });
+        let Peer { transport, death } = &*peer;
+        let name = newcomer.manifest.name.clone();
+        let stay = self.reception.presence.enter(&name, &peer).await;
         let manifest = &newcomer.manifest;
         let limits = self.reception.admission.limits.of(&manifest.name, &manifest.limits);
         fault::point("daemon.hello-read");
@@ -321,10 +329,10 @@ impl Client {
             return;
         }
         let reason = tokio::select! {
-            reason = self.listen(&transport, rate, &share) => reason,
-            reason = speak(&transport, outgoing) => reason,
+            reason = self.listen(transport, rate, &share) => reason,
+            reason = speak(transport, outgoing) => reason,
             () = death.wait() => {
-                self.last_words(&transport, &share).await;
+                self.last_words(transport, &share).await;
                 Some("its process ended".to_owned())
             }
             _ = &mut hung_up => None,
@@ -337,6 +345,7 @@ impl Client {
         fault::point("daemon.agent-gone");
         // A hub that is gone has forgotten everybody.
         let _ = hub.send(ToHub::Event(Box::new(Event::Gone { agent, reason }))).await;
+        drop(stay);
     }
 
     /// Takes packets, no faster than allowed, until there are no more.

@@ -25,6 +25,8 @@ use super::links::{QUIET, linked};
 use super::world::{Daemon, client_manifest, eventually, patience, signal};
 use super::{ECHO, introduce};
 
+/// Where the one that comes back finds the socket; set only there.
+const RETURNING: &str = "BOLIDE_TEST_RETURNING_SOCKET";
 /// Where the stranger finds the socket; set only there.
 const STRANGER: &str = "BOLIDE_TEST_STRANGER_SOCKET";
 const NOBODY: u32 = 65534;
@@ -260,6 +262,35 @@ fn as_nobody(daemon: &Daemon, door: &str) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn who_comes_back_at_once_under_the_same_name_is_let_in() {
+    let daemon = Daemon::start(&QUIET);
+    let own = std::env::current_exe().unwrap();
+    // In a process of its own: what this one starts meanwhile has copies of all its sockets for a moment.
+    let returning = Command::new(own)
+        .args(["--exact", "doors::returning", "--nocapture"])
+        .env(RETURNING, daemon.socket())
+        .output()
+        .unwrap();
+    assert!(returning.status.success(), "{}", String::from_utf8_lossy(&returning.stderr));
+    // As long as somebody is there nobody else has the name.
+    let _here = daemon.client("test.returning");
+    let manifest = client_manifest("test.returning");
+    let refused = Client::connect(&daemon.socket(), &manifest, &[]).unwrap_err();
+    let is_taken = matches!(&refused, ClientError::Refused { code, .. } if code == "name-taken");
+    assert!(is_taken, "{refused}");
+}
+
+/// Not a test of its own: who leaves and comes back in the test before.
+#[test]
+fn returning() {
+    let Some(socket) = std::env::var_os(RETURNING) else { return };
+    let manifest = client_manifest("test.returning");
+    for _ in 0..500 {
+        drop(Client::connect(std::path::Path::new(&socket), &manifest, &[]).unwrap());
+    }
 }
 
 /// Not a test of its own: the other user of `another_user_is_kept_out_and_turned_away_and_told_nothing`.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ipc::client::Client;
+use ipc::client::{Client, ClientError};
 use ipc::manifest::AgentManifest;
 use ipc::socket::Connection;
 use rustix::process::{Pid, Signal};
@@ -108,8 +108,18 @@ impl Daemon {
         self.directory.path().join("state")
     }
 
+    /// A client of this name. An earlier one of the name may be dropped and still be on the bus: a process that another test
+    /// starts at that moment has copies of this one's sockets.
     pub(crate) fn client(&self, name: &str) -> Client {
-        Client::connect(&self.socket(), &client_manifest(name), &[]).unwrap()
+        let mut client = None;
+        eventually("the name is free", || {
+            match Client::connect(&self.socket(), &client_manifest(name), &[]) {
+                Err(ClientError::Refused { code, .. }) if code == "name-taken" => {}
+                connected => client = Some(connected.unwrap()),
+            }
+            client.is_some()
+        });
+        client.unwrap()
     }
 
     pub(crate) fn connection(&self) -> Connection {

@@ -95,6 +95,11 @@ impl Transport {
         self.wire.async_io(Interest::WRITABLE, |wire| wire.get().send(packet, descriptors)).await
     }
 
+    /// The socket, to be looked at.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wire.get_ref().get().as_fd()
+    }
+
     /// Who is at the other end.
     pub(super) fn peer(&self) -> io::Result<Credentials> {
         self.wire.get_ref().get().peer_credentials()
@@ -115,13 +120,18 @@ impl Transport {
     }
 
     /// Says why, if the socket takes it at once, and hangs up.
-    pub(super) fn turn_away(self, code: &str, message: &str) {
+    pub(super) fn turn_away(&self, code: &str, message: &str) {
         let Wire { closer, agent, .. } = self.wire.get_ref();
         super::turn_away(self.wire.get_ref().get(), (closer, *agent), code, message);
     }
 }
 
 impl Death {
+    /// The process, to be looked at.
+    pub(super) fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(|process| process.get_ref().as_fd())
+    }
+
     /// Returns when the process has ended.
     pub(super) async fn wait(&self) {
         match &self.process {
