@@ -226,12 +226,16 @@ impl<'m> Halted<'m> {
 
     /// Kills the command, and what it started too where `all` says so.
     pub(crate) fn kill(mut self, all: bool) {
+        let mut tools = vec![self.tool];
+        for at in 0.. {
+            let Some(parent) = tools.get(at).copied() else { break };
+            tools.extend(children(parent, ""));
+        }
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        if all {
-            kill_group(self.tool);
-        } else {
-            self.open();
+        match all {
+            true => tools.into_iter().for_each(kill),
+            false => self.open(),
         }
         wait_until("nobody is at work", || !is_alive(self.tool));
     }
@@ -243,13 +247,19 @@ impl<'m> Halted<'m> {
     }
 }
 
-/// Kills a process group.
+/// Kills a process that a test has started.
+fn kill(id: u32) {
+    let id = rustix::process::Pid::from_raw(id as i32).unwrap();
+    let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+}
+
+/// Kills a process group that a test has started.
 pub(crate) fn kill_group(group: u32) {
     let group = rustix::process::Pid::from_raw(group as i32).unwrap();
     let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
 }
 
-/// The processes of a name that a process has started.
+/// The processes of a name that a process has started; of any where it is empty.
 pub(crate) fn children(of: u32, name: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -257,7 +267,8 @@ pub(crate) fn children(of: u32, name: &str) -> Vec<u32> {
         let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         // The name stands in brackets and may hold anything; after it come the state and the parent.
         let (before, after) = text.rsplit_once(") ").unwrap_or_default();
-        before.ends_with(&format!("({name}")) && after.split(' ').nth(1) == Some(&of.to_string())
+        let is_named = name.is_empty() || before.ends_with(&format!("({name}"));
+        is_named && after.split(' ').nth(1) == Some(&of.to_string())
     };
     all.filter(is_one).collect()
 }

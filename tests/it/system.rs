@@ -342,6 +342,17 @@ fn another_package_manager_at_work_is_waited_for() {
 }
 
 #[test]
+fn a_daemon_does_the_same() {
+    let Some(machine) = machine(&[]) else { return };
+    let before = machine.state();
+    let _daemon = machine.world.daemon();
+    machine.bolide(&["add", "deb:web", "npm:leaf", "--yes"]).succeeds();
+    assert_eq!(machine.version("web").as_deref(), Some("2.0"));
+    machine.bolide(&["rollback"]).succeeds();
+    assert_eq!(machine.state(), before);
+}
+
+#[test]
 fn names_are_never_options() {
     let Some(machine) = machine(&[]) else { return };
     let before = machine.state();

@@ -93,8 +93,8 @@ pub(super) fn tool(name: &str) -> Option<PathBuf> {
 
 /// One value of a release file, without its quotes and what a terminal would obey.
 fn field(text: &str, name: &str) -> Option<String> {
-    let lines = text.lines().filter_map(|line| line.trim().split_once('='));
-    let (_, value) = lines.into_iter().find(|(key, _)| *key == name)?;
+    let mut lines = text.lines().filter_map(|line| line.trim().split_once('='));
+    let (_, value) = lines.find(|(key, _)| *key == name)?;
     let value = value.trim();
     let inner = ['"', '\'']
         .iter()

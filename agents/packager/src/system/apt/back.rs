@@ -186,7 +186,7 @@ impl Apt {
         let log = self.world.state().join("log");
         let said = command::change(command.args(["--purge", "--"]).args(names), &log)?;
         if !said.is_success {
-            notes.push(format!("{}", failed("dpkg", &said)));
+            notes.push(failed("dpkg", &said).to_string());
         }
         Ok(())
     }
