@@ -217,7 +217,7 @@ fn debian(world: &World) {
 }
 
 #[test]
-fn packages_of_debian_are_planned_and_not_yet_applied() {
+fn packages_of_debian_are_planned_where_apt_cannot_carry_them_out() {
     let world = World::new();
     debian(&world);
     let bolide = |arguments: &[&str]| {

@@ -453,6 +453,9 @@ pub struct RollbackAnswer {
     pub project: String,
     /// Where edited files were kept, where there were any and `force` was given.
     pub kept: Option<String>,
+    /// What people should know: what could not be taken away, or was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Milliseconds until the old state was visible.
     pub visible_ms: f64,
 }

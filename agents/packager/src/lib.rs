@@ -2,7 +2,7 @@
 //!
 //! Reading order: what people write ([`ecosystem`], [`spec`], [`manifest`]), what registries answer
 //! ([`metadata`], fetched by [`io`]), what follows from both ([`resolve`], [`resolution`], [`plan`]),
-//! and how it reaches the disk ([`store`], [`install`], [`transaction`]). [`service`] offers all of it
+//! and how it reaches the disk ([`store`], [`install`], [`system`], [`transaction`]). [`service`] offers all of it
 //! as the tools of an agent.
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod service;
 pub mod spec;
 pub mod store;
+pub mod system;
 pub mod transaction;
 pub mod unpack;
 mod watch;

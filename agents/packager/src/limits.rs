@@ -393,3 +393,31 @@ pub const UNPACK_MAGIC_BYTES: usize = 512;
 const _: () = assert!(WATCH_DEFERRED_MAX > WATCH_ANSWERS_AT_ONCE_MAX);
 const _: () = assert!(UNPACK_PIPE_BYTES >= UNPACK_BUFFER_BYTES);
 const _: () = assert!(UNPACK_ADDRESS_BYTES_MAX > UNPACK_MEMORY_BYTES_MAX);
+
+/// Bytes of a distribution's release file: real ones have under one KiB.
+pub const SYSTEM_RELEASE_BYTES_MAX: u64 = 64 << 10;
+/// Packages of the system in one change: their archives' paths are arguments of one program, which the kernel bounds at 2 MiB.
+pub const SYSTEM_STEPS_MAX: usize = 4_096;
+/// How long another program that changes packages is waited for: an unattended upgrade takes some minutes.
+pub const SYSTEM_LOCK_WAIT_SECONDS: u64 = 300;
+/// The same after a crash: what the dead left running is to end first, and an agent that starts has others to serve.
+pub const SYSTEM_RECOVERY_WAIT_SECONDS: u64 = 30;
+/// How long the distribution's tool may look something up: reading its lists anew takes seconds on a slow disk.
+pub const SYSTEM_QUESTION_SECONDS_MAX: u64 = 120;
+/// How long it may fetch archives.
+pub const SYSTEM_FETCH_SECONDS_MAX: u64 = 3_600;
+/// How long it may change the system: scripts of packages rebuild kernels' images for many minutes.
+pub const SYSTEM_CHANGE_SECONDS_MAX: u64 = 3_600;
+/// How long it may take to end after it was asked to.
+pub const SYSTEM_END_SECONDS_MAX: u64 = 30;
+/// Bytes of what it says: all packages of a large system are some MiB.
+pub const SYSTEM_ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of what it writes while it changes the system; a script that never stops writing is ended.
+pub const SYSTEM_LOG_BYTES_MAX: u64 = 64 << 20;
+/// Characters of that in an error.
+pub const SYSTEM_WORDS_SHOWN_MAX: usize = 1_500;
+/// Bytes of one archive: the largest packages of distributions have about one GiB.
+pub const SYSTEM_FILE_BYTES_MAX: u64 = 8 << 30;
+/// How long an archive stays that no transaction needs: from when it is fetched until its transaction is written down.
+pub const SYSTEM_FILE_UNUSED_FOR: std::time::Duration =
+    std::time::Duration::from_secs(2 * SYSTEM_FETCH_SECONDS_MAX);

@@ -21,6 +21,7 @@ pub(crate) mod read;
 mod repair;
 pub(crate) mod rollback;
 pub(crate) mod search;
+mod system;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tools;
@@ -149,6 +150,8 @@ pub(crate) struct Decided {
     pub(crate) is_locked: bool,
     /// Whether it is for another machine or interpreter than this, so that nothing of it belongs here.
     pub(crate) is_elsewhere: bool,
+    /// What happens to packages of the system.
+    pub(crate) system: Option<crate::system::Change>,
 }
 
 impl<'a> Task<'a> {
@@ -281,13 +284,17 @@ impl<'a> Task<'a> {
                 Err(error) if error.code == "unknown-plan" => break,
                 Err(error) => return Err(error),
             };
-            for resolution in plan.resolutions {
+            let own = plan.resolutions.into_iter().filter(|it| it.ecosystem != Ecosystem::Debian);
+            for resolution in own {
                 found.entry(resolution.ecosystem).or_insert(resolution);
             }
-            // Nothing of the system is carried out, so nothing of it is ever found.
+            // Of the system, its changes themselves are the record.
             if found.len() == Ecosystem::WITH_REGISTRY.len() {
                 break;
             }
+        }
+        if let Some(resolution) = self.installed_in_system(project)? {
+            found.insert(resolution.ecosystem, resolution);
         }
         Ok(found)
     }

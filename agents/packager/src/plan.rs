@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::PLAN_BYTES_MAX;
 use crate::resolution::Resolution;
 use crate::spec::Spec;
+use crate::system::Change;
 use crate::transaction::{
     Content, EnvironmentState, Identity, Project, RelativePath, Transactions,
 };
@@ -52,6 +53,9 @@ pub struct Plan {
     pub resolutions: Vec<Resolution>,
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
+    /// What happens to packages of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<Change>,
 }
 
 /// One package that is let through although it is too young.

@@ -32,7 +32,9 @@
 //!    and deleted; directories made for a change go if they are empty; `.bolide` goes when nothing needs it.
 //! 10. A person's edit is never destroyed. What differs from the fingerprint refuses the change; when forced it is
 //!     copied to `S/kept/TX` first. What is deleted is compared once more when nobody can reach it by its name.
-//! 11. If it cannot be known whether the commit record is on the device, nothing is undone: the next recovery
+//! 11. Packages of the system are changed between the intent and rule 5, and brought back after rule 8 has settled the
+//!     names back; `system.rs` has the rules.
+//! 12. If it cannot be known whether the commit record is on the device, nothing is undone: the next recovery
 //!     reads the journal and decides.
 
 mod commit;
@@ -49,13 +51,14 @@ mod project;
 mod recovery;
 mod rollback;
 mod settle;
+mod system;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
@@ -107,6 +110,7 @@ pub struct Session {
     project: Project,
     _lock: Lock,
     recovered: Vec<Recovered>,
+    notes: Mutex<Vec<String>>,
 }
 
 impl Transactions {
@@ -144,7 +148,8 @@ impl Transactions {
     ) -> Result<Session> {
         let inner = self.inner.clone();
         let lock = Lock::acquire(&inner.locks, &project, wait, cancellation)?;
-        let mut session = Session { inner, project, _lock: lock, recovered: Vec::new() };
+        let mut session =
+            Session { inner, project, _lock: lock, recovered: Vec::new(), notes: Mutex::default() };
         session.recovered = session.recover()?;
         Ok(session)
     }

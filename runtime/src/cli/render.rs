@@ -236,6 +236,9 @@ pub(super) fn rollback(answer: &RollbackAnswer) -> String {
     if let Some(kept) = &answer.kept {
         line(&mut text, format_args!("edited files were kept in `{kept}`"));
     }
+    for warning in &answer.warnings {
+        line(&mut text, format_args!("warning: {warning}"));
+    }
     text
 }
 

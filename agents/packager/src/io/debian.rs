@@ -82,7 +82,7 @@ pub(crate) fn holds(root: &Path) -> Result<Vec<(String, String)>> {
 fn native(status: &str) -> &str {
     let own = control::stanzas(status).find(|(_, it)| it.field("Package") == Some("dpkg"));
     let native = own.and_then(|(_, stanza)| stanza.field("Architecture"));
-    native.unwrap_or(std::env::consts::ARCH)
+    native.unwrap_or(architecture())
 }
 
 fn installed<'s>(status: &'s str, native: &'s str) -> impl Iterator<Item = Package> + 's {
@@ -244,6 +244,15 @@ impl Lists {
             None => INSTALLED,
         };
         Some(package)
+    }
+}
+
+/// The name that Debian has for this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use agents_contract::{Obstacle, Order, Permit, Undertaking, Wait, Work};
 
+use super::system::{self, Part};
 use super::{Task, cargo, npm, pypi};
 use crate::api::ApplyAnswer;
 use crate::ecosystem::Ecosystem;
@@ -35,7 +36,7 @@ impl Task<'_> {
         (approve, force): (bool, bool),
     ) -> Result<ApplyAnswer> {
         let plan = self.shop.transactions.plan(digest)?;
-        refuse_system(&plan)?;
+        let part = self.system_part(&plan, force)?;
         plan.check_here()?;
         // Before the project is locked: it may take minutes on a hot machine.
         let _heavy = match is_heavy(&plan) {
@@ -49,13 +50,17 @@ impl Task<'_> {
         let mut session = self.lock(Project::from_fd(directory)?)?;
         plan.check_preconditions(&self.shop.transactions, session.project())?;
         self.check_holds(&plan, session.project())?;
+        if let Some(part) = &part {
+            self.check_part(part)?;
+        }
         if approve {
             self.shop.transactions.approve(digest, &self.actor, "by the caller of apply")?;
         }
         self.shop.transactions.require_approval(digest)?;
         let installed = self.installed(session.project())?;
         let mut answer = described(&plan, digest, &installed);
-        let changes_nothing = plan.edits.is_empty() && plan.environments.is_empty();
+        let changes_nothing =
+            plan.edits.is_empty() && plan.environments.is_empty() && part.is_none();
         let crates =
             resolution(&plan, Ecosystem::Cargo).filter(|crates| !crates.packages.is_empty());
         // Crates lie outside of the project: its lock may be right and cargo's cache empty.
@@ -64,10 +69,11 @@ impl Task<'_> {
         }
         let needed = self.needed(&plan);
         let _lease = self.lease(&needed)?;
+        let work = (&plan, part.as_ref());
         let mut repairs = 0;
         loop {
             let carried =
-                self.carry_out(&mut session, &project, &plan, &installed, force, &mut answer);
+                self.carry_out(&mut session, &project, work, &installed, force, &mut answer);
             match carried {
                 // Nothing was changed yet. What is damaged is fetched and everything staged anew.
                 Err(error) if error.code == DAMAGED && repairs < STORE_REPAIRS_MAX => {
@@ -88,16 +94,19 @@ impl Task<'_> {
         &self,
         session: &mut Session,
         project: &Project,
-        plan: &Plan,
+        (plan, part): (&Plan, Option<&Part<'_>>),
         installed: &BTreeMap<Ecosystem, Resolution>,
         force: bool,
         answer: &mut ApplyAnswer,
     ) -> Result<()> {
         let began = Instant::now();
         answer.downloaded_bytes += self.fetch(&self.needed(plan))?;
+        if let Some(part) = part {
+            answer.downloaded_bytes += self.prepare_part(part)?;
+        }
         lap(answer, "fetch", began);
         self.check_wanted()?;
-        if plan.edits.is_empty() && plan.environments.is_empty() {
+        if plan.edits.is_empty() && plan.environments.is_empty() && part.is_none() {
             let Some(crates) = resolution(plan, Ecosystem::Cargo) else { return Ok(()) };
             let hands = self.hands(Work::Unpack);
             let cancellation = self.conversation.cancellation();
@@ -106,7 +115,7 @@ impl Task<'_> {
             answer.warnings.extend(cargo::populate(self, crates, options)?);
             return Ok(());
         }
-        let changed = self.change(session, project, plan, installed, force, answer);
+        let changed = self.change(session, project, (plan, part), installed, force, answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
         changed?;
@@ -145,7 +154,7 @@ impl Task<'_> {
         &self,
         session: &mut Session,
         project: &Project,
-        plan: &Plan,
+        (plan, part): (&Plan, Option<&Part<'_>>),
         installed: &BTreeMap<Ecosystem, Resolution>,
         force: bool,
         answer: &mut ApplyAnswer,
@@ -168,8 +177,14 @@ impl Task<'_> {
         let began = Instant::now();
         self.say("commit", "making it visible", 0, 0);
         let hands = self.hands(Work::Scan);
-        let options = CommitOptions { force, crew: Some(&hands), mended: None };
-        let committed = open.commit(&changes, options)?;
+        let system = part.map(|part| part.change);
+        let options = CommitOptions { force, system, crew: Some(&hands), mended: None };
+        let committed = open.commit(&changes, options);
+        answer.warnings.extend(session.take_notes());
+        let committed = committed.map_err(|error| match (part, &error.hint) {
+            (Some(_), None) => error.hint("the system and the project are as they were before"),
+            _ => error,
+        })?;
         lap(answer, "commit", began);
         if let Some(unfinished) = committed.unfinished {
             answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));
@@ -311,7 +326,7 @@ fn described(
 ) -> ApplyAnswer {
     let mut fresh = BTreeSet::new();
     let mut gone = BTreeSet::new();
-    for resolution in &plan.resolutions {
+    for resolution in plan.resolutions.iter().filter(|it| it.ecosystem != Ecosystem::Debian) {
         let purls =
             |packages: &[Package]| packages.iter().map(Package::purl).collect::<BTreeSet<_>>();
         let before = installed.get(&resolution.ecosystem);
@@ -319,6 +334,11 @@ fn described(
         let after = purls(&resolution.packages);
         fresh.extend(after.difference(&before).cloned());
         gone.extend(before.difference(&after).cloned());
+    }
+    if let Some(change) = &plan.system {
+        let (comes, goes) = system::purls(change);
+        fresh.extend(comes);
+        gone.extend(goes);
     }
     let edits = plan.edits.iter().map(|edit| edit.path.to_string());
     let environments = plan.environments.iter().map(|environment| environment.place.to_string());
@@ -346,21 +366,6 @@ fn summary(plan: &Plan, answer: &ApplyAnswer) -> serde_json::Value {
         "installed": answer.installed.len(),
         "removed": answer.removed.len(),
     })
-}
-
-/// Refuses a plan with packages of the system: nothing here carries them out yet, and half a plan is none.
-fn refuse_system(plan: &Plan) -> Result<()> {
-    let Some(resolution) = resolution(plan, Ecosystem::Debian) else { return Ok(()) };
-    let text = |package: &Package| format!("{}={}", package.name, package.version);
-    let packages: Vec<_> = resolution.packages.iter().filter(|it| it.direct).map(text).collect();
-    let message = "packages of Debian can be planned and not yet installed; nothing was changed";
-    Err(Error::new(Kind::Refused, "no-executor", message).hint(match packages.is_empty() {
-        true => "apply the other packages by a plan of their own".to_owned(),
-        false => format!(
-            "install them with `apt-get install {}`, and the others by a plan of their own",
-            packages.join(" ")
-        ),
-    }))
 }
 
 #[cfg(test)]

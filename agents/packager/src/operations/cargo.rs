@@ -118,6 +118,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         before: None,
         is_locked: false,
         is_elsewhere: false,
+        system: None,
     })
 }
 

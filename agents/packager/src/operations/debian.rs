@@ -1,10 +1,9 @@
 //! Debian's part of an operation: plans over what apt and dpkg know. Carrying them out is apt's, and not done here.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{Asked, Decided, Decision, Task};
+use super::{Aim, Asked, Decided, Decision, Task};
 use crate::api::InfoAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -16,17 +15,8 @@ use crate::options::Choice;
 use crate::resolve::debian::{self, Request, Wish};
 use crate::spec::Spec;
 
-/// dpkg's own variable for another place of the system.
-const ROOT: &str = "DPKG_ROOT";
-
 fn lists(task: &Task<'_>) -> Result<Lists> {
-    Lists::read(&root(task))
-}
-
-/// Where the system is.
-fn root(task: &Task<'_>) -> PathBuf {
-    let root = task.variable(ROOT).map(PathBuf::from).filter(|root| root.is_absolute());
-    root.unwrap_or_else(|| PathBuf::from("/"))
+    Lists::read(&task.system_root())
 }
 
 fn wish(spec: &Spec, is_removal: bool) -> Wish {
@@ -40,10 +30,22 @@ const HONOURED: &[Choice] = &[];
 pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Debian, HONOURED)?;
-    let Asked { add, remove, .. } = *asked;
+    let Asked { add, remove, aim, .. } = *asked;
     let lists = lists(task)?;
+    let renewed = match aim {
+        Aim::Update(named) => named,
+        Aim::Change | Aim::Install => &[],
+    };
+    for spec in renewed {
+        let is_it = |package: &std::sync::Arc<Package>| spec.name == qualified(package, &lists);
+        if !lists.installed().iter().any(is_it) {
+            let message = format!("`{}` is not installed", spec.name);
+            return Err(Error::new(Kind::Usage, "not-installed", message).into());
+        }
+    }
     let wishes: Vec<Wish> = add
         .iter()
+        .chain(renewed)
         .map(|spec| wish(spec, false))
         .chain(remove.iter().map(|spec| wish(spec, true)))
         .collect();
@@ -52,9 +54,24 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
     // In the resolution too, so that the digest that is approved covers what goes.
     let goes = resolved.removed.iter().map(|name| format!("`{name}` is taken away"));
     resolved.resolution.warnings.extend(goes);
-    let warnings = resolved.resolution.warnings.clone();
+    let mut irreversible = Vec::new();
+    let system = match task.system_change(&task.system_root(), &resolved) {
+        Ok(change) => {
+            irreversible.clone_from(&change.irreversible);
+            Some(change)
+        }
+        Err(error) => {
+            let hint = error.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let why = format!("{}{}{hint}", super::system::CANNOT, error.message);
+            resolved.resolution.warnings.push(why);
+            None
+        }
+    };
+    let mut warnings = resolved.resolution.warnings.clone();
+    warnings.extend(irreversible);
     Ok(Decided {
         resolution: resolved.resolution,
+        system,
         wants: Vec::new(),
         target: String::new(),
         edits: Vec::new(),
@@ -70,9 +87,16 @@ pub(super) fn decide(task: &Task<'_>, asked: &Asked<'_>) -> Decision {
 
 /// What apt or dpkg were told to leave as it is; nothing where there is no dpkg.
 pub(super) fn holds(task: &Task<'_>) -> Result<Held> {
-    let packages = io::debian::holds(&root(task))?;
+    let packages = io::debian::holds(&task.system_root())?;
     let packages = packages.into_iter().map(|(name, version)| (name, BTreeSet::from([version])));
     Ok(Held { packages: packages.collect(), ..Held::default() })
+}
+
+fn qualified(package: &Package, lists: &Lists) -> String {
+    match package.architecture == lists.native() {
+        true => package.name.clone(),
+        false => format!("{}:{}", package.name, package.architecture),
+    }
 }
 
 /// What apt's lists say about one package.

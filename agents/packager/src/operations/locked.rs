@@ -189,7 +189,13 @@ pub(super) fn check_manifest(project: &Project, aim: Aim<'_>) -> Result<()> {
         Aim::Update(named) => named,
         Aim::Change | Aim::Install => &[],
     };
-    if !used.is_empty() && named.iter().all(|spec| used.contains(&spec.ecosystem)) {
+    // What the system has, no manifest asks for.
+    let has = |spec: &Spec| spec.ecosystem == Ecosystem::Debian || used.contains(&spec.ecosystem);
+    let is_right = match named {
+        [] => !used.is_empty(),
+        named => named.iter().all(has),
+    };
+    if is_right {
         return Ok(());
     }
     let message = format!("there is no manifest for it in `{}`", project.path().display());

@@ -112,6 +112,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         before: None,
         is_locked,
         is_elsewhere: false,
+        system: None,
     })
 }
 

@@ -33,6 +33,7 @@ impl Task<'_> {
     /// Makes a plan and keeps it.
     pub(crate) fn plan(&self, directory: OwnedFd, request: &PlanRequest) -> Result<Planned> {
         let began = Instant::now();
+        let request = &*self.spelled(request)?;
         let wish = Wish::read(request)?;
         locked::check_frozen(self, wish.aim())?;
         if wish.aim() != Aim::Change {
@@ -202,6 +203,7 @@ impl Task<'_> {
             edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
             exemptions: Vec::new(),
+            system: None,
             is_elsewhere: decided.iter().any(|decided| decided.is_elsewhere),
             preconditions: vec![locked.precondition()?],
             created_at_ms: now_ms,
@@ -230,6 +232,7 @@ impl Task<'_> {
                 true => self.exemptions_of_locked(&resolution, before),
                 false => self.exemptions(&resolution),
             });
+            plan.system = plan.system.take().or(decided.system);
             plan.resolutions.push(resolution);
             plan.edits.extend(edits);
             plan.preconditions.extend(preconditions);

@@ -119,6 +119,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         before: None,
         is_locked,
         is_elsewhere,
+        system: None,
     })
 }
 

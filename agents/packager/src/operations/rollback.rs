@@ -26,6 +26,7 @@ impl Task<'_> {
             undone: done.taken,
             project,
             kept: done.kept.map(|path| path.to_string_lossy().into_owned()),
+            warnings: session.take_notes(),
             visible_ms: done.visible_us as f64 / 1000.0,
         };
         let mut payload = Vec::new();

@@ -44,6 +44,7 @@ fn plan(world: &World) -> Plan {
         }],
         exemptions: Vec::new(),
         is_elsewhere: false,
+        system: None,
         environments: vec![Rebuild { place: path("node_modules"), ecosystem: Ecosystem::Npm }],
         preconditions: vec![
             Precondition::environment(&world.transactions, &world.project, path("node_modules"))

@@ -23,6 +23,7 @@ use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::SUMMARY_BYTES_MAX;
+use crate::system;
 
 /// The error of a commit record that may or may not be on the device.
 pub(super) const UNCERTAIN: &str = "commit-uncertain";
@@ -69,6 +70,8 @@ pub struct Change {
 pub struct CommitOptions<'a> {
     /// Replace an environment that a person edited; what was edited is copied aside first.
     pub force: bool,
+    /// Packages of the system that change with it; their archives are fetched.
+    pub system: Option<&'a system::Change>,
     /// Who looks through what is installed and what is to be; the caller itself where nobody is named.
     pub crew: Option<&'a dyn Crew>,
     /// Environments that are mended, by place: what a person changed there and is not left is copied aside first.
@@ -186,6 +189,7 @@ impl Session {
         let disk = &self.inner.disk;
         journal.append(disk, &Record::Intent(intent.clone()))?;
         journal.sync(disk)?;
+        let _system = self.bring_system_forward(begin, intent)?;
         let workshop = Workshop::ensure(disk, &self.project)?;
         let site = self.site(Some(&workshop));
         site.make_directories(&intent.directories)?;
@@ -327,7 +331,8 @@ impl Open<'_> {
             .map_err(|error| Error::io("write", self.staging.path(), &error))?;
         directories.sort();
         let kept = self.session.inner.kept(&self.begin.id).is_dir();
-        Ok((Intent { directories, items, finish: Finish::Keep }, kept))
+        let system = options.system.cloned();
+        Ok((Intent { directories, items, finish: Finish::Keep, system }, kept))
     }
 }
 

@@ -26,6 +26,7 @@ use super::journal::{Begin, Finish, Intent, Item};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::CHANGES_MAX;
+use crate::system::Change;
 
 /// Transactions that one rollback looks back over.
 const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;
@@ -81,6 +82,8 @@ pub(super) struct Standing {
     pub(super) id: String,
     pub(super) directories: Vec<RelativePath>,
     pub(super) steps: Vec<Step>,
+    /// Packages of the system that it changed.
+    pub(super) system: Option<Change>,
 }
 
 impl Database {
@@ -184,10 +187,12 @@ impl Database {
         let key = begin.key();
         self.write(|connection| {
             upsert(connection, begin)?;
+            let system = intent.system.as_ref().map(json).transpose()?;
             let done = connection.execute(
-                "UPDATE transactions SET state = 'committed', finished_at_ms = ?2, directories = ?3
+                "UPDATE transactions SET state = 'committed', finished_at_ms = ?2, directories = ?3,
+                   system = ?4
                  WHERE id = ?1 AND state = 'preparing'",
-                params![begin.id, now_ms as i64, json(&intent.directories)?],
+                params![begin.id, now_ms as i64, json(&intent.directories)?, system],
             )?;
             if done == 0 {
                 // A crash came after this was written the first time.
@@ -282,7 +287,7 @@ impl Database {
     pub(super) fn standing(&self, project: &str) -> Result<Vec<Standing>> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
-                "SELECT id, directories FROM transactions
+                "SELECT id, directories, system FROM transactions
                  WHERE project = ?1 AND state = 'committed' AND operation <> 'rollback'
                  ORDER BY sequence DESC LIMIT ?2",
             )?;
@@ -292,6 +297,11 @@ impl Database {
                         id: row.get(0)?,
                         directories: parse(&row.get::<_, String>(1)?)?,
                         steps: Vec::new(),
+                        system: row
+                            .get::<_, Option<String>>(2)?
+                            .as_deref()
+                            .map(parse)
+                            .transpose()?,
                     })
                 })?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
@@ -305,6 +315,18 @@ impl Database {
                     .collect::<rusqlite::Result<Vec<_>>>()?;
             }
             Ok(found)
+        })
+    }
+
+    /// What the standing transactions of a project, or of all, changed of systems, the latest first.
+    pub(super) fn system_changes(&self, project: Option<&str>) -> Result<Vec<Change>> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT system FROM transactions WHERE state = 'committed' AND system IS NOT NULL
+                 AND operation <> 'rollback' AND (?1 IS NULL OR project = ?1) ORDER BY sequence DESC",
+            )?;
+            let found = query.query_map([project], |row| parse(&row.get::<_, String>(0)?))?;
+            found.collect::<rusqlite::Result<Vec<_>>>()
         })
     }
 

@@ -25,6 +25,7 @@ use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNALS_MAX};
+use crate::system::Change;
 
 const MAGIC: &[u8; 8] = b"BOLIDEJ1";
 const SUFFIX: &str = ".journal";
@@ -135,6 +136,9 @@ pub(super) struct Intent {
     pub(super) items: Vec<Item>,
     /// What follows.
     pub(super) finish: Finish,
+    /// Packages of the system, which change before the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) system: Option<Change>,
 }
 
 /// One entry.

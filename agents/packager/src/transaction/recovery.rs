@@ -45,6 +45,9 @@ pub enum Outcome {
     Pending,
 }
 
+/// Why a transaction gave up that a crash had stopped.
+const INTERRUPTED: &str = "interrupted";
+
 impl Transactions {
     /// Ends what crashes left in all projects. A project that is away or in use keeps its journal.
     pub fn recover_all(&self) -> Result<Vec<Recovered>> {
@@ -74,7 +77,7 @@ impl Transactions {
         Ok(done)
     }
 
-    fn recover_project_of(&self, story: &Story) -> Result<Vec<Recovered>> {
+    pub(super) fn recover_project_of(&self, story: &Story) -> Result<Vec<Recovered>> {
         let path = Path::new(&story.begin.project);
         let project = Project::open(path)?;
         if !project.identity().same_object(&story.begin.identity) {
@@ -117,7 +120,7 @@ impl Session {
                 Ok(Outcome::Finished)
             }
             intent => {
-                self.give_up(&story.begin, intent.as_ref(), "interrupted")?;
+                self.give_up(&story.begin, intent.as_ref(), INTERRUPTED)?;
                 Ok(Outcome::Undone)
             }
         }
@@ -133,6 +136,7 @@ impl Session {
         let workshop = Workshop::existing(&self.project)?;
         if let Some(intent) = intent {
             self.undo(&self.site(workshop.as_ref()), begin, intent)?;
+            self.bring_system_back(intent, reason != INTERRUPTED)?;
         }
         if let Some(workshop) = &workshop {
             if let Some(staging) = workshop.find(&[STAGING])? {
@@ -143,7 +147,9 @@ impl Session {
         self.inner.forget_fingerprints(&begin.id)?;
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
-        journal::remove(&self.inner.disk, &self.inner.journals, begin)
+        journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
+        self.tidy_system(intent);
+        Ok(())
     }
 
     fn undo(&self, site: &Site<'_>, begin: &Begin, intent: &Intent) -> Result<()> {
@@ -209,7 +215,9 @@ impl Session {
             workshop.remove_empty_areas(disk)?;
         }
         self.dismantle()?;
-        journal::remove(disk, &self.inner.journals, begin)
+        journal::remove(disk, &self.inner.journals, begin)?;
+        self.tidy_system(Some(intent));
+        Ok(())
     }
 
     pub(super) fn site<'a>(&'a self, workshop: Option<&'a Workshop>) -> Site<'a> {

@@ -17,6 +17,7 @@ use super::directory::RelativePath;
 use super::fingerprint::{self, Drift, DriftKind};
 use super::journal::{Finish, Intent, Item, Leftover};
 use super::project::{GENERATIONS, Workshop};
+use super::system::WayBack;
 use super::tree;
 use crate::error::{Error, Kind, Result};
 
@@ -52,6 +53,8 @@ struct Prepared {
     taken: Vec<Standing>,
     intent: Intent,
     drift: BTreeMap<String, Drift>,
+    /// What somebody changed of the system since, as sentences.
+    edited: Vec<String>,
 }
 
 impl Session {
@@ -78,10 +81,11 @@ impl Session {
         force: bool,
     ) -> Result<RolledBack> {
         let start = Instant::now();
-        let Prepared { taken, mut intent, drift } = self.prepare_rollback(transaction)?;
+        let Prepared { taken, mut intent, drift, edited } = self.prepare_rollback(transaction)?;
         if !drift.is_empty() && !force {
             return Err(fingerprint::refusal("the rollback", &drift));
         }
+        check_system(&intent, &edited, force)?;
         let taken: Vec<String> = taken.into_iter().map(|standing| standing.id).collect();
         let purpose = Purpose {
             operation: "rollback".to_owned(),
@@ -143,7 +147,8 @@ impl Session {
             leftovers,
         };
         let directories = Vec::new();
-        Ok(Prepared { taken, intent: Intent { directories, items, finish }, drift })
+        let WayBack { change: system, edited } = self.way_back(&taken)?;
+        Ok(Prepared { taken, intent: Intent { directories, items, finish, system }, drift, edited })
     }
 
     /// The item that brings back what lay at `live` before the earliest of `steps`.
@@ -251,5 +256,19 @@ fn leave(steps: &[&Step]) -> Vec<Leftover> {
 }
 
 fn restored(intent: &Intent) -> Vec<String> {
-    intent.items.iter().map(|item| item.live.as_str().to_owned()).collect()
+    let names = intent.items.iter().map(|item| item.live.as_str().to_owned());
+    let steps = intent.system.iter().flat_map(|change| &change.steps);
+    names.chain(steps.map(|step| format!("system:{}", step.name))).collect()
+}
+
+/// Refuses a rollback that would not bring a system back to what it was, unless that is accepted.
+fn check_system(intent: &Intent, edited: &[String], force: bool) -> Result<()> {
+    let lost = intent.system.iter().flat_map(|change| &change.irreversible);
+    let all: Vec<&str> = lost.chain(edited).map(String::as_str).collect();
+    if all.is_empty() || force {
+        return Ok(());
+    }
+    let message = format!("packages of the system are in the way: {}", all.join(", "));
+    Err(Error::new(Kind::Verification, "system-edited", message)
+        .hint("`--force` brings back what can be, whoever changed it"))
 }

@@ -10,7 +10,7 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS];
+const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -105,6 +105,9 @@ const HOLDS: &str = "
         PRIMARY KEY (transaction_id, ecosystem, name)
     ) STRICT;
 ";
+
+/// What a transaction changed of the system.
+const SYSTEM: &str = "ALTER TABLE transactions ADD COLUMN system TEXT;";
 
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {

@@ -123,7 +123,12 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let directory = Directory::open(&world.state.join("journal")).unwrap();
     let disk = Disk::default();
     let mut journal = Journal::create(&disk, &directory, begin(&world)).unwrap();
-    let intent = Intent { directories: vec![path("src")], items: Vec::new(), finish: Finish::Keep };
+    let intent = Intent {
+        directories: vec![path("src")],
+        items: Vec::new(),
+        finish: Finish::Keep,
+        system: None,
+    };
     journal.append(&disk, &Record::Intent(intent)).unwrap();
     let mark = journal.mark();
     journal.append(&disk, &Record::Commit).unwrap();

@@ -1,0 +1,269 @@
+//! Packages of the system: changes that the distribution's own tool carries out, and takes back.
+//!
+//! It decides nothing about versions ([`crate::resolve`] does) and knows no project: whose part of a transaction a change is,
+//! [`crate::transaction`] knows. It never asks for rights (`sudo`), and never runs what a caller wrote.
+//!
+//! # Rules
+//! 1. A [`Change`] says of every package it touches what stands before and after, with the digests of both archives. It is
+//!    part of the plan, so the digest that is approved covers it, and of the journal, before anything is done.
+//! 2. Both archives of a package lie in [`Files`] before the first change, so that neither way needs a network. What cannot
+//!    be had any more is said in [`Change::irreversible`] before anything begins.
+//! 3. The tool is run in a world of its own: what is installed and these archives, no list, no pin. It cannot take another
+//!    version than the one that was approved. It is rehearsed first; and under its own lock, in the moment before its first
+//!    change, it shows what it is about to do to a command that compares that with the change and stops it otherwise.
+//! 4. Where things stand is always asked of the tool and never remembered. So a change can be brought forward or back from
+//!    any state that a crash left, and again.
+//! 5. The tool writes to a file and is in a process group of its own: whoever started it may die without disturbing it. Who
+//!    comes later waits for its lock.
+//! 6. Configuration files that a person edited stay in either direction.
+
+mod apt;
+mod command;
+mod distribution;
+mod files;
+mod simulated;
+mod snapshot;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::distribution::{Distribution, Manager};
+pub(crate) use self::files::Files;
+pub(crate) use self::simulated::Action;
+pub(crate) use self::snapshot::Snapshot;
+
+use self::apt::Apt;
+use crate::error::{Error, Kind, Result};
+use crate::limits::SYSTEM_LOCK_WAIT_SECONDS;
+
+/// What happens to packages of the system, in either direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// What could not be taken back, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub irreversible: Vec<String>,
+    /// Who carries it out.
+    pub manager: Manager,
+    /// The root directory of the system.
+    pub root: String,
+    /// By name.
+    pub steps: Vec<Step>,
+}
+
+/// What happens to one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// What is there afterwards.
+    pub after: Standing,
+    /// What was there.
+    pub before: Standing,
+    /// Its name, with the architecture where that is a foreign one.
+    pub name: String,
+}
+
+/// How a package stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Nothing of it is there.
+    Absent,
+    /// Its configuration files are.
+    Residue,
+    /// It is installed.
+    Installed(Version),
+}
+
+/// One version of a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// As its archive says: `amd64`, `all`.
+    pub architecture: String,
+    /// Whether it is there only because others need it.
+    pub is_automatic: bool,
+    /// Where the tool takes it from, in its own words; empty for what was there before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// The digest of its archive; `None` where no archive can be had.
+    pub sha256: Option<String>,
+    /// The version.
+    pub version: String,
+}
+
+/// Which way a change is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To what is there afterwards.
+    Forward,
+    /// To what was there before.
+    Back,
+}
+
+impl Standing {
+    /// The version, where it is installed.
+    pub fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Installed(version) => Some(version),
+            Self::Absent | Self::Residue => None,
+        }
+    }
+
+    /// Whether two are the same package files on the disk, wherever these came from.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Installed(one), Self::Installed(other)) => {
+                one.version == other.version && one.architecture == other.architecture
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Absent => formatter.write_str("absent"),
+            Self::Residue => formatter.write_str("removed, with configuration files left"),
+            Self::Installed(version) => formatter.write_str(&version.version),
+        }
+    }
+}
+
+impl Step {
+    /// Where a direction leads.
+    pub(crate) fn goal(&self, direction: Direction) -> &Standing {
+        match direction {
+            Direction::Forward => &self.after,
+            Direction::Back => &self.before,
+        }
+    }
+
+    /// Whether it changes more than a mark.
+    pub(crate) fn is_real(&self) -> bool {
+        !self.before.is_like(&self.after)
+    }
+}
+
+impl Change {
+    /// The digests of all archives that either direction takes.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
+        let standings = self.steps.iter().filter(|step| step.is_real());
+        let standings = standings.flat_map(|step| [&step.before, &step.after]);
+        standings.filter_map(|standing| standing.version()?.sha256.as_deref())
+    }
+}
+
+/// A system whose packages are changed.
+pub(crate) struct System {
+    apt: Apt,
+}
+
+impl System {
+    /// The system below `root`; `state` is a directory of ours for archives and what the tool is told.
+    ///
+    /// # Errors
+    /// `no-executor` where there is no tool for it.
+    pub(crate) fn open(root: &Path, state: &Path) -> Result<Self> {
+        let distribution = Distribution::recognise(root);
+        match distribution.manager {
+            Some(Manager::Apt) => Ok(Self { apt: Apt::new(root, state)? }),
+            None => {
+                let message = format!(
+                    "packages of {} cannot be changed here: {}",
+                    distribution.name,
+                    distribution.why_not()
+                );
+                Err(Error::new(Kind::Refused, "no-executor", message))
+            }
+        }
+    }
+
+    /// Refuses who may not change the system.
+    ///
+    /// # Errors
+    /// `needs-root`.
+    pub(crate) fn require_root() -> Result<()> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let message = "packages of the system can only be changed by root; nothing was changed";
+        Err(Error::new(Kind::Refused, "needs-root", message).hint(
+            "run the command as root yourself (root has plans and a history of its own); bolide never calls `sudo`",
+        ))
+    }
+
+    /// What is installed.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        self.apt.snapshot()
+    }
+
+    /// What the tool would do with its own lists to have `wants` (`name=version`, `name-`). Needs no rights.
+    pub(crate) fn simulate(&self, wants: &[String]) -> Result<Vec<Action>> {
+        self.apt.simulate(wants)
+    }
+
+    /// An archive of a version that was installed, from the tool's own cache.
+    pub(crate) fn cached(&self, name: &str, version: &Version) -> Option<String> {
+        self.apt.cached(name, version)
+    }
+
+    /// Waits until no other program changes packages; tells what it waits for.
+    pub(crate) fn wait(&self, tell: &dyn Fn(&str)) -> Result<()> {
+        self.apt.wait(SYSTEM_LOCK_WAIT_SECONDS, tell)
+    }
+
+    /// Gets every archive that either direction takes; the bytes that were fetched.
+    pub(crate) fn fetch(
+        &self,
+        change: &Change,
+        proxies: &[(String, String)],
+        cancellation: &agents_contract::Cancellation,
+    ) -> Result<u64> {
+        self.apt.fetch(change, proxies, cancellation)
+    }
+
+    /// Refuses a change that does not begin where the system stands.
+    pub(crate) fn check_unchanged(&self, change: &Change) -> Result<()> {
+        let snapshot = self.snapshot()?;
+        snapshot.require_whole()?;
+        let moved: Vec<String> = change
+            .steps
+            .iter()
+            .filter_map(|step| {
+                let now = snapshot.standing(&step.name);
+                let is_marked = |standing: &Standing| standing.version().map(|it| it.is_automatic);
+                let same = now.is_like(&step.before) && is_marked(&now) == is_marked(&step.before);
+                (!same).then(|| format!("`{}` is {now} and was {}", step.name, step.before))
+            })
+            .collect();
+        if moved.is_empty() { Ok(()) } else { Err(stale(&moved.join(", "))) }
+    }
+
+    /// Shows that the tool would do exactly what the change says, without doing it.
+    pub(crate) fn rehearse(&self, change: &Change) -> Result<()> {
+        self.apt.rehearse(change)
+    }
+
+    /// Brings the system to one end of a change, from wherever it is. `is_fresh`: nobody can have used it meanwhile. Answers
+    /// what people should know.
+    pub(crate) fn bring(
+        &self,
+        change: &Change,
+        direction: Direction,
+        is_fresh: bool,
+    ) -> Result<Vec<String>> {
+        self.apt.bring(change, direction, is_fresh)
+    }
+}
+
+/// The refusal of a plan that no longer fits the system.
+fn stale(what: &str) -> Error {
+    let message =
+        format!("the plan no longer holds for the system: {what}; nothing of it was changed");
+    Error::new(Kind::Stale, "plan-stale", message)
+        .hint("make a new plan from what is there now")
+        .retryable()
+}

@@ -1,0 +1,202 @@
+//! Runs the distribution's tools: with an environment that is built and not inherited, bounded in time and in what they say.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use agents_contract::Cancellation;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::distribution::tool;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{
+    SYSTEM_ANSWER_BYTES_MAX, SYSTEM_CHANGE_SECONDS_MAX, SYSTEM_END_SECONDS_MAX,
+    SYSTEM_LOG_BYTES_MAX, SYSTEM_WORDS_SHOWN_MAX,
+};
+use crate::process;
+
+/// What every tool gets to see. Nobody is there to be asked, and configuration files of a person stay.
+const ENVIRONMENT: [(&str, &str); 7] = [
+    ("APT_LISTCHANGES_FRONTEND", "none"),
+    ("DEBIAN_FRONTEND", "noninteractive"),
+    ("HOME", "/"),
+    ("LC_ALL", "C.UTF-8"),
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("TERM", "dumb"),
+    ("UCF_FORCE_CONFFOLD", "1"),
+];
+
+/// How a tool ended and what it said.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) is_success: bool,
+    pub(super) text: String,
+    /// What it complained about, for people.
+    pub(super) complaints: String,
+}
+
+/// A tool of the distribution, to be run in `directory`.
+///
+/// # Errors
+/// `no-executor` where it is not there.
+pub(super) fn command(name: &str, directory: &Path) -> Result<Command> {
+    let path = tool(name).ok_or_else(|| {
+        Error::new(Kind::Refused, "no-executor", format!("this system has no `{name}`"))
+    })?;
+    let mut command = Command::new(path);
+    command.env_clear().envs(ENVIRONMENT).current_dir(directory);
+    Ok(command)
+}
+
+/// Runs one that changes nothing of the system; it ends when nobody wants its answer any more.
+pub(super) fn ask(
+    command: &mut Command,
+    seconds_max: u64,
+    cancellation: &Cancellation,
+) -> Result<Said> {
+    let limit = Duration::from_secs(seconds_max);
+    let output = process::run(command, limit, SYSTEM_ANSWER_BYTES_MAX, cancellation)
+        .map_err(|error| Error::io("run", Path::new(command.get_program()), &error))?;
+    let Some(output) = output else {
+        Error::if_cancelled(cancellation)?;
+        let message = format!("{} did not end within {seconds_max} s", name_of(command));
+        return Err(Error::new(Kind::Failed, "system-silent", message).retryable());
+    };
+    Ok(Said {
+        is_success: output.status.success(),
+        text: String::from_utf8_lossy(&output.stdout).into_owned(),
+        complaints: complaints(&String::from_utf8_lossy(&output.stderr)),
+    })
+}
+
+/// Runs one that changes the system. It is not ended because somebody lost interest, and it goes on where this process dies:
+/// its output goes to the file `log`. Ended is only what never ends.
+pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
+    let failed = |error: std::io::Error| Error::io("write", log, &error);
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(log).map_err(failed)?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().map_err(failed)?)
+        .stderr(file.try_clone().map_err(failed)?)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| Error::io("run", Path::new(command.get_program()), &error))?;
+    let status = wait(&mut child, &file).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    file.take(SYSTEM_LOG_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let mut complaints = complaints(&text);
+    let is_success = status.is_some_and(|status| status.success());
+    if complaints.is_empty() && !is_success {
+        complaints = match status {
+            Some(status) => format!("{} ended with {status}", name_of(command)),
+            None => format!("{} did not end, or never stopped writing", name_of(command)),
+        };
+    }
+    Ok(Said { is_success, text, complaints })
+}
+
+fn wait(child: &mut Child, log: &File) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + Duration::from_secs(SYSTEM_CHANGE_SECONDS_MAX);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline || log.metadata()?.len() > SYSTEM_LOG_BYTES_MAX {
+            end(child)?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks it to end, then makes it.
+fn end(child: &mut Child) -> std::io::Result<()> {
+    // It is not waited for yet, so its number is still its own.
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let _ = group.map(|group| kill_process_group(group, Signal::TERM));
+    let deadline = Instant::now() + Duration::from_secs(SYSTEM_END_SECONDS_MAX);
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = child.wait();
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn name_of(command: &Command) -> String {
+    let path = PathBuf::from(command.get_program());
+    path.file_name().and_then(OsStr::to_str).unwrap_or("the tool").to_owned()
+}
+
+/// The lines that say what went wrong, without what a terminal would obey.
+fn complaints(text: &str) -> String {
+    let is_one = |line: &&str| {
+        line.starts_with("E: ")
+            || line.starts_with("dpkg: error")
+            || line.starts_with("dpkg-query: error")
+    };
+    let mut said = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !is_one(&line) {
+            continue;
+        }
+        // dpkg says why on the line after.
+        let more = lines.peek().filter(|next| next.starts_with(' ')).copied().unwrap_or_default();
+        let line = format!("{} {}", line.trim_start_matches("E: "), more.trim());
+        if !said.is_empty() {
+            said += "; ";
+        }
+        said.extend(line.trim().chars().map(|one| if one.is_control() { ' ' } else { one }));
+    }
+    match said.char_indices().nth(SYSTEM_WORDS_SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &said[..end]),
+        None => said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Said {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        change(command.args(["-c", script]), &scratch.path().join("log")).unwrap()
+    }
+
+    #[test]
+    fn what_went_wrong_is_said_with_its_reason() {
+        let said = shell(
+            "echo 'dpkg: error processing package web (--configure):'; echo ' script failed'; \
+             printf 'E: red \\033[31m\\n' >&2; exit 100",
+        );
+        assert!(!said.is_success);
+        assert_eq!(
+            said.complaints,
+            "dpkg: error processing package web (--configure): script failed; red  [31m"
+        );
+        assert_eq!(shell("exit 3").complaints, "sh ended with exit status: 3");
+        assert!(shell("true").is_success);
+    }
+
+    #[test]
+    fn nothing_of_the_environment_is_inherited() {
+        let Ok(mut command) = command("apt-config", Path::new("/")) else { return };
+        command.arg("--version");
+        let names: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(names.len(), ENVIRONMENT.len());
+    }
+}
