@@ -176,6 +176,16 @@ impl Session {
         begin: &Begin,
         intent: &mut Intent,
     ) -> Result<Done> {
+        let visible = self.carry_out_to_commit(journal, intent)?;
+        Ok(Done { unfinished: self.finish(begin, intent).err(), visible })
+    }
+
+    /// From the intent to the commit record; answers when the new state was visible.
+    pub(super) fn carry_out_to_commit(
+        &self,
+        journal: &mut Journal,
+        intent: &mut Intent,
+    ) -> Result<Instant> {
         let disk = &self.inner.disk;
         journal.append(disk, &Record::Intent(intent.clone()))?;
         journal.sync(disk)?;
@@ -210,8 +220,7 @@ impl Session {
                 ),
             });
         }
-        drop(workshop);
-        Ok(Done { unfinished: self.finish(begin, intent).err(), visible })
+        Ok(visible)
     }
 
     /// The old file is in the slot now, where nobody replaces it any more: was it what the plan saw?
@@ -307,7 +316,8 @@ impl Open<'_> {
             Some(crew) => agents_contract::once(crew, look).ok_or_else(Error::cancelled)?,
             None => look(),
         };
-        let Looked { mut directories, items, drift } = looked?;
+        let Looked { mut directories, mut items, drift } = looked?;
+        self.note_new_content(&mut items)?;
         if !drift.is_empty() && !options.force {
             return Err(fingerprint::refusal("this change", &drift));
         }
@@ -320,6 +330,19 @@ impl Open<'_> {
         directories.sort();
         let kept = !drift.is_empty();
         Ok((Intent { directories, items, finish: Finish::Keep }, kept))
+    }
+
+    /// What files are going to hold, for the log.
+    fn note_new_content(&self, items: &mut [Item]) -> Result<()> {
+        for item in items {
+            if item.new.is_some_and(|new| new.kind == ObjectKind::File) {
+                let digest = tree::file_digest(&self.staging, OsStr::new(&item.slot));
+                let path = self.staging.path().join(&item.slot);
+                let digest = digest.map_err(|error| Error::io("read", &path, &error))?;
+                item.new_sha256 = Some(tree::hex(&digest));
+            }
+        }
+        Ok(())
     }
 
     /// Looks at every file of what is to be made live, and of what it replaces.
@@ -386,6 +409,7 @@ impl Open<'_> {
             new,
             doomed: None,
             old_sha256,
+            new_sha256: None,
             environment: change.environment,
             fingerprint,
         })
