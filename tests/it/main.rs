@@ -3,10 +3,12 @@
 
 mod adding;
 mod aging;
+mod at_once;
 mod deferred;
 mod heat;
 mod languages;
 mod locking;
+mod logging;
 mod looking;
 mod mishaps;
 mod packages;
