@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::CHANGES_MAX;
 
 /// The part of a summary that is kept apart: it is long, and only the log's own readers want it.
-pub(crate) const PACKAGES: &str = "packages";
+pub(crate) const PACKAGES: &str = "changed_packages";
 
 /// Transactions that one rollback looks back over.
 const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;

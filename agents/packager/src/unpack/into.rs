@@ -185,7 +185,7 @@ impl Place {
         let Some(parent) = self.path.parent() else { return };
         let Ok(entries) = std::fs::read_dir(parent) else { return };
         let names = entries.flatten().map(|entry| entry.file_name());
-        let begun = names.filter(|name| name.as_encoded_bytes().starts_with(BEGUN.as_bytes()));
+        let begun = names.filter(|name| is_begun(name));
         for name in begun.take(limits::UNPACK_ABANDONED_MAX) {
             let Ok(directory) = open_staging(&self.parent, &name) else { continue };
             let own = rustix::process::geteuid().as_raw();
@@ -201,6 +201,13 @@ impl Place {
 /// What names of directories begin with in which something is being unpacked.
 const BEGUN: &str = ".bolide-unpack-";
 const LOCK: FlockOperation = FlockOperation::NonBlockingLockExclusive;
+
+/// Whether it is a name that [`Staging::new`] gives: two numbers.
+fn is_begun(name: &OsStr) -> bool {
+    let numbers = name.to_str().and_then(|name| name.strip_prefix(BEGUN)?.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(process, count)| is_number(process) && is_number(count))
+}
 
 fn open_staging(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
