@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check isa loom races fuzz miri rage judge peers differential clean
+.PHONY: run test build needs check isa loom races fuzz miri rage crash judge peers differential clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -53,6 +53,13 @@ miri:
 rage:
 	BOLIDE_KILL_ROUNDS=10 BOLIDE_STOP_SECONDS=30 $(CARGO) test --locked -p runtime --test kills -- --nocapture
 	BOLIDE_SCRIBBLE_SECONDS=60 $(CARGO) test --locked -p runtime --test scribbler -- --nocapture
+
+## A death, an error, a half-made write at every single change of the disk that the whole program makes in transactions over three
+## ecosystems, and 100 random sequences of them; half an hour. `test` strikes a sample. `make crash WORKERS=2` says how many at once.
+WORKERS ?= 2
+crash:
+	$(CARGO) build --locked -p runtime
+	BOLIDE_CRASH=all BOLIDE_CRASH_WORKERS=$(WORKERS) BOLIDE_SEQUENCES=100 $(CARGO) test --locked -p tests --test crash -- --nocapture --test-threads 1
 
 ## Asks the installed clients of npm, PyPI, Debian, RPM, Maven, RubyGems and Composer whether versions and ranges are read as they read
 ## them: `make judge JUDGES=npm,gem COUNT=10000`. `make test` has their answers on record. Debian's packages are dpkg, python3-rpm,

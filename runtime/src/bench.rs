@@ -6,6 +6,7 @@ mod figures;
 pub(crate) mod governor;
 pub(crate) mod resolve;
 mod scratch;
+pub(crate) mod undo;
 pub(crate) mod unpack;
 pub(crate) mod workers;
 

@@ -11,6 +11,7 @@ mod config;
 mod doctor;
 mod exit;
 mod files;
+mod history;
 mod hold;
 mod looking;
 mod options;

@@ -3,11 +3,13 @@
 
 mod adding;
 mod aging;
+mod at_once;
 mod deferred;
 mod heat;
 mod holding;
 mod languages;
 mod locking;
+mod logging;
 mod looking;
 mod machine;
 mod mishaps;

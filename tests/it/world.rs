@@ -22,6 +22,16 @@ pub(crate) struct World {
 impl World {
     /// A world whose registry holds two small trees of packages in each ecosystem.
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in memory, where waiting for the disk costs nothing.
+    pub(crate) fn quick() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(place: &Path) -> Self {
         let registry = Registry::start();
         let leaf = |version| Npm { name: "leaf", version, dependencies: &[] };
         registry.npm(&[leaf("1.0.0"), leaf("1.1.0"), leaf("2.0.0")]);
@@ -38,7 +48,7 @@ impl World {
             version: "1.0.0",
             dependencies: &[("grain", "^0.1")],
         }]);
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in(place).unwrap();
         for place in ["home", "project", "cargo", "run"] {
             std::fs::create_dir(directory.path().join(place)).unwrap();
         }

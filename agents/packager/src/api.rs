@@ -3,6 +3,7 @@
 //! A request about a project comes with an open descriptor of its directory. Every answer names its schema;
 //! fields may be added within a version of it, never renamed or removed.
 
+mod history;
 mod questions;
 mod watches;
 
@@ -14,6 +15,10 @@ use crate::ecosystem::Ecosystem;
 use crate::error::Error;
 use crate::options::Options;
 
+pub use history::{
+    HistoryAnswer, HistoryApproval, HistoryChange, HistoryDetails, HistoryEntry, HistoryHeld,
+    HistoryRequest,
+};
 pub use questions::{
     CacheAction, CacheAnswer, CacheRequest, HeldPackage, HoldAnswer, HoldRequest, OutdatedAnswer,
     OutdatedPackage, OutdatedRequest, PathDifference, SearchAnswer, SearchRequest, SearchResult,
@@ -390,44 +395,6 @@ pub struct InfoAnswer {
     pub withdrawn: Option<String>,
     /// Install scripts that the ecosystem's own client would run.
     pub scripts: Vec<String>,
-}
-
-/// `pkg.history`: the transactions of a project, or of all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HistoryRequest {
-    /// All projects instead of the given directory.
-    pub all: bool,
-}
-
-/// The answer to `pkg.history`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryAnswer {
-    /// `bolide.history/1`.
-    pub schema: String,
-    /// Newest first.
-    pub transactions: Vec<HistoryEntry>,
-}
-
-/// One transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry {
-    /// Its id.
-    pub transaction: String,
-    /// `committed`, `rolled-back`, `failed` or `running`.
-    pub state: String,
-    /// `add`, `remove`, `change`, `install`, `update`, `repair`, `hold`, `unhold`, `rollback`.
-    pub operation: String,
-    /// The project's directory.
-    pub project: String,
-    /// When it began, seconds since the Unix epoch.
-    pub started_at: u64,
-    /// Who asked.
-    pub actor: String,
-    /// The plan's digest, where there was a plan.
-    pub digest: Option<String>,
-    /// What it did, in one line.
-    pub summary: String,
 }
 
 /// `pkg.rollback`: brings back the state before a transaction.

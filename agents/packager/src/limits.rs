@@ -23,6 +23,11 @@ pub const PATH_BYTES_MAX: usize = 4096;
 pub const TREE_DEPTH_MAX: usize = 400;
 /// Entries in one environment that a fingerprint describes; ten times the largest `node_modules` seen.
 pub const TREE_ENTRIES_MAX: usize = 4_000_000;
+/// Bytes of the fingerprints of what a rollback leaves to be deleted, above which nobody waits for that: some 2,000 files, which take
+/// some tens of milliseconds.
+pub const LEFT_RECORD_BYTES_MIN: u64 = 256 * 1024;
+/// Entries of an installed tree from which on several threads look for changes in it: below, starting them costs more.
+pub const COMPARE_PIECES_ENTRIES_MIN: usize = 1_000;
 /// Bytes of one fingerprint file; 100 bytes for each of [`TREE_ENTRIES_MAX`] entries and their paths.
 pub const FINGERPRINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes of one journal record: an intent with [`CHANGES_MAX`] items of two long paths each.
@@ -33,6 +38,11 @@ pub const JOURNAL_BYTES_MAX: u64 = 2 * JOURNAL_RECORD_BYTES_MAX as u64;
 pub const JOURNALS_MAX: usize = 10_000;
 /// Transactions in one answer to a question about history.
 pub const HISTORY_ENTRIES_MAX: u32 = 10_000;
+/// Bytes of one such answer as JSON, after which there is no further entry in it: with the largest one it still fits into one
+/// message of the bus.
+pub const HISTORY_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the names of packages that are kept with a transaction; some 30,000 of them.
+pub const SUMMARY_PACKAGES_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of the summary that is kept with a transaction.
 pub const SUMMARY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Paths named in a refusal because of a person's changes; more would hide the message itself.
@@ -67,6 +77,7 @@ pub const DATABASE_BUSY_PAUSE_MS: u64 = 5;
 pub const DATABASE_LOG_PAGES_MAX: u32 = 4_096;
 
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
+const _: () = assert!(SUMMARY_PACKAGES_BYTES_MAX < SUMMARY_BYTES_MAX);
 const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);
 
 /// Answers to `pkg.info` that are kept for whoever asks the same again.
@@ -158,8 +169,9 @@ pub const COPY_BATCH_FILES_MAX: usize = 64;
 /// Packages that are fetched or linked from which a change counts as heavy, so that a hot machine puts it off: about what
 /// keeps all cores busy for seconds.
 pub const HEAVY_PACKAGES_MIN: usize = 64;
-/// Age in seconds after which an unfinished file of the store belongs to a process that died.
-pub const STORE_TEMPORARY_AGE_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// Names that are tried for the directory of one request's downloads: processes that died may have left so many with the same number
+/// since the last start.
+pub const INCOMING_TRIES_MAX: usize = 1_000;
 /// Bytes that the store may take unless the configuration says otherwise: several large projects of each ecosystem, a tenth of a small disk.
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 /// Of a store that is too large, so many hundredths of what it may take are left, so that the next package does not make it too large again.
@@ -389,6 +401,8 @@ pub const UNPACK_LAST_WORDS_BYTES_MAX: u64 = 4 * 1024;
 pub const UNPACK_DESCRIPTORS_MAX: u64 = 16;
 /// Bytes at the beginning of a file by which its format is recognised: a tar header.
 pub const UNPACK_MAGIC_BYTES: usize = 512;
+/// Directories that processes which died had begun to unpack into, looked at in one go: each is a whole archive's removal.
+pub const UNPACK_ABANDONED_MAX: usize = 64;
 
 const _: () = assert!(WATCH_DEFERRED_MAX > WATCH_ANSWERS_AT_ONCE_MAX);
 const _: () = assert!(UNPACK_PIPE_BYTES >= UNPACK_BUFFER_BYTES);

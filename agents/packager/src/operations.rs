@@ -11,7 +11,9 @@ pub(crate) mod cache;
 mod cargo;
 mod debian;
 mod fetch;
+mod history;
 pub(crate) mod hold;
+mod incoming;
 mod locked;
 mod npm;
 pub(crate) mod outdated;
@@ -81,8 +83,20 @@ pub(crate) struct Shop {
     pub(crate) fetched_since: AtomicU64,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
-    /// Whether this process has looked for what others left unfinished there.
+    /// Whether this process has looked at downloads that broke off.
     pub(crate) is_tidied: AtomicBool,
+}
+
+impl Shop {
+    /// Removes what processes that died left unfinished outside of projects.
+    pub(crate) fn remove_abandoned(&self) {
+        incoming::remove_abandoned(&self.incoming);
+        match self.store.remove_abandoned() {
+            Ok(freed) if freed.files == 0 => {}
+            Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
+            Err(error) => tracing::debug!(%error, "cannot remove what others left unfinished"),
+        }
+    }
 }
 
 /// One request at work.

@@ -307,6 +307,7 @@ impl Agent for Packager {
         for recovered in self.shop.transactions.recover_all()? {
             tracing::info!(?recovered, "made whole what an earlier life left unfinished");
         }
+        self.shop.remove_abandoned();
         Ok(())
     }
 

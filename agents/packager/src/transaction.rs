@@ -62,7 +62,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
-pub use self::database::{Approval, EnvironmentState, HistoryEntry, Hold, State};
+pub(crate) use self::database::PACKAGES;
+pub use self::database::{
+    Approval, Changed, Contents, Details, EnvironmentState, Granted, HistoryEntry, Hold, State,
+};
 pub(crate) use self::database::{WatchOutcome, WatchRow};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
 pub use self::fingerprint::DriftKind;
@@ -156,7 +159,22 @@ impl Transactions {
 
     /// Transactions of one project, or of all, the latest first.
     pub fn history(&self, project: Option<&Project>, count: u32) -> Result<Vec<HistoryEntry>> {
-        self.inner.database.history(project.map(Project::key).as_deref(), count)
+        self.inner.database.history(project.map(Project::key).as_deref(), None, count)
+    }
+
+    /// The same from the one on that comes before `before`.
+    pub fn history_before(
+        &self,
+        project: Option<&Project>,
+        before: &str,
+        count: u32,
+    ) -> Result<Vec<HistoryEntry>> {
+        self.inner.database.history(project.map(Project::key).as_deref(), Some(before), count)
+    }
+
+    /// What else is known of a transaction.
+    pub fn details(&self, transaction: &str) -> Result<Details> {
+        self.inner.database.details(transaction)
     }
 
     /// What is known of an environment.

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::bench::bus::{self, log, pair, recovery};
-use crate::bench::{governor, resolve, unpack, workers};
+use crate::bench::{governor, resolve, undo, unpack, workers};
 
 /// `bolide bench`
 #[derive(Debug, Subcommand)]
@@ -18,6 +18,8 @@ pub(super) enum Bench {
     Resolve(resolve::Arguments),
     /// Heat and work under the thermal governor, beside others, on a simulated laptop
     Governor(governor::Arguments),
+    /// A large environment taken back: until the old state is visible, and what comes after that
+    Undo(undo::Arguments),
     /// Archives into the store: read by the process that has no rights, beside this process reading them itself
     Unpack(unpack::Arguments),
     /// Pieces of work on pools that are pinned and not pinned
@@ -48,6 +50,10 @@ impl Bench {
             Self::Governor(arguments) => {
                 let report = governor::run(&arguments)?;
                 (report, governor::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Undo(arguments) => {
+                let report = undo::run(&arguments)?;
+                (report, undo::text as fn(&_) -> String, arguments.json)
             }
             Self::Unpack(arguments) => {
                 let report = unpack::run(&arguments)?;

@@ -197,6 +197,9 @@ pub(crate) struct History {
     /// The transactions of all projects.
     #[arg(long)]
     all: bool,
+    /// Write the whole log there, one JSON object a line, newest first: who agreed, packages, what each name held before and after.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    export: Option<std::path::PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -387,7 +390,12 @@ pub(crate) fn info(arguments: Info, context: &Context) -> Result<Exit, Failure> 
 
 pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Failure> {
     let mut asker = Asker::open(&arguments.common, context)?;
-    let answer: HistoryAnswer = asker.ask("pkg.history", &HistoryRequest { all: arguments.all })?;
+    if let Some(file) = &arguments.export {
+        return super::history::export(&mut asker, arguments.all, file);
+    }
+    let details = asker.json;
+    let request = HistoryRequest { all: arguments.all, details, ..HistoryRequest::default() };
+    let answer: HistoryAnswer = asker.ask("pkg.history", &request)?;
     asker.print(&answer, render::history)?;
     Ok(Exit::Done)
 }
@@ -395,7 +403,7 @@ pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Fai
 pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, Failure> {
     let mut asker = Asker::open(&arguments.common, context)?;
     if let Some(wanted) = arguments.transaction.as_ref().filter(|_| !arguments.yes) {
-        let request = HistoryRequest { all: false };
+        let request = HistoryRequest::default();
         let history: HistoryAnswer = asker.ask("pkg.history", &request)?;
         // A name that is not there is refused by the rollback itself.
         let at = history.transactions.iter().position(|entry| entry.transaction == *wanted);

@@ -82,7 +82,7 @@ pub fn populate(
             .map_err(|error| Error::io("create the directory", directory, &error))
     };
     make(cargo_home)?;
-    let _lock = lock(cargo_home)?;
+    let (_lock, is_locked) = lock(cargo_home)?;
     if registry.is_override {
         check_crates(store, &cache, crates)?;
         for name in names {
@@ -91,11 +91,15 @@ pub fn populate(
     }
     make(&cache)?;
     make(&index_directory)?;
+    if is_locked {
+        remove_abandoned(&cache);
+        remove_abandoned(&index_directory);
+    }
     let mut report = Report::default();
     write_crates(store, &cache, crates, options, &mut report)?;
     let config = index_directory.join("config.json");
     if !config.exists() {
-        write_atomically(&config, registry.config)?;
+        write_atomically(&index_directory, &config, registry.config)?;
     }
     for name in names {
         write_index_entry(&index_directory, &index(name)?, registry.is_override, &mut report)?;
@@ -106,9 +110,27 @@ pub fn populate(
     Ok(report)
 }
 
+/// What names begin with under which something is written here.
+const BEGUN: &str = ".bolide-";
+
+/// Removes what processes of ours that died had begun to write: whoever writes has the lock that we have now.
+fn remove_abandoned(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes()) {
+            let path = entry.path();
+            // What cannot be removed is harmless: cargo does not look at it.
+            let _ = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+        }
+    }
+}
+
 /// Cargo's lock on its package cache. Taken the way cargo takes it, so that a running cargo waits
-/// for us and we for it.
-fn lock(cargo_home: &Path) -> Result<fs::File> {
+/// for us and we for it. Whether there is one at all.
+fn lock(cargo_home: &Path) -> Result<(fs::File, bool)> {
     let path = cargo_home.join(".package-cache");
     let file = fs::OpenOptions::new()
         .read(true)
@@ -120,7 +142,7 @@ fn lock(cargo_home: &Path) -> Result<fs::File> {
     let deadline = Instant::now() + Duration::from_secs(limits::CARGO_LOCK_WAIT_SECONDS_MAX);
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok((file, true)),
             Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR)
                 if Instant::now() < deadline =>
             {
@@ -136,7 +158,7 @@ fn lock(cargo_home: &Path) -> Result<fs::File> {
                 .retryable());
             }
             // Cargo, too, goes on without a lock where the file system has none.
-            Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => return Ok(file),
+            Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => return Ok((file, false)),
             Err(error) => return Err(Error::io("lock", &path, &error.into())),
         }
     }
@@ -296,16 +318,16 @@ fn write_index_entry(
         fs::create_dir_all(parent)
             .map_err(|error| Error::io("create the directory", parent, &error))?;
     }
-    write_atomically(&path, &bytes)?;
+    write_atomically(directory, &path, &bytes)?;
     report.entries_written += 1;
     Ok(())
 }
 
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+/// `directory` is above `path`; what a death leaves lies directly in it, where the next one finds it.
+fn write_atomically(directory: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     // Unique, because everybody who writes here holds cargo's lock; the process number covers those
     // without locks.
-    let temporary = path.with_file_name(format!(".{name}.bolide-{}", std::process::id()));
+    let temporary = directory.join(format!("{BEGUN}{}", std::process::id()));
     let written = fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
     written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
         // The failure that is reported matters; the rest is only an attempt to leave nothing
@@ -320,7 +342,7 @@ struct Staging(PathBuf);
 
 impl Staging {
     fn create(cache: &Path) -> Result<Self> {
-        let path = cache.join(format!(".bolide-{}", std::process::id()));
+        let path = cache.join(format!("{BEGUN}{}", std::process::id()));
         // One of the same number can only be left over from a process that died: the lock is held.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).map_err(|error| Error::io("create the directory", &path, &error))?;

@@ -15,13 +15,13 @@ use crate::api::ApplyAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::Options;
-use crate::limits::{HEAVY_PACKAGES_MIN, STORE_REPAIRS_MAX};
+use crate::limits::{HEAVY_PACKAGES_MIN, STORE_REPAIRS_MAX, SUMMARY_PACKAGES_BYTES_MAX};
 use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
 use crate::store::{self, DAMAGED};
 use crate::transaction::{
-    Change, CommitOptions, Expected, Open, Project, Purpose, RelativePath, Session,
+    Change, CommitOptions, Expected, Open, PACKAGES, Project, Purpose, RelativePath, Session,
 };
 
 /// Packages named in the summary of a transaction; the rest is counted.
@@ -365,7 +365,23 @@ fn summary(plan: &Plan, answer: &ApplyAnswer) -> serde_json::Value {
         "requested": requested,
         "installed": answer.installed.len(),
         "removed": answer.removed.len(),
+        PACKAGES: packages(answer),
     })
+}
+
+/// What the log keeps of them: all, or as many as have room, and whether that is all.
+fn packages(answer: &ApplyAnswer) -> serde_json::Value {
+    let mut bytes = 0;
+    let mut take = |purls: &[String]| {
+        let fits = |purl: &&String| {
+            bytes += purl.len() + 3;
+            bytes <= SUMMARY_PACKAGES_BYTES_MAX
+        };
+        purls.iter().take_while(fits).cloned().collect::<Vec<_>>()
+    };
+    let (added, removed) = (take(&answer.installed), take(&answer.removed));
+    let is_whole = added.len() == answer.installed.len() && removed.len() == answer.removed.len();
+    serde_json::json!({ "added": added, "removed": removed, "whole": is_whole })
 }
 
 #[cfg(test)]

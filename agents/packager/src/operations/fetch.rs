@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
-use agents_contract::{Crew, Host, Obstacle, Work};
+use agents_contract::{Crew, Obstacle, Work};
 
 use super::Task;
 use super::apply::is_built;
+use super::incoming::Incoming;
 use crate::error::{Error, Kind, Result};
 use crate::io::{DownloadRequest, Durability, Told};
-use crate::limits::STORE_TEMPORARY_AGE_SECONDS_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
 use crate::store::{Form, Lease};
@@ -84,7 +83,7 @@ impl Task<'_> {
                 ecosystem: package.ecosystem,
                 url,
                 hashes: package.artifact.hashes.clone(),
-                destination: incoming.path.join(index.to_string()),
+                destination: incoming.path().join(index.to_string()),
                 bytes_max: None,
             })
             .collect();
@@ -102,7 +101,7 @@ impl Task<'_> {
         let downloaded =
             self.registries.download(&requests, Durability::Buffered, &self.order, &mut tell)?;
         self.check_wanted()?;
-        self.unpack(&missing, &incoming.path)?;
+        self.unpack(&missing, incoming.path())?;
         for (package, file) in missing.iter().zip(&downloaded) {
             self.shop.measures.downloaded(package.ecosystem, file.bytes);
         }
@@ -149,21 +148,15 @@ impl Task<'_> {
         failure.map_or_else(|| self.check_wanted(), Err)
     }
 
-    /// Once in a process: removes, when there is time, what processes that died left unfinished.
+    /// Once in a process: forgets, when there is time, downloads that broke off and that nobody went on with.
     fn tidy(&self) {
         if self.shop.is_tidied.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (store, incoming) = (Arc::clone(&self.shop.store), self.shop.incoming.clone());
-        let (now, registries) = (self.shop.host.now(), self.shop.registries.clone());
+        let registries = self.shop.registries.clone();
         self.shop.host.later(Box::new(move || {
-            remove_abandoned(&incoming, now);
             if let Err(error) = registries.collect_partials() {
                 tracing::debug!(%error, "cannot look at downloads that broke off");
-            }
-            match store.remove_abandoned() {
-                Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
-                Err(error) => tracing::debug!(%error, "cannot remove what others left unfinished"),
             }
         }));
     }
@@ -185,47 +178,6 @@ fn waits_to_fetch(obstacle: Obstacle) -> &'static str {
     }
 }
 
-/// Removes the downloads of requests that began too long ago to be under way still.
-fn remove_abandoned(incoming: &Path, now: SystemTime) {
-    let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
-    let Ok(entries) = std::fs::read_dir(incoming) else { return };
-    for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
-        if age.is_some_and(|age| age > age_max) {
-            // What cannot be removed is tried again by the next process.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Where downloads of one request lie; removed with everything in it after the request has ended.
-struct Incoming {
-    path: PathBuf,
-    host: Arc<dyn Host>,
-}
-
-impl Incoming {
-    fn new(parent: &Path, host: &Arc<dyn Host>) -> Result<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("{}-{count}", std::process::id()));
-        // What a killed process of the same number left behind is of no use to anybody.
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, &error))?;
-        Ok(Self { path, host: Arc::clone(host) })
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        let path = std::mem::take(&mut self.path);
-        self.host.later(Box::new(move || {
-            let _ = std::fs::remove_dir_all(path);
-        }));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,23 +187,5 @@ mod tests {
         for obstacle in [Obstacle::Busy, Obstacle::Heat, Obstacle::Blind] {
             assert!(waits_to_fetch(obstacle).starts_with("waits to fetch: others"));
         }
-    }
-
-    #[test]
-    fn downloads_of_requests_that_ended_long_ago_are_removed_and_no_others() {
-        let directory = tempfile::tempdir().expect("a directory");
-        for name in ["old", "young"] {
-            let place = directory.path().join(name);
-            std::fs::create_dir(&place).expect("a directory");
-            std::fs::write(place.join("0"), "bytes").expect("a file");
-        }
-        let age_max = Duration::from_secs(STORE_TEMPORARY_AGE_SECONDS_MAX);
-        let now = SystemTime::now();
-        let old = std::fs::File::open(directory.path().join("old")).expect("a directory");
-        let times = std::fs::FileTimes::new();
-        old.set_times(times.set_modified(now - age_max - Duration::from_secs(9))).expect("times");
-        remove_abandoned(directory.path(), now);
-        assert!(!directory.path().join("old").exists() && directory.path().join("young").exists());
-        remove_abandoned(&directory.path().join("nowhere"), now);
     }
 }

@@ -5,15 +5,11 @@ use std::os::fd::OwnedFd;
 use super::Task;
 use super::outdated::{best_file, best_version, python, rust};
 use super::plan::{is_held, purls_of};
-use crate::api::{
-    HistoryAnswer, HistoryEntry, HistoryRequest, InfoAnswer, InstalledPackage, ListAnswer,
-};
+use crate::api::{HistoryAnswer, HistoryRequest, InfoAnswer, InstalledPackage, ListAnswer};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::HISTORY_ENTRIES_MAX;
 use crate::metadata::npm::{Listed, Packument};
 use crate::spec::Spec;
-use crate::transaction::State;
 
 impl Task<'_> {
     /// What the standing transactions installed.
@@ -52,27 +48,7 @@ impl Task<'_> {
             Some(directory) if !request.all => Some(self.open(directory)?),
             _ => None,
         };
-        let entries = self.shop.transactions.history(project.as_ref(), HISTORY_ENTRIES_MAX)?;
-        let transactions = entries.into_iter().map(|entry| HistoryEntry {
-            state: match entry.state {
-                State::Preparing => "running",
-                State::Committed => "committed",
-                State::Aborted => "failed",
-                State::RolledBack => "rolled-back",
-            }
-            .to_owned(),
-            summary: summary(&entry.summary, &entry.undid, entry.error.as_deref()),
-            transaction: entry.id,
-            operation: entry.operation,
-            project: entry.project,
-            started_at: entry.started_at_ms / 1000,
-            actor: entry.actor,
-            digest: entry.digest,
-        });
-        Ok(HistoryAnswer {
-            schema: "bolide.history/1".to_owned(),
-            transactions: transactions.collect(),
-        })
+        super::history::history(&self.shop.transactions, project.as_ref(), request)
     }
 
     /// What the registry says about one package.
@@ -193,37 +169,4 @@ pub(super) fn none(spec: &Spec) -> Error {
         format!("no version of `{}:{}` is in `{}`", spec.ecosystem, spec.name, spec.requirement);
     Error::new(Kind::Failed, "unknown-version", message)
         .hint("leave the range out to see the latest version")
-}
-
-/// One line for people.
-fn summary(summary: &serde_json::Value, undid: &[String], error: Option<&str>) -> String {
-    if let Some(error) = error {
-        return format!("failed: {error}");
-    }
-    if !undid.is_empty() {
-        return format!("undid {}", undid.join(", "));
-    }
-    let texts = |what: &str| -> Vec<&str> {
-        let texts = summary[what].as_array().into_iter().flatten();
-        texts.filter_map(serde_json::Value::as_str).collect()
-    };
-    for (what, words) in [("held", "held"), ("let_go", "no longer held:")] {
-        if !texts(what).is_empty() {
-            return format!("{words} {}", texts(what).join(", "));
-        }
-    }
-    if let Some(mended) = summary["mended"].as_u64() {
-        return format!("mended {mended} differences in {}", texts("places").join(", "));
-    }
-    let mut requested = texts("requested");
-    if requested.is_empty() {
-        requested.push("everything");
-    }
-    let count = |what: &str| summary[what].as_u64().unwrap_or(0);
-    format!(
-        "{} ({} installed, {} removed)",
-        requested.join(" "),
-        count("installed"),
-        count("removed")
-    )
 }

@@ -1,10 +1,14 @@
 //! `pkg.rollback`: the state before a transaction, brought back.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use agents_contract::{Cancellation, Work};
 
 use super::Task;
 use crate::api::{RollbackAnswer, RollbackRequest};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::measures::Transacted;
 use crate::transaction::Project;
 
@@ -15,10 +19,19 @@ impl Task<'_> {
         directory: OwnedFd,
         request: &RollbackRequest,
     ) -> Result<RollbackAnswer> {
+        let again = directory
+            .try_clone()
+            .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
         let mut session = self.lock(Project::from_fd(directory)?)?;
         let project = session.project().path().to_string_lossy().into_owned();
         let wanted = request.transaction.as_deref();
-        let done = session.rollback(wanted, &self.actor, request.force)?;
+        let hands = self.hands(Work::Scan);
+        let done = session.rollback_and_leave(wanted, &self.actor, request.force, &hands)?;
+        let warnings = session.take_notes();
+        drop(session);
+        if done.is_left {
+            self.clear_later(Project::from_fd(again)?);
+        }
         self.shop.measures.transacted(Transacted::RolledBack);
         let answer = RollbackAnswer {
             schema: "bolide.rollback/1".to_owned(),
@@ -26,7 +39,7 @@ impl Task<'_> {
             undone: done.taken,
             project,
             kept: done.kept.map(|path| path.to_string_lossy().into_owned()),
-            warnings: session.take_notes(),
+            warnings,
             visible_ms: done.visible_us as f64 / 1000.0,
         };
         let mut payload = Vec::new();
@@ -34,5 +47,17 @@ impl Task<'_> {
             self.conversation.publish("event.pkg.rolled-back", &payload);
         }
         Ok(answer)
+    }
+
+    /// Deletes what the old state does not need any more. Whoever locks the project before this does it instead.
+    fn clear_later(&self, project: Project) {
+        let transactions = self.shop.transactions.clone();
+        let clear = move |stop: &Cancellation| {
+            // Whoever has the lock now has deleted it.
+            if let Err(error) = transactions.lock(project, Duration::ZERO, stop) {
+                tracing::debug!(%error, "what a rollback leaves is for others to delete");
+            }
+        };
+        self.shop.aside.later(&*self.shop.host, Box::new(clear));
     }
 }

@@ -147,7 +147,7 @@ impl Store {
                 }
             }
         }
-        self.remove_unfinished(Duration::ZERO, &mut freed)?;
+        self.remove_unfinished(&mut freed)?;
         // Without it the next process looks again, which harms nobody.
         let _ = fs::write(self.root.join(LOOKED), b"");
         Ok(Collected { before, artefacts: removed, freed })
@@ -315,27 +315,29 @@ impl Store {
         Ok(())
     }
 
-    /// Removes unfinished files of processes that died. Needs no exclusive use: who is at work has younger ones.
+    /// Removes what processes that died left behind: unfinished files, and leases. Where somebody is in the store, a later start does.
     pub fn remove_abandoned(&self) -> Result<Freed> {
         let mut freed = Freed::default();
-        let age_min = Duration::from_secs(limits::STORE_TEMPORARY_AGE_SECONDS_MAX);
-        self.remove_unfinished(age_min, &mut freed)?;
+        let is_left = ["tmp", "leases"].iter().any(|name| {
+            let entries = fs::read_dir(self.root.join(name));
+            entries.is_ok_and(|mut entries| entries.next().is_some())
+        });
+        if !is_left {
+            return Ok(freed);
+        }
+        let Ok(_alone) = self.gate.enter_alone(Duration::ZERO) else { return Ok(freed) };
+        self.remove_unfinished(&mut freed)?;
+        self.leased()?;
         Ok(freed)
     }
 
-    fn remove_unfinished(&self, age_min: Duration, freed: &mut Freed) -> Result<()> {
+    /// For whoever is alone in the store: all that is written there is written inside.
+    fn remove_unfinished(&self, freed: &mut Freed) -> Result<()> {
         let directory = self.root.join("tmp");
         for path in list(&directory)? {
             let Some(name) = relative(&directory, &path) else { continue };
-            let Ok(metadata) = path.symlink_metadata() else { continue };
-            let age = metadata
-                .modified()
-                .ok()
-                .and_then(|time| SystemTime::now().duration_since(time).ok());
-            if age_min.is_zero() || age.is_some_and(|age| age > age_min) {
-                let Some(status) = status(&self.temporary, name) else { continue };
-                self.remove(&self.temporary, name, &status, freed)?;
-            }
+            let Some(status) = status(&self.temporary, name) else { continue };
+            self.remove(&self.temporary, name, &status, freed)?;
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ impl Store {
         // A link has the permissions that a file made here would get.
         let mut left = 0o777;
         if how == How::Link {
-            match mode::permissions_left(directory.as_fd()) {
+            match mode::permissions_left(directory.as_fd())? {
                 Some(permissions) => left = permissions,
                 None => how = How::Copy,
             }

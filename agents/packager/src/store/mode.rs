@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use agents_contract::Cancellation;
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags};
 use rustix::io::Errno;
 
@@ -94,6 +95,7 @@ impl Modes {
 impl Store {
     /// How files of this store come into `directory`. The first question about a file system tries it there.
     pub fn mode_at(&self, directory: &Path) -> Result<Mode> {
+        let _use = self.gate.enter(Cancellation::NEVER)?;
         self.mode_in(open_directory(directory)?.as_fd(), directory)
     }
 
@@ -129,7 +131,7 @@ impl Store {
             let read = read.map_err(|error| Error::io("open", &original.path(), &error.into()))?;
             let cloned = with_probe(directory, 0o600, |probe, _| {
                 rustix::fs::ioctl_ficlone(probe, &read).is_ok()
-            });
+            })?;
             match cloned {
                 None => return Ok(None),
                 Some(true) => return Ok(Some(Mode::Reflink)),
@@ -147,7 +149,7 @@ impl Store {
             );
             match linked {
                 Ok(()) => {
-                    let _ = rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty());
+                    remove_probe(directory, &name)?;
                     return Ok(Some(Mode::Link));
                 }
                 Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
@@ -160,8 +162,8 @@ impl Store {
 }
 
 /// Which of the permissions 0777 a new file in `directory` keeps: the process's umask, and what the file system has to say.
-pub(super) fn permissions_left(directory: BorrowedFd<'_>) -> Option<u32> {
-    with_probe(directory, 0o777, |_, status| Some(status.st_mode & 0o777)).flatten()
+pub(super) fn permissions_left(directory: BorrowedFd<'_>) -> Result<Option<u32>> {
+    with_probe(directory, 0o777, |_, status| status.st_mode & 0o777)
 }
 
 fn probe_name() -> String {
@@ -175,12 +177,19 @@ fn with_probe<T>(
     directory: BorrowedFd<'_>,
     permissions: u32,
     look: impl FnOnce(&OwnedFd, &rustix::fs::Stat) -> T,
-) -> Option<T> {
+) -> Result<Option<T>> {
     let name = probe_name();
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     let permissions = Permissions::from_raw_mode(permissions);
-    let probe = rustix::fs::openat(directory, name.as_str(), flags, permissions).ok()?;
-    let _ = rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty());
-    let status = rustix::fs::fstat(&probe).ok()?;
-    Some(look(&probe, &status))
+    let Ok(probe) = rustix::fs::openat(directory, name.as_str(), flags, permissions) else {
+        return Ok(None);
+    };
+    remove_probe(directory, &name)?;
+    Ok(rustix::fs::fstat(&probe).ok().map(|status| look(&probe, &status)))
+}
+
+/// A name that stays would be installed with the directory.
+fn remove_probe(directory: BorrowedFd<'_>, name: &str) -> Result<()> {
+    rustix::fs::unlinkat(directory, name, AtFlags::empty())
+        .map_err(|error| Error::io("remove", Path::new(name), &error.into()))
 }

@@ -19,6 +19,7 @@ use super::look::{Looked, check_overlap};
 use super::mend::Mended;
 use super::project::{Content, STAGING, Workshop, is_link, linked};
 use super::settle::{CANNOT_MOVE, Direction};
+use super::system::SystemLock;
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -186,10 +187,22 @@ impl Session {
         begin: &Begin,
         intent: &mut Intent,
     ) -> Result<Done> {
+        let (visible, _system) = self.carry_out_to_commit(journal, begin, intent)?;
+        Ok(Done { unfinished: self.finish(begin, intent).err(), visible })
+    }
+
+    /// From the intent to the commit record; answers when the new state was visible, and what is to be held until the end where
+    /// packages of a system are part of it.
+    pub(super) fn carry_out_to_commit(
+        &self,
+        journal: &mut Journal,
+        begin: &Begin,
+        intent: &mut Intent,
+    ) -> Result<(Instant, Option<SystemLock>)> {
         let disk = &self.inner.disk;
         journal.append(disk, &Record::Intent(intent.clone()))?;
         journal.sync(disk)?;
-        let _system = self.bring_system_forward(begin, intent)?;
+        let system = self.bring_system_forward(begin, intent)?;
         let workshop = Workshop::ensure(disk, &self.project)?;
         let site = self.site(Some(&workshop));
         site.make_directories(&intent.directories)?;
@@ -221,8 +234,7 @@ impl Session {
                 ),
             });
         }
-        drop(workshop);
-        Ok(Done { unfinished: self.finish(begin, intent).err(), visible })
+        Ok((visible, system))
     }
 
     /// The old file is in the slot now, where nobody replaces it any more: was it what the plan saw?
@@ -318,7 +330,8 @@ impl Open<'_> {
             Some(crew) => agents_contract::once(crew, look).ok_or_else(Error::cancelled)?,
             None => look(),
         };
-        let Looked { mut directories, items, mut drift, mut taken_away } = looked?;
+        let Looked { mut directories, mut items, mut drift, mut taken_away } = looked?;
+        self.note_new_content(&mut items)?;
         if !drift.is_empty() && !options.force {
             return Err(fingerprint::refusal("this change", &drift));
         }
@@ -333,6 +346,19 @@ impl Open<'_> {
         let kept = self.session.inner.kept(&self.begin.id).is_dir();
         let system = options.system.cloned();
         Ok((Intent { directories, items, finish: Finish::Keep, system }, kept))
+    }
+
+    /// What files are going to hold, for the log.
+    fn note_new_content(&self, items: &mut [Item]) -> Result<()> {
+        for item in items {
+            if item.new.is_some_and(|new| new.kind == ObjectKind::File) {
+                let digest = tree::file_digest(&self.staging, OsStr::new(&item.slot));
+                let path = self.staging.path().join(&item.slot);
+                let digest = digest.map_err(|error| Error::io("read", &path, &error))?;
+                item.new_sha256 = Some(tree::hex(&digest));
+            }
+        }
+        Ok(())
     }
 }
 

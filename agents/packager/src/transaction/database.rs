@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-pub use self::history::{HistoryEntry, State};
+pub use self::history::{Changed, Contents, Details, Granted, HistoryEntry, State};
 pub use self::holds::Hold;
 pub use self::plans::Approval;
 pub(crate) use self::plans::Storable;
@@ -27,6 +27,9 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::CHANGES_MAX;
 use crate::system::Change;
+
+/// The part of a summary that is kept apart: it is long, and only the log's own readers want it.
+pub(crate) const PACKAGES: &str = "changed_packages";
 
 /// Transactions that one rollback looks back over.
 const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;
@@ -361,10 +364,12 @@ fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
          ON CONFLICT (key) DO UPDATE SET path = excluded.path",
         params![key, begin.project, !begin.had_workshop],
     )?;
+    let mut summary = begin.summary.clone();
+    let packages = summary.as_object_mut().and_then(|summary| summary.shift_remove(PACKAGES));
     let new = connection.execute(
         "INSERT INTO transactions
-           (id, sequence, project, operation, digest, actor, state, started_at_ms, summary, directories)
-         SELECT ?1, 1 + coalesce(max(sequence), 0), ?2, ?3, ?4, ?5, 'preparing', ?6, ?7, '[]'
+           (id, sequence, project, operation, digest, actor, state, started_at_ms, summary, directories, packages)
+         SELECT ?1, 1 + coalesce(max(sequence), 0), ?2, ?3, ?4, ?5, 'preparing', ?6, ?7, '[]', ?8
          FROM transactions WHERE true ON CONFLICT (id) DO NOTHING",
         params![
             begin.id,
@@ -373,7 +378,8 @@ fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
             begin.digest,
             begin.actor,
             begin.started_at_ms as i64,
-            begin.summary.to_string(),
+            summary.to_string(),
+            packages.map(|packages| packages.to_string()),
         ],
     )?;
     if new > 0 && !begin.had_workshop {

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use agents_contract::{Crew, Threads};
+
 use super::directory::{Directory, RelativePath};
 use super::fingerprint::{Drift, DriftKind, Fingerprint};
 use super::tree;
@@ -26,6 +28,16 @@ impl Session {
         live: &RelativePath,
         drift: &mut BTreeMap<String, Drift>,
     ) -> Result<()> {
+        self.drift_seen_by(&Threads(1), live, drift)
+    }
+
+    /// The same where a crew looks.
+    pub(super) fn drift_seen_by(
+        &self,
+        crew: &dyn Crew,
+        live: &RelativePath,
+        drift: &mut BTreeMap<String, Drift>,
+    ) -> Result<()> {
         let steps = self.inner.database.steps_at(&self.project.key(), live)?;
         let Some(step) = steps.first() else { return Ok(()) };
         let print = self.inner.load_fingerprint(&step.fingerprint_name())?.unwrap_or_default();
@@ -41,7 +53,7 @@ impl Session {
                 return Err(Error::io("open", &self.project.path().join(live.as_str()), &error));
             }
         };
-        let found = print.compare(&parent, live.name(), live.name())?;
+        let found = print.compare_by(crew, (&parent, live.name()), live.name())?;
         if !found.is_empty() {
             drift.insert(live.as_str().to_owned(), found);
         }

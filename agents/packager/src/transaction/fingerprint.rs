@@ -13,17 +13,19 @@
 //! What tools write into environments by themselves: `__pycache__` and `*.pyc`; directly in `node_modules`
 //! `.cache`, `.vite`, `.vite-temp` and `.package-lock.json` (npm's own cache of the tree).
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use agents_contract::Crew;
 use rustix::fs::Stat;
 
 use super::directory::{Directory, ObjectKind, nanoseconds};
 use super::tree::{self, Digest, Visit};
 use crate::error::{Error, Kind, Result};
-use crate::limits::PATH_BYTES_MAX;
+use crate::limits::{COMPARE_PIECES_ENTRIES_MIN, PATH_BYTES_MAX};
 
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 
@@ -95,27 +97,50 @@ impl Fingerprint {
         self.compare_without(parent, name, &|path| is_cache(place, path))
     }
 
+    /// The same by a crew, where it is worth it: everything directly in the tree is a piece of its own.
+    pub(super) fn compare_by(
+        &self,
+        crew: &dyn Crew,
+        (parent, name): (&Directory, &OsStr),
+        place: &OsStr,
+    ) -> Result<Drift> {
+        let failed = |error| Error::io("read", &parent.path().join(name), &error);
+        let is_tree = self.entries.first().is_some_and(|root| root.kind == ObjectKind::Directory);
+        let status = parent.status(name).map_err(failed)?;
+        let is_there =
+            status.is_some_and(|status| ObjectKind::of(status.st_mode) == ObjectKind::Directory);
+        if self.entries.len() < COMPARE_PIECES_ENTRIES_MIN || !is_tree || !is_there {
+            return self.compare(parent, name, place);
+        }
+        let root = parent.child(name).map_err(failed)?;
+        let names = root.names().map_err(failed)?;
+        let mut drift =
+            compare_entries(&self.entries[..1], (parent, name), b"", &|path| !path.is_empty())?;
+        let pieces = pieces(&self.entries[1..], &names);
+        let found: Vec<OnceLock<Result<Drift>>> = pieces.iter().map(|_| OnceLock::new()).collect();
+        crew.run(pieces.len(), &|index| {
+            let (top, entries) = pieces[index];
+            let skip = |path: &[u8]| is_cache(place, path);
+            let compared = match skip(top) {
+                true => Ok(Drift::new()),
+                false => compare_entries(entries, (&root, OsStr::from_bytes(top)), top, &skip),
+            };
+            // Each piece is run once.
+            let _ = found[index].set(compared);
+        });
+        for compared in found {
+            drift.extend(compared.into_inner().ok_or_else(Error::cancelled)??);
+        }
+        Ok(drift)
+    }
+
     fn compare_without(
         &self,
         parent: &Directory,
         name: &OsStr,
         skip: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Drift> {
-        let mut drift = Drift::new();
-        let mut expected = self.entries.iter().peekable();
-        tree::walk(parent, name, skip, &mut |visit| {
-            while let Some(entry) = expected.next_if(|entry| before(&entry.path, visit.path)) {
-                drift.push((entry.path(), DriftKind::Removed));
-            }
-            match expected.next_if(|entry| entry.path == visit.path) {
-                Some(entry) if entry.holds(visit)? => {}
-                Some(entry) => drift.push((entry.path(), DriftKind::Modified)),
-                None => drift.push((path_of(visit.path), DriftKind::Added)),
-            }
-            Ok(())
-        })?;
-        drift.extend(expected.map(|entry| (entry.path(), DriftKind::Removed)));
-        Ok(drift)
+        compare_entries(&self.entries, (parent, name), b"", skip)
     }
 
     /// The same where the paths that `is_of` says yes to are described as in `other`, so that each of them is read again.
@@ -183,6 +208,62 @@ impl Fingerprint {
             )
         })
     }
+}
+
+/// What differs between `entries` and what lies at `name` in `parent`, which is `top` in the paths of the entries.
+fn compare_entries(
+    entries: &[Entry],
+    (parent, name): (&Directory, &OsStr),
+    top: &[u8],
+    skip: &dyn Fn(&[u8]) -> bool,
+) -> Result<Drift> {
+    let mut drift = Drift::new();
+    let mut expected = entries.iter().peekable();
+    let mut path = top.to_vec();
+    let full = |path: &mut Vec<u8>, below: &[u8]| {
+        path.truncate(top.len());
+        if !top.is_empty() && !below.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(below);
+    };
+    let skip_below = |below: &[u8]| {
+        let mut path = top.to_vec();
+        full(&mut path, below);
+        skip(&path)
+    };
+    tree::walk(parent, name, &skip_below, &mut |visit| {
+        full(&mut path, visit.path);
+        while let Some(entry) = expected.next_if(|entry| before(&entry.path, &path)) {
+            drift.push((entry.path(), DriftKind::Removed));
+        }
+        match expected.next_if(|entry| entry.path == path) {
+            Some(entry) if entry.holds(visit)? => {}
+            Some(entry) => drift.push((entry.path(), DriftKind::Modified)),
+            None => drift.push((path_of(&path), DriftKind::Added)),
+        }
+        Ok(())
+    })?;
+    drift.extend(expected.map(|entry| (entry.path(), DriftKind::Removed)));
+    Ok(drift)
+}
+
+/// The name directly in the tree.
+fn top(entry: &Entry) -> &[u8] {
+    entry.path.split(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+/// What was installed directly in a tree and what is there now, in the order of their names: each with the entries of it.
+fn pieces<'e>(entries: &'e [Entry], names: &'e [OsString]) -> Vec<(&'e [u8], &'e [Entry])> {
+    let installed = entries.chunk_by(|one, other| top(one) == top(other));
+    let mut pieces: Vec<(&[u8], &[Entry])> =
+        installed.map(|chunk| (chunk.first().map(top).unwrap_or_default(), chunk)).collect();
+    let known: HashSet<&[u8]> = pieces.iter().map(|(top, _)| *top).collect();
+    let fresh: Vec<&[u8]> =
+        names.iter().map(|name| name.as_bytes()).filter(|name| !known.contains(name)).collect();
+    pieces.extend(fresh.into_iter().map(|name| (name, &[][..])));
+    pieces.sort_unstable_by_key(|(top, _)| *top);
+    pieces
 }
 
 impl Entry {

@@ -84,6 +84,9 @@ pub(super) struct Item {
     pub(super) doomed: Option<Identity>,
     /// The SHA-256 of the old content, where it is a file.
     pub(super) old_sha256: Option<String>,
+    /// The same of the new content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) new_sha256: Option<String>,
     /// The ecosystem, where the name is an environment.
     pub(super) environment: Option<Ecosystem>,
     /// The digest of the fingerprint of the new object.

@@ -106,6 +106,7 @@ impl Open<'_> {
             new,
             doomed: None,
             old_sha256,
+            new_sha256: None,
             environment: change.environment,
             fingerprint,
         })

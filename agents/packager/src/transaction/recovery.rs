@@ -178,37 +178,49 @@ impl Session {
 
     /// Does what follows a commit record. Where a crash came late there may be no `.bolide` any more.
     pub(super) fn finish(&self, begin: &Begin, intent: &Intent) -> Result<()> {
-        let disk = &self.inner.disk;
-        let database = &self.inner.database;
+        self.conclude(begin, intent)?;
+        self.clear_away(begin, intent)
+    }
+
+    /// The part of it that history and the tree wait for.
+    pub(super) fn conclude(&self, begin: &Begin, intent: &Intent) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
-        match &intent.finish {
-            Finish::Keep => {
-                if let Some(workshop) = &workshop {
-                    self.move_between(workshop, STAGING, GENERATIONS, &begin.id)?;
-                }
-                database.commit(begin, intent, self.inner.now_ms())?;
-            }
-            Finish::Discard { taken, directories, leftovers } => {
-                if let Some(workshop) = &workshop {
+        if let Some(workshop) = &workshop {
+            match &intent.finish {
+                Finish::Keep => self.move_between(workshop, STAGING, GENERATIONS, &begin.id)?,
+                Finish::Discard { taken, .. } => {
                     for id in taken {
                         self.move_between(workshop, GENERATIONS, TRASH, id)?;
                     }
-                    for leftover in leftovers {
-                        self.look_through(workshop, begin, leftover)?;
-                    }
                 }
-                database.commit(begin, intent, self.inner.now_ms())?;
-                for area in [TRASH, GENERATIONS] {
-                    let Some(workshop) = &workshop else { break };
-                    let Some(area) = workshop.find(&[area])? else { continue };
-                    for id in taken {
-                        tree::remove_tree(disk, &area, OsStr::new(id))?;
-                    }
-                }
-                self.site(workshop.as_ref()).remove_directories(directories.iter())?;
+            }
+        }
+        self.inner.database.commit(begin, intent, self.inner.now_ms())?;
+        if let Finish::Discard { directories, .. } = &intent.finish {
+            self.site(workshop.as_ref()).remove_directories(directories.iter())?;
+        }
+        Ok(())
+    }
+
+    /// The part that nobody waits for: what is not needed any more is looked through and deleted.
+    fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
+        let disk = &self.inner.disk;
+        let workshop = Workshop::existing(&self.project)?;
+        if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {
+            for leftover in leftovers {
+                self.look_through(workshop, begin, leftover)?;
+            }
+        }
+        if let Finish::Discard { taken, .. } = &intent.finish {
+            for area in [TRASH, GENERATIONS] {
+                let Some(workshop) = &workshop else { break };
+                let Some(area) = workshop.find(&[area])? else { continue };
                 for id in taken {
-                    self.inner.forget_fingerprints(id)?;
+                    tree::remove_tree(disk, &area, OsStr::new(id))?;
                 }
+            }
+            for id in taken {
+                self.inner.forget_fingerprints(id)?;
             }
         }
         if let Some(workshop) = &workshop {

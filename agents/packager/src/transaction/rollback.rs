@@ -8,18 +8,20 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use agents_contract::{Crew, Threads};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
-use super::commit::{Done, Purpose, live_identity, microseconds};
+use super::commit::{Purpose, live_identity, microseconds};
 use super::database::{Standing, Step};
 use super::directory::RelativePath;
 use super::fingerprint::{self, Drift, DriftKind};
-use super::journal::{Finish, Intent, Item, Leftover};
+use super::journal::{Begin, Finish, Intent, Item, Leftover};
 use super::project::{GENERATIONS, Workshop};
 use super::system::WayBack;
 use super::tree;
 use crate::error::{Error, Kind, Result};
+use crate::limits::LEFT_RECORD_BYTES_MIN;
 
 /// What a rollback would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct RolledBack {
     pub kept: Option<PathBuf>,
     /// Why cleaning up was not finished; the next command does it. The old state stands.
     pub unfinished: Option<Error>,
+    /// Whether something that is not needed any more is still to be deleted, by whoever takes the lock of the project next.
+    #[serde(default)]
+    pub is_left: bool,
     /// Microseconds from the call until the old state was visible.
     pub visible_us: u64,
 }
@@ -60,7 +65,7 @@ struct Prepared {
 impl Session {
     /// Says what [`Self::rollback`] would do.
     pub fn preview_rollback(&self, transaction: Option<&str>) -> Result<RollbackPreview> {
-        let prepared = self.prepare_rollback(transaction)?;
+        let prepared = self.prepare_rollback(transaction, &Threads(1))?;
         let edited = prepared.drift.iter().flat_map(|(live, drift)| {
             drift.iter().map(move |(path, kind)| {
                 (std::path::Path::new(live).join(path).to_string_lossy().into_owned(), *kind)
@@ -80,8 +85,42 @@ impl Session {
         actor: &str,
         force: bool,
     ) -> Result<RolledBack> {
+        let finish = |session: &Self, begin: &Begin, intent: &Intent| {
+            session.finish(begin, intent).map(|()| false)
+        };
+        self.roll_back(transaction, (actor, force), &Threads(1), finish)
+    }
+
+    /// The same, but where there is much to delete afterwards it stays for whoever takes the lock of the project next, as after a
+    /// crash: nobody waits for it ([`RolledBack::is_left`]). `crew` looks for what was edited since.
+    pub fn rollback_and_leave(
+        &mut self,
+        transaction: Option<&str>,
+        actor: &str,
+        force: bool,
+        crew: &dyn Crew,
+    ) -> Result<RolledBack> {
+        let end = |session: &Self, begin: &Begin, intent: &Intent| {
+            let is_left = session.is_much(intent);
+            match is_left {
+                true => session.conclude(begin, intent)?,
+                false => session.finish(begin, intent)?,
+            }
+            Ok(is_left)
+        };
+        self.roll_back(transaction, (actor, force), crew, end)
+    }
+
+    fn roll_back(
+        &mut self,
+        transaction: Option<&str>,
+        (actor, force): (&str, bool),
+        crew: &dyn Crew,
+        end: impl FnOnce(&Self, &Begin, &Intent) -> Result<bool>,
+    ) -> Result<RolledBack> {
         let start = Instant::now();
-        let Prepared { taken, mut intent, drift, edited } = self.prepare_rollback(transaction)?;
+        let Prepared { taken, mut intent, drift, edited } =
+            self.prepare_rollback(transaction, crew)?;
         if !drift.is_empty() && !force {
             return Err(fingerprint::refusal("the rollback", &drift));
         }
@@ -97,9 +136,13 @@ impl Session {
         let done = self
             .keep_live(&begin.id, &drift)
             .and_then(|()| self.ensure_generations(&intent))
-            .and_then(|()| self.carry_out(&mut journal, &begin, &mut intent));
+            .and_then(|()| self.carry_out_to_commit(&mut journal, &begin, &mut intent));
         match done {
-            Ok(Done { unfinished, visible }) => {
+            Ok((visible, _system)) => {
+                let (is_left, unfinished) = match end(self, &begin, &intent) {
+                    Ok(is_left) => (is_left, None),
+                    Err(error) => (true, Some(error)),
+                };
                 let kept = self.inner.kept(&begin.id);
                 Ok(RolledBack {
                     transaction: begin.id,
@@ -107,6 +150,7 @@ impl Session {
                     restored: restored(&intent),
                     kept: kept.is_dir().then_some(kept),
                     unfinished,
+                    is_left,
                     visible_us: microseconds(start, visible),
                 })
             }
@@ -114,7 +158,17 @@ impl Session {
         }
     }
 
-    fn prepare_rollback(&self, transaction: Option<&str>) -> Result<Prepared> {
+    /// Whether deleting what a rollback leaves takes longer than an answer should.
+    fn is_much(&self, intent: &Intent) -> bool {
+        let Finish::Discard { leftovers, .. } = &intent.finish else { return false };
+        let records = leftovers.iter().map(|leftover| {
+            let record = self.inner.fingerprints.path().join(&leftover.fingerprint);
+            record.metadata().map_or(0, |record| record.len())
+        });
+        records.sum::<u64>() > LEFT_RECORD_BYTES_MIN
+    }
+
+    fn prepare_rollback(&self, transaction: Option<&str>, crew: &dyn Crew) -> Result<Prepared> {
         let mut taken = self.inner.database.standing(&self.project.key())?;
         let found = match transaction {
             None => (!taken.is_empty()).then_some(0),
@@ -131,7 +185,7 @@ impl Session {
         let mut leftovers = Vec::new();
         let mut drift = BTreeMap::new();
         for (live, steps) in &steps {
-            self.drift_at(live, &mut drift)?;
+            self.drift_seen_by(crew, live, &mut drift)?;
             items.push(self.restoring(live, steps)?);
             leftovers.extend(leave(steps));
         }
@@ -169,6 +223,7 @@ impl Session {
             new: item.old,
             doomed: None,
             old_sha256: None,
+            new_sha256: None,
             environment: item.environment,
             fingerprint: restored.and_then(|step| step.item.fingerprint.clone()),
         })

@@ -2,9 +2,11 @@
 //! they go through the [`store`](crate::store).
 //!
 //! Files are written into a new directory beside the wanted one, private until everything is there and sound, which then takes
-//! its place by one rename. Files have the names that they have in the archive, and of their modes only whether they may be
+//! its place by one rename. It is locked by whoever writes it; one whose lock is free was left by a process that died, and the next
+//! one that unpacks something there removes it. Files have the names that they have in the archive, and of their modes only whether they may be
 //! executed; directories without a file in them are not made.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::archive::{Contents, Kind};
@@ -44,6 +46,7 @@ pub fn unpack(unpacker: &Unpacker, file: &Path, into: &Path) -> Result<Unpacked>
     let place = Place::prepare(into)?;
     let unpack = || -> Result<Unpacked> {
         let format = recognize(&archive, &shown).map_err(|refusal| refusal.of(&shown))?;
+        place.remove_abandoned();
         let staging = Staging::new(&place)?;
         let unpacked = write_all(unpacker, &archive, &format, &staging, &shown)?;
         staging.take_place()?;
@@ -176,6 +179,49 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Removes what processes of ours that died had begun to unpack beside it.
+    fn remove_abandoned(&self) {
+        let Some(parent) = self.path.parent() else { return };
+        let Ok(entries) = std::fs::read_dir(parent) else { return };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let begun = names.filter(|name| is_begun(name));
+        for name in begun.take(limits::UNPACK_ABANDONED_MAX) {
+            let Ok(directory) = open_staging(&self.parent, &name) else { continue };
+            let own = rustix::process::geteuid().as_raw();
+            let is_ours = rustix::fs::fstat(&directory).is_ok_and(|status| status.st_uid == own);
+            if is_ours && rustix::fs::flock(&directory, LOCK).is_ok() {
+                // What cannot be removed now may be another time.
+                let _ = std::fs::remove_dir_all(parent.join(name));
+            }
+        }
+    }
+}
+
+/// What names of directories begin with in which something is being unpacked.
+const BEGUN: &str = ".bolide-unpack-";
+const LOCK: FlockOperation = FlockOperation::NonBlockingLockExclusive;
+
+/// Whether it is a name that [`Staging::new`] gives: two numbers.
+fn is_begun(name: &OsStr) -> bool {
+    let numbers = name.to_str().and_then(|name| name.strip_prefix(BEGUN)?.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(process, count)| is_number(process) && is_number(count))
+}
+
+fn open_staging(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// Whether it is locked for us now, or cannot be for anybody. Otherwise somebody took it for abandoned before it was.
+fn is_locked(staging: &OwnedFd) -> bool {
+    match rustix::fs::flock(staging, LOCK) {
+        Ok(()) => rustix::fs::fstat(staging).is_ok_and(|status| status.st_nlink > 0),
+        Err(error) => error != Errno::WOULDBLOCK,
+    }
+}
+
 fn not_empty(path: &Path) -> Error {
     let message = format!("`{}` is not empty", path.display());
     Error::new(ErrorKind::Verification, "directory-not-empty", message)
@@ -197,7 +243,7 @@ impl<'p> Staging<'p> {
         const TRIES_MAX: u32 = 1_000;
         for _ in 0..TRIES_MAX {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".bolide-unpack-{}-{count}", std::process::id());
+            let name = format!("{BEGUN}{}-{count}", std::process::id());
             let path = place.path.with_file_name(&name);
             let failed = |error: Errno| Error::io("create the directory", &path, &error.into());
             match rustix::fs::mkdirat(&place.parent, name.as_str(), Mode::RWXU) {
@@ -205,9 +251,15 @@ impl<'p> Staging<'p> {
                 Err(Errno::EXIST) => continue,
                 Err(error) => return Err(failed(error)),
             }
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let root = rustix::fs::openat(&place.parent, name.as_str(), flags, Mode::empty())
-                .map_err(failed)?;
+            let root = match open_staging(&place.parent, OsStr::new(&name)) {
+                Err(Errno::NOENT) => continue,
+                Err(error) => {
+                    let _ = std::fs::remove_dir(&path);
+                    return Err(failed(error));
+                }
+                Ok(root) if is_locked(&root) => root,
+                Ok(_) => continue,
+            };
             return Ok(Self { place, name, path, root, is_kept: false });
         }
         let message = format!("there are too many directories beside `{}`", place.path.display());
@@ -276,7 +328,7 @@ impl<'p> Staging<'p> {
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         if !self.is_kept {
-            // What cannot be removed stays beside, under a name that says whose it was.
+            // What cannot be removed stays beside until somebody unpacks there again.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }

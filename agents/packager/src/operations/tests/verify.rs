@@ -95,7 +95,7 @@ fn what_is_missing_or_has_other_permissions_is_brought_back_and_that_can_be_undo
     assert!(mended.clean && mended.kept.is_none(), "{mended:?}");
     assert_eq!(world.hash(), before);
     assert!(world.verify(false, false).clean);
-    let request = HistoryRequest { all: false };
+    let request = HistoryRequest::default();
     let history: HistoryAnswer = world.ask("pkg.history", &request).expect("a history");
     assert_eq!(history.transactions[0].operation, "repair");
     assert!(history.transactions[0].summary.contains("4 differences in .venv"), "{history:?}");

@@ -286,3 +286,22 @@ fn processes_that_are_killed_at_any_moment_leave_a_whole_store() {
     assert_eq!(fs::read_dir(store.root().join("leases")).expect("there").count(), 1);
     assert_eq!(collect(&store, &[&mine], 0).before.artefacts, 1);
 }
+
+#[test]
+fn what_the_dead_left_goes_at_the_next_start_and_nothing_of_the_living() {
+    let (_place, store) = open();
+    let hashes = add(&store, &package(1));
+    fs::write(store.root().join("tmp/1-2-3"), "unfinished").expect("a file");
+    fs::write(store.root().join("leases/1-ab"), "a name\n").expect("a file");
+    let _lease = store.lease([(&hashes, Form::Npm)], NEVER).expect("ours");
+    let count = |name: &str| fs::read_dir(store.root().join(name)).expect("there").count();
+    let other = Store::open(store.root()).expect("open elsewhere, too");
+    let inside = other.gate.enter(NEVER).expect("free");
+    assert_eq!(store.remove_abandoned().expect("nothing to do").files, 0);
+    assert_eq!((count("tmp"), count("leases")), (1, 2), "somebody is in the store");
+    drop(inside);
+    assert_eq!(store.remove_abandoned().expect("alone").files, 1);
+    assert_eq!((count("tmp"), count("leases")), (0, 1));
+    assert!(is_whole(&store, &hashes));
+    assert_eq!(store.remove_abandoned().expect("alone").files, 0);
+}

@@ -10,7 +10,8 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM];
+const MIGRATIONS: &[&str] =
+    &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM, PACKAGES];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -108,6 +109,13 @@ const HOLDS: &str = "
 
 /// What a transaction changed of the system.
 const SYSTEM: &str = "ALTER TABLE transactions ADD COLUMN system TEXT;";
+
+/// What a transaction added and took away. The last column, so that whoever does not ask for it does not read it: it is the longest.
+const PACKAGES: &str = "
+    ALTER TABLE transactions ADD COLUMN packages TEXT;
+    CREATE INDEX transactions_undone_by ON transactions (undone_by) WHERE undone_by IS NOT NULL;
+    CREATE INDEX generations_of ON generations (transaction_id);
+";
 
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {

@@ -156,3 +156,44 @@ fn checking_ten_thousand_files_costs_a_status_each() {
     }
     println!("10,000 files compared in {best:?} ({} bytes of record)", encoded.len());
 }
+
+#[test]
+fn a_crew_finds_the_same_changes_as_one_alone() {
+    let world = World::empty(&std::env::temp_dir());
+    let file = |directory: usize, file: usize| format!("node_modules/p{directory}/lib/{file}.js");
+    for directory in 0..40 {
+        for number in 0..30 {
+            world.write(&file(directory, number), "x");
+        }
+    }
+    let parent = Directory::open(&world.project).unwrap();
+    let name = OsStr::new("node_modules");
+    let print = Fingerprint::record(&parent, name, name).unwrap();
+    assert!(print.count() >= crate::limits::COMPARE_PIECES_ENTRIES_MIN);
+    let both = || {
+        let alone = print.compare(&parent, name, name).unwrap();
+        let crew = agents_contract::Threads(4);
+        assert_eq!(print.compare_by(&crew, (&parent, name), name).unwrap(), alone);
+        alone
+    };
+    assert!(both().is_empty());
+    world.write(&file(3, 3), "y!");
+    world.write("node_modules/p3/added/deep.js", "x");
+    world.write("node_modules/added.js", "x");
+    world.write("node_modules/a-before-all/index.js", "x");
+    world.write("node_modules/.cache/of-a-tool", "x");
+    world.write("node_modules/p4/__pycache__/x.pyc", "x");
+    fs::remove_dir_all(world.project.join("node_modules/p7")).unwrap();
+    fs::remove_file(world.project.join(file(8, 29))).unwrap();
+    fs::remove_dir_all(world.project.join("node_modules/p9")).unwrap();
+    world.write("node_modules/p9", "a file now");
+    let drift = both();
+    let kind = |path: &str| drift.iter().find(|(one, _)| one == Path::new(path)).map(|it| it.1);
+    assert_eq!(kind("p3/lib/3.js"), Some(DriftKind::Modified));
+    assert_eq!(kind("p3/added/deep.js"), Some(DriftKind::Added));
+    assert_eq!(kind("p7/lib/0.js"), Some(DriftKind::Removed));
+    assert_eq!(kind("p9"), Some(DriftKind::Modified));
+    assert_eq!((kind(".cache"), kind("p4/__pycache__")), (None, None));
+    fs::remove_dir_all(world.project.join("node_modules")).unwrap();
+    assert_eq!(both().len(), print.count());
+}

@@ -135,3 +135,32 @@ fn an_undo_of_ten_thousand_files_is_seen_before_they_are_deleted() {
         committed.visible_us, undone.visible_us
     );
 }
+
+#[test]
+fn a_large_environment_is_taken_back_before_it_is_deleted() {
+    let world = World::quick();
+    let before = world.everything();
+    let mut session = world.session();
+    let open = session.begin(purpose("install")).unwrap();
+    for file in 0..4_000 {
+        let path = open.staging().join(format!("tree/{}/{file}.js", file / 50));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    let change = environment("node_modules", "tree", Ecosystem::Npm);
+    open.commit(&[change], CommitOptions::default()).unwrap();
+    let crew = agents_contract::Threads(2);
+    let undone = session.rollback_and_leave(None, "uid 0", false, &crew).unwrap();
+    assert!(undone.is_left && undone.unfinished.is_none());
+    assert!(!world.has("node_modules") && world.has(".bolide/trash"));
+    assert_eq!(world.open().history(None, 1).unwrap()[0].state, State::Committed);
+    drop(session);
+    assert_eq!(world.session().recovered().len(), 1);
+    assert_eq!(world.everything(), before);
+    world.assert_clean();
+    // A small one is not worth it.
+    let mut session = world.session();
+    install(&mut session, "1.0.0", false).unwrap();
+    assert!(!session.rollback_and_leave(None, "uid 0", false, &crew).unwrap().is_left);
+    assert_eq!(world.everything(), before);
+}
