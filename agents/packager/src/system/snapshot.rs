@@ -71,6 +71,12 @@ impl Snapshot {
         self.packages.get(name).is_none_or(Known::is_settled)
     }
 
+    /// Whether a package was being unpacked when its tool died: dpkg does not know all of its files.
+    pub(crate) fn is_torn(&self, name: &str) -> bool {
+        let is_torn = |known: &Known| known.status == "half-installed" || !known.is_sound;
+        self.packages.get(name).is_some_and(is_torn)
+    }
+
     /// Packages that are half installed or wait to be configured.
     pub(crate) fn unsettled(&self) -> Vec<String> {
         let found = self.packages.iter().filter(|(_, known)| !known.is_settled());
