@@ -22,6 +22,8 @@ struct Known {
     architecture: String,
     status: String,
     is_sound: bool,
+    /// Whether it is to stay: apt says that it is not before it takes it away.
+    is_wanted: bool,
 }
 
 impl Snapshot {
@@ -30,7 +32,7 @@ impl Snapshot {
         let mut snapshot = Self::default();
         for line in packages.lines() {
             let columns: Vec<&str> = line.split('\t').collect();
-            let [name, architecture, version, _want, status, flag] = columns[..] else {
+            let [name, architecture, version, want, status, flag] = columns[..] else {
                 let message =
                     format!("dpkg says what is not understood: `{}`", line.escape_debug());
                 return Err(Error::new(Kind::Failed, "system-unreadable", message));
@@ -43,6 +45,7 @@ impl Snapshot {
                 architecture: architecture.to_owned(),
                 status: status.to_owned(),
                 is_sound: flag == "ok",
+                is_wanted: matches!(want, "install" | "hold"),
             };
             snapshot.packages.insert(qualified(native, name, architecture), known);
         }
@@ -66,9 +69,18 @@ impl Snapshot {
         }
     }
 
-    /// Whether nothing of a package is half done.
+    /// Whether nothing of a package is half done, and nothing begun: what is installed is to stay so.
     pub(crate) fn is_settled(&self, name: &str) -> bool {
-        self.packages.get(name).is_none_or(Known::is_settled)
+        let is_settled = |known: &Known| {
+            known.is_settled() && (known.is_wanted || known.status == "config-files")
+        };
+        self.packages.get(name).is_none_or(is_settled)
+    }
+
+    /// Whether a package was being unpacked when its tool died: dpkg does not know all of its files.
+    pub(crate) fn is_torn(&self, name: &str) -> bool {
+        let is_torn = |known: &Known| known.status == "half-installed" || !known.is_sound;
+        self.packages.get(name).is_some_and(is_torn)
     }
 
     /// Packages that are half installed or wait to be configured.
@@ -112,6 +124,7 @@ mod tests {
     fn what_dpkg_says_is_what_stands() {
         let text = "lib\tall\t1.0\tinstall\tinstalled\tok\n\
             lib\ti386\t1.0\tinstall\tinstalled\tok\n\
+            leaving\tamd64\t2\tdeinstall\tinstalled\tok\n\
             gone\tamd64\t2\tdeinstall\tconfig-files\tok\n\
             never\t\t\tunknown\tnot-installed\tok\n\
             half\tamd64\t3\tinstall\thalf-configured\tok\n\
@@ -121,6 +134,7 @@ mod tests {
         assert!(version("lib").is_automatic && !version("lib:i386").is_automatic);
         assert_eq!(snapshot.standing("gone"), Standing::Residue);
         assert_eq!(snapshot.standing("never"), Standing::Absent);
+        assert!(!snapshot.is_settled("leaving"), "apt had begun to take it away");
         assert!(snapshot.is_settled("gone") && snapshot.is_settled("never"));
         assert_eq!(snapshot.unsettled(), ["`half` is half-configured", "`torn` is half-installed"]);
         assert_eq!(snapshot.require_whole().unwrap_err().code, "system-broken");

@@ -82,6 +82,10 @@ impl Apt {
             }
             Ok(())
         };
+        let torn = self.torn(change)?;
+        if !torn.is_empty() {
+            run(&["--force-depends", "--unpack", "--"], &torn)?;
+        }
         let gone = left(true)?;
         if !gone.is_empty() {
             let force: &[&str] = match self.is_needed_by_others(change, &gone)? {
@@ -95,6 +99,22 @@ impl Apt {
             run(&["--force-depends", "--unpack", "--"], &back)?;
         }
         run(&["--configure", "--pending"], &[])
+    }
+
+    /// Archives of packages in the middle of whose unpacking dpkg died. Unpacked once more, they are known with all of their
+    /// files, and nothing of them stays when they go.
+    fn torn(&self, change: &Change) -> Result<Vec<String>> {
+        let snapshot = self.snapshot()?;
+        let mut archives = Vec::new();
+        for Task { step, .. } in tasks(change, &snapshot, Direction::Back) {
+            let after = step.after.version().and_then(|version| version.sha256.as_deref());
+            if let Some(sha256) = after.filter(|_| snapshot.is_torn(&step.name))
+                && self.files.has(sha256)?
+            {
+                archives.push(self.files.path(sha256).to_string_lossy().into_owned());
+            }
+        }
+        Ok(archives)
     }
 
     /// Whether something that is no part of the change may need one of these packages.
