@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use agents_contract::Crew;
@@ -21,6 +22,7 @@ use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CHANGES_MAX, SUMMARY_BYTES_MAX};
+use crate::store::Written;
 
 /// The error of a commit record that may or may not be on the device.
 pub(super) const UNCERTAIN: &str = "commit-uncertain";
@@ -103,6 +105,7 @@ pub struct Open<'s> {
     begin: Begin,
     journal: Journal,
     staging: Directory,
+    written: Arc<Written>,
     files: usize,
     ended: bool,
 }
@@ -118,7 +121,8 @@ impl Session {
         let (begin, journal) = self.start(purpose)?;
         match self.make_staging(&begin) {
             Ok(staging) => {
-                Ok(Open { session: self, begin, journal, staging, files: 0, ended: false })
+                let written = Arc::default();
+                Ok(Open { session: self, begin, journal, staging, written, files: 0, ended: false })
             }
             Err(error) => Err(self.abandon(&begin, None, error)),
         }
@@ -279,6 +283,11 @@ impl Open<'_> {
         self.session.give_up(&self.begin, None, reason)
     }
 
+    /// What was written into the staging directory: who writes says so there, and then it is not read once more.
+    pub fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
+    }
+
     /// Makes all changes, or none.
     pub fn commit(mut self, changes: &[Change], options: CommitOptions<'_>) -> Result<Committed> {
         self.ended = true;
@@ -371,7 +380,8 @@ impl Open<'_> {
         let mut fingerprint = None;
         if new.is_some() {
             let place = change.live.name();
-            let print = Fingerprint::record(&self.staging, OsStr::new(&slot), place)?;
+            let print =
+                Fingerprint::record(&self.staging, OsStr::new(&slot), place, &self.written)?;
             tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
             let name = fingerprint_name(&self.begin.id, position);
             self.session.inner.save_fingerprint(&name, &print)?;

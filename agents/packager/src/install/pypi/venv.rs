@@ -70,9 +70,12 @@ fn write_activation(environment: Environment<'_>, final_path: &str) -> Result<()
         true => name.clone(),
         false => format!("({name}) "),
     };
-    for (folder, file) in
-        [("common", "activate"), ("posix", "activate.csh"), ("posix", "activate.fish")]
-    {
+    for (folder, file) in [
+        ("common", "activate"),
+        ("common", "Activate.ps1"),
+        ("posix", "activate.csh"),
+        ("posix", "activate.fish"),
+    ] {
         let Ok(template) = fs::read_to_string(templates.join(folder).join(file)) else { continue };
         let quoted_by_template = template.contains("\"__VENV_DIR__\"");
         // In csh even single quotes do not protect an exclamation mark.
@@ -121,7 +124,7 @@ fn install_seeds(
             // As `ensurepip` leaves it: whoever cleans up what Bolide installed must not take the
             // tool away.
             installer: "pip",
-            requested: false,
+            requested: true,
             commands: match name {
                 "pip" => scripts::pip_commands(interpreter.version),
                 _ => Default::default(),
