@@ -1,6 +1,7 @@
 """npm's judgement of a `node_modules`: `npm ls --all`, `npm ci` of the same plan, node loading packages, commands run."""
 
 import json
+import re
 import tomllib
 import urllib.parse
 import urllib.request
@@ -12,6 +13,10 @@ from judges import Refused, sort_out
 COMMANDS_MAX = 40
 
 EXCEPTIONS = [
+    (
+        lambda _, what: re.fullmatch(r"mode 755, theirs 7[0-7]4|mode 755, theirs 7[0-7]0|mode 755, theirs 745", what),
+        "a mode that lets some people execute: Bolide's store knows whether a file can be executed, and not by whom",
+    ),
     (
         lambda path, what: path == ".package-lock.json" and what == "only theirs",
         "npm's hidden lock: npm trusts it more than the tree, so a tree that npm did not make has none",
@@ -99,6 +104,9 @@ def edges(tree, at=""):
     """The tree that `npm ls` prints as a set of lines."""
     found = set()
     for name, package in tree.get("dependencies", {}).items():
+        # An optional package that is not there, as on another platform; whether npm mentions it depends on its hidden lock.
+        if not package:
+            continue
         place = f"{at}/{name}"
         marks = [mark for mark in ("missing", "invalid", "extraneous") if package.get(mark)]
         found.add(" ".join([place, package.get("version", "-"), *marks]))
@@ -108,7 +116,8 @@ def edges(tree, at=""):
 
 def commands(project, wanted):
     """Commands of the direct dependencies, then others."""
-    here = sorted(path.name for path in (project / "node_modules" / ".bin").iterdir()) if wanted else []
+    place = project / "node_modules" / ".bin"
+    here = [path.name for path in place.iterdir()] if place.is_dir() else []
     direct = set()
     for name in wanted:
         about = json.loads((project / "node_modules" / name / "package.json").read_text())
@@ -131,7 +140,7 @@ def write_lock(scratch, manifest, packages):
     """Bolide's plan as npm's lock, so that `npm ci` installs the same and says whether it is whole."""
     entries = {"": {field: manifest[field] for field in ("name", "version", "dependencies")}}
     places = {package["place"] for package in packages}
-    for package in packages:
+    for package in sorted(packages, key=lambda package: package["place"]):
         name, version = name_and_version(package["purl"])
         about = document(scratch, name)["versions"][version]
         entry = {key: about[key] for key in about if key not in ("name", "dist", "_hasShrinkwrap")}

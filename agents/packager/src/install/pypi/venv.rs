@@ -20,7 +20,12 @@ pub fn create(
     let final_path = environment.check_path()?;
     let staging = environment.staging;
     let interpreter = environment.interpreter;
-    for name in ["bin", "include", &interpreter.site_packages()] {
+    // From 3.11 on headers go to a directory of the version; `sysconfig` says where, and `venv` makes it.
+    let include = match interpreter.version >= (3, 11, 0) {
+        true => format!("include/{}", interpreter.library_name),
+        false => "include".to_owned(),
+    };
+    for name in ["bin", &include, &interpreter.site_packages()] {
         let path = staging.join(name);
         fs::create_dir_all(&path)
             .map_err(|error| Error::io("create the directory", &path, &error))?;
