@@ -2,9 +2,10 @@
 //!
 //! Every tool installs the same packages of the same versions from the same registry: a mirror on the loopback that serves what
 //! `make installed` recorded, so that no network is measured. In each round every tool starts in a directory where nothing was
-//! ever installed, first with empty caches, then with full ones; a peer's own offline mode is used where it has one. Rounds of all
-//! tools are interleaved, the median counts and the least and the greatest value stand beside it. What each tool made is compared
-//! with what Bolide made, file by file (`trees`).
+//! ever installed: with empty caches (cold); with full ones, after what it had installed was removed (warm); and once more while
+//! that stands (second), which is another matter for whoever links files. A peer's own offline mode is used where it has one.
+//! Rounds of all tools are interleaved, the median counts and the least and the greatest value stand beside it. What each tool
+//! made is compared with what Bolide made, file by file (`trees`).
 //!
 //! Three things would be measured that are nobody's work, so they are kept out: what one tool left for the disk to write is
 //! written before the next one starts; nothing is removed while a round runs, and nothing starts until the file system uses the
@@ -67,11 +68,20 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
+/// What a run begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Cold,
+    Warm,
+    Second,
+}
+
 /// What one tool needed.
 #[derive(Default)]
 struct Measured {
     cold: Vec<f64>,
     warm: Vec<f64>,
+    second: Vec<f64>,
     undo: Vec<f64>,
     rates: Vec<f64>,
     peak_rss_bytes: u64,
@@ -133,19 +143,21 @@ fn measure(
     // The last round is for memory only.
     let rounds = arguments.rounds.max(1);
     for round in 0..=rounds {
-        for is_cold in [true, false] {
+        for phase in [Phase::Cold, Phase::Warm, Phase::Second] {
             for (tool, measured) in tools.iter_mut().zip(&mut measured) {
                 if measured.why.is_some() {
                     continue;
                 }
-                let ran = one_run(tool, measured, &mirror, is_cold, round == rounds);
+                let ran = one_run(tool, measured, &mirror, phase, round == rounds);
                 measured.why = ran.err().map(|error| format!("{error:#}"));
             }
+            if phase != Phase::Warm {
+                for tool in &mut tools {
+                    tool.tidy()?;
+                }
+                std::thread::sleep(INODES_REST);
+            }
         }
-        for tool in &mut tools {
-            tool.tidy()?;
-        }
-        std::thread::sleep(INODES_REST);
     }
     let limit = mirror.rate_limit()?;
     let unrecorded = mirror.unrecorded();
@@ -159,9 +171,10 @@ fn one_run(
     tool: &mut Tool,
     measured: &mut Measured,
     mirror: &Mirror,
-    is_cold: bool,
+    phase: Phase,
     is_for_memory: bool,
 ) -> anyhow::Result<()> {
+    let is_cold = phase == Phase::Cold;
     let project = tool.fresh(is_cold)?;
     mirror.forget();
     // What others left to write would be written by whoever syncs first.
@@ -171,19 +184,23 @@ fn one_run(
         measured.peak_rss_bytes = measured.peak_rss_bytes.max(peak_rss_bytes);
         return Ok(());
     }
-    if is_cold {
-        measured.cold.push(elapsed_ms);
-        measured.rates.extend(mirror.archive_rate());
-    } else {
-        measured.warm.push(elapsed_ms);
+    match phase {
+        Phase::Cold => measured.cold.push(elapsed_ms),
+        Phase::Warm => measured.warm.push(elapsed_ms),
+        Phase::Second => measured.second.push(elapsed_ms),
     }
-    if measured.tree.is_none() || !is_cold && measured.warm.len() == 1 {
+    if is_cold {
+        measured.rates.extend(mirror.archive_rate());
+    }
+    if measured.second.len() < 2 && (!is_cold || measured.tree.is_none()) {
         let tree = Tree::read(tool.ecosystem, &project.join(tool.tree))?;
         let same = measured.tree.as_ref().is_none_or(|cold| cold.contents == tree.contents);
         ensure!(same, "with full caches it makes another tree than with empty ones");
         measured.tree = Some(tree);
     }
-    if !is_cold && let Some(undone) = tool.undo(&project)? {
+    if phase == Phase::Second
+        && let Some(undone) = tool.undo(&project)?
+    {
         measured.undo.push(undone);
     }
     Ok(())
@@ -243,7 +260,12 @@ fn times(measured: &Measured) -> Value {
         "bytes": measured.tree.as_ref().map(|tree| tree.bytes),
         "cold_ms": median(measured.cold.clone()),
         "warm_ms": median(measured.warm.clone()),
-        "spread": {"cold_ms": spread(&measured.cold), "warm_ms": spread(&measured.warm)},
+        "second_ms": median(measured.second.clone()),
+        "spread": {
+            "cold_ms": spread(&measured.cold),
+            "warm_ms": spread(&measured.warm),
+            "second_ms": spread(&measured.second),
+        },
         "rss_bytes": measured.peak_rss_bytes,
     })
 }
@@ -288,7 +310,11 @@ fn since(began: Instant) -> f64 {
 /// The report for people.
 pub(crate) fn text(report: &Value) -> String {
     let sets = report["sets"].as_array().into_iter().flatten();
-    let mut text: String = sets.map(set_text).collect();
+    let mut text = format!(
+        "{:<14} {:<8} {:>22} {:>20} {:>20} {:>8}  ms: median (least..greatest)\n",
+        "set", "tool", "cold", "warm", "second", "memory"
+    );
+    text.extend(sets.map(set_text));
     let peak = report["peak_rss_bytes"].as_u64().unwrap_or(0) >> 20;
     text += &format!("most memory {peak} MiB\n");
     if let Some(rate) = report["day"]["hit_rate"].as_f64() {
@@ -304,11 +330,12 @@ pub(crate) fn text(report: &Value) -> String {
 /// One set and its peers, a line each.
 fn set_text(set: &Value) -> String {
     let mut text = format!(
-        "{:<14} {:<8} {:>24} {:>24} {:>8}  {} files, {} MB, undone in {} ms\n",
+        "{:<14} {:<8} {:>22} {:>20} {:>20} {:>8}  {} files, {} MB, undone in {} ms\n",
         set["name"].as_str().unwrap_or_default(),
         "bolide",
         spread_text(set, "cold_ms"),
         spread_text(set, "warm_ms"),
+        spread_text(set, "second_ms"),
         mib(set),
         set["files"],
         set["bytes"].as_u64().unwrap_or(0) / 1_000_000,
@@ -326,10 +353,11 @@ fn set_text(set: &Value) -> String {
             ),
         };
         text += &format!(
-            "{:<14} {peer:<8} {:>24} {:>24} {:>8}  {verdict}\n",
+            "{:<14} {peer:<8} {:>22} {:>20} {:>20} {:>8}  {verdict}\n",
             "",
             spread_text(told, "cold_ms"),
             spread_text(told, "warm_ms"),
+            spread_text(told, "second_ms"),
             mib(told),
         );
     }

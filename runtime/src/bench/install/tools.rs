@@ -270,10 +270,7 @@ pub(super) fn bolide(ecosystem: Ecosystem, scratch: &Path, template: &Path, url:
             .variable("BOLIDE_STATE_DIR", caches.join("state"))
             .variable("BOLIDE_RUNTIME_DIR", caches.join("run"))
     };
-    let mut cold = start(&["install", "--frozen"]).and(&["--registry", &registry]);
-    if ecosystem == Ecosystem::Pypi {
-        cold = cold.and(&["--python", "python3"]);
-    }
+    let cold = start(&["install", "--frozen"]).and(&["--registry", &registry]);
     let (warm, undo) = (cold.and(&["--offline"]), start(&["rollback", "--yes"]));
     Tool { cold: vec![cold], warm: vec![warm], undo: Some(undo), ..tool }
 }
