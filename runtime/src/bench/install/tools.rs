@@ -26,6 +26,10 @@ pub(super) struct Tool {
     home: PathBuf,
     /// What is copied into every project.
     template: PathBuf,
+    /// Files of the template that it would take for somebody else's project.
+    leaves: &'static [&'static str],
+    /// What its template has besides.
+    adds: Vec<(&'static str, String)>,
     /// What it does once, in the template, before anything is measured.
     prepare: Vec<Step>,
     cold: Vec<Step>,
@@ -86,7 +90,10 @@ impl Tool {
     /// Makes the locks that only this tool reads.
     pub(super) fn prepare(&mut self) -> anyhow::Result<()> {
         let own = self.home.join("template");
-        copy_files(&self.template, &own)?;
+        self.lay_out(&own)?;
+        for (name, text) in &self.adds {
+            std::fs::write(own.join(name), text)?;
+        }
         self.template = own.clone();
         for step in &self.prepare {
             run(step, &own, &self.home.join("output"), false)?;
@@ -107,8 +114,21 @@ impl Tool {
         }
         std::fs::create_dir_all(self.home.join("caches"))?;
         let project = self.home.join("projects").join(self.runs.to_string());
-        copy_files(&self.template, &project)?;
+        self.lay_out(&project)?;
         Ok(project)
+    }
+
+    /// Copies the plain files of the template.
+    fn lay_out(&self, to: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir_all(to)?;
+        for entry in std::fs::read_dir(&self.template)? {
+            let entry = entry?;
+            let is_left = self.leaves.iter().any(|name| entry.file_name() == *name);
+            if entry.file_type()?.is_file() && !is_left {
+                std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn install(
@@ -137,7 +157,7 @@ impl Tool {
 
     /// Installs into a directory that is made for it, with whatever its caches hold.
     pub(super) fn install_into(&mut self, project: &Path) -> anyhow::Result<()> {
-        copy_files(&self.template, project)?;
+        self.lay_out(project)?;
         self.install(project, true, false).map(drop)
     }
 
@@ -208,18 +228,6 @@ fn rss_bytes(pid: u32) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// Copies the plain files of a directory.
-fn copy_files(from: &Path, to: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
-}
-
 /// Bolide first, then the peers of the ecosystem.
 pub(super) fn tools(
     ecosystem: Ecosystem,
@@ -248,6 +256,8 @@ fn tool(name: &'static str, ecosystem: Ecosystem, scratch: &Path, template: &Pat
         tree: if ecosystem == Ecosystem::Pypi { ".venv" } else { "node_modules" },
         home,
         template: template.to_owned(),
+        leaves: &[],
+        adds: Vec::new(),
         prepare: Vec::new(),
         cold: Vec::new(),
         warm: Vec::new(),
@@ -272,7 +282,8 @@ pub(super) fn bolide(ecosystem: Ecosystem, scratch: &Path, template: &Path, url:
     };
     let cold = start(&["install", "--frozen"]).and(&["--registry", &registry]);
     let (warm, undo) = (cold.and(&["--offline"]), start(&["rollback", "--yes"]));
-    Tool { cold: vec![cold], warm: vec![warm], undo: Some(undo), ..tool }
+    let leaves = &["package-lock.json", "pins.txt"];
+    Tool { leaves, cold: vec![cold], warm: vec![warm], undo: Some(undo), ..tool }
 }
 
 fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<Tool> {
@@ -283,6 +294,9 @@ fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<To
         .variable("npm_config_cache", npm.home.join("caches"))
         .variable("npm_config_registry", url);
     let npm_warm = npm_cold.and(&["--offline"]);
+    // Not all of them read the variable.
+    let registry = (".npmrc", format!("registry={url}\n"));
+    let at_once = ("pnpm-workspace.yaml", "minimumReleaseAge: 0\n".to_owned());
 
     let pnpm = tool("pnpm", Ecosystem::Npm, scratch, template);
     let pnpm_step = |arguments: &[&str]| {
@@ -291,7 +305,6 @@ fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<To
             .variable("XDG_CACHE_HOME", pnpm.home.join("caches/cache"))
             .variable("XDG_DATA_HOME", pnpm.home.join("caches/data"))
             .variable("XDG_STATE_HOME", pnpm.home.join("caches/state"))
-            .variable("npm_config_minimum_release_age", "0")
     };
     let pnpm_import = pnpm_step(&["import"]);
     let store = pnpm.home.join("caches/store");
@@ -309,9 +322,21 @@ fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<To
     let bun_both = bun_step(&["install", "--frozen-lockfile", "--ignore-scripts"]);
     vec![
         Tool { cold: vec![npm_cold], warm: vec![npm_warm], ..npm },
-        Tool { prepare: vec![pnpm_import], cold: vec![pnpm_cold], warm: vec![pnpm_warm], ..pnpm },
+        Tool {
+            adds: vec![registry.clone(), at_once],
+            prepare: vec![pnpm_import],
+            cold: vec![pnpm_cold],
+            warm: vec![pnpm_warm],
+            ..pnpm
+        },
         // It has no offline mode; with everything in its cache it asks nobody.
-        Tool { prepare: vec![bun_lock], cold: vec![bun_both.clone()], warm: vec![bun_both], ..bun },
+        Tool {
+            adds: vec![registry],
+            prepare: vec![bun_lock],
+            cold: vec![bun_both.clone()],
+            warm: vec![bun_both],
+            ..bun
+        },
     ]
 }
 
