@@ -18,8 +18,8 @@ pub struct Written(Mutex<HashMap<(u64, u64), Mark>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     size: u64,
-    modified: (i64, u64),
-    changed: (i64, u64),
+    modified: (i64, i64),
+    changed: (i64, i64),
     digest: [u8; 32],
 }
 
@@ -27,8 +27,8 @@ impl Mark {
     fn of(status: &Stat, digest: [u8; 32]) -> Self {
         Self {
             size: status.st_size as u64,
-            modified: (status.st_mtime, status.st_mtime_nsec as u64),
-            changed: (status.st_ctime, status.st_ctime_nsec as u64),
+            modified: (status.st_mtime, status.st_mtime_nsec as i64),
+            changed: (status.st_ctime, status.st_ctime_nsec as i64),
             digest,
         }
     }
