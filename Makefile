@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test build needs check isa loom races fuzz miri rage crash judge peers differential clean
+.PHONY: run test build needs check isa loom races fuzz miri rage crash judge peers differential installed clean
 
 ## Installs what is missing, builds, and does the main job on real registries: plan, install, use and undo.
 run: needs build
@@ -77,6 +77,12 @@ peers: needs
 ECOSYSTEM ?= npm
 differential: build
 	tests/differential/$(ECOSYSTEM)/run
+
+## Installs real sets and asks npm and node, pip and Python, or cargo whether they are right: `make installed ECOSYSTEM=pypi SETS="flask docs"`.
+## Recordings stay in `.recordings`; `bolide bench install` serves them.
+SETS ?=
+installed: build
+	tests/installed/run $(ECOSYSTEM) $(SETS)
 
 clean:
 	$(CARGO) clean

@@ -4,6 +4,7 @@
 pub(crate) mod bus;
 mod figures;
 pub(crate) mod governor;
+pub(crate) mod install;
 pub(crate) mod resolve;
 mod scratch;
 pub(crate) mod undo;

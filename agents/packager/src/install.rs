@@ -15,7 +15,9 @@ use agents_contract::{Cancellation, Crew, Threads};
 
 use crate::error::{Error, Kind, Result};
 use crate::resolution::Package;
-use crate::store::{self, Durability, Existing, File, FillOptions, Filled, Form, Store, sync_tree};
+use crate::store::{
+    self, Durability, Existing, File, FillOptions, Filled, Form, Store, Written, sync_tree,
+};
 
 /// How to write an environment.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +31,14 @@ pub struct Options<'a> {
     pub durability: Durability,
     /// Ends it between two files; whoever asked removes the staging directory.
     pub cancellation: &'a Cancellation,
+    /// Where the digests of what is written are kept, for whoever describes it afterwards.
+    pub written: Option<&'a Written>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
         let (durability, cancellation) = (Durability::Later, Cancellation::NEVER);
-        Self { crew: &Threads(1), verify: false, durability, cancellation }
+        Self { crew: &Threads(1), verify: false, durability, cancellation, written: None }
     }
 }
 
@@ -59,8 +63,8 @@ fn fill(
     options: Options<'_>,
     existing: Existing,
 ) -> Result<Filled> {
-    let Options { crew, verify, cancellation, .. } = options;
-    let how = FillOptions { crew, verify, existing, cancellation };
+    let Options { crew, verify, cancellation, written, .. } = options;
+    let how = FillOptions { crew, verify, existing, cancellation, written };
     let filled = store.fill(root, files, how);
     if filled.as_ref().is_err_and(|error| error.code == store::DAMAGED) {
         for package in packages {

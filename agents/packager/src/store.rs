@@ -57,6 +57,7 @@ mod names;
 mod object;
 mod tree;
 mod witness;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +75,7 @@ pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
 pub use tree::{clone_tree, clone_tree_without, sync_tree};
+pub use written::Written;
 
 /// Whether a caller waits until its data would survive a loss of power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

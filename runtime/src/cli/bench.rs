@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::bench::bus::{self, log, pair, recovery};
-use crate::bench::{governor, resolve, undo, unpack, workers};
+use crate::bench::{governor, install, resolve, undo, unpack, workers};
 
 /// `bolide bench`
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,8 @@ pub(super) enum Bench {
     Log(log::Arguments),
     /// Time to an exact set of versions, beside the ecosystems' own resolvers
     Resolve(resolve::Arguments),
+    /// An environment from a lock, with empty and with full caches, beside the ecosystems' own installers
+    Install(install::Arguments),
     /// Heat and work under the thermal governor, beside others, on a simulated laptop
     Governor(governor::Arguments),
     /// A large environment taken back: until the old state is visible, and what comes after that
@@ -46,6 +48,10 @@ impl Bench {
             Self::Resolve(arguments) => {
                 let report = resolve::run(&arguments)?;
                 (report, resolve::text as fn(&_) -> String, arguments.json)
+            }
+            Self::Install(arguments) => {
+                let report = install::run(&arguments)?;
+                (report, install::text as fn(&_) -> String, arguments.json)
             }
             Self::Governor(arguments) => {
                 let report = governor::run(&arguments)?;

@@ -198,6 +198,7 @@ fn write_crates(
         verify: options.verify,
         existing: Existing::Refuse,
         cancellation: options.cancellation,
+        written: None,
     };
     let filled = store.fill(&staging.0, files.collect(), fill);
     if filled.as_ref().is_err_and(|error| error.code == crate::store::DAMAGED) {

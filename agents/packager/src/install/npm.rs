@@ -8,7 +8,7 @@
 //!
 //! Install scripts are never run here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::{Options, Report, fill, identity_mismatch};
@@ -20,6 +20,7 @@ use crate::store::{Content, Entry, Existing, File, Store, StoredFile};
 use crate::unpack::names;
 
 mod bin;
+mod bundled;
 mod links;
 
 #[cfg(test)]
@@ -85,13 +86,16 @@ pub fn stage(
     let places = check_places(&packages, &own)?;
     let mut warnings = Vec::new();
     let mut entries = HashMap::new();
+    let mut bundled = Vec::new();
     for package in &packages {
         let entry = store.require(package)?;
         check_identity(package, &entry)?;
         warnings.extend(entry.warnings.iter().map(|text| format!("`{}`: {text}", package.name)));
+        bundled.extend(bundled::of(store, package, &entry, &places)?);
         entries.insert(package.place.as_str(), entry);
     }
-    let links = bin::links(&packages, &entries, &own, &mut warnings)?;
+    let links = bin::links(&packages, &entries, &own, &bundled, &mut warnings)?;
+    let linked: HashSet<&str> = links.values().map(|link| link.target.as_str()).collect();
     let mut files = Vec::new();
     for package in &packages {
         place_files(
@@ -99,7 +103,7 @@ pub fn stage(
             package,
             &entries[package.place.as_str()],
             &places,
-            &links,
+            &linked,
             &mut files,
             &mut warnings,
         )?;
@@ -203,7 +207,7 @@ fn place_files(
     package: &Package,
     entry: &Entry,
     places: &HashSet<&str>,
-    links: &BTreeMap<String, bin::Link>,
+    linked: &HashSet<&str>,
     files: &mut Vec<File>,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
@@ -220,8 +224,8 @@ fn place_files(
             left_out = true;
             continue;
         }
-        let command = commands.contains(&*file.path);
-        let linked = command && links.values().any(|link| link.target == path);
+        let linked = linked.contains(path.as_str());
+        let command = linked || commands.contains(&*file.path);
         let path = path.trim_start_matches("node_modules/").to_owned();
         names::check(&path).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
         let content = match linked && file.windows_shebang {

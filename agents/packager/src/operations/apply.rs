@@ -204,11 +204,13 @@ impl Task<'_> {
         answer: &mut ApplyAnswer,
     ) -> Result<Vec<Change>> {
         let hands = self.hands(Work::Unpack);
+        let written = open.written();
         let options = Options {
             crew: &hands,
             verify: self.shop.rules.verify,
             durability: store::Durability::Later,
             cancellation: self.conversation.cancellation(),
+            written: Some(&written),
         };
         let mut changes = Vec::new();
         for rebuild in &plan.environments {

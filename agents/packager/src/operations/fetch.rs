@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use agents_contract::{Crew, Obstacle, Work};
@@ -12,7 +13,7 @@ use super::Task;
 use super::apply::is_built;
 use super::incoming::Incoming;
 use crate::error::{Error, Kind, Result};
-use crate::io::{DownloadRequest, Durability, Told};
+use crate::io::{DownloadRequest, Downloaded, Durability, Told};
 use crate::plan::Plan;
 use crate::resolution::Package;
 use crate::store::{Form, Lease};
@@ -87,25 +88,52 @@ impl Task<'_> {
                 bytes_max: None,
             })
             .collect();
-        let total = requests.len() as u64;
-        self.say("fetch", format!("fetching {total} packages"), 0, total);
-        let mut done = 0;
-        let mut tell = |told: Told<'_>| match told {
-            Told::File(progress) if progress.done => {
-                done += 1;
-                self.say("fetch", missing[progress.index].purl(), done, total);
-            }
-            Told::File(_) => {}
-            Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
-        };
-        let downloaded =
-            self.registries.download(&requests, Durability::Buffered, &self.order, &mut tell)?;
-        self.check_wanted()?;
-        self.unpack(&missing, incoming.path())?;
+        let downloaded = self.download_and_unpack(&missing, &requests, incoming.path())?;
         for (package, file) in missing.iter().zip(&downloaded) {
             self.shop.measures.downloaded(package.ecosystem, file.bytes);
         }
         Ok(downloaded.iter().map(|file| file.bytes).sum())
+    }
+
+    /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes.
+    fn download_and_unpack(
+        &self,
+        missing: &[&Package],
+        requests: &[DownloadRequest],
+        incoming: &Path,
+    ) -> Result<Vec<Downloaded>> {
+        let total = requests.len() as u64;
+        self.say("fetch", format!("fetching {total} packages"), 0, total);
+        // As many places as files: whoever downloads never waits for whoever unpacks.
+        let (arrived, arrivals) = sync_channel(requests.len());
+        std::thread::scope(|scope| {
+            let named = std::thread::Builder::new().name("unpacking".to_owned());
+            let unpacking = named
+                .spawn_scoped(scope, move || self.unpack(missing, incoming, &arrivals))
+                .map_err(|error| Error::io("start a thread for", incoming, &error))?;
+            let mut done = 0;
+            let mut tell = |told: Told<'_>| match told {
+                Told::File(progress) if progress.done => {
+                    done += 1;
+                    self.say("fetch", missing[progress.index].purl(), done, total);
+                    // Nobody listens any more after a failure, which is told below.
+                    let _ = arrived.try_send(progress.index);
+                }
+                Told::File(_) => {}
+                Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
+            };
+            let downloaded =
+                self.registries.download(requests, Durability::Buffered, &self.order, &mut tell);
+            // Nothing comes any more.
+            drop(arrived);
+            if downloaded.is_ok() && self.check_wanted().is_ok() {
+                self.say("unpack", format!("unpacking {total} packages"), 0, total);
+            }
+            let panicked = || Error::new(Kind::Failed, "internal", "unpacking was interrupted");
+            let unpacked = unpacking.join().unwrap_or_else(|_| Err(panicked()));
+            let downloaded = downloaded?;
+            unpacked.map(|()| downloaded)
+        })
     }
 
     /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
@@ -122,16 +150,29 @@ impl Task<'_> {
         }
     }
 
-    /// Unpacks the fetched artefacts into the store, each a piece of work.
-    fn unpack(&self, packages: &[&Package], incoming: &Path) -> Result<()> {
-        let total = packages.len() as u64;
-        self.say("unpack", format!("unpacking {total} packages"), 0, total);
+    /// Unpacks the fetched artefacts into the store, each a piece of work, until no more arrive. What has come until the workers
+    /// are free goes to them together; nothing is held while nothing is there.
+    fn unpack(
+        &self,
+        packages: &[&Package],
+        incoming: &Path,
+        arrivals: &Receiver<usize>,
+    ) -> Result<()> {
+        while let Ok(first) = arrivals.recv() {
+            let batch: Vec<usize> = std::iter::once(first).chain(arrivals.try_iter()).collect();
+            self.unpack_some(packages, incoming, &batch)?;
+        }
+        Ok(())
+    }
+
+    fn unpack_some(&self, packages: &[&Package], incoming: &Path, batch: &[usize]) -> Result<()> {
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        self.hands(Work::Unpack).run(packages.len(), &|index| {
+        self.hands(Work::Unpack).run(batch.len(), &|place| {
             if failed().is_some() || self.check_wanted().is_err() {
                 return;
             }
+            let index = batch[place];
             let path = incoming.join(index.to_string());
             let added = File::open(&path)
                 .map_err(|error| Error::io("open", &path, &error))

@@ -212,6 +212,8 @@ impl Task<'_> {
             verify: self.shop.rules.verify,
             durability: Durability::Later,
             cancellation: self.conversation.cancellation(),
+            // What is mended is put together from several places, so it is read as it is.
+            written: None,
         };
         let (mut changes, mut all) = (Vec::new(), BTreeMap::new());
         for (index, patient) in patients.iter().enumerate() {

@@ -21,6 +21,7 @@ use super::copy;
 use super::lend::Lending;
 use super::mode::{self, Mode as How};
 use super::object::{Opened, Passing, digest_of_file_is};
+use super::written::Written;
 use super::{Object, Store, damaged, open_beneath, open_directory};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -77,12 +78,14 @@ pub struct FillOptions<'a> {
     pub existing: Existing,
     /// Ends it between two files; what was written stays.
     pub cancellation: &'a Cancellation,
+    /// Where the digests of what is written are kept, for whoever describes it afterwards.
+    pub written: Option<&'a Written>,
 }
 
 impl Default for FillOptions<'_> {
     fn default() -> Self {
         let (existing, cancellation) = (Existing::Refuse, Cancellation::NEVER);
-        Self { crew: &Threads(1), verify: false, existing, cancellation }
+        Self { crew: &Threads(1), verify: false, existing, cancellation, written: None }
     }
 }
 
@@ -307,6 +310,12 @@ impl Job<'_> {
                 Lending::Done => {
                     self.linked.fetch_add(1, Ordering::Relaxed);
                     self.count(object.size);
+                    if let Some(written) = self.options.written
+                        && let Ok(status) =
+                            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                    {
+                        written.note(&status, object);
+                    }
                     return Ok(());
                 }
                 Lending::Taken => return self.meet_existing(directory, file),
@@ -334,6 +343,12 @@ impl Job<'_> {
             Content::Object(object) => self.copy_object(object, to.as_fd(), file, buffer)?,
         };
         self.count(size);
+        // A status that cannot be had is no failure: what is not known is read.
+        if let Some(written) = self.options.written
+            && let Ok(status) = rustix::fs::fstat(&to)
+        {
+            written.note(&status, &file.content.object());
+        }
         Ok(())
     }
 

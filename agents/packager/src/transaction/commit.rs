@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use agents_contract::Crew;
@@ -24,6 +25,7 @@ use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::SUMMARY_BYTES_MAX;
+use crate::store::Written;
 use crate::system;
 
 /// The error of a commit record that may or may not be on the device.
@@ -104,6 +106,7 @@ pub struct Open<'s> {
     pub(super) begin: Begin,
     journal: Journal,
     pub(super) staging: Directory,
+    pub(super) written: Arc<Written>,
     files: usize,
     ended: bool,
 }
@@ -128,7 +131,8 @@ impl Session {
         let (begin, journal) = self.start(purpose, holds)?;
         match self.make_staging(&begin) {
             Ok(staging) => {
-                Ok(Open { session: self, begin, journal, staging, files: 0, ended: false })
+                let written = Arc::default();
+                Ok(Open { session: self, begin, journal, staging, written, files: 0, ended: false })
             }
             Err(error) => Err(self.abandon(&begin, None, error)),
         }
@@ -300,6 +304,11 @@ impl Open<'_> {
     pub fn abort(mut self, reason: &str) -> Result<()> {
         self.ended = true;
         self.session.give_up(&self.begin, None, reason)
+    }
+
+    /// What was written into the staging directory: who writes says so there, and then it is not read once more.
+    pub fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
     }
 
     /// Makes all changes, or none.

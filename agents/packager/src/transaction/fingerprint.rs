@@ -26,6 +26,7 @@ use super::directory::{Directory, ObjectKind, nanoseconds};
 use super::tree::{self, Digest, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{COMPARE_PIECES_ENTRIES_MIN, PATH_BYTES_MAX};
+use crate::store::Written;
 
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 
@@ -65,23 +66,35 @@ pub(super) type Drift = Vec<(PathBuf, DriftKind)>;
 
 impl Fingerprint {
     /// Describes what lies at `name` in `parent`; empty where nothing does.
-    pub(super) fn record(parent: &Directory, name: &OsStr, place: &OsStr) -> Result<Self> {
-        Self::record_without(parent, name, &|path| is_cache(place, path))
+    /// A file that was `written` just now is not read again.
+    pub(super) fn record(
+        parent: &Directory,
+        name: &OsStr,
+        place: &OsStr,
+        written: &Written,
+    ) -> Result<Self> {
+        Self::record_without(parent, name, &|path| is_cache(place, path), written)
     }
 
     /// The same with caches.
     pub(super) fn record_all(parent: &Directory, name: &OsStr) -> Result<Self> {
-        Self::record_without(parent, name, &|_| false)
+        Self::record_without(parent, name, &|_| false, &Written::default())
     }
 
     fn record_without(
         parent: &Directory,
         name: &OsStr,
         skip: &dyn Fn(&[u8]) -> bool,
+        written: &Written,
     ) -> Result<Self> {
         let mut entries = Vec::new();
         tree::walk(parent, name, skip, &mut |visit| {
-            entries.push(Entry::of(visit, visit.content_digest()?)?);
+            let known = match visit.kind() {
+                ObjectKind::File => written.digest(visit.status),
+                _ => None,
+            };
+            let digest = known.map_or_else(|| visit.content_digest(), Ok)?;
+            entries.push(Entry::of(visit, digest)?);
             Ok(())
         })?;
         Ok(Self { entries })

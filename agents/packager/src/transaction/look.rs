@@ -88,7 +88,8 @@ impl Open<'_> {
         let mut fingerprint = None;
         if new.is_some() {
             let place = change.live.name();
-            let mut print = Fingerprint::record(&self.staging, OsStr::new(&slot), place)?;
+            let mut print =
+                Fingerprint::record(&self.staging, OsStr::new(&slot), place, &self.written)?;
             if let Some(mended) = mended {
                 print = mended.record(print, &self.session.standing_fingerprint(&change.live)?);
             }

@@ -119,7 +119,7 @@ impl Tar<'_> {
                 extension.nothing_pending()?;
                 return self.end().map(|()| None);
             }
-            let header = Header::parse(&block)?;
+            let mut header = Header::parse(&block)?;
             match header.kind {
                 Type::Pax => extension.pax(&self.extension_body(&header)?)?,
                 Type::PaxGlobal => header::global(&self.extension_body(&header)?)?,
@@ -128,7 +128,7 @@ impl Tar<'_> {
                     .gnu_long_link()
                     .and_then(|()| self.extension_body(&header).map(drop))?,
                 _ => {
-                    let path = extension.apply(&header)?;
+                    let path = extension.apply(&mut header)?;
                     return Ok(Some((header, path)));
                 }
             }

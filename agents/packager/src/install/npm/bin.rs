@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use super::bundled::Bundled;
 use crate::error::{Error, Kind, Result};
 use crate::resolution::{self, Package};
 use crate::store::Entry;
@@ -24,6 +25,7 @@ pub(super) fn links(
     packages: &[&Package],
     entries: &HashMap<&str, Entry>,
     own: &[resolution::Link],
+    bundled: &[Bundled],
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, Link>> {
     let mut ordered: Vec<&Package> =
@@ -63,7 +65,34 @@ pub(super) fn links(
             links.entry(format!("{folder}/.bin/{name}")).or_insert(link);
         }
     }
+    link_bundled(bundled, entries, &mut links);
     Ok(links)
+}
+
+/// What is bundled comes last: a planned package in the same folder was put there on purpose.
+fn link_bundled(
+    bundled: &[Bundled],
+    entries: &HashMap<&str, Entry>,
+    links: &mut BTreeMap<String, Link>,
+) {
+    let mut ordered: Vec<&Bundled> = bundled.iter().collect();
+    ordered.sort_by_cached_key(|one| (depth(&one.place), collation_key(&one.place)));
+    for one in ordered {
+        let (folder, inside) = split_place(&one.place);
+        for (name, path) in &one.bin {
+            let Some((name, path)) = plain_command(name).zip(target(path)) else { continue };
+            let file = format!("{}/{path}", one.inside);
+            let entry = entries.get(one.owner.as_str());
+            if entry.and_then(|entry| entry.file(&file)).is_none() {
+                continue;
+            }
+            let link = Link {
+                target: format!("{}/{path}", one.place),
+                text: format!("../{inside}/{path}"),
+            };
+            links.entry(format!("{folder}/.bin/{name}")).or_insert(link);
+        }
+    }
 }
 
 /// Creates the links below the staging directory and returns the names of those that the project

@@ -281,3 +281,53 @@ fn environments_of_own_packages_are_built_each_by_itself_and_links_lead_there() 
     assert_eq!(text(own.join("v")), "../../../v");
     assert!(own.join("a/node_modules/b/package.json").exists());
 }
+
+#[test]
+fn bundled_packages_have_their_commands_beside_them() {
+    let (place, store) = store();
+    let file = crate::unpack::attacks::forge::file;
+    let manifest = r#"{"name":"a","version":"1.0.0","bundleDependencies":["b","@s/c","taken"]}"#;
+    let archive = |manifest: &str| {
+        crate::unpack::attacks::forge::tarball(&[
+            file("package/package.json", manifest.as_bytes()),
+            file("package/node_modules/b/package.json", br#"{"name":"b","bin":"./cli.js"}"#),
+            file("package/node_modules/b/cli.js", b"#!/usr/bin/env node\r\nx"),
+            file(
+                "package/node_modules/@s/c/package.json",
+                br#"{"bin":{"c":"c.js","out":"../b/cli.js","none":"none.js","../up":"c.js"}}"#,
+            ),
+            file("package/node_modules/@s/c/c.js", b"x"),
+            file("package/node_modules/broken/package.json", b"{"),
+            file("package/node_modules/taken/package.json", br#"{"bin":{"old":"old.js"}}"#),
+            file("package/node_modules/taken/old.js", b"x"),
+            file("package/test/node_modules/d/package.json", br#"{"name":"d","bin":"d.js"}"#),
+            file("package/test/node_modules/d/d.js", b"x"),
+        ])
+    };
+    let build = |name: &str, manifest: &str| {
+        let bytes = archive(manifest);
+        let mut a = package(&store, Ecosystem::Npm, "a", "1.0.0", &bytes);
+        a.place = "node_modules/a".to_owned();
+        let taken = "node_modules/a/node_modules/taken";
+        let taken =
+            stored(&store, taken, "taken", "2.0.0", &[("new.js", "x")], &[("new", "new.js")]);
+        let staging = place.path().join(name);
+        let packages = resolution(vec![a, taken]);
+        stage(&store, &packages, "node_modules", &staging, Options::default()).expect("honest");
+        let list = fs::read_dir(staging.join("a/node_modules/.bin")).expect("links");
+        let mut names: Vec<String> = list
+            .map(|one| one.expect("a name").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        (staging, names)
+    };
+    let (staging, names) = build("bundles", manifest);
+    assert_eq!(names, ["b", "c", "new"]);
+    let command = staging.join("a/node_modules/.bin/b");
+    assert_eq!(fs::read_link(&command).expect("a link").to_string_lossy(), "../b/cli.js");
+    assert_eq!(fs::read_to_string(&command).expect("linked"), "#!/usr/bin/env node\nx");
+    assert_eq!(fs::metadata(&command).expect("there").permissions().mode() & 0o111, 0o111);
+
+    let (_, names) = build("says-nothing", r#"{"name":"a","version":"1.0.0"}"#);
+    assert_eq!(names, ["new"], "who says of nothing that it is bundled bundles nothing");
+}

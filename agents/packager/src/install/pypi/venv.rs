@@ -20,7 +20,12 @@ pub fn create(
     let final_path = environment.check_path()?;
     let staging = environment.staging;
     let interpreter = environment.interpreter;
-    for name in ["bin", "include", &interpreter.site_packages()] {
+    // From 3.11 on headers go to a directory of the version; `sysconfig` says where, and `venv` makes it.
+    let include = match interpreter.version >= (3, 11, 0) {
+        true => format!("include/{}", interpreter.library_name),
+        false => "include".to_owned(),
+    };
+    for name in ["bin", &include, &interpreter.site_packages()] {
         let path = staging.join(name);
         fs::create_dir_all(&path)
             .map_err(|error| Error::io("create the directory", &path, &error))?;
@@ -70,9 +75,12 @@ fn write_activation(environment: Environment<'_>, final_path: &str) -> Result<()
         true => name.clone(),
         false => format!("({name}) "),
     };
-    for (folder, file) in
-        [("common", "activate"), ("posix", "activate.csh"), ("posix", "activate.fish")]
-    {
+    for (folder, file) in [
+        ("common", "activate"),
+        ("common", "Activate.ps1"),
+        ("posix", "activate.csh"),
+        ("posix", "activate.fish"),
+    ] {
         let Ok(template) = fs::read_to_string(templates.join(folder).join(file)) else { continue };
         let quoted_by_template = template.contains("\"__VENV_DIR__\"");
         // In csh even single quotes do not protect an exclamation mark.
@@ -121,7 +129,7 @@ fn install_seeds(
             // As `ensurepip` leaves it: whoever cleans up what Bolide installed must not take the
             // tool away.
             installer: "pip",
-            requested: false,
+            requested: true,
             commands: match name {
                 "pip" => scripts::pip_commands(interpreter.version),
                 _ => Default::default(),

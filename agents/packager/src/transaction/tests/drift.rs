@@ -3,6 +3,7 @@
 use super::super::directory::Directory;
 use super::super::fingerprint::Fingerprint;
 use super::*;
+use crate::store::Written;
 use std::ffi::OsStr;
 
 #[test]
@@ -126,7 +127,7 @@ fn a_fingerprint_survives_being_stored() {
     let world = World::quick();
     let parent = Directory::open(world.project.parent().unwrap()).unwrap();
     let name = OsStr::new("x");
-    let print = Fingerprint::record(&parent, name, name).unwrap();
+    let print = Fingerprint::record(&parent, name, name, &Written::default()).unwrap();
     let bytes = print.encode();
     assert_eq!(Fingerprint::decode(&bytes, Path::new("f")).unwrap(), print);
     for end in 0..bytes.len() {
@@ -145,7 +146,7 @@ fn checking_ten_thousand_files_costs_a_status_each() {
     }
     let parent = Directory::open(world.project.parent().unwrap()).unwrap();
     let name = OsStr::new("x");
-    let print = Fingerprint::record(&parent, name, name).unwrap();
+    let print = Fingerprint::record(&parent, name, name, &Written::default()).unwrap();
     let encoded = print.encode();
     let mut best = Duration::MAX;
     for _ in 0..5 {
@@ -168,7 +169,7 @@ fn a_crew_finds_the_same_changes_as_one_alone() {
     }
     let parent = Directory::open(&world.project).unwrap();
     let name = OsStr::new("node_modules");
-    let print = Fingerprint::record(&parent, name, name).unwrap();
+    let print = Fingerprint::record(&parent, name, name, &Written::default()).unwrap();
     assert!(print.count() >= crate::limits::COMPARE_PIECES_ENTRIES_MIN);
     let both = || {
         let alone = print.compare(&parent, name, name).unwrap();

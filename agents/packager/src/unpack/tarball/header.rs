@@ -40,8 +40,9 @@ impl Header {
             prefix => [prefix, b"/", name].concat(),
         };
         let kind = match block[156] {
-            // Archives from before POSIX mark a directory by the end of its name only.
-            0 | b'0' if path.ends_with(b"/") => Type::Directory,
+            // Archives from before POSIX mark a directory by the end of its name only. For a '0' it is the whole name
+            // that counts, which comes with the extensions: what stands here may be cut behind a slash.
+            0 if path.ends_with(b"/") => Type::Directory,
             0 | b'0' => Type::File,
             b'5' => Type::Directory,
             b'1' | b'2' => Type::Link,
@@ -129,8 +130,9 @@ impl Extension {
         Ok(())
     }
 
-    /// The path of the entry, after all of its headers agreed.
-    pub(super) fn apply(self, header: &Header) -> Result<Vec<u8>, Refusal> {
+    /// The path of the entry, after all of its headers agreed; and whether it is a directory by its name.
+    pub(super) fn apply(self, header: &mut Header) -> Result<Vec<u8>, Refusal> {
+        let is_long = self.pax_path.is_some() || self.gnu_path.is_some();
         let path = match (self.pax_path, self.gnu_path) {
             (Some(pax), Some(gnu)) if pax != gnu => {
                 return Err(Refusal::Disagree { name: printable(&pax), what: "the name" });
@@ -141,10 +143,12 @@ impl Extension {
         if self.pax_size.is_some_and(|size| size != header.size) {
             return Err(Refusal::Disagree { name: printable(&path), what: "the size" });
         }
-        // The type was decided by the short name; a long one that ends otherwise would be read in
-        // two ways.
         if header.kind == Type::File && path.ends_with(b"/") {
-            return Err(Refusal::name(&path, "is a file that is named like a directory"));
+            // Whoever looks at the short name only sees a file.
+            if is_long {
+                return Err(Refusal::name(&path, "is a file that is named like a directory"));
+            }
+            header.kind = Type::Directory;
         }
         Ok(path)
     }

@@ -78,6 +78,25 @@ fn a_tarball_of_an_independent_writer_is_read() {
 }
 
 #[test]
+fn a_long_name_that_is_cut_behind_a_slash_is_a_file() {
+    // cargo writes such crates: the header holds the first hundred bytes of the name.
+    let folder = format!("demo-1.0.0/{}/", "n".repeat(88));
+    let long = format!("{folder}file.h");
+    let cut = &long[..100];
+    assert!(cut.ends_with('/'));
+    let gnu = entry(b'L', "././@LongLink", format!("{long}\0").as_bytes());
+    let (files, _) = read(&tarball(&[gnu, file(cut, b"content")]), CRATE).expect("honest");
+    assert_eq!(format!("demo-1.0.0/{}", files[0].0), long);
+    let bytes = tarball(&[pax(b'x', &[("path", &long)]), file(cut, b"content")]);
+    assert_eq!(read(&bytes, CRATE).expect("honest").0.len(), 1);
+    // Without a long name the slash makes it a directory, and a directory holds nothing.
+    check_refused(&[file(cut, b"content")], "disagree about the size");
+    // Archives from before POSIX know no other directories, and their readers look at the short name.
+    let gnu = entry(b'L', "././@LongLink", format!("{long}\0").as_bytes());
+    check_refused(&[gnu, entry(0, cut, b"content")], "disagree about the size");
+}
+
+#[test]
 fn long_names_of_pax_are_used() {
     let path = format!("package/{}", "n".repeat(150));
     let bytes = tarball(&[

@@ -1,0 +1,87 @@
+//! What one operation wrote into its staging directory, so that whoever describes the result need not read it all again.
+//!
+//! A file is known by its inode and by the status it had when its last byte was written and its digest was certain. A write
+//! changes the time of the last change, which nobody can set back; so a file whose status is another is not known, and is read.
+//! Nobody but the operation knows the staging directory, and nobody maps its files.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::Stat;
+
+use super::Object;
+
+/// The files that were written so far. Shared by the threads that write.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<HashMap<(u64, u64), Mark>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    digest: [u8; 32],
+}
+
+impl Mark {
+    fn of(status: &Stat, digest: [u8; 32]) -> Self {
+        Self {
+            size: status.st_size as u64,
+            modified: (status.st_mtime, status.st_mtime_nsec as i64),
+            changed: (status.st_ctime, status.st_ctime_nsec as i64),
+            digest,
+        }
+    }
+}
+
+impl Written {
+    /// A file was written, holds this content, and has this status now.
+    pub(super) fn note(&self, status: &Stat, object: &Object) {
+        // A file of another size holds something else, whatever was meant.
+        if status.st_size as u64 == object.size {
+            let mark = Mark::of(status, object.digest);
+            self.marks().insert((status.st_dev, status.st_ino), mark);
+        }
+    }
+
+    /// The SHA-256 of a file's bytes, where it was written here and has not been touched since.
+    pub fn digest(&self, status: &Stat) -> Option<[u8; 32]> {
+        let mark = *self.marks().get(&(status.st_dev, status.st_ino))?;
+        (mark == Mark::of(status, mark.digest)).then_some(mark.digest)
+    }
+
+    fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Mark>> {
+        // A map of plain values is whole between any two statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_until_anything_about_it_changes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let status = || rustix::fs::lstat(&path).expect("a file");
+        fs::write(&path, b"content").expect("space");
+        let (written, object) = (Written::default(), Object::of(b"content"));
+        written.note(&status(), &Object::of(b"something longer"));
+        assert_eq!(written.digest(&status()), None, "the size is another");
+        written.note(&status(), &object);
+        assert_eq!(written.digest(&status()), Some(object.digest));
+
+        let other = directory.path().join("other");
+        fs::write(&other, b"content").expect("space");
+        fs::rename(&other, &path).expect("a rename");
+        assert_eq!(written.digest(&status()), None, "another file has the name");
+
+        written.note(&status(), &object);
+        let mut later = status();
+        later.st_ctime_nsec += 1;
+        assert_eq!(written.digest(&later), None, "it was touched");
+    }
+}
