@@ -12,7 +12,7 @@ use crate::limits::{CANCELLATION_INTERVAL, TOLD_AFTER, WANTED_INTERVAL};
 
 impl Shared {
     /// Asks, and waits until it is granted; nothing where it is not wanted any more. Under the same lock still. `waits` is called
-    /// without it.
+    /// without it, for each reason that there comes to be.
     pub(super) fn wait_for_leave<'a>(
         self: &'a Arc<Self>,
         (order, wish): (&Order, Wish),
@@ -33,7 +33,7 @@ impl Shared {
         }
         self.dispatch(&mut state, None);
         let tell_at = self.now() + TOLD_AFTER;
-        let (mut listening, mut is_told) = (None, false);
+        let (mut listening, mut told_of) = (None, None);
         loop {
             if let Some(grant) = state.begun.remove(&id) {
                 return (state, Some(grant));
@@ -50,17 +50,17 @@ impl Shared {
             };
             let now = self.now();
             if let Some(reason) = state.admission.why(id)
-                && !is_told
+                && told_of != Some(reason)
                 && now >= tell_at
             {
-                is_told = true;
+                told_of = Some(reason);
                 state = self.apart(state, id, &mut || waits(reason));
                 continue;
             }
             let is_told_of = listening.is_some();
             let longest = if is_told_of { WANTED_INTERVAL } else { CANCELLATION_INTERVAL };
             let times = [wanted.left(), state.look_at.map(|at| at.saturating_sub(now))];
-            let told = tell_at.checked_sub(now).filter(|left| !is_told && !left.is_zero());
+            let told = tell_at.checked_sub(now).filter(|left| told_of.is_none() && !left.is_zero());
             let pause = times.into_iter().chain([told]).flatten().fold(longest, Duration::min);
             state = self.wait(state, pause);
             self.look_again(&mut state);

@@ -90,6 +90,22 @@ fn whoever_has_to_wait_is_told_why_once() {
 }
 
 #[test]
+fn whoever_waits_is_told_when_it_is_for_something_else() {
+    let hot = Decision { heavy: false, ..decision(State::Caution, [1, 0, 0]) };
+    let pools = Pools::new(hot, alike());
+    let told = Mutex::new(Vec::new());
+    let waits = |reason| {
+        told.lock().unwrap().push(reason);
+        // The sensor is lost while it is hot; then all is well.
+        let blind = Decision { state: State::Blind, ..hot };
+        let now = if reason == Reason::Heat { blind } else { Decision { heavy: true, ..hot } };
+        pools.set_decision(now);
+    };
+    assert!(pools.begin(&order("a"), Undertaking::Heavy, &ALWAYS, &waits).is_some());
+    assert_eq!(told.into_inner().unwrap(), [Reason::Heat, Reason::Blind]);
+}
+
+#[test]
 fn who_is_told_and_panics_waits_no_more() {
     let hot = Decision { heavy: false, ..decision(State::Caution, [1, 0, 0]) };
     let pools = Pools::new(hot, alike());
