@@ -327,13 +327,22 @@ impl AnyReceiver {
 }
 
 impl AnySender {
-    /// Whether the reader has taken everything that was sent. What a socket or a log holds counts as taken: there the reader does
-    /// not say where it is.
-    pub fn is_drained(&mut self) -> Result<bool, SendError> {
+    /// How many lines were sent; 0 where there are none, over a socket and in a log.
+    pub fn sent(&self) -> u64 {
         match self {
-            Self::Critical(lane) => lane.is_drained(),
-            Self::High(half) => half.is_drained(),
-            Self::Normal(_) | Self::Low(_) => Ok(true),
+            Self::Critical(lane) => lane.sent(),
+            Self::High(half) => half.sent(),
+            Self::Normal(_) | Self::Low(_) => 0,
+        }
+    }
+
+    /// How many of [`AnySender::sent`] the reader has taken. What a socket or a log holds counts as taken: there the reader does not
+    /// say where it is.
+    pub fn taken(&mut self) -> Result<u64, SendError> {
+        match self {
+            Self::Critical(lane) => lane.taken(),
+            Self::High(half) => half.taken(),
+            Self::Normal(_) | Self::Low(_) => Ok(0),
         }
     }
 

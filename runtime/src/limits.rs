@@ -337,6 +337,9 @@ pub(crate) const LOG_SYNC_REQUESTS_MAX: usize = 4096;
 
 // --- logs as the exchange serves them
 
+/// Places of a follower that are kept to know how far it is: the error is some hundredths of how far it is behind.
+pub(crate) const LOG_MARKS_MAX: usize = 64;
+
 /// Logs in one state directory. Each takes two segments of disk at least.
 pub(crate) const LOGS_MAX: usize = 1024;
 /// Logs that are open at once; each has up to `LOG_SEGMENTS_UNSYNCED_MAX` descriptors and one of its directory. Beyond it the

@@ -132,9 +132,14 @@ impl Sender {
         self.lane.is_told_of_room()
     }
 
-    /// Whether the reader has taken everything that was sent. Looks at its cursor.
-    pub fn is_drained(&mut self) -> Result<bool, SendError> {
-        self.lane.is_drained()
+    /// How many lines were sent.
+    pub fn sent(&self) -> u64 {
+        self.lane.sent()
+    }
+
+    /// How many of them the reader has taken. Looks at its cursor.
+    pub fn taken(&mut self) -> Result<u64, SendError> {
+        self.lane.taken()
     }
 
     /// The lane: room is waited for as in class CRITICAL.

@@ -193,9 +193,9 @@ impl Readers {
         })
     }
 
-    /// Whether everybody has read up to here. Looks at all cursors.
-    pub(super) fn have_read(&self, position: u64) -> bool {
-        self.held.iter().all(|held| held.gate.cursor() == Some(position))
+    /// Up to where everybody has read, as far as was seen; nothing where there is nobody.
+    pub(super) fn least_read(&self) -> Option<u64> {
+        self.held.iter().map(|held| held.gate.cursor().unwrap_or(0)).min()
     }
 
     /// Looks at the cursors. A reader that broke the protocol is counted and let go of.

@@ -435,10 +435,15 @@ impl Sender {
         header.counters.join_words().tell(place);
     }
 
-    /// Whether a reader has taken everything that was sent. Looks at the cursors.
-    pub fn is_drained(&mut self) -> Result<bool, SendError> {
+    /// How many lines were sent.
+    pub fn sent(&self) -> u64 {
+        self.producer.position()
+    }
+
+    /// How many of them every reader has taken. Looks at the cursors.
+    pub fn taken(&mut self) -> Result<u64, SendError> {
         self.refresh()?;
-        Ok(self.readers.have_read(self.producer.position()))
+        Ok(self.readers.least_read().unwrap_or(self.producer.position()))
     }
 
     /// The memory that a hostile writer would scribble in.

@@ -184,7 +184,7 @@ fn full_lane_rejects_and_goes_on_when_read() {
         assert_eq!(take(&mut receiver), Some(number));
     }
     assert_eq!(take(&mut receiver), None);
-    assert_eq!(sender.is_drained(), Ok(true));
+    assert_eq!(sender.taken(), Ok(sender.sent()));
     send(&mut sender, 100).unwrap();
     assert_eq!(take(&mut receiver), Some(100));
     let counters = receiver.counters();

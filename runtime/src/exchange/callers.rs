@@ -277,10 +277,15 @@ impl Callers {
         self.links.get(&lane).is_some_and(|caller| caller.outbox.is_empty())
     }
 
-    /// Whether a caller has taken everything that was said.
-    pub(super) fn is_drained(&mut self, lane: LaneId) -> bool {
-        let caller = self.links.get_mut(&lane).filter(|caller| caller.outbox.is_empty());
-        caller.is_some_and(|caller| matches!(caller.sender.raw().is_drained(), Ok(true)))
+    /// How many lines of a caller's lane were written; nothing while something waits for room.
+    pub(super) fn written(&mut self, lane: LaneId) -> Option<u64> {
+        let caller = self.links.get_mut(&lane).filter(|caller| caller.outbox.is_empty())?;
+        Some(caller.sender.raw().sent())
+    }
+
+    /// How many of them it has taken; nothing of a lane that has ended.
+    pub(super) fn taken(&mut self, lane: LaneId) -> Option<u64> {
+        self.links.get_mut(&lane)?.sender.raw().taken().ok()
     }
 }
 

@@ -4,6 +4,8 @@
 //! has not, because it began earlier or its lane was full, is *behind*: the reading thread reads for it, a batch at a time, and
 //! the next batch only when its lane has taken the one before.
 
+use std::collections::VecDeque;
+
 use agents_contract::ToolError;
 use ipc::exchange::log::{Entry, Start};
 use ipc::header::LaneId;
@@ -15,7 +17,8 @@ use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{Positions, Reader, Record};
 use crate::exchange::work::encoded;
 use crate::limits::{
-    LOG_FOLLOW_BYTES, LOG_FOLLOWERS_MAX, LOG_FOLLOWERS_PER_CALLER_MAX, LOG_READ_BYTES_MAX,
+    LOG_FOLLOW_BYTES, LOG_FOLLOWERS_MAX, LOG_FOLLOWERS_PER_CALLER_MAX, LOG_MARKS_MAX,
+    LOG_READ_BYTES_MAX,
 };
 
 /// Names a follower.
@@ -35,6 +38,35 @@ pub(super) struct Follower {
     holds_back: bool,
     /// What its reader had taken when that was last looked at.
     passed: u64,
+    /// Where what it was given ends, in lines of its lane and in records; only of one that holds writers back.
+    given: Given,
+}
+
+/// Ends of what was given to a follower and not taken when that was last looked at, the oldest first: line and record. Where there
+/// are many every second one is forgotten, so it may count as some records further behind than it is, and never as further ahead.
+#[derive(Default)]
+struct Given(VecDeque<(u64, u64)>);
+
+impl Given {
+    fn note(&mut self, line: u64, record: u64) {
+        if self.0.len() >= LOG_MARKS_MAX {
+            let mut index = 0;
+            self.0.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+        }
+        self.0.push_back((line, record));
+    }
+
+    /// The record up to which everything before `line` goes.
+    fn taken(&mut self, line: u64) -> Option<u64> {
+        let mut passed = None;
+        while let Some((_, record)) = self.0.pop_front_if(|(end, _)| *end <= line) {
+            passed = Some(record);
+        }
+        passed
+    }
 }
 
 enum State {
@@ -54,6 +86,15 @@ impl Follower {
     /// Whether it was given something that its reader had not taken then. Who has taken everything waits for us.
     pub(super) fn has_more(&self) -> bool {
         self.passed < self.position
+    }
+
+    /// Notes where what was just said to it ends, if all of that is in its lane.
+    fn note_given(&mut self, callers: &mut Callers) {
+        if self.holds_back
+            && let Some(line) = callers.written(self.lane)
+        {
+            self.given.note(line, self.position);
+        }
     }
 
     /// Its log was closed.
@@ -108,7 +149,9 @@ impl Logs {
             State::Behind(None)
         };
         let (key, passed) = (Some(key), position);
-        let follower = Follower { lane, request, name, key, position, state, holds_back, passed };
+        let given = Given::default();
+        let follower =
+            Follower { lane, request, name, key, position, state, holds_back, passed, given };
         self.followers.insert(id, follower);
         let mut begin = Vec::new();
         Entry::Begin { position }.append_to(&mut begin);
@@ -125,8 +168,12 @@ impl Logs {
         // All of them: who is waited for is told by what was found here.
         for id in &open.followers {
             let Some(follower) = self.followers.get_mut(id) else { continue };
-            if follower.is_too_far_behind(open) && callers.is_drained(follower.lane) {
-                follower.passed = follower.position;
+            if follower.is_too_far_behind(open)
+                && let Some(taken) = callers.taken(follower.lane)
+            {
+                let passed = follower.given.taken(taken).unwrap_or(follower.passed);
+                let has_all = callers.written(follower.lane) == Some(taken);
+                follower.passed = if has_all { follower.position } else { passed };
             }
             is_held_back |= follower.is_too_far_behind(open);
         }
@@ -179,6 +226,7 @@ impl Logs {
             follower.position = next;
             let said = Said::Progress(entries.clone());
             callers.say(follower.lane, follower.request, said);
+            follower.note_given(callers);
         }
     }
 
@@ -277,7 +325,8 @@ impl Logs {
         self.hungry.insert(id);
         let (lane, request) = (follower.lane, follower.request);
         if !done.bytes.is_empty() {
-            self.say(callers, lane, request, Said::Progress(done.bytes));
+            callers.say(lane, request, Said::Progress(done.bytes));
+            follower.note_given(callers);
         }
         match done.result {
             // The log was closed meanwhile; its next opening says what is there.

@@ -164,6 +164,23 @@ fn descriptors(pid: u32) -> usize {
 }
 
 #[test]
+fn a_follower_that_leaves_the_last_record_unread_is_not_behind() {
+    let daemon = Daemon::start(&EXCHANGE);
+    let (mut client, mut writer) = logs(&daemon, "test.writer");
+    let options = Options { ahead_max: AHEAD_MAX, ..Options::default() };
+    writer.make("events", options, patience()).unwrap();
+    let mut follower = Follower::open(&mut client, "events", Start::End, true, patience()).unwrap();
+    fill(&mut writer, "events", 0..1);
+    // One thread, so an append that waited for this follower would wait for itself.
+    for next in 1..2 * AHEAD_MAX {
+        fill(&mut writer, "events", next..next + 1);
+        take_number(&mut follower, next - 1);
+    }
+    // One that takes nothing is.
+    assert!(fill_until_held_up(&mut writer, 2 * AHEAD_MAX) <= 3 * AHEAD_MAX);
+}
+
+#[test]
 fn two_hundred_agents_that_come_and_go_hold_up_nobody_and_leave_nothing() {
     let daemon = Daemon::start(&EXCHANGE);
     let (mut client, mut writer) = logs(&daemon, "test.writer");
