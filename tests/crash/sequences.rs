@@ -76,7 +76,6 @@ fn one(seed: u64) -> usize {
             let transaction = match outcome.code {
                 0 => outcome.json()["transaction"].as_str().map(str::to_owned),
                 code => {
-                    println!("XXX {code} {arguments:?} {outcome:?}");
                     assert!(REFUSALS.contains(&code), "seed {seed}, {arguments:?}: {outcome:?}");
                     None
                 }
