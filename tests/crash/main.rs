@@ -81,13 +81,37 @@ fn spread(blows: Vec<Blow>) -> Vec<Blow> {
     numbered.into_iter().map(|(_, blow)| blow).collect()
 }
 
-fn name_of(operation: Operation, (point, strike): &Blow) -> String {
-    format!("{}|{}|{}|{strike:?}", operation.name, point.kind, point.index)
+/// An operation and who carries it out.
+type Staged = (Operation, bool);
+
+fn stage_name((operation, has_daemon): Staged) -> String {
+    format!("{}{}", operation.name, if has_daemon { " through the daemon" } else { "" })
+}
+
+fn name_of(staged: Staged, (point, strike): &Blow) -> String {
+    format!("{}|{}|{}|{strike:?}", stage_name(staged), point.kind, point.index)
+}
+
+/// The strikes of this stage that are asked for; each line has to name one, of this stage or of another one that there is.
+fn asked_for(staged: Staged) -> Option<Vec<String>> {
+    let text = std::env::var("BOLIDE_CRASH_ONLY").ok()?;
+    let known: Vec<String> = OPERATIONS
+        .into_iter()
+        .flat_map(|operation| [false, true].map(|has_daemon| stage_name((operation, has_daemon))))
+        .collect();
+    let stage_of = |line: &str| line.split('|').next().unwrap_or_default().to_owned();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert!(!lines.is_empty(), "BOLIDE_CRASH_ONLY names no strike");
+    for line in &lines {
+        assert!(known.contains(&stage_of(line)), "`{line}` is of none of {known:?}");
+    }
+    let own = stage_name(staged);
+    Some(lines.into_iter().filter(|line| stage_of(line) == own).map(str::to_owned).collect())
 }
 
 /// Takes blows from the heap until there are none.
 fn work(
-    (operation, has_daemon): (Operation, bool),
+    (operation, has_daemon): Staged,
     heap: &Mutex<Vec<Blow>>,
     tally: &Mutex<Tally>,
     until: Option<std::time::Instant>,
@@ -109,9 +133,11 @@ fn work(
         match came {
             Ok(Result::Undone) => tally.undone += 1,
             Ok(Result::Done) => tally.done += 1,
-            Ok(Result::Unreached) => tally.unreached.push(name_of(operation, &blow)),
+            Ok(Result::Unreached) => {
+                tally.unreached.push(name_of((operation, has_daemon), &blow));
+            }
             Err(what) => {
-                let name = name_of(operation, &blow);
+                let name = name_of((operation, has_daemon), &blow);
                 println!("FAILED {name}\n{what}\n");
                 tally.failures.push(name);
                 if tally.failures.len() >= FAILURES_MAX {
@@ -128,16 +154,24 @@ fn campaign(operation: Operation, has_daemon: bool) {
     if !tracer::is_allowed() {
         return world::not_shown("tracing a process that the test itself starts is forbidden");
     }
+    let staged = (operation, has_daemon);
+    let only = asked_for(staged);
+    if only.as_ref().is_some_and(Vec::is_empty) {
+        return println!("{}: no strike of it is asked for", stage_name(staged));
+    }
     let kinds = Stage::new(operation, has_daemon).survey();
     let points: u32 = kinds.values().map(|kind| kind.count).sum();
+    assert!(points > 0, "{} changes nothing on the disk", stage_name(staged));
     let all = blows(&kinds);
     let possible = all.len();
     let is_whole = std::env::var("BOLIDE_CRASH").is_ok_and(|how| how == "all");
-    let only = std::env::var("BOLIDE_CRASH_ONLY").ok();
-    let mut chosen = match (&only, is_whole) {
+    let chosen: Vec<Blow> = match (&only, is_whole) {
         (Some(only), _) => {
-            let named = |blow: &Blow| only.split('\n').any(|one| name_of(operation, blow) == one);
-            all.into_iter().filter(named).collect()
+            let names: Vec<String> = all.iter().map(|blow| name_of(staged, blow)).collect();
+            let unknown: Vec<&String> = only.iter().filter(|one| !names.contains(one)).collect();
+            assert!(unknown.is_empty(), "there are no such strikes: {unknown:#?}");
+            let is_named = |blow: &Blow| only.contains(&name_of(staged, blow));
+            all.into_iter().filter(is_named).collect()
         }
         (None, true) => all,
         (None, false) if has_daemon => sample(all, SAMPLE_STRIKES / 2),
@@ -147,8 +181,9 @@ fn campaign(operation: Operation, has_daemon: bool) {
         for (name, kind) in &kinds {
             println!("{:5} {name}", kind.count);
         }
-        chosen.clear();
+        return;
     }
+    assert!(!chosen.is_empty(), "nothing of {} is struck", stage_name(staged));
     let count = chosen.len();
     let began = std::time::Instant::now();
     let (heap, tally) = (Mutex::new(spread(chosen)), Mutex::new(Tally::default()));
@@ -157,16 +192,15 @@ fn campaign(operation: Operation, has_daemon: bool) {
     let workers = std::env::var("BOLIDE_CRASH_WORKERS").ok().and_then(|text| text.parse().ok());
     std::thread::scope(|scope| {
         for _ in 0..workers.unwrap_or(1_usize) {
-            scope.spawn(|| work((operation, has_daemon), &heap, &tally, until));
+            scope.spawn(|| work(staged, &heap, &tally, until));
         }
     });
     let Tally { undone, done, unreached, failures } = tally.into_inner().unwrap();
     let (wanted, count) = (count, undone + done + unreached.len() + failures.len());
     println!(
-        "{}{}: {points} points of {} kinds; {count} of {possible} strikes ({wanted} wanted) in {} s: {undone} left the old tree, {done} the new one, \
+        "{}: {points} points of {} kinds; {count} of {possible} strikes ({wanted} wanted) in {} s: {undone} left the old tree, {done} the new one, \
          {} were not reached",
-        operation.name,
-        if has_daemon { " through the daemon" } else { "" },
+        stage_name(staged),
         kinds.len(),
         began.elapsed().as_secs(),
         unreached.len(),
@@ -175,6 +209,7 @@ fn campaign(operation: Operation, has_daemon: bool) {
         println!("not reached: {name}");
     }
     assert!(failures.is_empty(), "{} strikes failed: {failures:#?}", failures.len());
+    assert!(undone + done > 0, "{}: no strike has reached its point", stage_name(staged));
 }
 
 #[test]

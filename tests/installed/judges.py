@@ -1,9 +1,11 @@
 """What the judges of all ecosystems share: a scratch place, programs with a limit, and findings."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 from registry import HERE
@@ -48,15 +50,23 @@ class Scratch:
         """Exit code, output and errors; a program that takes too long has code -1."""
         words = [str(word) for word in command]
         how = {"cwd": self.project, "env": self.environment, **how}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds_max, **how
-            )
-        except subprocess.TimeoutExpired:
-            return -1, "", f"no end within {seconds_max} s"
+            child = subprocess.Popen(words, start_new_session=True, **pipes, **how)
         except OSError as error:
             return -2, "", f"cannot be started: {error.strerror}"
-        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        # Leaving it closes the pipes and waits for the program alone, not for whoever else holds them.
+        with child:
+            try:
+                out, errors = child.communicate(timeout=seconds_max)
+            except BaseException as error:
+                # What it has started, too.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    return -1, "", f"no end within {seconds_max} s"
+                raise
+        return child.returncode, out.decode(errors="replace"), errors.decode(errors="replace")
 
     def need(self, *command, **how):
         """The output of what has to succeed."""

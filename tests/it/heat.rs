@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use hw::trees::{Machine, Tree};
+use hw::trees::Tree;
 use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -14,7 +14,7 @@ use seccompiler::{
 
 use super::packages::Npm;
 use super::sibling::metric;
-use super::world::{World, bolide_program, not_shown, wait_until};
+use super::world::{World, bolide_program, machine_at, not_shown, wait_until};
 
 /// As many packages as make a change a large one.
 pub(crate) const MANY: usize = 64;
@@ -24,13 +24,7 @@ pub(crate) const DEFERRED: &str = "bolide_tasks_deferred{reason=\"heat\"}";
 
 /// A tree of two cores, a performance core 0 and an efficient core 1, that is so warm.
 pub(crate) fn machine(world: &World, millicelsius: &str) -> Tree {
-    let place = world.place("machine");
-    std::fs::create_dir(&place).unwrap();
-    let tree = Tree::at(place);
-    Machine::virtual_machine().write(&tree);
-    tree.file("sys/devices/cpu_core/cpus", "0").file("sys/devices/cpu_atom/cpus", "1");
-    tree.zone(0, "x86_pkg_temp", millicelsius);
-    tree
+    machine_at(world.place("machine"), millicelsius)
 }
 
 /// Publishes so many packages that need nothing; gives what to ask for.

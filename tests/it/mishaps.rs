@@ -2,6 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha512};
 
 use super::world::{World, bolide_program, wait_until};
 
@@ -41,6 +47,45 @@ fn a_hash_that_does_not_match_stops_everything() {
         }
         refuses(&world, &["npm:leaf", "pypi:stone", "cargo:grain"], 6, &["hash"]);
     }
+}
+
+/// Where one archive is refused, nobody waits for the others.
+#[test]
+fn an_archive_that_is_refused_is_told_although_another_one_does_not_come() {
+    let world = World::new();
+    let (file, other) = ("/npm/leaf/-/leaf-1.1.0.tgz", b"no archive at all".to_vec());
+    let digest = |bytes: &[u8]| STANDARD.encode(Sha512::digest(bytes));
+    let right = digest(&world.registry.pages_under(file)[0]);
+    let listed = digest(&other);
+    world.registry.spoil(file, |page| page.body = other);
+    world.registry.spoil("/npm/leaf", |page| {
+        let text = String::from_utf8(page.body.clone()).unwrap();
+        assert!(text.contains(&right));
+        page.body = text.replace(&right, &listed).into_bytes();
+    });
+    world.registry.fall_silent("/npm/tree/-/");
+    refuses(&world, &["npm:tree@1"], 6, &["leaf-1.1.0.tgz"]);
+}
+
+#[test]
+fn what_has_come_is_in_the_store_while_another_file_does_not_come() {
+    let world = World::new();
+    world.registry.fall_silent("/npm/tree/-/");
+    let mut add = world.command(bolide_program());
+    add.args(["add", "npm:tree@1", "--yes"]).stdin(Stdio::null());
+    let mut add = add.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let index = world.place("home/cache/bolide/store/index");
+    let names = |place: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(place).into_iter().flatten().flatten().map(|it| it.path()).collect()
+    };
+    wait_until("one of two is in the store", || {
+        names(&index).iter().flat_map(|place| names(place)).count() > 0
+    });
+    assert!(world.registry.unanswered() > 0 && add.try_wait().unwrap().is_none());
+    world.registry.speak();
+    wait_until("the command ends", || add.try_wait().unwrap().is_some());
+    assert!(add.wait().unwrap().success());
+    assert!(world.project().join("node_modules/leaf/index.js").exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use hw::trees::{Machine, Tree};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -211,6 +212,16 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Makes a tree of two cores, a performance core 0 and an efficient core 1, that is so warm.
+pub(crate) fn machine_at(place: PathBuf, millicelsius: &str) -> Tree {
+    std::fs::create_dir(&place).unwrap();
+    let tree = Tree::at(place);
+    Machine::virtual_machine().write(&tree);
+    tree.file("sys/devices/cpu_core/cpus", "0").file("sys/devices/cpu_atom/cpus", "1");
+    tree.zone(0, "x86_pkg_temp", millicelsius);
+    tree
 }
 
 /// Polls until `holds`; the watchdog ends a hang.

@@ -133,6 +133,9 @@ pub const PYVENV_BYTES_MAX: u64 = 1 << 16;
 /// Compatibility tags of one interpreter; a current CPython on a current glibc has about 1,000.
 pub const TAGS_MAX: usize = 20_000;
 
+/// Batches of archives that are unpacked side by side while more arrive: so many large ones may be at work before others wait for
+/// any of them. A thread each, which only waits.
+pub const UNPACK_BATCHES_MAX: usize = 8;
 /// Bytes that one archive may unpack to. The largest honest wheels (machine learning with its libraries) unpack to about
 /// 4 GiB.
 pub const ARCHIVE_UNPACKED_BYTES_MAX: u64 = 16 << 30;

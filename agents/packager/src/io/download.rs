@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agents_contract::{Hired, Permit, Wait};
 use tokio::sync::watch;
@@ -122,6 +122,8 @@ struct Job {
     access: FileAccess,
     durability: Durability,
     progress: Arc<AtomicU64>,
+    /// What hashing and writing, and waiting for a slot to do so, took within the try that is under way.
+    own_ns: AtomicU64,
     /// Who hashes and writes.
     hired: Hired,
 }
@@ -226,6 +228,7 @@ fn check(
             access,
             durability,
             progress: Arc::default(),
+            own_ns: AtomicU64::new(0),
             hired: hired.clone(),
         });
     }
@@ -298,7 +301,10 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
         let asked = Instant::now();
         let limited = tokio::time::timeout(DOWNLOAD_TIMEOUT, stream(job, place, &url, &mut sink));
         let limited = limited.await;
-        job.gates.outside.note(Service::Files(job.ecosystem), asked.elapsed());
+        // Hashing and writing, and waiting for a slot to do so, is no time of the server's.
+        let own = Duration::from_nanos(job.own_ns.swap(0, Ordering::Relaxed));
+        let took = asked.elapsed().saturating_sub(own);
+        job.gates.outside.note(Service::Files(job.ecosystem), took);
         let broken = match limited {
             Ok(Ok(())) => break,
             Ok(Err(broken)) => broken,

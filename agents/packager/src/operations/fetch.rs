@@ -5,15 +5,16 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agents_contract::{Crew, Obstacle, Work};
+use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 
 use super::Task;
 use super::apply::is_built;
 use super::incoming::Incoming;
 use crate::error::{Error, Kind, Result};
 use crate::io::{DownloadRequest, Downloaded, Durability, Told};
+use crate::limits::UNPACK_BATCHES_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
 use crate::store::{Form, Lease};
@@ -95,7 +96,8 @@ impl Task<'_> {
         Ok(downloaded.iter().map(|file| file.bytes).sum())
     }
 
-    /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes.
+    /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes. A failure of either
+    /// ends both.
     fn download_and_unpack(
         &self,
         missing: &[&Package],
@@ -104,13 +106,24 @@ impl Task<'_> {
     ) -> Result<Vec<Downloaded>> {
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
+        let going = Cancellation::any([self.order.cancellation.clone()]);
+        let order = Order { cancellation: going.clone(), ..self.order.clone() };
         // As many places as files: whoever downloads never waits for whoever unpacks.
         let (arrived, arrivals) = sync_channel(requests.len());
-        std::thread::scope(|scope| {
-            let named = std::thread::Builder::new().name("unpacking".to_owned());
-            let unpacking = named
-                .spawn_scoped(scope, move || self.unpack(missing, incoming, &arrivals))
-                .map_err(|error| Error::io("start a thread for", incoming, &error))?;
+        let hands = self.hands(Work::Unpack);
+        let unpack = |index: usize| self.unpack(missing[index], &incoming.join(index.to_string()));
+        let unpacking = Arrivals::new(arrivals, &hands, going, &unpack);
+        let downloaded = std::thread::scope(|scope| {
+            // Dropped when this ends for whatever reason, which ends who waits for it.
+            let arrived = arrived;
+            let mut threads = Vec::new();
+            for _ in 0..requests.len().min(UNPACK_BATCHES_MAX) {
+                let named = std::thread::Builder::new().name("unpacking".to_owned());
+                let thread = named
+                    .spawn_scoped(scope, || unpacking.serve())
+                    .map_err(|error| Error::io("start a thread for", incoming, &error))?;
+                threads.push(thread);
+            }
             let mut done = 0;
             let mut tell = |told: Told<'_>| match told {
                 Told::File(progress) if progress.done => {
@@ -123,17 +136,38 @@ impl Task<'_> {
                 Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
             };
             let downloaded =
-                self.registries.download(requests, Durability::Buffered, &self.order, &mut tell);
+                self.registries.download(requests, Durability::Buffered, &order, &mut tell);
             // Nothing comes any more.
             drop(arrived);
             if downloaded.is_ok() && self.check_wanted().is_ok() {
                 self.say("unpack", format!("unpacking {total} packages"), 0, total);
             }
-            let panicked = || Error::new(Kind::Failed, "internal", "unpacking was interrupted");
-            let unpacked = unpacking.join().unwrap_or_else(|_| Err(panicked()));
-            let downloaded = downloaded?;
-            unpacked.map(|()| downloaded)
-        })
+            let has_panicked = threads.into_iter().filter_map(|it| it.join().err()).count() > 0;
+            if has_panicked {
+                return Err(Error::new(Kind::Failed, "internal", "unpacking was interrupted"));
+            }
+            Ok(downloaded)
+        })?;
+        let unpacked = unpacking.end();
+        self.check_wanted()?;
+        match downloaded {
+            Ok(downloaded) => unpacked.map(|()| downloaded),
+            // Only unpacking ends downloads that are wanted.
+            Err(error) if error.code == "cancelled" => Err(unpacked.err().unwrap_or(error)),
+            // A download that fails takes away what the others have fetched, so unpacking may only have missed that.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts one artefact that has arrived into the store.
+    fn unpack(&self, package: &Package, path: &Path) -> Result<()> {
+        self.check_wanted()?;
+        let file = File::open(path).map_err(|error| Error::io("open", path, &error))?;
+        self.shop.store.add_package(package, Source::File(&file))?;
+        match self.shop.rules.archives {
+            true => self.shop.store.keep_archive(&package.artifact.hashes, path),
+            false => Ok(()),
+        }
     }
 
     /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
@@ -150,45 +184,6 @@ impl Task<'_> {
         }
     }
 
-    /// Unpacks the fetched artefacts into the store, each a piece of work, until no more arrive. What has come until the workers
-    /// are free goes to them together; nothing is held while nothing is there.
-    fn unpack(
-        &self,
-        packages: &[&Package],
-        incoming: &Path,
-        arrivals: &Receiver<usize>,
-    ) -> Result<()> {
-        while let Ok(first) = arrivals.recv() {
-            let batch: Vec<usize> = std::iter::once(first).chain(arrivals.try_iter()).collect();
-            self.unpack_some(packages, incoming, &batch)?;
-        }
-        Ok(())
-    }
-
-    fn unpack_some(&self, packages: &[&Package], incoming: &Path, batch: &[usize]) -> Result<()> {
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        self.hands(Work::Unpack).run(batch.len(), &|place| {
-            if failed().is_some() || self.check_wanted().is_err() {
-                return;
-            }
-            let index = batch[place];
-            let path = incoming.join(index.to_string());
-            let added = File::open(&path)
-                .map_err(|error| Error::io("open", &path, &error))
-                .and_then(|file| self.shop.store.add_package(packages[index], Source::File(&file)));
-            let kept = added.and_then(|_| match self.shop.rules.archives {
-                true => self.shop.store.keep_archive(&packages[index].artifact.hashes, &path),
-                false => Ok(()),
-            });
-            if let Err(error) = kept {
-                failed().get_or_insert(error);
-            }
-        });
-        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failure.map_or_else(|| self.check_wanted(), Err)
-    }
-
     /// Once in a process: forgets, when there is time, downloads that broke off and that nobody went on with.
     fn tidy(&self) {
         if self.shop.is_tidied.swap(true, Ordering::Relaxed) {
@@ -201,6 +196,76 @@ impl Task<'_> {
             }
         }));
     }
+}
+
+/// What arrives, unpacked by several threads side by side. Each takes all that is there and gives it to the workers, an archive a piece,
+/// and waits for their end; what comes meanwhile the next thread takes. So a large archive holds up only what came together with it,
+/// and nobody holds a slot while nothing is there.
+struct Arrivals<'a> {
+    arrivals: Mutex<Receiver<usize>>,
+    crew: &'a dyn Crew,
+    /// What the rest is fetched under: of no use after a failure.
+    going: Cancellation,
+    unpack: &'a (dyn Fn(usize) -> Result<()> + Sync),
+    failure: Mutex<Option<Error>>,
+}
+
+impl<'a> Arrivals<'a> {
+    fn new(
+        arrivals: Receiver<usize>,
+        crew: &'a dyn Crew,
+        going: Cancellation,
+        unpack: &'a (dyn Fn(usize) -> Result<()> + Sync),
+    ) -> Self {
+        Self { arrivals: Mutex::new(arrivals), crew, going, unpack, failure: Mutex::default() }
+    }
+
+    /// Until nothing comes any more, or something has failed.
+    fn serve(&self) {
+        // A piece that panics is a failure, too; where nothing comes any more there is nothing to end.
+        let _ending = Ending(&self.going);
+        while let Some(batch) = self.next() {
+            self.crew.run(batch.len(), &|place| {
+                if self.has_failed() {
+                    return;
+                }
+                if let Err(error) = (self.unpack)(batch[place]) {
+                    lock(&self.failure).get_or_insert(error);
+                    self.going.cancel();
+                }
+            });
+        }
+    }
+
+    /// Waits for one, and takes along what else is there.
+    fn next(&self) -> Option<Vec<usize>> {
+        let arrivals = lock(&self.arrivals);
+        let first = arrivals.recv().ok().filter(|_| !self.has_failed())?;
+        Some(std::iter::once(first).chain(arrivals.try_iter()).collect())
+    }
+
+    fn has_failed(&self) -> bool {
+        lock(&self.failure).is_some()
+    }
+
+    /// The first failure.
+    fn end(self) -> Result<()> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// Dropped, also by a panic, it ends what is still under way.
+struct Ending<'a>(&'a Cancellation);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// What it guards is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those of different artefacts.
@@ -221,7 +286,70 @@ fn waits_to_fetch(obstacle: Obstacle) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use agents_contract::{Threads, Wake};
+
     use super::*;
+
+    /// Only a hang reaches it.
+    const WATCHDOG: Duration = Duration::from_secs(60);
+
+    /// Two threads that unpack what the caller sends, and what came of it.
+    fn unpacked(
+        unpack: &(dyn Fn(usize) -> Result<()> + Sync),
+        send: impl FnOnce(std::sync::mpsc::SyncSender<usize>, &Cancellation),
+    ) -> Result<()> {
+        let (arrived, arrivals) = sync_channel(8);
+        let going = Cancellation::until(None);
+        let unpacking = Arrivals::new(arrivals, &Threads(1), going.clone(), unpack);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| unpacking.serve());
+            }
+            send(arrived, &going);
+        });
+        unpacking.end()
+    }
+
+    #[test]
+    fn what_takes_long_does_not_hold_up_what_comes_after_it() {
+        let (began, has_begun) = channel();
+        let (ended, has_ended) = channel();
+        let has_ended = Mutex::new(has_ended);
+        let unpack = |index| {
+            if index == 0 {
+                began.send(()).expect("heard");
+                let others = lock(&has_ended);
+                (1..4).for_each(|_| assert!(others.recv_timeout(WATCHDOG).is_ok()));
+            } else {
+                ended.send(index).expect("heard");
+            }
+            Ok(())
+        };
+        let came = unpacked(&unpack, |arrived, _| {
+            arrived.send(0).expect("a place");
+            has_begun.recv_timeout(WATCHDOG).expect("begun");
+            (1..4).for_each(|index| arrived.send(index).expect("a place"));
+        });
+        assert_eq!(came, Ok(()));
+    }
+
+    #[test]
+    fn a_failure_ends_what_is_still_fetched_and_is_what_is_told() {
+        let refused = || Error::new(Kind::Verification, "archive-refused", "no archive");
+        let unpack = |index| if index == 0 { Err(refused()) } else { Ok(()) };
+        let came = unpacked(&unpack, |arrived, going| {
+            let (ended, has_ended) = channel();
+            let wake: Wake = Arc::new(move || ended.send(()).unwrap_or_default());
+            let _listening = going.listen(&wake);
+            arrived.send(0).expect("a place");
+            has_ended.recv_timeout(WATCHDOG).expect("cancelled");
+        });
+        assert_eq!(came, Err(refused()));
+    }
 
     #[test]
     fn who_waits_to_fetch_is_told_so() {

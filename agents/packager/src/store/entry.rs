@@ -94,6 +94,14 @@ impl Entry {
         let index = self.files.binary_search_by(|file| (*file.path).cmp(path)).ok()?;
         Some(&self.files[index])
     }
+
+    /// Whether a file or a directory has this path.
+    pub fn holds(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        let first = self.files.partition_point(|file| *file.path < *below);
+        let is_directory = self.files.get(first).is_some_and(|file| file.path.starts_with(&below));
+        is_directory || self.file(path).is_some()
+    }
 }
 
 const MAGIC: &[u8; 8] = b"BOLIDEIX";

@@ -1,8 +1,13 @@
 //! What one operation wrote into its staging directory, so that whoever describes the result need not read it all again.
 //!
-//! A file is known by its inode and by the status it had when its last byte was written and its digest was certain. A write
-//! changes the time of the last change, which nobody can set back; so a file whose status is another is not known, and is read.
-//! Nobody but the operation knows the staging directory, and nobody maps its files.
+//! A file is known by its inode and by the status it had when its last byte was written. A write changes the time of the last change,
+//! which nobody can set back; so a file whose status is another is not known, and is read. Nobody but the operation knows the
+//! staging directory, and nobody maps its files.
+//!
+//! The digest is the one by which the store names the content, or that of the bytes that were made here. It was compared on the way only
+//! where the store compares: of every file with `store.verify`, else of what may have been edited under another name. Of all others it
+//! is believed that the store's file is as it was when it was hashed and added; its size is compared. That is the store's own rule: who
+//! copies believes the same. Where it does not hold, the description says what should be there, which is what `bolide verify` looks for.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +40,7 @@ impl Mark {
 }
 
 impl Written {
-    /// A file was written, holds this content, and has this status now.
+    /// A file was written from this content, and has this status now.
     pub(super) fn note(&self, status: &Stat, object: &Object) {
         // A file of another size holds something else, whatever was meant.
         if status.st_size as u64 == object.size {
@@ -44,7 +49,7 @@ impl Written {
         }
     }
 
-    /// The SHA-256 of a file's bytes, where it was written here and has not been touched since.
+    /// The SHA-256 of what a file was written from, where it was written here and has not been touched since.
     pub fn digest(&self, status: &Stat) -> Option<[u8; 32]> {
         let mark = *self.marks().get(&(status.st_dev, status.st_ino))?;
         (mark == Mark::of(status, mark.digest)).then_some(mark.digest)

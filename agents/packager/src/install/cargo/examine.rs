@@ -1,6 +1,7 @@
 //! Looks whether the crates of a lock file and their index entries are where cargo's own offline build looks for them, and are
 //! what they should be. Changes nothing, and takes no lock: whatever cargo puts there appears by a rename.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,8 @@ pub fn examine(
     let mut findings = findings.into_inner().unwrap_or_else(PoisonError::into_inner);
     findings.sort_by_key(|(at, ..)| *at);
     // Versions of one crate share their entry.
-    findings.dedup_by(|(_, later, _), (_, before, _)| later == before);
+    let mut seen = HashSet::new();
+    findings.retain(|(_, path, _)| seen.insert(path.clone()));
     let findings = findings.into_iter().map(|(_, path, found)| (path, found)).collect();
     Ok(Examined { looked_at: 2 * crates.len() as u64, findings })
 }

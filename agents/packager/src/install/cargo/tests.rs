@@ -250,3 +250,20 @@ fn writers_wait_for_a_running_cargo() {
         waiting.join().expect("no panic").expect("the lock is free");
     });
 }
+
+#[test]
+fn an_entry_that_versions_share_is_found_once() {
+    let (place, store) = store();
+    let (one, _) = demo(&store);
+    let other = Package { version: "2.0.0".to_owned(), ..one.clone() };
+    let (cache, index) = (place.path().join("cache"), place.path().join("index"));
+    let crew = agents_contract::Threads(2);
+    let examined = examine((&cache, &index), &[&one, &other], &crew, &|| Ok(())).expect("looked");
+    let missing = |path: &Path| (path.to_owned(), crate::transaction::Difference::Missing);
+    let expected = [
+        missing(&index.join(".cache/de/mo/demo")),
+        missing(&cache.join("demo-1.0.0.crate")),
+        missing(&cache.join("demo-2.0.0.crate")),
+    ];
+    assert_eq!((examined.looked_at, examined.findings), (4, expected.to_vec()));
+}

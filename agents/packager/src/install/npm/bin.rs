@@ -58,11 +58,16 @@ pub(super) fn links(
                 warnings.push(format!("the command `{name}` of `{}` has no file", package.name));
                 continue;
             }
+            let at = format!("{folder}/.bin/{name}");
+            if is_taken(entries, &at) {
+                warnings.push(format!("`{at}` is what a package brings along, no link"));
+                continue;
+            }
             let link = Link {
                 target: format!("{}/{path}", package.place),
                 text: format!("../{inside}/{path}"),
             };
-            links.entry(format!("{folder}/.bin/{name}")).or_insert(link);
+            links.entry(at).or_insert(link);
         }
     }
     link_bundled(bundled, entries, &mut links);
@@ -83,16 +88,32 @@ fn link_bundled(
             let Some((name, path)) = plain_command(name).zip(target(path)) else { continue };
             let file = format!("{}/{path}", one.inside);
             let entry = entries.get(one.owner.as_str());
-            if entry.and_then(|entry| entry.file(&file)).is_none() {
+            let at = format!("{folder}/.bin/{name}");
+            if entry.and_then(|entry| entry.file(&file)).is_none() || is_taken(entries, &at) {
                 continue;
             }
             let link = Link {
                 target: format!("{}/{path}", one.place),
                 text: format!("../{inside}/{path}"),
             };
-            links.entry(format!("{folder}/.bin/{name}")).or_insert(link);
+            links.entry(at).or_insert(link);
         }
     }
+}
+
+/// Whether the package around a link's place has something of its own there, or a file where `.bin` would be.
+fn is_taken(entries: &HashMap<&str, Entry>, at: &str) -> bool {
+    let mut owner = at;
+    while let Some((above, _)) = owner.rsplit_once('/') {
+        owner = above;
+        // The innermost one: what an outer one has inside of it gives way to it.
+        if let Some(entry) = entries.get(owner) {
+            let inside = &at[owner.len() + 1..];
+            let folder = inside.rsplit_once('/').map_or("", |(folder, _)| folder);
+            return entry.holds(inside) || entry.file(folder).is_some();
+        }
+    }
+    false
 }
 
 /// Creates the links below the staging directory and returns the names of those that the project

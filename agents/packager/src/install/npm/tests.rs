@@ -331,3 +331,42 @@ fn bundled_packages_have_their_commands_beside_them() {
     let (_, names) = build("says-nothing", r#"{"name":"a","version":"1.0.0"}"#);
     assert_eq!(names, ["new"], "who says of nothing that it is bundled bundles nothing");
 }
+
+#[test]
+fn what_a_package_has_where_a_link_would_go_stays_and_the_rest_is_installed() {
+    let (place, store) = store();
+    let file = crate::unpack::attacks::forge::file;
+    let manifest = br#"{"name":"a","version":"1.0.0","bundleDependencies":["b","c"]}"#;
+    let build = |name: &str, own: &str| {
+        let own = format!("package/node_modules/.bin{own}");
+        let bytes = crate::unpack::attacks::forge::tarball(&[
+            file("package/package.json", manifest),
+            file("package/node_modules/b/package.json", br#"{"name":"b","bin":"b.js"}"#),
+            file("package/node_modules/b/b.js", b"x"),
+            file("package/node_modules/c/package.json", br#"{"name":"c","bin":"c.js"}"#),
+            file("package/node_modules/c/c.js", b"x"),
+            file(&own, b"its own"),
+        ]);
+        let mut a = package(&store, Ecosystem::Npm, "a", "1.0.0", &bytes);
+        a.place = "node_modules/a".to_owned();
+        let planned = "node_modules/a/node_modules/planned";
+        let bin = [("planned", "x.js")];
+        let planned = stored(&store, planned, "planned", "2.0.0", &[("x.js", "x")], &bin);
+        let staging = place.path().join(name);
+        let packages = resolution(vec![a, planned]);
+        let report = stage(&store, &packages, "node_modules", &staging, Options::default());
+        let warnings = report.expect("honest").warnings;
+        let own = staging.join("a/node_modules").join(own.rsplit_once("node_modules/").unwrap().1);
+        assert_eq!(fs::read_to_string(own).expect("there"), "its own");
+        let is_link = |name: &str| {
+            let link = staging.join("a/node_modules/.bin").join(name);
+            fs::symlink_metadata(link).is_ok_and(|it| it.is_symlink())
+        };
+        (["b", "c", "planned"].map(is_link), warnings.len())
+    };
+    assert_eq!(build("file", "/b"), ([false, true, true], 0));
+    assert_eq!(build("directory", "/c/inside"), ([true, false, true], 0));
+    assert_eq!(build("beside", "/b.txt"), ([true, true, true], 0));
+    assert_eq!(build("taken", "/planned"), ([true, true, false], 1));
+    assert_eq!(build("no-directory", ""), ([false, false, false], 1));
+}

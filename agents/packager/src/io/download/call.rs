@@ -33,7 +33,9 @@ pub(crate) fn run(
     tell: &mut dyn FnMut(Told<'_>),
 ) -> Result<Vec<Downloaded>> {
     let threads = &client.session().shared.threads;
-    // The caller's own cancellation is looked at below; this one also ends what is left of a call that failed.
+    // Of the caller, and of whom the work is for; the one below also ends what is left of a call that failed.
+    let of_session = client.session().request.cancellation.clone();
+    let cancellation = Cancellation::any([of_session, order.cancellation.clone()]);
     let stop = Stop(Cancellation::until(None));
     let order = Order { cancellation: stop.0.clone(), ..order.clone() };
     let hired = Hired { host: Arc::clone(threads.host()), order, work: Work::Unpack };
@@ -48,7 +50,7 @@ pub(crate) fn run(
         turn: Arc::clone(&turn),
         standstill: Standstill::default(),
         tell,
-        cancellation: &client.session().request.cancellation,
+        cancellation: &cancellation,
     };
     // As many places as results: a task never waits for the caller.
     let (sender, receiver) = sync_channel(requests.len().max(1));

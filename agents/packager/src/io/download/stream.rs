@@ -1,8 +1,8 @@
 //! One try at a file: a request, its answer, and what is made of a part.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
@@ -182,6 +182,7 @@ async fn with_sink<T: Send + 'static>(
     let Some(mut taken) = sink.take() else {
         return Err(lost().into());
     };
+    let _own = Own { began: Instant::now(), sum_ns: &job.own_ns };
     let hired = job.hired.clone();
     let worked = tokio::task::spawn_blocking(move || {
         let result = agents_contract::once(&hired, || work(&mut taken));
@@ -191,6 +192,19 @@ async fn with_sink<T: Send + 'static>(
     let (taken, result) = worked.ok_or_else(Error::cancelled)?;
     *sink = Some(taken);
     result.map_err(|error| Error::io("write", &job.part, &error).into())
+}
+
+/// Dropped, also where the time limit falls into a write, it counts what this took.
+struct Own<'a> {
+    began: Instant,
+    sum_ns: &'a AtomicU64,
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        let took_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.sum_ns.fetch_add(took_ns, Ordering::Relaxed);
+    }
 }
 
 fn too_large(url: &Url, job: &Job) -> Error {

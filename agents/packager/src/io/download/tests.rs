@@ -426,3 +426,58 @@ fn a_failure_ends_what_waits_for_its_turn() {
     });
     assert_eq!(error.code, "cancelled");
 }
+
+/// Does every piece late, and knows how much later.
+#[derive(Debug, Default)]
+struct Late {
+    own_ns: AtomicU64,
+}
+
+impl Host for Late {
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        let began = Instant::now();
+        std::thread::sleep(Duration::from_millis(100));
+        PlainHost.run(order, work, count, piece);
+        self.own_ns.fetch_add(began.elapsed().as_nanos() as u64, Ordering::SeqCst);
+    }
+
+    fn begin(
+        &self,
+        order: &Order,
+        undertaking: Undertaking,
+        waits: &dyn Fn(Wait),
+    ) -> Option<Permit> {
+        PlainHost.begin(order, undertaking, waits)
+    }
+
+    fn settle(&self, work: Work) -> Place {
+        PlainHost.settle(work)
+    }
+
+    fn later(&self, job: agents_contract::Job) {
+        job();
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+#[test]
+fn what_is_computed_is_no_time_of_the_servers() {
+    let bytes = content();
+    let served = bytes.clone();
+    let server = Server::start(move |_| Reply::ok(served.clone()));
+    let mut case = Case::new();
+    let host = Arc::new(Late::default());
+    case.client = case.world.client_of(host.clone());
+    let began = Instant::now();
+    case.download(&[case.request(&server.url(), "file", &bytes)]).expect("a file");
+    let all_ns = began.elapsed().as_nanos() as u64;
+    let sums = case.client.outside().sums();
+    let (_, calls, took_ns) = sums.into_iter().find(|it| it.0 == "pypi-files").expect("it");
+    let own_ns = host.own_ns.load(Ordering::SeqCst);
+    assert!(calls == 1 && took_ns > 0 && own_ns >= 300_000_000, "{calls} {took_ns} {own_ns}");
+    // One after the other: nothing is counted twice.
+    assert!(took_ns + own_ns <= all_ns, "{took_ns} + {own_ns} > {all_ns}");
+}
