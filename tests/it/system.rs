@@ -210,7 +210,8 @@ fn what_somebody_installs_before_a_transaction_begins_stays() {
     let path = machine.world.place("home/state/bolide/locks/system.lock");
     let lock = std::fs::File::create(&path).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let mut command = machine.command(&["add", "deb:web", "npm:leaf", "--yes"]);
+    let plan = machine.bolide(&["plan", "deb:web", "npm:leaf", "--json"]).succeeds().json();
+    let mut command = machine.command(&["apply", plan["digest"].as_str().unwrap(), "--yes"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let open = format!("/proc/{}/fd", child.id());
@@ -231,45 +232,6 @@ fn what_somebody_installs_before_a_transaction_begins_stays() {
     assert_eq!(machine.world.tree(), tree);
     assert_eq!(states(&machine), ["failed"]);
     assert_eq!(machine.version("web").as_deref(), Some("2.0"));
-}
-
-#[test]
-fn a_project_that_is_away_holds_up_nobody() {
-    for way in ["deleted", "moved", "replaced"] {
-        let Some(machine) = machine(&[GATE]) else { return };
-        let before = machine.state();
-        let packages = ["add", "deb:gated", "deb:rival", "npm:leaf", "--yes"];
-        Halted::at_the_gate(&machine, &packages).kill(true);
-        for file in ["reached", "gate"] {
-            std::fs::remove_file(machine.root().join(file)).unwrap();
-        }
-        let place = |name| machine.world.place(name);
-        let bolide = |project, arguments: &[&str]| {
-            Outcome::of(machine.command(arguments).current_dir(place(project)))
-        };
-        std::fs::create_dir(place("other")).unwrap();
-        let (mut project, away) = ("other", place("away"));
-        std::fs::rename(place("project"), &away).unwrap();
-        match way {
-            "deleted" => std::fs::remove_dir_all(&away).unwrap(),
-            "replaced" => {
-                std::fs::rename(place("other"), place("project")).unwrap();
-                project = "project";
-            }
-            _ => {}
-        }
-        bolide(project, &["add", "deb:web", "--yes"]).succeeds();
-        assert_eq!(machine.version("web").as_deref(), Some("2.0"), "{way}");
-        assert_eq!(machine.version("gated"), None, "{way}");
-        if way == "moved" {
-            // Who finds the project leaves the system as it is by now.
-            let theirs = machine.state();
-            bolide("away", &["history"]).succeeds();
-            assert_eq!(machine.state(), theirs);
-        }
-        bolide(project, &["rollback"]).succeeds();
-        assert_eq!(machine.state(), before, "{way}");
-    }
 }
 
 #[test]

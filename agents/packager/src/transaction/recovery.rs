@@ -158,11 +158,13 @@ impl Session {
         reason: &str,
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
-        let mut _held = None;
-        if let Some(Undo { intent, system }) = undo {
-            self.undo(&self.site(workshop.as_ref()), begin, intent)?;
-            _held = self.bring_system_back(intent, system)?;
-        }
+        let _held = match undo {
+            Some(Undo { intent, system }) => {
+                self.undo(&self.site(workshop.as_ref()), begin, intent)?;
+                self.bring_system_back(intent, system)?
+            }
+            None => None,
+        };
         if let Some(workshop) = &workshop {
             if let Some(staging) = workshop.find(&[STAGING])? {
                 tree::remove_tree(&self.inner.disk, &staging, OsStr::new(&begin.id))?;
