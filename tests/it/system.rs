@@ -203,6 +203,38 @@ fn a_kill_in_the_middle_is_made_whole_by_the_next_command() {
 }
 
 #[test]
+fn what_somebody_installs_before_a_transaction_begins_stays() {
+    let Some(machine) = machine(&[]) else { return };
+    machine.bolide(&["history"]).succeeds();
+    let tree = machine.world.tree();
+    let path = machine.world.place("home/state/bolide/locks/system.lock");
+    let lock = std::fs::File::create(&path).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let plan = machine.bolide(&["plan", "deb:web", "npm:leaf", "--json"]).succeeds().json();
+    let mut command = machine.command(&["apply", plan["digest"].as_str().unwrap(), "--yes"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let open = format!("/proc/{}/fd", child.id());
+    let has_looked = || {
+        let files = std::fs::read_dir(&open).into_iter().flatten().flatten();
+        files.filter_map(|file| file.path().read_link().ok()).any(|file| file == path)
+    };
+    wait_until("it waits for the system", has_looked);
+    machine.apt(&["install", "web", "lib=1.5"]);
+    let theirs = machine.state();
+    drop(lock);
+    assert_eq!(child.wait().unwrap().code(), Some(4), "the plan is stale");
+    assert_eq!(
+        machine.state(),
+        theirs,
+        "what is there is a person's, though the plan had the same"
+    );
+    assert_eq!(machine.world.tree(), tree);
+    assert_eq!(states(&machine), ["failed"]);
+    assert_eq!(machine.version("web").as_deref(), Some("2.0"));
+}
+
+#[test]
 fn whenever_everybody_is_killed_the_old_system_stands_or_the_new_one() {
     let reference = match machine(&[]) {
         Some(machine) => machine,

@@ -419,6 +419,9 @@ pub const SYSTEM_STEPS_MAX: usize = 4_096;
 pub const SYSTEM_LOCK_WAIT_SECONDS: u64 = 300;
 /// The same after a crash: what the dead left running is to end first, and an agent that starts has others to serve.
 pub const SYSTEM_RECOVERY_WAIT_SECONDS: u64 = 30;
+/// How often what others left in the middle of a system's part is ended before one's own begins: once, and again for each that dies
+/// or is being ended in that moment.
+pub const SYSTEM_ROUNDS_MAX: usize = 8;
 /// How long the distribution's tool may look something up: reading its lists anew takes seconds on a slow disk.
 pub const SYSTEM_QUESTION_SECONDS_MAX: u64 = 120;
 /// How long it may fetch archives.

@@ -248,7 +248,10 @@ impl System {
     }
 
     /// Brings the system to one end of a change, from wherever it is. `is_fresh`: nobody can have used it meanwhile. Answers
-    /// what people should know.
+    /// what people should know. Forward, whoever calls has waited for others ([`Self::wait`]).
+    ///
+    /// # Errors
+    /// Forward, `plan-stale` and `system-busy` say that the tool has changed nothing.
     pub(crate) fn bring(
         &self,
         change: &Change,

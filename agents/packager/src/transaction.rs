@@ -74,6 +74,7 @@ pub use self::mend::Mended;
 pub use self::project::{Content, Project};
 pub use self::recovery::{Outcome, Recovered};
 pub use self::rollback::{RollbackPreview, RolledBack};
+pub(crate) use self::system::Archives;
 pub(crate) use self::tree::hex;
 pub use self::tree::{tree_hash, tree_hash_without};
 

@@ -180,11 +180,12 @@ impl Task<'_> {
         let system = part.map(|part| part.change);
         let options = CommitOptions { force, system, crew: Some(&hands), mended: None };
         let committed = open.commit(&changes, options);
-        answer.warnings.extend(session.take_notes());
-        let committed = committed.map_err(|error| match (part, &error.hint) {
-            (Some(_), None) => error.hint("the system and the project are as they were before"),
-            _ => error,
-        })?;
+        let notes = session.take_notes();
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(error) => return Err(system::failed(error, &notes, part.is_some())),
+        };
+        answer.warnings.extend(notes);
         lap(answer, "commit", began);
         if let Some(unfinished) = committed.unfinished {
             answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));

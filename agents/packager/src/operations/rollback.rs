@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agents_contract::{Cancellation, Work};
 
-use super::Task;
+use super::{Task, system};
 use crate::api::{RollbackAnswer, RollbackRequest};
 use crate::error::{Error, Result};
 use crate::measures::Transacted;
@@ -26,8 +26,12 @@ impl Task<'_> {
         let project = session.project().path().to_string_lossy().into_owned();
         let wanted = request.transaction.as_deref();
         let hands = self.hands(Work::Scan);
-        let done = session.rollback_and_leave(wanted, &self.actor, request.force, &hands)?;
-        let warnings = session.take_notes();
+        let done = session.rollback_and_leave(wanted, &self.actor, request.force, &hands);
+        let mut warnings = session.take_notes();
+        let done = done.map_err(|error| system::failed(error, &warnings, false))?;
+        if let Some(unfinished) = &done.unfinished {
+            warnings.push(format!("tidying up is left to the next command: {unfinished}"));
+        }
         drop(session);
         if done.is_left {
             self.clear_later(Project::from_fd(again)?);

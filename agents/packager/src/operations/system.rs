@@ -16,6 +16,7 @@ use crate::resolve::debian::Resolved;
 use crate::system::{
     Action, Change, Distribution, Manager, Snapshot, Standing, Step, System, Version,
 };
+use crate::transaction::Archives;
 
 /// dpkg's own variable for another place of the system.
 const ROOT: &str = "DPKG_ROOT";
@@ -74,7 +75,12 @@ impl Task<'_> {
     pub(super) fn system_change(&self, root: &Path, resolved: &Resolved) -> Result<Change> {
         let transactions = &self.shop.transactions;
         let system = System::open(root, &transactions.system_place()?)?;
-        let snapshot = system.snapshot()?;
+        let mut snapshot = system.snapshot()?;
+        if snapshot.require_whole().is_err() {
+            // It may be a crash of ours that left it so.
+            transactions.end_systems()?;
+            snapshot = system.snapshot()?;
+        }
         snapshot.require_whole()?;
         let wants = wants(resolved, &snapshot);
         let actions = match wants.is_empty() {
@@ -97,11 +103,8 @@ impl Task<'_> {
         for action in &actions {
             let mut before = snapshot.standing(&action.name);
             if let Standing::Installed(version) = &mut before {
-                let key =
-                    (action.name.clone(), version.architecture.clone(), version.version.clone());
                 version.sha256 = archives
-                    .get(&key)
-                    .cloned()
+                    .digest(&action.name, version)
                     .or_else(|| listed(&resolved.before, &action.name, &version.version))
                     .or_else(|| system.cached(&action.name, version));
                 if version.sha256.is_none() {
@@ -118,7 +121,7 @@ impl Task<'_> {
             };
             change.steps.push(step);
         }
-        change.steps.extend(marks(resolved, &snapshot, &actions));
+        change.steps.extend(marks(resolved, &snapshot, &actions, &archives));
         change.steps.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(change)
     }
@@ -184,6 +187,20 @@ impl Task<'_> {
             packages,
             warnings: Vec::new(),
         }))
+    }
+}
+
+/// The error of a transaction that was given up. What stays of it in the system is what people have to know then; only where
+/// nothing does, and `has_part`, everything is as before.
+pub(super) fn failed(error: Error, notes: &[String], has_part: bool) -> Error {
+    let stays = (!notes.is_empty()).then(|| notes.join("; "));
+    match (stays, error.hint.clone()) {
+        (Some(stays), Some(hint)) => error.hint(format!("{stays}; {hint}")),
+        (Some(stays), None) => error.hint(stays),
+        (None, None) if has_part => {
+            error.hint("the system and the project are as they were before")
+        }
+        (None, _) => error,
     }
 }
 
@@ -270,11 +287,17 @@ fn is_direct(resolved: &Resolved, name: &str) -> bool {
 }
 
 /// What is asked for and is there already, for others so far, is from now on there for itself.
-fn marks(resolved: &Resolved, snapshot: &Snapshot, actions: &[Action]) -> Vec<Step> {
+fn marks(
+    resolved: &Resolved,
+    snapshot: &Snapshot,
+    actions: &[Action],
+    archives: &Archives,
+) -> Vec<Step> {
     let named = resolved.resolution.packages.iter().filter(|package| package.direct);
     let stays = named.filter(|package| actions.iter().all(|action| action.name != package.name));
     let step = |package: &resolution::Package| {
-        let before = snapshot.standing(&package.name);
+        let mut before = snapshot.standing(&package.name);
+        archives.fill(&package.name, &mut before);
         let version = before.version().filter(|version| version.is_automatic)?.clone();
         let after = Standing::Installed(Version { is_automatic: false, ..version });
         Some(Step { after, before, name: package.name.clone() })

@@ -106,17 +106,11 @@ impl Apt {
             let limit = SYSTEM_QUESTION_SECONDS_MAX + seconds_max;
             let said = command::ask(&mut command, limit, Cancellation::NEVER)?;
             // That something is broken is no reason to wait, nor for this to judge.
-            let is_locked = |text: &str| {
-                text.contains("Could not get lock") || text.contains("Unable to acquire")
-            };
             if said.is_success || !is_locked(&said.complaints) {
                 return Ok(());
             }
             if is_told {
-                let message = format!("another program changes packages: {}", said.complaints);
-                return Err(Error::new(Kind::Failed, "system-busy", message)
-                    .hint("wait until it has ended, then run the command again")
-                    .retryable());
+                return Err(busy(&said));
             }
             is_told = true;
             tell(&format!(
@@ -254,7 +248,12 @@ impl Apt {
         if said.text.contains(world::REFUSED) {
             return Err(stale("apt was about to do something else at the last moment"));
         }
-        if said.is_success { Ok(()) } else { Err(failed("apt-get", &said)) }
+        match said.is_success {
+            true => Ok(()),
+            // It asks for the lock before it does anything.
+            false if is_locked(&said.complaints) => Err(busy(&said)),
+            false => Err(failed("apt-get", &said)),
+        }
     }
 
     /// What apt tells the comparing command of a task.
@@ -285,11 +284,15 @@ impl Apt {
             let message = format!("more than {SYSTEM_STEPS_MAX} packages of the system at once");
             return Err(Error::new(Kind::Failed, "too-many-packages", message));
         }
+        self.disarm()?;
         let seconds_max = match (direction, is_fresh) {
             (Direction::Back, false) => SYSTEM_RECOVERY_WAIT_SECONDS,
             _ => SYSTEM_LOCK_WAIT_SECONDS,
         };
-        self.wait(seconds_max, &|_| {})?;
+        // Forward, whoever looked at the system just now has waited.
+        if direction == Direction::Back {
+            self.wait(seconds_max, &|_| {})?;
+        }
         let mut notes = Vec::new();
         match direction {
             Direction::Forward => {
@@ -306,6 +309,18 @@ impl Apt {
         self.mark(change, direction)?;
         self.check_arrived(change, direction)?;
         Ok(notes)
+    }
+
+    /// Takes away what an apt that a dead process left compares its work with: one that still waits for dpkg's lock then does
+    /// nothing when it gets it. One that has compared has the lock, and is waited for.
+    fn disarm(&self) -> Result<()> {
+        let expected = self.world.state().join("expected");
+        match std::fs::remove_file(&expected) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &expected, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Marks what is there for itself and what is there for others.
@@ -339,6 +354,8 @@ impl Apt {
         let astray: Vec<&Step> = change
             .steps
             .iter()
+            // No task changes the others, so they are as they were, on hold or not.
+            .filter(|step| step.is_real())
             .filter(|step| {
                 let goal = step.goal(direction);
                 let now = snapshot.standing(&step.name);
@@ -412,6 +429,18 @@ pub(super) fn check_same(would: &BTreeSet<Named>, meant: &BTreeSet<Named>) -> Re
         parts.push(format!("apt would not take {}", less.join(", ")));
     }
     if parts.is_empty() { Ok(()) } else { Err(stale(&parts.join("; "))) }
+}
+
+/// Whether apt complains of a lock that another program has.
+fn is_locked(complaints: &str) -> bool {
+    complaints.contains("Could not get lock") || complaints.contains("Unable to acquire")
+}
+
+fn busy(said: &Said) -> Error {
+    let message = format!("another program changes packages: {}", said.complaints);
+    Error::new(Kind::Failed, "system-busy", message)
+        .hint("wait until it has ended, then run the command again")
+        .retryable()
 }
 
 fn failed(tool: &str, said: &Said) -> Error {

@@ -19,6 +19,7 @@ use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
 use super::look::{Looked, check_overlap};
 use super::mend::Mended;
 use super::project::{Content, STAGING, Workshop, is_link, linked};
+use super::recovery::Undo;
 use super::settle::{CANNOT_MOVE, Direction};
 use super::system::SystemLock;
 use super::tree;
@@ -167,11 +168,11 @@ impl Session {
     }
 
     /// Gives up after `error` and answers what to tell the caller.
-    pub(super) fn abandon(&self, begin: &Begin, intent: Option<&Intent>, error: Error) -> Error {
+    pub(super) fn abandon(&self, begin: &Begin, undo: Option<Undo<'_>>, error: Error) -> Error {
         if error.code == UNCERTAIN {
             return error;
         }
-        match self.give_up(begin, intent, &error.message) {
+        match self.give_up(begin, undo, &error.message) {
             Ok(()) => error,
             Err(second) => {
                 tracing::warn!(transaction = %begin.id, error = %second, "could not undo at once");
@@ -183,8 +184,8 @@ impl Session {
         }
     }
 
-    /// From the intent to the end. An error before the commit record is for the caller to undo; after it the
-    /// transaction stands, and what could not be finished is answered.
+    /// From the intent to the end. Before the commit record an error is answered when all is undone; after it the transaction
+    /// stands, and what could not be finished is answered.
     pub(super) fn carry_out(
         &self,
         journal: &mut Journal,
@@ -196,17 +197,38 @@ impl Session {
     }
 
     /// From the intent to the commit record; answers when the new state was visible, and what is to be held until the end where
-    /// packages of a system are part of it.
+    /// packages of a system are part of it. After an error nothing is left to undo, or the next recovery does it.
     pub(super) fn carry_out_to_commit(
         &self,
         journal: &mut Journal,
         begin: &Begin,
         intent: &mut Intent,
     ) -> Result<(Instant, Option<SystemLock>)> {
+        let begun = self.lock_unchanged_system(begin, intent).and_then(|system| {
+            let disk = &self.inner.disk;
+            journal.append(disk, &Record::Intent(intent.clone()))?;
+            journal.sync(disk)?;
+            Ok(system)
+        });
+        // Nothing of it is done: what stands as the intent says was brought there by others, and is theirs.
+        let system = begun.map_err(|error| self.abandon(begin, None, error))?;
+        if let Err(error) = self.bring_system_forward(intent) {
+            let is_untouched = matches!(error.code.as_str(), "plan-stale" | "system-busy");
+            let undo = (!is_untouched).then_some(Undo { intent, system: system.as_ref() });
+            return Err(self.abandon(begin, undo, error));
+        }
+        match self.change_names(journal, intent) {
+            Ok(visible) => Ok((visible, system)),
+            Err(error) => {
+                let undo = Undo { intent, system: system.as_ref() };
+                Err(self.abandon(begin, Some(undo), error))
+            }
+        }
+    }
+
+    /// Settles all names and writes the commit record; answers when the new state was visible.
+    fn change_names(&self, journal: &mut Journal, intent: &mut Intent) -> Result<Instant> {
         let disk = &self.inner.disk;
-        journal.append(disk, &Record::Intent(intent.clone()))?;
-        journal.sync(disk)?;
-        let system = self.bring_system_forward(begin, intent)?;
         let workshop = Workshop::ensure(disk, &self.project)?;
         let site = self.site(Some(&workshop));
         site.make_directories(&intent.directories)?;
@@ -238,7 +260,7 @@ impl Session {
                 ),
             });
         }
-        Ok((visible, system))
+        Ok(visible)
     }
 
     /// The old file is in the slot now, where nobody replaces it any more: was it what the plan saw?
@@ -320,15 +342,12 @@ impl Open<'_> {
             Ok(prepared) => prepared,
             Err(error) => return Err(session.abandon(&self.begin, None, error)),
         };
-        match session.carry_out(&mut self.journal, &self.begin, &mut intent) {
-            Ok(Done { unfinished, visible }) => {
-                let transaction = self.begin.id.clone();
-                let kept = kept.then(|| session.inner.kept(&transaction));
-                let visible_us = microseconds(start, visible);
-                Ok(Committed { transaction, kept, unfinished, visible_us })
-            }
-            Err(error) => Err(session.abandon(&self.begin, Some(&intent), error)),
-        }
+        let Done { unfinished, visible } =
+            session.carry_out(&mut self.journal, &self.begin, &mut intent)?;
+        let transaction = self.begin.id.clone();
+        let kept = kept.then(|| session.inner.kept(&transaction));
+        let visible_us = microseconds(start, visible);
+        Ok(Committed { transaction, kept, unfinished, visible_us })
     }
 
     /// Everything before the intent: checks, fingerprints, and the staged content on the device.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::database::Hold;
 use super::directory::{Directory, Identity, RelativePath};
 use super::disk::Disk;
-use super::project::key_of;
+use super::project::{LOCKED, key_of};
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -163,6 +163,9 @@ pub(super) enum Record {
     Done(usize),
     /// From here on there is no way back.
     Commit,
+    /// The packages of the system are as they were before, and only names of the project are still to be settled back:
+    /// somebody else had to go on with the system while the project was away.
+    Restored,
 }
 
 /// What a journal says.
@@ -197,6 +200,33 @@ impl Journal {
             let _ = rustix::fs::unlinkat(directory, &name, rustix::fs::AtFlags::empty());
         }
         written.map(|()| journal)
+    }
+
+    /// Goes on with one that a crash left, without what is torn at its end; `None` where it is gone by now.
+    ///
+    /// # Errors
+    /// `locked` where somebody still writes it.
+    pub(super) fn resume(directory: &Directory, which: &Unfinished) -> Result<Option<Self>> {
+        let path = path_of(directory, which);
+        let failed = |error: io::Error| Error::io("write", &path, &error);
+        let file = match File::options().append(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let message = format!("`{}` is still written", path.display());
+            return Err(Error::new(Kind::Failed, LOCKED, message).retryable());
+        }
+        let name = path.file_name().unwrap_or_default();
+        let bytes = directory.read_file(name, JOURNAL_BYTES_MAX).map_err(failed)?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let (records, torn) = decode(&bytes);
+        if records.is_empty() {
+            return Err(damaged(&path));
+        }
+        let (records, bytes) = (records.len() as u32, (bytes.len() - torn) as u64);
+        file.set_len(bytes).map_err(failed)?;
+        Ok(Some(Self { file, path, records, bytes }))
     }
 
     fn start(
@@ -270,6 +300,12 @@ pub(super) struct Unfinished {
     pub(super) project: String,
 }
 
+impl Unfinished {
+    pub(super) fn of(begin: &Begin) -> Self {
+        Self { id: begin.id.clone(), project: begin.key() }
+    }
+}
+
 fn stem(begin: &Begin) -> String {
     format!("{}@{}", begin.id, begin.key())
 }
@@ -299,15 +335,19 @@ pub(super) fn unfinished(directory: &Directory) -> Result<Vec<Unfinished>> {
     Ok(found)
 }
 
+/// Where the journal of a transaction lies.
+pub(super) fn path_of(directory: &Directory, which: &Unfinished) -> PathBuf {
+    directory.path().join(format!("{}@{}{SUFFIX}", which.id, which.project))
+}
+
 /// Reads one journal, `None` where it is gone by now.
 pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<Story>> {
-    let name = OsString::from(format!("{}@{}{SUFFIX}", which.id, which.project));
-    let path = directory.path().join(&name);
-    let bytes = directory.read_file(&name, JOURNAL_BYTES_MAX);
+    let path = path_of(directory, which);
+    let bytes = directory.read_file(path.file_name().unwrap_or_default(), JOURNAL_BYTES_MAX);
     let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, &error))? else {
         return Ok(None);
     };
-    let mut records = decode(&bytes).into_iter();
+    let mut records = decode(&bytes).0.into_iter();
     let Some(Record::Begin(begin)) = records.next() else { return Err(damaged(&path)) };
     let mut story = Story { begin, intent: None, committed: false };
     for record in records {
@@ -319,6 +359,9 @@ pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<S
             }
             Record::Done(_) if story.intent.is_some() => {}
             Record::Commit if story.intent.is_some() => story.committed = true,
+            Record::Restored if !story.committed => {
+                story.intent.as_mut().ok_or_else(|| damaged(&path))?.system = None;
+            }
             _ => return Err(damaged(&path)),
         }
     }
@@ -337,15 +380,17 @@ pub(super) fn remove(disk: &Disk, directory: &Directory, begin: &Begin) -> Resul
     }
 }
 
-/// All records before the first one that does not check.
-fn decode(bytes: &[u8]) -> Vec<Record> {
+/// All records before the first one that does not check, and how many bytes are left from there.
+fn decode(bytes: &[u8]) -> (Vec<Record>, usize) {
     let mut records = Vec::new();
-    let Some(mut rest) = bytes.strip_prefix(MAGIC.as_slice()) else { return records };
+    let Some(mut rest) = bytes.strip_prefix(MAGIC.as_slice()) else {
+        return (records, bytes.len());
+    };
     while let Some((record, tail)) = decode_one(rest, records.len()) {
         records.push(record);
         rest = tail;
     }
-    records
+    (records, rest.len())
 }
 
 fn decode_one(bytes: &[u8], index: usize) -> Option<(Record, &[u8])> {

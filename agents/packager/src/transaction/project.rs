@@ -29,6 +29,8 @@ use crate::limits::{LOCK_RETRY_MS, PROJECT_FILE_BYTES_MAX};
 
 /// The name of our directory in a project.
 pub(super) const DOT_BOLIDE: &str = ".bolide";
+/// The error of a lock that somebody else has.
+pub(super) const LOCKED: &str = "locked";
 /// New content, before it is exchanged in.
 pub(super) const STAGING: &str = "staging";
 /// Old content, for rollback.
@@ -399,5 +401,5 @@ fn locked(project: &Project, file: &mut File, wait: Duration) -> Error {
         project.path().display(),
         wait.as_millis()
     );
-    Error::new(Kind::Failed, "locked", message).hint("wait until it is done, or end it").retryable()
+    Error::new(Kind::Failed, LOCKED, message).hint("wait until it is done, or end it").retryable()
 }

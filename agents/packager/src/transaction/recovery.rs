@@ -13,6 +13,7 @@ use super::database::fingerprint_name;
 use super::journal::{self, Begin, Finish, Intent, Leftover, Story};
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
+use super::system::SystemLock;
 use super::tree;
 use super::{Session, Transactions};
 use agents_contract::Cancellation;
@@ -43,6 +44,15 @@ pub enum Outcome {
     Finished,
     /// Still to be ended; its project is away, in use, or in the way of it.
     Pending,
+}
+
+/// What a transaction that gives up has to undo.
+#[derive(Clone, Copy)]
+pub(super) struct Undo<'i> {
+    /// All that it may have done.
+    pub(super) intent: &'i Intent,
+    /// Held since before the intent, where it has a part of a system and did not crash.
+    pub(super) system: Option<&'i SystemLock>,
 }
 
 /// Why a transaction gave up that a crash had stopped.
@@ -77,17 +87,30 @@ impl Transactions {
         Ok(done)
     }
 
+    /// Recovers the project of a transaction. Where that is away, its part of a system is ended alone: the names of a project can
+    /// wait until it is found, a system is everybody's.
     pub(super) fn recover_project_of(&self, story: &Story) -> Result<Vec<Recovered>> {
-        let path = Path::new(&story.begin.project);
-        let project = Project::open(path)?;
-        if !project.identity().same_object(&story.begin.identity) {
-            let message = format!("`{}` is another directory than it was", path.display());
-            return Err(Error::new(Kind::Failed, "project-moved", message)
-                .hint("run a command in the place that the project has now"));
-        }
+        let project = match project_of(story) {
+            Ok(project) => project,
+            Err(error) => {
+                self.end_system_part(story)?;
+                return Err(error);
+            }
+        };
         let wait = Duration::from_millis(RECOVERY_WAIT_MS);
         Ok(self.lock(project, wait, Cancellation::NEVER)?.recovered)
     }
+}
+
+fn project_of(story: &Story) -> Result<Project> {
+    let path = Path::new(&story.begin.project);
+    let project = Project::open(path)?;
+    if project.identity().same_object(&story.begin.identity) {
+        return Ok(project);
+    }
+    let message = format!("`{}` is another directory than it was", path.display());
+    Err(Error::new(Kind::Failed, "project-moved", message)
+        .hint("run a command in the place that the project has now"))
 }
 
 impl Session {
@@ -120,7 +143,8 @@ impl Session {
                 Ok(Outcome::Finished)
             }
             intent => {
-                self.give_up(&story.begin, intent.as_ref(), INTERRUPTED)?;
+                let undo = intent.as_ref().map(|intent| Undo { intent, system: None });
+                self.give_up(&story.begin, undo, INTERRUPTED)?;
                 Ok(Outcome::Undone)
             }
         }
@@ -130,14 +154,17 @@ impl Session {
     pub(super) fn give_up(
         &self,
         begin: &Begin,
-        intent: Option<&Intent>,
+        undo: Option<Undo<'_>>,
         reason: &str,
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
-        if let Some(intent) = intent {
-            self.undo(&self.site(workshop.as_ref()), begin, intent)?;
-            self.bring_system_back(intent, reason != INTERRUPTED)?;
-        }
+        let _held = match undo {
+            Some(Undo { intent, system }) => {
+                self.undo(&self.site(workshop.as_ref()), begin, intent)?;
+                self.bring_system_back(intent, system)?
+            }
+            None => None,
+        };
         if let Some(workshop) = &workshop {
             if let Some(staging) = workshop.find(&[STAGING])? {
                 tree::remove_tree(&self.inner.disk, &staging, OsStr::new(&begin.id))?;
@@ -148,7 +175,7 @@ impl Session {
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
         journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
-        self.tidy_system(intent);
+        self.tidy_system(undo.map(|undo| undo.intent));
         Ok(())
     }
 

@@ -133,29 +133,24 @@ impl Session {
             summary: serde_json::json!({ "undone": taken, "restored": restored(&intent) }),
         };
         let (begin, mut journal) = self.start(purpose, Vec::new())?;
-        let done = self
-            .keep_live(&begin.id, &drift)
+        self.keep_live(&begin.id, &drift)
             .and_then(|()| self.ensure_generations(&intent))
-            .and_then(|()| self.carry_out_to_commit(&mut journal, &begin, &mut intent));
-        match done {
-            Ok((visible, _system)) => {
-                let (is_left, unfinished) = match end(self, &begin, &intent) {
-                    Ok(is_left) => (is_left, None),
-                    Err(error) => (true, Some(error)),
-                };
-                let kept = self.inner.kept(&begin.id);
-                Ok(RolledBack {
-                    transaction: begin.id,
-                    taken,
-                    restored: restored(&intent),
-                    kept: kept.is_dir().then_some(kept),
-                    unfinished,
-                    is_left,
-                    visible_us: microseconds(start, visible),
-                })
-            }
-            Err(error) => Err(self.abandon(&begin, Some(&intent), error)),
-        }
+            .map_err(|error| self.abandon(&begin, None, error))?;
+        let (visible, _system) = self.carry_out_to_commit(&mut journal, &begin, &mut intent)?;
+        let (is_left, unfinished) = match end(self, &begin, &intent) {
+            Ok(is_left) => (is_left, None),
+            Err(error) => (true, Some(error)),
+        };
+        let kept = self.inner.kept(&begin.id);
+        Ok(RolledBack {
+            transaction: begin.id,
+            taken,
+            restored: restored(&intent),
+            kept: kept.is_dir().then_some(kept),
+            unfinished,
+            is_left,
+            visible_us: microseconds(start, visible),
+        })
     }
 
     /// Whether deleting what a rollback leaves takes longer than an answer should.

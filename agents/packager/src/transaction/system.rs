@@ -2,11 +2,15 @@
 //!
 //! # The protocol
 //! 1. The *intent* record names the whole change before the distribution's tool is started. Everything that can fail without
-//!    it (fetching, staging, what a person edited) has not failed by then.
-//! 2. One transaction at a time is between its intent and its end with a part of a system: it holds the lock of systems. Who
-//!    takes that lock and finds the journal of another one that was at it has that one ended first.
+//!    it (fetching, staging, what a person edited, a system that stands otherwise than the plan saw) has not failed by then.
+//!    A transaction that fails before the tool has changed something leaves the system alone: what stands there as the change
+//!    would have it is somebody else's.
+//! 2. One transaction at a time is between its intent and its end with a part of a system: it holds the lock of systems from
+//!    before the intent. Who takes that lock and finds the journal of another one that was at it gives the lock back and has
+//!    that one ended first; one whose project is locked is alive, and ends by itself.
 //! 3. Before the commit record a failure or crash brings the system back after the names of the project; where things stand
-//!    is asked of the tool. After the commit record the change stands and is kept with the transaction.
+//!    is asked of the tool. After the commit record the change stands and is kept with the transaction. Where a crash's
+//!    project is away, the system is brought back alone, and the record *restored* says so to who finds the project.
 //! 4. A rollback is the change the other way round, from what its latest transaction left to what its earliest one found.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +24,41 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::database::Standing as Transacted;
-use super::journal::{self, Begin, Intent};
+use super::journal::{self, Begin, Intent, Journal, Record, Story, Unfinished};
+use super::project::LOCKED;
 use super::{Inner, Project, Session, Transactions};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{LOCK_RETRY_MS, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_RECOVERY_WAIT_SECONDS};
-use crate::system::{Change, Direction, Files, Snapshot, Standing, Step, System};
+use crate::limits::{
+    LOCK_RETRY_MS, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_RECOVERY_WAIT_SECONDS, SYSTEM_ROUNDS_MAX,
+};
+use crate::system::{Change, Direction, Files, Snapshot, Standing, Step, System, Version};
 
-/// Held from the intent to the end of a transaction with a part of a system.
+/// Held from before the intent to the end of a transaction with a part of a system.
 pub(super) struct SystemLock {
     _file: File,
+}
+
+/// Digests of archives, by name, architecture and version.
+pub(crate) struct Archives(BTreeMap<(String, String, String), String>);
+
+impl Archives {
+    /// The digest of the archive of a version.
+    pub(crate) fn digest(&self, name: &str, version: &Version) -> Option<String> {
+        self.0.get(&key_of(name, version)).cloned()
+    }
+
+    /// Names the archive of what is installed where nobody did.
+    pub(crate) fn fill(&self, name: &str, standing: &mut Standing) {
+        if let Standing::Installed(version) = standing
+            && version.sha256.is_none()
+        {
+            version.sha256 = self.digest(name, version);
+        }
+    }
+}
+
+fn key_of(name: &str, version: &Version) -> (String, String, String) {
+    (name.to_owned(), version.architecture.clone(), version.version.clone())
 }
 
 /// What a rollback does to a system, and what somebody changed there since.
@@ -49,33 +79,87 @@ impl Transactions {
         self.inner.database.system_changes(Some(&project.key()))
     }
 
-    /// Digests of archives that standing transactions keep, by name, architecture and version.
-    pub(crate) fn system_archives(&self) -> Result<BTreeMap<(String, String, String), String>> {
-        let mut found = BTreeMap::new();
-        for change in self.inner.database.system_changes(None)? {
-            for step in change.steps {
-                for version in [step.before, step.after].iter().filter_map(Standing::version) {
-                    let Some(sha256) = version.sha256.clone() else { continue };
-                    let key =
-                        (step.name.clone(), version.architecture.clone(), version.version.clone());
-                    found.insert(key, sha256);
-                }
+    /// Digests of archives that standing transactions keep.
+    pub(crate) fn system_archives(&self) -> Result<Archives> {
+        self.inner.system_archives()
+    }
+
+    /// Ends what crashes left in the middle of a system's part, as far as that can be done.
+    pub(crate) fn end_systems(&self) -> Result<()> {
+        for (transaction, error) in self.end_others("")? {
+            tracing::warn!(%transaction, %error, "packages of the system are not brought back yet");
+        }
+        Ok(())
+    }
+
+    /// Takes the lock of systems when nobody else is in the middle of a system's part, nor died there.
+    pub(super) fn lock_after_others(&self, own: &str) -> Result<SystemLock> {
+        let wait = Duration::from_secs(SYSTEM_LOCK_WAIT_SECONDS);
+        let mut rounds = 0;
+        loop {
+            let mut failures = self.end_others(own)?;
+            let lock = self.inner.lock_system(wait)?;
+            let others = self.others_at_a_system(own)?;
+            let Some(story) = others.into_iter().next() else { return Ok(lock) };
+            // Whoever was at it has died meanwhile, or is only just ending it and needs the lock for that.
+            drop(lock);
+            rounds += 1;
+            let failure = failures.remove(&story.begin.id);
+            let failure = failure.filter(|error| error.code != LOCKED);
+            if failure.is_some() || rounds == SYSTEM_ROUNDS_MAX {
+                let begun = || Error::new(Kind::Failed, "system-busy", "it was begun just now");
+                return Err(in_the_way(&story, &failure.unwrap_or_else(begun)));
             }
+        }
+    }
+
+    /// Ends what others left in the middle of a system's part, and answers why some could not be ended: whose project is locked is
+    /// alive. Never under the lock of systems, which that takes.
+    fn end_others(&self, own: &str) -> Result<BTreeMap<String, Error>> {
+        let mut failures = BTreeMap::new();
+        for story in self.others_at_a_system(own)? {
+            if let Err(error) = self.recover_project_of(&story) {
+                failures.insert(story.begin.id, error);
+            }
+        }
+        Ok(failures)
+    }
+
+    fn others_at_a_system(&self, own: &str) -> Result<Vec<Story>> {
+        let journals = &self.inner.journals;
+        let mut found = Vec::new();
+        for which in journal::unfinished(journals)?.iter().filter(|which| which.id != own) {
+            let story = journal::read(journals, which).map_err(|error| {
+                let path = journal::path_of(journals, which);
+                error.hint(format!(
+                    "it cannot be told whether `{}` is of a transaction that was at packages of the system; compare its \
+                     project with your version control, then move that file away",
+                    path.display()
+                ))
+            })?;
+            found.extend(story.filter(is_at_a_system));
         }
         Ok(found)
     }
 
-    /// Ends what others left in the middle of a system's part. Never under the lock of systems, which that takes.
-    fn end_others(&self, own: &str) -> Result<()> {
-        for which in journal::unfinished(&self.inner.journals)? {
-            if which.id == own {
-                continue;
-            }
-            let Some(story) = journal::read(&self.inner.journals, &which)? else { continue };
-            if is_at_a_system(&story) {
-                self.recover_project_of(&story).map_err(|error| in_the_way(&story, &error))?;
-            }
+    /// Ends the part of a system of a transaction that died and whose project is away. Its journal goes on without that part.
+    pub(super) fn end_system_part(&self, story: &Story) -> Result<()> {
+        if !is_at_a_system(story) {
+            return Ok(());
         }
+        let inner = &self.inner;
+        let which = Unfinished::of(&story.begin);
+        // Whoever lives writes it still.
+        let Some(mut journal) = Journal::resume(&inner.journals, &which)? else { return Ok(()) };
+        let _lock = inner.lock_system(Duration::from_secs(SYSTEM_RECOVERY_WAIT_SECONDS))?;
+        let story = journal::read(&inner.journals, &which)?.filter(is_at_a_system);
+        let intent = story.and_then(|story| story.intent);
+        let Some(change) = intent.and_then(|intent| intent.system) else { return Ok(()) };
+        inner.bring_back(&change, false)?;
+        journal.append(&inner.disk, &Record::Restored)?;
+        journal.sync(&inner.disk)?;
+        tracing::info!(transaction = %which.id, "ended the part of a system of a transaction whose project is away");
+        inner.tidy_archives_later();
         Ok(())
     }
 }
@@ -89,6 +173,29 @@ impl Inner {
 
     fn system(&self, change: &Change) -> Result<System> {
         System::open(Path::new(&change.root), &self.system_place()?)
+    }
+
+    fn system_archives(&self) -> Result<Archives> {
+        let mut found = BTreeMap::new();
+        for change in self.database.system_changes(None)? {
+            for step in change.steps {
+                for version in [step.before, step.after].iter().filter_map(Standing::version) {
+                    if let Some(sha256) = version.sha256.clone() {
+                        found.insert(key_of(&step.name, version), sha256);
+                    }
+                }
+            }
+        }
+        Ok(Archives(found))
+    }
+
+    /// Brings a system back, under its lock; what people should know.
+    fn bring_back(&self, change: &Change, is_fresh: bool) -> Result<Vec<String>> {
+        let notes = self.system(change)?.bring(change, Direction::Back, is_fresh)?;
+        for note in &notes {
+            tracing::warn!(%note, "the system was brought back");
+        }
+        Ok(notes)
     }
 
     fn lock_system(&self, wait: Duration) -> Result<SystemLock> {
@@ -131,6 +238,13 @@ impl Inner {
         let tidied = Files::open(&place)?.keep_only(&needed);
         tidied.map_err(|error| Error::io("tidy", &place, &error))
     }
+
+    /// The same where nobody waits for it.
+    fn tidy_archives_later(&self) {
+        if let Err(error) = self.tidy_archives() {
+            tracing::warn!(%error, "archives of packages are tidied up another time");
+        }
+    }
 }
 
 impl Session {
@@ -139,48 +253,43 @@ impl Session {
         std::mem::take(self.notes.get_mut().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Brings a system forward, where an intent has a part of one. The lock is to be held until the transaction has ended.
-    pub(super) fn bring_system_forward(
+    /// Takes the lock of systems where an intent has a part of one, to be held until the transaction has ended, and refuses where
+    /// the system does not stand as the intent says. Before the intent is written: whose packages are there is certain then.
+    pub(super) fn lock_unchanged_system(
         &self,
         begin: &Begin,
         intent: &Intent,
     ) -> Result<Option<SystemLock>> {
         let Some(change) = &intent.system else { return Ok(None) };
-        let wait = Duration::from_secs(SYSTEM_LOCK_WAIT_SECONDS);
         let transactions = Transactions { inner: self.inner.clone() };
-        transactions.end_others(&begin.id)?;
-        let lock = self.inner.lock_system(wait)?;
-        for which in journal::unfinished(&self.inner.journals)? {
-            let is_other = which.id != begin.id;
-            let story =
-                is_other.then(|| journal::read(&self.inner.journals, &which)).transpose()?;
-            if let Some(story) = story.flatten().filter(is_at_a_system) {
-                let error = Error::new(Kind::Failed, "system-busy", "it was begun just now");
-                return Err(in_the_way(&story, &error));
-            }
-        }
+        let lock = transactions.lock_after_others(&begin.id)?;
         let system = self.inner.system(change)?;
+        system.wait(&|_| {})?;
         // Between the rehearsal and the lock somebody else may have been here.
         system.check_unchanged(change)?;
-        let notes = system.bring(change, Direction::Forward, false)?;
-        self.note(notes);
         Ok(Some(lock))
     }
 
-    /// Brings it back. `is_fresh`: the failure was just now.
-    pub(super) fn bring_system_back(&self, intent: &Intent, is_fresh: bool) -> Result<()> {
+    /// Brings a system forward, where an intent has a part of one; under its lock.
+    pub(super) fn bring_system_forward(&self, intent: &Intent) -> Result<()> {
         let Some(change) = &intent.system else { return Ok(()) };
-        let seconds = match is_fresh {
-            true => SYSTEM_LOCK_WAIT_SECONDS,
-            false => SYSTEM_RECOVERY_WAIT_SECONDS,
-        };
-        let _lock = self.inner.lock_system(Duration::from_secs(seconds))?;
-        let notes = self.inner.system(change)?.bring(change, Direction::Back, is_fresh)?;
-        for note in &notes {
-            tracing::warn!(%note, "the system was brought back");
-        }
-        self.note(notes);
+        self.note(self.inner.system(change)?.bring(change, Direction::Forward, false)?);
         Ok(())
+    }
+
+    /// Brings it back, under the lock that is `held` where the failure was just now, or else under one to be held until the
+    /// journal is gone.
+    pub(super) fn bring_system_back(
+        &self,
+        intent: &Intent,
+        held: Option<&SystemLock>,
+    ) -> Result<Option<SystemLock>> {
+        let Some(change) = &intent.system else { return Ok(None) };
+        let wait = Duration::from_secs(SYSTEM_RECOVERY_WAIT_SECONDS);
+        let is_fresh = held.is_some();
+        let lock = (!is_fresh).then(|| self.inner.lock_system(wait)).transpose()?;
+        self.note(self.inner.bring_back(change, is_fresh)?);
+        Ok(lock)
     }
 
     fn note(&self, notes: Vec<String>) {
@@ -190,8 +299,8 @@ impl Session {
     /// What follows the end of a transaction with a part of a system, whichever it was.
     pub(super) fn tidy_system(&self, intent: Option<&Intent>) {
         let has_part = intent.is_some_and(|intent| intent.system.is_some());
-        if let Some(error) = has_part.then(|| self.inner.tidy_archives().err()).flatten() {
-            tracing::warn!(%error, "archives of packages are tidied up another time");
+        if has_part {
+            self.inner.tidy_archives_later();
         }
     }
 
@@ -212,20 +321,24 @@ impl Session {
             let entry = first.entry(&step.name).or_insert((&step.after, &step.before));
             entry.1 = &step.before;
         }
+        // Whoever only marked a package did not know its archive; an earlier transaction may.
+        let archives = self.inner.system_archives()?;
         let mut way = WayBack::default();
         let mut steps = Vec::new();
         let mut irreversible = Vec::new();
         for (name, (left, goal)) in first {
-            let before = now(&snapshot, name, left);
+            let (mut before, mut goal) = (now(&snapshot, name, left), goal.clone());
+            archives.fill(name, &mut before);
+            archives.fill(name, &mut goal);
             if !before.is_like(left) {
                 way.edited.push(format!("`{name}` is {before}, and {left} was installed"));
             }
-            if !before.is_like(goal) && goal.version().is_some_and(|it| it.sha256.is_none()) {
+            if !before.is_like(&goal) && goal.version().is_some_and(|it| it.sha256.is_none()) {
                 irreversible
                     .push(format!("`{name}` stays {before}: no archive of {goal} can be had"));
                 continue;
             }
-            let step = Step { name: name.to_owned(), before, after: goal.clone() };
+            let step = Step { name: name.to_owned(), before, after: goal };
             let is_marked = |it: &Standing| it.version().map(|version| version.is_automatic);
             if step.is_real() || is_marked(&step.before) != is_marked(&step.after) {
                 steps.push(step);
@@ -249,12 +362,12 @@ fn now(snapshot: &Snapshot, name: &str, left: &Standing) -> Standing {
     now
 }
 
-fn is_at_a_system(story: &journal::Story) -> bool {
+fn is_at_a_system(story: &Story) -> bool {
     let intent = story.intent.as_ref();
     !story.committed && intent.is_some_and(|intent| intent.system.is_some())
 }
 
-fn in_the_way(story: &journal::Story, error: &Error) -> Error {
+fn in_the_way(story: &Story, error: &Error) -> Error {
     let project = &story.begin.project;
     let message = format!(
         "a transaction in `{project}` was at packages of the system and has not ended: {error}"

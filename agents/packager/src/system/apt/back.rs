@@ -117,23 +117,19 @@ impl Apt {
         Ok(archives)
     }
 
-    /// Whether something that is no part of the change may need one of these packages.
+    /// Whether something that is no part of the change may need one of these packages, or what they provide. Where that cannot
+    /// be asked, something may.
     fn is_needed_by_others(&self, change: &Change, names: &[String]) -> Result<bool> {
         let mut query = self.world.dpkg("dpkg-query")?;
-        let format = "${Package}\\t${Depends}, ${Pre-Depends}\\n";
+        let format = "${Package}\\t${Provides}\\t${Depends}, ${Pre-Depends}\\n";
         let said = self.ask(query.args(["--show", "--showformat", format]))?;
-        let plain = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
-        let own: BTreeSet<String> = change.steps.iter().map(|step| plain(&step.name)).collect();
-        let names: BTreeSet<String> = names.iter().map(|name| plain(name)).collect();
-        let needs = |relations: &str| {
-            let mut relations = relations.split([',', '|']);
-            relations.any(|text| {
-                let name = text.trim().split([' ', '(', ':']).next().unwrap_or_default();
-                names.contains(name)
-            })
-        };
-        let mut lines = said.text.lines().filter_map(|line| line.split_once('\t'));
-        Ok(lines.any(|(name, relations)| !own.contains(name) && needs(relations)))
+        if !said.is_success {
+            tracing::warn!(error = %failed("dpkg-query", &said), "who needs whom is not known");
+            return Ok(true);
+        }
+        let names: BTreeSet<&str> = names.iter().map(|name| plain(name)).collect();
+        let own: BTreeSet<&str> = change.steps.iter().map(|step| plain(&step.name)).collect();
+        Ok(needs(&said.text, &own, &names))
     }
 
     /// Packages whose traces are to stay although they were not there before: a person edited their configuration, or their
@@ -237,5 +233,50 @@ impl Apt {
             log.display(),
             commands.join(", ")
         ))
+    }
+}
+
+/// A name without its architecture.
+fn plain(name: &str) -> &str {
+    name.split(':').next().unwrap_or_default()
+}
+
+/// The names in relations between packages.
+fn named(relations: &str) -> impl Iterator<Item = &str> {
+    let names = relations.split([',', '|']);
+    names.map(|text| text.trim().split([' ', '(', ':']).next().unwrap_or_default())
+}
+
+/// Whether, in dpkg's words, a package that is none of `own` needs one of `names` or something that these provide.
+fn needs(said: &str, own: &BTreeSet<&str>, names: &BTreeSet<&str>) -> bool {
+    let lines = || {
+        said.lines().filter_map(|line| {
+            let (name, rest) = line.split_once('\t')?;
+            let (provides, relations) = rest.split_once('\t')?;
+            Some((name, provides, relations))
+        })
+    };
+    let provided = lines().filter(|(name, ..)| names.contains(name));
+    let mut words: BTreeSet<&str> = provided.flat_map(|(_, provides, _)| named(provides)).collect();
+    words.extend(names);
+    words.remove("");
+    let others = || lines().filter(|(name, ..)| !own.contains(name));
+    others().any(|(.., relations)| named(relations).any(|name| words.contains(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_package_provides_is_needed_as_its_name_is() {
+        let said = "exim\tmail-agent (= 4), smtp\tlibc6, \nmutt\t\tlibc6 (>= 2), mail-agent | x, \nown\t\texim, \n";
+        let is_needed = |own: &[&str], name: &str| {
+            needs(said, &own.iter().copied().collect(), &BTreeSet::from([name]))
+        };
+        assert!(is_needed(&["own"], "exim"), "mutt needs what exim provides");
+        assert!(is_needed(&["mutt"], "exim"), "own names it");
+        assert!(!is_needed(&["own", "mutt"], "exim"));
+        assert!(is_needed(&[], "libc6") && !is_needed(&[], "mutt"));
     }
 }

@@ -154,14 +154,15 @@ impl Database {
     }
 
     /// Plans that are being carried out, and those whose results stand: of each name in a project the last one that changed it.
-    /// What an older one left is a generation, which has files of its own. Each with the place of its project.
+    /// What an older one left is a generation, which has files of its own. A repair has no plan: what it mends is still what the
+    /// plan before it describes. Each with the place of its project.
     pub(crate) fn standing_plans(&self) -> Result<Vec<(String, String)>> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
                 "SELECT DISTINCT t.digest, p.path FROM transactions t JOIN projects p ON p.key = t.project
                  WHERE t.digest IS NOT NULL AND (t.state = 'preparing' OR t.sequence IN
                      (SELECT max(n.sequence) FROM steps s JOIN transactions n ON n.id = s.transaction_id
-                      WHERE n.state = 'committed' GROUP BY n.project, s.live))",
+                      WHERE n.state = 'committed' AND n.digest IS NOT NULL GROUP BY n.project, s.live))",
             )?;
             query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })

@@ -117,6 +117,27 @@ fn of_each_name_only_the_last_plan_is_needed_for_what_stands() {
 }
 
 #[test]
+fn a_plan_is_needed_after_what_it_describes_was_mended_without_one() {
+    let world = World::quick();
+    let transactions = world.open();
+    let mut session = world.lock(&transactions).unwrap();
+    let mut change = |digest: Option<&str>| {
+        let purpose = Purpose { digest: digest.map(str::to_owned), ..purpose("repair") };
+        let mut open = session.begin(purpose).unwrap();
+        let change = open.stage_file(path("new.txt"), b"new", Expected::Anything).unwrap();
+        open.commit(&[change], CommitOptions::default()).unwrap();
+    };
+    change(Some("sha256:first"));
+    change(Some("sha256:second"));
+    change(None);
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:second"]);
+    session.rollback(None, "uid 0", false).unwrap();
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:second"]);
+    session.rollback(None, "uid 0", false).unwrap();
+    assert_eq!(transactions.needed_plans().unwrap(), ["sha256:first"]);
+}
+
+#[test]
 fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let world = World::quick();
     let _ = world.open();
@@ -158,6 +179,51 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     fs::write(&file, &bytes).unwrap();
     journal.take_back(&disk, mark).unwrap();
     assert!(!journal::read(&directory, &which).unwrap().unwrap().committed);
+}
+
+#[test]
+fn a_journal_goes_on_without_a_system_that_was_restored() {
+    let world = World::quick();
+    let _ = world.open();
+    let directory = Directory::open(&world.state.join("journal")).unwrap();
+    let disk = Disk::default();
+    let mut journal = Journal::create(&disk, &directory, begin(&world)).unwrap();
+    let which = journal::unfinished(&directory).unwrap().remove(0);
+    let system = Some(crate::system::Change {
+        irreversible: Vec::new(),
+        manager: crate::system::Manager::Apt,
+        root: "/".to_owned(),
+        steps: Vec::new(),
+    });
+    let intent =
+        Intent { directories: vec![path("src")], items: Vec::new(), finish: Finish::Keep, system };
+    journal.append(&disk, &Record::Intent(intent.clone())).unwrap();
+    let alive = Journal::resume(&directory, &which).err().unwrap();
+    assert_eq!(alive.code, "locked", "its writer lives");
+    drop(journal);
+    let file = journal::path_of(&directory, &which);
+    let torn = [fs::read(&file).unwrap(), b"torn by a crash".to_vec()].concat();
+    fs::write(&file, torn).unwrap();
+    let mut journal = Journal::resume(&directory, &which).unwrap().unwrap();
+    assert_eq!(journal::read(&directory, &which).unwrap().unwrap().intent.as_ref(), Some(&intent));
+    journal.append(&disk, &Record::Restored).unwrap();
+    let story = journal::read(&directory, &which).unwrap().unwrap();
+    assert_eq!(story.intent, Some(Intent { system: None, ..intent }));
+    assert!(!story.committed);
+    fs::remove_file(&file).unwrap();
+    assert!(Journal::resume(&directory, &which).unwrap().is_none());
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_named_to_who_wants_a_system() {
+    let world = World::quick();
+    let transactions = world.open();
+    let file = world.state.join("journal/tx-1@1-1.journal");
+    fs::write(&file, "nonsense").unwrap();
+    let error = transactions.lock_after_others("tx-2").err().unwrap();
+    assert_eq!(error.code, "journal-damaged");
+    assert!(error.hint.unwrap().contains(file.to_str().unwrap()));
+    drop(transactions.lock_after_others("tx-1").unwrap());
 }
 
 #[test]
