@@ -43,6 +43,7 @@ mod lender;
 mod parts;
 mod receiver;
 mod sender;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ pub(crate) use parts::{PARTS_AT_ONCE, Parts};
 pub(crate) use receiver::Taken;
 pub use receiver::{Receiver, Start};
 pub use sender::{Large, Sender};
+pub use taken::TakenMessage;
 
 /// What happens when a lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

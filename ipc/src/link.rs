@@ -19,10 +19,8 @@ use crate::clock::Clock;
 use crate::control::{AgentInfo, Terms};
 use crate::doorbell::Ear;
 use crate::header::{GrantId, Header, Kind, LaneId, PRIORITY_DEFAULT};
-use crate::lane::{Ended, Large, ReceiveError, SendError, WhenFull};
-use crate::limits::{
-    GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX, SPARE_BYTES_MAX, WORD_BYTES_MAX,
-};
+use crate::lane::{Ended, Large, ReceiveError, SendError, TakenMessage, WhenFull};
+use crate::limits::{GRANTS_PER_REQUEST_MAX, SET_ASIDE_BYTES_MAX, SET_ASIDE_MAX, WORD_BYTES_MAX};
 use crate::ring::{FLAG_CANCEL, FLAG_ERROR, FLAG_MORE, Meta, Violation};
 
 mod answering;
@@ -148,26 +146,6 @@ pub struct Request {
     pub deadline: Option<SystemTime>,
     /// Joins everything that follows from one cause.
     pub trace: u128,
-}
-
-/// Memory of a request that is over, for the next one.
-#[derive(Debug, Default)]
-pub struct Spare {
-    tool: String,
-    payload: Vec<u8>,
-}
-
-impl From<Request> for Spare {
-    fn from(request: Request) -> Self {
-        let Request { mut tool, mut payload, .. } = request;
-        // One long request is no reason to keep as much for ever.
-        if payload.capacity() > SPARE_BYTES_MAX {
-            return Self::default();
-        }
-        tool.clear();
-        payload.clear();
-        Self { tool, payload }
-    }
 }
 
 /// One answer.
@@ -467,17 +445,22 @@ impl LinkReceiver {
 
     /// The next message, if it is there.
     pub fn try_receive(&mut self) -> Result<Option<Incoming>, CallError> {
-        self.try_receive_in(&mut Spare::default())
+        match self.try_view() {
+            Ok(view) => Ok(view.map(View::to_incoming)),
+            Err(error) => Err(CallError::from_receive(error, &self.peer.manifest.name)),
+        }
     }
 
-    /// The next message, if it is there; a request is put into memory that is at hand, so that nothing is allocated for it.
-    pub fn try_receive_in(&mut self, spare: &mut Spare) -> Result<Option<Incoming>, CallError> {
-        let message = match self.receiver.try_receive() {
-            Ok(None) => return Ok(None),
-            Ok(Some(message)) => message,
-            Err(error) => return Err(CallError::from_receive(error, &self.peer.manifest.name)),
+    /// Takes the next message out of the link, if it is there: it stays in `taken` while the link goes on, and nothing is copied
+    /// or allocated for it. False where nothing is there.
+    pub fn try_take(&mut self, taken: &mut TakenMessage) -> Result<bool, CallError> {
+        let is_there = match &mut self.receiver {
+            AnyReceiver::Critical(lane) => lane.try_take(taken),
+            other => other
+                .try_receive()
+                .map(|message| message.map(|message| taken.copy(message)).is_some()),
         };
-        Ok(Some(View::of(message).to_incoming_in(spare)))
+        is_there.map_err(|error| CallError::from_receive(error, &self.peer.manifest.name))
     }
 
     /// The next message, if it is there, where it lies: nothing is copied and nothing is allocated.

@@ -10,6 +10,14 @@ pub(crate) struct Writer {
     bytes: Vec<u8>,
 }
 
+/// Whether a text has control characters: those that are refused in what ends in logs and on terminals. Most texts are plain ASCII,
+/// and a look at their bytes is enough.
+#[inline]
+pub(crate) fn has_control(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    !is_plain && text.chars().any(char::is_control)
+}
+
 impl Writer {
     pub(crate) fn new() -> Self {
         Self::over(Vec::with_capacity(256))
@@ -21,23 +29,28 @@ impl Writer {
         Self { bytes }
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self, value: u16) {
-        self.bytes.extend(value.to_le_bytes());
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, value: u32) {
-        self.bytes.extend(value.to_le_bytes());
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self, value: u64) {
-        self.bytes.extend(value.to_le_bytes());
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     /// Bytes with a u16 length before them.
+    #[inline]
     pub(crate) fn block(
         &mut self,
         field: &'static str,
@@ -49,7 +62,7 @@ impl Writer {
             .filter(|_| bytes.len() <= max)
             .ok_or(EncodeError::TooLong { field, got: bytes.len(), max })?;
         self.u16(length);
-        self.bytes.extend(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -86,8 +99,9 @@ impl Writer {
     }
 
     /// Bytes as they are; the last field.
+    #[inline]
     pub(crate) fn rest(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     pub(crate) fn into_packet(self) -> Result<Vec<u8>, EncodeError> {
@@ -123,10 +137,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Everything that is left.
+    #[inline]
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 
+    #[inline]
     fn take(&mut self, field: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) =
             self.rest.split_at_checked(count).ok_or(DecodeError::Truncated { field })?;
@@ -134,6 +150,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let (taken, rest) =
             self.rest.split_first_chunk().ok_or(DecodeError::Truncated { field })?;
@@ -141,22 +158,27 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         self.array(field).map(u8::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         self.array(field).map(u16::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         self.array(field).map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         self.array(field).map(u64::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn block(
         &mut self,
         field: &'static str,
@@ -175,10 +197,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The same where it lies.
+    #[inline]
     fn text_here(&mut self, field: &'static str, max: usize) -> Result<&'a str, DecodeError> {
         let bytes = self.block(field, max)?;
         let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Text { field })?;
-        if text.chars().any(char::is_control) {
+        if has_control(text) {
             return Err(DecodeError::Text { field });
         }
         Ok(text)
@@ -189,6 +212,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A word where it lies.
+    #[inline]
     pub(crate) fn word_here(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         self.text_here(field, WORD_BYTES_MAX)
     }

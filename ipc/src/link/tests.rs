@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::header::AgentId;
 use crate::lane::{LaneOptions, Receiver, Sender};
-use crate::limits::{ANSWERS_SKIPPED_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{ANSWERS_SKIPPED_MAX, MESSAGE_BYTES_MAX, SPARE_BYTES_MAX};
 use crate::manifest::AgentManifest;
 use crate::segment::ControlWriter;
 use crate::wait::Spin;
@@ -113,22 +113,46 @@ fn what_comes_beside_answers_is_kept_up_to_so_many_bytes() {
 }
 
 #[test]
-fn a_request_takes_the_memory_of_the_one_before_but_of_none_that_was_long() {
+fn what_is_taken_stays_while_the_link_goes_on_and_memory_goes_round_unless_it_is_much() {
     let (mut client, mut peer) = ends();
-    let mut spare = Spare::default();
-    let mut next = |tool: &str, payload: &[u8], spare: &mut Spare| {
+    let mut take = |tool: &str, payload: &[u8], taken: &mut TakenMessage| {
         client.request(tool, payload, &[], later()).unwrap();
-        match peer.receiver().try_receive_in(spare) {
-            Ok(Some(Incoming::Request(request))) => request,
+        assert_eq!(peer.receiver().try_take(taken), Ok(true));
+        let message = taken.message();
+        match View::of(message) {
+            View::Request(request) => assert_eq!((request.tool, request.payload), (tool, payload)),
             other => panic!("{other:?}"),
         }
+        message.payload.as_ptr()
     };
-    let first = next("log.append", &[1; 200], &mut spare);
-    let (tool, payload) = (first.tool.as_ptr(), first.payload.as_ptr());
-    spare = first.into();
-    let second = next("log.sync", &[2; 100], &mut spare);
-    assert_eq!((&second.tool[..], &second.payload[..]), ("log.sync", &[2; 100][..]));
-    assert_eq!((second.tool.as_ptr(), second.payload.as_ptr()), (tool, payload));
-    let long = next("log.append", &[3; SPARE_BYTES_MAX + 1], &mut spare);
-    assert_eq!(Spare::from(long).payload.capacity(), 0);
+    let (mut first, mut second) = (TakenMessage::default(), TakenMessage::default());
+    let place = take("log.append", &[1; 200], &mut first);
+    take("log.sync", &[2; 100], &mut second);
+    let View::Request(request) = View::of(first.message()) else { panic!("not a request") };
+    assert_eq!((request.tool, request.payload), ("log.append", &[1; 200][..]));
+    // Two memories go round: that of the message, and that of the one before.
+    take("log.append", &[3; 100], &mut first);
+    assert_eq!(take("log.append", &[4; 150], &mut first), place);
+    take("log.append", &[5; SPARE_BYTES_MAX + 1], &mut first);
+    assert_eq!(first.payload_bytes(), 2 + "log.append".len() + SPARE_BYTES_MAX + 1);
+    first.release();
+    assert_eq!(first.payload_bytes(), 0);
+    take("log.append", &[6; 10], &mut first);
+}
+
+#[test]
+fn short_messages_are_taken_as_long_ones_are() {
+    let (mut client, mut peer) = ends();
+    let mut taken = TakenMessage::default();
+    assert_eq!(peer.receiver().try_take(&mut taken), Ok(false));
+    client.request("tool", &[7; 300], &[], later()).unwrap();
+    client.sender().cancel(RequestId(1)).unwrap();
+    client.sender().raw().send(Meta::default(), b"short", WhenFull::Reject).unwrap();
+    assert_eq!(peer.receiver().try_take(&mut taken), Ok(true));
+    assert!(matches!(View::of(taken.message()), View::Request(_)));
+    assert_eq!(peer.receiver().try_take(&mut taken), Ok(true));
+    assert_eq!(View::of(taken.message()), View::Cancelled { request: 1 });
+    assert_eq!(peer.receiver().try_take(&mut taken), Ok(true));
+    assert_eq!(View::of(taken.message()), View::Other { header: None, payload: b"short" });
+    assert_eq!(peer.receiver().try_take(&mut taken), Ok(false));
 }

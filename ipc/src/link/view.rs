@@ -1,8 +1,10 @@
-//! What a message on a link means, read where it lies. Not here: messages that are kept (`Incoming`).
+//! What a message on a link means, read where it lies. Not here: messages that are kept (`Incoming`), and those that were taken
+//! out of the link (`taken`).
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Answer, Incoming, Request, RequestId, Spare};
+use super::{Answer, Incoming, Request, RequestId};
+use crate::control::fields::has_control;
 use crate::header::{GrantId, Header, Kind};
 use crate::lane::Message;
 use crate::limits::{GRANTS_PER_REQUEST_MAX, WORD_BYTES_MAX};
@@ -58,6 +60,7 @@ pub enum AnswerView<'a> {
 
 impl<'a> View<'a> {
     /// What a message means. A request whose tool cannot be read is given on as it is; the server refuses it.
+    #[inline]
     pub fn of(message: Message<'a>) -> Self {
         let Message { meta, header, payload, .. } = message;
         if meta.has(FLAG_CANCEL) {
@@ -84,13 +87,8 @@ impl<'a> View<'a> {
 
     /// A copy that can be kept.
     pub fn to_incoming(self) -> Incoming {
-        self.to_incoming_in(&mut Spare::default())
-    }
-
-    /// A copy that can be kept; a request takes the memory of one that is over.
-    pub(super) fn to_incoming_in(self, spare: &mut Spare) -> Incoming {
         match self {
-            Self::Request(request) => Incoming::Request(request.to_request(std::mem::take(spare))),
+            Self::Request(request) => Incoming::Request(request.to_request()),
             Self::Cancelled { request } => Incoming::Cancelled { request },
             Self::Answer { request, answer } => {
                 let answer = match answer {
@@ -113,18 +111,20 @@ impl RequestView<'_> {
         self.header.context.map(GrantId)
     }
 
-    /// A copy of it in the memory of a request that is over.
-    fn to_request(self, spare: Spare) -> Request {
+    /// Names it in answers.
+    pub fn id(&self) -> RequestId {
+        RequestId(self.header.id)
+    }
+
+    /// A copy that can be kept.
+    pub fn to_request(self) -> Request {
         let Self { header, tool, payload } = self;
-        let Spare { tool: mut name, payload: mut bytes } = spare;
-        name.push_str(tool);
-        bytes.extend_from_slice(payload);
         Request {
             id: RequestId(header.id),
             kind: header.kind,
             priority: header.priority,
-            tool: name,
-            payload: bytes,
+            tool: tool.to_owned(),
+            payload: payload.to_vec(),
             grants: self.grants().into_iter().filter(|grant| grant.0 != 0).collect(),
             deadline: (header.deadline_ns != 0)
                 .then(|| UNIX_EPOCH + Duration::from_nanos(header.deadline_ns)),
@@ -133,11 +133,12 @@ impl RequestView<'_> {
     }
 }
 
+#[inline]
 fn split_tool(payload: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = payload.split_first_chunk::<2>()?;
     let length = usize::from(u16::from_le_bytes(*length));
     let (tool, arguments) = rest.split_at_checked(length)?;
     let tool = std::str::from_utf8(tool).ok()?;
-    let plain = length <= WORD_BYTES_MAX && !tool.chars().any(char::is_control);
+    let plain = length <= WORD_BYTES_MAX && !has_control(tool);
     plain.then_some((tool, arguments))
 }

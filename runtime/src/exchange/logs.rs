@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ipc::doorbell::Bell;
 use ipc::exchange::log as wire;
 use ipc::header::LaneId;
-use ipc::link::{Request, RequestId};
+use ipc::link::{Request, RequestId, RequestView};
 
 use self::follow::{Follower, FollowerId};
 use self::hands::{DiskDone, DiskJob, ReadDone, ReadJob};
@@ -112,9 +112,37 @@ struct Unsynced {
     appended: Option<wire::Appended>,
 }
 
+/// A request, where it lies.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    id: RequestId,
+    tool: &'a str,
+    payload: &'a [u8],
+}
+
+impl<'a> Asked<'a> {
+    /// One that has just come.
+    pub(super) fn of(request: &RequestView<'a>) -> Self {
+        Self { id: request.id(), tool: request.tool, payload: request.payload }
+    }
+
+    /// One that was kept.
+    pub(super) fn again(request: &'a Request) -> Self {
+        Self { id: request.id, tool: &request.tool, payload: &request.payload }
+    }
+}
+
 /// A request that waits.
 struct Held {
-    request: Request,
+    id: RequestId,
+    tool: String,
+    payload: Vec<u8>,
+    wait: Wait,
+}
+
+/// How far a request that waits has come.
+#[derive(Clone, Copy, Default)]
+struct Wait {
     why: Why,
     /// Records of it that were appended.
     appended: Option<(u64, u32)>,
@@ -123,7 +151,7 @@ struct Held {
 }
 
 /// What a request waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Why {
     /// The log is being opened.
     Opening(LogKey),
@@ -134,6 +162,7 @@ enum Why {
     /// The caller has not taken earlier answers.
     Room,
     /// Another thread works for it and its answer will come.
+    #[default]
     Answer,
 }
 
@@ -194,15 +223,11 @@ impl Logs {
         tool.starts_with("log.")
     }
 
-    /// Carries out one request, now or later. One that is over is given back, for its memory.
-    pub(super) fn asked(
-        &mut self,
-        callers: &mut Callers,
-        lane: LaneId,
-        request: Request,
-    ) -> Option<Request> {
-        let held = Held { request, why: Why::Answer, appended: None, until: None };
-        self.attempt(callers, lane, held)
+    /// Carries out one request, now or later.
+    pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, asked: Asked<'_>) {
+        let Some(wait) = self.attempt(callers, lane, asked, Wait::default()) else { return };
+        let (id, tool, payload) = (asked.id, asked.tool.to_owned(), asked.payload.to_vec());
+        self.held.insert(lane, Held { id, tool, payload, wait });
     }
 
     /// Whether nothing more may be read from a link for now.
@@ -213,7 +238,7 @@ impl Logs {
     /// Links whose readers somebody waits for: followers that hold a writer back who waits, as far as they have something to
     /// take.
     pub(super) fn waited_for(&self) -> BTreeSet<LaneId> {
-        let logs = self.held.values().filter_map(|held| match held.why {
+        let logs = self.held.values().filter_map(|held| match held.wait.why {
             Why::Followers(key) => self.open(key),
             _ => None,
         });
@@ -226,27 +251,28 @@ impl Logs {
 
     /// Whether an answer comes from the disk, for which who stops should wait.
     pub(super) fn is_busy(&self) -> bool {
-        let comes = |held: &Held| matches!(held.why, Why::Opening(_) | Why::Disk(_) | Why::Answer);
+        let comes =
+            |held: &Held| matches!(held.wait.why, Why::Opening(_) | Why::Disk(_) | Why::Answer);
         !self.syncing.is_empty() || !self.last_words.is_empty() || self.held.values().any(comes)
     }
 
     /// When [`Logs::tick`] has something to do though nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // Who waits for something else as well gives up when that has come.
-        let is_due = |held: &&Held| matches!(held.why, Why::Followers(_));
-        let held = self.held.values().filter(is_due).filter_map(|held| held.until).min();
+        let is_due = |held: &&Held| matches!(held.wait.why, Why::Followers(_));
+        let held = self.held.values().filter(is_due).filter_map(|held| held.wait.until).min();
         [held, self.next_look].into_iter().flatten().min()
     }
 
     /// A caller does not wait for this request any more. One that another thread works for is answered when that is done.
     pub(super) fn cancelled(&mut self, callers: &mut Callers, lane: LaneId, request: u32) {
-        let is_it = |held: &Held| held.request.id.0 as u32 == request && held.why != Why::Answer;
+        let is_it = |held: &Held| held.id.0 as u32 == request && held.wait.why != Why::Answer;
         if self.held.get(&lane).is_some_and(is_it)
             && let Some(held) = self.held.remove(&lane)
         {
             self.forget_writer(lane);
             let answer = self.taken_back(&held);
-            return self.say(callers, lane, held.request.id, answer);
+            return self.say(callers, lane, held.id, answer);
         }
         for open in self.logs.values_mut().filter_map(|served| served.open.as_mut()) {
             let is_it = |one: &Unsynced| one.lane == lane && one.request.0 as u32 == request;
@@ -264,12 +290,12 @@ impl Logs {
 
     /// What is said to whoever took a request back that waited.
     fn taken_back(&self, held: &Held) -> Said {
-        let (Why::Disk(key) | Why::Followers(key)) = held.why else {
+        let (Why::Disk(key) | Why::Followers(key)) = held.wait.why else {
             return Said::Failed(encoded(&cancelled()));
         };
         let next = self.open(key).map(|open| open.log.next_position());
-        match (held.appended, next) {
-            _ if held.request.tool != "log.append" => Said::Failed(encoded(&cancelled())),
+        match (held.wait.appended, next) {
+            _ if held.tool != "log.append" => Said::Failed(encoded(&cancelled())),
             (None, None) => Said::Failed(encoded(&cancelled())),
             (appended, next) => {
                 let (first, count) = appended.unwrap_or((next.unwrap_or_default(), 0));
@@ -314,32 +340,34 @@ impl Logs {
         moved
     }
 
-    /// Carries out a request, or holds it. One that is over is given back.
-    fn attempt(&mut self, callers: &mut Callers, lane: LaneId, held: Held) -> Option<Request> {
+    /// Carries out a request as far as it goes now; what it waits for where it is not over.
+    fn attempt(
+        &mut self,
+        callers: &mut Callers,
+        lane: LaneId,
+        asked: Asked<'_>,
+        wait: Wait,
+    ) -> Option<Wait> {
         let caller = callers.get(lane)?;
         let (agent, name) = (caller.agent, Rc::clone(&caller.name));
-        let Held { request, appended, until, .. } = held;
-        let id = request.id;
-        let outcome = match wire::Operation::decode(&request.tool, &request.payload) {
+        let (request, Wait { appended, until, .. }) = (asked.id, wait);
+        let outcome = match wire::Operation::decode(asked.tool, asked.payload) {
             Ok(Some((log, operation))) => {
-                let request = id;
                 let asking = Asking { lane, agent, name, request, appended, until, callers };
                 self.carry_out(asking, log, operation)
             }
-            Ok(None) => Err(refuse::no_such_tool(&request.tool)),
+            Ok(None) => Err(refuse::no_such_tool(asked.tool)),
             Err(error) => Err(refuse::unreadable(&error)),
         };
-        let outcome = outcome.unwrap_or_else(|error| Outcome::Said(Said::Failed(encoded(&error))));
-        let (why, appended, until) = match outcome {
-            Outcome::Said(said) => {
-                self.say(callers, lane, id, said);
-                return Some(request);
+        match outcome {
+            Ok(Outcome::Said(said)) => self.say(callers, lane, request, said),
+            Ok(Outcome::Later) => {}
+            Ok(Outcome::Hold(why)) => return Some(Wait { why, ..wait }),
+            Ok(Outcome::HoldAppend(why, appended, until)) => {
+                return Some(Wait { why, appended, until });
             }
-            Outcome::Later => return Some(request),
-            Outcome::Hold(why) => (why, appended, until),
-            Outcome::HoldAppend(why, appended, until) => (why, appended, until),
-        };
-        self.held.insert(lane, Held { request, why, appended, until });
+            Err(error) => self.say(callers, lane, request, Said::Failed(encoded(&error))),
+        }
         None
     }
 
@@ -352,7 +380,9 @@ impl Logs {
         let lanes: Vec<(LaneId, Why, bool)> = self
             .held
             .iter()
-            .map(|(lane, held)| (*lane, held.why, held.until.is_some_and(|until| until <= now)))
+            .map(|(lane, Held { wait, .. })| {
+                (*lane, wait.why, wait.until.is_some_and(|until| until <= now))
+            })
             .collect();
         let mut moved = false;
         for (lane, why, is_late) in lanes {
@@ -369,7 +399,11 @@ impl Logs {
             };
             if is_ready && let Some(held) = self.held.remove(&lane) {
                 moved = true;
-                self.attempt(callers, lane, held);
+                let Held { id, tool, payload, wait } = held;
+                let asked = Asked { id, tool: &tool, payload: &payload };
+                if let Some(wait) = self.attempt(callers, lane, asked, wait) {
+                    self.held.insert(lane, Held { id, tool, payload, wait });
+                }
             }
         }
         moved

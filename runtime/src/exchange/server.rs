@@ -11,15 +11,16 @@ use ipc::client::{Client, ClientError, Event, Offer};
 use ipc::control::{CloseCause, Report};
 use ipc::fault;
 use ipc::header::LaneId;
+use ipc::lane::TakenMessage;
 use ipc::limits::SLOTS_MAX;
-use ipc::link::{CallError, Incoming, Spare};
+use ipc::link::{CallError, Incoming, View};
 use ipc::manifest::AgentManifest;
 use tracing::{debug, info, warn};
 
 use super::callers::{Callers, READER_BROKE, READER_ENDED, Said, payload_bytes};
 use super::counted::Counted;
 use super::forward::{Direction, Turn};
-use super::logs::Logs;
+use super::logs::{Asked, Logs};
 use super::pace::Pace;
 use super::rates::{Rate, Rates};
 use super::routes::{End, Route, largest_holding, pass_rest};
@@ -31,10 +32,13 @@ use crate::limits::{
     REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX,
 };
 
-/// How often the links of callers are looked at in a turn in which none has anything.
-const LOOKS_PER_TURN_MAX: usize = 4;
-/// And how many looks that may be in all.
-const LINKS_LOOKED_AT: usize = 8;
+/// How often the links of callers are looked at in a turn in which none has anything, and how many looks that may be in all: the
+/// half of a microsecond.
+const LOOKS_PER_TURN_MAX: usize = 32;
+const LINKS_LOOKED_AT: usize = 32;
+/// The same where routes wait for their turn.
+const LOOKS_BESIDE_ROUTES_MAX: usize = 4;
+const LINKS_LOOKED_AT_BESIDE_ROUTES: usize = 8;
 /// What both sides of a route are told.
 const STALLED: &str = "limit `routed_message_patience`: a message was begun and not completed";
 
@@ -62,7 +66,8 @@ pub(super) struct Server {
     logs: Logs,
     /// Kept for their memory.
     lanes: Vec<LaneId>,
-    spare: Spare,
+    /// The message that is looked at.
+    taken: TakenMessage,
     draining: bool,
     /// How many messages a second are taken from each agent.
     rates: Rates,
@@ -92,7 +97,7 @@ impl Server {
             work,
             logs,
             lanes: Vec::new(),
-            spare: Spare::default(),
+            taken: TakenMessage::default(),
             draining: false,
             rates: Rates::new(limits),
             began,
@@ -347,7 +352,11 @@ impl Server {
         self.callers.list(&mut lanes);
         // What else a turn has to look at takes longer than to look at a few links, so these are looked at more than once: a
         // request is mostly found by such a look.
-        for _ in 0..LOOKS_PER_TURN_MAX.min(LINKS_LOOKED_AT / lanes.len().max(1)).max(1) {
+        let (turn_max, links_max) = match self.routes.is_empty() {
+            true => (LOOKS_PER_TURN_MAX, LINKS_LOOKED_AT),
+            false => (LOOKS_BESIDE_ROUTES_MAX, LINKS_LOOKED_AT_BESIDE_ROUTES),
+        };
+        for _ in 0..turn_max.min(links_max / lanes.len().max(1)).max(1) {
             for lane in &lanes {
                 moved |= self.serve_caller(*lane)?;
             }
@@ -417,24 +426,29 @@ impl Server {
                 self.counted.held_back(rate, caller.receiver.raw().has_message(), now);
                 break;
             }
-            let incoming = match caller.receiver.try_receive_in(&mut self.spare) {
-                Ok(None) => break,
-                Ok(Some(incoming)) => incoming,
+            match caller.receiver.try_take(&mut self.taken) {
+                Ok(false) => break,
+                Ok(true) => {}
                 Err(error) => {
                     self.receiving_failed(lane, &error)?;
                     break;
                 }
-            };
+            }
             if let Some(rate) = &caller.rate {
                 rate.take(now);
             }
             moved = true;
-            bytes += payload_bytes(&incoming);
-            match incoming {
-                Incoming::Cancelled { request } => self.cancelled(lane, request),
-                incoming if is_held => caller.keep_for_later(incoming),
-                incoming => self.asked(lane, incoming),
+            bytes += self.taken.payload_bytes();
+            match View::of(self.taken.message()) {
+                View::Cancelled { request } => self.cancelled(lane, request),
+                view if is_held => caller.keep_for_later(view.to_incoming()),
+                // Answered where it lies: most of these are over before the next one is looked at.
+                View::Request(request) if Logs::knows(request.tool) => {
+                    self.logs.asked(&mut self.callers, lane, Asked::of(&request));
+                }
+                view => self.asked(lane, view.to_incoming()),
             }
+            self.taken.release();
         }
         Ok(moved)
     }
@@ -478,9 +492,7 @@ impl Server {
                 self.work.asked(&mut self.callers, lane, request);
             }
             Incoming::Request(request) if Logs::knows(&request.tool) => {
-                if let Some(over) = self.logs.asked(&mut self.callers, lane, request) {
-                    self.spare = over.into();
-                }
+                self.logs.asked(&mut self.callers, lane, Asked::again(&request));
             }
             Incoming::Request(request) => {
                 let text = format!("the exchange has no tool `{}`", request.tool);

@@ -66,7 +66,7 @@ impl Logs {
             |why| matches!(why, Why::Opening(of) | Why::Disk(of) | Why::Followers(of) if of == key);
         let open = served.open.as_ref();
         open.is_some_and(|open| open.followers.is_empty() && open.waiting.is_empty())
-            && !self.held.values().any(|held| of(held.why))
+            && !self.held.values().any(|held| of(held.wait.why))
     }
 
     /// Takes in a log that was opened: closes the one that its opener, or else anybody, has not used for longest where there are

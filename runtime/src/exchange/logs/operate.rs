@@ -198,8 +198,8 @@ impl Logs {
         durability: Durability,
         appended: wire::Appended,
     ) -> Outcome {
-        if let (Durability::Synced, 1.., Some(open)) =
-            (durability, appended.count, self.open_mut(key))
+        if let (Durability::Synced, 1..) = (durability, appended.count)
+            && let Some(open) = self.open_mut(key)
         {
             let below = appended.first + u64::from(appended.count);
             let appended = Some(appended);

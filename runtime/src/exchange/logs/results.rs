@@ -128,8 +128,11 @@ impl Logs {
         error: &ToolError,
     ) {
         let waits = |why: Why| matches!(why, Why::Opening(of) if of == key);
-        let lanes: Vec<LaneId> =
-            self.held.iter().filter_map(|(lane, held)| waits(held.why).then_some(*lane)).collect();
+        let lanes: Vec<LaneId> = self
+            .held
+            .iter()
+            .filter_map(|(lane, held)| waits(held.wait.why).then_some(*lane))
+            .collect();
         for lane in lanes {
             self.answer_held(callers, lane, Said::Failed(encoded(error)));
         }
@@ -183,7 +186,7 @@ impl Logs {
     /// Answers the request that a link waits with.
     fn answer_held(&mut self, callers: &mut Callers, lane: LaneId, answer: Said) {
         if let Some(held) = self.held.remove(&lane) {
-            self.say(callers, lane, held.request.id, answer);
+            self.say(callers, lane, held.id, answer);
         }
     }
 
