@@ -7,6 +7,7 @@ pub(crate) mod governor;
 pub(crate) mod install;
 pub(crate) mod resolve;
 mod scratch;
+mod step;
 pub(crate) mod undo;
 pub(crate) mod unpack;
 pub(crate) mod workers;

@@ -27,6 +27,7 @@ use self::mirror::{Mirror, PLACEHOLDER};
 use self::tools::{Ran, Tool};
 use self::trees::Tree;
 use super::median;
+use super::step::Memory;
 
 /// What is installed: projects of `tests/installed/sets.toml`, small and large, of many files and of large ones.
 const SETS: [(Ecosystem, &str); 6] = [
@@ -143,12 +144,13 @@ fn measure(
     // The last round is for memory only.
     let rounds = arguments.rounds.max(1);
     for round in 0..=rounds {
+        let memory = if round == rounds { Memory::Family } else { Memory::Not };
         for phase in [Phase::Cold, Phase::Warm, Phase::Second] {
             for (tool, measured) in tools.iter_mut().zip(&mut measured) {
                 if measured.why.is_some() {
                     continue;
                 }
-                let ran = one_run(tool, measured, &mirror, phase, round == rounds);
+                let ran = one_run(tool, measured, &mirror, phase, memory);
                 measured.why = ran.err().map(|error| format!("{error:#}"));
             }
             if phase != Phase::Warm {
@@ -172,15 +174,15 @@ fn one_run(
     measured: &mut Measured,
     mirror: &Mirror,
     phase: Phase,
-    is_for_memory: bool,
+    memory: Memory,
 ) -> anyhow::Result<()> {
     let is_cold = phase == Phase::Cold;
     let project = tool.fresh(is_cold)?;
     mirror.forget();
     // What others left to write would be written by whoever syncs first.
     rustix::fs::sync();
-    let Ran { elapsed_ms, peak_rss_bytes } = tool.install(&project, is_cold, is_for_memory)?;
-    if is_for_memory {
+    let Ran { elapsed_ms, peak_rss_bytes } = tool.install(&project, is_cold, memory)?;
+    if memory != Memory::Not {
         measured.peak_rss_bytes = measured.peak_rss_bytes.max(peak_rss_bytes);
         return Ok(());
     }

@@ -1,21 +1,16 @@
 //! The tools that are compared, each with caches of its own and a fresh project for every run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use agents_packager::ecosystem::Ecosystem;
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::since;
+use crate::bench::step::{Memory, Step};
 
 /// Longest time that one run may take before the benchmark gives up on the tool.
 const RUN_TIME_MAX: Duration = Duration::from_secs(120);
-/// How often an ended run is noticed, where time is measured.
-const END_INTERVAL: Duration = Duration::from_micros(200);
-/// How often the memory of a run is looked at, where that is measured.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(4);
-
 /// One tool.
 pub(super) struct Tool {
     pub(super) name: &'static str,
@@ -45,47 +40,6 @@ pub(super) struct Ran {
     pub(super) peak_rss_bytes: u64,
 }
 
-/// One command of a run.
-#[derive(Clone)]
-struct Step {
-    program: PathBuf,
-    arguments: Vec<String>,
-    variables: Vec<(&'static str, PathBuf)>,
-}
-
-impl Step {
-    fn new(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { program: program.into(), arguments, variables: Vec::new() }
-    }
-
-    fn and(&self, more: &[&str]) -> Self {
-        let mut step = self.clone();
-        step.arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        step
-    }
-
-    fn variable(mut self, name: &'static str, value: impl Into<PathBuf>) -> Self {
-        self.variables.push((name, value.into()));
-        self
-    }
-
-    fn start(&self, directory: &Path, output: &Path) -> anyhow::Result<Child> {
-        let file = std::fs::File::create(output)?;
-        Command::new(&self.program)
-            .args(&self.arguments)
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .env("UV_PYTHON_DOWNLOADS", "never")
-            .env("CI", "true")
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start `{}`", self.program.display()))
-    }
-}
-
 impl Tool {
     /// Makes the locks that only this tool reads.
     pub(super) fn prepare(&mut self) -> anyhow::Result<()> {
@@ -96,7 +50,7 @@ impl Tool {
         }
         self.template = own.clone();
         for step in &self.prepare {
-            run(step, &own, &self.home.join("output"), false)?;
+            step.run(&own, &self.home, Memory::Not, RUN_TIME_MAX)?;
         }
         Ok(())
     }
@@ -135,14 +89,14 @@ impl Tool {
         &self,
         project: &Path,
         is_cold: bool,
-        is_for_memory: bool,
+        memory: Memory,
     ) -> anyhow::Result<Ran> {
         let steps = if is_cold { &self.cold } else { &self.warm };
         let began = Instant::now();
         let mut peak_rss_bytes = 0;
         for step in steps {
-            let output = self.home.join("output");
-            peak_rss_bytes = peak_rss_bytes.max(run(step, project, &output, is_for_memory)?);
+            let peak = step.run(project, &self.home, memory, RUN_TIME_MAX)?;
+            peak_rss_bytes = peak_rss_bytes.max(peak);
         }
         Ok(Ran { elapsed_ms: since(began), peak_rss_bytes })
     }
@@ -151,14 +105,14 @@ impl Tool {
     pub(super) fn undo(&self, project: &Path) -> anyhow::Result<Option<f64>> {
         let Some(step) = &self.undo else { return Ok(None) };
         let began = Instant::now();
-        run(step, project, &self.home.join("output"), false)?;
+        step.run(project, &self.home, Memory::Not, RUN_TIME_MAX)?;
         Ok(Some(since(began)))
     }
 
     /// Installs into a directory that is made for it, with whatever its caches hold.
     pub(super) fn install_into(&mut self, project: &Path) -> anyhow::Result<()> {
         self.lay_out(project)?;
-        self.install(project, true, false).map(drop)
+        self.install(project, true, Memory::Not).map(drop)
     }
 
     /// Removes every project and what was moved away.
@@ -172,60 +126,6 @@ impl Tool {
         }
         Ok(())
     }
-}
-
-/// Runs a step to its end; the most memory that it was seen with.
-fn run(step: &Step, directory: &Path, output: &Path, is_for_memory: bool) -> anyhow::Result<u64> {
-    let mut child = step.start(directory, output)?;
-    let (status, peak) = wait(&mut child, is_for_memory)?;
-    if !status.success() {
-        let text = std::fs::read_to_string(output).unwrap_or_default();
-        let last = text.lines().rfind(|line| !line.trim().is_empty());
-        let (name, first) = (step.program.display(), step.arguments.first());
-        bail!("`{name} {}`: {status}: {}", first.map_or("", String::as_str), last.unwrap_or("-"));
-    }
-    Ok(peak)
-}
-
-fn wait(child: &mut Child, is_for_memory: bool) -> anyhow::Result<(ExitStatus, u64)> {
-    let began = Instant::now();
-    let mut peak = 0;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, peak));
-        }
-        if began.elapsed() > RUN_TIME_MAX {
-            child.kill()?;
-            child.wait()?;
-            bail!("not finished within {RUN_TIME_MAX:?}");
-        }
-        if is_for_memory {
-            peak = peak.max(family_rss_bytes(child.id()));
-        }
-        std::thread::sleep(if is_for_memory { MEMORY_INTERVAL } else { END_INTERVAL });
-    }
-}
-
-/// The memory that a process and all that it started have now.
-fn family_rss_bytes(pid: u32) -> u64 {
-    let mut open = vec![pid];
-    let mut sum = 0;
-    while let Some(pid) = open.pop() {
-        sum += rss_bytes(pid).unwrap_or(0);
-        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
-        for thread in threads.into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(thread.path().join("children"));
-            let children = children.unwrap_or_default();
-            open.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
-        }
-    }
-    sum
-}
-
-fn rss_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Bolide first, then the peers of the ecosystem.

@@ -9,7 +9,7 @@ use agents_packager::ecosystem::Ecosystem;
 use anyhow::ensure;
 
 use super::sets::Set;
-use super::tools::peak_rss_bytes;
+use crate::bench::step::peak_rss_bytes;
 use crate::cli::backend::Backend;
 
 /// A daemon with caches of its own, asked over the bus.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agents_packager::api::PlanAnswer;
 use agents_packager::ecosystem::Ecosystem;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::sets::Set;
+use crate::bench::step::{Memory, Step};
 
 /// Longest time that one run of one tool may take before the benchmark gives up on it.
 /// Whoever takes longer is not the fastest.
@@ -22,8 +22,8 @@ pub(super) struct Tool {
     directory: PathBuf,
     /// What is removed before a cold run, in its directory.
     caches: &'static [&'static str],
-    cold: Repeatable,
-    warm: Repeatable,
+    cold: Step,
+    warm: Step,
     /// Removed before every run, so that the question is asked anew.
     answer: Option<&'static str>,
     read: fn(&Path, &str) -> Option<BTreeSet<String>>,
@@ -34,31 +34,6 @@ pub(super) struct Tool {
 pub(super) struct Ran {
     pub(super) elapsed_ms: f64,
     pub(super) peak_rss_bytes: u64,
-}
-
-/// A command that can be run more than once.
-struct Repeatable {
-    program: PathBuf,
-    arguments: Vec<String>,
-    variables: Vec<(&'static str, PathBuf)>,
-}
-
-impl Repeatable {
-    fn new(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { program: program.into(), arguments, variables: Vec::new() }
-    }
-
-    fn with(&self, more: &[&str]) -> Self {
-        let arguments = self.arguments.iter().cloned().chain(more.iter().map(|a| (*a).to_owned()));
-        let (program, variables) = (self.program.clone(), self.variables.clone());
-        Self { program, arguments: arguments.collect(), variables }
-    }
-
-    fn variable(mut self, name: &'static str, value: PathBuf) -> Self {
-        self.variables.push((name, value));
-        self
-    }
 }
 
 impl Tool {
@@ -74,25 +49,10 @@ impl Tool {
             let _ = std::fs::remove_file(self.directory.join(answer));
         }
         let command = if cold { &self.cold } else { &self.warm };
-        let output = std::fs::File::create(self.directory.join("output"))?;
-        let errors = std::fs::File::create(self.directory.join("errors"))?;
         let began = Instant::now();
-        let mut child = Command::new(&command.program)
-            .args(&command.arguments)
-            .envs(command.variables.iter().map(|(name, value)| (name, value)))
-            .env("UV_PYTHON_DOWNLOADS", "never")
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("cannot start `{}`", command.program.display()))?;
-        let (status, peak_rss_bytes) = wait(&mut child)?;
+        let peak_rss_bytes =
+            command.run(&self.directory, &self.directory, Memory::Own, RUN_TIME_MAX)?;
         let elapsed_ms = began.elapsed().as_secs_f64() * 1000.0;
-        if !status.success() {
-            let errors = std::fs::read_to_string(self.directory.join("errors")).unwrap_or_default();
-            bail!("{status}: {}", errors.lines().last().unwrap_or("no message"));
-        }
         Ok(Ran { elapsed_ms, peak_rss_bytes })
     }
 
@@ -100,37 +60,6 @@ impl Tool {
         let file = self.answer.unwrap_or("output");
         (self.read)(&self.directory, &std::fs::read_to_string(self.directory.join(file)).ok()?)
     }
-}
-
-/// How often the memory of a run is looked at.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Waits for a child without keeping a core busy, and ends it after [`RUN_TIME_MAX`]; the most memory that it was seen with.
-fn wait(child: &mut Child) -> anyhow::Result<(std::process::ExitStatus, u64)> {
-    let began = Instant::now();
-    let (mut peak, mut looked) = (0, began);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, peak));
-        }
-        if began.elapsed() > RUN_TIME_MAX {
-            child.kill()?;
-            child.wait()?;
-            bail!("not finished within {RUN_TIME_MAX:?}");
-        }
-        if looked.elapsed() > MEMORY_INTERVAL {
-            looked = Instant::now();
-            peak = peak.max(peak_rss_bytes(child.id()).unwrap_or(0));
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-/// The most memory that a process has had until now.
-pub(super) fn peak_rss_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Bolide first, then the peers of the set's ecosystem.
@@ -155,17 +84,19 @@ fn place(scratch: &Path, name: &str) -> PathBuf {
 fn bolide(set: &Set, scratch: &Path, registry: Option<&str>) -> Tool {
     let directory = place(scratch, "bolide");
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("bolide"));
-    let mut cold = Repeatable::new(own, &["plan", "--json", "--standalone"])
+    let specs: Vec<String> =
+        set.packages.iter().map(|(name, range)| set.spec(name, range)).collect();
+    let mut cold = Step::new(own, &["plan", "--json", "--standalone"])
         .variable("XDG_CACHE_HOME", directory.join("cache"))
-        .variable("BOLIDE_STATE_DIR", directory.join("state"));
-    cold.arguments.extend(set.packages.iter().map(|(name, range)| set.spec(name, range)));
+        .variable("BOLIDE_STATE_DIR", directory.join("state"))
+        .and(&specs);
     if let Some(registry) = registry {
-        cold.arguments.extend(["--registry".to_owned(), format!("{}={registry}", set.ecosystem)]);
+        cold = cold.and(&["--registry", &format!("{}={registry}", set.ecosystem)]);
     }
     Tool {
         name: "bolide",
         caches: &["cache", "state"],
-        warm: cold.with(&["--offline"]),
+        warm: cold.and(&["--offline"]),
         cold,
         directory,
         answer: None,
@@ -207,8 +138,8 @@ fn python_peers(set: &Set, scratch: &Path, peers: &Path) -> Vec<Tool> {
         "--only-binary=:all:",
         "requirements.in",
     ];
-    let cold = Repeatable::new(uv, &arguments).variable("UV_CACHE_DIR", directory.join("cache"));
-    let warm = cold.with(&["--offline"]);
+    let cold = Step::new(uv, &arguments).variable("UV_CACHE_DIR", directory.join("cache"));
+    let warm = cold.and(&["--offline"]);
     let read: fn(&Path, &str) -> Option<BTreeSet<String>> =
         |_, output| Some(output.lines().map(|line| line.replace("==", " ")).collect());
     let uv = Tool {
@@ -241,13 +172,12 @@ fn pip(lines: &str, scratch: &Path) -> Tool {
         "-r",
         "requirements.in",
     ];
-    let cold =
-        Repeatable::new("python3", &arguments).variable("PIP_CACHE_DIR", directory.join("cache"));
+    let cold = Step::new("python3", &arguments).variable("PIP_CACHE_DIR", directory.join("cache"));
     Tool {
         name: "pip",
         caches: &["cache"],
         directory,
-        warm: cold.with(&[]),
+        warm: cold.clone(),
         cold,
         answer: Some("report.json"),
         read: |_, _| None,
@@ -270,15 +200,13 @@ fn npm_peers(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) ->
     };
     let (npm, pnpm, bun) = (make("npm"), make("pnpm"), make("bun"));
     let lock = ["install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"];
-    let npm_cold = Repeatable::new("npm", &lock).variable("npm_config_cache", npm.join("cache"));
-    let pnpm_cold = Repeatable::new(
-        peers.join("bin/pnpm"),
-        &["install", "--lockfile-only", "--ignore-scripts"],
-    )
-    .variable("XDG_CACHE_HOME", pnpm.join("cache"))
-    .variable("XDG_DATA_HOME", pnpm.join("data"));
+    let npm_cold = Step::new("npm", &lock).variable("npm_config_cache", npm.join("cache"));
+    let pnpm_cold =
+        Step::new(peers.join("bin/pnpm"), &["install", "--lockfile-only", "--ignore-scripts"])
+            .variable("XDG_CACHE_HOME", pnpm.join("cache"))
+            .variable("XDG_DATA_HOME", pnpm.join("data"));
     let bun_cold =
-        Repeatable::new(peers.join("bin/bun"), &["install", "--lockfile-only", "--ignore-scripts"])
+        Step::new(peers.join("bin/bun"), &["install", "--lockfile-only", "--ignore-scripts"])
             .variable("BUN_INSTALL_CACHE_DIR", bun.join("cache"));
     let unread: fn(&Path, &str) -> Option<BTreeSet<String>> = |_, _| None;
     vec![
@@ -286,7 +214,7 @@ fn npm_peers(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) ->
             name: "npm",
             caches: &["cache"],
             directory: npm,
-            warm: npm_cold.with(&["--offline"]),
+            warm: npm_cold.and(&["--offline"]),
             cold: npm_cold,
             answer: Some("package-lock.json"),
             read: |_, text| npm_lock(text),
@@ -296,7 +224,7 @@ fn npm_peers(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) ->
             name: "pnpm",
             caches: &["cache", "data"],
             directory: pnpm,
-            warm: pnpm_cold.with(&["--offline"]),
+            warm: pnpm_cold.and(&["--offline"]),
             cold: pnpm_cold,
             answer: Some("pnpm-lock.yaml"),
             read: unread,
@@ -306,7 +234,7 @@ fn npm_peers(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) ->
             name: "bun",
             caches: &["cache"],
             directory: bun,
-            warm: bun_cold.with(&["--prefer-offline"]),
+            warm: bun_cold.and(&["--prefer-offline"]),
             cold: bun_cold,
             answer: Some("bun.lock"),
             read: unread,
@@ -347,8 +275,8 @@ fn cargo_peer(set: &Set, scratch: &Path) -> Tool {
     let _ = std::fs::create_dir_all(directory.join("src"));
     let _ = std::fs::write(directory.join("src/lib.rs"), "");
     let _ = std::fs::write(directory.join("Cargo.toml"), manifest);
-    let cold = Repeatable::new("cargo", &["generate-lockfile"])
-        .variable("CARGO_HOME", directory.join("home"));
+    let cold =
+        Step::new("cargo", &["generate-lockfile"]).variable("CARGO_HOME", directory.join("home"));
     let read: fn(&Path, &str) -> Option<BTreeSet<String>> = |_, text| {
         let lock: toml::Table = text.parse().ok()?;
         let entries =
@@ -359,7 +287,7 @@ fn cargo_peer(set: &Set, scratch: &Path) -> Tool {
                 .collect(),
         )
     };
-    let warm = cold.with(&["--offline"]);
+    let warm = cold.and(&["--offline"]);
     Tool {
         name: "cargo",
         caches: &["home"],
