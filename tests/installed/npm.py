@@ -11,6 +11,8 @@ from judges import Refused, sort_out
 
 # Commands of one set that are run; the direct dependencies' come first.
 COMMANDS_MAX = 40
+# Longest line of a program's last words that is read.
+LINE_MAX = 500
 
 EXCEPTIONS = [
     (
@@ -29,7 +31,6 @@ const name = process.argv[1]
 import(name).then((module) => { console.log(JSON.stringify(Object.keys(module).sort())); process.exit(0) },
   (error) => { console.log(error.code ?? error.name); process.exit(1) })
 """
-
 
 def run(scratch, wanted):
     project = scratch.project
@@ -95,8 +96,9 @@ class Tree:
 
 
 def reason(out, errors):
-    """The line that says what is wrong, without paths that change."""
-    lines = [line for line in (out + "\n" + errors).splitlines() if "Error" in line or "ERR_" in line]
+    """The line that says what is wrong, without paths that change. A long one is the program's source, cut somewhere."""
+    told = [line for line in (out + "\n" + errors).splitlines() if len(line) < LINE_MAX]
+    lines = [line for line in told if "Error" in line or "ERR_" in line]
     return lines[0].strip() if lines else ""
 
 

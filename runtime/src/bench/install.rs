@@ -26,8 +26,8 @@ use serde_json::{Map, Value, json};
 use self::mirror::{Mirror, PLACEHOLDER};
 use self::tools::{Ran, Tool};
 use self::trees::Tree;
-use super::median;
 use super::step::Memory;
+use super::{median, wanted};
 
 /// What is installed: projects of `tests/installed/sets.toml`, small and large, of many files and of large ones.
 const SETS: [(Ecosystem, &str); 6] = [
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only sets whose name contains this, or those of an ecosystem (`npm:`); can be given more than once.
+    /// Only sets whose name contains this, of one ecosystem (`npm:next`) or all of one (`npm:`); can be given more than once.
     #[arg(long)]
     only: Vec<String>,
     /// Leaves out a tool to compare with; can be given more than once.
@@ -91,18 +91,13 @@ struct Measured {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
-    let is_wanted = |(ecosystem, name): &(Ecosystem, &str)| {
-        let matches = |only: &String| match only.strip_suffix(':') {
-            Some(wanted) => ecosystem.as_str() == wanted,
-            None => name.contains(only.as_str()),
-        };
-        arguments.only.is_empty() || arguments.only.iter().any(matches)
-    };
+    let wanted =
+        wanted(&arguments.only, SETS.iter(), |(ecosystem, name)| (ecosystem.as_str(), name))?;
     let peers = std::path::absolute(&arguments.peers)?;
     let recordings = std::path::absolute(&arguments.recordings)?;
     let scratch = Scratch::new()?;
     let mut sets = Vec::new();
-    for set in SETS.iter().filter(|set| is_wanted(set)) {
+    for set in wanted {
         let place = scratch.0.join(format!("{}-{}", set.0, set.1));
         let measured = measure(*set, arguments, &peers, &recordings, &place)?;
         // The whole takes many minutes, and what is known already is worth seeing.

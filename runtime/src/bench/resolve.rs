@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use self::daemon::Daemon;
 use self::sets::Set;
 use self::universe::Universe;
-use super::median;
+use super::{median, wanted};
 
 /// `bolide bench resolve`
 #[derive(clap::Args, Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Rounds of each measurement; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only sets whose name contains this, or those of an ecosystem (`npm:`); can be given more than once.
+    /// Only sets whose name contains this, of one ecosystem (`npm:next`) or all of one (`npm:`); can be given more than once.
     #[arg(long)]
     only: Vec<String>,
     /// Leaves out a tool to compare with; can be given more than once.
@@ -62,18 +62,13 @@ struct Totals {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Value> {
-    let is_wanted = |set: &Set| {
-        let matches = |only: &String| match only.strip_suffix(':') {
-            Some(ecosystem) => set.ecosystem.as_str() == ecosystem,
-            None => set.name.contains(only.as_str()),
-        };
-        arguments.only.is_empty() || arguments.only.iter().any(matches)
-    };
+    let all = sets::all();
+    let wanted = wanted(&arguments.only, &all, |set| (set.ecosystem.as_str(), set.name))?;
     let peers = std::path::absolute(&arguments.peers)?;
     let rounds = arguments.rounds.max(1);
     let mut totals = Totals::default();
     let mut sets = Vec::new();
-    for set in sets::all().iter().filter(|set| is_wanted(set)) {
+    for set in wanted {
         let measured = measure(set, rounds, &peers, &arguments.without, &mut totals)?;
         // The whole takes many minutes, and what is known already is worth seeing.
         eprint!("{}", set_text(&measured));
