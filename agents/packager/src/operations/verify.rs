@@ -48,9 +48,13 @@ impl Task<'_> {
         let mut session = self.lock(Project::from_fd(directory)?)?;
         let installed = self.installed(session.project())?;
         let environments = self.inspect_all(&session, request)?;
-        let (damaged, crates) = match request.paths.is_empty() {
-            true => (self.damaged(&installed)?, self.examine_crates(&installed)?),
-            false => (Vec::new(), None),
+        let (damaged, crates, systems) = match request.paths.is_empty() {
+            true => (
+                self.damaged(&installed)?,
+                self.examine_crates(&installed)?,
+                self.audit_systems(session.project())?,
+            ),
+            false => (Vec::new(), None, Vec::new()),
         };
         let repaired = match request.repair {
             true => {
@@ -68,6 +72,7 @@ impl Task<'_> {
             clean: false,
             environments: Vec::new(),
             crates: repaired.crates.or(crates),
+            systems,
             damaged: damaged.into_iter().collect(),
             fetched: repaired.fetched,
             transaction: repaired.transaction,
@@ -85,6 +90,7 @@ impl Task<'_> {
         let crates = answer.crates.iter().flat_map(|crates| &crates.differences);
         answer.clean = answer.environments.iter().all(is_right)
             && crates.into_iter().all(|it| it.repaired)
+            && answer.systems.iter().all(|system| system.faults.is_empty())
             && answer.damaged.len() as u64 <= answer.fetched;
         shorten(&mut answer);
         self.publish_repair(&answer);
