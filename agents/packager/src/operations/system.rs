@@ -192,10 +192,12 @@ impl Task<'_> {
 }
 
 impl Task<'_> {
-    /// What the distribution's tool finds wrong in the systems that the standing transactions of a project changed.
+    /// What the distribution's tool finds wrong in the systems that the standing transactions of a project changed. Of one that
+    /// cannot be asked, a warning says so: it is no reason to leave the rest unseen.
     pub(super) fn audit_systems(
         &self,
         project: &crate::transaction::Project,
+        warnings: &mut Vec<String>,
     ) -> Result<Vec<VerifiedSystem>> {
         let transactions = &self.shop.transactions;
         let changes = transactions.system_changes(project)?;
@@ -203,8 +205,14 @@ impl Task<'_> {
         let mut systems = Vec::new();
         for root in roots {
             self.say("verify", format!("asking for faults in `{root}`"), 0, 0);
-            let system = System::open(Path::new(&root), &transactions.system_place()?)?;
-            let faults = system.audit()?;
+            let system = System::open(Path::new(&root), &transactions.system_place()?);
+            let faults = match system.and_then(|system| system.audit()) {
+                Ok(faults) => faults,
+                Err(error) => {
+                    warnings.push(format!("the system at `{root}` was not asked: {error}"));
+                    continue;
+                }
+            };
             let left_out = faults.len().saturating_sub(SYSTEM_FAULTS_MAX) as u64;
             let faults = faults.into_iter().take(SYSTEM_FAULTS_MAX).collect();
             systems.push(VerifiedSystem { root, faults, left_out });

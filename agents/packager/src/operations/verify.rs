@@ -48,11 +48,12 @@ impl Task<'_> {
         let mut session = self.lock(Project::from_fd(directory)?)?;
         let installed = self.installed(session.project())?;
         let environments = self.inspect_all(&session, request)?;
+        let mut warnings = Vec::new();
         let (damaged, crates, systems) = match request.paths.is_empty() {
             true => (
                 self.damaged(&installed)?,
                 self.examine_crates(&installed)?,
-                self.audit_systems(session.project())?,
+                self.audit_systems(session.project(), &mut warnings)?,
             ),
             false => (Vec::new(), None, Vec::new()),
         };
@@ -77,7 +78,7 @@ impl Task<'_> {
             fetched: repaired.fetched,
             transaction: repaired.transaction,
             kept: repaired.kept,
-            warnings: repaired.warnings,
+            warnings: [warnings, repaired.warnings].concat(),
         };
         for inspected in environments {
             let place = inspected.standing.place.as_str().to_owned();
