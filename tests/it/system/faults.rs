@@ -55,6 +55,11 @@ fn a_fault_is_a_finding_of_a_verification() {
     assert_eq!(answer["systems"][0]["faults"][0]["package"], "old");
     machine.apt(&["install", "--reinstall", "old"]);
     machine.bolide(&["verify"]).succeeds();
+    let aside = machine.world.place("aside");
+    std::fs::rename(machine.root(), &aside).unwrap();
+    let unseen = machine.bolide(&["verify"]).succeeds();
+    assert!(unseen.stdout.contains("was not asked"), "{unseen:#?}");
+    std::fs::rename(aside, machine.root()).unwrap();
     // A project without packages of the system asks nobody.
     damage(&machine, "old");
     machine.bolide(&["rollback"]).succeeds();
