@@ -75,11 +75,13 @@ impl Machine {
         self.world.place("archive")
     }
 
-    /// Scripts of packages run inside: a shell and what it is linked with.
+    /// Scripts of packages run inside: a shell that can remove something, and what they are linked with.
     fn give_shell(&self) {
-        let linked = self.world.run("ldd", &["/bin/sh"]).succeeds().stdout;
-        let paths = linked.split_whitespace().filter(|word| word.starts_with('/'));
-        for path in paths.chain(["/bin/sh"]) {
+        let programs = ["/bin/sh", "/bin/rm"];
+        let linked = self.world.run("ldd", &programs).succeeds().stdout;
+        // `/bin/sh:` is a heading.
+        let is_path = |word: &&str| word.starts_with('/') && !word.ends_with(':');
+        for path in linked.split_whitespace().filter(is_path).chain(programs) {
             let target = self.root().join(&path[1..]);
             std::fs::create_dir_all(target.parent().unwrap()).unwrap();
             std::fs::copy(path, target).unwrap();
@@ -274,7 +276,7 @@ pub(crate) fn children(of: u32, name: &str) -> Vec<u32> {
 }
 
 /// Whether a process is there and more than a number that nobody has asked for.
-fn is_alive(id: u32) -> bool {
+pub(crate) fn is_alive(id: u32) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     text.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with('Z'))
 }

@@ -1,6 +1,11 @@
 //! Packages of the system, changed for real: by apt and dpkg in a directory of its own, in one transaction with packages of
 //! languages, and back.
 
+mod deaths;
+mod faults;
+mod others;
+mod remembered;
+
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 

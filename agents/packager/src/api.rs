@@ -22,8 +22,8 @@ pub use history::{
 pub use questions::{
     CacheAction, CacheAnswer, CacheRequest, HeldPackage, HoldAnswer, HoldRequest, OutdatedAnswer,
     OutdatedPackage, OutdatedRequest, PathDifference, SearchAnswer, SearchRequest, SearchResult,
-    VerifiedCrates, VerifiedEnvironment, VerifyAnswer, VerifyRequest, WhyAnswer, WhyPackage,
-    WhyRequest,
+    VerifiedCrates, VerifiedEnvironment, VerifiedSystem, VerifyAnswer, VerifyRequest, WhyAnswer,
+    WhyPackage, WhyRequest,
 };
 pub use watches::{
     UnwatchRequest, WatchPolicy, WatchRequest, Watched, WatchesAnswer, WatchesRequest,

@@ -438,6 +438,8 @@ pub const SYSTEM_LOG_BYTES_MAX: u64 = 64 << 20;
 pub const SYSTEM_WORDS_SHOWN_MAX: usize = 1_500;
 /// Bytes of one archive: the largest packages of distributions have about one GiB.
 pub const SYSTEM_FILE_BYTES_MAX: u64 = 8 << 30;
+/// Faults of a system that a verification names; the others are counted. A sound system has none, one with this many is lost.
+pub const SYSTEM_FAULTS_MAX: usize = 1_000;
 /// How long an archive stays that no transaction needs: from when it is fetched until its transaction is written down.
 pub const SYSTEM_FILE_UNUSED_FOR: std::time::Duration =
     std::time::Duration::from_secs(2 * SYSTEM_FETCH_SECONDS_MAX);

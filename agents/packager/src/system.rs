@@ -15,7 +15,9 @@
 //!    any state that a crash left, and again.
 //! 5. The tool writes to a file and is in a process group of its own: whoever started it may die without disturbing it. Who
 //!    comes later waits for its lock.
-//! 6. Configuration files that a person edited stay in either direction.
+//! 6. Whether a transaction's tool has touched the system at all is the one thing that is remembered, because nobody could be
+//!    asked it ([`Touch`]).
+//! 7. Configuration files that a person edited stay in either direction.
 
 mod apt;
 mod command;
@@ -23,7 +25,9 @@ mod distribution;
 mod files;
 mod simulated;
 mod snapshot;
+mod touch;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +36,7 @@ pub use self::distribution::{Distribution, Manager};
 pub(crate) use self::files::Files;
 pub(crate) use self::simulated::Action;
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::touch::{Touch, Touched};
 
 use self::apt::Apt;
 use crate::error::{Error, Kind, Result};
@@ -147,7 +152,27 @@ impl Step {
     }
 }
 
+/// Something that the distribution's tool finds wrong with a package.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fault {
+    /// The package, with the architecture where that is a foreign one.
+    pub package: String,
+    /// In the tool's words.
+    pub what: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "`{}` ({})", self.package, self.what)
+    }
+}
+
 impl Change {
+    /// Whether a package is one of those that it touches.
+    pub(crate) fn names(&self, package: &str) -> bool {
+        self.steps.iter().any(|step| step.name == package)
+    }
+
     /// The digests of all archives that either direction takes.
     pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
         let standings = self.steps.iter().filter(|step| step.is_real());
@@ -239,7 +264,16 @@ impl System {
                 (!same).then(|| format!("`{}` is {now} and was {}", step.name, step.before))
             })
             .collect();
-        if moved.is_empty() { Ok(()) } else { Err(stale(&moved.join(", "))) }
+        if moved.is_empty() {
+            self.apt.require_sound(change)
+        } else {
+            Err(stale(&moved.join(", ")))
+        }
+    }
+
+    /// What the tool finds wrong with packages, whoever changed them.
+    pub(crate) fn audit(&self) -> Result<BTreeSet<Fault>> {
+        self.apt.audit()
     }
 
     /// Shows that the tool would do exactly what the change says, without doing it.
@@ -248,17 +282,16 @@ impl System {
     }
 
     /// Brings the system to one end of a change, from wherever it is. `is_fresh`: nobody can have used it meanwhile. Answers
-    /// what people should know. Forward, whoever calls has waited for others ([`Self::wait`]).
-    ///
-    /// # Errors
-    /// Forward, `plan-stale` and `system-busy` say that the tool has changed nothing.
+    /// what people should know. Forward, whoever calls has waited for others ([`Self::wait`]). After an error `touch` says whether
+    /// there may be something to bring back.
     pub(crate) fn bring(
         &self,
         change: &Change,
         direction: Direction,
         is_fresh: bool,
+        touch: &Touch,
     ) -> Result<Vec<String>> {
-        self.apt.bring(change, direction, is_fresh)
+        self.apt.bring(change, direction, is_fresh, touch)
     }
 }
 

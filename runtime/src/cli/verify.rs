@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use agents_packager::api::{PathDifference, VerifyAnswer, VerifyRequest};
+use agents_packager::api::{PathDifference, VerifiedSystem, VerifyAnswer, VerifyRequest};
 use agents_packager::limits::VERIFY_FINDINGS_SHOWN_MAX;
 
 use super::Context;
@@ -80,6 +80,7 @@ fn text(answer: &VerifyAnswer) -> String {
             false => line(format_args!("{}: not as the crates' digests have it", crates.place)),
         }
         let shown = crates.differences.len().min(left);
+        left -= shown;
         for difference in &crates.differences[..shown] {
             line(format_args!("  {}", words(difference)));
         }
@@ -88,8 +89,11 @@ fn text(answer: &VerifyAnswer) -> String {
             line(format_args!("  and {more} more; `--json` names them"));
         }
     }
+    for words in faults(&answer.systems, left) {
+        line(format_args!("{words}"));
+    }
     let has_nothing = answer.environments.is_empty() && answer.crates.is_none();
-    if has_nothing && answer.damaged.is_empty() {
+    if has_nothing && answer.systems.is_empty() && answer.damaged.is_empty() {
         line(format_args!("nothing of Bolide is installed in `{}`", answer.project));
     }
     for purl in answer.damaged.iter().take(VERIFY_FINDINGS_SHOWN_MAX) {
@@ -105,6 +109,26 @@ fn text(answer: &VerifyAnswer) -> String {
         line(format_args!("{transaction}: repaired; `bolide rollback` takes it back"));
     }
     text
+}
+
+/// What the tools of systems say, with at most `left` faults named.
+fn faults(systems: &[VerifiedSystem], mut left: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for VerifiedSystem { root, faults, left_out } in systems {
+        if faults.is_empty() {
+            lines.push(format!("{root}: the system's own tool finds no fault with its packages"));
+            continue;
+        }
+        lines.push(format!("{root}: the system's own tool finds fault, which no repair mends"));
+        let shown = &faults[..faults.len().min(left)];
+        left -= shown.len();
+        lines.extend(shown.iter().map(|fault| format!("  {fault}")));
+        let more = (faults.len() - shown.len()) as u64 + left_out;
+        if more > 0 {
+            lines.push(format!("  and {more} more; `--json` names them"));
+        }
+    }
+    lines
 }
 
 fn words(difference: &PathDifference) -> String {

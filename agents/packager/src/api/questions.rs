@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Setting;
 use crate::ecosystem::Ecosystem;
+use crate::system::Fault;
 use crate::transaction::Difference;
 
 /// `pkg.why`: who wants a package.
@@ -237,6 +238,9 @@ pub struct VerifyAnswer {
     /// The crates in cargo's own cache; `None` where the project has none, there is no cargo, or paths were named.
     #[serde(default)]
     pub crates: Option<VerifiedCrates>,
+    /// The systems that the project's transactions changed, as their own tool judges them; none where paths were named.
+    #[serde(default)]
+    pub systems: Vec<VerifiedSystem>,
     /// Artefacts of what is installed that were damaged in the store, as purls. They are out of use, and fetched again when they
     /// are needed; a repair fetches them at once.
     pub damaged: Vec<String>,
@@ -278,6 +282,17 @@ pub struct VerifiedCrates {
     pub looked_at: u64,
     /// Those that are not as they should be, by their whole paths.
     pub differences: Vec<PathDifference>,
+}
+
+/// A system of which packages were changed, and what its own tool finds wrong there, whoever did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedSystem {
+    /// Its root directory.
+    pub root: String,
+    /// What is wrong, by package. No repair mends it.
+    pub faults: Vec<Fault>,
+    /// Faults that are not named, because there are too many.
+    pub left_out: u64,
 }
 
 /// One path that is not as it was installed.

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Task;
-use crate::api::PlanRequest;
+use crate::api::{PlanRequest, VerifiedSystem};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::limits::SYSTEM_FAULTS_MAX;
 use crate::metadata::Hashes;
 use crate::plan::Plan;
 use crate::resolution::{self, Artifact, Resolution};
@@ -187,6 +188,36 @@ impl Task<'_> {
             packages,
             warnings: Vec::new(),
         }))
+    }
+}
+
+impl Task<'_> {
+    /// What the distribution's tool finds wrong in the systems that the standing transactions of a project changed. Of one that
+    /// cannot be asked, a warning says so: it is no reason to leave the rest unseen.
+    pub(super) fn audit_systems(
+        &self,
+        project: &crate::transaction::Project,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<VerifiedSystem>> {
+        let transactions = &self.shop.transactions;
+        let changes = transactions.system_changes(project)?;
+        let roots: BTreeSet<String> = changes.into_iter().map(|change| change.root).collect();
+        let mut systems = Vec::new();
+        for root in roots {
+            self.say("verify", format!("asking for faults in `{root}`"), 0, 0);
+            let system = System::open(Path::new(&root), &transactions.system_place()?);
+            let faults = match system.and_then(|system| system.audit()) {
+                Ok(faults) => faults,
+                Err(error) => {
+                    warnings.push(format!("the system at `{root}` was not asked: {error}"));
+                    continue;
+                }
+            };
+            let left_out = faults.len().saturating_sub(SYSTEM_FAULTS_MAX) as u64;
+            let faults = faults.into_iter().take(SYSTEM_FAULTS_MAX).collect();
+            systems.push(VerifiedSystem { root, faults, left_out });
+        }
+        Ok(systems)
     }
 }
 

@@ -48,9 +48,14 @@ impl Task<'_> {
         let mut session = self.lock(Project::from_fd(directory)?)?;
         let installed = self.installed(session.project())?;
         let environments = self.inspect_all(&session, request)?;
-        let (damaged, crates) = match request.paths.is_empty() {
-            true => (self.damaged(&installed)?, self.examine_crates(&installed)?),
-            false => (Vec::new(), None),
+        let mut warnings = Vec::new();
+        let (damaged, crates, systems) = match request.paths.is_empty() {
+            true => (
+                self.damaged(&installed)?,
+                self.examine_crates(&installed)?,
+                self.audit_systems(session.project(), &mut warnings)?,
+            ),
+            false => (Vec::new(), None, Vec::new()),
         };
         let repaired = match request.repair {
             true => {
@@ -68,11 +73,12 @@ impl Task<'_> {
             clean: false,
             environments: Vec::new(),
             crates: repaired.crates.or(crates),
+            systems,
             damaged: damaged.into_iter().collect(),
             fetched: repaired.fetched,
             transaction: repaired.transaction,
             kept: repaired.kept,
-            warnings: repaired.warnings,
+            warnings: [warnings, repaired.warnings].concat(),
         };
         for inspected in environments {
             let place = inspected.standing.place.as_str().to_owned();
@@ -85,6 +91,7 @@ impl Task<'_> {
         let crates = answer.crates.iter().flat_map(|crates| &crates.differences);
         answer.clean = answer.environments.iter().all(is_right)
             && crates.into_iter().all(|it| it.repaired)
+            && answer.systems.iter().all(|system| system.faults.is_empty())
             && answer.damaged.len() as u64 <= answer.fetched;
         shorten(&mut answer);
         self.publish_repair(&answer);

@@ -1,5 +1,6 @@
 //! apt and dpkg as those who carry changes out. The protocol is in the parent's header.
 
+mod audit;
 mod back;
 mod world;
 
@@ -13,6 +14,7 @@ use super::command::{self, Said};
 use super::files::{Files, digest_of};
 use super::simulated::{self, Action};
 use super::snapshot::{FORMAT, Snapshot};
+use super::touch::Touch;
 use super::{Change, Direction, Standing, Step, Version, stale};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
@@ -232,16 +234,16 @@ impl Apt {
     }
 
     /// Has apt do the tasks and nothing else.
-    fn carry_out(&self, tasks: &[Task<'_>], direction: Direction) -> Result<()> {
+    fn carry_out(&self, tasks: &[Task<'_>], direction: Direction, touch: &Touch) -> Result<()> {
         self.rehearse_tasks(tasks, direction)?;
         let mut lines: Vec<String> = tasks.iter().map(|task| self.line(task, direction)).collect();
         lines.sort();
-        let expected = self.world.state().join("expected");
-        self.files.write(&expected, &(lines.join("\n") + "\n"))?;
+        let arguments = self.arguments(tasks)?;
+        let expected = touch.arm(&self.files, &(lines.join("\n") + "\n"))?;
         let mut command = self.world.closed("apt-get")?;
         command.arg("-o").arg(format!("DPkg::Lock::Timeout={SYSTEM_LOCK_WAIT_SECONDS}"));
-        command.args(world::compared_with(&expected));
-        command.args(["install", "--"]).args(self.arguments(tasks)?);
+        command.args(world::compared_with(&expected, touch));
+        command.args(["install", "--"]).args(arguments);
         let said = command::change(&mut command, &self.world.state().join("log"))?;
         // What apt's cache says of the system is of before, which apt may not see within the same second.
         let _ = std::fs::remove_file(self.world.root().join("var/cache/apt/pkgcache.bin"));
@@ -279,52 +281,51 @@ impl Apt {
         change: &Change,
         direction: Direction,
         is_fresh: bool,
+        touch: &Touch,
     ) -> Result<Vec<String>> {
         if change.steps.len() > SYSTEM_STEPS_MAX {
             let message = format!("more than {SYSTEM_STEPS_MAX} packages of the system at once");
             return Err(Error::new(Kind::Failed, "too-many-packages", message));
         }
-        self.disarm()?;
         let seconds_max = match (direction, is_fresh) {
             (Direction::Back, false) => SYSTEM_RECOVERY_WAIT_SECONDS,
             _ => SYSTEM_LOCK_WAIT_SECONDS,
         };
         // Forward, whoever looked at the system just now has waited.
         if direction == Direction::Back {
+            let log = self.world.state().join("log");
+            // A late apt-mark asks for no lock; apt and dpkg do, and are waited for below, too.
+            if !is_fresh && !command::has_ended(&log, seconds_max)? {
+                tracing::warn!("a tool that was started before, or something of a package, runs");
+            }
             self.wait(seconds_max, &|_| {})?;
         }
         let mut notes = Vec::new();
+        // What was wrong before is not this change's.
+        let known = match direction {
+            Direction::Forward => self.audit()?,
+            Direction::Back => BTreeSet::new(),
+        };
         match direction {
             Direction::Forward => {
                 let snapshot = self.snapshot()?;
                 let tasks = tasks(change, &snapshot, direction);
                 let worn = self.worn(&tasks, is_fresh)?;
                 if !tasks.is_empty() {
-                    self.carry_out(&tasks, direction)?;
+                    self.carry_out(&tasks, direction, touch)?;
                 }
                 self.purge(&tasks, &worn, &mut notes)?;
             }
-            Direction::Back => self.bring_back(change, is_fresh, &mut notes)?,
+            Direction::Back => self.bring_back(change, is_fresh, touch, &mut notes)?,
         }
-        self.mark(change, direction)?;
+        self.mark(change, direction, touch)?;
         self.check_arrived(change, direction)?;
+        self.check_sound(change, direction, &known, &mut notes)?;
         Ok(notes)
     }
 
-    /// Takes away what an apt that a dead process left compares its work with: one that still waits for dpkg's lock then does
-    /// nothing when it gets it. One that has compared has the lock, and is waited for.
-    fn disarm(&self) -> Result<()> {
-        let expected = self.world.state().join("expected");
-        match std::fs::remove_file(&expected) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &expected, &error))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Marks what is there for itself and what is there for others.
-    fn mark(&self, change: &Change, direction: Direction) -> Result<()> {
+    fn mark(&self, change: &Change, direction: Direction, touch: &Touch) -> Result<()> {
         let snapshot = self.snapshot()?;
         for (word, is_automatic) in [("auto", true), ("manual", false)] {
             let differs = |step: &&Step| {
@@ -338,6 +339,7 @@ impl Apt {
             if names.is_empty() {
                 continue;
             }
+            touch.record()?;
             let mut command = self.world.apt("apt-mark")?;
             let log = self.world.state().join("log");
             let said = command::change(command.arg(word).arg("--").args(names), &log)?;

@@ -10,12 +10,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use agents_contract::Cancellation;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::distribution::tool;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
-    SYSTEM_ANSWER_BYTES_MAX, SYSTEM_CHANGE_SECONDS_MAX, SYSTEM_END_SECONDS_MAX,
+    LOCK_RETRY_MS, SYSTEM_ANSWER_BYTES_MAX, SYSTEM_CHANGE_SECONDS_MAX, SYSTEM_END_SECONDS_MAX,
     SYSTEM_LOG_BYTES_MAX, SYSTEM_WORDS_SHOWN_MAX,
 };
 use crate::process;
@@ -75,12 +77,18 @@ pub(super) fn ask(
 }
 
 /// Runs one that changes the system. It is not ended because somebody lost interest, and it goes on where this process dies:
-/// its output goes to the file `log`. Ended is only what never ends.
+/// its output goes to the file `log`, which it has locked for as long as it lives ([`has_ended`]). Ended is only what never ends.
 pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
     let failed = |error: std::io::Error| Error::io("write", log, &error);
     let mut options = File::options();
-    let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    // What a script of an earlier package left running keeps the file that it has.
+    match std::fs::remove_file(log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let options = options.read(true).write(true).create_new(true).mode(0o600);
     let mut file = options.open(log).map_err(failed)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(errno.into()))?;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(file.try_clone().map_err(failed)?)
@@ -88,7 +96,11 @@ pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
         .process_group(0)
         .spawn()
         .map_err(|error| Error::io("run", Path::new(command.get_program()), &error))?;
+    // The command would keep the file, and with it the lock.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    ipc::fault::point("system.tool-started");
     let status = wait(&mut child, &file).map_err(failed)?;
+    ipc::fault::point("system.tool-ended");
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     file.take(SYSTEM_LOG_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
@@ -102,6 +114,27 @@ pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
         };
     }
     Ok(Said { is_success, text, complaints })
+}
+
+/// Waits until nothing lives any more of the tool that last wrote to `log`, whoever started it, and answers whether that is so
+/// within `seconds_max`. A program that its scripts left running may hold the lock for good.
+pub(super) fn has_ended(log: &Path, seconds_max: u64) -> Result<bool> {
+    let failed = |error: std::io::Error| Error::io("lock", log, &error);
+    let file = match File::open(log) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        file => file.map_err(failed)?,
+    };
+    let deadline = Instant::now() + Duration::from_secs(seconds_max);
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() >= deadline => return Ok(false),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
 }
 
 fn wait(child: &mut Child, log: &File) -> std::io::Result<Option<ExitStatus>> {
@@ -190,6 +223,19 @@ mod tests {
         );
         assert_eq!(shell("exit 3").complaints, "sh ended with exit status: 3");
         assert!(shell("true").is_success);
+    }
+
+    #[test]
+    fn what_a_tool_left_running_is_seen_until_it_ends() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (log, gate) = (scratch.path().join("log"), scratch.path().join("gate"));
+        assert!(has_ended(&log, 0).unwrap(), "nothing was ever started");
+        let script = format!("mkfifo {0}; (read word < {0}) &", gate.display());
+        let mut command = Command::new("/bin/sh");
+        assert!(change(command.args(["-c", &script]), &log).unwrap().is_success);
+        assert!(!has_ended(&log, 0).unwrap());
+        std::fs::write(&gate, "go\n").unwrap();
+        assert!(has_ended(&log, 120).unwrap());
     }
 
     #[test]

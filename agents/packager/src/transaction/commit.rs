@@ -212,15 +212,15 @@ impl Session {
         });
         // Nothing of it is done: what stands as the intent says was brought there by others, and is theirs.
         let system = begun.map_err(|error| self.abandon(begin, None, error))?;
-        if let Err(error) = self.bring_system_forward(intent) {
-            let is_untouched = matches!(error.code.as_str(), "plan-stale" | "system-busy");
-            let undo = (!is_untouched).then_some(Undo { intent, system: system.as_ref() });
-            return Err(self.abandon(begin, undo, error));
+        let held = system.as_ref();
+        if let Err(error) = self.bring_system_forward(begin, intent) {
+            let undo = Undo { intent, has_names: false, system: held };
+            return Err(self.abandon(begin, Some(undo), error));
         }
         match self.change_names(journal, intent) {
             Ok(visible) => Ok((visible, system)),
             Err(error) => {
-                let undo = Undo { intent, system: system.as_ref() };
+                let undo = Undo { intent, has_names: true, system: held };
                 Err(self.abandon(begin, Some(undo), error))
             }
         }
@@ -249,6 +249,7 @@ impl Session {
             site.sync(item)?;
             self.check_old_content(&workshop, item)?;
         }
+        ipc::fault::point("commit.names-changed");
         let mark = journal.mark();
         let committed = journal.append(disk, &Record::Commit).and_then(|()| journal.sync(disk));
         if let Err(error) = committed {
@@ -260,6 +261,7 @@ impl Session {
                 ),
             });
         }
+        ipc::fault::point("commit.recorded");
         Ok(visible)
     }
 

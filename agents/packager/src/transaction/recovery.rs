@@ -51,6 +51,8 @@ pub enum Outcome {
 pub(super) struct Undo<'i> {
     /// All that it may have done.
     pub(super) intent: &'i Intent,
+    /// Whether names of the project may have changed.
+    pub(super) has_names: bool,
     /// Held since before the intent, where it has a part of a system and did not crash.
     pub(super) system: Option<&'i SystemLock>,
 }
@@ -143,8 +145,8 @@ impl Session {
                 Ok(Outcome::Finished)
             }
             intent => {
-                let undo = intent.as_ref().map(|intent| Undo { intent, system: None });
-                self.give_up(&story.begin, undo, INTERRUPTED)?;
+                let undo = |intent| Undo { intent, has_names: true, system: None };
+                self.give_up(&story.begin, intent.as_ref().map(undo), INTERRUPTED)?;
                 Ok(Outcome::Undone)
             }
         }
@@ -159,9 +161,15 @@ impl Session {
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let _held = match undo {
-            Some(Undo { intent, system }) => {
-                self.undo(&self.site(workshop.as_ref()), begin, intent)?;
-                self.bring_system_back(intent, system)?
+            Some(Undo { intent, has_names, system }) => {
+                let undone = match has_names {
+                    true => self.undo(&self.site(workshop.as_ref()), begin, intent),
+                    false => Ok(()),
+                };
+                // What is in the way of a name is no reason to leave a system where it is: that is everybody's.
+                let lock = self.bring_system_back(begin, intent, system)?;
+                undone?;
+                lock
             }
             None => None,
         };
@@ -254,6 +262,7 @@ impl Session {
             workshop.remove_empty_areas(disk)?;
         }
         self.dismantle()?;
+        self.leave_system(begin, intent)?;
         journal::remove(disk, &self.inner.journals, begin)?;
         self.tidy_system(Some(intent));
         Ok(())

@@ -3,15 +3,38 @@
 //! # The protocol
 //! 1. The *intent* record names the whole change before the distribution's tool is started. Everything that can fail without
 //!    it (fetching, staging, what a person edited, a system that stands otherwise than the plan saw) has not failed by then.
-//!    A transaction that fails before the tool has changed something leaves the system alone: what stands there as the change
-//!    would have it is somebody else's.
 //! 2. One transaction at a time is between its intent and its end with a part of a system: it holds the lock of systems from
-//!    before the intent. Who takes that lock and finds the journal of another one that was at it gives the lock back and has
-//!    that one ended first; one whose project is locked is alive, and ends by itself.
-//! 3. Before the commit record a failure or crash brings the system back after the names of the project; where things stand
-//!    is asked of the tool. After the commit record the change stands and is kept with the transaction. Where a crash's
-//!    project is away, the system is brought back alone, and the record *restored* says so to who finds the project.
-//! 4. A rollback is the change the other way round, from what its latest transaction left to what its earliest one found.
+//!    before the intent. Who takes that lock and finds that another one has touched a system (3) and not ended gives the lock
+//!    back and has that one ended first; one whose project is locked is alive, and ends by itself.
+//! 3. *Touched* is a record of its own ([`Touch`]), on the device before the tool's first change, and made by the tool's own
+//!    hook under the tool's own lock. Whoever ends the transaction, alive or after a crash, first takes away what that hook
+//!    agrees to: from then on the answer is final, whatever the dead have left running. Without the record only names of the
+//!    project go back: what stands in the system as the change would have it is somebody else's.
+//! 4. With it, and before the commit record, a failure or crash brings the system back after the names of the project, and also
+//!    where these cannot be settled yet; where things stand is asked of the tool. When the system was seen to be back the
+//!    record goes, before the rest is ended: what is done there from then on is others'.
+//! 5. After the commit record the change stands and is kept with the transaction; *touched* says nothing any more.
+//! 6. Where a crash's project is away, the part of a system is ended alone, and the record *restored* says so to who finds the
+//!    project.
+//! 7. A rollback is the change the other way round, from what its latest transaction left to what its earliest one found.
+//!
+//! # Where a kill falls
+//! | the last thing done | what the next one finds | what it does |
+//! |---|---|---|
+//! | the lock of systems | no intent | removes staging |
+//! | the intent, written or not | no record | settles names |
+//! | apt armed, or started and before its hook | no record; apt, if it lives, finds nothing to agree to and stops | settles names |
+//! | the hook has renamed, its device knows or not | the record, or after a loss of power none; dpkg has not begun | asks apt, which has nothing to bring back; or settles names |
+//! | anything of apt's or dpkg's work; apt goes on where it lives | the record | waits for apt's lock, brings back |
+//! | names, marks, all but the commit record | the record | settles names, brings back |
+//! | the commit record | a commit | finishes; the record goes before the journal |
+//! | brought back, the record not gone | the record | brings back what is back |
+//! | the record gone, the journal not | no record | settles names |
+//!
+//! What is left: while the record is there, what somebody installs by hand in the version that was planned cannot be told from
+//! apt's own work, and goes. That is so after a crash amid apt's work; and in two moments in which nothing is to be brought back:
+//! apt itself killed after its hook and before dpkg's first change, a recovery killed after its last look and before the record
+//! is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -31,7 +54,9 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::{
     LOCK_RETRY_MS, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_RECOVERY_WAIT_SECONDS, SYSTEM_ROUNDS_MAX,
 };
-use crate::system::{Change, Direction, Files, Snapshot, Standing, Step, System, Version};
+use crate::system::{
+    Change, Direction, Files, Snapshot, Standing, Step, System, Touch, Touched, Version,
+};
 
 /// Held from before the intent to the end of a transaction with a part of a system.
 pub(super) struct SystemLock {
@@ -99,8 +124,7 @@ impl Transactions {
         loop {
             let mut failures = self.end_others(own)?;
             let lock = self.inner.lock_system(wait)?;
-            let others = self.others_at_a_system(own)?;
-            let Some(story) = others.into_iter().next() else { return Ok(lock) };
+            let Some(story) = self.in_the_middle(own)? else { return Ok(lock) };
             // Whoever was at it has died meanwhile, or is only just ending it and needs the lock for that.
             drop(lock);
             rounds += 1;
@@ -123,6 +147,17 @@ impl Transactions {
             }
         }
         Ok(failures)
+    }
+
+    /// One that may have left something in a system; under its lock, so whoever wrote an intent is dead. What became of the names
+    /// of a project is no matter here.
+    fn in_the_middle(&self, own: &str) -> Result<Option<Story>> {
+        for story in self.others_at_a_system(own)? {
+            if self.inner.touch(&story.begin.id)?.look()? == Touched::Perhaps {
+                return Ok(Some(story));
+            }
+        }
+        Ok(None)
     }
 
     fn others_at_a_system(&self, own: &str) -> Result<Vec<Story>> {
@@ -155,7 +190,7 @@ impl Transactions {
         let story = journal::read(&inner.journals, &which)?.filter(is_at_a_system);
         let intent = story.and_then(|story| story.intent);
         let Some(change) = intent.and_then(|intent| intent.system) else { return Ok(()) };
-        inner.bring_back(&change, false)?;
+        inner.bring_back(&which.id, &change, false)?;
         journal.append(&inner.disk, &Record::Restored)?;
         journal.sync(&inner.disk)?;
         tracing::info!(transaction = %which.id, "ended the part of a system of a transaction whose project is away");
@@ -189,9 +224,27 @@ impl Inner {
         Ok(Archives(found))
     }
 
-    /// Brings a system back, under its lock; what people should know.
-    fn bring_back(&self, change: &Change, is_fresh: bool) -> Result<Vec<String>> {
-        let notes = self.system(change)?.bring(change, Direction::Back, is_fresh)?;
+    fn touch(&self, transaction: &str) -> Result<Touch> {
+        Touch::of(&self.system_place()?, transaction)
+    }
+
+    /// Brings a system back, under its lock, where the transaction has touched it; what people should know. From then on what
+    /// stands there is others'.
+    fn bring_back(
+        &self,
+        transaction: &str,
+        change: &Change,
+        is_fresh: bool,
+    ) -> Result<Vec<String>> {
+        let touch = self.touch(transaction)?;
+        let touched = touch.look()?;
+        ipc::fault::point("system.looked");
+        if touched == Touched::Never {
+            return Ok(Vec::new());
+        }
+        let notes = self.system(change)?.bring(change, Direction::Back, is_fresh, &touch)?;
+        ipc::fault::point("system.back");
+        touch.forget()?;
         for note in &notes {
             tracing::warn!(%note, "the system was brought back");
         }
@@ -267,13 +320,17 @@ impl Session {
         system.wait(&|_| {})?;
         // Between the rehearsal and the lock somebody else may have been here.
         system.check_unchanged(change)?;
+        ipc::fault::point("system.locked");
         Ok(Some(lock))
     }
 
     /// Brings a system forward, where an intent has a part of one; under its lock.
-    pub(super) fn bring_system_forward(&self, intent: &Intent) -> Result<()> {
+    pub(super) fn bring_system_forward(&self, begin: &Begin, intent: &Intent) -> Result<()> {
         let Some(change) = &intent.system else { return Ok(()) };
-        self.note(self.inner.system(change)?.bring(change, Direction::Forward, false)?);
+        ipc::fault::point("system.intended");
+        let (system, touch) = (self.inner.system(change)?, self.inner.touch(&begin.id)?);
+        self.note(system.bring(change, Direction::Forward, false, &touch)?);
+        ipc::fault::point("system.forward");
         Ok(())
     }
 
@@ -281,6 +338,7 @@ impl Session {
     /// journal is gone.
     pub(super) fn bring_system_back(
         &self,
+        begin: &Begin,
         intent: &Intent,
         held: Option<&SystemLock>,
     ) -> Result<Option<SystemLock>> {
@@ -288,12 +346,20 @@ impl Session {
         let wait = Duration::from_secs(SYSTEM_RECOVERY_WAIT_SECONDS);
         let is_fresh = held.is_some();
         let lock = (!is_fresh).then(|| self.inner.lock_system(wait)).transpose()?;
-        self.note(self.inner.bring_back(change, is_fresh)?);
+        self.note(self.inner.bring_back(&begin.id, change, is_fresh)?);
         Ok(lock)
     }
 
     fn note(&self, notes: Vec<String>) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
+    }
+
+    /// What a commit record leaves to do of a part of a system, before its journal goes.
+    pub(super) fn leave_system(&self, begin: &Begin, intent: &Intent) -> Result<()> {
+        match intent.system {
+            Some(_) => self.inner.touch(&begin.id)?.forget(),
+            None => Ok(()),
+        }
     }
 
     /// What follows the end of a transaction with a part of a system, whichever it was.

@@ -10,15 +10,17 @@ use std::os::unix::ffi::OsStrExt;
 use super::super::command;
 use super::{Apt, Task, failed, is_beyond_reach, is_foreign, tasks};
 use crate::error::{Error, Kind, Result};
-use crate::system::{Change, Direction, Standing, Step};
+use crate::system::{Change, Direction, Snapshot, Standing, Step, Touch};
 
 impl Apt {
     pub(super) fn bring_back(
         &self,
         change: &Change,
         is_fresh: bool,
+        touch: &Touch,
         notes: &mut Vec<String>,
     ) -> Result<()> {
+        self.write_down()?;
         let snapshot = self.snapshot()?;
         for step in change.steps.iter().filter(|step| step.is_real()) {
             let now = snapshot.standing(&step.name);
@@ -31,14 +33,15 @@ impl Apt {
             }
         }
         let tasks = tasks(change, &snapshot, Direction::Back);
-        let worn = self.worn(&tasks, is_fresh)?;
+        let leaving = leaving(change, &snapshot);
+        let worn = self.worn(&leaving, is_fresh)?;
         let is_clean = |task: &Task<'_>| {
             snapshot.is_settled(&task.step.name) && task.now.is_like(&task.step.after)
         };
         // Asked for what is half there, apt would say other versions than the change does.
         let tried = match tasks.iter().all(is_clean) {
             true if tasks.is_empty() => Ok(()),
-            true => self.carry_out(&tasks, Direction::Back),
+            true => self.carry_out(&tasks, Direction::Back, touch),
             false => Err(Error::new(Kind::Failed, "system-torn", "packages are half there")),
         };
         match tried {
@@ -53,7 +56,26 @@ impl Apt {
                 self.tell_dpkg(change)?;
             }
         }
-        self.purge(&tasks, &worn, notes)
+        self.purge(&leaving, &worn, notes)
+    }
+
+    /// Has dpkg write into its record of packages what a killed one had only noted beside it. dpkg reads such notes, apt does
+    /// not, and would take the system for what it was before them.
+    fn write_down(&self) -> Result<()> {
+        let place = self.world.root().join("var/lib/dpkg/updates");
+        let notes = std::fs::read_dir(&place).into_iter().flatten().flatten();
+        let is_note = |name: std::ffi::OsString| name.as_bytes().iter().all(u8::is_ascii_digit);
+        if !notes.map(|entry| entry.file_name()).any(is_note) {
+            return Ok(());
+        }
+        // It opens its record for writing, is told nothing, and closes it.
+        let mut command = self.world.dpkg("dpkg")?;
+        let log = self.world.state().join("log");
+        let said = command::change(command.arg("--set-selections"), &log)?;
+        if !said.is_success {
+            tracing::warn!(error = %failed("dpkg", &said), "what dpkg noted is not written down");
+        }
+        Ok(())
     }
 
     /// Takes away what was not there and unpacks what was, whatever relations say in between.
@@ -234,6 +256,17 @@ impl Apt {
             commands.join(", ")
         ))
     }
+}
+
+/// What is to leave no trace, also where all but traces is gone: a way back may have been interrupted there.
+fn leaving<'c>(change: &'c Change, snapshot: &Snapshot) -> Vec<Task<'c>> {
+    let steps = change.steps.iter().filter(|step| step.before == Standing::Absent);
+    let tasks =
+        steps.map(|step| Task { step, goal: &step.before, now: snapshot.standing(&step.name) });
+    let is_ours = |task: &Task<'_>| {
+        task.now != Standing::Absent && !is_foreign(task.step, &task.now, Direction::Back)
+    };
+    tasks.filter(is_ours).collect()
 }
 
 /// A name without its architecture.

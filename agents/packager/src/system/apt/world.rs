@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::super::command::command;
 use super::super::files::Files;
+use super::super::touch::Touch;
 use crate::error::{Error, Kind, Result};
 
 /// What apt says where the comparing command refused.
@@ -117,14 +118,16 @@ impl World {
 }
 
 /// Options by which apt, in the moment before its first change and under its lock, shows what it is about to do to a command
-/// that fails where that is not what the file `expected` says. apt then does nothing.
-pub(super) fn compared_with(expected: &Path) -> Vec<String> {
+/// that fails where that is not what the file `expected` says, and where it is makes the record of `touch` of that file. apt
+/// does nothing where it fails.
+pub(super) fn compared_with(expected: &Path, touch: &Touch) -> Vec<String> {
     // Name, old version and architecture, new ones, and the archive: without fields about other architectures, and without
     // the lines that only say what is configured in the end.
     let fields = r"s/^\([^ ]*\) \([^ ]*\) \([^ ]*\) [^ ]* [^ ]* \([^ ]*\) \([^ ]*\) [^ ]* \(.*\)$/\1 \2 \3 \4 \5 \6/p";
+    let (expected, touched) = (expected.display(), touch.path());
+    let (touched, state) = (touched.display(), touch.state().display());
     let script = format!(
-        r"sed -n -e '1,/^$/d' -e '/\*\*CONFIGURE\*\*$/d' -e '{fields}' | sort | cmp -s - '{}'",
-        expected.display()
+        r"sed -n -e '1,/^$/d' -e '/\*\*CONFIGURE\*\*$/d' -e '{fields}' | sort | cmp -s - '{expected}' && mv -f -T '{expected}' '{touched}' && sync '{touched}' '{state}'"
     );
     let options = [
         format!("DPkg::Pre-Install-Pkgs::={script}"),
@@ -149,18 +152,27 @@ fn plain(path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::Touched;
 
-    /// Feeds the comparing command what apt would.
-    fn compare(told: &str, expected: &str) -> bool {
+    /// Feeds the comparing command what apt would; whether it agrees. `None`: what it compares with was taken away.
+    fn compare(told: &str, expected: Option<&str>) -> bool {
         let scratch = tempfile::tempdir().unwrap();
-        let (file, input) = (scratch.path().join("expected"), scratch.path().join("told"));
-        std::fs::write(&file, expected).unwrap();
+        let files = Files::open(scratch.path()).unwrap();
+        let touch = Touch::of(scratch.path(), "tx-1").unwrap();
+        let file = touch.arm(&files, expected.unwrap_or_default()).unwrap();
+        if expected.is_none() {
+            assert_eq!(touch.look().unwrap(), Touched::Never);
+        }
+        let input = scratch.path().join("told");
         std::fs::write(&input, told).unwrap();
-        let options = compared_with(&file);
+        let options = compared_with(&file, &touch);
         let script = options[1].strip_prefix("DPkg::Pre-Install-Pkgs::=").unwrap();
         let input = std::fs::File::open(input).unwrap();
         let status = Command::new("/bin/sh").args(["-c", script]).stdin(input).status();
-        status.unwrap().success()
+        let is_agreed = status.unwrap().success();
+        let touched = if is_agreed { Touched::Perhaps } else { Touched::Never };
+        assert_eq!(touch.look().unwrap(), touched, "agreeing and the record are one");
+        is_agreed
     }
 
     #[test]
@@ -170,7 +182,9 @@ mod tests {
             lib 1.0 all none < 1.5 all none /a b/x.deb\nlib 1.0 all none < 1.5 all none **CONFIGURE**\n";
         let told = format!("{head}{lines}");
         let expected = "lib 1.0 all 1.5 all /a b/x.deb\nold 1 all - - **REMOVE**\n";
-        assert!(compare(&told, expected));
+        assert!(compare(&told, Some(expected)));
+        assert!(!compare(&told, None) && !compare(head, None));
+        let compare = |told: &str, expected| compare(told, Some(expected));
         assert!(!compare(&format!("{told}more - - none < 1 all none /y.deb\n"), expected));
         assert!(!compare(&told.replace("x.deb", "z.deb"), expected));
         assert!(!compare(&told.replace("old 1", "old 2"), expected));
