@@ -5,6 +5,7 @@ mod adding;
 mod aging;
 mod at_once;
 mod deferred;
+mod dnf;
 mod heat;
 mod holding;
 mod languages;

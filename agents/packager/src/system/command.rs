@@ -35,6 +35,8 @@ const ENVIRONMENT: [(&str, &str); 7] = [
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) is_success: bool,
+    /// What it ended with, where it ended by itself.
+    pub(super) code: Option<i32>,
     pub(super) text: String,
     /// What it complained about, for people.
     pub(super) complaints: String,
@@ -48,9 +50,14 @@ pub(super) fn command(name: &str, directory: &Path) -> Result<Command> {
     let path = tool(name).ok_or_else(|| {
         Error::new(Kind::Refused, "no-executor", format!("this system has no `{name}`"))
     })?;
+    Ok(command_at(&path, directory))
+}
+
+/// The same where its place is known.
+pub(super) fn command_at(path: &Path, directory: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear().envs(ENVIRONMENT).current_dir(directory);
-    Ok(command)
+    command
 }
 
 /// Runs one that changes nothing of the system; it ends when nobody wants its answer any more.
@@ -59,8 +66,19 @@ pub(super) fn ask(
     seconds_max: u64,
     cancellation: &Cancellation,
 ) -> Result<Said> {
+    ask_about(command, &[], seconds_max, cancellation)
+}
+
+/// The same for one that is told what the question is about.
+pub(super) fn ask_about(
+    command: &mut Command,
+    input: &[u8],
+    seconds_max: u64,
+    cancellation: &Cancellation,
+) -> Result<Said> {
     let limit = Duration::from_secs(seconds_max);
-    let output = process::run(command, limit, SYSTEM_ANSWER_BYTES_MAX, cancellation)
+    let bytes_max = SYSTEM_ANSWER_BYTES_MAX;
+    let output = process::run_with_input(command, input, limit, bytes_max, cancellation)
         .map_err(|error| Error::io("run", Path::new(command.get_program()), &error))?;
     let Some(output) = output else {
         Error::if_cancelled(cancellation)?;
@@ -69,6 +87,7 @@ pub(super) fn ask(
     };
     Ok(Said {
         is_success: output.status.success(),
+        code: output.status.code(),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
         complaints: complaints(&String::from_utf8_lossy(&output.stderr)),
     })
@@ -101,7 +120,8 @@ pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
             None => format!("{} did not end, or never stopped writing", name_of(command)),
         };
     }
-    Ok(Said { is_success, text, complaints })
+    let code = status.and_then(|status| status.code());
+    Ok(Said { is_success, code, text, complaints })
 }
 
 fn wait(child: &mut Child, log: &File) -> std::io::Result<Option<ExitStatus>> {
@@ -144,6 +164,7 @@ fn name_of(command: &Command) -> String {
 fn complaints(text: &str) -> String {
     let is_one = |line: &&str| {
         line.starts_with("E: ")
+            || line.starts_with("error: ")
             || line.starts_with("dpkg: error")
             || line.starts_with("dpkg-query: error")
     };
