@@ -198,6 +198,31 @@ fn a_kill_amid_dnf_is_made_whole_by_the_next_command() {
 }
 
 #[test]
+fn what_rpm_was_unpacking_when_it_died_is_taken_back() {
+    let halts = Rpm { scripts: &[("pre", ": > /reached\nread word < /gate")], ..GATE };
+    let Some(machine) = machine(&[halts]) else { return };
+    let (before, root) = (machine.state(), machine.root());
+    machine.world.run("mkfifo", &[&root.join("gate").display().to_string()]).succeeds();
+    let mut command = machine.command(&["add", "rpm:gated", "--yes"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait_until("a script is reached", || root.join("reached").exists());
+    let tool = *children(child.id(), "python3").first().unwrap();
+    family(child.id()).into_iter().for_each(kill);
+    child.wait().unwrap();
+    wait_until("nobody is at work", || !is_alive(tool));
+    for file in ["reached", "gate"] {
+        std::fs::remove_file(root.join(file)).unwrap();
+    }
+    // A moment later rpm had had a file in its place, which no package has yet, and another one not.
+    std::fs::create_dir(root.join("usr/share/gated")).unwrap();
+    std::fs::write(root.join("usr/share/gated/version"), "1").unwrap();
+    std::fs::write(root.join("usr/share/gated/version;6580abcd"), "1").unwrap();
+    assert_eq!(states(&machine), ["failed"]);
+    assert_eq!(machine.state(), before);
+}
+
+#[test]
 fn whenever_everybody_is_killed_rpm_has_the_old_system_or_the_new_one() {
     let Some(reference) = machine(&[]) else { return };
     reference.bolide(&["add", "rpm:web", "rpm:rival", "--yes"]).succeeds();

@@ -113,6 +113,26 @@ fn purls_are_written_as_the_specification_says() {
     assert_eq!(purl(Ecosystem::Cargo, "serde_json", "1.0.0"), "pkg:cargo/serde_json@1.0.0");
 }
 
+#[test]
+fn packages_of_distributions_are_named_in_their_own_words() {
+    let check = |text: &str, expected: &str| {
+        assert_eq!(Spec::parse(text).expect(text).to_string(), expected);
+    };
+    check("rpm:web", "rpm:web");
+    check("rpm:web=1:2.0-1.fc40", "rpm:web@=1:2.0-1.fc40");
+    check("rpm:glibc.i686@2.38", "rpm:glibc.i686@=2.38");
+    check("pkg:rpm/fedora/web@2.0-1?epoch=1&arch=noarch", "rpm:web@=1:2.0-1");
+    check("pacman:r8168-lts", "pacman:r8168-lts");
+    check("pkg:alpm/arch/web@1:2.0-1?arch=x86_64", "pacman:web@=1:2.0-1");
+    assert_eq!(purl(Ecosystem::Rpm, "web", "1:2.0-1"), "pkg:rpm/web@2.0-1?epoch=1");
+    assert_eq!(purl(Ecosystem::Pacman, "gtk+", "1:2-1"), "pkg:alpm/arch/gtk%2B@1:2-1");
+    for text in
+        ["rpm:-y", "rpm:*", "rpm:a/b", "rpm:web>=1", "rpm:web=-1", "rpm:web=1:", "pacman:a b"]
+    {
+        assert!(Spec::parse(text).is_err(), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC{0,60}|(npm|pypi|cargo|pkg):[-@a-z%0-9\\[\\]<>=~^./?#&,! ]{0,40}") {

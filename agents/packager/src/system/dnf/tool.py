@@ -16,6 +16,7 @@ import sys
 import time
 
 import dnf
+import dnf.callback
 import dnf.lock
 import dnf.rpm
 import hawkey
@@ -191,7 +192,8 @@ def wish(base, want):
         found = found.filter(arch=sorted(own & architectures) or sorted(architectures))
     selector = dnf.selector.Selector(base.sack)
     selector.set(pkg=found.latest().run() if want.get("version") else found.run())
-    if want["kind"] == "update":
+    if want["kind"] == "update" or there:
+        # What is there becomes newer, where that can be.
         base._goal.upgrade(select=selector)
     else:
         base._goal.install(select=selector, optional=False)
@@ -351,10 +353,21 @@ def change(base, request):
                 automatic = list(nevra(item.pkg)) in expected["automatic"]
                 item.reason = (libdnf.transaction.TransactionItemReason_DEPENDENCY if automatic
                                else libdnf.transaction.TransactionItemReason_USER)
-        base.do_transaction()
+        base.do_transaction(display=Display())
     finally:
         unlock(held)
     return {}
+
+
+class Display(dnf.callback.TransactionProgress):
+    """Passes on what rpm and scripts say."""
+
+    def scriptout(self, messages):
+        if messages:
+            print(str(messages).rstrip(), flush=True)
+
+    def error(self, message):
+        print("E: " + " ".join(str(message).split()), flush=True)
 
 
 def compare(base, expected):
@@ -391,17 +404,21 @@ def mark(base, request):
 NOT_ITS_OWN = rpm.RPMFILE_CONFIG | rpm.RPMFILE_GHOST
 
 
+# As OpenPGP numbers them; md5 where a package says nothing.
+DIGESTS = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512"}
+
+
 def files(found):
     return [it for it in rpm.files(found) if stat.S_ISREG(it.mode) and not it.fflags & NOT_ITS_OWN]
 
 
-def stands(root, file):
+def stands(root, found, file):
     """Whether a file is on the disk as its package has it."""
     path = root + file.name
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return False
-        algorithm = {8: "sha256", 9: "sha384", 10: "sha512", 2: "sha1", 1: "md5"}.get(file.digestalgo)
+        algorithm = DIGESTS.get(found["filedigestalgo"] or 1)
         if algorithm is None or not file.digest:
             return os.lstat(path).st_size == file.size
         digest = hashlib.new(algorithm)
@@ -424,15 +441,15 @@ def torn(base, request):
         own = [it for it in installed if nevra_of(it)[2] == step["before"]]
         other = [it for it in installed if nevra_of(it)[2] == step["after"]]
         headers = [header(path) for path in step["archives"]]
-        left = [path for one in headers for path in remains(root, one)]
+        left = {path for one in headers for path in remains(root, one)}
         for path in left:
             os.unlink(path)
         is_torn = bool(left) or bool(own and other)
-        is_torn = is_torn or any(not stands(root, file) for it in own for file in files(it))
+        is_torn = is_torn or any(not stands(root, it, file) for it in own for file in files(it))
         if not other and not is_torn:
             comes = [it for it in headers if nevra_of(it)[2] == step["after"]]
             is_torn = any(
-                stands(root, file) and not ts.dbMatch("basenames", file.name)
+                stands(root, it, file) and not ts.dbMatch("basenames", file.name)
                 for it in comes for file in files(it))
         if is_torn:
             found.append(step["name"])
@@ -479,8 +496,8 @@ def main():
             base.close()
     except Refusal as refusal:
         code, text = refusal.code, str(refusal)
-    except (dnf.exceptions.Error, OSError, rpm.error) as error:
-        code, text = FAILED, str(error)
+    except Exception as error:
+        code, text = FAILED, "%s: %s" % (type(error).__name__, error)
     else:
         print(json.dumps(answer))
         return 0
