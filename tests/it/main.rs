@@ -15,6 +15,7 @@ mod looking;
 mod machine;
 mod mishaps;
 mod packages;
+mod pacman;
 mod projects;
 mod registry;
 mod sibling;

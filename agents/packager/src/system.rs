@@ -22,6 +22,7 @@ mod command;
 mod distribution;
 mod dnf;
 mod files;
+mod pacman;
 mod simulated;
 mod snapshot;
 mod solved;
@@ -40,6 +41,7 @@ pub(crate) use self::solved::{Coming, Described, Going, Solved, Want, WantKind};
 
 use self::apt::Apt;
 use self::dnf::Dnf;
+use self::pacman::Pacman;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::SYSTEM_LOCK_WAIT_SECONDS;
@@ -235,6 +237,7 @@ impl System {
                 let tool = match manager {
                     Manager::Apt => Tool::Apt(Apt::new(root, state)?),
                     Manager::Dnf => Tool::Solver(Box::new(Dnf::new(root, state)?)),
+                    Manager::Pacman => Tool::Solver(Box::new(Pacman::new(root, state)?)),
                 };
                 Ok(Self { manager, tool })
             }

@@ -93,7 +93,7 @@ fn what_cannot_be_asked_for_is_refused_with_a_reason() {
     check("zig:x", "not an ecosystem");
     check("deb:x", "less than two characters");
     check("deb:nginx@!!", "not a version or a relation");
-    for known in ["rpm", "apk", "pacman", "maven", "nuget", "gem", "composer"] {
+    for known in ["apk", "maven", "nuget", "gem", "composer"] {
         check(&format!("{known}:x"), "cannot be installed by this version");
     }
     check("pkg:maven/org.apache/x@1", "cannot be installed by this version");

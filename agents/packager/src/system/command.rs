@@ -16,7 +16,7 @@ use super::distribution::tool;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
     SYSTEM_ANSWER_BYTES_MAX, SYSTEM_CHANGE_SECONDS_MAX, SYSTEM_END_SECONDS_MAX,
-    SYSTEM_LOG_BYTES_MAX, SYSTEM_WORDS_SHOWN_MAX,
+    SYSTEM_LOG_BYTES_MAX, SYSTEM_NOTES_MAX, SYSTEM_WORDS_SHOWN_MAX,
 };
 use crate::process;
 
@@ -124,6 +124,26 @@ pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
     Ok(Said { is_success, code, text, complaints })
 }
 
+/// What the last change wrote to its log; nothing where there was none.
+pub(super) fn last_words(log: &Path) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(log) {
+        let _ = file.take(SYSTEM_LOG_BYTES_MAX).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Files that it put beside others, in its own words.
+pub(super) fn set_aside(log: &Path) -> Vec<String> {
+    let said = last_words(log);
+    let is_one = |line: &&str| {
+        [" saved as ", " created as ", " installed as "].iter().any(|words| line.contains(words))
+    };
+    let lines = said.lines().filter(is_one).take(SYSTEM_NOTES_MAX);
+    let shown = |line: &str| line.chars().filter(|one| !one.is_control()).take(500).collect();
+    lines.map(|line| shown(line.trim_start_matches("warning: ").trim())).collect()
+}
+
 fn wait(child: &mut Child, log: &File) -> std::io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + Duration::from_secs(SYSTEM_CHANGE_SECONDS_MAX);
     loop {
@@ -211,6 +231,17 @@ mod tests {
         );
         assert_eq!(shell("exit 3").complaints, "sh ended with exit status: 3");
         assert!(shell("true").is_success);
+    }
+
+    #[test]
+    fn what_a_tool_puts_beside_a_file_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let log = scratch.path().join("log");
+        assert!(set_aside(&log).is_empty());
+        let text =
+            "Running\nwarning: /etc/web.conf saved as /etc/\x1b[31mweb.conf.rpmsave\nother\n";
+        std::fs::write(&log, text).unwrap();
+        assert_eq!(set_aside(&log), ["/etc/web.conf saved as /etc/[31mweb.conf.rpmsave"]);
     }
 
     #[test]

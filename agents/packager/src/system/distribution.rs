@@ -20,6 +20,8 @@ pub enum Manager {
     Apt,
     /// dnf 4 with rpm: Fedora, RHEL and their kin.
     Dnf,
+    /// pacman: Arch and its kin.
+    Pacman,
 }
 
 impl Manager {
@@ -28,6 +30,7 @@ impl Manager {
         match self {
             Self::Apt => Ecosystem::Debian,
             Self::Dnf => Ecosystem::Rpm,
+            Self::Pacman => Ecosystem::Pacman,
         }
     }
 }
@@ -54,7 +57,12 @@ const KINDS: [(&str, &[&str], &str, &[&str]); 4] = [
         &["apt-get", "apt-mark", "dpkg", "dpkg-query"],
     ),
     ("rpm", &["fedora", "rhel", "centos", "suse", "opensuse"], "var/lib/rpm", &["dnf", "rpm"]),
-    ("pacman", &["arch", "archlinux"], "var/lib/pacman/local", &["pacman"]),
+    (
+        "pacman",
+        &["arch", "archlinux"],
+        "var/lib/pacman/local",
+        &["pacman", "pacman-conf", "vercmp", "bsdtar"],
+    ),
     ("apk", &["alpine"], "lib/apk/db", &["apk"]),
 ];
 
@@ -84,6 +92,7 @@ impl Distribution {
                     "deb" if has_database() && is_there() => Some(Manager::Apt),
                     // Where rpm keeps its database, rpm itself was built to know.
                     "rpm" if tool("rpm").is_some() && has_dnf() => Some(Manager::Dnf),
+                    "pacman" if has_database() && is_there() => Some(Manager::Pacman),
                     _ => None,
                 }
             }),
@@ -97,6 +106,9 @@ impl Distribution {
             Some("rpm") => "rpm or dnf of version 4 is missing (5 is another program, which is \
                  not known here)"
                 .to_owned(),
+            Some("pacman") => {
+                "pacman, `vercmp` or bsdtar is missing, or pacman's database".to_owned()
+            }
             Some(kind) => {
                 format!("its packages are of the kind `{kind}`, which is not carried out here")
             }
@@ -153,9 +165,10 @@ mod tests {
         }
         let found = Distribution::recognise(root.path());
         assert_eq!((found.name.as_str(), found.packages), (name, packages), "{files:?}");
-        // Without a database of dpkg there is nothing that apt could change.
+        // Without a database of dpkg there is nothing that apt could change, nor pacman without its own.
         let has = |end: &str| files.iter().any(|(path, _)| path.contains(end));
         assert!(has("dpkg/status") || found.manager != Some(Manager::Apt));
+        assert!(has("lib/pacman") || found.manager != Some(Manager::Pacman));
         // Whose packages these are, there is somebody for, or nobody; never somebody else.
         assert!(found.manager.is_none_or(|it| Some(it.ecosystem().as_str()) == packages));
     }

@@ -9,7 +9,7 @@
 mod back;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use agents_contract::Cancellation;
@@ -17,6 +17,7 @@ use serde_json::json;
 
 pub(super) use self::words::NAMES;
 use self::words::{Answer, Description, Expected, Fetched, Installed, Nevra, Words};
+use super::command;
 use super::files::Files;
 use super::snapshot::{Entry, Snapshot};
 use super::solved::{Coming, Described, Going, Solved, Want};
@@ -24,8 +25,8 @@ use super::tasks::{self, Task};
 use super::{Change, Direction, Executor, Solver, Standing, Version, stale};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
-    SYSTEM_FETCH_SECONDS_MAX, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_NOTES_MAX,
-    SYSTEM_QUESTION_SECONDS_MAX, SYSTEM_RECOVERY_WAIT_SECONDS,
+    SYSTEM_FETCH_SECONDS_MAX, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_QUESTION_SECONDS_MAX,
+    SYSTEM_RECOVERY_WAIT_SECONDS,
 };
 
 /// See the module.
@@ -256,7 +257,7 @@ impl Executor for Dnf {
                 self.bring_back(change, &mut notes)?;
             }
         }
-        notes.extend(self.set_aside());
+        notes.extend(command::set_aside(&self.log()));
         self.mark(change, direction)?;
         self.check_arrived(change, direction)?;
         Ok(notes)
@@ -345,14 +346,6 @@ fn nevra<'a>(name: &'a str, version: &'a Version) -> Nevra<'a> {
     (plain(name, version), &version.architecture, &version.version)
 }
 
-/// Lines in which rpm says that it put a file beside another one.
-fn set_aside(log: &str) -> BTreeSet<String> {
-    let is_one = |line: &&str| line.contains(" saved as ") || line.contains(" created as ");
-    let lines = log.lines().filter(is_one).take(SYSTEM_NOTES_MAX);
-    let shown = |line: &str| line.chars().filter(|one| !one.is_control()).take(500).collect();
-    lines.map(|line| shown(line.trim_start_matches("warning: ").trim())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,12 +368,5 @@ mod tests {
         assert_eq!(plain("java.noarch-api", &version("noarch")), "java.noarch-api");
         assert_eq!(plain("lib", &version("noarch")), "lib");
         assert_eq!(plain("noarch", &version("noarch")), "noarch");
-    }
-
-    #[test]
-    fn what_rpm_puts_beside_a_file_is_told() {
-        let log = "Running\nwarning: /etc/web.conf saved as /etc/web.conf.rpmsave\nother\n";
-        let told: Vec<_> = set_aside(log).into_iter().collect();
-        assert_eq!(told, ["/etc/web.conf saved as /etc/web.conf.rpmsave"]);
     }
 }

@@ -10,9 +10,9 @@ use serde_json::json;
 use super::super::command;
 use super::super::tasks::{self, tasks};
 use super::words::Torn;
-use super::{Dnf, plain, set_aside};
+use super::{Dnf, plain};
 use crate::error::{Error, Kind, Result};
-use crate::limits::{SYSTEM_CHANGE_SECONDS_MAX, SYSTEM_LOG_BYTES_MAX};
+use crate::limits::SYSTEM_CHANGE_SECONDS_MAX;
 use crate::system::{Change, Direction, Executor, Standing, Step, Version};
 use agents_contract::Cancellation;
 
@@ -83,27 +83,13 @@ impl Dnf {
         Ok(())
     }
 
-    /// Files that rpm put beside others, in its own words.
-    pub(super) fn set_aside(&self) -> Vec<String> {
-        set_aside(&self.last_words()).into_iter().collect()
-    }
-
     /// Why rpm failed, where it said so.
     pub(super) fn said(&self) -> String {
-        let log = self.last_words();
+        let log = command::last_words(&self.log());
         let is_one = |line: &&str| line.starts_with("error: ") || line.contains("scriptlet failed");
         let lines: Vec<&str> = log.lines().filter(is_one).map(str::trim).take(5).collect();
         let shown: String = lines.join("; ").chars().filter(|one| !one.is_control()).collect();
         if shown.is_empty() { shown } else { format!(" ({shown})") }
-    }
-
-    fn last_words(&self) -> String {
-        use std::io::Read;
-        let mut bytes = Vec::new();
-        if let Ok(file) = std::fs::File::open(self.log()) {
-            let _ = file.take(SYSTEM_LOG_BYTES_MAX).read_to_end(&mut bytes);
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// What a person has to do.
