@@ -163,7 +163,10 @@ impl PacmanMachine {
         state.push(format!("usr/share: {}", tree(&root.join("usr/share"))));
         let mut files: Vec<_> = std::fs::read_dir(root.join("etc")).unwrap().flatten().collect();
         files.sort_by_key(std::fs::DirEntry::path);
-        for file in files.iter().filter(|file| file.path().is_file()) {
+        // What the configuration says is of this very directory.
+        let is_shown =
+            |file: &&std::fs::DirEntry| file.path().is_file() && file.file_name() != "pacman.conf";
+        for file in files.iter().filter(is_shown) {
             let text = std::fs::read_to_string(file.path()).unwrap();
             state.push(format!("{}: {text:?}", file.path().strip_prefix(&root).unwrap().display()));
         }

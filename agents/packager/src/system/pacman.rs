@@ -41,8 +41,12 @@ impl Pacman {
     }
 
     fn installed(&self) -> Result<Vec<Installed>> {
-        // It complains of entries that a crash left, and of there being nothing; the others it names.
         let said = ask(self.world.pacman()?.args(["--query", "--info"]))?;
+        // Of nothing at all it says so by its end alone.
+        let is_empty = said.text.is_empty() && said.complaints.is_empty();
+        if !said.is_success && !is_empty {
+            return Err(failed(&said));
+        }
         Ok(read::installed(&said.text))
     }
 
@@ -377,7 +381,8 @@ fn busy() -> Error {
 }
 
 fn not_fetched(why: &str) -> Error {
-    let is_unsigned = ["signature", "PGP", "keyring"].iter().any(|word| why.contains(word));
+    let is_unsigned =
+        ["signature", "PGP", "keyring", ".sig'"].iter().any(|word| why.contains(word));
     if is_unsigned {
         let message = format!(
             "an archive is not signed as its repository demands: {why}; nothing was changed"

@@ -5,8 +5,9 @@
 //! is installed once more over whatever is there, without scripts; every file then belongs to a package that pacman knows, and all
 //! of it goes back as anything else.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::command;
@@ -48,11 +49,49 @@ impl Pacman {
         self.carry_out(&tasks, Direction::Back).map_err(|error| {
             let steps: Vec<&Step> = tasks.iter().map(|task| task.step).collect();
             self.cannot_go_back(&steps, &error.message)
-        })
+        })?;
+        let noted = self.torn_entries();
+        match std::fs::remove_dir_all(&noted) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", &noted, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where entries are noted that had no content: they are taken away before their packages are installed once more, and between
+    /// the two nothing else would tell of it.
+    fn torn_entries(&self) -> PathBuf {
+        self.world.state().join("torn")
+    }
+
+    /// Takes away entries without content, with which pacman does nothing at all.
+    fn remove_torn_entries(&self, change: &Change) -> Result<()> {
+        let installed = self.installed()?;
+        let noted = self.torn_entries();
+        for step in &change.steps {
+            for version in [&step.before, &step.after].into_iter().filter_map(Standing::version) {
+                let name = entry_of(step, version);
+                let entry = self.world.database().join("local").join(&name);
+                let is_whole = installed
+                    .iter()
+                    .any(|it| it.name == step.name && it.version == version.version);
+                if is_whole || !entry.is_dir() {
+                    continue;
+                }
+                let note = noted.join(&name);
+                std::fs::create_dir_all(&note)
+                    .map_err(|error| Error::io("create", &note, &error))?;
+                std::fs::remove_dir_all(&entry)
+                    .map_err(|error| Error::io("remove", &entry, &error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Installs once more what pacman died in.
     fn complete_torn(&self, change: &Change) -> Result<()> {
+        self.remove_torn_entries(change)?;
         let snapshot = self.snapshot()?;
         let mut archives = Vec::new();
         for step in change.steps.iter().filter(|step| step.is_real()) {
@@ -83,12 +122,12 @@ impl Pacman {
     fn completes(&self, step: &Step, snapshot: &Snapshot) -> Result<Option<String>> {
         let digest = |it: &Version| it.sha256.clone();
         let (before, after) = (step.before.version(), step.after.version());
-        let local = self.world.database().join("local");
-        let has_entry = |it: &Version| local.join(format!("{}-{}", step.name, it.version)).exists();
+        let noted = self.torn_entries();
+        let had_entry = |it: &Version| noted.join(entry_of(step, it)).exists();
         let now = snapshot.standing(&step.name);
         Ok(match (now.version(), before, after) {
             (None, Some(before), Some(after)) => digest(after).or_else(|| digest(before)),
-            (None, None, Some(after)) if has_entry(after) => digest(after),
+            (None, None, Some(after)) if had_entry(after) => digest(after),
             (Some(_), Some(before), None) if self.misses_files(&step.name)? => digest(before),
             (Some(_), Some(before), Some(_)) if now.is_like(&step.before) => {
                 match self.misses_files(&step.name)? {
@@ -143,6 +182,11 @@ impl Pacman {
             commands.join(", ")
         ))
     }
+}
+
+/// The name of a package's entry in pacman's database.
+fn entry_of(step: &Step, version: &Version) -> String {
+    format!("{}-{}", step.name, version.version)
 }
 
 /// The directories of all processes.

@@ -44,7 +44,7 @@ pub(super) fn installed(text: &str) -> Vec<Installed> {
             match key.trim() {
                 "Name" => found.name = value.to_owned(),
                 "Version" => found.version = value.to_owned(),
-                "Architecture" => found.architecture = value.to_owned(),
+                "Architecture" if value != "None" => found.architecture = value.to_owned(),
                 "Install Reason" => found.is_automatic = value != "Explicitly installed",
                 "Build Date" => found.built = value.to_owned(),
                 "Provides" => found.provides = list(),
@@ -55,7 +55,9 @@ pub(super) fn installed(text: &str) -> Vec<Installed> {
         }
         found
     });
-    blocks.filter(|it| !it.name.is_empty() && !it.version.is_empty()).collect()
+    // An entry that a crash left without content has a name and a version, and nothing else: that is no package.
+    let is_whole = |it: &Installed| !it.version.is_empty() && !it.architecture.is_empty();
+    blocks.filter(|it| !it.name.is_empty() && is_whole(it)).collect()
 }
 
 /// Reads `desc` files of a list, one after the other: `%FIELD%`, then its values, then an empty line.
@@ -155,9 +157,9 @@ mod tests {
     fn blocks_and_lists_are_read() {
         let text = "Name            : web\nVersion         : 1:2.0-1\nArchitecture    : any\n\
             Provides        : httpd=2  www\nConflicts With  : None\nRequired By     : guest\n\
-            Install Reason  : Installed as a dependency for another package\n\nName : half\n\n";
+            Install Reason  : Installed as a dependency for another package\n\nName : half\nVersion : 1-1\nArchitecture : None\n\n";
         let found = installed(text);
-        assert_eq!(found.len(), 1, "one without a version is none");
+        assert_eq!(found.len(), 1, "an entry without content is none");
         assert_eq!((found[0].version.as_str(), found[0].is_automatic), ("1:2.0-1", true));
         assert_eq!(found[0].provides, ["httpd=2", "www"]);
         assert!(found[0].conflicts.is_empty());

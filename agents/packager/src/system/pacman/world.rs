@@ -97,7 +97,7 @@ impl World {
 
     fn place(&self, command: &mut Command) {
         command.arg("--root").arg(&self.root).arg("--dbpath").arg(&self.database);
-        command.args(["--noconfirm", "--noprogressbar", "--color", "never"]);
+        command.args(["--noconfirm", "--color", "never"]);
         if !self.is_this_machine() {
             let inside = |path: &str| self.root.join(path);
             command.arg("--logfile").arg(inside("var/log/pacman.log"));
@@ -129,7 +129,7 @@ impl World {
         command.arg("--root").arg(place).arg("--dbpath").arg(place.join("db"));
         command.arg("--logfile").arg(place.join("log")).arg("--cachedir").arg(place);
         command.arg("--hookdir").arg(place.join("hooks"));
-        command.args(["--noconfirm", "--noprogressbar", "--color", "never"]);
+        command.args(["--noconfirm", "--color", "never"]);
         Ok(command)
     }
 
