@@ -9,7 +9,8 @@ run: needs build
 	deploy/demo
 
 ## Installs what is missing and runs every test. Tests that use a registry say so and need `BOLIDE_TEST_REGISTRY=1`.
-test: needs
+test:
+	deploy/needs tests
 	$(CARGO) test --workspace --locked
 	$(MAKE) loom
 	$(MAKE) races

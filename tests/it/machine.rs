@@ -62,7 +62,7 @@ impl Machine {
         std::fs::write(machine.root().join("etc/apt/sources.list"), source).unwrap();
         let release = "PRETTY_NAME=\"A system of tests\"\nID=debian\n";
         std::fs::write(machine.root().join("etc/os-release"), release).unwrap();
-        machine.give_shell();
+        give_shell(&machine.world, &machine.root());
         machine.publish(archive);
         Some(machine)
     }
@@ -73,19 +73,6 @@ impl Machine {
 
     pub(crate) fn archive(&self) -> PathBuf {
         self.world.place("archive")
-    }
-
-    /// Scripts of packages run inside: a shell that can remove something, and what they are linked with.
-    fn give_shell(&self) {
-        let programs = ["/bin/sh", "/bin/rm"];
-        let linked = self.world.run("ldd", &programs).succeeds().stdout;
-        // `/bin/sh:` is a heading.
-        let is_path = |word: &&str| word.starts_with('/') && !word.ends_with(':');
-        for path in linked.split_whitespace().filter(is_path).chain(programs) {
-            let target = self.root().join(&path[1..]);
-            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-            std::fs::copy(path, target).unwrap();
-        }
     }
 
     /// Has the archive hold exactly these, and the system's lists say so.
@@ -192,6 +179,19 @@ impl Machine {
     }
 }
 
+/// Scripts of packages run inside of a system: a shell that can remove something, and what they are linked with.
+pub(crate) fn give_shell(world: &World, root: &Path) {
+    let programs = ["/bin/sh", "/bin/rm"];
+    let linked = world.run("ldd", &programs).succeeds().stdout;
+    // `/bin/sh:` is a heading.
+    let is_path = |word: &&str| word.starts_with('/') && !word.ends_with(':');
+    for path in linked.split_whitespace().filter(is_path).chain(programs) {
+        let target = root.join(&path[1..]);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(path, target).unwrap();
+    }
+}
+
 fn control(deb: &Deb) -> String {
     let Deb { name, version, fields, .. } = deb;
     let more = if fields.is_empty() { String::new() } else { format!("{fields}\n") };
@@ -228,11 +228,7 @@ impl<'m> Halted<'m> {
 
     /// Kills the command, and what it started too where `all` says so.
     pub(crate) fn kill(mut self, all: bool) {
-        let mut tools = vec![self.tool];
-        for at in 0.. {
-            let Some(parent) = tools.get(at).copied() else { break };
-            tools.extend(children(parent, ""));
-        }
+        let tools = family(self.tool);
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         match all {
@@ -250,7 +246,7 @@ impl<'m> Halted<'m> {
 }
 
 /// Kills a process that a test has started.
-fn kill(id: u32) {
+pub(crate) fn kill(id: u32) {
     let id = rustix::process::Pid::from_raw(id as i32).unwrap();
     let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
 }
@@ -273,6 +269,16 @@ pub(crate) fn children(of: u32, name: &str) -> Vec<u32> {
         is_named && after.split(' ').nth(1) == Some(&of.to_string())
     };
     all.filter(is_one).collect()
+}
+
+/// A process and all that it has started.
+pub(crate) fn family(id: u32) -> Vec<u32> {
+    let mut found = vec![id];
+    for at in 0.. {
+        let Some(parent) = found.get(at).copied() else { break };
+        found.extend(children(parent, ""));
+    }
+    found
 }
 
 /// Whether a process is there and more than a number that nobody has asked for.

@@ -68,8 +68,9 @@ impl std::fmt::Debug for Setting {
 impl Setting {
     /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`]: what the ecosystems' own
     /// clients read, and what leads to the programs that they ask.
-    const VARIABLES: [&'static str; 35] = [
+    const VARIABLES: [&'static str; 36] = [
         "ALL_PROXY",
+        "BOLIDE_SYSTEM_ROOT",
         "CARGO_HOME",
         "CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS",
         "CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS",

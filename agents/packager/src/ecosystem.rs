@@ -15,12 +15,22 @@ pub enum Ecosystem {
     /// Packages of Debian and its kin: planned here, carried out by apt.
     #[serde(rename = "deb")]
     Debian,
+    /// Packages of Fedora, RHEL and their kin: planned and carried out by dnf.
+    Rpm,
+    /// Packages of Arch and its kin: planned and carried out by pacman.
+    Pacman,
 }
 
 impl Ecosystem {
     /// All ecosystems that the Packager can resolve.
-    pub const ALL: [Ecosystem; 4] =
-        [Ecosystem::Npm, Ecosystem::Pypi, Ecosystem::Cargo, Ecosystem::Debian];
+    pub const ALL: [Ecosystem; 6] = [
+        Ecosystem::Npm,
+        Ecosystem::Pypi,
+        Ecosystem::Cargo,
+        Ecosystem::Debian,
+        Ecosystem::Rpm,
+        Ecosystem::Pacman,
+    ];
 
     /// Those with registries of their own that a caller can name another address for.
     pub const WITH_REGISTRY: [Ecosystem; 3] = [Ecosystem::Npm, Ecosystem::Pypi, Ecosystem::Cargo];
@@ -32,7 +42,14 @@ impl Ecosystem {
             Ecosystem::Pypi => "pypi",
             Ecosystem::Cargo => "cargo",
             Ecosystem::Debian => "deb",
+            Ecosystem::Rpm => "rpm",
+            Ecosystem::Pacman => "pacman",
         }
+    }
+
+    /// Whether its packages are the system's: there is one set of them on a machine, which the distribution's tool changes.
+    pub fn is_of_system(self) -> bool {
+        matches!(self, Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman)
     }
 }
 

@@ -113,9 +113,10 @@ pub(crate) struct Shared {
     pub(crate) partials: PathBuf,
 }
 
-/// apt fetches its own lists and packages.
+/// The distribution's own tool fetches its lists and packages.
 fn no_registry() -> Error {
-    Error::new(Kind::Usage, "no-registry", "packages of Debian are fetched by apt")
+    let message = "packages of the system are fetched by the distribution's own tool";
+    Error::new(Kind::Usage, "no-registry", message)
 }
 
 /// Registries as one request sees them. Cheap to make from another one, and to clone.
@@ -199,7 +200,7 @@ impl Client {
                 self.cargo().prefetch(name);
             }
             // Nothing is fetched: apt's lists are here.
-            Ecosystem::Debian => {}
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
         }
     }
 
@@ -235,7 +236,7 @@ impl Client {
             Ecosystem::Npm => Ok(self.npm.resolved()?.endpoint.default.clone()),
             Ecosystem::Pypi => Ok(self.pypi.resolved()?.endpoint.index.clone()),
             Ecosystem::Cargo => Ok(self.cargo.resolved()?.endpoint.index.clone()),
-            Ecosystem::Debian => Err(no_registry()),
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Err(no_registry()),
         }
     }
 
@@ -245,7 +246,7 @@ impl Client {
             Ecosystem::Npm => self.npm.resolved()?.endpoint.not_followed.clone(),
             Ecosystem::Pypi => self.pypi.resolved()?.endpoint.not_followed.clone(),
             Ecosystem::Cargo => self.cargo.resolved()?.endpoint.not_followed.clone(),
-            Ecosystem::Debian => Vec::new(),
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Vec::new(),
         })
     }
 
@@ -318,7 +319,7 @@ impl Client {
                 let resolved = self.cargo.resolved()?;
                 (resolved.http.clone(), resolved.credentials.clone())
             }
-            Ecosystem::Debian => return Err(no_registry()),
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => return Err(no_registry()),
         };
         let http::Http { transport, mirrors, .. } = http;
         Ok(download::FileAccess { transport, credentials: Arc::new(credentials), mirrors })

@@ -272,7 +272,7 @@ pub const PYPI_NAME_BYTES_MAX: usize = 200;
 /// Bytes of one crate name: crates.io's own rule.
 pub const CRATE_NAME_BYTES_MAX: usize = 64;
 
-/// Bytes of one package name of Debian: what a file system can name.
+/// Bytes of one package name of a distribution: what a file system can name.
 pub const DEBIAN_NAME_BYTES_MAX: usize = 255;
 
 /// Bytes of one spec that a caller writes; leaves room for a long list of extras and a long range.
@@ -436,6 +436,8 @@ pub const SYSTEM_ANSWER_BYTES_MAX: u64 = 64 << 20;
 pub const SYSTEM_LOG_BYTES_MAX: u64 = 64 << 20;
 /// Characters of that in an error.
 pub const SYSTEM_WORDS_SHOWN_MAX: usize = 1_500;
+/// Files that a tool put beside others and that are told of: a person looks at some, not at thousands.
+pub const SYSTEM_NOTES_MAX: usize = 50;
 /// Bytes of one archive: the largest packages of distributions have about one GiB.
 pub const SYSTEM_FILE_BYTES_MAX: u64 = 8 << 30;
 /// Faults of a system that a verification names; the others are counted. A sound system has none, one with this many is lost.

@@ -120,7 +120,11 @@ fn identity(package: &Package) -> Identity<'_> {
     // Of one version of an npm package or a crate there is one file, whatever its registry calls it.
     let file = match package.ecosystem {
         Ecosystem::Pypi => package.artifact.file_name.as_str(),
-        Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Debian => "",
+        Ecosystem::Npm
+        | Ecosystem::Cargo
+        | Ecosystem::Debian
+        | Ecosystem::Rpm
+        | Ecosystem::Pacman => "",
     };
     (&package.name, &package.version, &package.place, file)
 }

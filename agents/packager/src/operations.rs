@@ -23,6 +23,7 @@ pub(crate) mod read;
 mod repair;
 pub(crate) mod rollback;
 pub(crate) mod search;
+mod solved;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -298,7 +299,7 @@ impl<'a> Task<'a> {
                 Err(error) if error.code == "unknown-plan" => break,
                 Err(error) => return Err(error),
             };
-            let own = plan.resolutions.into_iter().filter(|it| it.ecosystem != Ecosystem::Debian);
+            let own = plan.resolutions.into_iter().filter(|it| !it.ecosystem.is_of_system());
             for resolution in own {
                 found.entry(resolution.ecosystem).or_insert(resolution);
             }

@@ -30,7 +30,7 @@ pub struct Spec {
     pub name: String,
     /// PyPI extras or cargo features, sorted and without repetition.
     pub extras: Vec<String>,
-    /// npm range, PEP 440 specifiers, cargo requirement or Debian relation; empty means any version.
+    /// npm range, PEP 440 specifiers, cargo requirement, Debian relation, or `=VERSION` of rpm and pacman; empty means any version.
     pub requirement: String,
 }
 
@@ -58,7 +58,11 @@ impl fmt::Display for Spec {
         }
         match self.ecosystem {
             _ if self.requirement.is_empty() => Ok(()),
-            Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Debian => {
+            Ecosystem::Npm
+            | Ecosystem::Cargo
+            | Ecosystem::Debian
+            | Ecosystem::Rpm
+            | Ecosystem::Pacman => {
                 write!(formatter, "@{}", self.requirement)
             }
             Ecosystem::Pypi => formatter.write_str(&self.requirement),
@@ -74,8 +78,15 @@ const KEPT: &AsciiSet =
 ///
 /// Letters keep their case: an old npm package may differ from another in case only, and a purl names one of them.
 pub fn purl(ecosystem: Ecosystem, name: &str, version: &str) -> String {
-    if ecosystem == Ecosystem::Debian {
-        return debian_purl(name, version);
+    match ecosystem {
+        Ecosystem::Debian => return debian_purl(name, version),
+        Ecosystem::Rpm => return rpm_purl(name, version),
+        Ecosystem::Pacman => {
+            let (name, version) =
+                (utf8_percent_encode(name, KEPT), utf8_percent_encode(version, KEPT));
+            return format!("pkg:alpm/arch/{name}@{version}");
+        }
+        Ecosystem::Npm | Ecosystem::Pypi | Ecosystem::Cargo => {}
     }
     let ecosystem = ecosystem.as_str();
     let mut purl = String::with_capacity(ecosystem.len() + name.len() + version.len() + 16);
@@ -88,6 +99,16 @@ pub fn purl(ecosystem: Ecosystem, name: &str, version: &str) -> String {
     purl.push('@');
     purl.extend(utf8_percent_encode(version, KEPT));
     purl
+}
+
+/// The purl type for rpm has the epoch as a qualifier. Its namespace would be the vendor, which a name does not tell.
+fn rpm_purl(name: &str, version: &str) -> String {
+    let (epoch, version) = match version.split_once(':') {
+        Some((epoch, version)) => (format!("?epoch={epoch}"), version),
+        None => (String::new(), version),
+    };
+    let (name, version) = (utf8_percent_encode(name, KEPT), utf8_percent_encode(version, KEPT));
+    format!("pkg:rpm/{name}@{version}{epoch}")
 }
 
 /// The purl type for Debian has the distribution as its namespace and the architecture as a qualifier.

@@ -212,7 +212,7 @@ impl Form {
             Ecosystem::Npm => Some(Form::Npm),
             Ecosystem::Pypi => Some(Form::Wheel),
             Ecosystem::Cargo => Some(Form::Crate),
-            Ecosystem::Debian => None,
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => None,
         }
     }
 }

@@ -22,23 +22,32 @@
 mod apt;
 mod command;
 mod distribution;
+mod dnf;
 mod files;
+mod pacman;
 mod simulated;
 mod snapshot;
+mod solved;
+mod tasks;
 mod touch;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use agents_contract::Cancellation;
 use serde::{Deserialize, Serialize};
 
 pub use self::distribution::{Distribution, Manager};
 pub(crate) use self::files::Files;
 pub(crate) use self::simulated::Action;
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::solved::{Coming, Described, Going, Solved, Want, WantKind};
 pub(crate) use self::touch::{Touch, Touched};
 
 use self::apt::Apt;
+use self::dnf::Dnf;
+use self::pacman::Pacman;
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::SYSTEM_LOCK_WAIT_SECONDS;
 
@@ -181,9 +190,94 @@ impl Change {
     }
 }
 
+/// What every distribution's tool does; [`System`] says what each of these is.
+trait Executor {
+    fn snapshot(&self) -> Result<Snapshot>;
+    fn wait(&self, seconds_max: u64, tell: &dyn Fn(&str)) -> Result<()>;
+    fn fetch(
+        &self,
+        change: &Change,
+        proxies: &[(String, String)],
+        cancellation: &Cancellation,
+    ) -> Result<u64>;
+    fn rehearse(&self, change: &Change) -> Result<()>;
+    fn bring(
+        &self,
+        change: &Change,
+        direction: Direction,
+        is_fresh: bool,
+        touch: &Touch,
+    ) -> Result<Vec<String>>;
+
+    /// Every fault that the tool finds with packages, where it has such a question.
+    fn audit(&self) -> Result<BTreeSet<Fault>> {
+        Ok(BTreeSet::new())
+    }
+
+    /// Refuses a change of packages with which the tool finds fault.
+    fn require_sound(&self, _change: &Change) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A tool that decides itself what follows from a wish.
+trait Solver: Executor {
+    fn solve(&self, wants: &[Want], is_offline: bool) -> Result<Solved>;
+    fn describe(&self, name: &str, version: Option<&str>, is_offline: bool) -> Result<Described>;
+}
+
+impl Executor for Apt {
+    fn snapshot(&self) -> Result<Snapshot> {
+        self.snapshot()
+    }
+
+    fn wait(&self, seconds_max: u64, tell: &dyn Fn(&str)) -> Result<()> {
+        self.wait(seconds_max, tell)
+    }
+
+    fn fetch(
+        &self,
+        change: &Change,
+        proxies: &[(String, String)],
+        cancellation: &Cancellation,
+    ) -> Result<u64> {
+        self.fetch(change, proxies, cancellation)
+    }
+
+    fn rehearse(&self, change: &Change) -> Result<()> {
+        self.rehearse(change)
+    }
+
+    fn bring(
+        &self,
+        change: &Change,
+        direction: Direction,
+        is_fresh: bool,
+        touch: &Touch,
+    ) -> Result<Vec<String>> {
+        self.bring(change, direction, is_fresh, touch)
+    }
+
+    fn audit(&self) -> Result<BTreeSet<Fault>> {
+        self.audit()
+    }
+
+    fn require_sound(&self, change: &Change) -> Result<()> {
+        self.require_sound(change)
+    }
+}
+
 /// A system whose packages are changed.
 pub(crate) struct System {
-    apt: Apt,
+    manager: Manager,
+    tool: Tool,
+}
+
+enum Tool {
+    /// What follows is decided here, over its lists.
+    Apt(Apt),
+    /// What follows it decides itself.
+    Solver(Box<dyn Solver>),
 }
 
 impl System {
@@ -194,7 +288,14 @@ impl System {
     pub(crate) fn open(root: &Path, state: &Path) -> Result<Self> {
         let distribution = Distribution::recognise(root);
         match distribution.manager {
-            Some(Manager::Apt) => Ok(Self { apt: Apt::new(root, state)? }),
+            Some(manager) => {
+                let tool = match manager {
+                    Manager::Apt => Tool::Apt(Apt::new(root, state)?),
+                    Manager::Dnf => Tool::Solver(Box::new(Dnf::new(root, state)?)),
+                    Manager::Pacman => Tool::Solver(Box::new(Pacman::new(root, state)?)),
+                };
+                Ok(Self { manager, tool })
+            }
             None => {
                 let message = format!(
                     "packages of {} cannot be changed here: {}",
@@ -220,24 +321,77 @@ impl System {
         ))
     }
 
+    /// Who carries changes out.
+    pub(crate) fn manager(&self) -> Manager {
+        self.manager
+    }
+
+    fn executor(&self) -> &dyn Executor {
+        match &self.tool {
+            Tool::Apt(apt) => apt,
+            Tool::Solver(solver) => &**solver,
+        }
+    }
+
+    fn solver(&self) -> Result<&dyn Solver> {
+        match &self.tool {
+            Tool::Solver(solver) => Ok(&**solver),
+            Tool::Apt(_) => Err(self.other_kind()),
+        }
+    }
+
+    /// The refusal of packages of another kind than this system has.
+    fn other_kind(&self) -> Error {
+        let own = self.manager.ecosystem();
+        let message = format!("the packages of this system are of the kind `{own}`");
+        Error::new(Kind::Usage, "other-distribution", message)
+            .hint(format!("name them as `{own}:NAME`, or `system:NAME`"))
+    }
+
+    /// Refuses packages of another kind.
+    pub(crate) fn check_kind(&self, ecosystem: Ecosystem) -> Result<()> {
+        if self.manager.ecosystem() == ecosystem { Ok(()) } else { Err(self.other_kind()) }
+    }
+
     /// What is installed.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        self.apt.snapshot()
+        self.executor().snapshot()
     }
 
-    /// What the tool would do with its own lists to have `wants` (`name=version`, `name-`). Needs no rights.
+    /// What apt would do with its own lists to have `wants` (`name=version`, `name-`). Needs no rights.
     pub(crate) fn simulate(&self, wants: &[String]) -> Result<Vec<Action>> {
-        self.apt.simulate(wants)
+        match &self.tool {
+            Tool::Apt(apt) => apt.simulate(wants),
+            Tool::Solver(_) => Err(self.other_kind()),
+        }
     }
 
-    /// An archive of a version that was installed, from the tool's own cache.
+    /// An archive of a version that was installed, from apt's own cache.
     pub(crate) fn cached(&self, name: &str, version: &Version) -> Option<String> {
-        self.apt.cached(name, version)
+        match &self.tool {
+            Tool::Apt(apt) => apt.cached(name, version),
+            Tool::Solver(_) => None,
+        }
+    }
+
+    /// What a tool that decides itself says that follows from wishes. Needs no rights.
+    pub(crate) fn solve(&self, wants: &[Want], is_offline: bool) -> Result<Solved> {
+        self.solver()?.solve(wants, is_offline)
+    }
+
+    /// What its repositories say of a package.
+    pub(crate) fn describe(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        is_offline: bool,
+    ) -> Result<Described> {
+        self.solver()?.describe(name, version, is_offline)
     }
 
     /// Waits until no other program changes packages; tells what it waits for.
     pub(crate) fn wait(&self, tell: &dyn Fn(&str)) -> Result<()> {
-        self.apt.wait(SYSTEM_LOCK_WAIT_SECONDS, tell)
+        self.executor().wait(SYSTEM_LOCK_WAIT_SECONDS, tell)
     }
 
     /// Gets every archive that either direction takes; the bytes that were fetched.
@@ -245,9 +399,9 @@ impl System {
         &self,
         change: &Change,
         proxies: &[(String, String)],
-        cancellation: &agents_contract::Cancellation,
+        cancellation: &Cancellation,
     ) -> Result<u64> {
-        self.apt.fetch(change, proxies, cancellation)
+        self.executor().fetch(change, proxies, cancellation)
     }
 
     /// Refuses a change that does not begin where the system stands.
@@ -265,7 +419,7 @@ impl System {
             })
             .collect();
         if moved.is_empty() {
-            self.apt.require_sound(change)
+            self.executor().require_sound(change)
         } else {
             Err(stale(&moved.join(", ")))
         }
@@ -273,12 +427,12 @@ impl System {
 
     /// What the tool finds wrong with packages, whoever changed them.
     pub(crate) fn audit(&self) -> Result<BTreeSet<Fault>> {
-        self.apt.audit()
+        self.executor().audit()
     }
 
     /// Shows that the tool would do exactly what the change says, without doing it.
     pub(crate) fn rehearse(&self, change: &Change) -> Result<()> {
-        self.apt.rehearse(change)
+        self.executor().rehearse(change)
     }
 
     /// Brings the system to one end of a change, from wherever it is. `is_fresh`: nobody can have used it meanwhile. Answers
@@ -291,7 +445,7 @@ impl System {
         is_fresh: bool,
         touch: &Touch,
     ) -> Result<Vec<String>> {
-        self.apt.bring(change, direction, is_fresh, touch)
+        self.executor().bring(change, direction, is_fresh, touch)
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn package(
         Ecosystem::Pypi => format!("{name}-{version}-py3-none-any.whl"),
         Ecosystem::Cargo => format!("{name}-{version}.crate"),
         Ecosystem::Debian => format!("{name}_{version}_amd64.deb"),
+        Ecosystem::Rpm | Ecosystem::Pacman => format!("{name}-{version}"),
     };
     let package = Package {
         ecosystem,

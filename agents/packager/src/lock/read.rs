@@ -216,7 +216,7 @@ fn parse_purl(text: &str) -> Result<(Ecosystem, String, String)> {
         Ecosystem::Npm => agents_versions::npm::Version::parse_loose(&version).is_ok(),
         Ecosystem::Pypi => version.parse::<pep440_rs::Version>().is_ok(),
         Ecosystem::Cargo => semver::Version::parse(&version).is_ok(),
-        Ecosystem::Debian => false,
+        Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => false,
     };
     let is_plain = !version.contains(|c: char| c.is_control() || c.is_whitespace());
     let is_normal = normalize_name(ecosystem, &name).is_ok_and(|normal| normal == name);

@@ -11,7 +11,9 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
     let file_name = match ecosystem {
         Ecosystem::Npm => format!("{name}-{version}.tgz"),
         Ecosystem::Pypi => format!("{name}-{version}-py3-none-any.whl"),
-        Ecosystem::Cargo | Ecosystem::Debian => format!("{name}-{version}.crate"),
+        Ecosystem::Cargo | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {
+            format!("{name}-{version}.crate")
+        }
     };
     let place = match ecosystem {
         Ecosystem::Npm => format!("node_modules/{name}"),

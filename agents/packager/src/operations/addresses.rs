@@ -27,7 +27,7 @@ impl Task<'_> {
                 Ecosystem::Cargo => {
                     self.registries.cargo().prefetch(&package.name);
                 }
-                Ecosystem::Debian => {}
+                Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
             }
         }
         packages.iter().map(|package| self.address(package)).collect()
@@ -59,7 +59,7 @@ impl Task<'_> {
                 let version = package.version.parse().map_err(|_| gone(package))?;
                 self.registries.cargo_artifact_url(&package.name, &version)
             }
-            Ecosystem::Debian => Err(gone(package)),
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Err(gone(package)),
         }
     }
 }

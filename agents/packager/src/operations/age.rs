@@ -70,7 +70,7 @@ impl Task<'_> {
         published: impl Fn(&'r Package) -> Option<&'r str>,
     ) -> Vec<Exemption> {
         // Lists of the system tell no ages, and are made by those who answer for them.
-        let has_ages = resolution.ecosystem != Ecosystem::Debian;
+        let has_ages = !resolution.ecosystem.is_of_system();
         let Some(before) = self.cutoff().filter(|_| has_ages) else { return Vec::new() };
         let limit = Limit { before: Some(before), ..Limit::default() };
         let packages = resolution.packages.iter().map(|package| (package, published(package)));

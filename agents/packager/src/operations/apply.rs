@@ -268,7 +268,9 @@ impl Task<'_> {
                 let before = installed.get(ecosystem);
                 pypi::stage(self, project, place, resolution, before, &staging, options)?
             }
-            Ecosystem::Cargo | Ecosystem::Debian => return Err(damaged(place)),
+            Ecosystem::Cargo | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {
+                return Err(damaged(place));
+            }
         };
         answer.warnings.extend(warnings);
         Ok(change(Some(name)))
@@ -329,7 +331,7 @@ fn described(
 ) -> ApplyAnswer {
     let mut fresh = BTreeSet::new();
     let mut gone = BTreeSet::new();
-    for resolution in plan.resolutions.iter().filter(|it| it.ecosystem != Ecosystem::Debian) {
+    for resolution in plan.resolutions.iter().filter(|it| !it.ecosystem.is_of_system()) {
         let purls =
             |packages: &[Package]| packages.iter().map(Package::purl).collect::<BTreeSet<_>>();
         let before = installed.get(&resolution.ecosystem);

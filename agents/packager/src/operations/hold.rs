@@ -122,7 +122,7 @@ pub(super) fn with_holds(
 ) -> Decision {
     let held = asked.held;
     // What the system holds its own resolver obeys.
-    if held.is_empty() || ecosystem == Ecosystem::Debian {
+    if held.is_empty() || ecosystem.is_of_system() {
         return decide(asked);
     }
     if let Some(name) = named(asked) {
@@ -225,11 +225,19 @@ fn conflict(ecosystem: Ecosystem, explanation: String, names: &[&str]) -> Resolv
 /// Refuses what is more than the name of a package, and what is not ours to hold.
 fn check_names(named: &[Spec], is_held: bool) -> Result<()> {
     for spec in named {
-        if spec.ecosystem == Ecosystem::Debian {
+        if spec.ecosystem.is_of_system() {
             let (verb, name) = (if is_held { "hold" } else { "unhold" }, &spec.name);
-            let message = format!("`{}:{name}` is held by apt, or not", spec.ecosystem);
+            let way = match spec.ecosystem {
+                Ecosystem::Rpm => "use dnf's `versionlock`".to_owned(),
+                Ecosystem::Pacman => "use `IgnorePkg` in `pacman.conf`".to_owned(),
+                _ => format!("run `apt-mark {verb} {name}`"),
+            };
+            let message = format!(
+                "`{}:{name}` is held by the distribution's own tool, or not",
+                spec.ecosystem
+            );
             return Err(Error::new(Kind::Usage, "held-by-system", message)
-                .hint(format!("run `apt-mark {verb} {name}`; it is obeyed here, too")));
+                .hint(format!("{way}; it is obeyed here, too")));
         }
         if !spec.requirement.is_empty() || !spec.extras.is_empty() {
             let message = format!("`{spec}` names more than a package");

@@ -48,7 +48,7 @@ impl Locked {
         for decided in decided {
             let resolution = &decided.resolution;
             // What the system has is no matter of a project, and what is locked is what this project is made of here.
-            if decided.is_elsewhere || resolution.ecosystem == Ecosystem::Debian {
+            if decided.is_elsewhere || resolution.ecosystem.is_of_system() {
                 continue;
             }
             match resolution.links.is_empty() {
@@ -190,7 +190,7 @@ pub(super) fn check_manifest(project: &Project, aim: Aim<'_>) -> Result<()> {
         Aim::Change | Aim::Install => &[],
     };
     // What the system has, no manifest asks for.
-    let has = |spec: &Spec| spec.ecosystem == Ecosystem::Debian || used.contains(&spec.ecosystem);
+    let has = |spec: &Spec| spec.ecosystem.is_of_system() || used.contains(&spec.ecosystem);
     let is_right = match named {
         [] => !used.is_empty(),
         named => named.iter().all(has),

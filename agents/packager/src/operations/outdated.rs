@@ -47,7 +47,7 @@ impl Task<'_> {
                 Ecosystem::Npm => npm::declared(&project)?,
                 Ecosystem::Pypi => pypi::declared(&project)?,
                 Ecosystem::Cargo => cargo::declared(&project)?,
-                Ecosystem::Debian => Vec::new(),
+                Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Vec::new(),
             });
         }
         declared.sort();
@@ -94,7 +94,7 @@ impl Task<'_> {
             Ecosystem::Cargo => {
                 self.registries.cargo().prefetch(&spec.name);
             }
-            Ecosystem::Debian => {}
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
         }
     }
 
@@ -123,7 +123,7 @@ impl Task<'_> {
                 let newest = newest.map(text).ok_or_else(|| super::read::none(spec))?;
                 Ok(Newest { allowed: best.map(text), newest })
             }
-            Ecosystem::Debian => Err(super::read::none(spec)),
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Err(super::read::none(spec)),
         }
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn contains(spec: &Spec, version: &str) -> bool {
             .ok()
             .zip(version.parse().ok())
             .is_some_and(|(wanted, version)| wanted.matches(&version)),
-        Ecosystem::Debian => false,
+        Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => false,
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Instant;
 use agents_contract::{Crew, Work};
 
 use super::locked::{self, Locked};
-use super::{Aim, Asked, Decided, Decision, Task, cargo, debian, hold, npm, pypi, rebuild};
+use super::{Aim, Asked, Decided, Decision, Task};
+use super::{cargo, debian, hold, npm, pypi, rebuild, solved};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -160,6 +161,7 @@ impl Task<'_> {
                 Ecosystem::Pypi => pypi::decide(self, project, asked),
                 Ecosystem::Cargo => cargo::decide(self, project, asked),
                 Ecosystem::Debian => debian::decide(self, asked),
+                Ecosystem::Rpm | Ecosystem::Pacman => solved::decide(self, *ecosystem, asked),
             };
             let decided =
                 catch_unwind(AssertUnwindSafe(|| hold::with_holds(*ecosystem, &asked, &decide)));

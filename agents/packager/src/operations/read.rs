@@ -59,6 +59,7 @@ impl Task<'_> {
             Ecosystem::Pypi => self.pypi_info(&spec),
             Ecosystem::Cargo => self.cargo_info(&spec),
             Ecosystem::Debian => super::debian::info(self, &spec),
+            Ecosystem::Rpm | Ecosystem::Pacman => super::solved::info(self, &spec),
         }
     }
 

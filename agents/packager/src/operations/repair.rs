@@ -225,7 +225,9 @@ impl Task<'_> {
             match inspected.standing.ecosystem {
                 Ecosystem::Npm => drop(npm::stage(self, resolution, place, &beside, options)?),
                 Ecosystem::Pypi => pypi::build(self, project, place, resolution, &beside, options)?,
-                Ecosystem::Cargo | Ecosystem::Debian => continue,
+                Ecosystem::Cargo | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {
+                    continue;
+                }
             }
             let live = project.path().join(place.as_str());
             if !patient.is_made_anew() {

@@ -19,8 +19,8 @@ use crate::system::{
 };
 use crate::transaction::Archives;
 
-/// dpkg's own variable for another place of the system.
-const ROOT: &str = "DPKG_ROOT";
+/// Variables for another place of the system: ours, and dpkg's own.
+const ROOTS: [&str; 2] = ["BOLIDE_SYSTEM_ROOT", "DPKG_ROOT"];
 /// Stands for the kind of packages that the system has.
 const OWN: &str = "system:";
 /// What a warning begins with that says why a plan cannot be carried out.
@@ -37,8 +37,8 @@ pub(super) struct Part<'p> {
 impl Task<'_> {
     /// The root directory of the system that is meant.
     pub(super) fn system_root(&self) -> PathBuf {
-        let root = self.variable(ROOT).map(PathBuf::from).filter(|root| root.is_absolute());
-        root.unwrap_or_else(|| PathBuf::from("/"))
+        let root = ROOTS.iter().find_map(|name| self.variable(name)).map(PathBuf::from);
+        root.filter(|root| root.is_absolute()).unwrap_or_else(|| PathBuf::from("/"))
     }
 
     /// A request in which `system:NAME` is said in the words of this distribution.
@@ -49,17 +49,19 @@ impl Task<'_> {
             return Ok(Cow::Borrowed(request));
         }
         let distribution = Distribution::recognise(&self.system_root());
-        if distribution.packages != Some(Ecosystem::Debian.as_str()) {
+        let is_own =
+            |it: &Ecosystem| it.is_of_system() && distribution.packages == Some(it.as_str());
+        let Some(kind) = Ecosystem::ALL.into_iter().find(is_own) else {
             let message = format!(
-                "packages of {} cannot be named here: only those of Debian and its kin are known",
+                "packages of {} cannot be named here: only those of apt, dnf and pacman are known",
                 distribution.name
             );
             return Err(Error::new(Kind::Usage, "unknown-distribution", message)
                 .hint("use the distribution's own tool for them"));
-        }
+        };
         let spell = |texts: &[String]| -> Vec<String> {
             let own = |text: &String| match text.strip_prefix(OWN) {
-                Some(name) => format!("{}:{name}", Ecosystem::Debian),
+                Some(name) => format!("{kind}:{name}"),
                 None => text.clone(),
             };
             texts.iter().map(own).collect()
@@ -129,7 +131,7 @@ impl Task<'_> {
 
     /// The part of the system in a plan, where it has one and may be carried out.
     pub(super) fn system_part<'p>(&self, plan: &'p Plan, force: bool) -> Result<Option<Part<'p>>> {
-        let resolution = plan.resolutions.iter().find(|it| it.ecosystem == Ecosystem::Debian);
+        let resolution = plan.resolutions.iter().find(|it| it.ecosystem.is_of_system());
         let change = match (&plan.system, resolution) {
             (Some(change), _) => change,
             (None, Some(resolution)) => return Err(no_executor(resolution)),
@@ -175,15 +177,18 @@ impl Task<'_> {
         &self,
         project: &crate::transaction::Project,
     ) -> Result<Option<Resolution>> {
+        let changes = self.shop.transactions.system_changes(project)?;
+        let Some(manager) = changes.first().map(|change| change.manager) else { return Ok(None) };
         let mut seen: BTreeMap<String, Option<resolution::Package>> = BTreeMap::new();
-        for change in self.shop.transactions.system_changes(project)? {
+        for change in changes.into_iter().filter(|change| change.manager == manager) {
             for step in change.steps {
-                seen.entry(step.name.clone()).or_insert_with(|| package(&step));
+                let found = || package(manager.ecosystem(), &step);
+                seen.entry(step.name.clone()).or_insert_with(found);
             }
         }
         let packages: Vec<_> = seen.into_values().flatten().collect();
         Ok((!packages.is_empty()).then(|| Resolution {
-            ecosystem: Ecosystem::Debian,
+            ecosystem: manager.ecosystem(),
             links: Vec::new(),
             packages,
             warnings: Vec::new(),
@@ -239,7 +244,7 @@ pub(super) fn failed(error: Error, notes: &[String], has_part: bool) -> Error {
 pub(super) fn purls(change: &Change) -> (Vec<String>, Vec<String>) {
     let purl = |name: &str, standing: &Standing| {
         let version = standing.version()?;
-        Some(crate::spec::purl(Ecosystem::Debian, name, &version.version))
+        Some(crate::spec::purl(change.manager.ecosystem(), name, &version.version))
     };
     let real = || change.steps.iter().filter(|step| step.is_real());
     (
@@ -336,7 +341,7 @@ fn marks(
     stays.filter_map(step).collect()
 }
 
-fn package(step: &Step) -> Option<resolution::Package> {
+fn package(ecosystem: Ecosystem, step: &Step) -> Option<resolution::Package> {
     let version = step.after.version()?;
     let sha256 = version.sha256.clone();
     Some(resolution::Package {
@@ -349,7 +354,7 @@ fn package(step: &Step) -> Option<resolution::Package> {
         bin: BTreeMap::new(),
         dependencies: Vec::new(),
         direct: !version.is_automatic,
-        ecosystem: Ecosystem::Debian,
+        ecosystem,
         extras: Vec::new(),
         license: None,
         name: step.name.clone(),
@@ -362,7 +367,13 @@ fn package(step: &Step) -> Option<resolution::Package> {
 
 /// Refuses a plan with packages of a system that cannot be changed: half a plan is none.
 fn no_executor(resolution: &Resolution) -> Error {
-    let text = |package: &resolution::Package| format!("{}={}", package.name, package.version);
+    let (tool, joint) = match resolution.ecosystem {
+        Ecosystem::Rpm => ("dnf install", "-"),
+        Ecosystem::Pacman => ("pacman -S", "="),
+        _ => ("apt-get install", "="),
+    };
+    let text =
+        |package: &resolution::Package| format!("{}{joint}{}", package.name, package.version);
     let packages: Vec<_> = resolution.packages.iter().filter(|it| it.direct).map(text).collect();
     let mut why = resolution.warnings.iter().filter(|text| text.starts_with(CANNOT));
     let why = why.next().map_or("this plan cannot be applied", String::as_str);
@@ -370,7 +381,7 @@ fn no_executor(resolution: &Resolution) -> Error {
     Error::new(Kind::Refused, "no-executor", message).hint(match packages.is_empty() {
         true => "apply the other packages by a plan of their own".to_owned(),
         false => format!(
-            "`apt-get install {}` is the system's own way; the others can have a plan of their own",
+            "`{tool} {}` is the system's own way; the others can have a plan of their own",
             packages.join(" ")
         ),
     })

@@ -11,7 +11,11 @@ use agents_versions::shorten;
 pub fn normalize_name(ecosystem: Ecosystem, name: &str) -> Result<String, Error> {
     check_name(ecosystem, name)?;
     Ok(match ecosystem {
-        Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Debian => name.to_owned(),
+        Ecosystem::Npm
+        | Ecosystem::Cargo
+        | Ecosystem::Debian
+        | Ecosystem::Rpm
+        | Ecosystem::Pacman => name.to_owned(),
         Ecosystem::Pypi => normalize_pypi(name),
     })
 }
@@ -36,6 +40,8 @@ pub fn check_name(ecosystem: Ecosystem, name: &str) -> Result<(), Error> {
         Ecosystem::Pypi => pypi_problem(name),
         Ecosystem::Cargo => cargo_problem(name),
         Ecosystem::Debian => debian_problem(name),
+        Ecosystem::Rpm => system_problem(name, b"._+-"),
+        Ecosystem::Pacman => system_problem(name, b"@._+-"),
     };
     match problem {
         None => Ok(()),
@@ -131,10 +137,25 @@ fn debian_problem(name: &str) -> Option<&'static str> {
     (architecture.is_empty() || !is_good).then_some("what stands after `:` is no architecture")
 }
 
+/// Packages of rpm and pacman: never a pattern, a path or an option of their tools.
+fn system_problem(name: &str, more: &[u8]) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("it is empty");
+    }
+    if name.len() > DEBIAN_NAME_BYTES_MAX {
+        return Some("it is longer than 255 bytes");
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte)) {
+        return Some("it has characters that names of such packages cannot have");
+    }
+    (!name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_'))
+        .then_some("it does not begin with a letter or digit")
+}
+
 /// Whether a text can be an extra of PyPI or a feature of cargo; npm has neither.
 pub(super) fn check_extra(ecosystem: Ecosystem, extra: &str) -> Result<String, Error> {
     let valid = match ecosystem {
-        Ecosystem::Npm | Ecosystem::Debian => false,
+        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => false,
         Ecosystem::Pypi => pypi_problem(extra).is_none(),
         Ecosystem::Cargo => {
             extra.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
@@ -151,7 +172,7 @@ pub(super) fn check_extra(ecosystem: Ecosystem, extra: &str) -> Result<String, E
         });
     }
     let message = match ecosystem {
-        Ecosystem::Npm | Ecosystem::Debian => {
+        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {
             format!("packages of {ecosystem} have no extras, so `[...]` means nothing here")
         }
         Ecosystem::Pypi => format!("`{}` is not a name of an extra", shorten(extra)),

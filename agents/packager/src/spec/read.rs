@@ -13,7 +13,7 @@ use agents_versions::shorten;
 const FORMS: &str = "write `npm:express@^4`, `pypi:requests>=2.31`, `cargo:serde@1`, or a purl such as `pkg:npm/express@4.19.2`";
 
 /// Ecosystems that purls and short specs name, and that have no resolver here.
-const KNOWN_ONLY: &[&str] = &["rpm", "apk", "pacman", "alpm", "maven", "nuget", "gem", "composer"];
+const KNOWN_ONLY: &[&str] = &["apk", "maven", "nuget", "gem", "composer"];
 
 pub(super) fn read(text: &str) -> Result<Spec, Error> {
     let text = text.trim();
@@ -45,6 +45,12 @@ pub(super) fn read(text: &str) -> Result<Spec, Error> {
             let (name, requirement) = rest.split_once('@').unwrap_or((rest, ""));
             (name.trim(), Vec::new(), requirement)
         }
+        Ecosystem::Rpm | Ecosystem::Pacman => {
+            let at = rest.char_indices().skip(1).find(|(_, one)| matches!(one, '@' | '='));
+            let (name, requirement) =
+                at.map_or((rest, ""), |(at, _)| (&rest[..at], &rest[at + 1..]));
+            (name.trim(), Vec::new(), requirement)
+        }
     };
     build(text, ecosystem, name, &extras, requirement.trim())
 }
@@ -56,14 +62,17 @@ fn invalid(text: &str, problem: &str) -> Error {
 
 fn ecosystem(text: &str, name: &str) -> Result<Ecosystem, Error> {
     let lower = name.to_ascii_lowercase();
+    // The name of the library, in purls.
+    let lower = if lower == "alpm" { Ecosystem::Pacman.to_string() } else { lower };
     if let Some(&found) = Ecosystem::ALL.iter().find(|one| one.as_str() == lower) {
         return Ok(found);
     }
     if KNOWN_ONLY.contains(&lower.as_str()) {
         let message =
             format!("packages of `{lower}` are known but cannot be installed by this version");
-        return Err(Error::new(Kind::Usage, "unsupported-ecosystem", message)
-            .hint("npm, pypi and cargo can be installed, deb can be planned"));
+        return Err(Error::new(Kind::Usage, "unsupported-ecosystem", message).hint(
+            "npm, pypi, cargo, and deb, rpm or pacman where the system has them, can be installed",
+        ));
     }
     Err(invalid(text, &format!("`{}` is not an ecosystem", shorten(name))))
 }
@@ -129,6 +138,12 @@ fn build(
     extras.sort();
     extras.dedup();
     check_requirement(text, ecosystem, requirement)?;
+    let requirement = match ecosystem {
+        Ecosystem::Rpm | Ecosystem::Pacman if !requirement.is_empty() => {
+            &*format!("={}", requirement.trim_start_matches('=').trim())
+        }
+        _ => requirement,
+    };
     Ok(Spec { ecosystem, name, extras, requirement: requirement.to_owned() })
 }
 
@@ -150,6 +165,10 @@ fn check_requirement(text: &str, ecosystem: Ecosystem, requirement: &str) -> Res
         Ecosystem::Debian => crate::metadata::debian::Bound::parse(requirement)
             .is_none()
             .then(|| format!("`{shown}` is not a version or a relation such as `>=1.2`")),
+        Ecosystem::Rpm | Ecosystem::Pacman => {
+            (!is_version(requirement.trim_start_matches('=').trim()))
+                .then(|| format!("`{shown}` is not one version such as `1.2-3`"))
+        }
     };
     problem.map_or(Ok(()), |problem| Err(invalid(text, &problem)))
 }
@@ -177,8 +196,8 @@ fn read_purl(text: &str, rest: &str) -> Result<Spec, Error> {
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         segments.push(decoded(text, segment)?);
     }
-    if ecosystem == Ecosystem::Debian && segments.len() == 2 {
-        // The distribution. apt takes what its own lists have.
+    if ecosystem.is_of_system() && segments.len() == 2 {
+        // The distribution. Its tool takes what its own lists have.
         segments.remove(0);
     }
     let name = segments.join("/");
@@ -186,7 +205,10 @@ fn read_purl(text: &str, rest: &str) -> Result<Spec, Error> {
         return Err(invalid(text, &format!("packages of {ecosystem} have no namespace")));
     }
     let version = decoded(text, version)?;
-    let requirement = exact(text, ecosystem, &version)?;
+    let mut requirement = exact(text, ecosystem, &version)?;
+    if let Some(epoch) = epoch_of(ecosystem, qualifiers).filter(|_| !requirement.is_empty()) {
+        requirement = format!("={epoch}:{}", &requirement[1..]);
+    }
     let extras = extras_of(text, ecosystem, qualifiers)?;
     let extras: Vec<&str> = extras.iter().map(String::as_str).collect();
     build(text, ecosystem, &name, &extras, &requirement)
@@ -225,12 +247,31 @@ fn exact(text: &str, ecosystem: Ecosystem, version: &str) -> Result<String, Erro
         Ecosystem::Debian => crate::metadata::debian::Bound::parse(&format!("={version}"))
             .map(|bound| format!("={}", bound.text))
             .ok_or_else(not_a_version),
+        Ecosystem::Rpm | Ecosystem::Pacman if is_version(version) => Ok(format!("={version}")),
+        Ecosystem::Rpm | Ecosystem::Pacman => Err(not_a_version()),
     }
+}
+
+/// Whether a text can be a version of rpm or pacman, `[epoch:]version[-release]`. Never an option of a tool.
+fn is_version(text: &str) -> bool {
+    let (epoch, rest) = text.split_once(':').unwrap_or(("0", text));
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~^-".contains(&byte);
+    let is_number =
+        !epoch.is_empty() && epoch.len() < 10 && epoch.bytes().all(|it| it.is_ascii_digit());
+    is_number
+        && rest.starts_with(|one: char| one.is_ascii_alphanumeric())
+        && rest.bytes().all(inner)
+}
+
+/// The epoch of a package of rpm, which its purl has apart.
+fn epoch_of(ecosystem: Ecosystem, qualifiers: &str) -> Option<&str> {
+    let mut values = qualifiers.split('&').filter_map(|it| it.strip_prefix("epoch="));
+    values.find(|it| ecosystem == Ecosystem::Rpm && it.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn extras_of(text: &str, ecosystem: Ecosystem, qualifiers: &str) -> Result<Vec<String>, Error> {
     let wanted = match ecosystem {
-        Ecosystem::Npm | Ecosystem::Debian => "",
+        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => "",
         Ecosystem::Pypi => "extras",
         Ecosystem::Cargo => "features",
     };
@@ -241,7 +282,10 @@ fn extras_of(text: &str, ecosystem: Ecosystem, qualifiers: &str) -> Result<Vec<S
             continue;
         }
         // Says where a package comes from or what it is for; read with the name.
-        if ecosystem == Ecosystem::Debian && matches!(key, "arch" | "distro") {
+        if ecosystem.is_of_system() && matches!(key, "arch" | "distro") {
+            continue;
+        }
+        if key == "epoch" && epoch_of(ecosystem, qualifier).is_some() {
             continue;
         }
         if wanted.is_empty() || !key.eq_ignore_ascii_case(wanted) {

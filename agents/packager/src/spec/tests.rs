@@ -93,7 +93,7 @@ fn what_cannot_be_asked_for_is_refused_with_a_reason() {
     check("zig:x", "not an ecosystem");
     check("deb:x", "less than two characters");
     check("deb:nginx@!!", "not a version or a relation");
-    for known in ["rpm", "apk", "pacman", "maven", "nuget", "gem", "composer"] {
+    for known in ["apk", "maven", "nuget", "gem", "composer"] {
         check(&format!("{known}:x"), "cannot be installed by this version");
     }
     check("pkg:maven/org.apache/x@1", "cannot be installed by this version");
@@ -111,6 +111,26 @@ fn purls_are_written_as_the_specification_says() {
     assert_eq!(purl(Ecosystem::Npm, "a", "1.0.0-rc.1+b"), "pkg:npm/a@1.0.0-rc.1%2Bb");
     assert_eq!(purl(Ecosystem::Pypi, "x", "1!2.0+l"), "pkg:pypi/x@1%212.0%2Bl");
     assert_eq!(purl(Ecosystem::Cargo, "serde_json", "1.0.0"), "pkg:cargo/serde_json@1.0.0");
+}
+
+#[test]
+fn packages_of_distributions_are_named_in_their_own_words() {
+    let check = |text: &str, expected: &str| {
+        assert_eq!(Spec::parse(text).expect(text).to_string(), expected);
+    };
+    check("rpm:web", "rpm:web");
+    check("rpm:web=1:2.0-1.fc40", "rpm:web@=1:2.0-1.fc40");
+    check("rpm:glibc.i686@2.38", "rpm:glibc.i686@=2.38");
+    check("pkg:rpm/fedora/web@2.0-1?epoch=1&arch=noarch", "rpm:web@=1:2.0-1");
+    check("pacman:r8168-lts", "pacman:r8168-lts");
+    check("pkg:alpm/arch/web@1:2.0-1?arch=x86_64", "pacman:web@=1:2.0-1");
+    assert_eq!(purl(Ecosystem::Rpm, "web", "1:2.0-1"), "pkg:rpm/web@2.0-1?epoch=1");
+    assert_eq!(purl(Ecosystem::Pacman, "gtk+", "1:2-1"), "pkg:alpm/arch/gtk%2B@1:2-1");
+    for text in
+        ["rpm:-y", "rpm:*", "rpm:a/b", "rpm:web>=1", "rpm:web=-1", "rpm:web=1:", "pacman:a b"]
+    {
+        assert!(Spec::parse(text).is_err(), "{text}");
+    }
 }
 
 proptest! {

@@ -38,11 +38,16 @@ impl Store {
                 let folder = format!("{}-{}", package.name, package.version);
                 self.add_crate(source, &artifact.hashes, &folder)
             }
-            Ecosystem::Debian => Err(crate::error::Error::new(
-                crate::error::Kind::Failed,
-                "not-stored",
-                format!("`{}` is a package of Debian, which apt unpacks", package.name),
-            )),
+            Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {
+                Err(crate::error::Error::new(
+                    crate::error::Kind::Failed,
+                    "not-stored",
+                    format!(
+                        "`{}` is a package of the system, which its own tool unpacks",
+                        package.name
+                    ),
+                ))
+            }
         }
     }
 

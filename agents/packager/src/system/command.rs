@@ -18,7 +18,7 @@ use super::distribution::tool;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
     LOCK_RETRY_MS, SYSTEM_ANSWER_BYTES_MAX, SYSTEM_CHANGE_SECONDS_MAX, SYSTEM_END_SECONDS_MAX,
-    SYSTEM_LOG_BYTES_MAX, SYSTEM_WORDS_SHOWN_MAX,
+    SYSTEM_LOG_BYTES_MAX, SYSTEM_NOTES_MAX, SYSTEM_WORDS_SHOWN_MAX,
 };
 use crate::process;
 
@@ -37,6 +37,8 @@ const ENVIRONMENT: [(&str, &str); 7] = [
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) is_success: bool,
+    /// What it ended with, where it ended by itself.
+    pub(super) code: Option<i32>,
     pub(super) text: String,
     /// What it complained about, for people.
     pub(super) complaints: String,
@@ -50,9 +52,14 @@ pub(super) fn command(name: &str, directory: &Path) -> Result<Command> {
     let path = tool(name).ok_or_else(|| {
         Error::new(Kind::Refused, "no-executor", format!("this system has no `{name}`"))
     })?;
+    Ok(command_at(&path, directory))
+}
+
+/// The same where its place is known.
+pub(super) fn command_at(path: &Path, directory: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear().envs(ENVIRONMENT).current_dir(directory);
-    Ok(command)
+    command
 }
 
 /// Runs one that changes nothing of the system; it ends when nobody wants its answer any more.
@@ -61,8 +68,19 @@ pub(super) fn ask(
     seconds_max: u64,
     cancellation: &Cancellation,
 ) -> Result<Said> {
+    ask_about(command, &[], seconds_max, cancellation)
+}
+
+/// The same for one that is told what the question is about.
+pub(super) fn ask_about(
+    command: &mut Command,
+    input: &[u8],
+    seconds_max: u64,
+    cancellation: &Cancellation,
+) -> Result<Said> {
     let limit = Duration::from_secs(seconds_max);
-    let output = process::run(command, limit, SYSTEM_ANSWER_BYTES_MAX, cancellation)
+    let bytes_max = SYSTEM_ANSWER_BYTES_MAX;
+    let output = process::run_with_input(command, input, limit, bytes_max, cancellation)
         .map_err(|error| Error::io("run", Path::new(command.get_program()), &error))?;
     let Some(output) = output else {
         Error::if_cancelled(cancellation)?;
@@ -71,6 +89,7 @@ pub(super) fn ask(
     };
     Ok(Said {
         is_success: output.status.success(),
+        code: output.status.code(),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
         complaints: complaints(&String::from_utf8_lossy(&output.stderr)),
     })
@@ -113,7 +132,28 @@ pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
             None => format!("{} did not end, or never stopped writing", name_of(command)),
         };
     }
-    Ok(Said { is_success, text, complaints })
+    let code = status.and_then(|status| status.code());
+    Ok(Said { is_success, code, text, complaints })
+}
+
+/// What the last change wrote to its log; nothing where there was none.
+pub(super) fn last_words(log: &Path) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(log) {
+        let _ = file.take(SYSTEM_LOG_BYTES_MAX).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Files that it put beside others, in its own words.
+pub(super) fn set_aside(log: &Path) -> Vec<String> {
+    let said = last_words(log);
+    let is_one = |line: &&str| {
+        [" saved as ", " created as ", " installed as "].iter().any(|words| line.contains(words))
+    };
+    let lines = said.lines().filter(is_one).take(SYSTEM_NOTES_MAX);
+    let shown = |line: &str| line.chars().filter(|one| !one.is_control()).take(500).collect();
+    lines.map(|line| shown(line.trim_start_matches("warning: ").trim())).collect()
 }
 
 /// Waits until nothing lives any more of the tool that last wrote to `log`, whoever started it, and answers whether that is so
@@ -177,6 +217,7 @@ fn name_of(command: &Command) -> String {
 fn complaints(text: &str) -> String {
     let is_one = |line: &&str| {
         line.starts_with("E: ")
+            || line.starts_with("error: ")
             || line.starts_with("dpkg: error")
             || line.starts_with("dpkg-query: error")
     };
@@ -236,6 +277,17 @@ mod tests {
         assert!(!has_ended(&log, 0).unwrap());
         std::fs::write(&gate, "go\n").unwrap();
         assert!(has_ended(&log, 120).unwrap());
+    }
+
+    #[test]
+    fn what_a_tool_puts_beside_a_file_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let log = scratch.path().join("log");
+        assert!(set_aside(&log).is_empty());
+        let text =
+            "Running\nwarning: /etc/web.conf saved as /etc/\x1b[31mweb.conf.rpmsave\nother\n";
+        std::fs::write(&log, text).unwrap();
+        assert_eq!(set_aside(&log), ["/etc/web.conf saved as /etc/[31mweb.conf.rpmsave"]);
     }
 
     #[test]

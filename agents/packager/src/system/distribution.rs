@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::dnf;
+use crate::ecosystem::Ecosystem;
 use crate::io::environment::read_small;
 use crate::limits::SYSTEM_RELEASE_BYTES_MAX;
 
@@ -16,6 +18,21 @@ const TOOLS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 pub enum Manager {
     /// apt with dpkg: Debian, Ubuntu and their kin.
     Apt,
+    /// dnf 4 with rpm: Fedora, RHEL and their kin.
+    Dnf,
+    /// pacman: Arch and its kin.
+    Pacman,
+}
+
+impl Manager {
+    /// Whose packages it changes.
+    pub fn ecosystem(self) -> Ecosystem {
+        match self {
+            Self::Apt => Ecosystem::Debian,
+            Self::Dnf => Ecosystem::Rpm,
+            Self::Pacman => Ecosystem::Pacman,
+        }
+    }
 }
 
 /// A distribution.
@@ -40,7 +57,12 @@ const KINDS: [(&str, &[&str], &str, &[&str]); 4] = [
         &["apt-get", "apt-mark", "dpkg", "dpkg-query"],
     ),
     ("rpm", &["fedora", "rhel", "centos", "suse", "opensuse"], "var/lib/rpm", &["dnf", "rpm"]),
-    ("pacman", &["arch", "archlinux"], "var/lib/pacman/local", &["pacman"]),
+    (
+        "pacman",
+        &["arch", "archlinux"],
+        "var/lib/pacman/local",
+        &["pacman", "pacman-conf", "vercmp", "bsdtar"],
+    ),
     ("apk", &["alpine"], "lib/apk/db", &["apk"]),
 ];
 
@@ -63,12 +85,17 @@ impl Distribution {
             name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| "this system".to_owned()),
             id,
             packages: kind.map(|(kind, ..)| *kind),
-            manager: kind
-                .filter(|(kind, _, database, tools)| {
-                    let is_there = tools.iter().all(|name| tool(name).is_some());
-                    *kind == "deb" && root.join(database).exists() && is_there
-                })
-                .map(|_| Manager::Apt),
+            manager: kind.and_then(|(kind, _, database, tools)| {
+                let is_there = || tools.iter().all(|name| tool(name).is_some());
+                let has_database = || root.join(database).exists();
+                match *kind {
+                    "deb" if has_database() && is_there() => Some(Manager::Apt),
+                    // Where rpm keeps its database, rpm itself was built to know.
+                    "rpm" if tool("rpm").is_some() && has_dnf() => Some(Manager::Dnf),
+                    "pacman" if has_database() && is_there() => Some(Manager::Pacman),
+                    _ => None,
+                }
+            }),
         }
     }
 
@@ -76,8 +103,14 @@ impl Distribution {
     pub(super) fn why_not(&self) -> String {
         match self.packages {
             Some("deb") => "apt or dpkg is missing".to_owned(),
+            Some("rpm") => "rpm or dnf of version 4 is missing (5 is another program, which is \
+                 not known here)"
+                .to_owned(),
+            Some("pacman") => {
+                "pacman, `vercmp` or bsdtar is missing, or pacman's database".to_owned()
+            }
             Some(kind) => {
-                format!("its packages are of the kind `{kind}`, and only `deb` is carried out")
+                format!("its packages are of the kind `{kind}`, which is not carried out here")
             }
             None => {
                 "neither its release file nor a database of packages says what it has".to_owned()
@@ -89,6 +122,22 @@ impl Distribution {
 /// A tool of the distribution.
 pub(super) fn tool(name: &str) -> Option<PathBuf> {
     TOOLS.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
+}
+
+fn has_dnf() -> bool {
+    dnf::NAMES.into_iter().any(|name| interpreter_of(name).is_some())
+}
+
+/// The program that a tool is a script of, by the script's first line.
+pub(super) fn interpreter_of(name: &str) -> Option<PathBuf> {
+    use std::io::Read;
+    let mut line = [0; 128];
+    let mut file = std::fs::File::open(tool(name)?).ok()?;
+    let length = file.read(&mut line).ok()?;
+    let first = line[..length].split(|byte| *byte == b'\n').next()?;
+    let rest = std::str::from_utf8(first).ok()?.strip_prefix("#!")?;
+    let path = PathBuf::from(rest.split_whitespace().next()?);
+    (path.is_absolute() && path.is_file() && !path.ends_with("env")).then_some(path)
 }
 
 /// One value of a release file, without its quotes and what a terminal would obey.
@@ -116,9 +165,12 @@ mod tests {
         }
         let found = Distribution::recognise(root.path());
         assert_eq!((found.name.as_str(), found.packages), (name, packages), "{files:?}");
-        // Without a database of dpkg there is nothing that apt could change.
-        let is_dpkg = files.iter().any(|(path, _)| path.ends_with("dpkg/status"));
-        assert!(is_dpkg || found.manager.is_none());
+        // Without a database of dpkg there is nothing that apt could change, nor pacman without its own.
+        let has = |end: &str| files.iter().any(|(path, _)| path.contains(end));
+        assert!(has("dpkg/status") || found.manager != Some(Manager::Apt));
+        assert!(has("lib/pacman") || found.manager != Some(Manager::Pacman));
+        // Whose packages these are, there is somebody for, or nobody; never somebody else.
+        assert!(found.manager.is_none_or(|it| Some(it.ecosystem().as_str()) == packages));
     }
 
     #[test]

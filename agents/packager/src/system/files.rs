@@ -18,23 +18,32 @@ use crate::transaction::{hex, make_private};
 /// Makes names of what is under way differ between threads; orders nothing.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
+/// What names of archives end with.
+const KINDS: [&str; 3] = ["deb", "rpm", "pkg"];
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     directory: PathBuf,
+    kind: &'static str,
 }
 
 impl Files {
     /// Those in the directory `state` of ours.
     pub(crate) fn open(state: &Path) -> Result<Self> {
+        Self::open_for(state, KINDS[0])
+    }
+
+    /// The same for another kind of archives, one of [`KINDS`].
+    pub(super) fn open_for(state: &Path, kind: &'static str) -> Result<Self> {
         let directory = state.join("archives");
         make_private(&directory)?;
-        Ok(Self { directory })
+        Ok(Self { directory, kind })
     }
 
     /// Where the archive with a digest lies.
     pub(crate) fn path(&self, sha256: &str) -> PathBuf {
-        self.directory.join(format!("{sha256}.deb"))
+        self.directory.join(format!("{sha256}.{}", self.kind))
     }
 
     /// Whether it lies there whole. What does not is removed.
@@ -103,12 +112,28 @@ impl Files {
         moved.map(|()| sha256).map_err(|error| Error::io("write", &path, &error))
     }
 
+    /// Takes everything that lies in a directory; its bytes. What it is, its digest says.
+    pub(super) fn adopt_all(&self, place: &Path) -> Result<u64> {
+        let failed = |error: io::Error| Error::io("read", place, &error);
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(place).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let about = entry.metadata().map_err(failed)?;
+            if about.is_file() {
+                self.adopt(&entry.path())?;
+                bytes += about.len();
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Removes what no digest of these names and nobody has used for a while.
     pub(crate) fn keep_only(&self, needed: &BTreeSet<String>) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            let digest = name.to_str().and_then(|name| name.strip_suffix(".deb"));
+            let digest = name.to_str().and_then(|name| name.rsplit_once('.'));
+            let digest = digest.filter(|(_, kind)| KINDS.contains(kind)).map(|(digest, _)| digest);
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
             let is_needed = digest.is_some_and(|digest| needed.contains(digest));
             if is_needed || age <= SYSTEM_FILE_UNUSED_FOR {

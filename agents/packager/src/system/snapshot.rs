@@ -1,4 +1,4 @@
-//! What dpkg and apt say of every package: the only memory of how the system stands.
+//! What the distribution's tools say of every package: the only memory of how the system stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,25 @@ use crate::error::{Error, Kind, Result};
 /// The columns that dpkg is asked for, in the order in which [`Snapshot::read`] takes them.
 pub(super) const FORMAT: &str = "${Package}\\t${Architecture}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\t${db:Status-Eflag}\\n";
 
+/// The state of a package that is there in more than one version. dpkg has no such; elsewhere kernels are so, and what a crash
+/// left in the middle of a change.
+const SEVERAL: &str = "installed in several versions";
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     packages: BTreeMap<String, Known>,
     automatic: BTreeSet<String>,
+}
+
+/// One package as a tool without states between installed and not has it.
+pub(super) struct Entry {
+    /// Its name, with the architecture where that is a foreign one.
+    pub(super) name: String,
+    pub(super) architecture: String,
+    pub(super) version: String,
+    /// Whether it is there only because others need it.
+    pub(super) is_automatic: bool,
 }
 
 /// One package as dpkg has it.
@@ -53,6 +67,21 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// The same of a tool that knows installed packages only.
+    pub(super) fn of(entries: impl Iterator<Item = Entry>) -> Self {
+        let mut snapshot = Self::default();
+        for Entry { name, architecture, version, is_automatic } in entries {
+            if is_automatic {
+                snapshot.automatic.insert(name.clone());
+            }
+            let is_several = snapshot.packages.contains_key(&name);
+            let status = if is_several { SEVERAL } else { "installed" }.to_owned();
+            let known = Known { version, architecture, status, is_sound: true, is_wanted: true };
+            snapshot.packages.insert(name, known);
+        }
+        snapshot
+    }
+
     /// How a package stands. One that is between two states counts as installed in the version that dpkg names; whether it is
     /// so, [`Self::is_settled`] says.
     pub(crate) fn standing(&self, name: &str) -> Standing {
@@ -85,7 +114,8 @@ impl Snapshot {
 
     /// Packages that are half installed or wait to be configured.
     pub(crate) fn unsettled(&self) -> Vec<String> {
-        let found = self.packages.iter().filter(|(_, known)| !known.is_settled());
+        let is_unsettled = |known: &Known| !known.is_settled() && known.status != SEVERAL;
+        let found = self.packages.iter().filter(|(_, known)| is_unsettled(known));
         found.map(|(name, known)| format!("`{name}` is {}", known.status)).collect()
     }
 
@@ -119,6 +149,21 @@ pub(super) fn qualified(native: &str, name: &str, architecture: &str) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_in_several_versions_is_not_settled_and_breaks_nothing() {
+        let entry = |name: &str, version: &str| Entry {
+            name: name.to_owned(),
+            architecture: "x86_64".to_owned(),
+            version: version.to_owned(),
+            is_automatic: false,
+        };
+        let entries = [entry("kernel", "1-1"), entry("kernel", "2-1"), entry("lib", "1-1")];
+        let snapshot = Snapshot::of(entries.into_iter());
+        assert!(!snapshot.is_settled("kernel") && snapshot.is_settled("lib"));
+        assert!(snapshot.require_whole().is_ok());
+        assert_eq!(snapshot.standing("lib").version().unwrap().version, "1-1");
+    }
 
     #[test]
     fn what_dpkg_says_is_what_stands() {

@@ -99,6 +99,18 @@ impl Touch {
         Ok(())
     }
 
+    /// Starts a tool without a hook. One that says that it has changed nothing leaves no record.
+    pub(super) fn around(&self, start: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.record()?;
+        match start() {
+            Err(error) if matches!(&*error.code, "plan-stale" | "system-busy") => {
+                self.forget()?;
+                Err(error)
+            }
+            done => done,
+        }
+    }
+
     /// Says that nothing of the transaction is to be brought back in the system; on the device when this returns.
     pub(crate) fn forget(&self) -> Result<()> {
         self.disarm()?;

@@ -141,7 +141,7 @@ pub(super) fn tools(
         Ecosystem::Npm => tools.extend(npm_peers(scratch, template, peers, url)),
         Ecosystem::Pypi => tools.extend(python_peers(scratch, template, peers, url)),
         // cargo keeps what it downloads in one place, which is the cache and the result.
-        Ecosystem::Cargo | Ecosystem::Debian => {}
+        Ecosystem::Cargo | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
     }
     tools
 }

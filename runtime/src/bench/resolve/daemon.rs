@@ -57,6 +57,7 @@ impl Daemon {
                 Ecosystem::Npm => format!("{range} <{bound}.0.0"),
                 Ecosystem::Cargo => format!("{range}, <{bound}"),
                 Ecosystem::Debian => format!("<<{bound}:0"),
+                Ecosystem::Rpm | Ecosystem::Pacman => format!("={bound}"),
             };
             add[0] = set.spec(name, &changed);
         }

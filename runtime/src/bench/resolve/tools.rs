@@ -70,7 +70,7 @@ pub(super) fn tools(set: &Set, scratch: &Path, peers: &Path, registry: Option<&s
         Ecosystem::Npm => tools.extend(npm_peers(set, scratch, peers, registry)),
         Ecosystem::Cargo => tools.push(cargo_peer(set, scratch)),
         // There is no set of it.
-        Ecosystem::Debian => {}
+        Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
     }
     tools
 }
