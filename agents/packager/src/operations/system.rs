@@ -314,7 +314,8 @@ fn package(step: &Step) -> Option<resolution::Package> {
             hashes: Hashes { sha256, sha512: None },
             size: None,
             url: String::new(),
-        },
+        }
+        .into(),
         bin: BTreeMap::new(),
         dependencies: Vec::new(),
         direct: !version.is_automatic,
