@@ -7,7 +7,9 @@ mod history;
 mod questions;
 mod watches;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -214,7 +216,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedPackage {
     /// The package URL with the exact version.
-    pub purl: String,
+    pub purl: Arc<str>,
     /// What happens to it.
     pub action: Action,
     /// Whether the project itself asks for it.
@@ -222,7 +224,7 @@ pub struct PlannedPackage {
     /// `sha512:...` or `sha256:...` of its artefact.
     pub hash: String,
     /// The logical name of the registry it comes from.
-    pub source: String,
+    pub source: Cow<'static, str>,
     /// Bytes to download, where known.
     pub size: Option<u64>,
     /// The licence as the registry says.
@@ -238,7 +240,7 @@ pub struct PlannedPackage {
     #[serde(default)]
     pub held: bool,
     /// The packages it uses, as purls.
-    pub dependencies: Vec<String>,
+    pub dependencies: Vec<Arc<str>>,
 }
 
 /// Why no set of versions works, and what would help.

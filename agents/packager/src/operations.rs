@@ -21,6 +21,7 @@ pub(crate) mod plan;
 mod pypi;
 pub(crate) mod read;
 mod repair;
+pub(crate) mod rest;
 pub(crate) mod rollback;
 pub(crate) mod search;
 mod solved;

@@ -3,6 +3,7 @@
 //! Fields stand in the order of their names: so a plan's canonical bytes are written without being put in order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// The one file to fetch.
-    pub artifact: Artifact,
+    pub artifact: Arc<Artifact>,
     /// npm: commands to link, name to path inside the package. Others: empty.
     pub bin: BTreeMap<String, String>,
     /// Indices into [`Resolution::packages`] of what it uses at run time, ascending, without repetition.

@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
 use crate::measures::Measures;
-use crate::operations::{Shop, Task, aside::Aside, tools::Tools};
+use crate::operations::{Shop, Task, aside::Aside, rest, tools::Tools};
 use crate::store::{Store, Wanted};
 use crate::transaction::{Project, Transactions, make_private};
 use crate::unpack::Unpacker;
@@ -192,7 +192,10 @@ impl Packager {
             "pkg.plan" => {
                 let request: PlanRequest = read(&payload)?;
                 let task = task(request.setting.clone(), place)?;
-                write(&task.plan(needed(directory)?, &request)?.answer)
+                let planned = task.plan(needed(directory)?, &request)?;
+                let written = write(&planned.answer);
+                rest::leave(planned.answer);
+                written
             }
             "pkg.apply" => {
                 let request: ApplyRequest = read(&payload)?;

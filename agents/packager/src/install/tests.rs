@@ -40,7 +40,8 @@ pub(super) fn package(
             url: "https://example.invalid/file".to_owned(),
             hashes: Hashes { sha256: Some(Object::of(bytes).hex()), sha512: None },
             size: None,
-        },
+        }
+        .into(),
         dependencies: Vec::new(),
         place: String::new(),
         bin: BTreeMap::new(),

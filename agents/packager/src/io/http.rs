@@ -253,7 +253,10 @@ impl Http {
 
     async fn attempt(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         // Parts of wheels as well: they are small and many, and a client that asks for a part takes no content coding.
-        let client = &self.transport.metadata;
+        let client = self.transport.metadata().map_err(|error| Failure::Unsendable {
+            url: request.url.clone(),
+            cause: error.message,
+        })?;
         let headers = headers_of(request);
         let response = send(client, request.url.clone(), &headers, request.credentials).await?;
         let (status, url, headers) =

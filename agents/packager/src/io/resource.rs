@@ -150,7 +150,7 @@ impl Session {
         settings: &TransportSettings,
         mirrors: Mirrors,
     ) -> Result<Http> {
-        let transport = self.shared.transports.get(settings)?;
+        let transport = self.shared.transports.get(settings, self.request.offline)?;
         let (gates, mirrors) = (Arc::clone(&self.shared.gates), Arc::new(mirrors));
         Ok(Http { service: Service::Registry(ecosystem), transport, gates, mirrors })
     }

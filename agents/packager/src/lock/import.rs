@@ -12,6 +12,7 @@ mod pypi;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::LOCK_PACKAGES_MAX;
@@ -79,7 +80,7 @@ impl Imported {
     }
 
     fn join(&self, package: &mut Package, other: &Hashes) -> Result<()> {
-        let own = &mut package.artifact.hashes;
+        let own = &mut Arc::make_mut(&mut package.artifact).hashes;
         for (own, other) in [(&mut own.sha512, &other.sha512), (&mut own.sha256, &other.sha256)] {
             match (own.as_ref(), other) {
                 (Some(own), Some(other)) if own != other => {

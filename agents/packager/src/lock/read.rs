@@ -185,7 +185,7 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
         name,
         version,
         direct: entry.direct,
-        artifact,
+        artifact: artifact.into(),
         dependencies: Vec::new(),
         place: entry.place,
         bin: entry.bin,

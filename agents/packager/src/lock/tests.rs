@@ -31,7 +31,8 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
             url: String::new(),
             hashes: Hashes { sha256, sha512 },
             size: None,
-        },
+        }
+        .into(),
         dependencies: dependencies.to_vec(),
         place,
         bin: BTreeMap::new(),
@@ -56,7 +57,7 @@ fn sample() -> Lock {
     tree.bin = BTreeMap::from([("tree".to_owned(), "bin/tree.js".to_owned())]);
     tree.license = Some("MIT \"or\" \u{1f600}".to_owned());
     tree.scripts = vec!["postinstall".to_owned()];
-    tree.artifact.size = Some(12);
+    std::sync::Arc::make_mut(&mut tree.artifact).size = Some(12);
     let leaf = package(Ecosystem::Npm, "leaf", "1.0.0", &[]);
     let mut lock = Lock::default();
     let npm = part(&["tree@^2"], vec![leaf, leaf_below, tree]);
@@ -149,13 +150,14 @@ fn the_same_packages_in_another_order_are_the_same_bytes() {
     let npm = |lock: &Lock| lock.parts[&Ecosystem::Npm].resolution.clone();
     assert!(is_same(&npm(&shuffled), &npm(&sample)));
     let mut other = npm(&sample);
-    other.packages[0].artifact.hashes.sha512 = Some("00".repeat(64));
+    std::sync::Arc::make_mut(&mut other.packages[0].artifact).hashes.sha512 = Some("00".repeat(64));
     assert!(!is_same(&other, &npm(&sample)), "another digest is another environment");
     let mut other = npm(&sample);
     other.packages[2].dependencies = vec![0];
     assert!(!is_same(&other, &npm(&sample)), "another edge is another environment");
     let mut other = npm(&sample);
-    other.packages[2].artifact.url = "https://elsewhere.invalid/".to_owned();
+    std::sync::Arc::make_mut(&mut other.packages[2].artifact).url =
+        "https://elsewhere.invalid/".to_owned();
     other.packages[2].license = None;
     assert!(is_same(&other, &npm(&sample)), "addresses and words do not count");
 }

@@ -123,7 +123,8 @@ mod tests {
                 hashes: crate::metadata::Hashes::default(),
                 size: None,
                 url: String::new(),
-            },
+            }
+            .into(),
             bin: BTreeMap::new(),
             dependencies: Vec::new(),
             direct: *direct,

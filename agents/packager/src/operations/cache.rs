@@ -120,7 +120,7 @@ fn artefacts(transactions: &Transactions, digest: &str) -> Result<Artefacts> {
     };
     let packages = plan.resolutions.into_iter().flat_map(|resolution| resolution.packages);
     let artefact = |package: crate::resolution::Package| {
-        Some((package.artifact.hashes, Form::of(package.ecosystem)?))
+        Some((package.artifact.hashes.clone(), Form::of(package.ecosystem)?))
     };
     Ok(packages.filter_map(artefact).collect())
 }

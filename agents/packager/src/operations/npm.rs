@@ -2,7 +2,7 @@
 
 mod own;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Instant;
 
@@ -191,10 +191,17 @@ fn edited(
         text = Some(package_json::remove(MANIFEST, present, &names)?);
     }
     let mut wanted = Vec::new();
+    // What stands beside the project, by the name of its folder.
+    let beside = resolution.packages.iter().filter_map(|package| {
+        let name = package.place.strip_prefix(ENVIRONMENT)?.strip_prefix('/')?;
+        Some((name, package.version.as_str()))
+    });
+    let beside: HashMap<&str, &str> = match add {
+        [] => HashMap::new(),
+        _ => beside.collect(),
+    };
     for spec in add {
-        let place = format!("{ENVIRONMENT}/{}", spec.name);
-        let chosen = resolution.packages.iter().find(|package| package.place == place);
-        let version = chosen.map_or("", |package| package.version.as_str());
+        let version = beside.get(spec.name.as_str()).copied().unwrap_or_default();
         let requirement = package_json::saved_requirement(&spec.requirement, version);
         wanted.push((spec.name.as_str(), requirement));
     }

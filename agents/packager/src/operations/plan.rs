@@ -1,23 +1,26 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
+mod both;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
+use self::both::both;
 use super::locked::{self, Locked};
 use super::{Aim, Asked, Decided, Decision, Task};
-use super::{cargo, debian, hold, npm, pypi, rebuild, solved};
+use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
+use crate::limits::{PACKAGES_FOR_TWO_MIN, PLAN_LIFETIME_MS, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
-use crate::plan::{Plan, ProjectId, SCHEMA_VERSION};
+use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION, Written};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
@@ -53,6 +56,7 @@ impl Task<'_> {
     }
 
     fn plan_for(&self, directory: OwnedFd, wish: Wish, began: Instant) -> Result<Planned> {
+        rest::clear();
         let again = directory.try_clone().map_err(|error| {
             Error::io("use the descriptor of", std::path::Path::new("."), &error)
         })?;
@@ -86,25 +90,50 @@ impl Task<'_> {
                 installed.insert(before.ecosystem, before);
             }
         }
+        let hands = self.hands(Work::Resolve);
+        let crew = is_much(&decided).then_some(&hands as &dyn Crew);
+        let (lock_edit, written) = both(
+            crew,
+            || match self.choices.frozen {
+                // What is frozen was followed, so the lock is right as it is.
+                true => Ok(None),
+                false => locked.edit(&decided),
+            },
+            || match crew {
+                Some(_) => Written::of(decided.iter().map(|decided| &decided.resolution)),
+                None => Ok(Written::default()),
+            },
+        )
+        .ok_or_else(|| self.left_out())?;
+        let (lock_edit, written) = (lock_edit?, written?);
         let session = self.lock(Project::from_fd(again)?)?;
-        let known = (&installed, &locked);
+        let known = (&installed, &locked, lock_edit);
         let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
-        let digest = self.keep(&plan)?;
-        let mut answer = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
-        describe(&plan, (&installed, &holds), &mut answer);
+        let empty = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
+        let (digest, mut answer) = both(
+            crew,
+            || self.shop.transactions.note_plan(&plan, &written),
+            || described(&plan, (&installed, &holds), empty),
+        )
+        .ok_or_else(|| self.left_out())?;
+        let digest = digest?;
+        self.keep()?;
+        rest::leave((plan, written, installed, locked));
         answer.digest = Some(digest.clone());
         Ok(Planned { digest: Some(digest), answer })
     }
 
-    /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
-    fn keep(&self, plan: &Plan) -> Result<String> {
-        let transactions = &self.shop.transactions;
-        let digest = transactions.note_plan(plan)?;
-        let writer = transactions.clone();
+    /// Has the plans that were noted written, which is waited for only where the host has no later.
+    fn keep(&self) -> Result<()> {
+        let writer = self.shop.transactions.clone();
         self.shop.aside.later(&*self.shop.host, Box::new(move |_| writer.write_plans()));
-        transactions.check_plans()?;
-        Ok(digest)
+        self.shop.transactions.check_plans()
+    }
+
+    /// Why something was not begun.
+    fn left_out(&self) -> Error {
+        self.check_wanted().err().unwrap_or_else(Error::cancelled)
     }
 
     /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
@@ -186,16 +215,15 @@ impl Task<'_> {
         session: &Session,
         wish: Wish,
         decided: Vec<Decided>,
-        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
+        (installed, locked, lock_edit): (
+            &BTreeMap<Ecosystem, Resolution>,
+            &Locked,
+            Option<FileEdit>,
+        ),
         warnings: &mut Vec<String>,
     ) -> Result<Plan> {
         let project = session.project();
         let now_ms = self.shop.transactions.now_ms();
-        // What is frozen was followed, so the lock is right as it is.
-        let lock_edit = match self.choices.frozen {
-            true => None,
-            false => locked.edit(&decided)?,
-        };
         let mut plan = Plan {
             schema_version: SCHEMA_VERSION,
             project: ProjectId::of(project),
@@ -393,12 +421,18 @@ fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
     }
 }
 
-/// Fills in what the plan does, compared with what is installed.
-fn describe(
+/// Whether there are so many packages that two do faster what follows.
+fn is_much(decided: &[Decided]) -> bool {
+    let packages = decided.iter().map(|decided| decided.resolution.packages.len());
+    packages.sum::<usize>() >= PACKAGES_FOR_TWO_MIN
+}
+
+/// The answer with what the plan does, compared with what is installed.
+fn described(
     plan: &Plan,
     (installed, holds): (&BTreeMap<Ecosystem, Resolution>, &BTreeMap<Ecosystem, Held>),
-    answer: &mut PlanAnswer,
-) {
+    mut answer: PlanAnswer,
+) -> PlanAnswer {
     for resolution in &plan.resolutions {
         let before = installed.get(&resolution.ecosystem);
         let before: &[Package] = before.map_or(&[], |resolution| &resolution.packages);
@@ -407,7 +441,8 @@ fn describe(
             let versions = here.entry((&package.name, &package.place)).or_default();
             versions.push(&package.version);
         }
-        let purls: Vec<String> = resolution.packages.iter().map(Package::purl).collect();
+        let purl = |package: &Package| package.purl().into();
+        let purls: Vec<Arc<str>> = resolution.packages.iter().map(purl).collect();
         answer.packages.reserve(purls.len());
         for (package, purl) in resolution.packages.iter().zip(&purls) {
             let before = here.get(&(package.name.as_str(), package.place.as_str()));
@@ -415,7 +450,7 @@ fn describe(
             let held = holds.get(&resolution.ecosystem);
             answer.packages.push(planned((package, purl), &purls, before, held));
         }
-        let purls: HashSet<&str> = purls.iter().map(String::as_str).collect();
+        let purls: HashSet<&str> = purls.iter().map(|purl| &**purl).collect();
         let gone = before.iter().map(Package::purl).filter(|purl| !purls.contains(purl.as_str()));
         answer.removed.extend(gone);
     }
@@ -426,12 +461,13 @@ fn describe(
     answer.files = edits.chain(environments).collect();
     answer.exemptions.clone_from(&plan.exemptions);
     answer.expires_at = Some(plan.expires_at_ms / 1000);
+    answer
 }
 
 /// `purls` are those of the whole resolution, `before` the versions that stand at the package's place now.
 fn planned(
-    (package, purl): (&Package, &str),
-    purls: &[String],
+    (package, purl): (&Package, &Arc<str>),
+    purls: &[Arc<str>],
     before: &[&str],
     held: Option<&Held>,
 ) -> PlannedPackage {
@@ -441,11 +477,11 @@ fn planned(
         false => Action::Add,
     };
     PlannedPackage {
-        purl: purl.to_owned(),
+        purl: Arc::clone(purl),
         action,
         direct: package.direct,
         hash: package.artifact.hashes.to_string(),
-        source: package.ecosystem.as_str().to_owned(),
+        source: package.ecosystem.as_str().into(),
         size: package.artifact.size,
         license: package.license.clone(),
         published: package.published.clone(),

@@ -350,7 +350,8 @@ fn package(ecosystem: Ecosystem, step: &Step) -> Option<resolution::Package> {
             hashes: Hashes { sha256, sha512: None },
             size: None,
             url: String::new(),
-        },
+        }
+        .into(),
         bin: BTreeMap::new(),
         dependencies: Vec::new(),
         direct: !version.is_automatic,

@@ -171,7 +171,7 @@ fn wheel(name: &str, version: &str) -> Vec<u8> {
 }
 
 fn purls(plan: &PlanAnswer) -> Vec<&str> {
-    plan.packages.iter().map(|package| package.purl.as_str()).collect()
+    plan.packages.iter().map(|package| &*package.purl).collect()
 }
 
 fn windows() -> Options {

@@ -19,7 +19,9 @@ mod overrides;
 mod place;
 mod ready;
 mod report;
+mod room;
 mod stage;
+mod texts;
 mod tree;
 mod want;
 

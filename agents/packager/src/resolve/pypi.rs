@@ -142,7 +142,8 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Rc<Key>, u32)>) -> Result<Re
                 url: file.url.clone(),
                 hashes: file.hashes.clone(),
                 size: file.size,
-            },
+            }
+            .into(),
             dependencies: dependencies.into_iter().collect(),
             place: String::new(),
             bin: BTreeMap::new(),

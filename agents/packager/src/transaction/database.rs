@@ -166,11 +166,10 @@ impl Database {
     /// Tells that whatever is still said to be prepared in a project has given up: it left no journal.
     pub(super) fn abandon(&self, project: &str, now_ms: u64) -> Result<()> {
         let found = self.read(|connection| {
-            connection.query_row(
+            let mut query = connection.prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM transactions WHERE project = ?1 AND state = 'preparing')",
-                [project],
-                |row| row.get::<_, bool>(0),
-            )
+            )?;
+            query.query_row([project], |row| row.get::<_, bool>(0))
         })?;
         if !found {
             return Ok(());

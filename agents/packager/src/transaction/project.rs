@@ -10,8 +10,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -375,10 +375,22 @@ impl Lock {
             std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
         }
         // Only for the message of those who wait; a failure to write it is no failure to lock.
-        let _ = file.set_len(0).and_then(|()| file.rewind());
-        let _ = writeln!(file, "{}", std::process::id());
+        let _ = sign(&mut file);
         Ok(Self { _file: file, _directory: directory })
     }
+}
+
+/// Writes down who has it. Mostly it was this process the last time, too, and what stands there is not written again: that
+/// would wait for the file system's journal.
+fn sign(file: &mut File) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    let mut there = [0; 32];
+    let count = file.read_at(&mut there, 0)?;
+    if there[..count] == *text.as_bytes() {
+        return Ok(());
+    }
+    file.set_len(0)?;
+    file.write_all_at(text.as_bytes(), 0)
 }
 
 fn try_flock(file: impl AsFd) -> io::Result<bool> {

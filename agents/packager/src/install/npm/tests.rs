@@ -193,8 +193,9 @@ fn commands_that_leave_their_directory_are_refused() {
 fn a_package_that_was_not_fetched_is_an_error_worth_a_retry() {
     let (_place, store) = store();
     let mut package = stored(&store, "node_modules/a", "a", "1.0.0", &[], &[]);
-    package.artifact.hashes.sha512 = None;
-    package.artifact.hashes.sha256 = Some("ab".repeat(32));
+    let artifact = std::sync::Arc::make_mut(&mut package.artifact);
+    artifact.hashes.sha512 = None;
+    artifact.hashes.sha256 = Some("ab".repeat(32));
     check_refused(&store, vec![package], "not-in-store");
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn stream(
             headers.insert(IF_RANGE, tag.clone());
         }
     }
-    let client = &job.access.transport.files;
+    let client = job.access.transport.files()?;
     let response = send(client, url.clone(), &headers, Some(&job.access.credentials)).await?;
     let url = response.url().clone();
     let status = response.status();

@@ -19,14 +19,35 @@ use crate::io::limits::{
 /// Who we are, for the people who run registries.
 const USER_AGENT: &str = concat!("bolide/", env!("CARGO_PKG_VERSION"));
 
-/// One pair of pools.
+/// One pair of pools, once a request that is not offline has asked for it: reading the machine's certificates takes longer than
+/// a small resolution.
+#[derive(Debug, Default)]
+pub(crate) struct Transport(OnceLock<Pair>);
+
 #[derive(Debug)]
-pub(crate) struct Transport {
+struct Pair {
+    metadata: reqwest::Client,
+    files: reqwest::Client,
+}
+
+impl Transport {
     /// HTTP/2 where the server can, with gzip: many small answers over few connections.
-    pub(crate) metadata: reqwest::Client,
+    pub(crate) fn metadata(&self) -> Result<&reqwest::Client> {
+        self.pair().map(|pair| &pair.metadata)
+    }
+
     /// HTTP/1.1 without content coding: every download has a connection of its own, since one stream does not
     /// fill a line, and the bytes are the ones that the hash is about.
-    pub(crate) files: reqwest::Client,
+    pub(crate) fn files(&self) -> Result<&reqwest::Client> {
+        self.pair().map(|pair| &pair.files)
+    }
+
+    fn pair(&self) -> Result<&Pair> {
+        self.0.get().ok_or_else(|| {
+            let message = "the request is offline, so nothing is fetched";
+            Error::new(Kind::Network, "offline", message).hint("leave `--offline` out")
+        })
+    }
 }
 
 /// All pools of the process.
@@ -37,25 +58,31 @@ pub(crate) struct Transports {
 }
 
 impl Transports {
-    /// The pools for these settings.
-    pub(crate) fn get(&self, settings: &TransportSettings) -> Result<Arc<Transport>> {
+    /// The pools for these settings, ready for use where that is not for a request that is offline.
+    pub(crate) fn get(
+        &self,
+        settings: &TransportSettings,
+        is_offline: bool,
+    ) -> Result<Arc<Transport>> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(transport) = pools.get(settings) {
-            return Ok(Arc::clone(transport));
+        let known = pools.get(settings).map(Arc::clone);
+        let transport = known.unwrap_or_default();
+        if !is_offline && transport.0.get().is_none() {
+            // Under the lock, so nobody else has set it.
+            let _ = transport.0.set(self.build(settings)?);
         }
-        let transport = Arc::new(self.build(settings)?);
-        if pools.len() >= TRANSPORTS_MAX {
+        if pools.len() >= TRANSPORTS_MAX && !pools.contains_key(settings) {
             pools.clear();
         }
         pools.insert(settings.clone(), Arc::clone(&transport));
         Ok(transport)
     }
 
-    fn build(&self, settings: &TransportSettings) -> Result<Transport> {
+    fn build(&self, settings: &TransportSettings) -> Result<Pair> {
         let roots = self.roots(settings)?;
         let metadata = client(settings, &roots, false)?;
         let files = client(settings, &roots, true)?;
-        Ok(Transport { metadata, files })
+        Ok(Pair { metadata, files })
     }
 
     fn roots(&self, settings: &TransportSettings) -> Result<Arc<rustls::RootCertStore>> {
@@ -139,4 +166,19 @@ fn client(
         builder = builder.proxy(proxy.no_proxy(excluded()));
     }
     builder.build().map_err(|error| bad(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offline_sets_nothing_up_and_leaves_it_to_others() {
+        let (transports, settings) = (Transports::default(), TransportSettings::default());
+        let offline = transports.get(&settings, true).expect("pools");
+        assert_eq!(offline.metadata().expect_err("none").code, "offline");
+        assert!(transports.system_roots.get().is_none(), "certificates were read");
+        transports.get(&settings, false).expect("pools");
+        assert!(offline.metadata().is_ok() && offline.files().is_ok());
+    }
 }

@@ -219,7 +219,7 @@ fn resolution(sha256: &str) -> Resolution {
         name: "stone".to_owned(),
         version: "1.0".to_owned(),
         direct: true,
-        artifact,
+        artifact: artifact.into(),
         dependencies: Vec::new(),
         place: String::new(),
         bin: Default::default(),

@@ -217,7 +217,8 @@ impl Walk<'_, '_> {
                 url: (self.provider.request.download)(name, number, &hashes),
                 hashes,
                 size: None,
-            },
+            }
+            .into(),
             dependencies: dependencies.into_iter().collect(),
             place: String::new(),
             bin: BTreeMap::new(),

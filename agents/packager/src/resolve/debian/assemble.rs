@@ -165,7 +165,8 @@ fn described(
             url: path,
             hashes: file.map_or_else(Hashes::default, |file| file.hashes.clone()),
             size: file.and_then(|file| file.size),
-        },
+        }
+        .into(),
         dependencies: dependencies.into_iter().collect(),
         place: String::new(),
         bin: BTreeMap::new(),

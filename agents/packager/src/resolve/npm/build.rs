@@ -126,6 +126,7 @@ impl<'a> Builder<'a> {
     /// Runs to the end.
     pub(super) fn run(mut self) -> Result<Resolution, Failure> {
         let built = self.build();
+        self.tree.tell_room();
         // Taken before an explanation looks for repairs: that those could not be asked for changes no answer.
         let unreachable = self.tree.catalogue.network_failure().cloned();
         let outcome = match built {
@@ -186,7 +187,7 @@ impl<'a> Builder<'a> {
             let text = self.tree.catalogue.names.text(name);
             let Some(pin) = self.pins.get(&*text) else { continue };
             let Ok(first) = self.tree.catalogue.choose(name, want, false) else { continue };
-            let first = &self.tree.catalogue.package(first).entry.version;
+            let first = &self.tree.catalogue.package(first).ready.entry.version;
             if *first != pin.version {
                 warnings.push(format!(
                     "`{text}` is `{}` and not `{first}`, which does not agree with the peers of others",

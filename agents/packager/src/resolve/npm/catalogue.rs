@@ -11,12 +11,14 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::ahead::Scout;
 use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
-use super::ready::{Notes, Ready};
+use super::ready::{Noted, Notes, Ready};
+use super::room::LAST;
+use super::texts::{Numbers, digest};
 use super::want::{Want, Wanted};
 use crate::error::{Error, Kind};
 use crate::metadata::npm::{Ahead, Listed, Metadata, Packument, Version as Entry};
@@ -91,7 +93,7 @@ impl Shape {
 pub(super) struct Chosen {
     pub(super) name: NameId,
     pub(super) version: Version,
-    pub(super) entry: Arc<Entry>,
+    pub(super) ready: Arc<Ready>,
     pub(super) shape: Rc<Shape>,
     pub(super) engine_fits: bool,
 }
@@ -108,7 +110,7 @@ pub(super) enum NoChoice {
 /// What is known of one package.
 #[derive(Default)]
 struct About {
-    loaded: Option<Result<Arc<Packument>, Error>>,
+    loaded: Option<Result<Arc<Packument>, Box<Error>>>,
     is_announced: bool,
     /// Whether there is no need to wait for it.
     is_at_hand: bool,
@@ -125,18 +127,14 @@ pub(super) struct Catalogue<'a> {
     barred: HashSet<(String, String)>,
     pub(super) names: Names,
     wants: Vec<Arc<Wanted>>,
-    /// By address, which is enough for nearly all; what an address means is in `wants` or `twins`.
-    want_addresses: FxHashMap<usize, WantId>,
-    want_ids: HashMap<Arc<str>, WantId>,
-    /// Further objects of texts that are in `wants`: an address means one object as long as that lives.
-    twins: Vec<Arc<Wanted>>,
+    want_ids: Numbers<WantId>,
     /// The same texts where the project itself or one of its own packages says them: a path means something there.
     own_want_ids: HashMap<Arc<str>, WantId>,
     pub(super) locals: Locals,
     /// By the name of the package.
     abouts: Vec<About>,
     chosen: Vec<Rc<Chosen>>,
-    choices: FxHashMap<(NameId, WantId, bool), Result<PackageId, NoChoice>>,
+    choices: FxHashMap<(NameId, WantId, bool), Result<PackageId, Box<NoChoice>>>,
     engines: HashMap<String, bool>,
     network_failure: Option<Error>,
 }
@@ -146,21 +144,20 @@ impl<'a> Catalogue<'a> {
         let scout = Arc::<Scout>::default();
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         source.follow(&ahead);
+        let room = LAST.room();
         Self {
             source,
             scout,
             node,
             barred: HashSet::new(),
-            names: Names::default(),
-            wants: Vec::new(),
-            want_addresses: FxHashMap::default(),
-            want_ids: HashMap::new(),
-            twins: Vec::new(),
+            names: Names::with_room_for(room.names),
+            wants: Vec::with_capacity(room.wants),
+            want_ids: Numbers::with_room_for(room.wants),
             own_want_ids: HashMap::new(),
             locals: Locals::default(),
-            abouts: Vec::new(),
-            chosen: Vec::new(),
-            choices: FxHashMap::default(),
+            abouts: Vec::with_capacity(room.names),
+            chosen: Vec::with_capacity(room.names),
+            choices: FxHashMap::with_capacity_and_hasher(room.wants, FxBuildHasher),
             engines: HashMap::new(),
             network_failure: None,
         }
@@ -180,29 +177,19 @@ impl<'a> Catalogue<'a> {
     }
 
     pub(super) fn want_id(&mut self, text: &str) -> WantId {
-        match self.want_ids.get(text) {
-            Some(&id) => id,
-            None => self.take_want(&Wanted::shared(text)),
-        }
+        self.take_want(&Wanted::shared(text))
     }
 
     fn take_want(&mut self, wanted: &Arc<Wanted>) -> WantId {
-        let address = Arc::as_ptr(wanted).addr();
-        if let Some(&id) = self.want_addresses.get(&address) {
+        let is_it = |id: WantId| {
+            let other = &self.wants[id.0 as usize];
+            Arc::ptr_eq(other, wanted) || other.text == wanted.text
+        };
+        if let Some(id) = self.want_ids.get(wanted.digest, &wanted.text, is_it) {
             return id;
         }
-        let id = match self.want_ids.get(&*wanted.text) {
-            Some(&id) => {
-                self.twins.push(Arc::clone(wanted));
-                id
-            }
-            None => {
-                let id = self.push_want(Arc::clone(wanted));
-                self.want_ids.insert(Arc::clone(&wanted.text), id);
-                id
-            }
-        };
-        self.want_addresses.insert(address, id);
+        let id = self.push_want(Arc::clone(wanted));
+        self.want_ids.insert(wanted.digest, &wanted.text, id);
         id
     }
 
@@ -223,9 +210,15 @@ impl<'a> Catalogue<'a> {
             None => Want::Unsupported("a path where no package is"),
         };
         let text: Arc<str> = text.into();
-        let id = self.push_want(Arc::new(Wanted { text: Arc::clone(&text), want }));
+        let digest = digest(&text);
+        let id = self.push_want(Arc::new(Wanted { text: Arc::clone(&text), digest, want }));
         self.own_want_ids.insert(text, id);
         id
+    }
+
+    /// How many texts of dependencies there were.
+    pub(super) fn want_count(&self) -> usize {
+        self.wants.len()
     }
 
     pub(super) fn wanted(&self, id: WantId) -> Arc<Wanted> {
@@ -258,7 +251,7 @@ impl<'a> Catalogue<'a> {
         name: NameId,
         want: WantId,
         lowest: bool,
-    ) -> Result<PackageId, NoChoice> {
+    ) -> Result<PackageId, Box<NoChoice>> {
         if let Some(choice) = self.choices.get(&(name, want, lowest)) {
             return choice.clone();
         }
@@ -274,11 +267,11 @@ impl<'a> Catalogue<'a> {
         package: NameId,
         wanted: &Arc<Wanted>,
         lowest: bool,
-    ) -> Result<PackageId, NoChoice> {
+    ) -> Result<PackageId, Box<NoChoice>> {
         loop {
-            let packument = self.load(package).map_err(NoChoice::Failed)?;
-            let position = self.position(&packument, wanted, lowest);
-            let ready = position.and_then(|at| Notes::ready(&packument, at));
+            let packument =
+                self.load(package).map_err(|error| Box::new(NoChoice::Failed(*error)))?;
+            let ready = self.look(&packument, wanted, lowest);
             let chosen = ready.as_ref().filter(|ready| !ready.rejects_itself);
             if let Some(id) = chosen.and_then(|ready| self.take(package, ready)) {
                 return Ok(id);
@@ -292,32 +285,49 @@ impl<'a> Catalogue<'a> {
                 }
                 _ => {
                     let latest = packument.dist_tags.get("latest").cloned();
-                    return Err(NoChoice::NoMatch { package: name, latest });
+                    return Err(Box::new(NoChoice::NoMatch { package: name, latest }));
                 }
             }
         }
     }
 
-    /// Where the version stands that is taken; asked once of a packument as long as that is kept.
+    /// The version that is taken; asked once of a packument as long as that is kept.
+    fn look(
+        &mut self,
+        packument: &Packument,
+        wanted: &Arc<Wanted>,
+        lowest: bool,
+    ) -> Option<Arc<Ready>> {
+        let notes: Option<&Notes> = packument.versions.notes();
+        let noted =
+            notes.map_or(Noted::Nothing, |notes| notes.choice(self.node.as_ref(), wanted, lowest));
+        let at = match noted {
+            Noted::Ready(ready) => return Some(ready),
+            Noted::None => return None,
+            Noted::At(at) => at,
+            Noted::Nothing => self.position(packument, wanted, lowest)?,
+        };
+        let ready = Notes::ready(packument, at)?;
+        if let Some(notes) = notes {
+            notes.complete_choice((wanted, lowest), at);
+        }
+        Some(ready)
+    }
+
+    /// Where the version stands that is taken.
     fn position(
         &mut self,
         packument: &Packument,
         wanted: &Arc<Wanted>,
         lowest: bool,
     ) -> Option<usize> {
-        let notes: Option<&Notes> = packument.versions.notes();
-        if let Some(choice) =
-            notes.and_then(|notes| notes.choice(self.node.as_ref(), wanted, lowest))
-        {
-            return choice;
-        }
         let listed = match wanted.want.target() {
             Want::Range { range, .. } if lowest => self.lowest(packument, range),
             Want::Range { range, any } => self.best(packument, range, *any),
             want => only(packument, want),
         };
         let at = listed.map(Listed::position);
-        if let Some(notes) = notes {
+        if let Some(notes) = packument.versions.notes::<Notes>() {
             let bytes_max = packument.versions.notes_bytes_max();
             notes.keep_choice(self.node.as_ref(), (wanted, lowest), at, bytes_max);
         }
@@ -417,6 +427,22 @@ impl<'a> Catalogue<'a> {
         fits
     }
 
+    /// Whether Node fits a version; known with the version where the same Node was asked about first.
+    fn engine_of(&mut self, ready: &Ready) -> bool {
+        let known = ready.engine.get();
+        match (known, &self.node) {
+            (_, None) => return true,
+            (Some((about, fits)), Some(node)) if about == node => return *fits,
+            _ => {}
+        }
+        let fits = self.engine_fits(ready.entry.engines_node.as_deref());
+        if let (None, Some(node)) = (known, &self.node) {
+            // Somebody else may have been first.
+            let _ = ready.engine.set((node.clone(), fits));
+        }
+        fits
+    }
+
     /// A version that is known by its text (from a lock), where the registry still has it.
     pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
         let package = self.names.intern(package);
@@ -433,36 +459,39 @@ impl<'a> Catalogue<'a> {
         all.filter_map(|one| Some((one.number()?, one.version()))).collect()
     }
 
-    fn load(&mut self, package: NameId) -> Result<Arc<Packument>, Error> {
+    fn load(&mut self, package: NameId) -> Result<Arc<Packument>, Box<Error>> {
         if let Some(loaded) = &self.about(package).loaded {
             return loaded.clone();
         }
         let name = self.names.text(package);
-        let loaded = self.source.packument(&name).map(|packument| self.usable(packument));
+        let loaded = self.source.packument(&name).map_err(Box::new);
+        let loaded = loaded.map(|packument| self.usable(packument));
         if let Err(error) = &loaded
             && error.kind == Kind::Network
         {
-            self.network_failure.get_or_insert_with(|| error.clone());
+            self.network_failure.get_or_insert_with(|| (**error).clone());
         }
         self.about(package).loaded = Some(loaded.clone());
         loaded
     }
 
     fn take(&mut self, name: NameId, ready: &Arc<Ready>) -> Option<PackageId> {
-        let version = &ready.entry.version;
-        let known = self.about(name).chosen.clone();
-        let is_it = |id: &PackageId| self.package(*id).entry.version == *version;
-        if let Some(id) = known.into_iter().find(is_it) {
+        let is_it = |id: &&PackageId| {
+            let other = &self.package(**id).ready;
+            Arc::ptr_eq(other, ready) || other.entry.version == ready.entry.version
+        };
+        let known = self.abouts.get(name.index()).and_then(|about| about.chosen.iter().find(is_it));
+        if let Some(&id) = known {
             return Some(id);
         }
         let number = ready.number.clone()?;
         let shape = self.shape_of_package(ready);
-        let engine_fits = self.engine_fits(ready.entry.engines_node.as_deref());
+        let engine_fits = self.engine_of(ready);
         let id = PackageId(u32::try_from(self.chosen.len()).ok()?);
         self.chosen.push(Rc::new(Chosen {
             name,
             version: number,
-            entry: Arc::clone(&ready.entry),
+            ready: Arc::clone(ready),
             shape: Rc::new(shape),
             engine_fits,
         }));

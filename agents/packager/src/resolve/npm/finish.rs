@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use rustc_hash::{FxBuildHasher, FxHashSet as HashSet};
 
 use super::Request;
 use super::build::Builder;
@@ -15,8 +15,7 @@ use super::report::Failure;
 use super::tree::{Content, EdgeId, NodeId};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
-use crate::metadata::npm::Version as Entry;
-use crate::resolution::{Artifact, Link, Package, Resolution};
+use crate::resolution::{Link, Package, Resolution};
 use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
@@ -81,7 +80,7 @@ fn unusable(builder: &Builder<'_>, request: &Request<'_>, node: NodeId) -> Optio
         Content::Failed(_) => return Some(Unusable::Failed),
         Content::Package(package) => builder.tree.catalogue.package(*package),
     };
-    let entry = &package.entry;
+    let entry = &package.ready.entry;
     let lists = [
         ("os", &entry.os, Some(request.os.as_str())),
         ("cpu", &entry.cpu, Some(request.cpu.as_str())),
@@ -131,7 +130,8 @@ fn reachable(
     without: &HashSet<NodeId>,
     follow: impl Fn(Role) -> bool,
 ) -> HashSet<NodeId> {
-    let mut found = HashSet::default();
+    let count = builder.tree.placed_count();
+    let mut found = HashSet::with_capacity_and_hasher(count, FxBuildHasher);
     reach(builder, builder.top, without, follow, &mut found);
     found
 }
@@ -236,7 +236,7 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
     });
     for node in nodes {
         if let Some(package) = builder.tree.package_of(node) {
-            let entry = &builder.tree.catalogue.package(package).entry;
+            let entry = &builder.tree.catalogue.package(package).ready.entry;
             if let Some(text) = &entry.deprecated {
                 warnings.push(format!(
                     "{} is deprecated: {}",
@@ -289,11 +289,15 @@ fn write_down(
         let Content::Package(package) = builder.tree.node(node).content else { continue };
         let package = builder.tree.catalogue.package(package);
         let name = builder.tree.catalogue.names.text_ref(package.name);
-        nodes.push((name, &package.entry.version, &builder.tree.node(node).place, node));
+        nodes.push((name, &package.ready.entry.version, &builder.tree.node(node).place, node));
     }
     nodes.sort_unstable();
-    let index: HashMap<NodeId, usize> =
-        nodes.iter().enumerate().map(|(at, (_, _, _, node))| (*node, at)).collect();
+    // By node, behind its number so that none is 0.
+    let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
+    for ((_, _, _, node), number) in nodes.iter().zip(1..) {
+        index[node.index()] = number;
+    }
+    let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
     let own = builder.tree.locals().filter(|local| kept.contains(local)).chain([builder.top]);
     let direct: HashSet<NodeId> = own
         .flat_map(|node| builder.tree.edges_out(node))
@@ -302,20 +306,21 @@ fn write_down(
     let mut packages = Vec::with_capacity(nodes.len());
     for (name, version, place, node) in nodes {
         let Some(id) = builder.tree.package_of(node) else { continue };
-        let entry = &builder.tree.catalogue.package(id).entry;
+        let ready = &builder.tree.catalogue.package(id).ready;
+        let entry = &ready.entry;
         let mut dependencies: Vec<usize> = builder
             .tree
             .edges_out(node)
             .filter_map(|edge| {
                 let to = builder.tree.edge(edge).to?;
-                index.get(&to).or_else(|| index.get(&builder.tree.same_above(to)?)).copied()
+                position(to).or_else(|| position(builder.tree.same_above(to)?))
             })
             .collect();
         dependencies.sort_unstable();
         dependencies.dedup();
         packages.push(Package {
             ecosystem: Ecosystem::Npm,
-            artifact: artifact(name, entry).map_err(Failure::Other)?,
+            artifact: ready.artifact(name).map_err(Failure::Other)?,
             name: name.to_owned(),
             version: version.to_owned(),
             direct: direct.contains(&node),
@@ -353,27 +358,4 @@ fn links(builder: &Builder<'_>, kept: &HashSet<NodeId>) -> Vec<Link> {
         .collect();
     links.sort();
     links
-}
-
-fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
-    let what = || format!("`{name}@{}`", entry.version);
-    if entry.tarball.is_empty() {
-        let message = format!("the registry names no archive for {}", what());
-        return Err(Error::new(Kind::Verification, "no-archive", message));
-    }
-    if entry.hashes.is_empty() {
-        let message = format!(
-            "the registry gives no sha512 or sha256 for {}, so it cannot be verified",
-            what()
-        );
-        return Err(Error::new(Kind::Verification, "no-integrity", message)
-            .hint("ask for a version that was published with an integrity"));
-    }
-    let path = entry.tarball.split(['?', '#']).next().unwrap_or_default();
-    Ok(Artifact {
-        file_name: path.rsplit('/').next().unwrap_or_default().to_owned(),
-        url: entry.tarball.clone(),
-        hashes: entry.hashes.clone(),
-        size: None,
-    })
 }

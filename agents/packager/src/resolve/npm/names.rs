@@ -5,8 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use rustc_hash::FxHashMap;
-
+use super::texts::{Numbers, digest};
 use crate::limits::{NPM_NAME_BYTES_MAX, NPM_NAMES_MAX};
 
 /// A name in the tree (an alias counts as a name).
@@ -23,10 +22,18 @@ impl NameId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Folder(NameId);
 
+impl Folder {
+    /// The name of the folder, in lower case.
+    pub(super) fn name(self) -> NameId {
+        self.0
+    }
+}
+
 /// A name with what follows from its text.
 #[derive(Debug)]
 pub(super) struct Name {
     pub(super) text: Arc<str>,
+    digest: u64,
     /// The folder's name, where it is another text.
     lower: Option<Arc<Name>>,
     /// By what it sorts.
@@ -43,10 +50,11 @@ impl Name {
         let lower = lower.filter(|lower| lower != text);
         Self {
             text: text.into(),
+            digest: digest(text),
             // Lowering twice may change a text once more; the first is the folder's.
             lower: lower.map(|lower| {
-                let (key, text) = (sort_key(&lower), lower.into());
-                Arc::new(Name { text, lower: None, key })
+                let (key, digest) = (sort_key(&lower), digest(&lower));
+                Arc::new(Name { text: lower.into(), digest, lower: None, key })
             }),
             key: sort_key(text),
         }
@@ -77,38 +85,43 @@ impl Name {
     }
 }
 
-/// The names of one resolution. Shared names are known by their address, so that no text is looked at twice.
-#[derive(Default)]
+/// The names of one resolution.
 pub(super) struct Names {
-    addresses: FxHashMap<usize, NameId>,
-    ids: HashMap<Arc<str>, NameId>,
+    ids: Numbers<NameId>,
     names: Vec<Arc<Name>>,
     folders: Vec<Folder>,
-    /// Further objects of texts that are in `names`: an address means one object as long as that lives.
-    twins: Vec<Arc<Name>>,
 }
 
 impl Names {
+    pub(super) fn with_room_for(count: usize) -> Self {
+        Self {
+            ids: Numbers::with_room_for(count),
+            names: Vec::with_capacity(count),
+            folders: Vec::with_capacity(count),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     pub(super) fn intern(&mut self, text: &str) -> NameId {
-        match self.ids.get(text) {
-            Some(&id) => id,
+        match self.known(text) {
+            Some(id) => id,
             None => self.take(&Name::shared(text)),
         }
     }
 
     pub(super) fn take(&mut self, name: &Arc<Name>) -> NameId {
-        let address = Arc::as_ptr(name).addr();
-        if let Some(&id) = self.addresses.get(&address) {
-            return id;
-        }
-        if let Some(&id) = self.ids.get(&*name.text) {
-            self.twins.push(Arc::clone(name));
-            self.addresses.insert(address, id);
+        let is_it = |id: NameId| {
+            let other = &self.names[id.index()];
+            Arc::ptr_eq(other, name) || other.text == name.text
+        };
+        if let Some(id) = self.ids.get(name.digest, &name.text, is_it) {
             return id;
         }
         let id = NameId(u32::try_from(self.names.len()).expect("names are bounded by packages"));
-        self.addresses.insert(address, id);
-        self.ids.insert(Arc::clone(&name.text), id);
+        self.ids.insert(name.digest, &name.text, id);
         self.names.push(Arc::clone(name));
         self.folders.push(Folder(id));
         if let Some(lower) = &name.lower {
@@ -119,7 +132,7 @@ impl Names {
     }
 
     pub(super) fn known(&self, text: &str) -> Option<NameId> {
-        self.ids.get(text).copied()
+        self.ids.get(digest(text), text, |id| *self.names[id.index()].text == *text)
     }
 
     pub(super) fn text(&self, id: NameId) -> Arc<str> {
@@ -170,8 +183,13 @@ const fn weights() -> [u8; 256] {
 /// A key whose bytes sort as npm sorts the text: letters without regard to case, then lower case first.
 pub(crate) fn sort_key(text: &str) -> Box<[u8]> {
     let mut key = Vec::with_capacity(text.len() * 2 + 1);
+    put_sort_key(&mut key, text);
+    key.into_boxed_slice()
+}
+
+/// The same behind what is in `key`.
+pub(super) fn put_sort_key(key: &mut Vec<u8>, text: &str) {
     key.extend(text.bytes().map(|byte| WEIGHTS[usize::from(byte)]));
     key.push(0);
     key.extend(text.bytes().map(|byte| u8::from(byte.is_ascii_uppercase())));
-    key.into_boxed_slice()
 }

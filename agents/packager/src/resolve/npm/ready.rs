@@ -6,15 +6,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem::size_of;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustc_hash::FxHashMap;
 
 use super::catalogue::Role;
 use super::names::Name;
 use super::want::{Want, Wanted};
+use crate::error::{Error, Kind};
 use crate::limits::{NPM_CHOICES_KEPT_MAX, NPM_WANT_BYTES_MAX};
 use crate::metadata::npm::{Dependencies, Packument, Version as Entry};
+use crate::resolution::Artifact;
 use agents_versions::npm::Version;
 
 /// A version, and its tables understood.
@@ -23,10 +25,14 @@ pub(super) struct Ready {
     /// `None` where the text is none.
     pub(super) number: Option<Version>,
     pub(super) entry: Arc<Entry>,
+    /// Its file; made when it is asked for, since few of the versions that are looked at are installed.
+    artifact: OnceLock<Result<Arc<Artifact>, Error>>,
     /// Peers first; of a name in several tables the last counts.
     pub(super) needs: Box<[Need]>,
     /// Names that come inside the archive.
     pub(super) bundled: Box<[Arc<Name>]>,
+    /// A Node's version, and whether that fits.
+    pub(super) engine: OnceLock<(Version, bool)>,
     /// Whether it has a peer of its own name that it is not itself: it can be had nowhere.
     pub(super) rejects_itself: bool,
     /// What it takes in memory, about.
@@ -50,8 +56,40 @@ impl Ready {
         let rejects_itself = rejects_itself(package, &entry, number.as_ref());
         let bundled = entry.bundled.iter().map(|name| Name::shared(name)).collect();
         let bytes = bytes_of(&entry) + size_of::<Self>() + needs.len() * size_of::<Need>();
-        Self { number, entry, needs, bundled, rejects_itself, bytes }
+        let engine = OnceLock::new();
+        let artifact = OnceLock::new();
+        Self { number, entry, artifact, needs, bundled, engine, rejects_itself, bytes }
     }
+}
+
+impl Ready {
+    /// The file of this version of `package`.
+    pub(super) fn artifact(&self, package: &str) -> Result<Arc<Artifact>, Error> {
+        self.artifact.get_or_init(|| artifact(package, &self.entry).map(Arc::new)).clone()
+    }
+}
+
+fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
+    let what = || format!("`{name}@{}`", entry.version);
+    if entry.tarball.is_empty() {
+        let message = format!("the registry names no archive for {}", what());
+        return Err(Error::new(Kind::Verification, "no-archive", message));
+    }
+    if entry.hashes.is_empty() {
+        let message = format!(
+            "the registry gives no sha512 or sha256 for {}, so it cannot be verified",
+            what()
+        );
+        return Err(Error::new(Kind::Verification, "no-integrity", message)
+            .hint("ask for a version that was published with an integrity"));
+    }
+    let path = entry.tarball.split(['?', '#']).next().unwrap_or_default();
+    Ok(Artifact {
+        file_name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+        url: entry.tarball.clone(),
+        hashes: entry.hashes.clone(),
+        size: None,
+    })
 }
 
 fn needs(entry: &Entry) -> Box<[Need]> {
@@ -112,9 +150,11 @@ fn bytes_of(entry: &Entry) -> usize {
     let tables =
         [&entry.dependencies, &entry.optional_dependencies, &entry.peer_dependencies, &entry.bin];
     size_of::<Entry>()
+        + size_of::<Artifact>()
         + entry.version.len()
-        + entry.tarball.len()
-        + texts.into_iter().chain(digests).flatten().map(of_text).sum::<usize>()
+        // The file's address, its name and its digests are there once more where it was asked for.
+        + 3 * entry.tarball.len()
+        + texts.into_iter().chain(digests).chain(digests).flatten().map(of_text).sum::<usize>()
         + lists.into_iter().map(of_list).sum::<usize>()
         + of_list(&entry.install_scripts)
         + tables.into_iter().map(of_table).sum::<usize>()
@@ -129,9 +169,29 @@ struct Kept {
     /// The version of Node with which was chosen.
     node: Option<Version>,
     /// By the address of what is wanted, which the entry keeps alive, and by whether the lowest is; positions of versions.
-    choices: FxHashMap<(usize, bool), (Arc<Wanted>, Option<u32>)>,
+    choices: FxHashMap<(usize, bool), Choice>,
     ready: Vec<(usize, Arc<Ready>)>,
     bytes: usize,
+}
+
+struct Choice {
+    /// Keeps its address what it is.
+    _wanted: Arc<Wanted>,
+    at: Option<u32>,
+    /// The version there, as long as it is in `ready`.
+    ready: Option<Arc<Ready>>,
+}
+
+/// What is noted of a choice.
+pub(super) enum Noted {
+    /// Nobody asked.
+    Nothing,
+    /// That there is no such version.
+    None,
+    /// Where the version stands.
+    At(usize),
+    /// The version.
+    Ready(Arc<Ready>),
 }
 
 /// What a choice takes, about; what is wanted is mostly shared with others.
@@ -158,20 +218,34 @@ impl Notes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which version was chosen for this before; nothing where nobody asked.
-    #[expect(clippy::option_option, reason = "outer: was it asked; inner: is there one")]
+    /// Which version was chosen for this before.
     pub(super) fn choice(
         &self,
         node: Option<&Version>,
         wanted: &Arc<Wanted>,
         lowest: bool,
-    ) -> Option<Option<usize>> {
+    ) -> Noted {
         let kept = self.lock();
         if kept.node.as_ref() != node {
-            return None;
+            return Noted::Nothing;
         }
-        let (_, at) = kept.choices.get(&(Arc::as_ptr(wanted).addr(), lowest))?;
-        Some(at.map(|at| at as usize))
+        match kept.choices.get(&(Arc::as_ptr(wanted).addr(), lowest)) {
+            None => Noted::Nothing,
+            Some(Choice { at: None, .. }) => Noted::None,
+            Some(Choice { ready: Some(ready), .. }) => Noted::Ready(Arc::clone(ready)),
+            Some(Choice { at: Some(at), .. }) => Noted::At(*at as usize),
+        }
+    }
+
+    /// Puts the version of a choice beside it, where both are kept.
+    pub(super) fn complete_choice(&self, (wanted, lowest): (&Arc<Wanted>, bool), at: usize) {
+        let kept = &mut *self.lock();
+        let Some((_, ready)) = kept.ready.iter().find(|(one, _)| *one == at) else { return };
+        if let Some(choice) = kept.choices.get_mut(&(Arc::as_ptr(wanted).addr(), lowest))
+            && choice.at.is_some_and(|chosen| chosen as usize == at)
+        {
+            choice.ready = Some(Arc::clone(ready));
+        }
     }
 
     /// `bytes_max` is what all notes may take.
@@ -197,7 +271,8 @@ impl Notes {
             kept.node = node.cloned();
         }
         kept.make_room(CHOICE_BYTES, bytes_max);
-        kept.choices.insert((Arc::as_ptr(wanted).addr(), lowest), (Arc::clone(wanted), at));
+        let choice = Choice { _wanted: Arc::clone(wanted), at, ready: None };
+        kept.choices.insert((Arc::as_ptr(wanted).addr(), lowest), choice);
     }
 
     /// The version at a position of a packument, read once for all.

@@ -230,12 +230,12 @@ impl Builder<'_> {
         let package = std::rc::Rc::clone(self.tree.catalogue.package(package));
         let name = self.tree.catalogue.names.text(package.name);
         let text = self.tree.catalogue.names.text(wanted);
-        let mut versions = vec![(name.to_string(), package.entry.version.clone())];
+        let mut versions = vec![(name.to_string(), package.ready.entry.version.clone())];
         for (_, entry) in self.tree.catalogue.entries(&name) {
             if let Some(want) = entry.dependencies.get(&*text) {
                 let want = self.tree.catalogue.want_id(want);
                 let choice = self.tree.catalogue.choose(wanted, want, false);
-                if let Err(NoChoice::NoMatch { .. }) = choice {
+                if choice.is_err_and(|none| matches!(*none, NoChoice::NoMatch { .. })) {
                     versions.push((name.to_string(), entry.version.clone()));
                 }
             }

@@ -163,18 +163,20 @@ impl Builder<'_> {
         let lowest = self.wants_lowest(edge);
         match self.tree.catalogue.choose(name, want, lowest) {
             Ok(package) => Ok(Content::Package(package)),
-            Err(NoChoice::Failed(error)) => {
-                Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })))
-            }
-            Err(NoChoice::NoMatch { package, latest }) => {
-                let spec = self.tree.catalogue.want_text(want);
-                let error = super::catalogue::no_match_error(&package, &spec);
-                Ok(Content::Failed(std::rc::Rc::new(Failure {
-                    error,
-                    want,
-                    no_match: Some((package, latest)),
-                })))
-            }
+            Err(none) => match *none {
+                NoChoice::Failed(error) => {
+                    Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })))
+                }
+                NoChoice::NoMatch { package, latest } => {
+                    let spec = self.tree.catalogue.want_text(want);
+                    let error = super::catalogue::no_match_error(&package, &spec);
+                    Ok(Content::Failed(std::rc::Rc::new(Failure {
+                        error,
+                        want,
+                        no_match: Some((package, latest)),
+                    })))
+                }
+            },
         }
     }
 

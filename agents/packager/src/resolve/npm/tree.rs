@@ -15,14 +15,21 @@ use rustc_hash::FxHashMap as HashMap;
 
 use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
 use super::locals::LocalId;
-use super::names::{Folder, NameId, sort_key};
+use super::names::{Folder, NameId, put_sort_key};
 use super::overrides::{RuleId, Rules};
+use super::room::{LAST, Room};
 use crate::error::Error;
 use agents_versions::npm::Version;
 
 /// A node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct NodeId(u32);
+
+impl NodeId {
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A dependency of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,12 +118,14 @@ impl Edge {
 pub(super) struct Tree<'a> {
     pub(super) catalogue: Catalogue<'a>,
     pub(super) rules: Rules,
+    /// The name of tops.
+    nameless: NameId,
     nodes: Vec<Node>,
     edges: Vec<Edge>,
     /// Edges of placed nodes by the name that they look for.
-    seekers: HashMap<Folder, Vec<EdgeId>>,
+    seekers: Vec<Vec<EdgeId>>,
     /// Placed nodes by name, in the order of placing.
-    bearers: HashMap<NameId, Vec<NodeId>>,
+    bearers: Vec<Vec<NodeId>>,
     placed_count: usize,
     /// The project's own packages that something links to.
     locals: Vec<NodeId>,
@@ -124,21 +133,27 @@ pub(super) struct Tree<'a> {
     nowhere: (Rc<str>, Rc<[u8]>),
     /// The shape of whatever needs nothing.
     bare: Rc<Shape>,
+    /// Where places and their keys are put together.
+    scratch: (String, Vec<u8>),
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(catalogue: Catalogue<'a>, rules: Rules) -> Self {
+    pub(super) fn new(mut catalogue: Catalogue<'a>, rules: Rules) -> Self {
+        let room = LAST.room();
+        let nameless = catalogue.names.intern("");
         Self {
             catalogue,
             rules,
-            nodes: Vec::new(),
-            edges: Vec::new(),
-            seekers: HashMap::default(),
-            bearers: HashMap::default(),
+            nameless,
+            nodes: Vec::with_capacity(room.nodes),
+            edges: Vec::with_capacity(room.edges),
+            seekers: Vec::with_capacity(room.names),
+            bearers: Vec::with_capacity(room.names),
             placed_count: 0,
             locals: Vec::new(),
             nowhere: ("".into(), Rc::from([])),
             bare: Rc::default(),
+            scratch: Default::default(),
         }
     }
 
@@ -161,6 +176,16 @@ impl<'a> Tree<'a> {
     /// Packages in the project's tree now.
     pub(super) fn placed_count(&self) -> usize {
         self.placed_count
+    }
+
+    /// Tells the next resolution how much this one needed.
+    pub(super) fn tell_room(&self) {
+        LAST.set(Room {
+            names: self.catalogue.names.len(),
+            wants: self.catalogue.want_count(),
+            nodes: self.nodes.len(),
+            edges: self.edges.len(),
+        });
     }
 
     pub(super) fn node_count(&self) -> usize {
@@ -229,7 +254,7 @@ impl<'a> Tree<'a> {
     }
 
     pub(super) fn placed_named(&self, name: NameId) -> Vec<NodeId> {
-        let bearers = self.bearers.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let bearers = self.bearers.get(name.index()).map(Vec::as_slice).unwrap_or_default();
         bearers.iter().copied().filter(|&id| self.node(id).placed).collect()
     }
 
@@ -270,7 +295,7 @@ impl<'a> Tree<'a> {
     pub(super) fn add_top(&mut self, shape: Rc<Shape>, stands_for: Option<NodeId>) -> NodeId {
         let (name, rule) = match stands_for {
             Some(node) => (self.node(node).name, self.node(node).rule),
-            None => (self.catalogue.names.intern(""), self.rules.root()),
+            None => (self.nameless, self.rules.root()),
         };
         let id = self.push_node(name, Content::Top, shape);
         let node = self.node_mut(id);
@@ -361,13 +386,7 @@ impl<'a> Tree<'a> {
         let placed = self.node(parent).placed;
         let depth = self.node(parent).depth + 1;
         if placed {
-            let name = self.catalogue.names.text_ref(self.node(id).name);
-            let above = &*self.node(parent).place;
-            let slash = if above.is_empty() { "" } else { "/" };
-            let place = [above, slash, "node_modules/", name].concat();
-            let node = self.node_mut(id);
-            node.place_key = Rc::from(sort_key(&place));
-            node.place = place.into();
+            self.set_place(id, parent);
         }
         let node = self.node_mut(id);
         node.parent = Some(parent);
@@ -377,10 +396,26 @@ impl<'a> Tree<'a> {
         self.node_mut(parent).children.insert(folder, id);
         if placed {
             self.placed_count += 1;
-            self.bearers.entry(name).or_default().push(id);
+            entry(&mut self.bearers, name).push(id);
         }
         self.reload_seekers(parent, folder);
         self.open_edges(id);
+    }
+
+    /// Says where a node is that comes under a placed one.
+    fn set_place(&mut self, id: NodeId, parent: NodeId) {
+        let (mut place, mut key) = std::mem::take(&mut self.scratch);
+        place.clear();
+        key.clear();
+        let above = &*self.node(parent).place;
+        place.push_str(above);
+        place.push_str(if above.is_empty() { "node_modules/" } else { "/node_modules/" });
+        place.push_str(self.catalogue.names.text_ref(self.node(id).name));
+        put_sort_key(&mut key, &place);
+        let node = self.node_mut(id);
+        node.place = Rc::from(&*place);
+        node.place_key = Rc::from(&*key);
+        self.scratch = (place, key);
     }
 
     /// Puts a new node in the place of an old one, whose own folder of packages it inherits.
@@ -419,7 +454,7 @@ impl<'a> Tree<'a> {
             if self.node(one).placed {
                 self.node_mut(one).placed = false;
                 self.placed_count -= 1;
-                if let Some(bearers) = self.bearers.get_mut(&name) {
+                if let Some(bearers) = self.bearers.get_mut(name.index()) {
                     bearers.retain(|&bearer| bearer != one);
                 }
             }
@@ -444,7 +479,7 @@ impl<'a> Tree<'a> {
         for edge in self.edges_out(id) {
             if placed {
                 let folder = self.edge(edge).folder;
-                self.seekers.entry(folder).or_default().push(edge);
+                entry(&mut self.seekers, folder.name()).push(edge);
             }
             self.reload(edge, true);
         }
@@ -462,13 +497,13 @@ impl<'a> Tree<'a> {
             }
             return;
         }
-        let mut seekers = self.seekers.remove(&folder).unwrap_or_default();
+        let mut seekers = std::mem::take(entry(&mut self.seekers, folder.name()));
         seekers.retain(|&edge| self.node(self.edge(edge).from).placed);
         for &edge in &seekers {
             self.reload(edge, false);
         }
-        // Reloading never adds a seeker, so nothing was put under this key meanwhile.
-        self.seekers.insert(folder, seekers);
+        // Reloading never adds a seeker, so nothing was put there meanwhile.
+        *entry(&mut self.seekers, folder.name()) = seekers;
     }
 
     /// Looks up where an edge leads; `hard` judges it again even if that did not change.
@@ -520,4 +555,13 @@ impl<'a> Tree<'a> {
         };
         self.edge_mut(id).fault = fault;
     }
+}
+
+/// What is listed under a name.
+fn entry<T>(lists: &mut Vec<Vec<T>>, name: NameId) -> &mut Vec<T> {
+    let at = name.index();
+    if lists.len() <= at {
+        lists.resize_with(at + 1, Vec::new);
+    }
+    &mut lists[at]
 }

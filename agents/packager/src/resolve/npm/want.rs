@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::locals::LocalId;
+use super::texts::digest;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_WANT_BYTES_MAX, NPM_WANTS_MAX};
@@ -46,6 +47,7 @@ pub(super) enum Want {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) text: Arc<str>,
+    pub(super) digest: u64,
     pub(super) want: Want,
 }
 
@@ -54,7 +56,7 @@ static UNDERSTOOD: LazyLock<Mutex<HashMap<Arc<str>, Arc<Wanted>>>> = LazyLock::n
 
 impl Wanted {
     fn new(text: &str) -> Self {
-        Self { text: text.into(), want: Want::parse(text) }
+        Self { text: text.into(), digest: digest(text), want: Want::parse(text) }
     }
 
     /// The same as a new one, once for every text.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Kind, Result};
@@ -142,6 +143,8 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "wal_autocheckpoint", DATABASE_LOG_PAGES_MAX)?;
     connection.set_prepared_statement_cache_capacity(32);
+    // Else a statement that was kept is planned anew for each value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if version(&connection)? != MIGRATIONS.len() {
         let behaviour = rusqlite::TransactionBehavior::Immediate;
         let transaction = connection.transaction_with_behavior(behaviour)?;
