@@ -564,6 +564,11 @@ impl Receiver {
             if next == Next::Sleep {
                 self.sleep(deadline);
             }
+            // What is waited for is mostly one line, and every instruction between its arrival and its reader counts.
+            if let Some(meta) = self.take_plain() {
+                self.line.meta = meta;
+                return Ok(Taken::Inline);
+            }
             match self.poll()? {
                 Taken::Nothing => {}
                 taken => return Ok(taken),

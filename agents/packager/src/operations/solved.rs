@@ -2,6 +2,7 @@
 //! is asked, and what it answers is the plan, with every step by version and digest. Carrying it out is the transaction's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Aim, Asked, Decided, Decision, Task};
 use crate::api::InfoAnswer;
@@ -170,9 +171,12 @@ fn resolution(
     let mut packages: BTreeMap<&str, Package> = BTreeMap::new();
     for it in comes {
         let mut found = package(ecosystem, &it.name, &it.version, is_added(wants, &it.name));
-        found.artifact.file_name.clone_from(&it.file);
-        found.artifact.size = it.size;
-        found.artifact.hashes.sha256.clone_from(&it.sha256);
+        found.artifact = Arc::new(Artifact {
+            file_name: it.file.clone(),
+            hashes: Hashes { sha256: it.sha256.clone(), ..Hashes::default() },
+            size: it.size,
+            url: String::new(),
+        });
         found.license.clone_from(&it.license);
         packages.insert(&it.name, found);
     }
@@ -220,12 +224,12 @@ fn before(
 
 fn package(ecosystem: Ecosystem, name: &str, version: &str, direct: bool) -> Package {
     Package {
-        artifact: Artifact {
+        artifact: Arc::new(Artifact {
             file_name: String::new(),
             hashes: Hashes::default(),
             size: None,
             url: String::new(),
-        },
+        }),
         bin: BTreeMap::new(),
         dependencies: Vec::new(),
         direct,
