@@ -314,6 +314,37 @@ fn a_configuration_file_of_a_person_outlives_rpm() {
 }
 
 #[test]
+fn another_dnf_at_work_is_waited_for() {
+    let Some(machine) = machine(&[]) else { return };
+    // dnf's lock is a file with the number of a process that lives.
+    let lock = machine.root().join("var/lib/dnf/rpmdb_lock.pid");
+    std::fs::write(&lock, std::process::id().to_string()).unwrap();
+    let mut command = machine.command(&["add", "rpm:web", "--yes"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let is_waiting = || {
+        let tools = children(child.id(), "python3");
+        let read = |id: &u32| std::fs::read_to_string(format!("/proc/{id}/cmdline"));
+        tools.iter().filter_map(|id| read(id).ok()).any(|line| line.contains("\0wait\0"))
+    };
+    wait_until("it waits", is_waiting);
+    assert_eq!(machine.version("web"), None);
+    std::fs::remove_file(&lock).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(machine.version("web").as_deref(), Some("2.0"));
+}
+
+#[test]
+fn a_daemon_does_the_same_with_dnf() {
+    let Some(machine) = machine(&[]) else { return };
+    let before = machine.state();
+    let _daemon = machine.world.daemon();
+    machine.bolide(&["add", "rpm:web", "npm:leaf", "--yes"]).succeeds();
+    assert_eq!(machine.version("web").as_deref(), Some("2.0"));
+    machine.bolide(&["rollback"]).succeeds();
+    assert_eq!(machine.state(), before);
+}
+
+#[test]
 fn what_dnf_cannot_have_together_is_a_conflict() {
     let Some(machine) = machine(&[]) else { return };
     let before = machine.state();

@@ -35,6 +35,14 @@ pub(super) struct Pacman {
     files: Files,
 }
 
+/// How a copy stands.
+struct Copied {
+    /// Names and versions.
+    packages: BTreeSet<(String, String)>,
+    /// Relations that are unmet, in pacman's words.
+    problems: BTreeSet<String>,
+}
+
 impl Pacman {
     pub(super) fn new(root: &Path, state: &Path) -> Result<Self> {
         Ok(Self { world: World::new(root, state)?, files: Files::open_for(state, "pkg")? })
@@ -67,7 +75,7 @@ impl Pacman {
         let place = place.path();
         copy(&self.world.database().join("local"), &place.join("db/local"))?;
         let before = self.copied_state(place)?;
-        let mut meant = before.0.clone();
+        let mut meant = before.packages.clone();
         let (mut goes, mut comes) = (Vec::new(), Vec::new());
         for task in tasks {
             let name = &task.step.name;
@@ -107,11 +115,12 @@ impl Pacman {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let more: Vec<_> = after.0.symmetric_difference(&meant).collect();
+        let more: Vec<_> = after.packages.symmetric_difference(&meant).collect();
         if !more.is_empty() {
             return Err(stale(&format!("pacman would leave other packages: {}", text(more))));
         }
-        let broken: Vec<&str> = after.1.difference(&before.1).map(String::as_str).collect();
+        let broken: Vec<&str> =
+            after.problems.difference(&before.problems).map(String::as_str).collect();
         match broken.is_empty() {
             true => Ok(()),
             false => Err(stale(&broken.join("; "))),
@@ -129,7 +138,7 @@ impl Pacman {
     }
 
     /// What is installed in a copy, and which relations are unmet there.
-    fn copied_state(&self, place: &Path) -> Result<(BTreeSet<(String, String)>, BTreeSet<String>)> {
+    fn copied_state(&self, place: &Path) -> Result<Copied> {
         let query = ask(self.world.copied(&self.files, place)?.arg("--query"))?;
         let check = ask(self.world.copied(&self.files, place)?.args(["--database", "--check"]))?;
         // One problem a line, on either output.
@@ -137,7 +146,8 @@ impl Pacman {
         let problems =
             problems.filter(|line| line.contains("requires") || line.contains("missing"));
         let problems = problems.map(|line| line.trim_start_matches("error: ").to_owned());
-        Ok((read::names_and_versions(&query.text), problems.collect()))
+        let packages = read::names_and_versions(&query.text);
+        Ok(Copied { packages, problems: problems.collect() })
     }
 
     /// Has pacman do the tasks and nothing else.
