@@ -14,8 +14,6 @@ pub const PLANS_UNWRITTEN_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds that a plan may be applied after it was made: long enough for a person to approve it, short
 /// enough that the registry it was made from still looks the same.
 pub const PLAN_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
-/// Packages from which on a plan is written down by two workers: for fewer, waking the second takes as long as it saves.
-pub const PACKAGES_FOR_TWO_MIN: usize = 200;
 /// Changes in one transaction: a workspace of some hundred members with a manifest each.
 pub const CHANGES_MAX: usize = 4096;
 /// Bytes of a path inside a project; the kernel's own `PATH_MAX`.
@@ -261,6 +259,8 @@ pub const NPM_NAME_BYTES_MAX: usize = 214;
 pub const NPM_WANTS_MAX: usize = 32_768;
 /// The longest of those that is kept; longer ones are rare, or were made to take memory.
 pub const NPM_WANT_BYTES_MAX: usize = 128;
+/// The most alternatives (`||`) of those that are kept: each takes some 200 bytes.
+pub const NPM_WANT_ALTERNATIVES_MAX: usize = 8;
 /// Names of npm packages that are kept with what follows from them, at some 200 bytes each: more than large projects have.
 pub const NPM_NAMES_MAX: usize = 32_768;
 /// Entries for which a resolution makes room in each of its tables before it needs them: those of about the largest projects.

@@ -8,7 +8,6 @@ mod canonical;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::canonical::Written;
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
@@ -167,21 +166,20 @@ impl Plan {
 
     /// The bytes that the digest covers: a version line, then JSON with sorted keys and no spaces.
     pub fn canonical_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = canonical::line().into_bytes();
-        bytes.extend_from_slice(&canonical::json(self, &Written::default())?);
-        Ok(bytes)
+        canonical::bytes(self)
     }
 
     /// `sha256:...` over [`Self::canonical_bytes`].
     pub fn digest(&self) -> Result<String> {
-        Ok(digest_of(&[&self.canonical_bytes()?]))
+        Ok(digest_of(&self.canonical_bytes()?))
     }
 
-    /// The digest, and the form that is stored: what it covers without the line before. Resolutions that are written already are taken
-    /// as they are.
-    pub(crate) fn to_stored(&self, written: &Written) -> Result<(String, String)> {
-        let bytes = canonical::json(self, written)?;
-        let digest = digest_of(&[canonical::line().as_bytes(), &bytes]);
+    /// The digest, and the form that is stored: what it covers without the line before.
+    pub(crate) fn to_stored(&self) -> Result<(String, String)> {
+        let mut bytes = self.canonical_bytes()?;
+        let digest = digest_of(&bytes);
+        let line = bytes.len() - canonical::json(&bytes).len();
+        bytes.drain(..line);
         let json = String::from_utf8(bytes)
             .map_err(|_| Error::new(Kind::Failed, "internal", "a plan that is no text"))?;
         Ok((digest, json))
@@ -275,10 +273,8 @@ impl Precondition {
     }
 }
 
-fn digest_of(parts: &[&[u8]]) -> String {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    parts.iter().for_each(|part| context.update(part));
-    let digest = context.finish();
+fn digest_of(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     format!("sha256:{}", crate::transaction::hex(digest.as_ref()))
 }
 

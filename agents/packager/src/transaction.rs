@@ -87,7 +87,7 @@ use agents_contract::Cancellation;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::held::Held;
-use crate::plan::{Plan, Written};
+use crate::plan::Plan;
 
 /// Answers the time in milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -190,16 +190,15 @@ impl Transactions {
 
     /// Keeps a plan and answers its digest.
     pub fn store_plan(&self, plan: &Plan) -> Result<String> {
-        let digest = self.note_plan(plan, &Written::default())?;
+        let digest = self.note_plan(plan)?;
         self.write_plans();
         self.check_plans()?;
         Ok(digest)
     }
 
     /// The same without waiting for the disk: whoever asks here for the plan finds it, and [`Self::write_plans`] writes it.
-    /// Resolutions that are `written` already are taken as they are.
-    pub(crate) fn note_plan(&self, plan: &Plan, written: &Written) -> Result<String> {
-        let (digest, body) = plan.to_stored(written)?;
+    pub(crate) fn note_plan(&self, plan: &Plan) -> Result<String> {
+        let (digest, body) = plan.to_stored()?;
         self.inner.database.note_plan(database::Storable {
             digest: digest.clone(),
             body,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use self::join::Start;
 use self::large::Assembly;
-use super::{Ended, Message, ReceiveError, TakenMessage};
+use super::{Ended, Message, ReceiveError};
 use crate::clock::Clock;
 use crate::doorbell::Bell;
 use crate::fault;
@@ -165,24 +165,6 @@ impl Receiver {
             }
             taken => self.message(taken).map(Some),
         }
-    }
-
-    /// [`Receiver::try_receive`] that takes the message out of the receiver. One that came through the region leaves its bytes there
-    /// and the bytes of the one before here. False where nothing is there.
-    #[inline]
-    pub(crate) fn try_take(&mut self, into: &mut TakenMessage) -> Result<bool, ReceiveError> {
-        let Some(message) = self.try_receive()? else { return Ok(false) };
-        if !message.meta.has(FLAG_REGION) {
-            into.copy(message);
-            return Ok(true);
-        }
-        let Message { meta, timing, header, payload } = message;
-        (into.meta, into.timing, into.has_header) = (meta, timing.copied(), header.is_some());
-        let length = payload.len();
-        into.header = self.header;
-        std::mem::swap(&mut into.bytes, &mut self.assembly.bytes);
-        into.begin = into.bytes.len() - length;
-        Ok(true)
     }
 
     /// The next message; waits until `deadline`, or without end.

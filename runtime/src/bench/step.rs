@@ -62,7 +62,6 @@ impl Step {
             .args(&self.arguments)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("UV_PYTHON_DOWNLOADS", "never")
-            .env("CI", "true")
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&output)?)

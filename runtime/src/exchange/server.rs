@@ -32,13 +32,10 @@ use crate::limits::{
     REQUEST_BYTES_PER_TURN_MAX, REQUESTS_PER_TURN_MAX, ROUTED_BYTES_MAX,
 };
 
-/// How often the links of callers are looked at in a turn in which none has anything, and how many looks that may be in all: the
-/// half of a microsecond.
-const LOOKS_PER_TURN_MAX: usize = 32;
-const LINKS_LOOKED_AT: usize = 32;
-/// The same where routes wait for their turn.
-const LOOKS_BESIDE_ROUTES_MAX: usize = 4;
-const LINKS_LOOKED_AT_BESIDE_ROUTES: usize = 8;
+/// How often the links of callers are looked at in a turn in which none has anything, and how many looks that may be in all: half a
+/// microsecond. And the same where routes wait for their turn.
+const LOOKS_MAX: (usize, usize) = (32, 32);
+const LOOKS_BESIDE_ROUTES_MAX: (usize, usize) = (4, 8);
 /// What both sides of a route are told.
 const STALLED: &str = "limit `routed_message_patience`: a message was begun and not completed";
 
@@ -353,8 +350,8 @@ impl Server {
         // What else a turn has to look at takes longer than to look at a few links, so these are looked at more than once: a
         // request is mostly found by such a look.
         let (turn_max, links_max) = match self.routes.is_empty() {
-            true => (LOOKS_PER_TURN_MAX, LINKS_LOOKED_AT),
-            false => (LOOKS_BESIDE_ROUTES_MAX, LINKS_LOOKED_AT_BESIDE_ROUTES),
+            true => LOOKS_MAX,
+            false => LOOKS_BESIDE_ROUTES_MAX,
         };
         for _ in 0..turn_max.min(links_max / lanes.len().max(1)).max(1) {
             for lane in &lanes {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use agents_contract::{Obstacle, Order, Permit, Undertaking, Wait, Work};
 
 use super::system::{self, Part};
-use super::{Task, cargo, npm, pypi};
+use super::{Task, cargo, npm, pypi, rest};
 use crate::api::ApplyAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -35,6 +35,8 @@ impl Task<'_> {
         digest: &str,
         (approve, force): (bool, bool),
     ) -> Result<ApplyAnswer> {
+        // A plan that was made for this installation is not kept beside it.
+        rest::clear();
         let plan = self.shop.transactions.plan(digest)?;
         let part = self.system_part(&plan, force)?;
         plan.check_here()?;

@@ -1,7 +1,5 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
-mod both;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,17 +8,16 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use self::both::both;
 use super::locked::{self, Locked};
 use super::{Aim, Asked, Decided, Decision, Task};
 use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{PACKAGES_FOR_TWO_MIN, PLAN_LIFETIME_MS, SPECS_MAX};
+use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
-use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION, Written};
+use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
@@ -90,50 +87,31 @@ impl Task<'_> {
                 installed.insert(before.ecosystem, before);
             }
         }
-        let hands = self.hands(Work::Resolve);
-        let crew = is_much(&decided).then_some(&hands as &dyn Crew);
-        let (lock_edit, written) = both(
-            crew,
-            || match self.choices.frozen {
-                // What is frozen was followed, so the lock is right as it is.
-                true => Ok(None),
-                false => locked.edit(&decided),
-            },
-            || match crew {
-                Some(_) => Written::of(decided.iter().map(|decided| &decided.resolution)),
-                None => Ok(Written::default()),
-            },
-        )
-        .ok_or_else(|| self.left_out())?;
-        let (lock_edit, written) = (lock_edit?, written?);
+        // What is frozen was followed, so the lock is right as it is.
+        let lock_edit = match self.choices.frozen {
+            true => None,
+            false => locked.edit(&decided)?,
+        };
         let session = self.lock(Project::from_fd(again)?)?;
         let known = (&installed, &locked, lock_edit);
         let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
         drop(session);
+        let digest = self.keep(&plan)?;
         let empty = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
-        let (digest, mut answer) = both(
-            crew,
-            || self.shop.transactions.note_plan(&plan, &written),
-            || described(&plan, (&installed, &holds), empty),
-        )
-        .ok_or_else(|| self.left_out())?;
-        let digest = digest?;
-        self.keep()?;
-        rest::leave((plan, written, installed, locked));
+        let mut answer = described(&plan, (&installed, &holds), empty);
+        rest::leave((plan, installed, locked));
         answer.digest = Some(digest.clone());
         Ok(Planned { digest: Some(digest), answer })
     }
 
-    /// Has the plans that were noted written, which is waited for only where the host has no later.
-    fn keep(&self) -> Result<()> {
-        let writer = self.shop.transactions.clone();
+    /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
+    fn keep(&self, plan: &Plan) -> Result<String> {
+        let transactions = &self.shop.transactions;
+        let digest = transactions.note_plan(plan)?;
+        let writer = transactions.clone();
         self.shop.aside.later(&*self.shop.host, Box::new(move |_| writer.write_plans()));
-        self.shop.transactions.check_plans()
-    }
-
-    /// Why something was not begun.
-    fn left_out(&self) -> Error {
-        self.check_wanted().err().unwrap_or_else(Error::cancelled)
+        transactions.check_plans()?;
+        Ok(digest)
     }
 
     /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
@@ -419,12 +397,6 @@ fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
         conflict: None,
         resolve_ms,
     }
-}
-
-/// Whether there are so many packages that two do faster what follows.
-fn is_much(decided: &[Decided]) -> bool {
-    let packages = decided.iter().map(|decided| decided.resolution.packages.len());
-    packages.sum::<usize>() >= PACKAGES_FOR_TWO_MIN
 }
 
 /// The answer with what the plan does, compared with what is installed.

@@ -3,10 +3,8 @@
 //! A line `bolide-plan/1`, then JSON without spaces, the keys of every object sorted by their bytes. Plans hold
 //! no fractional numbers, so every value has one spelling.
 
-mod ahead;
 mod sorted;
 
-pub(crate) use self::ahead::Written;
 use super::{Plan, SCHEMA_VERSION, malformed, too_large};
 use crate::error::Result;
 use crate::limits::PLAN_BYTES_MAX;
@@ -14,22 +12,23 @@ use crate::limits::PLAN_BYTES_MAX;
 /// Bytes that a package takes, about: nearly a quarter of it is its digest.
 const PACKAGE_BYTES_USUAL: usize = 640;
 
-/// The line before the JSON.
-pub(super) fn line() -> String {
-    format!("bolide-plan/{SCHEMA_VERSION}\n")
-}
-
-/// What follows the line: JSON, by which the plan is read again.
-pub(super) fn json(plan: &Plan, written: &Written) -> Result<Vec<u8>> {
+/// See the module.
+pub(super) fn bytes(plan: &Plan) -> Result<Vec<u8>> {
     let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
     let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
-    let bytes = Vec::with_capacity((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
-    let bytes = sorted::append_object(bytes, |open| ahead::entries(open, plan, written))
-        .map_err(|error| malformed(&error))?;
+    let mut bytes = Vec::with_capacity((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
+    bytes.extend_from_slice(format!("bolide-plan/{SCHEMA_VERSION}\n").as_bytes());
+    let bytes = sorted::append(bytes, plan).map_err(|error| malformed(&error))?;
     if bytes.len() > PLAN_BYTES_MAX {
         return Err(too_large(bytes.len()));
     }
     Ok(bytes)
+}
+
+/// What follows the version line: JSON, by which the plan is read again.
+pub(super) fn json(bytes: &[u8]) -> &[u8] {
+    let line = bytes.iter().position(|byte| *byte == b'\n');
+    line.map_or(bytes, |line| &bytes[line + 1..])
 }
 
 /// File content in JSON: base64, because a manifest need not be UTF-8.

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::metadata::Hashes;
-use crate::resolution::{Artifact, Package};
 use crate::transaction::{Change, CommitOptions, Expected, Purpose};
 
 struct World {
@@ -81,49 +79,6 @@ fn the_canonical_bytes_are_written_down() {
          \"place\":\"node_modules\"}],\"project\":{\"identity\":{\"born_ns\":3,\"device\":1,\"inode\":2,\
          \"kind\":\"directory\"},\"path\":\"/x\"},\"requested\":[],\"resolutions\":[],\"schema_version\":1}"
     );
-}
-
-#[test]
-fn what_is_written_ahead_is_what_would_stand_there() {
-    let mut plan = plan(&world());
-    let resolution = |ecosystem| {
-        let package = Package {
-            artifact: Artifact {
-                file_name: "leaf-1.0.0.tgz".to_owned(),
-                hashes: Hashes { sha256: None, sha512: Some("ab".repeat(64)) },
-                size: Some(7),
-                url: "https://r.example.invalid/\"leaf\"".to_owned(),
-            }
-            .into(),
-            bin: [("leaf".to_owned(), "leaf.js".to_owned())].into(),
-            dependencies: vec![0],
-            direct: true,
-            ecosystem,
-            extras: Vec::new(),
-            license: Some("MIT".to_owned()),
-            name: "leaf".to_owned(),
-            place: "node_modules/leaf".to_owned(),
-            published: None,
-            scripts: vec!["install".to_owned()],
-            version: "1.0.0".to_owned(),
-        };
-        let packages = vec![package.clone(), package];
-        Resolution { ecosystem, links: Vec::new(), packages, warnings: vec!["old".to_owned()] }
-    };
-    plan.resolutions = [Ecosystem::Npm, Ecosystem::Pypi].map(resolution).into();
-    plan.exemptions = vec![Exemption {
-        purl: "pkg:npm/leaf@1.0.0".to_owned(),
-        published: None,
-        reason: "named".to_owned(),
-    }];
-    plan.is_elsewhere = true;
-    let whole = plan.to_stored(&Written::default()).unwrap();
-    assert_eq!(Plan::from_json(&whole.1).unwrap(), plan);
-    assert_eq!(plan.digest().unwrap(), whole.0);
-    for count in 1..=2 {
-        let written = Written::of(plan.resolutions.iter().take(count)).unwrap();
-        assert_eq!(plan.to_stored(&written).unwrap(), whole);
-    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Not here: the looking and waiting (`receiver`).
 
-use super::super::ReceiveError;
 use super::super::lender::{copy_out, is_still_there};
+use super::super::{Message, ReceiveError, TakenMessage};
 use super::{Receiver, Taken};
 use crate::header::{HEADER_BYTES, HEADER_BYTES_MAX, Header};
 use crate::limits::{MESSAGE_BYTES_MAX, REGION_ALIGNMENT};
@@ -70,6 +70,24 @@ struct Lent {
 }
 
 impl Receiver {
+    /// [`Receiver::try_receive`] that takes the message out of the receiver. One that came through the region leaves its bytes there
+    /// and the bytes of the one before here. False where nothing is there: `into` has what it had, then and after an error.
+    #[inline]
+    pub(crate) fn try_take(&mut self, into: &mut TakenMessage) -> Result<bool, ReceiveError> {
+        let Some(message) = self.try_receive()? else { return Ok(false) };
+        if !message.meta.has(FLAG_REGION) {
+            into.copy(message);
+            return Ok(true);
+        }
+        let Message { meta, timing, header, payload } = message;
+        (into.meta, into.timing, into.has_header) = (meta, timing.copied(), header.is_some());
+        let length = payload.len();
+        into.header = self.header;
+        std::mem::swap(&mut into.bytes, &mut self.assembly.bytes);
+        into.begin = into.bytes.len() - length;
+        Ok(true)
+    }
+
     /// Checks the header at the start of a large message; gives its length, 0 where there is none.
     pub(super) fn read_header(&mut self) -> Result<usize, ReceiveError> {
         let expected = self.assembly.header_bytes;

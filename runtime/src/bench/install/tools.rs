@@ -191,6 +191,7 @@ fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<To
     let quiet = ["--ignore-scripts", "--no-audit", "--no-fund"];
     let npm_cold = Step::new("npm", &["ci"])
         .and(&quiet)
+        .variable("CI", "true")
         .variable("npm_config_cache", npm.home.join("caches"))
         .variable("npm_config_registry", url);
     let npm_warm = npm_cold.and(&["--offline"]);
@@ -201,6 +202,7 @@ fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<To
     let pnpm = tool("pnpm", Ecosystem::Npm, scratch, template);
     let pnpm_step = |arguments: &[&str]| {
         Step::new(peers.join("bin/pnpm"), arguments)
+            .variable("CI", "true")
             .variable("npm_config_registry", url)
             .variable("XDG_CACHE_HOME", pnpm.home.join("caches/cache"))
             .variable("XDG_DATA_HOME", pnpm.home.join("caches/data"))
@@ -215,6 +217,7 @@ fn npm_peers(scratch: &Path, template: &Path, peers: &Path, url: &str) -> Vec<To
     let bun = tool("bun", Ecosystem::Npm, scratch, template);
     let bun_step = |arguments: &[&str]| {
         Step::new(peers.join("bin/bun"), arguments)
+            .variable("CI", "true")
             .variable("BUN_INSTALL_CACHE_DIR", bun.home.join("caches"))
             .variable("npm_config_registry", url)
     };

@@ -21,18 +21,6 @@ pub(super) fn append(bytes: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, 
     Ok(sink.bytes)
 }
 
-/// Appends an object of these entries.
-pub(super) fn append_object(
-    bytes: Vec<u8>,
-    entries: impl FnOnce(&mut Open<'_>) -> Result<(), Error>,
-) -> Result<Vec<u8>, Error> {
-    let mut sink = Sink { bytes, aside: Vec::new(), entries: Vec::new() };
-    let mut open = Writer(&mut sink).open(false);
-    entries(&mut open)?;
-    open.close_object();
-    Ok(sink.bytes)
-}
-
 struct Sink {
     bytes: Vec<u8>,
     /// Where an object is put in order.
@@ -64,7 +52,7 @@ impl Sink {
 struct Writer<'a>(&'a mut Sink);
 
 /// An object or a list of which the beginning is written.
-pub(super) struct Open<'a> {
+struct Open<'a> {
     sink: &'a mut Sink,
     start: usize,
     /// Where its entries begin among all.
@@ -74,49 +62,18 @@ pub(super) struct Open<'a> {
 }
 
 impl Open<'_> {
-    fn begin(&mut self, key: Cow<'static, str>) -> Result<(), Error> {
+    fn entry(
+        &mut self,
+        key: Cow<'static, str>,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), Error> {
         let is_first = self.sink.entries.len() == self.first;
         self.sink.bytes.push(if is_first { b'{' } else { b',' });
         let begin = self.sink.bytes.len();
         self.sink.text(&key)?;
         self.sink.bytes.push(b':');
         self.sink.entries.push((key, begin));
-        Ok(())
-    }
-
-    fn entry(
-        &mut self,
-        key: Cow<'static, str>,
-        value: &(impl Serialize + ?Sized),
-    ) -> Result<(), Error> {
-        self.begin(key)?;
         value.serialize(Writer(self.sink))
-    }
-
-    /// An entry that is a list of what may have been written as it would be here.
-    pub(super) fn list<'w, T: Serialize>(
-        &mut self,
-        key: &'static str,
-        items: &[T],
-        written: impl Fn(&T) -> Option<&'w [u8]>,
-    ) -> Result<(), Error> {
-        self.begin(Cow::Borrowed(key))?;
-        self.sink.bytes.push(b'[');
-        for (at, item) in items.iter().enumerate() {
-            if at > 0 {
-                self.sink.bytes.push(b',');
-            }
-            match written(item) {
-                Some(bytes) => self.sink.bytes.extend_from_slice(bytes),
-                None => item.serialize(Writer(self.sink))?,
-            }
-        }
-        self.sink.bytes.push(b']');
-        Ok(())
-    }
-
-    pub(super) fn field(&mut self, key: &'static str, value: &impl Serialize) -> Result<(), Error> {
-        self.entry(Cow::Borrowed(key), value)
     }
 
     fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use super::locals::LocalId;
 use super::texts::digest;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
-use crate::limits::{NPM_WANT_BYTES_MAX, NPM_WANTS_MAX};
+use crate::limits::{NPM_WANT_ALTERNATIVES_MAX, NPM_WANT_BYTES_MAX, NPM_WANTS_MAX};
 use agents_versions::npm::{Range, Version};
 use agents_versions::shorten;
 
@@ -61,7 +61,8 @@ impl Wanted {
 
     /// The same as a new one, once for every text.
     pub(super) fn shared(text: &str) -> Arc<Self> {
-        if text.len() > NPM_WANT_BYTES_MAX {
+        let alternatives = 1 + text.matches("||").count();
+        if text.len() > NPM_WANT_BYTES_MAX || alternatives > NPM_WANT_ALTERNATIVES_MAX {
             return Arc::new(Self::new(text));
         }
         let understood = || UNDERSTOOD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,5 +207,19 @@ fn without_secret(text: &str) -> String {
             format!("{}{}", &text[..scheme + 3], &text[at + 1..])
         }
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_take_much_memory_is_not_kept_for_others() {
+        let is_kept = |text: &str| Arc::ptr_eq(&Wanted::shared(text), &Wanted::shared(text));
+        assert!(is_kept("^1.2.3 || 7.x"));
+        assert!(is_kept(&["1"; NPM_WANT_ALTERNATIVES_MAX].join("||")));
+        assert!(!is_kept(&["1"; NPM_WANT_ALTERNATIVES_MAX + 1].join("||")));
+        assert!(!is_kept(&"1".repeat(NPM_WANT_BYTES_MAX + 1)));
     }
 }
