@@ -86,6 +86,8 @@ impl RpmMachine {
         }
         let place = self.archive().display().to_string();
         self.world.run("createrepo_c", &["--quiet", &place]).succeeds();
+        // What dnf knows from the same second is not too old for it, whatever its configuration says.
+        let _ = std::fs::remove_dir_all(self.root().join("var/cache/dnf"));
     }
 
     fn build(&self, rpm: &Rpm) {
