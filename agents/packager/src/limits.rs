@@ -419,6 +419,8 @@ const _: () = assert!(UNPACK_ADDRESS_BYTES_MAX > UNPACK_MEMORY_BYTES_MAX);
 pub const SYSTEM_RELEASE_BYTES_MAX: u64 = 64 << 10;
 /// Packages of the system in one change: their archives' paths are arguments of one program, which the kernel bounds at 2 MiB.
 pub const SYSTEM_STEPS_MAX: usize = 4_096;
+/// Bytes of a process's arguments that are looked at for the configuration that we name first.
+pub const SYSTEM_ARGUMENTS_BYTES_MAX: u64 = 64 << 10;
 /// How long another program that changes packages is waited for: an unattended upgrade takes some minutes.
 pub const SYSTEM_LOCK_WAIT_SECONDS: u64 = 300;
 /// The same after a crash: what the dead left running is to end first, and an agent that starts has others to serve.

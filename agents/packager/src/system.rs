@@ -9,15 +9,19 @@
 //! 2. Both archives of a package lie in [`Files`] before the first change, so that neither way needs a network. What cannot
 //!    be had any more is said in [`Change::irreversible`] before anything begins.
 //! 3. The tool is run in a world of its own: what is installed and these archives, no list, no pin. It cannot take another
-//!    version than the one that was approved. It is rehearsed first; and under its own lock, in the moment before its first
-//!    change, it shows what it is about to do to a command that compares that with the change and stops it otherwise.
+//!    version than the one that was approved. It is rehearsed first; and apt and dnf, under their own lock, in the
+//!    moment before their first change, show what they are about to do to a command that compares that with the change and
+//!    stops them otherwise. pacman has no such place: it is given fixed names and archives, and afterwards its check of
+//!    relations is compared with what the rehearsal found.
 //! 4. Where things stand is always asked of the tool and never remembered. So a change can be brought forward or back from
 //!    any state that a crash left, and again.
 //! 5. The tool writes to a file and is in a process group of its own: whoever started it may die without disturbing it. Who
 //!    comes later waits for its lock.
 //! 6. Whether a transaction's tool has touched the system at all is the one thing that is remembered, because nobody could be
 //!    asked it ([`Touch`]).
-//! 7. Configuration files that a person edited stay in either direction.
+//! 7. Configuration files that a person edited stay in either direction while their package stays. Where it goes, dpkg leaves
+//!    them; rpm and pacman put them beside (`.rpmsave`, `.pacsave`), which is told, and a way back that installs the package
+//!    again leaves them there.
 
 mod apt;
 mod command;

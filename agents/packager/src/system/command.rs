@@ -42,6 +42,8 @@ pub(super) struct Said {
     pub(super) text: String,
     /// What it complained about, for people.
     pub(super) complaints: String,
+    /// All of its error output; of one that changes the system it is in the text.
+    pub(super) errors: String,
 }
 
 /// A tool of the distribution, to be run in `directory`.
@@ -87,11 +89,13 @@ pub(super) fn ask_about(
         let message = format!("{} did not end within {seconds_max} s", name_of(command));
         return Err(Error::new(Kind::Failed, "system-silent", message).retryable());
     };
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok(Said {
         is_success: output.status.success(),
         code: output.status.code(),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
-        complaints: complaints(&String::from_utf8_lossy(&output.stderr)),
+        complaints: complaints(&errors),
+        errors,
     })
 }
 
@@ -133,7 +137,7 @@ pub(super) fn change(command: &mut Command, log: &Path) -> Result<Said> {
         };
     }
     let code = status.and_then(|status| status.code());
-    Ok(Said { is_success, code, text, complaints })
+    Ok(Said { is_success, code, text, complaints, errors: String::new() })
 }
 
 /// What the last change wrote to its log; nothing where there was none.

@@ -53,23 +53,28 @@ impl Dnf {
         self.state.join("log")
     }
 
-    /// What dnf compares its work with. It reads it under its lock, and does nothing where it is gone.
-    fn expected(&self) -> PathBuf {
-        self.state.join("expected")
+    /// Takes away what an earlier change said.
+    fn forget_words(&self) -> Result<()> {
+        match std::fs::remove_file(self.log()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.log(), &error))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Takes that away, so that a dnf that a dead process began and that still waits does nothing when its turn comes; and what
-    /// an earlier one said.
-    fn disarm(&self) -> Result<()> {
-        for path in [self.expected(), self.log()] {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &path, &error));
-                }
-                _ => {}
-            }
+    /// Waits until a dnf that a dead process of ours started, and everything that it started, has ended.
+    fn wait_for_own(&self, seconds_max: u64) -> Result<()> {
+        if command::has_ended(&self.log(), seconds_max)? {
+            return Ok(());
         }
-        Ok(())
+        let message = "what an earlier transaction's dnf started still runs";
+        Err(Error::new(Kind::Failed, "system-busy", message)
+            .hint(format!(
+                "wait until nobody has `{}` open any more, or end who has, then run the command again",
+                self.log().display()
+            ))
+            .retryable())
     }
 
     fn archive(&self, name: &str, sha256: &str) -> Result<String> {
@@ -80,12 +85,12 @@ impl Dnf {
         Err(Error::new(Kind::Failed, "archive-gone", message))
     }
 
-    /// Has dnf do the tasks and nothing else, or say whether it would.
+    /// Has dnf do the tasks and nothing else; without a record to make, say whether it would.
     fn carry_out(
         &self,
         tasks: &[Task<'_>],
         direction: Direction,
-        is_rehearsal: bool,
+        touch: Option<&Touch>,
     ) -> Result<()> {
         if tasks.is_empty() {
             return Ok(());
@@ -105,15 +110,19 @@ impl Dnf {
                 expected.automatic.extend(version.is_automatic.then_some(one));
             }
         }
-        let place = match is_rehearsal {
-            true => self.state.join("rehearsed"),
-            false => self.expected(),
+        let text = json!(expected).to_string();
+        let place = match touch {
+            Some(touch) => touch.arm(&self.files, &text)?,
+            None => {
+                let place = self.state.join("rehearsed");
+                self.files.write(&place, &text)?;
+                place
+            }
         };
-        self.files.write(&place, &json!(expected).to_string())?;
         let request = json!({
             "expected": place,
-            "is_rehearsal": is_rehearsal,
             "seconds": SYSTEM_LOCK_WAIT_SECONDS,
+            "touched": touch.map(Touch::path),
         });
         self.words.tell("change", &request, &self.log())
     }
@@ -128,10 +137,12 @@ impl Dnf {
         if marks.is_empty() {
             return Ok(());
         }
-        touch.record()?;
         let expected = Expected { marks, ..Expected::default() };
-        self.files.write(&self.expected(), &json!(expected).to_string())?;
-        let request = json!({ "expected": self.expected(), "seconds": SYSTEM_LOCK_WAIT_SECONDS });
+        let request = json!({
+            "expected": touch.arm(&self.files, &json!(expected).to_string())?,
+            "seconds": SYSTEM_LOCK_WAIT_SECONDS,
+            "touched": touch.path(),
+        });
         self.words.tell("mark", &request, &self.state.join("log-of-marks"))
     }
 
@@ -236,7 +247,7 @@ impl Executor for Dnf {
     fn rehearse(&self, change: &Change) -> Result<()> {
         let snapshot = self.snapshot()?;
         let tasks = tasks::tasks(change, &snapshot, Direction::Forward);
-        self.carry_out(&tasks, Direction::Forward, true)
+        self.carry_out(&tasks, Direction::Forward, None)
     }
 
     fn bring(
@@ -247,24 +258,27 @@ impl Executor for Dnf {
         touch: &Touch,
     ) -> Result<Vec<String>> {
         tasks::check_bounds(change)?;
-        self.disarm()?;
         let mut notes = Vec::new();
         match direction {
             // Whoever looked at the system just now has waited.
             Direction::Forward => {
+                self.forget_words()?;
                 let snapshot = self.snapshot()?;
                 let tasks = tasks::tasks(change, &snapshot, direction);
-                if !tasks.is_empty() {
-                    touch.around(|| self.carry_out(&tasks, direction, false))?;
-                }
+                self.carry_out(&tasks, direction, Some(touch))?;
             }
             Direction::Back => {
                 let seconds_max = match is_fresh {
                     true => SYSTEM_LOCK_WAIT_SECONDS,
                     false => SYSTEM_RECOVERY_WAIT_SECONDS,
                 };
+                // Of one that this process started it has seen the end.
+                if !is_fresh {
+                    self.wait_for_own(seconds_max)?;
+                }
                 self.wait(seconds_max, &|_| {})?;
-                self.bring_back(change, &mut notes)?;
+                self.forget_words()?;
+                self.bring_back(change, touch, &mut notes)?;
             }
         }
         notes.extend(command::set_aside(&self.log()));

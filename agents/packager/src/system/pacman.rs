@@ -24,7 +24,7 @@ use super::snapshot::{Entry, Snapshot};
 use super::solved::{Described, Solved, Want};
 use super::tasks::{self, Task};
 use super::touch::Touch;
-use super::{Change, Direction, Executor, Solver, Standing, Version, stale};
+use super::{Change, Direction, Executor, Solver, Version, stale};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{
     LOCK_RETRY_MS, SYSTEM_FETCH_SECONDS_MAX, SYSTEM_LOCK_WAIT_SECONDS, SYSTEM_RECOVERY_WAIT_SECONDS,
@@ -67,10 +67,10 @@ impl Pacman {
         Err(Error::new(Kind::Failed, "archive-gone", message))
     }
 
-    /// Has pacman do the tasks on a copy, and refuses anything but them.
-    fn rehearse_tasks(&self, tasks: &[Task<'_>], direction: Direction) -> Result<()> {
+    /// Has pacman do the tasks on a copy, and refuses anything but them; which relations are unmet then.
+    fn rehearse_tasks(&self, tasks: &[Task<'_>], direction: Direction) -> Result<BTreeSet<String>> {
         if tasks.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         let place = self.files.scratch()?;
         let place = place.path();
@@ -123,7 +123,7 @@ impl Pacman {
         let broken: Vec<&str> =
             after.problems.difference(&before.problems).map(String::as_str).collect();
         match broken.is_empty() {
-            true => Ok(()),
+            true => Ok(after.problems),
             false => Err(stale(&broken.join("; "))),
         }
     }
@@ -142,18 +142,24 @@ impl Pacman {
     fn copied_state(&self, place: &Path) -> Result<Copied> {
         let query = ask(self.world.copied(&self.files, place)?.arg("--query"))?;
         let check = ask(self.world.copied(&self.files, place)?.args(["--database", "--check"]))?;
-        // One problem a line, on either output.
-        let problems = check.complaints.split("; ").chain(check.text.lines());
-        let problems =
-            problems.filter(|line| line.contains("requires") || line.contains("missing"));
-        let problems = problems.map(|line| line.trim_start_matches("error: ").to_owned());
         let packages = read::names_and_versions(&query.text);
-        Ok(Copied { packages, problems: problems.collect() })
+        Ok(Copied { packages, problems: problems(&check)? })
     }
 
-    /// Has pacman do the tasks and nothing else.
-    fn carry_out(&self, tasks: &[Task<'_>], direction: Direction) -> Result<()> {
-        self.rehearse_tasks(tasks, direction)?;
+    /// Shows that no relation is unmet of which the rehearsal did not know: between it and pacman's lock somebody else may have
+    /// been here.
+    fn check_related(&self, rehearsed: &BTreeSet<String>) -> Result<()> {
+        let found = problems(&ask(self.world.pacman()?.args(["--database", "--check"]))?)?;
+        let fresh: Vec<&str> = found.difference(rehearsed).map(String::as_str).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let message = format!("pacman finds fault after the change: {}", fresh.join("; "));
+        Err(Error::new(Kind::Failed, "system-failed", message))
+    }
+
+    /// Has pacman do the tasks, which were rehearsed, and nothing else.
+    fn carry_out(&self, tasks: &[Task<'_>]) -> Result<()> {
         let goes = tasks.iter().filter(|task| task.goal.version().is_none());
         let goes: Vec<&str> = goes.map(|task| task.step.name.as_str()).collect();
         let log = self.world.state().join("log");
@@ -183,10 +189,8 @@ impl Pacman {
     fn told(&self, said: command::Said, is_begun: bool) -> Result<()> {
         match said.is_success {
             true => Ok(()),
-            // It asks for the lock before it does anything.
-            false if said.complaints.contains("unable to lock database") && !is_begun => {
-                Err(busy())
-            }
+            // It asks for the lock before it does anything, and before anything of a package can say the same.
+            false if !is_begun && is_locked_out(&said.text) => Err(busy()),
             false => Err(failed(&said)),
         }
     }
@@ -226,6 +230,18 @@ impl Pacman {
             }
             Direction::Back => Err(self.cannot_go_back(&astray, &what)),
         }
+    }
+
+    /// Takes a copy of an archive with this digest from pacman's own cache; whether there is one.
+    fn adopt_cached(&self, name: &str, version: &Version, sha256: &str) -> Result<bool> {
+        let name = format!("{name}-{}-{}.pkg.tar", version.version, version.architecture);
+        for path in self.in_caches(&name) {
+            let is_it = super::files::digest_of(&path).is_ok_and(|it| it == sha256);
+            if is_it && self.files.adopt(&path)? == sha256 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes away what earlier changes said.
@@ -278,16 +294,12 @@ impl Executor for Pacman {
     ) -> Result<u64> {
         let mut missing: BTreeMap<&str, (&str, &Version)> = BTreeMap::new();
         for step in change.steps.iter().filter(|step| step.is_real()) {
-            for version in [&step.before, &step.after].into_iter().filter_map(Standing::version) {
+            for (standing, was_installed) in [(&step.before, true), (&step.after, false)] {
+                let Some(version) = standing.version() else { continue };
                 let Some(sha256) = &version.sha256 else { continue };
-                let name =
-                    format!("{}-{}-{}.pkg.tar", step.name, version.version, version.architecture);
-                let mut is_here = self.files.has(sha256)?;
-                for path in self.in_caches(&name) {
-                    let is_it = || super::files::digest_of(&path).is_ok_and(|it| it == *sha256);
-                    // What pacman has in its cache, it took only after looking at the signature.
-                    is_here = is_here || (is_it() && self.files.adopt(&path)? == *sha256);
-                }
+                // pacman keeps in its cache what it has not looked at yet, too: what comes it fetches anew, and looks at.
+                let is_here = self.files.has(sha256)?
+                    || (was_installed && self.adopt_cached(&step.name, version, sha256)?);
                 if !is_here {
                     missing.insert(sha256, (&step.name, version));
                 }
@@ -318,10 +330,8 @@ impl Executor for Pacman {
 
     fn rehearse(&self, change: &Change) -> Result<()> {
         let snapshot = self.snapshot()?;
-        self.rehearse_tasks(
-            &tasks::tasks(change, &snapshot, Direction::Forward),
-            Direction::Forward,
-        )
+        let tasks = tasks::tasks(change, &snapshot, Direction::Forward);
+        self.rehearse_tasks(&tasks, Direction::Forward).map(drop)
     }
 
     fn bring(
@@ -340,7 +350,10 @@ impl Executor for Pacman {
                 let snapshot = self.snapshot()?;
                 let tasks = tasks::tasks(change, &snapshot, direction);
                 if !tasks.is_empty() {
-                    touch.around(|| self.carry_out(&tasks, direction))?;
+                    let rehearsed = self.rehearse_tasks(&tasks, direction)?;
+                    let is_unchanged = || self.snapshot().is_ok_and(|now| now == snapshot);
+                    touch.around(|| self.carry_out(&tasks), is_unchanged)?;
+                    self.check_related(&rehearsed)?;
                 }
             }
             Direction::Back => {
@@ -401,6 +414,24 @@ fn busy() -> Error {
         .retryable()
 }
 
+/// Whether pacman ended because another program has its lock: that is the first that it says then.
+fn is_locked_out(said: &str) -> bool {
+    let mut lines = said.lines().filter(|line| !line.starts_with("warning: "));
+    lines.next().is_some_and(|line| {
+        line.starts_with("error: failed to init transaction (unable to lock database)")
+    })
+}
+
+/// What pacman's check of its database finds: one problem a line.
+fn problems(check: &command::Said) -> Result<BTreeSet<String>> {
+    if check.is_success {
+        return Ok(BTreeSet::new());
+    }
+    let lines = check.errors.lines().filter_map(|line| line.strip_prefix("error: "));
+    let found: BTreeSet<String> = lines.map(|line| line.trim().to_owned()).collect();
+    if found.is_empty() { Err(failed(check)) } else { Ok(found) }
+}
+
 fn not_fetched(why: &str) -> Error {
     let is_unsigned =
         ["signature", "PGP", "keyring", ".sig'"].iter().any(|word| why.contains(word));
@@ -429,4 +460,31 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pacman_itself_says_that_its_lock_was_taken() {
+        let words = "error: failed to init transaction (unable to lock database)\n";
+        assert!(is_locked_out(words) && is_locked_out(&format!("warning: odd\n{words}")));
+        assert!(!is_locked_out(&format!("loading packages...\n:: Running hooks\n{words}")));
+        assert!(!is_locked_out(""));
+    }
+
+    #[test]
+    fn no_problem_is_cut_off_and_a_check_that_says_none_is_no_answer() {
+        let errors: String = (0..500).map(|it| format!("error: missing '{it}'\n")).collect();
+        let said = |errors: &str| command::Said {
+            is_success: false,
+            code: Some(1),
+            text: String::new(),
+            complaints: String::new(),
+            errors: errors.to_owned(),
+        };
+        assert_eq!(problems(&said(&errors)).unwrap().len(), 500);
+        assert!(problems(&said("odd\n")).is_err());
+    }
 }

@@ -99,11 +99,15 @@ impl Touch {
         Ok(())
     }
 
-    /// Starts a tool without a hook. One that says that it has changed nothing leaves no record.
-    pub(super) fn around(&self, start: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Starts a tool without a hook. One that says that it has changed nothing leaves no record, where that is so to see.
+    pub(super) fn around(
+        &self,
+        start: impl FnOnce() -> Result<()>,
+        is_unchanged: impl FnOnce() -> bool,
+    ) -> Result<()> {
         self.record()?;
         match start() {
-            Err(error) if matches!(&*error.code, "plan-stale" | "system-busy") => {
+            Err(error) if error.code == "system-busy" && is_unchanged() => {
                 self.forget()?;
                 Err(error)
             }
@@ -171,6 +175,17 @@ mod tests {
         other.record().unwrap();
         other.record().unwrap();
         assert_eq!(other.look().unwrap(), Touched::Perhaps);
+    }
+
+    #[test]
+    fn a_record_is_not_forgotten_because_somebody_says_so() {
+        let state = tempfile::tempdir().unwrap();
+        let touch = Touch::of(state.path(), "tx-1").unwrap();
+        let busy = || Err(Error::new(Kind::Failed, "system-busy", "busy"));
+        assert!(touch.around(busy, || false).is_err());
+        assert_eq!(touch.look().unwrap(), Touched::Perhaps);
+        assert!(touch.around(busy, || true).is_err());
+        assert_eq!(touch.look().unwrap(), Touched::Never);
     }
 
     #[test]

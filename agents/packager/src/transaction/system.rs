@@ -7,7 +7,8 @@
 //!    before the intent. Who takes that lock and finds that another one has touched a system (3) and not ended gives the lock
 //!    back and has that one ended first; one whose project is locked is alive, and ends by itself.
 //! 3. *Touched* is a record of its own ([`Touch`]), on the device before the tool's first change, and made by the tool's own
-//!    hook under the tool's own lock. Whoever ends the transaction, alive or after a crash, first takes away what that hook
+//!    hook under the tool's own lock (dnf's is our program that drives it; pacman has none, so there it is made before pacman is
+//!    started, which only then asks for its lock). Whoever ends the transaction, alive or after a crash, first takes away what that hook
 //!    agrees to: from then on the answer is final, whatever the dead have left running. Without the record only names of the
 //!    project go back: what stands in the system as the change would have it is somebody else's.
 //! 4. With it, and before the commit record, a failure or crash brings the system back after the names of the project, and also
@@ -25,6 +26,7 @@
 //! | the intent, written or not | no record | settles names |
 //! | apt armed, or started and before its hook | no record; apt, if it lives, finds nothing to agree to and stops | settles names |
 //! | the hook has renamed, its device knows or not | the record, or after a loss of power none; dpkg has not begun | asks apt, which has nothing to bring back; or settles names |
+//! | pacman's record, pacman itself started or not | the record | waits for a pacman of ours, brings back |
 //! | anything of apt's or dpkg's work; apt goes on where it lives | the record | waits for apt's lock, brings back |
 //! | names, marks, all but the commit record | the record | settles names, brings back |
 //! | the commit record | a commit | finishes; the record goes before the journal |
@@ -34,7 +36,7 @@
 //! What is left: while the record is there, what somebody installs by hand in the version that was planned cannot be told from
 //! apt's own work, and goes. That is so after a crash amid apt's work; and in two moments in which nothing is to be brought back:
 //! apt itself killed after its hook and before dpkg's first change, a recovery killed after its last look and before the record
-//! is gone.
+//! is gone. With pacman the first of these begins before it has its lock, and lasts for as long as it waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Apt, failed, is_beyond_reach, is_foreign};
 use crate::error::{Error, Kind, Result};
+use crate::limits::SYSTEM_LOCK_WAIT_SECONDS;
 use crate::system::{Change, Direction, Fault, Step};
 
 impl Apt {
@@ -40,7 +41,17 @@ impl Apt {
         known: &BTreeSet<Fault>,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let faults = self.audit()?;
+        let mut faults = self.audit()?;
+        let is_fresh = |fault: &Fault| !known.contains(fault);
+        let is_others = |fault: &Fault| is_fresh(fault) && !change.names(&fault.package);
+        if direction == Direction::Forward
+            && faults.iter().any(is_others)
+            && !faults.iter().any(|fault| is_fresh(fault) && change.names(&fault.package))
+        {
+            // Somebody may be amid these.
+            self.wait(SYSTEM_LOCK_WAIT_SECONDS, &|_| {})?;
+            faults = self.audit()?;
+        }
         let fresh: Vec<&Fault> = faults.difference(known).collect();
         let snapshot = self.snapshot()?;
         let is_left = |step: &&Step| {

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::super::command;
 use super::super::tasks::{self, tasks};
-use super::words::Torn;
+use super::super::touch::Touch;
+use super::words::{Torn, Whole};
 use super::{Dnf, plain};
 use crate::error::{Error, Kind, Result};
 use crate::limits::SYSTEM_CHANGE_SECONDS_MAX;
@@ -17,12 +18,17 @@ use crate::system::{Change, Direction, Executor, Standing, Step, Version};
 use agents_contract::Cancellation;
 
 impl Dnf {
-    pub(super) fn bring_back(&self, change: &Change, notes: &mut Vec<String>) -> Result<()> {
+    pub(super) fn bring_back(
+        &self,
+        change: &Change,
+        touch: &Touch,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
         notes.extend(tasks::staying(change, &self.snapshot()?));
         self.complete_torn(change)?;
         let snapshot = self.snapshot()?;
         let tasks = tasks(change, &snapshot, Direction::Back);
-        let tried = self.carry_out(&tasks, Direction::Back, false);
+        let tried = self.carry_out(&tasks, Direction::Back, Some(touch));
         tried.map_err(|error| {
             let steps: Vec<&Step> = tasks.iter().map(|task| task.step).collect();
             match steps.is_empty() {
@@ -56,13 +62,15 @@ impl Dnf {
         let request = json!({ "steps": asked });
         let limit = (SYSTEM_CHANGE_SECONDS_MAX, Cancellation::NEVER);
         let Torn { torn } = self.words.ask("torn", &request, limit, &[])?;
-        let is_torn = |step: &&&Step| {
-            let versions = [&step.before, &step.after].into_iter().filter_map(Standing::version);
-            versions.take(1).any(|it| torn.iter().any(|name| name == plain(&step.name, it)))
-        };
         let mut archives = Vec::new();
-        for step in real.iter().filter(is_torn) {
-            let whole = [&step.after, &step.before].into_iter().find_map(Standing::version);
+        for step in &real {
+            let versions = [&step.after, &step.before].map(Standing::version);
+            let Some(any) = versions.iter().rev().flatten().next() else { continue };
+            let whole = match torn.get(plain(&step.name, any)) {
+                Some(Whole::After) => versions[0].or(versions[1]),
+                Some(Whole::Before) => versions[1],
+                None => None,
+            };
             if let Some(Version { sha256: Some(sha256), .. }) = whole {
                 archives.push(self.archive(&step.name, sha256)?);
             }

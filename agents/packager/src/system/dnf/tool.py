@@ -323,13 +323,27 @@ def load(path):
         raise Refusal(STALE, "nobody waits for this any more")
 
 
+def agree(request):
+    """Makes the record that the system was touched, of what was expected, and waits until the device has it (touch.rs)."""
+    try:
+        os.rename(request["expected"], request["touched"])
+    except FileNotFoundError:
+        raise Refusal(STALE, "nobody waits for this any more")
+    for place in (request["touched"], os.path.dirname(request["touched"])):
+        opened = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def change(base, request):
     """Brings exactly these archives and takes exactly these packages away, or does nothing."""
     held = lock(base, request["seconds"])
     try:
         expected = load(request["expected"])
         base.conf.install_weak_deps = False
-        if request["is_rehearsal"]:
+        if not request["touched"]:
             base.conf.tsflags = ["test"]
         fill(base, {})
         installed = base.sack.query().installed().run()
@@ -353,6 +367,8 @@ def change(base, request):
                 automatic = list(nevra(item.pkg)) in expected["automatic"]
                 item.reason = (libdnf.transaction.TransactionItemReason_DEPENDENCY if automatic
                                else libdnf.transaction.TransactionItemReason_USER)
+        if request["touched"]:
+            agree(request)
         base.do_transaction(display=Display())
     finally:
         unlock(held)
@@ -386,7 +402,9 @@ def mark(base, request):
     held = lock(base, request["seconds"])
     try:
         fill(base, {})
-        for name, architecture, automatic in load(request["expected"])["marks"]:
+        marks = load(request["expected"])["marks"]
+        agree(request)
+        for name, architecture, automatic in marks:
             reason = (libdnf.transaction.TransactionItemReason_DEPENDENCY if automatic
                       else libdnf.transaction.TransactionItemReason_USER)
             for package in base.sack.query().installed().filter(name=name, arch=architecture):
@@ -431,11 +449,12 @@ def stands(root, found, file):
 
 
 def torn(base, request):
-    """Which steps rpm died in the middle of. What it was unpacking has names of its own beside the files; they go."""
+    """Which steps rpm died in the middle of, and by which archive they become whole: what comes, where some of it is there, or
+    else what was. What it was unpacking has names of its own beside the files; they go. A person's edit is no sign of rpm."""
     root = base.conf.installroot.rstrip("/")
     ts = rpm.TransactionSet(base.conf.installroot)
     ts.setVSFlags(rpm._RPMVSF_NOSIGNATURES)
-    found = []
+    found = {}
     for step in request["steps"]:
         installed = [it for it in ts.dbMatch("name", step["name"]) if it["arch"] in step["arches"]]
         own = [it for it in installed if nevra_of(it)[2] == step["before"]]
@@ -444,15 +463,24 @@ def torn(base, request):
         left = {path for one in headers for path in remains(root, one)}
         for path in left:
             os.unlink(path)
-        is_torn = bool(left) or bool(own and other)
-        is_torn = is_torn or any(not stands(root, it, file) for it in own for file in files(it))
-        if not other and not is_torn:
-            comes = [it for it in headers if nevra_of(it)[2] == step["after"]]
-            is_torn = any(
-                stands(root, it, file) and not ts.dbMatch("basenames", file.name)
-                for it in comes for file in files(it))
-        if is_torn:
-            found.append(step["name"])
+        if left or (own and other):
+            found[step["name"]] = "after"
+            continue
+        had = [(it, file) for it in own for file in files(it) if file.state == rpm.RPMFILE_STATE_NORMAL]
+        if own and not step["after"]:
+            if any(not os.path.lexists(root + file.name) for it, file in had):
+                found[step["name"]] = "before"
+            continue
+        if other:
+            continue
+        known = {file.name for it in own for file in rpm.files(it)}
+        differ = {file.name for it, file in had if not stands(root, it, file)}
+        comes = [(it, file) for it in headers if nevra_of(it)[2] == step["after"] for file in files(it)]
+        here = [file.name for it, file in comes if file.name not in known - differ and stands(root, it, file)]
+        if any(name not in known and not ts.dbMatch("basenames", name) for name in here):
+            found[step["name"]] = "after"
+        elif any(name in differ for name in here):
+            found[step["name"]] = "before"
     return {"torn": found}
 
 

@@ -1,5 +1,6 @@
 //! What is said to dnf and what it answers: JSON, through a program of ours that runs in dnf's own interpreter.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use agents_contract::Cancellation;
@@ -98,7 +99,15 @@ pub(super) struct Description {
 
 #[derive(Deserialize)]
 pub(super) struct Torn {
-    pub(super) torn: Vec<String>,
+    /// By name: with which archive it becomes whole.
+    pub(super) torn: BTreeMap<String, Whole>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Whole {
+    After,
+    Before,
 }
 
 /// Name, architecture and version.

@@ -5,8 +5,9 @@
 //! is installed once more over whatever is there, without scripts; every file then belongs to a package that pacman knows, and all
 //! of it goes back as anything else.
 
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,24 @@ use super::super::tasks::{self, tasks};
 use super::world::ask;
 use super::{Pacman, busy};
 use crate::error::{Error, Kind, Result};
-use crate::limits::LOCK_RETRY_MS;
+use crate::limits::{LOCK_RETRY_MS, SYSTEM_ARGUMENTS_BYTES_MAX};
 use crate::system::snapshot::Snapshot;
 use crate::system::{Change, Direction, Executor, Standing, Step, Version};
+
+/// What a pacman of ours writes to.
+const LOGS: [&str; 4] = ["log", "log-of-archives", "log-of-marks", "log-of-torn"];
+
+/// pacman's lock, held by this process.
+struct Held {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
 
 impl Pacman {
     /// Waits for a pacman that a dead process of ours started, and removes the lock of one that is gone: pacman's lock is a file,
@@ -32,12 +48,43 @@ impl Pacman {
             std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
         }
         let lock = self.world.database().join("db.lck");
-        match lock.symlink_metadata() {
-            Ok(about) if !is_open(&about) => {
-                tracing::warn!(lock = %lock.display(), "nobody has it open; removed");
-                std::fs::remove_file(&lock).map_err(|error| Error::io("remove", &lock, &error))
-            }
-            _ => Ok(()),
+        let Ok(about) = lock.symlink_metadata() else { return Ok(()) };
+        if !self.may_be_own(&about) || is_open(&about) {
+            return Ok(());
+        }
+        let same = |it: &std::fs::Metadata| {
+            (it.dev(), it.ino(), it.ctime(), it.ctime_nsec())
+                == (about.dev(), about.ino(), about.ctime(), about.ctime_nsec())
+        };
+        // Between the looks somebody may have taken it.
+        if !lock.symlink_metadata().is_ok_and(|it| same(&it)) {
+            return Ok(());
+        }
+        tracing::warn!(lock = %lock.display(), "nobody has it open; removed");
+        std::fs::remove_file(&lock).map_err(|error| Error::io("remove", &lock, &error))
+    }
+
+    /// Whether a pacman of ours can have made this lock: it is not older than what one of them says.
+    fn may_be_own(&self, lock: &std::fs::Metadata) -> bool {
+        let made = lock.modified().ok();
+        LOGS.iter().filter_map(|name| self.world.state().join(name).metadata().ok()).any(|log| {
+            // A file system that notes no beginnings tells nothing.
+            log.created().map_or(true, |begun| made.is_some_and(|made| begun <= made))
+        })
+    }
+
+    /// Takes pacman's lock as pacman does, for as long as the answer lives.
+    fn lock(&self) -> Result<Held> {
+        // By this the lock is known as ours if we die with it.
+        let log = self.world.state().join("log-of-torn");
+        let begun = File::options().create(true).append(true).mode(0o600).open(&log);
+        begun.map_err(|error| Error::io("write", &log, &error))?;
+        let path = self.world.database().join("db.lck");
+        let mut options = File::options();
+        match options.write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => Ok(Held { path, _file: file }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(busy()),
+            Err(error) => Err(Error::io("create", &path, &error)),
         }
     }
 
@@ -46,7 +93,8 @@ impl Pacman {
         self.complete_torn(change)?;
         let snapshot = self.snapshot()?;
         let tasks = tasks(change, &snapshot, Direction::Back);
-        self.carry_out(&tasks, Direction::Back).map_err(|error| {
+        let rehearsed = self.rehearse_tasks(&tasks, Direction::Back);
+        rehearsed.and_then(|_| self.carry_out(&tasks)).map_err(|error| {
             let steps: Vec<&Step> = tasks.iter().map(|task| task.step).collect();
             self.cannot_go_back(&steps, &error.message)
         })?;
@@ -67,6 +115,7 @@ impl Pacman {
 
     /// Takes away entries without content, with which pacman does nothing at all.
     fn remove_torn_entries(&self, change: &Change) -> Result<()> {
+        let _held = self.lock()?;
         let installed = self.installed()?;
         let noted = self.torn_entries();
         for step in &change.steps {
@@ -202,8 +251,17 @@ fn processes() -> impl Iterator<Item = std::path::PathBuf> {
 fn is_in_an_argument(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let wanted = path.as_os_str().as_bytes();
+    let own = rustix::process::geteuid().as_raw();
     processes().any(|process| {
-        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        // Nobody else can have started one that changes the system.
+        let is_able = |it: std::fs::Metadata| it.uid() == 0 || it.uid() == own;
+        if !process.metadata().is_ok_and(is_able) {
+            return false;
+        }
+        let mut line = Vec::new();
+        if let Ok(file) = File::open(process.join("cmdline")) {
+            let _ = file.take(SYSTEM_ARGUMENTS_BYTES_MAX).read_to_end(&mut line);
+        }
         line.split(|byte| *byte == 0).any(|argument| argument == wanted)
     })
 }

@@ -34,7 +34,8 @@ pub(super) struct Listed {
 pub(super) fn installed(text: &str) -> Vec<Installed> {
     let blocks = text.split("\n\n").map(|block| {
         let mut found = Installed::default();
-        for line in block.lines() {
+        // What a package says of another one goes on in lines that begin with spaces.
+        for line in block.lines().filter(|line| !line.starts_with(char::is_whitespace)) {
             let Some((key, value)) = line.split_once(" : ") else { continue };
             let value = value.trim();
             let list = || -> Vec<String> {
@@ -157,6 +158,7 @@ mod tests {
     fn blocks_and_lists_are_read() {
         let text = "Name            : web\nVersion         : 1:2.0-1\nArchitecture    : any\n\
             Provides        : httpd=2  www\nConflicts With  : None\nRequired By     : guest\n\
+            Optional Deps   : lib: more\n                  Version : 9-9\n\
             Install Reason  : Installed as a dependency for another package\n\nName : half\nVersion : 1-1\nArchitecture : None\n\n";
         let found = installed(text);
         assert_eq!(found.len(), 1, "an entry without content is none");
