@@ -152,8 +152,8 @@ pub(crate) fn damage(chance: &mut Chance, mut packet: Vec<u8>) -> Vec<u8> {
     with_length(packet)
 }
 
-/// What a message of an earlier version does not say, and one of this version does: terms, or a topic's terms and lineage.
-const UNSAID_BYTES_MAX: usize = 32;
+/// What a message of an earlier version does not say, and one of this version does: a report's work and figures take the most.
+const UNSAID_BYTES_MAX: usize = 128;
 
 #[test]
 fn what_is_taken_for_a_message_can_be_said_again() {
