@@ -128,8 +128,12 @@ fn c_server(world: &World, linked: Linked) -> Running {
 }
 
 fn python_server(world: &World) -> Running {
+    python_server_that_says(world, Stdio::inherit())
+}
+
+fn python_server_that_says(world: &World, errors: Stdio) -> Running {
     let mut command = python_command(world, "examples/server.py");
-    let running = Running::start(command.arg(socket(world)));
+    let running = Running::start(command.arg(socket(world)).stderr(errors));
     wait_for_agent(world, "demo.py.server");
     running
 }
@@ -288,7 +292,8 @@ fn server_in_python_that_is_killed_ends_the_wait_of_c() {
 fn router_that_is_killed_ends_the_wait_of_c() {
     let world = World::new();
     let mut daemon = world.daemon();
-    let _server = python_server(&world);
+    // It loses its router as well, and would say so amid the tests' own words.
+    let _server = python_server_that_says(&world, Stdio::null());
     let mut command = world.command(compile(&world, "client", Linked::Static));
     command.arg(socket(&world)).arg("py.slow");
     let (mut client, _stderr) = start_and_await_progress(&mut command);
