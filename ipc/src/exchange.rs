@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::link::{CallError, Link};
+use crate::link::{CallError, Link, RequestId};
 
 pub mod log;
 pub mod queue;
@@ -22,9 +22,22 @@ fn call<T, E: From<CallError>>(
     read: impl FnOnce(&[u8]) -> Result<T, E>,
     refused: fn(Vec<u8>) -> E,
 ) -> Result<T, E> {
+    let request = link.request(tool, arguments, &[], deadline)?;
+    answered(link, request, deadline, read, refused)
+}
+
+/// The rest of [`call`], once the request is sent.
+#[inline]
+fn answered<T, E: From<CallError>>(
+    link: &mut Link,
+    request: RequestId,
+    deadline: Instant,
+    read: impl FnOnce(&[u8]) -> Result<T, E>,
+    refused: fn(Vec<u8>) -> E,
+) -> Result<T, E> {
     let last = |last: Result<&[u8], &[u8]>| match last {
         Ok(bytes) => read(bytes),
         Err(error) => Err(refused(error.to_vec())),
     };
-    link.call_viewed((tool, arguments, &[]), deadline, |_| {}, last)?
+    link.answer_viewed(request, deadline, |_| {}, last)?
 }

@@ -340,6 +340,20 @@ impl LinkSender {
         if grants.len() > GRANTS_PER_REQUEST_MAX {
             return Err(CallError::TooManyGrants { got: grants.len() });
         }
+        let length = (tool.len() as u16).to_le_bytes();
+        let parts = [&length[..], tool.as_bytes(), payload];
+        self.ask_parts(&parts, grants, (deadline, priority, when), peer)
+    }
+
+    /// The same where tool and arguments are laid out already: the bytes of a request, in parts.
+    #[inline]
+    pub(crate) fn ask_parts(
+        &mut self,
+        parts: &[&[u8]],
+        grants: &[GrantId],
+        (deadline, priority, when): (Instant, u8, WhenFull),
+        peer: &str,
+    ) -> Result<RequestId, CallError> {
         let id = self.next_request;
         self.next_request += 1;
         let mut header = Header::new(Kind::Task);
@@ -352,10 +366,8 @@ impl LinkSender {
         for (place, grant) in header.context.iter_mut().zip(grants) {
             *place = grant.0;
         }
-        let length = (tool.len() as u16).to_le_bytes();
         let meta = Meta { priority: header.priority, correlation: id as u32, ..Meta::default() };
-        let parts = [&length[..], tool.as_bytes(), payload];
-        let message = Large { header: Some(&header), meta, parts: &parts };
+        let message = Large { header: Some(&header), meta, parts };
         match self.sender.send_large(message, when) {
             Ok(()) => Ok(RequestId(id)),
             Err(error) => Err(CallError::from_send(error, peer)),

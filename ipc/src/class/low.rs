@@ -22,7 +22,7 @@ use super::packets::{self, PacketKind, PacketLine, Packets};
 use super::{Class, Counters, ReceivingHalf, SendingHalf};
 use crate::client::Client;
 use crate::exchange::log::{
-    Appended, Durability, Entry, Follower, LogError, Operation, Records, Short, Start,
+    Append, Appended, Durability, Entry, Follower, LogError, Operation, Records, Short, Start,
 };
 use crate::header::{AgentId, LaneId};
 use crate::lane::{Ended, Large, Message, ReceiveError, SendError, Taken, WhenFull};
@@ -149,13 +149,13 @@ impl Sender {
             WhenFull::WaitUntil(deadline) => deadline.saturating_duration_since(now),
         };
         let records = [&self.packet[..]];
-        let append = Operation::Append {
+        let append = Operation::Append(Append {
             durability: self.durability,
             priority: priority.clamp(1, 10),
             takes_will_back: is_last,
             wait_ns: u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX),
             records: Records::from_payloads(&records),
-        };
+        });
         // The name was one that the exchange knows, and a packet is short.
         let Ok(arguments) = append.encode(&self.log) else {
             return Err(self.end(SendError::Ended(Ended::Revoked)));

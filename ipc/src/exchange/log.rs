@@ -24,6 +24,7 @@ use thiserror::Error;
 use crate::client::{Client, ClientError};
 use crate::control::fields::{Reader, Writer};
 use crate::control::{DecodeError, EncodeError};
+use crate::header::PRIORITY_DEFAULT;
 use crate::limits::SPARE_BYTES_MAX;
 use crate::link::{CallError, Link};
 
@@ -32,9 +33,12 @@ mod structures;
 #[cfg(test)]
 mod tests;
 
+use structures::encoded_length;
+
 pub use follower::Follower;
 pub use structures::{
-    Appended, Durability, Entries, Entry, Info, Options, Record, Records, Short, Start, Trimmed,
+    Append, Appended, Durability, Entries, Entry, Info, Options, Record, Records, Short, Start,
+    Trimmed,
 };
 
 /// What a client asks.
@@ -48,18 +52,7 @@ pub enum Operation<'a> {
         replaces: bool,
     },
     /// Appends records, one or many. Others' records may come before and behind, never between.
-    Append {
-        /// What the acknowledgement means.
-        durability: Durability,
-        /// 1 to 10; kept with the records.
-        priority: u8,
-        /// Whether the will of this link ([`Operation::Will`]) is taken back when all records are appended.
-        takes_will_back: bool,
-        /// How long it may wait while a follower that holds writers back is too far behind.
-        wait_ns: u64,
-        /// The payloads.
-        records: Records<'a>,
-    },
+    Append(Append<'a>),
     /// Reads what is there.
     Read {
         /// From where.
@@ -124,6 +117,34 @@ pub struct Logs {
     link: Link,
     /// Arguments of the last request, kept for their memory.
     arguments: Vec<u8>,
+    /// Of the last append.
+    beginning: Option<Beginning>,
+}
+
+/// What stands before the records of an append: the same for each one to a log.
+#[derive(Debug)]
+struct Beginning {
+    log: String,
+    durability: Durability,
+    /// From the length of the tool's name on.
+    bytes: Vec<u8>,
+}
+
+impl Beginning {
+    fn new(log: &str, durability: Durability) -> Result<Self, EncodeError> {
+        let (priority, takes_will_back, wait_ns) = (PRIORITY_DEFAULT, false, 0);
+        let records = Records::from_payloads(&[]);
+        let append = Append { durability, priority, takes_will_back, wait_ns, records };
+        let append = Operation::Append(append);
+        let mut out = Writer::new();
+        out.word("tool", append.tool())?;
+        append.write(log, &mut out)?;
+        Ok(Self { log: log.to_owned(), durability, bytes: out.into_bytes() })
+    }
+
+    fn is_of(&self, log: &str, durability: Durability) -> bool {
+        self.durability == durability && self.log == log
+    }
 }
 
 impl Operation<'_> {
@@ -131,7 +152,7 @@ impl Operation<'_> {
     pub fn tool(&self) -> &'static str {
         match self {
             Self::Open { .. } => "log.open",
-            Self::Append { .. } => "log.append",
+            Self::Append(Append { .. }) => "log.append",
             Self::Read { .. } => "log.read",
             Self::Follow { .. } => "log.follow",
             Self::Sync => "log.sync",
@@ -157,13 +178,7 @@ impl Operation<'_> {
                     options.write(out);
                 }
             }
-            Self::Append { durability, priority, takes_will_back, wait_ns, records } => {
-                out.u8(*durability as u8);
-                out.u8(u8::from(*takes_will_back));
-                out.u8(*priority);
-                out.u64(*wait_ns);
-                records.write(out)?;
-            }
+            Self::Append(append) => append.write(out)?,
             Self::Read { start, records_max, bytes_max } => {
                 start.write(out);
                 out.u32(*records_max);
@@ -191,13 +206,7 @@ impl<'a> Operation<'a> {
         let fields = &mut fields;
         let log = fields.word_here("log")?;
         let operation = match tool {
-            "log.append" => Self::Append {
-                durability: Durability::read(fields)?,
-                takes_will_back: fields.u8("flags")? & 1 != 0,
-                priority: fields.u8("priority")?,
-                wait_ns: fields.u64("wait")?,
-                records: Records::read(fields)?,
-            },
+            "log.append" => Self::Append(Append::read(fields)?),
             "log.open" => {
                 let flags = fields.u8("flags")?;
                 let options = (flags & 1 != 0).then(|| Options::read(fields)).transpose()?;
@@ -225,7 +234,8 @@ impl<'a> Operation<'a> {
 impl Logs {
     /// Opens a link to the exchange.
     pub fn open(client: &mut Client) -> Result<Self, ClientError> {
-        Ok(Self { link: client.open(super::NAME)?, arguments: Vec::new() })
+        let link = client.open(super::NAME)?;
+        Ok(Self { link, arguments: Vec::new(), beginning: None })
     }
 
     /// The link, to wait for several at once.
@@ -281,10 +291,34 @@ impl Logs {
         durability: Durability,
         deadline: Instant,
     ) -> Result<Appended, LogError> {
+        let known = self.beginning.take().filter(|known| known.is_of(log, durability));
+        let beginning = known.map_or_else(|| Beginning::new(log, durability), Ok)?;
         let records = Records::from_payloads(payloads);
-        let (priority, takes_will_back, wait_ns) = (5, false, 0);
-        let append = Operation::Append { durability, priority, takes_will_back, wait_ns, records };
-        self.ask(log, &append, deadline, |bytes| Ok(Appended::decode(bytes)?))
+        let request = match payloads {
+            // One record is sent from where it lies.
+            [payload] => {
+                let length = encoded_length(payload)?;
+                let parts = [&beginning.bytes[..], &length, payload];
+                self.link.request_parts(&parts, deadline)
+            }
+            _ => {
+                let mut out = Writer::over(std::mem::take(&mut self.arguments));
+                records.write(&mut out)?;
+                self.arguments = out.into_bytes();
+                self.link.request_parts(&[&beginning.bytes, &self.arguments], deadline)
+            }
+        };
+        self.beginning = Some(beginning);
+        self.keep_little();
+        let read = |bytes: &[u8]| Ok(Appended::decode(bytes)?);
+        super::answered(&mut self.link, request?, deadline, read, LogError::Refused)
+    }
+
+    /// One long record is no reason to keep as much memory for ever.
+    fn keep_little(&mut self) {
+        if self.arguments.capacity() > SPARE_BYTES_MAX {
+            self.arguments = Vec::new();
+        }
     }
 
     /// Reads what is there from a position on: about so many bytes, at least one entry where there is one.
@@ -338,10 +372,7 @@ impl Logs {
         self.arguments = out.into_bytes();
         let asked = (operation.tool(), &self.arguments[..]);
         let answer = super::call(&mut self.link, asked, deadline, read, LogError::Refused);
-        // One long record is no reason to keep as much for ever.
-        if self.arguments.capacity() > SPARE_BYTES_MAX {
-            self.arguments = Vec::new();
-        }
+        self.keep_little();
         answer
     }
 }

@@ -5,7 +5,8 @@
 use std::time::Instant;
 
 use super::{Answer, AnswerView, CallError, Incoming, Link, Outcome, RequestId, View};
-use crate::header::GrantId;
+use crate::header::{GrantId, PRIORITY_DEFAULT};
+use crate::lane::WhenFull;
 use crate::limits::ANSWERS_SKIPPED_MAX;
 
 impl Link {
@@ -19,21 +20,22 @@ impl Link {
         deadline: Instant,
         progress: impl FnMut(&[u8]),
     ) -> Result<Outcome, CallError> {
-        self.call_viewed((tool, payload, grants), deadline, progress, |last| match last {
+        let request = self.request(tool, payload, grants, deadline)?;
+        self.answer_viewed(request, deadline, progress, |last| match last {
             Ok(bytes) => Outcome::Done(bytes.to_vec()),
             Err(bytes) => Outcome::Failed(bytes.to_vec()),
         })
     }
 
-    /// [`Link::call`] whose last answer, as an error where the tool refused, is read where it lies.
-    pub(crate) fn call_viewed<T>(
+    /// The rest of [`Link::call`], whose last answer, as an error where the tool refused, is read where it lies.
+    #[inline]
+    pub(crate) fn answer_viewed<T>(
         &mut self,
-        (tool, payload, grants): (&str, &[u8], &[GrantId]),
+        request: RequestId,
         deadline: Instant,
         progress: impl FnMut(&[u8]),
         last: impl FnOnce(Result<&[u8], &[u8]>) -> T,
     ) -> Result<T, CallError> {
-        let request = self.request(tool, payload, grants, deadline)?;
         let result = self.last_answer(request, deadline, progress, last);
         if result.is_err() {
             // The peer may be gone or its lane full; then there is nobody to tell.
@@ -42,6 +44,7 @@ impl Link {
         result
     }
 
+    #[inline]
     fn last_answer<T>(
         &mut self,
         request: RequestId,
@@ -80,6 +83,18 @@ impl Link {
     ) -> Result<RequestId, CallError> {
         let peer = &self.receiver.peer.manifest.name;
         self.sender.request(tool, payload, grants, deadline, peer)
+    }
+
+    /// Sends a request whose tool and arguments are laid out already, in parts.
+    #[inline]
+    pub(crate) fn request_parts(
+        &mut self,
+        parts: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<RequestId, CallError> {
+        let peer = &self.receiver.peer.manifest.name;
+        let how = (deadline, PRIORITY_DEFAULT, WhenFull::WaitUntil(deadline));
+        self.sender.ask_parts(parts, &[], how, peer)
     }
 
     /// The next answer to a request; waits until the deadline. Answers to requests that were given up are skipped, all other

@@ -53,7 +53,8 @@ use crate::limits::{
     LOG_SEGMENTS_UNSYNCED_MAX,
 };
 use format::{
-    HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader, encode_record_header, padded, record_length,
+    HEADER_BYTES, RECORD_HEADER_BYTES, Seed, SegmentHeader, body_checksum, encode_record_header,
+    padded, record_length,
 };
 use recover::{Opened, Opening, make_segment, recover};
 use segment::{Segment, Shared};
@@ -105,6 +106,8 @@ pub(crate) struct Log {
     committer: Committer,
     options: Options,
     subject: String,
+    /// Of all checksums.
+    seed: Seed,
     active: Arc<Segment>,
     file: Arc<dyn SegmentFile>,
     /// Where the next record goes.
@@ -193,6 +196,7 @@ impl Log {
             committer: committer.clone(),
             options,
             subject: subject.to_owned(),
+            seed: Seed::of(active.salt),
             active,
             file,
             offset,
@@ -248,11 +252,14 @@ impl Log {
 
     fn write(&mut self, record: &Record<'_>, size: usize) -> io::Result<()> {
         let synced = self.shared.synced();
-        let header = encode_record_header(record, self.next, synced, self.active.salt);
-        let name_end = RECORD_HEADER_BYTES + record.sender_name.len();
-        self.buffer[..RECORD_HEADER_BYTES].copy_from_slice(&header);
-        self.buffer[RECORD_HEADER_BYTES..name_end].copy_from_slice(record.sender_name.as_bytes());
+        let (place, seed) = ((self.next, synced), self.seed);
+        let name = record.sender_name.as_bytes();
+        let name_end = RECORD_HEADER_BYTES + name.len();
+        self.buffer[RECORD_HEADER_BYTES..name_end].copy_from_slice(name);
         let Some(rest) = self.buffer.get_mut(name_end..size) else {
+            let of_body = body_checksum(seed, &[name, record.payload]);
+            let header = encode_record_header(record, place, seed, of_body);
+            self.buffer[..RECORD_HEADER_BYTES].copy_from_slice(&header);
             // The header last: until then nothing stands here.
             self.file.write_at(record.payload, self.offset + name_end as u64)?;
             return self.file.write_at(&self.buffer[..name_end], self.offset);
@@ -260,6 +267,9 @@ impl Log {
         let (payload, padding) = rest.split_at_mut(record.payload.len());
         payload.copy_from_slice(record.payload);
         padding.fill(0);
+        let body = &self.buffer[RECORD_HEADER_BYTES..name_end + record.payload.len()];
+        let header = encode_record_header(record, place, seed, body_checksum(seed, &[body]));
+        self.buffer[..RECORD_HEADER_BYTES].copy_from_slice(&header);
         self.file.write_at(&self.buffer[..size], self.offset)
     }
 

@@ -10,6 +10,7 @@
 //!
 //! Not here: links (`callers`), what a log is (`log`), how each operation is carried out (`operate`).
 
+mod at_once;
 mod follow;
 mod hands;
 mod kept;
@@ -225,6 +226,9 @@ impl Logs {
 
     /// Carries out one request, now or later.
     pub(super) fn asked(&mut self, callers: &mut Callers, lane: LaneId, asked: Asked<'_>) {
+        if self.append_at_once(callers, lane, asked) {
+            return;
+        }
         let Some(wait) = self.attempt(callers, lane, asked, Wait::default()) else { return };
         let (id, tool, payload) = (asked.id, asked.tool.to_owned(), asked.payload.to_vec());
         self.held.insert(lane, Held { id, tool, payload, wait });

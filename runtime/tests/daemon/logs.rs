@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipc::client::Client;
 use ipc::exchange::log::{
-    Durability, Entries, Entry, Follower, LogError, Logs, Operation, Options, Records, Short, Start,
+    Append, Durability, Entries, Entry, Follower, LogError, Logs, Operation, Options, Records,
+    Short, Start,
 };
 use rustix::process::Signal;
 
@@ -338,13 +339,13 @@ fn synced_appends_are_synced_and_so_is_what_was_stored_before() {
     for expected in 20..60 {
         let payload = number(expected);
         let payloads = [&payload[..]];
-        let append = Operation::Append {
+        let append = Operation::Append(Append {
             durability: Durability::Synced,
             priority: 1,
             takes_will_back: false,
             wait_ns: 0,
             records: Records::from_payloads(&payloads),
-        };
+        });
         let arguments = append.encode("events").unwrap();
         let link = writer.link();
         requests.push(link.request(append.tool(), &arguments, &[], patience()).unwrap());
@@ -406,7 +407,8 @@ fn hostile_names_and_requests_are_refused_or_kept_within() {
     let append = |priority| {
         let records = Records::from_payloads(&[b"x"]);
         let (durability, takes_will_back, wait_ns) = (Durability::Stored, false, 0);
-        Operation::Append { durability, priority, takes_will_back, wait_ns, records }.encode("..")
+        Operation::Append(Append { durability, priority, takes_will_back, wait_ns, records })
+            .encode("..")
     };
     assert_eq!(refused("log.append", &append(0).unwrap()), "bad-request");
     assert_eq!(refused("log.append", &append(11).unwrap()), "bad-request");
@@ -453,7 +455,7 @@ fn writers_wait_for_followers_that_hold_them_back() {
     let append = |wait_ns| {
         let records = Records::from_payloads(&payloads);
         let (durability, priority, takes_will_back) = (Durability::Stored, 5, false);
-        Operation::Append { durability, priority, takes_will_back, wait_ns, records }
+        Operation::Append(Append { durability, priority, takes_will_back, wait_ns, records })
     };
     let in_vain = writer.call("events", &append(5_000_000), patience()).unwrap();
     let in_vain = ipc::exchange::log::Appended::decode(&in_vain).unwrap();
@@ -484,13 +486,13 @@ fn a_follower_that_is_dropped_holds_nobody_back() {
     let payload = number(0);
     let payloads = [&payload[..]];
     for _ in 0..10 {
-        let append = Operation::Append {
+        let append = Operation::Append(Append {
             durability: Durability::Stored,
             priority: 5,
             takes_will_back: false,
             wait_ns: u64::MAX,
             records: Records::from_payloads(&payloads),
-        };
+        });
         writer.call("events", &append, patience()).unwrap();
     }
 }

@@ -210,13 +210,13 @@ impl Hostile {
                     let options = Some(log::Options { ahead_max: 9, ..log::Options::default() });
                     log::Operation::Open { options, replaces: true }
                 }
-                1 | 2 => log::Operation::Append {
+                1 | 2 => log::Operation::Append(log::Append {
                     durability,
                     priority,
                     takes_will_back,
                     wait_ns,
                     records,
-                },
+                }),
                 3 => log::Operation::Read { start, records_max, bytes_max },
                 4 => log::Operation::Trim { below: self.random.below(60) },
                 _ => log::Operation::Follow { start, holds_back: true },

@@ -19,6 +19,21 @@ pub enum Durability {
     Synced = 2,
 }
 
+/// Records to append, one or many. Others' records may come before and behind, never between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Append<'a> {
+    /// What the acknowledgement means.
+    pub durability: Durability,
+    /// 1 to 10; kept with the records.
+    pub priority: u8,
+    /// Whether the will of this link (`Operation::Will`) is taken back when all records are appended.
+    pub takes_will_back: bool,
+    /// How long it may wait while a follower that holds writers back is too far behind.
+    pub wait_ns: u64,
+    /// The payloads.
+    pub records: Records<'a>,
+}
+
 /// Bytes of an [`Appended`].
 const APPENDED_BYTES: usize = 13;
 
@@ -209,7 +224,37 @@ impl Options {
     }
 }
 
+impl<'a> Append<'a> {
+    /// The log's name and the rest of a request to append. The bytes are foreign.
+    #[inline]
+    pub fn decode(payload: &'a [u8]) -> Result<(&'a str, Self), DecodeError> {
+        let mut fields = Reader::new(payload);
+        let log = fields.word_here("log")?;
+        Ok((log, Self::read(&mut fields)?))
+    }
+
+    pub(super) fn write(&self, out: &mut Writer) -> Result<(), EncodeError> {
+        out.u8(self.durability as u8);
+        out.u8(u8::from(self.takes_will_back));
+        out.u8(self.priority);
+        out.u64(self.wait_ns);
+        self.records.write(out)
+    }
+
+    #[inline]
+    pub(super) fn read(fields: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            durability: Durability::read(fields)?,
+            takes_will_back: fields.u8("flags")? & 1 != 0,
+            priority: fields.u8("priority")?,
+            wait_ns: fields.u64("wait")?,
+            records: Records::read(fields)?,
+        })
+    }
+}
+
 impl Durability {
+    #[inline]
     pub(super) fn read(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match fields.u8("durability")? {
             1 => Ok(Self::Stored),
@@ -268,6 +313,7 @@ impl Appended {
     }
 
     /// The answer of foreign bytes.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Reader::new(bytes);
         let (first, count) = (fields.u64("first")?, fields.u32("count")?);
@@ -339,21 +385,30 @@ impl<'a> Records<'a> {
         }))
     }
 
+    /// The payload where there is just one.
+    #[inline]
+    pub fn only(&self) -> Option<&'a [u8]> {
+        match self.0 {
+            Source::Payloads([payload]) => Some(payload),
+            Source::Payloads(_) => None,
+            Source::Encoded(bytes) => {
+                split(bytes).ok().filter(|(_, rest)| rest.is_empty()).map(|(payload, _)| payload)
+            }
+        }
+    }
+
     pub(super) fn write(&self, out: &mut Writer) -> Result<(), EncodeError> {
         let (mut count, field) = (0, "records");
         for payload in self.iter() {
-            let (got, max) = (payload.len(), LOG_RECORD_BYTES_MAX);
-            if got > max {
-                return Err(EncodeError::TooLong { field: "record", got, max });
-            }
             count += 1;
-            out.u32(got as u32);
+            out.rest(&encoded_length(payload)?);
             out.rest(payload);
         }
         let (got, max) = (count, LOG_RECORDS_PER_APPEND_MAX);
         if got > max { Err(EncodeError::TooLong { field, got, max }) } else { Ok(()) }
     }
 
+    #[inline]
     pub(super) fn read(fields: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let encoded = fields.rest();
         let (mut rest, mut count) = (encoded, 0);
@@ -377,7 +432,18 @@ impl PartialEq for Records<'_> {
 
 impl Eq for Records<'_> {}
 
+/// What stands before a payload.
+#[inline]
+pub(super) fn encoded_length(payload: &[u8]) -> Result<[u8; 4], EncodeError> {
+    let (got, max) = (payload.len(), LOG_RECORD_BYTES_MAX);
+    if got > max {
+        return Err(EncodeError::TooLong { field: "record", got, max });
+    }
+    Ok((got as u32).to_le_bytes())
+}
+
 /// The first record of some, and the rest.
+#[inline]
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     let truncated = DecodeError::Truncated { field: "record" };
     let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Err(truncated) };

@@ -24,7 +24,13 @@ fn operation() -> impl Strategy<Value = Operation<'static>> {
         (durability, any::<u8>(), any::<bool>(), any::<u64>(), 0..=PAYLOADS.len()).prop_map(
             |(durability, priority, takes_will_back, wait_ns, count)| {
                 let records = Records::from_payloads(&PAYLOADS[..count]);
-                Operation::Append { durability, priority, takes_will_back, wait_ns, records }
+                Operation::Append(Append {
+                    durability,
+                    priority,
+                    takes_will_back,
+                    wait_ns,
+                    records,
+                })
             }
         ),
         (start(), any::<u32>(), any::<u32>()).prop_map(|(start, records_max, bytes_max)| {
@@ -95,7 +101,8 @@ fn too_many_and_too_long_records_are_refused() {
     let append = |payloads: &[&[u8]]| {
         let records = Records::from_payloads(payloads);
         let (durability, priority, takes_will_back, wait_ns) = (Durability::Stored, 5, false, 0);
-        let append = Operation::Append { durability, priority, takes_will_back, wait_ns, records };
+        let append =
+            Operation::Append(Append { durability, priority, takes_will_back, wait_ns, records });
         append.encode("log")
     };
     assert!(append(&vec![&b""[..]; LOG_RECORDS_PER_APPEND_MAX]).is_ok());

@@ -21,7 +21,7 @@ use hdrhistogram::Histogram;
 use hw::affinity;
 use hw::root::Root;
 use ipc::clock::Clock;
-use ipc::exchange::log::{Logs, Operation, Options, Records};
+use ipc::exchange::log::{Append, Logs, Operation, Options, Records};
 use ipc::header::{AgentId, Header, Kind};
 use ipc::lane::{LaneOptions, Large, Receiver, Sender, WhenFull};
 use ipc::ring::Meta;
@@ -256,13 +256,13 @@ fn bare(
             Ok(())
         });
         let payloads = [&[7; PAYLOAD_BYTES][..]];
-        let request = Operation::Append {
+        let request = Operation::Append(Append {
             durability: ipc::exchange::log::Durability::Stored,
             priority: 5,
             takes_will_back: false,
             wait_ns: 0,
             records: Records::from_payloads(&payloads),
-        };
+        });
         let request = [&[10, 0][..], b"log.append", &request.encode(LOG)?].concat();
         let mut histogram = histogram()?;
         for _ in 0..records {

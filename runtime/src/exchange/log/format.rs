@@ -110,8 +110,15 @@ pub(super) fn record_length(record: &Record<'_>) -> usize {
     RECORD_HEADER_BYTES + record.sender_name.len() + record.payload.len()
 }
 
-fn seed(salt: u64) -> u32 {
-    crc32c::crc32c(&salt.to_le_bytes())
+/// With what every checksum of a log begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed(u32);
+
+impl Seed {
+    /// That of a log whose headers have this salt.
+    pub(super) fn of(salt: u64) -> Self {
+        Self(crc32c::crc32c(&salt.to_le_bytes()))
+    }
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -120,23 +127,25 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     copy
 }
 
-fn header_checksum(seed: u32, header: &[u8; RECORD_HEADER_BYTES]) -> u32 {
-    let of_length = crc32c::crc32c_append(seed, &header[..4]);
+fn header_checksum(seed: Seed, header: &[u8; RECORD_HEADER_BYTES]) -> u32 {
+    let of_length = crc32c::crc32c_append(seed.0, &header[..4]);
     crc32c::crc32c_append(of_length, &header[8..])
 }
 
-/// The first bytes of a record. Name and payload follow, then zeros up to a multiple of 8.
+/// The checksum of name and payload, as they stand one behind the other.
+pub(super) fn body_checksum(seed: Seed, parts: &[&[u8]]) -> u32 {
+    parts.iter().fold(seed.0, |before, part| crc32c::crc32c_append(before, part))
+}
+
+/// The first bytes of a record whose name and payload have this checksum. They follow, then zeros up to a multiple of 8.
 pub(super) fn encode_record_header(
     record: &Record<'_>,
-    position: u64,
-    synced: u64,
-    salt: u64,
+    (position, synced): (u64, u64),
+    seed: Seed,
+    of_body: u32,
 ) -> [u8; RECORD_HEADER_BYTES] {
     debug_assert!(record.sender_name.len() <= LOG_NAME_BYTES_MAX);
     debug_assert!(record.payload.len() <= LOG_PAYLOAD_BYTES_MAX);
-    let seed = seed(salt);
-    let of_name = crc32c::crc32c_append(seed, record.sender_name.as_bytes());
-    let of_body = crc32c::crc32c_append(of_name, record.payload);
     let mut bytes = [0; RECORD_HEADER_BYTES];
     bytes[0..4].copy_from_slice(&(record_length(record) as u32).to_le_bytes());
     bytes[8..16].copy_from_slice(&position.to_le_bytes());
@@ -168,7 +177,7 @@ pub(super) fn begin(bytes: &[u8], salt: u64, accepted: &Range<u64>) -> Beginning
     let position = u64::from_le_bytes(array(&header, 8));
     let name_length = usize::from(u16::from_le_bytes(array(&header, 56)));
     let is_header = accepted.contains(&position)
-        && header_checksum(seed(salt), &header) == u32::from_le_bytes(array(&header, 4))
+        && header_checksum(Seed::of(salt), &header) == u32::from_le_bytes(array(&header, 4))
         && name_length <= LOG_NAME_BYTES_MAX.min(length - RECORD_HEADER_BYTES);
     if is_header { Beginning::Record(padded(length)) } else { Beginning::Damaged }
 }
@@ -182,7 +191,7 @@ pub(super) fn examine<'a>(bytes: &'a [u8], salt: u64, accepted: &Range<u64>) -> 
     };
     let Some(bytes) = bytes.get(..size) else { return Found::DamagedBody(size) };
     let length = u32::from_le_bytes(array(bytes, 0)) as usize;
-    let checksum = crc32c::crc32c_append(seed(salt), &bytes[RECORD_HEADER_BYTES..length]);
+    let checksum = body_checksum(Seed::of(salt), &[&bytes[RECORD_HEADER_BYTES..length]]);
     let is_whole = checksum == u32::from_le_bytes(array(bytes, 52));
     match parse(bytes).filter(|_| is_whole) {
         Some(stored) => Found::Record(stored, size),

@@ -16,15 +16,6 @@ use crate::exchange::callers::{Callers, Said};
 use crate::exchange::log::{AppendError, Log, Record};
 use crate::limits::{LOG_READ_BYTES_MAX, LOG_SYNCS_PER_CALLER_MAX, LOG_WILL_BYTES_MAX};
 
-/// Records of one append.
-struct Append<'a> {
-    durability: Durability,
-    priority: u8,
-    takes_will_back: bool,
-    wait_ns: u64,
-    records: wire::Records<'a>,
-}
-
 /// How appending some records went.
 struct Run {
     first: Option<u64>,
@@ -57,10 +48,7 @@ impl Logs {
             Err(Err(error)) => return Err(error),
         };
         match operation {
-            Operation::Append { durability, priority, takes_will_back, wait_ns, records } => {
-                let append = Append { durability, priority, takes_will_back, wait_ns, records };
-                self.append(asking, key, &append)
-            }
+            Operation::Append(append) => self.append(asking, key, &append),
             Operation::Open { options, replaces } => {
                 self.opened(&asking, key, options.map(kept::normal), replaces)
             }
@@ -127,7 +115,7 @@ impl Logs {
         &mut self,
         asking: Asking<'_>,
         key: LogKey,
-        append: &Append<'_>,
+        append: &wire::Append<'_>,
     ) -> Result<Outcome, ToolError> {
         let Asking { lane, agent, name: sender, request, appended, until, callers } = asking;
         if !(1..=10).contains(&append.priority) {

@@ -1,6 +1,8 @@
 //! What one caller may cost the others, and requests that their callers take back.
 
-use ipc::exchange::log::{Appended, Durability, Follower, Operation, Records, Short, Start};
+use ipc::exchange::log::{
+    Append, Appended, Durability, Follower, Operation, Records, Short, Start,
+};
 use ipc::link::{Answer, RequestId};
 
 use super::{Daemon, EXCHANGE, Logs, Options, code, fill, logs, number, patience, small};
@@ -80,7 +82,8 @@ pub(super) fn append(logs: &mut Logs, wait_ns: u64, payload: &[u8]) -> RequestId
     let payloads = [payload];
     let records = Records::from_payloads(&payloads);
     let (durability, priority, takes_will_back) = (Durability::Stored, 5, false);
-    let append = Operation::Append { durability, priority, takes_will_back, wait_ns, records };
+    let append =
+        Operation::Append(Append { durability, priority, takes_will_back, wait_ns, records });
     request(logs, &append)
 }
 

@@ -153,7 +153,9 @@ fn the_image_of_a_record_inside_a_payload_is_no_record() {
     let disk = Disk::new(5);
     let (mut log, _) = open_on(&disk, small()).unwrap();
     // What a sender who does not know this log's salt can make, and a copy of an older record.
-    let forged = format::encode_record_header(&record(9, b""), 9, 0, 1);
+    let (foreign, seed) = (record(9, b""), format::Seed::of(1));
+    let of_body = format::body_checksum(seed, &[foreign.sender_name.as_bytes()]);
+    let forged = format::encode_record_header(&foreign, (9, 0), seed, of_body);
     append(&mut log, 100).unwrap();
     let old = disk.bytes(&name::segment_name(0))[4096..4096 + 64].to_vec();
     let mut bytes = vec![0; 10];

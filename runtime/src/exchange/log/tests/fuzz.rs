@@ -4,7 +4,9 @@
 //! that are right: positions, what was synced, lengths of names, subjects, salts; and then some bytes are changed as well.
 
 use super::*;
-use crate::exchange::log::format::{ALIGNMENT, SegmentHeader, encode_record_header, padded};
+use crate::exchange::log::format::{
+    ALIGNMENT, Seed, SegmentHeader, body_checksum, encode_record_header, padded,
+};
 use crate::limits::LOG_POSITIONS_MAX;
 use harness::{Chance, fuzz};
 
@@ -38,7 +40,9 @@ fn segment(chance: &mut Chance, first: u64) -> (Vec<u8>, u64) {
         let payload = payload(position, length);
         let record = Record { time_ns: chance.number(1_000), ..record(7, &payload) };
         let synced = if chance.once_in(4) { chance.number(position) } else { first };
-        bytes.extend(encode_record_header(&record, position, synced, SALT));
+        let seed = Seed::of(SALT);
+        let of_body = body_checksum(seed, &[record.sender_name.as_bytes(), &payload]);
+        bytes.extend(encode_record_header(&record, (position, synced), seed, of_body));
         bytes.extend(record.sender_name.as_bytes());
         bytes.extend(&payload);
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
