@@ -28,6 +28,8 @@ const fn growing(name: &'static str, labels: &'static [&'static str]) -> Known {
 
 /// All of them.
 pub(crate) const KNOWN: &[Known] = &[
+    growing("tasks", &[""]),
+    growing("task-ns", &[""]),
     growing("transactions", &["committed", "failed", "rolled-back"]),
     growing("resolutions", ECOSYSTEMS),
     growing("resolution-ns", ECOSYSTEMS),

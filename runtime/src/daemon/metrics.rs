@@ -235,6 +235,7 @@ impl SnapshotCollector {
             ),
             gauge("bolide_tasks_running", "Tasks under way in a hosted agent.", running),
             counter("bolide_tasks_total", "Tasks that ended in a hosted agent, by outcome.", tasks),
+            figures::task_seconds(hosted().map(|one| (&*one.name, &one.figures))),
         ]
     }
 

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use agents_contract::{Agent, Cancellation, Conversation, Request, ToolError};
 use ipc::closer::Foreign;
@@ -63,13 +64,14 @@ impl Call {
             let refusal = tool_error("busy", format!("no thread for the call: {error}"), true);
             debug!("a call is refused for want of a thread");
             link.refuse(request, &refusal, deadline);
-            shared.counters.ended(&Outcome::Failed { kind: refusal.code });
+            shared.counters.ended(&Outcome::Failed { kind: refusal.code }, 0);
             shared.tell(Notice::Ended { lane, request });
         }
     }
 
     fn run(self, shared: &Shared) {
         let Self { request, directory, link, cancellation } = self;
+        let began = Instant::now();
         let (id, deadline) = (request.id, request.deadline);
         let conversation = Talk { shared, link: &link, id, cancellation };
         let tool = request.tool.clone();
@@ -105,7 +107,8 @@ impl Call {
             _ if abandoned => Outcome::Cancelled,
             outcome => outcome,
         };
-        shared.counters.ended(&outcome);
+        let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        shared.counters.ended(&outcome, took_ns);
         shared.tell(Notice::Ended { lane: link.lane, request: id });
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Counters {
 #[derive(Debug, Default)]
 struct Counted {
     totals: Report,
+    /// How long those that ended took together.
+    took_ns: u64,
     errors: BTreeMap<String, u64>,
     changed: bool,
     /// As last reported.
@@ -67,15 +69,16 @@ impl Counters {
         counted.changed = true;
     }
 
-    pub(super) fn ended(&self, outcome: &Outcome) {
-        self.lock().end(outcome);
+    /// One ended that took so many nanoseconds.
+    pub(super) fn ended(&self, outcome: &Outcome, took_ns: u64) {
+        self.lock().end(outcome, took_ns);
     }
 
     /// One that began and ended in one go.
-    pub(super) fn answered(&self, outcome: &Outcome) {
+    pub(super) fn answered(&self, outcome: &Outcome, took_ns: u64) {
         let mut counted = self.lock();
         counted.totals.started += 1;
-        counted.end(outcome);
+        counted.end(outcome, took_ns);
     }
 
     /// The counts, if they changed since they were last taken.
@@ -92,15 +95,20 @@ impl Counters {
             let errors = counted.errors.clone().into_iter().collect();
             Report { errors, work, ..counted.totals.clone() }
         })?;
+        let times = counted.times();
         drop(counted);
-        report.figures = self.figures(transfers);
+        report.figures = self.figures(times, transfers);
         Some(report)
     }
 
-    /// What the host says of files, and what the agent measured.
-    fn figures(&self, transfers: Option<Transfers>) -> Vec<Figure> {
+    /// What the host says of tasks and files, and what the agent measured.
+    fn figures(
+        &self,
+        times: [agents_contract::Figure; 2],
+        transfers: Option<Transfers>,
+    ) -> Vec<Figure> {
         let Some((_, agent)) = &self.sources else { return Vec::new() };
-        let of_host = transfers.into_iter().flat_map(figures_of);
+        let of_host = times.into_iter().chain(transfers.into_iter().flat_map(figures_of));
         let figures = of_host.chain(agent.figures()).take(REPORT_FIGURES_MAX);
         let words = |figure: agents_contract::Figure| {
             let agents_contract::Figure { name, label, value } = figure;
@@ -131,8 +139,16 @@ impl Counters {
 }
 
 impl Counted {
-    fn end(&mut self, outcome: &Outcome) {
+    /// How many tasks have ended, and how long they took.
+    fn times(&self) -> [agents_contract::Figure; 2] {
+        let Report { done, failed, cancelled, panicked, .. } = self.totals;
+        [("tasks", done + failed + cancelled + panicked), ("task-ns", self.took_ns)]
+            .map(|(name, value)| agents_contract::Figure { name, label: "", value })
+    }
+
+    fn end(&mut self, outcome: &Outcome, took_ns: u64) {
         self.changed = true;
+        self.took_ns = self.took_ns.saturating_add(took_ns);
         match outcome {
             Outcome::Done => self.totals.done += 1,
             Outcome::Cancelled => self.totals.cancelled += 1,
@@ -207,7 +223,7 @@ mod tests {
         assert_eq!(reporter.next(&counters, false), None);
         counters.started();
         assert_eq!(reporter.due(&counters, now).unwrap().started, 1);
-        counters.ended(&Outcome::Done);
+        counters.ended(&Outcome::Done, 5);
         assert_eq!(reporter.due(&counters, now), None);
         assert_eq!(reporter.next(&counters, false), Some(now + REPORT_INTERVAL_MIN));
         let report = reporter.due(&counters, now + REPORT_INTERVAL_MIN).unwrap();
@@ -248,9 +264,11 @@ mod tests {
     fn errors_are_counted_by_a_bounded_number_of_kinds() {
         let counters = Counters::default();
         for index in 0..100 {
-            counters.ended(&Outcome::Failed { kind: format!("kind-{index}") });
+            counters.ended(&Outcome::Failed { kind: format!("kind-{index}") }, 2);
         }
-        counters.ended(&Outcome::Failed { kind: "x".repeat(1000) });
+        counters.answered(&Outcome::Failed { kind: "x".repeat(1000) }, 3);
+        let times = counters.lock().times().map(|figure| (figure.name, figure.value));
+        assert_eq!(times, [("tasks", 101), ("task-ns", 203)]);
         let report = counters.take().unwrap();
         assert_eq!(report.failed, 101);
         assert_eq!(report.errors.len(), ERROR_KINDS_MAX);

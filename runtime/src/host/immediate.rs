@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agents_contract::{Question, ToolError};
+use ipc::clock::Clock;
 use ipc::lane::SendError;
 use ipc::link::{RequestId, RequestView};
 use tracing::error;
@@ -15,12 +16,18 @@ use super::calls::{Shared, encoded, panic_text, tool_error};
 use super::counters::Outcome;
 use crate::limits::IMMEDIATE_BYTES_MAX;
 
+thread_local! {
+    /// For how long answers take: to ask the kernel would be a part of them.
+    static CLOCK: Clock = Clock::new();
+}
+
 /// Answers a request if the agent has the answer and the lane has room; false where it is to be called.
 pub(super) fn try_answer(shared: &Shared, link: &Answering, request: &RequestView<'_>) -> bool {
     let has_grants = request.grants().iter().any(|grant| grant.0 != 0);
     if has_grants || request.payload.len() > IMMEDIATE_BYTES_MAX {
         return false;
     }
+    let began_ns = CLOCK.with(Clock::now_ns);
     let question = Question { tool: request.tool, payload: request.payload, caller: &link.caller };
     let called = catch_unwind(AssertUnwindSafe(|| shared.agent.try_call(&question)));
     let (outcome, answer) = match called {
@@ -36,7 +43,8 @@ pub(super) fn try_answer(shared: &Shared, link: &Answering, request: &RequestVie
     };
     let is_sent = send(link, RequestId(request.header.id), &answer);
     if is_sent {
-        shared.counters.answered(&outcome);
+        let took_ns = CLOCK.with(|clock| clock.since_ns(began_ns));
+        shared.counters.answered(&outcome, took_ns);
     }
     is_sent
 }

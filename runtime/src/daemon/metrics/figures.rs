@@ -102,6 +102,18 @@ fn labels(name: &str) -> &'static [&'static str] {
     KNOWN.iter().find(|known| known.name == name).map_or(&[], |known| known.labels)
 }
 
+/// How long the tasks of each hosted agent took that ended.
+pub(super) fn task_seconds<'a>(
+    agents: impl Iterator<Item = (&'a str, &'a Figures)>,
+) -> MetricFamily {
+    let samples = agents.map(|(agent, figures)| {
+        let labels = sample(&[("agent", agent)], 0).0;
+        (labels, figures.get("tasks", ""), figures.get("task-ns", ""))
+    });
+    let help = "How long tasks of hosted agents took that have ended, and how many they are.";
+    summary("bolide_task_seconds", help, samples)
+}
+
 /// How often something was done, and how many nanoseconds it took in all.
 fn summary(
     name: &str,

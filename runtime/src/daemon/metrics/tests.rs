@@ -80,6 +80,11 @@ pub(crate) fn snapshot() -> Snapshot {
 }
 
 fn hosted(name: &str, restarts: u64, errors: &[(&str, u64)]) -> HostedStatus {
+    let figure = |(name, value): (&str, u64)| {
+        let (name, label) = (name.to_owned(), String::new());
+        ipc::control::Figure { name, label, value }
+    };
+    let times = [("tasks", 5), ("task-ns", 2_500_000_000)].map(figure);
     HostedStatus {
         name: name.to_owned(),
         state: HostedState::Up,
@@ -89,7 +94,7 @@ fn hosted(name: &str, restarts: u64, errors: &[(&str, u64)]) -> HostedStatus {
         tasks: Tasks { running: 1, done: 5, died: 2, ..Tasks::default() },
         errors: errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
         facts: BTreeMap::new(),
-        figures: Figures::default(),
+        figures: Figures::default().plus(&times),
         work: WorkStatus::default(),
         worker_cpus: Default::default(),
     }
@@ -123,6 +128,8 @@ fn values_stand_under_their_names_and_labels() {
     check("bolide_tasks_total{agent=\"echo\",outcome=\"died\"} 2");
     check("bolide_tasks_total{agent=\"echo\",outcome=\"panicked\"} 0");
     check("bolide_tasks_running{agent=\"echo\"} 1");
+    check("bolide_task_seconds_count{agent=\"echo\"} 5");
+    check("bolide_task_seconds_sum{agent=\"echo\"} 2.5");
     check("bolide_errors_total{agent=\"router\",kind=\"limit\"} 1");
     check("bolide_errors_total{agent=\"echo\",kind=\"bad \\\"kind\\\"\\n\"} 4");
     check("process_open_fds 9");
@@ -205,11 +212,12 @@ fn linters_find_nothing() {
             }
             _ => {
                 let name = line.split(['{', ' ']).next().unwrap();
-                let of_histogram = ["_bucket", "_sum", "_count"].iter().any(|part| {
+                let of_many = ["_bucket", "_sum", "_count"].iter().any(|part| {
                     let family = name.strip_suffix(part).and_then(|name| kinds.get(name));
-                    family.is_some_and(|kind| kind == "histogram")
+                    let is_summed = |kind: &str| kind == "summary" && *part != "_bucket";
+                    family.is_some_and(|kind| kind == "histogram" || is_summed(kind))
                 });
-                assert!(of_histogram || kinds.contains_key(name), "{name} has no type");
+                assert!(of_many || kinds.contains_key(name), "{name} has no type");
                 let series_name = line.rsplit_once(' ').unwrap().0.to_owned();
                 assert!(series.insert(series_name), "twice: {line}");
             }
