@@ -1,12 +1,13 @@
 //! What building a tree will probably need next, told where packuments arrive. See `resolve::pypi::ahead`, which says why; a
 //! wrong guess (engines and overrides are not looked at) costs a request, never an answer.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::catalogue::Role;
 use super::want::{Want, Wanted};
 use crate::limits::{AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
-use crate::metadata::npm::{Ahead, Listed, Packument};
+use crate::metadata::npm::{Ahead, Listed, Packument, Version};
 use crate::resolve::ahead::Budget;
 
 /// Walks ahead of one resolution.
@@ -16,21 +17,41 @@ pub(super) struct Scout {
     known: Mutex<HashMap<String, Known>>,
 }
 
+/// What is followed of a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// Its peers and theirs: it is looked at only to see whether it would agree with others. Databases and bundlers are optional peers by the
+    /// dozen, and what they need in turn is half of what a registry would be asked for in vain.
+    Peers,
+    /// All that it needs: it is going to be installed.
+    All,
+}
+
+impl Reach {
+    /// How far what stands in a table is followed, of a package that is going to be installed.
+    pub(super) fn of(role: Role) -> Self {
+        if role == Role::OptionalPeer { Self::Peers } else { Self::All }
+    }
+}
+
+/// A name and what is wanted of it.
+type Wish = (String, String, Reach);
+
 /// What is known of one package.
 #[derive(Default)]
 struct Known {
-    wants: HashMap<String, Arc<Wanted>>,
+    wants: HashMap<String, (Arc<Wanted>, Reach)>,
     /// As long as somebody else keeps it: a registry must not fill the memory with what nobody asked for.
     arrived: Weak<Packument>,
-    /// Versions that were followed.
-    followed: HashSet<String>,
+    /// Versions that were followed, and how far.
+    followed: HashMap<String, Reach>,
 }
 
 impl Scout {
     /// Adds a dependency, and says which packages to announce for it.
-    pub(super) fn want(&self, name: &str, text: &str) -> Vec<String> {
+    pub(super) fn want(&self, name: &str, text: &str, reach: Reach) -> Vec<String> {
         let mut next = Vec::new();
-        let wanted = VecDeque::from([(name.to_owned(), text.to_owned())]);
+        let wanted = VecDeque::from([(name.to_owned(), text.to_owned(), reach)]);
         follow(&mut self.lock(), wanted, &self.budget, &mut next);
         next
     }
@@ -42,11 +63,11 @@ impl Scout {
 
 fn follow(
     known: &mut HashMap<String, Known>,
-    mut wanted: VecDeque<(String, String)>,
+    mut wanted: VecDeque<Wish>,
     budget: &Budget,
     next: &mut Vec<String>,
 ) {
-    while let Some((name, text)) = wanted.pop_front() {
+    while let Some((name, text, reach)) = wanted.pop_front() {
         if !budget.look(0) {
             return;
         }
@@ -61,32 +82,51 @@ fn follow(
             continue;
         }
         let entry = known.entry(package.clone()).or_default();
-        if entry.wants.contains_key(&text) || entry.wants.len() >= AHEAD_WANTS_MAX {
-            continue;
+        match entry.wants.get(&text) {
+            Some((_, before)) if *before >= reach => continue,
+            None if entry.wants.len() >= AHEAD_WANTS_MAX => continue,
+            _ => {}
         }
         if is_new {
             next.push(package);
         }
         if let Some(packument) = entry.arrived.upgrade() {
-            wanted.extend(pick(&packument, want, budget, &mut entry.followed));
+            wanted.extend(pick(&packument, (want, reach), budget, &mut entry.followed));
         }
-        entry.wants.insert(text, wanting);
+        entry.wants.insert(text, (wanting, reach));
     }
 }
 
-/// What the version needs that would be chosen for a want; nothing where that was followed already.
+/// What the version needs that would be chosen for a want; nothing where that was followed as far already.
 fn pick(
     packument: &Packument,
-    want: &Want,
+    (want, reach): (&Want, Reach),
     budget: &Budget,
-    followed: &mut HashSet<String>,
-) -> Vec<(String, String)> {
+    followed: &mut HashMap<String, Reach>,
+) -> Vec<Wish> {
     if !budget.look(packument.versions.len()) {
         return Vec::new();
     }
-    let of_tag = |tag: &str| packument.versions.get(packument.dist_tags.get(tag)?);
-    let entry = match want.target() {
-        Want::Tag(tag) => of_tag(tag),
+    let Some(entry) = chosen(packument, want) else { return Vec::new() };
+    if followed.get(&entry.version).is_some_and(|before| *before >= reach) {
+        return Vec::new();
+    }
+    followed.insert(entry.version.clone(), reach);
+    let wish =
+        |reach: Reach| move |(name, text): (&String, &String)| (name.clone(), text.clone(), reach);
+    let is_optional = |name: &String| entry.optional_peers.contains(name);
+    let comes_inside = |(name, _, _): &Wish| entry.bundled.contains(name);
+    let peers = entry.peer_dependencies.iter();
+    let peers = peers.map(|one| wish(if is_optional(one.0) { Reach::Peers } else { reach })(one));
+    let tables = [&entry.dependencies, &entry.optional_dependencies];
+    let needed = tables.into_iter().filter(|_| reach == Reach::All).flatten().map(wish(reach));
+    needed.chain(peers).filter(|one| !comes_inside(one)).collect()
+}
+
+/// The version that would be chosen for a want.
+fn chosen(packument: &Packument, want: &Want) -> Option<Arc<Version>> {
+    match want.target() {
+        Want::Tag(tag) => packument.versions.get(packument.dist_tags.get(tag)?),
         Want::Exact { text, .. } => packument.versions.get(text),
         Want::Range { range, any } => {
             let fits = |one: &Listed<'_>| one.is_in(range);
@@ -103,19 +143,7 @@ fn pick(
             latest.or_else(best).map(Listed::version)
         }
         Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
-    };
-    let Some(entry) = entry else { return Vec::new() };
-    if !followed.insert(entry.version.clone()) {
-        return Vec::new();
     }
-    let tables = [&entry.dependencies, &entry.optional_dependencies, &entry.peer_dependencies];
-    let comes_inside = |name: &String| entry.bundled.contains(name);
-    let may_stay_away = |name: &String| entry.optional_peers.contains(name);
-    let needed = tables.into_iter().flatten();
-    needed
-        .filter(|(name, _)| !comes_inside(name) && !may_stay_away(name))
-        .map(|(name, text)| (name.clone(), text.clone()))
-        .collect()
 }
 
 impl Ahead for Scout {
@@ -128,8 +156,9 @@ impl Ahead for Scout {
         entry.arrived = Arc::downgrade(packument);
         let wants = entry.wants.values();
         let mut wanted = VecDeque::new();
-        for want in wants {
-            wanted.extend(pick(packument, &want.want, &self.budget, &mut entry.followed));
+        for (want, reach) in wants {
+            let want = (&want.want, *reach);
+            wanted.extend(pick(packument, want, &self.budget, &mut entry.followed));
         }
         let mut next = Vec::new();
         follow(&mut known, wanted, &self.budget, &mut next);

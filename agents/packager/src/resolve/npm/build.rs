@@ -375,6 +375,9 @@ impl<'a> Builder<'a> {
     }
 
     fn visit(&mut self, node: NodeId) -> Result<(), Stop> {
+        if let Some(package) = self.tree.package_of(node) {
+            self.tree.catalogue.announce_needs(package);
+        }
         let mut tasks: Vec<(EdgeId, NodeId)> = Vec::new();
         for edge in self.problems(node) {
             self.keep_on()?;

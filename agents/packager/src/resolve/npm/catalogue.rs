@@ -6,6 +6,7 @@
 mod shape;
 mod usable;
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -96,6 +97,8 @@ pub(super) struct Chosen {
     pub(super) ready: Arc<Ready>,
     pub(super) shape: Rc<Shape>,
     pub(super) engine_fits: bool,
+    /// Whether what it needs was announced.
+    is_announced: Cell<bool>,
 }
 
 /// Why no version was chosen.
@@ -494,6 +497,7 @@ impl<'a> Catalogue<'a> {
             ready: Arc::clone(ready),
             shape: Rc::new(shape),
             engine_fits,
+            is_announced: Cell::new(false),
         }));
         self.about(name).chosen.push(id);
         Some(id)

@@ -64,13 +64,18 @@ impl Builder<'_> {
             return Err(Stop::Bound(format!("the tree needs more than {NPM_NODES_MAX} nodes")));
         }
         let (from, name) = (self.tree.edge(edge).from, self.tree.edge(edge).name);
+        let is_needed = [Some(edge), second].into_iter().flatten().any(|edge| {
+            let one = self.tree.edge(edge);
+            needed.contains(&one.from) && one.role != Role::OptionalPeer
+        });
         if stage.is_none()
             && second.is_none()
             && let Some(content) = self.alone(edge)?
         {
+            self.announce_needs(&content, is_needed);
             let node = self.tree.add_bare(name, content, from);
             self.stages.insert(from, self.tree.node(node).parent.unwrap_or(node));
-            if needed.contains(&from) && self.tree.edge(edge).role != Role::OptionalPeer {
+            if is_needed {
                 needed.insert(node);
             }
             return Ok(node);
@@ -88,15 +93,20 @@ impl Builder<'_> {
             }
         }
         self.tree.attach(node, stage);
-        let is_needed = |edge: EdgeId| {
-            let one = self.tree.edge(edge);
-            needed.contains(&one.from) && one.role != Role::OptionalPeer
-        };
-        if is_needed(edge) || second.is_some_and(is_needed) {
+        if is_needed {
             needed.insert(node);
         }
+        self.announce_needs(&self.tree.node(node).content.clone(), is_needed);
         self.stage_peers(node, needed, depth)?;
         Ok(node)
+    }
+
+    /// Announces what a package needs, where it is going to be installed. One that is only looked at, because an optional peer would have to
+    /// agree with others, needs nothing.
+    fn announce_needs(&mut self, content: &Content, is_needed: bool) {
+        if let (Content::Package(package), true) = (content, is_needed) {
+            self.tree.catalogue.announce_needs(*package);
+        }
     }
 
     fn choose_onto(

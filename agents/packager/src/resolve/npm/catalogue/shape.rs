@@ -1,13 +1,16 @@
 //! The dependencies of one package as edges: names and texts become numbers, and what will be needed is announced.
 
 use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
-use super::{Catalogue, Declared, Role, Shape, WantId};
+use super::{Catalogue, Declared, PackageId, Role, Shape, WantId};
 use crate::metadata::npm::Dependencies;
-use crate::resolve::npm::names::{Folder, NameId};
-use crate::resolve::npm::ready::Ready;
+use crate::resolve::npm::ahead::Reach;
+use crate::resolve::npm::names::{Folder, Name, NameId};
+use crate::resolve::npm::ready::{Need, Ready};
 use crate::resolve::npm::want::Want;
 
 /// The dependencies of one of the project's own packages while they are gathered.
@@ -24,9 +27,10 @@ impl Catalogue<'_> {
             let name = self.names.take(&need.name);
             let (folder, want) = (self.names.folder(name), self.take_want(&need.wanted));
             declared.push(Declared { name, folder, role: need.role, want });
-            if let Some(package) = &need.package {
-                let package = self.names.take(package);
-                self.announce(name, package, want);
+            // Peers are looked at wherever the package is, be it only to see whether it would agree with others.
+            if let Some(package) = need.package.as_ref().filter(|_| need.role.is_peer()) {
+                let package = self.package_of_need(name, need, package);
+                self.announce((name, package, want), Reach::Peers);
             }
         }
         let bundled = ready.bundled.iter().map(|name| {
@@ -35,6 +39,28 @@ impl Catalogue<'_> {
         });
         let bundled = bundled.collect();
         Shape::new(declared, bundled)
+    }
+
+    /// Announces what a package needs that is going to be installed; once for each.
+    pub(in super::super) fn announce_needs(&mut self, id: PackageId) {
+        let chosen = self.package(id);
+        if chosen.is_announced.replace(true) {
+            return;
+        }
+        let chosen = Rc::clone(chosen);
+        // The shape was made of these, one by one.
+        for (declared, need) in chosen.shape.declared.iter().zip(&chosen.ready.needs) {
+            let Some(package) = &need.package else { continue };
+            if need.role != Role::OptionalPeer {
+                let package = self.package_of_need(declared.name, need, package);
+                self.announce((declared.name, package, declared.want), Reach::All);
+            }
+        }
+    }
+
+    /// The number of the package of a need; nearly always the name is the package's own.
+    fn package_of_need(&mut self, name: NameId, need: &Need, package: &Arc<Name>) -> NameId {
+        if Arc::ptr_eq(&need.name, package) { name } else { self.names.take(package) }
     }
 
     /// Interns the project's own tables into edges; of a name in several tables the last counts, peers come first.
@@ -75,12 +101,12 @@ impl Catalogue<'_> {
         }
         let wanted = self.wanted(want);
         let package = self.package_id(id, &wanted.want);
-        self.announce(id, package, want);
+        self.announce((id, package, want), Reach::of(role));
     }
 
     /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
     /// the tree.
-    fn announce(&mut self, name: NameId, package: NameId, want: WantId) {
+    fn announce(&mut self, (name, package, want): (NameId, NameId, WantId), reach: Reach) {
         let about = self.about(package);
         if !std::mem::replace(&mut about.is_announced, true) {
             let text = self.names.text(package);
@@ -94,7 +120,7 @@ impl Catalogue<'_> {
         if self.about(package).is_at_hand {
             return;
         }
-        for package in self.scout.want(self.names.text_ref(name), &self.want_text(want)) {
+        for package in self.scout.want(self.names.text_ref(name), &self.want_text(want), reach) {
             let id = self.names.intern(&package);
             if !std::mem::replace(&mut self.about(id).is_announced, true) {
                 self.source.prefetch(&package);

@@ -7,7 +7,7 @@ use super::universe::{self, Universe, request, root};
 use crate::error::Error;
 use crate::limits::{AHEAD_LOOKS_MAX, AHEAD_PACKAGES_MAX, AHEAD_WANTS_MAX};
 use crate::metadata::npm::{Ahead, Metadata, Packument, Version};
-use crate::resolve::npm::ahead::Scout;
+use crate::resolve::npm::ahead::{Reach, Scout};
 use crate::resolve::npm::resolve;
 
 /// A registry whose answers arrive at once, but not where the question was.
@@ -83,8 +83,20 @@ fn the_version_that_would_be_chosen_is_followed_for_each_want() {
 fn aliases_peers_and_optional_packages_are_followed_and_bundled_ones_are_not() {
     let universe = "a@1.0.0: x@npm:real@1 peer: p@1 opt: o@1 optpeer: q@1 bundle=i i@1\nreal@1.0.0: deep@1\n\
         p@1.0.0\no@1.0.0\nq@1.0.0\ni@1.0.0\ndeep@1.0.0";
-    // The tree itself announces optional peers.
-    check(universe, "a@1", &["a", "deep", "o", "p", "real"]);
+    check(universe, "a@1", &["a", "deep", "o", "p", "q", "real"]);
+}
+
+#[test]
+fn what_may_stay_away_is_looked_at_with_its_peers_and_without_what_it_needs() {
+    let universe = "a@1.0.0: b@1 optpeer: q@1\nb@1.0.0: optpeer: s@1\nq@1.0.0: deep@1 peer: p@1 optpeer: r@1\n\
+        p@1.0.0: deep@1\nr@1.0.0: deep@1\ns@1.0.0: deep@1\ndeep@1.0.0";
+    check(universe, "a@1", &["a", "b", "p", "q", "r", "s"]);
+    // Whoever needs it after all leads further.
+    check(
+        &format!("{universe}\nz@1.0.0: s@1"),
+        "a@1 z@1",
+        &["a", "b", "deep", "p", "q", "r", "s", "z"],
+    );
 }
 
 fn packument(
@@ -109,7 +121,7 @@ fn packument(
 #[test]
 fn a_registry_that_never_ends_is_followed_up_to_a_bound() {
     let scout = Scout::default();
-    let mut names = std::collections::VecDeque::from(scout.want("p0", "*"));
+    let mut names = std::collections::VecDeque::from(scout.want("p0", "*", Reach::All));
     let mut followed = 0;
     while let Some(name) = names.pop_front() {
         followed += 1;
@@ -130,7 +142,7 @@ fn ranges_that_make_many_versions_be_looked_at_again_and_again_are_given_up() {
     for index in 0.. {
         let name = format!("p{index}");
         for number in 0..AHEAD_WANTS_MAX {
-            scout.want(&name, &format!(">=1.0.{number} <0.0.1"));
+            scout.want(&name, &format!(">=1.0.{number} <0.0.1"), Reach::All);
             looks += versions.len() as u64;
         }
         let dist_tags = std::collections::BTreeMap::new();
@@ -140,5 +152,5 @@ fn ranges_that_make_many_versions_be_looked_at_again_and_again_are_given_up() {
         }
     }
     // It is spent: not even a new name is followed.
-    assert_eq!(scout.want("another", "*"), Vec::<String>::new());
+    assert_eq!(scout.want("another", "*", Reach::All), Vec::<String>::new());
 }
