@@ -199,6 +199,11 @@ pub(crate) fn cargo(finder: &Finder<'_>) -> Result<CargoEndpoint> {
     cargo_config::find(finder)
 }
 
+/// Finds a crates' index beside the default one.
+pub(crate) fn cargo_other(finder: &Finder<'_>, name: &str) -> Result<CargoEndpoint> {
+    cargo_config::others::find(finder, name)
+}
+
 /// Parses the address of a registry; `context` says where it was written.
 pub(crate) fn registry_url(text: &str, context: &str) -> Result<Url> {
     let bad = |why: &str| {

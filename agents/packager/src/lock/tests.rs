@@ -31,6 +31,7 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
             url: String::new(),
             hashes: Hashes { sha256, sha512 },
             size: None,
+            source: None,
         }
         .into(),
         dependencies: dependencies.to_vec(),

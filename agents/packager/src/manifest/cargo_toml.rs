@@ -1,7 +1,7 @@
 //! `Cargo.toml`: read into what the resolver needs, and edited in place as `cargo add` does.
 //!
-//! All dependency tables are read (normal, build, dev, for targets, renamed, inherited from the workspace). Git and
-//! other registries are refused by name. `edit` writes; nothing here looks for files.
+//! All dependency tables are read (normal, build, dev, for targets, renamed, inherited from the workspace). Git is refused by name;
+//! what a registry's name means is for whoever knows cargo's configuration. `edit` writes; nothing here looks for files.
 
 mod edit;
 mod features;
@@ -336,7 +336,7 @@ impl Reader<'_> {
             optional: entry.optional,
             target,
             kind,
-            registry: entry.registry_index,
+            registry: entry.registry,
         });
         Ok(())
     }
@@ -385,10 +385,22 @@ impl Reader<'_> {
             )
             .hint("use a version that is published, or cargo itself for this project"));
         }
-        if let Some(registry) = text("registry")? {
+        let (registry, registry_index) = (text("registry")?, text("registry-index")?);
+        if let (Some(registry), Some(_)) = (&registry, &registry_index) {
             let problem = format!(
-                "`{alias}` comes from the registry `{}`, which is not supported",
-                shorten(&registry)
+                "`{alias}` has both `registry` (`{}`) and `registry-index`",
+                shorten(registry)
+            );
+            return Err(invalid(self.file, problem));
+        }
+        let is_name = |it: &String| {
+            it.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+                && !it.is_empty()
+        };
+        if let Some(registry) = registry.as_ref().filter(|it| !is_name(it)) {
+            let problem = format!(
+                "`registry` of `{alias}` is `{}`, which is not the name of one",
+                shorten(registry)
             );
             return Err(invalid(self.file, problem));
         }
@@ -397,7 +409,7 @@ impl Reader<'_> {
             version: text("version")?,
             path: text("path")?,
             package: text("package")?,
-            registry_index: text("registry-index")?,
+            registry: registry.or(registry_index),
             features: texts(self.file, table, "features")?,
             default_features: defaults.unwrap_or(true),
             default_features_given: defaults.is_some(),
@@ -411,7 +423,8 @@ struct Entry {
     version: Option<String>,
     path: Option<String>,
     package: Option<String>,
-    registry_index: Option<String>,
+    /// A name of cargo's configuration, or the address of an index.
+    registry: Option<String>,
     features: Vec<String>,
     default_features: bool,
     default_features_given: bool,
@@ -425,7 +438,7 @@ impl Default for Entry {
             version: None,
             path: None,
             package: None,
-            registry_index: None,
+            registry: None,
             features: Vec::new(),
             default_features: true,
             default_features_given: false,

@@ -5,9 +5,11 @@
 
 mod pack;
 mod packed;
+pub mod scope;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use ipc::archive::ArchiveError;
 use semver::{Version as SemVersion, VersionReq};
 
 pub use self::packed::{Listed, Need, Texts};
+pub use self::scope::{Registry, Scope};
 
 pub(crate) use self::pack::{Head, NeedParts, Writer};
 use self::packed::Packed;
@@ -88,6 +91,17 @@ impl Crate {
     /// The name as the index spells it.
     pub fn name(&self) -> &str {
         self.packed.name()
+    }
+
+    /// The same crate as one of a registry among several.
+    #[must_use]
+    pub fn within(&self, scope: Arc<Scope>) -> Self {
+        Self { kept: self.kept.clone(), packed: self.packed.within(scope) }
+    }
+
+    /// What a resolver calls it; see [`scope`].
+    pub fn key(&self) -> Cow<'_, str> {
+        self.packed.key()
     }
 
     /// All versions, ascending.
@@ -166,7 +180,7 @@ pub struct Dependency {
     pub target: Option<String>,
     /// The table it stands in.
     pub kind: DependencyKind,
-    /// The index URL of another registry, where it is not the one of the depending crate.
+    /// The index URL of another registry, where it is not the one of the depending crate; in a manifest also its name.
     pub registry: Option<String>,
 }
 

@@ -1,26 +1,29 @@
 //! cargo's part of an operation: Cargo.toml, Cargo.lock, and the crates where cargo's own offline build finds them.
 
+mod cache;
+mod registries;
 mod workspace;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use agents_contract::Work;
 use semver::Version;
 
+pub(super) use self::cache::{examine, populate};
+use self::registries::Registries;
 use self::workspace::{Member, Target, root};
 use super::age::told;
 use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
-use crate::error::Result;
-use crate::install::cargo::Examined;
-use crate::install::{self, Options};
+use crate::error::{Error, Result};
 use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
 use crate::metadata::aged::Aged;
-use crate::metadata::cargo::DependencyKind;
+use crate::metadata::cargo::scope::split;
+use crate::metadata::cargo::{DependencyKind, Metadata};
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
@@ -52,38 +55,40 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             (requirement, _) => requirement.to_owned(),
         }
     })?;
-    let members = workspace::members(project, &target, &edited)?;
+    let mut members = workspace::members(project, &target, &edited)?;
+    let registries = Registries::of(task, &mut members)?;
     let locked = read_text(project, LOCK)?;
-    let source = lock::default_source();
-    let preferred = preferred(asked, locked.as_deref(), &source)?;
+    let preferred = preferred(asked, locked.as_deref(), &registries)?;
     let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
-    let policy = policy(task, &members, &roots)?;
-    let download = |name: &str, version: &Version, _: &Hashes| {
-        task.registries.cargo_artifact_url(name, version).unwrap_or_default()
+    let policy = policy(task, (&members, &roots), &registries)?;
+    // An address that is asked for in vain is an error here, and not an empty address in a plan.
+    let without_address: Cell<Option<Error>> = Cell::new(None);
+    let download = |key: &str, version: &Version, _: &Hashes| {
+        registries.artifact_url(task, key, version).unwrap_or_else(|error| {
+            without_address.set(Some(error));
+            String::new()
+        })
     };
     let request = cargo::Request {
         roots: &roots,
         preferred: &preferred,
         policy: &policy,
-        source: &source,
+        source: &registries.default,
+        scope: registries.scope(),
         format: lock::format_for(workspace::lowest_rust_version(&members).as_ref()),
         download: &download,
         keep_on: &|| task.check_resolving(began),
     };
-    let resolved = resolve(task, asked, &request)?;
+    let resolved = resolve(task, asked, &request, registries.metadata(task))?;
+    if let Some(error) = without_address.take() {
+        return Err(error.into());
+    }
     let (mut resolution, lock) = (resolved.resolution, resolved.lock);
     if let Some(text) = &locked {
-        import::cargo(text, &source)?.keep_hashes(&mut resolution)?;
+        import::cargo(text, &registries.default)?.keep_hashes(&mut resolution)?;
     }
     asked.check_locked(task, &resolution)?;
     asked.check_update(&resolution)?;
-    // The address of an artefact is asked for here, so that a registry without one is an error and not an empty address.
-    if let Some(package) =
-        resolution.packages.iter().find(|package| package.artifact.url.is_empty())
-    {
-        let version = Version::parse(&package.version).unwrap_or(Version::new(0, 0, 0));
-        task.registries.cargo_artifact_url(&package.name, &version)?;
-    }
     let after = change(project, &target, add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
             ("", true) => String::new(),
@@ -106,6 +111,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     }
     let mut warnings = resolution.warnings.clone();
     warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
+    let others = task.registries.not_followed_of_others();
+    warnings.extend(others.into_iter().map(|what| format!("not followed: {what}")));
     Ok(Decided {
         resolution,
         wants: Vec::new(),
@@ -123,7 +130,11 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
 }
 
 /// What is preferred: by the members' manifests, cargo's configuration and the options of this request.
-fn policy(task: &Task<'_>, members: &[Member], roots: &[cargo::Root]) -> Result<cargo::Policy> {
+fn policy(
+    task: &Task<'_>,
+    (members, roots): (&[Member], &[cargo::Root]),
+    registries: &Registries,
+) -> Result<cargo::Policy> {
     let setting = task.registries.cargo_rust_version_setting()?;
     let rust_versions = match workspace::is_rust_version_aware(members, setting) {
         true => workspace::rust_versions(members, || task.version("rustc")),
@@ -133,7 +144,7 @@ fn policy(task: &Task<'_>, members: &[Member], roots: &[cargo::Root]) -> Result<
     Ok(cargo::Policy {
         rust_versions,
         mode: task.choices.mode,
-        direct: direct.map(|dependency| dependency.package.clone()).collect(),
+        direct: direct.map(|dependency| registries.key_of(dependency)).collect(),
     })
 }
 
@@ -150,15 +161,16 @@ fn resolve(
     task: &Task<'_>,
     asked: &Asked<'_>,
     request: &cargo::Request<'_>,
+    registry: &dyn Metadata,
 ) -> std::result::Result<cargo::Resolved, ResolveError> {
-    let registry = task.registries.cargo();
     let Some(mut limit) = task.limit(Ecosystem::Cargo, asked) else {
         return cargo::resolve(request, registry);
     };
     // What cargo itself has locked is there, too.
-    for (name, versions) in request.preferred {
+    for (key, versions) in request.preferred {
+        let (name, _) = split(key);
         let versions = versions.iter().map(Version::to_string);
-        limit.versions.entry(name.clone()).or_default().extend(versions);
+        limit.versions.entry(name.to_owned()).or_default().extend(versions);
     }
     let aged = Aged::new(registry, limit);
     let resolved = cargo::resolve(request, &aged);
@@ -170,19 +182,24 @@ fn resolve(
 fn preferred(
     asked: &Asked<'_>,
     locked: Option<&str>,
-    source: &str,
+    registries: &Registries,
 ) -> Result<BTreeMap<String, BTreeSet<Version>>> {
     let mut preferred = BTreeMap::<String, BTreeSet<Version>>::new();
     match locked {
-        Some(text) => preferred = lock::preferences(text, source)?,
+        Some(text) => {
+            preferred = lock::preferences(text, |name, source| registries.key(name, source))?;
+        }
         None => {
             for package in asked.known().into_iter().flat_map(|known| &known.packages) {
-                let Ok(version) = Version::parse(&package.version) else { continue };
-                preferred.entry(package.name.clone()).or_default().insert(version);
+                let key = registries.key_of_known(package);
+                let (Some(key), Ok(version)) = (key, Version::parse(&package.version)) else {
+                    continue;
+                };
+                preferred.entry(key).or_default().insert(version);
             }
         }
     }
-    preferred.retain(|name, _| !asked.is_anew(name));
+    preferred.retain(|key, _| !asked.is_anew(split(key).0));
     Ok(preferred)
 }
 
@@ -195,16 +212,20 @@ fn has_target(project: &Project) -> Result<bool> {
     Ok(false)
 }
 
-/// What the project and its members ask of the registry.
-pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
+/// What the project and its members ask of registries, and of which, where that is not the default one.
+pub(super) fn declared(task: &Task<'_>, project: &Project) -> Result<Vec<(Spec, Option<String>)>> {
     let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
     let target = Target::find(project, "")?;
     let members = workspace::members(project, &target, &text)?;
     let dependencies = members.iter().flat_map(|member| &member.manifest.dependencies);
-    let specs = dependencies.filter_map(|dependency| {
-        Spec::parse(&format!("cargo:{}@{}", dependency.package, dependency.requirement)).ok()
-    });
-    Ok(specs.collect())
+    let mut specs = Vec::new();
+    for dependency in dependencies {
+        let text = format!("cargo:{}@{}", dependency.package, dependency.requirement);
+        if let Ok(spec) = Spec::parse(&text) {
+            specs.push((spec, registries::source_of(task, dependency)?));
+        }
+    }
+    Ok(specs)
 }
 
 /// The newest of the resolved versions of a crate: the one that a direct dependency without a range means.
@@ -268,71 +289,8 @@ fn change(
     }
 }
 
-/// The index as cargo names it, and whether it is another one that is asked.
-fn index_url(task: &Task<'_>) -> Result<(String, bool)> {
-    // A registry that the caller named for this request is a mirror: cargo itself does not know it.
-    match task.setting.registry.contains_key(&Ecosystem::Cargo) {
-        true => Ok((tame_index::index::sparse::CRATES_IO_HTTP_INDEX.to_owned(), true)),
-        false => Ok((format!("sparse+{}", task.registries.registry(Ecosystem::Cargo)?), false)),
-    }
-}
-
 /// The caller's CARGO_HOME.
 fn home(task: &Task<'_>) -> Option<PathBuf> {
     let home = task.variable("CARGO_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     home.or_else(|| Some(PathBuf::from(task.variable("HOME")?).join(".cargo")))
-}
-
-/// Whether the crates are where cargo looks for them offline; `None` where there is no cargo. With what was found: where it
-/// was looked.
-pub(super) fn examine(
-    task: &Task<'_>,
-    resolution: &Resolution,
-) -> Result<Option<(PathBuf, Examined)>> {
-    let (Some(version), Some(home)) = (task.version("cargo"), home(task)) else { return Ok(None) };
-    let (index_url, _) = index_url(task)?;
-    let name = install::cargo::directory_name(&index_url, &version)?;
-    let registry = home.join("registry");
-    let places = (&*registry.join("cache").join(&name), &*registry.join("index").join(&name));
-    let crates: Vec<&Package> = resolution.packages.iter().collect();
-    let keep_on = || task.check_wanted();
-    let examined = install::cargo::examine(places, &crates, &task.hands(Work::Scan), &keep_on)?;
-    Ok(Some((registry, examined)))
-}
-
-/// Puts the crates and their index entries where cargo looks for them offline; warnings.
-pub(super) fn populate(
-    task: &Task<'_>,
-    resolution: &Resolution,
-    options: Options<'_>,
-) -> Result<Vec<String>> {
-    let Some(version) = task.version("cargo") else {
-        return Ok(vec!["there is no cargo here, so its cache was not filled".to_owned()]);
-    };
-    let Some(home) = home(task) else {
-        return Ok(vec![
-            "neither CARGO_HOME nor HOME is set, so cargo's cache was not filled".to_owned(),
-        ]);
-    };
-    let mut names: Vec<&str> =
-        resolution.packages.iter().map(|package| package.name.as_str()).collect();
-    names.dedup();
-    // Known, before cargo's lock is taken.
-    for name in &names {
-        task.registries.cargo().krate(name)?;
-    }
-    let config = task.registries.cargo_registry_config()?;
-    let (index_url, is_override) = index_url(task)?;
-    let registry = install::cargo::Registry { index_url: &index_url, config: &config, is_override };
-    let packages: Vec<&Package> = resolution.packages.iter().collect();
-    install::cargo::populate(
-        &task.shop.store,
-        &home,
-        &version,
-        registry,
-        &packages,
-        (&names, &|name| task.registries.cargo_index_file(name)),
-        options,
-    )?;
-    Ok(Vec::new())
 }

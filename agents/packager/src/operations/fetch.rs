@@ -83,6 +83,7 @@ impl Task<'_> {
             .enumerate()
             .map(|(index, (package, url))| DownloadRequest {
                 ecosystem: package.ecosystem,
+                source: package.artifact.source.clone(),
                 url,
                 hashes: package.artifact.hashes.clone(),
                 destination: incoming.path().join(index.to_string()),

@@ -1,4 +1,6 @@
-//! cargo's configuration, as far as it says where crates come from instead of the public registry.
+//! cargo's configuration, as far as it says where crates come from: instead of the public registry, and beside it ([`others`]).
+
+pub(crate) mod others;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -103,8 +105,7 @@ struct Layer {
 /// Finds the crates' index.
 pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
     let environment = finder.environment;
-    let home =
-        environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
+    let home = home_of(environment);
     let layers = layers(finder, &home)?;
     let transport = transport(environment, &layers, &home);
     let mut not_followed = not_followed(&layers);
@@ -113,7 +114,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
         let token = take_userinfo(&mut index);
         return Ok(CargoEndpoint { index, token, transport, not_followed });
     }
-    let Some(replacement) = follow_replacements(environment, &layers)? else {
+    let Some(replacement) = follow_replacements(environment, &layers, "crates-io")? else {
         // The constant that the people who track cargo keep; what `cargo` itself has compiled in.
         let index = registry_url(tame_index::CRATES_IO_HTTP_INDEX, "cargo's own default")?;
         return Ok(CargoEndpoint { index, token: None, transport, not_followed });
@@ -129,6 +130,10 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
         (None, None) => None,
     };
     Ok(CargoEndpoint { index, token, transport, not_followed })
+}
+
+fn home_of(environment: &Environment) -> PathBuf {
+    environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"))
 }
 
 fn not_followed(layers: &[Layer]) -> Vec<String> {
@@ -194,8 +199,7 @@ fn provided(
 /// says anything.
 pub(crate) fn incompatible_rust_versions(finder: &Finder<'_>) -> Result<Option<bool>> {
     let environment = finder.environment;
-    let home =
-        environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
+    let home = home_of(environment);
     let variable = environment.variable("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS");
     let value = match variable {
         Some(value) => Some(value.to_owned()),
@@ -239,10 +243,15 @@ fn layers(finder: &Finder<'_>, home: &std::path::Path) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-fn follow_replacements(environment: &Environment, layers: &[Layer]) -> Result<Option<Replacement>> {
+/// What stands for a source; `None` where it stands for itself.
+fn follow_replacements(
+    environment: &Environment,
+    layers: &[Layer],
+    first: &str,
+) -> Result<Option<Replacement>> {
     let source =
         |name: &str| layers.iter().find_map(|layer| Some((layer.file.source.get(name)?, layer)));
-    let mut name = "crates-io".to_owned();
+    let mut name = first.to_owned();
     for _ in 0..SOURCE_REPLACEMENTS_MAX {
         let found = source(&name);
         let next = found.and_then(|(source, _)| source.replace_with.clone());
@@ -250,7 +259,7 @@ fn follow_replacements(environment: &Environment, layers: &[Layer]) -> Result<Op
             name = next;
             continue;
         }
-        if name == "crates-io" {
+        if name == first {
             return Ok(None);
         }
         if let Some((source, layer)) = found {
@@ -299,9 +308,7 @@ fn registry_by_name(
             });
         }
     }
-    let message = format!(
-        "cargo's configuration replaces the registry by `{name}`, which it does not define"
-    );
+    let message = format!("cargo's configuration does not define the registry `{name}`");
     Err(Error::new(Kind::Failed, "bad-configuration", message)
         .hint(format!("add `[registries.{name}]` with `index = \"sparse+https://...\"`")))
 }

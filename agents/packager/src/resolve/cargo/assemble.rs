@@ -15,6 +15,7 @@ use super::provider::{Chosen, Key, Provider};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::cargo::Need;
+use crate::metadata::cargo::scope::split;
 use crate::resolution::{Artifact, Package, Resolution};
 use crate::resolve::indexed::Id;
 
@@ -125,7 +126,7 @@ impl Walk<'_, '_> {
 
     /// The crate that meets a dependency.
     fn target(&self, parent: Id, need: Need<'_>) -> Result<Node, Error> {
-        let (name, requirement) = (need.package(), need.requirement());
+        let (name, requirement) = (&*need.key(), need.requirement());
         let matching = self.provider.matching(name, requirement)?;
         let position = match matching.len() {
             1 => 0,
@@ -160,7 +161,8 @@ impl Walk<'_, '_> {
                     (root.name.clone(), root.version.clone())
                 }
                 Node::Crate(name, bucket) => {
-                    (name.clone(), self.version(name, *bucket)?.listed().number().clone())
+                    let number = self.version(name, *bucket)?.listed().number().clone();
+                    (split(name).0.to_owned(), number)
                 }
             };
             nodes.push((name, version, node.clone()));
@@ -209,14 +211,15 @@ impl Walk<'_, '_> {
         let features = features.filter(|feature| Manifest(version).has_feature(feature));
         Ok(Package {
             ecosystem: Ecosystem::Cargo,
-            name: name.clone(),
+            name: split(name).0.to_owned(),
             version: number.to_string(),
             direct,
             artifact: Artifact {
-                file_name: format!("{name}-{number}.crate"),
+                file_name: format!("{}-{number}.crate", split(name).0),
                 url: (self.provider.request.download)(name, number, &hashes),
                 hashes,
                 size: None,
+                source: self.provider.request.registry(name).map(|it| it.index.clone()),
             }
             .into(),
             dependencies: dependencies.into_iter().collect(),
@@ -241,7 +244,8 @@ impl Walk<'_, '_> {
             let (source, checksum) = match node {
                 Node::Crate(name, bucket) => {
                     let checksum = self.version(name, *bucket)?.listed().hashes().sha256;
-                    (Some(request.source.to_owned()), checksum)
+                    let other = request.registry(name).map(|it| it.index.as_str());
+                    (Some(other.unwrap_or(request.source).to_owned()), checksum)
                 }
                 Node::Member(position) => {
                     for local in &request.roots[*position].local {

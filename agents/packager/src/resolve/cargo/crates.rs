@@ -99,7 +99,7 @@ impl Crates {
         locked: Option<&BTreeSet<Version>>,
         policy: &Policy,
     ) -> Self {
-        let is_lowest = policy.is_lowest(krate.name());
+        let is_lowest = policy.is_lowest(&krate.key());
         let versions = krate.versions();
         let mut candidates: Vec<Candidate> = Vec::with_capacity(versions.len());
         let mut buckets: Vec<(Bucket, usize)> = Vec::new();

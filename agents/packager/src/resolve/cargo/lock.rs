@@ -223,11 +223,15 @@ struct Entry {
     source: Option<String>,
 }
 
-/// The versions that an existing lock holds of crates from `source`: what a resolution should keep.
+/// The versions that an existing lock holds, by the key that `key` gives for a name and its source: what a resolution should keep. What
+/// has no key is passed over: other sources' versions say nothing about these registries'.
 ///
 /// # Errors
 /// `bad-lock` where the text is not a lock.
-pub fn preferences(text: &str, source: &str) -> Result<BTreeMap<String, BTreeSet<Version>>, Error> {
+pub fn preferences(
+    text: &str,
+    key: impl Fn(&str, &str) -> Option<String>,
+) -> Result<BTreeMap<String, BTreeSet<Version>>, Error> {
     let file: File = toml::from_str(text).map_err(|error| {
         let message = format!("the existing Cargo.lock does not parse: {}", error.message());
         Error::new(Kind::Failed, "bad-lock", message)
@@ -235,12 +239,9 @@ pub fn preferences(text: &str, source: &str) -> Result<BTreeMap<String, BTreeSet
     })?;
     let mut preferences: BTreeMap<String, BTreeSet<Version>> = BTreeMap::new();
     for entry in file.package {
-        // Other sources' versions say nothing about this registry's.
-        if entry.source.as_deref() != Some(source) {
-            continue;
-        }
-        let Ok(version) = entry.version.parse() else { continue };
-        preferences.entry(entry.name).or_default().insert(version);
+        let key = entry.source.and_then(|source| key(&entry.name, &source));
+        let (Some(key), Ok(version)) = (key, entry.version.parse()) else { continue };
+        preferences.entry(key).or_default().insert(version);
     }
     Ok(preferences)
 }

@@ -1,0 +1,237 @@
+//! Crates of several registries in one project: a private one that wants a token beside the default one, judged by cargo itself.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tame_index::index::git::CRATES_IO_INDEX;
+
+use super::packages;
+use super::registry::{Registry, hex};
+use super::world::World;
+
+/// The token of the private registry.
+const TOKEN: &str = "Bearer hush-hush";
+
+/// A crate of the private registry: what it needs is (name, requirement, index of its registry where it is not this one).
+struct Private<'a> {
+    name: &'a str,
+    version: &'a str,
+    needs: &'a [(&'a str, &'a str, Option<&'a str>)],
+}
+
+/// A private registry beside the world's, configured as `bakery` in the person's own files, with a token.
+fn bakery(world: &World) -> Registry {
+    let bakery = Registry::start();
+    let about =
+        json!({"dl": format!("{}/crates", bakery.base()), "auth-required": true}).to_string();
+    bakery.page("/index/config.json", "application/json", about.into_bytes());
+    bakery.demand(TOKEN);
+    let home = world.place("cargo");
+    let mut configuration = std::fs::read_to_string(home.join("config.toml")).unwrap();
+    configuration += &format!(
+        "\n[registry]\nglobal-credential-providers = [\"cargo:token\"]\n\n[registries.bakery]\nindex = \"{}\"\n",
+        index(&bakery)
+    );
+    std::fs::write(home.join("config.toml"), configuration).unwrap();
+    let credentials = format!("[registries.bakery]\ntoken = \"{TOKEN}\"\n");
+    std::fs::write(home.join("credentials.toml"), credentials).unwrap();
+    bakery
+}
+
+fn index(registry: &Registry) -> String {
+    format!("sparse+{}/index/", registry.base())
+}
+
+/// Publishes all versions of one crate, as `cargo publish` would have it.
+fn publish(registry: &Registry, versions: &[Private<'_>]) {
+    let name = versions[0].name;
+    let mut lines = String::new();
+    for Private { version, needs, .. } in versions {
+        let (mut manifest, mut listed) = (String::new(), Vec::new());
+        let own = index(registry);
+        for (need, requirement, other) in *needs {
+            let place = other.unwrap_or(&own);
+            manifest += &match place == CRATES_IO_INDEX {
+                true => format!("{need} = {requirement:?}\n"),
+                false => format!(
+                    "{need} = {{ version = {requirement:?}, registry-index = {place:?} }}\n"
+                ),
+            };
+            listed.push(json!({
+                "name": need, "req": requirement, "features": [], "optional": false,
+                "default_features": true, "target": null, "kind": "normal", "registry": other,
+            }));
+        }
+        let manifest = format!(
+            "[package]\nname = {name:?}\nversion = {version:?}\nedition = \"2021\"\n\n[dependencies]\n{manifest}"
+        );
+        let code = format!("pub const VERSION: &str = {version:?};\n");
+        let archive = packages::tarball(&[
+            (&format!("{name}-{version}/Cargo.toml"), manifest.as_bytes()),
+            (&format!("{name}-{version}/src/lib.rs"), code.as_bytes()),
+        ]);
+        let digest = hex(&Sha256::digest(&archive));
+        let entry = json!({
+            "name": name, "vers": version, "deps": listed, "cksum": digest, "features": {},
+            "yanked": false, "links": null,
+        });
+        lines += &format!("{entry}\n");
+        let path = format!("/crates/{name}/{version}/download");
+        registry.page(&path, "application/octet-stream", archive);
+    }
+    let place = format!("/index/{}/{}/{name}", &name[..2], &name[2..4]);
+    registry.page(&place, "text/plain", lines.into_bytes());
+}
+
+/// `loaf` of the bakery needs `yeast` of the bakery and `grain` of the public registry; `grain` of the bakery is another crate.
+fn stocked(world: &World) -> Registry {
+    let bakery = bakery(world);
+    let public = Some(CRATES_IO_INDEX);
+    let yeast = |version| Private { name: "yeast", version, needs: &[] };
+    publish(&bakery, &[yeast("1.0.0"), yeast("1.2.0")]);
+    publish(&bakery, &[Private { name: "grain", version: "0.1.5", needs: &[] }]);
+    let needs = [("yeast", "^1", None), ("grain", "^0.1", public)];
+    publish(&bakery, &[Private { name: "loaf", version: "1.0.0", needs: &needs }]);
+    bakery
+}
+
+const MANIFEST: &str = "[package]\nname = \"demo\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\nbread = \"1\"\n\
+    loaf = { version = \"1\", registry = \"bakery\" }\nown-grain = { version = \"0.1\", registry = \"bakery\", package = \"grain\" }\n";
+const MAIN: &str =
+    "fn main() { print!(\"{} {} {}\", bread::VERSION, loaf::VERSION, own_grain::VERSION); }\n";
+
+#[test]
+fn crates_of_two_registries_are_one_project_as_cargo_has_it() {
+    let world = World::new();
+    let bakery = stocked(&world);
+    world.file("Cargo.toml", MANIFEST);
+    world.file("src/main.rs", MAIN);
+    let before = world.tree();
+    let plan = world.bolide(&["plan", "--install", "--json"]).succeeds().json();
+    let source = |name: &str| -> Vec<String> {
+        let packages = plan["packages"].as_array().unwrap().iter();
+        let named = packages.filter(|it| it["purl"].as_str().unwrap().contains(name));
+        named.map(|it| it["source"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(source("loaf"), [index(&bakery)]);
+    assert_eq!(source("bread"), ["cargo"]);
+    assert_eq!(source("grain"), ["cargo".to_owned(), index(&bakery)]);
+    let installed = world.bolide(&["install", "--yes"]).succeeds();
+    let ours = world.read("Cargo.lock");
+    assert!(ours.contains(&format!("source = \"{}\"", index(&bakery))), "{ours}");
+    // Two crates of one name and version are two, in our lock and in cargo's.
+    let lock = world.read("bolide.lock");
+    assert_eq!(lock.matches("purl = \"pkg:cargo/grain@0.1.5\"").count(), 2, "{lock}");
+    let target = world.place("target").display().to_string();
+    let arguments = ["run", "--quiet", "--offline", "--locked", "--target-dir", &target];
+    assert_eq!(world.run("cargo", &arguments).succeeds().stdout, "1.0.0 1.0.0 0.1.5");
+    std::fs::remove_file(world.project().join("Cargo.lock")).unwrap();
+    world.run("cargo", &["generate-lockfile"]).succeeds();
+    assert_eq!(ours, world.read("Cargo.lock"));
+    world.bolide(&["install", "--frozen", "--yes"]).succeeds();
+    // The token goes to its registry, and nowhere else.
+    assert!(bakery.authorizations().iter().flatten().all(|seen| seen == TOKEN));
+    assert!(bakery.authorizations().iter().any(Option::is_some));
+    assert!(world.registry.authorizations().iter().all(Option::is_none));
+    let log = world.place("log");
+    world.bolide(&["history", "--export", &log.display().to_string()]).succeeds();
+    let said = format!("{plan} {} {} {}", installed.stdout, installed.stderr, lock + &ours);
+    for text in [said, std::fs::read_to_string(log).unwrap()] {
+        assert!(!text.contains("hush"), "{text}");
+    }
+    world.bolide(&["rollback"]).succeeds();
+    assert_eq!(world.tree(), before);
+}
+
+#[test]
+fn what_cargo_has_of_another_registry_is_verified_and_mended() {
+    let world = World::new();
+    let bakery = stocked(&world);
+    world.file("Cargo.toml", MANIFEST);
+    world.file("src/main.rs", MAIN);
+    world.bolide(&["install", "--yes"]).succeeds();
+    world.bolide(&["verify"]).succeeds();
+    let cache = world.place("cargo").join("registry/cache");
+    let parts = std::fs::read_dir(cache).unwrap().flatten();
+    let loaf = parts.map(|it| it.path().join("loaf-1.0.0.crate")).find(|path| path.is_file());
+    let loaf = loaf.expect("a crate of the bakery");
+    let whole = std::fs::read(&loaf).unwrap();
+    std::fs::write(&loaf, b"spoilt").unwrap();
+    world.bolide(&["verify"]).fails(6, &["loaf-1.0.0.crate"]);
+    world.bolide(&["verify", "--repair", "--force"]).succeeds();
+    assert_eq!(std::fs::read(&loaf).unwrap(), whole);
+    let yeast = |version| Private { name: "yeast", version, needs: &[] };
+    publish(&bakery, &[yeast("1.0.0"), yeast("1.2.0"), yeast("1.3.0")]);
+    let newer = Private { name: "loaf", version: "1.1.0", needs: &[("yeast", "=1.0.0", None)] };
+    let old = Private { name: "loaf", version: "1.0.0", needs: &[] };
+    publish(&bakery, &[old, newer]);
+    // Fresh caches, for what is known of an index counts for a while.
+    std::fs::remove_dir_all(world.place("home/cache")).unwrap();
+    let outdated = world.bolide(&["outdated", "--json"]).succeeds().json();
+    let loaf = outdated["packages"].as_array().unwrap().iter();
+    let loaf = loaf.map(|it| (&it["purl"], &it["newest"])).collect::<Vec<_>>();
+    assert_eq!(loaf, [(&json!("pkg:cargo/loaf"), &json!("1.1.0"))]);
+    world.bolide(&["update", "cargo:loaf", "--yes"]).succeeds();
+    assert!(world.read("Cargo.lock").contains("name = \"yeast\"\nversion = \"1.0.0\""));
+}
+
+#[test]
+fn a_project_can_name_a_registry_and_gets_no_token_for_it() {
+    let world = World::new();
+    let bakery = stocked(&world);
+    let thief = Registry::start();
+    publish(&thief, &[Private { name: "loaf", version: "1.0.0", needs: &[] }]);
+    world.file("Cargo.toml", MANIFEST);
+    world.file("src/main.rs", MAIN);
+    let own = format!("[registries.bakery]\nindex = \"{}\"\n", index(&thief));
+    world.file(".cargo/config.toml", &own);
+    publish(&thief, &[Private { name: "grain", version: "0.1.5", needs: &[] }]);
+    let plan = world.bolide(&["plan", "--install", "--json"]).succeeds().json();
+    assert!(thief.authorizations().iter().all(Option::is_none));
+    assert!(!thief.authorizations().is_empty() && bakery.authorizations().is_empty());
+    let warned = plan["warnings"].as_array().unwrap().iter().filter_map(Value::as_str);
+    let warned: Vec<&str> = warned.filter(|it| it.contains("token of the registry")).collect();
+    assert!(warned[0].contains("CARGO_REGISTRIES_BAKERY_INDEX"), "{warned:?}");
+    assert!(!warned[0].contains("hush"));
+    // The same index as in the person's own files is theirs, whoever else names it.
+    world.file(".cargo/config.toml", &own.replace(&index(&thief), &index(&bakery)));
+    world.bolide(&["plan", "--install"]).succeeds();
+}
+
+#[test]
+fn an_index_entry_sends_nobody_to_an_address_that_is_not_configured() {
+    let world = World::new();
+    let bakery = bakery(&world);
+    let inner = Registry::start();
+    publish(&inner, &[Private { name: "bait", version: "1.0.0", needs: &[] }]);
+    let place = index(&inner);
+    let needs = [("bait", "^1", Some(place.as_str()))];
+    let old = Private { name: "loaf", version: "1.0.0", needs: &[] };
+    let new = || Private { name: "loaf", version: "1.1.0", needs: &needs };
+    publish(&bakery, &[new()]);
+    let manifest = MANIFEST.split("own-grain").next().unwrap();
+    world.file("Cargo.toml", manifest);
+    world.file("src/main.rs", "fn main() {}\n");
+    let told = format!("{}/index/", inner.base());
+    world.bolide(&["plan", "--install"]).fails(5, &["bait", &told, "none of this project's"]);
+    publish(&bakery, &[old, new()]);
+    std::fs::remove_dir_all(world.place("home/cache")).unwrap();
+    let plan = world.bolide(&["plan", "--install"]).succeeds();
+    assert!(plan.stdout.contains("loaf@1.0.0"), "{}", plan.stdout);
+    assert!(inner.authorizations().is_empty(), "nobody asks there");
+}
+
+#[test]
+fn a_registry_that_nobody_defines_or_that_cannot_be_read_is_named() {
+    let world = World::new();
+    world.file("Cargo.toml", MANIFEST);
+    world.file("src/main.rs", MAIN);
+    world.bolide(&["plan", "--install"]).fails(1, &["`bakery`", "[registries.bakery]"]);
+    let git = "[registries.bakery]\nindex = \"https://git.example.invalid/index\"\n";
+    world.file(".cargo/config.toml", git);
+    world.bolide(&["plan", "--install"]).fails(1, &["git index"]);
+    let secret = "[registries.bakery]\nindex = \"sparse+https://me:hush@r.example.invalid/\"\n";
+    world.file(".cargo/config.toml", secret);
+    let refused = world.bolide(&["plan", "--install"]);
+    refused.fails(2, &["password", "cargo login --registry bakery"]);
+    assert!(!refused.stderr.contains("hush"), "{}", refused.stderr);
+}
