@@ -94,6 +94,21 @@ fn stocked(world: &World) -> Registry {
     bakery
 }
 
+/// Compares the lock with the one that cargo makes anew.
+fn locks_as_cargo_does(world: &World) {
+    let ours = world.read("Cargo.lock");
+    std::fs::remove_file(world.project().join("Cargo.lock")).unwrap();
+    world.run("cargo", &["generate-lockfile"]).succeeds();
+    assert_eq!(ours, world.read("Cargo.lock"));
+}
+
+/// What the project's program prints, built without a network from what is locked.
+fn output_of(world: &World) -> String {
+    let target = world.place("target").display().to_string();
+    let arguments = ["run", "--quiet", "--offline", "--locked", "--target-dir", &target];
+    world.run("cargo", &arguments).succeeds().stdout
+}
+
 const MANIFEST: &str = "[package]\nname = \"demo\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\nbread = \"1\"\n\
     loaf = { version = \"1\", registry = \"bakery\" }\nown-grain = { version = \"0.1\", registry = \"bakery\", package = \"grain\" }\n";
 const MAIN: &str =
@@ -117,16 +132,14 @@ fn crates_of_two_registries_are_one_project_as_cargo_has_it() {
     assert_eq!(source("grain"), ["cargo".to_owned(), index(&bakery)]);
     let installed = world.bolide(&["install", "--yes"]).succeeds();
     let ours = world.read("Cargo.lock");
+    let shown = world.bolide(&["plan", "--install"]).succeeds();
+    assert!(shown.stdout.contains("packages stay as they are"), "{}", shown.stdout);
     assert!(ours.contains(&format!("source = \"{}\"", index(&bakery))), "{ours}");
     // Two crates of one name and version are two, in our lock and in cargo's.
     let lock = world.read("bolide.lock");
     assert_eq!(lock.matches("purl = \"pkg:cargo/grain@0.1.5\"").count(), 2, "{lock}");
-    let target = world.place("target").display().to_string();
-    let arguments = ["run", "--quiet", "--offline", "--locked", "--target-dir", &target];
-    assert_eq!(world.run("cargo", &arguments).succeeds().stdout, "1.0.0 1.0.0 0.1.5");
-    std::fs::remove_file(world.project().join("Cargo.lock")).unwrap();
-    world.run("cargo", &["generate-lockfile"]).succeeds();
-    assert_eq!(ours, world.read("Cargo.lock"));
+    assert_eq!(output_of(&world), "1.0.0 1.0.0 0.1.5");
+    locks_as_cargo_does(&world);
     world.bolide(&["install", "--frozen", "--yes"]).succeeds();
     // The token goes to its registry, and nowhere else.
     assert!(bakery.authorizations().iter().flatten().all(|seen| seen == TOKEN));
@@ -234,4 +247,105 @@ fn a_registry_that_nobody_defines_or_that_cannot_be_read_is_named() {
     let refused = world.bolide(&["plan", "--install"]);
     refused.fails(2, &["password", "cargo login --registry bakery"]);
     assert!(!refused.stderr.contains("hush"), "{}", refused.stderr);
+}
+
+/// A package in a directory of the project whose `VERSION` is `own`.
+fn package(world: &World, directory: &str, name: &str, version: &str, needs: &str) {
+    let manifest = format!(
+        "[package]\nname = {name:?}\nversion = {version:?}\nedition = \"2021\"\n\n[dependencies]\n{needs}"
+    );
+    world.file(&format!("{directory}/Cargo.toml"), &manifest);
+    world.file(&format!("{directory}/src/lib.rs"), "pub const VERSION: &str = \"own\";\n");
+}
+
+const PATCHED: &str = "[package]\nname = \"demo\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\n\
+    bread = \"1\"\ngrain = \"0.1\"\n\n[patch.crates-io]\ngrain = { path = \"near/grain\" }\n";
+const PATCHED_MAIN: &str = "fn main() { print!(\"{} {}\", bread::VERSION, grain::VERSION); }\n";
+
+#[test]
+fn a_package_of_the_project_stands_for_a_crate_as_cargo_has_it() {
+    let world = World::new();
+    world.registry.cargo(&[packages::RustCrate {
+        name: "salt",
+        version: "1.0.0",
+        dependencies: &[],
+    }]);
+    world.file("Cargo.toml", PATCHED);
+    world.file("src/main.rs", PATCHED_MAIN);
+    // What is locked already gives way, too.
+    world.file("Cargo.toml", PATCHED.split("\n[patch").next().unwrap());
+    world.bolide(&["install", "--yes"]).succeeds();
+    assert_eq!(output_of(&world), "1.0.0 0.1.5");
+    world.file("Cargo.toml", PATCHED);
+    package(&world, "near/grain", "grain", "0.1.3", "salt = \"1\"\n");
+    let before = world.tree();
+    let plan = world.bolide(&["plan", "--install", "--json"]).succeeds().json();
+    let purls = plan["packages"].as_array().unwrap().iter().map(|it| it["purl"].as_str().unwrap());
+    assert_eq!(purls.collect::<Vec<_>>(), ["pkg:cargo/bread@1.0.0", "pkg:cargo/salt@1.0.0"]);
+    assert!(plan["warnings"].to_string().contains("`grain` 0.1.3 is taken from `near/grain`"));
+    // Its manifest is part of what the plan was made from.
+    let digest = plan["digest"].as_str().unwrap();
+    package(&world, "near/grain", "grain", "0.1.4", "salt = \"1\"\n");
+    world.bolide(&["apply", digest, "--yes"]).fails(4, &["near/grain/Cargo.toml"]);
+    package(&world, "near/grain", "grain", "0.1.3", "salt = \"1\"\n");
+    world.bolide(&["install", "--yes"]).succeeds();
+    assert_eq!(output_of(&world), "1.0.0 own");
+    locks_as_cargo_does(&world);
+    world.bolide(&["verify"]).succeeds();
+    world.bolide(&["rollback"]).succeeds();
+    assert_eq!(world.tree(), before);
+}
+
+#[test]
+fn what_patch_names_and_nothing_uses_stands_in_the_lock_and_in_a_warning() {
+    let world = World::new();
+    world.file("Cargo.toml", PATCHED);
+    world.file("src/main.rs", PATCHED_MAIN);
+    package(&world, "near/grain", "grain", "0.3.0", "");
+    let done = world.bolide(&["install", "--yes", "--json"]).succeeds();
+    assert!(
+        world
+            .read("Cargo.lock")
+            .ends_with("\n[[patch.unused]]\nname = \"grain\"\nversion = \"0.3.0\"\n")
+    );
+    locks_as_cargo_does(&world);
+    assert_eq!(output_of(&world), "1.0.0 0.1.5");
+    let plan = world.bolide(&["plan", "--install"]).succeeds();
+    assert!((plan.stdout + &plan.stderr + &done.stdout).contains("which nothing uses"));
+}
+
+#[test]
+fn a_member_may_stand_for_a_crate_and_for_one_of_a_private_registry() {
+    let world = World::new();
+    let _bakery = stocked(&world);
+    let root = "[workspace]\nmembers = [\"crates/*\"]\nresolver = \"2\"\n\n[patch.crates-io]\ngrain = { path = \"crates/grain\" }\n\n\
+        [patch.bakery]\nyeast = { path = \"near/yeast\" }\n\n[workspace.dependencies]\nloaf = { version = \"1\", registry = \"bakery\" }\n";
+    world.file("Cargo.toml", &root.replace("[workspace]\n", "[workspace]\nexclude = [\"near\"]\n"));
+    package(&world, "crates/grain", "grain", "0.1.9", "");
+    package(&world, "near/yeast", "yeast", "1.1.0", "");
+    package(&world, "crates/demo", "demo", "0.1.0", "loaf = { workspace = true }\nbread = \"1\"\n");
+    world.bolide(&["install", "--yes"]).succeeds();
+    locks_as_cargo_does(&world);
+    let lock = world.read("Cargo.lock");
+    assert_eq!(lock.matches("name = \"grain\"").count(), 1, "{lock}");
+    assert!(lock.ends_with("name = \"yeast\"\nversion = \"1.1.0\"\n"), "{lock}");
+}
+
+#[test]
+fn what_cannot_stand_for_a_crate_is_named() {
+    let world = World::new();
+    world.file("Cargo.toml", PATCHED);
+    world.file("src/main.rs", PATCHED_MAIN);
+    world.bolide(&["plan", "--install"]).fails(1, &["near/grain/Cargo.toml"]);
+    package(&world, "near/grain", "chaff", "0.1.3", "");
+    world.bolide(&["plan", "--install"]).fails(2, &["`grain`", "`near/grain`", "`chaff`"]);
+    package(&world, "near/grain", "grain", "0.1.3", "husk = { path = \"../husk\" }\n");
+    package(&world, "near/husk", "husk", "0.1.0", "");
+    world.bolide(&["plan", "--install"]).fails(2, &["near/grain", "`husk`", "by path"]);
+    world.file("Cargo.toml", &PATCHED.replace("near/grain", "../grain"));
+    world.bolide(&["plan", "--install"]).fails(1, &["outside of the project"]);
+    let away = PATCHED.replace("patch.crates-io", "patch.nowhere");
+    package(&world, "near/grain", "grain", "0.1.3", "");
+    world.file("Cargo.toml", &away);
+    world.bolide(&["plan", "--install"]).fails(1, &["`nowhere`"]);
 }

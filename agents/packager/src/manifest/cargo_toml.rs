@@ -6,6 +6,7 @@
 mod edit;
 mod features;
 mod glob;
+mod patch;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use toml_edit::{DocumentMut, Item, TableLike};
 
 pub use edit::{Wanted, add, new_package_name, remove, saved_requirement};
 pub use glob::matches;
+pub use patch::Patch;
 
 use super::{invalid, read_toml, without_bom};
 use crate::ecosystem::Ecosystem;
@@ -38,6 +40,8 @@ pub struct Manifest {
     pub features: BTreeMap<String, Vec<String>>,
     /// `[workspace]`, where this is its root.
     pub workspace: Option<Workspace>,
+    /// `[patch]`, which counts in a root only.
+    pub patches: Vec<Patch>,
 }
 
 /// `[package]`, what was inherited filled in.
@@ -136,12 +140,12 @@ pub fn read(
 ) -> Result<Manifest, Error> {
     let (text, _) = without_bom(file, text)?;
     let document = read_toml(file, text)?;
-    refuse_unsupported(file, &document)?;
     let own = read_workspace(file, &document)?;
     let reader = Reader { file, directory, workspace: own.as_ref().or(workspace) };
     let mut manifest = Manifest {
         package: reader.package(&document)?,
         features: reader.features(&document)?,
+        patches: patch::read(file, &document)?,
         ..Manifest::default()
     };
     reader.tables(document.as_table(), None, &mut manifest)?;
@@ -158,18 +162,6 @@ pub fn read(
     }
     manifest.workspace = own;
     Ok(manifest)
-}
-
-fn refuse_unsupported(file: &str, document: &DocumentMut) -> Result<(), Error> {
-    for key in ["patch", "replace"] {
-        let filled = document.get(key).and_then(Item::as_table_like).is_some_and(|t| !t.is_empty());
-        if filled {
-            let problem =
-                format!("`[{key}]` replaces packages of the registry, which is not supported");
-            return Err(invalid(file, problem));
-        }
-    }
-    Ok(())
 }
 
 fn read_workspace(file: &str, document: &DocumentMut) -> Result<Option<Workspace>, Error> {

@@ -5,6 +5,7 @@
 
 mod pack;
 mod packed;
+mod patched;
 pub mod scope;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,6 +19,7 @@ use ipc::archive::ArchiveError;
 use semver::{Version as SemVersion, VersionReq};
 
 pub use self::packed::{Listed, Need, Texts};
+pub use self::patched::Patched;
 pub use self::scope::{Registry, Scope};
 
 pub(crate) use self::pack::{Head, NeedParts, Writer};
@@ -57,20 +59,7 @@ impl Crate {
     ) -> Result<Self, ArchiveError> {
         let mut writer = Writer::default();
         for version in versions {
-            for dependency in version.dependencies.iter().filter(|it| counts(it)) {
-                writer.need(dependency);
-            }
-            for (feature, values) in &version.features {
-                writer.feature(feature, values.iter().map(String::as_str));
-            }
-            writer.version(Head {
-                version: version.version.clone(),
-                is_yanked: version.yanked,
-                links: version.links.as_deref(),
-                rust_version: version.rust_version.as_deref(),
-                published: version.published.as_deref(),
-                sha256: version.hashes.sha256.as_deref(),
-            });
+            write(&mut writer, version, false, &counts);
         }
         Self::open(&writer.finish(name)?)
     }
@@ -127,6 +116,30 @@ impl Crate {
     pub fn bytes(&self) -> usize {
         self.packed.bytes()
     }
+}
+
+/// Writes down a version with the dependencies that count.
+fn write(
+    writer: &mut Writer,
+    version: &Version,
+    is_local: bool,
+    counts: impl Fn(&Dependency) -> bool,
+) {
+    for dependency in version.dependencies.iter().filter(|it| counts(it)) {
+        writer.need(dependency);
+    }
+    for (feature, values) in &version.features {
+        writer.feature(feature, values.iter().map(String::as_str));
+    }
+    writer.version(Head {
+        version: version.version.clone(),
+        is_yanked: version.yanked,
+        is_local,
+        links: version.links.as_deref(),
+        rust_version: version.rust_version.as_deref(),
+        published: version.published.as_deref(),
+        sha256: version.hashes.sha256.as_deref(),
+    });
 }
 
 /// One published version, as it is packed.

@@ -1,17 +1,20 @@
 //! cargo's part of an operation: Cargo.toml, Cargo.lock, and the crates where cargo's own offline build finds them.
 
 mod cache;
+mod patches;
 mod registries;
 mod workspace;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use semver::Version;
 
 pub(super) use self::cache::{examine, populate};
+use self::patches::Patches;
 use self::registries::Registries;
 use self::workspace::{Member, Target, root};
 use super::age::told;
@@ -23,7 +26,7 @@ use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
 use crate::metadata::aged::Aged;
 use crate::metadata::cargo::scope::split;
-use crate::metadata::cargo::{DependencyKind, Metadata};
+use crate::metadata::cargo::{self as metadata, DependencyKind, Metadata, Patched, Scope};
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
@@ -56,7 +59,10 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         }
     })?;
     let mut members = workspace::members(project, &target, &edited)?;
-    let registries = Registries::of(task, &mut members)?;
+    let (patches, workspace) = workspace::shared(project, &target, &edited)?;
+    let mut standing = patches::read(project, (patches, workspace.as_ref()))?;
+    let registries = Registries::of(task, &mut members, &mut standing)?;
+    let Patches { versions, list: patches } = Patches::of(&standing, &members, &registries)?;
     let locked = read_text(project, LOCK)?;
     let preferred = preferred(asked, locked.as_deref(), &registries)?;
     let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
@@ -74,12 +80,14 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         preferred: &preferred,
         policy: &policy,
         source: &registries.default,
+        patches: &patches,
         scope: registries.scope(),
         format: lock::format_for(workspace::lowest_rust_version(&members).as_ref()),
         download: &download,
         keep_on: &|| task.check_resolving(began),
     };
-    let resolved = resolve(task, asked, &request, registries.metadata(task))?;
+    let patched = (versions, registries.scopes());
+    let resolved = resolve(task, asked, &request, registries.metadata(task), patched)?;
     if let Some(error) = without_address.take() {
         return Err(error.into());
     }
@@ -104,7 +112,9 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
     edits.extend(edit(LOCK, locked.as_deref(), &rendered)?);
-    let preconditions = preconditions(project, &members)?;
+    let read = members.iter().map(|member| &member.path);
+    let read = read.chain(standing.iter().map(|one| &one.path)).map(String::as_str);
+    let preconditions = preconditions(project, read)?;
     if before.is_none() && !has_target(project)? {
         // A package without any target is refused by cargo.
         edits.extend(edit(TARGETS[1], None, "")?);
@@ -149,11 +159,12 @@ fn policy(
 }
 
 /// Everything that was read.
-fn preconditions(project: &Project, members: &[Member]) -> Result<Vec<Precondition>> {
-    let members = members.iter().map(|member| member.path.as_str());
-    let others = members.filter(|path| *path != MANIFEST);
-    let paths = [LOCK, MANIFEST].into_iter().chain(others);
-    paths.map(|path| Precondition::file(project, fixed(path)?)).collect()
+fn preconditions<'p>(
+    project: &Project,
+    read: impl Iterator<Item = &'p str>,
+) -> Result<Vec<Precondition>> {
+    let paths: BTreeSet<&str> = [LOCK, MANIFEST].into_iter().chain(read).collect();
+    paths.into_iter().map(|path| Precondition::file(project, fixed(path)?)).collect()
 }
 
 /// The resolution, of old enough versions where that is asked for.
@@ -162,9 +173,14 @@ fn resolve(
     asked: &Asked<'_>,
     request: &cargo::Request<'_>,
     registry: &dyn Metadata,
+    (patches, scopes): (BTreeMap<String, Vec<metadata::Version>>, &[Arc<Scope>]),
 ) -> std::result::Result<cargo::Resolved, ResolveError> {
+    let ask = |registry: &dyn Metadata| match patches.is_empty() {
+        true => cargo::resolve(request, registry),
+        false => cargo::resolve(request, &Patched::new(registry, patches.clone(), scopes)),
+    };
     let Some(mut limit) = task.limit(Ecosystem::Cargo, asked) else {
-        return cargo::resolve(request, registry);
+        return ask(registry);
     };
     // What cargo itself has locked is there, too.
     for (key, versions) in request.preferred {
@@ -173,7 +189,8 @@ fn resolve(
         limit.versions.entry(name.to_owned()).or_default().extend(versions);
     }
     let aged = Aged::new(registry, limit);
-    let resolved = cargo::resolve(request, &aged);
+    // What stands for a crate has no age.
+    let resolved = ask(&aged);
     told(resolved, &aged.left_out(), |resolved| &mut resolved.resolution.warnings)
 }
 

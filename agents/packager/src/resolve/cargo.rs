@@ -59,6 +59,8 @@ pub struct Request<'a> {
     pub policy: &'a Policy,
     /// The registry as the lock names it: [`lock::default_source`] or `sparse+https://...`.
     pub source: &'a str,
+    /// What `[patch]` puts in the place of crates.
+    pub patches: &'a [Patch],
     /// The other registries, as members see them; `None` where there is one only.
     pub scope: Option<&'a Arc<Scope>>,
     /// The format of the lock; see [`lock::format_for`].
@@ -67,6 +69,17 @@ pub struct Request<'a> {
     pub download: &'a dyn Fn(&str, &Version, &Hashes) -> String,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
+}
+
+/// A package of the project that stands for a crate. The metadata has it as one of the crate's versions.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// What the resolver calls the crate.
+    pub key: String,
+    /// The package's version.
+    pub version: Version,
+    /// Where it lies, for people.
+    pub directory: String,
 }
 
 impl<'a> Request<'a> {

@@ -25,9 +25,10 @@ pub(crate) struct Several {
 impl Several {
     /// `clients` are the default registry's and those of `others`.
     pub(crate) fn new(clients: Vec<Arc<CargoClient>>, others: &[Registry]) -> Self {
-        let sparse = format!("sparse+{}", tame_index::CRATES_IO_HTTP_INDEX);
-        let mut defaults: Vec<Cow<'_, str>> =
-            vec![tame_index::index::git::CRATES_IO_INDEX.into(), sparse.as_str().into()];
+        let mut defaults: Vec<Cow<'_, str>> = vec![
+            tame_index::index::git::CRATES_IO_INDEX.into(),
+            tame_index::index::sparse::CRATES_IO_HTTP_INDEX.into(),
+        ];
         // Whatever stands for the public registry calls itself what it is called.
         let stands_in = clients.first().and_then(|default| default.resolved().ok());
         defaults.extend(stands_in.map(|it| Cow::from(format!("sparse+{}", it.endpoint.index))));
@@ -39,6 +40,11 @@ impl Several {
     pub(crate) fn scope(&self) -> &Arc<Scope> {
         // There is one of the default registry, always.
         &self.scopes[0]
+    }
+
+    /// The registries as the crates of each see them.
+    pub(crate) fn scopes(&self) -> &[Arc<Scope>] {
+        &self.scopes
     }
 
     fn client<'k>(&self, key: &'k str) -> Result<(&'k str, usize, &CargoClient)> {

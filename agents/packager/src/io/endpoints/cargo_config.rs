@@ -38,6 +38,7 @@ struct File {
     credential_alias: BTreeMap<String, Words>,
     http: Http,
     resolver: Resolver,
+    patch: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -137,8 +138,11 @@ fn home_of(environment: &Environment) -> PathBuf {
 }
 
 fn not_followed(layers: &[Layer]) -> Vec<String> {
+    let told = |what: &str, layer: &Layer| format!("`{what}` in `{}`", layer.path.display());
     let set = layers.iter().filter(|layer| layer.file.http.ssl_version.is_some());
-    set.map(|layer| format!("`http.ssl-version` in `{}`", layer.path.display())).collect()
+    let set = set.map(|layer| told("http.ssl-version", layer));
+    let patched = layers.iter().filter(|layer| !layer.file.patch.is_empty());
+    set.chain(patched.map(|layer| told("[patch]", layer))).collect()
 }
 
 /// The token from the providers that the person configured, in cargo's order: the registry's own, else the general ones,

@@ -53,6 +53,9 @@ pub(super) const IS_PLAIN: u32 = 4;
 /// There is a feature `default`, for which nobody should have to search.
 pub(super) const HAS_DEFAULT_FEATURE: u32 = 8;
 
+/// It is a package of the project's own, in the place of a published one. No archive that is kept has such a version.
+pub(super) const IS_LOCAL: u32 = 16;
+
 pub(super) const IS_OPTIONAL: u32 = 1;
 pub(super) const HAS_DEFAULT: u32 = 2;
 pub(super) const IS_BUILD: u32 = 4;
@@ -306,6 +309,11 @@ impl<'a> Listed<'a> {
     /// Whether it was withdrawn.
     pub fn is_yanked(self) -> bool {
         self.field(0) as u32 & IS_YANKED != 0
+    }
+
+    /// Whether it is a package of the project's own, with no file to fetch.
+    pub fn is_local(self) -> bool {
+        self.field(0) as u32 & IS_LOCAL != 0
     }
 
     /// Whether there is a digest to verify its file by.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use semver::Version;
 
 use super::Task;
+use super::patches::Standing;
 use super::workspace::Member;
 use crate::error::Result;
 use crate::io::cargo::Several;
@@ -22,23 +23,39 @@ pub(super) struct Registries {
 }
 
 impl Registries {
-    /// Those that the members ask for. Names in their manifests become the addresses that cargo's configuration has for them.
+    /// Those that the members and what stands for crates ask for. Names in their manifests become the addresses that cargo's
+    /// configuration has for them.
     ///
     /// # Errors
     /// `bad-configuration` for a name that nobody defines.
-    pub(super) fn of(task: &Task<'_>, members: &mut [Member]) -> Result<Self> {
+    pub(super) fn of(
+        task: &Task<'_>,
+        members: &mut [Member],
+        standing: &mut [Standing],
+    ) -> Result<Self> {
+        let default = lock::default_source();
         let mut is_named = false;
-        for member in members {
-            for dependency in &mut member.manifest.dependencies {
-                meant(task, dependency)?;
-                is_named |= dependency.registry.is_some();
-            }
+        for Standing { patch, .. } in &mut *standing {
+            patch.registry = match patch.registry.contains(':') {
+                true => patch.registry.clone(),
+                false => {
+                    let index = task.registries.cargo_index_of(&patch.registry)?;
+                    index.unwrap_or_else(|| default.clone())
+                }
+            };
+            is_named |= canonical(&patch.registry) != canonical(&default);
+        }
+        let members = members.iter_mut().map(|member| &mut member.manifest);
+        let manifests = members.chain(standing.iter_mut().map(|one| &mut one.manifest));
+        for dependency in manifests.flat_map(|manifest| &mut manifest.dependencies) {
+            meant(task, dependency)?;
+            is_named |= dependency.registry.is_some();
         }
         let several = match is_named {
             true => Some(task.registries.cargo_several(&task.registries.cargo_registries()?)),
             false => None,
         };
-        Ok(Self { several, default: lock::default_source() })
+        Ok(Self { several, default })
     }
 
     /// Whom the resolver asks.
@@ -52,6 +69,11 @@ impl Registries {
     /// The registries as members see them.
     pub(super) fn scope(&self) -> Option<&Arc<Scope>> {
         self.several.as_ref().map(Several::scope)
+    }
+
+    /// As the crates of each see them; none where there is one only.
+    pub(super) fn scopes(&self) -> &[Arc<Scope>] {
+        self.several.as_ref().map_or(&[], Several::scopes)
     }
 
     /// What the resolver calls a crate that a member asks for.

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use pubgrub::SelectedDependencies;
 use semver::VersionReq;
 
-use super::Resolved;
 use super::activation::Manifest;
 use super::crates::Bucket;
 use super::lock::{self, Lock};
 use super::provider::{Chosen, Key, Provider};
+use super::{Patch, Resolved};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::cargo::Need;
@@ -155,6 +155,10 @@ impl Walk<'_, '_> {
         let request = self.provider.request;
         let mut nodes: Vec<(String, semver::Version, Node)> = Vec::new();
         for node in self.features.keys() {
+            // What is a member stands there as one.
+            if self.member_of(node)?.is_some() {
+                continue;
+            }
             let (name, version) = match node {
                 Node::Member(position) => {
                     let root = &request.roots[*position];
@@ -174,8 +178,12 @@ impl Walk<'_, '_> {
             .filter(|(node, _)| matches!(node, Node::Member(_)))
             .flat_map(|(_, targets)| targets)
             .collect();
-        let crates = nodes.iter().filter(|(.., node)| matches!(node, Node::Crate(..)));
-        let crates: Vec<_> = crates.collect();
+        let mut crates = Vec::new();
+        for node in &nodes {
+            if matches!(node.2, Node::Crate(..)) && !self.is_local(&node.2)? {
+                crates.push(node);
+            }
+        }
         let index_of: BTreeMap<&Node, usize> =
             crates.iter().enumerate().map(|(index, (.., node))| (node, index)).collect();
         let mut packages = Vec::with_capacity(crates.len());
@@ -190,9 +198,56 @@ impl Walk<'_, '_> {
             ecosystem: Ecosystem::Cargo,
             packages,
             links: Vec::new(),
-            warnings: Vec::new(),
+            warnings: self.patches()?,
         };
         Ok(Resolved { resolution, lock })
+    }
+
+    /// Whether a crate is a package of the project's own.
+    fn is_local(&self, node: &Node) -> Result<bool, Error> {
+        let Node::Crate(name, bucket) = node else { return Ok(false) };
+        Ok(self.version(name, *bucket)?.listed().is_local())
+    }
+
+    /// The member that a crate is, where `[patch]` names one.
+    fn member_of(&self, node: &Node) -> Result<Option<Node>, Error> {
+        let Node::Crate(name, bucket) = node else { return Ok(None) };
+        let version = self.version(name, *bucket)?;
+        let (version, name) = (version.listed(), split(name).0);
+        let is_it = |root: &super::Root| root.name == name && root.version == *version.number();
+        let roots = self.provider.request.roots;
+        let found = roots.iter().position(is_it).filter(|_| version.is_local());
+        Ok(found.map(Node::Member))
+    }
+
+    /// Whether anything uses what `[patch]` names.
+    fn uses(&self, patch: &Patch) -> Result<bool, Error> {
+        for node in self.features.keys() {
+            if let Node::Crate(key, bucket) = node
+                && *key == patch.key
+                && self.is_local(node)?
+                && *self.version(key, *bucket)?.listed().number() == patch.version
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What `[patch]` comes to, for people.
+    fn patches(&self) -> Result<Vec<String>, Error> {
+        let said = self.provider.request.patches.iter().map(|patch| {
+            let (name, Patch { version, directory, .. }) = (split(&patch.key).0, patch);
+            Ok(match self.uses(patch)? {
+                true => {
+                    format!("`{name}` {version} is taken from `{directory}`, as `[patch]` says")
+                }
+                false => format!(
+                    "`[patch]` names `{name}` {version} in `{directory}`, which nothing uses"
+                ),
+            })
+        });
+        said.collect()
     }
 
     fn package(
@@ -234,14 +289,19 @@ impl Walk<'_, '_> {
 
     fn lock(&self, nodes: &[(String, semver::Version, Node)]) -> Result<Lock, Error> {
         let request = self.provider.request;
-        let index_of: BTreeMap<&Node, usize> =
+        let mut index_of: BTreeMap<&Node, usize> =
             nodes.iter().enumerate().map(|(index, (.., node))| (node, index)).collect();
+        for node in self.features.keys() {
+            let member = self.member_of(node)?.and_then(|member| index_of.get(&member).copied());
+            index_of.extend(member.map(|index| (node, index)));
+        }
         let mut packages = Vec::with_capacity(nodes.len());
         for (name, version, node) in nodes {
             let targets = self.edges.get(node).into_iter().flatten();
             let mut dependencies: BTreeSet<usize> =
                 targets.filter_map(|target| index_of.get(target).copied()).collect();
             let (source, checksum) = match node {
+                Node::Crate(..) if self.is_local(node)? => (None, None),
                 Node::Crate(name, bucket) => {
                     let checksum = self.version(name, *bucket)?.listed().hashes().sha256;
                     let other = request.registry(name).map(|it| it.index.as_str());
@@ -268,7 +328,17 @@ impl Walk<'_, '_> {
                 dependencies: dependencies.into_iter().collect(),
             });
         }
-        Ok(Lock { format: request.format, packages })
+        let mut unused = Vec::new();
+        for patch in request.patches {
+            let (name, version) = (split(&patch.key).0, &patch.version);
+            let is_member =
+                request.roots.iter().any(|root| root.name == name && root.version == *version);
+            if !is_member && !self.uses(patch)? {
+                unused.push((name.to_owned(), version.clone()));
+            }
+        }
+        unused.sort();
+        Ok(Lock { format: request.format, packages, unused })
     }
 }
 

@@ -37,8 +37,10 @@ pub fn default_source() -> String {
 pub struct Lock {
     /// The version of the format, 1 to 4. The last two differ in nothing that a registry's crates need.
     pub format: u32,
-    /// Members and crates.
+    /// Members, packages that stand for crates, and crates.
     pub packages: Vec<Package>,
+    /// Names and versions of packages that `[patch]` names and nothing uses, sorted.
+    pub unused: Vec<(String, Version)>,
 }
 
 /// One `[[package]]`.
@@ -124,6 +126,11 @@ impl Lock {
                 let _ = writeln!(text, " {},", quoted(&format!("{name}{version}{source}")));
             }
             text.push_str("]\n");
+        }
+        for (name, version) in &self.unused {
+            text.push_str("\n[[patch.unused]]\n");
+            line(&mut text, "name", name);
+            line(&mut text, "version", &version.to_string());
         }
         if self.format == 1 {
             self.render_digests(&mut text);

@@ -40,6 +40,7 @@ fn request(roots: &[Root]) -> Request<'_> {
         policy: &POLICY,
         source: SOURCE,
         scope: None,
+        patches: &[],
         format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),

@@ -158,6 +158,7 @@ fn check(place: &Path) {
         policy: &Policy { rust_versions: fixture.rust_versions, ..Policy::default() },
         source: SOURCE,
         scope: None,
+        patches: &[],
         format: 4,
         download: &|_, _, _| String::new(),
         keep_on: &|| Ok(()),
