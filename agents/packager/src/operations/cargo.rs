@@ -14,7 +14,7 @@ use std::time::Instant;
 use semver::Version;
 
 pub(super) use self::cache::{examine, populate};
-use self::patches::Patches;
+use self::patches::{Patches, Standing};
 use self::registries::Registries;
 use self::workspace::{Member, Target, root};
 use super::age::told;
@@ -44,7 +44,6 @@ const TARGETS: [&str; 2] = ["src/main.rs", "src/lib.rs"];
 const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
-    let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Cargo, HONOURED)?;
     let Asked { add, remove, member, .. } = *asked;
     workspace::refuse_member(project.path())?;
@@ -62,35 +61,9 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let (patches, workspace) = workspace::shared(project, &target, &edited)?;
     let mut standing = patches::read(project, (patches, workspace.as_ref()))?;
     let registries = Registries::of(task, &mut members, &mut standing)?;
-    let Patches { versions, list: patches } = Patches::of(&standing, &members, &registries)?;
     let locked = read_text(project, LOCK)?;
-    let preferred = preferred(asked, locked.as_deref(), &registries)?;
-    let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
-    let policy = policy(task, (&members, &roots), &registries)?;
-    // An address that is asked for in vain is an error here, and not an empty address in a plan.
-    let without_address: Cell<Option<Error>> = Cell::new(None);
-    let download = |key: &str, version: &Version, _: &Hashes| {
-        registries.artifact_url(task, key, version).unwrap_or_else(|error| {
-            without_address.set(Some(error));
-            String::new()
-        })
-    };
-    let request = cargo::Request {
-        roots: &roots,
-        preferred: &preferred,
-        policy: &policy,
-        source: &registries.default,
-        patches: &patches,
-        scope: registries.scope(),
-        format: lock::format_for(workspace::lowest_rust_version(&members).as_ref()),
-        download: &download,
-        keep_on: &|| task.check_resolving(began),
-    };
-    let patched = (versions, registries.scopes());
-    let resolved = resolve(task, asked, &request, registries.metadata(task), patched)?;
-    if let Some(error) = without_address.take() {
-        return Err(error.into());
-    }
+    let found = (&*members, &*standing, &registries);
+    let resolved = solve(task, asked, found, locked.as_deref())?;
     let (mut resolution, lock) = (resolved.resolution, resolved.lock);
     if let Some(text) = &locked {
         import::cargo(text, &registries.default)?.keep_hashes(&mut resolution)?;
@@ -137,6 +110,42 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         is_elsewhere: false,
         system: None,
     })
+}
+
+/// What the members, with what stands for crates, come to over the registries.
+fn solve(
+    task: &Task<'_>,
+    asked: &Asked<'_>,
+    (members, standing, registries): (&[Member], &[Standing], &Registries),
+    locked: Option<&str>,
+) -> std::result::Result<cargo::Resolved, ResolveError> {
+    let began = Instant::now();
+    let Patches { versions, list: patches } = Patches::of(standing, members, registries)?;
+    let preferred = preferred(asked, locked, registries)?;
+    let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
+    let policy = policy(task, (members, &roots), registries)?;
+    // An address that is asked for in vain is an error here, and not an empty address in a plan.
+    let without_address: Cell<Option<Error>> = Cell::new(None);
+    let download = |key: &str, version: &Version, _: &Hashes| {
+        registries.artifact_url(task, key, version).unwrap_or_else(|error| {
+            without_address.set(Some(error));
+            String::new()
+        })
+    };
+    let request = cargo::Request {
+        roots: &roots,
+        preferred: &preferred,
+        policy: &policy,
+        source: &registries.default,
+        patches: &patches,
+        scope: registries.scope(),
+        format: lock::format_for(workspace::lowest_rust_version(members).as_ref()),
+        download: &download,
+        keep_on: &|| task.check_resolving(began),
+    };
+    let patched = (versions, registries.scopes());
+    let resolved = resolve(task, asked, &request, registries.metadata(task), patched)?;
+    without_address.take().map_or(Ok(resolved), |error| Err(error.into()))
 }
 
 /// What is preferred: by the members' manifests, cargo's configuration and the options of this request.
