@@ -350,3 +350,95 @@ fn what_cannot_stand_for_a_crate_is_named() {
     world.file("Cargo.toml", &away);
     world.bolide(&["plan", "--install"]).fails(1, &["`nowhere`"]);
 }
+
+/// A project whose crates are vendored by cargo itself, configured as it advises.
+fn vendored(world: &World) {
+    world.file("Cargo.toml", PATCHED.split("\n[patch").next().unwrap());
+    world.file("src/main.rs", PATCHED_MAIN);
+    let arguments = ["vendor", "--quiet", "--respect-source-config", "near/crates"];
+    world.run("cargo", &arguments).succeeds();
+    let configuration = "[source.crates-io]\nreplace-with = \"near\"\n\n[source.near]\ndirectory = \"near/crates\"\n";
+    world.file(".cargo/config.toml", configuration);
+    // From now on nobody needs a registry.
+    std::fs::remove_file(world.place("cargo").join("config.toml")).unwrap();
+    std::fs::remove_dir_all(world.place("cargo").join("registry")).unwrap();
+}
+
+#[test]
+fn what_cargo_vendored_stands_for_the_registry() {
+    let world = World::new();
+    vendored(&world);
+    let asked = world.registry.authorizations().len();
+    std::fs::remove_file(world.project().join("Cargo.lock")).unwrap();
+    world.bolide(&["install", "--yes", "--offline"]).succeeds();
+    locks_as_cargo_does(&world);
+    assert_eq!(output_of(&world), "1.0.0 0.1.5");
+    world.bolide(&["verify"]).succeeds();
+    // Only what is there can be had.
+    world.bolide(&["add", "cargo:grain@0.2", "--yes"]).fails(5, &["grain"]);
+    world.bolide(&["add", "cargo:salt", "--yes"]).fails(1, &["`salt`", "cargo vendor"]);
+    let code = "near/crates/grain/src/lib.rs";
+    let whole = world.read(code);
+    world.file(code, "pub const VERSION: &str = \"evil\";\n");
+    world.bolide(&["verify"]).fails(6, &["grain/src/lib.rs"]);
+    let before = world.tree();
+    world.bolide(&["install", "--yes"]).fails(6, &["grain/src/lib.rs", "checksum"]);
+    assert_eq!(world.tree(), before);
+    world.file(code, &whole);
+    world.bolide(&["install", "--yes"]).succeeds();
+    assert_eq!(world.registry.authorizations().len(), asked, "nobody was asked");
+}
+
+#[test]
+fn a_local_registry_stands_for_the_registry() {
+    let world = World::new();
+    world.file("Cargo.toml", PATCHED.split("\n[patch").next().unwrap());
+    world.file("src/main.rs", PATCHED_MAIN);
+    for (name, versions) in [("grain", &["0.1.0", "0.1.5", "0.2.0"][..]), ("bread", &["1.0.0"])] {
+        let place = format!("{}/{}/{name}", &name[..2], &name[2..4]);
+        let entry = world.registry.pages_under(&format!("/index/{place}")).remove(0);
+        world.file(&format!("near/registry/index/{place}"), &String::from_utf8(entry).unwrap());
+        for version in versions {
+            let path = format!("/crates/{name}/{version}/download");
+            let archive = world.registry.pages_under(&path).remove(0);
+            let file = world.project().join(format!("near/registry/{name}-{version}.crate"));
+            std::fs::write(file, archive).unwrap();
+        }
+    }
+    let configuration = "[source.crates-io]\nreplace-with = \"near\"\n\n[source.near]\nlocal-registry = \"near/registry\"\n";
+    world.file(".cargo/config.toml", configuration);
+    let asked = world.registry.authorizations().len();
+    world.bolide(&["install", "--yes"]).succeeds();
+    locks_as_cargo_does(&world);
+    assert_eq!(output_of(&world), "1.0.0 0.1.5");
+    world.bolide(&["verify"]).succeeds();
+    world.file("near/registry/grain-0.1.5.crate", "spoilt");
+    world.bolide(&["verify"]).fails(6, &["grain-0.1.5.crate"]);
+    assert_eq!(world.registry.authorizations().len(), asked, "nobody was asked");
+}
+
+#[test]
+fn a_vendored_tree_that_lies_is_refused() {
+    let world = World::new();
+    vendored(&world);
+    let list = "near/crates/grain/.cargo-checksum.json";
+    let whole = world.read(list);
+    let mut hostile: Value = serde_json::from_str(&whole).unwrap();
+    hostile["files"]["../../../secret"] = json!("0".repeat(64));
+    world.file(list, &hostile.to_string());
+    world.bolide(&["install", "--yes"]).fails(6, &["../../../secret"]);
+    world.file(list, &whole.replace("\"package\":\"", "\"package\":\"x"));
+    world.bolide(&["install", "--yes"]).fails(6, &[".cargo-checksum.json", "SHA-256"]);
+    world.file(list, "{");
+    world.bolide(&["install", "--yes"]).fails(6, &[".cargo-checksum.json"]);
+    // Another digest than the lock's is another crate.
+    let mut other: Value = serde_json::from_str(&whole).unwrap();
+    other["package"] = json!("ab".repeat(32));
+    world.file(list, &other.to_string());
+    world.bolide(&["install", "--yes"]).fails(6, &["Cargo.lock", "grain"]);
+    let bakery = "[registries.bakery]\nindex = \"sparse+http://127.0.0.1:1/index/\"\n";
+    let configured = world.read(".cargo/config.toml");
+    world.file(".cargo/config.toml", &(configured + bakery));
+    world.file("Cargo.toml", MANIFEST);
+    world.bolide(&["plan", "--install"]).fails(2, &["near/crates", "stands for the registry"]);
+}

@@ -33,6 +33,7 @@ use agents_contract::{Cancellation, Host, Order};
 use url::Url;
 
 pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told};
+pub(crate) use self::endpoints::LocalCrates;
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
 
@@ -262,6 +263,11 @@ impl Client {
             Ecosystem::Cargo => self.cargo.resolved()?.endpoint.not_followed.clone(),
             Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Vec::new(),
         })
+    }
+
+    /// The crates on this machine that stand for the default registry, where cargo's configuration has it so.
+    pub(crate) fn cargo_local(&self) -> Result<Option<LocalCrates>> {
+        endpoints::cargo_config::local(&self.session.finder())
     }
 
     /// The registries of crates beside the default one.

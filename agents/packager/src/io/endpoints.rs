@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use agents_contract::Cancellation;
 use url::Url;
 
-pub(crate) use self::cargo_config::CargoEndpoint;
+pub(crate) use self::cargo_config::{CargoEndpoint, LocalCrates};
 pub(crate) use self::npmrc::NpmEndpoint;
 pub(crate) use self::pip::PypiEndpoint;
 use super::environment::{Environment, read_small};

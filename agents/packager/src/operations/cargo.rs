@@ -1,6 +1,7 @@
 //! cargo's part of an operation: Cargo.toml, Cargo.lock, and the crates where cargo's own offline build finds them.
 
 mod cache;
+mod local;
 mod patches;
 mod registries;
 mod workspace;
@@ -93,9 +94,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         edits.extend(edit(TARGETS[1], None, "")?);
     }
     let mut warnings = resolution.warnings.clone();
-    warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
-    let others = task.registries.not_followed_of_others();
-    warnings.extend(others.into_iter().map(|what| format!("not followed: {what}")));
+    warnings.extend(not_followed(task, &registries)?);
     Ok(Decided {
         resolution,
         wants: Vec::new(),
@@ -146,6 +145,17 @@ fn solve(
     let patched = (versions, registries.scopes());
     let resolved = resolve(task, asked, &request, registries.metadata(task), patched)?;
     without_address.take().map_or(Ok(resolved), |error| Err(error.into()))
+}
+
+/// Warnings of settings that are not followed.
+fn not_followed(task: &Task<'_>, registries: &Registries) -> Result<Vec<String>> {
+    let mut warnings = match registries.is_local() {
+        true => Vec::new(),
+        false => super::not_followed(task, Ecosystem::Cargo)?,
+    };
+    let others = task.registries.not_followed_of_others();
+    warnings.extend(others.into_iter().map(|what| format!("not followed: {what}")));
+    Ok(warnings)
 }
 
 /// What is preferred: by the members' manifests, cargo's configuration and the options of this request.

@@ -133,6 +133,52 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
     Ok(CargoEndpoint { index, token, transport, not_followed })
 }
 
+/// Crates on this machine that stand for the public registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LocalCrates {
+    /// What `cargo vendor` made: unpacked crates.
+    Directory(PathBuf),
+    /// What `cargo local-registry` made: an index and `.crate` files.
+    Registry(PathBuf),
+}
+
+impl LocalCrates {
+    /// Where they lie.
+    pub(crate) fn place(&self) -> &std::path::Path {
+        match self {
+            Self::Directory(place) | Self::Registry(place) => place,
+        }
+    }
+}
+
+/// The crates on this machine that cargo's configuration puts in the place of the public registry; `None` where it does not, or the
+/// caller names a registry.
+pub(crate) fn local(finder: &Finder<'_>) -> Result<Option<LocalCrates>> {
+    if finder.overrides.get(Ecosystem::Cargo).is_some() {
+        return Ok(None);
+    }
+    let layers = layers(finder, &home_of(finder.environment))?;
+    let mut name = "crates-io".to_owned();
+    for _ in 0..SOURCE_REPLACEMENTS_MAX {
+        let mut tables =
+            layers.iter().filter_map(|layer| Some((layer.file.source.get(&name)?, layer)));
+        let Some((source, layer)) = tables.next() else { return Ok(None) };
+        if let Some(next) = &source.replace_with {
+            name = next.clone();
+            continue;
+        }
+        // A path is relative to the directory above the one with the file.
+        let base = layer.path.parent().and_then(std::path::Path::parent);
+        let base = base.unwrap_or(std::path::Path::new("/"));
+        return Ok(match (&source.directory, &source.local_registry) {
+            (Some(path), _) => Some(LocalCrates::Directory(base.join(path))),
+            (None, Some(path)) => Some(LocalCrates::Registry(base.join(path))),
+            (None, None) => None,
+        });
+    }
+    Ok(None)
+}
+
 fn home_of(environment: &Environment) -> PathBuf {
     environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"))
 }

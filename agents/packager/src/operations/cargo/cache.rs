@@ -7,9 +7,10 @@ use agents_contract::Work;
 
 use super::{Task, home};
 use crate::ecosystem::Ecosystem;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::install::cargo::Examined;
 use crate::install::{self, Options};
+use crate::io::LocalCrates;
 use crate::metadata::cargo::Metadata;
 use crate::resolution::{Package, Resolution};
 
@@ -42,18 +43,37 @@ pub(in crate::operations) fn examine(
     resolution: &Resolution,
 ) -> Result<Option<(PathBuf, Examined)>> {
     let (Some(version), Some(home)) = (task.version("cargo"), home(task)) else { return Ok(None) };
-    let registry = home.join("registry");
+    let mut registry = home.join("registry");
     let keep_on = || task.check_wanted();
+    let local = task.registries.cargo_local()?;
     let mut all = Examined::default();
     for (source, crates) in by_source(resolution) {
+        let hands = task.hands(Work::Scan);
+        if let (Some(local), None) = (&local, source) {
+            local.place().clone_into(&mut registry);
+            let found = super::local::examine(local, &crates, &hands, &keep_on)?;
+            all.looked_at += found.looked_at;
+            all.findings.extend(found.findings);
+            continue;
+        }
         let (index_url, _) = index_url(task, source)?;
         let name = install::cargo::directory_name(&index_url, &version)?;
         let places = (&*registry.join("cache").join(&name), &*registry.join("index").join(&name));
-        let found = install::cargo::examine(places, &crates, &task.hands(Work::Scan), &keep_on)?;
+        let found = install::cargo::examine(places, &crates, &hands, &keep_on)?;
         all.looked_at += found.looked_at;
         all.findings.extend(found.findings);
     }
     Ok(Some((registry, all)))
+}
+
+/// Refuses crates that are not what their tool wrote: cargo builds from them as they lie there.
+fn check_local(task: &Task<'_>, local: &LocalCrates, crates: &[&Package]) -> Result<()> {
+    let keep_on = || task.check_wanted();
+    let found = super::local::examine(local, crates, &task.hands(Work::Scan), &keep_on)?;
+    let Some((path, _)) = found.findings.first() else { return Ok(()) };
+    let message = format!("`{}` is not what its checksum names", path.display());
+    Err(Error::new(Kind::Verification, "vendored-differs", message)
+        .hint("bring it back from version control, or run the tool again that made the directory"))
 }
 
 /// Puts the crates and their index entries where cargo looks for them offline; warnings.
@@ -70,7 +90,12 @@ pub(in crate::operations) fn populate(
             "neither CARGO_HOME nor HOME is set, so cargo's cache was not filled".to_owned(),
         ]);
     };
+    let local = task.registries.cargo_local()?;
     for (source, packages) in by_source(resolution) {
+        if let (Some(local), None) = (&local, source) {
+            check_local(task, local, &packages)?;
+            continue;
+        }
         let mut names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
         names.dedup();
         let client = task.registries.cargo_source(source)?;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use semver::Version;
 
 use super::Task;
+use super::local::Local;
 use super::patches::Standing;
 use super::workspace::Member;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::io::cargo::Several;
 use crate::metadata::cargo::scope::canonical;
 use crate::metadata::cargo::{Dependency, Metadata, Registry, Scope};
@@ -18,6 +19,8 @@ use crate::resolve::cargo::lock;
 pub(super) struct Registries {
     /// `None` where the manifests name no registry.
     several: Option<Several>,
+    /// What lies on this machine in the place of the default one.
+    local: Option<Local>,
     /// The default one, as a lock names it.
     pub(super) default: String,
 }
@@ -51,19 +54,35 @@ impl Registries {
             meant(task, dependency)?;
             is_named |= dependency.registry.is_some();
         }
+        let local = task.registries.cargo_local()?;
+        if let (Some(local), true) = (&local, is_named) {
+            let message = format!(
+                "`{}` stands for the registry, and the manifests name others beside it",
+                local.place().display()
+            );
+            return Err(Error::new(Kind::Usage, "unsupported-registry", message).hint(
+                "use cargo for this project, or take the replacement out of its configuration",
+            ));
+        }
         let several = match is_named {
             true => Some(task.registries.cargo_several(&task.registries.cargo_registries()?)),
             false => None,
         };
-        Ok(Self { several, default })
+        Ok(Self { several, local: local.map(Local::open).transpose()?, default })
     }
 
     /// Whom the resolver asks.
     pub(super) fn metadata<'r>(&'r self, task: &'r Task<'_>) -> &'r dyn Metadata {
-        match &self.several {
-            Some(several) => several,
-            None => task.registries.cargo(),
+        match (&self.several, &self.local) {
+            (Some(several), _) => several,
+            (None, Some(local)) => local,
+            (None, None) => task.registries.cargo(),
         }
+    }
+
+    /// Whether no registry is asked.
+    pub(super) fn is_local(&self) -> bool {
+        self.local.is_some()
     }
 
     /// The registries as members see them.
@@ -99,16 +118,17 @@ impl Registries {
         }
     }
 
-    /// Where the file of a crate is. Blocks.
+    /// Where the file of a crate is; nothing for one that lies on this machine. Blocks.
     pub(super) fn artifact_url(
         &self,
         task: &Task<'_>,
         key: &str,
         version: &Version,
     ) -> Result<String> {
-        match &self.several {
-            Some(several) => several.artifact_url(key, version),
-            None => task.registries.cargo_artifact_url(key, version),
+        match (&self.several, &self.local) {
+            (Some(several), _) => several.artifact_url(key, version),
+            (None, Some(_)) => Ok(String::new()),
+            (None, None) => task.registries.cargo_artifact_url(key, version),
         }
     }
 }
