@@ -17,6 +17,7 @@ mod mishaps;
 mod packages;
 mod pacman;
 mod projects;
+mod registries;
 mod registry;
 mod sibling;
 mod system;

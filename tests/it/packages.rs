@@ -132,7 +132,7 @@ pub(crate) fn crate_archive(package: &RustCrate) -> Vec<u8> {
     ])
 }
 
-fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(encoder);
     for (path, content) in files {

@@ -20,6 +20,24 @@ pub(crate) struct Registry {
     pub(crate) address: String,
     pages: Arc<Mutex<BTreeMap<String, Page>>>,
     silence: Arc<Silence>,
+    guard: Arc<Guard>,
+}
+
+/// Who is let in, and who came.
+#[derive(Default)]
+struct Guard {
+    token: Mutex<Option<String>>,
+    /// What questions had as `authorization`.
+    seen: Mutex<Vec<Option<String>>>,
+}
+
+impl Guard {
+    fn admits(&self, authorization: Option<String>) -> bool {
+        let token = self.token.lock().unwrap();
+        let admits = token.is_none() || *token == authorization;
+        self.seen.lock().unwrap().push(authorization);
+        admits
+    }
 }
 
 /// Paths that are asked for and not answered for now.
@@ -61,15 +79,17 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let pages = Arc::new(Mutex::new(BTreeMap::new()));
-        let silence = Arc::new(Silence::default());
-        let (served, silent) = (Arc::clone(&pages), Arc::clone(&silence));
+        let (silence, guard) = (Arc::new(Silence::default()), Arc::new(Guard::default()));
+        let (served, silent, guarded) =
+            (Arc::clone(&pages), Arc::clone(&silence), Arc::clone(&guard));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (pages, silence) = (Arc::clone(&served), Arc::clone(&silent));
-                std::thread::spawn(move || serve(&stream, &pages, &silence));
+                let guard = Arc::clone(&guarded);
+                std::thread::spawn(move || serve(&stream, &pages, &silence, &guard));
             }
         });
-        let registry = Self { address, pages, silence };
+        let registry = Self { address, pages, silence, guard };
         registry.page(
             "/index/config.json",
             "application/json",
@@ -89,6 +109,16 @@ impl Registry {
     pub(crate) fn page(&self, path: &str, kind: &'static str, body: Vec<u8>) {
         let page = Page { status: 200, kind, body };
         self.pages.lock().unwrap().insert(path.to_owned(), page);
+    }
+
+    /// Answers nobody any more who has not this token.
+    pub(crate) fn demand(&self, token: &str) {
+        *self.guard.token.lock().unwrap() = Some(token.to_owned());
+    }
+
+    /// What all questions so far had as `authorization`.
+    pub(crate) fn authorizations(&self) -> Vec<Option<String>> {
+        self.guard.seen.lock().unwrap().clone()
     }
 
     /// Lets every question for a path that begins with `prefix` wait until it speaks again.
@@ -184,13 +214,19 @@ impl Registry {
     }
 }
 
-fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>, silence: &Silence) {
+fn serve(
+    stream: &TcpStream,
+    pages: &Mutex<BTreeMap<String, Page>>,
+    silence: &Silence,
+    guard: &Guard,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
         let mut first = String::new();
         if reader.read_line(&mut first).unwrap_or(0) == 0 {
             return;
         }
+        let mut authorization = None;
         loop {
             let mut header = String::new();
             if reader.read_line(&mut header).unwrap_or(0) == 0 {
@@ -198,6 +234,10 @@ fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>, silence: &Si
             }
             if header == "\r\n" {
                 break;
+            }
+            let (name, value) = header.split_once(':').unwrap_or_default();
+            if name.eq_ignore_ascii_case("authorization") {
+                authorization = Some(value.trim().to_owned());
             }
         }
         let path = first.split(' ').nth(1).unwrap_or_default().replace("%2F", "%2f");
@@ -207,7 +247,10 @@ fn serve(stream: &TcpStream, pages: &Mutex<BTreeMap<String, Page>>, silence: &Si
                 return;
             }
         }
-        let page = pages.lock().unwrap().get(&path).cloned();
+        let page = match guard.admits(authorization) {
+            true => pages.lock().unwrap().get(&path).cloned(),
+            false => Some(Page { status: 401, kind: "text/plain", body: b"who?".to_vec() }),
+        };
         let page = page.unwrap_or(Page { status: 404, kind: "text/plain", body: b"no".to_vec() });
         let head = format!(
             "HTTP/1.1 {} Status\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",

@@ -26,13 +26,14 @@ pub(crate) mod threads;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agents_contract::{Cancellation, Host, Order};
 use url::Url;
 
 pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told};
+pub(crate) use self::endpoints::LocalCrates;
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
 
@@ -126,6 +127,8 @@ pub struct Client {
     npm: Arc<npm::NpmClient>,
     pypi: Arc<pypi::PypiClient>,
     cargo: Arc<cargo::CargoClient>,
+    /// The other registries of crates that were asked for, by their names.
+    cargo_others: Arc<Mutex<HashMap<String, Arc<cargo::CargoClient>>>>,
 }
 
 impl Client {
@@ -163,6 +166,7 @@ impl Client {
             npm: Arc::new(npm::NpmClient::new(session.clone())),
             pypi: Arc::new(pypi::PypiClient::new(session.clone())),
             cargo: Arc::new(cargo::CargoClient::new(session.clone())),
+            cargo_others: Arc::default(),
             session,
         }
     }
@@ -240,6 +244,17 @@ impl Client {
         }
     }
 
+    /// The same of the registries of crates that were asked beside the default one.
+    pub(crate) fn not_followed_of_others(&self) -> Vec<String> {
+        let others = self.cargo_others.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = others.values().filter_map(|client| client.resolved_already());
+        let mut words: Vec<String> =
+            asked.flat_map(|resolved| resolved.endpoint.not_followed.clone()).collect();
+        words.sort();
+        words.dedup();
+        words
+    }
+
     /// Configuration of an ecosystem that is there and not followed, in words; empty for most people.
     pub fn not_followed(&self, ecosystem: Ecosystem) -> Result<Vec<String>> {
         Ok(match ecosystem {
@@ -250,6 +265,61 @@ impl Client {
         })
     }
 
+    /// The crates on this machine that stand for the default registry, where cargo's configuration has it so.
+    pub(crate) fn cargo_local(&self) -> Result<Option<LocalCrates>> {
+        endpoints::cargo_config::local(&self.session.finder())
+    }
+
+    /// The registries of crates beside the default one.
+    pub fn cargo_registries(&self) -> Result<Vec<crate::metadata::cargo::Registry>> {
+        endpoints::cargo_config::others::list(&self.session.finder())
+    }
+
+    /// The index of a registry of crates, as its name in a manifest means it; `None` for the default one.
+    pub fn cargo_index_of(&self, name: &str) -> Result<Option<String>> {
+        match name {
+            endpoints::cargo_config::others::DEFAULT => Ok(None),
+            name => {
+                endpoints::cargo_config::others::index_of(&self.session.finder(), name).map(Some)
+            }
+        }
+    }
+
+    /// One of the registries of crates; the default one for no name.
+    pub(crate) fn cargo_registry(&self, name: Option<&str>) -> Arc<cargo::CargoClient> {
+        let Some(name) = name else { return Arc::clone(&self.cargo) };
+        let mut others = self.cargo_others.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || Arc::new(cargo::CargoClient::other(self.session.clone(), name));
+        Arc::clone(others.entry(name.to_owned()).or_insert_with(made))
+    }
+
+    /// The registry that a resolution names as the source of a crate; the default one for none.
+    ///
+    /// # Errors
+    /// `unsupported-registry` where nobody configures it any more.
+    pub(crate) fn cargo_source(&self, source: Option<&str>) -> Result<Arc<cargo::CargoClient>> {
+        use crate::metadata::cargo::scope::canonical;
+        let Some(source) = source else { return Ok(self.cargo_registry(None)) };
+        let known = self.cargo_registries()?;
+        let known = known.iter().find(|known| canonical(&known.index) == canonical(source));
+        let known = known.ok_or_else(|| {
+            let message = format!("the registry `{source}` is not configured here");
+            Error::new(Kind::Failed, "unsupported-registry", message)
+                .hint("define it as `[registries.NAME]` in cargo's configuration")
+        })?;
+        Ok(self.cargo_registry(Some(&known.name)))
+    }
+
+    /// Crates of the default registry and of others, by the keys that a resolver has for them.
+    pub(crate) fn cargo_several(
+        &self,
+        others: &[crate::metadata::cargo::Registry],
+    ) -> cargo::Several {
+        let default = std::iter::once(None);
+        let names = default.chain(others.iter().map(|registry| Some(registry.name.as_str())));
+        cargo::Several::new(names.map(|name| self.cargo_registry(name)).collect(), others)
+    }
+
     /// The address of a crate's file, as the registry's `config.json` says. Blocks.
     pub fn cargo_artifact_url(&self, name: &str, version: &semver::Version) -> Result<String> {
         self.cargo.artifact_url(name, version)
@@ -258,16 +328,6 @@ impl Client {
     /// Whether cargo's configuration puts versions that the compiler can build first; `None` where it says nothing.
     pub fn cargo_rust_version_setting(&self) -> Result<Option<bool>> {
         endpoints::cargo_config::incompatible_rust_versions(&self.session.finder())
-    }
-
-    /// The index file of a crate as it was received. Blocks.
-    pub fn cargo_index_file(&self, name: &str) -> Result<crate::metadata::cargo::IndexFile> {
-        self.cargo.index_file(name)
-    }
-
-    /// The `config.json` of the cargo registry as it was received. Blocks.
-    pub fn cargo_registry_config(&self) -> Result<Arc<[u8]>> {
-        Ok(Arc::clone(&self.cargo.registry_config()?.raw))
     }
 
     /// Fetches files for whose work `order` is, as many at once as the host lets, each verified. Blocks; `tell` is called on this
@@ -304,8 +364,12 @@ impl Client {
         &self.session.shared.gates.outside
     }
 
-    /// The connections and credentials for files of `ecosystem`.
-    pub(crate) fn files_of(&self, ecosystem: Ecosystem) -> Result<download::FileAccess> {
+    /// The connections and credentials for files of `ecosystem`; `source` says of which registry, where that is not its own one.
+    pub(crate) fn files_of(
+        &self,
+        ecosystem: Ecosystem,
+        source: Option<&str>,
+    ) -> Result<download::FileAccess> {
         let (http, credentials) = match ecosystem {
             Ecosystem::Npm => {
                 let resolved = self.npm.resolved()?;
@@ -316,7 +380,8 @@ impl Client {
                 (resolved.http.clone(), resolved.endpoint.credentials.clone())
             }
             Ecosystem::Cargo => {
-                let resolved = self.cargo.resolved()?;
+                let client = self.cargo_source(source)?;
+                let resolved = client.resolved()?;
                 (resolved.http.clone(), resolved.credentials.clone())
             }
             Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => return Err(no_registry()),

@@ -214,6 +214,10 @@ pub const CARGO_LOCK_WAIT_SECONDS_MAX: u64 = 120;
 pub const CARGO_INDEX_ENTRY_BYTES_MAX: u64 = 96 << 20;
 /// Bytes of a `.crate` in cargo's cache that are read to see whether it is right; registries take some ten megabytes.
 pub const CRATE_BYTES_EXAMINED_MAX: u64 = 1 << 30;
+/// Directories of crates that `cargo vendor` made: some ten times what the largest projects have.
+pub const VENDORED_CRATES_MAX: usize = 20_000;
+/// The list of digests of one vendored crate; a file has some hundred bytes in it.
+pub const VENDORED_CHECKSUMS_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of a first line (`#!...`) that the kernel reads, its end included.
 pub const SHEBANG_BYTES_MAX: usize = 127;
 

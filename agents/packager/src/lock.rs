@@ -2,7 +2,8 @@
 //!
 //! It says versions, digests, edges and places, never where to fetch from: an artefact comes from the registry that the
 //! machine is configured for, and its digest decides whether it is the right one. So a lock that somebody else wrote can at most
-//! ask for other packages, in sight of whoever reads it. [`Lock::read`] believes nothing; [`Lock::render`] gives equal bytes for
+//! ask for other packages, in sight of whoever reads it. Where crates come from several registries, it says which one; that is
+//! compared with what the machine is configured for, and asked only where it is the same. [`Lock::read`] believes nothing; [`Lock::render`] gives equal bytes for
 //! equal locks. `import` reads what other tools locked.
 
 pub(crate) mod import;
@@ -117,16 +118,19 @@ impl Lock {
 type Identity<'p> = (&'p str, &'p str, &'p str, &'p str);
 
 fn identity(package: &Package) -> Identity<'_> {
-    // Of one version of an npm package or a crate there is one file, whatever its registry calls it.
+    // Of one version of an npm package or a crate a registry has one file, whatever it calls it.
     let file = match package.ecosystem {
         Ecosystem::Pypi => package.artifact.file_name.as_str(),
-        Ecosystem::Npm
-        | Ecosystem::Cargo
-        | Ecosystem::Debian
-        | Ecosystem::Rpm
-        | Ecosystem::Pacman => "",
+        Ecosystem::Cargo => package.artifact.source.as_deref().unwrap_or_default(),
+        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => "",
     };
     (&package.name, &package.version, &package.place, file)
+}
+
+/// What tells a package from another one of the same purl: npm's place, and the registry of a crate where that is not the default one.
+fn beside(package: &Package) -> Option<&str> {
+    let source = package.artifact.source.as_deref().filter(|_| package.place.is_empty());
+    source.or_else(|| Some(package.place.as_str()).filter(|place| !place.is_empty()))
 }
 
 /// Positions of packages in the order in which locks have them.
@@ -151,7 +155,8 @@ pub fn is_same(left: &Resolution, right: &Resolution) -> bool {
         let (one, other) = (&left.packages[one], &right.packages[other]);
         let edges = |package: &Package, resolution: &Resolution| -> BTreeSet<(String, String)> {
             let used = package.dependencies.iter().filter_map(|at| resolution.packages.get(*at));
-            used.map(|used| (used.purl(), used.place.clone())).collect()
+            let beside = |used: &Package| beside(used).unwrap_or_default().to_owned();
+            used.map(|used| (used.purl(), beside(used))).collect()
         };
         identity(one) == identity(other)
             && one.artifact.hashes == other.artifact.hashes

@@ -75,6 +75,9 @@ pub struct Artifact {
     pub hashes: Hashes,
     /// Its size in bytes, where the registry says (npm: the unpacked size is not it, so `None`).
     pub size: Option<u64>,
+    /// Where it comes from, where that is not the ecosystem's registry: for crates the index of another one, as cargo's lock names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Where it is fetched from; never carries a credential.
     pub url: String,
 }

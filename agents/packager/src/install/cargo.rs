@@ -28,7 +28,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-pub use examine::{Examined, examine};
+pub use examine::{Examined, difference, examine};
 pub use index::{cache_entry, directory_name};
 
 /// The registry that crates come from, as cargo knows it.

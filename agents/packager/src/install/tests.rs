@@ -40,6 +40,7 @@ pub(super) fn package(
             url: "https://example.invalid/file".to_owned(),
             hashes: Hashes { sha256: Some(Object::of(bytes).hex()), sha512: None },
             size: None,
+            source: None,
         }
         .into(),
         dependencies: Vec::new(),

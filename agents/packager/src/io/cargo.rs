@@ -1,6 +1,7 @@
 //! cargo's sparse index: crates by name, the registry's `config.json`, and the addresses of crates' files.
 
 pub(crate) mod index;
+mod several;
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +13,7 @@ use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
 use super::endpoints::{self, CargoEndpoint};
-use super::http::{Http, Request, Urgency, Validators, nonsense};
+use super::http::{Http, Mirrors, Request, Urgency, Validators, nonsense};
 use super::limits::{CRATE_BYTES_MAX, REGISTRY_CONFIG_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package, wrong_kind};
 use super::secret::{Credentials, Scope};
@@ -21,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metadata::cargo::{Ahead, Crate, IndexFile, Metadata};
 
 pub(crate) use self::index::RegistryConfig;
+pub(crate) use self::several::Several;
 
 /// The endpoint with its connections.
 #[derive(Debug)]
@@ -31,10 +33,12 @@ pub(crate) struct Resolved {
     pub(crate) http: Http,
 }
 
-/// The index as one request sees it.
+/// An index as one request sees it.
 #[derive(Debug)]
 pub(crate) struct CargoClient {
     session: Session,
+    /// The registry's name, where it is not the default one.
+    name: Option<String>,
     resolved: OnceLock<Result<Arc<Resolved>>>,
     /// Who is asked about what arrives.
     ahead: Arc<Follower<dyn Ahead>>,
@@ -42,17 +46,29 @@ pub(crate) struct CargoClient {
 
 impl CargoClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new(), ahead: Arc::default() }
+        Self { session, name: None, resolved: OnceLock::new(), ahead: Arc::default() }
+    }
+
+    /// One of the other registries that are configured.
+    pub(crate) fn other(session: Session, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..Self::new(session) }
     }
 
     /// Finds the endpoint on first use.
     pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
         let resolved = self.resolved.get_or_init(|| {
-            let endpoint = endpoints::cargo(&self.session.finder())?;
+            let endpoint = match &self.name {
+                None => endpoints::cargo(&self.session.finder())?,
+                Some(name) => endpoints::cargo_other(&self.session.finder(), name)?,
+            };
             for what in &endpoint.not_followed {
                 tracing::warn!("not followed: {what}");
             }
-            let mirrors = self.session.mirrors(Ecosystem::Cargo, &endpoint.index);
+            // Mirrors are the default registry's.
+            let mirrors = match &self.name {
+                None => self.session.mirrors(Ecosystem::Cargo, &endpoint.index),
+                Some(_) => Mirrors::default(),
+            };
             let http = self.session.http(Ecosystem::Cargo, &endpoint.transport, mirrors)?;
             let mut credentials = Credentials::default();
             if let (Some(token), Some(scope)) = (&endpoint.token, Scope::host_of(&endpoint.index)) {
@@ -61,6 +77,11 @@ impl CargoClient {
             Ok(Arc::new(Resolved { endpoint, credentials, http }))
         });
         resolved.as_ref().map_err(Clone::clone)
+    }
+
+    /// The endpoint, where it was found.
+    pub(crate) fn resolved_already(&self) -> Option<&Arc<Resolved>> {
+        self.resolved.get().and_then(|resolved| resolved.as_ref().ok())
     }
 
     /// Announces what the registry says about itself: every address of a file is made of it.

@@ -14,7 +14,7 @@ pub(crate) mod partial;
 mod sink;
 mod stream;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,6 +44,8 @@ use crate::metadata::Hashes;
 pub struct DownloadRequest {
     /// Whose connections and credentials to use.
     pub ecosystem: Ecosystem,
+    /// The registry, where it is not the ecosystem's own one; see [`crate::resolution::Artifact::source`].
+    pub source: Option<String>,
     /// Where it is; empty where only mirrors of artefacts may know.
     pub url: String,
     /// What it must hash to; all that are given are checked, at least one must be.
@@ -180,7 +182,7 @@ fn check(
         return Err(Error::new(Kind::Network, "offline-missing", message));
     }
     let mut destinations = HashSet::new();
-    let mut accesses: [Option<FileAccess>; 3] = [None, None, None];
+    let mut accesses: HashMap<(Ecosystem, Option<&str>), FileAccess> = HashMap::new();
     let mut jobs = Vec::with_capacity(requests.len());
     for request in requests {
         let name = file_name(request);
@@ -208,10 +210,14 @@ fn check(
             return Err(Error::new(Kind::Network, "registry-nonsense", message));
         };
         let _ = super::secret::take_userinfo(&mut url);
-        let place = &mut accesses[request.ecosystem as usize];
-        let access = match place {
+        let whose = (request.ecosystem, request.source.as_deref());
+        let access = match accesses.get(&whose) {
             Some(access) => access.clone(),
-            None => place.insert(client.files_of(request.ecosystem)?).clone(),
+            None => {
+                let access = client.files_of(whose.0, whose.1)?;
+                accesses.insert(whose, access.clone());
+                access
+            }
         };
         jobs.push(Job {
             ecosystem: request.ecosystem,

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use agents_contract::Cancellation;
 use url::Url;
 
-pub(crate) use self::cargo_config::CargoEndpoint;
+pub(crate) use self::cargo_config::{CargoEndpoint, LocalCrates};
 pub(crate) use self::npmrc::NpmEndpoint;
 pub(crate) use self::pip::PypiEndpoint;
 use super::environment::{Environment, read_small};
@@ -197,6 +197,11 @@ pub(crate) fn pypi(finder: &Finder<'_>) -> Result<PypiEndpoint> {
 /// Finds the crates' index.
 pub(crate) fn cargo(finder: &Finder<'_>) -> Result<CargoEndpoint> {
     cargo_config::find(finder)
+}
+
+/// Finds a crates' index beside the default one.
+pub(crate) fn cargo_other(finder: &Finder<'_>, name: &str) -> Result<CargoEndpoint> {
+    cargo_config::others::find(finder, name)
 }
 
 /// Parses the address of a registry; `context` says where it was written.

@@ -127,6 +127,8 @@ pub const CERTIFICATES_BYTES_MAX: u64 = 8 << 20;
 pub const LEARN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What an installed client may print while telling.
 pub const LEARN_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// Registries of crates in cargo's configuration: each may be asked, and nobody has more than a few.
+pub const CARGO_REGISTRIES_MAX: usize = 64;
 /// Steps of `replace-with` in cargo's configuration.
 pub const SOURCE_REPLACEMENTS_MAX: usize = 8;
 

@@ -41,6 +41,8 @@ pub(crate) struct Locked {
     pub(crate) version: String,
     /// npm: where it stands; empty for other ecosystems.
     pub(crate) place: String,
+    /// Crates: the registry, where it is not the default one.
+    pub(crate) source: Option<String>,
     /// Digests by file; an empty name is the only file of the version.
     pub(crate) files: Vec<(String, Hashes)>,
     /// SHA-256 digests of which one has to be that of the file, whichever it is; empty allows any.
@@ -63,6 +65,9 @@ impl Imported {
         for package in &mut resolution.packages {
             let known = known.get(&(package.name.as_str(), package.version.as_str())).cloned();
             for locked in known.into_iter().flatten() {
+                if locked.source != package.artifact.source {
+                    continue;
+                }
                 for (file, hashes) in &locked.files {
                     if file.is_empty() || *file == package.artifact.file_name {
                         self.join(package, hashes)?;
@@ -124,9 +129,10 @@ pub(crate) fn pypi(project: &Project, manifest: &str) -> Result<Option<Imported>
     Ok(Some(usable(pypi::PINS_FILE, pypi::read_pins(&text))))
 }
 
-/// What cargo locked of crates from `source`. Unlike the others it is not passed over: cargo goes by it.
-pub(crate) fn cargo(text: &str, source: &str) -> Result<Imported> {
-    cargo::read(text, source)
+/// What cargo locked of crates from registries; `default` is the default one's source. Unlike the others it is not passed over: cargo
+/// goes by it.
+pub(crate) fn cargo(text: &str, default: &str) -> Result<Imported> {
+    cargo::read(text, default)
 }
 
 fn read(project: &Project, file: &str) -> Result<Option<String>> {

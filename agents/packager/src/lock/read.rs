@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::{FILE, Lock, Part, VERSION, damaged, identity};
+use super::{FILE, Lock, Part, VERSION, beside, damaged, identity};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::npm::is_place;
@@ -149,9 +149,11 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
     let (ecosystem, name, version) = parse_purl(&entry.purl)?;
     let refused = |what: &str| damaged(format!("`{}`: {what}", shorten(&entry.purl)));
     let is_npm = ecosystem == Ecosystem::Npm;
-    if entry.source != ecosystem.as_str() {
-        return Err(refused("its source is not known here"));
-    }
+    let source = match entry.source == ecosystem.as_str() {
+        true => None,
+        false if ecosystem == Ecosystem::Cargo && is_registry(&entry.source) => Some(entry.source),
+        false => return Err(refused("its source is not known here")),
+    };
     let file_name = match (ecosystem, entry.file) {
         (Ecosystem::Pypi, Some(file)) if is_file_name(&file) => file,
         (Ecosystem::Npm, None) => {
@@ -179,7 +181,7 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
     let hashes = hashes(&entry.hashes).ok_or_else(|| {
         refused("it needs `sha512:` or `sha256:` and the digest in lower-case hexadecimal")
     })?;
-    let artifact = Artifact { file_name, url: String::new(), hashes, size: entry.size };
+    let artifact = Artifact { file_name, hashes, size: entry.size, source, url: String::new() };
     let package = Package {
         ecosystem,
         name,
@@ -195,6 +197,17 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
         scripts: entry.scripts,
     };
     Ok((package, entry.dependencies))
+}
+
+/// Whether a text could be the index of a registry of crates. It is never asked for that reason: only one that is configured is.
+fn is_registry(source: &str) -> bool {
+    let address = source.strip_prefix("sparse+").and_then(|it| url::Url::parse(it).ok());
+    check_text(source).is_ok()
+        && address.is_some_and(|url| {
+            matches!(url.scheme(), "https" | "http")
+                && url.username().is_empty()
+                && url.password().is_none()
+        })
 }
 
 /// The parts of a purl, spelled the one way in which a lock spells it.
@@ -265,9 +278,17 @@ fn connect(packages: &mut [Package], used: Vec<Vec<String>>) -> Result<()> {
     let mut indices: HashMap<String, Vec<usize>> = HashMap::new();
     for (index, package) in packages.iter().enumerate() {
         indices.entry(package.purl()).or_default().push(index);
-        if !package.place.is_empty() {
-            let both = format!("{} {}", package.purl(), package.place);
+        if let Some(beside) = beside(package) {
+            let both = format!("{} {beside}", package.purl());
             indices.entry(both).or_default().push(index);
+        }
+    }
+    // Of several crates the bare purl is the default registry's.
+    for of_purl in indices.values_mut().filter(|of_purl| of_purl.len() > 1) {
+        let bare: Vec<usize> =
+            of_purl.iter().copied().filter(|at| beside(&packages[*at]).is_none()).collect();
+        if let [one] = bare[..] {
+            *of_purl = vec![one];
         }
     }
     let mut all = Vec::with_capacity(packages.len());

@@ -31,6 +31,7 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
             url: String::new(),
             hashes: Hashes { sha256, sha512 },
             size: None,
+            source: None,
         }
         .into(),
         dependencies: dependencies.to_vec(),
@@ -123,6 +124,34 @@ file = "wall-1.0+local-py3-none-any.whl"
     );
     assert_eq!(text, expected);
     assert_eq!(Lock::read(&text).expect("read"), sample());
+}
+
+#[test]
+fn crates_of_one_name_and_version_are_told_apart_by_their_registries() {
+    const INDEX: &str = "sparse+https://r.example.invalid/index/";
+    let own = package(Ecosystem::Cargo, "leaf", "1.0.0", &[]);
+    let mut other = own.clone();
+    std::sync::Arc::make_mut(&mut other.artifact).source = Some(INDEX.to_owned());
+    let mut tree = package(Ecosystem::Cargo, "tree", "1.0.0", &[0, 1]);
+    tree.direct = false;
+    let mut lock = Lock::default();
+    lock.parts.insert(Ecosystem::Cargo, part(&[], vec![own, other, tree]));
+    let text = lock.render().expect("written").expect("something");
+    let used = format!("    \"pkg:cargo/leaf@1.0.0\",\n    \"pkg:cargo/leaf@1.0.0 {INDEX}\",\n");
+    assert!(text.contains(&used), "{text}");
+    assert_eq!(Lock::read(&text).expect("read"), lock);
+    for hostile in [
+        "sparse+https://me:hush@r.example.invalid/",
+        "sparse+file:///etc/",
+        "https://r.example.invalid/",
+        "npm",
+    ] {
+        let text =
+            text.replace(&format!("source = \"{INDEX}\""), &format!("source = \"{hostile}\""));
+        let error = Lock::read(&text).expect_err(hostile);
+        assert!(error.message.contains("source"), "{}", error.message);
+        assert!(!error.message.contains("hush"), "{}", error.message);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::{FILE, PartView, VERSION, order};
+use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
@@ -111,7 +111,7 @@ fn entry(
         .into_iter()
         .filter_map(|(algorithm, digest)| Some(format!("{algorithm}:{}", digest.as_ref()?)));
     list(text, "hashes", &digests.collect::<Vec<_>>());
-    line(text, "source", ecosystem.as_str());
+    line(text, "source", package.artifact.source.as_deref().unwrap_or(ecosystem.as_str()));
     if ecosystem == Ecosystem::Pypi {
         line(text, "file", &package.artifact.file_name);
     }
@@ -148,7 +148,11 @@ fn reference<'p>(index: usize, resolution: &Resolution, purls: &Purls<'p>) -> Co
     let purl = &purls.texts[index];
     match purls.counts.get(purl.as_str()) {
         Some(count) if *count > 1 => {
-            Cow::Owned(format!("{purl} {}", resolution.packages[index].place))
+            // One crate of the default registry has nothing beside it, and needs none: the others have.
+            match beside(&resolution.packages[index]) {
+                Some(beside) => Cow::Owned(format!("{purl} {beside}")),
+                None => Cow::Borrowed(purl),
+            }
         }
         _ => Cow::Borrowed(purl),
     }

@@ -1,11 +1,12 @@
 //! `Cargo.toml`: read into what the resolver needs, and edited in place as `cargo add` does.
 //!
-//! All dependency tables are read (normal, build, dev, for targets, renamed, inherited from the workspace). Git and
-//! other registries are refused by name. `edit` writes; nothing here looks for files.
+//! All dependency tables are read (normal, build, dev, for targets, renamed, inherited from the workspace). Git is refused by name;
+//! what a registry's name means is for whoever knows cargo's configuration. `edit` writes; nothing here looks for files.
 
 mod edit;
 mod features;
 mod glob;
+mod patch;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use toml_edit::{DocumentMut, Item, TableLike};
 
 pub use edit::{Wanted, add, new_package_name, remove, saved_requirement};
 pub use glob::matches;
+pub use patch::Patch;
 
 use super::{invalid, read_toml, without_bom};
 use crate::ecosystem::Ecosystem;
@@ -38,6 +40,8 @@ pub struct Manifest {
     pub features: BTreeMap<String, Vec<String>>,
     /// `[workspace]`, where this is its root.
     pub workspace: Option<Workspace>,
+    /// `[patch]`, which counts in a root only.
+    pub patches: Vec<Patch>,
 }
 
 /// `[package]`, what was inherited filled in.
@@ -136,12 +140,12 @@ pub fn read(
 ) -> Result<Manifest, Error> {
     let (text, _) = without_bom(file, text)?;
     let document = read_toml(file, text)?;
-    refuse_unsupported(file, &document)?;
     let own = read_workspace(file, &document)?;
     let reader = Reader { file, directory, workspace: own.as_ref().or(workspace) };
     let mut manifest = Manifest {
         package: reader.package(&document)?,
         features: reader.features(&document)?,
+        patches: patch::read(file, &document)?,
         ..Manifest::default()
     };
     reader.tables(document.as_table(), None, &mut manifest)?;
@@ -158,18 +162,6 @@ pub fn read(
     }
     manifest.workspace = own;
     Ok(manifest)
-}
-
-fn refuse_unsupported(file: &str, document: &DocumentMut) -> Result<(), Error> {
-    for key in ["patch", "replace"] {
-        let filled = document.get(key).and_then(Item::as_table_like).is_some_and(|t| !t.is_empty());
-        if filled {
-            let problem =
-                format!("`[{key}]` replaces packages of the registry, which is not supported");
-            return Err(invalid(file, problem));
-        }
-    }
-    Ok(())
 }
 
 fn read_workspace(file: &str, document: &DocumentMut) -> Result<Option<Workspace>, Error> {
@@ -336,7 +328,7 @@ impl Reader<'_> {
             optional: entry.optional,
             target,
             kind,
-            registry: entry.registry_index,
+            registry: entry.registry,
         });
         Ok(())
     }
@@ -385,10 +377,22 @@ impl Reader<'_> {
             )
             .hint("use a version that is published, or cargo itself for this project"));
         }
-        if let Some(registry) = text("registry")? {
+        let (registry, registry_index) = (text("registry")?, text("registry-index")?);
+        if let (Some(registry), Some(_)) = (&registry, &registry_index) {
             let problem = format!(
-                "`{alias}` comes from the registry `{}`, which is not supported",
-                shorten(&registry)
+                "`{alias}` has both `registry` (`{}`) and `registry-index`",
+                shorten(registry)
+            );
+            return Err(invalid(self.file, problem));
+        }
+        let is_name = |it: &String| {
+            it.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+                && !it.is_empty()
+        };
+        if let Some(registry) = registry.as_ref().filter(|it| !is_name(it)) {
+            let problem = format!(
+                "`registry` of `{alias}` is `{}`, which is not the name of one",
+                shorten(registry)
             );
             return Err(invalid(self.file, problem));
         }
@@ -397,7 +401,7 @@ impl Reader<'_> {
             version: text("version")?,
             path: text("path")?,
             package: text("package")?,
-            registry_index: text("registry-index")?,
+            registry: registry.or(registry_index),
             features: texts(self.file, table, "features")?,
             default_features: defaults.unwrap_or(true),
             default_features_given: defaults.is_some(),
@@ -411,7 +415,8 @@ struct Entry {
     version: Option<String>,
     path: Option<String>,
     package: Option<String>,
-    registry_index: Option<String>,
+    /// A name of cargo's configuration, or the address of an index.
+    registry: Option<String>,
     features: Vec<String>,
     default_features: bool,
     default_features_given: bool,
@@ -425,7 +430,7 @@ impl Default for Entry {
             version: None,
             path: None,
             package: None,
-            registry_index: None,
+            registry: None,
             features: Vec::new(),
             default_features: true,
             default_features_given: false,

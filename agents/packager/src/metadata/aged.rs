@@ -76,13 +76,14 @@ impl<'a, M: ?Sized, Answer> Aged<'a, M, Answer> {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// `key` is what the registry is asked for, `name` the package's name.
     fn answer(
         &self,
-        name: &str,
+        (key, name): (&str, &str),
         make: impl FnOnce(&mut dyn FnMut(&str, Option<&str>) -> bool) -> Result<Arc<Answer>, Error>,
     ) -> Result<Arc<Answer>, Error> {
         let answers = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = answers().get(name).cloned();
+        let known = answers().get(key).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
@@ -100,7 +101,7 @@ impl<'a, M: ?Sized, Answer> Aged<'a, M, Answer> {
             let mut all = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
             all.insert(name.to_owned(), left_out);
         }
-        answers().insert(name.to_owned(), Arc::clone(&answer));
+        answers().insert(key.to_owned(), Arc::clone(&answer));
         Ok(answer)
     }
 }
@@ -110,7 +111,7 @@ impl npm::Metadata for Aged<'_, dyn npm::Metadata + '_, npm::Packument> {
         if !self.limit.concerns(name) {
             return self.inner.packument(name);
         }
-        self.answer(name, |counts| {
+        self.answer((name, name), |counts| {
             let whole = self.inner.packument(name)?;
             let versions = whole.versions.iter();
             let kept = versions.filter(|(text, one)| counts(text, one.published.as_deref()));
@@ -158,7 +159,7 @@ impl pypi::Metadata for Aged<'_, dyn pypi::Metadata + '_, pypi::Project> {
         if !self.limit.concerns(name.as_ref()) {
             return self.inner.project(name);
         }
-        self.answer(name.as_ref(), |counts| {
+        self.answer((name.as_ref(), name.as_ref()), |counts| {
             let whole = self.inner.project(name)?;
             let kept = whole
                 .files()
@@ -189,12 +190,13 @@ impl pypi::Metadata for Aged<'_, dyn pypi::Metadata + '_, pypi::Project> {
 }
 
 impl cargo::Metadata for Aged<'_, dyn cargo::Metadata + '_, cargo::Crate> {
-    fn krate(&self, name: &str) -> Result<Arc<cargo::Crate>, Error> {
+    fn krate(&self, key: &str) -> Result<Arc<cargo::Crate>, Error> {
+        let (name, _) = cargo::scope::split(key);
         if !self.limit.concerns(name) {
-            return self.inner.krate(name);
+            return self.inner.krate(key);
         }
-        self.answer(name, |counts| {
-            let whole = self.inner.krate(name)?;
+        self.answer((key, name), |counts| {
+            let whole = self.inner.krate(key)?;
             Ok(Arc::new(whole.only(|one| counts(&one.number().to_string(), one.published()))))
         })
     }

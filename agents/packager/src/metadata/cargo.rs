@@ -5,9 +5,12 @@
 
 mod pack;
 mod packed;
+mod patched;
+pub mod scope;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,6 +19,8 @@ use ipc::archive::ArchiveError;
 use semver::{Version as SemVersion, VersionReq};
 
 pub use self::packed::{Listed, Need, Texts};
+pub use self::patched::Patched;
+pub use self::scope::{Registry, Scope};
 
 pub(crate) use self::pack::{Head, NeedParts, Writer};
 use self::packed::Packed;
@@ -54,20 +59,7 @@ impl Crate {
     ) -> Result<Self, ArchiveError> {
         let mut writer = Writer::default();
         for version in versions {
-            for dependency in version.dependencies.iter().filter(|it| counts(it)) {
-                writer.need(dependency);
-            }
-            for (feature, values) in &version.features {
-                writer.feature(feature, values.iter().map(String::as_str));
-            }
-            writer.version(Head {
-                version: version.version.clone(),
-                is_yanked: version.yanked,
-                links: version.links.as_deref(),
-                rust_version: version.rust_version.as_deref(),
-                published: version.published.as_deref(),
-                sha256: version.hashes.sha256.as_deref(),
-            });
+            write(&mut writer, version, false, &counts);
         }
         Self::open(&writer.finish(name)?)
     }
@@ -88,6 +80,17 @@ impl Crate {
     /// The name as the index spells it.
     pub fn name(&self) -> &str {
         self.packed.name()
+    }
+
+    /// The same crate as one of a registry among several.
+    #[must_use]
+    pub fn within(&self, scope: Arc<Scope>) -> Self {
+        Self { kept: self.kept.clone(), packed: self.packed.within(scope) }
+    }
+
+    /// What a resolver calls it; see [`scope`].
+    pub fn key(&self) -> Cow<'_, str> {
+        self.packed.key()
     }
 
     /// All versions, ascending.
@@ -113,6 +116,30 @@ impl Crate {
     pub fn bytes(&self) -> usize {
         self.packed.bytes()
     }
+}
+
+/// Writes down a version with the dependencies that count.
+fn write(
+    writer: &mut Writer,
+    version: &Version,
+    is_local: bool,
+    counts: impl Fn(&Dependency) -> bool,
+) {
+    for dependency in version.dependencies.iter().filter(|it| counts(it)) {
+        writer.need(dependency);
+    }
+    for (feature, values) in &version.features {
+        writer.feature(feature, values.iter().map(String::as_str));
+    }
+    writer.version(Head {
+        version: version.version.clone(),
+        is_yanked: version.yanked,
+        is_local,
+        links: version.links.as_deref(),
+        rust_version: version.rust_version.as_deref(),
+        published: version.published.as_deref(),
+        sha256: version.hashes.sha256.as_deref(),
+    });
 }
 
 /// One published version, as it is packed.
@@ -166,7 +193,7 @@ pub struct Dependency {
     pub target: Option<String>,
     /// The table it stands in.
     pub kind: DependencyKind,
-    /// The index URL of another registry, where it is not the one of the depending crate.
+    /// The index URL of another registry, where it is not the one of the depending crate; in a manifest also its name.
     pub registry: Option<String>,
 }
 

@@ -122,6 +122,7 @@ mod tests {
                 file_name: String::new(),
                 hashes: crate::metadata::Hashes::default(),
                 size: None,
+                source: None,
                 url: String::new(),
             }
             .into(),

@@ -9,6 +9,7 @@ use super::Task;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Hashes;
+use crate::metadata::cargo::Metadata as _;
 use crate::resolution::Package;
 
 impl Task<'_> {
@@ -25,7 +26,10 @@ impl Task<'_> {
                     }
                 }
                 Ecosystem::Cargo => {
-                    self.registries.cargo().prefetch(&package.name);
+                    let source = package.artifact.source.as_deref();
+                    if let Ok(registry) = self.registries.cargo_source(source) {
+                        registry.prefetch(&package.name);
+                    }
                 }
                 Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
             }
@@ -57,7 +61,8 @@ impl Task<'_> {
             }
             Ecosystem::Cargo => {
                 let version = package.version.parse().map_err(|_| gone(package))?;
-                self.registries.cargo_artifact_url(&package.name, &version)
+                let registry = self.registries.cargo_source(artifact.source.as_deref())?;
+                registry.artifact_url(&package.name, &version)
             }
             Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Err(gone(package)),
         }

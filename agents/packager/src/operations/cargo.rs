@@ -1,26 +1,33 @@
 //! cargo's part of an operation: Cargo.toml, Cargo.lock, and the crates where cargo's own offline build finds them.
 
+mod cache;
+mod local;
+mod patches;
+mod registries;
 mod workspace;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use agents_contract::Work;
 use semver::Version;
 
+pub(super) use self::cache::{examine, populate};
+use self::patches::{Patches, Standing};
+use self::registries::Registries;
 use self::workspace::{Member, Target, root};
 use super::age::told;
 use super::{Asked, Decided, Decision, Task, edit, fixed, not_direct, read_text};
 use crate::ecosystem::Ecosystem;
-use crate::error::Result;
-use crate::install::cargo::Examined;
-use crate::install::{self, Options};
+use crate::error::{Error, Result};
 use crate::lock::{import, stale};
 use crate::manifest::cargo_toml::{self, Manifest, Wanted};
 use crate::metadata::Hashes;
 use crate::metadata::aged::Aged;
-use crate::metadata::cargo::DependencyKind;
+use crate::metadata::cargo::scope::split;
+use crate::metadata::cargo::{self as metadata, DependencyKind, Metadata, Patched, Scope};
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::{Package, Resolution};
@@ -38,7 +45,6 @@ const TARGETS: [&str; 2] = ["src/main.rs", "src/lib.rs"];
 const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
-    let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Cargo, HONOURED)?;
     let Asked { add, remove, member, .. } = *asked;
     workspace::refuse_member(project.path())?;
@@ -52,38 +58,19 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             (requirement, _) => requirement.to_owned(),
         }
     })?;
-    let members = workspace::members(project, &target, &edited)?;
+    let mut members = workspace::members(project, &target, &edited)?;
+    let (patches, workspace) = workspace::shared(project, &target, &edited)?;
+    let mut standing = patches::read(project, (patches, workspace.as_ref()))?;
+    let registries = Registries::of(task, &mut members, &mut standing)?;
     let locked = read_text(project, LOCK)?;
-    let source = lock::default_source();
-    let preferred = preferred(asked, locked.as_deref(), &source)?;
-    let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
-    let policy = policy(task, &members, &roots)?;
-    let download = |name: &str, version: &Version, _: &Hashes| {
-        task.registries.cargo_artifact_url(name, version).unwrap_or_default()
-    };
-    let request = cargo::Request {
-        roots: &roots,
-        preferred: &preferred,
-        policy: &policy,
-        source: &source,
-        format: lock::format_for(workspace::lowest_rust_version(&members).as_ref()),
-        download: &download,
-        keep_on: &|| task.check_resolving(began),
-    };
-    let resolved = resolve(task, asked, &request)?;
+    let found = (&*members, &*standing, &registries);
+    let resolved = solve(task, asked, found, locked.as_deref())?;
     let (mut resolution, lock) = (resolved.resolution, resolved.lock);
     if let Some(text) = &locked {
-        import::cargo(text, &source)?.keep_hashes(&mut resolution)?;
+        import::cargo(text, &registries.default)?.keep_hashes(&mut resolution)?;
     }
     asked.check_locked(task, &resolution)?;
     asked.check_update(&resolution)?;
-    // The address of an artefact is asked for here, so that a registry without one is an error and not an empty address.
-    if let Some(package) =
-        resolution.packages.iter().find(|package| package.artifact.url.is_empty())
-    {
-        let version = Version::parse(&package.version).unwrap_or(Version::new(0, 0, 0));
-        task.registries.cargo_artifact_url(&package.name, &version)?;
-    }
     let after = change(project, &target, add, remove, |spec, declared| {
         match (spec.requirement.as_str(), declared) {
             ("", true) => String::new(),
@@ -99,13 +86,15 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
     edits.extend(edit(LOCK, locked.as_deref(), &rendered)?);
-    let preconditions = preconditions(project, &members)?;
+    let read = members.iter().map(|member| &member.path);
+    let read = read.chain(standing.iter().map(|one| &one.path)).map(String::as_str);
+    let preconditions = preconditions(project, read)?;
     if before.is_none() && !has_target(project)? {
         // A package without any target is refused by cargo.
         edits.extend(edit(TARGETS[1], None, "")?);
     }
     let mut warnings = resolution.warnings.clone();
-    warnings.extend(super::not_followed(task, Ecosystem::Cargo)?);
+    warnings.extend(not_followed(task, &registries)?);
     Ok(Decided {
         resolution,
         wants: Vec::new(),
@@ -122,8 +111,59 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     })
 }
 
+/// What the members, with what stands for crates, come to over the registries.
+fn solve(
+    task: &Task<'_>,
+    asked: &Asked<'_>,
+    (members, standing, registries): (&[Member], &[Standing], &Registries),
+    locked: Option<&str>,
+) -> std::result::Result<cargo::Resolved, ResolveError> {
+    let began = Instant::now();
+    let Patches { versions, list: patches } = Patches::of(standing, members, registries)?;
+    let preferred = preferred(asked, locked, registries)?;
+    let roots = members.iter().map(root).collect::<Result<Vec<_>>>()?;
+    let policy = policy(task, (members, &roots), registries)?;
+    // An address that is asked for in vain is an error here, and not an empty address in a plan.
+    let without_address: Cell<Option<Error>> = Cell::new(None);
+    let download = |key: &str, version: &Version, _: &Hashes| {
+        registries.artifact_url(task, key, version).unwrap_or_else(|error| {
+            without_address.set(Some(error));
+            String::new()
+        })
+    };
+    let request = cargo::Request {
+        roots: &roots,
+        preferred: &preferred,
+        policy: &policy,
+        source: &registries.default,
+        patches: &patches,
+        scope: registries.scope(),
+        format: lock::format_for(workspace::lowest_rust_version(members).as_ref()),
+        download: &download,
+        keep_on: &|| task.check_resolving(began),
+    };
+    let patched = (versions, registries.scopes());
+    let resolved = resolve(task, asked, &request, registries.metadata(task), patched)?;
+    without_address.take().map_or(Ok(resolved), |error| Err(error.into()))
+}
+
+/// Warnings of settings that are not followed.
+fn not_followed(task: &Task<'_>, registries: &Registries) -> Result<Vec<String>> {
+    let mut warnings = match registries.is_local() {
+        true => Vec::new(),
+        false => super::not_followed(task, Ecosystem::Cargo)?,
+    };
+    let others = task.registries.not_followed_of_others();
+    warnings.extend(others.into_iter().map(|what| format!("not followed: {what}")));
+    Ok(warnings)
+}
+
 /// What is preferred: by the members' manifests, cargo's configuration and the options of this request.
-fn policy(task: &Task<'_>, members: &[Member], roots: &[cargo::Root]) -> Result<cargo::Policy> {
+fn policy(
+    task: &Task<'_>,
+    (members, roots): (&[Member], &[cargo::Root]),
+    registries: &Registries,
+) -> Result<cargo::Policy> {
     let setting = task.registries.cargo_rust_version_setting()?;
     let rust_versions = match workspace::is_rust_version_aware(members, setting) {
         true => workspace::rust_versions(members, || task.version("rustc")),
@@ -133,16 +173,17 @@ fn policy(task: &Task<'_>, members: &[Member], roots: &[cargo::Root]) -> Result<
     Ok(cargo::Policy {
         rust_versions,
         mode: task.choices.mode,
-        direct: direct.map(|dependency| dependency.package.clone()).collect(),
+        direct: direct.map(|dependency| registries.key_of(dependency)).collect(),
     })
 }
 
 /// Everything that was read.
-fn preconditions(project: &Project, members: &[Member]) -> Result<Vec<Precondition>> {
-    let members = members.iter().map(|member| member.path.as_str());
-    let others = members.filter(|path| *path != MANIFEST);
-    let paths = [LOCK, MANIFEST].into_iter().chain(others);
-    paths.map(|path| Precondition::file(project, fixed(path)?)).collect()
+fn preconditions<'p>(
+    project: &Project,
+    read: impl Iterator<Item = &'p str>,
+) -> Result<Vec<Precondition>> {
+    let paths: BTreeSet<&str> = [LOCK, MANIFEST].into_iter().chain(read).collect();
+    paths.into_iter().map(|path| Precondition::file(project, fixed(path)?)).collect()
 }
 
 /// The resolution, of old enough versions where that is asked for.
@@ -150,18 +191,25 @@ fn resolve(
     task: &Task<'_>,
     asked: &Asked<'_>,
     request: &cargo::Request<'_>,
+    registry: &dyn Metadata,
+    (patches, scopes): (BTreeMap<String, Vec<metadata::Version>>, &[Arc<Scope>]),
 ) -> std::result::Result<cargo::Resolved, ResolveError> {
-    let registry = task.registries.cargo();
+    let ask = |registry: &dyn Metadata| match patches.is_empty() {
+        true => cargo::resolve(request, registry),
+        false => cargo::resolve(request, &Patched::new(registry, patches.clone(), scopes)),
+    };
     let Some(mut limit) = task.limit(Ecosystem::Cargo, asked) else {
-        return cargo::resolve(request, registry);
+        return ask(registry);
     };
     // What cargo itself has locked is there, too.
-    for (name, versions) in request.preferred {
+    for (key, versions) in request.preferred {
+        let (name, _) = split(key);
         let versions = versions.iter().map(Version::to_string);
-        limit.versions.entry(name.clone()).or_default().extend(versions);
+        limit.versions.entry(name.to_owned()).or_default().extend(versions);
     }
     let aged = Aged::new(registry, limit);
-    let resolved = cargo::resolve(request, &aged);
+    // What stands for a crate has no age.
+    let resolved = ask(&aged);
     told(resolved, &aged.left_out(), |resolved| &mut resolved.resolution.warnings)
 }
 
@@ -170,19 +218,24 @@ fn resolve(
 fn preferred(
     asked: &Asked<'_>,
     locked: Option<&str>,
-    source: &str,
+    registries: &Registries,
 ) -> Result<BTreeMap<String, BTreeSet<Version>>> {
     let mut preferred = BTreeMap::<String, BTreeSet<Version>>::new();
     match locked {
-        Some(text) => preferred = lock::preferences(text, source)?,
+        Some(text) => {
+            preferred = lock::preferences(text, |name, source| registries.key(name, source))?;
+        }
         None => {
             for package in asked.known().into_iter().flat_map(|known| &known.packages) {
-                let Ok(version) = Version::parse(&package.version) else { continue };
-                preferred.entry(package.name.clone()).or_default().insert(version);
+                let key = registries.key_of_known(package);
+                let (Some(key), Ok(version)) = (key, Version::parse(&package.version)) else {
+                    continue;
+                };
+                preferred.entry(key).or_default().insert(version);
             }
         }
     }
-    preferred.retain(|name, _| !asked.is_anew(name));
+    preferred.retain(|key, _| !asked.is_anew(split(key).0));
     Ok(preferred)
 }
 
@@ -195,16 +248,20 @@ fn has_target(project: &Project) -> Result<bool> {
     Ok(false)
 }
 
-/// What the project and its members ask of the registry.
-pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
+/// What the project and its members ask of registries, and of which, where that is not the default one.
+pub(super) fn declared(task: &Task<'_>, project: &Project) -> Result<Vec<(Spec, Option<String>)>> {
     let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
     let target = Target::find(project, "")?;
     let members = workspace::members(project, &target, &text)?;
     let dependencies = members.iter().flat_map(|member| &member.manifest.dependencies);
-    let specs = dependencies.filter_map(|dependency| {
-        Spec::parse(&format!("cargo:{}@{}", dependency.package, dependency.requirement)).ok()
-    });
-    Ok(specs.collect())
+    let mut specs = Vec::new();
+    for dependency in dependencies {
+        let text = format!("cargo:{}@{}", dependency.package, dependency.requirement);
+        if let Ok(spec) = Spec::parse(&text) {
+            specs.push((spec, registries::source_of(task, dependency)?));
+        }
+    }
+    Ok(specs)
 }
 
 /// The newest of the resolved versions of a crate: the one that a direct dependency without a range means.
@@ -268,71 +325,8 @@ fn change(
     }
 }
 
-/// The index as cargo names it, and whether it is another one that is asked.
-fn index_url(task: &Task<'_>) -> Result<(String, bool)> {
-    // A registry that the caller named for this request is a mirror: cargo itself does not know it.
-    match task.setting.registry.contains_key(&Ecosystem::Cargo) {
-        true => Ok((tame_index::index::sparse::CRATES_IO_HTTP_INDEX.to_owned(), true)),
-        false => Ok((format!("sparse+{}", task.registries.registry(Ecosystem::Cargo)?), false)),
-    }
-}
-
 /// The caller's CARGO_HOME.
 fn home(task: &Task<'_>) -> Option<PathBuf> {
     let home = task.variable("CARGO_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     home.or_else(|| Some(PathBuf::from(task.variable("HOME")?).join(".cargo")))
-}
-
-/// Whether the crates are where cargo looks for them offline; `None` where there is no cargo. With what was found: where it
-/// was looked.
-pub(super) fn examine(
-    task: &Task<'_>,
-    resolution: &Resolution,
-) -> Result<Option<(PathBuf, Examined)>> {
-    let (Some(version), Some(home)) = (task.version("cargo"), home(task)) else { return Ok(None) };
-    let (index_url, _) = index_url(task)?;
-    let name = install::cargo::directory_name(&index_url, &version)?;
-    let registry = home.join("registry");
-    let places = (&*registry.join("cache").join(&name), &*registry.join("index").join(&name));
-    let crates: Vec<&Package> = resolution.packages.iter().collect();
-    let keep_on = || task.check_wanted();
-    let examined = install::cargo::examine(places, &crates, &task.hands(Work::Scan), &keep_on)?;
-    Ok(Some((registry, examined)))
-}
-
-/// Puts the crates and their index entries where cargo looks for them offline; warnings.
-pub(super) fn populate(
-    task: &Task<'_>,
-    resolution: &Resolution,
-    options: Options<'_>,
-) -> Result<Vec<String>> {
-    let Some(version) = task.version("cargo") else {
-        return Ok(vec!["there is no cargo here, so its cache was not filled".to_owned()]);
-    };
-    let Some(home) = home(task) else {
-        return Ok(vec![
-            "neither CARGO_HOME nor HOME is set, so cargo's cache was not filled".to_owned(),
-        ]);
-    };
-    let mut names: Vec<&str> =
-        resolution.packages.iter().map(|package| package.name.as_str()).collect();
-    names.dedup();
-    // Known, before cargo's lock is taken.
-    for name in &names {
-        task.registries.cargo().krate(name)?;
-    }
-    let config = task.registries.cargo_registry_config()?;
-    let (index_url, is_override) = index_url(task)?;
-    let registry = install::cargo::Registry { index_url: &index_url, config: &config, is_override };
-    let packages: Vec<&Package> = resolution.packages.iter().collect();
-    install::cargo::populate(
-        &task.shop.store,
-        &home,
-        &version,
-        registry,
-        &packages,
-        (&names, &|name| task.registries.cargo_index_file(name)),
-        options,
-    )?;
-    Ok(Vec::new())
 }

@@ -12,6 +12,7 @@ use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 use super::Task;
 use super::apply::is_built;
 use super::incoming::Incoming;
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::{DownloadRequest, Downloaded, Durability, Told};
 use crate::limits::UNPACK_BATCHES_MAX;
@@ -51,8 +52,17 @@ impl Task<'_> {
 
     /// Brings every artefact that is needed into the store; the bytes that were downloaded for it.
     pub(super) fn fetch(&self, needed: &[&Package]) -> Result<u64> {
+        // What stands for the registry on this machine is used as it lies there.
+        let has_local = needed.iter().any(|package| package.ecosystem == Ecosystem::Cargo)
+            && self.registries.cargo_local()?.is_some();
+        let is_here = |package: &Package| {
+            let is_of_registry = package.artifact.source.is_none();
+            has_local && package.ecosystem == Ecosystem::Cargo && is_of_registry
+        };
         let is_missing = |package: &&Package| {
-            self.shop.store.package(package).is_none() && !self.has_archive(package)
+            !is_here(package)
+                && self.shop.store.package(package).is_none()
+                && !self.has_archive(package)
         };
         let missing: Vec<&Package> = needed.iter().copied().filter(is_missing).collect();
         self.shop.measures.looked_for(needed.len() - missing.len(), missing.len());
@@ -83,6 +93,7 @@ impl Task<'_> {
             .enumerate()
             .map(|(index, (package, url))| DownloadRequest {
                 ecosystem: package.ecosystem,
+                source: package.artifact.source.clone(),
                 url,
                 hashes: package.artifact.hashes.clone(),
                 destination: incoming.path().join(index.to_string()),

@@ -16,7 +16,8 @@ use crate::api::{OutdatedAnswer, OutdatedPackage};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata;
-use crate::resolution::Resolution;
+use crate::metadata::cargo::Metadata as _;
+use crate::resolution::{Package, Resolution};
 use crate::spec::Spec;
 use crate::transaction::Project;
 
@@ -43,22 +44,24 @@ impl Task<'_> {
         let holds = self.holds(&project, false)?;
         let (mut declared, mut warnings) = (Vec::new(), Vec::new());
         for ecosystem in super::locked::used(&project)? {
-            declared.extend(match ecosystem {
-                Ecosystem::Npm => npm::declared(&project)?,
-                Ecosystem::Pypi => pypi::declared(&project)?,
-                Ecosystem::Cargo => cargo::declared(&project)?,
+            let plain = |specs: Vec<Spec>| specs.into_iter().map(|spec| (spec, None)).collect();
+            let of_ecosystem: Vec<(Spec, Option<String>)> = match ecosystem {
+                Ecosystem::Npm => plain(npm::declared(&project)?),
+                Ecosystem::Pypi => plain(pypi::declared(&project)?),
+                Ecosystem::Cargo => cargo::declared(self, &project)?,
                 Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Vec::new(),
-            });
+            };
+            declared.extend(of_ecosystem);
         }
         declared.sort();
         declared.dedup();
-        for spec in &declared {
-            self.announce(spec);
+        for (spec, source) in &declared {
+            self.announce(spec, source.as_deref());
         }
         let mut packages = Vec::new();
-        for spec in &declared {
+        for (spec, source) in &declared {
             self.check_wanted()?;
-            let newest = match self.newest(spec) {
+            let newest = match self.newest(spec, source.as_deref()) {
                 Ok(newest) => newest,
                 Err(error) if error.kind == Kind::Network => return Err(error),
                 Err(error) => {
@@ -66,7 +69,8 @@ impl Task<'_> {
                     continue;
                 }
             };
-            let mut package = described(spec, newest, current.get(&spec.ecosystem));
+            let current = current.get(&spec.ecosystem);
+            let mut package = described((spec, source.as_deref()), newest, current);
             package.held = holds.get(&spec.ecosystem).is_some_and(|held| held.contains(&spec.name));
             let is_newest = package.current.as_ref() == Some(&package.newest);
             if all || !is_newest {
@@ -81,7 +85,7 @@ impl Task<'_> {
         })
     }
 
-    fn announce(&self, spec: &Spec) {
+    fn announce(&self, spec: &Spec, source: Option<&str>) {
         match spec.ecosystem {
             Ecosystem::Npm => {
                 self.registries.npm().prefetch(&spec.name);
@@ -92,14 +96,16 @@ impl Task<'_> {
                 }
             }
             Ecosystem::Cargo => {
-                self.registries.cargo().prefetch(&spec.name);
+                if let Ok(registry) = self.registries.cargo_source(source) {
+                    registry.prefetch(&spec.name);
+                }
             }
             Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
         }
     }
 
-    /// The newest versions of a package as its registry has them.
-    pub(super) fn newest(&self, spec: &Spec) -> Result<Newest> {
+    /// The newest versions of a package as its registry has them; `source` is that of a crate, where it is not the default one.
+    pub(super) fn newest(&self, spec: &Spec, source: Option<&str>) -> Result<Newest> {
         match spec.ecosystem {
             Ecosystem::Npm => {
                 let packument = self.registries.npm().packument(&spec.name)?;
@@ -117,7 +123,7 @@ impl Task<'_> {
             }
             Ecosystem::Cargo => {
                 let wanted = rust(spec)?;
-                let krate = self.registries.cargo().krate(&spec.name)?;
+                let krate = self.registries.cargo_source(source)?.krate(&spec.name)?;
                 let (best, newest) = best_version(&krate, &wanted);
                 let text = |version: metadata::cargo::Listed<'_>| version.number().to_string();
                 let newest = newest.map(text).ok_or_else(|| super::read::none(spec))?;
@@ -128,9 +134,16 @@ impl Task<'_> {
     }
 }
 
-fn described(spec: &Spec, newest: Newest, current: Option<&Resolution>) -> OutdatedPackage {
+fn described(
+    (spec, source): (&Spec, Option<&str>),
+    newest: Newest,
+    current: Option<&Resolution>,
+) -> OutdatedPackage {
     let packages = current.into_iter().flat_map(|resolution| &resolution.packages);
-    let mut direct = packages.filter(|package| package.direct && package.name == spec.name);
+    let is_meant = |package: &&Package| {
+        package.name == spec.name && package.artifact.source.as_deref() == source
+    };
+    let mut direct = packages.filter(|package| package.direct).filter(is_meant);
     // Of several versions side by side the one that is meant.
     let mut matching = direct.clone().filter(|package| contains(spec, &package.version));
     let current = matching.next().or_else(|| direct.next());

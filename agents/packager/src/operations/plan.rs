@@ -453,7 +453,10 @@ fn planned(
         action,
         direct: package.direct,
         hash: package.artifact.hashes.to_string(),
-        source: package.ecosystem.as_str().into(),
+        source: match &package.artifact.source {
+            Some(source) => source.clone().into(),
+            None => package.ecosystem.as_str().into(),
+        },
         size: package.artifact.size,
         license: package.license.clone(),
         published: package.published.clone(),

@@ -175,6 +175,7 @@ fn resolution(
             file_name: it.file.clone(),
             hashes: Hashes { sha256: it.sha256.clone(), ..Hashes::default() },
             size: it.size,
+            source: None,
             url: String::new(),
         });
         found.license.clone_from(&it.license);
@@ -228,6 +229,7 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, direct: bool) -> Pac
             file_name: String::new(),
             hashes: Hashes::default(),
             size: None,
+            source: None,
             url: String::new(),
         }),
         bin: BTreeMap::new(),

@@ -349,6 +349,7 @@ fn package(ecosystem: Ecosystem, step: &Step) -> Option<resolution::Package> {
             file_name: String::new(),
             hashes: Hashes { sha256, sha512: None },
             size: None,
+            source: None,
             url: String::new(),
         }
         .into(),

@@ -16,6 +16,7 @@ mod tests;
 mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pubgrub::PubGrubError;
 use semver::Version;
@@ -28,7 +29,8 @@ use super::indexed::ROOT;
 use super::{Conflict, KeepOn, ResolveError};
 use crate::error::{Error, Kind};
 use crate::metadata::Hashes;
-use crate::metadata::cargo::{Dependency, Metadata};
+use crate::metadata::cargo::scope::split;
+use crate::metadata::cargo::{Dependency, Metadata, Registry, Scope};
 use crate::resolution::Resolution;
 
 /// One member of the workspace.
@@ -51,18 +53,40 @@ pub struct Root {
 pub struct Request<'a> {
     /// The members.
     pub roots: &'a [Root],
-    /// Versions in an existing lock, kept wherever they still fit, even if they were yanked since.
+    /// Versions in an existing lock by the keys of crates, kept wherever they still fit, even if they were yanked since.
     pub preferred: &'a BTreeMap<String, BTreeSet<Version>>,
     /// What is preferred.
     pub policy: &'a Policy,
     /// The registry as the lock names it: [`lock::default_source`] or `sparse+https://...`.
     pub source: &'a str,
+    /// What `[patch]` puts in the place of crates.
+    pub patches: &'a [Patch],
+    /// The other registries, as members see them; `None` where there is one only.
+    pub scope: Option<&'a Arc<Scope>>,
     /// The format of the lock; see [`lock::format_for`].
     pub format: u32,
-    /// Where the registry keeps the `.crate` file of a name, version and checksum (its `dl`).
+    /// Where the registry keeps the `.crate` file of a key, version and checksum (its `dl`).
     pub download: &'a dyn Fn(&str, &Version, &Hashes) -> String,
     /// Whether to go on.
     pub keep_on: KeepOn<'a>,
+}
+
+/// A package of the project that stands for a crate. The metadata has it as one of the crate's versions.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// What the resolver calls the crate.
+    pub key: String,
+    /// The package's version.
+    pub version: Version,
+    /// Where it lies, for people.
+    pub directory: String,
+}
+
+impl<'a> Request<'a> {
+    /// The registry of a crate, where it is not the default one.
+    fn registry(&self, key: &str) -> Option<&'a Registry> {
+        self.scope.and_then(|scope| scope.registry(key))
+    }
 }
 
 /// The answer in two forms.
@@ -82,14 +106,17 @@ pub struct Resolved {
 pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolved, ResolveError> {
     for root in request.roots {
         for dependency in &root.dependencies {
-            if dependency.registry.is_some() {
+            let is_known = match (&dependency.registry, request.scope) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(registry), Some(scope)) => scope.knows(registry),
+            };
+            if !is_known {
                 let (name, root) = (&dependency.package, &root.name);
                 let message =
-                    format!("`{root}` wants `{name}` from another registry than the default one");
+                    format!("`{root}` wants `{name}` from a registry that is not configured");
                 return Err(Error::new(Kind::Usage, "other-registry", message)
-                    .hint(
-                        "only one registry per project can be resolved; use cargo for this project",
-                    )
+                    .hint("define it as `[registries.NAME]` in cargo's configuration")
                     .into());
             }
         }
@@ -123,7 +150,7 @@ fn solve(
             let Explanation { text, packages } = explain(tree, &provider);
             let suspects = packages
                 .into_iter()
-                .filter_map(|id| provider.crate_name(id).map(|it| it.to_string()));
+                .filter_map(|id| provider.crate_name(id).map(|it| split(&it).0.to_owned()));
             Ok(Err(Failure { text, suspects: suspects.collect() }))
         }
         Err(

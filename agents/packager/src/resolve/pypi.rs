@@ -142,6 +142,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Rc<Key>, u32)>) -> Result<Re
                 url: file.url.clone(),
                 hashes: file.hashes.clone(),
                 size: file.size,
+                source: None,
             }
             .into(),
             dependencies: dependencies.into_iter().collect(),

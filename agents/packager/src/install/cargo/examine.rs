@@ -41,7 +41,9 @@ pub fn examine(
             crate::unpack::names::check(&name).map_err(|refusal| refusal.of(&name))?;
             let entry = index_directory.join(".cache").join(index::entry_path(&package.name)?);
             let file = cache.join(name);
-            Ok([(entry_difference(&entry, package)?, entry), (difference(&file, package)?, file)])
+            let expected = package.artifact.hashes.sha256.as_deref().unwrap_or_default();
+            let found = difference(&file, CRATE_BYTES_EXAMINED_MAX, expected)?;
+            Ok([(entry_difference(&entry, package)?, entry), (found, file)])
         });
         match looked {
             Ok(looked) => {
@@ -67,17 +69,14 @@ pub fn examine(
     Ok(Examined { looked_at: 2 * crates.len() as u64, findings })
 }
 
-/// How a `.crate` is not what the lock names.
-fn difference(path: &Path, package: &Package) -> Result<Option<Difference>> {
+/// How a file is not what its SHA-256 names.
+pub fn difference(path: &Path, bytes_max: u64, expected: &str) -> Result<Option<Difference>> {
     let mut context = digest::Context::new(&digest::SHA256);
-    let read = read(path, CRATE_BYTES_EXAMINED_MAX, &mut |bytes| context.update(bytes));
+    let read = read(path, bytes_max, &mut |bytes| context.update(bytes));
     let found = crate::transaction::hex(context.finish().as_ref());
     Ok(match read? {
         Some(difference) => Some(difference),
-        None => {
-            let is_right = package.artifact.hashes.sha256.as_deref() == Some(&*found);
-            (!is_right).then_some(Difference::Content)
-        }
+        None => (!expected.eq_ignore_ascii_case(&found)).then_some(Difference::Content),
     })
 }
 

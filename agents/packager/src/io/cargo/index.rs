@@ -252,6 +252,7 @@ impl<'a> Checked<'a> {
         writer.version(Head {
             version: self.version.clone(),
             is_yanked: line.yanked.unwrap_or(false),
+            is_local: false,
             links: line.links.as_deref(),
             rust_version: line.rust_version.as_deref(),
             published: line.pubtime.as_deref(),

@@ -27,7 +27,7 @@ fn a_crate_is_read_and_its_file_is_found() {
     assert_eq!(world.offline().cargo_artifact_url("serde", &version).expect("known"), url);
     let offline = world.offline().cargo().krate("serde").expect("known");
     assert_eq!(offline.archive(), found.archive());
-    let file = world.offline().cargo_index_file("serde").expect("known");
+    let file = world.offline().cargo_registry(None).index_file("serde").expect("known");
     assert_eq!((file.name.as_str(), &*file.raw), ("serde", SERDE.as_bytes()));
     assert_eq!(file.revision.as_deref(), Some("etag: \"x\""));
     assert_eq!(server.paths().len(), 2);
@@ -52,12 +52,18 @@ fn an_index_file_that_is_gone_or_damaged_is_asked_for_anew() {
     let places = kept(&world);
     let [place] = &places[..] else { panic!("{places:?}") };
     std::fs::remove_file(place).expect("there");
-    assert_eq!(client.cargo_index_file("serde").expect("asked for").raw, SERDE.as_bytes());
+    assert_eq!(
+        client.cargo_registry(None).index_file("serde").expect("asked for").raw,
+        SERDE.as_bytes()
+    );
     let mut bytes = std::fs::read(place).expect("there again");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(place, bytes).expect("written");
-    assert_eq!(client.cargo_index_file("serde").expect("asked for").raw, SERDE.as_bytes());
+    assert_eq!(
+        client.cargo_registry(None).index_file("serde").expect("asked for").raw,
+        SERDE.as_bytes()
+    );
     assert_eq!(server.paths().len(), 3);
 }
 

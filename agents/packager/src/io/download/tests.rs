@@ -32,6 +32,7 @@ impl Case {
         let digest = |algorithm| Some(hex(ring::digest::digest(algorithm, content).as_ref()));
         DownloadRequest {
             ecosystem: Ecosystem::Pypi,
+            source: None,
             url: url.to_string(),
             hashes: Hashes { sha256: digest(&SHA256), sha512: digest(&SHA512) },
             destination: self.world.directory.path().join(name),

@@ -1,4 +1,6 @@
-//! cargo's configuration, as far as it says where crates come from instead of the public registry.
+//! cargo's configuration, as far as it says where crates come from: instead of the public registry, and beside it ([`others`]).
+
+pub(crate) mod others;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ struct File {
     credential_alias: BTreeMap<String, Words>,
     http: Http,
     resolver: Resolver,
+    patch: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -103,8 +106,7 @@ struct Layer {
 /// Finds the crates' index.
 pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
     let environment = finder.environment;
-    let home =
-        environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
+    let home = home_of(environment);
     let layers = layers(finder, &home)?;
     let transport = transport(environment, &layers, &home);
     let mut not_followed = not_followed(&layers);
@@ -113,7 +115,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
         let token = take_userinfo(&mut index);
         return Ok(CargoEndpoint { index, token, transport, not_followed });
     }
-    let Some(replacement) = follow_replacements(environment, &layers)? else {
+    let Some(replacement) = follow_replacements(environment, &layers, "crates-io")? else {
         // The constant that the people who track cargo keep; what `cargo` itself has compiled in.
         let index = registry_url(tame_index::CRATES_IO_HTTP_INDEX, "cargo's own default")?;
         return Ok(CargoEndpoint { index, token: None, transport, not_followed });
@@ -131,9 +133,62 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<CargoEndpoint> {
     Ok(CargoEndpoint { index, token, transport, not_followed })
 }
 
+/// Crates on this machine that stand for the public registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LocalCrates {
+    /// What `cargo vendor` made: unpacked crates.
+    Directory(PathBuf),
+    /// What `cargo local-registry` made: an index and `.crate` files.
+    Registry(PathBuf),
+}
+
+impl LocalCrates {
+    /// Where they lie.
+    pub(crate) fn place(&self) -> &std::path::Path {
+        match self {
+            Self::Directory(place) | Self::Registry(place) => place,
+        }
+    }
+}
+
+/// The crates on this machine that cargo's configuration puts in the place of the public registry; `None` where it does not, or the
+/// caller names a registry.
+pub(crate) fn local(finder: &Finder<'_>) -> Result<Option<LocalCrates>> {
+    if finder.overrides.get(Ecosystem::Cargo).is_some() {
+        return Ok(None);
+    }
+    let layers = layers(finder, &home_of(finder.environment))?;
+    let mut name = "crates-io".to_owned();
+    for _ in 0..SOURCE_REPLACEMENTS_MAX {
+        let mut tables =
+            layers.iter().filter_map(|layer| Some((layer.file.source.get(&name)?, layer)));
+        let Some((source, layer)) = tables.next() else { return Ok(None) };
+        if let Some(next) = &source.replace_with {
+            name = next.clone();
+            continue;
+        }
+        // A path is relative to the directory above the one with the file.
+        let base = layer.path.parent().and_then(std::path::Path::parent);
+        let base = base.unwrap_or(std::path::Path::new("/"));
+        return Ok(match (&source.directory, &source.local_registry) {
+            (Some(path), _) => Some(LocalCrates::Directory(base.join(path))),
+            (None, Some(path)) => Some(LocalCrates::Registry(base.join(path))),
+            (None, None) => None,
+        });
+    }
+    Ok(None)
+}
+
+fn home_of(environment: &Environment) -> PathBuf {
+    environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"))
+}
+
 fn not_followed(layers: &[Layer]) -> Vec<String> {
+    let told = |what: &str, layer: &Layer| format!("`{what}` in `{}`", layer.path.display());
     let set = layers.iter().filter(|layer| layer.file.http.ssl_version.is_some());
-    set.map(|layer| format!("`http.ssl-version` in `{}`", layer.path.display())).collect()
+    let set = set.map(|layer| told("http.ssl-version", layer));
+    let patched = layers.iter().filter(|layer| !layer.file.patch.is_empty());
+    set.chain(patched.map(|layer| told("[patch]", layer))).collect()
 }
 
 /// The token from the providers that the person configured, in cargo's order: the registry's own, else the general ones,
@@ -194,8 +249,7 @@ fn provided(
 /// says anything.
 pub(crate) fn incompatible_rust_versions(finder: &Finder<'_>) -> Result<Option<bool>> {
     let environment = finder.environment;
-    let home =
-        environment.path_variable("CARGO_HOME").unwrap_or_else(|| environment.home.join(".cargo"));
+    let home = home_of(environment);
     let variable = environment.variable("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS");
     let value = match variable {
         Some(value) => Some(value.to_owned()),
@@ -239,10 +293,15 @@ fn layers(finder: &Finder<'_>, home: &std::path::Path) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-fn follow_replacements(environment: &Environment, layers: &[Layer]) -> Result<Option<Replacement>> {
+/// What stands for a source; `None` where it stands for itself.
+fn follow_replacements(
+    environment: &Environment,
+    layers: &[Layer],
+    first: &str,
+) -> Result<Option<Replacement>> {
     let source =
         |name: &str| layers.iter().find_map(|layer| Some((layer.file.source.get(name)?, layer)));
-    let mut name = "crates-io".to_owned();
+    let mut name = first.to_owned();
     for _ in 0..SOURCE_REPLACEMENTS_MAX {
         let found = source(&name);
         let next = found.and_then(|(source, _)| source.replace_with.clone());
@@ -250,7 +309,7 @@ fn follow_replacements(environment: &Environment, layers: &[Layer]) -> Result<Op
             name = next;
             continue;
         }
-        if name == "crates-io" {
+        if name == first {
             return Ok(None);
         }
         if let Some((source, layer)) = found {
@@ -299,9 +358,7 @@ fn registry_by_name(
             });
         }
     }
-    let message = format!(
-        "cargo's configuration replaces the registry by `{name}`, which it does not define"
-    );
+    let message = format!("cargo's configuration does not define the registry `{name}`");
     Err(Error::new(Kind::Failed, "bad-configuration", message)
         .hint(format!("add `[registries.{name}]` with `index = \"sparse+https://...\"`")))
 }

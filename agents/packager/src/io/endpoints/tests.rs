@@ -263,6 +263,39 @@ fn a_project_cannot_point_the_name_of_a_token_elsewhere() {
 }
 
 #[test]
+fn cargo_registries_beside_the_default_one_are_each_told_once() {
+    let mut world = World::new();
+    world.write("home/.cargo/config.toml", "[registries.one]\nindex = 'sparse+https://one.example.invalid/'\ntoken = 'hush'\n[registries.crates-io]\nprotocol = 'sparse'\n");
+    world.write("project/.cargo/config.toml", "[registries.uno]\nindex = 'sparse+https://one.example.invalid'\n[registries.two]\nindex = 'sparse+https://two.example.invalid/'\n");
+    world.set("CARGO_REGISTRIES_THE_THIRD_INDEX", "sparse+https://three.example.invalid/");
+    world.set("CARGO_REGISTRIES_THE_THIRD_TOKEN", "hush-three");
+    world.set("CARGO_REGISTRIES_TWO_TOKEN", "hush-two");
+    let found = Found::new(world);
+    let list = cargo_config::others::list(&found.finder()).expect("a list");
+    let names: Vec<&str> = list.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["one", "the_third", "two"]);
+    let of = |name: &str| cargo_other(&found.finder(), name).expect("an endpoint");
+    assert_eq!(of("one").token, Some(Credential::raw("hush")));
+    assert_eq!(of("the-third").token, Some(Credential::raw("hush-three")));
+    let two = of("two");
+    assert_eq!((two.index, two.token), (url("https://two.example.invalid/"), None));
+    assert!(two.not_followed[0].contains("CARGO_REGISTRIES_TWO_INDEX"), "{:?}", two.not_followed);
+    assert!(!format!("{:?}", two.not_followed).contains("hush"));
+    let error = cargo_other(&found.finder(), "four").expect_err("nobody defines it");
+    assert_eq!(error.code, "bad-configuration");
+}
+
+#[test]
+fn what_stands_for_a_registry_is_asked_instead_of_it() {
+    let world = World::new();
+    world.write("home/.cargo/config.toml", "[registries.one]\nindex = 'sparse+https://one.example.invalid/'\n[source.it]\nregistry = 'sparse+https://one.example.invalid/'\nreplace-with = 'two'\n[registries.two]\nindex = 'sparse+https://two.example.invalid/'\ntoken = 'hush'\n");
+    let found = Found::new(world);
+    let one = cargo_other(&found.finder(), "one").expect("an endpoint");
+    assert_eq!(one.index, url("https://two.example.invalid/"));
+    assert_eq!(one.token, Some(Credential::raw("hush")));
+}
+
+#[test]
 fn cargo_sources_that_are_no_sparse_registry_are_refused() {
     for config in [
         "[source.crates-io]\nreplace-with = 'v'\n[source.v]\ndirectory = 'vendor'\n",

@@ -56,7 +56,7 @@ fn locked(place: String, entry: Entry) -> Option<Locked> {
         version: entry.version?,
         place,
         files: files(entry.integrity.as_deref().unwrap_or_default()),
-        digests: Vec::new(),
+        ..Locked::default()
     })
 }
 

@@ -132,7 +132,7 @@ fn lay_out(direct: &BTreeMap<String, String>, graph: &HashMap<String, Node>) -> 
         let node = &graph[&key];
         let files = super::npm::files(&node.integrity);
         let (name, version) = (node.name.clone(), node.version.clone());
-        Locked { name, version, place, files, digests: Vec::new() }
+        Locked { name, version, place, files, ..Locked::default() }
     });
     locked.collect()
 }

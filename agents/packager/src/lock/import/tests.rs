@@ -213,6 +213,7 @@ fn resolution(sha256: &str) -> Resolution {
         url: "https://index.invalid/stone".to_owned(),
         hashes: Hashes { sha256: Some(sha256.to_owned()), sha512: None },
         size: None,
+        source: None,
     };
     let package = Package {
         ecosystem: Ecosystem::Pypi,
@@ -239,7 +240,7 @@ fn resolution(sha256: &str) -> Resolution {
 fn imported(files: Vec<(String, Hashes)>, digests: &[&str]) -> Imported {
     let digests = digests.iter().map(|digest| (*digest).to_owned()).collect();
     let (name, version) = ("stone".to_owned(), "1.0".to_owned());
-    let packages = vec![Locked { name, version, place: String::new(), files, digests }];
+    let packages = vec![Locked { name, version, files, digests, ..Locked::default() }];
     Imported { file: "uv.lock".to_owned(), packages, problem: None }
 }
 

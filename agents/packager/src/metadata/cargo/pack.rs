@@ -12,7 +12,7 @@ use semver::Version as SemVersion;
 
 use super::packed::{
     DIGEST_BYTES, FEATURE_WORDS, FORM, HAS_DEFAULT, HAS_DEFAULT_FEATURE, HAS_DIGEST, HEAD_WORDS,
-    IS_BUILD, IS_DEV, IS_OPTIONAL, IS_PLAIN, IS_YANKED, NEED_WORDS, SECTIONS,
+    IS_BUILD, IS_DEV, IS_LOCAL, IS_OPTIONAL, IS_PLAIN, IS_YANKED, NEED_WORDS, SECTIONS,
 };
 use super::{Dependency, DependencyKind};
 use crate::metadata::flat::put_section;
@@ -21,6 +21,8 @@ use crate::metadata::flat::put_section;
 pub(crate) struct Head<'a> {
     pub(crate) version: SemVersion,
     pub(crate) is_yanked: bool,
+    /// Whether it is a package of the project's own.
+    pub(crate) is_local: bool,
     pub(crate) links: Option<&'a str>,
     pub(crate) rust_version: Option<&'a str>,
     pub(crate) published: Option<&'a str>,
@@ -161,6 +163,7 @@ impl Writer {
         let (need_row, feature_row) = (self.need_rows.id(needs), self.feature_rows.id(&features));
         let digest = head.sha256.and_then(bytes_of);
         let mut flags = if head.is_yanked { IS_YANKED } else { 0 };
+        flags |= if head.is_local { IS_LOCAL } else { 0 };
         flags |= if digest.is_some() { HAS_DIGEST } else { 0 };
         flags |= if has_default { HAS_DEFAULT_FEATURE } else { 0 };
         let number = head.version;

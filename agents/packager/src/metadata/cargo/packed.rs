@@ -11,6 +11,7 @@
 //! Sections: name; ends of texts, texts (ascending, each once); heads of versions (ascending), their digests; dependencies; features; then
 //! three kinds of rows, each as ends and members: lists of texts, a version's dependencies, a version's features (ascending by name).
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use ipc::archive::{self, ArchiveError, Layout};
 use semver::Version as SemVersion;
 
-use super::DependencyKind;
+use super::{DependencyKind, Scope};
 use crate::metadata::Hashes;
 use crate::metadata::flat::Reader;
 
@@ -52,6 +53,9 @@ pub(super) const IS_PLAIN: u32 = 4;
 /// There is a feature `default`, for which nobody should have to search.
 pub(super) const HAS_DEFAULT_FEATURE: u32 = 8;
 
+/// It is a package of the project's own, in the place of a published one. No archive that is kept has such a version.
+pub(super) const IS_LOCAL: u32 = 16;
+
 pub(super) const IS_OPTIONAL: u32 = 1;
 pub(super) const HAS_DEFAULT: u32 = 2;
 pub(super) const IS_BUILD: u32 = 4;
@@ -81,6 +85,8 @@ pub(super) struct Packed {
     sections: [Range<usize>; SECTIONS],
     /// The versions, ascending.
     numbers: Arc<[SemVersion]>,
+    /// The registries that its dependencies may come from, where there are several. It is no part of the archive.
+    scope: Option<Arc<Scope>>,
 }
 
 impl std::fmt::Debug for Packed {
@@ -110,7 +116,7 @@ impl Packed {
             *section = end - length..end;
         }
         let is_whole = reader.bytes.is_empty();
-        is_whole.then(|| Self { whole, body, sections, numbers: [].into() })
+        is_whole.then(|| Self { whole, body, sections, numbers: [].into(), scope: None })
     }
 
     /// Checks everything, once.
@@ -199,6 +205,17 @@ impl Packed {
 
     pub(super) fn name(&self) -> &str {
         str::from_utf8(self.section(NAME)).unwrap_or_default()
+    }
+
+    pub(super) fn within(&self, scope: Arc<Scope>) -> Self {
+        Self { scope: Some(scope), ..self.clone() }
+    }
+
+    pub(super) fn key(&self) -> Cow<'_, str> {
+        match &self.scope {
+            Some(scope) => scope.own(self.name()),
+            None => Cow::Borrowed(self.name()),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -294,6 +311,11 @@ impl<'a> Listed<'a> {
         self.field(0) as u32 & IS_YANKED != 0
     }
 
+    /// Whether it is a package of the project's own, with no file to fetch.
+    pub fn is_local(self) -> bool {
+        self.field(0) as u32 & IS_LOCAL != 0
+    }
+
     /// Whether there is a digest to verify its file by.
     pub fn has_digest(self) -> bool {
         self.field(0) as u32 & HAS_DIGEST != 0
@@ -374,6 +396,19 @@ impl<'a> Need<'a> {
     /// `cfg(...)` or a triple, where it is for some targets only.
     pub fn target(self) -> Option<&'a str> {
         self.packed.text_or_none(self.record[3])
+    }
+
+    /// What a resolver calls the crate; `None` where it is of a registry that nobody configured.
+    pub fn known_key(self) -> Option<Cow<'a, str>> {
+        match &self.packed.scope {
+            Some(scope) => scope.key(self.package(), self.registry()),
+            None => self.registry().is_none().then(|| Cow::Borrowed(self.package())),
+        }
+    }
+
+    /// The same; where nobody configured the registry, a key that no crate has.
+    pub fn key(self) -> Cow<'a, str> {
+        self.known_key().unwrap_or_else(|| Cow::Owned(format!("{}@?", self.package())))
     }
 
     /// The index URL of another registry, where it is not the one of the depending crate.

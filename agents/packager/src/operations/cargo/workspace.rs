@@ -7,7 +7,7 @@ use semver::Version;
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::WORKSPACE_DIRECTORIES_MAX;
-use crate::manifest::cargo_toml::{self, Manifest, Workspace};
+use crate::manifest::cargo_toml::{self, Manifest, Patch, Workspace};
 use crate::operations::read_text;
 use crate::resolve::cargo::Root;
 use crate::transaction::Project;
@@ -59,20 +59,34 @@ impl Target {
     }
 }
 
-fn missing(path: &str) -> Error {
+pub(super) fn missing(path: &str) -> Error {
     let message = format!("`{path}` is named by the workspace and does not exist");
     Error::new(Kind::Failed, "manifest-missing", message)
         .hint("create it, or take it out of the workspace")
 }
 
+/// What the root's manifest says for all of the workspace: which packages stand for crates, and what members may inherit.
+/// `changed` is the new text of the target.
+pub(super) fn shared(
+    project: &Project,
+    target: &Target,
+    changed: &str,
+) -> Result<(Vec<Patch>, Option<Workspace>)> {
+    let root = cargo_toml::read(MANIFEST, "", &root_text(project, target, changed)?, None)?;
+    Ok((root.patches, root.workspace))
+}
+
+fn root_text(project: &Project, target: &Target, changed: &str) -> Result<String> {
+    match target.directory.is_empty() {
+        true => Ok(changed.to_owned()),
+        false => read_text(project, MANIFEST)?.ok_or_else(|| missing(MANIFEST)),
+    }
+}
+
 /// The root package and every member of the workspace that its manifest names.
 /// `changed` is the new text of the target; the others are read.
 pub(super) fn members(project: &Project, target: &Target, changed: &str) -> Result<Vec<Member>> {
-    let text = match target.directory.is_empty() {
-        true => changed.to_owned(),
-        false => read_text(project, MANIFEST)?.ok_or_else(|| missing(MANIFEST))?,
-    };
-    let root = cargo_toml::read(MANIFEST, "", &text, None)?;
+    let root = cargo_toml::read(MANIFEST, "", &root_text(project, target, changed)?, None)?;
     let mut directories: Vec<String> =
         root.path_dependencies.iter().map(|dependency| dependency.directory.clone()).collect();
     if let Some(workspace) = &root.workspace {

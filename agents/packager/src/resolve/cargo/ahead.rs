@@ -71,11 +71,11 @@ impl Scout {
     pub(super) fn want(&self, need: Need<'_>) -> Vec<String> {
         let mut next = Vec::new();
         let want = Want::new(need, features_of(need));
-        let wanted = VecDeque::from([(need.package().to_owned(), want)]);
+        let wanted = VecDeque::from([(need.key().into_owned(), want)]);
         match self.try_lock() {
             Some(mut known) => self.follow(&mut known, wanted, &mut next),
             // What the crate leads to is then told without it.
-            None => next.push(need.package().to_owned()),
+            None => next.push(need.key().into_owned()),
         }
         next
     }
@@ -137,8 +137,9 @@ fn needs(manifest: Manifest<'_>, features: &BTreeSet<String>) -> Vec<(String, Wa
     let activation = manifest.activate(existing).unwrap_or_default();
     let active = manifest.active(&activation).into_iter();
     active
-        .filter(|(need, _)| need.registry().is_none())
-        .map(|(need, features)| (need.package().to_owned(), Want::new(need, features)))
+        .filter_map(|(need, features)| {
+            Some((need.known_key()?.into_owned(), Want::new(need, features)))
+        })
         .collect()
 }
 
@@ -147,13 +148,13 @@ impl Ahead for Scout {
         if !self.budget.keep(krate.bytes()) || !self.budget.look(krate.versions().len()) {
             return Vec::new();
         }
-        let locked = self.preferred.get(krate.name());
+        let locked = self.preferred.get(&*krate.key());
         let crates = Arc::new(Crates::new(Arc::clone(krate), locked, &self.policy));
         let mut known = self.lock();
         if known.len() >= AHEAD_PACKAGES_MAX {
             return Vec::new();
         }
-        let entry = known.entry(krate.name().to_owned()).or_default();
+        let entry = known.entry(krate.key().into_owned()).or_default();
         entry.crates.get_or_insert(crates);
         let wants = entry.wants.clone();
         let wanted = wants.iter().flat_map(|want| pick(entry, want, &self.budget)).collect();

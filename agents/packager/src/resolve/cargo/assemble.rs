@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use pubgrub::SelectedDependencies;
 use semver::VersionReq;
 
-use super::Resolved;
 use super::activation::Manifest;
 use super::crates::Bucket;
 use super::lock::{self, Lock};
 use super::provider::{Chosen, Key, Provider};
+use super::{Patch, Resolved};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::metadata::cargo::Need;
+use crate::metadata::cargo::scope::split;
 use crate::resolution::{Artifact, Package, Resolution};
 use crate::resolve::indexed::Id;
 
@@ -125,7 +126,7 @@ impl Walk<'_, '_> {
 
     /// The crate that meets a dependency.
     fn target(&self, parent: Id, need: Need<'_>) -> Result<Node, Error> {
-        let (name, requirement) = (need.package(), need.requirement());
+        let (name, requirement) = (&*need.key(), need.requirement());
         let matching = self.provider.matching(name, requirement)?;
         let position = match matching.len() {
             1 => 0,
@@ -154,13 +155,18 @@ impl Walk<'_, '_> {
         let request = self.provider.request;
         let mut nodes: Vec<(String, semver::Version, Node)> = Vec::new();
         for node in self.features.keys() {
+            // What is a member stands there as one.
+            if self.member_of(node)?.is_some() {
+                continue;
+            }
             let (name, version) = match node {
                 Node::Member(position) => {
                     let root = &request.roots[*position];
                     (root.name.clone(), root.version.clone())
                 }
                 Node::Crate(name, bucket) => {
-                    (name.clone(), self.version(name, *bucket)?.listed().number().clone())
+                    let number = self.version(name, *bucket)?.listed().number().clone();
+                    (split(name).0.to_owned(), number)
                 }
             };
             nodes.push((name, version, node.clone()));
@@ -172,8 +178,12 @@ impl Walk<'_, '_> {
             .filter(|(node, _)| matches!(node, Node::Member(_)))
             .flat_map(|(_, targets)| targets)
             .collect();
-        let crates = nodes.iter().filter(|(.., node)| matches!(node, Node::Crate(..)));
-        let crates: Vec<_> = crates.collect();
+        let mut crates = Vec::new();
+        for node in &nodes {
+            if matches!(node.2, Node::Crate(..)) && !self.is_local(&node.2)? {
+                crates.push(node);
+            }
+        }
         let index_of: BTreeMap<&Node, usize> =
             crates.iter().enumerate().map(|(index, (.., node))| (node, index)).collect();
         let mut packages = Vec::with_capacity(crates.len());
@@ -188,9 +198,56 @@ impl Walk<'_, '_> {
             ecosystem: Ecosystem::Cargo,
             packages,
             links: Vec::new(),
-            warnings: Vec::new(),
+            warnings: self.patches()?,
         };
         Ok(Resolved { resolution, lock })
+    }
+
+    /// Whether a crate is a package of the project's own.
+    fn is_local(&self, node: &Node) -> Result<bool, Error> {
+        let Node::Crate(name, bucket) = node else { return Ok(false) };
+        Ok(self.version(name, *bucket)?.listed().is_local())
+    }
+
+    /// The member that a crate is, where `[patch]` names one.
+    fn member_of(&self, node: &Node) -> Result<Option<Node>, Error> {
+        let Node::Crate(name, bucket) = node else { return Ok(None) };
+        let version = self.version(name, *bucket)?;
+        let (version, name) = (version.listed(), split(name).0);
+        let is_it = |root: &super::Root| root.name == name && root.version == *version.number();
+        let roots = self.provider.request.roots;
+        let found = roots.iter().position(is_it).filter(|_| version.is_local());
+        Ok(found.map(Node::Member))
+    }
+
+    /// Whether anything uses what `[patch]` names.
+    fn uses(&self, patch: &Patch) -> Result<bool, Error> {
+        for node in self.features.keys() {
+            if let Node::Crate(key, bucket) = node
+                && *key == patch.key
+                && self.is_local(node)?
+                && *self.version(key, *bucket)?.listed().number() == patch.version
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What `[patch]` comes to, for people.
+    fn patches(&self) -> Result<Vec<String>, Error> {
+        let said = self.provider.request.patches.iter().map(|patch| {
+            let (name, Patch { version, directory, .. }) = (split(&patch.key).0, patch);
+            Ok(match self.uses(patch)? {
+                true => {
+                    format!("`{name}` {version} is taken from `{directory}`, as `[patch]` says")
+                }
+                false => format!(
+                    "`[patch]` names `{name}` {version} in `{directory}`, which nothing uses"
+                ),
+            })
+        });
+        said.collect()
     }
 
     fn package(
@@ -209,14 +266,15 @@ impl Walk<'_, '_> {
         let features = features.filter(|feature| Manifest(version).has_feature(feature));
         Ok(Package {
             ecosystem: Ecosystem::Cargo,
-            name: name.clone(),
+            name: split(name).0.to_owned(),
             version: number.to_string(),
             direct,
             artifact: Artifact {
-                file_name: format!("{name}-{number}.crate"),
+                file_name: format!("{}-{number}.crate", split(name).0),
                 url: (self.provider.request.download)(name, number, &hashes),
                 hashes,
                 size: None,
+                source: self.provider.request.registry(name).map(|it| it.index.clone()),
             }
             .into(),
             dependencies: dependencies.into_iter().collect(),
@@ -231,17 +289,23 @@ impl Walk<'_, '_> {
 
     fn lock(&self, nodes: &[(String, semver::Version, Node)]) -> Result<Lock, Error> {
         let request = self.provider.request;
-        let index_of: BTreeMap<&Node, usize> =
+        let mut index_of: BTreeMap<&Node, usize> =
             nodes.iter().enumerate().map(|(index, (.., node))| (node, index)).collect();
+        for node in self.features.keys() {
+            let member = self.member_of(node)?.and_then(|member| index_of.get(&member).copied());
+            index_of.extend(member.map(|index| (node, index)));
+        }
         let mut packages = Vec::with_capacity(nodes.len());
         for (name, version, node) in nodes {
             let targets = self.edges.get(node).into_iter().flatten();
             let mut dependencies: BTreeSet<usize> =
                 targets.filter_map(|target| index_of.get(target).copied()).collect();
             let (source, checksum) = match node {
+                Node::Crate(..) if self.is_local(node)? => (None, None),
                 Node::Crate(name, bucket) => {
                     let checksum = self.version(name, *bucket)?.listed().hashes().sha256;
-                    (Some(request.source.to_owned()), checksum)
+                    let other = request.registry(name).map(|it| it.index.as_str());
+                    (Some(other.unwrap_or(request.source).to_owned()), checksum)
                 }
                 Node::Member(position) => {
                     for local in &request.roots[*position].local {
@@ -264,7 +328,17 @@ impl Walk<'_, '_> {
                 dependencies: dependencies.into_iter().collect(),
             });
         }
-        Ok(Lock { format: request.format, packages })
+        let mut unused = Vec::new();
+        for patch in request.patches {
+            let (name, version) = (split(&patch.key).0, &patch.version);
+            let is_member =
+                request.roots.iter().any(|root| root.name == name && root.version == *version);
+            if !is_member && !self.uses(patch)? {
+                unused.push((name.to_owned(), version.clone()));
+            }
+        }
+        unused.sort();
+        Ok(Lock { format: request.format, packages, unused })
     }
 }
 

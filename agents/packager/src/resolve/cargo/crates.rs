@@ -72,10 +72,10 @@ impl Policy {
 pub(super) struct Candidate {
     /// Its position in the crate.
     pub(super) position: u32,
-    /// Whether it may be chosen: not yanked, or locked already; and with a digest.
+    /// Whether it may be chosen: not yanked, or locked already; and with a digest, unless it is the project's own.
     pub(super) is_usable: bool,
-    /// Locked ones first, then how many compilers can build it.
-    rank: (bool, u32),
+    /// The project's own first, then locked ones, then how many compilers can build it.
+    rank: (bool, bool, u32),
 }
 
 /// The versions of one crate.
@@ -99,7 +99,7 @@ impl Crates {
         locked: Option<&BTreeSet<Version>>,
         policy: &Policy,
     ) -> Self {
-        let is_lowest = policy.is_lowest(krate.name());
+        let is_lowest = policy.is_lowest(&krate.key());
         let versions = krate.versions();
         let mut candidates: Vec<Candidate> = Vec::with_capacity(versions.len());
         let mut buckets: Vec<(Bucket, usize)> = Vec::new();
@@ -118,8 +118,9 @@ impl Crates {
             }
             candidates.push(Candidate {
                 position: version.position() as u32,
-                is_usable: (is_locked || !version.is_yanked()) && version.has_digest(),
-                rank: (is_locked, count),
+                is_usable: version.is_local()
+                    || (is_locked || !version.is_yanked()) && version.has_digest(),
+                rank: (version.is_local(), is_locked, count),
             });
             if let Some((_, end)) = buckets.last_mut() {
                 *end = candidates.len();

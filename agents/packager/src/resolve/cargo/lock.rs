@@ -37,8 +37,10 @@ pub fn default_source() -> String {
 pub struct Lock {
     /// The version of the format, 1 to 4. The last two differ in nothing that a registry's crates need.
     pub format: u32,
-    /// Members and crates.
+    /// Members, packages that stand for crates, and crates.
     pub packages: Vec<Package>,
+    /// Names and versions of packages that `[patch]` names and nothing uses, sorted.
+    pub unused: Vec<(String, Version)>,
 }
 
 /// One `[[package]]`.
@@ -124,6 +126,11 @@ impl Lock {
                 let _ = writeln!(text, " {},", quoted(&format!("{name}{version}{source}")));
             }
             text.push_str("]\n");
+        }
+        for (name, version) in &self.unused {
+            text.push_str("\n[[patch.unused]]\n");
+            line(&mut text, "name", name);
+            line(&mut text, "version", &version.to_string());
         }
         if self.format == 1 {
             self.render_digests(&mut text);
@@ -223,11 +230,15 @@ struct Entry {
     source: Option<String>,
 }
 
-/// The versions that an existing lock holds of crates from `source`: what a resolution should keep.
+/// The versions that an existing lock holds, by the key that `key` gives for a name and its source: what a resolution should keep. What
+/// has no key is passed over: other sources' versions say nothing about these registries'.
 ///
 /// # Errors
 /// `bad-lock` where the text is not a lock.
-pub fn preferences(text: &str, source: &str) -> Result<BTreeMap<String, BTreeSet<Version>>, Error> {
+pub fn preferences(
+    text: &str,
+    key: impl Fn(&str, &str) -> Option<String>,
+) -> Result<BTreeMap<String, BTreeSet<Version>>, Error> {
     let file: File = toml::from_str(text).map_err(|error| {
         let message = format!("the existing Cargo.lock does not parse: {}", error.message());
         Error::new(Kind::Failed, "bad-lock", message)
@@ -235,12 +246,9 @@ pub fn preferences(text: &str, source: &str) -> Result<BTreeMap<String, BTreeSet
     })?;
     let mut preferences: BTreeMap<String, BTreeSet<Version>> = BTreeMap::new();
     for entry in file.package {
-        // Other sources' versions say nothing about this registry's.
-        if entry.source.as_deref() != Some(source) {
-            continue;
-        }
-        let Ok(version) = entry.version.parse() else { continue };
-        preferences.entry(entry.name).or_default().insert(version);
+        let key = entry.source.and_then(|source| key(&entry.name, &source));
+        let (Some(key), Ok(version)) = (key, entry.version.parse()) else { continue };
+        preferences.entry(key).or_default().insert(version);
     }
     Ok(preferences)
 }

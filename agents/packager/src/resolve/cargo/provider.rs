@@ -22,7 +22,7 @@ use super::{Request, Root};
 use crate::error::{Error, Kind};
 use crate::limits::CONFLICTS_UNTIL_EARLY;
 use crate::metadata::Hashes;
-use crate::metadata::cargo::{self as metadata, Crate, Listed, Metadata, Need};
+use crate::metadata::cargo::{self as metadata, Crate, Listed, Metadata, Need, Scope};
 use crate::resolve::indexed::{Id, Interner, Reason, Set};
 
 /// What an [`Id`] stands for.
@@ -81,7 +81,7 @@ impl Chosen {
 }
 
 /// A member in the form that crates have.
-fn packed(root: &Root) -> Result<Crate, Error> {
+fn packed(root: &Root, scope: Option<&Arc<Scope>>) -> Result<Crate, Error> {
     let version = metadata::Version {
         version: root.version.clone(),
         dependencies: root.dependencies.clone(),
@@ -92,10 +92,11 @@ fn packed(root: &Root) -> Result<Crate, Error> {
         hashes: Hashes::default(),
         published: None,
     };
-    Crate::member(&root.name, &version).map_err(|error| {
+    let member = Crate::member(&root.name, &version).map_err(|error| {
         let message = format!("the manifest of `{}` cannot be resolved: {error}", root.name);
         Error::new(Kind::Usage, "bad-manifest", message)
-    })
+    })?;
+    Ok(scope.map_or_else(|| member.clone(), |scope| member.within(Arc::clone(scope))))
 }
 
 /// Where each requirement on a crate can be met.
@@ -109,7 +110,8 @@ type Found = Vec<(Id, Set)>;
 
 impl<'a> Provider<'a> {
     pub(super) fn new(request: &'a Request<'a>, metadata: &'a dyn Metadata) -> Result<Self, Error> {
-        let members = request.roots.iter().map(packed).collect::<Result<_, _>>()?;
+        let members = request.roots.iter();
+        let members = members.map(|root| packed(root, request.scope)).collect::<Result<_, _>>()?;
         let scout = Arc::new(Scout::new(request));
         let ahead: Arc<dyn metadata::Ahead> = Arc::<Scout>::clone(&scout);
         metadata.follow(&ahead);
@@ -161,8 +163,8 @@ impl<'a> Provider<'a> {
             self.announce(need);
         }
         for need in needs() {
-            if self.crates(need.package())?.krate.is_none() {
-                self.metadata.krate(need.package())?;
+            if self.crates(&need.key())?.krate.is_none() {
+                self.metadata.krate(&need.key())?;
             }
         }
         for (position, root) in self.request.roots.iter().enumerate() {
@@ -207,7 +209,7 @@ impl<'a> Provider<'a> {
     /// Announces what a dependency is about. Where it is not there yet, what it leads to is followed without waiting for
     /// the solver.
     fn announce(&self, need: Need<'_>) {
-        let name = need.package();
+        let name = &*need.key();
         if self.at_hand.borrow().contains(name) {
             return;
         }
@@ -326,15 +328,6 @@ impl DependencyProvider for Provider<'_> {
             Key::Crate(name, bucket) => {
                 let best = self.crates(&name)?.best(bucket, set);
                 if let Some(position) = best {
-                    if std::env::var_os("TRACE_CRATES").is_some() {
-                        eprintln!(
-                            "choose {name} {bucket} {:?} of {}",
-                            self.crates(&name)?
-                                .listed(self.crates(&name)?.list(bucket)[position])
-                                .map(|l| l.number().to_string()),
-                            set.size(self.crates(&name)?.list(bucket).len())
-                        );
-                    }
                     self.chosen.borrow_mut().insert((name, bucket), position as u32);
                 }
                 best

@@ -131,6 +131,8 @@ fn run_all(
         preferred: &locked,
         policy: &Policy { rust_versions: rust_versions.to_vec(), ..Policy::default() },
         source: SOURCE,
+        scope: None,
+        patches: &[],
         format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),
@@ -401,14 +403,18 @@ fn the_lock_is_written_as_cargo_writes_it() {
             .to_owned(),
     ];
     assert_eq!(text, expected.concat());
-    let preferences = lock::preferences(&text, SOURCE).expect("parses");
+    let preferences = lock::preferences(&text, of_source).expect("parses");
     assert_eq!(preferences["b"].len(), 2);
     assert!(!preferences.contains_key("tool"));
 }
 
+fn of_source(name: &str, source: &str) -> Option<String> {
+    (source == SOURCE).then(|| name.to_owned())
+}
+
 #[test]
 fn a_lock_that_does_not_parse_is_an_error() {
-    let error = lock::preferences("[[package]", SOURCE).expect_err("broken");
+    let error = lock::preferences("[[package]", of_source).expect_err("broken");
     assert_eq!(error.code, "bad-lock");
 }
 
@@ -434,6 +440,8 @@ fn preferring(universe: &Universe, needs: &[&str], policy: &Policy) -> String {
         preferred: &BTreeMap::new(),
         policy,
         source: SOURCE,
+        scope: None,
+        patches: &[],
         format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),

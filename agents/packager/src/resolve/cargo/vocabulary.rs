@@ -1,5 +1,6 @@
 //! How crates are talked about in explanations.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use pubgrub::VersionSet;
@@ -53,7 +54,7 @@ impl Provider<'_> {
                 _ => false,
             }
         };
-        let named = || manifest.needs().filter(|need| need.package() == name);
+        let named = || manifest.needs().filter(|need| need.key() == name);
         named().find(makes).or_else(|| named().next()).map(|need| need.requirement().into())
     }
 }
@@ -64,10 +65,10 @@ impl Vocabulary for Provider<'_> {
             Key::Root => "the project".to_owned(),
             Key::Member(_) if self.request.roots.len() == 1 => "the project".to_owned(),
             Key::Member(position) => format!("the member `{}`", self.request.roots[position].name),
-            Key::Crate(name, _) | Key::Choice(_, name, _) => format!("`{name}`"),
-            Key::Feature(name, _, feature) => format!("`{name}/{feature}`"),
+            Key::Crate(name, _) | Key::Choice(_, name, _) => format!("`{}`", self.shown(&name)),
+            Key::Feature(name, _, feature) => format!("`{}/{feature}`", self.shown(&name)),
             Key::ChoiceFeature(choice, feature) => match self.crate_name(choice) {
-                Some(name) => format!("`{name}/{feature}`"),
+                Some(name) => format!("`{}/{feature}`", self.shown(&name)),
                 None => format!("the feature `{feature}`"),
             },
             Key::Links(name) => format!("to be the only one that links `{name}`"),
@@ -124,6 +125,11 @@ impl Vocabulary for Provider<'_> {
 }
 
 impl Provider<'_> {
+    /// What people call a crate.
+    fn shown<'k>(&self, key: &'k str) -> Cow<'k, str> {
+        self.request.scope.map_or(Cow::Borrowed(key), |scope| scope.shown(key))
+    }
+
     fn describe_choice(&self, name: &str, requirement: &str, set: &Set) -> String {
         let Ok(matching) = self.matching(name, requirement) else { return requirement.to_string() };
         let buckets: Vec<_> = set

@@ -165,6 +165,7 @@ fn described(
             url: path,
             hashes: file.map_or_else(Hashes::default, |file| file.hashes.clone()),
             size: file.and_then(|file| file.size),
+            source: None,
         }
         .into(),
         dependencies: dependencies.into_iter().collect(),

@@ -89,6 +89,7 @@ fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
         url: entry.tarball.clone(),
         hashes: entry.hashes.clone(),
         size: None,
+        source: None,
     })
 }
 

@@ -98,6 +98,7 @@ fn fetch(
     let requests: Vec<DownloadRequest> = (0..count)
         .map(|index| DownloadRequest {
             ecosystem: Ecosystem::Pypi,
+            source: None,
             url: format!("http://{}{path}/{index}", registry.address),
             hashes: Hashes { sha256: Some(SHA256.to_owned()), sha512: None },
             destination: at(&index.to_string()),

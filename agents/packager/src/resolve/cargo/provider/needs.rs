@@ -20,7 +20,7 @@ impl Provider<'_> {
         features: impl IntoIterator<Item = &'f str>,
         found: &mut Found,
     ) -> Result<(), Error> {
-        let name: Rc<str> = Rc::from(need.package());
+        let name: Rc<str> = Rc::from(need.key());
         let matching = self.matching(&name, need.requirement())?;
         match matching.as_slice() {
             [] => found.push((self.id(Key::Crate(name, Bucket::Nothing)), Set::empty())),
@@ -176,8 +176,23 @@ impl Provider<'_> {
     }
 }
 
-/// Why a dependency rules out its version: it comes from another registry.
+/// Why a dependency rules out its version: it comes from a registry that nobody configured.
 fn foreign(need: Need<'_>) -> Option<Reason> {
-    let name = need.package();
-    need.registry().is_some().then(|| format!("it needs `{name}` from another registry").into())
+    if need.known_key().is_some() {
+        return None;
+    }
+    let (name, registry) = (need.package(), need.registry().unwrap_or_default());
+    let registry = agents_versions::shorten(&without_secret(registry));
+    Some(
+        format!(
+            "it needs `{name}` from the registry `{registry}`, which is none of this project's"
+        )
+        .into(),
+    )
+}
+
+/// An address as it may be shown.
+fn without_secret(address: &str) -> String {
+    let bare = address.strip_prefix("sparse+").unwrap_or(address);
+    url::Url::parse(bare).map_or_else(|_| String::from("?"), |url| crate::io::secret::shown(&url))
 }

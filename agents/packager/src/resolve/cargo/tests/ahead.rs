@@ -39,6 +39,8 @@ fn request(roots: &[Root]) -> Request<'_> {
         preferred: &NOTHING,
         policy: &POLICY,
         source: SOURCE,
+        scope: None,
+        patches: &[],
         format: 4,
         download: &|name, version, _| format!("https://dl.example.invalid/{name}/{version}"),
         keep_on: &|| Ok(()),

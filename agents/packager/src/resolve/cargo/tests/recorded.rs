@@ -157,6 +157,8 @@ fn check(place: &Path) {
         preferred: &preferred,
         policy: &Policy { rust_versions: fixture.rust_versions, ..Policy::default() },
         source: SOURCE,
+        scope: None,
+        patches: &[],
         format: 4,
         download: &|_, _, _| String::new(),
         keep_on: &|| Ok(()),
