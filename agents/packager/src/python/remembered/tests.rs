@@ -1,3 +1,5 @@
+//! A shim of pyenv that counts its starts, and each thing that an answer is forgotten for.
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
