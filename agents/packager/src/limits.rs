@@ -124,6 +124,19 @@ pub const AHEAD_BYTES_MAX: usize = 64 << 20;
 /// Seconds that an interpreter may take to describe itself; a cold start from a slow disk takes about two.
 pub const INTERPRETER_SECONDS_MAX: u64 = 20;
 
+/// How long an interpreter's description of itself is believed where nothing that is known to change it did.
+pub const INTERPRETER_REMEMBERED_FOR: std::time::Duration =
+    std::time::Duration::from_secs(24 * 3600);
+
+/// Descriptions that are kept on the disk: those of some interpreters in some surroundings, 3 KiB each.
+pub const INTERPRETERS_REMEMBERED_MAX: usize = 64;
+
+/// Bytes of a version manager's shim that are looked at; pyenv's has about 400.
+pub const PYENV_SHIM_BYTES_MAX: u64 = 4 << 10;
+
+/// Bytes of a file that names a version; more is no such file.
+pub const PYENV_VERSION_BYTES_MAX: u64 = 4 << 10;
+
 /// Bytes of an interpreter's description of itself; a real one has about 2 KiB.
 pub const INTERPRETER_ANSWER_BYTES_MAX: u64 = 1 << 20;
 

@@ -6,6 +6,7 @@
 
 mod find;
 mod inspect;
+mod remembered;
 mod tags;
 mod target;
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl Packager {
                 registries,
                 host,
                 aside: Aside::default(),
-                tools: Tools::default(),
+                tools: Tools::new(places.cache.join("interpreters")),
                 minimum_age_s: policy.minimum_age_s,
                 measures: Measures::default(),
                 shown: watch::Shown::default(),

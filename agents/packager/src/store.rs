@@ -55,6 +55,7 @@ mod lend;
 mod mode;
 mod names;
 mod object;
+mod seal;
 mod tree;
 mod witness;
 mod written;

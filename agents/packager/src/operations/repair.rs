@@ -130,8 +130,9 @@ impl Task<'_> {
     fn restore_crates(&self, crates: Option<&Resolution>, repaired: &mut Repaired) -> Result<()> {
         let Some(crates) = crates else { return Ok(()) };
         let hands = self.hands(Work::Unpack);
-        let (cancellation, verify) = (self.conversation.cancellation(), self.shop.rules.verify);
-        let options = Options { crew: &hands, cancellation, verify, ..Options::default() };
+        let cancellation = self.conversation.cancellation();
+        // What a disk did by itself changed no time.
+        let options = Options { crew: &hands, cancellation, verify: true, ..Options::default() };
         repaired.warnings.extend(cargo::populate(self, crates, options)?);
         Ok(())
     }
@@ -209,7 +210,7 @@ impl Task<'_> {
         let hands = self.hands(Work::Unpack);
         let options = Options {
             crew: &hands,
-            verify: self.shop.rules.verify,
+            verify: true,
             durability: Durability::Later,
             cancellation: self.conversation.cancellation(),
             // What is mended is put together from several places, so it is read as it is.

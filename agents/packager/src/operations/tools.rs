@@ -15,8 +15,9 @@ use crate::process;
 use crate::python::Interpreter;
 
 /// The memory of what was asked. Bounded: it starts anew when it is full.
-#[derive(Default)]
 pub(crate) struct Tools {
+    /// Where what interpreters say is kept for the next process.
+    directory: PathBuf,
     versions: Mutex<HashMap<Program, Option<semver::Version>>>,
     interpreters: Mutex<HashMap<Program, Interpreter>>,
 }
@@ -38,6 +39,11 @@ impl Program {
 }
 
 impl Tools {
+    /// A memory whose part that lasts is in this directory, which is made when something is to be kept.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, versions: Mutex::default(), interpreters: Mutex::default() }
+    }
+
     /// The version that `name --version` prints, where there is such a program on `search_path` (the value of `PATH`).
     pub(crate) fn version(
         &self,
@@ -78,7 +84,7 @@ impl Tools {
         if let Some(interpreter) = known {
             return Ok(interpreter);
         }
-        let interpreter = Interpreter::inspect(path, cancellation)?;
+        let interpreter = Interpreter::inspect_once(path, &self.directory, cancellation)?;
         if let Some(program) = program {
             let mut interpreters = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
             if interpreters.len() >= TOOLS_REMEMBERED_MAX {
@@ -135,7 +141,7 @@ mod tests {
         program(&directory.path().join("slow"), &format!("#!/bin/sh\n{wait}\necho v2.0.0\n"));
         program(&directory.path().join("fast"), "#!/bin/sh\necho fast 1.0.0 '(x)'\n");
         let search_path = format!("{}:/usr/bin:/bin", directory.path().display());
-        let tools = Tools::default();
+        let tools = Tools::new(directory.path().join("interpreters"));
         std::thread::scope(|scope| {
             let slow =
                 scope.spawn(|| tools.version("slow", Some(&search_path), Cancellation::NEVER));

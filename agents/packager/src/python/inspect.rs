@@ -18,7 +18,7 @@ use crate::limits::{INTERPRETER_ANSWER_BYTES_MAX, INTERPRETER_SECONDS_MAX};
 use crate::process;
 
 /// Prints the description as JSON.
-const SCRIPT: &str = include_str!("inspect.py");
+pub(super) const SCRIPT: &str = include_str!("inspect.py");
 
 /// What the script prints.
 #[derive(Debug, Deserialize)]
@@ -49,11 +49,16 @@ impl Interpreter {
     /// `bad-python` where it does not answer like a Python of version 3.7 or later.
     pub fn inspect(executable: &Path, cancellation: &Cancellation) -> Result<Self> {
         let answer = ask(executable, cancellation)?;
-        let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
-            bad(executable, &format!("its description of itself does not parse: {error}"))
-        })?;
-        answer.into_interpreter(executable)
+        read(executable, &answer)
     }
+}
+
+/// Understands what a program said of itself.
+pub(super) fn read(executable: &Path, answer: &[u8]) -> Result<Interpreter> {
+    let answer: Answer = serde_json::from_slice(answer).map_err(|error| {
+        bad(executable, &format!("its description of itself does not parse: {error}"))
+    })?;
+    answer.into_interpreter(executable)
 }
 
 fn bad(executable: &Path, why: &str) -> Error {
@@ -62,7 +67,7 @@ fn bad(executable: &Path, why: &str) -> Error {
         .hint("name a Python of version 3.7 or later with `--python`")
 }
 
-fn ask(executable: &Path, cancellation: &Cancellation) -> Result<Vec<u8>> {
+pub(super) fn ask(executable: &Path, cancellation: &Cancellation) -> Result<Vec<u8>> {
     let limit = Duration::from_secs(INTERPRETER_SECONDS_MAX);
     let mut command = Command::new(executable);
     command.args(["-I", "-c", SCRIPT]);

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::copy;
-use super::lend::Lending;
+use super::lend::{Lend, Lending};
 use super::mode::{self, Mode as How};
 use super::object::{Opened, Passing, digest_of_file_is};
 use super::written::Written;
@@ -306,16 +306,11 @@ impl Job<'_> {
             && self.links.load(Ordering::Relaxed)
         {
             let (place, mode) = ((directory, name), mode & self.left);
-            match self.store.lend(object, place, mode, self.options.verify)? {
+            let (verify, written) = (self.options.verify, self.options.written);
+            match self.store.lend(object, place, mode, Lend { verify, written, buffer })? {
                 Lending::Done => {
                     self.linked.fetch_add(1, Ordering::Relaxed);
                     self.count(object.size);
-                    if let Some(written) = self.options.written
-                        && let Ok(status) =
-                            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                    {
-                        written.note(&status, object);
-                    }
                     return Ok(());
                 }
                 Lending::Taken => return self.meet_existing(directory, file),
@@ -371,8 +366,10 @@ impl Job<'_> {
                 Error::io("examine", &self.store.object_path(object), &error.into())
             })
         };
-        let is_known = |status: &Stat| self.store.witnesses.know(object, status);
-        if verify && self.clones && !is_lent && !digest_of_file_is(from.as_fd(), object) {
+        let is_known = |status: &Stat| {
+            self.store.witnesses.know(object, status) || self.store.is_sealed(object, status)
+        };
+        if verify && self.clones && !is_lent && !digest_of_file_is(from.as_fd(), object, buffer) {
             self.store.discard(object, is_lent);
             return Err(damaged(object, "is damaged"));
         }
@@ -400,7 +397,7 @@ impl Job<'_> {
         let after = examine()?;
         // Somebody lent it while it was read, or changed it.
         let is_doubtful = if is_lent { !is_known(&after) } else { after.st_nlink != 1 };
-        if is_doubtful && !digest_of_file_is(from.as_fd(), object) {
+        if is_doubtful && !digest_of_file_is(from.as_fd(), object, buffer) {
             return Err(damaged(object, "was changed"));
         }
         self.cloned.fetch_add(u64::from(is_cloned), Ordering::Relaxed);
@@ -449,7 +446,7 @@ impl Job<'_> {
             }
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
             let there = rustix::fs::openat(directory, name, flags, Mode::empty()).ok()?;
-            Some(digest_of_file_is(there.as_fd(), &wanted))
+            Some(digest_of_file_is(there.as_fd(), &wanted, &mut Vec::new()))
         };
         match self.options.existing {
             Existing::AcceptEqual if equal() == Some(true) => Ok(()),

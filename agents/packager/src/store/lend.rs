@@ -3,21 +3,24 @@
 //!
 //! 1. A file has at most two names: the store's, and one in one environment. So what is edited in one environment is never seen in
 //!    another one, nor in a generation that an undo brings back: both have files of their own.
-//! 2. Before it gets its second name it is moved from `files` to `lent`, and stays there for good. What lies in `lent` may have
-//!    been edited, also after the environment went, and its digest is compared before every use: before it is linked again, or in
-//!    the very bytes that are copied. Times prove nothing: tools set them back.
-//! 3. Who links holds an exclusive lock on the file itself, without waiting; who does not get it copies. The lock dies with its
-//!    process.
+//! 2. Before it gets its second name it is sealed ([`super::seal`]) and moved from `files` to `lent`, where it stays for good. What
+//!    lies in `lent` may have been edited, also after the environment went: before every use its seal is looked at, and where that
+//!    is broken, or nothing is believed of times there, its digest is compared: before it is linked again, or in the very bytes
+//!    that are copied. With `store.verify` the digest is compared every time.
+//! 3. Who links a file that is not sealed yet, or not any more, holds an exclusive lock on the file itself, without waiting; who
+//!    does not get it copies. The lock dies with its process. Who links a sealed one changes nothing about it, and needs no lock:
+//!    each looks at it once more when it is linked, and takes its own link back where there are more than two names.
 //! 4. A file with a wrong digest loses its name in the store. The environment keeps it; whoever needs the content fetches it again.
 //!
-//! In its environment the file looks like a copy: its own permissions, and the time at which it came.
+//! In its environment the file has the permissions of a copy, and the time at which it was lent first.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FlockOperation, Mode, Stat};
 use rustix::io::Errno;
 
 use super::object::{Opened, digest_of_file_is};
+use super::written::Written;
 use super::{Object, Store, damaged};
 use crate::error::{Error, Result};
 
@@ -34,6 +37,16 @@ pub(super) enum Lending {
     Impossible,
 }
 
+/// How a file is lent.
+pub(super) struct Lend<'a> {
+    /// Whether the digest is compared although it never left the store.
+    pub(super) verify: bool,
+    /// Where its digest is kept, for whoever describes it afterwards.
+    pub(super) written: Option<&'a Written>,
+    /// Memory to read it with.
+    pub(super) buffer: &'a mut Vec<u8>,
+}
+
 impl Store {
     /// Gives a stored file the name `name` in `directory`, with these permissions.
     pub(super) fn lend(
@@ -41,8 +54,14 @@ impl Store {
         object: &Object,
         (directory, name): (BorrowedFd<'_>, &str),
         permissions: u32,
-        verify: bool,
+        how: Lend<'_>,
     ) -> Result<Lending> {
+        if !how.verify
+            && let Some(lending) = self.lend_sealed(object, (directory, name), permissions, &how)?
+        {
+            return Ok(lending);
+        }
+        let Lend { verify, written, buffer } = how;
         let Opened { file, is_lent } = self.open_object(object)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(Lending::InUse);
@@ -50,30 +69,35 @@ impl Store {
         let stored = object.name();
         let io = |error: Errno| Error::io("link", &self.object_path(object), &error.into());
         let status = rustix::fs::fstat(&file).map_err(io)?;
-        if status.st_nlink != 1 {
+        // Who links sealed files holds no lock: what is sealed is left as it is here.
+        let is_other = status.st_mode & 0o7777 != permissions;
+        let is_shared = is_lent && self.is_sealed(object, &status) && (is_other || !verify);
+        if status.st_nlink != 1 || is_shared {
             return Ok(Lending::InUse);
         }
         if status.st_size as u64 != object.size {
             self.discard(object, is_lent);
             return Err(damaged(object, "has the wrong size"));
         }
-        if (is_lent || verify) && !digest_of_file_is(file.as_fd(), object) {
+        if (is_lent || verify) && !digest_of_file_is(file.as_fd(), object, buffer) {
             self.discard(object, is_lent);
             return Err(damaged(object, "was changed"));
         }
-        if !is_lent && !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
-            // Somebody else has lent it in the meantime.
-            return Ok(Lending::InUse);
+        if is_other {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
         }
-        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions))
-            .and_then(|()| {
-                let times = Timestamps { last_access: now, last_modification: now };
-                rustix::fs::futimens(&file, &times)
-            })
-            .map_err(io)?;
+        if !is_lent {
+            self.seal(&file, object).map_err(io)?;
+            if !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
+                // Somebody else has lent it in the meantime.
+                return Ok(Lending::InUse);
+            }
+        }
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
-            Ok(()) => Ok(Lending::Done),
+            Ok(()) => {
+                let status = rustix::fs::fstat(&file).map_err(io)?;
+                self.settle_link(object, (directory, name), &status, written)
+            }
             Err(Errno::EXIST) => Ok(Lending::Taken),
             // Another mount of the same file system, or a rule of the kernel about who may link.
             Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => Ok(Lending::Impossible),
@@ -81,6 +105,68 @@ impl Store {
             Err(Errno::MLINK | Errno::NOENT) => Ok(Lending::InUse),
             Err(error) => Err(io(error)),
         }
+    }
+
+    /// The same by three looks at names, for a file that lies in `lent`, sealed and with these permissions. Nothing is said of any
+    /// other.
+    fn lend_sealed(
+        &self,
+        object: &Object,
+        (directory, name): (BorrowedFd<'_>, &str),
+        permissions: u32,
+        how: &Lend<'_>,
+    ) -> Result<Option<Lending>> {
+        let stored = object.name();
+        let is_right = |status: &Stat, names| {
+            self.is_sealed(object, status)
+                && status.st_nlink == names
+                && status.st_mode & 0o7777 == permissions
+        };
+        let look = |directory: BorrowedFd<'_>, name: &str| {
+            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+        };
+        // A link that is taken back would change the time of a file that is in use.
+        if !look(self.lent.as_fd(), &stored).is_some_and(|status| is_right(&status, 1)) {
+            return Ok(None);
+        }
+        match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(Some(Lending::Taken)),
+            Err(_) => return Ok(None),
+        }
+        // What was done to it between the two is seen now.
+        match look(directory, name) {
+            Some(status) if is_right(&status, 2) => {
+                self.settle_link(object, (directory, name), &status, how.written).map(Some)
+            }
+            _ => {
+                self.take_back(object, directory, name)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A link is made, and its file has this status: notes it, or takes it back where somebody else has linked the file, too.
+    fn settle_link(
+        &self,
+        object: &Object,
+        (directory, name): (BorrowedFd<'_>, &str),
+        status: &Stat,
+        written: Option<&Written>,
+    ) -> Result<Lending> {
+        if status.st_nlink != 2 {
+            self.take_back(object, directory, name)?;
+            return Ok(Lending::InUse);
+        }
+        if let Some(written) = written {
+            written.note(status, object);
+        }
+        Ok(Lending::Done)
+    }
+
+    fn take_back(&self, object: &Object, directory: BorrowedFd<'_>, name: &str) -> Result<()> {
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())
+            .map_err(|error| Error::io("unlink", &self.object_path(object), &error.into()))
     }
 
     /// Whether the file with this inode was moved to `lent` by this call.

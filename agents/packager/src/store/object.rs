@@ -212,7 +212,8 @@ impl Store {
             let Ok(Opened { file, is_lent }) = self.open_object(object) else { return false };
             let has_size =
                 rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_size as u64 == object.size);
-            let good = has_size && (!verify || digest_of_file_is(file.as_fd(), object));
+            let good =
+                has_size && (!verify || digest_of_file_is(file.as_fd(), object, &mut Vec::new()));
             if !good {
                 self.discard(object, is_lent);
             }
@@ -282,19 +283,29 @@ impl Store {
 }
 
 /// Whether an open file has the digest of `object`; read from its beginning, wherever it was read before.
-pub(super) fn digest_of_file_is(file: BorrowedFd<'_>, object: &Object) -> bool {
+pub(super) fn digest_of_file_is(
+    file: BorrowedFd<'_>,
+    object: &Object,
+    buffer: &mut Vec<u8>,
+) -> bool {
     let mut hash = digest::Context::new(&digest::SHA256);
     let size = usize::try_from(object.size).unwrap_or(usize::MAX).saturating_add(1);
-    let mut buffer = vec![0; size.min(limits::COPY_WHOLE_BYTES_MAX as usize)];
+    let wanted = size.min(limits::COPY_WHOLE_BYTES_MAX as usize);
+    // It keeps what it has: its bytes are overwritten before they are looked at.
+    buffer.resize(wanted.max(buffer.len()), 0);
     let mut offset = 0;
     loop {
-        match rustix::io::pread(file, &mut buffer, offset) {
+        match rustix::io::pread(file, &mut buffer[..wanted], offset) {
             Ok(0) => return hash.finish().as_ref() == object.digest,
             Ok(count) => {
                 hash.update(&buffer[..count]);
                 offset += count as u64;
                 if offset > object.size {
                     return false;
+                }
+                // One byte more was asked for than there should be: a file that is as long as it should be needs no second call.
+                if offset == object.size && count < wanted {
+                    return hash.finish().as_ref() == object.digest;
                 }
             }
             Err(Errno::INTR) => {}

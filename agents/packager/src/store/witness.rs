@@ -58,8 +58,7 @@ impl Witnesses {
         Self { known: Mutex::default(), is_believed }
     }
 
-    /// Whether anything is ever learnt here.
-    #[cfg(test)]
+    /// Whether times tell of every write here.
     pub(super) fn are_believed(&self) -> bool {
         self.is_believed
     }

@@ -355,11 +355,14 @@ impl Open<'_> {
     /// Everything before the intent: checks, fingerprints, and the staged content on the device.
     fn prepare(&self, changes: &[Change], options: CommitOptions<'_>) -> Result<(Intent, bool)> {
         check_overlap(changes)?;
-        let look = || self.look(changes, options.mended);
-        let looked = match options.crew {
-            Some(crew) => agents_contract::once(crew, look).ok_or_else(Error::cancelled)?,
-            None => look(),
-        };
+        let looked = self.while_it_is_written(|| match options.crew {
+            Some(crew) => {
+                let prints = self.staged_prints(changes, crew)?;
+                let look = || self.look(changes, options.mended, prints);
+                agents_contract::once(crew, look).ok_or_else(Error::cancelled)?
+            }
+            None => self.look(changes, options.mended, Vec::new()),
+        });
         let Looked { mut directories, mut items, mut drift, mut taken_away } = looked?;
         self.note_new_content(&mut items)?;
         if !drift.is_empty() && !options.force {
@@ -376,6 +379,20 @@ impl Open<'_> {
         let kept = self.session.inner.kept(&self.begin.id).is_dir();
         let system = options.system.cloned();
         Ok((Intent { directories, items, finish: Finish::Keep, system }, kept))
+    }
+
+    /// Does something while the disk gets what is staged already: less is left for whoever waits for all of it. Only a beginning,
+    /// of which nothing is believed: through a descriptor of its own, so that an error is still there for the one who asks.
+    fn while_it_is_written<T>(&self, work: impl FnOnce() -> T) -> T {
+        let Ok(staging) = self.staging.child(OsStr::new(".")) else { return work() };
+        std::thread::scope(|scope| {
+            let write = move || {
+                let _ = rustix::fs::syncfs(&staging);
+            };
+            // Without a thread it is written later.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, write);
+            work()
+        })
     }
 
     /// What files are going to hold, for the log.

@@ -76,6 +76,37 @@ impl Fingerprint {
         Self::record_without(parent, name, &|path| is_cache(place, path), written)
     }
 
+    /// The same by a crew: everything directly in the tree is a piece of its own.
+    pub(super) fn record_by(
+        crew: &dyn Crew,
+        (parent, name): (&Directory, &OsStr),
+        place: &OsStr,
+        written: &Written,
+    ) -> Result<Self> {
+        let failed = |error| Error::io("read", &parent.path().join(name), &error);
+        let root = parent.child(name).map_err(failed)?;
+        let names = root.names().map_err(failed)?;
+        let is_cache = |path: &[u8]| is_cache(place, path);
+        let above = |path: &[u8]| !path.is_empty();
+        let mut entries = record_entries((parent, name), b"", &above, written)?;
+        let found: Vec<OnceLock<Result<Vec<Entry>>>> =
+            names.iter().map(|_| OnceLock::new()).collect();
+        crew.run(names.len(), &|index| {
+            let top = names[index].as_bytes();
+            let recorded = match is_cache(top) {
+                true => Ok(Vec::new()),
+                false => record_entries((&root, &names[index]), top, &is_cache, written),
+            };
+            // Each piece is run once.
+            let _ = found[index].set(recorded);
+        });
+        for recorded in found {
+            entries.extend(recorded.into_inner().ok_or_else(Error::cancelled)??);
+        }
+        tree::check_count(parent, name, entries.len())?;
+        Ok(Self { entries })
+    }
+
     /// The same with caches.
     pub(super) fn record_all(parent: &Directory, name: &OsStr) -> Result<Self> {
         Self::record_without(parent, name, &|_| false, &Written::default())
@@ -87,17 +118,7 @@ impl Fingerprint {
         skip: &dyn Fn(&[u8]) -> bool,
         written: &Written,
     ) -> Result<Self> {
-        let mut entries = Vec::new();
-        tree::walk(parent, name, skip, &mut |visit| {
-            let known = match visit.kind() {
-                ObjectKind::File => written.digest(visit.status),
-                _ => None,
-            };
-            let digest = known.map_or_else(|| visit.content_digest(), Ok)?;
-            entries.push(Entry::of(visit, digest)?);
-            Ok(())
-        })?;
-        Ok(Self { entries })
+        Ok(Self { entries: record_entries((parent, name), b"", skip, written)? })
     }
 
     /// What differs now from what [`Self::record_all`] saw.
@@ -223,6 +244,34 @@ impl Fingerprint {
     }
 }
 
+/// What lies at `name` in `parent`, which is `top` in the paths of the entries.
+fn record_entries(
+    (parent, name): (&Directory, &OsStr),
+    top: &[u8],
+    skip: &dyn Fn(&[u8]) -> bool,
+    written: &Written,
+) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let skip_below = |below: &[u8]| skip(&joined(top, below));
+    tree::walk(parent, name, &skip_below, &mut |visit| {
+        let known = match visit.kind() {
+            ObjectKind::File => written.digest(visit.status),
+            _ => None,
+        };
+        let digest = known.map_or_else(|| visit.content_digest(), Ok)?;
+        entries.push(Entry::of(visit, joined(top, visit.path), digest)?);
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+fn joined(top: &[u8], below: &[u8]) -> Vec<u8> {
+    match (top, below) {
+        (b"", path) | (path, b"") => path.to_vec(),
+        (top, below) => [top, b"/", below].concat(),
+    }
+}
+
 /// What differs between `entries` and what lies at `name` in `parent`, which is `top` in the paths of the entries.
 fn compare_entries(
     entries: &[Entry],
@@ -280,8 +329,8 @@ fn pieces<'e>(entries: &'e [Entry], names: &'e [OsString]) -> Vec<(&'e [u8], &'e
 }
 
 impl Entry {
-    fn of(visit: &Visit<'_>, digest: Digest) -> Result<Self> {
-        if visit.kind() == ObjectKind::Special || visit.path.len() > PATH_BYTES_MAX {
+    fn of(visit: &Visit<'_>, path: Vec<u8>, digest: Digest) -> Result<Self> {
+        if visit.kind() == ObjectKind::Special || path.len() > PATH_BYTES_MAX {
             let path = visit.directory.path().join(visit.name);
             let message = format!("`{}` is not a file that can be installed", path.display());
             return Err(Error::new(Kind::Verification, "special-file", message));
@@ -289,7 +338,7 @@ impl Entry {
         let status = visit.status;
         let is_file = visit.kind() == ObjectKind::File;
         Ok(Self {
-            path: visit.path.to_owned(),
+            path,
             kind: visit.kind(),
             mode: status.st_mode & 0o7777,
             size: if is_file { status.st_size as u64 } else { 0 },

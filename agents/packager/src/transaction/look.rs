@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 
+use agents_contract::Crew;
+
 use super::commit::{Change, Expected, Open, live_identity, stale};
 use super::database::fingerprint_name;
 use super::directory::{Identity, ObjectKind, RelativePath};
@@ -30,10 +32,11 @@ impl Open<'_> {
         &self,
         changes: &[Change],
         mended: Option<&BTreeMap<RelativePath, Mended>>,
+        mut prints: Vec<Option<Fingerprint>>,
     ) -> Result<Looked> {
         let mut directories = Vec::new();
         let mut items = Vec::with_capacity(changes.len());
-        for change in changes {
+        for (index, change) in changes.iter().enumerate() {
             let removal = change.staged.is_none() && !matches!(change.expected, Expected::File(_));
             if removal && live_identity(&self.session.project, &change.live)?.is_none() {
                 // A removal of what is not there changes nothing.
@@ -41,7 +44,8 @@ impl Open<'_> {
             }
             self.missing_directories(&change.live, &mut directories)?;
             let mended = mended.and_then(|mended| mended.get(&change.live));
-            items.push(self.item(items.len(), change, mended)?);
+            let print = prints.get_mut(index).and_then(Option::take);
+            items.push(self.item(items.len(), change, mended, print)?);
         }
         let mut drift = self.drift(&items)?;
         let mut taken_away = BTreeMap::new();
@@ -56,7 +60,31 @@ impl Open<'_> {
         Ok(Looked { directories, items, drift, taken_away })
     }
 
-    fn item(&self, position: usize, change: &Change, mended: Option<&Mended>) -> Result<Item> {
+    /// What staged trees consist of, told by a crew; of everything else the look tells.
+    pub(super) fn staged_prints(
+        &self,
+        changes: &[Change],
+        crew: &dyn Crew,
+    ) -> Result<Vec<Option<Fingerprint>>> {
+        let print = |change: &Change| {
+            let Some(name) = &change.staged else { return Ok(None) };
+            if self.staged_identity(name)?.kind != ObjectKind::Directory {
+                return Ok(None);
+            }
+            let staged = (&self.staging, OsStr::new(name));
+            let print = Fingerprint::record_by(crew, staged, change.live.name(), &self.written);
+            print.map(Some)
+        };
+        changes.iter().map(print).collect()
+    }
+
+    fn item(
+        &self,
+        position: usize,
+        change: &Change,
+        mended: Option<&Mended>,
+        print: Option<Fingerprint>,
+    ) -> Result<Item> {
         let project = &self.session.project;
         let full = project.path().join(change.live.as_str());
         let old = live_identity(&self.session.project, &change.live)?;
@@ -88,8 +116,9 @@ impl Open<'_> {
         let mut fingerprint = None;
         if new.is_some() {
             let place = change.live.name();
-            let mut print =
-                Fingerprint::record(&self.staging, OsStr::new(&slot), place, &self.written)?;
+            let record =
+                || Fingerprint::record(&self.staging, OsStr::new(&slot), place, &self.written);
+            let mut print = print.map_or_else(record, Ok)?;
             if let Some(mended) = mended {
                 print = mended.record(print, &self.session.standing_fingerprint(&change.live)?);
             }

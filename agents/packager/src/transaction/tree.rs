@@ -151,6 +151,14 @@ fn frame(parent: &Directory, name: &OsStr, prefix: usize) -> io::Result<Frame> {
     Ok(Frame { directory, names, prefix })
 }
 
+/// Refuses a tree that was walked in parts and is too large as a whole.
+pub(super) fn check_count(parent: &Directory, root: &OsStr, entries: usize) -> Result<()> {
+    match entries > TREE_ENTRIES_MAX {
+        true => Err(too_large(parent, root, "more entries", TREE_ENTRIES_MAX)),
+        false => Ok(()),
+    }
+}
+
 fn too_large(parent: &Directory, root: &OsStr, what: &str, bound: usize) -> Error {
     let path = parent.path().join(root);
     let message = format!("`{}` has {what} than the limit of {bound}", path.display());

@@ -49,12 +49,27 @@ impl Case {
     }
 }
 
-/// Writes into the file as it is, and takes back the times that tell of it.
+/// Writes into the file as it is.
 fn edit_in_place(path: &Path, bytes: &[u8]) {
-    let before = fs::metadata(path).expect("a file").modified().expect("a time");
     let mut file = fs::File::options().write(true).open(path).expect("writable");
     file.write_all(bytes).expect("written");
-    file.set_times(fs::FileTimes::new().set_modified(before)).expect("ours");
+}
+
+/// The same, and takes back the time that tells of it.
+fn edit_secretly(path: &Path, bytes: &[u8]) {
+    let before = fs::metadata(path).expect("a file").modified().expect("a time");
+    edit_in_place(path, bytes);
+    set_modified(path, before);
+}
+
+fn set_modified(path: &Path, time: std::time::SystemTime) {
+    let file = fs::File::options().write(true).open(path).expect("writable");
+    file.set_times(fs::FileTimes::new().set_modified(time)).expect("ours");
+}
+
+/// Whether times tell of edits where a test's store lies.
+fn are_times_believed(case: &Case) -> bool {
+    case.store.witnesses.are_believed()
 }
 
 #[test]
@@ -157,6 +172,24 @@ fn a_file_is_in_one_environment_and_the_store_at_most() {
 }
 
 #[test]
+fn a_file_that_is_lent_again_is_not_changed_once_more() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    case.fill("one").expect("space");
+    let status = || fs::metadata(case.file("one")).expect("a file");
+    let (modified, permissions) = (status().modified().expect("a time"), status().mode());
+    fs::rename(case.place.path().join("one"), case.place.path().join("away")).expect("ours");
+    fs::remove_dir_all(case.place.path().join("away")).expect("ours");
+    let written = Written::default();
+    let to = fresh(&case.place, "one");
+    let how = FillOptions { written: Some(&written), ..FillOptions::default() };
+    assert_eq!(case.store.fill(&to, files_of(&case.entry), how).expect("space").linked, 2);
+    assert_eq!(status().modified().expect("a time"), modified, "its content is of that time");
+    assert_eq!(status().mode(), permissions);
+    let seen = rustix::fs::lstat(case.file("one")).expect("a file");
+    assert_eq!(written.digest(&seen), Some(Object::of(CONTENT).digest), "it need not be read");
+}
+
+#[test]
 fn an_edit_in_place_is_noticed_before_the_file_is_used_again() {
     for is_gone in [false, true] {
         let case = Case::new(Wanted::Only(Mode::Link));
@@ -178,6 +211,92 @@ fn an_edit_in_place_is_noticed_before_the_file_is_used_again() {
             assert_eq!(case.read("one"), b"WHAT the package holds", "a person's edit stays");
         }
     }
+}
+
+#[test]
+fn an_edit_whose_time_was_taken_back_is_noticed_where_digests_are_compared() {
+    for is_gone in [false, true] {
+        let case = Case::new(Wanted::Only(Mode::Link));
+        case.fill("one").expect("space");
+        edit_secretly(&case.file("one"), b"WHAT");
+        if is_gone {
+            fs::remove_dir_all(case.place.path().join("one")).expect("ours");
+        }
+        let to = fresh(&case.place, "two");
+        let how = FillOptions { verify: true, ..FillOptions::default() };
+        let error = case.store.fill(&to, files_of(&case.entry), how).expect_err("damaged");
+        assert_eq!(error.code, DAMAGED);
+        // The seal is the whole of what is believed elsewhere, and where times are not believed nothing is.
+        let case = Case::new(Wanted::Only(Mode::Link));
+        case.fill("one").expect("space");
+        edit_secretly(&case.file("one"), b"WHAT");
+        assert_eq!(case.fill("two").is_ok(), are_times_believed(&case));
+    }
+}
+
+#[test]
+fn a_sealed_file_is_linked_without_being_read_and_a_touched_one_is_read() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    let again = |name: &str| {
+        case.fill(name).expect("space");
+        let status = rustix::fs::lstat(case.file(name)).expect("a file");
+        let sealed = case.store.is_sealed(&Object::of(CONTENT), &status);
+        fs::remove_dir_all(case.place.path().join(name)).expect("ours");
+        (sealed, status.st_ino)
+    };
+    let (sealed, inode) = again("one");
+    assert_eq!(sealed, are_times_believed(&case));
+    assert_eq!(again("two"), (sealed, inode));
+    // What has other bytes than its name says, and its seal, cannot be told from what is right; that it was not read shows.
+    let stored = case.store.root().join("lent").join(Object::of(CONTENT).name());
+    edit_secretly(&stored, b"WHAT");
+    assert_eq!(case.fill("three").is_ok(), sealed);
+    if sealed {
+        assert!(case.read("three").starts_with(b"WHAT"));
+        fs::remove_dir_all(case.place.path().join("three")).expect("ours");
+        set_modified(&stored, std::time::SystemTime::now());
+        assert_eq!(case.fill("four").expect_err("damaged").code, DAMAGED);
+    }
+}
+
+#[test]
+fn what_a_loss_of_power_cut_off_is_noticed_whatever_its_time_says() {
+    for (bytes_left, is_gone) in [(0, true), (0, false), (5, true), (5, false)] {
+        let case = Case::new(Wanted::Only(Mode::Link));
+        case.fill("one").expect("space");
+        let stored = case.store.root().join("lent").join(Object::of(CONTENT).name());
+        // The name came to the disk with its time, and of the content the beginning at most.
+        let sealed = fs::metadata(&stored).expect("a file").modified().expect("a time");
+        let file = fs::File::options().write(true).open(&stored).expect("writable");
+        file.set_len(bytes_left).expect("ours");
+        set_modified(&stored, sealed);
+        if is_gone {
+            fs::remove_dir_all(case.place.path().join("one")).expect("ours");
+        }
+        // Another process, after another start of the machine: nothing is remembered.
+        let again = Store::open(case.store.root()).expect("a store").with_mode(Wanted::Best);
+        let fill = |name: &str| {
+            again.fill(&fresh(&case.place, name), files_of(&case.entry), FillOptions::default())
+        };
+        assert_eq!(fill("two").expect_err("cut off").code, DAMAGED);
+        assert!(again.check(&hashes(&case.bytes), Form::Npm, false).is_none(), "it is fetched");
+        case.again();
+        fill("three").expect("whole again");
+        assert_eq!(case.read("three"), CONTENT);
+    }
+}
+
+#[test]
+fn other_permissions_than_a_file_was_lent_with_are_those_of_a_copy() {
+    let case = Case::new(Wanted::Only(Mode::Link));
+    case.fill("one").expect("space");
+    fs::remove_dir_all(case.place.path().join("one")).expect("ours");
+    let to = fresh(&case.place, "two");
+    let mut files = files_of(&case.entry);
+    files.iter_mut().for_each(|file| file.executable = true);
+    let filled = case.store.fill(&to, files, FillOptions::default()).expect("space");
+    assert_eq!(filled.linked, if are_times_believed(&case) { 0 } else { 2 });
+    assert_eq!(fs::metadata(case.file("two")).expect("a file").mode() & 0o111, 0o111);
 }
 
 #[test]
@@ -267,13 +386,15 @@ fn what_was_found_right_is_not_read_twice_until_somebody_touches_it() {
         let status = rustix::fs::stat(case.file("one")).expect("a file");
         case.store.witnesses.know(&object, &status)
     };
+    // What was touched is not sealed any more, whatever it holds.
+    set_modified(&case.file("one"), std::time::SystemTime::now());
     assert!(!is_known(), "nobody has looked at it since it left");
     case.fill("two").expect("space");
     // On tmpfs, say, it is read each time.
-    assert_eq!(is_known(), case.store.witnesses.are_believed());
+    assert_eq!(is_known(), are_times_believed(&case));
     case.fill("three").expect("space");
     assert_eq!(case.read("three"), CONTENT);
-    edit_in_place(&case.file("one"), b"WHAT");
+    edit_secretly(&case.file("one"), b"WHAT");
     assert!(!is_known(), "also where the time of the edit was taken back");
     assert_eq!(case.fill("four").expect_err("damaged").code, DAMAGED);
 }

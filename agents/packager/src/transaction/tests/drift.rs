@@ -198,3 +198,25 @@ fn a_crew_finds_the_same_changes_as_one_alone() {
     fs::remove_dir_all(world.project.join("node_modules")).unwrap();
     assert_eq!(both().len(), print.count());
 }
+
+#[test]
+fn a_crew_records_what_one_alone_does() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("node_modules");
+    for directory in ["a/b/c", "a-b", "a.b/x", ".cache/deep", "empty"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    for file in ["a/b/c/1", "a/b-1", "a-b/2", "a.b/x/3", "top", ".cache/left-out", "a/x.pyc"] {
+        fs::write(root.join(file), file).unwrap();
+    }
+    std::os::unix::fs::symlink("../a/b", root.join("a.b/link")).unwrap();
+    let (parent, name) = (Directory::open(place.path()).unwrap(), OsStr::new("node_modules"));
+    let written = Written::default();
+    let alone = Fingerprint::record(&parent, name, name, &written).unwrap();
+    let by = |crew: &dyn agents_contract::Crew| {
+        Fingerprint::record_by(crew, (&parent, name), name, &written).unwrap()
+    };
+    assert!(alone.count() > 10);
+    assert_eq!(by(&agents_contract::Threads(3)), alone);
+    assert_eq!(by(&agents_contract::Threads(1)), alone);
+}

@@ -1,0 +1,222 @@
+//! What interpreters said of themselves, kept on the disk: starting one takes 20 ms, and the shim of a version manager in front of it
+//! 100 ms more, which is longer than a small installation.
+//!
+//! An answer stands under the digest of all that it follows from: the question, the program's path and file, the configuration of
+//! the virtual environment that it is in, the running kernel, and the cache of the dynamic loader, which a new C library changes.
+//! Of programs that are scripts only pyenv's shims are remembered, with what pyenv itself looks at: its variables, and the files
+//! that name a version. The interpreter that answered must be the same file still. A day later it is asked again all the same.
+//!
+//! What cannot be read, or written, is not remembered; nothing fails for that.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use agents_contract::Cancellation;
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::Interpreter;
+use super::inspect::{SCRIPT, ask, read};
+use crate::error::Result;
+use crate::io::cache::hex;
+use crate::limits::{
+    INTERPRETER_ANSWER_BYTES_MAX, INTERPRETER_REMEMBERED_FOR, INTERPRETERS_REMEMBERED_MAX,
+    PYENV_SHIM_BYTES_MAX, PYENV_VERSION_BYTES_MAX,
+};
+
+/// The file in which a project says which version pyenv takes.
+const VERSION_FILE: &str = ".python-version";
+
+/// What stands in one file.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    /// The interpreter that answered, and its file then.
+    executable: PathBuf,
+    file: Identity,
+    answer: String,
+}
+
+/// A file at one state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// Of what a path leads to in the end.
+    fn of(path: &Path) -> Option<Self> {
+        let status = path.metadata().ok()?;
+        Some(Self {
+            device: status.dev(),
+            inode: status.ino(),
+            size: status.size(),
+            modified: (status.mtime(), status.mtime_nsec()),
+            changed: (status.ctime(), status.ctime_nsec()),
+        })
+    }
+}
+
+impl Interpreter {
+    /// [`Self::inspect`] with a memory in `directory`.
+    pub(crate) fn inspect_once(
+        executable: &Path,
+        directory: &Path,
+        cancellation: &Cancellation,
+    ) -> Result<Self> {
+        let place = Surroundings::here().and_then(|around| around.key(executable));
+        let place = place.map(|key| directory.join(key));
+        if let Some(known) = place.as_deref().and_then(|place| recall(executable, place)) {
+            return Ok(known);
+        }
+        let answer = ask(executable, cancellation)?;
+        let interpreter = read(executable, &answer)?;
+        if let Some(place) = place {
+            remember(&place, &interpreter, answer);
+        }
+        Ok(interpreter)
+    }
+}
+
+fn recall(executable: &Path, place: &Path) -> Option<Interpreter> {
+    let file = File::open(place).ok()?;
+    let written = file.metadata().ok()?.modified().ok()?;
+    // One from the future was written with a clock that was wrong.
+    let age = SystemTime::now().duration_since(written).ok()?;
+    if age > INTERPRETER_REMEMBERED_FOR {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(2 * INTERPRETER_ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let known: Remembered = serde_json::from_slice(&bytes).ok()?;
+    let is_same = Identity::of(&known.executable).as_ref() == Some(&known.file);
+    is_same.then(|| read(executable, known.answer.as_bytes()).ok()).flatten()
+}
+
+fn remember(place: &Path, interpreter: &Interpreter, answer: Vec<u8>) {
+    let write = || -> Option<()> {
+        let executable = interpreter.executable.clone();
+        let file = Identity::of(&executable)?;
+        let known = Remembered { executable, file, answer: String::from_utf8(answer).ok()? };
+        make_room(place.parent()?)?;
+        // In its place at once: one that is torn does not parse, and is asked for and written anew.
+        std::fs::write(place, serde_json::to_vec(&known).ok()?).ok()
+    };
+    if write().is_none() {
+        tracing::debug!(?place, "what an interpreter said is not remembered");
+    }
+}
+
+/// Who changes the surroundings all the time leaves answers behind that nobody asks for again.
+fn make_room(directory: &Path) -> Option<()> {
+    std::fs::create_dir_all(directory).ok()?;
+    let entries = std::fs::read_dir(directory).ok()?;
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    if paths.len() >= INTERPRETERS_REMEMBERED_MAX {
+        for path in paths {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Some(())
+}
+
+/// What an answer follows from beside the program.
+struct Surroundings {
+    directory: PathBuf,
+    variables: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    kernel: Vec<u8>,
+    libraries: Option<Identity>,
+}
+
+impl Surroundings {
+    /// Those of this process, which the program that is asked gets, too.
+    fn here() -> Option<Self> {
+        let file = |name: &str| std::fs::read(Path::new("/proc/sys/kernel").join(name)).ok();
+        let kernel = [file("osrelease")?, file("version")?];
+        Some(Self {
+            directory: std::env::current_dir().ok()?,
+            variables: std::env::vars_os().collect(),
+            kernel: kernel.concat(),
+            libraries: Identity::of(Path::new("/etc/ld.so.cache")),
+        })
+    }
+
+    /// The name under which a program's answer stands; nothing where it is not known what it follows from.
+    fn key(&self, executable: &Path) -> Option<String> {
+        let mut key = Key(Context::new(&SHA256));
+        key.add(SCRIPT.as_bytes());
+        key.add(&self.kernel);
+        key.add(format!("{:?}", self.libraries).as_bytes());
+        key.add(executable.as_os_str().as_bytes());
+        key.add(executable.canonicalize().ok()?.as_os_str().as_bytes());
+        key.add(format!("{:?}", Identity::of(executable)?).as_bytes());
+        let environment = executable.parent()?.parent()?.join("pyvenv.cfg");
+        key.add(format!("{:?}", Identity::of(&environment)).as_bytes());
+        let text = beginning(executable)?;
+        if text.starts_with(b"#!") {
+            let text = std::str::from_utf8(&text).ok()?;
+            text.contains("pyenv\" exec").then_some(())?;
+            // It sets the variable of this name itself.
+            self.add_pyenv(&mut key, executable.parent()?.parent()?)?;
+        }
+        Some(key.end())
+    }
+
+    /// What pyenv decides by.
+    fn add_pyenv(&self, key: &mut Key, root: &Path) -> Option<()> {
+        for (name, value) in &self.variables {
+            if name.as_bytes().starts_with(b"PYENV") || name == OsStr::new("PATH") {
+                key.add(name.as_bytes());
+                key.add(value.as_bytes());
+            }
+        }
+        let named = self.directory.ancestors().map(|above| above.join(VERSION_FILE));
+        for path in named.chain([root.join("version")]) {
+            key.add(&version(&path)?);
+        }
+        Some(())
+    }
+}
+
+/// The content of a file that names a version; empty where there is none.
+fn version(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(PYENV_VERSION_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(bytes),
+        Err(_) => return None,
+    };
+    (bytes.len() as u64 <= PYENV_VERSION_BYTES_MAX).then_some(bytes)
+}
+
+/// The first bytes of a program: all of a shim.
+fn beginning(program: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(program).ok()?.take(PYENV_SHIM_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A digest of parts, each with its length before it.
+struct Key(Context);
+
+impl Key {
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    fn end(self) -> String {
+        hex(self.0.finish().as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests;
