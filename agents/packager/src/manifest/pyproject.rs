@@ -65,14 +65,12 @@ fn requirements(file: &str, place: &str, item: &Item) -> Result<Vec<Requirement>
 }
 
 fn requirement(file: &str, place: &str, line: &str) -> Result<Requirement, Error> {
-    if line.contains("://") && !super::names_address(line) {
-        let problem = format!("`{}` is not from an index, which is not supported", shorten(line));
-        return Err(invalid(file, problem));
+    if super::address::is_unnamed(line) {
+        let problem = format!("`{}` has no name", shorten(&super::address::masked(line)));
+        return Err(invalid(file, problem).hint("write it as `name @ ADDRESS`"));
     }
-    crate::io::pypi::core_metadata::requirement(line).map_err(|text| {
-        let problem = text.lines().next().unwrap_or("not a requirement").to_owned();
-        invalid(file, format!("in `{place}`, {problem} in `{}`", shorten(line)))
-    })
+    super::python_requirement(line)
+        .map_err(|problem| invalid(file, format!("in `{place}`, {problem}")))
 }
 
 fn refuse_dynamic(file: &str, document: &DocumentMut) -> Result<(), Error> {
