@@ -6,6 +6,7 @@ pub(crate) mod page;
 mod page_html;
 mod source;
 mod wheel;
+mod whole;
 
 use std::sync::{Arc, OnceLock, PoisonError};
 

@@ -179,7 +179,8 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
     let hashes = hashes(&entry.hashes).ok_or_else(|| {
         refused("it needs `sha512:` or `sha256:` and the digest in lower-case hexadecimal")
     })?;
-    let artifact = Artifact { file_name, url: String::new(), hashes, size: entry.size };
+    let artifact =
+        Artifact { by_address: false, file_name, url: String::new(), hashes, size: entry.size };
     let package = Package {
         ecosystem,
         name,

@@ -47,7 +47,8 @@ pub fn spelled(line: &str) -> Result<Option<String>, String> {
 }
 
 /// The words for what is neither a file nor an index's.
-const NOT_FOLLOWED: &str = "is neither from an index nor a file on the web or here, and is not supported";
+const NOT_FOLLOWED: &str =
+    "is neither from an index nor a file on the web or here, and is not supported";
 
 /// Whether a line names a file without saying of which package, which only requirements files may.
 pub(super) fn is_unnamed(line: &str) -> bool {
@@ -242,20 +243,41 @@ mod tests {
         for (line, expected) in [
             ("./dist/A_b-1.0-py3-none-any.whl", "a-b @ project:dist/A_b-1.0-py3-none-any.whl"),
             ("a-1-py3-none-any.whl[x, y]", "a[x, y] @ project:a-1-py3-none-any.whl"),
-            ("../l/a-1-py3-none-any.whl ; os_name == 'nt'", "a @ project:../l/a-1-py3-none-any.whl ; os_name == 'nt'"),
-            ("/opt/my wheels/a-1-py3-none-any.whl", "a @ file:///opt/my%20wheels/a-1-py3-none-any.whl"),
+            (
+                "../l/a-1-py3-none-any.whl ; os_name == 'nt'",
+                "a @ project:../l/a-1-py3-none-any.whl ; os_name == 'nt'",
+            ),
+            (
+                "/opt/my wheels/a-1-py3-none-any.whl",
+                "a @ file:///opt/my%20wheels/a-1-py3-none-any.whl",
+            ),
             ("file:dist/a-1-py3-none-any.whl", "a @ project:dist/a-1-py3-none-any.whl"),
             ("file://localhost/o/a-1-py3-none-any.whl", "a @ file:///o/a-1-py3-none-any.whl"),
             ("b @ ./a-1-py3-none-any.whl", "b @ project:a-1-py3-none-any.whl"),
-            ("a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00", "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00"),
-            ("https://h/a-1%2Bc-py3-none-any.whl#sha256=00", "a @ https://h/a-1%2Bc-py3-none-any.whl#sha256=00"),
+            (
+                "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
+                "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
+            ),
+            (
+                "https://h/a-1%2Bc-py3-none-any.whl#sha256=00",
+                "a @ https://h/a-1%2Bc-py3-none-any.whl#sha256=00",
+            ),
             ("a@https://h/x.whl", "a @ https://h/x.whl"),
         ] {
             check(line, Ok(Some(expected)));
             let requirement = crate::io::pypi::core_metadata::requirement(expected);
-            assert_eq!(requirement.expect("a requirement").to_string().split(' ').next(), expected.replace(", ", ",").split(' ').next());
+            assert_eq!(
+                requirement.expect("a requirement").to_string().split(' ').next(),
+                expected.replace(", ", ",").split(' ').next()
+            );
         }
-        for line in ["a; os_name == 'a/b.whl'", "a", "a[x]>=1 ; os_name == 'nt'", "a (>=1)", "a ; os_name == '@://'"] {
+        for line in [
+            "a; os_name == 'a/b.whl'",
+            "a",
+            "a[x]>=1 ; os_name == 'nt'",
+            "a (>=1)",
+            "a ; os_name == '@://'",
+        ] {
             check(line, Ok(None));
         }
     }
@@ -281,9 +303,13 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let line = "a @ https://me:hush@h/x.whl?token=hush#sha256=0 and git+ssh://hush@h:22/y?hush";
-        assert_eq!(masked(line), "a @ https://...@h/x.whl?...#sha256=0 and git+ssh://...@h:22/y?...");
+        assert_eq!(
+            masked(line),
+            "a @ https://...@h/x.whl?...#sha256=0 and git+ssh://...@h:22/y?..."
+        );
         assert_eq!(masked("a==1 # @://"), "a==1 # @://");
-        let requirement = Requirement::from_str("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
+        let requirement =
+            Requirement::from_str("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
         assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
     }
 

@@ -162,9 +162,11 @@ fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
 fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
     let (body, options) = split_options(&logical.body);
     let line = logical.line;
-    let requirement = super::python_requirement(body).map_err(|problem| match matches!(super::address::spelled(body), Ok(None)) {
-        true => syntax_error(file, line, 1, &problem),
-        false => invalid(file, format!("line {line}: {problem}")),
+    let requirement = super::python_requirement(body).map_err(|problem| {
+        match matches!(super::address::spelled(body), Ok(None)) {
+            true => syntax_error(file, line, 1, &problem),
+            false => invalid(file, format!("line {line}: {problem}")),
+        }
     })?;
     let mut hashes = Vec::new();
     let mut words = options.split_whitespace();

@@ -8,6 +8,7 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
+pub(super) mod direct;
 mod manifest;
 
 use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
@@ -19,6 +20,7 @@ use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
 use crate::lock::Part;
 use crate::lock::import::{self, Imported};
+use crate::manifest::address;
 use crate::manifest::requirements::{self, Wanted};
 use crate::metadata::aged::Aged;
 use crate::metadata::pypi::FileKind;
@@ -73,9 +75,21 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
     let locked = asked.as_locked(task, Ecosystem::Pypi, &manifest.wants(&wanted), &fits)?;
     let is_locked = locked.is_some();
+    let mut policy = policy(&task.choices, &manifest, &target);
+    let mut named = direct::Found::default();
+    let mut warnings = Vec::new();
     let resolution = match locked {
-        Some(resolution) => resolution,
+        Some(mut resolution) => {
+            let all = wanted.iter().chain(&policy.constraints);
+            warnings = direct::place_locked(&mut resolution, project, &target, all)?;
+            resolution
+        }
         None => {
+            let finder =
+                direct::Finder { task, project, asked, manifest: &manifest, target: &target };
+            let all = wanted.iter().chain(&policy.constraints).chain(&policy.overrides);
+            named = finder.find(all)?;
+            policy.addresses = std::mem::take(&mut named.known);
             let (imported, preferred) = match is_elsewhere {
                 true => (None, BTreeMap::new()),
                 false => known_here(project, &environment, asked, &manifest)?,
@@ -84,7 +98,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 requirements: &wanted,
                 target: &target,
                 preferred: &preferred,
-                policy: &policy(&task.choices, &manifest, &target),
+                policy: &policy,
                 keep_on: &|| task.check_resolving(began),
             };
             resolve(task, asked, &request, imported.as_ref())?
@@ -98,8 +112,9 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
     let environment = (!is_elsewhere).then_some(environment);
-    let preconditions = preconditions(task, project, &manifest, environment.as_ref())?;
-    let mut warnings = resolution.warnings.clone();
+    let mut preconditions = preconditions(task, project, &manifest, environment.as_ref())?;
+    preconditions.extend(named.preconditions);
+    warnings.extend(resolution.warnings.iter().cloned());
     warnings.extend(super::not_followed(task, Ecosystem::Pypi)?);
     if is_elsewhere {
         warnings.push(nothing_here(&target, platform.as_deref()));
@@ -254,7 +269,7 @@ fn merged(mut new: Requirement, old: Option<&Requirement>) -> Requirement {
 fn unmarked(requirement: &Requirement) -> String {
     let mut plain = requirement.clone();
     plain.marker = MarkerTree::TRUE;
-    plain.to_string()
+    address::written(&plain)
 }
 
 /// Refuses what stands at the place of the environment and is none, or is one of another Python.
@@ -405,8 +420,16 @@ pub(super) fn stage(
     let is_same = |package: &Package, name: &str, version: &str| {
         same_name(&package.name, name) && same_version(&package.version, version)
     };
+    // Of one version there may be several files, of which another one was installed before.
+    let is_other = |package: &Package| {
+        let known = installed.and_then(|it| it.packages.iter().find(|it| it.name == package.name));
+        match known {
+            Some(known) => known.artifact.hashes != package.artifact.hashes,
+            None => package.artifact.by_address,
+        }
+    };
     let keep = |name: &str, version: &str| {
-        resolution.packages.iter().any(|package| is_same(package, name, version))
+        resolution.packages.iter().any(|it| is_same(it, name, version) && !is_other(it))
     };
     let ours = |name: &str| {
         let known = installed.into_iter().chain([resolution]);
@@ -418,7 +441,7 @@ pub(super) fn stage(
     let missing: Vec<&Package> = resolution
         .packages
         .iter()
-        .filter(|package| !present.iter().any(|p| is_same(package, &p.name, &p.version)))
+        .filter(|it| is_other(it) || !present.iter().any(|p| is_same(it, &p.name, &p.version)))
         .collect();
     let report = install::pypi::install(&task.shop.store, environment, &missing, options)?;
     warnings.extend(report.warnings);

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::manifest::requirements::{Everything, Wanted};
 use crate::manifest::{pyproject, requirements};
+use crate::metadata::Hashes;
 use crate::options::Prerelease;
 use crate::python::PythonTarget;
 use crate::resolution::Resolution;
@@ -135,6 +136,14 @@ impl Manifest {
             held.extend(known.map(str::to_ascii_lowercase));
         }
         digests
+    }
+
+    /// The digest that the lines of a package allow, where it is one.
+    pub(super) fn only_digest(&self, name: &PackageName, target: &PythonTarget) -> Option<Hashes> {
+        let mut allowed = self.digests(target).remove(name)?.into_iter();
+        let sha256 = allowed.next().filter(|_| allowed.next().is_none());
+        let is_digest = |it: &String| it.len() == 64 && it.bytes().all(|b| b.is_ascii_hexdigit());
+        sha256.filter(is_digest).map(|it| Hashes { sha256: Some(it), sha512: None })
     }
 
     pub(super) fn check_digests(

@@ -213,6 +213,7 @@ impl Walk<'_, '_> {
             version: number.to_string(),
             direct,
             artifact: Artifact {
+                by_address: false,
                 file_name: format!("{name}-{number}.crate"),
                 url: (self.provider.request.download)(name, number, &hashes),
                 hashes,
