@@ -62,9 +62,8 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 fn python_requirement(line: &str) -> Result<pep508_rs::Requirement, String> {
     let shown = || agents_versions::shorten(&address::masked(line));
     let spelled = address::spelled(line).map_err(|why| format!("`{}` {why}", shown()))?;
-    let requirement =
-        crate::io::pypi::core_metadata::requirement(spelled.as_deref().unwrap_or(line));
-    let requirement = requirement.map_err(|text| {
+    let parsed = address::parsed(spelled.as_deref().unwrap_or(line));
+    let requirement = parsed.map_err(|text| {
         let problem = text.lines().next().unwrap_or("not a requirement");
         format!("{} in `{}`", address::masked(problem), shown())
     })?;

@@ -68,7 +68,7 @@ pub struct Exemption {
     pub purl: String,
     /// When it was published, as the registry says; `None` where it does not.
     pub published: Option<String>,
-    /// Who let it through: `named`, by its name; `locked`, because it was there before.
+    /// Who let it through: `named`, by its name or address; `locked`, because it was there before.
     pub reason: String,
 }
 

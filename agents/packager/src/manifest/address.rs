@@ -1,6 +1,6 @@
 //! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x.whl`, `file:///opt/x.whl`.
 //!
-//! Text to text. A path within or beside the project becomes the address `project:dist/x.whl`, so that a lock made from it is right
+//! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
 //! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
 
 use std::str::FromStr;
@@ -9,8 +9,12 @@ use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
+use crate::io::pypi::core_metadata;
+
 /// The scheme of what is named by its path from the project.
 pub const PROJECT_SCHEME: &str = "project";
+/// Stands for one directory up, in the place of a host: a path would lose it.
+const PARENT: &str = "parent";
 
 /// What would end a requirement, or mean something else in an address.
 const ESCAPED: &AsciiSet = &CONTROLS
@@ -44,6 +48,19 @@ pub fn spelled(line: &str) -> Result<Option<String>, String> {
     };
     let marker = if marker.is_empty() { String::new() } else { format!(" ; {marker}") };
     Ok(Some(format!("{name} @ {address}{marker}")))
+}
+
+/// Reads a requirement as [`spelled`] gives it. Its parser knows no scheme of ours, so such an address is put in afterwards.
+pub(super) fn parsed(spelled: &str) -> Result<Requirement, String> {
+    let ours = format!(" @ {PROJECT_SCHEME}://");
+    let Some((name, rest)) = spelled.split_once(&ours) else {
+        return core_metadata::requirement(spelled);
+    };
+    let (path, marker) = rest.split_at(rest.find(" ;").unwrap_or(rest.len()));
+    let mut requirement = core_metadata::requirement(&format!("{name} @ file:///{marker}"))?;
+    let url = Url::parse(&format!("{PROJECT_SCHEME}://{path}")).map_err(|why| why.to_string())?;
+    requirement.version_or_url = Some(VersionOrUrl::Url(url.into()));
+    Ok(requirement)
 }
 
 /// The words for what is neither a file nor an index's.
@@ -95,7 +112,7 @@ fn unnamed(target: &str) -> Result<(String, String), String> {
     Ok((format!("{name}{extras}"), address))
 }
 
-/// An address as it is kept: on the web, `file:///...`, or `project:...`.
+/// An address as it is kept: on the web, `file:///...`, or `project://...`.
 fn address_of(text: &str) -> Result<String, String> {
     let (plain, fragment) = fragment(text);
     let path = match plain.split_once(':') {
@@ -107,7 +124,6 @@ fn address_of(text: &str) -> Result<String, String> {
             },
             None => percent_decode_str(rest).decode_utf8_lossy().into_owned(),
         },
-        Some((PROJECT_SCHEME, rest)) => percent_decode_str(rest).decode_utf8_lossy().into_owned(),
         Some((scheme, _)) if !scheme.contains(['/', '.']) => return Err(NOT_FOLLOWED.to_owned()),
         _ => plain.to_owned(),
     };
@@ -120,12 +136,19 @@ fn address_of(text: &str) -> Result<String, String> {
     if path.starts_with('/') {
         return Ok(format!("file://{}{fragment}", utf8_percent_encode(&path, ESCAPED)));
     }
-    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let (mut parts, mut parents) = (Vec::new(), Vec::new());
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        match part {
+            ".." if parts.pop().is_none() => parents.push(PARENT),
+            ".." => {}
+            part => parts.push(part),
+        }
+    }
     if parts.is_empty() {
         return Err("is a project of source, which is not built".to_owned());
     }
-    let path = parts.join("/");
-    Ok(format!("{PROJECT_SCHEME}:{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
+    let (parents, path) = (parents.join("."), parts.join("/"));
+    Ok(format!("{PROJECT_SCHEME}://{parents}/{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
 }
 
 /// The address and the digests behind it. A path may have a `#` of its own.
@@ -146,10 +169,12 @@ fn is_source(file: &str) -> bool {
     [".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz"].iter().any(|ending| file.ends_with(ending))
 }
 
-/// The path from the project that a `project:` address means.
+/// The path from the project that a `project://` address means.
 pub fn path_of(url: &Url) -> Option<String> {
     let path = (url.scheme() == PROJECT_SCHEME).then(|| url.path())?;
-    Some(percent_decode_str(path).decode_utf8().ok()?.into_owned())
+    let path = percent_decode_str(path).decode_utf8().ok()?;
+    let parents = url.host_str().map_or(0, |host| host.split('.').count());
+    Some(format!("{}{}", "../".repeat(parents), path.strip_prefix('/')?))
 }
 
 /// The name of the package that a line is about, where it names a file.
@@ -241,19 +266,19 @@ mod tests {
     #[test]
     fn files_are_spelled_with_the_name_of_their_package() {
         for (line, expected) in [
-            ("./dist/A_b-1.0-py3-none-any.whl", "a-b @ project:dist/A_b-1.0-py3-none-any.whl"),
-            ("a-1-py3-none-any.whl[x, y]", "a[x, y] @ project:a-1-py3-none-any.whl"),
+            ("./dist/A_b-1.0-py3-none-any.whl", "a-b @ project:///dist/A_b-1.0-py3-none-any.whl"),
+            ("a-1-py3-none-any.whl[x, y]", "a[x, y] @ project:///a-1-py3-none-any.whl"),
             (
                 "../l/a-1-py3-none-any.whl ; os_name == 'nt'",
-                "a @ project:../l/a-1-py3-none-any.whl ; os_name == 'nt'",
+                "a @ project://parent/l/a-1-py3-none-any.whl ; os_name == 'nt'",
             ),
             (
                 "/opt/my wheels/a-1-py3-none-any.whl",
                 "a @ file:///opt/my%20wheels/a-1-py3-none-any.whl",
             ),
-            ("file:dist/a-1-py3-none-any.whl", "a @ project:dist/a-1-py3-none-any.whl"),
+            ("file:dist/a-1-py3-none-any.whl", "a @ project:///dist/a-1-py3-none-any.whl"),
             ("file://localhost/o/a-1-py3-none-any.whl", "a @ file:///o/a-1-py3-none-any.whl"),
-            ("b @ ./a-1-py3-none-any.whl", "b @ project:a-1-py3-none-any.whl"),
+            ("b @ ./a-1-py3-none-any.whl", "b @ project:///a-1-py3-none-any.whl"),
             (
                 "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
                 "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
@@ -265,11 +290,8 @@ mod tests {
             ("a@https://h/x.whl", "a @ https://h/x.whl"),
         ] {
             check(line, Ok(Some(expected)));
-            let requirement = crate::io::pypi::core_metadata::requirement(expected);
-            assert_eq!(
-                requirement.expect("a requirement").to_string().split(' ').next(),
-                expected.replace(", ", ",").split(' ').next()
-            );
+            let requirement = parsed(expected).expect("a requirement");
+            assert_eq!(requirement.to_string(), expected.replace(", ", ","));
         }
         for line in [
             "a; os_name == 'a/b.whl'",
@@ -308,16 +330,20 @@ mod tests {
             "a @ https://...@h/x.whl?...#sha256=0 and git+ssh://...@h:22/y?..."
         );
         assert_eq!(masked("a==1 # @://"), "a==1 # @://");
-        let requirement =
-            Requirement::from_str("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
+        let requirement = parsed("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
         assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
     }
 
     #[test]
     fn a_path_is_written_as_pip_reads_it() {
-        for line in ["./d/a-1-py3-none-any.whl", "../a-1-py3-none-any.whl#sha256=00[x]", "a>=1"] {
+        for line in [
+            "./d/a-1-py3-none-any.whl",
+            "../../d e/x-1+y-py3-none-any.whl",
+            "../a-1-py3-none-any.whl#sha256=00[x]",
+            "a>=1",
+        ] {
             let text = spelled(line).expect("fine").unwrap_or_else(|| line.to_owned());
-            assert_eq!(written(&Requirement::from_str(&text).expect("one")), line);
+            assert_eq!(written(&parsed(&text).expect("one")), line);
         }
     }
 }

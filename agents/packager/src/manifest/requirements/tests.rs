@@ -67,7 +67,7 @@ fn a_file_is_found_by_the_name_that_it_has_for_a_package() {
         "./d/A_b-1-py3-none-any.whl  # built here\nhttps://h/c-1-py3-none-any.whl\nhttps==1\n";
     let read = read("r.txt", text).expect("read");
     let lines: Vec<String> = read.wanted.iter().map(|one| one.requirement.to_string()).collect();
-    let first = "a-b @ project:d/A_b-1-py3-none-any.whl";
+    let first = "a-b @ project:///d/A_b-1-py3-none-any.whl";
     assert_eq!(lines, [first, "c @ https://h/c-1-py3-none-any.whl", "https==1"]);
     let removed = remove("r.txt", text, &["a.b"]).expect("removed");
     assert_eq!(removed, "https://h/c-1-py3-none-any.whl\nhttps==1\n");

@@ -139,7 +139,7 @@ impl Finder<'_> {
             return Err(Error::new(Kind::Verification, "hash-mismatch", message)
                 .hint(format!("`bolide update pypi:{name}` takes what is there now")));
         }
-        let hashes = self.hashes(url, &content);
+        let hashes = self.hashes(url, &content)?;
         let core = self.keep(requirement, place, &copy, &hashes, &version)?;
         let (url, size) = (place.to_string(), Some(content.bytes));
         let path = path.to_string_lossy().into_owned();
@@ -174,16 +174,25 @@ impl Finder<'_> {
         std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
         let content = Content::of(&bytes);
         drop(bytes);
-        let hashes = self.hashes(place, &content);
+        let hashes = self.hashes(place, &content)?;
         let core = self.keep(requirement, place, &copy, &hashes, &version)?;
         Ok(Some(Known { url, hashes, size: Some(content.bytes), core: Some(core) }))
     }
 
     /// What was read, and what the address says beside it: all of it has to be right.
-    fn hashes(&self, url: &Url, content: &Content) -> Hashes {
+    fn hashes(&self, url: &Url, content: &Content) -> Result<Hashes> {
         let mut hashes = Hashes { sha256: Some(content.sha256.clone()), sha512: None };
         page::add_hashes(&mut hashes, url.fragment().unwrap_or_default());
-        hashes
+        match hashes.sha256.as_ref() == Some(&content.sha256) {
+            true => Ok(hashes),
+            false => {
+                let (file, sha256) = (shown(url), &content.sha256);
+                let message =
+                    format!("`{file}` has the sha256 {sha256}, and its requirement another");
+                Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                    .hint("find out which of the two is right; nothing was changed"))
+            }
+        }
     }
 
     /// What the lock has for the same requirement, unless that is to be chosen anew.
@@ -229,7 +238,11 @@ impl Finder<'_> {
         file: &str,
         version: &Version,
     ) -> Result<CoreMetadata> {
-        let bad = |why: &str| core_metadata::bad(file, why);
+        let bad = |why: &str| {
+            let message = format!("the metadata of `{file}` cannot be used: {why}");
+            Error::new(Kind::Verification, "bad-metadata", message)
+                .hint("build it again, or correct the requirement that names it")
+        };
         let path = format!("{}-{}.dist-info/METADATA", entry.name, entry.version);
         let found = entry.file(&path).ok_or_else(|| bad("it has none"))?;
         let store = &self.task.shop.store;
