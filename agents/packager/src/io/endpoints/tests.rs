@@ -230,7 +230,8 @@ fn indexes_of_uv_are_asked_in_their_order_and_some_packages_come_from_one_alone(
     assert_eq!(pypi.index, url("https://main.example.invalid/simple/"));
     let first = ["first.example.invalid/simple", "second.example.invalid", "third.example.invalid"];
     assert_eq!(pypi.first, first.map(|place| url(&format!("https://{place}/"))));
-    let pin = |name: &str| pypi.pins[&name.parse().expect("a name")].as_str();
+    let pin =
+        |name: &str| pypi.pins[&name.parse::<pep508_rs::PackageName>().expect("a name")].as_str();
     assert_eq!(pin("torch"), "https://gpu.example.invalid/whl/");
     assert_eq!(pin("b"), "https://first.example.invalid/simple/");
     assert_eq!(pypi.not_followed.len(), 1, "{:?}", pypi.not_followed);
