@@ -108,7 +108,9 @@ fn unnamed(target: &str) -> Result<(String, String), String> {
         false => "names no wheel; projects of source are not built",
     })?;
     let name = stem.split('-').next().unwrap_or_default();
-    let name = PackageName::from_str(name).map_err(|_| "does not say which package it is of")?;
+    // An empty name is one to its parser.
+    let name = Some(name).filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
+    let name: PackageName = name.ok_or("does not say which package it is of")?;
     Ok((format!("{name}{extras}"), address))
 }
 
