@@ -14,6 +14,7 @@ mod logging;
 mod looking;
 mod machine;
 mod mishaps;
+mod named;
 mod packages;
 mod pacman;
 mod projects;

@@ -223,7 +223,8 @@ pub struct PlannedPackage {
     pub direct: bool,
     /// `sha512:...` or `sha256:...` of its artefact.
     pub hash: String,
-    /// The logical name of the registry it comes from; the index of one of several registries of crates.
+    /// The logical name of the registry it comes from; the index of one of several registries of crates, or the address where the
+    /// project names one.
     pub source: Cow<'static, str>,
     /// Bytes to download, where known.
     pub size: Option<u64>,

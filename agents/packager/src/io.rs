@@ -218,6 +218,11 @@ impl Client {
         &*self.pypi
     }
 
+    /// A file that a Python project names by its address, whose digest nobody knows. Blocks.
+    pub(crate) fn pypi_file(&self, url: &Url) -> Result<bytes::Bytes> {
+        self.pypi.whole(url)
+    }
+
     /// Crates of the sparse index.
     pub fn cargo(&self) -> &dyn crate::metadata::cargo::Metadata {
         &*self.cargo

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod ecosystem;
 pub mod error;
+mod foreign;
 pub mod install;
 pub mod io;
 pub mod limits;

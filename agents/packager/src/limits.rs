@@ -308,6 +308,8 @@ pub const MANIFEST_DEPTH_MAX: usize = 64;
 
 /// Requirements files that one includes, directly or not; people have a handful.
 pub const REQUIREMENTS_FILES_MAX: usize = 64;
+/// Packages that a Python project names by address or path; each may be read as a whole while it is planned.
+pub const NAMED_FILES_MAX: usize = 1_000;
 /// Requirements files that include each other in a row; bounds the stack.
 pub const REQUIREMENTS_DEPTH_MAX: usize = 16;
 /// Requirements that the dependency groups of one project come to; a person writes some tens.

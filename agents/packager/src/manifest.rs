@@ -3,6 +3,7 @@
 //! Text in, text out: comments, order, indentation, line ends, the byte order mark and the last line end stay as they
 //! are. Nothing here opens a file; a path is only ever part of a message.
 
+pub mod address;
 pub mod cargo_toml;
 pub mod package_json;
 pub mod pyproject;
@@ -57,14 +58,16 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Whether a requirement is of the form `name @ https://...`: by an address that a resolver can judge.
-fn names_address(line: &str) -> bool {
-    line.split_once('@').is_some_and(|(name, address)| {
-        let address = address.trim_start();
-        !name.contains("://")
-            && !name.trim().is_empty()
-            && ["https://", "http://"].iter().any(|scheme| address.starts_with(scheme))
-    })
+/// Reads one Python requirement; an address in it is spelled in one way. The error is for people, and comes after the place.
+fn python_requirement(line: &str) -> Result<pep508_rs::Requirement, String> {
+    let shown = || agents_versions::shorten(&address::masked(line));
+    let spelled = address::spelled(line).map_err(|why| format!("`{}` {why}", shown()))?;
+    let parsed = address::parsed(spelled.as_deref().unwrap_or(line));
+    let requirement = parsed.map_err(|text| {
+        let problem = text.lines().next().unwrap_or("not a requirement");
+        format!("{} in `{}`", address::masked(problem), shown())
+    })?;
+    address::problem(&requirement).map_or(Ok(requirement), Err)
 }
 
 /// Reads TOML for editing; an error names the place.

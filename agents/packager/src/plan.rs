@@ -8,6 +8,8 @@ mod canonical;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
@@ -66,7 +68,7 @@ pub struct Exemption {
     pub purl: String,
     /// When it was published, as the registry says; `None` where it does not.
     pub published: Option<String>,
-    /// Who let it through: `named`, by its name; `locked`, because it was there before.
+    /// Who let it through: `named`, by its name or address; `locked`, because it was there before.
     pub reason: String,
 }
 
@@ -120,6 +122,13 @@ pub enum Precondition {
         path: RelativePath,
         /// What it held; `None`: there was none.
         content: Option<Content>,
+    },
+    /// A file that the project names by its path, wherever it lies.
+    Named {
+        /// What it held.
+        content: Content,
+        /// Absolute.
+        path: String,
     },
     /// An environment.
     Environment {
@@ -243,10 +252,11 @@ impl Plan {
 }
 
 impl Precondition {
-    fn name(&self) -> (u8, &RelativePath) {
+    fn name(&self) -> (u8, &str) {
         match self {
-            Self::File { path, .. } => (0, path),
-            Self::Environment { place, .. } => (1, place),
+            Self::File { path, .. } => (0, path.as_str()),
+            Self::Environment { place, .. } => (1, place.as_str()),
+            Self::Named { path, .. } => (2, path),
         }
     }
 
@@ -259,6 +269,14 @@ impl Precondition {
                     (None, _) => Some(format!("`{path}` exists now")),
                     (Some(_), None) => Some(format!("`{path}` is gone")),
                     (Some(_), Some(_)) => Some(format!("`{path}` was edited")),
+                })
+            }
+            Self::Named { path, content } => {
+                let now = crate::foreign::content(Path::new(path))?;
+                Ok(match now {
+                    Some(now) if now == *content => None,
+                    Some(_) => Some(format!("`{path}` was changed")),
+                    None => Some(format!("`{path}` is gone")),
                 })
             }
             Self::Environment { place, generation, fingerprint } => {

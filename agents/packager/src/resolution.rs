@@ -69,6 +69,9 @@ pub struct Package {
 /// One file of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
+    /// Whether the project names it by its address or path, in the place of what a registry has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_address: bool,
     /// The file's name.
     pub file_name: String,
     /// What it must hash to. Never empty in a resolution.

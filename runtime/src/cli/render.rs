@@ -22,12 +22,12 @@ pub(super) fn plan(answer: &PlanAnswer) -> String {
         let sign = if package.action == Action::Add { '+' } else { '~' };
         let size = package.size.map(|bytes| format!("  {}", size(bytes))).unwrap_or_default();
         let scripts = if package.scripts.is_empty() { "" } else { "  (scripts not run)" };
-        // Of the ecosystem's own registry nobody has to be told.
-        let source = match package.source.contains(':') {
+        // A registry has a name, an address has a scheme.
+        let from = match package.source.contains(':') {
             true => format!("  from {}", package.source),
             false => String::new(),
         };
-        line(&mut text, format_args!("{sign} {}{size}{scripts}{source}", package.purl));
+        line(&mut text, format_args!("{sign} {}{size}{scripts}{from}", package.purl));
     }
     for purl in &answer.removed {
         line(&mut text, format_args!("- {purl}"));

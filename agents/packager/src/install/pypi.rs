@@ -80,6 +80,7 @@ pub fn install(
             identity: Some((&package.name, &package.version)),
             installer: INSTALLER,
             requested: package.direct,
+            direct_url: direct_url(package),
             commands: BTreeMap::new(),
         };
         wheels.push(wheel::layout(store, environment, &source)?);
@@ -130,6 +131,19 @@ fn write(
         fill(store, environment.staging, files, packages, options, Existing::AcceptEqual)?;
     report.commands.sort();
     Ok(report)
+}
+
+/// Where a package came from, as PEP 610 has it, for pip and whoever lists what is installed.
+fn direct_url(package: &Package) -> Option<String> {
+    let artifact = &package.artifact;
+    let url = url::Url::parse(&artifact.url).ok().filter(|_| artifact.by_address)?;
+    let sha256 = artifact.hashes.sha256.as_deref()?;
+    let archive = serde_json::json!({
+        "hash": format!("sha256={sha256}"),
+        "hashes": {"sha256": sha256},
+    });
+    let told = serde_json::json!({"archive_info": archive, "url": crate::io::secret::shown(&url)});
+    Some(told.to_string())
 }
 
 fn check_identity(package: &Package, entry: &Entry) -> Result<()> {

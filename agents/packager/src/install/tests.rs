@@ -36,6 +36,7 @@ pub(super) fn package(
         version: version.to_owned(),
         direct: false,
         artifact: Artifact {
+            by_address: false,
             file_name,
             url: "https://example.invalid/file".to_owned(),
             hashes: Hashes { sha256: Some(Object::of(bytes).hex()), sha512: None },

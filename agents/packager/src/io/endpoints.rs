@@ -7,6 +7,7 @@
 
 pub(crate) mod cargo_config;
 mod cargo_provider;
+mod indexes;
 mod installed;
 mod keyring;
 pub(crate) mod learn;

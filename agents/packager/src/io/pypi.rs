@@ -6,6 +6,7 @@ pub(crate) mod page;
 mod page_html;
 mod source;
 mod wheel;
+mod whole;
 
 use std::sync::{Arc, OnceLock, PoisonError};
 
@@ -98,19 +99,31 @@ impl PypiClient {
 impl Maker {
     fn project(&self, name: &PackageName) -> Result<Arc<dyn Resource>> {
         let endpoint = &self.resolved.endpoint;
-        let what = format!("{name}{}", self.others());
-        let key = Key::new("pypi", &endpoint.index, Some(&endpoint.credentials), &what);
+        let index = self.index_of(name);
+        let what = format!("{name}{}", self.others(name));
+        let key = Key::new("pypi", index, Some(&endpoint.credentials), &what);
         let page = |index: &Url| {
             Url::parse(&format!("{index}{name}/")).map_err(|error| nonsense(index, error))
         };
-        let pages = endpoint.first.iter().chain([&endpoint.index]).map(page);
+        let first = endpoint.first.iter().filter(|_| !endpoint.pins.contains_key(name));
+        let pages = first.chain([index]).map(page);
         let pages = pages.collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(ProjectResource { key, pages, name: name.clone(), maker: self.clone() }))
     }
 
     /// What the other indexes add to a key: what they say must not be taken for what the main one says.
-    fn others(&self) -> String {
-        self.resolved.endpoint.first.iter().map(|index| format!("\n{index}")).collect()
+    fn others(&self, name: &PackageName) -> String {
+        let endpoint = &self.resolved.endpoint;
+        if endpoint.pins.contains_key(name) {
+            return "\npinned".to_owned();
+        }
+        endpoint.first.iter().map(|index| format!("\n{index}")).collect()
+    }
+
+    /// The index that has the last word on a package.
+    fn index_of(&self, name: &PackageName) -> &Url {
+        let endpoint = &self.resolved.endpoint;
+        endpoint.pins.get(name).unwrap_or(&endpoint.index)
     }
 
     fn core_metadata(&self, name: &PackageName, file: &Arc<File>) -> Result<Arc<dyn Resource>> {
@@ -121,8 +134,8 @@ impl Maker {
         let endpoint = &self.resolved.endpoint;
         // The index is part of the key: another one must not decide what this one's files depend on.
         let digest = file.hashes.sha256.as_deref().or(file.hashes.sha512.as_deref());
-        let what = format!("{}\n{}{}", file.name, digest.unwrap_or(&file.url), self.others());
-        let key = Key::new("pypi-core", &endpoint.index, Some(&endpoint.credentials), &what);
+        let what = format!("{}\n{}{}", file.name, digest.unwrap_or(&file.url), self.others(name));
+        let key = Key::new("pypi-core", self.index_of(name), Some(&endpoint.credentials), &what);
         let url = Url::parse(&file.url).map_err(|error| nonsense(&endpoint.index, error))?;
         Ok(Arc::new(CoreResource {
             key,
@@ -252,7 +265,8 @@ impl Resource for ProjectResource {
 
     fn missing(&self, near: &[String]) -> Error {
         let endpoint = &self.maker.resolved.endpoint;
-        let error = unknown_package("Python", self.name.as_ref(), &endpoint.index, near);
+        let index = self.maker.index_of(&self.name);
+        let error = unknown_package("Python", self.name.as_ref(), index, near);
         if near.is_empty() && !endpoint.not_followed.is_empty() {
             let others = endpoint.not_followed.join(", ");
             return error.hint(format!("check the spelling; these are not followed: {others}"));

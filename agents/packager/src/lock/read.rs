@@ -181,7 +181,8 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
     let hashes = hashes(&entry.hashes).ok_or_else(|| {
         refused("it needs `sha512:` or `sha256:` and the digest in lower-case hexadecimal")
     })?;
-    let artifact = Artifact { file_name, hashes, size: entry.size, source, url: String::new() };
+    let (url, by_address, size) = (String::new(), false, entry.size);
+    let artifact = Artifact { by_address, file_name, url, hashes, size, source };
     let package = Package {
         ecosystem,
         name,

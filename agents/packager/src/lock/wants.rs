@@ -4,6 +4,7 @@
 
 use pep508_rs::Requirement;
 
+use crate::manifest::address;
 use crate::manifest::package_json::{Override, RootManifest};
 
 /// The lines of a package.json.
@@ -41,8 +42,8 @@ pub(crate) fn of_pypi(
     constraints: &[Requirement],
     takes_prereleases: bool,
 ) -> Vec<String> {
-    let mut lines: Vec<String> = requirements.iter().map(ToString::to_string).collect();
-    lines.extend(constraints.iter().map(|constraint| format!("constraint {constraint}")));
+    let mut lines: Vec<String> = requirements.iter().map(address::shown).collect();
+    lines.extend(constraints.iter().map(|one| format!("constraint {}", address::shown(one))));
     lines.extend(takes_prereleases.then(|| "--pre".to_owned()));
     sorted(lines)
 }

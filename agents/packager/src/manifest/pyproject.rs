@@ -1,7 +1,9 @@
 //! `pyproject.toml`: `[project] dependencies`, read and edited in place.
 //!
-//! Dependency groups and optional dependencies are read and never edited; tools' own tables are left alone, but for the one
-//! setting of uv that says which groups a project's environment has.
+//! Dependency groups and optional dependencies are read and never edited; tools' own tables are left alone, but for what uv is told of
+//! the groups that a project's environment has, and of where single packages come from.
+
+use std::collections::BTreeSet;
 
 use pep508_rs::Requirement;
 use toml_edit::{Array, DocumentMut, Formatted, Item, Value};
@@ -13,6 +15,7 @@ use crate::spec::normalize_name;
 use agents_versions::shorten;
 
 mod groups;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,10 @@ pub struct PyProject {
     /// What the groups need that belong to the environment of whoever works on the project: those that
     /// `tool.uv.default-groups` names, else `dev`.
     pub development: Vec<Requirement>,
+    /// Which packages come from an index of their own, by its name: lines for a lock.
+    pub indexes: Vec<String>,
+    /// Packages that come from no index, by `tool.uv.sources`.
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// Reads `[project]`; `None` where there is no such table. `file` is for messages.
@@ -44,11 +51,14 @@ pub fn read(file: &str, text: &str) -> Result<Option<PyProject>, Error> {
         Some(item) => requirements(file, "project.dependencies", item)?,
         None => Vec::new(),
     };
+    let sources = sources::read(file, &document)?;
     Ok(Some(PyProject {
         name: plain("name"),
         requires_python: plain("requires-python"),
-        dependencies,
-        development: groups::development(file, &document)?,
+        dependencies: sources.apply(file, dependencies)?,
+        development: sources.apply(file, groups::development(file, &document)?)?,
+        indexes: sources.indexes(),
+        elsewhere: sources.elsewhere(),
     }))
 }
 
@@ -65,14 +75,12 @@ fn requirements(file: &str, place: &str, item: &Item) -> Result<Vec<Requirement>
 }
 
 fn requirement(file: &str, place: &str, line: &str) -> Result<Requirement, Error> {
-    if line.contains("://") && !super::names_address(line) {
-        let problem = format!("`{}` is not from an index, which is not supported", shorten(line));
-        return Err(invalid(file, problem));
+    if super::address::is_unnamed(line) {
+        let problem = format!("`{}` has no name", shorten(&super::address::masked(line)));
+        return Err(invalid(file, problem).hint("write it as `name @ ADDRESS`"));
     }
-    crate::io::pypi::core_metadata::requirement(line).map_err(|text| {
-        let problem = text.lines().next().unwrap_or("not a requirement").to_owned();
-        invalid(file, format!("in `{place}`, {problem} in `{}`", shorten(line)))
-    })
+    super::python_requirement(line)
+        .map_err(|problem| invalid(file, format!("in `{place}`, {problem}")))
 }
 
 fn refuse_dynamic(file: &str, document: &DocumentMut) -> Result<(), Error> {

@@ -162,20 +162,11 @@ fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
 fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
     let (body, options) = split_options(&logical.body);
     let line = logical.line;
-    if !super::names_address(body)
-        && (body.contains("://") || body.starts_with(['.', '/']) || body.contains(" @ "))
-    {
-        return Err(invalid(
-            file,
-            format!(
-                "line {line}: `{}` is not from an index, which is not supported",
-                shorten(body)
-            ),
-        ));
-    }
-    let requirement = crate::io::pypi::core_metadata::requirement(body).map_err(|text| {
-        let problem = text.lines().next().unwrap_or("not a requirement");
-        syntax_error(file, line, 1, &format!("{problem} in `{}`", shorten(body)))
+    let requirement = super::python_requirement(body).map_err(|problem| {
+        match matches!(super::address::spelled(body), Ok(None)) {
+            true => syntax_error(file, line, 1, &problem),
+            false => invalid(file, format!("line {line}: {problem}")),
+        }
     })?;
     let mut hashes = Vec::new();
     let mut words = options.split_whitespace();
@@ -198,6 +189,9 @@ fn split_options(body: &str) -> (&str, &str) {
 }
 
 fn name_of(body: &str) -> Option<String> {
+    if let Some(name) = super::address::name_of(split_options(body).0) {
+        return Some(name);
+    }
     let len = body
         .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
         .unwrap_or(body.len());

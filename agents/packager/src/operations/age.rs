@@ -79,7 +79,8 @@ impl Task<'_> {
         });
         let exempted = young.map(|(package, published)| {
             let key = (package.ecosystem, package.name.clone());
-            let reason = if self.choices.allow_new.contains(&key) { "named" } else { "locked" };
+            let is_named = self.choices.allow_new.contains(&key) || package.artifact.by_address;
+            let reason = if is_named { "named" } else { "locked" };
             let published = published.map(str::to_owned);
             Exemption { purl: package.purl(), published, reason: reason.to_owned() }
         });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 use super::Task;
 use super::apply::is_built;
 use super::incoming::Incoming;
+use super::pypi::direct::copied;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::{DownloadRequest, Downloaded, Durability, Told};
@@ -69,7 +70,8 @@ impl Task<'_> {
         if missing.is_empty() {
             return Ok(0);
         }
-        if self.setting.offline {
+        let far = missing.iter().filter(|package| path_of(package).is_none()).count();
+        if self.setting.offline && far > 0 {
             let (first, others) = (missing[0].purl(), missing.len() - 1);
             let more = if others > 0 { format!(" nor are {others} others") } else { String::new() };
             let message =
@@ -79,6 +81,14 @@ impl Task<'_> {
         }
         self.tidy();
         let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+        let (here, missing): (Vec<&Package>, Vec<&Package>) =
+            missing.into_iter().partition(|package| path_of(package).is_some());
+        for package in here {
+            self.copy(package, &incoming.path().join("copy"))?;
+        }
+        if missing.is_empty() {
+            return Ok(0);
+        }
         let addresses = match self.addresses(&missing) {
             // Mirrors of artefacts need no address.
             Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
@@ -105,6 +115,21 @@ impl Task<'_> {
             self.shop.measures.downloaded(package.ecosystem, file.bytes);
         }
         Ok(downloaded.iter().map(|file| file.bytes).sum())
+    }
+
+    /// Brings a file of this machine into the store, if it is still the one that was planned.
+    fn copy(&self, package: &Package, to: &Path) -> Result<()> {
+        let Some(path) = path_of(package) else { return Ok(()) };
+        let content = copied(self, &path, to)?;
+        let planned = &package.artifact.hashes.sha256;
+        if planned.as_ref().is_some_and(|planned| *planned != content.sha256) {
+            let message = format!("`{}` is not the file that was planned", path.display());
+            let name = &package.name;
+            return Err(Error::new(Kind::Verification, "hash-mismatch", message).hint(format!(
+                "`bolide update pypi:{name}` takes what is there now; nothing was changed"
+            )));
+        }
+        self.unpack(package, to)
     }
 
     /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes. A failure of either
@@ -277,6 +302,13 @@ impl Drop for Ending<'_> {
 /// What it guards is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where an artefact is that the project names by its path.
+fn path_of(package: &Package) -> Option<PathBuf> {
+    let artifact = &package.artifact;
+    let is_here = artifact.by_address && artifact.url.starts_with("file:");
+    url::Url::parse(&artifact.url).ok().filter(|_| is_here)?.to_file_path().ok()
 }
 
 /// Those of different artefacts.

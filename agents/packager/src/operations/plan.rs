@@ -14,6 +14,7 @@ use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
 use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::io::secret::shown;
 use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
@@ -408,10 +409,9 @@ fn described(
     for resolution in &plan.resolutions {
         let before = installed.get(&resolution.ecosystem);
         let before: &[Package] = before.map_or(&[], |resolution| &resolution.packages);
-        let mut here: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        let mut here: HashMap<(&str, &str), Vec<&Package>> = HashMap::new();
         for package in before {
-            let versions = here.entry((&package.name, &package.place)).or_default();
-            versions.push(&package.version);
+            here.entry((&package.name, &package.place)).or_default().push(package);
         }
         let purl = |package: &Package| package.purl().into();
         let purls: Vec<Arc<str>> = resolution.packages.iter().map(purl).collect();
@@ -436,14 +436,14 @@ fn described(
     answer
 }
 
-/// `purls` are those of the whole resolution, `before` the versions that stand at the package's place now.
+/// `purls` are those of the whole resolution, `before` the packages that stand at the package's place now.
 fn planned(
     (package, purl): (&Package, &Arc<str>),
     purls: &[Arc<str>],
-    before: &[&str],
+    before: &[&Package],
     held: Option<&Held>,
 ) -> PlannedPackage {
-    let action = match before.contains(&package.version.as_str()) {
+    let action = match before.iter().any(|it| is_kept(it, package)) {
         true => Action::Keep,
         false if !before.is_empty() => Action::Change,
         false => Action::Add,
@@ -453,9 +453,10 @@ fn planned(
         action,
         direct: package.direct,
         hash: package.artifact.hashes.to_string(),
-        source: match &package.artifact.source {
-            Some(source) => source.clone().into(),
-            None => package.ecosystem.as_str().into(),
+        source: match (&package.artifact.source, url::Url::parse(&package.artifact.url)) {
+            (Some(source), _) => source.clone().into(),
+            (None, Ok(url)) if package.artifact.by_address => shown(&url).into(),
+            _ => package.ecosystem.as_str().into(),
         },
         size: package.artifact.size,
         license: package.license.clone(),
@@ -470,6 +471,13 @@ fn planned(
             .cloned()
             .collect(),
     }
+}
+
+/// Whether what stands there is what is wanted. Of one version a project may name another file.
+fn is_kept(before: &Package, package: &Package) -> bool {
+    let (before_file, file) = (&before.artifact, &package.artifact);
+    let is_named = before_file.by_address || file.by_address;
+    before.version == package.version && (!is_named || before_file.hashes == file.hashes)
 }
 
 /// Whether a package is at a version that it is held at.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
+pub(super) mod direct;
 mod manifest;
 
 use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
@@ -19,6 +20,7 @@ use crate::install::pypi::{BaseInterpreter, Environment};
 use crate::install::{self, Options};
 use crate::lock::Part;
 use crate::lock::import::{self, Imported};
+use crate::manifest::address;
 use crate::manifest::requirements::{self, Wanted};
 use crate::metadata::aged::Aged;
 use crate::metadata::pypi::FileKind;
@@ -58,7 +60,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let mut manifest = Manifest::read(project)?;
     manifest.pin(task.choices.constraints.iter().chain(&task.choices.overrides));
     let mut wanted = left(&manifest, remove)?;
-    let lines = want(&mut wanted, add)?;
+    let lines = want(&mut wanted, add, &manifest.elsewhere)?;
     let environment = environment(task, project)?;
     let interpreter = interpreter(task, project)?;
     let Choices { python_version: version, python_platform: platform, .. } = &task.choices;
@@ -72,34 +74,45 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let locked_for = target_name(&target);
     let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
     let locked = asked.as_locked(task, Ecosystem::Pypi, &manifest.wants(&wanted), &fits)?;
-    let is_locked = locked.is_some();
-    let resolution = match locked {
-        Some(resolution) => resolution,
+    let (is_locked, mut warnings) = (locked.is_some(), Vec::new());
+    let policy = policy(&task.choices, &manifest, &target);
+    let (resolution, named) = match locked {
+        Some(mut resolution) => {
+            let all = wanted.iter().chain(&policy.constraints);
+            warnings = direct::place_locked(&mut resolution, project, &target, all)?;
+            (resolution, Vec::new())
+        }
         None => {
             let (imported, preferred) = match is_elsewhere {
                 true => (None, BTreeMap::new()),
                 false => known_here(project, &environment, asked, &manifest)?,
             };
+            let finder =
+                direct::Finder { task, project, asked, manifest: &manifest, target: &target };
             let request = pypi::Request {
                 requirements: &wanted,
                 target: &target,
                 preferred: &preferred,
-                policy: &policy(&task.choices, &manifest, &target),
+                policy: &policy,
                 keep_on: &|| task.check_resolving(began),
             };
-            resolve(task, asked, &request, imported.as_ref())?
+            resolve_with(&finder, &request, imported.as_ref())?
         }
     };
     asked.check_update(&resolution)?;
     manifest.check_digests(&resolution, &target)?;
-    let saved =
-        |(spec, line): (_, Option<String>)| line.unwrap_or_else(|| saved(spec, &resolution));
-    let lines: Vec<String> = add.iter().zip(lines).map(saved).collect();
+    let lines = add.iter().zip(lines).filter_map(|(spec, line)| match line {
+        Line::Stays => None,
+        Line::As(line) => Some(line),
+        Line::Bound => Some(saved(spec, &resolution)),
+    });
+    let lines: Vec<String> = lines.collect();
     let removed: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
     let after = manifest.edited(&lines, &removed)?;
     let environment = (!is_elsewhere).then_some(environment);
-    let preconditions = preconditions(task, project, &manifest, environment.as_ref())?;
-    let mut warnings = resolution.warnings.clone();
+    let mut preconditions = preconditions(task, project, &manifest, environment.as_ref())?;
+    preconditions.extend(named);
+    warnings.extend(resolution.warnings.iter().cloned());
     warnings.extend(super::not_followed(task, Ecosystem::Pypi)?);
     if is_elsewhere {
         warnings.push(nothing_here(&target, platform.as_deref()));
@@ -175,6 +188,20 @@ fn preconditions(
     Ok(preconditions)
 }
 
+/// The resolution with what the project names by path or address, and that those files have to stay as they are.
+fn resolve_with(
+    finder: &direct::Finder<'_>,
+    request: &pypi::Request<'_>,
+    imported: Option<&Imported>,
+) -> std::result::Result<(Resolution, Vec<Precondition>), ResolveError> {
+    let mut policy = request.policy.clone();
+    let all = request.requirements.iter().chain(&policy.constraints).chain(&policy.overrides);
+    let direct::Found { known, preconditions } = finder.find(all)?;
+    policy.addresses = known;
+    let request = pypi::Request { policy: &policy, ..*request };
+    Ok((resolve(finder.task, finder.asked, &request, imported)?, preconditions))
+}
+
 /// The resolution, of old enough versions where that is asked for.
 fn resolve(
     task: &Task<'_>,
@@ -211,15 +238,45 @@ pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
     Ok(specs.collect())
 }
 
+/// What the manifest gets for a package that is added.
+enum Line {
+    /// What stands there is what is asked for.
+    Stays,
+    /// As it is.
+    As(String),
+    /// The bound that is chosen.
+    Bound,
+}
+
 /// Puts what is added in the place of what stood there. What stood there already is a line to write as it is; what is new gets the
-/// bound that is chosen.
-fn want(wanted: &mut Vec<Requirement>, add: &[Spec]) -> Result<Vec<Option<String>>> {
+/// bound that is chosen. What the manifest takes from a file stays so for a bare name.
+fn want(
+    wanted: &mut Vec<Requirement>,
+    add: &[Spec],
+    elsewhere: &BTreeSet<String>,
+) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for spec in add {
-        let old = wanted.iter().find(|requirement| requirement.name.as_ref() == spec.name).cloned();
-        wanted.retain(|requirement| requirement.name.as_ref() != spec.name);
+        let is_it = |requirement: &Requirement| requirement.name.as_ref() == spec.name;
+        let is_file =
+            |it: &Requirement| matches!(it.version_or_url, Some(pep508_rs::VersionOrUrl::Url(_)));
+        let is_bare = spec.requirement.is_empty() && spec.extras.is_empty();
+        if is_bare && wanted.iter().any(|it| is_it(it) && is_file(it)) {
+            lines.push(Line::Stays);
+            continue;
+        }
+        if elsewhere.contains(&spec.name) {
+            let message = format!("`{}` comes from what `tool.uv.sources` says", spec.name);
+            return Err(Error::new(Kind::Usage, "manifest-source", message)
+                .hint("change the manifest by hand, then run `bolide install`"));
+        }
+        let old = wanted.iter().find(|requirement| is_it(requirement)).cloned();
+        wanted.retain(|requirement| !is_it(requirement));
         let changed = merged(requirement(spec)?, old.as_ref());
-        lines.push(old.is_some().then(|| unmarked(&changed)));
+        lines.push(match old.is_some() {
+            true => Line::As(unmarked(&changed)),
+            false => Line::Bound,
+        });
         wanted.push(changed);
     }
     Ok(lines)
@@ -254,7 +311,7 @@ fn merged(mut new: Requirement, old: Option<&Requirement>) -> Requirement {
 fn unmarked(requirement: &Requirement) -> String {
     let mut plain = requirement.clone();
     plain.marker = MarkerTree::TRUE;
-    plain.to_string()
+    address::written(&plain)
 }
 
 /// Refuses what stands at the place of the environment and is none, or is one of another Python.
@@ -405,8 +462,16 @@ pub(super) fn stage(
     let is_same = |package: &Package, name: &str, version: &str| {
         same_name(&package.name, name) && same_version(&package.version, version)
     };
+    // Of one version there may be several files, of which another one was installed before.
+    let is_other = |package: &Package| {
+        let known = installed.and_then(|it| it.packages.iter().find(|it| it.name == package.name));
+        match known {
+            Some(known) => known.artifact.hashes != package.artifact.hashes,
+            None => package.artifact.by_address,
+        }
+    };
     let keep = |name: &str, version: &str| {
-        resolution.packages.iter().any(|package| is_same(package, name, version))
+        resolution.packages.iter().any(|it| is_same(it, name, version) && !is_other(it))
     };
     let ours = |name: &str| {
         let known = installed.into_iter().chain([resolution]);
@@ -418,7 +483,7 @@ pub(super) fn stage(
     let missing: Vec<&Package> = resolution
         .packages
         .iter()
-        .filter(|package| !present.iter().any(|p| is_same(package, &p.name, &p.version)))
+        .filter(|it| is_other(it) || !present.iter().any(|p| is_same(it, &p.name, &p.version)))
         .collect();
     let report = install::pypi::install(&task.shop.store, environment, &missing, options)?;
     warnings.extend(report.warnings);

@@ -172,6 +172,7 @@ fn resolution(
     for it in comes {
         let mut found = package(ecosystem, &it.name, &it.version, is_added(wants, &it.name));
         found.artifact = Arc::new(Artifact {
+            by_address: false,
             file_name: it.file.clone(),
             hashes: Hashes { sha256: it.sha256.clone(), ..Hashes::default() },
             size: it.size,
@@ -226,6 +227,7 @@ fn before(
 fn package(ecosystem: Ecosystem, name: &str, version: &str, direct: bool) -> Package {
     Package {
         artifact: Arc::new(Artifact {
+            by_address: false,
             file_name: String::new(),
             hashes: Hashes::default(),
             size: None,

@@ -138,6 +138,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Rc<Key>, u32)>) -> Result<Re
             version: version.to_string(),
             direct: direct.contains(name),
             artifact: Artifact {
+                by_address: provider.is_named(name),
                 file_name: file.name.clone(),
                 url: file.url.clone(),
                 hashes: file.hashes.clone(),

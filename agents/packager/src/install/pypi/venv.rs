@@ -130,6 +130,7 @@ fn install_seeds(
             // tool away.
             installer: "pip",
             requested: true,
+            direct_url: None,
             commands: match name {
                 "pip" => scripts::pip_commands(interpreter.version),
                 _ => Default::default(),

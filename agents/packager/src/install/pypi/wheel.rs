@@ -18,6 +18,8 @@ pub(super) struct Source<'a> {
     pub(super) identity: Option<(&'a str, &'a str)>,
     pub(super) installer: &'a str,
     pub(super) requested: bool,
+    /// What `direct_url.json` says, for a wheel that the project names by its address.
+    pub(super) direct_url: Option<String>,
     /// Commands that replace the declared ones. Empty: the declared ones.
     pub(super) commands: BTreeMap<String, Target>,
 }
@@ -80,6 +82,9 @@ pub(super) fn layout(
     files.push(own("INSTALLER", &format!("{}\n", source.installer)));
     if source.requested {
         files.push(own("REQUESTED", ""));
+    }
+    if let Some(text) = &source.direct_url {
+        files.push(own("direct_url.json", text));
     }
     let record = record(&files, &site, &info);
     files.push(own("RECORD", &record));

@@ -1,11 +1,13 @@
 //! pip's and uv's configuration, as far as it says where Python packages come from.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use pep508_rs::PackageName;
 use url::Url;
 
 use super::{Finder, ProxyAddress, TransportSettings, registry_url};
-use super::{installed, keyring, netrc, uv};
+use super::{indexes, installed, keyring, netrc, uv};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
@@ -20,6 +22,8 @@ pub(crate) struct PypiEndpoint {
     /// Further indexes, which are asked before it, in this order. A project is taken from the first that has it and from
     /// no other: a stranger who puts a project of the same name and a higher version into a later one gains nothing.
     pub(crate) first: Vec<Url>,
+    /// Packages that come from one index and from nowhere else, whatever the others have.
+    pub(crate) pins: BTreeMap<PackageName, Url>,
     pub(crate) credentials: Credentials,
     pub(crate) transport: TransportSettings,
     /// Settings that are there and not followed, for hints and `doctor`.
@@ -91,12 +95,21 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
             credentials.add(scope, credential.clone());
         }
     }
+    let others = match finder.overrides.get(Ecosystem::Pypi) {
+        Some(_) => indexes::Others::default(),
+        None => indexes::find(environment, &uv, (&index, name.as_deref()), &mut credentials)?,
+    };
     first.retain(|url| *url != index);
     add_netrc(finder, &index, is_the_persons, &mut credentials);
-    for url in &first {
-        // No project's file names these.
-        add_netrc(finder, url, true, &mut credentials);
+    // No project's file names the first ones.
+    let named = first.iter().map(|url| (url, true));
+    let of_files = others.first.iter().chain(&others.explicit).map(|(url, is)| (url, *is));
+    for (url, is_the_persons) in named.chain(of_files) {
+        add_netrc(finder, url, is_the_persons, &mut credentials);
     }
+    first.extend(others.first.into_iter().map(|(url, _)| url).filter(|url| *url != index));
+    let mut seen = BTreeSet::new();
+    first.retain(|url| seen.insert(url.clone()));
     let mut transport = TransportSettings::from_variables(environment);
     for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         transport.trust(environment.path_variable(name));
@@ -109,7 +122,8 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     }
     let mut not_followed = not_followed(environment, &files);
     not_followed.extend(uv.not_followed);
-    Ok(PypiEndpoint { index, first, credentials, transport, not_followed })
+    let pins = others.pins;
+    Ok(PypiEndpoint { index, first, pins, credentials, transport, not_followed })
 }
 
 /// The further indexes that are configured: uv's, else pip's, each in the order in which it is written.

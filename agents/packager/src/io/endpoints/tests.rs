@@ -210,6 +210,44 @@ fn the_index_of_python_comes_from_variables_and_files() {
 }
 
 #[test]
+fn indexes_of_uv_are_asked_in_their_order_and_some_packages_come_from_one_alone() {
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.set("PIP_INDEX_URL", "https://main.example.invalid/simple");
+    world.set("UV_INDEX_MINE_PASSWORD", "hush");
+    let project = "[project]\nname = 'p'\n[tool.uv.sources]\nTorch = { index = 'gpu' }\nb = [{ index = 'mine' }]\n\
+         [[tool.uv.index]]\nname = 'gpu'\nurl = 'https://gpu.example.invalid/whl'\nexplicit = true\n\
+         [[tool.uv.index]]\nname = 'mine'\nurl = 'https://first.example.invalid/simple'\n";
+    world.write("project/pyproject.toml", project);
+    world.write(
+        "home/.config/uv/uv.toml",
+        "extra-index-url = ['https://third.example.invalid/']\n[[index]]\nname = 'mine'\n\
+         url = 'https://second.example.invalid/'\n[[index]]\nurl = 'https://flat.example.invalid/'\n\
+         format = 'flat'\n",
+    );
+    let found = Found::new(world);
+    let pypi = found.pypi();
+    assert_eq!(pypi.index, url("https://main.example.invalid/simple/"));
+    let first = ["first.example.invalid/simple", "second.example.invalid", "third.example.invalid"];
+    assert_eq!(pypi.first, first.map(|place| url(&format!("https://{place}/"))));
+    let pin =
+        |name: &str| pypi.pins[&name.parse::<pep508_rs::PackageName>().expect("a name")].as_str();
+    assert_eq!(pin("torch"), "https://gpu.example.invalid/whl/");
+    assert_eq!(pin("b"), "https://first.example.invalid/simple/");
+    assert_eq!(pypi.not_followed.len(), 1, "{:?}", pypi.not_followed);
+    // The person's own index of that name gets the login, the project's does not.
+    let has_login = |place: &str| pypi.credentials.for_url(&url(place)).is_some();
+    assert!(has_login("https://second.example.invalid/a/"));
+    assert!(!has_login("https://first.example.invalid/simple/a/"));
+    found.world.write("project/pyproject.toml", &project.replace("'gpu'\nurl", "'cpu'\nurl"));
+    let error = super::pypi(&found.finder()).expect_err("unknown");
+    assert_eq!(error.code, "index-unknown");
+    // Who names an index for one command means that one alone, and without a project nobody asked for sources.
+    found.world.write("project/pyproject.toml", &project.replace("[project]\nname = 'p'\n", ""));
+    assert!(found.pypi().pins.is_empty());
+}
+
+#[test]
 fn netrc_names_hosts() {
     let mut world = World::new();
     world.set("PIP_INDEX_URL", "https://index.example.invalid:8443/simple");

@@ -1,5 +1,6 @@
 //! uv's configuration files, as far as they say where Python packages come from. Its variables are read with pip's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -17,6 +18,8 @@ struct File {
     index_url: Option<String>,
     extra_index_url: Option<toml::Value>,
     keyring_provider: Option<String>,
+    /// Only in a pyproject.toml; other kinds of sources are its reader's matter.
+    sources: BTreeMap<String, toml::Value>,
     allow_insecure_host: Option<toml::Value>,
     pip: Pip,
 }
@@ -34,12 +37,17 @@ struct Index {
     name: Option<String>,
     url: String,
     default: bool,
+    explicit: bool,
+    /// `simple`, or something that is not followed.
+    format: Option<String>,
 }
 
 /// A `pyproject.toml`, of which uv has one table.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Pyproject {
+    /// Without one, what uv is told of sources concerns nobody.
+    project: Option<toml::Value>,
     tool: Tools,
 }
 
@@ -57,6 +65,17 @@ pub(super) struct Named {
     pub(super) from: String,
 }
 
+/// An index beside the default one.
+pub(super) struct Other {
+    pub(super) url: String,
+    pub(super) name: Option<String>,
+    /// The file, for messages.
+    pub(super) from: String,
+    /// Whether only packages come from it of which that is said.
+    pub(super) is_explicit: bool,
+    pub(super) is_the_persons: bool,
+}
+
 /// What the files say together.
 #[derive(Default)]
 pub(super) struct Uv {
@@ -64,6 +83,10 @@ pub(super) struct Uv {
     pub(super) of_project: Option<Named>,
     /// What the person's own files name, or the machine's.
     pub(super) of_person: Option<Named>,
+    /// The other indexes, the project's before the person's, each in the order in which it is written.
+    pub(super) others: Vec<Other>,
+    /// Packages with the name of the index that the project takes them from.
+    pub(super) sources: Vec<(String, String)>,
     /// Whether the person wants passwords from `keyring`.
     pub(super) has_keyring: bool,
     pub(super) not_followed: Vec<String>,
@@ -82,9 +105,19 @@ pub(super) fn read(finder: &Finder<'_>) -> Result<Uv> {
         // A damaged file of the project is reported by whoever needs it.
         let file = match name {
             "uv.toml" => toml::from_str(&text).ok(),
-            _ => toml::from_str::<Pyproject>(&text).ok().and_then(|file| file.tool.uv),
+            _ => toml::from_str::<Pyproject>(&text).ok().and_then(|file| {
+                let mut settings = file.tool.uv?;
+                settings.sources.retain(|_, _| file.project.is_some());
+                Some(settings)
+            }),
         };
         if let Some(file) = file {
+            uv.others.extend(file.others(&path.display().to_string(), false));
+            uv.sources.extend(file.sources.iter().filter_map(|(name, source)| {
+                let of_list = source.as_array().filter(|list| list.len() == 1);
+                let source = of_list.map_or(source, |list| &list[0]);
+                Some((name.clone(), source.get("index")?.as_str()?.to_owned()))
+            }));
             uv.of_project = uv.of_project.or(file.default_index(&path.display().to_string()));
             uv.not_followed.extend(file.not_followed(&path.display().to_string()));
         }
@@ -98,6 +131,7 @@ pub(super) fn read(finder: &Finder<'_>) -> Result<Uv> {
         })?;
         let from = path.display().to_string();
         uv.of_person = uv.of_person.or(file.default_index(&from));
+        uv.others.extend(file.others(&from, true));
         let keyring = file.keyring_provider.as_ref().or(file.pip.keyring_provider.as_ref());
         uv.has_keyring |= keyring.is_some_and(|keyring| keyring == "subprocess");
         uv.not_followed.extend(file.not_followed(&from));
@@ -118,9 +152,15 @@ fn paths(environment: &Environment) -> Vec<PathBuf> {
     paths
 }
 
+impl Index {
+    fn is_simple(&self) -> bool {
+        self.format.as_deref().is_none_or(|format| format == "simple")
+    }
+}
+
 impl File {
     fn default_index(&self, from: &str) -> Option<Named> {
-        let default = self.index.iter().find(|index| index.default);
+        let default = self.index.iter().find(|index| index.default && index.is_simple());
         let plain = self.index_url.as_ref().or(self.pip.index_url.as_ref());
         let (url, name) = match (default, plain) {
             (Some(index), _) => (index.url.clone(), index.name.clone()),
@@ -130,14 +170,37 @@ impl File {
         Some(Named { url, name, from: format!("`{from}`") })
     }
 
+    /// `[[index]]` without the default one, and `extra-index-url`.
+    fn others(&self, from: &str, is_the_persons: bool) -> Vec<Other> {
+        let from = format!("`{from}`");
+        let followed = self.index.iter().filter(|index| !index.default && index.is_simple());
+        let mut others: Vec<Other> = followed
+            .map(|index| Other {
+                url: index.url.clone(),
+                name: index.name.clone(),
+                from: from.clone(),
+                is_explicit: index.explicit,
+                is_the_persons,
+            })
+            .collect();
+        let texts = match &self.extra_index_url {
+            Some(toml::Value::String(text)) => vec![text.clone()],
+            Some(toml::Value::Array(list)) => {
+                list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let plain =
+            |url| Other { url, name: None, from: from.clone(), is_explicit: false, is_the_persons };
+        others.extend(texts.into_iter().map(plain));
+        others
+    }
+
     fn not_followed(&self, from: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut tell = |key: &str| found.push(format!("`{key}` in `{from}`"));
-        if self.index.iter().any(|index| !index.default) {
-            tell("[[index]]");
-        }
-        if self.extra_index_url.is_some() {
-            tell("extra-index-url");
+        if self.index.iter().any(|index| !index.is_simple()) {
+            tell("[[index]] with a `format`");
         }
         if self.allow_insecure_host.is_some() {
             tell("allow-insecure-host");

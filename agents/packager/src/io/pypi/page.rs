@@ -151,7 +151,7 @@ pub(super) fn address_of(link: &str, base: &Url, hashes: &mut Hashes) -> Option<
     file_url(link, base, hashes).map(Into::into)
 }
 
-fn add_hashes(hashes: &mut Hashes, fragment: &str) {
+pub(crate) fn add_hashes(hashes: &mut Hashes, fragment: &str) {
     for pair in fragment.split('&') {
         if let Some((algorithm, digest)) = pair.split_once('=') {
             add_hash(hashes, algorithm, digest);

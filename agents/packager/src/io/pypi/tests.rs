@@ -205,6 +205,30 @@ fn the_other_form_and_redirects_work() {
 }
 
 #[test]
+fn a_file_without_a_digest_is_fetched_and_no_credential_leaves_its_host() {
+    let other = Server::start(|_| Reply::ok("a wheel"));
+    let target = other.at("/x.whl").to_string();
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/moved.whl" => Reply::redirect(&target),
+        _ => Reply::status(404),
+    });
+    let mut world = World::new();
+    let index = server.at("/simple").to_string().replace("://", "://me:hush@");
+    world.set("PIP_INDEX_URL", &index);
+    let file = server.at("/moved.whl");
+    assert_eq!(world.client().pypi_file(&file).expect("fetched"), "a wheel");
+    assert!(server.seen()[0].header("authorization").is_some());
+    assert_eq!(other.seen()[0].header("authorization"), None);
+    let mut secret = server.at("/gone.whl");
+    secret.set_query(Some("token=hush"));
+    let gone = world.client().pypi_file(&secret).expect_err("gone");
+    assert_eq!(gone.code, "file-missing");
+    let offline = world.offline().pypi_file(&secret).expect_err("offline");
+    assert_eq!(offline.code, "offline-missing");
+    assert!(!format!("{gone:?}{offline:?}").contains("hush"));
+}
+
+#[test]
 fn a_source_archive_has_no_metadata_without_a_build() {
     let server = Server::start(|_| Reply::ok(r#"<a href="a-1.0.tar.gz">a</a>"#).html());
     assert_eq!(ask(&World::with("pypi", &server.url())).expect_err("a source").code, "needs-build");

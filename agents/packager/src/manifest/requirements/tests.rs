@@ -46,15 +46,37 @@ fn includes_and_addresses_are_refused_by_name() {
         ("--requirement=other.txt\n", "manifest-include"),
         ("-c constraints.txt\n", "manifest-include"),
         ("-e .\n", "manifest-invalid"),
-        ("./x.whl\n", "manifest-invalid"),
-        ("x @ file:///x.whl\n", "manifest-invalid"),
+        ("./x\n", "manifest-invalid"),
+        ("x @ file://elsewhere/x.whl\n", "manifest-invalid"),
+        ("x @ https://me:hush@example.invalid/x.whl\n", "manifest-invalid"),
+        ("x @ git+https://hush@example.invalid/x?hush\n", "manifest-invalid"),
         ("x @ git+https://example.invalid/x\n", "manifest-invalid"),
-        ("https://example.invalid/x.whl\n", "manifest-invalid"),
+        ("https://example.invalid/x.zip\n", "manifest-invalid"),
         ("a==\n", "manifest-syntax"),
         ("!!\n", "manifest-syntax"),
     ] {
-        assert_eq!(read("r.txt", text).expect_err(text).code, code, "{text}");
+        let error = read("r.txt", text).expect_err(text);
+        assert_eq!(error.code, code, "{text}");
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
+}
+
+#[test]
+fn a_file_is_found_by_the_name_that_it_has_for_a_package() {
+    let text =
+        "./d/A_b-1-py3-none-any.whl  # built here\nhttps://h/c-1-py3-none-any.whl\nhttps==1\n";
+    let read = read("r.txt", text).expect("read");
+    let lines: Vec<String> = read.wanted.iter().map(|one| one.requirement.to_string()).collect();
+    let first = "a-b @ project:///d/A_b-1-py3-none-any.whl";
+    assert_eq!(lines, [first, "c @ https://h/c-1-py3-none-any.whl", "https==1"]);
+    let removed = remove("r.txt", text, &["a.b"]).expect("removed");
+    assert_eq!(removed, "https://h/c-1-py3-none-any.whl\nhttps==1\n");
+    assert_eq!(
+        remove("r.txt", &removed, &["https"]).expect("removed"),
+        "https://h/c-1-py3-none-any.whl\n"
+    );
+    let changed = add("r.txt", Some(text), &["a-b>=2"]).expect("changed");
+    assert_eq!(changed, text.replace("./d/A_b-1-py3-none-any.whl", "a-b>=2"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::manifest::requirements::{Everything, Wanted};
 use crate::manifest::{pyproject, requirements};
+use crate::metadata::Hashes;
 use crate::options::Prerelease;
 use crate::python::PythonTarget;
 use crate::resolution::Resolution;
@@ -38,6 +39,10 @@ pub(super) struct Manifest {
     /// Every package must have one.
     pub(super) requires_digests: bool,
     pub(super) requires_python: Option<String>,
+    /// Which packages come from an index of their own.
+    pub(super) indexes: Vec<String>,
+    /// Packages that come from no index, by what the manifest says beside its requirements.
+    pub(super) elsewhere: BTreeSet<String>,
     /// The files that it includes.
     pub(super) files: Vec<String>,
 }
@@ -50,8 +55,16 @@ impl Manifest {
         {
             let (path, wanted) = (PYPROJECT, described.dependencies);
             let (beside, requires_python) = (described.development, described.requires_python);
-            let text = Some(text);
-            return Ok(Self { path, text, wanted, beside, requires_python, ..Self::default() });
+            return Ok(Self {
+                path,
+                text: Some(text),
+                wanted,
+                beside,
+                requires_python,
+                indexes: described.indexes,
+                elsewhere: described.elsewhere,
+                ..Self::default()
+            });
         }
         let text = read_text(project, REQUIREMENTS)?;
         let read = match &text {
@@ -86,6 +99,8 @@ impl Manifest {
             pinned,
             requires_digests,
             requires_python: None,
+            indexes: Vec::new(),
+            elsewhere: BTreeSet::new(),
             files: read.files,
         })
     }
@@ -135,6 +150,14 @@ impl Manifest {
             held.extend(known.map(str::to_ascii_lowercase));
         }
         digests
+    }
+
+    /// The digest that the lines of a package allow, where it is one.
+    pub(super) fn only_digest(&self, name: &PackageName, target: &PythonTarget) -> Option<Hashes> {
+        let mut allowed = self.digests(target).remove(name)?.into_iter();
+        let sha256 = allowed.next().filter(|_| allowed.next().is_none());
+        let is_digest = |it: &String| it.len() == 64 && it.bytes().all(|b| b.is_ascii_hexdigit());
+        sha256.filter(is_digest).map(|it| Hashes { sha256: Some(it), sha512: None })
     }
 
     pub(super) fn check_digests(
@@ -200,7 +223,10 @@ impl Manifest {
 
     /// What the lock has to be made from: these requirements, and what the manifest says beside them.
     pub(super) fn wants(&self, requirements: &[Requirement]) -> Vec<String> {
-        lock::of_pypi(requirements, &self.constraints, self.takes_prereleases)
+        let mut wants = lock::of_pypi(requirements, &self.constraints, self.takes_prereleases);
+        wants.extend(self.indexes.iter().cloned());
+        wants.sort();
+        wants
     }
 
     pub(super) fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {

@@ -1,7 +1,7 @@
 //! Wheels that the project names by their address (`name @ https://.../name-1.0-py3-none-any.whl#sha256=...`) in the place of
 //! what an index has.
 //!
-//! The digest has to stand in the address: what is planned is exactly what is installed. Addresses that packages name are
+//! The digest stands in the address or was found out before: what is planned is exactly what is installed. Addresses that packages name are
 //! followed only where the project names the same one, so that nobody else decides where code comes from.
 
 use std::collections::BTreeMap;
@@ -11,11 +11,12 @@ use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
 use super::Request;
+use super::policy::Known;
 use crate::error::{Error, Kind};
 use crate::io::pypi::file_name;
 use crate::io::pypi::page::file_url;
 use crate::metadata::Hashes;
-use crate::metadata::pypi::{File, FileKind, Project};
+use crate::metadata::pypi::{CoreMetadata, File, FileKind, Project};
 
 /// What stands for a project of an index.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Named {
     address: String,
     /// A project of one file.
     pub(super) project: Arc<Project>,
+    /// What the file says of itself, where that is known.
+    pub(super) core: Option<Arc<CoreMetadata>>,
 }
 
 /// The address of a requirement that names one.
@@ -57,8 +60,10 @@ pub(super) fn find(request: &Request<'_>) -> Result<BTreeMap<PackageName, Named>
             Some(_) => return Err(refused(name, "is asked for by two addresses")),
             None => {}
         }
-        let project = Arc::new(project(name, &address)?);
-        found.insert(name.clone(), Named { address, project });
+        let known = policy.addresses.get(&address);
+        let project = Arc::new(project(name, &address, known)?);
+        let core = known.and_then(|known| known.core.clone());
+        found.insert(name.clone(), Named { address, project, core });
     }
     Ok(found)
 }
@@ -69,8 +74,8 @@ fn refused(name: &PackageName, why: &str) -> Error {
     ))
 }
 
-fn project(name: &PackageName, address: &str) -> Result<Project, Error> {
-    let mut hashes = Hashes::default();
+fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<Project, Error> {
+    let mut hashes = known.map(|known| known.hashes.clone()).unwrap_or_default();
     let written = Url::parse(address).ok();
     if written.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
         // The requirement is repeated in explanations and repairs.
@@ -79,7 +84,10 @@ fn project(name: &PackageName, address: &str) -> Result<Project, Error> {
             "is asked for by an address with a password, which belongs into netrc",
         ));
     }
-    let url = written.and_then(|base| file_url(address, &base, &mut hashes));
+    let url = match known {
+        Some(known) => Url::parse(&known.url).ok(),
+        None => written.and_then(|base| file_url(address, &base, &mut hashes)),
+    };
     let url =
         url.ok_or_else(|| refused(name, "is asked for by an address that cannot be fetched"))?;
     if hashes.is_empty() {
@@ -97,7 +105,7 @@ fn project(name: &PackageName, address: &str) -> Result<Project, Error> {
         kind,
         url: url.into(),
         hashes,
-        size: None,
+        size: known.and_then(|known| known.size),
         requires_python: None,
         yanked: None,
         published: None,

@@ -3,11 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pep440_rs::{VersionSpecifier, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 
 use super::provider::specifiers;
+use crate::metadata::Hashes;
+use crate::metadata::pypi::CoreMetadata;
 use crate::options::{Mode, Prerelease};
 
 /// What is wanted. The default is what pip does by itself.
@@ -26,6 +29,21 @@ pub struct Policy {
     /// Whether versions without a wheel that fits may be source archives. What these need is read from what they say of
     /// themselves; they are never built, so what is chosen cannot be installed by itself.
     pub has_sources: bool,
+    /// What was found out about files that requirements name, by their address as it stands there.
+    pub addresses: BTreeMap<String, Known>,
+}
+
+/// A file that a requirement names by its address.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Where it is fetched from.
+    pub url: String,
+    /// What it hashes to.
+    pub hashes: Hashes,
+    /// Its size, where it was looked at.
+    pub size: Option<u64>,
+    /// What it says of itself, where it was looked at.
+    pub core: Option<Arc<CoreMetadata>>,
 }
 
 /// A policy by package, for one target.

@@ -237,6 +237,9 @@ impl<'a> Provider<'a> {
         if let Some(core) = self.core.borrow().get(&key) {
             return Ok(Arc::clone(core));
         }
+        if let Some(core) = self.named.get(name).and_then(|named| named.core.as_ref()) {
+            return Ok(Arc::clone(core));
+        }
         let candidates = self.candidates(name)?;
         let (Some(project), Ok(file)) = (&candidates.project, candidates.file(position as usize))
         else {
@@ -246,6 +249,11 @@ impl<'a> Provider<'a> {
         let core = self.metadata.core_metadata(project, file)?;
         self.core.borrow_mut().insert(key, Arc::clone(&core));
         Ok(core)
+    }
+
+    /// Whether a package is taken from an address and not from an index.
+    pub(super) fn is_named(&self, name: &PackageName) -> bool {
+        self.named.contains_key(name)
     }
 
     /// The versions of a package that were ruled out by broken metadata, with the reason.
@@ -285,7 +293,8 @@ impl<'a> Provider<'a> {
         let (Some(project), Ok(file)) = (&candidates.project, candidates.file(position)) else {
             return;
         };
-        if self.announced.borrow_mut().insert((name.clone(), position as u32)) {
+        let is_known = self.named.get(name).is_some_and(|named| named.core.is_some());
+        if !is_known && self.announced.borrow_mut().insert((name.clone(), position as u32)) {
             self.metadata.prefetch_core_metadata(project, file);
         }
     }

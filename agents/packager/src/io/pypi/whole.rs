@@ -1,0 +1,69 @@
+//! A file whose digest nobody knows yet, fetched to find that out. It passes through memory.
+
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+
+use bytes::Bytes;
+use reqwest::StatusCode;
+use url::Url;
+
+use super::PypiClient;
+use crate::error::{Error, Kind, Result};
+use crate::io::http::{Request, Urgency};
+use crate::io::limits::{CANCELLATION_INTERVAL, WHEEL_IN_MEMORY_BYTES_MAX};
+use crate::io::secret::shown;
+
+impl PypiClient {
+    /// Fetches a file with the connections and credentials of the index, which are sent where they were configured for only.
+    /// Blocks, until the request is cancelled at most.
+    pub(crate) fn whole(&self, url: &Url) -> Result<Bytes> {
+        let request = &self.session.request;
+        if request.offline {
+            let message = format!("`{}` has no digest and is not fetched offline", shown(url));
+            return Err(Error::new(Kind::Network, "offline-missing", message)
+                .hint("run the command once without `--offline`, or add `#sha256=DIGEST` to it"));
+        }
+        let resolved = std::sync::Arc::clone(self.resolved()?);
+        let (sender, receiver) = sync_channel(1);
+        let address = url.clone();
+        let asking = self.session.shared.threads.questions()?.spawn(async move {
+            let credentials = &resolved.endpoint.credentials;
+            let mut request =
+                Request::new(address.clone(), Some(credentials), WHEEL_IN_MEMORY_BYTES_MAX);
+            // A range of everything: the answer must come without content coding.
+            request.range = Some("bytes=0-".to_owned());
+            let urgency = Urgency::default();
+            urgency.demand();
+            let answer =
+                resolved.http.get(&request, &urgency).await.and_then(|reply| match reply.status {
+                    StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(reply.body),
+                    _ if reply.is_missing() => Err(missing(&address)),
+                    _ => Err(reply.unexpected()),
+                });
+            // Whoever asked may be gone.
+            let _ = sender.send(answer);
+        });
+        let cancellation = &request.cancellation;
+        let answer = agents_contract::waiting(cancellation, || {
+            loop {
+                match receiver.recv_timeout(CANCELLATION_INTERVAL) {
+                    Ok(answer) => return answer,
+                    Err(RecvTimeoutError::Timeout) => Error::if_cancelled(cancellation)?,
+                    Err(RecvTimeoutError::Disconnected) => return Err(interrupted(url)),
+                }
+            }
+        });
+        asking.abort();
+        Error::if_cancelled(cancellation)?;
+        answer
+    }
+}
+
+fn missing(url: &Url) -> Error {
+    let message = format!("there is no file at `{}`", shown(url));
+    Error::new(Kind::Failed, "file-missing", message).hint("correct the requirement that names it")
+}
+
+fn interrupted(url: &Url) -> Error {
+    let message = format!("fetching `{}` was interrupted", shown(url));
+    Error::new(Kind::Failed, "internal", message).retryable()
+}

@@ -1,0 +1,351 @@
+//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x.whl`, `file:///opt/x.whl`.
+//!
+//! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
+//! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
+
+use std::str::FromStr;
+
+use pep508_rs::{PackageName, Requirement, VersionOrUrl};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use url::Url;
+
+use crate::io::pypi::core_metadata;
+
+/// The scheme of what is named by its path from the project.
+pub const PROJECT_SCHEME: &str = "project";
+/// Stands for one directory up, in the place of a host: a path would lose it.
+const PARENT: &str = "parent";
+
+/// What would end a requirement, or mean something else in an address.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}')
+    .add(b'$')
+    .add(b'\\');
+
+/// A line with what it means, in the form `name[extras] @ ADDRESS ; marker`; `None` for one that names no file.
+///
+/// # Errors
+/// Why the line cannot be followed; the words come after the line itself.
+pub fn spelled(line: &str) -> Result<Option<String>, String> {
+    let (target, marker) = match line.find(" ;").or_else(|| line.find("\t;")) {
+        Some(at) => (line[..at].trim(), line[at + 2..].trim()),
+        None => (line.trim(), ""),
+    };
+    let (name, address) = match named(target) {
+        Some((name, address)) => (name.to_owned(), address_of(address)?),
+        None if names_file(target) => unnamed(target)?,
+        None if target.contains("://") => return Err(NOT_FOLLOWED.to_owned()),
+        None => return Ok(None),
+    };
+    let marker = if marker.is_empty() { String::new() } else { format!(" ; {marker}") };
+    Ok(Some(format!("{name} @ {address}{marker}")))
+}
+
+/// Reads a requirement as [`spelled`] gives it. Its parser knows no scheme of ours, so such an address is put in afterwards.
+pub(super) fn parsed(spelled: &str) -> Result<Requirement, String> {
+    let ours = format!(" @ {PROJECT_SCHEME}://");
+    let Some((name, rest)) = spelled.split_once(&ours) else {
+        return core_metadata::requirement(spelled);
+    };
+    let (path, marker) = rest.split_at(rest.find(" ;").unwrap_or(rest.len()));
+    let mut requirement = core_metadata::requirement(&format!("{name} @ file:///{marker}"))?;
+    let url = Url::parse(&format!("{PROJECT_SCHEME}://{path}")).map_err(|why| why.to_string())?;
+    requirement.version_or_url = Some(VersionOrUrl::Url(url.into()));
+    Ok(requirement)
+}
+
+/// The words for what is neither a file nor an index's.
+const NOT_FOLLOWED: &str =
+    "is neither from an index nor a file on the web or here, and is not supported";
+
+/// Whether a line names a file without saying of which package, which only requirements files may.
+pub(super) fn is_unnamed(line: &str) -> bool {
+    named(line.split(" ;").next().unwrap_or_default().trim()).is_none()
+        && spelled(line).is_ok_and(|spelled| spelled.is_some())
+}
+
+/// The name (with extras) and the address of `name[extras] @ address`.
+fn named(target: &str) -> Option<(&str, &str)> {
+    let (name, address) = target.split_once('@')?;
+    let (name, address) = (name.trim(), address.trim());
+    let plain = name.split('[').next().unwrap_or_default().trim_end();
+    let is_name = !plain.is_empty()
+        && plain.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && (plain.len() == name.len() || name.ends_with(']'));
+    (is_name && !address.is_empty()).then_some((name, address))
+}
+
+/// Whether a line without a name is an address or a path, as pip tells it.
+fn names_file(target: &str) -> bool {
+    let plain = target.split(['[', '#']).next().unwrap_or_default();
+    ["https://", "http://", "file:", "./", "../", "/", "~"]
+        .iter()
+        .any(|start| target.starts_with(start))
+        || matches!(target, "." | "..")
+        || (!plain.contains([':', ';', ' ', '=', '<', '>', '!', '~', '\''])
+            && (plain.contains('/') || plain.ends_with(".whl")))
+}
+
+/// The name and the address of a file that is named by itself; the file's name says which package it is of.
+fn unnamed(target: &str) -> Result<(String, String), String> {
+    let (target, extras) = match target.strip_suffix(']').and_then(|it| it.rsplit_once('[')) {
+        Some((target, extras)) => (target, format!("[{extras}]")),
+        None => (target, String::new()),
+    };
+    let address = address_of(target)?;
+    let file = file_name(&address).ok_or("names no file")?;
+    let stem = file.strip_suffix(".whl").ok_or(match is_source(&file) {
+        true => "is source that has to be built, which is not done",
+        false => "names no wheel; projects of source are not built",
+    })?;
+    let name = stem.split('-').next().unwrap_or_default();
+    // An empty name is one to its parser.
+    let name = Some(name).filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
+    let name: PackageName = name.ok_or("does not say which package it is of")?;
+    Ok((format!("{name}{extras}"), address))
+}
+
+/// An address as it is kept: on the web, `file:///...`, or `project://...`.
+fn address_of(text: &str) -> Result<String, String> {
+    let (plain, fragment) = fragment(text);
+    let path = match plain.split_once(':') {
+        Some(("https" | "http", rest)) if rest.starts_with("//") => return Ok(text.to_owned()),
+        Some(("file", rest)) => match rest.strip_prefix("//") {
+            Some(rest) => match rest.strip_prefix("localhost").unwrap_or(rest) {
+                rest if rest.starts_with('/') => return Ok(format!("file://{rest}{fragment}")),
+                _ => return Err("names a file of another machine".to_owned()),
+            },
+            None => percent_decode_str(rest).decode_utf8_lossy().into_owned(),
+        },
+        Some((scheme, _)) if !scheme.contains(['/', '.']) => return Err(NOT_FOLLOWED.to_owned()),
+        _ => plain.to_owned(),
+    };
+    if path.starts_with('~') {
+        return Err("begins at a home directory, which is not followed".to_owned());
+    }
+    if path.contains('\0') {
+        return Err("names no file".to_owned());
+    }
+    if path.starts_with('/') {
+        return Ok(format!("file://{}{fragment}", utf8_percent_encode(&path, ESCAPED)));
+    }
+    let (mut parts, mut parents) = (Vec::new(), Vec::new());
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        match part {
+            ".." if parts.pop().is_none() => parents.push(PARENT),
+            ".." => {}
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        return Err("is a project of source, which is not built".to_owned());
+    }
+    let (parents, path) = (parents.join("."), parts.join("/"));
+    Ok(format!("{PROJECT_SCHEME}://{parents}/{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
+}
+
+/// The address and the digests behind it. A path may have a `#` of its own.
+fn fragment(text: &str) -> (&str, &str) {
+    let known = ["#sha256=", "#sha512=", "#egg=", "#subdirectory="];
+    let at = known.iter().filter_map(|known| text.find(known)).min();
+    text.split_at(at.unwrap_or(text.len()))
+}
+
+/// The last part of an address, as a file has it.
+fn file_name(address: &str) -> Option<String> {
+    let url = Url::parse(address).ok()?;
+    let last = url.path().rsplit('/').next().filter(|last| !last.is_empty())?;
+    Some(percent_decode_str(last).decode_utf8().ok()?.into_owned())
+}
+
+fn is_source(file: &str) -> bool {
+    [".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz"].iter().any(|ending| file.ends_with(ending))
+}
+
+/// The path from the project that a `project://` address means.
+pub fn path_of(url: &Url) -> Option<String> {
+    let path = (url.scheme() == PROJECT_SCHEME).then(|| url.path())?;
+    let path = percent_decode_str(path).decode_utf8().ok()?;
+    let parents = url.host_str().map_or(0, |host| host.split('.').count());
+    Some(format!("{}{}", "../".repeat(parents), path.strip_prefix('/')?))
+}
+
+/// The name of the package that a line is about, where it names a file.
+pub(super) fn name_of(line: &str) -> Option<String> {
+    let spelled = spelled(line).ok().flatten()?;
+    let name = spelled.split(['[', ' ']).next()?;
+    Some(PackageName::from_str(name).ok()?.to_string())
+}
+
+/// A requirement as it stands in a manifest: pip knows paths without a name only.
+pub fn written(requirement: &Requirement) -> String {
+    let path = match &requirement.version_or_url {
+        Some(VersionOrUrl::Url(url)) => path_of(url).map(|path| (path, url.fragment())),
+        _ => None,
+    };
+    let Some((path, fragment)) = path else { return requirement.to_string() };
+    let fragment = fragment.map(|digests| format!("#{digests}")).unwrap_or_default();
+    let extras: Vec<&str> = requirement.extras.iter().map(AsRef::as_ref).collect();
+    let extras = match extras.is_empty() {
+        true => String::new(),
+        false => format!("[{}]", extras.join(",")),
+    };
+    let start = if path.starts_with("../") { "" } else { "./" };
+    format!("{start}{path}{fragment}{extras}")
+}
+
+/// A requirement for eyes and files that others see: what an address asks its server with may be a secret.
+pub fn shown(requirement: &Requirement) -> String {
+    match &requirement.version_or_url {
+        Some(VersionOrUrl::Url(url)) if url.query().is_some() => {
+            let mut plain = url.to_url();
+            plain.set_query(Some("..."));
+            let mut requirement = requirement.clone();
+            requirement.version_or_url = Some(VersionOrUrl::Url(plain.into()));
+            requirement.to_string()
+        }
+        _ => requirement.to_string(),
+    }
+}
+
+/// Why an address cannot stand in a manifest.
+pub(super) fn problem(requirement: &Requirement) -> Option<String> {
+    let Some(VersionOrUrl::Url(url)) = &requirement.version_or_url else { return None };
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    let name = &requirement.name;
+    has_login.then(|| {
+        format!("`{name}` is asked for by an address with a password, which belongs into netrc")
+    })
+}
+
+/// A line for messages: without what may be a secret in addresses.
+pub(super) fn masked(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(['/', '?', '#', ' ', '\t']).unwrap_or(after.len());
+        let (authority, after) = after.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((_, host)) => out.push_str(&format!("...@{host}")),
+            None => out.push_str(authority),
+        }
+        rest = after;
+        let end = rest.find([' ', '\t', '#', '\'', '"']).unwrap_or(rest.len());
+        if let Some(query) = rest[..end].find('?') {
+            out.push_str(&rest[..query]);
+            out.push_str("?...");
+            rest = &rest[end..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: Result<Option<&str>, &str>) {
+        match (spelled(line), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{line}"),
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{line}: {found}"),
+            (found, _) => panic!("{line}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn files_are_spelled_with_the_name_of_their_package() {
+        for (line, expected) in [
+            ("./dist/A_b-1.0-py3-none-any.whl", "a-b @ project:///dist/A_b-1.0-py3-none-any.whl"),
+            ("a-1-py3-none-any.whl[x, y]", "a[x, y] @ project:///a-1-py3-none-any.whl"),
+            (
+                "../l/a-1-py3-none-any.whl ; os_name == 'nt'",
+                "a @ project://parent/l/a-1-py3-none-any.whl ; os_name == 'nt'",
+            ),
+            (
+                "/opt/my wheels/a-1-py3-none-any.whl",
+                "a @ file:///opt/my%20wheels/a-1-py3-none-any.whl",
+            ),
+            ("file:dist/a-1-py3-none-any.whl", "a @ project:///dist/a-1-py3-none-any.whl"),
+            ("file://localhost/o/a-1-py3-none-any.whl", "a @ file:///o/a-1-py3-none-any.whl"),
+            ("b @ ./a-1-py3-none-any.whl", "b @ project:///a-1-py3-none-any.whl"),
+            (
+                "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
+                "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
+            ),
+            (
+                "https://h/a-1%2Bc-py3-none-any.whl#sha256=00",
+                "a @ https://h/a-1%2Bc-py3-none-any.whl#sha256=00",
+            ),
+            ("a@https://h/x.whl", "a @ https://h/x.whl"),
+        ] {
+            check(line, Ok(Some(expected)));
+            let requirement = parsed(expected).expect("a requirement");
+            assert_eq!(requirement.to_string(), expected.replace(", ", ","));
+        }
+        for line in [
+            "a; os_name == 'a/b.whl'",
+            "a",
+            "a[x]>=1 ; os_name == 'nt'",
+            "a (>=1)",
+            "a ; os_name == '@://'",
+        ] {
+            check(line, Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_says_so() {
+        for (line, why) in [
+            ("./pkg", "not built"),
+            (".", "not built"),
+            ("./a-1.tar.gz", "not done"),
+            ("https://h/a-1.tar.gz", "not done"),
+            ("git+https://h/a", "not supported"),
+            ("a @ git+ssh://git@h/a", "not supported"),
+            ("a @ ftp://h/a-1-py3-none-any.whl", "not supported"),
+            ("file://elsewhere/o/a-1-py3-none-any.whl", "another machine"),
+            ("~/a-1-py3-none-any.whl", "home"),
+            ("./-1-py3-none-any.whl", "which package"),
+        ] {
+            check(line, Err(why));
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let line = "a @ https://me:hush@h/x.whl?token=hush#sha256=0 and git+ssh://hush@h:22/y?hush";
+        assert_eq!(
+            masked(line),
+            "a @ https://...@h/x.whl?...#sha256=0 and git+ssh://...@h:22/y?..."
+        );
+        assert_eq!(masked("a==1 # @://"), "a==1 # @://");
+        let requirement = parsed("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
+        assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
+    }
+
+    #[test]
+    fn a_path_is_written_as_pip_reads_it() {
+        for line in [
+            "./d/a-1-py3-none-any.whl",
+            "../../d e/x-1+y-py3-none-any.whl",
+            "../a-1-py3-none-any.whl#sha256=00[x]",
+            "a>=1",
+        ] {
+            let text = spelled(line).expect("fine").unwrap_or_else(|| line.to_owned());
+            assert_eq!(written(&parsed(&text).expect("one")), line);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! `[tool.uv.sources]`: where single packages come from that a project needs. A path and an address become part of the requirement; a
+//! source that cannot be followed is refused, because the package that an index has under the same name may be a stranger's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use pep508_rs::{MarkerTree, PackageName, Requirement, VersionOrUrl};
+use toml_edit::{DocumentMut, Item, TableLike, Value};
+
+use super::super::address;
+use super::invalid;
+use crate::error::Error;
+use agents_versions::shorten;
+
+/// The sources of a project, by package.
+#[derive(Debug, Default)]
+pub(super) struct Sources(BTreeMap<PackageName, Vec<Source>>);
+
+#[derive(Debug)]
+struct Source {
+    from: From,
+    marker: MarkerTree,
+}
+
+#[derive(Debug)]
+enum From {
+    /// As a requirement names it.
+    Address(VersionOrUrl),
+    /// An index by its name.
+    Index(String),
+    /// Why it is not followed.
+    Refused(String),
+}
+
+/// Reads the table.
+pub(super) fn read(file: &str, document: &DocumentMut) -> Result<Sources, Error> {
+    let settings = document.get("tool").and_then(|tool| tool.get("uv"));
+    let Some(table) = settings.and_then(|uv| uv.get("sources")) else {
+        return Ok(Sources::default());
+    };
+    let bad = |what: &str| invalid(file, format!("`tool.uv.sources` {what}"));
+    let Some(table) = table.as_table_like() else { return Err(bad("is not a table")) };
+    let mut sources = Sources::default();
+    for (name, item) in table.iter() {
+        let shown = shorten(name);
+        let name = PackageName::from_str(name).map_err(|_| bad(&format!("names `{shown}`")))?;
+        let tables = tables(item).ok_or_else(|| bad(&format!("has no table for `{name}`")))?;
+        let found = tables.into_iter().map(|table| source(file, &name, table));
+        sources.0.insert(name.clone(), found.collect::<Result<_, _>>()?);
+    }
+    Ok(sources)
+}
+
+/// One table, or a list of them.
+fn tables(item: &Item) -> Option<Vec<&dyn TableLike>> {
+    if let Some(table) = item.as_table_like() {
+        return Some(vec![table]);
+    }
+    if let Some(tables) = item.as_array_of_tables() {
+        return Some(tables.iter().map(|table| table as &dyn TableLike).collect());
+    }
+    let list = item.as_array()?;
+    list.iter().map(|one| one.as_inline_table().map(|table| table as &dyn TableLike)).collect()
+}
+
+fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Source, Error> {
+    let text = |key: &str| table.get(key).and_then(Item::as_value).and_then(Value::as_str);
+    let bad = |why: &str| invalid(file, format!("`tool.uv.sources`: `{name}` {why}"));
+    let marker = match text("marker") {
+        Some(marker) => {
+            let whole = crate::io::pypi::core_metadata::requirement(&format!("{name} ; {marker}"));
+            whole.map_err(|_| bad("has a marker that cannot be read"))?.marker
+        }
+        None => MarkerTree::TRUE,
+    };
+    let refused = |what: &str| From::Refused(format!("comes from {what}"));
+    let from = match (text("path").or(text("url")), text("index")) {
+        _ if table.contains_key("git") => refused("git, which is not followed"),
+        _ if table.contains_key("workspace") => refused("a workspace, whose members are not built"),
+        _ if table.contains_key("extra") || table.contains_key("group") => {
+            refused("a source for an extra or a group only, which is not followed")
+        }
+        (Some(address), None) => match address_of(name, address) {
+            Ok(address) => From::Address(address),
+            Err(why) => From::Refused(why),
+        },
+        (None, Some(_)) if marker != MarkerTree::TRUE => {
+            refused("an index under a marker, which is not followed")
+        }
+        (None, Some(index)) => From::Index(index.to_owned()),
+        _ => return Err(bad("has no source of a known kind")),
+    };
+    Ok(Source { from, marker })
+}
+
+fn address_of(name: &PackageName, address: &str) -> Result<VersionOrUrl, String> {
+    let line = format!("{name} @ {address}");
+    let shown = address::masked(&line);
+    // What is named by its name may be anything; here only wheels are followed.
+    let plain = address.split(['#', '?']).next().unwrap_or_default();
+    if !plain.ends_with(".whl") {
+        return Err(format!(
+            "comes from source that has to be built, which is not done: `{shown}`"
+        ));
+    }
+    let requirement = super::super::python_requirement(&line)?;
+    requirement.version_or_url.ok_or(shown)
+}
+
+impl Sources {
+    /// The requirements with what the sources make of them.
+    pub(super) fn apply(
+        &self,
+        file: &str,
+        requirements: Vec<Requirement>,
+    ) -> Result<Vec<Requirement>, Error> {
+        let mut all = Vec::with_capacity(requirements.len());
+        for requirement in requirements {
+            let Some(sources) = self.0.get(&requirement.name) else {
+                all.push(requirement);
+                continue;
+            };
+            let name = &requirement.name;
+            if matches!(requirement.version_or_url, Some(VersionOrUrl::Url(_))) {
+                let problem = format!("`{name}` has an address and a source in `tool.uv.sources`");
+                return Err(invalid(file, problem));
+            }
+            let mut rest = requirement.marker.clone();
+            for Source { from, marker } in sources {
+                let mut changed = requirement.clone();
+                changed.marker.and(marker.clone());
+                rest.and(marker.negate());
+                match from {
+                    From::Address(address) => changed.version_or_url = Some(address.clone()),
+                    From::Index(_) => {}
+                    From::Refused(why) => {
+                        let problem = format!("`tool.uv.sources`: `{name}` {why}");
+                        return Err(invalid(file, problem));
+                    }
+                }
+                all.push(changed);
+            }
+            if !rest.is_false() {
+                all.push(Requirement { marker: rest, ..requirement });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The packages that come from no index.
+    pub(super) fn elsewhere(&self) -> BTreeSet<String> {
+        let is_elsewhere = |source: &Source| !matches!(source.from, From::Index(_));
+        let named = self.0.iter().filter(|(_, sources)| sources.iter().any(is_elsewhere));
+        named.map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// Which packages come from which index, as lines for a lock.
+    pub(super) fn indexes(&self) -> Vec<String> {
+        let lines = self.0.iter().flat_map(|(name, sources)| {
+            sources.iter().filter_map(move |source| match &source.from {
+                From::Index(index) => Some(format!("index {name} {index}")),
+                _ => None,
+            })
+        });
+        lines.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+
+    fn project(sources: &str) -> String {
+        format!(
+            "[project]\nname = 'p'\ndependencies = ['a[x]>=1', 'b', \"c ; os_name == 'nt'\"]\n\
+             [tool.uv.sources]\n{sources}\n"
+        )
+    }
+
+    #[track_caller]
+    fn check(sources: &str, expected: &[&str]) {
+        let read = read("pyproject.toml", &project(sources)).expect("read").expect("a project");
+        let found: Vec<String> = read.dependencies.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn sources_become_part_of_requirements() {
+        let c = "c ; os_name == 'nt'";
+        check(
+            "A = { path = 'dist/a-1-py3-none-any.whl' }",
+            &["a[x] @ project:///dist/a-1-py3-none-any.whl", "b", c],
+        );
+        check(
+            "b = [{ url = 'https://h/b-1-py3-none-any.whl', marker = \"os_name == 'nt'\" }]",
+            &[
+                "a[x]>=1",
+                "b @ https://h/b-1-py3-none-any.whl ; os_name == 'nt'",
+                "b ; os_name != 'nt'",
+                c,
+            ],
+        );
+        check("d = { git = 'https://h/d' }", &["a[x]>=1", "b", c]);
+        let text = project("b = { index = 'mine' }");
+        let read = read("pyproject.toml", &text).expect("read").expect("a project");
+        assert_eq!(read.indexes, ["index b mine"]);
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_followed_is_refused() {
+        for (sources, why) in [
+            ("a = { git = 'https://hush@h/a' }", "git"),
+            ("a = { workspace = true }", "workspace"),
+            ("a = { path = '../a' }", "not done"),
+            ("a = { path = '../a', editable = true }", "not done"),
+            ("a = { url = 'https://me:hush@h/a-1-py3-none-any.whl' }", "netrc"),
+            ("a = { index = 'i', marker = \"os_name == 'nt'\" }", "marker"),
+            ("a = { index = 'i', extra = 'x' }", "extra"),
+            ("a = { }", "known kind"),
+            ("a = 1", "no table"),
+            ("a = { path = 'a-1-py3-none-any.whl', marker = '!' }", "cannot be read"),
+        ] {
+            let error = read("pyproject.toml", &project(sources)).expect_err(sources);
+            assert_eq!(error.code, "manifest-invalid", "{sources}");
+            assert!(error.message.contains(why), "{sources}: {}", error.message);
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Wheels that the project names by a path or an address, in the place of what an index has.
+//!
+//! What nobody gave a digest gets one here, of the bytes that were read: they are copied first, then hashed, put into the store
+//! and asked what they need, so all of that is of the same bytes, whatever becomes of the file. From then on plan and lock name the
+//! digest. What the lock has a digest of is not looked at again before it is fetched.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pep440_rs::Version;
+use pep508_rs::{Requirement, VersionOrUrl};
+use url::Url;
+
+use super::super::incoming::Incoming;
+use super::super::{Asked, Task};
+use super::manifest::Manifest;
+use crate::error::{Error, Kind, Result};
+use crate::foreign;
+use crate::io::limits::CORE_METADATA_BYTES_MAX;
+use crate::io::pypi::{core_metadata, file_name, page};
+use crate::io::secret::shown;
+use crate::limits::NAMED_FILES_MAX;
+use crate::manifest::address;
+use crate::metadata::Hashes;
+use crate::metadata::pypi::{CoreMetadata, FileKind};
+use crate::plan::Precondition;
+use crate::python::PythonTarget;
+use crate::resolution::Resolution;
+use crate::resolve::pypi::policy::Known;
+use crate::store::{Entry, Form};
+use crate::transaction::{Content, Project};
+use crate::unpack::{HELPER_FAILED, Source};
+
+/// What was found of all that is named.
+#[derive(Default)]
+pub(super) struct Found {
+    /// By the address as the requirement has it.
+    pub(super) known: BTreeMap<String, Known>,
+    /// That the files that were read stay as they are.
+    pub(super) preconditions: Vec<Precondition>,
+}
+
+/// Who looks for them, and what is known already.
+pub(super) struct Finder<'a> {
+    pub(super) task: &'a Task<'a>,
+    pub(super) project: &'a Project,
+    pub(super) asked: &'a Asked<'a>,
+    pub(super) manifest: &'a Manifest,
+    pub(super) target: &'a PythonTarget,
+}
+
+/// The address of a requirement that has one and applies.
+fn url_of<'r>(requirement: &'r Requirement, target: &PythonTarget) -> Option<&'r Url> {
+    match &requirement.version_or_url {
+        Some(VersionOrUrl::Url(url)) if requirement.evaluate_markers(&target.markers, &[]) => {
+            Some(url.raw())
+        }
+        _ => None,
+    }
+}
+
+/// Where a file is fetched from, without what stands behind a `#`: on the web, or `file:///...`.
+fn place(project: &Project, url: &Url) -> Result<Url> {
+    let mut place = match address::path_of(url) {
+        Some(path) => {
+            let mut whole: PathBuf = project.path().to_path_buf();
+            for part in path.split('/') {
+                // The project's own path has no links in it.
+                match part {
+                    ".." => {
+                        whole.pop();
+                    }
+                    part => whole.push(part),
+                }
+            }
+            Url::from_file_path(&whole).map_err(|()| no_file(url))?
+        }
+        None => url.clone(),
+    };
+    place.set_fragment(None);
+    match place.scheme() {
+        "https" | "http" | "file" => Ok(place),
+        _ => Err(no_file(url)),
+    }
+}
+
+fn no_file(url: &Url) -> Error {
+    Error::new(Kind::Usage, "url-requirement", format!("`{}` names no file", shown(url)))
+}
+
+impl Finder<'_> {
+    /// Looks at everything that the requirements name.
+    pub(super) fn find<'r>(
+        &self,
+        requirements: impl Iterator<Item = &'r Requirement>,
+    ) -> Result<Found> {
+        let mut found = Found::default();
+        for requirement in requirements {
+            let Some(url) = url_of(requirement, self.target) else { continue };
+            if found.known.contains_key(url.as_str()) {
+                continue;
+            }
+            if found.known.len() >= NAMED_FILES_MAX {
+                let message = format!("more than {NAMED_FILES_MAX} packages are named by address");
+                return Err(Error::new(Kind::Failed, "too-many-packages", message));
+            }
+            self.task.check_wanted()?;
+            let place = place(self.project, url)?;
+            let known = match place.to_file_path() {
+                Ok(path) if place.scheme() == "file" => {
+                    Some(self.here(requirement, url, &place, &path, &mut found.preconditions)?)
+                }
+                _ => self.on_the_web(requirement, url, &place)?,
+            };
+            found.known.extend(known.map(|known| (url.to_string(), known)));
+        }
+        Ok(found)
+    }
+
+    /// A file of this machine.
+    fn here(
+        &self,
+        requirement: &Requirement,
+        url: &Url,
+        place: &Url,
+        path: &Path,
+        preconditions: &mut Vec<Precondition>,
+    ) -> Result<Known> {
+        let version = version_of(requirement, place)?;
+        let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
+        let copy = incoming.path().join("wheel");
+        let content = copied(self.task, path, &copy)?;
+        let name = &requirement.name;
+        let locked = self.locked(requirement, place).and_then(|hashes| hashes.sha256);
+        if locked.is_some_and(|locked| locked != content.sha256) {
+            let message = format!("`{}` is not the file that is locked", path.display());
+            return Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                .hint(format!("`bolide update pypi:{name}` takes what is there now")));
+        }
+        let hashes = self.hashes(url, &content)?;
+        let core = self.keep(requirement, place, &copy, &hashes, &version)?;
+        let (url, size) = (place.to_string(), Some(content.bytes));
+        let path = path.to_string_lossy().into_owned();
+        preconditions.push(Precondition::Named { content, path });
+        Ok(Known { url, hashes, size, core: Some(core) })
+    }
+
+    /// A file of a server; `None` where its address says what it hashes to, and so nothing has to be fetched to know that.
+    fn on_the_web(
+        &self,
+        requirement: &Requirement,
+        url: &Url,
+        place: &Url,
+    ) -> Result<Option<Known>> {
+        let mut written = Hashes::default();
+        page::add_hashes(&mut written, url.fragment().unwrap_or_default());
+        if !written.is_empty() {
+            return Ok(None);
+        }
+        let version = version_of(requirement, place)?;
+        let url = place.to_string();
+        let known = self.manifest.only_digest(&requirement.name, self.target);
+        let known = known.or_else(|| self.locked(requirement, place));
+        if let Some(hashes) = known {
+            return Ok(Some(Known { url, hashes, size: None, core: None }));
+        }
+        let file = shown(place);
+        self.task.say("resolve", format!("fetching `{file}`, which has no digest"), 0, 0);
+        let bytes = self.task.registries.pypi_file(place)?;
+        let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
+        let copy = incoming.path().join("wheel");
+        std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
+        let content = Content::of(&bytes);
+        drop(bytes);
+        let hashes = self.hashes(place, &content)?;
+        let core = self.keep(requirement, place, &copy, &hashes, &version)?;
+        Ok(Some(Known { url, hashes, size: Some(content.bytes), core: Some(core) }))
+    }
+
+    /// What was read, and what the address says beside it: all of it has to be right.
+    fn hashes(&self, url: &Url, content: &Content) -> Result<Hashes> {
+        let mut hashes = Hashes { sha256: Some(content.sha256.clone()), sha512: None };
+        page::add_hashes(&mut hashes, url.fragment().unwrap_or_default());
+        match hashes.sha256.as_ref() == Some(&content.sha256) {
+            true => Ok(hashes),
+            false => {
+                let (file, sha256) = (shown(url), &content.sha256);
+                let message =
+                    format!("`{file}` has the sha256 {sha256}, and its requirement another");
+                Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                    .hint("find out which of the two is right; nothing was changed"))
+            }
+        }
+    }
+
+    /// What the lock has for the same requirement, unless that is to be chosen anew.
+    fn locked(&self, requirement: &Requirement, place: &Url) -> Option<Hashes> {
+        let part = self.asked.locked.filter(|_| !self.asked.is_anew(requirement.name.as_ref()))?;
+        let file = file_of(place);
+        let name = requirement.name.as_ref();
+        let of_name = |it: &&crate::resolution::Package| it.name == name;
+        let package = part.resolution.packages.iter().find(of_name)?;
+        let is_same =
+            package.artifact.file_name == file && part.wants.contains(&address::shown(requirement));
+        is_same.then(|| package.artifact.hashes.clone())
+    }
+
+    /// Puts a copy into the store; what it needs.
+    fn keep(
+        &self,
+        requirement: &Requirement,
+        place: &Url,
+        copy: &Path,
+        hashes: &Hashes,
+        version: &Version,
+    ) -> Result<Arc<CoreMetadata>> {
+        let (store, file) = (&self.task.shop.store, file_of(place));
+        let opened = File::open(copy).map_err(|error| Error::io("open", copy, &error))?;
+        let add = || store.add_wheel(Source::File(&opened), hashes, &file);
+        let known = || store.check(hashes, Form::Wheel, false).filter(|_| hashes.sha512.is_none());
+        let entry = match known() {
+            Some(entry) => entry,
+            None => match add() {
+                // It says nothing about the file: another process reads it from the beginning.
+                Err(error) if error.code == HELPER_FAILED => add()?,
+                added => added?,
+            },
+        };
+        self.core(requirement, &entry, &file, version).map(Arc::new)
+    }
+
+    fn core(
+        &self,
+        requirement: &Requirement,
+        entry: &Entry,
+        file: &str,
+        version: &Version,
+    ) -> Result<CoreMetadata> {
+        let bad = |why: &str| {
+            let message = format!("the metadata of `{file}` cannot be used: {why}");
+            Error::new(Kind::Verification, "bad-metadata", message)
+                .hint("build it again, or correct the requirement that names it")
+        };
+        let path = format!("{}-{}.dist-info/METADATA", entry.name, entry.version);
+        let found = entry.file(&path).ok_or_else(|| bad("it has none"))?;
+        let store = &self.task.shop.store;
+        let bytes = store.read_object(&found.object, CORE_METADATA_BYTES_MAX as u64)?;
+        let headers = core_metadata::headers(&bytes);
+        core_metadata::parse(headers, &requirement.name, version).map_err(|why| bad(&why))
+    }
+}
+
+/// The last part of an address, as a file has it.
+fn file_of(place: &Url) -> String {
+    let last = place.path().rsplit('/').next().unwrap_or_default();
+    percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned()
+}
+
+/// The version in the name of a wheel.
+fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
+    match file_name::parse(&file_of(place), &requirement.name) {
+        Some((version, FileKind::Wheel { .. })) => Ok(version),
+        _ => {
+            let (name, place) = (&requirement.name, shown(place));
+            let message = format!("`{place}` is not a wheel of `{name}`");
+            Err(Error::new(Kind::Usage, "url-requirement", message)
+                .hint(format!("name a file such as `{name}-1.0-py3-none-any.whl`")))
+        }
+    }
+}
+
+/// Copies a file of this machine; what it held.
+pub(in crate::operations) fn copied(task: &Task<'_>, path: &Path, to: &Path) -> Result<Content> {
+    let Some(mut file) = foreign::open(path)? else {
+        let message = format!("there is no file `{}`", path.display());
+        return Err(Error::new(Kind::Failed, "file-missing", message)
+            .hint("make it, or correct the requirement that names it"));
+    };
+    let mut copy = File::create(to).map_err(|error| Error::io("create", to, &error))?;
+    foreign::read(&mut file, path, Some(&mut copy), &|| task.check_wanted())
+}
+
+/// Says of the packages of a lock, which has no addresses, where those are that the project names. Warnings where a file is not the
+/// one that was locked.
+pub(super) fn place_locked<'r>(
+    resolution: &mut Resolution,
+    project: &Project,
+    target: &PythonTarget,
+    requirements: impl Iterator<Item = &'r Requirement>,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for requirement in requirements {
+        let Some(url) = url_of(requirement, target) else { continue };
+        let place = place(project, url)?;
+        let name = requirement.name.as_ref();
+        let Some(package) = resolution.packages.iter_mut().find(|it| it.name == name) else {
+            continue;
+        };
+        let artifact = Arc::make_mut(&mut package.artifact);
+        (artifact.by_address, artifact.url) = (true, place.to_string());
+        let path = place.to_file_path().ok().filter(|_| place.scheme() == "file");
+        let Some(content) = path.and_then(|path| foreign::content(&path).ok().flatten()) else {
+            continue;
+        };
+        if artifact.hashes.sha256.as_ref().is_some_and(|locked| *locked != content.sha256) {
+            warnings.push(format!(
+                "`{}` is not the file that is locked; `bolide update pypi:{name}` takes it",
+                artifact.file_name
+            ));
+        }
+    }
+    Ok(warnings)
+}
