@@ -15,7 +15,7 @@ use super::mirror::Mirror;
 use super::tools;
 
 /// Which project is installed, and how often from a clean directory.
-const STEPS: [(&str, &str, usize); 9] = [
+const STEPS: [(&str, &str, usize); 12] = [
     ("the service, cloned in the morning", "express", 1),
     ("its tests from clean checkouts", "express", 3),
     ("the front end, cloned", "webpack", 1),
@@ -24,7 +24,10 @@ const STEPS: [(&str, &str, usize); 9] = [
     ("both from clean checkouts, before a review", "webpack", 2),
     ("the linters again", "eslint", 2),
     ("a colleague's service, cloned", "service", 1),
-    ("everything once more in the evening", "express", 2),
+    ("everything once more in the evening: the service", "express", 1),
+    ("the front end", "webpack", 1),
+    ("the linters", "eslint", 1),
+    ("the colleague's service", "service", 1),
 ];
 
 /// Lives the day.
