@@ -153,10 +153,11 @@ fn address_of(text: &str) -> Result<String, String> {
     Ok(format!("{PROJECT_SCHEME}://{parents}/{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
 }
 
-/// The address and the digests behind it. A path may have a `#` of its own.
+/// The address and the digests behind it. A path may have a `#` of its own, but not where its wheel's name has ended.
 fn fragment(text: &str) -> (&str, &str) {
     let known = ["#sha256=", "#sha512=", "#egg=", "#subdirectory="];
-    let at = known.iter().filter_map(|known| text.find(known)).min();
+    let wheel = text.find(".whl#").map(|at| at + ".whl".len());
+    let at = known.iter().filter_map(|known| text.find(known)).chain(wheel).min();
     text.split_at(at.unwrap_or(text.len()))
 }
 
@@ -281,6 +282,7 @@ mod tests {
             ("file:dist/a-1-py3-none-any.whl", "a @ project:///dist/a-1-py3-none-any.whl"),
             ("file://localhost/o/a-1-py3-none-any.whl", "a @ file:///o/a-1-py3-none-any.whl"),
             ("b @ ./a-1-py3-none-any.whl", "b @ project:///a-1-py3-none-any.whl"),
+            ("./a-1-py3-none-any.whl#md5=0", "a @ project:///a-1-py3-none-any.whl#md5=0"),
             (
                 "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
                 "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",

@@ -169,7 +169,7 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
     let constrained = Policy { constraints: parsed(&[&named]), ..Policy::default() };
     check(&universe, &constrained, &["a"], "a 2, b 1");
     for (requirement, why) in [
-        (at("b-1-py3-none-any.whl", "00"), "without a digest"),
+        (at("b-1-py3-none-any.whl", "").replace("#sha256=", ""), "without a digest"),
         (at("c-1-py3-none-any.whl", &digest), "does not end in a wheel of it"),
         (at("b-1.tar.gz", &digest), "does not end in a wheel of it"),
         (
@@ -182,6 +182,11 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
         assert_eq!(error.code, "url-requirement");
         assert!(error.message.contains(why), "{}", error.message);
         assert!(!error.to_string().contains("hush"));
+    }
+    for damaged in [at("b-1-py3-none-any.whl", "00"), format!("{named}&md5=00")] {
+        let error = run_with(&universe, &[&damaged], &[], &Policy::default());
+        let Err(ResolveError::Other(error)) = error else { panic!("{error:?}") };
+        assert_eq!(error.code, "unsupported-hash");
     }
 }
 
