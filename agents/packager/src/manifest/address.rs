@@ -3,6 +3,7 @@
 //! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
 //! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
@@ -206,15 +207,23 @@ pub fn written(requirement: &Requirement) -> String {
 
 /// A requirement for eyes and files that others see: what an address asks its server with may be a secret.
 pub fn shown(requirement: &Requirement) -> String {
+    without_query(requirement).to_string()
+}
+
+/// The same for messages about a manifest: a path as it is written there.
+pub fn told(requirement: &Requirement) -> String {
+    written(&without_query(requirement))
+}
+
+fn without_query(requirement: &Requirement) -> Cow<'_, Requirement> {
     match &requirement.version_or_url {
         Some(VersionOrUrl::Url(url)) if url.query().is_some() => {
             let mut plain = url.to_url();
             plain.set_query(Some("..."));
-            let mut requirement = requirement.clone();
-            requirement.version_or_url = Some(VersionOrUrl::Url(plain.into()));
-            requirement.to_string()
+            let version_or_url = Some(VersionOrUrl::Url(plain.into()));
+            Cow::Owned(Requirement { version_or_url, ..requirement.clone() })
         }
-        _ => requirement.to_string(),
+        _ => Cow::Borrowed(requirement),
     }
 }
 
@@ -336,6 +345,9 @@ mod tests {
         assert_eq!(masked("a==1 # @://"), "a==1 # @://");
         let requirement = parsed("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
         assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
+        assert_eq!(told(&requirement), "a @ https://h/x.whl?...#sha256=0");
+        let requirement = parsed("a @ project:///d/a-1-py3-none-any.whl").expect("one");
+        assert_eq!(told(&requirement), "./d/a-1-py3-none-any.whl");
     }
 
     #[test]

@@ -191,6 +191,25 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
 }
 
 #[test]
+fn repairs_neither_tell_what_an_address_asks_with_nor_take_another_for_it() {
+    let universe = two_each().add("c", "1", &[]).add("c", "2", &[]).add("b", "0.5", &["c<2"]);
+    let repairs = |version: &str, other: &str| {
+        let digest = super::digest(&format!("b-{version}-py3-none-any.whl"));
+        let named =
+            format!("b @ https://h.invalid/b-{version}-py3-none-any.whl?t=hush#sha256={digest}");
+        let failed = run_with(&universe, &[&named, other], &[], &Policy::default());
+        let Err(ResolveError::Conflict(conflict)) = failed else { panic!("{failed:?}") };
+        assert!(!format!("{conflict:?}").contains("hush"), "{conflict:?}");
+        conflict.repairs.into_iter().map(|it| it.description).collect::<Vec<_>>()
+    };
+    // The index has a `b` as well, which may be a stranger's.
+    assert_eq!(repairs("1", "b>1"), ["change `b>1` to `b>=1`"]);
+    let found = repairs("0.5", "c>1");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[1].starts_with("drop `b @ https://h.invalid/b-0.5-"), "{found:?}");
+}
+
+#[test]
 fn an_address_that_a_package_names_is_not_followed_unless_the_project_names_it() {
     let digest = super::digest("b-1-py3-none-any.whl");
     let named = format!("b @ https://example.invalid/b-1-py3-none-any.whl#sha256={digest}");
