@@ -190,7 +190,7 @@ fn what_an_address_or_a_line_says_it_hashes_to_has_to_be_right() {
     for digest in [format!("sha256={}", &right[1..]), "md5=00".to_owned()] {
         for line in [format!("{here}#{digest}"), format!("local @ {web}#{digest}")] {
             world.file("requirements.txt", &format!("{line}\n"));
-            world.bolide(&["install"]).fails(1, &["unsupported-hash"]);
+            world.bolide(&["install", "--json"]).fails(1, &["unsupported-hash"]);
             assert!(!world.project().join("bolide.lock").exists());
         }
     }
