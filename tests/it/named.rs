@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::packages::{self, Python};
 use super::registry::{Registry, hex};
-use super::world::World;
+use super::world::{Outcome, World, bolide_program};
 
 const LOCAL: Python = Python { name: "local", version: "1.0", requires: &["stone<2"] };
 const FILE: &str = "local-1.0-py3-none-any.whl";
@@ -187,6 +187,13 @@ fn what_an_address_or_a_line_says_it_hashes_to_has_to_be_right() {
                 && !world.project().join("bolide.lock").exists()
         );
     }
+    for digest in [format!("sha256={}", &right[1..]), "md5=00".to_owned()] {
+        for line in [format!("{here}#{digest}"), format!("local @ {web}#{digest}")] {
+            world.file("requirements.txt", &format!("{line}\n"));
+            world.bolide(&["install", "--json"]).fails(1, &["unsupported-hash"]);
+            assert!(!world.project().join("bolide.lock").exists());
+        }
+    }
     for line in [format!("{here}#sha256={right}"), format!("{web} --hash=sha256:{right}")] {
         world.file("requirements.txt", &format!("{line}\n"));
         world.bolide(&["install"]).succeeds();
@@ -258,7 +265,10 @@ fn a_package_comes_from_the_index_that_the_project_says_and_from_no_other() {
     let pinned = format!("{indexes}\n[tool.uv.sources]\nstone = {{ index = \"mine\" }}\n");
     world.file("pyproject.toml", &pinned);
     world.bolide(&["install", "--frozen"]).fails(4, &["index stone mine"]);
-    world.bolide(&["update", "--yes"]).succeeds();
+    // Whatever configuration of uv somebody does without, this is the project's own.
+    let mut update = world.command(bolide_program());
+    update.args(["update", "--yes"]).env("UV_NO_CONFIG", "1");
+    Outcome::of(&mut update).succeeds();
     assert_eq!(listed(&world), ["pkg:pypi/stone@1.2", "pkg:pypi/wall@1.0"]);
     // A clone without anything in its store asks the same index.
     let clone = World::quick();

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agents_contract::{Cancellation, Host, Order};
+use pep508_rs::PackageName;
 use url::Url;
 
 pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told};
@@ -221,6 +222,11 @@ impl Client {
     /// A file that a Python project names by its address, whose digest nobody knows. Blocks.
     pub(crate) fn pypi_file(&self, url: &Url) -> Result<bytes::Bytes> {
         self.pypi.whole(url)
+    }
+
+    /// Refuses what a Python project takes from an index of its own, where the configuration that is followed has none for it.
+    pub(crate) fn check_pypi_indexes(&self, wanted: &[(PackageName, String)]) -> Result<()> {
+        self.pypi.check_indexes(wanted)
     }
 
     /// Crates of the sparse index.

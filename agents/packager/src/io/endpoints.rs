@@ -23,6 +23,7 @@ use agents_contract::Cancellation;
 use url::Url;
 
 pub(crate) use self::cargo_config::{CargoEndpoint, LocalCrates};
+pub(crate) use self::indexes::unknown as index_unknown;
 pub(crate) use self::npmrc::NpmEndpoint;
 pub(crate) use self::pip::PypiEndpoint;
 use super::environment::{Environment, read_small};

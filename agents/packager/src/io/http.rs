@@ -8,7 +8,7 @@ mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -24,7 +24,8 @@ pub(crate) use self::mirrors::{Ailing, Mirrors};
 pub(crate) use self::retry::{RealTime, Time, is_transient, pause_before_retry, retry_after};
 pub(crate) use self::transport::{Transport, Transports};
 use super::limits::{
-    ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, METADATA_TIMEOUT, READ_TIMEOUT, REDIRECTS_MAX,
+    ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, DOWNLOAD_TIMEOUT, METADATA_TIMEOUT,
+    READ_TIMEOUT, REDIRECTS_MAX,
 };
 use super::outside::{Outside, Service};
 use super::secret::Credentials;
@@ -50,6 +51,8 @@ pub(crate) struct Request<'a> {
     pub(crate) accept: Option<&'static str>,
     /// `bytes=...`; the answer is then taken as it is, without content coding.
     pub(crate) range: Option<String>,
+    /// Whether the answer is a file, which is taken without content coding and may be large: it has the time of a download.
+    pub(crate) is_file: bool,
     pub(crate) validators: Option<&'a Validators>,
     /// Where credentials are looked up; `None` asks without.
     pub(crate) credentials: Option<&'a Credentials>,
@@ -58,7 +61,20 @@ pub(crate) struct Request<'a> {
 
 impl<'a> Request<'a> {
     pub(crate) fn new(url: Url, credentials: Option<&'a Credentials>, bytes_max: usize) -> Self {
-        Self { url, accept: None, range: None, validators: None, credentials, bytes_max }
+        Self {
+            url,
+            accept: None,
+            range: None,
+            is_file: false,
+            validators: None,
+            credentials,
+            bytes_max,
+        }
+    }
+
+    /// The longest time for one try.
+    pub(super) fn limit(&self) -> Duration {
+        if self.is_file { DOWNLOAD_TIMEOUT } else { METADATA_TIMEOUT }
     }
 
     /// The same for a mirror: what one server said of its answers means nothing to another one.
@@ -225,11 +241,10 @@ impl Http {
                 // Closed only when the process ends; then going on without a permit harms nobody.
                 let _permit = self.gates.enter(urgency).await;
                 let asked = Instant::now();
-                let tried = tokio::time::timeout(METADATA_TIMEOUT, self.attempt(request)).await;
+                let limit = request.limit();
+                let tried = tokio::time::timeout(limit, self.attempt(request)).await;
                 self.gates.outside.note(self.service, asked.elapsed());
-                tried.unwrap_or_else(|_| {
-                    Err(Failure::TooSlow { url: request.url.clone(), limit: METADATA_TIMEOUT })
-                })
+                tried.unwrap_or_else(|_| Err(Failure::TooSlow { url: request.url.clone(), limit }))
             };
             let (failure, wanted) = match result {
                 Ok(reply) if !is_transient(reply.status) => {
@@ -275,7 +290,8 @@ fn headers_of(request: &Request<'_>) -> HeaderMap {
     };
     insert(ACCEPT, request.accept);
     insert(RANGE, request.range.as_deref());
-    insert(ACCEPT_ENCODING, request.range.as_ref().map(|_| "identity"));
+    let is_plain = request.is_file || request.range.is_some();
+    insert(ACCEPT_ENCODING, is_plain.then_some("identity"));
     if let Some(validators) = request.validators {
         insert(IF_NONE_MATCH, validators.etag.as_deref());
         // A server that knows both must look at the tag; sending one keeps it unambiguous.

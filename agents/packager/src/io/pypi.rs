@@ -90,6 +90,19 @@ impl PypiClient {
         resolved.as_ref().map_err(Clone::clone)
     }
 
+    /// Fails with `index-unknown` for a package that has to come from an index of its own and would be asked of another one. Who
+    /// names an index for one command means that one alone.
+    pub(crate) fn check_indexes(&self, wanted: &[(PackageName, String)]) -> Result<()> {
+        if wanted.is_empty() || self.session.finder().overrides.get(Ecosystem::Pypi).is_some() {
+            return Ok(());
+        }
+        let pins = &self.resolved()?.endpoint.pins;
+        match wanted.iter().find(|(name, _)| !pins.contains_key(name)) {
+            Some((name, index)) => Err(endpoints::index_unknown(name, index)),
+            None => Ok(()),
+        }
+    }
+
     fn maker(&self) -> Result<Maker> {
         let resolved = Arc::clone(self.resolved()?);
         Ok(Maker { session: self.session.clone(), resolved, ahead: Arc::clone(&self.ahead) })

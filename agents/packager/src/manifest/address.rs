@@ -3,6 +3,7 @@
 //! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
 //! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
@@ -153,10 +154,11 @@ fn address_of(text: &str) -> Result<String, String> {
     Ok(format!("{PROJECT_SCHEME}://{parents}/{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
 }
 
-/// The address and the digests behind it. A path may have a `#` of its own.
+/// The address and the digests behind it. A path may have a `#` of its own, but not where its wheel's name has ended.
 fn fragment(text: &str) -> (&str, &str) {
     let known = ["#sha256=", "#sha512=", "#egg=", "#subdirectory="];
-    let at = known.iter().filter_map(|known| text.find(known)).min();
+    let wheel = text.find(".whl#").map(|at| at + ".whl".len());
+    let at = known.iter().filter_map(|known| text.find(known)).chain(wheel).min();
     text.split_at(at.unwrap_or(text.len()))
 }
 
@@ -205,15 +207,23 @@ pub fn written(requirement: &Requirement) -> String {
 
 /// A requirement for eyes and files that others see: what an address asks its server with may be a secret.
 pub fn shown(requirement: &Requirement) -> String {
+    without_query(requirement).to_string()
+}
+
+/// The same for messages about a manifest: a path as it is written there.
+pub fn told(requirement: &Requirement) -> String {
+    written(&without_query(requirement))
+}
+
+fn without_query(requirement: &Requirement) -> Cow<'_, Requirement> {
     match &requirement.version_or_url {
         Some(VersionOrUrl::Url(url)) if url.query().is_some() => {
             let mut plain = url.to_url();
             plain.set_query(Some("..."));
-            let mut requirement = requirement.clone();
-            requirement.version_or_url = Some(VersionOrUrl::Url(plain.into()));
-            requirement.to_string()
+            let version_or_url = Some(VersionOrUrl::Url(plain.into()));
+            Cow::Owned(Requirement { version_or_url, ..requirement.clone() })
         }
-        _ => requirement.to_string(),
+        _ => Cow::Borrowed(requirement),
     }
 }
 
@@ -281,6 +291,7 @@ mod tests {
             ("file:dist/a-1-py3-none-any.whl", "a @ project:///dist/a-1-py3-none-any.whl"),
             ("file://localhost/o/a-1-py3-none-any.whl", "a @ file:///o/a-1-py3-none-any.whl"),
             ("b @ ./a-1-py3-none-any.whl", "b @ project:///a-1-py3-none-any.whl"),
+            ("./a-1-py3-none-any.whl#md5=0", "a @ project:///a-1-py3-none-any.whl#md5=0"),
             (
                 "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
                 "a[x] @ file:///o/a-1%2Bc-py3-none-any.whl#sha256=00",
@@ -334,6 +345,9 @@ mod tests {
         assert_eq!(masked("a==1 # @://"), "a==1 # @://");
         let requirement = parsed("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
         assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
+        assert_eq!(told(&requirement), "a @ https://h/x.whl?...#sha256=0");
+        let requirement = parsed("a @ project:///d/a-1-py3-none-any.whl").expect("one");
+        assert_eq!(told(&requirement), "./d/a-1-py3-none-any.whl");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use pep508_rs::Requirement;
+use pep508_rs::{PackageName, Requirement};
 use toml_edit::{Array, DocumentMut, Formatted, Item, Value};
 
 use super::{invalid, read_toml, with_bom, with_line_ends_of, without_bom};
@@ -31,8 +31,8 @@ pub struct PyProject {
     /// What the groups need that belong to the environment of whoever works on the project: those that
     /// `tool.uv.default-groups` names, else `dev`.
     pub development: Vec<Requirement>,
-    /// Which packages come from an index of their own, by its name: lines for a lock.
-    pub indexes: Vec<String>,
+    /// Which packages come from an index of their own, by its name.
+    pub indexes: Vec<(PackageName, String)>,
     /// Packages that come from no index, by `tool.uv.sources`.
     pub elsewhere: BTreeSet<String>,
 }

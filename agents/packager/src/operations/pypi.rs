@@ -67,6 +67,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let is_elsewhere = version.is_some() || platform.is_some();
     let target = PythonTarget::elsewhere(&interpreter, version.as_ref(), platform.as_deref())?;
     manifest.check_python(&target)?;
+    task.registries.check_pypi_indexes(&manifest.indexes)?;
     if !is_elsewhere {
         check_environment(project, &environment, &base(&interpreter)?)?;
     }

@@ -68,12 +68,17 @@ pub(super) fn find(
     for (package, index) in &uv.sources {
         let Ok(name) = PackageName::from_str(package) else { continue };
         let Some(url) = by_name.get(index.as_str()) else {
-            let index = shorten(index);
-            let message = format!("`{name}` comes from the index `{index}`, which nobody defines");
-            return Err(Error::new(Kind::Usage, "index-unknown", message)
-                .hint("define it in `[[tool.uv.index]]` with this `name` and its `url`"));
+            return Err(unknown(&name, index));
         };
         found.pins.insert(name, url.clone());
     }
     Ok(found)
+}
+
+/// The error for a package that comes from an index which is not configured.
+pub(crate) fn unknown(name: &PackageName, index: &str) -> Error {
+    let index = shorten(index);
+    let message = format!("`{name}` comes from the index `{index}`, which nobody defines");
+    Error::new(Kind::Usage, "index-unknown", message)
+        .hint("define it in `[[tool.uv.index]]` with this `name` and its `url`")
 }

@@ -248,6 +248,36 @@ fn indexes_of_uv_are_asked_in_their_order_and_some_packages_come_from_one_alone(
 }
 
 #[test]
+fn what_a_project_says_of_indexes_is_never_passed_over() {
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.set("PIP_INDEX_URL", "https://main.example.invalid/simple");
+    world.set("UV_NO_CONFIG", "1");
+    let project = "[project]\nname = 'p'\n[tool.uv.sources]\na = { index = 'corp' }\n\
+         [[tool.uv.index]]\nname = 'corp'\nurl = 'https://corp.example.invalid/simple'\nexplicit = true\n";
+    world.write("project/pyproject.toml", project);
+    let file = "extra-index-url = ['https://other.example.invalid/']\n";
+    world.write("project/uv.toml", file);
+    world.write("home/.config/uv/uv.toml", file);
+    let found = Found::new(world);
+    let name = |name: &str| name.parse::<pep508_rs::PackageName>().expect("a name");
+    let pypi = found.pypi();
+    assert_eq!(pypi.pins[&name("a")], url("https://corp.example.invalid/simple/"));
+    assert!(pypi.first.is_empty(), "{:?}", pypi.first);
+    let check = |wanted: &str| {
+        found.world.client().check_pypi_indexes(&[(name(wanted), "corp".to_owned())])
+    };
+    check("a").expect("known");
+    assert_eq!(check("b").expect_err("unknown").code, "index-unknown");
+    // What of it cannot be understood is not as if it were not there.
+    found.world.write("project/pyproject.toml", &format!("{project}[tool.uv.pip]\nindex-url = 1"));
+    assert_eq!(super::pypi(&found.finder()).expect_err("damaged").code, "bad-configuration");
+    let mut world = found.world;
+    world.request.overrides.add("pypi=https://one.example.invalid").expect("valid");
+    world.client().check_pypi_indexes(&[(name("b"), "corp".to_owned())]).expect("one alone");
+}
+
+#[test]
 fn netrc_names_hosts() {
     let mut world = World::new();
     world.set("PIP_INDEX_URL", "https://index.example.invalid:8443/simple");

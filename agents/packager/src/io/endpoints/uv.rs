@@ -1,7 +1,7 @@
 //! uv's configuration files, as far as they say where Python packages come from. Its variables are read with pip's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -92,43 +92,45 @@ pub(super) struct Uv {
     pub(super) not_followed: Vec<String>,
 }
 
-/// Reads the files in the order of their strength.
+/// Reads the files in the order of their strength. `UV_NO_CONFIG` leaves out all but the project's description, which is no
+/// configuration: without what stands there of indexes, a package would be taken from a stranger's.
 pub(super) fn read(finder: &Finder<'_>) -> Result<Uv> {
     let environment = finder.environment;
     let mut uv = Uv::default();
-    if environment.variable("UV_NO_CONFIG").is_some() {
-        return Ok(uv);
-    }
+    let has_files = environment.variable("UV_NO_CONFIG").is_none();
     for name in ["uv.toml", "pyproject.toml"] {
         let path = environment.project.join(name);
-        let Some(text) = finder.configuration(&path)? else { continue };
-        // A damaged file of the project is reported by whoever needs it.
+        let is_left_out = name == "uv.toml" && !has_files;
+        let Some(text) = (if is_left_out { None } else { finder.configuration(&path)? }) else {
+            continue;
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        if name == "pyproject.toml" && text.parse::<toml::Table>().is_err() {
+            // That it is no TOML is reported by whoever needs it.
+            continue;
+        }
         let file = match name {
-            "uv.toml" => toml::from_str(&text).ok(),
-            _ => toml::from_str::<Pyproject>(&text).ok().and_then(|file| {
-                let mut settings = file.tool.uv?;
-                settings.sources.retain(|_, _| file.project.is_some());
-                Some(settings)
-            }),
+            "uv.toml" => Some(toml::from_str::<File>(text).map_err(|why| damaged(&path, &why))?),
+            _ => {
+                let file: Pyproject = toml::from_str(text).map_err(|why| damaged(&path, &why))?;
+                file.tool.uv.map(|mut settings| {
+                    settings.sources.retain(|_, _| file.project.is_some());
+                    settings
+                })
+            }
         };
         if let Some(file) = file {
-            uv.others.extend(file.others(&path.display().to_string(), false));
-            uv.sources.extend(file.sources.iter().filter_map(|(name, source)| {
-                let of_list = source.as_array().filter(|list| list.len() == 1);
-                let source = of_list.map_or(source, |list| &list[0]);
-                Some((name.clone(), source.get("index")?.as_str()?.to_owned()))
-            }));
-            uv.of_project = uv.of_project.or(file.default_index(&path.display().to_string()));
-            uv.not_followed.extend(file.not_followed(&path.display().to_string()));
+            let from = path.display().to_string();
+            uv.others.extend(file.others(&from, false));
+            uv.sources.extend(file.pins());
+            uv.of_project = uv.of_project.or(file.default_index(&from));
+            uv.not_followed.extend(file.not_followed(&from));
         }
     }
-    for path in paths(environment) {
+    let theirs = if has_files { paths(environment) } else { Vec::new() };
+    for path in theirs {
         let Some(text) = finder.configuration(&path)? else { continue };
-        let file: File = toml::from_str(&text).map_err(|error| {
-            let message = format!("`{}` is not valid: {}", path.display(), error.message());
-            Error::new(Kind::Failed, "bad-configuration", message)
-                .hint("correct the file; uv itself refuses it too")
-        })?;
+        let file: File = toml::from_str(&text).map_err(|why| damaged(&path, &why))?;
         let from = path.display().to_string();
         uv.of_person = uv.of_person.or(file.default_index(&from));
         uv.others.extend(file.others(&from, true));
@@ -137,6 +139,13 @@ pub(super) fn read(finder: &Finder<'_>) -> Result<Uv> {
         uv.not_followed.extend(file.not_followed(&from));
     }
     Ok(uv)
+}
+
+/// What is passed over would be asked of another index, without a word.
+fn damaged(path: &Path, why: &toml::de::Error) -> Error {
+    let message = format!("`{}` is not valid: {}", path.display(), why.message());
+    Error::new(Kind::Failed, "bad-configuration", message)
+        .hint("correct the file; uv itself refuses it too")
 }
 
 /// The person's file, or the one that a variable names in its place, then the machine's.
@@ -159,6 +168,19 @@ impl Index {
 }
 
 impl File {
+    /// Packages with the name of their index. Of a list of several its reader refuses those that are not plain.
+    fn pins(&self) -> Vec<(String, String)> {
+        let index_of = |source: &toml::Value| source.get("index")?.as_str().map(str::to_owned);
+        let found = self.sources.iter().filter_map(|(name, source)| {
+            let index = match source.as_array() {
+                Some(list) => list.iter().find_map(index_of),
+                None => index_of(source),
+            };
+            Some((name.clone(), index?))
+        });
+        found.collect()
+    }
+
     fn default_index(&self, from: &str) -> Option<Named> {
         let default = self.index.iter().find(|index| index.default && index.is_simple());
         let plain = self.index_url.as_ref().or(self.pip.index_url.as_ref());

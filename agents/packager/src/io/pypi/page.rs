@@ -151,6 +151,37 @@ pub(super) fn address_of(link: &str, base: &Url, hashes: &mut Hashes) -> Option<
     file_url(link, base, hashes).map(Into::into)
 }
 
+/// The digests in the fragment of an address that somebody wrote. What stands there is what the file is to be compared with: what
+/// cannot be compared is no reason to compare nothing.
+///
+/// # Errors
+/// Why it cannot be followed; the words come after the address.
+pub(crate) fn written_hashes(fragment: &str) -> Result<Hashes, String> {
+    let mut hashes = Hashes::default();
+    for part in fragment.split('&').filter(|part| !part.is_empty()) {
+        // Without a key it could be anything, and so it is not repeated.
+        let (key, value) = part.split_once('=').ok_or("has what is no digest behind its `#`")?;
+        if matches!(key, "egg" | "subdirectory") {
+            continue;
+        }
+        let mut one = Hashes::default();
+        add_hash(&mut one, key, value);
+        let (found, place) = match key {
+            "sha256" => (one.sha256, &mut hashes.sha256),
+            "sha512" => (one.sha512, &mut hashes.sha512),
+            _ => return Err(format!("has `{}` behind its `#`", shorten(key))),
+        };
+        match (found, &*place) {
+            (None, _) => return Err(format!("has a `{key}` that is none")),
+            (Some(new), Some(known)) if new != *known => {
+                return Err(format!("has two different `{key}`"));
+            }
+            (found, _) => *place = found,
+        }
+    }
+    Ok(hashes)
+}
+
 pub(crate) fn add_hashes(hashes: &mut Hashes, fragment: &str) {
     for pair in fragment.split('&') {
         if let Some((algorithm, digest)) = pair.split_once('=') {

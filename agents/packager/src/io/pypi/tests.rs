@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::*;
+use crate::io::limits::{DOWNLOAD_TIMEOUT, METADATA_TIMEOUT};
 use crate::io::testing::{Reply, Seen, Server, World};
 
 const METADATA: &str =
@@ -226,6 +227,23 @@ fn a_file_without_a_digest_is_fetched_and_no_credential_leaves_its_host() {
     let offline = world.offline().pypi_file(&secret).expect_err("offline");
     assert_eq!(offline.code, "offline-missing");
     assert!(!format!("{gone:?}{offline:?}").contains("hush"));
+}
+
+#[test]
+fn a_file_without_a_digest_has_the_time_of_a_download_and_comes_whole() {
+    let server = Server::start(|seen| match seen.path.as_str() {
+        "/part.whl" => Reply::ok("a wh").with_status(206).header("content-range", "bytes 0-3/7"),
+        _ => Reply::ok("a wheel"),
+    });
+    let world = World::with("pypi", &server.url());
+    assert_eq!(world.client().pypi_file(&server.at("/x.whl")).expect("fetched"), "a wheel");
+    let seen = &server.seen()[0];
+    assert_eq!((seen.header("accept-encoding"), seen.header("range")), (Some("identity"), None));
+    world.client().pypi_file(&server.at("/part.whl")).expect_err("a part of it");
+    let limit = |request: crate::io::http::Request<'_>| request.limit();
+    let (file, page) = (server.at("/x.whl"), server.at("/a/"));
+    assert_eq!(limit(super::whole::request_of(file, None)), DOWNLOAD_TIMEOUT);
+    assert_eq!(limit(crate::io::http::Request::new(page, None, 1)), METADATA_TIMEOUT);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::PypiClient;
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Request, Urgency};
 use crate::io::limits::{CANCELLATION_INTERVAL, WHEEL_IN_MEMORY_BYTES_MAX};
-use crate::io::secret::shown;
+use crate::io::secret::{Credentials, shown};
 
 impl PypiClient {
     /// Fetches a file with the connections and credentials of the index, which are sent where they were configured for only.
@@ -27,15 +27,13 @@ impl PypiClient {
         let address = url.clone();
         let asking = self.session.shared.threads.questions()?.spawn(async move {
             let credentials = &resolved.endpoint.credentials;
-            let mut request =
-                Request::new(address.clone(), Some(credentials), WHEEL_IN_MEMORY_BYTES_MAX);
-            // A range of everything: the answer must come without content coding.
-            request.range = Some("bytes=0-".to_owned());
+            let request = request_of(address.clone(), Some(credentials));
             let urgency = Urgency::default();
             urgency.demand();
             let answer =
                 resolved.http.get(&request, &urgency).await.and_then(|reply| match reply.status {
-                    StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(reply.body),
+                    // A part that nobody asked for is not the file.
+                    StatusCode::OK => Ok(reply.body),
                     _ if reply.is_missing() => Err(missing(&address)),
                     _ => Err(reply.unexpected()),
                 });
@@ -56,6 +54,11 @@ impl PypiClient {
         Error::if_cancelled(cancellation)?;
         answer
     }
+}
+
+/// It has the time that a download has.
+pub(super) fn request_of(url: Url, credentials: Option<&Credentials>) -> Request<'_> {
+    Request { is_file: true, ..Request::new(url, credentials, WHEEL_IN_MEMORY_BYTES_MAX) }
 }
 
 fn missing(url: &Url) -> Error {

@@ -46,7 +46,11 @@ pub(super) fn read(file: &str, document: &DocumentMut) -> Result<Sources, Error>
         let name = PackageName::from_str(name).map_err(|_| bad(&format!("names `{shown}`")))?;
         let tables = tables(item).ok_or_else(|| bad(&format!("has no table for `{name}`")))?;
         let found = tables.into_iter().map(|table| source(file, &name, table));
-        sources.0.insert(name.clone(), found.collect::<Result<_, _>>()?);
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        if found.len() > 1 && found.iter().any(|one| matches!(one.from, From::Index(_))) {
+            return Err(bad(&format!("has an index and another source for `{name}` at once")));
+        }
+        sources.0.insert(name.clone(), found);
     }
     Ok(sources)
 }
@@ -154,11 +158,11 @@ impl Sources {
         named.map(|(name, _)| name.to_string()).collect()
     }
 
-    /// Which packages come from which index, as lines for a lock.
-    pub(super) fn indexes(&self) -> Vec<String> {
+    /// Which packages come from which index.
+    pub(super) fn indexes(&self) -> Vec<(PackageName, String)> {
         let lines = self.0.iter().flat_map(|(name, sources)| {
             sources.iter().filter_map(move |source| match &source.from {
-                From::Index(index) => Some(format!("index {name} {index}")),
+                From::Index(index) => Some((name.clone(), index.clone())),
                 _ => None,
             })
         });
@@ -203,7 +207,7 @@ mod tests {
         check("d = { git = 'https://h/d' }", &["a[x]>=1", "b", c]);
         let text = project("b = { index = 'mine' }");
         let read = read("pyproject.toml", &text).expect("read").expect("a project");
-        assert_eq!(read.indexes, ["index b mine"]);
+        assert_eq!(read.indexes, [("b".parse().expect("a name"), "mine".to_owned())]);
     }
 
     #[test]
@@ -216,6 +220,7 @@ mod tests {
             ("a = { url = 'https://me:hush@h/a-1-py3-none-any.whl' }", "netrc"),
             ("a = { index = 'i', marker = \"os_name == 'nt'\" }", "marker"),
             ("a = { index = 'i', extra = 'x' }", "extra"),
+            ("a = [{ index = 'i' }, { index = 'j' }]", "at once"),
             ("a = { }", "known kind"),
             ("a = 1", "no table"),
             ("a = { path = 'a-1-py3-none-any.whl', marker = '!' }", "cannot be read"),

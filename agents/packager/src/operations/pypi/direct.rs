@@ -86,6 +86,14 @@ fn place(project: &Project, url: &Url) -> Result<Url> {
     }
 }
 
+/// The digests that an address has.
+fn written(url: &Url) -> Result<Hashes> {
+    page::written_hashes(url.fragment().unwrap_or_default()).map_err(|why| {
+        Error::new(Kind::Failed, "unsupported-hash", format!("`{}` {why}", shown(url)))
+            .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
+    })
+}
+
 fn no_file(url: &Url) -> Error {
     Error::new(Kind::Usage, "url-requirement", format!("`{}` names no file", shown(url)))
 }
@@ -107,12 +115,19 @@ impl Finder<'_> {
                 return Err(Error::new(Kind::Failed, "too-many-packages", message));
             }
             self.task.check_wanted()?;
+            let written = written(url)?;
             let place = place(self.project, url)?;
             let known = match place.to_file_path() {
-                Ok(path) if place.scheme() == "file" => {
-                    Some(self.here(requirement, url, &place, &path, &mut found.preconditions)?)
-                }
-                _ => self.on_the_web(requirement, url, &place)?,
+                Ok(path) if place.scheme() == "file" => Some(self.here(
+                    requirement,
+                    written,
+                    &place,
+                    &path,
+                    &mut found.preconditions,
+                )?),
+                // Nothing has to be fetched to know what it hashes to.
+                _ if !written.is_empty() => None,
+                _ => Some(self.on_the_web(requirement, &place)?),
             };
             found.known.extend(known.map(|known| (url.to_string(), known)));
         }
@@ -123,7 +138,7 @@ impl Finder<'_> {
     fn here(
         &self,
         requirement: &Requirement,
-        url: &Url,
+        written: Hashes,
         place: &Url,
         path: &Path,
         preconditions: &mut Vec<Precondition>,
@@ -139,7 +154,7 @@ impl Finder<'_> {
             return Err(Error::new(Kind::Verification, "hash-mismatch", message)
                 .hint(format!("`bolide update pypi:{name}` takes what is there now")));
         }
-        let hashes = self.hashes(url, &content)?;
+        let hashes = compared(place, written, &content)?;
         let core = self.keep(requirement, place, &copy, &hashes, &version)?;
         let (url, size) = (place.to_string(), Some(content.bytes));
         let path = path.to_string_lossy().into_owned();
@@ -147,24 +162,14 @@ impl Finder<'_> {
         Ok(Known { url, hashes, size, core: Some(core) })
     }
 
-    /// A file of a server; `None` where its address says what it hashes to, and so nothing has to be fetched to know that.
-    fn on_the_web(
-        &self,
-        requirement: &Requirement,
-        url: &Url,
-        place: &Url,
-    ) -> Result<Option<Known>> {
-        let mut written = Hashes::default();
-        page::add_hashes(&mut written, url.fragment().unwrap_or_default());
-        if !written.is_empty() {
-            return Ok(None);
-        }
+    /// A file of a server whose address has no digest.
+    fn on_the_web(&self, requirement: &Requirement, place: &Url) -> Result<Known> {
         let version = version_of(requirement, place)?;
         let url = place.to_string();
         let known = self.manifest.only_digest(&requirement.name, self.target);
         let known = known.or_else(|| self.locked(requirement, place));
         if let Some(hashes) = known {
-            return Ok(Some(Known { url, hashes, size: None, core: None }));
+            return Ok(Known { url, hashes, size: None, core: None });
         }
         let file = shown(place);
         self.task.say("resolve", format!("fetching `{file}`, which has no digest"), 0, 0);
@@ -174,25 +179,9 @@ impl Finder<'_> {
         std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
         let content = Content::of(&bytes);
         drop(bytes);
-        let hashes = self.hashes(place, &content)?;
+        let hashes = compared(place, Hashes::default(), &content)?;
         let core = self.keep(requirement, place, &copy, &hashes, &version)?;
-        Ok(Some(Known { url, hashes, size: Some(content.bytes), core: Some(core) }))
-    }
-
-    /// What was read, and what the address says beside it: all of it has to be right.
-    fn hashes(&self, url: &Url, content: &Content) -> Result<Hashes> {
-        let mut hashes = Hashes { sha256: Some(content.sha256.clone()), sha512: None };
-        page::add_hashes(&mut hashes, url.fragment().unwrap_or_default());
-        match hashes.sha256.as_ref() == Some(&content.sha256) {
-            true => Ok(hashes),
-            false => {
-                let (file, sha256) = (shown(url), &content.sha256);
-                let message =
-                    format!("`{file}` has the sha256 {sha256}, and its requirement another");
-                Err(Error::new(Kind::Verification, "hash-mismatch", message)
-                    .hint("find out which of the two is right; nothing was changed"))
-            }
-        }
+        Ok(Known { url, hashes, size: Some(content.bytes), core: Some(core) })
     }
 
     /// What the lock has for the same requirement, unless that is to be chosen anew.
@@ -252,6 +241,18 @@ impl Finder<'_> {
     }
 }
 
+/// What was read, and what its address says beside it: all of it has to be right. Its SHA-512 is compared by the store.
+fn compared(place: &Url, written: Hashes, content: &Content) -> Result<Hashes> {
+    let sha256 = content.sha256.clone();
+    if written.sha256.is_some_and(|written| written != sha256) {
+        let file = shown(place);
+        let message = format!("`{file}` has the sha256 {sha256}, and its requirement another");
+        return Err(Error::new(Kind::Verification, "hash-mismatch", message)
+            .hint("find out which of the two is right; nothing was changed"));
+    }
+    Ok(Hashes { sha256: Some(sha256), sha512: written.sha512 })
+}
+
 /// The last part of an address, as a file has it.
 fn file_of(place: &Url) -> String {
     let last = place.path().rsplit('/').next().unwrap_or_default();
@@ -293,6 +294,7 @@ pub(super) fn place_locked<'r>(
     let mut warnings = Vec::new();
     for requirement in requirements {
         let Some(url) = url_of(requirement, target) else { continue };
+        written(url)?;
         let place = place(project, url)?;
         let name = requirement.name.as_ref();
         let Some(package) = resolution.packages.iter_mut().find(|it| it.name == name) else {

@@ -39,8 +39,8 @@ pub(super) struct Manifest {
     /// Every package must have one.
     pub(super) requires_digests: bool,
     pub(super) requires_python: Option<String>,
-    /// Which packages come from an index of their own.
-    pub(super) indexes: Vec<String>,
+    /// Which packages come from an index of their own, by its name.
+    pub(super) indexes: Vec<(PackageName, String)>,
     /// Packages that come from no index, by what the manifest says beside its requirements.
     pub(super) elsewhere: BTreeSet<String>,
     /// The files that it includes.
@@ -224,7 +224,7 @@ impl Manifest {
     /// What the lock has to be made from: these requirements, and what the manifest says beside them.
     pub(super) fn wants(&self, requirements: &[Requirement]) -> Vec<String> {
         let mut wants = lock::of_pypi(requirements, &self.constraints, self.takes_prereleases);
-        wants.extend(self.indexes.iter().cloned());
+        wants.extend(self.indexes.iter().map(|(name, index)| format!("index {name} {index}")));
         wants.sort();
         wants
     }

@@ -14,7 +14,7 @@ use super::Request;
 use super::policy::Known;
 use crate::error::{Error, Kind};
 use crate::io::pypi::file_name;
-use crate::io::pypi::page::file_url;
+use crate::io::pypi::page::{file_url, written_hashes};
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, File, FileKind, Project};
 
@@ -47,7 +47,8 @@ impl Named {
 /// The wheels that the project, its constraints and its overrides name.
 ///
 /// # Errors
-/// `url-requirement` for an address that names no wheel of the package, has no digest, or is one of two.
+/// `url-requirement` for an address that names no wheel of the package, has no digest, or is one of two, `unsupported-hash` where
+/// its digest cannot be compared.
 pub(super) fn find(request: &Request<'_>) -> Result<BTreeMap<PackageName, Named>, Error> {
     let mut found: BTreeMap<PackageName, Named> = BTreeMap::new();
     let policy = request.policy;
@@ -75,8 +76,13 @@ fn refused(name: &PackageName, why: &str) -> Error {
 }
 
 fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<Project, Error> {
-    let mut hashes = known.map(|known| known.hashes.clone()).unwrap_or_default();
     let written = Url::parse(address).ok();
+    let fragment = written.as_ref().and_then(Url::fragment).unwrap_or_default();
+    let digests = written_hashes(fragment).map_err(|why| {
+        Error::new(Kind::Failed, "unsupported-hash", format!("the address of `{name}` {why}"))
+            .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
+    })?;
+    let mut hashes = known.map_or(digests, |known| known.hashes.clone());
     if written.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
         // The requirement is repeated in explanations and repairs.
         return Err(refused(

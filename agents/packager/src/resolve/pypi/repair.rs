@@ -8,8 +8,9 @@ use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use super::provider::specifiers;
 use super::{Request, solve};
 use crate::limits::{REPAIR_ATTEMPTS_MAX, REPAIRS_MAX};
+use crate::manifest::address;
 use crate::metadata::pypi::Metadata;
-use crate::resolution::Resolution;
+use crate::resolution::{Package, Resolution};
 use crate::resolve::{Change, Repair};
 
 /// Up to [`REPAIRS_MAX`] repairs, the least invasive first: one requirement loosened, one dropped, two loosened.
@@ -68,6 +69,16 @@ fn attempt(
     });
     let changed: Vec<_> = changed.collect();
     let resolution = solve(&Request { requirements: &changed, ..*request }, metadata).ok()?.ok()?;
+    // Without its address a name that others want would be taken from an index, where it may be a stranger's.
+    let is_left = |position: &usize| {
+        let dropped = &request.requirements[*position];
+        let has_address = matches!(dropped.version_or_url, Some(VersionOrUrl::Url(_)));
+        let is_it = |package: &Package| package.name == dropped.name.as_ref();
+        has_address && resolution.packages.iter().any(is_it)
+    };
+    if drops && positions.iter().any(is_left) {
+        return None;
+    }
     let changes: Vec<_> = positions
         .iter()
         .map(|&position| change(&request.requirements[position], drops, &resolution))
@@ -88,7 +99,7 @@ fn loosened(requirement: &Requirement) -> Requirement {
 
 /// What to write instead: the version that was found, and what is compatible with it.
 fn change(requirement: &Requirement, drops: bool, resolution: &Resolution) -> Change {
-    let from = requirement.to_string();
+    let from = address::told(requirement);
     if drops {
         return Change { from, to: None };
     }

@@ -22,6 +22,35 @@ fn files(text: &str, media_type: &str) -> Vec<Arc<File>> {
     files
 }
 
+#[test]
+fn a_written_digest_is_understood_or_refused() {
+    let (one, other) = ("0a".repeat(32), "0b".repeat(32));
+    let read = |fragment: &str| written_hashes(fragment).map(|hashes| hashes.sha256);
+    let upper = one.to_ascii_uppercase();
+    for fragment in [
+        format!("sha256={one}"),
+        format!("egg=a&sha256={upper}&subdirectory=x"),
+        format!("sha256={one}&sha256={upper}"),
+    ] {
+        assert_eq!(read(&fragment), Ok(Some(one.clone())), "{fragment}");
+    }
+    assert_eq!(read("egg=a"), Ok(None));
+    assert_eq!(read(""), Ok(None));
+    for (fragment, why) in [
+        ("md5=00".to_owned(), "`md5`"),
+        (format!("sha256={one}&md5=00"), "`md5`"),
+        (format!("sha384={one}"), "`sha384`"),
+        ("sha256=0a0b".to_owned(), "that is none"),
+        (format!("sha512={one}"), "that is none"),
+        (format!("sha256=g{}", &one[1..]), "that is none"),
+        (format!("sha256={one}&sha256={other}"), "two different"),
+        (format!("sha256:{one}"), "no digest"),
+    ] {
+        let refused = read(&fragment).expect_err(&fragment);
+        assert!(refused.contains(why), "{fragment}: {refused}");
+    }
+}
+
 fn html(text: &str) -> Vec<Arc<File>> {
     files(text, "text/html")
 }

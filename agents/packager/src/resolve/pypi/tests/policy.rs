@@ -169,7 +169,7 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
     let constrained = Policy { constraints: parsed(&[&named]), ..Policy::default() };
     check(&universe, &constrained, &["a"], "a 2, b 1");
     for (requirement, why) in [
-        (at("b-1-py3-none-any.whl", "00"), "without a digest"),
+        (at("b-1-py3-none-any.whl", "").replace("#sha256=", ""), "without a digest"),
         (at("c-1-py3-none-any.whl", &digest), "does not end in a wheel of it"),
         (at("b-1.tar.gz", &digest), "does not end in a wheel of it"),
         (
@@ -183,6 +183,30 @@ fn a_wheel_named_by_its_address_stands_for_its_project() {
         assert!(error.message.contains(why), "{}", error.message);
         assert!(!error.to_string().contains("hush"));
     }
+    for damaged in [at("b-1-py3-none-any.whl", "00"), format!("{named}&md5=00")] {
+        let error = run_with(&universe, &[&damaged], &[], &Policy::default());
+        let Err(ResolveError::Other(error)) = error else { panic!("{error:?}") };
+        assert_eq!(error.code, "unsupported-hash");
+    }
+}
+
+#[test]
+fn repairs_neither_tell_what_an_address_asks_with_nor_take_another_for_it() {
+    let universe = two_each().add("c", "1", &[]).add("c", "2", &[]).add("b", "0.5", &["c<2"]);
+    let repairs = |version: &str, other: &str| {
+        let digest = super::digest(&format!("b-{version}-py3-none-any.whl"));
+        let named =
+            format!("b @ https://h.invalid/b-{version}-py3-none-any.whl?t=hush#sha256={digest}");
+        let failed = run_with(&universe, &[&named, other], &[], &Policy::default());
+        let Err(ResolveError::Conflict(conflict)) = failed else { panic!("{failed:?}") };
+        assert!(!format!("{conflict:?}").contains("hush"), "{conflict:?}");
+        conflict.repairs.into_iter().map(|it| it.description).collect::<Vec<_>>()
+    };
+    // The index has a `b` as well, which may be a stranger's.
+    assert_eq!(repairs("1", "b>1"), ["change `b>1` to `b>=1`"]);
+    let found = repairs("0.5", "c>1");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[1].starts_with("drop `b @ https://h.invalid/b-0.5-"), "{found:?}");
 }
 
 #[test]
