@@ -229,6 +229,8 @@ pub const CARGO_INDEX_ENTRY_BYTES_MAX: u64 = 96 << 20;
 pub const CRATE_BYTES_EXAMINED_MAX: u64 = 1 << 30;
 /// Directories of crates that `cargo vendor` made: some ten times what the largest projects have.
 pub const VENDORED_CRATES_MAX: usize = 20_000;
+/// Manifests and lists of digests of a directory of crates together; a crate has some twenty KiB of them.
+pub const VENDORED_BYTES_MAX: u64 = 1 << 30;
 /// The list of digests of one vendored crate; a file has some hundred bytes in it.
 pub const VENDORED_CHECKSUMS_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of a first line (`#!...`) that the kernel reads, its end included.

@@ -14,10 +14,12 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::metadata::cargo::scope::canonical;
 use crate::resolution::{Package, Resolution};
 
 pub(crate) use wants::{of_npm, of_pypi};
@@ -115,16 +117,22 @@ impl Lock {
 }
 
 /// A package by what tells it from all others of its ecosystem.
-type Identity<'p> = (&'p str, &'p str, &'p str, &'p str);
+type Identity<'p> = (&'p str, &'p str, &'p str, Cow<'p, str>);
 
 fn identity(package: &Package) -> Identity<'_> {
     // Of one version of an npm package or a crate a registry has one file, whatever it calls it.
     let file = match package.ecosystem {
-        Ecosystem::Pypi => package.artifact.file_name.as_str(),
-        Ecosystem::Cargo => package.artifact.source.as_deref().unwrap_or_default(),
-        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => "",
+        Ecosystem::Pypi => Cow::Borrowed(package.artifact.file_name.as_str()),
+        Ecosystem::Cargo => source(package),
+        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Cow::default(),
     };
     (&package.name, &package.version, &package.place, file)
+}
+
+/// The registry of a crate however its index is spelled; empty for the default one.
+fn source(package: &Package) -> Cow<'_, str> {
+    let source = package.artifact.source.as_deref();
+    source.map_or_else(Cow::default, |source| Cow::Owned(canonical(source)))
 }
 
 /// What tells a package from another one of the same purl: npm's place, and the registry of a crate where that is not the default one.
@@ -153,10 +161,9 @@ pub fn is_same(left: &Resolution, right: &Resolution) -> bool {
     let mut pairs = left_order.into_iter().zip(right_order);
     pairs.all(|(one, other)| {
         let (one, other) = (&left.packages[one], &right.packages[other]);
-        let edges = |package: &Package, resolution: &Resolution| -> BTreeSet<(String, String)> {
+        let edges = |package: &Package, resolution: &Resolution| -> BTreeSet<_> {
             let used = package.dependencies.iter().filter_map(|at| resolution.packages.get(*at));
-            let beside = |used: &Package| beside(used).unwrap_or_default().to_owned();
-            used.map(|used| (used.purl(), beside(used))).collect()
+            used.map(|used| (used.purl(), used.place.clone(), source(used).into_owned())).collect()
         };
         identity(one) == identity(other)
             && one.artifact.hashes == other.artifact.hashes

@@ -74,6 +74,16 @@ impl fmt::Display for Spec {
 const KEPT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
 
+/// Whether a character makes a terminal show something else than what stands there: controls, those that turn the direction of
+/// writing, and the separators of lines and paragraphs.
+pub fn steers(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || turns
+}
+
 /// The package URL of one exact version. The scope of an npm package is the purl's namespace, `@` percent-encoded.
 ///
 /// Letters keep their case: an old npm package may differ from another in case only, and a purl names one of them.

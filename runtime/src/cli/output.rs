@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde::Serialize;
 
+use agents_packager::spec::steers;
+
 use super::exit::Failure;
 
 /// Writes text to stdout. A reader that has gone away (`| head`) is no failure.
@@ -42,7 +44,7 @@ pub(crate) fn complain(failure: &Failure) {
 pub(crate) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() && character != '\n' {
+        if steers(character) && character != '\n' {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);
@@ -51,15 +53,22 @@ pub(crate) fn harmless(text: &str) -> String {
     shown
 }
 
+/// One line of an answer: whatever is in its fields, it stays one.
+pub(crate) fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', "\\n")
+}
+
 /// Rows as columns of equal width, two spaces between them.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let one_line = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(one_line).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
@@ -74,6 +83,8 @@ mod tests {
     #[test]
     fn nothing_from_a_registry_steers_the_terminal() {
         assert_eq!(harmless("evil\u{1b}[2Jname\n"), "evil\\u{1b}[2Jname\n");
+        assert_eq!(harmless("a\u{202e}b\u{2066}c\u{2028}d"), "a\\u{202e}b\\u{2066}c\\u{2028}d");
+        assert_eq!(table(&[vec!["a\n- b".to_owned()]]), "a\\n- b\n");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use agents_packager::api::{
 pub(super) fn plan(answer: &PlanAnswer) -> String {
     let mut text = String::new();
     if let Some(conflict) = &answer.conflict {
-        line(&mut text, format_args!("{}", conflict.explanation));
+        // Its lines are made here; a conflict is nothing that anybody agrees to.
+        let _ = writeln!(text, "{}", conflict.explanation);
         for repair in &conflict.repairs {
             line(&mut text, format_args!("  could work: {}", repair.description));
         }
@@ -279,15 +280,34 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Adds a line, which stays one whatever is in its fields: nothing that a registry or a project says becomes a line of its own.
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    let _ = writeln!(text, "{arguments}");
+    let _ = writeln!(text, "{}", super::output::one_line(&arguments.to_string()));
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{size, utc};
+    use agents_packager::api::PlanAnswer;
+
+    use super::{plan, size, utc};
+
+    #[test]
+    fn nothing_in_a_plan_becomes_a_line_of_its_own() {
+        let package = serde_json::json!({
+            "purl": "pkg:cargo/leaf@1.0.0", "action": "add", "direct": true, "hash": "", "scripts": [], "dependencies": [],
+            "source": "sparse+https://x.invalid/\n- pkg:cargo/other@1.0.0\u{202e}",
+        });
+        let answer = serde_json::json!({
+            "schema": "bolide.plan/1", "project": "/p", "files": [], "resolve_ms": 1.0,
+            "packages": [package], "removed": ["pkg:cargo/gone@1.0.0"], "warnings": ["one\n+ two"],
+        });
+        let answer: PlanAnswer = serde_json::from_value(answer).expect("an answer");
+        let text = plan(&answer);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("\\n- pkg:cargo/other@1.0.0\\u{202e}\n"), "{text}");
+    }
 
     #[test]
     fn times_are_civil() {

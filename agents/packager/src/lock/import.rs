@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::error::{Error, Kind, Result};
 use crate::limits::LOCK_PACKAGES_MAX;
 use crate::metadata::Hashes;
+use crate::metadata::cargo::scope::is_same;
 use crate::resolution::{Package, Resolution};
 use crate::transaction::{Project, RelativePath};
 use agents_versions::shorten;
@@ -65,7 +66,7 @@ impl Imported {
         for package in &mut resolution.packages {
             let known = known.get(&(package.name.as_str(), package.version.as_str())).cloned();
             for locked in known.into_iter().flatten() {
-                if locked.source != package.artifact.source {
+                if !is_same(locked.source.as_deref(), package.artifact.source.as_deref()) {
                     continue;
                 }
                 for (file, hashes) in &locked.files {

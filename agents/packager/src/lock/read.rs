@@ -14,8 +14,9 @@ use crate::limits::{
     LOCK_BYTES_MAX, LOCK_DEPENDENCIES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX,
 };
 use crate::metadata::Hashes;
+use crate::metadata::cargo::scope::{GIT, SPARSE};
 use crate::resolution::{Artifact, Package, Resolution};
-use crate::spec::{normalize_name, purl};
+use crate::spec::{normalize_name, purl, steers};
 use agents_versions::shorten;
 
 #[derive(Deserialize)]
@@ -201,14 +202,21 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
 }
 
 /// Whether a text could be the index of a registry of crates. It is never asked for that reason: only one that is configured is.
-fn is_registry(source: &str) -> bool {
-    let address = source.strip_prefix("sparse+").and_then(|it| url::Url::parse(it).ok());
-    check_text(source).is_ok()
-        && address.is_some_and(|url| {
-            matches!(url.scheme(), "https" | "http")
-                && url.username().is_empty()
-                && url.password().is_none()
-        })
+pub(super) fn is_registry(source: &str) -> bool {
+    let (is_sparse, address) = match source.strip_prefix(SPARSE) {
+        Some(address) => (true, Some(address)),
+        None => (false, source.strip_prefix(GIT)),
+    };
+    let Some(url) = address.and_then(|it| url::Url::parse(it).ok()) else { return false };
+    let is_kind = match url.scheme() {
+        "https" | "http" => url.username().is_empty(),
+        // `git@` is who everybody is there.
+        "ssh" => !is_sparse,
+        "git" | "file" => !is_sparse && url.username().is_empty(),
+        _ => false,
+    };
+    let is_bare = url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    is_kind && is_bare && source.len() <= LOCK_TEXT_BYTES_MAX && !source.chars().any(steers)
 }
 
 /// The parts of a purl, spelled the one way in which a lock spells it.

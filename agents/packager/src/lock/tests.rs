@@ -144,6 +144,10 @@ fn crates_of_one_name_and_version_are_told_apart_by_their_registries() {
     for hostile in [
         "sparse+https://me:hush@r.example.invalid/",
         "sparse+file:///etc/",
+        "sparse+ssh://git@r.example.invalid/",
+        "sparse+https://r.example.invalid/?token=hush",
+        "registry+https://me:hush@r.example.invalid/",
+        "registry+data:x",
         "https://r.example.invalid/",
         "npm",
     ] {
@@ -153,6 +157,30 @@ fn crates_of_one_name_and_version_are_told_apart_by_their_registries() {
         assert!(error.message.contains("source"), "{}", error.message);
         assert!(!error.message.contains("hush"), "{}", error.message);
     }
+}
+
+#[test]
+fn a_registry_is_locked_only_by_what_is_read_again() {
+    let locked = |source: &str| {
+        let mut leaf = package(Ecosystem::Cargo, "leaf", "1.0.0", &[]);
+        std::sync::Arc::make_mut(&mut leaf.artifact).source = Some(source.to_owned());
+        let mut lock = Lock::default();
+        lock.parts.insert(Ecosystem::Cargo, part(&[], vec![leaf]));
+        lock
+    };
+    for source in ["registry+https://g.example.invalid/i.git", "registry+ssh://git@g.invalid/i"] {
+        let text = locked(source).render().expect("written").expect("something");
+        assert_eq!(Lock::read(&text).expect("read"), locked(source));
+    }
+    for source in ["https://g.example.invalid/i.git", "sparse+https://r.invalid/?hush"] {
+        let error = locked(source).render().expect_err(source);
+        assert_eq!(error.code, "lock-unwritable");
+        assert!(!error.message.contains("hush"), "{}", error.message);
+    }
+    let of = |source: &str| locked(source).parts.remove(&Ecosystem::Cargo).expect("one").resolution;
+    let one = of("sparse+https://r.example.invalid/index");
+    assert!(is_same(&one, &of("sparse+https://R.example.invalid/index/")));
+    assert!(!is_same(&one, &of("sparse+https://r.example.invalid/")));
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
+use super::read::is_registry;
 use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
+use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
 
@@ -76,6 +78,12 @@ fn check(part: &PartView<'_>) -> Result<()> {
         let shown = agents_versions::shorten(unfit);
         let limit = format!("more than {LOCK_TEXT_BYTES_MAX} bytes, or control characters");
         return Err(unwritable(&format!("`{shown}` has {limit}")));
+    }
+    let mut sources = packages.iter().filter_map(|package| package.artifact.source.as_deref());
+    let is_cargo = part.resolution.ecosystem == Ecosystem::Cargo;
+    if let Some(unfit) = sources.find(|source| is_cargo && !is_registry(source)) {
+        let problem = format!("`{}` is no index of crates", without_secret(unfit));
+        return Err(unwritable(&problem));
     }
     let (packages, wants) = (packages.len(), part.wants.len());
     if packages > LOCK_PACKAGES_MAX || wants > LOCK_WANTS_MAX {

@@ -128,6 +128,17 @@ struct Reader<'a> {
     /// The package's directory relative to the workspace's root.
     directory: &'a str,
     workspace: Option<&'a Workspace>,
+    /// Whether it is a registry's: then what it needs is, too, whatever paths stand there.
+    is_published: bool,
+}
+
+/// Reads the Cargo.toml of a crate of a registry, as cargo takes it there: what it needs comes from that registry, though a path stands
+/// beside it, and what counts in the root of a workspace only does not count.
+pub fn read_published(file: &str, text: &str) -> Result<Manifest, Error> {
+    let (text, _) = without_bom(file, text)?;
+    let document = read_toml(file, text)?;
+    let reader = Reader { file, directory: "", workspace: None, is_published: true };
+    reader.manifest(&document)
 }
 
 /// Reads a Cargo.toml. `directory` is the package's, relative to the workspace's root (empty for the root itself);
@@ -141,25 +152,10 @@ pub fn read(
     let (text, _) = without_bom(file, text)?;
     let document = read_toml(file, text)?;
     let own = read_workspace(file, &document)?;
-    let reader = Reader { file, directory, workspace: own.as_ref().or(workspace) };
-    let mut manifest = Manifest {
-        package: reader.package(&document)?,
-        features: reader.features(&document)?,
-        patches: patch::read(file, &document)?,
-        ..Manifest::default()
-    };
-    reader.tables(document.as_table(), None, &mut manifest)?;
-    if let Some(targets) = document.get("target").and_then(Item::as_table_like) {
-        for (target, item) in targets.iter() {
-            let Some(table) = item.as_table_like() else {
-                return Err(invalid(file, format!("`target.{}` is not a table", shorten(target))));
-            };
-            reader.tables(table, Some(target), &mut manifest)?;
-        }
-    }
-    if let Some(problem) = features::problem(&manifest) {
-        return Err(invalid(file, problem));
-    }
+    let workspace = own.as_ref().or(workspace);
+    let reader = Reader { file, directory, workspace, is_published: false };
+    let mut manifest = reader.manifest(&document)?;
+    manifest.patches = patch::read(file, &document)?;
     manifest.workspace = own;
     Ok(manifest)
 }
@@ -198,6 +194,29 @@ fn texts(file: &str, table: &dyn TableLike, key: &str) -> Result<Vec<String>, Er
 }
 
 impl Reader<'_> {
+    /// What counts in every manifest.
+    fn manifest(&self, document: &DocumentMut) -> Result<Manifest, Error> {
+        let mut manifest = Manifest {
+            package: self.package(document)?,
+            features: self.features(document)?,
+            ..Manifest::default()
+        };
+        self.tables(document.as_table(), None, &mut manifest)?;
+        if let Some(targets) = document.get("target").and_then(Item::as_table_like) {
+            for (target, item) in targets.iter() {
+                let Some(table) = item.as_table_like() else {
+                    let problem = format!("`target.{}` is not a table", shorten(target));
+                    return Err(invalid(self.file, problem));
+                };
+                self.tables(table, Some(target), &mut manifest)?;
+            }
+        }
+        match features::problem(&manifest) {
+            Some(problem) => Err(invalid(self.file, problem)),
+            None => Ok(manifest),
+        }
+    }
+
     fn package(&self, document: &DocumentMut) -> Result<Option<Package>, Error> {
         let Some(table) = document.get("package").and_then(Item::as_table_like) else {
             return match document.contains_key("workspace") {
@@ -296,7 +315,7 @@ impl Reader<'_> {
             None => None,
         };
         let target = target.map(str::to_owned);
-        if let Some(path) = &entry.path {
+        if let Some(path) = entry.path.as_ref().filter(|_| !self.is_published) {
             let base = if from_root { "" } else { self.directory };
             let directory = join(base, path).ok_or_else(|| {
                 let problem =
@@ -316,7 +335,9 @@ impl Reader<'_> {
             });
             return Ok(());
         }
-        let Some(requirement) = requirement else {
+        // As cargo has it: of a registry's crate a path without a version means any.
+        let any = (self.is_published && entry.path.is_some()).then_some(VersionReq::STAR);
+        let Some(requirement) = requirement.or(any) else {
             return Err(invalid(self.file, format!("`{alias}` has no version")));
         };
         manifest.dependencies.push(Dependency {

@@ -17,6 +17,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::metadata;
 use crate::metadata::cargo::Metadata as _;
+use crate::metadata::cargo::scope::is_same;
 use crate::resolution::{Package, Resolution};
 use crate::spec::Spec;
 use crate::transaction::Project;
@@ -141,7 +142,7 @@ fn described(
 ) -> OutdatedPackage {
     let packages = current.into_iter().flat_map(|resolution| &resolution.packages);
     let is_meant = |package: &&Package| {
-        package.name == spec.name && package.artifact.source.as_deref() == source
+        package.name == spec.name && is_same(package.artifact.source.as_deref(), source)
     };
     let mut direct = packages.filter(|package| package.direct).filter(is_meant);
     // Of several versions side by side the one that is meant.

@@ -364,6 +364,34 @@ fn what_stands_for_a_registry_is_asked_instead_of_it() {
 }
 
 #[test]
+fn an_address_of_a_cargo_registry_is_shown_as_what_it_is() {
+    let index = |text: &str| {
+        let world = World::new();
+        let config =
+            format!("[registries.one]\nindex = {}\n", crate::resolve::cargo::lock::quoted(text));
+        world.write("project/.cargo/config.toml", &config);
+        let found = Found::new(world);
+        let listed = cargo_config::others::list(&found.finder()).map(|list| list[0].index.clone());
+        let of_name = cargo_config::others::index_of(&found.finder(), "one");
+        assert_eq!(listed.as_ref().ok(), of_name.as_ref().ok());
+        listed.map_err(|error| error.code)
+    };
+    let fine = |text: &str| index(text).expect("an address");
+    assert_eq!(fine(" sparse+https://r.invalid/i "), "sparse+https://r.invalid/i");
+    assert_eq!(fine("https://r.invalid/i.git"), "registry+https://r.invalid/i.git");
+    assert_eq!(fine("ssh://git@r.invalid/i.git"), "registry+ssh://git@r.invalid/i.git");
+    for text in [
+        "sparse+https://r.invalid/\n- pkg:cargo/other@1.0.0",
+        "sparse+https://r.invalid/\u{202e}x/",
+        "sparse+https://r.invalid/?token=hush",
+        "sparse+https://r.invalid/#x",
+        "somewhere",
+    ] {
+        assert_eq!(index(text).expect_err("refused"), "bad-registry", "{text}");
+    }
+}
+
+#[test]
 fn cargo_sources_that_are_no_sparse_registry_are_refused() {
     for config in [
         "[source.crates-io]\nreplace-with = 'v'\n[source.v]\ndirectory = 'vendor'\n",

@@ -6,6 +6,7 @@ use super::{Imported, Locked};
 use crate::error::{Error, Kind, Result};
 use crate::limits::LOCK_PACKAGES_MAX;
 use crate::metadata::Hashes;
+use crate::metadata::cargo::scope::is_same;
 
 const FILE: &str = "Cargo.lock";
 
@@ -34,7 +35,7 @@ pub(super) fn read(text: &str, default: &str) -> Result<Imported> {
     let here = |entry: &Entry| entry.source.as_deref().is_some_and(is_registry);
     let entries = file.package.into_iter().filter(here).take(LOCK_PACKAGES_MAX);
     let packages = entries.map(|entry| {
-        let source = entry.source.filter(|source| source != default);
+        let source = entry.source.filter(|source| !is_same(Some(source), Some(default)));
         let hashes = Hashes { sha256: entry.checksum, sha512: None };
         let files = vec![(String::new(), hashes)];
         Locked { name: entry.name, version: entry.version, files, source, ..Locked::default() }

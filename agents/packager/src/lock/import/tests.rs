@@ -275,3 +275,29 @@ fn a_lock_that_cannot_be_read_is_passed_over_aloud() {
     let [warning] = &resolution.warnings[..] else { panic!("{:?}", resolution.warnings) };
     assert!(warning.contains("pnpm-lock.yaml") && !warning.contains('\u{1b}'), "{warning}");
 }
+
+#[test]
+fn digests_of_cargo_count_however_its_registry_is_spelled() {
+    let lock = |source: &str| {
+        let digest = "a1".repeat(32);
+        format!(
+            "[[package]]\nname = \"leaf\"\nversion = \"1.0.0\"\nsource = \"{source}\"\nchecksum = \"{digest}\"\n"
+        )
+    };
+    let default = "registry+https://d.example.invalid/index";
+    let check = |written: &str, source: Option<&str>| {
+        let mut resolution = resolution(&"b2".repeat(32));
+        let package = &mut resolution.packages[0];
+        (package.ecosystem, package.name) = (Ecosystem::Cargo, "leaf".to_owned());
+        package.version = "1.0.0".to_owned();
+        let artifact = Arc::make_mut(&mut package.artifact);
+        artifact.source = source.map(str::to_owned);
+        let imported = super::cargo(&lock(written), default).expect("a lock");
+        imported.keep_hashes(&mut resolution).map_err(|error| error.code)
+    };
+    let mismatch = Err("hash-mismatch".to_owned());
+    let own = Some("sparse+https://r.example.invalid/index/");
+    assert_eq!(check("sparse+https://r.example.invalid/index", own), mismatch);
+    assert_eq!(check("registry+https://d.example.invalid/index.git", None), mismatch);
+    assert_eq!(check("sparse+https://other.example.invalid/index", own), Ok(()));
+}

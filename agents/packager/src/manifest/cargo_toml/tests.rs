@@ -272,3 +272,19 @@ fn patterns_name_directories() {
     }
     assert!(!matches(&"*a".repeat(2_000), &"a".repeat(1_999)));
 }
+
+#[test]
+fn a_published_manifest_needs_nothing_by_path() {
+    let text = format!(
+        "{PACKAGE}[workspace]\nmembers = 1\n[patch.crates-io]\nz = {{ git = 'https://g.invalid/z' }}\n[replace]\n'a:1.0.0' = {{ path = 'a' }}\n\
+         [dependencies]\nwinapi = {{ version = '0.2.5', path = '../..' }}\nsub = {{ version = '1', path = 'sub' }}\n\
+         [target.'cfg(unix)'.dev-dependencies]\nnear = {{ path = 'near' }}\n"
+    );
+    read("Cargo.toml", "", &text, None).expect_err("nothing that a project could have");
+    let manifest = read_published("Cargo.toml", &text).expect("read");
+    let needs = manifest.dependencies.iter();
+    let needs: Vec<String> = needs.map(|it| format!("{} {}", it.package, it.requirement)).collect();
+    assert_eq!(needs, ["winapi ^0.2.5", "sub ^1", "near *"]);
+    assert!(manifest.path_dependencies.is_empty() && manifest.patches.is_empty());
+    assert!(manifest.workspace.is_none());
+}

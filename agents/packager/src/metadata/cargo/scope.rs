@@ -7,12 +7,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// What stands before the address of a sparse index, in configurations and locks.
+pub const SPARSE: &str = "sparse+";
+/// What stands before the address of an index in a git repository, in locks only.
+pub const GIT: &str = "registry+";
+
 /// Another registry than the default one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registry {
     /// The name in cargo's configuration.
     pub name: String,
-    /// Its index, as cargo's lock names it as a source: `sparse+https://.../`.
+    /// Its index, as cargo's lock names it as a source: `sparse+https://.../`, or `registry+https://...` for one in a git repository
+    /// that another registry stands for.
     pub index: String,
 }
 
@@ -96,13 +102,30 @@ pub fn split(key: &str) -> (&str, usize) {
 /// One spelling of an index: cargo tells registries apart by protocol and address, not by a slash at the end.
 pub fn canonical(index: &str) -> String {
     let index = index.trim();
-    let (protocol, address) = match index.strip_prefix("sparse+") {
-        Some(address) => ("sparse+", address),
-        None => ("", index.strip_prefix("registry+").unwrap_or(index)),
+    let (protocol, address) = match index.strip_prefix(SPARSE) {
+        Some(address) => (SPARSE, address),
+        None => ("", index.strip_prefix(GIT).unwrap_or(index)),
     };
     let address = url::Url::parse(address).map_or_else(|_| address.to_owned(), String::from);
     let address = address.trim_end_matches('/');
     format!("{protocol}{}", address.strip_suffix(".git").unwrap_or(address))
+}
+
+/// Whether two packages come from one registry; `None` is the default one. However its index is spelled.
+pub fn is_same(one: Option<&str>, other: Option<&str>) -> bool {
+    one == other || one.zip(other).is_some_and(|(one, other)| canonical(one) == canonical(other))
+}
+
+/// An index as it may be shown.
+pub fn without_secret(index: &str) -> String {
+    let index = index.trim();
+    let (protocol, address) = [SPARSE, GIT]
+        .into_iter()
+        .find_map(|protocol| Some((protocol, index.strip_prefix(protocol)?)))
+        .unwrap_or(("", index));
+    let shown = url::Url::parse(address)
+        .map_or_else(|_| String::from("?"), |url| crate::io::secret::shown(&url));
+    agents_versions::shorten(&format!("{protocol}{shown}"))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::workspace::{Member, missing};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::cargo_toml::{self, Manifest, Patch, Workspace};
 use crate::metadata::Hashes;
+use crate::metadata::cargo::scope::without_secret;
 use crate::metadata::cargo::{self as metadata, Dependency, DependencyKind};
 use crate::operations::read_text;
 use crate::resolve::cargo;
@@ -70,7 +71,7 @@ impl Patches {
             let key = registries.key(package, &one.patch.registry).ok_or_else(|| {
                 let message = format!(
                     "`[patch]` names the registry `{}`, which is not configured",
-                    agents_versions::shorten(&one.patch.registry)
+                    without_secret(&one.patch.registry)
                 );
                 Error::new(Kind::Usage, "other-registry", message)
                     .hint("define it as `[registries.NAME]` in cargo's configuration")
@@ -135,4 +136,24 @@ fn version(
         hashes: Hashes::default(),
         published: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_patch_is_in_no_message() {
+        let patch = Patch {
+            registry: "https://me:hush@r.example.invalid/i?token=hush".to_owned(),
+            package: "leaf".to_owned(),
+            directory: "leaf".to_owned(),
+        };
+        let standing =
+            Standing { patch, manifest: Manifest::default(), path: "leaf/Cargo.toml".to_owned() };
+        let refused = Patches::of(&[standing], &[], &Registries::default_only());
+        let message = refused.err().expect("refused").message;
+        assert!(message.contains("`https://r.example.invalid/i?...`"), "{message}");
+        assert!(!message.contains("hush"), "{message}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The registries of a cargo project: the default one, and where its manifests name others, all that are configured.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use semver::Version;
 
@@ -68,7 +69,15 @@ impl Registries {
             true => Some(task.registries.cargo_several(&task.registries.cargo_registries()?)),
             false => None,
         };
-        Ok(Self { several, local: local.map(Local::open).transpose()?, default })
+        let began = Instant::now();
+        let open = |local| Local::open(local, &|| task.check_resolving(began));
+        Ok(Self { several, local: local.map(open).transpose()?, default })
+    }
+
+    /// The default one alone.
+    #[cfg(test)]
+    pub(super) fn default_only() -> Self {
+        Self { several: None, local: None, default: lock::default_source() }
     }
 
     /// Whom the resolver asks.

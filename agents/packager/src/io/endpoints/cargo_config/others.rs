@@ -6,6 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use agents_versions::shorten;
+use url::Url;
+
 use super::{CargoEndpoint, Finder, Layer, Replacement};
 use super::{follow_replacements, home_of, layers, not_followed, provided, registry_by_name};
 use super::{sparse_url, token_of, transport, variable_part};
@@ -14,7 +17,8 @@ use crate::io::endpoints::cargo_provider::Wanted;
 use crate::io::limits::CARGO_REGISTRIES_MAX;
 use crate::io::secret::take_userinfo;
 use crate::metadata::cargo::Registry;
-use crate::metadata::cargo::scope::canonical;
+use crate::metadata::cargo::scope::{GIT, SPARSE, canonical};
+use crate::spec::steers;
 
 /// What the default registry is called in cargo's configuration and in manifests.
 pub(crate) const DEFAULT: &str = "crates-io";
@@ -22,7 +26,7 @@ pub(crate) const DEFAULT: &str = "crates-io";
 /// The registries that are configured, each once whatever it is called how often, in the order of their addresses.
 ///
 /// # Errors
-/// `too-many-registries`, and what a file of the configuration is wrong about.
+/// `too-many-registries`, what [`source_of`] refuses, and what a file of the configuration is wrong about.
 pub(crate) fn list(finder: &Finder<'_>) -> Result<Vec<Registry>> {
     let environment = finder.environment;
     let layers = layers(finder, &home_of(environment))?;
@@ -44,7 +48,7 @@ pub(crate) fn list(finder: &Finder<'_>) -> Result<Vec<Registry>> {
     }
     let mut list: Vec<Registry> = Vec::new();
     for name in names {
-        let index = registry_by_name(environment, &layers, &name)?.index.trim().to_owned();
+        let index = source_of(&registry_by_name(environment, &layers, &name)?, &name)?;
         if !list.iter().any(|known| canonical(&known.index) == canonical(&index)) {
             list.push(Registry { name, index });
         }
@@ -56,11 +60,39 @@ pub(crate) fn list(finder: &Finder<'_>) -> Result<Vec<Registry>> {
 /// The index of a registry by its name.
 ///
 /// # Errors
-/// `bad-configuration` where nobody defines it.
+/// `bad-configuration` where nobody defines it, and what [`source_of`] refuses.
 pub(crate) fn index_of(finder: &Finder<'_>, name: &str) -> Result<String> {
     let layers = layers(finder, &home_of(finder.environment))?;
-    let found = registry_by_name(finder.environment, &layers, name)?;
-    Ok(found.index.trim().to_owned())
+    source_of(&registry_by_name(finder.environment, &layers, name)?, name)
+}
+
+/// The address of an index as locks, plans and messages have it: serialised, and with its protocol before it, as cargo does both.
+///
+/// # Errors
+/// `bad-registry` for what is no address, and for what would tell people something else than it is, or a secret: characters that
+/// steer a terminal, a query, a fragment.
+fn source_of(registry: &Replacement, name: &str) -> Result<String> {
+    let refused = |why: &str| {
+        let name = shorten(name);
+        let from = &registry.from;
+        let message = format!("the address that {from} gives the registry `{name}` has {why}");
+        Error::new(Kind::Usage, "bad-registry", message).hint(
+            "an index is `sparse+https://...`, without a query; a token belongs into `cargo login`",
+        )
+    };
+    if name.chars().chain(registry.index.trim().chars()).any(steers) {
+        return Err(refused("characters in it, or its name has, that are not shown"));
+    }
+    let index = registry.index.trim();
+    let (protocol, address) = match index.strip_prefix(SPARSE) {
+        Some(_) => ("", index),
+        None => (GIT, index.strip_prefix(GIT).unwrap_or(index)),
+    };
+    let parsed = Url::parse(address).map_err(|_| refused("no form that is understood"))?;
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(refused("a query or a fragment"));
+    }
+    Ok(format!("{protocol}{parsed}"))
 }
 
 /// How a registry is asked.

@@ -8,6 +8,7 @@ use super::super::activation::{Manifest, Value, features_of};
 use super::super::crates::Bucket;
 use super::{Found, Key, Provider};
 use crate::error::{Error, Kind};
+use crate::metadata::cargo::scope::without_secret;
 use crate::metadata::cargo::{Listed, Need};
 use crate::resolve::indexed::{Id, Reason, Set};
 
@@ -182,17 +183,11 @@ fn foreign(need: Need<'_>) -> Option<Reason> {
         return None;
     }
     let (name, registry) = (need.package(), need.registry().unwrap_or_default());
-    let registry = agents_versions::shorten(&without_secret(registry));
+    let registry = without_secret(registry);
     Some(
         format!(
             "it needs `{name}` from the registry `{registry}`, which is none of this project's"
         )
         .into(),
     )
-}
-
-/// An address as it may be shown.
-fn without_secret(address: &str) -> String {
-    let bare = address.strip_prefix("sparse+").unwrap_or(address);
-    url::Url::parse(bare).map_or_else(|_| String::from("?"), |url| crate::io::secret::shown(&url))
 }
