@@ -240,6 +240,32 @@ fn a_torn_beginning_is_removed_and_one_in_use_is_not() {
 }
 
 #[test]
+fn who_looks_for_torn_beginnings_takes_none_from_who_is_just_beginning() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let world = World::quick();
+    let _ = world.open();
+    let directory = Directory::open(&world.state.join("journal")).unwrap();
+    let disk = Disk::default();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                journal::unfinished(&directory).unwrap();
+            }
+        });
+        let begun = (0..500).map(|_| {
+            let journal = Journal::create(&disk, &directory, begin(&world));
+            drop(journal?);
+            journal::remove(&disk, &directory, &begin(&world))
+        });
+        let all: Result<Vec<()>, _> = begun.collect();
+        is_over.store(true, Ordering::Relaxed);
+        all.unwrap();
+    });
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_damaged_database_says_what_to_do() {
     let world = World::quick();
     drop(world.open());
