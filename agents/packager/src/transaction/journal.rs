@@ -296,12 +296,17 @@ fn create_locked(disk: &Disk, directory: &Directory, stem: &str) -> io::Result<(
     for count in 0..JOURNAL_BEGINNINGS_MAX {
         let fresh = OsString::from(format!("{stem}.{count}{SUFFIX_NEW}"));
         let file = disk.perform("create", || directory.create_file(&fresh, 0o600))?;
-        let is_locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if is_locked && rustix::fs::fstat(&file)?.st_nlink > 0 {
+        if lock_beginning(&file)? {
             return Ok((file, fresh));
         }
     }
     Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// Locks a beginning; false where somebody else has it, or has had it and taken its name away.
+pub(super) fn lock_beginning(file: &File) -> io::Result<bool> {
+    let is_locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    Ok(is_locked && rustix::fs::fstat(file)?.st_nlink > 0)
 }
 
 /// An unfinished transaction.

@@ -263,6 +263,16 @@ fn who_looks_for_torn_beginnings_takes_none_from_who_is_just_beginning() {
         all.unwrap();
     });
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    // What can come between the making of a beginning and its lock.
+    let place = directory.path().join("tx-4@k.0.journal-new");
+    let make = || fs::File::create(&place).unwrap();
+    assert!(journal::lock_beginning(&make()).unwrap());
+    let (mine, theirs) = (make(), make());
+    rustix::fs::flock(&theirs, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert!(!journal::lock_beginning(&mine).unwrap(), "somebody looks at it");
+    drop(theirs);
+    assert!(journal::unfinished(&directory).unwrap().is_empty());
+    assert!(!journal::lock_beginning(&mine).unwrap(), "somebody has taken it away");
 }
 
 #[test]
