@@ -78,7 +78,7 @@ impl Clock {
     }
 
     /// The kernel's monotonic time instead, which is never set.
-    pub(crate) fn monotonic() -> Self {
+    pub fn monotonic() -> Self {
         Self { kernel_ns: futex::monotonic_ns, ..Self::new() }
     }
 

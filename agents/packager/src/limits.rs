@@ -36,6 +36,8 @@ pub const JOURNAL_RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const JOURNAL_BYTES_MAX: u64 = 2 * JOURNAL_RECORD_BYTES_MAX as u64;
 /// Journals of unfinished transactions that one recovery looks at; each is left behind by a crash of its own.
 pub const JOURNALS_MAX: usize = 10_000;
+/// How often a journal is begun anew where somebody took its beginning for one that was left behind.
+pub const JOURNAL_BEGINNINGS_MAX: u32 = 32;
 /// Transactions in one answer to a question about history.
 pub const HISTORY_ENTRIES_MAX: u32 = 10_000;
 /// Bytes of one such answer as JSON, after which there is no further entry in it: with the largest one it still fits into one
@@ -472,3 +474,6 @@ pub const SYSTEM_FAULTS_MAX: usize = 1_000;
 /// How long an archive stays that no transaction needs: from when it is fetched until its transaction is written down.
 pub const SYSTEM_FILE_UNUSED_FOR: std::time::Duration =
     std::time::Duration::from_secs(2 * SYSTEM_FETCH_SECONDS_MAX);
+
+/// Starts of the machine of which the store still knows seals; files that were sealed before them are compared by digest at every use.
+pub const SEAL_STARTS_KEPT_MAX: usize = 8;

@@ -65,6 +65,7 @@ mod tests;
 
 use gate::Gate;
 use mode::Modes;
+use seal::Seals;
 use witness::Witnesses;
 
 pub use archive::Algorithm;
@@ -100,6 +101,7 @@ pub struct Store {
     gate: Gate,
     modes: Modes,
     witnesses: Witnesses,
+    seals: Seals,
     next_temporary: AtomicU64,
     #[cfg(test)]
     removals_left: std::sync::atomic::AtomicI64,
@@ -124,6 +126,7 @@ impl Store {
         Ok(Self {
             files: open("files")?,
             witnesses: Witnesses::of(lent.as_fd()),
+            seals: Seals::of(directory),
             lent,
             index: open("index")?,
             temporary: open("tmp")?,
@@ -140,6 +143,12 @@ impl Store {
     /// The same store with somebody else to read the artefacts that are added.
     pub fn unpacked_by(self, unpacker: Arc<Unpacker>) -> Self {
         Self { unpacker, ..self }
+    }
+
+    /// The same store after another start of the machine.
+    #[cfg(test)]
+    pub(crate) fn in_start(self, start: &str) -> Self {
+        Self { seals: Seals::in_start(&self.root, start), ..self }
     }
 
     /// The same store whose files come out in another way.

@@ -18,7 +18,7 @@ use crate::limits::IMMEDIATE_BYTES_MAX;
 
 thread_local! {
     /// For how long answers take: to ask the kernel would be a part of them.
-    static CLOCK: Clock = Clock::new();
+    static CLOCK: Clock = Clock::monotonic();
 }
 
 /// Answers a request if the agent has the answer and the lane has room; false where it is to be called.

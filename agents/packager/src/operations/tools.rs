@@ -19,7 +19,6 @@ pub(crate) struct Tools {
     /// Where what interpreters say is kept for the next process.
     directory: PathBuf,
     versions: Mutex<HashMap<Program, Option<semver::Version>>>,
-    interpreters: Mutex<HashMap<Program, Interpreter>>,
 }
 
 /// A program file at one state.
@@ -41,7 +40,7 @@ impl Program {
 impl Tools {
     /// A memory whose part that lasts is in this directory, which is made when something is to be kept.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, versions: Mutex::default(), interpreters: Mutex::default() }
+        Self { directory, versions: Mutex::default() }
     }
 
     /// The version that `name --version` prints, where there is such a program on `search_path` (the value of `PATH`).
@@ -70,29 +69,13 @@ impl Tools {
         version
     }
 
-    /// What an interpreter says of itself.
+    /// What an interpreter says of itself, remembered as long as nothing has changed that it follows from (`python::remembered`).
     pub(crate) fn interpreter(
         &self,
         path: &Path,
         cancellation: &Cancellation,
     ) -> Result<Interpreter> {
-        let program = Program::at(path).map(|program| Program { path: path.to_owned(), ..program });
-        let known = program.as_ref().and_then(|program| {
-            let interpreters = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
-            interpreters.get(program).cloned()
-        });
-        if let Some(interpreter) = known {
-            return Ok(interpreter);
-        }
-        let interpreter = Interpreter::inspect_once(path, &self.directory, cancellation)?;
-        if let Some(program) = program {
-            let mut interpreters = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
-            if interpreters.len() >= TOOLS_REMEMBERED_MAX {
-                interpreters.clear();
-            }
-            interpreters.insert(program, interpreter.clone());
-        }
-        Ok(interpreter)
+        Interpreter::inspect_once(path, &self.directory, cancellation)
     }
 }
 

@@ -2,13 +2,14 @@
 //! 100 ms more, which is longer than a small installation.
 //!
 //! An answer stands under the digest of all that it follows from: the question, the program's path and file, the configuration of
-//! the virtual environment that it is in, the running kernel, and the cache of the dynamic loader, which a new C library changes.
-//! Of programs that are scripts only pyenv's shims are remembered, with what pyenv itself looks at: its variables, and the files
-//! that name a version. The interpreter that answered must be the same file still. A day later it is asked again all the same.
+//! the virtual environment that it is in, the variables of Python and of the loader, the running kernel and the machine that it
+//! shows, and the cache of the dynamic loader, which a new C library changes. Of programs that are scripts only pyenv's shims are
+//! remembered, with what pyenv itself looks at: its variables, the versions that are there, and the files that name one; of others
+//! only those that answered themselves. The interpreter that answered must be the same file still. A day later it is asked again
+//! all the same.
 //!
 //! What cannot be read, or written, is not remembered; nothing fails for that.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -79,11 +80,19 @@ impl Interpreter {
         }
         let answer = ask(executable, cancellation)?;
         let interpreter = read(executable, &answer)?;
-        if let Some(place) = place {
+        if let Some(place) = place.filter(|_| is_itself(executable, &interpreter)) {
             remember(&place, &interpreter, answer);
         }
         Ok(interpreter)
     }
+}
+
+/// Whether the program that was asked is the one that answered, or a script whose ways are known: a shim of another kind decides by
+/// what is not known here.
+fn is_itself(asked: &Path, interpreter: &Interpreter) -> bool {
+    let is_script = beginning(asked).is_some_and(|text| text.starts_with(b"#!"));
+    let real = |path: &Path| path.canonicalize().ok();
+    is_script || (real(asked).is_some() && real(asked) == real(&interpreter.executable))
 }
 
 fn recall(executable: &Path, place: &Path) -> Option<Interpreter> {
@@ -160,6 +169,12 @@ impl Surroundings {
         key.add(format!("{:?}", Identity::of(executable)?).as_bytes());
         let environment = executable.parent()?.parent()?.join("pyvenv.cfg");
         key.add(format!("{:?}", Identity::of(&environment)).as_bytes());
+        let machine = rustix::system::uname();
+        key.add(machine.machine().to_bytes());
+        self.add_variables(&mut key, |name| {
+            // Of an interpreter that is told to look at none (`-I`), and of the loader before it.
+            [&b"PYTHON"[..], b"_PYTHON", b"LD_"].iter().any(|begin| name.starts_with(begin))
+        });
         let text = beginning(executable)?;
         if text.starts_with(b"#!") {
             let text = std::str::from_utf8(&text).ok()?;
@@ -170,14 +185,18 @@ impl Surroundings {
         Some(key.end())
     }
 
+    fn add_variables(&self, key: &mut Key, is_wanted: impl Fn(&[u8]) -> bool) {
+        for (name, value) in self.variables.iter().filter(|(name, _)| is_wanted(name.as_bytes())) {
+            key.add(name.as_bytes());
+            key.add(value.as_bytes());
+        }
+    }
+
     /// What pyenv decides by.
     fn add_pyenv(&self, key: &mut Key, root: &Path) -> Option<()> {
-        for (name, value) in &self.variables {
-            if name.as_bytes().starts_with(b"PYENV") || name == OsStr::new("PATH") {
-                key.add(name.as_bytes());
-                key.add(value.as_bytes());
-            }
-        }
+        self.add_variables(key, |name| name.starts_with(b"PYENV") || name == b"PATH");
+        // What is installed decides what a beginning of a version means.
+        key.add(format!("{:?}", Identity::of(&root.join("versions"))).as_bytes());
         let named = self.directory.ancestors().map(|above| above.join(VERSION_FILE));
         for path in named.chain([root.join("version")]) {
             key.add(&version(&path)?);

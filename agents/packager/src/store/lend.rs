@@ -3,7 +3,7 @@
 //!
 //! 1. A file has at most two names: the store's, and one in one environment. So what is edited in one environment is never seen in
 //!    another one, nor in a generation that an undo brings back: both have files of their own.
-//! 2. Before it gets its second name it is sealed ([`super::seal`]) and moved from `files` to `lent`, where it stays for good. What
+//! 2. Before it gets its second name it is sealed ([`super::seal`], for as long as the machine runs) and moved from `files` to `lent`, where it stays for good. What
 //!    lies in `lent` may have been edited, also after the environment went: before every use its seal is looked at, and where that
 //!    is broken, or nothing is believed of times there, its digest is compared: before it is linked again, or in the very bytes
 //!    that are copied. With `store.verify` the digest is compared every time.
@@ -86,8 +86,10 @@ impl Store {
         if is_other {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
         }
-        if !is_lent {
+        if !is_lent || self.was_sealed(object, &status) {
             self.seal(&file, object).map_err(io)?;
+        }
+        if !is_lent {
             if !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
                 // Somebody else has lent it in the meantime.
                 return Ok(Lending::InUse);
@@ -132,6 +134,10 @@ impl Store {
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(Some(Lending::Taken)),
+            // As below.
+            Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {
+                return Ok(Some(Lending::Impossible));
+            }
             Err(_) => return Ok(None),
         }
         // What was done to it between the two is seen now.

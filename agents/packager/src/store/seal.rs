@@ -1,43 +1,127 @@
 //! The mark of a lent file that nobody has written since it left the store: the time of its last modification, whose nanoseconds
-//! are taken from its digest.
+//! are taken from its digest and from this start of the machine.
 //!
 //! Every write sets that time to the present, a store through a mapping, too, when it first touches a page (the file systems of
 //! `witness::BELIEVED` do that; on others no seal is believed). The seal is given once, before the file has ever been anywhere
-//! else, and never again, so no writer of an earlier time is still at work. To read one costs a look at the status instead of all
-//! bytes, which in a store that was not used for a day have to come from the disk.
+//! else, so no writer of an earlier time is still at work. To read one costs a look at the status instead of all bytes, which in a
+//! store that was not used for a day have to come from the disk.
 //!
-//! What it does not notice is a file that was written and got its old time back, to the nanosecond, and kept its size: `touch -r`
-//! and the like. Who has to know that compares digests (`store.verify`, `bolide verify`). And on a file system that is mounted with
-//! `lazytime` a loss of power may leave what was written and lose its time.
+//! A loss of power may keep what was written and lose its time (`fdatasync`, `lazytime`), or keep the time of a file whose content
+//! was never on the disk. So a seal counts until the machine is started again. Then the digest is compared, once, and where it is
+//! right and the old seal is whole the file gets another one: of the processes that had it before that start none is left. Which
+//! starts there were stands in the store, in the file `seals`.
+//!
+//! What this does not notice is a file that was written and got its old time back, to the nanosecond, and kept its size: `touch -r`
+//! and the like. Who has to know that compares digests (`store.verify`, `bolide verify`).
 
+use std::fs;
+use std::io::Read as _;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
 use super::{Object, Store};
+use crate::limits::SEAL_STARTS_KEPT_MAX;
 
-/// The nanoseconds that stand for a content.
-fn nanoseconds(object: &Object) -> i64 {
-    let [a, b, c, d, ..] = object.digest;
-    i64::from(u32::from_le_bytes([a, b, c, d]) % 1_000_000_000)
+/// Bytes of the kernel's name for a start of the machine.
+const START_BYTES: usize = 36;
+
+/// The starts of the machine in which files of a store were sealed.
+#[derive(Debug, Default)]
+pub(super) struct Seals {
+    /// Nothing where the kernel does not say; then nothing is believed.
+    present: Option<u64>,
+    earlier: Vec<u64>,
+}
+
+impl Seals {
+    /// Those of the store in `root`.
+    pub(super) fn of(root: &Path) -> Self {
+        let start = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        start.map_or_else(|_| Self::default(), |start| Self::in_start(root, start.trim()))
+    }
+
+    /// The same, in this start.
+    pub(super) fn in_start(root: &Path, start: &str) -> Self {
+        if start.len() != START_BYTES {
+            return Self::default();
+        }
+        let place = root.join("seals");
+        let mut text = String::new();
+        let bytes_max = (SEAL_STARTS_KEPT_MAX * (START_BYTES + 1)) as u64;
+        let read =
+            fs::File::open(&place).and_then(|file| file.take(bytes_max).read_to_string(&mut text));
+        // Without them, or with what is torn, older seals are as good as none.
+        let known: Vec<&str> = match read {
+            Ok(_) => text.lines().filter(|line| line.len() == START_BYTES).collect(),
+            Err(_) => Vec::new(),
+        };
+        let earlier: Vec<&str> = known.iter().copied().filter(|known| *known != start).collect();
+        let seals = Self {
+            present: Some(salt(start)),
+            earlier: earlier.iter().map(|one| salt(one)).collect(),
+        };
+        if known.first() != Some(&start) {
+            let kept = earlier.into_iter().take(SEAL_STARTS_KEPT_MAX - 1);
+            let lines: String =
+                [start].into_iter().chain(kept).map(|one| format!("{one}\n")).collect();
+            let temporary = root.join("tmp").join(format!("seals-{}", std::process::id()));
+            let written =
+                fs::write(&temporary, lines).and_then(|()| fs::rename(&temporary, &place));
+            if let Err(error) = written {
+                tracing::debug!(%error, "this start of the machine is not noted; files are compared again in the next one");
+            }
+        }
+        seals
+    }
+}
+
+/// A number for a start: the bits of its name that are random.
+fn salt(start: &str) -> u64 {
+    let digits = start.bytes().filter_map(|byte| char::from(byte).to_digit(16));
+    // FNV-1a, for which the order of digits counts.
+    digits.fold(0xcbf2_9ce4_8422_2325, |hash, digit| {
+        (hash ^ u64::from(digit)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The nanoseconds that stand for a content in a start.
+fn nanoseconds(object: &Object, salt: u64) -> i64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&object.digest[..8]);
+    // The multiplier of Fibonacci hashing spreads what differs over the upper bits.
+    let mixed = (u64::from_le_bytes(first) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (mixed % 1_000_000_000) as i64
 }
 
 impl Store {
-    /// Seals a file of the store that is about to be lent for the first time; it came just now.
+    /// Seals a file of the store that nobody else has: one that is about to be lent for the first time and came just now, or one
+    /// that was sealed in an earlier start and whose digest was compared.
     pub(super) fn seal(&self, file: impl AsFd, object: &Object) -> rustix::io::Result<()> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let seconds = now.map_or(0, |since| since.as_secs()) as i64;
+        let nanoseconds = self.seals.present.map_or(0, |salt| nanoseconds(object, salt));
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds(object) },
+            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
         };
         rustix::fs::futimens(file, &times)
     }
 
-    /// Whether a lent file holds what it held when it was lent first, as far as times tell.
+    /// Whether a lent file holds what it held when it was sealed, as far as times tell.
     pub(super) fn is_sealed(&self, object: &Object, status: &Stat) -> bool {
+        self.seals.present.is_some_and(|salt| self.has_seal(object, status, salt))
+    }
+
+    /// Whether it has a seal of an earlier start, so that nobody has written it in this one.
+    pub(super) fn was_sealed(&self, object: &Object, status: &Stat) -> bool {
+        self.seals.earlier.iter().any(|salt| self.has_seal(object, status, *salt))
+    }
+
+    fn has_seal(&self, object: &Object, status: &Stat, salt: u64) -> bool {
         self.witnesses.are_believed()
             && status.st_size as u64 == object.size
-            && status.st_mtime_nsec as i64 == nanoseconds(object)
+            && status.st_mtime_nsec as i64 == nanoseconds(object, salt)
     }
 }

@@ -24,7 +24,9 @@ use super::project::{LOCKED, key_of};
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNALS_MAX};
+use crate::limits::{
+    JOURNAL_BEGINNINGS_MAX, JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNALS_MAX,
+};
 use crate::system::Change;
 
 const MAGIC: &[u8; 8] = b"BOLIDEJ1";
@@ -188,12 +190,11 @@ impl Journal {
     /// Starts one; it is on the device when this returns.
     pub(super) fn create(disk: &Disk, directory: &Directory, begin: Begin) -> Result<Self> {
         let stem = stem(&begin);
-        let fresh = OsString::from(format!("{stem}{SUFFIX_NEW}"));
         let name = OsString::from(format!("{stem}{SUFFIX}"));
         let path = directory.path().join(&name);
         let failed = |error: io::Error| Error::io("write", &path, &error);
-        let file = disk.perform("create", || directory.create_file(&fresh, 0o600));
-        let mut journal = Self { file: file.map_err(failed)?, path, records: 0, bytes: 0 };
+        let (file, fresh) = create_locked(disk, directory, &stem).map_err(failed)?;
+        let mut journal = Self { file, path, records: 0, bytes: 0 };
         let written = journal.start(disk, directory, begin, (&fresh, &name));
         if written.is_err() {
             let _ = rustix::fs::unlinkat(directory, &fresh, rustix::fs::AtFlags::empty());
@@ -238,8 +239,6 @@ impl Journal {
     ) -> Result<()> {
         let path = self.path.clone();
         let failed = |error: io::Error| Error::io("write", &path, &error);
-        rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|errno| failed(errno.into()))?;
         disk.append(&self.file, MAGIC).map_err(failed)?;
         self.bytes = MAGIC.len() as u64;
         self.append(disk, &Record::Begin(begin))?;
@@ -289,6 +288,25 @@ impl Journal {
         (self.records, self.bytes) = mark;
         Ok(())
     }
+}
+
+/// A file with a name that is not the journal's yet, and its lock. Who looks for torn beginnings may find it before it has the lock,
+/// and takes it for one: then it is made again, under a name of its own, for that one has the first name until it is through.
+fn create_locked(disk: &Disk, directory: &Directory, stem: &str) -> io::Result<(File, OsString)> {
+    for count in 0..JOURNAL_BEGINNINGS_MAX {
+        let fresh = OsString::from(format!("{stem}.{count}{SUFFIX_NEW}"));
+        let file = disk.perform("create", || directory.create_file(&fresh, 0o600))?;
+        if lock_beginning(&file)? {
+            return Ok((file, fresh));
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// Locks a beginning; false where somebody else has it, or has had it and taken its name away.
+pub(super) fn lock_beginning(file: &File) -> io::Result<bool> {
+    let is_locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    Ok(is_locked && rustix::fs::fstat(file)?.st_nlink > 0)
 }
 
 /// An unfinished transaction.

@@ -48,10 +48,16 @@ impl Logs {
             return false;
         }
         let before = open.log.active_first();
-        // What failed fails again where the reason is told.
-        let Ok(first) = open.log.append(&record) else { return false };
-        fault::point("exchange.records-appended");
+        let appended = open.log.append(&record);
         let is_new_segment = open.log.active_first() != before;
+        let Ok(first) = appended else {
+            if is_new_segment {
+                self.retain(key);
+            }
+            // It fails again where the reason is told.
+            return false;
+        };
+        fault::point("exchange.records-appended");
         self.last_key += 1;
         served.used = self.last_key;
         callers.say(

@@ -129,6 +129,8 @@ fn each_thing_that_pyenv_looks_at_is_part_of_the_name() {
     let mut keys = vec![case.key(&around(&[]))];
     assert_eq!(case.key(&around(&[("LANG", "C")])), keys[0], "it does not look at that");
     keys.push(case.key(&around(&[("PYENV_VERSION", "3.12")])));
+    keys.push(case.key(&around(&[("_PYTHON_HOST_PLATFORM", "linux-aarch64")])));
+    keys.push(case.key(&around(&[("LD_PRELOAD", "/opt/libpython.so")])));
     keys.push(case.key(&around(&[("PATH", "/opt/bin")])));
     keys.push(case.key(&Surroundings { kernel: b"6.2".to_vec(), ..around(&[]) }));
     let libraries = Identity::of(&case.shim());
@@ -144,4 +146,18 @@ fn each_thing_that_pyenv_looks_at_is_part_of_the_name() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), count);
+}
+
+#[test]
+fn what_another_program_answered_is_not_remembered_of_one_that_is_no_script() {
+    let case = Case::new(SHELL);
+    let place = tempfile::tempdir().expect("a directory");
+    let interpreter = case.ask();
+    // A shim that is a program of its own, and the interpreter by two names.
+    let [shim, link] = ["shim", "link"].map(|name| place.path().join(name));
+    std::fs::write(&shim, b"\x7fELF").expect("space");
+    std::os::unix::fs::symlink(&interpreter.executable, &link).expect("space");
+    assert!(!is_itself(&shim, &interpreter));
+    assert!(is_itself(&link, &interpreter) && is_itself(&interpreter.executable, &interpreter));
+    assert!(is_itself(&case.shim(), &interpreter), "pyenv's ways are known");
 }

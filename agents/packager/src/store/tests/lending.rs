@@ -260,6 +260,55 @@ fn a_sealed_file_is_linked_without_being_read_and_a_touched_one_is_read() {
 }
 
 #[test]
+fn a_seal_counts_until_the_machine_starts_again_and_is_then_given_anew_to_what_is_right() {
+    const STARTS: [&str; 3] = [
+        "0a3b6a4e-61f5-4f5b-9c3c-6d2f1f7b0001",
+        "0a3b6a4e-61f5-4f5b-9c3c-6d2f1f7b0002",
+        "0a3b6a4e-61f5-4f5b-9c3c-6d2f1f7b0003",
+    ];
+    let case = Case::new(Wanted::Only(Mode::Link));
+    let object = Object::of(CONTENT);
+    let store_in = |start: &str| {
+        Store::open(case.store.root())
+            .expect("a store")
+            .with_mode(Wanted::Only(Mode::Link))
+            .in_start(start)
+    };
+    let fill = |store: &Store, name: &str| {
+        store.fill(&fresh(&case.place, name), files_of(&case.entry), FillOptions::default())?;
+        let status = rustix::fs::lstat(case.file(name)).expect("a file");
+        fs::remove_dir_all(case.place.path().join(name)).expect("ours");
+        Ok::<_, crate::error::Error>(status)
+    };
+    let first = store_in(STARTS[0]);
+    let sealed = fill(&first, "one").expect("space");
+    if !are_times_believed(&case) {
+        return;
+    }
+    assert!(first.is_sealed(&object, &sealed));
+    // Another start: compared, right, and sealed for this one.
+    let second = store_in(STARTS[1]);
+    assert!(!second.is_sealed(&object, &sealed) && second.was_sealed(&object, &sealed));
+    let sealed = fill(&second, "two").expect("space");
+    assert!(second.is_sealed(&object, &sealed) && !first.is_sealed(&object, &sealed));
+    // What was written right before power was lost, and whose time never came to the disk.
+    let stored = case.store.root().join("lent").join(object.name());
+    edit_secretly(&stored, b"WHAT");
+    let third = store_in(STARTS[2]);
+    let status = rustix::fs::lstat(&stored).expect("a file");
+    assert!(third.was_sealed(&object, &status), "its time says nothing");
+    assert_eq!(fill(&third, "three").expect_err("damaged").code, DAMAGED);
+    // What was touched in between gets no seal again, for who touched it may be at work.
+    case.again();
+    let sealed = fill(&third, "four").expect("space");
+    assert!(third.is_sealed(&object, &sealed));
+    set_modified(&stored, std::time::SystemTime::now());
+    let status = fill(&store_in(STARTS[0]), "five").expect("space");
+    let again = store_in(STARTS[0]);
+    assert!(!again.is_sealed(&object, &status) && !again.was_sealed(&object, &status));
+}
+
+#[test]
 fn what_a_loss_of_power_cut_off_is_noticed_whatever_its_time_says() {
     for (bytes_left, is_gone) in [(0, true), (0, false), (5, true), (5, false)] {
         let case = Case::new(Wanted::Only(Mode::Link));

@@ -240,6 +240,42 @@ fn a_torn_beginning_is_removed_and_one_in_use_is_not() {
 }
 
 #[test]
+fn who_looks_for_torn_beginnings_takes_none_from_who_is_just_beginning() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let world = World::quick();
+    let _ = world.open();
+    let directory = Directory::open(&world.state.join("journal")).unwrap();
+    let disk = Disk::default();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                journal::unfinished(&directory).unwrap();
+            }
+        });
+        let begun = (0..500).map(|_| {
+            let journal = Journal::create(&disk, &directory, begin(&world));
+            drop(journal?);
+            journal::remove(&disk, &directory, &begin(&world))
+        });
+        let all: Result<Vec<()>, _> = begun.collect();
+        is_over.store(true, Ordering::Relaxed);
+        all.unwrap();
+    });
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    // What can come between the making of a beginning and its lock.
+    let place = directory.path().join("tx-4@k.0.journal-new");
+    let make = || fs::File::create(&place).unwrap();
+    assert!(journal::lock_beginning(&make()).unwrap());
+    let (mine, theirs) = (make(), make());
+    rustix::fs::flock(&theirs, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert!(!journal::lock_beginning(&mine).unwrap(), "somebody looks at it");
+    drop(theirs);
+    assert!(journal::unfinished(&directory).unwrap().is_empty());
+    assert!(!journal::lock_beginning(&mine).unwrap(), "somebody has taken it away");
+}
+
+#[test]
 fn a_damaged_database_says_what_to_do() {
     let world = World::quick();
     drop(world.open());
