@@ -89,11 +89,9 @@ impl Store {
         if !is_lent || self.was_sealed(object, &status) {
             self.seal(&file, object).map_err(io)?;
         }
-        if !is_lent {
-            if !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
-                // Somebody else has lent it in the meantime.
-                return Ok(Lending::InUse);
-            }
+        if !is_lent && !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
+            // Somebody else has lent it in the meantime.
+            return Ok(Lending::InUse);
         }
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => {

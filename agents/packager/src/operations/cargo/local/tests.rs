@@ -48,7 +48,7 @@ fn package() -> Package {
 }
 
 fn code(read: Result<HashMap<String, Arc<Crate>>>) -> String {
-    read.err().expect("refused").code
+    read.expect_err("refused").code
 }
 
 #[test]
