@@ -89,7 +89,8 @@ fn place(project: &Project, url: &Url) -> Result<Url> {
 /// The digests that an address has.
 fn written(url: &Url) -> Result<Hashes> {
     page::written_hashes(url.fragment().unwrap_or_default()).map_err(|why| {
-        Error::new(Kind::Failed, "unsupported-hash", format!("`{}` {why}", shown(url)))
+        let named = address::path_of(url).unwrap_or_else(|| shown(url));
+        Error::new(Kind::Failed, "unsupported-hash", format!("`{named}` {why}"))
             .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
     })
 }
