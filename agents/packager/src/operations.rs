@@ -256,11 +256,9 @@ impl<'a> Task<'a> {
 
     /// Opens the project of a request, and makes whole what a crash left there.
     pub(crate) fn open(&self, directory: OwnedFd) -> Result<Project> {
-        let again = directory.try_clone().map_err(|error| {
-            Error::io("use the descriptor of", std::path::Path::new("."), &error)
-        })?;
-        self.lock(Project::from_fd(directory)?)?;
-        Project::from_fd(again)
+        let project = Project::from_fd(directory)?;
+        self.lock(project.again()?)?;
+        Ok(project)
     }
 
     fn lock(&self, project: Project) -> Result<crate::transaction::Session> {

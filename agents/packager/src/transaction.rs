@@ -178,6 +178,11 @@ impl Transactions {
         self.inner.database.details(transaction)
     }
 
+    /// The last transaction of a project that was carried out, a rollback or not: while it is the same, nothing changed in between.
+    pub(crate) fn latest(&self, project: &Project) -> Result<Option<String>> {
+        self.inner.database.latest(&project.key())
+    }
+
     /// What is known of an environment.
     pub fn environment(&self, project: &Project, place: &RelativePath) -> Result<EnvironmentState> {
         self.inner.database.environment(&project.key(), place)

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::Instant;
 
 use agents_contract::{Obstacle, Order, Permit, Undertaking, Wait, Work};
@@ -45,11 +44,8 @@ impl Task<'_> {
             true => Some(self.begin_heavy()?),
             false => None,
         };
-        let again = directory
-            .try_clone()
-            .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
-        let project = Project::from_fd(again)?;
-        let mut session = self.lock(Project::from_fd(directory)?)?;
+        let project = Project::from_fd(directory)?;
+        let mut session = self.lock(project.again()?)?;
         plan.check_preconditions(&self.shop.transactions, session.project())?;
         self.check_holds(&plan, session.project())?;
         if let Some(part) = &part {

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use super::{Aim, Asked, Decided, Decision, Task, debian, plan};
 use crate::api::{HeldPackage, HoldAnswer, HoldRequest};
@@ -33,11 +32,8 @@ impl Task<'_> {
     ) -> Result<HoldAnswer> {
         let named = plan::specs(&request.packages)?;
         check_names(&named, is_held)?;
-        let again = directory
-            .try_clone()
-            .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
-        let project = Project::from_fd(again)?;
-        let mut session = self.lock(Project::from_fd(directory)?)?;
+        let project = Project::from_fd(directory)?;
+        let mut session = self.lock(project.again()?)?;
         let before = self.shop.transactions.holds(&project)?;
         let changes = match is_held {
             true => to_hold(&named, &self.current(&project)?, &before)?,

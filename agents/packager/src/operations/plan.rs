@@ -15,7 +15,7 @@ use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repa
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::secret::shown;
-use crate::limits::{PLAN_LIFETIME_MS, SPECS_MAX};
+use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
 use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION};
@@ -38,49 +38,59 @@ impl Task<'_> {
         let request = &*self.spelled(request)?;
         let wish = Wish::read(request)?;
         locked::check_frozen(self, wish.aim())?;
+        let project = Project::from_fd(directory)?;
         if wish.aim() != Aim::Change {
-            let copy = directory.try_clone().map_err(|error| {
-                Error::io("use the descriptor of", std::path::Path::new("."), &error)
-            })?;
-            locked::check_manifest(&Project::from_fd(copy)?, wish.aim())?;
+            locked::check_manifest(&project, wish.aim())?;
         }
         self.prepare(&wish.add);
-        self.plan_for(directory, wish, began)
+        self.plan_for(&project, &wish, began)
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
     pub(crate) fn plan_install(&self, directory: OwnedFd) -> Result<Planned> {
-        self.plan_for(directory, Wish::default(), Instant::now())
+        self.plan_for(&Project::from_fd(directory)?, &Wish::default(), Instant::now())
     }
 
-    fn plan_for(&self, directory: OwnedFd, wish: Wish, began: Instant) -> Result<Planned> {
+    fn plan_for(&self, project: &Project, wish: &Wish, began: Instant) -> Result<Planned> {
         rest::clear();
-        let again = directory.try_clone().map_err(|error| {
-            Error::io("use the descriptor of", std::path::Path::new("."), &error)
-        })?;
-        let project = self.open(directory)?;
-        let installed = self.installed(&project)?;
-        let locked = Locked::read(&project)?;
-        let concerned = wish.concerned(&project, &installed)?;
-        self.choices.check_in_place(&concerned)?;
-        let holds = self.holds(&project, concerned.contains(&Ecosystem::Debian))?;
-        let decisions = self.decide(&project, concerned, &wish, (&installed, &locked, &holds));
-        let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
-        let mut decided = Vec::new();
-        let mut conflict: Option<Conflict> = None;
-        for (ecosystem, decision) in decisions {
-            match decision {
-                Ok(done) => decided.push(done),
-                Err(ResolveError::Other(error)) => return Err(error),
-                Err(ResolveError::Conflict(found)) => join(&mut conflict, ecosystem, found),
+        for _ in 0..REPLANS_MAX {
+            if let Some(planned) = self.plan_once(project, wish, began)? {
+                return Ok(planned);
             }
+            tracing::debug!("another transaction ended meanwhile, so the plan is made anew");
         }
-        if conflict.is_some() {
-            let answer = PlanAnswer { conflict, ..answer(&project, resolve_ms) };
-            return Ok(Planned { digest: None, answer });
+        let place = project.path().display();
+        let message =
+            format!("`{place}` was changed by others {REPLANS_MAX} times while it was planned");
+        Err(Error::new(Kind::Stale, "plan-stale", message)
+            .hint("`bolide history` shows by whom; run the command again")
+            .retryable())
+    }
+
+    /// The plan, or nothing where a transaction ended while it was made: what is installed, the manifests and the environments
+    /// would be of different moments.
+    fn plan_once(&self, project: &Project, wish: &Wish, began: Instant) -> Result<Option<Planned>> {
+        let transactions = &self.shop.transactions;
+        // What a crash left is made whole first.
+        drop(self.lock(project.again()?)?);
+        let latest = transactions.latest(project)?;
+        let installed = self.installed(project)?;
+        let locked = Locked::read(project)?;
+        let concerned = wish.concerned(project, &installed)?;
+        self.choices.check_in_place(&concerned)?;
+        let holds = self.holds(project, concerned.contains(&Ecosystem::Debian))?;
+        let decisions = self.decide(project, concerned, wish, (&installed, &locked, &holds));
+        let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
+        if transactions.latest(project)? != latest {
+            return Ok(None);
         }
-        let mut warnings: Vec<String> =
-            decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
+        let mut decided = match together(decisions)? {
+            Ok(decided) => decided,
+            Err(conflict) => {
+                let answer = PlanAnswer { conflict: Some(conflict), ..answer(project, resolve_ms) };
+                return Ok(Some(Planned { digest: None, answer }));
+            }
+        };
         let mut installed = installed;
         for decided in &mut decided {
             // What the machine itself says of what is installed comes before what was noted.
@@ -93,16 +103,20 @@ impl Task<'_> {
             true => None,
             false => locked.edit(&decided)?,
         };
-        let session = self.lock(Project::from_fd(again)?)?;
+        let session = self.lock(project.again()?)?;
+        if transactions.latest(project)? != latest {
+            return Ok(None);
+        }
+        let mut answer = answer(project, resolve_ms);
+        answer.warnings = decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
         let known = (&installed, &locked, lock_edit);
-        let plan = self.write_down(&session, wish, decided, known, &mut warnings)?;
+        let plan = self.write_down(&session, wish, decided, known, &mut answer.warnings)?;
         drop(session);
         let digest = self.keep(&plan)?;
-        let empty = PlanAnswer { warnings, ..answer(&project, resolve_ms) };
-        let mut answer = described(&plan, (&installed, &holds), empty);
+        let mut answer = described(&plan, (&installed, &holds), answer);
         rest::leave((plan, installed, locked));
         answer.digest = Some(digest.clone());
-        Ok(Planned { digest: Some(digest), answer })
+        Ok(Some(Planned { digest: Some(digest), answer }))
     }
 
     /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
@@ -192,7 +206,7 @@ impl Task<'_> {
     fn write_down(
         &self,
         session: &Session,
-        wish: Wish,
+        wish: &Wish,
         decided: Vec<Decided>,
         (installed, locked, lock_edit): (
             &BTreeMap<Ecosystem, Resolution>,
@@ -207,7 +221,7 @@ impl Task<'_> {
             schema_version: SCHEMA_VERSION,
             project: ProjectId::of(project),
             operation: wish.operation().to_owned(),
-            requested: wish.into_specs(),
+            requested: wish.specs(),
             resolutions: Vec::new(),
             edits: lock_edit.into_iter().collect(),
             environments: Vec::new(),
@@ -323,9 +337,9 @@ impl Wish {
         Ok(used)
     }
 
-    fn into_specs(self) -> Vec<Spec> {
-        let updated = self.update.into_iter().flatten();
-        self.add.into_iter().chain(self.remove).chain(updated).collect()
+    fn specs(&self) -> Vec<Spec> {
+        let updated = self.update.iter().flatten();
+        self.add.iter().chain(&self.remove).chain(updated).cloned().collect()
     }
 }
 
@@ -360,6 +374,22 @@ fn broken(ecosystem: Ecosystem) -> ResolveError {
     let message =
         format!("the resolver of {ecosystem} packages failed; this is a defect of bolide");
     Error::new(Kind::Failed, "internal", message).hint("please report what was asked for").into()
+}
+
+/// All decisions, or why they cannot be had together. An error that is no conflict comes before all.
+fn together(
+    decisions: Vec<(Ecosystem, Decision)>,
+) -> Result<std::result::Result<Vec<Decided>, Conflict>> {
+    let mut decided = Vec::with_capacity(decisions.len());
+    let mut conflict = None;
+    for (ecosystem, decision) in decisions {
+        match decision {
+            Ok(done) => decided.push(done),
+            Err(ResolveError::Other(error)) => return Err(error),
+            Err(ResolveError::Conflict(found)) => join(&mut conflict, ecosystem, found),
+        }
+    }
+    Ok(conflict.map_or(Ok(decided), Err))
 }
 
 fn join(all: &mut Option<Conflict>, ecosystem: Ecosystem, found: crate::resolve::Conflict) {

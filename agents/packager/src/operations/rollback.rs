@@ -1,14 +1,13 @@
 //! `pkg.rollback`: the state before a transaction, brought back.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::Duration;
 
 use agents_contract::{Cancellation, Work};
 
 use super::{Task, system};
 use crate::api::{RollbackAnswer, RollbackRequest};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::measures::Transacted;
 use crate::transaction::Project;
 
@@ -19,11 +18,9 @@ impl Task<'_> {
         directory: OwnedFd,
         request: &RollbackRequest,
     ) -> Result<RollbackAnswer> {
-        let again = directory
-            .try_clone()
-            .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
-        let mut session = self.lock(Project::from_fd(directory)?)?;
-        let project = session.project().path().to_string_lossy().into_owned();
+        let project = Project::from_fd(directory)?;
+        let mut session = self.lock(project.again()?)?;
+        let place = project.path().to_string_lossy().into_owned();
         let wanted = request.transaction.as_deref();
         let hands = self.hands(Work::Scan);
         let done = session.rollback_and_leave(wanted, &self.actor, request.force, &hands);
@@ -34,14 +31,14 @@ impl Task<'_> {
         }
         drop(session);
         if done.is_left {
-            self.clear_later(Project::from_fd(again)?);
+            self.clear_later(project);
         }
         self.shop.measures.transacted(Transacted::RolledBack);
         let answer = RollbackAnswer {
             schema: "bolide.rollback/1".to_owned(),
             transaction: done.transaction,
             undone: done.taken,
-            project,
+            project: place,
             kept: done.kept.map(|path| path.to_string_lossy().into_owned()),
             warnings,
             visible_ms: done.visible_us as f64 / 1000.0,

@@ -18,6 +18,7 @@ use crate::plan::Exemption;
 use crate::service::{Packager, Places, Policy};
 use crate::store::Object;
 
+mod between;
 mod store;
 mod verify;
 
@@ -61,14 +62,17 @@ impl World {
     }
 
     fn with(policy: Policy) -> Self {
+        Self::hosted(policy, Arc::new(PlainHost))
+    }
+
+    fn hosted(policy: Policy, host: Arc<dyn agents_contract::Host>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["home", "project"] {
             std::fs::create_dir(directory.path().join(name)).expect("a directory");
         }
         let place = |name: &str| directory.path().join(name);
         let places = Places { state: place("state"), cache: place("cache") };
-        let packager =
-            Packager::new(&places, policy, crate::unpack::Unpacker::here(), Arc::new(PlainHost));
+        let packager = Packager::new(&places, policy, crate::unpack::Unpacker::here(), host);
         let index = Server::start(|seen| page(&seen.path).unwrap_or_else(|| Reply::status(404)));
         Self { packager: packager.expect("a packager"), directory, index }
     }

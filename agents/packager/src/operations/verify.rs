@@ -41,11 +41,8 @@ impl Task<'_> {
             let message = "`force` is for repairs, and none is asked for";
             return Err(Error::new(Kind::Usage, "contradiction", message));
         }
-        let again = directory
-            .try_clone()
-            .map_err(|error| Error::io("use the descriptor of", Path::new("."), &error))?;
-        let project = Project::from_fd(again)?;
-        let mut session = self.lock(Project::from_fd(directory)?)?;
+        let project = Project::from_fd(directory)?;
+        let mut session = self.lock(project.again()?)?;
         let installed = self.installed(session.project())?;
         let environments = self.inspect_all(&session, request)?;
         let mut warnings = Vec::new();

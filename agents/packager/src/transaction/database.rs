@@ -285,6 +285,17 @@ impl Database {
         })
     }
 
+    /// The project's last transaction that was carried out, rollbacks not left out.
+    pub(super) fn latest(&self, project: &str) -> Result<Option<String>> {
+        self.read(|connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT id FROM transactions WHERE project = ?1 AND state IN ('committed', 'rolled-back')
+                 ORDER BY sequence DESC LIMIT 1",
+            )?;
+            query.query_row([project], |row| row.get(0)).optional()
+        })
+    }
+
     /// The project's transactions that stand, rollbacks left out, the latest first.
     pub(super) fn standing(&self, project: &str) -> Result<Vec<Standing>> {
         self.read(|connection| {

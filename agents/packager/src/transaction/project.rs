@@ -102,6 +102,13 @@ impl Project {
         Ok(Self { root, identity, path })
     }
 
+    /// The same directory, opened once more.
+    pub(crate) fn again(&self) -> Result<Self> {
+        let root = self.root.again();
+        let root = root.map_err(|error| Error::io("open", self.path(), &error))?;
+        Ok(Self { root, identity: self.identity, path: self.path.clone() })
+    }
+
     /// Its canonical path when it was opened.
     pub fn path(&self) -> &Path {
         Path::new(&self.path)
