@@ -394,18 +394,24 @@ fn loan_that_another_thread_gave_up_is_written_again() {
     let mut pool = Pool::create(1, BYTES).unwrap();
     for round in 0..50u8 {
         let mut loan = pool.loan(BYTES, soon()).unwrap();
-        let is_over = Arc::new(AtomicBool::new(false));
+        let flag = || Arc::new(AtomicBool::new(false));
+        let (is_given, is_over) = (flag(), flag());
         let writer = thread::spawn({
-            let is_over = is_over.clone();
+            let (is_given, is_over) = (is_given.clone(), is_over.clone());
             move || {
                 loan.fill(round);
                 drop(loan);
+                is_given.store(true, Ordering::Relaxed);
                 // The thread goes on, so that its end is not what orders its writing before the next.
                 while !is_over.load(Ordering::Relaxed) {
                     thread::yield_now();
                 }
             }
         });
+        // Every other time nobody waits for the loan: a wait is a call of the kernel, which may order by itself.
+        while round % 2 == 0 && !is_given.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
         let mut next = pool.loan(BYTES, soon()).unwrap();
         assert!(next.iter().all(|byte| *byte == round));
         next.fill(round + 1);

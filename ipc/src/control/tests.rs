@@ -285,6 +285,7 @@ proptest! {
                 Ok(ToRouter::CloseLink { why, .. } | ToRouter::DropReader { why, .. }) => {
                     *why == CloseCause::Wanted
                 }
+                Ok(ToRouter::Report(report)) => report.figures.is_empty(),
                 _ => false,
             };
             let is_told = matches!(result, Err(DecodeError::Truncated { .. }));

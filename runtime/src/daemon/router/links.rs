@@ -183,7 +183,7 @@ impl<D: Clone> Router<D> {
         out: &mut Effects<D>,
     ) {
         let Some(offer) = self.take_offer(lane, acceptor) else { return };
-        self.unlist(lane, &offer);
+        self.unlist(lane, &offer, Ending::Revoked);
         let text = match code {
             "bad-segment" => format!("the other side answered with an unfit segment: {reason}"),
             _ => reason.to_owned(),
@@ -229,7 +229,7 @@ impl<D: Clone> Router<D> {
         match self.lanes.get(&lane) {
             Some(Lane::Offer(offer)) if offer.target == agent => {
                 let Some(offer) = self.take_offer(lane, agent) else { return };
-                self.unlist(lane, &offer);
+                self.unlist(lane, &offer, ending);
                 let text = format!("the other side declined: {reason}");
                 self.refuse(offer.opener, offer.asked.request, "declined", text, out);
             }
@@ -265,7 +265,7 @@ impl<D: Clone> Router<D> {
     ) {
         match self.lanes.remove(&lane) {
             Some(Lane::Link(Link { opener, acceptor, half, .. })) => {
-                self.half_ended(half, ending);
+                self.half_ended(half.as_ref(), ending);
                 for side in [opener, acceptor] {
                     if let Some(agent) = self.agents.get_mut(&side) {
                         agent.links.remove(&lane);
@@ -277,7 +277,7 @@ impl<D: Clone> Router<D> {
             }
             Some(Lane::Offer(offer)) => {
                 self.lapses.remove(&(offer.lapses_at, lane));
-                self.unlist(lane, &offer);
+                self.unlist(lane, &offer, ending);
                 if by == offer.opener {
                     send(out, offer.target, lane_closed(lane, ending, reason));
                 } else {
@@ -299,14 +299,14 @@ impl<D: Clone> Router<D> {
         while let Some((at, lane)) = self.lapses.first().copied().filter(|(at, _)| *at <= now) {
             self.lapses.remove(&(at, lane));
             let Some(Lane::Offer(offer)) = self.lanes.remove(&lane) else { continue };
-            self.unlist(lane, &offer);
+            let ending = Ending::Closed;
+            self.unlist(lane, &offer, ending);
             let seconds = OFFER_TIMEOUT.as_secs();
             let name = self.agents.get(&offer.target).map(|agent| &agent.info.manifest.name);
             let name = name.map_or("", String::as_str);
             let text = format!("agent `{name}` did not answer the offer within {seconds} s");
-            send(&mut out, offer.target, lane_closed(lane, Ending::Closed, &text));
+            send(&mut out, offer.target, lane_closed(lane, ending, &text));
             self.refuse(offer.opener, offer.asked.request, "no-answer", text, &mut out);
-            let ending = Ending::Closed;
             out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
         }
         out
@@ -326,8 +326,9 @@ impl<D: Clone> Router<D> {
         }
     }
 
-    /// Takes an ended offer out of the sets of both sides.
-    fn unlist(&mut self, lane: LaneId, offer: &Offer<D>) {
+    /// Takes an ended offer out of the sets of both sides, and has the other half of a route know.
+    fn unlist(&mut self, lane: LaneId, offer: &Offer<D>, ending: Ending) {
+        self.half_ended(offer.half.as_ref(), ending);
         self.offer_answered(offer.opener);
         for side in [offer.opener, offer.target] {
             if let Some(agent) = self.agents.get_mut(&side) {

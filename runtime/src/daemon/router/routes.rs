@@ -143,10 +143,10 @@ impl<D: Clone> Router<D> {
     }
 
     /// Remembers at the other half how this one ended.
-    pub(super) fn half_ended(&mut self, half: Option<Half>, ending: Ending) {
+    pub(super) fn half_ended(&mut self, half: Option<&Half>, ending: Ending) {
         let other = match half {
-            Some(Half::First { second, .. }) => second,
-            Some(Half::Second { first, .. }) => Some(first),
+            Some(Half::First { second, .. }) => *second,
+            Some(Half::Second { first, .. }) => Some(*first),
             None => None,
         };
         let half = match other.and_then(|other| self.lanes.get_mut(&other)) {

@@ -615,8 +615,8 @@ fn routed() -> Bus {
     bus
 }
 
-/// Opens a route from 2 to 3: its two lanes.
-fn route(bus: &mut Bus) -> (LaneId, LaneId) {
+/// Opens a route from 2 to 3 as far as the exchange has not accepted the first of its two lanes.
+fn far_half(bus: &mut Bus) -> (LaneId, LaneId) {
     let effects = bus.says(2, open(7, "answer"), Some(10));
     let sent = sent_to(&effects, 1);
     let [FromRouter::RouteWanted { lane: first, from, target, .. }] = sent.as_slice() else {
@@ -634,6 +634,12 @@ fn route(bus: &mut Bus) -> (LaneId, LaneId) {
     let second = *second;
     let effects = bus.says(3, accept(second, Terms::default()), Some(12));
     assert_eq!(lane_of(&effects, 1), second);
+    (first, second)
+}
+
+/// Opens a route from 2 to 3: its two lanes.
+fn route(bus: &mut Bus) -> (LaneId, LaneId) {
+    let (first, second) = far_half(bus);
     let effects = bus.says(1, accept(first, Terms::default()), Some(13));
     let sent = sent_to(&effects, 2);
     let [FromRouter::LinkReady { request: 7, lane, peer, .. }] = sent.as_slice() else {
@@ -678,6 +684,19 @@ fn the_other_half_ends_as_the_first_one_did() {
     assert!(sent_to(&effects, 3).is_empty(), "what is on its way is passed on first");
     let effects = bus.says(1, close(second, "the other side is gone"), None);
     assert_eq!(told(&effects, 3), (second, "peer-gone".to_owned()));
+    assert_eq!(bus.0.lanes_count(), 0);
+}
+
+#[test]
+fn a_half_that_was_never_accepted_ends_and_the_other_one_knows_how() {
+    let mut bus = routed();
+    let (_, second) = far_half(&mut bus);
+    bus.does(Event::Gone { agent: AgentId(2), reason: "killed".to_owned() });
+    let effects = bus.says(1, close(second, "the other side is gone"), None);
+    let [FromRouter::LinkClosed { lane, code, .. }] = &sent_to(&effects, 3)[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((*lane, &**code), (second, "peer-gone"));
     assert_eq!(bus.0.lanes_count(), 0);
 }
 
