@@ -13,6 +13,8 @@
 //! 3. Every request gets exactly one answer: its positive one or `Refused`, an `OpenLink` at the
 //!    latest `OFFER_TIMEOUT` later. Only a requester that is itself gone gets none.
 //! 4. `LaneOpened` and `LaneEnded` come in pairs: whoever holds memory for a lane can rely on it.
+//! 5. `LaneEnded` and `OfferEnded` come before anybody is told `LinkClosed`: who has been told listens to the lane's bell no
+//!    more, and so must find in its memory that it has ended.
 
 mod agents;
 mod classes;

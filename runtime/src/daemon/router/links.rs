@@ -188,9 +188,9 @@ impl<D: Clone> Router<D> {
             "bad-segment" => format!("the other side answered with an unfit segment: {reason}"),
             _ => reason.to_owned(),
         };
+        out.push(Effect::OfferEnded { segments: offer.asked.segments, ending: Ending::Revoked });
         self.refuse(offer.opener, offer.asked.request, code, text, out);
         send(out, acceptor, lane_closed(lane, Ending::Revoked, reason));
-        out.push(Effect::OfferEnded { segments: offer.asked.segments, ending: Ending::Revoked });
     }
 
     pub(super) fn grant(
@@ -272,19 +272,19 @@ impl<D: Clone> Router<D> {
                     }
                 }
                 let other = if by == opener { acceptor } else { opener };
-                send(out, other, lane_closed(lane, ending, reason));
                 out.push(Effect::LaneEnded { lane, ending });
+                send(out, other, lane_closed(lane, ending, reason));
             }
             Some(Lane::Offer(offer)) => {
                 self.lapses.remove(&(offer.lapses_at, lane));
                 self.unlist(lane, &offer, ending);
+                out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
                 if by == offer.opener {
                     send(out, offer.target, lane_closed(lane, ending, reason));
                 } else {
                     let text = reason.to_owned();
                     self.refuse(offer.opener, offer.asked.request, "peer-gone", text, out);
                 }
-                out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
             }
             Some(topic @ Lane::Topic(_)) => {
                 self.lanes.insert(lane, topic);
@@ -305,9 +305,9 @@ impl<D: Clone> Router<D> {
             let name = self.agents.get(&offer.target).map(|agent| &agent.info.manifest.name);
             let name = name.map_or("", String::as_str);
             let text = format!("agent `{name}` did not answer the offer within {seconds} s");
+            out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
             send(&mut out, offer.target, lane_closed(lane, ending, &text));
             self.refuse(offer.opener, offer.asked.request, "no-answer", text, &mut out);
-            out.push(Effect::OfferEnded { segments: offer.asked.segments, ending });
         }
         out
     }

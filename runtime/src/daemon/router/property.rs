@@ -202,11 +202,21 @@ impl World {
     }
 
     fn step(&mut self, event: Event<Segments>) {
+        // Rule 5.
+        let mut told = BTreeSet::new();
         for effect in self.router.step(event, self.now) {
             match effect {
-                Effect::Send { to, message, .. } => self.answered(to, &message),
+                Effect::Send { to, message, .. } => {
+                    if let FromRouter::LinkClosed { lane, .. } = &message {
+                        told.insert(*lane);
+                    }
+                    self.answered(to, &message);
+                }
                 Effect::LaneOpened { lane, .. } => assert!(self.held_lanes.insert(lane)),
-                Effect::LaneEnded { lane, .. } => assert!(self.held_lanes.remove(&lane)),
+                Effect::LaneEnded { lane, .. } => {
+                    assert!(!told.contains(&lane), "told before its memory says so");
+                    assert!(self.held_lanes.remove(&lane));
+                }
                 Effect::Left { agent, .. } => self.asked.retain(|(asker, _)| *asker != agent),
                 _ => {}
             }

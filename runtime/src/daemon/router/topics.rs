@@ -287,13 +287,13 @@ impl<D: Clone> Router<D> {
         let Some(Lane::Topic(topic)) = self.lanes.remove(&lane) else { return };
         self.topics_count = self.topics_count.saturating_sub(1);
         self.remember_topic((topic.writer_name, topic.declared.subject), topic.epoch, lane);
+        out.push(Effect::LaneEnded { lane, ending });
         for reader in topic.announced_to {
             if let Some(agent) = self.agents.get_mut(&reader) {
                 agent.announced.remove(&lane);
             }
             send(out, reader, lane_closed(lane, ending, reason));
         }
-        out.push(Effect::LaneEnded { lane, ending });
     }
 
     /// Keeps what the next time of this writer and subject needs to know.
