@@ -3,7 +3,8 @@
 //! Every record carries up to where the log was synced when it was written; the largest such number
 //! is the mark. Segments from the one with the mark on are looked through, record by record:
 //! - what stands behind the last record of the last segment is cut off. Where that is more than one
-//!   record that was being written, it is kept aside for people.
+//!   record that was being written, or a long one without its header, which comes last, it is kept
+//!   aside for people.
 //! - positions that are missing before a record that is there are a gap: reported, never skipped in
 //!   silence, and never given to another record.
 //! - positions below the mark that are missing at the end are a gap as well: the disk lost what it
