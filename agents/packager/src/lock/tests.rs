@@ -27,6 +27,7 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
         version: version.to_owned(),
         direct: dependencies.is_empty(),
         artifact: Artifact {
+            built: None,
             by_address: false,
             file_name,
             url: String::new(),
