@@ -105,12 +105,19 @@ pub struct Built {
 }
 
 /// A package that was there for a build, exactly.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequirement {
     /// `sha512:...` or `sha256:...` of its artefact.
     pub hash: String,
     /// The package URL.
     pub purl: String,
+}
+
+impl BuildRequirement {
+    /// The order in which they stand: by package.
+    pub fn order(&self, other: &Self) -> std::cmp::Ordering {
+        (&self.purl, &self.hash).cmp(&(&other.purl, &other.hash))
+    }
 }
 
 impl Package {

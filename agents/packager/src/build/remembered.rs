@@ -41,7 +41,9 @@ impl<'a> Key<'a> {
         let Interpreter { base_executable, target, platform, implementation, .. } = interpreter;
         let python = &target.python;
         let tags = target.tags.join(",");
-        let program = base_executable.display();
+        // An environment that was made of it names it in another way.
+        let program = base_executable.canonicalize();
+        let program = program.as_deref().unwrap_or(base_executable).display();
         let interpreter = format!("{implementation} {python} {platform} {program} {tags}");
         Self { version: VERSION, step, source, requirements, interpreter }
     }

@@ -281,7 +281,7 @@ fn build_requirements(texts: &[String]) -> Option<Vec<BuildRequirement>> {
         return None;
     }
     let mut found: Vec<_> = texts.iter().map(exact).collect::<Option<_>>()?;
-    found.sort();
+    found.sort_by(BuildRequirement::order);
     Some(found)
 }
 

@@ -16,6 +16,7 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use agents_contract::waiting;
 use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement};
 
@@ -136,7 +137,9 @@ impl<'a> Sources<'a> {
         let version = Version::from_str(&package.version).map_err(|_| unfit())?;
         let wanted = Wanted { name, version, package, digest };
         let began = Instant::now();
-        let done = self.make(&wanted).and_then(|done| {
+        // Without the leave to compute, as where a registry is waited for: downloads and unpacking ask for their own.
+        let cancellation = self.task.conversation.cancellation();
+        let done = waiting(cancellation, || self.make(&wanted)).and_then(|done| {
             self.check_believed(&wanted, &done)?;
             Ok(Arc::new(done))
         });
@@ -444,7 +447,7 @@ fn needed(found: &Resolution) -> Vec<BuildRequirement> {
         purl: package.purl(),
     };
     let mut needed: Vec<_> = found.packages.iter().map(exact).collect();
-    needed.sort();
+    needed.sort_by(BuildRequirement::order);
     needed
 }
 

@@ -21,7 +21,7 @@ use agents_contract::Work;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use super::{Sources, Wanted};
+use super::{Sources, Wanted, needed};
 use crate::build::project::System;
 use crate::build::remembered::Wheel;
 use crate::build::{Ended, Order};
@@ -34,7 +34,7 @@ use crate::limits::BUILD_ANSWER_BYTES_MAX;
 use crate::metadata::pypi::FileKind;
 use crate::operations::incoming::Incoming;
 use crate::operations::pypi::base;
-use crate::resolution::{Package, Resolution};
+use crate::resolution::{BuildRequirement, Package, Resolution};
 use crate::store::{open_beneath, open_directory};
 use crate::unpack::into::unpack_source;
 
@@ -50,14 +50,15 @@ pub(super) struct Workshop<'w> {
     place: Incoming,
     /// How it is built, where it was looked at; then its files are there.
     system: Option<System>,
-    environments: usize,
+    /// What was made for a hook before, and of what.
+    environments: Vec<(Vec<BuildRequirement>, PathBuf)>,
 }
 
 impl<'w> Workshop<'w> {
     pub(super) fn new(sources: &'w Sources<'w>, wanted: &'w Wanted<'w>) -> Result<Self> {
         let shop = sources.task.shop;
         let place = Incoming::new(&shop.incoming, &shop.host)?;
-        Ok(Self { sources, wanted, place, system: None, environments: 0 })
+        Ok(Self { sources, wanted, place, system: None, environments: Vec::new() })
     }
 
     fn work(&self) -> Result<PathBuf> {
@@ -227,10 +228,13 @@ impl<'w> Workshop<'w> {
     /// An environment of its own with these packages and nothing else.
     fn environment(&mut self, with: &Resolution) -> Result<PathBuf> {
         let Sources { task, interpreter, .. } = self.sources;
-        self.environments += 1;
+        let needed = needed(with);
+        if let Some((_, path)) = self.environments.iter().find(|(has, _)| *has == needed) {
+            return Ok(path.clone());
+        }
         let parent = self.place.path();
         let parent = parent.canonicalize().map_err(|error| Error::io("use", parent, &error))?;
-        let path = parent.join(format!("environment-{}", self.environments));
+        let path = parent.join(format!("environment-{}", self.environments.len()));
         let packages: Vec<&Package> = with.packages.iter().collect();
         let _lease = task.lease(&packages)?;
         task.fetch(&packages)?;
@@ -245,6 +249,7 @@ impl<'w> Workshop<'w> {
         let environment = Environment { staging: &path, final_path: &path, interpreter: &base };
         install::pypi::create(&task.shop.store, environment, false, options)?;
         install::pypi::install(&task.shop.store, environment, &packages, options)?;
+        self.environments.push((needed, path.clone()));
         Ok(path)
     }
 
