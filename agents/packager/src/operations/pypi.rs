@@ -78,8 +78,10 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
     let locked = asked.as_locked(task, Ecosystem::Pypi, &manifest.wants(&wanted), &fits)?;
     let (is_locked, mut warnings) = (locked.is_some(), Vec::new());
-    let policy = policy(&task.choices, &manifest, &target);
-    let sources = sources::Sources::new(task, project, (&manifest, &interpreter, &target));
+    let mut policy = policy(&task.choices, &manifest, &target);
+    let about = (&manifest, &interpreter, &target);
+    let sources = sources::Sources::new(task, project, about, asked.known());
+    policy.sources.names.extend(sources.known_names());
     let (mut resolution, named) = match locked {
         Some(mut resolution) => {
             let all = wanted.iter().chain(&policy.constraints);

@@ -49,6 +49,8 @@ pub(super) struct Sources<'a> {
     manifest: &'a Manifest,
     interpreter: &'a Interpreter,
     target: &'a PythonTarget,
+    /// What is locked or installed, among it what was built before.
+    before: Option<&'a Resolution>,
     state: Mutex<State>,
 }
 
@@ -85,8 +87,25 @@ impl<'a> Sources<'a> {
         task: &'a Task<'a>,
         project: &'a Project,
         (manifest, interpreter, target): (&'a Manifest, &'a Interpreter, &'a PythonTarget),
+        before: Option<&'a Resolution>,
     ) -> Self {
-        Self { task, project, manifest, interpreter, target, state: Mutex::default() }
+        Self { task, project, manifest, interpreter, target, before, state: Mutex::default() }
+    }
+
+    /// The packages that were built before: they count again without being named, as far as nothing has to be run for it.
+    pub(super) fn known_names(&self) -> impl Iterator<Item = PackageName> {
+        let packages = self.before.into_iter().flat_map(|before| &before.packages);
+        let built = packages.filter(|package| package.artifact.built.is_some());
+        built.filter_map(|package| PackageName::from_str(&package.name).ok())
+    }
+
+    /// What was there when the same archive was built before, as far as that is locked or installed.
+    fn pinned<'p>(&'p self, package: &'p Package) -> Option<&'p [BuildRequirement]> {
+        let own = package.artifact.built.as_deref();
+        let mut packages = self.before.into_iter().flat_map(|before| &before.packages);
+        let same = |built: &&Built| built.hashes == package.artifact.hashes;
+        let before = || packages.find_map(|it| it.artifact.built.as_deref().filter(same));
+        own.or_else(before).map(|built| &*built.requirements)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -151,12 +170,14 @@ impl<'a> Sources<'a> {
     }
 
     fn make(&self, wanted: &Wanted<'_>) -> Result<Done> {
-        let pinned = wanted.package.artifact.built.as_ref().map(|built| &built.requirements);
+        let pinned = self.pinned(wanted.package);
         if let Some(done) = pinned.and_then(|pinned| self.known(wanted, pinned)) {
             return Ok(done);
         }
         self.check_allowed(wanted)?;
         let mut workshop = Workshop::new(self, wanted)?;
+        // What is locked is followed; who chooses anew takes what is there now.
+        let pinned = pinned.filter(|_| wanted.package.artifact.built.is_some());
         let found = match pinned {
             Some(pinned) => self.resolve_pinned(wanted, pinned)?,
             None => {
@@ -242,7 +263,7 @@ impl<'a> Sources<'a> {
         let file = &package.artifact.file_name;
         if !self.task.choices.build.has(name) {
             let message = format!(
-                "`{}` is locked as built from `{file}`, and no such build is known on this machine",
+                "`{}` has to be built from `{file}`, and no such build is known on this machine",
                 package.purl()
             );
             return Err(Error::new(Kind::Refused, "build-not-asked", message).hint(format!(
