@@ -87,6 +87,19 @@ fn what_ends_by_itself_says_how_and_what_it_printed() {
 }
 
 #[test]
+fn it_has_name_spaces_where_this_user_may_have_some() {
+    let may = std::process::Command::new("unshare").args(["-Urmnpf", "true"]).status();
+    let may = may.is_ok_and(|status| status.success());
+    for (way, sandbox) in ways() {
+        let place = Place::new();
+        let report = sandbox.run(place.order("echo $$"), Cancellation::NEVER).unwrap();
+        // In one of its own it is the first process.
+        let is_first = report.tail == "1\n";
+        assert_eq!(is_first, may && way == "in name spaces", "{way}: {report:?}");
+    }
+}
+
+#[test]
 fn nothing_outside_can_be_read_written_or_changed() {
     for script in [
         "cat OUTSIDE/file",
@@ -178,6 +191,39 @@ fn nothing_that_it_started_stays() {
         let report = sandbox.run(place.order(&script), Cancellation::NEVER).unwrap();
         assert_eq!(report.ended, Ended::Exit(0), "{way}: {report:?}");
         assert_eq!(processes(&word), 0, "{way}");
+    }
+}
+
+#[test]
+fn a_helper_that_is_killed_takes_everything_along() {
+    let (_, sandbox) = ways().into_iter().next().unwrap();
+    let word = format!("86199.{}", std::process::id());
+    let place = Place::new();
+    let work = place.path("work").display().to_string();
+    let order = place.order(&format!("sh -c 'sleep {word}' & : > begun; wait"));
+    let report = std::thread::scope(|scope| {
+        let report = scope.spawn(|| sandbox.run(order, Cancellation::NEVER));
+        while !place.path("work/begun").exists() {
+            std::thread::yield_now();
+        }
+        // The helper and the worker are told the same; the worker has become the shell.
+        let is_helper = |path: &PathBuf| {
+            let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains("build-helper") && line.contains(&work)
+        };
+        let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let helper = entries.filter(is_helper).next().unwrap();
+        let pid = helper.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        report.join().unwrap().unwrap()
+    });
+    assert!(matches!(report.ended, Ended::Unable(_)), "{report:?}");
+    assert!(report.failure().unwrap().contains("without a word"), "{report:?}");
+    // The kernel ends the rest, in its own time.
+    while processes(&word) > 0 {
+        std::thread::yield_now();
     }
 }
 

@@ -201,6 +201,16 @@ fn a_package_is_built_installed_locked_and_undone() {
 }
 
 #[test]
+fn the_daemon_builds_as_the_command_does() {
+    let world = world(&Clay { more: &["wall"], ..Clay::default() });
+    let _daemon = world.daemon();
+    world.bolide(&["plan", "pypi:clay"]).fails(5, &["`--build clay`"]);
+    world.bolide(&ADD).succeeds();
+    assert_eq!(listed(&world), ["pkg:pypi/clay@1.0", "pkg:pypi/stone@1.5"]);
+    assert!(world.bolide(&["install", "--json"]).succeeds().json()["transaction"].is_null());
+}
+
+#[test]
 fn the_same_build_is_not_made_twice() {
     // No two builds of it are the same.
     let world = world_of("import os\ncode = 'X = {!r}'.format(os.urandom(16))\n".to_owned());
