@@ -149,6 +149,19 @@ fn modes_of_its_own_files_can_be_changed_where_nothing_else_can() {
 }
 
 #[test]
+fn it_has_no_rights_even_where_it_is_root() {
+    if !may_have_namespaces() {
+        eprintln!("not shown here: without a name space no mode is changed");
+        return;
+    }
+    let (_, sandbox) = ways().into_iter().next().unwrap();
+    let place = Place::new();
+    let script = "echo x > made && chmod 000 made && ! cat made";
+    let report = sandbox.run(place.order(script), Cancellation::NEVER).unwrap();
+    assert_eq!(report.ended, Ended::Exit(0), "{report:?}");
+}
+
+#[test]
 fn what_takes_too_much_is_ended() {
     let bounds = Bounds::default();
     let long = Bounds { time: Duration::from_millis(300), ..bounds };

@@ -58,12 +58,15 @@ struct Clay {
     headers: &'static str,
     requires: &'static [&'static str],
     more: &'static [&'static str],
+    project: &'static str,
     setup: String,
 }
 
 impl Default for Clay {
     fn default() -> Self {
-        Self { headers: UNKNOWN, requires: &["stone<2"], more: &[], setup: String::new() }
+        let (requires, more) = (&["stone<2"], &[]);
+        let project = "[build-system]\nrequires = [\"brick\"]\nbuild-backend = \"brick\"\n";
+        Self { headers: UNKNOWN, requires, more, project, setup: String::new() }
     }
 }
 
@@ -72,10 +75,10 @@ impl Clay {
         let told = serde_json::json!({
             "name": "clay", "version": "1.0", "requires": self.requires, "more": self.more,
         });
-        let project = "[build-system]\nrequires = [\"brick\"]\nbuild-backend = \"brick\"\n";
         packages::tarball(&[
             ("clay-1.0/PKG-INFO", self.headers.as_bytes()),
-            ("clay-1.0/pyproject.toml", project.as_bytes()),
+            ("clay-1.0/pyproject.toml", self.project.as_bytes()),
+            ("clay-1.0/tools/own.py", BACKEND.as_bytes()),
             ("clay-1.0/wheel.json", told.to_string().as_bytes()),
             ("clay-1.0/setup.py", self.setup.as_bytes()),
         ])
@@ -268,6 +271,32 @@ fn a_clone_builds_what_was_locked_only_when_it_is_asked_to() {
     late.registry.pypi_files("brick", &[(&packages::wheel_name(&brick), wheel)]);
     late.bolide(&["install", "--frozen", "--build", "clay"]).fails(4, &[FILE, "bolide.lock"]);
     assert!(!late.project().join(".venv").exists());
+}
+
+#[test]
+fn a_backend_may_lie_in_the_archive_and_nowhere_else() {
+    const OWN: &str =
+        "[build-system]\nrequires = []\nbuild-backend = \"own\"\nbackend-path = [\"tools\"]\n";
+    const OTHER: &str =
+        "[build-system]\nrequires = []\nbuild-backend = \"json\"\nbackend-path = [\"tools\"]\n";
+    const OUTSIDE: &str =
+        "[build-system]\nrequires = []\nbuild-backend = \"own\"\nbackend-path = [\"../x\"]\n";
+    const ADDRESS: &str =
+        "[build-system]\nrequires = [\"b @ https://h.invalid/b-1-py3-none-any.whl\"]\n";
+    const SOURCE: &str = "[build-system]\nrequires = [\"clay\"]\nbuild-backend = \"brick\"\n";
+    let own = world(&Clay { project: OWN, ..Clay::default() });
+    own.bolide(&ADD).succeeds();
+    assert_eq!(listed(&own), ["pkg:pypi/clay@1.0", "pkg:pypi/stone@1.5"]);
+    for (project, code, words) in [
+        (OTHER, 1, &["does not lie in backend-path"][..]),
+        (OUTSIDE, 1, &["`../x`", "outside"]),
+        (ADDRESS, 1, &["`b`", "address"]),
+        (SOURCE, 5, &["source only", "never built itself"]),
+    ] {
+        let world = world(&Clay { project, ..Clay::default() });
+        world.bolide(&ADD).fails(code, words);
+        assert!(is_nothing_made(&world) && builds(&world).is_empty());
+    }
 }
 
 #[test]
