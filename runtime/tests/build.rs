@@ -233,8 +233,8 @@ fn a_helper_that_is_killed_takes_everything_along() {
             let line = String::from_utf8_lossy(&line).into_owned();
             line.contains("build-helper") && line.contains(&work)
         };
-        let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-        let helper = entries.filter(is_helper).next().unwrap();
+        let mut entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let helper = entries.find(is_helper).unwrap();
         let pid = helper.file_name().unwrap().to_str().unwrap().parse().unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

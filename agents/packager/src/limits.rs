@@ -478,8 +478,9 @@ pub const SYSTEM_FILE_UNUSED_FOR: std::time::Duration =
 /// Starts of the machine of which the store still knows seals; files that were sealed before them are compared by digest at every use.
 pub const SEAL_STARTS_KEPT_MAX: usize = 8;
 
-/// How long one step of a build may take from its start to its end: large programs in C++ take half of it.
-pub const BUILD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+/// How long one step of a build may take from its start to its end: large programs in C++ take half of it, and who asks the daemon waits
+/// an hour for all.
+pub const BUILD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30 * 60);
 /// Processor seconds of each process of a build: one translation unit of the worst kind takes some minutes.
 pub const BUILD_PROCESSOR_SECONDS_MAX: u64 = 60 * 60;
 /// Bytes of memory of each process of a build: linkers of large programs take about half.
