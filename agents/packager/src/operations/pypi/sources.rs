@@ -13,7 +13,7 @@ mod environment;
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use agents_contract::waiting;
@@ -63,6 +63,8 @@ struct State {
     believed: BTreeMap<String, Arc<CoreMetadata>>,
     /// How long it took.
     spent: Duration,
+    /// Who walks ahead of the resolution; that of a build takes its place for a while.
+    ahead: Option<Weak<dyn Ahead>>,
 }
 
 /// A wheel that was built, now or before.
@@ -164,6 +166,9 @@ impl<'a> Sources<'a> {
         });
         let mut state = self.state();
         state.spent += began.elapsed();
+        if let Some(ahead) = state.ahead.as_ref().and_then(Weak::upgrade) {
+            self.task.registries.pypi().follow(&ahead);
+        }
         let done = done?;
         state.done.insert(wanted.digest, Arc::clone(&done));
         Ok(done)
@@ -427,6 +432,7 @@ impl Metadata for Sources<'_> {
     }
 
     fn follow(&self, ahead: &Arc<dyn Ahead>) {
+        self.state().ahead = Some(Arc::downgrade(ahead));
         self.task.registries.pypi().follow(ahead);
     }
 }
