@@ -20,5 +20,8 @@ fn main() -> std::process::ExitCode {
     if agents_packager::unpack::helper::is_asked_for() {
         return agents_packager::unpack::helper::run();
     }
+    if agents_packager::build::helper::is_asked_for() {
+        return agents_packager::build::helper::run();
+    }
     cli::run()
 }

@@ -4,6 +4,7 @@
 mod adding;
 mod aging;
 mod at_once;
+mod building;
 mod deferred;
 mod dnf;
 mod heat;

@@ -71,9 +71,14 @@ pub(crate) fn metadata(package: &Python) -> String {
 }
 
 pub(crate) fn wheel(package: &Python) -> Vec<u8> {
+    let code = format!("VERSION = {:?}\n\n\ndef main():\n    print(VERSION)\n", package.version);
+    wheel_with(package, code)
+}
+
+/// The same with another module.
+pub(crate) fn wheel_with(package: &Python, code: String) -> Vec<u8> {
     let module = package.name.replace('-', "_");
     let info = format!("{module}-{}.dist-info", package.version);
-    let code = format!("VERSION = {:?}\n\n\ndef main():\n    print(VERSION)\n", package.version);
     let marker = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
     let entry_points = format!("[console_scripts]\n{} = {module}:main\n", package.name);
     let files = [

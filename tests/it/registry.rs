@@ -193,6 +193,18 @@ impl Registry {
         self.page(&format!("/simple/{name}/"), "text/html", html.into_bytes());
     }
 
+    /// Publishes these files as those of one Python project; nothing stands beside them.
+    pub(crate) fn pypi_files(&self, name: &str, files: &[(&str, Vec<u8>)]) {
+        let mut html = String::from("<!DOCTYPE html><html><body>\n");
+        for (file, bytes) in files {
+            let digest = hex(&Sha256::digest(bytes));
+            html += &format!("<a href=\"/files/{file}#sha256={digest}\">{file}</a><br/>\n");
+            self.page(&format!("/files/{file}"), "application/octet-stream", bytes.clone());
+        }
+        html += "</body></html>\n";
+        self.page(&format!("/simple/{name}/"), "text/html", html.into_bytes());
+    }
+
     /// Publishes all versions of one crate.
     pub(crate) fn cargo(&self, versions: &[RustCrate]) {
         let name = versions[0].name;

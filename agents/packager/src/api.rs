@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::ecosystem::Ecosystem;
 use crate::error::Error;
 use crate::options::Options;
+use crate::resolution::BuildRequirement;
 
 pub use history::{
     HistoryAnswer, HistoryApproval, HistoryChange, HistoryDetails, HistoryEntry, HistoryHeld,
@@ -234,6 +235,9 @@ pub struct PlannedPackage {
     pub published: Option<String>,
     /// Install scripts that the ecosystem's own client would run; Bolide does not.
     pub scripts: Vec<String>,
+    /// What it was built of, on this machine and in a sandbox, where no registry has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub built: Option<BuiltFrom>,
     /// Where it goes, for npm.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub place: String,
@@ -242,6 +246,17 @@ pub struct PlannedPackage {
     pub held: bool,
     /// The packages it uses, as purls.
     pub dependencies: Vec<Arc<str>>,
+}
+
+/// What a wheel was built of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltFrom {
+    /// The source archive.
+    pub file: String,
+    /// `sha512:...` or `sha256:...` of it.
+    pub hash: String,
+    /// Every package that was there for the build, with the digest of its artefact.
+    pub requirements: Vec<BuildRequirement>,
 }
 
 /// Why no set of versions works, and what would help.

@@ -2,11 +2,12 @@
 //!
 //! Reading order: what people write ([`ecosystem`], [`spec`], [`manifest`]), what registries answer
 //! ([`metadata`], fetched by [`io`]), what follows from both ([`resolve`], [`resolution`], [`plan`]),
-//! and how it reaches the disk ([`store`], [`install`], [`system`], [`transaction`]). [`service`] offers all of it
+//! wheels that are made of sources where somebody asked ([`build`]), and how it reaches the disk ([`store`], [`install`], [`system`], [`transaction`]). [`service`] offers all of it
 //! as the tools of an agent.
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod build;
 pub mod ecosystem;
 pub mod error;
 mod foreign;

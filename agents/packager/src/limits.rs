@@ -477,3 +477,52 @@ pub const SYSTEM_FILE_UNUSED_FOR: std::time::Duration =
 
 /// Starts of the machine of which the store still knows seals; files that were sealed before them are compared by digest at every use.
 pub const SEAL_STARTS_KEPT_MAX: usize = 8;
+
+/// How long one step of a build may take from its start to its end: large programs in C++ take half of it, and who asks the daemon waits
+/// an hour for all.
+pub const BUILD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+/// Processor seconds of each process of a build: one translation unit of the worst kind takes some minutes.
+pub const BUILD_PROCESSOR_SECONDS_MAX: u64 = 60 * 60;
+/// Bytes of memory of each process of a build: linkers of large programs take about half.
+pub const BUILD_MEMORY_BYTES_MAX: u64 = 8 << 30;
+/// Addresses for each byte of memory: files that are mapped, and what runtimes reserve and never touch.
+pub const BUILD_ADDRESSES_PER_BYTE: u64 = 8;
+/// Bytes of one file that a build writes; that of an object with everything in it is a quarter.
+pub const BUILD_FILE_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of everything that lies in a build's directory at once, its source included.
+pub const BUILD_DISK_BYTES_MAX: u64 = 16 << 30;
+/// Files and directories in it.
+pub const BUILD_FILES_MAX: u64 = 500_000;
+/// Processes of a build at once: some for each of many cores.
+pub const BUILD_PROCESSES_MAX: usize = 1_024;
+/// Descriptors of each of its processes, as many as ordinary sessions have.
+pub const BUILD_DESCRIPTORS_MAX: u64 = 1_024;
+/// Bytes that a build may print; compilers with all warnings print some MiB.
+pub const BUILD_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of the end of what it printed, which are kept for a message.
+pub const BUILD_TAIL_BYTES: usize = 8 << 10;
+/// Lines of them that a message shows.
+pub const BUILD_TAIL_LINES_MAX: usize = 12;
+/// Reads of what was printed and not read before its end: a pipe of the largest size that an ordinary user may have, and more.
+pub const BUILD_DRAIN_READS_MAX: usize = 128;
+/// How often files and processes are counted, at most.
+pub const BUILD_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
+/// How long what a build left behind is looked for where no name space ends it.
+pub const BUILD_ENDING_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+/// How long a helper may take beyond its build, to end everything and to say so.
+pub const BUILD_HELPER_LATE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+/// Bytes of a helper's report: the tail, escaped, and some words.
+pub const BUILD_REPORT_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of what a hook answers: a list of requirements, or a file's name.
+pub const BUILD_ANSWER_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of the `pyproject.toml` of a source archive.
+pub const BUILD_PROJECT_BYTES_MAX: u64 = 1 << 20;
+/// Requirements of a build, and places of a backend: nobody writes more than some ten.
+pub const BUILD_REQUIREMENTS_MAX: usize = 256;
+/// Builds for one plan. A resolver that walks down the versions of a package must not build all of them.
+pub const BUILDS_IN_A_PLAN_MAX: usize = 32;
+/// Builds that are remembered, 1 KiB each.
+pub const BUILDS_REMEMBERED_MAX: usize = 4_096;
+
+const _: () = assert!(BUILD_FILE_BYTES_MAX <= BUILD_DISK_BYTES_MAX);
+const _: () = assert!(BUILD_REPORT_BYTES_MAX as usize > 6 * BUILD_TAIL_BYTES);

@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 use agents_contract::{Cancellation, Conversation, Hands, Host, Order, Work};
 
 use crate::api::{Progress, Setting};
+use crate::build::run::Sandbox;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
@@ -85,6 +86,10 @@ pub(crate) struct Shop {
     pub(crate) fetched_since: AtomicU64,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
+    /// Where it is written down what was built, for the next time.
+    pub(crate) builds: PathBuf,
+    /// Where what is built runs.
+    pub(crate) sandbox: Sandbox,
     /// Whether this process has looked at downloads that broke off.
     pub(crate) is_tidied: AtomicBool,
 }

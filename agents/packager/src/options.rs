@@ -44,6 +44,8 @@ pub struct Options {
     pub only_binary: Vec<String>,
     /// `--no-binary`: names, `:all:` or `:none:`.
     pub no_binary: Vec<String>,
+    /// `--build`: Python packages that may be built from source, in a sandbox, where no wheel fits.
+    pub build: Vec<String>,
     /// `--universal`: resolve for every platform at once.
     pub universal: bool,
     /// `--exclude-newer`: a day (the whole of it still counts, in UTC) or a moment as RFC 3339 writes it.
@@ -136,6 +138,8 @@ pub enum Choice {
     OnlyBinary,
     /// [`Choices::no_binary`].
     NoBinary,
+    /// [`Choices::build`].
+    Build,
     /// [`Choices::universal`].
     Universal,
     /// [`Choices::exclude_newer`] and [`Choices::minimum_age_s`].
@@ -156,6 +160,7 @@ impl Choice {
             Choice::Resolution => "--resolution",
             Choice::OnlyBinary => "--only-binary",
             Choice::NoBinary => "--no-binary",
+            Choice::Build => "--build",
             Choice::Universal => "--universal",
             Choice::ExcludeNewer => "--exclude-newer",
             Choice::Constraint => "--constraint",
@@ -215,6 +220,8 @@ pub struct Choices {
     pub only_binary: Names,
     /// No wheel of these.
     pub no_binary: Names,
+    /// May be built from source where no wheel fits.
+    pub build: Names,
     /// For every platform at once.
     pub universal: bool,
     /// Nothing that was published at this moment or later.
@@ -246,13 +253,16 @@ impl Options {
             }
             allow_new.insert((spec.ecosystem, spec.name));
         }
+        let only_binary = names(&self.only_binary, Choice::OnlyBinary)?;
+        let build = self.build(&only_binary)?;
         Ok(Choices {
             python_version: self.python_version.as_deref().map(python_version).transpose()?,
             python_platform: self.python_platform.as_deref().map(python_platform).transpose()?,
             prerelease: self.prerelease,
             mode: self.resolution.unwrap_or_default(),
-            only_binary: names(&self.only_binary, Choice::OnlyBinary)?,
+            only_binary,
             no_binary: names(&self.no_binary, Choice::NoBinary)?,
+            build,
             universal: self.universal,
             exclude_newer: self.exclude_newer.as_deref().map(exclude_newer).transpose()?,
             minimum_age_s: self.minimum_age_s.filter(|seconds| *seconds > 0),
@@ -265,6 +275,32 @@ impl Options {
 }
 
 impl Options {
+    /// The packages that may be built, each named by itself: whoever lets code run says whose.
+    fn build(&self, only_binary: &Names) -> Result<Names> {
+        let build = names(&self.build, Choice::Build)?;
+        let flag = Choice::Build.flag();
+        if build.all {
+            let hint = "name each package whose code may be run for that";
+            return Err(bad(flag, "everything is never built", hint));
+        }
+        if let Some(name) = build.names.iter().find(|name| only_binary.has(name)) {
+            let problem = format!("`{name}` is kept from being built by `{}`", Choice::OnlyBinary);
+            return Err(bad(flag, &problem, "leave one of the two out"));
+        }
+        let elsewhere = match (&self.python_version, &self.python_platform) {
+            (None, None) => return Ok(build),
+            (Some(_), _) => Choice::PythonVersion,
+            (None, Some(_)) => Choice::PythonPlatform,
+        };
+        match build.is_empty() {
+            true => Ok(build),
+            false => {
+                let problem = format!("`{elsewhere}` is about another place than it is built at");
+                Err(bad(flag, &problem, "leave one of the two out"))
+            }
+        }
+    }
+
     /// Refuses to install with options that are about another machine or interpreter than this.
     ///
     /// # Errors
@@ -291,6 +327,7 @@ impl Choices {
             (Choice::Resolution, self.mode != Mode::Highest),
             (Choice::OnlyBinary, !self.only_binary.is_empty()),
             (Choice::NoBinary, !self.no_binary.is_empty()),
+            (Choice::Build, !self.build.is_empty()),
             (Choice::Universal, self.universal),
             (Choice::ExcludeNewer, self.exclude_newer.is_some() || self.minimum_age_s.is_some()),
             (Choice::Constraint, !self.constraints.is_empty()),

@@ -69,6 +69,9 @@ pub struct Package {
 /// One file of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
+    /// What it was made of, where no registry has it and it was built on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Box<Built>>,
     /// Whether the project names it by its address or path, in the place of what a registry has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_address: bool,
@@ -85,7 +88,44 @@ pub struct Artifact {
     pub url: String,
 }
 
+/// What a wheel was built of. In a lock, which is for other machines, too, it stands for the wheel: there the file and the digests of the
+/// artefact are those of the source archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// The source archive's name.
+    pub file_name: String,
+    /// What the source archive hashes to. Never empty.
+    pub hashes: Hashes,
+    /// Every package that was there for the build, sorted.
+    pub requirements: Vec<BuildRequirement>,
+    /// The source archive's size in bytes, where the registry says.
+    pub size: Option<u64>,
+    /// Where the source archive is fetched from; empty where that has to be found out.
+    pub url: String,
+}
+
+/// A package that was there for a build, exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRequirement {
+    /// `sha512:...` or `sha256:...` of its artefact.
+    pub hash: String,
+    /// The package URL.
+    pub purl: String,
+}
+
+impl BuildRequirement {
+    /// The order in which they stand: by package.
+    pub fn order(&self, other: &Self) -> std::cmp::Ordering {
+        (&self.purl, &self.hash).cmp(&(&other.purl, &other.hash))
+    }
+}
+
 impl Package {
+    /// Whether a source archive stands for the wheel that is built of it.
+    pub fn is_source(&self) -> bool {
+        self.ecosystem == Ecosystem::Pypi && !self.artifact.file_name.ends_with(".whl")
+    }
+
     /// The package URL, `pkg:npm/%40scope/name@1.0.0`.
     pub fn purl(&self) -> String {
         crate::spec::purl(self.ecosystem, &self.name, &self.version)

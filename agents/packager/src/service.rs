@@ -18,6 +18,7 @@ use crate::api::{
     InfoRequest, ListRequest, OutdatedRequest, PlanRequest, RollbackRequest, SearchRequest,
     Setting, UnwatchRequest, VerifyRequest, WatchRequest, WatchesRequest, WhyRequest,
 };
+use crate::build::run::Sandbox;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::limits::{REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
@@ -156,6 +157,8 @@ impl Packager {
                 mirrors: policy.mirrors,
                 fetched_since: AtomicU64::new(0),
                 incoming: places.cache.join("incoming"),
+                builds: places.cache.join("builds"),
+                sandbox: Sandbox::own(),
                 is_tidied: AtomicBool::new(false),
             }),
         })

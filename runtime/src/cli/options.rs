@@ -32,6 +32,9 @@ pub(crate) struct Resolution {
     /// Use no wheels of this Python package, or of `:all:`.
     #[arg(long, value_name = "NAME")]
     no_binary: Vec<String>,
+    /// Build this Python package from source, in a sandbox, where no wheel of it fits.
+    #[arg(long, value_name = "NAME")]
+    build: Vec<String>,
     /// Resolve Python packages for every platform at once.
     #[arg(long)]
     universal: bool,
@@ -68,6 +71,7 @@ impl Resolution {
             resolution: self.resolution,
             only_binary: self.only_binary.clone(),
             no_binary: self.no_binary.clone(),
+            build: self.build.clone(),
             universal: self.universal,
             exclude_newer: self.exclude_newer.clone(),
             minimum_age_s: self.minimum_age,

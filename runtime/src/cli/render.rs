@@ -28,6 +28,10 @@ pub(super) fn plan(answer: &PlanAnswer) -> String {
             true => format!("  from {}", package.source),
             false => String::new(),
         };
+        let from = match &package.built {
+            Some(built) => format!("  built from {} ({})", built.file, built.hash),
+            None => from,
+        };
         line(&mut text, format_args!("{sign} {}{size}{scripts}{from}", package.purl));
     }
     for purl in &answer.removed {

@@ -36,6 +36,7 @@ pub(super) fn package(
         version: version.to_owned(),
         direct: false,
         artifact: Artifact {
+            built: None,
             by_address: false,
             file_name,
             url: "https://example.invalid/file".to_owned(),

@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::metadata::Hashes;
 use crate::metadata::cargo::scope::{GIT, SPARSE};
-use crate::resolution::{Artifact, Package, Resolution};
+use crate::resolution::{Artifact, BuildRequirement, Built, Package, Resolution};
 use crate::spec::{normalize_name, purl, steers};
 use agents_versions::shorten;
 
@@ -53,6 +53,10 @@ struct Entry {
     source: String,
     file: Option<String>,
     size: Option<u64>,
+    #[serde(default)]
+    built: bool,
+    #[serde(default)]
+    built_with: Vec<String>,
     #[serde(default)]
     place: String,
     #[serde(default)]
@@ -183,7 +187,18 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
         refused("it needs `sha512:` or `sha256:` and the digest in lower-case hexadecimal")
     })?;
     let (url, by_address, size) = (String::new(), false, entry.size);
-    let artifact = Artifact { by_address, file_name, url, hashes, size, source };
+    let built = match (entry.built, &entry.built_with[..]) {
+        (false, []) => None,
+        (true, with) if ecosystem == Ecosystem::Pypi && !file_name.ends_with(".whl") => {
+            let requirements = build_requirements(with).ok_or_else(|| {
+                refused("what it was built with has to be exact packages with their digests")
+            })?;
+            let (file_name, hashes) = (file_name.clone(), hashes.clone());
+            Some(Built { file_name, hashes, requirements, size, url: String::new() }.into())
+        }
+        _ => return Err(refused("only a source archive of Python is built")),
+    };
+    let artifact = Artifact { built, by_address, file_name, url, hashes, size, source };
     let package = Package {
         ecosystem,
         name,
@@ -252,6 +267,22 @@ fn parse_purl(text: &str) -> Result<(Ecosystem, String, String)> {
 fn is_file_name(name: &str) -> bool {
     let is_fine = |c: char| !c.is_control() && !c.is_whitespace() && c != '/' && c != '\\';
     !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.chars().all(is_fine)
+}
+
+/// Exact Python packages, each with its digest.
+fn build_requirements(texts: &[String]) -> Option<Vec<BuildRequirement>> {
+    let exact = |text: &String| {
+        let (purl, hash) = text.split_once(' ')?;
+        let (ecosystem, _, _) = parse_purl(purl).ok()?;
+        let is_one = ecosystem == Ecosystem::Pypi && hashes(&[hash.to_owned()]).is_some();
+        is_one.then(|| BuildRequirement { hash: hash.to_owned(), purl: purl.to_owned() })
+    };
+    if texts.len() > LOCK_DEPENDENCIES_MAX {
+        return None;
+    }
+    let mut found: Vec<_> = texts.iter().map(exact).collect::<Option<_>>()?;
+    found.sort_by(BuildRequirement::order);
+    Some(found)
 }
 
 /// Digests, each of a known algorithm, at most one of each, and at least one.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::LOCK_PACKAGES_MAX;
 use crate::metadata::Hashes;
-use crate::resolution::Artifact;
+use crate::resolution::{Artifact, BuildRequirement, Built};
 
 fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usize]) -> Package {
     let file_name = match ecosystem {
@@ -27,6 +27,7 @@ fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usiz
         version: version.to_owned(),
         direct: dependencies.is_empty(),
         artifact: Artifact {
+            built: None,
             by_address: false,
             file_name,
             url: String::new(),
@@ -181,6 +182,61 @@ fn a_registry_is_locked_only_by_what_is_read_again() {
     let one = of("sparse+https://r.example.invalid/index");
     assert!(is_same(&one, &of("sparse+https://R.example.invalid/index/")));
     assert!(!is_same(&one, &of("sparse+https://r.example.invalid/")));
+}
+
+/// A lock with a package that was built.
+fn with_built() -> Lock {
+    let mut lock = sample();
+    let part = lock.parts.get_mut(&Ecosystem::Pypi).expect("Python");
+    let artifact = std::sync::Arc::make_mut(&mut part.resolution.packages[0].artifact);
+    let requirement = |name: &str, digit: &str| BuildRequirement {
+        hash: format!("sha256:{}", digit.repeat(64)),
+        purl: format!("pkg:pypi/{name}@1.0"),
+    };
+    let file_name = "wall-1.0+local.tar.gz".to_owned();
+    artifact.built = Some(Box::new(Built {
+        file_name: file_name.clone(),
+        hashes: artifact.hashes.clone(),
+        requirements: vec![requirement("a", "1"), requirement("b", "2")],
+        size: None,
+        url: String::new(),
+    }));
+    artifact.file_name = file_name;
+    lock
+}
+
+#[test]
+fn what_was_built_is_locked_as_what_it_was_built_of() {
+    let read = with_built();
+    let text = read.render().expect("written").expect("something");
+    let (one, two) = ("1".repeat(64), "2".repeat(64));
+    let expected = format!(
+        "file = \"wall-1.0+local.tar.gz\"\nbuilt = true\nbuilt_with = [\n    \"pkg:pypi/a@1.0 sha256:{one}\",\n    \"pkg:pypi/b@1.0 sha256:{two}\",\n]\n"
+    );
+    assert!(text.contains(&expected), "{text}");
+    assert_eq!(Lock::read(&text).expect("read"), read);
+    // The wheel that was made of it here leaves no trace in it.
+    let mut made = with_built();
+    let part = made.parts.get_mut(&Ecosystem::Pypi).expect("Python");
+    let artifact = std::sync::Arc::make_mut(&mut part.resolution.packages[0].artifact);
+    artifact.file_name = "wall-1.0+local-py3-none-any.whl".to_owned();
+    artifact.hashes.sha256 = Some("9".repeat(64));
+    artifact.size = Some(9);
+    assert_eq!(made.render().expect("written").expect("something"), text);
+    for (from, to) in [
+        ("built = true\n", ""),
+        ("built = true", "built = false"),
+        ("wall-1.0+local.tar.gz", "wall-1.0+local-py3-none-any.whl"),
+        ("pkg:pypi/a@1.0 sha256", "pkg:npm/a@1.0.0 sha256"),
+        ("pkg:pypi/a@1.0 sha256", "pkg:pypi/a sha256"),
+        ("pkg:pypi/a@1.0 sha256", "pkg:pypi/a@1.0 md5"),
+        ("pkg:pypi/a@1.0 sha256", "pkg:pypi/a@1.0  sha256"),
+        ("source = \"npm\"", "source = \"npm\"\nbuilt = true"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = Lock::read(&text.replacen(from, to, 1)).expect_err(to);
+        assert_eq!(error.code, "lock-damaged", "{to}: {error:?}");
+    }
 }
 
 #[test]

@@ -113,7 +113,9 @@ fn entry(
     if package.direct {
         text.push_str("direct = true\n");
     }
-    let hashes = &package.artifact.hashes;
+    // What was built is of this machine; others have what it was built of.
+    let built = package.artifact.built.as_deref();
+    let hashes = built.map_or(&package.artifact.hashes, |built| &built.hashes);
     let named = [("sha512", &hashes.sha512), ("sha256", &hashes.sha256)];
     let digests = named
         .into_iter()
@@ -121,9 +123,15 @@ fn entry(
     list(text, "hashes", &digests.collect::<Vec<_>>());
     line(text, "source", package.artifact.source.as_deref().unwrap_or(ecosystem.as_str()));
     if ecosystem == Ecosystem::Pypi {
-        line(text, "file", &package.artifact.file_name);
+        line(text, "file", built.map_or(&package.artifact.file_name, |built| &built.file_name));
     }
-    if let Some(size) = package.artifact.size.filter(|size| i64::try_from(*size).is_ok()) {
+    if let Some(built) = built {
+        text.push_str("built = true\n");
+        let with = built.requirements.iter().map(|it| format!("{} {}", it.purl, it.hash));
+        list(text, "built_with", &with.collect::<Vec<_>>());
+    }
+    let size = built.map_or(package.artifact.size, |built| built.size);
+    if let Some(size) = size.filter(|size| i64::try_from(*size).is_ok()) {
         let _ = writeln!(text, "size = {size}");
     }
     if !package.place.is_empty() {

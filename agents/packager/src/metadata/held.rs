@@ -119,6 +119,7 @@ mod tests {
     fn resolution(packages: &[(&str, &str, bool)]) -> Resolution {
         let package = |(name, version, direct): &(&str, &str, bool)| Package {
             artifact: Artifact {
+                built: None,
                 by_address: false,
                 file_name: String::new(),
                 hashes: crate::metadata::Hashes::default(),

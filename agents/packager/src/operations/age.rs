@@ -42,6 +42,14 @@ impl Task<'_> {
         Some(limit)
     }
 
+    /// What counts for what is needed only to build something.
+    pub(super) fn limit_of_builds(&self) -> Option<Limit> {
+        let before = Some(self.cutoff()?);
+        let named = self.choices.allow_new.iter().filter(|(of, _)| *of == Ecosystem::Pypi);
+        let names = named.map(|(_, name)| name.clone()).collect();
+        Some(Limit { before, names, ..Limit::default() })
+    }
+
     /// The packages of a resolution that are too young, with the reason why they are in it.
     pub(super) fn exemptions(&self, resolution: &Resolution) -> Vec<Exemption> {
         self.exempted(resolution, |package| package.published.as_deref())

@@ -70,6 +70,9 @@ impl Task<'_> {
         if missing.is_empty() {
             return Ok(0);
         }
+        if let Some(package) = missing.iter().find(|package| package.artifact.built.is_some()) {
+            return Err(built_and_gone(package));
+        }
         let far = missing.iter().filter(|package| path_of(package).is_none()).count();
         if self.setting.offline && far > 0 {
             let (first, others) = (missing[0].purl(), missing.len() - 1);
@@ -115,6 +118,35 @@ impl Task<'_> {
             self.shop.measures.downloaded(package.ecosystem, file.bytes);
         }
         Ok(downloaded.iter().map(|file| file.bytes).sum())
+    }
+
+    /// Fetches an artefact that does not go into the store, verified.
+    pub(super) fn fetch_to(&self, package: &Package, to: &Path) -> Result<()> {
+        let Package { ecosystem, artifact, .. } = package;
+        let purl = package.purl();
+        if self.setting.offline {
+            let file = &artifact.file_name;
+            let message = format!("`{file}` has to be fetched, and nothing is fetched offline");
+            return Err(Error::new(Kind::Network, "offline-missing", message)
+                .hint("run the command once without `--offline`"));
+        }
+        let url = self.addresses(&[package])?.pop().unwrap_or_default();
+        let request = DownloadRequest {
+            ecosystem: *ecosystem,
+            source: artifact.source.clone(),
+            url,
+            hashes: artifact.hashes.clone(),
+            destination: to.to_owned(),
+            bytes_max: None,
+        };
+        self.say("fetch", purl, 0, 1);
+        let mut tell = |told: Told<'_>| {
+            if let Told::Waits(wait) = told {
+                self.say("wait", waits_to_fetch(wait.obstacle), 0, 1);
+            }
+        };
+        self.registries.download(&[request], Durability::Buffered, &self.order, &mut tell)?;
+        Ok(())
     }
 
     /// Brings a file of this machine into the store, if it is still the one that was planned.
@@ -302,6 +334,15 @@ impl Drop for Ending<'_> {
 /// What it guards is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was built here nobody else has.
+fn built_and_gone(package: &Package) -> Error {
+    let (name, file) = (&package.name, &package.artifact.file_name);
+    let message = format!("`{file}` was built on this machine and is not in the store any more");
+    Error::new(Kind::Stale, "built-and-gone", message).hint(format!(
+        "make a new plan: `bolide install --build {name}` builds it again; nothing was changed"
+    ))
 }
 
 /// Where an artefact is that the project names by its path.

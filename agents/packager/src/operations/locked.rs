@@ -7,6 +7,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, FILE, Lock, Part, PartView};
 use crate::metadata::held::Grip;
+use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
 use crate::resolution::Resolution;
 use crate::spec::Spec;
@@ -122,7 +123,9 @@ impl Asked<'_> {
             let error = hold::against_lock(ecosystem, name, self.held);
             return if is_frozen { Err(error) } else { Ok(None) };
         }
-        let is_chosen = task.choices.given().iter().any(|choice| choice.is_for(ecosystem));
+        // What may be built chooses nothing.
+        let chooses = |choice: &Choice| choice.is_for(ecosystem) && *choice != Choice::Build;
+        let is_chosen = task.choices.given().iter().any(chooses);
         Ok((!is_chosen).then(|| part.resolution.clone()))
     }
 
@@ -224,7 +227,7 @@ pub(super) fn check_frozen(task: &Task<'_>, aim: Aim<'_>) -> Result<()> {
         return Err(Error::new(Kind::Usage, "frozen", message)
             .hint("leave `--frozen` out, or run `bolide install --frozen`"));
     }
-    match task.choices.given().first() {
+    match task.choices.given().iter().find(|choice| **choice != Choice::Build) {
         None => Ok(()),
         Some(choice) => {
             let message = format!("`--frozen` follows the lock, so `{choice}` has nothing to say");

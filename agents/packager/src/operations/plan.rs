@@ -11,7 +11,7 @@ use agents_contract::{Crew, Work};
 use super::locked::{self, Locked};
 use super::{Aim, Asked, Decided, Decision, Task};
 use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
-use crate::api::{Action, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
+use crate::api::{Action, BuiltFrom, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::secret::shown;
@@ -492,6 +492,11 @@ fn planned(
         license: package.license.clone(),
         published: package.published.clone(),
         scripts: package.scripts.clone(),
+        built: package.artifact.built.as_deref().map(|built| BuiltFrom {
+            file: built.file_name.clone(),
+            hash: built.hashes.to_string(),
+            requirements: built.requirements.clone(),
+        }),
         place: package.place.clone(),
         held: is_held(package, held),
         dependencies: package
@@ -507,6 +512,7 @@ fn planned(
 fn is_kept(before: &Package, package: &Package) -> bool {
     let (before_file, file) = (&before.artifact, &package.artifact);
     let is_named = before_file.by_address || file.by_address;
+    let is_named = is_named || before_file.built.is_some() || file.built.is_some();
     before.version == package.version && (!is_named || before_file.hashes == file.hashes)
 }
 

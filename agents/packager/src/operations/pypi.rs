@@ -10,6 +10,7 @@ use pep508_rs::{MarkerTree, PackageName, Requirement};
 
 pub(super) mod direct;
 mod manifest;
+mod sources;
 
 use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
 use super::age::told;
@@ -23,7 +24,7 @@ use crate::lock::import::{self, Imported};
 use crate::manifest::address;
 use crate::manifest::requirements::{self, Wanted};
 use crate::metadata::aged::Aged;
-use crate::metadata::pypi::FileKind;
+use crate::metadata::pypi::{FileKind, Metadata};
 use crate::options::{Choice, Choices};
 use crate::plan::Precondition;
 use crate::python::{self, Interpreter, PythonTarget};
@@ -45,8 +46,9 @@ const HONOURED: &[Choice] = &[
     Choice::PythonPlatform,
     Choice::Prerelease,
     Choice::Resolution,
-    // Nothing but wheels is ever used, whatever is named.
+    // Nothing but wheels is ever used of what is named here.
     Choice::OnlyBinary,
+    Choice::Build,
     Choice::ExcludeNewer,
     Choice::Constraint,
     Choice::Override,
@@ -76,8 +78,11 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let fits = |part: &Part| part.target == locked_for && runs(&part.resolution, &target);
     let locked = asked.as_locked(task, Ecosystem::Pypi, &manifest.wants(&wanted), &fits)?;
     let (is_locked, mut warnings) = (locked.is_some(), Vec::new());
-    let policy = policy(&task.choices, &manifest, &target);
-    let (resolution, named) = match locked {
+    let mut policy = policy(&task.choices, &manifest, &target);
+    let about = (&manifest, &interpreter, &target);
+    let sources = sources::Sources::new(task, project, about, asked.known());
+    policy.sources.names.extend(sources.known_names());
+    let (mut resolution, named) = match locked {
         Some(mut resolution) => {
             let all = wanted.iter().chain(&policy.constraints);
             warnings = direct::place_locked(&mut resolution, project, &target, all)?;
@@ -95,13 +100,14 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 target: &target,
                 preferred: &preferred,
                 policy: &policy,
-                keep_on: &|| task.check_resolving(began),
+                keep_on: &|| task.check_resolving(began + sources.spent()),
             };
-            resolve_with(&finder, &request, imported.as_ref())?
+            resolve_with(&finder, &sources, &request, imported.as_ref())?
         }
     };
     asked.check_update(&resolution)?;
     manifest.check_digests(&resolution, &target)?;
+    sources.build_all(&mut resolution)?;
     let lines = add.iter().zip(lines).filter_map(|(spec, line)| match line {
         Line::Stays => None,
         Line::As(line) => Some(line),
@@ -192,6 +198,7 @@ fn preconditions(
 /// The resolution with what the project names by path or address, and that those files have to stay as they are.
 fn resolve_with(
     finder: &direct::Finder<'_>,
+    sources: &sources::Sources<'_>,
     request: &pypi::Request<'_>,
     imported: Option<&Imported>,
 ) -> std::result::Result<(Resolution, Vec<Precondition>), ResolveError> {
@@ -200,17 +207,18 @@ fn resolve_with(
     let direct::Found { known, preconditions } = finder.find(all)?;
     policy.addresses = known;
     let request = pypi::Request { policy: &policy, ..*request };
-    Ok((resolve(finder.task, finder.asked, &request, imported)?, preconditions))
+    Ok((resolve(finder.task, finder.asked, sources, &request, imported)?, preconditions))
 }
 
 /// The resolution, of old enough versions where that is asked for.
 fn resolve(
     task: &Task<'_>,
     asked: &Asked<'_>,
+    sources: &sources::Sources<'_>,
     request: &pypi::Request<'_>,
     imported: Option<&Imported>,
 ) -> std::result::Result<Resolution, ResolveError> {
-    let registry = task.registries.pypi();
+    let registry: &dyn Metadata = sources;
     let mut resolution = match task.limit(Ecosystem::Pypi, asked) {
         None => pypi::resolve(request, registry)?,
         Some(limit) => {
@@ -291,6 +299,7 @@ fn policy(choices: &Choices, manifest: &Manifest, target: &PythonTarget) -> Poli
     policy.constraints.extend(plain(&choices.constraints));
     policy.overrides.extend(plain(&choices.overrides));
     policy.mode = choices.mode;
+    policy.sources = choices.build.clone();
     policy.prerelease = choices.prerelease.or(policy.prerelease);
     policy
 }
@@ -403,6 +412,8 @@ fn runs(resolution: &Resolution, target: &PythonTarget) -> bool {
             Some((_, FileKind::Wheel { tags: of_file, .. })) => {
                 of_file.iter().any(|tag| tags.contains(tag.as_str()))
             }
+            // What is made of it here runs here.
+            Some((_, FileKind::Source)) => package.artifact.built.is_some(),
             _ => false,
         }
     })
@@ -468,7 +479,7 @@ pub(super) fn stage(
         let known = installed.and_then(|it| it.packages.iter().find(|it| it.name == package.name));
         match known {
             Some(known) => known.artifact.hashes != package.artifact.hashes,
-            None => package.artifact.by_address,
+            None => package.artifact.by_address || package.artifact.built.is_some(),
         }
     };
     let keep = |name: &str, version: &str| {

@@ -172,6 +172,7 @@ fn resolution(
     for it in comes {
         let mut found = package(ecosystem, &it.name, &it.version, is_added(wants, &it.name));
         found.artifact = Arc::new(Artifact {
+            built: None,
             by_address: false,
             file_name: it.file.clone(),
             hashes: Hashes { sha256: it.sha256.clone(), ..Hashes::default() },
@@ -227,6 +228,7 @@ fn before(
 fn package(ecosystem: Ecosystem, name: &str, version: &str, direct: bool) -> Package {
     Package {
         artifact: Arc::new(Artifact {
+            built: None,
             by_address: false,
             file_name: String::new(),
             hashes: Hashes::default(),

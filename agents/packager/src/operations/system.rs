@@ -346,6 +346,7 @@ fn package(ecosystem: Ecosystem, step: &Step) -> Option<resolution::Package> {
     let sha256 = version.sha256.clone();
     Some(resolution::Package {
         artifact: Artifact {
+            built: None,
             by_address: false,
             file_name: String::new(),
             hashes: Hashes { sha256, sha512: None },

@@ -99,3 +99,24 @@ fn an_option_is_refused_by_name_where_it_is_not_honoured() {
     let usual = Options { resolution: Some(Mode::Highest), frozen: true, ..Default::default() };
     assert!(usual.check().expect("options").given().is_empty());
 }
+
+#[test]
+fn only_what_is_named_by_itself_is_built_and_only_here() {
+    let of = |change: &dyn Fn(&mut Options)| {
+        let mut options = Options { build: vec!["a,B_c".into(), "d".into()], ..Options::default() };
+        change(&mut options);
+        options
+    };
+    let choices = of(&|_| {}).check().expect("options");
+    let names: Vec<String> = choices.build.names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a", "b-c", "d"]);
+    assert_eq!(choices.given(), [Choice::Build]);
+    choices.check_in_place(&[Ecosystem::Npm].into()).expect_err("no Python");
+    refused(&of(&|options| options.build = vec![":all:".into()]), "--build");
+    refused(&of(&|options| options.build = vec!["a b".into()]), "--build");
+    refused(&of(&|options| options.only_binary = vec![":all:".into()]), "--build");
+    refused(&of(&|options| options.only_binary = vec!["b.c".into()]), "--build");
+    refused(&of(&|options| options.python_version = Some("3.12".into())), "--build");
+    refused(&of(&|options| options.python_platform = Some("linux".into())), "--build");
+    of(&|options| options.only_binary = vec!["other".into()]).check().expect("two packages");
+}

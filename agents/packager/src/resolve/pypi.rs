@@ -2,7 +2,7 @@
 //!
 //! Rules, where the standards leave a choice and [`Policy`] says nothing else: pre-releases count only where a requirement names one or where nothing
 //! else of what it matches exists; yanked versions only where they are pinned exactly or already installed; versions
-//! without a wheel for the target do not count, because building is not done. Markers and extras are evaluated
+//! without a wheel for the target do not count, but those of packages that may be built ([`Policy::sources`]). Markers and extras are evaluated
 //! for the one target; a wheel that is named by its address stands for its whole project.
 
 mod ahead;
@@ -138,6 +138,7 @@ fn assemble(provider: &Provider<'_>, selected: Vec<(Rc<Key>, u32)>) -> Result<Re
             version: version.to_string(),
             direct: direct.contains(name),
             artifact: Artifact {
+                built: None,
                 by_address: provider.is_named(name),
                 file_name: file.name.clone(),
                 url: file.url.clone(),

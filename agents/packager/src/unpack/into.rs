@@ -59,6 +59,31 @@ pub fn unpack(unpacker: &Unpacker, file: &Path, into: &Path) -> Result<Unpacked>
     }
 }
 
+/// Unpacks a source archive of Python (`.tar.gz`), whose one folder is dropped; links are left out. `name` is the archive's.
+///
+/// # Errors
+/// As [`unpack`].
+pub(crate) fn unpack_source(
+    unpacker: &Unpacker,
+    file: &Path,
+    name: &str,
+    into: &Path,
+) -> Result<Unpacked> {
+    let archive = open_archive(file)?;
+    let place = Place::prepare(into)?;
+    let format = Format { name: "tar.gz", kind: OwnedKind::Source };
+    let unpack = || -> Result<Unpacked> {
+        let staging = Staging::new(&place)?;
+        let unpacked = write_all(unpacker, &archive, &format, &staging, name)?;
+        staging.take_place()?;
+        Ok(unpacked)
+    };
+    match unpack() {
+        Err(error) if error.code == HELPER_FAILED => unpack(),
+        done => done,
+    }
+}
+
 fn open_archive(file: &Path) -> Result<File> {
     // A pipe must not be waited for.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -87,6 +112,7 @@ enum OwnedKind {
     Crate(String),
     Zip,
     Wheel,
+    Source,
 }
 
 impl OwnedKind {
@@ -97,6 +123,8 @@ impl OwnedKind {
             OwnedKind::Crate(folder) => Kind::TarGz { folder: Some(folder) },
             OwnedKind::Zip => Kind::Zip,
             OwnedKind::Wheel => Kind::Wheel,
+            // As npm's packages, it has everything in one folder, and that has any name.
+            OwnedKind::Source => Kind::Npm,
         }
     }
 }

@@ -56,7 +56,7 @@ pub enum IsolationError {
     Filter(String),
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Locks this process in for good. It must have one thread.
 pub fn lock_in(layers: Layers) -> Result<Isolation, IsolationError> {
@@ -118,7 +118,8 @@ fn filter() -> Result<(), IsolationError> {
     apply(allowed()?, refused, SeccompAction::Allow)
 }
 
-fn apply(
+/// Sets one filter: what is in `rules` gets `matched`, everything else `otherwise`.
+pub(crate) fn apply(
     rules: Rules,
     otherwise: SeccompAction,
     matched: SeccompAction,

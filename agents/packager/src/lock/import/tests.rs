@@ -209,6 +209,7 @@ fn pins_are_exact_versions_with_any_of_their_digests() {
 
 fn resolution(sha256: &str) -> Resolution {
     let artifact = Artifact {
+        built: None,
         by_address: false,
         file_name: "stone-1.0-py3-none-any.whl".to_owned(),
         url: "https://index.invalid/stone".to_owned(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pep440_rs::Version;
-use pep508_rs::{Requirement, VersionOrUrl};
+use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
 use super::super::incoming::Incoming;
@@ -29,7 +29,7 @@ use crate::plan::Precondition;
 use crate::python::PythonTarget;
 use crate::resolution::Resolution;
 use crate::resolve::pypi::policy::Known;
-use crate::store::{Entry, Form};
+use crate::store::{Entry, Form, Store};
 use crate::transaction::{Content, Project};
 use crate::unpack::{HELPER_FAILED, Source};
 
@@ -218,28 +218,26 @@ impl Finder<'_> {
                 added => added?,
             },
         };
-        self.core(requirement, &entry, &file, version).map(Arc::new)
+        core(store, &entry, &file, (&requirement.name, version)).map(Arc::new)
     }
+}
 
-    fn core(
-        &self,
-        requirement: &Requirement,
-        entry: &Entry,
-        file: &str,
-        version: &Version,
-    ) -> Result<CoreMetadata> {
-        let bad = |why: &str| {
-            let message = format!("the metadata of `{file}` cannot be used: {why}");
-            Error::new(Kind::Verification, "bad-metadata", message)
-                .hint("build it again, or correct the requirement that names it")
-        };
-        let path = format!("{}-{}.dist-info/METADATA", entry.name, entry.version);
-        let found = entry.file(&path).ok_or_else(|| bad("it has none"))?;
-        let store = &self.task.shop.store;
-        let bytes = store.read_object(&found.object, CORE_METADATA_BYTES_MAX as u64)?;
-        let headers = core_metadata::headers(&bytes);
-        core_metadata::parse(headers, &requirement.name, version).map_err(|why| bad(&why))
-    }
+/// What a wheel in the store says of itself, which has to be of this name and version.
+pub(super) fn core(
+    store: &Store,
+    entry: &Entry,
+    file: &str,
+    (name, version): (&PackageName, &Version),
+) -> Result<CoreMetadata> {
+    let bad = |why: &str| {
+        let message = format!("the metadata of `{file}` cannot be used: {why}");
+        Error::new(Kind::Verification, "bad-metadata", message)
+            .hint("build it again, or correct the requirement that names it")
+    };
+    let path = format!("{}-{}.dist-info/METADATA", entry.name, entry.version);
+    let found = entry.file(&path).ok_or_else(|| bad("it has none"))?;
+    let bytes = store.read_object(&found.object, CORE_METADATA_BYTES_MAX as u64)?;
+    core_metadata::parse(core_metadata::headers(&bytes), name, version).map_err(|why| bad(&why))
 }
 
 /// What was read, and what its address says beside it: all of it has to be right. Its SHA-512 is compared by the store.

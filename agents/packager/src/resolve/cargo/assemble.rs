@@ -270,6 +270,7 @@ impl Walk<'_, '_> {
             version: number.to_string(),
             direct,
             artifact: Artifact {
+                built: None,
                 by_address: false,
                 file_name: format!("{}-{number}.crate", split(name).0),
                 url: (self.provider.request.download)(name, number, &hashes),

@@ -160,6 +160,7 @@ fn described(
         version: package.version.clone(),
         direct,
         artifact: Artifact {
+            built: None,
             by_address: false,
             file_name: path.rsplit('/').next().unwrap_or_default().to_owned(),
             // Relative to an archive: which mirror serves it is apt's to decide.

@@ -85,6 +85,7 @@ fn artifact(name: &str, entry: &Entry) -> Result<Artifact, Error> {
     }
     let path = entry.tarball.split(['?', '#']).next().unwrap_or_default();
     Ok(Artifact {
+        built: None,
         by_address: false,
         file_name: path.rsplit('/').next().unwrap_or_default().to_owned(),
         url: entry.tarball.clone(),

@@ -302,7 +302,8 @@ fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
     if let Some((_, _, _, file)) = best {
         return Ok(Arc::clone(file));
     }
-    if let Some(file) = judge.rules.has_sources.then(|| source(files, &judge.python)).flatten() {
+    let source = source(files, &judge.python);
+    if let Some(file) = source.filter(|_| judge.rules.sources.has(name)) {
         return Ok(Arc::clone(file));
     }
     let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
@@ -311,8 +312,12 @@ fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
     Err(match unmet_python {
         Some(requires) if !has_fitting_wheel => needs_python(requires, &judge.python),
         _ if has_fitting_wheel && !has_hash => "is published without a hash to verify it by".into(),
+        _ if has_wheel && source.is_some() => {
+            format!("has no wheel for this platform and Python (`--build {name}` builds one)")
+                .into()
+        }
         _ if has_wheel => "has no wheel for this platform and Python".into(),
-        _ => "is published as source only, and building is not done".into(),
+        _ => format!("is published as source only (`--build {name}` builds it)").into(),
     })
 }
 

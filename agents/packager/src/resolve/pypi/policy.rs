@@ -11,7 +11,7 @@ use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 use super::provider::specifiers;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::CoreMetadata;
-use crate::options::{Mode, Prerelease};
+use crate::options::{Mode, Names, Prerelease};
 
 /// What is wanted. The default is what pip does by itself.
 #[derive(Clone, Debug, Default)]
@@ -26,9 +26,9 @@ pub struct Policy {
     pub prerelease: Option<Prerelease>,
     /// SHA-256 digests; where a package has some, a file with one of them is taken before others.
     pub digests: BTreeMap<PackageName, BTreeSet<String>>,
-    /// Whether versions without a wheel that fits may be source archives. What these need is read from what they say of
-    /// themselves; they are never built, so what is chosen cannot be installed by itself.
-    pub has_sources: bool,
+    /// The packages of which versions without a wheel that fits may be source archives. What is chosen then cannot be installed by
+    /// itself: whoever asks has it built.
+    pub sources: Names,
     /// What was found out about files that requirements name, by their address as it stands there.
     pub addresses: BTreeMap<String, Known>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Rules {
     mode: Mode,
     direct: BTreeSet<PackageName>,
     digests: BTreeMap<PackageName, BTreeSet<String>>,
-    pub(super) has_sources: bool,
+    pub(super) sources: Names,
     /// Packages that are taken from an address, not from an index.
     pub(super) named: BTreeSet<PackageName>,
 }
@@ -89,7 +89,7 @@ impl Rules {
             mode: policy.mode,
             direct: direct.collect(),
             digests: policy.digests.clone(),
-            has_sources: policy.has_sources,
+            sources: policy.sources.clone(),
             named: BTreeSet::new(),
         }
     }

@@ -371,7 +371,7 @@ fn versions_without_a_usable_file_are_passed_over_with_a_reason() {
     assert_eq!(
         text("a==3"),
         expect(
-            "`a` 3 is published as source only, and building is not done and the project needs `a` ==3"
+            "`a` 3 is published as source only (`--build a` builds it) and the project needs `a` ==3"
         )
     );
     assert_eq!(

@@ -30,7 +30,15 @@ fn package() -> Package {
     let hashes = Hashes { sha256: Some("a1".repeat(32)), sha512: None };
     let (name, version) = ("leaf".to_owned(), "1.0.0".to_owned());
     let (file_name, url) = ("leaf-1.0.0.crate".to_owned(), String::new());
-    let artifact = Artifact { by_address: false, file_name, url, hashes, size: None, source: None };
+    let artifact = Artifact {
+        built: None,
+        by_address: false,
+        file_name,
+        url,
+        hashes,
+        size: None,
+        source: None,
+    };
     Package {
         ecosystem: Ecosystem::Cargo,
         name,

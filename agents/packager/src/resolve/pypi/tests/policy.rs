@@ -1,7 +1,7 @@
 //! What a caller wants beside its requirements.
 
 use super::super::policy::Policy;
-use crate::options::{Mode, Prerelease};
+use crate::options::{Mode, Names, Prerelease};
 
 use super::{PLAIN, Release, Requirement, ResolveError, Universe, run_with, versions};
 
@@ -130,7 +130,7 @@ fn source_archives_count_where_they_may_and_say_what_they_need() {
     let source = Release { is_source: true, ..PLAIN };
     let universe =
         Universe::default().release("a", "2", &["b"], source).add("a", "1", &[]).add("b", "1", &[]);
-    let sources = Policy { has_sources: true, ..Policy::default() };
+    let sources = Policy { sources: Names { all: true, ..Names::default() }, ..Policy::default() };
     check(&universe, &Policy::default(), &["a"], "a 1");
     check(&universe, &sources, &["a"], "a 2, b 1");
     let mut universe = universe;

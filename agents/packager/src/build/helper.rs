@@ -1,0 +1,385 @@
+//! The two processes of a build that are this program: the helper, which supervises, and the worker, which becomes the interpreter.
+//! See [`build`](super) for who starts whom.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, pidfd_open,
+    set_child_subreaper, set_parent_process_death_signal, setsid, wait, waitid,
+};
+
+use super::run::Task;
+use super::{Ended, Order, Report, UNABLE, WORKER_UNABLE, sandbox};
+use crate::limits;
+
+/// The first argument of a helper.
+pub const COMMAND: &str = "build-helper";
+/// The first argument of a worker.
+const WORKER: &str = "build-worker";
+
+/// Whether this process was started to build something.
+pub fn is_asked_for() -> bool {
+    std::env::args_os().nth(1).is_some_and(|word| word == COMMAND || word == WORKER)
+}
+
+/// Supervises one build, or is it. For the first line of `main`: this process must own no descriptor and have one thread.
+pub fn run() -> ExitCode {
+    let task = std::env::args().nth(3);
+    let Some(task) = task.and_then(|text| serde_json::from_str::<Task>(&text).ok()) else {
+        return ExitCode::FAILURE;
+    };
+    if std::env::args().nth(1).is_some_and(|word| word == WORKER) {
+        let why = work(&task);
+        eprintln!("{UNABLE}{why}");
+        return ExitCode::from(WORKER_UNABLE as u8);
+    }
+    let report = supervise(&task)
+        .unwrap_or_else(|why| Report { ended: Ended::Unable(why), tail: String::new() });
+    let told = serde_json::to_vec(&report).map(|bytes| std::io::stdout().write_all(&bytes));
+    match told {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Becomes what is to be run; why it cannot.
+fn work(task: &Task) -> String {
+    let lock_in = || -> Result<(), String> {
+        let failed = |error: rustix::io::Errno| format!("cannot be ended with its helper: {error}");
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+        // The helper may have died before the line above; what it reads has no reader then.
+        let stdout = std::io::stdout();
+        let mut output = [PollFd::new(&stdout, PollFlags::empty())];
+        poll(&mut output, Some(&Timespec::default())).map_err(failed)?;
+        if output[0].revents().contains(PollFlags::ERR) {
+            return Err("its helper has ended".to_owned());
+        }
+        ipc::confined::close_inherited().map_err(|error| error.to_string())?;
+        // No terminal, and a group of its own. Who leads one already stays so.
+        let _ = setsid();
+        let is_apart = std::env::args().nth(2).is_some_and(|word| word == "apart");
+        sandbox::lock_in(&task.order, &task.bounds, is_apart)
+    };
+    if let Err(why) = lock_in() {
+        return why;
+    }
+    let Order { program, arguments, directory, variables, .. } = &task.order;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(directory).env_clear().envs(variables.iter().cloned());
+    let error = command.exec();
+    format!("cannot run `{}`: {error}", program.display())
+}
+
+fn supervise(task: &Task) -> Result<Report, String> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+    ipc::confined::close_inherited()
+        .map_err(|error| failed("cannot close what it inherited", &error))?;
+    set_child_subreaper(Some(getpid()))
+        .map_err(|error| failed("cannot answer for what the build leaves behind", &error))?;
+    let is_apart = task.namespaces && sandbox::enter(&task.order)?;
+    let (output, theirs) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("cannot make a pipe", &error))?;
+    let both = theirs.try_clone().map_err(|error| failed("cannot make a pipe", &error))?;
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg(WORKER)
+        .arg(if is_apart { "apart" } else { "beside" })
+        .arg(serde_json::to_string(task).map_err(|error| error.to_string())?)
+        .stdin(Stdio::null())
+        .stdout(theirs)
+        .stderr(both)
+        .current_dir("/")
+        .env_clear()
+        .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
+    let child = command.spawn().map_err(|error| failed("cannot start a process", &error))?;
+    // Its ends of the pipe are the worker's alone from now on.
+    drop(command);
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| "a process without a number".to_owned())?;
+    let handle = pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|error| failed("cannot watch the process", &error))?;
+    let mut watch = Watch { task, output: Some(output), tail: VecDeque::new(), printed: 0 };
+    let ended = watch.until_the_end(&handle);
+    let ended = end_all(pid, &handle, ended);
+    watch.drain();
+    Ok(watch.report(ended))
+}
+
+/// One build as it runs.
+struct Watch<'t> {
+    task: &'t Task,
+    /// `None` after its end.
+    output: Option<OwnedFd>,
+    tail: VecDeque<u8>,
+    printed: u64,
+}
+
+impl Watch<'_> {
+    /// Waits for the end; why it is to be ended where it does not end by itself.
+    fn until_the_end(&mut self, handle: &OwnedFd) -> Option<Ended> {
+        let bounds = self.task.bounds;
+        let deadline = Instant::now() + bounds.time;
+        let mut look_at = Instant::now() + limits::BUILD_LOOK_EVERY;
+        let limit = |what: String| Some(Ended::Limit(what));
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return limit(format!("{} seconds", bounds.time.as_secs_f64()));
+            }
+            if now >= look_at {
+                if let Some(what) = self.look() {
+                    return limit(what);
+                }
+                // A large tree takes long to look at.
+                look_at = Instant::now() + limits::BUILD_LOOK_EVERY.max(now.elapsed() * 4);
+            }
+            let wait = deadline.min(look_at).saturating_duration_since(now);
+            let (has_ended, is_let_go, has_output) = self.poll(handle, wait);
+            if is_let_go {
+                return Some(Ended::Unable("nobody waits for it any more".to_owned()));
+            }
+            if has_output {
+                self.read();
+            }
+            if self.printed > bounds.output_bytes {
+                return limit(format!("{} bytes of output", bounds.output_bytes));
+            }
+            if has_ended {
+                return None;
+            }
+        }
+    }
+
+    fn poll(&self, handle: &OwnedFd, wait: Duration) -> (bool, bool, bool) {
+        let stdin = std::io::stdin();
+        let mut places = vec![
+            PollFd::new(handle, PollFlags::IN),
+            // Nothing comes that way but its end.
+            PollFd::new(&stdin, PollFlags::IN),
+        ];
+        places.extend(self.output.as_ref().map(|output| PollFd::new(output, PollFlags::IN)));
+        let wait = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        if poll(&mut places, Some(&wait)).is_err() {
+            return (false, false, false);
+        }
+        let has = |place: usize| places.get(place).is_some_and(|it| !it.revents().is_empty());
+        (has(0), has(1), has(2))
+    }
+
+    /// Takes some of what it prints.
+    fn read(&mut self) {
+        let Some(output) = &self.output else { return };
+        let mut buffer = [0; 16 << 10];
+        match rustix::io::read(output, &mut buffer) {
+            Ok(0) => self.output = None,
+            Ok(count) => {
+                self.printed += count as u64;
+                self.tail.extend(&buffer[..count]);
+                let more = self.tail.len().saturating_sub(limits::BUILD_TAIL_BYTES);
+                self.tail.drain(..more);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => self.output = None,
+        }
+    }
+
+    /// Takes what is left after the end of all who could print.
+    fn drain(&mut self) {
+        let Some(output) = &self.output else { return };
+        if rustix::io::ioctl_fionbio(output, true).is_err() {
+            return;
+        }
+        // As much as a pipe holds, and its end.
+        for _ in 0..limits::BUILD_DRAIN_READS_MAX {
+            self.read();
+            if self.output.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What it has too much of.
+    fn look(&self) -> Option<String> {
+        let bounds = &self.task.bounds;
+        let processes = descendants(getpid()).len();
+        if processes > bounds.processes {
+            return Some(format!("{} processes", bounds.processes));
+        }
+        let mut used = Used::default();
+        used.add(&self.task.order.work, bounds.files);
+        if used.files > bounds.files {
+            return Some(format!("{} files", bounds.files));
+        }
+        let is_full = used.bytes > bounds.disk_bytes;
+        is_full.then(|| format!("{} bytes of files", bounds.disk_bytes))
+    }
+
+    fn report(self, ended: Ended) -> Report {
+        let bytes: Vec<u8> = self.tail.into();
+        let tail = String::from_utf8_lossy(&bytes).into_owned();
+        match (&ended, tail.find(UNABLE)) {
+            (Ended::Exit(WORKER_UNABLE), Some(place)) => {
+                let why = tail[place + UNABLE.len()..].trim_end().to_owned();
+                Report { ended: Ended::Unable(why), tail: String::new() }
+            }
+            _ => Report { ended, tail },
+        }
+    }
+}
+
+/// What lies in a directory.
+#[derive(Default)]
+struct Used {
+    files: u64,
+    bytes: u64,
+}
+
+impl Used {
+    /// Adds what lies below, until it is too much. What changes meanwhile is counted another time.
+    fn add(&mut self, directory: &Path, most: u64) {
+        let mut left = vec![directory.to_owned()];
+        while let Some(directory) = left.pop() {
+            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+            for entry in entries.flatten() {
+                self.files += 1;
+                if self.files > most {
+                    return;
+                }
+                // Of the entry itself, wherever it leads.
+                let Ok(status) = entry.metadata() else { continue };
+                self.bytes = self.bytes.saturating_add(status.blocks().saturating_mul(512));
+                if status.is_dir() {
+                    left.push(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// Ends the worker and everything that it left behind; how it ended, where nobody ended it.
+fn end_all(pid: Pid, handle: &OwnedFd, ended: Option<Ended>) -> Ended {
+    if ended.is_some() {
+        let _ = rustix::process::pidfd_send_signal(handle, Signal::KILL);
+    }
+    let status = loop {
+        match waitid(WaitId::PidFd(handle.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            status => break status.ok().flatten(),
+        }
+    };
+    let by_itself =
+        status.map(|status| match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Ended::Exit(code),
+            (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+        });
+    // In a name space of processes there is nobody left now. Otherwise what it left is this process's, and can only be collected by it,
+    // so that no number means somebody else.
+    let give_up_at = Instant::now() + limits::BUILD_ENDING_MAX;
+    while Instant::now() < give_up_at {
+        for child in children_of(getpid()).into_iter().filter(|child| *child != pid) {
+            let _ = kill_process(child, Signal::KILL);
+        }
+        match wait(WaitOptions::NOHANG) {
+            Err(rustix::io::Errno::CHILD) => break,
+            Ok(Some(_)) | Err(_) => {}
+            Ok(None) => std::thread::yield_now(),
+        }
+    }
+    let unknown = || Ended::Unable("it is not known how it ended".to_owned());
+    ended.or(by_itself).unwrap_or_else(unknown)
+}
+
+/// Every process with its parent.
+fn parents() -> HashMap<i32, i32> {
+    let mut parents = HashMap::new();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return parents };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let mut text = String::new();
+        let read = File::open(entry.path().join("stat"))
+            .and_then(|file| file.take(4 << 10).read_to_string(&mut text));
+        // Behind the name, which may contain anything, come the state and the parent.
+        let parent = text
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse::<i32>().ok());
+        if let (Ok(_), Some(parent)) = (read, parent) {
+            parents.insert(pid, parent);
+        }
+    }
+    parents
+}
+
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let parent = Pid::as_raw(Some(parent));
+    let parents = parents();
+    let own = parents.iter().filter(|(_, of)| **of == parent);
+    own.filter_map(|(pid, _)| Pid::from_raw(*pid)).collect()
+}
+
+/// Everything that a process has started, at whatever remove.
+fn descendants(of: Pid) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, parent) in parents() {
+        children.entry(parent).or_default().push(pid);
+    }
+    let (mut found, mut left) = (Vec::new(), vec![Pid::as_raw(Some(of))]);
+    while let Some(pid) = left.pop() {
+        let own = children.remove(&pid).unwrap_or_default();
+        found.extend_from_slice(&own);
+        left.extend(own);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processes_that_one_has_started_are_found_at_any_remove() {
+        let script = "sleep 60 & echo begun; wait";
+        let mut command = Command::new("/bin/sh");
+        let mut shell =
+            command.args(["-c", script]).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut word = [0; 6];
+        shell.stdout.as_mut().expect("a pipe").read_exact(&mut word).expect("begun");
+        let pid = Pid::from_raw(shell.id() as i32).expect("a number");
+        let found = descendants(pid);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(children_of(getpid()).contains(&pid));
+        kill_process(Pid::from_raw(found[0]).expect("a number"), Signal::KILL).expect("ended");
+        shell.wait().expect("ended");
+    }
+
+    #[test]
+    fn files_are_counted_until_there_are_too_many() {
+        let place = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(place.path().join("inner")).expect("a directory");
+        for name in ["a", "b", "inner/c"] {
+            std::fs::write(place.path().join(name), [1; 5000]).expect("a file");
+        }
+        std::os::unix::fs::symlink("/", place.path().join("out")).expect("a link");
+        let mut used = Used::default();
+        used.add(place.path(), 100);
+        assert_eq!(used.files, 5);
+        assert!((15_000..100_000).contains(&used.bytes), "{}", used.bytes);
+        let mut used = Used::default();
+        used.add(place.path(), 2);
+        assert_eq!(used.files, 3);
+    }
+}

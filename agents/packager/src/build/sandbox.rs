@@ -1,0 +1,287 @@
+//! The locks of a build. Not its supervision: that is [`helper`](super::helper)'s.
+//!
+//! 1. Limits of the kernel for each process: memory, processor time, size of a file.
+//! 2. No capability, and no way to get one.
+//! 3. Landlock: the system's programs, libraries and headers, the interpreter and the environment of the build may be read and run; the
+//!    build's own directory may be written; no other file can be opened. No TCP, no signal to others, no abstract socket.
+//! 4. A filter of system calls: no socket, no look into another process, no name space, no mount, nothing of the kernel's own.
+//!    Unlike a reader of archives a build may use what it does not forbid, since compilers are of many kinds.
+//!
+//! Landlock does not know changes of modes, owners, times and attributes. Where the helper has name spaces, everything but the
+//! build's directory is mounted read-only; where it has none, the filter answers that such a change was made, and none is.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, LandlockStatus, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+use super::{Bounds, Order};
+use crate::limits;
+use crate::unpack::isolation::{Rules, apply};
+
+/// What of the system may be read and run: no home, no `/var`, no `/run`, no `/proc`.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/debian_version",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/filesystems",
+];
+
+/// Devices that hold nothing.
+const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// Landlock's version from which on it keeps signals within the sandbox.
+const SCOPES_SIGNALS: ABI = ABI::V6;
+
+/// Goes into name spaces in which there is no network and nothing but the build's directory can be changed. False where the kernel has
+/// none for this user.
+pub(super) fn enter(order: &Order) -> Result<bool, String> {
+    let work = CString::new(order.work.as_os_str().as_bytes())
+        .map_err(|_| "the directory of the build has a zero in its name".to_owned())?;
+    let entered = ipc::confined::enter_own_namespaces();
+    let is_in = entered.map_err(|error| format!("its name spaces cannot be used: {error}"))?;
+    // Where a mount cannot be changed, the rest of them still serves, and the filter does what the mounts would have done.
+    Ok(is_in && ipc::confined::make_read_only_except(&work).is_ok())
+}
+
+/// Locks this process in, and what it becomes. It must have one thread.
+pub(super) fn lock_in(order: &Order, bounds: &Bounds, is_apart: bool) -> Result<(), String> {
+    limit(bounds).map_err(|error| format!("cannot limit itself: {error}"))?;
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    set_capabilities(None, none).map_err(|error| format!("cannot give up rights: {error}"))?;
+    let version = restrict(order).map_err(|error| format!("Landlock cannot be used: {error}"))?;
+    match version {
+        None => return Err("the kernel has no Landlock (5.13, and switched on)".to_owned()),
+        Some(version) if !is_apart && version < SCOPES_SIGNALS => {
+            return Err(
+                "the kernel lets this user have no name spaces, and its Landlock is too old \
+                        to do without"
+                    .to_owned(),
+            );
+        }
+        Some(_) => {}
+    }
+    filter(is_apart).map_err(|error| format!("its system calls cannot be filtered: {error}"))
+}
+
+fn limit(bounds: &Bounds) -> Result<(), rustix::io::Errno> {
+    let limits = [
+        (Resource::Data, bounds.memory_bytes),
+        (Resource::As, bounds.memory_bytes.saturating_mul(limits::BUILD_ADDRESSES_PER_BYTE)),
+        (Resource::Cpu, bounds.processor_seconds),
+        (Resource::Fsize, bounds.file_bytes),
+        (Resource::Nofile, limits::BUILD_DESCRIPTORS_MAX),
+        (Resource::Core, 0),
+    ];
+    for (resource, max) in limits {
+        let given = rustix::process::getrlimit(resource).maximum;
+        let max = Some(given.map_or(max, |given| given.min(max)));
+        setrlimit(resource, Rlimit { current: max, maximum: max })?;
+    }
+    Ok(())
+}
+
+/// The version that holds; `None` where there is none.
+fn restrict(order: &Order) -> Result<Option<ABI>, landlock::RulesetError> {
+    const NEWEST: ABI = ABI::V9;
+    let system = SYSTEM.iter().map(std::path::Path::new);
+    let readable = system.chain(order.readable.iter().map(|path| path.as_path()));
+    let devices = AccessFs::ReadFile | AccessFs::WriteFile;
+    let no_devices = AccessFs::from_all(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?
+        .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?
+        .add_rules(path_beneath_rules(DEVICES, devices))?
+        .add_rules(path_beneath_rules([&order.work], no_devices))?
+        .restrict_self()?;
+    Ok(match status.landlock {
+        LandlockStatus::Available { effective_abi, .. }
+            if status.ruleset != RulesetStatus::NotEnforced =>
+        {
+            Some(effective_abi)
+        }
+        _ => None,
+    })
+}
+
+/// What the x32 way into the kernel adds to a call's number; a filter has to name both.
+const X32: i64 = 0x4000_0000;
+
+fn filter(is_apart: bool) -> Result<(), String> {
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let both = |calls: &[i64]| -> Rules {
+        let own = calls.iter().map(|call| (*call, Vec::new()));
+        let other = calls.iter().map(|call| (*call | X32, Vec::new()));
+        own.chain(
+            if cfg!(target_arch = "x86_64") { Some(other) } else { None }.into_iter().flatten(),
+        )
+        .collect()
+    };
+    let set = |rules: Rules, matched: SeccompAction| {
+        apply(rules, SeccompAction::Allow, matched).map_err(|error| error.to_string())
+    };
+    if !is_apart {
+        // Zero is no error: who asked goes on.
+        set(both(ATTRIBUTES), SeccompAction::Errno(0))?;
+        set(both(&[libc::SYS_truncate]), refused.clone())?;
+    }
+    // Its flags lie in memory, where no filter looks; who is told that there is no such call makes the older one.
+    set(both(&[libc::SYS_clone3]), SeccompAction::Errno(libc::ENOSYS as u32))?;
+    let mut rules = both(FORBIDDEN);
+    if cfg!(target_arch = "x86_64") {
+        rules.extend(X32_ONLY.iter().map(|call| (*call | X32, Vec::new())));
+    }
+    let name_spaces = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
+    let mut with_one = Vec::new();
+    for bit in (0..32).map(|place| 1_u64 << place).filter(|bit| name_spaces as u64 & bit != 0) {
+        let op = SeccompCmpOp::MaskedEq(bit);
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, bit)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+            .map_err(|error| error.to_string())?;
+        with_one.push(condition);
+    }
+    rules.insert(libc::SYS_clone, with_one.clone());
+    if cfg!(target_arch = "x86_64") {
+        rules.insert(libc::SYS_clone | X32, with_one);
+    }
+    set(rules, refused)
+}
+
+/// What no build needs: the network, other processes, and the kernel's own matters.
+const FORBIDDEN: &[i64] = &[
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_open,
+    libc::SYS_kcmp,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_fsconfig,
+    libc::SYS_fspick,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_personality,
+    // Queues and memory of System V outlive whoever made them.
+    libc::SYS_msgget,
+    libc::SYS_semget,
+    libc::SYS_shmget,
+    libc::SYS_mq_open,
+    // The limits of another process, and how it is scheduled.
+    libc::SYS_setpriority,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    libc::SYS_ioprio_set,
+];
+
+/// Numbers of their own that the x32 way has for some of them: ptrace, process_vm_readv and process_vm_writev.
+const X32_ONLY: &[i64] = &[521, 539, 540];
+
+/// What Landlock does not know.
+const ATTRIBUTES: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    // fchmodat2, setxattrat, removexattrat and file_setattr, which the library has no names for everywhere.
+    452,
+    463,
+    466,
+    469,
+];

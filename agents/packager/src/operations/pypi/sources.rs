@@ -1,0 +1,493 @@
+//! Packages that have no wheel for this place and that the caller named with `--build`: their source archives count in a resolution,
+//! and become wheels before anybody sees a plan. So a plan names the digest of what is installed, and code of strangers
+//! has run, in the sandbox, before the person says yes: that is what naming the package allowed.
+//!
+//! 1. What a source archive says of itself is believed where its format promises that a build does not change it; otherwise it is built
+//!    to know what it needs. Either way the wheel has to say the same.
+//! 2. What a build needs is resolved to wheels alone, by the same rules of age, and put into an environment of its own.
+//! 3. The same archive, the same packages beside it and the same interpreter are the same wheel: what was built once is taken
+//!    from the store. A lock names archive and packages, so that following it here builds nothing.
+//! 4. A failure to build ends the resolution. Another version is not chosen in silence, whose code nobody has looked at either.
+
+mod environment;
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use agents_contract::waiting;
+use pep440_rs::Version;
+use pep508_rs::{PackageName, Requirement};
+
+use self::environment::Workshop;
+use super::super::Task;
+use super::direct;
+use super::manifest::Manifest;
+use crate::build::project::{System, requirements};
+use crate::build::remembered::{Key, Wheel, recall, remember};
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::BUILDS_IN_A_PLAN_MAX;
+use crate::metadata::Hashes;
+use crate::metadata::aged::Aged;
+use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Project as Page};
+use crate::python::{Interpreter, PythonTarget};
+use crate::resolution::{Artifact, BuildRequirement, Built, Package, Resolution};
+use crate::resolve::pypi::policy::Policy;
+use crate::resolve::{ResolveError, pypi};
+use crate::store::Form;
+use crate::transaction::Project;
+
+/// The code of the error that says that a source archive does not tell what it needs.
+const NEEDS_BUILD: &str = "needs-build";
+
+/// The index, of which source archives count where they may be built.
+pub(super) struct Sources<'a> {
+    task: &'a Task<'a>,
+    project: &'a Project,
+    manifest: &'a Manifest,
+    interpreter: &'a Interpreter,
+    target: &'a PythonTarget,
+    /// What is locked or installed, among it what was built before.
+    before: Option<&'a Resolution>,
+    state: Mutex<State>,
+}
+
+/// What came of it so far.
+#[derive(Default)]
+struct State {
+    /// By the digest of the source archive.
+    done: BTreeMap<String, Arc<Done>>,
+    /// What archives said that were believed, by the same.
+    believed: BTreeMap<String, Arc<CoreMetadata>>,
+    /// How long it took.
+    spent: Duration,
+    /// Who walks ahead of the resolution; that of a build takes its place for a while.
+    ahead: Option<Weak<dyn Ahead>>,
+}
+
+/// A wheel that was built, now or before.
+struct Done {
+    wheel: Wheel,
+    core: Arc<CoreMetadata>,
+    requirements: Vec<BuildRequirement>,
+}
+
+/// What is to be built.
+struct Wanted<'p> {
+    name: PackageName,
+    version: Version,
+    /// Whose artefact is the source archive.
+    package: &'p Package,
+    /// The digest of the archive.
+    digest: String,
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn new(
+        task: &'a Task<'a>,
+        project: &'a Project,
+        (manifest, interpreter, target): (&'a Manifest, &'a Interpreter, &'a PythonTarget),
+        before: Option<&'a Resolution>,
+    ) -> Self {
+        Self { task, project, manifest, interpreter, target, before, state: Mutex::default() }
+    }
+
+    /// The packages that were built before: they count again without being named, as far as nothing has to be run for it.
+    pub(super) fn known_names(&self) -> impl Iterator<Item = PackageName> {
+        let packages = self.before.into_iter().flat_map(|before| &before.packages);
+        let built = packages.filter(|package| package.artifact.built.is_some());
+        built.filter_map(|package| PackageName::from_str(&package.name).ok())
+    }
+
+    /// What was there when the same archive was built before, as far as that is locked or installed.
+    fn pinned<'p>(&'p self, package: &'p Package) -> Option<&'p [BuildRequirement]> {
+        let own = package.artifact.built.as_deref();
+        let mut packages = self.before.into_iter().flat_map(|before| &before.packages);
+        let same = |built: &&Built| built.hashes == package.artifact.hashes;
+        let before = || packages.find_map(|it| it.artifact.built.as_deref().filter(same));
+        own.or_else(before).map(|built| &*built.requirements)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long was built so far, which is no time of the resolver.
+    pub(super) fn spent(&self) -> Duration {
+        self.state().spent
+    }
+
+    /// Puts wheels in the place of the source archives of a resolution.
+    pub(super) fn build_all(&self, resolution: &mut Resolution) -> Result<()> {
+        let mut warnings = Vec::new();
+        for package in resolution.packages.iter_mut().filter(|package| package.is_source()) {
+            let done = self.done(package)?;
+            let Artifact { built, file_name, hashes, size, url, .. } = &*package.artifact;
+            let url = built.as_ref().map_or(url, |built| &built.url).clone();
+            let (file_name, hashes) = (file_name.clone(), hashes.clone());
+            let requirements = done.requirements.clone();
+            warnings.push(warning(package, &requirements));
+            let built = Built { file_name, hashes, requirements, size: *size, url };
+            package.artifact = Arc::new(Artifact {
+                built: Some(Box::new(built)),
+                by_address: false,
+                file_name: done.wheel.file_name.clone(),
+                hashes: sha256(&done.wheel.sha256),
+                size: Some(done.wheel.bytes),
+                source: None,
+                url: String::new(),
+            });
+        }
+        resolution.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// The wheel of a source archive.
+    fn done(&self, package: &Package) -> Result<Arc<Done>> {
+        let digest = package.artifact.hashes.to_string();
+        if let Some(done) = self.state().done.get(&digest) {
+            return Ok(Arc::clone(done));
+        }
+        let unfit = || {
+            let message = format!("`{}` names no version of Python's", package.purl());
+            Error::new(Kind::Failed, "internal", message)
+        };
+        let name = PackageName::from_str(&package.name).map_err(|_| unfit())?;
+        let version = Version::from_str(&package.version).map_err(|_| unfit())?;
+        let wanted = Wanted { name, version, package, digest };
+        let began = Instant::now();
+        // Without the leave to compute, as where a registry is waited for: downloads and unpacking ask for their own.
+        let cancellation = self.task.conversation.cancellation();
+        let done = waiting(cancellation, || self.make(&wanted)).and_then(|done| {
+            self.check_believed(&wanted, &done)?;
+            Ok(Arc::new(done))
+        });
+        let mut state = self.state();
+        state.spent += began.elapsed();
+        if let Some(ahead) = state.ahead.as_ref().and_then(Weak::upgrade) {
+            self.task.registries.pypi().follow(&ahead);
+        }
+        let done = done?;
+        state.done.insert(wanted.digest, Arc::clone(&done));
+        Ok(done)
+    }
+
+    fn make(&self, wanted: &Wanted<'_>) -> Result<Done> {
+        let pinned = self.pinned(wanted.package);
+        if let Some(done) = pinned.and_then(|pinned| self.known(wanted, pinned)) {
+            return Ok(done);
+        }
+        self.check_allowed(wanted)?;
+        let mut workshop = Workshop::new(self, wanted)?;
+        // What is locked is followed; who chooses anew takes what is there now.
+        let pinned = pinned.filter(|_| wanted.package.artifact.built.is_some());
+        let found = match pinned {
+            Some(pinned) => self.resolve_pinned(wanted, pinned)?,
+            None => {
+                let system = self.system(&mut workshop)?;
+                let found = self.resolve(wanted, &system.requires)?;
+                let more = self.more(wanted, &mut workshop, &found)?;
+                match more.is_empty() {
+                    true => found,
+                    false => {
+                        let all: Vec<_> = system.requires.into_iter().chain(more).collect();
+                        self.resolve(wanted, &all)?
+                    }
+                }
+            }
+        };
+        let needed = needed(&found);
+        if let Some(done) = self.known(wanted, &needed) {
+            return Ok(done);
+        }
+        let file_name = &wanted.package.artifact.file_name;
+        self.task.say("build", format!("building `{file_name}` in a sandbox"), 0, 0);
+        let wheel = workshop.build_wheel(&found)?;
+        remember(&self.task.shop.builds, &self.key("wheel", wanted, &needed), &wheel);
+        self.taken(wanted, wheel, needed)
+    }
+
+    fn key<'k>(
+        &self,
+        step: &'k str,
+        wanted: &'k Wanted<'_>,
+        needed: &'k [BuildRequirement],
+    ) -> Key<'k> {
+        Key::new(step, &wanted.digest, needed, self.interpreter)
+    }
+
+    /// The wheel that the same build made before, where it still is there.
+    fn known(&self, wanted: &Wanted<'_>, needed: &[BuildRequirement]) -> Option<Done> {
+        let key = self.key("wheel", wanted, needed);
+        let wheel: Wheel = recall(&self.task.shop.builds, &key)?;
+        self.taken(wanted, wheel, needed.to_vec()).ok()
+    }
+
+    /// A wheel out of the store, if it is what was asked for.
+    fn taken(
+        &self,
+        wanted: &Wanted<'_>,
+        wheel: Wheel,
+        requirements: Vec<BuildRequirement>,
+    ) -> Result<Done> {
+        let Wanted { name, version, .. } = wanted;
+        let store = &self.task.shop.store;
+        let file = &wheel.file_name;
+        let other = |why: String| {
+            let source = &wanted.package.artifact.file_name;
+            let message = format!("what was built of `{source}` is refused: {why}");
+            Error::new(Kind::Verification, "built-other", message)
+                .hint(format!("choose another version, or leave `--build {name}` out"))
+        };
+        let tags = match crate::io::pypi::file_name::parse(file, name) {
+            Some((said, FileKind::Wheel { tags, .. })) if said == *version => tags,
+            _ => return Err(other(format!("`{file}` is not a wheel of `{name}` {version}"))),
+        };
+        if !tags.iter().any(|tag| self.target.tags.contains(tag)) {
+            return Err(other(format!("`{file}` is not for this platform and Python")));
+        }
+        let hashes = sha256(&wheel.sha256);
+        let entry = store.check(&hashes, Form::Wheel, false);
+        let entry = entry.ok_or_else(|| other(format!("`{file}` is not in the store")))?;
+        let is_name = PackageName::from_str(&entry.name).is_ok_and(|said| said == *name);
+        let is_version = Version::from_str(&entry.version).is_ok_and(|said| said == *version);
+        if !is_name || !is_version {
+            let (name, version) = (&entry.name, &entry.version);
+            return Err(other(format!("`{file}` holds `{name}` {version}")));
+        }
+        let core = direct::core(store, &entry, file, (name, version));
+        let core = Arc::new(core.map_err(|error| other(error.message))?);
+        Ok(Done { wheel, core, requirements })
+    }
+
+    /// Refuses to run code that nobody named, or that is not what the project names by its digest.
+    fn check_allowed(&self, wanted: &Wanted<'_>) -> Result<()> {
+        let Wanted { name, package, .. } = wanted;
+        let file = &package.artifact.file_name;
+        if !self.task.choices.build.has(name) {
+            let message = format!(
+                "`{}` has to be built from `{file}`, and no such build is known on this machine",
+                package.purl()
+            );
+            return Err(Error::new(Kind::Refused, "build-not-asked", message).hint(format!(
+                "`--build {name}` runs its code in a sandbox to build it; nothing was changed"
+            )));
+        }
+        if self.state().done.len() >= BUILDS_IN_A_PLAN_MAX {
+            let message = format!("more than {BUILDS_IN_A_PLAN_MAX} builds for one plan");
+            return Err(Error::new(Kind::Failed, "too-many-builds", message)
+                .hint(format!("say which version of `{name}` is meant")));
+        }
+        let alone = Resolution {
+            ecosystem: Ecosystem::Pypi,
+            links: Vec::new(),
+            packages: vec![(*package).clone()],
+            warnings: Vec::new(),
+        };
+        self.manifest.check_digests(&alone, self.target)?;
+        self.task.check_wanted()
+    }
+
+    /// How it says that it is built. The archive is not looked at again for that.
+    fn system(&self, workshop: &mut Workshop<'_>) -> Result<System> {
+        let wanted = workshop.wanted;
+        let key = self.key("system", wanted, &[]);
+        let directory = &self.task.shop.builds;
+        let file = &wanted.package.artifact.file_name;
+        if let Some((texts, backend, backend_path)) =
+            recall::<(Vec<String>, String, Vec<String>)>(directory, &key)
+        {
+            let requires = requirements(&texts, file)?;
+            return Ok(System { requires, backend, backend_path });
+        }
+        let system = workshop.system()?.clone();
+        let texts: Vec<String> = system.requires.iter().map(ToString::to_string).collect();
+        remember(directory, &key, &(texts, &system.backend, &system.backend_path));
+        Ok(system)
+    }
+
+    /// What its backend needs beyond what stands in the archive: only the backend tells.
+    fn more(
+        &self,
+        wanted: &Wanted<'_>,
+        workshop: &mut Workshop<'_>,
+        found: &Resolution,
+    ) -> Result<Vec<Requirement>> {
+        let needed = needed(found);
+        let key = self.key("requires", wanted, &needed);
+        let directory = &self.task.shop.builds;
+        let file = &wanted.package.artifact.file_name;
+        if let Some(texts) = recall::<Vec<String>>(directory, &key) {
+            return requirements(&texts, file);
+        }
+        self.task.say("build", format!("asking how `{file}` is built, in a sandbox"), 0, 0);
+        let texts = workshop.requires(found)?;
+        let more = requirements(&texts, file)?;
+        remember(directory, &key, &texts);
+        Ok(more)
+    }
+
+    /// Wheels for what a build needs.
+    fn resolve(&self, wanted: &Wanted<'_>, requirements: &[Requirement]) -> Result<Resolution> {
+        let policy = Policy { prerelease: self.task.choices.prerelease, ..Policy::default() };
+        let (preferred, began) = (BTreeMap::new(), Instant::now());
+        let request = pypi::Request {
+            requirements,
+            target: self.target,
+            preferred: &preferred,
+            policy: &policy,
+            keep_on: &|| self.task.check_resolving(began),
+        };
+        let index = self.task.registries.pypi();
+        let resolved = match self.task.limit_of_builds() {
+            None => pypi::resolve(&request, index),
+            Some(limit) => pypi::resolve(&request, &Aged::new(index, limit)),
+        };
+        resolved.map_err(|error| {
+            let file = &wanted.package.artifact.file_name;
+            match error {
+                ResolveError::Other(error) => error,
+                ResolveError::Conflict(conflict) => {
+                    let why = conflict.explanation.trim_end().to_owned();
+                    let message = format!("what `{file}` needs to be built cannot be had: {why}");
+                    Error::new(Kind::Conflict, "build-requirements", message)
+                        .hint("what a build needs is never built itself; choose another version")
+                }
+            }
+        })
+    }
+
+    /// Exactly what the lock says that it was built with.
+    fn resolve_pinned(
+        &self,
+        wanted: &Wanted<'_>,
+        pinned: &[BuildRequirement],
+    ) -> Result<Resolution> {
+        let exact = |it: &BuildRequirement| {
+            let (name, version) = it.purl.strip_prefix("pkg:pypi/")?.rsplit_once('@')?;
+            let version = percent_encoding::percent_decode_str(version).decode_utf8().ok()?;
+            Some(format!("{name}=={version}"))
+        };
+        let file = &wanted.package.artifact.file_name;
+        let texts: Vec<String> = pinned.iter().filter_map(exact).collect();
+        let found = self.resolve(wanted, &requirements(&texts, file)?)?;
+        if needed(&found) == pinned {
+            return Ok(found);
+        }
+        let message =
+            format!("`{file}` cannot be built with what `bolide.lock` says that it was built with");
+        let hint = format!("`bolide update pypi:{0} --build {0}` builds it anew", wanted.name);
+        Err(Error::new(Kind::Stale, "lock-stale", message).hint(hint))
+    }
+
+    /// Refuses a wheel that needs something else than its source archive promised.
+    fn check_believed(&self, wanted: &Wanted<'_>, done: &Done) -> Result<()> {
+        let believed = self.state().believed.get(&wanted.digest).cloned();
+        let Some(believed) = believed else { return Ok(()) };
+        let needs = |core: &CoreMetadata| {
+            let mut needs: Vec<_> = core.requires_dist.iter().map(ToString::to_string).collect();
+            needs.sort();
+            (needs, core.requires_python.clone())
+        };
+        if needs(&believed) == needs(&done.core) {
+            return Ok(());
+        }
+        let (file, wheel) = (&wanted.package.artifact.file_name, &done.wheel.file_name);
+        let message = format!("`{wheel}` needs something else than `{file}` promises");
+        Err(Error::new(Kind::Verification, "built-other", message)
+            .hint("choose another version; the archive says that a build does not change it"))
+    }
+}
+
+/// The index as a resolver sees it.
+impl Metadata for Sources<'_> {
+    fn project(&self, name: &PackageName) -> Result<Arc<Page>> {
+        self.task.registries.pypi().project(name)
+    }
+
+    fn core_metadata(&self, project: &Page, file: &Arc<File>) -> Result<Arc<CoreMetadata>> {
+        let said = self.task.registries.pypi().core_metadata(project, file);
+        let is_source = file.kind == FileKind::Source;
+        match said {
+            Ok(core) if is_source => {
+                let digest = file.hashes.to_string();
+                self.state().believed.insert(digest, Arc::clone(&core));
+                Ok(core)
+            }
+            Err(error) if is_source && error.code == NEEDS_BUILD => {
+                Ok(Arc::clone(&self.done(&of_file(&project.name, file))?.core))
+            }
+            said => said,
+        }
+    }
+
+    fn prefetch_project(&self, name: &PackageName) -> bool {
+        self.task.registries.pypi().prefetch_project(name)
+    }
+
+    fn prefetch_core_metadata(&self, project: &Arc<Page>, file: &Arc<File>) {
+        self.task.registries.pypi().prefetch_core_metadata(project, file);
+    }
+
+    fn follow(&self, ahead: &Arc<dyn Ahead>) {
+        self.state().ahead = Some(Arc::downgrade(ahead));
+        self.task.registries.pypi().follow(ahead);
+    }
+}
+
+/// A source archive as a package that is not chosen yet.
+fn of_file(name: &PackageName, file: &File) -> Package {
+    Package {
+        artifact: Arc::new(Artifact {
+            built: None,
+            by_address: false,
+            file_name: file.name.clone(),
+            hashes: file.hashes.clone(),
+            size: file.size,
+            source: None,
+            url: file.url.clone(),
+        }),
+        bin: BTreeMap::new(),
+        dependencies: Vec::new(),
+        direct: false,
+        ecosystem: Ecosystem::Pypi,
+        extras: Vec::new(),
+        license: None,
+        name: name.to_string(),
+        place: String::new(),
+        published: file.published.clone(),
+        scripts: Vec::new(),
+        version: file.version.to_string(),
+    }
+}
+
+fn sha256(digest: &str) -> Hashes {
+    Hashes { sha256: Some(digest.to_owned()), sha512: None }
+}
+
+/// What is there for a build, by digests.
+fn needed(found: &Resolution) -> Vec<BuildRequirement> {
+    let exact = |package: &Package| BuildRequirement {
+        hash: package.artifact.hashes.to_string(),
+        purl: package.purl(),
+    };
+    let mut needed: Vec<_> = found.packages.iter().map(exact).collect();
+    needed.sort_by(BuildRequirement::order);
+    needed
+}
+
+/// What people are told who approve the plan.
+fn warning(package: &Package, requirements: &[BuildRequirement]) -> String {
+    let purls: Vec<&str> = requirements.iter().map(|it| it.purl.as_str()).collect();
+    let with = match purls.is_empty() {
+        true => String::new(),
+        false => format!(" and of {}", purls.join(", ")),
+    };
+    format!(
+        "`{}` was built on this machine from `{}`: its own code{with} was run in a sandbox for that",
+        package.purl(),
+        package.artifact.file_name
+    )
+}
