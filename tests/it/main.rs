@@ -3,6 +3,7 @@
 
 mod adding;
 mod aging;
+mod archives;
 mod at_once;
 mod building;
 mod deferred;

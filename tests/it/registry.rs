@@ -65,7 +65,7 @@ impl Silence {
     }
 }
 
-/// What a path answers.
+/// What a path answers; what a redirect has as its body is where it leads.
 #[derive(Clone)]
 pub(crate) struct Page {
     pub(crate) status: u16,
@@ -264,8 +264,12 @@ fn serve(
             false => Some(Page { status: 401, kind: "text/plain", body: b"who?".to_vec() }),
         };
         let page = page.unwrap_or(Page { status: 404, kind: "text/plain", body: b"no".to_vec() });
+        let location = match page.status {
+            301..=308 => format!("location: {}\r\n", String::from_utf8_lossy(&page.body)),
+            _ => String::new(),
+        };
         let head = format!(
-            "HTTP/1.1 {} Status\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 {} Status\r\ncontent-type: {}\r\n{location}content-length: {}\r\n\r\n",
             page.status,
             page.kind,
             page.body.len()

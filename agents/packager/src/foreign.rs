@@ -1,4 +1,4 @@
-//! Files that a project names by their path and that nobody vouches for: a wheel that was just built, a share of other people's.
+//! Files that a project names by their path and that nobody vouches for: an archive that was just built, a share of other people's.
 //!
 //! A pipe does not hang us, a device has an end, and what changes while it is read is told by its digest.
 
@@ -25,12 +25,15 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(failed(error.into())),
     };
-    match file.metadata().map_err(failed)?.is_file() {
+    let metadata = file.metadata().map_err(failed)?;
+    match metadata.is_file() {
+        // What grows later is noticed while it is read.
+        true if metadata.len() > ARTIFACT_BYTES_MAX => Err(too_large(path)),
         true => Ok(Some(file)),
         false => {
             let message = format!("`{}` is not a file", path.display());
             Err(Error::new(Kind::Refused, "file-refused", message)
-                .hint("name a wheel; directories and devices are not installed from"))
+                .hint("name an archive; directories and devices are not installed from"))
         }
     }
 }
@@ -56,8 +59,7 @@ pub(crate) fn read(
         }
         bytes += count as u64;
         if bytes > ARTIFACT_BYTES_MAX {
-            let message = format!("`{}` has more than {ARTIFACT_BYTES_MAX} bytes", path.display());
-            return Err(Error::new(Kind::Refused, "file-refused", message));
+            return Err(too_large(path));
         }
         digest.update(&buffer[..count]);
         if let Some(into) = into.as_deref_mut() {
@@ -65,6 +67,11 @@ pub(crate) fn read(
         }
     }
     Ok(Content { sha256: hex(digest.finish().as_ref()), bytes })
+}
+
+fn too_large(path: &Path) -> Error {
+    let message = format!("`{}` has more than {ARTIFACT_BYTES_MAX} bytes", path.display());
+    Error::new(Kind::Refused, "file-refused", message)
 }
 
 /// What a file holds now; `None` where there is none.

@@ -23,6 +23,7 @@ pub(crate) mod secret;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod threads;
+mod whole;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -221,7 +222,18 @@ impl Client {
 
     /// A file that a Python project names by its address, whose digest nobody knows. Blocks.
     pub(crate) fn pypi_file(&self, url: &Url) -> Result<bytes::Bytes> {
-        self.pypi.whole(url)
+        let resolved = self.pypi.resolved()?;
+        let access = (resolved.http.clone(), resolved.endpoint.credentials.clone());
+        let hint = "run the command once without `--offline`, or add `#sha256=DIGEST` to it";
+        whole::fetch(&self.session, access, url, hint)
+    }
+
+    /// The same for an archive that an npm package is asked for by.
+    pub(crate) fn npm_file(&self, url: &Url) -> Result<bytes::Bytes> {
+        let resolved = self.npm.resolved()?;
+        let access = (resolved.http.clone(), resolved.endpoint.credentials.clone());
+        let hint = "run the command once without `--offline`";
+        whole::fetch(&self.session, access, url, hint)
     }
 
     /// Refuses what a Python project takes from an index of its own, where the configuration that is followed has none for it.

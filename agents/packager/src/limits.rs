@@ -312,8 +312,11 @@ pub const MANIFEST_DEPTH_MAX: usize = 64;
 
 /// Requirements files that one includes, directly or not; people have a handful.
 pub const REQUIREMENTS_FILES_MAX: usize = 64;
-/// Packages that a Python project names by address or path; each may be read as a whole while it is planned.
+/// Packages that are asked for by address or path; each may be read as a whole while it is planned.
 pub const NAMED_FILES_MAX: usize = 1_000;
+/// Bytes of all npm archives that are fetched while one plan is made: each may lead to others that a stranger names, and honest ones have some
+/// MB together.
+pub const NAMED_BYTES_MAX: u64 = 4 << 30;
 /// Requirements files that include each other in a row; bounds the stack.
 pub const REQUIREMENTS_DEPTH_MAX: usize = 16;
 /// Requirements that the dependency groups of one project come to; a person writes some tens.

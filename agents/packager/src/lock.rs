@@ -2,7 +2,8 @@
 //!
 //! It says versions, digests, edges and places, never where to fetch from: an artefact comes from the registry that the
 //! machine is configured for, and its digest decides whether it is the right one. So a lock that somebody else wrote can at most
-//! ask for other packages, in sight of whoever reads it. Where crates come from several registries, it says which one; that is
+//! ask for other packages, in sight of whoever reads it. Of an npm package that is named by an archive it says which one, without what may be
+//! a secret; that is compared with what the manifests name, and followed only there. Where crates come from several registries, it says which one; that is
 //! compared with what the machine is configured for, and asked only where it is the same. [`Lock::read`] believes nothing; [`Lock::render`] gives equal bytes for
 //! equal locks. `import` reads what other tools locked.
 
@@ -124,7 +125,8 @@ fn identity(package: &Package) -> Identity<'_> {
     let file = match package.ecosystem {
         Ecosystem::Pypi => Cow::Borrowed(package.artifact.file_name.as_str()),
         Ecosystem::Cargo => source(package),
-        Ecosystem::Npm | Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Cow::default(),
+        Ecosystem::Npm => Cow::Borrowed(package.artifact.source.as_deref().unwrap_or_default()),
+        Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => Cow::default(),
     };
     (&package.name, &package.version, &package.place, file)
 }

@@ -15,6 +15,7 @@ mod history;
 pub(crate) mod hold;
 mod incoming;
 mod locked;
+mod named;
 mod npm;
 pub(crate) mod outdated;
 pub(crate) mod plan;

@@ -81,7 +81,8 @@ pub struct Artifact {
     pub hashes: Hashes,
     /// Its size in bytes, where the registry says (npm: the unpacked size is not it, so `None`).
     pub size: Option<u64>,
-    /// Where it comes from, where that is not the ecosystem's registry: for crates the index of another one, as cargo's lock names it.
+    /// Where it comes from, where that is not the ecosystem's registry: for crates the index of another one, as cargo's lock names it; for npm the
+    /// archive that is asked for by its address, without what may be a secret, or `file:` and its path from the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Where it is fetched from; never carries a credential.
@@ -124,6 +125,12 @@ impl Package {
     /// Whether a source archive stands for the wheel that is built of it.
     pub fn is_source(&self) -> bool {
         self.ecosystem == Ecosystem::Pypi && !self.artifact.file_name.ends_with(".whl")
+    }
+
+    /// Its name, and what it goes by where it stands: npm's folder, which an alias and an archive may have another name for.
+    pub fn names(&self) -> [&str; 2] {
+        let folder = self.place.rsplit("node_modules/").next().unwrap_or_default();
+        [&self.name, if folder.is_empty() { &self.name } else { folder }]
     }
 
     /// The package URL, `pkg:npm/%40scope/name@1.0.0`.

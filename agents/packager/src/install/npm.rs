@@ -1,10 +1,9 @@
 //! A complete `node_modules` in a staging directory, as npm itself would have unpacked and linked
 //! it.
 //!
-//! The hidden lock file `node_modules/.package-lock.json` is left out on purpose. npm believes it
-//! instead of reading the tree, provided that no directory is newer than it, and it repeats fields
-//! of every package that a resolution does not carry; a tree without it is read package by package,
-//! which is always right.
+//! The hidden lock file `node_modules/.package-lock.json` is left out on purpose where no package is named by its archive
+//! (`hidden` says why there). npm believes it instead of reading the tree, provided that no directory is newer than it, and it
+//! repeats fields of every package that a resolution does not carry; a tree without it is read package by package, which is right.
 //!
 //! Install scripts are never run here.
 
@@ -21,6 +20,7 @@ use crate::unpack::names;
 
 mod bin;
 mod bundled;
+pub(crate) mod hidden;
 mod links;
 
 #[cfg(test)]
@@ -119,6 +119,9 @@ pub fn stage(
     let levels = environment.split('/').count() - 1;
     links::create(staging, &own, levels)?;
     let commands = bin::create(staging, &links)?;
+    if environment == ROOT && hidden::is_needed(resolution) {
+        hidden::write(store, resolution, staging)?;
+    }
     if options.durability == crate::store::Durability::Now {
         crate::store::sync_tree(staging)?;
     }

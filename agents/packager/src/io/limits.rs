@@ -83,8 +83,9 @@ pub const REGISTRY_CONFIG_BYTES_MAX: usize = 64 << 10;
 pub const SOURCE_IN_MEMORY_BYTES_MAX: usize = 128 << 20;
 /// A METADATA file: headers plus a description; the biggest known are below 2 MB.
 pub const CORE_METADATA_BYTES_MAX: usize = 8 << 20;
-/// A wheel that is read whole because its server cannot read ranges; it passes through memory.
-pub const WHEEL_IN_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// A file that passes through memory: a wheel that is read whole because its server cannot read ranges, and whatever is fetched to
+/// learn its digest.
+pub const FILE_IN_MEMORY_BYTES_MAX: usize = 256 << 20;
 /// The first read of a wheel's end: holds the directory of nearly all wheels and often METADATA too.
 pub const WHEEL_TAIL_BYTES: u64 = 48 << 10;
 /// The directory of a wheel: 100,000 files with long names.
@@ -149,4 +150,4 @@ const _: () = assert!(READ_TIMEOUT.as_secs() < METADATA_TIMEOUT.as_secs());
 const _: () = assert!(DEBIAN_LISTS_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(ANNOUNCED_REQUESTS_MAX < ANNOUNCEMENTS_MAX);
 const _: () = assert!(WHEEL_TAIL_BYTES < WHEEL_DIRECTORY_BYTES_MAX);
-const _: () = assert!((WHEEL_DIRECTORY_BYTES_MAX as usize) < WHEEL_IN_MEMORY_BYTES_MAX);
+const _: () = assert!((WHEEL_DIRECTORY_BYTES_MAX as usize) < FILE_IN_MEMORY_BYTES_MAX);

@@ -6,7 +6,6 @@ pub(crate) mod page;
 mod page_html;
 mod source;
 mod wheel;
-mod whole;
 
 use std::sync::{Arc, OnceLock, PoisonError};
 

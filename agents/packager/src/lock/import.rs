@@ -42,7 +42,8 @@ pub(crate) struct Locked {
     pub(crate) version: String,
     /// npm: where it stands; empty for other ecosystems.
     pub(crate) place: String,
-    /// Crates: the registry, where it is not the default one.
+    /// Crates: the registry, where it is not the default one. npm: the archive that is asked for by its address or path, without what may be
+    /// a secret.
     pub(crate) source: Option<String>,
     /// Digests by file; an empty name is the only file of the version.
     pub(crate) files: Vec<(String, Hashes)>,
@@ -63,7 +64,9 @@ impl Imported {
         for locked in &self.packages {
             known.entry((&locked.name, &locked.version)).or_default().push(locked);
         }
-        for package in &mut resolution.packages {
+        // An npm archive was compared where it was looked at, unless an update asked for what is there now.
+        let is_archive = |it: &Package| it.artifact.by_address && it.artifact.source.is_some();
+        for package in resolution.packages.iter_mut().filter(|it| !is_archive(it)) {
             let known = known.get(&(package.name.as_str(), package.version.as_str())).cloned();
             for locked in known.into_iter().flatten() {
                 if !is_same(locked.source.as_deref(), package.artifact.source.as_deref()) {

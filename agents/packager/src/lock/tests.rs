@@ -296,7 +296,17 @@ fn what_a_stranger_wrote_is_refused_with_its_place() {
     refused("version = 1\n", "version = 1\nurl = \"https://x.invalid\"\n", "url");
     refused("[npm]", "[gem]", "gem");
     refused("[npm]\ntarget = \"linux-x64-glibc\"\nwants = [\"tree@^2\"]\n", "", "no `[npm]`");
-    refused("source = \"npm\"", "source = \"https://x.invalid\"", "source");
+    for odd in [
+        "https://me@x.invalid/y",
+        "https://x.invalid/y?z",
+        "git+https://x.invalid",
+        "file:y",
+        "y.tgz",
+        "pypi",
+    ] {
+        refused("source = \"npm\"", &format!("source = \"{odd}\""), "source");
+    }
+    refused("source = \"pypi\"", "source = \"https://x.invalid/y.tgz\"", "source");
     refused("source = \"npm\"", "source = \"npm\"\nresolved = \"https://x.invalid\"", "resolved");
     refused("pkg:npm/leaf@1.0.0", "pkg:npm/leaf", "exact");
     refused("pkg:npm/leaf@1.0.0", "pkg:npm/../leaf@1.0.0", "exact");

@@ -5,6 +5,7 @@
 use pep508_rs::Requirement;
 
 use crate::manifest::address;
+use crate::manifest::package_json::named::told;
 use crate::manifest::package_json::{Override, RootManifest};
 
 /// The lines of a package.json.
@@ -17,7 +18,7 @@ pub(crate) fn of_npm(root: &RootManifest) -> Vec<String> {
     ];
     let mut lines: Vec<String> = Vec::new();
     for (kind, table) in tables {
-        lines.extend(table.iter().map(|(name, range)| format!("{kind}{name}@{range}")));
+        lines.extend(table.iter().map(|(name, range)| format!("{kind}{name}@{}", told(range))));
     }
     lines.extend(root.optional_peers.iter().map(|name| format!("optional-peer {name}")));
     lines.extend(root.workspaces.iter().map(|pattern| format!("workspace {pattern}")));
@@ -30,7 +31,7 @@ fn overrides(rules: &[Override], above: &str, lines: &mut Vec<String>) {
     for rule in rules {
         let path = format!("{above} {}", rule.key);
         if let Some(value) = &rule.value {
-            lines.push(format!("{path} = {value}"));
+            lines.push(format!("{path} = {}", told(value)));
         }
         overrides(&rule.nested, &path, lines);
     }

@@ -9,6 +9,7 @@ use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
+use crate::manifest::package_json::named::{is_told, told};
 use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
@@ -80,9 +81,17 @@ fn check(part: &PartView<'_>) -> Result<()> {
         return Err(unwritable(&format!("`{shown}` has {limit}")));
     }
     let mut sources = packages.iter().filter_map(|package| package.artifact.source.as_deref());
-    let is_cargo = part.resolution.ecosystem == Ecosystem::Cargo;
-    if let Some(unfit) = sources.find(|source| is_cargo && !is_registry(source)) {
-        let problem = format!("`{}` is no index of crates", without_secret(unfit));
+    let ecosystem = part.resolution.ecosystem;
+    let is_unfit = |source: &&str| match ecosystem {
+        Ecosystem::Cargo => !is_registry(source),
+        Ecosystem::Npm => !is_told(source),
+        _ => false,
+    };
+    if let Some(unfit) = sources.find(is_unfit) {
+        let problem = match ecosystem {
+            Ecosystem::Npm => format!("`{}` is no archive", agents_versions::shorten(&told(unfit))),
+            _ => format!("`{}` is no index of crates", without_secret(unfit)),
+        };
         return Err(unwritable(&problem));
     }
     let (packages, wants) = (packages.len(), part.wants.len());

@@ -18,6 +18,7 @@ use crate::resolve::npm::sort_key;
 use crate::spec::check_name;
 use agents_versions::npm::{Range, Version};
 
+pub mod named;
 pub mod patterns;
 
 #[cfg(test)]
@@ -195,9 +196,12 @@ fn workspaces(file: &str, object: &Map<String, Value>) -> Result<Vec<String>, Er
 }
 
 /// What is written into `dependencies` for a requirement that was asked for and the version that was chosen:
-/// an exact version as such, a range as it was asked, else (nothing, a tag) the caret range of the version.
+/// an exact version as such, a range or an archive as it was asked, else (nothing, a tag) the caret range of the version.
 pub fn saved_requirement(asked: &str, resolved: &str) -> String {
     let asked = asked.trim();
+    if named::named(asked).is_some() {
+        return asked.to_owned();
+    }
     if let Ok(version) = Version::parse_loose(asked) {
         return version.to_string();
     }

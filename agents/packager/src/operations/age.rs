@@ -18,7 +18,7 @@ const NAMES_SHOWN_MAX: usize = 5;
 
 impl Task<'_> {
     /// The moment before which a version has to be published.
-    fn cutoff(&self) -> Option<Moment> {
+    pub(super) fn cutoff(&self) -> Option<Moment> {
         let age = self.choices.minimum_age_s.unwrap_or(0).max(self.shop.minimum_age_s);
         let now = self.shop.host.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let by_age = (age > 0).then(|| Moment::from_unix(now.as_secs()).before(age));

@@ -184,6 +184,7 @@ impl Task<'_> {
             Err(error) => return Err(system::failed(error, &notes, part.is_some())),
         };
         answer.warnings.extend(notes);
+        npm::settled(session.project(), resolution(plan, Ecosystem::Npm));
         lap(answer, "commit", began);
         if let Some(unfinished) = committed.unfinished {
             answer.warnings.push(format!("tidying up is left to the next command: {unfinished}"));

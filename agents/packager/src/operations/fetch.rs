@@ -12,7 +12,7 @@ use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 use super::Task;
 use super::apply::is_built;
 use super::incoming::Incoming;
-use super::pypi::direct::copied;
+use super::named::copied;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::{DownloadRequest, Downloaded, Durability, Told};
@@ -156,9 +156,9 @@ impl Task<'_> {
         let planned = &package.artifact.hashes.sha256;
         if planned.as_ref().is_some_and(|planned| *planned != content.sha256) {
             let message = format!("`{}` is not the file that was planned", path.display());
-            let name = &package.name;
+            let (ecosystem, name) = (package.ecosystem, &package.name);
             return Err(Error::new(Kind::Verification, "hash-mismatch", message).hint(format!(
-                "`bolide update pypi:{name}` takes what is there now; nothing was changed"
+                "`bolide update {ecosystem}:{name}` takes what is there now; nothing was changed"
             )));
         }
         self.unpack(package, to)

@@ -9,7 +9,7 @@ use crate::lock::{self, FILE, Lock, Part, PartView};
 use crate::metadata::held::Grip;
 use crate::options::Choice;
 use crate::plan::{FileEdit, Precondition};
-use crate::resolution::Resolution;
+use crate::resolution::{Package, Resolution};
 use crate::spec::Spec;
 use crate::transaction::{Content, Project};
 
@@ -157,8 +157,9 @@ impl Asked<'_> {
     pub(super) fn check_update(&self, resolution: &Resolution) -> Result<()> {
         let Aim::Update(named) = self.aim else { return Ok(()) };
         let was = self.known().into_iter().flat_map(|known| &known.packages);
+        // Under what it goes by here, too, which an alias and an archive may have another name for.
         let names: BTreeSet<&str> =
-            was.chain(&resolution.packages).map(|package| package.name.as_str()).collect();
+            was.chain(&resolution.packages).flat_map(Package::names).collect();
         match named.iter().find(|spec| !names.contains(spec.name.as_str())) {
             None => Ok(()),
             Some(spec) => {

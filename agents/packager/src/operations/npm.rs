@@ -1,9 +1,11 @@
 //! npm's part of an operation: package.json and `node_modules`.
 
+mod archives;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::age::told;
@@ -15,7 +17,7 @@ use crate::error::Result;
 use crate::install::{self, Options};
 use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
-use crate::manifest::package_json::{self, RootManifest};
+use crate::manifest::package_json::{self, RootManifest, named as spelled};
 use crate::metadata::aged::Aged;
 use crate::options::{Choice, Mode};
 use crate::plan::Precondition;
@@ -52,25 +54,24 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
             return Err(not_direct(Ecosystem::Npm, &spec.name, MANIFEST).into());
         }
     }
+    // What stands there already and is not a registry's stays, whatever a registry has of that name.
+    let is_new = |spec: &&Spec| !(spec.requirement.is_empty() && is_named(&root, &spec.name));
+    let add: &[Spec] = &add.iter().filter(is_new).cloned().collect::<Vec<_>>();
     for spec in add {
         let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
         want(&mut root, &spec.name, wanted);
     }
+    // What is locked says paths as they are written.
+    let written = root.clone();
     let locals = own::find(project, &mut root, &|| task.check_wanted())?;
+    let named = archives::named_by(&root, &locals);
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
-    let fits = |part: &Part| part.target == target;
-    // A lock holds no links, and so no packages of the project itself.
-    let locked = match locals.is_empty() {
-        true => asked.as_locked(task, Ecosystem::Npm, &lock::of_npm(&root), &fits)?,
-        false if task.choices.frozen => return Err(lock::unsupported().into()),
-        false => None,
-    };
-    let is_locked = locked.is_some();
-    let resolution = match locked {
-        Some(resolution) => resolution,
-        None => resolve(task, project, asked, (root, locals), began)?,
-    };
+    let wanted = Wanted { root, locals, named };
+    let lines = lock::of_npm(&written);
+    let (resolution, is_locked, of_files) =
+        resolution(task, project, asked, wanted, (&lines, &target), began)?;
+    preconditions.extend(of_files);
     asked.check_update(&resolution)?;
     let after = edited(before.as_deref(), add, remove, &resolution)?;
     let wants = match &after {
@@ -116,13 +117,51 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     })
 }
 
+/// What the project's manifests ask for.
+struct Wanted {
+    root: RootManifest,
+    locals: Vec<npm::Local>,
+    /// The archives in them.
+    named: BTreeSet<String>,
+}
+
+/// What is locked, where that is to be followed, else what is resolved; whether it is locked, and that the files that were read stay
+/// as they are.
+fn resolution(
+    task: &Task<'_>,
+    project: &Project,
+    asked: &Asked<'_>,
+    wanted: Wanted,
+    (lines, target): (&[String], &str),
+    began: Instant,
+) -> Result<(Resolution, bool, Vec<Precondition>), ResolveError> {
+    let fits = |part: &Part| part.target == target;
+    // A lock holds no links, and so no packages of the project itself.
+    let locked = match wanted.locals.is_empty() {
+        true => asked.as_locked(task, Ecosystem::Npm, lines, &fits)?,
+        false if task.choices.frozen => return Err(lock::unsupported().into()),
+        false => None,
+    };
+    let has_lock = locked.is_some();
+    if let Some(locked) = locked
+        && let Some(resolution) = archives::place_locked(locked, project, &wanted.named)?
+    {
+        return Ok((resolution, true, Vec::new()));
+    }
+    let (resolution, of_files) = resolve(task, project, asked, wanted, began)?;
+    if has_lock {
+        asked.check_locked(task, &resolution)?;
+    }
+    Ok((resolution, false, of_files))
+}
+
 fn resolve(
     task: &Task<'_>,
     project: &Project,
     asked: &Asked<'_>,
-    (root, locals): (RootManifest, Vec<npm::Local>),
+    Wanted { root, locals, named }: Wanted,
     began: Instant,
-) -> Result<Resolution, ResolveError> {
+) -> Result<(Resolution, Vec<Precondition>), ResolveError> {
     let declared = |spec: &&Spec| root.declared(&spec.name).is_some();
     let updated = match asked.aim {
         Aim::Update(named) => named.iter().filter(declared).collect(),
@@ -133,15 +172,18 @@ fn resolve(
         Some(_) => None,
         None => import::npm(project)?,
     };
+    let (imported, found) = (imported.as_ref(), Mutex::default());
+    let finder = archives::Finder { task, project, asked, named: &named, imported, found };
     let request = npm::Request {
         root,
         locals,
+        archives: &finder,
         order: order(task),
         node_version: task.version("node").map(|version| version.to_string()),
         os: "linux".to_owned(),
         cpu: architecture().to_owned(),
         libc: Some(libc().to_owned()),
-        preferred: preferred(asked, imported.as_ref()),
+        preferred: preferred(asked, imported, &named),
         explicit,
         keep_on: &|| task.check_resolving(began),
     };
@@ -158,7 +200,7 @@ fn resolve(
     if let Some(imported) = imported {
         imported.keep_hashes(&mut resolution)?;
     }
-    Ok(resolution)
+    Ok((resolution, finder.preconditions()))
 }
 
 /// Which of the versions that fit are taken.
@@ -220,11 +262,18 @@ pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
     let tables = [&root.dependencies, &root.dev_dependencies, &root.optional_dependencies];
     let written = tables.into_iter().flatten();
     // An alias is another package under this name; what is not of a registry is nobody's version.
-    let specs = written.filter_map(|(name, range)| match range.strip_prefix("npm:") {
+    let of_registry = written.filter(|(_, range)| spelled::named(range).is_none());
+    let specs = of_registry.filter_map(|(name, range)| match range.strip_prefix("npm:") {
         Some(other) => Spec::parse(&format!("npm:{other}")).ok(),
         None => Spec::parse(&format!("npm:{name}@{range}")).ok(),
     });
     Ok(specs.collect())
+}
+
+/// Whether the project asks for a package by an archive or a directory.
+fn is_named(root: &RootManifest, name: &str) -> bool {
+    let named = root.declared(name).and_then(spelled::named);
+    matches!(named, Some(spelled::Named::Address | spelled::Named::Path { .. }))
 }
 
 fn take(root: &mut RootManifest, name: &str) -> bool {
@@ -246,17 +295,29 @@ fn want(root: &mut RootManifest, name: &str, requirement: &str) {
 }
 
 /// What is locked or installed by us, else what another tool locked; without what is to be chosen anew.
-fn preferred(asked: &Asked<'_>, imported: Option<&Imported>) -> BTreeMap<String, Preferred> {
+fn preferred(
+    asked: &Asked<'_>,
+    imported: Option<&Imported>,
+    named: &BTreeSet<String>,
+) -> BTreeMap<String, Preferred> {
     let known = asked.known().into_iter().flat_map(|known| &known.packages);
-    let known = known.map(|package| (&package.place, &package.name, &package.version));
+    let known = known.map(|it| (&it.place, &it.name, &it.version, &it.artifact.source));
     let others = imported.into_iter().flat_map(|imported| &imported.packages);
-    let others = others.map(|package| (&package.place, &package.name, &package.version));
+    let others = others.map(|it| (&it.place, &it.name, &it.version, &it.source));
     let kept =
-        known.chain(others).filter(|(place, name, _)| !place.is_empty() && !asked.is_anew(name));
-    kept.map(|(place, name, version)| {
-        (place.clone(), Preferred { name: name.clone(), version: version.clone() })
-    })
-    .collect()
+        known.chain(others).filter(|(place, name, ..)| !place.is_empty() && !asked.is_anew(name));
+    let kept = kept.filter_map(|(place, name, version, source)| {
+        // An archive is no version of a registry, and counts where the project still names it.
+        let archive = match source {
+            Some(source) => {
+                Some(Arc::from(&**named.iter().find(|key| spelled::told(key) == *source)?))
+            }
+            None => None,
+        };
+        let (name, version) = (name.clone(), version.clone());
+        Some((place.clone(), Preferred { name, version, archive }))
+    });
+    kept.collect()
 }
 
 /// Says which packages of a `node_modules` that others made are not asked for by anybody, so that they go, as with npm.
@@ -292,6 +353,18 @@ fn architecture() -> &'static str {
         "x86_64" => "x64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+/// Whether a tree has what npm believes instead of reading it.
+pub(super) fn is_described(project: &Project) -> bool {
+    install::npm::hidden::place(project.path()).is_file()
+}
+
+/// Tells npm that a tree, whose directories have just taken their places, is as it was described.
+pub(super) fn settled(project: &Project, resolution: Option<&Resolution>) {
+    if resolution.is_some_and(install::npm::hidden::is_needed) {
+        install::npm::hidden::freshen(project.path());
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
-pub(super) mod direct;
+mod direct;
 mod manifest;
 mod sources;
 

@@ -192,6 +192,9 @@ impl Task<'_> {
         let how = if committed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
         let committed = committed?;
+        for patient in patients {
+            npm::settled(project, Some(patient.resolution));
+        }
         if let Some(unfinished) = committed.unfinished {
             let warning = format!("tidying up is left to the next command: {unfinished}");
             repaired.warnings.push(warning);

@@ -7,6 +7,7 @@ use agents_contract::{Cancellation, Work};
 
 use super::{Task, system};
 use crate::api::{RollbackAnswer, RollbackRequest};
+use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::measures::Transacted;
 use crate::transaction::Project;
@@ -28,6 +29,10 @@ impl Task<'_> {
         let done = done.map_err(|error| system::failed(error, &warnings, false))?;
         if let Some(unfinished) = &done.unfinished {
             warnings.push(format!("tidying up is left to the next command: {unfinished}"));
+        }
+        if super::npm::is_described(session.project()) {
+            let installed = self.installed(session.project())?;
+            super::npm::settled(session.project(), installed.get(&Ecosystem::Npm));
         }
         drop(session);
         if done.is_left {

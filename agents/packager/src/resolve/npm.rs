@@ -4,11 +4,12 @@
 //! wrong version: the procedure of npm's Arborist, because `npm ls` and people's expectations judge by it. The pure
 //! outcome is a [`Resolution`]; fetching, unpacking and linking are others' work.
 //!
-//! Reading order: `catalogue` chooses versions (`ready` keeps what that showed), `tree` knows who finds whom, `check` and `place` put one
+//! Reading order: `catalogue` chooses versions (`ready` keeps what that showed, `archives` are in the place of some), `tree` knows who finds whom, `check` and `place` put one
 //! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
 
 mod agree;
 mod ahead;
+mod archives;
 mod build;
 mod catalogue;
 mod check;
@@ -29,11 +30,14 @@ mod want;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+pub use archives::{Archive, Archives};
 pub(crate) use names::sort_key;
 
 use super::{Conflict, KeepOn, ResolveError};
 use crate::manifest::package_json::RootManifest;
+use crate::manifest::package_json::named::{Named, named};
 use crate::metadata::npm::Metadata;
 use crate::resolution::Resolution;
 
@@ -43,6 +47,8 @@ pub struct Request<'a> {
     pub root: RootManifest,
     /// The project's own packages: workspaces, and directories that are named by `file:`.
     pub locals: Vec<Local>,
+    /// What is inside of archives that are named by address or path.
+    pub archives: &'a dyn Archives,
     /// Node's version (`20.1.0`), where there is a node; without it every `engines` fits.
     pub node_version: Option<String>,
     /// As `process.platform` says: `linux`.
@@ -95,6 +101,8 @@ pub struct Preferred {
     pub name: String,
     /// The exact version.
     pub version: String,
+    /// Where it is no version of a registry: the archive, as [`Archives`] has it.
+    pub archive: Option<Arc<str>>,
 }
 
 /// Resolves a project. Blocks on `metadata` where it has to.
@@ -140,10 +148,12 @@ fn attempt(
     Err(first.expect("the first attempt failed, or it was returned"))
 }
 
-/// What is wrong with a requirement of npm, where it does not name versions of a registry.
+/// What is wrong with a requirement of npm that a person writes for a project.
 pub(crate) fn requirement_problem(text: &str) -> Option<&'static str> {
-    match want::Want::parse(text) {
-        want::Want::Unsupported(why) => Some(why),
+    match (want::Want::parse(text), named(text)) {
+        (_, Some(Named::Path { is_archive: true, .. })) => None,
+        (_, Some(Named::Path { .. })) => Some("a path on this machine that is no archive"),
+        (want::Want::Unsupported(why), _) => Some(why),
         _ => None,
     }
 }

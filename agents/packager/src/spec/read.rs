@@ -7,6 +7,7 @@ use super::name::{check_extra, normalize_name};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::SPEC_BYTES_MAX;
+use crate::manifest::package_json::named::{FILE, Named, named, told};
 use agents_versions::npm::Version;
 use agents_versions::shorten;
 
@@ -139,6 +140,10 @@ fn build(
     extras.dedup();
     check_requirement(text, ecosystem, requirement)?;
     let requirement = match ecosystem {
+        // As npm writes it down; so it is never taken for what a registry has.
+        Ecosystem::Npm if !requirement.contains(':') && named(requirement).is_some() => {
+            &*format!("{FILE}{requirement}")
+        }
         Ecosystem::Rpm | Ecosystem::Pacman if !requirement.is_empty() => {
             &*format!("={}", requirement.trim_start_matches('=').trim())
         }
@@ -147,14 +152,25 @@ fn build(
     Ok(Spec { ecosystem, name, extras, requirement: requirement.to_owned() })
 }
 
+/// What was asked for is kept and shown: no place for what may be a secret.
+fn npm_problem(requirement: &str) -> Option<&'static str> {
+    let is_address = named(requirement) == Some(Named::Address);
+    match is_address && requirement.contains(['?', '#']) {
+        true => Some(
+            "an address with more behind it, which belongs into package.json (then `bolide install`)",
+        ),
+        false => crate::resolve::npm::requirement_problem(requirement),
+    }
+}
+
 fn check_requirement(text: &str, ecosystem: Ecosystem, requirement: &str) -> Result<(), Error> {
     if requirement.is_empty() {
         return Ok(());
     }
     let shown = shorten(requirement);
     let problem = match ecosystem {
-        Ecosystem::Npm => crate::resolve::npm::requirement_problem(requirement)
-            .map(|problem| format!("`{shown}` is {problem}")),
+        Ecosystem::Npm => npm_problem(requirement)
+            .map(|problem| format!("`{}` is {problem}", shorten(&told(requirement)))),
         Ecosystem::Pypi => requirement
             .parse::<pep440_rs::VersionSpecifiers>()
             .err()
@@ -170,7 +186,12 @@ fn check_requirement(text: &str, ecosystem: Ecosystem, requirement: &str) -> Res
                 .then(|| format!("`{shown}` is not one version such as `1.2-3`"))
         }
     };
-    problem.map_or(Ok(()), |problem| Err(invalid(text, &problem)))
+    // The text of an npm package may have a secret in it.
+    let told = match (ecosystem, text.strip_suffix(requirement)) {
+        (Ecosystem::Npm, Some(head)) => format!("{head}{}", told(requirement)),
+        _ => text.to_owned(),
+    };
+    problem.map_or(Ok(()), |problem| Err(invalid(&told, &problem)))
 }
 
 /// `pkg:type/namespace/name@version?qualifiers#subpath`, read from the right as the purl specification says.

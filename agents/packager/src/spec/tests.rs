@@ -80,7 +80,10 @@ fn what_cannot_be_asked_for_is_refused_with_a_reason() {
     check("npm:a/b", "characters");
     check("npm:a@github:x/y", "git repository");
     check("npm:a@file:../b", "path on this machine");
-    check("npm:a@http://example.invalid/a.tgz", "archive");
+    check("npm:a@https://example.invalid/a.tgz?token=x", "package.json");
+    check("npm:a@https://me:x@example.invalid/a.tgz", "password");
+    check("npm:a@npm:b@https://example.invalid/a.tgz", "no registry");
+    check("npm:a@~/b.tgz", "home directory");
     check("npm:a\u{1b}[31m", "control characters");
     check("pypi:-x", "punctuation");
     check("pypi:requests@2", "address");
@@ -97,6 +100,21 @@ fn what_cannot_be_asked_for_is_refused_with_a_reason() {
         check(&format!("{known}:x"), "cannot be installed by this version");
     }
     check("pkg:maven/org.apache/x@1", "cannot be installed by this version");
+}
+
+#[test]
+fn archives_are_named_by_address_and_path() {
+    for (text, requirement) in [
+        ("npm:@s/a@https://example.invalid/a.tgz", "https://example.invalid/a.tgz"),
+        ("npm:a@http://example.invalid/x", "http://example.invalid/x"),
+        ("npm:a@file:../a b.tgz", "file:../a b.tgz"),
+        ("npm:a@./a.tgz", "file:./a.tgz"),
+        ("npm:a@a.tgz", "file:a.tgz"),
+    ] {
+        let spec = Spec::parse(text).expect(text);
+        assert_eq!(spec.requirement, requirement);
+        assert_eq!(Spec::parse(&spec.to_string()), Ok(spec), "{text}");
+    }
 }
 
 #[test]

@@ -135,6 +135,7 @@ struct RawVersion {
     scripts: Scripts,
     license: License,
     dist: Dist,
+    directories: Directories,
 }
 
 impl Accept for RawVersion {
@@ -157,6 +158,7 @@ impl Accept for RawVersion {
                 "scripts" => read!(object, self.scripts),
                 "license" => read!(object, self.license),
                 "dist" => read!(object, self.dist),
+                "directories" => read!(object, self.directories),
                 _ => {
                     object.next_value::<IgnoredAny>()?;
                 }
@@ -221,6 +223,32 @@ impl Accept for Bin {
     }
     fn accept_object<'de, A: MapAccess<'de>>(&mut self, object: A) -> Result<(), A::Error> {
         self.table.accept_object(object)
+    }
+}
+
+impl Bin {
+    fn is_empty(&self) -> bool {
+        self.single.is_none() && self.table.0.is_empty()
+    }
+}
+
+/// Where a package that names no commands has them; registries say it in `bin`.
+#[derive(Default)]
+struct Directories {
+    bin: Option<String>,
+}
+
+impl Accept for Directories {
+    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(field)) = object.next_key()? {
+            match &*field {
+                "bin" => read!(object, self.bin),
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -323,14 +351,58 @@ impl Accept for Dist {
     }
 }
 
+/// Reads the `package.json` of an archive that a package is asked for by; `files` are the paths in it. Nothing is said there of where
+/// it came from, when, and what it hashes to.
+pub(crate) fn described<'f>(
+    bytes: &[u8],
+    (name, version): (&str, &str),
+    files: impl Iterator<Item = &'f str>,
+) -> Result<Version, String> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut raw = RawVersion::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let read = Fill(&mut raw).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    read.map_err(|error| error.to_string())?;
+    let folder = raw.directories.bin.take().filter(|_| raw.bin.is_empty());
+    let folder = folder.map(|folder| plain_path(&folder));
+    for path in files {
+        // What has one is built with it, unless the package says otherwise.
+        if path == "binding.gyp" {
+            raw.gypfile.get_or_insert(true);
+        }
+        let below = folder.as_ref().and_then(|folder| path.strip_prefix(folder.as_str()));
+        if let Some(inside) = below.and_then(|below| below.strip_prefix('/'))
+            && !inside.split('/').any(|part| part.starts_with('.'))
+        {
+            let command = path.rsplit('/').next().unwrap_or(path);
+            raw.bin.table.0.insert(command.to_owned(), path.to_owned());
+        }
+    }
+    let described = raw.describe(version, name);
+    described.ok_or_else(|| "it needs more packages than anybody has".to_owned())
+}
+
 impl RawVersion {
     fn finish(
-        self,
+        mut self,
         text: &str,
         name: &str,
         registry: &Url,
         published: Option<String>,
     ) -> Option<Version> {
+        let dist = std::mem::take(&mut self.dist);
+        let tarball = tarball_url(dist.tarball.as_deref()?, registry)?;
+        Some(Version {
+            published,
+            tarball,
+            hashes: integrity(dist.integrity.as_deref().unwrap_or_default()),
+            unpacked_size: dist.unpacked_size,
+            ..self.describe(text, name)?
+        })
+    }
+
+    /// All but where its archive is.
+    fn describe(self, text: &str, name: &str) -> Option<Version> {
         // A table of that length was cut: the version would seem to need less than it does.
         let tables = [&self.dependencies, &self.optional_dependencies, &self.peer_dependencies];
         let is_cut = tables.iter().any(|table| table.0.len() >= TABLE_ENTRIES_MAX)
@@ -338,7 +410,6 @@ impl RawVersion {
         if is_cut {
             return None;
         }
-        let tarball = tarball_url(self.dist.tarball.as_deref()?, registry)?;
         let optional_dependencies: Dependencies = self.optional_dependencies.0;
         let mut dependencies: Dependencies = self.dependencies.0;
         let bundled = match self.bundled.all {
@@ -371,10 +442,7 @@ impl RawVersion {
             deprecated: self.deprecated.0,
             install_scripts,
             license: self.license.0,
-            published,
-            tarball,
-            hashes: integrity(self.dist.integrity.as_deref().unwrap_or_default()),
-            unpacked_size: self.dist.unpacked_size,
+            ..Version::default()
         })
     }
 }
@@ -407,24 +475,30 @@ fn commands(bin: Bin, package: &str) -> BTreeMap<String, String> {
     for (name, path) in written {
         let name = name.replace(['\\', ':'], "/");
         let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut parts: Vec<&str> = Vec::new();
-        let path = path.replace('\\', "/");
-        for part in path.split('/') {
-            match part {
-                "" | "." => {}
-                ".." => {
-                    parts.pop();
-                }
-                part => parts.push(part),
-            }
-        }
+        let path = plain_path(&path);
         let usable =
             !matches!(name.as_str(), "" | "." | "..") && !name.chars().any(char::is_control);
-        if usable && !parts.is_empty() && !path.contains('\0') {
-            commands.insert(name, parts.join("/"));
+        if usable && !path.is_empty() && !path.contains('\0') {
+            commands.insert(name, path);
         }
     }
     commands
+}
+
+/// A path inside of a package, which it cannot leave.
+fn plain_path(path: &str) -> String {
+    let path = path.replace('\\', "/");
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// The strong digests of a Subresource Integrity text; `sha1` alone gives none.

@@ -242,7 +242,7 @@ fn a_file_without_a_digest_has_the_time_of_a_download_and_comes_whole() {
     world.client().pypi_file(&server.at("/part.whl")).expect_err("a part of it");
     let limit = |request: crate::io::http::Request<'_>| request.limit();
     let (file, page) = (server.at("/x.whl"), server.at("/a/"));
-    assert_eq!(limit(super::whole::request_of(file, None)), DOWNLOAD_TIMEOUT);
+    assert_eq!(limit(crate::io::whole::request_of(file, None)), DOWNLOAD_TIMEOUT);
     assert_eq!(limit(crate::io::http::Request::new(page, None, 1)), METADATA_TIMEOUT);
 }
 

@@ -14,7 +14,7 @@ use url::Url;
 use crate::error::Result;
 use crate::io::http::{Http, Request, Urgency, Validators, nonsense};
 use crate::io::limits::{
-    CORE_METADATA_BYTES_MAX, WHEEL_DIRECTORY_BYTES_MAX, WHEEL_IN_MEMORY_BYTES_MAX, WHEEL_TAIL_BYTES,
+    CORE_METADATA_BYTES_MAX, FILE_IN_MEMORY_BYTES_MAX, WHEEL_DIRECTORY_BYTES_MAX, WHEEL_TAIL_BYTES,
 };
 use crate::io::resource::Answer;
 use crate::io::secret::Credentials;
@@ -66,7 +66,7 @@ impl Reader<'_> {
     /// The METADATA file; `None` where the index lists a wheel that does not exist.
     pub(super) async fn metadata(&self) -> Result<Option<Answer>> {
         let mut request =
-            Request::new(self.url.clone(), Some(self.credentials), WHEEL_IN_MEMORY_BYTES_MAX);
+            Request::new(self.url.clone(), Some(self.credentials), FILE_IN_MEMORY_BYTES_MAX);
         request.range = Some(format!("bytes=-{WHEEL_TAIL_BYTES}"));
         let reply = self.http.get(&request, self.urgency).await?;
         let body = match reply.status {
@@ -95,7 +95,7 @@ impl Reader<'_> {
 
     async fn whole(&self) -> Result<Option<Bytes>> {
         let mut request =
-            Request::new(self.url.clone(), Some(self.credentials), WHEEL_IN_MEMORY_BYTES_MAX);
+            Request::new(self.url.clone(), Some(self.credentials), FILE_IN_MEMORY_BYTES_MAX);
         // A range of everything: the answer must come without content coding, like the parts.
         request.range = Some("bytes=0-".to_owned());
         let reply = self.http.get(&request, self.urgency).await?;
@@ -144,7 +144,7 @@ impl Reader<'_> {
         let end = from.checked_add(length).filter(|end| length > 0 && *end <= total);
         let end = end.ok_or_else(|| self.damaged("an entry is outside of it"))?;
         let mut request =
-            Request::new(self.url.clone(), Some(self.credentials), WHEEL_IN_MEMORY_BYTES_MAX);
+            Request::new(self.url.clone(), Some(self.credentials), FILE_IN_MEMORY_BYTES_MAX);
         request.range = Some(format!("bytes={from}-{}", end - 1));
         let reply = self.http.get(&request, self.urgency).await?;
         match reply.status {

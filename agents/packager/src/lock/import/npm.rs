@@ -1,13 +1,15 @@
 //! `package-lock.json` of npm 7 and later (versions 2 and 3): places, versions, digests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Locked;
 use crate::ecosystem::Ecosystem;
 use crate::install::npm::is_place;
 use crate::io::npm::packument::integrity;
+use crate::manifest::package_json::named::{Named, named, told};
 use crate::metadata::Hashes;
 use crate::spec::check_name;
 
@@ -29,6 +31,27 @@ struct Entry {
     integrity: Option<String>,
     #[serde(default)]
     link: bool,
+    dependencies: Option<Value>,
+    #[serde(rename = "devDependencies")]
+    dev_dependencies: Option<Value>,
+    #[serde(rename = "optionalDependencies")]
+    optional_dependencies: Option<Value>,
+    #[serde(rename = "peerDependencies")]
+    peer_dependencies: Option<Value>,
+}
+
+impl Entry {
+    /// The right sides of what it asks for.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let tables = [
+            &self.dependencies,
+            &self.dev_dependencies,
+            &self.optional_dependencies,
+            &self.peer_dependencies,
+        ];
+        let tables = tables.into_iter().flatten().filter_map(Value::as_object);
+        tables.flat_map(|table| table.values()).filter_map(Value::as_str)
+    }
 }
 
 pub(super) fn read(text: &str) -> Result<Vec<Locked>, String> {
@@ -36,18 +59,29 @@ pub(super) fn read(text: &str) -> Result<Vec<Locked>, String> {
     if !matches!(file.version, 2 | 3) {
         return Err(format!("it is of version {}; known are 2 and 3", file.version));
     }
-    Ok(file.packages.into_iter().filter_map(|(place, entry)| locked(place, entry)).collect())
+    let texts = file.packages.values().flat_map(Entry::texts);
+    let texts = texts.filter(|text| named(text) == Some(Named::Address));
+    let addresses: HashSet<String> = texts.map(str::to_owned).collect();
+    let packages = file.packages.into_iter();
+    Ok(packages.filter_map(|(place, entry)| locked(place, entry, &addresses)).collect())
 }
 
-/// A package of a registry; links, workspaces, and what comes from elsewhere are not.
-fn locked(place: String, entry: Entry) -> Option<Locked> {
+/// A package of a registry, or one that is asked for by its archive: at one of these addresses, or in a file. Links, workspaces, and what
+/// comes from elsewhere are not.
+fn locked(place: String, entry: Entry, addresses: &HashSet<String>) -> Option<Locked> {
     let folder = place.rsplit_once("node_modules/")?.1;
     let name = entry.name.unwrap_or_else(|| folder.to_owned());
-    let is_from_registry = entry
-        .resolved
-        .as_deref()
-        .is_none_or(|resolved| resolved.starts_with("https://") || resolved.starts_with("http://"));
-    if entry.link || !is_from_registry || !is_place(&place) {
+    let resolved = entry.resolved.as_deref().map(|resolved| (resolved, named(resolved)));
+    let source = match resolved {
+        None => None,
+        Some((resolved, Some(Named::Address))) => {
+            Some(told(resolved)).filter(|_| addresses.contains(resolved))
+        }
+        // npm writes it from the project, as we do.
+        Some((resolved, Some(Named::Path { is_archive: true, .. }))) => Some(told(resolved)),
+        Some(_) => return None,
+    };
+    if entry.link || !is_place(&place) {
         return None;
     }
     check_name(Ecosystem::Npm, &name).ok()?;
@@ -55,6 +89,7 @@ fn locked(place: String, entry: Entry) -> Option<Locked> {
         name,
         version: entry.version?,
         place,
+        source,
         files: files(entry.integrity.as_deref().unwrap_or_default()),
         ..Locked::default()
     })

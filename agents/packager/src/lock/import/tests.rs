@@ -49,6 +49,28 @@ fn npm_locks_give_places_and_strong_digests() {
 }
 
 #[test]
+fn npm_locks_tell_archives_from_versions() {
+    let text = r#"{"lockfileVersion": 3, "packages": {
+        "": {"dependencies": {"far": "https://x.invalid/far.tgz?t=hush", "near": "file:./v/near.tgz", "odd": 1}},
+        "node_modules/far": {"version": "1.0.0", "resolved": "https://x.invalid/far.tgz?t=hush"},
+        "node_modules/near": {"version": "1.0.0", "resolved": "file:v/near.tgz"},
+        "node_modules/plain": {"version": "1.0.0", "resolved": "https://x.invalid/plain.tgz"},
+        "node_modules/folder": {"version": "1.0.0", "resolved": "file:v/folder"}
+    }}"#;
+    let packages = npm::read(text).expect("a lock");
+    let shown: Vec<(&str, Option<&str>)> =
+        packages.iter().map(|it| (it.name.as_str(), it.source.as_deref())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("far", Some("https://x.invalid/far.tgz?...")),
+            ("near", Some("file:v/near.tgz")),
+            ("plain", None)
+        ]
+    );
+}
+
+#[test]
 fn pnpm_locks_become_a_tree() {
     let text = format!(
         "lockfileVersion: '9.0'

@@ -8,14 +8,18 @@ use super::MANIFEST;
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::read_small;
 use crate::limits::{MANIFEST_BYTES_MAX, WORKSPACE_DIRECTORIES_MAX};
+use crate::manifest::package_json::named::{FILE, Named, named};
 use crate::manifest::package_json::patterns::Patterns;
-use crate::manifest::package_json::{self, RootManifest};
+use crate::manifest::package_json::{self, Override, RootManifest};
 use crate::metadata::npm::Dependencies;
 use crate::operations::{fixed, read_text};
 use crate::plan::Precondition;
 use crate::resolve::npm::Local;
 use crate::spec::check_name;
 use crate::transaction::Project;
+
+/// What other tools than npm write before the path of a directory.
+const LINK: &str = "link:";
 
 /// Finds and reads them all. In the manifests, the root's too, `file:` texts then name places from the project.
 /// `check_wanted` fails once nobody waits for them any more: a large project takes a while.
@@ -147,39 +151,53 @@ fn settle(project: &Project, place: &str, manifest: &mut RootManifest) -> Result
         &mut manifest.peer_dependencies,
     ];
     for (name, text) in tables.into_iter().flatten() {
-        let Some(path) = path_of(text) else { continue };
-        let settled = from_project(project.path(), place, path).filter(|path| !path.is_empty());
+        let Some((path, is_archive)) = path_of(text) else { continue };
+        let settled = from_project(project.path(), place, &path).filter(|path| !path.is_empty());
         let Some(settled) = settled else {
             let message = format!("`{name}` is asked for as `{text}`, which is the project itself");
             return Err(Error::new(Kind::Usage, "unsupported-dependency", message));
         };
-        // An archive is no directory; the resolver says so.
-        if [".tgz", ".tar.gz", ".tar"].iter().any(|end| settled.ends_with(end)) {
-            continue;
-        }
         if settled.split('/').any(|part| part == "node_modules") {
             let message =
                 format!("`{name}` is asked for as `{text}`, which is an installed package");
             return Err(Error::new(Kind::Usage, "unsupported-dependency", message)
                 .hint("name a package outside of `node_modules`"));
         }
-        *text = format!("file:{settled}");
-        named.insert(settled);
+        *text = format!("{FILE}{settled}");
+        if !is_archive {
+            named.insert(settled);
+        }
+    }
+    if place.is_empty() {
+        settle_overrides(project, &mut manifest.overrides);
     }
     Ok(named.into_iter().collect())
 }
 
-/// The path in a dependency's text, where it is one: `file:x`, `link:x`, `./x`, `../x`, `/x`.
-fn path_of(text: &str) -> Option<&str> {
-    let scheme = |scheme: &str| {
-        let head = text.get(..scheme.len())?;
-        head.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])
-    };
-    if let Some(path) = scheme("file:").or_else(|| scheme("link:")) {
-        // `file:///x` and `file:/x` are the same place.
-        return Some(path.strip_prefix("//").unwrap_or(path));
+/// The same for archives that overrides name, from the project as npm has it. They are as deep as a manifest may be nested.
+fn settle_overrides(project: &Project, overrides: &mut [Override]) {
+    for rule in overrides {
+        if let Some(text) = &mut rule.value
+            && let Some((path, true)) = path_of(text)
+            && let Some(settled) = from_project(project.path(), "", &path)
+        {
+            *text = format!("{FILE}{settled}");
+        }
+        settle_overrides(project, &mut rule.nested);
     }
-    (text.starts_with("./") || text.starts_with("../") || text.starts_with('/')).then_some(text)
+}
+
+/// The path in a dependency's text, where it is one, and whether that is an archive.
+fn path_of(text: &str) -> Option<(String, bool)> {
+    let linked = text.get(..LINK.len()).filter(|head| head.eq_ignore_ascii_case(LINK));
+    if linked.is_some() {
+        let path = &text[LINK.len()..];
+        return Some((path.strip_prefix("//").unwrap_or(path).to_owned(), false));
+    }
+    match named(text) {
+        Some(Named::Path { path, is_archive }) => Some((path, is_archive)),
+        _ => None,
+    }
 }
 
 /// A path as it is from the project, where it lies inside or above; else as it is. Empty is the project itself.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pep440_rs::Version;
@@ -14,6 +14,7 @@ use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
 use super::super::incoming::Incoming;
+use super::super::named::{copied, file_of, kept, whole_path};
 use super::super::{Asked, Task};
 use super::manifest::Manifest;
 use crate::error::{Error, Kind, Result};
@@ -31,7 +32,7 @@ use crate::resolution::Resolution;
 use crate::resolve::pypi::policy::Known;
 use crate::store::{Entry, Form, Store};
 use crate::transaction::{Content, Project};
-use crate::unpack::{HELPER_FAILED, Source};
+use crate::unpack::Source;
 
 /// What was found of all that is named.
 #[derive(Default)]
@@ -64,19 +65,7 @@ fn url_of<'r>(requirement: &'r Requirement, target: &PythonTarget) -> Option<&'r
 /// Where a file is fetched from, without what stands behind a `#`: on the web, or `file:///...`.
 fn place(project: &Project, url: &Url) -> Result<Url> {
     let mut place = match address::path_of(url) {
-        Some(path) => {
-            let mut whole: PathBuf = project.path().to_path_buf();
-            for part in path.split('/') {
-                // The project's own path has no links in it.
-                match part {
-                    ".." => {
-                        whole.pop();
-                    }
-                    part => whole.push(part),
-                }
-            }
-            Url::from_file_path(&whole).map_err(|()| no_file(url))?
-        }
+        Some(path) => Url::from_file_path(whole_path(project, &path)).map_err(|()| no_file(url))?,
         None => url.clone(),
     };
     place.set_fragment(None);
@@ -207,17 +196,10 @@ impl Finder<'_> {
         version: &Version,
     ) -> Result<Arc<CoreMetadata>> {
         let (store, file) = (&self.task.shop.store, file_of(place));
-        let opened = File::open(copy).map_err(|error| Error::io("open", copy, &error))?;
-        let add = || store.add_wheel(Source::File(&opened), hashes, &file);
-        let known = || store.check(hashes, Form::Wheel, false).filter(|_| hashes.sha512.is_none());
-        let entry = match known() {
-            Some(entry) => entry,
-            None => match add() {
-                // It says nothing about the file: another process reads it from the beginning.
-                Err(error) if error.code == HELPER_FAILED => add()?,
-                added => added?,
-            },
-        };
+        // A SHA-512 that was written is compared where a file is added.
+        let known = store.check(hashes, Form::Wheel, false).filter(|_| hashes.sha512.is_none());
+        let add = |opened: &File| store.add_wheel(Source::File(opened), hashes, &file);
+        let entry = kept(known, copy, &add)?;
         core(store, &entry, &file, (&requirement.name, version)).map(Arc::new)
     }
 }
@@ -252,12 +234,6 @@ fn compared(place: &Url, written: Hashes, content: &Content) -> Result<Hashes> {
     Ok(Hashes { sha256: Some(sha256), sha512: written.sha512 })
 }
 
-/// The last part of an address, as a file has it.
-fn file_of(place: &Url) -> String {
-    let last = place.path().rsplit('/').next().unwrap_or_default();
-    percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned()
-}
-
 /// The version in the name of a wheel.
 fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
     match file_name::parse(&file_of(place), &requirement.name) {
@@ -269,17 +245,6 @@ fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
                 .hint(format!("name a file such as `{name}-1.0-py3-none-any.whl`")))
         }
     }
-}
-
-/// Copies a file of this machine; what it held.
-pub(in crate::operations) fn copied(task: &Task<'_>, path: &Path, to: &Path) -> Result<Content> {
-    let Some(mut file) = foreign::open(path)? else {
-        let message = format!("there is no file `{}`", path.display());
-        return Err(Error::new(Kind::Failed, "file-missing", message)
-            .hint("make it, or correct the requirement that names it"));
-    };
-    let mut copy = File::create(to).map_err(|error| Error::io("create", to, &error))?;
-    foreign::read(&mut file, path, Some(&mut copy), &|| task.check_wanted())
 }
 
 /// Says of the packages of a lock, which has no addresses, where those are that the project names. Warnings where a file is not the

@@ -44,7 +44,7 @@ pub(super) enum Agreement {
 /// A version that a name may have.
 struct Candidate {
     package: String,
-    /// `None` for one of the project's own packages, which asks for nothing here.
+    /// `None` for one of the project's own packages, which asks for nothing here, and for an archive, which is no version of a registry.
     entry: Option<Arc<Entry>>,
     version: Option<Version>,
     peers: Vec<(NameId, WantId, bool)>,
@@ -181,7 +181,7 @@ impl Search<'_, '_> {
     fn meets(&self, want: WantId, candidate: &Candidate) -> bool {
         let want = self.builder.tree.catalogue.want_ref(want);
         match want {
-            Want::Local(_) => candidate.entry.is_none(),
+            Want::Local(_) | Want::Archive(_) => candidate.entry.is_none(),
             Want::Alias { package, .. } if *package != candidate.package => false,
             Want::Tag(_) => candidate.entry.is_some(),
             want => want.accepts(candidate.version.as_ref()),
@@ -204,6 +204,7 @@ impl Search<'_, '_> {
         let local = match wanted {
             Want::Local(local) => Some(*local),
             Want::Unsupported(_) => return None,
+            Want::Archive(key) => return self.only(name, package, key),
             _ => catalogue.locals.workspace(name),
         };
         if let Some(local) = local {
@@ -228,6 +229,23 @@ impl Search<'_, '_> {
                 candidate.entry.clone().map_or_else(Vec::new, |entry| self.peers(&entry));
         }
         let list = Rc::new(list);
+        self.known.insert(name, Rc::clone(&list));
+        Some(list)
+    }
+
+    /// The candidate that an archive is; no version of a registry, so that nothing is pinned for it.
+    fn only(
+        &mut self,
+        name: NameId,
+        package: String,
+        key: &Arc<str>,
+    ) -> Option<Rc<Vec<Candidate>>> {
+        let catalogue = &mut self.builder.tree.catalogue;
+        let found = catalogue.archive(key).ok()?;
+        let found = Rc::clone(catalogue.package(found));
+        let peers = self.peers(&found.ready.entry);
+        let version = Some(found.version.clone());
+        let list = Rc::new(vec![Candidate { package, entry: None, version, peers }]);
         self.known.insert(name, Rc::clone(&list));
         Some(list)
     }

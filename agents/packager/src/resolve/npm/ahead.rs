@@ -73,7 +73,7 @@ fn follow(
         }
         let wanting = Wanted::shared(&text);
         let want = &wanting.want;
-        if matches!(want, Want::Unsupported(_)) {
+        if matches!(want, Want::Archive(_) | Want::Unsupported(_)) {
             continue;
         }
         let package = want.package(&name).to_owned();
@@ -142,7 +142,7 @@ fn chosen(packument: &Packument, want: &Want) -> Option<Arc<Version>> {
             };
             latest.or_else(best).map(Listed::version)
         }
-        Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => None,
+        Want::Alias { .. } | Want::Local(_) | Want::Archive(_) | Want::Unsupported(_) => None,
     }
 }
 

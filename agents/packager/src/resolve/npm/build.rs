@@ -18,6 +18,7 @@ use super::overrides::Rules;
 use super::place::place;
 use super::report::{Failure, Stop};
 use super::tree::{Content, EdgeId, NodeId, Tree};
+use super::want::shown;
 use super::{Order, Request};
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_FIXED_MAX, NPM_STEPS_PER_PACKAGE_MAX};
@@ -25,7 +26,6 @@ use crate::manifest::package_json::RootManifest;
 use crate::metadata::npm::{Dependencies, Metadata};
 use crate::resolution::Resolution;
 use agents_versions::npm::Version;
-use agents_versions::shorten;
 
 /// How often the finished tree is looked over for gaps; one look nearly always finds none.
 const SWEEPS_MAX: usize = 16;
@@ -88,7 +88,7 @@ impl<'a> Builder<'a> {
         guide: &Guide,
     ) -> Self {
         let node = request.node_version.as_deref().and_then(|text| Version::parse_loose(text).ok());
-        let mut catalogue = Catalogue::new(metadata, node);
+        let mut catalogue = Catalogue::new(metadata, request.archives, node);
         catalogue.bar(&guide.barred);
         let own = Locals::new(&mut catalogue, &request.locals);
         catalogue.locals = own;
@@ -289,8 +289,8 @@ impl<'a> Builder<'a> {
                 let name = self.tree.catalogue.names.text(one.name);
                 let message = format!(
                     "the project's override of `{name}` to `{}` contradicts its own dependency `{name}@{}`",
-                    shorten(&want),
-                    shorten(&declared)
+                    shown(&want),
+                    shown(&declared)
                 );
                 let error = Error::new(Kind::Usage, "override-conflict", message);
                 return Err(Stop::Other(error.hint(format!(
@@ -332,7 +332,11 @@ impl<'a> Builder<'a> {
                 !child.is_some_and(is_there)
             };
             let Some(parent) = parent.filter(free) else { continue };
-            if let Some(package) = self.tree.catalogue.exact(&one.name, &one.version) {
+            let package = match &one.archive {
+                Some(key) => self.tree.catalogue.archive(key).ok(),
+                None => self.tree.catalogue.exact(&one.name, &one.version),
+            };
+            if let Some(package) = package {
                 let name = self.tree.catalogue.names.intern(name);
                 self.tree.add(name, Content::Package(package), parent);
             }

@@ -15,14 +15,18 @@ use std::sync::Arc;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::ahead::Scout;
+use super::archives::Archives;
 use super::locals::Locals;
 use super::names::{Folder, NameId, Names};
 use super::ready::{Noted, Notes, Ready};
 use super::room::LAST;
 use super::texts::{Numbers, digest};
-use super::want::{Want, Wanted};
+use super::want::{Want, Wanted, shown};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
+use crate::manifest::package_json::named::{FILE, is_archive};
 use crate::metadata::npm::{Ahead, Listed, Metadata, Packument, Version as Entry};
+use crate::spec::check_name;
 use agents_versions::npm::{Options, Range, Version};
 
 /// One chosen version of one package.
@@ -97,6 +101,8 @@ pub(super) struct Chosen {
     pub(super) ready: Arc<Ready>,
     pub(super) shape: Rc<Shape>,
     pub(super) engine_fits: bool,
+    /// The archive that it was named by, where no registry has it.
+    pub(super) archive: Option<Arc<str>>,
     /// Whether what it needs was announced.
     is_announced: Cell<bool>,
 }
@@ -123,6 +129,9 @@ struct About {
 
 pub(super) struct Catalogue<'a> {
     source: &'a dyn Metadata,
+    pub(super) archive_source: &'a dyn Archives,
+    /// What was found of archives that are named.
+    pub(super) archives: HashMap<Arc<str>, Result<PackageId, Error>>,
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
     node: Option<Version>,
@@ -143,13 +152,19 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn new(source: &'a dyn Metadata, node: Option<Version>) -> Self {
+    pub(super) fn new(
+        source: &'a dyn Metadata,
+        archive_source: &'a dyn Archives,
+        node: Option<Version>,
+    ) -> Self {
         let scout = Arc::<Scout>::default();
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         source.follow(&ahead);
         let room = LAST.room();
         Self {
             source,
+            archive_source,
+            archives: HashMap::new(),
             scout,
             node,
             barred: HashSet::new(),
@@ -202,14 +217,15 @@ impl<'a> Catalogue<'a> {
         id
     }
 
-    /// What a text means in the project's own manifests, where `file:` names a directory from the project's.
+    /// What a text means in the project's own manifests, where `file:` names a directory or an archive from the project's directory.
     pub(super) fn own_want_id(&mut self, text: &str) -> WantId {
-        let Some(path) = text.strip_prefix("file:") else { return self.want_id(text) };
+        let Some(path) = text.strip_prefix(FILE) else { return self.want_id(text) };
         if let Some(&id) = self.own_want_ids.get(text) {
             return id;
         }
         let want = match self.locals.at(path) {
             Some(local) => Want::Local(local),
+            None if is_archive(path) => Want::Archive(text.into()),
             None => Want::Unsupported("a path where no package is"),
         };
         let text: Arc<str> = text.into();
@@ -241,7 +257,7 @@ impl<'a> Catalogue<'a> {
     }
 
     /// The name of the package that is wanted under a name.
-    fn package_id(&mut self, name: NameId, wanted: &Want) -> NameId {
+    pub(super) fn package_id(&mut self, name: NameId, wanted: &Want) -> NameId {
         match wanted {
             Want::Alias { package, .. } => self.names.intern(package),
             _ => name,
@@ -259,8 +275,16 @@ impl<'a> Catalogue<'a> {
             return choice.clone();
         }
         let wanted = self.wanted(want);
-        let package = self.package_id(name, &wanted.want);
-        let choice = self.choose_uncached(package, &wanted, lowest);
+        let choice = match &wanted.want {
+            // Of others' names a registry is asked, which knows none that are not.
+            Want::Archive(key) => check_name(Ecosystem::Npm, &self.names.text(name))
+                .and_then(|()| self.archive(key))
+                .map_err(|error| Box::new(NoChoice::Failed(error))),
+            want => {
+                let package = self.package_id(name, want);
+                self.choose_uncached(package, &wanted, lowest)
+            }
+        };
         self.choices.insert((name, want, lowest), choice.clone());
         choice
     }
@@ -472,10 +496,14 @@ impl<'a> Catalogue<'a> {
         if let Err(error) = &loaded
             && error.kind == Kind::Network
         {
-            self.network_failure.get_or_insert_with(|| (**error).clone());
+            self.failed_on_the_network(error);
         }
         self.about(package).loaded = Some(loaded.clone());
         loaded
+    }
+
+    pub(super) fn failed_on_the_network(&mut self, error: &Error) {
+        self.network_failure.get_or_insert_with(|| error.clone());
     }
 
     fn take(&mut self, name: NameId, ready: &Arc<Ready>) -> Option<PackageId> {
@@ -487,6 +515,18 @@ impl<'a> Catalogue<'a> {
         if let Some(&id) = known {
             return Some(id);
         }
+        let id = self.push(name, ready, None)?;
+        self.about(name).chosen.push(id);
+        Some(id)
+    }
+
+    /// Adds what was not chosen before.
+    pub(super) fn push(
+        &mut self,
+        name: NameId,
+        ready: &Arc<Ready>,
+        archive: Option<Arc<str>>,
+    ) -> Option<PackageId> {
         let number = ready.number.clone()?;
         let shape = self.shape_of_package(ready);
         let engine_fits = self.engine_of(ready);
@@ -497,9 +537,9 @@ impl<'a> Catalogue<'a> {
             ready: Arc::clone(ready),
             shape: Rc::new(shape),
             engine_fits,
+            archive,
             is_announced: Cell::new(false),
         }));
-        self.about(name).chosen.push(id);
         Some(id)
     }
 }
@@ -519,6 +559,6 @@ pub(super) fn no_match_error(package: &str, want: &str) -> Error {
     Error::new(
         Kind::Conflict,
         "no-matching-version",
-        format!("no version of `{package}` matches `{}`", agents_versions::shorten(want)),
+        format!("no version of `{package}` matches `{}`", shown(want)),
     )
 }

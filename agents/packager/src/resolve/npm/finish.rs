@@ -13,6 +13,7 @@ use super::catalogue::Role;
 use super::check::gather;
 use super::report::Failure;
 use super::tree::{Content, EdgeId, NodeId};
+use super::want::shown;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::resolution::{Link, Package, Resolution};
@@ -265,7 +266,7 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
                 continue;
             }
             let name = builder.tree.catalogue.names.text(one.name);
-            let want = shorten(&builder.tree.catalogue.want_text(one.want));
+            let want = shown(&builder.tree.catalogue.want_text(one.want));
             let kind = if one.role.is_peer() { "wants the peer" } else { "needs" };
             let found = match found {
                 Some(to) => format!("finds {}", builder.describe(to)),

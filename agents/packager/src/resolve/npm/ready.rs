@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+use super::archives::Archive;
 use super::catalogue::Role;
 use super::names::Name;
 use super::want::{Want, Wanted};
@@ -63,6 +64,14 @@ impl Ready {
 }
 
 impl Ready {
+    /// What is in an archive that was named itself.
+    pub(super) fn of_archive(archive: &Archive) -> Self {
+        let ready = Self::new(&archive.name, Arc::clone(&archive.entry));
+        // Nobody has seen it yet.
+        let _ = ready.artifact.set(Ok(Arc::clone(&archive.artifact)));
+        ready
+    }
+
     /// The file of this version of `package`.
     pub(super) fn artifact(&self, package: &str) -> Result<Arc<Artifact>, Error> {
         self.artifact.get_or_init(|| artifact(package, &self.entry).map(Arc::new)).clone()
@@ -110,7 +119,7 @@ fn needs(entry: &Entry) -> Box<[Need]> {
         }
         let is_inside = entry.bundled.iter().any(|inside| **inside == *name.text);
         let package = match &wanted.want {
-            Want::Local(_) | Want::Unsupported(_) => None,
+            Want::Local(_) | Want::Archive(_) | Want::Unsupported(_) => None,
             _ if is_inside => None,
             Want::Alias { package, .. } => Some(Name::shared(package)),
             _ => Some(Arc::clone(&name)),

@@ -4,6 +4,7 @@ use super::build::{Builder, Way};
 use super::catalogue::{NoChoice, PackageId};
 use super::names::NameId;
 use super::tree::{Content, EdgeId, NodeId};
+use super::want::shown;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::NPM_REPAIRS_TRIED_MAX;
@@ -109,7 +110,7 @@ impl Builder<'_> {
         let one = self.tree.edge(edge);
         let name = self.tree.catalogue.names.text(one.name);
         let want = self.tree.catalogue.want_text(one.want);
-        let want = if want.is_empty() { "*".to_owned() } else { shorten(&want) };
+        let want = if want.is_empty() { "*".to_owned() } else { shown(&want) };
         format!("`{name}@{want}`")
     }
 
@@ -215,10 +216,12 @@ impl Builder<'_> {
         repairs
     }
 
+    /// Whether the project asks a registry for a name: in the place of an archive nothing else is proposed.
     fn is_direct(&self, name: &str) -> bool {
-        self.tree
-            .edges_out(self.top)
-            .any(|edge| *self.tree.catalogue.names.text(self.tree.edge(edge).name) == *name)
+        self.tree.edges_out(self.top).map(|edge| self.tree.edge(edge)).any(|one| {
+            *self.tree.catalogue.names.text(one.name) == *name
+                && !self.tree.catalogue.is_want_of_archive(one.want)
+        })
     }
 
     /// This version of a package, and all others that need what nobody published under a name.
@@ -250,7 +253,7 @@ impl Builder<'_> {
         let newest = latest.map(|latest| format!("; the newest is `{latest}`")).unwrap_or_default();
         let explanation = format!(
             "no version of `{package}` matches `{}`, which {}{} asks for{newest}",
-            shorten(&want),
+            shown(&want),
             self.describe(one.from),
             self.chain(one.from)
         );

@@ -13,6 +13,7 @@ use super::names::NameId;
 use super::report::{Clash, Stop};
 use super::tree::{Content, EdgeId, Failure, NodeId};
 use super::want::{Want, unsupported};
+use crate::error::Kind;
 use crate::limits::{NPM_NODES_MAX, NPM_PEER_DEPTH_MAX};
 
 impl Builder<'_> {
@@ -168,12 +169,19 @@ impl Builder<'_> {
                     return Ok(Content::Link(local));
                 }
             }
-            Want::Tag(_) | Want::Alias { .. } => {}
+            Want::Tag(_) | Want::Alias { .. } | Want::Archive(_) => {}
         }
         let lowest = self.wants_lowest(edge);
         match self.tree.catalogue.choose(name, want, lowest) {
             Ok(package) => Ok(Content::Package(package)),
             Err(none) => match *none {
+                // What is optional may be missing, but not be another one than it was.
+                NoChoice::Failed(error)
+                    if error.kind == Kind::Verification
+                        && self.tree.catalogue.is_want_of_archive(want) =>
+                {
+                    Err(Stop::Other(error))
+                }
                 NoChoice::Failed(error) => {
                     Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })))
                 }

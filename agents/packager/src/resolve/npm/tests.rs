@@ -1,6 +1,7 @@
 //! Trees of small universes: the shapes that npm builds, conflicts, and laws that hold for every tree.
 
 mod ahead;
+mod archives;
 mod laws;
 mod own;
 mod recorded;
@@ -197,7 +198,8 @@ fn dependencies_outside_of_registries_are_refused_by_dependent() {
         "git+ssh://git@example.invalid/x.git",
         "user/repo",
         "file:../x",
-        "https://example.invalid/x.tgz",
+        "file:../x.tgz",
+        "https://me@example.invalid/x.tgz",
     ] {
         let error = error(&format!("a@1.0.0: x@{address}"), "a@1");
         assert_eq!((error.kind, error.code.as_str()), (Kind::Usage, "unsupported-dependency"));
@@ -264,7 +266,7 @@ fn what_is_locked_stays_unless_asked_for_by_name() {
         ("node_modules/x", "x", "1.0.0"),
         ("node_modules/y", "y", "1.0.0"),
     ] {
-        let one = Preferred { name: name.to_owned(), version: version.to_owned() };
+        let one = Preferred { name: name.to_owned(), version: version.to_owned(), archive: None };
         request.preferred.insert(place.to_owned(), one);
     }
     let tree = resolve(&request, &universe).expect("kept");

@@ -8,8 +8,12 @@ use super::texts::digest;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_WANT_ALTERNATIVES_MAX, NPM_WANT_BYTES_MAX, NPM_WANTS_MAX};
+use crate::manifest::package_json::named::{Named, named, told};
 use agents_versions::npm::{Range, Version};
 use agents_versions::shorten;
+
+/// Why a repository is refused.
+pub(super) const GIT: &str = "a git repository";
 
 /// A dependency's text, understood.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub(super) enum Want {
     },
     /// One of the project's own packages.
     Local(LocalId),
+    /// An archive that is named itself; see [`super::archives::Archives`].
+    Archive(Arc<str>),
     /// Not from a registry, or not readable.
     Unsupported(&'static str),
 }
@@ -83,24 +89,15 @@ impl Wanted {
 impl Want {
     /// Reads the right side of a dependency as npm does.
     pub(super) fn parse(text: &str) -> Self {
-        let lower = text.get(..5).map(str::to_ascii_lowercase).unwrap_or_default();
-        if lower.starts_with("file:") || is_path(text) {
-            return Want::Unsupported("a path on this machine");
+        match named(text) {
+            Some(Named::Address) => return Want::Archive(text.into()),
+            Some(Named::Path { .. }) => return Want::Unsupported("a path on this machine"),
+            Some(Named::Git) => return Want::Unsupported(GIT),
+            Some(Named::Refused(why)) => return Want::Unsupported(why),
+            None => {}
         }
         if text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("npm:")) {
             return Self::parse_alias(&text[4..]);
-        }
-        if is_address(text) {
-            return Want::Unsupported(match text.starts_with("http") {
-                true => "an archive at an address of its own",
-                false => "a git repository",
-            });
-        }
-        if text.contains('/') {
-            return Want::Unsupported("a git repository");
-        }
-        if [".tgz", ".tar.gz", ".tar"].iter().any(|end| text.to_ascii_lowercase().ends_with(end)) {
-            return Want::Unsupported("a path on this machine");
         }
         Self::parse_registry(text.trim())
     }
@@ -131,6 +128,7 @@ impl Want {
         }
         match Self::parse(if rest.is_empty() { "*" } else { rest }) {
             Want::Alias { .. } => Want::Unsupported("an alias of an alias"),
+            Want::Archive(_) => Want::Unsupported("an alias of what no registry has"),
             unsupported @ Want::Unsupported(_) => unsupported,
             want => Want::Alias { package: package.to_owned(), want: Box::new(want) },
         }
@@ -161,7 +159,7 @@ impl Want {
             }
             // A tag is settled when the package is chosen; what a registry gave under it stays good.
             Want::Tag(_) => version.is_some(),
-            Want::Alias { .. } | Want::Local(_) | Want::Unsupported(_) => false,
+            Want::Alias { .. } | Want::Local(_) | Want::Archive(_) | Want::Unsupported(_) => false,
         }
     }
 
@@ -174,40 +172,24 @@ impl Want {
     }
 }
 
-fn is_path(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    matches!(bytes, [b'.' | b'/', ..] | [b'~', b'/', ..])
-        || matches!(bytes, [drive, b':', ..] if drive.is_ascii_alphabetic())
-}
-
-fn is_address(text: &str) -> bool {
-    let text = text.strip_prefix("git+").unwrap_or(text);
-    let scheme = text.bytes().take_while(u8::is_ascii_alphabetic).count();
-    scheme > 0 && text[scheme..].starts_with(':')
-        || text.split_once('@').is_some_and(|(user, rest)| !user.is_empty() && rest.contains(':'))
+/// The text of a dependency for people: short, and without what may be a secret.
+pub(super) fn shown(text: &str) -> String {
+    shorten(&told(text))
 }
 
 /// The error for a dependency that Bolide does not install.
 pub(super) fn unsupported(name: &str, text: &str, why: &str, dependent: &str) -> Error {
-    Error::new(
-        Kind::Usage,
-        "unsupported-dependency",
-        format!(
-            "{dependent} needs `{name}` from `{}`, which is {why}",
-            shorten(&without_secret(text))
-        ),
-    )
-    .hint("only packages of a registry are installed; ask for a published version instead")
-}
-
-/// An address may carry a password; it must not reach a message.
-fn without_secret(text: &str) -> String {
-    match (text.find("://"), text.find('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}{}", &text[..scheme + 3], &text[at + 1..])
+    let message = format!("{dependent} needs `{name}` from `{}`, which is {why}", shown(text));
+    let hint = match why {
+        GIT => {
+            "git is not fetched from: name an archive of that commit by its `https:` address (hosts of repositories have one for \
+             each), or make one with `npm pack` and name it as `file:NAME.tgz`; or ask for a published version"
         }
-        _ => text.to_owned(),
-    }
+        _ => {
+            "name a published version, or an archive by its address or, in the project's own manifest, by its path"
+        }
+    };
+    Error::new(Kind::Usage, "unsupported-dependency", message).hint(hint)
 }
 
 #[cfg(test)]

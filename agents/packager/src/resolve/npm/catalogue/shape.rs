@@ -11,7 +11,6 @@ use crate::metadata::npm::Dependencies;
 use crate::resolve::npm::ahead::Reach;
 use crate::resolve::npm::names::{Folder, Name, NameId};
 use crate::resolve::npm::ready::{Need, Ready};
-use crate::resolve::npm::want::Want;
 
 /// The dependencies of one of the project's own packages while they are gathered.
 #[derive(Default)]
@@ -96,11 +95,8 @@ impl Catalogue<'_> {
             gathered.declared.retain(|earlier| earlier.folder != folder);
         }
         gathered.declared.push(Declared { name: id, folder, role, want });
-        if matches!(self.want_ref(want), Want::Local(_) | Want::Unsupported(_)) {
-            return;
-        }
         let wanted = self.wanted(want);
-        let package = self.package_id(id, &wanted.want);
+        let Some(package) = self.asked_name(id, &wanted.want) else { return };
         self.announce((id, package, want), Reach::of(role));
     }
 

@@ -187,7 +187,7 @@ proptest! {
         let Ok(first) = resolve(&request(root(&wanted)), &universe) else { return Ok(()) };
         let mut again = request(root(&wanted));
         for one in &first.packages {
-            let preferred = Preferred { name: one.name.clone(), version: one.version.clone() };
+            let preferred = Preferred { name: one.name.clone(), version: one.version.clone(), archive: None };
             again.preferred.insert(one.place.clone(), preferred);
         }
         if let Ok(second) = resolve(&again, &universe) {

@@ -8,6 +8,7 @@ use crate::manifest::package_json::RootManifest;
 use crate::metadata::Hashes;
 use crate::metadata::npm::{Metadata, Packument, Version};
 use crate::resolution::Resolution;
+use crate::resolve::npm::archives::NoArchives;
 use crate::resolve::npm::{Local, Order, Preferred, Request};
 
 #[derive(Default)]
@@ -130,6 +131,7 @@ pub(super) fn request_with(
     Request {
         root,
         locals: Vec::new(),
+        archives: &NoArchives,
         order: Order::default(),
         node_version: Some("20.0.0".to_owned()),
         os: "linux".to_owned(),

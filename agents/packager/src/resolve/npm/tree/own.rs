@@ -39,7 +39,12 @@ impl<'a> Tree<'a> {
         let want = self.catalogue.want_ref(want);
         match want {
             Want::Local(local) => return self.link_of(node) == Some(*local),
-            Want::Tag(_) if self.package_of(node).is_none() => return false,
+            Want::Archive(key) => {
+                return self.package_of(node).is_some_and(|it| self.catalogue.is_archive(it, key));
+            }
+            Want::Tag(_) if self.package_of(node).is_none_or(|it| self.catalogue.is_file(it)) => {
+                return false;
+            }
             Want::Alias { package, .. } => {
                 let found = self.package_of(node).map(|found| self.catalogue.package(found).name);
                 let is_it = |found| self.catalogue.names.text_ref(found) == package;
