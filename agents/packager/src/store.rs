@@ -45,6 +45,7 @@ use crate::unpack::Unpacker;
 mod add;
 mod archive;
 mod beneath;
+mod birth;
 mod collect;
 mod copy;
 mod entry;
@@ -63,6 +64,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
+use birth::Births;
 use gate::Gate;
 use mode::Modes;
 use seal::Seals;
@@ -102,6 +104,7 @@ pub struct Store {
     modes: Modes,
     witnesses: Witnesses,
     seals: Seals,
+    births: Births,
     next_temporary: AtomicU64,
     #[cfg(test)]
     removals_left: std::sync::atomic::AtomicI64,
@@ -127,6 +130,7 @@ impl Store {
             files: open("files")?,
             witnesses: Witnesses::of(lent.as_fd()),
             seals: Seals::of(directory),
+            births: Births::default(),
             lent,
             index: open("index")?,
             temporary: open("tmp")?,
@@ -148,12 +152,13 @@ impl Store {
     /// The same store after another start of the machine.
     #[cfg(test)]
     pub(crate) fn in_start(self, start: &str) -> Self {
-        Self { seals: Seals::in_start(&self.root, start), ..self }
+        let births = Births::default();
+        Self { seals: Seals::in_start(&self.root, start), births, ..self }
     }
 
     /// The same store whose files come out in another way.
     pub fn with_mode(self, wanted: Wanted) -> Self {
-        Self { modes: Modes::of(wanted), ..self }
+        Self { modes: Modes::of(wanted), births: Births::default(), ..self }
     }
 
     /// The directory that was opened.

@@ -3,7 +3,8 @@
 //!
 //! 1. A file has at most two names: the store's, and one in one environment. So what is edited in one environment is never seen in
 //!    another one, nor in a generation that an undo brings back: both have files of their own.
-//! 2. Before it gets its second name it is sealed ([`super::seal`], for as long as the machine runs) and moved from `files` to `lent`, where it stays for good. What
+//! 2. Before it gets its second name it is sealed ([`super::seal`], for as long as the machine runs) and lies in `lent`, where it stays for good: it is born so
+//!    ([`super::birth`]), or sealed and moved there from `files`. What
 //!    lies in `lent` may have been edited, also after the environment went: before every use its seal is looked at, and where that
 //!    is broken, or nothing is believed of times there, its digest is compared: before it is linked again, or in the very bytes
 //!    that are copied. With `store.verify` the digest is compared every time.
@@ -107,8 +108,7 @@ impl Store {
         }
     }
 
-    /// The same by three looks at names, for a file that lies in `lent`, sealed and with these permissions. Nothing is said of any
-    /// other.
+    /// The same by three looks at names, for a file that lies in `lent` and is sealed. Nothing is said of any other.
     fn lend_sealed(
         &self,
         object: &Object,
@@ -125,9 +125,11 @@ impl Store {
         let look = |directory: BorrowedFd<'_>, name: &str| {
             rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()
         };
-        // A link that is taken back would change the time of a file that is in use.
-        if !look(self.lent.as_fd(), &stored).is_some_and(|status| is_right(&status, 1)) {
-            return Ok(None);
+        match look(self.lent.as_fd(), &stored) {
+            Some(status) if is_right(&status, 1) => {}
+            // In use, or with other permissions: left as it is. A link that is taken back would change a time of it.
+            Some(status) if self.is_sealed(object, &status) => return Ok(Some(Lending::InUse)),
+            _ => return Ok(None),
         }
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => {}
