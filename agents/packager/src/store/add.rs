@@ -182,8 +182,9 @@ impl Store {
         file_name: &str,
     ) -> Result<StoredFile> {
         let mut head = Head { content, bytes: Vec::new() };
-        let object = self
-            .put_reader(&mut head, (size, executable), buffer, |error| Refusal::from_read(error).of(file_name))?;
+        let object = self.put_reader(&mut head, (size, executable), buffer, |error| {
+            Refusal::from_read(error).of(file_name)
+        })?;
         let windows_shebang = has_windows_shebang(&head.bytes);
         Ok(StoredFile { path: path.into(), object, executable, windows_shebang })
     }

@@ -82,7 +82,7 @@ impl Store {
         *self.births.are_sealed.get_or_init(|| {
             let links = || {
                 let how = self.mode_in(self.temporary.as_fd(), &self.root.join("tmp"));
-                how.is_ok_and(|how| how == How::Link)
+                how.is_ok_and(|how| matches!(how, How::Link | How::Share))
             };
             self.are_seals_believed() && links()
         })

@@ -117,7 +117,7 @@ impl Store {
         let mut how = self.mode_in(directory.as_fd(), root)?;
         // A link has the permissions that a file made here would get.
         let mut left = 0o777;
-        if how == How::Link {
+        if matches!(how, How::Link | How::Share) {
             match mode::permissions_left(directory.as_fd())? {
                 Some(permissions) => left = permissions,
                 None => how = How::Copy,
@@ -131,7 +131,8 @@ impl Store {
             files: &files,
             options,
             clones: how == How::Reflink,
-            links: AtomicBool::new(how == How::Link),
+            links: AtomicBool::new(matches!(how, How::Link | How::Share)),
+            shares: how == How::Share,
             left,
             buffers: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -254,6 +255,8 @@ struct Job<'a> {
     clones: bool,
     /// Whether links are tried; a hint that guards no memory.
     links: AtomicBool,
+    /// Whether a file may be linked that other environments have.
+    shares: bool,
     /// Which of the permissions 0777 files made here have.
     left: u32,
     /// Those that no piece uses now; a piece takes one along.
@@ -307,7 +310,8 @@ impl Job<'_> {
         {
             let (place, mode) = ((directory, name), mode & self.left);
             let (verify, written) = (self.options.verify, self.options.written);
-            match self.store.lend(object, place, mode, Lend { verify, written, buffer })? {
+            let how = Lend { verify, shares: self.shares, written, buffer };
+            match self.store.lend(object, place, mode, how)? {
                 Lending::Done => {
                     self.linked.fetch_add(1, Ordering::Relaxed);
                     self.count(object.size);
