@@ -6,8 +6,7 @@
 //! 2. Where files leave the store as hard links and times tell of edits ([`super::seal`]), a file is born in `lent`, with the
 //!    permissions that it will have outside and its seal, which is given before it has a name. So lending it is a link and two looks. Elsewhere it is
 //!    born in `files`, read-only, and nobody gets a link to it before it was moved (`lend`, rule 2).
-//! 3. Who finds the name taken by something that does not count (it lost its seal, or somebody was quicker) writes a file in `tmp`
-//!    and moves it there. So does everybody where a file cannot be made without a name: some file systems, or no `/proc` for who
+//! 3. Who finds the name taken by something that does not count, because it lost its seal, writes a file in `tmp` and moves it there. So does everybody where a file cannot be made without a name: some file systems, or no `/proc` for who
 //!    may not link a descriptor.
 
 use std::io::{self, Read, Write as _};
@@ -144,7 +143,9 @@ impl Store {
             && (!self.are_births_sealed() || self.seal(&file, object).is_ok());
         match is_complete.then(|| link_unnamed(&file, directory, &name)) {
             Some(Ok(())) => true,
-            Some(Err(Errno::EXIST)) | None => false,
+            // Somebody was quicker, or what is there does not count.
+            Some(Err(Errno::EXIST)) => self.has_whole(object),
+            None => false,
             Some(Err(_)) => {
                 self.births.always_named.store(true, Ordering::Relaxed);
                 false
