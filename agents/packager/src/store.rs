@@ -4,25 +4,25 @@
 //!
 //! ```text
 //! files/<2 hex>/<62 hex>          one file's content, mode 0444; a `.crate` as it was downloaded is such a file, too
-//! lent/<2 hex>/<62 hex>           the same, for files that were given to an environment as a hard link
+//! lent/<2 hex>/<62 hex>           the same, for files that were or will be given to an environment as a hard link ([`birth`])
 //! index/<2 hex>/<hash>.<form>     the list of files of one artefact, named by the artefact's own digest
 //! leases/<process>-<random>       what a transaction under way needs, locked by its owner
 //! archives/<2 hex>/<hash>         an artefact as it was downloaded, where other hosts are served
-//! tmp/<process>-<number>          files that are being written
+//! tmp/<process>-<number>          files that are being written and have a name already
 //! looked                          its time says when a collection looked at everything
 //! lock                            locked shared by whoever is inside, exclusively by a collection of garbage
 //! ```
 //!
 //! Rules:
-//! 1. A file appears under its final name by `rename` only, complete. Two processes that store the
-//!    same content replace equal bytes by equal bytes.
+//! 1. A file appears under its final name by a link or a `rename` only, complete. Of two processes that store the
+//!    same content one is first, or they replace equal bytes by equal bytes.
 //! 2. An index entry is written after all of its files, and carries a digest of itself; what cannot
 //!    be read or fails the digest counts as absent, and the caller fetches the artefact again. Its time says when it was used last.
-//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify, and always where it was lent); a file
+//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify, and always where it was lent and has no seal); a file
 //!    that fails is an error with the code `store-damaged` and loses its name, and the index entry that led to it is
 //!    removed, which makes rule 2 apply.
-//! 4. A file leaves the store as a clone or as a copy, or as a hard link by the rules of [`lend`]: at most once at a time, and
-//!    never believed again.
+//! 4. A file leaves the store as a clone or as a copy, or as a hard link by the rules of [`lend`]: at most once at a time
+//!    (unless a person shares them), and never believed again without its seal.
 //! 5. Who adds or fills is *inside* ([`gate`]); a collection is alone. So while one looks and removes, no entry comes that
 //!    relies on a file which it takes away. Entries go before their files, so a collection that dies leaves garbage and no damage.
 //!
@@ -45,6 +45,7 @@ use crate::unpack::Unpacker;
 mod add;
 mod archive;
 mod beneath;
+mod birth;
 mod collect;
 mod copy;
 mod entry;
@@ -63,6 +64,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
+use birth::Births;
 use gate::Gate;
 use mode::Modes;
 use seal::Seals;
@@ -102,6 +104,7 @@ pub struct Store {
     modes: Modes,
     witnesses: Witnesses,
     seals: Seals,
+    births: Births,
     next_temporary: AtomicU64,
     #[cfg(test)]
     removals_left: std::sync::atomic::AtomicI64,
@@ -127,6 +130,7 @@ impl Store {
             files: open("files")?,
             witnesses: Witnesses::of(lent.as_fd()),
             seals: Seals::of(directory),
+            births: Births::default(),
             lent,
             index: open("index")?,
             temporary: open("tmp")?,
@@ -148,12 +152,13 @@ impl Store {
     /// The same store after another start of the machine.
     #[cfg(test)]
     pub(crate) fn in_start(self, start: &str) -> Self {
-        Self { seals: Seals::in_start(&self.root, start), ..self }
+        let births = Births::default();
+        Self { seals: Seals::in_start(&self.root, start), births, ..self }
     }
 
     /// The same store whose files come out in another way.
     pub fn with_mode(self, wanted: Wanted) -> Self {
-        Self { modes: Modes::of(wanted), ..self }
+        Self { modes: Modes::of(wanted), births: Births::default(), ..self }
     }
 
     /// The directory that was opened.

@@ -155,7 +155,7 @@ impl Store {
         let read_error = |error| Refusal::from_read(error).of(&file_name);
         let size = source.size().map_err(read_error)?;
         let mut section = crate::unpack::source::Section::new(source, 0, size);
-        let object = self.put_reader(&mut section, size, &mut Vec::new(), read_error)?;
+        let object = self.put_reader(&mut section, (size, false), &mut Vec::new(), read_error)?;
         let file = StoredFile {
             path: file_name.as_str().into(),
             object,
@@ -182,8 +182,9 @@ impl Store {
         file_name: &str,
     ) -> Result<StoredFile> {
         let mut head = Head { content, bytes: Vec::new() };
-        let object = self
-            .put_reader(&mut head, size, buffer, |error| Refusal::from_read(error).of(file_name))?;
+        let object = self.put_reader(&mut head, (size, executable), buffer, |error| {
+            Refusal::from_read(error).of(file_name)
+        })?;
         let windows_shebang = has_windows_shebang(&head.bytes);
         Ok(StoredFile { path: path.into(), object, executable, windows_shebang })
     }

@@ -117,7 +117,7 @@ impl Store {
         let mut how = self.mode_in(directory.as_fd(), root)?;
         // A link has the permissions that a file made here would get.
         let mut left = 0o777;
-        if how == How::Link {
+        if matches!(how, How::Link | How::Share) {
             match mode::permissions_left(directory.as_fd())? {
                 Some(permissions) => left = permissions,
                 None => how = How::Copy,
@@ -131,7 +131,8 @@ impl Store {
             files: &files,
             options,
             clones: how == How::Reflink,
-            links: AtomicBool::new(how == How::Link),
+            links: AtomicBool::new(matches!(how, How::Link | How::Share)),
+            shares: how == How::Share,
             left,
             buffers: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -254,6 +255,8 @@ struct Job<'a> {
     clones: bool,
     /// Whether links are tried; a hint that guards no memory.
     links: AtomicBool,
+    /// Whether a file may be linked that other environments have.
+    shares: bool,
     /// Which of the permissions 0777 files made here have.
     left: u32,
     /// Those that no piece uses now; a piece takes one along.
@@ -307,7 +310,8 @@ impl Job<'_> {
         {
             let (place, mode) = ((directory, name), mode & self.left);
             let (verify, written) = (self.options.verify, self.options.written);
-            match self.store.lend(object, place, mode, Lend { verify, written, buffer })? {
+            let how = Lend { verify, shares: self.shares, written, buffer };
+            match self.store.lend(object, place, mode, how)? {
                 Lending::Done => {
                     self.linked.fetch_add(1, Ordering::Relaxed);
                     self.count(object.size);
@@ -359,8 +363,11 @@ impl Job<'_> {
         file: &File,
         buffer: &mut Vec<u8>,
     ) -> Result<u64> {
-        let Opened { file: from, is_lent } = self.store.open_object(object)?;
         let verify = self.options.verify;
+        if !verify && self.copy_sealed(object, to, file, buffer)? {
+            return Ok(object.size);
+        }
+        let Opened { file: from, is_lent } = self.store.open_object(object)?;
         let examine = || {
             rustix::fs::fstat(&from).map_err(|error| {
                 Error::io("examine", &self.store.object_path(object), &error.into())
@@ -402,6 +409,31 @@ impl Job<'_> {
         }
         self.cloned.fetch_add(u64::from(is_cloned), Ordering::Relaxed);
         Ok(copied)
+    }
+
+    /// Copies a small file of `lent` if it is sealed, which is most of what a second environment gets: its bytes are read, then the seal
+    /// is looked at, then they are written. Whoever writes a file breaks its seal, so one that is whole was so when the bytes were
+    /// read. Of any other file nothing is said, and nothing was written.
+    fn copy_sealed(
+        &self,
+        object: &Object,
+        to: BorrowedFd<'_>,
+        file: &File,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool> {
+        if !self.store.are_births_sealed() || object.size > limits::COPY_WHOLE_BYTES_MAX {
+            return Ok(false);
+        }
+        let Some(from) = self.store.open_lent(object) else { return Ok(false) };
+        // What cannot be read is told by who tries it again.
+        let is_read = copy::read_expected(from.as_fd(), object.size, buffer).is_ok();
+        let is_whole = is_read
+            && buffer.len() as u64 == object.size
+            && rustix::fs::fstat(&from).is_ok_and(|status| self.store.is_sealed(object, &status));
+        if is_whole {
+            copy::write_all(to, buffer).map_err(|error| self.write_error(file, error))?;
+        }
+        Ok(is_whole)
     }
 
     /// Copies what is not believed: the digest is that of the bytes that are written.

@@ -3,7 +3,8 @@
 //!
 //! 1. A file has at most two names: the store's, and one in one environment. So what is edited in one environment is never seen in
 //!    another one, nor in a generation that an undo brings back: both have files of their own.
-//! 2. Before it gets its second name it is sealed ([`super::seal`], for as long as the machine runs) and moved from `files` to `lent`, where it stays for good. What
+//! 2. Before it gets its second name it is sealed ([`super::seal`], for as long as the machine runs) and lies in `lent`, where it stays for good: it is born so
+//!    ([`super::birth`]), or sealed and moved there from `files`. What
 //!    lies in `lent` may have been edited, also after the environment went: before every use its seal is looked at, and where that
 //!    is broken, or nothing is believed of times there, its digest is compared: before it is linked again, or in the very bytes
 //!    that are copied. With `store.verify` the digest is compared every time.
@@ -11,6 +12,10 @@
 //!    does not get it copies. The lock dies with its process. Who links a sealed one changes nothing about it, and needs no lock:
 //!    each looks at it once more when it is linked, and takes its own link back where there are more than two names.
 //! 4. A file with a wrong digest loses its name in the store. The environment keeps it; whoever needs the content fetches it again.
+//!
+//! Where a person wants it (`store.mode`, `share`) the first rule does not hold: a file has a name in every environment that wants it, and an
+//! edit in place shows in all of them. The others do hold, so nobody *new* gets what was edited: the seal is broken, the digest
+//! compared, and the file loses its name in the store. A file that several have is never sealed again.
 //!
 //! In its environment the file has the permissions of a copy, and the time at which it was lent first.
 
@@ -41,6 +46,8 @@ pub(super) enum Lending {
 pub(super) struct Lend<'a> {
     /// Whether the digest is compared although it never left the store.
     pub(super) verify: bool,
+    /// Whether other environments may have it, too.
+    pub(super) shares: bool,
     /// Where its digest is kept, for whoever describes it afterwards.
     pub(super) written: Option<&'a Written>,
     /// Memory to read it with.
@@ -61,7 +68,7 @@ impl Store {
         {
             return Ok(lending);
         }
-        let Lend { verify, written, buffer } = how;
+        let Lend { verify, shares, written, buffer } = how;
         let Opened { file, is_lent } = self.open_object(object)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(Lending::InUse);
@@ -72,7 +79,9 @@ impl Store {
         // Who links sealed files holds no lock: what is sealed is left as it is here.
         let is_other = status.st_mode & 0o7777 != permissions;
         let is_shared = is_lent && self.is_sealed(object, &status) && (is_other || !verify);
-        if status.st_nlink != 1 || is_shared {
+        // What others have is neither changed nor sealed: one of them may be writing it.
+        let is_others = status.st_nlink != 1;
+        if is_others && (!shares || !is_lent || is_other) || is_shared {
             return Ok(Lending::InUse);
         }
         if status.st_size as u64 != object.size {
@@ -86,7 +95,7 @@ impl Store {
         if is_other {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
         }
-        if !is_lent || self.was_sealed(object, &status) {
+        if !is_lent || !is_others && self.was_sealed(object, &status) {
             self.seal(&file, object).map_err(io)?;
         }
         if !is_lent && !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
@@ -96,7 +105,7 @@ impl Store {
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => {
                 let status = rustix::fs::fstat(&file).map_err(io)?;
-                self.settle_link(object, (directory, name), &status, written)
+                self.settle_link(object, (directory, name), &status, (shares, written))
             }
             Err(Errno::EXIST) => Ok(Lending::Taken),
             // Another mount of the same file system, or a rule of the kernel about who may link.
@@ -107,8 +116,7 @@ impl Store {
         }
     }
 
-    /// The same by three looks at names, for a file that lies in `lent`, sealed and with these permissions. Nothing is said of any
-    /// other.
+    /// The same by three looks at names, for a file that lies in `lent` and is sealed. Nothing is said of any other.
     fn lend_sealed(
         &self,
         object: &Object,
@@ -119,15 +127,17 @@ impl Store {
         let stored = object.name();
         let is_right = |status: &Stat, names| {
             self.is_sealed(object, status)
-                && status.st_nlink == names
+                && (how.shares || status.st_nlink == names)
                 && status.st_mode & 0o7777 == permissions
         };
         let look = |directory: BorrowedFd<'_>, name: &str| {
             rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()
         };
-        // A link that is taken back would change the time of a file that is in use.
-        if !look(self.lent.as_fd(), &stored).is_some_and(|status| is_right(&status, 1)) {
-            return Ok(None);
+        match look(self.lent.as_fd(), &stored) {
+            Some(status) if is_right(&status, 1) => {}
+            // In use, or with other permissions: left as it is. A link that is taken back would change a time of it.
+            Some(status) if self.is_sealed(object, &status) => return Ok(Some(Lending::InUse)),
+            _ => return Ok(None),
         }
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => {}
@@ -140,9 +150,9 @@ impl Store {
         }
         // What was done to it between the two is seen now.
         match look(directory, name) {
-            Some(status) if is_right(&status, 2) => {
-                self.settle_link(object, (directory, name), &status, how.written).map(Some)
-            }
+            Some(status) if is_right(&status, 2) => self
+                .settle_link(object, (directory, name), &status, (how.shares, how.written))
+                .map(Some),
             _ => {
                 self.take_back(object, directory, name)?;
                 Ok(None)
@@ -156,9 +166,10 @@ impl Store {
         object: &Object,
         (directory, name): (BorrowedFd<'_>, &str),
         status: &Stat,
-        written: Option<&Written>,
+        (shares, written): (bool, Option<&Written>),
     ) -> Result<Lending> {
-        if status.st_nlink != 2 {
+        // Fewer than two: the name in the store was another file's meanwhile.
+        if status.st_nlink < 2 || status.st_nlink > 2 && !shares {
             self.take_back(object, directory, name)?;
             return Ok(Lending::InUse);
         }

@@ -1,9 +1,8 @@
-//! One stored file: its name, how it is written, and how it is read with its size or digest
-//! checked.
+//! One stored file: its name, and how it is read with its size or digest checked. How it is written, `birth` says.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -35,27 +34,31 @@ impl Object {
         hex(&self.digest)
     }
 
-    /// The path below `files`.
+    /// The path below `files` or `lent`.
     pub(super) fn name(&self) -> String {
-        let hex = self.hex();
-        format!("{}/{}", &hex[..2], &hex[2..])
+        let mut name = hex(&self.digest);
+        name.insert(2, '/');
+        name
     }
 }
 
 /// Bytes as lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let pairs = bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    pairs.map(char::from).collect()
+    // One more than the digits: a stored file's name has a slash among them.
+    let mut text = String::with_capacity(2 * bytes.len() + 1);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 fn digest_of(bytes: &[u8]) -> digest::Digest {
     digest::digest(&digest::SHA256, bytes)
 }
 
-fn finish(digest: digest::Digest) -> [u8; 32] {
+pub(super) fn finish(digest: digest::Digest) -> [u8; 32] {
     digest.as_ref().try_into().expect("a SHA-256 has 32 bytes")
 }
 
@@ -84,6 +87,12 @@ pub(super) struct Opened {
     pub(super) is_lent: bool,
 }
 
+impl AsFd for Temporary<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl Temporary<'_> {
     pub(super) fn path(&self) -> PathBuf {
         self.store.root.join("tmp").join(&self.name)
@@ -99,7 +108,7 @@ impl Temporary<'_> {
     }
 
     /// Moves it to `name` below `directory`, whose folder of two digits is made on demand.
-    fn keep(mut self, directory: &OwnedFd, folder: &str, name: &str) -> Result<()> {
+    pub(super) fn keep(mut self, directory: &OwnedFd, folder: &str, name: &str) -> Result<()> {
         let rename = |temporary: &Self| {
             rustix::fs::renameat(
                 &temporary.store.temporary,
@@ -147,62 +156,11 @@ impl Store {
         Ok(Temporary { store: self, name, file: file.into(), kept: false })
     }
 
-    /// Stores bytes under their digest.
-    pub(super) fn put(&self, bytes: &[u8]) -> Result<Object> {
-        let object = Object::of(bytes);
-        // What was lent does not count: it may change at any time, and this one is right.
-        if self.has_pristine(&object) {
-            return Ok(object);
-        }
-        let mut temporary = self.temporary(0o444)?;
-        temporary.write(bytes)?;
-        temporary.keep(&self.files, "files", &object.name())?;
-        Ok(object)
-    }
-
-    /// Stores what a reader yields, in pieces if it is large. `first` receives the beginning of the
-    /// content. `refuse` turns a failed read into an error.
-    pub(super) fn put_reader(
-        &self,
-        reader: &mut dyn Read,
-        size: u64,
-        buffer: &mut Vec<u8>,
-        refuse: impl Fn(io::Error) -> Error,
-    ) -> Result<Object> {
-        buffer.clear();
-        if size <= limits::COPY_WHOLE_BYTES_MAX {
-            reader.take(size + 1).read_to_end(buffer).map_err(refuse)?;
-            return self.put(buffer);
-        }
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut temporary = self.temporary(0o444)?;
-        let mut written = 0;
-        buffer.resize(limits::COPY_WHOLE_BYTES_MAX as usize, 0);
-        loop {
-            let count = reader.read(buffer).map_err(&refuse)?;
-            if count == 0 {
-                break;
-            }
-            hash.update(&buffer[..count]);
-            temporary.write(&buffer[..count])?;
-            written += count as u64;
-        }
-        let object = Object { digest: finish(hash.finish()), size: written };
-        temporary.keep(&self.files, "files", &object.name())?;
-        Ok(object)
-    }
-
     /// Writes an index entry under its name.
     pub(super) fn put_index(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut temporary = self.temporary(0o600)?;
         temporary.write(bytes)?;
         temporary.keep(&self.index, "index", name)
-    }
-
-    /// Whether a file that never left the store is there, with the right size.
-    fn has_pristine(&self, object: &Object) -> bool {
-        rustix::fs::statat(&self.files, object.name().as_str(), AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|status| status.st_size as u64 == object.size)
     }
 
     /// Whether a stored file has its size, and its digest if `verify`. One that has not loses its name, so that it is stored anew.
@@ -244,9 +202,17 @@ impl Store {
         })
     }
 
+    /// The same for one that may have been edited, where there is such a one.
+    pub(super) fn open_lent(&self, object: &Object) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.lent, object.name().as_str(), flags, Mode::empty()).ok()
+    }
+
     /// The path of a stored file, for messages and for tools that read it.
     pub fn object_path(&self, object: &Object) -> PathBuf {
-        self.root.join("files").join(object.name())
+        let pristine = self.root.join("files").join(object.name());
+        let lent = self.root.join("lent").join(object.name());
+        if !pristine.exists() && lent.exists() { lent } else { pristine }
     }
 
     /// Whether a stored file begins with some bytes.

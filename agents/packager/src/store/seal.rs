@@ -109,6 +109,11 @@ impl Store {
         rustix::fs::futimens(file, &times)
     }
 
+    /// Whether anything is believed of seals here and now.
+    pub(super) fn are_seals_believed(&self) -> bool {
+        self.seals.present.is_some() && self.witnesses.are_believed()
+    }
+
     /// Whether a lent file holds what it held when it was sealed, as far as times tell.
     pub(super) fn is_sealed(&self, object: &Object, status: &Stat) -> bool {
         self.seals.present.is_some_and(|salt| self.has_seal(object, status, salt))

@@ -10,6 +10,7 @@ use agents_contract::{Cancellation, Threads};
 use crate::unpack::Source;
 use crate::unpack::attacks::forge::{self, file, tarball};
 
+mod births;
 mod collecting;
 mod lending;
 

@@ -166,9 +166,10 @@ fn a_collection_that_dies_anywhere_leaves_a_whole_store() {
         // The next one ends what was begun.
         collect(&store, &[&kept], 0);
         assert!(is_whole(&store, &kept));
-        let files = fs::read_dir(store.root().join("files")).expect("there").flatten();
+        let folders = ["files", "lent"].map(|part| fs::read_dir(store.root().join(part)));
+        let folders = folders.into_iter().flat_map(|listed| listed.expect("there").flatten());
         let files: usize =
-            files.map(|folder| fs::read_dir(folder.path()).expect("there").count()).sum();
+            folders.map(|folder| fs::read_dir(folder.path()).expect("there").count()).sum();
         assert_eq!(files, 4, "nothing is left of the others");
         point += 1;
     }
