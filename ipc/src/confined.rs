@@ -19,24 +19,19 @@ pub fn close_inherited() -> io::Result<()> {
 /// Takes this process into name spaces of its own: of users (in which it is who it was), of mounts, of networks (in which there is
 /// none), of System V's objects, and, from the next process that it starts on, of processes: that one's end is the end of all.
 ///
-/// False where the kernel, or who confined this process, does not let it; nothing has changed then.
-///
 /// # Errors
-/// Where it is in them and cannot say who it is there. It should end.
-pub fn enter_own_namespaces() -> io::Result<bool> {
+/// Where the kernel, or who confined this process, does not let it. It may be in them nevertheless, with nobody to be there, and should
+/// end.
+pub fn enter_own_namespaces() -> io::Result<()> {
     use rustix::thread::UnshareFlags as Flags;
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     let all = Flags::NEWUSER | Flags::NEWNS | Flags::NEWPID | Flags::NEWNET | Flags::NEWIPC;
     // SAFETY: descriptors stay shared: `FILES` is not among the flags.
-    let entered = unsafe { rustix::thread::unshare_unsafe(all) };
-    if entered.is_err() {
-        return Ok(false);
-    }
+    unsafe { rustix::thread::unshare_unsafe(all) }?;
     let (user, group) = (user.as_raw(), group.as_raw());
     std::fs::write("/proc/self/setgroups", "deny")?;
     std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
-    std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
-    Ok(true)
+    std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
 }
 
 /// What `mount_setattr` is told: see its manual page.

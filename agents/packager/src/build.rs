@@ -3,7 +3,7 @@
 //!
 //! Three processes, one inside of the other:
 //! 1. The Packager starts [`helper`] and tells it what to run ([`Order`]); it hears how that ended ([`Report`]), and no more.
-//! 2. The helper goes into name spaces of its own where the kernel has some, starts the worker, reads what it prints, looks after time,
+//! 2. The helper goes into name spaces of its own, or ends, starts the worker, reads what it prints, looks after time,
 //!    files and processes, and ends all of them. It ends when the Packager lets go of its standard input, as it does by dying.
 //! 3. The worker locks itself in ([`sandbox`]) and becomes the interpreter. It dies with the helper.
 //!

@@ -510,8 +510,6 @@ pub const BUILD_TAIL_LINES_MAX: usize = 12;
 pub const BUILD_DRAIN_READS_MAX: usize = 128;
 /// How often files and processes are counted, at most.
 pub const BUILD_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
-/// How long what a build left behind is looked for where no name space ends it.
-pub const BUILD_ENDING_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 /// How long a helper may take beyond its build, to end everything and to say so.
 pub const BUILD_HELPER_LATE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// Bytes of a helper's report: the tail, escaped, and some words.

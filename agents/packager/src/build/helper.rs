@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, pidfd_open,
-    set_child_subreaper, set_parent_process_death_signal, setsid, wait, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open,
+    set_parent_process_death_signal, setsid, waitid,
 };
 
 use super::run::Task;
@@ -67,8 +67,7 @@ fn work(task: &Task) -> String {
         ipc::confined::close_inherited().map_err(|error| error.to_string())?;
         // No terminal, and a group of its own. Who leads one already stays so.
         let _ = setsid();
-        let is_apart = std::env::args().nth(2).is_some_and(|word| word == "apart");
-        sandbox::lock_in(&task.order, &task.bounds, is_apart)
+        sandbox::lock_in(&task.order, &task.bounds)
     };
     if let Err(why) = lock_in() {
         return why;
@@ -84,16 +83,14 @@ fn supervise(task: &Task) -> Result<Report, String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     ipc::confined::close_inherited()
         .map_err(|error| failed("cannot close what it inherited", &error))?;
-    set_child_subreaper(Some(getpid()))
-        .map_err(|error| failed("cannot answer for what the build leaves behind", &error))?;
-    let is_apart = task.namespaces && sandbox::enter(&task.order)?;
+    sandbox::enter(&task.order)?;
     let (output, theirs) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("cannot make a pipe", &error))?;
     let both = theirs.try_clone().map_err(|error| failed("cannot make a pipe", &error))?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg(WORKER)
-        .arg(if is_apart { "apart" } else { "beside" })
+        .arg(std::process::id().to_string())
         .arg(serde_json::to_string(task).map_err(|error| error.to_string())?)
         .stdin(Stdio::null())
         .stdout(theirs)
@@ -110,7 +107,7 @@ fn supervise(task: &Task) -> Result<Report, String> {
         .map_err(|error| failed("cannot watch the process", &error))?;
     let mut watch = Watch { task, output: Some(output), tail: VecDeque::new(), printed: 0 };
     let ended = watch.until_the_end(&handle);
-    let ended = end_all(pid, &handle, ended);
+    let ended = end_all(&handle, ended);
     watch.drain();
     Ok(watch.report(ended))
 }
@@ -269,8 +266,9 @@ impl Used {
     }
 }
 
-/// Ends the worker and everything that it left behind; how it ended, where nobody ended it.
-fn end_all(pid: Pid, handle: &OwnedFd, ended: Option<Ended>) -> Ended {
+/// Ends the worker; how it ended, where nobody ended it. It is the first process of its name space: the kernel ends all others before
+/// it tells of its end.
+fn end_all(handle: &OwnedFd, ended: Option<Ended>) -> Ended {
     if ended.is_some() {
         let _ = rustix::process::pidfd_send_signal(handle, Signal::KILL);
     }
@@ -285,19 +283,6 @@ fn end_all(pid: Pid, handle: &OwnedFd, ended: Option<Ended>) -> Ended {
             (Some(code), _) => Ended::Exit(code),
             (None, signal) => Ended::Signal(signal.unwrap_or_default()),
         });
-    // In a name space of processes there is nobody left now. Otherwise what it left is this process's, and can only be collected by it,
-    // so that no number means somebody else.
-    let give_up_at = Instant::now() + limits::BUILD_ENDING_MAX;
-    while Instant::now() < give_up_at {
-        for child in children_of(getpid()).into_iter().filter(|child| *child != pid) {
-            let _ = kill_process(child, Signal::KILL);
-        }
-        match wait(WaitOptions::NOHANG) {
-            Err(rustix::io::Errno::CHILD) => break,
-            Ok(Some(_)) | Err(_) => {}
-            Ok(None) => std::thread::yield_now(),
-        }
-    }
     let unknown = || Ended::Unable("it is not known how it ended".to_owned());
     ended.or(by_itself).unwrap_or_else(unknown)
 }
@@ -322,13 +307,6 @@ fn parents() -> HashMap<i32, i32> {
         }
     }
     parents
-}
-
-fn children_of(parent: Pid) -> Vec<Pid> {
-    let parent = Pid::as_raw(Some(parent));
-    let parents = parents();
-    let own = parents.iter().filter(|(_, of)| **of == parent);
-    own.filter_map(|(pid, _)| Pid::from_raw(*pid)).collect()
 }
 
 /// Everything that a process has started, at whatever remove.
@@ -361,8 +339,8 @@ mod tests {
         let pid = Pid::from_raw(shell.id() as i32).expect("a number");
         let found = descendants(pid);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(children_of(getpid()).contains(&pid));
-        kill_process(Pid::from_raw(found[0]).expect("a number"), Signal::KILL).expect("ended");
+        rustix::process::kill_process(Pid::from_raw(found[0]).expect("a number"), Signal::KILL)
+            .expect("ended");
         shell.wait().expect("ended");
     }
 

@@ -19,8 +19,6 @@ use crate::limits;
 pub(super) struct Task {
     pub(super) order: Order,
     pub(super) bounds: Bounds,
-    /// Whether name spaces are tried.
-    pub(super) namespaces: bool,
 }
 
 /// Which program supervises builds, and within which bounds.
@@ -28,7 +26,6 @@ pub(super) struct Task {
 pub struct Sandbox {
     program: PathBuf,
     bounds: Bounds,
-    namespaces: bool,
 }
 
 /// How often a wait looks whether anybody still wants the answer.
@@ -42,7 +39,7 @@ impl Sandbox {
 
     /// A program whose `main` begins as [`helper`](super::helper) says.
     pub fn at(program: &Path) -> Self {
-        Self { program: program.to_owned(), bounds: Bounds::default(), namespaces: true }
+        Self { program: program.to_owned(), bounds: Bounds::default() }
     }
 
     /// The same with other bounds.
@@ -50,18 +47,12 @@ impl Sandbox {
         Self { bounds, ..self }
     }
 
-    /// The same as it is where the kernel has no name spaces for this user.
-    #[cfg(feature = "attacks")]
-    pub fn without_namespaces(self) -> Self {
-        Self { namespaces: false, ..self }
-    }
-
     /// Runs what is ordered to its end, and the end of everything that it started.
     ///
     /// # Errors
     /// Where no helper can be started, or nobody wants the answer any more.
     pub fn run(&self, order: Order, cancellation: &Cancellation) -> Result<Report> {
-        let task = Task { order, bounds: self.bounds, namespaces: self.namespaces };
+        let task = Task { order, bounds: self.bounds };
         let failed = |error: io::Error| Error::io("run", &self.program, &error);
         let text = serde_json::to_string(&task).map_err(|error| failed(error.into()))?;
         let mut helper = Helper(self.start(text).map_err(failed)?);

@@ -7,8 +7,8 @@
 //! 4. A filter of system calls: no socket, no look into another process, no name space, no mount, nothing of the kernel's own.
 //!    Unlike a reader of archives a build may use what it does not forbid, since compilers are of many kinds.
 //!
-//! Landlock does not know changes of modes, owners, times and attributes. Where the helper has name spaces, everything but the
-//! build's directory is mounted read-only; where it has none, the filter answers that such a change was made, and none is.
+//! Landlock does not know changes of modes, owners, times and attributes: in the name space of mounts everything but the build's directory
+//! is read-only. Without name spaces of its own nothing is built; whoever forbids them is named.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -53,39 +53,62 @@ const SYSTEM: &[&str] = &[
 /// Devices that hold nothing.
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Landlock's version from which on it keeps signals within the sandbox.
-const SCOPES_SIGNALS: ABI = ABI::V6;
+/// Settings of the kernel's that take name spaces from users, and the value with which they do.
+const FORBIDDING: &[(&str, &str, &str)] = &[
+    ("user.max_user_namespaces", "0", "set it to 10000"),
+    ("user.max_mnt_namespaces", "0", "set it to 10000"),
+    ("user.max_pid_namespaces", "0", "set it to 10000"),
+    ("user.max_net_namespaces", "0", "set it to 10000"),
+    ("user.max_ipc_namespaces", "0", "set it to 10000"),
+    ("kernel.unprivileged_userns_clone", "0", "set it to 1"),
+    (
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "1",
+        "give this program a profile of AppArmor with `userns,`, or set it to 0",
+    ),
+];
 
-/// Goes into name spaces in which there is no network and nothing but the build's directory can be changed. False where the kernel has
-/// none for this user.
-pub(super) fn enter(order: &Order) -> Result<bool, String> {
+/// Goes into name spaces in which there is no network and nothing but the build's directory can be changed.
+pub(super) fn enter(order: &Order) -> Result<(), String> {
     let work = CString::new(order.work.as_os_str().as_bytes())
         .map_err(|_| "the directory of the build has a zero in its name".to_owned())?;
-    let entered = ipc::confined::enter_own_namespaces();
-    let is_in = entered.map_err(|error| format!("its name spaces cannot be used: {error}"))?;
-    // Where a mount cannot be changed, the rest of them still serves, and the filter does what the mounts would have done.
-    Ok(is_in && ipc::confined::make_read_only_except(&work).is_ok())
+    ipc::confined::enter_own_namespaces().map_err(|error| {
+        let why = forbidden_by(&|name| std::fs::read_to_string(name).ok());
+        format!("it can have no name spaces of its own ({error}): {why}")
+    })?;
+    ipc::confined::make_read_only_except(&work).map_err(|error| {
+        format!(
+            "what is mounted cannot be made read-only for it ({error}): that takes Linux 5.12, and a container or a security \
+             module that lets programs mount in name spaces of their own"
+        )
+    })
+}
+
+/// Who takes name spaces from this user, and what to do about it.
+fn forbidden_by(read: &dyn Fn(&str) -> Option<String>) -> String {
+    let found = FORBIDDING.iter().find(|(name, value, _)| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        read(&path).is_some_and(|text| text.trim() == *value)
+    });
+    match found {
+        Some((name, value, remedy)) => format!("`{name}` is {value} here; {remedy}"),
+        None => "no setting of the kernel's forbids them, so the container or the service in which this runs does \
+                 (for Docker, its seccomp profile and AppArmor's); allow user name spaces there, or build outside of it"
+            .to_owned(),
+    }
 }
 
 /// Locks this process in, and what it becomes. It must have one thread.
-pub(super) fn lock_in(order: &Order, bounds: &Bounds, is_apart: bool) -> Result<(), String> {
+pub(super) fn lock_in(order: &Order, bounds: &Bounds) -> Result<(), String> {
     limit(bounds).map_err(|error| format!("cannot limit itself: {error}"))?;
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
     set_capabilities(None, none).map_err(|error| format!("cannot give up rights: {error}"))?;
-    let version = restrict(order).map_err(|error| format!("Landlock cannot be used: {error}"))?;
-    match version {
-        None => return Err("the kernel has no Landlock (5.13, and switched on)".to_owned()),
-        Some(version) if !is_apart && version < SCOPES_SIGNALS => {
-            return Err(
-                "the kernel lets this user have no name spaces, and its Landlock is too old \
-                        to do without"
-                    .to_owned(),
-            );
-        }
-        Some(_) => {}
+    let holds = restrict(order).map_err(|error| format!("Landlock cannot be used: {error}"))?;
+    if !holds {
+        return Err("the kernel has no Landlock (5.13, and switched on)".to_owned());
     }
-    filter(is_apart).map_err(|error| format!("its system calls cannot be filtered: {error}"))
+    filter().map_err(|error| format!("its system calls cannot be filtered: {error}"))
 }
 
 fn limit(bounds: &Bounds) -> Result<(), rustix::io::Errno> {
@@ -105,8 +128,8 @@ fn limit(bounds: &Bounds) -> Result<(), rustix::io::Errno> {
     Ok(())
 }
 
-/// The version that holds; `None` where there is none.
-fn restrict(order: &Order) -> Result<Option<ABI>, landlock::RulesetError> {
+/// Whether something holds: an old kernel has none of it.
+fn restrict(order: &Order) -> Result<bool, landlock::RulesetError> {
     const NEWEST: ABI = ABI::V9;
     let system = SYSTEM.iter().map(std::path::Path::new);
     let readable = system.chain(order.readable.iter().map(|path| path.as_path()));
@@ -122,20 +145,14 @@ fn restrict(order: &Order) -> Result<Option<ABI>, landlock::RulesetError> {
         .add_rules(path_beneath_rules(DEVICES, devices))?
         .add_rules(path_beneath_rules([&order.work], no_devices))?
         .restrict_self()?;
-    Ok(match status.landlock {
-        LandlockStatus::Available { effective_abi, .. }
-            if status.ruleset != RulesetStatus::NotEnforced =>
-        {
-            Some(effective_abi)
-        }
-        _ => None,
-    })
+    let is_there = matches!(status.landlock, LandlockStatus::Available { .. });
+    Ok(is_there && status.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// What the x32 way into the kernel adds to a call's number; a filter has to name both.
 const X32: i64 = 0x4000_0000;
 
-fn filter(is_apart: bool) -> Result<(), String> {
+fn filter() -> Result<(), String> {
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let both = |calls: &[i64]| -> Rules {
         let own = calls.iter().map(|call| (*call, Vec::new()));
@@ -148,11 +165,6 @@ fn filter(is_apart: bool) -> Result<(), String> {
     let set = |rules: Rules, matched: SeccompAction| {
         apply(rules, SeccompAction::Allow, matched).map_err(|error| error.to_string())
     };
-    if !is_apart {
-        // Zero is no error: who asked goes on.
-        set(both(ATTRIBUTES), SeccompAction::Errno(0))?;
-        set(both(&[libc::SYS_truncate]), refused.clone())?;
-    }
     // Its flags lie in memory, where no filter looks; who is told that there is no such call makes the older one.
     set(both(&[libc::SYS_clone3]), SeccompAction::Errno(libc::ENOSYS as u32))?;
     let mut rules = both(FORBIDDEN);
@@ -254,34 +266,21 @@ const FORBIDDEN: &[i64] = &[
 /// Numbers of their own that the x32 way has for some of them: ptrace, process_vm_readv and process_vm_writev.
 const X32_ONLY: &[i64] = &[521, 539, 540];
 
-/// What Landlock does not know.
-const ATTRIBUTES: &[i64] = &[
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chmod,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_lchown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utime,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utimes,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_futimesat,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_utimensat,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    libc::SYS_removexattr,
-    libc::SYS_lremovexattr,
-    libc::SYS_fremovexattr,
-    // fchmodat2, setxattrat, removexattrat and file_setattr, which the library has no names for everywhere.
-    452,
-    463,
-    466,
-    469,
-];
+#[cfg(test)]
+mod tests {
+    use super::forbidden_by;
+
+    #[test]
+    fn the_setting_that_forbids_name_spaces_is_named_with_what_to_do() {
+        let with = |name: &'static str, value: &'static str| {
+            forbidden_by(&move |path| (path == name).then(|| value.to_owned()))
+        };
+        let users = with("/proc/sys/user/max_user_namespaces", "0\n");
+        assert!(users.contains("`user.max_user_namespaces` is 0 here; set it"), "{users}");
+        let ubuntu = with("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n");
+        assert!(ubuntu.contains("apparmor_restrict_unprivileged_userns` is 1"), "{ubuntu}");
+        assert!(ubuntu.contains("profile"), "{ubuntu}");
+        let container = with("/proc/sys/user/max_user_namespaces", "96364\n");
+        assert!(container.contains("container"), "{container}");
+    }
+}
