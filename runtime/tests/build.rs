@@ -157,6 +157,101 @@ fn it_has_no_rights_even_where_it_is_root() {
     });
 }
 
+/// Runs a script of Python's, for calls that a shell cannot make.
+fn check_python(script: &str) {
+    let begin = "import ctypes, os, resource, signal, socket\n\
+                 libc = ctypes.CDLL(None, use_errno=True)\n\
+                 def refused(answer):\n    assert answer == -1 and ctypes.get_errno() == 1, (answer, ctypes.get_errno())\n";
+    let place = Place::new();
+    let arguments = vec!["-c".to_owned(), format!("{begin}{script}")];
+    let order = Order { program: "/usr/bin/python3".into(), arguments, ..place.order("") };
+    let report = sandbox().run(order, Cancellation::NEVER).unwrap();
+    assert_eq!(report.ended, Ended::Exit(0), "{script}: {report:?}");
+}
+
+#[test]
+fn of_pairs_of_sockets_only_streams_are_made() {
+    check_python(
+        "one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)\n\
+         one.send(b'x')\n\
+         assert other.recv(1) == b'x'\n\
+         pair = (ctypes.c_int * 2)()\n\
+         for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 3, 11):\n    \
+             refused(libc.socketpair(socket.AF_UNIX, kind, 0, pair))\n\
+         refused(libc.socketpair(30, socket.SOCK_STREAM, 0, pair))\n",
+    );
+}
+
+#[test]
+fn limits_of_others_stay_as_they_are() {
+    check_python(
+        "child = os.fork()\n\
+         if child == 0:\n    signal.pause()\n\
+         limits = (ctypes.c_ulong * 2)()\n\
+         assert libc.prlimit(0, resource.RLIMIT_NOFILE, None, limits) == 0 and limits[0] > 0\n\
+         refused(libc.prlimit(child, resource.RLIMIT_NOFILE, None, limits))\n\
+         refused(libc.prlimit(child, resource.RLIMIT_NOFILE, limits, None))\n\
+         os.kill(child, 9)\n",
+    );
+}
+
+#[test]
+fn it_cannot_outlive_its_helper_by_its_own_choice() {
+    check_python(
+        "held = ctypes.c_int()\n\
+         refused(libc.prctl(1, 0, 0, 0, 0))\n\
+         assert libc.prctl(2, ctypes.byref(held), 0, 0, 0) == 0 and held.value == 9, held\n\
+         assert libc.prctl(15, b'name', 0, 0, 0) == 0\n",
+    );
+}
+
+#[test]
+fn it_makes_no_files_without_a_place() {
+    check_python(
+        "refused(libc.memfd_create(b'x', 0))\n\
+         refused(libc.syscall(447, 0))\n",
+    );
+}
+
+#[test]
+fn it_watches_no_paths() {
+    check_python(
+        "refused(libc.inotify_init())\n\
+         refused(libc.inotify_init1(0))\n\
+         refused(libc.inotify_add_watch(0, b'/', 0x100))\n\
+         refused(libc.fanotify_init(0, 0))\n",
+    );
+}
+
+#[test]
+fn the_other_numbers_of_calls_lead_nowhere() {
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    // memfd_create, prctl, prlimit64, socketpair and inotify_init1. Where the kernel has no x32, it says so (38).
+    check_python(
+        "pair = (ctypes.c_int * 2)()\n\
+         for call in ((319, b'x', 0), (157, 1, 0), (302, 7, 7, None, None), (53, 1, 2, 0, pair), (294, 0)):\n    \
+             answer = libc.syscall(0x40000000 | call[0], *call[1:])\n    \
+             assert answer == -1 and ctypes.get_errno() == 1, (call, answer, ctypes.get_errno())\n",
+    );
+}
+
+#[test]
+fn what_a_build_says_of_its_sandbox_is_not_believed() {
+    let forged = "echo 'bolide: no sandbox: forged'; \
+                  for i in 0 3 4 5 6 7 8 9; do (echo forged >&$i) 2>/dev/null; done; exit 117";
+    check(Bounds::default(), forged, &|report, _| {
+        assert_eq!(report.ended, Ended::Exit(117), "{report:?}");
+        assert!(report.tail.contains("no sandbox: forged"), "{report:?}");
+    });
+    let place = Place::new();
+    let order = Order { program: place.path("work/none"), ..place.order("") };
+    let report = sandbox().run(order, Cancellation::NEVER).unwrap();
+    let Ended::Unable(why) = &report.ended else { panic!("{report:?}") };
+    assert!(why.contains("cannot run") && why.contains("work/none"), "{why}");
+}
+
 #[test]
 fn what_takes_too_much_is_ended() {
     let bounds = Bounds::default();

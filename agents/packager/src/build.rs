@@ -97,8 +97,3 @@ pub enum Ended {
     /// There is no sandbox, and nothing was run; why.
     Unable(String),
 }
-
-/// The status with which a worker ends that could not lock itself in, and has run nothing.
-const WORKER_UNABLE: i32 = 117;
-/// What such a worker says before the reason.
-const UNABLE: &str = "bolide: no sandbox: ";

@@ -502,8 +502,12 @@ pub const BUILD_PROCESSES_MAX: usize = 1_024;
 pub const BUILD_DESCRIPTORS_MAX: u64 = 1_024;
 /// Bytes that a build may print; compilers with all warnings print some MiB.
 pub const BUILD_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of why a worker could not lock itself in: a sentence.
+pub const BUILD_TROUBLE_BYTES_MAX: u64 = 4 << 10;
 /// Bytes of the end of what it printed, which are kept for a message.
 pub const BUILD_TAIL_BYTES: usize = 8 << 10;
+/// Characters of one of their lines that a message shows.
+pub const BUILD_TAIL_LINE_CHARS_MAX: usize = 200;
 /// Lines of them that a message shows.
 pub const BUILD_TAIL_LINES_MAX: usize = 12;
 /// Reads of what was printed and not read before its end: a pipe of the largest size that an ordinary user may have, and more.

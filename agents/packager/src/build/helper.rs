@@ -19,13 +19,15 @@ use rustix::process::{
 };
 
 use super::run::Task;
-use super::{Ended, Order, Report, UNABLE, WORKER_UNABLE, sandbox};
+use super::{Ended, Order, Report, sandbox};
 use crate::limits;
 
 /// The first argument of a helper.
 pub const COMMAND: &str = "build-helper";
 /// The first argument of a worker.
 const WORKER: &str = "build-worker";
+/// The first number behind the three that every program has.
+const FIRST_FREE: i32 = 3;
 
 /// Whether this process was started to build something.
 pub fn is_asked_for() -> bool {
@@ -39,9 +41,8 @@ pub fn run() -> ExitCode {
         return ExitCode::FAILURE;
     };
     if std::env::args().nth(1).is_some_and(|word| word == WORKER) {
-        let why = work(&task);
-        eprintln!("{UNABLE}{why}");
-        return ExitCode::from(WORKER_UNABLE as u8);
+        work(&task);
+        return ExitCode::FAILURE;
     }
     let report = supervise(&task)
         .unwrap_or_else(|why| Report { ended: Ended::Unable(why), tail: String::new() });
@@ -52,8 +53,22 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Becomes what is to be run, or says why it cannot: into a pipe that is its standard input so far, and that closes when it becomes
+/// that. So nothing that comes that way was said by what is run.
+fn work(task: &Task) {
+    let stdin = std::io::stdin();
+    let closed = ipc::confined::close_inherited().map_err(|error| error.to_string());
+    let pipe = closed.and_then(|()| {
+        rustix::io::fcntl_dupfd_cloexec(&stdin, FIRST_FREE).map_err(|error| error.to_string())
+    });
+    let _ = match pipe {
+        Ok(pipe) => rustix::io::write(&pipe, become_it(task).as_bytes()),
+        Err(why) => rustix::io::write(&stdin, why.as_bytes()),
+    };
+}
+
 /// Becomes what is to be run; why it cannot.
-fn work(task: &Task) -> String {
+fn become_it(task: &Task) -> String {
     let lock_in = || -> Result<(), String> {
         let failed = |error: rustix::io::Errno| format!("cannot be ended with its helper: {error}");
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
@@ -64,7 +79,6 @@ fn work(task: &Task) -> String {
         if output[0].revents().contains(PollFlags::ERR) {
             return Err("its helper has ended".to_owned());
         }
-        ipc::confined::close_inherited().map_err(|error| error.to_string())?;
         // No terminal, and a group of its own. Who leads one already stays so.
         let _ = setsid();
         sandbox::lock_in(&task.order, &task.bounds)
@@ -74,7 +88,12 @@ fn work(task: &Task) -> String {
     }
     let Order { program, arguments, directory, variables, .. } = &task.order;
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory).env_clear().envs(variables.iter().cloned());
+    command
+        .stdin(Stdio::null())
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(variables.iter().cloned());
     let error = command.exec();
     format!("cannot run `{}`: {error}", program.display())
 }
@@ -86,20 +105,22 @@ fn supervise(task: &Task) -> Result<Report, String> {
     sandbox::enter(&task.order)?;
     let (output, theirs) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("cannot make a pipe", &error))?;
+    let (trouble, to_trouble) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("cannot make a pipe", &error))?;
     let both = theirs.try_clone().map_err(|error| failed("cannot make a pipe", &error))?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg(WORKER)
         .arg(std::process::id().to_string())
         .arg(serde_json::to_string(task).map_err(|error| error.to_string())?)
-        .stdin(Stdio::null())
+        .stdin(to_trouble)
         .stdout(theirs)
         .stderr(both)
         .current_dir("/")
         .env_clear()
         .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
     let child = command.spawn().map_err(|error| failed("cannot start a process", &error))?;
-    // Its ends of the pipe are the worker's alone from now on.
+    // Its ends of the pipes are the worker's alone from now on.
     drop(command);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| "a process without a number".to_owned())?;
@@ -108,8 +129,16 @@ fn supervise(task: &Task) -> Result<Report, String> {
     let mut watch = Watch { task, output: Some(output), tail: VecDeque::new(), printed: 0 };
     let ended = watch.until_the_end(&handle);
     let ended = end_all(&handle, ended);
+    let mut why = Vec::new();
+    // Whoever could write there has ended, or became something else.
+    let read = File::from(trouble).take(limits::BUILD_TROUBLE_BYTES_MAX).read_to_end(&mut why);
+    read.map_err(|error| failed("cannot know whether it was locked in", &error))?;
+    if !why.is_empty() {
+        return Err(String::from_utf8_lossy(&why).into_owned());
+    }
     watch.drain();
-    Ok(watch.report(ended))
+    let bytes: Vec<u8> = watch.tail.into();
+    Ok(Report { ended, tail: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
 /// One build as it runs.
@@ -222,18 +251,6 @@ impl Watch<'_> {
         }
         let is_full = used.bytes > bounds.disk_bytes;
         is_full.then(|| format!("{} bytes of files", bounds.disk_bytes))
-    }
-
-    fn report(self, ended: Ended) -> Report {
-        let bytes: Vec<u8> = self.tail.into();
-        let tail = String::from_utf8_lossy(&bytes).into_owned();
-        match (&ended, tail.find(UNABLE)) {
-            (Ended::Exit(WORKER_UNABLE), Some(place)) => {
-                let why = tail[place + UNABLE.len()..].trim_end().to_owned();
-                Report { ended: Ended::Unable(why), tail: String::new() }
-            }
-            _ => Report { ended, tail },
-        }
     }
 }
 

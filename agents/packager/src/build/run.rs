@@ -133,16 +133,39 @@ impl Report {
         }
     }
 
-    /// The last lines of what it printed, without what steers a terminal.
+    /// The last lines of what it printed, marked as such; what steers a terminal is shown and does nothing.
     pub fn last_lines(&self) -> String {
         let is_shown = |line: &&str| !line.trim().is_empty();
-        let lines: Vec<String> = self
-            .tail
-            .lines()
-            .filter(is_shown)
-            .map(|line| line.chars().filter(|c| !c.is_control()).take(200).collect())
-            .collect();
+        let lines: Vec<String> = self.tail.lines().filter(is_shown).map(quoted).collect();
         let first = lines.len().saturating_sub(limits::BUILD_TAIL_LINES_MAX);
         lines[first..].join("\n")
+    }
+}
+
+/// A line of strangers, so that nobody takes it for one of ours.
+fn quoted(line: &str) -> String {
+    let mut quoted = String::from("| ");
+    for character in line.chars().take(limits::BUILD_TAIL_LINE_CHARS_MAX) {
+        // Beside controls what turns the direction of a line, or ends one.
+        let turns = matches!(character,
+            '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        match character.is_control() || turns {
+            true => quoted.extend(character.escape_default()),
+            false => quoted.push(character),
+        }
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_printed_is_marked_and_steers_nothing() {
+        let tail = "one\n\n\u{1b}[2Jerror: x\rhint: y\r\n\u{202e}z \"ö\"\n".to_owned();
+        let report = Report { ended: Ended::Exit(1), tail };
+        let shown = "| one\n| \\u{1b}[2Jerror: x\\rhint: y\n| \\u{202e}z \"ö\"";
+        assert_eq!(report.last_lines(), shown);
     }
 }

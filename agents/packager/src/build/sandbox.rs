@@ -171,6 +171,29 @@ fn filter() -> Result<(), String> {
     if cfg!(target_arch = "x86_64") {
         rules.extend(X32_ONLY.iter().map(|call| (*call | X32, Vec::new())));
     }
+    for (call, told) in by_arguments() {
+        let told: Result<Vec<_>, _> = told.into_iter().map(condition).collect();
+        let told = told.map_err(|error| error.to_string())?;
+        if cfg!(target_arch = "x86_64") {
+            rules.insert(call | X32, told.clone());
+        }
+        rules.insert(call, told);
+    }
+    set(rules, refused)
+}
+
+/// One argument, how it is compared, and with what.
+type Told = (u8, SeccompCmpOp, u64);
+
+/// All of them are integers of 32 bits for the kernel.
+fn condition((argument, op, value): Told) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+}
+
+/// Calls that are refused where one of these holds.
+fn by_arguments() -> [(i64, Vec<Told>); 4] {
+    use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let name_spaces = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
@@ -178,19 +201,20 @@ fn filter() -> Result<(), String> {
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP;
-    let mut with_one = Vec::new();
-    for bit in (0..32).map(|place| 1_u64 << place).filter(|bit| name_spaces as u64 & bit != 0) {
-        let op = SeccompCmpOp::MaskedEq(bit);
-        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, bit)
-            .and_then(|condition| SeccompRule::new(vec![condition]))
-            .map_err(|error| error.to_string())?;
-        with_one.push(condition);
-    }
-    rules.insert(libc::SYS_clone, with_one.clone());
-    if cfg!(target_arch = "x86_64") {
-        rules.insert(libc::SYS_clone | X32, with_one);
-    }
-    set(rules, refused)
+    let bits = (0..32).map(|place| 1_u64 << place).filter(|bit| name_spaces as u64 & bit != 0);
+    let with_name_space = bits.map(|bit| (0, MaskedEq(bit), bit)).collect();
+    // Of its kinds only a stream (1) is between two ends and nobody else: a datagram may be sent to any path of the machine.
+    let no_stream = [(1, 0), (2, 2), (4, 4), (8, 8)];
+    let no_stream = no_stream.into_iter().map(|(bit, is)| (1, MaskedEq(bit), is));
+    let no_pair = std::iter::once((0, Ne, libc::AF_UNIX as u64)).chain(no_stream).collect();
+    [
+        (libc::SYS_clone, with_name_space),
+        (libc::SYS_socketpair, no_pair),
+        // The limits of others.
+        (libc::SYS_prlimit64, vec![(0, Ne, 0)]),
+        // That it ends with its helper.
+        (libc::SYS_prctl, vec![(0, Eq, libc::PR_SET_PDEATHSIG as u64)]),
+    ]
 }
 
 /// What no build needs: the network, other processes, and the kernel's own matters.
@@ -228,6 +252,15 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
     libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    // Who watches a path learns what others do there, whether or not he may open it.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_add_watch,
+    // Files without a place are counted nowhere; memfd_secret has a name in the library for some processors only.
+    libc::SYS_memfd_create,
+    447,
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
@@ -240,6 +273,7 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_swapoff,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_clock_adjtime,
@@ -254,9 +288,10 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_semget,
     libc::SYS_shmget,
     libc::SYS_mq_open,
-    // The limits of another process, and how it is scheduled.
+    // How another process is scheduled.
     libc::SYS_setpriority,
     libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
     libc::SYS_sched_setattr,
     libc::SYS_migrate_pages,
     libc::SYS_move_pages,
