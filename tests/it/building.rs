@@ -204,6 +204,39 @@ fn a_package_is_built_installed_locked_and_undone() {
 }
 
 #[test]
+fn what_was_built_before_is_no_wheel_where_only_wheels_are_wanted() {
+    let world = world_of(String::new());
+    let before = world.bolide(&PLAN).succeeds().json()["warnings"].to_string();
+    assert!(before.contains("was run in a sandbox"), "{before}");
+    // What is remembered was not run again, and the plan does not say that it was.
+    let again = world.bolide(&PLAN).succeeds().json()["warnings"].to_string();
+    assert!(again.contains("was built before") && !again.contains("sandbox"), "{again}");
+    world.bolide(&ADD).succeeds();
+    let lock = world.read("bolide.lock");
+    for command in [&["update"][..], &["install"], &["plan", "pypi:clay"]] {
+        for names in ["clay", ":all:"] {
+            let outcome = world.bolide(&[command, &["--only-binary", names]].concat());
+            assert!([3, 5].contains(&outcome.code), "{command:?} {names}: {outcome:#?}");
+            for word in ["`--only-binary`", "`--build clay`"] {
+                let said = format!("{}{}", outcome.stdout, outcome.stderr);
+                assert!(said.contains(word), "{command:?} {names} {word}: {outcome:#?}");
+            }
+        }
+    }
+    assert_eq!(world.read("bolide.lock"), lock);
+    let other = world.bolide(&["update", "--only-binary", "stone", "--json"]).succeeds().json();
+    assert!(!other["warnings"].to_string().contains("sandbox"), "{other}");
+    // An older version that has a wheel is one.
+    let old = Python { name: "clay", version: "0.9", requires: &[] };
+    let wheel = packages::wheel(&old);
+    let archive = Clay::default().archive();
+    world.registry.pypi_files("clay", &[(&packages::wheel_name(&old), wheel), (FILE, archive)]);
+    world.file("requirements.txt", "clay\n");
+    world.bolide(&["update", "--only-binary", "clay", "--yes"]).succeeds();
+    assert_eq!(listed(&world), ["pkg:pypi/clay@0.9"]);
+}
+
+#[test]
 fn the_daemon_builds_as_the_command_does() {
     let world = world(&Clay { more: &["wall"], ..Clay::default() });
     let _daemon = world.daemon();
@@ -271,6 +304,52 @@ fn a_clone_builds_what_was_locked_only_when_it_is_asked_to() {
     late.registry.pypi_files("brick", &[(&packages::wheel_name(&brick), wheel)]);
     late.bolide(&["install", "--frozen", "--build", "clay"]).fails(4, &[FILE, "bolide.lock"]);
     assert!(!late.project().join(".venv").exists());
+}
+
+#[test]
+fn a_lock_chooses_no_code_that_the_archive_does_not_ask_for() {
+    const OWN: &str =
+        "[build-system]\nrequires = []\nbuild-backend = \"own\"\nbackend-path = [\"tools\"]\n";
+    let evil = Python { name: "evil", version: "1.0", requires: &[] };
+    let wheel = packages::wheel(&evil);
+    let listed_evil = format!("pkg:pypi/evil@1.0 {}", sha256(&wheel));
+    let clone_of = |clay: &dyn Fn() -> Clay, change: &dyn Fn(String) -> String| {
+        let author = world(&clay());
+        author.bolide(&ADD).succeeds();
+        let clone = world(&clay());
+        clone.registry.pypi_files("evil", &[(&packages::wheel_name(&evil), wheel.clone())]);
+        clone.file("requirements.txt", &author.read("requirements.txt"));
+        let lock = author.read("bolide.lock");
+        let changed = change(lock.clone());
+        assert_ne!(changed, lock);
+        clone.file("bolide.lock", &changed);
+        clone
+    };
+    let stale = |world: &World| {
+        world.bolide(&["install", "--build", "clay"]).fails(4, &["bolide.lock", "`pkg:pypi/"]);
+        assert!(!world.project().join(".venv").exists() && builds(world).is_empty());
+    };
+    // Where the archive needs nothing, its backend is its own.
+    let own = || Clay { project: OWN, ..Clay::default() };
+    let with_evil = format!("built = true\nbuilt_with = [\n    \"{listed_evil}\",\n]\n");
+    stale(&clone_of(&own, &|lock| lock.replace("built = true\n", &with_evil)));
+    // Beside what it needs.
+    let more = || Clay { more: &["wall"], ..Clay::default() };
+    let change = |lock: String| {
+        let begin = lock.find("    \"pkg:pypi/stone@1.5 sha256").unwrap();
+        format!("{}    \"{listed_evil}\",\n{}", &lock[..begin], &lock[begin..])
+    };
+    stale(&clone_of(&more, &change));
+    // And without something that its backend adds.
+    let without = |lock: String| {
+        let is_kept = |line: &&str| !line.contains("\"pkg:pypi/wall@1.0 sha256");
+        lock.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+    };
+    stale(&clone_of(&more, &without));
+    // As its author made it, it holds.
+    let same = clone_of(&more, &|lock| format!("{lock}\n"));
+    same.bolide(&["install", "--build", "clay"]).succeeds();
+    assert_eq!(listed(&same).len(), 2);
 }
 
 #[test]

@@ -102,7 +102,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 policy: &policy,
                 keep_on: &|| task.check_resolving(began + sources.spent()),
             };
-            resolve_with(&finder, &sources, &request, imported.as_ref())?
+            resolve_with(&finder, &sources, &request, imported.as_ref())
+                .map_err(|error| sources.explained(error))?
         }
     };
     asked.check_update(&resolution)?;

@@ -6,7 +6,8 @@
 //!    to know what it needs. Either way the wheel has to say the same.
 //! 2. What a build needs is resolved to wheels alone, by the same rules of age, and put into an environment of its own.
 //! 3. The same archive, the same packages beside it and the same interpreter are the same wheel: what was built once is taken
-//!    from the store. A lock names archive and packages, so that following it here builds nothing.
+//!    from the store. A lock names archive and packages, so that following it here builds nothing. Elsewhere its packages are versions to
+//!    take, not packages to run: what runs is what the archive and its backend ask for, and that has to be the lock's list.
 //! 4. A failure to build ends the resolution. Another version is not chosen in silence, whose code nobody has looked at either.
 
 mod environment;
@@ -35,7 +36,7 @@ use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Proje
 use crate::python::{Interpreter, PythonTarget};
 use crate::resolution::{Artifact, BuildRequirement, Built, Package, Resolution};
 use crate::resolve::pypi::policy::Policy;
-use crate::resolve::{ResolveError, pypi};
+use crate::resolve::{Repair, ResolveError, pypi};
 use crate::store::Form;
 use crate::transaction::Project;
 
@@ -72,6 +73,8 @@ struct Done {
     wheel: Wheel,
     core: Arc<CoreMetadata>,
     requirements: Vec<BuildRequirement>,
+    /// Whether something of it, or of what it needs, was run for this.
+    has_run: bool,
 }
 
 /// What is to be built.
@@ -94,11 +97,34 @@ impl<'a> Sources<'a> {
         Self { task, project, manifest, interpreter, target, before, state: Mutex::default() }
     }
 
-    /// The packages that were built before: they count again without being named, as far as nothing has to be run for it.
+    /// The packages that were built before: they count again without being named, as far as nothing has to be run for it, and unless
+    /// the caller wants wheels of the index alone.
     pub(super) fn known_names(&self) -> impl Iterator<Item = PackageName> {
+        let only_binary = &self.task.choices.only_binary;
+        self.built_before().filter(|name| !only_binary.has(name))
+    }
+
+    fn built_before(&self) -> impl Iterator<Item = PackageName> {
         let packages = self.before.into_iter().flat_map(|before| &before.packages);
         let built = packages.filter(|package| package.artifact.built.is_some());
         built.filter_map(|package| PackageName::from_str(&package.name).ok())
+    }
+
+    /// A conflict with what the caller may do where a package that was built before is missed.
+    pub(super) fn explained(&self, error: ResolveError) -> ResolveError {
+        let ResolveError::Conflict(mut conflict) = error else { return error };
+        let only_binary = &self.task.choices.only_binary;
+        let mut left_out = self.built_before().filter(|name| {
+            only_binary.has(name) && conflict.explanation.contains(&format!("`--build {name}`"))
+        });
+        let repair = left_out
+            .next()
+            .map(|name| Repair { description: one_of_both(&name), changes: Vec::new() });
+        drop(left_out);
+        if let Some(repair) = repair {
+            conflict.repairs.insert(0, repair);
+        }
+        ResolveError::Conflict(conflict)
     }
 
     /// What was there when the same archive was built before, as far as that is locked or installed.
@@ -128,7 +154,7 @@ impl<'a> Sources<'a> {
             let url = built.as_ref().map_or(url, |built| &built.url).clone();
             let (file_name, hashes) = (file_name.clone(), hashes.clone());
             let requirements = done.requirements.clone();
-            warnings.push(warning(package, &requirements));
+            warnings.push(warning(package, &requirements, done.has_run));
             let built = Built { file_name, hashes, requirements, size: *size, url };
             package.artifact = Arc::new(Artifact {
                 built: Some(Box::new(built)),
@@ -175,6 +201,12 @@ impl<'a> Sources<'a> {
     }
 
     fn make(&self, wanted: &Wanted<'_>) -> Result<Done> {
+        if self.task.choices.only_binary.has(&wanted.name) {
+            let (purl, file) = (wanted.package.purl(), &wanted.package.artifact.file_name);
+            let message = format!("`{purl}` is built from `{file}`, and only wheels are wanted");
+            return Err(Error::new(Kind::Refused, "build-not-asked", message)
+                .hint(one_of_both(&wanted.name)));
+        }
         let pinned = self.pinned(wanted.package);
         if let Some(done) = pinned.and_then(|pinned| self.known(wanted, pinned)) {
             return Ok(done);
@@ -184,29 +216,19 @@ impl<'a> Sources<'a> {
         // What is locked is followed; who chooses anew takes what is there now.
         let pinned = pinned.filter(|_| wanted.package.artifact.built.is_some());
         let found = match pinned {
-            Some(pinned) => self.resolve_pinned(wanted, pinned)?,
-            None => {
-                let system = self.system(&mut workshop)?;
-                let found = self.resolve(wanted, &system.requires)?;
-                let more = self.more(wanted, &mut workshop, &found)?;
-                match more.is_empty() {
-                    true => found,
-                    false => {
-                        let all: Vec<_> = system.requires.into_iter().chain(more).collect();
-                        self.resolve(wanted, &all)?
-                    }
-                }
-            }
+            Some(pinned) => self.find_pinned(wanted, &mut workshop, pinned)?,
+            None => self.find(wanted, &mut workshop, &[], &|_| Ok(()))?,
         };
         let needed = needed(&found);
         if let Some(done) = self.known(wanted, &needed) {
-            return Ok(done);
+            return Ok(Done { has_run: workshop.has_run, ..done });
         }
         let file_name = &wanted.package.artifact.file_name;
         self.task.say("build", format!("building `{file_name}` in a sandbox"), 0, 0);
         let wheel = workshop.build_wheel(&found)?;
         remember(&self.task.shop.builds, &self.key("wheel", wanted, &needed), &wheel);
-        self.taken(wanted, wheel, needed)
+        let done = self.taken(wanted, wheel, needed)?;
+        Ok(Done { has_run: workshop.has_run, ..done })
     }
 
     fn key<'k>(
@@ -259,7 +281,7 @@ impl<'a> Sources<'a> {
         }
         let core = direct::core(store, &entry, file, (name, version));
         let core = Arc::new(core.map_err(|error| other(error.message))?);
-        Ok(Done { wheel, core, requirements })
+        Ok(Done { wheel, core, requirements, has_run: false })
     }
 
     /// Refuses to run code that nobody named, or that is not what the project names by its digest.
@@ -329,9 +351,38 @@ impl<'a> Sources<'a> {
         Ok(more)
     }
 
+    /// Wheels for what the archive asks for, and for what its backend adds to that, held to some versions. What was found for the
+    /// first is looked at before the backend runs.
+    fn find(
+        &self,
+        wanted: &Wanted<'_>,
+        workshop: &mut Workshop<'_>,
+        held: &[Requirement],
+        look_at: &dyn Fn(&Resolution) -> Result<()>,
+    ) -> Result<Resolution> {
+        let system = self.system(workshop)?;
+        let found = self.resolve(wanted, &system.requires, held)?;
+        look_at(&found)?;
+        let more = self.more(wanted, workshop, &found)?;
+        if more.is_empty() {
+            return Ok(found);
+        }
+        let all: Vec<_> = system.requires.into_iter().chain(more).collect();
+        self.resolve(wanted, &all, held)
+    }
+
     /// Wheels for what a build needs.
-    fn resolve(&self, wanted: &Wanted<'_>, requirements: &[Requirement]) -> Result<Resolution> {
-        let policy = Policy { prerelease: self.task.choices.prerelease, ..Policy::default() };
+    fn resolve(
+        &self,
+        wanted: &Wanted<'_>,
+        requirements: &[Requirement],
+        held: &[Requirement],
+    ) -> Result<Resolution> {
+        let policy = Policy {
+            constraints: held.to_vec(),
+            prerelease: self.task.choices.prerelease,
+            ..Policy::default()
+        };
         let (preferred, began) = (BTreeMap::new(), Instant::now());
         let request = pypi::Request {
             requirements,
@@ -359,10 +410,12 @@ impl<'a> Sources<'a> {
         })
     }
 
-    /// Exactly what the lock says that it was built with.
-    fn resolve_pinned(
+    /// Exactly what the lock says that it was built with, where that is what the archive asks for: a lock comes with a project, and the
+    /// leave to build a package is none to run others.
+    fn find_pinned(
         &self,
         wanted: &Wanted<'_>,
+        workshop: &mut Workshop<'_>,
         pinned: &[BuildRequirement],
     ) -> Result<Resolution> {
         let exact = |it: &BuildRequirement| {
@@ -371,15 +424,37 @@ impl<'a> Sources<'a> {
             Some(format!("{name}=={version}"))
         };
         let file = &wanted.package.artifact.file_name;
+        let stale = |why: String| {
+            let message = format!(
+                "`{file}` cannot be built with what `bolide.lock` says that it was built with: {why}"
+            );
+            let hint = format!("`bolide update pypi:{0} --build {0}` builds it anew", wanted.name);
+            Error::new(Kind::Stale, "lock-stale", message).hint(hint)
+        };
+        let is_locked = |found: &Resolution| {
+            let needed = needed(found);
+            match needed.into_iter().find(|one| !pinned.contains(one)) {
+                Some(one) => Err(stale(format!(
+                    "it needs `{}` ({}), which is not there",
+                    one.purl, one.hash
+                ))),
+                None => Ok(()),
+            }
+        };
         let texts: Vec<String> = pinned.iter().filter_map(exact).collect();
-        let found = self.resolve(wanted, &requirements(&texts, file)?)?;
-        if needed(&found) == pinned {
-            return Ok(found);
+        let held = requirements(&texts, file)?;
+        let found = self.find(wanted, workshop, &held, &is_locked).map_err(|error| {
+            match error.kind == Kind::Conflict {
+                true => stale(error.message),
+                false => error,
+            }
+        })?;
+        is_locked(&found)?;
+        let needed = needed(&found);
+        match pinned.iter().find(|one| !needed.contains(one)) {
+            Some(one) => Err(stale(format!("neither it nor its backend needs `{}`", one.purl))),
+            None => Ok(found),
         }
-        let message =
-            format!("`{file}` cannot be built with what `bolide.lock` says that it was built with");
-        let hint = format!("`bolide update pypi:{0} --build {0}` builds it anew", wanted.name);
-        Err(Error::new(Kind::Stale, "lock-stale", message).hint(hint))
     }
 
     /// Refuses a wheel that needs something else than its source archive promised.
@@ -479,15 +554,26 @@ fn needed(found: &Resolution) -> Vec<BuildRequirement> {
 }
 
 /// What people are told who approve the plan.
-fn warning(package: &Package, requirements: &[BuildRequirement]) -> String {
+fn warning(package: &Package, requirements: &[BuildRequirement], has_run: bool) -> String {
+    let (purl, file) = (package.purl(), &package.artifact.file_name);
+    if !has_run {
+        return format!(
+            "`{purl}` was built before from `{file}`; nothing of it was run for this plan"
+        );
+    }
     let purls: Vec<&str> = requirements.iter().map(|it| it.purl.as_str()).collect();
     let with = match purls.is_empty() {
         true => String::new(),
         false => format!(" and of {}", purls.join(", ")),
     };
     format!(
-        "`{}` was built on this machine from `{}`: its own code{with} was run in a sandbox for that",
-        package.purl(),
-        package.artifact.file_name
+        "`{purl}` was built on this machine from `{file}`: its own code{with} was run in a sandbox for that"
+    )
+}
+
+/// The ways out where a package that was built is wanted as a wheel alone.
+fn one_of_both(name: &PackageName) -> String {
+    format!(
+        "leave `--only-binary` out for `{name}` to keep the wheel that was built before, or say `--build {name}` in its place"
     )
 }

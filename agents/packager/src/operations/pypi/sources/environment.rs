@@ -52,13 +52,15 @@ pub(super) struct Workshop<'w> {
     system: Option<System>,
     /// What was made for a hook before, and of what.
     environments: Vec<(Vec<BuildRequirement>, PathBuf)>,
+    /// Whether something was run here.
+    pub(super) has_run: bool,
 }
 
 impl<'w> Workshop<'w> {
     pub(super) fn new(sources: &'w Sources<'w>, wanted: &'w Wanted<'w>) -> Result<Self> {
         let shop = sources.task.shop;
         let place = Incoming::new(&shop.incoming, &shop.host)?;
-        Ok(Self { sources, wanted, place, system: None, environments: Vec::new() })
+        Ok(Self { sources, wanted, place, system: None, environments: Vec::new(), has_run: false })
     }
 
     fn work(&self) -> Result<PathBuf> {
@@ -162,6 +164,7 @@ impl<'w> Workshop<'w> {
         let order = self.order(&environment, &driver, &work, task.to_string());
         let sandbox = &self.sources.task.shop.sandbox;
         let cancellation = self.sources.task.conversation.cancellation();
+        self.has_run = true;
         let report = sandbox.run(order, cancellation)?;
         if let Some(how) = report.failure() {
             let lines = report.last_lines();
