@@ -268,6 +268,8 @@ fn what_takes_too_much_is_ended() {
     let few = Bounds { files: 100, ..bounds };
     let many = "i=0; while :; do i=$((i+1)); : > $i; done";
     check(few, many, &|report, _| is_limit(report, "100 files"));
+    let deep = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); mkdir d && cd d || exit 9; done";
+    check(bounds, deep, &|report, _| is_limit(report, "directories inside one another"));
     let small = Bounds { disk_bytes: 4 << 20, ..bounds };
     let fill = "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero > $((i % 64)); done";
     check(small, fill, &|report, _| is_limit(report, "bytes of files"));

@@ -190,6 +190,8 @@ pub const HEAVY_PACKAGES_MIN: usize = 64;
 /// Names that are tried for the directory of one request's downloads: processes that died may have left so many with the same number
 /// since the last start.
 pub const INCOMING_TRIES_MAX: usize = 1_000;
+/// Names of one directory that are read at once while everything in it is removed.
+pub const INCOMING_NAMES_AT_ONCE_MAX: usize = 1_024;
 /// Bytes that the store may take unless the configuration says otherwise: several large projects of each ecosystem, a tenth of a small disk.
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 /// Of a store that is too large, so many hundredths of what it may take are left, so that the next package does not make it too large again.
@@ -494,6 +496,8 @@ pub const BUILD_ADDRESSES_PER_BYTE: u64 = 8;
 pub const BUILD_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of everything that lies in a build's directory at once, its source included.
 pub const BUILD_DISK_BYTES_MAX: u64 = 16 << 30;
+/// Directories inside one another there: twice what an archive may have.
+pub const BUILD_DEPTH_MAX: usize = 2 * ARCHIVE_DEPTH_MAX;
 /// Files and directories in it.
 pub const BUILD_FILES_MAX: u64 = 500_000;
 /// Processes of a build at once: some for each of many cores.

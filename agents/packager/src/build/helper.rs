@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -128,7 +128,13 @@ fn supervise(task: &Task) -> Result<Report, String> {
         .map_err(|error| failed("cannot watch the process", &error))?;
     let mut watch = Watch { task, output: Some(output), tail: VecDeque::new(), printed: 0 };
     let ended = watch.until_the_end(&handle);
-    let ended = end_all(&handle, ended);
+    let mut ended = end_all(&handle, ended);
+    if let Ended::Exit(_) = ended
+        && let Some(what) = watch.look()
+    {
+        // Between two looks, or with nobody left to be looked at.
+        ended = Ended::Limit(what);
+    }
     let mut why = Vec::new();
     // Whoever could write there has ended, or became something else.
     let read = File::from(trouble).take(limits::BUILD_TROUBLE_BYTES_MAX).read_to_end(&mut why);
@@ -245,7 +251,9 @@ impl Watch<'_> {
             return Some(format!("{} processes", bounds.processes));
         }
         let mut used = Used::default();
-        used.add(&self.task.order.work, bounds.files);
+        if let Err(what) = used.add(&self.task.order.work, bounds.files) {
+            return Some(what);
+        }
         if used.files > bounds.files {
             return Some(format!("{} files", bounds.files));
         }
@@ -262,24 +270,38 @@ struct Used {
 }
 
 impl Used {
-    /// Adds what lies below, until it is too much. What changes meanwhile is counted another time.
-    fn add(&mut self, directory: &Path, most: u64) {
-        let mut left = vec![directory.to_owned()];
-        while let Some(directory) = left.pop() {
-            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+    /// Adds what lies below, until it is too much. What changes meanwhile is counted another time; what cannot be counted is too much.
+    fn add(&mut self, directory: &Path, most: u64) -> Result<(), String> {
+        let mut left = vec![(directory.to_owned(), 0)];
+        while let Some((directory, depth)) = left.pop() {
+            if depth > limits::BUILD_DEPTH_MAX {
+                return Err(format!("{} directories inside one another", limits::BUILD_DEPTH_MAX));
+            }
+            let entries = match std::fs::read_dir(&directory) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                {
+                    continue;
+                }
+                Err(error) => {
+                    return Err(format!("can be counted: a directory cannot be read ({error})"));
+                }
+                Ok(entries) => entries,
+            };
             for entry in entries.flatten() {
                 self.files += 1;
                 if self.files > most {
-                    return;
+                    return Ok(());
                 }
                 // Of the entry itself, wherever it leads.
                 let Ok(status) = entry.metadata() else { continue };
                 self.bytes = self.bytes.saturating_add(status.blocks().saturating_mul(512));
                 if status.is_dir() {
-                    left.push(entry.path());
+                    left.push((entry.path(), depth + 1));
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -370,11 +392,11 @@ mod tests {
         }
         std::os::unix::fs::symlink("/", place.path().join("out")).expect("a link");
         let mut used = Used::default();
-        used.add(place.path(), 100);
+        used.add(place.path(), 100).expect("counted");
         assert_eq!(used.files, 5);
         assert!((15_000..100_000).contains(&used.bytes), "{}", used.bytes);
         let mut used = Used::default();
-        used.add(place.path(), 2);
+        used.add(place.path(), 2).expect("counted");
         assert_eq!(used.files, 3);
     }
 }

@@ -2,6 +2,8 @@
 //! at work. One whose lock is free belongs to a process that died. Not where a download that breaks off waits to be gone on with:
 //! that is [`crate::io`]'s.
 
+mod remove;
+
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -55,7 +57,7 @@ impl Drop for Incoming {
         let (path, lock) = (std::mem::take(&mut self.path), self.lock.take());
         self.host.later(Box::new(move || {
             // What stays is found without a lock by the next start.
-            let _ = std::fs::remove_dir_all(path);
+            let _ = remove::remove(&path);
             drop(lock);
         }));
     }
@@ -81,7 +83,7 @@ pub(super) fn remove_abandoned(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if let Ok(Some(_lock)) = lock(&path)
-            && let Err(error) = std::fs::remove_dir_all(&path)
+            && let Err(error) = remove::remove(&path)
         {
             tracing::debug!(?path, %error, "cannot remove what another process left unfinished");
         }
