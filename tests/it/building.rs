@@ -227,11 +227,14 @@ fn what_was_built_before_is_no_wheel_where_only_wheels_are_wanted() {
     let other = world.bolide(&["update", "--only-binary", "stone", "--json"]).succeeds().json();
     assert!(!other["warnings"].to_string().contains("sandbox"), "{other}");
     // An older version that has a wheel is one.
+    let world = world_of(String::new());
     let old = Python { name: "clay", version: "0.9", requires: &[] };
-    let wheel = packages::wheel(&old);
-    let archive = Clay::default().archive();
+    let (wheel, archive) = (packages::wheel(&old), Clay::default().archive());
     world.registry.pypi_files("clay", &[(&packages::wheel_name(&old), wheel), (FILE, archive)]);
+    world.bolide(&ADD).succeeds();
     world.file("requirements.txt", "clay\n");
+    world.bolide(&["update", "--yes"]).succeeds();
+    assert_eq!(listed(&world), ["pkg:pypi/clay@1.0", "pkg:pypi/stone@1.5"]);
     world.bolide(&["update", "--only-binary", "clay", "--yes"]).succeeds();
     assert_eq!(listed(&world), ["pkg:pypi/clay@0.9"]);
 }
