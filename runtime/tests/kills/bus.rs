@@ -151,8 +151,11 @@ impl Bus {
         u32::try_from(found["pid"].as_u64()?).ok()
     }
 
-    /// Looks for the exchange's process anew.
+    /// Looks for the exchange's process anew, once it has made what it works with.
     pub(crate) fn find_exchange(&self) {
+        let is_ready =
+            |line: &str| line.contains("ready id=") && line.contains("agent=\"exchange\"");
+        eventually("the exchange is ready", || self.log().lines().any(is_ready));
         self.exchange.set(self.hosted_pid("exchange"));
     }
 
