@@ -103,6 +103,9 @@ impl Store {
         if look(&self.lent).is_some_and(|status| self.is_sealed(object, &status)) {
             return true;
         }
+        if look(&self.files).is_none() {
+            return false;
+        }
         // What came when files left in another way will be sealed as right, so it has to be.
         let Ok(Opened { file, is_lent: false }) = self.open_object(object) else { return false };
         let is_right = has_size() && digest_of_file_is(file.as_fd(), object, &mut Vec::new());

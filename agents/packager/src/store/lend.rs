@@ -1,4 +1,4 @@
-//! Files that leave the store as hard links, so that an edit in an environment is an edit of the store's own file. Four rules make
+//! Files that leave the store as hard links, so that an edit in an environment is an edit of the store's own file. Five rules make
 //! that harmless:
 //!
 //! 1. A file has at most two names: the store's, and one in one environment. So what is edited in one environment is never seen in
@@ -84,6 +84,13 @@ impl Store {
             self.discard(object, is_lent);
             return Err(damaged(object, "has the wrong size"));
         }
+        // Before it is sealed: from then on others link it without a lock.
+        let status = if is_other {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
+            rustix::fs::fstat(&file).map_err(io)?
+        } else {
+            status
+        };
         // Also one that never left the store: it may have been there over a loss of power, and the seal says that it is right.
         if !digest_of_file_is(file.as_fd(), object, buffer) {
             self.discard(object, is_lent);
@@ -93,9 +100,6 @@ impl Store {
             self.seal_again(&file, object, &status);
         } else {
             self.seal(&file, object).map_err(io)?;
-        }
-        if is_other {
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
         }
         if !is_lent && !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
             // Somebody else has lent it in the meantime.
