@@ -18,11 +18,11 @@
 //!    same content one is first, or they replace equal bytes by equal bytes.
 //! 2. An index entry is written after all of its files, and carries a digest of itself; what cannot
 //!    be read or fails the digest counts as absent, and the caller fetches the artefact again. Its time says when it was used last.
-//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify, and always where it was lent and has no seal); a file
+//! 3. Whoever reads a file compares its size (always) and its digest (when asked to verify, always before it is sealed, and always where it was lent and has no seal); a file
 //!    that fails is an error with the code `store-damaged` and loses its name, and the index entry that led to it is
 //!    removed, which makes rule 2 apply.
-//! 4. A file leaves the store as a clone or as a copy, or as a hard link by the rules of [`lend`]: at most once at a time
-//!    (unless a person shares them), and never believed again without its seal.
+//! 4. A file leaves the store as a clone or as a copy, or as a hard link by the rules of [`lend`]: at most once at a time, and
+//!    never believed again without its seal.
 //! 5. Who adds or fills is *inside* ([`gate`]); a collection is alone. So while one looks and removes, no entry comes that
 //!    relies on a file which it takes away. Entries go before their files, so a collection that dies leaves garbage and no damage.
 //!

@@ -261,11 +261,10 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "store.mode",
         environment: "BOLIDE_STORE_MODE",
-        summary: "how files come out of the store: reflink, link (hard links, one environment each), copy, or auto, which is the first of them that works; share: hard links in as many environments as want a file, where an edit in place in one is an edit in all; where one does not work, a copy; default auto",
+        summary: "how files come out of the store: reflink, link (hard links), copy, or auto, which is the first of them that works; where one does not, a copy; default auto",
         set: |settings, text| {
             let mode = Wanted::from_name(text);
-            settings.store.mode =
-                mode.ok_or("wanted is `auto`, `reflink`, `link`, `copy` or `share`")?;
+            settings.store.mode = mode.ok_or("wanted is `auto`, `reflink`, `link` or `copy`")?;
             Ok(())
         },
         show: |settings| settings.store.mode.name().to_owned(),

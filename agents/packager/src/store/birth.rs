@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::mode::Mode as How;
-use super::object::Temporary;
+use super::object::{Opened, Temporary, digest_of_file_is};
 use super::{Object, Store};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -81,23 +81,38 @@ impl Store {
         *self.births.are_sealed.get_or_init(|| {
             let links = || {
                 let how = self.mode_in(self.temporary.as_fd(), &self.root.join("tmp"));
-                how.is_ok_and(|how| matches!(how, How::Link | How::Share))
+                how.is_ok_and(|how| how == How::Link)
             };
             self.are_seals_believed() && links()
         })
     }
 
-    /// Whether the content is here and need not be written: in a file that never left the store and has the right size, or in one
-    /// whose seal is whole.
+    /// Whether the content is here and need not be written: in a file whose seal is whole, or in one that never left the store and
+    /// has the right size, or the right digest where it would be sealed next.
     fn has_whole(&self, object: &Object) -> bool {
         let name = object.name();
         let look = |directory: &OwnedFd| {
             rustix::fs::statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()
         };
+        let has_size =
+            || look(&self.files).is_some_and(|found| found.st_size as u64 == object.size);
+        if !self.are_births_sealed() {
+            return has_size();
+        }
         // What was lent and is not sealed does not count: it may change at any time, and this one is right.
-        self.are_births_sealed()
-            && look(&self.lent).is_some_and(|status| self.is_sealed(object, &status))
-            || look(&self.files).is_some_and(|status| status.st_size as u64 == object.size)
+        if look(&self.lent).is_some_and(|status| self.is_sealed(object, &status)) {
+            return true;
+        }
+        if look(&self.files).is_none() {
+            return false;
+        }
+        // What came when files left in another way will be sealed as right, so it has to be.
+        let Ok(Opened { file, is_lent: false }) = self.open_object(object) else { return false };
+        let is_right = has_size() && digest_of_file_is(file.as_fd(), object, &mut Vec::new());
+        if !is_right {
+            self.discard(object, false);
+        }
+        is_right
     }
 
     fn birth_permissions(&self, executable: bool) -> u32 {

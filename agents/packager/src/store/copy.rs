@@ -101,7 +101,9 @@ pub(super) fn copy_seen(
     mut see: impl FnMut(&[u8]),
 ) -> rustix::io::Result<u64> {
     let mut copied = 0;
-    buffer.resize(crate::limits::COPY_WHOLE_BYTES_MAX as usize, 0);
+    // It keeps what it has: its bytes are overwritten before they are looked at.
+    let wanted = buffer.len().max(crate::limits::COPY_WHOLE_BYTES_MAX as usize);
+    buffer.resize(wanted, 0);
     loop {
         match rustix::io::read(from, buffer.as_mut_slice()) {
             Ok(0) => return Ok(copied),
@@ -127,12 +129,13 @@ pub(super) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Res
     Ok(())
 }
 
-/// Reads a file that is expected to have `size` bytes; one byte more is read, if there is one.
+/// Reads a file that is expected to have `size` bytes to the beginning of `buffer`, which grows and never shrinks; one byte more is
+/// read, if there is one. Returns how many there were.
 pub(super) fn read_expected(
     from: BorrowedFd<'_>,
     size: u64,
     buffer: &mut Vec<u8>,
-) -> rustix::io::Result<()> {
+) -> rustix::io::Result<usize> {
     let wanted = size as usize + 1;
     buffer.resize(wanted.max(buffer.len()), 0);
     let mut filled = 0;
@@ -151,6 +154,5 @@ pub(super) fn read_expected(
             Err(error) => return Err(error),
         }
     }
-    buffer.truncate(filled);
-    Ok(())
+    Ok(filled)
 }

@@ -117,7 +117,7 @@ impl Store {
         let mut how = self.mode_in(directory.as_fd(), root)?;
         // A link has the permissions that a file made here would get.
         let mut left = 0o777;
-        if matches!(how, How::Link | How::Share) {
+        if how == How::Link {
             match mode::permissions_left(directory.as_fd())? {
                 Some(permissions) => left = permissions,
                 None => how = How::Copy,
@@ -131,8 +131,7 @@ impl Store {
             files: &files,
             options,
             clones: how == How::Reflink,
-            links: AtomicBool::new(matches!(how, How::Link | How::Share)),
-            shares: how == How::Share,
+            links: AtomicBool::new(how == How::Link),
             left,
             buffers: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -255,8 +254,6 @@ struct Job<'a> {
     clones: bool,
     /// Whether links are tried; a hint that guards no memory.
     links: AtomicBool,
-    /// Whether a file may be linked that other environments have.
-    shares: bool,
     /// Which of the permissions 0777 files made here have.
     left: u32,
     /// Those that no piece uses now; a piece takes one along.
@@ -310,8 +307,7 @@ impl Job<'_> {
         {
             let (place, mode) = ((directory, name), mode & self.left);
             let (verify, written) = (self.options.verify, self.options.written);
-            let how = Lend { verify, shares: self.shares, written, buffer };
-            match self.store.lend(object, place, mode, how)? {
+            match self.store.lend(object, place, mode, Lend { verify, written, buffer })? {
                 Lending::Done => {
                     self.linked.fetch_add(1, Ordering::Relaxed);
                     self.count(object.size);
@@ -387,13 +383,14 @@ impl Job<'_> {
         let copied = if is_cloned {
             examine()?.st_size as u64
         } else if object.size <= limits::COPY_WHOLE_BYTES_MAX {
-            copy::read_expected(from.as_fd(), object.size, buffer).map_err(|error| {
+            let read = copy::read_expected(from.as_fd(), object.size, buffer).map_err(|error| {
                 Error::io("read", &self.store.object_path(object), &error.into())
             })?;
-            if buffer.len() as u64 == object.size {
-                copy::write_all(to, buffer).map_err(|error| self.write_error(file, error))?;
+            if read as u64 == object.size {
+                copy::write_all(to, &buffer[..read])
+                    .map_err(|error| self.write_error(file, error))?;
             }
-            buffer.len() as u64
+            read as u64
         } else {
             copy::copy(from.as_fd(), to, object.size, buffer)
                 .map_err(|error| self.write_error(file, error))?
@@ -411,9 +408,10 @@ impl Job<'_> {
         Ok(copied)
     }
 
-    /// Copies a small file of `lent` if it is sealed, which is most of what a second environment gets: its bytes are read, then the seal
-    /// is looked at, then they are written. Whoever writes a file breaks its seal, so one that is whole was so when the bytes were
-    /// read. Of any other file nothing is said, and nothing was written.
+    /// Copies a small file of `lent` if it is sealed, which is most of what a second environment gets: the seal is looked at, so that
+    /// what has none is not read here, the bytes are read, the seal is looked at once more, and they are written. Whoever writes a
+    /// file breaks its seal, so one that is whole was so when the bytes were read. Of any other file nothing is said, and nothing
+    /// was written.
     fn copy_sealed(
         &self,
         object: &Object,
@@ -425,13 +423,16 @@ impl Job<'_> {
             return Ok(false);
         }
         let Some(from) = self.store.open_lent(object) else { return Ok(false) };
+        let is_sealed =
+            || rustix::fs::fstat(&from).is_ok_and(|status| self.store.is_sealed(object, &status));
+        if !is_sealed() {
+            return Ok(false);
+        }
         // What cannot be read is told by who tries it again.
-        let is_read = copy::read_expected(from.as_fd(), object.size, buffer).is_ok();
-        let is_whole = is_read
-            && buffer.len() as u64 == object.size
-            && rustix::fs::fstat(&from).is_ok_and(|status| self.store.is_sealed(object, &status));
+        let read = copy::read_expected(from.as_fd(), object.size, buffer).unwrap_or_default();
+        let is_whole = read as u64 == object.size && is_sealed();
         if is_whole {
-            copy::write_all(to, buffer).map_err(|error| self.write_error(file, error))?;
+            copy::write_all(to, &buffer[..read]).map_err(|error| self.write_error(file, error))?;
         }
         Ok(is_whole)
     }
@@ -452,6 +453,9 @@ impl Job<'_> {
         if copied == object.size && digest.is(object) {
             if let (Ok(before), Ok(after)) = (&before, &rustix::fs::fstat(from)) {
                 self.store.witnesses.note(object, (before, after), began);
+                if is_lent {
+                    self.store.seal_again(from, object, before);
+                }
             }
             return Ok(copied);
         }

@@ -1,21 +1,18 @@
-//! Files that leave the store as hard links, so that an edit in an environment is an edit of the store's own file. Four rules make
+//! Files that leave the store as hard links, so that an edit in an environment is an edit of the store's own file. Five rules make
 //! that harmless:
 //!
 //! 1. A file has at most two names: the store's, and one in one environment. So what is edited in one environment is never seen in
 //!    another one, nor in a generation that an undo brings back: both have files of their own.
 //! 2. Before it gets its second name it is sealed ([`super::seal`], for as long as the machine runs) and lies in `lent`, where it stays for good: it is born so
-//!    ([`super::birth`]), or sealed and moved there from `files`. What
+//!    ([`super::birth`]), or its digest is compared, and it is sealed and moved there from `files`. What
 //!    lies in `lent` may have been edited, also after the environment went: before every use its seal is looked at, and where that
 //!    is broken, or nothing is believed of times there, its digest is compared: before it is linked again, or in the very bytes
 //!    that are copied. With `store.verify` the digest is compared every time.
 //! 3. Who links a file that is not sealed yet, or not any more, holds an exclusive lock on the file itself, without waiting; who
 //!    does not get it copies. The lock dies with its process. Who links a sealed one changes nothing about it, and needs no lock:
 //!    each looks at it once more when it is linked, and takes its own link back where there are more than two names.
-//! 4. A file with a wrong digest loses its name in the store. The environment keeps it; whoever needs the content fetches it again.
-//!
-//! Where a person wants it (`store.mode`, `share`) the first rule does not hold: a file has a name in every environment that wants it, and an
-//! edit in place shows in all of them. The others do hold, so nobody *new* gets what was edited: the seal is broken, the digest
-//! compared, and the file loses its name in the store. A file that several have is never sealed again.
+//! 4. A file that somebody else owns is not lent and its seal is not believed: who owns it may write it, and set its time.
+//! 5. A file with a wrong digest loses its name in the store. The environment keeps it; whoever needs the content fetches it again.
 //!
 //! In its environment the file has the permissions of a copy, and the time at which it was lent first.
 
@@ -44,10 +41,8 @@ pub(super) enum Lending {
 
 /// How a file is lent.
 pub(super) struct Lend<'a> {
-    /// Whether the digest is compared although it never left the store.
+    /// Whether the digest is compared although its seal is whole.
     pub(super) verify: bool,
-    /// Whether other environments may have it, too.
-    pub(super) shares: bool,
     /// Where its digest is kept, for whoever describes it afterwards.
     pub(super) written: Option<&'a Written>,
     /// Memory to read it with.
@@ -68,7 +63,7 @@ impl Store {
         {
             return Ok(lending);
         }
-        let Lend { verify, shares, written, buffer } = how;
+        let Lend { verify, written, buffer } = how;
         let Opened { file, is_lent } = self.open_object(object)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(Lending::InUse);
@@ -76,26 +71,34 @@ impl Store {
         let stored = object.name();
         let io = |error: Errno| Error::io("link", &self.object_path(object), &error.into());
         let status = rustix::fs::fstat(&file).map_err(io)?;
+        if !self.is_own(&status) {
+            return Ok(Lending::InUse);
+        }
         // Who links sealed files holds no lock: what is sealed is left as it is here.
         let is_other = status.st_mode & 0o7777 != permissions;
         let is_shared = is_lent && self.is_sealed(object, &status) && (is_other || !verify);
-        // What others have is neither changed nor sealed: one of them may be writing it.
-        let is_others = status.st_nlink != 1;
-        if is_others && (!shares || !is_lent || is_other) || is_shared {
+        if status.st_nlink != 1 || is_shared {
             return Ok(Lending::InUse);
         }
         if status.st_size as u64 != object.size {
             self.discard(object, is_lent);
             return Err(damaged(object, "has the wrong size"));
         }
-        if (is_lent || verify) && !digest_of_file_is(file.as_fd(), object, buffer) {
+        // Before it is sealed: from then on others link it without a lock.
+        let status = if is_other {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
+            rustix::fs::fstat(&file).map_err(io)?
+        } else {
+            status
+        };
+        // Also one that never left the store: it may have been there over a loss of power, and the seal says that it is right.
+        if !digest_of_file_is(file.as_fd(), object, buffer) {
             self.discard(object, is_lent);
             return Err(damaged(object, "was changed"));
         }
-        if is_other {
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(permissions)).map_err(io)?;
-        }
-        if !is_lent || !is_others && self.was_sealed(object, &status) {
+        if is_lent {
+            self.seal_again(&file, object, &status);
+        } else {
             self.seal(&file, object).map_err(io)?;
         }
         if !is_lent && !self.move_to_lent(&stored, status.st_ino).map_err(io)? {
@@ -105,7 +108,7 @@ impl Store {
         match rustix::fs::linkat(&self.lent, stored.as_str(), directory, name, AtFlags::empty()) {
             Ok(()) => {
                 let status = rustix::fs::fstat(&file).map_err(io)?;
-                self.settle_link(object, (directory, name), &status, (shares, written))
+                self.settle_link(object, (directory, name), &status, written)
             }
             Err(Errno::EXIST) => Ok(Lending::Taken),
             // Another mount of the same file system, or a rule of the kernel about who may link.
@@ -127,7 +130,7 @@ impl Store {
         let stored = object.name();
         let is_right = |status: &Stat, names| {
             self.is_sealed(object, status)
-                && (how.shares || status.st_nlink == names)
+                && status.st_nlink == names
                 && status.st_mode & 0o7777 == permissions
         };
         let look = |directory: BorrowedFd<'_>, name: &str| {
@@ -150,9 +153,9 @@ impl Store {
         }
         // What was done to it between the two is seen now.
         match look(directory, name) {
-            Some(status) if is_right(&status, 2) => self
-                .settle_link(object, (directory, name), &status, (how.shares, how.written))
-                .map(Some),
+            Some(status) if is_right(&status, 2) => {
+                self.settle_link(object, (directory, name), &status, how.written).map(Some)
+            }
             _ => {
                 self.take_back(object, directory, name)?;
                 Ok(None)
@@ -166,10 +169,9 @@ impl Store {
         object: &Object,
         (directory, name): (BorrowedFd<'_>, &str),
         status: &Stat,
-        (shares, written): (bool, Option<&Written>),
+        written: Option<&Written>,
     ) -> Result<Lending> {
-        // Fewer than two: the name in the store was another file's meanwhile.
-        if status.st_nlink < 2 || status.st_nlink > 2 && !shares {
+        if status.st_nlink != 2 {
             self.take_back(object, directory, name)?;
             return Ok(Lending::InUse);
         }

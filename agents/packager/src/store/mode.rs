@@ -2,8 +2,7 @@
 //! found by trying, once for each file system.
 //!
 //! A clone shares the blocks and is a file of its own, so it is the best. A hard link shares everything, and what is written into
-//! it is written into the store; `lend` says how that stays harmless. A copy always works. Sharing is never found by trying: it
-//! gives up that an edit stays in its environment, as pnpm, bun and uv do, for a second environment that costs no more than the first.
+//! it is written into the store; `lend` says how that stays harmless. A copy always works.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -23,18 +22,15 @@ use crate::error::{Error, Result};
 pub enum Mode {
     /// The file system shares the blocks until one side is written (btrfs, XFS, bcachefs).
     Reflink,
-    /// One file with two names: one of them the store's, so one environment has it.
+    /// One file with two names.
     Link,
     /// The bytes once more.
     Copy,
-    /// One file with a name in every environment that wants it. Only where a person asks for it: what is edited in place in one
-    /// is edited in all, and in what an undo brings back.
-    Share,
 }
 
 impl Mode {
-    /// All of them; those that are tried unasked come first, the best of them before the others.
-    pub const ALL: [Self; 4] = [Self::Reflink, Self::Link, Self::Copy, Self::Share];
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Reflink, Self::Link, Self::Copy];
 
     /// Its name for people and in configurations.
     pub fn name(self) -> &'static str {
@@ -42,7 +38,6 @@ impl Mode {
             Self::Reflink => "reflink",
             Self::Link => "link",
             Self::Copy => "copy",
-            Self::Share => "share",
         }
     }
 }
@@ -75,7 +70,7 @@ impl Wanted {
     }
 
     fn allows(self, mode: Mode) -> bool {
-        self == Self::Best && mode != Mode::Share || self == Self::Only(mode)
+        self == Self::Best || self == Self::Only(mode)
     }
 }
 
@@ -143,8 +138,7 @@ impl Store {
                 Some(false) => {}
             }
         }
-        let by_name = [Mode::Link, Mode::Share];
-        if let Some(mode) = by_name.into_iter().find(|mode| self.modes.wanted.allows(*mode)) {
+        if self.modes.wanted.allows(Mode::Link) {
             let name = probe_name();
             let linked = rustix::fs::linkat(
                 &self.temporary,
@@ -156,7 +150,7 @@ impl Store {
             match linked {
                 Ok(()) => {
                     remove_probe(directory, &name)?;
-                    return Ok(Some(mode));
+                    return Ok(Some(Mode::Link));
                 }
                 Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 // Nothing can be made there, which says nothing of the file system.

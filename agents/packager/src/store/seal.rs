@@ -12,12 +12,14 @@
 //! starts there were stands in the store, in the file `seals`.
 //!
 //! What this does not notice is a file that was written and got its old time back, to the nanosecond, and kept its size: `touch -r`
-//! and the like. Who has to know that compares digests (`store.verify`, `bolide verify`).
+//! and the like. Who has to know that compares digests (`store.verify`, `bolide verify`). Only the owner of a file sets its time to
+//! what they like, so the seal of a file that has become somebody else's counts for nothing.
 
 use std::fs;
 use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
@@ -33,6 +35,8 @@ pub(super) struct Seals {
     /// Nothing where the kernel does not say; then nothing is believed.
     present: Option<u64>,
     earlier: Vec<u64>,
+    /// Whose the files are that are made here, once one was made.
+    owner: OnceLock<(u32, u32)>,
 }
 
 impl Seals {
@@ -61,6 +65,7 @@ impl Seals {
         let seals = Self {
             present: Some(salt(start)),
             earlier: earlier.iter().map(|one| salt(one)).collect(),
+            owner: OnceLock::new(),
         };
         if known.first() != Some(&start) {
             let kept = earlier.into_iter().take(SEAL_STARTS_KEPT_MAX - 1);
@@ -96,8 +101,8 @@ fn nanoseconds(object: &Object, salt: u64) -> i64 {
 }
 
 impl Store {
-    /// Seals a file of the store that nobody else has: one that is about to be lent for the first time and came just now, or one
-    /// that was sealed in an earlier start and whose digest was compared.
+    /// Seals a file of the store that nobody else has: one that is being born, or one whose digest was compared and that never left
+    /// the store, or was sealed in an earlier start.
     pub(super) fn seal(&self, file: impl AsFd, object: &Object) -> rustix::io::Result<()> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let seconds = now.map_or(0, |since| since.as_secs()) as i64;
@@ -107,6 +112,44 @@ impl Store {
             last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
         };
         rustix::fs::futimens(file, &times)
+    }
+
+    /// Seals a file of `lent` anew whose digest was compared by a look that began when it had the status `before`: one that was
+    /// sealed in an earlier start, that nobody else has, and that nobody has touched meanwhile. The caller's copy is right whatever
+    /// comes of it; without a seal the next one is compared again.
+    pub(super) fn seal_again(&self, file: impl AsFd, object: &Object, before: &Stat) {
+        if before.st_nlink != 1 || !self.was_sealed(object, before) {
+            return;
+        }
+        // Who links what is not sealed holds this lock, so the file gets no second name now.
+        let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        if rustix::fs::flock(&file, lock).is_err() {
+            return;
+        }
+        let is_untouched = rustix::fs::fstat(&file).is_ok_and(|now| {
+            let changed = |status: &Stat| (status.st_ctime, status.st_ctime_nsec, status.st_nlink);
+            changed(&now) == changed(before) && self.was_sealed(object, &now)
+        });
+        if is_untouched && let Err(error) = self.seal(&file, object) {
+            tracing::debug!(%error, "a stored file could not be sealed again");
+        }
+    }
+
+    /// Whether a file belongs to whom a file belongs that this process makes in the store. Any other is neither lent nor believed:
+    /// an environment that gets it would have a file of somebody else, who may write it.
+    pub(super) fn is_own(&self, status: &Stat) -> bool {
+        self.owner().is_some_and(|owner| owner == (status.st_uid, status.st_gid))
+    }
+
+    /// The user and the group of a file that is made in the store; `None` where none can be made now.
+    fn owner(&self) -> Option<(u32, u32)> {
+        if let Some(owner) = self.seals.owner.get() {
+            return Some(*owner);
+        }
+        // A directory may give its group to what is made in it, so what the process says of itself is not enough.
+        let made = self.temporary(0o600).ok()?;
+        let status = rustix::fs::fstat(&made).ok()?;
+        Some(*self.seals.owner.get_or_init(|| (status.st_uid, status.st_gid)))
     }
 
     /// Whether anything is believed of seals here and now.
@@ -128,5 +171,6 @@ impl Store {
         self.witnesses.are_believed()
             && status.st_size as u64 == object.size
             && status.st_mtime_nsec as i64 == nanoseconds(object, salt)
+            && self.is_own(status)
     }
 }

@@ -37,9 +37,6 @@ pub(super) fn line(report: &Value) -> Option<String> {
         mode if mode == Mode::Link.name() => {
             "files are its own under a second name, and are verified before they are used again"
         }
-        mode if mode == Mode::Share.name() => {
-            "files are its own, in every environment that has them: what is edited in place in one is edited in all"
-        }
         _ => "files are copied out of it",
     };
     let path = plain(&report["path"]);

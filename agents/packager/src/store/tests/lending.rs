@@ -117,10 +117,9 @@ fn each_way_gives_the_same_files_and_says_what_it_was() {
             assert!(found == mode || found == Mode::Copy, "{wanted:?} gave {found:?}");
         }
         let shared = (filled.cloned > 0, filled.linked > 0);
-        let links = matches!(found, Mode::Link | Mode::Share);
-        assert_eq!(shared, (found == Mode::Reflink, links), "{wanted:?}");
+        assert_eq!(shared, (found == Mode::Reflink, found == Mode::Link), "{wanted:?}");
         let status = fs::metadata(case.file("to")).expect("a file");
-        let names = if links { 2 } else { 1 };
+        let names = if found == Mode::Link { 2 } else { 1 };
         assert_eq!((status.nlink(), status.permissions().mode() & 0o200), (names, 0o200));
         let left = fs::read_dir(case.place.path().join("to")).expect("there").count();
         assert_eq!(left, 3, "no probe stays");
@@ -451,4 +450,67 @@ fn what_was_found_right_is_not_read_twice_until_somebody_touches_it() {
     edit_secretly(&case.file("one"), b"WHAT");
     assert!(!is_known(), "also where the time of the edit was taken back");
     assert_eq!(case.fill("four").expect_err("damaged").code, DAMAGED);
+}
+
+#[test]
+fn what_became_somebody_elses_is_neither_lent_nor_believed() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tried: only root gives files away");
+        return;
+    }
+    for (user, group) in [(Some(1000), None), (None, Some(1000))] {
+        let case = Case::new(Wanted::Only(Mode::Link));
+        case.fill("one").expect("space");
+        let (stored, own) = (case.inode("one"), fs::metadata(case.file("one")).expect("a file"));
+        std::os::unix::fs::chown(case.file("one"), user, group).expect("root may");
+        fs::remove_dir_all(case.place.path().join("one")).expect("ours");
+        // Not where there are seals, and not where every digest is compared.
+        for (name, verify) in [("two", false), ("three", true)] {
+            let to = fresh(&case.place, name);
+            let how = FillOptions { verify, ..FillOptions::default() };
+            case.store.fill(&to, files_of(&case.entry), how).expect("its bytes are right");
+            let status = fs::metadata(case.file(name)).expect("a file");
+            assert_eq!((status.uid(), status.gid()), (own.uid(), own.gid()));
+            assert_ne!(status.ino(), stored);
+        }
+        // Its owner sets its time at will, so that it says nothing.
+        let path = case.store.root().join("lent").join(Object::of(CONTENT).name());
+        edit_secretly(&path, b"WHAT");
+        assert_eq!(case.fill("four").expect_err("compared").code, DAMAGED);
+        case.again();
+        case.fill("five").expect("whole again");
+        assert_eq!(
+            (case.read("five").as_slice(), fs::metadata(case.file("five")).expect("a file").uid()),
+            (CONTENT, own.uid())
+        );
+        assert_eq!(fs::metadata(case.file("five")).expect("a file").nlink(), 2, "it is lent again");
+    }
+}
+
+#[test]
+fn wrong_bytes_of_the_right_size_get_no_seal() {
+    for wanted in [Wanted::Only(Mode::Link), Wanted::Best] {
+        for is_fetched_first in [false, true] {
+            let mut case = Case::new(Wanted::Only(Mode::Copy));
+            let path = case.store.root().join("files").join(Object::of(CONTENT).name());
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("ours");
+            edit_in_place(&path, b"WHAT");
+            let root = case.store.root().to_owned();
+            case.store = Store::open(&root).expect("a store").with_mode(wanted);
+            if case.store.mode_at(case.place.path()).expect("there") != Mode::Link {
+                eprintln!("not tried: files are not linked here");
+                continue;
+            }
+            if is_fetched_first && case.store.are_births_sealed() {
+                case.again();
+                assert!(!path.exists(), "what is fetched is compared with what is there");
+            } else {
+                assert_eq!(case.fill("one").expect_err("compared").code, DAMAGED);
+                assert!(case.store.check(&hashes(&case.bytes), Form::Npm, false).is_none());
+                case.again();
+            }
+            assert_eq!(case.fill("two").expect("whole again").linked, 2);
+            assert_eq!(case.read("two"), CONTENT);
+        }
+    }
 }
