@@ -1,6 +1,8 @@
 //! npm packages that are asked for by their archives, at addresses and in files: installed by digest, locked, judged by npm, undone, and
 //! never believed.
 
+mod named;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -181,18 +183,14 @@ fn a_clone_installs_what_was_locked_and_nothing_else() {
 fn an_archive_on_a_server_is_fetched_once_to_learn_its_digest() {
     let (world, other) = (World::quick(), Registry::start());
     let archive = packages::npm_tarball(&BOX);
-    other.page("/e/box.tgz?token=hush", TYPE, archive.clone());
+    other.page("/e/box.tgz", TYPE, archive.clone());
     other.page("/e/plain", TYPE, packages::npm_tarball(&Npm { name: "@s/plain", ..BOX }));
-    let (secret, plain) =
-        (format!("{}/e/box.tgz?token=hush", other.base()), format!("{}/e/plain", other.base()));
+    let (far, plain) = (format!("{}/e/box.tgz", other.base()), format!("{}/e/plain", other.base()));
     // The name that it goes by here is the project's own choice.
-    manifest(&world, &[("box", &secret), ("other-name", &plain), ("tree", "latest")]);
-    let told = world.bolide(&["install"]).succeeds();
+    manifest(&world, &[("box", &far), ("other-name", &plain), ("tree", "latest")]);
+    world.bolide(&["install"]).succeeds();
     assert_eq!(other.authorizations().len(), 2, "once each");
     let lock = world.read("bolide.lock");
-    let plan = world.bolide(&["plan", "--install", "--json"]).succeeds();
-    let hidden = world.read("node_modules/.package-lock.json");
-    assert!(!format!("{told:?}{lock}{plan:?}{hidden}").contains("hush"), "{lock}");
     assert!(lock.contains(&sha512(&archive)), "{lock}");
     assert!(lock.contains("pkg:npm/%40s/plain@1.0.0"), "{lock}");
     assert!(world.read("node_modules/other-name/package.json").contains("@s/plain"));
@@ -249,6 +247,8 @@ fn archives_are_named_on_the_command_line_in_workspaces_overrides_and_by_package
     let (world, other) = (world(), Registry::start());
     other.page("/far.tgz", TYPE, packages::npm_tarball(&Npm { name: "far", ..BOX }));
     let far = format!("{}/far.tgz", other.base());
+    let configured = format!("@s:registry={}/npm/\n", other.base());
+    world.file(".npmrc", &configured);
     let needs: &'static [(&str, &str)] =
         vec![("far", &*String::leak(far.clone())), ("leaf", "^2.0.0")].leak();
     world.registry.npm(&[Npm { name: "near", version: "1.0.0", dependencies: needs }]);
@@ -263,7 +263,7 @@ fn archives_are_named_on_the_command_line_in_workspaces_overrides_and_by_package
     // What a package names is in the lock, and is asked of that package again, not of the lock.
     let clone = self::world();
     clone.registry.npm(&[Npm { name: "near", version: "1.0.0", dependencies: needs }]);
-    for file in ["package.json", "bolide.lock"] {
+    for file in ["package.json", "bolide.lock", ".npmrc"] {
         clone.file(file, &world.read(file));
     }
     clone.bolide(&["install", "--frozen"]).succeeds();
@@ -271,7 +271,7 @@ fn archives_are_named_on_the_command_line_in_workspaces_overrides_and_by_package
     other.spoil("/far.tgz", |page| page.body = packed_again());
     let late = self::world();
     late.registry.npm(&[Npm { name: "near", version: "1.0.0", dependencies: needs }]);
-    for file in ["package.json", "bolide.lock"] {
+    for file in ["package.json", "bolide.lock", ".npmrc"] {
         late.file(file, &world.read(file));
     }
     late.bolide(&["install", "--frozen"]).fails(6, &["not the file"]);
@@ -390,7 +390,12 @@ fn a_package_that_names_an_archive_is_as_old_as_nobody_knows() {
     put(&world, FILE, &packages::npm_tarball(&Npm { dependencies: needs, ..BOX }));
     manifest(&world, &[("box", &format!("file:{FILE}"))]);
     let aged = ["install", "--minimum-age", "3d"];
+    world.bolide(&aged).fails(2, &["`far`", &far, "without encryption"]);
+    world.file(".npmrc", &format!("@s:registry={}/npm/\n", other.base()));
     world.bolide(&aged).fails(5, &["how old", "--allow-new npm:far"]);
+    let others = ["plan", "--install", "--minimum-age", "3d", "--allow-new", "npm:box"];
+    world.bolide(&others).fails(5, &["how old", "--allow-new npm:far"]);
+    assert!(other.authorizations().is_empty(), "nobody asked there");
     let plan =
         world.bolide(&["plan", "--install", "--minimum-age", "3d", "--allow-new", "npm:far"]);
     assert!(plan.stdout.contains("box@1.0.0") && plan.code == 0, "{plan:#?}");
@@ -461,7 +466,10 @@ fn what_is_no_archive_of_a_package_is_refused() {
     }
     for (want, code, word) in [
         ("https://me:hush@h.invalid/x.tgz", 2, "npmrc"),
-        ("npm:x@https://h.invalid/x.tgz?hush", 2, "an alias of what no registry has"),
+        ("npm:x@https://h.invalid/x.tgz", 2, "an alias of what no registry has"),
+        ("npm:x@https://h.invalid/x.tgz?hush", 2, "a query or a fragment"),
+        ("https://h.invalid/x.tgz?hush", 2, "npm pack"),
+        ("https://h.invalid/x.tgz#hush", 2, "a query or a fragment"),
         ("~/x.tgz", 2, "home"),
         ("file:node_modules/x.tgz", 2, "installed package"),
         ("git+https://me:hush@h.invalid/x.git?hush", 2, "npm pack"),

@@ -236,6 +236,13 @@ impl Client {
         whole::fetch(&self.session, access, url, hint)
     }
 
+    /// Whether one of npm's configured registries answers where an address leads.
+    pub(crate) fn has_npm_registry_at(&self, url: &Url) -> Result<bool> {
+        let endpoint = &self.npm.resolved()?.endpoint;
+        let mut registries = endpoint.scopes.values().chain([&endpoint.default]);
+        Ok(registries.any(|registry| registry.origin() == url.origin()))
+    }
+
     /// Refuses what a Python project takes from an index of its own, where the configuration that is followed has none for it.
     pub(crate) fn check_pypi_indexes(&self, wanted: &[(PackageName, String)]) -> Result<()> {
         self.pypi.check_indexes(wanted)

@@ -13,7 +13,7 @@ use crate::install::npm::is_place;
 use crate::limits::{
     LOCK_BYTES_MAX, LOCK_DEPENDENCIES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX,
 };
-use crate::manifest::package_json::named::is_told;
+use crate::manifest::package_json::named::is_source;
 use crate::metadata::Hashes;
 use crate::metadata::cargo::scope::{GIT, SPARSE};
 use crate::resolution::{Artifact, BuildRequirement, Built, Package, Resolution};
@@ -158,7 +158,7 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
     let source = match entry.source == ecosystem.as_str() {
         true => None,
         false if ecosystem == Ecosystem::Cargo && is_registry(&entry.source) => Some(entry.source),
-        false if is_npm && is_told(&entry.source) => Some(entry.source),
+        false if is_npm && is_source(&entry.source) => Some(entry.source),
         false => return Err(refused("its source is not known here")),
     };
     let file_name = match (ecosystem, entry.file) {

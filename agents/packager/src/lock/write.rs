@@ -9,7 +9,7 @@ use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
-use crate::manifest::package_json::named::{is_told, told};
+use crate::manifest::package_json::named::{is_source, told};
 use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
@@ -84,7 +84,7 @@ fn check(part: &PartView<'_>) -> Result<()> {
     let ecosystem = part.resolution.ecosystem;
     let is_unfit = |source: &&str| match ecosystem {
         Ecosystem::Cargo => !is_registry(source),
-        Ecosystem::Npm => !is_told(source),
+        Ecosystem::Npm => !is_source(source),
         _ => false,
     };
     if let Some(unfit) = sources.find(is_unfit) {

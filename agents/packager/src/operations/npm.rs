@@ -144,7 +144,8 @@ fn resolution(
     };
     let has_lock = locked.is_some();
     if let Some(locked) = locked
-        && let Some(resolution) = archives::place_locked(locked, project, &wanted.named)?
+        && let Some(resolution) =
+            archives::place_locked(locked, project, (&wanted.root, &wanted.named))?
     {
         return Ok((resolution, true, Vec::new()));
     }
@@ -173,6 +174,7 @@ fn resolve(
         None => import::npm(project)?,
     };
     let (imported, found) = (imported.as_ref(), Mutex::default());
+    let preferred = preferred(asked, imported, (&root, &locals, &named));
     let finder = archives::Finder { task, project, asked, named: &named, imported, found };
     let request = npm::Request {
         root,
@@ -183,7 +185,7 @@ fn resolve(
         os: "linux".to_owned(),
         cpu: architecture().to_owned(),
         libc: Some(libc().to_owned()),
-        preferred: preferred(asked, imported, &named),
+        preferred,
         explicit,
         keep_on: &|| task.check_resolving(began),
     };
@@ -298,8 +300,13 @@ fn want(root: &mut RootManifest, name: &str, requirement: &str) {
 fn preferred(
     asked: &Asked<'_>,
     imported: Option<&Imported>,
-    named: &BTreeSet<String>,
+    (root, locals, named): (&RootManifest, &[npm::Local], &BTreeSet<String>),
 ) -> BTreeMap<String, Preferred> {
+    // A lock may say that another package stands where the project names one.
+    let is_other = |place: &str, name: &str| {
+        let mut manifests = locals.iter().map(|local| &local.manifest).chain([root]);
+        manifests.any(|manifest| npm::is_other(manifest, place, name))
+    };
     let known = asked.known().into_iter().flat_map(|known| &known.packages);
     let known = known.map(|it| (&it.place, &it.name, &it.version, &it.artifact.source));
     let others = imported.into_iter().flat_map(|imported| &imported.packages);
@@ -309,9 +316,8 @@ fn preferred(
     let kept = kept.filter_map(|(place, name, version, source)| {
         // An archive is no version of a registry, and counts where the project still names it.
         let archive = match source {
-            Some(source) => {
-                Some(Arc::from(&**named.iter().find(|key| spelled::told(key) == *source)?))
-            }
+            Some(source) => Some(Arc::from(&**named.get(source)?)),
+            None if is_other(place, name) => return None,
             None => None,
         };
         let (name, version) = (name.clone(), version.clone());

@@ -5,7 +5,7 @@
 //! outcome is a [`Resolution`]; fetching, unpacking and linking are others' work.
 //!
 //! Reading order: `catalogue` chooses versions (`ready` keeps what that showed, `archives` are in the place of some), `tree` knows who finds whom, `check` and `place` put one
-//! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains.
+//! package, `build` runs the whole, `finish` takes out what this machine cannot use, `report` explains. `locked` judges a tree that is there already.
 
 mod agree;
 mod ahead;
@@ -15,6 +15,7 @@ mod catalogue;
 mod check;
 mod finish;
 mod locals;
+mod locked;
 mod names;
 mod overrides;
 mod place;
@@ -32,7 +33,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(crate) use archives::TOO_YOUNG;
 pub use archives::{Archive, Archives};
+pub(crate) use locked::{is_of, is_other};
 pub(crate) use names::sort_key;
 
 use super::{Conflict, KeepOn, ResolveError};

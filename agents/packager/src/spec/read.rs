@@ -7,7 +7,7 @@ use super::name::{check_extra, normalize_name};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::SPEC_BYTES_MAX;
-use crate::manifest::package_json::named::{FILE, Named, named, told};
+use crate::manifest::package_json::named::{FILE, named, told};
 use agents_versions::npm::Version;
 use agents_versions::shorten;
 
@@ -152,24 +152,13 @@ fn build(
     Ok(Spec { ecosystem, name, extras, requirement: requirement.to_owned() })
 }
 
-/// What was asked for is kept and shown: no place for what may be a secret.
-fn npm_problem(requirement: &str) -> Option<&'static str> {
-    let is_address = named(requirement) == Some(Named::Address);
-    match is_address && requirement.contains(['?', '#']) {
-        true => Some(
-            "an address with more behind it, which belongs into package.json (then `bolide install`)",
-        ),
-        false => crate::resolve::npm::requirement_problem(requirement),
-    }
-}
-
 fn check_requirement(text: &str, ecosystem: Ecosystem, requirement: &str) -> Result<(), Error> {
     if requirement.is_empty() {
         return Ok(());
     }
     let shown = shorten(requirement);
     let problem = match ecosystem {
-        Ecosystem::Npm => npm_problem(requirement)
+        Ecosystem::Npm => crate::resolve::npm::requirement_problem(requirement)
             .map(|problem| format!("`{}` is {problem}", shorten(&told(requirement)))),
         Ecosystem::Pypi => requirement
             .parse::<pep440_rs::VersionSpecifiers>()

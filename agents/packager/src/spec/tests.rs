@@ -80,7 +80,7 @@ fn what_cannot_be_asked_for_is_refused_with_a_reason() {
     check("npm:a/b", "characters");
     check("npm:a@github:x/y", "git repository");
     check("npm:a@file:../b", "path on this machine");
-    check("npm:a@https://example.invalid/a.tgz?token=x", "package.json");
+    check("npm:a@https://example.invalid/a.tgz?token=x", "a query or a fragment");
     check("npm:a@https://me:x@example.invalid/a.tgz", "password");
     check("npm:a@npm:b@https://example.invalid/a.tgz", "no registry");
     check("npm:a@~/b.tgz", "home directory");

@@ -93,11 +93,11 @@ fn packages(store: &Store, resolution: &Resolution) -> Result<Option<BTreeMap<St
     Ok(Some(packages))
 }
 
-/// Where a package came from, and its digest. What an address asks its server with may be a secret, so nothing is said of such a one.
+/// Where a package came from, and its digest. What a registry has its files asked for with may be a secret, and is not needed there.
 fn origin(package: &Package) -> impl Iterator<Item = (&'static str, String)> {
     let artifact = &package.artifact;
-    let resolved = artifact.source.as_ref().unwrap_or(&artifact.url);
-    let resolved = Some(resolved).filter(|it| !it.is_empty() && !it.contains('?'));
+    let of_registry = Some(&artifact.url).filter(|it| !it.is_empty() && !it.contains('?'));
+    let resolved = artifact.source.as_ref().or(of_registry);
     let digest = artifact.hashes.sha512.as_deref().and_then(bytes_of);
     let integrity = digest.map(|digest| format!("sha512-{}", STANDARD.encode(digest)));
     let resolved = resolved.map(|resolved| ("resolved", resolved.clone()));

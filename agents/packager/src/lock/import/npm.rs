@@ -9,7 +9,7 @@ use super::Locked;
 use crate::ecosystem::Ecosystem;
 use crate::install::npm::is_place;
 use crate::io::npm::packument::integrity;
-use crate::manifest::package_json::named::{Named, named, told};
+use crate::manifest::package_json::named::{MORE_BEHIND, Named, named};
 use crate::metadata::Hashes;
 use crate::spec::check_name;
 
@@ -60,7 +60,9 @@ pub(super) fn read(text: &str) -> Result<Vec<Locked>, String> {
         return Err(format!("it is of version {}; known are 2 and 3", file.version));
     }
     let texts = file.packages.values().flat_map(Entry::texts);
-    let texts = texts.filter(|text| named(text) == Some(Named::Address));
+    let is_address =
+        |text: &str| matches!(named(text), Some(Named::Address | Named::Refused(MORE_BEHIND)));
+    let texts = texts.filter(|text| is_address(text));
     let addresses: HashSet<String> = texts.map(str::to_owned).collect();
     let packages = file.packages.into_iter();
     Ok(packages.filter_map(|(place, entry)| locked(place, entry, &addresses)).collect())
@@ -75,10 +77,14 @@ fn locked(place: String, entry: Entry, addresses: &HashSet<String>) -> Option<Lo
     let source = match resolved {
         None => None,
         Some((resolved, Some(Named::Address))) => {
-            Some(told(resolved)).filter(|_| addresses.contains(resolved))
+            Some(resolved.to_owned()).filter(|_| addresses.contains(resolved))
+        }
+        // A registry may have such ones for its files; who asks for an archive by one is refused.
+        Some((resolved, Some(Named::Refused(MORE_BEHIND)))) if !addresses.contains(resolved) => {
+            None
         }
         // npm writes it from the project, as we do.
-        Some((resolved, Some(Named::Path { is_archive: true, .. }))) => Some(told(resolved)),
+        Some((resolved, Some(Named::Path { is_archive: true, .. }))) => Some(resolved.to_owned()),
         Some(_) => return None,
     };
     if entry.link || !is_place(&place) {

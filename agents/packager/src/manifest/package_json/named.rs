@@ -26,6 +26,9 @@ pub enum Named {
     Refused(&'static str),
 }
 
+/// Why an address with a query or a fragment is refused: what it leads to is for whoever has the rest, and the rest may be a secret.
+pub const MORE_BEHIND: &str = "an archive at an address with a query or a fragment";
+
 /// The scheme of paths.
 pub const FILE: &str = "file:";
 
@@ -79,7 +82,7 @@ pub fn named(text: &str) -> Option<Named> {
     }
 }
 
-/// The address of an archive as it may be shown and locked: without what may be a secret in it. A path stays what it is.
+/// A dependency's text as it may be shown: without what may be a secret in what is refused. What is followed stays what it is.
 pub fn told(text: &str) -> String {
     // Nearly always it is a range.
     if !text.contains(':') {
@@ -104,12 +107,12 @@ fn has_more(url: &Url) -> bool {
     has_login || url.query().is_some() || url.fragment().is_some()
 }
 
-/// Whether a text is one that [`told`] gives for an archive: what a lock may say of where one comes from.
-pub fn is_told(text: &str) -> bool {
+/// Whether a text names an archive: what a lock may say of where one comes from.
+pub fn is_source(text: &str) -> bool {
     let is_plain = text.len() <= LOCK_TEXT_BYTES_MAX && !text.chars().any(steers);
     is_plain
         && match named(text) {
-            Some(Named::Address) => told(text) == text,
+            Some(Named::Address) => true,
             Some(Named::Path { is_archive, .. }) => is_archive && text.starts_with(FILE),
             _ => false,
         }
@@ -167,6 +170,9 @@ fn at_address(text: &str) -> Named {
             "an archive at an address with a password, which belongs into npmrc",
         );
     }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Named::Refused(MORE_BEHIND);
+    }
     if text.len() > LOCK_TEXT_BYTES_MAX || text.chars().any(steers) {
         return Named::Refused("no usable address");
     }
@@ -219,6 +225,9 @@ mod tests {
         archive("file:///opt/x.tgz", "/opt/x.tgz");
         archive("/opt/x.tgz", "/opt/x.tgz");
         archive("x.tgz", "x.tgz");
+        archive("file:v/a?b.tgz", "v/a?b.tgz");
+        archive("./v/a#b.tgz", "./v/a#b.tgz");
+        archive("file:v/a%23b.tgz", "v/a%23b.tgz");
         archive("vendor/deep/x.tgz", "vendor/deep/x.tgz");
         for directory in ["file:../x", "./x", ".", "file:x.tgz/", "file:x.tgz#sha512-0", "a/b/c"] {
             let found = named(directory);
@@ -234,7 +243,7 @@ mod tests {
         for address in [
             "https://h.invalid/x-1.0.0.tgz",
             "http://h.invalid/x",
-            "HTTPS://h.invalid/x?a=b#c",
+            "HTTPS://h.invalid/x%3Fa=b%23c",
             "https://github.com/u/p/archive/v1.tar.gz",
             "https://codeload.github.com/u/p/tar.gz/v1",
             "https://gitlab.com/u/p/-/archive/v1/p.tar.gz",
@@ -269,6 +278,9 @@ mod tests {
         for refused in ["https://me:hush@h.invalid/x.tgz", "https://", "http://me@h.invalid/x"] {
             assert!(matches!(named(refused), Some(Named::Refused(_))), "{refused}");
         }
+        for more in ["https://h.invalid/x?a", "http://h/x.tgz?", "HTTPS://h/x#c", "https://h/x#"] {
+            assert_eq!(named(more), Some(Named::Refused(MORE_BEHIND)), "{more}");
+        }
     }
 
     #[test]
@@ -286,12 +298,13 @@ mod tests {
         ] {
             assert_eq!(told(text), expected);
         }
-        for fine in ["https://h.invalid/x.tgz", "https://h.invalid/x.tgz?...", "file:../x.tgz"] {
-            assert!(is_told(fine), "{fine}");
+        for fine in ["https://h.invalid/x.tgz", "file:../x.tgz", "file:a?b#c.tgz"] {
+            assert!(is_source(fine), "{fine}");
         }
-        for odd in ["", "npm", "x.tgz", "file:x", "https://h.invalid/x?a", "https://a@h.invalid/x"]
+        for odd in
+            ["", "npm", "x.tgz", "file:x", "https://h.invalid/x?...", "https://a@h.invalid/x"]
         {
-            assert!(!is_told(odd), "{odd}");
+            assert!(!is_source(odd), "{odd}");
         }
     }
 }

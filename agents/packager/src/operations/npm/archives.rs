@@ -22,13 +22,13 @@ use crate::io::npm::packument;
 use crate::io::secret::shown;
 use crate::limits::{NAMED_BYTES_MAX, NAMED_FILES_MAX, PACKAGE_DESCRIPTION_BYTES_MAX};
 use crate::lock::import::Imported;
-use crate::manifest::package_json::named::{FILE, Named, named, told};
+use crate::manifest::package_json::named::{FILE, Named, named};
 use crate::manifest::package_json::{Override, RootManifest};
 use crate::metadata::Hashes;
 use crate::metadata::held::Word;
 use crate::plan::Precondition;
 use crate::resolution::{Artifact, Package, Resolution};
-use crate::resolve::npm::{Archive, Archives, Local};
+use crate::resolve::npm::{self, Archive, Archives, Local, TOO_YOUNG};
 use crate::spec::check_name;
 use crate::store::{Entry, Form};
 use crate::transaction::{Content, Project, hex};
@@ -64,18 +64,16 @@ fn is_key(key: &str) -> bool {
     matches!(named(key), Some(Named::Address | Named::Path { is_archive: true, .. }))
 }
 
-/// Where an archive is fetched from, without what stands behind a `#`: on the web, or `file:///...`.
+/// Where an archive is fetched from: on the web, or `file:///...`.
 fn place(project: &Project, key: &str) -> Result<Url> {
     let place = match key.strip_prefix(FILE) {
         Some(path) => Url::from_file_path(whole_path(project, path)).ok(),
         None => Url::parse(key).ok(),
     };
-    let mut place = place.ok_or_else(|| {
-        let message = format!("`{}` names no archive", told(key));
+    place.ok_or_else(|| {
+        let message = format!("`{key}` names no archive");
         Error::new(Kind::Usage, "unsupported-dependency", message)
-    })?;
-    place.set_fragment(None);
-    Ok(place)
+    })
 }
 
 /// Who looks at them, and what is known already.
@@ -106,7 +104,10 @@ struct Known<'k> {
 }
 
 impl Archives for Finder<'_> {
-    fn archive(&self, key: &str) -> Result<Arc<Archive>> {
+    fn archive(&self, key: &str, folder: &str) -> Result<Arc<Archive>> {
+        if !self.named.contains(key) {
+            self.check_stranger(key, folder)?;
+        }
         let count = {
             let found = self.found();
             if let Some(known) = found.archives.get(key) {
@@ -136,6 +137,28 @@ impl Finder<'_> {
         std::mem::take(&mut self.found().preconditions)
     }
 
+    /// Refuses an address that only packages of others name, where it is not to be believed or nobody knows how old it is: before
+    /// anything is sent there. By what name it is asked for is all that is known of it then.
+    fn check_stranger(&self, key: &str, folder: &str) -> Result<()> {
+        let place = place(self.project, key)?;
+        if place.scheme() != "https" && !self.task.registries.has_npm_registry_at(&place)? {
+            let message = format!(
+                "a package of others asks for `{folder}` from `{key}`, an address without encryption that is of no configured registry"
+            );
+            let hint = "name an archive at an `https:` address, or one beside the project, in its place by `overrides` of package.json";
+            return Err(Error::new(Kind::Usage, "unsupported-dependency", message).hint(hint));
+        }
+        let mut allowed = self.task.choices.allow_new.iter();
+        let is_allowed = allowed.any(|(of, name)| *of == Ecosystem::Npm && name == folder);
+        if is_allowed || self.task.cutoff().is_none() || self.known(key).is_some() {
+            return Ok(());
+        }
+        let message =
+            format!("nobody tells how old `{key}` is, which the project does not name itself");
+        Err(Error::new(Kind::Conflict, TOO_YOUNG, message)
+            .hint(format!("`--allow-new npm:{folder}` lets it through")))
+    }
+
     fn look(&self, key: &str) -> Result<Archive> {
         let place = place(self.project, key)?;
         let (entry, hashes, size) = match key.starts_with(FILE) {
@@ -143,13 +166,14 @@ impl Finder<'_> {
             false => self.on_the_web(key, &place)?,
         };
         let archive = self.described(key, &place, &entry, (hashes, size))?;
-        self.check_counts(key, &archive)?;
+        self.check_held(key, &archive)?;
         Ok(archive)
     }
 
     /// A file of this machine.
     fn here(&self, key: &str, place: &Url) -> Result<(Entry, Hashes, Option<u64>)> {
-        let path = place.to_file_path().map_err(|()| Error::new(Kind::Failed, "io", told(key)))?;
+        let path =
+            place.to_file_path().map_err(|()| Error::new(Kind::Failed, "io", key.to_owned()))?;
         let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
         let copy = incoming.path().join("archive");
         let content = copied(self.task, &path, &copy)?;
@@ -204,16 +228,15 @@ impl Finder<'_> {
 
     /// What is locked or installed of the same archive, or what another tool locked, unless that is to be chosen anew.
     fn known(&self, key: &str) -> Option<Known<'_>> {
-        let source = told(key);
         let ours = self.asked.known().into_iter().flat_map(|known| &known.packages);
-        let mut ours = ours.filter(|it| it.artifact.source.as_ref() == Some(&source));
+        let mut ours = ours.filter(|it| it.artifact.source.as_deref() == Some(key));
         if let Some(package) = ours.next() {
             let is_anew = package.names().iter().any(|name| self.asked.is_anew(name));
             let (name, hashes) = (&*package.name, &package.artifact.hashes);
             return (!is_anew).then_some(Known { name, hashes });
         }
         let others = self.imported.into_iter().flat_map(|imported| &imported.packages);
-        let mut others = others.filter(|it| it.source.as_ref() == Some(&source));
+        let mut others = others.filter(|it| it.source.as_deref() == Some(key));
         let (name, (_, hashes)) = others.find_map(|it| Some((&*it.name, it.files.first()?)))?;
         (!self.asked.is_anew(name)).then_some(Known { name, hashes })
     }
@@ -241,7 +264,7 @@ impl Finder<'_> {
         (hashes, size): (Hashes, Option<u64>),
     ) -> Result<Archive> {
         let bad = |why: &str| {
-            let message = format!("the package.json of `{}` cannot be used: {why}", told(key));
+            let message = format!("the package.json of `{key}` cannot be used: {why}");
             Error::new(Kind::Verification, "bad-metadata", message)
                 .hint("have it packed again with `npm pack`, or correct what names it")
         };
@@ -260,54 +283,42 @@ impl Finder<'_> {
             file_name: file_of(place),
             hashes,
             size,
-            source: Some(told(key)),
+            source: Some(key.to_owned()),
             url: place.to_string(),
         };
         let name = entry.name.clone();
         Ok(Archive { name, entry: Arc::new(described), artifact: Arc::new(artifact) })
     }
 
-    /// Refuses what is held at another version, and what nobody here asked for and nobody knows the age of.
-    fn check_counts(&self, key: &str, archive: &Archive) -> Result<()> {
+    /// Refuses what is held at another version.
+    fn check_held(&self, key: &str, archive: &Archive) -> Result<()> {
         let (name, version) = (&archive.name, &archive.entry.version);
         if self.asked.held.says(name, version) == Word::Back {
-            let (held, file) = (self.asked.held.versions(name), told(key));
-            let message = format!("`{name}` is held at {held}, and `{file}` has {version} of it");
+            let held = self.asked.held.versions(name);
+            let message = format!("`{name}` is held at {held}, and `{key}` has {version} of it");
             return Err(Error::new(Kind::Conflict, "held", message)
                 .hint(format!("`bolide unhold npm:{name}`, then the same command again")));
         }
-        let is_let_through = self
-            .task
-            .choices
-            .allow_new
-            .iter()
-            .any(|(of, allowed)| *of == Ecosystem::Npm && allowed == name);
-        let is_known = self.named.contains(key) || is_let_through || self.known(key).is_some();
-        if is_known || self.task.cutoff().is_none() {
-            return Ok(());
-        }
-        let message = format!(
-            "nobody tells how old `{}` is, which the project does not name itself",
-            told(key)
-        );
-        Err(Error::new(Kind::Conflict, "too-young", message)
-            .hint(format!("`--allow-new npm:{name}` lets it through")))
+        Ok(())
     }
 }
 
 /// Says of the packages of a lock, which has no address that no manifest has, where those are that the project names; `None` where it
-/// has one that the project does not name: then everything is decided anew. Warnings where a file is not the one that was locked.
+/// has one that the project does not name, or another package than what the project names: then everything is decided anew. Warnings
+/// where a file is not the one that was locked.
 pub(super) fn place_locked(
     mut resolution: Resolution,
     project: &Project,
-    named: &BTreeSet<String>,
+    (root, named): (&RootManifest, &BTreeSet<String>),
 ) -> Result<Option<Resolution>> {
+    if !npm::is_of(root, &resolution) {
+        return Ok(None);
+    }
     let is_archive = |package: &&mut Package| package.artifact.source.is_some();
     let mut warnings = Vec::new();
     for package in resolution.packages.iter_mut().filter(is_archive) {
         let source = package.artifact.source.clone().unwrap_or_default();
-        let mut keys = named.iter().filter(|key| told(key) == source);
-        let (Some(key), None) = (keys.next(), keys.next()) else { return Ok(None) };
+        let Some(key) = named.get(&source) else { return Ok(None) };
         let place = place(project, key)?;
         let artifact = Arc::make_mut(&mut package.artifact);
         (artifact.by_address, artifact.url) = (true, place.to_string());

@@ -241,7 +241,8 @@ impl Search<'_, '_> {
         key: &Arc<str>,
     ) -> Option<Rc<Vec<Candidate>>> {
         let catalogue = &mut self.builder.tree.catalogue;
-        let found = catalogue.archive(key).ok()?;
+        let folder = catalogue.names.text(name);
+        let found = catalogue.archive(&folder, key).ok()?;
         let found = Rc::clone(catalogue.package(found));
         let peers = self.peers(&found.ready.entry);
         let version = Some(found.version.clone());

@@ -13,14 +13,18 @@ use crate::manifest::package_json::named::FILE;
 use crate::metadata::npm::Version as Entry;
 use crate::resolution::Artifact;
 
-/// What is inside of archives that are named. `key` is the address as it is written, or `file:` and the path from the project.
+/// What is inside of archives that are named. `key` is the address as it is written, or `file:` and the path from the project; `folder`
+/// is the name that it is asked for by.
 pub trait Archives: Sync {
     /// The package. Blocks.
     ///
     /// # Errors
     /// Of [`Kind::Verification`] for what nobody may go on with, even where the package is optional.
-    fn archive(&self, key: &str) -> Result<Arc<Archive>, Error>;
+    fn archive(&self, key: &str, folder: &str) -> Result<Arc<Archive>, Error>;
 }
+
+/// The code of a refusal that is about the name that an archive is asked for by.
+pub(crate) const TOO_YOUNG: &str = "too-young";
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -39,18 +43,18 @@ pub(super) struct NoArchives;
 
 #[cfg(test)]
 impl Archives for NoArchives {
-    fn archive(&self, key: &str) -> Result<Arc<Archive>, Error> {
+    fn archive(&self, key: &str, _: &str) -> Result<Arc<Archive>, Error> {
         Err(Error::new(Kind::Failed, "file-missing", format!("there is no `{key}`")))
     }
 }
 
 impl Catalogue<'_> {
-    /// The package in an archive; asked for once, whatever comes of it.
-    pub(super) fn archive(&mut self, key: &Arc<str>) -> Result<PackageId, Error> {
+    /// The package in an archive; asked for once, whatever comes of it, but for what it may be by another name.
+    pub(super) fn archive(&mut self, folder: &str, key: &Arc<str>) -> Result<PackageId, Error> {
         if let Some(known) = self.archives.get(key) {
             return known.clone();
         }
-        let found = self.archive_source.archive(key).and_then(|archive| {
+        let found = self.archive_source.archive(key, folder).and_then(|archive| {
             let name = self.names.intern(&archive.name);
             let ready = Arc::new(Ready::of_archive(&archive));
             self.push(name, &ready, Some(Arc::clone(key))).ok_or_else(|| no_version(&archive))
@@ -60,7 +64,9 @@ impl Catalogue<'_> {
         {
             self.failed_on_the_network(error);
         }
-        self.archives.insert(Arc::clone(key), found.clone());
+        if !matches!(&found, Err(error) if error.code == TOO_YOUNG) {
+            self.archives.insert(Arc::clone(key), found.clone());
+        }
         found
     }
 

@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
             };
             let Some(parent) = parent.filter(free) else { continue };
             let package = match &one.archive {
-                Some(key) => self.tree.catalogue.archive(key).ok(),
+                Some(key) => self.tree.catalogue.archive(name, key).ok(),
                 None => self.tree.catalogue.exact(&one.name, &one.version),
             };
             if let Some(package) = package {

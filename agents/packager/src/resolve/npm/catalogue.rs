@@ -277,9 +277,12 @@ impl<'a> Catalogue<'a> {
         let wanted = self.wanted(want);
         let choice = match &wanted.want {
             // Of others' names a registry is asked, which knows none that are not.
-            Want::Archive(key) => check_name(Ecosystem::Npm, &self.names.text(name))
-                .and_then(|()| self.archive(key))
-                .map_err(|error| Box::new(NoChoice::Failed(error))),
+            Want::Archive(key) => {
+                let folder = self.names.text(name);
+                check_name(Ecosystem::Npm, &folder)
+                    .and_then(|()| self.archive(&folder, key))
+                    .map_err(|error| Box::new(NoChoice::Failed(error)))
+            }
             want => {
                 let package = self.package_id(name, want);
                 self.choose_uncached(package, &wanted, lowest)

@@ -8,7 +8,7 @@ use super::texts::digest;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_WANT_ALTERNATIVES_MAX, NPM_WANT_BYTES_MAX, NPM_WANTS_MAX};
-use crate::manifest::package_json::named::{Named, named, told};
+use crate::manifest::package_json::named::{MORE_BEHIND, Named, named, told};
 use agents_versions::npm::{Range, Version};
 use agents_versions::shorten;
 
@@ -184,6 +184,10 @@ pub(super) fn unsupported(name: &str, text: &str, why: &str, dependent: &str) ->
         GIT => {
             "git is not fetched from: name an archive of that commit by its `https:` address (hosts of repositories have one for \
              each), or make one with `npm pack` and name it as `file:NAME.tgz`; or ask for a published version"
+        }
+        MORE_BEHIND => {
+            "name an address without `?` and `#`, or fetch the archive (or make it with `npm pack`) and name it as `file:NAME.tgz`; in \
+             the place of what a package asks for, by `overrides` of package.json"
         }
         _ => {
             "name a published version, or an archive by its address or, in the project's own manifest, by its path"

@@ -17,7 +17,7 @@ struct Shelf {
 }
 
 impl Archives for Shelf {
-    fn archive(&self, key: &str) -> Result<Arc<Archive>, Error> {
+    fn archive(&self, key: &str, _: &str) -> Result<Arc<Archive>, Error> {
         let found = self.archives.iter().find(|(one, _)| one == key);
         let (kind, code) = self.failure;
         let missing = || Error::new(kind, code, format!("`{key}` is not there"));
