@@ -13,6 +13,7 @@ pub mod error;
 mod foreign;
 pub mod install;
 pub mod io;
+mod kept;
 pub mod limits;
 pub mod lock;
 pub mod manifest;

@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::kept::keep;
 use crate::limits::{BUILD_ANSWER_BYTES_MAX, BUILDS_REMEMBERED_MAX};
 use crate::python::Interpreter;
 use crate::resolution::BuildRequirement;
@@ -72,25 +73,8 @@ pub(crate) fn recall<T: DeserializeOwned>(directory: &Path, key: &Key<'_>) -> Op
 
 /// Remembers it.
 pub(crate) fn remember<T: Serialize>(directory: &Path, key: &Key<'_>, what: &T) {
-    let write = || -> Option<()> {
-        let name = key.name()?;
-        make_room(directory)?;
-        // In its place at once: one that is torn does not parse, and is made anew.
-        std::fs::write(directory.join(name), serde_json::to_vec(what).ok()?).ok()
-    };
-    if write().is_none() {
+    let kept = key.name().and_then(|name| keep(&directory.join(name), what, BUILDS_REMEMBERED_MAX));
+    if kept.is_none() {
         tracing::debug!(?directory, "what was built is not remembered");
     }
-}
-
-fn make_room(directory: &Path) -> Option<()> {
-    std::fs::create_dir_all(directory).ok()?;
-    let entries = std::fs::read_dir(directory).ok()?;
-    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    if paths.len() >= BUILDS_REMEMBERED_MAX {
-        for path in paths {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    Some(())
 }

@@ -25,6 +25,7 @@ use super::Interpreter;
 use super::inspect::{SCRIPT, ask, read};
 use crate::error::Result;
 use crate::io::cache::hex;
+use crate::kept::keep;
 use crate::limits::{
     INTERPRETER_ANSWER_BYTES_MAX, INTERPRETER_REMEMBERED_FOR, INTERPRETERS_REMEMBERED_MAX,
     PYENV_SHIM_BYTES_MAX, PYENV_VERSION_BYTES_MAX,
@@ -115,26 +116,11 @@ fn remember(place: &Path, interpreter: &Interpreter, answer: Vec<u8>) {
         let executable = interpreter.executable.clone();
         let file = Identity::of(&executable)?;
         let known = Remembered { executable, file, answer: String::from_utf8(answer).ok()? };
-        make_room(place.parent()?)?;
-        // In its place at once: one that is torn does not parse, and is asked for and written anew.
-        std::fs::write(place, serde_json::to_vec(&known).ok()?).ok()
+        keep(place, &known, INTERPRETERS_REMEMBERED_MAX)
     };
     if write().is_none() {
         tracing::debug!(?place, "what an interpreter said is not remembered");
     }
-}
-
-/// Who changes the surroundings all the time leaves answers behind that nobody asks for again.
-fn make_room(directory: &Path) -> Option<()> {
-    std::fs::create_dir_all(directory).ok()?;
-    let entries = std::fs::read_dir(directory).ok()?;
-    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    if paths.len() >= INTERPRETERS_REMEMBERED_MAX {
-        for path in paths {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    Some(())
 }
 
 /// What an answer follows from beside the program.
