@@ -19,16 +19,20 @@ mod ring;
 
 pub use ring::{FLOOR_SLOTS, FloorIndex, FloorRing, FloorSlot, FloorSlots};
 
-/// One page; the line is its first 64 bytes, unless all are used in turn.
 const PAGE_BYTES: usize = 4_096;
-/// Words in a line, and lines in the page.
+/// Words in a line.
 const WORDS_PER_LINE: usize = 8;
-const LINES: u64 = (PAGE_BYTES / 64) as u64;
+/// In how many places a line can be: the lines of one page.
+pub const FLOOR_PLACES: usize = PAGE_BYTES / 64;
 
 /// A cache line in shared memory. One per direction.
+///
+/// What a way costs depends on where its line lives, near or far in the caches; so a line can be moved to another place.
 #[derive(Debug)]
 pub struct FloorLine {
     start: NonNull<AtomicU64>,
+    /// The first word of the line that is used, less than the words of a page.
+    word: usize,
     descriptor: OwnedFd,
 }
 
@@ -54,7 +58,7 @@ impl FloorLine {
             rustix::mm::mmap(std::ptr::null_mut(), PAGE_BYTES, protection, flags, &descriptor, 0)
         }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start, descriptor })
+        Ok(Self { start, word: 0, descriptor })
     }
 
     /// Writes the line.
@@ -77,34 +81,17 @@ impl FloorLine {
         }
     }
 
-    /// Writes the next line of the page: what a way costs depends on where in the caches its line lives, and a ring's messages meet
-    /// all of them.
-    #[inline]
-    pub fn store_in_turn(&self, value: u64) {
-        self.word_in_turn(value).store(value, Ordering::Release);
-    }
-
-    /// Spins until the next line of the page has this value.
-    #[inline]
-    pub fn wait_for_in_turn(&self, value: u64) {
-        while self.word_in_turn(value).load(Ordering::Acquire) != value {
-            std::hint::spin_loop();
-        }
-    }
-
-    #[inline]
-    fn word_in_turn(&self, value: u64) -> &AtomicU64 {
-        let index = (value % LINES) as usize * WORDS_PER_LINE;
-        // SAFETY: the first word of one of the lines, all of which are within the page.
-        let word = unsafe { self.start.add(index) };
-        // SAFETY: the page is aligned, was allocated, and is mapped for as long as `self` lives; any bytes are a value.
-        unsafe { word.as_ref() }
+    /// Uses another line of the page from now on, zero as long as nobody wrote it. Places are counted round.
+    pub fn set_place(&mut self, place: usize) {
+        self.word = place % FLOOR_PLACES * WORDS_PER_LINE;
     }
 
     #[inline]
     fn word(&self) -> &AtomicU64 {
-        // SAFETY: a page is aligned, was allocated, and is mapped for as long as `self` lives; any bytes are a value.
-        unsafe { self.start.as_ref() }
+        // SAFETY: the first word of one of the lines, all of which are within the page.
+        let word = unsafe { self.start.add(self.word) };
+        // SAFETY: the page is aligned, was allocated, and is mapped for as long as `self` lives; any bytes are a value.
+        unsafe { word.as_ref() }
     }
 }
 
@@ -138,13 +125,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_the_page_are_used_in_turn() {
-        let line = FloorLine::create().unwrap();
-        for value in 1..=3 * LINES {
-            line.store_in_turn(value);
-            line.wait_for_in_turn(value);
-            assert_eq!(line.load(), value / LINES * LINES, "the first line is one of them");
+    fn line_has_as_many_places_as_a_page_has_lines() {
+        let mut line = FloorLine::create().unwrap();
+        for place in 0..FLOOR_PLACES {
+            line.set_place(place);
+            assert_eq!(line.load(), 0, "place {place} was written before");
+            line.store(place as u64 + 1);
         }
+        line.set_place(FLOOR_PLACES);
+        line.wait_for(1);
     }
 
     #[test]

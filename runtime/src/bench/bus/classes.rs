@@ -1,7 +1,8 @@
 //! HIGH and NORMAL between two processes, each beside a bare loop over the same mechanism.
 //!
 //! Half of a round trip is one way. Polled: both spin and never sleep. Blocked: both sleep in the
-//! kernel for each message. Not here: the two processes (`pair`), CRITICAL and its floor (`latency`).
+//! kernel for each message. What a ring of io_uring costs depends on where the kernel's memory for it lies, up to a third and
+//! for as long as the ring lives; so HIGH and its bare loop have several rings each, one after the other. Not here: the two processes (`pair`), CRITICAL and its floor (`latency`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -22,6 +23,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use serde_json::{Value, json};
 
 use super::super::figures::{Figure, at};
+use super::latency::turn;
 use super::pair::{Percentiles, exactly, times};
 
 const YES: &[u8] = b"yes";
@@ -34,6 +36,9 @@ const PACKET_BYTES: usize = 64;
 const KERNEL_DIVISOR: u64 = 5;
 /// A message for which both sleep takes at least ten times as long again.
 const BLOCKED_DIVISOR: u64 = 50;
+
+/// Rings of HIGH in each direction, and of its bare loop.
+const RINGS: usize = 8;
 
 /// What is measured: a class or the bare loop over its mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +70,9 @@ pub(super) struct Ends {
     bare: OwnedFd,
     normal: (normal::Sender, normal::Receiver),
     /// Or why this machine has none.
-    high: Result<High, String>,
+    high: Result<Vec<High>, String>,
+    /// Which of them is in use.
+    ring: usize,
 }
 
 struct High {
@@ -101,23 +108,26 @@ impl Ends {
         control: &ControlWriter,
         process: BorrowedFd<'_>,
     ) -> anyhow::Result<Self> {
-        let (own, other) = (FloorLine::create()?, FloorLine::create()?);
         let ((bare, their_bare), (normal, their_normal)) = (normal::pair()?, normal::pair()?);
-        let given = [&their_bare, &their_normal].map(AsFd::as_fd);
-        let given = [given[0], given[1], own.as_fd(), other.as_fd(), control.as_fd()];
-        socket.send(b"offer", &given)?;
+        socket.send(b"offer", &[their_bare.as_fd(), their_normal.as_fd(), control.as_fd()])?;
         let page = control.as_fd().try_clone_to_owned()?;
-        let high = High::agree(socket, process, page, (own, other))?;
-        Ok(Self { bare, normal: halves(normal)?, high })
+        let high = several(|| {
+            let lines = (FloorLine::create()?, FloorLine::create()?);
+            socket.send(b"lines", &[lines.0.as_fd(), lines.1.as_fd()])?;
+            High::agree(socket, process, page.try_clone()?, lines)
+        })?;
+        Ok(Self { bare, normal: halves(normal)?, high, ring: 0 })
     }
 
     /// The other side of [`Ends::offer`].
     pub(super) fn take(socket: &Connection, process: BorrowedFd<'_>) -> anyhow::Result<Self> {
-        let taken: [OwnedFd; 5] = exactly(socket.receive()?.descriptors)?;
-        let [bare, normal, other, own, page] = taken;
-        let lines = (FloorLine::open(own)?, FloorLine::open(other)?);
-        let high = High::agree(socket, process, page, lines)?;
-        Ok(Self { bare, normal: halves(normal)?, high })
+        let [bare, normal, page] = exactly(socket.receive()?.descriptors)?;
+        let high = several(|| {
+            let [other, own] = exactly(socket.receive()?.descriptors)?;
+            let lines = (FloorLine::open(own)?, FloorLine::open(other)?);
+            High::agree(socket, process, page.try_clone()?, lines)
+        })?;
+        Ok(Self { bare, normal: halves(normal)?, high, ring: 0 })
     }
 
     /// Sends messages and waits for the answer of each; one way is half of the time. Nothing where there is no such class.
@@ -131,6 +141,7 @@ impl Ends {
         }
         let mut times = times()?;
         for number in 0..messages {
+            self.ring = turn(number, messages, RINGS);
             let began = Instant::now();
             self.send(measure, number as u8)?;
             ensure!(self.receive(measure)? == number as u8, "message {number} came back changed");
@@ -141,7 +152,8 @@ impl Ends {
 
     pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         if self.prepare(measure) {
-            for _ in 0..messages {
+            for number in 0..messages {
+                self.ring = turn(number, messages, RINGS);
                 let byte = self.receive(measure)?;
                 self.send(measure, byte)?;
             }
@@ -158,7 +170,7 @@ impl Ends {
     fn prepare(&mut self, measure: Measure) -> bool {
         let spin = if measure.is_blocked { Spin::None } else { Spin::Forever };
         self.normal.1.set_spin(spin);
-        if let Ok(high) = &mut self.high {
+        for high in self.high.iter_mut().flatten() {
             high.receiver.set_spin(spin);
         }
         measure.class != Class::High || self.high.is_ok()
@@ -166,7 +178,8 @@ impl Ends {
 
     fn send(&mut self, measure: Measure, byte: u8) -> anyhow::Result<()> {
         let payload = [byte; PAYLOAD_BYTES];
-        match (measure.class, measure.is_bare, &mut self.high) {
+        let high = self.high.as_mut().ok().and_then(|rings| rings.get_mut(self.ring));
+        match (measure.class, measure.is_bare, high) {
             (Class::Normal, true, _) => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                 rustix::net::send(&self.bare, &[byte; PACKET_BYTES], flags)?;
@@ -174,11 +187,11 @@ impl Ends {
             (Class::Normal, false, _) => {
                 self.normal.0.send(Meta::default(), &payload, WhenFull::Reject)?;
             }
-            (Class::High, true, Ok(high)) => {
+            (Class::High, true, Some(high)) => {
                 high.own.store(byte.into());
                 high.outbox.signal();
             }
-            (Class::High, false, Ok(high)) => {
+            (Class::High, false, Some(high)) => {
                 high.sender.send(Meta::default(), &payload, WhenFull::Reject)?;
             }
             _ => bail!("no such measure"),
@@ -188,10 +201,11 @@ impl Ends {
 
     /// The whole payload is looked at; all its bytes are alike.
     fn receive(&mut self, measure: Measure) -> anyhow::Result<u8> {
-        match (measure.class, measure.is_bare, &mut self.high) {
+        let high = self.high.as_mut().ok().and_then(|rings| rings.get_mut(self.ring));
+        match (measure.class, measure.is_bare, high) {
             (Class::Normal, true, _) => receive_bare(&self.bare, measure.is_blocked),
             (Class::Normal, false, _) => alike(self.normal.1.receive(None)?.payload),
-            (Class::High, true, Ok(high)) => {
+            (Class::High, true, Some(high)) => {
                 while !high.inbox.take() {
                     if measure.is_blocked {
                         high.inbox.wait();
@@ -201,7 +215,7 @@ impl Ends {
                 }
                 Ok(high.other.load() as u8)
             }
-            (Class::High, false, Ok(high)) => alike(high.receiver.receive(None)?.payload),
+            (Class::High, false, Some(high)) => alike(high.receiver.receive(None)?.payload),
             _ => bail!("no such measure"),
         }
     }
@@ -265,6 +279,13 @@ impl High {
         ensure!(socket.receive()?.bytes == YES, "the other process is out of step");
         Ok(Ok(high))
     }
+}
+
+/// Makes as many as are measured, or none, with the reason of the first that there is not.
+fn several(
+    mut make: impl FnMut() -> anyhow::Result<Result<High, String>>,
+) -> anyhow::Result<Result<Vec<High>, String>> {
+    (0..RINGS).map(|_| make()).collect()
 }
 
 fn halves(socket: OwnedFd) -> anyhow::Result<(normal::Sender, normal::Receiver)> {

@@ -5,8 +5,9 @@
 //! one look at the bus's clock takes stands beside it; and so does the same exchange of two lines written as bare loops, without
 //! checks, counters or an end, which look at the same clock as often: the limit of that mechanism.
 //!
-//! One line lives in one place of the caches, near or far by chance, for the whole run; a ring's lines live everywhere. So the
-//! floor is measured with the same line each time, which is the floor of the promises, and with the lines of a page in turn.
+//! What a line costs depends on where its memory lies: some of it is far from both processors, and a way there takes a third
+//! more. Where a run gets its memory is chance, so everything is there several times, apart from each other, and each has its turn;
+//! of the floor, every line of a page.
 
 use std::hint::black_box;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use ipc::clock::Clock;
-use ipc::floor::{self, FloorLine, FloorRing, FloorSlot};
+use ipc::floor::{self, FLOOR_PLACES, FloorLine, FloorRing, FloorSlot};
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
 use ipc::ring::{Meta, Timing};
 use ipc::segment::ControlWriter;
 use ipc::socket::Connection;
 use ipc::wait::Spin;
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 
 use super::pair::{Percentiles, exactly, times};
 
@@ -42,8 +44,6 @@ const CLOCK_KNOWN_AFTER: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
     Floor,
-    /// The same with all lines of a page, one after the other.
-    FloorInTurn,
     OneLine,
     TwoLines,
     TwoLinesUntimed,
@@ -51,27 +51,36 @@ pub(super) enum Measure {
     TwoLinesBare,
 }
 
-pub(super) const MEASURES: [Measure; 6] = [
+pub(super) const MEASURES: [Measure; 5] = [
     Measure::Floor,
-    Measure::FloorInTurn,
     Measure::OneLine,
     Measure::TwoLines,
     Measure::TwoLinesUntimed,
     Measure::TwoLinesBare,
 ];
 
+/// How often everything is there.
+const PLACES: usize = 8;
+/// Memory between two of them: more than a page of the host's, as far as there are any.
+const APART_BYTES: u64 = 4 << 20;
+
 /// One side's ends.
 pub(super) struct Ends {
+    places: Vec<Place>,
+    clock: Clock,
+}
+
+/// One side's ends in one place of the memory.
+struct Place {
     /// Written by this side.
     own: FloorLine,
     /// Written by the other.
     other: FloorLine,
-    /// The last value that was written: it only grows, so one pair of pages serves all rounds of both floors.
+    /// The last value that was written: it only grows, so one pair of pages serves all rounds.
     floor: u64,
     bare: Bare,
     sender: Sender,
     receiver: Receiver,
-    clock: Clock,
 }
 
 /// One side of two bare rings in which messages have two lines.
@@ -91,7 +100,6 @@ impl Measure {
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Floor => "floor",
-            Self::FloorInTurn => "floor.in_turn",
             Self::OneLine => "classes.critical",
             Self::TwoLines => "classes.critical_two_lines",
             Self::TwoLinesUntimed => "classes.critical_two_lines.untimed",
@@ -103,6 +111,52 @@ impl Measure {
 impl Ends {
     /// Makes this side's segments, hands them over, and takes the other side's.
     pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
+        Self::apart(|| Place::offer(socket, control))
+    }
+
+    /// The other side of [`Ends::offer`].
+    pub(super) fn take(socket: &Connection) -> anyhow::Result<Self> {
+        Self::apart(|| Place::take(socket))
+    }
+
+    fn apart(mut make: impl FnMut() -> anyhow::Result<Place>) -> anyhow::Result<Self> {
+        let mut between = Vec::new();
+        let mut places = Vec::new();
+        for _ in 0..PLACES {
+            places.push(make()?);
+            let file = memfd_create("apart", MemfdFlags::CLOEXEC)?;
+            fallocate(&file, FallocateFlags::empty(), 0, APART_BYTES)?;
+            between.push(file);
+        }
+        Ok(Self { places, clock: Clock::new() })
+    }
+
+    /// Sends messages and waits for the answer of each.
+    pub(super) fn ask(&mut self, measure: Measure, messages: u64) -> anyhow::Result<Percentiles> {
+        let mut times = times()?;
+        for number in 0..messages {
+            let place = &mut self.places[turn(number, messages, PLACES)];
+            place.move_floor(number, messages);
+            let began = Instant::now();
+            place.ask(measure, number, &self.clock)?;
+            times.saturating_record(began.elapsed().as_nanos() as u64);
+        }
+        Ok(Percentiles::one_way(&times))
+    }
+
+    /// The other side of [`Ends::ask`].
+    pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
+        for number in 0..messages {
+            let place = &mut self.places[turn(number, messages, PLACES)];
+            place.move_floor(number, messages);
+            place.answer(measure, &self.clock)?;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
         let (own, other) = (FloorLine::create()?, FloorLine::create()?);
         let bare = Bare::new(FloorRing::create()?, FloorRing::create()?);
         let mut sender = Sender::for_link(options())?;
@@ -125,11 +179,10 @@ impl Ends {
         sender.set_spin(Spin::Forever);
         sender.attach(AgentId(1), their_cursor, None)?;
         let receiver = Receiver::for_link(AgentId(1), slots, region, page, cursor)?;
-        Ok(Self { own, other, floor: 0, bare, sender, receiver, clock: Clock::new() })
+        Ok(Self { own, other, floor: 0, bare, sender, receiver })
     }
 
-    /// The other side of [`Ends::offer`].
-    pub(super) fn take(socket: &Connection) -> anyhow::Result<Self> {
+    fn take(socket: &Connection) -> anyhow::Result<Self> {
         let taken: [OwnedFd; 8] = exactly(socket.receive()?.descriptors)?;
         let [other, own, bare_other, bare_own, slots, region, their_cursor, page] = taken;
         let mut sender = Sender::for_link(options())?;
@@ -141,69 +194,60 @@ impl Ends {
         let receiver = Receiver::for_link(AgentId(2), slots, region, page, cursor)?;
         let (own, other) = (FloorLine::open(own)?, FloorLine::open(other)?);
         let bare = Bare::new(FloorRing::open(bare_own)?, FloorRing::open(bare_other)?);
-        Ok(Self { own, other, floor: 0, bare, sender, receiver, clock: Clock::new() })
+        Ok(Self { own, other, floor: 0, bare, sender, receiver })
     }
 
-    /// Sends messages and waits for the answer of each.
-    pub(super) fn ask(&mut self, measure: Measure, messages: u64) -> anyhow::Result<Percentiles> {
-        let mut times = times()?;
-        let mut payload = [0; PAYLOAD_BYTES];
-        for number in 0..messages {
-            let began = Instant::now();
-            match measure {
-                Measure::Floor => {
-                    self.floor += 1;
-                    self.own.store(self.floor);
-                    self.other.wait_for(self.floor);
-                }
-                Measure::FloorInTurn => {
-                    self.floor += 1;
-                    self.own.store_in_turn(self.floor);
-                    self.other.wait_for_in_turn(self.floor);
-                }
-                Measure::TwoLinesBare => {
-                    let words = [number; PAYLOAD_WORDS];
-                    self.bare.send(words, &self.clock);
-                    ensure!(self.bare.receive(&self.clock) == words, "{number} came back changed");
-                }
-                _ => {
-                    payload.fill(number as u8);
-                    self.send(measure, &payload)?;
-                    let answer = self.receiver.receive(None)?;
-                    ensure!(answer.payload == payload, "message {number} came back changed");
-                }
+    /// One message and its answer.
+    #[inline]
+    fn ask(&mut self, measure: Measure, number: u64, clock: &Clock) -> anyhow::Result<()> {
+        match measure {
+            Measure::Floor => {
+                self.floor += 1;
+                self.own.store(self.floor);
+                self.other.wait_for(self.floor);
             }
-            times.saturating_record(began.elapsed().as_nanos() as u64);
-        }
-        Ok(Percentiles::one_way(&times))
-    }
-
-    /// The other side of [`Ends::ask`].
-    pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
-        let mut payload = [0; PAYLOAD_BYTES];
-        for _ in 0..messages {
-            match measure {
-                Measure::Floor => {
-                    self.floor += 1;
-                    self.other.wait_for(self.floor);
-                    self.own.store(self.floor);
-                }
-                Measure::FloorInTurn => {
-                    self.floor += 1;
-                    self.other.wait_for_in_turn(self.floor);
-                    self.own.store_in_turn(self.floor);
-                }
-                Measure::TwoLinesBare => {
-                    let words = self.bare.receive(&self.clock);
-                    self.bare.send(words, &self.clock);
-                }
-                _ => {
-                    payload.copy_from_slice(self.receiver.receive(None)?.payload);
-                    self.send(measure, &payload)?;
-                }
+            Measure::TwoLinesBare => {
+                let words = [number; PAYLOAD_WORDS];
+                self.bare.send(words, clock);
+                ensure!(self.bare.receive(clock) == words, "{number} came back changed");
+            }
+            _ => {
+                let payload = [number as u8; PAYLOAD_BYTES];
+                self.send(measure, &payload)?;
+                let answer = self.receiver.receive(None)?;
+                ensure!(answer.payload == payload, "message {number} came back changed");
             }
         }
         Ok(())
+    }
+
+    #[inline]
+    fn answer(&mut self, measure: Measure, clock: &Clock) -> anyhow::Result<()> {
+        match measure {
+            Measure::Floor => {
+                self.floor += 1;
+                self.other.wait_for(self.floor);
+                self.own.store(self.floor);
+            }
+            Measure::TwoLinesBare => {
+                let words = self.bare.receive(clock);
+                self.bare.send(words, clock);
+            }
+            _ => {
+                let mut payload = [0; PAYLOAD_BYTES];
+                payload.copy_from_slice(self.receiver.receive(None)?.payload);
+                self.send(measure, &payload)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// To the line that both sides use for message `number`.
+    #[inline]
+    fn move_floor(&mut self, number: u64, messages: u64) {
+        let place = turn(number, messages, PLACES * FLOOR_PLACES);
+        self.own.set_place(place);
+        self.other.set_place(place);
     }
 
     fn send(&mut self, measure: Measure, payload: &[u8]) -> anyhow::Result<()> {
@@ -260,6 +304,12 @@ impl Bare {
         self.received += 2;
         words
     }
+}
+
+/// Which of `places` has message `number` of so many: all have their turn, and as many messages as each other.
+#[inline]
+pub(super) fn turn(number: u64, messages: u64, places: usize) -> usize {
+    (number * places as u64 / messages) as usize
 }
 
 /// As many of them as a lane has.

@@ -58,7 +58,6 @@ fn latency(text: &mut String, report: &Value) {
     let two = &classes["critical_two_lines"];
     let rows = [
         ("one cache line", &report["floor"]),
-        ("  64 of them in turn", &report["floor"]["in_turn"]),
         ("critical", &classes["critical"]),
         ("critical, two lines", two),
         ("  bare loops", &two["bare"]),
