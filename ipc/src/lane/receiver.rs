@@ -28,6 +28,10 @@ use crate::wait::{self, Next, Sleeper, Spin, Spinner};
 
 /// After so many empty looks the cursor is brought up to date: about a microsecond of waiting.
 const IDLE_POLLS: u32 = 32;
+/// Where nothing more is there, it is stored at once when it would soon be due: before messages, that would delay one of them.
+const IDLE_PER_LAP: u64 = 8;
+/// It is due so often per lap.
+const DUE_PER_LAP: u64 = 4;
 
 /// Reads a lane.
 #[derive(Debug)]
@@ -180,7 +184,7 @@ impl Receiver {
         self.message(taken)
     }
 
-    /// Takes up to `max` messages that are there, and stores the cursor at most four times per lap. Gives how many were
+    /// Takes up to `max` messages that are there, and stores the cursor as often as one by one. Gives how many were
     /// taken; what comes in between is told by the next call, in its place.
     #[inline]
     pub fn receive_batch(
@@ -247,7 +251,7 @@ impl Receiver {
     /// Says where this reader is. A reader of its name that comes after it can go on there; otherwise it would go on up to a
     /// quarter of the ring before.
     pub fn commit(&mut self) {
-        if self.published != self.consumer.position() {
+        if self.unpublished() > 0 {
             self.publish();
         }
     }
@@ -343,8 +347,7 @@ impl Receiver {
             return 0;
         }
         let slots = self.slots.slots();
-        let unpublished = self.consumer.position() - self.published;
-        let until_due = (slots.len() as u64 / 4).saturating_sub(unpublished).max(1);
+        let until_due = (self.lap() / DUE_PER_LAP).saturating_sub(self.unpublished()).max(1);
         let max = max.min(until_due as usize);
         let mut count = 0;
         while count < max
@@ -407,23 +410,34 @@ impl Receiver {
     /// fence at once would stand in the way of the next message.
     #[inline]
     fn publish_when_idle(&mut self) {
-        if self.published != self.consumer.position() {
+        let unpublished = self.unpublished();
+        if unpublished > 0 {
             self.idle_polls += 1;
-            if self.idle_polls >= IDLE_POLLS {
+            if self.idle_polls >= IDLE_POLLS || unpublished >= self.lap() / IDLE_PER_LAP {
                 self.publish();
             }
         }
     }
 
-    /// Counts messages, and stores the cursor four times per lap.
+    /// Counts messages, and stores the cursor at least four times per lap.
     #[inline]
     fn passed(&mut self, messages: u64) {
         self.messages += messages;
         self.idle_polls = 0;
-        let unpublished = self.consumer.position() - self.published;
-        if unpublished >= self.slots.slots().len() as u64 / 4 {
+        if self.unpublished() >= self.lap() / DUE_PER_LAP {
             self.publish();
         }
+    }
+
+    /// Lines that were read and that the cursor does not have yet.
+    #[inline]
+    fn unpublished(&self) -> u64 {
+        self.consumer.position() - self.published
+    }
+
+    #[inline]
+    fn lap(&self) -> u64 {
+        self.slots.slots().len() as u64
     }
 
     /// Rule 6 of the ring, and the waking of a writer that waits for room.
