@@ -10,8 +10,9 @@ use ring::digest::{Context, SHA256};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::io::limits::{ARTIFACT_BYTES_MAX, WRITE_CHUNK_BYTES};
-use crate::transaction::{Content, hex};
+use crate::transaction::Content;
 
 /// Opens a file; `None` where there is none.
 ///

@@ -293,7 +293,7 @@ impl Precondition {
 
 fn digest_of(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    format!("sha256:{}", crate::transaction::hex(digest.as_ref()))
+    format!("sha256:{}", crate::hex::hex(digest.as_ref()))
 }
 
 fn malformed(error: &serde_json::Error) -> Error {

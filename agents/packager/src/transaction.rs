@@ -75,7 +75,6 @@ pub use self::project::{Content, Project};
 pub use self::recovery::{Outcome, Recovered};
 pub use self::rollback::{RollbackPreview, RolledBack};
 pub(crate) use self::system::Archives;
-pub(crate) use self::tree::hex;
 pub use self::tree::{tree_hash, tree_hash_without};
 
 use self::database::Database;
@@ -86,6 +85,7 @@ use agents_contract::Cancellation;
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::metadata::held::Held;
 use crate::plan::Plan;
 

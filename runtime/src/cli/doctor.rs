@@ -1,6 +1,7 @@
 //! `bolide doctor`: what this machine is, what Bolide makes of it, and why.
 
 mod archives;
+mod builds;
 mod bus;
 mod capture;
 mod heat;
@@ -123,6 +124,7 @@ fn report(root: &Root, thresholds: &Thresholds) -> Value {
         },
         "bus": bus::report(root),
         "archives": archives::report(root),
+        "builds": builds::report(root),
         "hwloc": processor.hwloc(),
         "tools": tools,
     })
@@ -179,6 +181,7 @@ fn text(report: &Value) -> String {
     lines.extend(bus::lines(report["bus"].as_array().map_or(&[][..], Vec::as_slice)));
     lines.extend(bus::daemon_lines(&report["daemon"]));
     lines.extend(archives::line(&report["archives"]));
+    lines.extend(builds::line(&report["builds"]));
     lines.extend(store::line(&report["store"]));
     for (tool, version) in report["tools"].as_object().into_iter().flatten() {
         let version = version.as_str().unwrap_or("not found");

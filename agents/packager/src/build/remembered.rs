@@ -12,11 +12,11 @@ use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::hex::hex;
 use crate::kept::keep;
 use crate::limits::{BUILD_ANSWER_BYTES_MAX, BUILDS_REMEMBERED_MAX};
 use crate::python::Interpreter;
 use crate::resolution::BuildRequirement;
-use crate::transaction::hex;
 
 /// The version of what is remembered, and of how it is built.
 const VERSION: u32 = 1;

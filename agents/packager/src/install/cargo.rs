@@ -270,7 +270,7 @@ fn check_index_entry(
         Err(error) => return Err(Error::io("read", &path, &error)),
     };
     for package in crates.iter().filter(|package| package.name == krate.name) {
-        let expected = crate::transaction::hex(&store.crate_object(package)?.digest);
+        let expected = crate::hex::hex(&store.crate_object(package)?.digest);
         let known = index::checksums(&present, &package.version).unwrap_or_default();
         if known.is_empty() {
             let message = format!(

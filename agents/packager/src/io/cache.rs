@@ -6,6 +6,7 @@
 
 pub(crate) mod memory;
 
+use crate::hex::hex;
 use std::fs::{File, FileTimes};
 use std::io::{IoSlice, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -286,17 +287,6 @@ fn write_atomically_at(
         let _ = std::fs::remove_file(&temporary);
     }
     result
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 fn crc(bytes: &[u8]) -> u32 {

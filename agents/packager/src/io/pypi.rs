@@ -415,7 +415,7 @@ impl CoreResource {
 }
 
 fn verify(bytes: &[u8], expected: &Hashes, url: &Url) -> Result<()> {
-    let digest = |algorithm| super::cache::hex(ring::digest::digest(algorithm, bytes).as_ref());
+    let digest = |algorithm| crate::hex::hex(ring::digest::digest(algorithm, bytes).as_ref());
     let pairs =
         [(&expected.sha256, &ring::digest::SHA256), (&expected.sha512, &ring::digest::SHA512)];
     for (expected, algorithm) in pairs {

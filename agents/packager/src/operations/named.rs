@@ -13,9 +13,10 @@ use url::Url;
 use super::Task;
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
+use crate::hex::hex;
 use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::store::Entry;
-use crate::transaction::{Content, Project, hex};
+use crate::transaction::{Content, Project};
 use crate::unpack::HELPER_FAILED;
 
 /// A path from the project as a whole one. The project's own path has no links in it, so that `..` means what it says.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Interpreter;
 use super::inspect::{SCRIPT, ask, read};
 use crate::error::Result;
-use crate::io::cache::hex;
+use crate::hex::hex;
 use crate::kept::keep;
 use crate::limits::{
     INTERPRETER_ANSWER_BYTES_MAX, INTERPRETER_REMEMBERED_FOR, INTERPRETERS_REMEMBERED_MAX,

@@ -9,10 +9,10 @@ use agents_contract::Cancellation;
 use ring::digest;
 
 use super::entry::{self, Entry, Form, StoredFile};
-use super::object::hex;
 use super::{Object, Store};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::limits;
 use crate::metadata::Hashes;
 use crate::resolution::Package;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::{Store, damaged};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::limits;
 
 /// The name and size of one stored content.
@@ -40,18 +41,6 @@ impl Object {
         name.insert(2, '/');
         name
     }
-}
-
-/// Bytes as lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // One more than the digits: a stored file's name has a slash among them.
-    let mut text = String::with_capacity(2 * bytes.len() + 1);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 fn digest_of(bytes: &[u8]) -> digest::Digest {

@@ -12,8 +12,9 @@ use std::time::SystemTime;
 use ring::digest;
 
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::limits::{SYSTEM_FILE_BYTES_MAX, SYSTEM_FILE_UNUSED_FOR};
-use crate::transaction::{hex, make_private};
+use crate::transaction::make_private;
 
 /// Makes names of what is under way differ between threads; orders nothing.
 static MADE: AtomicU64 = AtomicU64::new(0);

@@ -23,7 +23,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::files::Files;
 use crate::error::{Error, Kind, Result};
-use crate::transaction::hex;
+use crate::hex::hex;
 
 /// See the module.
 pub(crate) struct Touch {

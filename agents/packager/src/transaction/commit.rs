@@ -272,7 +272,7 @@ impl Session {
         let path = self.project.path().join(item.live.as_str());
         let digest = tree::file_digest(&directory, OsStr::new(&item.slot))
             .map_err(|error| Error::io("read", &path, &error))?;
-        if tree::hex(&digest) == *expected {
+        if crate::hex::hex(&digest) == *expected {
             return Ok(());
         }
         Err(stale(&item.live, "it was edited at the same moment"))
@@ -402,7 +402,7 @@ impl Open<'_> {
                 let digest = tree::file_digest(&self.staging, OsStr::new(&item.slot));
                 let path = self.staging.path().join(&item.slot);
                 let digest = digest.map_err(|error| Error::io("read", &path, &error))?;
-                item.new_sha256 = Some(tree::hex(&digest));
+                item.new_sha256 = Some(crate::hex::hex(&digest));
             }
         }
         Ok(())

@@ -208,7 +208,7 @@ impl Fingerprint {
             context.update(&entry.size.to_le_bytes());
             context.update(&entry.digest);
         }
-        format!("sha256:{}", tree::hex(context.finish().as_ref()))
+        format!("sha256:{}", crate::hex::hex(context.finish().as_ref()))
     }
 
     /// The form that is stored.

@@ -53,7 +53,7 @@ pub struct Content {
 impl Content {
     /// Describes some bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { sha256: tree::hex(&tree::digest_of(bytes)), bytes: bytes.len() as u64 }
+        Self { sha256: crate::hex::hex(&tree::digest_of(bytes)), bytes: bytes.len() as u64 }
     }
 }
 
@@ -178,7 +178,7 @@ pub(super) fn key_of(identity: &Identity, path: &str) -> String {
         // Device numbers of overlays change with every mount; the path has to do.
         None => {
             let path = tree::digest_of(path.as_bytes());
-            format!("{:x}-at-{}", identity.inode, tree::hex(&path[..8]))
+            format!("{:x}-at-{}", identity.inode, crate::hex::hex(&path[..8]))
         }
     }
 }

@@ -246,7 +246,7 @@ impl Session {
             return Err(missing("was replaced"));
         }
         if let Some(expected) = &item.old_sha256
-            && tree::hex(&tree::file_digest(&directory, name).map_err(failed)?) != *expected
+            && crate::hex::hex(&tree::file_digest(&directory, name).map_err(failed)?) != *expected
         {
             return Err(missing("was edited"));
         }

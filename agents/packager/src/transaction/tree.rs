@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::directory::{Directory, ObjectKind};
 use super::disk::Disk;
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::limits::{TREE_DEPTH_MAX, TREE_ENTRIES_MAX};
 
 /// A SHA-256.
@@ -187,15 +188,6 @@ pub(super) fn digest_of(bytes: &[u8]) -> Digest {
 
 pub(super) fn to_digest(bytes: &[u8]) -> Digest {
     bytes.try_into().expect("SHA-256 has 32 bytes")
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// One digest for all that `directory` contains: sorted paths, types, modes, sizes, contents and link targets.

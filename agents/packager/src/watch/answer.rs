@@ -17,9 +17,10 @@ use super::turns::{Turn, Turns};
 use super::under_way::{Deferred, Terms};
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::measures::Trigger;
 use crate::operations::{Shop, Task, apply};
-use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow, hex};
+use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow};
 
 /// How urgent what nobody waits for is, 1 to 10.
 const PRIORITY: u8 = 3;

@@ -73,7 +73,7 @@ pub fn examine(
 pub fn difference(path: &Path, bytes_max: u64, expected: &str) -> Result<Option<Difference>> {
     let mut context = digest::Context::new(&digest::SHA256);
     let read = read(path, bytes_max, &mut |bytes| context.update(bytes));
-    let found = crate::transaction::hex(context.finish().as_ref());
+    let found = crate::hex::hex(context.finish().as_ref());
     Ok(match read? {
         Some(difference) => Some(difference),
         None => (!expected.eq_ignore_ascii_case(&found)).then_some(Difference::Content),

@@ -9,7 +9,7 @@ use ring::digest::{Context, SHA256, SHA512};
 use super::partial::Place;
 use super::{Downloaded, Durability, Job};
 use crate::error::{Error, Kind, Result};
-use crate::io::cache::hex;
+use crate::hex::hex;
 use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::io::secret::shown;
 use crate::metadata::Hashes;

@@ -8,7 +8,7 @@ use agents_contract::{Host, Obstacle, Order, Place, Undertaking, Wait, Work};
 use ring::digest::{SHA256, SHA512};
 
 use super::*;
-use crate::io::cache::hex;
+use crate::hex::hex;
 use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::io::testing::{PlainHost, Reply, Server, World};
 

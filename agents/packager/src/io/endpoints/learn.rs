@@ -77,7 +77,7 @@ impl Source {
             modified_nanoseconds: metadata.mtime_nsec(),
             size: metadata.size(),
             inode: metadata.ino(),
-            variables: crate::io::cache::hex(digest.finish().as_ref()),
+            variables: crate::hex::hex(digest.finish().as_ref()),
         })
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
 use url::Url;
 
-use crate::io::cache::hex;
+use crate::hex::hex;
 use crate::io::lenient::{Accept, Fill, Lenient, Name, Table};
 use crate::io::limits::{TABLE_ENTRIES_MAX, VERSIONS_MAX};
 use crate::metadata::Hashes;

@@ -31,8 +31,7 @@ fn archive(padding: usize) -> Vec<u8> {
 }
 
 fn page(attributes: &str) -> Reply {
-    let digest =
-        super::super::cache::hex(ring::digest::digest(&ring::digest::SHA256, b"any").as_ref());
+    let digest = crate::hex::hex(ring::digest::digest(&ring::digest::SHA256, b"any").as_ref());
     Reply::ok(format!(
         r#"<html><a href="/a-1.0-py3-none-any.whl#sha256={digest}" {attributes}>a</a></html>"#
     ))
@@ -277,7 +276,7 @@ fn a_source_archive_is_believed_where_it_says_so_itself() {
     ] {
         let bytes = source_archive(info);
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        let digest = super::super::cache::hex(digest.as_ref());
+        let digest = crate::hex::hex(digest.as_ref());
         let server = Server::start(move |seen| match seen.path.as_str() {
             "/a/" => Reply::ok(format!(r#"<a href="/a-1.0.tar.gz#sha256={digest}">a</a>"#)).html(),
             "/a-1.0.tar.gz" if damaged => Reply::ok("something else"),

@@ -329,7 +329,7 @@ impl<'a> Listed<'a> {
     /// The digest of the `.crate` file.
     pub fn hashes(self) -> Hashes {
         let (digests, _) = self.packed.section(DIGESTS).as_chunks::<DIGEST_BYTES>();
-        let digest = self.has_digest().then(|| crate::io::cache::hex(&digests[self.position]));
+        let digest = self.has_digest().then(|| crate::hex::hex(&digests[self.position]));
         Hashes { sha256: digest, sha512: None }
     }
 

@@ -247,7 +247,7 @@ impl Packed {
     fn digest(&self, reader: &mut Reader<'_>) -> Option<Option<String>> {
         match reader.byte()? {
             NO_DIGEST => Some(None),
-            DIGEST_BYTES => Some(Some(crate::io::cache::hex(reader.section()?))),
+            DIGEST_BYTES => Some(Some(crate::hex::hex(reader.section()?))),
             _ => self.owned(reader).map(Some),
         }
     }

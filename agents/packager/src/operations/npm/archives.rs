@@ -18,6 +18,7 @@ use super::super::{Asked, Task};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
+use crate::hex::hex;
 use crate::io::npm::packument;
 use crate::io::secret::shown;
 use crate::limits::{NAMED_BYTES_MAX, NAMED_FILES_MAX, PACKAGE_DESCRIPTION_BYTES_MAX};
@@ -31,7 +32,7 @@ use crate::resolution::{Artifact, Package, Resolution};
 use crate::resolve::npm::{self, Archive, Archives, Local, TOO_YOUNG};
 use crate::spec::check_name;
 use crate::store::{Entry, Form};
-use crate::transaction::{Content, Project, hex};
+use crate::transaction::{Content, Project};
 use crate::unpack::Source;
 use agents_versions::npm::Version;
 

@@ -51,7 +51,7 @@ impl World {
              DPkg::Options {{ \"--root={root}\"; \"--log={root}/var/log/dpkg.log\"; }};\n"
         );
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let name = format!("root-{}.conf", &crate::transaction::hex(digest.as_ref())[..16]);
+        let name = format!("root-{}.conf", &crate::hex::hex(digest.as_ref())[..16]);
         let path = self.state.join(name);
         if std::fs::read_to_string(&path).ok().as_deref() != Some(&text) {
             files.write(&path, &text)?;
