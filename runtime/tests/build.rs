@@ -170,6 +170,13 @@ fn check_python(script: &str) {
 }
 
 #[test]
+fn a_probe_says_whether_there_is_a_sandbox() {
+    assert_eq!(sandbox().probe(), Ok(()), "the tests before this one need it, too");
+    let nothing = Sandbox::at(Path::new("/nowhere/bolide")).probe().unwrap_err();
+    assert!(nothing.contains("/nowhere/bolide"), "{nothing}");
+}
+
+#[test]
 fn of_pairs_of_sockets_only_streams_are_made() {
     check_python(
         "one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)\n\

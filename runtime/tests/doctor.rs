@@ -176,6 +176,16 @@ fn hwloc_says_its_word_on_this_machine_and_not_on_trees() {
     assert_eq!(doctor(directory.path(), &[])["hwloc"]["version"], Value::Null);
 }
 
+/// Where this machine has no name spaces for a user the reason is told; both were tried by hand.
+#[test]
+fn whether_archives_of_sources_can_be_built_is_tried_here_and_not_known_of_trees() {
+    let builds = doctor(Path::new("/"), &[])["builds"].clone();
+    let can = builds["sandbox"].as_bool().unwrap();
+    assert_eq!(builds["why"].is_null(), can, "{builds}");
+    let (directory, _tree) = laptop();
+    assert_eq!(doctor(directory.path(), &[])["builds"], Value::Null);
+}
+
 #[test]
 fn a_machine_without_anything_is_answered_too() {
     let empty = tempfile::tempdir().unwrap();

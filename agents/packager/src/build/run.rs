@@ -1,6 +1,8 @@
 //! A build from outside: how its helper is started, waited for and let go. What it says is not believed beyond its form.
 
+use std::fs::DirBuilder;
 use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -28,6 +30,8 @@ pub struct Sandbox {
     bounds: Bounds,
 }
 
+/// A program that every machine has.
+const SHELL: &str = "/bin/sh";
 /// How often a wait looks whether anybody still wants the answer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -84,6 +88,36 @@ impl Sandbox {
             ended: Ended::Unable("the process that supervises it ended without a word".to_owned()),
             tail: String::new(),
         }))
+    }
+
+    /// Runs what does nothing, to see whether builds are possible here.
+    ///
+    /// # Errors
+    /// Why they are not, for people.
+    pub fn probe(&self) -> std::result::Result<(), String> {
+        let place = std::env::temp_dir().join(format!("bolide-probe-{}", std::process::id()));
+        let failed = |error: io::Error| format!("{}: {error}", place.display());
+        // It must not be there: what lies in it would be counted, and could be another user's.
+        DirBuilder::new().mode(0o700).create(&place).map_err(failed)?;
+        let tried = place.canonicalize().map_err(failed).and_then(|work| self.run_nothing(work));
+        std::fs::remove_dir(&place).map_err(failed)?;
+        tried
+    }
+
+    fn run_nothing(&self, work: PathBuf) -> std::result::Result<(), String> {
+        let order = Order {
+            program: SHELL.into(),
+            arguments: vec!["-c".to_owned(), ":".to_owned()],
+            directory: work.clone(),
+            work,
+            readable: Vec::new(),
+            variables: Vec::new(),
+        };
+        match self.run(order, Cancellation::NEVER) {
+            Ok(Report { ended: Ended::Unable(why), .. }) => Err(why),
+            Ok(report) => report.failure().map_or(Ok(()), Err),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn start(&self, task: String) -> io::Result<Child> {

@@ -1,44 +1,18 @@
 //! Whether packages of source archives can be built on this machine: something is run as they are, in their sandbox.
 
-use std::fs;
-
-use agents_contract::Cancellation;
 use agents_packager::build::run::Sandbox;
-use agents_packager::build::{Ended, Order, Report};
 use hw::root::Root;
 use serde_json::{Value, json};
 
 use super::plain;
-
-/// What is run: a program that every machine has, and that does nothing.
-const SHELL: &str = "/bin/sh";
 
 /// Of a recorded machine nothing is known.
 pub(super) fn report(root: &Root) -> Value {
     if !root.is_machine() {
         return Value::Null;
     }
-    let why = match try_sandbox() {
-        Ok(Report { ended: Ended::Exit(0), .. }) => None,
-        Ok(Report { ended: Ended::Unable(why), .. }) => Some(why),
-        Ok(report) => report.failure(),
-        Err(why) => Some(why),
-    };
-    json!({"sandbox": why.is_none(), "why": why})
-}
-
-fn try_sandbox() -> Result<Report, String> {
-    let place = tempfile::tempdir().map_err(|error| format!("no directory for it: {error}"))?;
-    let work = fs::canonicalize(place.path()).map_err(|error| format!("no directory: {error}"))?;
-    let order = Order {
-        program: SHELL.into(),
-        arguments: vec!["-c".to_owned(), ":".to_owned()],
-        directory: work.clone(),
-        work,
-        readable: Vec::new(),
-        variables: Vec::new(),
-    };
-    Sandbox::own().run(order, Cancellation::NEVER).map_err(|error| error.to_string())
+    let tried = Sandbox::own().probe();
+    json!({"sandbox": tried.is_ok(), "why": tried.err()})
 }
 
 pub(super) fn line(report: &Value) -> Option<String> {
