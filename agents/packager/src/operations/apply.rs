@@ -174,7 +174,8 @@ impl Task<'_> {
         lap(answer, "stage", began);
         let began = Instant::now();
         self.say("commit", "making it visible", 0, 0);
-        let hands = self.hands(Work::Scan);
+        // To describe what was staged is the end of unpacking it.
+        let hands = self.hands(Work::Unpack);
         let system = part.map(|part| part.change);
         let options = CommitOptions { force, system, crew: Some(&hands), mended: None };
         let committed = open.commit(&changes, options);

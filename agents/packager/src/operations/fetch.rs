@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 
 use super::Task;
+use super::addresses::Finding;
 use super::apply::is_built;
 use super::incoming::Incoming;
 use super::named::copied;
@@ -92,7 +93,22 @@ impl Task<'_> {
         if missing.is_empty() {
             return Ok(0);
         }
-        let addresses = match self.addresses(&missing) {
+        let is_guess = missing.iter().any(|package| self.by_custom(package).is_some());
+        match self.bring(&missing, Finding::Custom, incoming.path()) {
+            Err(error) if is_guess && may_be_elsewhere(&error) => {
+                tracing::debug!(%error, "the registry is asked where it has its files");
+                let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
+                let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
+                let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+                self.bring(&missing, Finding::Asked, incoming.path())
+            }
+            brought => brought,
+        }
+    }
+
+    /// Fetches and unpacks what is missing; the bytes that were downloaded for it.
+    fn bring(&self, missing: &[&Package], by: Finding, incoming: &Path) -> Result<u64> {
+        let addresses = match self.addresses(missing, by) {
             // Mirrors of artefacts need no address.
             Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
                 tracing::warn!(%error, "only mirrors of artefacts are asked");
@@ -109,11 +125,11 @@ impl Task<'_> {
                 source: package.artifact.source.clone(),
                 url,
                 hashes: package.artifact.hashes.clone(),
-                destination: incoming.path().join(index.to_string()),
+                destination: incoming.join(index.to_string()),
                 bytes_max: None,
             })
             .collect();
-        let downloaded = self.download_and_unpack(&missing, &requests, incoming.path())?;
+        let downloaded = self.download_and_unpack(missing, &requests, incoming)?;
         for (package, file) in missing.iter().zip(&downloaded) {
             self.shop.measures.downloaded(package.ecosystem, file.bytes);
         }
@@ -130,7 +146,7 @@ impl Task<'_> {
             return Err(Error::new(Kind::Network, "offline-missing", message)
                 .hint("run the command once without `--offline`"));
         }
-        let url = self.addresses(&[package])?.pop().unwrap_or_default();
+        let url = self.addresses(&[package], Finding::Asked)?.pop().unwrap_or_default();
         let request = DownloadRequest {
             ecosystem: *ecosystem,
             source: artifact.source.clone(),
@@ -264,6 +280,11 @@ impl Task<'_> {
             }
         }));
     }
+}
+
+/// Whether a server was there and did not have the file that was looked for.
+fn may_be_elsewhere(error: &Error) -> bool {
+    matches!(error.code.as_str(), "registry-error" | "registry-nonsense" | "hash-mismatch")
 }
 
 /// What arrives, unpacked by several threads side by side. Each takes all that is there and gives it to the workers, an archive a piece,

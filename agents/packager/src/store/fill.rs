@@ -105,14 +105,12 @@ pub struct Filled {
 
 impl Store {
     /// Creates `files` below `root`, which must exist.
-    pub fn fill(
-        &self,
-        root: &Path,
-        files: Vec<File>,
-        options: FillOptions<'_>,
-    ) -> Result<Filled> {
+    pub fn fill(&self, root: &Path, files: Vec<File>, options: FillOptions<'_>) -> Result<Filled> {
         let _use = self.gate.enter(options.cancellation)?;
         let directory = open_directory(root)?;
+        if let Some(written) = options.written {
+            written.expect(files.len());
+        }
         let mut how = self.mode_in(directory.as_fd(), root)?;
         // A link has the permissions that a file made here would get.
         let mut left = 0o777;

@@ -253,7 +253,8 @@ fn record_entries(
 ) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let skip_below = |below: &[u8]| skip(&joined(top, below));
-    tree::walk(parent, name, &skip_below, &mut |visit| {
+    let linked = |device, inode| written.linked(device, inode);
+    tree::walk_knowing((parent, name), &linked, &skip_below, &mut |visit| {
         let known = match visit.kind() {
             ObjectKind::File => written.digest(visit.status),
             _ => None,

@@ -92,7 +92,9 @@ impl<'f> Folders<'f> {
             levels[depth].extend(pieces.map(|names| Siblings { parent, names: names.to_vec() }));
         }
         for level in &mut levels {
-            level.sort_unstable_by_key(|siblings| (siblings.parent, siblings.names.first().copied()));
+            level.sort_unstable_by_key(|siblings| {
+                (siblings.parent, siblings.names.first().copied())
+            });
         }
         levels
     }
@@ -130,8 +132,11 @@ mod tests {
     fn every_directory_is_made_once_and_after_its_parent() {
         let files = files(&["a/b/c/x", "top", "a/b/y", "a-b/z", "a/d/e/x", "a/b/c/w", "a/b-c/v"]);
         let levels = Folders::of(&files).levels();
-        let expected: [&[(&str, &[&str])]; 3] =
-            [&[("", &["a", "a-b"])], &[("a", &["b", "b-c", "d"])], &[("a/b", &["c"]), ("a/d", &["e"])]];
+        let expected: [&[(&str, &[&str])]; 3] = [
+            &[("", &["a", "a-b"])],
+            &[("a", &["b", "b-c", "d"])],
+            &[("a/b", &["c"]), ("a/d", &["e"])],
+        ];
         let shown: Vec<Vec<(&str, &[&str])>> = levels
             .iter()
             .map(|level| level.iter().map(|it| (it.parent, it.names.as_slice())).collect())
