@@ -57,6 +57,7 @@ mod mode;
 mod names;
 mod object;
 mod seal;
+mod shelf;
 mod tree;
 mod witness;
 mod written;
@@ -78,6 +79,7 @@ pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
+pub use shelf::Shelf;
 pub use tree::{clone_tree, clone_tree_without, sync_tree};
 pub use written::Written;
 

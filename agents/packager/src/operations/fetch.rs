@@ -20,7 +20,7 @@ use crate::io::{DownloadRequest, Downloaded, Durability, Told};
 use crate::limits::UNPACK_BATCHES_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
-use crate::store::{Form, Lease};
+use crate::store::{Form, Lease, Shelf};
 use crate::unpack::Source;
 
 impl Task<'_> {
@@ -52,8 +52,17 @@ impl Task<'_> {
         self.check_wanted()
     }
 
-    /// Brings every artefact that is needed into the store; the bytes that were downloaded for it.
-    pub(super) fn fetch(&self, needed: &[&Package]) -> Result<u64> {
+    /// Brings every artefact that is needed into the store; the entries of those that were there, and the bytes that were downloaded
+    /// for the others.
+    pub(super) fn fetch(&self, needed: &[&Package]) -> Result<(Shelf, u64)> {
+        let shelf = self.shop.store.shelf(needed, &self.hands(Work::Unpack));
+        self.check_wanted()?;
+        let bytes = self.fetch_missing(needed, &shelf)?;
+        Ok((shelf, bytes))
+    }
+
+    /// The same for those that are not on the shelf.
+    fn fetch_missing(&self, needed: &[&Package], shelf: &Shelf) -> Result<u64> {
         // What stands for the registry on this machine is used as it lies there.
         let has_local = needed.iter().any(|package| package.ecosystem == Ecosystem::Cargo)
             && self.registries.cargo_local()?.is_some();
@@ -62,9 +71,7 @@ impl Task<'_> {
             has_local && package.ecosystem == Ecosystem::Cargo && is_of_registry
         };
         let is_missing = |package: &&Package| {
-            !is_here(package)
-                && self.shop.store.package(package).is_none()
-                && !self.has_archive(package)
+            !is_here(package) && shelf.get(package).is_none() && !self.has_archive(package)
         };
         let missing: Vec<&Package> = needed.iter().copied().filter(is_missing).collect();
         self.shop.measures.looked_for(needed.len() - missing.len(), missing.len());

@@ -107,4 +107,19 @@ mod tests {
         later.st_ctime_nsec += 1;
         assert_eq!(written.digest(&later), None, "it was touched");
     }
+
+    #[test]
+    fn only_what_was_linked_has_its_status_without_a_look() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        fs::write(&path, b"content").expect("space");
+        let status = rustix::fs::lstat(&path).expect("a file");
+        let (written, object) = (Written::default(), Object::of(b"content"));
+        let linked = || written.linked(status.st_dev, status.st_ino).map(|status| status.st_ino);
+        written.note(&status, &object);
+        assert_eq!(linked(), None);
+        written.note_linked(&status, &object);
+        assert_eq!(linked(), Some(status.st_ino));
+        assert_eq!(written.linked(status.st_dev + 1, status.st_ino).map(|it| it.st_ino), None);
+    }
 }
