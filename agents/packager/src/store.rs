@@ -118,6 +118,7 @@ impl Store {
     /// Opens the store in `directory`, which is made if it is missing.
     pub fn open(directory: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
+        let is_new = !directory.join("index").exists();
         for name in ["files", "lent", "index", "archives", "leases", "tmp"] {
             let path = directory.join(name);
             fs::DirBuilder::new()
@@ -128,7 +129,7 @@ impl Store {
         }
         let open = |name: &str| open_directory(&directory.join(name));
         let lent = open("lent")?;
-        Ok(Self {
+        let store = Self {
             files: open("files")?,
             witnesses: Witnesses::of(lent.as_fd()),
             seals: Seals::of(directory),
@@ -143,7 +144,12 @@ impl Store {
             #[cfg(test)]
             removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),
             unpacker: Arc::new(Unpacker::here()),
-        })
+        };
+        // There is nothing in it yet that anybody would have to look at.
+        if is_new {
+            store.note_look();
+        }
+        Ok(store)
     }
 
     /// The same store with somebody else to read the artefacts that are added.
