@@ -179,6 +179,49 @@ fn a_second_package_changes_nothing_that_is_locked_and_an_update_does() {
     world.bolide(&["update", "npm:leaf@2", "--yes"]).fails(2, &["bolide add"]);
 }
 
+/// An author's lock of one npm package, in another world.
+fn cloned_leaf() -> World {
+    let (author, world) = (World::new(), World::new());
+    author.bolide(&["add", "npm:leaf@1.1", "--yes"]).succeeds();
+    clone_into(&author, &world);
+    world
+}
+
+#[test]
+fn a_locked_npm_package_is_fetched_without_asking_what_versions_there_are() {
+    let world = cloned_leaf();
+    world.registry.spoil("/npm/leaf", |page| page.status = 500);
+    world.bolide(&["install", "--frozen"]).succeeds();
+    assert!(world.project().join("node_modules/leaf/index.js").exists());
+}
+
+#[test]
+fn a_registry_is_asked_where_it_has_an_archive_that_is_not_where_others_have_it() {
+    const USUAL: &str = "/npm/leaf/-/leaf-1.1.0.tgz";
+    let spoiled: [fn(&World); 2] = [
+        |world| world.registry.spoil(USUAL, |page| page.status = 404),
+        |world| world.registry.spoil(USUAL, |page| page.body = b"something else".to_vec()),
+    ];
+    for spoil in spoiled {
+        let world = cloned_leaf();
+        let archive = world.registry.pages_under(USUAL).remove(0);
+        world.registry.page("/npm/files/17", "application/octet-stream", archive);
+        world.registry.spoil("/npm/leaf", |page| {
+            let text = String::from_utf8(page.body.clone()).unwrap();
+            page.body = text.replace(USUAL, "/npm/files/17").into_bytes();
+        });
+        spoil(&world);
+        world.bolide(&["install", "--frozen"]).succeeds();
+        assert!(world.project().join("node_modules/leaf/index.js").exists());
+    }
+    // Where it is nowhere, the registry's word on it is told.
+    let world = cloned_leaf();
+    world.registry.spoil(USUAL, |page| page.status = 404);
+    let leaf = |version| Npm { name: "leaf", version, dependencies: &[] };
+    world.registry.npm(&[leaf("1.2.0")]);
+    world.bolide(&["install", "--frozen"]).fails(1, &["registry does not have it"]);
+}
+
 #[test]
 fn a_locked_package_with_other_bytes_is_refused() {
     for (file, other) in

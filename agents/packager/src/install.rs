@@ -10,13 +10,15 @@ pub mod pypi;
 pub(crate) mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use agents_contract::{Cancellation, Crew, Threads};
 
 use crate::error::{Error, Kind, Result};
 use crate::resolution::Package;
 use crate::store::{
-    self, Durability, Existing, File, FillOptions, Filled, Form, Store, Written, sync_tree,
+    self, Durability, Entry, Existing, File, FillOptions, Filled, Form, Shelf, Store, Written,
+    sync_tree,
 };
 
 /// How to write an environment.
@@ -33,12 +35,31 @@ pub struct Options<'a> {
     pub cancellation: &'a Cancellation,
     /// Where the digests of what is written are kept, for whoever describes it afterwards.
     pub written: Option<&'a Written>,
+    /// Entries of packages that were read before.
+    pub shelf: Option<&'a Shelf>,
+}
+
+impl Options<'_> {
+    /// The entry of a package, read where it was not before.
+    fn entry(&self, store: &Store, package: &Package) -> Result<Arc<Entry>> {
+        match self.shelf.and_then(|shelf| shelf.get(package)) {
+            Some(entry) => Ok(entry),
+            None => store.require(package).map(Arc::new),
+        }
+    }
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
         let (durability, cancellation) = (Durability::Later, Cancellation::NEVER);
-        Self { crew: &Threads(1), verify: false, durability, cancellation, written: None }
+        Self {
+            crew: &Threads(1),
+            verify: false,
+            durability,
+            cancellation,
+            written: None,
+            shelf: None,
+        }
     }
 }
 

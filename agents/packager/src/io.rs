@@ -215,6 +215,11 @@ impl Client {
         &*self.npm
     }
 
+    /// Where npm's registry has the archive of a version by custom.
+    pub(crate) fn npm_tarball(&self, name: &str, version: &str) -> Option<String> {
+        self.npm.tarball(name, version)
+    }
+
     /// Python index pages and core metadata.
     pub fn pypi(&self) -> &dyn crate::metadata::pypi::Metadata {
         &*self.pypi

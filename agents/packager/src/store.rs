@@ -57,6 +57,7 @@ mod mode;
 mod names;
 mod object;
 mod seal;
+mod shelf;
 mod tree;
 mod witness;
 mod written;
@@ -78,6 +79,7 @@ pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
+pub use shelf::Shelf;
 pub use tree::{clone_tree, clone_tree_without, sync_tree};
 pub use written::Written;
 
@@ -116,6 +118,7 @@ impl Store {
     /// Opens the store in `directory`, which is made if it is missing.
     pub fn open(directory: &Path) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
+        let is_new = !directory.join("index").exists();
         for name in ["files", "lent", "index", "archives", "leases", "tmp"] {
             let path = directory.join(name);
             fs::DirBuilder::new()
@@ -126,7 +129,7 @@ impl Store {
         }
         let open = |name: &str| open_directory(&directory.join(name));
         let lent = open("lent")?;
-        Ok(Self {
+        let store = Self {
             files: open("files")?,
             witnesses: Witnesses::of(lent.as_fd()),
             seals: Seals::of(directory),
@@ -141,7 +144,12 @@ impl Store {
             #[cfg(test)]
             removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),
             unpacker: Arc::new(Unpacker::here()),
-        })
+        };
+        // There is nothing in it yet that anybody would have to look at.
+        if is_new {
+            store.note_look();
+        }
+        Ok(store)
     }
 
     /// The same store with somebody else to read the artefacts that are added.

@@ -88,7 +88,7 @@ pub fn stage(
     let mut entries = HashMap::new();
     let mut bundled = Vec::new();
     for package in &packages {
-        let entry = store.require(package)?;
+        let entry = options.entry(store, package)?;
         check_identity(package, &entry)?;
         warnings.extend(entry.warnings.iter().map(|text| format!("`{}`: {text}", package.name)));
         bundled.extend(bundled::of(store, package, &entry, &places)?);

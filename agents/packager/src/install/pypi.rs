@@ -72,7 +72,7 @@ pub fn install(
     environment.check_path()?;
     let mut wheels = Vec::new();
     for package in packages {
-        let entry = store.require(package)?;
+        let entry = options.entry(store, package)?;
         check_identity(package, &entry)?;
         let source = wheel::Source {
             entry: &entry,

@@ -81,6 +81,17 @@ impl NpmClient {
         Ok(self.session.at_hand(self.resolved()?.key(name, self.session.request.dated), false))
     }
 
+    /// Where a registry has the archive of a version by custom.
+    pub(crate) fn tarball(&self, name: &str, version: &str) -> Option<String> {
+        check_name(name).ok()?;
+        let registry = self.resolved().ok()?.endpoint.registry_of(name);
+        // What follows a plus is no part of the file's name.
+        let version = version.split('+').next().unwrap_or(version);
+        let bare = name.rsplit('/').next().unwrap_or(name);
+        let file = utf8_percent_encode(version, ENCODED);
+        Url::parse(&format!("{registry}{name}/-/{bare}-{file}.tgz")).ok().map(Into::into)
+    }
+
     fn resource(&self, name: &str) -> Result<Arc<dyn Resource>> {
         let maker = Maker {
             resolved: Arc::clone(self.resolved()?),

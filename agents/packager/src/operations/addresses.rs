@@ -1,5 +1,8 @@
-//! Where artefacts are fetched from, for packages of a lock: it names digests, and the configured registry says where its file of
-//! that name and version lies.
+//! Where artefacts are fetched from, for packages of a lock: it names digests and no addresses.
+//!
+//! Registries of npm have a version's archive in the same place below their own address, nearly all of them, and pnpm and bun rely on
+//! that, too. So it is looked for there first; whether it is the right one its digest tells. Where that does not lead to it, the
+//! registry is asked where it has its file of that name and version, which for npm means an answer about every version there is.
 
 use std::str::FromStr;
 
@@ -12,10 +15,25 @@ use crate::metadata::Hashes;
 use crate::metadata::cargo::Metadata as _;
 use crate::resolution::Package;
 
+/// How an address is found that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Where such a file is by custom; the registry is asked where there is none.
+    Custom,
+    /// The registry is asked.
+    Asked,
+}
+
 impl Task<'_> {
     /// The address of each package, in their order.
-    pub(super) fn addresses(&self, packages: &[&Package]) -> Result<Vec<String>> {
-        for package in packages.iter().filter(|package| package.artifact.url.is_empty()) {
+    pub(super) fn addresses(&self, packages: &[&Package], by: Finding) -> Result<Vec<String>> {
+        let custom = |package: &Package| match by {
+            Finding::Custom => self.by_custom(package),
+            Finding::Asked => None,
+        };
+        let found: Vec<Option<String>> = packages.iter().map(|package| custom(package)).collect();
+        let unknown = packages.iter().zip(&found).filter(|(_, found)| found.is_none());
+        for (package, _) in unknown.filter(|(package, _)| package.artifact.url.is_empty()) {
             match package.ecosystem {
                 Ecosystem::Npm => {
                     self.registries.npm().prefetch(&package.name);
@@ -34,7 +52,19 @@ impl Task<'_> {
                 Ecosystem::Debian | Ecosystem::Rpm | Ecosystem::Pacman => {}
             }
         }
-        packages.iter().map(|package| self.address(package)).collect()
+        let known = packages.iter().zip(found);
+        known.map(|(package, found)| found.map_or_else(|| self.address(package), Ok)).collect()
+    }
+
+    /// Where a registry has it by custom, without asking; nothing where its address is known, or where there is no such custom.
+    pub(super) fn by_custom(&self, package: &Package) -> Option<String> {
+        let is_open = package.artifact.url.is_empty() && package.artifact.source.is_none();
+        match package.ecosystem {
+            Ecosystem::Npm if is_open => {
+                self.registries.npm_tarball(&package.name, &package.version)
+            }
+            _ => None,
+        }
     }
 
     fn address(&self, package: &Package) -> Result<String> {

@@ -18,13 +18,22 @@ use crate::limits::{HEAVY_PACKAGES_MIN, STORE_REPAIRS_MAX, SUMMARY_PACKAGES_BYTE
 use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
-use crate::store::{self, DAMAGED};
+use crate::store::{self, DAMAGED, Shelf};
 use crate::transaction::{
     Change, CommitOptions, Expected, Open, PACKAGES, Project, Purpose, RelativePath, Session,
 };
 
 /// Packages named in the summary of a transaction; the rest is counted.
 const SUMMARY_PACKAGES_MAX: usize = 20;
+
+/// What there is when something is staged.
+#[derive(Clone, Copy)]
+struct Stock<'a> {
+    /// Entries of what the store had before anything was fetched.
+    shelf: &'a Shelf,
+    /// What is installed.
+    installed: &'a BTreeMap<Ecosystem, Resolution>,
+}
 
 impl Task<'_> {
     /// Carries out the plan with this digest. With `approve` the caller's own approval is recorded first.
@@ -98,7 +107,8 @@ impl Task<'_> {
         answer: &mut ApplyAnswer,
     ) -> Result<()> {
         let began = Instant::now();
-        answer.downloaded_bytes += self.fetch(&self.needed(plan))?;
+        let (shelf, bytes) = self.fetch(&self.needed(plan))?;
+        answer.downloaded_bytes += bytes;
         if let Some(part) = part {
             answer.downloaded_bytes += self.prepare_part(part)?;
         }
@@ -113,7 +123,8 @@ impl Task<'_> {
             answer.warnings.extend(cargo::populate(self, crates, options)?);
             return Ok(());
         }
-        let changed = self.change(session, project, (plan, part), installed, force, answer);
+        let stock = Stock { shelf: &shelf, installed };
+        let changed = self.change(session, project, (plan, part), stock, force, answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
         changed?;
@@ -153,7 +164,7 @@ impl Task<'_> {
         session: &mut Session,
         project: &Project,
         (plan, part): (&Plan, Option<&Part<'_>>),
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        stock: Stock<'_>,
         force: bool,
         answer: &mut ApplyAnswer,
     ) -> Result<()> {
@@ -164,7 +175,7 @@ impl Task<'_> {
             actor: self.actor.clone(),
             summary: summary(plan, answer),
         })?;
-        let changes = match self.stage_all(&mut open, project, plan, installed, answer) {
+        let changes = match self.stage_all(&mut open, project, plan, stock, answer) {
             Ok(changes) => changes,
             Err(error) => {
                 open.abort(&error.message)?;
@@ -174,7 +185,8 @@ impl Task<'_> {
         lap(answer, "stage", began);
         let began = Instant::now();
         self.say("commit", "making it visible", 0, 0);
-        let hands = self.hands(Work::Scan);
+        // To describe what was staged is the end of unpacking it.
+        let hands = self.hands(Work::Unpack);
         let system = part.map(|part| part.change);
         let options = CommitOptions { force, system, crew: Some(&hands), mended: None };
         let committed = open.commit(&changes, options);
@@ -200,7 +212,7 @@ impl Task<'_> {
         open: &mut Open<'_>,
         project: &Project,
         plan: &Plan,
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        Stock { shelf, installed }: Stock<'_>,
         answer: &mut ApplyAnswer,
     ) -> Result<Vec<Change>> {
         let hands = self.hands(Work::Unpack);
@@ -211,6 +223,7 @@ impl Task<'_> {
             durability: store::Durability::Later,
             cancellation: self.conversation.cancellation(),
             written: Some(&written),
+            shelf: Some(shelf),
         };
         let mut changes = Vec::new();
         for rebuild in &plan.environments {

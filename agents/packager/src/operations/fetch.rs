@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 
 use super::Task;
+use super::addresses::Finding;
 use super::apply::is_built;
 use super::incoming::Incoming;
 use super::named::copied;
@@ -19,7 +20,7 @@ use crate::io::{DownloadRequest, Downloaded, Durability, Told};
 use crate::limits::UNPACK_BATCHES_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
-use crate::store::{Form, Lease};
+use crate::store::{Form, Lease, Shelf};
 use crate::unpack::Source;
 
 impl Task<'_> {
@@ -51,8 +52,17 @@ impl Task<'_> {
         self.check_wanted()
     }
 
-    /// Brings every artefact that is needed into the store; the bytes that were downloaded for it.
-    pub(super) fn fetch(&self, needed: &[&Package]) -> Result<u64> {
+    /// Brings every artefact that is needed into the store; the entries of those that were there, and the bytes that were downloaded
+    /// for the others.
+    pub(super) fn fetch(&self, needed: &[&Package]) -> Result<(Shelf, u64)> {
+        let shelf = self.shop.store.shelf(needed, &self.hands(Work::Unpack));
+        self.check_wanted()?;
+        let bytes = self.fetch_missing(needed, &shelf)?;
+        Ok((shelf, bytes))
+    }
+
+    /// The same for those that are not on the shelf.
+    fn fetch_missing(&self, needed: &[&Package], shelf: &Shelf) -> Result<u64> {
         // What stands for the registry on this machine is used as it lies there.
         let has_local = needed.iter().any(|package| package.ecosystem == Ecosystem::Cargo)
             && self.registries.cargo_local()?.is_some();
@@ -61,9 +71,7 @@ impl Task<'_> {
             has_local && package.ecosystem == Ecosystem::Cargo && is_of_registry
         };
         let is_missing = |package: &&Package| {
-            !is_here(package)
-                && self.shop.store.package(package).is_none()
-                && !self.has_archive(package)
+            !is_here(package) && shelf.get(package).is_none() && !self.has_archive(package)
         };
         let missing: Vec<&Package> = needed.iter().copied().filter(is_missing).collect();
         self.shop.measures.looked_for(needed.len() - missing.len(), missing.len());
@@ -92,7 +100,22 @@ impl Task<'_> {
         if missing.is_empty() {
             return Ok(0);
         }
-        let addresses = match self.addresses(&missing) {
+        let is_guess = missing.iter().any(|package| self.by_custom(package).is_some());
+        match self.bring(&missing, Finding::Custom, incoming.path()) {
+            Err(error) if is_guess && may_be_elsewhere(&error) => {
+                tracing::debug!(%error, "the registry is asked where it has its files");
+                let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
+                let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
+                let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+                self.bring(&missing, Finding::Asked, incoming.path())
+            }
+            brought => brought,
+        }
+    }
+
+    /// Fetches and unpacks what is missing; the bytes that were downloaded for it.
+    fn bring(&self, missing: &[&Package], by: Finding, incoming: &Path) -> Result<u64> {
+        let addresses = match self.addresses(missing, by) {
             // Mirrors of artefacts need no address.
             Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
                 tracing::warn!(%error, "only mirrors of artefacts are asked");
@@ -109,11 +132,11 @@ impl Task<'_> {
                 source: package.artifact.source.clone(),
                 url,
                 hashes: package.artifact.hashes.clone(),
-                destination: incoming.path().join(index.to_string()),
+                destination: incoming.join(index.to_string()),
                 bytes_max: None,
             })
             .collect();
-        let downloaded = self.download_and_unpack(&missing, &requests, incoming.path())?;
+        let downloaded = self.download_and_unpack(missing, &requests, incoming)?;
         for (package, file) in missing.iter().zip(&downloaded) {
             self.shop.measures.downloaded(package.ecosystem, file.bytes);
         }
@@ -130,7 +153,7 @@ impl Task<'_> {
             return Err(Error::new(Kind::Network, "offline-missing", message)
                 .hint("run the command once without `--offline`"));
         }
-        let url = self.addresses(&[package])?.pop().unwrap_or_default();
+        let url = self.addresses(&[package], Finding::Asked)?.pop().unwrap_or_default();
         let request = DownloadRequest {
             ecosystem: *ecosystem,
             source: artifact.source.clone(),
@@ -264,6 +287,11 @@ impl Task<'_> {
             }
         }));
     }
+}
+
+/// Whether a server was there and did not have the file that was looked for.
+fn may_be_elsewhere(error: &Error) -> bool {
+    matches!(error.code.as_str(), "registry-error" | "registry-nonsense" | "hash-mismatch")
 }
 
 /// What arrives, unpacked by several threads side by side. Each takes all that is there and gives it to the workers, an archive a piece,

@@ -104,7 +104,7 @@ impl Task<'_> {
         let bytes = loop {
             let treated = self
                 .fetch(&needed)
-                .and_then(|bytes| self.restore_crates(crates, &mut repaired).map(|()| bytes))
+                .and_then(|(_, bytes)| self.restore_crates(crates, &mut repaired).map(|()| bytes))
                 .and_then(|bytes| {
                     self.treat(session, project, &patients, &mut repaired).map(|()| bytes)
                 });
@@ -218,6 +218,7 @@ impl Task<'_> {
             cancellation: self.conversation.cancellation(),
             // What is mended is put together from several places, so it is read as it is.
             written: None,
+            ..Options::default()
         };
         let (mut changes, mut all) = (Vec::new(), BTreeMap::new());
         for (index, patient) in patients.iter().enumerate() {

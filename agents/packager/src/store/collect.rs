@@ -148,9 +148,14 @@ impl Store {
             }
         }
         self.remove_unfinished(&mut freed)?;
+        self.note_look();
+        Ok(Collected { before, artefacts: removed, freed })
+    }
+
+    /// Everything in the store was looked at just now.
+    pub(super) fn note_look(&self) {
         // Without it the next process looks again, which harms nobody.
         let _ = fs::write(self.root.join(LOOKED), b"");
-        Ok(Collected { before, artefacts: removed, freed })
     }
 
     /// Whether a collection looked at the store within this time.

@@ -1,12 +1,12 @@
 //! Filling a directory with stored and generated files, by a crew.
 //!
-//! All directories are made first, in order, through descriptors of their parents; then workers
-//! take groups of files of one directory each and create them exclusively, relative to that
-//! directory. No symbolic link is followed on the way, nothing is overwritten, and a stored file
+//! All directories are made first, level by level, through descriptors of their parents; then workers
+//! take batches of files of one directory each ([`folders`]) and create them exclusively, relative to
+//! that directory. No symbolic link is followed on the way, nothing is overwritten, and a stored file
 //! whose size is wrong (or whose digest, if asked) stops the whole job.
 
-use std::collections::HashSet;
-use std::ops::Range;
+mod folders;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use agents_contract::{Cancellation, Crew, Threads};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use self::folders::{Batch, Folders, Siblings, split};
 use super::copy;
 use super::lend::{Lend, Lending};
 use super::mode::{self, Mode as How};
@@ -104,16 +105,12 @@ pub struct Filled {
 
 impl Store {
     /// Creates `files` below `root`, which must exist.
-    pub fn fill(
-        &self,
-        root: &Path,
-        mut files: Vec<File>,
-        options: FillOptions<'_>,
-    ) -> Result<Filled> {
+    pub fn fill(&self, root: &Path, files: Vec<File>, options: FillOptions<'_>) -> Result<Filled> {
         let _use = self.gate.enter(options.cancellation)?;
         let directory = open_directory(root)?;
-        files.sort_unstable_by(|a, b| split(&a.path).cmp(&split(&b.path)));
-        make_directories(root, &directory, &files)?;
+        if let Some(written) = options.written {
+            written.expect(files.len());
+        }
         let mut how = self.mode_in(directory.as_fd(), root)?;
         // A link has the permissions that a file made here would get.
         let mut left = 0o777;
@@ -127,7 +124,6 @@ impl Store {
             store: self,
             root,
             directory: directory.as_fd(),
-            groups: group(&files),
             files: &files,
             options,
             clones: how == How::Reflink,
@@ -141,7 +137,7 @@ impl Store {
             cloned: AtomicU64::new(0),
             linked: AtomicU64::new(0),
         };
-        job.run();
+        job.run(Folders::of(&files));
         match job.failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some(error) => Err(error),
             None => Ok(Filled {
@@ -157,57 +153,6 @@ impl Store {
 /// What a panic left behind is whole between any two statements.
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The directory and the name.
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
-}
-
-/// Makes every directory, each through the descriptor of its parent. `files` are sorted by
-/// directory.
-fn make_directories(root: &Path, directory: &OwnedFd, files: &[File]) -> Result<()> {
-    let mut wanted: Vec<&str> = Vec::new();
-    let mut seen: HashSet<&str> = HashSet::new();
-    for file in files {
-        let mut rest = split(&file.path).0;
-        while !rest.is_empty() && seen.insert(rest) {
-            wanted.push(rest);
-            rest = split(rest).0;
-        }
-    }
-    // Byte order puts a parent in front of its children; between them may stand siblings like
-    // `a-b`, so that the stack below is popped by prefix and a parent is opened again if it was
-    // popped.
-    wanted.sort_unstable();
-    let mut stack: Vec<(&str, OwnedFd)> = Vec::new();
-    for path in wanted {
-        let (parent, name) = split(path);
-        while stack.last().is_some_and(|(open, _)| !is_below(parent, open)) {
-            stack.pop();
-        }
-        if !parent.is_empty() && stack.last().is_none_or(|(open, _)| *open != parent) {
-            let opened = open_beneath(directory.as_fd(), parent)
-                .map_err(|error| blocked(root, parent, error))?;
-            stack.push((parent, opened));
-        }
-        let above = stack.last().map_or(directory.as_fd(), |(_, open)| open.as_fd());
-        match rustix::fs::mkdirat(above, name, Mode::from_raw_mode(0o777)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => {
-                return Err(Error::io("create the directory", &root.join(path), &error.into()));
-            }
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let opened = rustix::fs::openat(above, name, flags, Mode::empty())
-            .map_err(|error| blocked(root, path, error))?;
-        stack.push((path, opened));
-    }
-    Ok(())
-}
-
-fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A directory that cannot be opened because something else has its name is a conflict, not a
@@ -227,29 +172,11 @@ fn conflict(path: &Path, what: &str) -> Error {
     )
 }
 
-/// Ranges of files of the same directory, none of them too large for one worker.
-fn group(files: &[File]) -> Vec<Range<usize>> {
-    let mut groups: Vec<Range<usize>> = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        match groups.last_mut() {
-            Some(last)
-                if last.len() < limits::COPY_BATCH_FILES_MAX
-                    && split(&files[last.start].path).0 == split(&file.path).0 =>
-            {
-                last.end = index + 1
-            }
-            _ => groups.push(index..index + 1),
-        }
-    }
-    groups
-}
-
 struct Job<'a> {
     store: &'a Store,
     root: &'a Path,
     directory: BorrowedFd<'a>,
     files: &'a [File],
-    groups: Vec<Range<usize>>,
     options: FillOptions<'a>,
     clones: bool,
     /// Whether links are tried; a hint that guards no memory.
@@ -267,35 +194,66 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// One group is one piece. The counters are read after all pieces have ended, which orders
-    /// them.
-    fn run(&self) {
-        self.options.crew.run(self.groups.len(), &|index| {
+    /// The counters are read after all pieces have ended, which orders them.
+    fn run(&self, folders: Folders<'_>) {
+        for level in folders.levels() {
+            self.side_by_side(&level, |siblings| self.make_directories(siblings));
+        }
+        self.side_by_side(&folders.batches(), |batch| {
+            let mut buffer = lock(&self.buffers).pop().unwrap_or_default();
+            let created = self.create_batch(batch, &mut buffer);
+            lock(&self.buffers).push(buffer);
+            created
+        });
+    }
+
+    /// Each of them is a piece. After a failure no more are begun.
+    fn side_by_side<T: Sync>(&self, pieces: &[T], make: impl Fn(&T) -> Result<()> + Sync) {
+        self.options.crew.run(pieces.len(), &|index| {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let mut buffer = lock(&self.buffers).pop().unwrap_or_default();
-            if let Err(error) = self.create_group(self.groups[index].clone(), &mut buffer) {
-                self.stop.store(true, Ordering::Relaxed);
-                lock(&self.failure).get_or_insert(error);
+            if let Err(error) = make(&pieces[index]) {
+                self.fail(error);
             }
-            lock(&self.buffers).push(buffer);
         });
         // A crew leaves out what is not wanted any more.
         if let Err(error) = Error::if_cancelled(self.options.cancellation) {
-            lock(&self.failure).get_or_insert(error);
+            self.fail(error);
         }
     }
 
-    fn create_group(&self, group: Range<usize>, buffer: &mut Vec<u8>) -> Result<()> {
-        let parent = split(&self.files[group.start].path).0;
-        let directory = open_beneath(self.directory, parent)
-            .map_err(|error| blocked(self.root, parent, error))?;
-        for file in &self.files[group] {
-            Error::if_cancelled(self.options.cancellation)?;
-            self.create(directory.as_fd(), file, buffer)?;
+    fn fail(&self, error: Error) {
+        self.stop.store(true, Ordering::Relaxed);
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    /// What is there already and is no directory is found by whoever opens it.
+    fn make_directories(&self, siblings: &Siblings<'_>) -> Result<()> {
+        let parent = self.open(siblings.parent)?;
+        for name in &siblings.names {
+            match rustix::fs::mkdirat(&parent, *name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => {
+                    let path = self.root.join(siblings.parent).join(name);
+                    return Err(Error::io("create the directory", &path, &error.into()));
+                }
+            }
         }
         Ok(())
+    }
+
+    fn create_batch(&self, batch: &Batch<'_>, buffer: &mut Vec<u8>) -> Result<()> {
+        let directory = self.open(batch.directory)?;
+        for index in &batch.files {
+            Error::if_cancelled(self.options.cancellation)?;
+            self.create(directory.as_fd(), &self.files[*index], buffer)?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &str) -> Result<OwnedFd> {
+        open_beneath(self.directory, path).map_err(|error| blocked(self.root, path, error))
     }
 
     fn create(&self, directory: BorrowedFd<'_>, file: &File, buffer: &mut Vec<u8>) -> Result<()> {

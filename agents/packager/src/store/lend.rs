@@ -175,8 +175,10 @@ impl Store {
             self.take_back(object, directory, name)?;
             return Ok(Lending::InUse);
         }
-        if let Some(written) = written {
-            written.note(status, object);
+        match written {
+            Some(written) if self.is_sealed(object, status) => written.note_linked(status, object),
+            Some(written) => written.note(status, object),
+            None => {}
         }
         Ok(Lending::Done)
     }

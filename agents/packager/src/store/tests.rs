@@ -352,3 +352,12 @@ fn a_package_without_identity_is_refused() {
     let bytes = forge::tarball(&[file("package/index.js", b"")]);
     assert!(store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").is_err());
 }
+
+#[test]
+fn a_store_that_was_just_made_need_not_be_looked_at() {
+    let place = tempfile::tempdir().expect("a directory");
+    let hour = std::time::Duration::from_secs(3_600);
+    assert!(Store::open(place.path()).expect("a store").was_looked_at(hour));
+    std::fs::remove_file(place.path().join("looked")).expect("there");
+    assert!(!Store::open(place.path()).expect("a store").was_looked_at(hour), "it has a past");
+}

@@ -4,6 +4,10 @@
 //! which nobody can set back; so a file whose status is another is not known, and is read. Nobody but the operation knows the
 //! staging directory, and nobody maps its files.
 //!
+//! Of a file that was linked the status is kept as a whole, and the description has it without another look: nothing of ours writes
+//! into such a file, since it is the store's, and if somebody else does, the description says what was installed and a later look
+//! sees the change.
+//!
 //! The digest is the one by which the store names the content, or that of the bytes that were made here. It was compared on the way only
 //! where the store compares: of every file with `store.verify`, else of what may have been edited under another name. Of all others it
 //! is believed that the store's file is as it was when it was hashed and added; its size is compared. That is the store's own rule: who
@@ -20,39 +24,53 @@ use super::Object;
 #[derive(Debug, Default)]
 pub struct Written(Mutex<HashMap<(u64, u64), Mark>>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Mark {
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    status: Stat,
     digest: [u8; 32],
+    is_linked: bool,
 }
 
-impl Mark {
-    fn of(status: &Stat, digest: [u8; 32]) -> Self {
-        Self {
-            size: status.st_size as u64,
-            modified: (status.st_mtime, status.st_mtime_nsec as i64),
-            changed: (status.st_ctime, status.st_ctime_nsec as i64),
-            digest,
-        }
-    }
+/// What every write into a file changes.
+fn stamp(status: &Stat) -> (u64, (i64, i64), (i64, i64)) {
+    let modified = (status.st_mtime, status.st_mtime_nsec as i64);
+    let changed = (status.st_ctime, status.st_ctime_nsec as i64);
+    (status.st_size as u64, modified, changed)
 }
 
 impl Written {
+    /// So many files are going to be written.
+    pub(super) fn expect(&self, files: usize) {
+        self.marks().reserve(files);
+    }
+
     /// A file was written from this content, and has this status now.
     pub(super) fn note(&self, status: &Stat, object: &Object) {
+        self.put(Mark { status: *status, digest: object.digest, is_linked: false }, object.size);
+    }
+
+    /// A sealed file of the store was linked, and has this status now.
+    pub(super) fn note_linked(&self, status: &Stat, object: &Object) {
+        self.put(Mark { status: *status, digest: object.digest, is_linked: true }, object.size);
+    }
+
+    fn put(&self, mark: Mark, size: u64) {
         // A file of another size holds something else, whatever was meant.
-        if status.st_size as u64 == object.size {
-            let mark = Mark::of(status, object.digest);
-            self.marks().insert((status.st_dev, status.st_ino), mark);
+        if mark.status.st_size as u64 == size {
+            self.marks().insert((mark.status.st_dev, mark.status.st_ino), mark);
         }
+    }
+
+    /// The status of the file with this inode, where it is one that was linked.
+    pub fn linked(&self, device: u64, inode: u64) -> Option<Stat> {
+        let marks = self.marks();
+        marks.get(&(device, inode)).filter(|mark| mark.is_linked).map(|mark| mark.status)
     }
 
     /// The SHA-256 of what a file was written from, where it was written here and has not been touched since.
     pub fn digest(&self, status: &Stat) -> Option<[u8; 32]> {
         let mark = *self.marks().get(&(status.st_dev, status.st_ino))?;
-        (mark == Mark::of(status, mark.digest)).then_some(mark.digest)
+        (stamp(&mark.status) == stamp(status)).then_some(mark.digest)
     }
 
     fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Mark>> {
@@ -88,5 +106,20 @@ mod tests {
         let mut later = status();
         later.st_ctime_nsec += 1;
         assert_eq!(written.digest(&later), None, "it was touched");
+    }
+
+    #[test]
+    fn only_what_was_linked_has_its_status_without_a_look() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        fs::write(&path, b"content").expect("space");
+        let status = rustix::fs::lstat(&path).expect("a file");
+        let (written, object) = (Written::default(), Object::of(b"content"));
+        let linked = || written.linked(status.st_dev, status.st_ino).map(|status| status.st_ino);
+        written.note(&status, &object);
+        assert_eq!(linked(), None);
+        written.note_linked(&status, &object);
+        assert_eq!(linked(), Some(status.st_ino));
+        assert_eq!(written.linked(status.st_dev + 1, status.st_ino).map(|it| it.st_ino), None);
     }
 }

@@ -11,7 +11,6 @@ use agents_contract::Crew;
 use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::Session;
 use super::database::Hold;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::fingerprint;
@@ -23,6 +22,7 @@ use super::recovery::Undo;
 use super::settle::{CANNOT_MOVE, Direction};
 use super::system::SystemLock;
 use super::tree;
+use super::{Inner, Session};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::SUMMARY_BYTES_MAX;
@@ -370,15 +370,27 @@ impl Open<'_> {
         }
         drift.append(&mut taken_away);
         self.session.keep_live(&self.begin.id, &drift)?;
-        self.session
-            .inner
-            .disk
-            .sync_file_system(&self.staging)
-            .map_err(|error| Error::io("write", self.staging.path(), &error))?;
+        self.make_durable()?;
         directories.sort();
         let kept = self.session.inner.kept(&self.begin.id).is_dir();
         let system = options.system.cloned();
         Ok((Intent { directories, items, finish: Finish::Keep, system }, kept))
+    }
+
+    /// Waits until what is staged, and the fingerprints of it, are on the device: undoing an intent reads them.
+    fn make_durable(&self) -> Result<()> {
+        let Inner { disk, fingerprints, .. } = &*self.session.inner;
+        let failed =
+            |directory: &Directory, error: io::Error| Error::io("write", directory.path(), &error);
+        let device = |directory: &Directory| {
+            let status = rustix::fs::fstat(directory);
+            status.map(|status| status.st_dev).map_err(|errno| failed(directory, errno.into()))
+        };
+        disk.sync_file_system(&self.staging).map_err(|error| failed(&self.staging, error))?;
+        if device(fingerprints)? != device(&self.staging)? {
+            disk.sync_file_system(fingerprints).map_err(|error| failed(fingerprints, error))?;
+        }
+        Ok(())
     }
 
     /// Does something while the disk gets what is staged already: less is left for whoever waits for all of it. Only a beginning,

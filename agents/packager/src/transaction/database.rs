@@ -108,11 +108,7 @@ impl Database {
     }
 
     fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
-        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
-        let answer = self.in_one(&mut self.lock(), change)?;
-        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
-        Ok(answer)
+        self.in_one(&mut self.lock(), change)
     }
 
     /// The same for what may be lost with the power, and only then: it waits for no disk. Whatever is written durably
@@ -139,14 +135,17 @@ impl Database {
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let failed = |error: rusqlite::Error| describe(&self.path, error);
+        let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
+        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let answer = change(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
+        self.disk.perform("database", || Ok(())).map_err(interrupted)?;
         Ok(answer)
     }
 
-    /// Tells that a transaction begins.
+    /// Tells that a transaction begins. With it the approval of its plan is on the disk.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
         self.write(|connection| upsert(connection, begin))
     }

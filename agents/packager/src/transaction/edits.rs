@@ -81,7 +81,7 @@ impl Inner {
         bytes.map(|bytes| Fingerprint::decode(&bytes, &path)).transpose()
     }
 
-    /// Writes a fingerprint; on the device when this returns.
+    /// Writes a fingerprint. On the device after [`super::commit::Open::make_durable`].
     pub(super) fn save_fingerprint(&self, name: &str, print: &Fingerprint) -> Result<()> {
         let path = self.fingerprints.path().join(name);
         let failed = |error: io::Error| Error::io("write", &path, &error);
@@ -90,8 +90,7 @@ impl Inner {
             .disk
             .perform("create", || self.fingerprints.create_file(&fresh, 0o600))
             .map_err(failed)?;
-        self.disk.append(&file, &print.encode()).map_err(failed)?;
-        self.disk.sync(&file).map_err(failed)
+        self.disk.append(&file, &print.encode()).map_err(failed)
     }
 
     /// Removes all fingerprints of a transaction.

@@ -145,8 +145,8 @@ impl Session {
         let mut walk = || {
             let look = std::cell::RefCell::new(&mut look);
             tree::walk_as_told(
-                &parent,
-                name,
+                (&parent, name),
+                tree::UNKNOWN,
                 &skip,
                 &mut |visit| {
                     keep_on()?;

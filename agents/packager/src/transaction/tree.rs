@@ -57,9 +57,16 @@ impl Visit<'_> {
 
 struct Frame {
     directory: Directory,
-    names: std::vec::IntoIter<OsString>,
+    names: std::vec::IntoIter<(OsString, u64)>,
     prefix: usize,
+    device: u64,
 }
+
+/// What is known of files before they are looked at: the status of the one with this device and inode.
+pub(super) type Known<'a> = &'a dyn Fn(u64, u64) -> Option<Stat>;
+
+/// Everything is looked at.
+pub(super) const UNKNOWN: Known<'static> = &|_, _| None;
 
 /// Where a walk goes from an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +85,26 @@ pub(super) fn walk(
     skip: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(&Visit<'_>) -> Result<()>,
 ) -> Result<()> {
+    walk_knowing((parent, root), UNKNOWN, skip, visit)
+}
+
+/// The same where files whose status is known are not looked at.
+pub(super) fn walk_knowing(
+    (parent, root): (&Directory, &OsStr),
+    known: Known<'_>,
+    skip: &dyn Fn(&[u8]) -> bool,
+    visit: &mut dyn FnMut(&Visit<'_>) -> Result<()>,
+) -> Result<()> {
     let mut blocked =
         |visit: &Visit<'_>, error| Err(unreadable(visit.directory, visit.name, error));
-    walk_as_told(parent, root, skip, &mut |seen| visit(seen).map(|()| Onward::Into), &mut blocked)
+    let mut visit = |seen: &Visit<'_>| visit(seen).map(|()| Onward::Into);
+    walk_as_told((parent, root), known, skip, &mut visit, &mut blocked)
 }
 
 /// The same where the visitor says which directories are entered; `blocked` is told of those that cannot be listed.
 pub(super) fn walk_as_told(
-    parent: &Directory,
-    root: &OsStr,
+    (parent, root): (&Directory, &OsStr),
+    known: Known<'_>,
     skip: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(&Visit<'_>) -> Result<Onward>,
     blocked: &mut dyn FnMut(&Visit<'_>, io::Error) -> Result<()>,
@@ -97,7 +115,7 @@ pub(super) fn walk_as_told(
     let mut stack = Vec::new();
     let seen = Visit { path: b"", directory: parent, name: root, status: &status };
     if visit(&seen)? == Onward::Into && seen.kind() == ObjectKind::Directory {
-        match frame(parent, root, 0) {
+        match frame((parent, root), &status, 0) {
             Ok(frame) => stack.push(frame),
             Err(error) => blocked(&seen, error)?,
         }
@@ -105,7 +123,7 @@ pub(super) fn walk_as_told(
     let mut path: Vec<u8> = Vec::new();
     let mut entries = 1_usize;
     while let Some(top) = stack.last_mut() {
-        let Some(name) = top.names.next() else {
+        let Some((name, inode)) = top.names.next() else {
             stack.pop();
             continue;
         };
@@ -118,8 +136,9 @@ pub(super) fn walk_as_told(
             continue;
         }
         // A name may vanish between the listing and the look at it; then it is not there.
-        let status = top.directory.status(&name);
-        let Some(status) = status.map_err(|error| unreadable(&top.directory, &name, error))? else {
+        let looked =
+            known(top.device, inode).map_or_else(|| top.directory.status(&name), |it| Ok(Some(it)));
+        let Some(status) = looked.map_err(|error| unreadable(&top.directory, &name, error))? else {
             continue;
         };
         entries += 1;
@@ -130,7 +149,7 @@ pub(super) fn walk_as_told(
         if visit(&seen)? == Onward::Past || seen.kind() != ObjectKind::Directory {
             continue;
         }
-        let next = frame(&top.directory, &name, path.len());
+        let next = frame((&top.directory, &name), &status, path.len());
         if let Err(error) = next {
             blocked(&seen, error)?;
         } else if stack.len() >= TREE_DEPTH_MAX {
@@ -146,10 +165,11 @@ fn unreadable(directory: &Directory, name: &OsStr, error: io::Error) -> Error {
     Error::io("read", &directory.path().join(name), &error)
 }
 
-fn frame(parent: &Directory, name: &OsStr, prefix: usize) -> io::Result<Frame> {
+/// The directory `name`, which has this status.
+fn frame((parent, name): (&Directory, &OsStr), status: &Stat, prefix: usize) -> io::Result<Frame> {
     let directory = parent.child(name)?;
-    let names = directory.names()?.into_iter();
-    Ok(Frame { directory, names, prefix })
+    let names = directory.listing()?.into_iter();
+    Ok(Frame { directory, names, prefix, device: status.st_dev })
 }
 
 /// Refuses a tree that was walked in parts and is too large as a whole.
@@ -245,7 +265,7 @@ pub(super) fn remove_tree(disk: &Disk, parent: &Directory, root: &OsStr) -> Resu
                 Err(error) => return Err(failed(top, &name, error)),
             }
         } else if let Some((frame, _)) = stack.last_mut()
-            && let Some(name) = frame.names.next()
+            && let Some((name, _)) = frame.names.next()
         {
             pending = Some(name);
         } else if let Some((frame, name)) = stack.pop() {
@@ -280,12 +300,13 @@ fn unlink(disk: &Disk, directory: &Directory, name: &OsStr) -> io::Result<()> {
 fn open_to_empty(parent: &Directory, name: &OsStr) -> io::Result<Frame> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode & 0o7777);
+    let status = rustix::fs::fstat(&fd)?;
+    let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
     if !mode.contains(Mode::RWXU) {
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         rustix::fs::chmod(path, mode | Mode::RWXU)?;
     }
-    frame(parent, name, 0)
+    frame((parent, name), &status, 0)
 }
 
 /// Copies one entry (a file, a link, or an empty directory) to `target`, whose parents are made.

@@ -23,11 +23,14 @@ pub fn check(path: &str) -> Result<(), Refusal> {
     if path.contains('\\') {
         return refuse("contains a backslash");
     }
-    if path.chars().any(char::is_control) {
-        return refuse("contains a control character");
-    }
-    if path.chars().any(reorders) {
-        return refuse("contains a character that changes the order of text");
+    // Of plain text, which nearly all names are, the bytes tell.
+    if !path.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        if path.chars().any(char::is_control) {
+            return refuse("contains a control character");
+        }
+        if path.chars().any(reorders) {
+            return refuse("contains a character that changes the order of text");
+        }
     }
     let mut depth = 0;
     for component in path.split('/') {

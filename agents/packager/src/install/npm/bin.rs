@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::bundled::Bundled;
 use crate::error::{Error, Kind, Result};
@@ -23,7 +24,7 @@ pub(super) struct Link {
 /// order.
 pub(super) fn links(
     packages: &[&Package],
-    entries: &HashMap<&str, Entry>,
+    entries: &HashMap<&str, Arc<Entry>>,
     own: &[resolution::Link],
     bundled: &[Bundled],
     warnings: &mut Vec<String>,
@@ -77,7 +78,7 @@ pub(super) fn links(
 /// What is bundled comes last: a planned package in the same folder was put there on purpose.
 fn link_bundled(
     bundled: &[Bundled],
-    entries: &HashMap<&str, Entry>,
+    entries: &HashMap<&str, Arc<Entry>>,
     links: &mut BTreeMap<String, Link>,
 ) {
     let mut ordered: Vec<&Bundled> = bundled.iter().collect();
@@ -102,7 +103,7 @@ fn link_bundled(
 }
 
 /// Whether the package around a link's place has something of its own there, or a file where `.bin` would be.
-fn is_taken(entries: &HashMap<&str, Entry>, at: &str) -> bool {
+fn is_taken(entries: &HashMap<&str, Arc<Entry>>, at: &str) -> bool {
     let mut owner = at;
     while let Some((above, _)) = owner.rsplit_once('/') {
         owner = above;

@@ -101,7 +101,7 @@ impl Database {
     pub(crate) fn store_plan(&self, plan: &Storable) -> Result<()> {
         let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
         let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
-        // A plan that went with the power is made again; an approval of it, or its application, is written durably.
+        // A plan that went with the power is made again; its application makes it durable.
         self.write_lazily(|connection| {
             // Plans that expired long ago only take space, unless what they describe stands or is under way:
             // it has to be possible to look up what a transaction was agreed to do.
@@ -168,9 +168,10 @@ impl Database {
         })
     }
 
-    /// Records an approval.
+    /// Records an approval. One that went with the power is asked for again; the transaction that it lets begin makes it durable
+    /// before anything is changed.
     pub(crate) fn approve(&self, approval: &Approval) -> Result<()> {
-        self.write(|connection| {
+        self.write_lazily(|connection| {
             connection.execute(
                 "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
                 params![approval.digest, approval.who, approval.how, approval.granted_at_ms as i64],

@@ -220,3 +220,30 @@ fn a_crew_records_what_one_alone_does() {
     assert_eq!(by(&agents_contract::Threads(3)), alone);
     assert_eq!(by(&agents_contract::Threads(1)), alone);
 }
+
+#[test]
+fn a_file_whose_status_is_known_is_not_looked_at() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("tree");
+    fs::create_dir_all(root.join("inner")).unwrap();
+    for file in ["inner/known", "inner/other", "top"] {
+        fs::write(root.join(file), "12345").unwrap();
+    }
+    let known = rustix::fs::lstat(root.join("inner/known")).unwrap();
+    let mut told = known;
+    told.st_size = 77;
+    let is_known =
+        |device, inode| ((device, inode) == (known.st_dev, known.st_ino)).then_some(told);
+    let parent = Directory::open(place.path()).unwrap();
+    let mut sizes = Vec::new();
+    let tree = (&parent, OsStr::new("tree"));
+    super::super::tree::walk_knowing(tree, &is_known, &|_| false, &mut |visit| {
+        if visit.kind() == super::super::directory::ObjectKind::File {
+            sizes.push((String::from_utf8(visit.path.to_vec()).unwrap(), visit.status.st_size));
+        }
+        Ok(())
+    })
+    .unwrap();
+    let expected = [("inner/known", 77), ("inner/other", 5), ("top", 5)];
+    assert_eq!(sizes, expected.map(|(path, size)| (path.to_owned(), size)));
+}
