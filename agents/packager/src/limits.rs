@@ -286,6 +286,12 @@ pub const NPM_WANT_BYTES_MAX: usize = 128;
 pub const NPM_WANT_ALTERNATIVES_MAX: usize = 8;
 /// Names of npm packages that are kept with what follows from them, at some 200 bytes each: more than large projects have.
 pub const NPM_NAMES_MAX: usize = 32_768;
+/// Versions of npm packages that one resolution leaves known for the next, with those that counted once: several large projects.
+pub const NPM_KNOWN_PACKAGES_MAX: usize = 16_384;
+/// Choices of a version that are left known for the next resolution, at some 50 bytes each.
+pub const NPM_KNOWN_CHOICES_MAX: usize = 65_536;
+/// What the versions may take that are left known for the next resolution, where nothing else has them any more.
+pub const NPM_KNOWN_BYTES_MAX: usize = 24 << 20;
 /// Entries for which a resolution makes room in each of its tables before it needs them: those of about the largest projects.
 pub const NPM_ROOM_MAX: usize = 1 << 16;
 /// Choices that are kept with one packument: a package is wanted in few ways at a time.

@@ -146,7 +146,10 @@ fn beside(package: &Package) -> Option<&str> {
 /// Positions of packages in the order in which locks have them.
 fn order(packages: &[Package]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..packages.len()).collect();
-    order.sort_by_cached_key(|index| identity(&packages[*index]));
+    // A resolution of npm mostly has them so.
+    if !packages.is_sorted_by_key(identity) {
+        order.sort_by_cached_key(|index| identity(&packages[*index]));
+    }
     order
 }
 

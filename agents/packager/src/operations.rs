@@ -337,14 +337,14 @@ fn read_text(project: &Project, path: &str) -> Result<Option<String>> {
 }
 
 /// The edit from one text to another; `None` where they are the same.
-fn edit(path: &str, before: Option<&str>, after: &str) -> Result<Option<FileEdit>> {
-    if before == Some(after) {
+fn edit(path: &str, before: Option<&str>, after: String) -> Result<Option<FileEdit>> {
+    if before == Some(&*after) {
         return Ok(None);
     }
     Ok(Some(FileEdit {
         path: fixed(path)?,
         before: before.map(|text| Content::of(text.as_bytes())),
-        after: Some(after.as_bytes().to_vec()),
+        after: Some(after.into_bytes()),
     }))
 }
 

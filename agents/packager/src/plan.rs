@@ -175,21 +175,21 @@ impl Plan {
 
     /// The bytes that the digest covers: a version line, then JSON with sorted keys and no spaces.
     pub fn canonical_bytes(&self) -> Result<Vec<u8>> {
-        canonical::bytes(self)
+        let mut bytes = canonical::line().into_bytes();
+        bytes.append(&mut canonical::json(self)?);
+        Ok(bytes)
     }
 
     /// `sha256:...` over [`Self::canonical_bytes`].
     pub fn digest(&self) -> Result<String> {
-        Ok(digest_of(&self.canonical_bytes()?))
+        Ok(digest_of(&canonical::json(self)?))
     }
 
     /// The digest, and the form that is stored: what it covers without the line before.
     pub(crate) fn to_stored(&self) -> Result<(String, String)> {
-        let mut bytes = self.canonical_bytes()?;
-        let digest = digest_of(&bytes);
-        let line = bytes.len() - canonical::json(&bytes).len();
-        bytes.drain(..line);
-        let json = String::from_utf8(bytes)
+        let json = canonical::json(self)?;
+        let digest = digest_of(&json);
+        let json = String::from_utf8(json)
             .map_err(|_| Error::new(Kind::Failed, "internal", "a plan that is no text"))?;
         Ok((digest, json))
     }
@@ -291,9 +291,12 @@ impl Precondition {
     }
 }
 
-fn digest_of(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    format!("sha256:{}", crate::hex::hex(digest.as_ref()))
+/// The digest of the canonical bytes, given what follows their first line.
+fn digest_of(json: &[u8]) -> String {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(canonical::line().as_bytes());
+    context.update(json);
+    format!("sha256:{}", crate::hex::hex(context.finish().as_ref()))
 }
 
 fn malformed(error: &serde_json::Error) -> Error {

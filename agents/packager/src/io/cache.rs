@@ -52,6 +52,10 @@ impl Key {
         bytes.copy_from_slice(context.finish().as_ref());
         Self(bytes)
     }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// What stands before a body.

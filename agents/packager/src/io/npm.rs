@@ -4,6 +4,7 @@ pub(crate) mod packument;
 pub(crate) mod search;
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -20,7 +21,7 @@ use super::limits::{NAME_BYTES_MAX, PACKUMENT_BYTES_MAX};
 use super::resource::{Answer, Fetched, Parsed, Resource, Session, unknown_package};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::metadata::npm::{Ahead, Metadata, Packument};
+use crate::metadata::npm::{Ahead, AtHand, Edition, Metadata, Packument};
 
 /// The abbreviated form has all that resolution needs; a registry that does not know it sends the full one.
 const ACCEPT: &str =
@@ -114,11 +115,30 @@ impl Metadata for NpmClient {
         }
     }
 
-    fn at_hand(&self, name: &str) -> Option<Arc<Packument>> {
-        match self.known(name) {
-            Ok(Some(Ok(Value::Packument(packument)))) => Some(packument),
+    fn at_hand(&self, name: &str) -> Option<AtHand> {
+        let key = self.resolved().ok()?.key(name, self.session.request.dated);
+        match self.session.at_hand_until(key, false)? {
+            (Ok(Value::Packument(packument)), until) => Some(AtHand { packument, until }),
             _ => None,
         }
+    }
+
+    fn edition(&self) -> Option<(Edition, SystemTime)> {
+        let (resolved, request) = (self.resolved().ok()?, &self.session.request);
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        for number in self.session.shared.memory.edition() {
+            context.update(&number.to_le_bytes());
+        }
+        context.update(&[u8::from(request.offline)]);
+        context.update(&request.max_age.as_nanos().to_le_bytes());
+        // Whose answers they are: every registry, with its scope and what is shown to it.
+        let scopes = resolved.endpoint.scopes.keys().map(|scope| format!("{scope}/"));
+        for name in scopes.chain([String::new()]) {
+            context.update(resolved.key(&name, request.dated).bytes());
+        }
+        let mut edition = [0; 32];
+        edition.copy_from_slice(context.finish().as_ref());
+        Some((Edition(edition), SystemTime::now()))
     }
 
     fn prefetch(&self, name: &str) -> bool {

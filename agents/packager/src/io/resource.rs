@@ -16,7 +16,7 @@ use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Mirrors, Reply, Urgency, Validators};
-use super::limits::MISSING_FRESH_FOR;
+use super::limits::{FRESH_FOR, MISSING_FRESH_FOR};
 use super::outside::Service;
 use super::{RequestSettings, Shared};
 use crate::ecosystem::Ecosystem;
@@ -277,13 +277,25 @@ impl Session {
 
     /// The same for a key, without the resource: whoever has all in memory need not make one.
     pub(crate) fn at_hand(&self, key: Key, is_immutable: bool) -> Option<Outcome> {
-        let (value, age) = self.shared.memory.get(key, SystemTime::now())?;
+        Some(self.at_hand_until(key, is_immutable)?.0)
+    }
+
+    /// The same, and until when it may be used.
+    pub(crate) fn at_hand_until(
+        &self,
+        key: Key,
+        is_immutable: bool,
+    ) -> Option<(Outcome, SystemTime)> {
+        let now = SystemTime::now();
+        let (value, age) = self.shared.memory.get(key, now)?;
         let limit = match &value {
             Ok(_) if self.request.offline || is_immutable => Duration::MAX,
             Ok(_) => self.request.max_age,
             Err(_) => self.request.max_age.min(MISSING_FRESH_FOR),
         };
-        (age <= limit).then_some(value)
+        let left = limit.checked_sub(age)?;
+        // What is good for ever is asked for again after a while.
+        Some((value, now + left.min(FRESH_FOR)))
     }
 
     async fn get(&self, resource: &Arc<dyn Resource>, urgency: &Urgency) -> Result<Arrived> {

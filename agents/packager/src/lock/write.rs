@@ -14,10 +14,27 @@ use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
 
-/// The purls of one resolution's packages, and how many have each, to tell which need a place beside them.
-struct Purls<'p> {
-    texts: &'p [String],
-    counts: HashMap<&'p str, usize>,
+/// The purls of one resolution's packages, and of each whether others have it, too, so that it needs a place beside it.
+struct Purls {
+    texts: Vec<String>,
+    is_shared: Vec<bool>,
+}
+
+impl Purls {
+    fn of(packages: &[Package]) -> Self {
+        let texts: Vec<String> = packages.iter().map(Package::purl).collect();
+        let mut is_shared = vec![false; texts.len()];
+        let mut firsts: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
+        for (index, purl) in texts.iter().enumerate() {
+            if let Some(first) = firsts.get(purl.as_str()) {
+                is_shared[*first] = true;
+                is_shared[index] = true;
+            } else {
+                firsts.insert(purl, index);
+            }
+        }
+        Self { texts, is_shared }
+    }
 }
 
 /// Bytes of a package's entry, about: half of that is its digest.
@@ -44,12 +61,7 @@ pub(super) fn render(parts: &BTreeMap<Ecosystem, PartView<'_>>) -> Result<Option
     }
     for (ecosystem, part) in parts {
         let packages = &part.resolution.packages;
-        let texts: Vec<String> = packages.iter().map(Package::purl).collect();
-        let mut counts: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
-        for purl in &texts {
-            *counts.entry(purl).or_default() += 1;
-        }
-        let purls = Purls { texts: &texts, counts };
+        let purls = Purls::of(packages);
         for index in order(packages) {
             entry(&mut text, *ecosystem, index, part.resolution, &purls);
         }
@@ -114,7 +126,7 @@ fn entry(
     ecosystem: Ecosystem,
     index: usize,
     resolution: &Resolution,
-    purls: &Purls<'_>,
+    purls: &Purls,
 ) {
     let package = &resolution.packages[index];
     text.push_str("\n[[package]]\n");
@@ -125,10 +137,10 @@ fn entry(
     // What was built is of this machine; others have what it was built of.
     let built = package.artifact.built.as_deref();
     let hashes = built.map_or(&package.artifact.hashes, |built| &built.hashes);
-    let named = [("sha512", &hashes.sha512), ("sha256", &hashes.sha256)];
+    let named = [("sha512:", &hashes.sha512), ("sha256:", &hashes.sha256)];
     let digests = named
         .into_iter()
-        .filter_map(|(algorithm, digest)| Some(format!("{algorithm}:{}", digest.as_ref()?)));
+        .filter_map(|(algorithm, digest)| Some([algorithm, digest.as_deref()?].concat()));
     list(text, "hashes", &digests.collect::<Vec<_>>());
     line(text, "source", package.artifact.source.as_deref().unwrap_or(ecosystem.as_str()));
     if ecosystem == Ecosystem::Pypi {
@@ -169,17 +181,13 @@ fn entry(
 }
 
 /// As little as says which package is meant.
-fn reference<'p>(index: usize, resolution: &Resolution, purls: &Purls<'p>) -> Cow<'p, str> {
+fn reference<'p>(index: usize, resolution: &Resolution, purls: &'p Purls) -> Cow<'p, str> {
     let purl = &purls.texts[index];
-    match purls.counts.get(purl.as_str()) {
-        Some(count) if *count > 1 => {
-            // One crate of the default registry has nothing beside it, and needs none: the others have.
-            match beside(&resolution.packages[index]) {
-                Some(beside) => Cow::Owned(format!("{purl} {beside}")),
-                None => Cow::Borrowed(purl),
-            }
-        }
-        _ => Cow::Borrowed(purl),
+    // One crate of the default registry has nothing beside it, and needs none: the others have.
+    let beside = purls.is_shared[index].then(|| beside(&resolution.packages[index])).flatten();
+    match beside {
+        Some(beside) => Cow::Owned(format!("{purl} {beside}")),
+        None => Cow::Borrowed(purl),
     }
 }
 

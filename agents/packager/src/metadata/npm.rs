@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 mod packed;
 mod versions;
@@ -67,12 +68,29 @@ pub struct Version {
     pub unpacked_size: Option<u64>,
 }
 
+/// All that a source has at hand at some moment: where two are equal, nothing of it has become another object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edition(pub [u8; 32]);
+
+/// A packument that nobody has to wait for.
+#[derive(Clone, Debug)]
+pub struct AtHand {
+    /// It.
+    pub packument: Arc<Packument>,
+    /// Until when it may be given again, as long as it is there.
+    pub until: SystemTime,
+}
+
 /// Where a resolver gets packuments from.
 pub trait Metadata: Send + Sync {
     /// The packument of `name`; `unknown-package` where the registry has none. Blocks.
     fn packument(&self, name: &str) -> Result<Arc<Packument>, Error>;
     /// The packument of `name` where nothing has to be waited for, and perhaps not even then.
-    fn at_hand(&self, _name: &str) -> Option<Arc<Packument>> {
+    fn at_hand(&self, _name: &str) -> Option<AtHand> {
+        None
+    }
+    /// What it has at hand now, and what time it is; `None` where that is not known.
+    fn edition(&self) -> Option<(Edition, SystemTime)> {
         None
     }
     /// Announces that `name` will probably be asked for. Returns at once; whether it can be given without waiting.

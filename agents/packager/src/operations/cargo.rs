@@ -80,18 +80,18 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         }
     })?;
     let mut edits: Vec<FileEdit> = Vec::new();
-    edits.extend(edit(&target.path, before, &after)?);
+    edits.extend(edit(&target.path, before, after)?);
     let rendered = lock.render_over(locked.as_deref());
     if task.choices.frozen && locked.as_ref().is_some_and(|text| *text != rendered) {
         return Err(stale(Ecosystem::Cargo, &format!("`{LOCK}` would change")).into());
     }
-    edits.extend(edit(LOCK, locked.as_deref(), &rendered)?);
+    edits.extend(edit(LOCK, locked.as_deref(), rendered)?);
     let read = members.iter().map(|member| &member.path);
     let read = read.chain(standing.iter().map(|one| &one.path)).map(String::as_str);
     let preconditions = preconditions(project, read)?;
     if before.is_none() && !has_target(project)? {
         // A package without any target is refused by cargo.
-        edits.extend(edit(TARGETS[1], None, "")?);
+        edits.extend(edit(TARGETS[1], None, String::new())?);
     }
     let mut warnings = resolution.warnings.clone();
     warnings.extend(not_followed(task, &registries)?);

@@ -62,7 +62,7 @@ impl Locked {
             }
         }
         match (parts.render()?, &self.text) {
-            (Some(after), before) => edit(FILE, before.as_deref(), &after),
+            (Some(after), before) => edit(FILE, before.as_deref(), after),
             (None, None) => Ok(None),
             (None, Some(before)) => Ok(Some(FileEdit {
                 path: fixed(FILE)?,

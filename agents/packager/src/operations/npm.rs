@@ -5,6 +5,7 @@ mod own;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -35,6 +36,9 @@ const NPM_LOCK: &str = "package-lock.json";
 const FOREIGN_LOCKS: [&str; 4] = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb"];
 /// Names in a warning; the rest is counted.
 const NAMES_SHOWN_MAX: usize = 5;
+
+/// Steps of a resolution between two looks at the clock.
+const STEPS_PER_LOOK: usize = 8;
 
 /// The options of a resolution that the resolver honours; others are refused.
 const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
@@ -103,7 +107,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         wants,
         target,
         edits: match after {
-            Some(after) => edit(MANIFEST, before.as_deref(), &after)?.into_iter().collect(),
+            Some(after) => edit(MANIFEST, before.as_deref(), after)?.into_iter().collect(),
             None => Vec::new(),
         },
         preconditions,
@@ -175,6 +179,7 @@ fn resolve(
     };
     let (imported, found) = (imported.as_ref(), Mutex::default());
     let preferred = preferred(asked, imported, (&root, &locals, &named));
+    let steps = AtomicUsize::new(0);
     let finder = archives::Finder { task, project, asked, named: &named, imported, found };
     let request = npm::Request {
         root,
@@ -187,7 +192,15 @@ fn resolve(
         libc: Some(libc().to_owned()),
         preferred,
         explicit,
-        keep_on: &|| task.check_resolving(began),
+        keep_on: &|| {
+            // The clock is looked at now and then only: a step takes a microsecond, or waits for a registry, whose answers have a limit.
+            let step = steps.fetch_add(1, Ordering::Relaxed);
+            if step.is_multiple_of(STEPS_PER_LOOK) {
+                task.check_resolving(began)
+            } else {
+                task.check_wanted()
+            }
+        },
     };
     let registry = task.registries.npm();
     let mut resolution = match task.limit(Ecosystem::Npm, asked) {
@@ -235,17 +248,16 @@ fn edited(
         text = Some(package_json::remove(MANIFEST, present, &names)?);
     }
     let mut wanted = Vec::new();
-    // What stands beside the project, by the name of its folder.
-    let beside = resolution.packages.iter().filter_map(|package| {
-        let name = package.place.strip_prefix(ENVIRONMENT)?.strip_prefix('/')?;
-        Some((name, package.version.as_str()))
-    });
-    let beside: HashMap<&str, &str> = match add {
-        [] => HashMap::new(),
-        _ => beside.collect(),
-    };
+    // The versions of those that are added, by the name of their folder beside the project.
+    let mut added: HashMap<&str, &str> = add.iter().map(|spec| (&*spec.name, "")).collect();
+    for package in resolution.packages.iter().filter(|package| package.direct) {
+        let name = package.place.strip_prefix(ENVIRONMENT).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(version) = name.and_then(|name| added.get_mut(name)) {
+            *version = &package.version;
+        }
+    }
     for spec in add {
-        let version = beside.get(spec.name.as_str()).copied().unwrap_or_default();
+        let version = added.get(spec.name.as_str()).copied().unwrap_or_default();
         let requirement = package_json::saved_requirement(&spec.requirement, version);
         wanted.push((spec.name.as_str(), requirement));
     }

@@ -1,5 +1,6 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -452,9 +453,11 @@ fn described(
             let held = holds.get(&resolution.ecosystem);
             answer.packages.push(planned((package, purl), &purls, before, held));
         }
-        let purls: HashSet<&str> = purls.iter().map(|purl| &**purl).collect();
-        let gone = before.iter().map(Package::purl).filter(|purl| !purls.contains(purl.as_str()));
-        answer.removed.extend(gone);
+        if !before.is_empty() {
+            let purls: HashSet<&str> = purls.iter().map(|purl| &**purl).collect();
+            let gone = before.iter().map(Package::purl);
+            answer.removed.extend(gone.filter(|purl| !purls.contains(purl.as_str())));
+        }
     }
     answer.removed.sort();
     answer.removed.dedup();
@@ -483,11 +486,7 @@ fn planned(
         action,
         direct: package.direct,
         hash: package.artifact.hashes.to_string(),
-        source: match (&package.artifact.source, url::Url::parse(&package.artifact.url)) {
-            (Some(source), _) => source.clone().into(),
-            (None, Ok(url)) if package.artifact.by_address => shown(&url).into(),
-            _ => package.ecosystem.as_str().into(),
-        },
+        source: source_of(package),
         size: package.artifact.size,
         license: package.license.clone(),
         published: package.published.clone(),
@@ -506,6 +505,17 @@ fn planned(
             .cloned()
             .collect(),
     }
+}
+
+/// Where a package comes from, for people.
+fn source_of(package: &Package) -> Cow<'static, str> {
+    let artifact = &*package.artifact;
+    if let Some(source) = &artifact.source {
+        return source.clone().into();
+    }
+    // Nearly all come from a registry, whatever their files' addresses are.
+    let named = artifact.by_address.then(|| url::Url::parse(&artifact.url).ok()).flatten();
+    named.map_or(package.ecosystem.as_str().into(), |url| shown(&url).into())
 }
 
 /// Whether what stands there is what is wanted. Of one version a project may name another file.

@@ -130,7 +130,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         target: locked_for,
         edits: match add.is_empty() && remove.is_empty() {
             true => Vec::new(),
-            false => edit(manifest.path, manifest.text.as_deref(), &after)?.into_iter().collect(),
+            false => edit(manifest.path, manifest.text.as_deref(), after)?.into_iter().collect(),
         },
         preconditions,
         warnings,

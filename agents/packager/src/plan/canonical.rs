@@ -12,28 +12,28 @@ use crate::limits::PLAN_BYTES_MAX;
 /// Bytes that a package takes, about: nearly a quarter of it is its digest.
 const PACKAGE_BYTES_USUAL: usize = 640;
 
-/// See the module.
-pub(super) fn bytes(plan: &Plan) -> Result<Vec<u8>> {
-    let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
-    let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
-    let mut bytes = Vec::with_capacity((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
-    bytes.extend_from_slice(format!("bolide-plan/{SCHEMA_VERSION}\n").as_bytes());
-    let bytes = sorted::append(bytes, plan).map_err(|error| malformed(&error))?;
-    if bytes.len() > PLAN_BYTES_MAX {
-        return Err(too_large(bytes.len()));
-    }
-    Ok(bytes)
+/// The version line.
+pub(super) fn line() -> String {
+    format!("bolide-plan/{SCHEMA_VERSION}\n")
 }
 
-/// What follows the version line: JSON, by which the plan is read again.
-pub(super) fn json(bytes: &[u8]) -> &[u8] {
-    let line = bytes.iter().position(|byte| *byte == b'\n');
-    line.map_or(bytes, |line| &bytes[line + 1..])
+/// What follows it: JSON, by which the plan is read again.
+pub(super) fn json(plan: &Plan) -> Result<Vec<u8>> {
+    let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
+    let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
+    let room = Vec::with_capacity((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
+    let json = sorted::append(room, plan).map_err(|error| malformed(&error))?;
+    let bytes = line().len() + json.len();
+    if bytes > PLAN_BYTES_MAX {
+        return Err(too_large(bytes));
+    }
+    Ok(json)
 }
 
 /// File content in JSON: base64, because a manifest need not be UTF-8.
 pub(super) mod base64_bytes {
     use base64::Engine;
+    use base64::display::Base64Display;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -42,7 +42,8 @@ pub(super) mod base64_bytes {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match bytes {
-            Some(bytes) => serializer.serialize_some(&STANDARD.encode(bytes)),
+            // A lock of a megabyte is written where it belongs, not put together before.
+            Some(bytes) => serializer.collect_str(&Base64Display::new(bytes, &STANDARD)),
             None => serializer.serialize_none(),
         }
     }

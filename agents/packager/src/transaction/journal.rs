@@ -340,8 +340,10 @@ pub(super) fn unfinished(directory: &Directory) -> Result<Vec<Unfinished>> {
         } else if text.ends_with(SUFFIX_NEW)
             && let Ok(file) = directory.open_file(&name)
             && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_called(directory, &name, &file)
         {
-            // Nobody writes it any more, and nothing was done before it had its real name.
+            // Nobody writes it any more, and nothing was done before it had its real name. As long as this has its lock,
+            // nobody else can give the name to another one.
             let _ = rustix::fs::unlinkat(directory, &name, rustix::fs::AtFlags::empty());
         }
         if found.len() > JOURNALS_MAX {
@@ -351,6 +353,13 @@ pub(super) fn unfinished(directory: &Directory) -> Result<Vec<Unfinished>> {
         }
     }
     Ok(found)
+}
+
+/// Whether the name still means this file: between opening and locking it may have got its real name, and another one this name.
+fn is_called(directory: &Directory, name: &OsStr, file: &File) -> bool {
+    let named = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    let (Ok(named), Ok(own)) = (named, rustix::fs::fstat(file)) else { return false };
+    (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)
 }
 
 /// Where the journal of a transaction lies.

@@ -1,6 +1,7 @@
 //! Parsed metadata in memory, bounded by bytes; what was used longest ago goes first.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -37,18 +38,31 @@ struct Slots {
     map: HashMap<Key, Slot>,
     weight: usize,
     clock: u64,
+    /// How often something was put in or taken out.
+    changes: u64,
 }
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// The memory cache of the process.
 #[derive(Debug)]
 pub(crate) struct Memory {
+    /// Which one of this process.
+    number: u64,
     slots: Mutex<Slots>,
     bytes_max: usize,
 }
 
 impl Memory {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { slots: Mutex::default(), bytes_max }
+        // Relaxed: only that none is given twice counts.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self { number, slots: Mutex::default(), bytes_max }
+    }
+
+    /// Other numbers for whatever else is known by now, here or in another one.
+    pub(crate) fn edition(&self) -> [u64; 2] {
+        [self.number, self.slots.lock().unwrap_or_else(PoisonError::into_inner).changes]
     }
 
     /// What is known, and how old it is.
@@ -82,6 +96,7 @@ impl Memory {
         let mut dropped = Vec::new();
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.clock += 1;
+        slots.changes += 1;
         let used = slots.clock;
         let old = slots.map.insert(key, Slot { value, name, confirmed, weight, used });
         slots.weight += weight;
@@ -98,6 +113,7 @@ impl Memory {
     /// Forgets what is known.
     pub(crate) fn remove(&self, key: Key) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.changes += 1;
         let old = slots.map.remove(&key);
         slots.weight -= old.as_ref().map_or(0, |old| old.weight);
     }
@@ -182,6 +198,21 @@ mod tests {
             name: name.to_owned(),
             ..Default::default()
         })))
+    }
+
+    #[test]
+    fn an_edition_ends_with_every_change_and_is_of_one_memory() {
+        let (memory, other) = (Memory::new(4_000), Memory::new(4_000));
+        let mut editions = vec![memory.edition(), other.edition()];
+        memory.put(key("a"), value("a"), None, SystemTime::now(), 100);
+        editions.push(memory.edition());
+        assert!(memory.get(key("a"), SystemTime::now()).is_some());
+        assert_eq!(memory.edition(), editions[2], "a look changes nothing");
+        memory.remove(key("a"));
+        editions.push(memory.edition());
+        editions.sort_unstable();
+        editions.dedup();
+        assert_eq!(editions.len(), 4);
     }
 
     #[test]

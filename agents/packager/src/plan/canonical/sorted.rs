@@ -36,16 +36,42 @@ impl Sink {
     }
 
     fn text(&mut self, text: &str) -> Result<(), Error> {
-        // Nearly all texts are as they are. Looking at all bytes, whatever is found, is a few of them at a time.
-        let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-        if text.bytes().fold(false, |found, byte| found | is_special(byte)) {
-            return serde_json::to_writer(&mut self.bytes, text);
-        }
         self.bytes.reserve(text.len() + 2);
         self.bytes.push(b'"');
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.piece(text)?;
         self.bytes.push(b'"');
         Ok(())
+    }
+
+    /// Some of a text.
+    fn piece(&mut self, text: &str) -> Result<(), Error> {
+        // Nearly all texts are as they are. Looking at all bytes, whatever is found, is a few of them at a time.
+        let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+            self.bytes.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
+        // What JSON writes of it stands between two quotes that are not wanted.
+        let start = self.bytes.len();
+        serde_json::to_writer(&mut self.bytes, text)?;
+        self.bytes.pop();
+        self.bytes.remove(start);
+        Ok(())
+    }
+}
+
+/// A text that is written piece by piece.
+struct Pieces<'a> {
+    sink: &'a mut Sink,
+    problem: Option<Error>,
+}
+
+impl std::fmt::Write for Pieces<'_> {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        self.sink.piece(piece).map_err(|problem| {
+            self.problem = Some(problem);
+            std::fmt::Error
+        })
     }
 }
 
@@ -156,6 +182,18 @@ impl<'a> ser::Serializer for Writer<'a> {
 
     fn serialize_str(self, text: &str) -> Result<(), Error> {
         self.0.text(text)
+    }
+
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), Error> {
+        self.0.bytes.push(b'"');
+        let mut pieces = Pieces { sink: self.0, problem: None };
+        let written = std::fmt::write(&mut pieces, format_args!("{value}"));
+        match (written, pieces.problem.take()) {
+            (Ok(()), None) => pieces.sink.bytes.push(b'"'),
+            (_, Some(problem)) => return Err(problem),
+            (Err(_), None) => return Err(Error::custom("a value that cannot be written as text")),
+        }
+        Ok(())
     }
 
     fn serialize_f32(self, _value: f32) -> Result<(), Error> {
@@ -399,6 +437,18 @@ mod tests {
         );
         let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(read, serde_json::to_value(&value).expect("a value"));
+    }
+
+    #[test]
+    fn a_text_in_pieces_is_one_text() {
+        struct Pieces;
+        impl Serialize for Pieces {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&format_args!("{}\"{}\n", "a", 'b'))
+            }
+        }
+        let bytes = append(Vec::new(), &Pieces).expect("written");
+        assert_eq!(bytes, br#""a\"b\n""#);
     }
 
     #[test]

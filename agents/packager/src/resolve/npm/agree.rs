@@ -112,7 +112,7 @@ impl Search<'_, '_> {
         let pin = |level: &Level| {
             let candidate = &level.candidates[level.at];
             let version = candidate.entry.as_ref()?.version.clone();
-            let name = self.builder.tree.catalogue.names.text(level.name).to_string();
+            let name = self.builder.tree.catalogue.known.names.text(level.name).to_string();
             Some((name, Pin { package: candidate.package.clone(), version }))
         };
         Ok(Agreement::Found(self.levels.iter().filter_map(pin).collect()))
@@ -199,7 +199,7 @@ impl Search<'_, '_> {
         let catalogue = &mut self.builder.tree.catalogue;
         let wanted = catalogue.wanted(want);
         let wanted = &wanted.want;
-        let package = wanted.package(&catalogue.names.text(name)).to_owned();
+        let package = wanted.package(&catalogue.known.names.text(name)).to_owned();
         let mut list = Vec::new();
         let local = match wanted {
             Want::Local(local) => Some(*local),
@@ -241,11 +241,11 @@ impl Search<'_, '_> {
         key: &Arc<str>,
     ) -> Option<Rc<Vec<Candidate>>> {
         let catalogue = &mut self.builder.tree.catalogue;
-        let folder = catalogue.names.text(name);
+        let folder = catalogue.known.names.text(name);
         let found = catalogue.archive(&folder, key).ok()?;
-        let found = Rc::clone(catalogue.package(found));
-        let peers = self.peers(&found.ready.entry);
-        let version = Some(found.version.clone());
+        let found = catalogue.package(found);
+        let (entry, version) = (Arc::clone(&found.ready.entry), Some(found.version.clone()));
+        let peers = self.peers(&entry);
         let list = Rc::new(vec![Candidate { package, entry: None, version, peers }]);
         self.known.insert(name, Rc::clone(&list));
         Some(list)
@@ -263,7 +263,7 @@ impl Search<'_, '_> {
                 continue;
             }
             let must = !entry.optional_peers.contains(name);
-            let id = tree.catalogue.names.intern(name);
+            let id = tree.catalogue.known.names.intern(name);
             let declared = tree.catalogue.want_id(text);
             let range = tree.catalogue.want_ref(declared);
             let replaced = tree.rules.root().and_then(|root| {

@@ -55,7 +55,7 @@ impl Catalogue<'_> {
             return known.clone();
         }
         let found = self.archive_source.archive(key, folder).and_then(|archive| {
-            let name = self.names.intern(&archive.name);
+            let name = self.known.names.intern(&archive.name);
             let ready = Arc::new(Ready::of_archive(&archive));
             self.push(name, &ready, Some(Arc::clone(key))).ok_or_else(|| no_version(&archive))
         });

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
@@ -100,7 +101,7 @@ impl<'a> Builder<'a> {
             catalogue.locals.set_shape(id, shape);
         }
         let mut tree = Tree::new(catalogue, Rules::new(root));
-        let top = tree.add_top(Rc::new(shape), None);
+        let top = tree.add_top(Arc::new(shape), None);
         let mut waiting = Vec::new();
         for id in ids {
             let own = tree.catalogue.locals.own(id);
@@ -184,7 +185,7 @@ impl<'a> Builder<'a> {
         let mut warnings = Vec::new();
         for edge in self.tree.edges_out(self.top) {
             let (name, want) = (self.tree.edge(edge).name, self.tree.edge(edge).want);
-            let text = self.tree.catalogue.names.text(name);
+            let text = self.tree.catalogue.known.names.text(name);
             let Some(pin) = self.pins.get(&*text) else { continue };
             let Ok(first) = self.tree.catalogue.choose(name, want, false) else { continue };
             let first = &self.tree.catalogue.package(first).ready.entry.version;
@@ -216,7 +217,7 @@ impl<'a> Builder<'a> {
             .tree
             .edges_out(self.top)
             .filter(|&edge| {
-                let name = self.tree.catalogue.names.text(self.tree.edge(edge).name);
+                let name = self.tree.catalogue.known.names.text(self.tree.edge(edge).name);
                 self.request.explicit.contains(&*name)
             })
             .collect();
@@ -286,7 +287,7 @@ impl<'a> Builder<'a> {
                 self.tree.catalogue.want_text(one.want),
             );
             if declared != want {
-                let name = self.tree.catalogue.names.text(one.name);
+                let name = self.tree.catalogue.known.names.text(one.name);
                 let message = format!(
                     "the project's override of `{name}` to `{}` contradicts its own dependency `{name}@{}`",
                     shown(&want),
@@ -318,17 +319,16 @@ impl<'a> Builder<'a> {
             let Some((name, above)) = names.split_last() else { continue };
             let mut parent = Some(start);
             for step in above {
-                let id = self.tree.catalogue.names.intern(step);
-                let folder = self.tree.catalogue.names.folder(id);
-                parent = parent.and_then(|at| self.tree.node(at).children.get(&folder).copied());
+                let id = self.tree.catalogue.known.names.intern(step);
+                let folder = self.tree.catalogue.known.names.folder(id);
+                parent = parent.and_then(|at| self.tree.node(at).children.get(folder));
             }
             // What is linked there is no package of a registry.
             let free = |parent: &NodeId| {
-                let is_there =
-                    |id: &NodeId| matches!(self.tree.node(*id).content, Content::Link(_));
-                let named = self.tree.catalogue.names.known(name);
-                let folder = named.map(|id| self.tree.catalogue.names.folder(id));
-                let child = folder.and_then(|folder| self.tree.node(*parent).children.get(&folder));
+                let is_there = |id: NodeId| matches!(self.tree.node(id).content, Content::Link(_));
+                let named = self.tree.catalogue.known.names.known(name);
+                let folder = named.map(|id| self.tree.catalogue.known.names.folder(id));
+                let child = folder.and_then(|folder| self.tree.node(*parent).children.get(folder));
                 !child.is_some_and(is_there)
             };
             let Some(parent) = parent.filter(free) else { continue };
@@ -337,7 +337,7 @@ impl<'a> Builder<'a> {
                 None => self.tree.catalogue.exact(&one.name, &one.version),
             };
             if let Some(package) = package {
-                let name = self.tree.catalogue.names.intern(name);
+                let name = self.tree.catalogue.known.names.intern(name);
                 self.tree.add(name, Content::Package(package), parent);
             }
         }
@@ -396,7 +396,7 @@ impl<'a> Builder<'a> {
             }
             tasks.push((edge, dep));
         }
-        let key = |edge: EdgeId| self.tree.catalogue.names.key(self.tree.edge(edge).name);
+        let key = |edge: EdgeId| self.tree.catalogue.known.names.key(self.tree.edge(edge).name);
         tasks.sort_by(|(left, _), (right, _)| key(*left).cmp(key(*right)));
         for (edge, dep) in tasks {
             // Placing one dependency may have removed the node that the next one is for.

@@ -3,24 +3,23 @@
 //! The choice follows npm's `npm-pick-manifest`: `latest` where it fits and is sound, else versions that are not
 //! deprecated and fit the engine first, then the highest. Placing is not done here.
 
+mod known;
 mod shape;
 mod usable;
 
-use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
+use self::known::{Known, Remembered, Turn};
 use super::ahead::Scout;
 use super::archives::Archives;
 use super::locals::Locals;
-use super::names::{Folder, NameId, Names};
+use super::names::{Folder, NameId};
 use super::ready::{Noted, Notes, Ready};
-use super::room::LAST;
-use super::texts::{Numbers, digest};
+use super::texts::digest;
 use super::want::{Want, Wanted, shown};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
@@ -64,6 +63,8 @@ pub(super) struct Declared {
     pub(super) folder: Folder,
     pub(super) role: Role,
     pub(super) want: WantId,
+    /// The package that a registry will be asked about; `None` where none is.
+    package: Option<NameId>,
 }
 
 /// All dependencies of one package: the same for each place where it stands.
@@ -99,12 +100,14 @@ pub(super) struct Chosen {
     pub(super) name: NameId,
     pub(super) version: Version,
     pub(super) ready: Arc<Ready>,
-    pub(super) shape: Rc<Shape>,
+    pub(super) shape: Arc<Shape>,
     pub(super) engine_fits: bool,
     /// The archive that it was named by, where no registry has it.
     pub(super) archive: Option<Arc<str>>,
-    /// Whether what it needs was announced.
-    is_announced: Cell<bool>,
+    /// When its peers were announced last.
+    met_in: Turn,
+    /// When what it needs was announced last.
+    announced_in: Turn,
 }
 
 /// Why no version was chosen.
@@ -116,17 +119,6 @@ pub(super) enum NoChoice {
     Failed(Error),
 }
 
-/// What is known of one package.
-#[derive(Default)]
-struct About {
-    loaded: Option<Result<Arc<Packument>, Box<Error>>>,
-    is_announced: bool,
-    /// Whether there is no need to wait for it.
-    is_at_hand: bool,
-    /// Its chosen versions: few.
-    chosen: Vec<PackageId>,
-}
-
 pub(super) struct Catalogue<'a> {
     source: &'a dyn Metadata,
     pub(super) archive_source: &'a dyn Archives,
@@ -134,21 +126,23 @@ pub(super) struct Catalogue<'a> {
     pub(super) archives: HashMap<Arc<str>, Result<PackageId, Error>>,
     /// Walks ahead where something has to be waited for.
     scout: Arc<Scout>,
-    node: Option<Version>,
     /// Versions that are not taken, by package.
     barred: HashSet<(String, String)>,
-    pub(super) names: Names,
-    wants: Vec<Arc<Wanted>>,
-    want_ids: Numbers<WantId>,
-    /// The same texts where the project itself or one of its own packages says them: a path means something there.
+    /// What does not end with this resolution.
+    pub(super) known: Box<Known>,
+    /// The texts that the project itself or one of its own packages says: a path means something there.
     own_want_ids: HashMap<Arc<str>, WantId>,
     pub(super) locals: Locals,
-    /// By the name of the package.
-    abouts: Vec<About>,
-    chosen: Vec<Rc<Chosen>>,
-    choices: FxHashMap<(NameId, WantId, bool), Result<PackageId, Box<NoChoice>>>,
-    engines: HashMap<String, bool>,
     network_failure: Option<Error>,
+}
+
+impl Drop for Catalogue<'_> {
+    fn drop(&mut self) {
+        // What a panic left may be half of something.
+        if !std::thread::panicking() {
+            std::mem::take(&mut self.known).give_back();
+        }
+    }
 }
 
 impl<'a> Catalogue<'a> {
@@ -160,23 +154,15 @@ impl<'a> Catalogue<'a> {
         let scout = Arc::<Scout>::default();
         let ahead: Arc<dyn Ahead> = Arc::<Scout>::clone(&scout);
         source.follow(&ahead);
-        let room = LAST.room();
         Self {
             source,
             archive_source,
             archives: HashMap::new(),
             scout,
-            node,
             barred: HashSet::new(),
-            names: Names::with_room_for(room.names),
-            wants: Vec::with_capacity(room.wants),
-            want_ids: Numbers::with_room_for(room.wants),
+            known: Known::take(node, source.edition()),
             own_want_ids: HashMap::new(),
             locals: Locals::default(),
-            abouts: Vec::with_capacity(room.names),
-            chosen: Vec::with_capacity(room.names),
-            choices: FxHashMap::with_capacity_and_hasher(room.wants, FxBuildHasher),
-            engines: HashMap::new(),
             network_failure: None,
         }
     }
@@ -187,33 +173,26 @@ impl<'a> Catalogue<'a> {
         self.network_failure.as_ref()
     }
 
-    fn about(&mut self, package: NameId) -> &mut About {
-        if self.abouts.len() <= package.index() {
-            self.abouts.resize_with(package.index() + 1, About::default);
-        }
-        &mut self.abouts[package.index()]
-    }
-
     pub(super) fn want_id(&mut self, text: &str) -> WantId {
         self.take_want(&Wanted::shared(text))
     }
 
     fn take_want(&mut self, wanted: &Arc<Wanted>) -> WantId {
         let is_it = |id: WantId| {
-            let other = &self.wants[id.0 as usize];
+            let other = &self.known.wants[id.0 as usize];
             Arc::ptr_eq(other, wanted) || other.text == wanted.text
         };
-        if let Some(id) = self.want_ids.get(wanted.digest, &wanted.text, is_it) {
+        if let Some(id) = self.known.want_ids.get(wanted.digest, &wanted.text, is_it) {
             return id;
         }
         let id = self.push_want(Arc::clone(wanted));
-        self.want_ids.insert(wanted.digest, &wanted.text, id);
+        self.known.want_ids.insert(wanted.digest, &wanted.text, id);
         id
     }
 
     fn push_want(&mut self, wanted: Arc<Wanted>) -> WantId {
-        let id = WantId(u32::try_from(self.wants.len()).expect("wants are bounded by edges"));
-        self.wants.push(wanted);
+        let id = WantId(u32::try_from(self.known.wants.len()).expect("wants are bounded by edges"));
+        self.known.wants.push(wanted);
         id
     }
 
@@ -237,29 +216,29 @@ impl<'a> Catalogue<'a> {
 
     /// How many texts of dependencies there were.
     pub(super) fn want_count(&self) -> usize {
-        self.wants.len()
+        self.known.wants.len()
     }
 
     pub(super) fn wanted(&self, id: WantId) -> Arc<Wanted> {
-        Arc::clone(&self.wants[id.0 as usize])
+        Arc::clone(&self.known.wants[id.0 as usize])
     }
 
     pub(super) fn want_text(&self, id: WantId) -> Arc<str> {
-        Arc::clone(&self.wants[id.0 as usize].text)
+        Arc::clone(&self.known.wants[id.0 as usize].text)
     }
 
     pub(super) fn want_ref(&self, id: WantId) -> &Want {
-        &self.wants[id.0 as usize].want
+        &self.known.wants[id.0 as usize].want
     }
 
-    pub(super) fn package(&self, id: PackageId) -> &Rc<Chosen> {
-        &self.chosen[id.0 as usize]
+    pub(super) fn package(&self, id: PackageId) -> &Chosen {
+        &self.known.chosen[id.0 as usize]
     }
 
     /// The name of the package that is wanted under a name.
     pub(super) fn package_id(&mut self, name: NameId, wanted: &Want) -> NameId {
         match wanted {
-            Want::Alias { package, .. } => self.names.intern(package),
+            Want::Alias { package, .. } => self.known.names.intern(package),
             _ => name,
         }
     }
@@ -271,25 +250,36 @@ impl<'a> Catalogue<'a> {
         want: WantId,
         lowest: bool,
     ) -> Result<PackageId, Box<NoChoice>> {
-        if let Some(choice) = self.choices.get(&(name, want, lowest)) {
-            return choice.clone();
+        let asked = (name, want, lowest);
+        loop {
+            match self.known.choice(asked) {
+                Remembered::Nothing => break,
+                Remembered::Of(package) => drop(self.load(package)),
+                Remembered::Found(found) => {
+                    if let Ok(package) = found {
+                        self.meet(package);
+                    }
+                    return found;
+                }
+            }
         }
         let wanted = self.wanted(want);
-        let choice = match &wanted.want {
+        let (package, found) = match &wanted.want {
             // Of others' names a registry is asked, which knows none that are not.
             Want::Archive(key) => {
-                let folder = self.names.text(name);
-                check_name(Ecosystem::Npm, &folder)
+                let folder = self.known.names.text(name);
+                let found = check_name(Ecosystem::Npm, &folder)
                     .and_then(|()| self.archive(&folder, key))
-                    .map_err(|error| Box::new(NoChoice::Failed(error)))
+                    .map_err(|error| Box::new(NoChoice::Failed(error)));
+                (None, found)
             }
             want => {
                 let package = self.package_id(name, want);
-                self.choose_uncached(package, &wanted, lowest)
+                (Some(package), self.choose_uncached(package, &wanted, lowest))
             }
         };
-        self.choices.insert((name, want, lowest), choice.clone());
-        choice
+        self.known.remember(asked, package, found.clone());
+        found
     }
 
     fn choose_uncached(
@@ -306,12 +296,12 @@ impl<'a> Catalogue<'a> {
             if let Some(id) = chosen.and_then(|ready| self.take(package, ready)) {
                 return Ok(id);
             }
-            let name = self.names.text(package).to_string();
+            let name = self.known.names.text(package).to_string();
             match ready {
                 // A version that wants another one of itself as its peer can be had nowhere.
                 Some(ready) if ready.rejects_itself => {
                     self.barred.insert((name, ready.entry.version.clone()));
-                    self.about(package).loaded = None;
+                    self.known.about(package).loaded = None;
                 }
                 _ => {
                     let latest = packument.dist_tags.get("latest").cloned();
@@ -329,8 +319,8 @@ impl<'a> Catalogue<'a> {
         lowest: bool,
     ) -> Option<Arc<Ready>> {
         let notes: Option<&Notes> = packument.versions.notes();
-        let noted =
-            notes.map_or(Noted::Nothing, |notes| notes.choice(self.node.as_ref(), wanted, lowest));
+        let noted = notes
+            .map_or(Noted::Nothing, |notes| notes.choice(self.known.node.as_ref(), wanted, lowest));
         let at = match noted {
             Noted::Ready(ready) => return Some(ready),
             Noted::None => return None,
@@ -359,7 +349,7 @@ impl<'a> Catalogue<'a> {
         let at = listed.map(Listed::position);
         if let Some(notes) = packument.versions.notes::<Notes>() {
             let bytes_max = packument.versions.notes_bytes_max();
-            notes.keep_choice(self.node.as_ref(), (wanted, lowest), at, bytes_max);
+            notes.keep_choice(self.known.node.as_ref(), (wanted, lowest), at, bytes_max);
         }
         at
     }
@@ -412,7 +402,7 @@ impl<'a> Catalogue<'a> {
         package: &str,
         want: Option<&Want>,
     ) -> Option<Vec<(Version, Arc<Entry>)>> {
-        let package = self.names.intern(package);
+        let package = self.known.names.intern(package);
         let packument = self.load(package).ok()?;
         let (first, range) = match want {
             None => {
@@ -444,29 +434,29 @@ impl<'a> Catalogue<'a> {
     }
 
     fn engine_fits(&mut self, engines: Option<&str>) -> bool {
-        let (Some(node), Some(engines)) = (&self.node, engines) else { return true };
+        let (Some(node), Some(engines)) = (&self.known.node, engines) else { return true };
         if engines.is_empty() {
             return true;
         }
-        if let Some(&fits) = self.engines.get(engines) {
+        if let Some(&fits) = self.known.engines.get(engines) {
             return fits;
         }
         let options = Options { loose: false, include_prerelease: true };
         let fits = Range::parse_with(engines, options).is_ok_and(|range| range.satisfies(node));
-        self.engines.insert(engines.to_owned(), fits);
+        self.known.engines.insert(engines.to_owned(), fits);
         fits
     }
 
     /// Whether Node fits a version; known with the version where the same Node was asked about first.
     fn engine_of(&mut self, ready: &Ready) -> bool {
         let known = ready.engine.get();
-        match (known, &self.node) {
+        match (known, &self.known.node) {
             (_, None) => return true,
             (Some((about, fits)), Some(node)) if about == node => return *fits,
             _ => {}
         }
         let fits = self.engine_fits(ready.entry.engines_node.as_deref());
-        if let (None, Some(node)) = (known, &self.node) {
+        if let (None, Some(node)) = (known, &self.known.node) {
             // Somebody else may have been first.
             let _ = ready.engine.set((node.clone(), fits));
         }
@@ -475,7 +465,7 @@ impl<'a> Catalogue<'a> {
 
     /// A version that is known by its text (from a lock), where the registry still has it.
     pub(super) fn exact(&mut self, package: &str, version: &str) -> Option<PackageId> {
-        let package = self.names.intern(package);
+        let package = self.known.names.intern(package);
         let packument = self.load(package).ok()?;
         let at = packument.versions.listed(version)?.position();
         self.take(package, &Notes::ready(&packument, at)?)
@@ -483,17 +473,17 @@ impl<'a> Catalogue<'a> {
 
     /// The versions of a package, highest first, for repairs.
     pub(super) fn entries(&mut self, package: &str) -> Vec<(Version, Arc<Entry>)> {
-        let package = self.names.intern(package);
+        let package = self.known.names.intern(package);
         let Ok(packument) = self.load(package) else { return Vec::new() };
         let all = packument.versions.ranked();
         all.filter_map(|one| Some((one.number()?, one.version()))).collect()
     }
 
     fn load(&mut self, package: NameId) -> Result<Arc<Packument>, Box<Error>> {
-        if let Some(loaded) = &self.about(package).loaded {
+        if let Some(loaded) = &self.known.about(package).loaded {
             return loaded.clone();
         }
-        let name = self.names.text(package);
+        let name = self.known.names.text(package);
         let loaded = self.source.packument(&name).map_err(Box::new);
         let loaded = loaded.map(|packument| self.usable(packument));
         if let Err(error) = &loaded
@@ -501,7 +491,7 @@ impl<'a> Catalogue<'a> {
         {
             self.failed_on_the_network(error);
         }
-        self.about(package).loaded = Some(loaded.clone());
+        self.known.load(package, loaded.clone());
         loaded
     }
 
@@ -514,12 +504,12 @@ impl<'a> Catalogue<'a> {
             let other = &self.package(**id).ready;
             Arc::ptr_eq(other, ready) || other.entry.version == ready.entry.version
         };
-        let known = self.abouts.get(name.index()).and_then(|about| about.chosen.iter().find(is_it));
-        if let Some(&id) = known {
+        if let Some(&id) = self.known.chosen_of(name).iter().find(is_it) {
+            self.meet(id);
             return Some(id);
         }
         let id = self.push(name, ready, None)?;
-        self.about(name).chosen.push(id);
+        self.known.about(name).chosen.push(id);
         Some(id)
     }
 
@@ -531,18 +521,21 @@ impl<'a> Catalogue<'a> {
         archive: Option<Arc<str>>,
     ) -> Option<PackageId> {
         let number = ready.number.clone()?;
-        let shape = self.shape_of_package(ready);
+        let shape = Arc::new(self.shape_of_package(ready));
         let engine_fits = self.engine_of(ready);
-        let id = PackageId(u32::try_from(self.chosen.len()).ok()?);
-        self.chosen.push(Rc::new(Chosen {
+        let id = PackageId(u32::try_from(self.known.chosen.len()).ok()?);
+        self.known.bytes += ready.bytes;
+        self.known.chosen.push(Chosen {
             name,
             version: number,
             ready: Arc::clone(ready),
-            shape: Rc::new(shape),
+            shape,
             engine_fits,
             archive,
-            is_announced: Cell::new(false),
-        }));
+            met_in: Turn::default(),
+            announced_in: Turn::default(),
+        });
+        self.meet(id);
         Some(id)
     }
 }

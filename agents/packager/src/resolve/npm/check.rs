@@ -88,7 +88,7 @@ fn check_in(
         entry: parent.map_or(edge, |parent| parent.entry),
         verdict: Verdict::Conflict,
         own: Verdict::Conflict,
-        current: tree.node(target).children.get(&folder).copied(),
+        current: tree.node(target).children.get(folder),
         conflicting: None,
     };
     check.verdict = check.judge(tree, mode, walk);
@@ -193,13 +193,15 @@ impl Check {
 
     /// Whether each peer set of the package in the way can be replaced by the new set, or can go deeper.
     fn peer_sets_can_move(&self, tree: &Tree<'_>, current: NodeId) -> bool {
+        // What is on no stage is a set of its own.
         let stage = tree.node(self.dep).parent;
-        let new_set = |folder: Folder| {
-            stage.and_then(|stage| tree.node(stage).children.get(&folder).copied())
+        let new_set = |folder: Folder| match stage {
+            Some(stage) => tree.node(stage).children.get(folder),
+            None => (tree.node(self.dep).folder == folder).then_some(self.dep),
         };
-        let new_folders: HashSet<Folder> = stage
-            .map(|stage| tree.node(stage).children.keys().copied().collect())
-            .unwrap_or_default();
+        let members = stage.map_or(vec![self.dep], |stage| tree.node(stage).children.nodes());
+        let new_folders: HashSet<Folder> =
+            members.into_iter().map(|member| tree.node(member).folder).collect();
         for (entry, members) in peer_entry_sets(tree, current) {
             if entry == self.edge || entry == self.entry {
                 continue;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::{FxBuildHasher, FxHashSet as HashSet};
+use rustc_hash::FxHashSet as HashSet;
 
 use super::Request;
 use super::build::Builder;
@@ -21,16 +21,17 @@ use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
     let mut warnings = Vec::new();
-    let mut required = reachable(builder, &HashSet::default(), |role| !role.is_optional());
+    let nobody = Marks::new(builder);
+    let mut required = reachable(builder, &nobody, |role| !role.is_optional());
     // What the project's own packages need is needed, even where only an optional dependency links to them.
     for local in builder.tree.locals() {
-        reach(builder, local, &HashSet::default(), |role| !role.is_optional(), &mut required);
+        reach(builder, local, &nobody, |role| !role.is_optional(), &mut required);
     }
-    let mut dropped: HashSet<NodeId> = HashSet::default();
+    let mut dropped = nobody;
     let mut elsewhere = 0;
     for node in builder.tree.placed() {
         let Some(why) = unusable(builder, request, node) else { continue };
-        if !required.contains(&node) {
+        if !required.has(node) {
             drop_optional(builder, node, &mut dropped);
             match why {
                 Unusable::Platform(_) => elsewhere += 1,
@@ -58,6 +59,24 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
     let kept = kept_nodes(builder, &dropped);
     warn_of_edges(builder, &kept, &mut warnings);
     write_down(builder, &kept, warnings)
+}
+
+/// Some of a tree's nodes.
+struct Marks(Vec<bool>);
+
+impl Marks {
+    fn new(builder: &Builder<'_>) -> Self {
+        Self(vec![false; builder.tree.node_count()])
+    }
+
+    fn has(&self, node: NodeId) -> bool {
+        self.0[node.index()]
+    }
+
+    /// Whether it is new.
+    fn insert(&mut self, node: NodeId) -> bool {
+        !std::mem::replace(&mut self.0[node.index()], true)
+    }
 }
 
 enum Unusable {
@@ -126,13 +145,8 @@ fn allowed(list: &[String], here: &str) -> bool {
 }
 
 /// The nodes that the project leads to, over edges of some roles and not through `without`.
-fn reachable(
-    builder: &Builder<'_>,
-    without: &HashSet<NodeId>,
-    follow: impl Fn(Role) -> bool,
-) -> HashSet<NodeId> {
-    let count = builder.tree.placed_count();
-    let mut found = HashSet::with_capacity_and_hasher(count, FxBuildHasher);
+fn reachable(builder: &Builder<'_>, without: &Marks, follow: impl Fn(Role) -> bool) -> Marks {
+    let mut found = Marks::new(builder);
     reach(builder, builder.top, without, follow, &mut found);
     found
 }
@@ -141,9 +155,9 @@ fn reachable(
 fn reach(
     builder: &Builder<'_>,
     start: NodeId,
-    without: &HashSet<NodeId>,
+    without: &Marks,
     follow: impl Fn(Role) -> bool,
-    found: &mut HashSet<NodeId>,
+    found: &mut Marks,
 ) {
     found.insert(start);
     let mut open = vec![start];
@@ -151,7 +165,7 @@ fn reach(
         let edges = builder.tree.edges_out(node).map(|edge| builder.tree.edge(edge));
         let next = edges.filter(|edge| follow(edge.role)).filter_map(|edge| edge.to);
         for to in next.chain(builder.tree.local_of(node)) {
-            if !without.contains(&to) && found.insert(to) {
+            if !without.has(to) && found.insert(to) {
                 open.push(to);
             }
         }
@@ -159,7 +173,7 @@ fn reach(
 }
 
 /// Drops an optional package: who needs it, up to where it is optional, and all that only those need.
-fn drop_optional(builder: &Builder<'_>, node: NodeId, dropped: &mut HashSet<NodeId>) {
+fn drop_optional(builder: &Builder<'_>, node: NodeId, dropped: &mut Marks) {
     let mut set = vec![node];
     let mut known = HashSet::from_iter([node]);
     let mut at = 0;
@@ -175,21 +189,34 @@ fn drop_optional(builder: &Builder<'_>, node: NodeId, dropped: &mut HashSet<Node
     }
     let counts = |edge: EdgeId| {
         let one = builder.tree.edge(edge);
-        one.to.is_some_and(|to| !known.contains(&to)) && !dropped.contains(&one.from)
+        one.to.is_some_and(|to| !known.contains(&to)) && !dropped.has(one.from)
     };
     let gone = gather(&builder.tree, &set, counts);
-    dropped.extend(gone);
+    for node in gone {
+        dropped.insert(node);
+    }
 }
 
-/// What is installed: reachable and not dropped, with the folders around it.
-fn kept_nodes(builder: &Builder<'_>, dropped: &HashSet<NodeId>) -> HashSet<NodeId> {
-    let mut kept = reachable(builder, dropped, |_| true);
-    let inner: Vec<NodeId> = kept.iter().copied().collect();
-    for node in inner {
-        kept.extend(builder.tree.ancestry(node));
+/// What is installed.
+struct Installed {
+    marks: Marks,
+    nodes: Vec<NodeId>,
+}
+
+/// What is reachable and not dropped, with the folders around it.
+fn kept_nodes(builder: &Builder<'_>, dropped: &Marks) -> Installed {
+    let mut marks = reachable(builder, dropped, |_| true);
+    for node in builder.tree.placed().filter(|&node| marks.has(node)).collect::<Vec<_>>() {
+        // Those further up were marked with the first one that was not.
+        let around = builder.tree.ancestry(node).skip(1);
+        for above in around.take_while(|&above| !marks.has(above)).collect::<Vec<_>>() {
+            marks.insert(above);
+        }
     }
-    kept.remove(&builder.top);
-    kept
+    let is_kept = |node: &NodeId| *node != builder.top && marks.has(*node);
+    let nodes = builder.tree.placed().filter(is_kept).collect();
+    marks.0[builder.top.index()] = false;
+    Installed { marks, nodes }
 }
 
 fn failed(builder: &Builder<'_>, node: NodeId) -> Failure {
@@ -230,8 +257,8 @@ fn wrong_platform(builder: &Builder<'_>, node: NodeId, text: &str) -> Error {
         .hint("ask for another version of it, or put it under `optionalDependencies`")
 }
 
-fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut Vec<String>) {
-    let mut nodes: Vec<NodeId> = kept.iter().copied().collect();
+fn warn_of_edges(builder: &Builder<'_>, kept: &Installed, warnings: &mut Vec<String>) {
+    let mut nodes = kept.nodes.clone();
     nodes.sort_by(|&left, &right| {
         builder.tree.node(left).place_key.cmp(&builder.tree.node(right).place_key)
     });
@@ -252,20 +279,20 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
                 continue;
             }
             // Nobody is nearer than what an edge leads to.
-            if one.valid() && one.to.is_some_and(|to| kept.contains(&to)) {
+            if one.valid() && one.to.is_some_and(|to| kept.marks.has(to)) {
                 continue;
             }
             // What was left out may have hidden something further up.
             let found = builder.tree.ancestry(node).find_map(|above| {
-                let child = builder.tree.node(above).children.get(&one.folder).copied();
-                child.filter(|child| kept.contains(child))
+                let child = builder.tree.node(above).children.get(one.folder);
+                child.filter(|&child| kept.marks.has(child))
             });
             if found.map_or(one.role.is_optional(), |found| {
                 builder.tree.satisfies(found, edge) && one.valid()
             }) {
                 continue;
             }
-            let name = builder.tree.catalogue.names.text(one.name);
+            let name = builder.tree.catalogue.known.names.text(one.name);
             let want = shown(&builder.tree.catalogue.want_text(one.want));
             let kind = if one.role.is_peer() { "wants the peer" } else { "needs" };
             let found = match found {
@@ -282,14 +309,14 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &HashSet<NodeId>, warnings: &mut V
 
 fn write_down(
     builder: &Builder<'_>,
-    kept: &HashSet<NodeId>,
+    kept: &Installed,
     mut warnings: Vec<String>,
 ) -> Result<Resolution, Failure> {
-    let mut nodes: Vec<(&str, &str, &str, NodeId)> = Vec::with_capacity(kept.len());
-    for &node in kept {
+    let mut nodes: Vec<(&str, &str, &str, NodeId)> = Vec::with_capacity(kept.nodes.len());
+    for &node in &kept.nodes {
         let Content::Package(package) = builder.tree.node(node).content else { continue };
         let package = builder.tree.catalogue.package(package);
-        let name = builder.tree.catalogue.names.text_ref(package.name);
+        let name = builder.tree.catalogue.known.names.text_ref(package.name);
         nodes.push((name, &package.ready.entry.version, &builder.tree.node(node).place, node));
     }
     nodes.sort_unstable();
@@ -299,11 +326,13 @@ fn write_down(
         index[node.index()] = number;
     }
     let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
-    let own = builder.tree.locals().filter(|local| kept.contains(local)).chain([builder.top]);
-    let direct: HashSet<NodeId> = own
-        .flat_map(|node| builder.tree.edges_out(node))
-        .filter_map(|edge| builder.tree.edge(edge).to)
-        .collect();
+    let own = builder.tree.locals().filter(|&local| kept.marks.has(local)).chain([builder.top]);
+    let mut direct = Marks::new(builder);
+    for edge in own.flat_map(|node| builder.tree.edges_out(node)) {
+        if let Some(to) = builder.tree.edge(edge).to {
+            direct.insert(to);
+        }
+    }
     let mut packages = Vec::with_capacity(nodes.len());
     for (name, version, place, node) in nodes {
         let Some(id) = builder.tree.package_of(node) else { continue };
@@ -324,7 +353,7 @@ fn write_down(
             artifact: ready.artifact(name).map_err(Failure::Other)?,
             name: name.to_owned(),
             version: version.to_owned(),
-            direct: direct.contains(&node),
+            direct: direct.has(node),
             dependencies,
             place: place.to_owned(),
             bin: entry.bin.clone(),
@@ -341,9 +370,10 @@ fn write_down(
 }
 
 /// The links in the tree, and where they lead.
-fn links(builder: &Builder<'_>, kept: &HashSet<NodeId>) -> Vec<Link> {
+fn links(builder: &Builder<'_>, kept: &Installed) -> Vec<Link> {
     let place = |node: NodeId| builder.tree.node(node).place.to_string();
     let mut links: Vec<Link> = kept
+        .nodes
         .iter()
         .filter_map(|&node| {
             let (target, bin) = match builder.tree.node(node).content {

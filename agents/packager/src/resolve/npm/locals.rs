@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Local;
 use super::catalogue::{Catalogue, Role, Shape};
@@ -24,7 +25,7 @@ pub(super) struct Own {
     pub(super) version: Option<Version>,
     /// Its directory, from the project's.
     pub(super) place: Rc<str>,
-    pub(super) shape: Rc<Shape>,
+    pub(super) shape: Arc<Shape>,
     pub(super) bin: BTreeMap<String, String>,
     pub(super) is_workspace: bool,
     /// Whether what it needs is the project's business: not where it lies outside of the project.
@@ -44,7 +45,7 @@ impl Locals {
         let mut all = Self::default();
         for local in locals {
             let id = LocalId(u32::try_from(all.list.len()).expect("a project has few packages"));
-            let name = catalogue.names.intern(&local.name);
+            let name = catalogue.known.names.intern(&local.name);
             let place: Rc<str> = local.place.as_str().into();
             all.by_place.insert(Rc::clone(&place), id);
             if local.is_workspace {
@@ -55,7 +56,7 @@ impl Locals {
                 name,
                 version: version.and_then(|text| Version::parse_loose(text).ok()),
                 place,
-                shape: Rc::default(),
+                shape: Arc::default(),
                 bin: local.manifest.bin.clone(),
                 is_workspace: local.is_workspace,
                 is_inside: local.is_inside,
@@ -94,7 +95,7 @@ impl Locals {
     }
 
     pub(super) fn set_shape(&mut self, id: LocalId, shape: Shape) {
-        self.list[id.0 as usize].shape = Rc::new(shape);
+        self.list[id.0 as usize].shape = Arc::new(shape);
     }
 }
 

@@ -68,7 +68,7 @@ fn peer_to_place(tree: &Tree<'_>, dep: NodeId, placed: NodeId, edge: EdgeId) -> 
         return None;
     }
     let stage = tree.node(dep).parent?;
-    let peer = *tree.node(stage).children.get(&one.folder)?;
+    let peer = tree.node(stage).children.get(one.folder)?;
     tree.satisfies(peer, edge).then_some(peer)
 }
 
@@ -219,7 +219,7 @@ fn overrule(tree: &mut Tree<'_>, edge: EdgeId, outcome: &mut Outcome) {
 fn put(tree: &mut Tree<'_>, dep: NodeId, target: NodeId, outcome: &mut Outcome) -> NodeId {
     let (name, folder) = (tree.node(dep).name, tree.node(dep).folder);
     let placed = tree.make(name, tree.node(dep).content.clone());
-    match tree.node(target).children.get(&folder).copied() {
+    match tree.node(target).children.get(folder) {
         Some(old) => replace_old(tree, old, placed, target, outcome),
         None => tree.attach(placed, target),
     }
@@ -316,7 +316,7 @@ fn tidy(tree: &mut Tree<'_>, placed: NodeId, target: NodeId, edge: EdgeId) {
 }
 
 fn sorted_children(tree: &Tree<'_>, node: NodeId) -> Vec<NodeId> {
-    let mut children: Vec<NodeId> = tree.node(node).children.values().copied().collect();
+    let mut children = tree.node(node).children.nodes();
     children.sort_by(|&left, &right| tree.node(left).place_key.cmp(&tree.node(right).place_key));
     children
 }

@@ -37,7 +37,7 @@ pub(super) struct Ready {
     /// Whether it has a peer of its own name that it is not itself: it can be had nowhere.
     pub(super) rejects_itself: bool,
     /// What it takes in memory, about.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// One dependency of a version.

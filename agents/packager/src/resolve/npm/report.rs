@@ -66,7 +66,7 @@ impl Builder<'_> {
         if node == self.top {
             return "the project".to_owned();
         }
-        let name = self.tree.catalogue.names.text(self.tree.node(node).name);
+        let name = self.tree.catalogue.known.names.text(self.tree.node(node).name);
         if let Content::Local(_) | Content::Link(_) = self.tree.node(node).content {
             return format!("the project's own `{name}`");
         }
@@ -108,7 +108,7 @@ impl Builder<'_> {
 
     fn wish(&self, edge: EdgeId) -> String {
         let one = self.tree.edge(edge);
-        let name = self.tree.catalogue.names.text(one.name);
+        let name = self.tree.catalogue.known.names.text(one.name);
         let want = self.tree.catalogue.want_text(one.want);
         let want = if want.is_empty() { "*".to_owned() } else { shown(&want) };
         format!("`{name}@{want}`")
@@ -179,7 +179,7 @@ impl Builder<'_> {
     fn candidates(&mut self, clash: &Clash) -> Vec<Candidate> {
         let mut repairs = Vec::new();
         let edge = self.tree.edge(clash.edge);
-        let (from, name) = (edge.from, self.tree.catalogue.names.text(edge.name));
+        let (from, name) = (edge.from, self.tree.catalogue.known.names.text(edge.name));
         let want = self.tree.catalogue.want_text(edge.want);
         if self.is_direct(&name) && self.tree.catalogue.want_ref(edge.want).range().is_some() {
             repairs.push(repair(&name, &want, format!("use `{name}@{}`", shorten(&want))));
@@ -189,7 +189,7 @@ impl Builder<'_> {
         if let (Some(current), Content::Package(package)) = (current, &self.tree.node(from).content)
         {
             let dependent =
-                self.tree.catalogue.names.text(self.tree.catalogue.package(*package).name);
+                self.tree.catalogue.known.names.text(self.tree.catalogue.package(*package).name);
             if self.is_direct(&dependent) {
                 let fits =
                     |text: &String| Range::parse(text).is_ok_and(|range| range.satisfies(&current));
@@ -206,7 +206,7 @@ impl Builder<'_> {
             }
         }
         // The other side: whoever wants what is there, in a version that wants what the peer wants.
-        let entry_name = self.tree.catalogue.names.text(self.tree.edge(clash.entry).name);
+        let entry_name = self.tree.catalogue.known.names.text(self.tree.edge(clash.entry).name);
         if entry_name != name && self.is_direct(&entry_name) {
             for (version, _) in self.tree.catalogue.entries(&entry_name).iter().take(2) {
                 let range = format!("^{version}");
@@ -219,7 +219,7 @@ impl Builder<'_> {
     /// Whether the project asks a registry for a name: in the place of an archive nothing else is proposed.
     fn is_direct(&self, name: &str) -> bool {
         self.tree.edges_out(self.top).map(|edge| self.tree.edge(edge)).any(|one| {
-            *self.tree.catalogue.names.text(one.name) == *name
+            *self.tree.catalogue.known.names.text(one.name) == *name
                 && !self.tree.catalogue.is_want_of_archive(one.want)
         })
     }
@@ -230,10 +230,11 @@ impl Builder<'_> {
         package: PackageId,
         wanted: NameId,
     ) -> Vec<(String, String)> {
-        let package = std::rc::Rc::clone(self.tree.catalogue.package(package));
-        let name = self.tree.catalogue.names.text(package.name);
-        let text = self.tree.catalogue.names.text(wanted);
-        let mut versions = vec![(name.to_string(), package.ready.entry.version.clone())];
+        let package = self.tree.catalogue.package(package);
+        let version = package.ready.entry.version.clone();
+        let name = self.tree.catalogue.known.names.text(package.name);
+        let text = self.tree.catalogue.known.names.text(wanted);
+        let mut versions = vec![(name.to_string(), version)];
         for (_, entry) in self.tree.catalogue.entries(&name) {
             if let Some(want) = entry.dependencies.get(&*text) {
                 let want = self.tree.catalogue.want_id(want);
@@ -257,7 +258,7 @@ impl Builder<'_> {
             self.describe(one.from),
             self.chain(one.from)
         );
-        let name = self.tree.catalogue.names.text(one.name);
+        let name = self.tree.catalogue.known.names.text(one.name);
         let candidates = match latest.filter(|_| one.from == self.top && *name == *package) {
             Some(latest) => {
                 let range = format!("^{latest}");

@@ -22,7 +22,7 @@ impl Builder<'_> {
         if reuse && let Some(&stage) = self.stages.get(&node) {
             return stage;
         }
-        let shape = std::rc::Rc::clone(&self.tree.node(node).shape);
+        let shape = std::sync::Arc::clone(&self.tree.node(node).shape);
         let stage = self.tree.add_top(shape, Some(node));
         self.stages.insert(node, stage);
         stage
@@ -74,8 +74,9 @@ impl Builder<'_> {
             && let Some(content) = self.alone(edge)?
         {
             self.announce_needs(&content, is_needed);
-            let node = self.tree.add_bare(name, content, from);
-            self.stages.insert(from, self.tree.node(node).parent.unwrap_or(node));
+            let node = self.tree.make_bare(name, content);
+            // The last stage counts, and this would be the last one.
+            self.stages.remove(&from);
             if is_needed {
                 needed.insert(node);
             }
@@ -140,7 +141,7 @@ impl Builder<'_> {
         if self.pins.is_empty() {
             return None;
         }
-        let pin = self.pins.get(&*self.tree.catalogue.names.text(name))?;
+        let pin = self.pins.get(&*self.tree.catalogue.known.names.text(name))?;
         let wanted = self.tree.catalogue.wanted(want);
         let package = self.tree.catalogue.exact(&pin.package, &pin.version)?;
         let is_it = wanted.want.package(&pin.package) == pin.package
@@ -152,7 +153,7 @@ impl Builder<'_> {
     fn choose(&mut self, name: NameId, want: WantId, edge: EdgeId) -> Result<Content, Stop> {
         match self.tree.catalogue.want_ref(want) {
             Want::Unsupported(why) => {
-                let text = self.tree.catalogue.names.text(name);
+                let text = self.tree.catalogue.known.names.text(name);
                 let dependent = self.describe(self.tree.edge(edge).from);
                 let spec = self.tree.catalogue.want_text(want);
                 let error = unsupported(&text, &spec, why, &dependent);
@@ -212,7 +213,7 @@ impl Builder<'_> {
                 one.role.is_peer() && !(one.valid() && one.to.is_some())
             })
             .collect();
-        let key = |edge: EdgeId| self.tree.catalogue.names.key(self.tree.edge(edge).name);
+        let key = |edge: EdgeId| self.tree.catalogue.known.names.key(self.tree.edge(edge).name);
         edges.sort_by(|&left, &right| key(left).cmp(key(right)));
         for edge in edges {
             // What a deeper peer brought in may have taken this node's place.

@@ -6,13 +6,14 @@
 //!
 //! Invariant after each method: an edge's `to` is what walking up from its node finds. Nothing here decides anything.
 
+mod children;
 mod own;
 mod rules;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rustc_hash::FxHashMap as HashMap;
-
+use self::children::Children;
 use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
 use super::locals::LocalId;
 use super::names::{Folder, NameId, put_sort_key};
@@ -67,10 +68,10 @@ pub(super) struct Node {
     pub(super) name: NameId,
     pub(super) folder: Folder,
     pub(super) content: Content,
-    pub(super) shape: Rc<Shape>,
+    pub(super) shape: Arc<Shape>,
     first_edge: u32,
     pub(super) parent: Option<NodeId>,
-    pub(super) children: HashMap<Folder, NodeId>,
+    pub(super) children: Children,
     pub(super) edges_in: Vec<EdgeId>,
     /// For the top of a stage: the node that it stands for.
     pub(super) stands_for: Option<NodeId>,
@@ -132,7 +133,7 @@ pub(super) struct Tree<'a> {
     /// The place, and its key, of whatever has none.
     nowhere: (Rc<str>, Rc<[u8]>),
     /// The shape of whatever needs nothing.
-    bare: Rc<Shape>,
+    bare: Arc<Shape>,
     /// Where places and their keys are put together.
     scratch: (String, Vec<u8>),
 }
@@ -140,7 +141,7 @@ pub(super) struct Tree<'a> {
 impl<'a> Tree<'a> {
     pub(super) fn new(mut catalogue: Catalogue<'a>, rules: Rules) -> Self {
         let room = LAST.room();
-        let nameless = catalogue.names.intern("");
+        let nameless = catalogue.known.names.intern("");
         Self {
             catalogue,
             rules,
@@ -152,7 +153,7 @@ impl<'a> Tree<'a> {
             placed_count: 0,
             locals: Vec::new(),
             nowhere: ("".into(), Rc::from([])),
-            bare: Rc::default(),
+            bare: Arc::default(),
             scratch: Default::default(),
         }
     }
@@ -181,7 +182,7 @@ impl<'a> Tree<'a> {
     /// Tells the next resolution how much this one needed.
     pub(super) fn tell_room(&self) {
         LAST.set(Room {
-            names: self.catalogue.names.len(),
+            names: self.catalogue.known.names.len(),
             wants: self.catalogue.want_count(),
             nodes: self.nodes.len(),
             edges: self.edges.len(),
@@ -243,7 +244,7 @@ impl<'a> Tree<'a> {
     pub(super) fn resolve(&self, from: NodeId, folder: Folder) -> Option<NodeId> {
         for id in self.ancestry(from) {
             let node = self.node(id);
-            if let Some(&found) = node.children.get(&folder) {
+            if let Some(found) = node.children.get(folder) {
                 return Some(found);
             }
             if node.parent.is_some() && node.shape.bundled.contains(&folder) {
@@ -292,7 +293,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Makes a top: the project's, or that of a stage when it stands for another node.
-    pub(super) fn add_top(&mut self, shape: Rc<Shape>, stands_for: Option<NodeId>) -> NodeId {
+    pub(super) fn add_top(&mut self, shape: Arc<Shape>, stands_for: Option<NodeId>) -> NodeId {
         let (name, rule) = match stands_for {
             Some(node) => (self.node(node).name, self.node(node).rule),
             None => (self.nameless, self.rules.root()),
@@ -316,29 +317,20 @@ impl<'a> Tree<'a> {
     /// Makes a node that is nowhere yet.
     pub(super) fn make(&mut self, name: NameId, content: Content) -> NodeId {
         let shape = match &content {
-            Content::Package(package) => Rc::clone(&self.catalogue.package(*package).shape),
-            Content::Local(local) => Rc::clone(&self.catalogue.locals.own(*local).shape),
-            _ => Rc::clone(&self.bare),
+            Content::Package(package) => Arc::clone(&self.catalogue.package(*package).shape),
+            Content::Local(local) => Arc::clone(&self.catalogue.locals.own(*local).shape),
+            _ => Arc::clone(&self.bare),
         };
         self.push_node(name, content, shape)
     }
 
-    /// Makes the top of a stage without the dependencies of the node that it stands for, and in it a package without its
-    /// own: for what neither has nor is a peer. Whoever asks about the two asks what they are and not what they need, and all
-    /// edges once more for each package would be half of the work.
-    pub(super) fn add_bare(
-        &mut self,
-        name: NameId,
-        content: Content,
-        stands_for: NodeId,
-    ) -> NodeId {
-        let top = self.add_top(Rc::clone(&self.bare), Some(stands_for));
-        let id = self.push_node(name, content, Rc::clone(&self.bare));
-        self.attach(id, top);
-        id
+    /// Makes a package without its dependencies, and on no stage: for what neither has nor is a peer. Whoever asks about it asks what
+    /// it is and not what it needs, and a stage and all edges once more for each package would be half of the work.
+    pub(super) fn make_bare(&mut self, name: NameId, content: Content) -> NodeId {
+        self.push_node(name, content, Arc::clone(&self.bare))
     }
 
-    fn push_node(&mut self, name: NameId, content: Content, shape: Rc<Shape>) -> NodeId {
+    fn push_node(&mut self, name: NameId, content: Content, shape: Arc<Shape>) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).expect("nodes are bounded"));
         let first_edge = u32::try_from(self.edges.len()).expect("edges are bounded");
         for declared in &shape.declared {
@@ -357,12 +349,12 @@ impl<'a> Tree<'a> {
         }
         self.nodes.push(Node {
             name,
-            folder: self.catalogue.names.folder(name),
+            folder: self.catalogue.known.names.folder(name),
             content,
             shape,
             first_edge,
             parent: None,
-            children: HashMap::default(),
+            children: Children::default(),
             edges_in: Vec::new(),
             stands_for: None,
             depth: 0,
@@ -377,11 +369,10 @@ impl<'a> Tree<'a> {
     /// Puts a node under a parent, in the place of whatever is there. A no-op where it already is there.
     pub(super) fn attach(&mut self, id: NodeId, parent: NodeId) {
         let folder = self.node(id).folder;
-        if self.node(parent).children.get(&folder) == Some(&id) {
-            return;
-        }
-        if let Some(&old) = self.node(parent).children.get(&folder) {
-            self.detach(old);
+        match self.node(parent).children.get(folder) {
+            Some(old) if old == id => return,
+            Some(old) => self.detach(old),
+            None => {}
         }
         let placed = self.node(parent).placed;
         let depth = self.node(parent).depth + 1;
@@ -410,7 +401,7 @@ impl<'a> Tree<'a> {
         let above = &*self.node(parent).place;
         place.push_str(above);
         place.push_str(if above.is_empty() { "node_modules/" } else { "/node_modules/" });
-        place.push_str(self.catalogue.names.text_ref(self.node(id).name));
+        place.push_str(self.catalogue.known.names.text_ref(self.node(id).name));
         put_sort_key(&mut key, &place);
         let node = self.node_mut(id);
         node.place = Rc::from(&*place);
@@ -422,14 +413,13 @@ impl<'a> Tree<'a> {
     pub(super) fn replace(&mut self, old: NodeId, new: NodeId) {
         let Some(parent) = self.node(old).parent else { return };
         let children = std::mem::take(&mut self.node_mut(old).children);
-        for child in children.values() {
-            self.node_mut(*child).parent = Some(new);
+        for child in children.nodes() {
+            self.node_mut(child).parent = Some(new);
         }
         self.node_mut(new).children = children;
         self.detach(old);
         self.attach(new, parent);
-        let children: Vec<NodeId> = self.node(new).children.values().copied().collect();
-        for child in children {
+        for child in self.node(new).children.nodes() {
             for edge in self.node(child).edges_in.clone() {
                 self.reload(edge, true);
             }
@@ -440,13 +430,13 @@ impl<'a> Tree<'a> {
     pub(super) fn detach(&mut self, id: NodeId) {
         let Some(parent) = self.node_mut(id).parent.take() else { return };
         let folder = self.node(id).folder;
-        if self.node(parent).children.get(&folder) == Some(&id) {
-            self.node_mut(parent).children.remove(&folder);
+        if self.node(parent).children.get(folder) == Some(id) {
+            self.node_mut(parent).children.remove(folder);
         }
         let mut gone = vec![id];
         let mut at = 0;
         while at < gone.len() {
-            gone.extend(self.node(gone[at]).children.values().copied());
+            gone.extend(self.node(gone[at]).children.nodes());
             at += 1;
         }
         for &one in &gone {
@@ -489,8 +479,8 @@ impl<'a> Tree<'a> {
     fn reload_seekers(&mut self, parent: NodeId, folder: Folder) {
         if !self.node(parent).placed {
             let mut around: Vec<EdgeId> = self.edge_named(parent, folder).into_iter().collect();
-            let children = self.node(parent).children.values();
-            around.extend(children.filter_map(|&child| self.edge_named(child, folder)));
+            let children = self.node(parent).children.nodes().into_iter();
+            around.extend(children.filter_map(|child| self.edge_named(child, folder)));
             around.sort_unstable();
             for edge in around {
                 self.reload(edge, false);

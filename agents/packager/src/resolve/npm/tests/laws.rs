@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
 use super::universe::{Universe, request, root};
 use crate::error::Error;
-use crate::metadata::npm::{Metadata, Packument};
+use crate::metadata::npm::{AtHand, Edition, Metadata, Packument};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::resolve::npm::{Order, Preferred, resolve};
@@ -126,7 +128,7 @@ fn judge(universe: &Universe, wanted: &str, resolution: &Resolution) -> Result<(
 }
 
 /// A registry whose packuments stay the same objects, packed as a cache has them: what one request notes the next one finds.
-struct Kept(HashMap<String, Arc<Packument>>);
+struct Kept(HashMap<String, Arc<Packument>>, u64);
 
 impl Kept {
     fn new(universe: &Universe) -> Self {
@@ -134,7 +136,8 @@ impl Kept {
             let bytes = packument.pack().expect("an archive");
             (name.clone(), Arc::new(Packument::unpack(&bytes).expect("its own archive")))
         });
-        Self(packed.collect())
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(packed.collect(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -143,8 +146,15 @@ impl Metadata for Kept {
         Ok(Arc::clone(self.0.get(name).expect("all names exist")))
     }
 
-    fn at_hand(&self, name: &str) -> Option<Arc<Packument>> {
-        self.0.get(name).map(Arc::clone)
+    fn at_hand(&self, name: &str) -> Option<AtHand> {
+        let packument = Arc::clone(self.0.get(name)?);
+        Some(AtHand { packument, until: SystemTime::UNIX_EPOCH + Duration::from_secs(2) })
+    }
+
+    fn edition(&self) -> Option<(Edition, SystemTime)> {
+        let mut edition = [0; 32];
+        edition[..8].copy_from_slice(&self.1.to_le_bytes());
+        Some((Edition(edition), SystemTime::UNIX_EPOCH + Duration::from_secs(1)))
     }
 
     fn prefetch(&self, _name: &str) -> bool {
@@ -203,20 +213,39 @@ proptest! {
     }
 
     #[test]
-    fn what_one_request_noted_changes_no_answer_of_another(
+    fn what_one_request_learnt_changes_no_answer_of_another(
         text in universe(),
+        other in universe(),
         wishes in proptest::collection::vec(
             (0..NAMES.len(), 0..WANTS.len(), 0..3_u8, 0..3_u8), 2..6),
     ) {
         let universe = Universe::parse(&text.replace(" deprecated", " deprecated node=>=20"));
-        let kept = Kept::new(&universe);
-        for (name, want, order, node) in wishes {
-            let mut request = request(root(&format!("{}@{}", NAMES[name], WANTS[want])));
-            request.order = [Order::Highest, Order::Lowest, Order::LowestDirect][usize::from(order)];
-            request.node_version =
-                [Some("20.0.0".to_owned()), Some("18.0.0".to_owned()), None][usize::from(node)].clone();
-            let fresh = resolve(&request, &universe);
-            prop_assert_eq!(resolve(&request, &kept), fresh);
+        let other = Universe::parse(&other);
+        let requests: Vec<_> = wishes
+            .into_iter()
+            .map(|(name, want, order, node)| {
+                let mut request = request(root(&format!("{}@{}", NAMES[name], WANTS[want])));
+                request.order =
+                    [Order::Highest, Order::Lowest, Order::LowestDirect][usize::from(order)];
+                request.node_version =
+                    [Some("20.0.0".to_owned()), Some("18.0.0".to_owned()), None][usize::from(node)]
+                        .clone();
+                request
+            })
+            .collect();
+        let fresh = |universe: &Universe| -> Vec<_> {
+            requests.iter().map(|request| resolve(request, universe)).collect()
+        };
+        let (fresh, fresh_of_other) = (fresh(&universe), fresh(&other));
+        let (kept, kept_of_other) = (Kept::new(&universe), Kept::new(&other));
+        // One after the other, so that each begins with what the one before has learnt.
+        for (request, fresh) in requests.iter().zip(&fresh) {
+            prop_assert_eq!(&resolve(request, &kept), fresh);
+            prop_assert_eq!(&resolve(request, &kept), fresh);
+        }
+        for ((request, fresh), other) in requests.iter().zip(&fresh).zip(&fresh_of_other) {
+            prop_assert_eq!(&resolve(request, &kept_of_other), other);
+            prop_assert_eq!(&resolve(request, &kept), fresh);
         }
     }
 }

@@ -47,7 +47,7 @@ impl<'a> Tree<'a> {
             }
             Want::Alias { package, .. } => {
                 let found = self.package_of(node).map(|found| self.catalogue.package(found).name);
-                let is_it = |found| self.catalogue.names.text_ref(found) == package;
+                let is_it = |found| self.catalogue.known.names.text_ref(found) == package;
                 if !found.is_some_and(is_it) {
                     return false;
                 }
@@ -69,7 +69,7 @@ impl<'a> Tree<'a> {
             })
             .max_by_key(|&one| self.node(one).place.len());
         let id = self.make(name, Content::Local(local));
-        let text = self.catalogue.names.text(name);
+        let text = self.catalogue.known.names.text(name);
         let rule = self.node(top).rule.map(|rule| self.rules.for_edge(rule, &text, None));
         let node = self.node_mut(id);
         node.parent = Some(around.unwrap_or(top));

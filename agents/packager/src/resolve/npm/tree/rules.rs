@@ -7,7 +7,7 @@ impl Tree<'_> {
         let edge = self.edge(id);
         let (declared, name) = (edge.declared, edge.name);
         let Some(of_node) = self.node(edge.from).rule else { return };
-        let text = self.catalogue.names.text(name);
+        let text = self.catalogue.known.names.text(name);
         let range = self.catalogue.want_ref(declared);
         let rule = self.rules.for_edge(of_node, &text, range.range());
         let want = match self.rules.replacement(rule, &text) {
