@@ -36,6 +36,8 @@ use self::tracer::{Kind, Point, Strike};
 const SAMPLE_STRIKES: usize = 12;
 /// Strikes in one world before there is a new one: history grows, and with it the time of each command.
 const WORLD_STRIKES_MAX: usize = 100;
+/// Deaths of a daemon's agent in one world: whoever dies again and again is started later each time.
+const WORLD_DEATHS_MAX: usize = 6;
 /// Failures after which the rest is not tried.
 const FAILURES_MAX: usize = 25;
 
@@ -117,16 +119,18 @@ fn work(
     until: Option<std::time::Instant>,
 ) {
     let mut stage = None;
-    let mut struck = 0;
+    let (mut struck, mut deaths) = (0, 0);
     loop {
         if until.is_some_and(|until| std::time::Instant::now() > until) {
             heap.lock().unwrap().clear();
         }
         let Some(blow) = heap.lock().unwrap().pop() else { return };
-        if struck % WORLD_STRIKES_MAX == 0 {
-            stage = None;
+        let is_deadly = has_daemon && matches!(blow.1, Strike::Kill | Strike::Tear);
+        if struck == WORLD_STRIKES_MAX || is_deadly && deaths == WORLD_DEATHS_MAX {
+            (stage, struck, deaths) = (None, 0, 0);
         }
         struck += 1;
+        deaths += usize::from(is_deadly);
         let here = stage.get_or_insert_with(|| Stage::new(operation, has_daemon));
         let came = here.strike(&blow.0, blow.1);
         let mut tally = tally.lock().unwrap();
@@ -143,8 +147,7 @@ fn work(
                 if tally.failures.len() >= FAILURES_MAX {
                     heap.lock().unwrap().clear();
                 }
-                stage = None;
-                struck = 0;
+                (stage, struck, deaths) = (None, 0, 0);
             }
         }
     }

@@ -109,7 +109,6 @@ fn one(seed: u64) -> usize {
     let differs = look::difference(&look(), &original);
     assert!(differs.is_empty(), "seed {seed}: {differs}");
     assert!(!world.project().join(".bolide").exists(), "seed {seed}");
-    assert!(done > 0, "seed {seed}: nothing was changed");
     done
 }
 
@@ -132,4 +131,6 @@ fn random_sequences_of_operations_come_back_to_every_state() {
     let count = count.unwrap_or(SAMPLE_SEQUENCES);
     let done: usize = (1..=count).map(one).sum();
     println!("{count} sequences, {done} operations that changed something");
+    // A single one may meet refusals only.
+    assert!(done as u64 >= count, "hardly anything was changed");
 }

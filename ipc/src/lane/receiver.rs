@@ -406,8 +406,8 @@ impl Receiver {
         }
     }
 
-    /// A reader that found everything read is at most a quarter of the ring ahead of its cursor, so nobody waits for it; and a
-    /// fence at once would stand in the way of the next message.
+    /// A reader that found everything read is at most a quarter of the ring ahead of its cursor, so nobody waits for it; a fence
+    /// after each message would stand in the way of the next one (in a ring of eight slots it is made all the same).
     #[inline]
     fn publish_when_idle(&mut self) {
         let unpublished = self.unpublished();

@@ -30,7 +30,7 @@ pub struct Sandbox {
     bounds: Bounds,
 }
 
-/// A program that every machine has.
+/// A program that nearly every machine has.
 const SHELL: &str = "/bin/sh";
 /// How often a wait looks whether anybody still wants the answer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -100,8 +100,8 @@ impl Sandbox {
         // It must not be there: what lies in it would be counted, and could be another user's.
         DirBuilder::new().mode(0o700).create(&place).map_err(failed)?;
         let tried = place.canonicalize().map_err(failed).and_then(|work| self.run_nothing(work));
-        std::fs::remove_dir(&place).map_err(failed)?;
-        tried
+        let removed = std::fs::remove_dir(&place).map_err(failed);
+        tried.and(removed)
     }
 
     fn run_nothing(&self, work: PathBuf) -> std::result::Result<(), String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use super::incoming::Incoming;
 use super::named::copied;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::io::{DownloadRequest, Downloaded, Durability, Told};
+use crate::io::{DownloadRequest, Durability, Told};
 use crate::limits::UNPACK_BATCHES_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
@@ -101,20 +101,29 @@ impl Task<'_> {
             return Ok(0);
         }
         let is_guess = missing.iter().any(|package| self.by_custom(package).is_some());
-        match self.bring(&missing, Finding::Custom, incoming.path()) {
+        let brought = AtomicU64::new(0);
+        match self.bring(&missing, Finding::Custom, incoming.path(), &brought) {
             Err(error) if is_guess && may_be_elsewhere(&error) => {
-                tracing::debug!(%error, "the registry is asked where it has its files");
+                tracing::warn!(%error, "the registry is asked where it has its files");
                 let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
                 let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
                 let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
-                self.bring(&missing, Finding::Asked, incoming.path())
+                self.bring(&missing, Finding::Asked, incoming.path(), &brought)
+                    .map_err(|second| the_worse(error, second))
             }
             brought => brought,
-        }
+        }?;
+        Ok(brought.into_inner())
     }
 
-    /// Fetches and unpacks what is missing; the bytes that were downloaded for it.
-    fn bring(&self, missing: &[&Package], by: Finding, incoming: &Path) -> Result<u64> {
+    /// Fetches and unpacks what is missing; counts the bytes of what has come into the store.
+    fn bring(
+        &self,
+        missing: &[&Package],
+        by: Finding,
+        incoming: &Path,
+        brought: &AtomicU64,
+    ) -> Result<()> {
         let addresses = match self.addresses(missing, by) {
             // Mirrors of artefacts need no address.
             Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
@@ -136,11 +145,12 @@ impl Task<'_> {
                 bytes_max: None,
             })
             .collect();
-        let downloaded = self.download_and_unpack(missing, &requests, incoming)?;
-        for (package, file) in missing.iter().zip(&downloaded) {
-            self.shop.measures.downloaded(package.ecosystem, file.bytes);
-        }
-        Ok(downloaded.iter().map(|file| file.bytes).sum())
+        self.download_and_unpack(missing, &requests, incoming, &|index| {
+            let bytes = self.unpack(missing[index], &incoming.join(index.to_string()))?;
+            self.shop.measures.downloaded(missing[index].ecosystem, bytes);
+            brought.fetch_add(bytes, Ordering::Relaxed);
+            Ok(())
+        })
     }
 
     /// Fetches an artefact that does not go into the store, verified.
@@ -184,7 +194,7 @@ impl Task<'_> {
                 "`bolide update {ecosystem}:{name}` takes what is there now; nothing was changed"
             )));
         }
-        self.unpack(package, to)
+        self.unpack(package, to).map(drop)
     }
 
     /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes. A failure of either
@@ -194,7 +204,8 @@ impl Task<'_> {
         missing: &[&Package],
         requests: &[DownloadRequest],
         incoming: &Path,
-    ) -> Result<Vec<Downloaded>> {
+        unpack: &(dyn Fn(usize) -> Result<()> + Sync),
+    ) -> Result<()> {
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
         let going = Cancellation::any([self.order.cancellation.clone()]);
@@ -202,8 +213,7 @@ impl Task<'_> {
         // As many places as files: whoever downloads never waits for whoever unpacks.
         let (arrived, arrivals) = sync_channel(requests.len());
         let hands = self.hands(Work::Unpack);
-        let unpack = |index: usize| self.unpack(missing[index], &incoming.join(index.to_string()));
-        let unpacking = Arrivals::new(arrivals, &hands, going, &unpack);
+        let unpacking = Arrivals::new(arrivals, &hands, going, unpack);
         let downloaded = std::thread::scope(|scope| {
             // Dropped when this ends for whatever reason, which ends who waits for it.
             let arrived = arrived;
@@ -242,7 +252,7 @@ impl Task<'_> {
         let unpacked = unpacking.end();
         self.check_wanted()?;
         match downloaded {
-            Ok(downloaded) => unpacked.map(|()| downloaded),
+            Ok(_) => unpacked,
             // Only unpacking ends downloads that are wanted.
             Err(error) if error.code == "cancelled" => Err(unpacked.err().unwrap_or(error)),
             // A download that fails takes away what the others have fetched, so unpacking may only have missed that.
@@ -250,15 +260,17 @@ impl Task<'_> {
         }
     }
 
-    /// Puts one artefact that has arrived into the store.
-    fn unpack(&self, package: &Package, path: &Path) -> Result<()> {
+    /// Puts one artefact that has arrived into the store; how many bytes it has.
+    fn unpack(&self, package: &Package, path: &Path) -> Result<u64> {
         self.check_wanted()?;
-        let file = File::open(path).map_err(|error| Error::io("open", path, &error))?;
+        let failed = |error: std::io::Error| Error::io("open", path, &error);
+        let file = File::open(path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
         self.shop.store.add_package(package, Source::File(&file))?;
-        match self.shop.rules.archives {
-            true => self.shop.store.keep_archive(&package.artifact.hashes, path),
-            false => Ok(()),
+        if self.shop.rules.archives {
+            self.shop.store.keep_archive(&package.artifact.hashes, path)?;
         }
+        Ok(bytes)
     }
 
     /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
@@ -289,9 +301,21 @@ impl Task<'_> {
     }
 }
 
-/// Whether a server was there and did not have the file that was looked for.
+/// Whether a file that was not found where it is by custom may be elsewhere: a server did not have it, had another one, or sent on to where
+/// nobody is. One that is overloaded is not asked for more.
 fn may_be_elsewhere(error: &Error) -> bool {
-    matches!(error.code.as_str(), "registry-error" | "registry-nonsense" | "hash-mismatch")
+    match error.code.as_str() {
+        "registry-error" => !error.retry,
+        code => matches!(code, "registry-nonsense" | "registry-unreachable" | "hash-mismatch"),
+    }
+}
+
+/// What is told where both ways have failed: that somebody sends other bytes says more than that somebody else does not answer.
+fn the_worse(first: Error, second: Error) -> Error {
+    match (first.kind, second.kind) {
+        (Kind::Verification, Kind::Network) => first,
+        _ => second,
+    }
 }
 
 /// What arrives, unpacked by several threads side by side. Each takes all that is there and gives it to the workers, an archive a piece,
@@ -408,6 +432,20 @@ mod tests {
 
     /// Only a hang reaches it.
     const WATCHDOG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn who_is_overloaded_is_not_asked_for_more_and_other_bytes_are_told_first() {
+        let error = |kind, code| Error::new(kind, code, "x");
+        let status = error(Kind::Network, "registry-error");
+        assert!(may_be_elsewhere(&status) && !may_be_elsewhere(&status.clone().retryable()));
+        assert!(may_be_elsewhere(&error(Kind::Network, "registry-unreachable").retryable()));
+        assert!(!may_be_elsewhere(&error(Kind::Failed, "disk-full")));
+        let bytes = error(Kind::Verification, "hash-mismatch");
+        assert_eq!(the_worse(bytes.clone(), status.clone()).code, "hash-mismatch");
+        let gone = error(Kind::Failed, "locked-version-gone");
+        assert_eq!(the_worse(bytes, gone).code, "locked-version-gone");
+        assert_eq!(the_worse(status.clone(), status).code, "registry-error");
+    }
 
     /// Two threads that unpack what the caller sends, and what came of it.
     fn unpacked(

@@ -67,6 +67,8 @@ fn the_canonical_bytes_are_written_down() {
     plan.project.identity.inode = 2;
     plan.project.identity.born_ns = Some(3);
     let bytes = String::from_utf8(plan.canonical_bytes().unwrap()).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes.as_bytes());
+    assert_eq!(plan.digest().unwrap(), format!("sha256:{}", crate::hex::hex(digest.as_ref())));
     assert_eq!(
         bytes,
         "bolide-plan/1\n{\"created_at_ms\":1000,\"edits\":[{\"after\":\"/wAi\",\"before\":{\"bytes\":2,\

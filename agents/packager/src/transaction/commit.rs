@@ -382,15 +382,22 @@ impl Open<'_> {
         let Inner { disk, fingerprints, .. } = &*self.session.inner;
         let failed =
             |directory: &Directory, error: io::Error| Error::io("write", directory.path(), &error);
-        let device = |directory: &Directory| {
-            let status = rustix::fs::fstat(directory);
-            status.map(|status| status.st_dev).map_err(|errno| failed(directory, errno.into()))
-        };
         disk.sync_file_system(&self.staging).map_err(|error| failed(&self.staging, error))?;
-        if device(fingerprints)? != device(&self.staging)? {
-            disk.sync_file_system(fingerprints).map_err(|error| failed(fingerprints, error))?;
+        if self.is_apart()? {
+            // Their contents are there already: each was waited for through its own descriptor, as whoever shares one with
+            // others may not hear of an error that one of them was told.
+            disk.sync(fingerprints).map_err(|error| failed(fingerprints, error))?;
         }
         Ok(())
+    }
+
+    /// Whether the state lies on another file system than what is staged.
+    pub(super) fn is_apart(&self) -> Result<bool> {
+        let device = |directory: &Directory| {
+            let status = rustix::fs::fstat(directory).map(|status| status.st_dev);
+            status.map_err(|errno| Error::io("look at", directory.path(), &errno.into()))
+        };
+        Ok(device(&self.session.inner.fingerprints)? != device(&self.staging)?)
     }
 
     /// Does something while the disk gets what is staged already: less is left for whoever waits for all of it. Only a beginning,

@@ -145,7 +145,7 @@ impl Database {
         Ok(answer)
     }
 
-    /// Tells that a transaction begins. With it the approval of its plan is on the disk.
+    /// Tells that a transaction begins.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
         self.write(|connection| upsert(connection, begin))
     }

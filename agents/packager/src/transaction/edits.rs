@@ -81,8 +81,14 @@ impl Inner {
         bytes.map(|bytes| Fingerprint::decode(&bytes, &path)).transpose()
     }
 
-    /// Writes a fingerprint. On the device after [`super::commit::Open::make_durable`].
-    pub(super) fn save_fingerprint(&self, name: &str, print: &Fingerprint) -> Result<()> {
+    /// Writes a fingerprint. It is on the device when this returns where `is_apart`, else after
+    /// [`super::commit::Open::make_durable`].
+    pub(super) fn save_fingerprint(
+        &self,
+        name: &str,
+        print: &Fingerprint,
+        is_apart: bool,
+    ) -> Result<()> {
         let path = self.fingerprints.path().join(name);
         let failed = |error: io::Error| Error::io("write", &path, &error);
         let fresh = OsString::from(name);
@@ -90,7 +96,8 @@ impl Inner {
             .disk
             .perform("create", || self.fingerprints.create_file(&fresh, 0o600))
             .map_err(failed)?;
-        self.disk.append(&file, &print.encode()).map_err(failed)
+        self.disk.append(&file, &print.encode()).map_err(failed)?;
+        if is_apart { self.disk.sync(&file).map_err(failed) } else { Ok(()) }
     }
 
     /// Removes all fingerprints of a transaction.

@@ -124,7 +124,7 @@ impl Open<'_> {
             }
             tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
             let name = fingerprint_name(&self.begin.id, position);
-            self.session.inner.save_fingerprint(&name, &print)?;
+            self.session.inner.save_fingerprint(&name, &print, self.is_apart()?)?;
             fingerprint = Some(print.digest());
         }
         Ok(Item {

@@ -110,6 +110,9 @@ pub(super) struct Chosen {
     announced_in: Turn,
 }
 
+/// What an entry about an engine takes beside its text, about.
+const ENGINE_BYTES: usize = 64;
+
 /// Why no version was chosen.
 #[derive(Clone, Debug)]
 pub(super) enum NoChoice {
@@ -117,6 +120,19 @@ pub(super) enum NoChoice {
     NoMatch { package: String, latest: Option<String> },
     /// The package could not be asked for.
     Failed(Error),
+}
+
+impl NoChoice {
+    /// What it takes, about.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::NoMatch { package, latest } => {
+                    package.len() + latest.as_ref().map_or(0, String::len)
+                }
+                Self::Failed(error) => error.message.len(),
+            }
+    }
 }
 
 pub(super) struct Catalogue<'a> {
@@ -192,6 +208,7 @@ impl<'a> Catalogue<'a> {
 
     fn push_want(&mut self, wanted: Arc<Wanted>) -> WantId {
         let id = WantId(u32::try_from(self.known.wants.len()).expect("wants are bounded by edges"));
+        self.known.bytes += wanted.bytes();
         self.known.wants.push(wanted);
         id
     }
@@ -443,6 +460,7 @@ impl<'a> Catalogue<'a> {
         }
         let options = Options { loose: false, include_prerelease: true };
         let fits = Range::parse_with(engines, options).is_ok_and(|range| range.satisfies(node));
+        self.known.bytes += engines.len() + ENGINE_BYTES;
         self.known.engines.insert(engines.to_owned(), fits);
         fits
     }

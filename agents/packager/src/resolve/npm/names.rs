@@ -90,6 +90,8 @@ pub(super) struct Names {
     ids: Numbers<NameId>,
     names: Vec<Arc<Name>>,
     folders: Vec<Folder>,
+    /// What the texts take, about.
+    bytes: usize,
 }
 
 impl Names {
@@ -98,7 +100,13 @@ impl Names {
             ids: Numbers::with_room_for(count),
             names: Vec::with_capacity(count),
             folders: Vec::with_capacity(count),
+            bytes: 0,
         }
+    }
+
+    /// What the texts and their keys take, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn len(&self) -> usize {
@@ -122,6 +130,7 @@ impl Names {
         }
         let id = NameId(u32::try_from(self.names.len()).expect("names are bounded by packages"));
         self.ids.insert(name.digest, &name.text, id);
+        self.bytes += name.text.len() + name.key.len();
         self.names.push(Arc::clone(name));
         self.folders.push(Folder(id));
         if let Some(lower) = &name.lower {

@@ -57,6 +57,9 @@ pub(super) struct Wanted {
     pub(super) want: Want,
 }
 
+/// What each alternative takes, about.
+const ALTERNATIVE_BYTES: usize = 200;
+
 /// Texts that were understood before. The same ones stand in the tables of thousands of versions.
 static UNDERSTOOD: LazyLock<Mutex<HashMap<Arc<str>, Arc<Wanted>>>> = LazyLock::new(Mutex::default);
 
@@ -67,8 +70,7 @@ impl Wanted {
 
     /// The same as a new one, once for every text.
     pub(super) fn shared(text: &str) -> Arc<Self> {
-        let alternatives = 1 + text.matches("||").count();
-        if text.len() > NPM_WANT_BYTES_MAX || alternatives > NPM_WANT_ALTERNATIVES_MAX {
+        if text.len() > NPM_WANT_BYTES_MAX || alternatives(text) > NPM_WANT_ALTERNATIVES_MAX {
             return Arc::new(Self::new(text));
         }
         let understood = || UNDERSTOOD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,6 +86,17 @@ impl Wanted {
         understood.insert(Arc::clone(&wanted.text), Arc::clone(&wanted));
         wanted
     }
+}
+
+impl Wanted {
+    /// What it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + alternatives(&self.text) * ALTERNATIVE_BYTES
+    }
+}
+
+fn alternatives(text: &str) -> usize {
+    1 + text.matches("||").count()
 }
 
 impl Want {

@@ -85,9 +85,14 @@ impl Database {
         }
     }
 
-    /// The failure of the last write that nobody waited for, once.
+    /// Where a write that nobody waited for has failed, tries it once more; its failure.
     pub(crate) fn check_plans(&self) -> Result<()> {
-        self.unwritten.with(|waiting| waiting.failure.take()).map_or(Ok(()), Err)
+        let failure = || self.unwritten.with(|waiting| waiting.failure.take());
+        if failure().is_some() {
+            // The disk may be as it was again, and then there is nothing to tell.
+            self.write_plans();
+        }
+        failure().map_or(Ok(()), Err)
     }
 
     /// Writes one of those that wait; it waits until it is there, so that it is found in one of the two places at any time.
@@ -101,7 +106,7 @@ impl Database {
     pub(crate) fn store_plan(&self, plan: &Storable) -> Result<()> {
         let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
         let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
-        // A plan that went with the power is made again; its application makes it durable.
+        // A plan that went with the power is made again; an approval of it, or its application, is written durably.
         self.write_lazily(|connection| {
             // Plans that expired long ago only take space, unless what they describe stands or is under way:
             // it has to be possible to look up what a transaction was agreed to do.
@@ -168,10 +173,9 @@ impl Database {
         })
     }
 
-    /// Records an approval. One that went with the power is asked for again; the transaction that it lets begin makes it durable
-    /// before anything is changed.
+    /// Records an approval.
     pub(crate) fn approve(&self, approval: &Approval) -> Result<()> {
-        self.write_lazily(|connection| {
+        self.write(|connection| {
             connection.execute(
                 "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
                 params![approval.digest, approval.who, approval.how, approval.granted_at_ms as i64],

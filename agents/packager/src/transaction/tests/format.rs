@@ -2,6 +2,7 @@
 
 use super::super::database::{Database, Storable};
 use super::super::directory::Directory;
+use super::super::disk::{Hook, Verdict};
 use super::super::journal::{self, Begin, Finish, Intent, Journal, Record};
 use super::*;
 
@@ -55,6 +56,32 @@ fn plans_for_which_there_is_no_room_are_written_at_once() {
     assert!(!is_written(0) && is_written(crate::limits::PLANS_UNWRITTEN_MAX));
     first.write_plans();
     assert!((0..=crate::limits::PLANS_UNWRITTEN_MAX).all(is_written));
+}
+
+#[test]
+fn a_plan_that_could_not_be_written_is_tried_again_before_anybody_is_told() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    struct Full(AtomicBool);
+    impl Hook for Full {
+        fn reach(&self, name: &'static str) -> Verdict {
+            let is_full = name == "database" && self.0.load(Ordering::SeqCst);
+            if is_full { Verdict::Fail(rustix::io::Errno::NOSPC) } else { Verdict::Proceed }
+        }
+    }
+    let world = World::quick();
+    let full = std::sync::Arc::new(Full(AtomicBool::new(false)));
+    let transactions = world.open_on(Disk { hook: Some(full.clone()) }).unwrap();
+    let database = &transactions.inner.database;
+    let now_ms = transactions.now_ms();
+    full.0.store(true, Ordering::SeqCst);
+    database.note_plan(storable("sha256:a", now_ms)).unwrap();
+    transactions.write_plans();
+    assert_eq!(transactions.check_plans().unwrap_err().code, "disk-full", "it still is");
+    transactions.write_plans();
+    full.0.store(false, Ordering::SeqCst);
+    transactions.check_plans().unwrap();
+    // Written, and not only remembered.
+    assert!(world.open().inner.database.plan("sha256:a").unwrap().is_some());
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub(in super::super) struct Known {
     pub(super) chosen: Vec<Chosen>,
     choices: FxHashMap<(NameId, WantId, bool), Choice>,
     pub(super) engines: HashMap<String, bool>,
-    /// What the versions in `chosen` take, about; mostly they are packuments' notes as well.
+    /// What the versions in `chosen` take, about (mostly they are packuments' notes as well), and whatever else is of any length.
     pub(super) bytes: usize,
 }
 
@@ -163,7 +163,7 @@ impl Known {
     }
 
     fn is_within_bounds(&self) -> bool {
-        self.bytes <= NPM_KNOWN_BYTES_MAX
+        self.bytes.saturating_add(self.names.bytes()) <= NPM_KNOWN_BYTES_MAX
             && self.chosen.len() <= NPM_KNOWN_PACKAGES_MAX
             && self.choices.len() <= NPM_KNOWN_CHOICES_MAX
             && self.names.len() <= NPM_NAMES_MAX
@@ -230,10 +230,11 @@ impl Known {
         let is_good = about
             .good
             .is_some_and(|good| good.edition == editions && good.from <= now && now < good.until);
-        if is_good {
-            about.checked_in = turn;
-        }
-        is_good
+        // Held from here on, so that the rest of this resolution is of the same object, whatever the source gets meanwhile.
+        let Some(packument) = about.source.upgrade().filter(|_| is_good) else { return false };
+        about.checked_in = turn;
+        about.loaded = Some(Ok(packument));
+        true
     }
 
     /// What was chosen, where that is remembered and still follows.
@@ -261,6 +262,9 @@ impl Known {
         found: Result<PackageId, Box<NoChoice>>,
     ) {
         let edition = package.map_or_else(Turn::default, |package| self.about(package).edition);
+        if let Err(why) = &found {
+            self.bytes += why.bytes();
+        }
         let choice = Choice { package, edition, asked_in: self.turn, found };
         self.choices.insert(asked, choice);
     }
@@ -305,13 +309,43 @@ mod tests {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let mut known = Known { turn: Turn(1), now: at(10), ..Known::default() };
         let name = known.names.intern("a");
-        known.load_at_hand(name, found(&Arc::default(), 20));
+        let packument = Arc::default();
+        known.load_at_hand(name, found(&packument, 20));
         for (now, editions, expected) in
             [(19, 0, true), (20, 0, false), (9, 0, false), (19, 1, false)]
         {
             (known.turn, known.now, known.editions) = (Turn(2), at(now), editions);
             assert_eq!(known.is_at_hand_still(name), expected, "at {now}, edition {editions}");
         }
+    }
+
+    #[test]
+    fn one_resolution_has_one_packument_of_a_package() {
+        let mut known = Known { turn: Turn(1), now: SystemTime::UNIX_EPOCH, ..Known::default() };
+        let name = known.names.intern("a");
+        let packument = Arc::default();
+        known.load_at_hand(name, found(&packument, 20));
+        known.turn = Turn(2);
+        assert!(known.is_at_hand_still(name));
+        let held = known.about(name).loaded.clone();
+        assert!(held.is_some_and(|held| held.is_ok_and(|held| Arc::ptr_eq(&held, &packument))));
+        known.turn = Turn(3);
+        known.about(name).loaded = None;
+        drop(packument);
+        assert!(!known.is_at_hand_still(name), "nobody has it any more");
+    }
+
+    #[test]
+    fn whatever_is_of_any_length_counts() {
+        let long = "x".repeat(NPM_KNOWN_BYTES_MAX);
+        let mut known = Known::default();
+        known.names.intern(&long);
+        assert!(!known.is_within_bounds(), "a name");
+        let mut known = Known::default();
+        let name = known.names.intern("a");
+        let why = NoChoice::NoMatch { package: "a".to_owned(), latest: Some(long) };
+        known.remember((name, WantId(0), false), None, Err(Box::new(why)));
+        assert!(!known.is_within_bounds(), "a tag");
     }
 
     #[test]
