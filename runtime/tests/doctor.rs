@@ -176,7 +176,7 @@ fn hwloc_says_its_word_on_this_machine_and_not_on_trees() {
     assert_eq!(doctor(directory.path(), &[])["hwloc"]["version"], Value::Null);
 }
 
-/// Where this machine has no name spaces for a user the reason is told; both were tried by hand.
+/// Which of the two it is, the machine decides.
 #[test]
 fn whether_archives_of_sources_can_be_built_is_tried_here_and_not_known_of_trees() {
     let builds = doctor(Path::new("/"), &[])["builds"].clone();
