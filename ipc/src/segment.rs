@@ -35,7 +35,7 @@ mod watch;
 pub(crate) use table::Table;
 pub use watch::{CursorWatch, LaneCounters, ReaderCounters, SlotsWatch};
 
-use mapping::{Segment, check};
+use mapping::{Placed, Segment, check};
 
 /// Why a segment cannot be made, or a received one is refused.
 #[derive(Debug, Error)]
@@ -138,7 +138,9 @@ fn check_identity(
 #[derive(Debug)]
 pub struct Slots {
     segment: Segment,
-    count: usize,
+    /// Within the segment, which lives as long.
+    header: Placed<SlotsHeader>,
+    ring: Placed<Slot>,
     ungated: bool,
     minor: u16,
 }
@@ -153,11 +155,20 @@ impl Slots {
             return Err(SegmentError::Size { role: Self::ROLE, got: length as u64 });
         }
         let segment = Segment::create(Self::ROLE, length)?;
-        let slots = Self { segment, count, ungated, minor: SEGMENT_VERSION.1 };
+        let slots = Self::new(segment, count, ungated, SEGMENT_VERSION.1);
         let flags = if ungated { FLAG_UNGATED } else { 0 };
         identify(&slots.header().identity, SLOTS_MAGIC, count as u32, flags);
         slots.segment.seal(Self::ROLE)?;
         Ok(slots)
+    }
+
+    /// Of a segment that has so many slots behind its header.
+    fn new(segment: Segment, count: usize, ungated: bool, minor: u16) -> Self {
+        // SAFETY: atomics and padding only; `lane::Receiver` only loads.
+        let header = unsafe { segment.mapping.place(0, 1) };
+        // SAFETY: atomics only; readers only load.
+        let ring = unsafe { segment.mapping.place(SEGMENT_HEADER_BYTES, count) };
+        Self { segment, header, ring, ungated, minor }
     }
 
     /// Checks and maps the slots of a peer.
@@ -167,7 +178,7 @@ impl Slots {
         let length = segment.mapping.length;
         let refused = SegmentError::Size { role: Self::ROLE, got: length as u64 };
         let Some(count) = slot_count(length as u64) else { return Err(refused) };
-        let mut slots = Self { segment, count, ungated: false, minor: 0 };
+        let mut slots = Self::new(segment, count, false, 0);
         let identity = &slots.header().identity;
         let minor = check_identity(Self::ROLE, identity, SLOTS_MAGIC)?;
         if identity.number.load(Ordering::Relaxed) as usize != count {
@@ -207,15 +218,17 @@ impl Slots {
         LaneCounters::read(&self.header().counters)
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &SlotsHeader {
-        // SAFETY: atomics and padding only; `lane::Receiver` only loads.
-        unsafe { self.segment.header() }
+        // SAFETY: of this segment's mapping, which lives as long as `self`.
+        let header = unsafe { self.header.view() };
+        &header[0]
     }
 
     #[inline]
     pub(crate) fn slots(&self) -> &[Slot] {
-        // SAFETY: atomics only; readers only load. The bounds were checked when the segment was made or opened.
-        unsafe { self.segment.mapping.view(SEGMENT_HEADER_BYTES, self.count) }
+        // SAFETY: as above.
+        unsafe { self.ring.view() }
     }
 }
 

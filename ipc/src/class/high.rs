@@ -240,6 +240,12 @@ impl Receiver {
         self.lane.control()
     }
 
+    /// Its ring. Whoever takes completions out of it looks for messages as well ([`ReceivingHalf::has_message`]) before waiting
+    /// for them again: one of the completions may have told of one.
+    pub fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
     /// Looks at the ring, and at the slots only when it says so.
     #[inline]
     fn poll(&mut self) -> Result<Taken, ReceiveError> {

@@ -6,7 +6,7 @@ use super::{
     FLAG_SECOND_LINE, FLAG_TWO_LINES, Line, Meta, Slot, Timing, Violation, WRITING, capacity_of,
     slot_of,
 };
-use crate::limits::INLINE_BYTES_MAX;
+use crate::limits::{INLINE_BYTES_MAX, READ_AHEAD_LINES, READ_AHEAD_RUN};
 use crate::prefetch;
 use crate::sync::{Ordering, fence};
 
@@ -47,6 +47,16 @@ pub struct Consumer {
     pub(super) ungated: bool,
     /// The last message had two lines, and so may the next one: its second line is asked for while the first one is looked for.
     pub(super) expects_two: bool,
+    pub(super) ahead: Ahead,
+}
+
+/// What this reader knows of how far the writer is ahead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    /// With each line before this position a later one is asked for.
+    pub(super) ask_until: u64,
+    /// At this position the writer's lead is looked at again.
+    look_at: u64,
 }
 
 impl Consumer {
@@ -55,19 +65,24 @@ impl Consumer {
     /// # Panics
     /// When the number of slots is no power of two or less than 4.
     pub fn new(slots: &[Slot]) -> Self {
-        Self { position: 0, capacity: capacity_of(slots), ungated: false, expects_two: false }
+        Self::at(slots, 0, false)
     }
 
     /// A reader that joins where the writer is now and may be lapped (topics). One pass over all stamps.
     pub fn join(slots: &[Slot]) -> Self {
         let newest = slots.iter().map(|slot| slot.stamp.load(Ordering::Acquire));
         let position = newest.filter(|stamp| stamp & WRITING == 0).max().unwrap_or(0);
-        Self { position, capacity: capacity_of(slots), ungated: true, expects_two: false }
+        Self::at(slots, position, true)
     }
 
     /// A reader that may be lapped and begins at `position` (topics); what is gone by then is reported as lost.
     pub fn join_at(slots: &[Slot], position: u64) -> Self {
-        Self { position, capacity: capacity_of(slots), ungated: true, expects_two: false }
+        Self::at(slots, position, true)
+    }
+
+    fn at(slots: &[Slot], position: u64, ungated: bool) -> Self {
+        let (capacity, ahead) = (capacity_of(slots), Ahead::none_before(position));
+        Self { position, capacity, ungated, expects_two: false, ahead }
     }
 
     /// The position that is read next: what the cursor says, when it is stored.
@@ -97,6 +112,7 @@ impl Consumer {
         let position = self.position;
         match self.look(slots, position)? {
             Look::Empty => {
+                self.ahead = Ahead::none_before(position);
                 // So that both lines are on their way at once. A hint: the stamp of the first line is what tells.
                 if self.expects_two {
                     prefetch::for_reading(slot_of(slots, position + 1));
@@ -106,6 +122,7 @@ impl Consumer {
             Look::Lapped { writer } => return Ok(self.skip(writer)),
             Look::There => {}
         }
+        self.ask_ahead(slots, position);
         slot_of(slots, position).copy_to(line);
         if self.ungated && !still_there(slots, position) {
             return self.lapped(slots, position);
@@ -135,6 +152,7 @@ impl Consumer {
         if !Meta::is_plain_word(word) {
             return None;
         }
+        self.ask_ahead(slots, self.position);
         slot.copy_payload_to(line);
         self.position += 1;
         Some(Meta::from_word(word))
@@ -164,6 +182,7 @@ impl Consumer {
                 return Err(Violation::Stamp { position: position + 1, got });
             }
         }
+        self.ask_ahead(slots, position + 1);
         let slot = slot_of(slots, position + 1);
         let (meta, words) = (Meta::from_word(slot.first_word()), slot.payload_words::<4>());
         if self.ungated && !still_there(slots, position + 1) {
@@ -177,6 +196,28 @@ impl Consumer {
         let [time_ns, deadline_ns, low, high] = words;
         *timing = Timing { time_ns, deadline_ns, trace: u128::from(low) | u128::from(high) << 64 };
         Ok(Found::Two)
+    }
+
+    /// Asks for a line that will be read soon, where the writer is further ahead than that: it would lose a line that it is
+    /// about to write, and send late. So only while a look still further ahead finds a line, and a look only after
+    /// a run of messages in which the ring was never found empty.
+    #[inline]
+    fn ask_ahead(&mut self, slots: &[Slot], position: u64) {
+        if position < self.ahead.ask_until {
+            prefetch::for_reading(slot_of(slots, position + READ_AHEAD_LINES));
+        } else if position >= self.ahead.look_at {
+            self.look_ahead(slots, position);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_ahead(&mut self, slots: &[Slot], position: u64) {
+        let next = position + READ_AHEAD_RUN;
+        let far = next + READ_AHEAD_LINES;
+        // Of what is read here nothing is believed but that asking is worth while: no partner, no order.
+        let is_there = slot_of(slots, far).stamp.load(Ordering::Relaxed) == far + 1;
+        self.ahead = Ahead { ask_until: if is_there { next } else { position }, look_at: next };
     }
 
     /// [`Consumer::take`] as one value, for tests.
@@ -240,6 +281,13 @@ impl Consumer {
         let lost = target - self.position;
         self.position = target;
         Found::Lapped(lost)
+    }
+}
+
+impl Ahead {
+    /// The writer is not known to be ahead.
+    fn none_before(position: u64) -> Self {
+        Self { ask_until: position, look_at: position + READ_AHEAD_RUN }
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::consumer::Owned;
 use super::*;
+use crate::limits::{READ_AHEAD_LINES, READ_AHEAD_RUN};
 use crate::sync::{AtomicU64, Ordering};
 
 fn slots(count: usize) -> Vec<Slot> {
@@ -93,7 +94,8 @@ fn stamps_that_lie_are_violations() {
     {
         let slots = slots(4);
         slots[0].stamp.store(stamp, Ordering::Relaxed);
-        let mut consumer = Consumer { position: 0, capacity: 4, ungated, expects_two: false };
+        let new = if ungated { |slots| Consumer::join_at(slots, 0) } else { Consumer::new };
+        let mut consumer = new(&slots);
         let expected = Violation::Stamp { position: 0, got: stamp };
         assert_eq!(consumer.take_owned(&slots), Err(expected), "{stamp:#x}");
     }
@@ -114,6 +116,38 @@ fn lengths_and_flags_that_lie_are_violations() {
     // The second line of a message must be there when the first is.
     let stamp = Violation::Stamp { position: 1, got: 0 };
     check(Meta { flags: FLAG_TWO_LINES, ..meta }, stamp);
+}
+
+#[test]
+fn reader_asks_ahead_only_while_its_writer_is_ahead() {
+    for ungated in [false, true] {
+        let slots = slots(256);
+        let mut producer = Producer::new(&slots, ungated);
+        let new = if ungated { |slots| Consumer::join_at(slots, 0) } else { Consumer::new };
+        let mut consumer = new(&slots);
+        // For each message that is taken: whether one that comes later is asked for.
+        let mut asked = Vec::new();
+        let mut step = |write: u64, take: u64| {
+            producer.set_limit(producer.position() + write);
+            for _ in 0..write {
+                let number = producer.position();
+                producer.write(&slots, meta(number), &number.to_le_bytes());
+            }
+            asked.clear();
+            for _ in 0..take {
+                let (number, until) = (consumer.position(), consumer.ahead.ask_until);
+                assert_eq!(taken(&mut consumer, &slots), Some(number));
+                asked.push(number < until);
+            }
+            asked.iter().filter(|asked| **asked).count() as u64
+        };
+        let (run, far) = (READ_AHEAD_RUN, READ_AHEAD_RUN + READ_AHEAD_LINES);
+        assert_eq!(step(far + run + 1, run), 0, "not before a run of messages");
+        assert_eq!(step(0, 1), 0, "this one looks, and there is one so far ahead");
+        assert_eq!(step(0, run - 1), run - 1, "so these ask");
+        assert_eq!(step(0, READ_AHEAD_LINES + 1), 0, "there is none any more");
+        assert_eq!(taken(&mut consumer, &slots), None);
+    }
 }
 
 #[test]

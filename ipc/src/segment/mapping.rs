@@ -87,12 +87,46 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(start.cast(), count) }
     }
 
+    /// The place of [`Mapping::view`], to be kept beside the mapping.
+    ///
+    /// # Safety
+    /// As for the view.
+    pub(super) unsafe fn place<T>(&self, offset: usize, count: usize) -> Placed<T> {
+        // SAFETY: the caller's duty.
+        let view = unsafe { self.view::<T>(offset, count) };
+        Placed { start: NonNull::from(view).cast(), count }
+    }
+
     /// Where `length` bytes at `offset` lie, for whoever alone may touch them.
     pub(super) fn range(&self, offset: usize, length: usize) -> NonNull<u8> {
         let end = offset.checked_add(length);
         assert!(end.is_some_and(|end| end <= self.length), "range outside of the mapping");
         // SAFETY: the offset is within the mapping, as was just checked.
         unsafe { self.start.add(offset) }
+    }
+}
+
+/// Where a view lies that is asked for with each message: its bounds were checked once.
+#[derive(Debug)]
+pub(super) struct Placed<T> {
+    start: NonNull<T>,
+    count: usize,
+}
+
+// SAFETY: an address within a mapping, which belongs to no thread; `T` consists of atomics.
+unsafe impl<T> Send for Placed<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Placed<T> {}
+
+impl<T> Placed<T> {
+    /// The view at this place.
+    ///
+    /// # Safety
+    /// The mapping that gave the place lives, and lives on for as long as what this borrows from.
+    #[inline]
+    pub(super) unsafe fn view(&self) -> &[T] {
+        // SAFETY: made from a view by `Mapping::place`; the mapping is still there, says the caller.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
     }
 }
 

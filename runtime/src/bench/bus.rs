@@ -23,6 +23,7 @@ mod latency;
 pub(crate) mod log;
 pub(crate) mod pair;
 pub(crate) mod peers;
+mod places;
 pub(crate) mod recovery;
 mod requests;
 mod rest;

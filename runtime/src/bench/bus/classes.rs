@@ -2,7 +2,8 @@
 //!
 //! Half of a round trip is one way. Polled: both spin and never sleep. Blocked: both sleep in the
 //! kernel for each message. What a ring of io_uring costs depends on where the kernel's memory for it lies, up to a third and
-//! for as long as the ring lives; so HIGH and its bare loop have several rings each, one after the other. Not here: the two processes (`pair`), CRITICAL and its floor (`latency`).
+//! for as long as the ring lives; so HIGH has several, one after the other, and its bare loop posts into the same ones. Not
+//! here: the two processes (`pair`), CRITICAL and its floor (`latency`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -16,15 +17,15 @@ use ipc::lane::{self, LaneOptions, WhenFull};
 use ipc::ring::Meta;
 use ipc::segment::ControlWriter;
 use ipc::socket::Connection;
-use ipc::uring::{Inbox, Outbox, RingNumber};
+use ipc::uring::{Outbox, RingNumber};
 use ipc::wait::Spin;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use serde_json::{Value, json};
 
 use super::super::figures::{Figure, at};
-use super::latency::turn;
 use super::pair::{Percentiles, exactly, times};
+use super::places::{PLACES, apart, turn};
 
 const YES: &[u8] = b"yes";
 /// Before the reason of a side that cannot have the class.
@@ -36,9 +37,6 @@ const PACKET_BYTES: usize = 64;
 const KERNEL_DIVISOR: u64 = 5;
 /// A message for which both sleep takes at least ten times as long again.
 const BLOCKED_DIVISOR: u64 = 50;
-
-/// Rings of HIGH in each direction, and of its bare loop.
-const RINGS: usize = 8;
 
 /// What is measured: a class or the bare loop over its mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ pub(super) const MEASURES: [Measure; 8] = {
 pub(super) struct Ends {
     bare: OwnedFd,
     normal: (normal::Sender, normal::Receiver),
-    /// Or why this machine has none.
+    /// In each place; or why this machine has none.
     high: Result<Vec<High>, String>,
     /// Which of them is in use.
     ring: usize,
@@ -78,7 +76,7 @@ pub(super) struct Ends {
 struct High {
     own: FloorLine,
     other: FloorLine,
-    inbox: Inbox,
+    /// Of the bare loop, into the ring of the other side's receiver.
     outbox: Outbox,
     sender: high::Sender,
     receiver: high::Receiver,
@@ -136,12 +134,13 @@ impl Ends {
         measure: Measure,
         messages: u64,
     ) -> anyhow::Result<Option<Percentiles>> {
-        if !self.prepare(measure) {
+        self.prepare(measure);
+        if !self.has(measure) {
             return Ok(None);
         }
         let mut times = times()?;
         for number in 0..messages {
-            self.ring = turn(number, messages, RINGS);
+            self.ring = turn(number, messages, PLACES);
             let began = Instant::now();
             self.send(measure, number as u8)?;
             ensure!(self.receive(measure)? == number as u8, "message {number} came back changed");
@@ -151,9 +150,9 @@ impl Ends {
     }
 
     pub(super) fn answer(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
-        if self.prepare(measure) {
+        if self.has(measure) {
             for number in 0..messages {
-                self.ring = turn(number, messages, RINGS);
+                self.ring = turn(number, messages, PLACES);
                 let byte = self.receive(measure)?;
                 self.send(measure, byte)?;
             }
@@ -166,13 +165,18 @@ impl Ends {
         self.high.as_ref().err().cloned()
     }
 
-    /// Whether there is such a class; its halves wait as the measure says.
-    fn prepare(&mut self, measure: Measure) -> bool {
+    /// The halves wait as the measure says. Only while the other side sends nothing: a reader of HIGH may have found its last
+    /// message before it was told of it, and the bare loop must not take that for one of its own.
+    pub(super) fn prepare(&mut self, measure: Measure) {
         let spin = if measure.is_blocked { Spin::None } else { Spin::Forever };
         self.normal.1.set_spin(spin);
         for high in self.high.iter_mut().flatten() {
             high.receiver.set_spin(spin);
+            high.receiver.inbox().take();
         }
+    }
+
+    fn has(&self, measure: Measure) -> bool {
         measure.class != Class::High || self.high.is_ok()
     }
 
@@ -206,9 +210,9 @@ impl Ends {
             (Class::Normal, true, _) => receive_bare(&self.bare, measure.is_blocked),
             (Class::Normal, false, _) => alike(self.normal.1.receive(None)?.payload),
             (Class::High, true, Some(high)) => {
-                while !high.inbox.take() {
+                while !high.receiver.inbox().take() {
                     if measure.is_blocked {
-                        high.inbox.wait();
+                        high.receiver.inbox().wait();
                     } else {
                         std::hint::spin_loop();
                     }
@@ -230,33 +234,29 @@ impl High {
         page: OwnedFd,
         (own, other): (FloorLine, FloorLine),
     ) -> anyhow::Result<Result<Self, String>> {
-        let made = Inbox::new()
-            .map_err(|why| why.to_string())
-            .and_then(|inbox| Ok((inbox, Mailbox::new().map_err(|why| why.to_string())?)));
         let mut lane = lane::Sender::for_link(LaneOptions::default())?;
         lane.set_control(page.try_clone()?)?;
         lane.set_spin(Spin::Forever);
-        let (inbox, mailbox) = match made {
-            Ok(made) => made,
+        let mailbox = match Mailbox::new() {
+            Ok(mailbox) => mailbox,
             Err(why) => {
+                let why = why.to_string();
                 socket.send(&[NO, why.as_bytes()].concat(), &[])?;
                 let _theirs = socket.receive()?;
                 return Ok(Err(why));
             }
         };
-        let numbers = [inbox.number().0, mailbox.number().0].map(u32::to_le_bytes);
         let given = [lane.slots_fd(), lane.region_fd(), mailbox.cursor_fd()];
-        socket.send(numbers.as_flattened(), &given)?;
+        socket.send(&mailbox.number().0.to_le_bytes(), &given)?;
         let theirs = socket.receive()?;
         if let Some(why) = theirs.bytes.strip_prefix(NO) {
             return Ok(Err(String::from_utf8_lossy(why).into_owned()));
         }
         let [slots, region, cursor] = exactly(theirs.descriptors)?;
-        let (numbers, _) = theirs.bytes.as_chunks::<4>();
-        let &[bare, number] = numbers else { bail!("expected two numbers") };
-        let [bare, number] = [bare, number].map(|bytes| RingNumber(u32::from_le_bytes(bytes)));
+        let number = theirs.bytes.try_into().ok().context("expected a number")?;
+        let number = RingNumber(u32::from_le_bytes(number));
         let connected =
-            Outbox::connect(process, bare).map_err(high::AttachError::from).and_then(|outbox| {
+            Outbox::connect(process, number).map_err(high::AttachError::from).and_then(|outbox| {
                 Ok((outbox, high::Sender::new(lane, AgentId(1), cursor, process, number)?))
             });
         let (word, connected) = match connected {
@@ -271,21 +271,15 @@ impl High {
             (Err(why), _) | (_, Some(why)) => return Ok(Err(why)),
         };
         let receiver = high::Receiver::new(AgentId(1), slots, region, page, mailbox)?;
-        let mut high = Self { own, other, inbox, outbox, sender, receiver };
-        // The other side tried the way with one message. It is taken before the first one that counts can come: the bare
-        // loop knows messages by their completions alone.
-        high.inbox.take();
-        socket.send(YES, &[])?;
-        ensure!(socket.receive()?.bytes == YES, "the other process is out of step");
-        Ok(Ok(high))
+        Ok(Ok(Self { own, other, outbox, sender, receiver }))
     }
 }
 
 /// Makes as many as are measured, or none, with the reason of the first that there is not.
 fn several(
-    mut make: impl FnMut() -> anyhow::Result<Result<High, String>>,
+    make: impl FnMut() -> anyhow::Result<Result<High, String>>,
 ) -> anyhow::Result<Result<Vec<High>, String>> {
-    (0..RINGS).map(|_| make()).collect()
+    Ok(apart(make)?.into_iter().collect())
 }
 
 fn halves(socket: OwnedFd) -> anyhow::Result<(normal::Sender, normal::Receiver)> {

@@ -5,9 +5,7 @@
 //! one look at the bus's clock takes stands beside it; and so does the same exchange of two lines written as bare loops, without
 //! checks, counters or an end, which look at the same clock as often: the limit of that mechanism.
 //!
-//! What a line costs depends on where its memory lies: some of it is far from both processors, and a way there takes a third
-//! more. Where a run gets its memory is chance, so everything is there several times, apart from each other, and each has its turn;
-//! of the floor, every line of a page.
+//! Everything is in several places (`places`); the floor is every line of a page in each.
 
 use std::hint::black_box;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,9 +21,9 @@ use ipc::ring::{Meta, Timing};
 use ipc::segment::ControlWriter;
 use ipc::socket::Connection;
 use ipc::wait::Spin;
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 
 use super::pair::{Percentiles, exactly, times};
+use super::places::{PLACES, apart, turn};
 
 /// Bytes of payload in a message.
 pub(super) const PAYLOAD_BYTES: usize = 48;
@@ -58,11 +56,6 @@ pub(super) const MEASURES: [Measure; 5] = [
     Measure::TwoLinesUntimed,
     Measure::TwoLinesBare,
 ];
-
-/// How often everything is there.
-const PLACES: usize = 8;
-/// Memory between two of them: more than a page of the host's, as far as there are any.
-const APART_BYTES: u64 = 4 << 20;
 
 /// One side's ends.
 pub(super) struct Ends {
@@ -111,24 +104,12 @@ impl Measure {
 impl Ends {
     /// Makes this side's segments, hands them over, and takes the other side's.
     pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
-        Self::apart(|| Place::offer(socket, control))
+        Ok(Self { places: apart(|| Place::offer(socket, control))?, clock: Clock::new() })
     }
 
     /// The other side of [`Ends::offer`].
     pub(super) fn take(socket: &Connection) -> anyhow::Result<Self> {
-        Self::apart(|| Place::take(socket))
-    }
-
-    fn apart(mut make: impl FnMut() -> anyhow::Result<Place>) -> anyhow::Result<Self> {
-        let mut between = Vec::new();
-        let mut places = Vec::new();
-        for _ in 0..PLACES {
-            places.push(make()?);
-            let file = memfd_create("apart", MemfdFlags::CLOEXEC)?;
-            fallocate(&file, FallocateFlags::empty(), 0, APART_BYTES)?;
-            between.push(file);
-        }
-        Ok(Self { places, clock: Clock::new() })
+        Ok(Self { places: apart(|| Place::take(socket))?, clock: Clock::new() })
     }
 
     /// Sends messages and waits for the answer of each.
@@ -304,12 +285,6 @@ impl Bare {
         self.received += 2;
         words
     }
-}
-
-/// Which of `places` has message `number` of so many: all have their turn, and as many messages as each other.
-#[inline]
-pub(super) fn turn(number: u64, messages: u64, places: usize) -> usize {
-    (number * places as u64 / messages) as usize
 }
 
 /// As many of them as a lane has.

@@ -292,6 +292,9 @@ pub(crate) fn answer(peer: &Peer) -> anyhow::Result<()> {
         }
         let Order { part, measure, messages } = Order::decode(&bytes).context("no order")?;
         let index = usize::from(measure);
+        if part == CLASSES {
+            classes.prepare(*at_index(&classes::MEASURES, index)?);
+        }
         socket.send(READY, &[])?;
         match part {
             LATENCY => latency.answer(*at_index(&latency::MEASURES, index)?, messages)?,

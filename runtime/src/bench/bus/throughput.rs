@@ -1,8 +1,8 @@
 //! Throughput of one lane in one direction, beside bare loops over the same memory without any check.
 //!
 //! Messages of 32 bytes. The first process writes every payload, the second reads every word of it; the second's checksum,
-//! which depends on the order too, must be the first's. Bare writers ask for their lines ahead, as the lanes do. Not here: the
-//! two processes (`pair`), and latency (`latency`).
+//! which depends on the order too, must be the first's. Bare writers and readers ask for their lines ahead, as the lanes do.
+//! Everything is in several places (`places`), one after the other. Not here: the two processes (`pair`), and latency (`latency`).
 
 use std::array;
 use std::hint::{black_box, spin_loop};
@@ -14,7 +14,7 @@ use anyhow::ensure;
 use ipc::floor::{self, FLOOR_SLOTS, FloorRing};
 use ipc::header::AgentId;
 use ipc::lane::{LaneOptions, Receiver, Sender, WhenFull};
-use ipc::limits::CLAIM_AHEAD_LINES;
+use ipc::limits::{CLAIM_AHEAD_LINES, READ_AHEAD_LINES};
 use ipc::ring::Meta;
 use ipc::segment::ControlWriter;
 use ipc::socket::Connection;
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use super::latency::REGION_BYTES;
 use super::pair::exactly;
+use super::places::{PLACES, apart};
 
 /// For one message there and back so many go one way: 20 ms at the highest rate, so that starting does not count.
 const FACTOR: u64 = 20;
@@ -33,8 +34,9 @@ const SMALL_SLOTS: usize = 1_024;
 /// How long the writer waits for room before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 const WORDS: usize = 4;
-/// How many payloads ahead the writer of a bare index ring asks for lines: two to a line, as many lines as a lane.
+/// How many payloads ahead the two sides of a bare index ring ask for lines: two to a line, as many lines as a lane.
 const CLAIM_PAYLOADS: u64 = CLAIM_AHEAD_LINES * 2;
+const READ_PAYLOADS: u64 = READ_AHEAD_LINES * 2;
 
 /// What is measured, in this order in every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +63,21 @@ pub(super) const MEASURES: [Measure; 8] = [
 ];
 
 /// The first process's ends: it writes.
-pub(super) struct Lanes {
+pub(super) struct Lanes(Vec<Writers>);
+
+/// The second process's ends: it reads.
+pub(super) struct Readers(Vec<ReadersHere>);
+
+/// The writing ends in one place.
+struct Writers {
     bare: Bare,
     bare_small: Bare,
     large: Sender,
     small: Sender,
 }
 
-/// The second process's ends: it reads.
-pub(super) struct Readers {
+/// The reading ends in one place.
+struct ReadersHere {
     bare: Bare,
     bare_small: Bare,
     large: Receiver,
@@ -86,6 +94,59 @@ struct Bare {
 impl Lanes {
     /// Makes the rings and hands them over.
     pub(super) fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
+        Ok(Self(apart(|| Writers::offer(socket, control))?))
+    }
+
+    /// The other side of [`Lanes::offer`].
+    pub(super) fn take(socket: &Connection) -> anyhow::Result<Readers> {
+        Ok(Readers(apart(|| ReadersHere::take(socket))?))
+    }
+
+    /// Messages per second of one measurement.
+    pub(super) fn rate(
+        &mut self,
+        socket: &Connection,
+        measure: Measure,
+        messages: u64,
+    ) -> anyhow::Result<f64> {
+        let each = each(messages);
+        let expected = (0..each).fold(0, |sum, number| add(sum, payload(number)));
+        // The other side is ready.
+        socket.receive()?;
+        let began = Instant::now();
+        for place in &mut self.0 {
+            place.write(measure, each)?;
+        }
+        let answer = socket.receive()?.bytes;
+        let taken = began.elapsed();
+        let expected = [expected; PLACES].map(u64::to_le_bytes);
+        ensure!(answer == expected.as_flattened(), "{measure:?}: messages arrived changed");
+        Ok((each * PLACES as u64) as f64 / taken.as_secs_f64())
+    }
+}
+
+impl Readers {
+    /// The other side of [`Lanes::rate`].
+    pub(super) fn answer(
+        &mut self,
+        socket: &Connection,
+        measure: Measure,
+        messages: u64,
+    ) -> anyhow::Result<()> {
+        let each = each(messages);
+        self.0.iter().for_each(|place| place.say(measure));
+        socket.send(b"ready", &[])?;
+        let mut sums = [0; PLACES];
+        for (place, sum) in self.0.iter_mut().zip(&mut sums) {
+            *sum = place.read(measure, each)?;
+        }
+        socket.send(sums.map(u64::to_le_bytes).as_flattened(), &[])?;
+        Ok(())
+    }
+}
+
+impl Writers {
+    fn offer(socket: &Connection, control: &ControlWriter) -> anyhow::Result<Self> {
         let (bare, bare_small) = (FloorRing::create()?, FloorRing::create()?);
         let (mut large, mut small) = (sender(FLOOR_SLOTS)?, sender(SMALL_SLOTS)?);
         let given = [
@@ -107,38 +168,6 @@ impl Lanes {
         Ok(Self { bare: Bare::new(bare), bare_small: Bare::new(bare_small), large, small })
     }
 
-    /// The other side of [`Lanes::offer`].
-    pub(super) fn take(socket: &Connection) -> anyhow::Result<Readers> {
-        let taken: [OwnedFd; 7] = exactly(socket.receive()?.descriptors)?;
-        let [bare, bare_small, slots, region, small_slots, small_region, page] = taken;
-        let bare = Bare::new(FloorRing::open(bare)?);
-        let bare_small = Bare::new(FloorRing::open(bare_small)?);
-        let cursors = (Receiver::new_cursor(Spin::Forever)?, Receiver::new_cursor(Spin::Forever)?);
-        socket.send(b"cursors", &[cursors.0.as_fd(), cursors.1.as_fd()])?;
-        let of = AgentId(2);
-        let large = Receiver::for_link(of, slots, region, page.try_clone()?, cursors.0)?;
-        let small = Receiver::for_link(of, small_slots, small_region, page, cursors.1)?;
-        Ok(Readers { bare, bare_small, large, small })
-    }
-
-    /// Messages per second of one measurement.
-    pub(super) fn rate(
-        &mut self,
-        socket: &Connection,
-        measure: Measure,
-        messages: u64,
-    ) -> anyhow::Result<f64> {
-        let expected = (0..messages).fold(0, |sum, number| add(sum, payload(number)));
-        // The other side is ready.
-        socket.receive()?;
-        let began = Instant::now();
-        self.write(measure, messages)?;
-        let answer = socket.receive()?.bytes;
-        let taken = began.elapsed();
-        ensure!(answer == expected.to_le_bytes(), "{measure:?}: messages arrived changed");
-        Ok(messages as f64 / taken.as_secs_f64())
-    }
-
     fn write(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
         match measure {
             Measure::Bare => write_bare::<FLOOR_SLOTS>(&mut self.bare, messages),
@@ -156,15 +185,22 @@ impl Lanes {
     }
 }
 
-impl Readers {
-    /// The other side of [`Lanes::rate`].
-    pub(super) fn answer(
-        &mut self,
-        socket: &Connection,
-        measure: Measure,
-        messages: u64,
-    ) -> anyhow::Result<()> {
-        // The writer of either of the two rings waits for `ready`.
+impl ReadersHere {
+    fn take(socket: &Connection) -> anyhow::Result<Self> {
+        let taken: [OwnedFd; 7] = exactly(socket.receive()?.descriptors)?;
+        let [bare, bare_small, slots, region, small_slots, small_region, page] = taken;
+        let bare = Bare::new(FloorRing::open(bare)?);
+        let bare_small = Bare::new(FloorRing::open(bare_small)?);
+        let cursors = (Receiver::new_cursor(Spin::Forever)?, Receiver::new_cursor(Spin::Forever)?);
+        socket.send(b"cursors", &[cursors.0.as_fd(), cursors.1.as_fd()])?;
+        let of = AgentId(2);
+        let large = Receiver::for_link(of, slots, region, page.try_clone()?, cursors.0)?;
+        let small = Receiver::for_link(of, small_slots, small_region, page, cursors.1)?;
+        Ok(Self { bare, bare_small, large, small })
+    }
+
+    /// The writer of either of two bare rings that share a cursor is told where the reader is.
+    fn say(&self, measure: Measure) {
         match measure {
             Measure::Bare => self.bare.say(self.bare.slot),
             Measure::BareBatched => self.bare.say(self.bare.index),
@@ -172,8 +208,11 @@ impl Readers {
             Measure::BareSmallBatched => self.bare_small.say(self.bare_small.index),
             _ => {}
         }
-        socket.send(b"ready", &[])?;
-        let sum = match measure {
+    }
+
+    /// The checksum of what came.
+    fn read(&mut self, measure: Measure, messages: u64) -> anyhow::Result<u64> {
+        Ok(match measure {
             Measure::Bare => read_bare::<FLOOR_SLOTS>(&mut self.bare, messages),
             Measure::BareBatched => read_bare_batched::<FLOOR_SLOTS>(&mut self.bare, messages),
             Measure::BareSmall => read_bare::<SMALL_SLOTS>(&mut self.bare_small, messages),
@@ -184,9 +223,7 @@ impl Readers {
             Measure::LaneBatched => read_lane_batched(&mut self.large, messages)?,
             Measure::LaneSmall => read_lane(&mut self.small, messages)?,
             Measure::LaneSmallBatched => read_lane_batched(&mut self.small, messages)?,
-        };
-        socket.send(&sum.to_le_bytes(), &[])?;
-        Ok(())
+        })
     }
 }
 
@@ -221,6 +258,11 @@ impl Measure {
 /// How many messages go one way for `messages` there and back.
 pub(super) fn messages(messages: u64) -> u64 {
     messages * FACTOR
+}
+
+/// How many of them in each place.
+fn each(messages: u64) -> u64 {
+    (messages / PLACES as u64).max(1)
 }
 
 /// What the figures are of.
@@ -291,6 +333,7 @@ fn read_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 {
         while slot.stamp.load(Ordering::Acquire) != at + 1 {
             spin_loop();
         }
+        floor::fetch(&memory.slots[((at + READ_AHEAD_LINES) & (slots - 1)) as usize]);
         sum = add(sum, array::from_fn(|index| slot.words[index].load(Ordering::Relaxed)));
         // Four times per lap, as the lane's reader.
         if (at + 1).is_multiple_of(slots / 4) {
@@ -336,6 +379,9 @@ fn read_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 
         }
         for at in position..tail {
             let places = &memory.payloads[(at & (slots - 1)) as usize];
+            if at + READ_PAYLOADS < tail {
+                floor::fetch(&memory.payloads[((at + READ_PAYLOADS) & (slots - 1)) as usize]);
+            }
             sum = add(sum, array::from_fn(|index| places[index].load(Ordering::Relaxed)));
         }
         position = tail;
