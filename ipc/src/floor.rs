@@ -114,7 +114,7 @@ pub fn claim<T>(place: &T) {
     crate::prefetch::for_writing(place);
 }
 
-/// Asks for a line ahead of reading, as the reader of messages of two lines does.
+/// Asks for a line ahead of reading, as the reader of a lane does that has a backlog or expects messages of two lines.
 #[inline]
 pub fn fetch<T>(place: &T) {
     crate::prefetch::for_reading(place);

@@ -74,9 +74,9 @@ pub const CLAIM_AHEAD_LINES: u64 = 16;
 /// two hundred awake readers takes a quarter less time than with 16.
 pub const CLAIM_AHEAD_LINES_TOPIC: u64 = 4;
 /// How many lines ahead a reader that has fallen behind asks for the line that it will read: from 8 to 32 a full ring's rate is the
-/// same within a tenth; without it, a seventh of it with 1,024 slots and half with 4,096.
+/// same within a tenth; without it, a seventh of it with 1,024 slots and 0.4 with 4,096.
 pub const READ_AHEAD_LINES: u64 = 24;
-/// After so many messages in a row a reader looks whether its writer is further ahead than that.
+/// After so many lines in a row a reader looks whether its writer is further ahead than that.
 pub const READ_AHEAD_RUN: u64 = 64;
 /// Smallest region from which payloads are lent, in bytes.
 pub const REGION_BYTES_MIN: usize = 4_096;

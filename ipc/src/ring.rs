@@ -1,8 +1,8 @@
 //! The ring of stamped slots: one writer, any number of readers, memory given as a parameter.
 //!
 //! A slot is one cache line: stamp, first word, six words of payload. The reader spins on the stamp of the one slot that
-//! it waits for, so one line moves between cores per message. The writer asks for lines some way ahead (`prefetch`): a hint,
-//! no part of the protocol. Not here: mapping (`segment`), sleeping (`wait`), lent
+//! it waits for, so one line moves between cores per message. The writer, and a reader with a backlog, ask for lines some way ahead
+//! (`prefetch`): a hint, no part of the protocol. Not here: mapping (`segment`), sleeping (`wait`), lent
 //! payloads and lanes (`lane`).
 //!
 //! # Protocol

@@ -122,8 +122,8 @@ impl Consumer {
             Look::Lapped { writer } => return Ok(self.skip(writer)),
             Look::There => {}
         }
-        self.ask_ahead(slots, position);
         slot_of(slots, position).copy_to(line);
+        self.ask_ahead(slots, position);
         if self.ungated && !still_there(slots, position) {
             return self.lapped(slots, position);
         }
@@ -152,9 +152,10 @@ impl Consumer {
         if !Meta::is_plain_word(word) {
             return None;
         }
-        self.ask_ahead(slots, self.position);
         slot.copy_payload_to(line);
+        self.ask_ahead(slots, self.position);
         self.position += 1;
+        self.expects_two = false;
         Some(Meta::from_word(word))
     }
 
@@ -200,7 +201,7 @@ impl Consumer {
 
     /// Asks for a line that will be read soon, where the writer is further ahead than that: it would lose a line that it is
     /// about to write, and send late. So only while a look still further ahead finds a line, and a look only after
-    /// a run of messages in which the ring was never found empty.
+    /// a run of lines in which the ring was never found empty, or a lap.
     #[inline]
     fn ask_ahead(&mut self, slots: &[Slot], position: u64) {
         if position < self.ahead.ask_until {
@@ -216,7 +217,8 @@ impl Consumer {
         let next = position + READ_AHEAD_RUN;
         let far = next + READ_AHEAD_LINES;
         // Of what is read here nothing is believed but that asking is worth while: no partner, no order.
-        let is_there = slot_of(slots, far).stamp.load(Ordering::Relaxed) == far + 1;
+        let is_there = far - position < self.capacity
+            && slot_of(slots, far).stamp.load(Ordering::Relaxed) == far + 1;
         self.ahead = Ahead { ask_until: if is_there { next } else { position }, look_at: next };
     }
 
@@ -287,7 +289,7 @@ impl Consumer {
 impl Ahead {
     /// The writer is not known to be ahead.
     fn none_before(position: u64) -> Self {
-        Self { ask_until: position, look_at: position + READ_AHEAD_RUN }
+        Self { ask_until: position, look_at: position.saturating_add(READ_AHEAD_RUN) }
     }
 }
 

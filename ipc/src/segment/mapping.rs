@@ -114,9 +114,9 @@ pub(super) struct Placed<T> {
 }
 
 // SAFETY: an address within a mapping, which belongs to no thread; `T` consists of atomics.
-unsafe impl<T> Send for Placed<T> {}
+unsafe impl<T: Sync> Send for Placed<T> {}
 // SAFETY: as above.
-unsafe impl<T> Sync for Placed<T> {}
+unsafe impl<T: Sync> Sync for Placed<T> {}
 
 impl<T> Placed<T> {
     /// The view at this place.

@@ -2,8 +2,8 @@
 //!
 //! Half of a round trip is one way. Polled: both spin and never sleep. Blocked: both sleep in the
 //! kernel for each message. What a ring of io_uring costs depends on where the kernel's memory for it lies, up to a third and
-//! for as long as the ring lives; so HIGH has several, one after the other, and its bare loop posts into the same ones. Not
-//! here: the two processes (`pair`), CRITICAL and its floor (`latency`).
+//! for as long as the ring lives; so HIGH has several, one after the other, and its bare loop posts into the same ones, each from a
+//! ring of its own. Not here: the two processes (`pair`), CRITICAL and its floor (`latency`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;

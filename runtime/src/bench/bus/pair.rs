@@ -51,7 +51,10 @@ pub(super) const FIELDS: &[&str] = &[
     "throughput.bare_batched_per_s",
     "throughput.lane_per_s",
     "throughput.lane_batched_per_s",
+    "throughput.bare_1024_per_s",
+    "throughput.bare_1024_batched_per_s",
     "throughput.lane_1024_per_s",
+    "throughput.lane_1024_batched_per_s",
 ];
 
 /// What the first process tells the second one to take part in.

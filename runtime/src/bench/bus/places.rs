@@ -24,7 +24,7 @@ pub(super) fn apart<T>(mut make: impl FnMut() -> anyhow::Result<T>) -> anyhow::R
     Ok(places)
 }
 
-/// Which of `places` has message `number` of so many: all have their turn, and as many messages as each other.
+/// Which of `places` has message `number` of so many: where there are enough of them, all have their turn and as many messages as each other.
 #[inline]
 pub(super) fn turn(number: u64, messages: u64, places: usize) -> usize {
     (number * places as u64 / messages) as usize

@@ -1,11 +1,12 @@
 //! Throughput of one lane in one direction, beside bare loops over the same memory without any check.
 //!
 //! Messages of 32 bytes. The first process writes every payload, the second reads every word of it; the second's checksum,
-//! which depends on the order too, must be the first's. Bare writers and readers ask for their lines ahead, as the lanes do.
-//! Everything is in several places (`places`), one after the other. Not here: the two processes (`pair`), and latency (`latency`).
+//! which depends on the order too, must be the first's. Bare writers and readers ask for their lines ahead, too, always: nobody
+//! stops them. Everything is in several places (`places`), one after the other. Not here: the two processes (`pair`), and latency (`latency`).
 
 use std::array;
 use std::hint::{black_box, spin_loop};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -109,19 +110,20 @@ impl Lanes {
         measure: Measure,
         messages: u64,
     ) -> anyhow::Result<f64> {
-        let each = each(messages);
-        let expected = (0..each).fold(0, |sum, number| add(sum, payload(number)));
+        let parts = parts(messages);
+        let sum = |part: Range<u64>| part.fold(0, |sum, number| add(sum, payload(number)));
+        let expected = parts.clone().map(sum).map(u64::to_le_bytes);
         // The other side is ready.
         socket.receive()?;
         let began = Instant::now();
-        for place in &mut self.0 {
-            place.write(measure, each)?;
+        for (place, part) in self.0.iter_mut().zip(parts.clone()) {
+            place.write(measure, part)?;
         }
         let answer = socket.receive()?.bytes;
         let taken = began.elapsed();
-        let expected = [expected; PLACES].map(u64::to_le_bytes);
         ensure!(answer == expected.as_flattened(), "{measure:?}: messages arrived changed");
-        Ok((each * PLACES as u64) as f64 / taken.as_secs_f64())
+        let sent: u64 = parts.map(|part| part.end - part.start).into_iter().sum();
+        Ok(sent as f64 / taken.as_secs_f64())
     }
 }
 
@@ -133,12 +135,11 @@ impl Readers {
         measure: Measure,
         messages: u64,
     ) -> anyhow::Result<()> {
-        let each = each(messages);
         self.0.iter().for_each(|place| place.say(measure));
         socket.send(b"ready", &[])?;
         let mut sums = [0; PLACES];
-        for (place, sum) in self.0.iter_mut().zip(&mut sums) {
-            *sum = place.read(measure, each)?;
+        for ((place, sum), part) in self.0.iter_mut().zip(&mut sums).zip(parts(messages)) {
+            *sum = place.read(measure, part.end - part.start)?;
         }
         socket.send(sums.map(u64::to_le_bytes).as_flattened(), &[])?;
         Ok(())
@@ -168,18 +169,18 @@ impl Writers {
         Ok(Self { bare: Bare::new(bare), bare_small: Bare::new(bare_small), large, small })
     }
 
-    fn write(&mut self, measure: Measure, messages: u64) -> anyhow::Result<()> {
+    fn write(&mut self, measure: Measure, numbers: Range<u64>) -> anyhow::Result<()> {
         match measure {
-            Measure::Bare => write_bare::<FLOOR_SLOTS>(&mut self.bare, messages),
-            Measure::BareBatched => write_bare_batched::<FLOOR_SLOTS>(&mut self.bare, messages),
-            Measure::BareSmall => write_bare::<SMALL_SLOTS>(&mut self.bare_small, messages),
+            Measure::Bare => write_bare::<FLOOR_SLOTS>(&mut self.bare, numbers),
+            Measure::BareBatched => write_bare_batched::<FLOOR_SLOTS>(&mut self.bare, numbers),
+            Measure::BareSmall => write_bare::<SMALL_SLOTS>(&mut self.bare_small, numbers),
             Measure::BareSmallBatched => {
-                write_bare_batched::<SMALL_SLOTS>(&mut self.bare_small, messages)
+                write_bare_batched::<SMALL_SLOTS>(&mut self.bare_small, numbers)
             }
-            Measure::Lane => write_lane(&mut self.large, messages)?,
-            Measure::LaneBatched => write_lane_batched(&mut self.large, messages)?,
-            Measure::LaneSmall => write_lane(&mut self.small, messages)?,
-            Measure::LaneSmallBatched => write_lane_batched(&mut self.small, messages)?,
+            Measure::Lane => write_lane(&mut self.large, numbers)?,
+            Measure::LaneBatched => write_lane_batched(&mut self.large, numbers)?,
+            Measure::LaneSmall => write_lane(&mut self.small, numbers)?,
+            Measure::LaneSmallBatched => write_lane_batched(&mut self.small, numbers)?,
         }
         Ok(())
     }
@@ -260,9 +261,10 @@ pub(super) fn messages(messages: u64) -> u64 {
     messages * FACTOR
 }
 
-/// How many of them in each place.
-fn each(messages: u64) -> u64 {
-    (messages / PLACES as u64).max(1)
+/// The numbers of the messages in each place.
+fn parts(messages: u64) -> [Range<u64>; PLACES] {
+    let each = messages.div_ceil(PLACES as u64);
+    array::from_fn(|place| place as u64 * each..(place as u64 + 1) * each)
 }
 
 /// What the figures are of.
@@ -276,16 +278,21 @@ fn sender(slots: usize) -> anyhow::Result<Sender> {
     Ok(Sender::for_link(LaneOptions { slots, region_bytes: REGION_BYTES })?)
 }
 
+fn batches(numbers: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = numbers.end;
+    numbers.step_by(BATCH as usize).map(move |start| start..end.min(start + BATCH))
+}
+
 #[inline]
 fn payload(number: u64) -> [u64; WORDS] {
     [number, !number, number.wrapping_mul(3), number ^ 0x55]
 }
 
-/// Takes every word in, and its place.
+/// Takes every word in, and its place: with an odd factor no two places count alike.
 #[inline]
 fn add(sum: u64, [a, b, c, d]: [u64; WORDS]) -> u64 {
     let message = a.wrapping_add(b.rotate_left(7)) ^ c.wrapping_add(d.rotate_left(19));
-    sum.rotate_left(5) ^ message
+    sum.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(message)
 }
 
 #[inline]
@@ -306,11 +313,10 @@ fn from_bytes(bytes: &[u8]) -> [u64; WORDS] {
     }
 }
 
-fn write_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) {
+fn write_bare<const SLOTS: usize>(bare: &mut Bare, numbers: Range<u64>) {
     let (memory, slots) = (bare.ring.memory(), SLOTS as u64);
-    let (start, mut limit) = (bare.slot, bare.slot + slots);
-    for number in 0..messages {
-        let at = start + number;
+    let (mut at, mut limit) = (bare.slot, bare.slot + slots);
+    for number in numbers {
         while at >= limit {
             spin_loop();
             limit = memory.head.0.load(Ordering::Acquire) + slots;
@@ -321,8 +327,9 @@ fn write_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) {
         }
         slot.stamp.store(at + 1, Ordering::Release);
         floor::claim(&memory.slots[((at + CLAIM_AHEAD_LINES) & (slots - 1)) as usize]);
+        at += 1;
     }
-    bare.slot += messages;
+    bare.slot = at;
 }
 
 fn read_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 {
@@ -344,28 +351,25 @@ fn read_bare<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 {
     sum
 }
 
-fn write_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) {
+fn write_bare_batched<const SLOTS: usize>(bare: &mut Bare, numbers: Range<u64>) {
     let (memory, slots) = (bare.ring.memory(), SLOTS as u64);
-    let (start, mut limit) = (bare.index, bare.index + slots);
-    let mut number = 0;
-    while number < messages {
-        let end = messages.min(number + BATCH);
-        while start + end > limit {
+    let (mut at, mut limit) = (bare.index, bare.index + slots);
+    for batch in batches(numbers) {
+        while at + (batch.end - batch.start) > limit {
             spin_loop();
             limit = memory.head.0.load(Ordering::Acquire) + slots;
         }
-        for number in number..end {
-            let at = start + number;
+        for number in batch {
             let places = &memory.payloads[(at & (slots - 1)) as usize];
             for (place, word) in places.iter().zip(payload(number)) {
                 place.store(word, Ordering::Relaxed);
             }
             floor::claim(&memory.payloads[((at + CLAIM_PAYLOADS) & (slots - 1)) as usize]);
+            at += 1;
         }
-        number = end;
-        memory.tail.0.store(start + number, Ordering::Release);
+        memory.tail.0.store(at, Ordering::Release);
     }
-    bare.index += messages;
+    bare.index = at;
 }
 
 fn read_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 {
@@ -379,7 +383,7 @@ fn read_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 
         }
         for at in position..tail {
             let places = &memory.payloads[(at & (slots - 1)) as usize];
-            if at + READ_PAYLOADS < tail {
+            if at.is_multiple_of(2) && at + READ_PAYLOADS < tail {
                 floor::fetch(&memory.payloads[((at + READ_PAYLOADS) & (slots - 1)) as usize]);
             }
             sum = add(sum, array::from_fn(|index| places[index].load(Ordering::Relaxed)));
@@ -391,9 +395,9 @@ fn read_bare_batched<const SLOTS: usize>(bare: &mut Bare, messages: u64) -> u64 
     sum
 }
 
-fn write_lane(lane: &mut Sender, messages: u64) -> anyhow::Result<()> {
+fn write_lane(lane: &mut Sender, numbers: Range<u64>) -> anyhow::Result<()> {
     let when = WhenFull::WaitUntil(Instant::now() + PATIENCE);
-    for number in 0..messages {
+    for number in numbers {
         lane.send(Meta::default(), &to_bytes(payload(number)), when)?;
     }
     Ok(())
@@ -407,16 +411,13 @@ fn read_lane(lane: &mut Receiver, messages: u64) -> anyhow::Result<u64> {
     Ok(black_box(sum))
 }
 
-fn write_lane_batched(lane: &mut Sender, messages: u64) -> anyhow::Result<()> {
+fn write_lane_batched(lane: &mut Sender, numbers: Range<u64>) -> anyhow::Result<()> {
     let when = WhenFull::WaitUntil(Instant::now() + PATIENCE);
-    let mut number = 0;
-    while number < messages {
-        let end = messages.min(number + BATCH);
-        for number in number..end {
+    for batch in batches(numbers) {
+        for number in batch {
             lane.push(Meta::default(), &to_bytes(payload(number)), when)?;
         }
         lane.flush();
-        number = end;
     }
     Ok(())
 }
@@ -434,4 +435,31 @@ fn read_lane_batched(lane: &mut Receiver, messages: u64) -> anyhow::Result<u64> 
         left -= count as u64;
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_out_of_order_have_another_sum() {
+        let sum = |numbers: &[u64]| numbers.iter().fold(0, |sum, at| add(sum, payload(*at)));
+        let numbers: Vec<u64> = (0..4_096).collect();
+        for apart in [1, 16, BATCH as usize, SMALL_SLOTS, 2_048] {
+            let mut swapped = numbers.clone();
+            swapped.swap(100, 100 + apart);
+            assert_ne!(sum(&swapped), sum(&numbers), "two that are {apart} apart");
+            let mut swapped = numbers.clone();
+            let (first, second) = swapped.split_at_mut(apart);
+            first.swap_with_slice(&mut second[..apart]);
+            assert_ne!(sum(&swapped), sum(&numbers), "the first {apart} with the next");
+        }
+    }
+
+    #[test]
+    fn every_place_has_messages_of_its_own() {
+        let parts = parts(13);
+        assert!(parts.iter().all(|part| part.end - part.start == 2));
+        assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start));
+    }
 }
