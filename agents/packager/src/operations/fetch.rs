@@ -12,7 +12,6 @@ use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 use super::Task;
 use super::addresses::Finding;
 use super::apply::is_built;
-use super::incoming::Incoming;
 use super::named::copied;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -91,7 +90,7 @@ impl Task<'_> {
                 .hint("run the command once without `--offline`"));
         }
         self.tidy();
-        let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+        let incoming = self.shop.new_incoming()?;
         let (here, missing): (Vec<&Package>, Vec<&Package>) =
             missing.into_iter().partition(|package| path_of(package).is_some());
         for package in here {
@@ -107,7 +106,7 @@ impl Task<'_> {
                 tracing::warn!(%error, "the registry is asked where it has its files");
                 let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
                 let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
-                let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+                let incoming = self.shop.new_incoming()?;
                 self.bring(&missing, Finding::Asked, incoming.path(), &brought)
                     .map_err(|second| the_worse(error, second))
             }
