@@ -12,6 +12,9 @@
 
 mod calls;
 mod campaign;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../it/far.rs"]
+mod far;
 mod look;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../it/packages.rs"]
@@ -19,6 +22,7 @@ mod packages;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../it/registry.rs"]
 mod registry;
+mod second_round;
 mod sequences;
 mod tracer;
 mod unpacking;
