@@ -12,6 +12,9 @@
 
 mod calls;
 mod campaign;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../it/far.rs"]
+mod far;
 mod look;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../it/packages.rs"]
@@ -19,6 +22,7 @@ mod packages;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../it/registry.rs"]
 mod registry;
+mod second_round;
 mod sequences;
 mod tracer;
 mod unpacking;
@@ -67,13 +71,6 @@ fn blows(kinds: &BTreeMap<String, Kind>) -> Vec<Blow> {
         }
     }
     blows
-}
-
-/// A file of a download or a lease that cannot be deleted stays until the Packager's next start or the store's next collection. A daemon's
-/// goes on without either, so after such a strike more is there than before, and that is known.
-fn is_left_for_later((point, strike): &Blow) -> bool {
-    let is_of_passing_use = ["/incoming/", "/leases/"].iter().any(|it| point.kind.contains(it));
-    is_of_passing_use && point.kind.contains("unlink ") && matches!(strike, Strike::Fail(_))
 }
 
 /// Evenly spread over all of them, so over all kinds and ways to fail.
@@ -172,8 +169,7 @@ fn campaign(operation: Operation, has_daemon: bool) {
     let kinds = Stage::new(operation, has_daemon).survey();
     let points: u32 = kinds.values().map(|kind| kind.count).sum();
     assert!(points > 0, "{} changes nothing on the disk", stage_name(staged));
-    let mut all = blows(&kinds);
-    all.retain(|blow| !(has_daemon && only.is_none() && is_left_for_later(blow)));
+    let all = blows(&kinds);
     let possible = all.len();
     let is_whole = std::env::var("BOLIDE_CRASH").is_ok_and(|how| how == "all");
     let chosen: Vec<Blow> = match (&only, is_whole) {

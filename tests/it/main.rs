@@ -8,6 +8,8 @@ mod at_once;
 mod building;
 mod deferred;
 mod dnf;
+mod elsewhere;
+mod far;
 mod heat;
 mod holding;
 mod languages;

@@ -29,6 +29,8 @@ struct Guard {
     token: Mutex<Option<String>>,
     /// What questions had as `authorization`.
     seen: Mutex<Vec<Option<String>>>,
+    /// The paths of all questions.
+    asked: Mutex<Vec<String>>,
 }
 
 impl Guard {
@@ -119,6 +121,11 @@ impl Registry {
     /// What all questions so far had as `authorization`.
     pub(crate) fn authorizations(&self) -> Vec<Option<String>> {
         self.guard.seen.lock().unwrap().clone()
+    }
+
+    /// How often this very path was asked for.
+    pub(crate) fn asked(&self, path: &str) -> usize {
+        self.guard.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
     }
 
     /// Lets every question for a path that begins with `prefix` wait until it speaks again.
@@ -253,6 +260,7 @@ fn serve(
             }
         }
         let path = first.split(' ').nth(1).unwrap_or_default().replace("%2F", "%2f");
+        guard.asked.lock().unwrap().push(path.clone());
         if silence.covers(&path) {
             silence.asked.fetch_add(1, Ordering::Relaxed);
             if !silence.ends(&path, stream) {

@@ -38,6 +38,7 @@ pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told
 pub(crate) use self::endpoints::LocalCrates;
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
+pub(crate) use self::limits::GUESSES_MISSED_MAX;
 
 use self::announced::Backlog;
 use self::cache::Disk;
@@ -368,7 +369,8 @@ impl Client {
     /// Fetches files for whose work `order` is, as many at once as the host lets, each verified. Blocks; `tell` is called on this
     /// thread, also where the host lets none begin for longer than a moment.
     ///
-    /// All or nothing: the first failure stops the others and removes everything that this call has fetched.
+    /// All or nothing, but for what is only missed where it was guessed to be: the first failure stops the others and removes everything
+    /// that this call has fetched.
     pub fn download(
         &self,
         requests: &[DownloadRequest],

@@ -15,6 +15,7 @@ mod hex;
 pub mod install;
 pub mod io;
 mod kept;
+mod leftovers;
 pub mod limits;
 pub mod lock;
 pub mod manifest;

@@ -192,6 +192,9 @@ pub const HEAVY_PACKAGES_MIN: usize = 64;
 pub const INCOMING_TRIES_MAX: usize = 1_000;
 /// Names of one directory that are read at once while everything in it is removed.
 pub const INCOMING_NAMES_AT_ONCE_MAX: usize = 1_024;
+/// Paths that are remembered because they could not be deleted: a disk that fails refuses them all, and each is tried before every
+/// request. The next start sweeps the others.
+pub const LEFTOVERS_MAX: usize = 128;
 /// Bytes that the store may take unless the configuration says otherwise: several large projects of each ecosystem, a tenth of a small disk.
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 /// Of a store that is too large, so many hundredths of what it may take are left, so that the next package does not make it too large again.

@@ -42,11 +42,13 @@ use std::time::{Duration, Instant};
 
 use agents_contract::{Cancellation, Conversation, Hands, Host, Order, Work};
 
+use self::incoming::Incoming;
 use crate::api::{Progress, Setting};
 use crate::build::run::Sandbox;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
+use crate::leftovers::Leftovers;
 use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
 use crate::lock::Part;
 use crate::measures::Measures;
@@ -87,6 +89,8 @@ pub(crate) struct Shop {
     pub(crate) fetched_since: AtomicU64,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
+    /// What could not be deleted, of these and of the store.
+    pub(crate) leftovers: Arc<Leftovers>,
     /// Where it is written down what was built, for the next time.
     pub(crate) builds: PathBuf,
     /// Where what is built runs.
@@ -96,9 +100,22 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
+    /// A directory for the downloads of one request.
+    fn new_incoming(&self) -> Result<Incoming> {
+        Incoming::new(&self.incoming, &self.host, &self.leftovers)
+    }
+
+    /// Tries again, when there is time, what could not be deleted.
+    pub(crate) fn tidy_later(&self) {
+        if !self.leftovers.is_empty() {
+            let leftovers = Arc::clone(&self.leftovers);
+            self.host.later(Box::new(move || leftovers.try_again()));
+        }
+    }
+
     /// Removes what processes that died left unfinished outside of projects.
     pub(crate) fn remove_abandoned(&self) {
-        incoming::remove_abandoned(&self.incoming);
+        incoming::remove_abandoned(&self.incoming, &self.leftovers);
         match self.store.remove_abandoned() {
             Ok(freed) if freed.files == 0 => {}
             Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),

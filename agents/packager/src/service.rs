@@ -21,6 +21,7 @@ use crate::api::{
 use crate::build::run::Sandbox;
 use crate::error::{Error, Kind, Result};
 use crate::io;
+use crate::leftovers::Leftovers;
 use crate::limits::{REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
 use crate::measures::Measures;
 use crate::operations::{Shop, Task, aside::Aside, rest, tools::Tools};
@@ -136,7 +137,9 @@ impl Packager {
             host: Arc::clone(&host),
             unpacker: Arc::clone(&unpacker),
         });
+        let leftovers = Arc::<Leftovers>::default();
         let store = Store::open(&places.cache.join("store"))?
+            .leaving_to(Arc::clone(&leftovers))
             .unpacked_by(Arc::clone(&unpacker))
             .with_mode(policy.store.mode);
         Ok(Self {
@@ -157,6 +160,7 @@ impl Packager {
                 mirrors: policy.mirrors,
                 fetched_since: AtomicU64::new(0),
                 incoming: places.cache.join("incoming"),
+                leftovers,
                 builds: places.cache.join("builds"),
                 sandbox: Sandbox::own(),
                 is_tidied: AtomicBool::new(false),
@@ -322,7 +326,11 @@ impl Agent for Packager {
         request: Request,
         conversation: &dyn Conversation,
     ) -> std::result::Result<Vec<u8>, ToolError> {
-        self.answer(request, conversation).map_err(ToolError::from)
+        // What an earlier request could not delete is not there any more when this one looks.
+        self.shop.leftovers.try_again();
+        let answer = self.answer(request, conversation);
+        self.shop.tidy_later();
+        answer.map_err(ToolError::from)
     }
 
     fn try_call(&self, question: &Question<'_>) -> Option<std::result::Result<Vec<u8>, ToolError>> {

@@ -38,6 +38,7 @@ use rustix::fs::{Mode as Permissions, OFlags};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::leftovers::Leftovers;
 use crate::metadata::Hashes;
 use crate::resolution::Package;
 use crate::unpack::Unpacker;
@@ -108,6 +109,8 @@ pub struct Store {
     seals: Seals,
     births: Births,
     next_temporary: AtomicU64,
+    /// What could not be deleted.
+    leftovers: Arc<Leftovers>,
     #[cfg(test)]
     removals_left: std::sync::atomic::AtomicI64,
     /// Who reads the artefacts that are added.
@@ -141,6 +144,7 @@ impl Store {
             gate: Gate::open(directory)?,
             modes: Modes::default(),
             next_temporary: AtomicU64::new(0),
+            leftovers: Arc::default(),
             #[cfg(test)]
             removals_left: std::sync::atomic::AtomicI64::new(i64::MAX),
             unpacker: Arc::new(Unpacker::here()),
@@ -155,6 +159,11 @@ impl Store {
     /// The same store with somebody else to read the artefacts that are added.
     pub fn unpacked_by(self, unpacker: Arc<Unpacker>) -> Self {
         Self { unpacker, ..self }
+    }
+
+    /// The same store with somebody else who remembers what could not be deleted.
+    pub(crate) fn leaving_to(self, leftovers: Arc<Leftovers>) -> Self {
+        Self { leftovers, ..self }
     }
 
     /// The same store after another start of the machine.

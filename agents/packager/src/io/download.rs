@@ -32,6 +32,7 @@ use super::Client;
 use super::http::{Failure, Gates, Mirrors, Transport, pause_before_retry};
 use super::limits::{
     ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
+    GUESSES_MISSED_MAX,
 };
 use super::outside::Service;
 use super::secret::{Credentials, shown};
@@ -54,6 +55,9 @@ pub struct DownloadRequest {
     pub destination: PathBuf,
     /// The most that is accepted; `None` is the general bound.
     pub bytes_max: Option<u64>,
+    /// Whether the address is a guess: that this file is not to be had there is told ([`Told::Missed`]) and ends nothing, for at most
+    /// [`GUESSES_MISSED_MAX`] files of a call.
+    pub is_guess: bool,
 }
 
 /// Whether files outlive a power loss when the call returns.
@@ -72,6 +76,13 @@ pub enum Told<'a> {
     File(Progress<'a>),
     /// None of its files is under way, and the next one has to wait.
     Waits(Wait),
+    /// A file is not where it was guessed to be.
+    Missed {
+        /// The index of the request.
+        index: usize,
+        /// What came of asking there.
+        error: &'a Error,
+    },
 }
 
 /// How far a file is.
@@ -378,6 +389,15 @@ async fn open(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
     let sink = sink.map_err(|error| Error::io("write", &job.part, &error))?;
     job.progress.store(sink.bytes, Ordering::Relaxed);
     Ok(sink)
+}
+
+/// Whether a file that was not found where it was guessed to be may be elsewhere: a server did not have it, had another one, or sent on to where
+/// nobody is. One that is overloaded is not asked for more.
+fn may_be_elsewhere(error: &Error) -> bool {
+    match error.code.as_str() {
+        "registry-error" => !error.retry,
+        code => matches!(code, "registry-nonsense" | "registry-unreachable" | "hash-mismatch"),
+    }
 }
 
 fn unaddressed(job: &Job) -> Error {

@@ -62,6 +62,9 @@ pub const FILES_AT_ONCE_MAX: usize = 2 * IDLE_CONNECTIONS_MAX;
 pub const IDLE_QUESTIONS_MAX: usize = DEMANDED_REQUESTS_MAX + ANNOUNCED_REQUESTS_MAX;
 /// Requests of one call to `download`; a tree of 10,000 packages is beyond what npm manages.
 pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
+/// Files of one call that may be elsewhere than where they were guessed to be: a registry has a few of its own there, or none. With more
+/// of them it is asked about all that is left, which costs less than another question in vain for each.
+pub const GUESSES_MISSED_MAX: usize = 32;
 /// Threads that move bytes, for questions and for files.
 pub const RUNTIME_THREADS: usize = 2;
 /// Threads that parse answers; more than cores only adds memory.

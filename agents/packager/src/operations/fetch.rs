@@ -12,11 +12,10 @@ use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
 use super::Task;
 use super::addresses::Finding;
 use super::apply::is_built;
-use super::incoming::Incoming;
 use super::named::copied;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::io::{DownloadRequest, Durability, Told};
+use crate::io::{DownloadRequest, Durability, GUESSES_MISSED_MAX, Told};
 use crate::limits::UNPACK_BATCHES_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
@@ -91,7 +90,7 @@ impl Task<'_> {
                 .hint("run the command once without `--offline`"));
         }
         self.tidy();
-        let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
+        let incoming = self.shop.new_incoming()?;
         let (here, missing): (Vec<&Package>, Vec<&Package>) =
             missing.into_iter().partition(|package| path_of(package).is_some());
         for package in here {
@@ -100,30 +99,42 @@ impl Task<'_> {
         if missing.is_empty() {
             return Ok(0);
         }
-        let is_guess = missing.iter().any(|package| self.by_custom(package).is_some());
         let brought = AtomicU64::new(0);
-        match self.bring(&missing, Finding::Custom, incoming.path(), &brought) {
-            Err(error) if is_guess && may_be_elsewhere(&error) => {
-                tracing::warn!(%error, "the registry is asked where it has its files");
-                let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
-                let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
-                let incoming = Incoming::new(&self.shop.incoming, &self.shop.host)?;
-                self.bring(&missing, Finding::Asked, incoming.path(), &brought)
-                    .map_err(|second| the_worse(error, second))
-            }
-            brought => brought,
-        }?;
+        let missed = self.bring(&missing, Finding::Custom, incoming.path(), &brought)?;
+        // Its place on the disk is free for the others.
+        drop(incoming);
+        self.bring_elsewhere(missing, missed, &brought)?;
         Ok(brought.into_inner())
     }
 
-    /// Fetches and unpacks what is missing; counts the bytes of what has come into the store.
+    /// Those that are not in the store yet, because they are not where they are by custom: the registry is asked where it has them.
+    fn bring_elsewhere(
+        &self,
+        missing: Vec<&Package>,
+        missed: Vec<Error>,
+        brought: &AtomicU64,
+    ) -> Result<()> {
+        let Some(error) = missed.first() else { return Ok(()) };
+        let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
+        let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
+        let count = missing.len();
+        tracing::warn!(%error, count, "the registry is asked where it has what is not where it is by custom");
+        let incoming = self.shop.new_incoming()?;
+        let second = self.bring(&missing, Finding::Asked, incoming.path(), brought);
+        second.map(drop).map_err(|second| {
+            missed.into_iter().fold(second, |second, first| the_worse(first, second))
+        })
+    }
+
+    /// Fetches and unpacks what is missing; counts the bytes of what has come into the store. What came of asking for those that are not
+    /// where they are by custom, of which more than a few end it.
     fn bring(
         &self,
         missing: &[&Package],
         by: Finding,
         incoming: &Path,
         brought: &AtomicU64,
-    ) -> Result<()> {
+    ) -> Result<Vec<Error>> {
         let addresses = match self.addresses(missing, by) {
             // Mirrors of artefacts need no address.
             Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
@@ -143,14 +154,22 @@ impl Task<'_> {
                 hashes: package.artifact.hashes.clone(),
                 destination: incoming.join(index.to_string()),
                 bytes_max: None,
+                is_guess: by == Finding::Custom && self.by_custom(package).is_some(),
             })
             .collect();
-        self.download_and_unpack(missing, &requests, incoming, &|index| {
+        let mut missed = Vec::new();
+        let unpack = |index: usize| {
             let bytes = self.unpack(missing[index], &incoming.join(index.to_string()))?;
             self.shop.measures.downloaded(missing[index].ecosystem, bytes);
             brought.fetch_add(bytes, Ordering::Relaxed);
             Ok(())
-        })
+        };
+        match self.download_and_unpack((missing, &requests), incoming, &unpack, &mut missed) {
+            // Too many: this registry has its files elsewhere.
+            Err(error) if missed.len() > GUESSES_MISSED_MAX && missed.last() == Some(&error) => {}
+            brought => brought?,
+        }
+        Ok(missed)
     }
 
     /// Fetches an artefact that does not go into the store, verified.
@@ -171,6 +190,7 @@ impl Task<'_> {
             hashes: artifact.hashes.clone(),
             destination: to.to_owned(),
             bytes_max: None,
+            is_guess: false,
         };
         self.say("fetch", purl, 0, 1);
         let mut tell = |told: Told<'_>| {
@@ -198,13 +218,13 @@ impl Task<'_> {
     }
 
     /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes. A failure of either
-    /// ends both.
+    /// ends both, but for files that are `missed` where they were guessed to be.
     fn download_and_unpack(
         &self,
-        missing: &[&Package],
-        requests: &[DownloadRequest],
+        (missing, requests): (&[&Package], &[DownloadRequest]),
         incoming: &Path,
         unpack: &(dyn Fn(usize) -> Result<()> + Sync),
+        missed: &mut Vec<Error>,
     ) -> Result<()> {
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
@@ -234,6 +254,10 @@ impl Task<'_> {
                     let _ = arrived.try_send(progress.index);
                 }
                 Told::File(_) => {}
+                Told::Missed { index, error } => {
+                    tracing::debug!(%error, package = missing[index].purl(), "it is not where it is by custom");
+                    missed.push(error.clone());
+                }
                 Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
             };
             let downloaded =
@@ -298,15 +322,6 @@ impl Task<'_> {
                 tracing::debug!(%error, "cannot look at downloads that broke off");
             }
         }));
-    }
-}
-
-/// Whether a file that was not found where it is by custom may be elsewhere: a server did not have it, had another one, or sent on to where
-/// nobody is. One that is overloaded is not asked for more.
-fn may_be_elsewhere(error: &Error) -> bool {
-    match error.code.as_str() {
-        "registry-error" => !error.retry,
-        code => matches!(code, "registry-nonsense" | "registry-unreachable" | "hash-mismatch"),
     }
 }
 
@@ -434,12 +449,9 @@ mod tests {
     const WATCHDOG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn who_is_overloaded_is_not_asked_for_more_and_other_bytes_are_told_first() {
+    fn that_somebody_sends_other_bytes_is_told_first() {
         let error = |kind, code| Error::new(kind, code, "x");
         let status = error(Kind::Network, "registry-error");
-        assert!(may_be_elsewhere(&status) && !may_be_elsewhere(&status.clone().retryable()));
-        assert!(may_be_elsewhere(&error(Kind::Network, "registry-unreachable").retryable()));
-        assert!(!may_be_elsewhere(&error(Kind::Failed, "disk-full")));
         let bytes = error(Kind::Verification, "hash-mismatch");
         assert_eq!(the_worse(bytes.clone(), status.clone()).code, "hash-mismatch");
         let gone = error(Kind::Failed, "locked-version-gone");

@@ -14,6 +14,7 @@ use agents_contract::Host;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::{Error, Kind, Result};
+use crate::leftovers::Leftovers;
 use crate::limits::INCOMING_TRIES_MAX;
 
 /// Removed with everything in it after the request has ended.
@@ -22,10 +23,15 @@ pub(super) struct Incoming {
     /// Holds the lock.
     lock: Option<OwnedFd>,
     host: Arc<dyn Host>,
+    leftovers: Arc<Leftovers>,
 }
 
 impl Incoming {
-    pub(super) fn new(parent: &Path, host: &Arc<dyn Host>) -> Result<Self> {
+    pub(super) fn new(
+        parent: &Path,
+        host: &Arc<dyn Host>,
+        leftovers: &Arc<Leftovers>,
+    ) -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         std::fs::create_dir_all(parent).map_err(|error| Error::io("create", parent, &error))?;
         for _ in 0..INCOMING_TRIES_MAX {
@@ -39,8 +45,16 @@ impl Incoming {
                 Err(error) => return Err(failed(error)),
             }
             // Whoever removes what is abandoned may have been between the two calls.
-            if let Some(lock) = lock(&path).map_err(failed)? {
-                return Ok(Self { path, lock: Some(lock), host: Arc::clone(host) });
+            match lock(&path) {
+                Ok(Some(lock)) => {
+                    let (host, leftovers) = (Arc::clone(host), Arc::clone(leftovers));
+                    return Ok(Self { path, lock: Some(lock), host, leftovers });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    leftovers.delete(&path, remove_abandoned_one);
+                    return Err(failed(error));
+                }
             }
         }
         let message = format!("too many downloads are under way in `{}`", parent.display());
@@ -55,10 +69,17 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         let (path, lock) = (std::mem::take(&mut self.path), self.lock.take());
+        let leftovers = Arc::clone(&self.leftovers);
         self.host.later(Box::new(move || {
-            // What stays is found without a lock by the next start.
-            let _ = remove::remove(&path);
-            drop(lock);
+            let Err(error) = remove::remove(&path) else { return };
+            // It belongs to nobody from here on. Not only closed: a process that is just being started has the lock, too, until it
+            // becomes a program.
+            if let Some(lock) = lock {
+                let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);
+            }
+            leftovers.add(&path, remove_abandoned_one, &error.into());
+            // What hinders is mostly over at once.
+            leftovers.try_again();
         }));
     }
 }
@@ -79,14 +100,23 @@ fn lock(path: &Path) -> std::io::Result<Option<OwnedFd>> {
 }
 
 /// Removes what processes that died had begun to fetch.
-pub(super) fn remove_abandoned(parent: &Path) {
+pub(super) fn remove_abandoned(parent: &Path, leftovers: &Leftovers) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if let Ok(Some(_lock)) = lock(&path)
-            && let Err(error) = remove::remove(&path)
-        {
-            tracing::debug!(?path, %error, "cannot remove what another process left unfinished");
+        let Ok(Some(lock)) = lock(&path) else { continue };
+        let removed = remove::remove(&path);
+        drop(lock);
+        if let Err(error) = removed {
+            leftovers.add(&path, remove_abandoned_one, &error.into());
         }
+    }
+}
+
+/// Removes one that belongs to nobody. Where somebody has it, a later try finds it free, or gone.
+fn remove_abandoned_one(path: &Path) -> std::io::Result<()> {
+    match lock(path)? {
+        Some(_lock) => Ok(remove::remove(path)?),
+        None => path.symlink_metadata().and(Err(ErrorKind::WouldBlock.into())),
     }
 }
 
@@ -99,19 +129,46 @@ mod tests {
     fn what_nobody_fetches_any_more_is_removed_and_nothing_else() {
         let place = tempfile::tempdir().expect("a directory");
         let parent = place.path().join("incoming");
-        remove_abandoned(&parent);
+        let left = Arc::<Leftovers>::default();
+        remove_abandoned(&parent, &left);
         let host: Arc<dyn Host> = Arc::new(PlainHost);
-        let live = Incoming::new(&parent, &host).expect("a directory");
+        let live = Incoming::new(&parent, &host, &left).expect("a directory");
         let died = parent.join("1-0");
         std::fs::create_dir(&died).expect("a directory");
         for path in [live.path(), &died] {
             std::fs::write(path.join("0"), "bytes").expect("a file");
         }
         std::fs::write(parent.join("file"), "no directory").expect("a file");
-        remove_abandoned(&parent);
+        remove_abandoned(&parent, &left);
         assert!(live.path().join("0").exists() && !died.exists() && parent.join("file").exists());
         drop(live);
         assert_eq!(std::fs::read_dir(&parent).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_at_its_end_is_removed_later_and_never_from_a_new_owner() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (parent, aside) = (place.path().join("incoming"), place.path().join("aside"));
+        let (host, left): (Arc<dyn Host>, _) = (Arc::new(PlainHost), Arc::<Leftovers>::default());
+        let one = Incoming::new(&parent, &host, &left).expect("a directory");
+        let path = one.path().to_owned();
+        std::fs::write(path.join("0"), "bytes").expect("a file");
+        // A file in its place cannot be removed as a directory, whoever tries it.
+        std::fs::rename(&path, &aside).expect("the same file system");
+        std::fs::write(&path, "in the way").expect("a file");
+        drop(one);
+        assert!(!left.is_empty(), "it is forgotten");
+        std::fs::remove_file(&path).expect("ours");
+        std::fs::rename(&aside, &path).expect("the same file system");
+        let owner = lock(&path).expect("a directory").expect("nobody's");
+        left.try_again();
+        assert!(path.join("0").exists(), "it was taken from under its owner");
+        drop(owner);
+        left.try_again();
+        assert!(left.is_empty() && !path.exists());
+        left.add(&path, remove_abandoned_one, &ErrorKind::PermissionDenied.into());
+        left.try_again();
+        assert!(left.is_empty(), "what is gone is no failure");
     }
 
     #[test]
@@ -122,7 +179,7 @@ mod tests {
         for count in 0..8 {
             std::fs::create_dir(place.path().join(format!("{pid}-{count}"))).expect("a directory");
         }
-        let one = Incoming::new(place.path(), &host).expect("another name");
+        let one = Incoming::new(place.path(), &host, &Arc::default()).expect("another name");
         assert_eq!(std::fs::read_dir(one.path()).expect("a directory").count(), 0);
     }
 }

@@ -7,7 +7,8 @@ use agents_contract::Cancellation;
 
 use super::*;
 use crate::api::{WatchPolicy, WatchesAnswer};
-use crate::io::testing::PlainHost;
+use crate::io::testing::{LaterHost, PlainHost};
+use crate::store::Form;
 use crate::transaction::WatchOutcome;
 
 const TOKEN: &str = "npm_a-token-that-nobody-else-may-read";
@@ -41,18 +42,16 @@ impl Scratch {
     }
 
     fn packager(&self) -> Packager {
-        let places = Places { state: self.path("state"), cache: self.path("cache") };
-        Packager::new(&places, Policy::default(), Unpacker::here(), Arc::new(PlainHost))
-            .expect("a packager")
+        self.packager_at(Arc::new(PlainHost))
     }
 
-    fn ask<T: Serialize, A: DeserializeOwned>(
-        &self,
-        packager: &Packager,
-        tool: &str,
-        payload: &T,
-    ) -> Result<A> {
-        let request = Request {
+    fn packager_at(&self, host: Arc<dyn Host>) -> Packager {
+        let places = Places { state: self.path("state"), cache: self.path("cache") };
+        Packager::new(&places, Policy::default(), Unpacker::here(), host).expect("a packager")
+    }
+
+    fn request(&self, tool: &str, payload: &impl Serialize) -> Result<Request> {
+        Ok(Request {
             tool: tool.to_owned(),
             payload: write(payload)?,
             directory: Some(std::fs::File::open(self.path("project")).expect("a project").into()),
@@ -63,8 +62,16 @@ impl Scratch {
             },
             priority: 5,
             deadline: None,
-        };
-        read(&packager.answer(request, &Waiting)?)
+        })
+    }
+
+    fn ask<T: Serialize, A: DeserializeOwned>(
+        &self,
+        packager: &Packager,
+        tool: &str,
+        payload: &T,
+    ) -> Result<A> {
+        read(&packager.answer(self.request(tool, payload)?, &Waiting)?)
     }
 
     fn mode(&self, name: &str) -> u32 {
@@ -192,4 +199,39 @@ fn that_a_project_is_not_watched_stands_beside_what_came_of_its_last_change() {
     transactions.note_unwatched(&[] as &[(&str, &str)]).expect("a note");
     assert_eq!(look().unwatched, None);
     assert_eq!(look().outcome.as_deref(), Some("in-line"));
+}
+
+#[test]
+fn what_a_request_could_not_delete_is_gone_when_the_next_one_is_served_or_when_there_is_time() {
+    let (scratch, host) = (Scratch::new(), Arc::new(LaterHost::default()));
+    let packager = scratch.packager_at(Arc::clone(&host) as Arc<dyn Host>);
+    let (leases, aside) = (scratch.path("cache/store/leases"), scratch.path("aside"));
+    let names = || {
+        let entries = std::fs::read_dir(&leases).expect("a store").flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let hashes = crate::metadata::Hashes { sha256: Some("ab".repeat(32)), sha512: None };
+    // A lease that cannot be deleted when it ends, since a directory has its name, and could be after that.
+    let leave = |meanwhile: &dyn Fn()| {
+        let store = &packager.shop().store;
+        let lease = store.lease([(&hashes, Form::Npm)], Cancellation::NEVER).expect("space");
+        let path = names().pop().expect("a lease");
+        std::fs::rename(&path, &aside).expect("the same file system");
+        std::fs::create_dir(&path).expect("a directory");
+        drop(lease);
+        meanwhile();
+        std::fs::remove_dir(&path).expect("ours");
+        std::fs::rename(&aside, &path).expect("the same file system");
+        assert_eq!(names(), [path]);
+    };
+    let call = || {
+        let request = scratch.request("pkg.watches", &WatchesRequest {}).expect("a request");
+        packager.call(request, &Waiting).expect("an answer");
+    };
+    leave(&|| {});
+    call();
+    assert!(names().is_empty(), "the next request finds it");
+    leave(&call);
+    host.do_what_waits();
+    assert!(names().is_empty(), "nobody has tried it when there was time");
 }

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agents_contract::Cancellation;
@@ -15,6 +16,7 @@ use rustix::fs::FlockOperation;
 use super::collect::list;
 use super::{Form, Store, entry};
 use crate::error::{Error, Kind, Result};
+use crate::leftovers::{self, Leftovers};
 use crate::limits::{STORE_LEASE_BYTES_MAX, STORE_LEASES_MAX};
 use crate::metadata::Hashes;
 
@@ -23,13 +25,13 @@ use crate::metadata::Hashes;
 pub struct Lease {
     path: PathBuf,
     /// Holds the lock.
-    _file: File,
+    file: File,
+    leftovers: Arc<Leftovers>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // What cannot be removed is removed by the next collection.
-        let _ = std::fs::remove_file(&self.path);
+        self.leftovers.delete(&self.path, leftovers::file);
     }
 }
 
@@ -58,12 +60,13 @@ impl Store {
         // Inside, so that no collection sees the file before it is locked and full.
         let _use = self.gate.enter(cancellation)?;
         let failed = |error: std::io::Error| Error::io("write", &path, &error);
-        let mut file =
+        let file =
             File::options().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        // From here on it is removed whatever happens.
+        let lease = Lease { path: path.clone(), file, leftovers: Arc::clone(&self.leftovers) };
+        rustix::fs::flock(&lease.file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| failed(error.into()))?;
-        let lease = Lease { path: path.clone(), _file: file.try_clone().map_err(failed)? };
-        file.write_all(text.as_bytes()).map_err(failed)?;
+        (&lease.file).write_all(text.as_bytes()).map_err(failed)?;
         Ok(lease)
     }
 
@@ -84,7 +87,7 @@ impl Store {
                 Err(error) => return Err(failed(error)),
             };
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
-                let _ = std::fs::remove_file(&path);
+                self.leftovers.delete(&path, leftovers::file);
                 continue;
             }
             let mut text = String::new();

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::{Store, damaged};
 use crate::error::{Error, Result};
 use crate::hex::hex;
-use crate::limits;
+use crate::{leftovers, limits};
 
 /// The name and size of one stored content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,9 +62,10 @@ pub(super) struct Temporary<'s> {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            // What stays behind is removed by the next collection of garbage.
-            let _ =
-                rustix::fs::unlinkat(&self.store.temporary, self.name.as_str(), AtFlags::empty());
+            let (name, flags) = (self.name.as_str(), AtFlags::empty());
+            if let Err(error) = rustix::fs::unlinkat(&self.store.temporary, name, flags) {
+                self.store.leftovers.add(&self.path(), leftovers::file, &error.into());
+            }
         }
     }
 }

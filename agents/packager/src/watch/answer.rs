@@ -105,6 +105,7 @@ pub(super) fn answer(
     }
     // The host is stopping: the next start finds the change.
     let Some(_busy) = station.begin() else { return false };
+    shop.leftovers.try_again();
     let (policy, setting) = match meaning(&row) {
         Ok(terms) => terms,
         Err(error) => return note(shop, &row, Some(&seen.digest), &failed(&error), false),
@@ -132,6 +133,7 @@ pub(super) fn answer(
     };
     let done = catch_unwind(AssertUnwindSafe(|| carry_out(&alone, &project, (policy, setting))))
         .unwrap_or_else(|panic| Err(failed_inside(&row, &*panic)));
+    shop.tidy_later();
     let (answered, again) = match done {
         Ok(answered) => (answered, false),
         // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use self::standstill::{Standstill, Turn};
 use super::{
-    DownloadRequest, Downloaded, Durability, Job, Progress, Told, check, fetch, file_name,
+    DownloadRequest, Downloaded, Durability, GUESSES_MISSED_MAX, Job, Progress, Told, check, fetch,
+    file_name, may_be_elsewhere,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io::Client;
@@ -147,9 +148,16 @@ impl Waiting<'_> {
         Err(error)
     }
 
-    /// Until everything is there, or the first failure.
+    /// Whether a file may only be elsewhere.
+    fn is_missed(&mut self, index: usize, error: &Error) -> bool {
+        // No more is told of what was on its way.
+        self.told[index] = self.counters[index].load(Ordering::Relaxed);
+        self.requests[index].is_guess && may_be_elsewhere(error)
+    }
+
+    /// Until everything is there or missed, or the first failure.
     fn collect(&mut self, outcomes: &Outcomes, results: &mut [Option<Downloaded>]) -> Result<()> {
-        let mut left = results.len();
+        let (mut left, mut missed) = (results.len(), 0);
         while left > 0 {
             Error::if_cancelled(self.cancellation)?;
             let ended = results.len() - left;
@@ -158,10 +166,21 @@ impl Waiting<'_> {
             }
             match outcomes.recv_timeout(CANCELLATION_INTERVAL) {
                 Ok((index, result)) => {
-                    let downloaded = result?;
                     left -= 1;
-                    self.tell_of(index, downloaded.bytes, true);
-                    results[index] = Some(downloaded);
+                    match result {
+                        Err(error) if self.is_missed(index, &error) => {
+                            missed += 1;
+                            (self.tell)(Told::Missed { index, error: &error });
+                            if missed > GUESSES_MISSED_MAX {
+                                return Err(error);
+                            }
+                        }
+                        result => {
+                            let downloaded = result?;
+                            self.tell_of(index, downloaded.bytes, true);
+                            results[index] = Some(downloaded);
+                        }
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) if self.told_at.elapsed() < PROGRESS_INTERVAL => {}
                 Err(RecvTimeoutError::Timeout) => {

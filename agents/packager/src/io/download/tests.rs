@@ -12,6 +12,7 @@ use crate::hex::hex;
 use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::io::testing::{PlainHost, Reply, Server, World};
 
+mod guesses;
 mod mirrors;
 mod parts;
 
@@ -37,7 +38,13 @@ impl Case {
             hashes: Hashes { sha256: digest(&SHA256), sha512: digest(&SHA512) },
             destination: self.world.directory.path().join(name),
             bytes_max: None,
+            is_guess: false,
         }
+    }
+
+    /// The same where the address is a guess.
+    fn guess(&self, url: &Url, name: &str, content: &[u8]) -> DownloadRequest {
+        DownloadRequest { is_guess: true, ..self.request(url, name, content) }
     }
 
     fn download(&self, requests: &[DownloadRequest]) -> Result<Vec<Downloaded>> {

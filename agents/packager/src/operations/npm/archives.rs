@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ring::digest::{SHA256, SHA512};
 use url::Url;
 
-use super::super::incoming::Incoming;
 use super::super::named::{copied, file_of, kept, sha512_of, whole_path};
 use super::super::{Asked, Task};
 use crate::ecosystem::Ecosystem;
@@ -175,7 +174,7 @@ impl Finder<'_> {
     fn here(&self, key: &str, place: &Url) -> Result<(Entry, Hashes, Option<u64>)> {
         let path =
             place.to_file_path().map_err(|()| Error::new(Kind::Failed, "io", key.to_owned()))?;
-        let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
+        let incoming = self.task.shop.new_incoming()?;
         let copy = incoming.path().join("archive");
         let content = copied(self.task, &path, &copy)?;
         let sha512 = Some(sha512_of(self.task, &copy)?);
@@ -203,7 +202,7 @@ impl Finder<'_> {
         let (sha512, sha256) = (Some(digest(&SHA512)), Some(digest(&SHA256)));
         let (hashes, size) = (Hashes { sha512, sha256 }, Some(bytes.len() as u64));
         self.check_known(key, &file, &hashes)?;
-        let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
+        let incoming = self.task.shop.new_incoming()?;
         let copy = incoming.path().join("archive");
         std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
         drop(bytes);

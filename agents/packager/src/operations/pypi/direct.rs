@@ -13,7 +13,6 @@ use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
-use super::super::incoming::Incoming;
 use super::super::named::{copied, file_of, kept, whole_path};
 use super::super::{Asked, Task};
 use super::manifest::Manifest;
@@ -134,7 +133,7 @@ impl Finder<'_> {
         preconditions: &mut Vec<Precondition>,
     ) -> Result<Known> {
         let version = version_of(requirement, place)?;
-        let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
+        let incoming = self.task.shop.new_incoming()?;
         let copy = incoming.path().join("wheel");
         let content = copied(self.task, path, &copy)?;
         let name = &requirement.name;
@@ -164,7 +163,7 @@ impl Finder<'_> {
         let file = shown(place);
         self.task.say("resolve", format!("fetching `{file}`, which has no digest"), 0, 0);
         let bytes = self.task.registries.pypi_file(place)?;
-        let incoming = Incoming::new(&self.task.shop.incoming, &self.task.shop.host)?;
+        let incoming = self.task.shop.new_incoming()?;
         let copy = incoming.path().join("wheel");
         std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
         let content = Content::of(&bytes);

@@ -306,3 +306,28 @@ fn what_the_dead_left_goes_at_the_next_start_and_nothing_of_the_living() {
     assert!(is_whole(&store, &hashes));
     assert_eq!(store.remove_abandoned().expect("alone").files, 0);
 }
+
+#[test]
+fn a_lease_and_a_file_that_cannot_be_deleted_at_their_end_are_tried_again() {
+    let (_place, store) = open();
+    let hashes = hashes(&package(1));
+    let lease = store.lease([(&hashes, Form::Npm)], NEVER).expect("space");
+    let temporary = store.temporary(0o600).expect("space");
+    let leases = fs::read_dir(store.root().join("leases")).expect("there");
+    let names: Vec<_> =
+        leases.flatten().map(|entry| entry.path()).chain([temporary.path()]).collect();
+    assert_eq!(names.len(), 2);
+    // A file cannot be deleted where a directory has its name.
+    let aside = |path: &std::path::Path| store.root().join(path.file_name().expect("a name"));
+    for path in &names {
+        fs::rename(path, aside(path)).expect("the same file system");
+        fs::create_dir(path).expect("a directory");
+    }
+    drop((lease, temporary));
+    for path in &names {
+        fs::remove_dir(path).expect("ours");
+        fs::rename(aside(path), path).expect("the same file system");
+    }
+    store.leftovers.try_again();
+    assert!(store.leftovers.is_empty() && names.iter().all(|path| !path.exists()));
+}

@@ -59,7 +59,7 @@ pub(super) struct Workshop<'w> {
 impl<'w> Workshop<'w> {
     pub(super) fn new(sources: &'w Sources<'w>, wanted: &'w Wanted<'w>) -> Result<Self> {
         let shop = sources.task.shop;
-        let place = Incoming::new(&shop.incoming, &shop.host)?;
+        let place = shop.new_incoming()?;
         Ok(Self { sources, wanted, place, system: None, environments: Vec::new(), has_run: false })
     }
 
