@@ -103,6 +103,7 @@ fn fetch(
             hashes: Hashes { sha256: Some(SHA256.to_owned()), sha512: None },
             destination: at(&index.to_string()),
             bytes_max: None,
+            is_guess: false,
         })
         .collect();
     let order = Order { requester: Arc::from(requester), cancellation, ..Order::default() };
