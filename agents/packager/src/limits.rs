@@ -11,6 +11,8 @@ pub const PLAN_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const PLANS_UNWRITTEN_MAX: usize = 16;
 /// Bytes of these together: some plans of thousands of packages each.
 pub const PLANS_UNWRITTEN_BYTES_MAX: usize = 16 << 20;
+/// Bytes that stay with the process for writing the next plan: one of some two thousand packages.
+pub const PLAN_SPARE_BYTES_MAX: usize = 4 << 20;
 /// Milliseconds that a plan may be applied after it was made: long enough for a person to approve it, short
 /// enough that the registry it was made from still looks the same.
 pub const PLAN_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
