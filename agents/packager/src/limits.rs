@@ -296,6 +296,8 @@ pub const NPM_KNOWN_CHOICES_MAX: usize = 65_536;
 pub const NPM_KNOWN_BYTES_MAX: usize = 24 << 20;
 /// Entries for which a resolution makes room in each of its tables before it needs them: those of about the largest projects.
 pub const NPM_ROOM_MAX: usize = 1 << 16;
+/// Edges, and entries of the lists of edges and of nodes, for which a resolution leaves room to the next one: a node has some.
+pub const NPM_ROOM_EDGES_MAX: usize = 4 * NPM_ROOM_MAX;
 /// Choices that are kept with one packument: a package is wanted in few ways at a time.
 pub const NPM_CHOICES_KEPT_MAX: usize = 32;
 /// Bytes of versions and choices that are kept with a packument, however small it is: a few.

@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{Edge, EdgeId, Node, NodeId};
-use crate::limits::NPM_ROOM_MAX;
+use crate::limits::{NPM_ROOM_EDGES_MAX, NPM_ROOM_MAX};
 use crate::resolve::npm::room::Room;
 
 /// See the module.
@@ -62,15 +62,11 @@ impl Tables {
         let bearers: usize = self.bearers.iter().map(Vec::capacity).sum();
         let tables = [self.nodes.capacity(), self.seekers.capacity(), self.bearers.capacity()];
         tables.into_iter().all(|room| room <= NPM_ROOM_MAX)
-            // A node has some edges.
             && [self.edges.capacity(), seekers, bearers]
                 .into_iter()
-                .all(|room| room <= EDGES_PER_NODE_MAX * NPM_ROOM_MAX)
+                .all(|room| room <= NPM_ROOM_EDGES_MAX)
     }
 }
-
-/// Edges for each node for which room is kept; more than trees have.
-const EDGES_PER_NODE_MAX: usize = 4;
 
 /// Drops what stands in the tables that were left, if nobody has them now.
 pub(in super::super) fn tidy() {
@@ -91,13 +87,9 @@ mod tests {
     #[test]
     fn room_is_kept_within_bounds() {
         let with = |edges| Tables { edges: Vec::with_capacity(edges), ..Tables::default() };
-        let most = EDGES_PER_NODE_MAX * NPM_ROOM_MAX;
+        let most = NPM_ROOM_EDGES_MAX;
         assert!(with(most).is_within_bounds());
         assert!(!with(most + 1).is_within_bounds());
-        let many =
-            Tables { seekers: vec![Vec::with_capacity(most / 2 + 1); 3], ..Tables::default() };
-        // A copy of an empty list has no room, so it is given to each.
-        assert!(many.is_within_bounds());
         let seekers = (0..3).map(|_| Vec::with_capacity(most / 2)).collect();
         assert!(!Tables { seekers, ..Tables::default() }.is_within_bounds());
     }
