@@ -11,6 +11,8 @@ pub const PLAN_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const PLANS_UNWRITTEN_MAX: usize = 16;
 /// Bytes of these together: some plans of thousands of packages each.
 pub const PLANS_UNWRITTEN_BYTES_MAX: usize = 16 << 20;
+/// Bytes that stay with the process for writing the next plan: one of some two thousand packages.
+pub const PLAN_SPARE_BYTES_MAX: usize = 4 << 20;
 /// Milliseconds that a plan may be applied after it was made: long enough for a person to approve it, short
 /// enough that the registry it was made from still looks the same.
 pub const PLAN_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
@@ -297,6 +299,8 @@ pub const NPM_KNOWN_CHOICES_MAX: usize = 65_536;
 pub const NPM_KNOWN_BYTES_MAX: usize = 24 << 20;
 /// Entries for which a resolution makes room in each of its tables before it needs them: those of about the largest projects.
 pub const NPM_ROOM_MAX: usize = 1 << 16;
+/// Edges, and entries of the lists of edges and of nodes, for which a resolution leaves room to the next one: a node has some.
+pub const NPM_ROOM_EDGES_MAX: usize = 4 * NPM_ROOM_MAX;
 /// Choices that are kept with one packument: a package is wanted in few ways at a time.
 pub const NPM_CHOICES_KEPT_MAX: usize = 32;
 /// Bytes of versions and choices that are kept with a packument, however small it is: a few.

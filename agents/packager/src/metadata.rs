@@ -39,14 +39,19 @@ impl Hashes {
     pub fn is_empty(&self) -> bool {
         self.sha256.is_none() && self.sha512.is_none()
     }
+
+    /// The digest as it is shown, in a text that has just that length.
+    pub fn text(&self) -> String {
+        match (&self.sha512, &self.sha256) {
+            (Some(digest), _) => ["sha512:", digest].concat(),
+            (None, Some(digest)) => ["sha256:", digest].concat(),
+            (None, None) => "none".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Hashes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.sha512, &self.sha256) {
-            (Some(digest), _) => write!(formatter, "sha512:{digest}"),
-            (None, Some(digest)) => write!(formatter, "sha256:{digest}"),
-            (None, None) => formatter.write_str("none"),
-        }
+        formatter.write_str(&self.text())
     }
 }

@@ -291,6 +291,11 @@ impl Precondition {
     }
 }
 
+/// Takes back the form that is stored of a plan, once it is on the disk.
+pub(crate) fn give_back(body: String) {
+    canonical::give_back(body.into_bytes());
+}
+
 /// The digest of the canonical bytes, given what follows their first line.
 fn digest_of(json: &[u8]) -> String {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);

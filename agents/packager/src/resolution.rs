@@ -137,4 +137,9 @@ impl Package {
     pub fn purl(&self) -> String {
         crate::spec::purl(self.ecosystem, &self.name, &self.version)
     }
+
+    /// The same behind what is in `text`.
+    pub(crate) fn put_purl(&self, text: &mut String) {
+        crate::spec::put_purl(text, self.ecosystem, &self.name, &self.version);
+    }
 }

@@ -200,7 +200,8 @@ impl Packager {
                 let request: PlanRequest = read(&payload)?;
                 let task = task(request.setting.clone(), place)?;
                 let planned = task.plan(needed(directory)?, &request)?;
-                let written = write(&planned.answer);
+                let room = (planned.answer.packages.len() + 4) * PLANNED_BYTES_USUAL;
+                let written = write_into(Vec::with_capacity(room), &planned.answer);
                 rest::leave(planned.answer);
                 written
             }
@@ -464,8 +465,14 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
     })
 }
 
+/// Bytes that a package of a plan takes in an answer, about: a quarter of it is its digest.
+const PLANNED_BYTES_USUAL: usize = 512;
+
 fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
-    let mut payload = Vec::new();
+    write_into(Vec::new(), answer)
+}
+
+fn write_into<T: Serialize>(mut payload: Vec<u8>, answer: &T) -> Result<Vec<u8>> {
     ciborium::into_writer(answer, &mut payload).map_err(|error| {
         Error::new(Kind::Failed, "internal", format!("the answer cannot be written: {error}"))
     })?;

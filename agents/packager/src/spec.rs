@@ -88,27 +88,34 @@ pub fn steers(character: char) -> bool {
 ///
 /// Letters keep their case: an old npm package may differ from another in case only, and a purl names one of them.
 pub fn purl(ecosystem: Ecosystem, name: &str, version: &str) -> String {
+    let mut purl = String::with_capacity(name.len() + version.len() + PURL_BYTES_BESIDE);
+    put_purl(&mut purl, ecosystem, name, version);
+    purl
+}
+
+/// What a purl takes beside name and version, mostly.
+const PURL_BYTES_BESIDE: usize = 24;
+
+/// The same behind what is in `purl`.
+pub(crate) fn put_purl(purl: &mut String, ecosystem: Ecosystem, name: &str, version: &str) {
     match ecosystem {
-        Ecosystem::Debian => return debian_purl(name, version),
-        Ecosystem::Rpm => return rpm_purl(name, version),
+        Ecosystem::Debian => return purl.push_str(&debian_purl(name, version)),
+        Ecosystem::Rpm => return purl.push_str(&rpm_purl(name, version)),
         Ecosystem::Pacman => {
-            let (name, version) =
-                (utf8_percent_encode(name, KEPT), utf8_percent_encode(version, KEPT));
-            return format!("pkg:alpm/arch/{name}@{version}");
+            purl.push_str("pkg:alpm/arch/");
+            purl.extend(utf8_percent_encode(name, KEPT));
         }
-        Ecosystem::Npm | Ecosystem::Pypi | Ecosystem::Cargo => {}
-    }
-    let ecosystem = ecosystem.as_str();
-    let mut purl = String::with_capacity(ecosystem.len() + name.len() + version.len() + 16);
-    purl.push_str("pkg:");
-    purl.push_str(ecosystem);
-    for segment in name.split('/') {
-        purl.push('/');
-        purl.extend(utf8_percent_encode(segment, KEPT));
+        Ecosystem::Npm | Ecosystem::Pypi | Ecosystem::Cargo => {
+            purl.push_str("pkg:");
+            purl.push_str(ecosystem.as_str());
+            for segment in name.split('/') {
+                purl.push('/');
+                purl.extend(utf8_percent_encode(segment, KEPT));
+            }
+        }
     }
     purl.push('@');
     purl.extend(utf8_percent_encode(version, KEPT));
-    purl
 }
 
 /// The purl type for rpm has the epoch as a qualifier. Its namespace would be the vendor, which a name does not tell.

@@ -81,6 +81,7 @@ impl Task<'_> {
         self.choices.check_in_place(&concerned)?;
         let holds = self.holds(project, concerned.contains(&Ecosystem::Debian))?;
         let decisions = self.decide(project, concerned, wish, (&installed, &locked, &holds));
+        rest::leave(crate::resolve::npm::Rest);
         let resolve_ms = began.elapsed().as_secs_f64() * 1000.0;
         if transactions.latest(project)? != latest {
             return Ok(None);
@@ -444,7 +445,12 @@ fn described(
         for package in before {
             here.entry((&package.name, &package.place)).or_default().push(package);
         }
-        let purl = |package: &Package| package.purl().into();
+        let mut scratch = String::new();
+        let purl = |package: &Package| {
+            scratch.clear();
+            package.put_purl(&mut scratch);
+            Arc::from(&*scratch)
+        };
         let purls: Vec<Arc<str>> = resolution.packages.iter().map(purl).collect();
         answer.packages.reserve(purls.len());
         for (package, purl) in resolution.packages.iter().zip(&purls) {
@@ -481,11 +487,13 @@ fn planned(
         false if !before.is_empty() => Action::Change,
         false => Action::Add,
     };
+    let mut dependencies = Vec::with_capacity(package.dependencies.len());
+    dependencies.extend(package.dependencies.iter().filter_map(|at| purls.get(*at)).cloned());
     PlannedPackage {
         purl: Arc::clone(purl),
         action,
         direct: package.direct,
-        hash: package.artifact.hashes.to_string(),
+        hash: package.artifact.hashes.text(),
         source: source_of(package),
         size: package.artifact.size,
         license: package.license.clone(),
@@ -498,12 +506,7 @@ fn planned(
         }),
         place: package.place.clone(),
         held: is_held(package, held),
-        dependencies: package
-            .dependencies
-            .iter()
-            .filter_map(|at| purls.get(*at))
-            .cloned()
-            .collect(),
+        dependencies,
     }
 }
 

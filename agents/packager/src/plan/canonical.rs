@@ -4,6 +4,9 @@
 //! no fractional numbers, so every value has one spelling.
 
 mod sorted;
+mod spare;
+
+use spare::SPARE;
 
 use super::{Plan, SCHEMA_VERSION, malformed, too_large};
 use crate::error::Result;
@@ -21,13 +24,18 @@ pub(super) fn line() -> String {
 pub(super) fn json(plan: &Plan) -> Result<Vec<u8>> {
     let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
     let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
-    let room = Vec::with_capacity((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
+    let room = SPARE.take((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
     let json = sorted::append(room, plan).map_err(|error| malformed(&error))?;
     let bytes = line().len() + json.len();
     if bytes > PLAN_BYTES_MAX {
         return Err(too_large(bytes));
     }
     Ok(json)
+}
+
+/// Takes back what [`json`] wrote, so that the next plan is written where this one stood.
+pub(super) fn give_back(json: Vec<u8>) {
+    SPARE.give(json);
 }
 
 /// File content in JSON: base64, because a manifest need not be UTF-8.

@@ -108,6 +108,15 @@ pub struct Preferred {
     pub archive: Option<Arc<str>>,
 }
 
+/// Drops what the last resolution left, when nobody waits for an answer any more.
+pub(crate) struct Rest;
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        tree::tidy();
+    }
+}
+
 /// Resolves a project. Blocks on `metadata` where it has to.
 pub fn resolve(request: &Request<'_>, metadata: &dyn Metadata) -> Result<Resolution, ResolveError> {
     attempt(request, &request.root, metadata).map_err(|failure| match failure {

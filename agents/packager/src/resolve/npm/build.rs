@@ -4,7 +4,6 @@
 //! The order (depth, then path) is npm's, because it decides who gets the higher folder.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
@@ -18,6 +17,7 @@ use super::names::NameId;
 use super::overrides::Rules;
 use super::place::place;
 use super::report::{Failure, Stop};
+use super::stage::Needed;
 use super::tree::{Content, EdgeId, NodeId, Tree};
 use super::want::shown;
 use super::{Order, Request};
@@ -73,7 +73,7 @@ pub(super) struct Builder<'a> {
     pub(super) top: NodeId,
     pub(super) stages: HashMap<NodeId, NodeId>,
     request: &'a Request<'a>,
-    queue: BTreeSet<(u32, Rc<[u8]>, NodeId)>,
+    queue: BTreeSet<(u32, Arc<[u8]>, NodeId)>,
     seen: HashSet<NodeId>,
     explicit: HashSet<EdgeId>,
     /// The project's own packages whose turn comes when the project itself has what it needs.
@@ -369,7 +369,7 @@ impl<'a> Builder<'a> {
     fn enqueue(&mut self, node: NodeId) {
         let one = self.tree.node(node);
         if one.placed {
-            self.queue.insert((one.depth, Rc::clone(&one.place_key), node));
+            self.queue.insert((one.depth, Arc::clone(&one.place_key), node));
         }
     }
 
@@ -437,13 +437,13 @@ impl<'a> Builder<'a> {
                 .filter(|&one| one != above && self.tree.is_below(one, above))
                 .filter(|&one| self.tree.satisfies(one, edge))
                 .min_by_key(|&one| {
-                    (self.tree.node(one).depth, Rc::clone(&self.tree.node(one).place_key))
+                    (self.tree.node(one).depth, Arc::clone(&self.tree.node(one).place_key))
                 });
             if let Some(found) = nearest {
                 return Ok(found);
             }
         }
-        let mut needed = HashSet::from_iter([from]);
+        let mut needed = Needed::new(from);
         self.stage_edge(edge, stage.filter(|_| role.is_peer()), None, &mut needed, 0)
     }
 

@@ -338,14 +338,12 @@ fn write_down(
         let Some(id) = builder.tree.package_of(node) else { continue };
         let ready = &builder.tree.catalogue.package(id).ready;
         let entry = &ready.entry;
-        let mut dependencies: Vec<usize> = builder
-            .tree
-            .edges_out(node)
-            .filter_map(|edge| {
-                let to = builder.tree.edge(edge).to?;
-                position(to).or_else(|| position(builder.tree.same_above(to)?))
-            })
-            .collect();
+        let declared = builder.tree.node(node).shape.declared.len();
+        let mut dependencies: Vec<usize> = Vec::with_capacity(declared);
+        dependencies.extend(builder.tree.edges_out(node).filter_map(|edge| {
+            let to = builder.tree.edge(edge).to?;
+            position(to).or_else(|| position(builder.tree.same_above(to)?))
+        }));
         dependencies.sort_unstable();
         dependencies.dedup();
         packages.push(Package {

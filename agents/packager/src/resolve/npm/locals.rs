@@ -5,7 +5,6 @@
 //! needs there and then in the project's `node_modules`, as node does.
 
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Local;
@@ -24,7 +23,7 @@ pub(super) struct Own {
     pub(super) name: NameId,
     pub(super) version: Option<Version>,
     /// Its directory, from the project's.
-    pub(super) place: Rc<str>,
+    pub(super) place: Arc<str>,
     pub(super) shape: Arc<Shape>,
     pub(super) bin: BTreeMap<String, String>,
     pub(super) is_workspace: bool,
@@ -35,7 +34,7 @@ pub(super) struct Own {
 #[derive(Default)]
 pub(super) struct Locals {
     list: Vec<Own>,
-    by_place: HashMap<Rc<str>, LocalId>,
+    by_place: HashMap<Arc<str>, LocalId>,
     workspaces: HashMap<NameId, LocalId>,
 }
 
@@ -46,8 +45,8 @@ impl Locals {
         for local in locals {
             let id = LocalId(u32::try_from(all.list.len()).expect("a project has few packages"));
             let name = catalogue.known.names.intern(&local.name);
-            let place: Rc<str> = local.place.as_str().into();
-            all.by_place.insert(Rc::clone(&place), id);
+            let place: Arc<str> = local.place.as_str().into();
+            all.by_place.insert(Arc::clone(&place), id);
             if local.is_workspace {
                 all.workspaces.insert(name, id);
             }
@@ -84,7 +83,7 @@ impl Locals {
 
     /// Those in whose directories one lies, outermost first, and itself.
     pub(super) fn around(&self, id: LocalId) -> Vec<LocalId> {
-        let place = Rc::clone(&self.own(id).place);
+        let place = Arc::clone(&self.own(id).place);
         let holds = |&one: &LocalId| {
             let rest = place.strip_prefix(&*self.own(one).place);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

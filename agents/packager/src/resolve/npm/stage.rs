@@ -16,6 +16,26 @@ use super::want::{Want, unsupported};
 use crate::error::Kind;
 use crate::limits::{NPM_NODES_MAX, NPM_PEER_DEPTH_MAX};
 
+/// The nodes that will really be installed. Mostly that is the one that the first edge is of.
+pub(super) struct Needed {
+    from: NodeId,
+    others: HashSet<NodeId>,
+}
+
+impl Needed {
+    pub(super) fn new(from: NodeId) -> Self {
+        Self { from, others: HashSet::default() }
+    }
+
+    fn contains(&self, node: NodeId) -> bool {
+        node == self.from || self.others.contains(&node)
+    }
+
+    fn insert(&mut self, node: NodeId) {
+        self.others.insert(node);
+    }
+}
+
 impl Builder<'_> {
     /// The stage that stands for a node: the last one made, or a new one.
     pub(super) fn stage(&mut self, node: NodeId, reuse: bool) -> NodeId {
@@ -54,7 +74,7 @@ impl Builder<'_> {
         edge: EdgeId,
         stage: Option<NodeId>,
         second: Option<EdgeId>,
-        needed: &mut HashSet<NodeId>,
+        needed: &mut Needed,
         depth: usize,
     ) -> Result<NodeId, Stop> {
         if depth > NPM_PEER_DEPTH_MAX {
@@ -67,7 +87,7 @@ impl Builder<'_> {
         let (from, name) = (self.tree.edge(edge).from, self.tree.edge(edge).name);
         let is_needed = [Some(edge), second].into_iter().flatten().any(|edge| {
             let one = self.tree.edge(edge);
-            needed.contains(&one.from) && one.role != Role::OptionalPeer
+            needed.contains(one.from) && one.role != Role::OptionalPeer
         });
         if stage.is_none()
             && second.is_none()
@@ -77,9 +97,7 @@ impl Builder<'_> {
             let node = self.tree.make_bare(name, content);
             // The last stage counts, and this would be the last one.
             self.stages.remove(&from);
-            if is_needed {
-                needed.insert(node);
-            }
+            // Nobody asks whether it is needed: it has neither edges nor a place on a stage.
             return Ok(node);
         }
         let stage = match stage {
@@ -158,7 +176,7 @@ impl Builder<'_> {
                 let spec = self.tree.catalogue.want_text(want);
                 let error = unsupported(&text, &spec, why, &dependent);
                 let failure = Failure { error, want, no_match: None };
-                return Ok(Content::Failed(std::rc::Rc::new(failure)));
+                return Ok(Content::Failed(std::sync::Arc::new(failure)));
             }
             Want::Local(local) => return Ok(Content::Link(*local)),
             // What the project has itself comes before what a registry has, wherever it does.
@@ -183,13 +201,15 @@ impl Builder<'_> {
                 {
                     Err(Stop::Other(error))
                 }
-                NoChoice::Failed(error) => {
-                    Ok(Content::Failed(std::rc::Rc::new(Failure { error, want, no_match: None })))
-                }
+                NoChoice::Failed(error) => Ok(Content::Failed(std::sync::Arc::new(Failure {
+                    error,
+                    want,
+                    no_match: None,
+                }))),
                 NoChoice::NoMatch { package, latest } => {
                     let spec = self.tree.catalogue.want_text(want);
                     let error = super::catalogue::no_match_error(&package, &spec);
-                    Ok(Content::Failed(std::rc::Rc::new(Failure {
+                    Ok(Content::Failed(std::sync::Arc::new(Failure {
                         error,
                         want,
                         no_match: Some((package, latest)),
@@ -199,12 +219,7 @@ impl Builder<'_> {
         }
     }
 
-    fn stage_peers(
-        &mut self,
-        node: NodeId,
-        needed: &mut HashSet<NodeId>,
-        depth: usize,
-    ) -> Result<(), Stop> {
+    fn stage_peers(&mut self, node: NodeId, needed: &mut Needed, depth: usize) -> Result<(), Stop> {
         let mut edges: Vec<EdgeId> = self
             .tree
             .edges_out(node)
@@ -231,7 +246,7 @@ impl Builder<'_> {
         node: NodeId,
         edge: EdgeId,
         stage: NodeId,
-        needed: &mut HashSet<NodeId>,
+        needed: &mut Needed,
         depth: usize,
     ) -> Result<(), Stop> {
         let beside = self.tree.edge_named(stage, self.tree.edge(edge).folder);
@@ -247,7 +262,7 @@ impl Builder<'_> {
             if self.tree.edge(edge).valid() {
                 return Ok(());
             }
-            if !for_project || !needed.contains(&dep) {
+            if !for_project || !needed.contains(dep) {
                 self.tree.edge_mut(edge).overruled = true;
                 return Ok(());
             }
@@ -261,7 +276,7 @@ impl Builder<'_> {
             self.stage_edge(edge, Some(stage), None, needed, depth + 1)?;
             return Ok(());
         }
-        if !for_project || !needed.contains(&self.tree.edge(edge).from) {
+        if !for_project || !needed.contains(self.tree.edge(edge).from) {
             return Ok(());
         }
         Err(self.disagreement(edge, beside))

@@ -9,11 +9,13 @@
 mod children;
 mod own;
 mod rules;
+mod tables;
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use self::children::Children;
+use self::tables::Tables;
+pub(super) use self::tables::tidy;
 use super::catalogue::{Catalogue, PackageId, Role, Shape, WantId};
 use super::locals::LocalId;
 use super::names::{Folder, NameId, put_sort_key};
@@ -50,7 +52,7 @@ pub(super) enum Content {
     /// A link to the same package further up, in which it would else be nested without end.
     Again(PackageId),
     /// A package that could not be loaded; fatal unless everything that needs it is optional.
-    Failed(Rc<Failure>),
+    Failed(Arc<Failure>),
 }
 
 /// Why a package could not be loaded, and the text that asked for it.
@@ -78,8 +80,8 @@ pub(super) struct Node {
     pub(super) depth: u32,
     pub(super) rule: Option<RuleId>,
     /// Where it is, relative to the project; empty for tops and in stages.
-    pub(super) place: Rc<str>,
-    pub(super) place_key: Rc<[u8]>,
+    pub(super) place: Arc<str>,
+    pub(super) place_key: Arc<[u8]>,
     /// Whether it is part of the project's tree now.
     pub(super) placed: bool,
 }
@@ -121,17 +123,12 @@ pub(super) struct Tree<'a> {
     pub(super) rules: Rules,
     /// The name of tops.
     nameless: NameId,
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
-    /// Edges of placed nodes by the name that they look for.
-    seekers: Vec<Vec<EdgeId>>,
-    /// Placed nodes by name, in the order of placing.
-    bearers: Vec<Vec<NodeId>>,
+    tables: Tables,
     placed_count: usize,
     /// The project's own packages that something links to.
     locals: Vec<NodeId>,
     /// The place, and its key, of whatever has none.
-    nowhere: (Rc<str>, Rc<[u8]>),
+    nowhere: (Arc<str>, Arc<[u8]>),
     /// The shape of whatever needs nothing.
     bare: Arc<Shape>,
     /// Where places and their keys are put together.
@@ -146,32 +143,29 @@ impl<'a> Tree<'a> {
             catalogue,
             rules,
             nameless,
-            nodes: Vec::with_capacity(room.nodes),
-            edges: Vec::with_capacity(room.edges),
-            seekers: Vec::with_capacity(room.names),
-            bearers: Vec::with_capacity(room.names),
+            tables: Tables::take(room),
             placed_count: 0,
             locals: Vec::new(),
-            nowhere: ("".into(), Rc::from([])),
+            nowhere: ("".into(), Arc::from([])),
             bare: Arc::default(),
             scratch: Default::default(),
         }
     }
 
     pub(super) fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0 as usize]
+        &self.tables.nodes[id.0 as usize]
     }
 
     pub(super) fn edge(&self, id: EdgeId) -> &Edge {
-        &self.edges[id.0 as usize]
+        &self.tables.edges[id.0 as usize]
     }
 
     pub(super) fn edge_mut(&mut self, id: EdgeId) -> &mut Edge {
-        &mut self.edges[id.0 as usize]
+        &mut self.tables.edges[id.0 as usize]
     }
 
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.nodes[id.0 as usize]
+        &mut self.tables.nodes[id.0 as usize]
     }
 
     /// Packages in the project's tree now.
@@ -184,13 +178,13 @@ impl<'a> Tree<'a> {
         LAST.set(Room {
             names: self.catalogue.known.names.len(),
             wants: self.catalogue.want_count(),
-            nodes: self.nodes.len(),
-            edges: self.edges.len(),
+            nodes: self.tables.nodes.len(),
+            edges: self.tables.edges.len(),
         });
     }
 
     pub(super) fn node_count(&self) -> usize {
-        self.nodes.len()
+        self.tables.nodes.len()
     }
 
     /// The edges of a node, in declared order.
@@ -255,14 +249,14 @@ impl<'a> Tree<'a> {
     }
 
     pub(super) fn placed_named(&self, name: NameId) -> Vec<NodeId> {
-        let bearers = self.bearers.get(name.index()).map(Vec::as_slice).unwrap_or_default();
+        let bearers = self.tables.bearers.get(name.index()).map(Vec::as_slice).unwrap_or_default();
         bearers.iter().copied().filter(|&id| self.node(id).placed).collect()
     }
 
     /// All nodes of the project's tree, the top first, in the order of placing.
     pub(super) fn placed(&self) -> impl Iterator<Item = NodeId> + use<'_, 'a> {
-        (0..self.nodes.len())
-            .filter(|&at| self.nodes[at].placed)
+        (0..self.tables.nodes.len())
+            .filter(|&at| self.tables.nodes[at].placed)
             .map(|at| NodeId(u32::try_from(at).unwrap_or(u32::MAX)))
     }
 
@@ -331,10 +325,10 @@ impl<'a> Tree<'a> {
     }
 
     fn push_node(&mut self, name: NameId, content: Content, shape: Arc<Shape>) -> NodeId {
-        let id = NodeId(u32::try_from(self.nodes.len()).expect("nodes are bounded"));
-        let first_edge = u32::try_from(self.edges.len()).expect("edges are bounded");
+        let id = NodeId(u32::try_from(self.tables.nodes.len()).expect("nodes are bounded"));
+        let first_edge = u32::try_from(self.tables.edges.len()).expect("edges are bounded");
         for declared in &shape.declared {
-            self.edges.push(Edge {
+            self.tables.edges.push(Edge {
                 from: id,
                 name: declared.name,
                 folder: declared.folder,
@@ -347,7 +341,7 @@ impl<'a> Tree<'a> {
                 overruled: false,
             });
         }
-        self.nodes.push(Node {
+        self.tables.nodes.push(Node {
             name,
             folder: self.catalogue.known.names.folder(name),
             content,
@@ -359,8 +353,8 @@ impl<'a> Tree<'a> {
             stands_for: None,
             depth: 0,
             rule: None,
-            place: Rc::clone(&self.nowhere.0),
-            place_key: Rc::clone(&self.nowhere.1),
+            place: Arc::clone(&self.nowhere.0),
+            place_key: Arc::clone(&self.nowhere.1),
             placed: false,
         });
         id
@@ -387,7 +381,7 @@ impl<'a> Tree<'a> {
         self.node_mut(parent).children.insert(folder, id);
         if placed {
             self.placed_count += 1;
-            entry(&mut self.bearers, name).push(id);
+            entry(&mut self.tables.bearers, name).push(id);
         }
         self.reload_seekers(parent, folder);
         self.open_edges(id);
@@ -404,8 +398,8 @@ impl<'a> Tree<'a> {
         place.push_str(self.catalogue.known.names.text_ref(self.node(id).name));
         put_sort_key(&mut key, &place);
         let node = self.node_mut(id);
-        node.place = Rc::from(&*place);
-        node.place_key = Rc::from(&*key);
+        node.place = Arc::from(&*place);
+        node.place_key = Arc::from(&*key);
         self.scratch = (place, key);
     }
 
@@ -444,7 +438,7 @@ impl<'a> Tree<'a> {
             if self.node(one).placed {
                 self.node_mut(one).placed = false;
                 self.placed_count -= 1;
-                if let Some(bearers) = self.bearers.get_mut(name.index()) {
+                if let Some(bearers) = self.tables.bearers.get_mut(name.index()) {
                     bearers.retain(|&bearer| bearer != one);
                 }
             }
@@ -469,7 +463,7 @@ impl<'a> Tree<'a> {
         for edge in self.edges_out(id) {
             if placed {
                 let folder = self.edge(edge).folder;
-                entry(&mut self.seekers, folder.name()).push(edge);
+                entry(&mut self.tables.seekers, folder.name()).push(edge);
             }
             self.reload(edge, true);
         }
@@ -487,13 +481,13 @@ impl<'a> Tree<'a> {
             }
             return;
         }
-        let mut seekers = std::mem::take(entry(&mut self.seekers, folder.name()));
+        let mut seekers = std::mem::take(entry(&mut self.tables.seekers, folder.name()));
         seekers.retain(|&edge| self.node(self.edge(edge).from).placed);
         for &edge in &seekers {
             self.reload(edge, false);
         }
         // Reloading never adds a seeker, so nothing was put there meanwhile.
-        *entry(&mut self.seekers, folder.name()) = seekers;
+        *entry(&mut self.tables.seekers, folder.name()) = seekers;
     }
 
     /// Looks up where an edge leads; `hard` judges it again even if that did not change.
@@ -544,6 +538,15 @@ impl<'a> Tree<'a> {
             }
         };
         self.edge_mut(id).fault = fault;
+    }
+}
+
+impl Drop for Tree<'_> {
+    fn drop(&mut self) {
+        // What a panic left may be half of something.
+        if !std::thread::panicking() {
+            std::mem::take(&mut self.tables).leave();
+        }
     }
 }
 

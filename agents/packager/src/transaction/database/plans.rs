@@ -82,6 +82,9 @@ impl Database {
                 self.unwritten.with(|waiting| waiting.failure = Some(error));
                 return;
             }
+            if let Some(plan) = Arc::into_inner(plan) {
+                crate::plan::give_back(plan.body);
+            }
         }
     }
 

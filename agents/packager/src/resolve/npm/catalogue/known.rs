@@ -97,6 +97,8 @@ pub(in super::super) struct Known {
     pub(super) want_ids: Numbers<WantId>,
     /// By the name of the package.
     abouts: Vec<About>,
+    /// Those about which something was asked in this turn.
+    asked: Vec<NameId>,
     pub(super) chosen: Vec<Chosen>,
     choices: FxHashMap<(NameId, WantId, bool), Choice>,
     pub(super) engines: HashMap<String, bool>,
@@ -125,6 +127,7 @@ impl Known {
             wants: Vec::with_capacity(room.wants),
             want_ids: Numbers::with_room_for(room.wants),
             abouts: Vec::with_capacity(room.names),
+            asked: Vec::new(),
             chosen: Vec::with_capacity(room.names),
             choices: FxHashMap::with_capacity_and_hasher(room.wants, FxBuildHasher),
             engines: HashMap::new(),
@@ -153,12 +156,18 @@ impl Known {
     /// Leaves it for the next one, without the packuments.
     pub(super) fn give_back(mut self: Box<Self>) {
         if self.is_within_bounds() {
-            for about in &mut self.abouts {
-                about.loaded = None;
-            }
+            self.let_go();
             let other = KEPT.lock().unwrap_or_else(PoisonError::into_inner).replace(self);
             // Its memory is given back when nobody waits for the lock.
             drop(other);
+        }
+    }
+
+    /// Holds no packument any more. Only what was asked about holds one, and of a process that has seen much that is a small part.
+    fn let_go(&mut self) {
+        let Self { abouts, asked, .. } = self;
+        for package in asked.drain(..) {
+            abouts[package.index()].loaded = None;
         }
     }
 
@@ -182,6 +191,7 @@ impl Known {
         let about = &mut self.abouts[package.index()];
         if about.asked_in != self.turn {
             about.asked_in = self.turn;
+            self.asked.push(package);
             about.is_announced = false;
             about.is_at_hand = false;
             about.loaded = None;
@@ -333,6 +343,23 @@ mod tests {
         known.about(name).loaded = None;
         drop(packument);
         assert!(!known.is_at_hand_still(name), "nobody has it any more");
+    }
+
+    #[test]
+    fn what_is_left_for_the_next_one_holds_no_packument() {
+        let mut known = Known { turn: Turn(1), ..Known::default() };
+        let names = ["a", "b", "c"].map(|name| known.names.intern(name));
+        let packument = Arc::<Packument>::default();
+        for name in [names[0], names[2]] {
+            known.load(name, Ok(Arc::clone(&packument)));
+        }
+        known.let_go();
+        assert_eq!(Arc::strong_count(&packument), 1, "after the first");
+        known.turn = Turn(2);
+        known.load_at_hand(names[1], found(&packument, 20));
+        assert!(known.about(names[0]).loaded.is_none());
+        known.let_go();
+        assert_eq!(Arc::strong_count(&packument), 1, "after the second");
     }
 
     #[test]

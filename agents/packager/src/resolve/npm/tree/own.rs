@@ -1,6 +1,6 @@
 //! The project's own packages in the tree: the links to them, their directories, and what a dependency may find there.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Content, NodeId, Tree};
 use crate::resolve::npm::catalogue::WantId;
@@ -60,7 +60,7 @@ impl<'a> Tree<'a> {
     /// Puts one of the project's own packages into its directory, below the project or the one that it lies in.
     pub(in super::super) fn add_local(&mut self, local: LocalId, top: NodeId) -> NodeId {
         let own = self.catalogue.locals.own(local);
-        let (name, place) = (own.name, Rc::clone(&own.place));
+        let (name, place) = (own.name, Arc::clone(&own.place));
         let around = self
             .locals()
             .filter(|&one| {
@@ -74,7 +74,7 @@ impl<'a> Tree<'a> {
         let node = self.node_mut(id);
         node.parent = Some(around.unwrap_or(top));
         node.placed = true;
-        node.place_key = Rc::from(sort_key(&place));
+        node.place_key = Arc::from(sort_key(&place));
         node.place = place;
         node.rule = rule;
         self.locals.push(id);
