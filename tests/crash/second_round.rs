@@ -68,7 +68,7 @@ fn a_strike_where_what_is_elsewhere_is_fetched_leaves_all_or_nothing() {
     let mut blows = super::blows(&kinds);
     blows.retain(|(point, _)| fetches(&point.kind));
     if !is_whole {
-        // The last of each kind is the second round's.
+        // The last of each kind is the second round's, where that has the kind.
         blows.retain(|(point, _)| point.index + 1 == kinds[&point.kind].count);
         blows = super::sample(blows, SAMPLE_STRIKES);
     }

@@ -38,7 +38,6 @@ pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told
 pub(crate) use self::endpoints::LocalCrates;
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
-pub(crate) use self::limits::GUESSES_MISSED_MAX;
 
 use self::announced::Backlog;
 use self::cache::Disk;

@@ -1,12 +1,14 @@
 //! What could not be deleted when nobody needed it any more: an error of the disk, a right that was missing for a while. It is
-//! tried again when there is time, and before the next request is served, so that nothing lies there until a later start.
+//! tried again when there is time, and for a moment before the next request is served, so that nothing lies there until a later start.
 //!
 //! It is remembered in memory only, and not without bounds: what is forgotten is swept by the next start like what a process that
 //! died has left. Not for what a project has, which the journal of its transaction remembers.
 
+use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::limits::LEFTOVERS_MAX;
 
@@ -15,7 +17,7 @@ pub(crate) type Delete = fn(&Path) -> Result<()>;
 
 /// What is still to be deleted. Each path is somebody's own, so that nobody else gives the same name to something new.
 #[derive(Debug, Default)]
-pub(crate) struct Leftovers(Mutex<Vec<(PathBuf, Delete)>>);
+pub(crate) struct Leftovers(Mutex<VecDeque<(PathBuf, Delete)>>);
 
 impl Leftovers {
     /// Deletes it; what cannot be deleted now is tried again.
@@ -35,9 +37,19 @@ impl Leftovers {
 
     /// Tries each of them once more.
     pub(crate) fn try_again(&self) {
-        // Not under the lock: whoever deletes waits for the disk, and others have something to add meanwhile.
-        let left = std::mem::take(&mut *self.lock());
-        for (path, delete) in left {
+        self.try_again_for(None);
+    }
+
+    /// The same for somebody who waits: after so long none is begun any more.
+    pub(crate) fn try_again_for(&self, time: Option<Duration>) {
+        let began = Instant::now();
+        let count = self.lock().len();
+        for _ in 0..count {
+            if time.is_some_and(|time| began.elapsed() >= time) {
+                break;
+            }
+            // One at a time, so that who comes meanwhile finds the others; and not under the lock, for whoever deletes waits for the disk.
+            let Some((path, delete)) = self.next() else { break };
             match delete(&path) {
                 Ok(()) => tracing::debug!(?path, "deleted at last"),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -53,16 +65,30 @@ impl Leftovers {
         self.lock().is_empty()
     }
 
+    fn next(&self) -> Option<(PathBuf, Delete)> {
+        self.lock().pop_front()
+    }
+
     fn keep(&self, path: PathBuf, delete: Delete) {
-        let mut left = self.lock();
-        if left.len() < LEFTOVERS_MAX {
-            left.push((path, delete));
-        } else {
+        if !self.has_kept(&path, delete) {
             tracing::warn!(?path, "too much cannot be deleted: the next start tries it again");
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(PathBuf, Delete)>> {
+    /// Whether it is remembered, now or already.
+    fn has_kept(&self, path: &Path, delete: Delete) -> bool {
+        let mut left = self.lock();
+        if left.iter().any(|(kept, _)| kept == path) {
+            return true;
+        }
+        let has_room = left.len() < LEFTOVERS_MAX;
+        if has_room {
+            left.push_back((path.to_owned(), delete));
+        }
+        has_room
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(PathBuf, Delete)>> {
         // A list is whole between any two statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,6 +134,22 @@ mod tests {
         hindered_no_more(&path("other"));
         left.try_again();
         assert!(!path("other").exists() && left.is_empty());
+    }
+
+    #[test]
+    fn a_path_is_remembered_once_and_who_has_no_time_begins_none() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("one");
+        let left = Leftovers::default();
+        hindered(&path);
+        left.delete(&path, file);
+        left.delete(&path, file);
+        assert_eq!(left.lock().len(), 1);
+        hindered_no_more(&path);
+        left.try_again_for(Some(Duration::ZERO));
+        assert!(path.exists() && !left.is_empty());
+        left.try_again_for(Some(Duration::MAX));
+        assert!(!path.exists() && left.is_empty());
     }
 
     #[test]

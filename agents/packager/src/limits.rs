@@ -197,6 +197,8 @@ pub const INCOMING_NAMES_AT_ONCE_MAX: usize = 1_024;
 /// Paths that are remembered because they could not be deleted: a disk that fails refuses them all, and each is tried before every
 /// request. The next start sweeps the others.
 pub const LEFTOVERS_MAX: usize = 128;
+/// For how long a request waits for them to be tried again: one is begun at most after this, and the others are left for later.
+pub const LEFTOVERS_TIME: std::time::Duration = std::time::Duration::from_millis(50);
 /// Bytes that the store may take unless the configuration says otherwise: several large projects of each ecosystem, a tenth of a small disk.
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 /// Of a store that is too large, so many hundredths of what it may take are left, so that the next package does not make it too large again.

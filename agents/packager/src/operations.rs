@@ -105,11 +105,11 @@ impl Shop {
         Incoming::new(&self.incoming, &self.host, &self.leftovers)
     }
 
-    /// Tries again, when there is time, what could not be deleted.
+    /// Tries again, when there is time, what could not be deleted. Others wait for the list.
     pub(crate) fn tidy_later(&self) {
         if !self.leftovers.is_empty() {
             let leftovers = Arc::clone(&self.leftovers);
-            self.host.later(Box::new(move || leftovers.try_again()));
+            self.aside.later(&*self.host, Box::new(move |_| leftovers.try_again()));
         }
     }
 

@@ -22,7 +22,7 @@ use crate::build::run::Sandbox;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::leftovers::Leftovers;
-use crate::limits::{REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
+use crate::limits::{LEFTOVERS_TIME, REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
 use crate::measures::Measures;
 use crate::operations::{Shop, Task, aside::Aside, rest, tools::Tools};
 use crate::store::{Store, Wanted};
@@ -327,8 +327,8 @@ impl Agent for Packager {
         request: Request,
         conversation: &dyn Conversation,
     ) -> std::result::Result<Vec<u8>, ToolError> {
-        // What an earlier request could not delete is not there any more when this one looks.
-        self.shop.leftovers.try_again();
+        // What an earlier request could not delete is mostly not there any more when this one looks.
+        self.shop.leftovers.try_again_for(Some(LEFTOVERS_TIME));
         let answer = self.answer(request, conversation);
         self.shop.tidy_later();
         answer.map_err(ToolError::from)

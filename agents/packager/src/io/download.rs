@@ -32,7 +32,7 @@ use super::Client;
 use super::http::{Failure, Gates, Mirrors, Transport, pause_before_retry};
 use super::limits::{
     ARTIFACT_BYTES_MAX, DOWNLOAD_REQUESTS_MAX, DOWNLOAD_RESUMES_MAX, DOWNLOAD_TIMEOUT,
-    GUESSES_MISSED_MAX,
+    GUESSES_MISSED_DEARLY_MAX, GUESSES_MISSED_MAX,
 };
 use super::outside::Service;
 use super::secret::{Credentials, shown};
@@ -56,7 +56,7 @@ pub struct DownloadRequest {
     /// The most that is accepted; `None` is the general bound.
     pub bytes_max: Option<u64>,
     /// Whether the address is a guess: that this file is not to be had there is told ([`Told::Missed`]) and ends nothing, for at most
-    /// [`GUESSES_MISSED_MAX`] files of a call.
+    /// [`GUESSES_MISSED_MAX`] files of a call, and [`GUESSES_MISSED_DEARLY_MAX`] of those for which nobody answered or other bytes came.
     pub is_guess: bool,
 }
 

@@ -65,6 +65,9 @@ pub const DOWNLOAD_REQUESTS_MAX: usize = 20_000;
 /// Files of one call that may be elsewhere than where they were guessed to be: a registry has a few of its own there, or none. With more
 /// of them it is asked about all that is left, which costs less than another question in vain for each.
 pub const GUESSES_MISSED_MAX: usize = 32;
+/// Of these, such as cost more than a word of the server's: nobody answered until all tries were over, or other bytes came. With one more
+/// what is asked there waits for minutes, or is fetched for nothing.
+pub const GUESSES_MISSED_DEARLY_MAX: usize = 2;
 /// Threads that move bytes, for questions and for files.
 pub const RUNTIME_THREADS: usize = 2;
 /// Threads that parse answers; more than cores only adds memory.

@@ -15,7 +15,7 @@ use super::apply::is_built;
 use super::named::copied;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::io::{DownloadRequest, Durability, GUESSES_MISSED_MAX, Told};
+use crate::io::{DownloadRequest, Durability, Told};
 use crate::limits::UNPACK_BATCHES_MAX;
 use crate::plan::Plan;
 use crate::resolution::Package;
@@ -101,7 +101,7 @@ impl Task<'_> {
         }
         let brought = AtomicU64::new(0);
         let missed = self.bring(&missing, Finding::Custom, incoming.path(), &brought)?;
-        // Its place on the disk is free for the others.
+        // Its place on the disk is free for the others, as soon as there is time.
         drop(incoming);
         self.bring_elsewhere(missing, missed, &brought)?;
         Ok(brought.into_inner())
@@ -111,30 +111,33 @@ impl Task<'_> {
     fn bring_elsewhere(
         &self,
         missing: Vec<&Package>,
-        missed: Vec<Error>,
+        missed: Vec<(usize, Error)>,
         brought: &AtomicU64,
     ) -> Result<()> {
-        let Some(error) = missed.first() else { return Ok(()) };
-        let is_missing = |package: &&Package| self.shop.store.package(package).is_none();
-        let missing: Vec<&Package> = missing.into_iter().filter(is_missing).collect();
+        let Some((_, error)) = missed.first() else { return Ok(()) };
+        let is_missing = |package: &Package| self.shop.store.package(package).is_none();
+        let all = missing;
+        let missing: Vec<&Package> = all.iter().copied().filter(|it| is_missing(it)).collect();
         let count = missing.len();
         tracing::warn!(%error, count, "the registry is asked where it has what is not where it is by custom");
         let incoming = self.shop.new_incoming()?;
         let second = self.bring(&missing, Finding::Asked, incoming.path(), brought);
         second.map(drop).map_err(|second| {
-            missed.into_iter().fold(second, |second, first| the_worse(first, second))
+            // What came from elsewhere in the end is no reason any more.
+            let still = missed.into_iter().filter(|(index, _)| is_missing(all[*index]));
+            still.fold(second, |second, (_, first)| the_worse(first, second))
         })
     }
 
-    /// Fetches and unpacks what is missing; counts the bytes of what has come into the store. What came of asking for those that are not
-    /// where they are by custom, of which more than a few end it.
+    /// Fetches and unpacks what is missing; counts the bytes of what has come into the store. Which are not where they are by custom, with what
+    /// came of asking there; more than a few of them end it.
     fn bring(
         &self,
         missing: &[&Package],
         by: Finding,
         incoming: &Path,
         brought: &AtomicU64,
-    ) -> Result<Vec<Error>> {
+    ) -> Result<Vec<(usize, Error)>> {
         let addresses = match self.addresses(missing, by) {
             // Mirrors of artefacts need no address.
             Err(error) if error.kind == Kind::Network && self.registries.has_artifact_mirrors() => {
@@ -166,8 +169,10 @@ impl Task<'_> {
         };
         match self.download_and_unpack((missing, &requests), incoming, &unpack, &mut missed) {
             // Too many: this registry has its files elsewhere.
-            Err(error) if missed.len() > GUESSES_MISSED_MAX && missed.last() == Some(&error) => {}
-            brought => brought?,
+            Err(error) if missed.last().is_some_and(|(_, last)| *last == error) => {}
+            brought => brought.map_err(|error| {
+                missed.iter().fold(error, |error, (_, first)| the_worse(first.clone(), error))
+            })?,
         }
         Ok(missed)
     }
@@ -224,7 +229,7 @@ impl Task<'_> {
         (missing, requests): (&[&Package], &[DownloadRequest]),
         incoming: &Path,
         unpack: &(dyn Fn(usize) -> Result<()> + Sync),
-        missed: &mut Vec<Error>,
+        missed: &mut Vec<(usize, Error)>,
     ) -> Result<()> {
         let total = requests.len() as u64;
         self.say("fetch", format!("fetching {total} packages"), 0, total);
@@ -255,8 +260,13 @@ impl Task<'_> {
                 }
                 Told::File(_) => {}
                 Told::Missed { index, error } => {
-                    tracing::debug!(%error, package = missing[index].purl(), "it is not where it is by custom");
-                    missed.push(error.clone());
+                    let package = missing[index].purl();
+                    if error.kind == Kind::Verification {
+                        tracing::warn!(%error, package, "other bytes are where it is by custom");
+                    } else {
+                        tracing::debug!(%error, package, "it is not where it is by custom");
+                    }
+                    missed.push((index, error.clone()));
                 }
                 Told::Waits(wait) => self.say("wait", waits_to_fetch(wait.obstacle), done, total),
             };

@@ -18,6 +18,7 @@ use super::under_way::{Deferred, Terms};
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
+use crate::limits::LEFTOVERS_TIME;
 use crate::measures::Trigger;
 use crate::operations::{Shop, Task, apply};
 use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow};
@@ -105,7 +106,7 @@ pub(super) fn answer(
     }
     // The host is stopping: the next start finds the change.
     let Some(_busy) = station.begin() else { return false };
-    shop.leftovers.try_again();
+    shop.leftovers.try_again_for(Some(LEFTOVERS_TIME));
     let (policy, setting) = match meaning(&row) {
         Ok(terms) => terms,
         Err(error) => return note(shop, &row, Some(&seen.digest), &failed(&error), false),

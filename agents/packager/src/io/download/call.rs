@@ -16,8 +16,8 @@ use tokio::sync::watch;
 
 use self::standstill::{Standstill, Turn};
 use super::{
-    DownloadRequest, Downloaded, Durability, GUESSES_MISSED_MAX, Job, Progress, Told, check, fetch,
-    file_name, may_be_elsewhere,
+    DownloadRequest, Downloaded, Durability, GUESSES_MISSED_DEARLY_MAX, GUESSES_MISSED_MAX, Job,
+    Progress, Told, check, fetch, file_name, may_be_elsewhere,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io::Client;
@@ -157,7 +157,7 @@ impl Waiting<'_> {
 
     /// Until everything is there or missed, or the first failure.
     fn collect(&mut self, outcomes: &Outcomes, results: &mut [Option<Downloaded>]) -> Result<()> {
-        let (mut left, mut missed) = (results.len(), 0);
+        let (mut left, mut missed, mut dearly) = (results.len(), 0, 0);
         while left > 0 {
             Error::if_cancelled(self.cancellation)?;
             let ended = results.len() - left;
@@ -170,8 +170,9 @@ impl Waiting<'_> {
                     match result {
                         Err(error) if self.is_missed(index, &error) => {
                             missed += 1;
+                            dearly += usize::from(error.code != "registry-error");
                             (self.tell)(Told::Missed { index, error: &error });
-                            if missed > GUESSES_MISSED_MAX {
+                            if missed > GUESSES_MISSED_MAX || dearly > GUESSES_MISSED_DEARLY_MAX {
                                 return Err(error);
                             }
                         }

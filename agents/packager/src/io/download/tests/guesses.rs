@@ -65,6 +65,20 @@ fn what_is_no_guess_ends_all_and_so_do_more_guesses_than_may_be_missed() {
 }
 
 #[test]
+fn of_those_that_cost_time_or_bytes_few_are_missed() {
+    let (server, case) = (server(), Case::new());
+    for (path, code) in [("/gone", "registry-unreachable"), ("/other", "hash-mismatch")] {
+        let count = GUESSES_MISSED_DEARLY_MAX + 5;
+        let guess = |index| case.guess(&server.at(path), &format!("f{index}"), b"good");
+        let requests: Vec<DownloadRequest> = (0..count).map(guess).collect();
+        let (told, came) = missed(&case, &requests);
+        assert_eq!(told.len(), GUESSES_MISSED_DEARLY_MAX + 1);
+        assert_eq!(came.expect_err("a failure").code, code);
+        assert!(case.files().is_empty(), "{:?}", case.files());
+    }
+}
+
+#[test]
 fn who_is_overloaded_is_not_asked_for_more() {
     let error = |kind, code| Error::new(kind, code, "x");
     let status = error(Kind::Network, "registry-error");
