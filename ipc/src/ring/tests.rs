@@ -151,6 +151,26 @@ fn reader_asks_ahead_only_while_its_writer_is_ahead() {
 }
 
 #[test]
+fn stamp_that_lies_far_ahead_costs_requests_only() {
+    let far = READ_AHEAD_RUN + READ_AHEAD_RUN + READ_AHEAD_LINES;
+    for lie in [far + 1, u64::MAX, WRITING | (far + 1)] {
+        let slots = slots(256);
+        let (mut producer, mut consumer) = (Producer::new(&slots, false), Consumer::new(&slots));
+        slots[far as usize].stamp.store(lie, Ordering::Relaxed);
+        for number in 0..=READ_AHEAD_RUN {
+            producer.write(&slots, meta(number), &number.to_le_bytes());
+        }
+        for number in 0..=READ_AHEAD_RUN {
+            assert_eq!(taken(&mut consumer, &slots), Some(number));
+        }
+        let next = READ_AHEAD_RUN + 1;
+        assert_eq!(consumer.ahead.ask_until > next, lie == far + 1, "{lie:#x}");
+        assert_eq!(taken(&mut consumer, &slots), None, "the next one is asked for, not believed");
+        assert_eq!(consumer.ahead.ask_until, next);
+    }
+}
+
+#[test]
 fn lapped_reader_goes_on_a_quarter_after_the_oldest() {
     let slots = slots(8);
     let mut producer = Producer::new(&slots, true);
