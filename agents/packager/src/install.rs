@@ -17,8 +17,8 @@ use agents_contract::{Cancellation, Crew, Threads};
 use crate::error::{Error, Kind, Result};
 use crate::resolution::Package;
 use crate::store::{
-    self, Durability, Entry, Existing, File, FillOptions, Filled, Form, Shelf, Store, Written,
-    sync_tree,
+    self, Durability, Entry, Existing, File, FillOptions, Filled, Form, Prepared, Shelf, Store,
+    Written, sync_tree,
 };
 
 /// How to write an environment.
@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub written: Option<&'a Written>,
     /// Entries of packages that were read before.
     pub shelf: Option<&'a Shelf>,
+    /// Packages that stand ready.
+    pub prepared: Option<&'a Prepared>,
 }
 
 impl Options<'_> {
@@ -59,6 +61,7 @@ impl Default for Options<'_> {
             cancellation,
             written: None,
             shelf: None,
+            prepared: None,
         }
     }
 }

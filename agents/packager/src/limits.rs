@@ -201,6 +201,26 @@ pub const LEFTOVERS_MAX: usize = 128;
 pub const LEFTOVERS_TIME: std::time::Duration = std::time::Duration::from_millis(50);
 /// Bytes that the store may take unless the configuration says otherwise: several large projects of each ecosystem, a tenth of a small disk.
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
+/// Bytes of packages that stand ready, unless the configuration says otherwise: what two or three large projects have.
+pub const PREPARED_BYTES_MAX_DEFAULT: u64 = 1 << 30;
+/// Files of packages that stand ready: each takes about 200 bytes of memory, and it all must stay small beside the rest.
+pub const PREPARED_FILES_MAX: usize = 150_000;
+/// One package may take so many hundredths of what all may, so that none throws out all others.
+pub const PREPARED_TREE_PERCENT: u64 = 10;
+/// Packages that wait to be made ready: those of a few very large projects.
+pub const PREPARED_WANTED_MAX: usize = 10_000;
+/// How many of the same package stand ready: as often as most trees have it.
+pub const PREPARED_ALIKE_MAX: usize = 2;
+/// Bytes of the disk that are left free when packages are made ready.
+pub const PREPARED_BYTES_FREE_MIN: u64 = 4 << 30;
+/// Plans that are kept in memory: the one that is carried out next, and what it replaces, for two callers at once.
+pub const PLANS_KEPT_MAX: usize = 4;
+/// Packages that they have in all, about a kilobyte each.
+pub const PLANS_KEPT_PACKAGES_MAX: usize = 5_000;
+/// Bytes of files that they write.
+pub const PLANS_KEPT_BYTES_MAX: usize = 8 << 20;
+/// Plans of which it is known what they are about: two hundred bytes each.
+pub const PLANS_KNOWN_MAX: usize = 4_096;
 /// Of a store that is too large, so many hundredths of what it may take are left, so that the next package does not make it too large again.
 pub const STORE_COLLECTED_PERCENT: u64 = 90;
 /// How often the time of the last use is noted: what was used within the hour is all the same to a collection.

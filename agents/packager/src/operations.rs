@@ -19,6 +19,8 @@ mod named;
 mod npm;
 pub(crate) mod outdated;
 pub(crate) mod plan;
+pub(crate) mod plans;
+pub(crate) mod prepare;
 mod pypi;
 pub(crate) mod read;
 mod repair;
@@ -33,7 +35,6 @@ pub(crate) mod tools;
 mod verify;
 pub(crate) mod why;
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::leftovers::Leftovers;
-use crate::limits::{HISTORY_ENTRIES_MAX, LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
+use crate::limits::{LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
 use crate::lock::Part;
 use crate::measures::Measures;
 use crate::metadata::held::Held;
@@ -60,7 +61,7 @@ use crate::resolve::{self, ResolveError};
 use crate::service::StoreRules;
 use crate::spec::Spec;
 use crate::store::Store;
-use crate::transaction::{Content, Project, RelativePath, State, Transactions};
+use crate::transaction::{Content, Project, RelativePath, Transactions};
 use crate::unpack::Unpacker;
 use crate::unpack::unpacker::Session as Reading;
 use crate::watch::Shown;
@@ -76,6 +77,10 @@ pub(crate) struct Shop {
     /// Who does what others would have to wait for on an idle thread.
     pub(crate) aside: aside::Aside,
     pub(crate) tools: tools::Tools,
+    /// The latest plans.
+    pub(crate) plans: plans::Plans,
+    /// Who makes packages ready for the next installation, and what stands ready.
+    pub(crate) preparing: prepare::Preparing,
     /// The least age of a version in seconds, whatever a request says.
     pub(crate) minimum_age_s: u64,
     pub(crate) measures: Measures,
@@ -89,6 +94,8 @@ pub(crate) struct Shop {
     pub(crate) fetched_since: AtomicU64,
     /// Where downloads lie until they are in the store; on the store's file system.
     pub(crate) incoming: PathBuf,
+    /// Where packages stand ready; on the store's file system.
+    pub(crate) prepared: PathBuf,
     /// What could not be deleted, of these and of the store.
     pub(crate) leftovers: Arc<Leftovers>,
     /// Where it is written down what was built, for the next time.
@@ -116,6 +123,7 @@ impl Shop {
     /// Removes what processes that died left unfinished outside of projects.
     pub(crate) fn remove_abandoned(&self) {
         incoming::remove_abandoned(&self.incoming, &self.leftovers);
+        incoming::remove_abandoned(&self.prepared, &self.leftovers);
         match self.store.remove_abandoned() {
             Ok(freed) if freed.files == 0 => {}
             Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),
@@ -138,6 +146,7 @@ pub(crate) struct Task<'a> {
     pub(crate) registries: io::Client,
     /// Processes that read archives stay for the next one as long as this is at work.
     _reading: Reading,
+    _at_work: prepare::AtWork<'a>,
 }
 
 /// What one ecosystem is to decide about.
@@ -230,8 +239,18 @@ impl<'a> Task<'a> {
             || choices.minimum_age_s.is_some()
             || shop.minimum_age_s > 0;
         let registries = shop.registries.with_request(request);
-        let _reading = shop.unpacker.session();
-        Ok(Self { shop, conversation, actor, order, setting, choices, registries, _reading })
+        let (_reading, _at_work) = (shop.unpacker.session(), shop.at_work());
+        Ok(Self {
+            shop,
+            conversation,
+            actor,
+            order,
+            setting,
+            choices,
+            registries,
+            _reading,
+            _at_work,
+        })
     }
 
     /// The host's workers for such work of this request.
@@ -306,34 +325,6 @@ impl<'a> Task<'a> {
             Ok(()) if self.conversation.stopping().is_cancelled() => Error::draining(),
             Ok(()) => Error::cancelled(),
         }
-    }
-
-    /// What the standing transactions of a project installed, by ecosystem: the newest word on each.
-    pub(crate) fn installed(&self, project: &Project) -> Result<BTreeMap<Ecosystem, Resolution>> {
-        let mut found = BTreeMap::new();
-        for entry in self.shop.transactions.history(Some(project), HISTORY_ENTRIES_MAX)? {
-            let Some(digest) = entry.digest.filter(|_| entry.state == State::Committed) else {
-                continue;
-            };
-            let plan = match self.shop.transactions.plan(&digest) {
-                Ok(plan) => plan,
-                // An older plan must not stand in for one that is gone.
-                Err(error) if error.code == "unknown-plan" => break,
-                Err(error) => return Err(error),
-            };
-            let own = plan.resolutions.into_iter().filter(|it| !it.ecosystem.is_of_system());
-            for resolution in own {
-                found.entry(resolution.ecosystem).or_insert(resolution);
-            }
-            // Of the system, its changes themselves are the record.
-            if found.len() == Ecosystem::WITH_REGISTRY.len() {
-                break;
-            }
-        }
-        if let Some(resolution) = self.installed_in_system(project)? {
-            found.insert(resolution.ecosystem, resolution);
-        }
-        Ok(found)
     }
 }
 

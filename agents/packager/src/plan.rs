@@ -6,7 +6,7 @@
 
 mod canonical;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 

@@ -22,9 +22,13 @@ use crate::build::run::Sandbox;
 use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::leftovers::Leftovers;
-use crate::limits::{LEFTOVERS_TIME, REPLANS_MAX, STORE_BYTES_MAX_DEFAULT};
+use crate::limits::{
+    LEFTOVERS_TIME, PREPARED_BYTES_MAX_DEFAULT, REPLANS_MAX, STORE_BYTES_MAX_DEFAULT,
+};
 use crate::measures::Measures;
-use crate::operations::{Shop, Task, aside::Aside, rest, tools::Tools};
+use crate::operations::{
+    Shop, Task, aside::Aside, plans::Plans, prepare::Preparing, rest, tools::Tools,
+};
 use crate::store::{Store, Wanted};
 use crate::transaction::{Project, Transactions, make_private};
 use crate::unpack::Unpacker;
@@ -90,6 +94,8 @@ pub struct StoreRules {
     pub verify: bool,
     /// Whether artefacts are kept as they were downloaded, for other hosts.
     pub archives: bool,
+    /// What packages that stand ready may take on the disk beside it, in a process that stays.
+    pub prepared_bytes_max: u64,
 }
 
 impl Default for StoreRules {
@@ -99,6 +105,7 @@ impl Default for StoreRules {
             bytes_max: STORE_BYTES_MAX_DEFAULT,
             verify: false,
             archives: false,
+            prepared_bytes_max: PREPARED_BYTES_MAX_DEFAULT,
         }
     }
 }
@@ -154,12 +161,15 @@ impl Packager {
                 aside: Aside::default(),
                 tools: Tools::new(places.cache.join("interpreters")),
                 minimum_age_s: policy.minimum_age_s,
+                plans: Plans::default(),
+                preparing: Preparing::default(),
                 measures: Measures::default(),
                 shown: watch::Shown::default(),
                 rules: policy.store,
                 mirrors: policy.mirrors,
                 fetched_since: AtomicU64::new(0),
                 incoming: places.cache.join("incoming"),
+                prepared: places.cache.join("prepared"),
                 leftovers,
                 builds: places.cache.join("builds"),
                 sandbox: Sandbox::own(),
@@ -342,11 +352,16 @@ impl Agent for Packager {
     }
 
     fn settle(self: Arc<Self>, station: Arc<dyn Station>) {
+        let Shop { preparing, prepared, rules, host, leftovers, .. } = &*self.shop;
+        preparing.begin(prepared, rules.prepared_bytes_max, host, leftovers);
         watch::start(Arc::clone(&self.shop), &self.state, station);
     }
 
     fn figures(&self) -> Vec<Figure> {
-        self.shop.measures.figures(&self.shop.unpacker, self.shop.registries.outside())
+        let Shop { measures, unpacker, registries, preparing, .. } = &*self.shop;
+        let mut figures = measures.figures(unpacker, registries.outside());
+        figures.extend(preparing.figures());
+        figures
     }
 }
 

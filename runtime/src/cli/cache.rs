@@ -63,6 +63,10 @@ fn text(answer: &CacheAnswer) -> String {
         "packages   {}, of which {} are needed\n",
         answer.artefacts, answer.artefacts_needed
     );
+    if let Some(ready) = answer.prepared {
+        let (packages, bytes) = (ready.packages, mebibytes(ready.bytes));
+        text += &format!("ready      {packages} packages, {bytes}, for the next installation\n");
+    }
     if answer.removed > 0 {
         text +=
             &format!("removed    {} packages, {}\n", answer.removed, mebibytes(answer.freed_bytes));

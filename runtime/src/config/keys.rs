@@ -277,10 +277,18 @@ pub(crate) const KEYS: &[Key] = &[
             settings.store.bytes_max = bytes(text).ok_or("wanted is a size, as `20G` or `500M`")?;
             Ok(())
         },
-        show: |settings| match settings.store.bytes_max >> 20 {
-            mebibytes if mebibytes % 1_024 == 0 => format!("{}G", mebibytes >> 10),
-            mebibytes => format!("{mebibytes}M"),
+        show: |settings| size(settings.store.bytes_max),
+    },
+    Key {
+        name: "store.prepared",
+        environment: "BOLIDE_STORE_PREPARED",
+        summary: "what the daemon may take on the disk, beside the store, for packages that it makes ready for the next installation while nobody waits, as `1G`; 0 for none; default 1G",
+        set: |settings, text| {
+            let size = if text == "0" { Some(0) } else { bytes(text) };
+            settings.store.prepared_bytes_max = size.ok_or("wanted is a size, as `1G`, or 0")?;
+            Ok(())
         },
+        show: |settings| size(settings.store.prepared_bytes_max),
     },
     Key {
         name: "store.verify",
@@ -344,6 +352,14 @@ pub(crate) fn age(text: &str) -> Option<Duration> {
     let hours = number.parse::<u64>().ok()?.checked_mul(hours)?;
     let is_known = hours <= 365 * 24 && (hours == 0 || text.ends_with(['d', 'h']));
     is_known.then(|| Duration::from_secs(hours * 3_600))
+}
+
+/// What [`bytes`] reads.
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        mebibytes if mebibytes % 1_024 == 0 => format!("{}G", mebibytes >> 10),
+        mebibytes => format!("{mebibytes}M"),
+    }
 }
 
 /// `20G` or `500M`, up to a million of the former.

@@ -37,6 +37,7 @@ pub(crate) const KNOWN: &[Known] = &[
     growing("outside-calls", SERVICES),
     growing("outside-ns", SERVICES),
     growing("cache-requests", &["damaged", "hit", "miss"]),
+    growing("prepared", &["given", "made"]),
     growing("triggers", &["applied", "approval", "conflict", "failed", "in-line", "planned"]),
     Known { name: "watched", grows: false, labels: &[""] },
     Known { name: "watch-deferred", grows: false, labels: &["blind", "heat", "turn"] },

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Setting;
 use crate::ecosystem::Ecosystem;
+use crate::store::Standing;
 use crate::system::Fault;
 use crate::transaction::Difference;
 
@@ -166,6 +167,9 @@ pub struct CacheAnswer {
     pub damaged: Option<u64>,
     /// Bytes that are free now.
     pub freed_bytes: u64,
+    /// Packages that stand ready for the next installation, where a daemon makes some ready; not counted to the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Standing>,
 }
 
 /// `pkg.lock`, which holds packages at the versions that they have, and `pkg.unlock`, which lets go of them.

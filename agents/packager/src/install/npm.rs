@@ -15,13 +15,14 @@ use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::resolution::{Link, Package, Resolution};
-use crate::store::{Content, Entry, Existing, File, Store, StoredFile};
+use crate::store::{Content, Entry, Existing, File, Filled, Piece, Store, StoredFile};
 use crate::unpack::names;
 
 mod bin;
 mod bundled;
 pub(crate) mod hidden;
 mod links;
+mod prepared;
 
 #[cfg(test)]
 mod tests;
@@ -96,19 +97,16 @@ pub fn stage(
     }
     let links = bin::links(&packages, &entries, &own, &bundled, &mut warnings)?;
     let linked: HashSet<&str> = links.values().map(|link| link.target.as_str()).collect();
-    let mut files = Vec::new();
+    let mut placed = Vec::with_capacity(packages.len());
     for package in &packages {
-        place_files(
-            store,
-            package,
-            &entries[package.place.as_str()],
-            &places,
-            &linked,
-            &mut files,
-            &mut warnings,
-        )?;
+        let entry = &entries[package.place.as_str()];
+        placed.push(Placed::of(store, package, entry, (&places, &linked), &mut warnings)?);
     }
-    let filled = fill(
+    let mut ready = Filled::default();
+    let taken = prepared::take(staging, &placed, options, &mut ready);
+    let rest = placed.into_iter().zip(taken).filter(|(_, is_taken)| !is_taken);
+    let files = rest.flat_map(|(placed, _)| placed.into_files()).collect();
+    let mut filled = fill(
         store,
         staging,
         files,
@@ -116,6 +114,8 @@ pub fn stage(
         Options { durability: Default::default(), ..options },
         Existing::Refuse,
     )?;
+    filled.files += ready.files;
+    filled.bytes += ready.bytes;
     let levels = environment.split('/').count() - 1;
     links::create(staging, &own, levels)?;
     let commands = bin::create(staging, &links)?;
@@ -205,45 +205,75 @@ fn same_version(written: &str, planned: &str) -> bool {
     clean(written) == clean(planned)
 }
 
-fn place_files(
-    store: &Store,
-    package: &Package,
-    entry: &Entry,
-    places: &HashSet<&str>,
-    linked: &HashSet<&str>,
-    files: &mut Vec<File>,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    let commands: HashSet<&str> =
-        package.bin.values().filter_map(|path| bin::target(path)).collect();
-    let mut left_out = false;
-    for file in &entry.files {
-        let path = format!("{}/{}", package.place, file.path);
-        // A copy of a package inside of the tarball gives way to the planned one, as npm replaces
-        // it.
-        if file.path.contains("node_modules/")
-            && is_inside_of_another(&path, &package.place, places)
-        {
-            left_out = true;
-            continue;
+/// What is installed of one package.
+struct Placed<'p> {
+    package: &'p Package,
+    /// What is as it came.
+    pieces: Vec<Piece<'p>>,
+    /// What is not, with its path in the tree.
+    rewritten: Vec<File>,
+}
+
+impl<'p> Placed<'p> {
+    fn of(
+        store: &Store,
+        package: &'p Package,
+        entry: &'p Entry,
+        (places, linked): (&HashSet<&str>, &HashSet<&str>),
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let commands: HashSet<&str> =
+            package.bin.values().filter_map(|path| bin::target(path)).collect();
+        let (mut pieces, mut rewritten) = (Vec::with_capacity(entry.files.len()), Vec::new());
+        for file in &entry.files {
+            let full = format!("{}/{}", package.place, file.path);
+            // A copy of a package inside of the tarball gives way to the planned one, as npm replaces
+            // it.
+            if file.path.contains("node_modules/")
+                && is_inside_of_another(&full, &package.place, places)
+            {
+                continue;
+            }
+            let linked = linked.contains(full.as_str());
+            let executable = file.executable || linked || commands.contains(&*file.path);
+            let path = inside(&full);
+            names::check(path).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
+            if linked && file.windows_shebang {
+                let content = Content::Bytes(unix_shebang(store, file)?);
+                rewritten.push(File { path: path.to_owned(), content, executable });
+            } else {
+                pieces.push(Piece { path: &file.path, object: file.object, executable });
+            }
         }
-        let linked = linked.contains(path.as_str());
-        let command = linked || commands.contains(&*file.path);
-        let path = path.trim_start_matches("node_modules/").to_owned();
-        names::check(&path).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
-        let content = match linked && file.windows_shebang {
-            true => Content::Bytes(unix_shebang(store, file)?),
-            false => Content::Object(file.object),
-        };
-        files.push(File { path, content, executable: file.executable || command });
+        if pieces.len() + rewritten.len() < entry.files.len() {
+            warnings.push(format!(
+                "a copy of another package inside of `{}` was replaced by the planned one",
+                package.name
+            ));
+        }
+        Ok(Self { package, pieces, rewritten })
     }
-    if left_out {
-        warnings.push(format!(
-            "a copy of another package inside of `{}` was replaced by the planned one",
-            package.name
-        ));
+
+    /// The package's directory in the tree.
+    fn inside(&self) -> &'p str {
+        inside(&self.package.place)
     }
-    Ok(())
+
+    /// All of its files, by their paths in the tree.
+    fn into_files(self) -> impl Iterator<Item = File> + use<'p> {
+        let folder = self.inside();
+        let pieces = self.pieces.into_iter().map(move |piece| File {
+            path: format!("{folder}/{}", piece.path),
+            content: Content::Object(piece.object),
+            executable: piece.executable,
+        });
+        pieces.chain(self.rewritten)
+    }
+}
+
+/// A path of a project, from its `node_modules`.
+fn inside(path: &str) -> &str {
+    path.strip_prefix("node_modules/").unwrap_or(path)
 }
 
 fn is_inside_of_another(path: &str, own: &str, places: &HashSet<&str>) -> bool {

@@ -9,14 +9,14 @@ use crate::store::{Object, Store};
 use crate::unpack::Source;
 use crate::unpack::attacks::forge::{self, TarEntry, ZipEnd, ZipEntry};
 
-pub(super) fn store() -> (tempfile::TempDir, Store) {
+pub(crate) fn store() -> (tempfile::TempDir, Store) {
     let place = tempfile::tempdir().expect("a directory");
     let store = Store::open(&place.path().join("store")).expect("a store");
     (place, store)
 }
 
 /// A package whose artefact is in the store.
-pub(super) fn package(
+pub(crate) fn package(
     store: &Store,
     ecosystem: Ecosystem,
     name: &str,
@@ -68,7 +68,7 @@ pub(super) fn npm_entries(name: &str, version: &str, files: &[(&str, &str)]) -> 
     entries
 }
 
-pub(super) fn npm_artifact(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn npm_artifact(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<u8> {
     forge::tarball(&npm_entries(name, version, files))
 }
 

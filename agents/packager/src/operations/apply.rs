@@ -45,7 +45,7 @@ impl Task<'_> {
     ) -> Result<ApplyAnswer> {
         // A plan that was made for this installation is not kept beside it.
         rest::clear();
-        let plan = self.shop.transactions.plan(digest)?;
+        let plan = self.plan_of(digest)?;
         let part = self.system_part(&plan, force)?;
         plan.check_here()?;
         // Before the project is locked: it may take minutes on a hot machine.
@@ -76,7 +76,7 @@ impl Task<'_> {
         }
         let needed = self.needed(&plan);
         let _lease = self.lease(&needed)?;
-        let work = (&plan, part.as_ref());
+        let work = (&*plan, part.as_ref());
         let mut repairs = 0;
         loop {
             let carried =
@@ -224,6 +224,7 @@ impl Task<'_> {
             cancellation: self.conversation.cancellation(),
             written: Some(&written),
             shelf: Some(shelf),
+            prepared: self.shop.preparing.prepared(),
         };
         let mut changes = Vec::new();
         for rebuild in &plan.environments {

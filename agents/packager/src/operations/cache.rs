@@ -12,7 +12,7 @@ use crate::api::{CacheAction, CacheAnswer, CacheRequest};
 use crate::error::Result;
 use crate::limits::STORE_LOOKED_AT_AFTER;
 use crate::metadata::Hashes;
-use crate::store::{Collected, Form, Store};
+use crate::store::{Collected, Form, Prepared, Store};
 use crate::transaction::Transactions;
 
 /// After so many hundredths of what the store may take were fetched, its size is looked at.
@@ -33,6 +33,11 @@ impl Task<'_> {
             (CacheAction::Collect, false) => rules.bytes_max,
             _ => u64::MAX,
         };
+        if let Some(prepared) = self.shop.preparing.prepared()
+            && bytes_max == 0
+        {
+            prepared.clear();
+        }
         let Collected { before, artefacts, freed } =
             collect(store, &self.shop.transactions, bytes_max, &self.order.cancellation)?;
         Ok(CacheAnswer {
@@ -46,6 +51,7 @@ impl Task<'_> {
             removed: artefacts,
             damaged,
             freed_bytes: freed.bytes,
+            prepared: self.shop.preparing.prepared().map(Prepared::standing),
         })
     }
 

@@ -112,6 +112,11 @@ pub(super) fn remove_abandoned(parent: &Path, leftovers: &Leftovers) {
     }
 }
 
+/// Removes a directory with everything in it.
+pub(super) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    Ok(remove::remove(path)?)
+}
+
 /// Removes one that belongs to nobody. Where somebody has it, a later try finds it free, or gone.
 fn remove_abandoned_one(path: &Path) -> std::io::Result<()> {
     match lock(path)? {

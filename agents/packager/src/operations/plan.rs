@@ -114,6 +114,7 @@ impl Task<'_> {
         let known = (&installed, &locked, lock_edit);
         let plan = self.write_down(&session, wish, decided, known, &mut answer.warnings)?;
         drop(session);
+        let plan = Arc::new(plan);
         let digest = self.keep(&plan)?;
         let mut answer = described(&plan, (&installed, &holds), answer);
         rest::leave((plan, installed, locked));
@@ -122,9 +123,10 @@ impl Task<'_> {
     }
 
     /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
-    fn keep(&self, plan: &Plan) -> Result<String> {
+    fn keep(&self, plan: &Arc<Plan>) -> Result<String> {
         let transactions = &self.shop.transactions;
         let digest = transactions.note_plan(plan)?;
+        self.shop.plans.put(&digest, plan);
         let writer = transactions.clone();
         self.shop.aside.later(&*self.shop.host, Box::new(move |_| writer.write_plans()));
         transactions.check_plans()?;

@@ -59,6 +59,14 @@ fn plan(world: &World) -> Plan {
     plan
 }
 
+/// A plan of npm with this package.
+pub(crate) fn example(package: crate::resolution::Package) -> Plan {
+    let (packages, warnings) = (vec![package], Vec::new());
+    let resolution =
+        Resolution { ecosystem: Ecosystem::Npm, links: Vec::new(), packages, warnings };
+    Plan { resolutions: vec![resolution], ..plan(&world()) }
+}
+
 #[test]
 fn the_canonical_bytes_are_written_down() {
     let mut plan = plan(&world());

@@ -142,8 +142,10 @@ pub(super) fn read_any(index: &OwnedFd, name: &str) -> Option<(Entry, [u8; DIGES
 fn bytes(index: &OwnedFd, name: &str) -> Option<(File, Vec<u8>)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::openat(index, name, flags, Mode::empty()).ok()?);
-    let mut bytes = Vec::new();
-    (&file).take(limits::STORE_INDEX_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    // Read in one piece: who does not know the length looks for the end in small steps.
+    let length = file.metadata().ok()?.len().min(limits::STORE_INDEX_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(length).ok()?];
+    (&file).read_exact(&mut bytes).ok()?;
     Some((file, bytes))
 }
 

@@ -13,6 +13,7 @@ use crate::unpack::attacks::forge::{self, file, tarball};
 mod births;
 mod collecting;
 mod lending;
+mod prepared;
 
 fn hashes(bytes: &[u8]) -> Hashes {
     add::hash(Source::Bytes(bytes), true, true).expect("memory")

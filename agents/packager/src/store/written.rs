@@ -8,21 +8,26 @@
 //! into such a file, since it is the store's, and if somebody else does, the description says what was installed and a later look
 //! sees the change.
 //!
+//! Of a directory that stood ready and was given ([`super::Prepared`]) it is known as a whole what is in it.
+//!
 //! The digest is the one by which the store names the content, or that of the bytes that were made here. It was compared on the way only
 //! where the store compares: of every file with `store.verify`, else of what may have been edited under another name. Of all others it
 //! is believed that the store's file is as it was when it was hashed and added; its size is compared. That is the store's own rule: who
 //! copies believes the same. Where it does not hold, the description says what should be there, which is what `bolide verify` looks for.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
 
-use super::Object;
+use super::{Given, Object};
 
 /// The files that were written so far. Shared by the threads that write.
 #[derive(Debug, Default)]
-pub struct Written(Mutex<HashMap<(u64, u64), Mark>>);
+pub struct Written {
+    files: Mutex<HashMap<(u64, u64), Mark>>,
+    given: Mutex<HashMap<(u64, u64), Arc<Given>>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -50,7 +55,7 @@ impl Written {
     }
 
     /// A sealed file of the store was linked, and has this status now.
-    pub(super) fn note_linked(&self, status: &Stat, object: &Object) {
+    pub(crate) fn note_linked(&self, status: &Stat, object: &Object) {
         self.put(Mark { status: *status, digest: object.digest, is_linked: true }, object.size);
     }
 
@@ -67,6 +72,21 @@ impl Written {
         marks.get(&(device, inode)).filter(|mark| mark.is_linked).map(|mark| mark.status)
     }
 
+    /// A directory was given in which nothing is made any more.
+    pub(crate) fn note_given(&self, given: Given) {
+        self.trees().insert(given.directory, Arc::new(given));
+    }
+
+    /// What is in the directory with this status, where it is one that was given, and has no more names than it had.
+    pub(crate) fn given(&self, status: &Stat) -> Option<Arc<Given>> {
+        let given = self.trees().get(&(status.st_dev, status.st_ino)).map(Arc::clone)?;
+        (given.modified == (status.st_mtime, status.st_mtime_nsec as i64)).then_some(given)
+    }
+
+    fn trees(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Arc<Given>>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The SHA-256 of what a file was written from, where it was written here and has not been touched since.
     pub fn digest(&self, status: &Stat) -> Option<[u8; 32]> {
         let mark = *self.marks().get(&(status.st_dev, status.st_ino))?;
@@ -75,7 +95,7 @@ impl Written {
 
     fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Mark>> {
         // A map of plain values is whole between any two statements.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

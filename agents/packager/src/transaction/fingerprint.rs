@@ -23,10 +23,10 @@ use agents_contract::Crew;
 use rustix::fs::Stat;
 
 use super::directory::{Directory, ObjectKind, nanoseconds};
-use super::tree::{self, Digest, Visit};
+use super::tree::{self, Digest, Onward, Visit};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{COMPARE_PIECES_ENTRIES_MIN, PATH_BYTES_MAX};
-use crate::store::Written;
+use crate::store::{Given, Mark, Written};
 
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 /// Bytes of one entry beside its path.
@@ -261,16 +261,44 @@ fn record_entries(
     let mut entries = Vec::new();
     let skip_below = |below: &[u8]| skip(&joined(top, below));
     let linked = |device, inode| written.linked(device, inode);
-    tree::walk_knowing((parent, name), &linked, &skip_below, &mut |visit| {
-        let known = match visit.kind() {
-            ObjectKind::File => written.digest(visit.status),
-            _ => None,
+    let mut visit = |visit: &Visit<'_>| {
+        let path = joined(top, visit.path);
+        let (known, given) = match visit.kind() {
+            ObjectKind::File => (written.digest(visit.status), None),
+            ObjectKind::Directory => (None, written.given(visit.status)),
+            ObjectKind::Link | ObjectKind::Special => (None, None),
         };
         let digest = known.map_or_else(|| visit.content_digest(), Ok)?;
-        entries.push(Entry::of(visit, joined(top, visit.path), digest)?);
-        Ok(())
-    })?;
+        let inner = given.and_then(|given| entries_of(&given, &path, skip));
+        entries.push(Entry::of(visit, path, digest)?);
+        let Some(inner) = inner else { return Ok(Onward::Into) };
+        entries.extend(inner);
+        Ok(Onward::Past)
+    };
+    let mut blocked =
+        |visit: &Visit<'_>, error| Err(tree::unreadable(visit.directory, visit.name, error));
+    tree::walk_as_told((parent, name), &linked, &skip_below, &mut visit, &mut blocked)?;
     Ok(entries)
+}
+
+/// What is in a directory that was given, at `path`; nothing where something of it is to be left out, or cannot be described: then it is
+/// walked.
+fn entries_of(given: &Given, path: &[u8], skip: &dyn Fn(&[u8]) -> bool) -> Option<Vec<Entry>> {
+    let entry = |mark: &Mark| {
+        let path = joined(path, mark.path.as_bytes());
+        let is_described = path.len() <= PATH_BYTES_MAX && !skip(&path);
+        is_described.then(|| Entry {
+            path,
+            kind: ObjectKind::of(mark.mode),
+            mode: mark.mode & 0o7777,
+            size: if mark.digest.is_some() { mark.size } else { 0 },
+            modified_ns: nanoseconds(mark.modified.0, mark.modified.1),
+            changed_ns: nanoseconds(mark.changed.0, mark.changed.1),
+            inode: mark.inode,
+            digest: mark.digest.unwrap_or_default(),
+        })
+    };
+    given.inner.iter().map(entry).collect()
 }
 
 fn joined(top: &[u8], below: &[u8]) -> Vec<u8> {

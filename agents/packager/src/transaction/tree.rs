@@ -161,7 +161,7 @@ pub(super) fn walk_as_told(
     Ok(())
 }
 
-fn unreadable(directory: &Directory, name: &OsStr, error: io::Error) -> Error {
+pub(super) fn unreadable(directory: &Directory, name: &OsStr, error: io::Error) -> Error {
     Error::io("read", &directory.path().join(name), &error)
 }
 

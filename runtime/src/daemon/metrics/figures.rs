@@ -40,6 +40,12 @@ pub(super) fn families(figures: &Figures) -> Vec<MetricFamily> {
         "Artefacts that a transaction needed: in the store, not there, or damaged there.",
     );
     count(
+        "prepared",
+        "bolide_pkg_prepared_total",
+        "event",
+        "Packages that were made ready for the next installation, and those that one was given.",
+    );
+    count(
         "readers",
         "bolide_pkg_archive_readers_total",
         "event",

@@ -1,0 +1,129 @@
+//! Packages that stand ready, put into a tree as they are; only the others are written file by file.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use super::{Options, Placed};
+use crate::store::{Filled, Piece, Prepared, Tree, Written, open_beneath, open_directory};
+
+/// Puts into `staging`, which is empty, what stands ready of these packages; answers which of them are there now.
+pub(super) fn take(
+    staging: &Path,
+    placed: &[Placed<'_>],
+    options: Options<'_>,
+    filled: &mut Filled,
+) -> Vec<bool> {
+    let mut taken = vec![false; placed.len()];
+    let Some(prepared) = options.prepared.filter(|_| !options.verify) else { return taken };
+    // Who fills it says why where it cannot be opened.
+    let Ok(directory) = open_directory(staging) else { return taken };
+    if !prepared.fits(directory.as_fd()) {
+        return taken;
+    }
+    // What holds anything that is not the store's is made for this tree alone.
+    let contents: Vec<Vec<Piece<'_>>> = placed
+        .iter()
+        .map(|one| if one.rewritten.is_empty() { one.pieces.clone() } else { Vec::new() })
+        .collect();
+    let claimed = prepared.claim(&contents);
+    let is_whole = look(prepared, &claimed, options);
+    let mut found: Vec<(usize, Tree)> =
+        claimed.into_iter().enumerate().filter_map(|(index, tree)| Some((index, tree?))).collect();
+    // A package is there before what stands inside of it.
+    found.sort_by_key(|(index, _)| placed[*index].inside().matches("node_modules/").count());
+    let outer = with_inner(placed);
+    let mut parents = Parents { directory: directory.as_fd(), known: HashSet::from([""]) };
+    for (index, tree) in found {
+        let one = &placed[index];
+        let (parent, name) = split(one.inside());
+        let Some(parent) = is_whole[index].then(|| parents.open(parent)).flatten() else {
+            prepared.discard(tree);
+            continue;
+        };
+        let Some(given) = prepared.give(tree, (parent.as_fd(), name)) else { continue };
+        taken[index] = true;
+        filled.files += one.pieces.len() as u64;
+        filled.bytes += one.pieces.iter().map(|piece| piece.object.size).sum::<u64>();
+        match options.written {
+            Some(written) if !outer.contains(one.inside()) => written.note_given(given),
+            Some(written) => note_files(written, one, (parent.as_fd(), name)),
+            None => {}
+        }
+    }
+    taken
+}
+
+/// The packages inside of which something else is made.
+fn with_inner<'p>(placed: &[Placed<'p>]) -> HashSet<&'p str> {
+    let mut outer = HashSet::new();
+    for one in placed {
+        let mut rest = one.inside();
+        while let Some((above, _)) = rest.rsplit_once("/node_modules/") {
+            outer.insert(above);
+            rest = above;
+        }
+        // What a package brings along may get links to its commands.
+        if one.pieces.iter().any(|piece| piece.path.starts_with("node_modules/")) {
+            outer.insert(one.inside());
+        }
+    }
+    outer
+}
+
+/// What each file of such a package is like.
+fn note_files(written: &Written, one: &Placed<'_>, (parent, name): (BorrowedFd<'_>, &str)) {
+    // What cannot be looked at is read by whoever describes it.
+    let Ok(directory) = open_beneath(parent, name) else { return };
+    for piece in &one.pieces {
+        let status = rustix::fs::statat(&directory, piece.path, AtFlags::SYMLINK_NOFOLLOW);
+        if let Ok(status) = status {
+            written.note_linked(&status, &piece.object);
+        }
+    }
+}
+
+/// Which of them are as they were made.
+fn look(prepared: &Prepared, claimed: &[Option<Tree>], options: Options<'_>) -> Vec<bool> {
+    let looked: Vec<OnceLock<bool>> = claimed.iter().map(|_| OnceLock::new()).collect();
+    options.crew.run(claimed.len(), &|index| {
+        if let Some(tree) = &claimed[index] {
+            // Each piece is run once.
+            let _ = looked[index].set(prepared.is_whole(tree));
+        }
+    });
+    looked.into_iter().map(|looked| looked.into_inner().unwrap_or_default()).collect()
+}
+
+/// The directories that packages are put into.
+struct Parents<'p> {
+    directory: BorrowedFd<'p>,
+    known: HashSet<&'p str>,
+}
+
+impl<'p> Parents<'p> {
+    /// Opens one, which is made where it is not there; `None` where something is in the way, which the one finds who fills the rest.
+    fn open(&mut self, path: &'p str) -> Option<OwnedFd> {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        for above in ends.map(|end| &path[..end]) {
+            if self.known.contains(above) {
+                continue;
+            }
+            let (parent, name) = split(above);
+            let parent = open_beneath(self.directory, parent).ok()?;
+            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => self.known.insert(above),
+                Err(_) => return None,
+            };
+        }
+        open_beneath(self.directory, path).ok()
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
