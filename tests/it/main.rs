@@ -22,6 +22,7 @@ mod named;
 mod packages;
 mod pacman;
 mod projects;
+mod readying;
 mod registries;
 mod registry;
 mod sibling;

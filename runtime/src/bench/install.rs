@@ -7,12 +7,17 @@
 //! Rounds of all tools are interleaved, the median counts and the least and the greatest value stand beside it. What each tool
 //! made is compared with what Bolide made, file by file (`trees`).
 //!
+//! Bolide is there twice: with a daemon, as it is meant to be used (`bolide`), and as a command that does everything itself
+//! (`alone`). The daemon of a cold run was started with empty caches and has served nothing. It makes packages ready for the next
+//! installation while nobody waits; that is not measured, and nothing else is while it does.
+//!
 //! Three things would be measured that are nobody's work, so they are kept out: what one tool left for the disk to write is
 //! written before the next one starts; nothing is removed while a round runs, and nothing starts until the file system uses the
 //! inodes again that were freed; memory is looked at in a round of its own.
 
 mod day;
 mod mirror;
+mod resident;
 mod tools;
 mod trees;
 
@@ -146,7 +151,9 @@ fn measure(
                     continue;
                 }
                 let ran = one_run(tool, measured, &mirror, phase, memory);
-                measured.why = ran.err().map(|error| format!("{error:#}"));
+                // Nobody else is measured while it does what it does when nobody waits.
+                let rested = ran.and_then(|()| tool.rest());
+                measured.why = rested.err().map(|error| format!("{error:#}"));
             }
             if phase != Phase::Warm {
                 for tool in &mut tools {

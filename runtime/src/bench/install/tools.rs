@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use agents_packager::ecosystem::Ecosystem;
 use anyhow::Context;
 
+use super::resident::Resident;
 use super::since;
 use crate::bench::step::{Memory, Step};
 
@@ -30,6 +31,8 @@ pub(super) struct Tool {
     cold: Vec<Step>,
     warm: Vec<Step>,
     undo: Option<Step>,
+    /// Who answers, where that is a process that stays.
+    resident: Option<Resident>,
     runs: usize,
 }
 
@@ -62,8 +65,15 @@ impl Tool {
             let away = self.home.join("away").join(self.runs.to_string());
             std::fs::create_dir_all(&away)?;
             let caches = self.home.join("caches");
+            if let Some(resident) = &mut self.resident {
+                resident.end();
+            }
             if caches.exists() {
-                std::fs::rename(caches, away.join("caches"))?;
+                std::fs::rename(&caches, away.join("caches"))?;
+            }
+            std::fs::create_dir_all(&caches)?;
+            if let Some(resident) = &mut self.resident {
+                resident.start(&caches)?;
             }
         }
         std::fs::create_dir_all(self.home.join("caches"))?;
@@ -98,7 +108,16 @@ impl Tool {
             let peak = step.run(project, &self.home, memory, RUN_TIME_MAX)?;
             peak_rss_bytes = peak_rss_bytes.max(peak);
         }
-        Ok(Ran { elapsed_ms: since(began), peak_rss_bytes })
+        let elapsed_ms = since(began);
+        if let Some(resident) = &self.resident {
+            peak_rss_bytes += resident.peak_rss_bytes();
+        }
+        Ok(Ran { elapsed_ms, peak_rss_bytes })
+    }
+
+    /// Waits until whoever stays has done what it does when nobody waits for it.
+    pub(super) fn rest(&self) -> anyhow::Result<()> {
+        self.resident.as_ref().map_or(Ok(()), Resident::rest)
     }
 
     /// Milliseconds to take it back, where the tool can.
@@ -136,7 +155,10 @@ pub(super) fn tools(
     peers: &Path,
     url: &str,
 ) -> Vec<Tool> {
-    let mut tools = vec![bolide(ecosystem, scratch, template, url)];
+    let mut tools = vec![
+        resident(ecosystem, scratch, template, url),
+        bolide(ecosystem, scratch, template, url),
+    ];
     match ecosystem {
         Ecosystem::Npm => tools.extend(npm_peers(scratch, template, peers, url)),
         Ecosystem::Pypi => tools.extend(python_peers(scratch, template, peers, url)),
@@ -162,20 +184,38 @@ fn tool(name: &'static str, ecosystem: Ecosystem, scratch: &Path, template: &Pat
         cold: Vec::new(),
         warm: Vec::new(),
         undo: None,
+        resident: None,
         runs: 0,
     }
 }
 
-/// Bolide in this ecosystem, with a store of its own.
+/// Bolide in this ecosystem, which asks a daemon with a store of its own.
+fn resident(ecosystem: Ecosystem, scratch: &Path, template: &Path, url: &str) -> Tool {
+    let tool = own("bolide", ecosystem, scratch, template, (url, &[]));
+    Tool { resident: Some(Resident::default()), ..tool }
+}
+
+/// Bolide in this ecosystem without a daemon, with a store of its own.
 pub(super) fn bolide(ecosystem: Ecosystem, scratch: &Path, template: &Path, url: &str) -> Tool {
-    let tool = tool("bolide", ecosystem, scratch, template);
+    own("alone", ecosystem, scratch, template, (url, &["--standalone"]))
+}
+
+fn own(
+    name: &'static str,
+    ecosystem: Ecosystem,
+    scratch: &Path,
+    template: &Path,
+    (url, how): (&str, &[&str]),
+) -> Tool {
+    let tool = tool(name, ecosystem, scratch, template);
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("bolide"));
     let path = if ecosystem == Ecosystem::Pypi { "simple/" } else { "" };
     let registry = format!("{ecosystem}={url}{path}");
     let caches = tool.home.join("caches");
     let start = |arguments: &[&str]| {
         Step::new(own.clone(), arguments)
-            .and(&["--standalone", "--json"])
+            .and(&["--json"])
+            .and(how)
             .variable("XDG_CACHE_HOME", caches.join("cache"))
             .variable("BOLIDE_STATE_DIR", caches.join("state"))
             .variable("BOLIDE_RUNTIME_DIR", caches.join("run"))

@@ -222,6 +222,56 @@ fn a_crew_records_what_one_alone_does() {
 }
 
 #[test]
+fn what_was_given_as_a_whole_is_described_as_if_it_had_been_walked() {
+    use std::os::fd::AsFd as _;
+
+    use crate::store::{Piece, Prepared, Store};
+
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let store = Store::open(&at("store")).unwrap();
+    let contents = ["a", "a/b/c", "a/b-1", "a-b/2", "a.b/x/3", "top"];
+    let contents = contents.map(|path| path.replace("a/", "d/"));
+    let bytes = crate::install::tests::npm_artifact(
+        "demo",
+        "1.0.0",
+        &contents.each_ref().map(|path| (path.as_str(), path.as_str())),
+    );
+    let package = crate::install::tests::package(&store, Ecosystem::Npm, "demo", "1.0.0", &bytes);
+    let entry = store.package(&package).unwrap();
+    let pieces: Vec<Piece<'_>> = entry
+        .files
+        .iter()
+        .map(|file| Piece { path: &file.path, object: file.object, executable: false })
+        .collect();
+    fs::create_dir_all(at("prepared")).unwrap();
+    fs::create_dir_all(at("node_modules/@scope")).unwrap();
+    let prepared = Prepared::new(&at("prepared"), 1 << 30).unwrap();
+    assert!(prepared.claim(&[pieces.clone()])[0].is_none());
+    while prepared.make_next(&store, agents_contract::Cancellation::NEVER) {}
+    let tree = prepared.claim(&[pieces]).remove(0).unwrap();
+    let scope = Directory::open(&at("node_modules/@scope")).unwrap();
+    let given = prepared.give(tree, (scope.as_fd(), "demo")).unwrap();
+    let (parent, name) = (Directory::open(place.path()).unwrap(), OsStr::new("node_modules"));
+    let record = |written: &Written| {
+        let alone = Fingerprint::record(&parent, name, name, written).unwrap();
+        let crew = &agents_contract::Threads(2);
+        assert_eq!(Fingerprint::record_by(crew, (&parent, name), name, written).unwrap(), alone);
+        alone
+    };
+    let (walked, written) = (record(&Written::default()), Written::default());
+    written.note_given(given);
+    // It is not looked at: what is changed in it now is not seen, as it would be by a walk.
+    assert_eq!(record(&written), walked);
+    fs::write(at("node_modules/@scope/demo/top"), "changed").unwrap();
+    assert_eq!(record(&written), walked);
+    assert_ne!(record(&Written::default()), walked);
+    // A name more in it is seen.
+    fs::create_dir(at("node_modules/@scope/demo/node_modules")).unwrap();
+    assert_ne!(record(&written), walked);
+}
+
+#[test]
 fn a_file_whose_status_is_known_is_not_looked_at() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path().join("tree");
