@@ -352,7 +352,8 @@ impl Agent for Packager {
     }
 
     fn settle(self: Arc<Self>, station: Arc<dyn Station>) {
-        let Shop { preparing, prepared, rules, host, leftovers, .. } = &*self.shop;
+        let Shop { preparing, prepared, rules, host, leftovers, store, .. } = &*self.shop;
+        store.remember();
         preparing.begin(prepared, rules.prepared_bytes_max, host, leftovers);
         watch::start(Arc::clone(&self.shop), &self.state, station);
     }

@@ -58,6 +58,7 @@ mod mode;
 mod names;
 mod object;
 mod prepared;
+mod remembered;
 mod seal;
 mod shelf;
 mod tree;
@@ -70,6 +71,7 @@ mod tests;
 use birth::Births;
 use gate::Gate;
 use mode::Modes;
+use remembered::Remembered;
 use seal::Seals;
 use witness::Witnesses;
 
@@ -110,6 +112,7 @@ pub struct Store {
     witnesses: Witnesses,
     seals: Seals,
     births: Births,
+    remembered: Remembered,
     next_temporary: AtomicU64,
     /// What could not be deleted.
     leftovers: Arc<Leftovers>,
@@ -139,6 +142,7 @@ impl Store {
             witnesses: Witnesses::of(lent.as_fd()),
             seals: Seals::of(directory),
             births: Births::default(),
+            remembered: Remembered::default(),
             lent,
             index: open("index")?,
             temporary: open("tmp")?,

@@ -222,25 +222,35 @@ impl<'p> Placed<'p> {
         (places, linked): (&HashSet<&str>, &HashSet<&str>),
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
+        let folder = inside(&package.place);
+        names::check(folder).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
         let commands: HashSet<&str> =
             package.bin.values().filter_map(|path| bin::target(path)).collect();
+        let linked: HashSet<&str> = linked
+            .iter()
+            .filter_map(|target| target.strip_prefix(&package.place)?.strip_prefix('/'))
+            .collect();
         let (mut pieces, mut rewritten) = (Vec::with_capacity(entry.files.len()), Vec::new());
         for file in &entry.files {
-            let full = format!("{}/{}", package.place, file.path);
             // A copy of a package inside of the tarball gives way to the planned one, as npm replaces
             // it.
             if file.path.contains("node_modules/")
-                && is_inside_of_another(&full, &package.place, places)
+                && is_inside_of_another(
+                    &format!("{}/{}", package.place, file.path),
+                    &package.place,
+                    places,
+                )
             {
                 continue;
             }
-            let linked = linked.contains(full.as_str());
-            let executable = file.executable || linked || commands.contains(&*file.path);
-            let path = inside(&full);
-            names::check(path).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
-            if linked && file.windows_shebang {
+            let is_linked = linked.contains(&*file.path);
+            let executable = file.executable || is_linked || commands.contains(&*file.path);
+            names::check_below(folder, &file.path)
+                .map_err(|refusal| refusal.of(&package.artifact.file_name))?;
+            if is_linked && file.windows_shebang {
                 let content = Content::Bytes(unix_shebang(store, file)?);
-                rewritten.push(File { path: path.to_owned(), content, executable });
+                let path = format!("{folder}/{}", file.path);
+                rewritten.push(File { path, content, executable });
             } else {
                 pieces.push(Piece { path: &file.path, object: file.object, executable });
             }

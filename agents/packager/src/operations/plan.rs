@@ -242,7 +242,10 @@ impl Task<'_> {
             for place in environment.into_iter().chain(beside) {
                 let state = self.shop.transactions.environment(project, &place)?;
                 let is_there = project.path().join(place.as_str()).exists();
-                let is_edited = state.fingerprint.is_some() && session.is_edited(&place)?;
+                // Where nothing is, nothing is lost.
+                let is_edited = is_there
+                    && state.fingerprint.is_some()
+                    && session.is_edited_by(&self.hands(Work::Unpack), &place)?;
                 let is_ours = state.fingerprint.is_some() || !is_there;
                 let is_right = is_ours
                     && !is_edited

@@ -16,10 +16,10 @@
 use std::fs::{File, FileTimes};
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::digest;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Stat};
 
 use super::Object;
 use crate::limits;
@@ -152,14 +152,17 @@ fn bytes(index: &OwnedFd, name: &str) -> Option<(File, Vec<u8>)> {
 /// The time of an entry says when it was used last, so that a collection takes away first what has not been for long. Not written
 /// for every use of a busy day. Whoever may not write it only looks.
 fn note_use(file: &File) {
-    let now = SystemTime::now();
-    let last = file.metadata().and_then(|metadata| metadata.modified());
-    let is_recent = last.is_ok_and(|last| {
-        now.duration_since(last).is_ok_and(|age| age < limits::STORE_USE_NOTED_AFTER)
-    });
-    if !is_recent {
-        let _ = file.set_times(FileTimes::new().set_modified(now));
+    let status = rustix::fs::fstat(file);
+    if status.is_ok_and(|status| is_use_to_be_noted(&status)) {
+        let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
     }
+}
+
+/// Whether the time of the last use of an entry with this status is long ago, or still to come.
+pub(super) fn is_use_to_be_noted(status: &Stat) -> bool {
+    let seconds = u64::try_from(status.st_mtime).unwrap_or_default();
+    let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(seconds));
+    !age.is_ok_and(|age| age < limits::STORE_USE_NOTED_AFTER)
 }
 
 pub(super) fn encode(entry: &Entry) -> Vec<u8> {

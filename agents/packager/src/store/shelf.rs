@@ -18,14 +18,19 @@ pub struct Shelf(HashMap<String, Arc<Entry>>);
 impl Store {
     /// Reads the entries of these packages that are here. Where the crew leaves out what nobody wants any more they are missing.
     pub fn shelf(&self, packages: &[&Package], crew: &dyn Crew) -> Shelf {
-        let read: Vec<OnceLock<Option<Entry>>> = packages.iter().map(|_| OnceLock::new()).collect();
+        let read: Vec<OnceLock<Option<Arc<Entry>>>> =
+            packages.iter().map(|_| OnceLock::new()).collect();
         crew.run(packages.len(), &|index| {
             // Each piece is run once.
-            let _ = read[index].set(self.package(packages[index]));
+            let package = packages[index];
+            let form = Form::of(package.ecosystem);
+            let entry = |form| self.shared_entry(&package.artifact.hashes, form);
+            let _ = read[index].set(form.and_then(entry));
         });
-        let found = packages.iter().zip(read).filter_map(|(package, read)| {
-            Some((name(package)?, Arc::new(read.into_inner().flatten()?)))
-        });
+        let found = packages
+            .iter()
+            .zip(read)
+            .filter_map(|(package, read)| Some((name(package)?, read.into_inner().flatten()?)));
         Shelf(found.collect())
     }
 }

@@ -362,3 +362,30 @@ fn a_store_that_was_just_made_need_not_be_looked_at() {
     std::fs::remove_file(place.path().join("looked")).expect("there");
     assert!(!Store::open(place.path()).expect("a store").was_looked_at(hour), "it has a past");
 }
+
+#[test]
+fn an_entry_is_remembered_until_its_file_is_another_one() {
+    let (_place, store) = open();
+    store.remember();
+    let bytes = npm_package(&[("a", b"1")]);
+    let hashes = hashes(&bytes);
+    let add = || store.add_tarball(Source::Bytes(&bytes), &hashes, "demo.tgz").expect("honest");
+    let shared = || store.shared_entry(&hashes, Form::Npm);
+    assert!(shared().is_none());
+    let entry = add();
+    let first = shared().expect("an entry");
+    assert_eq!(*first, entry);
+    assert!(shared().is_some_and(|again| Arc::ptr_eq(&first, &again)), "it was read again");
+    // Of any digest of it.
+    for name in entry::names(&hashes, Form::Npm) {
+        let path = store.root().join("index").join(name);
+        let mut damaged = fs::read(&path).expect("an entry");
+        damaged[12] ^= 1;
+        fs::write(&path, damaged).expect("space");
+    }
+    assert!(shared().is_none(), "it is damaged");
+    add();
+    assert!(shared().is_some_and(|again| *again == entry && !Arc::ptr_eq(&first, &again)));
+    store.forget(&hashes, Form::Npm);
+    assert!(shared().is_none(), "it is forgotten");
+}

@@ -17,8 +17,13 @@ use crate::error::{Error, Kind, Result};
 impl Session {
     /// Whether a person changed what we installed last as `live`; false where nothing of ours stands there.
     pub fn is_edited(&self, live: &RelativePath) -> Result<bool> {
+        self.is_edited_by(&Threads(1), live)
+    }
+
+    /// The same where a crew looks.
+    pub(crate) fn is_edited_by(&self, crew: &dyn Crew, live: &RelativePath) -> Result<bool> {
         let mut drift = BTreeMap::new();
-        self.drift_at(live, &mut drift)?;
+        self.drift_seen_by(crew, live, &mut drift)?;
         Ok(!drift.is_empty())
     }
 

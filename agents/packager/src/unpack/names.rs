@@ -51,6 +51,14 @@ pub fn check(path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The same for a path below a folder, both of which were checked: what is left is how long and deep they are together.
+pub fn check_below(folder: &str, path: &str) -> Result<(), Refusal> {
+    let depth = |path: &str| path.bytes().filter(|byte| *byte == b'/').count() + 1;
+    let fits = folder.len() + 1 + path.len() <= limits::ARCHIVE_PATH_BYTES_MAX
+        && depth(folder) + depth(path) <= limits::ARCHIVE_DEPTH_MAX;
+    if fits { Ok(()) } else { check(&format!("{folder}/{path}")) }
+}
+
 /// Whether a character lets a name look like another one: the overrides of writing direction, and the ends of lines and
 /// paragraphs that are no control characters. The marks that right-to-left names need are none of them.
 fn reorders(character: char) -> bool {
