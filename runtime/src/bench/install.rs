@@ -321,12 +321,15 @@ pub(crate) fn text(report: &Value) -> String {
     text.extend(sets.map(set_text));
     let peak = report["peak_rss_bytes"].as_u64().unwrap_or(0) >> 20;
     text += &format!("most memory {peak} MiB\n");
-    if let Some(rate) = report["day"]["hit_rate"].as_f64() {
-        let (needed, fetched) = (&report["day"]["needed"], &report["day"]["fetched"]);
-        text += &format!(
-            "a day of work: {needed} artefacts needed, {fetched} fetched, {:.1} % from the store\n",
-            rate * 100.0
-        );
+    for (name, which) in [("the first day of work", "first"), ("an ordinary day", "ordinary")] {
+        let day = &report["day"][which];
+        if let Some(rate) = day["hit_rate"].as_f64() {
+            let (needed, fetched) = (&day["needed"], &day["fetched"]);
+            text += &format!(
+                "{name}: {needed} artefacts needed, {fetched} fetched, {:.1} % from the store\n",
+                rate * 100.0
+            );
+        }
     }
     text
 }

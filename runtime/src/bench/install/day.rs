@@ -1,8 +1,9 @@
-//! A day of work with one store, and what of it had to be fetched: how often the store has what is asked of it.
+//! Two days of work with one store, and what of it had to be fetched: how often the store has what is asked of it.
 //!
-//! The store begins empty, as on a new machine. The steps are those of a person with a few projects of one language: clone, check
-//! out anew, look at a branch in a second directory, let the tests run from a clean checkout, go to the next project. What is
-//! counted is artefacts: those that each installation needed, and those that it fetched.
+//! The store begins empty, as on a new machine: that is the first day. The second one is an ordinary day, which begins with what
+//! the day before has left and has something new in it, too. The steps are those of a person with a few projects of one language:
+//! clone, check out anew, look at a branch in a second directory, let the tests run from a clean checkout, go to the next project.
+//! What is counted is artefacts: those that each installation needed, and those that it fetched.
 
 use std::path::Path;
 
@@ -14,8 +15,10 @@ use super::lay_out;
 use super::mirror::Mirror;
 use super::tools;
 
-/// Which project is installed, and how often from a clean directory.
-const STEPS: [(&str, &str, usize); 12] = [
+/// What is done, which project is installed for it, and how often from a clean directory.
+type Step = (&'static str, &'static str, usize);
+
+const FIRST: [Step; 12] = [
     ("the service, cloned in the morning", "express", 1),
     ("its tests from clean checkouts", "express", 3),
     ("the front end, cloned", "webpack", 1),
@@ -30,20 +33,42 @@ const STEPS: [(&str, &str, usize); 12] = [
     ("the colleague's service", "service", 1),
 ];
 
-/// Lives the day.
+const ORDINARY: [Step; 8] = [
+    ("the service's tests from clean checkouts", "express", 3),
+    ("a branch of the front end in a second directory", "webpack", 1),
+    ("a third project, cloned", "rollup", 1),
+    ("its tests from a clean checkout", "rollup", 1),
+    ("a tool for it, cloned", "mocha", 1),
+    ("the front end and", "webpack", 1),
+    ("its linters from clean checkouts, before a review", "eslint", 2),
+    ("the third project once more in the evening", "rollup", 1),
+];
+
+/// Lives both days.
 pub(super) fn live(recordings: &Path, scratch: &Path) -> anyhow::Result<Value> {
     let mirror = Mirror::start(Ecosystem::Npm, recordings.join("npm"))?;
+    let day = |name: &str, steps: &[Step]| live_one(&mirror, recordings, scratch, name, steps);
+    Ok(json!({ "first": day("first", &FIRST)?, "ordinary": day("ordinary", &ORDINARY)? }))
+}
+
+fn live_one(
+    mirror: &Mirror,
+    recordings: &Path,
+    scratch: &Path,
+    name: &str,
+    day: &[Step],
+) -> anyhow::Result<Value> {
     let (mut needed_all, mut fetched_all) = (0, 0);
     let mut steps = Vec::new();
-    for (what, project, times) in STEPS {
+    for (what, project, times) in day {
         let template = scratch.join("templates").join(project);
-        lay_out(&recordings.join("npm/.projects").join(project), &template, &mirror)
+        lay_out(&recordings.join("npm/.projects").join(project), &template, mirror)
             .with_context(|| format!("`make installed ECOSYSTEM=npm` records `{project}`"))?;
         // All projects have one home, and so one store.
         let mut tool = tools::bolide(Ecosystem::Npm, scratch, &template, &mirror.url());
         let (mut needed, mut fetched) = (0, 0);
-        for time in 0..times {
-            let place = scratch.join("projects").join(format!("{}-{time}", steps.len()));
+        for time in 0..*times {
+            let place = scratch.join("projects").join(format!("{name}-{}-{time}", steps.len()));
             mirror.forget();
             tool.install_into(&place)?;
             needed += artefacts(&template)?;
