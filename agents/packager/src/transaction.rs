@@ -41,12 +41,14 @@ mod commit;
 mod database;
 mod directory;
 mod disk;
+mod durable;
 mod edits;
 mod fingerprint;
 mod inspect;
 mod journal;
 mod look;
 mod mend;
+mod order;
 mod project;
 mod recovery;
 mod rollback;
@@ -251,6 +253,20 @@ impl Transactions {
 
     /// Records that somebody agreed to a plan.
     pub fn approve(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
+        self.record_approval(digest, (who, how), true)
+    }
+
+    /// The same for who carries the plan out at once: it is on the device before anything is changed, and nothing waits for it before.
+    pub(crate) fn approve_at_once(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
+        self.record_approval(digest, (who, how), false)
+    }
+
+    fn record_approval(
+        &self,
+        digest: &str,
+        (who, how): (&str, &str),
+        is_waited_for: bool,
+    ) -> Result<Approval> {
         if self.inner.database.plan(digest)?.is_none() {
             return Err(unknown_plan(digest));
         }
@@ -260,7 +276,7 @@ impl Transactions {
             how: how.to_owned(),
             granted_at_ms: self.inner.now_ms(),
         };
-        self.inner.database.approve(&approval)?;
+        self.inner.database.approve(&approval, is_waited_for)?;
         Ok(approval)
     }
 

@@ -230,6 +230,11 @@ impl Workshop {
         Ok(workshop)
     }
 
+    /// The directory itself.
+    pub(super) fn root(&self) -> &Directory {
+        &self.root
+    }
+
     /// Opens or makes one of its three parts.
     pub(super) fn ensure_area(&self, disk: &Disk, name: &str) -> Result<Directory> {
         self.ensure_in(disk, &self.root, name)
