@@ -239,6 +239,7 @@ impl Session {
         let site = self.site(workshop.as_ref());
         let mut open = Vec::new();
         for item in &mut intent.items {
+            site.take_from_spare(item)?;
             if site.is_open(item)? {
                 open.push(item);
             }

@@ -171,12 +171,22 @@ impl Site<'_> {
         Ok(is(look(slot, slot_name)?, item.new) || is(look(slot, spare)?, item.new))
     }
 
+    /// Takes an old object from its spare name to its slot, where that was the last step to be made.
+    pub(super) fn take_from_spare(&self, item: &Item) -> Result<()> {
+        let Some(places) = self.places(item)? else { return Ok(()) };
+        let path = self.project.path().join(item.live.as_str());
+        self.tidy(&places).map_err(|error| cannot_move(path, &error))
+    }
+
     /// The digest of the old content of an item, where it is a file in its slot.
     pub(super) fn old_digest(&self, item: &Item) -> Result<Option<tree::Digest>> {
         let Some(workshop) = self.workshop else { return Ok(None) };
         let Some(slot) = workshop.find(&[&item.area, &item.owner])? else { return Ok(None) };
-        let digest = tree::file_digest(&slot, OsStr::new(&item.slot));
-        digest.map(Some).map_err(|error| Error::io("read", slot.path(), &error))
+        match tree::file_digest(&slot, OsStr::new(&item.slot)) {
+            // Somebody has taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            digest => digest.map(Some).map_err(|error| Error::io("read", slot.path(), &error)),
+        }
     }
 
     fn in_slot(&self, item: &Item) -> Result<Option<Identity>> {
