@@ -53,6 +53,16 @@ impl Session {
         journal.sync(&inner.disk)
     }
 
+    /// Waits for copies of a person's edits, before what they are copies of is deleted.
+    pub(super) fn wait_for_kept(&self, transaction: &str) -> Result<()> {
+        let inner = &*self.inner;
+        if !inner.kept(transaction).is_dir() {
+            return Ok(());
+        }
+        let synced = inner.disk.sync_file_system(&inner.fingerprints);
+        synced.map_err(|error| Error::io("write", &inner.kept(transaction), &error))
+    }
+
     /// Waits for what a commit record leaves to be waited for: names, those of generations, and what the database was told.
     pub(super) fn wait_for_rest(&self, intent: &Intent) -> Result<()> {
         let Order { keeps_names, keeps_journal } = self.order();

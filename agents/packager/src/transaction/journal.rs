@@ -195,7 +195,7 @@ pub(super) enum Found {
     /// nothing of this transaction but what it had prepared.
     Torn,
     /// What it says.
-    Told(Story),
+    Told(Box<Story>),
 }
 
 /// A journal that is being written.
@@ -402,7 +402,7 @@ pub(super) fn path_of(directory: &Directory, which: &Unfinished) -> PathBuf {
 /// What one journal says; `None` where it is gone by now, or says nothing.
 pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<Story>> {
     Ok(match find(directory, which)? {
-        Found::Told(story) => Some(story),
+        Found::Told(story) => Some(*story),
         Found::Gone | Found::Torn => None,
     })
 }
@@ -440,7 +440,7 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
             _ => return Err(damaged(&path)),
         }
     }
-    Ok(Found::Told(story))
+    Ok(Found::Told(Box::new(story)))
 }
 
 /// Removes the journal of a transaction that has ended. Not on the device yet when this returns: a journal that

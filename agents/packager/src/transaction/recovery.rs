@@ -88,7 +88,7 @@ impl Transactions {
                 error: Some(error),
             };
             let story = match journal::find(&self.inner.journals, &which) {
-                Ok(Found::Told(story)) => story,
+                Ok(Found::Told(story)) => *story,
                 // Ended by now, with an earlier one of the same project.
                 Ok(Found::Gone) => continue,
                 Ok(Found::Torn) => {
@@ -171,7 +171,7 @@ impl Session {
                     self.clear_torn(&which)?;
                     Outcome::Undone
                 }
-                Found::Told(story) => self.end(story)?,
+                Found::Told(story) => self.end(*story)?,
             };
             match outcome {
                 // Mostly what an answer did not wait for.
@@ -312,6 +312,7 @@ impl Session {
             }
             None => None,
         };
+        self.wait_for_kept(&begin.id)?;
         self.remove_staging(&begin.id)?;
         self.inner.forget_fingerprints(&begin.id)?;
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
@@ -398,6 +399,7 @@ impl Session {
             for leftover in leftovers {
                 self.look_through(workshop, begin, leftover)?;
             }
+            self.wait_for_kept(&begin.id)?;
         }
         if let Finish::Discard { taken, .. } = &intent.finish {
             for area in [TRASH, GENERATIONS] {

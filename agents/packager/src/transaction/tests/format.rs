@@ -199,14 +199,14 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     assert_eq!(seen.last(), Some(&3));
     // Pages that were not written are zeroes, or another file's; what comes later may be there.
     let intended = mark.1 as usize;
-    for torn in [vec![0; intended], [&vec![0; 32], &bytes[32..intended]].concat(), vec![7; 100]] {
+    for torn in [vec![0; intended], [&[0; 32], &bytes[32..intended]].concat(), vec![7; 100]] {
         fs::write(&file, torn).unwrap();
         assert_eq!(journal::find(&directory, &which).unwrap(), Found::Torn);
     }
     let other = Unfinished { id: "tx-9".to_owned(), ..which.clone() };
     fs::write(journal::path_of(&directory, &other), &bytes).unwrap();
     assert_eq!(journal::find(&directory, &other).unwrap(), Found::Torn, "it is another one's");
-    fs::write(&file, [&vec![0; 32], &bytes[32..]].concat()).unwrap();
+    fs::write(&file, [&[0; 32], &bytes[32..]].concat()).unwrap();
     let error = journal::find(&directory, &which).unwrap_err();
     assert_eq!(error.code, "journal-damaged", "it was whole when its end was written");
     // A damaged byte anywhere never makes a commit out of none, nor another story.

@@ -120,7 +120,7 @@ fn told(world: &World) -> (Unfinished, Story, PathBuf) {
     let which = journal::unfinished(directory).unwrap().remove(0);
     let Found::Told(story) = journal::find(directory, &which).unwrap() else { panic!("no story") };
     let path = journal::path_of(directory, &which);
-    (which, story, path)
+    (which, *story, path)
 }
 
 fn every_file(place: &Path, change: &dyn Fn(&Path)) {
