@@ -69,6 +69,8 @@ pub const INSPECT_READS_MAX: usize = 3;
 pub const INSPECT_FILES_AT_ONCE: usize = 128;
 /// Milliseconds between two tries to take the lock of a project: short for a person, nothing for a CPU.
 pub const LOCK_RETRY_MS: u64 = 20;
+/// The same after the first try, and then twice as long each time: what an answer did not wait for takes some milliseconds.
+pub const LOCK_RETRY_MS_MIN: u64 = 1;
 /// Milliseconds that the recovery of all projects waits for one that is locked: a lock is also held for an
 /// instant by a child process that is just being started, a command that works holds it for longer.
 pub const RECOVERY_WAIT_MS: u64 = 500;

@@ -9,23 +9,33 @@
 //! 1. Whoever changes X, recovers X, or reads its environments to change them holds the lock of X
 //!    ([`Transactions::lock`]). Taking it recovers first: no command sees what a crash left.
 //! 2. The journal of TX is in S and exists before anything of TX does; its first record names X. It is removed
-//!    last. A journal that is found under the lock is a crash.
+//!    last. A journal that is found under the lock is a crash, or what an answer did not wait for (rule 7). Its name is on the
+//!    device before anything of TX in X is: it is waited for, or the file system keeps that order by itself (`order.rs`). What it
+//!    holds is on the device with the intent; a journal without a first record has no more than rule 3, and its name
+//!    tells the rest.
 //! 3. New content is written below `X/.bolide/staging/TX`, each item under one *slot* name. Nothing else of X
 //!    changes before rule 5. A crash or failure up to here: staging and journal are removed.
-//! 4. When all of it is written: what it consists of is recorded in S (a fingerprint per item), the file system
-//!    is synced, and the *intent* record is written and synced. It names each item: live name, slot, the
-//!    identities (inode, birth time, kind) of the old object at the live name and of the new one in the slot.
+//! 4. When all of it is written: what it consists of is recorded in S (a fingerprint per item), and the *intent* record
+//!    is written. It names each item: live name, slot, the identities (inode, birth time, kind) of the old object at
+//!    the live name and of the new one in the slot. Then comes the first wait: the file system is synced, with all of
+//!    that, the plan and who agreed to it; what of it lies on another one is synced there. An intent that is on the device
+//!    while the rest is not was not waited for, so nothing of rule 5 was done.
 //! 5. Each item is *settled*: live name and slot exchange their objects, either of which may be none. One atomic
 //!    step each (`RENAME_EXCHANGE`, or one rename where one side is empty); where the file system cannot, three
-//!    renames over a spare name. After it the slot holds the old object. A mark follows, for people. What cannot
+//!    renames over a spare name. After it the slot holds the old object. A mark comes before it, not waited for. What cannot
 //!    be renamed at all (a directory of an overlay's lower layer) is copied to the spare name; the record *copied*
 //!    makes that copy the old object, and only then the original is removed.
-//! 6. The directories that names changed in are synced, old files in their slots are compared with what the plan
-//!    saw, then the *commit* record is written and synced. This is the moment of the commit.
-//! 7. Then `staging/TX` becomes `generations/TX` with one rename, the database learns of it, and the journal goes.
+//! 6. Old files in their slots are compared with what the plan saw, then the *commit* record is written and synced, which is
+//!    the second wait and the moment of the commit. The names themselves are synced before it only where a loss of power could
+//!    leave half an exchange.
+//! 7. Then `staging/TX` becomes `generations/TX` with one rename and the database learns of it. That is all that an answer
+//!    waits for. Later, under the lock, and by whoever takes it first: names and database are synced, and then the journal goes, so
+//!    that it does not go before anything that it can repeat is on the device.
 //! 8. Before the commit record, a failure or crash settles every item back. Where an object is is read from the
-//!    disk by its identity and never remembered, so settling can be interrupted and repeated at any point. After
-//!    the commit record, rule 7 is repeated; X itself is not touched any more.
+//!    disk by its identity and never remembered, so settling can be interrupted and repeated at any point. What was live for
+//!    a while, by its mark or because it is, is looked through for a person's edits (rule 10); the mark is synced before that
+//!    name is settled back. After the commit record, items whose new object still waits in the slot are settled forward
+//!    once more, and rule 7 is repeated; what somebody changed in X since stays.
 //! 9. A rollback of TX is a transaction whose slots are those in `generations/TX`: rule 5 brings the old objects
 //!    back. Several transactions are taken back at once, the earliest generation of each name directly. After its
 //!    commit record the generations are moved to `X/.bolide/trash`, looked through for a person's edits (rule 10),
@@ -41,12 +51,14 @@ mod commit;
 mod database;
 mod directory;
 mod disk;
+mod durable;
 mod edits;
 mod fingerprint;
 mod inspect;
 mod journal;
 mod look;
 mod mend;
+mod order;
 mod project;
 mod recovery;
 mod rollback;
@@ -251,6 +263,20 @@ impl Transactions {
 
     /// Records that somebody agreed to a plan.
     pub fn approve(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
+        self.record_approval(digest, (who, how), true)
+    }
+
+    /// The same for who carries the plan out at once: it is on the device before anything is changed, and nothing waits for it before.
+    pub(crate) fn approve_at_once(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
+        self.record_approval(digest, (who, how), false)
+    }
+
+    fn record_approval(
+        &self,
+        digest: &str,
+        (who, how): (&str, &str),
+        is_waited_for: bool,
+    ) -> Result<Approval> {
         if self.inner.database.plan(digest)?.is_none() {
             return Err(unknown_plan(digest));
         }
@@ -260,7 +286,7 @@ impl Transactions {
             how: how.to_owned(),
             granted_at_ms: self.inner.now_ms(),
         };
-        self.inner.database.approve(&approval)?;
+        self.inner.database.approve(&approval, is_waited_for)?;
         Ok(approval)
     }
 

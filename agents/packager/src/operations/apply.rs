@@ -61,7 +61,11 @@ impl Task<'_> {
             self.check_part(part)?;
         }
         if approve {
-            self.shop.transactions.approve(digest, &self.actor, "by the caller of apply")?;
+            self.shop.transactions.approve_at_once(
+                digest,
+                &self.actor,
+                "by the caller of apply",
+            )?;
         }
         self.shop.transactions.require_approval(digest)?;
         let installed = self.installed(session.project())?;
@@ -78,7 +82,7 @@ impl Task<'_> {
         let _lease = self.lease(&needed)?;
         let work = (&*plan, part.as_ref());
         let mut repairs = 0;
-        loop {
+        let is_left = loop {
             let carried =
                 self.carry_out(&mut session, &project, work, &installed, force, &mut answer);
             match carried {
@@ -91,12 +95,16 @@ impl Task<'_> {
                 }
                 done => break done?,
             }
+        };
+        drop(session);
+        if is_left {
+            self.clear_later(project);
         }
         self.keep_small(answer.downloaded_bytes);
         Ok(answer)
     }
 
-    /// Fetches, stages and commits.
+    /// Fetches, stages and commits; whether something is left to end.
     fn carry_out(
         &self,
         session: &mut Session,
@@ -105,7 +113,7 @@ impl Task<'_> {
         installed: &BTreeMap<Ecosystem, Resolution>,
         force: bool,
         answer: &mut ApplyAnswer,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let began = Instant::now();
         let (shelf, bytes) = self.fetch(&self.needed(plan))?;
         answer.downloaded_bytes += bytes;
@@ -115,21 +123,21 @@ impl Task<'_> {
         lap(answer, "fetch", began);
         self.check_wanted()?;
         if plan.edits.is_empty() && plan.environments.is_empty() && part.is_none() {
-            let Some(crates) = resolution(plan, Ecosystem::Cargo) else { return Ok(()) };
+            let Some(crates) = resolution(plan, Ecosystem::Cargo) else { return Ok(false) };
             let hands = self.hands(Work::Unpack);
             let cancellation = self.conversation.cancellation();
             let verify = self.shop.rules.verify;
             let options = Options { crew: &hands, cancellation, verify, ..Options::default() };
             answer.warnings.extend(cargo::populate(self, crates, options)?);
-            return Ok(());
+            return Ok(false);
         }
         let stock = Stock { shelf: &shelf, installed };
         let changed = self.change(session, project, (plan, part), stock, force, answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
-        changed?;
+        let is_left = changed?;
         self.publish(answer);
-        Ok(())
+        Ok(is_left)
     }
 
     /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more, or the
@@ -158,7 +166,7 @@ impl Task<'_> {
         }
     }
 
-    /// Stages everything beside the project and commits it.
+    /// Stages everything beside the project and commits it; whether something is left to end.
     fn change(
         &self,
         session: &mut Session,
@@ -167,7 +175,7 @@ impl Task<'_> {
         stock: Stock<'_>,
         force: bool,
         answer: &mut ApplyAnswer,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let began = Instant::now();
         let mut open = session.begin(Purpose {
             operation: plan.operation.clone(),
@@ -188,7 +196,8 @@ impl Task<'_> {
         // To describe what was staged is the end of unpacking it.
         let hands = self.hands(Work::Unpack);
         let system = part.map(|part| part.change);
-        let options = CommitOptions { force, system, crew: Some(&hands), mended: None };
+        let crew = Some(&hands as _);
+        let options = CommitOptions { force, system, crew, mended: None, leaves_rest: true };
         let committed = open.commit(&changes, options);
         let notes = session.take_notes();
         let committed = match committed {
@@ -203,7 +212,7 @@ impl Task<'_> {
         }
         answer.kept = committed.kept.map(|path| path.to_string_lossy().into_owned());
         answer.transaction = Some(committed.transaction);
-        Ok(())
+        Ok(committed.is_left)
     }
 
     /// Everything that the plan changes, ready in staging.

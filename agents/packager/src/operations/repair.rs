@@ -186,8 +186,13 @@ impl Task<'_> {
         }
         self.say("commit", "making it visible", 0, 0);
         let hands = self.hands(Work::Scan);
-        let options =
-            CommitOptions { force: false, system: None, crew: Some(&hands), mended: Some(&mended) };
+        let options = CommitOptions {
+            force: false,
+            system: None,
+            crew: Some(&hands),
+            mended: Some(&mended),
+            ..CommitOptions::default()
+        };
         let committed = open.commit(&changes, options);
         let how = if committed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);

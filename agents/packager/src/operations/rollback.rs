@@ -9,6 +9,7 @@ use super::{Task, system};
 use crate::api::{RollbackAnswer, RollbackRequest};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
+use crate::limits::RECOVERY_WAIT_MS;
 use crate::measures::Transacted;
 use crate::transaction::Project;
 
@@ -55,13 +56,14 @@ impl Task<'_> {
         Ok(answer)
     }
 
-    /// Deletes what the old state does not need any more. Whoever locks the project before this does it instead.
-    fn clear_later(&self, project: Project) {
+    /// Ends what an answer did not wait for. Whoever locks the project before this does it instead.
+    pub(super) fn clear_later(&self, project: Project) {
         let transactions = self.shop.transactions.clone();
         let clear = move |stop: &Cancellation| {
-            // Whoever has the lock now has deleted it.
-            if let Err(error) = transactions.lock(project, Duration::ZERO, stop) {
-                tracing::debug!(%error, "what a rollback leaves is for others to delete");
+            // Whoever works with the lock has done it; a process that is just being started has it for a moment only.
+            let wait = Duration::from_millis(RECOVERY_WAIT_MS);
+            if let Err(error) = transactions.lock(project, wait, stop) {
+                tracing::debug!(%error, "what a transaction leaves is for others to end");
             }
         };
         self.shop.aside.later(&*self.shop.host, Box::new(clear));

@@ -11,6 +11,7 @@ use agents_contract::Crew;
 use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::Session;
 use super::database::Hold;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::fingerprint;
@@ -22,7 +23,6 @@ use super::recovery::Undo;
 use super::settle::{CANNOT_MOVE, Direction};
 use super::system::SystemLock;
 use super::tree;
-use super::{Inner, Session};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::SUMMARY_BYTES_MAX;
@@ -80,6 +80,9 @@ pub struct CommitOptions<'a> {
     pub crew: Option<&'a dyn Crew>,
     /// Environments that are mended, by place: what a person changed there and is not left is copied aside first.
     pub mended: Option<&'a BTreeMap<RelativePath, Mended>>,
+    /// Leave what an answer need not wait for to whoever takes the lock of the project next, as after a crash
+    /// ([`Committed::is_left`]).
+    pub leaves_rest: bool,
 }
 
 /// A committed transaction.
@@ -91,14 +94,11 @@ pub struct Committed {
     pub kept: Option<PathBuf>,
     /// Why cleaning up after the commit was not finished; the next command does it. The new state stands.
     pub unfinished: Option<Error>,
+    /// Whether something is still to be waited for, by whoever takes the lock of the project next.
+    #[serde(default)]
+    pub is_left: bool,
     /// Microseconds from the call until the new state was visible.
     pub visible_us: u64,
-}
-
-/// A transaction after its commit record.
-pub(super) struct Done {
-    pub(super) unfinished: Option<Error>,
-    pub(super) visible: Instant,
 }
 
 /// A transaction that is being prepared. Dropping it gives it up and leaves the project as it was.
@@ -153,7 +153,9 @@ impl Session {
             started_at_ms: inner.now_ms(),
             holds,
         };
-        let journal = Journal::create(&inner.disk, &inner.journals, begin.clone())?;
+        // Where nothing of the project can be on the device before the journal's name is, that is enough until the intent.
+        let is_waited_for = !self.order().keeps_journal;
+        let journal = Journal::create(&inner.disk, &inner.journals, begin.clone(), is_waited_for)?;
         match inner.database.begin(&begin) {
             Ok(()) => Ok((begin, journal)),
             Err(error) => Err(self.abandon(&begin, None, error)),
@@ -184,18 +186,6 @@ impl Session {
         }
     }
 
-    /// From the intent to the end. Before the commit record an error is answered when all is undone; after it the transaction
-    /// stands, and what could not be finished is answered.
-    pub(super) fn carry_out(
-        &self,
-        journal: &mut Journal,
-        begin: &Begin,
-        intent: &mut Intent,
-    ) -> Result<Done> {
-        let (visible, _system) = self.carry_out_to_commit(journal, begin, intent)?;
-        Ok(Done { unfinished: self.finish(begin, intent).err(), visible })
-    }
-
     /// From the intent to the commit record; answers when the new state was visible, and what is to be held until the end where
     /// packages of a system are part of it. After an error nothing is left to undo, or the next recovery does it.
     pub(super) fn carry_out_to_commit(
@@ -203,26 +193,26 @@ impl Session {
         journal: &mut Journal,
         begin: &Begin,
         intent: &mut Intent,
+        staging: Option<&Directory>,
     ) -> Result<(Instant, Option<SystemLock>)> {
         let begun = self.lock_unchanged_system(begin, intent).and_then(|system| {
-            let disk = &self.inner.disk;
-            journal.append(disk, &Record::Intent(intent.clone()))?;
-            journal.sync(disk)?;
+            journal.append(&self.inner.disk, &Record::Intent(intent.clone()))?;
+            match staging {
+                Some(staging) => self.make_all_durable(journal, staging)?,
+                None => journal.sync(&self.inner.disk)?,
+            }
             Ok(system)
         });
         // Nothing of it is done: what stands as the intent says was brought there by others, and is theirs.
         let system = begun.map_err(|error| self.abandon(begin, None, error))?;
         let held = system.as_ref();
         if let Err(error) = self.bring_system_forward(begin, intent) {
-            let undo = Undo { intent, has_names: false, system: held };
+            let undo = Undo { has_names: false, ..Undo::of(intent, held) };
             return Err(self.abandon(begin, Some(undo), error));
         }
         match self.change_names(journal, intent) {
             Ok(visible) => Ok((visible, system)),
-            Err(error) => {
-                let undo = Undo { intent, has_names: true, system: held };
-                Err(self.abandon(begin, Some(undo), error))
-            }
+            Err(error) => Err(self.abandon(begin, Some(Undo::of(intent, held)), error)),
         }
     }
 
@@ -233,6 +223,7 @@ impl Session {
         let site = self.site(Some(&workshop));
         site.make_directories(&intent.directories)?;
         for (index, item) in intent.items.iter_mut().enumerate() {
+            journal.append(disk, &Record::Turn(index))?;
             if let Err(error) = site.settle(item, Direction::Forward) {
                 let copy =
                     (error.code == CANNOT_MOVE).then(|| site.copy_aside(item)).transpose()?;
@@ -242,11 +233,13 @@ impl Session {
                 item.copied(copy);
                 site.settle(item, Direction::Forward)?;
             }
-            journal.append(disk, &Record::Done(index))?;
         }
         let visible = Instant::now();
+        if !self.order().keeps_names {
+            // An exchange that is on the device in part could not be repeated.
+            site.sync(&intent.items, &intent.directories)?;
+        }
         for item in &intent.items {
-            site.sync(item)?;
             self.check_old_content(&workshop, item)?;
         }
         ipc::fault::point("commit.names-changed");
@@ -344,15 +337,24 @@ impl Open<'_> {
             Ok(prepared) => prepared,
             Err(error) => return Err(session.abandon(&self.begin, None, error)),
         };
-        let Done { unfinished, visible } =
-            session.carry_out(&mut self.journal, &self.begin, &mut intent)?;
+        let (journal, begin, staging) = (&mut self.journal, &self.begin, Some(&self.staging));
+        let (visible, _system) =
+            session.carry_out_to_commit(journal, begin, &mut intent, staging)?;
+        // Who has the lock of systems ends with it.
+        let leaves = options.leaves_rest && intent.system.is_none();
+        let ended = match leaves {
+            true => session.conclude(begin, &intent),
+            false => session.finish(begin, &intent),
+        };
+        let unfinished = ended.err();
         let transaction = self.begin.id.clone();
         let kept = kept.then(|| session.inner.kept(&transaction));
+        let is_left = leaves || unfinished.is_some();
         let visible_us = microseconds(start, visible);
-        Ok(Committed { transaction, kept, unfinished, visible_us })
+        Ok(Committed { transaction, kept, unfinished, is_left, visible_us })
     }
 
-    /// Everything before the intent: checks, fingerprints, and the staged content on the device.
+    /// Everything before the intent: checks and fingerprints.
     fn prepare(&self, changes: &[Change], options: CommitOptions<'_>) -> Result<(Intent, bool)> {
         check_overlap(changes)?;
         let looked = self.while_it_is_written(|| match options.crew {
@@ -370,34 +372,15 @@ impl Open<'_> {
         }
         drift.append(&mut taken_away);
         self.session.keep_live(&self.begin.id, &drift)?;
-        self.make_durable()?;
         directories.sort();
         let kept = self.session.inner.kept(&self.begin.id).is_dir();
         let system = options.system.cloned();
         Ok((Intent { directories, items, finish: Finish::Keep, system }, kept))
     }
 
-    /// Waits until what is staged, and the fingerprints of it, are on the device: undoing an intent reads them.
-    fn make_durable(&self) -> Result<()> {
-        let Inner { disk, fingerprints, .. } = &*self.session.inner;
-        let failed =
-            |directory: &Directory, error: io::Error| Error::io("write", directory.path(), &error);
-        disk.sync_file_system(&self.staging).map_err(|error| failed(&self.staging, error))?;
-        if self.is_apart()? {
-            // Their contents are there already: each was waited for through its own descriptor, as whoever shares one with
-            // others may not hear of an error that one of them was told.
-            disk.sync(fingerprints).map_err(|error| failed(fingerprints, error))?;
-        }
-        Ok(())
-    }
-
     /// Whether the state lies on another file system than what is staged.
     pub(super) fn is_apart(&self) -> Result<bool> {
-        let device = |directory: &Directory| {
-            let status = rustix::fs::fstat(directory).map(|status| status.st_dev);
-            status.map_err(|errno| Error::io("look at", directory.path(), &errno.into()))
-        };
-        Ok(device(&self.session.inner.fingerprints)? != device(&self.staging)?)
+        self.session.inner.is_apart(&self.staging)
     }
 
     /// Does something while the disk gets what is staged already: less is left for whoever waits for all of it. Only a beginning,

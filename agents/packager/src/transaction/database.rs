@@ -112,7 +112,7 @@ impl Database {
     }
 
     /// The same for what may be lost with the power, and only then: it waits for no disk. Whatever is written durably
-    /// afterwards makes it durable too, since both stand in one log.
+    /// afterwards, and [`Self::sync`], make it durable too, since all stand in one log.
     fn write_lazily<T>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -145,9 +145,32 @@ impl Database {
         Ok(answer)
     }
 
-    /// Tells that a transaction begins.
+    /// Waits until all that was written is on the device, and the name of the file that it is in.
+    pub(super) fn sync(&self, with_name: bool) -> Result<()> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let log = Path::new(&log);
+        let failed = |error: std::io::Error| Error::io("write", log, &error);
+        // SQLite has no locks on this one, which closing a descriptor would give up.
+        match std::fs::File::open(log) {
+            Ok(file) => self.disk.sync(&file).map_err(failed)?,
+            // The last process that closed the database has worked it in, and waited for that.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        if !with_name {
+            return Ok(());
+        }
+        // It may have been made just now.
+        let state = self.path.parent().unwrap_or(&self.path);
+        let directory = std::fs::File::open(state);
+        let synced = directory.and_then(|directory| self.disk.sync(&directory));
+        synced.map_err(|error| Error::io("write", state, &error))
+    }
+
+    /// Tells that a transaction begins. Its journal tells it, too, so this may be lost with the power.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
-        self.write(|connection| upsert(connection, begin))
+        self.write_lazily(|connection| upsert(connection, begin))
     }
 
     /// Tells that a transaction gave up before its commit record.
@@ -183,10 +206,11 @@ impl Database {
         })
     }
 
-    /// Tells that a transaction is committed, with all that follows for environments and other transactions.
+    /// Tells that a transaction is committed, with all that follows for environments and other transactions. Before its journal goes,
+    /// somebody has to wait for it.
     pub(super) fn commit(&self, begin: &Begin, intent: &Intent, now_ms: u64) -> Result<()> {
         let key = begin.key();
-        self.write(|connection| {
+        self.write_lazily(|connection| {
             upsert(connection, begin)?;
             let system = intent.system.as_ref().map(json).transpose()?;
             let done = connection.execute(
@@ -352,6 +376,27 @@ impl Database {
                 params![project],
                 |row| row.get(0),
             )
+        })
+    }
+
+    /// The place of a project when it was last used, where that is known.
+    pub(super) fn place_of(&self, project: &str) -> Result<Option<String>> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT path FROM projects WHERE key = ?1")?;
+            query.query_row([project], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Tells that `.bolide` is ours, where nothing but the name of a journal does.
+    pub(super) fn own_workshop(&self, project: &str, path: &str) -> Result<()> {
+        self.write(|connection| {
+            connection.execute(
+                "INSERT INTO projects (key, path, owns_workshop) VALUES (?1, ?2, 1)
+                 ON CONFLICT (key) DO UPDATE SET path = excluded.path, owns_workshop = 1",
+                [project, path],
+            )?;
+            Ok(())
         })
     }
 

@@ -12,6 +12,9 @@ use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 
+use super::directory::Directory;
+use super::order::Order;
+
 /// What a test wants to happen at one point.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,11 @@ pub(super) enum Verdict {
 pub(super) trait Hook: Send + Sync {
     /// Called before the change `name` is made.
     fn reach(&self, name: &'static str) -> Verdict;
+
+    /// What the file systems are said to keep, whatever they do.
+    fn order(&self) -> Option<Order> {
+        None
+    }
 }
 
 /// The hand that makes changes.
@@ -41,6 +49,15 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// What the file systems of a project and of a directory of journals keep in order.
+    pub(super) fn order(&self, project: &Directory, journals: &Directory) -> Order {
+        #[cfg(test)]
+        if let Some(order) = self.hook.as_ref().and_then(|hook| hook.order()) {
+            return order;
+        }
+        Order::of(project, journals)
+    }
+
     /// Makes one change, named for tests.
     pub(super) fn perform<T>(
         &self,

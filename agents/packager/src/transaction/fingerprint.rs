@@ -28,6 +28,8 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::{COMPARE_PIECES_ENTRIES_MIN, PATH_BYTES_MAX};
 use crate::store::{Given, Mark, Written};
 
+/// The error of a record that does not check.
+pub(super) const DAMAGED: &str = "fingerprint-damaged";
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 /// Bytes of one entry beside its path.
 const ENTRY_BYTES: usize = 2 + 1 + 4 + 8 + 8 + 8 + 8 + 32;
@@ -244,7 +246,7 @@ impl Fingerprint {
     pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
         decode(bytes).map(|entries| Self { entries }).ok_or_else(|| {
             let message = format!("the record `{}` of installed files is damaged", path.display());
-            Error::new(Kind::Verification, "fingerprint-damaged", message).hint(
+            Error::new(Kind::Verification, DAMAGED, message).hint(
                 "Bolide cannot tell any more which files you changed; look yourself, then use --force",
             )
         })

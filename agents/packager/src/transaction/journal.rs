@@ -1,14 +1,17 @@
 //! The journal: what a transaction is about to do to a project, told before it does it.
 //!
 //! One append-only file per unfinished transaction, in the state directory, named after the transaction and the
-//! project's key. Who finds one under the project's lock has found a crash.
+//! project's key, and `first` where there was no `.bolide` before. Who finds one under the project's lock has found a crash, or what
+//! an answer did not wait for.
 //!
 //! # Format (little-endian)
 //! `BOLIDEJ1`, records. A record: u32 length of the payload, u32 number of the record from 0, payload (JSON),
 //! first 16 bytes of the SHA-256 of all that. The first record that is short or does not check ends the journal:
-//! that is a write which a crash tore. The file comes into being under another name and is renamed when its
-//! first record is on the device, so one without a first record does not exist.
+//! that is a write which a crash tore. The file comes into being under another name and is renamed when its first record is
+//! written. So only a loss of power leaves one without a first record ([`Found::Torn`]), and only before the intent was on the
+//! device: that waits for the whole file.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -32,6 +35,8 @@ use crate::system::Change;
 const MAGIC: &[u8; 8] = b"BOLIDEJ1";
 const SUFFIX: &str = ".journal";
 const SUFFIX_NEW: &str = ".journal-new";
+/// Follows the key where the transaction made `.bolide`.
+const FIRST: &str = ".first";
 
 /// Who does what to which project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,8 +166,9 @@ pub(super) enum Record {
         /// The copy.
         copy: Identity,
     },
-    /// This item is done. For people who look at a journal: the identities tell it too.
-    Done(usize),
+    /// It is this item's turn: from here on it may have been live. Written before that, but not waited for.
+    #[serde(rename = "done")]
+    Turn(usize),
     /// From here on there is no way back.
     Commit,
     /// The packages of the system are as they were before, and only names of the project are still to be settled back:
@@ -175,7 +181,21 @@ pub(super) enum Record {
 pub(super) struct Story {
     pub(super) begin: Begin,
     pub(super) intent: Option<Intent>,
+    /// Items whose turn it was.
+    pub(super) turned: BTreeSet<usize>,
     pub(super) committed: bool,
+}
+
+/// What there is of a journal.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Found {
+    /// Its transaction has ended by now.
+    Gone,
+    /// The power went before anything of it was on the device but the name: nothing was done before the intent was, so there is
+    /// nothing of this transaction but what it had prepared.
+    Torn,
+    /// What it says.
+    Told(Box<Story>),
 }
 
 /// A journal that is being written.
@@ -187,15 +207,27 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Starts one; it is on the device when this returns.
-    pub(super) fn create(disk: &Disk, directory: &Directory, begin: Begin) -> Result<Self> {
-        let stem = stem(&begin);
+    /// Starts one; it is on the device when this returns where that `is_waited_for`.
+    pub(super) fn create(
+        disk: &Disk,
+        directory: &Directory,
+        begin: Begin,
+        is_waited_for: bool,
+    ) -> Result<Self> {
+        let which = Unfinished::of(&begin);
+        let stem = which.stem();
+        let path = path_of(directory, &which);
         let name = OsString::from(format!("{stem}{SUFFIX}"));
-        let path = directory.path().join(&name);
         let failed = |error: io::Error| Error::io("write", &path, &error);
         let (file, fresh) = create_locked(disk, directory, &stem).map_err(failed)?;
-        let mut journal = Self { file, path, records: 0, bytes: 0 };
-        let written = journal.start(disk, directory, begin, (&fresh, &name));
+        let mut journal = Self { file, path: path.clone(), records: 0, bytes: 0 };
+        let written = journal.append_first(disk, begin).and_then(|()| {
+            if is_waited_for {
+                journal.sync(disk)?;
+            }
+            disk.rename_to_free((directory, &fresh), (directory, &name)).map_err(failed)?;
+            if is_waited_for { disk.sync(directory).map_err(failed) } else { Ok(()) }
+        });
         if written.is_err() {
             let _ = rustix::fs::unlinkat(directory, &fresh, rustix::fs::AtFlags::empty());
             let _ = rustix::fs::unlinkat(directory, &name, rustix::fs::AtFlags::empty());
@@ -230,21 +262,11 @@ impl Journal {
         Ok(Some(Self { file, path, records, bytes }))
     }
 
-    fn start(
-        &mut self,
-        disk: &Disk,
-        directory: &Directory,
-        begin: Begin,
-        (fresh, name): (&OsStr, &OsStr),
-    ) -> Result<()> {
-        let path = self.path.clone();
-        let failed = |error: io::Error| Error::io("write", &path, &error);
-        disk.append(&self.file, MAGIC).map_err(failed)?;
+    fn append_first(&mut self, disk: &Disk, begin: Begin) -> Result<()> {
+        let written = disk.append(&self.file, MAGIC);
+        written.map_err(|error| Error::io("write", &self.path, &error))?;
         self.bytes = MAGIC.len() as u64;
-        self.append(disk, &Record::Begin(begin))?;
-        self.sync(disk)?;
-        disk.rename_to_free((directory, fresh), (directory, name)).map_err(failed)?;
-        disk.sync(directory).map_err(failed)
+        self.append(disk, &Record::Begin(begin))
     }
 
     /// Writes one record. Not on the device before [`Self::sync`].
@@ -316,16 +338,27 @@ pub(super) struct Unfinished {
     pub(super) id: String,
     /// The key of its project.
     pub(super) project: String,
+    /// Whether there was no `.bolide` before.
+    pub(super) is_first: bool,
 }
 
 impl Unfinished {
     pub(super) fn of(begin: &Begin) -> Self {
-        Self { id: begin.id.clone(), project: begin.key() }
+        Self { id: begin.id.clone(), project: begin.key(), is_first: !begin.had_workshop }
     }
-}
 
-fn stem(begin: &Begin) -> String {
-    format!("{}@{}", begin.id, begin.key())
+    fn stem(&self) -> String {
+        format!("{}@{}{}", self.id, self.project, if self.is_first { FIRST } else { "" })
+    }
+
+    fn named(stem: &str) -> Option<Self> {
+        let (id, project) = stem.split_once('@')?;
+        let (project, is_first) = match project.strip_suffix(FIRST) {
+            Some(project) => (project, true),
+            None => (project, false),
+        };
+        Some(Self { id: id.to_owned(), project: project.to_owned(), is_first })
+    }
 }
 
 /// The transactions that have a journal, in the order of their names. Torn beginnings are removed.
@@ -334,9 +367,8 @@ pub(super) fn unfinished(directory: &Directory) -> Result<Vec<Unfinished>> {
     let mut found = Vec::new();
     for name in directory.names().map_err(failed)? {
         let Some(text) = name.to_str() else { continue };
-        if let Some((id, project)) = text.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('@'))
-        {
-            found.push(Unfinished { id: id.to_owned(), project: project.to_owned() });
+        if let Some(which) = text.strip_suffix(SUFFIX).and_then(Unfinished::named) {
+            found.push(which);
         } else if text.ends_with(SUFFIX_NEW)
             && let Ok(file) = directory.open_file(&name)
             && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -364,27 +396,43 @@ fn is_called(directory: &Directory, name: &OsStr, file: &File) -> bool {
 
 /// Where the journal of a transaction lies.
 pub(super) fn path_of(directory: &Directory, which: &Unfinished) -> PathBuf {
-    directory.path().join(format!("{}@{}{SUFFIX}", which.id, which.project))
+    directory.path().join(format!("{}{SUFFIX}", which.stem()))
 }
 
-/// Reads one journal, `None` where it is gone by now.
+/// What one journal says; `None` where it is gone by now, or says nothing.
 pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<Story>> {
+    Ok(match find(directory, which)? {
+        Found::Told(story) => Some(*story),
+        Found::Gone | Found::Torn => None,
+    })
+}
+
+/// Reads one journal.
+pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
     let path = path_of(directory, which);
     let bytes = directory.read_file(path.file_name().unwrap_or_default(), JOURNAL_BYTES_MAX);
     let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, &error))? else {
-        return Ok(None);
+        return Ok(Found::Gone);
     };
     let mut records = decode(&bytes).0.into_iter();
-    let Some(Record::Begin(begin)) = records.next() else { return Err(damaged(&path)) };
-    let mut story = Story { begin, intent: None, committed: false };
+    let begin = match records.next() {
+        // A file may also come back with what another one had in its place.
+        Some(Record::Begin(begin)) if begin.id == which.id => begin,
+        Some(Record::Begin(_)) | None if !tells_of_turns(&bytes, which) => return Ok(Found::Torn),
+        _ => return Err(damaged(&path)),
+    };
+    let mut story = Story { begin, intent: None, turned: BTreeSet::new(), committed: false };
     for record in records {
         match record {
             Record::Intent(intent) if story.intent.is_none() => story.intent = Some(intent),
             Record::Copied { index, copy } => {
                 let item = story.intent.as_mut().and_then(|intent| intent.items.get_mut(index));
                 item.ok_or_else(|| damaged(&path))?.copied(copy);
+                story.turned.insert(index);
             }
-            Record::Done(_) if story.intent.is_some() => {}
+            Record::Turn(index) if story.intent.is_some() => {
+                story.turned.insert(index);
+            }
             Record::Commit if story.intent.is_some() => story.committed = true,
             Record::Restored if !story.committed => {
                 story.intent.as_mut().ok_or_else(|| damaged(&path))?.system = None;
@@ -392,16 +440,21 @@ pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<S
             _ => return Err(damaged(&path)),
         }
     }
-    Ok(Some(story))
+    Ok(Found::Told(Box::new(story)))
 }
 
 /// Removes the journal of a transaction that has ended. Not on the device yet when this returns: a journal that
 /// comes back is recovered again, which changes nothing.
 pub(super) fn remove(disk: &Disk, directory: &Directory, begin: &Begin) -> Result<()> {
-    let name = OsString::from(format!("{}{SUFFIX}", stem(begin)));
-    match disk.unlink(directory, &name) {
+    remove_one(disk, directory, &Unfinished::of(begin))
+}
+
+/// The same for one that may be torn.
+pub(super) fn remove_one(disk: &Disk, directory: &Directory, which: &Unfinished) -> Result<()> {
+    let path = path_of(directory, which);
+    match disk.unlink(directory, path.file_name().unwrap_or_default()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", &directory.path().join(&name), &error))
+            Err(Error::io("remove", &path, &error))
         }
         _ => Ok(()),
     }
@@ -418,6 +471,25 @@ fn decode(bytes: &[u8]) -> (Vec<Record>, usize) {
         rest = tail;
     }
     (records, rest.len())
+}
+
+/// Whether a record stands somewhere in a journal without a beginning that is only written when the intent, and so the beginning, is
+/// on the device: then that was damaged later. Not where the beginning is another transaction's, whose records these are.
+fn tells_of_turns(bytes: &[u8], which: &Unfinished) -> bool {
+    let is_others =
+        matches!(decode(bytes).0.first(), Some(Record::Begin(begin)) if begin.id != which.id);
+    let tells = |at: usize| {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some([l0, l1, l2, l3, n0, n1, n2, n3]) = rest.first_chunk::<8>().copied() else {
+            return false;
+        };
+        let number = u32::from_le_bytes([n0, n1, n2, n3]) as usize;
+        // Zeroes, which a file that was torn may be full of, are no record.
+        [l0, l1, l2, l3] != [0; 4]
+            && decode_one(rest, number)
+                .is_some_and(|(record, _)| !matches!(record, Record::Begin(_) | Record::Intent(_)))
+    };
+    !is_others && (0..bytes.len()).any(tells)
 }
 
 fn decode_one(bytes: &[u8], index: usize) -> Option<(Record, &[u8])> {

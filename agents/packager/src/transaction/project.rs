@@ -25,7 +25,7 @@ use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::disk::Disk;
 use super::tree;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{LOCK_RETRY_MS, PROJECT_FILE_BYTES_MAX};
+use crate::limits::{LOCK_RETRY_MS, LOCK_RETRY_MS_MIN, PROJECT_FILE_BYTES_MAX};
 
 /// The name of our directory in a project.
 pub(super) const DOT_BOLIDE: &str = ".bolide";
@@ -230,6 +230,11 @@ impl Workshop {
         Ok(workshop)
     }
 
+    /// The directory itself.
+    pub(super) fn root(&self) -> &Directory {
+        &self.root
+    }
+
     /// Opens or makes one of its three parts.
     pub(super) fn ensure_area(&self, disk: &Disk, name: &str) -> Result<Directory> {
         self.ensure_in(disk, &self.root, name)
@@ -366,6 +371,7 @@ impl Lock {
         let directory = project.root.child(OsStr::new(".")).map_err(failed)?;
         let directory = directory.as_fd().try_clone_to_owned().map_err(failed)?;
         let deadline = Instant::now() + wait;
+        let mut pause_ms = LOCK_RETRY_MS_MIN;
         loop {
             if try_flock(&file).map_err(failed)? {
                 // Network file systems may refuse to lock a directory; then the first lock has to do.
@@ -379,7 +385,8 @@ impl Lock {
                 return Err(locked(project, &mut file, wait));
             }
             Error::if_cancelled(cancellation)?;
-            std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
+            std::thread::sleep(Duration::from_millis(pause_ms));
+            pause_ms = (2 * pause_ms).min(LOCK_RETRY_MS);
         }
         // Only for the message of those who wait; a failure to write it is no failure to lock.
         let _ = sign(&mut file);

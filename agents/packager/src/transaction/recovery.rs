@@ -2,6 +2,7 @@
 //!
 //! Every function here can be repeated: a crash while recovering is recovered like any other.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -10,12 +11,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::database::fingerprint_name;
-use super::journal::{self, Begin, Finish, Intent, Leftover, Story};
+use super::fingerprint::Fingerprint;
+use super::journal::{
+    self, Begin, Finish, Found, Intent, Journal, Leftover, Record, Story, Unfinished,
+};
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::system::SystemLock;
 use super::tree;
-use super::{Session, Transactions};
+use super::{Inner, Session, Transactions, fingerprint};
 use agents_contract::Cancellation;
 
 use crate::error::{Error, Kind, Result};
@@ -53,8 +57,20 @@ pub(super) struct Undo<'i> {
     pub(super) intent: &'i Intent,
     /// Whether names of the project may have changed.
     pub(super) has_names: bool,
+    /// Items that were live, beside those that are.
+    pub(super) turned: &'i BTreeSet<usize>,
     /// Held since before the intent, where it has a part of a system and did not crash.
     pub(super) system: Option<&'i SystemLock>,
+}
+
+/// Nothing was live before but what is.
+static NONE: BTreeSet<usize> = BTreeSet::new();
+
+impl<'i> Undo<'i> {
+    /// All of it, by who did it.
+    pub(super) fn of(intent: &'i Intent, system: Option<&'i SystemLock>) -> Self {
+        Self { intent, has_names: true, turned: &NONE, system }
+    }
 }
 
 /// Why a transaction gave up that a crash had stopped.
@@ -71,10 +87,17 @@ impl Transactions {
                 outcome: Outcome::Pending,
                 error: Some(error),
             };
-            let story = match journal::read(&self.inner.journals, &which) {
-                Ok(Some(story)) => story,
+            let story = match journal::find(&self.inner.journals, &which) {
+                Ok(Found::Told(story)) => *story,
                 // Ended by now, with an earlier one of the same project.
-                Ok(None) => continue,
+                Ok(Found::Gone) => continue,
+                Ok(Found::Torn) => {
+                    match self.recover_project_with(&which.project) {
+                        Ok(recovered) => done.extend(recovered),
+                        Err(error) => done.push(pending(None, error)),
+                    }
+                    continue;
+                }
                 Err(error) => {
                     done.push(pending(None, error));
                     continue;
@@ -102,6 +125,24 @@ impl Transactions {
         let wait = Duration::from_millis(RECOVERY_WAIT_MS);
         Ok(self.lock(project, wait, Cancellation::NEVER)?.recovered)
     }
+
+    /// The same for one whose journal does not name its project: where it was the last time.
+    fn recover_project_with(&self, key: &str) -> Result<Vec<Recovered>> {
+        let place = self.inner.database.place_of(key)?.ok_or_else(unknown_project)?;
+        let project = Project::open(Path::new(&place))?;
+        if project.key() != key {
+            return Err(unknown_project());
+        }
+        let wait = Duration::from_millis(RECOVERY_WAIT_MS);
+        Ok(self.lock(project, wait, Cancellation::NEVER)?.recovered)
+    }
+}
+
+/// The error of a project that nothing is known of but its key.
+fn unknown_project() -> Error {
+    let message = "it began when the power went, and its project was not known before";
+    Error::new(Kind::Failed, "project-unknown", message)
+        .hint("the next command in that project removes what it had prepared")
 }
 
 fn project_of(story: &Story) -> Result<Project> {
@@ -124,9 +165,21 @@ impl Session {
             if which.project != key {
                 continue;
             }
-            let Some(story) = journal::read(&self.inner.journals, &which)? else { continue };
-            let outcome = self.end(&story)?;
-            tracing::info!(transaction = %which.id, ?outcome, "ended a transaction that had been interrupted");
+            let outcome = match journal::find(&self.inner.journals, &which)? {
+                Found::Gone => continue,
+                Found::Torn => {
+                    self.clear_torn(&which)?;
+                    Outcome::Undone
+                }
+                Found::Told(story) => self.end(*story)?,
+            };
+            match outcome {
+                // Mostly what an answer did not wait for.
+                Outcome::Finished => tracing::debug!(transaction = %which.id, "finished"),
+                _ => {
+                    tracing::info!(transaction = %which.id, ?outcome, "ended a transaction that had been interrupted")
+                }
+            }
             done.push(Recovered {
                 transaction: which.id,
                 project: Some(self.project.path().display().to_string()),
@@ -138,18 +191,104 @@ impl Session {
         Ok(done)
     }
 
-    fn end(&self, story: &Story) -> Result<Outcome> {
-        match &story.intent {
+    fn end(&self, mut story: Story) -> Result<Outcome> {
+        match &mut story.intent {
             Some(intent) if story.committed => {
+                self.settle_again(intent)?;
                 self.finish(&story.begin, intent)?;
                 Ok(Outcome::Finished)
             }
             intent => {
-                let undo = |intent| Undo { intent, has_names: true, system: None };
+                if let Some(intent) = intent {
+                    self.note_turns(&story.begin, intent, &mut story.turned)?;
+                }
+                let turned = &story.turned;
+                let undo = |intent| Undo { turned, ..Undo::of(intent, None) };
                 self.give_up(&story.begin, intent.as_ref().map(undo), INTERRUPTED)?;
                 Ok(Outcome::Undone)
             }
         }
+    }
+
+    /// Removes what a transaction had prepared whose journal does not even tell its beginning.
+    fn clear_torn(&self, which: &Unfinished) -> Result<()> {
+        let inner = &self.inner;
+        self.remove_staging(&which.id)?;
+        inner.forget_fingerprints(&which.id)?;
+        if which.is_first {
+            let place = self.project.path().display().to_string();
+            inner.database.own_workshop(&which.project, &place)?;
+        }
+        inner.database.abandon(&which.project, inner.now_ms())?;
+        self.dismantle()?;
+        journal::remove_one(&inner.disk, &inner.journals, which)
+    }
+
+    fn remove_staging(&self, id: &str) -> Result<()> {
+        let Some(workshop) = Workshop::existing(&self.project)? else { return Ok(()) };
+        if let Some(staging) = workshop.find(&[STAGING])? {
+            tree::remove_tree(&self.inner.disk, &staging, OsStr::new(id))?;
+        }
+        workshop.remove_empty_areas(&self.inner.disk)
+    }
+
+    /// Brings the names of a committed transaction forward once more that were not on the device when the power went. What somebody
+    /// changed since stays.
+    fn settle_again(&self, intent: &mut Intent) -> Result<()> {
+        let workshop = Workshop::existing(&self.project)?;
+        let site = self.site(workshop.as_ref());
+        let mut open = Vec::new();
+        for item in &mut intent.items {
+            site.take_from_spare(item)?;
+            if site.is_open(item)? {
+                open.push(item);
+            }
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        site.make_directories(&intent.directories)?;
+        for item in &mut open {
+            site.settle(item, Direction::Forward)?;
+            tracing::info!(path = %item.live, "made visible once more");
+            // Whoever edited it after the power came back gets that with a rollback.
+            if item.old_sha256.is_some()
+                && let Some(digest) = site.old_digest(item)?
+            {
+                item.old_sha256 = Some(crate::hex::hex(&digest));
+            }
+        }
+        site.sync(&intent.items, &intent.directories)
+    }
+
+    /// Writes down which items are live, before they are settled back: what was live is looked through for a person's edits, and
+    /// other contents, which the power may have torn before they were waited for, are not.
+    fn note_turns(
+        &self,
+        begin: &Begin,
+        intent: &Intent,
+        turned: &mut BTreeSet<usize>,
+    ) -> Result<()> {
+        let workshop = Workshop::existing(&self.project)?;
+        let site = self.site(workshop.as_ref());
+        let mut fresh = Vec::new();
+        for (index, item) in intent.items.iter().enumerate() {
+            if !turned.contains(&index) && site.is_live(item)? {
+                fresh.push(index);
+            }
+        }
+        let Inner { disk, journals, .. } = &*self.inner;
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let Some(mut journal) = Journal::resume(journals, &Unfinished::of(begin))? else {
+            return Ok(());
+        };
+        for index in &fresh {
+            journal.append(disk, &Record::Turn(*index))?;
+        }
+        turned.extend(fresh);
+        journal.sync(disk)
     }
 
     /// Undoes a transaction without a commit record and removes what it had prepared.
@@ -161,9 +300,9 @@ impl Session {
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let _held = match undo {
-            Some(Undo { intent, has_names, system }) => {
+            Some(Undo { intent, has_names, turned, system }) => {
                 let undone = match has_names {
-                    true => self.undo(&self.site(workshop.as_ref()), begin, intent),
+                    true => self.undo(&self.site(workshop.as_ref()), begin, intent, turned),
                     false => Ok(()),
                 };
                 // What is in the way of a name is no reason to leave a system where it is: that is everybody's.
@@ -173,12 +312,8 @@ impl Session {
             }
             None => None,
         };
-        if let Some(workshop) = &workshop {
-            if let Some(staging) = workshop.find(&[STAGING])? {
-                tree::remove_tree(&self.inner.disk, &staging, OsStr::new(&begin.id))?;
-            }
-            workshop.remove_empty_areas(&self.inner.disk)?;
-        }
+        self.wait_for_kept(&begin.id)?;
+        self.remove_staging(&begin.id)?;
         self.inner.forget_fingerprints(&begin.id)?;
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
@@ -187,22 +322,40 @@ impl Session {
         Ok(())
     }
 
-    fn undo(&self, site: &Site<'_>, begin: &Begin, intent: &Intent) -> Result<()> {
+    fn undo(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        intent: &Intent,
+        turned: &BTreeSet<usize>,
+    ) -> Result<()> {
+        let mut was_live = Vec::new();
+        for (position, item) in intent.items.iter().enumerate() {
+            was_live.push(turned.contains(&position) || site.is_live(item)?);
+        }
         for item in intent.items.iter().rev() {
             if site.settle(item, Direction::Back)? == Settled::Foreign {
                 tracing::warn!(path = %item.live, "left alone: somebody replaced it after the crash");
             }
         }
-        for item in &intent.items {
-            site.sync(item)?;
-        }
+        site.sync(&intent.items, &[])?;
         site.remove_directories(intent.directories.iter().rev())?;
         if let (Finish::Keep, Some(workshop)) = (&intent.finish, site.workshop) {
             // The new content was live for a while; what a person wrote into it then is theirs.
             for (position, item) in intent.items.iter().enumerate() {
                 let Some(slot) = workshop.find(&[STAGING, &begin.id])? else { continue };
+                if !was_live[position] {
+                    continue;
+                }
                 let name = fingerprint_name(&begin.id, position);
-                if let Some(print) = self.inner.load_fingerprint(&name)? {
+                let print = match self.inner.load_fingerprint(&name) {
+                    // Nobody can tell any more what is a person's: all of it is kept.
+                    Err(error) if error.code == fingerprint::DAMAGED => {
+                        Some(Fingerprint::default())
+                    }
+                    print => print?,
+                };
+                if let Some(print) = print {
                     let slot = (&slot, OsStr::new(&item.slot));
                     self.inner.keep_edits(&begin.id, item.live.as_str(), slot, &print)?;
                 }
@@ -217,7 +370,7 @@ impl Session {
         self.clear_away(begin, intent)
     }
 
-    /// The part of it that history and the tree wait for.
+    /// The part of it that history and the tree wait for. None of it is on the device when this returns.
     pub(super) fn conclude(&self, begin: &Begin, intent: &Intent) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         if let Some(workshop) = &workshop {
@@ -239,12 +392,14 @@ impl Session {
 
     /// The part that nobody waits for: what is not needed any more is looked through and deleted.
     fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
+        self.wait_for_rest(intent)?;
         let disk = &self.inner.disk;
         let workshop = Workshop::existing(&self.project)?;
         if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {
             for leftover in leftovers {
                 self.look_through(workshop, begin, leftover)?;
             }
+            self.wait_for_kept(&begin.id)?;
         }
         if let Finish::Discard { taken, .. } = &intent.finish {
             for area in [TRASH, GENERATIONS] {
@@ -283,11 +438,9 @@ impl Session {
         let target = workshop.ensure_area(disk, to)?;
         match disk.rename_to_free((&source, name), (&target, name)) {
             // A lower layer of an overlay: it stays where it is.
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(()),
-            done => done.map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(()),
+            done => Ok(done.map_err(failed)?),
         }
-        disk.sync(&target).map_err(failed)?;
-        disk.sync(&source).map_err(failed)
     }
 
     /// Copies aside what a person changed in something that is about to be deleted.

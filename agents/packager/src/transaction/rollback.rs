@@ -136,7 +136,8 @@ impl Session {
         self.keep_live(&begin.id, &drift)
             .and_then(|()| self.ensure_generations(&intent))
             .map_err(|error| self.abandon(&begin, None, error))?;
-        let (visible, _system) = self.carry_out_to_commit(&mut journal, &begin, &mut intent)?;
+        let (visible, _system) =
+            self.carry_out_to_commit(&mut journal, &begin, &mut intent, None)?;
         let (is_left, unfinished) = match end(self, &begin, &intent) {
             Ok(is_left) => (is_left, None),
             Err(error) => (true, Some(error)),

@@ -142,15 +142,84 @@ impl Site<'_> {
         slot.identity(&places.spare).map_err(failed)
     }
 
-    /// Makes sure that what has changed names is on the device.
-    pub(super) fn sync(&self, item: &Item) -> Result<()> {
+    /// Whether the new object of an item is live.
+    pub(super) fn is_live(&self, item: &Item) -> Result<bool> {
+        let Some(Places { live: (live, name), .. }) = self.places(item)? else { return Ok(false) };
+        let found = live.identity(&name).map_err(|error| Error::io("look at", live.path(), &error));
+        Ok(item.new.is_some() && is(found?, item.new))
+    }
+
+    /// Whether an item of a committed transaction is not settled: the power went before its names were on the device. Not what
+    /// somebody did there since, nor where the slot has its final place, which it gets after the names.
+    pub(super) fn is_open(&self, item: &Item) -> Result<bool> {
+        let Some(places) = self.places(item)? else {
+            // Its directory was made for it, or somebody has removed it.
+            let waits = self.in_slot(item)?;
+            return Ok(item.new.is_some() && is(waits, item.new));
+        };
+        let Places { live: (live, name), slot: Some((slot, slot_name)), spare } = &places else {
+            return Ok(false);
+        };
+        let look = |directory: &Directory, name: &OsStr| {
+            let found = directory.identity(name);
+            found.map_err(|error| Error::io("look at", directory.path(), &error))
+        };
+        if item.new.is_none() {
+            let now = look(live, name)?;
+            return Ok(now.is_some() && (is(now, item.old) || is(now, item.doomed)));
+        }
+        Ok(is(look(slot, slot_name)?, item.new) || is(look(slot, spare)?, item.new))
+    }
+
+    /// Takes an old object from its spare name to its slot, where that was the last step to be made.
+    pub(super) fn take_from_spare(&self, item: &Item) -> Result<()> {
         let Some(places) = self.places(item)? else { return Ok(()) };
-        let failed =
-            |directory: &Directory, error: io::Error| Error::io("write", directory.path(), &error);
-        let live = &places.live.0;
-        self.disk.sync(live).map_err(|error| failed(live, error))?;
-        if let Some((slot, _)) = &places.slot {
-            self.disk.sync(slot).map_err(|error| failed(slot, error))?;
+        let path = self.project.path().join(item.live.as_str());
+        self.tidy(&places).map_err(|error| cannot_move(path, &error))
+    }
+
+    /// The digest of the old content of an item, where it is a file in its slot.
+    pub(super) fn old_digest(&self, item: &Item) -> Result<Option<tree::Digest>> {
+        let Some(workshop) = self.workshop else { return Ok(None) };
+        let Some(slot) = workshop.find(&[&item.area, &item.owner])? else { return Ok(None) };
+        match tree::file_digest(&slot, OsStr::new(&item.slot)) {
+            // Somebody has taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            digest => digest.map(Some).map_err(|error| Error::io("read", slot.path(), &error)),
+        }
+    }
+
+    fn in_slot(&self, item: &Item) -> Result<Option<Identity>> {
+        let Some(workshop) = self.workshop else { return Ok(None) };
+        let Some(slot) = workshop.find(&[&item.area, &item.owner])? else { return Ok(None) };
+        let found = slot.identity(OsStr::new(&item.slot));
+        found.map_err(|error| Error::io("look at", slot.path(), &error))
+    }
+
+    /// Waits until the names of these items, and of directories that were made, are on the device.
+    pub(super) fn sync(&self, items: &[Item], made: &[RelativePath]) -> Result<()> {
+        let mut directories: Vec<(Identity, Directory)> = Vec::new();
+        let mut add = |directory: Directory| {
+            let identity = directory.own_identity();
+            let identity =
+                identity.map_err(|error| Error::io("look at", directory.path(), &error))?;
+            if directories.iter().all(|(other, _)| *other != identity) {
+                directories.push((identity, directory));
+            }
+            Ok::<_, Error>(())
+        };
+        for item in items {
+            let Some(places) = self.places(item)? else { continue };
+            add(places.live.0)?;
+            places.slot.map(|(slot, _)| add(slot)).transpose()?;
+        }
+        for path in made {
+            // Somebody may have removed it since.
+            self.project.root().descend(path.parent().as_ref()).ok().map(&mut add).transpose()?;
+        }
+        for (_, directory) in &directories {
+            let synced = self.disk.sync(directory);
+            synced.map_err(|error| Error::io("write", directory.path(), &error))?;
         }
         Ok(())
     }
@@ -163,7 +232,6 @@ impl Site<'_> {
             let parent = self.project.root().descend(path.parent().as_ref()).map_err(failed)?;
             if parent.status(path.name()).map_err(failed)?.is_none() {
                 self.disk.make_directory(&parent, path.name(), 0o777).map_err(failed)?;
-                self.disk.sync(&parent).map_err(failed)?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod format;
 mod hold;
 mod machine;
 mod mend;
+mod power;
 mod recovery;
 mod rollback;
 mod sequence;
@@ -150,6 +151,14 @@ fn removal(live: &str) -> Change {
 
 /// Installs `version` of everything: two environments, a changed manifest, a new file in a new directory.
 fn install(session: &mut Session, version: &str, force: bool) -> Result<Committed> {
+    install_as(session, version, CommitOptions { force, ..CommitOptions::default() })
+}
+
+fn install_as(
+    session: &mut Session,
+    version: &str,
+    options: CommitOptions<'_>,
+) -> Result<Committed> {
     let mut open = session.begin(purpose("add"))?;
     let modules = open.staging().join("modules");
     let write = |path: PathBuf, text: &str| -> Result<()> {
@@ -176,5 +185,5 @@ fn install(session: &mut Session, version: &str, force: bool) -> Result<Committe
         source,
         removal("old.txt"),
     ];
-    open.commit(&changes, CommitOptions { force, ..CommitOptions::default() })
+    open.commit(&changes, options)
 }

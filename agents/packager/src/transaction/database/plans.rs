@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use std::collections::BTreeSet;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::Database;
@@ -176,15 +176,17 @@ impl Database {
         })
     }
 
-    /// Records an approval.
-    pub(crate) fn approve(&self, approval: &Approval) -> Result<()> {
-        self.write(|connection| {
+    /// Records an approval. It is on the device when this returns where that `is_waited_for`, else before the intent of the
+    /// transaction that is approved.
+    pub(crate) fn approve(&self, approval: &Approval, is_waited_for: bool) -> Result<()> {
+        let record = |connection: &Transaction<'_>| {
             connection.execute(
                 "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
                 params![approval.digest, approval.who, approval.how, approval.granted_at_ms as i64],
             )?;
             Ok(())
-        })
+        };
+        if is_waited_for { self.write(record) } else { self.write_lazily(record) }
     }
 
     /// Takes back all approvals of a plan.

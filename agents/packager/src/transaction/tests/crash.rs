@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::io::Errno;
 
 use super::super::disk::{Hook, Verdict};
+use super::super::order::Order;
 use super::*;
 
 const CHILD: &str = "BOLIDE_TEST_CRASH";
@@ -22,12 +23,17 @@ struct Script {
     verdict: Verdict,
     onwards: bool,
     names: Mutex<Vec<&'static str>>,
+    order: Option<Order>,
 }
 
 impl Script {
     fn new(at: usize, verdict: Verdict, onwards: bool) -> Arc<Self> {
+        Self::in_order(None, at, verdict, onwards)
+    }
+
+    fn in_order(order: Option<Order>, at: usize, verdict: Verdict, onwards: bool) -> Arc<Self> {
         let names = Mutex::default();
-        Arc::new(Self { reached: AtomicUsize::new(0), at, verdict, onwards, names })
+        Arc::new(Self { reached: AtomicUsize::new(0), at, verdict, onwards, names, order })
     }
 
     fn disk(self: &Arc<Self>) -> Disk {
@@ -42,6 +48,10 @@ impl Hook for Script {
         let hit = index == self.at || self.onwards && index > self.at;
         if hit { self.verdict } else { Verdict::Proceed }
     }
+
+    fn order(&self) -> Option<Order> {
+        self.order
+    }
 }
 
 /// What is done when the crash comes.
@@ -49,15 +59,18 @@ impl Hook for Script {
 enum Deed {
     FirstInstall,
     SecondInstall,
+    /// One whose end is left to who takes the lock next.
+    LeftInstall,
     RollbackOfOne,
     RollbackOfAll,
     ForcedRollback,
     Recovery,
 }
 
-const DEEDS: [Deed; 5] = [
+const DEEDS: [Deed; 6] = [
     Deed::FirstInstall,
     Deed::SecondInstall,
+    Deed::LeftInstall,
     Deed::RollbackOfOne,
     Deed::RollbackOfAll,
     Deed::ForcedRollback,
@@ -84,6 +97,14 @@ impl Deed {
         match self {
             Deed::FirstInstall => install(&mut session, "1.0.0", false).map(drop),
             Deed::SecondInstall => install(&mut session, "2.0.0", false).map(drop),
+            Deed::LeftInstall => {
+                let options = CommitOptions { leaves_rest: true, ..CommitOptions::default() };
+                install_as(&mut session, "2.0.0", options)?;
+                drop(session);
+                // What is not ended here is ended by the next one.
+                let _ = world.lock(&transactions);
+                Ok(())
+            }
             Deed::RollbackOfOne => session.rollback(None, "uid 0", false).map(drop),
             Deed::ForcedRollback => session.rollback(None, "uid 0", true).map(drop),
             Deed::RollbackOfAll => {
@@ -96,7 +117,7 @@ impl Deed {
 
     fn operation(self) -> &'static str {
         match self {
-            Deed::FirstInstall | Deed::SecondInstall => "add",
+            Deed::FirstInstall | Deed::SecondInstall | Deed::LeftInstall => "add",
             _ => "rollback",
         }
     }
@@ -110,10 +131,14 @@ struct Survey {
 }
 
 fn survey(deed: Deed) -> Survey {
+    survey_in_order(deed, None)
+}
+
+fn survey_in_order(deed: Deed, order: Option<Order>) -> Survey {
     let world = World::quick();
     deed.prepare(&world);
     let old = world.visible();
-    let script = Script::new(usize::MAX, Verdict::Proceed, false);
+    let script = Script::in_order(order, usize::MAX, Verdict::Proceed, false);
     deed.run(&world, script.disk()).unwrap();
     let points = script.names.lock().unwrap().clone();
     Survey { old, new: world.visible(), points }
@@ -133,7 +158,9 @@ fn check(world: &World, deed: Deed, survey: &Survey, what: &str) -> bool {
         entry.operation == deed.operation() && entry.state == State::Committed
     });
     let done = match deed {
-        Deed::SecondInstall => done && history.len() == 2 && history[1].state == State::Committed,
+        Deed::SecondInstall | Deed::LeftInstall => {
+            done && history.len() == 2 && history[1].state == State::Committed
+        }
         _ => done,
     };
     assert_eq!(done, new, "{what}: the database tells another story: {history:?}");
@@ -161,10 +188,14 @@ fn check(world: &World, deed: Deed, survey: &Survey, what: &str) -> bool {
 }
 
 fn crash_in_child(world: &World, deed: Deed, at: usize, verdict: &str) {
+    crash_in_order(world, deed, None, at, verdict);
+}
+
+fn crash_in_order(world: &World, deed: Deed, order: Option<Order>, at: usize, verdict: &str) {
     let place = world.project.parent().unwrap().display();
     let output = Command::new("/proc/self/exe")
         .args(["--exact", "transaction::tests::crash::the_child_that_is_killed", "--nocapture"])
-        .env(CHILD, format!("{place}\n{deed:?}\n{at}\n{verdict}"))
+        .env(CHILD, format!("{place}\n{deed:?}\n{at}\n{verdict}\n{}", order.is_some()))
         .output()
         .unwrap();
     assert!(
@@ -185,12 +216,18 @@ fn the_child_that_is_killed() {
         .find(|deed| format!("{deed:?}") == orders[1])
         .unwrap();
     let verdict = if orders[3] == "before" { Verdict::CrashBefore } else { Verdict::CrashAfter };
-    let script = Script::new(orders[2].parse().unwrap(), verdict, false);
+    let order = (orders[4] == "true").then(Order::default);
+    let script = Script::in_order(order, orders[2].parse().unwrap(), verdict, false);
     let _ = deed.run(&world, script.disk());
 }
 
 fn crash_everywhere(deed: Deed) {
-    let survey = survey(deed);
+    crash_everywhere_in_order(deed, None);
+}
+
+/// With [`Order::default`] as on a file system that keeps none.
+fn crash_everywhere_in_order(deed: Deed, order: Option<Order>) {
+    let survey = survey_in_order(deed, order);
     let (mut old, mut new) = (0, 0);
     for (at, name) in survey.points.iter().enumerate() {
         // After one change is before the next; only a write can also end in its middle.
@@ -198,7 +235,7 @@ fn crash_everywhere(deed: Deed) {
         for verdict in verdicts {
             let world = World::quick();
             deed.prepare(&world);
-            crash_in_child(&world, deed, at, verdict);
+            crash_in_order(&world, deed, order, at, verdict);
             let what = format!("{deed:?}, {verdict} point {at} ({name})");
             if check(&world, deed, &survey, &what) { new += 1 } else { old += 1 }
         }
@@ -215,6 +252,17 @@ fn a_crash_anywhere_in_the_first_install_leaves_the_old_or_the_new() {
 #[test]
 fn a_crash_anywhere_in_a_later_install_leaves_the_old_or_the_new() {
     crash_everywhere(Deed::SecondInstall);
+}
+
+#[test]
+fn a_crash_anywhere_before_what_an_answer_did_not_wait_for_leaves_the_old_or_the_new() {
+    crash_everywhere(Deed::LeftInstall);
+}
+
+#[test]
+fn a_crash_anywhere_where_names_keep_no_order_leaves_the_old_or_the_new() {
+    crash_everywhere_in_order(Deed::LeftInstall, Some(Order::default()));
+    crash_everywhere_in_order(Deed::RollbackOfOne, Some(Order::default()));
 }
 
 #[test]

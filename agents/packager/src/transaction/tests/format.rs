@@ -3,7 +3,7 @@
 use super::super::database::{Database, Storable};
 use super::super::directory::Directory;
 use super::super::disk::{Hook, Verdict};
-use super::super::journal::{self, Begin, Finish, Intent, Journal, Record};
+use super::super::journal::{self, Begin, Finish, Found, Intent, Journal, Record, Unfinished};
 use super::*;
 
 fn begin(world: &World) -> Begin {
@@ -170,7 +170,7 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let _ = world.open();
     let directory = Directory::open(&world.state.join("journal")).unwrap();
     let disk = Disk::default();
-    let mut journal = Journal::create(&disk, &directory, begin(&world)).unwrap();
+    let mut journal = Journal::create(&disk, &directory, begin(&world), true).unwrap();
     let intent = Intent {
         directories: vec![path("src")],
         items: Vec::new(),
@@ -181,21 +181,34 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     let mark = journal.mark();
     journal.append(&disk, &Record::Commit).unwrap();
     let which = journal::unfinished(&directory).unwrap().remove(0);
-    let file = directory.path().join(format!("{}@{}.journal", which.id, which.project));
+    let file = journal::path_of(&directory, &which);
     let bytes = fs::read(&file).unwrap();
     let mut seen = Vec::new();
-    for end in 8..=bytes.len() {
+    for end in 0..=bytes.len() {
         fs::write(&file, &bytes[..end]).unwrap();
-        let stage = match journal::read(&directory, &which) {
-            Err(_) => 0,
-            Ok(None) => panic!("the journal is there"),
-            Ok(Some(story)) => {
+        let stage = match journal::find(&directory, &which).unwrap() {
+            Found::Gone => panic!("the journal is there"),
+            Found::Torn => 0,
+            Found::Told(story) => {
                 1 + usize::from(story.intent.is_some()) + usize::from(story.committed)
             }
         };
         seen.push(stage);
     }
-    assert!(seen.is_sorted() && seen.contains(&1) && seen.last() == Some(&3));
+    assert!(seen.is_sorted() && seen.first() == Some(&0) && seen.contains(&1));
+    assert_eq!(seen.last(), Some(&3));
+    // Pages that were not written are zeroes, or another file's; what comes later may be there.
+    let intended = mark.1 as usize;
+    for torn in [vec![0; intended], [&[0; 32], &bytes[32..intended]].concat(), vec![7; 100]] {
+        fs::write(&file, torn).unwrap();
+        assert_eq!(journal::find(&directory, &which).unwrap(), Found::Torn);
+    }
+    let other = Unfinished { id: "tx-9".to_owned(), ..which.clone() };
+    fs::write(journal::path_of(&directory, &other), &bytes).unwrap();
+    assert_eq!(journal::find(&directory, &other).unwrap(), Found::Torn, "it is another one's");
+    fs::write(&file, [&[0; 32], &bytes[32..]].concat()).unwrap();
+    let error = journal::find(&directory, &which).unwrap_err();
+    assert_eq!(error.code, "journal-damaged", "it was whole when its end was written");
     // A damaged byte anywhere never makes a commit out of none, nor another story.
     for index in 8..bytes.len() {
         let mut other = bytes.clone();
@@ -214,7 +227,7 @@ fn a_journal_goes_on_without_a_system_that_was_restored() {
     let _ = world.open();
     let directory = Directory::open(&world.state.join("journal")).unwrap();
     let disk = Disk::default();
-    let mut journal = Journal::create(&disk, &directory, begin(&world)).unwrap();
+    let mut journal = Journal::create(&disk, &directory, begin(&world), true).unwrap();
     let which = journal::unfinished(&directory).unwrap().remove(0);
     let system = Some(crate::system::Change {
         irreversible: Vec::new(),
@@ -246,7 +259,18 @@ fn a_journal_that_cannot_be_read_is_named_to_who_wants_a_system() {
     let world = World::quick();
     let transactions = world.open();
     let file = world.state.join("journal/tx-1@1-1.journal");
-    fs::write(&file, "nonsense").unwrap();
+    fs::write(&file, "").unwrap();
+    drop(transactions.lock_after_others("tx-2").unwrap());
+    // Of one that had begun.
+    let directory = Directory::open(&world.state.join("journal")).unwrap();
+    let disk = Disk::default();
+    let mut journal = Journal::create(&disk, &directory, begin(&world), false).unwrap();
+    journal.append(&disk, &Record::Turn(0)).unwrap();
+    let which = Unfinished::of(&begin(&world));
+    let mut bytes = fs::read(journal::path_of(&directory, &which)).unwrap();
+    journal::remove(&disk, &directory, &begin(&world)).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&file, bytes).unwrap();
     let error = transactions.lock_after_others("tx-2").err().unwrap();
     assert_eq!(error.code, "journal-damaged");
     assert!(error.hint.unwrap().contains(file.to_str().unwrap()));
@@ -281,7 +305,7 @@ fn who_looks_for_torn_beginnings_takes_none_from_who_is_just_beginning() {
             }
         });
         let begun = (0..500).map(|_| {
-            let journal = Journal::create(&disk, &directory, begin(&world));
+            let journal = Journal::create(&disk, &directory, begin(&world), true);
             drop(journal?);
             journal::remove(&disk, &directory, &begin(&world))
         });

@@ -1,0 +1,90 @@
+//! What a transaction waits for, and when: twice before its answer, for the intent and for the commit record.
+//!
+//! Everything else is on the device with one of the two, or is not needed after a loss of power as long as the journal is there:
+//! the journal says it all, and does not go before the rest is waited for ([`Session::wait_for_rest`]).
+
+use std::io;
+
+use super::directory::Directory;
+use super::journal::{Intent, Journal};
+use super::order::Order;
+use super::project::{GENERATIONS, STAGING, TRASH, Workshop};
+use super::{Inner, Session};
+use crate::error::{Error, Result};
+
+impl Inner {
+    /// Whether a part of the state lies on another file system than `place`.
+    pub(super) fn is_apart(&self, place: &Directory) -> Result<bool> {
+        let failed = |error: io::Error| Error::io("look at", place.path(), &error);
+        let device = |directory: &Directory| {
+            rustix::fs::fstat(directory).map(|status| status.st_dev).map_err(|it| failed(it.into()))
+        };
+        let own = device(place)?;
+        let state = rustix::fs::stat(&self.state).map_err(|errno| failed(errno.into()))?.st_dev;
+        let parts = [device(&self.journals)?, device(&self.fingerprints)?, state];
+        Ok(parts.iter().any(|part| *part != own))
+    }
+
+    fn sync(&self, directory: &Directory) -> Result<()> {
+        let synced = self.disk.sync(directory);
+        synced.map_err(|error| Error::io("write", directory.path(), &error))
+    }
+}
+
+impl Session {
+    /// What the file systems of this project and of the state directory keep in order.
+    pub(super) fn order(&self) -> Order {
+        self.inner.disk.order(self.project.root(), &self.inner.journals)
+    }
+
+    /// Waits for an intent, and for all that must not be lost when names have changed: what is staged, the fingerprints of it, the
+    /// plan and who agreed to it.
+    pub(super) fn make_all_durable(&self, journal: &Journal, staging: &Directory) -> Result<()> {
+        let inner = &*self.inner;
+        let synced = inner.disk.sync_file_system(staging);
+        synced.map_err(|error| Error::io("write", staging.path(), &error))?;
+        if !inner.is_apart(staging)? {
+            return Ok(());
+        }
+        // The contents of fingerprints are there already: each was waited for through its own descriptor, as whoever shares one
+        // with others may not hear of an error that one of them was told.
+        inner.sync(&inner.fingerprints)?;
+        inner.database.sync(true)?;
+        journal.sync(&inner.disk)
+    }
+
+    /// Waits for copies of a person's edits, before what they are copies of is deleted.
+    pub(super) fn wait_for_kept(&self, transaction: &str) -> Result<()> {
+        let inner = &*self.inner;
+        if !inner.kept(transaction).is_dir() {
+            return Ok(());
+        }
+        let synced = inner.disk.sync_file_system(&inner.fingerprints);
+        synced.map_err(|error| Error::io("write", &inner.kept(transaction), &error))
+    }
+
+    /// Waits for what a commit record leaves to be waited for: names, those of generations, and what the database was told.
+    pub(super) fn wait_for_rest(&self, intent: &Intent) -> Result<()> {
+        let Order { keeps_names, keeps_journal } = self.order();
+        if !keeps_journal {
+            let workshop = Workshop::existing(&self.project)?;
+            if keeps_names {
+                // Else they were waited for before the commit record.
+                self.site(workshop.as_ref()).sync(&intent.items, &intent.directories)?;
+            }
+            self.wait_for_areas(workshop.as_ref())?;
+        }
+        // Where the journal is kept in order with the names, it goes after them, whenever that is.
+        self.inner.database.sync(!keeps_journal)
+    }
+
+    fn wait_for_areas(&self, workshop: Option<&Workshop>) -> Result<()> {
+        let Some(workshop) = workshop else { return Ok(()) };
+        for area in [GENERATIONS, STAGING, TRASH] {
+            if let Some(area) = workshop.find(&[area])? {
+                self.inner.sync(&area)?;
+            }
+        }
+        self.inner.sync(workshop.root())
+    }
+}
