@@ -10,6 +10,7 @@ mod immediate;
 mod scheduled;
 mod server;
 mod station;
+mod threads;
 mod wakefulness;
 
 use std::sync::Arc;

@@ -155,6 +155,10 @@ pub(crate) const UNSENT_PER_LINK_MAX: usize = 64;
 pub(crate) const UNSENT_BYTES_MAX: usize = CALLS_AT_ONCE_MAX * ipc::limits::MESSAGE_BYTES_MAX;
 /// Stack of a call's thread. Explanations and solvers are built without recursion.
 pub(crate) const CALL_STACK_BYTES: usize = 4 * 1024 * 1024;
+/// Threads of calls that wait for another call: one, and one for who asks while the first still puts away what it has used.
+pub(crate) const CALL_THREADS_WAITING_MAX: usize = 2;
+/// For how long: who works with packages asks again within it, and afterwards a thread's stack is given back.
+pub(crate) const CALL_THREADS_WAITING_TIME: Duration = Duration::from_secs(30);
 /// The least time between two reports of a host's counters to the daemon: a tenth of the packets
 /// that a client may send.
 pub(crate) const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(5);

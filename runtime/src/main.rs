@@ -15,6 +15,10 @@ mod mirror;
 mod paths;
 mod priority;
 
+/// Of this program alone: programs of others that link the library keep theirs.
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     // Before anything is opened or started here: such a process gives all of it up.
     if agents_packager::unpack::helper::is_asked_for() {

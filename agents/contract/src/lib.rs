@@ -42,6 +42,10 @@ pub trait Agent: Send + Sync {
         None
     }
 
+    /// Called on the thread of a call once its answer was sent and its place is free, where [`Conversation::has_afterwards`] says so: for what
+    /// takes time and nobody has to wait for. The thread may answer another call next, so nothing of this one stays on it.
+    fn answered(&self) {}
+
     /// Called once after [`Agent::recover`] where the agent stays (a daemon hosts it): begins, on threads of its own, what it does
     /// without being asked, and returns at once. Never called for a command that works alone.
     fn settle(self: Arc<Self>, _station: Arc<dyn Station>) {}
@@ -104,6 +108,10 @@ pub trait Conversation: Send + Sync {
     /// caller is told so.
     fn stopping(&self) -> &Cancellation {
         Cancellation::NEVER
+    }
+    /// Whether [`Agent::answered`] follows. Otherwise the thread ends, or the process does, when the call returns.
+    fn has_afterwards(&self) -> bool {
+        false
     }
     /// An undertaking has to wait before it begins. [`Conversation::goes_on`] follows, or the request ends.
     fn waits(&self, _wait: Wait) {}

@@ -42,6 +42,7 @@ pub use self::environment::Environment;
 use self::announced::Backlog;
 use self::cache::Disk;
 use self::cache::memory::Memory;
+use self::endpoints::found::Found;
 use self::endpoints::learn::Learner;
 use self::flight::Flights;
 use self::http::{Gates, RealTime, Time, Transports};
@@ -109,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) transports: Transports,
     pub(crate) gates: Arc<Gates>,
     pub(crate) learner: Learner,
+    /// For whom npm is found at once.
+    pub(crate) npm_found: Found,
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
     pub(crate) unpacker: Arc<Unpacker>,
@@ -151,6 +154,7 @@ impl Client {
             transports: Transports::default(),
             gates: Arc::new(Gates::new(time)),
             learner: Learner::new(&settings.state_dir),
+            npm_found: Found::default(),
             metadata_files: Mutex::default(),
             unpacker: settings.unpacker,
         };
@@ -176,6 +180,9 @@ impl Client {
     /// Starts what a resolution of `ecosystem` begins with: finds the registry, connects, and asks for `names`. Returns at
     /// once; what is wrong is reported to whoever asks for it.
     pub fn prepare(&self, ecosystem: Ecosystem, names: Vec<String>) {
+        if ecosystem == Ecosystem::Npm && self.npm.has_at_hand(&names) {
+            return;
+        }
         // Who asks in earnest is told why there are no threads.
         let Ok(handle) = self.session.shared.threads.questions() else { return };
         let client = self.clone();

@@ -120,6 +120,14 @@ impl Shop {
         }
     }
 
+    /// Writes plans to the disk when there is time, if any wait for it.
+    pub(crate) fn write_plans_later(&self) {
+        if self.transactions.has_unwritten_plans() {
+            let writer = self.transactions.clone();
+            self.aside.later(&*self.host, Box::new(move |_| writer.write_plans()));
+        }
+    }
+
     /// Removes what processes that died left unfinished outside of projects.
     pub(crate) fn remove_abandoned(&self) {
         incoming::remove_abandoned(&self.incoming, &self.leftovers);

@@ -344,6 +344,12 @@ impl Agent for Packager {
         answer.map_err(ToolError::from)
     }
 
+    fn answered(&self) {
+        self.shop.write_plans_later();
+        self.shop.prepare_later();
+        rest::clear();
+    }
+
     fn try_call(&self, question: &Question<'_>) -> Option<std::result::Result<Vec<u8>, ToolError>> {
         if question.tool != "pkg.info" || !is_own(question.caller) {
             return None;

@@ -230,6 +230,11 @@ impl Transactions {
         self.inner.database.write_plans();
     }
 
+    /// Whether plans wait for it.
+    pub(crate) fn has_unwritten_plans(&self) -> bool {
+        self.inner.database.has_unwritten_plans()
+    }
+
     /// Why plans that were to be written could not be, where nobody was told yet.
     pub(crate) fn check_plans(&self) -> Result<()> {
         self.inner.database.check_plans()

@@ -1,4 +1,4 @@
-//! Calls: one thread each, from a request to its last answer. A panic ends the call with an error,
+//! Calls: a thread for each ([`threads`](super::threads)), from a request to its last answer. A panic ends the call with an error,
 //! not the agent.
 
 use std::any::Any;
@@ -17,7 +17,7 @@ use tracing::{debug, error};
 use super::answering::Answering;
 use super::counters::{Counters, Outcome};
 use super::station::Presence;
-use crate::limits::CALL_STACK_BYTES;
+use super::threads::Threads;
 
 /// What the calls of one host share.
 pub(super) struct Shared {
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) bell: Bell,
     /// What the agent does without being asked, and whether the host is stopping.
     pub(super) presence: Presence,
+    /// Who runs them.
+    pub(super) threads: Arc<Threads>,
 }
 
 /// What a call tells the serving thread.
@@ -53,14 +55,16 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Runs on a thread of its own, after it was counted as started. A thread that cannot be had is an error answer.
+    /// Runs on a thread that does nothing else meanwhile, after it was counted as started. A thread that cannot be had is an error answer.
     pub(super) fn start(self, shared: &Arc<Shared>) {
-        let name = self.request.tool.chars().take(15).collect();
-        let builder = std::thread::Builder::new().name(name).stack_size(CALL_STACK_BYTES);
         let (lane, request, link) = (self.link.lane, self.request.id, Arc::clone(&self.link));
         let deadline = self.request.deadline;
         let own = Arc::clone(shared);
-        if let Err(error) = builder.spawn(move || self.run(&own)) {
+        let call = move || {
+            self.run(&own);
+            own.put_away();
+        };
+        if let Err(error) = shared.threads.run(Box::new(call)) {
             let refusal = tool_error("busy", format!("no thread for the call: {error}"), true);
             debug!("a call is refused for want of a thread");
             link.refuse(request, &refusal, deadline);
@@ -114,6 +118,13 @@ impl Call {
 }
 
 impl Shared {
+    /// Lets the agent put away what a call on this thread has used.
+    fn put_away(&self) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.agent.answered())) {
+            error!(text = panic_text(panic.as_ref()), "an agent panicked after a call");
+        }
+    }
+
     /// Tells the serving thread; waits while it is behind, which it never is for long.
     pub(super) fn tell(&self, notice: Notice) {
         // A serving thread that is gone takes the process with it.
@@ -148,6 +159,10 @@ impl Conversation for Talk<'_> {
 
     fn stopping(&self) -> &Cancellation {
         self.shared.presence.stopping()
+    }
+
+    fn has_afterwards(&self) -> bool {
+        true
     }
 }
 

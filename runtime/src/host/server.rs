@@ -103,7 +103,14 @@ impl Server {
         let presence = Presence::default();
         Ok(Self {
             client,
-            shared: Arc::new(Shared { agent, counters, notices: tell, bell, presence }),
+            shared: Arc::new(Shared {
+                agent,
+                counters,
+                notices: tell,
+                bell,
+                presence,
+                threads: Arc::default(),
+            }),
             closer,
             notices,
             links: BTreeMap::new(),

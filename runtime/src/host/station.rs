@@ -122,6 +122,7 @@ mod tests {
             notices: tell,
             bell: bell.unwrap(),
             presence: Presence::default(),
+            threads: Arc::default(),
         });
         let post = Post { shared: Arc::clone(&shared) };
         let heard = || matches!(told.try_recv(), Ok(Notice::Changed));

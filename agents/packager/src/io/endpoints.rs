@@ -7,6 +7,7 @@
 
 pub(crate) mod cargo_config;
 mod cargo_provider;
+pub(crate) mod found;
 mod indexes;
 mod installed;
 mod keyring;

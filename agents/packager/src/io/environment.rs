@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::limits::{CONFIGURATION_BYTES_MAX, REFERENCES_MAX};
 
 /// What decides which registries a request talks to. A request over the bus carries its caller's.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Environment {
     /// Environment variables. May hold tokens, so `Debug` prints names only.
     pub variables: BTreeMap<String, String>,
@@ -85,6 +85,9 @@ pub(crate) fn npm_references(all: &BTreeMap<String, String>) -> BTreeMap<String,
         .collect()
 }
 
+/// Room behind a file's bytes with which reading to its end asks once whether there are more.
+const READ_END_BYTES: usize = 64;
+
 /// Reads a small regular file; `None` where there is none.
 ///
 /// Opened without blocking, so that a pipe planted in a project cannot hang us, and bounded.
@@ -95,10 +98,13 @@ pub(crate) fn read_small(path: &Path, bytes_max: u64) -> std::io::Result<Option<
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
+    // Room for what it says it has, and for finding that this is all.
+    let room = metadata.len().min(bytes_max) as usize + READ_END_BYTES;
+    let mut bytes = Vec::with_capacity(room);
     file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
         let message = format!("larger than {bytes_max} bytes");

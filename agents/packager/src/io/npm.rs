@@ -72,9 +72,16 @@ impl NpmClient {
             }
             let mirrors = self.session.mirrors(Ecosystem::Npm, &endpoint.default);
             let http = self.session.http(Ecosystem::Npm, &endpoint.transport, mirrors)?;
+            self.session.shared.npm_found.note(&self.session.request.environment);
             Ok(Arc::new(Resolved { endpoint, http }))
         });
         resolved.as_ref().map_err(Clone::clone)
+    }
+
+    /// Whether memory has all these packages, where finding that out waits for nobody. Then there is nothing to wake another thread for.
+    pub(crate) fn has_at_hand(&self, names: &[String]) -> bool {
+        self.session.shared.npm_found.is_last(&self.session.request.environment)
+            && names.iter().all(|name| matches!(self.known(name), Ok(Some(_))))
     }
 
     /// What memory knows of a name.

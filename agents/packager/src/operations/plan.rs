@@ -127,8 +127,10 @@ impl Task<'_> {
         let transactions = &self.shop.transactions;
         let digest = transactions.note_plan(plan)?;
         self.shop.plans.put(&digest, plan);
-        let writer = transactions.clone();
-        self.shop.aside.later(&*self.shop.host, Box::new(move |_| writer.write_plans()));
+        // Whoever has it written wakes others up, and so comes after the answer.
+        if !self.conversation.has_afterwards() {
+            self.shop.write_plans_later();
+        }
         transactions.check_plans()?;
         Ok(digest)
     }

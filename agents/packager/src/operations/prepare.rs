@@ -1,6 +1,6 @@
 //! Making packages ready for the next installation while nobody waits, in a process that stays ([`crate::store::Prepared`]).
 //!
-//! It begins when the last request has ended and stops before the next package when another one comes. A process that ends with its
+//! It begins when a request was answered and stops before the next package when another one comes. A process that ends with its
 //! work prepares nothing.
 
 use std::path::Path;
@@ -78,10 +78,11 @@ impl Shop {
         AtWork(self)
     }
 
-    fn prepare_later(&self) {
+    /// Prepares what is wanted when there is time; for whoever has just answered.
+    pub(crate) fn prepare_later(&self) {
         let Preparing { at_work, aside, ready } = &self.preparing;
         let Some(Ready { prepared, .. }) = ready.get() else { return };
-        if !prepared.has_work() {
+        if !prepared.has_work() || at_work.load(Ordering::Relaxed) > 0 {
             return;
         }
         let (prepared, at_work) = (Arc::clone(prepared), Arc::clone(at_work));
@@ -114,8 +115,6 @@ fn prepare(
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        if self.0.preparing.at_work.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.prepare_later();
-        }
+        self.0.preparing.at_work.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! What a request leaves behind that takes time to drop: a plan of thousands of packages has tens of thousands of texts. It goes when
-//! the thread ends, which for a call is after its answer was sent, or when the thread begins with another plan. So nobody waits
-//! for it, and a thread keeps the rest of one plan at most.
+//! its call was answered, and elsewhere when the thread ends or begins with another plan. So nobody waits for it, and a thread keeps the rest
+//! of one plan at most.
 
 use std::any::Any;
 use std::cell::RefCell;

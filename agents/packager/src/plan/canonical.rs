@@ -5,6 +5,9 @@
 
 mod sorted;
 mod spare;
+#[cfg(test)]
+mod tests;
+mod whole;
 
 use spare::SPARE;
 
@@ -25,7 +28,7 @@ pub(super) fn json(plan: &Plan) -> Result<Vec<u8>> {
     let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
     let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
     let room = SPARE.take((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
-    let json = sorted::append(room, plan).map_err(|error| malformed(&error))?;
+    let json = whole::append(room, plan).map_err(|error| malformed(&error))?;
     let bytes = line().len() + json.len();
     if bytes > PLAN_BYTES_MAX {
         return Err(too_large(bytes));

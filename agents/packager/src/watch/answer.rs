@@ -135,6 +135,7 @@ pub(super) fn answer(
     let done = catch_unwind(AssertUnwindSafe(|| carry_out(&alone, &project, (policy, setting))))
         .unwrap_or_else(|panic| Err(failed_inside(&row, &*panic)));
     shop.tidy_later();
+    shop.prepare_later();
     let (answered, again) = match done {
         Ok(answered) => (answered, false),
         // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.

@@ -5,7 +5,9 @@
 //! ([`super::learn`]). Files inside the project are never looked at.
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::learn::{find_program, programs};
 use crate::io::environment::{Environment, read_small};
@@ -43,8 +45,51 @@ pub(super) fn npm(environment: &Environment) -> Option<Npm> {
         }
     };
     let definitions = "node_modules/@npmcli/config/lib/definitions/definitions.js";
-    let default_registry = text_of(&package.join(definitions)).and_then(|text| npm_default(&text));
+    let default_registry = LAST.default_in(&package.join(definitions));
     Some(Npm { default_registry, builtin: package.join("npmrc"), prefix })
+}
+
+/// What the file with npm's definitions said that was read the last time: it is long, and changes when npm is installed anew.
+struct Last(Mutex<Option<(State, Option<String>)>>);
+
+/// Of this process.
+static LAST: Last = Last(Mutex::new(None));
+
+/// A file as it was.
+#[derive(PartialEq, Eq)]
+struct State {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl State {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+impl Last {
+    fn default_in(&self, path: &Path) -> Option<String> {
+        // Before it is read: who changes it meanwhile is noticed the next time.
+        let state = State::of(path)?;
+        let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, default)) = last().as_ref().filter(|(known, _)| *known == state) {
+            return default.clone();
+        }
+        let default = text_of(path).and_then(|text| npm_default(&text));
+        *last() = Some((state, default.clone()));
+        default
+    }
 }
 
 /// The default of the first pip on the search path whose files can be found without running anything.
@@ -163,6 +208,22 @@ mod tests {
         assert_eq!(npm_of(&machine).prefix, expected);
         machine.environment.variables.insert("PREFIX".to_owned(), "/prefix".to_owned());
         assert_eq!(npm_of(&machine).prefix, Path::new("/prefix"));
+    }
+
+    #[test]
+    fn an_npm_that_was_installed_anew_is_read_anew() {
+        let machine = Machine::new().with_npm(DEFINITION);
+        let default = |machine: &Machine| npm(&machine.environment).expect("npm").default_registry;
+        assert_eq!(default(&machine).as_deref(), Some("https://r.example.invalid/"));
+        assert_eq!(default(&machine), default(&machine));
+        let path =
+            "lib/node_modules/npm/node_modules/@npmcli/config/lib/definitions/definitions.js";
+        // As long as the one before, in another file of the same name.
+        machine.write("new", DEFINITION.replace("//r.", "//s.").as_bytes());
+        std::fs::rename(machine.at("new"), machine.at(path)).expect("moved");
+        assert_eq!(default(&machine).as_deref(), Some("https://s.example.invalid/"));
+        std::fs::remove_file(machine.at(path)).expect("removed");
+        assert_eq!(default(&machine), None);
     }
 
     #[test]

@@ -15,13 +15,15 @@ use serde_json::Error;
 use key::Key;
 
 /// Appends a value.
+#[cfg(test)]
 pub(super) fn append(bytes: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let mut sink = Sink { bytes, aside: Vec::new(), entries: Vec::new() };
+    let mut sink = Sink::new(bytes);
     value.serialize(Writer(&mut sink))?;
     Ok(sink.bytes)
 }
 
-struct Sink {
+/// What is written so far.
+pub(super) struct Sink {
     bytes: Vec<u8>,
     /// Where an object is put in order.
     aside: Vec<u8>,
@@ -30,12 +32,61 @@ struct Sink {
 }
 
 impl Sink {
+    /// Goes on behind what is there.
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, aside: Vec::new(), entries: Vec::new() }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Appends what is JSON as it is.
+    pub(super) fn put(&mut self, json: &str) {
+        self.bytes.extend_from_slice(json.as_bytes());
+    }
+
+    /// A key, with what is before and behind it, and its value.
+    pub(super) fn field(&mut self, key: &str, value: &impl Serialize) -> Result<(), Error> {
+        self.put(key);
+        value.serialize(Writer(self))
+    }
+
+    pub(super) fn number(&mut self, mut number: u64) {
+        /// As many as the largest has.
+        const DIGITS_MAX: usize = 20;
+        let mut digits = [b'0'; DIGITS_MAX];
+        let mut begin = DIGITS_MAX;
+        loop {
+            begin -= 1;
+            digits[begin] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.bytes.extend_from_slice(&digits[begin..]);
+    }
+
+    /// Has room for so many bytes filled, as far as `fill` says.
+    pub(super) fn room<E>(
+        &mut self,
+        bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        self.bytes.resize(start + bytes, 0);
+        let filled = fill(&mut self.bytes[start..])?;
+        self.bytes.truncate(start + filled);
+        Ok(())
+    }
+
     /// What JSON writes in one way only: whole numbers, truth values and nothing.
     fn plain(&mut self, value: &impl Serialize) -> Result<(), Error> {
         serde_json::to_writer(&mut self.bytes, value)
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Error> {
+    pub(super) fn text(&mut self, text: &str) -> Result<(), Error> {
         self.bytes.reserve(text.len() + 2);
         self.bytes.push(b'"');
         self.piece(text)?;

@@ -258,11 +258,8 @@ fn wrong_platform(builder: &Builder<'_>, node: NodeId, text: &str) -> Error {
 }
 
 fn warn_of_edges(builder: &Builder<'_>, kept: &Installed, warnings: &mut Vec<String>) {
-    let mut nodes = kept.nodes.clone();
-    nodes.sort_by(|&left, &right| {
-        builder.tree.node(left).place_key.cmp(&builder.tree.node(right).place_key)
-    });
-    for node in nodes {
+    // In any order: all warnings are put in order together.
+    for &node in &kept.nodes {
         if let Some(package) = builder.tree.package_of(node) {
             let entry = &builder.tree.catalogue.package(package).ready.entry;
             if let Some(text) = &entry.deprecated {

@@ -88,6 +88,11 @@ impl Database {
         }
     }
 
+    /// Whether any wait to be written.
+    pub(crate) fn has_unwritten_plans(&self) -> bool {
+        self.unwritten.with(|waiting| !waiting.plans.is_empty())
+    }
+
     /// Where a write that nobody waited for has failed, tries it once more; its failure.
     pub(crate) fn check_plans(&self) -> Result<()> {
         let failure = || self.unwritten.with(|waiting| waiting.failure.take());
