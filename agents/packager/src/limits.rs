@@ -205,7 +205,8 @@ pub const LEFTOVERS_TIME: std::time::Duration = std::time::Duration::from_millis
 pub const STORE_BYTES_MAX_DEFAULT: u64 = 20 << 30;
 /// Bytes of packages that stand ready, unless the configuration says otherwise: what two or three large projects have.
 pub const PREPARED_BYTES_MAX_DEFAULT: u64 = 1 << 30;
-/// Files of packages that stand ready: each takes about 200 bytes of memory, and it all must stay small beside the rest.
+/// Files of packages that stand ready, and of those that are wanted: each takes about 300 bytes of memory, and it all must stay small
+/// beside the rest.
 pub const PREPARED_FILES_MAX: usize = 150_000;
 /// One package may take so many hundredths of what all may, so that none throws out all others.
 pub const PREPARED_TREE_PERCENT: u64 = 10;
@@ -214,7 +215,11 @@ pub const PREPARED_WANTED_MAX: usize = 10_000;
 /// How many of the same package stand ready: as often as most trees have it.
 pub const PREPARED_ALIKE_MAX: usize = 2;
 /// Bytes of the disk that are left free when packages are made ready.
-pub const PREPARED_BYTES_FREE_MIN: u64 = 4 << 30;
+pub const PREPARED_BYTES_FREE_MIN: u64 = 1 << 30;
+/// Bytes of a security label, or of an access list, of a directory; the longest attribute that Linux has.
+pub const LABEL_BYTES_MAX: usize = 64 << 10;
+/// Files that were staged from which on writing them begins before they are described: their inodes are many blocks then.
+pub const EARLY_WRITE_FILES_MIN: usize = 200;
 /// Files of artefacts whose lists a process that stays remembers: about 120 bytes each.
 pub const REMEMBERED_FILES_MAX: usize = 100_000;
 /// Plans that are kept in memory: the one that is carried out next, and what it replaces, for two callers at once.

@@ -131,7 +131,6 @@ impl Shop {
     /// Removes what processes that died left unfinished outside of projects.
     pub(crate) fn remove_abandoned(&self) {
         incoming::remove_abandoned(&self.incoming, &self.leftovers);
-        incoming::remove_abandoned(&self.prepared, &self.leftovers);
         match self.store.remove_abandoned() {
             Ok(freed) if freed.files == 0 => {}
             Ok(freed) => tracing::debug!(?freed, "removed what others left unfinished"),

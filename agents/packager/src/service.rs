@@ -358,9 +358,9 @@ impl Agent for Packager {
     }
 
     fn settle(self: Arc<Self>, station: Arc<dyn Station>) {
-        let Shop { preparing, prepared, rules, host, leftovers, store, .. } = &*self.shop;
+        let Shop { preparing, prepared, rules, store, .. } = &*self.shop;
         store.remember();
-        preparing.begin(prepared, rules.prepared_bytes_max, host, leftovers);
+        preparing.begin(prepared, rules.prepared_bytes_max, &self.shop);
         watch::start(Arc::clone(&self.shop), &self.state, station);
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use agents_contract::Cancellation;
 
 use super::Task;
+use super::prepare::unprepare;
 use crate::api::{CacheAction, CacheAnswer, CacheRequest};
 use crate::error::Result;
 use crate::limits::STORE_LOOKED_AT_AFTER;
@@ -33,10 +34,9 @@ impl Task<'_> {
             (CacheAction::Collect, false) => rules.bytes_max,
             _ => u64::MAX,
         };
-        if let Some(prepared) = self.shop.preparing.prepared()
-            && bytes_max == 0
-        {
-            prepared.clear();
+        if request.action == CacheAction::Collect {
+            // Its files are the store's under another name, or were made of them.
+            self.shop.unprepare();
         }
         let Collected { before, artefacts, freed } =
             collect(store, &self.shop.transactions, bytes_max, &self.order.cancellation)?;
@@ -70,10 +70,15 @@ impl Task<'_> {
         // One and not none, so that the next look waits for the next bytes.
         shop.fetched_since.store(1, Ordering::Relaxed);
         let (store, transactions) = (Arc::clone(&shop.store), shop.transactions.clone());
+        let (prepared, leftovers) = (shop.preparing.shared(), Arc::clone(&shop.leftovers));
         let look = move |stop: &Cancellation| {
             match collect(&store, &transactions, rules.bytes_max, stop) {
                 Ok(done) if done.artefacts > 0 => {
                     tracing::info!(?done, "the store was too large");
+                    // What goes from the store takes no place only when nothing else has its files.
+                    if let Some(prepared) = &prepared {
+                        unprepare(prepared, &leftovers);
+                    }
                 }
                 Ok(done) => tracing::debug!(?done, "looked at the size of the store"),
                 // Somebody installs something; the next look comes.

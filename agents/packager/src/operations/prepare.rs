@@ -4,22 +4,25 @@
 //! work prepares nothing.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use agents_contract::{Cancellation, Figure, Host};
+use agents_contract::{Cancellation, Figure};
 
 use super::Shop;
 use super::aside::Aside;
 use super::incoming::{self, Incoming};
 use crate::leftovers::Leftovers;
-use crate::store::{Prepared, Standing, Store};
+use crate::limits::PREPARED_BYTES_FREE_MIN;
+use crate::store::{Prepared, Room, Standing, Store};
 
 /// What stands ready, and who is at work. Nothing stands ready before [`Preparing::begin`].
 #[derive(Default)]
 pub(crate) struct Preparing {
     /// Requests. It guards nothing: who prepares asks it whether to go on.
     at_work: Arc<AtomicUsize>,
+    /// Whether a piece waits that will look at everything that is wanted by now. It guards nothing, either.
+    is_queued: Arc<AtomicBool>,
     /// Who prepares; its thread ends before the place is removed.
     aside: Aside,
     ready: OnceLock<Ready>,
@@ -34,19 +37,25 @@ struct Ready {
 pub(super) struct AtWork<'a>(&'a Shop);
 
 impl Preparing {
-    /// Prepares from now on, in a directory of its own below `parent`.
-    pub(crate) fn begin(
-        &self,
-        parent: &Path,
-        bytes_max: u64,
-        host: &Arc<dyn Host>,
-        leftovers: &Arc<Leftovers>,
-    ) {
+    /// Prepares from now on, in a directory of its own below `parent`, at most so many bytes. What earlier processes left there is
+    /// deleted when there is time.
+    pub(crate) fn begin(&self, parent: &Path, bytes_max: u64, shop: &Shop) {
+        let Shop { host, leftovers, store, .. } = shop;
+        let (abandoned, left) = (parent.to_owned(), Arc::clone(leftovers));
+        let sweep = move |_: &Cancellation| incoming::remove_abandoned(&abandoned, &left);
+        self.aside.later(&**host, Box::new(sweep));
         if bytes_max == 0 {
             return;
         }
+        if !store.are_seals_believed() {
+            tracing::debug!(
+                "no package is prepared: times do not tell here whether a file was written"
+            );
+            return;
+        }
         let begun = Incoming::new(parent, host, leftovers).and_then(|place| {
-            let prepared = Arc::new(Prepared::new(place.path(), bytes_max)?);
+            let room = Room { bytes_max, free_min: PREPARED_BYTES_FREE_MIN };
+            let prepared = Arc::new(Prepared::new(place.path(), room)?);
             Ok(Ready { prepared, _place: place })
         });
         match begun {
@@ -58,6 +67,11 @@ impl Preparing {
     /// What stands ready, where anything is prepared.
     pub(crate) fn prepared(&self) -> Option<&Prepared> {
         self.ready.get().map(|ready| &*ready.prepared)
+    }
+
+    /// The same for whoever outlives a request.
+    pub(super) fn shared(&self) -> Option<Arc<Prepared>> {
+        self.ready.get().map(|ready| Arc::clone(&ready.prepared))
     }
 
     /// How many packages were made ready, and given.
@@ -80,18 +94,40 @@ impl Shop {
 
     /// Prepares what is wanted when there is time; for whoever has just answered.
     pub(crate) fn prepare_later(&self) {
-        let Preparing { at_work, aside, ready } = &self.preparing;
+        let Preparing { at_work, is_queued, aside, ready } = &self.preparing;
         let Some(Ready { prepared, .. }) = ready.get() else { return };
-        if !prepared.has_work() || at_work.load(Ordering::Relaxed) > 0 {
+        let is_idle = prepared.has_work() && at_work.load(Ordering::Relaxed) == 0;
+        if !is_idle || is_queued.swap(true, Ordering::Relaxed) {
             return;
         }
         let (prepared, at_work) = (Arc::clone(prepared), Arc::clone(at_work));
         let (store, leftovers) = (Arc::clone(&self.store), Arc::clone(&self.leftovers));
+        let is_queued = Unqueue(Arc::clone(is_queued));
         let piece = move |stop: &Cancellation| {
+            drop(is_queued);
             let is_wanted = || !stop.is_cancelled() && at_work.load(Ordering::Relaxed) == 0;
             prepare(&prepared, (&store, &leftovers), &is_wanted, stop);
         };
         aside.later(&*self.host, Box::new(piece));
+    }
+
+    /// Takes away everything that stands ready, and deletes it.
+    pub(super) fn unprepare(&self) {
+        if let Some(prepared) = self.preparing.shared() {
+            unprepare(&prepared, &self.leftovers);
+        }
+    }
+}
+
+/// The same for whoever has no shop any more.
+pub(super) fn unprepare(prepared: &Prepared, leftovers: &Leftovers) {
+    prepared.clear();
+    delete(prepared, leftovers);
+}
+
+fn delete(prepared: &Prepared, leftovers: &Leftovers) {
+    for path in prepared.take_discarded() {
+        leftovers.delete(&path, incoming::remove_tree);
     }
 }
 
@@ -102,14 +138,27 @@ fn prepare(
     stop: &Cancellation,
 ) {
     let mut has_made = false;
-    while is_wanted() && prepared.make_next(store, stop) {
+    while is_wanted() {
+        delete(prepared, leftovers);
+        if !prepared.make_next(store, stop) {
+            break;
+        }
         has_made = true;
     }
-    for path in prepared.take_discarded() {
-        leftovers.delete(&path, incoming::remove_tree);
+    if is_wanted() {
+        delete(prepared, leftovers);
     }
-    if has_made {
+    if has_made && !stop.is_cancelled() {
         prepared.sync();
+    }
+}
+
+/// Whatever becomes of a piece, another one may follow it.
+struct Unqueue(Arc<AtomicBool>);
+
+impl Drop for Unqueue {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -10,12 +10,14 @@
 //! 3. A directory is claimed by one ([`Prepared::claim`]), looked at ([`Prepared::is_whole`]: inode, permissions, size and both times
 //!    of every file and directory are those that it was made with, so nothing in it was written, added or taken away), and given
 //!    ([`Prepared::give`]) or thrown away. Nobody else knows its name meanwhile. Renaming it changes nothing about its files.
-//! 4. It is given only where what is made there would get the same permissions, on the same file system. Whoever gets none makes the
-//!    files as ever.
+//! 4. It is given only where what is made there would be the same ([`Prepared::fits`]), and it is prepared only where times tell of
+//!    every write ([`Store::are_seals_believed`]). Whoever gets none makes the files as ever.
 //! 5. What was given, and what was missing, is prepared again, within bounds of bytes and files; the oldest makes room, but
-//!    never for what was wanted at the same time. It is not counted to the store's size and goes first when that is made smaller.
+//!    never for what was wanted at the same time. It is not counted to the store's size; what takes artefacts out of the store takes
+//!    it all away.
 
 mod marks;
+mod place;
 mod recipe;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,18 +26,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agents_contract::{Cancellation, Threads};
-use rustix::fs::{Mode, RenameFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use self::marks::Marks;
 pub use self::marks::{Given, Mark};
+use self::place::Inherited;
 pub use self::recipe::Piece;
 use self::recipe::{Key, Recipe};
-use super::{FillOptions, Store, mode, open_beneath, open_directory};
+use super::{FillOptions, Store, open_beneath, open_directory};
 use crate::error::{Error, Result};
 use crate::limits::{
-    PREPARED_ALIKE_MAX, PREPARED_BYTES_FREE_MIN, PREPARED_FILES_MAX, PREPARED_TREE_PERCENT,
-    PREPARED_WANTED_MAX,
+    PREPARED_ALIKE_MAX, PREPARED_FILES_MAX, PREPARED_TREE_PERCENT, PREPARED_WANTED_MAX,
 };
 
 /// What stands ready.
@@ -44,10 +46,19 @@ pub struct Prepared {
     path: PathBuf,
     directory: OwnedFd,
     device: u64,
-    /// Which of the permissions 0777 what is made there has; nothing is given where it would have others.
-    left: u32,
-    bytes_max: u64,
+    /// What is made there has of it; `None` where that is not to be known.
+    inherited: Option<Inherited>,
+    room: Room,
     held: Mutex<Held>,
+}
+
+/// How much of the disk may be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Bytes of all files, each in whole blocks.
+    pub bytes_max: u64,
+    /// Bytes that stay free.
+    pub free_min: u64,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +68,10 @@ struct Held {
     wanted: VecDeque<Wanted>,
     /// How many of each are still to be made.
     waiting: HashMap<Key, usize>,
+    /// Files of what is wanted.
+    wanted_files: usize,
+    /// How often everything was taken away.
+    cleared: u64,
     discarded: Vec<u64>,
     bytes: u64,
     files: usize,
@@ -79,6 +94,7 @@ pub struct Tree {
     recipe: Recipe,
     marks: Marks,
     round: u64,
+    cleared: u64,
 }
 
 /// How much stands ready.
@@ -98,22 +114,46 @@ pub struct Standing {
 }
 
 impl Prepared {
-    /// Prepares in `path`, an empty directory that nobody else uses, at most so many bytes.
-    pub fn new(path: &Path, bytes_max: u64) -> Result<Self> {
+    /// Prepares in `path`, an empty directory that nobody else uses and that was made for this.
+    pub fn new(path: &Path, room: Room) -> Result<Self> {
         let directory = open_directory(path)?;
         let failed = |error: rustix::io::Errno| Error::io("examine", path, &error.into());
         let device = rustix::fs::fstat(&directory).map_err(failed)?.st_dev;
-        let left = mode::permissions_left(directory.as_fd())?.unwrap_or_default();
+        let inherited = Inherited::read(directory.as_fd());
         let held = Mutex::default();
-        Ok(Self { path: path.to_owned(), directory, device, left, bytes_max, held })
+        Ok(Self { path: path.to_owned(), directory, device, inherited, room, held })
     }
 
-    /// Whether what is prepared is as if it had been made in `staging`.
+    /// Whether what is prepared is as if it had been made in `staging`, which was made for this, too, and can be brought there.
     pub fn fits(&self, staging: BorrowedFd<'_>) -> bool {
-        const SET_GROUP: u32 = 0o2000;
-        let same_place = rustix::fs::fstat(staging)
-            .is_ok_and(|status| status.st_dev == self.device && status.st_mode & SET_GROUP == 0);
-        same_place && mode::permissions_left(staging).is_ok_and(|left| left == Some(self.left))
+        let same_place =
+            rustix::fs::fstat(staging).is_ok_and(|status| status.st_dev == self.device);
+        let is_same = || {
+            let there = Inherited::read(staging);
+            there.is_some() && there == self.inherited
+        };
+        same_place && is_same() && self.reaches(staging)
+    }
+
+    /// Whether a directory can be moved there: not to another mount of the same file system, nor where it would be encrypted or
+    /// counted in another way.
+    fn reaches(&self, staging: BorrowedFd<'_>) -> bool {
+        let name = {
+            let mut held = self.held();
+            held.next += 1;
+            held.next.to_string()
+        };
+        let make = rustix::fs::mkdirat(&self.directory, &*name, Mode::from_raw_mode(0o700));
+        let target = format!(".bolide-probe-{}-{name}", std::process::id());
+        let flags = RenameFlags::NOREPLACE;
+        let moved = make.is_ok_and(|()| {
+            rustix::fs::renameat_with(&self.directory, &*name, staging, &*target, flags).is_ok()
+        });
+        let gone = match moved {
+            true => rustix::fs::unlinkat(staging, &*target, AtFlags::REMOVEDIR),
+            false => rustix::fs::unlinkat(&self.directory, &*name, AtFlags::REMOVEDIR),
+        };
+        moved && gone.is_ok()
     }
 
     /// Takes the directories for these contents out of what others are given, as many as are there. What is not there is wanted from
@@ -137,20 +177,28 @@ impl Prepared {
         opened.is_ok_and(|opened| tree.marks.hold(opened.as_fd()))
     }
 
-    /// Gives a directory that [`Self::is_whole`] the name `name` in `to`, which must be free; nothing where that cannot be done. It is
-    /// wanted again.
+    /// Gives a directory that [`Self::is_whole`] the name `name` in `to`, which must be free, and wants another one. Where that cannot be
+    /// done, nothing is given and it stands ready as before.
     pub fn give(&self, tree: Tree, (to, name): (BorrowedFd<'_>, &str)) -> Option<Given> {
         let flags = RenameFlags::NOREPLACE;
-        let moved =
-            rustix::fs::renameat_with(&self.directory, tree.name(), to, name, flags).is_ok();
+        if rustix::fs::renameat_with(&self.directory, tree.name(), to, name, flags).is_err() {
+            self.put_back(tree);
+            return None;
+        }
         let mut held = self.held();
-        if moved {
-            held.given += 1;
+        held.given += 1;
+        self.want(&mut held, tree.recipe.key, || tree.recipe);
+        Some(tree.marks.given(self.device))
+    }
+
+    /// Takes back what was claimed and is not used.
+    pub fn put_back(&self, tree: Tree) {
+        let mut held = self.held();
+        if tree.cleared == held.cleared {
+            held.put(tree);
         } else {
             held.discarded.push(tree.number);
         }
-        self.want(&mut held, tree.recipe.key, || tree.recipe);
-        moved.then(|| tree.marks.given(self.device))
     }
 
     /// Throws away what is not as it was made. It is wanted again.
@@ -166,53 +214,56 @@ impl Prepared {
             return;
         }
         let recipe = recipe();
-        let is_large = recipe.bytes > self.bytes_max / 100 * PREPARED_TREE_PERCENT
-            || recipe.files.len() > PREPARED_FILES_MAX / 100 * PREPARED_TREE_PERCENT as usize;
-        if is_large || held.wanted.len() >= PREPARED_WANTED_MAX {
+        let files = recipe.files.len();
+        let is_large = recipe.bytes > self.room.bytes_max / 100 * PREPARED_TREE_PERCENT
+            || files > PREPARED_FILES_MAX / 100 * PREPARED_TREE_PERCENT as usize;
+        let has_room = held.wanted.len() < PREPARED_WANTED_MAX
+            && held.wanted_files + files <= PREPARED_FILES_MAX;
+        if is_large || !has_room {
             return;
         }
         *held.waiting.entry(key).or_default() += 1;
+        held.wanted_files += files;
         let round = held.round;
         held.wanted.push_back(Wanted { recipe, round });
     }
 
     /// Makes the next one that is wanted; false where none is, or none can be made.
     pub fn make_next(&self, store: &Store, cancellation: &Cancellation) -> bool {
-        let (number, Wanted { recipe, round }) = {
+        let (number, cleared, Wanted { recipe, round }) = {
             let mut held = self.held();
             let Some(wanted) = held.wanted.pop_front() else { return false };
-            if !held.make_room(&wanted, self.bytes_max) {
+            held.wanted_files -= wanted.recipe.files.len();
+            if !held.make_room(&wanted, self.room.bytes_max) {
                 held.waits_no_more(&wanted.recipe.key);
                 return true;
             }
             held.next += 1;
-            (held.next, wanted)
+            (held.next, held.cleared, wanted)
         };
-        let made =
-            self.has_space(recipe.bytes).then(|| self.make(number, &recipe, store, cancellation));
+        if !self.has_space(recipe.bytes) {
+            let mut held = self.held();
+            held.waits_no_more(&recipe.key);
+            held.forget_wanted();
+            return false;
+        }
+        let made = self.make(number, &recipe, store, cancellation);
         let mut held = self.held();
         held.waits_no_more(&recipe.key);
         match made {
-            Some(Ok(Some(marks))) => {
+            Ok(Some(marks)) if held.cleared == cleared => {
                 held.made += 1;
-                held.bytes += recipe.bytes;
-                held.files += recipe.files.len();
-                let tree = Tree { number, recipe, marks, round };
-                held.trees.entry(tree.recipe.key).or_default().push(tree);
+                held.put(Tree { number, recipe, marks, round, cleared });
                 true
             }
-            Some(Ok(None)) => {
+            Ok(_) => {
                 held.discarded.push(number);
                 true
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 held.discarded.push(number);
                 tracing::debug!(%error, "a package cannot be prepared");
                 // A disk that is full, or a store that is collected: the next request tries the others.
-                false
-            }
-            None => {
-                held.forget_wanted();
                 false
             }
         }
@@ -238,7 +289,8 @@ impl Prepared {
     /// Whether the disk has room for more than what others need.
     fn has_space(&self, bytes: u64) -> bool {
         rustix::fs::fstatvfs(&self.directory).is_ok_and(|disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) >= PREPARED_BYTES_FREE_MIN + bytes
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            free >= self.room.free_min.saturating_add(bytes)
         })
     }
 
@@ -257,6 +309,7 @@ impl Prepared {
     /// Forgets everything, so that it is deleted.
     pub fn clear(&self) {
         let mut held = self.held();
+        held.cleared += 1;
         held.forget_wanted();
         let numbers: Vec<u64> =
             held.trees.drain().flat_map(|(_, alike)| alike).map(|tree| tree.number).collect();
@@ -296,8 +349,12 @@ impl Tree {
 
 impl Held {
     fn take(&mut self, key: &Key) -> Option<Tree> {
+        self.take_one(key, |_| true)
+    }
+
+    fn take_one(&mut self, key: &Key, is_it: impl Fn(&Tree) -> bool) -> Option<Tree> {
         let alike = self.trees.get_mut(key)?;
-        let tree = alike.pop()?;
+        let tree = alike.swap_remove(alike.iter().position(is_it)?);
         if alike.is_empty() {
             self.trees.remove(key);
         }
@@ -306,24 +363,49 @@ impl Held {
         Some(tree)
     }
 
-    /// Throws away what was wanted before this, the oldest first, as far as needed.
+    fn put(&mut self, tree: Tree) {
+        self.bytes += tree.recipe.bytes;
+        self.files += tree.recipe.files.len();
+        self.trees.entry(tree.recipe.key).or_default().push(tree);
+    }
+
+    /// Throws away what was wanted before this, the oldest first, as far as needed; nothing where that is not enough.
     fn make_room(&mut self, wanted: &Wanted, bytes_max: u64) -> bool {
-        let recipe = &wanted.recipe;
-        loop {
-            let has_room = self.bytes.saturating_add(recipe.bytes) <= bytes_max
-                && self.files + recipe.files.len() <= PREPARED_FILES_MAX;
-            if has_room {
-                return true;
+        let (bytes, files) = (wanted.recipe.bytes, wanted.recipe.files.len());
+        let fits = |held_bytes: u64, held_files: usize| {
+            held_bytes.saturating_add(bytes) <= bytes_max
+                && held_files + files <= PREPARED_FILES_MAX
+        };
+        if fits(self.bytes, self.files) {
+            return true;
+        }
+        let mut older: Vec<(u64, u64, Key)> = self
+            .trees
+            .values()
+            .flatten()
+            .filter(|tree| tree.round < wanted.round)
+            .map(|tree| (tree.round, tree.number, tree.recipe.key))
+            .collect();
+        older.sort_unstable();
+        let sizes = self.trees.values().flatten().filter(|tree| tree.round < wanted.round);
+        let (free_bytes, free_files) = sizes.fold((0, 0), |(bytes, files), tree| {
+            (bytes + tree.recipe.bytes, files + tree.recipe.files.len())
+        });
+        if !fits(self.bytes - free_bytes, self.files - free_files) {
+            return false;
+        }
+        for (_, number, key) in older {
+            if fits(self.bytes, self.files) {
+                break;
             }
-            let older = self.trees.values().flatten().filter(|tree| tree.round < wanted.round);
-            let oldest = older.min_by_key(|tree| (tree.round, tree.number));
-            let Some(key) = oldest.map(|tree| tree.recipe.key) else { return false };
-            let tree = self.take(&key);
+            let tree = self.take_one(&key, |tree| tree.number == number);
             self.discarded.extend(tree.map(|tree| tree.number));
         }
+        true
     }
 
     fn forget_wanted(&mut self) {
+        self.wanted_files = 0;
         for wanted in std::mem::take(&mut self.wanted) {
             self.waits_no_more(&wanted.recipe.key);
         }

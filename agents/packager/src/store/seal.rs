@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// Whether anything is believed of seals here and now.
-    pub(super) fn are_seals_believed(&self) -> bool {
+    pub(crate) fn are_seals_believed(&self) -> bool {
         self.seals.present.is_some() && self.witnesses.are_believed()
     }
 

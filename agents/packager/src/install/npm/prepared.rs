@@ -1,6 +1,6 @@
 //! Packages that stand ready, put into a tree as they are; only the others are written file by file.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -9,7 +9,9 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::{Options, Placed};
-use crate::store::{Filled, Piece, Prepared, Tree, Written, open_beneath, open_directory};
+use crate::store::{
+    Filled, Given, Mark, Piece, Prepared, Tree, Written, open_beneath, open_directory,
+};
 
 /// Puts into `staging`, which is empty, what stands ready of these packages; answers which of them are there now.
 pub(super) fn take(
@@ -41,8 +43,17 @@ pub(super) fn take(
     for (index, tree) in found {
         let one = &placed[index];
         let (parent, name) = split(one.inside());
-        let Some(parent) = is_whole[index].then(|| parents.open(parent)).flatten() else {
-            prepared.discard(tree);
+        let parent = match is_whole[index] {
+            Some(true) => parents.open(parent),
+            Some(false) => {
+                prepared.discard(tree);
+                continue;
+            }
+            // A crew leaves out what is not wanted any more.
+            None => None,
+        };
+        let Some(parent) = parent else {
+            prepared.put_back(tree);
             continue;
         };
         let Some(given) = prepared.give(tree, (parent.as_fd(), name)) else { continue };
@@ -51,7 +62,7 @@ pub(super) fn take(
         filled.bytes += one.pieces.iter().map(|piece| piece.object.size).sum::<u64>();
         match options.written {
             Some(written) if !outer.contains(one.inside()) => written.note_given(given),
-            Some(written) => note_files(written, one, (parent.as_fd(), name)),
+            Some(written) => note_files(written, &given, one, (parent.as_fd(), name)),
             None => {}
         }
     }
@@ -76,19 +87,27 @@ fn with_inner<'p>(placed: &[Placed<'p>]) -> HashSet<&'p str> {
 }
 
 /// What each file of such a package is like.
-fn note_files(written: &Written, one: &Placed<'_>, (parent, name): (BorrowedFd<'_>, &str)) {
+fn note_files(
+    written: &Written,
+    given: &Given,
+    one: &Placed<'_>,
+    (parent, name): (BorrowedFd<'_>, &str),
+) {
+    let marks: HashMap<&str, &Mark> = given.inner.iter().map(|mark| (&*mark.path, mark)).collect();
     // What cannot be looked at is read by whoever describes it.
     let Ok(directory) = open_beneath(parent, name) else { return };
     for piece in &one.pieces {
         let status = rustix::fs::statat(&directory, piece.path, AtFlags::SYMLINK_NOFOLLOW);
-        if let Ok(status) = status {
+        if let (Ok(status), Some(mark)) = (status, marks.get(piece.path))
+            && mark.is(&status)
+        {
             written.note_linked(&status, &piece.object);
         }
     }
 }
 
-/// Which of them are as they were made.
-fn look(prepared: &Prepared, claimed: &[Option<Tree>], options: Options<'_>) -> Vec<bool> {
+/// Which of them are as they were made; nothing of those that nobody looked at.
+fn look(prepared: &Prepared, claimed: &[Option<Tree>], options: Options<'_>) -> Vec<Option<bool>> {
     let looked: Vec<OnceLock<bool>> = claimed.iter().map(|_| OnceLock::new()).collect();
     options.crew.run(claimed.len(), &|index| {
         if let Some(tree) = &claimed[index] {
@@ -96,7 +115,7 @@ fn look(prepared: &Prepared, claimed: &[Option<Tree>], options: Options<'_>) -> 
             let _ = looked[index].set(prepared.is_whole(tree));
         }
     });
-    looked.into_iter().map(|looked| looked.into_inner().unwrap_or_default()).collect()
+    looked.into_iter().map(OnceLock::into_inner).collect()
 }
 
 /// The directories that packages are put into.

@@ -93,13 +93,16 @@ impl Mark {
     }
 
     fn holds(&self, directory: BorrowedFd<'_>) -> bool {
-        status(directory, &self.path).is_some_and(|status| {
-            self.inode == status.st_ino
-                && self.mode == status.st_mode
-                && self.size == status.st_size as u64
-                && self.modified == (status.st_mtime, status.st_mtime_nsec as i64)
-                && self.changed == (status.st_ctime, status.st_ctime_nsec as i64)
-        })
+        status(directory, &self.path).is_some_and(|status| self.is(&status))
+    }
+
+    /// Whether this is the status of it, unchanged.
+    pub(crate) fn is(&self, status: &Stat) -> bool {
+        self.inode == status.st_ino
+            && self.mode == status.st_mode
+            && self.size == status.st_size as u64
+            && self.modified == (status.st_mtime, status.st_mtime_nsec as i64)
+            && self.changed == (status.st_ctime, status.st_ctime_nsec as i64)
     }
 }
 

@@ -4,6 +4,9 @@ use ring::digest;
 
 use crate::store::{Content, File, Object};
 
+/// What most file systems give a file at a time.
+const BLOCK_BYTES: u64 = 4_096;
+
 /// The name of a content: equal for equal paths, contents and permissions.
 pub(super) type Key = [u8; 32];
 
@@ -23,6 +26,7 @@ pub struct Piece<'p> {
 pub(super) struct Recipe {
     pub(super) key: Key,
     pub(super) files: Vec<File>,
+    /// On the disk, where they are nobody else's.
     pub(super) bytes: u64,
 }
 
@@ -33,7 +37,10 @@ impl Recipe {
             content: Content::Object(piece.object),
             executable: piece.executable,
         };
-        let bytes = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(piece.object.size));
+        let on_disk = |piece: &Piece<'_>| {
+            piece.object.size.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX)
+        };
+        let bytes = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(on_disk(piece)));
         Self { key, files: pieces.iter().map(file).collect(), bytes }
     }
 }

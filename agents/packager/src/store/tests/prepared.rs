@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use super::*;
-use crate::limits::{PREPARED_ALIKE_MAX, PREPARED_TREE_PERCENT};
+use crate::limits::PREPARED_ALIKE_MAX;
 
 struct Case {
     place: tempfile::TempDir,
@@ -26,7 +26,8 @@ impl Case {
         let entry =
             store.add_tarball(Source::Bytes(&bytes), &hashes(&bytes), "demo.tgz").expect("honest");
         let parent = fresh(&place, "prepared");
-        let prepared = Prepared::new(&parent, bytes_max).expect("a directory");
+        let prepared =
+            Prepared::new(&parent, Room { bytes_max, free_min: 0 }).expect("a directory");
         Self { place, store, entry, prepared, parent }
     }
 
@@ -96,7 +97,7 @@ fn what_was_wanted_is_made_given_once_and_wanted_again() {
         let tree = case.claim().expect("it was made again");
         assert!(case.prepared.is_whole(&tree));
         assert!(case.give(tree, "to").is_none(), "the name is taken");
-        assert!(case.prepared.has_work());
+        assert!(case.claim().is_some_and(|tree| case.prepared.is_whole(&tree)), "it is lost");
     }
 }
 
@@ -157,19 +158,38 @@ fn it_is_given_only_where_the_same_would_be_made() {
     let open = |path: &Path| open_directory(path).expect("a directory");
     let plain = fresh(&case.place, "plain");
     assert!(case.prepared.fits(open(&plain).as_fd()));
+    assert_eq!(fs::read_dir(&plain).expect("a directory").count(), 0, "the try is left there");
+    assert_eq!(fs::read_dir(&case.parent).expect("a directory").count(), 0);
     fs::set_permissions(&plain, fs::Permissions::from_mode(0o2755)).expect("owner");
     assert!(!case.prepared.fits(open(&plain).as_fd()), "its group would be another one");
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).expect("owner");
+    // Version 2; the owner, the group and all others, as tag, permissions and nobody by name.
+    let entries = [(1_u16, 7_u16), (4, 5), (0x20, 5)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions) in entries {
+        list.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        list.extend(u32::MAX.to_le_bytes());
+    }
+    let (name, flags) = ("system.posix_acl_default", rustix::fs::XattrFlags::empty());
+    // Not every file system has them.
+    if rustix::fs::setxattr(&plain, name, &list, flags).is_ok() {
+        assert!(!case.prepared.fits(open(&plain).as_fd()), "what is made there gets a list");
+        rustix::fs::removexattr(&plain, name).expect("it was set");
+        assert!(case.prepared.fits(open(&plain).as_fd()));
+    }
+    let given_away = fresh(&case.place, "given-away");
+    fs::set_permissions(&given_away, fs::Permissions::from_mode(0o2755)).expect("owner");
+    let room = Room { bytes_max: 1 << 30, free_min: 0 };
+    let prepared = Prepared::new(&given_away, room).expect("a directory");
+    assert!(!prepared.fits(open(&plain).as_fd()), "what is prepared has the bit");
     assert!(!case.prepared.fits(open(Path::new("/proc/self")).as_fd()), "another file system");
 }
 
 #[test]
 fn no_more_is_made_than_there_is_room_for() {
-    let large = 100 / PREPARED_TREE_PERCENT;
-    let bytes = 42;
-    let case = Case::within(Wanted::Only(Mode::Copy), bytes);
-    assert!(case.pieces().iter().map(|piece| piece.object.size).sum::<u64>() > bytes / large);
+    let case = Case::within(Wanted::Only(Mode::Copy), 100_000);
     assert!(case.claim().is_none());
-    assert!(!case.prepared.has_work(), "one would take most of it");
+    assert!(!case.prepared.has_work(), "three blocks are more than a tenth of what all may take");
 
     let case = Case::new(Wanted::Only(Mode::Copy));
     for _ in 0..PREPARED_ALIKE_MAX + 2 {
@@ -187,7 +207,7 @@ fn no_more_is_made_than_there_is_room_for() {
 
 #[test]
 fn the_oldest_makes_room_but_not_for_its_own_round() {
-    let case = Case::within(Wanted::Only(Mode::Copy), 2_500);
+    let case = Case::within(Wanted::Only(Mode::Copy), 12 * 4_096 + 4_000);
     let contents: Vec<[u8; 200]> = (0..20).map(|number| [number; 200]).collect();
     for content in &contents {
         case.store.put(content, false).expect("space");
@@ -202,7 +222,7 @@ fn the_oldest_makes_room_but_not_for_its_own_round() {
     assert!(case.prepared.claim(&second)[0].is_none());
     case.make();
     let standing = case.prepared.standing();
-    assert_eq!((standing.packages, standing.bytes), (12, 2_400));
+    assert_eq!((standing.packages, standing.bytes), (12, 12 * 4_096));
     let claimed = case.prepared.claim(&[tree(0), tree(1), tree(19)]);
     let is_there: Vec<bool> = claimed.iter().map(Option::is_some).collect();
     assert_eq!(is_there, [false, true, true], "the oldest one went");

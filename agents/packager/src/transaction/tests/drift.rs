@@ -225,7 +225,7 @@ fn a_crew_records_what_one_alone_does() {
 fn what_was_given_as_a_whole_is_described_as_if_it_had_been_walked() {
     use std::os::fd::AsFd as _;
 
-    use crate::store::{Piece, Prepared, Store};
+    use crate::store::{Piece, Prepared, Room, Store};
 
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
@@ -246,7 +246,8 @@ fn what_was_given_as_a_whole_is_described_as_if_it_had_been_walked() {
         .collect();
     fs::create_dir_all(at("prepared")).unwrap();
     fs::create_dir_all(at("node_modules/@scope")).unwrap();
-    let prepared = Prepared::new(&at("prepared"), 1 << 30).unwrap();
+    let prepared =
+        Prepared::new(&at("prepared"), Room { bytes_max: 1 << 30, free_min: 0 }).unwrap();
     assert!(prepared.claim(&[pieces.clone()])[0].is_none());
     while prepared.make_next(&store, agents_contract::Cancellation::NEVER) {}
     let tree = prepared.claim(&[pieces]).remove(0).unwrap();
