@@ -102,9 +102,9 @@ fn what_a_daemon_left_goes_with_the_next_one_and_all_of_it_when_asked() {
     let left = places(&world);
     assert_eq!(left.len(), 3);
     let _daemon = world.daemon();
-    wait_until("what was left is gone", || left.iter().all(|place| !place.exists()));
     again(&world);
     wait_for(&world, 3);
+    wait_until("what was left is gone", || left.iter().all(|place| !place.exists()));
     world.bolide(&["cache", "collect", "--all"]).succeeds();
     assert_eq!(prepared(&world)["packages"], 0);
     wait_until("nothing takes place any more", || places(&world).is_empty());

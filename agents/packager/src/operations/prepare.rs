@@ -103,10 +103,15 @@ impl Shop {
         let (prepared, at_work) = (Arc::clone(prepared), Arc::clone(at_work));
         let (store, leftovers) = (Arc::clone(&self.store), Arc::clone(&self.leftovers));
         let is_queued = Unqueue(Arc::clone(is_queued));
+        let parent = self.prepared.clone();
         let piece = move |stop: &Cancellation| {
             drop(is_queued);
             let is_wanted = || !stop.is_cancelled() && at_work.load(Ordering::Relaxed) == 0;
             prepare(&prepared, (&store, &leftovers), &is_wanted, stop);
+            // A process that was just ending when this one began has gone by now.
+            if is_wanted() {
+                incoming::remove_abandoned(&parent, &leftovers);
+            }
         };
         aside.later(&*self.host, Box::new(piece));
     }
