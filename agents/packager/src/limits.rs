@@ -215,6 +215,8 @@ pub const PREPARED_WANTED_MAX: usize = 10_000;
 pub const PREPARED_ALIKE_MAX: usize = 2;
 /// Bytes of the disk that are left free when packages are made ready.
 pub const PREPARED_BYTES_FREE_MIN: u64 = 4 << 30;
+/// Files that were staged from which on writing them begins before they are described: their inodes are many blocks then.
+pub const EARLY_WRITE_FILES_MIN: usize = 200;
 /// Files of artefacts whose lists a process that stays remembers: about 120 bytes each.
 pub const REMEMBERED_FILES_MAX: usize = 100_000;
 /// Plans that are kept in memory: the one that is carried out next, and what it replaces, for two callers at once.

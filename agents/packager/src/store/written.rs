@@ -72,6 +72,11 @@ impl Written {
         marks.get(&(device, inode)).filter(|mark| mark.is_linked).map(|mark| mark.status)
     }
 
+    /// How many files were made, but for those of directories that were given.
+    pub(crate) fn count(&self) -> usize {
+        self.marks().len()
+    }
+
     /// A directory was given in which nothing is made any more.
     pub(crate) fn note_given(&self, given: Given) {
         self.trees().insert(given.directory, Arc::new(given));

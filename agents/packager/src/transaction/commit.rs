@@ -25,7 +25,7 @@ use super::system::SystemLock;
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::SUMMARY_BYTES_MAX;
+use crate::limits::{EARLY_WRITE_FILES_MIN, SUMMARY_BYTES_MAX};
 use crate::store::Written;
 use crate::system;
 
@@ -384,8 +384,12 @@ impl Open<'_> {
     }
 
     /// Does something while the disk gets what is staged already: less is left for whoever waits for all of it. Only a beginning,
-    /// of which nothing is believed: through a descriptor of its own, so that an error is still there for the one who asks.
+    /// of which nothing is believed: through a descriptor of its own, so that an error is still there for the one who asks. Where
+    /// little was made here it would only be one more wait.
     fn while_it_is_written<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.written.count() < EARLY_WRITE_FILES_MIN {
+            return work();
+        }
         let Ok(staging) = self.staging.child(OsStr::new(".")) else { return work() };
         std::thread::scope(|scope| {
             let write = move || {
