@@ -24,6 +24,16 @@ impl Purls {
     fn of(packages: &[Package]) -> Self {
         let texts: Vec<String> = packages.iter().map(Package::purl).collect();
         let mut is_shared = vec![false; texts.len()];
+        if packages.is_sorted_by(|one, next| named(one) <= named(next)) {
+            // Those of one purl stand beside each other, as they mostly do.
+            for index in 1..texts.len() {
+                if texts[index - 1] == texts[index] {
+                    is_shared[index - 1] = true;
+                    is_shared[index] = true;
+                }
+            }
+            return Self { texts, is_shared };
+        }
         let mut firsts: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
         for (index, purl) in texts.iter().enumerate() {
             if let Some(first) = firsts.get(purl.as_str()) {
@@ -35,6 +45,11 @@ impl Purls {
         }
         Self { texts, is_shared }
     }
+}
+
+/// What a purl is made of.
+fn named(package: &Package) -> (&str, &str) {
+    (&package.name, &package.version)
 }
 
 /// Bytes of a package's entry, about: half of that is its digest.

@@ -18,6 +18,7 @@ use crate::resolve::npm::sort_key;
 use crate::spec::check_name;
 use agents_versions::npm::{Range, Version};
 
+mod fresh;
 pub mod named;
 pub mod patterns;
 
@@ -212,12 +213,21 @@ pub fn saved_requirement(asked: &str, resolved: &str) -> String {
     format!("^{resolved}")
 }
 
+/// What a new file begins with.
+const EMPTY: &str = "{}\n";
+
 /// The text with dependencies added or changed; `None` is a file that does not exist yet.
 ///
 /// A name that already stands in `devDependencies` or `optionalDependencies` is changed there, as npm does.
 pub fn add(file: &str, text: Option<&str>, wanted: &[(&str, &str)]) -> Result<String, Error> {
     let Some(text) = text else {
-        return add(file, Some("{}\n"), wanted);
+        for (name, _) in wanted {
+            check_name(Ecosystem::Npm, name)?;
+        }
+        return match fresh::text(wanted) {
+            Some(text) => Ok(text),
+            None => add(file, Some(EMPTY), wanted),
+        };
     };
     let (text, bom) = without_bom(file, text)?;
     let mut text = text.to_owned();

@@ -155,3 +155,32 @@ fn the_saved_requirement_is_what_was_asked_or_a_caret() {
     assert_eq!(saved_requirement("~1.2", "1.2.3"), "~1.2");
     assert_eq!(saved_requirement("npm:b@^1", "1.2.3"), "npm:b@^1");
 }
+
+#[test]
+fn a_new_file_is_what_the_editor_makes_of_an_empty_one() {
+    let cases: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("express", "^4.19.2")],
+        &[
+            ("b", "1"),
+            ("@s/x", "^2"),
+            ("a", "3"),
+            ("A", "4"),
+            ("a-b", "5"),
+            ("a.b", "6"),
+            ("a1", "7"),
+        ],
+        &[("a", "1"), ("b", "2"), ("a", "3")],
+        &[("a", "npm:b@>=1 <2 || 3.x"), ("b", "https://h.example.invalid/x.tgz")],
+        &[("a", "a \"quoted\" \\ text"), ("b", "1")],
+        &[("a", "\u{e9}\n"), ("b", "1")],
+    ];
+    for wanted in cases {
+        let fresh = add("package.json", None, wanted).expect("written");
+        let edited = add("package.json", Some(EMPTY), wanted).expect("edited");
+        assert_eq!(fresh, edited);
+    }
+    let bad: [(&str, &str); 2] = [("a", "1"), ("..", "1")];
+    let error = add("package.json", None, &bad).expect_err("no name");
+    assert_eq!(error, add("package.json", Some(EMPTY), &bad).expect_err("no name"));
+}
