@@ -85,6 +85,17 @@ impl Session {
                 self.inner.sync(&area)?;
             }
         }
-        self.inner.sync(workshop.root())
+        Ok(())
+    }
+
+    /// Waits for what was removed from an area, where the journal could go before it.
+    pub(super) fn wait_for_area(&self, area: &Directory) -> Result<()> {
+        if self.order().keeps_journal { Ok(()) } else { self.inner.sync(area) }
+    }
+
+    /// Removes areas that nothing is in any more, and waits for that where the journal could go before them.
+    pub(super) fn remove_empty_areas(&self, workshop: &Workshop) -> Result<()> {
+        workshop.remove_empty_areas(&self.inner.disk)?;
+        if self.order().keeps_journal { Ok(()) } else { self.inner.sync(workshop.root()) }
     }
 }

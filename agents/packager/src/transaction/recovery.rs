@@ -228,8 +228,9 @@ impl Session {
         let Some(workshop) = Workshop::existing(&self.project)? else { return Ok(()) };
         if let Some(staging) = workshop.find(&[STAGING])? {
             tree::remove_tree(&self.inner.disk, &staging, OsStr::new(id))?;
+            self.wait_for_area(&staging)?;
         }
-        workshop.remove_empty_areas(&self.inner.disk)
+        self.remove_empty_areas(&workshop)
     }
 
     /// Brings the names of a committed transaction forward once more that were not on the device when the power went. What somebody
@@ -414,7 +415,7 @@ impl Session {
             }
         }
         if let Some(workshop) = &workshop {
-            workshop.remove_empty_areas(disk)?;
+            self.remove_empty_areas(workshop)?;
         }
         self.dismantle()?;
         self.leave_system(begin, intent)?;

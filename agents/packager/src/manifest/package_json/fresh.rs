@@ -11,8 +11,7 @@ pub(super) fn text(wanted: &[(&str, &str)]) -> Option<String> {
     if wanted.is_empty() || !wanted.iter().all(|(name, want)| is_plain(name) && is_plain(want)) {
         return None;
     }
-    let mut sorted: Vec<(Box<[u8]>, &(&str, &str))> =
-        wanted.iter().map(|one| (sort_key(one.0), one)).collect();
+    let mut sorted: Vec<_> = wanted.iter().map(|one| (sort_key(one.0), one)).collect();
     sorted.sort_by(|left, right| left.0.cmp(&right.0));
     if sorted.windows(2).any(|two| two[0].0 == two[1].0) {
         return None;
