@@ -46,7 +46,7 @@ impl Options<'_> {
     fn entry(&self, store: &Store, package: &Package) -> Result<Arc<Entry>> {
         match self.shelf.and_then(|shelf| shelf.get(package)) {
             Some(entry) => Ok(entry),
-            None => store.require(package).map(Arc::new),
+            None => store.require_shared(package),
         }
     }
 }

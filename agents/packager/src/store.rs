@@ -208,12 +208,7 @@ impl Store {
 
     /// The same, as an error where it is missing.
     pub fn require(&self, package: &Package) -> Result<Entry> {
-        self.package(package).ok_or_else(|| {
-            let message = format!("`{}` is not in the store", package.artifact.file_name);
-            Error::new(Kind::Failed, "not-in-store", message)
-                .hint("it has to be fetched first; run the command again")
-                .retryable()
-        })
+        self.package(package).ok_or_else(|| not_here(package))
     }
 
     /// Makes everything that was added survive a loss of power.
@@ -241,6 +236,13 @@ impl Store {
         }
         good.then_some(entry)
     }
+}
+
+fn not_here(package: &Package) -> Error {
+    let message = format!("`{}` is not in the store", package.artifact.file_name);
+    Error::new(Kind::Failed, "not-in-store", message)
+        .hint("it has to be fetched first; run the command again")
+        .retryable()
 }
 
 impl Form {

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Stat};
 
-use super::{Entry, Form, Store, entry};
+use super::{Entry, Form, Store, entry, not_here};
+use crate::error::Result;
 use crate::limits::REMEMBERED_FILES_MAX;
 use crate::metadata::Hashes;
+use crate::resolution::Package;
 
 /// What is remembered; nothing before [`Remembered::begin`].
 #[derive(Debug, Default)]
@@ -86,6 +88,13 @@ impl Store {
                 .map(Arc::new);
         }
         names.iter().find_map(|name| self.remembered_entry(name, form))
+    }
+
+    /// The same as [`Store::require`], shared.
+    pub(crate) fn require_shared(&self, package: &Package) -> Result<Arc<Entry>> {
+        let form = Form::of(package.ecosystem);
+        let entry = form.and_then(|form| self.shared_entry(&package.artifact.hashes, form));
+        entry.ok_or_else(|| not_here(package))
     }
 
     fn remembered_entry(&self, name: &str, form: Form) -> Option<Arc<Entry>> {
