@@ -14,6 +14,7 @@ pub mod helper;
 pub(crate) mod project;
 pub(crate) mod remembered;
 pub mod run;
+pub(crate) mod said;
 mod sandbox;
 
 use std::path::PathBuf;

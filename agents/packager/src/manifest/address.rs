@@ -1,4 +1,4 @@
-//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x.whl`, `file:///opt/x.whl`.
+//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x-1.0.tar.gz`, `file:///opt/x.whl`.
 //!
 //! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
 //! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
@@ -93,7 +94,7 @@ fn names_file(target: &str) -> bool {
         .any(|start| target.starts_with(start))
         || matches!(target, "." | "..")
         || (!plain.contains([':', ';', ' ', '=', '<', '>', '!', '~', '\''])
-            && (plain.contains('/') || plain.ends_with(".whl")))
+            && (plain.contains('/') || plain.ends_with(".whl") || is_source(plain)))
 }
 
 /// The name and the address of a file that is named by itself; the file's name says which package it is of.
@@ -104,15 +105,23 @@ fn unnamed(target: &str) -> Result<(String, String), String> {
     };
     let address = address_of(target)?;
     let file = file_name(&address).ok_or("names no file")?;
-    let stem = file.strip_suffix(".whl").ok_or(match is_source(&file) {
-        true => "is source that has to be built, which is not done",
-        false => "names no wheel; projects of source are not built",
-    })?;
-    let name = stem.split('-').next().unwrap_or_default();
+    let name = match (file.strip_suffix(".whl"), source_stem(&file)) {
+        (Some(stem), _) => stem.split('-').next(),
+        (None, Some(stem)) => Some(name_of_source(stem)),
+        (None, None) if is_other_source(&file) => return Err(OTHER_SOURCE.to_owned()),
+        (None, None) => return Err("names no wheel; projects of source are not built".to_owned()),
+    };
     // An empty name is one to its parser.
-    let name = Some(name).filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
+    let name = name.filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
     let name: PackageName = name.ok_or("does not say which package it is of")?;
     Ok((format!("{name}{extras}"), address))
+}
+
+/// Of `name-version`, where the name may have hyphens of its own, and the version one, too.
+fn name_of_source(stem: &str) -> &str {
+    let is_version = |text: &str| Version::from_str(text).is_ok();
+    let end = stem.match_indices('-').find(|(at, _)| is_version(&stem[at + 1..]));
+    end.map_or("", |(at, _)| &stem[..at])
 }
 
 /// An address as it is kept: on the web, `file:///...`, or `project://...`.
@@ -157,8 +166,9 @@ fn address_of(text: &str) -> Result<String, String> {
 /// The address and the digests behind it. A path may have a `#` of its own, but not where its wheel's name has ended.
 fn fragment(text: &str) -> (&str, &str) {
     let known = ["#sha256=", "#sha512=", "#egg=", "#subdirectory="];
-    let wheel = text.find(".whl#").map(|at| at + ".whl".len());
-    let at = known.iter().filter_map(|known| text.find(known)).chain(wheel).min();
+    let endings = SOURCE_ENDINGS.iter().chain(&[".whl"]);
+    let ends = endings.filter_map(|end| Some(text.find(&format!("{end}#"))? + end.len()));
+    let at = known.iter().filter_map(|known| text.find(known)).chain(ends).min();
     text.split_at(at.unwrap_or(text.len()))
 }
 
@@ -169,8 +179,24 @@ fn file_name(address: &str) -> Option<String> {
     Some(percent_decode_str(last).decode_utf8().ok()?.into_owned())
 }
 
-fn is_source(file: &str) -> bool {
-    [".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz"].iter().any(|ending| file.ends_with(ending))
+/// Endings of the source archives that are followed.
+const SOURCE_ENDINGS: [&str; 3] = [".tar.gz", ".tgz", ".zip"];
+
+/// The words for the other kinds.
+const OTHER_SOURCE: &str =
+    "is a source archive of a kind that is not built; `.tar.gz` and `.zip` are";
+
+fn source_stem(file: &str) -> Option<&str> {
+    SOURCE_ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))
+}
+
+/// Whether a name is that of a source archive that can be built.
+pub fn is_source(file: &str) -> bool {
+    source_stem(file).is_some()
+}
+
+fn is_other_source(file: &str) -> bool {
+    [".tar.bz2", ".tar.xz", ".tar.Z", ".tar"].iter().any(|ending| file.ends_with(ending))
 }
 
 /// The path from the project that a `project://` address means.
@@ -301,6 +327,11 @@ mod tests {
                 "a @ https://h/a-1%2Bc-py3-none-any.whl#sha256=00",
             ),
             ("a@https://h/x.whl", "a @ https://h/x.whl"),
+            ("./d/A_b-1.0.tar.gz", "a-b @ project:///d/A_b-1.0.tar.gz"),
+            ("a-b-1.0-2.zip[x]", "a-b[x] @ project:///a-b-1.0-2.zip"),
+            ("../a-1!2.0.tgz#sha256=00", "a @ project://parent/a-1!2.0.tgz#sha256=00"),
+            ("https://h/a-1.0.tar.gz#sha256=00", "a @ https://h/a-1.0.tar.gz#sha256=00"),
+            ("a @ https://h/archive/main.zip", "a @ https://h/archive/main.zip"),
         ] {
             check(line, Ok(Some(expected)));
             let requirement = parsed(expected).expect("a requirement");
@@ -322,8 +353,10 @@ mod tests {
         for (line, why) in [
             ("./pkg", "not built"),
             (".", "not built"),
-            ("./a-1.tar.gz", "not done"),
-            ("https://h/a-1.tar.gz", "not done"),
+            ("./a-1.tar.xz", "of a kind that is not built"),
+            ("https://h/a-1.tar.bz2", "of a kind that is not built"),
+            ("https://h/a.tar.gz", "which package"),
+            ("./-1.0.zip", "which package"),
             ("git+https://h/a", "not supported"),
             ("a @ git+ssh://git@h/a", "not supported"),
             ("a @ ftp://h/a-1-py3-none-any.whl", "not supported"),

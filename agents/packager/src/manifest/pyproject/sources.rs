@@ -100,9 +100,9 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
 fn address_of(name: &PackageName, address: &str) -> Result<VersionOrUrl, String> {
     let line = format!("{name} @ {address}");
     let shown = address::masked(&line);
-    // What is named by its name may be anything; here only wheels are followed.
+    // What is named by its name may be anything; here wheels and source archives are followed.
     let plain = address.split(['#', '?']).next().unwrap_or_default();
-    if !plain.ends_with(".whl") {
+    if !plain.ends_with(".whl") && !address::is_source(plain) {
         return Err(format!(
             "comes from source that has to be built, which is not done: `{shown}`"
         ));

@@ -1,10 +1,10 @@
-//! Wheels that the project names by a path or an address, in the place of what an index has.
+//! Wheels and sources that the project names by a path or an address, in the place of what an index has.
 //!
 //! What nobody gave a digest gets one here, of the bytes that were read: they are copied first, then hashed, put into the store
 //! and asked what they need, so all of that is of the same bytes, whatever becomes of the file. From then on plan and lock name the
 //! digest. What the lock has a digest of is not looked at again before it is fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +13,12 @@ use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
+mod source;
+
 use super::super::named::{copied, file_of, kept, whole_path};
 use super::super::{Asked, Task};
 use super::manifest::Manifest;
+use super::sources::{Direct, Sources};
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
 use crate::io::limits::CORE_METADATA_BYTES_MAX;
@@ -40,6 +43,8 @@ pub(super) struct Found {
     pub(super) known: BTreeMap<String, Known>,
     /// That the files that were read stay as they are.
     pub(super) preconditions: Vec<Precondition>,
+    /// Those of which the wheel has to be built.
+    pub(super) sources: BTreeSet<PackageName>,
 }
 
 /// Who looks for them, and what is known already.
@@ -48,6 +53,7 @@ pub(super) struct Finder<'a> {
     pub(super) project: &'a Project,
     pub(super) asked: &'a Asked<'a>,
     pub(super) manifest: &'a Manifest,
+    pub(super) sources: &'a Sources<'a>,
     pub(super) target: &'a PythonTarget,
 }
 
@@ -107,6 +113,12 @@ impl Finder<'_> {
             let written = written(url)?;
             let place = place(self.project, url)?;
             let known = match place.to_file_path() {
+                _ if address::is_source(&file_of(&place)) => {
+                    let preconditions = &mut found.preconditions;
+                    let known = self.archive(requirement, written, &place, preconditions)?;
+                    found.sources.insert(requirement.name.clone());
+                    Some(known)
+                }
                 Ok(path) if place.scheme() == "file" => Some(self.here(
                     requirement,
                     written,
@@ -148,7 +160,7 @@ impl Finder<'_> {
         let (url, size) = (place.to_string(), Some(content.bytes));
         let path = path.to_string_lossy().into_owned();
         preconditions.push(Precondition::Named { content, path });
-        Ok(Known { url, hashes, size, core: Some(core) })
+        Ok(Known { url, hashes, size, core: Some(core), source: None })
     }
 
     /// A file of a server whose address has no digest.
@@ -158,19 +170,24 @@ impl Finder<'_> {
         let known = self.manifest.only_digest(&requirement.name, self.target);
         let known = known.or_else(|| self.locked(requirement, place));
         if let Some(hashes) = known {
-            return Ok(Known { url, hashes, size: None, core: None });
+            return Ok(Known { url, hashes, size: None, core: None, source: None });
         }
-        let file = shown(place);
-        self.task.say("resolve", format!("fetching `{file}`, which has no digest"), 0, 0);
-        let bytes = self.task.registries.pypi_file(place)?;
         let incoming = self.task.shop.new_incoming()?;
         let copy = incoming.path().join("wheel");
-        std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
-        let content = Content::of(&bytes);
-        drop(bytes);
+        let content = self.fetched(place, &copy)?;
         let hashes = compared(place, Hashes::default(), &content)?;
         let core = self.keep(requirement, place, &copy, &hashes, &version)?;
-        Ok(Known { url, hashes, size: Some(content.bytes), core: Some(core) })
+        let size = Some(content.bytes);
+        Ok(Known { url, hashes, size, core: Some(core), source: None })
+    }
+
+    /// Fetches a file to `copy`; what it held.
+    fn fetched(&self, place: &Url, copy: &Path) -> Result<Content> {
+        let file = shown(place);
+        self.task.say("resolve", format!("fetching `{file}`, which the project names"), 0, 0);
+        let bytes = self.task.registries.pypi_file(place)?;
+        std::fs::write(copy, &bytes).map_err(|error| Error::io("write", copy, &error))?;
+        Ok(Content::of(&bytes))
     }
 
     /// What the lock has for the same requirement, unless that is to be chosen anew.
@@ -240,8 +257,9 @@ fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
         _ => {
             let (name, place) = (&requirement.name, shown(place));
             let message = format!("`{place}` is not a wheel of `{name}`");
-            Err(Error::new(Kind::Usage, "url-requirement", message)
-                .hint(format!("name a file such as `{name}-1.0-py3-none-any.whl`")))
+            Err(Error::new(Kind::Usage, "url-requirement", message).hint(format!(
+                "name a file such as `{name}-1.0-py3-none-any.whl` or `{name}-1.0.tar.gz`"
+            )))
         }
     }
 }
@@ -251,7 +269,7 @@ fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
 pub(super) fn place_locked<'r>(
     resolution: &mut Resolution,
     project: &Project,
-    target: &PythonTarget,
+    (target, sources): (&PythonTarget, &Sources<'_>),
     requirements: impl Iterator<Item = &'r Requirement>,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -266,6 +284,11 @@ pub(super) fn place_locked<'r>(
         let artifact = Arc::make_mut(&mut package.artifact);
         (artifact.by_address, artifact.url) = (true, place.to_string());
         let path = place.to_file_path().ok().filter(|_| place.scheme() == "file");
+        if package.is_source() {
+            let (form, path) = (None, path.clone());
+            sources.hold(&requirement.name, Direct { form, path, held: None });
+        }
+        let artifact = Arc::make_mut(&mut package.artifact);
         let Some(content) = path.and_then(|path| foreign::content(&path).ok().flatten()) else {
             continue;
         };

@@ -1,5 +1,5 @@
-//! Wheels that the project names by their address (`name @ https://.../name-1.0-py3-none-any.whl#sha256=...`) in the place of
-//! what an index has.
+//! Wheels and sources that the project names by their address (`name @ https://.../name-1.0-py3-none-any.whl#sha256=...`) in the place
+//! of what an index has.
 //!
 //! The digest stands in the address or was found out before: what is planned is exactly what is installed. Addresses that packages name are
 //! followed only where the project names the same one, so that nobody else decides where code comes from.
@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
@@ -99,11 +100,10 @@ fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<P
     if hashes.is_empty() {
         return Err(refused(name, "is asked for by an address without a digest to verify it by"));
     }
-    let last =
-        url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    let file_name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
-    let Some((version, kind @ FileKind::Wheel { .. })) = file_name::parse(&file_name, name) else {
-        return Err(refused(name, "is asked for by an address that does not end in a wheel of it"));
+    let source = known.and_then(|known| known.source.clone());
+    let (file_name, version, kind) = match source {
+        Some(source) => (source.file_name, source.version, FileKind::Source),
+        None => wheel(name, &url)?,
     };
     let file = File {
         name: file_name,
@@ -119,4 +119,15 @@ fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<P
         core_metadata_hashes: Hashes::default(),
     };
     Ok(Project::new(name.clone(), vec![Arc::new(file)]))
+}
+
+/// The wheel that an address ends in.
+fn wheel(name: &PackageName, url: &Url) -> Result<(String, Version, FileKind), Error> {
+    let last =
+        url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+    let file_name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
+    match file_name::parse(&file_name, name) {
+        Some((version, kind @ FileKind::Wheel { .. })) => Ok((file_name, version, kind)),
+        _ => Err(refused(name, "is asked for by an address that does not end in a wheel of it")),
+    }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pep440_rs::{VersionSpecifier, VersionSpecifiers};
+use pep440_rs::{Version, VersionSpecifier, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 
 use super::provider::specifiers;
@@ -44,6 +44,17 @@ pub struct Known {
     pub size: Option<u64>,
     /// What it says of itself, where it was looked at.
     pub core: Option<Arc<CoreMetadata>>,
+    /// What it is, where it is no wheel.
+    pub source: Option<KnownSource>,
+}
+
+/// Source that a requirement names by its address.
+#[derive(Clone, Debug)]
+pub struct KnownSource {
+    /// What it goes by.
+    pub file_name: String,
+    /// The version that it says, or that was built of it.
+    pub version: Version,
 }
 
 /// A policy by package, for one target.

@@ -83,14 +83,8 @@ impl<'w> Workshop<'w> {
     fn unpack(&self) -> Result<System> {
         let Self { sources, wanted, .. } = self;
         let file = &wanted.package.artifact.file_name;
-        if !file.ends_with(".tar.gz") {
-            let message = format!("`{file}` is not a `.tar.gz`, and no other kind is built");
-            return Err(Error::new(Kind::Refused, "source-format", message)
-                .hint("choose a version that has one, or a wheel"));
-        }
-        let archive = self.place.path().join("archive");
-        sources.task.fetch_to(wanted.package, &archive)?;
         let source = self.work()?.join("source");
+        let archive = sources.archive(wanted, &self.place.path().join("archive"))?;
         unpack_source(&sources.task.shop.unpacker, &archive, file, &source)?;
         for name in ["home", "tmp", "out"] {
             let path = self.work()?.join(name);

@@ -1,0 +1,107 @@
+//! Sources that the project names by path or address in the place of what an index has: where their bytes are, and what they say of
+//! themselves. Not where they are found: that is [`direct`](super::super::direct)'s.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pep508_rs::PackageName;
+
+use super::{Sources, Wanted};
+use crate::build::remembered::{Key, recall, remember};
+use crate::build::said::Said;
+use crate::error::{Error, Kind, Result};
+use crate::manifest::address;
+use crate::metadata::Hashes;
+use crate::metadata::pypi::CoreMetadata;
+use crate::operations::incoming::Incoming;
+use crate::operations::named::copied;
+use crate::resolution::{Artifact, Form, Package};
+
+/// One of them.
+pub(in super::super) struct Direct {
+    /// What it is; nothing for an archive.
+    pub(in super::super) form: Option<Form>,
+    /// Where it lies on this machine, if it does.
+    pub(in super::super) path: Option<PathBuf>,
+    /// A copy of what was looked at, where that was.
+    pub(in super::super) held: Option<Held>,
+}
+
+/// A copy, for as long as the request takes.
+pub(in super::super) struct Held {
+    pub(in super::super) incoming: Incoming,
+    /// In it.
+    pub(in super::super) name: &'static str,
+}
+
+impl Held {
+    pub(in super::super) fn path(&self) -> PathBuf {
+        self.incoming.path().join(self.name)
+    }
+}
+
+impl Sources<'_> {
+    /// Tells of what the project names.
+    pub(in super::super) fn hold(&self, name: &PackageName, direct: Direct) {
+        self.state().direct.insert(name.clone(), Arc::new(direct));
+    }
+
+    pub(super) fn direct(&self, name: &str) -> Option<Arc<Direct>> {
+        let name = name.parse::<PackageName>().ok()?;
+        self.state().direct.get(&name).cloned()
+    }
+
+    /// What it is, where that is no archive.
+    pub(super) fn form(&self, name: &str) -> Option<Form> {
+        self.direct(name)?.form
+    }
+
+    /// What a source with this digest said of itself before.
+    pub(in super::super) fn said_before(&self, hashes: &Hashes) -> Option<Said> {
+        let digest = hashes.to_string();
+        recall(&self.task.shop.builds, &Key::new("said", &digest, &[], self.interpreter))
+    }
+
+    /// Remembers what a source says of itself.
+    pub(in super::super) fn remember_said(&self, hashes: &Hashes, said: &Said) {
+        let digest = hashes.to_string();
+        remember(&self.task.shop.builds, &Key::new("said", &digest, &[], self.interpreter), said);
+    }
+
+    /// What a source promises that its wheel will need, to be compared with what it does need.
+    pub(in super::super) fn believe(&self, hashes: &Hashes, core: &Arc<CoreMetadata>) {
+        self.state().believed.insert(hashes.to_string(), Arc::clone(core));
+    }
+
+    /// What only a build tells; refused where nobody asked for one.
+    pub(in super::super) fn learnt(&self, package: &Package) -> Result<Arc<CoreMetadata>> {
+        Ok(Arc::clone(&self.done(package)?.core))
+    }
+
+    /// The archive that is built, verified: where a copy lies already, else at `to`.
+    pub(super) fn archive(&self, wanted: &Wanted<'_>, to: &Path) -> Result<PathBuf> {
+        let Package { artifact, name, .. } = wanted.package;
+        let Artifact { file_name, hashes, .. } = &**artifact;
+        if !address::is_source(file_name) {
+            let message = format!("`{file_name}` is of a kind of archive that is not built");
+            return Err(Error::new(Kind::Refused, "source-format", message).hint(
+                "`.tar.gz` and `.zip` are built; choose a version that has one, or a wheel",
+            ));
+        }
+        let direct = self.direct(name).filter(|_| artifact.by_address);
+        if let Some(held) = direct.as_ref().and_then(|direct| direct.held.as_ref()) {
+            return Ok(held.path());
+        }
+        let Some(path) = direct.as_ref().and_then(|direct| direct.path.as_ref()) else {
+            self.task.fetch_to(wanted.package, to)?;
+            return Ok(to.to_owned());
+        };
+        let content = copied(self.task, path, to)?;
+        if hashes.sha256.as_ref().is_some_and(|planned| *planned != content.sha256) {
+            let message = format!("`{}` is not the file that is locked", path.display());
+            return Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                .hint(format!("`bolide update pypi:{name}` takes what is there now")));
+        }
+        Ok(to.to_owned())
+    }
+}
