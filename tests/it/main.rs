@@ -28,6 +28,7 @@ mod registry;
 mod sibling;
 mod sources;
 mod system;
+mod trees;
 mod verifying;
 mod watching;
 mod world;

@@ -16,6 +16,7 @@ pub(crate) mod remembered;
 pub mod run;
 pub(crate) mod said;
 mod sandbox;
+pub(crate) mod tree;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -97,7 +97,7 @@ pub struct Built {
     pub file_name: String,
     /// What the project names in the place of an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub form: Option<Form>,
+    pub form: Option<SourceForm>,
     /// What the source archive hashes to. Never empty.
     pub hashes: Hashes,
     /// Every package that was there for the build, sorted.
@@ -111,7 +111,7 @@ pub struct Built {
 /// Source that is no archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Form {
+pub enum SourceForm {
     /// A directory, built as it was.
     Tree,
 }

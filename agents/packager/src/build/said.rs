@@ -16,6 +16,7 @@ use crate::foreign;
 use crate::io::limits::CORE_METADATA_BYTES_MAX;
 use crate::io::pypi::core_metadata::{self, headers};
 use crate::io::pypi::source::is_static;
+use crate::limits::BUILD_PROJECT_BYTES_MAX;
 use crate::metadata::pypi::CoreMetadata;
 use agents_versions::shorten;
 
@@ -62,7 +63,10 @@ impl Said {
             None => None,
         };
         let project = project.map(Project::said).transpose();
-        let project = project.map_err(|why| bad(shown, &why))?.unwrap_or_default();
+        let mut project = project.map_err(|why| bad(shown, &why))?.unwrap_or_default();
+        if project.name.is_none() {
+            project.name = name_in_setup_cfg(source)?;
+        }
         Ok(match info {
             Some(info) if info.headers.is_some() || project.headers.is_none() => Self {
                 name: info.name.or(project.name),
@@ -119,6 +123,21 @@ fn info(source: &Path, shown: &str) -> Result<Option<Said>> {
     let (name, version) = core_metadata::said(headers);
     let text = is_static(headers).then(|| String::from_utf8_lossy(headers).into_owned());
     Ok(Some(Said { name, version, headers: text }))
+}
+
+/// The name that setuptools is told in `setup.cfg`.
+fn name_in_setup_cfg(source: &Path) -> Result<Option<String>> {
+    let path = source.join("setup.cfg");
+    let Some(file) = foreign::open(&path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    let read = file.take(BUILD_PROJECT_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|error| Error::io("read", &path, &error))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let mut lines = text.lines().skip_while(|line| line.trim() != "[metadata]").skip(1);
+    let own = lines.by_ref().take_while(|line| !line.starts_with('['));
+    let mut pairs = own.filter_map(|line| line.split_once('='));
+    let name = pairs.find(|(key, _)| key.trim() == "name").map(|(_, value)| value.trim());
+    Ok(name.filter(|name| PackageName::from_str(name).is_ok()).map(str::to_owned))
 }
 
 impl Project {
@@ -215,6 +234,11 @@ mod tests {
             assert_eq!((version.is_some(), needs), (more != "version", None), "{more}");
         }
         assert_eq!(said(&[("setup.py", "")]), (None, None));
+        let place = tempfile::tempdir().expect("a directory");
+        let cfg = "[options]\nname = x\n[metadata]\nversion = 1\nname = a-b\n[x]\nname = y\n";
+        std::fs::write(place.path().join("setup.cfg"), cfg).expect("written");
+        let said = Said::of(place.path(), "a").expect("read");
+        assert_eq!((said.name.as_deref(), said.version), (Some("a-b"), None));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Options, Report, fill, identity_mismatch};
 use crate::error::{Error, Kind, Result};
-use crate::resolution::{Form, Package};
+use crate::resolution::{Package, SourceForm};
 use crate::store::{Entry, Existing, File, Object, Store};
 
 mod installed;
@@ -139,7 +139,7 @@ fn direct_url(package: &Package) -> Option<String> {
     let built = package.artifact.built.as_deref();
     let url_text = crate::io::secret::shown(&url);
     let told = match built.and_then(|built| built.form) {
-        Some(Form::Tree) => serde_json::json!({"dir_info": {}, "url": url_text}),
+        Some(SourceForm::Tree) => serde_json::json!({"dir_info": {}, "url": url_text}),
         None => {
             let hashes = built.map_or(&package.artifact.hashes, |built| &built.hashes);
             let mut archive = serde_json::json!({"hashes": {}});

@@ -33,18 +33,26 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'$')
     .add(b'\\');
 
+/// Says of which package a directory of source is, by its address; only who may open files knows.
+pub type Names<'n> = &'n dyn Fn(&str) -> Result<String, String>;
+
+/// For texts whose directories nobody looks at.
+pub fn unknown(_: &str) -> Result<String, String> {
+    Err("does not say which package it is of".to_owned())
+}
+
 /// A line with what it means, in the form `name[extras] @ ADDRESS ; marker`; `None` for one that names no file.
 ///
 /// # Errors
 /// Why the line cannot be followed; the words come after the line itself.
-pub fn spelled(line: &str) -> Result<Option<String>, String> {
+pub fn spelled(line: &str, names: Names<'_>) -> Result<Option<String>, String> {
     let (target, marker) = match line.find(" ;").or_else(|| line.find("\t;")) {
         Some(at) => (line[..at].trim(), line[at + 2..].trim()),
         None => (line.trim(), ""),
     };
     let (name, address) = match named(target) {
         Some((name, address)) => (name.to_owned(), address_of(address)?),
-        None if names_file(target) => unnamed(target)?,
+        None if names_file(target) => unnamed(target, names)?,
         None if target.contains("://") => return Err(NOT_FOLLOWED.to_owned()),
         None => return Ok(None),
     };
@@ -72,7 +80,7 @@ const NOT_FOLLOWED: &str =
 /// Whether a line names a file without saying of which package, which only requirements files may.
 pub(super) fn is_unnamed(line: &str) -> bool {
     named(line.split(" ;").next().unwrap_or_default().trim()).is_none()
-        && spelled(line).is_ok_and(|spelled| spelled.is_some())
+        && names_file(line.split(" ;").next().unwrap_or_default().trim())
 }
 
 /// The name (with extras) and the address of `name[extras] @ address`.
@@ -98,23 +106,39 @@ fn names_file(target: &str) -> bool {
 }
 
 /// The name and the address of a file that is named by itself; the file's name says which package it is of.
-fn unnamed(target: &str) -> Result<(String, String), String> {
+fn unnamed(target: &str, names: Names<'_>) -> Result<(String, String), String> {
     let (target, extras) = match target.strip_suffix(']').and_then(|it| it.rsplit_once('[')) {
         Some((target, extras)) => (target, format!("[{extras}]")),
         None => (target, String::new()),
     };
     let address = address_of(target)?;
-    let file = file_name(&address).ok_or("names no file")?;
+    let file = file_name(&address).unwrap_or_default();
     let name = match (file.strip_suffix(".whl"), source_stem(&file)) {
-        (Some(stem), _) => stem.split('-').next(),
-        (None, Some(stem)) => Some(name_of_source(stem)),
+        (Some(stem), _) => stem.split('-').next().unwrap_or_default().to_owned(),
+        (None, Some(stem)) => name_of_source(stem).to_owned(),
         (None, None) if is_other_source(&file) => return Err(OTHER_SOURCE.to_owned()),
-        (None, None) => return Err("names no wheel; projects of source are not built".to_owned()),
+        (None, None) if address.starts_with("http") => {
+            return Err("names neither a wheel nor a source archive".to_owned());
+        }
+        (None, None) => match address.split_once("#egg=") {
+            Some((address, name)) => return Ok((of_egg(name, &extras)?, address.to_owned())),
+            None => names(&address)?,
+        },
     };
+    Ok((format!("{}{extras}", package(&name)?), address))
+}
+
+/// A name and its extras as pip has them behind `#egg=`.
+fn of_egg(text: &str, extras: &str) -> Result<String, String> {
+    let (name, own) = text.split_at(text.find('[').unwrap_or(text.len()));
+    let extras = if own.is_empty() { extras } else { own };
+    Ok(format!("{}{extras}", package(name)?))
+}
+
+fn package(name: &str) -> Result<PackageName, String> {
     // An empty name is one to its parser.
-    let name = name.filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
-    let name: PackageName = name.ok_or("does not say which package it is of")?;
-    Ok((format!("{name}{extras}"), address))
+    let name = Some(name).filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
+    name.ok_or_else(|| "does not say which package it is of".to_owned())
 }
 
 /// Of `name-version`, where the name may have hyphens of its own, and the version one, too.
@@ -155,9 +179,6 @@ fn address_of(text: &str) -> Result<String, String> {
             ".." => {}
             part => parts.push(part),
         }
-    }
-    if parts.is_empty() {
-        return Err("is a project of source, which is not built".to_owned());
     }
     let (parents, path) = (parents.join("."), parts.join("/"));
     Ok(format!("{PROJECT_SCHEME}://{parents}/{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
@@ -208,8 +229,8 @@ pub fn path_of(url: &Url) -> Option<String> {
 }
 
 /// The name of the package that a line is about, where it names a file.
-pub(super) fn name_of(line: &str) -> Option<String> {
-    let spelled = spelled(line).ok().flatten()?;
+pub(super) fn name_of(line: &str, names: Names<'_>) -> Option<String> {
+    let spelled = spelled(line, names).ok().flatten()?;
     let name = spelled.split(['[', ' ']).next()?;
     Some(PackageName::from_str(name).ok()?.to_string())
 }
@@ -292,9 +313,14 @@ pub(super) fn masked(line: &str) -> String {
 mod tests {
     use super::*;
 
+    fn of_tests(address: &str) -> Result<String, String> {
+        let path = address.strip_prefix("project://").ok_or("is elsewhere")?;
+        Ok(path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("root").to_owned())
+    }
+
     #[track_caller]
     fn check(line: &str, expected: Result<Option<&str>, &str>) {
-        match (spelled(line), expected) {
+        match (spelled(line, &of_tests), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{line}"),
             (Err(found), Err(expected)) => assert!(found.contains(expected), "{line}: {found}"),
             (found, _) => panic!("{line}: {found:?}"),
@@ -332,6 +358,12 @@ mod tests {
             ("../a-1!2.0.tgz#sha256=00", "a @ project://parent/a-1!2.0.tgz#sha256=00"),
             ("https://h/a-1.0.tar.gz#sha256=00", "a @ https://h/a-1.0.tar.gz#sha256=00"),
             ("a @ https://h/archive/main.zip", "a @ https://h/archive/main.zip"),
+            ("./libs/A_b[x]", "a-b[x] @ project:///libs/A_b"),
+            ("../a/ ; os_name == 'nt'", "a @ project://parent/a ; os_name == 'nt'"),
+            (".", "root @ project:///"),
+            ("..", "root @ project://parent/"),
+            ("/opt/pkg#egg=a[x]", "a[x] @ file:///opt/pkg"),
+            ("a @ ./libs/b", "a @ project:///libs/b"),
         ] {
             check(line, Ok(Some(expected)));
             let requirement = parsed(expected).expect("a requirement");
@@ -351,8 +383,9 @@ mod tests {
     #[test]
     fn what_cannot_be_followed_says_so() {
         for (line, why) in [
-            ("./pkg", "not built"),
-            (".", "not built"),
+            ("/opt/pkg", "elsewhere"),
+            ("https://h/pkg", "neither a wheel nor"),
+            ("./pkg#egg=", "which package"),
             ("./a-1.tar.xz", "of a kind that is not built"),
             ("https://h/a-1.tar.bz2", "of a kind that is not built"),
             ("https://h/a.tar.gz", "which package"),
@@ -390,8 +423,10 @@ mod tests {
             "../../d e/x-1+y-py3-none-any.whl",
             "../a-1-py3-none-any.whl#sha256=00[x]",
             "a>=1",
+            "./libs/a",
+            "../../libs/a[x]",
         ] {
-            let text = spelled(line).expect("fine").unwrap_or_else(|| line.to_owned());
+            let text = spelled(line, &of_tests).expect("fine").unwrap_or_else(|| line.to_owned());
             assert_eq!(written(&parsed(&text).expect("one")), line);
         }
     }

@@ -79,7 +79,7 @@ fn requirement(file: &str, place: &str, line: &str) -> Result<Requirement, Error
         let problem = format!("`{}` has no name", shorten(&super::address::masked(line)));
         return Err(invalid(file, problem).hint("write it as `name @ ADDRESS`"));
     }
-    super::python_requirement(line)
+    super::python_requirement(line, &super::address::unknown)
         .map_err(|problem| invalid(file, format!("in `{place}`, {problem}")))
 }
 

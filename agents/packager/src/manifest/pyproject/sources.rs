@@ -84,6 +84,9 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
         _ if table.contains_key("extra") || table.contains_key("group") => {
             refused("a source for an extra or a group only, which is not followed")
         }
+        _ if table.get("editable").and_then(Item::as_bool) == Some(true) => {
+            refused("an editable directory, which is not followed")
+        }
         (Some(address), None) => match address_of(name, address) {
             Ok(address) => From::Address(address),
             Err(why) => From::Refused(why),
@@ -100,14 +103,7 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
 fn address_of(name: &PackageName, address: &str) -> Result<VersionOrUrl, String> {
     let line = format!("{name} @ {address}");
     let shown = address::masked(&line);
-    // What is named by its name may be anything; here wheels and source archives are followed.
-    let plain = address.split(['#', '?']).next().unwrap_or_default();
-    if !plain.ends_with(".whl") && !address::is_source(plain) {
-        return Err(format!(
-            "comes from source that has to be built, which is not done: `{shown}`"
-        ));
-    }
-    let requirement = super::super::python_requirement(&line)?;
+    let requirement = super::super::python_requirement(&line, &address::unknown)?;
     requirement.version_or_url.ok_or(shown)
 }
 
@@ -204,6 +200,7 @@ mod tests {
                 c,
             ],
         );
+        check("a = { path = '../lib/a' }", &["a[x] @ project://parent/lib/a", "b", c]);
         check("d = { git = 'https://h/d' }", &["a[x]>=1", "b", c]);
         let text = project("b = { index = 'mine' }");
         let read = read("pyproject.toml", &text).expect("read").expect("a project");
@@ -215,8 +212,7 @@ mod tests {
         for (sources, why) in [
             ("a = { git = 'https://hush@h/a' }", "git"),
             ("a = { workspace = true }", "workspace"),
-            ("a = { path = '../a' }", "not done"),
-            ("a = { path = '../a', editable = true }", "not done"),
+            ("a = { path = '../a', editable = true }", "editable"),
             ("a = { url = 'https://me:hush@h/a-1-py3-none-any.whl' }", "netrc"),
             ("a = { index = 'i', marker = \"os_name == 'nt'\" }", "marker"),
             ("a = { index = 'i', extra = 'x' }", "extra"),

@@ -19,18 +19,20 @@ use super::super::named::{copied, file_of, kept, whole_path};
 use super::super::{Asked, Task};
 use super::manifest::Manifest;
 use super::sources::{Direct, Sources};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
 use crate::io::limits::CORE_METADATA_BYTES_MAX;
 use crate::io::pypi::{core_metadata, file_name, page};
 use crate::io::secret::shown;
 use crate::limits::NAMED_FILES_MAX;
+use crate::lock;
 use crate::manifest::address;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, FileKind};
 use crate::plan::Precondition;
 use crate::python::PythonTarget;
-use crate::resolution::Resolution;
+use crate::resolution::{Resolution, SourceForm};
 use crate::resolve::pypi::policy::Known;
 use crate::store::{Entry, Form, Store};
 use crate::transaction::{Content, Project};
@@ -89,6 +91,25 @@ fn written(url: &Url) -> Result<Hashes> {
     })
 }
 
+/// What an address names, by its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Wheel,
+    Archive,
+    Tree,
+}
+
+impl Shape {
+    fn of(place: &Url) -> Self {
+        let file = file_of(place);
+        match address::is_source(&file) {
+            true => Self::Archive,
+            false if place.scheme() == "file" && !file.ends_with(".whl") => Self::Tree,
+            false => Self::Wheel,
+        }
+    }
+}
+
 fn no_file(url: &Url) -> Error {
     Error::new(Kind::Usage, "url-requirement", format!("`{}` names no file", shown(url)))
 }
@@ -113,9 +134,12 @@ impl Finder<'_> {
             let written = written(url)?;
             let place = place(self.project, url)?;
             let known = match place.to_file_path() {
-                _ if address::is_source(&file_of(&place)) => {
+                _ if Shape::of(&place) != Shape::Wheel => {
                     let preconditions = &mut found.preconditions;
-                    let known = self.archive(requirement, written, &place, preconditions)?;
+                    let known = match Shape::of(&place) {
+                        Shape::Tree => self.tree(requirement, &written, &place, preconditions)?,
+                        _ => self.archive(requirement, written, &place, preconditions)?,
+                    };
                     found.sources.insert(requirement.name.clone());
                     Some(known)
                 }
@@ -192,8 +216,12 @@ impl Finder<'_> {
 
     /// What the lock has for the same requirement, unless that is to be chosen anew.
     fn locked(&self, requirement: &Requirement, place: &Url) -> Option<Hashes> {
+        self.locked_as(requirement, &file_of(place))
+    }
+
+    /// The same, by the file's name.
+    fn locked_as(&self, requirement: &Requirement, file: &str) -> Option<Hashes> {
         let part = self.asked.locked.filter(|_| !self.asked.is_anew(requirement.name.as_ref()))?;
-        let file = file_of(place);
         let name = requirement.name.as_ref();
         let of_name = |it: &&crate::resolution::Package| it.name == name;
         let package = part.resolution.packages.iter().find(of_name)?;
@@ -284,17 +312,26 @@ pub(super) fn place_locked<'r>(
         let artifact = Arc::make_mut(&mut package.artifact);
         (artifact.by_address, artifact.url) = (true, place.to_string());
         let path = place.to_file_path().ok().filter(|_| place.scheme() == "file");
+        let form = (Shape::of(&place) == Shape::Tree).then_some(SourceForm::Tree);
         if package.is_source() {
-            let (form, path) = (None, path.clone());
+            let path = path.clone();
             sources.hold(&requirement.name, Direct { form, path, held: None });
         }
-        let artifact = Arc::make_mut(&mut package.artifact);
-        let Some(content) = path.and_then(|path| foreign::content(&path).ok().flatten()) else {
-            continue;
+        let found = match (path, form) {
+            (Some(path), None) => foreign::content(&path).ok().flatten().map(|it| it.sha256),
+            (Some(path), Some(_)) => sources.look(&path)?.map(|seen| seen.sha256),
+            (None, _) => None,
         };
-        if artifact.hashes.sha256.as_ref().is_some_and(|locked| *locked != content.sha256) {
+        let Some(found) = found else { continue };
+        let artifact = &package.artifact;
+        if artifact.hashes.sha256.as_ref().is_some_and(|locked| *locked != found) {
+            if form.is_some() && sources.is_frozen() {
+                let path = address::told(requirement);
+                return Err(lock::stale(Ecosystem::Pypi, &format!("`{path}` was changed")));
+            }
+            let what = if form.is_some() { "directory" } else { "file" };
             warnings.push(format!(
-                "`{}` is not the file that is locked; `bolide update pypi:{name}` takes it",
+                "`{}` is not the {what} that is locked; `bolide update pypi:{name}` takes it",
                 artifact.file_name
             ));
         }

@@ -1,14 +1,18 @@
 //! What a Python project says that it wants: pyproject.toml or requirements.txt with what it includes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{PackageName, Requirement};
+use url::Url;
 
+use super::super::named::whole_path;
 use super::super::read_text;
+use crate::build::said::Said;
 use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::manifest::requirements::{Everything, Wanted};
-use crate::manifest::{pyproject, requirements};
+use crate::manifest::{address, pyproject, requirements};
 use crate::metadata::Hashes;
 use crate::options::Prerelease;
 use crate::python::PythonTarget;
@@ -45,6 +49,8 @@ pub(super) struct Manifest {
     pub(super) elsewhere: BTreeSet<String>,
     /// The files that it includes.
     pub(super) files: Vec<String>,
+    /// Of which packages the directories are that it names without saying so.
+    names: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -67,9 +73,16 @@ impl Manifest {
             });
         }
         let text = read_text(project, REQUIREMENTS)?;
+        let names = RefCell::new(BTreeMap::new());
+        let name = |address: &str| {
+            let name = name_of_tree(project, address)?;
+            names.borrow_mut().insert(address.to_owned(), name.clone());
+            Ok(name)
+        };
         let read = match &text {
             Some(text) => {
-                requirements::read_all(REQUIREMENTS, text, &mut |path| read_text(project, path))?
+                let open = &mut |path: &str| read_text(project, path);
+                requirements::read_all(REQUIREMENTS, text, &name, open)?
             }
             None => Everything::default(),
         };
@@ -102,7 +115,13 @@ impl Manifest {
             indexes: Vec::new(),
             elsewhere: BTreeSet::new(),
             files: read.files,
+            names: names.into_inner(),
         })
+    }
+
+    /// Of which package a directory is that the manifest names.
+    fn name_of(&self, address: &str) -> std::result::Result<String, String> {
+        self.names.get(address).cloned().map_or_else(|| address::unknown(address), Ok)
     }
 
     /// Refuses an interpreter that the project does not want to be run by.
@@ -213,7 +232,8 @@ impl Manifest {
             path => {
                 // What included files say was read before and does not change with this one.
                 let nothing = &mut |_: &str| Ok(Some(String::new()));
-                let read = requirements::read_all(path, text, nothing)?.own.wanted;
+                let name = |address: &str| self.name_of(address);
+                let read = requirements::read_all(path, text, &name, nothing)?.own.wanted;
                 read.into_iter().map(|wanted| wanted.requirement).collect()
             }
         };
@@ -232,17 +252,35 @@ impl Manifest {
     pub(super) fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
         let add: Vec<&str> = add.iter().map(String::as_str).collect();
         let mut text = self.text.clone();
+        let name = |address: &str| self.name_of(address);
         if let (Some(present), false) = (&text, remove.is_empty()) {
             text = Some(match self.path {
                 PYPROJECT => pyproject::remove(self.path, present, remove)?,
-                _ => requirements::remove(self.path, present, remove)?,
+                _ => requirements::remove(self.path, present, remove, &name)?,
             });
         }
         match (text, self.path) {
             (Some(text), _) if add.is_empty() => Ok(text),
             (Some(text), PYPROJECT) => pyproject::add(self.path, &text, &add),
-            (text, _) => requirements::add(self.path, text.as_deref(), &add),
+            (text, _) => requirements::add(self.path, text.as_deref(), &add, &name),
         }
+    }
+}
+
+/// Of which package a directory says that it is, without anything of it being run; the error comes after the line that names it.
+fn name_of_tree(project: &Project, address: &str) -> std::result::Result<String, String> {
+    let place = Url::parse(address).map_err(|_| "names no directory")?;
+    let path = match address::path_of(&place) {
+        Some(path) => whole_path(project, &path),
+        None => place.to_file_path().map_err(|()| "names no directory")?,
+    };
+    let said = Said::of(&path, address).map_err(|error| format!("cannot be used: {error}"))?;
+    match (said.name, path.is_dir()) {
+        (Some(name), true) => Ok(name),
+        (None, true) => {
+            Err("does not say which package it is of; add `#egg=NAME` to its path".to_owned())
+        }
+        (_, false) => Err("names no directory, and no file of a known kind".to_owned()),
     }
 }
 

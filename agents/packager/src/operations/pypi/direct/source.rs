@@ -3,20 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pep508_rs::Requirement;
+use pep508_rs::{PackageName, Requirement};
 use url::Url;
 
 use super::super::super::named::{copied, file_of, sha512_of};
 use super::super::sources::{Direct, Held};
-use super::{Finder, compared};
+use super::{Finder, compared, no_file};
 use crate::build::said::Said;
+use crate::build::tree::{self, Seen};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::io::secret::shown;
 use crate::metadata::Hashes;
 use crate::operations::incoming::Incoming;
 use crate::plan::Precondition;
-use crate::resolution::{Artifact, Package};
+use crate::resolution::{Artifact, Package, SourceForm};
 use crate::resolve::pypi::policy::{Known, KnownSource};
 use crate::unpack::into::unpack_source;
 
@@ -48,6 +49,50 @@ impl Finder<'_> {
         self.sources.hold(&requirement.name, Direct { form: None, path, held });
         let file_name = file_of(place);
         self.known(requirement, place, (file_name, hashes, size), &said)
+    }
+
+    /// A directory of this machine.
+    pub(super) fn tree(
+        &self,
+        requirement: &Requirement,
+        written: &Hashes,
+        place: &Url,
+        preconditions: &mut Vec<Precondition>,
+    ) -> Result<Known> {
+        let (name, path) = (&requirement.name, place.to_file_path().map_err(|()| no_file(place))?);
+        let shown = path.display();
+        if !written.is_empty() {
+            let message = format!("`{shown}` is a directory, which has no digest to be compared");
+            return Err(Error::new(Kind::Usage, "url-requirement", message)
+                .hint("leave the digest out, or name an archive of the source"));
+        }
+        let incoming = self.task.shop.new_incoming()?;
+        let copy = incoming.path().join(TREE);
+        let seen = tree::copy(&path, &copy, &|| self.task.check_wanted())?;
+        let Some(Seen { sha256, bytes }) = seen else {
+            let what = if path.exists() {
+                "is neither a wheel, nor a source archive"
+            } else {
+                "is not there"
+            };
+            let message = format!("`{shown}` {what}, and no directory of source");
+            return Err(Error::new(Kind::Failed, "file-missing", message)
+                .hint("make it, or correct what names it"));
+        };
+        let file_name = self::file_name(&path, name);
+        let locked = self.locked_as(requirement, &file_name).and_then(|hashes| hashes.sha256);
+        if locked.is_some_and(|locked| locked != sha256) {
+            let message = format!("`{shown}` is not the directory that is locked");
+            return Err(Error::new(Kind::Verification, "hash-mismatch", message)
+                .hint(format!("`bolide update pypi:{name}` takes what is there now")));
+        }
+        let said = Said::of(&copy, &file_name)?;
+        let path_text = path.to_string_lossy().into_owned();
+        preconditions.push(Precondition::Tree { path: path_text, sha256: sha256.clone() });
+        let (form, held) = (Some(SourceForm::Tree), Some(Held { incoming, name: TREE }));
+        self.sources.hold(name, Direct { form, path: Some(path), held });
+        let hashes = Hashes { sha256: Some(sha256), sha512: None };
+        self.known(requirement, place, (file_name, hashes, Some(bytes)), &said)
     }
 
     /// What the resolver is told of a source.
@@ -168,6 +213,15 @@ impl Finder<'_> {
 
 /// The name of a copy.
 const ARCHIVE: &str = "archive";
+const TREE: &str = "tree";
+
+/// What a directory goes by in plans and locks: its own name, where that is a plain one.
+fn file_name(path: &Path, name: &PackageName) -> String {
+    let own = path.file_name().and_then(|own| own.to_str()).unwrap_or_default();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_plain = own.len() <= 100 && !own.starts_with('.') && own.chars().all(is_word);
+    if own.is_empty() || !is_plain { name.to_string() } else { own.to_owned() }
+}
 
 /// A package of which only a build tells the version.
 fn unknown(name: &str, artifact: Artifact) -> Package {

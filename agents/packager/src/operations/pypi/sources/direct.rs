@@ -9,18 +9,20 @@ use pep508_rs::PackageName;
 use super::{Sources, Wanted};
 use crate::build::remembered::{Key, recall, remember};
 use crate::build::said::Said;
+use crate::build::tree::{self, Seen};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::address;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::CoreMetadata;
 use crate::operations::incoming::Incoming;
 use crate::operations::named::copied;
-use crate::resolution::{Artifact, Form, Package};
+use crate::resolution::{Artifact, Package, SourceForm};
+use crate::unpack::into::unpack_source;
 
 /// One of them.
 pub(in super::super) struct Direct {
     /// What it is; nothing for an archive.
-    pub(in super::super) form: Option<Form>,
+    pub(in super::super) form: Option<SourceForm>,
     /// Where it lies on this machine, if it does.
     pub(in super::super) path: Option<PathBuf>,
     /// A copy of what was looked at, where that was.
@@ -52,7 +54,7 @@ impl Sources<'_> {
     }
 
     /// What it is, where that is no archive.
-    pub(super) fn form(&self, name: &str) -> Option<Form> {
+    pub(super) fn form(&self, name: &str) -> Option<SourceForm> {
         self.direct(name)?.form
     }
 
@@ -78,8 +80,40 @@ impl Sources<'_> {
         Ok(Arc::clone(&self.done(package)?.core))
     }
 
+    /// Whether the lock alone says what is installed.
+    pub(in super::super) fn is_frozen(&self) -> bool {
+        self.task.choices.frozen
+    }
+
+    /// What is source in a directory.
+    pub(in super::super) fn look(&self, path: &Path) -> Result<Option<Seen>> {
+        tree::look(path, &|| self.task.check_wanted())
+    }
+
+    /// Puts the source that is built to `source`.
+    pub(super) fn lay(&self, wanted: &Wanted<'_>, archive: &Path, source: &Path) -> Result<()> {
+        let Package { artifact, name, .. } = wanted.package;
+        let direct = self.direct(name).filter(|_| artifact.by_address);
+        let tree = direct.as_ref().filter(|direct| direct.form.is_some());
+        let Some(Direct { path, held, .. }) = tree.map(|direct| &**direct) else {
+            let archive = self.archive(wanted, archive)?;
+            let unpacker = &self.task.shop.unpacker;
+            return unpack_source(unpacker, &archive, &artifact.file_name, source).map(drop);
+        };
+        let from = held.as_ref().map(Held::path).or_else(|| path.clone()).unwrap_or_default();
+        let seen = tree::copy(&from, source, &|| self.task.check_wanted())?;
+        let is_it = |seen: &Seen| artifact.hashes.sha256.as_ref() == Some(&seen.sha256);
+        if seen.as_ref().is_some_and(is_it) {
+            return Ok(());
+        }
+        let shown = path.as_deref().unwrap_or(&from).display();
+        let message = format!("`{shown}` is not the directory that is locked");
+        Err(Error::new(Kind::Verification, "hash-mismatch", message)
+            .hint(format!("`bolide update pypi:{name} --build {name}` takes what is there now")))
+    }
+
     /// The archive that is built, verified: where a copy lies already, else at `to`.
-    pub(super) fn archive(&self, wanted: &Wanted<'_>, to: &Path) -> Result<PathBuf> {
+    fn archive(&self, wanted: &Wanted<'_>, to: &Path) -> Result<PathBuf> {
         let Package { artifact, name, .. } = wanted.package;
         let Artifact { file_name, hashes, .. } = &**artifact;
         if !address::is_source(file_name) {

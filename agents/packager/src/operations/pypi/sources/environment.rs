@@ -36,7 +36,6 @@ use crate::operations::incoming::Incoming;
 use crate::operations::pypi::base;
 use crate::resolution::{BuildRequirement, Package, Resolution};
 use crate::store::{open_beneath, open_directory};
-use crate::unpack::into::unpack_source;
 
 /// What is run in the sandbox.
 const DRIVER: &str = include_str!("../../../build/driver.py");
@@ -84,8 +83,7 @@ impl<'w> Workshop<'w> {
         let Self { sources, wanted, .. } = self;
         let file = &wanted.package.artifact.file_name;
         let source = self.work()?.join("source");
-        let archive = sources.archive(wanted, &self.place.path().join("archive"))?;
-        unpack_source(&sources.task.shop.unpacker, &archive, file, &source)?;
+        sources.lay(wanted, &self.place.path().join("archive"), &source)?;
         for name in ["home", "tmp", "out"] {
             let path = self.work()?.join(name);
             std::fs::create_dir(&path).map_err(|error| Error::io("create", &path, &error))?;
