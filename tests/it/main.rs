@@ -8,6 +8,7 @@ mod at_once;
 mod building;
 mod deferred;
 mod dnf;
+mod editables;
 mod elsewhere;
 mod far;
 mod heat;

@@ -226,7 +226,7 @@ fn what_is_no_wheel_of_the_package_is_refused() {
         ("stone @ ./dist/local-1.0-py3-none-any.whl", 2, "not a wheel of `stone`"),
         ("./dist", 1, "which package"),
         ("./dist/a-1.0.tar.xz", 1, "not built"),
-        ("-e .", 1, "editable"),
+        ("-e .", 1, "#egg=NAME"),
         ("git+https://me:hush@h.invalid/x", 1, "not supported"),
         ("x @ https://me:hush@h.invalid/x-1-py3-none-any.whl", 1, "netrc"),
     ] {

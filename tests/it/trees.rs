@@ -161,7 +161,9 @@ fn what_cannot_be_source_is_refused_before_anything_is_built() {
         ("mud @ ./libs/clay", 6, "it is about `clay`"),
         (&format!("./libs/clay#sha256={}", "0".repeat(64)), 2, "no digest"),
         ("./libs/clay --hash=sha256:00", 6, "hash"),
-        ("-e ./libs/clay", 1, "editable"),
+        ("-e ./libs/gone#egg=clay", 1, "no directory"),
+        ("-e ./dist/clay-1.0.tar.gz", 1, "only those can be editable"),
+        ("-e git+https://h.invalid/clay", 1, "not supported"),
     ] {
         world.file("requirements.txt", &format!("{line}\n"));
         world.bolide(&["install", "--build", "clay", "--build", "mud"]).fails(code, &[word]);

@@ -36,6 +36,8 @@ pub struct Order {
     pub work: PathBuf,
     /// Where it begins; below [`Self::work`].
     pub directory: PathBuf,
+    /// Where [`Self::directory`] is to be seen, too, and begun: the place of which it is a copy.
+    pub shown: Option<PathBuf>,
     /// What it may read and run beside the system's own programs and libraries.
     pub readable: Vec<PathBuf>,
     /// All of its environment variables.

@@ -64,7 +64,11 @@ fn python_requirement(
     names: address::Names<'_>,
 ) -> Result<pep508_rs::Requirement, String> {
     let shown = || agents_versions::shorten(&address::masked(line));
-    let spelled = address::spelled(line, names).map_err(|why| format!("`{}` {why}", shown()))?;
+    let spelled = match address::editable(line) {
+        Some(target) => address::spelled_editable(target, names).map(Some),
+        None => address::spelled(line, names),
+    };
+    let spelled = spelled.map_err(|why| format!("`{}` {why}", shown()))?;
     let parsed = address::parsed(spelled.as_deref().unwrap_or(line));
     let requirement = parsed.map_err(|text| {
         let problem = text.lines().next().unwrap_or("not a requirement");

@@ -112,6 +112,8 @@ pub struct Built {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceForm {
+    /// A directory whose code is used where it lies.
+    Editable,
     /// A directory, built as it was.
     Tree,
 }

@@ -40,6 +40,9 @@ const NO_SOURCE: [&[u8]; 9] = [
 /// Files by which an environment and a cache say what they are.
 const MARKS: [&str; 2] = ["pyvenv.cfg", "CACHEDIR.TAG"];
 
+/// Files that say how a tree is built.
+pub(crate) const DECIDING: [&str; 3] = ["pyproject.toml", "setup.cfg", "setup.py"];
+
 /// What was read of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -66,19 +69,30 @@ pub(crate) fn copy(
     walk(tree, Some(into), check)
 }
 
-fn walk(tree: &Path, into: Option<&Path>, check: &dyn Fn() -> Result<()>) -> Result<Option<Seen>> {
+/// What decides how a tree is built whose code is used where it lies: the files that say so, and nothing else of it.
+pub(crate) fn look_at_project(tree: &Path, check: &dyn Fn() -> Result<()>) -> Result<Option<Seen>> {
+    let Some(root) = open_root(tree)? else { return Ok(None) };
+    let mut walker = Walker::new(tree, check);
+    for name in DECIDING {
+        walker.entry(root.as_fd(), Path::new(name), None, 0)?;
+    }
+    Ok(Some(walker.seen()))
+}
+
+fn open_root(tree: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = match rustix::fs::open(tree, flags, Mode::empty()) {
-        Ok(root) => root,
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(error) => return Err(Error::io("read the directory", tree, &error.into())),
-    };
-    let mut digest = Context::new(&SHA256);
-    digest.update(FORM);
-    let mut walker = Walker { tree, digest, bytes: 0, files: 0, check };
+    match rustix::fs::open(tree, flags, Mode::empty()) {
+        Ok(root) => Ok(Some(root)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(Error::io("read the directory", tree, &error.into())),
+    }
+}
+
+fn walk(tree: &Path, into: Option<&Path>, check: &dyn Fn() -> Result<()>) -> Result<Option<Seen>> {
+    let Some(root) = open_root(tree)? else { return Ok(None) };
+    let mut walker = Walker::new(tree, check);
     walker.directory(root.as_fd(), Path::new(""), into, 0)?;
-    let sha256 = hex(walker.digest.finish().as_ref());
-    Ok(Some(Seen { sha256, bytes: walker.bytes }))
+    Ok(Some(walker.seen()))
 }
 
 struct Walker<'w> {
@@ -89,7 +103,17 @@ struct Walker<'w> {
     check: &'w dyn Fn() -> Result<()>,
 }
 
-impl Walker<'_> {
+impl<'w> Walker<'w> {
+    fn new(tree: &'w Path, check: &'w dyn Fn() -> Result<()>) -> Self {
+        let mut digest = Context::new(&SHA256);
+        digest.update(FORM);
+        Self { tree, digest, bytes: 0, files: 0, check }
+    }
+
+    fn seen(self) -> Seen {
+        Seen { sha256: hex(self.digest.finish().as_ref()), bytes: self.bytes }
+    }
+
     /// One directory, `path` from the root, and everything in it, by name.
     fn directory(
         &mut self,
@@ -348,6 +372,23 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR).expect("a pipe");
         let error = look(place.path(), &|| Ok(())).expect_err("a pipe");
         assert!(error.message.contains("neither a file nor a directory"), "{error}");
+    }
+
+    #[test]
+    fn of_a_tree_that_is_used_where_it_lies_only_the_project_counts() {
+        let place = place();
+        let project = || {
+            let seen = look_at_project(place.path(), &|| Ok(()));
+            seen.expect("read").expect("there").sha256
+        };
+        let before = project();
+        write(place.path(), "a/b.py", "c");
+        assert_eq!(project(), before);
+        write(place.path(), "setup.py", "t");
+        let changed = project();
+        assert_ne!(changed, before);
+        write(place.path(), "pyproject.toml", "");
+        assert_ne!(project(), changed);
     }
 
     #[test]

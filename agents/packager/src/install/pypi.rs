@@ -139,6 +139,9 @@ fn direct_url(package: &Package) -> Option<String> {
     let built = package.artifact.built.as_deref();
     let url_text = crate::io::secret::shown(&url);
     let told = match built.and_then(|built| built.form) {
+        Some(SourceForm::Editable) => {
+            serde_json::json!({"dir_info": {"editable": true}, "url": url_text})
+        }
         Some(SourceForm::Tree) => serde_json::json!({"dir_info": {}, "url": url_text}),
         None => {
             let hashes = built.map_or(&package.artifact.hashes, |built| &built.hashes);

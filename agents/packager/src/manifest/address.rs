@@ -60,6 +60,29 @@ pub fn spelled(line: &str, names: Names<'_>) -> Result<Option<String>, String> {
     Ok(Some(format!("{name} @ {address}{marker}")))
 }
 
+/// What stands behind the `#` of a directory whose code is used where it lies.
+pub const EDITABLE: &str = "editable";
+
+/// The same for what stands behind `-e`.
+///
+/// # Errors
+/// As [`spelled`]; and where it names no directory of this machine.
+pub fn spelled_editable(line: &str, names: Names<'_>) -> Result<String, String> {
+    const NO_DIRECTORY: &str = "names no directory of this machine, and only those can be editable";
+    let spelled = spelled(line, names)?.ok_or(NO_DIRECTORY)?;
+    let (address, marker) = spelled.split_at(spelled.find(" ;").unwrap_or(spelled.len()));
+    let is_here = [" @ project://", " @ file://"].iter().any(|start| address.contains(start));
+    if !is_here || address.contains('#') || address.ends_with(".whl") || is_source(address) {
+        return Err(NO_DIRECTORY.to_owned());
+    }
+    Ok(format!("{address}#{EDITABLE}{marker}"))
+}
+
+/// Whether the code of what is named is used where it lies.
+pub fn is_editable(url: &Url) -> bool {
+    url.fragment() == Some(EDITABLE)
+}
+
 /// Reads a requirement as [`spelled`] gives it. Its parser knows no scheme of ours, so such an address is put in afterwards.
 pub(super) fn parsed(spelled: &str) -> Result<Requirement, String> {
     let ours = format!(" @ {PROJECT_SCHEME}://");
@@ -228,9 +251,20 @@ pub fn path_of(url: &Url) -> Option<String> {
     Some(format!("{}{}", "../".repeat(parents), path.strip_prefix('/')?))
 }
 
+/// What stands behind `-e`, however that is written.
+pub(super) fn editable(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e"))?;
+    let is_apart = rest.starts_with([' ', '\t', '=']) || !line.starts_with("--");
+    let rest = rest.trim_start().strip_prefix('=').unwrap_or(rest).trim();
+    is_apart.then(|| rest.trim_matches(['"', '\'']))
+}
+
 /// The name of the package that a line is about, where it names a file.
 pub(super) fn name_of(line: &str, names: Names<'_>) -> Option<String> {
-    let spelled = spelled(line, names).ok().flatten()?;
+    let spelled = match editable(line) {
+        Some(line) => spelled_editable(line, names).ok()?,
+        None => spelled(line, names).ok().flatten()?,
+    };
     let name = spelled.split(['[', ' ']).next()?;
     Some(PackageName::from_str(name).ok()?.to_string())
 }
@@ -242,14 +276,18 @@ pub fn written(requirement: &Requirement) -> String {
         _ => None,
     };
     let Some((path, fragment)) = path else { return requirement.to_string() };
-    let fragment = fragment.map(|digests| format!("#{digests}")).unwrap_or_default();
+    let start = if fragment == Some(EDITABLE) { "-e " } else { "" };
+    let fragment = fragment
+        .filter(|it| *it != EDITABLE)
+        .map(|digests| format!("#{digests}"))
+        .unwrap_or_default();
     let extras: Vec<&str> = requirement.extras.iter().map(AsRef::as_ref).collect();
     let extras = match extras.is_empty() {
         true => String::new(),
         false => format!("[{}]", extras.join(",")),
     };
-    let start = if path.starts_with("../") { "" } else { "./" };
-    format!("{start}{path}{fragment}{extras}")
+    let here = if path.starts_with("../") { "" } else { "./" };
+    format!("{start}{here}{path}{fragment}{extras}")
 }
 
 /// A requirement for eyes and files that others see: what an address asks its server with may be a secret.
@@ -399,6 +437,30 @@ mod tests {
         ] {
             check(line, Err(why));
         }
+    }
+
+    #[test]
+    fn what_is_used_where_it_lies_says_so_in_its_address() {
+        for (line, expected) in [
+            ("-e ./libs/a", "a @ project:///libs/a#editable"),
+            ("-e.[x]", "root[x] @ project:///#editable"),
+            (
+                "--editable=../a ; os_name == 'nt'",
+                "a @ project://parent/a#editable ; os_name == 'nt'",
+            ),
+            ("-e /opt/b#egg=a", "a @ file:///opt/b#editable"),
+        ] {
+            let target = editable(line).expect(line);
+            let spelled = spelled_editable(target, &of_tests).expect(line);
+            assert_eq!(spelled, expected);
+            assert!(parsed(&spelled).is_ok(), "{line}");
+        }
+        let told = told(&parsed("a[x] @ project:///libs/a#editable").expect("one"));
+        assert_eq!(told, "-e ./libs/a[x]");
+        for line in ["a", "https://h/a-1.zip", "./a-1.tar.gz", "./a-1-py3-none-any.whl", "/x"] {
+            assert!(spelled_editable(line, &of_tests).is_err(), "{line}");
+        }
+        assert_eq!((editable("--editables x"), editable("--extra x")), (None, None));
     }
 
     #[test]

@@ -128,12 +128,11 @@ fn read_lines(
         if logical.body.is_empty() {
             continue;
         }
-        if !logical.body.starts_with('-') {
+        if !logical.body.starts_with('-') || address::editable(&logical.body).is_some() {
             requirements.wanted.push(read_wanted(file, &logical, names)?);
         } else if let Some(included) = included(&logical.body) {
             including(&logical, included)?;
         } else {
-            check_option(file, &logical)?;
             requirements.options.push((logical.line, logical.body));
         }
     }
@@ -156,20 +155,12 @@ fn included(body: &str) -> Option<Included<'_>> {
     })
 }
 
-fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
-    let word = logical.body.split([' ', '\t', '=']).next().unwrap_or_default();
-    if matches!(word, "-e" | "--editable") || (!word.starts_with("--") && word.starts_with("-e")) {
-        let problem = format!("line {}: editable projects are not installed", logical.line);
-        return Err(invalid(file, problem));
-    }
-    Ok(())
-}
-
 fn read_wanted(file: &str, logical: &Logical, names: Names<'_>) -> Result<Wanted, Error> {
     let (body, options) = split_options(&logical.body);
     let line = logical.line;
     let requirement = super::python_requirement(body, names).map_err(|problem| {
-        match matches!(address::spelled(body, names), Ok(None)) {
+        let is_plain = address::editable(body).is_none();
+        match is_plain && matches!(address::spelled(body, names), Ok(None)) {
             true => syntax_error(file, line, 1, &problem),
             false => invalid(file, format!("line {line}: {problem}")),
         }

@@ -84,6 +84,9 @@ fn place(project: &Project, url: &Url) -> Result<Url> {
 
 /// The digests that an address has.
 fn written(url: &Url) -> Result<Hashes> {
+    if address::is_editable(url) {
+        return Ok(Hashes::default());
+    }
     page::written_hashes(url.fragment().unwrap_or_default()).map_err(|why| {
         let named = address::path_of(url).unwrap_or_else(|| shown(url));
         Error::new(Kind::Failed, "unsupported-hash", format!("`{named}` {why}"))
@@ -107,6 +110,14 @@ impl Shape {
             false if place.scheme() == "file" && !file.ends_with(".whl") => Self::Tree,
             false => Self::Wheel,
         }
+    }
+}
+
+impl SourceForm {
+    /// What an address names; nothing for an archive and for a wheel.
+    fn of(url: &Url, place: &Url) -> Option<Self> {
+        let is_tree = Shape::of(place) == Shape::Tree;
+        is_tree.then_some(if address::is_editable(url) { Self::Editable } else { Self::Tree })
     }
 }
 
@@ -137,7 +148,10 @@ impl Finder<'_> {
                 _ if Shape::of(&place) != Shape::Wheel => {
                     let preconditions = &mut found.preconditions;
                     let known = match Shape::of(&place) {
-                        Shape::Tree => self.tree(requirement, &written, &place, preconditions)?,
+                        Shape::Tree => {
+                            let form = SourceForm::of(url, &place).unwrap_or(SourceForm::Tree);
+                            self.tree(requirement, (&written, form), &place, preconditions)?
+                        }
                         _ => self.archive(requirement, written, &place, preconditions)?,
                     };
                     found.sources.insert(requirement.name.clone());
@@ -312,14 +326,14 @@ pub(super) fn place_locked<'r>(
         let artifact = Arc::make_mut(&mut package.artifact);
         (artifact.by_address, artifact.url) = (true, place.to_string());
         let path = place.to_file_path().ok().filter(|_| place.scheme() == "file");
-        let form = (Shape::of(&place) == Shape::Tree).then_some(SourceForm::Tree);
+        let form = SourceForm::of(url, &place);
         if package.is_source() {
             let path = path.clone();
             sources.hold(&requirement.name, Direct { form, path, held: None });
         }
         let found = match (path, form) {
             (Some(path), None) => foreign::content(&path).ok().flatten().map(|it| it.sha256),
-            (Some(path), Some(_)) => sources.look(&path)?.map(|seen| seen.sha256),
+            (Some(path), Some(form)) => sources.look(&path, form)?.map(|seen| seen.sha256),
             (None, _) => None,
         };
         let Some(found) = found else { continue };

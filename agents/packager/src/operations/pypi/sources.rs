@@ -246,7 +246,8 @@ impl<'a> Sources<'a> {
         let file_name = &wanted.package.artifact.file_name;
         self.task.say("build", format!("building `{file_name}` in a sandbox"), 0, 0);
         let wheel = workshop.build_wheel(&found)?;
-        remember(&self.task.shop.builds, &self.key("wheel", wanted, &needed), &wheel);
+        let step = self.wheel_step(wanted);
+        remember(&self.task.shop.builds, &self.key(&step, wanted, &needed), &wheel);
         let done = self.taken(wanted, wheel, needed)?;
         Ok(Done { has_run: workshop.has_run, ..done })
     }
@@ -260,9 +261,19 @@ impl<'a> Sources<'a> {
         Key::new(step, &wanted.digest, needed, self.interpreter)
     }
 
+    /// Under what the wheel of a build is remembered.
+    fn wheel_step(&self, wanted: &Wanted<'_>) -> String {
+        self.step("wheel", wanted)
+    }
+
     /// The wheel that the same build made before, where it still is there.
     fn known(&self, wanted: &Wanted<'_>, needed: &[BuildRequirement]) -> Option<Done> {
-        let key = self.key("wheel", wanted, needed);
+        // Code that is used where it lies may have grown a module that its wheel has to lead to.
+        if self.used_at(wanted).is_some() && self.task.choices.build.has(&wanted.name) {
+            return None;
+        }
+        let step = self.wheel_step(wanted);
+        let key = self.key(&step, wanted, needed);
         let wheel: Wheel = recall(&self.task.shop.builds, &key)?;
         self.taken(wanted, wheel, needed.to_vec()).ok()
     }

@@ -77,14 +77,16 @@ fn refused(name: &PackageName, why: &str) -> Error {
 }
 
 fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<Project, Error> {
-    let written = Url::parse(address).ok();
-    let fragment = written.as_ref().and_then(Url::fragment).unwrap_or_default();
-    let digests = written_hashes(fragment).map_err(|why| {
-        Error::new(Kind::Failed, "unsupported-hash", format!("the address of `{name}` {why}"))
-            .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
-    })?;
-    let mut hashes = known.map_or(digests, |known| known.hashes.clone());
-    if written.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+    let place = Url::parse(address).ok();
+    let fragment = place.as_ref().and_then(Url::fragment).unwrap_or_default();
+    let written = || {
+        written_hashes(fragment).map_err(|why| {
+            Error::new(Kind::Failed, "unsupported-hash", format!("the address of `{name}` {why}"))
+                .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
+        })
+    };
+    let mut hashes = known.map_or_else(written, |known| Ok(known.hashes.clone()))?;
+    if place.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
         // The requirement is repeated in explanations and repairs.
         return Err(refused(
             name,
@@ -93,7 +95,7 @@ fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<P
     }
     let url = match known {
         Some(known) => Url::parse(&known.url).ok(),
-        None => written.and_then(|base| file_url(address, &base, &mut hashes)),
+        None => place.and_then(|base| file_url(address, &base, &mut hashes)),
     };
     let url =
         url.ok_or_else(|| refused(name, "is asked for by an address that cannot be fetched"))?;

@@ -13,6 +13,7 @@ use crate::build::said::Said;
 use crate::build::tree::{self, Seen};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::foreign;
 use crate::io::secret::shown;
 use crate::metadata::Hashes;
 use crate::operations::incoming::Incoming;
@@ -55,7 +56,7 @@ impl Finder<'_> {
     pub(super) fn tree(
         &self,
         requirement: &Requirement,
-        written: &Hashes,
+        (written, form): (&Hashes, SourceForm),
         place: &Url,
         preconditions: &mut Vec<Precondition>,
     ) -> Result<Known> {
@@ -79,6 +80,14 @@ impl Finder<'_> {
             return Err(Error::new(Kind::Failed, "file-missing", message)
                 .hint("make it, or correct what names it"));
         };
+        // What is used where it lies is another one only where it says so itself.
+        let sha256 = match form {
+            SourceForm::Tree => sha256,
+            SourceForm::Editable => {
+                let seen = tree::look_at_project(&copy, &|| self.task.check_wanted())?;
+                seen.map_or(sha256, |seen| seen.sha256)
+            }
+        };
         let file_name = self::file_name(&path, name);
         let locked = self.locked_as(requirement, &file_name).and_then(|hashes| hashes.sha256);
         if locked.is_some_and(|locked| locked != sha256) {
@@ -87,9 +96,14 @@ impl Finder<'_> {
                 .hint(format!("`bolide update pypi:{name}` takes what is there now")));
         }
         let said = Said::of(&copy, &file_name)?;
-        let path_text = path.to_string_lossy().into_owned();
-        preconditions.push(Precondition::Tree { path: path_text, sha256: sha256.clone() });
-        let (form, held) = (Some(SourceForm::Tree), Some(Held { incoming, name: TREE }));
+        match form {
+            SourceForm::Tree => {
+                let path = path.to_string_lossy().into_owned();
+                preconditions.push(Precondition::Tree { path, sha256: sha256.clone() });
+            }
+            SourceForm::Editable => preconditions.extend(deciding(&path)?),
+        }
+        let (form, held) = (Some(form), Some(Held { incoming, name: TREE }));
         self.sources.hold(name, Direct { form, path: Some(path), held });
         let hashes = Hashes { sha256: Some(sha256), sha512: None };
         self.known(requirement, place, (file_name, hashes, Some(bytes)), &said)
@@ -221,6 +235,18 @@ fn file_name(path: &Path, name: &PackageName) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_plain = own.len() <= 100 && !own.starts_with('.') && own.chars().all(is_word);
     if own.is_empty() || !is_plain { name.to_string() } else { own.to_owned() }
+}
+
+/// That the files stay as they are by which a tree says how it is built.
+fn deciding(tree: &Path) -> Result<Vec<Precondition>> {
+    let mut preconditions = Vec::new();
+    for path in tree::DECIDING.map(|name| tree.join(name)) {
+        if let Some(content) = foreign::content(&path)? {
+            let path = path.to_string_lossy().into_owned();
+            preconditions.push(Precondition::Named { content, path });
+        }
+    }
+    Ok(preconditions)
 }
 
 /// A package of which only a build tells the version.

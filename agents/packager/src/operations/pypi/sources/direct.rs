@@ -11,6 +11,7 @@ use crate::build::remembered::{Key, recall, remember};
 use crate::build::said::Said;
 use crate::build::tree::{self, Seen};
 use crate::error::{Error, Kind, Result};
+use crate::limits::BUILD_FILES_MAX;
 use crate::manifest::address;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::CoreMetadata;
@@ -85,9 +86,55 @@ impl Sources<'_> {
         self.task.choices.frozen
     }
 
-    /// What is source in a directory.
-    pub(in super::super) fn look(&self, path: &Path) -> Result<Option<Seen>> {
-        tree::look(path, &|| self.task.check_wanted())
+    /// What of a directory decides about what is installed.
+    pub(in super::super) fn look(&self, path: &Path, form: SourceForm) -> Result<Option<Seen>> {
+        let check = || self.task.check_wanted();
+        match form {
+            SourceForm::Tree => tree::look(path, &check),
+            SourceForm::Editable => tree::look_at_project(path, &check),
+        }
+    }
+
+    /// Where the code of a package is used where it lies.
+    pub(super) fn used_at(&self, wanted: &Wanted<'_>) -> Option<PathBuf> {
+        let direct = self.direct(wanted.name.as_ref())?;
+        let is_editable = direct.form == Some(SourceForm::Editable);
+        direct.path.clone().filter(|_| is_editable)
+    }
+
+    /// What a step of a build is remembered by beside its source: what is used where it lies says where that is.
+    pub(super) fn step(&self, step: &str, wanted: &Wanted<'_>) -> String {
+        match self.used_at(wanted) {
+            Some(path) => format!("{step} {}", path.display()),
+            None => step.to_owned(),
+        }
+    }
+
+    /// Refuses an editable build that left something beside the source that only its copy has now: what was compiled there.
+    pub(super) fn check_left(&self, wanted: &Wanted<'_>, source: &Path) -> Result<()> {
+        let Some(path) = self.used_at(wanted) else { return Ok(()) };
+        let (mut left, mut files) = (vec![PathBuf::new()], 0);
+        while let Some(folder) = left.pop() {
+            let Ok(entries) = std::fs::read_dir(source.join(&folder)) else { continue };
+            for entry in entries.flatten() {
+                let inside = folder.join(entry.file_name());
+                let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                files += 1;
+                if is_directory && files < BUILD_FILES_MAX {
+                    left.push(inside);
+                } else if inside.extension().is_some_and(|it| it == "so")
+                    && path.join(&inside).symlink_metadata().is_err()
+                {
+                    let (name, inside) = (&wanted.name, inside.display());
+                    let message =
+                        format!("the editable build of `{name}` makes `{inside}` in its source");
+                    return Err(Error::new(Kind::Refused, "editable-compiled", message).hint(
+                        "nothing is written into the directory; name it without `-e` to have it built and copied",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts the source that is built to `source`.
@@ -102,6 +149,10 @@ impl Sources<'_> {
         };
         let from = held.as_ref().map(Held::path).or_else(|| path.clone()).unwrap_or_default();
         let seen = tree::copy(&from, source, &|| self.task.check_wanted())?;
+        let seen = match tree.and_then(|direct| direct.form) {
+            Some(SourceForm::Editable) => self.look(source, SourceForm::Editable)?,
+            _ => seen,
+        };
         let is_it = |seen: &Seen| artifact.hashes.sha256.as_ref() == Some(&seen.sha256);
         if seen.as_ref().is_some_and(is_it) {
             return Ok(());

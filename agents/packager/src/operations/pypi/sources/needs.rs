@@ -42,7 +42,8 @@ impl Sources<'_> {
         found: &Resolution,
     ) -> Result<Vec<Requirement>> {
         let needed = needed(found);
-        let key = self.key("requires", wanted, &needed);
+        let step = self.step("requires", wanted);
+        let key = self.key(&step, wanted, &needed);
         let directory = &self.task.shop.builds;
         let file = &wanted.package.artifact.file_name;
         if let Some(texts) = recall::<Vec<String>>(directory, &key) {
