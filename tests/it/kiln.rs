@@ -201,7 +201,7 @@ fn record(text: &str) -> String {
     paths.join("\n")
 }
 
-/// An environment in which pip installs one line of a requirements file, without an index.
+/// An environment in which pip installs what these arguments say and nothing that it needs; of an index where they name one.
 pub(crate) fn by_pip(world: &World, arguments: &[&str]) -> PathBuf {
     let place = world.place("by-pip");
     if !place.exists() {
@@ -209,15 +209,10 @@ pub(crate) fn by_pip(world: &World, arguments: &[&str]) -> PathBuf {
         Outcome::of(make.args(["-m", "venv"]).arg(&place)).succeeds();
     }
     let mut pip = world.command(place.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--no-index",
-        "--no-deps",
-        "--no-compile",
-        "--force-reinstall",
-    ]);
+    pip.args(["-m", "pip", "install", "--no-deps", "--no-compile", "--force-reinstall"]);
+    if !arguments.contains(&"--index-url") {
+        pip.arg("--no-index");
+    }
     Outcome::of(pip.args(arguments).current_dir(world.project())).succeeds();
     place
 }

@@ -14,6 +14,7 @@ mod far;
 mod heat;
 mod holding;
 mod kiln;
+mod kinds;
 mod languages;
 mod locking;
 mod logging;

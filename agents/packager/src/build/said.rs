@@ -125,14 +125,32 @@ fn info(source: &Path, shown: &str) -> Result<Option<Said>> {
     Ok(Some(Said { name, version, headers: text }))
 }
 
-/// The name that setuptools is told in `setup.cfg`.
-fn name_in_setup_cfg(source: &Path) -> Result<Option<String>> {
-    let path = source.join("setup.cfg");
-    let Some(file) = foreign::open(&path)? else { return Ok(None) };
+/// The beginning of a file, where there is one.
+fn beginning(path: &Path) -> Result<Option<String>> {
+    let Some(file) = foreign::open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     let read = file.take(BUILD_PROJECT_BYTES_MAX).read_to_end(&mut bytes);
-    read.map_err(|error| Error::io("read", &path, &error))?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    read.map_err(|error| Error::io("read", path, &error))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The name that `setup.py` seems to give, where it stands there as it is. A guess: what is built has to confirm it.
+pub(crate) fn name_in_setup_py(source: &Path) -> Result<Option<String>> {
+    let Some(text) = beginning(&source.join("setup.py"))? else { return Ok(None) };
+    let call = text.find("setup(").map(|at| &text[at + "setup(".len()..]);
+    let value = call.and_then(|call| {
+        let (before, rest) = call.split_once("name=").or_else(|| call.split_once("name ="))?;
+        let is_whole = before.is_empty() || before.ends_with([' ', ',', '\t', '\n']);
+        let rest = rest.trim_start();
+        let quote = rest.chars().next().filter(|it| is_whole && matches!(it, '"' | '\''))?;
+        rest[1..].split(quote).next()
+    });
+    Ok(value.filter(|name| PackageName::from_str(name).is_ok()).map(str::to_owned))
+}
+
+/// The name that setuptools is told in `setup.cfg`.
+fn name_in_setup_cfg(source: &Path) -> Result<Option<String>> {
+    let Some(text) = beginning(&source.join("setup.cfg"))? else { return Ok(None) };
     let mut lines = text.lines().skip_while(|line| line.trim() != "[metadata]").skip(1);
     let own = lines.by_ref().take_while(|line| !line.starts_with('['));
     let mut pairs = own.filter_map(|line| line.split_once('='));
@@ -239,6 +257,17 @@ mod tests {
         std::fs::write(place.path().join("setup.cfg"), cfg).expect("written");
         let said = Said::of(place.path(), "a").expect("read");
         assert_eq!((said.name.as_deref(), said.version), (Some("a-b"), None));
+        for (text, name) in [
+            ("from setuptools import setup\nsetup(name='a-b', version='1')", Some("a-b")),
+            ("setup(\n    version=V,\n    name = \"a\",\n)", Some("a")),
+            ("setup(name=NAME)", None),
+            ("setup(rename='a')", None),
+            ("setup(name='!')", None),
+            ("name='a'", None),
+        ] {
+            std::fs::write(place.path().join("setup.py"), text).expect("written");
+            assert_eq!(name_in_setup_py(place.path()).expect("read").as_deref(), name, "{text}");
+        }
     }
 
     #[test]

@@ -46,8 +46,8 @@ const HONOURED: &[Choice] = &[
     Choice::PythonPlatform,
     Choice::Prerelease,
     Choice::Resolution,
-    // Nothing but wheels is ever used of what is named here.
     Choice::OnlyBinary,
+    Choice::NoBinary,
     Choice::Build,
     Choice::ExcludeNewer,
     Choice::Constraint,
@@ -70,6 +70,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let target = PythonTarget::elsewhere(&interpreter, version.as_ref(), platform.as_deref())?;
     manifest.check_python(&target)?;
     task.registries.check_pypi_indexes(&manifest.indexes)?;
+    manifest.settle_formats(task.registries.pypi_formats()?, &task.choices.formats)?;
     if !is_elsewhere {
         check_environment(project, &environment, &base(&interpreter)?)?;
     }
@@ -109,6 +110,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     };
     asked.check_update(&resolution)?;
     manifest.check_digests(&resolution, &target)?;
+    manifest.check_formats(&resolution)?;
     sources.build_all(&mut resolution)?;
     let lines = add.iter().zip(lines).filter_map(|(spec, line)| match line {
         Line::Stays => None,

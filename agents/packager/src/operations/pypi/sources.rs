@@ -113,8 +113,8 @@ impl<'a> Sources<'a> {
     /// The packages that were built before: they count again without being named, as far as nothing has to be run for it, and unless
     /// the caller wants wheels of the index alone.
     pub(super) fn known_names(&self) -> impl Iterator<Item = PackageName> {
-        let only_binary = &self.task.choices.only_binary;
-        self.built_before().filter(|name| !only_binary.has(name))
+        let formats = &self.manifest.formats;
+        self.built_before().filter(|name| formats.has_sources(name))
     }
 
     fn built_before(&self) -> impl Iterator<Item = PackageName> {
@@ -126,9 +126,10 @@ impl<'a> Sources<'a> {
     /// A conflict with what the caller may do where a package that was built before is missed.
     pub(super) fn explained(&self, error: ResolveError) -> ResolveError {
         let ResolveError::Conflict(mut conflict) = error else { return error };
-        let only_binary = &self.task.choices.only_binary;
+        let formats = &self.manifest.formats;
         let mut left_out = self.built_before().filter(|name| {
-            only_binary.has(name) && conflict.explanation.contains(&format!("`--build {name}`"))
+            !formats.has_sources(name)
+                && conflict.explanation.contains(&format!("`--build {name}`"))
         });
         let repair = left_out
             .next()
@@ -221,7 +222,7 @@ impl<'a> Sources<'a> {
     }
 
     fn make(&self, wanted: &Wanted<'_>) -> Result<Done> {
-        if self.task.choices.only_binary.has(&wanted.name) {
+        if !self.manifest.formats.has_sources(&wanted.name) {
             let (purl, file) = (wanted.told(), &wanted.package.artifact.file_name);
             let message = format!("`{purl}` is built from `{file}`, and only wheels are wanted");
             return Err(Error::new(Kind::Refused, "build-not-asked", message)

@@ -11,7 +11,7 @@ use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 use super::provider::specifiers;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::CoreMetadata;
-use crate::options::{Mode, Names, Prerelease};
+use crate::options::{Formats, Mode, Names, Prerelease};
 
 /// What is wanted. The default is what pip does by itself.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Policy {
     /// The packages of which versions without a wheel that fits may be source archives. What is chosen then cannot be installed by
     /// itself: whoever asks has it built.
     pub sources: Names,
+    /// Which kinds of files count.
+    pub formats: Formats,
     /// What was found out about files that requirements name, by their address as it stands there.
     pub addresses: BTreeMap<String, Known>,
 }
@@ -67,6 +69,7 @@ pub(super) struct Rules {
     direct: BTreeSet<PackageName>,
     digests: BTreeMap<PackageName, BTreeSet<String>>,
     pub(super) sources: Names,
+    pub(super) formats: Formats,
     /// Packages that are taken from an address, not from an index.
     pub(super) named: BTreeSet<PackageName>,
 }
@@ -101,6 +104,7 @@ impl Rules {
             direct: direct.collect(),
             digests: policy.digests.clone(),
             sources: policy.sources.clone(),
+            formats: policy.formats.clone(),
             named: BTreeSet::new(),
         }
     }
