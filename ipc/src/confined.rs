@@ -78,6 +78,21 @@ pub fn make_read_only_except(directory: &CStr) -> io::Result<()> {
     change(directory, 0, 0, libc::MOUNT_ATTR_RDONLY)
 }
 
+/// Shows a directory at another place, too, in the name space of this process and of those that it starts: there it hides what lies there for
+/// everybody else. For what is to learn a path that is not that of the copy in which it works.
+///
+/// # Errors
+/// Where one of the two is not there, or who confined this process does not let it mount.
+pub fn show_at(directory: &CStr, place: &CStr) -> io::Result<()> {
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: both paths end with a zero and outlive the call; no type and no data are handed over, which this kind of mounting does
+    // not look at.
+    let done = unsafe {
+        libc::mount(directory.as_ptr(), place.as_ptr(), none, libc::MS_BIND, none.cast())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Tries to trace another process, for tests of what a confined process may do; what came of it.
 #[cfg(feature = "faults")]
 pub fn try_to_trace(process: i32) -> io::Result<()> {

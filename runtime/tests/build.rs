@@ -36,6 +36,7 @@ impl Place {
             arguments: vec!["-c".to_owned(), script.to_owned()],
             work: self.path("work"),
             directory: self.path("work"),
+            shown: None,
             readable: Vec::new(),
             variables: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
         }
@@ -357,4 +358,27 @@ fn it_ends_when_nobody_wants_it_any_more() {
     });
     assert_eq!(ended.unwrap_err().code, "cancelled");
     assert_eq!(processes(&word), 0);
+}
+
+#[test]
+fn a_copy_is_shown_at_another_place_and_what_lies_there_stays() {
+    let place = Place::new();
+    let shown = place.path("shown");
+    std::fs::create_dir_all(&shown).unwrap();
+    std::fs::create_dir_all(place.path("work/source")).unwrap();
+    std::fs::write(shown.join("own"), "kept").unwrap();
+    let script =
+        "pwd; test -e own && exit 7; echo made > new && mkdir d && echo x > d/y && rm -r d; exit 0";
+    let order = Order {
+        directory: place.path("work/source"),
+        shown: Some(shown.clone()),
+        ..place.order(script)
+    };
+    let report = sandbox().run(order, Cancellation::NEVER).unwrap();
+    assert_eq!(report.ended, Ended::Exit(0), "{report:?}");
+    assert_eq!(report.tail.trim(), shown.display().to_string());
+    assert_eq!(std::fs::read_to_string(place.path("work/source/new")).unwrap(), "made\n");
+    let left: Vec<_> = std::fs::read_dir(&shown).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(std::fs::read_to_string(shown.join("own")).unwrap(), "kept");
 }

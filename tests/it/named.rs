@@ -224,9 +224,9 @@ fn what_is_no_wheel_of_the_package_is_refused() {
         ("./dist/local-2.0-py3-none-any.whl", 6, "local"),
         ("./dist/text-1.0-py3-none-any.whl", 6, "text"),
         ("stone @ ./dist/local-1.0-py3-none-any.whl", 2, "not a wheel of `stone`"),
-        ("./dist", 1, "not built"),
-        ("./dist/a-1.0.tar.gz", 1, "not done"),
-        ("-e .", 1, "editable"),
+        ("./dist", 1, "which package"),
+        ("./dist/a-1.0.tar.xz", 1, "not built"),
+        ("-e .", 1, "#egg=NAME"),
         ("git+https://me:hush@h.invalid/x", 1, "not supported"),
         ("x @ https://me:hush@h.invalid/x-1-py3-none-any.whl", 1, "netrc"),
     ] {

@@ -14,7 +14,9 @@ pub mod helper;
 pub(crate) mod project;
 pub(crate) mod remembered;
 pub mod run;
+pub(crate) mod said;
 mod sandbox;
+pub(crate) mod tree;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub struct Order {
     pub work: PathBuf,
     /// Where it begins; below [`Self::work`].
     pub directory: PathBuf,
+    /// Where [`Self::directory`] is to be seen, too, and begun: the place of which it is a copy.
+    pub shown: Option<PathBuf>,
     /// What it may read and run beside the system's own programs and libraries.
     pub readable: Vec<PathBuf>,
     /// All of its environment variables.

@@ -255,6 +255,11 @@ impl Client {
         Ok(registries.any(|registry| registry.origin() == url.origin()))
     }
 
+    /// Which kinds of files count, as the person told pip.
+    pub(crate) fn pypi_formats(&self) -> Result<&[(crate::options::Choice, String)]> {
+        Ok(&self.pypi.resolved()?.endpoint.formats)
+    }
+
     /// Refuses what a Python project takes from an index of its own, where the configuration that is followed has none for it.
     pub(crate) fn check_pypi_indexes(&self, wanted: &[(PackageName, String)]) -> Result<()> {
         self.pypi.check_indexes(wanted)

@@ -572,6 +572,12 @@ pub const BUILD_ANSWER_BYTES_MAX: u64 = 256 << 10;
 pub const BUILD_PROJECT_BYTES_MAX: u64 = 1 << 20;
 /// Requirements of a build, and places of a backend: nobody writes more than some ten.
 pub const BUILD_REQUIREMENTS_MAX: usize = 256;
+/// Files and directories of a tree of source that a project names: large ones have some ten thousand.
+pub const SOURCE_TREE_FILES_MAX: usize = 100_000;
+/// Bytes of all files of such a tree, which is read and copied when it is planned.
+pub const SOURCE_TREE_BYTES_MAX: u64 = 2 << 30;
+/// Directories inside one another in it.
+pub const SOURCE_TREE_DEPTH_MAX: usize = ARCHIVE_DEPTH_MAX;
 /// Builds for one plan. A resolver that walks down the versions of a package must not build all of them.
 pub const BUILDS_IN_A_PLAN_MAX: usize = 32;
 /// Builds that are remembered, 1 KiB each.
@@ -579,3 +585,7 @@ pub const BUILDS_REMEMBERED_MAX: usize = 4_096;
 
 const _: () = assert!(BUILD_FILE_BYTES_MAX <= BUILD_DISK_BYTES_MAX);
 const _: () = assert!(BUILD_REPORT_BYTES_MAX as usize > 6 * BUILD_TAIL_BYTES);
+const _: () = assert!(
+    SOURCE_TREE_BYTES_MAX < BUILD_DISK_BYTES_MAX
+        && (SOURCE_TREE_FILES_MAX as u64) < BUILD_FILES_MAX
+);

@@ -59,9 +59,16 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// Reads one Python requirement; an address in it is spelled in one way. The error is for people, and comes after the place.
-fn python_requirement(line: &str) -> Result<pep508_rs::Requirement, String> {
+fn python_requirement(
+    line: &str,
+    names: address::Names<'_>,
+) -> Result<pep508_rs::Requirement, String> {
     let shown = || agents_versions::shorten(&address::masked(line));
-    let spelled = address::spelled(line).map_err(|why| format!("`{}` {why}", shown()))?;
+    let spelled = match address::editable(line) {
+        Some(target) => address::spelled_editable(target, names).map(Some),
+        None => address::spelled(line, names),
+    };
+    let spelled = spelled.map_err(|why| format!("`{}` {why}", shown()))?;
     let parsed = address::parsed(spelled.as_deref().unwrap_or(line));
     let requirement = parsed.map_err(|text| {
         let problem = text.lines().next().unwrap_or("not a requirement");

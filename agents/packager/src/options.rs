@@ -5,6 +5,7 @@
 //! names the flag. An ecosystem says which choices its resolver honours ([`Choices::check_honoured`]) and refuses the others by
 //! name; none is ignored.
 
+mod formats;
 mod moment;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::manifest::requirements::{self, Wanted};
 use crate::spec::Spec;
 use agents_versions::shorten;
 
+pub use formats::Formats;
 pub use moment::Moment;
 
 /// What a caller says, as it says it. Empty means what the ecosystem's own client does by itself.
@@ -220,7 +222,9 @@ pub struct Choices {
     pub only_binary: Names,
     /// No wheel of these.
     pub no_binary: Names,
-    /// May be built from source where no wheel fits.
+    /// The two above as they were written, in the order in which they hold.
+    pub formats: Vec<(Choice, String)>,
+    /// May be built from source where no wheel fits, or counts.
     pub build: Names,
     /// For every platform at once.
     pub universal: bool,
@@ -254,14 +258,17 @@ impl Options {
             allow_new.insert((spec.ecosystem, spec.name));
         }
         let only_binary = names(&self.only_binary, Choice::OnlyBinary)?;
-        let build = self.build(&only_binary)?;
+        let no_binary = names(&self.no_binary, Choice::NoBinary)?;
+        let formats = self.formats(&no_binary, &only_binary)?;
+        let build = self.build(&no_binary, &only_binary)?;
         Ok(Choices {
             python_version: self.python_version.as_deref().map(python_version).transpose()?,
             python_platform: self.python_platform.as_deref().map(python_platform).transpose()?,
             prerelease: self.prerelease,
             mode: self.resolution.unwrap_or_default(),
             only_binary,
-            no_binary: names(&self.no_binary, Choice::NoBinary)?,
+            no_binary,
+            formats,
             build,
             universal: self.universal,
             exclude_newer: self.exclude_newer.as_deref().map(exclude_newer).transpose()?,
@@ -275,15 +282,38 @@ impl Options {
 }
 
 impl Options {
-    /// The packages that may be built, each named by itself: whoever lets code run says whose.
-    fn build(&self, only_binary: &Names) -> Result<Names> {
-        let build = names(&self.build, Choice::Build)?;
+    /// What is said of kinds of files: what is about all packages before what names some, since nobody knows in which order they stood.
+    fn formats(&self, no_binary: &Names, only_binary: &Names) -> Result<Vec<(Choice, String)>> {
+        let (no, only) = (Choice::NoBinary, Choice::OnlyBinary);
+        let twice = no_binary.names.intersection(&only_binary.names).next();
+        if twice.is_some() || (no_binary.all && only_binary.all) {
+            let name = twice.map_or_else(|| ":all:".to_owned(), ToString::to_string);
+            let problem = format!("`{name}` stands behind `{only}`, too");
+            return Err(bad(no.flag(), &problem, "leave one of the two out"));
+        }
+        let texts = |choice: Choice, texts: &[String]| {
+            texts.iter().map(|text| (choice, text.clone())).collect::<Vec<_>>()
+        };
+        let both = [texts(no, &self.no_binary), texts(only, &self.only_binary)];
+        let [no, only] = both;
+        Ok(if only_binary.all { [only, no].concat() } else { [no, only].concat() })
+    }
+
+    /// The packages that may be built, each named by itself: whoever lets code run says whose. Who wants no wheel of a package by its name
+    /// says so, too.
+    fn build(&self, no_binary: &Names, only_binary: &Names) -> Result<Names> {
+        let mut build = names(&self.build, Choice::Build)?;
         let flag = Choice::Build.flag();
         if build.all {
             let hint = "name each package whose code may be run for that";
             return Err(bad(flag, "everything is never built", hint));
         }
-        if let Some(name) = build.names.iter().find(|name| only_binary.has(name)) {
+        if self.python_version.is_none() && self.python_platform.is_none() {
+            build.names.extend(no_binary.names.iter().cloned());
+        }
+        let is_kept =
+            |name: &&PackageName| only_binary.has(name) && !no_binary.names.contains(name);
+        if let Some(name) = build.names.iter().find(is_kept) {
             let problem = format!("`{name}` is kept from being built by `{}`", Choice::OnlyBinary);
             return Err(bad(flag, &problem, "leave one of the two out"));
         }

@@ -130,6 +130,13 @@ pub enum Precondition {
         /// Absolute.
         path: String,
     },
+    /// A directory of source that the project names by its path.
+    Tree {
+        /// Absolute.
+        path: String,
+        /// The digest of what is source in it.
+        sha256: String,
+    },
     /// An environment.
     Environment {
         /// Relative to the project.
@@ -257,6 +264,7 @@ impl Precondition {
             Self::File { path, .. } => (0, path.as_str()),
             Self::Environment { place, .. } => (1, place.as_str()),
             Self::Named { path, .. } => (2, path),
+            Self::Tree { path, .. } => (3, path),
         }
     }
 
@@ -275,6 +283,14 @@ impl Precondition {
                 let now = crate::foreign::content(Path::new(path))?;
                 Ok(match now {
                     Some(now) if now == *content => None,
+                    Some(_) => Some(format!("`{path}` was changed")),
+                    None => Some(format!("`{path}` is gone")),
+                })
+            }
+            Self::Tree { path, sha256 } => {
+                let now = crate::build::tree::look(Path::new(path), &|| Ok(()))?;
+                Ok(match now {
+                    Some(now) if now.sha256 == *sha256 => None,
                     Some(_) => Some(format!("`{path}` was changed")),
                     None => Some(format!("`{path}` is gone")),
                 })

@@ -95,6 +95,9 @@ pub struct Artifact {
 pub struct Built {
     /// The source archive's name.
     pub file_name: String,
+    /// What the project names in the place of an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<SourceForm>,
     /// What the source archive hashes to. Never empty.
     pub hashes: Hashes,
     /// Every package that was there for the build, sorted.
@@ -103,6 +106,16 @@ pub struct Built {
     pub size: Option<u64>,
     /// Where the source archive is fetched from; empty where that has to be found out.
     pub url: String,
+}
+
+/// Source that is no archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceForm {
+    /// A directory whose code is used where it lies.
+    Editable,
+    /// A directory, built as it was.
+    Tree,
 }
 
 /// A package that was there for a build, exactly.
@@ -122,6 +135,13 @@ impl BuildRequirement {
 }
 
 impl Package {
+    /// Where it comes from by the project's own word, whatever was built of that since; nothing for what a registry has.
+    pub fn named_at(&self) -> Option<url::Url> {
+        let Artifact { built, by_address, url, .. } = &*self.artifact;
+        let url = built.as_deref().map_or(url, |built| &built.url);
+        url::Url::parse(url).ok().filter(|_| *by_address)
+    }
+
     /// Whether a source archive stands for the wheel that is built of it.
     pub fn is_source(&self) -> bool {
         self.ecosystem == Ecosystem::Pypi && !self.artifact.file_name.ends_with(".whl")

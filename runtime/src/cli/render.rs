@@ -24,13 +24,13 @@ pub(super) fn plan(answer: &PlanAnswer) -> String {
         let size = package.size.map(|bytes| format!("  {}", size(bytes))).unwrap_or_default();
         let scripts = if package.scripts.is_empty() { "" } else { "  (scripts not run)" };
         // A registry has a name, an address has a scheme.
-        let from = match package.source.contains(':') {
-            true => format!("  from {}", package.source),
-            false => String::new(),
-        };
-        let from = match &package.built {
-            Some(built) => format!("  built from {} ({})", built.file, built.hash),
-            None => from,
+        let address = Some(&*package.source).filter(|source| source.contains(':'));
+        let from = match (&package.built, address) {
+            (Some(built), address) => {
+                format!("  built from {} ({})", address.unwrap_or(&built.file), built.hash)
+            }
+            (None, Some(address)) => format!("  from {address}"),
+            (None, None) => String::new(),
         };
         line(&mut text, format_args!("{sign} {}{size}{scripts}{from}", package.purl));
     }

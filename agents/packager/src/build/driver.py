@@ -27,6 +27,10 @@ def main():
     found = backend(task["backend"], places)
     if task["hook"] == "build_wheel":
         answer = found.build_wheel(task["into"], {}, None)
+    elif task["hook"] == "build_editable":
+        if not hasattr(found, "build_editable"):
+            raise SystemExit("the backend makes nothing editable (PEP 660)")
+        answer = found.build_editable(task["into"], {}, None)
     else:
         hook = getattr(found, task["hook"], None)
         answer = [] if hook is None else list(hook({}))

@@ -86,12 +86,12 @@ fn become_it(task: &Task) -> String {
     if let Err(why) = lock_in() {
         return why;
     }
-    let Order { program, arguments, directory, variables, .. } = &task.order;
+    let Order { program, arguments, directory, shown, variables, .. } = &task.order;
     let mut command = Command::new(program);
     command
         .stdin(Stdio::null())
         .args(arguments)
-        .current_dir(directory)
+        .current_dir(shown.as_ref().unwrap_or(directory))
         .env_clear()
         .envs(variables.iter().cloned());
     let error = command.exec();

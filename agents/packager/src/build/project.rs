@@ -47,21 +47,26 @@ struct Table {
 impl System {
     /// Reads it from an archive that was unpacked to `source`; `archive` is its name.
     pub(crate) fn of(source: &Path, archive: &str) -> Result<Self> {
-        let path = source.join("pyproject.toml");
-        let Some(file) = foreign::open(&path)? else { return read(None, archive) };
-        let mut text = String::new();
-        let limit = BUILD_PROJECT_BYTES_MAX;
-        file.take(limit + 1)
-            .read_to_string(&mut text)
-            .map_err(|error| Error::io("read", &path, &error))?;
-        if text.len() as u64 > limit {
-            return Err(bad(archive, &format!("it has more than {limit} bytes")));
-        }
-        read(Some(&text), archive)
+        read(text_of(source, archive)?.as_deref(), archive)
     }
 }
 
-fn bad(archive: &str, why: &str) -> Error {
+/// The `pyproject.toml` of an archive that was unpacked to `source`, where it has one; `archive` is its name.
+pub(super) fn text_of(source: &Path, archive: &str) -> Result<Option<String>> {
+    let path = source.join("pyproject.toml");
+    let Some(file) = foreign::open(&path)? else { return Ok(None) };
+    let mut text = String::new();
+    let limit = BUILD_PROJECT_BYTES_MAX;
+    file.take(limit + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Error::io("read", &path, &error))?;
+    match text.len() as u64 > limit {
+        true => Err(bad(archive, &format!("it has more than {limit} bytes"))),
+        false => Ok(Some(text)),
+    }
+}
+
+pub(super) fn bad(archive: &str, why: &str) -> Error {
     let message = format!("the `pyproject.toml` of `{archive}` cannot be used: {why}");
     Error::new(Kind::Failed, "build-system", message)
         .hint("choose another version of the package, or one that has a wheel")

@@ -110,6 +110,7 @@ impl Sandbox {
             arguments: vec!["-c".to_owned(), ":".to_owned()],
             directory: work.clone(),
             work,
+            shown: None,
             readable: Vec::new(),
             variables: Vec::new(),
         };

@@ -3,7 +3,7 @@
 //! 1. Limits of the kernel for each process: memory, processor time, size of a file.
 //! 2. No capability, and no way to get one.
 //! 3. Landlock: the system's programs, libraries and headers, the interpreter and the environment of the build may be read and run; the
-//!    build's own directory may be written; no other file can be opened. No TCP, no signal to others, no abstract socket.
+//!    build's own directory may be written, at the place where its copy of a tree is shown, too; no other file can be opened. No TCP, no signal to others, no abstract socket.
 //! 4. A filter of system calls: no socket, no look into another process, no name space, no mount, nothing of the kernel's own.
 //!    Unlike a reader of archives a build may use what it does not forbid, since compilers are of many kinds.
 //!
@@ -70,8 +70,11 @@ const FORBIDDING: &[(&str, &str, &str)] = &[
 
 /// Goes into name spaces in which there is no network and nothing but the build's directory can be changed.
 pub(super) fn enter(order: &Order) -> Result<(), String> {
-    let work = CString::new(order.work.as_os_str().as_bytes())
-        .map_err(|_| "the directory of the build has a zero in its name".to_owned())?;
+    let text = |path: &std::path::Path| {
+        CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| "the directory of the build has a zero in its name".to_owned())
+    };
+    let work = text(&order.work)?;
     ipc::confined::enter_own_namespaces().map_err(|error| {
         let why = forbidden_by(&|name| std::fs::read_to_string(name).ok());
         format!("it can have no name spaces of its own ({error}): {why}")
@@ -81,6 +84,10 @@ pub(super) fn enter(order: &Order) -> Result<(), String> {
             "what is mounted cannot be made read-only for it ({error}): that takes Linux 5.12, and a container or a security \
              module that lets programs mount in name spaces of their own"
         )
+    })?;
+    let Some(shown) = &order.shown else { return Ok(()) };
+    ipc::confined::show_at(&text(&order.directory)?, &text(shown)?).map_err(|error| {
+        format!("the copy that is built cannot be shown at `{}` ({error})", shown.display())
     })
 }
 
@@ -143,7 +150,11 @@ fn restrict(order: &Order) -> Result<bool, landlock::RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?
         .add_rules(path_beneath_rules(DEVICES, devices))?
-        .add_rules(path_beneath_rules([&order.work], no_devices))?
+        // A path below what is shown leads to where it is shown, not to the directory of the build.
+        .add_rules(path_beneath_rules(
+            std::iter::once(&order.work).chain(&order.shown),
+            no_devices,
+        ))?
         .restrict_self()?;
     let is_there = matches!(status.landlock, LandlockStatus::Available { .. });
     Ok(is_there && status.ruleset != RulesetStatus::NotEnforced)

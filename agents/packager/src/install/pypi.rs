@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Options, Report, fill, identity_mismatch};
 use crate::error::{Error, Kind, Result};
-use crate::resolution::Package;
+use crate::resolution::{Package, SourceForm};
 use crate::store::{Entry, Existing, File, Object, Store};
 
 mod installed;
@@ -135,14 +135,26 @@ fn write(
 
 /// Where a package came from, as PEP 610 has it, for pip and whoever lists what is installed.
 fn direct_url(package: &Package) -> Option<String> {
-    let artifact = &package.artifact;
-    let url = url::Url::parse(&artifact.url).ok().filter(|_| artifact.by_address)?;
-    let sha256 = artifact.hashes.sha256.as_deref()?;
-    let archive = serde_json::json!({
-        "hash": format!("sha256={sha256}"),
-        "hashes": {"sha256": sha256},
-    });
-    let told = serde_json::json!({"archive_info": archive, "url": crate::io::secret::shown(&url)});
+    let url = package.named_at()?;
+    let built = package.artifact.built.as_deref();
+    let url_text = crate::io::secret::shown(&url);
+    let told = match built.and_then(|built| built.form) {
+        Some(SourceForm::Editable) => {
+            serde_json::json!({"dir_info": {"editable": true}, "url": url_text})
+        }
+        Some(SourceForm::Tree) => serde_json::json!({"dir_info": {}, "url": url_text}),
+        None => {
+            let hashes = built.map_or(&package.artifact.hashes, |built| &built.hashes);
+            let mut archive = serde_json::json!({"hashes": {}});
+            let known = [("sha512", &hashes.sha512), ("sha256", &hashes.sha256)];
+            for (algorithm, digest) in known {
+                let Some(digest) = digest else { continue };
+                archive["hash"] = format!("{algorithm}={digest}").into();
+                archive["hashes"][algorithm] = digest.as_str().into();
+            }
+            serde_json::json!({"archive_info": archive, "url": url_text})
+        }
+    };
     Some(told.to_string())
 }
 

@@ -4,7 +4,7 @@ pub(crate) mod core_metadata;
 pub(crate) mod file_name;
 pub(crate) mod page;
 mod page_html;
-mod source;
+pub(crate) mod source;
 mod wheel;
 
 use std::sync::{Arc, OnceLock, PoisonError};

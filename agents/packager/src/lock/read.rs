@@ -196,7 +196,8 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
                 refused("what it was built with has to be exact packages with their digests")
             })?;
             let (file_name, hashes) = (file_name.clone(), hashes.clone());
-            Some(Built { file_name, hashes, requirements, size, url: String::new() }.into())
+            let (form, url) = (None, String::new());
+            Some(Built { file_name, form, hashes, requirements, size, url }.into())
         }
         _ => return Err(refused("only a source archive of Python is built")),
     };

@@ -196,6 +196,7 @@ fn with_built() -> Lock {
     let file_name = "wall-1.0+local.tar.gz".to_owned();
     artifact.built = Some(Box::new(Built {
         file_name: file_name.clone(),
+        form: None,
         hashes: artifact.hashes.clone(),
         requirements: vec![requirement("a", "1"), requirement("b", "2")],
         size: None,

@@ -1,4 +1,4 @@
-//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x.whl`, `file:///opt/x.whl`.
+//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x-1.0.tar.gz`, `file:///opt/x.whl`.
 //!
 //! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
 //! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
@@ -32,23 +33,54 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'$')
     .add(b'\\');
 
+/// Says of which package a directory of source is, by its address; only who may open files knows.
+pub type Names<'n> = &'n dyn Fn(&str) -> Result<String, String>;
+
+/// For texts whose directories nobody looks at.
+pub fn unknown(_: &str) -> Result<String, String> {
+    Err("does not say which package it is of".to_owned())
+}
+
 /// A line with what it means, in the form `name[extras] @ ADDRESS ; marker`; `None` for one that names no file.
 ///
 /// # Errors
 /// Why the line cannot be followed; the words come after the line itself.
-pub fn spelled(line: &str) -> Result<Option<String>, String> {
+pub fn spelled(line: &str, names: Names<'_>) -> Result<Option<String>, String> {
     let (target, marker) = match line.find(" ;").or_else(|| line.find("\t;")) {
         Some(at) => (line[..at].trim(), line[at + 2..].trim()),
         None => (line.trim(), ""),
     };
     let (name, address) = match named(target) {
         Some((name, address)) => (name.to_owned(), address_of(address)?),
-        None if names_file(target) => unnamed(target)?,
+        None if names_file(target) => unnamed(target, names)?,
         None if target.contains("://") => return Err(NOT_FOLLOWED.to_owned()),
         None => return Ok(None),
     };
     let marker = if marker.is_empty() { String::new() } else { format!(" ; {marker}") };
     Ok(Some(format!("{name} @ {address}{marker}")))
+}
+
+/// What stands behind the `#` of a directory whose code is used where it lies.
+pub const EDITABLE: &str = "editable";
+
+/// The same for what stands behind `-e`.
+///
+/// # Errors
+/// As [`spelled`]; and where it names no directory of this machine.
+pub fn spelled_editable(line: &str, names: Names<'_>) -> Result<String, String> {
+    const NO_DIRECTORY: &str = "names no directory of this machine, and only those can be editable";
+    let spelled = spelled(line, names)?.ok_or(NO_DIRECTORY)?;
+    let (address, marker) = spelled.split_at(spelled.find(" ;").unwrap_or(spelled.len()));
+    let is_here = [" @ project://", " @ file://"].iter().any(|start| address.contains(start));
+    if !is_here || address.contains('#') || address.ends_with(".whl") || is_source(address) {
+        return Err(NO_DIRECTORY.to_owned());
+    }
+    Ok(format!("{address}#{EDITABLE}{marker}"))
+}
+
+/// Whether the code of what is named is used where it lies.
+pub fn is_editable(url: &Url) -> bool {
+    url.fragment() == Some(EDITABLE)
 }
 
 /// Reads a requirement as [`spelled`] gives it. Its parser knows no scheme of ours, so such an address is put in afterwards.
@@ -71,7 +103,7 @@ const NOT_FOLLOWED: &str =
 /// Whether a line names a file without saying of which package, which only requirements files may.
 pub(super) fn is_unnamed(line: &str) -> bool {
     named(line.split(" ;").next().unwrap_or_default().trim()).is_none()
-        && spelled(line).is_ok_and(|spelled| spelled.is_some())
+        && names_file(line.split(" ;").next().unwrap_or_default().trim())
 }
 
 /// The name (with extras) and the address of `name[extras] @ address`.
@@ -93,26 +125,50 @@ fn names_file(target: &str) -> bool {
         .any(|start| target.starts_with(start))
         || matches!(target, "." | "..")
         || (!plain.contains([':', ';', ' ', '=', '<', '>', '!', '~', '\''])
-            && (plain.contains('/') || plain.ends_with(".whl")))
+            && (plain.contains('/') || plain.ends_with(".whl") || is_source(plain)))
 }
 
 /// The name and the address of a file that is named by itself; the file's name says which package it is of.
-fn unnamed(target: &str) -> Result<(String, String), String> {
+fn unnamed(target: &str, names: Names<'_>) -> Result<(String, String), String> {
     let (target, extras) = match target.strip_suffix(']').and_then(|it| it.rsplit_once('[')) {
         Some((target, extras)) => (target, format!("[{extras}]")),
         None => (target, String::new()),
     };
     let address = address_of(target)?;
-    let file = file_name(&address).ok_or("names no file")?;
-    let stem = file.strip_suffix(".whl").ok_or(match is_source(&file) {
-        true => "is source that has to be built, which is not done",
-        false => "names no wheel; projects of source are not built",
-    })?;
-    let name = stem.split('-').next().unwrap_or_default();
+    let file = file_name(&address).unwrap_or_default();
+    let name = match (file.strip_suffix(".whl"), source_stem(&file)) {
+        (Some(stem), _) => stem.split('-').next().unwrap_or_default().to_owned(),
+        (None, Some(stem)) => name_of_source(stem).to_owned(),
+        (None, None) if is_other_source(&file) => return Err(OTHER_SOURCE.to_owned()),
+        (None, None) if address.starts_with("http") => {
+            return Err("names neither a wheel nor a source archive".to_owned());
+        }
+        (None, None) => match address.split_once("#egg=") {
+            Some((address, name)) => return Ok((of_egg(name, &extras)?, address.to_owned())),
+            None => names(&address)?,
+        },
+    };
+    Ok((format!("{}{extras}", package(&name)?), address))
+}
+
+/// A name and its extras as pip has them behind `#egg=`.
+fn of_egg(text: &str, extras: &str) -> Result<String, String> {
+    let (name, own) = text.split_at(text.find('[').unwrap_or(text.len()));
+    let extras = if own.is_empty() { extras } else { own };
+    Ok(format!("{}{extras}", package(name)?))
+}
+
+fn package(name: &str) -> Result<PackageName, String> {
     // An empty name is one to its parser.
     let name = Some(name).filter(|name| !name.is_empty()).and_then(|it| it.parse().ok());
-    let name: PackageName = name.ok_or("does not say which package it is of")?;
-    Ok((format!("{name}{extras}"), address))
+    name.ok_or_else(|| "does not say which package it is of".to_owned())
+}
+
+/// Of `name-version`, where the name may have hyphens of its own, and the version one, too.
+fn name_of_source(stem: &str) -> &str {
+    let is_version = |text: &str| Version::from_str(text).is_ok();
+    let end = stem.match_indices('-').find(|(at, _)| is_version(&stem[at + 1..]));
+    end.map_or("", |(at, _)| &stem[..at])
 }
 
 /// An address as it is kept: on the web, `file:///...`, or `project://...`.
@@ -147,9 +203,6 @@ fn address_of(text: &str) -> Result<String, String> {
             part => parts.push(part),
         }
     }
-    if parts.is_empty() {
-        return Err("is a project of source, which is not built".to_owned());
-    }
     let (parents, path) = (parents.join("."), parts.join("/"));
     Ok(format!("{PROJECT_SCHEME}://{parents}/{}{fragment}", utf8_percent_encode(&path, ESCAPED)))
 }
@@ -157,8 +210,9 @@ fn address_of(text: &str) -> Result<String, String> {
 /// The address and the digests behind it. A path may have a `#` of its own, but not where its wheel's name has ended.
 fn fragment(text: &str) -> (&str, &str) {
     let known = ["#sha256=", "#sha512=", "#egg=", "#subdirectory="];
-    let wheel = text.find(".whl#").map(|at| at + ".whl".len());
-    let at = known.iter().filter_map(|known| text.find(known)).chain(wheel).min();
+    let endings = SOURCE_ENDINGS.iter().chain(&[".whl"]);
+    let ends = endings.filter_map(|end| Some(text.find(&format!("{end}#"))? + end.len()));
+    let at = known.iter().filter_map(|known| text.find(known)).chain(ends).min();
     text.split_at(at.unwrap_or(text.len()))
 }
 
@@ -169,8 +223,24 @@ fn file_name(address: &str) -> Option<String> {
     Some(percent_decode_str(last).decode_utf8().ok()?.into_owned())
 }
 
-fn is_source(file: &str) -> bool {
-    [".tar.gz", ".zip", ".tgz", ".tar.bz2", ".tar.xz"].iter().any(|ending| file.ends_with(ending))
+/// Endings of the source archives that are followed.
+const SOURCE_ENDINGS: [&str; 3] = [".tar.gz", ".tgz", ".zip"];
+
+/// The words for the other kinds.
+const OTHER_SOURCE: &str =
+    "is a source archive of a kind that is not built; `.tar.gz` and `.zip` are";
+
+fn source_stem(file: &str) -> Option<&str> {
+    SOURCE_ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))
+}
+
+/// Whether a name is that of a source archive that can be built.
+pub fn is_source(file: &str) -> bool {
+    source_stem(file).is_some()
+}
+
+fn is_other_source(file: &str) -> bool {
+    [".tar.bz2", ".tar.xz", ".tar.Z", ".tar"].iter().any(|ending| file.ends_with(ending))
 }
 
 /// The path from the project that a `project://` address means.
@@ -181,9 +251,20 @@ pub fn path_of(url: &Url) -> Option<String> {
     Some(format!("{}{}", "../".repeat(parents), path.strip_prefix('/')?))
 }
 
+/// What stands behind `-e`, however that is written.
+pub(super) fn editable(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e"))?;
+    let is_apart = rest.starts_with([' ', '\t', '=']) || !line.starts_with("--");
+    let rest = rest.trim_start().strip_prefix('=').unwrap_or(rest).trim();
+    is_apart.then(|| rest.trim_matches(['"', '\'']))
+}
+
 /// The name of the package that a line is about, where it names a file.
-pub(super) fn name_of(line: &str) -> Option<String> {
-    let spelled = spelled(line).ok().flatten()?;
+pub(super) fn name_of(line: &str, names: Names<'_>) -> Option<String> {
+    let spelled = match editable(line) {
+        Some(line) => spelled_editable(line, names).ok()?,
+        None => spelled(line, names).ok().flatten()?,
+    };
     let name = spelled.split(['[', ' ']).next()?;
     Some(PackageName::from_str(name).ok()?.to_string())
 }
@@ -195,14 +276,18 @@ pub fn written(requirement: &Requirement) -> String {
         _ => None,
     };
     let Some((path, fragment)) = path else { return requirement.to_string() };
-    let fragment = fragment.map(|digests| format!("#{digests}")).unwrap_or_default();
+    let start = if fragment == Some(EDITABLE) { "-e " } else { "" };
+    let fragment = fragment
+        .filter(|it| *it != EDITABLE)
+        .map(|digests| format!("#{digests}"))
+        .unwrap_or_default();
     let extras: Vec<&str> = requirement.extras.iter().map(AsRef::as_ref).collect();
     let extras = match extras.is_empty() {
         true => String::new(),
         false => format!("[{}]", extras.join(",")),
     };
-    let start = if path.starts_with("../") { "" } else { "./" };
-    format!("{start}{path}{fragment}{extras}")
+    let here = if path.starts_with("../") { "" } else { "./" };
+    format!("{start}{here}{path}{fragment}{extras}")
 }
 
 /// A requirement for eyes and files that others see: what an address asks its server with may be a secret.
@@ -266,9 +351,14 @@ pub(super) fn masked(line: &str) -> String {
 mod tests {
     use super::*;
 
+    fn of_tests(address: &str) -> Result<String, String> {
+        let path = address.strip_prefix("project://").ok_or("is elsewhere")?;
+        Ok(path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("root").to_owned())
+    }
+
     #[track_caller]
     fn check(line: &str, expected: Result<Option<&str>, &str>) {
-        match (spelled(line), expected) {
+        match (spelled(line, &of_tests), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{line}"),
             (Err(found), Err(expected)) => assert!(found.contains(expected), "{line}: {found}"),
             (found, _) => panic!("{line}: {found:?}"),
@@ -301,6 +391,17 @@ mod tests {
                 "a @ https://h/a-1%2Bc-py3-none-any.whl#sha256=00",
             ),
             ("a@https://h/x.whl", "a @ https://h/x.whl"),
+            ("./d/A_b-1.0.tar.gz", "a-b @ project:///d/A_b-1.0.tar.gz"),
+            ("a-b-1.0-2.zip[x]", "a-b[x] @ project:///a-b-1.0-2.zip"),
+            ("../a-1!2.0.tgz#sha256=00", "a @ project://parent/a-1!2.0.tgz#sha256=00"),
+            ("https://h/a-1.0.tar.gz#sha256=00", "a @ https://h/a-1.0.tar.gz#sha256=00"),
+            ("a @ https://h/archive/main.zip", "a @ https://h/archive/main.zip"),
+            ("./libs/A_b[x]", "a-b[x] @ project:///libs/A_b"),
+            ("../a/ ; os_name == 'nt'", "a @ project://parent/a ; os_name == 'nt'"),
+            (".", "root @ project:///"),
+            ("..", "root @ project://parent/"),
+            ("/opt/pkg#egg=a[x]", "a[x] @ file:///opt/pkg"),
+            ("a @ ./libs/b", "a @ project:///libs/b"),
         ] {
             check(line, Ok(Some(expected)));
             let requirement = parsed(expected).expect("a requirement");
@@ -320,10 +421,13 @@ mod tests {
     #[test]
     fn what_cannot_be_followed_says_so() {
         for (line, why) in [
-            ("./pkg", "not built"),
-            (".", "not built"),
-            ("./a-1.tar.gz", "not done"),
-            ("https://h/a-1.tar.gz", "not done"),
+            ("/opt/pkg", "elsewhere"),
+            ("https://h/pkg", "neither a wheel nor"),
+            ("./pkg#egg=", "which package"),
+            ("./a-1.tar.xz", "of a kind that is not built"),
+            ("https://h/a-1.tar.bz2", "of a kind that is not built"),
+            ("https://h/a.tar.gz", "which package"),
+            ("./-1.0.zip", "which package"),
             ("git+https://h/a", "not supported"),
             ("a @ git+ssh://git@h/a", "not supported"),
             ("a @ ftp://h/a-1-py3-none-any.whl", "not supported"),
@@ -333,6 +437,30 @@ mod tests {
         ] {
             check(line, Err(why));
         }
+    }
+
+    #[test]
+    fn what_is_used_where_it_lies_says_so_in_its_address() {
+        for (line, expected) in [
+            ("-e ./libs/a", "a @ project:///libs/a#editable"),
+            ("-e.[x]", "root[x] @ project:///#editable"),
+            (
+                "--editable=../a ; os_name == 'nt'",
+                "a @ project://parent/a#editable ; os_name == 'nt'",
+            ),
+            ("-e /opt/b#egg=a", "a @ file:///opt/b#editable"),
+        ] {
+            let target = editable(line).expect(line);
+            let spelled = spelled_editable(target, &of_tests).expect(line);
+            assert_eq!(spelled, expected);
+            assert!(parsed(&spelled).is_ok(), "{line}");
+        }
+        let told = told(&parsed("a[x] @ project:///libs/a#editable").expect("one"));
+        assert_eq!(told, "-e ./libs/a[x]");
+        for line in ["a", "https://h/a-1.zip", "./a-1.tar.gz", "./a-1-py3-none-any.whl", "/x"] {
+            assert!(spelled_editable(line, &of_tests).is_err(), "{line}");
+        }
+        assert_eq!((editable("--editables x"), editable("--extra x")), (None, None));
     }
 
     #[test]
@@ -357,8 +485,10 @@ mod tests {
             "../../d e/x-1+y-py3-none-any.whl",
             "../a-1-py3-none-any.whl#sha256=00[x]",
             "a>=1",
+            "./libs/a",
+            "../../libs/a[x]",
         ] {
-            let text = spelled(line).expect("fine").unwrap_or_else(|| line.to_owned());
+            let text = spelled(line, &of_tests).expect("fine").unwrap_or_else(|| line.to_owned());
             assert_eq!(written(&parsed(&text).expect("one")), line);
         }
     }

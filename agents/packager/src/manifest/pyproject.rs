@@ -79,7 +79,12 @@ fn requirement(file: &str, place: &str, line: &str) -> Result<Requirement, Error
         let problem = format!("`{}` has no name", shorten(&super::address::masked(line)));
         return Err(invalid(file, problem).hint("write it as `name @ ADDRESS`"));
     }
-    super::python_requirement(line)
+    if super::address::editable(line).is_some() {
+        let problem = format!("`{}` is an option of pip's", shorten(line));
+        return Err(invalid(file, problem)
+            .hint("write `name` there, and `name = { path = \"...\", editable = true }` in `[tool.uv.sources]`"));
+    }
+    super::python_requirement(line, &super::address::unknown)
         .map_err(|problem| invalid(file, format!("in `{place}`, {problem}")))
 }
 

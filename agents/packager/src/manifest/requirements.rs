@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use pep508_rs::Requirement;
 
+use super::address::{self, Names};
 use super::{invalid, syntax_error, with_bom, without_bom};
 use crate::error::{Error, Kind};
 use crate::spec::{Spec, normalize_name};
@@ -94,7 +95,7 @@ fn comment_start(text: &str) -> Option<usize> {
 
 /// Reads a requirements file. `file` is for messages.
 pub fn read(file: &str, text: &str) -> Result<Requirements, Error> {
-    read_lines(file, text, &mut |logical, _| {
+    read_lines(file, text, &address::unknown, &mut |logical, _| {
         let message = format!(
             "`{file}` line {}: `{}` includes another file, which is not followed",
             logical.line,
@@ -115,19 +116,23 @@ struct Included<'t> {
     constrains: bool,
 }
 
-fn read_lines(file: &str, text: &str, including: Including<'_>) -> Result<Requirements, Error> {
+fn read_lines(
+    file: &str,
+    text: &str,
+    names: Names<'_>,
+    including: Including<'_>,
+) -> Result<Requirements, Error> {
     let (text, _) = without_bom(file, text)?;
     let mut requirements = Requirements::default();
     for logical in logical_lines(text) {
         if logical.body.is_empty() {
             continue;
         }
-        if !logical.body.starts_with('-') {
-            requirements.wanted.push(read_wanted(file, &logical)?);
+        if !logical.body.starts_with('-') || address::editable(&logical.body).is_some() {
+            requirements.wanted.push(read_wanted(file, &logical, names)?);
         } else if let Some(included) = included(&logical.body) {
             including(&logical, included)?;
         } else {
-            check_option(file, &logical)?;
             requirements.options.push((logical.line, logical.body));
         }
     }
@@ -150,20 +155,12 @@ fn included(body: &str) -> Option<Included<'_>> {
     })
 }
 
-fn check_option(file: &str, logical: &Logical) -> Result<(), Error> {
-    let word = logical.body.split([' ', '\t', '=']).next().unwrap_or_default();
-    if matches!(word, "-e" | "--editable") || (!word.starts_with("--") && word.starts_with("-e")) {
-        let problem = format!("line {}: editable projects are not installed", logical.line);
-        return Err(invalid(file, problem));
-    }
-    Ok(())
-}
-
-fn read_wanted(file: &str, logical: &Logical) -> Result<Wanted, Error> {
+fn read_wanted(file: &str, logical: &Logical, names: Names<'_>) -> Result<Wanted, Error> {
     let (body, options) = split_options(&logical.body);
     let line = logical.line;
-    let requirement = super::python_requirement(body).map_err(|problem| {
-        match matches!(super::address::spelled(body), Ok(None)) {
+    let requirement = super::python_requirement(body, names).map_err(|problem| {
+        let is_plain = address::editable(body).is_none();
+        match is_plain && matches!(address::spelled(body, names), Ok(None)) {
             true => syntax_error(file, line, 1, &problem),
             false => invalid(file, format!("line {line}: {problem}")),
         }
@@ -188,8 +185,8 @@ fn split_options(body: &str) -> (&str, &str) {
     }
 }
 
-fn name_of(body: &str) -> Option<String> {
-    if let Some(name) = super::address::name_of(split_options(body).0) {
+fn name_of(body: &str, names: Names<'_>) -> Option<String> {
+    if let Some(name) = address::name_of(split_options(body).0, names) {
         return Some(name);
     }
     let len = body
@@ -216,21 +213,31 @@ pub fn saved_requirement(spec: &Spec, resolved: &str) -> String {
 ///
 /// A changed line keeps its marker and its comment. A line with hashes is refused: the file is another tool's output.
 /// So is a new line in a file with hashes: pip wants them on every line as soon as one has them.
-pub fn add(file: &str, text: Option<&str>, wanted: &[&str]) -> Result<String, Error> {
+pub fn add(
+    file: &str,
+    text: Option<&str>,
+    wanted: &[&str],
+    names: Names<'_>,
+) -> Result<String, Error> {
     let (text, bom) = without_bom(file, text.unwrap_or_default())?;
     let mut text = text.to_owned();
     for line in wanted {
-        let name = name_of(line)
+        let name = name_of(line, names)
             .ok_or_else(|| invalid(file, format!("`{}` has no name", shorten(line))))?;
-        text = add_one(file, &text, &name, line)?;
+        text = add_one(file, &text, (&name, line), names)?;
     }
     Ok(with_bom(text, bom))
 }
 
-fn add_one(file: &str, text: &str, name: &str, wanted: &str) -> Result<String, Error> {
+fn add_one(
+    file: &str,
+    text: &str,
+    (name, wanted): (&str, &str),
+    names: Names<'_>,
+) -> Result<String, Error> {
     let lines = logical_lines(text);
-    let same: Vec<&Logical> =
-        lines.iter().filter(|logical| name_of(&logical.body).as_deref() == Some(name)).collect();
+    let is_same = |logical: &&Logical| name_of(&logical.body, names).as_deref() == Some(name);
+    let same: Vec<&Logical> = lines.iter().filter(is_same).collect();
     match same.as_slice() {
         [] => match lines.iter().find(|logical| has_hash(logical)) {
             Some(logical) => Err(generated(file, logical)),
@@ -306,13 +313,13 @@ fn replace(file: &str, text: &str, logical: &Logical, wanted: &str) -> Result<St
 }
 
 /// The text without the lines of these names.
-pub fn remove(file: &str, text: &str, names: &[&str]) -> Result<String, Error> {
+pub fn remove(file: &str, text: &str, removed: &[&str], names: Names<'_>) -> Result<String, Error> {
     let (text, bom) = without_bom(file, text)?;
-    let names: Vec<String> = names.iter().filter_map(|name| name_of(name)).collect();
+    let removed: Vec<String> = removed.iter().filter_map(|name| name_of(name, names)).collect();
     let mut out = String::with_capacity(text.len());
     let mut removed_last = false;
     for logical in logical_lines(text) {
-        removed_last = name_of(&logical.body).is_some_and(|name| names.contains(&name));
+        removed_last = name_of(&logical.body, names).is_some_and(|name| removed.contains(&name));
         if !removed_last {
             out.push_str(&text[logical.span]);
         }

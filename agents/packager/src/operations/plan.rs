@@ -524,8 +524,7 @@ fn source_of(package: &Package) -> Cow<'static, str> {
         return source.clone().into();
     }
     // Nearly all come from a registry, whatever their files' addresses are.
-    let named = artifact.by_address.then(|| url::Url::parse(&artifact.url).ok()).flatten();
-    named.map_or(package.ecosystem.as_str().into(), |url| shown(&url).into())
+    package.named_at().map_or(package.ecosystem.as_str().into(), |url| shown(&url).into())
 }
 
 /// Whether what stands there is what is wanted. Of one version a project may name another file.

@@ -46,8 +46,8 @@ const HONOURED: &[Choice] = &[
     Choice::PythonPlatform,
     Choice::Prerelease,
     Choice::Resolution,
-    // Nothing but wheels is ever used of what is named here.
     Choice::OnlyBinary,
+    Choice::NoBinary,
     Choice::Build,
     Choice::ExcludeNewer,
     Choice::Constraint,
@@ -70,6 +70,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let target = PythonTarget::elsewhere(&interpreter, version.as_ref(), platform.as_deref())?;
     manifest.check_python(&target)?;
     task.registries.check_pypi_indexes(&manifest.indexes)?;
+    manifest.settle_formats(task.registries.pypi_formats()?, &task.choices.formats)?;
     if !is_elsewhere {
         check_environment(project, &environment, &base(&interpreter)?)?;
     }
@@ -85,7 +86,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let (mut resolution, named) = match locked {
         Some(mut resolution) => {
             let all = wanted.iter().chain(&policy.constraints);
-            warnings = direct::place_locked(&mut resolution, project, &target, all)?;
+            let about = (&target, &sources);
+            warnings = direct::place_locked(&mut resolution, project, about, all)?;
             (resolution, Vec::new())
         }
         None => {
@@ -93,21 +95,22 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 true => (None, BTreeMap::new()),
                 false => known_here(project, &environment, asked, &manifest)?,
             };
-            let finder =
-                direct::Finder { task, project, asked, manifest: &manifest, target: &target };
+            let (manifest, sources, target) = (&manifest, &sources, &target);
+            let finder = direct::Finder { task, project, asked, manifest, sources, target };
             let request = pypi::Request {
                 requirements: &wanted,
-                target: &target,
+                target,
                 preferred: &preferred,
                 policy: &policy,
                 keep_on: &|| task.check_resolving(began + sources.spent()),
             };
-            resolve_with(&finder, &sources, &request, imported.as_ref())
+            resolve_with(&finder, sources, &request, imported.as_ref())
                 .map_err(|error| sources.explained(error))?
         }
     };
     asked.check_update(&resolution)?;
     manifest.check_digests(&resolution, &target)?;
+    manifest.check_formats(&resolution)?;
     sources.build_all(&mut resolution)?;
     let lines = add.iter().zip(lines).filter_map(|(spec, line)| match line {
         Line::Stays => None,
@@ -205,8 +208,10 @@ fn resolve_with(
 ) -> std::result::Result<(Resolution, Vec<Precondition>), ResolveError> {
     let mut policy = request.policy.clone();
     let all = request.requirements.iter().chain(&policy.constraints).chain(&policy.overrides);
-    let direct::Found { known, preconditions } = finder.find(all)?;
+    let direct::Found { known, preconditions, sources: named } = finder.find(all)?;
     policy.addresses = known;
+    // Whether they may be built is asked where they are.
+    policy.sources.names.extend(named);
     let request = pypi::Request { policy: &policy, ..*request };
     Ok((resolve(finder.task, finder.asked, sources, &request, imported)?, preconditions))
 }
@@ -413,9 +418,8 @@ fn runs(resolution: &Resolution, target: &PythonTarget) -> bool {
             Some((_, FileKind::Wheel { tags: of_file, .. })) => {
                 of_file.iter().any(|tag| tags.contains(tag.as_str()))
             }
-            // What is made of it here runs here.
-            Some((_, FileKind::Source)) => package.artifact.built.is_some(),
-            _ => false,
+            // What is made of it here runs here, whatever it is called.
+            _ => package.artifact.built.is_some(),
         }
     })
 }

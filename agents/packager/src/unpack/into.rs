@@ -59,7 +59,7 @@ pub fn unpack(unpacker: &Unpacker, file: &Path, into: &Path) -> Result<Unpacked>
     }
 }
 
-/// Unpacks a source archive of Python (`.tar.gz`), whose one folder is dropped; links are left out. `name` is the archive's.
+/// Unpacks a source archive of Python (`.tar.gz`, `.zip`), whose one folder is dropped; links are left out. `name` is the archive's.
 ///
 /// # Errors
 /// As [`unpack`].
@@ -69,12 +69,37 @@ pub(crate) fn unpack_source(
     name: &str,
     into: &Path,
 ) -> Result<Unpacked> {
+    if !name.ends_with(".zip") {
+        let format = Format { name: "tar.gz", kind: OwnedKind::Source };
+        return unpack_as(unpacker, file, &format, name, into);
+    }
+    // Its reader knows no folder around all.
+    let whole = into.with_extension("whole");
+    let format = Format { name: "zip", kind: OwnedKind::Zip };
+    let unpacked = unpack_as(unpacker, file, &format, name, &whole)?;
+    let failed = |error: io::Error| Error::io("read the directory", &whole, &error);
+    let mut entries = std::fs::read_dir(&whole).map_err(failed)?;
+    let only = match (entries.next().transpose().map_err(failed)?, entries.next()) {
+        (Some(only), None) if only.path().is_dir() => only.path(),
+        _ => whole.clone(),
+    };
+    std::fs::rename(only, into).map_err(|error| Error::io("create", into, &error))?;
+    Ok(unpacked)
+}
+
+/// Unpacks an archive of a known kind.
+fn unpack_as(
+    unpacker: &Unpacker,
+    file: &Path,
+    format: &Format,
+    name: &str,
+    into: &Path,
+) -> Result<Unpacked> {
     let archive = open_archive(file)?;
     let place = Place::prepare(into)?;
-    let format = Format { name: "tar.gz", kind: OwnedKind::Source };
     let unpack = || -> Result<Unpacked> {
         let staging = Staging::new(&place)?;
-        let unpacked = write_all(unpacker, &archive, &format, &staging, name)?;
+        let unpacked = write_all(unpacker, &archive, format, &staging, name)?;
         staging.take_place()?;
         Ok(unpacked)
     };

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
 use crate::io::limits::INDEXES_MAX;
 use crate::io::secret::{Credential, Credentials, Scope, take_userinfo};
+use crate::options::Choice;
 
 /// Where Python packages come from.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct PypiEndpoint {
     pub(crate) pins: BTreeMap<PackageName, Url>,
     pub(crate) credentials: Credentials,
     pub(crate) transport: TransportSettings,
+    /// Which kinds of files count, as the person told pip: `--no-binary` and `--only-binary`.
+    pub(crate) formats: Vec<(Choice, String)>,
     /// Settings that are there and not followed, for hints and `doctor`.
     pub(crate) not_followed: Vec<String>,
 }
@@ -123,7 +126,16 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
     let mut not_followed = not_followed(environment, &files);
     not_followed.extend(uv.not_followed);
     let pins = others.pins;
-    Ok(PypiEndpoint { index, first, pins, credentials, transport, not_followed })
+    let kinds = [
+        (Choice::NoBinary, "PIP_NO_BINARY", "no-binary"),
+        (Choice::OnlyBinary, "PIP_ONLY_BINARY", "only-binary"),
+    ];
+    let formats = kinds.into_iter().filter_map(|(choice, variable, key)| {
+        let said = environment.variable(variable).or(setting(key).map(|(value, _)| value))?;
+        Some((choice, said.to_owned()))
+    });
+    let formats = formats.collect();
+    Ok(PypiEndpoint { index, first, pins, credentials, transport, formats, not_followed })
 }
 
 /// The further indexes that are configured: uv's, else pip's, each in the order in which it is written.

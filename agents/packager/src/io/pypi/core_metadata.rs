@@ -105,6 +105,17 @@ pub(crate) fn parse(
     Ok(metadata)
 }
 
+/// The name and the version that headers say.
+pub(crate) fn said(headers: &[u8]) -> (Option<String>, Option<String>) {
+    let text = String::from_utf8_lossy(headers);
+    let all = fields(text.trim_start_matches('\u{feff}'));
+    let first = |name: &str| {
+        let mut values = all.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        values.next().map(|(_, value)| value.clone())
+    };
+    (first("name"), first("version"))
+}
+
 /// Header fields; continuation lines stay separated by a line end.
 fn fields(text: &str) -> Vec<(&str, String)> {
     let mut fields: Vec<(&str, String)> = Vec::new();

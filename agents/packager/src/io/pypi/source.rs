@@ -63,7 +63,7 @@ pub(super) fn package_info(
 }
 
 /// Whether the headers may be believed without a build.
-pub(super) fn is_static(headers: &[u8]) -> bool {
+pub(crate) fn is_static(headers: &[u8]) -> bool {
     let text = String::from_utf8_lossy(headers);
     let fields = || {
         text.lines().filter_map(|line| {

@@ -78,13 +78,14 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
         None => MarkerTree::TRUE,
     };
     let refused = |what: &str| From::Refused(format!("comes from {what}"));
+    let is_editable = table.get("editable").and_then(Item::as_bool) == Some(true);
     let from = match (text("path").or(text("url")), text("index")) {
         _ if table.contains_key("git") => refused("git, which is not followed"),
         _ if table.contains_key("workspace") => refused("a workspace, whose members are not built"),
         _ if table.contains_key("extra") || table.contains_key("group") => {
             refused("a source for an extra or a group only, which is not followed")
         }
-        (Some(address), None) => match address_of(name, address) {
+        (Some(address), None) => match address_of(name, address, is_editable) {
             Ok(address) => From::Address(address),
             Err(why) => From::Refused(why),
         },
@@ -97,17 +98,15 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
     Ok(Source { from, marker })
 }
 
-fn address_of(name: &PackageName, address: &str) -> Result<VersionOrUrl, String> {
-    let line = format!("{name} @ {address}");
+fn address_of(
+    name: &PackageName,
+    address: &str,
+    is_editable: bool,
+) -> Result<VersionOrUrl, String> {
+    let option = if is_editable { "-e " } else { "" };
+    let line = format!("{option}{name} @ {address}");
     let shown = address::masked(&line);
-    // What is named by its name may be anything; here only wheels are followed.
-    let plain = address.split(['#', '?']).next().unwrap_or_default();
-    if !plain.ends_with(".whl") {
-        return Err(format!(
-            "comes from source that has to be built, which is not done: `{shown}`"
-        ));
-    }
-    let requirement = super::super::python_requirement(&line)?;
+    let requirement = super::super::python_requirement(&line, &address::unknown)?;
     requirement.version_or_url.ok_or(shown)
 }
 
@@ -204,6 +203,9 @@ mod tests {
                 c,
             ],
         );
+        check("a = { path = '../lib/a' }", &["a[x] @ project://parent/lib/a", "b", c]);
+        let editable = "a = { path = '../lib/a', editable = true }";
+        check(editable, &["a[x] @ project://parent/lib/a#editable", "b", c]);
         check("d = { git = 'https://h/d' }", &["a[x]>=1", "b", c]);
         let text = project("b = { index = 'mine' }");
         let read = read("pyproject.toml", &text).expect("read").expect("a project");
@@ -215,8 +217,7 @@ mod tests {
         for (sources, why) in [
             ("a = { git = 'https://hush@h/a' }", "git"),
             ("a = { workspace = true }", "workspace"),
-            ("a = { path = '../a' }", "not done"),
-            ("a = { path = '../a', editable = true }", "not done"),
+            ("a = { path = 'a-1.zip', editable = true }", "editable"),
             ("a = { url = 'https://me:hush@h/a-1-py3-none-any.whl' }", "netrc"),
             ("a = { index = 'i', marker = \"os_name == 'nt'\" }", "marker"),
             ("a = { index = 'i', extra = 'x' }", "extra"),

@@ -2,6 +2,7 @@
 //!
 //! Only files of the project are read: a file that came with the project must not make us read others.
 
+use super::super::address::Names;
 use super::{Included, Logical, Requirements, Wanted, read_lines};
 use crate::error::{Error, Kind};
 use crate::limits::{REQUIREMENTS_DEPTH_MAX, REQUIREMENTS_FILES_MAX};
@@ -29,9 +30,15 @@ pub(super) type Open<'a> = &'a mut dyn FnMut(&str) -> Result<Option<String>, Err
 ///
 /// # Errors
 /// Those of [`super::read`]; `manifest-include` for a file that is not there, is outside of the project, or includes itself.
-pub fn read_all(file: &str, text: &str, open: Open<'_>) -> Result<Everything, Error> {
+pub fn read_all(
+    file: &str,
+    text: &str,
+    names: Names<'_>,
+    open: Open<'_>,
+) -> Result<Everything, Error> {
     let mut everything = Everything::default();
-    let mut reader = Reader { everything: &mut everything, open, above: vec![file.to_owned()] };
+    let above = vec![file.to_owned()];
+    let mut reader = Reader { everything: &mut everything, names, open, above };
     let own = reader.read(file, text, false)?;
     everything.own = own;
     Ok(everything)
@@ -39,6 +46,7 @@ pub fn read_all(file: &str, text: &str, open: Open<'_>) -> Result<Everything, Er
 
 struct Reader<'a, 'o> {
     everything: &'a mut Everything,
+    names: Names<'o>,
     open: Open<'o>,
     /// The files that are being read, the outermost first.
     above: Vec<String>,
@@ -46,7 +54,7 @@ struct Reader<'a, 'o> {
 
 impl Reader<'_, '_> {
     fn read(&mut self, file: &str, text: &str, constrains: bool) -> Result<Requirements, Error> {
-        read_lines(file, text, &mut |logical, included| {
+        read_lines(file, text, self.names, &mut |logical, included| {
             self.include(file, logical, &included, constrains || included.constrains)
         })
     }
@@ -116,11 +124,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::manifest::address::unknown;
 
     fn read(files: &[(&str, &str)]) -> Result<Everything, Error> {
         let files: BTreeMap<&str, &str> = files.iter().copied().collect();
         let first = files["requirements.txt"];
-        read_all("requirements.txt", first, &mut |path| {
+        read_all("requirements.txt", first, &unknown, &mut |path| {
             Ok(files.get(path).map(|text| (*text).to_owned()))
         })
     }
@@ -172,7 +181,7 @@ mod tests {
     fn files_that_multiply_are_refused() {
         // Each names the next twice: as many reads as two to the power of their number.
         let names: Vec<String> = (0..30).map(|number| format!("{number}.txt")).collect();
-        let error = read_all("requirements.txt", "-r 0.txt", &mut |path| {
+        let error = read_all("requirements.txt", "-r 0.txt", &unknown, &mut |path| {
             let number = names.iter().position(|name| name == path).expect("known") + 1;
             Ok(Some(format!("-r {number}.txt\n-r {number}.txt\n")))
         });

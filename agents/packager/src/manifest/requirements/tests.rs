@@ -3,6 +3,14 @@
 use super::*;
 use crate::ecosystem::Ecosystem;
 
+fn add(file: &str, text: Option<&str>, wanted: &[&str]) -> Result<String, Error> {
+    super::add(file, text, wanted, &address::unknown)
+}
+
+fn remove(file: &str, text: &str, removed: &[&str]) -> Result<String, Error> {
+    super::remove(file, text, removed, &address::unknown)
+}
+
 const TEXT: &str = "# web\nDjango>=4 ; python_version >= '3.8'  # the frame\nrequests[socks] == 2.31.0\n\n--pre\nfoo>=1, \\\n  <2  # two lines\n";
 
 #[test]

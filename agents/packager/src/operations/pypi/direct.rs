@@ -1,10 +1,10 @@
-//! Wheels that the project names by a path or an address, in the place of what an index has.
+//! Wheels and sources that the project names by a path or an address, in the place of what an index has.
 //!
 //! What nobody gave a digest gets one here, of the bytes that were read: they are copied first, then hashed, put into the store
 //! and asked what they need, so all of that is of the same bytes, whatever becomes of the file. From then on plan and lock name the
 //! digest. What the lock has a digest of is not looked at again before it is fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,21 +13,26 @@ use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
+mod source;
+
 use super::super::named::{copied, file_of, kept, whole_path};
 use super::super::{Asked, Task};
 use super::manifest::Manifest;
+use super::sources::{Direct, Sources};
+use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
 use crate::io::limits::CORE_METADATA_BYTES_MAX;
 use crate::io::pypi::{core_metadata, file_name, page};
 use crate::io::secret::shown;
 use crate::limits::NAMED_FILES_MAX;
+use crate::lock;
 use crate::manifest::address;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, FileKind};
 use crate::plan::Precondition;
 use crate::python::PythonTarget;
-use crate::resolution::Resolution;
+use crate::resolution::{Resolution, SourceForm};
 use crate::resolve::pypi::policy::Known;
 use crate::store::{Entry, Form, Store};
 use crate::transaction::{Content, Project};
@@ -40,6 +45,8 @@ pub(super) struct Found {
     pub(super) known: BTreeMap<String, Known>,
     /// That the files that were read stay as they are.
     pub(super) preconditions: Vec<Precondition>,
+    /// Those of which the wheel has to be built.
+    pub(super) sources: BTreeSet<PackageName>,
 }
 
 /// Who looks for them, and what is known already.
@@ -48,6 +55,7 @@ pub(super) struct Finder<'a> {
     pub(super) project: &'a Project,
     pub(super) asked: &'a Asked<'a>,
     pub(super) manifest: &'a Manifest,
+    pub(super) sources: &'a Sources<'a>,
     pub(super) target: &'a PythonTarget,
 }
 
@@ -76,11 +84,41 @@ fn place(project: &Project, url: &Url) -> Result<Url> {
 
 /// The digests that an address has.
 fn written(url: &Url) -> Result<Hashes> {
+    if address::is_editable(url) {
+        return Ok(Hashes::default());
+    }
     page::written_hashes(url.fragment().unwrap_or_default()).map_err(|why| {
         let named = address::path_of(url).unwrap_or_else(|| shown(url));
         Error::new(Kind::Failed, "unsupported-hash", format!("`{named}` {why}"))
             .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
     })
+}
+
+/// What an address names, by its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Wheel,
+    Archive,
+    Tree,
+}
+
+impl Shape {
+    fn of(place: &Url) -> Self {
+        let file = file_of(place);
+        match address::is_source(&file) {
+            true => Self::Archive,
+            false if place.scheme() == "file" && !file.ends_with(".whl") => Self::Tree,
+            false => Self::Wheel,
+        }
+    }
+}
+
+impl SourceForm {
+    /// What an address names; nothing for an archive and for a wheel.
+    fn of(url: &Url, place: &Url) -> Option<Self> {
+        let is_tree = Shape::of(place) == Shape::Tree;
+        is_tree.then_some(if address::is_editable(url) { Self::Editable } else { Self::Tree })
+    }
 }
 
 fn no_file(url: &Url) -> Error {
@@ -107,6 +145,18 @@ impl Finder<'_> {
             let written = written(url)?;
             let place = place(self.project, url)?;
             let known = match place.to_file_path() {
+                _ if Shape::of(&place) != Shape::Wheel => {
+                    let preconditions = &mut found.preconditions;
+                    let known = match Shape::of(&place) {
+                        Shape::Tree => {
+                            let form = SourceForm::of(url, &place).unwrap_or(SourceForm::Tree);
+                            self.tree(requirement, (&written, form), &place, preconditions)?
+                        }
+                        _ => self.archive(requirement, written, &place, preconditions)?,
+                    };
+                    found.sources.insert(requirement.name.clone());
+                    Some(known)
+                }
                 Ok(path) if place.scheme() == "file" => Some(self.here(
                     requirement,
                     written,
@@ -148,7 +198,7 @@ impl Finder<'_> {
         let (url, size) = (place.to_string(), Some(content.bytes));
         let path = path.to_string_lossy().into_owned();
         preconditions.push(Precondition::Named { content, path });
-        Ok(Known { url, hashes, size, core: Some(core) })
+        Ok(Known { url, hashes, size, core: Some(core), source: None })
     }
 
     /// A file of a server whose address has no digest.
@@ -158,25 +208,34 @@ impl Finder<'_> {
         let known = self.manifest.only_digest(&requirement.name, self.target);
         let known = known.or_else(|| self.locked(requirement, place));
         if let Some(hashes) = known {
-            return Ok(Known { url, hashes, size: None, core: None });
+            return Ok(Known { url, hashes, size: None, core: None, source: None });
         }
-        let file = shown(place);
-        self.task.say("resolve", format!("fetching `{file}`, which has no digest"), 0, 0);
-        let bytes = self.task.registries.pypi_file(place)?;
         let incoming = self.task.shop.new_incoming()?;
         let copy = incoming.path().join("wheel");
-        std::fs::write(&copy, &bytes).map_err(|error| Error::io("write", &copy, &error))?;
-        let content = Content::of(&bytes);
-        drop(bytes);
+        let content = self.fetched(place, &copy)?;
         let hashes = compared(place, Hashes::default(), &content)?;
         let core = self.keep(requirement, place, &copy, &hashes, &version)?;
-        Ok(Known { url, hashes, size: Some(content.bytes), core: Some(core) })
+        let size = Some(content.bytes);
+        Ok(Known { url, hashes, size, core: Some(core), source: None })
+    }
+
+    /// Fetches a file to `copy`; what it held.
+    fn fetched(&self, place: &Url, copy: &Path) -> Result<Content> {
+        let file = shown(place);
+        self.task.say("resolve", format!("fetching `{file}`, which the project names"), 0, 0);
+        let bytes = self.task.registries.pypi_file(place)?;
+        std::fs::write(copy, &bytes).map_err(|error| Error::io("write", copy, &error))?;
+        Ok(Content::of(&bytes))
     }
 
     /// What the lock has for the same requirement, unless that is to be chosen anew.
     fn locked(&self, requirement: &Requirement, place: &Url) -> Option<Hashes> {
+        self.locked_as(requirement, &file_of(place))
+    }
+
+    /// The same, by the file's name.
+    fn locked_as(&self, requirement: &Requirement, file: &str) -> Option<Hashes> {
         let part = self.asked.locked.filter(|_| !self.asked.is_anew(requirement.name.as_ref()))?;
-        let file = file_of(place);
         let name = requirement.name.as_ref();
         let of_name = |it: &&crate::resolution::Package| it.name == name;
         let package = part.resolution.packages.iter().find(of_name)?;
@@ -240,8 +299,9 @@ fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
         _ => {
             let (name, place) = (&requirement.name, shown(place));
             let message = format!("`{place}` is not a wheel of `{name}`");
-            Err(Error::new(Kind::Usage, "url-requirement", message)
-                .hint(format!("name a file such as `{name}-1.0-py3-none-any.whl`")))
+            Err(Error::new(Kind::Usage, "url-requirement", message).hint(format!(
+                "name a file such as `{name}-1.0-py3-none-any.whl` or `{name}-1.0.tar.gz`"
+            )))
         }
     }
 }
@@ -251,7 +311,7 @@ fn version_of(requirement: &Requirement, place: &Url) -> Result<Version> {
 pub(super) fn place_locked<'r>(
     resolution: &mut Resolution,
     project: &Project,
-    target: &PythonTarget,
+    (target, sources): (&PythonTarget, &Sources<'_>),
     requirements: impl Iterator<Item = &'r Requirement>,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -266,12 +326,26 @@ pub(super) fn place_locked<'r>(
         let artifact = Arc::make_mut(&mut package.artifact);
         (artifact.by_address, artifact.url) = (true, place.to_string());
         let path = place.to_file_path().ok().filter(|_| place.scheme() == "file");
-        let Some(content) = path.and_then(|path| foreign::content(&path).ok().flatten()) else {
-            continue;
+        let form = SourceForm::of(url, &place);
+        if package.is_source() {
+            let path = path.clone();
+            sources.hold(&requirement.name, Direct { form, path, held: None });
+        }
+        let found = match (path, form) {
+            (Some(path), None) => foreign::content(&path).ok().flatten().map(|it| it.sha256),
+            (Some(path), Some(form)) => sources.look(&path, form)?.map(|seen| seen.sha256),
+            (None, _) => None,
         };
-        if artifact.hashes.sha256.as_ref().is_some_and(|locked| *locked != content.sha256) {
+        let Some(found) = found else { continue };
+        let artifact = &package.artifact;
+        if artifact.hashes.sha256.as_ref().is_some_and(|locked| *locked != found) {
+            if form.is_some() && sources.is_frozen() {
+                let path = address::told(requirement);
+                return Err(lock::stale(Ecosystem::Pypi, &format!("`{path}` was changed")));
+            }
+            let what = if form.is_some() { "directory" } else { "file" };
             warnings.push(format!(
-                "`{}` is not the file that is locked; `bolide update pypi:{name}` takes it",
+                "`{}` is not the {what} that is locked; `bolide update pypi:{name}` takes it",
                 artifact.file_name
             ));
         }

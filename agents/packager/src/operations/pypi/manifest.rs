@@ -1,18 +1,23 @@
 //! What a Python project says that it wants: pyproject.toml or requirements.txt with what it includes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
 
 use pep508_rs::{PackageName, Requirement};
+use url::Url;
 
+use super::super::named::whole_path;
 use super::super::read_text;
+use crate::build::said::{Said, name_in_setup_py};
 use crate::error::{Error, Kind, Result};
 use crate::lock;
 use crate::manifest::requirements::{Everything, Wanted};
-use crate::manifest::{pyproject, requirements};
+use crate::manifest::{address, pyproject, requirements};
 use crate::metadata::Hashes;
-use crate::options::Prerelease;
+use crate::options::{Choice, Formats, Prerelease};
 use crate::python::PythonTarget;
-use crate::resolution::Resolution;
+use crate::resolution::{Package, Resolution};
 use crate::resolve::pypi;
 use crate::resolve::pypi::policy::Policy;
 use crate::transaction::Project;
@@ -20,8 +25,8 @@ use agents_versions::shorten;
 
 pub(super) const PYPROJECT: &str = "pyproject.toml";
 pub(super) const REQUIREMENTS: &str = "requirements.txt";
-/// Options of a requirements file that change nothing here: only wheels are installed.
-const HARMLESS_OPTIONS: [&str; 2] = ["--prefer-binary", "--only-binary"];
+/// Options of a requirements file that change nothing here: a wheel comes before source in any case.
+const HARMLESS_OPTIONS: [&str; 1] = ["--prefer-binary"];
 
 /// The file that says what the project wants.
 #[derive(Default)]
@@ -34,6 +39,10 @@ pub(super) struct Manifest {
     pub(super) beside: Vec<Requirement>,
     pub(super) constraints: Vec<Requirement>,
     pub(super) takes_prereleases: bool,
+    /// What it says of kinds of files.
+    own_formats: Vec<(Choice, String)>,
+    /// The same with what pip is configured with and what the caller says.
+    pub(super) formats: Formats,
     /// The lines that name digests (`sha256:...`).
     pub(super) pinned: Vec<Wanted>,
     /// Every package must have one.
@@ -45,6 +54,8 @@ pub(super) struct Manifest {
     pub(super) elsewhere: BTreeSet<String>,
     /// The files that it includes.
     pub(super) files: Vec<String>,
+    /// Of which packages the directories are that it names without saying so.
+    names: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -67,16 +78,28 @@ impl Manifest {
             });
         }
         let text = read_text(project, REQUIREMENTS)?;
+        let names = RefCell::new(BTreeMap::new());
+        let name = |address: &str| {
+            let name = name_of_tree(project, address)?;
+            names.borrow_mut().insert(address.to_owned(), name.clone());
+            Ok(name)
+        };
         let read = match &text {
             Some(text) => {
-                requirements::read_all(REQUIREMENTS, text, &mut |path| read_text(project, path))?
+                let open = &mut |path: &str| read_text(project, path);
+                requirements::read_all(REQUIREMENTS, text, &name, open)?
             }
             None => Everything::default(),
         };
         let own = read.own.options.iter().map(|(line, option)| (REQUIREMENTS, line, option));
         let others = read.options.iter().map(|(file, line, option)| (&**file, line, option));
         let (mut takes_prereleases, mut requires_digests) = (false, false);
+        let mut own_formats = Vec::new();
         for (file, line, option) in own.chain(others) {
+            if let Some(found) = formats_of(option) {
+                own_formats.extend(found);
+                continue;
+            }
             let option = option.split(['=', ' ', '\t']).next().unwrap_or_default();
             match option {
                 "--pre" => takes_prereleases = true,
@@ -96,13 +119,52 @@ impl Manifest {
             beside: plain(read.included),
             constraints: plain(read.constraints),
             takes_prereleases,
+            own_formats,
+            formats: Formats::default(),
             pinned,
             requires_digests,
             requires_python: None,
             indexes: Vec::new(),
             elsewhere: BTreeSet::new(),
             files: read.files,
+            names: names.into_inner(),
         })
+    }
+
+    /// Of which package a directory is that the manifest names.
+    fn name_of(&self, address: &str) -> std::result::Result<String, String> {
+        self.names.get(address).cloned().map_or_else(|| address::unknown(address), Ok)
+    }
+
+    /// Puts together which kinds of files count: what pip is configured with, then what the caller says, then what stands here.
+    pub(super) fn settle_formats(
+        &mut self,
+        configured: &[(Choice, String)],
+        said: &[(Choice, String)],
+    ) -> Result<()> {
+        for (choice, text) in configured.iter().chain(said).chain(&self.own_formats) {
+            self.formats.take(*choice, text).map_err(|why| {
+                Error::new(Kind::Usage, "bad-option", format!("`{choice}`: {why}"))
+                    .hint("write names, `:all:` or `:none:`, in the manifest and in pip's settings")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a wheel of a package that counts as source only, where a lock has one.
+    pub(super) fn check_formats(&self, resolution: &Resolution) -> Result<()> {
+        let is_unwanted = |package: &&Package| {
+            let is_wheel = !package.is_source() && package.artifact.built.is_none();
+            let name = PackageName::from_str(&package.name);
+            let is_out = name.is_ok_and(|name| !self.formats.has_wheels(&name));
+            is_out && is_wheel && !package.artifact.by_address
+        };
+        let Some(package) = resolution.packages.iter().find(is_unwanted) else { return Ok(()) };
+        let (purl, name) = (package.purl(), &package.name);
+        let message = format!("`{purl}` is locked as a wheel, and `--no-binary` is set for it");
+        Err(Error::new(Kind::Refused, "wheel-not-wanted", message).hint(format!(
+            "`bolide update pypi:{name} --build {name}` builds it; or change pip's settings"
+        )))
     }
 
     /// Refuses an interpreter that the project does not want to be run by.
@@ -134,6 +196,7 @@ impl Manifest {
     pub(super) fn policy(&self, target: &PythonTarget) -> Policy {
         Policy {
             constraints: self.constraints.clone(),
+            formats: self.formats.clone(),
             prerelease: self.takes_prereleases.then_some(Prerelease::Allow),
             digests: self.digests(target),
             ..Policy::default()
@@ -213,7 +276,8 @@ impl Manifest {
             path => {
                 // What included files say was read before and does not change with this one.
                 let nothing = &mut |_: &str| Ok(Some(String::new()));
-                let read = requirements::read_all(path, text, nothing)?.own.wanted;
+                let name = |address: &str| self.name_of(address);
+                let read = requirements::read_all(path, text, &name, nothing)?.own.wanted;
                 read.into_iter().map(|wanted| wanted.requirement).collect()
             }
         };
@@ -224,6 +288,9 @@ impl Manifest {
     /// What the lock has to be made from: these requirements, and what the manifest says beside them.
     pub(super) fn wants(&self, requirements: &[Requirement]) -> Vec<String> {
         let mut wants = lock::of_pypi(requirements, &self.constraints, self.takes_prereleases);
+        // What keeps source out never changes what is chosen without a person's leave to build.
+        let no_binary = self.own_formats.iter().filter(|(choice, _)| *choice == Choice::NoBinary);
+        wants.extend(no_binary.map(|(choice, text)| format!("{choice} {text}")));
         wants.extend(self.indexes.iter().map(|(name, index)| format!("index {name} {index}")));
         wants.sort();
         wants
@@ -232,18 +299,58 @@ impl Manifest {
     pub(super) fn edited(&self, add: &[String], remove: &[&str]) -> Result<String> {
         let add: Vec<&str> = add.iter().map(String::as_str).collect();
         let mut text = self.text.clone();
+        let name = |address: &str| self.name_of(address);
         if let (Some(present), false) = (&text, remove.is_empty()) {
             text = Some(match self.path {
                 PYPROJECT => pyproject::remove(self.path, present, remove)?,
-                _ => requirements::remove(self.path, present, remove)?,
+                _ => requirements::remove(self.path, present, remove, &name)?,
             });
         }
         match (text, self.path) {
             (Some(text), _) if add.is_empty() => Ok(text),
             (Some(text), PYPROJECT) => pyproject::add(self.path, &text, &add),
-            (text, _) => requirements::add(self.path, text.as_deref(), &add),
+            (text, _) => requirements::add(self.path, text.as_deref(), &add, &name),
         }
     }
+}
+
+/// Of which package a directory says that it is, without anything of it being run; the error comes after the line that names it.
+fn name_of_tree(project: &Project, address: &str) -> std::result::Result<String, String> {
+    let place = Url::parse(address).map_err(|_| "names no directory")?;
+    let path = match address::path_of(&place) {
+        Some(path) => whole_path(project, &path),
+        None => place.to_file_path().map_err(|()| "names no directory")?,
+    };
+    let unusable = |error: Error| format!("cannot be used: {error}");
+    let said = Said::of(&path, address).map_err(unusable)?;
+    let name = match said.name {
+        None => name_in_setup_py(&path).map_err(unusable)?,
+        name => name,
+    };
+    match (name, path.is_dir()) {
+        (Some(name), true) => Ok(name),
+        (None, true) => {
+            Err("does not say which package it is of; add `#egg=NAME` to its path".to_owned())
+        }
+        (_, false) => Err("names no directory, and no file of a known kind".to_owned()),
+    }
+}
+
+/// What a line of options says of kinds of files, where it says nothing else.
+fn formats_of(line: &str) -> Option<Vec<(Choice, String)>> {
+    let (mut words, mut found) = (line.split_whitespace(), Vec::new());
+    while let Some(word) = words.next() {
+        let choices = [Choice::NoBinary, Choice::OnlyBinary].into_iter();
+        let (choice, rest) = choices
+            .filter_map(|choice| Some((choice, word.strip_prefix(choice.flag())?)))
+            .next()?;
+        let text = match rest {
+            "" => words.next()?,
+            rest => rest.strip_prefix('=')?,
+        };
+        found.push((choice, text.to_owned()));
+    }
+    Some(found)
 }
 
 fn not_followed(file: &str, line: usize, option: &str) -> Error {

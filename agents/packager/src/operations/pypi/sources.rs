@@ -10,7 +10,9 @@
 //!    take, not packages to run: what runs is what the archive and its backend ask for, and that has to be the lock's list.
 //! 4. A failure to build ends the resolution. Another version is not chosen in silence, whose code nobody has looked at either.
 
+mod direct;
 mod environment;
+mod needs;
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
@@ -19,24 +21,22 @@ use std::time::{Duration, Instant};
 
 use agents_contract::waiting;
 use pep440_rs::Version;
-use pep508_rs::{PackageName, Requirement};
+use pep508_rs::PackageName;
 
+pub(super) use self::direct::{Direct, Held};
 use self::environment::Workshop;
 use super::super::Task;
-use super::direct;
+use super::direct::core as of_wheel;
 use super::manifest::Manifest;
-use crate::build::project::{System, requirements};
 use crate::build::remembered::{Key, Wheel, recall, remember};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::limits::BUILDS_IN_A_PLAN_MAX;
 use crate::metadata::Hashes;
-use crate::metadata::aged::Aged;
 use crate::metadata::pypi::{Ahead, CoreMetadata, File, FileKind, Metadata, Project as Page};
 use crate::python::{Interpreter, PythonTarget};
 use crate::resolution::{Artifact, BuildRequirement, Built, Package, Resolution};
-use crate::resolve::pypi::policy::Policy;
-use crate::resolve::{Repair, ResolveError, pypi};
+use crate::resolve::{Repair, ResolveError};
 use crate::store::Form;
 use crate::transaction::Project;
 
@@ -64,6 +64,8 @@ struct State {
     believed: BTreeMap<String, Arc<CoreMetadata>>,
     /// How long it took.
     spent: Duration,
+    /// What the project names by path or address, by package.
+    direct: BTreeMap<PackageName, Arc<Direct>>,
     /// Who walks ahead of the resolution; that of a build takes its place for a while.
     ahead: Option<Weak<dyn Ahead>>,
 }
@@ -80,11 +82,22 @@ struct Done {
 /// What is to be built.
 struct Wanted<'p> {
     name: PackageName,
-    version: Version,
+    /// `None` where only a build tells.
+    version: Option<Version>,
     /// Whose artefact is the source archive.
     package: &'p Package,
     /// The digest of the archive.
     digest: String,
+}
+
+impl Wanted<'_> {
+    /// What people call it.
+    fn told(&self) -> String {
+        match self.version {
+            Some(_) => self.package.purl(),
+            None => self.name.to_string(),
+        }
+    }
 }
 
 impl<'a> Sources<'a> {
@@ -100,8 +113,8 @@ impl<'a> Sources<'a> {
     /// The packages that were built before: they count again without being named, as far as nothing has to be run for it, and unless
     /// the caller wants wheels of the index alone.
     pub(super) fn known_names(&self) -> impl Iterator<Item = PackageName> {
-        let only_binary = &self.task.choices.only_binary;
-        self.built_before().filter(|name| !only_binary.has(name))
+        let formats = &self.manifest.formats;
+        self.built_before().filter(|name| formats.has_sources(name))
     }
 
     fn built_before(&self) -> impl Iterator<Item = PackageName> {
@@ -113,9 +126,10 @@ impl<'a> Sources<'a> {
     /// A conflict with what the caller may do where a package that was built before is missed.
     pub(super) fn explained(&self, error: ResolveError) -> ResolveError {
         let ResolveError::Conflict(mut conflict) = error else { return error };
-        let only_binary = &self.task.choices.only_binary;
+        let formats = &self.manifest.formats;
         let mut left_out = self.built_before().filter(|name| {
-            only_binary.has(name) && conflict.explanation.contains(&format!("`--build {name}`"))
+            !formats.has_sources(name)
+                && conflict.explanation.contains(&format!("`--build {name}`"))
         });
         let repair = left_out
             .next()
@@ -150,15 +164,19 @@ impl<'a> Sources<'a> {
         let mut warnings = Vec::new();
         for package in resolution.packages.iter_mut().filter(|package| package.is_source()) {
             let done = self.done(package)?;
-            let Artifact { built, file_name, hashes, size, url, .. } = &*package.artifact;
-            let url = built.as_ref().map_or(url, |built| &built.url).clone();
+            let Artifact { built, by_address, file_name, hashes, size, url, .. } =
+                &*package.artifact;
+            // What is named by the project is where that says, whatever was locked.
+            let known = built.as_ref().filter(|_| !by_address).map(|built| &built.url);
+            let (url, by_address) = (known.unwrap_or(url).clone(), *by_address);
+            let form = self.form(&package.name);
             let (file_name, hashes) = (file_name.clone(), hashes.clone());
             let requirements = done.requirements.clone();
             warnings.push(warning(package, &requirements, done.has_run));
-            let built = Built { file_name, hashes, requirements, size: *size, url };
+            let built = Built { file_name, form, hashes, requirements, size: *size, url };
             package.artifact = Arc::new(Artifact {
                 built: Some(Box::new(built)),
-                by_address: false,
+                by_address,
                 file_name: done.wheel.file_name.clone(),
                 hashes: sha256(&done.wheel.sha256),
                 size: Some(done.wheel.bytes),
@@ -181,7 +199,10 @@ impl<'a> Sources<'a> {
             Error::new(Kind::Failed, "internal", message)
         };
         let name = PackageName::from_str(&package.name).map_err(|_| unfit())?;
-        let version = Version::from_str(&package.version).map_err(|_| unfit())?;
+        let version = match package.version.as_str() {
+            "" => None,
+            version => Some(Version::from_str(version).map_err(|_| unfit())?),
+        };
         let wanted = Wanted { name, version, package, digest };
         let began = Instant::now();
         // Without the leave to compute, as where a registry is waited for: downloads and unpacking ask for their own.
@@ -201,8 +222,8 @@ impl<'a> Sources<'a> {
     }
 
     fn make(&self, wanted: &Wanted<'_>) -> Result<Done> {
-        if self.task.choices.only_binary.has(&wanted.name) {
-            let (purl, file) = (wanted.package.purl(), &wanted.package.artifact.file_name);
+        if !self.manifest.formats.has_sources(&wanted.name) {
+            let (purl, file) = (wanted.told(), &wanted.package.artifact.file_name);
             let message = format!("`{purl}` is built from `{file}`, and only wheels are wanted");
             return Err(Error::new(Kind::Refused, "build-not-asked", message)
                 .hint(one_of_both(&wanted.name)));
@@ -226,7 +247,8 @@ impl<'a> Sources<'a> {
         let file_name = &wanted.package.artifact.file_name;
         self.task.say("build", format!("building `{file_name}` in a sandbox"), 0, 0);
         let wheel = workshop.build_wheel(&found)?;
-        remember(&self.task.shop.builds, &self.key("wheel", wanted, &needed), &wheel);
+        let step = self.wheel_step(wanted);
+        remember(&self.task.shop.builds, &self.key(&step, wanted, &needed), &wheel);
         let done = self.taken(wanted, wheel, needed)?;
         Ok(Done { has_run: workshop.has_run, ..done })
     }
@@ -240,9 +262,19 @@ impl<'a> Sources<'a> {
         Key::new(step, &wanted.digest, needed, self.interpreter)
     }
 
+    /// Under what the wheel of a build is remembered.
+    fn wheel_step(&self, wanted: &Wanted<'_>) -> String {
+        self.step("wheel", wanted)
+    }
+
     /// The wheel that the same build made before, where it still is there.
     fn known(&self, wanted: &Wanted<'_>, needed: &[BuildRequirement]) -> Option<Done> {
-        let key = self.key("wheel", wanted, needed);
+        // Code that is used where it lies may have grown a module that its wheel has to lead to.
+        if self.used_at(wanted).is_some() && self.task.choices.build.has(&wanted.name) {
+            return None;
+        }
+        let step = self.wheel_step(wanted);
+        let key = self.key(&step, wanted, needed);
         let wheel: Wheel = recall(&self.task.shop.builds, &key)?;
         self.taken(wanted, wheel, needed.to_vec()).ok()
     }
@@ -263,9 +295,10 @@ impl<'a> Sources<'a> {
             Error::new(Kind::Verification, "built-other", message)
                 .hint(format!("choose another version, or leave `--build {name}` out"))
         };
-        let tags = match crate::io::pypi::file_name::parse(file, name) {
-            Some((said, FileKind::Wheel { tags, .. })) if said == *version => tags,
-            _ => return Err(other(format!("`{file}` is not a wheel of `{name}` {version}"))),
+        let is_wanted = |said: &Version| version.as_ref().is_none_or(|version| said == version);
+        let (version, tags) = match crate::io::pypi::file_name::parse(file, name) {
+            Some((said, FileKind::Wheel { tags, .. })) if is_wanted(&said) => (said, tags),
+            _ => return Err(other(format!("`{file}` is not a wheel of `{}`", wanted.told()))),
         };
         if !tags.iter().any(|tag| self.target.tags.contains(tag)) {
             return Err(other(format!("`{file}` is not for this platform and Python")));
@@ -274,12 +307,12 @@ impl<'a> Sources<'a> {
         let entry = store.check(&hashes, Form::Wheel, false);
         let entry = entry.ok_or_else(|| other(format!("`{file}` is not in the store")))?;
         let is_name = PackageName::from_str(&entry.name).is_ok_and(|said| said == *name);
-        let is_version = Version::from_str(&entry.version).is_ok_and(|said| said == *version);
+        let is_version = Version::from_str(&entry.version).is_ok_and(|said| said == version);
         if !is_name || !is_version {
             let (name, version) = (&entry.name, &entry.version);
             return Err(other(format!("`{file}` holds `{name}` {version}")));
         }
-        let core = direct::core(store, &entry, file, (name, version));
+        let core = of_wheel(store, &entry, file, (name, &version));
         let core = Arc::new(core.map_err(|error| other(error.message))?);
         Ok(Done { wheel, core, requirements, has_run: false })
     }
@@ -291,7 +324,7 @@ impl<'a> Sources<'a> {
         if !self.task.choices.build.has(name) {
             let message = format!(
                 "`{}` has to be built from `{file}`, and no such build is known on this machine",
-                package.purl()
+                wanted.told()
             );
             return Err(Error::new(Kind::Refused, "build-not-asked", message).hint(format!(
                 "`--build {name}` runs its code in a sandbox to build it; nothing was changed"
@@ -310,151 +343,6 @@ impl<'a> Sources<'a> {
         };
         self.manifest.check_digests(&alone, self.target)?;
         self.task.check_wanted()
-    }
-
-    /// How it says that it is built. The archive is not looked at again for that.
-    fn system(&self, workshop: &mut Workshop<'_>) -> Result<System> {
-        let wanted = workshop.wanted;
-        let key = self.key("system", wanted, &[]);
-        let directory = &self.task.shop.builds;
-        let file = &wanted.package.artifact.file_name;
-        if let Some((texts, backend, backend_path)) =
-            recall::<(Vec<String>, String, Vec<String>)>(directory, &key)
-        {
-            let requires = requirements(&texts, file)?;
-            return Ok(System { requires, backend, backend_path });
-        }
-        let system = workshop.system()?.clone();
-        let texts: Vec<String> = system.requires.iter().map(ToString::to_string).collect();
-        remember(directory, &key, &(texts, &system.backend, &system.backend_path));
-        Ok(system)
-    }
-
-    /// What its backend needs beyond what stands in the archive: only the backend tells.
-    fn more(
-        &self,
-        wanted: &Wanted<'_>,
-        workshop: &mut Workshop<'_>,
-        found: &Resolution,
-    ) -> Result<Vec<Requirement>> {
-        let needed = needed(found);
-        let key = self.key("requires", wanted, &needed);
-        let directory = &self.task.shop.builds;
-        let file = &wanted.package.artifact.file_name;
-        if let Some(texts) = recall::<Vec<String>>(directory, &key) {
-            return requirements(&texts, file);
-        }
-        self.task.say("build", format!("asking how `{file}` is built, in a sandbox"), 0, 0);
-        let texts = workshop.requires(found)?;
-        let more = requirements(&texts, file)?;
-        remember(directory, &key, &texts);
-        Ok(more)
-    }
-
-    /// Wheels for what the archive asks for, and for what its backend adds to that, held to some versions. What was found for the
-    /// first is looked at before the backend runs.
-    fn find(
-        &self,
-        wanted: &Wanted<'_>,
-        workshop: &mut Workshop<'_>,
-        held: &[Requirement],
-        look_at: &dyn Fn(&Resolution) -> Result<()>,
-    ) -> Result<Resolution> {
-        let system = self.system(workshop)?;
-        let found = self.resolve(wanted, &system.requires, held)?;
-        look_at(&found)?;
-        let more = self.more(wanted, workshop, &found)?;
-        if more.is_empty() {
-            return Ok(found);
-        }
-        let all: Vec<_> = system.requires.into_iter().chain(more).collect();
-        self.resolve(wanted, &all, held)
-    }
-
-    /// Wheels for what a build needs.
-    fn resolve(
-        &self,
-        wanted: &Wanted<'_>,
-        requirements: &[Requirement],
-        held: &[Requirement],
-    ) -> Result<Resolution> {
-        let policy = Policy {
-            constraints: held.to_vec(),
-            prerelease: self.task.choices.prerelease,
-            ..Policy::default()
-        };
-        let (preferred, began) = (BTreeMap::new(), Instant::now());
-        let request = pypi::Request {
-            requirements,
-            target: self.target,
-            preferred: &preferred,
-            policy: &policy,
-            keep_on: &|| self.task.check_resolving(began),
-        };
-        let index = self.task.registries.pypi();
-        let resolved = match self.task.limit_of_builds() {
-            None => pypi::resolve(&request, index),
-            Some(limit) => pypi::resolve(&request, &Aged::new(index, limit)),
-        };
-        resolved.map_err(|error| {
-            let file = &wanted.package.artifact.file_name;
-            match error {
-                ResolveError::Other(error) => error,
-                ResolveError::Conflict(conflict) => {
-                    let why = conflict.explanation.trim_end().to_owned();
-                    let message = format!("what `{file}` needs to be built cannot be had: {why}");
-                    Error::new(Kind::Conflict, "build-requirements", message)
-                        .hint("what a build needs is never built itself; choose another version")
-                }
-            }
-        })
-    }
-
-    /// Exactly what the lock says that it was built with, where that is what the archive asks for: a lock comes with a project, and the
-    /// leave to build a package is none to run others.
-    fn find_pinned(
-        &self,
-        wanted: &Wanted<'_>,
-        workshop: &mut Workshop<'_>,
-        pinned: &[BuildRequirement],
-    ) -> Result<Resolution> {
-        let exact = |it: &BuildRequirement| {
-            let (name, version) = it.purl.strip_prefix("pkg:pypi/")?.rsplit_once('@')?;
-            let version = percent_encoding::percent_decode_str(version).decode_utf8().ok()?;
-            Some(format!("{name}=={version}"))
-        };
-        let file = &wanted.package.artifact.file_name;
-        let stale = |why: String| {
-            let message = format!(
-                "`{file}` cannot be built with what `bolide.lock` says that it was built with: {why}"
-            );
-            let hint = format!("`bolide update pypi:{0} --build {0}` builds it anew", wanted.name);
-            Error::new(Kind::Stale, "lock-stale", message).hint(hint)
-        };
-        let is_locked = |found: &Resolution| {
-            let needed = needed(found);
-            match needed.into_iter().find(|one| !pinned.contains(one)) {
-                Some(one) => Err(stale(format!(
-                    "it needs `{}` ({}), which is not there",
-                    one.purl, one.hash
-                ))),
-                None => Ok(()),
-            }
-        };
-        let texts: Vec<String> = pinned.iter().filter_map(exact).collect();
-        let held = requirements(&texts, file)?;
-        let found = self.find(wanted, workshop, &held, &is_locked).map_err(|error| {
-            match error.kind == Kind::Conflict {
-                true => stale(error.message),
-                false => error,
-            }
-        })?;
-        is_locked(&found)?;
-        let needed = needed(&found);
-        match pinned.iter().find(|one| !needed.contains(one)) {
-            Some(one) => Err(stale(format!("neither it nor its backend needs `{}`", one.purl))),
-            None => Ok(found),
-        }
     }
 
     /// Refuses a wheel that needs something else than its source archive promised.
@@ -483,6 +371,9 @@ impl Metadata for Sources<'_> {
     }
 
     fn core_metadata(&self, project: &Page, file: &Arc<File>) -> Result<Arc<CoreMetadata>> {
+        if self.direct(project.name.as_ref()).is_some() {
+            return Ok(Arc::clone(&self.done(&of_file(&project.name, file, true))?.core));
+        }
         let said = self.task.registries.pypi().core_metadata(project, file);
         let is_source = file.kind == FileKind::Source;
         match said {
@@ -492,7 +383,7 @@ impl Metadata for Sources<'_> {
                 Ok(core)
             }
             Err(error) if is_source && error.code == NEEDS_BUILD => {
-                Ok(Arc::clone(&self.done(&of_file(&project.name, file))?.core))
+                Ok(Arc::clone(&self.done(&of_file(&project.name, file, false))?.core))
             }
             said => said,
         }
@@ -513,11 +404,11 @@ impl Metadata for Sources<'_> {
 }
 
 /// A source archive as a package that is not chosen yet.
-fn of_file(name: &PackageName, file: &File) -> Package {
+fn of_file(name: &PackageName, file: &File, by_address: bool) -> Package {
     Package {
         artifact: Arc::new(Artifact {
             built: None,
-            by_address: false,
+            by_address,
             file_name: file.name.clone(),
             hashes: file.hashes.clone(),
             size: file.size,

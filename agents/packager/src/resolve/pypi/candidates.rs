@@ -267,7 +267,13 @@ fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
     let (mut has_wheel, mut has_fitting_wheel, mut has_hash) = (false, false, false);
     let mut unmet_python = None;
     let all_yanked = files.iter().all(|file| file.yanked.is_some());
-    for file in files {
+    // What the project names by its address is that file, whatever is said of an index's.
+    let is_named = judge.rules.named.contains(name);
+    let (has_wheels, has_sources) = match is_named {
+        true => (true, true),
+        false => (judge.rules.formats.has_wheels(name), judge.rules.formats.has_sources(name)),
+    };
+    for file in files.iter().filter(|_| has_wheels) {
         let FileKind::Wheel { build, tags } = &file.kind else { continue };
         // One yanked file of a version that was not yanked as a whole is passed over.
         if file.yanked.is_some() && !all_yanked {
@@ -303,8 +309,17 @@ fn best_file(name: &PackageName, files: &[Arc<File>], judge: &Judge) -> Judged {
         return Ok(Arc::clone(file));
     }
     let source = source(files, &judge.python);
-    if let Some(file) = source.filter(|_| judge.rules.sources.has(name)) {
+    if let Some(file) = source.filter(|_| has_sources && judge.rules.sources.has(name)) {
         return Ok(Arc::clone(file));
+    }
+    if !has_wheels {
+        return Err(match source {
+            Some(_) => {
+                format!("counts as source only by `--no-binary` (`--build {name}` builds it)")
+                    .into()
+            }
+            None => "has no source archive, and `--no-binary` is set for it".into(),
+        });
     }
     let source_python = files.iter().filter_map(|file| file.requires_python.as_ref());
     let unmet_python = unmet_python

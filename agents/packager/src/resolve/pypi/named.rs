@@ -1,5 +1,5 @@
-//! Wheels that the project names by their address (`name @ https://.../name-1.0-py3-none-any.whl#sha256=...`) in the place of
-//! what an index has.
+//! Wheels and sources that the project names by their address (`name @ https://.../name-1.0-py3-none-any.whl#sha256=...`) in the place
+//! of what an index has.
 //!
 //! The digest stands in the address or was found out before: what is planned is exactly what is installed. Addresses that packages name are
 //! followed only where the project names the same one, so that nobody else decides where code comes from.
@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
@@ -76,14 +77,16 @@ fn refused(name: &PackageName, why: &str) -> Error {
 }
 
 fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<Project, Error> {
-    let written = Url::parse(address).ok();
-    let fragment = written.as_ref().and_then(Url::fragment).unwrap_or_default();
-    let digests = written_hashes(fragment).map_err(|why| {
-        Error::new(Kind::Failed, "unsupported-hash", format!("the address of `{name}` {why}"))
-            .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
-    })?;
-    let mut hashes = known.map_or(digests, |known| known.hashes.clone());
-    if written.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+    let place = Url::parse(address).ok();
+    let fragment = place.as_ref().and_then(Url::fragment).unwrap_or_default();
+    let written = || {
+        written_hashes(fragment).map_err(|why| {
+            Error::new(Kind::Failed, "unsupported-hash", format!("the address of `{name}` {why}"))
+                .hint("write its SHA-256 behind it, as in `#sha256=DIGEST`, or nothing")
+        })
+    };
+    let mut hashes = known.map_or_else(written, |known| Ok(known.hashes.clone()))?;
+    if place.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
         // The requirement is repeated in explanations and repairs.
         return Err(refused(
             name,
@@ -92,18 +95,17 @@ fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<P
     }
     let url = match known {
         Some(known) => Url::parse(&known.url).ok(),
-        None => written.and_then(|base| file_url(address, &base, &mut hashes)),
+        None => place.and_then(|base| file_url(address, &base, &mut hashes)),
     };
     let url =
         url.ok_or_else(|| refused(name, "is asked for by an address that cannot be fetched"))?;
     if hashes.is_empty() {
         return Err(refused(name, "is asked for by an address without a digest to verify it by"));
     }
-    let last =
-        url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    let file_name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
-    let Some((version, kind @ FileKind::Wheel { .. })) = file_name::parse(&file_name, name) else {
-        return Err(refused(name, "is asked for by an address that does not end in a wheel of it"));
+    let source = known.and_then(|known| known.source.clone());
+    let (file_name, version, kind) = match source {
+        Some(source) => (source.file_name, source.version, FileKind::Source),
+        None => wheel(name, &url)?,
     };
     let file = File {
         name: file_name,
@@ -119,4 +121,15 @@ fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<P
         core_metadata_hashes: Hashes::default(),
     };
     Ok(Project::new(name.clone(), vec![Arc::new(file)]))
+}
+
+/// The wheel that an address ends in.
+fn wheel(name: &PackageName, url: &Url) -> Result<(String, Version, FileKind), Error> {
+    let last =
+        url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+    let file_name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
+    match file_name::parse(&file_name, name) {
+        Some((version, kind @ FileKind::Wheel { .. })) => Ok((file_name, version, kind)),
+        _ => Err(refused(name, "is asked for by an address that does not end in a wheel of it")),
+    }
 }

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pep440_rs::{VersionSpecifier, VersionSpecifiers};
+use pep440_rs::{Version, VersionSpecifier, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, PackageName, Requirement};
 
 use super::provider::specifiers;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::CoreMetadata;
-use crate::options::{Mode, Names, Prerelease};
+use crate::options::{Formats, Mode, Names, Prerelease};
 
 /// What is wanted. The default is what pip does by itself.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Policy {
     /// The packages of which versions without a wheel that fits may be source archives. What is chosen then cannot be installed by
     /// itself: whoever asks has it built.
     pub sources: Names,
+    /// Which kinds of files count.
+    pub formats: Formats,
     /// What was found out about files that requirements name, by their address as it stands there.
     pub addresses: BTreeMap<String, Known>,
 }
@@ -44,6 +46,17 @@ pub struct Known {
     pub size: Option<u64>,
     /// What it says of itself, where it was looked at.
     pub core: Option<Arc<CoreMetadata>>,
+    /// What it is, where it is no wheel.
+    pub source: Option<KnownSource>,
+}
+
+/// Source that a requirement names by its address.
+#[derive(Clone, Debug)]
+pub struct KnownSource {
+    /// What it goes by.
+    pub file_name: String,
+    /// The version that it says, or that was built of it.
+    pub version: Version,
 }
 
 /// A policy by package, for one target.
@@ -56,6 +69,7 @@ pub(super) struct Rules {
     direct: BTreeSet<PackageName>,
     digests: BTreeMap<PackageName, BTreeSet<String>>,
     pub(super) sources: Names,
+    pub(super) formats: Formats,
     /// Packages that are taken from an address, not from an index.
     pub(super) named: BTreeSet<PackageName>,
 }
@@ -90,6 +104,7 @@ impl Rules {
             direct: direct.collect(),
             digests: policy.digests.clone(),
             sources: policy.sources.clone(),
+            formats: policy.formats.clone(),
             named: BTreeSet::new(),
         }
     }

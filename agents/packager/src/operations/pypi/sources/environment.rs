@@ -36,7 +36,6 @@ use crate::operations::incoming::Incoming;
 use crate::operations::pypi::base;
 use crate::resolution::{BuildRequirement, Package, Resolution};
 use crate::store::{open_beneath, open_directory};
-use crate::unpack::into::unpack_source;
 
 /// What is run in the sandbox.
 const DRIVER: &str = include_str!("../../../build/driver.py");
@@ -83,15 +82,8 @@ impl<'w> Workshop<'w> {
     fn unpack(&self) -> Result<System> {
         let Self { sources, wanted, .. } = self;
         let file = &wanted.package.artifact.file_name;
-        if !file.ends_with(".tar.gz") {
-            let message = format!("`{file}` is not a `.tar.gz`, and no other kind is built");
-            return Err(Error::new(Kind::Refused, "source-format", message)
-                .hint("choose a version that has one, or a wheel"));
-        }
-        let archive = self.place.path().join("archive");
-        sources.task.fetch_to(wanted.package, &archive)?;
         let source = self.work()?.join("source");
-        unpack_source(&sources.task.shop.unpacker, &archive, file, &source)?;
+        sources.lay(wanted, &self.place.path().join("archive"), &source)?;
         for name in ["home", "tmp", "out"] {
             let path = self.work()?.join(name);
             std::fs::create_dir(&path).map_err(|error| Error::io("create", &path, &error))?;
@@ -101,14 +93,15 @@ impl<'w> Workshop<'w> {
 
     /// What the backend needs beyond what the archive says.
     pub(super) fn requires(&mut self, with: &Resolution) -> Result<Vec<String>> {
-        let answer = self.run("get_requires_for_build_wheel", with)?;
+        let answer = self.run(&format!("get_requires_for_build_{}", self.product()), with)?;
         let refused = |_| self.refused("its backend does not answer with a list of requirements");
         serde_json::from_slice(&answer).map_err(refused)
     }
 
     /// Builds the wheel and puts it into the store.
     pub(super) fn build_wheel(&mut self, with: &Resolution) -> Result<Wheel> {
-        let answer = self.run("build_wheel", with)?;
+        let answer = self.run(&format!("build_{}", self.product()), with)?;
+        self.sources.check_left(self.wanted, &self.work()?.join("source"))?;
         let Wanted { name, .. } = self.wanted;
         let said: Option<String> = serde_json::from_slice(&answer).ok();
         // A plain name of a wheel has nothing in it that leads anywhere.
@@ -135,6 +128,11 @@ impl<'w> Workshop<'w> {
             tracing::debug!(file_name, warning, "about what was built");
         }
         Ok(Wheel { file_name, sha256: content.sha256, bytes: content.bytes })
+    }
+
+    /// What its hooks are about.
+    fn product(&self) -> &'static str {
+        if self.sources.used_at(self.wanted).is_some() { "editable" } else { "wheel" }
     }
 
     /// Opens a regular file that the build left behind.
@@ -204,6 +202,7 @@ impl<'w> Workshop<'w> {
             arguments: ["-I", "-B", &text(driver), &task].map(str::to_owned).into(),
             work: work.to_owned(),
             directory: work.join("source"),
+            shown: self.sources.used_at(self.wanted),
             readable,
             variables: variables.map(|(name, value)| (name.to_owned(), value)).into(),
         }
