@@ -31,12 +31,12 @@ struct Held {
 }
 
 /// Inode, size, and the times of the last modification and change.
-type Stamp = (u64, i64, (i64, u64), (i64, u64));
+type Stamp = (u64, u64, (i64, i64), (i64, i64));
 
 fn stamp(status: &Stat) -> Stamp {
-    let modified = (status.st_mtime, status.st_mtime_nsec as u64);
-    let changed = (status.st_ctime, status.st_ctime_nsec as u64);
-    (status.st_ino, status.st_size, modified, changed)
+    let modified = (status.st_mtime, status.st_mtime_nsec as i64);
+    let changed = (status.st_ctime, status.st_ctime_nsec as i64);
+    (status.st_ino, status.st_size as u64, modified, changed)
 }
 
 impl Remembered {

@@ -17,6 +17,7 @@ fn artifact(is_full: bool) -> Artifact {
     let text = |text: &str| if is_full { format!("{text}{ODD}") } else { String::new() };
     let built = Built {
         file_name: text("archive"),
+        form: Some(crate::resolution::SourceForm::Tree),
         hashes: Hashes { sha256: Some(text("a")), sha512: None },
         requirements: vec![BuildRequirement { hash: text("hash"), purl: text("purl") }],
         size: Some(u64::MAX),

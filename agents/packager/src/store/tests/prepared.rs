@@ -103,7 +103,8 @@ fn what_was_wanted_is_made_given_once_and_wanted_again() {
 
 #[test]
 fn what_was_touched_meanwhile_is_not_whole() {
-    let edits: [(&str, fn(&Path)); 6] = [
+    type Edit = fn(&Path);
+    let edits: [(&str, Edit); 6] = [
         ("a write", |tree| fs::write(tree.join("lib/a"), "9").expect("writable")),
         ("a permission", |tree| {
             let path = tree.join("lib/a");
