@@ -226,7 +226,8 @@ impl Database {
             holds::record(connection, begin)?;
             match &intent.finish {
                 Finish::Keep => {
-                    for (position, item) in intent.items.iter().enumerate() {
+                    let all = intent.items.iter().enumerate();
+                    for (position, item) in all.filter(|(_, item)| !item.is_left) {
                         connection.execute(
                             "INSERT INTO steps (transaction_id, position, live, item) VALUES (?1, ?2, ?3, ?4)",
                             params![begin.id, position as i64, item.live.as_str(), json(item)?],
@@ -242,7 +243,8 @@ impl Database {
                     }
                 }
             }
-            for item in &intent.items {
+            let is_kept = intent.finish == Finish::Keep;
+            for item in intent.items.iter().filter(|item| !(is_kept && item.is_left)) {
                 if let Some(ecosystem) = item.environment {
                     advance(connection, &key, begin, item, ecosystem, now_ms)?;
                 }

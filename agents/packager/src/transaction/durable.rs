@@ -6,7 +6,7 @@
 use std::io;
 
 use super::directory::Directory;
-use super::journal::{Intent, Journal};
+use super::journal::Journal;
 use super::order::Order;
 use super::project::{GENERATIONS, STAGING, TRASH, Workshop};
 use super::{Inner, Session};
@@ -63,16 +63,11 @@ impl Session {
         synced.map_err(|error| Error::io("write", &inner.kept(transaction), &error))
     }
 
-    /// Waits for what a commit record leaves to be waited for: names, those of generations, and what the database was told.
-    pub(super) fn wait_for_rest(&self, intent: &Intent) -> Result<()> {
-        let Order { keeps_names, keeps_journal } = self.order();
+    /// Waits for what a commit record leaves to be waited for: the names of generations, and what the database was told.
+    pub(super) fn wait_for_rest(&self) -> Result<()> {
+        let Order { keeps_journal } = self.order();
         if !keeps_journal {
-            let workshop = Workshop::existing(&self.project)?;
-            if keeps_names {
-                // Else they were waited for before the commit record.
-                self.site(workshop.as_ref()).sync(&intent.items, &intent.directories)?;
-            }
-            self.wait_for_areas(workshop.as_ref())?;
+            self.wait_for_areas(Workshop::existing(&self.project)?.as_ref())?;
         }
         // Where the journal is kept in order with the names, it goes after them, whenever that is.
         self.inner.database.sync(!keeps_journal)
