@@ -198,7 +198,7 @@ impl Session {
         let begun = self.lock_unchanged_system(begin, intent).and_then(|system| {
             journal.append(&self.inner.disk, &Record::Intent(intent.clone()))?;
             match staging {
-                Some(staging) => self.make_all_durable(journal, staging)?,
+                Some(staging) => self.make_all_durable(&begin.id, journal, staging)?,
                 None => journal.sync(&self.inner.disk)?,
             }
             Ok(system)

@@ -354,6 +354,7 @@ impl Session {
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
         journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
+        self.inner.database.let_go_of_log(&begin.id);
         self.tidy_system(undo.map(|undo| undo.intent));
         Ok(())
     }
@@ -428,7 +429,7 @@ impl Session {
 
     /// The part that nobody waits for: what is not needed any more is looked through and deleted.
     fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
-        self.wait_for_rest()?;
+        self.wait_for_rest(&begin.id)?;
         let disk = &self.inner.disk;
         let workshop = Workshop::existing(&self.project)?;
         if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {
@@ -455,6 +456,7 @@ impl Session {
         self.dismantle()?;
         self.leave_system(begin, intent)?;
         journal::remove(disk, &self.inner.journals, begin)?;
+        self.inner.database.let_go_of_log(&begin.id);
         self.tidy_system(Some(intent));
         Ok(())
     }

@@ -247,7 +247,7 @@ fn what_was_given_as_a_whole_is_described_as_if_it_had_been_walked() {
     fs::create_dir_all(at("prepared")).unwrap();
     fs::create_dir_all(at("node_modules/@scope")).unwrap();
     let prepared = Prepared::new(&at("prepared"), 1 << 30).unwrap();
-    assert!(prepared.claim(&[pieces.clone()])[0].is_none());
+    assert!(prepared.claim(std::slice::from_ref(&pieces))[0].is_none());
     while prepared.make_next(&store, agents_contract::Cancellation::NEVER) {}
     let tree = prepared.claim(&[pieces]).remove(0).unwrap();
     let scope = Directory::open(&at("node_modules/@scope")).unwrap();

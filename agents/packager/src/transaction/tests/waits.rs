@@ -100,8 +100,8 @@ fn names_are_waited_for_before_the_commit_where_the_state_lies_elsewhere() {
     install_as(&mut world.lock(&transactions).unwrap(), "1.0.0", leave()).unwrap();
     let done = watch.take();
     let recorded = done.iter().rposition(|name| *name == "append").unwrap();
-    let is_change = |name: &&str| matches!(*name, "exchange" | "rename");
-    let named = done[..recorded].iter().rposition(|name| is_change(&name)).unwrap();
+    let is_change = |name: &&'static str| matches!(*name, "exchange" | "rename");
+    let named = done[..recorded].iter().rposition(is_change).unwrap();
     let waits = done[named..recorded].iter().filter(|name| **name == "fsync").count();
     // The root, the slots, `src/deep`, `src`.
     assert_eq!(waits, 4, "{done:?}");
@@ -172,7 +172,7 @@ fn a_file_in_the_place_of_a_directory_is_no_reason_to_refuse_everything() {
 
 #[test]
 fn marks_are_waited_for_before_a_name_goes_back() {
-    let is_change = |name: &&str| matches!(*name, "exchange" | "rename");
+    let is_change = |name: &&'static str| matches!(*name, "exchange" | "rename");
     // By who made them.
     let world = World::quick();
     install(&mut world.session(), "1.0.0", false).unwrap();
@@ -181,16 +181,60 @@ fn marks_are_waited_for_before_a_name_goes_back() {
     install(&mut world.lock(&transactions).unwrap(), "2.0.0", false).unwrap_err();
     let done = watch.take();
     let failed = done.iter().position(|name| *name == "failure").expect("a failure");
-    let back = failed + done[failed..].iter().position(|name| is_change(&name)).unwrap();
+    let back = failed + done[failed..].iter().position(is_change).unwrap();
     assert!(done[failed..back].contains(&"fsync"), "{:?}", &done[failed..]);
     assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
     // By who finds them: they may be in memory only.
     let (world, _) = cut_install("1.0.0", Cut::BeforeCommit);
-    assert!(!told(&world).1.turned.is_empty());
+    let (which, story, path) = told(&world);
+    lose_marks(&world, &path, &story);
+    let transactions = world.open();
+    let resumed = journal::Journal::resume(&transactions.inner.journals, &which).unwrap();
+    let mut resumed = resumed.unwrap();
+    for index in &story.turned {
+        resumed.append(&Disk::default(), &journal::Record::Turn(*index)).unwrap();
+    }
+    drop(resumed);
+    assert!(!story.turned.is_empty() && !told(&world).1.committed);
     let knife = Knife::new(Cut::Never, KEPT);
     let transactions = world.open_on(knife.disk()).unwrap();
     drop(world.lock(&transactions).unwrap());
     let done = knife.done.lock().unwrap().clone();
-    let back = done.iter().position(|name| is_change(&name)).unwrap();
+    let back = done.iter().position(is_change).unwrap();
     assert!(done[..back].contains(&"fsync"), "{done:?}");
+}
+
+/// How many descriptors of the log of a world's database this process has.
+fn logs(world: &World) -> usize {
+    let log = world.state.join("state.sqlite3-wal");
+    let all = fs::read_dir("/proc/self/fd").unwrap();
+    all.filter(|one| fs::read_link(one.as_ref().unwrap().path()).is_ok_and(|it| it == log)).count()
+}
+
+#[test]
+fn a_transaction_waits_for_its_rows_by_a_descriptor_that_is_older_than_they() {
+    let world = World::quick();
+    let watch = Watch::new(None);
+    let transactions = world.open_on(watch.disk()).unwrap();
+    let mut session = world.lock(&transactions).unwrap();
+    let before = logs(&world);
+    let open = session.begin(purpose("add")).unwrap();
+    assert_eq!(logs(&world), before + 1);
+    open.abort("enough").unwrap();
+    assert_eq!(logs(&world), before);
+    install_as(&mut session, "1.0.0", leave()).unwrap();
+    assert_eq!(logs(&world), before + 1, "until the rest is waited for");
+    drop(session);
+    // What is there is another file by then: what the old one had was worked into the database.
+    let log = world.state.join("state.sqlite3-wal");
+    let copy = fs::read(&log).unwrap();
+    fs::remove_file(&log).unwrap();
+    fs::write(&log, copy).unwrap();
+    watch.take();
+    drop(world.lock(&transactions).unwrap());
+    let done = watch.take();
+    let waits: Vec<_> = done.iter().filter(|name| matches!(**name, "fsync" | "syncfs")).collect();
+    assert_eq!(waits, [&"fsync", &"fsync", &"syncfs"], "the old one, the new one, the database");
+    world.assert_clean();
+    assert_eq!(logs(&world), 0);
 }
