@@ -81,6 +81,9 @@ pub const DATABASE_BUSY_PAUSE_MS: u64 = 5;
 /// Pages of the database's log before it is worked into the database, for which whoever fills it waits for the disk: 16 MiB,
 /// ten plans of thousand packages.
 pub const DATABASE_LOG_PAGES_MAX: u32 = 4_096;
+/// Descriptors of the database's log, one for each transaction of this process that has not ended; others may end some of them. Who
+/// finds no room for one opens the log later.
+pub const DATABASE_LOGS_MAX: usize = 64;
 
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
 const _: () = assert!(SUMMARY_PACKAGES_BYTES_MAX < SUMMARY_BYTES_MAX);

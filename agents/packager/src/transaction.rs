@@ -26,16 +26,19 @@
 //!    be renamed at all (a directory of an overlay's lower layer) is copied to the spare name; the record *copied*
 //!    makes that copy the old object, and only then the original is removed.
 //! 6. Old files in their slots are compared with what the plan saw, then the *commit* record is written and synced, which is
-//!    the second wait and the moment of the commit. The names themselves are synced before it only where a loss of power could
-//!    leave half an exchange.
-//! 7. Then `staging/TX` becomes `generations/TX` with one rename and the database learns of it. That is all that an answer
-//!    waits for. Later, under the lock, and by whoever takes it first: names and database are synced, and then the journal goes, so
-//!    that it does not go before anything that it can repeat is on the device.
+//!    the second wait and the moment of the commit. The names themselves are synced before it only where the record could be on
+//!    the device and they not: where they are not kept in order, or lie on another file system than the journal.
+//! 7. Then `staging/TX` becomes `generations/TX` with one rename and the database learns of it. That is all that the answer to an
+//!    installation or to a large rollback waits for in the daemon. Later, or before any other answer, under the lock, and by whoever
+//!    takes it first: database and generations are synced, and then the journal goes, so that it does not go before anything that it
+//!    can repeat is on the device.
 //! 8. Before the commit record, a failure or crash settles every item back. Where an object is is read from the
 //!    disk by its identity and never remembered, so settling can be interrupted and repeated at any point. What was live for
 //!    a while, by its mark or because it is, is looked through for a person's edits (rule 10); the mark is synced before that
-//!    name is settled back. After the commit record, items whose new object still waits in the slot are settled forward
-//!    once more, and rule 7 is repeated; what somebody changed in X since stays.
+//!    name is settled back. After the commit record, items whose new object still waits in the slot (by rule 6 no loss of power
+//!    leaves any) are settled forward once more, and rule 7 is repeated. What somebody put in the place of such a name since, or
+//!    removed there, stays as it is, and is no part of TX any more; what they edited in its place is the old object that a rollback
+//!    brings back.
 //! 9. A rollback of TX is a transaction whose slots are those in `generations/TX`: rule 5 brings the old objects
 //!    back. Several transactions are taken back at once, the earliest generation of each name directly. After its
 //!    commit record the generations are moved to `X/.bolide/trash`, looked through for a person's edits (rule 10),

@@ -98,7 +98,7 @@ impl Task<'_> {
         };
         drop(session);
         if is_left {
-            self.clear_later(project);
+            answer.warnings.extend(self.clear_later(project));
         }
         self.keep_small(answer.downloaded_bytes);
         Ok(answer)

@@ -1,6 +1,7 @@
 //! `pkg.rollback`: the state before a transaction, brought back.
 
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agents_contract::{Cancellation, Work};
@@ -8,7 +9,7 @@ use agents_contract::{Cancellation, Work};
 use super::{Task, system};
 use crate::api::{RollbackAnswer, RollbackRequest};
 use crate::ecosystem::Ecosystem;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::RECOVERY_WAIT_MS;
 use crate::measures::Transacted;
 use crate::transaction::Project;
@@ -37,7 +38,7 @@ impl Task<'_> {
         }
         drop(session);
         if done.is_left {
-            self.clear_later(project);
+            warnings.extend(self.clear_later(project));
         }
         self.shop.measures.transacted(Transacted::RolledBack);
         let answer = RollbackAnswer {
@@ -56,16 +57,26 @@ impl Task<'_> {
         Ok(answer)
     }
 
-    /// Ends what an answer did not wait for. Whoever locks the project before this does it instead.
-    pub(super) fn clear_later(&self, project: Project) {
+    /// Ends what an answer did not wait for. Whoever locks the project before this does it instead. Answers why that could not be
+    /// done, where it was tried at once.
+    pub(super) fn clear_later(&self, project: Project) -> Option<String> {
         let transactions = self.shop.transactions.clone();
+        let told = Arc::new(Mutex::new(None));
+        let failure = Arc::clone(&told);
         let clear = move |stop: &Cancellation| {
             // Whoever works with the lock has done it; a process that is just being started has it for a moment only.
             let wait = Duration::from_millis(RECOVERY_WAIT_MS);
             if let Err(error) = transactions.lock(project, wait, stop) {
-                tracing::debug!(%error, "what a transaction leaves is for others to end");
+                if matches!(error.code.as_str(), "locked" | "cancelled") {
+                    tracing::debug!(%error, "what a transaction leaves is for others to end");
+                    return;
+                }
+                tracing::warn!(%error, "what a transaction leaves could not be ended");
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         };
         self.shop.aside.later(&*self.shop.host, Box::new(clear));
+        let error: Option<Error> = told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        error.map(|error| format!("tidying up is left to the next command: {error}"))
     }
 }

@@ -198,7 +198,7 @@ impl Session {
         let begun = self.lock_unchanged_system(begin, intent).and_then(|system| {
             journal.append(&self.inner.disk, &Record::Intent(intent.clone()))?;
             match staging {
-                Some(staging) => self.make_all_durable(journal, staging)?,
+                Some(staging) => self.make_all_durable(&begin.id, journal, staging)?,
                 None => journal.sync(&self.inner.disk)?,
             }
             Ok(system)
@@ -212,7 +212,10 @@ impl Session {
         }
         match self.change_names(journal, intent) {
             Ok(visible) => Ok((visible, system)),
-            Err(error) => Err(self.abandon(begin, Some(Undo::of(intent, held)), error)),
+            Err(error) => {
+                let undo = Undo { journal: Some(&*journal), ..Undo::of(intent, held) };
+                Err(self.abandon(begin, Some(undo), error))
+            }
         }
     }
 
@@ -235,8 +238,8 @@ impl Session {
             }
         }
         let visible = Instant::now();
-        if !self.order().keeps_names {
-            // An exchange that is on the device in part could not be repeated.
+        if !self.order().keeps_journal {
+            // Else the record could be on the device and they not, and an exchange that is there in part could not be repeated.
             site.sync(&intent.items, &intent.directories)?;
         }
         for item in &intent.items {

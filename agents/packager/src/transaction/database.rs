@@ -5,6 +5,7 @@
 
 mod history;
 mod holds;
+mod log;
 mod plans;
 mod schema;
 mod watches;
@@ -40,6 +41,7 @@ pub(super) struct Database {
     path: PathBuf,
     disk: Disk,
     unwritten: plans::Unwritten,
+    logs: log::Logs,
 }
 
 impl Drop for Database {
@@ -95,7 +97,8 @@ impl Database {
         let path = directory.join("state.sqlite3");
         let connection = schema::open(&path).map_err(|error| describe(&path, error))??;
         let unwritten = plans::Unwritten::default();
-        Ok(Self { connection: Mutex::new(connection), path, disk, unwritten })
+        let logs = log::Logs::default();
+        Ok(Self { connection: Mutex::new(connection), path, disk, unwritten, logs })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -145,31 +148,9 @@ impl Database {
         Ok(answer)
     }
 
-    /// Waits until all that was written is on the device, and the name of the file that it is in.
-    pub(super) fn sync(&self, with_name: bool) -> Result<()> {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        let log = Path::new(&log);
-        let failed = |error: std::io::Error| Error::io("write", log, &error);
-        // SQLite has no locks on this one, which closing a descriptor would give up.
-        match std::fs::File::open(log) {
-            Ok(file) => self.disk.sync(&file).map_err(failed)?,
-            // The last process that closed the database has worked it in, and waited for that.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        if !with_name {
-            return Ok(());
-        }
-        // It may have been made just now.
-        let state = self.path.parent().unwrap_or(&self.path);
-        let directory = std::fs::File::open(state);
-        let synced = directory.and_then(|directory| self.disk.sync(&directory));
-        synced.map_err(|error| Error::io("write", state, &error))
-    }
-
     /// Tells that a transaction begins. Its journal tells it, too, so this may be lost with the power.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
+        self.hold_log(&begin.id);
         self.write_lazily(|connection| upsert(connection, begin))
     }
 
@@ -210,6 +191,7 @@ impl Database {
     /// somebody has to wait for it.
     pub(super) fn commit(&self, begin: &Begin, intent: &Intent, now_ms: u64) -> Result<()> {
         let key = begin.key();
+        self.hold_log(&begin.id);
         self.write_lazily(|connection| {
             upsert(connection, begin)?;
             let system = intent.system.as_ref().map(json).transpose()?;
@@ -226,7 +208,8 @@ impl Database {
             holds::record(connection, begin)?;
             match &intent.finish {
                 Finish::Keep => {
-                    for (position, item) in intent.items.iter().enumerate() {
+                    let all = intent.items.iter().enumerate();
+                    for (position, item) in all.filter(|(_, item)| !item.is_left) {
                         connection.execute(
                             "INSERT INTO steps (transaction_id, position, live, item) VALUES (?1, ?2, ?3, ?4)",
                             params![begin.id, position as i64, item.live.as_str(), json(item)?],
@@ -242,7 +225,8 @@ impl Database {
                     }
                 }
             }
-            for item in &intent.items {
+            let is_kept = intent.finish == Finish::Keep;
+            for item in intent.items.iter().filter(|item| !(is_kept && item.is_left)) {
                 if let Some(ecosystem) = item.environment {
                     advance(connection, &key, begin, item, ecosystem, now_ms)?;
                 }

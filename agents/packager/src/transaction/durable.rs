@@ -1,4 +1,5 @@
-//! What a transaction waits for, and when: twice before its answer, for the intent and for the commit record.
+//! What a transaction waits for, and when: for its intent and for its commit record, and for the rest when it ends, which is after
+//! the answer to an installation or a large rollback in the daemon and before any other.
 //!
 //! Everything else is on the device with one of the two, or is not needed after a loss of power as long as the journal is there:
 //! the journal says it all, and does not go before the rest is waited for ([`Session::wait_for_rest`]).
@@ -6,7 +7,7 @@
 use std::io;
 
 use super::directory::Directory;
-use super::journal::{Intent, Journal};
+use super::journal::Journal;
 use super::order::Order;
 use super::project::{GENERATIONS, STAGING, TRASH, Workshop};
 use super::{Inner, Session};
@@ -39,17 +40,23 @@ impl Session {
 
     /// Waits for an intent, and for all that must not be lost when names have changed: what is staged, the fingerprints of it, the
     /// plan and who agreed to it.
-    pub(super) fn make_all_durable(&self, journal: &Journal, staging: &Directory) -> Result<()> {
+    pub(super) fn make_all_durable(
+        &self,
+        transaction: &str,
+        journal: &Journal,
+        staging: &Directory,
+    ) -> Result<()> {
         let inner = &*self.inner;
         let synced = inner.disk.sync_file_system(staging);
         synced.map_err(|error| Error::io("write", staging.path(), &error))?;
         if !inner.is_apart(staging)? {
-            return Ok(());
+            // An older kernel tells nothing of what it could not write; of the intent it has to.
+            return if tells_of_failures() { Ok(()) } else { journal.sync(&inner.disk) };
         }
         // The contents of fingerprints are there already: each was waited for through its own descriptor, as whoever shares one
         // with others may not hear of an error that one of them was told.
         inner.sync(&inner.fingerprints)?;
-        inner.database.sync(true)?;
+        inner.database.sync(transaction, true)?;
         journal.sync(&inner.disk)
     }
 
@@ -63,19 +70,14 @@ impl Session {
         synced.map_err(|error| Error::io("write", &inner.kept(transaction), &error))
     }
 
-    /// Waits for what a commit record leaves to be waited for: names, those of generations, and what the database was told.
-    pub(super) fn wait_for_rest(&self, intent: &Intent) -> Result<()> {
-        let Order { keeps_names, keeps_journal } = self.order();
+    /// Waits for what a commit record leaves to be waited for: the names of generations, and what the database was told.
+    pub(super) fn wait_for_rest(&self, transaction: &str) -> Result<()> {
+        let Order { keeps_journal } = self.order();
         if !keeps_journal {
-            let workshop = Workshop::existing(&self.project)?;
-            if keeps_names {
-                // Else they were waited for before the commit record.
-                self.site(workshop.as_ref()).sync(&intent.items, &intent.directories)?;
-            }
-            self.wait_for_areas(workshop.as_ref())?;
+            self.wait_for_areas(Workshop::existing(&self.project)?.as_ref())?;
         }
         // Where the journal is kept in order with the names, it goes after them, whenever that is.
-        self.inner.database.sync(!keeps_journal)
+        self.inner.database.sync(transaction, !keeps_journal)
     }
 
     fn wait_for_areas(&self, workshop: Option<&Workshop>) -> Result<()> {
@@ -97,5 +99,39 @@ impl Session {
     pub(super) fn remove_empty_areas(&self, workshop: &Workshop) -> Result<()> {
         workshop.remove_empty_areas(&self.inner.disk)?;
         if self.order().keeps_journal { Ok(()) } else { self.inner.sync(workshop.root()) }
+    }
+}
+
+/// Whether `syncfs` answers errors of the device, which it does since Linux 5.8.
+fn tells_of_failures() -> bool {
+    is_since_5_8(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn is_since_5_8(release: &str) -> bool {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 8),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_kernel_does_not_tell_is_asked_for() {
+        for (release, expected) in [
+            ("5.8.0-1-amd64", true),
+            ("6.1.0", true),
+            ("10.0", true),
+            ("5.10-rc1", true),
+            ("5.7.19", false),
+            ("4.19.0-26-amd64", false),
+            ("5", false),
+            ("", false),
+        ] {
+            assert_eq!(is_since_5_8(release), expected, "{release}");
+        }
     }
 }

@@ -86,8 +86,8 @@ impl Inner {
         bytes.map(|bytes| Fingerprint::decode(&bytes, &path)).transpose()
     }
 
-    /// Writes a fingerprint. It is on the device when this returns where `is_apart`, else after
-    /// [`super::commit::Open::make_durable`].
+    /// Writes a fingerprint. It is on the device when this returns where `is_apart`, else with the intent
+    /// ([`Session::make_all_durable`]).
     pub(super) fn save_fingerprint(
         &self,
         name: &str,

@@ -9,7 +9,8 @@
 //! first 16 bytes of the SHA-256 of all that. The first record that is short or does not check ends the journal:
 //! that is a write which a crash tore. The file comes into being under another name and is renamed when its first record is
 //! written. So only a loss of power leaves one without a first record ([`Found::Torn`]), and only before the intent was on the
-//! device: that waits for the whole file.
+//! device: that waits for the whole file. Such a one is empty, or shorter than its first record says, or that and zeroes. Any other
+//! one without a first record was damaged, and is left for people to look at.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -98,6 +99,10 @@ pub(super) struct Item {
     pub(super) environment: Option<Ecosystem>,
     /// The digest of the fingerprint of the new object.
     pub(super) fingerprint: Option<String>,
+    /// A loss of power took the name back, and then somebody has put something else there: it is no part of the transaction any more.
+    /// Never written.
+    #[serde(skip)]
+    pub(super) is_left: bool,
 }
 
 impl Item {
@@ -240,7 +245,7 @@ impl Journal {
     /// # Errors
     /// `locked` where somebody still writes it.
     pub(super) fn resume(directory: &Directory, which: &Unfinished) -> Result<Option<Self>> {
-        let path = path_of(directory, which);
+        let Some(path) = lying(directory, which)? else { return Ok(None) };
         let failed = |error: io::Error| Error::io("write", &path, &error);
         let file = match File::options().append(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -347,6 +352,11 @@ impl Unfinished {
         Self { id: begin.id.clone(), project: begin.key(), is_first: !begin.had_workshop }
     }
 
+    /// The same by the other name that it may have.
+    fn otherwise(&self) -> Self {
+        Self { is_first: !self.is_first, ..self.clone() }
+    }
+
     fn stem(&self) -> String {
         format!("{}@{}{}", self.id, self.project, if self.is_first { FIRST } else { "" })
     }
@@ -394,9 +404,21 @@ fn is_called(directory: &Directory, name: &OsStr, file: &File) -> bool {
     (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)
 }
 
-/// Where the journal of a transaction lies.
+/// Where the journal of a transaction lies, by its name.
 pub(super) fn path_of(directory: &Directory, which: &Unfinished) -> PathBuf {
     directory.path().join(format!("{}{SUFFIX}", which.stem()))
+}
+
+/// Where it lies in truth: an earlier version did not tell in the name which one is the first.
+fn lying(directory: &Directory, which: &Unfinished) -> Result<Option<PathBuf>> {
+    for which in [which.clone(), which.otherwise()] {
+        let path = path_of(directory, &which);
+        let status = directory.status(path.file_name().unwrap_or_default());
+        if status.map_err(|error| Error::io("look at", &path, &error))?.is_some() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// What one journal says; `None` where it is gone by now, or says nothing.
@@ -409,16 +431,15 @@ pub(super) fn read(directory: &Directory, which: &Unfinished) -> Result<Option<S
 
 /// Reads one journal.
 pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
-    let path = path_of(directory, which);
+    let Some(path) = lying(directory, which)? else { return Ok(Found::Gone) };
     let bytes = directory.read_file(path.file_name().unwrap_or_default(), JOURNAL_BYTES_MAX);
     let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, &error))? else {
         return Ok(Found::Gone);
     };
     let mut records = decode(&bytes).0.into_iter();
     let begin = match records.next() {
-        // A file may also come back with what another one had in its place.
         Some(Record::Begin(begin)) if begin.id == which.id => begin,
-        Some(Record::Begin(_)) | None if !tells_of_turns(&bytes, which) => return Ok(Found::Torn),
+        None if is_torn(&bytes) => return Ok(Found::Torn),
         _ => return Err(damaged(&path)),
     };
     let mut story = Story { begin, intent: None, turned: BTreeSet::new(), committed: false };
@@ -451,7 +472,7 @@ pub(super) fn remove(disk: &Disk, directory: &Directory, begin: &Begin) -> Resul
 
 /// The same for one that may be torn.
 pub(super) fn remove_one(disk: &Disk, directory: &Directory, which: &Unfinished) -> Result<()> {
-    let path = path_of(directory, which);
+    let Some(path) = lying(directory, which)? else { return Ok(()) };
     match disk.unlink(directory, path.file_name().unwrap_or_default()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove", &path, &error))
@@ -473,23 +494,32 @@ fn decode(bytes: &[u8]) -> (Vec<Record>, usize) {
     (records, rest.len())
 }
 
-/// Whether a record stands somewhere in a journal without a beginning that is only written when the intent, and so the beginning, is
-/// on the device: then that was damaged later. Not where the beginning is another transaction's, whose records these are.
-fn tells_of_turns(bytes: &[u8], which: &Unfinished) -> bool {
-    let is_others =
-        matches!(decode(bytes).0.first(), Some(Record::Begin(begin)) if begin.id != which.id);
-    let tells = |at: usize| {
+/// Whether these can be the bytes of a journal whose first record was not on the device when the power went: nothing, or a part of
+/// that record, and zeroes after it where the file was longer. All else was damaged later, and what it told may be the only thing
+/// that knows where old contents are.
+fn is_torn(bytes: &[u8]) -> bool {
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let written = bytes.get(..written).unwrap_or_default();
+    let Some((magic, rest)) = written.split_first_chunk::<8>() else {
+        return MAGIC.starts_with(written);
+    };
+    let Some(([l0, l1, l2, l3], _)) = rest.split_first_chunk::<4>() else { return magic == MAGIC };
+    let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
+    let is_short = length <= JOURNAL_RECORD_BYTES_MAX && rest.len() < 8 + length + 16;
+    magic == MAGIC && is_short && !tells_something(bytes)
+}
+
+/// Whether a record that checks stands anywhere. Bytes of the first one cannot be another.
+fn tells_something(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some([l0, l1, l2, l3, n0, n1, n2, n3]) = rest.first_chunk::<8>().copied() else {
             return false;
         };
         let number = u32::from_le_bytes([n0, n1, n2, n3]) as usize;
-        // Zeroes, which a file that was torn may be full of, are no record.
-        [l0, l1, l2, l3] != [0; 4]
-            && decode_one(rest, number)
-                .is_some_and(|(record, _)| !matches!(record, Record::Begin(_) | Record::Intent(_)))
-    };
-    !is_others && (0..bytes.len()).any(tells)
+        // Zeroes are no record.
+        [l0, l1, l2, l3] != [0; 4] && decode_one(rest, number).is_some()
+    })
 }
 
 fn decode_one(bytes: &[u8], index: usize) -> Option<(Record, &[u8])> {

@@ -139,6 +139,7 @@ impl Open<'_> {
             new_sha256: None,
             environment: change.environment,
             fingerprint,
+            is_left: false,
         })
     }
 

@@ -17,19 +17,16 @@ const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
 /// What need not be waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Order {
-    /// Whether the names of the project are kept in order.
-    pub(super) keeps_names: bool,
-    /// Whether those of the state directory are kept in one order with them.
+    /// Whether the names of the project and those of the state directory are kept in one order: whoever finds a record in a journal
+    /// finds the names that were changed before it. Never between two file systems.
     pub(super) keeps_journal: bool,
 }
 
 impl Order {
     /// That of a project and of the directory that journals are in.
     pub(super) fn of(project: &Directory, journals: &Directory) -> Self {
-        let keeps_names = keeps_order(project);
-        let keeps_journal =
-            keeps_names && device(project).is_some_and(|it| device(journals) == Some(it));
-        Self { keeps_names, keeps_journal }
+        let is_one = device(project).is_some_and(|it| device(journals) == Some(it));
+        Self { keeps_journal: is_one && keeps_order(project) }
     }
 }
 

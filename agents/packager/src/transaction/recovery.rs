@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::database::fingerprint_name;
 use super::fingerprint::Fingerprint;
 use super::journal::{
-    self, Begin, Finish, Found, Intent, Journal, Leftover, Record, Story, Unfinished,
+    self, Begin, Finish, Found, Intent, Item, Journal, Leftover, Record, Story, Unfinished,
 };
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
@@ -61,6 +61,8 @@ pub(super) struct Undo<'i> {
     pub(super) turned: &'i BTreeSet<usize>,
     /// Held since before the intent, where it has a part of a system and did not crash.
     pub(super) system: Option<&'i SystemLock>,
+    /// Where marks of what was live may not be on the device yet.
+    pub(super) journal: Option<&'i Journal>,
 }
 
 /// Nothing was live before but what is.
@@ -69,7 +71,7 @@ static NONE: BTreeSet<usize> = BTreeSet::new();
 impl<'i> Undo<'i> {
     /// All of it, by who did it.
     pub(super) fn of(intent: &'i Intent, system: Option<&'i SystemLock>) -> Self {
-        Self { intent, has_names: true, turned: &NONE, system }
+        Self { intent, has_names: true, turned: &NONE, system, journal: None }
     }
 }
 
@@ -194,7 +196,7 @@ impl Session {
     fn end(&self, mut story: Story) -> Result<Outcome> {
         match &mut story.intent {
             Some(intent) if story.committed => {
-                self.settle_again(intent)?;
+                self.settle_again(&story.begin, intent)?;
                 self.finish(&story.begin, intent)?;
                 Ok(Outcome::Finished)
             }
@@ -234,23 +236,32 @@ impl Session {
     }
 
     /// Brings the names of a committed transaction forward once more that were not on the device when the power went. What somebody
-    /// changed since stays.
-    fn settle_again(&self, intent: &mut Intent) -> Result<()> {
+    /// has put in the place of one since stays.
+    fn settle_again(&self, begin: &Begin, intent: &mut Intent) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let site = self.site(workshop.as_ref());
         let mut open = Vec::new();
         for item in &mut intent.items {
+            if site.is_blocked(&item.live) {
+                item.is_left = site.waits_in_slot(item)?;
+                continue;
+            }
             site.take_from_spare(item)?;
             if site.is_open(item)? {
                 open.push(item);
+            } else {
+                item.is_left = site.is_lost(item)?;
             }
         }
-        if open.is_empty() {
-            return Ok(());
+        if !open.is_empty() {
+            let free = intent.directories.iter().filter(|it| !site.is_blocked(it));
+            site.make_directories(&free.cloned().collect::<Vec<_>>())?;
         }
-        site.make_directories(&intent.directories)?;
         for item in &mut open {
-            site.settle(item, Direction::Forward)?;
+            if site.settle_again(item)? == Settled::Foreign {
+                item.is_left = true;
+                continue;
+            }
             tracing::info!(path = %item.live, "made visible once more");
             // Whoever edited it after the power came back gets that with a rollback.
             if item.old_sha256.is_some()
@@ -259,7 +270,26 @@ impl Session {
                 item.old_sha256 = Some(crate::hex::hex(&digest));
             }
         }
-        site.sync(&intent.items, &intent.directories)
+        let is_any = !open.is_empty();
+        let (left, settled): (Vec<Item>, Vec<Item>) =
+            intent.items.iter().cloned().partition(|item| item.is_left);
+        for item in &left {
+            self.leave(&site, begin, intent, item)?;
+        }
+        let is_free = |item: &Item| !site.is_blocked(&item.live);
+        let settled: Vec<Item> = settled.into_iter().filter(is_free).collect();
+        if is_any { site.sync(&settled, &intent.directories) } else { Ok(()) }
+    }
+
+    /// Goes on without an item in whose place somebody has put something else. What a rollback was to bring back there is kept.
+    fn leave(&self, site: &Site<'_>, begin: &Begin, intent: &Intent, item: &Item) -> Result<()> {
+        tracing::warn!(path = %item.live, "left alone: somebody replaced it after the power had gone");
+        if let (Finish::Discard { .. }, Some(slot)) = (&intent.finish, site.slot(item)?) {
+            let slot = (&slot, OsStr::new(&item.slot));
+            let none = Fingerprint::default();
+            self.inner.keep_edits(&begin.id, item.live.as_str(), slot, &none)?;
+        }
+        Ok(())
     }
 
     /// Writes down which items are live, before they are settled back: what was live is looked through for a person's edits, and
@@ -279,7 +309,8 @@ impl Session {
             }
         }
         let Inner { disk, journals, .. } = &*self.inner;
-        if fresh.is_empty() {
+        turned.extend(&fresh);
+        if turned.is_empty() {
             return Ok(());
         }
         let Some(mut journal) = Journal::resume(journals, &Unfinished::of(begin))? else {
@@ -288,7 +319,7 @@ impl Session {
         for index in &fresh {
             journal.append(disk, &Record::Turn(*index))?;
         }
-        turned.extend(fresh);
+        // Those that were found may be in memory only.
         journal.sync(disk)
     }
 
@@ -301,9 +332,13 @@ impl Session {
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let _held = match undo {
-            Some(Undo { intent, has_names, turned, system }) => {
+            Some(Undo { intent, has_names, turned, system, journal }) => {
                 let undone = match has_names {
-                    true => self.undo(&self.site(workshop.as_ref()), begin, intent, turned),
+                    true => {
+                        let marked = journal.map_or(Ok(()), |it| it.sync(&self.inner.disk));
+                        let site = self.site(workshop.as_ref());
+                        marked.and_then(|()| self.undo(&site, begin, intent, turned))
+                    }
                     false => Ok(()),
                 };
                 // What is in the way of a name is no reason to leave a system where it is: that is everybody's.
@@ -319,6 +354,7 @@ impl Session {
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
         journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
+        self.inner.database.let_go_of_log(&begin.id);
         self.tidy_system(undo.map(|undo| undo.intent));
         Ok(())
     }
@@ -393,7 +429,7 @@ impl Session {
 
     /// The part that nobody waits for: what is not needed any more is looked through and deleted.
     fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
-        self.wait_for_rest(intent)?;
+        self.wait_for_rest(&begin.id)?;
         let disk = &self.inner.disk;
         let workshop = Workshop::existing(&self.project)?;
         if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {
@@ -420,6 +456,7 @@ impl Session {
         self.dismantle()?;
         self.leave_system(begin, intent)?;
         journal::remove(disk, &self.inner.journals, begin)?;
+        self.inner.database.let_go_of_log(&begin.id);
         self.tidy_system(Some(intent));
         Ok(())
     }

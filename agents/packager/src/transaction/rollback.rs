@@ -222,6 +222,7 @@ impl Session {
             new_sha256: None,
             environment: item.environment,
             fingerprint: restored.and_then(|step| step.item.fingerprint.clone()),
+            is_left: false,
         })
     }
 

@@ -22,6 +22,9 @@ use super::project::{Project, Workshop, remove_empty};
 use super::tree;
 use crate::error::{Error, Kind, Result};
 
+/// The error of a name at which somebody else was.
+const MEANWHILE: &str = "changed-meanwhile";
+
 /// The error of a name that cannot be renamed away.
 pub(super) const CANNOT_MOVE: &str = "cannot-move";
 
@@ -34,12 +37,12 @@ pub(super) enum Direction {
     Back,
 }
 
-/// What was found at a live name that was to go back.
+/// What was found at a live name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
     /// The wanted object is live.
     Right,
-    /// Somebody has put another object there, after the old one had left its place for good.
+    /// Somebody has put another object there, after the old one had left its place for good, or where a commit stands.
     Foreign,
 }
 
@@ -154,8 +157,7 @@ impl Site<'_> {
     pub(super) fn is_open(&self, item: &Item) -> Result<bool> {
         let Some(places) = self.places(item)? else {
             // Its directory was made for it, or somebody has removed it.
-            let waits = self.in_slot(item)?;
-            return Ok(item.new.is_some() && is(waits, item.new));
+            return self.waits_in_slot(item);
         };
         let Places { live: (live, name), slot: Some((slot, slot_name)), spare } = &places else {
             return Ok(false);
@@ -171,6 +173,40 @@ impl Site<'_> {
         Ok(is(look(slot, slot_name)?, item.new) || is(look(slot, spare)?, item.new))
     }
 
+    /// Whether the old object of an item that is to be nothing was replaced or removed before it could go to its slot again.
+    pub(super) fn is_lost(&self, item: &Item) -> Result<bool> {
+        let was_removed = item.new.is_none() && item.old.is_some();
+        Ok(was_removed && self.slot(item)?.is_some() && !is(self.in_slot(item)?, item.old))
+    }
+
+    /// Brings an item of a committed transaction forward once more. What somebody has put in its place, or has removed around it,
+    /// is theirs: the old object is gone with that, and the new one would have been, too.
+    pub(super) fn settle_again(&self, item: &Item) -> Result<Settled> {
+        match self.settle(item, Direction::Forward) {
+            Err(error) if error.code == MEANWHILE => Ok(Settled::Foreign),
+            settled => settled,
+        }
+    }
+
+    /// Whether something that is no directory stands where a name has to lie in.
+    pub(super) fn is_blocked(&self, name: &RelativePath) -> bool {
+        let parent = self.project.root().descend(name.parent().as_ref());
+        parent.is_err_and(|error| error.kind() != io::ErrorKind::NotFound && gone(&error))
+    }
+
+    /// Whether the new object of an item lies in its slot.
+    pub(super) fn waits_in_slot(&self, item: &Item) -> Result<bool> {
+        Ok(item.new.is_some() && is(self.in_slot(item)?, item.new))
+    }
+
+    /// Where the counterpart of an item lies.
+    pub(super) fn slot(&self, item: &Item) -> Result<Option<Directory>> {
+        match self.workshop {
+            Some(workshop) => workshop.find(&[&item.area, &item.owner]),
+            None => Ok(None),
+        }
+    }
+
     /// Takes an old object from its spare name to its slot, where that was the last step to be made.
     pub(super) fn take_from_spare(&self, item: &Item) -> Result<()> {
         let Some(places) = self.places(item)? else { return Ok(()) };
@@ -180,8 +216,7 @@ impl Site<'_> {
 
     /// The digest of the old content of an item, where it is a file in its slot.
     pub(super) fn old_digest(&self, item: &Item) -> Result<Option<tree::Digest>> {
-        let Some(workshop) = self.workshop else { return Ok(None) };
-        let Some(slot) = workshop.find(&[&item.area, &item.owner])? else { return Ok(None) };
+        let Some(slot) = self.slot(item)? else { return Ok(None) };
         match tree::file_digest(&slot, OsStr::new(&item.slot)) {
             // Somebody has taken it away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -190,8 +225,7 @@ impl Site<'_> {
     }
 
     fn in_slot(&self, item: &Item) -> Result<Option<Identity>> {
-        let Some(workshop) = self.workshop else { return Ok(None) };
-        let Some(slot) = workshop.find(&[&item.area, &item.owner])? else { return Ok(None) };
+        let Some(slot) = self.slot(item)? else { return Ok(None) };
         let found = slot.identity(OsStr::new(&item.slot));
         found.map_err(|error| Error::io("look at", slot.path(), &error))
     }
@@ -265,10 +299,7 @@ impl Site<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("open the directory of", &full, &error)),
         };
-        let slot = match self.workshop {
-            Some(workshop) => workshop.find(&[&item.area, &item.owner])?,
-            None => None,
-        };
+        let slot = self.slot(item)?;
         Ok(Some(Places {
             live: (parent, item.live.name().to_owned()),
             slot: slot.map(|directory| (directory, OsString::from(&item.slot))),
@@ -352,7 +383,7 @@ fn cannot_move(live: PathBuf, error: &io::Error) -> Error {
 
 fn meanwhile(live: PathBuf, what: &str) -> Error {
     let message = format!("`{}` changed while it was being replaced: {what}", live.display());
-    Error::new(Kind::Verification, "changed-meanwhile", message).hint(
+    Error::new(Kind::Verification, MEANWHILE, message).hint(
         "move what is there now to another place, then run the command again: it first finishes what was begun",
     )
 }

@@ -12,6 +12,7 @@ mod recovery;
 mod rollback;
 mod sequence;
 mod untrusted;
+mod waits;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

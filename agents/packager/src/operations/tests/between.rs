@@ -101,3 +101,45 @@ fn whoever_is_never_quick_enough_is_told_so_and_changes_nothing() {
     let there = world.listed();
     assert!(!there.iter().any(|purl| purl.contains("base")), "{there:?}");
 }
+
+/// A host that damages journals before it does what was to be done later, which it does at once.
+#[derive(Default)]
+struct Vandal(std::sync::OnceLock<std::path::PathBuf>);
+
+impl Host for Vandal {
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        PlainHost.run(order, work, count, piece);
+    }
+
+    fn begin(&self, order: &Order, what: Undertaking, waits: &dyn Fn(Wait)) -> Option<Permit> {
+        PlainHost.begin(order, what, waits)
+    }
+
+    fn settle(&self, work: Work) -> Place {
+        PlainHost.settle(work)
+    }
+
+    fn later(&self, job: Job) {
+        for journal in self.0.get().into_iter().flat_map(|it| std::fs::read_dir(it).expect("ours"))
+        {
+            std::fs::write(journal.expect("one").path(), "damaged").expect("written");
+        }
+        job();
+    }
+
+    fn now(&self) -> SystemTime {
+        PlainHost.now()
+    }
+}
+
+#[test]
+fn why_the_rest_could_not_be_done_at_once_is_told() {
+    let host = Arc::new(Vandal::default());
+    let world = World::hosted(Policy::default(), host.clone());
+    add(&world, "pypi:base==1.0").expect("nothing is damaged yet");
+    host.0.set(world.directory.path().join("state/journal")).expect("the first");
+    let answer = add(&world, "pypi:base==2.0").expect("it stands");
+    assert_eq!(version_there(&world), "VERSION = '2.0'\n");
+    let told = answer.warnings.iter().any(|warning| warning.contains("is damaged"));
+    assert!(told, "{:?}", answer.warnings);
+}

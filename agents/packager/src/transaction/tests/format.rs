@@ -197,15 +197,30 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
     }
     assert!(seen.is_sorted() && seen.first() == Some(&0) && seen.contains(&1));
     assert_eq!(seen.last(), Some(&3));
-    // Pages that were not written are zeroes, or another file's; what comes later may be there.
+    // Pages that were not written are zeroes.
     let intended = mark.1 as usize;
-    for torn in [vec![0; intended], [&[0; 32], &bytes[32..intended]].concat(), vec![7; 100]] {
+    for torn in [vec![0; intended], [&bytes[..32], &vec![0; intended]].concat()] {
         fs::write(&file, torn).unwrap();
         assert_eq!(journal::find(&directory, &which).unwrap(), Found::Torn);
     }
+    // What can be no beginning of a journal was one, and there may be nothing else that tells where old contents are.
+    let mut longer = bytes[..intended].to_vec();
+    longer[8..12].copy_from_slice(&100_000_u32.to_le_bytes());
+    let damaged = [
+        [&[0; 32], &bytes[32..intended]].concat(),
+        vec![7; 100],
+        [&bytes[..100], b"?", &bytes[101..intended]].concat(),
+        longer,
+    ];
+    for (index, bytes) in damaged.into_iter().enumerate() {
+        fs::write(&file, bytes).unwrap();
+        let error = journal::find(&directory, &which).unwrap_err();
+        assert_eq!(error.code, "journal-damaged", "{index}");
+    }
     let other = Unfinished { id: "tx-9".to_owned(), ..which.clone() };
     fs::write(journal::path_of(&directory, &other), &bytes).unwrap();
-    assert_eq!(journal::find(&directory, &other).unwrap(), Found::Torn, "it is another one's");
+    let error = journal::find(&directory, &other).unwrap_err();
+    assert_eq!(error.code, "journal-damaged", "it is another one's");
     fs::write(&file, [&[0; 32], &bytes[32..]].concat()).unwrap();
     let error = journal::find(&directory, &which).unwrap_err();
     assert_eq!(error.code, "journal-damaged", "it was whole when its end was written");
