@@ -123,7 +123,7 @@ fn names_file(target: &str) -> bool {
     ["https://", "http://", "file:", "./", "../", "/", "~"]
         .iter()
         .any(|start| target.starts_with(start))
-        || matches!(target, "." | "..")
+        || matches!(plain, "." | "..")
         || (!plain.contains([':', ';', ' ', '=', '<', '>', '!', '~', '\''])
             && (plain.contains('/') || plain.ends_with(".whl") || is_source(plain)))
 }
@@ -256,7 +256,9 @@ pub(super) fn editable(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e"))?;
     let is_apart = rest.starts_with([' ', '\t', '=']) || !line.starts_with("--");
     let rest = rest.trim_start().strip_prefix('=').unwrap_or(rest).trim();
-    is_apart.then(|| rest.trim_matches(['"', '\'']))
+    // Quotes around all of it are a shell's; one at its end alone may be a marker's.
+    let inside = |quote: char| rest.strip_prefix(quote)?.strip_suffix(quote);
+    is_apart.then(|| inside('"').or_else(|| inside('\'')).unwrap_or(rest))
 }
 
 /// The name of the package that a line is about, where it names a file.
