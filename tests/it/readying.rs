@@ -111,3 +111,17 @@ fn what_a_daemon_left_goes_with_the_next_one_and_all_of_it_when_asked() {
     again(&world);
     world.bolide(&["verify"]).succeeds();
 }
+
+#[test]
+fn nothing_stands_ready_where_times_do_not_tell_of_every_write() {
+    // A file system in memory, where there is one.
+    let world = World::quick();
+    if !world.project().starts_with("/dev/shm") {
+        return;
+    }
+    let _daemon = world.daemon();
+    world.bolide(&["add", "npm:tree@1", "--yes"]).succeeds();
+    again(&world);
+    assert_eq!(prepared(&world), Value::Null);
+    assert!(places(&world).is_empty());
+}

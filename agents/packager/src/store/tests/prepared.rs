@@ -228,3 +228,26 @@ fn the_oldest_makes_room_but_not_for_its_own_round() {
     let is_there: Vec<bool> = claimed.iter().map(Option::is_some).collect();
     assert_eq!(is_there, [false, true, true], "the oldest one went");
 }
+
+#[test]
+fn nothing_is_made_where_the_disk_has_no_room_and_nothing_of_it_waits() {
+    let mut case = Case::new(Wanted::Only(Mode::Copy));
+    let room = Room { bytes_max: 1 << 30, free_min: u64::MAX };
+    case.prepared = Prepared::new(&case.parent, room).expect("a directory");
+    assert!(case.claim().is_none());
+    assert!(!case.prepared.make_next(&case.store, Cancellation::NEVER));
+    assert!(!case.prepared.has_work());
+    assert_eq!(case.prepared.standing().waiting, 0);
+    assert_eq!(fs::read_dir(&case.parent).expect("a directory").count(), 0);
+}
+
+#[test]
+fn what_was_claimed_while_everything_was_taken_away_does_not_come_back() {
+    let case = Case::new(Wanted::Only(Mode::Copy));
+    let made = case.made();
+    let tree = case.claim().expect("it stands ready");
+    case.prepared.clear();
+    case.prepared.put_back(tree);
+    assert_eq!(case.prepared.take_discarded(), [made]);
+    assert!(case.claim().is_none());
+}
