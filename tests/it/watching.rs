@@ -114,3 +114,80 @@ fn many_projects_that_changed_while_nobody_watched_are_answered_at_the_next_star
     comes_to(&world, project.to_str().unwrap(), "conflict");
     drop(daemon);
 }
+
+/// A manifest beside the root that is watched with it, and what its change comes to.
+#[test]
+fn members_of_workspaces_and_included_files_are_watched_with_the_root() {
+    let world = World::new();
+    let root = r#"{"name": "root", "private": true, "workspaces": ["packages/*"]}"#;
+    let member = |name: &str, tree: &str| {
+        let text = manifest(tree).replace("here", name);
+        world.file(&format!("packages/{name}/package.json"), &text);
+    };
+    let has = |path: &str, word: &str| {
+        let text = std::fs::read_to_string(world.project().join(path));
+        text.is_ok_and(|text| text.contains(word))
+    };
+    world.file("package.json", root);
+    member("one", "^1.0.0");
+    let daemon = world.daemon();
+    world.bolide(&["watch", "add", ".", "--policy", "apply"]).succeeds();
+    comes_to(&world, ".", "applied");
+    let tree = "node_modules/tree/package.json";
+    assert!(has(tree, "1.0.0"));
+    // A member that was there, and one that comes.
+    member("one", "^2.0.0");
+    wait_until("what the member wants now", || has(tree, "2.0.0"));
+    member("two", "^1.0.0");
+    wait_until("the new member's own", || has(&format!("packages/two/{tree}"), "1.0.0"));
+    // The daemon knows after its next start what it watches, and what changed meanwhile.
+    drop(daemon);
+    member("two", "^2.0.0");
+    let _daemon = world.daemon();
+    wait_until("one for both", || !world.project().join(format!("packages/two/{tree}")).exists());
+    // One that could not be read is watched as well.
+    world.file("packages/two/package.json", "{ no json");
+    let failed = comes_to(&world, ".", "failed");
+    assert!(failed["message"].as_str().unwrap().contains("packages/two"), "{failed}");
+    member("two", "^1.0.0");
+    wait_until("the member's own once more", || has(&format!("packages/two/{tree}"), "1.0.0"));
+}
+
+#[test]
+fn files_that_requirements_include_are_watched_and_awaited() {
+    let world = World::new();
+    world.file("requirements.txt", "-r more/base.txt\n");
+    let _daemon = world.daemon();
+    world.bolide(&["watch", "add", ".", "--policy", "plan"]).succeeds();
+    let failed = comes_to(&world, ".", "failed");
+    assert!(failed["message"].as_str().unwrap().contains("not there"), "{failed}");
+    world.file("more/base.txt", "stone\n");
+    let planned = comes_to(&world, ".", "planned");
+    world.file("more/base.txt", "stone\nwall\n");
+    wait_until("another plan", || {
+        let now = last(&world, ".");
+        now["outcome"] == "planned" && now["digest"] != planned["digest"]
+    });
+}
+
+#[test]
+fn a_member_of_a_cargo_workspace_is_watched_with_its_root() {
+    let world = World::new();
+    world.file("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"parts/*\"]\n");
+    let member = |grain: &str| {
+        let text = format!(
+            "[package]\nname = \"one\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\ngrain = \"{grain}\"\n"
+        );
+        world.file("parts/one/Cargo.toml", &text);
+        world.file("parts/one/src/lib.rs", "");
+    };
+    member("0.1");
+    let _daemon = world.daemon();
+    world.bolide(&["watch", "add", ".", "--policy", "approve"]).succeeds();
+    let asked = comes_to(&world, ".", "approval");
+    member("0.2");
+    wait_until("another approval", || {
+        let now = last(&world, ".");
+        now["outcome"] == "approval" && now["digest"] != asked["digest"]
+    });
+}

@@ -451,6 +451,9 @@ pub const WATCH_RETRY_MIN: std::time::Duration = std::time::Duration::from_secs(
 pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// Times that everything is watched anew at once because paths changed meanwhile; then it is left for the next event.
 pub const WATCH_REBUILDS_MAX: usize = 8;
+/// Files and directories of one project beside its root that are watched with it: each directory costs a watch, and a workspace has
+/// some tens of members.
+pub const BESIDE_MAX: usize = 1_024;
 /// Bytes of events taken from the kernel in one call: some hundred; a name has 255 bytes at most.
 pub const WATCH_EVENT_BYTES: usize = 16 * 1024;
 

@@ -342,7 +342,7 @@ fn fixed(path: &str) -> Result<RelativePath> {
 
 /// A text file of a project; `None` where there is none.
 fn read_text(project: &Project, path: &str) -> Result<Option<String>> {
-    let Some(bytes) = project.read_file(&fixed(path)?)? else { return Ok(None) };
+    let Some(bytes) = project.read_manifest(&fixed(path)?)? else { return Ok(None) };
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         let message = format!("`{path}` is not UTF-8 text: byte {place}");

@@ -50,6 +50,7 @@
 //! 12. If it cannot be known whether the commit record is on the device, nothing is undone: the next recovery
 //!     reads the journal and decides.
 
+mod beside;
 mod commit;
 mod database;
 mod directory;
@@ -76,6 +77,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub(crate) use self::beside::{
+    Beside, Digests, MEMBER_MANIFESTS, Reads, may_be_member, root_of_pattern,
+};
 pub use self::commit::{Change, CommitOptions, Committed, Expected, Open, Purpose};
 pub(crate) use self::database::PACKAGES;
 pub use self::database::{
@@ -340,11 +344,12 @@ impl Transactions {
         self.inner.database.note_unwatched(named)
     }
 
-    /// Writes down what came of a change in a project that is still watched like this, and which manifests that answered.
+    /// Writes down what came of a change in a project that is still watched like this, and which manifests that
+    /// answered: their digest, and what was read beside them.
     pub(crate) fn watch_answered(
         &self,
         watch: &WatchRow,
-        seen: Option<&str>,
+        seen: Option<(&str, &str)>,
         last: &WatchOutcome,
     ) -> Result<()> {
         self.inner.database.answered(watch, seen, last)

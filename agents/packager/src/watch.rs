@@ -11,6 +11,7 @@
 
 mod answer;
 mod notice;
+mod seen;
 mod settle;
 mod shown;
 mod standing;
@@ -19,7 +20,7 @@ mod tests;
 mod turns;
 mod under_way;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,7 +29,8 @@ use std::time::{Duration, Instant};
 use agents_contract::{Cancellation, Station};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use self::answer::{Commission, Step};
+use self::answer::{Commission, Done, Step};
+use self::notice::Projects;
 use self::settle::Settling;
 pub(crate) use self::shown::Shown;
 use self::shown::Standing as Stands;
@@ -39,7 +41,7 @@ use crate::api::{Setting, WatchPolicy, Watched, WatchesAnswer};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{WATCH_DEFERRED_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN, WATCHES_MAX};
 use crate::operations::Shop;
-use crate::transaction::{Project, WatchOutcome, WatchRow};
+use crate::transaction::{Beside, Project, WatchOutcome, WatchRow};
 
 /// The files that say what a project wants. One that is not there is as good a state as any.
 pub(crate) const MANIFESTS: [&str; 5] =
@@ -146,7 +148,7 @@ struct Watcher {
     bell: Arc<rustix::fd::OwnedFd>,
     tell: Sender<Told>,
     told: Receiver<Told>,
-    projects: BTreeSet<PathBuf>,
+    projects: Projects,
     standing: Standing,
     settling: Settling<PathBuf>,
     under_way: UnderWay,
@@ -164,7 +166,7 @@ enum News {
     /// This is the digest of its manifests, where they could be read.
     Looked(Option<String>),
     /// It is over, and perhaps to be tried again.
-    Ended { again: bool },
+    Ended(Done),
 }
 
 /// An answer's way to tell.
@@ -195,7 +197,7 @@ impl Watcher {
             list,
             tell,
             told,
-            projects: BTreeSet::new(),
+            projects: Projects::new(),
             standing: Standing::default(),
             settling: Settling::default(),
             under_way: UnderWay::default(),
@@ -218,13 +220,16 @@ impl Watcher {
                             self.settling.touch(&project, Instant::now());
                         }
                     }
-                    News::Ended { again } => self.ended(project, again),
+                    News::Ended(done) => self.ended(project, done),
                 }
             }
             let noticed = self.standing.read();
             let now = Instant::now();
             for project in &noticed.projects {
                 self.settling.touch(project, now);
+            }
+            for project in &noticed.wider {
+                self.widen(project);
             }
             if noticed.everything || self.standing.is_due(now) {
                 self.watch_anew();
@@ -261,7 +266,8 @@ impl Watcher {
         let is_read = rows.is_ok();
         match rows {
             Ok(rows) => {
-                self.projects = rows.iter().map(|row| row.path.clone().into()).collect();
+                let watched = rows.iter().map(|row| (row.path.clone().into(), answer::beside(row)));
+                self.projects = watched.collect();
                 let terms = rows.iter().map(|row| (row.path.clone().into(), answer::terms(row)));
                 self.under_way.follow_terms(terms.collect());
                 let reasons = rows.into_iter().map(|row| (row.path.into(), row.unwatched));
@@ -269,21 +275,20 @@ impl Watcher {
             }
             Err(error) => tracing::warn!(%error, "the list of watched projects was not read"),
         }
-        self.settling.retain(|project| self.projects.contains(project));
-        self.pauses.retain(|project, _| self.projects.contains(project));
-        let projects: Vec<PathBuf> = self.projects.iter().cloned().collect();
-        let is_renewed = self.standing.renew(&self.list, &projects, now);
+        self.settling.retain(|project| self.projects.contains_key(project));
+        self.pauses.retain(|project, _| self.projects.contains_key(project));
+        let is_renewed = self.standing.renew(&self.list, &self.projects, now);
         if !is_read {
             self.standing.again_soon(now);
         }
         self.note(&noted);
         // A try that changed nothing is no reason to look at all of them.
         if is_renewed || !is_retry {
-            for project in &projects {
+            for project in self.projects.keys() {
                 self.settling.touch(project, now);
             }
         }
-        self.shop.measures.watches(projects.len());
+        self.shop.measures.watches(self.projects.len());
         self.station.changed();
     }
 
@@ -292,10 +297,9 @@ impl Watcher {
             let under_way = &self.under_way;
             let due = self.settling.take(Instant::now(), |project| under_way.may_take(project));
             let Some(project) = due else { return };
-            if self.under_way.begin_look(&project) {
-                self.look(&project);
-            } else {
-                self.answer(project);
+            match self.under_way.begin_look(&project) {
+                Some(beside) => self.look(&project, beside),
+                None => self.answer(project),
             }
         }
     }
@@ -309,11 +313,11 @@ impl Watcher {
     }
 
     /// Looks, on a thread of its own, whether the manifests are still those to which an answer waits.
-    fn look(&mut self, project: &PathBuf) {
+    fn look(&mut self, project: &PathBuf, beside: Arc<Beside>) {
         let teller = self.teller(project);
         let builder = std::thread::Builder::new().name("watch-look".to_owned());
         let spawned = builder.spawn(move || {
-            let look = || answer::digest_at(&teller.project);
+            let look = || answer::digest_at(&teller.project, &beside);
             let digest = std::panic::catch_unwind(look).unwrap_or_else(|_| {
                 tracing::error!(project = %teller.project.display(), "a look at it panicked");
                 None
@@ -339,12 +343,12 @@ impl Watcher {
             let commission = Commission { wanted: &own, tell: &step, turns: &turns };
             let answering = || answer::answer(&shop, &*station, path, commission);
             let answering = std::panic::AssertUnwindSafe(answering);
-            let again = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
+            let done = std::panic::catch_unwind(answering).unwrap_or_else(|_| {
                 // Not while it was carried out, which is caught and told (`answer`).
                 tracing::error!(project = %path.display(), "an answer to a change panicked");
-                true
+                Done::AGAIN
             });
-            teller.tell(News::Ended { again });
+            teller.tell(News::Ended(done));
         });
         match spawned {
             Ok(_) => self.under_way.begin(project, wanted),
@@ -360,7 +364,20 @@ impl Watcher {
         Teller { project: project.to_owned(), tell, bell }
     }
 
-    fn ended(&mut self, project: PathBuf, again: bool) {
+    /// Watches anew what matters of a project beside its root.
+    fn widen(&mut self, project: &Path) {
+        if let Some(beside) = self.projects.get(project) {
+            self.standing.widen(project, beside);
+        }
+    }
+
+    fn ended(&mut self, project: PathBuf, Done { again, beside }: Done) {
+        if let (Some(beside), Some(watched)) = (beside, self.projects.get_mut(&project)) {
+            *watched = beside;
+            self.widen(&project);
+            // What changed before it was watched was told to nobody.
+            self.settling.touch(&project, Instant::now());
+        }
         // Who gave way to what is wanted now has not failed.
         let gave_way = self.under_way.end(&project);
         if !again || gave_way {

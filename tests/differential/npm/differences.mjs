@@ -6,5 +6,6 @@ const lacks =
 export const differences = {
   apollo: lacks,
   ember: lacks,
+  expo: lacks,
   lerna: lacks,
 }

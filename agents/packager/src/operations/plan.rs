@@ -48,8 +48,8 @@ impl Task<'_> {
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
-    pub(crate) fn plan_install(&self, directory: OwnedFd) -> Result<Planned> {
-        self.plan_for(&Project::from_fd(directory)?, &Wish::default(), Instant::now())
+    pub(crate) fn plan_install(&self, project: &Project) -> Result<Planned> {
+        self.plan_for(project, &Wish::default(), Instant::now())
     }
 
     fn plan_for(&self, project: &Project, wish: &Wish, began: Instant) -> Result<Planned> {

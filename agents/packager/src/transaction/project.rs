@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agents_contract::Cancellation;
@@ -21,6 +22,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::beside::Reads;
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::disk::Disk;
 use super::tree;
@@ -63,6 +65,8 @@ pub struct Project {
     root: Directory,
     identity: Identity,
     path: String,
+    /// Where it is recorded what is read of it, if somebody wants to know.
+    reads: Option<Arc<Reads>>,
 }
 
 impl Project {
@@ -99,14 +103,37 @@ impl Project {
                 Error::new(Kind::Usage, "path-not-utf8", message).hint("rename the directory")
             );
         };
-        Ok(Self { root, identity, path })
+        Ok(Self { root, identity, path, reads: None })
+    }
+
+    /// The same, and the record of what is read of it from now on as a manifest.
+    pub(crate) fn recorded(mut self) -> (Self, Arc<Reads>) {
+        let reads = self.reads.get_or_insert_default().clone();
+        (self, reads)
+    }
+
+    /// A manifest that is named by its path; where it cannot be read, it is recorded, too.
+    pub(crate) fn read_manifest(&self, path: &RelativePath) -> Result<Option<Vec<u8>>> {
+        let read = self.read_file(path);
+        if let Some(reads) = &self.reads {
+            reads.file(path.as_str(), read.as_ref().ok().map(Option::as_deref));
+        }
+        read
+    }
+
+    /// Members are looked for in the directories of `directory`, relative to it; empty is the project itself.
+    pub(crate) fn note_listed(&self, directory: &str) {
+        if let Some(reads) = &self.reads {
+            reads.listed(self, directory);
+        }
     }
 
     /// The same directory, opened once more.
     pub(crate) fn again(&self) -> Result<Self> {
         let root = self.root.again();
         let root = root.map_err(|error| Error::io("open", self.path(), &error))?;
-        Ok(Self { root, identity: self.identity, path: self.path.clone() })
+        let (path, reads) = (self.path.clone(), self.reads.clone());
+        Ok(Self { root, identity: self.identity, path, reads })
     }
 
     /// Its canonical path when it was opened.

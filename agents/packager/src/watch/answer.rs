@@ -8,20 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use agents_contract::{Cancellation, Conversation, Obstacle, Order, Station, Wait};
-use ring::digest;
 use serde::Serialize;
 
-use super::MANIFESTS;
+use super::seen::Seen;
 use super::shown::{APPLYING, DEFERRED, Page, Standing};
 use super::turns::{Turn, Turns};
 use super::under_way::{Deferred, Terms};
 use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
-use crate::hex::hex;
-use crate::limits::LEFTOVERS_TIME;
+use crate::limits::{BESIDE_MAX, LEFTOVERS_TIME};
 use crate::measures::Trigger;
 use crate::operations::{Shop, Task, apply};
-use crate::transaction::{Project, RelativePath, WatchOutcome, WatchRow};
+use crate::transaction::{Beside, Project, Reads, WatchOutcome, WatchRow};
 
 /// How urgent what nobody waits for is, 1 to 10.
 const PRIORITY: u8 = 3;
@@ -64,12 +62,13 @@ struct Event<'a> {
     message: &'a str,
 }
 
-/// What is in a project's manifests.
-struct Seen {
-    names: Vec<&'static str>,
-    digest: String,
-    /// The same without our lock.
-    wishes: String,
+/// What came of a change, for the one who began the answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// Whether to try again later.
+    pub(super) again: bool,
+    /// What of the project matters from now on beside its root, where that is news.
+    pub(super) beside: Option<Arc<Beside>>,
 }
 
 /// What came of it.
@@ -79,43 +78,50 @@ struct Answered {
     message: String,
 }
 
-/// Answers a change in the project at `path`, if it is one; whether to try again later.
+impl Done {
+    /// Nothing, and nothing more to do.
+    pub(super) const NOTHING: Self = Self { again: false, beside: None };
+    /// Something that may pass was in the way.
+    pub(super) const AGAIN: Self = Self { again: true, beside: None };
+}
+
+/// Answers a change in the project at `path`, if it is one.
 pub(super) fn answer(
     shop: &Shop,
     station: &dyn Station,
     path: &Path,
     commission: Commission<'_>,
-) -> bool {
+) -> Done {
     let path = path.to_string_lossy();
     let row = match shop.transactions.watched(&path) {
         Ok(Some(row)) => row,
-        Ok(None) => return false,
+        Ok(None) => return Done::NOTHING,
         Err(error) => {
             tracing::warn!(%error, "a watched project was not read");
-            return true;
+            return Done::AGAIN;
         }
     };
     // One that is not there is answered when it comes.
-    let Ok(project) = Project::open(Path::new(&row.path)) else { return false };
-    let seen = match see(&project) {
+    let Ok(project) = Project::open(Path::new(&row.path)) else { return Done::NOTHING };
+    let seen = match Seen::now(&project, &beside(&row)) {
         Ok(seen) => seen,
         Err(error) => return note(shop, &row, None, &failed(&error), error.retry),
     };
     if row.seen.as_deref() == Some(&seen.digest) {
-        return false;
+        return Done::NOTHING;
     }
     // The host is stopping: the next start finds the change.
-    let Some(_busy) = station.begin() else { return false };
+    let Some(_busy) = station.begin() else { return Done::NOTHING };
     shop.leftovers.try_again_for(Some(LEFTOVERS_TIME));
     let (policy, setting) = match meaning(&row) {
         Ok(terms) => terms,
-        Err(error) => return note(shop, &row, Some(&seen.digest), &failed(&error), false),
+        Err(error) => return note(shop, &row, Some(&seen), &failed(&error), false),
     };
     let event = Event {
         schema: "bolide.manifest-event/1",
         project: &row.path,
         policy,
-        manifests: &seen.names,
+        manifests: &seen.root.names,
         outcome: None,
         digest: None,
         message: "",
@@ -125,39 +131,50 @@ pub(super) fn answer(
         shop,
         station,
         row: &row,
-        seen: &seen.digest,
+        seen: Mutex::new(seen.clone()),
         commission,
         event,
         page: shop.shown.page(Path::new(&row.path)),
         turn: Mutex::default(),
         told: Mutex::default(),
     };
-    let done = catch_unwind(AssertUnwindSafe(|| carry_out(&alone, &project, (policy, setting))))
+    let done = catch_unwind(AssertUnwindSafe(|| carry_out(&alone, project, (policy, setting))))
         .unwrap_or_else(|panic| Err(failed_inside(&row, &*panic)));
     shop.tidy_later();
     shop.prepare_later();
     let (answered, again) = match done {
         Ok(answered) => (answered, false),
         // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.
-        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => return true,
+        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => {
+            return Done::AGAIN;
+        }
         // What may pass is tried again, and until then the change counts as not answered.
         Err(error) => (failed(&error), error.retry),
     };
     alone.tell(&answered);
+    let seen = lock(&alone.seen).clone();
     // What was applied has written the lock. Where nothing else has changed, that is no change to answer.
     let written = match answered.trigger {
-        Trigger::Applied => see(&project).ok().filter(|now| now.wishes == seen.wishes),
+        Trigger::Applied => Project::open(Path::new(&*path))
+            .and_then(|project| Seen::now(&project, &seen.beside))
+            .ok()
+            .filter(|now| now.wishes == seen.wishes),
         _ => None,
     };
-    let seen = written.as_ref().unwrap_or(&seen);
-    let seen = (!again).then_some(seen.digest.as_str());
-    note(shop, &row, seen, &answered, again)
+    let seen = written.unwrap_or(seen);
+    note(shop, &row, (!again).then_some(&seen), &answered, again)
 }
 
-/// The digest of what is in the manifests of the project at `path` now; nothing where they cannot be read.
-pub(super) fn digest_at(path: &Path) -> Option<String> {
-    let seen = Project::open(path).and_then(|project| see(&project));
+/// The digest of what is in the manifests of the project at `path` now, and in what else of it matters; nothing where they cannot be read.
+pub(super) fn digest_at(path: &Path, beside: &Arc<Beside>) -> Option<String> {
+    let seen = Project::open(path).and_then(|project| Seen::now(&project, beside));
     seen.ok().map(|seen| seen.digest)
+}
+
+/// What was read to answer the last change, beside the root's manifests. What cannot be understood is read anew with the next one.
+pub(super) fn beside(row: &WatchRow) -> Arc<Beside> {
+    let kept = row.beside.as_deref().and_then(|beside| serde_json::from_str(beside).ok());
+    Arc::new(kept.unwrap_or_default())
 }
 
 /// What the project of a row is watched with.
@@ -171,28 +188,9 @@ fn meaning(row: &WatchRow) -> Result<(WatchPolicy, Setting)> {
     Ok((policy, setting))
 }
 
-/// Reads all manifests; what their content is, is for the comparison alone.
-fn see(project: &Project) -> Result<Seen> {
-    let mut all = digest::Context::new(&digest::SHA256);
-    let mut wishes = digest::Context::new(&digest::SHA256);
-    let mut names = Vec::new();
-    for name in MANIFESTS {
-        let Some(content) = project.content(&RelativePath::new(name)?)? else { continue };
-        names.push(name);
-        // Neither a name nor a digest has a line end in it.
-        let line = format!("{name} {}\n", content.sha256);
-        all.update(line.as_bytes());
-        if name != crate::lock::FILE {
-            wishes.update(line.as_bytes());
-        }
-    }
-    let [digest, wishes] = [all, wishes].map(|context| hex(context.finish().as_ref()));
-    Ok(Seen { names, digest, wishes })
-}
-
 fn carry_out(
     alone: &Alone<'_>,
-    project: &Project,
+    project: Project,
     (policy, setting): (WatchPolicy, Setting),
 ) -> Result<Answered> {
     let order = Order {
@@ -206,6 +204,7 @@ fn carry_out(
         format!("watch ({}), set by uid {}", policy.name(), rustix::process::geteuid().as_raw());
     let place = project.path().to_owned();
     let task = Task::new(alone.shop, alone, (actor, order), setting, place)?;
+    let (project, reads) = project.recorded();
     let open = || {
         let flags = rustix::fs::OFlags::RDONLY
             | rustix::fs::OFlags::DIRECTORY
@@ -213,13 +212,21 @@ fn carry_out(
         rustix::fs::open(project.path(), flags, rustix::fs::Mode::empty())
             .map_err(|errno| Error::io("open", project.path(), &errno.into()))
     };
-    let planned = task.plan_install(open()?)?;
+    let planned = task.plan_install(&project);
+    let is_cut = alone.has_read(&reads, planned.is_ok());
+    let planned = planned?;
     let Some(digest) = planned.digest else {
         let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
         let message = explanation.unwrap_or_default();
         return Ok(Answered { trigger: Trigger::Conflict, digest: None, message });
     };
-    let message = summary(&planned.answer);
+    let mut message = summary(&planned.answer);
+    if is_cut {
+        let more = format!(
+            "; beside its root {BESIDE_MAX} files and directories are watched, more are there"
+        );
+        message.push_str(&more);
+    }
     if planned.answer.files.is_empty() && planned.answer.removed.is_empty() {
         return Ok(Answered { trigger: Trigger::InLine, digest: None, message });
     }
@@ -270,18 +277,27 @@ fn failed_inside(row: &WatchRow, panic: &(dyn Any + Send)) -> Error {
     Error::new(Kind::Failed, "panic", format!("the answer failed inside: {text}")).retryable()
 }
 
-/// Writes it down; gives `again` back.
-fn note(shop: &Shop, row: &WatchRow, seen: Option<&str>, answered: &Answered, again: bool) -> bool {
+/// Writes it down.
+fn note(
+    shop: &Shop,
+    row: &WatchRow,
+    seen: Option<&Seen>,
+    answered: &Answered,
+    again: bool,
+) -> Done {
     let last = WatchOutcome {
         outcome: answered.trigger.name().to_owned(),
         digest: answered.digest.clone(),
         message: answered.message.clone(),
         at_ms: shop.transactions.now_ms(),
     };
-    if let Err(error) = shop.transactions.watch_answered(row, seen, &last) {
+    let beside = seen.map(|seen| serde_json::to_string(&*seen.beside).unwrap_or_default());
+    let kept = seen.zip(beside.as_deref()).map(|(seen, beside)| (seen.digest.as_str(), beside));
+    if let Err(error) = shop.transactions.watch_answered(row, kept, &last) {
         tracing::warn!(%error, "what came of a watched project was not written down");
     }
-    again
+    let news = seen.filter(|seen| row.beside != beside && *seen.beside != Beside::default());
+    Done { again, beside: news.map(|seen| Arc::clone(&seen.beside)) }
 }
 
 fn publish(station: &dyn Station, subject: &str, event: &Event<'_>) {
@@ -296,8 +312,8 @@ struct Alone<'a> {
     shop: &'a Shop,
     station: &'a dyn Station,
     row: &'a WatchRow,
-    /// The digest of the manifests that it answers.
-    seen: &'a str,
+    /// The manifests that it answers.
+    seen: Mutex<Seen>,
     commission: Commission<'a>,
     event: Event<'a>,
     page: Page<'a>,
@@ -308,6 +324,13 @@ struct Alone<'a> {
 }
 
 impl Alone<'_> {
+    /// This was read of the project to plan it; all that there is to read where there `is_plan`. Whether it is more than is watched.
+    fn has_read(&self, reads: &Reads, is_plan: bool) -> bool {
+        let mut seen = lock(&self.seen);
+        *seen = seen.with_read(reads.so_far(), is_plan);
+        seen.beside.is_cut
+    }
+
     /// How it stands with it from now on, for those who look, those who listen, and who began it: it waits for this, or goes on.
     fn stands(&self, obstacle: Option<Obstacle>, message: &str) {
         let (outcome, subject) = match obstacle {
@@ -328,8 +351,8 @@ impl Alone<'_> {
         }
         (self.commission.tell)(match obstacle {
             Some(obstacle) => {
-                let (terms, seen) = (terms(self.row), self.seen.to_owned());
-                Step::Waits(Deferred { terms, seen, obstacle })
+                let Seen { digest: seen, beside, .. } = lock(&self.seen).clone();
+                Step::Waits(Deferred { terms: terms(self.row), seen, beside, obstacle })
             }
             None => Step::GoesOn,
         });

@@ -5,18 +5,20 @@
 //! deleted themselves; where a part of the path is missing, the nearest directory that exists is watched for it. A change in any of
 //! these means that paths lead elsewhere: then everything is watched anew.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::MANIFESTS;
-use crate::limits::WATCH_EVENT_BYTES;
+use crate::limits::{BESIDE_MAX, WATCH_EVENT_BYTES};
+use crate::transaction::{Beside, MEMBER_MANIFESTS, may_be_member};
 
 /// What happens to names in a directory whose files matter.
 const CONTENT: WatchFlags = WatchFlags::CLOSE_WRITE
@@ -36,11 +38,20 @@ pub(super) struct Notices {
     roles: HashMap<i32, Vec<Role>>,
 }
 
+/// The projects that are watched, each with what else of it matters.
+pub(super) type Projects = BTreeMap<PathBuf, Arc<Beside>>;
+
 /// Why a directory is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Role {
     /// Its manifests matter to the project.
     Project(PathBuf),
+    /// A file of this name in it matters to the project.
+    File(PathBuf, Vec<u8>),
+    /// The way to what matters to the project leads through the directory of this name in it.
+    Through(PathBuf, Vec<u8>),
+    /// Each directory in it may be a member of the project.
+    Members(PathBuf),
     /// A project's path leads through it.
     Ancestor,
     /// A project's path would go on with this name.
@@ -54,6 +65,8 @@ enum Role {
 pub(super) struct Noticed {
     /// Projects whose manifests may have changed.
     pub(super) projects: BTreeSet<PathBuf>,
+    /// Those of them in which directories came or went: what is beside their root is to be watched anew.
+    pub(super) wider: BTreeSet<PathBuf>,
     /// The list of projects may have changed, paths lead elsewhere, or events were lost: everything is to be watched anew.
     pub(super) everything: bool,
 }
@@ -63,17 +76,75 @@ pub(super) type Watching<Word = Notices> = (Word, Vec<(PathBuf, String)>);
 
 impl Notices {
     /// Watches `projects`, and `list` for changes of the list.
-    pub(super) fn new(list: &Path, projects: &[PathBuf]) -> std::io::Result<Watching> {
+    pub(super) fn new(list: &Path, projects: &Projects) -> std::io::Result<Watching> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let mut notices = Self { descriptor, roles: HashMap::new() };
         notices.add(list, CONTENT, Role::List)?;
         let mut failed = Vec::new();
-        for project in projects {
-            if let Err(errno) = notices.watch(project) {
-                failed.push((project.clone(), reason(errno)));
+        for (project, beside) in projects {
+            let watched = notices.watch(project).map_err(reason);
+            if let Err(reason) = watched.and_then(|()| notices.widen(project, beside)) {
+                failed.push((project.clone(), reason));
             }
         }
         Ok((notices, failed))
+    }
+
+    /// Watches what matters to a project beside its root, too. What is not there is awaited in the nearest directory that is; there may
+    /// be more below it then. Why not all of it could be watched, for people.
+    pub(super) fn widen(&mut self, project: &Path, beside: &Beside) -> Result<(), String> {
+        let in_part = |errno| format!("in part only: {}", reason(errno));
+        for file in &beside.files {
+            self.lead_to(project, file, false).map_err(in_part)?;
+        }
+        for directory in &beside.directories {
+            self.lead_to(project, directory, true).map_err(in_part)?;
+        }
+        Ok(())
+    }
+
+    /// Watches all on the way from the project to a file, or to a directory and those in it.
+    fn lead_to(&mut self, project: &Path, path: &str, is_listed: bool) -> Result<(), Errno> {
+        let mut place = project.to_owned();
+        let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
+        while let Some(part) = parts.next() {
+            let name = part.as_bytes().to_vec();
+            let is_file = parts.peek().is_none() && !is_listed;
+            let of = if is_file { Role::File } else { Role::Through };
+            match self.add(&place, CONTENT, of(project.to_owned(), name)) {
+                // Its name is awaited one directory above.
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+                added => added?,
+            }
+            place.push(part);
+        }
+        match is_listed {
+            true => self.watch_members(project, &place),
+            false => Ok(()),
+        }
+    }
+
+    fn watch_members(&mut self, project: &Path, place: &Path) -> Result<(), Errno> {
+        match self.add(place, CONTENT, Role::Members(project.to_owned())) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            added => added?,
+        }
+        // What comes from here on is told; what the file system cannot say is looked at with the next change.
+        let Ok(entries) = std::fs::read_dir(place) else { return Ok(()) };
+        let members = entries.flatten().filter(|entry| {
+            entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && entry.file_name().to_str().is_some_and(may_be_member)
+        });
+        for member in members.take(BESIDE_MAX) {
+            for manifest in MEMBER_MANIFESTS {
+                let role = Role::File(project.to_owned(), manifest.as_bytes().to_vec());
+                match self.add(&member.path(), CONTENT, role) {
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
+                    added => added?,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn watch(&mut self, project: &Path) -> Result<(), Errno> {
@@ -136,7 +207,12 @@ impl Notices {
                 Err(_) => return Noticed { everything: true, ..noticed },
             };
             let name = event.file_name().map(|name| name.to_bytes());
-            noticed.add(self.roles.get(&event.wd()), event.events(), name);
+            let (watch, events) = (event.wd(), event.events());
+            noticed.add(self.roles.get(&watch), events, name);
+            // The kernel watches it no more, and may give its number to another.
+            if events.contains(ReadFlags::IGNORED) {
+                self.roles.remove(&watch);
+            }
         }
     }
 }
@@ -148,19 +224,44 @@ impl AsFd for Notices {
 }
 
 impl Noticed {
+    fn widen(&mut self, project: &Path) {
+        self.projects.insert(project.to_owned());
+        self.wider.insert(project.to_owned());
+    }
+
     fn add(&mut self, roles: Option<&Vec<Role>>, events: ReadFlags, name: Option<&[u8]>) {
         let gone = ReadFlags::DELETE_SELF
             | ReadFlags::MOVE_SELF
             | ReadFlags::IGNORED
             | ReadFlags::UNMOUNT
             | ReadFlags::QUEUE_OVERFLOW;
+        let roles = roles.map(Vec::as_slice).unwrap_or_default();
         if events.intersects(gone) {
-            self.everything = true;
+            // What is beside a root is told of by the directory above it, which is watched as well.
+            let is_beside = !roles.is_empty() && roles.iter().all(Role::is_beside);
+            self.everything |= !is_beside || events.contains(ReadFlags::QUEUE_OVERFLOW);
             return;
         }
         let arrived = events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-        for role in roles.into_iter().flatten() {
+        let is_directory = events.contains(ReadFlags::ISDIR);
+        for role in roles {
             match role {
+                Role::File(project, wanted) => {
+                    if name == Some(wanted.as_slice()) {
+                        self.projects.insert(project.clone());
+                    }
+                }
+                Role::Through(project, wanted) => {
+                    if name == Some(wanted.as_slice()) {
+                        self.widen(project);
+                    }
+                }
+                Role::Members(project) => {
+                    let name = name.and_then(|name| std::str::from_utf8(name).ok());
+                    if is_directory && name.is_some_and(may_be_member) {
+                        self.widen(project);
+                    }
+                }
                 Role::Project(project) => {
                     let name = name.map(OsStr::from_bytes);
                     if name.is_some_and(|name| MANIFESTS.iter().any(|known| name == *known)) {
@@ -174,6 +275,12 @@ impl Noticed {
                 Role::Ancestor => {}
             }
         }
+    }
+}
+
+impl Role {
+    fn is_beside(&self) -> bool {
+        matches!(self, Self::File(..) | Self::Through(..) | Self::Members(_))
     }
 }
 
@@ -212,8 +319,8 @@ mod tests {
         }
 
         fn watch(place: &Path) -> Notices {
-            let (notices, failed) =
-                Notices::new(&place.join("list"), &[place.join("above/project")]).unwrap();
+            let projects = [(place.join("above/project"), Arc::new(beside()))].into();
+            let (notices, failed) = Notices::new(&place.join("list"), &projects).unwrap();
             assert!(failed.is_empty(), "{failed:?}");
             notices
         }
@@ -229,6 +336,14 @@ mod tests {
 
         fn again(&mut self) {
             self.notices = Self::watch(self.directory.path());
+        }
+    }
+
+    fn beside() -> Beside {
+        Beside {
+            files: ["base.txt", "reqs/deep/more.txt"].map(str::to_owned).into(),
+            directories: ["packages"].map(str::to_owned).into(),
+            is_cut: false,
         }
     }
 
@@ -254,6 +369,52 @@ mod tests {
         assert_eq!(place.told(), (1, false));
         fs::remove_file(&manifest).unwrap();
         assert_eq!(place.told(), (1, false));
+    }
+
+    #[test]
+    fn what_is_beside_the_root_is_told_of_and_directories_that_come_are_watched_then() {
+        let mut place = Place::new(|place| {
+            with_project(place);
+            fs::create_dir_all(place.join("above/project/packages/one")).unwrap();
+        });
+        let project = place.path("above/project");
+        let told = |place: &mut Place| {
+            let noticed = place.notices.read();
+            assert!(!noticed.everything);
+            for project in &noticed.wider {
+                place.notices.widen(project, &beside()).unwrap();
+            }
+            (noticed.projects.len(), noticed.wider.len())
+        };
+        let write = |path: &str| fs::write(project.join(path), "").unwrap();
+        let nothing = (0, 0);
+        write("other.txt");
+        assert_eq!(told(&mut place), nothing);
+        write("base.txt");
+        assert_eq!(told(&mut place), (1, 0));
+        write("packages/one/package.json");
+        assert_eq!(told(&mut place), (1, 0));
+        write("packages/one/index.js");
+        fs::create_dir(project.join("packages/node_modules")).unwrap();
+        assert_eq!(told(&mut place), nothing);
+        fs::create_dir(project.join("packages/two")).unwrap();
+        assert_eq!(told(&mut place), (1, 1));
+        write("packages/two/Cargo.toml");
+        assert_eq!(told(&mut place), (1, 0));
+        fs::create_dir(project.join("reqs")).unwrap();
+        assert_eq!(told(&mut place), (1, 1));
+        fs::create_dir(project.join("reqs/deep")).unwrap();
+        assert_eq!(told(&mut place), (1, 1));
+        write("reqs/deep/more.txt");
+        assert_eq!(told(&mut place), (1, 0));
+        fs::remove_dir_all(project.join("reqs")).unwrap();
+        assert_eq!(told(&mut place), (1, 1));
+        fs::remove_dir_all(project.join("packages")).unwrap();
+        assert_eq!(told(&mut place), (1, 1));
+        fs::create_dir_all(project.join("packages/three")).unwrap();
+        assert_eq!(told(&mut place), (1, 1));
+        write("packages/three/package.json");
+        assert_eq!(told(&mut place), (1, 0));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::notice::{AGAIN, Noticed, Notices, Watching};
+use super::notice::{AGAIN, Noticed, Notices, Projects, Watching};
 use crate::limits::{WATCH_REBUILDS_MAX, WATCH_RETRY_MAX, WATCH_RETRY_MIN};
+use crate::transaction::Beside;
 
 /// Generic over the kernel's word for the tests alone.
 #[derive(Debug)]
@@ -28,8 +29,18 @@ impl<Word> Default for Standing<Word> {
 
 impl Standing {
     /// Watches `projects` and `list` anew; whether that could be done at all.
-    pub(super) fn renew(&mut self, list: &Path, projects: &[PathBuf], now: Instant) -> bool {
-        self.renew_by(&mut || Notices::new(list, projects), projects, now)
+    pub(super) fn renew(&mut self, list: &Path, projects: &Projects, now: Instant) -> bool {
+        let paths: Vec<PathBuf> = projects.keys().cloned().collect();
+        self.renew_by(&mut || Notices::new(list, projects), &paths, now)
+    }
+
+    /// Watches more of a project that is watched.
+    pub(super) fn widen(&mut self, project: &Path, beside: &Beside) {
+        if let Some(notices) = &mut self.notices
+            && let Err(reason) = notices.widen(project, beside)
+        {
+            self.unwatched.insert(project.to_owned(), reason);
+        }
     }
 
     /// What the kernel has told since the last time.

@@ -115,7 +115,8 @@ fn while_as_many_wait_as_may_others_are_shown_and_begin_when_there_is_room() {
     let obstacle = agents_contract::Obstacle::Heat;
     for number in 0..WATCH_DEFERRED_MAX {
         watcher.under_way.begin(waiting(number), Cancellation::until(None));
-        let deferred = Deferred { terms: terms(), seen: String::new(), obstacle };
+        let deferred =
+            Deferred { terms: terms(), seen: String::new(), beside: Arc::default(), obstacle };
         watcher.under_way.defer(&waiting(number), deferred);
     }
     let project = PathBuf::from(&row.path);
@@ -142,10 +143,10 @@ fn what_fails_again_and_again_is_tried_after_longer_and_longer_pauses() {
     let (mut watcher, project) = (world.watcher(), PathBuf::from("/project"));
     for times in [2, 4, 8] {
         watcher.under_way.begin(project.clone(), Cancellation::until(None));
-        watcher.ended(project.clone(), true);
+        watcher.ended(project.clone(), Done::AGAIN);
         assert_eq!(watcher.pauses[&project], times * WATCH_RETRY_MIN);
     }
     watcher.under_way.begin(project.clone(), Cancellation::until(None));
-    watcher.ended(project, false);
+    watcher.ended(project, Done::NOTHING);
     assert!(watcher.pauses.is_empty());
 }

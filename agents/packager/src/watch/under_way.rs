@@ -9,10 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agents_contract::{Cancellation, Obstacle};
 
 use crate::limits::{WATCH_ANSWERS_AT_ONCE_MAX, WATCH_DEFERRED_MAX};
+use crate::transaction::Beside;
 
 /// What a project is watched with: its policy and its setting, as they are kept, and since when (in milliseconds).
 pub(super) type Terms = (String, String, u64);
@@ -24,6 +26,8 @@ pub(super) struct Deferred {
     pub(super) terms: Terms,
     /// The digest of the manifests that it answers.
     pub(super) seen: String,
+    /// What of the project was read for it beside them.
+    pub(super) beside: Arc<Beside>,
     /// What it waits for.
     pub(super) obstacle: Obstacle,
 }
@@ -82,13 +86,14 @@ impl UnderWay {
         self.answers.values().filter(may_wait).count() < WATCH_DEFERRED_MAX
     }
 
-    /// Takes a place to look at the manifests, where an answer waits; false where there is none.
-    pub(super) fn begin_look(&mut self, project: &Path) -> bool {
-        let waits = self.answers.contains_key(project);
-        if waits {
-            self.looked_at.insert(project.to_owned());
-        }
-        waits
+    /// Takes a place to look at the manifests, where an answer waits: what is to be looked at with them. Nothing where none waits.
+    pub(super) fn begin_look(&mut self, project: &Path) -> Option<Arc<Beside>> {
+        let beside = match &self.answers.get(project)?.stage {
+            Stage::Deferred(deferred) => Arc::clone(&deferred.beside),
+            Stage::Begun | Stage::Resumed => Arc::default(),
+        };
+        self.looked_at.insert(project.to_owned());
+        Some(beside)
     }
 
     /// This is the digest of the manifests now; nothing where they cannot be read. Whether what was touched is still to be answered: it
@@ -173,7 +178,8 @@ mod tests {
     }
 
     fn deferred(policy: &str) -> Deferred {
-        Deferred { terms: terms(policy), seen: "before".to_owned(), obstacle: Obstacle::Heat }
+        let (seen, beside) = ("before".to_owned(), Arc::default());
+        Deferred { terms: terms(policy), seen, beside, obstacle: Obstacle::Heat }
     }
 
     /// The answers that began, by number.
@@ -278,7 +284,7 @@ mod tests {
         }
         for number in [1, 2, 3] {
             assert!(world.under_way.may_take(&path(number)));
-            assert!(world.under_way.begin_look(&path(number)));
+            assert!(world.under_way.begin_look(&path(number)).is_some());
             assert!(!world.under_way.may_take(&path(number)), "it is looked at");
         }
         assert!(!world.under_way.looked(&path(1), Some("before")), "nothing has changed");
@@ -292,8 +298,8 @@ mod tests {
     fn a_look_takes_a_place_and_is_in_vain_where_the_answer_does_not_wait_any_more() {
         let mut world = World::new(2);
         (0..2).for_each(|number| world.under_way.defer(&path(number), deferred("apply")));
-        assert!(!world.under_way.begin_look(&path(9)), "nothing waits there");
-        (0..2).for_each(|number| assert!(world.under_way.begin_look(&path(number))));
+        assert!(world.under_way.begin_look(&path(9)).is_none(), "nothing waits there");
+        (0..2).for_each(|number| assert!(world.under_way.begin_look(&path(number)).is_some()));
         (2..WATCH_ANSWERS_AT_ONCE_MAX).for_each(|_| world.begin());
         assert!(!world.under_way.has_place());
         world.under_way.go_on(&path(0));

@@ -10,7 +10,7 @@ use crate::limits::WORKSPACE_DIRECTORIES_MAX;
 use crate::manifest::cargo_toml::{self, Manifest, Patch, Workspace};
 use crate::operations::read_text;
 use crate::resolve::cargo::Root;
-use crate::transaction::Project;
+use crate::transaction::{Project, root_of_pattern};
 
 use super::MANIFEST;
 
@@ -90,6 +90,9 @@ pub(super) fn members(project: &Project, target: &Target, changed: &str) -> Resu
     let mut directories: Vec<String> =
         root.path_dependencies.iter().map(|dependency| dependency.directory.clone()).collect();
     if let Some(workspace) = &root.workspace {
+        for directory in workspace.members.iter().filter_map(|pattern| root_of_pattern(pattern)) {
+            project.note_listed(&directory);
+        }
         directories.extend(
             directories_with_manifest(project.path())?
                 .into_iter()

@@ -16,7 +16,7 @@ use crate::operations::{fixed, read_text};
 use crate::plan::Precondition;
 use crate::resolve::npm::Local;
 use crate::spec::check_name;
-use crate::transaction::Project;
+use crate::transaction::{Project, root_of_pattern};
 
 /// What other tools than npm write before the path of a directory.
 const LINK: &str = "link:";
@@ -31,6 +31,9 @@ pub(super) fn find(
     let mut found: BTreeMap<String, Local> = BTreeMap::new();
     if !root.workspaces.is_empty() {
         let patterns = Patterns::new(MANIFEST, &root.workspaces)?;
+        for directory in root.workspaces.iter().filter_map(|pattern| root_of_pattern(pattern)) {
+            project.note_listed(&directory);
+        }
         for place in directories(project.path(), check_wanted)? {
             check_wanted()?;
             if !patterns.name(&place) {

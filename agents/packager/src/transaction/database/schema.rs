@@ -12,7 +12,7 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
 const MIGRATIONS: &[&str] =
-    &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM, PACKAGES];
+    &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM, PACKAGES, BESIDE];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -92,6 +92,9 @@ const WATCHES: &str = "
         at_ms INTEGER
     ) STRICT;
 ";
+
+/// What of a watched project was read beside its root, as JSON.
+const BESIDE: &str = "ALTER TABLE watches ADD COLUMN beside TEXT;";
 
 const UNWATCHED: &str = "ALTER TABLE watches ADD COLUMN unwatched TEXT;";
 

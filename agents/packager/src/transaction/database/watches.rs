@@ -20,6 +20,8 @@ pub(crate) struct WatchRow {
     pub(crate) seen: Option<String>,
     /// What came of them.
     pub(crate) last: Option<WatchOutcome>,
+    /// What else was read to answer them, as JSON.
+    pub(crate) beside: Option<String>,
     /// Why it cannot be watched at the moment.
     pub(crate) unwatched: Option<String>,
 }
@@ -39,7 +41,7 @@ impl Database {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms,
-                     unwatched
+                     unwatched, beside
                  FROM watches ORDER BY path",
             )?;
             statement.query_map([], row)?.collect()
@@ -93,23 +95,26 @@ impl Database {
         }
     }
 
-    /// Writes down what came of a change that was answered by `watch`, as it was read. `seen` is kept where nothing is said of it. Where
-    /// the project is watched otherwise by now, or again, nothing is: that is still to be answered.
+    /// Writes down what came of a change that was answered by `watch`, as it was read. What was `seen`, and what was read beside it, is kept
+    /// where nothing is said of it. Where the project is watched otherwise by now, or again, nothing is: that is still to be answered.
     pub(crate) fn answered(
         &self,
         watch: &WatchRow,
-        seen: Option<&str>,
+        seen: Option<(&str, &str)>,
         last: &WatchOutcome,
     ) -> Result<()> {
         self.write(|connection| {
             let WatchRow { path, policy, setting, added_at_ms, .. } = watch;
             let WatchOutcome { outcome, digest, message, at_ms } = last;
             let (added_at, at) = (*added_at_ms as i64, *at_ms as i64);
+            let (seen, beside) = seen.unzip();
             connection.execute(
                 "UPDATE watches SET seen = COALESCE(?5, seen), outcome = ?6, digest = ?7,
-                     message = ?8, at_ms = ?9
+                     message = ?8, at_ms = ?9, beside = COALESCE(?10, beside)
                  WHERE path = ?1 AND policy = ?2 AND setting = ?3 AND added_at_ms = ?4",
-                params![path, policy, setting, added_at, seen, outcome, digest, message, at],
+                params![
+                    path, policy, setting, added_at, seen, outcome, digest, message, at, beside
+                ],
             )?;
             Ok(())
         })
@@ -134,7 +139,7 @@ impl Database {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT path, policy, setting, added_at_ms, seen, outcome, digest, message, at_ms,
-                     unwatched
+                     unwatched, beside
                  FROM watches WHERE path = ?1",
             )?;
             statement.query_row([path], row).optional()
@@ -159,5 +164,6 @@ fn row(row: &Row<'_>) -> rusqlite::Result<WatchRow> {
             at_ms: at_ms.unwrap_or_default() as u64,
         }),
         unwatched: row.get(9)?,
+        beside: row.get(10)?,
     })
 }

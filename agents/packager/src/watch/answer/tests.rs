@@ -49,11 +49,13 @@ fn alone<'a>(
         digest: None,
         message: "",
     };
+    let project = Project::open(Path::new(&row.path)).expect("a project");
+    let seen = Seen::now(&project, &Arc::default()).expect("its manifests");
     Alone {
         shop: world.shop(),
         station,
         row,
-        seen: "seen",
+        seen: Mutex::new(seen),
         commission,
         event,
         page: world.shop().shown.page(Path::new(&row.path)),
@@ -78,8 +80,8 @@ fn an_answer_that_panics_is_a_failure_that_is_told_and_tried_again() {
     let row = world.watched("project", 1);
     let (ear, turns, wanted) = (Ear::default(), Arc::default(), Cancellation::until(None));
     let commission = Commission { wanted: &wanted, tell: &|_| {}, turns: &turns };
-    let again = answer(world.shop(), &ear, Path::new(&row.path), commission);
-    assert!(again, "it is tried again");
+    let done = answer(world.shop(), &ear, Path::new(&row.path), commission);
+    assert!(done.again, "it is tried again");
     let told = ["changed", "answered"].map(str::to_owned);
     let heard = ear.heard();
     assert_eq!(heard.iter().map(|(subject, _)| subject.clone()).collect::<Vec<_>>(), told);
@@ -155,7 +157,7 @@ fn an_answer_says_nothing_of_a_project_that_is_watched_anew_or_otherwise() {
     let transactions = &world.shop().transactions;
     let answered = || {
         let last = WatchOutcome { outcome: "applied".to_owned(), ..WatchOutcome::default() };
-        transactions.watch_answered(&before, Some("seen"), &last).expect("an outcome");
+        transactions.watch_answered(&before, Some(("seen", "beside")), &last).expect("an outcome");
         transactions.watched(&before.path).expect("a list").expect("a row")
     };
     let policy = "plan".to_owned();
@@ -168,5 +170,6 @@ fn an_answer_says_nothing_of_a_project_that_is_watched_anew_or_otherwise() {
     assert_eq!((answered().seen, answered().last), (None, None));
     assert!(transactions.unwatch(&before.path).expect("a list"));
     assert!(transactions.watch(&before, 9).expect("a list"));
-    assert_eq!(answered().seen.as_deref(), Some("seen"));
+    let written = answered();
+    assert_eq!(written.seen.as_deref().zip(written.beside.as_deref()), Some(("seen", "beside")));
 }
