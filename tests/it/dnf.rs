@@ -6,6 +6,7 @@ mod machine;
 use std::process::Stdio;
 
 use self::machine::{Rpm, RpmMachine};
+use super::keys::Signer;
 use super::machine::{children, family, is_alive, kill};
 use super::world::wait_until;
 
@@ -291,6 +292,22 @@ fn an_archive_without_the_signature_that_its_repository_demands_is_refused() {
     let before = machine.state();
     machine.bolide(&["add", "rpm:web", "--yes"]).fails(6, &["not signed", "nothing was changed"]);
     assert_eq!(machine.state(), before);
+}
+
+#[test]
+fn a_signature_counts_where_it_is_of_a_key_that_is_known_and_of_this_archive() {
+    let Some(machine) = machine(&[]) else { return };
+    let Some(ours) = Signer::new(&machine.world, "ours", &["rpmsign"]) else { return };
+    let Some(theirs) = Signer::new(&machine.world, "theirs", &["rpmsign"]) else { return };
+    machine.trust(&ours);
+    machine.configure("gpgcheck=1");
+    machine.sign(&theirs);
+    let before = machine.state();
+    machine.bolide(&["add", "rpm:web", "--yes"]).fails(6, &["signed", "nothing was changed"]);
+    assert_eq!(machine.state(), before);
+    machine.sign(&ours);
+    machine.bolide(&["add", "rpm:web", "--yes"]).succeeds();
+    assert_eq!(machine.version("web").as_deref(), Some("2.0"));
 }
 
 #[test]

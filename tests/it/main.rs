@@ -13,6 +13,7 @@ mod elsewhere;
 mod far;
 mod heat;
 mod holding;
+mod keys;
 mod kiln;
 mod kinds;
 mod languages;

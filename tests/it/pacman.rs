@@ -6,6 +6,7 @@ mod machine;
 use std::process::Stdio;
 
 use self::machine::{PacmanMachine, Pkg};
+use super::keys::Signer;
 use super::machine::{children, family, is_alive, kill};
 use super::world::wait_until;
 
@@ -314,6 +315,37 @@ fn an_archive_without_the_signature_that_pacman_demands_is_refused() {
         .bolide(&["add", "pacman:web", "--yes"])
         .fails(6, &["not signed", "nothing was changed"]);
     assert_eq!(machine.state(), before);
+}
+
+#[test]
+fn a_signature_counts_where_it_is_of_a_key_that_is_trusted_and_of_this_archive() {
+    let Some(machine) = machine(&[]) else { return };
+    let Some(ours) = Signer::new(&machine.world, "ours", &[]) else { return };
+    let Some(theirs) = Signer::new(&machine.world, "theirs", &[]) else { return };
+    let keyring = machine.root().join("etc/pacman.d/gnupg");
+    ours.trusted_in(&keyring);
+    theirs.known_in(&keyring);
+    machine.configure("PackageRequired DatabaseNever");
+    let all = [LIB_2, WEB, OLD, RIVAL];
+    let refused = || {
+        let before = machine.state();
+        let said = machine.bolide(&["add", "pacman:web", "--yes"]);
+        said.fails(6, &["signed", "nothing was changed"]);
+        assert_eq!(machine.state(), before);
+    };
+    all.iter().for_each(|pkg| theirs.sign(&machine.archived(pkg)));
+    machine.list(&all);
+    refused();
+    all.iter().for_each(|pkg| ours.sign(&machine.archived(pkg)));
+    // The right key, for another archive.
+    let signature = |pkg| format!("{}.sig", machine.archived(pkg).display());
+    std::fs::copy(signature(&LIB_2), signature(&WEB)).unwrap();
+    machine.list(&all);
+    refused();
+    ours.sign(&machine.archived(&WEB));
+    machine.list(&all);
+    machine.bolide(&["add", "pacman:web", "--yes"]).succeeds();
+    assert_eq!(machine.version("web").as_deref(), Some("1:2.0-1"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::keys::Signer;
 use crate::machine::give_shell;
 use crate::world::{Outcome, World, bolide_program, not_shown, tree};
 
@@ -84,6 +85,24 @@ impl RpmMachine {
         for rpm in packages.iter().chain([&SHELL]) {
             self.build(rpm);
         }
+        self.list();
+    }
+
+    /// Has everything in the repository signed.
+    pub(super) fn sign(&self, signer: &Signer) {
+        let place = self.archive().join("noarch");
+        for entry in std::fs::read_dir(place).unwrap() {
+            signer.sign_rpm(&entry.unwrap().path());
+        }
+        self.list();
+    }
+
+    /// Has rpm take the signatures of somebody for good.
+    pub(super) fn trust(&self, signer: &Signer) {
+        self.rpm(&["--import", signer.public().to_str().unwrap()]).succeeds();
+    }
+
+    fn list(&self) {
         let place = self.archive().display().to_string();
         self.world.run("createrepo_c", &["--quiet", &place]).succeeds();
         // What dnf knows from the same second is not too old for it, whatever its configuration says.

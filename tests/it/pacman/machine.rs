@@ -71,14 +71,23 @@ impl PacmanMachine {
     pub(super) fn publish(&self, packages: &[Pkg]) {
         let _ = std::fs::remove_dir_all(self.archive());
         std::fs::create_dir(self.archive()).unwrap();
+        for pkg in packages {
+            self.build(pkg, &self.archived(pkg));
+        }
+        self.list(packages);
+    }
+
+    /// The archive of a package in the repository.
+    pub(super) fn archived(&self, pkg: &Pkg) -> PathBuf {
+        self.archive().join(format!("{}-{}-any.pkg.tar.gz", pkg.name, pkg.version))
+    }
+
+    /// Has the repository's list say what is there, signatures included.
+    pub(super) fn list(&self, packages: &[Pkg]) {
         // A list has one version of a name, the last that is added.
         let mut add = self.tool("repo-add");
         add.arg("-q").arg(self.archive().join("tests.db.tar.gz"));
-        for pkg in packages {
-            let file = format!("{}-{}-any.pkg.tar.gz", pkg.name, pkg.version);
-            self.build(pkg, &self.archive().join(&file));
-            add.arg(self.archive().join(file));
-        }
+        add.args(packages.iter().map(|pkg| self.archived(pkg)));
         Outcome::of(&mut add).succeeds();
         self.pacman(&["-Syy"]);
     }
