@@ -7,9 +7,8 @@ const NOBODY: &str = "http://127.0.0.1:9/";
 
 /// A wheel of `a` that needs `needs`.
 fn wheel_of(version: &str, needs: &str) -> Vec<u8> {
-    let metadata = format!(
-        "Metadata-Version: 2.1\nName: a\nVersion: {version}\nRequires-Dist: {needs}\n\n"
-    );
+    let metadata =
+        format!("Metadata-Version: 2.1\nName: a\nVersion: {version}\nRequires-Dist: {needs}\n\n");
     let path = format!("a-{version}.dist-info/METADATA");
     wheel::tests::wheel(&[("a/__init__.py", b""), (&path, metadata.as_bytes())], true)
 }
@@ -99,7 +98,7 @@ fn an_index_and_a_directory_are_one_and_the_directory_has_the_first_word() {
         "/a/" => page(""),
         _ => Reply::status(404),
     });
-    let mut world = beside(&server.url());
+    let mut world = beside(server.url().as_str());
     put(&world, "wheels/a-0.5-py3-none-any.whl", &wheel_of("0.5", "b"));
     let both = ["a-0.5-py3-none-any.whl", "a-1.0-py3-none-any.whl"];
     assert_eq!(files(&world).expect("both"), both);
@@ -109,10 +108,10 @@ fn an_index_and_a_directory_are_one_and_the_directory_has_the_first_word() {
     assert_eq!(project.files_count(), 2);
     // An index that does not have it is no reason, one that fails is.
     let nobody = Server::start(|_| Reply::status(404));
-    world.set("PIP_INDEX_URL", &nobody.url());
+    world.set("PIP_INDEX_URL", nobody.url().as_str());
     assert_eq!(files(&world).expect("the directory").len(), 2);
     let refusing = Server::start(|_| Reply::status(418));
-    world.set("PIP_INDEX_URL", &refusing.url());
+    world.set("PIP_INDEX_URL", refusing.url().as_str());
     assert_eq!(files(&world).expect_err("refused").kind, Kind::Network);
 }
 
@@ -130,7 +129,7 @@ fn a_page_lists_files_of_all_packages_and_is_asked_for_once() {
         _ => Reply::status(404),
     });
     let mut world = World::new();
-    world.set("PIP_INDEX_URL", &server.url());
+    world.set("PIP_INDEX_URL", server.url().as_str());
     world.set("PIP_FIND_LINKS", &format!("{}flat/all.html", server.url()));
     let client = world.client();
     let of = |text: &str| {
