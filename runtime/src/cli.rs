@@ -28,6 +28,7 @@ mod verify;
 mod vers;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -151,9 +152,38 @@ impl Context {
     }
 }
 
+/// `bolide install` by itself. It is what people wait for most often, and to put the trees of all commands together takes longer than
+/// everything else until the daemon is asked.
+#[derive(Debug, Parser)]
+#[command(name = "bolide", version, about, disable_help_subcommand = true)]
+struct Alone {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    command: OneCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum OneCommand {
+    /// Bring the environments in line with the manifests and bolide.lock
+    Install(packages::Install),
+}
+
+/// What the command line says. What it says of one command alone it says of it among all; mistakes and questions are for all of them.
+fn read(line: &[OsString]) -> Result<Cli, clap::Error> {
+    if line.iter().any(|word| word == "install")
+        && let Ok(Alone { places, command: OneCommand::Install(install) }) =
+            Alone::try_parse_from(line)
+    {
+        return Ok(Cli { places, command: Command::Install(install) });
+    }
+    Cli::try_parse_from(line)
+}
+
 /// Reads the command line, does what it says, gives the exit code of CONTRACT.md.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = read(&line).unwrap_or_else(|error| error.exit());
     let context = Context { flags: flags_of(cli.places) };
     let done = match cli.command {
         Command::Serve(command) => command.run(&context),
@@ -213,10 +243,42 @@ fn flags_of(places: Places) -> Flags {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::ffi::OsString;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Cli;
 
     #[test]
     fn the_command_tree_is_sound() {
         super::Cli::command().debug_assert();
+        super::Alone::command().debug_assert();
+    }
+
+    /// Whatever is said of it: one command alone reads the same.
+    #[test]
+    fn one_command_alone_reads_what_it_reads_among_all() {
+        let lines = [
+            "bolide install",
+            "bolide install --frozen --json --offline --registry npm=http://127.0.0.1:1/",
+            "bolide --state-dir /s install --dir a --yes --force --standalone --take-over",
+            "bolide install --runtime-dir /r --config /c --python 3 --minimum-age 3d",
+            "bolide --config install status",
+            "bolide --config install install --dir install",
+            "bolide bench install --rounds 1",
+            "bolide plan install",
+            "bolide plan --install",
+            "bolide why install --json",
+            "bolide install express",
+            "bolide install --help",
+            "bolide install --frozzen",
+            "bolide --version install",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let read = super::read(&words).map_err(|error| error.to_string());
+            let among_all = Cli::try_parse_from(&words).map_err(|error| error.to_string());
+            assert_eq!(format!("{read:?}"), format!("{among_all:?}"), "{line}");
+        }
     }
 }

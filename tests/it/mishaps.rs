@@ -37,6 +37,36 @@ fn an_impossible_range_is_a_conflict() {
     refuses(&world, &["pypi:wall", "pypi:tower"], 5, &["wall", "tower", "stone"]);
 }
 
+/// An installation is one request, whose error says no more than why; what would help is asked for then.
+#[test]
+fn an_installation_that_cannot_be_says_what_would_help() {
+    let world = World::new();
+    let manifest = r#"{"name":"mine","version":"1.0.0","dependencies":{"leaf":"^9"}}"#;
+    world.file("package.json", manifest);
+    let before = world.tree();
+    let check = |arguments: &[&str]| {
+        let refused = world.bolide(arguments);
+        refused.fails(5, &[]);
+        let told = refused.json();
+        assert_eq!(told["schema"], "bolide.plan/1", "{told}");
+        let explanation = told["conflict"]["explanation"].as_str().unwrap();
+        assert!(explanation.contains("leaf") && explanation.contains("^9"), "{explanation}");
+        assert!(told["conflict"]["repairs"].is_array(), "{told}");
+        assert_eq!(world.tree(), before, "the project changed");
+    };
+    check(&["install", "--json", "--standalone"]);
+    let _daemon = world.daemon();
+    check(&["install", "--json"]);
+    world.file("package.json", &manifest.replace("^9", "^1"));
+    let told = world.bolide(&["install", "--json"]).succeeds().json();
+    assert_eq!(told["schema"], "bolide.apply/1");
+    let steps = ["resolve", "fetch", "stage", "commit"];
+    assert!(steps.iter().all(|step| told["times_ms"][step].is_number()), "{told}");
+    assert!(world.place("project").join("node_modules/leaf").is_dir(), "{told}");
+    let again = world.bolide(&["install", "--json"]).succeeds().json();
+    assert!(again["transaction"].is_null(), "there was nothing to do: {again}");
+}
+
 #[test]
 fn a_hash_that_does_not_match_stops_everything() {
     for prefix in ["/npm/leaf/-/", "/files/stone-2.0", "/crates/grain/0.2.0"] {

@@ -448,7 +448,7 @@ fn change(
     let mut tries = 0;
     loop {
         tries += 1;
-        let planned = task.plan(again()?, request)?;
+        let planned = task.plan_to_apply(again()?, request)?;
         let Some(digest) = planned.digest else {
             let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
             let error = Error::new(Kind::Conflict, "conflict", explanation.unwrap_or_default());

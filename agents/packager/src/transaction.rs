@@ -289,7 +289,7 @@ impl Transactions {
         (who, how): (&str, &str),
         is_waited_for: bool,
     ) -> Result<Approval> {
-        if self.inner.database.plan(digest)?.is_none() {
+        if !self.inner.database.has_plan(digest)? {
             return Err(unknown_plan(digest));
         }
         let approval = Approval {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use agents_contract::{Agent, Caller, Cancellation, Conversation, Request, ToolError};
 use ipc::client::{Client, ClientError};
+use ipc::lane::LaneOptions;
 use ipc::link::{CallError, Link, Outcome};
 use ipc::manifest::AgentManifest;
 use ipc::socket::ConnectError;
@@ -27,6 +28,11 @@ const START_TIME_MAX: Duration = Duration::from_secs(10);
 const START_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between two tries.
 const START_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Slots of the lane that takes requests: there is one at a time, of a few pieces.
+const SLOTS: usize = 64;
+/// Bytes of its region: a request is some kilobytes, most of it the caller's variables.
+const REGION_BYTES: usize = 32 * 1024;
 
 /// A way to the Packager, for one directory.
 pub(crate) struct Backend {
@@ -77,6 +83,14 @@ impl Backend {
         match &self.way {
             Way::Daemon(bus) => Some(bus.link.peer().pid),
             Way::Here(_) => None,
+        }
+    }
+
+    /// For who has nothing left to do but to end: what connects this process to the daemon goes with it as a whole, sooner than part by
+    /// part. What works in this process comes to its own end.
+    pub(crate) fn leave(self) {
+        if let Way::Daemon(bus) = self.way {
+            std::mem::forget(bus);
         }
     }
 
@@ -156,6 +170,8 @@ fn connect(runtime_dir: &Path) -> Result<Option<Way>, ToolError> {
         Err(error) if is_nobody(&error) => return Ok(None),
         Err(error) => return Err(lost(&error)),
     };
+    // Both sides wait until it is made. Requests are short; a longer one goes in pieces.
+    client.set_lane_options(LaneOptions { slots: SLOTS, region_bytes: REGION_BYTES });
     let began = Instant::now();
     let mut pause = START_PAUSE_MIN;
     loop {

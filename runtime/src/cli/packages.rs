@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use agents_contract::ToolError;
 use agents_packager::api::{
-    Action, ApplyAnswer, ApplyRequest, HistoryAnswer, HistoryRequest, InfoAnswer, InfoRequest,
-    ListAnswer, ListRequest, PlanAnswer, PlanRequest, PlannedPackage, RollbackAnswer,
+    Action, ApplyAnswer, ApplyRequest, ChangeRequest, HistoryAnswer, HistoryRequest, InfoAnswer,
+    InfoRequest, ListAnswer, ListRequest, PlanAnswer, PlanRequest, PlannedPackage, RollbackAnswer,
     RollbackRequest, Setting,
 };
 use agents_packager::ecosystem::Ecosystem;
@@ -312,16 +312,32 @@ pub(crate) fn update(arguments: Update, context: &Context) -> Result<Exit, Failu
     })
 }
 
-/// Needs no approval: it does what manifests and lock say, which their author approved.
+/// Needs no approval: it does what manifests and lock say, which their author approved. One request: nobody looks at the plan in between.
 pub(crate) fn install(arguments: Install, context: &Context) -> Result<Exit, Failure> {
     let Install { yes: _, force, common, registries, resolution } = arguments;
-    let packages = Vec::new();
-    let change_of = Change { packages, yes: true, force, common, registries, resolution };
-    change(change_of, context, |_, _, setting| PlanRequest {
-        install: true,
-        setting,
-        ..PlanRequest::default()
-    })
+    let options = resolution.options()?;
+    let setting = Setting { options, ..registries.setting() };
+    setting.options.check_here().map_err(ToolError::from)?;
+    let mut asker = Asker::open(&common, context)?;
+    let request = ChangeRequest { packages: Vec::new(), approve: true, force, setting };
+    match asker.ask::<ApplyAnswer>("pkg.install", &request) {
+        Ok(answer) => {
+            asker.print(&answer, render::apply)?;
+            asker.backend.leave();
+            Ok(Exit::Done)
+        }
+        Err(error) if error.exit_code == Exit::Conflict as u8 => {
+            // Only a plan says which repairs there are.
+            let setting = request.setting;
+            let request = PlanRequest { install: true, setting, ..PlanRequest::default() };
+            let plan: PlanAnswer = asker.ask("pkg.plan", &request)?;
+            match plan.conflict {
+                Some(_) => asker.print(&plan, render::plan).map(|()| Exit::Conflict),
+                None => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Times that `--yes` plans anew because somebody else changed the project in between.

@@ -32,9 +32,36 @@ pub(crate) struct Planned {
     pub(crate) answer: PlanAnswer,
 }
 
+/// What the answer says of a plan beside its digest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// All that it does.
+    All,
+    /// What people should know.
+    Warnings,
+}
+
 impl Task<'_> {
     /// Makes a plan and keeps it.
     pub(crate) fn plan(&self, directory: OwnedFd, request: &PlanRequest) -> Result<Planned> {
+        self.plan_and_tell(directory, request, Told::All)
+    }
+
+    /// The same for who applies it at once and shows nobody what it does.
+    pub(crate) fn plan_to_apply(
+        &self,
+        directory: OwnedFd,
+        request: &PlanRequest,
+    ) -> Result<Planned> {
+        self.plan_and_tell(directory, request, Told::Warnings)
+    }
+
+    fn plan_and_tell(
+        &self,
+        directory: OwnedFd,
+        request: &PlanRequest,
+        told: Told,
+    ) -> Result<Planned> {
         let began = Instant::now();
         let request = &*self.spelled(request)?;
         let wish = Wish::read(request)?;
@@ -44,18 +71,24 @@ impl Task<'_> {
             locked::check_manifest(&project, wish.aim())?;
         }
         self.prepare(&wish.add);
-        self.plan_for(&project, &wish, began)
+        self.plan_for(&project, &wish, began, told)
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
     pub(crate) fn plan_install(&self, project: &Project) -> Result<Planned> {
-        self.plan_for(project, &Wish::default(), Instant::now())
+        self.plan_for(project, &Wish::default(), Instant::now(), Told::All)
     }
 
-    fn plan_for(&self, project: &Project, wish: &Wish, began: Instant) -> Result<Planned> {
+    fn plan_for(
+        &self,
+        project: &Project,
+        wish: &Wish,
+        began: Instant,
+        told: Told,
+    ) -> Result<Planned> {
         rest::clear();
         for _ in 0..REPLANS_MAX {
-            if let Some(planned) = self.plan_once(project, wish, began)? {
+            if let Some(planned) = self.plan_once(project, wish, began, told)? {
                 return Ok(planned);
             }
             tracing::debug!("another transaction ended meanwhile, so the plan is made anew");
@@ -70,7 +103,13 @@ impl Task<'_> {
 
     /// The plan, or nothing where a transaction ended while it was made: what is installed, the manifests and the environments
     /// would be of different moments.
-    fn plan_once(&self, project: &Project, wish: &Wish, began: Instant) -> Result<Option<Planned>> {
+    fn plan_once(
+        &self,
+        project: &Project,
+        wish: &Wish,
+        began: Instant,
+        told: Told,
+    ) -> Result<Option<Planned>> {
         let transactions = &self.shop.transactions;
         // What a crash left is made whole first.
         drop(self.lock(project.again()?)?);
@@ -116,7 +155,9 @@ impl Task<'_> {
         drop(session);
         let plan = Arc::new(plan);
         let digest = self.keep(&plan)?;
-        let mut answer = described(&plan, (&installed, &holds), answer);
+        if told == Told::All {
+            answer = described(&plan, (&installed, &holds), answer);
+        }
         rest::leave((plan, installed, locked));
         answer.digest = Some(digest.clone());
         Ok(Some(Planned { digest: Some(digest), answer }))

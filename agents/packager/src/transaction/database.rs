@@ -8,6 +8,8 @@ mod holds;
 mod log;
 mod plans;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::path::{Path, PathBuf};
@@ -37,11 +39,32 @@ const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;
 
 /// The database, shared by all threads of a process.
 pub(super) struct Database {
-    connection: Mutex<Connection>,
+    connection: Mutex<Kept>,
     path: PathBuf,
     disk: Disk,
     unwritten: plans::Unwritten,
     logs: log::Logs,
+}
+
+/// The connection, and what it was told last.
+struct Kept {
+    connection: Connection,
+    /// Whether it waits for the disk at the end of each write; unknown where it could not be told.
+    waits: Option<bool>,
+}
+
+impl Kept {
+    /// Tells it only where it was told otherwise: most writes in a row are of one kind.
+    fn wait_for_disk(&mut self, waits: bool) -> rusqlite::Result<()> {
+        if self.waits == Some(waits) {
+            return Ok(());
+        }
+        self.waits = None;
+        let level = if waits { "FULL" } else { "NORMAL" };
+        self.connection.pragma_update(None, "synchronous", level)?;
+        self.waits = Some(waits);
+        Ok(())
+    }
 }
 
 impl Drop for Database {
@@ -98,20 +121,21 @@ impl Database {
         let connection = schema::open(&path).map_err(|error| describe(&path, error))??;
         let unwritten = plans::Unwritten::default();
         let logs = log::Logs::default();
-        Ok(Self { connection: Mutex::new(connection), path, disk, unwritten, logs })
+        let connection = Mutex::new(Kept { connection, waits: None });
+        Ok(Self { connection, path, disk, unwritten, logs })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         // A panic between two statements leaves an open transaction, which rusqlite has rolled back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        query(&self.lock()).map_err(|error| describe(&self.path, error))
+        query(&self.lock().connection).map_err(|error| describe(&self.path, error))
     }
 
     fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        self.in_one(&mut self.lock(), change)
+        self.in_one(true, change)
     }
 
     /// The same for what may be lost with the power, and only then: it waits for no disk. Whatever is written durably
@@ -120,25 +144,20 @@ impl Database {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let mut connection = self.lock();
-        let set = |connection: &Connection, level: &str| {
-            let set = connection.pragma_update(None, "synchronous", level);
-            set.map_err(|error| describe(&self.path, error))
-        };
-        set(&connection, "NORMAL")?;
-        let answer = self.in_one(&mut connection, change);
-        set(&connection, "FULL")?;
-        answer
+        self.in_one(false, change)
     }
 
     /// All or nothing.
     fn in_one<T>(
         &self,
-        connection: &mut Connection,
+        waits: bool,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let failed = |error: rusqlite::Error| describe(&self.path, error);
         let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
+        let mut kept = self.lock();
+        kept.wait_for_disk(waits).map_err(failed)?;
+        let connection = &mut kept.connection;
         self.disk.perform("database", || Ok(())).map_err(interrupted)?;
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -195,7 +214,8 @@ impl Database {
         self.write_lazily(|connection| {
             upsert(connection, begin)?;
             let system = intent.system.as_ref().map(json).transpose()?;
-            let done = connection.execute(
+            let done = run(
+                connection,
                 "UPDATE transactions SET state = 'committed', finished_at_ms = ?2, directories = ?3,
                    system = ?4
                  WHERE id = ?1 AND state = 'preparing'",
@@ -210,7 +230,8 @@ impl Database {
                 Finish::Keep => {
                     let all = intent.items.iter().enumerate();
                     for (position, item) in all.filter(|(_, item)| !item.is_left) {
-                        connection.execute(
+                        run(
+                            connection,
                             "INSERT INTO steps (transaction_id, position, live, item) VALUES (?1, ?2, ?3, ?4)",
                             params![begin.id, position as i64, item.live.as_str(), json(item)?],
                         )?;
@@ -353,13 +374,12 @@ impl Database {
     /// Whether `.bolide` was made by us and nothing in it is needed any more.
     pub(super) fn may_dismantle(&self, project: &str) -> Result<bool> {
         self.read(|connection| {
-            connection.query_row(
+            let mut query = connection.prepare_cached(
                 "SELECT coalesce((SELECT owns_workshop FROM projects WHERE key = ?1), 0)
                  AND NOT EXISTS (SELECT 1 FROM transactions WHERE project = ?1
                                  AND state = 'committed' AND operation <> 'rollback')",
-                params![project],
-                |row| row.get(0),
-            )
+            )?;
+            query.query_row([project], |row| row.get(0))
         })
     }
 
@@ -397,14 +417,16 @@ impl Database {
 /// Makes sure that the rows of a transaction and its project exist.
 fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
     let key = begin.key();
-    connection.execute(
+    run(
+        connection,
         "INSERT INTO projects (key, path, owns_workshop) VALUES (?1, ?2, ?3)
          ON CONFLICT (key) DO UPDATE SET path = excluded.path",
         params![key, begin.project, !begin.had_workshop],
     )?;
     let mut summary = begin.summary.clone();
     let packages = summary.as_object_mut().and_then(|summary| summary.shift_remove(PACKAGES));
-    let new = connection.execute(
+    let new = run(
+        connection,
         "INSERT INTO transactions
            (id, sequence, project, operation, digest, actor, state, started_at_ms, summary, directories, packages)
          SELECT ?1, 1 + coalesce(max(sequence), 0), ?2, ?3, ?4, ?5, 'preparing', ?6, ?7, '[]', ?8
@@ -421,7 +443,7 @@ fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
         ],
     )?;
     if new > 0 && !begin.had_workshop {
-        connection.execute("UPDATE projects SET owns_workshop = 1 WHERE key = ?1", [key])?;
+        run(connection, "UPDATE projects SET owns_workshop = 1 WHERE key = ?1", [key])?;
     }
     Ok(())
 }
@@ -435,7 +457,8 @@ fn advance(
     ecosystem: Ecosystem,
     now_ms: u64,
 ) -> rusqlite::Result<()> {
-    connection.execute(
+    run(
+        connection,
         "INSERT INTO environments (project, place, ecosystem, generation, fingerprint, transaction_id)
          VALUES (?1, ?2, ?3, 1, ?4, ?5)
          ON CONFLICT (project, place) DO UPDATE SET ecosystem = excluded.ecosystem,
@@ -443,13 +466,23 @@ fn advance(
            transaction_id = excluded.transaction_id",
         params![project, item.live.as_str(), ecosystem.as_str(), item.fingerprint, begin.id],
     )?;
-    connection.execute(
+    run(
+        connection,
         "INSERT INTO generations (project, place, number, transaction_id, fingerprint, created_at_ms)
          SELECT project, place, generation, transaction_id, fingerprint, ?3 FROM environments
          WHERE project = ?1 AND place = ?2",
         params![project, item.live.as_str(), now_ms as i64],
     )?;
     Ok(())
+}
+
+/// A statement that is used again and again, so that it is read and planned once.
+fn run(
+    connection: &Connection,
+    statement: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<usize> {
+    connection.prepare_cached(statement)?.execute(values)
 }
 
 fn step(row: &rusqlite::Row<'_>) -> rusqlite::Result<Step> {

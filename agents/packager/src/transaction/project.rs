@@ -430,7 +430,10 @@ fn sign(file: &mut File) -> io::Result<()> {
     if there[..count] == *text.as_bytes() {
         return Ok(());
     }
-    file.set_len(0)?;
+    // A file that is cut, even an empty one, is written out at once when it is closed.
+    if count > 0 {
+        file.set_len(0)?;
+    }
     file.write_all_at(text.as_bytes(), 0)
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::Database;
+use super::{Database, run};
 use crate::error::{Error, Result};
 use crate::limits::{PLANS_UNWRITTEN_BYTES_MAX, PLANS_UNWRITTEN_MAX};
 
@@ -54,6 +54,15 @@ struct Waiting {
 impl Unwritten {
     fn with<T>(&self, look: impl FnOnce(&mut Waiting) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find(&self, digest: &str) -> Option<Arc<Storable>> {
+        self.with(|waiting| waiting.plans.iter().find(|plan| plan.digest == digest).cloned())
+    }
+
+    /// One of them is written.
+    fn remove(&self, plan: &Arc<Storable>) {
+        self.with(|waiting| waiting.plans.retain(|other| !Arc::ptr_eq(other, plan)));
     }
 }
 
@@ -106,39 +115,31 @@ impl Database {
     /// Writes one of those that wait; it waits until it is there, so that it is found in one of the two places at any time.
     fn write_noted(&self, plan: &Arc<Storable>) -> Result<()> {
         self.store_plan(plan)?;
-        self.unwritten.with(|waiting| waiting.plans.retain(|other| !Arc::ptr_eq(other, plan)));
+        self.unwritten.remove(plan);
         Ok(())
     }
 
     /// Keeps a plan's JSON under its digest.
     pub(crate) fn store_plan(&self, plan: &Storable) -> Result<()> {
-        let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
-        let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
         // A plan that went with the power is made again; an approval of it, or its application, is written durably.
-        self.write_lazily(|connection| {
-            // Plans that expired long ago only take space, unless what they describe stands or is under way:
-            // it has to be possible to look up what a transaction was agreed to do.
-            connection.execute(
-                "DELETE FROM plans WHERE expires_at_ms < ?1 AND digest NOT IN
-                     (SELECT digest FROM transactions
-                      WHERE digest IS NOT NULL AND state IN ('committed', 'preparing'))",
-                [created_at_ms.saturating_sub(crate::limits::PLAN_LIFETIME_MS) as i64],
-            )?;
-            connection.execute(
-                "INSERT INTO plans (digest, body, created_at_ms, expires_at_ms)
-                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) DO NOTHING",
-                params![digest, body, created_at_ms as i64, expires_at_ms as i64],
-            )?;
-            Ok(())
+        self.write_lazily(|connection| put(connection, plan))
+    }
+
+    /// Whether a plan is known.
+    pub(crate) fn has_plan(&self, digest: &str) -> Result<bool> {
+        if self.unwritten.find(digest).is_some() {
+            return Ok(true);
+        }
+        self.read(|connection| {
+            let mut query = connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM plans WHERE digest = ?1)")?;
+            query.query_row([digest], |row| row.get(0))
         })
     }
 
     /// A plan's JSON.
     pub(crate) fn plan(&self, digest: &str) -> Result<Option<String>> {
-        let noted = self.unwritten.with(|waiting| {
-            waiting.plans.iter().find(|plan| plan.digest == digest).map(Arc::clone)
-        });
-        if let Some(plan) = noted {
+        if let Some(plan) = self.unwritten.find(digest) {
             self.write_noted(&plan)?;
         }
         self.read(|connection| {
@@ -181,17 +182,31 @@ impl Database {
         })
     }
 
-    /// Records an approval. It is on the device when this returns where that `is_waited_for`, else before the intent of the
-    /// transaction that is approved.
+    /// Records an approval, with its plan where that is not written yet. Both are on the device when this returns where that
+    /// `is_waited_for`, else before the intent of the transaction that is approved.
     pub(crate) fn approve(&self, approval: &Approval, is_waited_for: bool) -> Result<()> {
+        let noted = self.unwritten.find(&approval.digest);
         let record = |connection: &Transaction<'_>| {
-            connection.execute(
+            if let Some(plan) = &noted {
+                put(connection, plan)?;
+            }
+            let Approval { digest, who, how, granted_at_ms } = approval;
+            run(
+                connection,
                 "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
-                params![approval.digest, approval.who, approval.how, approval.granted_at_ms as i64],
+                params![digest, who, how, *granted_at_ms as i64],
             )?;
             Ok(())
         };
-        if is_waited_for { self.write(record) } else { self.write_lazily(record) }
+        if is_waited_for {
+            self.write(record)?
+        } else {
+            self.write_lazily(record)?
+        }
+        if let Some(plan) = &noted {
+            self.unwritten.remove(plan);
+        }
+        Ok(())
     }
 
     /// Takes back all approvals of a plan.
@@ -224,4 +239,25 @@ impl Database {
                 .collect()
         })
     }
+}
+
+/// Writes a plan, and removes those that expired long ago and only take space, unless what they describe stands or is under way: it has
+/// to be possible to look up what a transaction was agreed to do.
+fn put(connection: &Transaction<'_>, plan: &Storable) -> rusqlite::Result<()> {
+    let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
+    let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
+    run(
+        connection,
+        "DELETE FROM plans WHERE expires_at_ms < ?1 AND digest NOT IN
+             (SELECT digest FROM transactions
+              WHERE digest IS NOT NULL AND state IN ('committed', 'preparing'))",
+        [created_at_ms.saturating_sub(crate::limits::PLAN_LIFETIME_MS) as i64],
+    )?;
+    run(
+        connection,
+        "INSERT INTO plans (digest, body, created_at_ms, expires_at_ms)
+         VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) DO NOTHING",
+        params![digest, body, created_at_ms as i64, expires_at_ms as i64],
+    )?;
+    Ok(())
 }

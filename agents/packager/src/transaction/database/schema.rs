@@ -145,7 +145,7 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {
     // Settings of watched projects may hold tokens: what is deleted is overwritten.
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "wal_autocheckpoint", DATABASE_LOG_PAGES_MAX)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     // Else a statement that was kept is planned anew for each value that is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if version(&connection)? != MIGRATIONS.len() {
