@@ -71,7 +71,7 @@ impl std::fmt::Debug for Setting {
 impl Setting {
     /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`]: what the ecosystems' own
     /// clients read, and what leads to the programs that they ask.
-    const VARIABLES: [&'static str; 36] = [
+    const VARIABLES: [&'static str; 46] = [
         "ALL_PROXY",
         "BOLIDE_SYSTEM_ROOT",
         "CARGO_HOME",
@@ -81,9 +81,17 @@ impl Setting {
         "DBUS_SESSION_BUS_ADDRESS",
         "DESTDIR",
         "DPKG_ROOT",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_SSH",
+        "GIT_SSH_COMMAND",
+        "GIT_SSH_VARIANT",
+        "GIT_SSL_CAINFO",
+        "GNUPGHOME",
         "HOME",
         "HTTPS_PROXY",
         "HTTP_PROXY",
+        "LOGNAME",
         "NETRC",
         "NODE_EXTRA_CA_CERTS",
         "NODE_TLS_REJECT_UNAUTHORIZED",
@@ -97,8 +105,10 @@ impl Setting {
         "REQUEST_METHOD",
         "RUSTUP_HOME",
         "RUSTUP_TOOLCHAIN",
+        "SSH_AUTH_SOCK",
         "SSL_CERT_DIR",
         "SSL_CERT_FILE",
+        "USER",
         "VIRTUAL_ENV",
         "VOLTA_HOME",
         "XDG_CONFIG_DIRS",
