@@ -8,8 +8,10 @@ use crate::manifest::address::git::{COMMIT_DIGITS_MIN, HEADS, Repository, TAGS, 
 
 /// Where what is wanted goes by here.
 const WANTED: &str = "refs/bolide/wanted";
-/// What servers say that do not give a commit by its name, in git's own words.
-const NOT_ALONE: [&str; 3] = ["not our ref", "unadvertised object", "couldn't find remote ref"];
+/// What git says of servers that do not give a commit by its name.
+const NOT_BY_NAME: [&str; 3] = ["not our ref", "unadvertised object", "couldn't find remote ref"];
+/// What it says of those that give nothing without all that came before it.
+const NOT_ALONE: [&str; 2] = ["does not support shallow", "shallow capabilities"];
 
 /// What is wanted of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,15 +85,16 @@ impl Git<'_> {
         let path = place.to_string_lossy();
         let init = ["init", "--bare", "--quiet", "--template=", &format, &path];
         self.run_here(&Order::new(Reach::Here, None, &init))?;
-        let name = meant.reference.as_ref().unwrap_or(&meant.commit);
         if meant.is_whole() {
+            let name = meant.reference.as_ref().unwrap_or(&meant.commit);
             let one = format!("+{name}:{WANTED}");
             let ended = self.fetch_some(repository, place, &["--depth=1"], &[&one])?;
             if ended.is_well {
                 return self.commit_of(repository, WANTED, place);
             }
-            let is_refused = NOT_ALONE.iter().any(|words| ended.why.contains(words));
-            if meant.reference.is_some() || !is_refused {
+            let says = |words: &[&str]| words.iter().any(|words| ended.why.contains(words));
+            let is_by_name = meant.reference.is_none() && says(&NOT_BY_NAME);
+            if !is_by_name && !says(&NOT_ALONE) {
                 return Err(unreachable(repository, &ended));
             }
         }
@@ -101,7 +104,7 @@ impl Git<'_> {
         if !ended.is_well {
             return Err(unreachable(repository, &ended));
         }
-        self.commit_of(repository, name, place)
+        self.commit_of(repository, &meant.commit, place)
     }
 
     fn fetch_some(

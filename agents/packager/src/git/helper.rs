@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use crate::limits::BUILD_MEMORY_BYTES_MAX;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getpgrp, kill_process_group, pidfd_open, setrlimit,
@@ -50,6 +51,7 @@ fn supervise() -> std::io::Result<u8> {
     let bytes = file_bytes_max.parse().map_err(|_| bad())?;
     limit(Resource::Fsize, bytes)?;
     limit(Resource::Core, 0)?;
+    limit(Resource::Data, BUILD_MEMORY_BYTES_MAX)?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     if input != NO_FILE {

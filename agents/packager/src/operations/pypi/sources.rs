@@ -154,6 +154,11 @@ impl<'a> Sources<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds what was waited for as long as a build is.
+    pub(super) fn spend(&self, time: Duration) {
+        self.state().spent += time;
+    }
+
     /// How long was built so far, which is no time of the resolver.
     pub(super) fn spent(&self) -> Duration {
         self.state().spent

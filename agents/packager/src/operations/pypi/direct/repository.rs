@@ -2,6 +2,7 @@
 //! the server says once; from then on it is the one that is locked, until an update asks again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pep508_rs::Requirement;
 use serde::{Deserialize, Serialize};
@@ -93,8 +94,16 @@ impl Finder<'_> {
         let named = || repository.revision.clone().filter(|it| is_commit(it));
         match kept.cloned().or_else(imported).or_else(named) {
             Some(commit) => Ok(Meant::commit(&commit)),
-            None => self.task.ask_repository(repository),
+            None => self.timed(|| self.task.ask_repository(repository)),
         }
+    }
+
+    /// What takes no time of the resolver.
+    fn timed<T>(&self, act: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = act();
+        self.sources.spend(began.elapsed());
+        done
     }
 
     /// What a commit holds, as it was found before, or out of its files.
@@ -108,7 +117,8 @@ impl Finder<'_> {
         }
         let incoming = self.task.shop.new_incoming()?;
         let into = incoming.path().join(TREE);
-        let commit = self.task.write_commit(repository, meant, (incoming.path(), &into))?;
+        let places = (incoming.path(), into.as_path());
+        let commit = self.timed(|| self.task.write_commit(repository, meant, places))?;
         let seen = tree::look(&into, &|| self.task.check_wanted())?;
         let gone = || Error::io("read", &into, &std::io::ErrorKind::NotFound.into());
         let Seen { sha256, bytes } = seen.ok_or_else(gone)?;
