@@ -157,5 +157,5 @@ fn unknown(repository: &Repository, wanted: &str) -> Error {
     let wanted = wanted.strip_prefix("refs/bolide/").unwrap_or(wanted);
     let message = format!("`{shown}` has no branch, tag or commit `{wanted}`");
     Error::new(Kind::Failed, "git-no-revision", message)
-        .hint("correct what the manifest names; nothing was changed")
+        .hint("correct what the manifest names; where it was locked, `bolide update` takes what is there now")
 }

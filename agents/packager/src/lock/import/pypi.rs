@@ -1,6 +1,7 @@
 //! `uv.lock`, and requirements with exact pins as pip's tools write them beside a pyproject.toml.
 
 use pep508_rs::VersionOrUrl;
+use percent_encoding::NON_ALPHANUMERIC;
 use serde::Deserialize;
 
 use super::Locked;
@@ -70,12 +71,17 @@ fn repository(text: &str) -> Option<String> {
     let (mut revision, mut directory) = (String::new(), String::new());
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=')?;
-        let decoded = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        // As forms are sent: a `+` is a space there.
+        let value = value.replace('+', " ");
+        let decoded = percent_encoding::percent_decode_str(&value).decode_utf8().ok()?;
         match key {
             "rev" => revision = format!("@{decoded}"),
             "tag" => revision = format!("@{}{decoded}", git::TAGS),
             "branch" => revision = format!("@{}{decoded}", git::HEADS),
-            "subdirectory" => directory = format!("#subdirectory={value}"),
+            "subdirectory" => {
+                let encoded = percent_encoding::utf8_percent_encode(&decoded, NON_ALPHANUMERIC);
+                directory = format!("#subdirectory={encoded}");
+            }
             _ => return None,
         }
     }
