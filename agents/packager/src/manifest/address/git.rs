@@ -189,7 +189,7 @@ fn check_path(path: &str) -> Result<(), String> {
     let decoded = percent_decode_str(path).decode_utf8().map_err(|_| NO_PATH)?;
     let is_step = |part: &str| matches!(part, "." | "..");
     let is_fine = path.starts_with('/')
-        && path.trim_matches('/') != ""
+        && !path.trim_matches('/').is_empty()
         && !path.contains("//")
         && !decoded.split('/').any(is_step)
         && !decoded.chars().any(crate::spec::steers);

@@ -172,7 +172,7 @@ fn file(repository: &Repository, name: &pep508_rs::PackageName) -> String {
 /// Refuses what is no project of Python, by name.
 fn check_project(tree: &std::path::Path, repository: &Repository, commit: &str) -> Result<()> {
     let has = |file: &&str| tree.join(file).symlink_metadata().is_ok();
-    if ["pyproject.toml", "setup.py"].iter().any(|file| has(&file)) {
+    if ["pyproject.toml", "setup.py"].iter().any(has) {
         return Ok(());
     }
     let shown = repository.shown();
