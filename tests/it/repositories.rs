@@ -462,9 +462,14 @@ fn logins_are_gits_own_matter_and_nobody_shows_them() {
     assert!(world.read("bolide.lock").contains(&commit));
     // A password in the person's own configuration, and one in the manifest.
     let inside = server.base().replace("http://", "http://me:hush-1@");
-    configure(&world, &format!("{inside}/gone/"));
+    configure(&world, &format!("{inside}/"));
     asks_for(&world, "@main");
-    says_nothing(&world.bolide(&["update", "--build", "clay", "--yes"]));
+    says_nothing(&world.bolide(&["update", "--build", "clay", "--yes"]).succeeds());
+    assert_eq!(more(&world), "1");
+    configure(&world, &format!("{inside}/gone/"));
+    let refused = world.bolide(&["update", "--build", "clay", "--yes"]);
+    refused.fails(7, &["git cannot read"]);
+    says_nothing(&refused);
     world.file("requirements.txt", "clay @ git+https://me:hush@git.invalid/clay.git\n");
     let refused = world.bolide(&BUILD);
     refused.fails(1, &["a login"]);

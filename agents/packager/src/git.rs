@@ -21,4 +21,4 @@ mod tree;
 
 pub(crate) use fetch::Meant;
 pub(crate) use kept::{Kept, Room, shrink};
-pub(crate) use run::{Git, own_program};
+pub(crate) use run::{Git, VARIABLES, own_program};

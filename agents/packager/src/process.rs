@@ -35,7 +35,8 @@ pub(crate) fn run_with_input(
     cancellation: &Cancellation,
 ) -> io::Result<Option<Output>> {
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
-    let (mut child, deadline) = (start(command)?, Instant::now() + limit);
+    // A group of its own, so that what a wrapper started ends with it.
+    let (mut child, deadline) = (start(command.process_group(0))?, Instant::now() + limit);
     if let Some(mut pipe) = child.stdin.take() {
         let input = input.to_owned();
         // On a thread, since a program need not read. That it did not is seen from its answer.
@@ -44,8 +45,8 @@ pub(crate) fn run_with_input(
     collect(child, deadline, bytes_max, (cancellation, AtTheEnd::Nothing))
 }
 
-/// The same for a program that ends when its input does: that is held until then, so that it ends with this process, however that ends.
-/// Everything in its group of processes is ended with it.
+/// The same for a program that makes a session of its own first and ends when its input does: that is held until then, so that it ends
+/// with this process, however that ends. Everything in its group of processes is ended with it.
 ///
 /// # Errors
 /// Where it cannot be started or waited for.
@@ -70,8 +71,7 @@ enum AtTheEnd {
 }
 
 fn start(command: &mut Command) -> io::Result<Child> {
-    // A group of its own, so that what a wrapper started ends with it.
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }
 
 fn collect(
@@ -129,8 +129,11 @@ fn wait(
             }
             outcome => {
                 // Failing to kill it means that it is gone. It is not waited for yet, so its number is still its own.
-                let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+                let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
+                let _ = end_group();
                 let _ = child.kill();
+                // One that makes its group itself may have done so between the two.
+                let _ = end_group();
                 let _ = child.wait();
                 return outcome.map(|_| None);
             }
@@ -214,13 +217,13 @@ mod tests {
 
     #[test]
     fn a_program_that_is_held_ends_with_all_that_it_started() {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "sleep 60 & read line; echo never"]);
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", "sleep 60 & read line; echo never"]);
         let start = Instant::now();
         assert!(run_held(&mut command, SHORT, 100, Cancellation::NEVER).expect("run").is_none());
-        let mut command = Command::new("/bin/sh");
+        let mut command = Command::new("setsid");
         // Its output would be held by what it started.
-        command.args(["-c", "sleep 60 & echo done"]);
+        command.args(["sh", "-c", "sleep 60 & echo done"]);
         let output = run_held(&mut command, LONG, 100, Cancellation::NEVER).expect("run");
         assert_eq!(output.expect("ended").stdout, b"done\n");
         assert!(start.elapsed() < LONG);

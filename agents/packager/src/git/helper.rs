@@ -1,4 +1,4 @@
-//! The process between us and git. It starts git in its own group of processes, waits for its end, and ends the whole group when whoever
+//! The process between us and git. It leaves the terminal, where nobody is to be asked anything, starts git in its own group of processes, waits for its end, and ends the whole group when whoever
 //! started it lets go of its standard input, as that process does by dying.
 //!
 //! It is the same program with a word of its own as first argument; where git reads from and writes to follow, then the largest file, then
@@ -13,6 +13,7 @@ use crate::limits::BUILD_MEMORY_BYTES_MAX;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getpgrp, kill_process_group, pidfd_open, setrlimit,
+    setsid,
 };
 
 /// The first argument of such a process.
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
 
 fn supervise() -> std::io::Result<u8> {
     ipc::confined::close_inherited()?;
+    setsid()?;
     let bad = || std::io::Error::other("it was not told what to run");
     let words: Vec<String> = std::env::args().skip(2).collect();
     let [input, output, file_bytes_max, program, arguments @ ..] = &words[..] else {

@@ -13,7 +13,7 @@ use crate::manifest::address;
 use crate::process;
 
 /// The person's own surroundings that git and ssh need to reach a server: where their configuration is, who has their keys, and the way.
-const KEPT: [&str; 26] = [
+pub(crate) const VARIABLES: [&str; 26] = [
     "ALL_PROXY",
     "CURL_CA_BUNDLE",
     "DBUS_SESSION_BUS_ADDRESS",
@@ -159,8 +159,8 @@ impl Git<'_> {
             .current_dir("/")
             .env_clear()
             .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
-            .envs(KEPT.iter().filter_map(|name| Some((*name, (self.variable)(name)?))));
-        // Complaints are read, and there is nobody who could answer a question.
+            .envs(VARIABLES.iter().filter_map(|name| Some((*name, (self.variable)(name)?))));
+        // Complaints are read, and there is nobody who could answer a question; nor is there a terminal, which the helper has left.
         let fixed = [
             ("LC_ALL", "C"),
             ("GIT_TERMINAL_PROMPT", "0"),
@@ -176,9 +176,6 @@ impl Git<'_> {
             ("GIT_ALLOW_PROTOCOL", "https:ssh:file:http"),
         ];
         command.envs(fixed);
-        if (self.variable)("GIT_SSH_COMMAND").is_none() && (self.variable)("GIT_SSH").is_none() {
-            command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
-        }
         if order.reach == Reach::Here {
             command.envs(["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"].map(|it| (it, "/dev/null")));
             command.env("GIT_CONFIG_NOSYSTEM", "1");
@@ -204,7 +201,10 @@ fn complaint(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
-    let shown = |line: &&str| crate::unpack::printable(address::masked(line).as_bytes());
+    // Quotes steer nothing.
+    let shown = |line: &&str| {
+        crate::unpack::printable(address::masked(line).as_bytes()).replace("\\'", "'")
+    };
     let told: Vec<String> = last.iter().map(shown).collect();
     if told.is_empty() { "it does not say why".to_owned() } else { told.join("; ") }
 }
@@ -222,10 +222,7 @@ mod tests {
     fn complaints_are_shown_without_secrets() {
         let said = b"remote: hi\n\nfatal: unable to access 'https://me:hush@h/x?t=hush': \x1b[2J\n";
         let shown = complaint(said);
-        assert_eq!(
-            shown,
-            "remote: hi; fatal: unable to access \\'https://...@h/x?...\\': \\u{1b}[2J"
-        );
+        assert_eq!(shown, "remote: hi; fatal: unable to access 'https://...@h/x?...': \\u{1b}[2J");
         assert_eq!(complaint(b"\n"), "it does not say why");
     }
 }
