@@ -280,28 +280,28 @@ fn a_project_in_a_subdirectory_and_one_by_ssh_are_built() {
 
 #[test]
 fn what_another_tool_locked_is_the_commit_that_is_chosen() {
-    let world = World::quick();
-    let origin = Origin::of(&world, &Clay::default());
-    let first = origin.edit("A = 1\n");
-    origin.edit("A = 2\n");
-    let uv_lock = |rest: &str| {
-        let source = format!("https://git.invalid/clay.git{rest}#{first}");
-        format!(
-            "version = 1\n[[package]]\nname = \"clay\"\nversion = \"1.0\"\nsource = {{ git = \"{source}\" }}\n"
-        )
-    };
     let own =
         "[project]\nname = \"p\"\nversion = \"1\"\ndependencies = [\"clay\"]\n[tool.uv.sources]\n";
     let own =
         format!("{own}clay = {{ git = \"https://git.invalid/clay.git\", branch = \"main\" }}\n");
-    world.file("pyproject.toml", &own);
     for (rest, expected) in [("?branch=main", "1"), ("?branch=other", "2"), ("", "2")] {
-        world.file("uv.lock", &uv_lock(rest));
-        let command = ["install", "--build", "clay", "--take-over"];
-        world.bolide(&command).succeeds();
+        let world = World::quick();
+        let origin = Origin::of(&world, &Clay::default());
+        let first = origin.edit("A = 1\n");
+        origin.edit("A = 2\n");
+        let source = format!("https://git.invalid/clay.git{rest}#{first}");
+        let uv_lock = format!(
+            "version = 1\n[[package]]\nname = \"clay\"\nversion = \"1.0\"\nsource = {{ git = \"{source}\" }}\n"
+        );
+        world.file("pyproject.toml", &own);
+        world.file("uv.lock", &uv_lock);
+        world.bolide(&["install", "--build", "clay", "--take-over"]).succeeds();
         assert_eq!(more(&world), expected, "{rest}");
-        std::fs::remove_dir_all(world.project().join(".venv")).unwrap();
+        // Without a lock what is installed stays.
+        std::fs::remove_file(world.project().join("uv.lock")).unwrap();
         std::fs::remove_file(world.project().join("bolide.lock")).unwrap();
+        world.bolide(&["install", "--build", "clay"]).succeeds();
+        assert_eq!(more(&world), expected, "{rest}");
     }
 }
 

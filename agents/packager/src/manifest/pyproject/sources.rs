@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use pep508_rs::{MarkerTree, PackageName, Requirement, VersionOrUrl};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::super::address::{self, git};
@@ -128,7 +129,8 @@ fn repository(name: &PackageName, table: &dyn TableLike) -> Result<VersionOrUrl,
     let (revision, None) = (named.next().unwrap_or_default(), named.next()) else {
         return Err("has more than one of `rev`, `tag` and `branch`".to_owned());
     };
-    let directory = text("subdirectory");
+    // A path here, and a part of an address there.
+    let directory = text("subdirectory").map(|it| utf8_percent_encode(it, NON_ALPHANUMERIC));
     let directory = directory.map(|it| format!("#subdirectory={it}")).unwrap_or_default();
     let line = format!("{name} @ {}{place}{revision}{directory}", git::PREFIX);
     let requirement = super::super::python_requirement(&line, &address::unknown)?;
@@ -249,8 +251,8 @@ mod tests {
             ("git = 'ssh://git@h/a', rev = 'v1'", "a[x] @ git+ssh://git@h/a@v1"),
             ("git = 'git+https://h/a', tag = 'v1'", "a[x] @ git+https://h/a@refs/tags/v1"),
             (
-                "git = 'https://h/a', branch = 'b/c', subdirectory = 'd/e'",
-                "a[x] @ git+https://h/a@refs/heads/b/c#subdirectory=d/e",
+                "git = 'https://h/a', branch = 'b/c', subdirectory = 'd e/f%20'",
+                "a[x] @ git+https://h/a@refs/heads/b/c#subdirectory=d%20e/f%2520",
             ),
         ] {
             check(&format!("a = {{ {source} }}"), &[expected, "b", c]);

@@ -77,7 +77,7 @@ impl Finder<'_> {
         self.known(requirement, &url, (file, hashes, Some(bytes)), &said)
     }
 
-    /// The commit: that of the lock, that of another tool's lock, the one that is named, else the one that the server says.
+    /// The commit: the one that is locked or installed, that of another tool's lock, the one that is named, else the one that the server says.
     fn meant(
         &self,
         requirement: &Requirement,
@@ -131,16 +131,14 @@ impl Finder<'_> {
         Ok(Looked { commit, content, said, held: Some(Held { incoming, name: TREE }) })
     }
 
-    /// What the lock has for the same requirement, wanted anew or not.
+    /// What is locked, else installed, of the same revision of the same repository, wanted anew or not.
     fn commit_before(
         &self,
         requirement: &Requirement,
         repository: &Repository,
     ) -> Option<(String, Hashes)> {
-        let part = self.asked.locked?;
-        let is_wanted = part.wants.contains(&address::shown(requirement));
-        let packages = part.resolution.packages.iter().filter(|_| is_wanted);
-        let mut named = packages.filter(|it| it.name == requirement.name.as_ref());
+        let mut named =
+            self.asked.known()?.packages.iter().filter(|it| it.name == requirement.name.as_ref());
         named.find_map(|package| {
             let commit = commit_of(package, repository)?;
             let built = package.artifact.built.as_deref();
